@@ -1,0 +1,113 @@
+//! Content-addressed files: digest → bytes.
+//!
+//! Knows no repository, no manifest and no user: whether somebody may read a blob, and whether a
+//! blob is still needed, is decided above. What must hold: a file under `blobs/` was verified
+//! against its name and was durable before it got that name.
+
+mod disk;
+mod error;
+mod paths;
+mod staging;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+pub(crate) use disk::{Disk, SystemDisk};
+pub(crate) use error::Error;
+pub(crate) use paths::Tree;
+pub(crate) use staging::{Mark, Staging};
+
+use crate::oci::{Algorithm, Digest};
+
+/// The blobs under one data directory.
+#[derive(Debug)]
+pub(crate) struct Blobs {
+    tree: Tree,
+    disk: Arc<dyn Disk>,
+    /// Whether files and directories are synced; without it a loss of power may lose what was
+    /// acknowledged (`storage.commit`).
+    sync: bool,
+    busy: Busy,
+}
+
+/// An open blob.
+#[derive(Debug)]
+pub(crate) struct Blob {
+    /// Its bytes.
+    pub(crate) file: File,
+    /// How many there are.
+    pub(crate) size: u64,
+}
+
+impl Blobs {
+    /// Makes the directories that are missing under `root`.
+    pub(crate) fn open(root: &Path, disk: Arc<dyn Disk>, sync: bool) -> Result<Self, Error> {
+        let tree = Tree::new(root);
+        let algorithms = Algorithm::ALL.map(|algorithm| tree.blobs_of(algorithm));
+        for directory in algorithms.into_iter().chain([tree.uploads()]) {
+            disk::create_dir_all(&*disk, &directory).map_err(Error::io("create", &directory))?;
+        }
+        Ok(Self { tree, disk, sync, busy: Busy::default() })
+    }
+
+    /// Opens a blob; none if there is no such file.
+    pub(crate) fn get(&self, digest: Digest) -> Result<Option<Blob>, Error> {
+        let path = self.tree.blob(&digest);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open", &path)(error)),
+        };
+        let size = file.metadata().map_err(Error::io("look at", &path))?.len();
+        Ok(Some(Blob { file, size }))
+    }
+
+    /// Removes a blob that nothing links any more; it is no error if it is gone.
+    pub(crate) fn remove(&self, digest: Digest) -> Result<(), Error> {
+        let path = self.tree.blob(&digest);
+        match self.disk.remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until nobody else works on the file of this digest, and keeps others waiting until the
+    /// guard is dropped. A file and its row change together only under it. Blocks.
+    pub(crate) fn lock(&self, digest: Digest) -> BusyGuard<'_> {
+        self.busy.lock(digest)
+    }
+}
+
+/// The digests whose files are being sealed or removed at the moment.
+#[derive(Debug, Default)]
+struct Busy {
+    digests: Mutex<HashSet<Digest>>,
+    released: Condvar,
+}
+
+impl Busy {
+    fn lock(&self, digest: Digest) -> BusyGuard<'_> {
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        while !digests.insert(digest) {
+            digests = self.released.wait(digests).unwrap_or_else(PoisonError::into_inner);
+        }
+        BusyGuard { busy: self, digest }
+    }
+}
+
+/// See [`Blobs::lock`].
+#[derive(Debug)]
+pub(crate) struct BusyGuard<'a> {
+    busy: &'a Busy,
+    digest: Digest,
+}
+
+impl Drop for BusyGuard<'_> {
+    fn drop(&mut self) {
+        self.busy.digests.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
+        self.busy.released.notify_all();
+    }
+}

@@ -1,0 +1,88 @@
+//! [`Disk`]: the file operations that everything durable is made of, each of them once.
+//!
+//! It is the seam for crash and fault tests: an implementation that counts, fails or forgets
+//! operations sees every change the registry makes to its files. Reading is not part of it.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Only the registry's own user may look into its directories.
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// Every way in which the registry changes files.
+pub(crate) trait Disk: fmt::Debug + Send + Sync {
+    /// Makes a directory; it is no error if it exists.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes a new empty file; it is an error if it exists.
+    fn create(&self, path: &Path) -> io::Result<File>;
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Cuts a file off behind `length` bytes.
+    fn truncate(&self, file: &File, path: &Path, length: u64) -> io::Result<()>;
+    /// Makes a file's bytes and length durable.
+    fn sync(&self, file: &File, path: &Path) -> io::Result<()>;
+    /// Gives a file another name, atomically, over whatever has that name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Takes a file's name away.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The operating system's files.
+#[derive(Debug)]
+pub(crate) struct SystemDisk;
+
+impl Disk for SystemDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        match fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            result => result,
+        }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        File::options().read(true).write(true).create_new(true).mode(FILE_MODE).open(path)
+    }
+
+    fn write_at(&self, file: &File, _path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn truncate(&self, file: &File, _path: &Path, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
+
+    fn sync(&self, file: &File, _path: &Path) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+}
+
+/// Makes a directory and what is missing above it, and makes each new name durable.
+pub(crate) fn create_dir_all(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create_dir_all(disk, parent)?;
+        disk.create_dir(path)?;
+        return disk.sync_dir(parent);
+    }
+    disk.create_dir(path)
+}

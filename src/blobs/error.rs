@@ -1,0 +1,38 @@
+//! What can go wrong with blobs.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::oci::Digest;
+
+/// What can go wrong with blobs.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The bytes received are not those of the digest.
+    DigestMismatch { expected: Digest, actual: Digest },
+    /// A file operation failed. An I/O error without its path is half an error.
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
+}
+
+impl Error {
+    /// Adds to an I/O error what was done to which file.
+    pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { operation, path: path.to_owned(), source }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DigestMismatch { expected, actual } => {
+                write!(f, "the content has the digest {actual}, not {expected}")
+            }
+            Self::Io { operation, path, source } => {
+                write!(f, "cannot {operation} {}: {source}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,60 @@
+//! Where everything lies on disk. No other code builds a path under the data directory.
+//!
+//! ```text
+//! <root>/
+//!   coracle.redb            every row
+//!   coracle.redb.new        the database while it is being made for the first time
+//!   blobs/<algorithm>/<hex> a blob, named by its digest: the blob half of an OCI image layout
+//!   uploads/<id>            the bytes of an unfinished upload
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use crate::oci::{Algorithm, Digest, UploadId};
+
+/// The tree under one data directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Tree {
+    root: PathBuf,
+}
+
+impl Tree {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The database.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.root.join("coracle.redb")
+    }
+
+    /// The database before it has its name.
+    pub(crate) fn new_database(&self) -> PathBuf {
+        self.root.join("coracle.redb.new")
+    }
+
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// The directory of the blobs of one algorithm.
+    pub(crate) fn blobs_of(&self, algorithm: Algorithm) -> PathBuf {
+        self.blobs().join(algorithm.as_str())
+    }
+
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs_of(digest.algorithm()).join(digest.hex())
+    }
+
+    pub(crate) fn uploads(&self) -> PathBuf {
+        self.root.join("uploads")
+    }
+
+    pub(crate) fn upload(&self, id: UploadId) -> PathBuf {
+        self.uploads().join(id.to_string())
+    }
+}

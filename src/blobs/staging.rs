@@ -1,0 +1,183 @@
+//! [`Staging`]: bytes that are not yet a blob.
+//!
+//! They are hashed as they are appended. A staging that was reopened (after a restart, say) has
+//! lost its hash; it is then made up for by reading the file once, when it is sealed.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::{Blobs, Error};
+use crate::oci::{Algorithm, Digest, Hasher, UploadId};
+
+/// How much is read at once where a file has to be hashed again.
+const REHASH_BYTES: usize = 256 * 1024;
+
+/// An open file of appended bytes.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    id: UploadId,
+    path: PathBuf,
+    file: File,
+    offset: u64,
+    hasher: Option<Hasher>,
+}
+
+/// A place in a staging to go back to.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    offset: u64,
+    hasher: Option<Hasher>,
+}
+
+impl Staging {
+    /// How many bytes it has.
+    pub(crate) const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// What is known of the hash: nothing, if the file was reopened.
+    pub(crate) const fn hasher(&self) -> Option<&Hasher> {
+        self.hasher.as_ref()
+    }
+
+    /// The present state, for [`Blobs::rewind`].
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { offset: self.offset, hasher: self.hasher.clone() }
+    }
+}
+
+impl Blobs {
+    /// Makes an empty staging. Its name survives the process, not yet a loss of power: nothing was
+    /// promised yet.
+    pub(crate) fn stage(&self, id: UploadId) -> Result<(), Error> {
+        let path = self.tree.upload(id);
+        self.disk.create(&path).map(drop).map_err(Error::io("create", &path))
+    }
+
+    /// Opens a staging; none if there is none. `hasher` is what its bytes have been hashed to so
+    /// far, if that is known and belongs to as many bytes as the file has; for an empty file it
+    /// says which algorithm to begin with.
+    pub(crate) fn reopen(&self, id: UploadId, hasher: Option<(u64, Hasher)>) -> Result<Option<Staging>, Error> {
+        let path = self.tree.upload(id);
+        let file = match File::options().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open", &path)(error)),
+        };
+        let offset = file.metadata().map_err(Error::io("look at", &path))?.len();
+        let hasher = hasher
+            .filter(|(hashed, _)| *hashed == offset)
+            .map(|(_, hasher)| hasher)
+            .or_else(|| (offset == 0).then(|| Hasher::new(Algorithm::Sha256)));
+        Ok(Some(Staging { id, path, file, offset, hasher }))
+    }
+
+    /// How many bytes a staging has; none if there is none.
+    pub(crate) fn staged(&self, id: UploadId) -> Result<Option<u64>, Error> {
+        let path = self.tree.upload(id);
+        match std::fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("look at", &path)(error)),
+        }
+    }
+
+    /// Appends bytes, all of them or, as far as the staging's own state goes, none.
+    pub(crate) fn append(&self, staging: &mut Staging, parts: &[Bytes]) -> Result<(), Error> {
+        for bytes in parts {
+            self.disk
+                .write_at(&staging.file, &staging.path, bytes, staging.offset)
+                .map_err(Error::io("write", &staging.path))?;
+            if let Some(hasher) = &mut staging.hasher {
+                hasher.update(bytes);
+            }
+            staging.offset += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Goes back to an earlier state and forgets the bytes behind it.
+    pub(crate) fn rewind(&self, staging: &mut Staging, to: Mark) -> Result<(), Error> {
+        self.disk.truncate(&staging.file, &staging.path, to.offset).map_err(Error::io("truncate", &staging.path))?;
+        staging.offset = to.offset;
+        staging.hasher = to.hasher;
+        Ok(())
+    }
+
+    /// Compares what was received with the digest it should have.
+    pub(crate) fn verify(&self, staging: &mut Staging, expected: Digest) -> Result<(), Error> {
+        let algorithm = expected.algorithm();
+        let hasher = match staging.hasher.take() {
+            Some(hasher) if hasher.algorithm() == algorithm => hasher,
+            _ => rehash(staging, algorithm)?,
+        };
+        staging.hasher = Some(hasher.clone());
+        let actual = hasher.finish();
+        if actual == expected { Ok(()) } else { Err(Error::DigestMismatch { expected, actual }) }
+    }
+
+    /// Makes a verified staging the blob of its digest: durable bytes first, then the name, then
+    /// the durable name. A crash in between leaves a staging, or a blob that no row links.
+    pub(crate) fn seal(&self, staging: &Staging, digest: Digest) -> Result<(), Error> {
+        let blob = self.tree.blob(&digest);
+        let directory = self.tree.blobs_of(digest.algorithm());
+        if self.sync {
+            self.disk.sync(&staging.file, &staging.path).map_err(Error::io("sync", &staging.path))?;
+        }
+        self.disk.rename(&staging.path, &blob).map_err(Error::io("rename", &staging.path))?;
+        if self.sync {
+            self.disk.sync_dir(&directory).map_err(Error::io("sync", &directory))?;
+        }
+        Ok(())
+    }
+
+    /// Throws a staging away; false if there was none.
+    pub(crate) fn discard(&self, id: UploadId) -> Result<bool, Error> {
+        let path = self.tree.upload(id);
+        match self.disk.remove(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("remove", &path)(error)),
+        }
+    }
+
+    /// Every staging and when it was last written to.
+    pub(crate) fn stagings(&self) -> Result<Vec<(UploadId, std::time::SystemTime)>, Error> {
+        let directory = self.tree.uploads();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&directory).map_err(Error::io("list", &directory))? {
+            let entry = entry.map_err(Error::io("list", &directory))?;
+            // A file that is not ours has no upload's name, and one that has gone meanwhile no time.
+            let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+            found.extend(id.zip(written));
+        }
+        Ok(found)
+    }
+}
+
+impl Staging {
+    /// The upload the bytes belong to.
+    pub(crate) const fn id(&self) -> UploadId {
+        self.id
+    }
+}
+
+/// Hashes a file from its beginning.
+fn rehash(staging: &Staging, algorithm: Algorithm) -> Result<Hasher, Error> {
+    let mut hasher = Hasher::new(algorithm);
+    let mut buffer = vec![0; REHASH_BYTES];
+    let mut position = 0;
+    while position < staging.offset {
+        let wanted = usize::try_from(staging.offset - position).map_or(REHASH_BYTES, |left| left.min(REHASH_BYTES));
+        let part = &mut buffer[..wanted];
+        staging.file.read_exact_at(part, position).map_err(Error::io("read", &staging.path))?;
+        hasher.update(part);
+        position += wanted as u64;
+    }
+    Ok(hasher)
+}

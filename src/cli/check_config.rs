@@ -1,0 +1,42 @@
+//! `coracle check-config`: is a configuration right, and what can stand in one.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config::{self, Config};
+
+/// Check a configuration file, and report everything that is wrong with it
+///
+/// Exits with 0 if the file can be served from, and with 2 if not. Warnings, about zot's settings
+/// that have no effect here, do not count.
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckConfig {
+    /// The configuration, in TOML, JSON or YAML by its ending
+    #[arg(required_unless_present = "keys")]
+    file: Option<PathBuf>,
+    /// List every key, with its default and what it does
+    #[arg(long)]
+    keys: bool,
+}
+
+impl CheckConfig {
+    pub(super) fn run(&self) -> ExitCode {
+        if self.keys {
+            print!("{}", config::key_table());
+        }
+        let Some(file) = &self.file else { return ExitCode::SUCCESS };
+        match Config::load(file) {
+            Ok(loaded) => {
+                for warning in loaded.warnings {
+                    eprintln!("warning: {warning}");
+                }
+                println!("{} is right", file.display());
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(2)
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What can be wrong although every key by itself is right: keys that need each other, and files that
+//! are not there.
+//!
+//! What must always hold: nothing is opened for more than finding out whether it can be read.
+
+use std::fs::{self, File};
+use std::io;
+
+use super::settings::{Setting, Settings};
+use super::walk::Findings;
+
+const TLS_CERT: &str = "http.tls.cert";
+const TLS_KEY: &str = "http.tls.key";
+
+/// Looks at keys together, and at the disk.
+pub(super) fn check(settings: &Settings, findings: &mut Findings) {
+    for (key, other) in [(TLS_CERT, TLS_KEY), (TLS_KEY, TLS_CERT)] {
+        if is_given(settings, key) && !is_given(settings, other) {
+            findings.problem(other, format!("is missing; TLS needs it beside {key}"));
+        }
+        if let Some(Setting::Text(path)) = settings.given(key)
+            && !path.is_empty()
+            && let Err(error) = readable(path)
+        {
+            findings.problem(key, format!("cannot read {path:?}: {error}"));
+        }
+    }
+}
+
+fn is_given(settings: &Settings, key: &str) -> bool {
+    settings.given(key).is_some_and(|setting| *setting != Setting::Text(String::new()))
+}
+
+/// A pipe or a device is not opened, since that may wait for ever.
+fn readable(path: &str) -> io::Result<()> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    File::open(path).map(drop)
+}

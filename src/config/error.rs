@@ -1,0 +1,99 @@
+//! What was found wrong, or without effect, in a configuration: file, place, and what to do about it.
+//!
+//! Knows nothing of keys or formats. What must always hold: a finding is one line, in lower case and
+//! without a full stop, and never shows a value which may be a secret.
+
+use std::fmt;
+
+/// Why a configuration cannot be used: every problem, not only the first one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    problems: Vec<Finding>,
+}
+
+/// One thing found in a configuration: a problem of an [`Error`], or a warning.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The file as it was named to the loader.
+    pub file: String,
+    /// Where in that file.
+    pub place: Place,
+    /// What is found there, and what to do about it.
+    pub message: String,
+}
+
+/// The place in a file which a [`Finding`] is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Place {
+    /// The file itself: it is missing, unreadable or not of a known format.
+    File,
+    /// A position, both counted from 1: the text is not of the file's format.
+    Position {
+        /// The line.
+        line: usize,
+        /// The column, in characters.
+        column: usize,
+    },
+    /// A key, by its full path.
+    Key(String),
+}
+
+impl Error {
+    /// Wraps problems, which are at least one, in an order that does not depend on the format.
+    pub(super) fn new(mut problems: Vec<Finding>) -> Self {
+        problems.sort();
+        Self { problems }
+    }
+
+    /// Every problem, ordered by place.
+    pub fn problems(&self) -> &[Finding] {
+        &self.problems
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            let line_break = if index == 0 { "" } else { "\n" };
+            write!(f, "{line_break}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, place, message } = self;
+        match place {
+            Place::File => write!(f, "{file}: {message}"),
+            Place::Position { line, column } => write!(f, "{file}:{line}:{column}: {message}"),
+            Place::Key(key) => write!(f, "{file}: {key}: {message}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Finding, Place};
+
+    #[test]
+    fn every_problem_has_its_own_line_with_file_and_place() {
+        let finding =
+            |place, message: &str| Finding { file: "zot.toml".to_owned(), place, message: message.to_owned() };
+        let error = Error::new(vec![
+            finding(Place::Key("http.port".to_owned()), "expected a port"),
+            finding(Place::Position { line: 3, column: 7 }, "invalid string"),
+            finding(Place::File, "cannot be read"),
+        ]);
+        assert_eq!(
+            error.to_string(),
+            "zot.toml: cannot be read\n\
+             zot.toml:3:7: invalid string\n\
+             zot.toml: http.port: expected a port"
+        );
+    }
+}

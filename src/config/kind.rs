@@ -1,0 +1,243 @@
+//! What a key may hold: each kind reads a value of the tree, or says what it expected instead.
+//!
+//! Knows no key, no disk and no network. What must always hold: a value of free text is never repeated
+//! in a message, since it may be a password.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::settings::Setting;
+use super::units::{duration_nanoseconds, size_bytes, size_text};
+
+/// As much of a wrong value as a message repeats.
+const SHOWN_CHARS_MAX: usize = 60;
+
+/// First segments of paths that coracle itself answers.
+const TAKEN_SEGMENTS: [&str; 8] = ["v2", "api", "zot", "auth", "csrf_token", "livez", "readyz", "startupz"];
+
+/// What a key may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Bool,
+    Int {
+        least: i64,
+        most: i64,
+    },
+    /// Bytes: a number, or a string with a binary unit.
+    Size {
+        least: u64,
+        most: u64,
+    },
+    /// A Go duration, or nanoseconds as a number; the bounds are Go durations.
+    Duration {
+        least: &'static str,
+        most: &'static str,
+    },
+    /// A TCP port as a number or a string, 0 for any free one.
+    Port,
+    /// An IP address, `localhost`, or nothing for all addresses.
+    Address,
+    /// An absolute http or https URL without query, or nothing.
+    Url,
+    /// A path of a request that coracle does not use for something else.
+    UrlPath,
+    /// What may stand between quotes in a header: printable ASCII without quotes and backslashes.
+    HeaderText,
+    Text,
+    /// A path of the file system, or nothing.
+    Path,
+    OneOf(&'static [&'static str]),
+    Texts,
+    SomeOf(&'static [&'static str]),
+    /// A table whose presence means something by itself.
+    Table,
+    /// A table with a key `enable`; when that is not given, it counts as `unless_said`.
+    Switch {
+        unless_said: bool,
+    },
+    /// A list of tables.
+    List,
+    /// A table with names of the user's own, each of which is a table.
+    Map,
+    /// Anything, not looked into.
+    Free,
+}
+
+impl Kind {
+    pub(super) const ANY_INT: Self = Self::Int { least: i64::MIN, most: i64::MAX };
+    pub(super) const COUNT: Self = Self::Int { least: 0, most: i64::MAX };
+    pub(super) const ANY_DURATION: Self = Self::Duration { least: "-2562047h", most: "2562047h" };
+
+    /// Whether a value says no more than an absent key does.
+    pub(super) fn is_unset(self, value: &Value) -> bool {
+        let empty_is_default = matches!(self, Self::HeaderText | Self::UrlPath);
+        value.is_null() || (empty_is_default && value == "")
+    }
+
+    /// Reads a value which is no table, or says what was expected and what was found.
+    pub(super) fn read(self, value: &Value) -> Result<Setting, String> {
+        let setting = match (self, value) {
+            (Self::Bool, Value::Bool(truth)) => Some(Setting::Bool(*truth)),
+            (Self::Int { least, most }, Value::Number(number)) => {
+                number.as_i64().filter(|n| (least..=most).contains(n)).map(Setting::Int)
+            }
+            (Self::Size { least, most }, value) => read_size(value)
+                .filter(|bytes| (least..=most).contains(bytes))
+                .and_then(|bytes| i64::try_from(bytes).ok())
+                .map(Setting::Int),
+            (Self::Duration { least, most }, value) => read_duration(value)
+                .filter(|n| Some(*n) >= duration_nanoseconds(least))
+                .filter(|n| Some(*n) <= duration_nanoseconds(most))
+                .map(Setting::Nanoseconds),
+            (Self::Port, value) => read_port(value).map(|port| Setting::Int(port.into())),
+            (Self::Address, Value::String(text)) => read_address(text).map(Setting::Text),
+            (Self::Url, Value::String(text)) => read_url(text).map(Setting::Text),
+            (Self::UrlPath, Value::String(text)) => is_free_path(text).then(|| Setting::Text(text.clone())),
+            (Self::HeaderText, Value::String(text)) => {
+                let fits = |c: char| c == ' ' || (c.is_ascii_graphic() && c != '"' && c != '\\');
+                text.chars().all(fits).then(|| Setting::Text(text.clone()))
+            }
+            (Self::Text | Self::Path, Value::String(text)) => Some(Setting::Text(text.clone())),
+            (Self::OneOf(words), Value::String(text)) => read_word(words, text).map(Setting::Text),
+            (Self::Texts, Value::Array(list)) => read_all(list, |text| Some(text.to_owned())).map(Setting::Texts),
+            (Self::SomeOf(words), Value::Array(list)) => {
+                read_all(list, |text| read_word(words, text)).map(Setting::Texts)
+            }
+            _ => None,
+        };
+        setting.ok_or_else(|| format!("expected {}, found {}", self.expected(), self.found(value)))
+    }
+
+    /// What this kind accepts, as the object of "expected".
+    pub(super) fn expected(self) -> String {
+        match self {
+            Self::Bool => "true or false".to_owned(),
+            Self::Int { least: i64::MIN, .. } => "a whole number".to_owned(),
+            Self::Int { least, most: i64::MAX } => format!("a whole number, at least {least}"),
+            Self::Int { least, most } => format!("a whole number from {least} to {most}"),
+            Self::Size { least, most } => {
+                format!("a size from {} to {}, in bytes or such as \"4MiB\"", size_text(least), size_text(most))
+            }
+            Self::ANY_DURATION => "a duration such as \"1h30m\" (a bare number counts nanoseconds)".to_owned(),
+            Self::Duration { least, most } => {
+                format!("a duration from {least} to {most}, such as \"{most}\" (a bare number counts nanoseconds)")
+            }
+            Self::Port => "a port from 0 to 65535, as a number or a string".to_owned(),
+            Self::Address => "an IP address, \"localhost\", or \"\" for all addresses".to_owned(),
+            Self::Url => "a URL such as \"https://registry.example\", without query".to_owned(),
+            Self::UrlPath => format!(
+                "a path such as \"/metrics\", of letters, digits and -._~, outside /{}",
+                TAKEN_SEGMENTS.join(", /")
+            ),
+            Self::HeaderText => "a string of printable ASCII without quotes and backslashes".to_owned(),
+            Self::Text | Self::Path => "a string".to_owned(),
+            Self::OneOf(words) => one_of(words),
+            Self::Texts => "a list of strings".to_owned(),
+            Self::SomeOf(words) => format!("a list of strings, each {}", one_of(words)),
+            Self::Table | Self::Switch { .. } => "a table of keys".to_owned(),
+            Self::List => "a list of tables".to_owned(),
+            Self::Map => "a table of names, each with a table of keys".to_owned(),
+            Self::Free => "anything".to_owned(),
+        }
+    }
+
+    /// What stands there instead, with its content only when that cannot be a secret.
+    pub(super) fn found(self, value: &Value) -> String {
+        let secret = matches!(self, Self::Text | Self::Path | Self::Url | Self::Texts | Self::Free);
+        match value {
+            Value::Null => "nothing".to_owned(),
+            Value::Array(_) => "a list".to_owned(),
+            Value::Object(_) => "a table".to_owned(),
+            Value::Bool(_) if secret => "true or false".to_owned(),
+            Value::Number(_) if secret => "a number".to_owned(),
+            Value::String(_) if secret => "another string".to_owned(),
+            Value::Bool(truth) => truth.to_string(),
+            Value::Number(number) => number.to_string(),
+            Value::String(text) => format!("{:?}", shorten(text)),
+        }
+    }
+}
+
+/// As much of a text as a message repeats.
+pub(super) fn shorten(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn one_of(words: &[&str]) -> String {
+    match words {
+        [word] => format!("\"{word}\""),
+        words => format!("one of \"{}\"", words.join("\", \"")),
+    }
+}
+
+fn read_word(words: &[&str], text: &str) -> Option<String> {
+    words.iter().find(|word| word.eq_ignore_ascii_case(text)).map(|word| (*word).to_owned())
+}
+
+fn read_all(list: &[Value], read: impl Fn(&str) -> Option<String>) -> Option<Vec<String>> {
+    list.iter().map(|element| read(element.as_str()?)).collect()
+}
+
+fn read_size(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => size_bytes(text),
+        _ => None,
+    }
+}
+
+fn read_duration(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => duration_nanoseconds(text),
+        _ => None,
+    }
+}
+
+fn read_port(value: &Value) -> Option<u16> {
+    match value {
+        Value::Number(number) => number.as_u64()?.try_into().ok(),
+        Value::String(text) if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The address without the brackets which zot needs around IPv6.
+fn read_address(text: &str) -> Option<String> {
+    if text.is_empty() || text.eq_ignore_ascii_case("localhost") {
+        return Some(text.to_ascii_lowercase());
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match bare {
+        Some(inner) => inner.parse().ok().filter(IpAddr::is_ipv6),
+        None => text.parse().ok(),
+    }
+    .map(|address| address.to_string())
+}
+
+/// The URL without the slashes at its end.
+fn read_url(text: &str) -> Option<String> {
+    if text.is_empty() {
+        return Some(String::new());
+    }
+    let (scheme, rest) = text.split_once("://")?;
+    let is_web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let is_plain = rest.chars().all(|c| c.is_ascii_graphic() && !"?#@\\\"<>".contains(c));
+    let has_host = !rest.is_empty() && !rest.starts_with(['/', ':']);
+    (is_web && is_plain && has_host).then(|| text.trim_end_matches('/').to_owned())
+}
+
+fn is_free_path(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix('/') else {
+        return false;
+    };
+    let is_segment = |segment: &str| {
+        !matches!(segment, "" | "." | "..")
+            && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+    };
+    rest.split('/').all(is_segment) && rest.split('/').next().is_some_and(|first| !TAKEN_SEGMENTS.contains(&first))
+}

@@ -1,0 +1,296 @@
+//! The configuration as the rest of coracle sees it: plain values, each with its unit and its default.
+//!
+//! Knows which key each field is read from. The defaults named here stand in the key table, and
+//! nowhere else in code.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::settings::{FromSetting, Setting, Settings};
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// How the registry behaves where coracle and zot differ; [`Profile::Coracle`] by default. Own key
+    /// `profile`.
+    pub profile: Profile,
+    /// Where content lives. zot's `storage`.
+    pub storage: Storage,
+    /// Where the registry listens, and its limits. zot's `http`.
+    pub http: Http,
+    /// What is logged, and where to. zot's `log`.
+    pub log: Log,
+    /// What a registry can do beyond the distribution specification. zot's `extensions`.
+    pub extensions: Extensions,
+    /// Deliberate differences from zot, for the test that checks them; none by default. Own key
+    /// `differences`.
+    pub differences: Vec<Difference>,
+}
+
+/// How the registry behaves where coracle and zot differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Profile {
+    /// Coracle's own ways: rights are ownership and permissions.
+    Coracle,
+    /// A drop-in for zot: its Basic challenge, and every signed-in user may do everything.
+    Zot,
+}
+
+/// Where content lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Storage {
+    /// The data directory, relative to the working directory of the process; without it, the platform's
+    /// usual place. zot's `storage.rootDirectory`, which zot wants absolute.
+    pub root_directory: Option<PathBuf>,
+    /// Whether a push is on the disk before it is answered; true by default. zot's `storage.commit`,
+    /// which is false there.
+    pub commit: bool,
+    /// How long an unfinished upload is kept after its last byte; 24 hours by default. Own key
+    /// `storage.uploadExpiry`.
+    pub upload_expiry: Duration,
+    /// Whether an index is accepted while manifests it names are missing; false by default. Own key
+    /// `storage.allowSparseIndexes`.
+    pub allow_sparse_indexes: bool,
+}
+
+/// Where the registry listens, what it announces, and its limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Http {
+    /// Where to listen; 127.0.0.1 by default. zot's `http.address`.
+    pub address: Address,
+    /// The TCP port, 0 for any free one; 8080 by default. zot's `http.port`.
+    pub port: u16,
+    /// The URL under which clients reach the registry, without a slash at its end, when it is not the
+    /// address; none by default. zot's `http.externalUrl`.
+    pub external_url: Option<String>,
+    /// The realm of a challenge, fit to stand between quotes; `Authorization Required` by default, as
+    /// for zot. zot's `http.realm`.
+    pub realm: String,
+    /// Whether anyone who reaches the port may do everything; false by default. Own key `http.open`.
+    pub open: bool,
+    /// The files that make the port speak TLS; none by default. zot's `http.tls`.
+    pub tls: Option<Tls>,
+    /// What one server takes upon itself. Own keys under `http.limits`.
+    pub limits: Limits,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Address {
+    /// Every address of the machine, of IPv4 and IPv6. Written as the empty string, as for Go.
+    All,
+    /// The addresses that the name `localhost` has.
+    Localhost,
+    /// This address.
+    Ip(IpAddr),
+}
+
+/// The files that make the port speak TLS. Both could be read when the configuration was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tls {
+    /// The certificate chain in PEM. zot's `http.tls.cert`.
+    pub cert: PathBuf,
+    /// Its private key in PEM. zot's `http.tls.key`.
+    pub key: PathBuf,
+}
+
+/// What one server takes upon itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Connections served at a time; 1024 by default. Own key `http.limits.maxConnections`.
+    pub max_connections: usize,
+    /// How long the head of a request may take; 30 seconds by default. Own key
+    /// `http.limits.headerTimeout`.
+    pub header_timeout: Duration,
+    /// How long a connection is kept between requests; 120 seconds by default. Own key
+    /// `http.limits.idleTimeout`.
+    pub idle_timeout: Duration,
+    /// How long a body, of a request or an answer, may pause; 60 seconds by default. Own key
+    /// `http.limits.bodyIdleTimeout`.
+    pub body_idle_timeout: Duration,
+    /// The largest manifest in bytes, from 4 MiB, which is the default, to 64 MiB. Own key
+    /// `http.limits.maxManifestSize`.
+    pub max_manifest_size: usize,
+    /// How long requests may go on after the registry was told to stop; 30 seconds by default. Own key
+    /// `http.limits.shutdownTimeout`.
+    pub shutdown_timeout: Duration,
+}
+
+/// What is logged, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Log {
+    /// The least severe message that is logged; [`LogLevel::Info`] by default. zot's `log.level`, which
+    /// is `debug` there, and whose `panic` and `fatal` are [`LogLevel::Error`].
+    pub level: LogLevel,
+    /// How a message is written; [`LogFormat::Text`] by default. Own key `log.format`.
+    pub format: LogFormat,
+    /// The file that is appended to; standard error by default. zot's `log.output`, whose default is
+    /// standard output.
+    pub output: Option<PathBuf>,
+}
+
+/// How severe a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Something failed that the registry is there for.
+    Error,
+    /// Something is not as it should be, and the registry went on.
+    Warn,
+    /// What an operator wants to know of: starting, stopping, requests.
+    Info,
+    /// What helps to find out why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How a message of the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// One line for people.
+    Text,
+    /// One JSON object on one line.
+    Json,
+}
+
+/// What a registry can do beyond the distribution specification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Extensions {
+    /// Figures for Prometheus. zot's `extensions.metrics`.
+    pub metrics: Metrics,
+}
+
+/// Figures for Prometheus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Whether they are served; true by default. zot's `extensions.metrics.enable`.
+    pub enable: bool,
+    /// Where they are served: a path that coracle has no other use for; `/metrics` by default. zot's
+    /// `extensions.metrics.prometheus.path`.
+    pub path: String,
+}
+
+/// One deliberate difference from zot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Difference {
+    /// The method and path it is about.
+    pub route: String,
+    /// What zot answers.
+    pub zot: String,
+    /// What coracle answers.
+    pub coracle: String,
+    /// Why coracle answers otherwise.
+    pub why: String,
+    /// The name of the test that checks it.
+    pub check: String,
+}
+
+impl Config {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            profile: settings.get("profile"),
+            storage: Storage {
+                root_directory: settings.get("storage.rootDirectory"),
+                commit: settings.get("storage.commit"),
+                upload_expiry: settings.get("storage.uploadExpiry"),
+                allow_sparse_indexes: settings.get("storage.allowSparseIndexes"),
+            },
+            http: Http {
+                address: settings.get("http.address"),
+                port: settings.get("http.port"),
+                external_url: settings.get("http.externalUrl"),
+                realm: settings.get("http.realm"),
+                open: settings.get("http.open"),
+                tls: Option::zip(settings.get("http.tls.cert"), settings.get("http.tls.key"))
+                    .map(|(cert, key)| Tls { cert, key }),
+                limits: Limits {
+                    max_connections: settings.get("http.limits.maxConnections"),
+                    header_timeout: settings.get("http.limits.headerTimeout"),
+                    idle_timeout: settings.get("http.limits.idleTimeout"),
+                    body_idle_timeout: settings.get("http.limits.bodyIdleTimeout"),
+                    max_manifest_size: settings.get("http.limits.maxManifestSize"),
+                    shutdown_timeout: settings.get("http.limits.shutdownTimeout"),
+                },
+            },
+            log: Log {
+                level: settings.get("log.level"),
+                format: settings.get("log.format"),
+                output: settings.get("log.output"),
+            },
+            extensions: Extensions {
+                metrics: Metrics {
+                    enable: settings.get("extensions.metrics.enable"),
+                    path: settings.get("extensions.metrics.prometheus.path"),
+                },
+            },
+            differences: differences(&settings.get::<Vec<Settings>>("differences")),
+        }
+    }
+}
+
+fn differences(tables: &[Settings]) -> Vec<Difference> {
+    let one = |table: &Settings| Difference {
+        route: table.get("differences.*.route"),
+        zot: table.get("differences.*.zot"),
+        coracle: table.get("differences.*.coracle"),
+        why: table.get("differences.*.why"),
+        check: table.get("differences.*.check"),
+    };
+    tables.iter().map(one).collect()
+}
+
+impl FromSetting for Profile {
+    fn from_setting(setting: &Setting) -> Option<Self> {
+        match String::from_setting(setting)?.as_str() {
+            "coracle" => Some(Self::Coracle),
+            "zot" => Some(Self::Zot),
+            _ => None,
+        }
+    }
+}
+
+impl FromSetting for Address {
+    fn from_setting(setting: &Setting) -> Option<Self> {
+        match String::from_setting(setting)?.as_str() {
+            "" => Some(Self::All),
+            "localhost" => Some(Self::Localhost),
+            address => address.parse().ok().map(Self::Ip),
+        }
+    }
+}
+
+impl FromSetting for LogLevel {
+    fn from_setting(setting: &Setting) -> Option<Self> {
+        match String::from_setting(setting)?.as_str() {
+            "panic" | "fatal" | "error" => Some(Self::Error),
+            "warn" => Some(Self::Warn),
+            "info" => Some(Self::Info),
+            "debug" => Some(Self::Debug),
+            "trace" => Some(Self::Trace),
+            _ => None,
+        }
+    }
+}
+
+impl FromSetting for LogFormat {
+    fn from_setting(setting: &Setting) -> Option<Self> {
+        match String::from_setting(setting)?.as_str() {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}

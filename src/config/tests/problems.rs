@@ -1,0 +1,177 @@
+//! What is wrong with values and keys, in the words of the message.
+
+use super::{lines, load};
+use crate::config::source::Format;
+
+/// The problems of a text in TOML; none if it loads.
+fn problems(toml: &str) -> Vec<String> {
+    load(Format::Toml, toml).map_or_else(|error| lines(error.problems()), |_| Vec::new())
+}
+
+#[test]
+fn every_problem_is_reported_at_once() {
+    let text = "proifle = 'zot'\nstorage = {commit = 'yes', rootDirectory = 5}\n\
+                [http]\nport = 70000\nallowOrigin = '*'\n[http.tls]\ncert = '/nowhere/c.pem'\n\
+                [http.auth.ldap]\naddres = 'x'\n[log]\nlevel = 'loud'\n[[differences]]\nroute = 1";
+    assert_eq!(
+        problems(text),
+        [
+            "f: differences[0].check: is missing, and the table means nothing without it",
+            "f: differences[0].coracle: is missing, and the table means nothing without it",
+            "f: differences[0].route: expected a string, found a number",
+            "f: differences[0].why: is missing, and the table means nothing without it",
+            "f: differences[0].zot: is missing, and the table means nothing without it",
+            "f: http.allowOrigin: not implemented yet: pages of other origins cannot call the \
+             registry; leave it out",
+            "f: http.auth.ldap: not supported: users cannot come from LDAP; take the block out",
+            "f: http.auth.ldap.addres: unknown key, did you mean http.auth.ldap.address?",
+            "f: http.port: expected a port from 0 to 65535, as a number or a string, found 70000",
+            "f: http.tls.cert: cannot read \"/nowhere/c.pem\": No such file or directory (os error 2)",
+            "f: http.tls.key: is missing; TLS needs it beside http.tls.cert",
+            "f: log.level: expected one of \"panic\", \"fatal\", \"error\", \"warn\", \"info\", \
+             \"debug\", \"trace\", found \"loud\"",
+            "f: proifle: unknown key, did you mean profile?",
+            "f: storage.commit: expected true or false, found \"yes\"",
+            "f: storage.rootDirectory: expected a string, found a number",
+        ]
+    );
+}
+
+#[test]
+fn wrong_values_say_what_is_expected() {
+    let cases = [
+        ("http = 5", "f: http: expected a table of keys, found 5"),
+        ("http.tls = 'on'", "f: http.tls: expected a table of keys, found \"on\""),
+        (
+            "storage.uploadExpiry = 24",
+            "f: storage.uploadExpiry: expected a duration from 1s to 8760h, such as \"8760h\" \
+             (a bare number counts nanoseconds), found 24",
+        ),
+        (
+            "http.limits.idleTimeout = '1 h'",
+            "f: http.limits.idleTimeout: expected a duration from 1ms to 24h, such as \"24h\" \
+             (a bare number counts nanoseconds), found \"1 h\"",
+        ),
+        (
+            "storage.gcDelay = true",
+            "f: storage.gcDelay: expected a duration such as \"1h30m\" \
+             (a bare number counts nanoseconds), found true",
+        ),
+        (
+            "http.limits.maxManifestSize = '3MiB'",
+            "f: http.limits.maxManifestSize: expected a size from 4MiB to 64MiB, in bytes or such as \
+             \"4MiB\", found \"3MiB\"",
+        ),
+        (
+            "http.limits.maxConnections = 0",
+            "f: http.limits.maxConnections: expected a whole number from 1 to 1000000, found 0",
+        ),
+        (
+            "http.limits.maxConnections = 1.5",
+            "f: http.limits.maxConnections: expected a whole number from 1 to 1000000, found 1.5",
+        ),
+        ("http.port = '+80'", "f: http.port: expected a port from 0 to 65535, as a number or a string, found \"+80\""),
+        (
+            "http.address = 'example.org'",
+            "f: http.address: expected an IP address, \"localhost\", or \"\" for all addresses, \
+             found \"example.org\"",
+        ),
+        (
+            "http.externalUrl = 'registry.example'",
+            "f: http.externalUrl: expected a URL such as \"https://registry.example\", without \
+             query, found another string",
+        ),
+        (
+            "http.realm = 'a\"b'",
+            "f: http.realm: expected a string of printable ASCII without quotes and backslashes, \
+             found \"a\\\"b\"",
+        ),
+        ("http.compat = ['docker2s1']", "f: http.compat: expected a list of strings, each \"docker2s2\", found a list"),
+        ("differences = 1", "f: differences: expected a list of tables, found 1"),
+        ("differences = [1]", "f: differences[0]: expected a table of keys, found 1"),
+    ];
+    for (text, problem) in cases {
+        assert_eq!(problems(text), [problem], "{text}");
+    }
+    for path in ["metrics", "/", "/v2", "/v2/x", "/api/x", "/zot/x", "/livez", "/a/", "/a//b", "/a/../b", "/ä"] {
+        let found = problems(&format!("extensions.metrics.prometheus.path = '{path}'"));
+        assert_eq!(found.len(), 1, "{path}");
+        assert!(found[0].contains("expected a path such as \"/metrics\""), "{found:?}");
+    }
+}
+
+#[test]
+fn a_required_key_that_is_null_is_missing() {
+    for text in [r#"{"differences": [null]}"#, r#"{"differences": [{"route": null}, null]}"#] {
+        let error = load(Format::Json, text).expect_err("five keys are missing");
+        assert!(
+            lines(error.problems())
+                .contains(&"f: differences[0].route: is missing, and the table means nothing without it".to_owned())
+        );
+        assert_eq!(error.problems().len() % 5, 0, "{error}");
+    }
+}
+
+#[test]
+fn a_value_that_may_be_secret_is_never_shown() {
+    let text = r#"{"http": {"externalUrl": "https://me:hunter2@r.example", "auth": {
+        "openid": {"providers": {"oidc": {"clientsecret": 420017, "scopes": "hunter2"}}},
+        "htpasswd": {"path": true}}}, "clientsecret": "hunter2",
+        "extensions": {"events": {"enable": true, "sinks": [{"credentials": {"password": ["hunter2"]}}]}}}"#;
+    let error = load(Format::Json, text).expect_err("nothing of this is right");
+    assert_eq!(error.problems().len(), 8, "{error}");
+    assert!(!error.to_string().contains("hunter2") && !error.to_string().contains("420017"), "{error}");
+}
+
+#[test]
+fn names_that_differ_in_case_only_are_one_key() {
+    let cases = [
+        ("http.port = 1\nhttp.PORT = 2", "f: http.port: given twice, the other time as PORT"),
+        ("[http]\nport = 1\n[HTTP]\nopen = true", "f: http: given twice, the other time as HTTP"),
+    ];
+    for (text, problem) in cases {
+        assert_eq!(problems(text), [problem], "{text}");
+    }
+    let same = [
+        (Format::Toml, "a = 1\na = 2", "f:2:1: duplicate key"),
+        (Format::Json, "{\"a\": 1,\n \"a\": 2}", "f:2:4: duplicate key \"a\""),
+        (Format::Yaml, "a: 1\na: 2\n", "f:2:1: duplicate mapping key `a` is not allowed here"),
+    ];
+    for (format, text, problem) in same {
+        let error = load(format, text).expect_err("a key is given twice");
+        assert_eq!(error.to_string(), problem);
+    }
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_known_one() {
+    let cases = [
+        ("storage.rootDir = 'x'", "f: storage.rootDir: unknown key, did you mean storage.rootDirectory?"),
+        ("rootDirectory = 'x'", "f: rootDirectory: unknown key, did you mean storage.rootDirectory?"),
+        ("http.adress = 'x'", "f: http.adress: unknown key, did you mean http.address?"),
+        ("http.maxConnections = 5", "f: http.maxConnections: unknown key, did you mean http.limits.maxConnections?"),
+        ("htp.port = 5", "f: htp: unknown key, did you mean http?"),
+        ("'http.port' = 5", "f: \"http.port\": unknown key, did you mean http.port?"),
+        ("http.TLS.certificate = 'x'", "f: http.tls.certificate: unknown key, did you mean http.tls.cert?"),
+        (
+            "http.limits.idle_timeout = '1s'",
+            "f: http.limits.idle_timeout: unknown key, did you mean http.limits.idleTimeout?",
+        ),
+        ("extensions.metric.enable = true", "f: extensions.metric: unknown key, did you mean extensions.metrics?"),
+        ("log.colour = 'red'", "f: log.colour: unknown key; known here are audit, format, level, output"),
+        (
+            "'*' = 1",
+            "f: \"*\": unknown key; known here are cluster, differences, distSpecVersion, extensions, http, log, profile, scheduler, storage",
+        ),
+    ];
+    for (text, problem) in cases {
+        assert_eq!(problems(text), [problem], "{text}");
+    }
+    let text = r#"{"http": {"accessControl": {"repositories": {"a/**": {"polices": []}}}}}"#;
+    let error = load(Format::Json, text).expect_err("a key is misspelt");
+    assert_eq!(
+        lines(error.problems())[1],
+        "f: http.accessControl.repositories.\"a/**\".polices: unknown key, did you mean \
+         http.accessControl.repositories.\"a/**\".policies?"
+    );
+}

@@ -1,0 +1,200 @@
+//! What must hold for every row of the key table, and for every input.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::load;
+use crate::config::keys::{self, Row, Status};
+use crate::config::kind::Kind;
+use crate::config::source::{Format, parse};
+use crate::config::{Config, from_tree};
+
+/// A tree that holds `value` at the key of a row, in a list or under some name where the key says so.
+fn tree(key: &str, value: Value) -> Value {
+    let mut tree = value;
+    let mut rest = key;
+    while !rest.is_empty() {
+        let (parent, name) = rest.rsplit_once('.').unwrap_or(("", rest));
+        let is_list = keys::find(parent).is_some_and(|row| row.kind == Kind::List);
+        tree = match name {
+            keys::EACH if is_list => json!([tree]),
+            name => json!({ name: tree }),
+        };
+        rest = parent;
+    }
+    tree
+}
+
+/// Whether a value at the key of a row is for somebody to read.
+fn is_followed(row: &Row) -> bool {
+    let mut enclosing = row.key.rmatch_indices('.').filter_map(|(at, _)| keys::find(&row.key[..at]));
+    match row.status {
+        Status::Implemented => true,
+        Status::Within => enclosing.next().is_none_or(is_followed),
+        Status::NoEffect(_) | Status::Refused(_) => false,
+    }
+}
+
+fn is_container(kind: Kind) -> bool {
+    use Kind::{Free, List, Map, Switch, Table};
+    matches!(kind, Table | Switch { .. } | Map | Free | List)
+}
+
+/// Values of a kind, none of which is a default.
+fn samples(kind: Kind) -> Vec<Value> {
+    match kind {
+        Kind::Bool => vec![json!(true), json!(false)],
+        Kind::Int { least, most } => vec![json!(least.max(3)), json!(most)],
+        Kind::Size { most, .. } => vec![json!(most)],
+        Kind::Duration { most, .. } => vec![json!(most)],
+        Kind::Port => vec![json!(5000)],
+        Kind::Address => vec![json!("::1")],
+        Kind::Url => vec![json!("http://r.example")],
+        Kind::UrlPath => vec![json!("/figures")],
+        Kind::HeaderText | Kind::Text => vec![json!("sample")],
+        Kind::Path => vec![json!(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))],
+        Kind::OneOf(words) => words.iter().map(|word| json!(word)).collect(),
+        Kind::Texts => vec![json!(["sample"])],
+        Kind::SomeOf(words) => vec![json!(words)],
+        Kind::Table | Kind::Switch { .. } | Kind::Map | Kind::Free => vec![json!({})],
+        Kind::List => vec![json!([])],
+    }
+}
+
+#[test]
+fn rows_are_consistent() {
+    let mut seen = BTreeSet::new();
+    for row in keys::all() {
+        assert!(seen.insert(row.key.to_ascii_lowercase()), "{} stands twice", row.key);
+        for value in samples(row.kind) {
+            assert!(is_container(row.kind) || row.kind.read(&value).is_ok(), "{} takes {value}", row.key);
+        }
+        for (at, _) in row.key.match_indices(".*") {
+            let container = keys::find(&row.key[..at]).map(|row| row.kind);
+            assert!(matches!(container, Some(Kind::List | Kind::Map)), "{} in no list", row.key);
+        }
+        let reason = match row.status {
+            Status::NoEffect(reason) | Status::Refused(reason) => reason,
+            Status::Implemented | Status::Within => "text",
+        };
+        assert!(!reason.ends_with('.') && !reason.contains('\n'), "{}: {reason}", row.key);
+        let has_default = row.default_setting().is_some();
+        let may_lack_one = row.status != Status::Implemented;
+        assert!(has_default || may_lack_one, "{} is followed and has no default", row.key);
+    }
+    assert!(seen.len() > 200, "only {} rows were seen", seen.len());
+}
+
+/// Fails when a key is said to be followed and nothing reads it, or when a word is accepted that the
+/// type behind it does not know.
+#[test]
+fn every_key_that_is_followed_changes_the_configuration() {
+    let default = Config::default();
+    let mut followed = 0;
+    // These need more than one key, and have tests of their own.
+    let is_single = |row: &&Row| !row.key.starts_with("differences") && !row.key.starts_with("http.tls.");
+    let leaves = keys::all().filter(|row| is_followed(row) && !is_container(row.kind));
+    for row in leaves.filter(is_single) {
+        let mut changes = false;
+        for value in samples(row.kind) {
+            let text = tree(row.key, value).to_string();
+            let loaded = load(Format::Json, &text).expect(row.key);
+            changes |= loaded.config != default;
+        }
+        assert!(changes, "{} is said to be followed, and nothing reads it", row.key);
+        followed += 1;
+    }
+    assert!(followed >= 20, "only {followed} keys were seen");
+}
+
+#[test]
+fn whatever_the_input_there_is_an_outcome() {
+    let seeds = [
+        (Format::Toml, include_str!("../../../zot-compat.toml")),
+        (Format::Json, super::zot::EVERYTHING),
+        (Format::Yaml, super::zot::EVERYTHING),
+        (Format::Yaml, "http: &a {port: 80}\nlog: *a\nstorage:\n  <<: *a\n  gcDelay: 1h\n- x: |\n  y"),
+    ];
+    let pieces = [
+        "\"",
+        "'",
+        "[",
+        "]",
+        "{",
+        "}",
+        ":",
+        ",",
+        "=",
+        "\n",
+        "\n  ",
+        "null",
+        "-1",
+        "1e999",
+        "[[",
+        "µs",
+        "*",
+        ".",
+        "\\u0000",
+        "&a",
+        "<<",
+        "!!",
+        "true",
+        "9223372036854775808",
+        "h",
+        "\u{feff}",
+        "#",
+    ];
+    let seed = 0x9e37_79b9_7f4a_7c15_u64;
+    println!("seed {seed:#x}");
+    let mut state = seed;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % u64::try_from(below.max(1)).expect("a length fits")).expect("it is below")
+    };
+    let (mut loaded, mut refused) = (0, 0);
+    for round in 0..1200 {
+        let (format, seed) = seeds[round % seeds.len()];
+        let mut text: Vec<char> = seed.chars().collect();
+        for _ in 0..=random(4) {
+            let from = random(text.len());
+            let to = (from + random(6)).min(text.len());
+            match random(3) {
+                0 => drop(text.drain(from..to)),
+                1 => drop(text.splice(from..from, pieces[random(pieces.len())].chars())),
+                _ => drop(text.splice(from..to, pieces[random(pieces.len())].chars())),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        match parse("f", format, &text).and_then(|tree| from_tree("f", &tree)) {
+            Ok(_) => loaded += 1,
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().lines().all(|line| line.starts_with("f:")), "{error}");
+            }
+        }
+    }
+    assert!(loaded > 20 && refused > 200, "{loaded} loaded, {refused} refused");
+}
+
+#[test]
+fn depth_has_an_end() {
+    for (format, open, close) in [
+        (Format::Toml, "[", "]"),
+        (Format::Json, "[", "]"),
+        (Format::Yaml, "[", "]"),
+        (Format::Json, "{\"http\":", "}"),
+        (Format::Yaml, "{http: ", "}"),
+        (Format::Toml, "{http = ", "}"),
+    ] {
+        let value = format!("{}1{}", open.repeat(50_000), close.repeat(50_000));
+        let text = match format {
+            Format::Toml => format!("cluster = {value}"),
+            Format::Json => format!("{{\"cluster\": {value}}}"),
+            Format::Yaml => format!("cluster: {value}"),
+        };
+        assert!(load(format, &text).is_err(), "{format:?} {open}");
+    }
+}

@@ -1,0 +1,257 @@
+//! A configuration written for zot: each of its keys is known, and what it is answered.
+
+use serde_json::Value;
+
+use super::{lines, load};
+use crate::config::source::Format;
+
+/// Every key that zot v2.1.20 has, with a value of the type it has there.
+pub(super) const EVERYTHING: &str = r#"{
+  "distSpecVersion": "1.1.1",
+  "storage": {
+    "rootDirectory": "/tmp/zot", "dedupe": true, "gc": true, "gcDelay": "1h", "gcInterval": "1h",
+    "gcTimeWindow": "01:00-05:00", "commit": false, "maxRepos": 7, "fastRestart": false,
+    "redirectBlobURL": true, "remoteCache": true,
+    "retention": {"dryRun": false, "delay": "1h", "policies": [{
+      "repositories": ["**"], "deleteReferrers": false, "deleteUntagged": true,
+      "keepTags": [{"patterns": ["v2.*"], "pulledWithin": "168h", "pushedWithin": "168h",
+                    "mostRecentlyPushedCount": 10, "mostRecentlyPulledCount": 10}],
+      "keepUntagged": {"pulledWithin": "168h", "pushedWithin": "168h",
+                       "mostRecentlyPushedCount": 0, "mostRecentlyPulledCount": 0}}]},
+    "storageDriver": {"name": "s3", "rootdirectory": "/zot", "region": "us-east-2", "bucket": "b",
+                      "regionendpoint": "localhost:4566", "secure": true, "skipverify": false},
+    "cacheDriver": {"name": "redis", "url": "redis://localhost", "keyprefix": "zot"},
+    "subPaths": {"/a": {
+      "rootDirectory": "/data2", "dedupe": false, "gc": false, "gcDelay": "1h", "gcInterval": "1h",
+      "gcTimeWindow": "", "commit": false, "maxRepos": 0, "fastRestart": false,
+      "redirectBlobURL": false, "remoteCache": false, "retention": {"delay": "1h"},
+      "storageDriver": {"name": "s3"}, "cacheDriver": {"name": "redis"}}}
+  },
+  "http": {
+    "address": "127.0.0.1", "port": "8080", "externalUrl": "", "allowOrigin": "http://a.example",
+    "realm": "zot", "readTimeout": "60s", "writeTimeout": "60s",
+    "tls": {"cert": "", "key": "", "cacert": "/ca.pem"}, "compat": ["docker2s2"],
+    "ratelimit": {"rate": 10, "methods": [{"method": "GET", "rate": 10}]},
+    "auth": {
+      "failDelay": 5, "htpasswd": {"path": "/htpasswd"},
+      "ldap": {"credentialsFile": "/c", "address": "ldap.example", "port": 389, "insecure": false,
+               "startTLS": false, "skipVerify": false, "subtreeSearch": true, "baseDN": "dc=x",
+               "userAttribute": "uid", "userFilter": "", "userGroupAttribute": "memberOf",
+               "caCert": ""},
+      "bearer": {"realm": "https://auth.example/auth", "service": "myauth", "cert": "/k.pem",
+        "awsSecretsManager": {"region": "r", "secretName": "s", "refreshInterval": "1m"},
+        "oidc": [{"issuer": "https://i.example", "audiences": ["zot"],
+          "claimMapping": {"variables": [{"name": "n", "expression": "e"}],
+                           "validations": [{"expression": "e", "message": "m"}],
+                           "username": "claims.sub", "groups": ""},
+          "certificateAuthority": "", "certificateAuthorityFile": "",
+          "skipIssuerVerification": false}],
+        "upstreamTokenEndpoint": {"realm": "https://t.example", "service": "s",
+                                  "allowInsecureHttp": false}},
+      "openid": {"providers": {"oidc": {"name": "n", "credentialsFile": "", "clientid": "i",
+          "clientsecret": "s", "keypath": "", "issuer": "https://i.example", "authurl": "",
+          "tokenurl": "", "scopes": ["openid"],
+          "claimMapping": {"username": "email", "groups": "groups"}}},
+        "callbackAllowOrigins": ["https://ui.example"]},
+      "apikey": true, "sessionKeysFile": "/s.json",
+      "sessionDriver": {"name": "redis", "url": "redis://localhost", "keyprefix": "zotsession"},
+      "secureSession": true,
+      "mtls": {"identityAttributes": ["CommonName"], "uriSanPattern": "", "uriSanIndex": 0,
+               "dnsSanIndex": 0, "emailSanIndex": 0}
+    },
+    "accessControl": {
+      "repositories": {"infra/**": {
+        "policies": [{"users": ["alice"], "groups": ["dev"], "actions": ["read", "create"],
+                      "conditions": [{"expression": "true", "message": "m"}]}],
+        "defaultPolicy": ["read"], "anonymousPolicy": ["read"]}},
+      "adminPolicy": {"users": [], "groups": [], "actions": [],
+                      "conditions": [{"expression": "true", "message": "m"}]},
+      "groups": {"dev": {"users": ["bob", "carol"]}},
+      "metrics": {"users": ["prom"], "anonymousPolicy": ["read"]}
+    }
+  },
+  "log": {"level": "debug", "output": "", "audit": "/audit.log"},
+  "scheduler": {"numWorkers": 4},
+  "cluster": {"members": ["a:5000"], "hashKey": "0123456789abcdef",
+              "tls": {"cert": "", "key": "", "cacert": ""}},
+  "extensions": {
+    "search": {"enable": true, "cve": {"updateInterval": "2h", "trivy": {
+      "dbRepository": "ghcr.io/aquasecurity/trivy-db",
+      "javaDBRepository": "ghcr.io/aquasecurity/trivy-java-db", "vulnSeveritySources": ["auto"],
+      "sbom": {"enable": false, "format": "spdx-json"}}}},
+    "sync": {"enable": true, "credentialsFile": "", "downloadDir": "", "registries": [{
+      "urls": ["https://registry-1.docker.io"], "onDemand": false, "pollInterval": "0",
+      "tlsVerify": true, "certDir": "",
+      "content": [{"prefix": "**", "destination": "/", "stripPrefix": false,
+                   "tags": {"regex": "", "excludeRegex": "", "semver": false}}],
+      "maxRetries": null, "retryDelay": null, "maxRetryDelay": null, "onlySigned": false,
+      "syncLegacyCosignTags": true, "preserveDigest": false, "syncTimeout": "3h",
+      "manifestCheckInterval": "0", "credentialHelper": "",
+      "oauth2CredentialHelper": {"tokenURL": "", "assertionFile": "", "signingFile": "",
+        "grantType": "", "clientID": "", "clientSecretFile": "", "scopes": [], "username": "",
+        "audience": "", "subjectTokenType": "", "requestedTokenType": ""},
+      "reqConcurrent": 3, "reqPerSec": 0, "disableHTTP2": false, "maxIdleConnsPerHost": 2}]},
+    "metrics": {"enable": true, "prometheus": {"path": "/metrics"}},
+    "scrub": {"enable": true, "interval": "24h"},
+    "lint": {"enable": true, "mandatoryAnnotations": ["a"]},
+    "ui": {"enable": true}, "mgmt": {}, "apikey": {},
+    "trust": {"enable": true, "cosign": false, "notation": false},
+    "events": {"enable": true, "sinks": [{
+      "type": "http", "address": "https://e.example", "channel": "c", "timeout": "30s", "proxy": "",
+      "headers": {"X-A": "b"},
+      "credentials": {"username": "u", "password": "p", "file": "", "token": ""},
+      "tlsconfig": {"cacertfile": "", "certfile": "", "keyfile": ""}}]}
+  }
+}"#;
+
+/// The keys of [`EVERYTHING`] that are refused; what is neither here nor below is followed.
+const REFUSED: [&str; 30] = [
+    "cluster",
+    "extensions.events",
+    "extensions.lint",
+    "extensions.scrub",
+    "extensions.search",
+    "extensions.sync",
+    "extensions.trust",
+    "extensions.ui",
+    "http.accessControl",
+    "http.allowOrigin",
+    "http.auth.apikey",
+    "http.auth.bearer",
+    "http.auth.failDelay",
+    "http.auth.htpasswd.path",
+    "http.auth.ldap",
+    "http.auth.mtls",
+    "http.auth.openid",
+    "http.auth.secureSession",
+    "http.auth.sessionDriver.keyprefix",
+    "http.auth.sessionDriver.name",
+    "http.auth.sessionDriver.url",
+    "http.auth.sessionKeysFile",
+    "http.ratelimit",
+    "http.tls.cacert",
+    "log.audit",
+    "storage.cacheDriver",
+    "storage.maxRepos",
+    "storage.remoteCache",
+    "storage.retention",
+    "storage.storageDriver",
+];
+
+#[test]
+fn each_key_of_zot_is_known_and_the_refused_ones_are_these() {
+    let error = load(Format::Json, EVERYTHING).expect_err("much of this is refused");
+    let mut expected: Vec<&str> = REFUSED.into_iter().chain(["storage.subPaths"]).collect();
+    expected.sort_unstable();
+    let found = lines(error.problems());
+    let keys: Vec<&str> = found.iter().filter_map(|line| line.split(": ").nth(1)).collect();
+    assert_eq!(keys, expected, "{error}");
+    for line in found {
+        assert!(!line.contains("unknown key") && !line.contains("expected"), "{line}");
+        assert!(line.contains("not implemented yet") || line.contains("not supported"), "{line}");
+    }
+}
+
+/// A misspelling anywhere in zot's tree is found, so that the test above cannot pass by seeing nothing.
+#[test]
+fn each_key_of_zot_is_looked_at() {
+    let tree: Value = serde_json::from_str(EVERYTHING).expect("the constant is JSON");
+    let mut places = Vec::new();
+    collect(&tree, "", &mut places);
+    assert!(places.len() > 220, "only {} keys were seen", places.len());
+    for pointer in places {
+        let mut changed = tree.clone();
+        let (parent, name) = pointer.rsplit_once('/').expect("a pointer has a slash");
+        let table = changed.pointer_mut(parent).and_then(Value::as_object_mut).expect("it is a table");
+        let value = table.remove(name).expect("the key is there");
+        table.insert(format!("{name}-x"), value);
+        let error = load(Format::Json, &changed.to_string()).expect_err("a key is misspelt");
+        let unknown = format!("{name}-x: unknown key");
+        let is_free = ["/storageDriver/", "/cacheDriver/", "/headers/", "/retention/delay"]
+            .iter()
+            .any(|part| pointer.contains(part) && (*part != "/retention/delay" || pointer.contains("subPaths")));
+        assert_eq!(error.to_string().contains(&unknown), !is_free, "{pointer}");
+    }
+}
+
+/// JSON pointers of every key whose name is zot's and not the user's.
+fn collect(value: &Value, pointer: &str, places: &mut Vec<String>) {
+    match value {
+        Value::Object(table) => {
+            let names_are_free =
+                ["/repositories", "/groups", "/providers", "/subPaths"].iter().any(|end| pointer.ends_with(end));
+            for (name, inner) in table {
+                let below = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+                if !names_are_free {
+                    places.push(below.clone());
+                }
+                collect(inner, &below, places);
+            }
+        }
+        Value::Array(list) => {
+            for (index, inner) in list.iter().enumerate() {
+                collect(inner, &format!("{pointer}/{index}"), places);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn usual_configurations_of_zot_load_with_warnings_at_most() {
+    let cases: [(&str, &[&str]); 4] = [
+        (
+            r#"{"storage": {"rootDirectory": "/var/lib/registry"},
+                "http": {"address": "0.0.0.0", "port": "8080"}, "log": {"level": "info"}}"#,
+            &[],
+        ),
+        (
+            r#"{"distSpecVersion": "1.1.1", "storage": {"rootDirectory": "/r", "dedupe": true, "gc": true,
+                "gcDelay": "2h", "gcInterval": "1h"}, "http": {"readTimeout": "0", "compat": ["docker2s2"]},
+                "scheduler": {"numWorkers": 3}, "extensions": {"mgmt": {"enable": true}}}"#,
+            &[
+                "f: distSpecVersion: has no effect: coracle speaks version 1.1 and the newest draft, \
+                 whatever is written here",
+                "f: extensions.mgmt: has no effect: zot ignores it too",
+                "f: http.compat: has no effect: Docker's media types are always accepted",
+                "f: http.readTimeout: has no effect: a transfer may take as long as bytes keep coming, \
+                 see http.limits.bodyIdleTimeout",
+                "f: scheduler.numWorkers: has no effect: background work needs no worker pool",
+                "f: storage.dedupe: has no effect: one copy of a blob is always kept, whatever is \
+                 written here",
+                "f: storage.gc: has no effect: collection is not implemented yet: deleted content keeps \
+                 its space",
+                "f: storage.gcDelay: has no effect: collection is not implemented yet: deleted content \
+                 keeps its space",
+                "f: storage.gcInterval: has no effect: collection is not implemented yet: deleted \
+                 content keeps its space",
+            ],
+        ),
+        (
+            r#"{"storage": {"dedupe": false}}"#,
+            &["f: storage.dedupe: has no effect: one copy of a blob is always kept, whatever is written \
+               here"],
+        ),
+        (
+            r#"{"storage": {"gc": false, "maxRepos": 0, "remoteCache": false},
+                "http": {"auth": {"apikey": false, "htpasswd": {"path": ""}, "failDelay": 0,
+                                  "sessionDriver": {"name": "local"}},
+                         "tls": {"cacert": ""}, "allowOrigin": "", "compat": []},
+                "log": {"audit": ""}, "scheduler": {"numWorkers": 0},
+                "extensions": {"scrub": {"enable": false, "interval": "24h"}, "UI": {"Enable": false},
+                  "search": {"enable": false, "cve": {"updateInterval": "2h"}}, "lint": {},
+                  "sync": {"enable": false, "registries": []}, "trust": {"enable": false},
+                  "events": {"sinks": []}}}"#,
+            &[],
+        ),
+    ];
+    for (text, warnings) in cases {
+        let loaded = load(Format::Json, text).expect("nothing here is refused");
+        assert_eq!(lines(&loaded.warnings), warnings, "{text}");
+    }
+    for block in ["search", "sync", "scrub", "ui", "trust"] {
+        let text = format!(r#"{{"extensions": {{"{block}": {{}}}}}}"#);
+        let error = load(Format::Json, &text).expect_err("an empty block means that it is wanted");
+        assert!(error.to_string().starts_with(&format!("f: extensions.{block}: not implemented yet")));
+    }
+}

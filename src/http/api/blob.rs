@@ -1,0 +1,128 @@
+//! `/v2/<name>/blobs/<digest>` (distribution-spec, "Pulling blobs", "Deleting Blobs"; ranges as in
+//! RFC 9110, 14).
+
+use std::sync::Arc;
+
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use crate::blobs::Blob;
+use crate::http::error::ApiError;
+use crate::http::request::{has_already, text};
+use crate::http::response::{CACHE_FOR_EVER, DOCKER_CONTENT_DIGEST, empty, etag, value};
+use crate::http::{Body, Context, blocking};
+use crate::oci::{ByteRange, Digest, ErrorCode, RangeRequest, RepositoryName};
+
+const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+pub(in crate::http) fn get(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    digest: Digest,
+) -> Result<Response<Body>, ApiError> {
+    let blob = context.registry.repository(name).open_blob(digest)?;
+    if has_already(context.headers, digest) {
+        let mut response = described(digest);
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    match range(context.headers, digest, blob.size)? {
+        RangeRequest::Whole => Ok(whole(digest, blob)),
+        RangeRequest::Parts(parts) if parts.len() == 1 => Ok(part(digest, blob, parts[0])),
+        RangeRequest::Parts(parts) => Ok(multipart(digest, blob, &parts)),
+        RangeRequest::Unsatisfiable => {
+            let message = format!("the range is not one of bytes, or is not in the blob, which has {}", blob.size);
+            Err(ApiError::range(ErrorCode::SizeInvalid, message)
+                .header(header::CONTENT_RANGE, value(format!("bytes */{}", blob.size))))
+        }
+    }
+}
+
+pub(in crate::http) fn head(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    digest: Digest,
+) -> Result<Response<Body>, ApiError> {
+    let size = context.registry.repository(name).blob_size(digest)?;
+    let mut response = described(digest);
+    if has_already(context.headers, digest) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    response.headers_mut().insert(header::CONTENT_LENGTH, size.into());
+    Ok(response)
+}
+
+pub(in crate::http) async fn delete(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    digest: Digest,
+) -> Result<Response<Body>, ApiError> {
+    let repository = context.registry.repository(name);
+    blocking(move || repository.delete_blob(digest)).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// Which part is asked for. With `If-Range`, a part only of the content the client knows.
+fn range(headers: &HeaderMap, digest: Digest, size: u64) -> Result<RangeRequest, ApiError> {
+    let Some(asked) = text(headers, &header::RANGE, ErrorCode::SizeInvalid)? else { return Ok(RangeRequest::Whole) };
+    match headers.get(header::IF_RANGE) {
+        Some(known) if *known != etag(digest) => Ok(RangeRequest::Whole),
+        _ => Ok(RangeRequest::parse(asked, size)),
+    }
+}
+
+/// The headers that every read of a blob has.
+fn described(digest: Digest) -> Response<Body> {
+    let mut response = empty(StatusCode::OK);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, OCTET_STREAM);
+    headers.insert(DOCKER_CONTENT_DIGEST, value(digest.to_string()));
+    headers.insert(header::ETAG, etag(digest));
+    headers.insert(header::CACHE_CONTROL, CACHE_FOR_EVER);
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    // What a client pushed is data, even to a browser that would rather see a page.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn whole(digest: Digest, blob: Blob) -> Response<Body> {
+    let mut response = described(digest);
+    if blob.size > 0 {
+        let range = ByteRange { first: 0, last: blob.size - 1 };
+        response.body_mut().push_file(&Arc::new(blob.file), range);
+    }
+    response
+}
+
+fn part(digest: Digest, blob: Blob, range: ByteRange) -> Response<Body> {
+    let mut response = described(digest);
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    response.headers_mut().insert(header::CONTENT_RANGE, value(content_range(range, blob.size)));
+    response.body_mut().push_file(&Arc::new(blob.file), range);
+    response
+}
+
+fn multipart(digest: Digest, blob: Blob, parts: &[ByteRange]) -> Response<Body> {
+    let boundary = hex::encode(rand::random::<[u8; 16]>());
+    let file = Arc::new(blob.file);
+    let mut response = described(digest);
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    let content_type = value(format!("multipart/byteranges; boundary={boundary}"));
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    let body = response.body_mut();
+    for (index, range) in parts.iter().enumerate() {
+        let before = if index == 0 { "" } else { "\r\n" };
+        let of = content_range(*range, blob.size);
+        body.push_bytes(format!(
+            "{before}--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: {of}\r\n\r\n"
+        ));
+        body.push_file(&file, *range);
+    }
+    body.push_bytes(format!("\r\n--{boundary}--\r\n"));
+    response
+}
+
+fn content_range(range: ByteRange, size: u64) -> String {
+    format!("bytes {}-{}/{size}", range.first, range.last)
+}

@@ -1,0 +1,28 @@
+//! `/v2/_catalog`: the repositories the caller may pull from.
+
+use hyper::{Response, StatusCode, header};
+use oci_spec::distribution::RepositoryListBuilder;
+
+use crate::access::{Access, Action};
+use crate::http::error::ApiError;
+use crate::http::response::{json_response, next_link};
+use crate::http::{Body, Context};
+use crate::route::Page;
+
+pub(in crate::http) fn list(context: &Context<'_>, page: &Page) -> Result<Response<Body>, ApiError> {
+    let visible = |name: &str| {
+        name.parse().is_ok_and(|name| {
+            context.registry.policy().decide(context.caller, &Access::Repository(name, Action::Pull)).is_ok()
+        })
+    };
+    let listed = match page.size() {
+        0 => crate::repository::NamePage { names: Vec::new(), next: None },
+        limit => context.registry.stores().catalog(&page.last, limit, visible)?,
+    };
+    let list = RepositoryListBuilder::default().repositories(listed.names).build().map_err(ApiError::internal)?;
+    let mut response = json_response(StatusCode::OK, &list);
+    if let Some(last) = listed.next {
+        response.headers_mut().insert(header::LINK, next_link(&page.next_path("/v2/_catalog", &last)));
+    }
+    Ok(response)
+}

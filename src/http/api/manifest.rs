@@ -1,0 +1,107 @@
+//! `/v2/<name>/manifests/<reference>` (distribution-spec, "Pulling manifests", "Pushing Manifests",
+//! "Deleting tags", "Deleting Manifests").
+
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use crate::http::error::ApiError;
+use crate::http::request::{RequestBody, content_type, expected, has_already};
+use crate::http::response::{
+    CACHE_AND_ASK, CACHE_FOR_EVER, DOCKER_CONTENT_DIGEST, OCI_SUBJECT, OCI_TAG, empty, etag, value,
+};
+use crate::http::{Body, Context, blocking};
+use crate::oci::{Reference, RepositoryName};
+use crate::repository::{ManifestInfo, ManifestTarget, PutManifest};
+
+/// The `Accept` header is not looked at: a manifest is served as what it was pushed as, whatever
+/// the client lists, since the bytes behind a digest can be nothing else.
+pub(in crate::http) fn get(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    reference: &Reference,
+) -> Result<Response<Body>, ApiError> {
+    let manifest = context.registry.repository(name).manifest(reference)?;
+    let mut response = described(&manifest.info, reference);
+    if has_already(context.headers, manifest.info.digest) {
+        return Ok(not_modified(response));
+    }
+    *response.body_mut() = Body::bytes(manifest.bytes);
+    Ok(response)
+}
+
+pub(in crate::http) fn head(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    reference: &Reference,
+) -> Result<Response<Body>, ApiError> {
+    let info = context.registry.repository(name).manifest_info(reference)?;
+    let mut response = described(&info, reference);
+    if has_already(context.headers, info.digest) {
+        return Ok(not_modified(response));
+    }
+    response.headers_mut().insert(header::CONTENT_LENGTH, info.size.into());
+    Ok(response)
+}
+
+pub(in crate::http) async fn put(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    target: ManifestTarget,
+    body: &mut RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let content_type = content_type(context.headers)?;
+    let expected = expected(context.headers)?;
+    let bytes = body.read(context.registry.manifest_bytes_max()).await?;
+    let tags = match &target {
+        ManifestTarget::Digest { tags, .. } => tags.clone(),
+        ManifestTarget::Tag(_) => Vec::new(),
+    };
+
+    let repository = context.registry.repository(name);
+    let put = PutManifest { target, content_type, bytes, expected };
+    let info = blocking(move || repository.put_manifest(put)).await?;
+
+    let mut response = empty(StatusCode::CREATED);
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, value(format!("/v2/{name}/manifests/{}", info.digest)));
+    headers.insert(DOCKER_CONTENT_DIGEST, value(info.digest.to_string()));
+    headers.insert(header::ETAG, etag(info.digest));
+    if let Some(subject) = info.subject {
+        headers.insert(OCI_SUBJECT, value(subject.to_string()));
+    }
+    for tag in tags {
+        headers.append(OCI_TAG, value(tag.as_str()));
+    }
+    Ok(response)
+}
+
+pub(in crate::http) async fn delete(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    reference: Reference,
+) -> Result<Response<Body>, ApiError> {
+    let repository = context.registry.repository(name);
+    blocking(move || repository.delete_manifest(&reference)).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// The headers that every read of a manifest has.
+fn described(info: &ManifestInfo, reference: &Reference) -> Response<Body> {
+    let mut response = empty(StatusCode::OK);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, value(&info.media_type));
+    headers.insert(DOCKER_CONTENT_DIGEST, value(info.digest.to_string()));
+    headers.insert(header::ETAG, etag(info.digest));
+    let cache = match reference {
+        Reference::Digest(_) => CACHE_FOR_EVER,
+        Reference::Tag(_) => CACHE_AND_ASK,
+    };
+    headers.insert(header::CACHE_CONTROL, cache);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn not_modified(mut response: Response<Body>) -> Response<Body> {
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response
+}

@@ -1,0 +1,208 @@
+//! `/v2/<name>/blobs/uploads/…` (distribution-spec, "Pushing blobs", "Pushing a blob in chunks",
+//! "Cancel a blob upload", "Mounting a blob from another repository").
+
+use hyper::header;
+use hyper::{Response, StatusCode};
+
+use crate::access::{Access, Action};
+use crate::http::error::ApiError;
+use crate::http::receive::{Received, receive};
+use crate::http::request::{RequestBody, content_range, length_differs};
+use crate::http::response::{DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, empty, value};
+use crate::http::{Body, Context, blocking};
+use crate::oci::{Algorithm, ChunkRange, Digest, RepositoryName, UploadId};
+use crate::repository::{self, Upload};
+
+pub(in crate::http) async fn start(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    algorithm: Algorithm,
+) -> Result<Response<Body>, ApiError> {
+    let repository = context.registry.repository(name);
+    let id = blocking(move || repository.start_upload(algorithm)).await?;
+    Ok(in_progress(StatusCode::ACCEPTED, name, id, 0))
+}
+
+/// `POST ?digest=`: a whole blob in one request.
+pub(in crate::http) async fn push(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    digest: Digest,
+    body: &mut RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let range = content_range(context.headers)?;
+    let repository = context.registry.repository(name);
+    let opening = repository.clone();
+    let upload = blocking(move || opening.open_upload(digest.algorithm())).await?;
+    let id = upload.id();
+    let received = match range.map_or(Ok(()), |range| upload.expect(range)) {
+        Ok(()) => receive(upload, body.take()).await,
+        Err(error) => Err(error.into()),
+    };
+    let result = match received {
+        Ok(received) => seal(received, digest, range).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = result {
+        // The client never heard of the upload, and so cannot go on with it.
+        let upload = repository.upload(id).await?;
+        blocking(move || upload.cancel()).await?;
+        return Err(error);
+    }
+    Ok(created(name, digest))
+}
+
+/// `POST ?mount=`: the blob of another repository; an ordinary upload, if there is none.
+pub(in crate::http) async fn mount(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    digest: Digest,
+) -> Result<Response<Body>, ApiError> {
+    let repository = context.registry.repository(name);
+    let (policy, caller) = (context.registry.policy(), context.caller.clone());
+    let readable = move |source: &RepositoryName| {
+        policy.decide(&caller, &Access::Repository(source.clone(), Action::Pull)).is_ok()
+    };
+    if blocking(move || repository.mount(digest, readable)).await? {
+        return Ok(created(name, digest));
+    }
+    start(context, name, digest.algorithm()).await
+}
+
+pub(in crate::http) fn status(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    id: UploadId,
+) -> Result<Response<Body>, ApiError> {
+    let offset = context.registry.repository(name).upload_offset(id)?;
+    Ok(in_progress(StatusCode::NO_CONTENT, name, id, offset))
+}
+
+/// `PATCH`: the next bytes, of a known place in the blob or not.
+pub(in crate::http) async fn chunk(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    id: UploadId,
+    body: &mut RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let range = content_range(context.headers)?;
+    let upload = resume(context, name, id, range).await?;
+    let mark = upload.mark();
+    let Received { mut upload, count, broken } = receive(upload, body.take()).await?;
+    if let Some(error) = broken {
+        // What has come is kept; the client goes on from the status.
+        return Err(error);
+    }
+    if let Some(range) = range.filter(|range| range.length() != count) {
+        blocking(move || upload.rewind(mark)).await?;
+        return Err(length_differs(range));
+    }
+    Ok(in_progress(StatusCode::ACCEPTED, name, id, upload.offset()))
+}
+
+/// `PUT ?digest=`: the last bytes, if any are left, and the end.
+pub(in crate::http) async fn finish(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    id: UploadId,
+    digest: Digest,
+    body: &mut RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let range = content_range(context.headers)?;
+    let upload = resume(context, name, id, range).await?;
+    let mark = upload.mark();
+    let received = receive(upload, body.take()).await?;
+    if let Some(error) = received.broken {
+        return Err(error);
+    }
+    blocking(move || {
+        let Received { mut upload, count, .. } = received;
+        let fits = match range.filter(|range| range.length() != count) {
+            Some(range) => Err(length_differs(range)),
+            None => upload.verify(digest).map_err(ApiError::from),
+        };
+        match fits {
+            Ok(()) => Ok(upload.finish(digest)?),
+            Err(error) => {
+                // The upload is as it was before this request: the client may send it again.
+                upload.rewind(mark)?;
+                Err(error)
+            }
+        }
+    })
+    .await?;
+    Ok(created(name, digest))
+}
+
+pub(in crate::http) async fn cancel(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    id: UploadId,
+) -> Result<Response<Body>, ApiError> {
+    let upload = context.registry.repository(name).upload(id).await?;
+    blocking(move || upload.cancel()).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// Takes an upload up, for a chunk that must begin where it was left. A chunk that does not is told
+/// where that is.
+async fn resume(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    id: UploadId,
+    range: Option<ChunkRange>,
+) -> Result<Upload, ApiError> {
+    let upload = context.registry.repository(name).upload(id).await?;
+    match range.map_or(Ok(()), |range| upload.expect(range)) {
+        Ok(()) => Ok(upload),
+        Err(error @ repository::Error::UploadOutOfOrder { reached }) => Err(ApiError::from(error)
+            .header(header::LOCATION, value(location(name, id)))
+            .header(header::RANGE, value(reached_range(reached)))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Verifies and finishes what was received whole.
+async fn seal(received: Received, digest: Digest, range: Option<ChunkRange>) -> Result<(), ApiError> {
+    if let Some(error) = received.broken {
+        return Err(error);
+    }
+    if let Some(range) = range.filter(|range| range.length() != received.count) {
+        return Err(length_differs(range));
+    }
+    blocking(move || {
+        let mut upload = received.upload;
+        upload.verify(digest)?;
+        upload.finish(digest)
+    })
+    .await
+}
+
+/// The blob is there.
+fn created(name: &RepositoryName, digest: Digest) -> Response<Body> {
+    let mut response = empty(StatusCode::CREATED);
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, value(format!("/v2/{name}/blobs/{digest}")));
+    headers.insert(DOCKER_CONTENT_DIGEST, value(digest.to_string()));
+    response
+}
+
+/// The upload goes on.
+fn in_progress(status: StatusCode, name: &RepositoryName, id: UploadId, offset: u64) -> Response<Body> {
+    let mut response = empty(status);
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, value(location(name, id)));
+    headers.insert(header::RANGE, value(reached_range(offset)));
+    headers.insert(DOCKER_UPLOAD_UUID, value(id.to_string()));
+    response
+}
+
+fn location(name: &RepositoryName, id: UploadId) -> String {
+    format!("/v2/{name}/blobs/uploads/{id}")
+}
+
+/// `0-<last byte>`. An upload of no bytes says `0-0`, as every registry does: the form has no other
+/// way to say nothing.
+fn reached_range(offset: u64) -> String {
+    format!("0-{}", offset.saturating_sub(1))
+}

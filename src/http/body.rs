@@ -1,0 +1,164 @@
+//! [`Body`]: what an answer consists of: bytes, parts of files, or both in turn.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::task::JoinHandle;
+
+use super::observe::Observer;
+use crate::oci::ByteRange;
+
+/// How much of a file is read at once; two such pieces are in memory while one is being sent.
+const READ_BYTES: u64 = 256 * 1024;
+
+/// The body of an answer. Its length is always known.
+#[derive(Debug, Default)]
+pub struct Body {
+    segments: VecDeque<Segment>,
+    /// Bytes not yet handed out.
+    left: u64,
+    /// Bytes handed out.
+    sent: u64,
+    /// The piece of a file that is being read.
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+    /// Told when the body ends, at its end or before.
+    observer: Option<Box<Observer>>,
+}
+
+#[derive(Debug)]
+enum Segment {
+    Bytes(Bytes),
+    File { file: Arc<File>, range: ByteRange },
+}
+
+impl Segment {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { range, .. } => range.length(),
+        }
+    }
+}
+
+impl Body {
+    /// No bytes.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// These bytes.
+    pub fn bytes(bytes: impl Into<Bytes>) -> Self {
+        let mut body = Self::default();
+        body.push(Segment::Bytes(bytes.into()));
+        body
+    }
+
+    /// How many bytes there are still to come.
+    pub fn length(&self) -> u64 {
+        self.left
+    }
+
+    /// Adds bytes at the end.
+    pub(crate) fn push_bytes(&mut self, bytes: impl Into<Bytes>) {
+        self.push(Segment::Bytes(bytes.into()));
+    }
+
+    /// Adds a part of a file at the end.
+    pub(crate) fn push_file(&mut self, file: &Arc<File>, range: ByteRange) {
+        self.push(Segment::File { file: Arc::clone(file), range });
+    }
+
+    /// Lets somebody know when the body ends.
+    pub(super) fn observe(&mut self, observer: Observer) {
+        self.observer = Some(Box::new(observer));
+    }
+
+    fn hand_out(&mut self, bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.left -= bytes.len() as u64;
+        self.sent += bytes.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+
+    fn push(&mut self, segment: Segment) {
+        let length = segment.length();
+        if length > 0 {
+            self.left += length;
+            self.segments.push_back(segment);
+        }
+    }
+
+    /// Starts to read the next piece of the file at the front.
+    fn read_ahead(&mut self) {
+        let Some(Segment::File { file, range }) = self.segments.front_mut() else { return };
+        let (file, at) = (Arc::clone(file), range.first);
+        let length = range.length().min(READ_BYTES);
+        if range.length() == length {
+            self.segments.pop_front();
+        } else {
+            range.first += length;
+        }
+        self.reading = Some(tokio::task::spawn_blocking(move || {
+            let mut piece = vec![0; usize::try_from(length).unwrap_or_default()];
+            file.read_exact_at(&mut piece, at)?;
+            Ok(Bytes::from(piece))
+        }));
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.reading.is_none() {
+            if let Some(Segment::Bytes(bytes)) = self.segments.front_mut() {
+                let bytes = std::mem::take(bytes);
+                self.segments.pop_front();
+                return self.hand_out(bytes);
+            }
+            self.read_ahead();
+        }
+        let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
+        let read = ready!(Pin::new(reading).poll(context));
+        self.reading = None;
+        let piece = match read {
+            Ok(Ok(piece)) => piece,
+            // hyper ends the connection, and so the client learns that the body is not whole.
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a blob could not be read to its end");
+                return Poll::Ready(Some(Err(error)));
+            }
+            Err(error) => return Poll::Ready(Some(Err(io::Error::other(error)))),
+        };
+        // The next piece is read while this one is sent.
+        self.read_ahead();
+        self.hand_out(piece)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(observer) = self.observer.take() {
+            observer.ended(self.sent, self.left);
+        }
+    }
+}

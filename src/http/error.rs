@@ -1,0 +1,276 @@
+//! [`ApiError`]: every failure a client can see is made here, and only here.
+//!
+//! Each layer's errors become HTTP by a match without `_`, so that a new one does not compile until
+//! its answer has been thought about. Headers that belong to a status are set where the error is
+//! made, so no handler can forget them. A 5xx says no more than a request id; its cause is logged
+//! once, with that id, by [`super::answer`].
+
+use std::fmt;
+use std::io;
+
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::Body;
+use super::response::json_response;
+use crate::access::{InvalidCredentials, NotAuthenticated, Refusal};
+use crate::blobs;
+use crate::oci::{Digest, ErrorCode};
+use crate::repository;
+use crate::route::RouteError;
+
+/// Seconds after which a client that was turned away may try again.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// A failure as the client will see it, and what only the log may see.
+#[derive(Debug)]
+pub(crate) struct ApiError(Box<Content>);
+
+#[derive(Debug)]
+struct Content {
+    status: StatusCode,
+    code: ErrorCode,
+    message: String,
+    details: Vec<Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// What happened, for the log; only for 5xx.
+    cause: Option<String>,
+}
+
+impl ApiError {
+    /// A failure of the client.
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        Self(Box::new(Content {
+            status,
+            code,
+            message: message.into(),
+            details: Vec::new(),
+            headers: Vec::new(),
+            cause: None,
+        }))
+    }
+
+    /// A failure of ours.
+    pub(crate) fn internal(cause: impl fmt::Display) -> Self {
+        let mut error = Self::new(ErrorCode::Unknown, "internal error");
+        error.0.cause = Some(cause.to_string());
+        error
+    }
+
+    /// A failure of ours that will pass.
+    pub(crate) fn unavailable(cause: impl fmt::Display) -> Self {
+        Self::internal(cause)
+            .status(StatusCode::SERVICE_UNAVAILABLE)
+            .message("the registry cannot do this at the moment")
+            .header(header::RETRY_AFTER, RETRY_SECONDS)
+    }
+
+    fn status(mut self, status: StatusCode) -> Self {
+        self.0.status = status;
+        self
+    }
+
+    fn message(mut self, message: impl Into<String>) -> Self {
+        self.0.message = message.into();
+        self
+    }
+
+    fn detail(mut self, detail: Value) -> Self {
+        self.0.details.push(detail);
+        self
+    }
+
+    /// A header that belongs to the answer.
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    /// The chunk or range does not fit what is there.
+    pub(crate) fn range(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self::new(code, message).status(StatusCode::RANGE_NOT_SATISFIABLE)
+    }
+
+    /// The body is larger than what the registry takes.
+    pub(crate) fn too_large(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::ManifestInvalid, message).status(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    /// The client's headers are larger than what the registry takes.
+    pub(crate) fn headers_too_large() -> Self {
+        Self::new(ErrorCode::Unsupported, "the headers are too large")
+            .status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+    }
+
+    /// The request line is longer than what the registry takes.
+    pub(crate) fn uri_too_long(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Unsupported, message).status(StatusCode::URI_TOO_LONG)
+    }
+
+    /// The client has sent nothing for too long.
+    pub(crate) fn timeout() -> Self {
+        Self::new(ErrorCode::BlobUploadInvalid, "the client has sent nothing for too long")
+            .status(StatusCode::REQUEST_TIMEOUT)
+            .header(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    /// What only the log may see.
+    pub(crate) fn cause(&self) -> Option<&str> {
+        self.0.cause.as_deref()
+    }
+
+    /// Whether the client should be told how to sign in.
+    pub(crate) fn wants_challenge(&self) -> bool {
+        self.0.status == StatusCode::UNAUTHORIZED
+    }
+
+    /// The answer.
+    pub(crate) fn into_response(self, request_id: &str) -> Response<Body> {
+        let Content { status, code, message, details, headers, cause } = *self.0;
+        let entry = |detail: Option<Value>| {
+            let mut entry = json!({ "code": code.as_str(), "message": message });
+            if let Some(detail) = detail {
+                entry["detail"] = detail;
+            }
+            entry
+        };
+        let errors: Vec<Value> = match (cause, details.is_empty()) {
+            (Some(_), _) => vec![entry(Some(json!({ "requestId": request_id })))],
+            (None, true) => vec![entry(None)],
+            (None, false) => details.into_iter().map(|detail| entry(Some(detail))).collect(),
+        };
+        let mut response = json_response(status, &json!({ "errors": errors }));
+        for (name, value) in headers {
+            response.headers_mut().append(name, value);
+        }
+        response
+    }
+}
+
+impl From<RouteError> for ApiError {
+    fn from(error: RouteError) -> Self {
+        match error {
+            RouteError::NotFound => {
+                Self::new(ErrorCode::Unsupported, "there is nothing at this path").status(StatusCode::NOT_FOUND)
+            }
+            RouteError::MethodNotAllowed { allow } => {
+                Self::new(ErrorCode::Unsupported, format!("the methods here are {allow}"))
+                    .header(header::ALLOW, HeaderValue::from_static(allow))
+            }
+            RouteError::Malformed { code, message } => {
+                let error = Self::new(code, message);
+                // As the code of a bad request, not of a bad method.
+                if code == ErrorCode::Unsupported { error.status(StatusCode::BAD_REQUEST) } else { error }
+            }
+            RouteError::TooLong { message } => Self::uri_too_long(message),
+        }
+    }
+}
+
+impl From<InvalidCredentials> for ApiError {
+    fn from(invalid: InvalidCredentials) -> Self {
+        Self::new(ErrorCode::Unauthorized, invalid.to_string())
+    }
+}
+
+impl From<NotAuthenticated> for ApiError {
+    fn from(error: NotAuthenticated) -> Self {
+        match error {
+            NotAuthenticated::Wrong => Self::new(ErrorCode::Unauthorized, "the user name or the password is wrong"),
+            NotAuthenticated::TooBusy => Self::unavailable("too many passwords are being verified"),
+            NotAuthenticated::Meta(error) => meta(&error),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unauthenticated => Self::new(ErrorCode::Unauthorized, ErrorCode::Unauthorized.message()),
+            Refusal::Denied => Self::new(ErrorCode::Denied, ErrorCode::Denied.message()),
+        }
+    }
+}
+
+impl From<repository::Error> for ApiError {
+    fn from(error: repository::Error) -> Self {
+        use repository::Error as E;
+        let message = error.to_string();
+        let named = |digest: Digest| json!({ "digest": digest.to_string() });
+        match error {
+            E::RepositoryUnknown { name } => {
+                Self::new(ErrorCode::NameUnknown, message).detail(json!({ "name": name.as_str() }))
+            }
+            E::BlobUnknown { digest } => Self::new(ErrorCode::BlobUnknown, message).detail(named(digest)),
+            E::ManifestUnknown { reference } => {
+                Self::new(ErrorCode::ManifestUnknown, message).detail(json!({ "reference": reference.to_string() }))
+            }
+            E::UploadUnknown { .. } => Self::new(ErrorCode::BlobUploadUnknown, message),
+            // Neither request is wrong by itself; waiting may help.
+            E::UploadBusy { .. } => Self::new(ErrorCode::BlobUploadInvalid, message)
+                .status(StatusCode::CONFLICT)
+                .header(header::RETRY_AFTER, RETRY_SECONDS),
+            E::UploadOutOfOrder { .. } => Self::range(ErrorCode::BlobUploadInvalid, message),
+            E::DigestMismatch { expected, actual } => Self::new(ErrorCode::DigestInvalid, message)
+                .detail(json!({ "expected": expected.to_string(), "actual": actual.to_string() })),
+            E::ManifestInvalid(crate::oci::InvalidManifest::UnsupportedType(_)) => {
+                Self::new(ErrorCode::ManifestInvalid, message).status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+            }
+            E::ManifestInvalid(_) => Self::new(ErrorCode::ManifestInvalid, message),
+            E::ManifestContentMissing { missing } => {
+                let error = Self::new(ErrorCode::ManifestBlobUnknown, ErrorCode::ManifestBlobUnknown.message());
+                missing.into_iter().fold(error, |error, digest| error.detail(named(digest)))
+            }
+            // As zot answers: the method is not allowed for as long as something needs the content.
+            E::BlobReferenced { digest } => Self::new(ErrorCode::Denied, message)
+                .status(StatusCode::METHOD_NOT_ALLOWED)
+                .header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
+                .detail(named(digest)),
+            E::ManifestReferenced { digest, .. } => Self::new(ErrorCode::Denied, message)
+                .status(StatusCode::METHOD_NOT_ALLOWED)
+                .header(header::ALLOW, HeaderValue::from_static("GET, HEAD, PUT"))
+                .detail(named(digest)),
+            E::TagMoved { .. } => Self::new(ErrorCode::Denied, message).status(StatusCode::PRECONDITION_FAILED),
+            E::Blobs(error) => match &error {
+                blobs::Error::Io { source, .. } => disk(source, &error),
+                blobs::Error::DigestMismatch { .. } => Self::internal(error),
+            },
+            E::Meta(error) => meta(&error),
+            E::Corrupt { .. } => Self::internal(message),
+        }
+    }
+}
+
+/// A failure of the database.
+fn meta(error: &crate::meta::Error) -> ApiError {
+    match error.io() {
+        Some(source) => disk(source, error),
+        None => ApiError::internal(error),
+    }
+}
+
+/// A failure of the disk: some will pass, or can be helped.
+fn disk(source: &io::Error, cause: &dyn fmt::Display) -> ApiError {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ApiError::unavailable(cause).status(StatusCode::INSUFFICIENT_STORAGE).message("the registry's disk is full")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => ApiError::unavailable(cause),
+        _ if source.raw_os_error().is_some_and(is_out_of_handles) => ApiError::unavailable(cause),
+        _ => ApiError::internal(cause),
+    }
+}
+
+/// Whether the process or the system has no file handles left.
+fn is_out_of_handles(errno: i32) -> bool {
+    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].iter().any(|error| error.raw_os_error() == errno)
+}
+
+/// A panic in a blocking call is an internal error, not a dead connection.
+impl From<tokio::task::JoinError> for ApiError {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::internal(error)
+    }
+}

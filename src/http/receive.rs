@@ -1,0 +1,131 @@
+//! Bytes from a connection into an upload: received on one thread while others are hashed and
+//! written on another.
+//!
+//! The receiving runs in a task of its own: hyper drops a handler when its client goes away, and
+//! what had arrived until then is to be kept. No client, however slow, holds a thread: a batch is
+//! written when it is full, or when nothing more is there to be read at the moment. So batches grow
+//! with the speed of the client, and an idle upload holds no memory.
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use super::error::ApiError;
+use super::request::Incoming;
+use crate::repository::{self, Upload};
+
+/// A batch is written at the latest when it has this many bytes; twice as many can be in memory.
+const BATCH_BYTES: usize = 512 * 1024;
+
+/// An upload after a body has been received into it.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) upload: Upload,
+    /// How many bytes came.
+    pub(super) count: u64,
+    /// Why no more came, if not because that was all.
+    pub(super) broken: Option<ApiError>,
+}
+
+/// Receives a whole body into an upload, or as much of it as comes.
+pub(super) async fn receive(upload: Upload, incoming: Incoming) -> Result<Received, ApiError> {
+    tokio::spawn(run(upload, Intake::new(incoming))).await?
+}
+
+/// What has arrived and is not written yet.
+struct Intake {
+    incoming: Incoming,
+    batch: Vec<Bytes>,
+    size: usize,
+    ended: bool,
+    broken: Option<ApiError>,
+}
+
+impl Intake {
+    fn new(incoming: Incoming) -> Self {
+        Self { incoming, batch: Vec::new(), size: 0, ended: false, broken: None }
+    }
+
+    fn wants_more(&self) -> bool {
+        !self.ended && self.size < BATCH_BYTES
+    }
+
+    fn add(&mut self, next: Result<Option<Bytes>, ApiError>) {
+        match next {
+            Ok(Some(bytes)) => {
+                self.size += bytes.len();
+                self.batch.push(bytes);
+            }
+            Ok(None) => self.ended = true,
+            Err(error) => {
+                self.ended = true;
+                self.broken = Some(error);
+            }
+        }
+    }
+
+    /// Takes what is there, without waiting.
+    async fn fill(&mut self) {
+        while self.wants_more() {
+            match self.incoming.next_now().await {
+                Some(next) => self.add(next),
+                None => break,
+            }
+        }
+    }
+
+    /// Waits for more.
+    async fn wait(&mut self) {
+        let next = self.incoming.next().await;
+        self.add(next);
+    }
+
+    fn batch(&mut self) -> Vec<Bytes> {
+        self.size = 0;
+        std::mem::take(&mut self.batch)
+    }
+}
+
+/// Who has the upload: nobody, or a batch that is being written.
+enum Writer {
+    Idle(Upload),
+    Busy(JoinHandle<(Upload, Result<(), repository::Error>)>),
+}
+
+async fn run(upload: Upload, mut intake: Intake) -> Result<Received, ApiError> {
+    let start = upload.offset();
+    let mut writer = Writer::Idle(upload);
+    loop {
+        intake.fill().await;
+        writer = match writer {
+            Writer::Idle(upload) if intake.size > 0 => write(upload, intake.batch()),
+            Writer::Idle(upload) if intake.ended => {
+                let count = upload.offset() - start;
+                return Ok(Received { upload, count, broken: intake.broken });
+            }
+            Writer::Idle(upload) => {
+                intake.wait().await;
+                Writer::Idle(upload)
+            }
+            Writer::Busy(mut writing) if intake.wants_more() => tokio::select! {
+                written = &mut writing => Writer::Idle(finished(written)?),
+                () = intake.wait() => Writer::Busy(writing),
+            },
+            Writer::Busy(writing) => Writer::Idle(finished(writing.await)?),
+        };
+    }
+}
+
+fn write(mut upload: Upload, batch: Vec<Bytes>) -> Writer {
+    Writer::Busy(tokio::task::spawn_blocking(move || {
+        let result = upload.append(&batch);
+        (upload, result)
+    }))
+}
+
+type Written = Result<(Upload, Result<(), repository::Error>), tokio::task::JoinError>;
+
+fn finished(written: Written) -> Result<Upload, ApiError> {
+    let (upload, result) = written?;
+    result?;
+    Ok(upload)
+}

@@ -1,0 +1,196 @@
+//! Typed reading of headers and bodies, with their limits.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::HeaderMap;
+use hyper::header::{self, HeaderName};
+use tokio::time::timeout;
+
+use super::error::ApiError;
+use super::response::etag;
+use crate::oci::{ChunkRange, Digest, ErrorCode, MediaType};
+use crate::repository::Expected;
+
+/// What goes wrong while a body arrives.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// After a refusal, this much of a body that nobody wanted is read, so that a client which is still
+/// sending gets to read the answer instead of a reset connection.
+const DRAIN_BYTES_MAX: usize = 256 * 1024;
+const DRAIN_WAIT: Duration = Duration::from_secs(1);
+
+/// A request's body, until somebody takes it.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    body: Option<UnsyncBoxBody<Bytes, BoxError>>,
+    /// How long to wait for the next bytes.
+    idle: Duration,
+}
+
+impl RequestBody {
+    pub(crate) fn new(body: UnsyncBoxBody<Bytes, BoxError>, idle: Duration) -> Self {
+        Self { body: Some(body), idle }
+    }
+
+    /// The body, to be read piece by piece. Nothing is left for others.
+    pub(super) fn take(&mut self) -> Incoming {
+        Incoming {
+            body: self
+                .body
+                .take()
+                .unwrap_or_else(|| UnsyncBoxBody::new(http_body_util::Empty::new().map_err(|never| match never {}))),
+            idle: self.idle,
+        }
+    }
+
+    /// The whole body, if it has at most `limit` bytes.
+    pub(super) async fn read(&mut self, limit: usize) -> Result<Bytes, ApiError> {
+        let too_large = || ApiError::too_large(format!("the body has more than {limit} bytes"));
+        let announced = self.body.as_ref().map_or(0, |body| http_body::Body::size_hint(body).lower());
+        if announced > limit as u64 {
+            return Err(too_large());
+        }
+        let mut incoming = self.take();
+        let mut whole = BytesMut::new();
+        while let Some(bytes) = incoming.next().await? {
+            if whole.len() + bytes.len() > limit {
+                return Err(too_large());
+            }
+            whole.extend_from_slice(&bytes);
+        }
+        Ok(whole.freeze())
+    }
+
+    /// Reads a little of what nobody has taken, and throws it away.
+    pub(super) async fn drain(mut self) {
+        if self.body.as_ref().is_none_or(http_body::Body::is_end_stream) {
+            return;
+        }
+        let mut incoming = self.take();
+        let mut drained = 0;
+        let _ = timeout(DRAIN_WAIT, async {
+            while let Ok(Some(bytes)) = incoming.next().await {
+                drained += bytes.len();
+                if drained > DRAIN_BYTES_MAX {
+                    break;
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// A body that is being read.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    body: UnsyncBoxBody<Bytes, BoxError>,
+    idle: Duration,
+}
+
+impl Incoming {
+    /// The next bytes; none at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        loop {
+            match timeout(self.idle, self.body.frame()).await {
+                Err(_) => return Err(ApiError::timeout()),
+                Ok(frame) => match Self::bytes(frame)? {
+                    Some(bytes) if bytes.is_empty() => {}
+                    bytes => return Ok(bytes),
+                },
+            }
+        }
+    }
+
+    /// The next bytes, if they are there already.
+    pub(super) async fn next_now(&mut self) -> Option<Result<Option<Bytes>, ApiError>> {
+        let polled = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(http_body::Body::poll_frame(Pin::new(&mut self.body), context))
+        });
+        match polled.await {
+            std::task::Poll::Ready(frame) => Some(Self::bytes(frame)),
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    /// The bytes of a frame; trailers have none.
+    fn bytes(frame: Option<Result<http_body::Frame<Bytes>, BoxError>>) -> Result<Option<Bytes>, ApiError> {
+        match frame {
+            None => Ok(None),
+            Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+            Some(Err(error)) => Err(ApiError::new(ErrorCode::SizeInvalid, format!("the body broke off: {error}"))),
+        }
+    }
+}
+
+/// The one value of a header, as text; none if the header is missing.
+pub(super) fn text<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+    code: ErrorCode,
+) -> Result<Option<&'a str>, ApiError> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(ApiError::new(code, format!("the header {name} is given more than once")));
+    }
+    value.to_str().map(Some).map_err(|_| ApiError::new(code, format!("the header {name} is not text")))
+}
+
+/// The `Content-Type` of a pushed manifest.
+pub(super) fn content_type(headers: &HeaderMap) -> Result<Option<MediaType>, ApiError> {
+    text(headers, &header::CONTENT_TYPE, ErrorCode::ManifestInvalid)?
+        .filter(|value| !value.trim().is_empty())
+        .map(MediaType::from_content_type)
+        .transpose()
+        .map_err(|invalid| ApiError::new(ErrorCode::ManifestInvalid, invalid.to_string()))
+}
+
+/// Which part of its blob a chunk is, if the client says so. It must be as long as the body.
+pub(super) fn content_range(headers: &HeaderMap) -> Result<Option<ChunkRange>, ApiError> {
+    let Some(value) = text(headers, &header::CONTENT_RANGE, ErrorCode::BlobUploadInvalid)? else { return Ok(None) };
+    let range = ChunkRange::parse(value)
+        .map_err(|invalid| ApiError::new(ErrorCode::BlobUploadInvalid, format!("Content-Range: {invalid}")))?;
+    let length = text(headers, &header::CONTENT_LENGTH, ErrorCode::SizeInvalid)?;
+    if length.is_some_and(|length| length.parse() != Ok(range.length())) {
+        return Err(length_differs(range));
+    }
+    Ok(Some(range))
+}
+
+/// The body of a chunk is not as long as its `Content-Range`.
+pub(super) fn length_differs(range: ChunkRange) -> ApiError {
+    let message = format!("the Content-Range has {} bytes, the body has not", range.length());
+    ApiError::new(ErrorCode::SizeInvalid, message)
+}
+
+/// Whether the client says that it has this content already (RFC 9110, 13.1.2).
+pub(super) fn has_already(headers: &HeaderMap, digest: Digest) -> bool {
+    let etag = etag(digest);
+    headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
+        value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii)
+            .any(|candidate| candidate == b"*" || candidate.strip_prefix(b"W/").unwrap_or(candidate) == etag.as_bytes())
+    })
+}
+
+/// What the client believes of the tag it pushes to (RFC 9110, 13.1.1 and 13.1.2).
+pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Expected>, ApiError> {
+    if let Some(value) = text(headers, &header::IF_NONE_MATCH, ErrorCode::ManifestInvalid)? {
+        if value.trim() == "*" {
+            return Ok(Some(Expected::Absent));
+        }
+        return Err(ApiError::new(ErrorCode::ManifestInvalid, "If-None-Match goes with a push only as *"));
+    }
+    let Some(value) = text(headers, &header::IF_MATCH, ErrorCode::ManifestInvalid)? else { return Ok(None) };
+    let digests =
+        value.split(',').map(|tag| tag.trim().trim_matches('"').parse()).collect::<Result<_, _>>().map_err(|_| {
+            ApiError::new(ErrorCode::ManifestInvalid, "If-Match has the digests that the tag may have, in quotes")
+        })?;
+    Ok(Some(Expected::OneOf(digests)))
+}

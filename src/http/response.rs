@@ -1,0 +1,55 @@
+//! Building answers.
+
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+use super::Body;
+use crate::oci::Digest;
+
+pub(super) const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+pub(super) const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+pub(super) const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+pub(super) const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+pub(super) const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+
+/// Content that a digest names never changes.
+pub(super) const CACHE_FOR_EVER: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
+/// What a tag names may change at any time.
+pub(super) const CACHE_AND_ASK: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// An answer of bytes of some media type.
+pub(super) fn with_body(status: StatusCode, content_type: HeaderValue, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// An answer in JSON.
+pub(super) fn json_response(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    let bytes = serde_json::to_vec(value).expect("answers are made of texts, numbers, lists and maps of texts");
+    with_body(status, HeaderValue::from_static("application/json"), Body::bytes(bytes))
+}
+
+/// A header value of text that was checked: digests, names, tags, numbers and paths made of them.
+pub(super) fn value(text: impl AsRef<str>) -> HeaderValue {
+    HeaderValue::from_str(text.as_ref()).expect("checked values are visible ASCII")
+}
+
+/// The entity tag of content: its digest.
+pub(super) fn etag(digest: Digest) -> HeaderValue {
+    value(format!("\"{digest}\""))
+}
+
+/// `Link: <path>; rel="next"` (RFC 8288).
+pub(super) fn next_link(path: &str) -> HeaderValue {
+    value(format!("<{path}>; rel=\"next\""))
+}

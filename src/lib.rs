@@ -1,0 +1,99 @@
+//! An OCI registry in one binary with one data directory, and as a library.
+//!
+//! # What it is
+//!
+//! coracle speaks the OCI distribution specification to every container client. Blobs are
+//! content-addressed files; everything else (repositories, manifests, tags, users) is in one embedded
+//! redb database beside them. The library is the product: the program `coracle` is one caller of it,
+//! and a test of yours can be another:
+//!
+//! ```
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let registry = coracle::Registry::builder().temporary().user("alice", "secret").open()?;
+//! let running = registry.spawn_local().await?;
+//! println!("push to {}/alice/image:1", running.url());
+//! running.shutdown().await;
+//! # Ok::<_, coracle::Error>(()) })?;
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # One request
+//!
+//! ```text
+//!  bytes in ──► server ──► http::answer ──► handler ──► repository ──► blobs │ meta
+//!               (socket)     │ route::parse      (read, do, say)   (joint      (files) (redb)
+//!                            │ access::Authenticator               invariants)
+//!                            │ access::AccessPolicy
+//!  bytes out ◄── server ◄── http::answer ◄── Response | ApiError ◄── value | repository::Error
+//! ```
+//!
+//! A request goes down one side and comes up the other; nothing is handed sideways, nothing is fixed
+//! up later. `http::respond` is the whole way, in an order that a stranger can read aloud: parse the
+//! request line, find out who asks, decide, do it. Adding an endpoint is one variant of
+//! `route::Route`, one line in `Route::access`, one arm in `http::dispatch` and one handler; the
+//! compiler asks for each of them.
+//!
+//! # The modules, bottom to top
+//!
+//! * [`oci`]: the specification's nouns as validated values. `clock`: the one reader of the time.
+//!   `metrics`: the figures of one registry.
+//! * `blobs`: content-addressed files. Knows no repository and no row.
+//! * `meta`: the rows. The only module that names redb; touches no blob.
+//! * `repository`: what one repository can do; the only writer of both stores.
+//! * `access`: who is asking, and may they. Knows verbs and names, not URLs.
+//! * `route`: request line → operation. Pure.
+//! * [`config`]: a file → checked settings, every problem at once. Opens no store.
+//! * `registry`: stores, access and rules in one value. No socket, no task.
+//! * `http`: one request. `server`: sockets. `cli`: the command line.
+//!
+//! A test holds this order: no module uses one above it.
+//!
+//! # Invariants
+//!
+//! 1. A row that links a blob implies a durable file: bytes are written beside, synced, renamed, the
+//!    directory is synced, and only then the row is written. On deletion the row goes first.
+//! 2. What a client sees as one effect is one transaction. What was answered with 2xx survives
+//!    `kill -9` and loss of power, unless `storage.commit` is off.
+//! 3. A commit is one blocking call: hyper drops a handler when its client goes away, and a blocking
+//!    call that has begun runs to its end. What takes longer (receiving a body) is a task of its own.
+//! 4. Writers share transactions, and so syncs; readers never wait for a writer.
+//! 5. An unfinished upload is the file of its bytes and nothing else. Its id is bound to the
+//!    repository by a keyed hash, so that starting one writes no row, and a restart loses none.
+//! 6. Bytes are hashed once, while they arrive; only an upload that is continued after a restart is
+//!    read again.
+//! 7. Only `blobs::paths` builds a path, and only out of checked values. Nothing below `http` knows a
+//!    status code. Only `clock` reads the wall clock. There is no global state: two registries in one
+//!    process do not know of each other.
+//! 8. Every body, page, list, queue, cache and wait has a limit with a name.
+//!
+//! # Errors
+//!
+//! Each layer has one enum; they become HTTP in `http::error`, by matches without `_`. A client's
+//! mistake gets a 4xx with a code of the specification's table, says what is wrong, and changes
+//! nothing. A failure of ours gets a 5xx with a request id; its cause is logged once, with that id.
+//!
+//! # Blocking
+//!
+//! Reads of rows are a few microseconds in memory and are made where they are needed. Whatever syncs
+//! or moves many bytes runs on tokio's threads for blocking work, of which there are few: a slow
+//! client never holds one.
+
+mod access;
+mod blobs;
+#[doc(hidden)]
+pub mod cli;
+mod clock;
+pub mod config;
+mod http;
+mod meta;
+mod metrics;
+pub mod oci;
+mod registry;
+mod repository;
+mod route;
+mod server;
+
+pub use access::AccessPolicy;
+pub use http::Body;
+pub use registry::{Builder, Error, Registry};
+pub use server::RunningRegistry;

@@ -1,0 +1,279 @@
+//! The rows: everything that is not the bytes of a blob, in one redb database.
+//!
+//! The only module that names redb. It knows how rows are stored and found, and decides nothing.
+//! What must hold: one [`Meta::write`] closure is one change that is durable or did not happen;
+//! a closure that fails has changed nothing.
+
+mod accounts;
+mod codec;
+mod content;
+mod error;
+mod schema;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redb::{Database, Durability, ReadableDatabase as _};
+
+pub(crate) use accounts::{AccountRead, UserRow};
+pub(crate) use content::{ContentRead, ManifestRow, TagRow};
+pub(crate) use error::Error;
+pub(crate) use schema::{SETTING_UPLOAD_KEY, Source};
+
+use crate::blobs::{Disk, Tree};
+
+/// What redb may keep of the file in memory. The operating system's page cache holds the rest.
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+/// More closures than this are not put into one transaction, so that none waits long.
+const GROUP_MAX: usize = 256;
+
+/// The database of one data directory.
+pub(crate) struct Meta {
+    database: Database,
+    durability: Durability,
+    /// Changes that wait for a transaction.
+    queue: Mutex<Vec<Box<dyn Pending>>>,
+    /// Held by whoever writes the next transaction, for everybody in the queue.
+    leader: Mutex<()>,
+}
+
+/// A consistent view of all rows.
+pub(crate) struct ReadTx(redb::ReadTransaction);
+
+/// A change in the making; sees itself.
+pub(crate) struct WriteTx {
+    transaction: redb::WriteTransaction,
+    changed: bool,
+}
+
+impl Meta {
+    /// Opens the database of a data directory, making it if there is none. `sync` is whether a
+    /// finished [`Meta::write`] survives a loss of power.
+    pub(crate) fn open(tree: &Tree, disk: &dyn Disk, sync: bool) -> Result<Self, Error> {
+        let path = tree.database();
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let database = if path.exists() {
+            builder.open(&path).map_err(|error| Error::open(error, &path))?
+        } else {
+            create(&builder, tree, disk)?
+        };
+        let durability = if sync { Durability::Immediate } else { Durability::None };
+        let meta = Self { database, durability, queue: Mutex::default(), leader: Mutex::default() };
+        meta.read(|tx| schema::check(tx))?;
+        Ok(meta)
+    }
+
+    /// Looks something up. Never waits for a writer.
+    pub(crate) fn read<T, E: From<Error>>(&self, look: impl FnOnce(&ReadTx) -> Result<T, E>) -> Result<T, E> {
+        let transaction = self.database.begin_read().map_err(Error::from)?;
+        look(&ReadTx(transaction))
+    }
+
+    /// Makes a change, and returns when it is durable. Blocks.
+    ///
+    /// Whoever finds nobody writing writes for all who wait, in one transaction with one sync. So a
+    /// closure runs on some thread that called this, and must not write before it is sure that it
+    /// will succeed: the others' changes are in the same transaction.
+    pub(crate) fn write<T, E>(&self, change: impl FnOnce(&mut WriteTx) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let outcome = Arc::new(Mutex::new(None));
+        let pending = Change { change: Some(change), result: None, outcome: Arc::clone(&outcome) };
+        lock(&self.queue).push(Box::new(pending));
+        loop {
+            let leading = lock(&self.leader);
+            if let Some(result) = lock(&outcome).take() {
+                return result;
+            }
+            self.write_group();
+            drop(leading);
+        }
+    }
+
+    /// Writes what is in the queue as one transaction and tells each who waits.
+    fn write_group(&self) {
+        let mut group = {
+            let mut queue = lock(&self.queue);
+            let count = queue.len().min(GROUP_MAX);
+            queue.drain(..count).collect::<Vec<_>>()
+        };
+        let committed = self.try_write_group(&mut group).map_err(Arc::new);
+        for pending in group {
+            pending.tell(committed.as_ref().map(|()| ()).map_err(Arc::clone));
+        }
+    }
+
+    fn try_write_group(&self, group: &mut [Box<dyn Pending>]) -> Result<(), Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(self.durability)?;
+        let mut tx = WriteTx { transaction, changed: false };
+        for pending in &mut *group {
+            let before = std::mem::replace(&mut tx.changed, false);
+            let failed = !pending.run(&mut tx);
+            if failed && tx.changed {
+                tx.transaction.abort()?;
+                return Err(Error::HalfDone);
+            }
+            tx.changed |= before;
+        }
+        if tx.changed { Ok(tx.transaction.commit()?) } else { Ok(tx.transaction.abort()?) }
+    }
+}
+
+impl fmt::Debug for Meta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meta")
+    }
+}
+
+/// Makes the database under a temporary name: a crash in the middle of a first creation leaves a
+/// file that redb cannot open, and must not leave it under the real name.
+fn create(builder: &redb::Builder, tree: &Tree, disk: &dyn Disk) -> Result<Database, Error> {
+    let (path, new) = (tree.database(), tree.new_database());
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Io { path, source }
+    };
+    match disk.remove(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(&new)(error)),
+        _ => {}
+    }
+    // By the disk, so that nobody else may read it: there are password hashes in it.
+    let file = disk.create(&new).map_err(io(&new))?;
+    let database = builder.create_file(file).map_err(|error| Error::open(error, &new))?;
+    let mut tx = WriteTx { transaction: database.begin_write()?, changed: false };
+    schema::create(&mut tx)?;
+    tx.transaction.commit()?;
+    disk.rename(&new, &path).map_err(io(&path))?;
+    disk.sync_dir(tree.root()).map_err(io(tree.root()))?;
+    Ok(database)
+}
+
+/// A change waiting in the queue, whatever its result is.
+trait Pending: Send {
+    /// Makes the change; false if it failed.
+    fn run(&mut self, tx: &mut WriteTx) -> bool;
+    /// Hands the result over to who waits, now that it is known whether it is durable.
+    fn tell(self: Box<Self>, committed: Result<(), Arc<Error>>);
+}
+
+struct Change<F, T, E> {
+    change: Option<F>,
+    result: Option<Result<T, E>>,
+    outcome: Arc<Mutex<Option<Result<T, E>>>>,
+}
+
+impl<F, T, E> Pending for Change<F, T, E>
+where
+    F: FnOnce(&mut WriteTx) -> Result<T, E> + Send,
+    T: Send,
+    E: From<Error> + Send,
+{
+    fn run(&mut self, tx: &mut WriteTx) -> bool {
+        let change = self.change.take().expect("a change is run once");
+        // A panic must not take the thread that happens to lead, nor the others' changes, along.
+        let result = catch_unwind(AssertUnwindSafe(|| change(tx))).unwrap_or_else(|_| Err(Error::Panicked.into()));
+        let succeeded = result.is_ok();
+        self.result = Some(result);
+        succeeded
+    }
+
+    fn tell(self: Box<Self>, committed: Result<(), Arc<Error>>) {
+        let result = match committed {
+            Ok(()) => self.result.expect("a committed group has run all its changes"),
+            // Not even a refusal is certain: it may rest on a change of the same group.
+            Err(error) => Err(Error::Group(error).into()),
+        };
+        *lock(&self.outcome) = Some(result);
+    }
+}
+
+/// Locks; a panic elsewhere has left nothing half-done behind these locks.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+    use crate::blobs::SystemDisk;
+
+    fn meta(root: &Path) -> Meta {
+        Meta::open(&Tree::new(root), &SystemDisk, true).unwrap()
+    }
+
+    #[test]
+    fn many_writers_share_transactions_and_none_is_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let meta = meta(root.path());
+        std::thread::scope(|scope| {
+            for writer in 0..8 {
+                let meta = &meta;
+                scope.spawn(move || {
+                    for n in 0..20 {
+                        let key = format!("test {writer} {n}");
+                        meta.write(move |tx| tx.set_setting(&key, b"x")).unwrap();
+                    }
+                });
+            }
+        });
+        for writer in 0..8 {
+            for n in 0..20 {
+                let key = format!("test {writer} {n}");
+                assert!(meta.read(|tx| tx.setting(&key)).unwrap().is_some(), "{key} was lost");
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_or_a_failure_after_a_change_undoes_it() {
+        let root = tempfile::tempdir().unwrap();
+        let meta = meta(root.path());
+        let failed: Result<(), Error> = meta.write(|tx| {
+            tx.set_setting("half", b"x")?;
+            Err(Error::Panicked)
+        });
+        assert!(failed.is_err());
+        let panicked: Result<(), Error> = meta.write(|tx| {
+            tx.set_setting("half", b"x")?;
+            panic!("on purpose");
+        });
+        assert!(panicked.is_err());
+        assert_eq!(meta.read(|tx| tx.setting("half")).unwrap(), None);
+        meta.write(|tx| tx.set_setting("after", b"x")).unwrap();
+        assert!(meta.read(|tx| tx.setting("after")).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_second_opener_is_told_who_is_in_the_way() {
+        let root = tempfile::tempdir().unwrap();
+        let _first = meta(root.path());
+        let second = Meta::open(&Tree::new(root.path()), &SystemDisk, true);
+        assert!(matches!(second, Err(Error::InUse { .. })));
+    }
+
+    #[test]
+    fn a_creation_that_was_cut_off_is_begun_anew() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("coracle.redb.new"), [0; 4096]).unwrap();
+        drop(meta(root.path()));
+        assert!(!root.path().join("coracle.redb.new").exists());
+        drop(meta(root.path()));
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let newer = schema::VERSION + 1;
+        meta(root.path()).write(move |tx| tx.set_setting(schema::SETTING_VERSION, &newer.to_be_bytes())).unwrap();
+        let refused = Meta::open(&Tree::new(root.path()), &SystemDisk, true).map(drop).unwrap_err();
+        assert!(matches!(refused, Error::Schema { found, .. } if found == newer), "{refused}");
+    }
+}

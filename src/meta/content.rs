@@ -1,0 +1,411 @@
+//! Rows of repositories, blobs, manifests, tags and referrers.
+//!
+//! The functions here keep the counts that rows hold of each other; which rows belong together is
+//! decided in [`crate::repository`].
+
+use std::ops::Bound;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use redb::ReadableTable as _;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::schema::{
+    BLOBS, LINKS, LISTINGS, MANIFEST_BYTES, MANIFESTS, REFERRERS, REPOSITORIES, Source, TAGS, TAGS_OF,
+};
+use super::{Error, WriteTx, codec};
+use crate::clock::Timestamp;
+use crate::oci::{Digest, MediaType, RepositoryName, Tag};
+
+/// A repository that has content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RepositoryRow {
+    /// When its first content came.
+    pub(crate) created: Timestamp,
+    /// How many manifests it has.
+    pub(crate) manifests: u64,
+    /// How many blobs it links.
+    pub(crate) links: u64,
+}
+
+/// A blob whose file is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BlobRow {
+    /// In bytes.
+    pub(crate) size: u64,
+    /// How many repositories link it; never zero.
+    pub(crate) links: u64,
+}
+
+/// That a repository may serve a blob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LinkRow {
+    /// How many manifests of the repository need the blob.
+    pub(crate) references: u64,
+    /// When the blob was pushed or mounted.
+    pub(crate) created: Timestamp,
+}
+
+/// A manifest of a repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ManifestRow {
+    /// What it is served as.
+    pub(crate) media_type: String,
+    /// In bytes.
+    pub(crate) size: u64,
+    /// When it was pushed first.
+    pub(crate) created: Timestamp,
+}
+
+impl ManifestRow {
+    /// The media type; rows hold only types that were checked.
+    pub(crate) fn media_type(&self) -> Option<MediaType> {
+        self.media_type.parse().ok()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredTag {
+    digest: Vec<u8>,
+    moved: Timestamp,
+}
+
+/// What a tag points at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TagRow {
+    /// The manifest.
+    pub(crate) digest: Digest,
+    /// Since when.
+    pub(crate) moved: Timestamp,
+}
+
+/// Looking up content.
+pub(crate) trait ContentRead: Source {
+    fn repository(&self, name: &RepositoryName) -> Result<Option<RepositoryRow>, Error> {
+        let table = self.table(REPOSITORIES)?;
+        let row = table.get(name.as_str())?;
+        row.map(|row| decode("repositories", row.value(), name)).transpose()
+    }
+
+    /// Visits the names behind `after` in byte order, until told to stop.
+    fn each_repository(&self, after: &str, mut visit: impl FnMut(&str) -> ControlFlow<()>) -> Result<(), Error> {
+        let table = self.table(REPOSITORIES)?;
+        for row in table.range::<&str>((Bound::Excluded(after), Bound::Unbounded))? {
+            if visit(row?.0.value()).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn blob(&self, digest: Digest) -> Result<Option<BlobRow>, Error> {
+        let table = self.table(BLOBS)?;
+        let row = table.get(digest.key())?;
+        row.map(|row| decode("blobs", row.value(), &digest)).transpose()
+    }
+
+    fn link(&self, digest: Digest, repository: &RepositoryName) -> Result<Option<LinkRow>, Error> {
+        let table = self.table(LINKS)?;
+        let row = table.get((digest.key(), repository.as_str()))?;
+        row.map(|row| decode("links", row.value(), &digest)).transpose()
+    }
+
+    /// Visits the repositories that link a blob, until told to stop.
+    fn each_holder(&self, digest: Digest, mut visit: impl FnMut(&str) -> ControlFlow<()>) -> Result<(), Error> {
+        let table = self.table(LINKS)?;
+        for row in table.range((digest.key(), "")..)? {
+            let (key, _) = row?;
+            let (holds, repository) = key.value();
+            if holds != digest.key() || visit(repository).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn manifest(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<ManifestRow>, Error> {
+        let table = self.table(MANIFESTS)?;
+        let row = table.get((repository.as_str(), digest.key()))?;
+        row.map(|row| decode("manifests", row.value(), &digest)).transpose()
+    }
+
+    fn manifest_bytes(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<Bytes>, Error> {
+        let table = self.table(MANIFEST_BYTES)?;
+        let row = table.get((repository.as_str(), digest.key()))?;
+        Ok(row.map(|row| Bytes::copy_from_slice(row.value())))
+    }
+
+    fn tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<TagRow>, Error> {
+        let table = self.table(TAGS)?;
+        let row = table.get((repository.as_str(), tag.as_str()))?;
+        row.map(|row| {
+            let stored: StoredTag = decode("tags", row.value(), tag)?;
+            let digest = Digest::from_key(&stored.digest).ok_or_else(|| corrupt("tags", tag))?;
+            Ok(TagRow { digest, moved: stored.moved })
+        })
+        .transpose()
+    }
+
+    /// At most `limit` tags behind `after` in byte order, and whether there are more.
+    fn tags(&self, repository: &RepositoryName, after: &str, limit: usize) -> Result<(Vec<String>, bool), Error> {
+        let table = self.table(TAGS)?;
+        let name = repository.as_str();
+        let mut tags = Vec::new();
+        for row in table.range::<(&str, &str)>((Bound::Excluded((name, after)), Bound::Unbounded))? {
+            let (key, _) = row?;
+            let (owner, tag) = key.value();
+            if owner != name {
+                break;
+            }
+            if tags.len() == limit {
+                return Ok((tags, true));
+            }
+            tags.push(tag.to_owned());
+        }
+        Ok((tags, false))
+    }
+
+    /// The tags of a manifest.
+    fn tags_of(&self, repository: &RepositoryName, digest: Digest) -> Result<Vec<Tag>, Error> {
+        let table = self.table(TAGS_OF)?;
+        let mut tags = Vec::new();
+        for row in table.range((repository.as_str(), digest.key(), "")..)? {
+            let (key, _) = row?;
+            let (owner, manifest, tag) = key.value();
+            if owner != repository.as_str() || manifest != digest.key() {
+                break;
+            }
+            tags.push(tag.parse().map_err(|_| corrupt("tags of manifests", &digest))?);
+        }
+        Ok(tags)
+    }
+
+    /// An index of the repository that lists this digest, if there is one.
+    fn lister(&self, repository: &RepositoryName, child: Digest) -> Result<Option<Digest>, Error> {
+        let table = self.table(LISTINGS)?;
+        let Some(row) = table.range((repository.as_str(), child.key(), &[][..])..)?.next() else { return Ok(None) };
+        let (key, _) = row?;
+        let (owner, listed, index) = key.value();
+        if owner != repository.as_str() || listed != child.key() {
+            return Ok(None);
+        }
+        Digest::from_key(index).map(Some).ok_or_else(|| corrupt("listings", &child))
+    }
+
+    /// Visits the referrers of a subject behind `after`, ordered by artifact type and digest, until
+    /// told to stop: type, digest and descriptor.
+    fn each_referrer(
+        &self,
+        repository: &RepositoryName,
+        subject: Digest,
+        after: (&str, &[u8]),
+        mut visit: impl FnMut(&str, Digest, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let table = self.table(REFERRERS)?;
+        let start = (repository.as_str(), subject.key(), after.0, after.1);
+        for row in table.range::<(&str, &[u8], &str, &[u8])>((Bound::Excluded(start), Bound::Unbounded))? {
+            let (key, descriptor) = row?;
+            let (owner, of, kind, digest) = key.value();
+            if owner != repository.as_str() || of != subject.key() {
+                break;
+            }
+            let digest = Digest::from_key(digest).ok_or_else(|| corrupt("referrers", &subject))?;
+            if visit(kind, digest, descriptor.value()).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S: Source> ContentRead for S {}
+
+impl WriteTx {
+    /// Links a blob to a repository; a link that exists stays as it is. `size` is the size of a
+    /// durable file.
+    pub(crate) fn put_link(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        size: u64,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if self.link(digest, repository)?.is_some() {
+            return Ok(());
+        }
+        let links = self.blob(digest)?.map_or(0, |row| row.links);
+        self.put_blob(digest, &BlobRow { size, links: links + 1 })?;
+        self.set_link(repository, digest, &LinkRow { references: 0, created: now })?;
+        self.change_repository(repository, now, |row| row.links += 1)
+    }
+
+    /// Unlinks a blob that the repository links, and says whether that was its last link.
+    pub(crate) fn remove_link(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        self.table_mut(LINKS)?.remove((digest.key(), repository.as_str()))?;
+        self.change_repository(repository, now, |row| row.links = row.links.saturating_sub(1))?;
+        let row = self.blob(digest)?.ok_or_else(|| corrupt("blobs", &digest))?;
+        if row.links > 1 {
+            self.put_blob(digest, &BlobRow { links: row.links - 1, ..row })?;
+            return Ok(false);
+        }
+        self.table_mut(BLOBS)?.remove(digest.key())?;
+        Ok(true)
+    }
+
+    fn put_blob(&mut self, digest: Digest, row: &BlobRow) -> Result<(), Error> {
+        self.table_mut(BLOBS)?.insert(digest.key(), codec::encode(row).as_slice())?;
+        Ok(())
+    }
+
+    fn set_link(&mut self, repository: &RepositoryName, digest: Digest, row: &LinkRow) -> Result<(), Error> {
+        self.table_mut(LINKS)?.insert((digest.key(), repository.as_str()), codec::encode(row).as_slice())?;
+        Ok(())
+    }
+
+    /// Changes a repository's counts; the row comes with the first content and goes with the last.
+    fn change_repository(
+        &mut self,
+        repository: &RepositoryName,
+        now: Timestamp,
+        change: impl FnOnce(&mut RepositoryRow),
+    ) -> Result<(), Error> {
+        let row = self.repository(repository)?;
+        let mut row = row.unwrap_or(RepositoryRow { created: now, manifests: 0, links: 0 });
+        change(&mut row);
+        let mut table = self.table_mut(REPOSITORIES)?;
+        if row.manifests == 0 && row.links == 0 {
+            table.remove(repository.as_str())?;
+        } else {
+            table.insert(repository.as_str(), codec::encode(&row).as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// Counts a manifest's need of a blob up or down; a blob the repository does not link has no
+    /// count to change.
+    pub(crate) fn count_blob_reference(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        more: bool,
+    ) -> Result<(), Error> {
+        let Some(mut row) = self.link(digest, repository)? else { return Ok(()) };
+        row.references = step(row.references, more);
+        self.set_link(repository, digest, &row)
+    }
+
+    /// Notes that an index lists a digest, which need not be here.
+    pub(crate) fn put_listing(
+        &mut self,
+        repository: &RepositoryName,
+        child: Digest,
+        index: Digest,
+    ) -> Result<(), Error> {
+        self.table_mut(LISTINGS)?.insert((repository.as_str(), child.key(), index.key()), ())?;
+        Ok(())
+    }
+
+    /// Notes that an index lists a digest no more.
+    pub(crate) fn remove_listing(
+        &mut self,
+        repository: &RepositoryName,
+        child: Digest,
+        index: Digest,
+    ) -> Result<(), Error> {
+        self.table_mut(LISTINGS)?.remove((repository.as_str(), child.key(), index.key()))?;
+        Ok(())
+    }
+
+    /// Adds a manifest that is not there yet.
+    pub(crate) fn put_manifest(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        row: &ManifestRow,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        self.set_manifest(repository, digest, row)?;
+        self.table_mut(MANIFEST_BYTES)?.insert((repository.as_str(), digest.key()), bytes)?;
+        self.change_repository(repository, row.created, |repository| repository.manifests += 1)
+    }
+
+    fn set_manifest(&mut self, repository: &RepositoryName, digest: Digest, row: &ManifestRow) -> Result<(), Error> {
+        self.table_mut(MANIFESTS)?.insert((repository.as_str(), digest.key()), codec::encode(row).as_slice())?;
+        Ok(())
+    }
+
+    /// Removes a manifest that is there.
+    pub(crate) fn remove_manifest(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.table_mut(MANIFESTS)?.remove((repository.as_str(), digest.key()))?;
+        self.table_mut(MANIFEST_BYTES)?.remove((repository.as_str(), digest.key()))?;
+        self.change_repository(repository, now, |row| row.manifests = row.manifests.saturating_sub(1))
+    }
+
+    /// Points a tag at a manifest.
+    pub(crate) fn put_tag(&mut self, repository: &RepositoryName, tag: &Tag, row: &TagRow) -> Result<(), Error> {
+        self.remove_tag(repository, tag)?;
+        let stored = StoredTag { digest: row.digest.key().to_vec(), moved: row.moved };
+        self.table_mut(TAGS)?.insert((repository.as_str(), tag.as_str()), codec::encode(&stored).as_slice())?;
+        self.table_mut(TAGS_OF)?.insert((repository.as_str(), row.digest.key(), tag.as_str()), ())?;
+        Ok(())
+    }
+
+    /// Removes a tag, if it is there.
+    pub(crate) fn remove_tag(&mut self, repository: &RepositoryName, tag: &Tag) -> Result<(), Error> {
+        if let Some(row) = self.tag(repository, tag)? {
+            self.table_mut(TAGS)?.remove((repository.as_str(), tag.as_str()))?;
+            self.table_mut(TAGS_OF)?.remove((repository.as_str(), row.digest.key(), tag.as_str()))?;
+        }
+        Ok(())
+    }
+
+    /// Lists a manifest as a referrer of a subject.
+    pub(crate) fn put_referrer(
+        &mut self,
+        repository: &RepositoryName,
+        subject: Digest,
+        artifact_type: &str,
+        digest: Digest,
+        descriptor: &[u8],
+    ) -> Result<(), Error> {
+        let key = (repository.as_str(), subject.key(), artifact_type, digest.key());
+        self.table_mut(REFERRERS)?.insert(key, descriptor)?;
+        Ok(())
+    }
+
+    /// Takes a manifest out of the list of a subject's referrers.
+    pub(crate) fn remove_referrer(
+        &mut self,
+        repository: &RepositoryName,
+        subject: Digest,
+        artifact_type: &str,
+        digest: Digest,
+    ) -> Result<(), Error> {
+        let key = (repository.as_str(), subject.key(), artifact_type, digest.key());
+        self.table_mut(REFERRERS)?.remove(key)?;
+        Ok(())
+    }
+}
+
+fn step(count: u64, more: bool) -> u64 {
+    if more { count + 1 } else { count.saturating_sub(1) }
+}
+
+fn decode<R: DeserializeOwned>(table: &'static str, bytes: &[u8], key: &dyn std::fmt::Display) -> Result<R, Error> {
+    codec::decode(bytes).ok_or_else(|| corrupt(table, key))
+}
+
+fn corrupt(table: &'static str, key: &dyn std::fmt::Display) -> Error {
+    Error::Corrupt { table, key: key.to_string() }
+}

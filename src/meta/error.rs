@@ -1,0 +1,85 @@
+//! What can go wrong with rows.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What can go wrong with rows. None of it is the client's fault.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The database, or the disk under it, failed.
+    Storage(Box<redb::Error>),
+    /// A file beside the database could not be changed.
+    Io { path: PathBuf, source: io::Error },
+    /// Another process has the database open.
+    InUse { path: PathBuf },
+    /// The database was written by a version that this one does not know.
+    Schema { found: u32, known: u32 },
+    /// A row is not what was written.
+    Corrupt { table: &'static str, key: String },
+    /// The transaction that this change was part of failed.
+    Group(Arc<Error>),
+    /// A change wrote something and then failed: an error in our code.
+    HalfDone,
+    /// A change panicked: an error in our code.
+    Panicked,
+}
+
+impl Error {
+    /// What a failure to open the database means.
+    pub(super) fn open(error: redb::DatabaseError, path: &Path) -> Self {
+        match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => Self::InUse { path: path.to_owned() },
+            other => Self::Storage(Box::new(other.into())),
+        }
+    }
+
+    /// The I/O error at the bottom, if that is what happened.
+    pub(crate) fn io(&self) -> Option<&io::Error> {
+        match self {
+            Self::Storage(error) => match &**error {
+                redb::Error::Io(error) => Some(error),
+                _ => None,
+            },
+            Self::Io { source, .. } => Some(source),
+            Self::Group(error) => error.io(),
+            Self::InUse { .. } | Self::Schema { .. } | Self::Corrupt { .. } | Self::HalfDone | Self::Panicked => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage(error) => write!(f, "the database failed: {error}"),
+            Self::Io { path, source } => write!(f, "cannot change {}: {source}", path.display()),
+            Self::InUse { path } => write!(f, "{} is in use by another process", path.display()),
+            Self::Schema { found, known } => {
+                write!(
+                    f,
+                    "the database has schema version {found}, this program knows up to {known}: use a newer coracle"
+                )
+            }
+            Self::Corrupt { table, key } => write!(f, "the row {key} of the table {table} is damaged"),
+            Self::Group(error) => error.fmt(f),
+            Self::HalfDone => f.write_str("a change failed half-way, and was undone"),
+            Self::Panicked => f.write_str("a change panicked, and was undone"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// redb has one error type for each kind of operation, and an umbrella that each converts into.
+macro_rules! from_redb {
+    ($($kind:ident)*) => {$(
+        impl From<redb::$kind> for Error {
+            fn from(error: redb::$kind) -> Self {
+                Self::Storage(Box::new(error.into()))
+            }
+        }
+    )*};
+}
+
+from_redb!(TransactionError TableError StorageError CommitError SetDurabilityError);

@@ -1,0 +1,121 @@
+//! Every table, with the meaning of its key and value; and the version of them all together.
+//!
+//! Digests in keys are [`Digest::key`](crate::oci::Digest). Values named as a row are in the form
+//! of [`super::codec`].
+
+use redb::{Key, ReadableTable, TableDefinition, Value};
+
+use super::{Error, ReadTx, WriteTx};
+
+/// The version this program writes. A change of a table's meaning raises it, and comes with a
+/// migration from the version before.
+pub(super) const VERSION: u32 = 1;
+
+/// The setting that holds the version, as four big-endian bytes.
+pub(super) const SETTING_VERSION: &str = "schema version";
+/// The setting that holds the secret upload ids are bound to their repository with.
+pub(crate) const SETTING_UPLOAD_KEY: &str = "upload key";
+
+/// Name → value, for what there is one of.
+pub(super) const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
+/// Name → [`RepositoryRow`](super::RepositoryRow). A repository exists while it has content.
+pub(super) const REPOSITORIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("repositories");
+/// Digest → [`BlobRow`](super::BlobRow). The row implies the file.
+pub(super) const BLOBS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("blobs");
+/// (digest, repository) → [`LinkRow`](super::LinkRow): the repository may serve the blob. The
+/// digest comes first so that all repositories with a blob are neighbours.
+pub(super) const LINKS: TableDefinition<'_, (&[u8], &str), &[u8]> = TableDefinition::new("links");
+/// (repository, digest) → [`ManifestRow`](super::ManifestRow).
+pub(super) const MANIFESTS: TableDefinition<'_, (&str, &[u8]), &[u8]> = TableDefinition::new("manifests");
+/// (repository, digest) → the manifest's bytes as they were pushed.
+pub(super) const MANIFEST_BYTES: TableDefinition<'_, (&str, &[u8]), &[u8]> = TableDefinition::new("manifest bytes");
+/// (repository, tag) → [`TagRow`](super::TagRow).
+pub(super) const TAGS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("tags");
+/// (repository, digest, tag): the tags of a manifest.
+pub(super) const TAGS_OF: TableDefinition<'_, (&str, &[u8], &str), ()> = TableDefinition::new("tags of manifests");
+/// (repository, subject, artifact type, digest) → the descriptor as JSON. The type comes before the
+/// digest so that a filtered list is one range as well; it is empty for a referrer without one.
+pub(super) const REFERRERS: TableDefinition<'_, (&str, &[u8], &str, &[u8]), &[u8]> = TableDefinition::new("referrers");
+/// (repository, listed digest, index): the index lists the digest, whether or not that is here.
+pub(super) const LISTINGS: TableDefinition<'_, (&str, &[u8], &[u8]), ()> = TableDefinition::new("listings");
+/// User name → [`UserRow`](super::UserRow).
+pub(super) const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
+
+/// Whatever tables can be read from: a view, or a change in the making.
+pub(crate) trait Source {
+    type Table<'a, K: Key + 'static, V: Value + 'static>: ReadableTable<K, V>
+    where
+        Self: 'a;
+
+    fn table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<Self::Table<'_, K, V>, Error>;
+
+    /// The value of a setting.
+    fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.table(SETTINGS)?.get(name)?.map(|value| value.value().to_vec()))
+    }
+}
+
+impl Source for ReadTx {
+    type Table<'a, K: Key + 'static, V: Value + 'static> = redb::ReadOnlyTable<K, V>;
+
+    fn table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<Self::Table<'_, K, V>, Error> {
+        Ok(self.0.open_table(definition)?)
+    }
+}
+
+impl Source for WriteTx {
+    type Table<'a, K: Key + 'static, V: Value + 'static> = redb::Table<'a, K, V>;
+
+    fn table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<Self::Table<'_, K, V>, Error> {
+        Ok(self.transaction.open_table(definition)?)
+    }
+}
+
+impl WriteTx {
+    /// A table to change. The only way to one, so that it is known whether anything was changed.
+    pub(super) fn table_mut<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<redb::Table<'_, K, V>, Error> {
+        self.changed = true;
+        Ok(self.transaction.open_table(definition)?)
+    }
+
+    /// Sets the value of a setting.
+    pub(crate) fn set_setting(&mut self, name: &str, value: &[u8]) -> Result<(), Error> {
+        self.table_mut(SETTINGS)?.insert(name, value)?;
+        Ok(())
+    }
+}
+
+/// Makes every table, so that no later read has to ask whether one exists.
+pub(super) fn create(tx: &mut WriteTx) -> Result<(), Error> {
+    tx.table_mut(REPOSITORIES)?;
+    tx.table_mut(BLOBS)?;
+    tx.table_mut(LINKS)?;
+    tx.table_mut(MANIFESTS)?;
+    tx.table_mut(MANIFEST_BYTES)?;
+    tx.table_mut(TAGS)?;
+    tx.table_mut(TAGS_OF)?;
+    tx.table_mut(REFERRERS)?;
+    tx.table_mut(LISTINGS)?;
+    tx.table_mut(USERS)?;
+    tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
+}
+
+/// Refuses a database that another version has written.
+pub(super) fn check(tx: &ReadTx) -> Result<(), Error> {
+    let bytes = tx.setting(SETTING_VERSION)?.unwrap_or_default();
+    let corrupt = || Error::Corrupt { table: "settings", key: SETTING_VERSION.to_owned() };
+    let found = u32::from_be_bytes(bytes.try_into().map_err(|_| corrupt())?);
+    if found == VERSION { Ok(()) } else { Err(Error::Schema { found, known: VERSION }) }
+}

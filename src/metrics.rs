@@ -1,0 +1,108 @@
+//! The registry's figures, for Prometheus. They belong to one registry: there is no global.
+//!
+//! Names are zot's where the meaning is the same, so that dashboards go on working; latencies are
+//! in seconds with their fractions.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use hyper::Method;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Upper bounds in seconds: from a manifest in memory to a large blob on a slow line.
+const LATENCY_BOUNDS: [f64; 14] =
+    [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1800.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MethodLabels {
+    method: &'static str,
+}
+
+/// What is counted.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    latency: Family<MethodLabels, Histogram, fn() -> Histogram>,
+    sent: Counter<u64, AtomicU64>,
+    connections: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::default();
+        let requests = Family::default();
+        registry.register("zot_http_requests", "Answered requests", requests.clone());
+        let histogram: fn() -> Histogram = || Histogram::new(LATENCY_BOUNDS);
+        let latency = Family::new_with_constructor(histogram);
+        registry.register_with_unit(
+            "zot_http_method_latency",
+            "From the request's headers to the last byte of its answer",
+            Unit::Seconds,
+            latency.clone(),
+        );
+        let sent = Counter::default();
+        registry.register_with_unit("coracle_http_sent", "Sent in the bodies of answers", Unit::Bytes, sent.clone());
+        let connections = Gauge::default();
+        registry.register("coracle_http_connections", "Open connections", connections.clone());
+        let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("zot", "The running program", info);
+        Self { registry, requests, latency, sent, connections }
+    }
+
+    /// A request has been answered.
+    pub(crate) fn request(&self, method: &Method, code: u16, duration: Duration, sent: u64) {
+        let method = label(method);
+        self.requests.get_or_create(&RequestLabels { method, code }).inc();
+        self.latency.get_or_create(&MethodLabels { method }).observe(duration.as_secs_f64());
+        self.sent.inc_by(sent);
+    }
+
+    /// A connection is open until the guard is dropped.
+    pub(crate) fn connection(&self) -> ConnectionGuard {
+        self.connections.inc();
+        ConnectionGuard(self.connections.clone())
+    }
+
+    /// Everything in the text format of OpenMetrics.
+    pub(crate) fn encode(&self) -> String {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry).expect("writing to a text does not fail");
+        out
+    }
+}
+
+/// See [`Metrics::connection`].
+#[derive(Debug)]
+pub(crate) struct ConnectionGuard(Gauge);
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A method as a label: clients can invent methods, and each label costs memory.
+fn label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "OTHER",
+    }
+}

@@ -1,0 +1,36 @@
+//! The distribution specification's nouns as validated values.
+//!
+//! A value of these types was checked when it was made: a handler, a store or a job that holds one
+//! need not look again. Nothing here does I/O, knows HTTP or knows how rows are stored.
+
+mod digest;
+mod error_code;
+pub mod layout;
+mod manifest;
+mod media_type;
+mod name;
+mod range;
+mod reference;
+mod upload_id;
+
+pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
+pub use error_code::ErrorCode;
+pub use manifest::{Child, InvalidManifest, Manifest};
+pub use media_type::{InvalidMediaType, MediaType};
+pub use name::{InvalidName, NAME_LENGTH_MAX, RepositoryName};
+pub use range::{ByteRange, ChunkRange, InvalidRange, RangeRequest};
+pub use reference::{InvalidReference, Reference, TAG_LENGTH_MAX, Tag};
+pub use upload_id::{InvalidUploadId, UploadId};
+
+/// At most this many characters of a client's text are repeated to it in a message.
+const SHOWN_MAX: usize = 80;
+
+/// The beginning of a text that was refused, fit for a message: short, and without control
+/// characters.
+fn shown(text: &str) -> String {
+    let mut out: String = text.chars().take(SHOWN_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(SHOWN_MAX).is_some() {
+        out.push('…');
+    }
+    out
+}

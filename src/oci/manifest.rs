@@ -1,0 +1,312 @@
+//! [`Manifest`]: what a registry must read of a manifest, and no more. The bytes are stored and
+//! served as they came; this is a view of them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use oci_spec::image::Descriptor;
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, MediaType};
+
+/// More descriptors than this in one manifest are refused: each costs a look-up in the store, and
+/// the largest images known have a few hundred.
+const DESCRIPTORS_MAX: usize = 10_000;
+
+/// A manifest or index whose structure was checked.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    media_type: MediaType,
+    artifact_type: Option<String>,
+    annotations: BTreeMap<String, String>,
+    blobs: Vec<Digest>,
+    manifests: Vec<Child>,
+    subject: Option<Digest>,
+}
+
+/// An entry of an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// What the entry points at.
+    pub digest: Digest,
+    /// Whether the entry says that it is a manifest. Build caches list plain blobs in an index.
+    pub is_manifest: bool,
+}
+
+/// The fields of all four manifest types together; which of them belong is decided by the type.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    schema_version: Option<u32>,
+    media_type: Option<String>,
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Descriptor>>,
+    subject: Option<Descriptor>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+impl Manifest {
+    /// Reads and checks a manifest. `content_type` is what the client called it; without one, the
+    /// manifest's own `mediaType` counts, and without that, its shape.
+    pub fn read(bytes: &[u8], content_type: Option<&MediaType>) -> Result<Self, InvalidManifest> {
+        let unusable = |error: serde_json::Error| InvalidManifest::Malformed(error.to_string());
+        let document: Document = serde_json::from_slice(bytes).map_err(unusable)?;
+        let media_type = document.media_type(content_type)?;
+        if document.schema_version != Some(2) {
+            return Err(InvalidManifest::Structure("schemaVersion must be 2"));
+        }
+        let layers = document.layers.as_deref();
+        let manifests = document.manifests.as_deref();
+        if layers.map_or(0, <[_]>::len) + manifests.map_or(0, <[_]>::len) > DESCRIPTORS_MAX {
+            return Err(InvalidManifest::Structure("a manifest has at most 10000 descriptors"));
+        }
+        let mut blobs = Vec::new();
+        let mut children = Vec::new();
+        if media_type.is_index() {
+            if document.config.is_some() || layers.is_some() {
+                return Err(InvalidManifest::Structure("an index has neither config nor layers"));
+            }
+            let listed = manifests.ok_or(InvalidManifest::Structure("an index must have manifests"))?;
+            for descriptor in listed {
+                let is_manifest = is_manifest(descriptor);
+                children.push(Child { digest: digest_of(descriptor)?, is_manifest });
+            }
+        } else {
+            if manifests.is_some() {
+                return Err(InvalidManifest::Structure("an image manifest has no manifests"));
+            }
+            let config =
+                document.config.as_ref().ok_or(InvalidManifest::Structure("an image manifest must have a config"))?;
+            blobs.push(digest_of(config)?);
+            for descriptor in layers.unwrap_or_default() {
+                if !is_kept_elsewhere(descriptor) {
+                    blobs.push(digest_of(descriptor)?);
+                }
+            }
+        }
+        blobs.sort_unstable();
+        blobs.dedup();
+        let subject = document.subject.as_ref().map(digest_of).transpose()?;
+        let artifact_type = document
+            .artifact_type
+            .filter(|kind| !kind.is_empty())
+            .or_else(|| document.config.map(|config| config.media_type().to_string()));
+        Ok(Self {
+            media_type,
+            artifact_type,
+            annotations: document.annotations.unwrap_or_default(),
+            blobs,
+            manifests: children,
+            subject,
+        })
+    }
+
+    /// The type the manifest is stored and served with; one of [`MediaType::MANIFESTS`].
+    pub const fn media_type(&self) -> &MediaType {
+        &self.media_type
+    }
+
+    /// The blobs the manifest needs here, each once; without layers that are kept elsewhere.
+    pub fn blobs(&self) -> &[Digest] {
+        &self.blobs
+    }
+
+    /// The entries of an index, as often as they are listed.
+    pub fn manifests(&self) -> &[Child] {
+        &self.manifests
+    }
+
+    /// The manifest this one refers to, which need not exist.
+    pub const fn subject(&self) -> Option<Digest> {
+        self.subject
+    }
+
+    /// What referrers are filtered by: the manifest's `artifactType`, or else the media type of its
+    /// config; none for an index without one (distribution-spec, "Listing Referrers").
+    pub fn artifact_type(&self) -> Option<&str> {
+        self.artifact_type.as_deref()
+    }
+
+    /// The descriptor by which a list of referrers shows this manifest, as JSON.
+    pub fn referrer_descriptor(&self, digest: Digest, size: u64) -> Vec<u8> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Referrer<'a> {
+            media_type: &'a str,
+            digest: String,
+            size: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            artifact_type: Option<&'a str>,
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            annotations: &'a BTreeMap<String, String>,
+        }
+        let referrer = Referrer {
+            media_type: self.media_type.as_str(),
+            digest: digest.to_string(),
+            size,
+            artifact_type: self.artifact_type(),
+            annotations: &self.annotations,
+        };
+        serde_json::to_vec(&referrer).expect("texts and numbers are always JSON")
+    }
+}
+
+impl Document {
+    fn media_type(&self, content_type: Option<&MediaType>) -> Result<MediaType, InvalidManifest> {
+        let own = self.media_type.as_deref().filter(|own| !own.is_empty());
+        let named = match (content_type, own) {
+            (Some(header), Some(own)) if header.as_str() != own => {
+                return Err(InvalidManifest::TypesDiffer { header: header.to_string(), own: super::shown(own) });
+            }
+            (Some(header), _) => header.as_str(),
+            (None, Some(own)) => own,
+            (None, None) if self.manifests.is_some() => MediaType::OCI_INDEX,
+            (None, None) => MediaType::OCI_MANIFEST,
+        };
+        named
+            .parse()
+            .ok()
+            .filter(MediaType::is_manifest)
+            .ok_or_else(|| InvalidManifest::UnsupportedType(super::shown(named)))
+    }
+}
+
+/// A layer that its descriptor says to fetch from somewhere else, which no registry needs to hold
+/// (image-spec, "Non-Distributable Layers").
+fn is_kept_elsewhere(descriptor: &Descriptor) -> bool {
+    let kind = descriptor.media_type().to_string();
+    kind.contains(".nondistributable.") || kind.contains(".foreign.")
+}
+
+fn is_manifest(descriptor: &Descriptor) -> bool {
+    MediaType::MANIFESTS.contains(&descriptor.media_type().to_string().as_str())
+}
+
+fn digest_of(descriptor: &Descriptor) -> Result<Digest, InvalidManifest> {
+    descriptor
+        .digest()
+        .as_ref()
+        .parse()
+        .map_err(|error: super::InvalidDigest| InvalidManifest::Malformed(error.to_string()))
+}
+
+/// Why bytes are not a [`Manifest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InvalidManifest {
+    /// Not JSON, or a field has the wrong shape.
+    Malformed(String),
+    /// The fields do not fit the type.
+    Structure(&'static str),
+    /// The client calls it one thing, the manifest itself another.
+    TypesDiffer {
+        /// The `Content-Type` header.
+        header: String,
+        /// The field `mediaType`.
+        own: String,
+    },
+    /// A type the registry does not store as a manifest.
+    UnsupportedType(String),
+}
+
+impl fmt::Display for InvalidManifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(why) => write!(f, "malformed manifest: {why}"),
+            Self::Structure(why) => write!(f, "malformed manifest: {why}"),
+            Self::TypesDiffer { header, own } => {
+                write!(f, "the content type is {header}, the manifest's own mediaType is {own:?}")
+            }
+            Self::UnsupportedType(text) => {
+                write!(f, "unsupported manifest media type {text:?}, supported are {}", MediaType::MANIFESTS.join(", "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for InvalidManifest {}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    const A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    fn descriptor(kind: &str, digest: &str) -> String {
+        format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":1}}"#)
+    }
+
+    fn read(json: &str, content_type: Option<&str>) -> Result<Manifest, InvalidManifest> {
+        let content_type = content_type.map(|text| text.parse().unwrap());
+        Manifest::read(json.as_bytes(), content_type.as_ref())
+    }
+
+    #[test]
+    fn an_image_lists_each_blob_once_and_none_that_is_kept_elsewhere() {
+        let config = descriptor("application/vnd.oci.image.config.v1+json", A);
+        let layer = descriptor("application/vnd.oci.image.layer.v1.tar", B);
+        let foreign = descriptor("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", A);
+        let json = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer},{layer},{foreign}]}}"#);
+        let manifest = read(&json, None).unwrap();
+        assert_eq!(manifest.media_type().as_str(), MediaType::OCI_MANIFEST);
+        assert_eq!(manifest.blobs(), [A.parse().unwrap(), B.parse().unwrap()]);
+        assert_eq!(manifest.artifact_type(), Some("application/vnd.oci.image.config.v1+json"));
+    }
+
+    #[test]
+    fn an_index_without_artifact_type_has_none() {
+        let manifest = read(r#"{"schemaVersion":2,"manifests":[]}"#, None).unwrap();
+        assert_eq!(manifest.media_type().as_str(), MediaType::OCI_INDEX);
+        assert_eq!(manifest.artifact_type(), None);
+    }
+
+    #[test]
+    fn go_writes_null_for_an_empty_list() {
+        let config = descriptor("application/vnd.oci.empty.v1+json", A);
+        let json = format!(r#"{{"schemaVersion":2,"config":{config},"layers":null,"annotations":null}}"#);
+        assert_eq!(read(&json, None).unwrap().blobs().len(), 1);
+    }
+
+    #[test]
+    fn what_is_not_a_manifest_is_refused() {
+        let config = descriptor("application/vnd.oci.image.config.v1+json", A);
+        let short = descriptor("a/b", "sha256:aa");
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let many = vec![config.clone(); DESCRIPTORS_MAX + 1].join(",");
+        let oci = Some(MediaType::OCI_MANIFEST);
+        for (json, content_type) in [
+            (String::new(), None),
+            ("null".into(), None),
+            ("[]".into(), None),
+            ("{}".into(), None),
+            ("{".into(), None),
+            (deep, None),
+            (r#"{"schemaVersion":2}"#.into(), None),
+            (format!(r#"{{"schemaVersion":1,"config":{config},"layers":[]}}"#), None),
+            (format!(r#"{{"config":{config},"layers":[]}}"#), None),
+            (format!(r#"{{"schemaVersion":2,"config":{short},"layers":[]}}"#), None),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{short}]}}"#), None),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{many}]}}"#), None),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"subject":{short}}}"#), None),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"manifests":[]}}"#), oci),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"manifests":[]}}"#), Some(MediaType::OCI_INDEX)),
+            (r#"{"schemaVersion":2,"manifests":[]}"#.into(), oci),
+            (format!(r#"{{"schemaVersion":2,"mediaType":"a/b","config":{config},"layers":[]}}"#), None),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#), Some("application/json")),
+            (
+                format!(
+                    r#"{{"schemaVersion":2,"mediaType":"{}","config":{config},"layers":[]}}"#,
+                    MediaType::DOCKER_MANIFEST
+                ),
+                oci,
+            ),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"config":{config},"layers":[]}}"#), None),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"annotations":{{"a":1}}}}"#), None),
+        ] {
+            assert!(read(&json, content_type).is_err(), "{json:.200} was taken");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! [`RepositoryName`]: the grammar of `<name>` (distribution-spec, "Pulling manifests").
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// The longest name, in bytes. Clients limit host and name together to 255, and a name is part of
+/// a database key.
+pub const NAME_LENGTH_MAX: usize = 255;
+
+/// A repository's name: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, such components joined by `/`, at most
+/// [`NAME_LENGTH_MAX`] bytes. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepositoryName(Arc<str>);
+
+impl RepositoryName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first component: what a user of the same name owns.
+    pub fn namespace(&self) -> &str {
+        self.0.split('/').next().unwrap_or(&self.0)
+    }
+}
+
+impl FromStr for RepositoryName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let invalid = |why| InvalidName { text: super::shown(text), why };
+        if text.len() > NAME_LENGTH_MAX {
+            return Err(invalid("a repository name has at most 255 characters"));
+        }
+        if text.split('/').all(is_component) {
+            Ok(Self(text.into()))
+        } else {
+            Err(invalid(
+                "components are lower-case letters and digits, separated inside by '.', '_', '__' or dashes, \
+                 and joined by '/'",
+            ))
+        }
+    }
+}
+
+/// Whether a text is letters and digits with single separators between them.
+fn is_component(text: &str) -> bool {
+    let mut rest = text.as_bytes();
+    loop {
+        let word = rest.iter().take_while(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9')).count();
+        if word == 0 {
+            return false;
+        }
+        rest = &rest[word..];
+        let separator = match rest {
+            [] => return true,
+            [b'.', ..] => 1,
+            [b'_', b'_', ..] => 2,
+            [b'_', ..] => 1,
+            [b'-', ..] => rest.iter().take_while(|byte| **byte == b'-').count(),
+            _ => return false,
+        };
+        rest = &rest[separator..];
+    }
+}
+
+impl fmt::Display for RepositoryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RepositoryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// Why a text is not a [`RepositoryName`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidName {
+    text: String,
+    why: &'static str,
+}
+
+impl fmt::Display for InvalidName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid repository name {:?}: {}", self.text, self.why)
+    }
+}
+
+impl std::error::Error for InvalidName {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_of_the_specification() {
+        let longest = "a".repeat(NAME_LENGTH_MAX);
+        for name in [
+            "a",
+            "0",
+            "busybox",
+            "library/busybox",
+            "a/b/c/d/e/f/g/h",
+            "a.b",
+            "a_b",
+            "a__b",
+            "a-b",
+            "a---b",
+            "tags/list",
+            "a/blobs/b",
+            "a/manifests/b",
+            "v2/v2",
+            &longest,
+        ] {
+            assert_eq!(name.parse::<RepositoryName>().map(|n| n.to_string()), Ok(name.to_owned()));
+        }
+        let too_long = "a".repeat(NAME_LENGTH_MAX + 1);
+        for name in [
+            "", "/", "/a", "a/", "a//b", "A", "aB", "a..b", "a___b", "_a", "a_", ".", "..", "a/../b", "-a", "a-",
+            "a.-b", "a b", "a\0b", "ä", "a/_b", "a\\b", "a%2fb", "a:b", &too_long,
+        ] {
+            assert!(name.parse::<RepositoryName>().is_err(), "{name:?} was taken");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Ranges of bytes: what a chunk covers of an upload, and what a client asks of a blob.
+
+use std::fmt;
+
+/// More parts than this in one request are more likely an attack than a client (RFC 9110, 14.2,
+/// and 17.15); zot draws the line at the same number.
+const PARTS_MAX: usize = 16;
+
+/// The `Content-Range` of an upload chunk: `<first>-<last>`, both inclusive (distribution-spec,
+/// "Pushing a blob in chunks"). `first` is never behind `last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkRange {
+    first: u64,
+    last: u64,
+}
+
+impl ChunkRange {
+    /// Reads the header's value; the form of RFC 9110, `bytes <first>-<last>/<length or *>`, is
+    /// taken too, since generic HTTP clients send it.
+    pub fn parse(value: &str) -> Result<Self, InvalidRange> {
+        let range = value.trim();
+        let range = range.strip_prefix("bytes ").unwrap_or(range);
+        let range = range.split_once('/').map_or(range, |(range, _)| range);
+        let (first, last) = range.split_once('-').ok_or(InvalidRange)?;
+        let (first, last) = (number(first)?, number(last)?);
+        // One past the last byte must be a number too.
+        if first > last || last == u64::MAX { Err(InvalidRange) } else { Ok(Self { first, last }) }
+    }
+
+    /// The position of the chunk's first byte in the blob.
+    pub const fn first(self) -> u64 {
+        self.first
+    }
+
+    /// How many bytes the chunk has; at least one.
+    pub const fn length(self) -> u64 {
+        self.last - self.first + 1
+    }
+}
+
+/// A part of a blob that exists: `first <= last < size`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteRange {
+    /// The first byte.
+    pub first: u64,
+    /// The last byte, inclusive.
+    pub last: u64,
+}
+
+impl ByteRange {
+    /// How many bytes the range covers; at least one.
+    pub const fn length(self) -> u64 {
+        self.last - self.first + 1
+    }
+}
+
+/// What the `Range` header of a read asks for, held against the size of what is read (RFC 9110,
+/// 14.1 and 14.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RangeRequest {
+    /// Everything: no range was asked for, or in a unit we do not know.
+    Whole,
+    /// These parts, at least one, in the order asked for.
+    Parts(Vec<ByteRange>),
+    /// Nothing that exists, or nothing that can be understood: 416.
+    Unsatisfiable,
+}
+
+impl RangeRequest {
+    /// Reads the header's value for content of `size` bytes.
+    pub fn parse(value: &str, size: u64) -> Self {
+        let Some((unit, set)) = value.split_once('=') else { return Self::Unsatisfiable };
+        if !unit.trim().eq_ignore_ascii_case("bytes") {
+            return Self::Whole;
+        }
+        let mut parts = Vec::new();
+        for (count, part) in set.split(',').enumerate() {
+            if count == PARTS_MAX {
+                return Self::Unsatisfiable;
+            }
+            match Self::part(part.trim(), size) {
+                Ok(Some(range)) => parts.push(range),
+                Ok(None) => {}
+                Err(InvalidRange) => return Self::Unsatisfiable,
+            }
+        }
+        let asked: u64 = parts.iter().map(|part| part.length()).fold(0, u64::saturating_add);
+        match parts.len() {
+            0 => Self::Unsatisfiable,
+            // Overlapping parts that add up to more than the whole serve only who wants to hurt.
+            2.. if asked > size => Self::Whole,
+            _ => Self::Parts(parts),
+        }
+    }
+
+    /// One `<first>-<last>`, `<first>-` or `-<suffix length>`; none if it lies beyond the end.
+    fn part(text: &str, size: u64) -> Result<Option<ByteRange>, InvalidRange> {
+        let (first, last) = text.split_once('-').ok_or(InvalidRange)?;
+        if first.is_empty() {
+            let suffix = number(last)?.min(size);
+            return Ok((suffix > 0).then(|| ByteRange { first: size - suffix, last: size - 1 }));
+        }
+        let first = number(first)?;
+        let last = if last.is_empty() { u64::MAX } else { number(last)? };
+        if first > last {
+            return Err(InvalidRange);
+        }
+        Ok((first < size).then(|| ByteRange { first, last: last.min(size - 1) }))
+    }
+}
+
+/// Digits and nothing else; `str::parse` would take a sign.
+fn number(text: &str) -> Result<u64, InvalidRange> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(InvalidRange);
+    }
+    text.parse().map_err(|_| InvalidRange)
+}
+
+/// A text is not a range of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidRange;
+
+impl fmt::Display for InvalidRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("invalid range: it has the form <first>-<last>, both inclusive")
+    }
+}
+
+impl std::error::Error for InvalidRange {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunk_ranges() {
+        for (text, expected) in [
+            ("0-0", Some((0, 1))),
+            ("0-99", Some((0, 100))),
+            ("100-199", Some((100, 100))),
+            ("bytes 5-9/*", Some((5, 5))),
+            ("bytes 5-9/10", Some((5, 5))),
+            ("", None),
+            ("-", None),
+            ("5", None),
+            ("9-5", None),
+            ("-5", None),
+            ("5-", None),
+            ("+1-5", None),
+            ("0x1-5", None),
+            ("a-b", None),
+            ("0-18446744073709551615", None),
+            ("0-99999999999999999999", None),
+            ("1-2-3", None),
+        ] {
+            let parsed = ChunkRange::parse(text).ok().map(|range| (range.first(), range.length()));
+            assert_eq!(parsed, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_of_ten_bytes() {
+        let parts = |parts: &[(u64, u64)]| {
+            RangeRequest::Parts(parts.iter().map(|&(first, last)| ByteRange { first, last }).collect())
+        };
+        for (text, expected) in [
+            ("bytes=0-0", parts(&[(0, 0)])),
+            ("bytes=2-5", parts(&[(2, 5)])),
+            ("Bytes=2-5", parts(&[(2, 5)])),
+            ("bytes=2-", parts(&[(2, 9)])),
+            ("bytes=2-99", parts(&[(2, 9)])),
+            ("bytes=-3", parts(&[(7, 9)])),
+            ("bytes=-99", parts(&[(0, 9)])),
+            ("bytes=0-1, 4-5,-1", parts(&[(0, 1), (4, 5), (9, 9)])),
+            ("bytes=0-1,50-60", parts(&[(0, 1)])),
+            ("bytes=0-9,0-9", RangeRequest::Whole),
+            ("lines=1-2", RangeRequest::Whole),
+            ("bytes=10-", RangeRequest::Unsatisfiable),
+            ("bytes=50-60", RangeRequest::Unsatisfiable),
+            ("bytes=-0", RangeRequest::Unsatisfiable),
+            ("bytes=5-2", RangeRequest::Unsatisfiable),
+            ("bytes=", RangeRequest::Unsatisfiable),
+            ("bytes=a-b", RangeRequest::Unsatisfiable),
+            ("bytes=1", RangeRequest::Unsatisfiable),
+            ("bytes", RangeRequest::Unsatisfiable),
+            ("bytes=0-0,1-1,2-2,3-3,4-4,5-5,6-6,7-7,8-8,9-9,0-0,1-1,2-2,3-3,4-4,5-5,6-6", RangeRequest::Unsatisfiable),
+        ] {
+            assert_eq!(RangeRequest::parse(text, 10), expected, "{text}");
+        }
+        assert_eq!(RangeRequest::parse("bytes=0-", 0), RangeRequest::Unsatisfiable);
+        assert_eq!(RangeRequest::parse("bytes=-1", 0), RangeRequest::Unsatisfiable);
+    }
+}

@@ -1,0 +1,124 @@
+//! [`Tag`] and [`Reference`]: what names a manifest in a repository (distribution-spec, "Pulling
+//! manifests").
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::{Digest, InvalidDigest};
+
+/// The longest tag, in bytes.
+pub const TAG_LENGTH_MAX: usize = 128;
+
+/// A tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(Arc<str>);
+
+impl Tag {
+    /// The tag as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Tag {
+    type Err = InvalidReference;
+
+    fn from_str(text: &str) -> Result<Self, InvalidReference> {
+        let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let bytes = text.as_bytes();
+        let valid = bytes.len() <= TAG_LENGTH_MAX
+            && bytes.first().is_some_and(word)
+            && bytes.iter().all(|byte| word(byte) || matches!(byte, b'.' | b'-'));
+        if valid { Ok(Self(text.into())) } else { Err(InvalidReference::Tag(super::shown(text))) }
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// `<tag-or-digest>`: a colon makes it a digest, since no tag has one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Reference {
+    /// A manifest by one of its tags.
+    Tag(Tag),
+    /// A manifest by its digest.
+    Digest(Digest),
+}
+
+impl FromStr for Reference {
+    type Err = InvalidReference;
+
+    fn from_str(text: &str) -> Result<Self, InvalidReference> {
+        if text.contains(':') {
+            text.parse().map(Self::Digest).map_err(InvalidReference::Digest)
+        } else {
+            text.parse().map(Self::Tag)
+        }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => tag.fmt(f),
+            Self::Digest(digest) => digest.fmt(f),
+        }
+    }
+}
+
+/// Why a text is not a [`Reference`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InvalidReference {
+    /// It has no colon, and is not a tag either.
+    Tag(String),
+    /// It has a colon, and is not a digest.
+    Digest(InvalidDigest),
+}
+
+impl fmt::Display for InvalidReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(text) => write!(
+                f,
+                "invalid tag {text:?}: a tag has at most 128 letters, digits, '.', '_' and '-', and begins with none of '.' and '-'"
+            ),
+            Self::Digest(invalid) => invalid.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for InvalidReference {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_of_the_specification() {
+        let longest = "a".repeat(TAG_LENGTH_MAX);
+        for tag in ["latest", "1.0", "_", "A", "v1.2.3-rc.1_x", "sha256-abc.sig", longest.as_str()] {
+            assert_eq!(tag.parse::<Reference>().map(|r| r.to_string()), Ok(tag.to_owned()));
+        }
+        let too_long = "a".repeat(TAG_LENGTH_MAX + 1);
+        for tag in ["", ".", "-", ".a", "-a", "a b", "a/b", "ä", "a\0", "a+b", "a@b", too_long.as_str()] {
+            assert!(tag.parse::<Reference>().is_err(), "{tag:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_colon_makes_it_a_digest() {
+        assert!(matches!("latest:1".parse::<Reference>(), Err(InvalidReference::Digest(_))));
+        let digest = Digest::of(super::super::Algorithm::Sha256, b"");
+        assert_eq!(digest.to_string().parse(), Ok(Reference::Digest(digest)));
+    }
+}

@@ -1,0 +1,201 @@
+//! [`Builder`]: everything a registry can be told before it is opened.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use hyper::header::HeaderValue;
+
+use super::{Error, Registry, Shared, user_row};
+use crate::access::{AccessPolicy, Authenticator, Password};
+use crate::blobs::{Blobs, SystemDisk, Tree};
+use crate::clock::Clock;
+use crate::config::{Config, Profile};
+use crate::meta::{AccountRead as _, Meta};
+use crate::metrics::Metrics;
+use crate::oci::RepositoryName;
+use crate::repository::{Rules, Stores};
+
+/// The longest user name: it is the first component of the repositories that the user owns.
+const USER_NAME_MAX: usize = 255;
+
+/// A registry to be opened. See the crate's documentation for an example.
+#[derive(Debug, Default)]
+pub struct Builder {
+    config: Config,
+    root: Option<PathBuf>,
+    temporary: bool,
+    policy: Option<AccessPolicy>,
+    users: Vec<NewUser>,
+    preload: Vec<(RepositoryName, PathBuf)>,
+}
+
+#[derive(Debug)]
+struct NewUser {
+    name: String,
+    password: Password,
+    superuser: bool,
+}
+
+impl Builder {
+    /// Takes the settings of a configuration file. What is said by the other methods goes before.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Keeps the data in this directory, which is made if it is missing.
+    #[must_use]
+    pub fn data_dir(mut self, root: impl Into<PathBuf>) -> Self {
+        self.root = Some(root.into());
+        self.temporary = false;
+        self
+    }
+
+    /// Keeps the data in a new directory that is removed when the registry is gone. Nothing is
+    /// synced to disk, since nothing is to survive.
+    #[must_use]
+    pub fn temporary(mut self) -> Self {
+        self.temporary = true;
+        self
+    }
+
+    /// What is granted to whom; [`AccessPolicy::Owners`] unless the configuration says otherwise.
+    #[must_use]
+    pub fn policy(mut self, policy: AccessPolicy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// Makes sure that a user exists with this password.
+    #[must_use]
+    pub fn user(self, name: &str, password: &str) -> Self {
+        self.new_user(name, password, false)
+    }
+
+    /// Makes sure that a user exists with this password, who may do everything.
+    #[must_use]
+    pub fn superuser(self, name: &str, password: &str) -> Self {
+        self.new_user(name, password, true)
+    }
+
+    fn new_user(mut self, name: &str, password: &str, superuser: bool) -> Self {
+        self.users.push(NewUser { name: name.to_owned(), password: Password::new(password), superuser });
+        self
+    }
+
+    /// Brings in an OCI image layout (a directory with `oci-layout` and `index.json`) as content of
+    /// a repository.
+    #[must_use]
+    pub fn preload(mut self, repository: &RepositoryName, layout: impl Into<PathBuf>) -> Self {
+        self.preload.push((repository.clone(), layout.into()));
+        self
+    }
+
+    /// Opens the stores. Blocks on disk; no socket is opened and no task is started.
+    pub fn open(self) -> Result<Registry, Error> {
+        let temporary = self.temporary.then(tempfile::tempdir).transpose().map_err(|source| Error::Storage {
+            root: std::env::temp_dir(),
+            cause: format!("cannot make a temporary directory: {source}"),
+        })?;
+        let root = match &temporary {
+            Some(directory) => Some(directory.path().to_owned()),
+            None => self.root.or_else(|| self.config.storage.root_directory.clone()),
+        };
+        let root = root.ok_or(Error::NoDataDirectory)?;
+        let sync = self.config.storage.commit && temporary.is_none();
+        let clock = Clock::default();
+        let (tree, meta, stores) = open_stores(&root, &self.config, sync, &clock)?;
+        for user in &self.users {
+            put_user(&meta, &clock, &user.name, &user.password, user.superuser)
+                .map_err(|error| error.in_tree(&tree))?;
+        }
+        for (repository, layout) in self.preload {
+            let imported = stores.repository(&repository).import(&layout);
+            imported.map_err(|error| Error::preload(&error, layout))?;
+        }
+        let policy = self.policy.unwrap_or(if self.config.http.open {
+            AccessPolicy::Open
+        } else {
+            match self.config.profile {
+                Profile::Coracle => AccessPolicy::Owners,
+                Profile::Zot => AccessPolicy::SignedIn,
+            }
+        });
+        let challenge = format!("Basic realm=\"{}\"", self.config.http.realm);
+        let shared = Shared {
+            tree,
+            stores,
+            authenticator: Authenticator::new(Arc::clone(&meta)),
+            meta,
+            clock,
+            policy,
+            challenge: HeaderValue::from_str(&challenge).expect("the configuration checks the realm"),
+            config: self.config,
+            metrics: Arc::new(Metrics::new()),
+            instance: rand::random(),
+            requests: AtomicU64::new(1),
+            _temporary: temporary,
+        };
+        Ok(Registry { shared: Arc::new(shared) })
+    }
+}
+
+fn open_stores(
+    root: &Path,
+    config: &Config,
+    sync: bool,
+    clock: &Clock,
+) -> Result<(Tree, Arc<Meta>, Arc<Stores>), Error> {
+    let tree = Tree::new(root);
+    let disk = Arc::new(SystemDisk);
+    let blobs = Blobs::open(root, disk.clone(), sync).map_err(|error| Error::blobs(&error, &tree))?;
+    let meta = Meta::open(&tree, &*disk, sync).map_err(|error| Error::meta(error, &tree))?;
+    let meta = Arc::new(meta);
+    let rules =
+        Rules { sparse_indexes: config.storage.allow_sparse_indexes, upload_expiry: config.storage.upload_expiry };
+    let stores = Stores::new(blobs, Arc::clone(&meta), clock.clone(), rules);
+    let stores = stores.map_err(|error| Error::repository(error, &tree))?;
+    Ok((tree, meta, Arc::new(stores)))
+}
+
+/// Why a user was not made.
+#[derive(Debug)]
+pub(super) enum PutUserError {
+    Invalid(String),
+    Meta(crate::meta::Error),
+}
+
+impl PutUserError {
+    pub(super) fn in_tree(self, tree: &Tree) -> Error {
+        match self {
+            Self::Invalid(cause) => Error::InvalidUser { cause },
+            Self::Meta(error) => Error::meta(error, tree),
+        }
+    }
+}
+
+/// Makes a user, or changes one.
+pub(super) fn put_user(
+    meta: &Meta,
+    clock: &Clock,
+    name: &str,
+    password: &Password,
+    superuser: bool,
+) -> Result<(), PutUserError> {
+    if name.is_empty() || name.len() > USER_NAME_MAX || name.contains(':') || name.chars().any(char::is_control) {
+        let cause =
+            format!("invalid user name {name:?}: it has 1 to 255 characters, no colon and no control characters");
+        return Err(PutUserError::Invalid(cause));
+    }
+    let mut row = user_row(password, superuser, clock).map_err(|error| PutUserError::Invalid(error.to_string()))?;
+    let name = name.to_owned();
+    meta.write(move |tx| {
+        if let Some(before) = tx.user(&name)? {
+            row.created = before.created;
+        }
+        tx.put_user(&name, &row)
+    })
+    .map_err(PutUserError::Meta)
+}

@@ -1,0 +1,99 @@
+//! [`Error`]: why a registry cannot be opened or set up, in words for the operator.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::blobs::Tree;
+use crate::repository::ImportError;
+use crate::{blobs, meta, repository};
+
+/// Why a registry cannot be opened, set up or served. Says what, where, and what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another process uses the data directory.
+    InUse {
+        /// The data directory.
+        root: PathBuf,
+    },
+    /// The data directory cannot be used: its disk or its content.
+    Storage {
+        /// The data directory.
+        root: PathBuf,
+        /// What happened.
+        cause: String,
+    },
+    /// A user cannot be made so.
+    InvalidUser {
+        /// Why not.
+        cause: String,
+    },
+    /// A layout to preload cannot be brought in.
+    Preload {
+        /// The layout's directory.
+        layout: PathBuf,
+        /// Why not.
+        cause: String,
+    },
+    /// No data directory was named.
+    NoDataDirectory,
+    /// Certificate and key cannot be used.
+    Tls {
+        /// Why not.
+        cause: String,
+    },
+    /// The address cannot be listened on.
+    Listen {
+        /// The address.
+        address: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    pub(super) fn blobs(error: &blobs::Error, tree: &Tree) -> Self {
+        Self::Storage { root: tree.root().to_owned(), cause: error.to_string() }
+    }
+
+    pub(super) fn meta(error: meta::Error, tree: &Tree) -> Self {
+        let root = tree.root().to_owned();
+        match error {
+            meta::Error::InUse { .. } => Self::InUse { root },
+            other => Self::Storage { root, cause: other.to_string() },
+        }
+    }
+
+    pub(super) fn repository(error: repository::Error, tree: &Tree) -> Self {
+        match error {
+            repository::Error::Meta(error) => Self::meta(error, tree),
+            other => Self::Storage { root: tree.root().to_owned(), cause: other.to_string() },
+        }
+    }
+
+    pub(super) fn preload(error: &ImportError, layout: PathBuf) -> Self {
+        Self::Preload { layout, cause: error.to_string() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse { root } => write!(
+                f,
+                "the data directory {} is in use by another coracle: stop that one, or choose another directory with --root",
+                root.display()
+            ),
+            Self::Storage { root, cause } => write!(f, "the data directory {} cannot be used: {cause}", root.display()),
+            Self::InvalidUser { cause } => f.write_str(cause),
+            Self::Preload { layout, cause } => {
+                write!(f, "the image layout {} cannot be preloaded: {cause}", layout.display())
+            }
+            Self::NoDataDirectory => f.write_str("no data directory was named: use data_dir() or temporary()"),
+            Self::Tls { cause } => f.write_str(cause),
+            Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

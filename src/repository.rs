@@ -1,0 +1,81 @@
+//! What one repository can do: the narrow waist between those who serve and those who store.
+//!
+//! The only writer of both stores, and keeper of what must hold between them:
+//!
+//! * A link implies a durable blob. Bytes first, then the row; on deletion the row first, then the
+//!   bytes; and a blob's file and row change together only under [`Blobs::lock`].
+//! * One effect that a client can see is one transaction: a manifest, its tags, its place among the
+//!   referrers and the counts of its blobs appear together or not at all.
+//! * A blob is opened only through a repository that links it, so "is in the store" is never
+//!   mistaken for "may be read here".
+//!
+//! Knows no HTTP, no identity and no configuration file. What is here blocks, on disk and on other
+//! writers, except where it says `async`; reads take microseconds and never wait for a writer.
+
+mod blob;
+mod catalog;
+mod error;
+mod import;
+mod manifest;
+mod referrer;
+mod tag;
+mod upload;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use catalog::NamePage;
+pub(crate) use error::Error;
+pub(crate) use import::ImportError;
+pub(crate) use manifest::{Expected, ManifestInfo, ManifestTarget, PutManifest};
+pub(crate) use referrer::ReferrerCursor;
+pub(crate) use upload::Upload;
+
+use crate::blobs::Blobs;
+use crate::clock::Clock;
+use crate::meta::{ContentRead as _, Meta};
+use crate::oci::RepositoryName;
+
+/// What the operator decides about content.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// Whether an index may list manifests that are not here.
+    pub(crate) sparse_indexes: bool,
+    /// How long an upload may rest before it is thrown away.
+    pub(crate) upload_expiry: Duration,
+}
+
+/// Both stores, and the uploads between them.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    blobs: Blobs,
+    meta: Arc<Meta>,
+    clock: Clock,
+    rules: Rules,
+    uploads: upload::Sessions,
+}
+
+impl Stores {
+    pub(crate) fn new(blobs: Blobs, meta: Arc<Meta>, clock: Clock, rules: Rules) -> Result<Self, Error> {
+        let uploads = upload::Sessions::open(&meta)?;
+        Ok(Self { blobs, meta, clock, rules, uploads })
+    }
+
+    /// One repository, whether or not it has content yet.
+    pub(crate) fn repository(self: &Arc<Self>, name: &RepositoryName) -> Repository {
+        Repository { stores: Arc::clone(self), name: name.clone() }
+    }
+
+    /// Whether the database answers.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.meta.read(|tx| tx.each_repository("", |_| std::ops::ControlFlow::Break(())))?;
+        Ok(())
+    }
+}
+
+/// A name bound to the stores.
+#[derive(Clone, Debug)]
+pub(crate) struct Repository {
+    stores: Arc<Stores>,
+    name: RepositoryName,
+}

@@ -1,0 +1,78 @@
+//! Blobs that a repository links.
+
+use std::ops::ControlFlow;
+
+use super::{Error, Repository};
+use crate::blobs::Blob;
+use crate::meta::ContentRead as _;
+use crate::oci::{Digest, RepositoryName};
+
+/// More holders of a blob than this are not asked whether the caller may read one of them.
+const HOLDERS_MAX: usize = 1000;
+
+impl Repository {
+    /// The size of a blob, in bytes.
+    pub(crate) fn blob_size(&self, digest: Digest) -> Result<u64, Error> {
+        self.stores.meta.read(|tx| {
+            if tx.link(digest, &self.name)?.is_none() {
+                return Err(Error::BlobUnknown { digest });
+            }
+            let row = tx.blob(digest)?.ok_or(Error::Corrupt { what: "a link without a blob", digest })?;
+            Ok(row.size)
+        })
+    }
+
+    /// Opens a blob. A file that is missing or has another size than it had is not served.
+    pub(crate) fn open_blob(&self, digest: Digest) -> Result<Blob, Error> {
+        let size = self.blob_size(digest)?;
+        match self.stores.blobs.get(digest)? {
+            Some(blob) if blob.size == size => Ok(blob),
+            Some(_) => Err(Error::Corrupt { what: "the file has another size", digest }),
+            // It may have been deleted between the two look-ups; then there is no link any more.
+            None => self.blob_size(digest).and(Err(Error::Corrupt { what: "the file is missing", digest })),
+        }
+    }
+
+    /// Links a blob that some other repository has, if one of those is `readable` to the caller;
+    /// says whether the repository has the blob now (distribution-spec, "Mounting a blob").
+    pub(crate) fn mount(&self, digest: Digest, readable: impl Fn(&RepositoryName) -> bool) -> Result<bool, Error> {
+        let found = self.stores.meta.read(|tx| {
+            let mut found = tx.link(digest, &self.name)?.is_some();
+            let mut asked = 0;
+            tx.each_holder(digest, |holder| {
+                asked += 1;
+                found |= holder.parse().is_ok_and(|holder| readable(&holder));
+                if found || asked == HOLDERS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            Ok::<_, Error>(found)
+        })?;
+        if !found {
+            return Ok(false);
+        }
+        let (name, now) = (self.name.clone(), self.stores.clock.now());
+        self.stores.meta.write(move |tx| {
+            // The last link may have gone since the look; then the file goes too.
+            let Some(row) = tx.blob(digest)? else { return Ok(false) };
+            tx.put_link(&name, digest, row.size, now)?;
+            Ok(true)
+        })
+    }
+
+    /// Unlinks a blob, and removes its bytes if that was the last link. A blob that a manifest
+    /// needs stays.
+    pub(crate) fn delete_blob(&self, digest: Digest) -> Result<(), Error> {
+        let (name, now) = (self.name.clone(), self.stores.clock.now());
+        let _busy = self.stores.blobs.lock(digest);
+        let last = self.stores.meta.write(move |tx| {
+            let link = tx.link(digest, &name)?.ok_or(Error::BlobUnknown { digest })?;
+            if link.references > 0 || tx.lister(&name, digest)?.is_some() {
+                return Err(Error::BlobReferenced { digest });
+            }
+            Ok::<_, Error>(tx.remove_link(&name, digest, now)?)
+        })?;
+        if last {
+            self.stores.blobs.remove(digest)?;
+        }
+        Ok(())
+    }
+}

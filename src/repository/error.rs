@@ -1,0 +1,117 @@
+//! The answers of a repository that are not what was asked for.
+
+use std::fmt;
+
+use crate::oci::{Digest, InvalidManifest, Reference, RepositoryName, UploadId};
+use crate::{blobs, meta};
+
+/// The answers of a repository that are not what was asked for. A variant exists where a caller
+/// would act differently.
+#[derive(Debug)]
+pub(crate) enum Error {
+    RepositoryUnknown {
+        name: RepositoryName,
+    },
+    BlobUnknown {
+        digest: Digest,
+    },
+    ManifestUnknown {
+        reference: Reference,
+    },
+    UploadUnknown {
+        id: UploadId,
+    },
+    /// Another request is writing to the upload.
+    UploadBusy {
+        id: UploadId,
+    },
+    /// A chunk does not begin where the upload has come to.
+    UploadOutOfOrder {
+        reached: u64,
+    },
+    DigestMismatch {
+        expected: Digest,
+        actual: Digest,
+    },
+    ManifestInvalid(InvalidManifest),
+    /// The manifest needs content that the repository does not have.
+    ManifestContentMissing {
+        missing: Vec<Digest>,
+    },
+    /// A manifest needs the blob.
+    BlobReferenced {
+        digest: Digest,
+    },
+    /// An index lists the manifest.
+    ManifestReferenced {
+        digest: Digest,
+        index: Digest,
+    },
+    /// The tag is not where the client believes.
+    TagMoved {
+        now: Option<Digest>,
+    },
+    /// Our fault: files.
+    Blobs(blobs::Error),
+    /// Our fault: rows.
+    Meta(meta::Error),
+    /// Stored content is not what was stored.
+    Corrupt {
+        what: &'static str,
+        digest: Digest,
+    },
+}
+
+impl From<blobs::Error> for Error {
+    fn from(error: blobs::Error) -> Self {
+        match error {
+            blobs::Error::DigestMismatch { expected, actual } => Self::DigestMismatch { expected, actual },
+            io @ blobs::Error::Io { .. } => Self::Blobs(io),
+        }
+    }
+}
+
+impl From<meta::Error> for Error {
+    fn from(error: meta::Error) -> Self {
+        Self::Meta(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RepositoryUnknown { name } => write!(f, "there is no repository {name}"),
+            Self::BlobUnknown { digest } => write!(f, "the repository has no blob {digest}"),
+            Self::ManifestUnknown { reference } => write!(f, "the repository has no manifest {reference}"),
+            Self::UploadUnknown { id } => write!(f, "there is no upload {id}: it is finished, cancelled or expired"),
+            Self::UploadBusy { id } => write!(f, "another request is writing to the upload {id}"),
+            Self::UploadOutOfOrder { reached } => {
+                write!(f, "the chunk is out of order: the next byte to send is {reached}")
+            }
+            Self::DigestMismatch { expected, actual } => {
+                write!(f, "the content has the digest {actual}, not {expected}")
+            }
+            Self::ManifestInvalid(invalid) => invalid.fmt(f),
+            Self::ManifestContentMissing { missing } => {
+                write!(
+                    f,
+                    "the manifest references {} blobs or manifests that the repository does not have",
+                    missing.len()
+                )
+            }
+            Self::BlobReferenced { digest } => {
+                write!(f, "a manifest of the repository references {digest}: delete the manifest first")
+            }
+            Self::ManifestReferenced { digest, index } => {
+                write!(f, "the index {index} lists {digest}: delete the index first")
+            }
+            Self::TagMoved { now: Some(digest) } => write!(f, "the tag points at {digest}"),
+            Self::TagMoved { now: None } => f.write_str("the tag does not exist"),
+            Self::Blobs(error) => error.fmt(f),
+            Self::Meta(error) => error.fmt(f),
+            Self::Corrupt { what, digest } => write!(f, "{digest} is damaged: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,228 @@
+//! Manifests of a repository.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::{Error, Repository};
+use crate::meta::{ContentRead as _, ManifestRow, TagRow, WriteTx};
+use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
+
+/// Under which names a manifest is pushed. "By tag, with more tags" cannot be written down.
+#[derive(Clone, Debug)]
+pub(crate) enum ManifestTarget {
+    /// By a tag, which is moved.
+    Tag(Tag),
+    /// By its digest, with tags to move in the same step (`?tag=`).
+    Digest { digest: Digest, tags: Vec<Tag> },
+}
+
+/// What a client believes of the tag it pushes to (RFC 9110, `If-Match` and `If-None-Match`).
+#[derive(Clone, Debug)]
+pub(crate) enum Expected {
+    /// It points at one of these.
+    OneOf(Vec<Digest>),
+    /// It does not exist.
+    Absent,
+}
+
+/// A push.
+#[derive(Debug)]
+pub(crate) struct PutManifest {
+    pub(crate) target: ManifestTarget,
+    pub(crate) content_type: Option<MediaType>,
+    pub(crate) bytes: Bytes,
+    pub(crate) expected: Option<Expected>,
+}
+
+/// What is known of a manifest.
+#[derive(Clone, Debug)]
+pub(crate) struct ManifestInfo {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) size: u64,
+    /// What a pushed manifest refers to; not looked up for reads.
+    pub(crate) subject: Option<Digest>,
+}
+
+/// A manifest as it was pushed.
+#[derive(Clone, Debug)]
+pub(crate) struct ManifestBytes {
+    pub(crate) info: ManifestInfo,
+    pub(crate) bytes: Bytes,
+}
+
+impl Repository {
+    /// What a reference names.
+    pub(crate) fn manifest_info(&self, reference: &Reference) -> Result<ManifestInfo, Error> {
+        self.stores.meta.read(|tx| {
+            let unknown = || Error::ManifestUnknown { reference: reference.clone() };
+            let digest = match reference {
+                Reference::Digest(digest) => Some(*digest),
+                Reference::Tag(tag) => tx.tag(&self.name, tag)?.map(|row| row.digest),
+            };
+            let row = match digest {
+                Some(digest) => tx.manifest(&self.name, digest)?.map(|row| (digest, row)),
+                None => None,
+            };
+            match row {
+                Some((digest, row)) => {
+                    Ok(ManifestInfo { digest, media_type: row.media_type, size: row.size, subject: None })
+                }
+                None if tx.repository(&self.name)?.is_none() => {
+                    Err(Error::RepositoryUnknown { name: self.name.clone() })
+                }
+                None => Err(unknown()),
+            }
+        })
+    }
+
+    /// The manifest that a reference names.
+    pub(crate) fn manifest(&self, reference: &Reference) -> Result<ManifestBytes, Error> {
+        let info = self.manifest_info(reference)?;
+        let bytes = self.stores.meta.read(|tx| tx.manifest_bytes(&self.name, info.digest))?;
+        // It may have been deleted between the two look-ups.
+        let bytes = bytes.ok_or_else(|| Error::ManifestUnknown { reference: reference.clone() })?;
+        Ok(ManifestBytes { info, bytes })
+    }
+
+    /// Stores a manifest with everything that follows from it, in one transaction.
+    pub(crate) fn put_manifest(&self, put: PutManifest) -> Result<ManifestInfo, Error> {
+        let manifest = Manifest::read(&put.bytes, put.content_type.as_ref()).map_err(Error::ManifestInvalid)?;
+        let (digest, tags) = match put.target {
+            ManifestTarget::Tag(tag) => (Digest::of(Algorithm::Sha256, &put.bytes), vec![tag]),
+            ManifestTarget::Digest { digest, tags } => {
+                let actual = Digest::of(digest.algorithm(), &put.bytes);
+                if actual != digest {
+                    return Err(Error::DigestMismatch { expected: digest, actual });
+                }
+                (digest, tags)
+            }
+        };
+        let now = self.stores.clock.now();
+        let info = ManifestInfo {
+            digest,
+            media_type: manifest.media_type().to_string(),
+            size: put.bytes.len() as u64,
+            subject: manifest.subject(),
+        };
+        let row = ManifestRow { media_type: info.media_type.clone(), size: info.size, created: now };
+        let (name, sparse) = (self.name.clone(), self.stores.rules.sparse_indexes);
+        self.stores.meta.write(move |tx| {
+            if let Some(expected) = &put.expected {
+                for tag in &tags {
+                    expected.check(tx.tag(&name, tag)?.map(|row| row.digest))?;
+                }
+            }
+            if tx.manifest(&name, digest)?.is_none() {
+                let missing = missing(tx, &name, &manifest, sparse)?;
+                if !missing.is_empty() {
+                    return Err(Error::ManifestContentMissing { missing });
+                }
+                tx.put_manifest(&name, digest, &row, &put.bytes)?;
+                attach(tx, &name, digest, &manifest, row.size)?;
+            }
+            for tag in &tags {
+                tx.put_tag(&name, tag, &TagRow { digest, moved: now })?;
+            }
+            Ok(())
+        })?;
+        Ok(info)
+    }
+
+    /// Deletes a tag alone, or a manifest with its tags and its place among the referrers.
+    pub(crate) fn delete_manifest(&self, reference: &Reference) -> Result<(), Error> {
+        let (name, reference, now) = (self.name.clone(), reference.clone(), self.stores.clock.now());
+        self.stores.meta.write(move |tx| {
+            let found = match &reference {
+                Reference::Tag(tag) => tx.tag(&name, tag)?.is_some(),
+                Reference::Digest(digest) => tx.manifest(&name, *digest)?.is_some(),
+            };
+            if !found {
+                return Err(match tx.repository(&name)? {
+                    Some(_) => Error::ManifestUnknown { reference },
+                    None => Error::RepositoryUnknown { name },
+                });
+            }
+            let digest = match reference {
+                Reference::Tag(tag) => return Ok(tx.remove_tag(&name, &tag)?),
+                Reference::Digest(digest) => digest,
+            };
+            if let Some(index) = tx.lister(&name, digest)? {
+                return Err(Error::ManifestReferenced { digest, index });
+            }
+            let corrupt = || Error::Corrupt { what: "the manifest cannot be read any more", digest };
+            let row = tx.manifest(&name, digest)?.ok_or_else(corrupt)?;
+            let bytes = tx.manifest_bytes(&name, digest)?.ok_or_else(corrupt)?;
+            let manifest = Manifest::read(&bytes, row.media_type().as_ref()).map_err(|_| corrupt())?;
+            for tag in tx.tags_of(&name, digest)? {
+                tx.remove_tag(&name, &tag)?;
+            }
+            detach(tx, &name, digest, &manifest)?;
+            Ok(tx.remove_manifest(&name, digest, now)?)
+        })
+    }
+}
+
+impl Expected {
+    fn check(&self, now: Option<Digest>) -> Result<(), Error> {
+        let holds = match self {
+            Self::Absent => now.is_none(),
+            Self::OneOf(digests) => now.is_some_and(|now| digests.contains(&now)),
+        };
+        if holds { Ok(()) } else { Err(Error::TagMoved { now }) }
+    }
+}
+
+/// What a manifest needs and the repository does not have.
+fn missing(tx: &WriteTx, name: &RepositoryName, manifest: &Manifest, sparse: bool) -> Result<Vec<Digest>, Error> {
+    let mut missing = BTreeSet::new();
+    for blob in manifest.blobs() {
+        if tx.link(*blob, name)?.is_none() {
+            missing.insert(*blob);
+        }
+    }
+    for child in manifest.manifests() {
+        let there = tx.manifest(name, child.digest)?.is_some()
+            || (!child.is_manifest && tx.link(child.digest, name)?.is_some());
+        if !there && !sparse {
+            missing.insert(child.digest);
+        }
+    }
+    Ok(missing.into_iter().collect())
+}
+
+/// Writes down what a new manifest needs and refers to.
+fn attach(
+    tx: &mut WriteTx,
+    name: &RepositoryName,
+    digest: Digest,
+    manifest: &Manifest,
+    size: u64,
+) -> Result<(), Error> {
+    for blob in manifest.blobs() {
+        tx.count_blob_reference(name, *blob, true)?;
+    }
+    for child in manifest.manifests() {
+        tx.put_listing(name, child.digest, digest)?;
+    }
+    if let Some(subject) = manifest.subject() {
+        let kind = manifest.artifact_type().unwrap_or_default();
+        tx.put_referrer(name, subject, kind, digest, &manifest.referrer_descriptor(digest, size))?;
+    }
+    Ok(())
+}
+
+/// The opposite of [`attach`].
+fn detach(tx: &mut WriteTx, name: &RepositoryName, digest: Digest, manifest: &Manifest) -> Result<(), Error> {
+    for blob in manifest.blobs() {
+        tx.count_blob_reference(name, *blob, false)?;
+    }
+    for child in manifest.manifests() {
+        tx.remove_listing(name, child.digest, digest)?;
+    }
+    if let Some(subject) = manifest.subject() {
+        tx.remove_referrer(name, subject, manifest.artifact_type().unwrap_or_default(), digest)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! Uploads: a blob on its way in.
+//!
+//! An upload is the file of its bytes and nothing else: no row. Its id is bound to the repository
+//! by a keyed hash, so that an id of one repository means nothing in another, before and after a
+//! restart. What is kept in memory, the hash so far, only saves work.
+//!
+//! A crash may interrupt [`Upload::finish`] anywhere: before the rename the upload goes on; after
+//! it, and before the row, the upload is gone, its blob is durable and nobody links it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::timeout;
+
+use super::{Error, Repository, Stores};
+use crate::blobs::{Mark, Staging};
+use crate::clock::Timestamp;
+use crate::meta::{ContentRead as _, Meta, SETTING_UPLOAD_KEY, Source as _};
+use crate::oci::{Algorithm, ChunkRange, Digest, Hasher, RepositoryName, UploadId};
+
+/// The hashes of at most this many uploads are kept; of more, the idle ones are computed again.
+const SESSIONS_MAX: usize = 4096;
+
+/// How long a request waits for another one on the same upload. A client that lost its connection
+/// comes back on a new one before the registry has noticed the loss.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// What is known of the uploads that were touched lately.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    key: [u8; 32],
+    open: Mutex<HashMap<UploadId, Arc<tokio::sync::Mutex<Progress>>>>,
+}
+
+/// How far an upload was hashed; whoever writes to the upload holds its lock.
+#[derive(Debug, Default)]
+struct Progress {
+    hashed: Option<(u64, Hasher)>,
+}
+
+impl Sessions {
+    /// Reads the key that binds ids, making it the first time.
+    pub(super) fn open(meta: &Meta) -> Result<Self, Error> {
+        let key = match meta.read(|tx| tx.setting(SETTING_UPLOAD_KEY))? {
+            Some(key) => key,
+            None => meta.write(|tx| {
+                let key: [u8; 32] = rand::random();
+                tx.set_setting(SETTING_UPLOAD_KEY, &key)?;
+                Ok::<_, crate::meta::Error>(key.to_vec())
+            })?,
+        };
+        let corrupt = |_| crate::meta::Error::Corrupt { table: "settings", key: SETTING_UPLOAD_KEY.to_owned() };
+        Ok(Self { key: key.try_into().map_err(corrupt)?, open: Mutex::default() })
+    }
+
+    /// The id whose first half is that of `half`, and whose second half binds it to a repository.
+    fn bind(&self, half: UploadId, name: &RepositoryName) -> UploadId {
+        let mut bytes = *half.bytes();
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("a key of any length is fine");
+        mac.update(&bytes[..8]);
+        mac.update(name.as_str().as_bytes());
+        bytes[8..].copy_from_slice(&mac.finalize().into_bytes()[..8]);
+        UploadId::new(bytes)
+    }
+
+    fn session(&self, id: UploadId) -> Arc<tokio::sync::Mutex<Progress>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= SESSIONS_MAX && !open.contains_key(&id) {
+            open.retain(|_, session| Arc::strong_count(session) > 1);
+        }
+        Arc::clone(open.entry(id).or_default())
+    }
+
+    fn forget(&self, id: UploadId) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+}
+
+/// An upload that this request alone writes to.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    stores: Arc<Stores>,
+    name: RepositoryName,
+    staging: Staging,
+    progress: OwnedMutexGuard<Progress>,
+}
+
+impl Repository {
+    /// Begins an upload. `algorithm` is what its bytes are hashed with while they arrive; a digest
+    /// of another algorithm costs reading them once more.
+    pub(crate) fn start_upload(&self, algorithm: Algorithm) -> Result<UploadId, Error> {
+        let sessions = &self.stores.uploads;
+        let id = sessions.bind(UploadId::new(rand::random()), &self.name);
+        self.stores.blobs.stage(id)?;
+        if algorithm != Algorithm::Sha256 {
+            let session = sessions.session(id);
+            if let Ok(mut progress) = session.try_lock() {
+                progress.hashed = Some((0, Hasher::new(algorithm)));
+            }
+        }
+        Ok(id)
+    }
+
+    /// Begins an upload and goes on with it at once.
+    pub(crate) fn open_upload(&self, algorithm: Algorithm) -> Result<Upload, Error> {
+        let id = self.start_upload(algorithm)?;
+        let busy = |_| Error::UploadBusy { id };
+        let progress = self.stores.uploads.session(id).try_lock_owned().map_err(busy)?;
+        self.reopen(id, progress)
+    }
+
+    /// Takes an upload up where it was left. Waits a little for another request on the same upload.
+    pub(crate) async fn upload(&self, id: UploadId) -> Result<Upload, Error> {
+        self.check_bound(id)?;
+        let session = self.stores.uploads.session(id);
+        let progress = timeout(BUSY_WAIT, session.lock_owned()).await.map_err(|_| Error::UploadBusy { id })?;
+        self.reopen(id, progress)
+    }
+
+    fn reopen(&self, id: UploadId, mut progress: OwnedMutexGuard<Progress>) -> Result<Upload, Error> {
+        match self.stores.blobs.reopen(id, progress.hashed.take())? {
+            Some(staging) => {
+                Ok(Upload { stores: Arc::clone(&self.stores), name: self.name.clone(), staging, progress })
+            }
+            None => {
+                self.stores.uploads.forget(id);
+                Err(Error::UploadUnknown { id })
+            }
+        }
+    }
+
+    /// How many bytes an upload has, without waiting for a request that adds to it.
+    pub(crate) fn upload_offset(&self, id: UploadId) -> Result<u64, Error> {
+        self.check_bound(id)?;
+        self.stores.blobs.staged(id)?.ok_or(Error::UploadUnknown { id })
+    }
+
+    /// An id that is not this repository's does not exist here.
+    fn check_bound(&self, id: UploadId) -> Result<(), Error> {
+        if self.stores.uploads.bind(id, &self.name) == id { Ok(()) } else { Err(Error::UploadUnknown { id }) }
+    }
+}
+
+impl Upload {
+    /// How many bytes it has.
+    pub(crate) const fn offset(&self) -> u64 {
+        self.staging.offset()
+    }
+
+    /// The id it is continued by.
+    pub(crate) const fn id(&self) -> UploadId {
+        self.staging.id()
+    }
+
+    /// Refuses a chunk that does not begin where the upload has come to.
+    pub(crate) fn expect(&self, chunk: ChunkRange) -> Result<(), Error> {
+        let reached = self.offset();
+        if chunk.first() == reached { Ok(()) } else { Err(Error::UploadOutOfOrder { reached }) }
+    }
+
+    /// Appends bytes.
+    pub(crate) fn append(&mut self, parts: &[Bytes]) -> Result<(), Error> {
+        Ok(self.stores.blobs.append(&mut self.staging, parts)?)
+    }
+
+    /// The present state, to go back to.
+    pub(crate) fn mark(&self) -> Mark {
+        self.staging.mark()
+    }
+
+    /// Goes back to an earlier state.
+    pub(crate) fn rewind(&mut self, to: Mark) -> Result<(), Error> {
+        Ok(self.stores.blobs.rewind(&mut self.staging, to)?)
+    }
+
+    /// Compares what was received with the digest it should have; the upload stays as it is.
+    pub(crate) fn verify(&mut self, digest: Digest) -> Result<(), Error> {
+        Ok(self.stores.blobs.verify(&mut self.staging, digest)?)
+    }
+
+    /// Makes a verified upload a blob of its repository, and returns when that is durable.
+    pub(crate) fn finish(self, digest: Digest) -> Result<(), Error> {
+        let Stores { blobs, meta, clock, uploads, .. } = &*self.stores;
+        let size = self.offset();
+        let _busy = blobs.lock(digest);
+        let known = meta.read(|tx| tx.blob(digest))?.is_some();
+        let whole = known && blobs.get(digest)?.is_some_and(|blob| blob.size == size);
+        if !whole {
+            blobs.seal(&self.staging, digest)?;
+        }
+        let (name, now) = (self.name.clone(), clock.now());
+        meta.write(move |tx| tx.put_link(&name, digest, size, now))?;
+        if whole {
+            blobs.discard(self.id())?;
+        }
+        uploads.forget(self.id());
+        Ok(())
+    }
+
+    /// Throws the upload away.
+    pub(crate) fn cancel(self) -> Result<(), Error> {
+        self.stores.blobs.discard(self.id())?;
+        self.stores.uploads.forget(self.id());
+        Ok(())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.progress.hashed = self.staging.hasher().cloned().map(|hasher| (self.staging.offset(), hasher));
+    }
+}
+
+impl Stores {
+    /// Throws uploads away that nobody continued for `rules.upload_expiry`; says how many.
+    pub(crate) fn expire_uploads(&self) -> Result<usize, Error> {
+        let now = self.clock.now();
+        let mut expired = 0;
+        for (id, written) in self.blobs.stagings()? {
+            if now.since(Timestamp::from(written)) < self.rules.upload_expiry {
+                continue;
+            }
+            let session = self.uploads.session(id);
+            // Somebody who holds the lock is writing to it at this moment.
+            let Ok(_progress) = session.try_lock() else { continue };
+            expired += usize::from(self.blobs.discard(id)?);
+            self.uploads.forget(id);
+        }
+        Ok(expired)
+    }
+}

@@ -1,0 +1,283 @@
+//! Request line → [`Route`]: which operation, on what. Pure: touches no secret and no state.
+//!
+//! There are three ways for a request line to be wrong, and they are never mistaken for each other:
+//! see [`RouteError`]. A handler that gets a route finds every value in it checked.
+
+mod query;
+
+use hyper::Method;
+use percent_encoding::percent_decode_str;
+use query::Query;
+
+use crate::access::{Access, Action};
+use crate::oci::{Algorithm, Digest, ErrorCode, InvalidReference, Reference, RepositoryName, Tag, UploadId};
+use crate::repository::{ManifestTarget, ReferrerCursor};
+
+/// More tags than this in one push would be refused by proxies on the way: each may have 128 bytes,
+/// and request lines have 8 KiB.
+const PUSHED_TAGS_MAX: usize = 46;
+
+/// An operation and what it is on.
+#[derive(Clone, Debug)]
+pub(crate) enum Route {
+    Ping,
+    Catalog { page: Page },
+    Tags { name: RepositoryName, page: Page },
+    Referrers { name: RepositoryName, subject: Digest, types: Vec<String>, after: ReferrerCursor, limit: Option<usize> },
+    GetManifest { name: RepositoryName, reference: Reference },
+    HeadManifest { name: RepositoryName, reference: Reference },
+    PutManifest { name: RepositoryName, target: ManifestTarget },
+    DeleteManifest { name: RepositoryName, reference: Reference },
+    GetBlob { name: RepositoryName, digest: Digest },
+    HeadBlob { name: RepositoryName, digest: Digest },
+    DeleteBlob { name: RepositoryName, digest: Digest },
+    StartUpload { name: RepositoryName, algorithm: Algorithm },
+    PushBlob { name: RepositoryName, digest: Digest },
+    MountBlob { name: RepositoryName, digest: Digest },
+    UploadStatus { name: RepositoryName, id: UploadId },
+    UploadChunk { name: RepositoryName, id: UploadId },
+    FinishUpload { name: RepositoryName, id: UploadId, digest: Digest },
+    CancelUpload { name: RepositoryName, id: UploadId },
+    Live,
+    Ready,
+    Started,
+    Metrics,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// How many entries are wanted.
+    pub(crate) limit: Option<usize>,
+    /// The list goes on behind this one, which need not exist.
+    pub(crate) last: String,
+}
+
+/// Why a request line is not a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RouteError {
+    /// There is no such path.
+    NotFound,
+    /// There is, but not for this method.
+    MethodNotAllowed { allow: &'static str },
+    /// There is, but a value in it is not what it must be.
+    Malformed { code: ErrorCode, message: String },
+    /// The request line has more than is reasonable.
+    TooLong { message: String },
+}
+
+impl Route {
+    /// What the operation asks of the caller. A new operation does not compile without a line here.
+    pub(crate) fn access(&self) -> Access {
+        let to = |name: &RepositoryName, action| Access::Repository(name.clone(), action);
+        match self {
+            Self::Live | Self::Ready | Self::Started => Access::Anybody,
+            Self::Ping | Self::Catalog { .. } => Access::Known,
+            Self::Metrics => Access::Metrics,
+            Self::Tags { name, .. }
+            | Self::Referrers { name, .. }
+            | Self::GetManifest { name, .. }
+            | Self::HeadManifest { name, .. }
+            | Self::GetBlob { name, .. }
+            | Self::HeadBlob { name, .. } => to(name, Action::Pull),
+            // A mount also looks for a repository with the blob that the caller may pull.
+            Self::MountBlob { name, .. }
+            | Self::StartUpload { name, .. }
+            | Self::PushBlob { name, .. }
+            | Self::UploadStatus { name, .. }
+            | Self::UploadChunk { name, .. }
+            | Self::FinishUpload { name, .. }
+            | Self::CancelUpload { name, .. }
+            | Self::PutManifest { name, .. } => to(name, Action::Push),
+            Self::DeleteManifest { name, .. } | Self::DeleteBlob { name, .. } => to(name, Action::Delete),
+        }
+    }
+}
+
+/// Reads a request line. `metrics` is the path the operator has given to the metrics, if they are on.
+pub(crate) fn parse(
+    method: &Method,
+    path: &str,
+    query: Option<&str>,
+    metrics: Option<&str>,
+) -> Result<Route, RouteError> {
+    let path = percent_decode_str(path).decode_utf8().map_err(|_| RouteError::NotFound)?;
+    if metrics == Some(&*path) {
+        return probe(method, Route::Metrics);
+    }
+    match &*path {
+        "/livez" => return probe(method, Route::Live),
+        "/readyz" => return probe(method, Route::Ready),
+        "/startupz" => return probe(method, Route::Started),
+        "/v2" | "/v2/" => return probe(method, Route::Ping),
+        _ => {}
+    }
+    let rest = path.strip_prefix("/v2/").ok_or(RouteError::NotFound)?;
+    let query = Query::parse(query.unwrap_or_default())?;
+    if rest == "_catalog" {
+        return probe(method, Route::Catalog { page: query.page()? });
+    }
+    // Names have slashes, so what follows them is read from the right.
+    if let Some(name) = rest.strip_suffix("/tags/list") {
+        return probe(method, Route::Tags { name: repository(name)?, page: query.page()? });
+    }
+    let (head, last) = rest.rsplit_once('/').ok_or(RouteError::NotFound)?;
+    if let Some(name) = head.strip_suffix("/manifests") {
+        return manifest(method, name, last, &query);
+    }
+    if let Some(name) = head.strip_suffix("/referrers") {
+        return referrers(method, name, last, &query);
+    }
+    if let Some(name) = head.strip_suffix("/blobs/uploads") {
+        return if last.is_empty() { start(method, name, &query) } else { upload(method, name, last, &query) };
+    }
+    if let Some(name) = head.strip_suffix("/blobs") {
+        return if last == "uploads" { start(method, name, &query) } else { blob(method, name, last) };
+    }
+    Err(RouteError::NotFound)
+}
+
+/// A route that is only read.
+fn probe(method: &Method, route: Route) -> Result<Route, RouteError> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(route),
+        _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD" }),
+    }
+}
+
+fn manifest(method: &Method, name: &str, last: &str, query: &Query) -> Result<Route, RouteError> {
+    let allowed = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE].contains(method);
+    if !allowed {
+        return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, PUT, DELETE" });
+    }
+    let name = repository(name)?;
+    let reference: Reference = last.parse().map_err(|invalid: InvalidReference| {
+        let code = match &invalid {
+            InvalidReference::Digest(_) => ErrorCode::DigestInvalid,
+            // What cannot be a tag cannot be found; but it can be refused.
+            InvalidReference::Tag(_) if *method == Method::PUT => ErrorCode::ManifestInvalid,
+            InvalidReference::Tag(_) => ErrorCode::ManifestUnknown,
+        };
+        RouteError::Malformed { code, message: invalid.to_string() }
+    })?;
+    Ok(match *method {
+        Method::GET => Route::GetManifest { name, reference },
+        Method::HEAD => Route::HeadManifest { name, reference },
+        Method::PUT => Route::PutManifest { name, target: target(reference, query)? },
+        _ => Route::DeleteManifest { name, reference },
+    })
+}
+
+fn target(reference: Reference, query: &Query) -> Result<ManifestTarget, RouteError> {
+    let mut tags = Vec::new();
+    for tag in query.all("tag") {
+        if tags.len() == PUSHED_TAGS_MAX {
+            let message = format!("at most {PUSHED_TAGS_MAX} tags are pushed at once");
+            return Err(RouteError::TooLong { message });
+        }
+        let tag: Tag =
+            tag.parse().map_err(|invalid: InvalidReference| malformed(ErrorCode::ManifestInvalid, &invalid))?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    match reference {
+        Reference::Digest(digest) => Ok(ManifestTarget::Digest { digest, tags }),
+        Reference::Tag(tag) if tags.is_empty() => Ok(ManifestTarget::Tag(tag)),
+        Reference::Tag(_) => Err(malformed(
+            ErrorCode::ManifestInvalid,
+            &"the parameter tag goes with a push by digest, not with a push by tag",
+        )),
+    }
+}
+
+fn referrers(method: &Method, name: &str, last: &str, query: &Query) -> Result<Route, RouteError> {
+    if *method != Method::GET && *method != Method::HEAD {
+        return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD" });
+    }
+    let name = repository(name)?;
+    let subject = digest(last)?;
+    let after = match query.one("last")? {
+        None => ReferrerCursor::default(),
+        Some(cursor) => {
+            let invalid =
+                || malformed(ErrorCode::Unsupported, &"the parameter last is not one that a Link header gave");
+            let (kind, digest) = cursor.rsplit_once('@').ok_or_else(invalid)?;
+            let digest = digest.parse().map_err(|_| invalid())?;
+            ReferrerCursor { artifact_type: kind.to_owned(), digest: Some(digest) }
+        }
+    };
+    let types = query.all("artifactType").map(str::to_owned).collect();
+    Ok(Route::Referrers { name, subject, types, after, limit: query.number("n")? })
+}
+
+fn blob(method: &Method, name: &str, last: &str) -> Result<Route, RouteError> {
+    let route = match *method {
+        Method::GET => |name, digest| Route::GetBlob { name, digest },
+        Method::HEAD => |name, digest| Route::HeadBlob { name, digest },
+        Method::DELETE => |name, digest| Route::DeleteBlob { name, digest },
+        _ => return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, DELETE" }),
+    };
+    Ok(route(repository(name)?, digest(last)?))
+}
+
+fn start(method: &Method, name: &str, query: &Query) -> Result<Route, RouteError> {
+    if *method != Method::POST {
+        return Err(RouteError::MethodNotAllowed { allow: "POST" });
+    }
+    let name = repository(name)?;
+    // Where the blob is mounted from is for the registry to find; but a bad name is a bad request.
+    if let Some(from) = query.one("from")? {
+        repository(from)?;
+    }
+    if let Some(text) = query.one("mount")? {
+        return Ok(Route::MountBlob { name, digest: digest(text)? });
+    }
+    if let Some(text) = query.one("digest")? {
+        return Ok(Route::PushBlob { name, digest: digest(text)? });
+    }
+    let algorithm = match query.one("digest-algorithm")? {
+        Some(text) => text
+            .parse()
+            .map_err(|invalid| malformed::<crate::oci::InvalidDigest>(ErrorCode::DigestInvalid, &invalid))?,
+        None => Algorithm::Sha256,
+    };
+    Ok(Route::StartUpload { name, algorithm })
+}
+
+fn upload(method: &Method, name: &str, last: &str, query: &Query) -> Result<Route, RouteError> {
+    let allowed = [Method::GET, Method::HEAD, Method::PATCH, Method::PUT, Method::DELETE].contains(method);
+    if !allowed {
+        return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, PATCH, PUT, DELETE" });
+    }
+    let name = repository(name)?;
+    let id: UploadId = last
+        .parse()
+        .map_err(|invalid: crate::oci::InvalidUploadId| malformed(ErrorCode::BlobUploadUnknown, &invalid))?;
+    Ok(match *method {
+        Method::GET | Method::HEAD => Route::UploadStatus { name, id },
+        Method::PATCH => Route::UploadChunk { name, id },
+        Method::DELETE => Route::CancelUpload { name, id },
+        _ => {
+            let missing = || {
+                malformed(ErrorCode::DigestInvalid, &"the parameter digest says what the blob must be: it is missing")
+            };
+            Route::FinishUpload { name, id, digest: digest(query.one("digest")?.ok_or_else(missing)?)? }
+        }
+    })
+}
+
+fn repository(text: &str) -> Result<RepositoryName, RouteError> {
+    text.parse().map_err(|invalid: crate::oci::InvalidName| malformed(ErrorCode::NameInvalid, &invalid))
+}
+
+fn digest(text: &str) -> Result<Digest, RouteError> {
+    text.parse().map_err(|invalid: crate::oci::InvalidDigest| malformed(ErrorCode::DigestInvalid, &invalid))
+}
+
+fn malformed<E: ToString + ?Sized>(code: ErrorCode, why: &E) -> RouteError {
+    RouteError::Malformed { code, message: why.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

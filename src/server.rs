@@ -1,0 +1,287 @@
+//! Sockets: accepting connections, TLS, limits, and stopping gracefully.
+//!
+//! Knows no endpoint. What must hold: a slow or silent client holds nothing but its own connection,
+//! and that for a limited time; stopping lets running requests finish.
+
+mod stall;
+mod tls;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use crate::config::Address;
+use crate::http::{self, Body, BoxError, RequestBody};
+use crate::registry::{Error, Registry, Shared};
+use stall::Stall;
+use tls::Tls;
+
+/// A client has this long for its part of a TLS handshake.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// After a failure to accept (no file handles, say), this long nothing is accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What hyper may hold of a connection's unread bytes. Large enough for one read to bring in much
+/// of a blob, and small enough for many connections.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// More headers than this are refused; clients send a dozen.
+const HEADERS_MAX: usize = 100;
+/// HTTP/2: how much a client may send before it is asked for more, in one stream and in all.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// HTTP/2: requests at once on one connection.
+const STREAMS_MAX: u32 = 100;
+
+impl Registry {
+    /// Serves on the configured address (`127.0.0.1:8080` without a configuration) and returns once
+    /// it accepts connections. Must be called in a tokio runtime.
+    pub async fn spawn(&self) -> Result<RunningRegistry, Error> {
+        let http = &self.shared.config().http;
+        let address = match http.address {
+            Address::All => format!("[::]:{}", http.port),
+            Address::Localhost => format!("localhost:{}", http.port),
+            Address::Ip(ip) => SocketAddr::new(ip, http.port).to_string(),
+        };
+        let listener = match (TcpListener::bind(&address).await, &http.address) {
+            // A system without IPv6 has all of its addresses in IPv4.
+            (Err(_), Address::All) => TcpListener::bind(("0.0.0.0", http.port)).await,
+            (result, _) => result,
+        };
+        self.spawn_on(listener.map_err(|source| Error::Listen { address, source })?)
+    }
+
+    /// Serves on a free port of the loopback interface: for tests.
+    pub async fn spawn_local(&self) -> Result<RunningRegistry, Error> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
+        self.spawn_on(listener.map_err(|source| Error::Listen { address: "127.0.0.1:0".to_owned(), source })?)
+    }
+
+    /// Serves on a socket that somebody else has opened. Must be called in a tokio runtime.
+    pub fn spawn_on(&self, listener: TcpListener) -> Result<RunningRegistry, Error> {
+        let unknown = |source| Error::Listen { address: "an unknown address".to_owned(), source };
+        let address = listener.local_addr().map_err(unknown)?;
+        let config = self.shared.config();
+        let tls = config.http.tls.as_ref().map(Tls::open).transpose()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (stop, stopped) = watch::channel(false);
+        let server = Server { shared: Arc::clone(&self.shared), tls };
+        let task = tokio::spawn(server.run(listener, stopped));
+        Ok(RunningRegistry { url: format!("{scheme}://{address}"), address, stop, task: Some(task) })
+    }
+
+    /// Answers one request without a socket: the same way through the code.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        answer(&self.shared, None, request).await
+    }
+}
+
+async fn answer<B>(shared: &Shared, peer: Option<SocketAddr>, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (head, body) = request.into_parts();
+    let body = UnsyncBoxBody::new(body.map_err(Into::into));
+    let body = RequestBody::new(body, shared.limits().body_idle_timeout);
+    http::answer(shared, peer, head, body).await
+}
+
+/// A registry that accepts connections. Dropping it stops it without waiting for anything.
+pub struct RunningRegistry {
+    url: String,
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl RunningRegistry {
+    /// `http://<address>:<port>`, or `https://…`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting, lets running requests finish for as long as the configuration allows, and
+    /// returns when nothing runs any more.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        if let Some(task) = self.task.take() {
+            // It can only have failed by a panic, which has been reported where it happened.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for RunningRegistry {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl fmt::Debug for RunningRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningRegistry").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// One listening socket and what it serves.
+struct Server {
+    shared: Arc<Shared>,
+    tls: Option<Tls>,
+}
+
+impl Server {
+    async fn run(self, listener: TcpListener, mut stopped: watch::Receiver<bool>) {
+        let limits = self.shared.limits().clone();
+        let free = Arc::new(Semaphore::new(limits.max_connections));
+        let graceful = GracefulShutdown::new();
+        // Dropping the set ends its tasks: none outlives the server.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(expire_uploads(Arc::clone(&self.shared)));
+        let server = Arc::new(self);
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept(&listener, &free) => accepted,
+                Some(_) = tasks.join_next() => continue,
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+            };
+            let (socket, peer, permit) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (server, watcher) = (Arc::clone(&server), graceful.watcher());
+            tasks.spawn(async move {
+                let _permit = permit;
+                let _counted = server.shared.metrics().connection();
+                server.connection(socket, peer, watcher).await;
+            });
+        }
+        drop(listener);
+        if timeout(limits.shutdown_timeout, graceful.shutdown()).await.is_err() {
+            tracing::warn!("requests were still running when the time to stop was over");
+        }
+        tasks.shutdown().await;
+    }
+
+    async fn connection(&self, socket: TcpStream, peer: SocketAddr, watcher: Watcher) {
+        // Without it, an answer in two writes waits 40 ms for the client's acknowledgement.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "the connection is gone");
+            return;
+        }
+        let socket = Stall::new(socket, self.shared.limits().body_idle_timeout);
+        let Some(tls) = &self.tls else { return self.http1(socket, peer, watcher).await };
+        match timeout(HANDSHAKE_WAIT, tls.acceptor().accept(socket)).await {
+            Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "the TLS handshake failed"),
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) => {
+                self.http2(stream, peer, watcher).await;
+            }
+            Ok(Ok(stream)) => self.http1(stream, peer, watcher).await,
+        }
+    }
+
+    async fn http1(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        peer: SocketAddr,
+        watcher: Watcher,
+    ) {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // hyper counts from the end of the last answer, so this is the idle timeout as well.
+            .header_read_timeout(self.shared.limits().idle_timeout)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(READ_BUFFER_BYTES)
+            .serve_connection(TokioIo::new(io), self.service(peer));
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%peer, %error, "the connection ended early");
+        }
+    }
+
+    async fn http2(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        peer: SocketAddr,
+        watcher: Watcher,
+    ) {
+        let idle = self.shared.limits().idle_timeout;
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            // A client that is still there answers the ping.
+            .keep_alive_interval(idle)
+            .keep_alive_timeout(idle)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(STREAMS_MAX)
+            .serve_connection(TokioIo::new(io), self.service(peer));
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%peer, %error, "the connection ended early");
+        }
+    }
+
+    fn service(
+        &self,
+        peer: SocketAddr,
+    ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + use<> {
+        let shared = Arc::clone(&self.shared);
+        service_fn(move |request| {
+            let shared = Arc::clone(&shared);
+            async move { Ok(answer(&shared, Some(peer), request).await) }
+        })
+    }
+}
+
+/// The next connection, when there may be one more.
+async fn accept(
+    listener: &TcpListener,
+    free: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(free).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (socket, peer) = listener.accept().await?;
+    Ok((socket, peer, permit))
+}
+
+/// Throws away uploads that nobody continues, now and from time to time.
+async fn expire_uploads(shared: Arc<Shared>) {
+    loop {
+        let stores = Arc::clone(shared.stores());
+        match tokio::task::spawn_blocking(move || stores.expire_uploads()).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(count)) => tracing::info!(count, "unfinished uploads have expired"),
+            Ok(Err(error)) => tracing::error!(%error, "unfinished uploads could not be looked through"),
+            Err(error) => tracing::error!(%error, "looking through unfinished uploads failed"),
+        }
+        sleep(shared.expiry_interval()).await;
+    }
+}

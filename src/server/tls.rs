@@ -1,0 +1,121 @@
+//! [`Tls`]: certificate and key, read again when their files change.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config;
+use crate::registry::Error;
+
+/// The name of HTTP/2 in a TLS handshake.
+pub(super) const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+/// The files are looked at no more often than this.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Accepts TLS connections.
+pub(super) struct Tls {
+    acceptor: TlsAcceptor,
+}
+
+impl Tls {
+    /// Reads certificate and key, which must be usable now.
+    pub(super) fn open(files: &config::Tls) -> Result<Self, Error> {
+        let certificate = Reloading::open(files).map_err(|cause| Error::Tls { cause })?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::Tls { cause: error.to_string() })?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(certificate));
+        server.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)) })
+    }
+
+    pub(super) const fn acceptor(&self) -> &TlsAcceptor {
+        &self.acceptor
+    }
+}
+
+/// Certificate and key of two files, as they were when they were last found usable.
+#[derive(Debug)]
+struct Reloading {
+    certificate: PathBuf,
+    key: PathBuf,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    certified: Arc<CertifiedKey>,
+    /// When the two files had changed.
+    changed: [Option<SystemTime>; 2],
+    looked: Instant,
+}
+
+impl Reloading {
+    fn open(files: &config::Tls) -> Result<Self, String> {
+        let (certificate, key) = (files.cert.clone(), files.key.clone());
+        let changed = [changed(&certificate), changed(&key)];
+        let certified = Arc::new(load(&certificate, &key)?);
+        let current = Current { certified, changed, looked: Instant::now() };
+        Ok(Self { certificate, key, current: Mutex::new(current) })
+    }
+
+    /// The certificate to use now. New files that cannot be used are reported, and the old ones stay.
+    fn current(&self) -> Arc<CertifiedKey> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.looked.elapsed() >= LOOK_INTERVAL {
+            current.looked = Instant::now();
+            let changed = [changed(&self.certificate), changed(&self.key)];
+            if changed != current.changed {
+                current.changed = changed;
+                match load(&self.certificate, &self.key) {
+                    Ok(certified) => {
+                        tracing::info!(certificate = %self.certificate.display(), "the certificate was read again");
+                        current.certified = Arc::new(certified);
+                    }
+                    Err(error) => tracing::error!(error, "the new certificate cannot be used, the old one stays"),
+                }
+            }
+        }
+        Arc::clone(&current.certified)
+    }
+}
+
+impl ResolvesServerCert for Reloading {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current").field("changed", &self.changed).finish_non_exhaustive()
+    }
+}
+
+fn changed(path: &PathBuf) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
+
+fn load(certificate: &PathBuf, key: &PathBuf) -> Result<CertifiedKey, String> {
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| format!("http.tls.cert: {}: {error}", certificate.display()))?;
+    if chain.is_empty() {
+        return Err(format!("http.tls.cert: {}: there is no certificate in it", certificate.display()));
+    }
+    let der = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("http.tls.key: {}: {error}", key.display()))?;
+    let certified = CertifiedKey::from_der(chain, der, &aws_lc_rs::default_provider());
+    certified.map_err(|error| format!("http.tls.cert and http.tls.key do not fit: {error}"))
+}
