@@ -15,6 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use redb::backends::FileBackend;
 use redb::{Database, Durability, ReadableDatabase as _};
 
 pub(crate) use accounts::{AccountRead, UserRow};
@@ -146,7 +147,9 @@ fn create(builder: &redb::Builder, tree: &Tree, disk: &dyn Disk) -> Result<Datab
     }
     // By the disk, so that nobody else may read it: there are password hashes in it.
     let file = disk.create(&new).map_err(io(&new))?;
-    let database = builder.create_file(file).map_err(|error| Error::open(error, &new))?;
+    let database = builder
+        .create_with_backend(FileBackend::new(file).map_err(|error| Error::open(error, &new))?)
+        .map_err(|error| Error::open(error, &new))?;
     let mut tx = WriteTx { transaction: database.begin_write()?, changed: false };
     schema::create(&mut tx)?;
     tx.transaction.commit()?;

@@ -1,0 +1,235 @@
+//! Requests over a real socket, and answers that are checked whatever the test is about.
+
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+/// The specification's error codes, and the one for our own failures.
+const CODES: [&str; 15] = [
+    "BLOB_UNKNOWN",
+    "BLOB_UPLOAD_INVALID",
+    "BLOB_UPLOAD_UNKNOWN",
+    "DIGEST_INVALID",
+    "MANIFEST_BLOB_UNKNOWN",
+    "MANIFEST_INVALID",
+    "MANIFEST_UNKNOWN",
+    "NAME_INVALID",
+    "NAME_UNKNOWN",
+    "SIZE_INVALID",
+    "UNAUTHORIZED",
+    "DENIED",
+    "UNSUPPORTED",
+    "TOOMANYREQUESTS",
+    "UNKNOWN",
+];
+
+/// Someone who sends requests.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    address: SocketAddr,
+    authorization: Option<HeaderValue>,
+}
+
+impl Caller {
+    pub fn new(address: SocketAddr, credentials: Option<(&str, &str)>) -> Self {
+        let basic = |(name, password)| format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
+        let authorization = credentials.map(|credentials| basic(credentials).try_into().unwrap());
+        Self { address, authorization }
+    }
+
+    /// Where the registry listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn get(&self, path: &str) -> Request {
+        self.request(Method::GET, path)
+    }
+
+    pub fn head(&self, path: &str) -> Request {
+        self.request(Method::HEAD, path)
+    }
+
+    pub fn post(&self, path: &str) -> Request {
+        self.request(Method::POST, path)
+    }
+
+    pub fn put(&self, path: &str) -> Request {
+        self.request(Method::PUT, path)
+    }
+
+    pub fn patch(&self, path: &str) -> Request {
+        self.request(Method::PATCH, path)
+    }
+
+    pub fn delete(&self, path: &str) -> Request {
+        self.request(Method::DELETE, path)
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> Request {
+        let mut headers = HeaderMap::new();
+        headers.extend(self.authorization.clone().map(|value| (header::AUTHORIZATION, value)));
+        let body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed();
+        Request { address: self.address, method, path: path.to_owned(), headers, body }
+    }
+}
+
+/// A request to be sent.
+#[must_use = "a request does nothing until it is sent"]
+#[derive(Debug)]
+pub struct Request {
+    address: SocketAddr,
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    body: BoxBody<Bytes, std::io::Error>,
+}
+
+impl Request {
+    /// Adds a header; it may be there already.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let name: HeaderName = name.parse().unwrap();
+        self.headers.append(name, HeaderValue::from_bytes(value.as_ref()).unwrap());
+        self
+    }
+
+    /// A body of known length.
+    pub fn body(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.body = Full::new(bytes.into()).map_err(|never| match never {}).boxed();
+        self
+    }
+
+    /// A body in chunked transfer coding.
+    pub fn chunked(mut self, parts: Vec<Bytes>) -> Self {
+        let parts = parts.into_iter().map(|part| Ok(hyper::body::Frame::data(part)));
+        self.body = http_body_util::StreamBody::new(futures_util::stream::iter(parts)).boxed();
+        self
+    }
+
+    /// Sends the request on a connection of its own, and checks what every answer must be.
+    pub async fn send(self) -> Answer {
+        let socket = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut request = hyper::Request::new(self.body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.path.parse().unwrap();
+        *request.headers_mut() = self.headers;
+        request.headers_mut().insert(header::HOST, self.address.to_string().try_into().unwrap());
+        let response = sender.send_request(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        connection.abort();
+        let answer =
+            Answer { line: format!("{} {}", self.method, self.path), status: head.status, headers: head.headers, body };
+        answer.check(&self.method);
+        answer
+    }
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Method and path, for messages.
+    line: String,
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// What must hold of every answer.
+    fn check(&self, method: &Method) {
+        let line = &self.line;
+        if line.contains(" /v2") {
+            assert_eq!(self.header("docker-distribution-api-version"), Some("registry/2.0"), "{line}");
+        }
+        if *method == Method::HEAD {
+            assert!(self.body.is_empty(), "{line}: a HEAD has no body");
+        }
+        if let (Some(length), false) = (self.header("content-length"), *method == Method::HEAD) {
+            assert_eq!(length.parse::<usize>().unwrap(), self.body.len(), "{line}");
+        }
+        if !self.status.is_client_error() && !self.status.is_server_error() {
+            return;
+        }
+        assert_eq!(self.header("content-type"), Some("application/json"), "{line}");
+        assert_eq!(self.status == StatusCode::UNAUTHORIZED, self.header("www-authenticate").is_some(), "{line}");
+        assert_eq!(self.status == StatusCode::METHOD_NOT_ALLOWED, self.header("allow").is_some(), "{line}");
+        if matches!(self.status.as_u16(), 429 | 503) {
+            assert!(self.header("retry-after").is_some(), "{line}");
+        }
+        if *method == Method::HEAD {
+            return;
+        }
+        let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
+        assert!(!errors.is_empty(), "{line}: {}", self.text());
+        for error in errors {
+            let code = error["code"].as_str().unwrap_or_default();
+            assert!(CODES.contains(&code), "{line}: {}", self.text());
+            assert_eq!(code == "UNKNOWN", self.status.is_server_error(), "{line}: {}", self.text());
+            assert!(!error["message"].as_str().unwrap_or_default().is_empty(), "{line}: {}", self.text());
+        }
+        assert!(!self.text().contains("/blobs/sha256/"), "{line}: a path of the data directory: {}", self.text());
+    }
+
+    /// Asserts the status, and hands the answer on.
+    #[track_caller]
+    pub fn status(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{}: {}", self.line, self.text());
+        self
+    }
+
+    /// Asserts status and error code.
+    #[track_caller]
+    pub fn error(self, status: u16, code: &str) -> Self {
+        let answer = self.status(status);
+        assert_eq!(answer.json()["errors"][0]["code"], code, "{}: {}", answer.line, answer.text());
+        answer
+    }
+
+    /// Asserts that a header has this value.
+    #[track_caller]
+    pub fn has(self, name: &str, value: &str) -> Self {
+        assert_eq!(self.header(name), Some(value), "{}: {name}", self.line);
+        self
+    }
+
+    /// The value of a header that is given once.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next()?.to_str().unwrap();
+        assert!(values.next().is_none(), "{}: {name} is given twice", self.line);
+        Some(value)
+    }
+
+    /// The `Location` header.
+    #[track_caller]
+    pub fn location(&self) -> String {
+        self.header("location").expect("a Location").to_owned()
+    }
+
+    /// The path in a `Link` header with `rel="next"`.
+    pub fn next(&self) -> Option<String> {
+        let link = self.header("link")?;
+        let path = link.strip_prefix('<').and_then(|rest| rest.strip_suffix(">; rel=\"next\""));
+        Some(path.expect("a link of the form <path>; rel=\"next\"").to_owned())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{}: {error}: {}", self.line, self.text()))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
