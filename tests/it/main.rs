@@ -3,6 +3,7 @@
 //! One binary, modules only. What each of them needs is in [`support`].
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(unreachable_pub, reason = "pub is what other modules of this binary may use")]
 
 mod support;
 
