@@ -64,7 +64,7 @@ impl Meta {
         };
         let durability = if sync { Durability::Immediate } else { Durability::None };
         let meta = Self { database, durability, queue: Mutex::default(), leader: Mutex::default() };
-        meta.read(|tx| schema::check(tx))?;
+        meta.read(schema::check)?;
         Ok(meta)
     }
 
@@ -85,7 +85,7 @@ impl Meta {
         E: From<Error> + Send + 'static,
     {
         let outcome = Arc::new(Mutex::new(None));
-        let pending = Change { change: Some(change), result: None, outcome: Arc::clone(&outcome) };
+        let pending = Change { closure: Some(change), result: None, outcome: Arc::clone(&outcome) };
         lock(&self.queue).push(Box::new(pending));
         loop {
             let leading = lock(&self.leader);
@@ -106,7 +106,7 @@ impl Meta {
         };
         let committed = self.try_write_group(&mut group).map_err(Arc::new);
         for pending in group {
-            pending.tell(committed.as_ref().map(|()| ()).map_err(Arc::clone));
+            pending.tell(committed.clone());
         }
     }
 
@@ -167,7 +167,7 @@ trait Pending: Send {
 }
 
 struct Change<F, T, E> {
-    change: Option<F>,
+    closure: Option<F>,
     result: Option<Result<T, E>>,
     outcome: Arc<Mutex<Option<Result<T, E>>>>,
 }
@@ -179,7 +179,7 @@ where
     E: From<Error> + Send,
 {
     fn run(&mut self, tx: &mut WriteTx) -> bool {
-        let change = self.change.take().expect("a change is run once");
+        let change = self.closure.take().expect("a change is run once");
         // A panic must not take the thread that happens to lead, nor the others' changes, along.
         let result = catch_unwind(AssertUnwindSafe(|| change(tx))).unwrap_or_else(|_| Err(Error::Panicked.into()));
         let succeeded = result.is_ok();

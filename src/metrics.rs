@@ -76,7 +76,7 @@ impl Metrics {
         ConnectionGuard(self.connections.clone())
     }
 
-    /// Everything in the text format of OpenMetrics.
+    /// Everything in the text format of `OpenMetrics`.
     pub(crate) fn encode(&self) -> String {
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("writing to a text does not fail");

@@ -18,7 +18,7 @@ use crate::access::{AccessPolicy, Authenticator, Password};
 use crate::blobs::Tree;
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
-use crate::meta::{AccountRead as _, Meta, UserRow};
+use crate::meta::{AccountRead, Meta, UserRow};
 use crate::metrics::Metrics;
 use crate::oci::RepositoryName;
 use crate::repository::{Repository, Stores};
@@ -62,7 +62,7 @@ impl Registry {
 
     /// Whether anybody can sign in.
     pub fn has_users(&self) -> Result<bool, Error> {
-        self.shared.meta.read(|tx| tx.has_users()).map_err(|error| Error::meta(error, &self.shared.tree))
+        self.shared.meta.read(AccountRead::has_users).map_err(|error| Error::meta(error, &self.shared.tree))
     }
 
     /// Makes a user, or gives one another password and another standing. Blocks for the time of a
@@ -124,7 +124,7 @@ impl Shared {
 
     /// How often to look for uploads that nobody continues.
     pub(crate) fn expiry_interval(&self) -> Duration {
-        (self.config.storage.upload_expiry / 4).clamp(Duration::from_secs(1), Duration::from_secs(3600))
+        (self.config.storage.upload_expiry / 4).clamp(Duration::from_secs(1), Duration::from_hours(1))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 /// A right password is remembered this long, so that a push of many layers costs one hash.
-const REMEMBERED_FOR: Duration = Duration::from_secs(300);
+const REMEMBERED_FOR: Duration = Duration::from_mins(5);
 /// At most this many are remembered.
 const REMEMBERED_MAX: usize = 4096;
 /// One hash at a time costs 19 MiB of memory; two use both cores of the smallest machine.

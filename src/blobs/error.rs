@@ -9,8 +9,9 @@ use crate::oci::Digest;
 /// What can go wrong with blobs.
 #[derive(Debug)]
 pub(crate) enum Error {
-    /// The bytes received are not those of the digest.
-    DigestMismatch { expected: Digest, actual: Digest },
+    /// The bytes received are not those of the digest. Boxed, because two digests in it would make
+    /// every `Result` large.
+    DigestMismatch { expected: Digest, actual: Box<Digest> },
     /// A file operation failed. An I/O error without its path is half an error.
     Io { operation: &'static str, path: PathBuf, source: io::Error },
 }

@@ -48,6 +48,18 @@ impl Staging {
     pub(crate) fn mark(&self) -> Mark {
         Mark { offset: self.offset, hasher: self.hasher.clone() }
     }
+
+    /// Compares what was received with the digest it should have.
+    pub(crate) fn verify(&mut self, expected: Digest) -> Result<(), Error> {
+        let algorithm = expected.algorithm();
+        let hasher = match self.hasher.take() {
+            Some(hasher) if hasher.algorithm() == algorithm => hasher,
+            _ => rehash(self, algorithm)?,
+        };
+        self.hasher = Some(hasher.clone());
+        let actual = hasher.finish();
+        if actual == expected { Ok(()) } else { Err(Error::DigestMismatch { expected, actual: Box::new(actual) }) }
+    }
 }
 
 impl Blobs {
@@ -106,18 +118,6 @@ impl Blobs {
         staging.offset = to.offset;
         staging.hasher = to.hasher;
         Ok(())
-    }
-
-    /// Compares what was received with the digest it should have.
-    pub(crate) fn verify(&self, staging: &mut Staging, expected: Digest) -> Result<(), Error> {
-        let algorithm = expected.algorithm();
-        let hasher = match staging.hasher.take() {
-            Some(hasher) if hasher.algorithm() == algorithm => hasher,
-            _ => rehash(staging, algorithm)?,
-        };
-        staging.hasher = Some(hasher.clone());
-        let actual = hasher.finish();
-        if actual == expected { Ok(()) } else { Err(Error::DigestMismatch { expected, actual }) }
     }
 
     /// Makes a verified staging the blob of its digest: durable bytes first, then the name, then

@@ -26,7 +26,7 @@ const BLOCKING_THREADS_MAX: usize = 64;
 ///
 /// Without a configuration it listens on 127.0.0.1:8080 and keeps its data in the platform's data
 /// directory. The first start makes a superuser `admin`, with the password in
-/// $CORACLE_ADMIN_PASSWORD or a generated one that is shown once. Prints one line on standard output
+/// `$CORACLE_ADMIN_PASSWORD` or a generated one that is shown once. Prints one line on standard output
 /// once it accepts connections; stops on SIGTERM and ctrl-c, when running requests have finished.
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {

@@ -85,22 +85,23 @@ impl Intake {
     }
 }
 
-/// Who has the upload: nobody, or a batch that is being written.
+/// Who has the upload: nobody, or a batch that is being written. Boxed once, since it goes to and
+/// fro with every batch.
 enum Writer {
-    Idle(Upload),
-    Busy(JoinHandle<(Upload, Result<(), repository::Error>)>),
+    Idle(Box<Upload>),
+    Busy(JoinHandle<(Box<Upload>, Result<(), repository::Error>)>),
 }
 
 async fn run(upload: Upload, mut intake: Intake) -> Result<Received, ApiError> {
     let start = upload.offset();
-    let mut writer = Writer::Idle(upload);
+    let mut writer = Writer::Idle(Box::new(upload));
     loop {
         intake.fill().await;
         writer = match writer {
             Writer::Idle(upload) if intake.size > 0 => write(upload, intake.batch()),
             Writer::Idle(upload) if intake.ended => {
                 let count = upload.offset() - start;
-                return Ok(Received { upload, count, broken: intake.broken });
+                return Ok(Received { upload: *upload, count, broken: intake.broken });
             }
             Writer::Idle(upload) => {
                 intake.wait().await;
@@ -115,16 +116,16 @@ async fn run(upload: Upload, mut intake: Intake) -> Result<Received, ApiError> {
     }
 }
 
-fn write(mut upload: Upload, batch: Vec<Bytes>) -> Writer {
+fn write(mut upload: Box<Upload>, batch: Vec<Bytes>) -> Writer {
     Writer::Busy(tokio::task::spawn_blocking(move || {
         let result = upload.append(&batch);
         (upload, result)
     }))
 }
 
-type Written = Result<(Upload, Result<(), repository::Error>), tokio::task::JoinError>;
+type Written = Result<(Box<Upload>, Result<(), repository::Error>), tokio::task::JoinError>;
 
-fn finished(written: Written) -> Result<Upload, ApiError> {
+fn finished(written: Written) -> Result<Box<Upload>, ApiError> {
     let (upload, result) = written?;
     result?;
     Ok(upload)

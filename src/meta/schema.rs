@@ -35,7 +35,8 @@ pub(super) const TAGS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinitio
 pub(super) const TAGS_OF: TableDefinition<'_, (&str, &[u8], &str), ()> = TableDefinition::new("tags of manifests");
 /// (repository, subject, artifact type, digest) → the descriptor as JSON. The type comes before the
 /// digest so that a filtered list is one range as well; it is empty for a referrer without one.
-pub(super) const REFERRERS: TableDefinition<'_, (&str, &[u8], &str, &[u8]), &[u8]> = TableDefinition::new("referrers");
+pub(super) const REFERRERS: TableDefinition<'_, ReferrerKey<'_>, &[u8]> = TableDefinition::new("referrers");
+pub(super) type ReferrerKey<'a> = (&'a str, &'a [u8], &'a str, &'a [u8]);
 /// (repository, listed digest, index): the index lists the digest, whether or not that is here.
 pub(super) const LISTINGS: TableDefinition<'_, (&str, &[u8], &[u8]), ()> = TableDefinition::new("listings");
 /// User name → [`UserRow`](super::UserRow).

@@ -130,6 +130,7 @@ impl Manifest {
     }
 
     /// The descriptor by which a list of referrers shows this manifest, as JSON.
+    #[expect(clippy::missing_panics_doc, reason = "texts and numbers are always JSON")]
     pub fn referrer_descriptor(&self, digest: Digest, size: u64) -> Vec<u8> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]

@@ -55,9 +55,8 @@ fn is_component(text: &str) -> bool {
         rest = &rest[word..];
         let separator = match rest {
             [] => return true,
-            [b'.', ..] => 1,
             [b'_', b'_', ..] => 2,
-            [b'_', ..] => 1,
+            [b'.' | b'_', ..] => 1,
             [b'-', ..] => rest.iter().take_while(|byte| **byte == b'-').count(),
             _ => return false,
         };

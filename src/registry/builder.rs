@@ -123,7 +123,7 @@ impl Builder {
                 Profile::Zot => AccessPolicy::SignedIn,
             }
         });
-        let challenge = format!("Basic realm=\"{}\"", self.config.http.realm);
+        let challenge = challenge(&self.config.http.realm)?;
         let shared = Shared {
             tree,
             stores,
@@ -131,7 +131,7 @@ impl Builder {
             meta,
             clock,
             policy,
-            challenge: HeaderValue::from_str(&challenge).expect("the configuration checks the realm"),
+            challenge,
             config: self.config,
             metrics: Arc::new(Metrics::new()),
             instance: rand::random(),
@@ -140,6 +140,17 @@ impl Builder {
         };
         Ok(Registry { shared: Arc::new(shared) })
     }
+}
+
+/// What a caller who is not known is told to do. A realm from a file was checked there; one that a
+/// program has set was not.
+fn challenge(realm: &str) -> Result<HeaderValue, Error> {
+    let fits = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    let value = realm.bytes().all(fits).then(|| HeaderValue::try_from(format!("Basic realm=\"{realm}\"")));
+    value.and_then(Result::ok).ok_or_else(|| Error::InvalidSetting {
+        key: "http.realm",
+        cause: "it is printable ASCII without quotes and backslashes".to_owned(),
+    })
 }
 
 fn open_stores(

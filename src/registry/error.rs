@@ -23,6 +23,13 @@ pub enum Error {
         /// What happened.
         cause: String,
     },
+    /// A setting that a program made is not one that a file could have made.
+    InvalidSetting {
+        /// The setting, as a file calls it.
+        key: &'static str,
+        /// What it must be.
+        cause: String,
+    },
     /// A user cannot be made so.
     InvalidUser {
         /// Why not.
@@ -85,12 +92,12 @@ impl fmt::Display for Error {
                 root.display()
             ),
             Self::Storage { root, cause } => write!(f, "the data directory {} cannot be used: {cause}", root.display()),
-            Self::InvalidUser { cause } => f.write_str(cause),
+            Self::InvalidSetting { key, cause } => write!(f, "the setting {key} cannot be used: {cause}"),
+            Self::InvalidUser { cause } | Self::Tls { cause } => f.write_str(cause),
             Self::Preload { layout, cause } => {
                 write!(f, "the image layout {} cannot be preloaded: {cause}", layout.display())
             }
             Self::NoDataDirectory => f.write_str("no data directory was named: use data_dir() or temporary()"),
-            Self::Tls { cause } => f.write_str(cause),
             Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
         }
     }

@@ -6,7 +6,8 @@ use crate::oci::{Digest, InvalidManifest, Reference, RepositoryName, UploadId};
 use crate::{blobs, meta};
 
 /// The answers of a repository that are not what was asked for. A variant exists where a caller
-/// would act differently.
+/// would act differently. Where there are two digests, one is boxed: every `Result` has room for the
+/// largest variant.
 #[derive(Debug)]
 pub(crate) enum Error {
     RepositoryUnknown {
@@ -31,7 +32,7 @@ pub(crate) enum Error {
     },
     DigestMismatch {
         expected: Digest,
-        actual: Digest,
+        actual: Box<Digest>,
     },
     ManifestInvalid(InvalidManifest),
     /// The manifest needs content that the repository does not have.
@@ -45,7 +46,7 @@ pub(crate) enum Error {
     /// An index lists the manifest.
     ManifestReferenced {
         digest: Digest,
-        index: Digest,
+        index: Box<Digest>,
     },
     /// The tag is not where the client believes.
     TagMoved {

@@ -94,7 +94,7 @@ impl Repository {
             ManifestTarget::Digest { digest, tags } => {
                 let actual = Digest::of(digest.algorithm(), &put.bytes);
                 if actual != digest {
-                    return Err(Error::DigestMismatch { expected: digest, actual });
+                    return Err(Error::DigestMismatch { expected: digest, actual: Box::new(actual) });
                 }
                 (digest, tags)
             }
@@ -149,7 +149,7 @@ impl Repository {
                 Reference::Digest(digest) => digest,
             };
             if let Some(index) = tx.lister(&name, digest)? {
-                return Err(Error::ManifestReferenced { digest, index });
+                return Err(Error::ManifestReferenced { digest, index: Box::new(index) });
             }
             let corrupt = || Error::Corrupt { what: "the manifest cannot be read any more", digest };
             let row = tx.manifest(&name, digest)?.ok_or_else(corrupt)?;

@@ -123,15 +123,11 @@ impl Repository {
     }
 
     fn reopen(&self, id: UploadId, mut progress: OwnedMutexGuard<Progress>) -> Result<Upload, Error> {
-        match self.stores.blobs.reopen(id, progress.hashed.take())? {
-            Some(staging) => {
-                Ok(Upload { stores: Arc::clone(&self.stores), name: self.name.clone(), staging, progress })
-            }
-            None => {
-                self.stores.uploads.forget(id);
-                Err(Error::UploadUnknown { id })
-            }
-        }
+        let Some(staging) = self.stores.blobs.reopen(id, progress.hashed.take())? else {
+            self.stores.uploads.forget(id);
+            return Err(Error::UploadUnknown { id });
+        };
+        Ok(Upload { stores: Arc::clone(&self.stores), name: self.name.clone(), staging, progress })
     }
 
     /// How many bytes an upload has, without waiting for a request that adds to it.
@@ -180,7 +176,7 @@ impl Upload {
 
     /// Compares what was received with the digest it should have; the upload stays as it is.
     pub(crate) fn verify(&mut self, digest: Digest) -> Result<(), Error> {
-        Ok(self.stores.blobs.verify(&mut self.staging, digest)?)
+        Ok(self.staging.verify(digest)?)
     }
 
     /// Makes a verified upload a blob of its repository, and returns when that is durable.
@@ -234,3 +230,6 @@ impl Stores {
         Ok(expired)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -176,6 +176,6 @@ fn what_is_malformed() {
         ("GET /v2/_catalog?last=%ff", "400 UNSUPPORTED"),
         ("GET /v2/a/tags/list?n=", "400 UNSUPPORTED"),
     ]);
-    let tags: String = (0..47).map(|n| format!("&tag=t{n}")).collect();
+    let tags = (0..47).fold(String::new(), |tags, n| format!("{tags}&tag=t{n}"));
     assert_eq!(read(&format!("PUT /v2/a/manifests/{{d}}?{tags}")), "414");
 }

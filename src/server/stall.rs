@@ -91,7 +91,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_does_not_read_is_given_up() {
         let (near, _far) = tokio::io::duplex(16);
-        let mut near = Stall::new(near, Duration::from_secs(60));
+        let mut near = Stall::new(near, Duration::from_mins(1));
         let begun = Instant::now();
         let error = near.write_all(&[0; 1024]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -101,7 +101,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_peer_is_not() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut near = Stall::new(near, Duration::from_secs(60));
+        let mut near = Stall::new(near, Duration::from_mins(1));
         let reader = tokio::spawn(async move {
             let mut read = 0;
             while read < 160 {
