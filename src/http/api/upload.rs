@@ -31,15 +31,14 @@ pub(in crate::http) async fn push(
     body: &mut RequestBody,
 ) -> Result<Response<Body>, ApiError> {
     let range = content_range(context.headers)?;
+    if range.is_some_and(|range| range.first() != 0) {
+        return Err(repository::Error::UploadOutOfOrder { reached: 0 }.into());
+    }
     let repository = context.registry.repository(name);
     let opening = repository.clone();
     let upload = blocking(move || opening.open_upload(digest.algorithm())).await?;
     let id = upload.id();
-    let received = match range.map_or(Ok(()), |range| upload.expect(range)) {
-        Ok(()) => receive(upload, body.take()).await,
-        Err(error) => Err(error.into()),
-    };
-    let result = match received {
+    let result = match receive(upload, body.take()).await {
         Ok(received) => seal(received, digest, range).await,
         Err(error) => Err(error),
     };
