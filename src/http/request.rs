@@ -188,9 +188,13 @@ pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Expected>, ApiError
         return Err(ApiError::new(ErrorCode::ManifestInvalid, "If-None-Match goes with a push only as *"));
     }
     let Some(value) = text(headers, &header::IF_MATCH, ErrorCode::ManifestInvalid)? else { return Ok(None) };
-    let digests =
-        value.split(',').map(|tag| tag.trim().trim_matches('"').parse()).collect::<Result<_, _>>().map_err(|_| {
-            ApiError::new(ErrorCode::ManifestInvalid, "If-Match has the digests that the tag may have, in quotes")
-        })?;
+    if value.trim() == "*" {
+        return Ok(Some(Expected::Present));
+    }
+    // A weak tag matches nothing that is to be replaced (RFC 9110, 13.1.1).
+    let tags = value.split(',').map(str::trim).filter(|tag| !tag.starts_with("W/"));
+    let digests = tags.map(|tag| tag.trim_matches('"').parse()).collect::<Result<_, _>>().map_err(|_| {
+        ApiError::new(ErrorCode::ManifestInvalid, "If-Match has the digests that the tag may have, in quotes")
+    })?;
     Ok(Some(Expected::OneOf(digests)))
 }

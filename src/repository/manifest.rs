@@ -22,6 +22,8 @@ pub(crate) enum ManifestTarget {
 pub(crate) enum Expected {
     /// It points at one of these.
     OneOf(Vec<Digest>),
+    /// It points at something.
+    Present,
     /// It does not exist.
     Absent,
 }
@@ -168,6 +170,7 @@ impl Expected {
     fn check(&self, now: Option<Digest>) -> Result<(), Error> {
         let holds = match self {
             Self::Absent => now.is_none(),
+            Self::Present => now.is_some(),
             Self::OneOf(digests) => now.is_some_and(|now| digests.contains(&now)),
         };
         if holds { Ok(()) } else { Err(Error::TagMoved { now }) }
