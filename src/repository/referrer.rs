@@ -8,7 +8,8 @@ use crate::oci::Digest;
 
 /// A page has at most this many descriptors,
 const PAGE_COUNT_MAX: usize = 1000;
-/// and is not continued beyond this many bytes: clients limit what they read as a manifest to 4 MiB.
+/// and, with more than one, at most this many bytes: clients read no more of a list than of a
+/// manifest, 4 MiB.
 const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Where a page ended: lists are ordered by artifact type and then by digest.
@@ -62,7 +63,8 @@ impl Repository {
                     if wanted.is_some_and(|wanted| wanted != kind) {
                         return ControlFlow::Break(());
                     }
-                    if count == limit || page.descriptors.len() >= PAGE_BYTES_MAX {
+                    let full = count > 0 && page.descriptors.len() + descriptor.len() > PAGE_BYTES_MAX;
+                    if count == limit || full {
                         page.next = Some(last.clone());
                         return ControlFlow::Break(());
                     }
