@@ -7,6 +7,7 @@ use std::fmt;
 use oci_spec::image::Descriptor;
 use serde::{Deserialize, Serialize};
 
+use super::media_type::MEDIA_TYPE_LENGTH_MAX;
 use super::{Digest, MediaType};
 
 /// More descriptors than this in one manifest are refused: each costs a look-up in the store, and
@@ -93,6 +94,10 @@ impl Manifest {
             .artifact_type
             .filter(|kind| !kind.is_empty())
             .or_else(|| document.config.map(|config| config.media_type().to_string()));
+        // It is part of a key, and of the link to a further page of referrers.
+        if artifact_type.as_ref().is_some_and(|kind| kind.len() > MEDIA_TYPE_LENGTH_MAX) {
+            return Err(InvalidManifest::Structure("an artifact type has at most 255 characters"));
+        }
         Ok(Self {
             media_type,
             artifact_type,
@@ -306,6 +311,8 @@ mod tests {
             ),
             (format!(r#"{{"schemaVersion":2,"config":{config},"config":{config},"layers":[]}}"#), None),
             (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"annotations":{{"a":1}}}}"#), None),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"artifactType":"{}"}}"#, "a".repeat(256)), None),
+            (format!(r#"{{"schemaVersion":2,"config":{}}}"#, descriptor(&"a".repeat(256), A)), None),
         ] {
             assert!(read(&json, content_type).is_err(), "{json:.200} was taken");
         }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// The longest media type, in bytes: two RFC 6838 names of 127 and the slash.
-const MEDIA_TYPE_LENGTH_MAX: usize = 255;
+pub(super) const MEDIA_TYPE_LENGTH_MAX: usize = 255;
 
 /// A media type without parameters: two names of the characters RFC 6838 (4.2) allows, joined by a
 /// slash. Cheap to clone.
