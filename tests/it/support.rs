@@ -2,6 +2,7 @@
 
 pub mod content;
 pub mod http;
+pub mod raw;
 pub mod registry;
 
 pub use registry::TestRegistry;

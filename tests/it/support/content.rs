@@ -86,3 +86,23 @@ pub async fn push_image(caller: &Caller, repository: &str, reference: &str, seed
     put_manifest(caller, repository, reference, &manifest).await.status(201);
     manifest
 }
+
+/// Begins an upload, and returns where it goes on.
+pub async fn start_upload(caller: &Caller, repository: &str) -> String {
+    caller.post(&format!("/v2/{repository}/blobs/uploads/")).send().await.status(202).location()
+}
+
+/// Waits until an upload has so many bytes, without writing to it.
+pub async fn until_received(caller: &Caller, location: &str, bytes: usize) {
+    let reached = format!("0-{}", bytes - 1);
+    let asking = async { while caller.get(location).send().await.status(204).header("range") != Some(&reached) {} };
+    let patience = std::time::Duration::from_secs(30);
+    tokio::time::timeout(patience, asking).await.expect("the upload reaches so many bytes");
+}
+
+/// Asserts that a repository serves a blob of these bytes.
+pub async fn assert_blob(caller: &Caller, repository: &str, digest: &str, content: &[u8]) {
+    let answer = caller.get(&format!("/v2/{repository}/blobs/{digest}")).send().await.status(200);
+    assert_eq!(answer.header("docker-content-digest"), Some(digest));
+    assert!(answer.body == content, "{digest} is served with other bytes");
+}

@@ -12,6 +12,7 @@ use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 /// The specification's error codes, and the one for our own failures.
 const CODES: [&str; 15] = [
@@ -113,6 +114,17 @@ impl Request {
         let parts = parts.into_iter().map(|part| Ok(hyper::body::Frame::data(part)));
         self.body = http_body_util::StreamBody::new(futures_util::stream::iter(parts)).boxed();
         self
+    }
+
+    /// A body in chunked transfer coding whose parts come while the test goes on; it ends when the
+    /// sender is dropped.
+    pub fn piecewise(mut self) -> (mpsc::UnboundedSender<Bytes>, Self) {
+        let (sender, mut parts) = mpsc::unbounded_channel();
+        let parts = futures_util::stream::poll_fn(move |context| {
+            parts.poll_recv(context).map(|part| part.map(|part| Ok(hyper::body::Frame::data(part))))
+        });
+        self.body = http_body_util::StreamBody::new(parts).boxed();
+        (sender, self)
     }
 
     /// Sends the request on a connection of its own, and checks what every answer must be.
@@ -223,6 +235,18 @@ impl Answer {
         let link = self.header("link")?;
         let path = link.strip_prefix('<').and_then(|rest| rest.strip_suffix(">; rel=\"next\""));
         Some(path.expect("a link of the form <path>; rel=\"next\"").to_owned())
+    }
+
+    /// All values of a header, as lists in one or several lines (RFC 9110, 5.3).
+    pub fn list(&self, name: &str) -> Vec<String> {
+        let values = self.headers.get_all(name).iter();
+        values.flat_map(|value| value.to_str().unwrap().split(',')).map(|value| value.trim().to_owned()).collect()
+    }
+
+    /// The digests that the errors of the answer are about.
+    pub fn digests(&self) -> Vec<String> {
+        let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().filter_map(|error| Some(error["detail"]["digest"].as_str()?.to_owned())).collect()
     }
 
     pub fn json(&self) -> Value {

@@ -36,6 +36,11 @@ impl TestRegistry {
         Self { registry, running }
     }
 
+    /// How many uploads are neither finished nor cancelled, by their files.
+    pub fn unfinished_uploads(&self) -> usize {
+        std::fs::read_dir(self.registry.data_dir().join("uploads")).unwrap().count()
+    }
+
     /// Someone without credentials.
     pub fn anonymous(&self) -> Caller {
         Caller::new(self.running.address(), None)
