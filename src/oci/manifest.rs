@@ -52,8 +52,10 @@ impl Manifest {
     /// Reads and checks a manifest. `content_type` is what the client called it; without one, the
     /// manifest's own `mediaType` counts, and without that, its shape.
     pub fn read(bytes: &[u8], content_type: Option<&MediaType>) -> Result<Self, InvalidManifest> {
+        // Of fields that are skipped, the parser would not look whether they are text.
+        let text = str::from_utf8(bytes).map_err(|error| InvalidManifest::Malformed(error.to_string()))?;
         let unusable = |error: serde_json::Error| InvalidManifest::Malformed(error.to_string());
-        let document: Document = serde_json::from_slice(bytes).map_err(unusable)?;
+        let document: Document = serde_json::from_str(text).map_err(unusable)?;
         let media_type = document.media_type(content_type)?;
         if document.schema_version != Some(2) {
             return Err(InvalidManifest::Structure("schemaVersion must be 2"));
