@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{HeaderMap, Response};
+use hyper::{HeaderMap, Response, Version};
 
 pub use body::Body;
 use error::ApiError;
@@ -53,7 +53,7 @@ pub(crate) async fn answer(
     let started = Instant::now();
     let id = registry.next_request_id();
     let mut subject = Subject::default();
-    let result = respond(registry, &head, &mut body, &mut subject).await;
+    let result = respond(registry, peer, &head, &mut body, &mut subject).await;
     let mut response = match result {
         Ok(response) => response,
         Err(error) => {
@@ -70,11 +70,15 @@ pub(crate) async fn answer(
 /// The whole way of a request.
 async fn respond(
     registry: &Shared,
+    peer: Option<SocketAddr>,
     head: &hyper::http::request::Parts,
     body: &mut RequestBody,
     subject: &mut Subject,
 ) -> Result<Response<Body>, ApiError> {
     check_limits(head)?;
+    if peer.is_some() {
+        check_host(head)?;
+    }
     let (path, query) = (head.uri.path(), head.uri.query());
     let route = route::parse(&head.method, path, query, registry.metrics_path())?;
     let caller = authenticate(registry, &head.headers).await?;
@@ -90,6 +94,14 @@ fn check_limits(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
     }
     let headers: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if headers > HEADER_BYTES_MAX { Err(ApiError::headers_too_large()) } else { Ok(()) }
+}
+
+/// What comes over a socket says once whom it is for (RFC 9112, 3.2); somebody on the way might
+/// understand anything else otherwise. In HTTP/2 the frame says it.
+fn check_host(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
+    let hosts = head.headers.get_all(header::HOST).iter().count();
+    let needed = usize::from(head.version == Version::HTTP_11);
+    if (needed..=1).contains(&hosts) { Ok(()) } else { Err(ApiError::host()) }
 }
 
 async fn authenticate(registry: &Shared, headers: &HeaderMap) -> Result<Identity, ApiError> {

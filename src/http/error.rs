@@ -104,6 +104,11 @@ impl ApiError {
             .status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
     }
 
+    /// It is not clear which host the request is for.
+    pub(crate) fn host() -> Self {
+        Self::new(ErrorCode::Unsupported, "a request has one Host header").status(StatusCode::BAD_REQUEST)
+    }
+
     /// The request line is longer than what the registry takes.
     pub(crate) fn uri_too_long(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Unsupported, message).status(StatusCode::URI_TOO_LONG)
