@@ -52,6 +52,11 @@ impl Caller {
         self.address
     }
 
+    /// The `Authorization` header of the caller's requests.
+    pub fn authorization(&self) -> Option<&str> {
+        self.authorization.as_ref().map(|value| value.to_str().unwrap())
+    }
+
     pub fn get(&self, path: &str) -> Request {
         self.request(Method::GET, path)
     }
