@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::task::Poll;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -115,8 +116,10 @@ async fn serve(config: Config) -> Result<(), Error> {
     let registry = Registry::builder().config(config).open()?;
     let password = make_admin(&registry)?;
     let running = registry.spawn().await?;
+    // Before it is announced: whoever waits for the line may stop the registry at once.
+    let stop = stop_signal();
     announce(&registry, &running, password.as_ref(), profile);
-    stop_signal().await;
+    stop.await;
     tracing::info!("stopping: running requests may finish");
     running.shutdown().await;
     Ok(())
@@ -173,16 +176,14 @@ fn announce(registry: &Registry, running: &RunningRegistry, password: Option<&Pa
     let _ = out.flush();
 }
 
-/// Returns when somebody wants the process to end.
-async fn stop_signal() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        let _ = tokio::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
+/// Listens for signals at once, and is ready when somebody wants the process to end.
+fn stop_signal() -> impl Future<Output = ()> {
+    // A signal that cannot be listened to ends the process in its own way.
+    let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| signal(kind).ok());
+    std::future::poll_fn(move |context| {
+        let came = signals.iter_mut().flatten().any(|signal| signal.poll_recv(context).is_ready());
+        if came { Poll::Ready(()) } else { Poll::Pending }
+    })
 }
 
 /// Connections and open blobs are file handles; the usual limit of 1024 is for programs that have
