@@ -45,6 +45,7 @@
 //! * [`config`]: a file → checked settings, every problem at once. Opens no store.
 //! * `registry`: stores, access and rules in one value. No socket, no task.
 //! * `http`: one request. `server`: sockets. `cli`: the command line.
+//! * `fuzzing`: what fuzzers and tests hold of strangers' input; in no other build.
 //!
 //! A test holds this order: no module uses one above it.
 //!
@@ -84,6 +85,9 @@ mod blobs;
 pub mod cli;
 mod clock;
 pub mod config;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod meta;
 mod metrics;

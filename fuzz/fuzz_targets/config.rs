@@ -1,0 +1,5 @@
+//! Fuzzes the reading of configurations in TOML.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| coracle::fuzzing::config(input));

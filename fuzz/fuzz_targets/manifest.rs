@@ -1,0 +1,5 @@
+//! Fuzzes the reading of manifests and indexes.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| coracle::fuzzing::manifest(input));

@@ -1,0 +1,5 @@
+//! Fuzzes the reading of request lines.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| coracle::fuzzing::route(input));

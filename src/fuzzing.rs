@@ -1,0 +1,144 @@
+//! The door for fuzzers: what must hold of every input that a stranger can send.
+//!
+//! Each function takes a fuzzer's bytes and panics if something does not hold. They are here, and
+//! not beside the fuzz targets, because the route parser is nobody's business outside this crate;
+//! and they are compiled for fuzzers (`--cfg fuzzing`) and for this crate's own tests, which run
+//! them over the seeds, so that they are no part of the library.
+
+#[cfg(test)]
+mod tests;
+
+use hyper::Method;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::oci::{Digest, Manifest, MediaType, RepositoryName, Tag, layout};
+use crate::repository::ManifestTarget;
+use crate::route::{self, Route, RouteError};
+
+/// Where the metrics are for the fuzzer.
+const METRICS: &str = "/metrics";
+
+/// A message repeats at most 80 characters of the input, each of which is escaped to at most ten.
+const MESSAGE_BYTES_MAX: usize = 1200;
+
+/// `METHOD /path?query`: what is accepted prints as it was read, and what is refused gets a message
+/// fit to be sent.
+pub fn route(input: &[u8]) {
+    let Ok(line) = std::str::from_utf8(input) else { return };
+    let (method, target) = line.split_once(' ').unwrap_or(("GET", line));
+    let Ok(method) = method.parse::<Method>() else { return };
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    match route::parse(&method, path, query, Some(METRICS)) {
+        Ok(route) => {
+            let _ = route.access();
+            let decoded = percent_decode_str(path).decode_utf8().expect("a path that was read is UTF-8");
+            assert_eq!(print(&route), decoded.trim_end_matches('/'));
+        }
+        Err(RouteError::Malformed { message, .. } | RouteError::TooLong { message }) => {
+            assert!(!message.is_empty() && message.len() <= MESSAGE_BYTES_MAX, "{message:?}");
+            assert!(!message.contains(char::is_control), "{message:?}");
+        }
+        Err(RouteError::NotFound | RouteError::MethodNotAllowed { .. }) => {}
+    }
+}
+
+/// The path of a route, without a slash at its end; checks the values that do not stand in the path.
+fn print(route: &Route) -> String {
+    let under = |name: &RepositoryName, rest: String| {
+        assert_eq!(name.to_string().parse().as_ref(), Ok(name));
+        format!("/v2/{name}/{rest}")
+    };
+    let uploads = |name| under(name, "blobs/uploads".to_owned());
+    match route {
+        Route::Ping => "/v2".to_owned(),
+        Route::Catalog { .. } => "/v2/_catalog".to_owned(),
+        Route::Tags { name, .. } => under(name, "tags/list".to_owned()),
+        Route::Referrers { name, subject, after, .. } => {
+            after.digest.iter().for_each(reads_back);
+            under(name, format!("referrers/{subject}"))
+        }
+        Route::GetManifest { name, reference }
+        | Route::HeadManifest { name, reference }
+        | Route::DeleteManifest { name, reference } => under(name, format!("manifests/{reference}")),
+        Route::PutManifest { name, target: ManifestTarget::Tag(tag) } => under(name, format!("manifests/{tag}")),
+        Route::PutManifest { name, target: ManifestTarget::Digest { digest, tags } } => {
+            for tag in tags {
+                assert_eq!(tag.to_string().parse::<Tag>().as_ref(), Ok(tag));
+            }
+            under(name, format!("manifests/{digest}"))
+        }
+        Route::GetBlob { name, digest } | Route::HeadBlob { name, digest } | Route::DeleteBlob { name, digest } => {
+            under(name, format!("blobs/{digest}"))
+        }
+        Route::StartUpload { name, .. } => uploads(name),
+        Route::PushBlob { name, digest } | Route::MountBlob { name, digest } => {
+            reads_back(digest);
+            uploads(name)
+        }
+        Route::UploadStatus { name, id } | Route::UploadChunk { name, id } | Route::CancelUpload { name, id } => {
+            under(name, format!("blobs/uploads/{id}"))
+        }
+        Route::FinishUpload { name, id, digest } => {
+            reads_back(digest);
+            under(name, format!("blobs/uploads/{id}"))
+        }
+        Route::Live => "/livez".to_owned(),
+        Route::Ready => "/readyz".to_owned(),
+        Route::Started => "/startupz".to_owned(),
+        Route::Metrics => METRICS.to_owned(),
+    }
+}
+
+fn reads_back(digest: &Digest) {
+    assert_eq!(digest.to_string().parse().as_ref(), Ok(digest));
+    assert_eq!(Digest::from_key(digest.key()).as_ref(), Some(digest));
+}
+
+/// A manifest, after a line `content-type: …` if it is to have one: the view of what is accepted
+/// is consistent.
+pub fn manifest(input: &[u8]) {
+    let (content_type, bytes) = match input.strip_prefix(b"content-type: ").map(|rest| rest.splitn(2, |b| *b == b'\n'))
+    {
+        Some(mut parts) => (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()),
+        None => (&b""[..], input),
+    };
+    let content_type = std::str::from_utf8(content_type).ok().and_then(|text| MediaType::from_content_type(text).ok());
+    let Ok(manifest) = Manifest::read(bytes, content_type.as_ref()) else { return };
+    let own = manifest.media_type();
+    assert!(own.is_manifest());
+    assert!(content_type.is_none_or(|given| given == *own), "stored as another type than it was sent as");
+    if own.is_index() {
+        assert!(manifest.blobs().is_empty(), "an index needs no blobs of its own");
+    } else {
+        assert!(manifest.manifests().is_empty() && !manifest.blobs().is_empty());
+    }
+    assert!(manifest.blobs().is_sorted_by(|one, next| one < next), "a blob is needed once");
+    manifest.blobs().iter().chain(&manifest.subject()).for_each(reads_back);
+    assert_ne!(manifest.artifact_type(), Some(""), "no type is none");
+    let again = Manifest::read(bytes, Some(own)).expect("what was read is read again as what it is");
+    assert_eq!(format!("{again:?}"), format!("{manifest:?}"));
+    let digest = Digest::of(crate::oci::Algorithm::Sha256, bytes);
+    let referrer = manifest.referrer_descriptor(digest, bytes.len() as u64);
+    let referrer: Value = serde_json::from_slice(&referrer).expect("a descriptor is JSON");
+    assert_eq!(referrer["digest"], digest.to_string());
+    assert_eq!(referrer["mediaType"], own.as_str());
+}
+
+/// An `index.json` of a layout: what is accepted reads back.
+pub fn layout(input: &[u8]) {
+    for entry in layout::read_index(input).into_iter().flatten() {
+        reads_back(&entry.digest);
+        assert!(entry.tag.is_none_or(|tag| tag.to_string().parse().as_ref() == Ok(&tag)));
+    }
+}
+
+/// A configuration in TOML: it is taken, or something is said about it.
+pub fn config(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    match Config::from_toml_str(text) {
+        Ok(loaded) => loaded.warnings.iter().for_each(|warning| assert!(!warning.to_string().is_empty())),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
