@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(unreachable_pub, reason = "pub is what other modules of this binary may use")]
 
+mod architecture;
 mod bad_input;
 mod compat;
+mod examples;
 mod model;
 mod oci;
 mod support;

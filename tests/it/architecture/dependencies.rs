@@ -1,0 +1,84 @@
+//! What the package stands on: each direct dependency is here with its reason, or is not there.
+
+use std::collections::BTreeSet;
+
+/// What the registry is made of.
+const NORMAL: &[(&str, &str)] = &[
+    ("argon2", "passwords are stored as argon2id"),
+    ("base64", "Basic credentials"),
+    ("bytes", "bodies are passed on without being copied"),
+    ("clap", "the command line"),
+    ("dirs", "where the platform wants data to be"),
+    ("hex", "digests as text"),
+    ("hmac", "upload ids are bound to their repository, and remembered passwords keyed"),
+    ("http-body", "the trait of bodies that hyper asks for"),
+    ("http-body-util", "bodies in memory, and reading bodies to their end"),
+    ("hyper", "HTTP"),
+    ("hyper-util", "hyper on tokio, and graceful stops"),
+    ("oci-spec", "descriptors, indexes and media types as the specification has them"),
+    ("percent-encoding", "paths and parameters"),
+    ("postcard", "compact rows"),
+    ("prometheus-client", "metrics"),
+    ("rand", "ids, keys and passwords"),
+    ("redb", "the rows"),
+    ("rustix", "limits of file handles, and error numbers with names"),
+    ("rustls", "TLS"),
+    ("serde", "rows and documents"),
+    ("serde-saphyr", "configurations in YAML"),
+    ("serde_json", "manifests, answers, configurations in JSON"),
+    ("sha2", "what content is addressed by"),
+    ("strsim", "the nearest known key for an unknown one"),
+    ("tempfile", "registries that live as long as a test"),
+    ("tokio", "sockets, tasks, timers"),
+    ("tokio-rustls", "TLS on tokio's sockets"),
+    ("toml", "configurations in TOML"),
+    ("tracing", "what the log is made of"),
+    ("tracing-subscriber", "the program's log"),
+    ("uuid", "upload ids have the form that the specification asks for"),
+    ("zeroize", "passwords do not stay in memory"),
+];
+
+/// What the tests and examples need besides.
+const DEV: &[(&str, &str)] = &[
+    ("futures-util", "streams as bodies"),
+    ("hyper", "its client, for what no client would send"),
+    ("oci-client", "a client that others wrote"),
+    ("proptest", "inputs that nobody thought of"),
+    ("rcgen", "certificates for the tests of TLS"),
+    ("tokio", "time that a test moves, and child processes"),
+];
+
+/// What the fuzz targets need.
+const FUZZ: &[(&str, &str)] = &[("coracle", "what is fuzzed"), ("libfuzzer-sys", "what fuzzes")];
+
+#[test]
+fn every_dependency_has_a_reason() {
+    for (file, section, expected) in [
+        ("Cargo.toml", "dependencies", NORMAL),
+        ("Cargo.toml", "dev-dependencies", DEV),
+        ("Cargo.toml", "build-dependencies", &[]),
+        ("fuzz/Cargo.toml", "dependencies", FUZZ),
+    ] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let manifest: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
+        assert!(!manifest.contains_key("target"), "{file}: dependencies of one platform would not be seen here");
+        let found = manifest.get(section).and_then(toml::Value::as_table).cloned().unwrap_or_default();
+        let found: BTreeSet<&str> = found.keys().map(String::as_str).collect();
+        let expected: BTreeSet<&str> = expected.iter().map(|(name, _)| *name).collect();
+        let unlisted: Vec<_> = found.difference(&expected).collect();
+        let missing: Vec<_> = expected.difference(&found).collect();
+        assert!(unlisted.is_empty(), "{file}: {section} without a reason here: {unlisted:?}");
+        assert!(missing.is_empty(), "{file}: reasons without {section}: {missing:?}");
+    }
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let words: BTreeSet<String> = super::source::Source::all("src")
+        .into_iter()
+        .flat_map(|source| source.tokens)
+        .map(|token| token.text)
+        .collect();
+    let unused: Vec<_> = NORMAL.iter().filter(|(name, _)| !words.contains(&name.replace('-', "_"))).collect();
+    assert!(unused.is_empty(), "nothing names {unused:?}");
+}
