@@ -26,7 +26,12 @@ pub(super) fn start(log: &Log) -> Result<(), String> {
         }
     };
     let colours = log.output.is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(colours);
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(writer)
+        .with_ansi(colours)
+        // A line that cannot be written would be reported on standard error, with a panic if that is gone.
+        .log_internal_errors(false);
     let started = match log.format {
         LogFormat::Text => subscriber.try_init(),
         LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
