@@ -98,6 +98,10 @@ impl fmt::Display for Error {
                 write!(f, "the image layout {} cannot be preloaded: {cause}", layout.display())
             }
             Self::NoDataDirectory => f.write_str("no data directory was named: use data_dir() or temporary()"),
+            Self::Listen { address, source } if source.kind() == std::io::ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen on {address}: another program does; choose another port with --port, or 0 for a free one"
+            ),
             Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
         }
     }
