@@ -41,6 +41,9 @@ impl Disk for SystemDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         match fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => {
+                Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is not a directory", path.display())))
+            }
             result => result,
         }
     }
