@@ -11,6 +11,7 @@ mod error;
 mod schema;
 
 use std::fmt;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +58,11 @@ impl Meta {
         let path = tree.database();
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
+        // Of two first starts at once, the second must not take away the file that the first is making. It
+        // waits until the database is there, and finds it in use. Where directories have no locks, that is
+        // not worth refusing to start for.
+        let directory = File::open(tree.root()).map_err(|source| Error::Io { path: tree.root().to_owned(), source })?;
+        let _ = directory.lock();
         let database = if path.exists() {
             builder.open(&path).map_err(|error| Error::open(error, &path))?
         } else {
