@@ -10,7 +10,7 @@ use super::Password;
 /// The longest user name, in bytes.
 const USER_NAME_MAX: usize = 255;
 /// The longest password, in bytes; more than that only makes work.
-const PASSWORD_MAX: usize = 1024;
+pub(super) const PASSWORD_MAX: usize = 1024;
 
 /// Clients differ in whether they pad.
 const BASE64: GeneralPurpose = GeneralPurpose::new(

@@ -14,6 +14,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::credentials::PASSWORD_MAX;
+
 /// A right password is remembered this long, so that a push of many layers costs one hash.
 const REMEMBERED_FOR: Duration = Duration::from_mins(5);
 /// At most this many are remembered.
@@ -49,6 +51,10 @@ impl Password {
     pub(crate) fn hash(&self) -> Result<String, InvalidPassword> {
         if self.0.is_empty() {
             return Err(InvalidPassword("a password must not be empty"));
+        }
+        // What no request can bring is not to be somebody's password.
+        if self.0.len() > PASSWORD_MAX {
+            return Err(InvalidPassword("a password has at most 1024 characters"));
         }
         Argon2::default()
             .hash_password(self.0.as_bytes())
