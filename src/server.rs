@@ -82,7 +82,7 @@ impl Registry {
         let (stop, stopped) = watch::channel(false);
         let server = Server { shared: Arc::clone(&self.shared), tls };
         let task = tokio::spawn(server.run(listener, stopped));
-        Ok(RunningRegistry { url: format!("{scheme}://{address}"), address, stop, task: Some(task) })
+        Ok(RunningRegistry { url: format!("{scheme}://{address}"), address, stop, task })
     }
 
     /// Answers one request without a socket: the same way through the code.
@@ -111,7 +111,7 @@ pub struct RunningRegistry {
     url: String,
     address: SocketAddr,
     stop: watch::Sender<bool>,
-    task: Option<JoinHandle<()>>,
+    task: JoinHandle<()>,
 }
 
 impl RunningRegistry {
@@ -126,21 +126,17 @@ impl RunningRegistry {
     }
 
     /// Stops accepting, lets running requests finish for as long as the configuration allows, and
-    /// returns when nothing runs any more.
+    /// returns when nothing runs any more. Whoever does not wait for that stops it at once.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
-        if let Some(task) = self.task.take() {
-            // It can only have failed by a panic, which has been reported where it happened.
-            let _ = task.await;
-        }
+        // It can only have failed by a panic, which has been reported where it happened.
+        let _ = (&mut self.task).await;
     }
 }
 
 impl Drop for RunningRegistry {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
+        self.task.abort();
     }
 }
 
