@@ -4,9 +4,8 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::task::Poll;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{failed, logging, wrong};
 use crate::access::Password;
@@ -28,7 +27,8 @@ const BLOCKING_THREADS_MAX: usize = 64;
 /// Without a configuration it listens on 127.0.0.1:8080 and keeps its data in the platform's data
 /// directory. The first start makes a superuser `admin`, with the password in
 /// `$CORACLE_ADMIN_PASSWORD` or a generated one that is shown once. Prints one line on standard output
-/// once it accepts connections; stops on SIGTERM and ctrl-c, when running requests have finished.
+/// once it accepts connections; stops on SIGTERM and ctrl-c, when running requests have finished, and
+/// on another of these at once.
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
     /// The configuration, in TOML, JSON or YAML by its ending; zot's keys are understood
@@ -111,79 +111,116 @@ impl Serve {
     }
 }
 
-async fn serve(config: Config) -> Result<(), Error> {
-    let profile = config.profile;
-    let registry = Registry::builder().config(config).open()?;
-    let password = make_admin(&registry)?;
-    let running = registry.spawn().await?;
-    // Before it is announced: whoever waits for the line may stop the registry at once.
-    let stop = stop_signal();
-    announce(&registry, &running, password.as_ref(), profile);
-    stop.await;
-    tracing::info!("stopping: running requests may finish");
-    running.shutdown().await;
+async fn serve(config: Config) -> Result<(), String> {
+    // From here on a signal ends the process the gentle way, whatever has happened by then.
+    let mut signals = StopSignals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
+    let registry = Registry::builder().config(config).open().map_err(|error| error.to_string())?;
+    let running = registry.spawn().await.map_err(|error| error.to_string())?;
+    // Shown before it is stored, and both when nothing can fail any more but the disk: there is never a
+    // superuser with a password that nobody has seen.
+    let admin = first_admin(&registry).map_err(|error| error.to_string())?;
+    announce(&registry, &running, admin.as_ref());
+    if let Some(admin) = admin {
+        registry.put_user(ADMIN, admin.password.reveal(), true).map_err(|error| error.to_string())?;
+    }
+    let mut out = std::io::stdout();
+    // Whoever started the registry may have closed it, and is served all the same.
+    let _ = writeln!(out, "listening on {}", running.url());
+    let _ = out.flush();
+    signals.next().await;
+    tracing::info!("stopping: running requests may finish, unless another signal comes");
+    tokio::select! {
+        () = running.shutdown() => {}
+        () = signals.next() => tracing::warn!("stopping at once: running requests are cut off"),
+    }
     Ok(())
 }
 
-/// Makes the superuser of a first start, and returns a password that nobody knows yet.
-fn make_admin(registry: &Registry) -> Result<Option<Password>, Error> {
+/// The superuser of a first start.
+struct FirstAdmin {
+    password: Password,
+    /// Nobody knows the password yet.
+    generated: bool,
+}
+
+/// The superuser to be made, if there is nobody who could sign in.
+fn first_admin(registry: &Registry) -> Result<Option<FirstAdmin>, Error> {
     if registry.shared.policy() == AccessPolicy::Open || registry.has_users()? {
         return Ok(None);
     }
-    match std::env::var(PASSWORD_VARIABLE) {
-        Ok(password) if !password.is_empty() => {
-            registry.put_user(ADMIN, &password, true)?;
-            Ok(None)
-        }
-        _ => {
-            let password = Password::generate();
-            registry.put_user(ADMIN, password.reveal(), true)?;
-            Ok(Some(password))
-        }
-    }
+    Ok(Some(match std::env::var(PASSWORD_VARIABLE) {
+        Ok(password) if !password.is_empty() => FirstAdmin { password: Password::new(&password), generated: false },
+        _ => FirstAdmin { password: Password::generate(), generated: true },
+    }))
 }
 
 /// Says where the registry is, and what to do next.
-fn announce(registry: &Registry, running: &RunningRegistry, password: Option<&Password>, profile: Profile) {
-    let host = running.address();
-    let tls = running.url().starts_with("https://");
-    let verify = if tls { "" } else { " --tls-verify=false" };
-    let dest_verify = if tls { "" } else { " --dest-tls-verify=false" };
+fn announce(registry: &Registry, running: &RunningRegistry, admin: Option<&FirstAdmin>) {
+    let config = registry.shared.config();
+    let (tls, host) = reachable(running, config.http.external_url.as_deref());
+    let option = |name: &str| if tls { String::new() } else { format!(" --{name}=false") };
     let mut help = String::new();
     let mut line = |text: &str| {
         help.push_str(text);
         help.push('\n');
     };
     line(&format!("data directory: {}", registry.data_dir().display()));
-    if let Some(password) = password {
-        line(&format!("first start: made the superuser {ADMIN} with the password {}", password.reveal()));
-        line("             it is not shown again");
+    match admin {
+        Some(FirstAdmin { password, generated: true }) => {
+            line(&format!("first start: made the superuser {ADMIN} with the password {}", password.reveal()));
+            line("             it is not shown again");
+        }
+        Some(_) => line(&format!("first start: made the superuser {ADMIN}, with ${PASSWORD_VARIABLE} as the password")),
+        None => {}
     }
     if registry.shared.policy() == AccessPolicy::Open {
         line("open: anyone who reaches this address may push, pull and delete");
     } else {
-        line(&format!("log in:  skopeo login{verify} --username {ADMIN} {host}"));
+        line(&format!("log in:  skopeo login{} --username {ADMIN} {host}", option("tls-verify")));
     }
-    if profile == Profile::Zot {
+    if config.profile == Profile::Zot {
         line("profile: zot (everybody who has signed in may do everything)");
     }
-    line(&format!("push:    skopeo copy{dest_verify} docker-archive:image.tar docker://{host}/hello:1"));
-    line(&format!("pull:    skopeo copy --src-tls-verify={tls} docker://{host}/hello:1 oci:hello:1"));
-    // Whoever started the registry may have closed either, and is served all the same.
+    line(&format!(
+        "push:    skopeo copy{} docker-archive:image.tar docker://{host}/hello:1",
+        option("dest-tls-verify")
+    ));
+    line(&format!("pull:    skopeo copy{} docker://{host}/hello:1 oci:hello:1", option("src-tls-verify")));
+    // As with standard output.
     let _ = std::io::stderr().write_all(help.as_bytes());
-    let mut out = std::io::stdout();
-    let _ = writeln!(out, "listening on {}", running.url());
-    let _ = out.flush();
 }
 
-/// Listens for signals at once, and is ready when somebody wants the process to end.
-fn stop_signal() -> impl Future<Output = ()> {
-    // A signal that cannot be listened to ends the process in its own way.
-    let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| signal(kind).ok());
-    std::future::poll_fn(move |context| {
-        let came = signals.iter_mut().flatten().any(|signal| signal.poll_recv(context).is_ready());
-        if came { Poll::Ready(()) } else { Poll::Pending }
-    })
+/// How clients reach the registry: whether by TLS, and at which host.
+fn reachable(running: &RunningRegistry, external: Option<&str>) -> (bool, String) {
+    let url = external.unwrap_or(running.url());
+    let (scheme, host) = url.split_once("://").unwrap_or(("http", url));
+    let address = running.address();
+    // What is listened on at every address has none that could be asked for.
+    let host = if external.is_none() && address.ip().is_unspecified() {
+        format!("localhost:{}", address.port())
+    } else {
+        host.to_owned()
+    };
+    (scheme == "https", host)
+}
+
+/// What asks the process to end.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Connections and open blobs are file handles; the usual limit of 1024 is for programs that have
