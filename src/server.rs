@@ -3,6 +3,7 @@
 //! Knows no endpoint. What must hold: a slow or silent client holds nothing but its own connection,
 //! and that for a limited time; stopping lets running requests finish.
 
+mod head;
 mod stall;
 mod tls;
 
@@ -30,6 +31,7 @@ use tokio::time::{sleep, timeout};
 use crate::config::Address;
 use crate::http::{self, Body, BoxError, RequestBody};
 use crate::registry::{Error, Registry, Shared};
+use head::{Answer, Head, Turn};
 use stall::Stall;
 use tls::Tls;
 
@@ -213,13 +215,26 @@ impl Server {
         peer: SocketAddr,
         watcher: Watcher,
     ) {
+        let limits = self.shared.limits();
+        let turn = Turn::default();
+        let io = Head::new(io, limits.header_timeout, turn.clone());
+        let service = self.service(peer);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            // hyper counts from the end of the last answer, so this is the idle timeout as well.
-            .header_read_timeout(self.shared.limits().idle_timeout)
+            // hyper counts from the end of the last answer: this is how long a connection may rest.
+            .header_read_timeout(limits.idle_timeout)
             .max_headers(HEADERS_MAX)
             .max_buf_size(READ_BUFFER_BYTES)
-            .serve_connection(TokioIo::new(io), self.service(peer));
+            .serve_connection(
+                TokioIo::new(io),
+                service_fn(move |request| {
+                    let (answering, answer) = (turn.answer(), service.call(request));
+                    async move {
+                        let answer = answer.await?;
+                        Ok::<_, Infallible>(answer.map(|body| Answer { body, _answering: answering }))
+                    }
+                }),
+            );
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(%peer, %error, "the connection ended early");
         }
