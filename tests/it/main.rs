@@ -6,9 +6,17 @@
 #![allow(unreachable_pub, reason = "pub is what other modules of this binary may use")]
 
 mod architecture;
+mod auth;
 mod bad_input;
+mod cli;
 mod compat;
+mod crash;
 mod examples;
+mod library;
+mod lifecycle;
+mod limits;
 mod model;
 mod oci;
+mod ops;
 mod support;
+mod tls;

@@ -1,7 +1,9 @@
-//! What the tests stand on: registries, callers, checked answers, content.
+//! What the tests stand on: registries, callers, checked answers, content, and the real program.
 
+pub mod connection;
 pub mod content;
 pub mod http;
+pub mod process;
 pub mod raw;
 pub mod registry;
 

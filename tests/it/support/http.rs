@@ -134,22 +134,27 @@ impl Request {
 
     /// Sends the request on a connection of its own, and checks what every answer must be.
     pub async fn send(self) -> Answer {
-        let socket = TcpStream::connect(self.address).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.unwrap();
+        self.try_send().await.unwrap()
+    }
+
+    /// As [`Request::send`], to a registry that may go away at any moment.
+    pub async fn try_send(self) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+        let socket = TcpStream::connect(self.address).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
         let connection = tokio::spawn(connection);
         let mut request = hyper::Request::new(self.body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.path.parse().unwrap();
         *request.headers_mut() = self.headers;
         request.headers_mut().insert(header::HOST, self.address.to_string().try_into().unwrap());
-        let response = sender.send_request(request).await.unwrap();
+        let response = sender.send_request(request).await?;
         let (head, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
+        let body = body.collect().await?.to_bytes();
         connection.abort();
         let answer =
             Answer { line: format!("{} {}", self.method, self.path), status: head.status, headers: head.headers, body };
         answer.check(&self.method);
-        answer
+        Ok(answer)
     }
 }
 

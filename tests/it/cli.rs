@@ -1,0 +1,294 @@
+//! The command line: what it says, where it says it, and how it ends.
+
+use std::net::TcpListener;
+
+use crate::support::process::{ADMIN, Finished, Program};
+
+/// Runs the program with these arguments.
+fn coracle(arguments: &[&str]) -> Finished {
+    Program::new(arguments).run()
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let overview = coracle(&["--help"]);
+    assert_eq!(overview.code, Some(0));
+    let commands: Vec<&str> = overview
+        .stdout
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .map_while(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.contains(&"serve") && commands.contains(&"check-config"), "{}", overview.stdout);
+    for command in commands {
+        let help = coracle(&["help", command]);
+        assert_eq!(help.code, Some(0), "{command}: {}", help.stderr);
+        assert!(help.stdout.contains("Usage: coracle"), "{command}: {}", help.stdout);
+        // The whole help says more than the line of the overview.
+        assert!(help.stdout.lines().count() > 5, "{command}: {}", help.stdout);
+    }
+    assert_eq!(coracle(&["--version"]).stdout, format!("coracle {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    for arguments in [
+        &[][..],
+        &["float"],
+        &["serve", "--sail"],
+        &["serve", "--port", "65536"],
+        &["serve", "--address", "here"],
+        &["serve", "--root", ""],
+        &["check-config"],
+        &["check-config", "/nowhere/coracle.toml"],
+        &["serve", "/nowhere/coracle.toml"],
+    ] {
+        let finished = coracle(arguments);
+        assert_eq!(finished.code, Some(2), "{arguments:?}: {}", finished.stderr);
+        assert!(!finished.stderr.is_empty(), "{arguments:?}");
+        assert_eq!(finished.stdout, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn check_config_reports_every_problem_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("coracle.toml");
+    let path = file.to_str().unwrap();
+    std::fs::write(
+        &file,
+        "[http]\nport = 70000\nrelm = 'x'\n[log]\nlevel = 'loud'\n[storage]\nuploadExpiry = 'soon'\n",
+    )
+    .unwrap();
+    for arguments in [&["check-config", path][..], &["serve", path]] {
+        let finished = coracle(arguments);
+        assert_eq!(finished.code, Some(2), "{arguments:?}");
+        for problem in ["http.port", "http.relm", "http.realm", "log.level", "storage.uploadExpiry"] {
+            assert!(finished.stderr.contains(problem), "{arguments:?}: {problem}: {}", finished.stderr);
+        }
+        assert!(finished.stderr.contains(path), "{arguments:?}: {}", finished.stderr);
+        assert_eq!(finished.stdout, "", "{arguments:?}");
+    }
+    std::fs::write(&file, "[http]\nport = 7000\nreadTimeout = '1m'\n").unwrap();
+    let finished = coracle(&["check-config", path]);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert!(finished.stdout.contains(path), "{}", finished.stdout);
+    assert!(finished.stderr.contains("warning") && finished.stderr.contains("http.readTimeout"), "{}", finished.stderr);
+}
+
+#[test]
+fn check_config_lists_the_keys_with_their_defaults() {
+    let table = coracle(&["check-config", "--keys"]);
+    assert_eq!(table.code, Some(0));
+    for (key, default) in [("http.address", "127.0.0.1"), ("http.port", "8080"), ("http.open", "false")] {
+        let line = table.stdout.lines().find(|line| line.starts_with(&format!("{key} "))).unwrap();
+        assert_eq!(line.split_whitespace().nth(1), Some(default), "{line}");
+    }
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_is_no_failure() {
+    // As `coracle check-config --keys | head -0`: nobody reads, and nobody is to hear of a panic.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let finished = std::process::Command::new(env!("CARGO_BIN_EXE_coracle"))
+        .args(["check-config", "--keys"])
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(finished.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&finished.stderr), "");
+}
+
+#[test]
+fn without_a_configuration_the_data_is_where_the_platform_keeps_it() {
+    let home = tempfile::tempdir().unwrap();
+    let running = Program::new(["serve", "--port", "0"]).env("XDG_DATA_HOME", home.path()).start();
+    assert!(running.address().ip().is_loopback(), "{}", running.url());
+    let finished = running.stop();
+    assert!(home.path().join("coracle/coracle.redb").is_file());
+    assert!(finished.stderr.contains(home.path().to_str().unwrap()), "{}", finished.stderr);
+}
+
+#[test]
+fn without_a_configuration_the_address_is_127_0_0_1_8080() {
+    let home = tempfile::tempdir().unwrap();
+    let program = || Program::new(["serve"]).env("XDG_DATA_HOME", home.path());
+    // Whoever else uses that port on this machine proves the same.
+    match TcpListener::bind("127.0.0.1:8080").map(drop) {
+        Ok(()) => assert_eq!(program().start().url(), "http://127.0.0.1:8080"),
+        Err(_) => {
+            let finished = program().run();
+            assert!(finished.stderr.contains("cannot listen on 127.0.0.1:8080"), "{}", finished.stderr);
+        }
+    }
+}
+
+#[test]
+fn standard_output_has_one_line_and_standard_error_the_next_steps() {
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).start();
+    let address = running.address().to_string();
+    let finished = running.stop();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert_eq!(finished.stdout, "", "the line that it listens is the only one");
+    for step in [
+        &format!("skopeo login --tls-verify=false --username admin {address}"),
+        &format!("docker://{address}/hello:1"),
+        root.path().to_str().unwrap(),
+    ] {
+        assert!(finished.stderr.contains(step), "{step}: {}", finished.stderr);
+    }
+}
+
+/// The password that a first start has made, as its standard error shows it.
+fn shown_password(stderr: &str) -> Option<String> {
+    let (_, rest) = stderr.split_once("the password ")?;
+    Some(rest.split_whitespace().next()?.to_owned())
+}
+
+#[tokio::test]
+async fn the_first_start_makes_a_superuser_and_shows_a_password_once() {
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).start();
+    let password = shown_password(&running.stderr()).expect("a password is shown");
+    assert!(password.len() >= 16, "{password}");
+    running.user(("admin", &password)).get("/v2/").send().await.status(200);
+    // A superuser: may push anywhere.
+    running.user(("admin", &password)).post("/v2/any/where/blobs/uploads/").send().await.status(202);
+    running.stop();
+
+    let again = Program::serve(root.path()).with_admin().start();
+    again.user(("admin", &password)).get("/v2/").send().await.status(200);
+    again.user(ADMIN).get("/v2/").send().await.error(401, "UNAUTHORIZED");
+    let stderr = again.stop().stderr;
+    assert!(shown_password(&stderr).is_none() && !stderr.contains(&password), "{stderr}");
+}
+
+#[tokio::test]
+async fn the_first_password_can_come_from_the_environment_and_is_not_shown() {
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).with_admin().start();
+    running.user(ADMIN).get("/v2/").send().await.status(200);
+    let stderr = running.stop().stderr;
+    assert!(!stderr.contains(ADMIN.1) && shown_password(&stderr).is_none(), "{stderr}");
+    // An empty one is none.
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).env("CORACLE_ADMIN_PASSWORD", "").start();
+    running.user(("admin", "")).get("/v2/").send().await.error(401, "UNAUTHORIZED");
+    let stderr = running.stop().stderr;
+    assert!(shown_password(&stderr).is_some(), "{stderr}");
+}
+
+#[test]
+fn a_first_start_that_fails_leaves_no_password_that_nobody_has_seen() {
+    let root = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let serve = Program::new(["serve", "--root", root.path().to_str().unwrap(), "--port", &port]);
+    assert_eq!(serve.run().code, Some(1));
+    let stderr = Program::serve(root.path()).start().stop().stderr;
+    assert!(shown_password(&stderr).is_some(), "the superuser was made by the failed start: {stderr}");
+}
+
+#[tokio::test]
+async fn open_is_refused_where_others_could_come_in() {
+    let root = tempfile::tempdir().unwrap();
+    let refused = Program::serve(root.path()).arg("--open").arg("--address").arg("0.0.0.0").run();
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("http.open = true"), "{}", refused.stderr);
+    assert!(!root.path().join("coracle.redb").exists(), "nothing was begun");
+
+    let local = Program::serve(root.path()).arg("--open").start();
+    local.anonymous().post("/v2/a/blobs/uploads/").send().await.status(202);
+    let stderr = local.stop().stderr;
+    assert!(stderr.contains("anyone who reaches this address"), "{stderr}");
+    assert!(shown_password(&stderr).is_none(), "{stderr}");
+
+    let config = "[http]\nopen = true\naddress = '0.0.0.0'\n";
+    let everywhere = Program::serve_with(root.path(), config).start();
+    assert!(everywhere.address().ip().is_unspecified());
+}
+
+#[test]
+fn the_command_line_goes_before_the_configuration() {
+    let (named, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config =
+        format!("[storage]\nrootDirectory = '{}'\n[http]\naddress = '0.0.0.0'\nport = 1\n", other.path().display());
+    let running = Program::serve_with(named.path(), &config).arg("--address").arg("127.0.0.1").start();
+    assert!(running.address().ip().is_loopback());
+    assert!(named.path().join("coracle.redb").exists());
+    assert!(!other.path().join("coracle.redb").exists());
+}
+
+#[tokio::test]
+async fn zot_compat_toml_runs_as_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).with_admin().arg("zot-compat.toml").start();
+    running.user(ADMIN).get("/v2/").send().await.status(200);
+    running.anonymous().get("/v2/").send().await.error(401, "UNAUTHORIZED");
+}
+
+#[test]
+fn a_data_directory_in_use_is_said_in_words() {
+    let root = tempfile::tempdir().unwrap();
+    let _first = Program::serve(root.path()).start();
+    let second = Program::serve(root.path()).run();
+    assert_eq!(second.code, Some(1));
+    assert_eq!(second.stdout, "");
+    let expected = format!("{} is in use by another coracle", root.path().display());
+    assert!(second.stderr.contains(&expected), "{}", second.stderr);
+}
+
+#[test]
+fn of_many_first_starts_at_once_one_wins() {
+    let root = tempfile::tempdir().unwrap();
+    // They stop by themselves: all but one since the directory is in use, that one since it is told to.
+    let running: Vec<_> = (0..6).map(|_| Program::serve(root.path()).spawn()).collect();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let (mut won, mut lost) = (Vec::new(), 0);
+    for one in running {
+        let text = loop {
+            let text = one.stderr();
+            if text.contains("in use") || text.contains("pull:") {
+                break text;
+            }
+            assert!(std::time::Instant::now() < deadline, "{text}");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        };
+        if text.contains("in use") { lost += 1 } else { won.push(one) }
+    }
+    assert_eq!((won.len(), lost), (1, 5));
+    assert!(root.path().join("coracle.redb").exists());
+}
+
+#[test]
+fn a_port_in_use_is_said_in_words() {
+    let root = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let arguments = ["serve", "--root", root.path().to_str().unwrap(), "--port", &address.port().to_string()];
+    let finished = coracle(&arguments);
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stderr.contains(&format!("cannot listen on {address}")), "{}", finished.stderr);
+    assert!(finished.stderr.contains("--port"), "what to do: {}", finished.stderr);
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_used_is_said_in_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "in the way").unwrap();
+    for root in [file.clone(), file.join("below")] {
+        let finished = Program::serve(&root).run();
+        assert_eq!(finished.code, Some(1));
+        assert!(finished.stderr.contains(root.to_str().unwrap()), "{}", finished.stderr);
+        assert!(finished.stderr.contains("is not a directory"), "{}", finished.stderr);
+    }
+    // Of root itself nothing is kept; of everybody else `/` is.
+    let finished = Program::serve(std::path::Path::new("/coracle-test")).unprivileged().run();
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stderr.contains("/coracle-test"), "{}", finished.stderr);
+    assert!(finished.stderr.to_lowercase().contains("permission denied"), "{}", finished.stderr);
+}

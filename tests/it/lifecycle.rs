@@ -1,0 +1,144 @@
+//! Stopping and starting: what runs may finish, what hangs is cut, what was answered stays.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::net::TcpStream;
+
+use crate::support::content::{bytes, noise, push_image, sha256};
+use crate::support::process::{ADMIN, Program, Running};
+use crate::support::connection::Raw;
+
+/// An upload of which half has been sent, and known to be under way.
+async fn half_an_upload(running: &Running, content: &[u8]) -> Raw {
+    let uploads = "/v2/slow/blobs/uploads/";
+    let location = running.anonymous().post(uploads).send().await.status(202).location();
+    let mut upload = Raw::connect(running.address()).await;
+    let digest = sha256(content);
+    let length = content.len();
+    upload
+        .send(format!("PUT {location}?digest={digest} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n"))
+        .await;
+    upload.send(&content[..length / 2]).await;
+    let reached = format!("0-{}", length / 2 - 1);
+    // The status tells when the bytes have arrived: there is nothing to wait on but to ask again.
+    for _ in 0..1000 {
+        let status = running.anonymous().get(&location).send().await.status(204);
+        if status.header("range") == Some(&*reached) {
+            return upload;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("the first half does not arrive");
+}
+
+/// Returns when nobody accepts connections there any more.
+async fn refused(running: &Running) {
+    for _ in 0..3000 {
+        if TcpStream::connect(running.address()).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("connections are still accepted");
+}
+
+#[tokio::test]
+async fn sigterm_lets_a_running_upload_finish() {
+    let root = tempfile::tempdir().unwrap();
+    let content = noise(200_000, 1);
+    let running = Program::serve(root.path()).arg("--open").start();
+    let mut upload = half_an_upload(&running, &content).await;
+    running.signal(Signal::TERM);
+    refused(&running).await;
+    upload.send(&content[100_000..]).await;
+    assert_eq!(upload.answer().await.status, 201);
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+
+    let again = Program::serve(root.path()).arg("--open").start();
+    let blob = again.anonymous().get(&format!("/v2/slow/blobs/{}", sha256(&content))).send().await.status(200);
+    assert_eq!(blob.body, content);
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_cut_when_the_time_is_over() {
+    let root = tempfile::tempdir().unwrap();
+    let config = "[http]\nopen = true\nlimits.shutdownTimeout = '200ms'\n";
+    let running = Program::serve_with(root.path(), config).start();
+    let content = noise(1000, 2);
+    let mut upload = half_an_upload(&running, &content).await;
+    running.signal(Signal::TERM);
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert!(finished.stderr.contains("requests were still running"), "{}", finished.stderr);
+    assert!(upload.try_answer().await.is_none_or(|answer| answer.status >= 400), "nothing was finished");
+    // What had come is kept, though.
+    let files = std::fs::read_dir(root.path().join("uploads")).unwrap();
+    let sizes: Vec<u64> = files.map(|file| file.unwrap().metadata().unwrap().len()).collect();
+    assert_eq!(sizes, [500]);
+}
+
+#[tokio::test]
+async fn whoever_asks_twice_does_not_want_to_wait() {
+    let root = tempfile::tempdir().unwrap();
+    let config = "[http]\nopen = true\nlimits.shutdownTimeout = '1h'\n";
+    let running = Program::serve_with(root.path(), config).start();
+    let _upload = half_an_upload(&running, &noise(1000, 3)).await;
+    running.signal(Signal::INT);
+    refused(&running).await;
+    running.signal(Signal::INT);
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn an_idle_connection_does_not_delay_the_end() {
+    let root = tempfile::tempdir().unwrap();
+    // Longer than any test waits.
+    let config = "[http]\nopen = true\nlimits.shutdownTimeout = '1h'\nlimits.idleTimeout = '1h'\n";
+    let running = Program::serve_with(root.path(), config).start();
+    let mut used = Raw::connect(running.address()).await;
+    used.send("GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(used.answer().await.status, 200);
+    let mut silent = Raw::connect(running.address()).await;
+    running.anonymous().get("/v2/").send().await.status(200);
+    assert_eq!(running.stop().code, Some(0));
+    assert_eq!((used.drain().await, silent.drain().await), (0, 0));
+}
+
+#[test]
+fn a_signal_is_heard_as_soon_as_the_line_is_written() {
+    for signal in [Signal::TERM, Signal::INT, Signal::TERM, Signal::INT] {
+        let root = tempfile::tempdir().unwrap();
+        let running = Program::serve(root.path()).arg("--open").start();
+        running.signal(signal);
+        assert_eq!(running.finish().code, Some(0), "{signal:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_pushed_is_there_after_a_restart() {
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).with_admin().start();
+    let manifest = push_image(&running.user(ADMIN), "admin/a", "1", 4).await;
+    assert_eq!(running.stop().code, Some(0));
+    let again = Program::serve(root.path()).start();
+    let admin = again.user(ADMIN);
+    assert_eq!(admin.get("/v2/admin/a/manifests/1").send().await.status(200).body, bytes(&manifest));
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    let blob = admin.get(&format!("/v2/admin/a/blobs/{layer}")).send().await.status(200);
+    assert_eq!(sha256(&blob.body), layer);
+}
+
+#[tokio::test]
+async fn a_program_that_nobody_listens_to_serves_all_the_same() {
+    // As `coracle serve 2>&1 | head -1`: from then on every line of the log fails to be written.
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).arg("--open").start_unheard();
+    for seed in 0..3 {
+        push_image(&running.anonymous(), "unheard", "1", seed).await;
+    }
+    running.anonymous().get("/v2/unheard/manifests/1").send().await.status(200);
+    assert_eq!(running.stop().code, Some(0));
+}

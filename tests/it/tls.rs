@@ -1,0 +1,256 @@
+//! TLS: HTTP/1.1 and HTTP/2 by negotiation, and certificates that change while clients are served.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle::config::Config;
+use coracle::{AccessPolicy, Error, Registry};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::{http1, http2};
+use hyper::{Request, Response, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::TestRegistry;
+use crate::support::content::{noise, sha256};
+use crate::support::process::Program;
+
+/// Makes a certificate for `localhost`, writes it and its key, and returns it.
+fn certify(directory: &Path) -> CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(directory.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(directory.join("cert.pem"), made.cert.pem()).unwrap();
+    made.cert.der().clone()
+}
+
+/// The configuration that uses them.
+fn settings(directory: &Path) -> String {
+    let directory = directory.display();
+    format!("[http]\nopen = true\ntls.cert = '{directory}/cert.pem'\ntls.key = '{directory}/key.pem'\n")
+}
+
+/// An open registry with a certificate of its own.
+async fn registry() -> (TestRegistry, CertificateDer<'static>, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let certificate = certify(directory.path());
+    let config = Config::from_toml_str(&settings(directory.path())).unwrap().config;
+    let t = TestRegistry::start(Registry::builder().config(config).policy(AccessPolicy::Open)).await;
+    assert!(t.running.url().starts_with("https://127.0.0.1:"), "{}", t.running.url());
+    (t, certificate, directory)
+}
+
+/// Connects, trusting these certificates and no other, and offering these protocols.
+async fn connect(
+    address: SocketAddr,
+    trusted: &[&CertificateDer<'static>],
+    protocols: &[&str],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in trusted {
+        roots.add((*certificate).clone()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    let socket = TcpStream::connect(address).await?;
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), socket).await
+}
+
+/// Sends requests over HTTP/2.
+async fn client2(t: &TestRegistry, trusted: &CertificateDer<'static>) -> http2::SendRequest<Full<Bytes>> {
+    let stream = connect(t.running.address(), &[trusted], &["h2", "http/1.1"]).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn request(method: &str, path: &str, body: Bytes) -> Request<Full<Bytes>> {
+    Request::builder().method(method).uri(format!("https://localhost{path}")).body(Full::new(body)).unwrap()
+}
+
+/// The status and the whole body.
+async fn whole(response: Response<hyper::body::Incoming>) -> (u16, Bytes) {
+    (response.status().as_u16(), response.into_body().collect().await.unwrap().to_bytes())
+}
+
+#[tokio::test]
+async fn a_large_blob_goes_in_and_out_over_http2() {
+    let (t, certificate, _files) = registry().await;
+    let mut client = client2(&t, &certificate).await;
+    let content = noise(20 << 20, 1);
+    let digest = sha256(&content);
+    let push = request("POST", &format!("/v2/a/blobs/uploads/?digest={digest}"), content.clone());
+    let response = client.send_request(push).await.unwrap();
+    assert_eq!(response.version(), Version::HTTP_2);
+    assert_eq!(whole(response).await.0, 201);
+    let pull = request("GET", &format!("/v2/a/blobs/{digest}"), Bytes::new());
+    let (status, body) = whole(client.send_request(pull).await.unwrap()).await;
+    assert_eq!((status, body.len()), (200, content.len()));
+    assert_eq!(sha256(&body), digest);
+}
+
+#[tokio::test]
+async fn requests_share_a_connection_over_http2() {
+    let (t, certificate, _files) = registry().await;
+    let client = client2(&t, &certificate).await;
+    let answers = (0..20).map(|seed| {
+        let mut client = client.clone();
+        async move {
+            let content = noise(50_000, seed);
+            let path = format!("/v2/a/blobs/uploads/?digest={}", sha256(&content));
+            whole(client.send_request(request("POST", &path, content)).await.unwrap()).await.0
+        }
+    });
+    assert_eq!(futures_util::future::join_all(answers).await, [201; 20]);
+}
+
+#[tokio::test]
+async fn headers_have_a_limit_over_http2() {
+    let (t, certificate, _files) = registry().await;
+    let mut client = client2(&t, &certificate).await;
+    let mut long = request("GET", "/v2/", Bytes::new());
+    long.headers_mut().insert("a", "b".repeat(40 << 10).try_into().unwrap());
+    // Either an answer, or the client is told the limit and does not even send.
+    if let Ok(response) = client.send_request(long).await {
+        assert_eq!(response.status(), 431);
+    }
+    let response = client2(&t, &certificate).await.send_request(request("GET", "/v2/", Bytes::new())).await.unwrap();
+    assert_eq!(response.status(), 200);
+}
+
+#[tokio::test]
+async fn a_client_without_http2_is_served_http1() {
+    let (t, certificate, _files) = registry().await;
+    for protocols in [&["http/1.1"][..], &[]] {
+        let stream = connect(t.running.address(), &[&certificate], protocols).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let response = sender.send_request(request("GET", "/v2/", Bytes::new())).await.unwrap();
+        assert_eq!((response.status().as_u16(), response.version()), (200, Version::HTTP_11));
+    }
+}
+
+#[tokio::test]
+async fn plain_text_is_not_answered_on_a_tls_port() {
+    let (t, _, _files) = registry().await;
+    let mut plain = crate::support::connection::Raw::connect(t.running.address()).await;
+    plain.send("GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(plain.drain().await < 100, "no more than an alert");
+}
+
+#[tokio::test]
+async fn running_requests_finish_over_http2_too() {
+    let (t, certificate, _files) = registry().await;
+    let stream = connect(t.running.address(), &[&certificate], &["h2"]).await.unwrap();
+    let (mut sender, connection) =
+        http2::handshake::<_, _, http_body_util::combinators::BoxBody<Bytes, std::io::Error>>(
+            TokioExecutor::new(),
+            TokioIo::new(stream),
+        )
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let content = noise(100_000, 2);
+    let (digest, rest) = (sha256(&content), content.slice(50_000..));
+    let (go_on, wait) = tokio::sync::oneshot::channel::<()>();
+    let pieces = futures_util::stream::unfold((0, Some(wait), content.slice(..50_000), rest), async |state| {
+        let (step, wait, first, rest) = state;
+        match step {
+            0 => Some((Ok(hyper::body::Frame::data(first.clone())), (1, wait, first, rest))),
+            1 => {
+                wait.unwrap().await.unwrap();
+                Some((Ok(hyper::body::Frame::data(rest.clone())), (2, None, first, rest)))
+            }
+            _ => None,
+        }
+    });
+    let body = http_body_util::StreamBody::new(pieces).boxed();
+    let path = format!("https://localhost/v2/a/blobs/uploads/?digest={digest}");
+    let upload = tokio::spawn(sender.send_request(Request::post(path).body(body).unwrap()));
+    // The staging file of the upload tells that the request has begun.
+    let uploads = t.registry.data_dir().join("uploads");
+    let mut waited = 0;
+    while std::fs::read_dir(&uploads).unwrap().count() == 0 {
+        waited += 1;
+        assert!(waited < 6000, "the upload does not begin");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let shutdown = tokio::spawn(t.running.shutdown());
+    tokio::task::yield_now().await;
+    go_on.send(()).unwrap();
+    assert_eq!(upload.await.unwrap().unwrap().status(), 201);
+    tokio::time::timeout(Duration::from_secs(20), shutdown).await.unwrap().unwrap();
+}
+
+/// Connects until the registry shows this certificate.
+async fn shown(address: SocketAddr, certificate: &CertificateDer<'static>) {
+    for _ in 0..600 {
+        if connect(address, &[certificate], &["h2"]).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("the certificate is not shown");
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_used_and_a_broken_one_is_not() {
+    let (root, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = certify(files.path());
+    let running = Program::serve_with(root.path(), &settings(files.path())).start();
+    let address = running.address();
+    let stream = connect(address, &[&first], &["h2"]).await.unwrap();
+    let (mut old, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+
+    let second = certify(files.path());
+    shown(address, &second).await;
+    assert!(connect(address, &[&first], &["h2"]).await.is_err(), "the old certificate is shown no more");
+    // Who was connected stays so.
+    let response = old.send_request(request("GET", "/v2/", Bytes::new())).await.unwrap();
+    assert_eq!(response.status(), 200);
+
+    for broken in ["", "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"] {
+        let before = running.stderr().matches("the old one stays").count();
+        std::fs::write(files.path().join("cert.pem"), broken).unwrap();
+        for _ in 0..600 {
+            // Each new connection still works, and at one of them the change is noticed.
+            connect(address, &[&second], &["h2"]).await.unwrap();
+            if running.stderr().matches("the old one stays").count() > before {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        assert!(running.stderr().matches("the old one stays").count() > before, "{}", running.stderr());
+    }
+    let third = certify(files.path());
+    shown(address, &third).await;
+}
+
+#[test]
+fn files_that_cannot_be_used_are_refused_at_the_start() {
+    let files = tempfile::tempdir().unwrap();
+    certify(files.path());
+    let key = std::fs::read(files.path().join("key.pem")).unwrap();
+    certify(files.path());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let config = Config::from_toml_str(&settings(files.path())).unwrap().config;
+    let registry = Registry::builder().config(config).temporary().open().unwrap();
+    for (name, content) in [("key.pem", &key[..]), ("key.pem", b""), ("cert.pem", b"")] {
+        std::fs::write(files.path().join(name), content).unwrap();
+        let refused = runtime.block_on(registry.spawn_local());
+        assert!(matches!(refused, Err(Error::Tls { .. })), "{name}: {refused:?}");
+        assert!(refused.unwrap_err().to_string().contains("http.tls."), "{name}");
+    }
+}
