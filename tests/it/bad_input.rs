@@ -353,7 +353,7 @@ impl Subject {
 
 fn list(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
-    entries.map(|entry| format!("{:?} {}", entry.path(), entry.metadata().unwrap().len())).collect()
+    entries.map(|entry| format!("{} {}", entry.path().display(), entry.metadata().unwrap().len())).collect()
 }
 
 async fn check(rows: &[Row]) {

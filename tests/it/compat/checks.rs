@@ -267,17 +267,6 @@ checks! {
         refused.error(400, "DIGEST_INVALID");
     }
 
-    async fn conditional_push(caller, repository) {
-        push_blob(&caller, repository, b"{}").await;
-        let put = |header: &str, value: &str| {
-            let put = caller.put(&format!("/v2/{repository}/manifests/1")).body(bytes(&image(b"{}", &[])));
-            put.header(header, value).send()
-        };
-        put("if-none-match", "*").await.status(201);
-        put("if-none-match", "*").await.status(412);
-        put("if-match", &format!("\"{}\"", sha256(b"other"))).await.status(412);
-    }
-
     async fn delete_manifest_of_unknown_repository(caller, repository) {
         for reference in ["1".to_owned(), sha256(b"x")] {
             let path = format!("/v2/{repository}/manifests/{reference}");

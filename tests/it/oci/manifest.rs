@@ -277,8 +277,8 @@ async fn too_many_tags_are_414_and_tags_that_are_none_400_and_none_is_made() {
     let (_t, caller) = with_blobs().await;
     let body = bytes(&image(b"{}", &[]));
     let digest = sha256(&body);
-    let many: String = (0..47).map(|n| format!("&tag=t{n}")).collect();
-    put(&caller, &format!("{digest}?{many}"), MANIFEST, body.clone()).await.status(414);
+    let many: Vec<String> = (0..47).map(|n| format!("tag=t{n}")).collect();
+    put(&caller, &format!("{digest}?{}", many.join("&")), MANIFEST, body.clone()).await.status(414);
     for tags in ["tag=ok&tag=.x", "tag=", "tag=a%2Fb", &format!("tag=ok&tag={}", "a".repeat(129))] {
         put(&caller, &format!("{digest}?{tags}"), MANIFEST, body.clone()).await.error(400, "MANIFEST_INVALID");
     }

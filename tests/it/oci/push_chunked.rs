@@ -247,12 +247,12 @@ async fn a_client_that_finds_another_one_writing_for_long_is_told_409() {
     // A body that begins and never ends; that it is asked for more says that it is being written.
     let (asked, mut was_asked) = tokio::sync::mpsc::unbounded_channel();
     let mut first = Some(Bytes::from("012"));
-    let body = StreamBody::new(futures_util::stream::poll_fn(move |_| match first.take() {
-        Some(part) => std::task::Poll::Ready(Some(Ok::<_, std::io::Error>(hyper::body::Frame::data(part)))),
-        None => {
-            asked.send(()).unwrap();
-            std::task::Poll::Pending
+    let body = StreamBody::new(futures_util::stream::poll_fn(move |_| {
+        if let Some(part) = first.take() {
+            return std::task::Poll::Ready(Some(Ok::<_, std::io::Error>(hyper::body::Frame::data(part))));
         }
+        asked.send(()).unwrap();
+        std::task::Poll::Pending
     }));
     let patch = request("PATCH", &location).body(body).unwrap();
     let writing = tokio::spawn({
