@@ -9,8 +9,8 @@ use hyper::Request;
 use tokio::net::TcpStream;
 
 use crate::support::TestRegistry;
-use crate::support::content::{noise, push_blob, push_image, sha256};
 use crate::support::connection::Raw;
+use crate::support::content::{noise, push_blob, push_image, sha256};
 
 #[tokio::test]
 async fn two_registries_in_one_process_do_not_know_of_each_other() {

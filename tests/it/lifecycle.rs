@@ -5,9 +5,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 
+use crate::support::connection::Raw;
 use crate::support::content::{bytes, noise, push_image, sha256};
 use crate::support::process::{ADMIN, Program, Running};
-use crate::support::connection::Raw;
 
 /// An upload of which half has been sent, and known to be under way.
 async fn half_an_upload(running: &Running, content: &[u8]) -> Raw {

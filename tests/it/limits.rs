@@ -6,8 +6,8 @@ use coracle::{AccessPolicy, Registry};
 use tokio::time::sleep;
 
 use crate::support::TestRegistry;
-use crate::support::content::{noise, push_blob, sha256};
 use crate::support::connection::Raw;
+use crate::support::content::{noise, push_blob, sha256};
 
 /// An open registry with these settings under `http.limits`.
 async fn limited(limits: &str) -> TestRegistry {

@@ -5,9 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::support::TestRegistry;
+use crate::support::connection::Raw;
 use crate::support::content::{noise, push_blob, push_image};
 use crate::support::process::{ADMIN, Finished, Program};
-use crate::support::connection::Raw;
 use crate::support::registry::{ALICE, ROOT};
 
 #[tokio::test]

@@ -136,7 +136,10 @@ async fn a_client_without_http2_is_served_http1() {
         let stream = connect(t.running.address(), &[&certificate], protocols).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        let response = sender.send_request(request("GET", "/v2/", Bytes::new())).await.unwrap();
+        let mut ping = request("GET", "/v2/", Bytes::new());
+        // HTTP/2 says it in another way, and HTTP/1.1 must say it.
+        ping.headers_mut().insert("host", "localhost".try_into().unwrap());
+        let response = sender.send_request(ping).await.unwrap();
         assert_eq!((response.status().as_u16(), response.version()), (200, Version::HTTP_11));
     }
 }
