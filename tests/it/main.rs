@@ -9,6 +9,7 @@ mod architecture;
 mod auth;
 mod bad_input;
 mod cli;
+mod clients;
 mod compat;
 mod crash;
 mod examples;

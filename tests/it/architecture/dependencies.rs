@@ -40,11 +40,13 @@ const NORMAL: &[(&str, &str)] = &[
 
 /// What the tests and examples need besides.
 const DEV: &[(&str, &str)] = &[
+    ("flate2", "layers as images have them"),
     ("futures-util", "streams as bodies"),
     ("hyper", "its client, for what no client would send"),
     ("oci-client", "a client that others wrote"),
     ("proptest", "inputs that nobody thought of"),
     ("rcgen", "certificates for the tests of TLS"),
+    ("tar", "layers as images have them"),
     ("tokio", "time that a test moves, and child processes"),
 ];
 

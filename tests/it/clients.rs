@@ -1,0 +1,25 @@
+//! Real clients against a real registry, over real sockets.
+//!
+//! Nothing here stands in for a client: skopeo, podman, buildah, umoci, containerd, curl and jq are the programs
+//! a user has, `oci-client` is the crate and `oras` the Python package. Each module is one client and shows that
+//! it logs in, pushes, lists, pulls back the same bytes and deletes (where it can), with and without
+//! credentials.
+//!
+//! A client that is not installed makes its tests say `SKIPPED` on the terminal, or fail where `CI` is set
+//! ([`home::installed`]). Everything a client writes stays in a temporary directory of its test ([`home::Home`]).
+//! The images are made on the spot from real content ([`content`]) and compared byte by byte ([`image`]).
+
+mod content;
+mod home;
+mod image;
+mod storage;
+mod target;
+
+mod buildah;
+mod ctr;
+mod curl;
+mod oci_client;
+mod oras;
+mod podman;
+mod skopeo;
+mod umoci;

@@ -1,0 +1,345 @@
+//! Where a client lives while a test runs, and how it is run.
+//!
+//! Each [`Home`] is a temporary directory with everything a client would otherwise look for in the user's:
+//! configuration, credentials, image storage, caches, sockets, temporary files. The environment of a client is
+//! emptied and made from it, so that no test depends on what the machine's owner has set up, and none changes
+//! it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::target::Target;
+
+/// How long a client may take for one command; the slowest one known needs a tenth of it.
+pub(crate) const CLIENT_MINUTES_MAX: Duration = Duration::from_mins(2);
+
+/// The credentials of skopeo, podman and buildah. This is where they look by themselves, and it has to be: to
+/// list the tags for `pull --all-tags` podman 4.3 does not take the file that the environment names.
+const AUTH_JSON: &str = "run/containers/auth.json";
+
+/// What the home's owner knows of registries.
+const REGISTRIES_CONF: &str = ".config/containers/registries.conf";
+
+/// A program that tests need, and the Debian package it comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client {
+    program: &'static str,
+    package: &'static str,
+}
+
+pub(crate) const BUILDAH: Client = Client { program: "buildah", package: "buildah" };
+pub(crate) const BUSYBOX: Client = Client { program: "busybox", package: "busybox-static" };
+pub(crate) const CONTAINERD: Client = Client { program: "containerd", package: "containerd" };
+pub(crate) const CTR: Client = Client { program: "ctr", package: "containerd" };
+pub(crate) const CURL: Client = Client { program: "curl", package: "curl" };
+pub(crate) const JQ: Client = Client { program: "jq", package: "jq" };
+pub(crate) const PODMAN: Client = Client { program: "podman", package: "podman" };
+pub(crate) const PYTHON: Client = Client { program: "python3", package: "python3-venv" };
+pub(crate) const SKOPEO: Client = Client { program: "skopeo", package: "skopeo" };
+pub(crate) const UMOCI: Client = Client { program: "umoci", package: "umoci" };
+
+/// Ends a test on a machine without the clients it needs: with a line nobody overlooks, or in CI with a failure.
+macro_rules! needs {
+    ($($client:ident),+) => {{
+        fn here() {}
+        let test = std::any::type_name_of_val(&here).trim_end_matches("::here");
+        if !$crate::clients::home::installed(test, &[$($crate::clients::home::$client),+]) {
+            return;
+        }
+    }};
+}
+pub(crate) use needs;
+
+/// Whether all of these are installed; reports the ones that are not.
+pub(crate) fn installed(test: &str, clients: &[Client]) -> bool {
+    let missing: Vec<&Client> = clients.iter().filter(|client| find(client.program).is_none()).collect();
+    let [programs, packages] = [|client: &&Client| client.program, |client: &&Client| client.package]
+        .map(|name| missing.iter().map(name).collect::<Vec<_>>().join(" "));
+    match missing.len() {
+        0 => return true,
+        1 => skipped(test, &format!("{programs} is not installed (apt-get install {packages})")),
+        _ => skipped(test, &format!("{programs} are not installed (apt-get install {packages})")),
+    }
+    false
+}
+
+/// Says that a test was not run and why, past the capture of the test harness; fails the test where `CI` is set.
+pub(crate) fn skipped(test: &str, why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{test}: {why}, and CI runs every test");
+    #[expect(clippy::explicit_write, reason = "what eprintln! writes is captured, and shown only when a test fails")]
+    writeln!(std::io::stderr(), "SKIPPED {test}: {why}").unwrap();
+}
+
+/// Where a program is, as the shell would find it.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
+}
+
+/// Whether a client tells its user that credentials are missing or wrong. Each has its own words, and may quote
+/// the registry's.
+pub(crate) fn says_unauthorized(said: &str) -> bool {
+    let said = said.to_lowercase();
+    ["unauthorized", "authentication required", "authorization failed", "no basic auth"]
+        .iter()
+        .any(|words| said.contains(words))
+}
+
+/// What a finished client left on its two streams.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// The standard output of a client that writes text.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).unwrap()
+    }
+
+    /// The standard output, word by word.
+    pub(crate) fn words(&self) -> Vec<&str> {
+        self.text().split_whitespace().collect()
+    }
+
+    /// The standard output of a client that writes JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error} in {:?}", self.stdout))
+    }
+}
+
+/// A temporary home, gone with everything in it when it is dropped.
+pub(crate) struct Home {
+    directory: TempDir,
+    names: AtomicUsize,
+}
+
+impl Home {
+    /// The home of somebody who knows this registry as one that speaks plain HTTP, and has not signed in.
+    pub(crate) fn beside(target: &Target) -> Self {
+        Self::with_registries(&format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", target.host_port))
+    }
+
+    /// The home of somebody who knows no registry.
+    pub(crate) fn alone() -> Self {
+        Self::with_registries("")
+    }
+
+    fn with_registries(registries: &str) -> Self {
+        // The name is short because containerd's sockets lie in here, and a socket's path has at most 108 bytes.
+        let home = Self {
+            directory: tempfile::Builder::new().prefix("cor").tempdir().unwrap(),
+            names: AtomicUsize::default(),
+        };
+        for directory in ["tmp", "run", "config", "data", "cache", "docker", "run/containers", ".config/containers"] {
+            fs::create_dir_all(home.path(directory)).unwrap();
+        }
+        let root = home.root().display().to_string();
+        // podman does not begin without it, if it is named in the environment.
+        home.write(AUTH_JSON, "{}");
+        // podman and buildah are told by the environment; skopeo looks only here.
+        home.write(REGISTRIES_CONF, format!("unqualified-search-registries = []\n{registries}"));
+        home.write(
+            "storage.conf",
+            format!(
+                "[storage]\ndriver = \"vfs\"\ngraphroot = \"{root}/storage\"\nrunroot = \"{root}/run/storage\"\n\
+                 rootless_storage_path = \"{root}/storage\"\n"
+            ),
+        );
+        // podman's defaults: locks in /dev/shm, state in /run/libpod, networks in /etc, cgroups by systemd.
+        home.write(
+            "containers.conf",
+            format!(
+                "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nlock_type = \"file\"\n\
+                 tmp_dir = \"{root}/run/libpod\"\nstatic_dir = \"{root}/storage/libpod\"\n\
+                 volume_path = \"{root}/storage/volumes\"\nimage_copy_tmp_dir = \"{root}/tmp\"\n\
+                 [network]\nnetwork_config_dir = \"{root}/networks\"\n"
+            ),
+        );
+        // The home's policy has precedence over the machine's, for every one of containers' programs.
+        home.write(".config/containers/policy.json", r#"{"default": [{"type": "insecureAcceptAnything"}]}"#);
+        home
+    }
+
+    /// The directory itself.
+    fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Who owns it and runs the tests: user and group.
+    pub(crate) fn owner(&self) -> (u32, u32) {
+        let directory = fs::metadata(self.root()).unwrap();
+        (directory.uid(), directory.gid())
+    }
+
+    /// A path in this home.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    /// A path in this home which nothing has used yet.
+    pub(crate) fn fresh(&self, name: &str) -> PathBuf {
+        self.path(&format!("{}-{name}", self.names.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Writes a file in this home.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Runs a client that has to succeed.
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Output {
+        self.run_fed(program, arguments, "")
+    }
+
+    /// Runs a client that has to succeed, with something on its standard input.
+    pub(crate) fn run_fed(&self, program: &str, arguments: &[&str], input: &str) -> Output {
+        let (status, output) = self.finish(program, arguments, input);
+        assert!(status.success(), "{} gave {status}:\n{}", line(program, arguments), streams(&output));
+        output
+    }
+
+    /// Runs a client that has to fail by itself, which is not the same as dying.
+    pub(crate) fn fails(&self, program: &str, arguments: &[&str]) -> Output {
+        self.fails_fed(program, arguments, "")
+    }
+
+    /// Runs a client that has to fail by itself, with something on its standard input.
+    pub(crate) fn fails_fed(&self, program: &str, arguments: &[&str], input: &str) -> Output {
+        let (status, output) = self.finish(program, arguments, input);
+        let failed = status.code().is_some_and(|code| code != 0);
+        assert!(failed, "{} had to fail, but gave {status}:\n{}", line(program, arguments), streams(&output));
+        output
+    }
+
+    /// Signs in with skopeo, podman or buildah, which agree on how; nothing to do where everybody may do everything.
+    pub(crate) fn sign_in(&self, program: &str, target: &Target) {
+        if let Some((user, password)) = &target.credentials {
+            let arguments = ["login", "--username", user, "--password-stdin", &target.host_port];
+            let said = self.run_fed(program, &arguments, password);
+            assert!(said.text().contains("Login Succeeded!"), "{program} said {said:?}");
+        }
+    }
+
+    /// Tries to sign in with a wrong password, and as nobody known, and has to fail.
+    pub(crate) fn cannot_sign_in(&self, program: &str, target: &Target) {
+        let (user, password) = target.credentials.as_ref().unwrap();
+        for (user, password) in [(&**user, "wrong"), ("mallory", password)] {
+            let arguments = ["login", "--username", user, "--password-stdin", &target.host_port];
+            let said = self.fails_fed(program, &arguments, password);
+            let clear = said.stderr.contains("invalid username/password");
+            assert!(clear, "{program} should have said that the password is wrong, not {}", said.stderr);
+        }
+    }
+
+    /// A client's command in this home, not yet started.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .current_dir(self.path("tmp"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("LC_ALL", "C.UTF-8")
+            .env("HOME", self.root())
+            .env("TMPDIR", self.path("tmp"))
+            .env("XDG_RUNTIME_DIR", self.path("run"))
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("XDG_DATA_HOME", self.path("data"))
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .env("DOCKER_CONFIG", self.path("docker"))
+            .env("REGISTRY_AUTH_FILE", self.path(AUTH_JSON))
+            .env("CONTAINERS_CONF", self.path("containers.conf"))
+            .env("CONTAINERS_STORAGE_CONF", self.path("storage.conf"))
+            .env("CONTAINERS_REGISTRIES_CONF", self.path(REGISTRIES_CONF))
+            .env("STORAGE_DRIVER", "vfs")
+            .env("BUILDAH_ISOLATION", "chroot");
+        if self.owner().0 == 0 {
+            // For root, skopeo, podman and buildah keep their memory of which registry has which blob in
+            // /var/lib/containers, whatever else they are told: it would outlive the test, and other tests would find
+            // blobs already there. For others it is in XDG_DATA_HOME, and they take our word for who runs them.
+            command.env("_CONTAINERS_ROOTLESS_UID", "1000");
+        }
+        command
+    }
+
+    fn finish(&self, program: &str, arguments: &[&str], input: &str) -> (ExitStatus, Output) {
+        let mut command = self.command(program);
+        command.args(arguments);
+        finish(&mut command, input, CLIENT_MINUTES_MAX)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.owner().0 == 0 {
+            return;
+        }
+        // What only other users than root have to clean up: the process with which podman keeps their name space, and
+        // directories that an image wants to be read-only.
+        if self.path("run/libpod/pause.pid").exists() {
+            let _ = self.command("podman").args(["system", "migrate"]).output();
+        }
+        let _ = self.command("chmod").args(["-R", "u+rwX"]).arg(self.root()).output();
+    }
+}
+
+/// Runs a command to its end, which has to come before the limit: a command that goes on is killed, and the test
+/// fails.
+pub(crate) fn finish(command: &mut Command, input: &str, limit: Duration) -> (ExitStatus, Output) {
+    let until = Instant::now() + limit;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()));
+    // A client that fails early does not read its input to the end, which is its own business.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let stdout = collect(child.stdout.take().unwrap());
+    let stderr = collect(child.stderr.take().unwrap());
+    let mut late = false;
+    let [stdout, stderr] = [stdout, stderr].map(|stream| {
+        stream.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap_or_else(|_| {
+            late = true;
+            let _ = child.kill();
+            stream.recv_timeout(Duration::from_secs(1)).unwrap_or_default()
+        })
+    });
+    let status = child.wait().unwrap();
+    let output = Output { stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() };
+    assert!(!late, "{} still ran after {limit:?}:\n{}", command.get_program().display(), streams(&output));
+    (status, output)
+}
+
+/// Reads a stream to its end in a thread, so that a client never waits for its reader.
+fn collect(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        let _ = send.send(bytes);
+    });
+    receive
+}
+
+fn line(program: &str, arguments: &[&str]) -> String {
+    format!("{program} {}", arguments.join(" "))
+}
+
+fn streams(output: &Output) -> String {
+    let stdout: String = String::from_utf8_lossy(&output.stdout).chars().take(2000).collect();
+    format!("--- stdout\n{stdout}\n--- stderr\n{}", output.stderr)
+}

@@ -1,0 +1,261 @@
+//! The Python package `oras`: artifacts that are no images, from Python. It is installed once, into Cargo's
+//! directory for the files of tests; where that is impossible, its tests are skipped like those of a missing
+//! client.
+//!
+//! The library has no referrers, and its deletion is of the manifest that a tag names.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::content::{self, HEAVY_BYTES, noise};
+use super::curl::Curl;
+use super::home::{CLIENT_MINUTES_MAX, Home, finish, needs, says_unauthorized, skipped};
+use super::image::{Image, OCI_MANIFEST, compare};
+use super::target::{Target, guarded, targets};
+
+/// The release that is known to do what is asked of it here.
+const ORAS: &str = "oras==0.2.43";
+
+/// How long a package index may take to hand over the packages.
+const INSTALL_MINUTES_MAX: Duration = Duration::from_mins(5);
+
+/// The Python that has the library; an error is why there is none.
+fn python() -> Result<&'static Path, String> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    MADE.get_or_init(install).as_ref().map(PathBuf::as_path).map_err(String::clone)
+}
+
+fn install() -> Result<PathBuf, String> {
+    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
+    fs::create_dir_all(&base).unwrap();
+    let lock = File::create(base.join("oras.lock")).unwrap();
+    lock.lock().unwrap(); // one process installs, others wait for it
+    let venv = base.join(ORAS.replace("==", "-"));
+    let python = venv.join("bin/python");
+    let complete = venv.join("complete");
+    if complete.exists() {
+        return Ok(python);
+    }
+    let _ = fs::remove_dir_all(&venv);
+    // With the user's own environment: it knows the way to a package index.
+    let run = |command: &mut Command| {
+        let (status, output) = finish(command, "", INSTALL_MINUTES_MAX);
+        if status.success() { Ok(()) } else { Err(output.stderr.lines().last().unwrap_or_default().to_owned()) }
+    };
+    run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ORAS]))?;
+    File::create(complete).unwrap();
+    Ok(python)
+}
+
+/// Ends a test early where the library cannot be had.
+macro_rules! needs_oras {
+    () => {
+        match python() {
+            Ok(python) => python,
+            Err(why) => {
+                return skipped(
+                    "it::clients::oras",
+                    &format!("{ORAS} cannot be installed (python3-venv, PyPI): {why}"),
+                );
+            }
+        }
+    };
+}
+
+/// The library in somebody's home.
+struct Oras<'a> {
+    python: &'a Path,
+    home: &'a Home,
+    target: &'a Target,
+    /// How it signs in: `basic`, or `token` for a registry whose challenge says `Bearer`.
+    backend: &'static str,
+}
+
+impl<'a> Oras<'a> {
+    fn signed_in(python: &'a Path, home: &'a Home, target: &'a Target) -> Self {
+        let oras = Self { python, home, target, backend: "basic" };
+        if let Some((user, password)) = &target.credentials {
+            oras.say(&json!(["login", user, password]));
+        }
+        oras
+    }
+
+    /// Runs one command of the script and gives its result.
+    fn say(&self, command: &Value) -> Value {
+        let (status, output) = finish(&mut self.command(command), "", CLIENT_MINUTES_MAX);
+        assert!(status.success(), "{command} gave {status}:\n{}", output.stderr);
+        output.json()
+    }
+
+    /// Runs one command of the script, which has to fail.
+    fn fails(&self, command: &Value) -> String {
+        let (status, output) = finish(&mut self.command(command), "", CLIENT_MINUTES_MAX);
+        assert_eq!(status.code(), Some(1), "{command} had to fail:\n{output:?}");
+        output.stderr
+    }
+
+    fn command(&self, command: &Value) -> Command {
+        let mut python = self.home.command(self.python);
+        python.env("ORAS_HOST", &self.target.host_port).env("ORAS_BACKEND", self.backend);
+        python.arg(self.home.write("oras_commands.py", include_str!("oras_commands.py"))).arg(command.to_string());
+        python
+    }
+
+    /// The name of something in the registry.
+    fn at(&self, name: &str) -> String {
+        self.target.image(name)
+    }
+}
+
+#[test]
+fn files_are_pushed_listed_pulled_back_and_deleted() {
+    needs!(PYTHON, CURL);
+    let python = needs_oras!();
+    for target in targets() {
+        let home = Home::beside(&target);
+        let oras = Oras::signed_in(python, &home, &target);
+        let files = [home.write("notes.txt", "a note\n"), home.write("noise.bin", noise(300_000))];
+        let paths: Vec<&str> = files.iter().map(|file| file.to_str().unwrap()).collect();
+        let digest = oras.say(&json!(["push", oras.at("oras/files:one"), false, paths]));
+        oras.say(&json!(["push", oras.at("oras/files:two"), true, &paths[..1]]));
+        let listed: BTreeSet<String> =
+            serde_json::from_value(oras.say(&json!(["tags", oras.at("oras/files"), null]))).unwrap();
+        assert_eq!(listed, ["one", "two"].map(str::to_owned).into());
+
+        let down = home.path("down");
+        let pulled = oras.say(&json!(["pull", oras.at("oras/files:one"), down]));
+        assert_eq!(pulled.as_array().map(Vec::len), Some(2), "{pulled}");
+        for file in &files {
+            let got = fs::read(down.join(file.file_name().unwrap())).unwrap();
+            assert!(got == fs::read(file).unwrap(), "{} came back differently", file.display());
+        }
+        let curl = Curl::of(&home, &target);
+        let image = curl.download("oras/files", "one");
+        assert_eq!(digest, image.root.digest);
+
+        assert_eq!(oras.say(&json!(["delete", oras.at("oras/files"), "one"])), true);
+        curl.is_gone("oras/files", "one", &image.root);
+        assert_eq!(oras.say(&json!(["delete", oras.at("oras/files"), "one"])), false);
+        assert_eq!(oras.say(&json!(["tags", oras.at("oras/files"), null])), json!(["two"]));
+        oras.fails(&json!(["pull", oras.at("oras/files:one"), home.path("gone")]));
+    }
+}
+
+#[test]
+fn nobody_gets_in_with_a_wrong_password_or_without_one() {
+    needs!(PYTHON);
+    let python = needs_oras!();
+    let target = guarded();
+    let home = Home::beside(&target);
+    let oras = Oras::signed_in(python, &home, &target);
+    let file = home.write("mine.txt", "mine\n");
+    let push = |name: &str| json!(["push", oras.at(name), false, [file]]);
+    oras.say(&push("oras/mine:one"));
+    let (user, _) = target.credentials.as_ref().unwrap();
+    for password in [None, Some("wrong")] {
+        let other = Home::beside(&target);
+        let stranger = Oras { python, home: &other, target: &target, backend: "basic" };
+        if let Some(password) = password {
+            stranger.say(&json!(["login", user, password]));
+        }
+        for command in [push("oras/theirs:one"), json!(["tags", oras.at("oras/mine"), null])] {
+            let said = stranger.fails(&command);
+            // Who has no password at all fails when the library looks for the one it was just asked for.
+            let clear = match password {
+                Some(_) => says_unauthorized(&said),
+                None => said.contains("no attribute '_basic_auth'"),
+            };
+            assert!(clear, "{command}: {said}");
+        }
+        stranger.fails(&json!(["pull", oras.at("oras/mine:one"), other.path("stolen")]));
+        assert!(!other.path("stolen/mine.txt").exists());
+    }
+    oras.say(&json!(["pull", oras.at("oras/mine:one"), home.path("back")]));
+    assert_eq!(fs::read_to_string(home.path("back/mine.txt")).unwrap(), "mine\n");
+}
+
+#[test]
+fn a_registry_with_a_token_service_is_asked_for_a_token() {
+    needs!(PYTHON, CURL);
+    let python = needs_oras!();
+    let target = guarded();
+    let home = Home::beside(&target);
+    let challenge = Curl::stranger(&home, &target).get("/v2/").is(401);
+    if !challenge.header("WWW-Authenticate").unwrap().starts_with("Bearer ") {
+        return; // it asks for the password itself, as the other tests of this module have shown
+    }
+    let oras = Oras { backend: "token", ..Oras::signed_in(python, &home, &target) };
+    let file = home.write("token.txt", "by token\n");
+    oras.say(&json!(["push", oras.at("oras/token:one"), false, [file]]));
+    oras.say(&json!(["pull", oras.at("oras/token:one"), home.path("back")]));
+    assert_eq!(fs::read_to_string(home.path("back/token.txt")).unwrap(), "by token\n");
+}
+
+#[test]
+fn an_artifact_is_attached_to_an_image() {
+    needs!(PYTHON, CURL, UMOCI, BUSYBOX);
+    let python = needs_oras!();
+    for target in targets() {
+        let home = Home::beside(&target);
+        let curl = Curl::of(&home, &target);
+        let subject = content::busybox().root;
+        curl.push(&content::busybox(), "oras/subject", "image");
+        let oras = Oras::signed_in(python, &home, &target);
+        let file = home.write("signature.txt", "signed\n");
+        let command = json!(["attach", oras.at("oras/subject:note"), file, OCI_MANIFEST, subject.digest, subject.size]);
+        let made = oras.say(&command);
+        let artifact = curl.download("oras/subject", "note");
+        assert_eq!(artifact.root.digest, made[0]);
+        assert_eq!(artifact.manifest_json()["subject"], subject.json());
+        assert_eq!(made[1], subject.digest, "the registry says that it has seen the subject");
+        let path = format!("/v2/oras/subject/referrers/{}", subject.digest);
+        let listed = curl.get(&path).is(200).json();
+        assert_eq!(listed["manifests"][0]["digest"], artifact.root.digest);
+    }
+}
+
+#[test]
+fn a_layout_is_pushed_whole_or_in_chunks_and_pulled_back() {
+    needs!(PYTHON);
+    let python = needs_oras!();
+    let target = guarded();
+    let home = Home::beside(&target);
+    let oras = Oras::signed_in(python, &home, &target);
+    let image = content::heavy();
+    let layout = image.source().split(':').nth(1).unwrap().to_owned();
+    for (name, chunked) in [("oras/whole:one", false), ("oras/chunks:one", true)] {
+        let pushed = oras.say(&json!(["push_layout", layout, image.tag, oras.at(name), chunked]));
+        assert_eq!(pushed, image.root.digest);
+        let down = home.fresh("layout");
+        oras.say(&json!(["pull_layout", down, oras.at(name)]));
+        let pulled = Image::in_layout(&down, "pulled");
+        compare(&image, |part| pulled.store.get(part)).at_least(1, 2, HEAVY_BYTES as u64);
+    }
+}
+
+#[test]
+fn tags_are_listed_over_several_pages() {
+    needs!(PYTHON, CURL);
+    let python = needs_oras!();
+    let target = guarded();
+    let home = Home::beside(&target);
+    let curl = Curl::of(&home, &target);
+    let image = content::artifact(&home, &content::many_layers().root);
+    curl.push(&image, "oras/pages", "v0");
+    for n in 1..10 {
+        curl.push_manifest("oras/pages", &format!("v{n}"), OCI_MANIFEST, &image.manifest());
+    }
+    let oras = Oras::signed_in(python, &home, &target);
+    for limit in [3, 10, 50] {
+        let listed = oras.say(&json!(["tags", oras.at("oras/pages"), limit]));
+        let expected: Vec<String> = (0..limit.min(10)).map(|n| format!("v{n}")).collect();
+        assert_eq!(listed, json!(expected));
+    }
+}

@@ -1,0 +1,43 @@
+//! The registries under test: the real program on a free port, open or with a superuser.
+
+use crate::support::process::{ADMIN, Program, Running};
+
+/// A running registry, which stops when this is dropped.
+pub(crate) struct Target {
+    /// Where it listens, as it stands in an image's name: `127.0.0.1:PORT`.
+    pub(crate) host_port: String,
+    /// User and password of the only one who may do anything; `None` where everybody may do everything.
+    pub(crate) credentials: Option<(String, String)>,
+    _program: Running,
+    _root: tempfile::TempDir,
+}
+
+impl Target {
+    /// What an image here is called: `127.0.0.1:PORT/repository:tag`.
+    pub(crate) fn image(&self, name: &str) -> String {
+        format!("{}/{name}", self.host_port)
+    }
+}
+
+/// A registry where everybody may do everything.
+pub(crate) fn open() -> Target {
+    let root = tempfile::tempdir().unwrap();
+    let program = Program::serve(root.path()).arg("--open").start();
+    target(program, root, None)
+}
+
+/// A registry where nobody may do anything but its superuser.
+pub(crate) fn guarded() -> Target {
+    let root = tempfile::tempdir().unwrap();
+    let program = Program::serve(root.path()).with_admin().start();
+    target(program, root, Some((ADMIN.0.to_owned(), ADMIN.1.to_owned())))
+}
+
+/// Both flavours, for the tests that hold on each.
+pub(crate) fn targets() -> [Target; 2] {
+    [open(), guarded()]
+}
+
+fn target(program: Running, root: tempfile::TempDir, credentials: Option<(String, String)>) -> Target {
+    Target { host_port: program.address().to_string(), credentials, _program: program, _root: root }
+}
