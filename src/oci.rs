@@ -13,6 +13,9 @@ mod range;
 mod reference;
 mod upload_id;
 
+#[cfg(test)]
+mod properties;
+
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error_code::ErrorCode;
 pub use manifest::{Child, InvalidManifest, Manifest};

@@ -280,4 +280,6 @@ fn malformed<E: ToString + ?Sized>(code: ErrorCode, why: &E) -> RouteError {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
