@@ -1,0 +1,398 @@
+//! What the program needs: memory, and time to its first answer. `cargo bench --bench footprint`.
+//!
+//! Runs the real program on a new data directory, as a user would, and looks at it from outside: at
+//! `/proc/<pid>/status`, so on Linux only. The large blob is made on the way, so that nothing but the
+//! registry has to hold it, and what comes back is compared by digest. Ends with 1 if a figure is missed.
+//!
+//! `FOOTPRINT_GIB`, `FOOTPRINT_REPOSITORIES` and `FOOTPRINT_PROGRAM` change what is measured.
+
+#![expect(clippy::unwrap_used, reason = "whatever fails here fails the measurement")]
+
+use std::convert::Infallible;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Frame;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// What must not be exceeded.
+const IDLE_MIB_MAX: f64 = 15.0;
+const MIB_MAX: f64 = 64.0;
+const FIRST_ANSWER_MAX: Duration = Duration::from_millis(100);
+
+const BLOCK_BYTES: usize = 1 << 20;
+const CLIENTS: usize = 64;
+/// Each start is measured so often, and the median counts: other programs want the processor too.
+const STARTS: usize = 7;
+
+const EMPTY: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+fn main() {
+    let number = |name, default| std::env::var(name).map_or(default, |text| text.parse::<u64>().unwrap());
+    let (gib, repositories) = (number("FOOTPRINT_GIB", 4), number("FOOTPRINT_REPOSITORIES", 10_000));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut table = Table::default();
+    runtime.block_on(async {
+        memory(&mut table, gib).await;
+        time(&mut table, repositories).await;
+    });
+    table.end();
+}
+
+/// Memory: idle, and with one large blob going in and out.
+async fn memory(table: &mut Table, gib: u64) {
+    let directory = directory();
+    let (program, _) = Program::start(directory.path(), &[]).await;
+    table.mib("idle, after the first start", program.resident(), IDLE_MIB_MAX);
+    let signed_in = program.send(program.basic("GET", "/v2/").body(empty()).unwrap()).await;
+    assert_eq!(signed_in.status(), 200);
+    table.mib("idle, after somebody has signed in", program.resident(), IDLE_MIB_MAX);
+
+    program.reset_peak();
+    let begun = Instant::now();
+    let digest = push(&program, gib).await;
+    let seconds = begun.elapsed().as_secs_f64();
+    table.mib(&format!("peak while {gib} GiB are pushed ({seconds:.1} s)"), program.peak(), MIB_MAX);
+    table.mib("after the push", program.resident(), MIB_MAX);
+
+    program.reset_peak();
+    let begun = Instant::now();
+    pull(&program, gib, &digest).await;
+    let seconds = begun.elapsed().as_secs_f64();
+    table.mib(&format!("peak while {gib} GiB are pulled ({seconds:.1} s)"), program.peak(), MIB_MAX);
+    table.mib("after the pull", program.resident(), MIB_MAX);
+}
+
+/// Time from the start of the process to its first answer.
+async fn time(table: &mut Table, repositories: u64) {
+    let nothing = directory();
+    Program::start(nothing.path(), &["--open"]).await.0.stop();
+    table.ms("first answer, empty store", first_answer(nothing.path(), Program::stop).await, FIRST_ANSWER_MAX);
+
+    let many = directory();
+    let (program, _) = Program::start(many.path(), &["--open"]).await;
+    program.reset_peak();
+    let begun = Instant::now();
+    fill(&program, repositories).await;
+    let seconds = begun.elapsed().as_secs_f64();
+    table.mib(
+        &format!("peak while {repositories} repositories are pushed by {CLIENTS} clients ({seconds:.1} s)"),
+        program.peak(),
+        MIB_MAX,
+    );
+    let size = std::fs::metadata(many.path().join("coracle.redb")).unwrap().len();
+    println!("the database of {repositories} repositories has {:.1} MiB", mib(size));
+    program.kill();
+    // The first start after a crash is the one that has something to repair.
+    let (program, first) = Program::start(many.path(), &["--open"]).await;
+    table.ms(&format!("first answer, {repositories} repositories, after their kill -9"), first, FIRST_ANSWER_MAX);
+    program.stop();
+    let stopped = first_answer(many.path(), Program::stop).await;
+    table.ms(&format!("first answer, {repositories} repositories, after a stop"), stopped, FIRST_ANSWER_MAX);
+    let killed = first_answer(many.path(), |program| program.write_and_kill()).await;
+    table.ms(&format!("first answer, {repositories} repositories, after a kill -9"), killed, FIRST_ANSWER_MAX);
+
+    let (program, _) = Program::start(many.path(), &["--open"]).await;
+    table.mib(&format!("idle, with {repositories} repositories"), program.resident(), IDLE_MIB_MAX);
+    let (latency, rate) = commits(&program).await;
+    println!("one upload finished after another: {latency:.2} ms each; {rate:.0} a second by {CLIENTS} clients");
+}
+
+/// The median of some starts, each after the program before was ended so.
+async fn first_answer(root: &Path, end: impl Fn(Program)) -> Duration {
+    let mut times = Vec::new();
+    let (program, _) = Program::start(root, &["--open"]).await;
+    end(program);
+    for _ in 0..STARTS {
+        let (program, time) = Program::start(root, &["--open"]).await;
+        times.push(time);
+        end(program);
+    }
+    times.sort();
+    times[STARTS / 2]
+}
+
+/// Pushes a blob of so many GiB, and returns its digest.
+async fn push(program: &Program, gib: u64) -> String {
+    let started = program.send(program.basic("POST", "/v2/large/blobs/uploads/").body(empty()).unwrap()).await;
+    assert_eq!(started.status(), 202);
+    let location = started.headers()["location"].to_str().unwrap().to_owned();
+    let (pieces, queue) = tokio::sync::mpsc::channel(4);
+    let hashing = std::thread::spawn(move || {
+        let mut hash = Sha256::new();
+        for index in 0..gib << 10 {
+            let block = block(index);
+            hash.update(&block);
+            pieces.blocking_send(block).unwrap();
+        }
+        format!("sha256:{}", hex::encode(hash.finalize()))
+    });
+    let stream = futures_util::stream::unfold(queue, async |mut queue| {
+        let block = queue.recv().await?;
+        Some((Ok::<_, Infallible>(Frame::data(block)), queue))
+    });
+    let request = program.basic("PATCH", &location).header("content-length", gib << 30);
+    let response = program.send(request.body(StreamBody::new(stream).boxed()).unwrap()).await;
+    assert_eq!(response.status(), 202);
+    let digest = hashing.join().unwrap();
+    let last = program.basic("PUT", &format!("{location}?digest={digest}"));
+    assert_eq!(program.send(last.body(empty()).unwrap()).await.status(), 201);
+    digest
+}
+
+/// Pulls it again, and compares every byte.
+async fn pull(program: &Program, gib: u64, digest: &str) {
+    let request = program.basic("GET", &format!("/v2/large/blobs/{digest}"));
+    let response = program.send(request.body(empty()).unwrap()).await;
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
+    let (mut hash, mut length) = (Sha256::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let bytes = frame.unwrap().into_data().unwrap();
+        length += bytes.len() as u64;
+        hash.update(&bytes);
+    }
+    assert_eq!(length, gib << 30);
+    assert_eq!(format!("sha256:{}", hex::encode(hash.finalize())), digest);
+}
+
+/// A block that no other index has.
+fn block(index: u64) -> Bytes {
+    let mut block = BytesMut::zeroed(BLOCK_BYTES);
+    let mut state = index.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    for word in block.chunks_exact_mut(8) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        word.copy_from_slice(&state.to_le_bytes());
+    }
+    block.freeze()
+}
+
+/// Pushes so many repositories, each of a mounted empty config and one small manifest.
+async fn fill(program: &Program, repositories: u64) {
+    let push = Request::post(format!("/v2/r0/blobs/uploads/?digest={EMPTY}")).body(full("{}")).unwrap();
+    assert_eq!(program.send(push).await.status(), 201);
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS as u64 {
+        let mut sender = program.connect().await;
+        clients.spawn(async move {
+            for index in (client..repositories).step_by(CLIENTS) {
+                let mount = format!("/v2/r{index}/blobs/uploads/?mount={EMPTY}&from=r0");
+                let mount = Request::post(mount).body(empty()).unwrap();
+                assert_eq!(answer(&mut sender, mount).await, 201);
+                let put = Request::put(format!("/v2/r{index}/manifests/1")).header("content-type", MANIFEST);
+                assert_eq!(answer(&mut sender, put.body(full(manifest(index))).unwrap()).await, 201);
+            }
+        });
+    }
+    clients.join_all().await;
+}
+
+fn manifest(index: u64) -> String {
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","artifactType":"application/x-footprint","config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{EMPTY}","size":2}},"layers":[],"annotations":{{"index":"{index}"}}}}"#
+    )
+}
+
+/// What a commit costs: the milliseconds of one push after another, and how many a second many clients do.
+async fn commits(program: &Program) -> (f64, f64) {
+    const EACH: u32 = 20;
+    let push = async |sender: &mut SendRequest<_>, content: String| {
+        let digest = hex::encode(Sha256::digest(&content));
+        let request = Request::post(format!("/v2/c/blobs/uploads/?digest=sha256:{digest}"));
+        assert_eq!(answer(sender, request.body(full(content)).unwrap()).await, 201);
+    };
+    let mut sender = program.connect().await;
+    let begun = Instant::now();
+    for index in 0..5 * EACH {
+        push(&mut sender, format!("one {index}")).await;
+    }
+    let latency = begun.elapsed().as_secs_f64() * 1000.0 / f64::from(5 * EACH);
+    let mut clients = JoinSet::new();
+    let begun = Instant::now();
+    for client in 0..CLIENTS {
+        let mut sender = program.connect().await;
+        clients.spawn(async move {
+            for index in 0..EACH {
+                let content = format!("{client} {index}");
+                let digest = hex::encode(Sha256::digest(&content));
+                let request = Request::post(format!("/v2/c/blobs/uploads/?digest=sha256:{digest}"));
+                assert_eq!(answer(&mut sender, request.body(full(content)).unwrap()).await, 201);
+            }
+        });
+    }
+    clients.join_all().await;
+    let pushed = f64::from(EACH) * f64::from(u32::try_from(CLIENTS).unwrap());
+    (latency, pushed / begun.elapsed().as_secs_f64())
+}
+
+type RequestBody = BoxBody<Bytes, Infallible>;
+
+fn full(content: impl Into<Bytes>) -> RequestBody {
+    Full::new(content.into()).boxed()
+}
+
+fn empty() -> RequestBody {
+    full("")
+}
+
+/// Sends a request on a connection that others follow on, and returns the status.
+async fn answer(sender: &mut SendRequest<RequestBody>, request: Request<RequestBody>) -> u16 {
+    sender.ready().await.unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let status = response.status().as_u16();
+    response.into_body().collect().await.unwrap();
+    status
+}
+
+/// The program, running.
+struct Program {
+    child: Child,
+    address: String,
+}
+
+impl Program {
+    /// Starts it, and returns it with the time to its first answer.
+    async fn start(root: &Path, arguments: &[&str]) -> (Self, Duration) {
+        let given = std::env::var_os("FOOTPRINT_PROGRAM").map(PathBuf::from);
+        let mut command = Command::new(given.unwrap_or_else(|| env!("CARGO_BIN_EXE_coracle").into()));
+        command.args(["serve", "--port", "0", "--root"]).arg(root).args(arguments);
+        command.env("CORACLE_ADMIN_PASSWORD", "footprint").stdout(Stdio::piped()).stderr(Stdio::null());
+        let begun = Instant::now();
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("listening on http://").expect("it listens").to_owned();
+        let program = Self { child, address };
+        let status = program.send(Request::get("/v2/").body(empty()).unwrap()).await.status();
+        let time = begun.elapsed();
+        assert!(status == 200 || status == 401, "{status}");
+        (program, time)
+    }
+
+    async fn connect(&self) -> SendRequest<RequestBody> {
+        let socket = TcpStream::connect(&self.address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        let (sender, connection) = handshake(TokioIo::new(socket)).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
+    async fn send(&self, request: Request<RequestBody>) -> Response<hyper::body::Incoming> {
+        self.connect().await.send_request(request).await.unwrap()
+    }
+
+    /// A request with the credentials of the first superuser.
+    fn basic(&self, method: &str, path: &str) -> hyper::http::request::Builder {
+        use base64::Engine as _;
+        let credentials = base64::engine::general_purpose::STANDARD.encode("admin:footprint");
+        let request = Request::builder().method(method).uri(path).header("host", &self.address);
+        request.header("authorization", format!("Basic {credentials}"))
+    }
+
+    fn status(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    fn resident(&self) -> u64 {
+        self.status("VmRSS")
+    }
+
+    fn peak(&self) -> u64 {
+        self.status("VmHWM")
+    }
+
+    /// Lets the peak begin at what is resident now.
+    fn reset_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
+    fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Ends it with something to repair: a start alone changes nothing.
+    fn write_and_kill(self) {
+        let content = format!("{:?}", Instant::now());
+        let digest = hex::encode(Sha256::digest(&content));
+        let length = content.len();
+        let mut socket = std::net::TcpStream::connect(&self.address).unwrap();
+        let head = format!("POST /v2/k/blobs/uploads/?digest=sha256:{digest} HTTP/1.1\r\nhost: x\r\nconnection: close");
+        write!(socket, "{head}\r\ncontent-length: {length}\r\n\r\n{content}").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+        self.kill();
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sizes of files and processes are far below 2^52")]
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// What was measured, and what was wanted.
+#[derive(Debug, Default)]
+struct Table {
+    missed: usize,
+    rows: Vec<String>,
+}
+
+impl Table {
+    fn mib(&mut self, what: &str, bytes: u64, most: f64) {
+        self.row(what, mib(bytes), most, "MiB");
+    }
+
+    fn ms(&mut self, what: &str, time: Duration, most: Duration) {
+        self.row(what, time.as_secs_f64() * 1000.0, most.as_secs_f64() * 1000.0, "ms");
+    }
+
+    fn row(&mut self, what: &str, value: f64, most: f64, unit: &str) {
+        let missed = value > most;
+        self.missed += usize::from(missed);
+        let remark = if missed { "  MISSED" } else { "" };
+        let row = format!("{what:<75} {value:>8.1} {unit:<3}  of at most {most:>5.0}{remark}");
+        println!("{row}");
+        self.rows.push(row);
+    }
+
+    fn end(self) {
+        println!("\n{}", self.rows.join("\n"));
+        if self.missed > 0 {
+            println!("{} figures are missed", self.missed);
+            std::process::exit(1);
+        }
+    }
+}
