@@ -5,9 +5,8 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use tokio::sync::Semaphore;
@@ -22,6 +21,14 @@ const REMEMBERED_FOR: Duration = Duration::from_mins(5);
 const REMEMBERED_MAX: usize = 4096;
 /// One hash at a time costs 19 MiB of memory; two use both cores of the smallest machine.
 const HASHES_AT_ONCE: usize = 2;
+/// The memory of a hash is at least this many blocks of 1 KiB, of which only what is needed is touched.
+/// glibc keeps freed memory of up to 32 MiB for itself, which would be 19 MiB for good; what is larger
+/// goes back to the system at once.
+const ROOM_BLOCKS: usize = 33 * 1024;
+/// What is verified in place of the hash of a user who does not exist: a hash with the parameters of
+/// [`Password::hash`], of a password that nobody knows.
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$w3hP5x++p1zs87Yp+DvG0A$exLl1fDwt2hOqJR2N8wzUsvkRUugn/iahzOhXtr62AI";
 /// A request that waited this long for its turn is told to come back later.
 const TURN_WAIT: Duration = Duration::from_secs(20);
 
@@ -56,16 +63,46 @@ impl Password {
         if self.0.len() > PASSWORD_MAX {
             return Err(InvalidPassword("a password has at most 1024 characters"));
         }
-        Argon2::default()
-            .hash_password(self.0.as_bytes())
-            .map(|hash| hash.to_string())
-            .map_err(|_| InvalidPassword("the password cannot be hashed"))
+        let salt: [u8; 16] = rand::random();
+        let hashed = self.hash_with(&Argon2::default(), &salt, Params::DEFAULT_OUTPUT_LEN);
+        hashed.map(|hash| hash.to_string()).map_err(|_| InvalidPassword("the password cannot be hashed"))
     }
 
     /// Whether a stored hash is this password's. Blocks for tens of milliseconds.
     fn matches(&self, stored: &str) -> bool {
-        PasswordHash::new(stored)
-            .is_ok_and(|stored| Argon2::default().verify_password(self.0.as_bytes(), &stored).is_ok())
+        self.try_matches(stored).unwrap_or(false)
+    }
+
+    fn try_matches(&self, stored: &str) -> Result<bool, argon2::password_hash::Error> {
+        let stored = PasswordHash::new(stored)?;
+        let (Some(version), Some(salt), Some(output)) = (stored.version, &stored.salt, &stored.hash) else {
+            return Ok(false);
+        };
+        let algorithm = Algorithm::try_from(stored.algorithm.as_str())?;
+        let argon2 = Argon2::new(algorithm, Version::try_from(version)?, Params::try_from(&stored)?);
+        // Outputs are compared in constant time.
+        Ok(self.hash_with(&argon2, salt, output.len())?.hash.as_ref() == Some(output))
+    }
+
+    /// As argon2's own functions hash, but in memory that goes back to the system: see [`ROOM_BLOCKS`].
+    fn hash_with(
+        &self,
+        argon2: &Argon2<'_>,
+        salt: &[u8],
+        length: usize,
+    ) -> Result<PasswordHash, argon2::password_hash::Error> {
+        let blocks = argon2.params().block_count();
+        let mut memory = Vec::with_capacity(blocks.max(ROOM_BLOCKS));
+        memory.resize(blocks, Block::new());
+        let mut output = vec![0; length];
+        argon2.hash_password_into_with_memory(self.0.as_bytes(), salt, &mut output, &mut memory)?;
+        Ok(PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(argon2.params())?,
+            salt: Some(Salt::new(salt)?),
+            hash: Some(Output::new(&output)?),
+        })
     }
 }
 
@@ -99,20 +136,17 @@ pub(crate) struct Verifier {
     /// has another stored hash, and so is not found.
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
     turns: Semaphore,
-    /// What is verified in place of the hash of a user who does not exist.
-    nobody: String,
 }
 
 impl Verifier {
     pub(crate) fn new() -> Self {
-        let nobody = Password::generate().hash().expect("a generated password can be hashed");
-        Self { key: rand::random(), remembered: Mutex::default(), turns: Semaphore::new(HASHES_AT_ONCE), nobody }
+        Self { key: rand::random(), remembered: Mutex::default(), turns: Semaphore::new(HASHES_AT_ONCE) }
     }
 
     /// Whether `password` is that of the stored hash; never, if there is none, but not faster.
     pub(crate) async fn verify(&self, password: Password, stored: Option<String>) -> Result<bool, TooBusy> {
         let exists = stored.is_some();
-        let stored = stored.unwrap_or_else(|| self.nobody.clone());
+        let stored = stored.unwrap_or_else(|| NOBODY.to_owned());
         let memory = self.memory(&stored, &password);
         if self.remembers(&memory) {
             return Ok(exists);
@@ -178,6 +212,27 @@ mod tests {
         assert!(!verifier.verify(password.clone(), Some(changed)).await.unwrap());
         assert!(!verifier.verify(Password::new("Secret"), Some(stored)).await.unwrap());
         assert!(!verifier.verify(password, None).await.unwrap());
+    }
+
+    #[test]
+    fn an_unknown_user_costs_what_a_known_one_does() {
+        let parameters = |hash: &str| PasswordHash::new(hash).unwrap().params.to_string();
+        assert_eq!(parameters(NOBODY), parameters(&Password::new("x").hash().unwrap()));
+        assert!(Password::new("x").try_matches(NOBODY).is_ok_and(|matches| !matches));
+    }
+
+    #[test]
+    fn hashes_are_those_of_argon2_itself() {
+        use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+        let password = Password::new("secret");
+        let ours = PasswordHash::new(&password.hash().unwrap()).unwrap();
+        Argon2::default().verify_password(b"secret", &ours).unwrap();
+        let theirs = Argon2::default().hash_password(b"secret").unwrap().to_string();
+        assert!(password.matches(&theirs));
+        assert!(!Password::new("Secret").matches(&theirs));
+        for damaged in ["", "secret", "$argon2id$", "$2b$12$abcdefghijklmnopqrstuv", &theirs[..theirs.len() - 1]] {
+            assert!(!password.matches(damaged), "{damaged}");
+        }
     }
 
     #[test]
