@@ -1,34 +1,72 @@
 //! Bytes from a connection into an upload: received on one thread while others are hashed and
 //! written on another.
 //!
-//! The receiving runs in a task of its own: hyper drops a handler when its client goes away, and
-//! what had arrived until then is to be kept. No client, however slow, holds a thread: a batch is
+//! The receiving, and what follows from it, runs in a task of its own: hyper drops a handler when its
+//! client goes away, and what had arrived until then is to be kept, or to be finished. No client, however slow, holds a thread: a batch is
 //! written when it is full, or when nothing more is there to be read at the moment. So batches grow
 //! with the speed of the client, and an idle upload holds no memory.
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
+use super::blocking;
 use super::error::ApiError;
-use super::request::Incoming;
+use super::request::{Incoming, length_differs};
+use crate::oci::{ChunkRange, Digest};
 use crate::repository::{self, Upload};
 
 /// A batch is written at the latest when it has this many bytes; twice as many can be in memory.
 const BATCH_BYTES: usize = 512 * 1024;
 
-/// An upload after a body has been received into it.
-#[derive(Debug)]
-pub(super) struct Received {
-    pub(super) upload: Upload,
-    /// How many bytes came.
-    pub(super) count: u64,
-    /// Why no more came, if not because that was all.
-    pub(super) broken: Option<ApiError>,
+/// Receives the next bytes of an upload, and says how many it has then. What comes of a body that
+/// breaks off is kept; a body that is not as long as its `Content-Range` leaves the upload as it was.
+pub(super) async fn receive(upload: Upload, incoming: Incoming, range: Option<ChunkRange>) -> Result<u64, ApiError> {
+    tokio::spawn(async move { Ok(take_in(upload, incoming, range).await?.offset()) }).await?
 }
 
-/// Receives a whole body into an upload, or as much of it as comes.
-pub(super) async fn receive(upload: Upload, incoming: Incoming) -> Result<Received, ApiError> {
-    tokio::spawn(run(upload, Intake::new(incoming))).await?
+/// Receives the last bytes of an upload, and makes it a blob. An upload whose content is not that of
+/// the digest is left as it was, so that the client may send the end again.
+pub(super) async fn receive_last(
+    upload: Upload,
+    incoming: Incoming,
+    range: Option<ChunkRange>,
+    digest: Digest,
+) -> Result<(), ApiError> {
+    let received = async move {
+        let mark = upload.mark();
+        let mut upload = take_in(upload, incoming, range).await?;
+        blocking(move || match upload.verify(digest) {
+            Ok(()) => upload.finish(digest),
+            Err(error) => upload.rewind(mark).and(Err(error)),
+        })
+        .await
+    };
+    tokio::spawn(received).await?
+}
+
+/// Appends a whole body.
+async fn take_in(upload: Upload, incoming: Incoming, range: Option<ChunkRange>) -> Result<Upload, ApiError> {
+    let mark = upload.mark();
+    let Received { mut upload, count, broken } = run(upload, Intake::new(incoming)).await?;
+    if let Some(error) = broken {
+        return Err(error);
+    }
+    match range.filter(|range| range.length() != count) {
+        None => Ok(upload),
+        Some(range) => {
+            blocking(move || upload.rewind(mark)).await?;
+            Err(length_differs(range))
+        }
+    }
+}
+
+/// An upload after a body has been received into it.
+struct Received {
+    upload: Upload,
+    /// How many bytes came.
+    count: u64,
+    /// Why no more came, if not because that was all.
+    broken: Option<ApiError>,
 }
 
 /// What has arrived and is not written yet.

@@ -6,8 +6,8 @@ use hyper::{Response, StatusCode};
 
 use crate::access::{Access, Action};
 use crate::http::error::ApiError;
-use crate::http::receive::{Received, receive};
-use crate::http::request::{RequestBody, content_range, length_differs};
+use crate::http::receive::{receive, receive_last};
+use crate::http::request::{RequestBody, content_range};
 use crate::http::response::{DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, empty, value};
 use crate::http::{Body, Context, blocking};
 use crate::oci::{Algorithm, ChunkRange, Digest, RepositoryName, UploadId};
@@ -38,10 +38,7 @@ pub(in crate::http) async fn push(
     let opening = repository.clone();
     let upload = blocking(move || opening.open_upload(digest.algorithm())).await?;
     let id = upload.id();
-    let result = match receive(upload, body.take()).await {
-        Ok(received) => seal(received, digest, range).await,
-        Err(error) => Err(error),
-    };
+    let result = receive_last(upload, body.take(), range, digest).await;
     if let Err(error) = result {
         // The client never heard of the upload, and so cannot go on with it.
         let upload = repository.upload(id).await?;
@@ -86,17 +83,8 @@ pub(in crate::http) async fn chunk(
 ) -> Result<Response<Body>, ApiError> {
     let range = content_range(context.headers)?;
     let upload = resume(context, name, id, range).await?;
-    let mark = upload.mark();
-    let Received { mut upload, count, broken } = receive(upload, body.take()).await?;
-    if let Some(error) = broken {
-        // What has come is kept; the client goes on from the status.
-        return Err(error);
-    }
-    if let Some(range) = range.filter(|range| range.length() != count) {
-        blocking(move || upload.rewind(mark)).await?;
-        return Err(length_differs(range));
-    }
-    Ok(in_progress(StatusCode::ACCEPTED, name, id, upload.offset()))
+    let reached = receive(upload, body.take(), range).await?;
+    Ok(in_progress(StatusCode::ACCEPTED, name, id, reached))
 }
 
 /// `PUT ?digest=`: the last bytes, if any are left, and the end.
@@ -109,27 +97,7 @@ pub(in crate::http) async fn finish(
 ) -> Result<Response<Body>, ApiError> {
     let range = content_range(context.headers)?;
     let upload = resume(context, name, id, range).await?;
-    let mark = upload.mark();
-    let received = receive(upload, body.take()).await?;
-    if let Some(error) = received.broken {
-        return Err(error);
-    }
-    blocking(move || {
-        let Received { mut upload, count, .. } = received;
-        let fits = match range.filter(|range| range.length() != count) {
-            Some(range) => Err(length_differs(range)),
-            None => upload.verify(digest).map_err(ApiError::from),
-        };
-        match fits {
-            Ok(()) => Ok(upload.finish(digest)?),
-            Err(error) => {
-                // The upload is as it was before this request: the client may send it again.
-                upload.rewind(mark)?;
-                Err(error)
-            }
-        }
-    })
-    .await?;
+    receive_last(upload, body.take(), range, digest).await?;
     Ok(created(name, digest))
 }
 
@@ -159,22 +127,6 @@ async fn resume(
             .header(header::RANGE, value(reached_range(reached)))),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Verifies and finishes what was received whole.
-async fn seal(received: Received, digest: Digest, range: Option<ChunkRange>) -> Result<(), ApiError> {
-    if let Some(error) = received.broken {
-        return Err(error);
-    }
-    if let Some(range) = range.filter(|range| range.length() != received.count) {
-        return Err(length_differs(range));
-    }
-    blocking(move || {
-        let mut upload = received.upload;
-        upload.verify(digest)?;
-        upload.finish(digest)
-    })
-    .await
 }
 
 /// The blob is there.

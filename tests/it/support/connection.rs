@@ -23,7 +23,6 @@ pub struct Raw {
 pub struct RawAnswer {
     pub status: u16,
     pub head: String,
-    pub body: Vec<u8>,
 }
 
 impl Raw {
@@ -73,8 +72,8 @@ impl Raw {
                 return None;
             }
         }
-        let body = self.buffer.drain(..length).collect();
-        Some(RawAnswer { status, head, body })
+        self.buffer.drain(..length);
+        Some(RawAnswer { status, head })
     }
 
     /// Reads until the other side closes, and says how many bytes came.
