@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use hyper::header::HeaderValue;
 
+use tokio_util::task::TaskTracker;
+
 pub use builder::Builder;
 pub use error::Error;
 
@@ -42,6 +44,8 @@ pub(crate) struct Shared {
     challenge: HeaderValue,
     config: Config,
     metrics: Arc<Metrics>,
+    /// What goes on when its client has gone, and is waited for at the end.
+    work: TaskTracker,
     /// Makes the ids of requests differ from those of other processes, and from each other.
     instance: u32,
     requests: AtomicU64,
@@ -93,6 +97,10 @@ impl Shared {
     /// What a caller who is not known is told to do.
     pub(crate) const fn challenge(&self) -> &HeaderValue {
         &self.challenge
+    }
+
+    pub(crate) const fn work(&self) -> &TaskTracker {
+        &self.work
     }
 
     pub(crate) const fn metrics(&self) -> &Arc<Metrics> {

@@ -39,6 +39,8 @@ use tls::Tls;
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// After a failure to accept (no file handles, say), this long nothing is accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What is being written when the server ends is waited for, but not for ever.
+const WORK_WAIT: Duration = Duration::from_secs(10);
 /// What hyper may hold of a connection's unread bytes. Large enough for one read to bring in much
 /// of a blob, and small enough for many connections.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -189,6 +191,13 @@ impl Server {
             tracing::warn!("requests were still running when the time to stop was over");
         }
         tasks.shutdown().await;
+        // What was being received has lost its connection, and so ends; what was being finished is finished.
+        let work = server.shared.work();
+        work.close();
+        if timeout(WORK_WAIT, work.wait()).await.is_err() {
+            tracing::warn!("the disk is too slow to wait for what is being written");
+        }
+        work.reopen();
     }
 
     async fn connection(&self, socket: TcpStream, peer: SocketAddr, watcher: Watcher) {

@@ -8,6 +8,7 @@
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use super::blocking;
 use super::error::ApiError;
@@ -20,13 +21,19 @@ const BATCH_BYTES: usize = 512 * 1024;
 
 /// Receives the next bytes of an upload, and says how many it has then. What comes of a body that
 /// breaks off is kept; a body that is not as long as its `Content-Range` leaves the upload as it was.
-pub(super) async fn receive(upload: Upload, incoming: Incoming, range: Option<ChunkRange>) -> Result<u64, ApiError> {
-    tokio::spawn(async move { Ok(take_in(upload, incoming, range).await?.offset()) }).await?
+pub(super) async fn receive(
+    work: &TaskTracker,
+    upload: Upload,
+    incoming: Incoming,
+    range: Option<ChunkRange>,
+) -> Result<u64, ApiError> {
+    work.spawn(async move { Ok(take_in(upload, incoming, range).await?.offset()) }).await?
 }
 
 /// Receives the last bytes of an upload, and makes it a blob. An upload whose content is not that of
 /// the digest is left as it was, so that the client may send the end again.
 pub(super) async fn receive_last(
+    work: &TaskTracker,
     upload: Upload,
     incoming: Incoming,
     range: Option<ChunkRange>,
@@ -41,7 +48,7 @@ pub(super) async fn receive_last(
         })
         .await
     };
-    tokio::spawn(received).await?
+    work.spawn(received).await?
 }
 
 /// Appends a whole body.

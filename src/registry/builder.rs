@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use hyper::header::HeaderValue;
+use tokio_util::task::TaskTracker;
 
 use super::{Error, Registry, Shared, user_row};
 use crate::access::{AccessPolicy, Authenticator, Password};
@@ -134,6 +135,7 @@ impl Builder {
             challenge,
             config: self.config,
             metrics: Arc::new(Metrics::new()),
+            work: TaskTracker::new(),
             instance: rand::random(),
             requests: AtomicU64::new(1),
             _temporary: temporary,

@@ -38,7 +38,7 @@ pub(in crate::http) async fn push(
     let opening = repository.clone();
     let upload = blocking(move || opening.open_upload(digest.algorithm())).await?;
     let id = upload.id();
-    let result = receive_last(upload, body.take(), range, digest).await;
+    let result = receive_last(context.registry.work(), upload, body.take(), range, digest).await;
     if let Err(error) = result {
         // The client never heard of the upload, and so cannot go on with it.
         let upload = repository.upload(id).await?;
@@ -83,7 +83,7 @@ pub(in crate::http) async fn chunk(
 ) -> Result<Response<Body>, ApiError> {
     let range = content_range(context.headers)?;
     let upload = resume(context, name, id, range).await?;
-    let reached = receive(upload, body.take(), range).await?;
+    let reached = receive(context.registry.work(), upload, body.take(), range).await?;
     Ok(in_progress(StatusCode::ACCEPTED, name, id, reached))
 }
 
@@ -97,7 +97,7 @@ pub(in crate::http) async fn finish(
 ) -> Result<Response<Body>, ApiError> {
     let range = content_range(context.headers)?;
     let upload = resume(context, name, id, range).await?;
-    receive_last(upload, body.take(), range, digest).await?;
+    receive_last(context.registry.work(), upload, body.take(), range, digest).await?;
     Ok(created(name, digest))
 }
 

@@ -31,6 +31,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("tempfile", "registries that live as long as a test"),
     ("tokio", "sockets, tasks, timers"),
     ("tokio-rustls", "TLS on tokio's sockets"),
+    ("tokio-util", "waiting for tasks that outlive their request"),
     ("toml", "configurations in TOML"),
     ("tracing", "what the log is made of"),
     ("tracing-subscriber", "the program's log"),

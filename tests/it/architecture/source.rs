@@ -62,7 +62,9 @@ impl Source {
 
     /// The tokens that are compiled into the library.
     pub fn shipped(&self) -> Vec<&Token> {
-        self.tokens.iter().filter(|token| !token.test).collect()
+        // Files of these names are modules of tests, wherever they are.
+        let tests = self.module.last().is_some_and(|name| matches!(name.as_str(), "tests" | "properties"));
+        self.tokens.iter().filter(|token| !token.test && !tests).collect()
     }
 
     /// Every path that begins at the root: by `crate::`, by as many `super::` as lead there, or, in a
