@@ -119,6 +119,8 @@ impl Meta {
     fn try_write_group(&self, group: &mut [Box<dyn Pending>]) -> Result<(), Error> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(self.durability)?;
+        // A start after a crash must not walk the whole database.
+        transaction.set_quick_repair(matches!(self.durability, Durability::Immediate));
         let mut tx = WriteTx { transaction, changed: false };
         for pending in &mut *group {
             let before = std::mem::replace(&mut tx.changed, false);
