@@ -100,7 +100,7 @@ async fn time(table: &mut Table, repositories: u64) {
     program.stop();
     let stopped = first_answer(many.path(), Program::stop).await;
     table.ms(&format!("first answer, {repositories} repositories, after a stop"), stopped, FIRST_ANSWER_MAX);
-    let killed = first_answer(many.path(), |program| program.write_and_kill()).await;
+    let killed = first_answer(many.path(), Program::write_and_kill).await;
     table.ms(&format!("first answer, {repositories} repositories, after a kill -9"), killed, FIRST_ANSWER_MAX);
 
     let (program, _) = Program::start(many.path(), &["--open"]).await;

@@ -29,7 +29,7 @@ async fn figures_are_for_superusers_unless_the_registry_is_open() {
     TestRegistry::open().await.anonymous().get("/metrics").send().await.status(200);
 }
 
-/// The samples of an exposition in the OpenMetrics text format, by name and labels.
+/// The samples of an exposition in the text format of `OpenMetrics`, by name and labels.
 fn samples(text: &str) -> Vec<(String, f64)> {
     assert!(text.ends_with("\n# EOF\n") || text == "# EOF\n", "{text}");
     let mut families = Vec::new();
@@ -79,8 +79,8 @@ async fn figures_are_openmetrics_and_rise() {
     assert!((after(gets) - before(gets) - 6.0).abs() < 0.1, "{} {}", before(gets), after(gets));
     assert!(after(sent) - before(sent) >= 50_000.0);
     assert!((after("zot_http_requests_total{method=\"GET\",code=\"404\"}") - 1.0).abs() < 0.1);
-    let spent = after(seconds) - before(seconds);
-    assert!(spent > 0.0 && spent.fract() > 0.0, "latencies have fractions of a second: {spent}");
+    let taken = after(seconds) - before(seconds);
+    assert!(taken > 0.0 && taken.fract() > 0.0, "latencies have fractions of a second: {taken}");
     assert!(after("zot_http_method_latency_seconds_bucket{le=\"+Inf\",method=\"GET\"}") >= 7.0);
     assert!(after("coracle_http_connections") >= 1.0);
 }

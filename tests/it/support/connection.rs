@@ -18,7 +18,7 @@ pub struct Raw {
     buffer: Vec<u8>,
 }
 
-/// What came back, as it came.
+/// What came back, without its body.
 #[derive(Debug)]
 pub struct RawAnswer {
     pub status: u16,

@@ -86,7 +86,7 @@ impl Program {
             let _ = running.child.kill();
             panic!("the program does not listen: {line:?}\n{}", running.stderr());
         };
-        running.url = url.to_owned();
+        url.clone_into(&mut running.url);
         running
     }
 
