@@ -95,7 +95,8 @@ impl Manifest {
         let artifact_type = document
             .artifact_type
             .filter(|kind| !kind.is_empty())
-            .or_else(|| document.config.map(|config| config.media_type().to_string()));
+            .or_else(|| document.config.map(|config| config.media_type().to_string()))
+            .filter(|kind| !kind.is_empty());
         // It is part of a key, and of the link to a further page of referrers.
         if artifact_type.as_ref().is_some_and(|kind| kind.len() > MEDIA_TYPE_LENGTH_MAX) {
             return Err(InvalidManifest::Structure("an artifact type has at most 255 characters"));
