@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
+use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::select;
 use proptest::test_runner::Config as Cases;
 
 /// Runs a check over the seeds of its fuzz target, of which there are at least so many.
@@ -28,67 +30,33 @@ fn what_holds_for_fuzzers_holds_for_their_seeds() {
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// What request lines are made of.
-const WORDS: &[&str] = &[
-    "/",
-    "//",
-    "/v2",
-    "/v2/",
-    "a",
-    "a/b",
-    "alice",
-    "A",
-    "_",
-    "__",
-    "-",
-    ".",
-    "..",
-    "%2f",
-    "%2F",
-    "%00",
-    "%",
-    "%ff",
-    "ü",
-    "/blobs",
-    "/blobs/",
-    "/blobs/uploads/",
-    "/manifests/",
-    "/referrers/",
-    "/tags/list",
-    "_catalog",
-    "uploads",
-    "blobs",
-    "latest",
-    "sha256",
-    ":",
-    DIGEST,
-    "?",
-    "&",
-    "=",
-    "n=1",
-    "n=-1",
-    "last=",
-    "tag=",
-    "digest=",
-    "mount=",
-    "from=",
-    "digest-algorithm=sha512",
-    "artifactType=a/b+json",
-    "07070707-0707-8707-8707-070707070707",
-    "@",
-    "\u{7f}",
-    " ",
-];
+const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "X"];
+const NAMES: &[&str] = &["a", "alice/app", "b__c/d-e.f", "a/blobs/uploads", "tags/list", "%61"];
+const NOUNS: &[&str] = &["/manifests/", "/blobs/", "/blobs/uploads/", "/referrers/", "/tags/", "/", ""];
+const LASTS: &[&str] = &[DIGEST, "latest", "07070707-0707-8707-8707-070707070707", "list", ""];
+const PARAMETERS: &[&str] =
+    &["n", "last", "tag", "digest", "mount", "from", "digest-algorithm", "artifactType", "tag", "x"];
+const VALUES: &[&str] = &[DIGEST, "1", "1.0", "a/b", "sha512"];
+const BAD: &[&str] =
+    &["A", "ü", "_", "-", ".", "..", "a//b", "%", "%2f", "%00", "%ff", "\u{7f}", "sha256:1", "-1", " "];
+
+/// One of the words, and sometimes one that fits nowhere.
+fn word(words: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
+    prop_oneof![9 => select(words), 1 => select(BAD)]
+}
 
 proptest! {
     #![proptest_config(Cases { cases: 4096, failure_persistence: None, ..Cases::default() })]
 
     #[test]
     fn request_lines(
-        method in prop::sample::select(&["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "X"][..]),
-        prefix in prop::sample::select(&["/v2/", "/v2/a", "/v2/a/b", ""][..]),
-        words in prop::collection::vec(prop::sample::select(WORDS), 0..8),
+        method in select(METHODS),
+        name in word(NAMES),
+        noun in select(NOUNS),
+        last in word(LASTS),
+        parameters in vec((select(PARAMETERS), word(VALUES)), 0..3),
     ) {
-        super::route(format!("{method} {prefix}{}", words.concat()).as_bytes());
+        let parameters = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&");
+        super::route(format!("{method} /v2/{name}{noun}{last}?{parameters}").as_bytes());
     }
 }
