@@ -182,7 +182,7 @@ fn block(index: u64) -> Bytes {
 
 /// Pushes so many repositories, each of a mounted empty config and one small manifest.
 async fn fill(program: &Program, repositories: u64) {
-    let push = Request::post(format!("/v2/r0/blobs/uploads/?digest={EMPTY}")).body(full("{}")).unwrap();
+    let push = post(format!("/v2/r0/blobs/uploads/?digest={EMPTY}")).body(full("{}")).unwrap();
     assert_eq!(program.send(push).await.status(), 201);
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS as u64 {
@@ -190,9 +190,9 @@ async fn fill(program: &Program, repositories: u64) {
         clients.spawn(async move {
             for index in (client..repositories).step_by(CLIENTS) {
                 let mount = format!("/v2/r{index}/blobs/uploads/?mount={EMPTY}&from=r0");
-                let mount = Request::post(mount).body(empty()).unwrap();
+                let mount = post(mount).body(empty()).unwrap();
                 assert_eq!(answer(&mut sender, mount).await, 201);
-                let put = Request::put(format!("/v2/r{index}/manifests/1")).header("content-type", MANIFEST);
+                let put = put(format!("/v2/r{index}/manifests/1")).header("content-type", MANIFEST);
                 assert_eq!(answer(&mut sender, put.body(full(manifest(index))).unwrap()).await, 201);
             }
         });
@@ -211,7 +211,7 @@ async fn commits(program: &Program) -> (f64, f64) {
     const EACH: u32 = 20;
     let push = async |sender: &mut SendRequest<_>, content: String| {
         let digest = hex::encode(Sha256::digest(&content));
-        let request = Request::post(format!("/v2/c/blobs/uploads/?digest=sha256:{digest}"));
+        let request = post(format!("/v2/c/blobs/uploads/?digest=sha256:{digest}"));
         assert_eq!(answer(sender, request.body(full(content)).unwrap()).await, 201);
     };
     let mut sender = program.connect().await;
@@ -228,7 +228,7 @@ async fn commits(program: &Program) -> (f64, f64) {
             for index in 0..EACH {
                 let content = format!("{client} {index}");
                 let digest = hex::encode(Sha256::digest(&content));
-                let request = Request::post(format!("/v2/c/blobs/uploads/?digest=sha256:{digest}"));
+                let request = post(format!("/v2/c/blobs/uploads/?digest=sha256:{digest}"));
                 assert_eq!(answer(&mut sender, request.body(full(content)).unwrap()).await, 201);
             }
         });
@@ -276,7 +276,7 @@ impl Program {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim_end().strip_prefix("listening on http://").expect("it listens").to_owned();
         let program = Self { child, address };
-        let status = program.send(Request::get("/v2/").body(empty()).unwrap()).await.status();
+        let status = program.send(get("/v2/").body(empty()).unwrap()).await.status();
         let time = begun.elapsed();
         assert!(status == 200 || status == 401, "{status}");
         (program, time)
@@ -395,4 +395,21 @@ impl Table {
             std::process::exit(1);
         }
     }
+}
+
+fn get(path: impl AsRef<str>) -> hyper::http::request::Builder {
+    request("GET", path.as_ref())
+}
+
+fn post(path: impl AsRef<str>) -> hyper::http::request::Builder {
+    request("POST", path.as_ref())
+}
+
+fn put(path: impl AsRef<str>) -> hyper::http::request::Builder {
+    request("PUT", path.as_ref())
+}
+
+/// HTTP/1.1 wants a Host in every request.
+fn request(method: &str, path: &str) -> hyper::http::request::Builder {
+    Request::builder().method(method).uri(path).header("host", "localhost")
 }
