@@ -3,20 +3,24 @@
 //! Three steps, in three files: what the headers say ([`Credentials`]), who that is
 //! ([`Authenticator`]), and what they may do ([`Policy`]). Knows verbs and repository names, not
 //! URLs, and nothing of what repositories contain. What must hold: nothing is allowed unless
-//! something grants it, and a secret is compared in constant time and never printed.
+//! something grants it; a credential only narrows what its owner may do; a secret is compared in
+//! constant time and never printed.
 
 mod authenticate;
 mod credentials;
-mod password;
 mod policy;
 
 use std::sync::Arc;
 
-pub(crate) use authenticate::{Authenticator, NotAuthenticated};
-pub(crate) use credentials::{Credentials, InvalidCredentials};
-pub(crate) use password::{InvalidPassword, Password};
+pub(crate) use authenticate::{Authenticated, Authenticator, NotAuthenticated, Visit};
+use credentials::InvalidCredentials;
+pub(crate) use credentials::{Credentials, SESSION_COOKIE, Surface};
 pub use policy::AccessPolicy;
+pub(crate) use policy::Policy;
 
+pub(crate) use crate::accounts::Action;
+use crate::accounts::{Account, KeyGrant, SessionGrant};
+use crate::meta::Standing;
 use crate::oci::RepositoryName;
 
 /// What an operation asks of the caller.
@@ -30,38 +34,71 @@ pub(crate) enum Access {
     Metrics,
     /// A right to one repository.
     Repository(RepositoryName, Action),
+    /// To make, list and revoke the own API keys.
+    OwnKeys,
+    /// A right to accounts.
+    Account(Requires),
 }
 
-/// What can be done with a repository; the words of the token specification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Action {
-    Pull,
-    Push,
-    Delete,
+/// What an operation on accounts asks of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Requires {
+    /// Nothing.
+    Anyone,
+    /// To be signed in, with whatever credential.
+    SignedIn,
+    /// To be signed in with all rights of one's own.
+    UserAdmin,
+    /// To have given the password within the last minutes.
+    FreshLogin,
+    /// To be a superuser, and to have given the password within the last minutes.
+    Superuser,
+    /// The same, or to be a read-only superuser.
+    SuperuserRead,
+}
+
+/// Who asks, and by what.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) identity: Identity,
+    pub(crate) credential: Credential,
 }
 
 /// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Identity {
     Anonymous,
-    User(Arc<User>),
+    User(Arc<Account>),
 }
 
-/// A user who has proved it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct User {
-    pub(crate) name: String,
-    /// Whether everything is allowed.
-    pub(crate) superuser: bool,
+/// By what somebody is known. It never gives more than its owner may do.
+#[derive(Clone, Debug)]
+pub(crate) enum Credential {
+    None,
+    Password,
+    Key(Arc<KeyGrant>),
+    Session(SessionGrant),
 }
 
-impl Identity {
+impl Caller {
+    /// Somebody who said nothing.
+    pub(crate) const ANONYMOUS: Self = Self { identity: Identity::Anonymous, credential: Credential::None };
+
+    /// The user, if it is one.
+    pub(crate) fn account(&self) -> Option<&Arc<Account>> {
+        match &self.identity {
+            Identity::Anonymous => None,
+            Identity::User(account) => Some(account),
+        }
+    }
+
     /// The user's name, for the log.
     pub(crate) fn name(&self) -> Option<&str> {
-        match self {
-            Self::Anonymous => None,
-            Self::User(user) => Some(&user.name),
-        }
+        self.account().map(|account| account.name.as_str())
+    }
+
+    fn standing(&self) -> Standing {
+        self.account().map_or(Standing::Ordinary, |account| account.standing)
     }
 }
 
@@ -70,6 +107,8 @@ impl Identity {
 pub(crate) enum Refusal {
     /// Signing in could help.
     Unauthenticated,
+    /// Giving the password once more could help.
+    NotFresh,
     /// It is known who asks, and they may not.
     Denied,
 }

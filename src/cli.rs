@@ -1,12 +1,16 @@
-//! The command line: `coracle serve`, `coracle check-config`.
+//! The command line.
 //!
 //! Standard output has what a script wants to read, standard error what a person does. Exit codes:
 //! 0 done, 1 it could not be done, 2 the command line or the configuration is wrong.
 
+mod administer;
+mod apikey;
 mod check_config;
 mod logging;
 mod serve;
+mod user;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +33,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    User(user::User),
+    #[command(name = "apikey")]
+    ApiKey(apikey::ApiKey),
     CheckConfig(check_config::CheckConfig),
 }
 
@@ -37,8 +44,17 @@ enum Command {
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(command) => command.run(),
+        Command::User(command) => command.run(),
+        Command::ApiKey(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
     }
+}
+
+/// The data directory: the configured one, or the platform's.
+fn data_dir(config: &crate::config::Config) -> Result<PathBuf, String> {
+    let missing = "there is no data directory on this platform: choose one with --root";
+    let configured = config.storage.root_directory.clone();
+    configured.or_else(|| Some(dirs::data_dir()?.join("coracle"))).ok_or_else(|| missing.to_owned())
 }
 
 /// It could not be done.

@@ -12,6 +12,21 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Timestamp(u64);
 
 impl Timestamp {
+    /// Microseconds since the epoch.
+    pub(crate) const fn micros(self) -> u64 {
+        self.0
+    }
+
+    /// The time `micros` microseconds after the epoch.
+    pub(crate) const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// The time `by` later.
+    pub(crate) fn after(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
+    }
+
     /// How long `self` is after `earlier`; nothing if it is not.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

@@ -31,7 +31,8 @@ use serde_json::{Map, Value};
 pub use error::{Error, Finding, Place};
 pub use keys::key_table;
 pub use model::{
-    Address, Config, Difference, Extensions, Http, Limits, Log, LogFormat, LogLevel, Metrics, Profile, Storage, Tls,
+    Address, Auth, Config, Difference, Extensions, Http, Limits, Log, LogFormat, LogLevel, Metrics, Profile, Storage,
+    Tls,
 };
 
 use settings::Settings;

@@ -34,7 +34,7 @@ pub fn route(input: &[u8]) {
         Ok(route) => {
             let _ = route.access();
             let decoded = percent_decode_str(path).decode_utf8().expect("a path that was read is UTF-8");
-            assert_eq!(print(&route), decoded.trim_end_matches('/'));
+            assert_eq!(print(&route, &decoded), decoded.trim_end_matches('/'));
         }
         Err(RouteError::Malformed { message, .. } | RouteError::TooLong { message }) => {
             assert!(!message.is_empty() && message.len() <= MESSAGE_BYTES_MAX, "{message:?}");
@@ -45,7 +45,8 @@ pub fn route(input: &[u8]) {
 }
 
 /// The path of a route, without a slash at its end; checks the values that do not stand in the path.
-fn print(route: &Route) -> String {
+/// Some routes have several paths, of which `read` is one.
+fn print(route: &Route, read: &str) -> String {
     let under = |name: &RepositoryName, rest: String| {
         assert_eq!(name.to_string().parse().as_ref(), Ok(name));
         format!("/v2/{name}/{rest}")
@@ -88,6 +89,29 @@ fn print(route: &Route) -> String {
         Route::Ready => "/readyz".to_owned(),
         Route::Started => "/startupz".to_owned(),
         Route::Metrics => METRICS.to_owned(),
+        Route::ListKeys | Route::CreateKey | Route::RevokeKey { .. } => {
+            assert!(read.ends_with("/apikey"));
+            read.to_owned()
+        }
+        Route::Preflight => {
+            assert!(read.ends_with("/apikey") || read.ends_with("/logout"));
+            read.to_owned()
+        }
+        Route::Logout => {
+            assert!(read.ends_with("/auth/logout"));
+            read.to_owned()
+        }
+        Route::V1 { endpoint, values, .. } => {
+            let row = endpoint.row();
+            assert_eq!(values.len(), row.path.matches('{').count());
+            assert!(values.iter().all(|value| !value.is_empty() && !value.contains('/')));
+            let mut values = values.iter();
+            let segments = row.path.trim_end_matches('/').split('/').skip(1);
+            segments.fold(String::new(), |path, segment| {
+                let filled = if segment.starts_with('{') { values.next().map_or("", String::as_str) } else { segment };
+                format!("{path}/{filled}")
+            })
+        }
     }
 }
 

@@ -5,24 +5,31 @@
 
 mod api;
 mod body;
+mod cookie;
 mod error;
+mod ext;
 mod observe;
 mod ops;
 mod receive;
 mod request;
 mod response;
+mod time;
+mod v1;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{HeaderMap, Response, Version};
+use hyper::{HeaderMap, Method, Response, Version};
 
 pub use body::Body;
 use error::ApiError;
 pub(crate) use request::{BoxError, RequestBody};
 
-use crate::access::{Credentials, Identity};
+use crate::access::{Authenticated, Caller, Credential, Credentials, Refusal, Surface, Visit};
+use crate::accounts::{Account, Origin, SessionId};
+use crate::oci::ErrorCode;
 use crate::registry::Shared;
 use crate::route::{self, Route};
 use observe::{Observed, Subject};
@@ -34,13 +41,41 @@ const URI_BYTES_MAX: usize = 8 * 1024;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// Of what a client calls itself, no more than this is kept.
+const AGENT_BYTES_MAX: usize = 256;
 
 /// What a handler works with.
 #[derive(Debug)]
 struct Context<'a> {
     registry: &'a Shared,
-    caller: &'a Identity,
+    caller: &'a Caller,
     headers: &'a HeaderMap,
+    visit: Visit<'a>,
+    /// The session's cookie that came along, whether or not it is one of a session.
+    cookie: Option<&'a SessionId>,
+}
+
+impl Context<'_> {
+    /// The user, where the access of the route made sure that there is one.
+    fn account(&self) -> Result<&Arc<Account>, ApiError> {
+        self.caller.account().ok_or_else(|| Refusal::Unauthenticated.into())
+    }
+
+    /// The user's name.
+    fn user(&self) -> Result<&str, ApiError> {
+        Ok(&self.account()?.name)
+    }
+
+    /// Who does something, and from where, for the audit.
+    fn origin(&self) -> Origin {
+        self.visit.origin(self.caller.name())
+    }
+
+    /// The registry's own URL, as the client knows it.
+    fn base_url(&self) -> String {
+        base_url(self.registry, self.headers)
+    }
 }
 
 /// Answers one request. `peer` is who sent it, where that is known.
@@ -53,14 +88,24 @@ pub(crate) async fn answer(
     let started = Instant::now();
     let id = registry.next_request_id();
     let mut subject = Subject::default();
-    let result = respond(registry, peer, &head, &mut body, &mut subject).await;
+    let visit = Visit {
+        headers: &head.headers,
+        surface: route::surface(head.uri.path()),
+        address: peer.map(|peer| peer.ip()),
+        agent: agent(&head.headers),
+        request: &id,
+    };
+    let result = respond(registry, &head, visit, &mut body, &mut subject).await;
     let mut response = match result {
         Ok(response) => response,
         Err(error) => {
             body.drain().await;
-            refuse(registry, error, &id)
+            refuse(registry, error, visit)
         }
     };
+    for cookie in std::mem::take(&mut subject.cookies) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
     if head.uri.path().starts_with("/v2") {
         response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     }
@@ -70,21 +115,27 @@ pub(crate) async fn answer(
 /// The whole way of a request.
 async fn respond(
     registry: &Shared,
-    peer: Option<SocketAddr>,
     head: &hyper::http::request::Parts,
+    visit: Visit<'_>,
     body: &mut RequestBody,
     subject: &mut Subject,
 ) -> Result<Response<Body>, ApiError> {
     check_limits(head)?;
-    if peer.is_some() {
+    if visit.address.is_some() {
         check_host(head)?;
     }
     let (path, query) = (head.uri.path(), head.uri.query());
     let route = route::parse(&head.method, path, query, registry.metrics_path())?;
-    let caller = authenticate(registry, &head.headers).await?;
+    let Authenticated { caller, cookie, begun, ended } = authenticate(registry, &visit).await?;
     subject.caller = caller.name().map(str::to_owned);
-    registry.policy().decide(&caller, &route.access())?;
-    dispatch(&Context { registry, caller: &caller, headers: &head.headers }, route, body).await
+    subject.cookies = cookies(registry, &caller, begun.as_ref(), ended);
+    check_origin(&head.method, &head.headers, &caller)?;
+    let context = Context { registry, caller: &caller, headers: &head.headers, visit, cookie: cookie.as_ref() };
+    if let Route::V1 { query, .. } = &route {
+        v1::check_csrf(&context, &head.method, query)?;
+    }
+    registry.policy().decide(&caller, &route.access(), registry.now())?;
+    dispatch(&context, route, body).await
 }
 
 fn check_limits(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
@@ -104,20 +155,42 @@ fn check_host(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
     if (needed..=1).contains(&hosts) { Ok(()) } else { Err(ApiError::host()) }
 }
 
-async fn authenticate(registry: &Shared, headers: &HeaderMap) -> Result<Identity, ApiError> {
+async fn authenticate(registry: &Shared, visit: &Visit<'_>) -> Result<Authenticated, ApiError> {
     // Whoever may do everything need not say who they are, and old credentials do no harm.
-    if registry.policy() == crate::AccessPolicy::Open {
-        return Ok(Identity::Anonymous);
+    if registry.policy().grants == crate::AccessPolicy::Open && visit.surface == Surface::Registry {
+        return Ok(Authenticated { caller: Caller::ANONYMOUS, cookie: None, begun: None, ended: false });
     }
-    let values = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-    Ok(registry.authenticator().authenticate(Credentials::read(values)?).await?)
+    Ok(registry.authenticator().authenticate(visit).await?)
+}
+
+/// What becomes of the cookies of zot's web page.
+fn cookies(registry: &Shared, caller: &Caller, begun: Option<&SessionId>, ended: bool) -> Vec<HeaderValue> {
+    match (begun, caller.name()) {
+        (Some(id), Some(name)) => vec![cookie::session(registry, id, true), cookie::user(registry, name)],
+        _ if ended => vec![cookie::no_session(registry), cookie::no_user(registry)],
+        _ => Vec::new(),
+    }
+}
+
+/// Refuses what a browser says was begun by another site, and would change something with what the
+/// browser sends by itself. A key it does not send.
+fn check_origin(method: &Method, headers: &HeaderMap, caller: &Caller) -> Result<(), ApiError> {
+    let cross_site = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site");
+    if cross_site && !method.is_safe() && !matches!(caller.credential, Credential::Key(_)) {
+        return Err(ApiError::csrf());
+    }
+    Ok(())
 }
 
 /// Makes the answer of a failure, and logs what the client does not get to know.
-fn refuse(registry: &Shared, error: ApiError, id: &str) -> Response<Body> {
+fn refuse(registry: &Shared, error: ApiError, visit: Visit<'_>) -> Response<Body> {
+    let id = visit.request;
     let cause = error.cause().map(str::to_owned);
-    let challenge = error.wants_challenge();
-    let mut response = error.into_response(id);
+    // zot's web page asks for the password itself, and so does Quay's: a browser that is challenged
+    // would put its own window before theirs.
+    let challenge =
+        error.wants_challenge() && visit.surface == Surface::Registry && !Credentials::from_page(visit.headers);
+    let mut response = error.into_response(visit.surface, id, &base_url(registry, visit.headers));
     if let Some(cause) = cause {
         tracing::error!(id, status = response.status().as_u16(), cause, "a request failed");
         if let Ok(id) = HeaderValue::from_str(id) {
@@ -128,6 +201,24 @@ fn refuse(registry: &Shared, error: ApiError, id: &str) -> Response<Body> {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, registry.challenge().clone());
     }
     response
+}
+
+/// The configured URL, or the one that the client used.
+fn base_url(registry: &Shared, headers: &HeaderMap) -> String {
+    if let Some(url) = registry.external_url() {
+        return url.trim_end_matches('/').to_owned();
+    }
+    let scheme = if registry.is_https() { "https" } else { "http" };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-:[]_".contains(c);
+    let host = host.filter(|host| host.len() <= 255 && host.chars().all(plain));
+    format!("{scheme}://{}", host.unwrap_or("localhost"))
+}
+
+/// What the client calls itself, as far as it is text, and shortened.
+fn agent(headers: &HeaderMap) -> &str {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    &agent[..agent.len().min(AGENT_BYTES_MAX)]
 }
 
 async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
@@ -153,6 +244,15 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         Route::UploadChunk { name, id } => upload::chunk(context, &name, id, body).await,
         Route::FinishUpload { name, id, digest } => upload::finish(context, &name, id, digest, body).await,
         Route::CancelUpload { name, id } => upload::cancel(context, &name, id).await,
+        Route::ListKeys | Route::CreateKey | Route::RevokeKey { .. } if !context.registry.has_api_keys() => {
+            Err(ApiError::missing(ErrorCode::Unsupported, "there are no API keys here: http.auth.apikey is off"))
+        }
+        Route::ListKeys => ext::apikey::list(context),
+        Route::CreateKey => ext::apikey::create(context, body).await,
+        Route::RevokeKey { id } => ext::apikey::revoke(context, id).await,
+        Route::Preflight => Ok(ext::apikey::preflight()),
+        Route::Logout => ext::logout::logout(context).await,
+        Route::V1 { endpoint, values, query } => v1::dispatch(context, endpoint, &values, &query, body).await,
         Route::Live => Ok(ops::live()),
         Route::Ready => ops::ready(context),
         Route::Started => Ok(ops::started()),

@@ -40,6 +40,8 @@
 //! * `blobs`: content-addressed files. Knows no repository and no row.
 //! * `meta`: the rows. The only module that names redb; touches no blob.
 //! * `repository`: what one repository can do; the only writer of both stores.
+//! * `accounts`: users, API keys and sessions; the only writer of their rows. `admin`: what the command
+//!   line does with them, beside a running registry or alone.
 //! * `access`: who is asking, and may they. Knows verbs and names, not URLs.
 //! * `route`: request line → operation. Pure.
 //! * [`config`]: a file → checked settings, every problem at once. Opens no store.
@@ -80,6 +82,8 @@
 //! client never holds one.
 
 mod access;
+mod accounts;
+mod admin;
 mod blobs;
 #[doc(hidden)]
 pub mod cli;

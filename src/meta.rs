@@ -5,6 +5,7 @@
 //! a closure that fails has changed nothing.
 
 mod accounts;
+mod audit;
 mod codec;
 mod content;
 mod error;
@@ -19,10 +20,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use redb::backends::FileBackend;
 use redb::{Database, Durability, ReadableDatabase as _};
 
-pub(crate) use accounts::{AccountRead, UserRow};
+pub(crate) use accounts::{AccountRead, KeyRow, SecretHash, SessionRow, Standing, Use, UserRow};
+pub(crate) use audit::{AuditRead, AuditRow};
 pub(crate) use content::{ContentRead, ManifestRow, TagRow};
 pub(crate) use error::Error;
-pub(crate) use schema::{SETTING_UPLOAD_KEY, Source};
+pub(crate) use schema::{SETTING_CSRF_KEY, SETTING_UPLOAD_KEY, Source};
 
 use crate::blobs::{Disk, Tree};
 
@@ -101,6 +103,19 @@ impl Meta {
             self.write_group();
             drop(leading);
         }
+    }
+
+    /// A secret of this data directory, made the first time it is asked for.
+    pub(crate) fn secret(&self, setting: &'static str) -> Result<[u8; 32], Error> {
+        let known = match self.read(|tx| tx.setting(setting))? {
+            Some(known) => known,
+            None => self.write(move |tx| {
+                let made: [u8; 32] = rand::random();
+                tx.set_setting(setting, &made)?;
+                Ok::<_, Error>(made.to_vec())
+            })?,
+        };
+        known.try_into().map_err(|_| Error::Corrupt { table: "settings", key: setting.to_owned() })
     }
 
     /// Writes what is in the queue as one transaction and tells each who waits.

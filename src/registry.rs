@@ -16,11 +16,12 @@ use tokio_util::task::TaskTracker;
 pub use builder::Builder;
 pub use error::Error;
 
-use crate::access::{AccessPolicy, Authenticator, Password};
+use crate::access::{Access, Authenticator, Caller, Policy};
+use crate::accounts::{Accounts, NewUser, Origin, Password, UserChange};
 use crate::blobs::Tree;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Limits};
-use crate::meta::{AccountRead, Meta, UserRow};
+use crate::meta::Standing;
 use crate::metrics::Metrics;
 use crate::oci::RepositoryName;
 use crate::repository::{Repository, Stores};
@@ -37,10 +38,10 @@ pub struct Registry {
 pub(crate) struct Shared {
     tree: Tree,
     stores: Arc<Stores>,
-    meta: Arc<Meta>,
+    accounts: Arc<Accounts>,
     clock: Clock,
     authenticator: Authenticator,
-    policy: AccessPolicy,
+    policy: Policy,
     challenge: HeaderValue,
     config: Config,
     metrics: Arc<Metrics>,
@@ -66,14 +67,16 @@ impl Registry {
 
     /// Whether anybody can sign in.
     pub fn has_users(&self) -> Result<bool, Error> {
-        self.shared.meta.read(AccountRead::has_users).map_err(|error| Error::meta(error, &self.shared.tree))
+        self.shared.accounts.has_users().map_err(|error| Error::accounts(error, &self.shared.tree))
     }
 
     /// Makes a user, or gives one another password and another standing. Blocks for the time of a
     /// password hash.
     pub fn put_user(&self, name: &str, password: &str, superuser: bool) -> Result<(), Error> {
-        builder::put_user(&self.shared.meta, &self.shared.clock, name, &Password::new(password), superuser)
-            .map_err(|error| error.in_tree(&self.shared.tree))
+        let standing = if superuser { Standing::Superuser } else { Standing::Ordinary };
+        self.shared
+            .put_user(name, Password::new(password), standing)
+            .map_err(|error| Error::accounts(error, &self.shared.tree))
     }
 }
 
@@ -90,7 +93,61 @@ impl Shared {
         &self.authenticator
     }
 
-    pub(crate) const fn policy(&self) -> AccessPolicy {
+    pub(crate) const fn accounts(&self) -> &Arc<Accounts> {
+        &self.accounts
+    }
+
+    /// The time now, for decisions.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whether a caller may do something; what filters lists.
+    pub(crate) fn may(&self, caller: &Caller, access: &Access) -> bool {
+        self.policy.decide(caller, access, self.now()).is_ok()
+    }
+
+    /// Makes a user, or gives one this password and standing.
+    fn put_user(&self, name: &str, password: Password, standing: Standing) -> Result<(), crate::accounts::Error> {
+        use crate::accounts::Error as E;
+        let origin = Origin::local();
+        let new =
+            NewUser { name: name.to_owned(), password: password.clone(), standing, groups: Vec::new(), email: None };
+        match self.accounts.add_user(new, &origin) {
+            Err(E::UserExists { .. }) => {
+                let change = UserChange { password: Some(password), standing: Some(standing), ..UserChange::default() };
+                self.accounts.change_user(name, change, None, &origin)
+            }
+            result => result,
+        }
+    }
+
+    /// The URL that clients use, if the operator has named one.
+    pub(crate) fn external_url(&self) -> Option<&str> {
+        self.config.http.external_url.as_deref()
+    }
+
+    /// Whether clients reach the registry by https.
+    pub(crate) fn is_https(&self) -> bool {
+        self.config.http.tls.is_some() || self.external_url().is_some_and(|url| url.starts_with("https://"))
+    }
+
+    /// How long a session's cookie is good for.
+    pub(crate) const fn session_lifetime(&self) -> Duration {
+        self.config.http.auth.session_lifetime
+    }
+
+    /// Whether there are API keys.
+    pub(crate) const fn has_api_keys(&self) -> bool {
+        self.config.http.auth.api_keys
+    }
+
+    /// Where local administration listens.
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.tree.admin_socket()
+    }
+
+    pub(crate) const fn policy(&self) -> Policy {
         self.policy
     }
 
@@ -134,9 +191,4 @@ impl Shared {
     pub(crate) fn expiry_interval(&self) -> Duration {
         (self.config.storage.upload_expiry / 4).clamp(Duration::from_secs(1), Duration::from_hours(1))
     }
-}
-
-/// Stores a user.
-fn user_row(password: &Password, superuser: bool, clock: &Clock) -> Result<UserRow, crate::access::InvalidPassword> {
-    Ok(UserRow { password: password.hash()?, superuser, created: clock.now() })
 }

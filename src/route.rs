@@ -4,12 +4,16 @@
 //! see [`RouteError`]. A handler that gets a route finds every value in it checked.
 
 mod query;
+mod v1;
+
+use std::borrow::Cow;
 
 use hyper::Method;
 use percent_encoding::percent_decode_str;
-use query::Query;
+pub(crate) use query::Query;
+pub(crate) use v1::Endpoint;
 
-use crate::access::{Access, Action};
+use crate::access::{Access, Action, Surface};
 use crate::oci::{Algorithm, Digest, ErrorCode, InvalidReference, Reference, RepositoryName, Tag, UploadId};
 use crate::repository::{ManifestTarget, ReferrerCursor};
 
@@ -21,23 +25,93 @@ const PUSHED_TAGS_MAX: usize = 46;
 #[derive(Clone, Debug)]
 pub(crate) enum Route {
     Ping,
-    Catalog { page: Page },
-    Tags { name: RepositoryName, page: Page },
-    Referrers { name: RepositoryName, subject: Digest, types: Vec<String>, after: ReferrerCursor, limit: Option<usize> },
-    GetManifest { name: RepositoryName, reference: Reference },
-    HeadManifest { name: RepositoryName, reference: Reference },
-    PutManifest { name: RepositoryName, target: ManifestTarget },
-    DeleteManifest { name: RepositoryName, reference: Reference },
-    GetBlob { name: RepositoryName, digest: Digest },
-    HeadBlob { name: RepositoryName, digest: Digest },
-    DeleteBlob { name: RepositoryName, digest: Digest },
-    StartUpload { name: RepositoryName, algorithm: Algorithm },
-    PushBlob { name: RepositoryName, digest: Digest },
-    MountBlob { name: RepositoryName, digest: Digest },
-    UploadStatus { name: RepositoryName, id: UploadId },
-    UploadChunk { name: RepositoryName, id: UploadId },
-    FinishUpload { name: RepositoryName, id: UploadId, digest: Digest },
-    CancelUpload { name: RepositoryName, id: UploadId },
+    Catalog {
+        page: Page,
+    },
+    Tags {
+        name: RepositoryName,
+        page: Page,
+    },
+    Referrers {
+        name: RepositoryName,
+        subject: Digest,
+        types: Vec<String>,
+        after: ReferrerCursor,
+        limit: Option<usize>,
+    },
+    GetManifest {
+        name: RepositoryName,
+        reference: Reference,
+    },
+    HeadManifest {
+        name: RepositoryName,
+        reference: Reference,
+    },
+    PutManifest {
+        name: RepositoryName,
+        target: ManifestTarget,
+    },
+    DeleteManifest {
+        name: RepositoryName,
+        reference: Reference,
+    },
+    GetBlob {
+        name: RepositoryName,
+        digest: Digest,
+    },
+    HeadBlob {
+        name: RepositoryName,
+        digest: Digest,
+    },
+    DeleteBlob {
+        name: RepositoryName,
+        digest: Digest,
+    },
+    StartUpload {
+        name: RepositoryName,
+        algorithm: Algorithm,
+    },
+    PushBlob {
+        name: RepositoryName,
+        digest: Digest,
+    },
+    MountBlob {
+        name: RepositoryName,
+        digest: Digest,
+    },
+    UploadStatus {
+        name: RepositoryName,
+        id: UploadId,
+    },
+    UploadChunk {
+        name: RepositoryName,
+        id: UploadId,
+    },
+    FinishUpload {
+        name: RepositoryName,
+        id: UploadId,
+        digest: Digest,
+    },
+    CancelUpload {
+        name: RepositoryName,
+        id: UploadId,
+    },
+    /// zot's API keys.
+    ListKeys,
+    CreateKey,
+    RevokeKey {
+        id: String,
+    },
+    /// A browser asks whether a page of another origin may ask.
+    Preflight,
+    /// The end of a session of zot's web page.
+    Logout,
+    /// Quay's API, with the values of the path's segments and the parameters.
+    V1 {
+        endpoint: Endpoint,
+        values: Vec<String>,
+        query: Query,
+    },
     Live,
     Ready,
     Started,
@@ -59,7 +133,7 @@ pub(crate) enum RouteError {
     /// There is no such path.
     NotFound,
     /// There is, but not for this method.
-    MethodNotAllowed { allow: &'static str },
+    MethodNotAllowed { allow: Cow<'static, str> },
     /// There is, but a value in it is not what it must be.
     Malformed { code: ErrorCode, message: String },
     /// The request line has more than is reasonable.
@@ -71,7 +145,9 @@ impl Route {
     pub(crate) fn access(&self) -> Access {
         let to = |name: &RepositoryName, action| Access::Repository(name.clone(), action);
         match self {
-            Self::Live | Self::Ready | Self::Started => Access::Anybody,
+            Self::Live | Self::Ready | Self::Started | Self::Preflight | Self::Logout => Access::Anybody,
+            Self::ListKeys | Self::CreateKey | Self::RevokeKey { .. } => Access::OwnKeys,
+            Self::V1 { endpoint, .. } => Access::Account(endpoint.row().requires),
             Self::Ping | Self::Catalog { .. } => Access::Known,
             Self::Metrics => Access::Metrics,
             Self::Tags { name, .. }
@@ -94,6 +170,11 @@ impl Route {
     }
 }
 
+/// Whose conventions a path follows.
+pub(crate) fn surface(path: &str) -> Surface {
+    if path.starts_with("/api/") || path == "/csrf_token" { Surface::ApiV1 } else { Surface::Registry }
+}
+
 /// Reads a request line. `metrics` is the path the operator has given to the metrics, if they are on.
 pub(crate) fn parse(
     method: &Method,
@@ -112,8 +193,21 @@ pub(crate) fn parse(
         "/v2" | "/v2/" => return probe(method, Route::Ping),
         _ => {}
     }
-    let rest = path.strip_prefix("/v2/").ok_or(RouteError::NotFound)?;
     let query = Query::parse(query.unwrap_or_default())?;
+    match &*path {
+        // zot's route now, and the one of its first releases with API keys.
+        "/zot/auth/apikey" | "/v2/_zot/ext/apikey" => return keys(method, &query),
+        "/zot/auth/logout" | "/auth/logout" => return logout(method),
+        _ => {}
+    }
+    if surface(&path) == Surface::ApiV1 {
+        return match v1::find(method, &path) {
+            Ok((endpoint, values)) => Ok(Route::V1 { endpoint, values, query }),
+            Err(Some(allow)) => Err(RouteError::MethodNotAllowed { allow: allow.into() }),
+            Err(None) => Err(RouteError::NotFound),
+        };
+    }
+    let rest = path.strip_prefix("/v2/").ok_or(RouteError::NotFound)?;
     if rest == "_catalog" {
         return probe(method, Route::Catalog { page: query.page()? });
     }
@@ -141,14 +235,36 @@ pub(crate) fn parse(
 fn probe(method: &Method, route: Route) -> Result<Route, RouteError> {
     match *method {
         Method::GET | Method::HEAD => Ok(route),
-        _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD" }),
+        _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD".into() }),
+    }
+}
+
+/// zot's API keys. That a browser may ask beforehand, zot's web page relies on.
+fn keys(method: &Method, query: &Query) -> Result<Route, RouteError> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(Route::ListKeys),
+        Method::POST => Ok(Route::CreateKey),
+        Method::OPTIONS => Ok(Route::Preflight),
+        Method::DELETE => match query.one("id")? {
+            Some(id) => Ok(Route::RevokeKey { id: id.to_owned() }),
+            None => Err(malformed(ErrorCode::Unsupported, &"the parameter id says which API key: it is missing")),
+        },
+        _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST, DELETE, OPTIONS".into() }),
+    }
+}
+
+fn logout(method: &Method) -> Result<Route, RouteError> {
+    match *method {
+        Method::POST => Ok(Route::Logout),
+        Method::OPTIONS => Ok(Route::Preflight),
+        _ => Err(RouteError::MethodNotAllowed { allow: "POST, OPTIONS".into() }),
     }
 }
 
 fn manifest(method: &Method, name: &str, last: &str, query: &Query) -> Result<Route, RouteError> {
     let allowed = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE].contains(method);
     if !allowed {
-        return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, PUT, DELETE" });
+        return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, PUT, DELETE".into() });
     }
     let name = repository(name)?;
     let reference: Reference = last.parse().map_err(|invalid: InvalidReference| {
@@ -193,7 +309,7 @@ fn target(reference: Reference, query: &Query) -> Result<ManifestTarget, RouteEr
 
 fn referrers(method: &Method, name: &str, last: &str, query: &Query) -> Result<Route, RouteError> {
     if *method != Method::GET && *method != Method::HEAD {
-        return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD" });
+        return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD".into() });
     }
     let name = repository(name)?;
     let subject = digest(last)?;
@@ -216,14 +332,14 @@ fn blob(method: &Method, name: &str, last: &str) -> Result<Route, RouteError> {
         Method::GET => |name, digest| Route::GetBlob { name, digest },
         Method::HEAD => |name, digest| Route::HeadBlob { name, digest },
         Method::DELETE => |name, digest| Route::DeleteBlob { name, digest },
-        _ => return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, DELETE" }),
+        _ => return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, DELETE".into() }),
     };
     Ok(route(repository(name)?, digest(last)?))
 }
 
 fn start(method: &Method, name: &str, query: &Query) -> Result<Route, RouteError> {
     if *method != Method::POST {
-        return Err(RouteError::MethodNotAllowed { allow: "POST" });
+        return Err(RouteError::MethodNotAllowed { allow: "POST".into() });
     }
     let name = repository(name)?;
     // Where the blob is mounted from is for the registry to find; but a bad name is a bad request.
@@ -248,7 +364,7 @@ fn start(method: &Method, name: &str, query: &Query) -> Result<Route, RouteError
 fn upload(method: &Method, name: &str, last: &str, query: &Query) -> Result<Route, RouteError> {
     let allowed = [Method::GET, Method::HEAD, Method::PATCH, Method::PUT, Method::DELETE].contains(method);
     if !allowed {
-        return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, PATCH, PUT, DELETE" });
+        return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, PATCH, PUT, DELETE".into() });
     }
     let name = repository(name)?;
     let id: UploadId = last

@@ -3,6 +3,7 @@
 //! Knows no endpoint. What must hold: a slow or silent client holds nothing but its own connection,
 //! and that for a limited time; stopping lets running requests finish.
 
+mod admin;
 mod head;
 mod stall;
 mod tls;
@@ -41,6 +42,8 @@ const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What is being written when the server ends is waited for, but not for ever.
 const WORK_WAIT: Duration = Duration::from_secs(10);
+/// A crash loses at most this much of when keys and sessions were last used.
+const FLUSH_INTERVAL: Duration = Duration::from_mins(1);
 /// What hyper may hold of a connection's unread bytes. Large enough for one read to bring in much
 /// of a blob, and small enough for many connections.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -164,6 +167,8 @@ impl Server {
         // Dropping the set ends its tasks: none outlives the server.
         let mut tasks = JoinSet::new();
         tasks.spawn(expire_uploads(Arc::clone(&self.shared)));
+        tasks.spawn(flush_accounts(Arc::clone(&self.shared)));
+        tasks.spawn(admin::listen(Arc::clone(&self.shared)));
         let server = Arc::new(self);
         loop {
             let accepted = tokio::select! {
@@ -198,6 +203,10 @@ impl Server {
             tracing::warn!("the disk is too slow to wait for what is being written");
         }
         work.reopen();
+        let accounts = Arc::clone(server.shared.accounts());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || accounts.flush()).await {
+            tracing::error!(%error, "when keys and sessions were last used could not be written down");
+        }
     }
 
     async fn connection(&self, socket: TcpStream, peer: SocketAddr, watcher: Watcher) {
@@ -290,6 +299,21 @@ async fn accept(
     let permit = Arc::clone(free).acquire_owned().await.map_err(std::io::Error::other)?;
     let (socket, peer) = listener.accept().await?;
     Ok((socket, peer, permit))
+}
+
+/// Writes down, from time to time, when keys and sessions were last used.
+async fn flush_accounts(shared: Arc<Shared>) {
+    loop {
+        sleep(FLUSH_INTERVAL).await;
+        let accounts = Arc::clone(shared.accounts());
+        match tokio::task::spawn_blocking(move || accounts.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "when keys and sessions were last used could not be written down")
+            }
+            Err(error) => tracing::error!(%error, "writing down when keys and sessions were last used failed"),
+        }
+    }
 }
 
 /// Throws away uploads that nobody continues, now and from time to time.

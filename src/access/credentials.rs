@@ -4,19 +4,35 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use hyper::HeaderMap;
+use hyper::header::{self, HeaderName, HeaderValue};
 
-use super::Password;
+use crate::accounts::{PASSWORD_MAX, Password, PlainKey, SessionId};
+use crate::meta::SecretHash;
 
 /// The longest user name, in bytes.
 const USER_NAME_MAX: usize = 255;
-/// The longest password, in bytes; more than that only makes work.
-pub(super) const PASSWORD_MAX: usize = 1024;
+
+/// The cookie that carries a session.
+pub(crate) const SESSION_COOKIE: &str = "session";
+/// The header by which zot's web page shows that it is one, and not another site's form: browsers do
+/// not let those set it.
+const API_CLIENT: HeaderName = HeaderName::from_static("x-zot-api-client");
 
 /// Clients differ in whether they pad.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
+
+/// Whose conventions a path follows: which credentials count there, and what errors look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Surface {
+    /// `/v2/…` and zot's routes: Basic, and sessions of a page that says it is one.
+    Registry,
+    /// Quay's API: a key as a bearer token, and sessions.
+    ApiV1,
+}
 
 /// What a request says about who asks.
 #[derive(Debug)]
@@ -25,34 +41,100 @@ pub(crate) enum Credentials {
     None,
     /// A name and a password (RFC 7617).
     Basic { user: String, password: Password },
+    /// An API key, with its owner's name where one was given.
+    Key { user: Option<String>, hash: SecretHash },
+    /// A session.
+    Session(SessionId),
+}
+
+/// Everything about who asks that the headers say.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) credentials: Credentials,
+    /// The session's cookie, whether or not it counts as a credential here.
+    pub(crate) cookie: Option<SessionId>,
+    /// Whether zot's web page is asking.
+    pub(crate) from_page: bool,
 }
 
 impl Credentials {
-    /// Reads the values of the `Authorization` headers, of which there may be one.
-    pub(crate) fn read<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<Self, InvalidCredentials> {
-        let Some(value) = values.next() else { return Ok(Self::None) };
-        if values.next().is_some() {
-            return Err(InvalidCredentials("more than one Authorization header"));
-        }
-        let value = str::from_utf8(value).map_err(|_| InvalidCredentials("the Authorization header is not text"))?;
-        let (scheme, rest) = value.trim().split_once(' ').unwrap_or((value.trim(), ""));
-        if !scheme.eq_ignore_ascii_case("basic") {
-            return Err(InvalidCredentials("the registry knows the scheme Basic"));
-        }
-        let decoded =
-            BASE64.decode(rest.trim()).map_err(|_| InvalidCredentials("the Basic credentials are not base64"))?;
-        let text = String::from_utf8(decoded).map_err(|_| InvalidCredentials("the Basic credentials are not UTF-8"))?;
-        let text = zeroize::Zeroizing::new(text);
-        let (user, password) =
-            text.split_once(':').ok_or(InvalidCredentials("the Basic credentials have the form user:password"))?;
-        if user.is_empty() || user.len() > USER_NAME_MAX || user.chars().any(char::is_control) {
-            return Err(InvalidCredentials("a user name has 1 to 255 characters, and no control characters"));
-        }
-        if password.len() > PASSWORD_MAX {
-            return Err(InvalidCredentials("a password has at most 1024 characters"));
-        }
-        Ok(Self::Basic { user: user.to_owned(), password: Password::new(password) })
+    /// Whether zot's web page is asking.
+    pub(crate) fn from_page(headers: &HeaderMap) -> bool {
+        headers.contains_key(API_CLIENT)
     }
+
+    /// Reads the headers. Whatever is given must be understood: nobody is taken for anonymous by
+    /// mistake.
+    pub(crate) fn read(headers: &HeaderMap, surface: Surface) -> Result<Read, InvalidCredentials> {
+        let from_page = Self::from_page(headers);
+        let cookie = session_cookie(headers);
+        let mut values = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+        let credentials = match (values.next(), values.next()) {
+            (Some(_), Some(_)) => return Err(InvalidCredentials("more than one Authorization header")),
+            (Some(value), None) => authorization(value, surface)?,
+            (None, _) => Self::None,
+        };
+        let counts = surface == Surface::ApiV1 || from_page;
+        let credentials = match (credentials, &cookie) {
+            (Self::None, Some(cookie)) if counts => Self::Session(cookie.clone()),
+            (credentials, _) => credentials,
+        };
+        Ok(Read { credentials, cookie, from_page })
+    }
+}
+
+fn authorization(value: &[u8], surface: Surface) -> Result<Credentials, InvalidCredentials> {
+    let value = str::from_utf8(value).map_err(|_| InvalidCredentials("the Authorization header is not text"))?.trim();
+    let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+    let rest = rest.trim();
+    if value.is_empty() {
+        return Ok(Credentials::None);
+    }
+    if scheme.eq_ignore_ascii_case("bearer") {
+        let unknown = InvalidCredentials("the bearer token is not an API key of this registry");
+        return Ok(Credentials::Key { user: None, hash: PlainKey::hash_of(rest).ok_or(unknown)? });
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Err(InvalidCredentials("the registry knows the schemes Basic and Bearer"));
+    }
+    // Browsers send Basic by themselves, and Quay does not look at it here.
+    if surface == Surface::ApiV1 {
+        return Ok(Credentials::None);
+    }
+    basic(rest)
+}
+
+fn basic(encoded: &str) -> Result<Credentials, InvalidCredentials> {
+    let decoded = BASE64.decode(encoded).map_err(|_| InvalidCredentials("the Basic credentials are not base64"))?;
+    let text = String::from_utf8(decoded).map_err(|_| InvalidCredentials("the Basic credentials are not UTF-8"))?;
+    let text = zeroize::Zeroizing::new(text);
+    let (user, password) =
+        text.split_once(':').ok_or(InvalidCredentials("the Basic credentials have the form user:password"))?;
+    // What some clients send for "no credentials".
+    if user.is_empty() && password.is_empty() {
+        return Ok(Credentials::None);
+    }
+    if user.is_empty() || user.len() > USER_NAME_MAX || user.chars().any(char::is_control) {
+        return Err(InvalidCredentials("a user name has 1 to 255 characters, and no control characters"));
+    }
+    if password.len() > PASSWORD_MAX {
+        return Err(InvalidCredentials("a password has at most 1024 characters"));
+    }
+    Ok(match PlainKey::hash_of(password) {
+        Some(hash) => Credentials::Key { user: Some(user.to_owned()), hash },
+        None => Credentials::Basic { user: user.to_owned(), password: Password::new(password) },
+    })
+}
+
+/// The session's cookie; none, if there is none that could be one. A browser may send several of the
+/// same name: the first is the one of the most specific path (RFC 6265, 5.4).
+fn session_cookie(headers: &HeaderMap) -> Option<SessionId> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    cookies
+        .flat_map(|value| value.split(';'))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .find(|(name, _)| *name == SESSION_COOKIE)
+        .and_then(|(_, value)| SessionId::read(value))
 }
 
 /// The headers cannot be understood; never says what they contained.
@@ -72,33 +154,71 @@ impl std::error::Error for InvalidCredentials {}
 mod tests {
     use super::*;
 
-    fn read(values: &[&str]) -> Result<Option<(String, String)>, InvalidCredentials> {
-        Credentials::read(values.iter().map(|value| value.as_bytes())).map(|credentials| match credentials {
-            Credentials::None => None,
-            Credentials::Basic { user, password } => Some((user, password.reveal().to_owned())),
-        })
+    const KEY: &str = "zak_0123456789abcdef0123456789abcdef";
+
+    /// What is read of some headers, in short.
+    fn read(surface: Surface, headers: &[(&str, &str)]) -> String {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        match Credentials::read(&map, surface) {
+            Err(_) => "invalid".into(),
+            Ok(read) => match read.credentials {
+                Credentials::None => "none".into(),
+                Credentials::Basic { user, password } => format!("basic {user} {}", password.reveal()),
+                Credentials::Key { user, .. } => format!("key {user:?}"),
+                Credentials::Session(_) => "session".into(),
+            },
+        }
+    }
+
+    fn basic(text: &str) -> String {
+        format!("Basic {}", BASE64.encode(text))
     }
 
     #[test]
     fn what_clients_send() {
-        assert_eq!(read(&[]), Ok(None));
-        let alice = Some(("alice".to_owned(), "a:b c".to_owned()));
-        let encoded = BASE64.encode("alice:a:b c");
-        for scheme in ["Basic", "basic", "BASIC"] {
-            assert_eq!(read(&[&format!("{scheme} {encoded}")]), Ok(alice.clone()));
+        use Surface::{ApiV1, Registry};
+        let id = SessionId::generate();
+        let cookie = format!("theme=dark; session={}", id.reveal());
+        let cookie = ("cookie", cookie.as_str());
+        let page = ("x-zot-api-client", "zot-ui");
+        let alice = basic("alice:a:b c");
+        let alice = ("authorization", alice.as_str());
+        let unpadded = alice.1.trim_end_matches('=').replace("Basic", "bAsIc ");
+        let key = basic(&format!("alice:{KEY}"));
+        let bearer = format!("Bearer {KEY}");
+        for (surface, headers, expected) in [
+            (Registry, &[][..], "none"),
+            (Registry, &[alice], "basic alice a:b c"),
+            (Registry, &[("authorization", &unpadded)], "basic alice a:b c"),
+            (Registry, &[("authorization", "Basic Og==")], "none"),
+            (Registry, &[("authorization", "")], "none"),
+            (Registry, &[("authorization", &key)], "key Some(\"alice\")"),
+            (Registry, &[("authorization", &bearer)], "key None"),
+            (Registry, &[cookie], "none"),
+            (Registry, &[cookie, page], "session"),
+            (Registry, &[cookie, page, alice], "basic alice a:b c"),
+            (ApiV1, &[cookie], "session"),
+            (ApiV1, &[alice], "none"),
+            (ApiV1, &[alice, cookie], "session"),
+            (ApiV1, &[("authorization", &bearer), cookie], "key None"),
+            (ApiV1, &[("cookie", "session=x")], "none"),
+        ] {
+            assert_eq!(read(surface, headers), expected, "{headers:?}");
         }
-        assert_eq!(read(&[&format!("Basic  {}", encoded.trim_end_matches('='))]), Ok(alice));
-        assert_eq!(read(&[&format!("Basic {}", BASE64.encode("a:"))]), Ok(Some(("a".into(), String::new()))));
     }
 
     #[test]
     fn what_is_refused() {
-        let basic = |text: &str| format!("Basic {}", BASE64.encode(text));
         for value in [
-            "",
             "Basic",
             "Basic !",
+            "Bearer",
             "Bearer abc",
+            &format!("Bearer {}", KEY.to_uppercase()),
+            "Digest x",
             "alice:secret",
             &basic("alice"),
             &basic(":secret"),
@@ -107,15 +227,17 @@ mod tests {
             &basic(&format!("a:{}", "x".repeat(1025))),
             &format!("Basic {}", BASE64.encode([0xff, b':', 0xfe])),
         ] {
-            assert!(read(&[value]).is_err(), "{value:?} was taken");
+            assert_eq!(read(Surface::Registry, &[("authorization", value)]), "invalid", "{value:?}");
         }
-        assert!(read(&[&basic("a:b"), &basic("a:b")]).is_err());
+        let (alice, bob) = (basic("alice:x"), basic("bob:x"));
+        assert_eq!(read(Surface::Registry, &[("authorization", &alice), ("authorization", &bob)]), "invalid");
     }
 
     #[test]
-    fn a_password_does_not_print() {
-        let value = format!("Basic {}", BASE64.encode("alice:hunter2"));
-        let credentials = Credentials::read([value.as_bytes()].into_iter()).unwrap();
-        assert!(!format!("{credentials:?}").contains("hunter2"));
+    fn a_secret_does_not_print() {
+        let mut map = HeaderMap::new();
+        map.append(header::AUTHORIZATION, basic("alice:hunter2").parse().unwrap());
+        let read = Credentials::read(&map, Surface::Registry).unwrap();
+        assert!(!format!("{read:?}").contains("hunter2"));
     }
 }

@@ -6,6 +6,7 @@
 //!   coracle.redb.new        the database while it is being made for the first time
 //!   blobs/<algorithm>/<hex> a blob, named by its digest: the blob half of an OCI image layout
 //!   uploads/<id>            the bytes of an unfinished upload
+//!   admin.sock              local administration of a running registry, mode 0600
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -48,6 +49,11 @@ impl Tree {
 
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         self.blobs_of(digest.algorithm()).join(digest.hex())
+    }
+
+    /// The socket of local administration.
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.root.join("admin.sock")
     }
 
     pub(crate) fn uploads(&self) -> PathBuf {

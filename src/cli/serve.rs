@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{failed, logging, wrong};
-use crate::access::Password;
+use crate::accounts::Password;
 use crate::config::{Address, Config, Profile};
 use crate::registry::Registry;
 use crate::server::RunningRegistry;
@@ -103,10 +103,7 @@ impl Serve {
             }
             config.http.open = true;
         }
-        if config.storage.root_directory.is_none() {
-            let missing = || wrong(&"there is no data directory on this platform: choose one with --root");
-            config.storage.root_directory = Some(dirs::data_dir().ok_or_else(missing)?.join("coracle"));
-        }
+        config.storage.root_directory = Some(super::data_dir(&config).map_err(|error| wrong(&error))?);
         Ok(config)
     }
 }
@@ -145,7 +142,7 @@ struct FirstAdmin {
 
 /// The superuser to be made, if there is nobody who could sign in.
 fn first_admin(registry: &Registry) -> Result<Option<FirstAdmin>, Error> {
-    if registry.shared.policy() == AccessPolicy::Open || registry.has_users()? {
+    if registry.shared.policy().grants == AccessPolicy::Open || registry.has_users()? {
         return Ok(None);
     }
     Ok(Some(match std::env::var(PASSWORD_VARIABLE) {
@@ -173,7 +170,7 @@ fn announce(registry: &Registry, running: &RunningRegistry, admin: Option<&First
         Some(_) => line(&format!("first start: made the superuser {ADMIN}, with ${PASSWORD_VARIABLE} as the password")),
         None => {}
     }
-    if registry.shared.policy() == AccessPolicy::Open {
+    if registry.shared.policy().grants == AccessPolicy::Open {
         line("open: anyone who reaches this address may push, pull and delete");
     } else {
         line(&format!("log in:  skopeo login{} --username {ADMIN} {host}", option("tls-verify")));

@@ -67,6 +67,9 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) const ANY_INT: Self = Self::Int { least: i64::MIN, most: i64::MAX };
     pub(super) const COUNT: Self = Self::Int { least: 0, most: i64::MAX };
+    pub(super) const AT_LEAST_ONE: Self = Self::Int { least: 1, most: i64::MAX };
+    /// A time after which something ends.
+    pub(super) const LIMIT: Self = Self::Duration { least: "1s", most: "87600h" };
     pub(super) const ANY_DURATION: Self = Self::Duration { least: "-2562047h", most: "2562047h" };
 
     /// Whether a value says no more than an absent key does.

@@ -73,6 +73,8 @@ pub struct Http {
     pub realm: String,
     /// Whether anyone who reaches the port may do everything; false by default. Own key `http.open`.
     pub open: bool,
+    /// Who signs in, and how (zot `http.auth`).
+    pub auth: Auth,
     /// The files that make the port speak TLS; none by default. zot's `http.tls`.
     pub tls: Option<Tls>,
     /// What one server takes upon itself. Own keys under `http.limits`.
@@ -89,6 +91,24 @@ pub enum Address {
     Localhost,
     /// This address.
     Ip(IpAddr),
+}
+
+/// Who signs in, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Auth {
+    /// Users with bcrypt hashes, beside coracle's own (zot `http.auth.htpasswd.path`); none by default.
+    pub htpasswd: Option<PathBuf>,
+    /// Whether there are API keys (zot `http.auth.apikey`, off there); on by default.
+    pub api_keys: bool,
+    /// How many keys one user may have (own); 100 by default.
+    pub keys_per_user: usize,
+    /// How long a key may live (own); for ever by default.
+    pub key_lifetime: Option<Duration>,
+    /// How long a session lives without being used (own); two hours by default, as zot's.
+    pub session_idle_timeout: Duration,
+    /// How long a session lives (own); a week by default.
+    pub session_lifetime: Duration,
 }
 
 /// The files that make the port speak TLS. Both could be read when the configuration was.
@@ -214,6 +234,15 @@ impl Config {
                 external_url: settings.get("http.externalUrl"),
                 realm: settings.get("http.realm"),
                 open: settings.get("http.open"),
+                auth: Auth {
+                    htpasswd: settings.get("http.auth.htpasswd.path"),
+                    api_keys: settings.get("http.auth.apikey"),
+                    keys_per_user: settings.get("http.auth.keys.maxPerUser"),
+                    key_lifetime: Some(settings.get("http.auth.keys.maxLifetime"))
+                        .filter(|limit: &Duration| !limit.is_zero()),
+                    session_idle_timeout: settings.get("http.auth.session.idleTimeout"),
+                    session_lifetime: settings.get("http.auth.session.lifetime"),
+                },
                 tls: Option::zip(settings.get("http.tls.cert"), settings.get("http.tls.key"))
                     .map(|(cert, key)| Tls { cert, key }),
                 limits: Limits {

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::Body;
 use super::response::json_response;
-use crate::access::{InvalidCredentials, NotAuthenticated, Refusal};
+use crate::access::{NotAuthenticated, Refusal, Surface};
+use crate::accounts;
 use crate::blobs;
 use crate::oci::{Digest, ErrorCode};
 use crate::repository;
@@ -22,6 +23,17 @@ use crate::route::RouteError;
 
 /// Seconds after which a client that was turned away may try again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// What Quay calls the kinds of failure, and what they mean.
+pub(super) const ERROR_TYPES: [(&str, &str); 7] = [
+    ("invalid_request", "The request is not one that can be carried out."),
+    ("invalid_token", "Nobody has signed in, or not with credentials that count here."),
+    ("fresh_login_required", "The password has to be given once more: POST /api/v1/signin/verify."),
+    ("insufficient_scope", "Whoever has signed in may not do this."),
+    ("not_found", "What the request is about does not exist."),
+    ("too_many_requests", "Something was tried too often; Retry-After says when to come back."),
+    ("downstream_issue", "The registry failed; its log says how, under the request id."),
+];
 
 /// A failure as the client will see it, and what only the log may see.
 #[derive(Debug)]
@@ -36,6 +48,10 @@ struct Content {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// What happened, for the log; only for 5xx.
     cause: Option<String>,
+    /// Fields of API v1 beside the usual ones.
+    fields: Vec<(&'static str, Value)>,
+    /// Quay's word for the kind of failure, where the status does not say it.
+    title: Option<&'static str>,
 }
 
 impl ApiError {
@@ -49,6 +65,8 @@ impl ApiError {
             details: Vec::new(),
             headers: Vec::new(),
             cause: None,
+            fields: Vec::new(),
+            title: None,
         }))
     }
 
@@ -65,6 +83,34 @@ impl ApiError {
             .status(StatusCode::SERVICE_UNAVAILABLE)
             .message("the registry cannot do this at the moment")
             .header(header::RETRY_AFTER, RETRY_SECONDS)
+    }
+
+    /// A mistake of the client that has no status of its own.
+    pub(crate) fn bad_request(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self::new(code, message).status(StatusCode::BAD_REQUEST)
+    }
+
+    /// Something is not there that has no code of its own.
+    pub(crate) fn missing(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self::new(code, message).status(StatusCode::NOT_FOUND)
+    }
+
+    /// An unsafe request of a browser without the token that shows where it comes from.
+    pub(crate) fn csrf() -> Self {
+        let message = "CSRF token was invalid or missing.";
+        Self::new(ErrorCode::Denied, message).field("error", message)
+    }
+
+    /// A password was not right, where Quay answers with 403.
+    pub(crate) fn wrong_password() -> Self {
+        Self::new(ErrorCode::Denied, "Invalid Username or Password")
+            .field("invalidCredentials", true)
+            .field("needsEmailVerification", false)
+    }
+
+    fn field(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.0.fields.push((name, value.into()));
+        self
     }
 
     fn status(mut self, status: StatusCode) -> Self {
@@ -131,9 +177,53 @@ impl ApiError {
         self.0.status == StatusCode::UNAUTHORIZED
     }
 
-    /// The answer.
-    pub(crate) fn into_response(self, request_id: &str) -> Response<Body> {
-        let Content { status, code, message, details, headers, cause } = *self.0;
+    /// The answer. `base` is the registry's own URL, for links.
+    pub(crate) fn into_response(self, surface: Surface, request_id: &str, base: &str) -> Response<Body> {
+        match surface {
+            Surface::Registry => self.into_errors(request_id),
+            Surface::ApiV1 => self.into_problem(request_id, base),
+        }
+    }
+
+    /// Quay's shape: every field that one of its readers may look for.
+    fn into_problem(self, request_id: &str, base: &str) -> Response<Body> {
+        let Content { status, message, headers, cause, fields, title, .. } = *self.0;
+        let title = title.unwrap_or(match status {
+            StatusCode::UNAUTHORIZED => "invalid_token",
+            StatusCode::FORBIDDEN => "insufficient_scope",
+            StatusCode::NOT_FOUND => "not_found",
+            StatusCode::TOO_MANY_REQUESTS => "too_many_requests",
+            _ if status.is_server_error() => "downstream_issue",
+            _ => "invalid_request",
+        });
+        let mut problem = json!({
+            "detail": message,
+            "error_message": message,
+            "message": message,
+            "error_type": title,
+            "title": title,
+            "type": format!("{base}/api/v1/error/{title}"),
+            "status": status.as_u16(),
+        });
+        if title == "invalid_token" {
+            problem["session_required"] = false.into();
+        }
+        if cause.is_some() {
+            problem["request_id"] = request_id.into();
+        }
+        for (name, value) in fields {
+            problem[name] = value;
+        }
+        let mut response = json_response(status, &problem);
+        for (name, value) in headers {
+            response.headers_mut().append(name, value);
+        }
+        response
+    }
+
+    /// The specification's shape.
+    fn into_errors(self, request_id: &str) -> Response<Body> {
+        let Content { status, code, message, details, headers, cause, .. } = *self.0;
         let entry = |detail: Option<Value>| {
             let mut entry = json!({ "code": code.as_str(), "message": message });
             if let Some(detail) = detail {
@@ -162,7 +252,7 @@ impl From<RouteError> for ApiError {
             }
             RouteError::MethodNotAllowed { allow } => {
                 Self::new(ErrorCode::Unsupported, format!("the methods here are {allow}"))
-                    .header(header::ALLOW, HeaderValue::from_static(allow))
+                    .header(header::ALLOW, super::response::value(&allow))
             }
             RouteError::Malformed { code, message } => {
                 let error = Self::new(code, message);
@@ -174,18 +264,19 @@ impl From<RouteError> for ApiError {
     }
 }
 
-impl From<InvalidCredentials> for ApiError {
-    fn from(invalid: InvalidCredentials) -> Self {
-        Self::new(ErrorCode::Unauthorized, invalid.to_string())
-    }
-}
-
 impl From<NotAuthenticated> for ApiError {
     fn from(error: NotAuthenticated) -> Self {
         match error {
-            NotAuthenticated::Wrong => Self::new(ErrorCode::Unauthorized, "the user name or the password is wrong"),
+            NotAuthenticated::Invalid(invalid) => Self::new(ErrorCode::Unauthorized, invalid.to_string()),
+            NotAuthenticated::Wrong => {
+                Self::new(ErrorCode::Unauthorized, "the credentials are wrong, or not valid any more")
+            }
+            NotAuthenticated::Throttled(accounts::Throttled { seconds }) => {
+                let message = format!("too many wrong passwords: try again in {seconds} seconds");
+                Self::new(ErrorCode::TooManyRequests, message).header(header::RETRY_AFTER, seconds.into())
+            }
             NotAuthenticated::TooBusy => Self::unavailable("too many passwords are being verified"),
-            NotAuthenticated::Meta(error) => meta(&error),
+            NotAuthenticated::Accounts(error) => error.into(),
         }
     }
 }
@@ -193,8 +284,30 @@ impl From<NotAuthenticated> for ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Unauthenticated => Self::new(ErrorCode::Unauthorized, ErrorCode::Unauthorized.message()),
+            Refusal::Unauthenticated => Self::new(ErrorCode::Unauthorized, "Requires authentication"),
+            Refusal::NotFresh => {
+                let mut error = Self::new(ErrorCode::Unauthorized, "Requires fresh login");
+                error.0.title = Some("fresh_login_required");
+                error
+            }
             Refusal::Denied => Self::new(ErrorCode::Denied, ErrorCode::Denied.message()),
+        }
+    }
+}
+
+impl From<accounts::Error> for ApiError {
+    fn from(error: accounts::Error) -> Self {
+        use accounts::Error as E;
+        let message = error.to_string();
+        match error {
+            E::UserUnknown { .. } | E::KeyUnknown | E::SessionUnknown => Self::missing(ErrorCode::Unsupported, message),
+            E::UserExists { .. }
+            | E::UserElsewhere { .. }
+            | E::InvalidUserName { .. }
+            | E::InvalidPassword(_)
+            | E::InvalidKey { .. }
+            | E::InvalidScope(_) => Self::bad_request(ErrorCode::Unsupported, message),
+            E::Meta(error) => meta(&error),
         }
     }
 }

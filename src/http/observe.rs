@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
 
@@ -16,6 +17,8 @@ use crate::registry::Shared;
 #[derive(Debug, Default)]
 pub(super) struct Subject {
     pub(super) caller: Option<String>,
+    /// Cookies to set, whatever the answer is.
+    pub(super) cookies: Vec<HeaderValue>,
 }
 
 /// A request whose answer is known.

@@ -15,6 +15,8 @@ pub(super) const VERSION: u32 = 1;
 pub(super) const SETTING_VERSION: &str = "schema version";
 /// The setting that holds the secret upload ids are bound to their repository with.
 pub(crate) const SETTING_UPLOAD_KEY: &str = "upload key";
+/// The setting that holds the secret CSRF tokens are made with.
+pub(crate) const SETTING_CSRF_KEY: &str = "csrf key";
 
 /// Name → value, for what there is one of.
 pub(super) const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
@@ -41,6 +43,17 @@ pub(super) type ReferrerKey<'a> = (&'a str, &'a [u8], &'a str, &'a [u8]);
 pub(super) const LISTINGS: TableDefinition<'_, (&str, &[u8], &[u8]), ()> = TableDefinition::new("listings");
 /// User name → [`UserRow`](super::UserRow).
 pub(super) const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
+
+/// SHA-256 of an API key → [`KeyRow`](super::KeyRow).
+pub(super) const KEYS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("keys");
+/// (owner, microseconds of creation, id) → the key's hash.
+pub(super) const KEYS_OF: TableDefinition<'_, (&str, u64, u128), &[u8]> = TableDefinition::new("keys of users");
+/// SHA-256 of a session's cookie → [`SessionRow`](super::SessionRow).
+pub(super) const SESSIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("sessions");
+/// (user, microseconds of creation, id) → the session's hash.
+pub(super) const SESSIONS_OF: TableDefinition<'_, (&str, u64, u128), &[u8]> = TableDefinition::new("sessions of users");
+/// (microseconds, number within them) → [`AuditRow`](super::AuditRow).
+pub(super) const AUDIT: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("audit");
 
 /// Whatever tables can be read from: a view, or a change in the making.
 pub(crate) trait Source {
@@ -110,6 +123,11 @@ pub(super) fn create(tx: &mut WriteTx) -> Result<(), Error> {
     tx.table_mut(REFERRERS)?;
     tx.table_mut(LISTINGS)?;
     tx.table_mut(USERS)?;
+    tx.table_mut(KEYS)?;
+    tx.table_mut(KEYS_OF)?;
+    tx.table_mut(SESSIONS)?;
+    tx.table_mut(SESSIONS_OF)?;
+    tx.table_mut(AUDIT)?;
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
 }
 

@@ -7,18 +7,16 @@ use std::sync::atomic::AtomicU64;
 use hyper::header::HeaderValue;
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Registry, Shared, user_row};
-use crate::access::{AccessPolicy, Authenticator, Password};
+use super::{Error, Registry, Shared};
+use crate::access::{AccessPolicy, Authenticator, Policy};
+use crate::accounts::{self, Accounts, Htpasswd, Password};
 use crate::blobs::{Blobs, SystemDisk, Tree};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
-use crate::meta::{AccountRead as _, Meta};
+use crate::meta::{Meta, Standing};
 use crate::metrics::Metrics;
 use crate::oci::RepositoryName;
 use crate::repository::{Rules, Stores};
-
-/// The longest user name: it is the first component of the repositories that the user owns.
-const USER_NAME_MAX: usize = 255;
 
 /// A registry to be opened. See the crate's documentation for an example.
 #[derive(Debug, Default)]
@@ -108,15 +106,12 @@ impl Builder {
         let sync = self.config.storage.commit && temporary.is_none();
         let clock = Clock::default();
         let (tree, meta, stores) = open_stores(&root, &self.config, sync, &clock)?;
-        for user in &self.users {
-            put_user(&meta, &clock, &user.name, &user.password, user.superuser)
-                .map_err(|error| error.in_tree(&tree))?;
-        }
+        let accounts = open_accounts(&meta, &self.config, &clock, &tree)?;
         for (repository, layout) in self.preload {
             let imported = stores.repository(&repository).import(&layout);
             imported.map_err(|error| Error::preload(&error, layout))?;
         }
-        let policy = self.policy.unwrap_or(if self.config.http.open {
+        let grants = self.policy.unwrap_or(if self.config.http.open {
             AccessPolicy::Open
         } else {
             match self.config.profile {
@@ -128,10 +123,10 @@ impl Builder {
         let shared = Shared {
             tree,
             stores,
-            authenticator: Authenticator::new(Arc::clone(&meta)),
-            meta,
+            authenticator: Authenticator::new(Arc::clone(&accounts)),
+            accounts,
             clock,
-            policy,
+            policy: Policy { grants, keys_make_keys: self.config.profile == Profile::Zot },
             challenge,
             config: self.config,
             metrics: Arc::new(Metrics::new()),
@@ -140,6 +135,11 @@ impl Builder {
             requests: AtomicU64::new(1),
             _temporary: temporary,
         };
+        for user in self.users {
+            let standing = if user.superuser { Standing::Superuser } else { Standing::Ordinary };
+            let put = shared.put_user(&user.name, user.password, standing);
+            put.map_err(|error| Error::accounts(error, &shared.tree))?;
+        }
         Ok(Registry { shared: Arc::new(shared) })
     }
 }
@@ -173,42 +173,17 @@ fn open_stores(
     Ok((tree, meta, Arc::new(stores)))
 }
 
-/// Why a user was not made.
-#[derive(Debug)]
-pub(super) enum PutUserError {
-    Invalid(String),
-    Meta(crate::meta::Error),
-}
-
-impl PutUserError {
-    pub(super) fn in_tree(self, tree: &Tree) -> Error {
-        match self {
-            Self::Invalid(cause) => Error::InvalidUser { cause },
-            Self::Meta(error) => Error::meta(error, tree),
-        }
-    }
-}
-
-/// Makes a user, or changes one.
-pub(super) fn put_user(
-    meta: &Meta,
-    clock: &Clock,
-    name: &str,
-    password: &Password,
-    superuser: bool,
-) -> Result<(), PutUserError> {
-    if name.is_empty() || name.len() > USER_NAME_MAX || name.contains(':') || name.chars().any(char::is_control) {
-        let cause =
-            format!("invalid user name {name:?}: it has 1 to 255 characters, no colon and no control characters");
-        return Err(PutUserError::Invalid(cause));
-    }
-    let mut row = user_row(password, superuser, clock).map_err(|error| PutUserError::Invalid(error.to_string()))?;
-    let name = name.to_owned();
-    meta.write(move |tx| {
-        if let Some(before) = tx.user(&name)? {
-            row.created = before.created;
-        }
-        tx.put_user(&name, &row)
-    })
-    .map_err(PutUserError::Meta)
+fn open_accounts(meta: &Arc<Meta>, config: &Config, clock: &Clock, tree: &Tree) -> Result<Arc<Accounts>, Error> {
+    let auth = &config.http.auth;
+    let htpasswd = auth.htpasswd.as_deref().map(Htpasswd::open).transpose();
+    let htpasswd = htpasswd.map_err(|cause| Error::Htpasswd { cause })?;
+    let rules = accounts::Rules {
+        keys_max: auth.keys_per_user,
+        key_lifetime_max: auth.key_lifetime,
+        session_idle: auth.session_idle_timeout,
+        session_lifetime: auth.session_lifetime,
+        ..accounts::Rules::default()
+    };
+    let accounts = Accounts::open(Arc::clone(meta), clock.clone(), rules, htpasswd);
+    Ok(Arc::new(accounts.map_err(|error| Error::accounts(error, tree))?))
 }

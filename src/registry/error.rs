@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::blobs::Tree;
 use crate::repository::ImportError;
-use crate::{blobs, meta, repository};
+use crate::{accounts, blobs, meta, repository};
 
 /// Why a registry cannot be opened, set up or served. Says what, where, and what to do.
 #[derive(Debug)]
@@ -32,6 +32,11 @@ pub enum Error {
     },
     /// A user cannot be made so.
     InvalidUser {
+        /// Why not.
+        cause: String,
+    },
+    /// The htpasswd file cannot be used.
+    Htpasswd {
         /// Why not.
         cause: String,
     },
@@ -71,6 +76,13 @@ impl Error {
         }
     }
 
+    pub(super) fn accounts(error: accounts::Error, tree: &Tree) -> Self {
+        match error {
+            accounts::Error::Meta(error) => Self::meta(error, tree),
+            other => Self::InvalidUser { cause: other.to_string() },
+        }
+    }
+
     pub(super) fn repository(error: repository::Error, tree: &Tree) -> Self {
         match error {
             repository::Error::Meta(error) => Self::meta(error, tree),
@@ -93,7 +105,7 @@ impl fmt::Display for Error {
             ),
             Self::Storage { root, cause } => write!(f, "the data directory {} cannot be used: {cause}", root.display()),
             Self::InvalidSetting { key, cause } => write!(f, "the setting {key} cannot be used: {cause}"),
-            Self::InvalidUser { cause } | Self::Tls { cause } => f.write_str(cause),
+            Self::InvalidUser { cause } | Self::Htpasswd { cause } | Self::Tls { cause } => f.write_str(cause),
             Self::Preload { layout, cause } => {
                 write!(f, "the image layout {} cannot be preloaded: {cause}", layout.display())
             }

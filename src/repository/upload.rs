@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::{Error, Repository, Stores};
 use crate::blobs::{Mark, Staging};
 use crate::clock::Timestamp;
-use crate::meta::{ContentRead as _, Meta, SETTING_UPLOAD_KEY, Source as _};
+use crate::meta::{ContentRead as _, Meta, SETTING_UPLOAD_KEY};
 use crate::oci::{Algorithm, ChunkRange, Digest, Hasher, RepositoryName, UploadId};
 
 /// The hashes of at most this many uploads are kept; of more, the idle ones are computed again.
@@ -46,16 +46,7 @@ struct Progress {
 impl Sessions {
     /// Reads the key that binds ids, making it the first time.
     pub(super) fn open(meta: &Meta) -> Result<Self, Error> {
-        let key = match meta.read(|tx| tx.setting(SETTING_UPLOAD_KEY))? {
-            Some(key) => key,
-            None => meta.write(|tx| {
-                let key: [u8; 32] = rand::random();
-                tx.set_setting(SETTING_UPLOAD_KEY, &key)?;
-                Ok::<_, crate::meta::Error>(key.to_vec())
-            })?,
-        };
-        let corrupt = |_| crate::meta::Error::Corrupt { table: "settings", key: SETTING_UPLOAD_KEY.to_owned() };
-        Ok(Self { key: key.try_into().map_err(corrupt)?, open: Mutex::default() })
+        Ok(Self { key: meta.secret(SETTING_UPLOAD_KEY)?, open: Mutex::default() })
     }
 
     /// The id whose first half is that of `half`, and whose second half binds it to a repository.

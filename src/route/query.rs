@@ -12,8 +12,8 @@ const PARAMETERS_MAX: usize = 128;
 ///
 /// A plus sign is a plus sign: no value here has a blank, and artifact types such as
 /// `application/spdx+json` come with their plus unencoded.
-#[derive(Debug)]
-pub(super) struct Query(Vec<(String, String)>);
+#[derive(Clone, Debug)]
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     pub(super) fn parse(query: &str) -> Result<Self, RouteError> {
@@ -29,12 +29,12 @@ impl Query {
     }
 
     /// The values of a parameter that may be repeated.
-    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
     /// The value of a parameter that must not be repeated.
-    pub(super) fn one<'a>(&'a self, name: &'a str) -> Result<Option<&'a str>, RouteError> {
+    pub(crate) fn one<'a>(&'a self, name: &'a str) -> Result<Option<&'a str>, RouteError> {
         let mut values = self.all(name);
         let value = values.next();
         if values.next().is_some() {
@@ -44,7 +44,7 @@ impl Query {
     }
 
     /// The value of a parameter that is a whole number. One too large to be reached is the largest.
-    pub(super) fn number(&self, name: &str) -> Result<Option<usize>, RouteError> {
+    pub(crate) fn number(&self, name: &str) -> Result<Option<usize>, RouteError> {
         let Some(text) = self.one(name)? else { return Ok(None) };
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
             let message = format!("the parameter {name} must be a whole number that is not negative");

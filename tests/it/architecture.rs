@@ -17,13 +17,30 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("blobs", &["oci"]),
     ("meta", &["oci", "clock", "blobs"]),
     ("repository", &["oci", "clock", "blobs", "meta"]),
-    ("access", &["oci", "clock", "meta"]),
+    ("accounts", &["oci", "clock", "meta"]),
+    ("admin", &["clock", "meta", "accounts"]),
+    ("access", &["oci", "clock", "meta", "accounts"]),
     ("route", &["oci", "repository", "access"]),
     ("config", &["oci", "access"]),
-    ("registry", &["oci", "clock", "metrics", "blobs", "meta", "repository", "access", "config"]),
-    ("http", &["oci", "metrics", "blobs", "meta", "repository", "access", "route", "config", "registry"]),
-    ("server", &["oci", "metrics", "config", "registry", "http"]),
-    ("cli", &["oci", "access", "config", "registry", "server"]),
+    ("registry", &["oci", "clock", "metrics", "blobs", "meta", "repository", "accounts", "access", "config"]),
+    (
+        "http",
+        &[
+            "oci",
+            "clock",
+            "metrics",
+            "blobs",
+            "meta",
+            "repository",
+            "accounts",
+            "access",
+            "route",
+            "config",
+            "registry",
+        ],
+    ),
+    ("server", &["oci", "metrics", "admin", "config", "registry", "http"]),
+    ("cli", &["oci", "accounts", "admin", "access", "config", "registry", "server"]),
     ("fuzzing", &["oci", "repository", "access", "route", "config"]),
     ("main", &["cli"]),
 ];
@@ -33,10 +50,13 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     // Where files lie, and how one comes to be: the rows are in a file as well.
     ("meta", "blobs", &["Disk", "SystemDisk", "Tree"]),
     ("route", "repository", &["ManifestTarget", "ReferrerCursor"]),
-    ("route", "access", &["Access", "Action"]),
+    ("route", "access", &["Access", "Action", "Requires", "Surface"]),
+    ("admin", "meta", &["Standing"]),
     // What a handler sends, and what error answers are made of; the stores are behind `repository`.
     ("http", "blobs", &["Blob", "Error"]),
-    ("http", "meta", &["Error"]),
+    ("http", "meta", &["Error", "Standing"]),
+    // Times come from the accounts; they are only written down here.
+    ("http", "clock", &["Timestamp"]),
     ("fuzzing", "repository", &["ManifestTarget"]),
 ];
 
@@ -48,6 +68,9 @@ const FILES: &[(&str, &str)] = &[
     ("config::source", "reads the configuration"),
     ("config::check", "looks whether the files exist that the configuration names"),
     ("registry::builder", "makes temporary data directories"),
+    ("accounts::htpasswd", "reads users from a file of the operator's"),
+    ("server::admin", "the socket of local administration is a file"),
+    ("cli::administer", "looks for that socket, and for the database"),
     ("server::tls", "reads certificates"),
     ("cli::logging", "writes the log"),
 ];
@@ -56,7 +79,7 @@ const FILES: &[(&str, &str)] = &[
 const PATHS: &[(&str, &str)] = &[
     ("blobs::paths", "the tree under the data directory"),
     ("repository::import", "the tree of somebody else's layout"),
-    ("cli::serve", "the data directory itself"),
+    ("cli", "the data directory itself"),
 ];
 
 /// What the library shows.

@@ -2,24 +2,28 @@
 
 use crate::config::kind::Kind::{self, Bool, List, Map, OneOf, Path, Port, Table, Text, Texts};
 
-use super::Status::{Refused, Within};
+use super::Status::{Implemented, NoEffect, Refused, Within};
 use super::{Row, row};
 
-const NO_SESSIONS: super::Status = Refused("not implemented yet: there are no browser sessions; leave it out");
+const OWN_SESSIONS: super::Status =
+    NoEffect("sessions are kept in the registry's own database, under a hash of their id");
 
 #[rustfmt::skip] // a table is read down its columns
 pub(super) const KEYS: &[Row] = &[
-    row("http.auth.failDelay", Kind::COUNT, "0", Refused("not implemented yet: leave it out; a failed sign-in is answered at once"),
+    row("http.auth.failDelay", Kind::COUNT, "0", NoEffect("wrong passwords wait longer and longer by themselves, by user and address"),
         "seconds a failed sign-in waits for its answer"),
-    row("http.auth.htpasswd.path", Path, "", Refused("not implemented yet: users cannot come from a file; take it out"),
-        "htpasswd file with users and bcrypt passwords"),
-    row("http.auth.apikey", Bool, "false", Refused("not implemented yet: there are no API keys; leave it out or set it to false"),
-        "users can make API keys"),
-    row("http.auth.sessionKeysFile", Path, "", NO_SESSIONS, "file with the keys that sign session cookies"),
-    row("http.auth.sessionDriver.name", OneOf(&["local", "redis"]), "local", NO_SESSIONS, "where sessions are kept"),
-    row("http.auth.sessionDriver.url", Text, "", NO_SESSIONS, "address of the session database"),
-    row("http.auth.sessionDriver.keyprefix", Text, "", NO_SESSIONS, "prefix of names in the session database"),
-    row("http.auth.secureSession", Bool, "", NO_SESSIONS, "session cookies are for TLS only"),
+    row("http.auth.htpasswd.path", Path, "", Implemented, "htpasswd file with users and bcrypt passwords, read again when it changes"),
+    row("http.auth.apikey", Bool, "true", Implemented, "users can make API keys"),
+    row("http.auth.keys.maxPerUser", Kind::AT_LEAST_ONE, "100", Implemented, "how many API keys one user may have"),
+    row("http.auth.keys.maxLifetime", Kind::Duration { least: "0s", most: "87600h" }, "0s", Implemented, "how long an API key may live; 0 is for ever"),
+    row("http.auth.session.idleTimeout", Kind::LIMIT, "2h", Implemented, "how long a session lives without being used"),
+    row("http.auth.session.lifetime", Kind::LIMIT, "168h", Implemented, "how long a session lives"),
+    row("http.auth.sessionKeysFile", Path, "", OWN_SESSIONS, "file with the keys that sign session cookies"),
+    row("http.auth.sessionDriver.name", OneOf(&["local", "redis"]), "local", OWN_SESSIONS, "where sessions are kept"),
+    row("http.auth.sessionDriver.url", Text, "", OWN_SESSIONS, "address of the session database"),
+    row("http.auth.sessionDriver.keyprefix", Text, "", OWN_SESSIONS, "prefix of names in the session database"),
+    row("http.auth.secureSession", Bool, "", NoEffect("session cookies are for TLS only where the registry is reached by https: by http.tls or http.externalUrl"),
+        "session cookies are for TLS only"),
 
     row("http.auth.ldap", Table, "", Refused("not supported: users cannot come from LDAP; take the block out"),
         "users from a directory server"),

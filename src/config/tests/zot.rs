@@ -105,7 +105,7 @@ pub(super) const EVERYTHING: &str = r#"{
 }"#;
 
 /// The keys of [`EVERYTHING`] that are refused; what is neither here nor below is followed.
-const REFUSED: [&str; 30] = [
+const REFUSED: [&str; 22] = [
     "cluster",
     "extensions.events",
     "extensions.lint",
@@ -116,18 +116,10 @@ const REFUSED: [&str; 30] = [
     "extensions.ui",
     "http.accessControl",
     "http.allowOrigin",
-    "http.auth.apikey",
     "http.auth.bearer",
-    "http.auth.failDelay",
-    "http.auth.htpasswd.path",
     "http.auth.ldap",
     "http.auth.mtls",
     "http.auth.openid",
-    "http.auth.secureSession",
-    "http.auth.sessionDriver.keyprefix",
-    "http.auth.sessionDriver.name",
-    "http.auth.sessionDriver.url",
-    "http.auth.sessionKeysFile",
     "http.ratelimit",
     "http.tls.cacert",
     "log.audit",

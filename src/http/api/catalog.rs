@@ -11,9 +11,7 @@ use crate::route::Page;
 
 pub(in crate::http) fn list(context: &Context<'_>, page: &Page) -> Result<Response<Body>, ApiError> {
     let visible = |name: &str| {
-        name.parse().is_ok_and(|name| {
-            context.registry.policy().decide(context.caller, &Access::Repository(name, Action::Pull)).is_ok()
-        })
+        name.parse().is_ok_and(|name| context.registry.may(context.caller, &Access::Repository(name, Action::Pull)))
     };
     let listed = match page.size() {
         0 => crate::repository::NamePage { names: Vec::new(), next: None },

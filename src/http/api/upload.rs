@@ -55,9 +55,9 @@ pub(in crate::http) async fn mount(
     digest: Digest,
 ) -> Result<Response<Body>, ApiError> {
     let repository = context.registry.repository(name);
-    let (policy, caller) = (context.registry.policy(), context.caller.clone());
+    let (policy, caller, now) = (context.registry.policy(), context.caller.clone(), context.registry.now());
     let readable = move |source: &RepositoryName| {
-        policy.decide(&caller, &Access::Repository(source.clone(), Action::Pull)).is_ok()
+        policy.decide(&caller, &Access::Repository(source.clone(), Action::Pull), now).is_ok()
     };
     if blocking(move || repository.mount(digest, readable)).await? {
         return Ok(created(name, digest));

@@ -13,7 +13,10 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::credentials::PASSWORD_MAX;
+use super::user::StoredHash;
+
+/// The longest password, in bytes; more than that only makes work.
+pub(crate) const PASSWORD_MAX: usize = 1024;
 
 /// A right password is remembered this long, so that a push of many layers costs one hash.
 const REMEMBERED_FOR: Duration = Duration::from_mins(5);
@@ -69,11 +72,14 @@ impl Password {
     }
 
     /// Whether a stored hash is this password's. Blocks for tens of milliseconds.
-    fn matches(&self, stored: &str) -> bool {
-        self.try_matches(stored).unwrap_or(false)
+    fn matches(&self, stored: &StoredHash) -> bool {
+        match stored {
+            StoredHash::Argon2(stored) => self.matches_argon2(stored).unwrap_or(false),
+            StoredHash::Bcrypt(stored) => bcrypt::verify(self.0.as_bytes(), stored).unwrap_or(false),
+        }
     }
 
-    fn try_matches(&self, stored: &str) -> Result<bool, argon2::password_hash::Error> {
+    fn matches_argon2(&self, stored: &str) -> Result<bool, argon2::password_hash::Error> {
         let stored = PasswordHash::new(stored)?;
         let (Some(version), Some(salt), Some(output)) = (stored.version, &stored.salt, &stored.hash) else {
             return Ok(false);
@@ -126,10 +132,10 @@ impl std::error::Error for InvalidPassword {}
 
 /// There were too many passwords to verify.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TooBusy;
+pub(super) struct TooBusy;
 
 /// Verifies passwords, and remembers the right ones for a while.
-pub(crate) struct Verifier {
+pub(super) struct Verifier {
     /// Never leaves the process: what is remembered cannot be tried out elsewhere.
     key: [u8; 32],
     /// Keyed hash of stored hash and password → until when it is remembered. A changed password
@@ -139,31 +145,16 @@ pub(crate) struct Verifier {
 }
 
 impl Verifier {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { key: rand::random(), remembered: Mutex::default(), turns: Semaphore::new(HASHES_AT_ONCE) }
     }
 
-    /// Whether `password` is that of the stored hash; never, if there is none, but not faster.
-    pub(crate) async fn verify(&self, password: Password, stored: Option<String>) -> Result<bool, TooBusy> {
-        let exists = stored.is_some();
-        let stored = stored.unwrap_or_else(|| NOBODY.to_owned());
-        let memory = self.memory(&stored, &password);
-        if self.remembers(&memory) {
-            return Ok(exists);
-        }
-        let _turn = timeout(TURN_WAIT, self.turns.acquire()).await.map_err(|_| TooBusy)?;
-        // Somebody with the same password may have had the turn before.
-        if self.remembers(&memory) {
-            return Ok(exists);
-        }
-        let right = tokio::task::spawn_blocking(move || password.matches(&stored)).await.unwrap_or(false);
-        if right && exists {
-            self.remember(memory);
-        }
-        Ok(right && exists)
-    }
-
-    fn memory(&self, stored: &str, password: &Password) -> [u8; 32] {
+    /// A keyed hash by which a password of this stored hash is remembered, right or wrong.
+    pub(super) fn memory(&self, password: &Password, stored: Option<&StoredHash>) -> [u8; 32] {
+        let stored = match stored {
+            Some(StoredHash::Argon2(stored) | StoredHash::Bcrypt(stored)) => stored.as_str(),
+            None => NOBODY,
+        };
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("a key of any length is fine");
         mac.update(stored.as_bytes());
         mac.update(&[0]);
@@ -171,7 +162,29 @@ impl Verifier {
         mac.finalize().into_bytes().into()
     }
 
-    fn remembers(&self, memory: &[u8; 32]) -> bool {
+    /// Whether `password` is that of the stored hash; never, if there is none, but not faster.
+    pub(super) async fn verify(
+        &self,
+        password: Password,
+        stored: Option<StoredHash>,
+        memory: [u8; 32],
+    ) -> Result<bool, TooBusy> {
+        let _turn = timeout(TURN_WAIT, self.turns.acquire()).await.map_err(|_| TooBusy)?;
+        // Somebody with the same password may have had the turn before.
+        if self.remembers(&memory) {
+            return Ok(true);
+        }
+        let exists = stored.is_some();
+        let stored = stored.unwrap_or_else(|| StoredHash::Argon2(NOBODY.to_owned()));
+        let right = tokio::task::spawn_blocking(move || password.matches(&stored)).await.unwrap_or(false);
+        if right && exists {
+            self.remember(memory);
+        }
+        Ok(right && exists)
+    }
+
+    /// Whether a password was right lately.
+    pub(super) fn remembers(&self, memory: &[u8; 32]) -> bool {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         remembered.get(memory).is_some_and(|until| Instant::now() < *until)
     }
@@ -203,22 +216,32 @@ mod tests {
     #[tokio::test]
     async fn a_right_password_is_remembered_until_it_changes() {
         let verifier = Verifier::new();
-        let password = Password::new("secret");
-        let stored = password.hash().unwrap();
-        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
-        assert!(verifier.verify(password.clone(), Some(stored.clone())).await.unwrap());
-        assert!(verifier.remembers(&verifier.memory(&stored, &password)));
-        let changed = Password::new("other").hash().unwrap();
-        assert!(!verifier.verify(password.clone(), Some(changed)).await.unwrap());
-        assert!(!verifier.verify(Password::new("Secret"), Some(stored)).await.unwrap());
-        assert!(!verifier.verify(password, None).await.unwrap());
+        let check = async |password: &str, stored: Option<&StoredHash>| {
+            let password = Password::new(password);
+            let memory = verifier.memory(&password, stored);
+            let right = verifier.verify(password, stored.cloned(), memory).await.unwrap();
+            assert_eq!(right, verifier.remembers(&memory));
+            right
+        };
+        let hash = Password::new("secret").hash().unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        let stored = StoredHash::Argon2(hash);
+        assert!(check("secret", Some(&stored)).await);
+        assert!(check("secret", Some(&stored)).await);
+        assert!(!check("Secret", Some(&stored)).await);
+        assert!(!check("secret", None).await);
+        let changed = StoredHash::Argon2(Password::new("other").hash().unwrap());
+        assert!(!check("secret", Some(&changed)).await);
+        let bcrypt = StoredHash::Bcrypt(bcrypt::hash("secret", 4).unwrap());
+        assert!(check("secret", Some(&bcrypt)).await);
+        assert!(!check("other", Some(&bcrypt)).await);
     }
 
     #[test]
     fn an_unknown_user_costs_what_a_known_one_does() {
         let parameters = |hash: &str| PasswordHash::new(hash).unwrap().params.to_string();
         assert_eq!(parameters(NOBODY), parameters(&Password::new("x").hash().unwrap()));
-        assert!(Password::new("x").try_matches(NOBODY).is_ok_and(|matches| !matches));
+        assert!(Password::new("x").matches_argon2(NOBODY).is_ok_and(|matches| !matches));
     }
 
     #[test]
@@ -228,10 +251,11 @@ mod tests {
         let ours = PasswordHash::new(&password.hash().unwrap()).unwrap();
         Argon2::default().verify_password(b"secret", &ours).unwrap();
         let theirs = Argon2::default().hash_password(b"secret").unwrap().to_string();
-        assert!(password.matches(&theirs));
-        assert!(!Password::new("Secret").matches(&theirs));
+        let argon2 = |text: &str| StoredHash::Argon2(text.to_owned());
+        assert!(password.matches(&argon2(&theirs)));
+        assert!(!Password::new("Secret").matches(&argon2(&theirs)));
         for damaged in ["", "secret", "$argon2id$", "$2b$12$abcdefghijklmnopqrstuv", &theirs[..theirs.len() - 1]] {
-            assert!(!password.matches(damaged), "{damaged}");
+            assert!(!password.matches(&argon2(damaged)), "{damaged}");
         }
     }
 

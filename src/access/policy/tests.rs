@@ -1,0 +1,135 @@
+//! Callers × what they ask for, as tables.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::sync::Arc;
+
+use super::*;
+use crate::accounts::{Account, KeyGrant, SessionGrant};
+
+const NOW: Timestamp = Timestamp::from_micros(3_600_000_000);
+
+fn user(name: &str, standing: Standing, credential: Credential) -> Caller {
+    Caller { identity: Identity::User(Arc::new(Account::test(name, standing))), credential }
+}
+
+fn key(scopes: Option<&[&str]>) -> Credential {
+    let scopes = scopes.map(|scopes| scopes.iter().map(|scope| scope.parse().unwrap()).collect());
+    Credential::Key(Arc::new(KeyGrant::test("alice", scopes)))
+}
+
+fn session(age: Duration) -> Credential {
+    let signed_in = Timestamp::from_micros(NOW.micros() - u64::try_from(age.as_micros()).unwrap());
+    Credential::Session(SessionGrant { hash: [0; 32], id: uuid::Uuid::nil(), user: "alice".into(), signed_in })
+}
+
+/// One letter for a decision: allowed, 401, 401 for want of freshness, 403.
+fn letter(decision: Result<(), Refusal>) -> char {
+    match decision {
+        Ok(()) => 'a',
+        Err(Refusal::Unauthenticated) => '1',
+        Err(Refusal::NotFresh) => 'f',
+        Err(Refusal::Denied) => '3',
+    }
+}
+
+fn repository(name: &str, action: Action) -> Access {
+    Access::Repository(name.parse().unwrap(), action)
+}
+
+#[test]
+fn grants() {
+    // anonymous, alice, a read-only superuser, a superuser
+    let callers = [
+        Caller::ANONYMOUS,
+        user("alice", Standing::Ordinary, Credential::Password),
+        user("eve", Standing::ReadOnlySuperuser, Credential::Password),
+        user("root", Standing::Superuser, Credential::Password),
+    ];
+    for (access, owners, signed_in, open) in [
+        (Access::Anybody, "aaaa", "aaaa", "aaaa"),
+        (Access::Known, "1aaa", "1aaa", "aaaa"),
+        (Access::Metrics, "13aa", "1aaa", "aaaa"),
+        (repository("alice/x", Action::Push), "1a3a", "1aaa", "aaaa"),
+        (repository("alice/x", Action::Pull), "1aaa", "1aaa", "aaaa"),
+        (repository("alice/x/y", Action::Delete), "1a3a", "1aaa", "aaaa"),
+        (repository("alice", Action::Push), "133a", "1aaa", "aaaa"),
+        (repository("alicee/x", Action::Pull), "13aa", "1aaa", "aaaa"),
+        (repository("bob/alice", Action::Push), "133a", "1aaa", "aaaa"),
+        (Access::OwnKeys, "1aaa", "1aaa", "1aaa"),
+    ] {
+        for (grants, expected) in
+            [(AccessPolicy::Owners, owners), (AccessPolicy::SignedIn, signed_in), (AccessPolicy::Open, open)]
+        {
+            let policy = Policy { grants, keys_make_keys: false };
+            let decided: String = callers.iter().map(|caller| letter(policy.decide(caller, &access, NOW))).collect();
+            assert_eq!(decided, expected, "{access:?} under {grants:?}");
+        }
+    }
+}
+
+#[test]
+fn credentials_only_narrow() {
+    let alice = |credential| user("alice", Standing::Ordinary, credential);
+    let root = |credential| user("root", Standing::Superuser, credential);
+    // alice: password, key, key for alice/x, key for pulling alice/**, key for bob/**;
+    // root: password, key for pulling, key
+    let callers = [
+        alice(Credential::Password),
+        alice(key(None)),
+        alice(key(Some(&["alice/x"]))),
+        alice(key(Some(&["alice/**:pull"]))),
+        alice(key(Some(&["bob/**"]))),
+        root(Credential::Password),
+        root(key(Some(&["**:pull"]))),
+        root(key(None)),
+    ];
+    let policy = Policy { grants: AccessPolicy::Owners, keys_make_keys: false };
+    for (access, expected) in [
+        (Access::Known, "aaaaaaaa"),
+        (Access::Metrics, "33333a3a"),
+        (repository("alice/x", Action::Pull), "aaaa3aaa"),
+        (repository("alice/x", Action::Push), "aaa33a3a"),
+        (repository("alice/y", Action::Pull), "aa3a3aaa"),
+        (repository("alice/y", Action::Delete), "aa333a3a"),
+        (repository("bob/x", Action::Pull), "33333aaa"),
+        (Access::OwnKeys, "a3333a33"),
+        (Access::Account(Requires::SignedIn), "aaaaaaaa"),
+        (Access::Account(Requires::UserAdmin), "aa333a3a"),
+        (Access::Account(Requires::FreshLogin), "33333333"),
+        (Access::Account(Requires::Superuser), "3333333a"),
+    ] {
+        let decided: String = callers.iter().map(|caller| letter(policy.decide(caller, &access, NOW))).collect();
+        assert_eq!(decided, expected, "{access:?}");
+    }
+    let zot = Policy { keys_make_keys: true, ..policy };
+    assert_eq!(letter(zot.decide(&alice(key(None)), &Access::OwnKeys, NOW)), 'a');
+    assert_eq!(letter(zot.decide(&alice(key(Some(&["**"]))), &Access::OwnKeys, NOW)), '3');
+}
+
+#[test]
+fn freshness() {
+    let minute = Duration::from_mins(1);
+    // alice's session of 9 and 10 minutes, a read-only superuser's and a superuser's of 9, a superuser's of 10
+    let callers = [
+        user("alice", Standing::Ordinary, session(9 * minute)),
+        user("alice", Standing::Ordinary, session(10 * minute)),
+        user("eve", Standing::ReadOnlySuperuser, session(9 * minute)),
+        user("root", Standing::Superuser, session(9 * minute)),
+        user("root", Standing::Superuser, session(10 * minute)),
+        Caller::ANONYMOUS,
+    ];
+    let policy = Policy { grants: AccessPolicy::Owners, keys_make_keys: false };
+    for (requires, expected) in [
+        (Requires::Anyone, "aaaaaa"),
+        (Requires::SignedIn, "aaaaa1"),
+        (Requires::UserAdmin, "aaaaa1"),
+        (Requires::FreshLogin, "afaaf1"),
+        (Requires::Superuser, "333af1"),
+        (Requires::SuperuserRead, "33aaf1"),
+    ] {
+        let decided: String =
+            callers.iter().map(|caller| letter(policy.decide(caller, &Access::Account(requires), NOW))).collect();
+        assert_eq!(decided, expected, "{requires:?}");
+    }
+}

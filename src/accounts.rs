@@ -1,0 +1,139 @@
+//! Users, API keys and sessions: what can be done with them, and what must hold.
+//!
+//! The one writer of their rows. What must hold: a change of an account and its audit row are one
+//! transaction; a secret is shown once, to whoever made it, and is stored as a hash; what lets
+//! somebody in ends when the account does. Knows no HTTP and no policy. What is here blocks on disk
+//! where it changes something, and nowhere else.
+
+mod audit;
+mod cache;
+mod error;
+mod htpasswd;
+mod key;
+mod password;
+mod scope;
+mod secret;
+mod session;
+mod sign_in;
+mod throttle;
+mod usage;
+mod user;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+pub(crate) use audit::{AuditEntry, Origin};
+pub(crate) use error::Error;
+pub(crate) use htpasswd::Htpasswd;
+pub(crate) use key::{Key, KeyGrant, NewKey};
+pub(crate) use password::{PASSWORD_MAX, Password};
+use password::{TooBusy, Verifier};
+pub(crate) use scope::{Action, KeyScope};
+pub(crate) use secret::{PlainKey, SessionId};
+pub(crate) use session::SessionGrant;
+pub(crate) use sign_in::NotSignedIn;
+use throttle::Throttle;
+pub(crate) use throttle::Throttled;
+pub(crate) use user::{Account, NewUser, UserChange};
+
+use crate::clock::Clock;
+use crate::meta::{self, Meta, WriteTx};
+use usage::Usage;
+
+/// What the operator decides about accounts.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// How many keys one user may have.
+    pub(crate) keys_max: usize,
+    /// How long a key may live; without a limit, for ever.
+    pub(crate) key_lifetime_max: Option<Duration>,
+    /// How long a session lives without being used.
+    pub(crate) session_idle: Duration,
+    /// How long a session lives.
+    pub(crate) session_lifetime: Duration,
+    /// How long the audit is kept.
+    pub(crate) audit_kept: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            keys_max: 100,
+            key_lifetime_max: None,
+            session_idle: Duration::from_hours(2),
+            session_lifetime: Duration::from_hours(7 * 24),
+            audit_kept: Duration::from_hours(90 * 24),
+        }
+    }
+}
+
+/// The accounts of one registry.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    meta: Arc<Meta>,
+    clock: Clock,
+    rules: Rules,
+    htpasswd: Option<Htpasswd>,
+    usage: Usage,
+    verifier: Verifier,
+    throttle: Throttle,
+    /// Raised by every change; what was looked up under an older number is looked up again.
+    generation: AtomicU64,
+    remembered: Remembered,
+    csrf_key: [u8; 32],
+}
+
+/// What was looked up lately. Empty again after every change.
+#[derive(Debug, Default)]
+struct Remembered {
+    accounts: cache::Cache<String, Arc<Account>>,
+    keys: cache::Cache<meta::SecretHash, Arc<KeyGrant>>,
+}
+
+impl Accounts {
+    pub(crate) fn open(meta: Arc<Meta>, clock: Clock, rules: Rules, htpasswd: Option<Htpasswd>) -> Result<Self, Error> {
+        let csrf_key = meta.secret(meta::SETTING_CSRF_KEY)?;
+        Ok(Self {
+            meta,
+            clock,
+            rules,
+            htpasswd,
+            usage: Usage::default(),
+            verifier: Verifier::new(),
+            throttle: Throttle::default(),
+            generation: AtomicU64::new(0),
+            remembered: Remembered::default(),
+            csrf_key,
+        })
+    }
+
+    /// The time now, for whoever compares it with an account's times.
+    pub(crate) fn now(&self) -> crate::clock::Timestamp {
+        self.clock.now()
+    }
+
+    /// Makes a change, and forgets what was looked up before it.
+    fn change<T, E>(&self, change: impl FnOnce(&mut WriteTx) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<meta::Error> + Send + 'static,
+    {
+        let result = self.meta.write(change);
+        self.generation.fetch_add(1, Ordering::Release);
+        result
+    }
+
+    /// The number under which a look-up that begins now may be remembered.
+    fn generation(&self) -> u64 {
+        let files = self.htpasswd.as_ref().map_or(0, Htpasswd::generation);
+        self.generation.load(Ordering::Acquire).wrapping_add(files)
+    }
+
+    /// Writes down what is only in memory: when keys and sessions were last used. Removes what has
+    /// expired. To be called from time to time, and before the registry ends.
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        self.flush_usage()?;
+        self.remove_expired()
+    }
+}

@@ -1,0 +1,115 @@
+//! What was done to accounts: in the same transaction as the change, and in the log.
+
+use std::ops::ControlFlow;
+
+use super::{Accounts, Error};
+use crate::clock::Timestamp;
+use crate::meta::{AuditRead as _, AuditRow};
+
+/// Old rows are removed in steps of this many, so that no writer waits long for it.
+const TRIMMED_AT_ONCE: usize = 1000;
+
+/// Who does something, and from where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// The user; nobody, if it is not known.
+    pub(crate) performer: Option<String>,
+    pub(crate) address: Option<String>,
+    pub(crate) agent: String,
+    /// The request.
+    pub(crate) request: Option<String>,
+}
+
+impl Origin {
+    /// Somebody at the machine itself, by the command line.
+    pub(crate) fn local() -> Self {
+        Self { agent: "coracle command line".to_owned(), ..Self::default() }
+    }
+
+    /// The row of something done to an account; it is logged here too.
+    pub(super) fn row(&self, kind: &str, account: &str, metadata: &[(&str, &str)]) -> AuditRow {
+        tracing::info!(
+            target: "coracle::audit",
+            kind,
+            account,
+            performer = self.performer,
+            address = self.address,
+            request = self.request,
+            ?metadata,
+        );
+        AuditRow {
+            kind: kind.to_owned(),
+            account: account.to_owned(),
+            performer: self.performer.clone(),
+            address: self.address.clone(),
+            agent: self.agent.clone(),
+            request: self.request.clone(),
+            metadata: metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        }
+    }
+}
+
+/// Something that was done.
+#[derive(Clone, Debug)]
+pub(crate) struct AuditEntry {
+    pub(crate) at: Timestamp,
+    pub(crate) row: AuditRow,
+}
+
+/// A part of the audit, newest first.
+#[derive(Debug, Default)]
+pub(crate) struct AuditPage {
+    pub(crate) entries: Vec<AuditEntry>,
+    /// Where to go on, if there is more.
+    pub(crate) next: Option<(Timestamp, u32)>,
+}
+
+impl Accounts {
+    /// What was done between two times, newest first: to one account, or to all.
+    pub(crate) fn audit(
+        &self,
+        account: Option<&str>,
+        from: Timestamp,
+        before: (Timestamp, u32),
+        limit: usize,
+    ) -> Result<AuditPage, Error> {
+        let mut page = AuditPage::default();
+        let mut last = before;
+        self.meta.read(|tx| {
+            tx.each_audit(from, before, |at, row| {
+                if account.is_some_and(|account| account != row.account) {
+                    return ControlFlow::Continue(());
+                }
+                if page.entries.len() == limit {
+                    page.next = Some(last);
+                    return ControlFlow::Break(());
+                }
+                last = at;
+                page.entries.push(AuditEntry { at: at.0, row });
+                ControlFlow::Continue(())
+            })
+        })?;
+        Ok(page)
+    }
+
+    /// Writes down something that changed nothing else.
+    pub(crate) fn note(&self, kind: &str, account: &str, origin: &Origin) -> Result<(), Error> {
+        let (row, now) = (origin.row(kind, account, &[]), self.clock.now());
+        Ok(self.meta.write(move |tx| tx.add_audit(now, &row))?)
+    }
+
+    /// Removes rows that are too old.
+    pub(super) fn trim_audit(&self) -> Result<(), Error> {
+        let kept = u64::try_from(self.rules.audit_kept.as_micros()).unwrap_or(u64::MAX);
+        let before = Timestamp::from_micros(self.clock.now().micros().saturating_sub(kept));
+        let oldest = self.meta.read(|tx| {
+            let mut any = false;
+            tx.each_audit(Timestamp::from_micros(0), (before, 0), |_, _| {
+                any = true;
+                ControlFlow::Break(())
+            })?;
+            Ok::<_, Error>(any)
+        })?;
+        if oldest { Ok(self.meta.write(move |tx| tx.trim_audit(before, TRIMMED_AT_ONCE))?) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,39 @@
+//! [`Cache`]: look-ups that stay true until something changes.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{PoisonError, RwLock};
+
+/// At most this many are kept; when there are more, all are forgotten.
+const ENTRIES_MAX: usize = 10_000;
+
+/// Values by key, each with the generation it was looked up in.
+#[derive(Debug)]
+pub(super) struct Cache<K, V>(RwLock<HashMap<K, (u64, V)>>);
+
+impl<K, V> Default for Cache<K, V> {
+    fn default() -> Self {
+        Self(RwLock::new(HashMap::new()))
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Cache<K, V> {
+    /// The value of a key, if it was looked up in this generation.
+    pub(super) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q, generation: u64) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(key).filter(|(known, _)| *known == generation).map(|(_, value)| value.clone())
+    }
+
+    /// Keeps a value whose look-up began in this generation.
+    pub(super) fn put(&self, key: K, generation: u64, value: V) {
+        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= ENTRIES_MAX {
+            entries.clear();
+        }
+        entries.insert(key, (generation, value));
+    }
+}

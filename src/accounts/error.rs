@@ -1,0 +1,78 @@
+//! Why something cannot be done with an account.
+
+use std::fmt;
+
+use super::password::InvalidPassword;
+use super::scope::InvalidScope;
+use crate::meta;
+
+/// Why something cannot be done with an account. A variant exists where a caller would act
+/// differently.
+#[derive(Debug)]
+pub(crate) enum Error {
+    UserUnknown {
+        name: String,
+    },
+    UserExists {
+        name: String,
+    },
+    /// The user is kept in a file that others write.
+    UserElsewhere {
+        name: String,
+    },
+    InvalidUserName {
+        name: String,
+    },
+    InvalidPassword(InvalidPassword),
+    KeyUnknown,
+    SessionUnknown,
+    InvalidKey {
+        why: String,
+    },
+    InvalidScope(InvalidScope),
+    /// Our fault.
+    Meta(meta::Error),
+}
+
+impl From<meta::Error> for Error {
+    fn from(error: meta::Error) -> Self {
+        Self::Meta(error)
+    }
+}
+
+impl From<InvalidScope> for Error {
+    fn from(invalid: InvalidScope) -> Self {
+        Self::InvalidScope(invalid)
+    }
+}
+
+impl From<InvalidPassword> for Error {
+    fn from(invalid: InvalidPassword) -> Self {
+        Self::InvalidPassword(invalid)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UserUnknown { name } => write!(f, "there is no user {name}"),
+            Self::UserExists { name } => write!(f, "there is a user {name} already"),
+            Self::UserElsewhere { name } => {
+                write!(f, "the user {name} is kept in the htpasswd file: change it there")
+            }
+            Self::InvalidUserName { name } => write!(
+                f,
+                "invalid user name {name:?}: it has 1 to 255 letters, digits and the characters . _ - @ +, and begins \
+                 with a letter or a digit"
+            ),
+            Self::InvalidPassword(invalid) => invalid.fmt(f),
+            Self::KeyUnknown => f.write_str("there is no such API key"),
+            Self::SessionUnknown => f.write_str("there is no such session"),
+            Self::InvalidKey { why } => f.write_str(why),
+            Self::InvalidScope(invalid) => invalid.fmt(f),
+            Self::Meta(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,135 @@
+//! [`KeyScope`]: what an API key is limited to.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::oci::RepositoryName;
+
+/// A key has at most this many scopes.
+pub(crate) const SCOPES_MAX: usize = 100;
+/// The longest scope, in bytes.
+const SCOPE_LENGTH_MAX: usize = 300;
+
+/// What can be done with a repository; the words of the token specification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Action {
+    Pull,
+    Push,
+    Delete,
+}
+
+impl Action {
+    const ALL: [Self; 3] = [Self::Pull, Self::Push, Self::Delete];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "push",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// `<repository glob>[:<actions>]`: repositories, and what may be done with them: a comma-separated
+/// list of `pull`, `push`, `delete` and `*`, or everything if no list is given. In a glob `*` stands
+/// for anything but a slash, `**` for anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyScope {
+    pattern: String,
+    /// By [`Action`], in its order.
+    granted: [bool; 3],
+}
+
+impl KeyScope {
+    /// Whether the scope lets through an action on a repository.
+    pub(crate) fn allows(&self, name: &RepositoryName, action: Action) -> bool {
+        self.granted[action as usize] && fast_glob::glob_match(&self.pattern, name.as_str())
+    }
+}
+
+impl FromStr for KeyScope {
+    type Err = InvalidScope;
+
+    fn from_str(text: &str) -> Result<Self, InvalidScope> {
+        let invalid = |why| InvalidScope { text: text.chars().take(80).collect(), why };
+        if text.len() > SCOPE_LENGTH_MAX {
+            return Err(invalid("a scope has at most 300 characters"));
+        }
+        // A repository's name has no colon, so neither has a pattern.
+        let (pattern, actions) = match text.split_once(':') {
+            Some((pattern, actions)) => (pattern, actions),
+            None => (text, "*"),
+        };
+        let in_pattern = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "/._-*?[]{},!^".contains(c);
+        if pattern.is_empty() || !pattern.chars().all(in_pattern) {
+            return Err(invalid("it begins with a repository's name, or a pattern of names such as team/**"));
+        }
+        let mut granted = [false; 3];
+        for word in actions.split(',') {
+            match Action::ALL.iter().find(|action| action.as_str() == word) {
+                Some(action) => granted[*action as usize] = true,
+                None if word == "*" => granted = [true; 3],
+                None => return Err(invalid("the actions behind the colon are pull, push, delete and *")),
+            }
+        }
+        Ok(Self { pattern: pattern.to_owned(), granted })
+    }
+}
+
+/// Why a text is not a [`KeyScope`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InvalidScope {
+    text: String,
+    why: &'static str,
+}
+
+impl fmt::Display for InvalidScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid scope {:?}: {}", self.text, self.why)
+    }
+}
+
+impl std::error::Error for InvalidScope {}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_scope_lets_through() {
+        // pull, push, delete
+        for (scope, name, expected) in [
+            ("repo1", "repo1", "xxx"),
+            ("repo1", "repo2", "---"),
+            ("repo1", "repo1/x", "---"),
+            ("repo1", "x/repo1", "---"),
+            ("repo1:*", "repo1", "xxx"),
+            ("repo1:pull", "repo1", "x--"),
+            ("repo1:pull,push", "repo1", "xx-"),
+            ("repo1:delete", "repo1", "--x"),
+            ("team/*", "team/a", "xxx"),
+            ("team/*", "team/a/b", "---"),
+            ("team/**", "team/a/b", "xxx"),
+            ("**", "team/a/b", "xxx"),
+            ("*", "a", "xxx"),
+            ("*", "a/b", "---"),
+            ("app-{dev,test}:pull", "app-test", "x--"),
+        ] {
+            let parsed: KeyScope = scope.parse().unwrap();
+            let name: RepositoryName = name.parse().unwrap();
+            let shown: String =
+                Action::ALL.iter().map(|action| if parsed.allows(&name, *action) { 'x' } else { '-' }).collect();
+            assert_eq!(shown, expected, "{scope} on {name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_scope() {
+        for text in
+            ["", ":", ":pull", "a:", "a:read", "a:pull,", "a:pull:push", "A", "a b", "ä", "a\n", &"a".repeat(301)]
+        {
+            assert!(text.parse::<KeyScope>().is_err(), "{text:?} was taken");
+        }
+    }
+}

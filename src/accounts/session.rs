@@ -1,0 +1,140 @@
+//! Browser sessions.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha384;
+use subtle::ConstantTimeEq as _;
+use uuid::Uuid;
+
+use super::{Accounts, Error, Origin, SessionId};
+use crate::clock::Timestamp;
+use crate::meta::{AccountRead as _, SecretHash, SessionRow, Use};
+
+/// What presenting a session's cookie gives.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionGrant {
+    pub(crate) hash: SecretHash,
+    pub(crate) id: Uuid,
+    pub(crate) user: String,
+    /// When the password was last given.
+    pub(crate) signed_in: Timestamp,
+}
+
+/// A session as its owner may see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) id: Uuid,
+    pub(crate) created: Timestamp,
+    pub(crate) last_used: Use,
+}
+
+impl Accounts {
+    /// What a cookie gives; nothing if its session is unknown or has expired. Whether its user may
+    /// sign in at all is not looked at.
+    pub(crate) fn session_grant(&self, id: &SessionId) -> Result<Option<SessionGrant>, Error> {
+        let hash = id.hash();
+        let Some(row) = self.meta.read(|tx| tx.session(&hash))? else { return Ok(None) };
+        if self.has_ended(&hash, &row) {
+            return Ok(None);
+        }
+        Ok(Some(SessionGrant { hash, id: row.id, user: row.user, signed_in: row.signed_in }))
+    }
+
+    fn has_ended(&self, hash: &SecretHash, row: &SessionRow) -> bool {
+        let now = self.clock.now();
+        let used = self.latest_session_use(hash).map_or(row.last_used.at, |used| used.at);
+        now.since(row.created) >= self.rules.session_lifetime || now.since(used) >= self.rules.session_idle
+    }
+
+    /// Begins a session of a user who has just given a password. The id is always a new one: what a
+    /// visitor brought may have been given to them by somebody else.
+    pub(crate) fn start_session(&self, user: &str, origin: &Origin) -> Result<(SessionId, SessionGrant), Error> {
+        let (id, now) = (SessionId::generate(), self.clock.now());
+        let used = Use { at: now, address: origin.address.clone(), agent: origin.agent.clone() };
+        let row =
+            SessionRow { id: Uuid::new_v4(), user: user.to_owned(), created: now, signed_in: now, last_used: used };
+        let grant = SessionGrant { hash: id.hash(), id: row.id, user: row.user.clone(), signed_in: now };
+        let (hash, audit) = (id.hash(), origin.row("login_success", user, &[]));
+        self.change(move |tx| {
+            tx.put_session(&hash, &row)?;
+            Ok::<_, Error>(tx.add_audit(now, &audit)?)
+        })?;
+        Ok((id, grant))
+    }
+
+    /// Notes that the password was given once more.
+    pub(crate) fn refresh_session(&self, hash: SecretHash, origin: &Origin) -> Result<Timestamp, Error> {
+        let (now, origin) = (self.clock.now(), origin.clone());
+        self.change(move |tx| {
+            let mut row = tx.session(&hash)?.ok_or(Error::SessionUnknown)?;
+            row.signed_in = now;
+            tx.put_session(&hash, &row)?;
+            tx.add_audit(now, &origin.row("login_success", &row.user, &[]))?;
+            Ok(now)
+        })
+    }
+
+    /// The sessions of a user that have not ended, oldest first.
+    pub(crate) fn sessions(&self, user: &str) -> Result<Vec<Session>, Error> {
+        let rows = self.meta.read(|tx| tx.sessions_of(Some(user)))?;
+        let live = rows.into_iter().filter(|(hash, row)| !self.has_ended(hash, row));
+        Ok(live
+            .map(|(hash, row)| Session {
+                id: row.id,
+                created: row.created,
+                last_used: self.latest_session_use(&hash).unwrap_or(row.last_used),
+            })
+            .collect())
+    }
+
+    /// Ends sessions of a user: all of them, or those that `which` names.
+    pub(crate) fn end_sessions(
+        &self,
+        user: &str,
+        which: impl Fn(&SecretHash, Uuid) -> bool + Send + 'static,
+        origin: &Origin,
+    ) -> Result<usize, Error> {
+        let (audit, now, user) = (origin.row("logout_success", user, &[]), self.clock.now(), user.to_owned());
+        self.change(move |tx| {
+            let sessions = tx.sessions_of(Some(&user))?;
+            let ended: Vec<_> = sessions.into_iter().filter(|(hash, row)| which(hash, row.id)).collect();
+            for (hash, row) in &ended {
+                tx.remove_session(hash, row)?;
+            }
+            if !ended.is_empty() {
+                tx.add_audit(now, &audit)?;
+            }
+            Ok(ended.len())
+        })
+    }
+
+    /// Removes sessions that have ended, and audit rows that are too old.
+    pub(super) fn remove_expired(&self) -> Result<(), Error> {
+        let rows = self.meta.read(|tx| tx.sessions_of(None))?;
+        let ended: Vec<_> = rows.into_iter().filter(|(hash, row)| self.has_ended(hash, row)).collect();
+        if !ended.is_empty() {
+            self.change(move |tx| {
+                for (hash, row) in ended {
+                    tx.remove_session(&hash, &row)?;
+                }
+                Ok::<_, Error>(())
+            })?;
+        }
+        self.trim_audit()
+    }
+
+    /// The CSRF token that goes with a cookie: 64 characters that only this registry can make. It
+    /// changes when the password is given, and so nothing has to be stored for a visitor.
+    pub(crate) fn csrf_token(&self, cookie: &SessionId, signed_in: Option<Timestamp>) -> String {
+        let mut mac = Hmac::<Sha384>::new_from_slice(&self.csrf_key).expect("a key of any length is fine");
+        mac.update(&cookie.hash());
+        mac.update(&signed_in.map_or(0, Timestamp::micros).to_be_bytes());
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    }
+
+    /// Whether a CSRF token goes with a cookie. Takes the same time for every wrong one.
+    pub(crate) fn is_csrf_token(&self, token: &str, cookie: &SessionId, signed_in: Option<Timestamp>) -> bool {
+        self.csrf_token(cookie, signed_in).as_bytes().ct_eq(token.as_bytes()).into()
+    }
+}

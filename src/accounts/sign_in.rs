@@ -1,0 +1,72 @@
+//! Giving a password: the one place where one is looked at.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::user::Account;
+use super::{Accounts, Error, Origin, Password, Throttled, TooBusy};
+
+/// A wrong password is answered no sooner than this, so that the answer's time does not tell a user
+/// with one kind of hash from one with another, or from none.
+const WRONG_AFTER: Duration = Duration::from_millis(300);
+
+/// Why a password lets nobody in.
+#[derive(Debug)]
+pub(crate) enum NotSignedIn {
+    /// Name or password are wrong, or the user may not sign in; which of them is not said.
+    Wrong,
+    /// Too many wrong ones were given.
+    Throttled(Throttled),
+    /// Too many are being verified.
+    TooBusy,
+    /// The look-up failed.
+    Accounts(Error),
+}
+
+impl From<Error> for NotSignedIn {
+    fn from(error: Error) -> Self {
+        Self::Accounts(error)
+    }
+}
+
+impl Accounts {
+    /// Who has this name and this password.
+    pub(crate) async fn sign_in(
+        self: &Arc<Self>,
+        name: &str,
+        password: Password,
+        address: Option<IpAddr>,
+        origin: &Origin,
+    ) -> Result<Arc<Account>, NotSignedIn> {
+        let begun = Instant::now();
+        let account = self.account(name)?;
+        let stored = account.as_ref().map(|account| account.hash.clone());
+        let memory = self.verifier.memory(&password, stored.as_ref());
+        let enabled = account.filter(|account| !account.disabled);
+        if let Some(account) = enabled.clone().filter(|_| self.verifier.remembers(&memory)) {
+            return Ok(account);
+        }
+        let known_wrong = self.throttle.check(name, address, &memory).map_err(NotSignedIn::Throttled)?;
+        let right = !known_wrong
+            && self.verifier.verify(password, stored, memory).await.map_err(|TooBusy| NotSignedIn::TooBusy)?;
+        if let Some(account) = enabled.filter(|_| right) {
+            self.throttle.succeeded(name, address);
+            return Ok(account);
+        }
+        if !known_wrong {
+            self.throttle.failed(name, address, &memory);
+            let (accounts, origin, name) = (Arc::clone(self), origin.clone(), name.to_owned());
+            // Nobody waits for it, and a failure to write it down must not let anybody in.
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = accounts.note("login_failure", &name, &origin) {
+                    tracing::error!(%error, "a failed sign-in could not be written down");
+                }
+            });
+        }
+        sleep_until(begun + WRONG_AFTER).await;
+        Err(NotSignedIn::Wrong)
+    }
+}

@@ -1,0 +1,228 @@
+//! Users: of coracle's own table, and of an htpasswd file.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::{Accounts, Error, Origin, Password};
+use crate::clock::Timestamp;
+use crate::meta::{AccountRead as _, Standing, UserRow};
+
+/// The longest user name, in bytes: it is the first component of what the user owns.
+const USER_NAME_MAX: usize = 255;
+
+/// Somebody who can sign in, wherever they are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) name: String,
+    pub(crate) standing: Standing,
+    pub(crate) disabled: bool,
+    pub(crate) groups: Vec<String>,
+    pub(crate) email: Option<String>,
+    /// When the user was made; not known of a user in a file.
+    pub(crate) created: Option<Timestamp>,
+    /// The stored hash: argon2id of the own table, bcrypt of a file.
+    pub(super) hash: StoredHash,
+}
+
+/// A stored password, by where it is from.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum StoredHash {
+    Argon2(String),
+    Bcrypt(String),
+}
+
+impl std::fmt::Debug for StoredHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoredHash")
+    }
+}
+
+impl Account {
+    #[cfg(test)]
+    pub(crate) fn test(name: &str, standing: Standing) -> Self {
+        Self { standing, ..Self::of_file(name, String::new()) }
+    }
+
+    fn of_row(name: &str, row: UserRow) -> Self {
+        Self {
+            name: name.to_owned(),
+            standing: row.standing,
+            disabled: row.disabled,
+            groups: row.groups,
+            email: row.email,
+            created: Some(row.created),
+            hash: StoredHash::Argon2(row.password),
+        }
+    }
+
+    fn of_file(name: &str, hash: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            standing: Standing::Ordinary,
+            disabled: false,
+            groups: Vec::new(),
+            email: None,
+            created: None,
+            hash: StoredHash::Bcrypt(hash),
+        }
+    }
+
+    /// Whether the account is kept in the htpasswd file.
+    pub(crate) fn is_in_file(&self) -> bool {
+        matches!(self.hash, StoredHash::Bcrypt(_))
+    }
+}
+
+/// A user to be made.
+#[derive(Debug)]
+pub(crate) struct NewUser {
+    pub(crate) name: String,
+    pub(crate) password: Password,
+    pub(crate) standing: Standing,
+    pub(crate) groups: Vec<String>,
+    pub(crate) email: Option<String>,
+}
+
+/// What to change of a user; what is not given stays.
+#[derive(Debug, Default)]
+pub(crate) struct UserChange {
+    pub(crate) password: Option<Password>,
+    pub(crate) standing: Option<Standing>,
+    pub(crate) disabled: Option<bool>,
+    pub(crate) groups: Option<Vec<String>>,
+    pub(crate) email: Option<Option<String>>,
+}
+
+/// Refuses what cannot be a user's name.
+fn check_user_name(name: &str) -> Result<(), Error> {
+    let inside = |c: char| c.is_ascii_alphanumeric() || "._-@+".contains(c);
+    let valid = name.len() <= USER_NAME_MAX
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(inside);
+    if valid { Ok(()) } else { Err(Error::InvalidUserName { name: name.chars().take(80).collect() }) }
+}
+
+impl Accounts {
+    /// Whoever has this name. The own table goes before the file.
+    pub(crate) fn account(&self, name: &str) -> Result<Option<Arc<Account>>, Error> {
+        let generation = self.generation();
+        if let Some(known) = self.remembered.accounts.get(name, generation) {
+            return Ok(Some(known));
+        }
+        let account = match self.meta.read(|tx| tx.user(name))? {
+            Some(row) => Some(Account::of_row(name, row)),
+            None => self.htpasswd.as_ref().and_then(|file| file.hash_of(name)).map(|hash| Account::of_file(name, hash)),
+        };
+        let account = account.map(Arc::new);
+        if let Some(account) = &account {
+            self.remembered.accounts.put(name.to_owned(), generation, Arc::clone(account));
+        }
+        Ok(account)
+    }
+
+    /// Whether anybody can sign in.
+    pub(crate) fn has_users(&self) -> Result<bool, Error> {
+        Ok(self.meta.read(|tx| tx.has_users())?)
+    }
+
+    /// At most `limit` users of the own table behind `after`, in byte order.
+    pub(crate) fn users(&self, after: &str, limit: usize) -> Result<Vec<Account>, Error> {
+        let mut users = Vec::new();
+        self.meta.read(|tx| {
+            tx.each_user(after, |name, row| {
+                if users.len() == limit {
+                    return ControlFlow::Break(());
+                }
+                users.push(Account::of_row(name, row));
+                ControlFlow::Continue(())
+            })
+        })?;
+        Ok(users)
+    }
+
+    /// Makes a user.
+    pub(crate) fn add_user(&self, new: NewUser, origin: &Origin) -> Result<(), Error> {
+        check_user_name(&new.name)?;
+        let name = new.name;
+        let row = UserRow {
+            password: new.password.hash()?,
+            standing: new.standing,
+            disabled: false,
+            groups: sorted(new.groups),
+            email: new.email,
+            created: self.clock.now(),
+        };
+        let audit = origin.row("user_create", &name, &[]);
+        self.change(move |tx| {
+            if tx.user(&name)?.is_some() {
+                return Err(Error::UserExists { name });
+            }
+            tx.put_user(&name, &row)?;
+            Ok(tx.add_audit(row.created, &audit)?)
+        })
+    }
+
+    /// Changes a user. A new password ends every session of the user but `keeping`.
+    pub(crate) fn change_user(
+        &self,
+        name: &str,
+        change: UserChange,
+        keeping: Option<crate::meta::SecretHash>,
+        origin: &Origin,
+    ) -> Result<(), Error> {
+        let hash = change.password.as_ref().map(Password::hash).transpose()?;
+        let kind = match change.disabled {
+            Some(true) => "user_disable",
+            Some(false) => "user_enable",
+            None if hash.is_some() => "user_change_password",
+            None => "user_change",
+        };
+        let (audit, now) = (origin.row(kind, name, &[]), self.clock.now());
+        self.must_be_ours(name)?;
+        let name = name.to_owned();
+        self.change(move |tx| {
+            let Some(mut row) = tx.user(&name)? else { return Err(Error::UserUnknown { name }) };
+            if let Some(hash) = hash {
+                row.password = hash;
+                for (session, session_row) in tx.sessions_of(Some(&name))? {
+                    if Some(session) != keeping {
+                        tx.remove_session(&session, &session_row)?;
+                    }
+                }
+            }
+            row.standing = change.standing.unwrap_or(row.standing);
+            row.disabled = change.disabled.unwrap_or(row.disabled);
+            row.groups = change.groups.map_or(row.groups, sorted);
+            row.email = change.email.unwrap_or(row.email);
+            tx.put_user(&name, &row)?;
+            Ok(tx.add_audit(now, &audit)?)
+        })
+    }
+
+    /// Removes a user, with their keys and sessions.
+    pub(crate) fn remove_user(&self, name: &str, origin: &Origin) -> Result<(), Error> {
+        let (audit, now) = (origin.row("user_delete", name, &[]), self.clock.now());
+        self.must_be_ours(name)?;
+        let name = name.to_owned();
+        self.change(move |tx| {
+            if tx.user(&name)?.is_none() {
+                return Err(Error::UserUnknown { name });
+            }
+            tx.remove_user(&name)?;
+            Ok(tx.add_audit(now, &audit)?)
+        })
+    }
+
+    fn must_be_ours(&self, name: &str) -> Result<(), Error> {
+        match self.account(name)? {
+            Some(account) if account.is_in_file() => Err(Error::UserElsewhere { name: name.to_owned() }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn sorted(mut groups: Vec<String>) -> Vec<String> {
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}

@@ -1,0 +1,141 @@
+//! Administration of users and keys from the machine itself: the commands, and what they do.
+//!
+//! The same function runs them whether they come through the socket of a running registry or from
+//! a command line that has opened the data directory alone. Whoever can do either owns the files.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::accounts::{Account, Accounts, Error, Key, NewKey, NewUser, Origin, Password, UserChange};
+use crate::meta::Standing;
+
+/// As many users as are listed at once.
+const USERS_MAX: usize = 100_000;
+
+/// What can be done.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub(crate) enum Command {
+    AddUser { name: String, password: Option<Secret>, superuser: bool, read_only_superuser: bool, groups: Vec<String> },
+    ListUsers,
+    SetPassword { name: String, password: Option<Secret> },
+    SetEnabled { name: String, enabled: bool },
+    SetGroups { name: String, groups: Vec<String> },
+    RemoveUser { name: String },
+    CreateKey { user: String, label: String, scopes: Vec<String>, expires_seconds: Option<u64> },
+    ListKeys { user: Option<String> },
+    RevokeKey { id: uuid::Uuid },
+}
+
+/// A password on its way through the socket. Does not print.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Does it. Blocks.
+pub(crate) fn execute(accounts: &Arc<Accounts>, command: Command) -> Result<Value, Error> {
+    let origin = Origin::local();
+    match command {
+        Command::AddUser { name, password, superuser, read_only_superuser, groups } => {
+            let standing = match (superuser, read_only_superuser) {
+                (true, _) => Standing::Superuser,
+                (false, true) => Standing::ReadOnlySuperuser,
+                (false, false) => Standing::Ordinary,
+            };
+            let (password, generated) = password_or_generated(password);
+            accounts.add_user(NewUser { name: name.clone(), password, standing, groups, email: None }, &origin)?;
+            Ok(json!({ "name": name, "password": generated }))
+        }
+        Command::ListUsers => {
+            let users = accounts.users("", USERS_MAX)?;
+            Ok(json!({ "users": users.iter().map(user_view).collect::<Vec<_>>() }))
+        }
+        Command::SetPassword { name, password } => {
+            let (password, generated) = password_or_generated(password);
+            let change = UserChange { password: Some(password), ..UserChange::default() };
+            accounts.change_user(&name, change, None, &origin)?;
+            Ok(json!({ "name": name, "password": generated }))
+        }
+        Command::SetEnabled { name, enabled } => {
+            let change = UserChange { disabled: Some(!enabled), ..UserChange::default() };
+            accounts.change_user(&name, change, None, &origin)?;
+            Ok(json!({ "name": name, "enabled": enabled }))
+        }
+        Command::SetGroups { name, groups } => {
+            let change = UserChange { groups: Some(groups.clone()), ..UserChange::default() };
+            accounts.change_user(&name, change, None, &origin)?;
+            Ok(json!({ "name": name, "groups": groups }))
+        }
+        Command::RemoveUser { name } => {
+            accounts.remove_user(&name, &origin)?;
+            Ok(json!({ "name": name }))
+        }
+        Command::CreateKey { user, label, scopes, expires_seconds } => {
+            let expires = expires_seconds.map(|seconds| accounts.now().after(Duration::from_secs(seconds)));
+            let scopes = Some(scopes).filter(|scopes| !scopes.is_empty());
+            let (plain, key) = accounts.create_key(&user, NewKey { label, scopes, expires }, &origin)?;
+            let mut view = key_view(&key);
+            view["key"] = plain.reveal().into();
+            Ok(view)
+        }
+        Command::ListKeys { user } => {
+            let keys = accounts.keys(user.as_deref())?;
+            Ok(json!({ "keys": keys.iter().map(key_view).collect::<Vec<_>>() }))
+        }
+        Command::RevokeKey { id } => {
+            accounts.revoke_key(None, id, &origin)?;
+            Ok(json!({ "id": id }))
+        }
+    }
+}
+
+/// The password that was given; or a new one, to be shown.
+fn password_or_generated(given: Option<Secret>) -> (Password, Option<String>) {
+    match given {
+        Some(Secret(text)) => (Password::new(&text), None),
+        None => {
+            let password = Password::generate();
+            let shown = password.reveal().to_owned();
+            (password, Some(shown))
+        }
+    }
+}
+
+fn user_view(account: &Account) -> Value {
+    json!({
+        "name": account.name,
+        "superuser": account.standing == Standing::Superuser,
+        "read_only_superuser": account.standing == Standing::ReadOnlySuperuser,
+        "enabled": !account.disabled,
+        "groups": account.groups,
+        "email": account.email,
+    })
+}
+
+fn key_view(key: &Key) -> Value {
+    json!({
+        "id": key.id,
+        "owner": key.owner,
+        "label": key.label,
+        "scopes": key.scopes,
+        "created": key.created.micros() / 1_000_000,
+        "expires": key.expires.map(|at| at.micros() / 1_000_000),
+        "expired": key.expired,
+        "last_used": key.last_used.as_ref().map(|used| used.at.micros() / 1_000_000),
+    })
+}

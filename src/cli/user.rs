@@ -1,0 +1,134 @@
+//! `coracle user …`: who can sign in.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::administer::{Target, password_from_stdin};
+use super::failed;
+use crate::admin::Command;
+
+/// Manage users, of a running registry or of one that rests
+#[derive(Debug, clap::Args)]
+pub(super) struct User {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: UserCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Make a user; without --password-stdin with a generated password that is shown once
+    Add {
+        /// The user's name, which is also the first part of the repositories they own
+        name: String,
+        /// Read the password from standard input
+        #[arg(long)]
+        password_stdin: bool,
+        /// Let the user do everything
+        #[arg(long)]
+        superuser: bool,
+        /// Let the user see everything and change nothing
+        #[arg(long, conflicts_with = "superuser")]
+        read_only_superuser: bool,
+        /// The groups the user belongs to, separated by commas
+        #[arg(long, value_delimiter = ',')]
+        groups: Vec<String>,
+    },
+    /// List the users
+    List,
+    /// Give a user another password; without --password-stdin a generated one that is shown once
+    Passwd {
+        /// The user's name
+        name: String,
+        /// Read the password from standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Let a disabled user in again
+    Enable {
+        /// The user's name
+        name: String,
+    },
+    /// Let a user in no more, nor their keys and sessions, until they are enabled
+    Disable {
+        /// The user's name
+        name: String,
+    },
+    /// Remove a user, with all keys and sessions
+    Remove {
+        /// The user's name
+        name: String,
+    },
+    /// Say which groups a user belongs to
+    Groups {
+        /// The user's name
+        name: String,
+        /// All of them; none, to take the user out of every group
+        groups: Vec<String>,
+    },
+}
+
+impl User {
+    pub(super) fn run(self) -> ExitCode {
+        let Self { target, command } = self;
+        let password = |from_stdin: bool| from_stdin.then(password_from_stdin).transpose();
+        let command = match command {
+            UserCommand::Add { name, password_stdin, superuser, read_only_superuser, groups } => {
+                password(password_stdin).map(|password| Command::AddUser {
+                    name,
+                    password,
+                    superuser,
+                    read_only_superuser,
+                    groups,
+                })
+            }
+            UserCommand::List => Ok(Command::ListUsers),
+            UserCommand::Passwd { name, password_stdin } => {
+                password(password_stdin).map(|password| Command::SetPassword { name, password })
+            }
+            UserCommand::Enable { name } => Ok(Command::SetEnabled { name, enabled: true }),
+            UserCommand::Disable { name } => Ok(Command::SetEnabled { name, enabled: false }),
+            UserCommand::Remove { name } => Ok(Command::RemoveUser { name }),
+            UserCommand::Groups { name, groups } => Ok(Command::SetGroups { name, groups }),
+        };
+        match command.and_then(|command| target.execute(command)) {
+            Ok(value) if target.json => {
+                println!("{value}");
+                ExitCode::SUCCESS
+            }
+            Ok(value) => {
+                print(&value);
+                ExitCode::SUCCESS
+            }
+            Err(error) => failed(&error),
+        }
+    }
+}
+
+/// What came of it, for people.
+fn print(value: &Value) {
+    if let Some(users) = value["users"].as_array() {
+        for user in users {
+            let mut notes = Vec::new();
+            for (field, note) in [("superuser", "superuser"), ("read_only_superuser", "read-only superuser")] {
+                if user[field] == true {
+                    notes.push(note.to_owned());
+                }
+            }
+            if user["enabled"] == false {
+                notes.push("disabled".to_owned());
+            }
+            let groups = user["groups"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            notes.extend(groups.map(|group| format!("group {group}")));
+            println!("{:<30} {}", user["name"].as_str().unwrap_or_default(), notes.join(", "));
+        }
+        return;
+    }
+    match value["password"].as_str() {
+        Some(password) => println!("{password}"),
+        None => println!("done"),
+    }
+}

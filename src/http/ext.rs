@@ -1,0 +1,4 @@
+//! zot's routes beyond the distribution specification.
+
+pub(super) mod apikey;
+pub(super) mod logout;

@@ -1,0 +1,122 @@
+//! `/zot/auth/apikey` and `/v2/_zot/ext/apikey`: a caller's own API keys, in zot's shapes.
+
+use std::sync::Arc;
+
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::accounts::{Error, Key, NewKey};
+use crate::http::error::ApiError;
+use crate::http::request::RequestBody;
+use crate::http::response::{empty, json_response};
+use crate::http::time::{NEVER, parse_rfc3339, rfc3339};
+use crate::http::{Body, Context, blocking};
+use crate::oci::ErrorCode;
+
+/// zot's limit.
+const BODY_BYTES_MAX: usize = 8 * 1024;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NewKeyBody {
+    #[serde(default)]
+    label: String,
+    scopes: Option<Vec<String>>,
+    expiration_date: Option<String>,
+}
+
+/// A key as zot shows it, in zot's order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyBody {
+    created_at: String,
+    expiration_date: String,
+    is_expired: bool,
+    creator_ua: String,
+    generated_by: &'static str,
+    last_used: String,
+    label: String,
+    scopes: Option<Vec<String>>,
+    uuid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key: Option<String>,
+}
+
+impl From<Key> for KeyBody {
+    fn from(key: Key) -> Self {
+        Self {
+            created_at: rfc3339(key.created),
+            expiration_date: key.expires.map_or_else(|| NEVER.to_owned(), rfc3339),
+            is_expired: key.expired,
+            creator_ua: key.creator_agent,
+            generated_by: "manual",
+            last_used: key.last_used.map_or_else(|| NEVER.to_owned(), |used| rfc3339(used.at)),
+            label: key.label,
+            scopes: key.scopes,
+            uuid: key.id.to_string(),
+            api_key: None,
+        }
+    }
+}
+
+pub(in crate::http) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
+    let owner = context.user()?;
+    let bytes = body.read(BODY_BYTES_MAX).await?;
+    let invalid = |why: String| ApiError::bad_request(ErrorCode::Unsupported, why);
+    let asked: NewKeyBody = serde_json::from_slice(&bytes)
+        .map_err(|error| invalid(format!("the body is not {{\"label\", \"scopes\", \"expirationDate\"}}: {error}")))?;
+    let expires =
+        match asked.expiration_date.as_deref() {
+            None | Some("") => None,
+            Some(text) => Some(parse_rfc3339(text).ok_or_else(|| {
+                invalid("expirationDate must have the form 2026-12-31T23:59:59Z (RFC 3339)".to_owned())
+            })?),
+        };
+
+    let accounts = Arc::clone(context.registry.accounts());
+    let (owner, origin) = (owner.to_owned(), context.origin());
+    let new = NewKey { label: asked.label, scopes: asked.scopes, expires };
+    let (plain, key) = blocking(move || accounts.create_key(&owner, new, &origin)).await?;
+
+    let shown = KeyBody { api_key: Some(plain.reveal().to_owned()), ..key.into() };
+    let mut response = json_response(StatusCode::CREATED, &shown);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+pub(in crate::http) fn list(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
+    let keys = context.registry.accounts().keys(Some(context.user()?))?;
+    let keys: Vec<KeyBody> = keys.into_iter().map(KeyBody::from).collect();
+    let mut response = json_response(StatusCode::OK, &json!({ "apiKeys": keys }));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// As in zot, a key that is not there, or not the caller's, is as good as revoked.
+pub(in crate::http) async fn revoke(context: &Context<'_>, id: String) -> Result<Response<Body>, ApiError> {
+    let accounts = Arc::clone(context.registry.accounts());
+    let (owner, origin) = (context.user()?.to_owned(), context.origin());
+    let Ok(id) = id.parse() else { return Ok(empty(StatusCode::OK)) };
+    let revoked = blocking(move || match accounts.revoke_key(Some(&owner), id, &origin) {
+        Err(Error::KeyUnknown) => Ok(()),
+        result => result,
+    });
+    revoked.await?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// What a browser asks before a page of another origin may ask. Without credentials: none is allowed
+/// to bring a cookie along.
+pub(in crate::http) fn preflight() -> Response<Body> {
+    let mut response = empty(StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET,POST,DELETE,OPTIONS"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("Authorization,content-type,X-ZOT-API-CLIENT"),
+    );
+    response
+}

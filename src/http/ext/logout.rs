@@ -1,0 +1,28 @@
+//! `POST /zot/auth/logout`: the end of a session of zot's web page.
+
+use std::sync::Arc;
+
+use hyper::{Response, StatusCode, header};
+use serde_json::json;
+
+use crate::http::error::ApiError;
+use crate::http::response::json_response;
+use crate::http::{Body, Context, blocking, cookie};
+
+/// Ends the session whose cookie came along, if there is one, and takes both cookies away. Another
+/// site's form cannot: the session's cookie does not come along with it.
+pub(in crate::http) async fn logout(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
+    if let Some(id) = context.cookie {
+        let known = context.registry.authenticator().session(id)?;
+        if let Some((account, grant)) = known {
+            let accounts = Arc::clone(context.registry.accounts());
+            let origin = context.visit.origin(Some(&account.name));
+            let ended = grant.hash;
+            blocking(move || accounts.end_sessions(&account.name, move |hash, _| *hash == ended, &origin)).await?;
+        }
+    }
+    let mut response = json_response(StatusCode::OK, &json!({}));
+    response.headers_mut().append(header::SET_COOKIE, cookie::no_session(context.registry));
+    response.headers_mut().append(header::SET_COOKIE, cookie::no_user(context.registry));
+    Ok(response)
+}

@@ -1,0 +1,64 @@
+//! Times as clients read and write them.
+
+use jiff::tz::TimeZone;
+
+use crate::clock::Timestamp;
+
+/// What Go writes for "no time", and so what zot's clients look for.
+pub(super) const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// RFC 3339, in UTC, with as many digits behind the second as are known.
+pub(super) fn rfc3339(time: Timestamp) -> String {
+    stamp(time).to_string()
+}
+
+/// RFC 2822 with the offset `-0000`, as Quay writes it.
+pub(super) fn rfc2822(time: Timestamp) -> String {
+    stamp(time).to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S -0000").to_string()
+}
+
+/// Reads RFC 3339; none if it is not that, or is before 1970.
+pub(super) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    let stamp: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(stamp.as_microsecond()).ok().map(Timestamp::from_micros)
+}
+
+/// Reads `MM/DD/YYYY`, the beginning of that day in UTC, as Quay has it in its logs.
+pub(super) fn parse_day(text: &str) -> Option<Timestamp> {
+    let date = jiff::civil::Date::strptime("%m/%d/%Y", text).ok()?;
+    let stamp = date.to_zoned(TimeZone::UTC).ok()?.timestamp();
+    u64::try_from(stamp.as_microsecond()).ok().map(Timestamp::from_micros)
+}
+
+fn stamp(time: Timestamp) -> jiff::Timestamp {
+    let micros = i64::try_from(time.micros()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_go_and_python_write_them() {
+        let time = Timestamp::from_micros(1_795_311_390_250_000);
+        assert_eq!(rfc3339(time), "2026-11-22T01:36:30.25Z");
+        assert_eq!(rfc2822(time), "Sun, 22 Nov 2026 01:36:30 -0000");
+        for text in ["2026-11-22T01:36:30.25Z", "2026-11-22T04:36:30.25+03:00", "2026-11-21T20:36:30.250-05:00"] {
+            assert_eq!(parse_rfc3339(text), Some(time), "{text}");
+        }
+        for text in [
+            "",
+            "never",
+            "2026-11-22",
+            "2026-11-22T01:36:30",
+            "22.11.2026",
+            "0001-01-01T00:00:00Z",
+            "1969-01-01T00:00:00Z",
+        ] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
+        assert_eq!(parse_day("11/22/2026").map(rfc3339).as_deref(), Some("2026-11-22T00:00:00Z"));
+        assert_eq!(parse_day("22/11/2026"), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! Signing in and out with a browser, or with curl and a jar of cookies.
+
+use std::sync::Arc;
+
+use hyper::header::{self, HeaderName};
+use hyper::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Call, invalid, read};
+use crate::access::{Credential, NotAuthenticated};
+use crate::accounts::{NotSignedIn, Password, SessionId};
+use crate::http::error::ApiError;
+use crate::http::request::RequestBody;
+use crate::http::response::{empty, json_response, value};
+use crate::http::time::rfc2822;
+use crate::http::{Body, Context, blocking, cookie};
+
+const NEXT_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-next-csrf-token");
+
+#[derive(Deserialize)]
+struct SigninBody {
+    username: String,
+    password: String,
+}
+
+#[derive(Deserialize)]
+struct VerifyBody {
+    password: String,
+}
+
+/// The token of the cookie that came along, or of a new one. Nothing is stored for a visitor.
+pub(super) fn csrf(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
+    let accounts = context.registry.accounts();
+    let new = context.cookie.is_none().then(SessionId::generate);
+    let id = new.as_ref().or(context.cookie).expect("a cookie is made where none came");
+    let signed_in = match &context.caller.credential {
+        Credential::Session(grant) => Some(grant.signed_in),
+        Credential::None | Credential::Password | Credential::Key(_) => None,
+    };
+    let mut response = json_response(StatusCode::OK, &json!({ "csrf_token": accounts.csrf_token(id, signed_in) }));
+    if let Some(id) = new {
+        response.headers_mut().append(header::SET_COOKIE, cookie::session(context.registry, &id, false));
+    }
+    response.headers_mut().insert(header::VARY, value("Cookie"));
+    Ok(response)
+}
+
+pub(super) async fn signin(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
+    let SigninBody { username, password } = read(body).await?;
+    let accounts = Arc::clone(context.registry.accounts());
+    let origin = context.visit.origin(None);
+    let signed_in = accounts.sign_in(&username, Password::new(&password), context.visit.address, &origin).await;
+    let account = signed_in.map_err(refused)?;
+
+    let before = match &context.caller.credential {
+        Credential::Session(grant) => Some((grant.user.clone(), grant.hash)),
+        Credential::None | Credential::Password | Credential::Key(_) => None,
+    };
+    let origin = context.visit.origin(Some(&account.name));
+    let starting = Arc::clone(&accounts);
+    let (id, grant) = blocking(move || {
+        if let Some((user, old)) = before {
+            starting.end_sessions(&user, move |hash, _| *hash == old, &origin)?;
+        }
+        starting.start_session(&account.name, &origin)
+    })
+    .await?;
+
+    let mut response = json_response(StatusCode::OK, &json!({ "success": true }));
+    let headers = response.headers_mut();
+    headers.append(header::SET_COOKIE, cookie::session(context.registry, &id, true));
+    headers.insert(NEXT_CSRF_TOKEN, value(accounts.csrf_token(&id, Some(grant.signed_in))));
+    Ok(response)
+}
+
+/// The password once more: what needs a fresh login may be done for some minutes.
+pub(super) async fn verify(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
+    let VerifyBody { password } = read(body).await?;
+    let (Credential::Session(grant), Some(cookie)) = (&context.caller.credential, context.cookie) else {
+        return Err(invalid("there is no session whose password could be given again"));
+    };
+    let accounts = Arc::clone(context.registry.accounts());
+    let origin = context.origin();
+    let verified = accounts.sign_in(&grant.user, Password::new(&password), context.visit.address, &origin).await;
+    verified.map_err(refused)?;
+    let (hash, refreshing) = (grant.hash, Arc::clone(&accounts));
+    let signed_in = blocking(move || refreshing.refresh_session(hash, &origin)).await?;
+    let mut response = json_response(StatusCode::OK, &json!({ "success": true }));
+    response.headers_mut().insert(NEXT_CSRF_TOKEN, value(accounts.csrf_token(cookie, Some(signed_in))));
+    Ok(response)
+}
+
+/// Ends this session; with `everywhere=true` every one of the user.
+pub(super) async fn signout(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
+    let everywhere = match call.query.one("everywhere")? {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(invalid("the parameter everywhere is true or false")),
+    };
+    if let Credential::Session(grant) = &context.caller.credential {
+        let accounts = Arc::clone(context.registry.accounts());
+        let (user, this, origin) = (grant.user.clone(), grant.hash, context.origin());
+        blocking(move || accounts.end_sessions(&user, move |hash, _| everywhere || *hash == this, &origin)).await?;
+    }
+    let mut response = json_response(StatusCode::OK, &json!({ "success": true }));
+    response.headers_mut().append(header::SET_COOKIE, cookie::no_session(context.registry));
+    Ok(response)
+}
+
+pub(super) fn list(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
+    let this = match &context.caller.credential {
+        Credential::Session(grant) => Some(grant.id),
+        Credential::None | Credential::Password | Credential::Key(_) => None,
+    };
+    let sessions = context.registry.accounts().sessions(context.user()?)?;
+    let sessions: Vec<Value> = sessions
+        .into_iter()
+        .map(|session| {
+            json!({
+                "id": session.id.to_string(),
+                "current": this == Some(session.id),
+                "created": rfc2822(session.created),
+                "last_used": rfc2822(session.last_used.at),
+                "ip": session.last_used.address,
+                "user_agent": session.last_used.agent,
+            })
+        })
+        .collect();
+    Ok(json_response(StatusCode::OK, &json!({ "sessions": sessions })))
+}
+
+pub(super) async fn end(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
+    let wanted: uuid::Uuid = call.value().parse().map_err(|_| crate::accounts::Error::SessionUnknown)?;
+    let accounts = Arc::clone(context.registry.accounts());
+    let (user, origin) = (context.user()?.to_owned(), context.origin());
+    let ended = blocking(move || accounts.end_sessions(&user, move |_, id| id == wanted, &origin)).await?;
+    if ended == 0 { Err(crate::accounts::Error::SessionUnknown.into()) } else { Ok(empty(StatusCode::NO_CONTENT)) }
+}
+
+/// Quay answers a wrong password with 403 here, and with these fields.
+fn refused(error: NotSignedIn) -> ApiError {
+    match error {
+        NotSignedIn::Wrong => ApiError::wrong_password(),
+        other => NotAuthenticated::from(other).into(),
+    }
+}

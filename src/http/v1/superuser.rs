@@ -1,0 +1,138 @@
+//! What superusers do with users.
+
+use std::sync::Arc;
+
+use hyper::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Call, invalid, read, user};
+use crate::accounts::{Account, Error, NewUser, Password, UserChange};
+use crate::http::error::ApiError;
+use crate::http::request::RequestBody;
+use crate::http::response::{empty, json_response};
+use crate::http::{Body, Context, blocking};
+use crate::meta::Standing;
+
+/// As many users as Quay shows at once, and at the most.
+const PAGE_MAX: usize = 100;
+const GROUPS_MAX: usize = 100;
+
+#[derive(Deserialize)]
+struct NewUserBody {
+    username: String,
+    email: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ChangeBody {
+    password: Option<String>,
+    email: Option<String>,
+    enabled: Option<bool>,
+    groups: Option<Vec<String>>,
+}
+
+pub(super) fn list(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
+    let limit = match call.query.number("limit")? {
+        None => PAGE_MAX,
+        Some(limit @ 1..=PAGE_MAX) => limit,
+        Some(_) => return Err(invalid("the parameter limit is a number from 1 to 100")),
+    };
+    let with_disabled = match call.query.one("disabled")? {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(_) => return Err(invalid("the parameter disabled is true or false")),
+    };
+    let after = call.query.one("next_page")?.unwrap_or_default();
+    let mut users = context.registry.accounts().users(after, limit + 1)?;
+    let next = (users.len() > limit).then(|| {
+        users.truncate(limit);
+        users.last().map(|last| last.name.clone())
+    });
+    let shown: Vec<Value> = users.iter().filter(|user| with_disabled || !user.disabled).map(view).collect();
+    let mut list = json!({ "users": shown });
+    if let Some(next) = next.flatten() {
+        list["next_page"] = next.into();
+    }
+    Ok(json_response(StatusCode::OK, &list))
+}
+
+/// The password is generated and shown once, so that nobody who makes a user has to think of one.
+pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
+    let NewUserBody { username, email } = read(body).await?;
+    let email = email.map(user::checked_email).transpose()?;
+    let password = Password::generate();
+    let new = NewUser {
+        name: username.clone(),
+        password: password.clone(),
+        standing: Standing::Ordinary,
+        groups: Vec::new(),
+        email: email.clone(),
+    };
+    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
+    blocking(move || accounts.add_user(new, &origin)).await?;
+    let made = json!({ "username": username, "email": email, "password": password.reveal() });
+    Ok(json_response(StatusCode::OK, &made))
+}
+
+pub(super) fn get(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
+    Ok(json_response(StatusCode::OK, &view(&*account(context, call.value())?)))
+}
+
+pub(super) async fn change(
+    context: &Context<'_>,
+    call: &Call<'_>,
+    body: &mut RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let ChangeBody { password, email, enabled, groups } = read(body).await?;
+    refuse_superuser(&*account(context, call.value())?, "update")?;
+    let in_group = |group: &String| !group.is_empty() && group.len() <= 255 && !group.chars().any(char::is_control);
+    if groups.as_ref().is_some_and(|groups| groups.len() > GROUPS_MAX || !groups.iter().all(in_group)) {
+        return Err(invalid("a user has at most 100 groups, of 1 to 255 characters each"));
+    }
+    let change = UserChange {
+        password: password.as_deref().map(user::checked_password).transpose()?,
+        email: email.map(user::checked_email).transpose()?.map(Some),
+        disabled: enabled.map(|enabled| !enabled),
+        groups,
+        standing: None,
+    };
+    let (accounts, name, origin) = (Arc::clone(context.registry.accounts()), call.value().to_owned(), context.origin());
+    let changed = blocking(move || {
+        accounts.change_user(&name, change, None, &origin)?;
+        accounts.account(&name)?.ok_or(Error::UserUnknown { name })
+    })
+    .await?;
+    Ok(json_response(StatusCode::OK, &view(&changed)))
+}
+
+pub(super) async fn delete(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
+    refuse_superuser(&*account(context, call.value())?, "delete")?;
+    let (accounts, name, origin) = (Arc::clone(context.registry.accounts()), call.value().to_owned(), context.origin());
+    blocking(move || accounts.remove_user(&name, &origin)).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+fn account(context: &Context<'_>, name: &str) -> Result<Arc<Account>, Error> {
+    context.registry.accounts().account(name)?.ok_or_else(|| Error::UserUnknown { name: name.to_owned() })
+}
+
+/// As in Quay: superusers are the business of the command line.
+fn refuse_superuser(account: &Account, what: &str) -> Result<(), ApiError> {
+    if account.standing == Standing::Superuser { Err(invalid(format!("Cannot {what} a superuser"))) } else { Ok(()) }
+}
+
+fn view(account: &Account) -> Value {
+    json!({
+        "kind": "user",
+        "name": account.name,
+        "username": account.name,
+        "email": account.email,
+        "verified": true,
+        "avatar": user::avatar(&account.name),
+        "super_user": account.standing == Standing::Superuser,
+        "global_readonly_super_user": account.standing == Standing::ReadOnlySuperuser,
+        "enabled": !account.disabled,
+        "groups": account.groups,
+    })
+}

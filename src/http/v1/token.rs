@@ -1,0 +1,107 @@
+//! Quay's view of API keys: application tokens.
+
+use std::sync::Arc;
+
+use hyper::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Call, invalid, read};
+use crate::accounts::{Error, Key, NewKey};
+use crate::http::error::ApiError;
+use crate::http::request::RequestBody;
+use crate::http::response::{empty, json_response};
+use crate::http::time::{parse_rfc3339, rfc2822};
+use crate::http::{Body, Context, blocking};
+
+#[derive(Deserialize)]
+struct NewTokenBody {
+    title: String,
+    /// Ours: what the key is limited to.
+    scopes: Option<Vec<String>>,
+    /// Ours: until when it is accepted, as RFC 3339.
+    expiration: Option<String>,
+}
+
+pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
+    let NewTokenBody { title, scopes, expiration } = read(body).await?;
+    let form = || invalid("expiration must have the form 2026-12-31T23:59:59Z (RFC 3339)");
+    let expires = expiration.map(|text| parse_rfc3339(&text).ok_or_else(form)).transpose()?;
+    let (accounts, owner, origin) =
+        (Arc::clone(context.registry.accounts()), context.user()?.to_owned(), context.origin());
+    let new = NewKey { label: title, scopes, expires };
+    let (plain, key) = blocking(move || accounts.create_key(&owner, new, &origin)).await?;
+    let mut token = view(&key);
+    token["token_code"] = plain.reveal().into();
+    Ok(json_response(StatusCode::OK, &json!({ "token": token })))
+}
+
+pub(super) fn list(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
+    let expiring = match call.query.one("expiring")? {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(invalid("the parameter expiring is true or false")),
+    };
+    let now = context.registry.accounts().now();
+    let keys = context.registry.accounts().keys(Some(context.user()?))?;
+    // As in Quay: in the last tenth of their life.
+    let is_expiring =
+        |key: &Key| key.expires.is_some_and(|expires| expires.since(now) <= expires.since(key.created) / 10);
+    let tokens: Vec<Value> = keys.iter().filter(|key| !expiring || is_expiring(key)).map(view).collect();
+    let only_expiring = if expiring { Value::Bool(true) } else { Value::Null };
+    Ok(json_response(StatusCode::OK, &json!({ "tokens": tokens, "only_expiring": only_expiring })))
+}
+
+pub(super) fn get(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
+    let id = id(call)?;
+    let keys = context.registry.accounts().keys(Some(context.user()?))?;
+    let key = keys.iter().find(|key| key.id == id).ok_or(Error::KeyUnknown)?;
+    Ok(json_response(StatusCode::OK, &json!({ "token": view(key) })))
+}
+
+pub(super) async fn revoke(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
+    let owner = context.user()?.to_owned();
+    revoke_of(context, Some(owner), id(call)?).await
+}
+
+pub(super) fn list_all(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
+    let keys = context.registry.accounts().keys(None)?;
+    let tokens: Vec<Value> = keys
+        .iter()
+        .map(|key| {
+            let mut token = view(key);
+            token["owner"] = key.owner.clone().into();
+            token
+        })
+        .collect();
+    Ok(json_response(StatusCode::OK, &json!({ "tokens": tokens, "only_expiring": null })))
+}
+
+pub(super) async fn revoke_any(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
+    revoke_of(context, None, id(call)?).await
+}
+
+async fn revoke_of(context: &Context<'_>, owner: Option<String>, id: Uuid) -> Result<Response<Body>, ApiError> {
+    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
+    blocking(move || accounts.revoke_key(owner.as_deref(), id, &origin)).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+fn id(call: &Call<'_>) -> Result<Uuid, Error> {
+    call.value().parse().map_err(|_| Error::KeyUnknown)
+}
+
+/// A key as Quay shows it, without its secret.
+fn view(key: &Key) -> Value {
+    json!({
+        "uuid": key.id.to_string(),
+        "title": key.label,
+        "last_accessed": key.last_used.as_ref().map(|used| rfc2822(used.at)),
+        "created": rfc2822(key.created),
+        "expiration": key.expires.map(rfc2822),
+        "scopes": key.scopes,
+        "last_ip": key.last_used.as_ref().and_then(|used| used.address.clone()),
+        "last_user_agent": key.last_used.as_ref().map(|used| used.agent.clone()),
+    })
+}

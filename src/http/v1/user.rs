@@ -1,0 +1,130 @@
+//! Oneself, and what others may know of one.
+
+use std::sync::Arc;
+
+use hyper::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{Call, invalid, read};
+use crate::access::Credential;
+use crate::accounts::{Account, Password, UserChange};
+use crate::http::error::ApiError;
+use crate::http::request::RequestBody;
+use crate::http::response::{empty, json_response};
+use crate::http::{Body, Context, blocking};
+use crate::meta::Standing;
+
+/// The shortest password that a user may choose, as in Quay.
+const PASSWORD_MIN: usize = 8;
+const EMAIL_MAX: usize = 254;
+
+/// The colours of avatars.
+const COLORS: [&str; 8] = ["#969696", "#aec7e8", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#17becf"];
+
+#[derive(Deserialize)]
+struct ChangeBody {
+    password: Option<String>,
+    email: Option<String>,
+}
+
+pub(super) fn get(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
+    let account = context.account()?;
+    Ok(json_response(StatusCode::OK, &own_view(account)))
+}
+
+pub(super) async fn change(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
+    let ChangeBody { password, email } = read(body).await?;
+    let change = UserChange {
+        password: password.as_deref().map(checked_password).transpose()?,
+        email: email.map(checked_email).transpose()?.map(Some),
+        ..UserChange::default()
+    };
+    let keeping = match &context.caller.credential {
+        Credential::Session(grant) => Some(grant.hash),
+        Credential::None | Credential::Password | Credential::Key(_) => None,
+    };
+    let name = context.user()?.to_owned();
+    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
+    let changed = blocking(move || {
+        accounts.change_user(&name, change, keeping, &origin)?;
+        accounts.account(&name)?.ok_or(crate::accounts::Error::UserUnknown { name })
+    })
+    .await?;
+    Ok(json_response(StatusCode::OK, &own_view(&changed)))
+}
+
+pub(super) async fn delete(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
+    let account = context.account()?;
+    if account.standing == Standing::Superuser {
+        return Err(invalid("a superuser cannot delete themselves: another superuser, or the command line, can"));
+    }
+    let (accounts, name, origin) = (Arc::clone(context.registry.accounts()), account.name.clone(), context.origin());
+    blocking(move || accounts.remove_user(&name, &origin)).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+pub(super) fn public(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
+    let name = call.value();
+    let account = context.registry.accounts().account(name)?;
+    let account = account.ok_or_else(|| crate::accounts::Error::UserUnknown { name: name.to_owned() })?;
+    Ok(json_response(StatusCode::OK, &json!({ "username": account.name, "avatar": avatar(&account.name) })))
+}
+
+/// A user as they see themselves. Fields of Quay that coracle has no use for have their constants,
+/// since clients read them.
+fn own_view(account: &Account) -> Value {
+    let mut view = json!({
+        "anonymous": false,
+        "username": account.name,
+        "avatar": avatar(&account.name),
+        "can_create_repo": account.standing != Standing::ReadOnlySuperuser,
+        "is_me": true,
+        "verified": true,
+        "email": account.email,
+        "logins": [],
+        "invoice_email": false,
+        "invoice_email_address": null,
+        "preferred_namespace": true,
+        "tag_expiration_s": 1_209_600,
+        "prompts": [],
+        "company": null,
+        "family_name": null,
+        "given_name": null,
+        "location": null,
+        "is_free_account": true,
+        "has_password_set": true,
+        "groups": account.groups,
+        "organizations": [],
+    });
+    match account.standing {
+        Standing::Ordinary => {}
+        Standing::ReadOnlySuperuser => view["global_readonly_super_user"] = true.into(),
+        Standing::Superuser => view["super_user"] = true.into(),
+    }
+    view
+}
+
+/// A picture's worth of a name.
+pub(super) fn avatar(name: &str) -> Value {
+    let hash: [u8; 32] = Sha256::digest(name.to_lowercase()).into();
+    let color = COLORS[usize::from(hash[0]) % COLORS.len()];
+    json!({ "name": name, "hash": hex::encode(hash), "color": color, "kind": "user" })
+}
+
+/// A password that somebody chose.
+pub(super) fn checked_password(text: &str) -> Result<Password, ApiError> {
+    if text.chars().count() < PASSWORD_MIN || text.len() > 1024 || text.chars().any(char::is_whitespace) {
+        return Err(invalid("Invalid password, password must be at least 8 characters and contain no whitespace."));
+    }
+    Ok(Password::new(text))
+}
+
+/// An address that could be one.
+pub(super) fn checked_email(text: String) -> Result<String, ApiError> {
+    let valid = text.len() <= EMAIL_MAX
+        && text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty())
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace());
+    if valid { Ok(text) } else { Err(invalid("the email address is not one")) }
+}

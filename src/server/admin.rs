@@ -1,0 +1,75 @@
+//! The socket of local administration: one line of JSON in, one line of JSON out.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+
+use crate::admin::{self, Command};
+use crate::registry::Shared;
+
+/// The longest command; lists of scopes and groups fit.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
+/// Whoever has connected says what they want within this time.
+const COMMAND_WAIT: Duration = Duration::from_secs(10);
+
+/// Takes commands until the server ends. Without the socket the registry works as well, and so a
+/// failure is reported and no more.
+pub(super) async fn listen(shared: Arc<Shared>) {
+    let path = shared.admin_socket();
+    // Whoever holds the database's lock owns the socket: one that is there was left by a crash.
+    let _ = fs::remove_file(&path);
+    let listener = match UnixListener::bind(&path) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "there is no socket for coracle's own commands");
+            return;
+        }
+    };
+    if let Err(error) = fs::set_permissions(&path, fs::Permissions::from_mode(0o600)) {
+        tracing::warn!(path = %path.display(), %error, "there is no socket for coracle's own commands");
+        return;
+    }
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // One command at a time: they are few, and short.
+                if let Err(error) = serve(&shared, stream).await {
+                    tracing::debug!(%error, "a command ended early");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a command could not be accepted");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn serve(shared: &Arc<Shared>, stream: UnixStream) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    let mut read = BufReader::new(read.take(LINE_BYTES_MAX));
+    timeout(COMMAND_WAIT, read.read_line(&mut line)).await??;
+    let mut answer = run(shared, &line).await.to_string();
+    answer.push('\n');
+    write.write_all(answer.as_bytes()).await
+}
+
+async fn run(shared: &Arc<Shared>, line: &str) -> Value {
+    let command: Command = match serde_json::from_str(line) {
+        Ok(command) => command,
+        Err(error) => return json!({ "error": format!("not a command that this version knows: {error}") }),
+    };
+    let accounts = Arc::clone(shared.accounts());
+    match tokio::task::spawn_blocking(move || admin::execute(&accounts, command)).await {
+        Ok(Ok(value)) => json!({ "ok": value }),
+        Ok(Err(error)) => json!({ "error": error.to_string() }),
+        Err(error) => json!({ "error": error.to_string() }),
+    }
+}
