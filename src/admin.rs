@@ -106,14 +106,12 @@ pub(crate) fn execute(accounts: &Arc<Accounts>, command: Command) -> Result<Valu
 
 /// The password that was given; or a new one, to be shown.
 fn password_or_generated(given: Option<Secret>) -> (Password, Option<String>) {
-    match given {
-        Some(Secret(text)) => (Password::new(&text), None),
-        None => {
-            let password = Password::generate();
-            let shown = password.reveal().to_owned();
-            (password, Some(shown))
-        }
+    if let Some(Secret(text)) = given {
+        return (Password::new(&text), None);
     }
+    let password = Password::generate();
+    let shown = password.reveal().to_owned();
+    (password, Some(shown))
 }
 
 fn user_view(account: &Account) -> Value {

@@ -309,7 +309,7 @@ async fn flush_accounts(shared: Arc<Shared>) {
         match tokio::task::spawn_blocking(move || accounts.flush()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(%error, "when keys and sessions were last used could not be written down")
+                tracing::error!(%error, "when keys and sessions were last used could not be written down");
             }
             Err(error) => tracing::error!(%error, "writing down when keys and sessions were last used failed"),
         }

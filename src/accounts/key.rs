@@ -56,19 +56,14 @@ impl Accounts {
     /// Whether its owner may sign in at all is not looked at.
     pub(crate) fn key_grant(&self, hash: &SecretHash) -> Result<Option<Arc<KeyGrant>>, Error> {
         let generation = self.generation();
-        let known = self.remembered.keys.get(hash, generation);
-        let grant = match known {
-            Some(grant) => grant,
-            None => {
-                let Some(row) = self.meta.read(|tx| tx.key(hash))? else { return Ok(None) };
-                let grant = Arc::new(KeyGrant {
-                    owner: row.owner,
-                    scopes: parse_scopes(row.scopes.as_deref())?,
-                    expires: row.expires,
-                });
-                self.remembered.keys.put(*hash, generation, Arc::clone(&grant));
-                grant
-            }
+        let grant = if let Some(known) = self.remembered.keys.get(hash, generation) {
+            known
+        } else {
+            let Some(row) = self.meta.read(|tx| tx.key(hash))? else { return Ok(None) };
+            let scopes = parse_scopes(row.scopes.as_deref())?;
+            let grant = Arc::new(KeyGrant { owner: row.owner, scopes, expires: row.expires });
+            self.remembered.keys.put(*hash, generation, Arc::clone(&grant));
+            grant
         };
         Ok(Some(grant).filter(|grant| grant.expires.is_none_or(|expires| self.clock.now() < expires)))
     }

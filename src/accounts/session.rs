@@ -51,9 +51,13 @@ impl Accounts {
     /// visitor brought may have been given to them by somebody else.
     pub(crate) fn start_session(&self, user: &str, origin: &Origin) -> Result<(SessionId, SessionGrant), Error> {
         let (id, now) = (SessionId::generate(), self.clock.now());
-        let used = Use { at: now, address: origin.address.clone(), agent: origin.agent.clone() };
-        let row =
-            SessionRow { id: Uuid::new_v4(), user: user.to_owned(), created: now, signed_in: now, last_used: used };
+        let row = SessionRow {
+            id: Uuid::new_v4(),
+            user: user.to_owned(),
+            created: now,
+            signed_in: now,
+            last_used: Use { at: now, address: origin.address.clone(), agent: origin.agent.clone() },
+        };
         let grant = SessionGrant { hash: id.hash(), id: row.id, user: row.user.clone(), signed_in: now };
         let (hash, audit) = (id.hash(), origin.row("login_success", user, &[]));
         self.change(move |tx| {

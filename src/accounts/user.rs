@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Accounts, Error, Origin, Password};
 use crate::clock::Timestamp;
-use crate::meta::{AccountRead as _, Standing, UserRow};
+use crate::meta::{AccountRead, Standing, UserRow};
 
 /// The longest user name, in bytes: it is the first component of what the user owns.
 const USER_NAME_MAX: usize = 255;
@@ -90,7 +90,7 @@ pub(crate) struct UserChange {
     pub(crate) standing: Option<Standing>,
     pub(crate) disabled: Option<bool>,
     pub(crate) groups: Option<Vec<String>>,
-    pub(crate) email: Option<Option<String>>,
+    pub(crate) email: Option<String>,
 }
 
 /// Refuses what cannot be a user's name.
@@ -122,7 +122,7 @@ impl Accounts {
 
     /// Whether anybody can sign in.
     pub(crate) fn has_users(&self) -> Result<bool, Error> {
-        Ok(self.meta.read(|tx| tx.has_users())?)
+        Ok(self.meta.read(AccountRead::has_users)?)
     }
 
     /// At most `limit` users of the own table behind `after`, in byte order.
@@ -193,7 +193,7 @@ impl Accounts {
             row.standing = change.standing.unwrap_or(row.standing);
             row.disabled = change.disabled.unwrap_or(row.disabled);
             row.groups = change.groups.map_or(row.groups, sorted);
-            row.email = change.email.unwrap_or(row.email);
+            row.email = change.email.or(row.email);
             tx.put_user(&name, &row)?;
             Ok(tx.add_audit(now, &audit)?)
         })

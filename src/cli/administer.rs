@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::registry::Registry;
 
 /// A registry that does not answer for this long is not going to.
-const ANSWER_WAIT: Duration = Duration::from_secs(60);
+const ANSWER_WAIT: Duration = Duration::from_mins(1);
 
 /// Which registry.
 #[derive(Debug, clap::Args)]
@@ -43,25 +43,23 @@ impl Target {
         if !root.join("coracle.redb").exists() {
             return Err(format!("there is no registry in {}: name its directory with --root", root.display()));
         }
-        match UnixStream::connect(root.join("admin.sock")) {
-            Ok(stream) => ask(stream, &command),
-            Err(_) => {
-                let registry = Registry::builder().config(config).data_dir(root).open();
-                let registry = registry.map_err(|error| error.to_string())?;
-                admin::execute(registry.shared.accounts(), command).map_err(|error| error.to_string())
-            }
+        if let Ok(stream) = UnixStream::connect(root.join("admin.sock")) {
+            return ask(&stream, &command);
         }
+        let registry = Registry::builder().config(config).data_dir(root).open();
+        let registry = registry.map_err(|error| error.to_string())?;
+        admin::execute(registry.shared.accounts(), command).map_err(|error| error.to_string())
     }
 }
 
-fn ask(stream: UnixStream, command: &Command) -> Result<Value, String> {
+fn ask(mut stream: &UnixStream, command: &Command) -> Result<Value, String> {
     let failed = |error: std::io::Error| format!("the running registry does not answer: {error}");
     stream.set_read_timeout(Some(ANSWER_WAIT)).map_err(failed)?;
     let mut line = serde_json::to_string(command).map_err(|error| error.to_string())?;
     line.push('\n');
-    (&stream).write_all(line.as_bytes()).map_err(failed)?;
+    stream.write_all(line.as_bytes()).map_err(failed)?;
     let mut answer = String::new();
-    BufReader::new(&stream).read_line(&mut answer).map_err(failed)?;
+    BufReader::new(stream).read_line(&mut answer).map_err(failed)?;
     let mut answer: Value = serde_json::from_str(&answer)
         .map_err(|_| "the running registry does not answer as this version does".to_owned())?;
     match answer["error"].as_str() {

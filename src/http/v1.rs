@@ -49,7 +49,7 @@ pub(super) async fn dispatch(
 ) -> Result<Response<Body>, ApiError> {
     let call = Call { values, query };
     let mut response = match endpoint {
-        Endpoint::Csrf => session::csrf(context),
+        Endpoint::Csrf => Ok(session::csrf(context)),
         Endpoint::Signin => session::signin(context, body).await,
         Endpoint::Verify => session::verify(context, body).await,
         Endpoint::Signout => session::signout(context, &call).await,

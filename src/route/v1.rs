@@ -75,7 +75,7 @@ endpoints! {
     AllLogs        GET    "/api/v1/superuser/logs"                 "listAllLogs"          SuperuserRead  "What was done to all accounts";
     PublicUser     GET    "/api/v1/users/{username}"               "getUserInformation"   SignedIn       "What others may know of a user";
     ErrorType      GET    "/api/v1/error/{error_type}"             "getErrorDescription"  Anyone         "What an error type means";
-    Discovery      GET    "/api/v1/discovery"                      "discovery"            Anyone         "This description, as OpenAPI 3";
+    Discovery      GET    "/api/v1/discovery"                      "discovery"            Anyone         "This description";
 }
 
 /// The endpoint of a request line, with the values of the segments in braces; or the methods that

@@ -1,4 +1,4 @@
-//! The description of API v1, made from the rows of `route::v1`, as OpenAPI 3; and what the error
+//! The description of API v1, made from the rows of `route::v1`, as `OpenAPI` 3; and what the error
 //! types mean.
 
 use hyper::{Method, Response, StatusCode};

@@ -30,7 +30,7 @@ struct VerifyBody {
 }
 
 /// The token of the cookie that came along, or of a new one. Nothing is stored for a visitor.
-pub(super) fn csrf(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
+pub(super) fn csrf(context: &Context<'_>) -> Response<Body> {
     let accounts = context.registry.accounts();
     let new = context.cookie.is_none().then(SessionId::generate);
     let id = new.as_ref().or(context.cookie).expect("a cookie is made where none came");
@@ -43,7 +43,7 @@ pub(super) fn csrf(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
         response.headers_mut().append(header::SET_COOKIE, cookie::session(context.registry, &id, false));
     }
     response.headers_mut().insert(header::VARY, value("Cookie"));
-    Ok(response)
+    response
 }
 
 pub(super) async fn signin(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {

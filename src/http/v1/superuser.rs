@@ -92,7 +92,7 @@ pub(super) async fn change(
     }
     let change = UserChange {
         password: password.as_deref().map(user::checked_password).transpose()?,
-        email: email.map(user::checked_email).transpose()?.map(Some),
+        email: email.map(user::checked_email).transpose()?,
         disabled: enabled.map(|enabled| !enabled),
         groups,
         standing: None,

@@ -38,7 +38,7 @@ pub(super) async fn change(context: &Context<'_>, body: &mut RequestBody) -> Res
     let ChangeBody { password, email } = read(body).await?;
     let change = UserChange {
         password: password.as_deref().map(checked_password).transpose()?,
-        email: email.map(checked_email).transpose()?.map(Some),
+        email: email.map(checked_email).transpose()?,
         ..UserChange::default()
     };
     let keeping = match &context.caller.credential {

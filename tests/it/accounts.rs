@@ -1,0 +1,6 @@
+//! Users, API keys and sessions as zot's and Quay's users know them, over real sockets.
+
+mod keys;
+mod program;
+mod routes;
+mod sessions;
