@@ -134,12 +134,12 @@ fn lex(text: &str) -> Vec<Token> {
             ('r', '"' | '#') if raw(&chars, index + 1).is_some() => raw(&chars, index + 1).unwrap(),
             ('b', 'r') if raw(&chars, index + 2).is_some() => raw(&chars, index + 2).unwrap(),
             ('b' | 'c', '"') => string(&chars, index + 1),
-            ('\'', '\\') => (index + 3..).find(|index| at(*index) == '\'').unwrap() + 1,
+            ('\'', '\\') => (index + 3..chars.len()).find(|index| at(*index) == '\'').unwrap() + 1,
             ('\'', _) if at(index + 2) == '\'' => index + 3,
             (':', ':') => index + 2,
-            (c, _) if c.is_alphanumeric() || matches!(c, '_' | '\'') => {
-                (index + 1..).find(|index| !(at(*index).is_alphanumeric() || at(*index) == '_')).unwrap()
-            }
+            (c, _) if c.is_alphanumeric() || matches!(c, '_' | '\'') => (index + 1..chars.len())
+                .find(|index| !(at(*index).is_alphanumeric() || at(*index) == '_'))
+                .unwrap_or(chars.len()),
             _ => index + 1,
         };
         let text: String = chars[start..index].iter().collect();
