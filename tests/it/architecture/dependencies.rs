@@ -1,6 +1,7 @@
 //! What the package stands on: each direct dependency is here with its reason, or is not there.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// What the registry is made of.
 const NORMAL: &[(&str, &str)] = &[
@@ -66,7 +67,7 @@ fn every_dependency_has_a_reason() {
         ("Cargo.toml", "build-dependencies", &[]),
         ("fuzz/Cargo.toml", "dependencies", FUZZ),
     ] {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
         let manifest: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
         assert!(!manifest.contains_key("target"), "{file}: dependencies of one platform would not be seen here");
         let found = manifest.get(section).and_then(toml::Value::as_table).cloned().unwrap_or_default();
@@ -88,4 +89,17 @@ fn every_dependency_is_used() {
         .collect();
     let unused: Vec<_> = NORMAL.iter().filter(|(name, _)| !words.contains(&name.replace('-', "_"))).collect();
     assert!(unused.is_empty(), "nothing names {unused:?}");
+}
+
+/// The client tests know which Debian package each program comes from.
+#[test]
+fn ci_installs_what_the_tests_run() {
+    let read = |path| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let (script, clients) = (read(".ci/run"), read("tests/it/clients/home.rs"));
+    let needed: BTreeSet<&str> =
+        clients.split("package: \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let missing: Vec<_> =
+        needed.iter().filter(|package| !script.lines().any(|line| line.trim() == **package)).collect();
+    assert!(missing.is_empty(), ".ci/run does not install {missing:?}");
+    assert!(needed.len() >= 5, "{needed:?}");
 }

@@ -49,6 +49,12 @@ impl Source {
             }
         }
         found.sort_by(|one, other| one.path.cmp(&other.path));
+        // A module in a file of its own is for tests if its declaration is.
+        let declared = found.iter().flat_map(Self::test_modules).collect::<Vec<_>>();
+        for source in &mut found {
+            let test = declared.iter().any(|module| source.module.starts_with(module));
+            source.tokens.iter_mut().for_each(|token| token.test |= test);
+        }
         found
     }
 
@@ -56,15 +62,20 @@ impl Source {
         let module = path.trim_end_matches(".rs").split('/').skip(1).filter(|part| *part != "lib");
         let module: Vec<String> = module.map(str::to_owned).collect();
         let mut tokens = lex(&text);
-        mark(&mut tokens, module.iter().any(|part| part == "tests"));
+        mark(&mut tokens);
         Self { path: path.to_owned(), module, text, tokens }
+    }
+
+    /// The modules that are declared here, are in files of their own, and are only for tests.
+    fn test_modules(&self) -> Vec<Vec<String>> {
+        let declared =
+            self.tokens.windows(3).filter(|words| words[0].test && words[0].text == "mod" && words[2].text == ";");
+        declared.map(|words| [&self.module[..], &[words[1].text.clone()]].concat()).collect()
     }
 
     /// The tokens that are compiled into the library.
     pub fn shipped(&self) -> Vec<&Token> {
-        // Files of these names are modules of tests, wherever they are.
-        let tests = self.module.last().is_some_and(|name| matches!(name.as_str(), "tests" | "properties"));
-        self.tokens.iter().filter(|token| !token.test && !tests).collect()
+        self.tokens.iter().filter(|token| !token.test).collect()
     }
 
     /// Every path that begins at the root: by `crate::`, by as many `super::` as lead there, or, in a
@@ -190,7 +201,7 @@ fn block_comment(chars: &[char], mut index: usize) -> usize {
 }
 
 /// Notes what is only for tests, and what is in inline modules.
-fn mark(tokens: &mut [Token], all_test: bool) {
+fn mark(tokens: &mut [Token]) {
     const CFG_TEST: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
     // Of each open brace: whether it is an inline module's, and whether it is a test's.
     let mut open: Vec<(bool, bool)> = Vec::new();
@@ -211,7 +222,7 @@ fn mark(tokens: &mut [Token], all_test: bool) {
             ";" => announced = false,
             _ => {}
         }
-        tokens[at].test = all_test || in_test;
+        tokens[at].test = in_test;
         tokens[at].inline = open.iter().filter(|(module, _)| *module).count();
     }
 }
