@@ -141,16 +141,17 @@ fn lex(text: &str) -> Vec<Token> {
         index = match (at(index), at(index + 1)) {
             ('/', '/') => (index..chars.len()).find(|index| at(*index) == '\n').unwrap_or(chars.len()),
             ('/', '*') => block_comment(&chars, index),
-            ('"', _) => string(&chars, index),
+            ('"', _) => string(&chars, index, '"'),
             ('r', '"' | '#') if raw(&chars, index + 1).is_some() => raw(&chars, index + 1).unwrap(),
             ('b', 'r') if raw(&chars, index + 2).is_some() => raw(&chars, index + 2).unwrap(),
-            ('b' | 'c', '"') => string(&chars, index + 1),
-            ('\'', '\\') => (index + 3..chars.len()).find(|index| at(*index) == '\'').unwrap() + 1,
+            ('b' | 'c', '"') => string(&chars, index + 1, '"'),
+            ('\'', '\\') => string(&chars, index, '\''),
             ('\'', _) if at(index + 2) == '\'' => index + 3,
             (':', ':') => index + 2,
-            (c, _) if c.is_alphanumeric() || matches!(c, '_' | '\'') => (index + 1..chars.len())
-                .find(|index| !(at(*index).is_alphanumeric() || at(*index) == '_'))
-                .unwrap_or(chars.len()),
+            (c, _) if c.is_alphanumeric() || matches!(c, '_' | '\'') => {
+                let length = chars[index + 1..].iter().take_while(|c| c.is_alphanumeric() || **c == '_').count();
+                index + 1 + length
+            }
             _ => index + 1,
         };
         let text: String = chars[start..index].iter().collect();
@@ -164,10 +165,10 @@ fn lex(text: &str) -> Vec<Token> {
     tokens
 }
 
-/// The end of a text literal that begins with a quote.
-fn string(chars: &[char], mut index: usize) -> usize {
+/// The end of a literal that begins with a quote.
+fn string(chars: &[char], mut index: usize, quote: char) -> usize {
     index += 1;
-    while chars[index] != '"' {
+    while chars[index] != quote {
         index += if chars[index] == '\\' { 2 } else { 1 };
     }
     index + 1
