@@ -3,7 +3,7 @@
 //! # What it is
 //!
 //! coracle speaks the OCI distribution specification to every container client. Blobs are
-//! content-addressed files; everything else (repositories, manifests, tags, users) is in one embedded
+//! content-addressed files; everything else (repositories, manifests, tags, users, API keys, sessions) is in one embedded
 //! redb database beside them. The library is the product: the program `coracle` is one caller of it,
 //! and a test of yours can be another:
 //!
@@ -31,7 +31,9 @@
 //! up later. `http::respond` is the whole way, in an order that a stranger can read aloud: parse the
 //! request line, find out who asks, decide, do it. Adding an endpoint is one variant of
 //! `route::Route`, one line in `Route::access`, one arm in `http::dispatch` and one handler; the
-//! compiler asks for each of them.
+//! compiler asks for each of them. An endpoint of Quay's API v1 is one row of `route::v1` (method, path, name, what
+//! the caller must be), one arm in `http::v1::dispatch`, one handler, and its shape in `http::v1::discovery`; the
+//! description at `/api/v1/discovery` and the test of routes by callers are made from the rows.
 //!
 //! # The modules, bottom to top
 //!
@@ -67,7 +69,9 @@
 //! 7. Only `blobs::paths` builds a path, and only out of checked values. Nothing below `http` knows a
 //!    status code. Only `clock` reads the wall clock. There is no global state: two registries in one
 //!    process do not know of each other.
-//! 8. Every body, page, list, queue, cache and wait has a limit with a name.
+//! 8. A secret is shown once and stored as a hash; when keys and sessions were last used is written in
+//!    batches, so that no request with one waits for a disk.
+//! 9. Every body, page, list, queue, cache and wait has a limit with a name.
 //!
 //! # Errors
 //!
