@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -26,12 +27,21 @@ pub(super) struct Target {
     config: Option<PathBuf>,
     /// Print what came of it as JSON
     #[arg(long, global = true)]
-    pub(super) json: bool,
+    json: bool,
 }
 
 impl Target {
-    /// Carries a command out.
-    pub(super) fn execute(&self, command: Command) -> Result<Value, String> {
+    /// Carries a command out, and prints what came of it: for scripts, or as `print` has it for people.
+    pub(super) fn run(&self, command: Result<Command, String>, print: impl Fn(&Value)) -> ExitCode {
+        match command.and_then(|command| self.execute(command)) {
+            Ok(value) if self.json => println!("{value}"),
+            Ok(value) => print(&value),
+            Err(error) => return super::failed(&error),
+        }
+        ExitCode::SUCCESS
+    }
+
+    fn execute(&self, command: Command) -> Result<Value, String> {
         let mut config = match &self.config {
             Some(file) => Config::load(file).map_err(|error| error.to_string())?.config,
             None => Config::default(),

@@ -7,7 +7,6 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::administer::Target;
-use super::failed;
 use crate::admin::Command;
 
 /// Manage API keys, of a running registry or of one that rests
@@ -59,17 +58,7 @@ impl ApiKey {
             KeyCommand::List { user } => Command::ListKeys { user },
             KeyCommand::Revoke { id } => Command::RevokeKey { id },
         };
-        match target.execute(command) {
-            Ok(value) if target.json => {
-                println!("{value}");
-                ExitCode::SUCCESS
-            }
-            Ok(value) => {
-                print(&value);
-                ExitCode::SUCCESS
-            }
-            Err(error) => failed(&error),
-        }
+        target.run(Ok(command), print)
     }
 }
 

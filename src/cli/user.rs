@@ -6,7 +6,6 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::administer::{Target, password_from_stdin};
-use super::failed;
 use crate::admin::Command;
 
 /// Manage users, of a running registry or of one that rests
@@ -94,17 +93,7 @@ impl User {
             UserCommand::Remove { name } => Ok(Command::RemoveUser { name }),
             UserCommand::Groups { name, groups } => Ok(Command::SetGroups { name, groups }),
         };
-        match command.and_then(|command| target.execute(command)) {
-            Ok(value) if target.json => {
-                println!("{value}");
-                ExitCode::SUCCESS
-            }
-            Ok(value) => {
-                print(&value);
-                ExitCode::SUCCESS
-            }
-            Err(error) => failed(&error),
-        }
+        target.run(command, print)
     }
 }
 
