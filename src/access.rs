@@ -9,6 +9,7 @@
 mod authenticate;
 mod credentials;
 mod policy;
+mod rules;
 
 use std::sync::Arc;
 
@@ -16,12 +17,15 @@ pub(crate) use authenticate::{Authenticated, Authenticator, NotAuthenticated, Vi
 use credentials::InvalidCredentials;
 pub(crate) use credentials::{Credentials, SESSION_COOKIE, Surface};
 pub use policy::AccessPolicy;
-pub(crate) use policy::Policy;
+pub(crate) use policy::{Policy, Reason};
+pub use rules::{AccessControl, PolicyRule, RepositoryRules};
+pub(crate) use rules::{Rule, Rules};
 
-pub(crate) use crate::accounts::Action;
 use crate::accounts::{Account, KeyGrant, SessionGrant};
+pub(crate) use crate::accounts::{Action, Actions};
 use crate::meta::Standing;
 use crate::oci::RepositoryName;
+use crate::tokens::TokenGrant;
 
 /// What an operation asks of the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +36,8 @@ pub(crate) enum Access {
     Known,
     /// To see the figures of the whole registry.
     Metrics,
-    /// A right to one repository.
-    Repository(RepositoryName, Action),
+    /// One of these rights to a repository, at least.
+    Repository(RepositoryName, Actions),
     /// To make, list and revoke the own API keys.
     OwnKeys,
     /// A right to accounts.
@@ -47,6 +51,8 @@ pub(crate) enum Requires {
     Anyone,
     /// To be signed in, with whatever credential.
     SignedIn,
+    /// A right to the repository that the path names (Quay's roles read, write and admin).
+    Repository(Action),
     /// To be signed in with all rights of one's own.
     UserAdmin,
     /// To have given the password within the last minutes.
@@ -78,6 +84,23 @@ pub(crate) enum Credential {
     Password,
     Key(Arc<KeyGrant>),
     Session(SessionGrant),
+    Token(TokenCredential),
+}
+
+/// A token whose credential still counts.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenCredential {
+    pub(crate) grant: Arc<TokenGrant>,
+    /// The key that the token was got with.
+    pub(crate) key: Option<Arc<KeyGrant>>,
+}
+
+impl TokenCredential {
+    /// What the token lets through on a repository.
+    fn actions(&self, name: &RepositoryName) -> Actions {
+        let by_key = self.key.as_ref().map_or(Actions::ALL, |key| key.actions(name));
+        self.grant.actions(name).within(by_key)
+    }
 }
 
 impl Caller {
@@ -109,6 +132,8 @@ pub(crate) enum Refusal {
     Unauthenticated,
     /// Giving the password once more could help.
     NotFresh,
+    /// The token is not for this: another one would help.
+    TooNarrow,
     /// It is known who asks, and they may not.
     Denied,
 }

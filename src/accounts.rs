@@ -5,12 +5,15 @@
 //! somebody in ends when the account does. Knows no HTTP and no policy. What is here blocks on disk
 //! where it changes something, and nowhere else.
 
+mod action;
 mod audit;
 mod cache;
 mod error;
 mod htpasswd;
 mod key;
 mod password;
+mod permission;
+mod refresh;
 mod scope;
 mod secret;
 mod session;
@@ -23,13 +26,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub(crate) use action::{Action, Actions};
 pub(crate) use audit::{AuditEntry, Origin};
+pub(crate) use cache::Cache;
 pub(crate) use error::Error;
 pub(crate) use htpasswd::Htpasswd;
 pub(crate) use key::{Key, KeyGrant, NewKey};
 pub(crate) use password::{PASSWORD_MAX, Password};
 use password::{TooBusy, Verifier};
-pub(crate) use scope::{Action, KeyScope};
+pub(crate) use permission::Permissions;
+pub(crate) use scope::{KeyScope, matches};
 pub(crate) use secret::{PlainKey, SessionId};
 pub(crate) use session::SessionGrant;
 pub(crate) use sign_in::NotSignedIn;
@@ -52,6 +58,8 @@ pub(crate) struct Rules {
     pub(crate) session_idle: Duration,
     /// How long a session lives.
     pub(crate) session_lifetime: Duration,
+    /// How long a refresh token lives without being used.
+    pub(crate) refresh_idle: Duration,
     /// How long the audit is kept.
     pub(crate) audit_kept: Duration,
 }
@@ -63,6 +71,7 @@ impl Default for Rules {
             key_lifetime_max: None,
             session_idle: Duration::from_hours(2),
             session_lifetime: Duration::from_hours(7 * 24),
+            refresh_idle: Duration::from_hours(90 * 24),
             audit_kept: Duration::from_hours(90 * 24),
         }
     }
@@ -82,18 +91,22 @@ pub(crate) struct Accounts {
     generation: AtomicU64,
     remembered: Remembered,
     csrf_key: [u8; 32],
+    stamp_key: [u8; 32],
 }
 
 /// What was looked up lately. Empty again after every change.
 #[derive(Debug, Default)]
 struct Remembered {
-    accounts: cache::Cache<String, Arc<Account>>,
-    keys: cache::Cache<meta::SecretHash, Arc<KeyGrant>>,
+    accounts: Cache<String, Arc<Account>>,
+    keys: Cache<meta::SecretHash, Arc<KeyGrant>>,
+    key_ids: Cache<uuid::Uuid, Arc<KeyGrant>>,
+    permissions: Cache<String, Arc<Permissions>>,
 }
 
 impl Accounts {
     pub(crate) fn open(meta: Arc<Meta>, clock: Clock, rules: Rules, htpasswd: Option<Htpasswd>) -> Result<Self, Error> {
         let csrf_key = meta.secret(meta::SETTING_CSRF_KEY)?;
+        let stamp_key = meta.secret(meta::SETTING_STAMP_KEY)?;
         Ok(Self {
             meta,
             clock,
@@ -105,6 +118,7 @@ impl Accounts {
             generation: AtomicU64::new(0),
             remembered: Remembered::default(),
             csrf_key,
+            stamp_key,
         })
     }
 
@@ -134,6 +148,7 @@ impl Accounts {
     /// expired. To be called from time to time, and before the registry ends.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         self.flush_usage()?;
+        self.remove_unused_refresh_tokens()?;
         self.remove_expired()
     }
 }

@@ -11,6 +11,7 @@
 //! outcome is a configuration or problems, never a panic; all problems are reported at once, each with
 //! its file and its place; a default stands in the key table only.
 
+mod access_control;
 mod check;
 mod error;
 mod keys;
@@ -28,6 +29,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+pub use crate::access::{AccessControl, PolicyRule, RepositoryRules};
 pub use error::{Error, Finding, Place};
 pub use keys::key_table;
 pub use model::{

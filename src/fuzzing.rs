@@ -85,6 +85,11 @@ fn print(route: &Route, read: &str) -> String {
             reads_back(digest);
             under(name, format!("blobs/uploads/{id}"))
         }
+        Route::GetToken { .. } | Route::PostToken => {
+            assert!(matches!(read, "/v2/auth" | "/v2/token"));
+            read.to_owned()
+        }
+        Route::TokenKeys => "/.well-known/jwks.json".to_owned(),
         Route::Live => "/livez".to_owned(),
         Route::Ready => "/readyz".to_owned(),
         Route::Started => "/startupz".to_owned(),
@@ -101,10 +106,13 @@ fn print(route: &Route, read: &str) -> String {
             assert!(read.ends_with("/auth/logout"));
             read.to_owned()
         }
-        Route::V1 { endpoint, values, .. } => {
+        Route::V1 { endpoint, repository, values, .. } => {
             let row = endpoint.row();
             assert_eq!(values.len(), row.path.matches('{').count());
-            assert!(values.iter().all(|value| !value.is_empty() && !value.contains('/')));
+            let named = repository.iter().map(ToString::to_string);
+            assert!(named.eq(values.iter().take(usize::from(repository.is_some())).cloned()));
+            let others = values.iter().skip(usize::from(repository.is_some()));
+            assert!(others.into_iter().all(|value| !value.is_empty() && !value.contains('/')));
             let mut values = values.iter();
             let segments = row.path.trim_end_matches('/').split('/').skip(1);
             segments.fold(String::new(), |path, segment| {

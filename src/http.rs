@@ -29,7 +29,7 @@ pub(crate) use request::{BoxError, RequestBody};
 
 use crate::access::{Authenticated, Caller, Credential, Credentials, Refusal, Surface, Visit};
 use crate::accounts::{Account, Origin, SessionId};
-use crate::oci::ErrorCode;
+use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::Shared;
 use crate::route::{self, Route};
 use observe::{Observed, Subject};
@@ -70,6 +70,14 @@ impl Context<'_> {
     /// Who does something, and from where, for the audit.
     fn origin(&self) -> Origin {
         self.visit.origin(self.caller.name())
+    }
+
+    /// Whether the caller sees a repository in a list. One that cannot be decided about is left out.
+    fn sees(&self, name: &RepositoryName) -> bool {
+        self.registry.sees(self.caller, name).unwrap_or_else(|error| {
+            tracing::error!(%error, "a repository is left out of a list");
+            false
+        })
     }
 
     /// The registry's own URL, as the client knows it.
@@ -126,7 +134,8 @@ async fn respond(
     }
     let (path, query) = (head.uri.path(), head.uri.query());
     let route = route::parse(&head.method, path, query, registry.metrics_path())?;
-    let Authenticated { caller, cookie, begun, ended } = authenticate(registry, &visit).await?;
+    let Authenticated { caller, cookie, begun, ended } =
+        authenticate(registry, &visit).await.map_err(|error| error.for_scope(|| route.scope()))?;
     subject.caller = caller.name().map(str::to_owned);
     subject.cookies = cookies(registry, &caller, begun.as_ref(), ended);
     check_origin(&head.method, &head.headers, &caller)?;
@@ -134,7 +143,8 @@ async fn respond(
     if let Route::V1 { query, .. } = &route {
         v1::check_csrf(&context, &head.method, query)?;
     }
-    registry.policy().decide(&caller, &route.access(), registry.now())?;
+    let decided = registry.decide(&caller, &route.access())?;
+    decided.map_err(|refusal| ApiError::from(refusal).for_scope(|| route.scope()))?;
     dispatch(&context, route, body).await
 }
 
@@ -176,7 +186,7 @@ fn cookies(registry: &Shared, caller: &Caller, begun: Option<&SessionId>, ended:
 /// browser sends by itself. A key it does not send.
 fn check_origin(method: &Method, headers: &HeaderMap, caller: &Caller) -> Result<(), ApiError> {
     let cross_site = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site");
-    if cross_site && !method.is_safe() && !matches!(caller.credential, Credential::Key(_)) {
+    if cross_site && !method.is_safe() && !matches!(caller.credential, Credential::Key(_) | Credential::Token(_)) {
         return Err(ApiError::csrf());
     }
     Ok(())
@@ -188,19 +198,43 @@ fn refuse(registry: &Shared, error: ApiError, visit: Visit<'_>) -> Response<Body
     let cause = error.cause().map(str::to_owned);
     // zot's web page asks for the password itself, and so does Quay's: a browser that is challenged
     // would put its own window before theirs.
-    let challenge =
+    let challenged =
         error.wants_challenge() && visit.surface == Surface::Registry && !Credentials::from_page(visit.headers);
-    let mut response = error.into_response(visit.surface, id, &base_url(registry, visit.headers));
+    let base = base_url(registry, visit.headers);
+    let (scope, token_error) = (error.scope().map(str::to_owned), error.token_error());
+    let mut response = error.into_response(visit.surface, id, &base);
     if let Some(cause) = cause {
         tracing::error!(id, status = response.status().as_u16(), cause, "a request failed");
         if let Ok(id) = HeaderValue::from_str(id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
     }
-    if challenge {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, registry.challenge().clone());
+    if challenged {
+        let challenge = challenge(registry, &base, scope.as_deref(), token_error);
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, response::value(challenge));
     }
     response
+}
+
+/// How to sign in (RFC 7617, RFC 6750, and the Docker token specification). Only one way is offered:
+/// clients differ in which of two they take.
+fn challenge(registry: &Shared, base: &str, scope: Option<&str>, token_error: Option<&str>) -> String {
+    if !registry.wants_tokens() {
+        return format!("Basic realm=\"{}\"", registry.realm());
+    }
+    let mut challenge = format!("Bearer realm=\"{base}/v2/auth\",service=\"{}\"", service(registry, base));
+    for (name, value) in [("scope", scope), ("error", token_error)] {
+        if let Some(value) = value {
+            challenge.push_str(&format!(",{name}=\"{value}\""));
+        }
+    }
+    challenge
+}
+
+/// What the token service calls the registry: a configured name, or the host that the client asked.
+fn service<'a>(registry: &'a Shared, base: &'a str) -> &'a str {
+    let host = base.split_once("://").map_or(base, |(_, host)| host);
+    registry.token_services().first().map_or(host, String::as_str)
 }
 
 /// The configured URL, or the one that the client used.
@@ -222,7 +256,7 @@ fn agent(headers: &HeaderMap) -> &str {
 }
 
 async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
-    use api::{blob, catalog, manifest, ping, referrer, tag, upload};
+    use api::{blob, catalog, manifest, ping, referrer, tag, token, upload};
     match route {
         Route::Ping => Ok(ping::get()),
         Route::Catalog { page } => catalog::list(context, &page),
@@ -252,7 +286,12 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         Route::RevokeKey { id } => ext::apikey::revoke(context, id).await,
         Route::Preflight => Ok(ext::apikey::preflight()),
         Route::Logout => ext::logout::logout(context).await,
-        Route::V1 { endpoint, values, query } => v1::dispatch(context, endpoint, &values, &query, body).await,
+        Route::V1 { endpoint, repository, values, query } => {
+            v1::dispatch(context, endpoint, repository.as_ref(), &values, &query, body).await
+        },
+        Route::GetToken { query } => token::get(context, &query).await,
+        Route::PostToken => token::post(context, body).await,
+        Route::TokenKeys => Ok(token::keys(context)),
         Route::Live => Ok(ops::live()),
         Route::Ready => ops::ready(context),
         Route::Started => Ok(ops::started()),

@@ -44,6 +44,7 @@
 //! * `repository`: what one repository can do; the only writer of both stores.
 //! * `accounts`: users, API keys and sessions; the only writer of their rows. `admin`: what the command
 //!   line does with them, beside a running registry or alone.
+//! * `tokens`: signed tokens, in place of credentials, for minutes.
 //! * `access`: who is asking, and may they. Knows verbs and names, not URLs.
 //! * `route`: request line → operation. Pure.
 //! * [`config`]: a file → checked settings, every problem at once. Opens no store.
@@ -104,6 +105,7 @@ mod registry;
 mod repository;
 mod route;
 mod server;
+mod tokens;
 
 pub use access::AccessPolicy;
 pub use http::Body;

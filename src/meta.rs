@@ -9,7 +9,9 @@ mod audit;
 mod codec;
 mod content;
 mod error;
+mod permission;
 mod schema;
+mod token;
 
 use std::fmt;
 use std::fs::File;
@@ -24,7 +26,9 @@ pub(crate) use accounts::{AccountRead, KeyRow, SecretHash, SessionRow, Standing,
 pub(crate) use audit::{AuditRead, AuditRow};
 pub(crate) use content::{ContentRead, ManifestRow, TagRow};
 pub(crate) use error::Error;
-pub(crate) use schema::{SETTING_CSRF_KEY, SETTING_UPLOAD_KEY, Source};
+pub(crate) use permission::{Grantee, GroupRow, PermissionRead, Role, SettingsRow};
+pub(crate) use schema::{SETTING_CSRF_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source};
+pub(crate) use token::{RefreshRow, SigningRow, TokenRead};
 
 use crate::blobs::{Disk, Tree};
 
@@ -72,7 +76,9 @@ impl Meta {
         };
         let durability = if sync { Durability::Immediate } else { Durability::None };
         let meta = Self { database, durability, queue: Mutex::default(), leader: Mutex::default() };
-        meta.read(schema::check)?;
+        if meta.read(schema::version)? < schema::VERSION {
+            meta.write(schema::migrate)?;
+        }
         Ok(meta)
     }
 

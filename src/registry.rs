@@ -5,26 +5,25 @@ mod builder;
 mod error;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-use hyper::header::HeaderValue;
 
 use tokio_util::task::TaskTracker;
 
 pub use builder::Builder;
 pub use error::Error;
 
-use crate::access::{Access, Authenticator, Caller, Policy};
+use crate::access::{Access, AccessControl, Actions, Authenticator, Caller, Policy, Refusal, Rules};
 use crate::accounts::{Accounts, NewUser, Origin, Password, UserChange};
 use crate::blobs::Tree;
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Profile};
 use crate::meta::Standing;
 use crate::metrics::Metrics;
 use crate::oci::RepositoryName;
 use crate::repository::{Repository, Stores};
+use crate::tokens::Tokens;
 
 /// An open registry. Clones are the same registry; the data directory is released when the last of
 /// them, and the last server of them, is gone.
@@ -41,8 +40,9 @@ pub(crate) struct Shared {
     accounts: Arc<Accounts>,
     clock: Clock,
     authenticator: Authenticator,
-    policy: Policy,
-    challenge: HeaderValue,
+    tokens: Arc<Tokens>,
+    /// Replaced as a whole when the rules change.
+    policy: RwLock<Arc<Policy>>,
     config: Config,
     metrics: Arc<Metrics>,
     /// What goes on when its client has gone, and is waited for at the end.
@@ -80,6 +80,16 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Follows other rules of access (`http.accessControl`) from the next request on; everything else of
+    /// the configuration stays.
+    pub fn set_access_control(&self, control: Option<&AccessControl>) {
+        let rules = control.map(|control| Arc::new(Rules::new(control)));
+        let mut policy = self.shared.policy.write().unwrap_or_else(PoisonError::into_inner);
+        *policy = Arc::new(Policy { rules, ..(**policy).clone() });
+    }
+}
+
 impl Shared {
     pub(crate) fn stores(&self) -> &Arc<Stores> {
         &self.stores
@@ -102,9 +112,31 @@ impl Shared {
         self.clock.now()
     }
 
-    /// Whether a caller may do something; what filters lists.
-    pub(crate) fn may(&self, caller: &Caller, access: &Access) -> bool {
-        self.policy.decide(caller, access, self.now()).is_ok()
+    /// Whether a caller may do something. What an operation is allowed by, and what filters lists.
+    pub(crate) fn decide(
+        &self,
+        caller: &Caller,
+        access: &Access,
+    ) -> Result<Result<(), Refusal>, crate::accounts::Error> {
+        let permissions = match access {
+            Access::Repository(name, _) => self.accounts.permissions(name)?,
+            Access::Anybody | Access::Known | Access::Metrics | Access::OwnKeys | Access::Account(_) => Arc::default(),
+        };
+        Ok(self.policy().decide(caller, access, &permissions, self.now()))
+    }
+
+    /// Whether a caller sees a repository in a list.
+    pub(crate) fn sees(&self, caller: &Caller, name: &RepositoryName) -> Result<bool, crate::accounts::Error> {
+        Ok(self.policy().sees(caller, name, &*self.accounts.permissions(name)?))
+    }
+
+    /// What a caller may do in a repository.
+    pub(crate) fn actions(&self, caller: &Caller, name: &RepositoryName) -> Result<Actions, crate::accounts::Error> {
+        Ok(self.policy().actions(caller, name, &*self.accounts.permissions(name)?))
+    }
+
+    pub(crate) const fn tokens(&self) -> &Arc<Tokens> {
+        &self.tokens
     }
 
     /// Makes a user, or gives one this password and standing.
@@ -147,13 +179,23 @@ impl Shared {
         self.tree.admin_socket()
     }
 
-    pub(crate) const fn policy(&self) -> Policy {
-        self.policy
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What a caller who is not known is told to do.
-    pub(crate) const fn challenge(&self) -> &HeaderValue {
-        &self.challenge
+    /// Whether those who are not known are told to fetch a token, and not to send a password.
+    pub(crate) fn wants_tokens(&self) -> bool {
+        self.config.profile == Profile::Coracle
+    }
+
+    /// The realm of a challenge to send a password.
+    pub(crate) fn realm(&self) -> &str {
+        &self.config.http.realm
+    }
+
+    /// Names that clients may know this registry's token service by, besides the host they asked.
+    pub(crate) fn token_services(&self) -> &[String] {
+        &self.config.http.auth.token_services
     }
 
     pub(crate) const fn work(&self) -> &TaskTracker {

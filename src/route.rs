@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 pub(crate) use query::Query;
 pub(crate) use v1::Endpoint;
 
-use crate::access::{Access, Action, Surface};
+use crate::access::{Access, Actions, Requires, Surface};
 use crate::oci::{Algorithm, Digest, ErrorCode, InvalidReference, Reference, RepositoryName, Tag, UploadId};
 use crate::repository::{ManifestTarget, ReferrerCursor};
 
@@ -96,6 +96,13 @@ pub(crate) enum Route {
         name: RepositoryName,
         id: UploadId,
     },
+    /// A token for credentials (Docker token specification): asked for in the URL, or in a form.
+    GetToken {
+        query: Query,
+    },
+    PostToken,
+    /// What tokens are verified with.
+    TokenKeys,
     /// zot's API keys.
     ListKeys,
     CreateKey,
@@ -109,6 +116,8 @@ pub(crate) enum Route {
     /// Quay's API, with the values of the path's segments and the parameters.
     V1 {
         endpoint: Endpoint,
+        /// What the path names, where it names one.
+        repository: Option<RepositoryName>,
         values: Vec<String>,
         query: Query,
     },
@@ -143,11 +152,21 @@ pub(crate) enum RouteError {
 impl Route {
     /// What the operation asks of the caller. A new operation does not compile without a line here.
     pub(crate) fn access(&self) -> Access {
-        let to = |name: &RepositoryName, action| Access::Repository(name.clone(), action);
+        let to = |name: &RepositoryName, any| Access::Repository(name.clone(), any);
         match self {
-            Self::Live | Self::Ready | Self::Started | Self::Preflight | Self::Logout => Access::Anybody,
+            Self::Live
+            | Self::Ready
+            | Self::Started
+            | Self::Preflight
+            | Self::Logout
+            | Self::GetToken { .. }
+            | Self::PostToken
+            | Self::TokenKeys => Access::Anybody,
             Self::ListKeys | Self::CreateKey | Self::RevokeKey { .. } => Access::OwnKeys,
-            Self::V1 { endpoint, .. } => Access::Account(endpoint.row().requires),
+            Self::V1 { endpoint, repository, .. } => match (endpoint.row().requires, repository) {
+                (Requires::Repository(action), Some(name)) => to(name, Actions::of(action)),
+                (requires, _) => Access::Account(requires),
+            },
             Self::Ping | Self::Catalog { .. } => Access::Known,
             Self::Metrics => Access::Metrics,
             Self::Tags { name, .. }
@@ -155,7 +174,7 @@ impl Route {
             | Self::GetManifest { name, .. }
             | Self::HeadManifest { name, .. }
             | Self::GetBlob { name, .. }
-            | Self::HeadBlob { name, .. } => to(name, Action::Pull),
+            | Self::HeadBlob { name, .. } => to(name, Actions::PULL),
             // A mount also looks for a repository with the blob that the caller may pull.
             Self::MountBlob { name, .. }
             | Self::StartUpload { name, .. }
@@ -164,8 +183,24 @@ impl Route {
             | Self::UploadChunk { name, .. }
             | Self::FinishUpload { name, .. }
             | Self::CancelUpload { name, .. }
-            | Self::PutManifest { name, .. } => to(name, Action::Push),
-            Self::DeleteManifest { name, .. } | Self::DeleteBlob { name, .. } => to(name, Action::Delete),
+            | Self::PutManifest { name, .. } => to(name, Actions::PUSH),
+            Self::DeleteManifest { name, .. } | Self::DeleteBlob { name, .. } => to(name, Actions::DELETE),
+        }
+    }
+}
+
+impl Route {
+    /// What a token for the operation must be good for, as the challenge says it (Docker token
+    /// specification). None where a token of any kind will do.
+    pub(crate) fn scope(&self) -> Option<String> {
+        if let Self::Catalog { .. } = self {
+            return Some("registry:catalog:*".to_owned());
+        }
+        match self.access() {
+            Access::Repository(name, any) if any == Actions::PULL => Some(format!("repository:{name}:pull")),
+            Access::Repository(name, any) if any == Actions::DELETE => Some(format!("repository:{name}:delete")),
+            Access::Repository(name, _) => Some(format!("repository:{name}:pull,push")),
+            Access::Anybody | Access::Known | Access::Metrics | Access::OwnKeys | Access::Account(_) => None,
         }
     }
 }
@@ -193,16 +228,24 @@ pub(crate) fn parse(
         "/v2" | "/v2/" => return probe(method, Route::Ping),
         _ => {}
     }
+    if matches!(&*path, "/v2/auth" | "/v2/token") {
+        return token(method, query.unwrap_or_default());
+    }
     let query = Query::parse(query.unwrap_or_default())?;
     match &*path {
         // zot's route now, and the one of its first releases with API keys.
         "/zot/auth/apikey" | "/v2/_zot/ext/apikey" => return keys(method, &query),
         "/zot/auth/logout" | "/auth/logout" => return logout(method),
+        "/.well-known/jwks.json" => return probe(method, Route::TokenKeys),
         _ => {}
     }
     if surface(&path) == Surface::ApiV1 {
         return match v1::find(method, &path) {
-            Ok((endpoint, values)) => Ok(Route::V1 { endpoint, values, query }),
+            Ok((endpoint, values)) => {
+                let in_path = endpoint.row().path.contains(v1::REPOSITORY);
+                let repository = values.first().filter(|_| in_path).map(|name| repository(name)).transpose()?;
+                Ok(Route::V1 { endpoint, repository, values, query })
+            }
             Err(Some(allow)) => Err(RouteError::MethodNotAllowed { allow: allow.into() }),
             Err(None) => Err(RouteError::NotFound),
         };
@@ -236,6 +279,15 @@ fn probe(method: &Method, route: Route) -> Result<Route, RouteError> {
     match *method {
         Method::GET | Method::HEAD => Ok(route),
         _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD".into() }),
+    }
+}
+
+/// The token service.
+fn token(method: &Method, query: &str) -> Result<Route, RouteError> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(Route::GetToken { query: Query::form(query)? }),
+        Method::POST => Ok(Route::PostToken),
+        _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST".into() }),
     }
 }
 

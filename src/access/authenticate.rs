@@ -6,13 +6,15 @@ use std::sync::Arc;
 use hyper::HeaderMap;
 
 use super::credentials::Read;
-use super::{Caller, Credential, Credentials, Identity, InvalidCredentials, Surface};
+use super::{Caller, Credential, Credentials, Identity, InvalidCredentials, Surface, TokenCredential};
 use crate::accounts::{Account, Accounts, Error, KeyGrant, NotSignedIn, Origin, SessionGrant, SessionId, Throttled};
+use crate::tokens::{InvalidToken, IssuedFor, Tokens};
 
 /// Finds out who asks.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     accounts: Arc<Accounts>,
+    tokens: Arc<Tokens>,
 }
 
 /// Where a request comes from.
@@ -44,6 +46,8 @@ pub(crate) enum NotAuthenticated {
     Invalid(InvalidCredentials),
     /// The credentials are wrong; what about them is not said.
     Wrong,
+    /// The token does not count; or a key that came in place of one.
+    Token(InvalidToken),
     /// Too many wrong passwords were given.
     Throttled(Throttled),
     /// Too many passwords are being verified.
@@ -82,8 +86,8 @@ impl Visit<'_> {
 }
 
 impl Authenticator {
-    pub(crate) fn new(accounts: Arc<Accounts>) -> Self {
-        Self { accounts }
+    pub(crate) fn new(accounts: Arc<Accounts>, tokens: Arc<Tokens>) -> Self {
+        Self { accounts, tokens }
     }
 
     /// Who sent this request. A password that comes from zot's web page begins a session.
@@ -93,12 +97,8 @@ impl Authenticator {
         let known = |caller| Authenticated { caller, cookie: cookie.clone(), begun: None, ended: false };
         match credentials {
             Credentials::None => Ok(known(Caller::ANONYMOUS)),
-            Credentials::Key { user, hash } => {
-                let (account, grant) = self.key(user.as_deref(), &hash)?;
-                let address = visit.address.map(|address| address.to_string());
-                self.accounts.key_used(&hash, address.as_deref(), visit.agent);
-                Ok(known(caller(account, Credential::Key(grant))))
-            }
+            Credentials::Token(token) => Ok(known(self.token(&token.0)?)),
+            Credentials::Key { .. } => Ok(known(self.pair(credentials, visit).await?)),
             Credentials::Session(id) => Ok(match self.session(&id)? {
                 Some((account, grant)) => {
                     let address = visit.address.map(|address| address.to_string());
@@ -107,13 +107,61 @@ impl Authenticator {
                 }
                 None => Authenticated { ended: from_page, ..known(Caller::ANONYMOUS) },
             }),
+            Credentials::Basic { .. } => {
+                let caller = self.pair(credentials, visit).await?;
+                let begun = match caller.account() {
+                    Some(account) if from_page => self.begin(account, cookie.as_ref(), visit).await?,
+                    _ => None,
+                };
+                Ok(Authenticated { begun, ..known(caller) })
+            }
+        }
+    }
+
+    /// Who has this name, and this password or API key.
+    pub(crate) async fn sign_in(
+        &self,
+        user: &str,
+        password: &str,
+        visit: &Visit<'_>,
+    ) -> Result<Caller, NotAuthenticated> {
+        let credentials = Credentials::of_pair(user, password).map_err(NotAuthenticated::Invalid)?;
+        self.pair(credentials, visit).await
+    }
+
+    /// Who a name with a password, or an API key, belongs to.
+    async fn pair(&self, credentials: Credentials, visit: &Visit<'_>) -> Result<Caller, NotAuthenticated> {
+        match credentials {
+            Credentials::Key { user, hash } => {
+                let (account, grant) = self.key(user.as_deref(), &hash)?;
+                let address = visit.address.map(|address| address.to_string());
+                self.accounts.key_used(&hash, address.as_deref(), visit.agent);
+                Ok(caller(account, Credential::Key(grant)))
+            }
             Credentials::Basic { user, password } => {
                 let origin = visit.origin(None);
                 let account = self.accounts.sign_in(&user, password, visit.address, &origin).await?;
-                let begun = if from_page { self.begin(&account, cookie.as_ref(), visit).await? } else { None };
-                Ok(Authenticated { begun, ..known(caller(account, Credential::Password)) })
+                Ok(caller(account, Credential::Password))
             }
+            Credentials::None | Credentials::Session(_) | Credentials::Token(_) => Ok(Caller::ANONYMOUS),
         }
+    }
+
+    /// Whom a token was given to, if it counts, and its user and the credential it was got with still do.
+    fn token(&self, token: &str) -> Result<Caller, NotAuthenticated> {
+        let grant = self.tokens.verify(token).map_err(NotAuthenticated::Token)?;
+        let revoked = || NotAuthenticated::Token(InvalidToken::Revoked);
+        let Some(user) = &grant.user else {
+            let credential = Credential::Token(TokenCredential { grant, key: None });
+            return Ok(Caller { identity: Identity::Anonymous, credential });
+        };
+        let account = self.accounts.account(user)?.filter(|account| !account.disabled).ok_or_else(revoked)?;
+        let key = match grant.by {
+            IssuedFor::Password(stamp) if stamp == self.accounts.stamp(&account) => None,
+            IssuedFor::Key(id) => Some(self.accounts.key_grant_by_id(user, id)?.ok_or_else(revoked)?),
+            IssuedFor::Password(_) | IssuedFor::Nobody => return Err(revoked()),
+        };
+        Ok(caller(account, Credential::Token(TokenCredential { grant, key })))
     }
 
     /// A key and its owner, who must be the user that was named, and may sign in.

@@ -45,6 +45,17 @@ pub(crate) enum Credentials {
     Key { user: Option<String>, hash: SecretHash },
     /// A session.
     Session(SessionId),
+    /// A token. Does not print.
+    Token(Token),
+}
+
+/// A token as it came.
+pub(crate) struct Token(pub(super) String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 /// Everything about who asks that the headers say.
@@ -61,6 +72,20 @@ impl Credentials {
     /// Whether zot's web page is asking.
     pub(crate) fn from_page(headers: &HeaderMap) -> bool {
         headers.contains_key(API_CLIENT)
+    }
+
+    /// A name, and a password or an API key.
+    pub(super) fn of_pair(user: &str, password: &str) -> Result<Self, InvalidCredentials> {
+        if user.is_empty() || user.len() > USER_NAME_MAX || user.chars().any(char::is_control) {
+            return Err(InvalidCredentials("a user name has 1 to 255 characters, and no control characters"));
+        }
+        if password.len() > PASSWORD_MAX {
+            return Err(InvalidCredentials("a password has at most 1024 characters"));
+        }
+        Ok(match PlainKey::hash_of(password) {
+            Some(hash) => Self::Key { user: Some(user.to_owned()), hash },
+            None => Self::Basic { user: user.to_owned(), password: Password::new(password) },
+        })
     }
 
     /// Reads the headers. Whatever is given must be understood: nobody is taken for anonymous by
@@ -91,8 +116,14 @@ fn authorization(value: &[u8], surface: Surface) -> Result<Credentials, InvalidC
         return Ok(Credentials::None);
     }
     if scheme.eq_ignore_ascii_case("bearer") {
-        let unknown = InvalidCredentials("the bearer token is not an API key of this registry");
-        return Ok(Credentials::Key { user: None, hash: PlainKey::hash_of(rest).ok_or(unknown)? });
+        return match PlainKey::hash_of(rest) {
+            Some(hash) => Ok(Credentials::Key { user: None, hash }),
+            // Three parts with dots between them; what is in them is for others to find out.
+            None if rest.bytes().filter(|byte| *byte == b'.').count() == 2 => {
+                Ok(Credentials::Token(Token(rest.to_owned())))
+            }
+            None => Err(InvalidCredentials("the bearer token is neither a token nor an API key of this registry")),
+        };
     }
     if !scheme.eq_ignore_ascii_case("basic") {
         return Err(InvalidCredentials("the registry knows the schemes Basic and Bearer"));
@@ -114,16 +145,7 @@ fn basic(encoded: &str) -> Result<Credentials, InvalidCredentials> {
     if user.is_empty() && password.is_empty() {
         return Ok(Credentials::None);
     }
-    if user.is_empty() || user.len() > USER_NAME_MAX || user.chars().any(char::is_control) {
-        return Err(InvalidCredentials("a user name has 1 to 255 characters, and no control characters"));
-    }
-    if password.len() > PASSWORD_MAX {
-        return Err(InvalidCredentials("a password has at most 1024 characters"));
-    }
-    Ok(match PlainKey::hash_of(password) {
-        Some(hash) => Credentials::Key { user: Some(user.to_owned()), hash },
-        None => Credentials::Basic { user: user.to_owned(), password: Password::new(password) },
-    })
+    Credentials::of_pair(user, password)
 }
 
 /// The session's cookie; none, if there is none that could be one. A browser may send several of the
@@ -169,6 +191,7 @@ mod tests {
                 Credentials::Basic { user, password } => format!("basic {user} {}", password.reveal()),
                 Credentials::Key { user, .. } => format!("key {user:?}"),
                 Credentials::Session(_) => "session".into(),
+                Credentials::Token(token) => format!("token {}", token.0),
             },
         }
     }
@@ -205,6 +228,8 @@ mod tests {
             (ApiV1, &[alice, cookie], "session"),
             (ApiV1, &[("authorization", &bearer), cookie], "key None"),
             (ApiV1, &[("cookie", "session=x")], "none"),
+            (Registry, &[("authorization", "bearer a.b.c")], "token a.b.c"),
+            (ApiV1, &[("authorization", "Bearer a.b.c")], "token a.b.c"),
         ] {
             assert_eq!(read(surface, headers), expected, "{headers:?}");
         }
@@ -217,6 +242,8 @@ mod tests {
             "Basic !",
             "Bearer",
             "Bearer abc",
+            "Bearer a.b",
+            "Bearer a.b.c.d",
             &format!("Bearer {}", KEY.to_uppercase()),
             "Digest x",
             "alice:secret",

@@ -1,16 +1,19 @@
 //! [`Policy`]: (caller, access) → allowed or refused. Pure; denies unless something grants.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, Action, Caller, Credential, Identity, Refusal, Requires};
+use super::{Access, Caller, Credential, Identity, Refusal, Requires, Rule, Rules};
+use crate::accounts::{Action, Actions, Permissions};
 use crate::clock::Timestamp;
-use crate::meta::Standing;
+use crate::meta::{Role, Standing};
 use crate::oci::RepositoryName;
 
 /// How long a password counts as given just now, as in Quay.
 const FRESH_FOR: Duration = Duration::from_mins(10);
 
-/// What is granted to whom. Superusers may do everything under any policy.
+/// What is granted to whom besides what rules and permissions grant. Superusers may do everything under
+/// any policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccessPolicy {
@@ -19,68 +22,213 @@ pub enum AccessPolicy {
     Owners,
     /// Everybody who has signed in may do everything: what zot does without `accessControl`.
     SignedIn,
+    /// Nothing: what zot does with `accessControl`.
+    Listed,
     /// Everybody who reaches the registry may do everything, without credentials.
     Open,
 }
 
 /// What decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Policy {
     pub(crate) grants: AccessPolicy,
+    /// `http.accessControl`, if there is one.
+    pub(crate) rules: Option<Arc<Rules>>,
     /// Whether an API key without scopes may make, list and revoke API keys, as zot has it.
     pub(crate) keys_make_keys: bool,
+    /// Whether somebody who has not signed in is told to do so at `/v2/` although there are repositories
+    /// for everybody: clients ask there once, and would not sign in later.
+    pub(crate) ping_challenges: bool,
+}
+
+/// Why somebody may do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason<'a> {
+    /// Everybody may do everything.
+    Open,
+    /// Everybody who has signed in may do everything.
+    SignedIn,
+    Superuser,
+    ReadOnlySuperuser,
+    /// It is in the user's own namespace.
+    Owner,
+    /// The repository is public.
+    Public,
+    /// A permission of the user in the repository.
+    User(Role),
+    /// A permission of a group the user is in.
+    Group(&'a str, Role),
+    /// What members of the group with the namespace's name may do in it.
+    Namespace(Role),
+    /// `http.accessControl`.
+    Rule(Rule<'a>),
 }
 
 impl Policy {
-    /// Decides. The same function answers for a single operation and filters every list.
-    pub(crate) fn decide(self, caller: &Caller, access: &Access, now: Timestamp) -> Result<(), Refusal> {
+    /// Decides. The same function answers for a single operation and filters every list. `permissions` are
+    /// those of the repository that the access is to.
+    pub(crate) fn decide(
+        &self,
+        caller: &Caller,
+        access: &Access,
+        permissions: &Permissions,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let signed_in = caller.account().is_some();
         let granted = match access {
             Access::Anybody | Access::Account(Requires::Anyone) => true,
             Access::Account(requires) => return account(caller, *requires, now),
-            Access::OwnKeys => match (&caller.identity, &caller.credential) {
-                (Identity::Anonymous, _) => return Err(Refusal::Unauthenticated),
+            Access::OwnKeys => match &caller.credential {
+                _ if !signed_in => false,
                 // A credential does not make another that outlives it.
-                (_, Credential::Key(grant)) => self.keys_make_keys && grant.scopes.is_none(),
-                (_, Credential::None | Credential::Password | Credential::Session(_)) => true,
+                Credential::Key(grant) => self.keys_make_keys && grant.scopes.is_none(),
+                Credential::Token(_) => false,
+                Credential::None | Credential::Password | Credential::Session(_) => true,
             },
             _ if self.grants == AccessPolicy::Open => true,
-            _ if caller.account().is_none() => return Err(Refusal::Unauthenticated),
-            Access::Known => true,
-            Access::Metrics => {
-                is_unlimited(caller)
-                    && (caller.standing() != Standing::Ordinary || self.grants == AccessPolicy::SignedIn)
-            }
-            Access::Repository(name, action) => {
-                self.owner_may(caller, name, *action) && credential_allows(&caller.credential, name, *action)
+            Access::Known => signed_in || is_token(caller) || self.admits_anonymous(),
+            Access::Metrics => self.metrics(caller),
+            Access::Repository(name, any) => {
+                let actions = self.actions(caller, name, permissions);
+                if actions.within(*any).is_empty() && is_too_narrow(caller, name, *any) {
+                    let could = self.owner_actions(&caller.identity, name, permissions);
+                    // Another token would help: the user may do it, or can be somebody else.
+                    if !signed_in || !could.within(*any).is_empty() {
+                        return Err(Refusal::TooNarrow);
+                    }
+                }
+                !actions.within(*any).is_empty()
             }
         };
-        if granted { Ok(()) } else { Err(Refusal::Denied) }
+        match granted {
+            true => Ok(()),
+            false if signed_in => Err(Refusal::Denied),
+            false => Err(Refusal::Unauthenticated),
+        }
     }
 
-    /// Whether whoever the credential belongs to may do it.
-    fn owner_may(self, caller: &Caller, name: &RepositoryName, action: Action) -> bool {
-        match caller.standing() {
-            Standing::Superuser => true,
-            Standing::ReadOnlySuperuser if action == Action::Pull => true,
-            _ if self.grants == AccessPolicy::SignedIn => true,
-            _ => name.as_str() != name.namespace() && caller.name() == Some(name.namespace()),
+    /// What a caller may do in a repository.
+    pub(crate) fn actions(&self, caller: &Caller, name: &RepositoryName, permissions: &Permissions) -> Actions {
+        let bound = match &caller.credential {
+            Credential::None | Credential::Password | Credential::Session(_) => Actions::ALL,
+            Credential::Key(grant) => grant.actions(name),
+            Credential::Token(token) => token.actions(name),
+        };
+        let bound = bound | Actions::DETECT_COLLISION;
+        self.owner_actions(&caller.identity, name, permissions).within(bound)
+    }
+
+    /// Whether a caller sees a repository in a list: whether they may pull from it. A list goes by who asks,
+    /// whatever a token is for: clients ask for one without any scope, and expect their repositories (Quay).
+    pub(crate) fn sees(&self, caller: &Caller, name: &RepositoryName, permissions: &Permissions) -> bool {
+        let bound = match &caller.credential {
+            Credential::None | Credential::Password | Credential::Session(_) => Actions::ALL,
+            Credential::Key(grant) => grant.actions(name),
+            Credential::Token(token) => token.key.as_ref().map_or(Actions::ALL, |key| key.actions(name)),
+        };
+        self.owner_actions(&caller.identity, name, permissions).within(bound).has(Action::Pull)
+    }
+
+    /// What somebody may do in a repository, with all credentials they could have.
+    pub(crate) fn owner_actions(
+        &self,
+        identity: &Identity,
+        name: &RepositoryName,
+        permissions: &Permissions,
+    ) -> Actions {
+        let mut actions = Actions::NONE;
+        self.each_grant(identity, name, permissions, &mut |more, _| actions = actions | more);
+        actions
+    }
+
+    /// Visits everything that grants somebody something in a repository.
+    pub(crate) fn each_grant<'a>(
+        &'a self,
+        identity: &'a Identity,
+        name: &RepositoryName,
+        permissions: &'a Permissions,
+        visit: &mut dyn FnMut(Actions, Reason<'a>),
+    ) {
+        if self.grants == AccessPolicy::Open {
+            visit(Actions::ALL, Reason::Open);
+        }
+        if permissions.public {
+            visit(Actions::PULL, Reason::Public);
+        }
+        if let Identity::User(user) = identity {
+            match user.standing {
+                Standing::Superuser => visit(Actions::ALL, Reason::Superuser),
+                Standing::ReadOnlySuperuser => visit(Actions::PULL | Actions::INSPECT, Reason::ReadOnlySuperuser),
+                Standing::Ordinary => {}
+            }
+            if self.grants == AccessPolicy::SignedIn {
+                visit(Actions::ALL, Reason::SignedIn);
+            }
+            let in_namespace = name.as_str() != name.namespace();
+            if self.grants == AccessPolicy::Owners && in_namespace && user.name == name.namespace() {
+                visit(Actions::ALL, Reason::Owner);
+            }
+            if let Ok(at) = permissions.users.binary_search_by(|(known, _)| known.as_str().cmp(&user.name)) {
+                let role = permissions.users[at].1;
+                visit(role.actions(), Reason::User(role));
+            }
+            for (group, role) in &permissions.groups {
+                if user.groups.binary_search(group).is_ok() {
+                    visit(role.actions(), Reason::Group(group, *role));
+                }
+            }
+            if let Some(role) = permissions.namespace
+                && in_namespace
+                && user.groups.binary_search_by(|group| group.as_str().cmp(name.namespace())).is_ok()
+            {
+                visit(role.actions(), Reason::Namespace(role));
+            }
+        }
+        if let Some(rules) = &self.rules {
+            rules.each_grant(identity, name, &mut |actions, rule| {
+                if !actions.is_empty() {
+                    visit(actions, Reason::Rule(rule));
+                }
+            });
+        }
+    }
+
+    /// Whether those who have not signed in are let in at the door, to see what is for everybody.
+    fn admits_anonymous(&self) -> bool {
+        !self.ping_challenges && self.rules.as_ref().is_some_and(|rules| rules.admit_anonymous())
+    }
+
+    fn metrics(&self, caller: &Caller) -> bool {
+        let by_rule = |rules: &Arc<Rules>| rules.metrics(&caller.identity);
+        match &caller.identity {
+            Identity::Anonymous => self.rules.as_ref().is_some_and(by_rule),
+            Identity::User(user) => {
+                is_unlimited(caller)
+                    && (user.standing != Standing::Ordinary
+                        || self.grants == AccessPolicy::SignedIn
+                        || self.rules.as_ref().is_some_and(by_rule))
+            }
         }
     }
 }
 
-/// Whether a credential lets through what its owner may do.
-fn credential_allows(credential: &Credential, name: &RepositoryName, action: Action) -> bool {
-    match credential {
-        Credential::None | Credential::Password | Credential::Session(_) => true,
-        Credential::Key(grant) => {
-            grant.scopes.as_ref().is_none_or(|scopes| scopes.iter().any(|scope| scope.allows(name, action)))
-        }
-    }
+/// Whether a token is what stands between a caller and some actions.
+fn is_too_narrow(caller: &Caller, name: &RepositoryName, any: Actions) -> bool {
+    matches!(&caller.credential, Credential::Token(token) if token.grant.actions(name).within(any).is_empty())
+}
+
+/// Whether somebody has fetched a token, be it as nobody.
+fn is_token(caller: &Caller) -> bool {
+    matches!(caller.credential, Credential::Token(_))
 }
 
 /// Whether a credential has all rights of its owner.
 fn is_unlimited(caller: &Caller) -> bool {
-    !matches!(&caller.credential, Credential::Key(grant) if grant.scopes.is_some())
+    match &caller.credential {
+        Credential::None | Credential::Password | Credential::Session(_) => true,
+        Credential::Key(grant) => grant.scopes.is_none(),
+        Credential::Token(_) => false,
+    }
 }
 
 /// Decides what concerns accounts. The general grants have no say in it.
@@ -89,10 +237,12 @@ fn account(caller: &Caller, requires: Requires, now: Timestamp) -> Result<(), Re
     let fresh = || match &caller.credential {
         Credential::Session(session) if now.since(session.signed_in) < FRESH_FOR => Ok(()),
         Credential::Session(_) => Err(Refusal::NotFresh),
-        Credential::None | Credential::Password | Credential::Key(_) => Err(Refusal::Denied),
+        Credential::None | Credential::Password | Credential::Key(_) | Credential::Token(_) => Err(Refusal::Denied),
     };
     let standing = user.standing;
     let allowed = match requires {
+        // A row that asks for a right to a repository names one, and is decided by that.
+        Requires::Repository(_) => false,
         Requires::Anyone | Requires::SignedIn => true,
         Requires::UserAdmin => is_unlimited(caller),
         Requires::FreshLogin => return fresh(),

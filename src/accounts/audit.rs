@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use super::{Accounts, Error};
 use crate::clock::Timestamp;
 use crate::meta::{AuditRead as _, AuditRow};
+use crate::oci::RepositoryName;
 
 /// Old rows are removed in steps of this many, so that no writer waits long for it.
 const TRIMMED_AT_ONCE: usize = 1000;
@@ -24,6 +25,12 @@ impl Origin {
     /// Somebody at the machine itself, by the command line.
     pub(crate) fn local() -> Self {
         Self { agent: "coracle command line".to_owned(), ..Self::default() }
+    }
+
+    /// The row of something done to a repository, under the account of its namespace.
+    pub(super) fn repository_row(&self, kind: &str, name: &RepositoryName, metadata: &[(&str, &str)]) -> AuditRow {
+        let named = [("repo", name.as_str())];
+        self.row(kind, name.namespace(), &[&named, metadata].concat())
     }
 
     /// The row of something done to an account; it is logged here too.

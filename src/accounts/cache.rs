@@ -10,7 +10,7 @@ const ENTRIES_MAX: usize = 10_000;
 
 /// Values by key, each with the generation it was looked up in.
 #[derive(Debug)]
-pub(super) struct Cache<K, V>(RwLock<HashMap<K, (u64, V)>>);
+pub(crate) struct Cache<K, V>(RwLock<HashMap<K, (u64, V)>>);
 
 impl<K, V> Default for Cache<K, V> {
     fn default() -> Self {
@@ -20,7 +20,7 @@ impl<K, V> Default for Cache<K, V> {
 
 impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     /// The value of a key, if it was looked up in this generation.
-    pub(super) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q, generation: u64) -> Option<V>
+    pub(crate) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q, generation: u64) -> Option<V>
     where
         K: Borrow<Q>,
     {
@@ -29,7 +29,7 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     }
 
     /// Keeps a value whose look-up began in this generation.
-    pub(super) fn put(&self, key: K, generation: u64, value: V) {
+    pub(crate) fn put(&self, key: K, generation: u64, value: V) {
         let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= ENTRIES_MAX {
             entries.clear();

@@ -30,6 +30,12 @@ pub(crate) enum Error {
         why: String,
     },
     InvalidScope(InvalidScope),
+    GroupUnknown {
+        name: String,
+    },
+    InvalidPermission {
+        why: String,
+    },
     /// Our fault.
     Meta(meta::Error),
 }
@@ -68,7 +74,8 @@ impl fmt::Display for Error {
             Self::InvalidPassword(invalid) => invalid.fmt(f),
             Self::KeyUnknown => f.write_str("there is no such API key"),
             Self::SessionUnknown => f.write_str("there is no such session"),
-            Self::InvalidKey { why } => f.write_str(why),
+            Self::GroupUnknown { name } => write!(f, "there is no group {name}"),
+            Self::InvalidKey { why } | Self::InvalidPermission { why } => f.write_str(why),
             Self::InvalidScope(invalid) => invalid.fmt(f),
             Self::Meta(error) => error.fmt(f),
         }

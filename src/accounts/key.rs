@@ -5,9 +5,10 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::scope::SCOPES_MAX;
-use super::{Accounts, Error, KeyScope, Origin, PlainKey};
+use super::{Accounts, Actions, Error, KeyScope, Origin, PlainKey};
 use crate::clock::Timestamp;
 use crate::meta::{AccountRead as _, KeyRow, SecretHash, Use};
+use crate::oci::RepositoryName;
 
 /// The longest label, in bytes.
 const LABEL_MAX: usize = 255;
@@ -38,16 +39,30 @@ pub(crate) struct Key {
 /// What presenting a key gives.
 #[derive(Debug)]
 pub(crate) struct KeyGrant {
+    pub(crate) id: Uuid,
     pub(crate) owner: String,
     /// What the key is limited to; nothing, if there is no list.
     pub(crate) scopes: Option<Vec<KeyScope>>,
     expires: Option<Timestamp>,
 }
 
-#[cfg(test)]
 impl KeyGrant {
+    fn of_row(row: KeyRow) -> Result<Self, Error> {
+        let scopes = parse_scopes(row.scopes.as_deref())?;
+        Ok(Self { id: row.id, owner: row.owner, scopes, expires: row.expires })
+    }
+
+    /// What the key lets through on a repository. Saying who may do what needs a key without scopes.
+    pub(crate) fn actions(&self, name: &RepositoryName) -> Actions {
+        match &self.scopes {
+            None => Actions::ALL,
+            Some(scopes) => scopes.iter().fold(Actions::NONE, |actions, scope| actions | scope.allows(name)),
+        }
+    }
+
+    #[cfg(test)]
     pub(crate) fn test(owner: &str, scopes: Option<Vec<KeyScope>>) -> Self {
-        Self { owner: owner.to_owned(), scopes, expires: None }
+        Self { id: Uuid::nil(), owner: owner.to_owned(), scopes, expires: None }
     }
 }
 
@@ -60,12 +75,31 @@ impl Accounts {
             known
         } else {
             let Some(row) = self.meta.read(|tx| tx.key(hash))? else { return Ok(None) };
-            let scopes = parse_scopes(row.scopes.as_deref())?;
-            let grant = Arc::new(KeyGrant { owner: row.owner, scopes, expires: row.expires });
+            let grant = Arc::new(KeyGrant::of_row(row)?);
             self.remembered.keys.put(*hash, generation, Arc::clone(&grant));
             grant
         };
-        Ok(Some(grant).filter(|grant| grant.expires.is_none_or(|expires| self.clock.now() < expires)))
+        Ok(Some(grant).filter(|grant| self.is_alive(grant)))
+    }
+
+    /// What a key of a user gives, by its id.
+    pub(crate) fn key_grant_by_id(&self, owner: &str, id: Uuid) -> Result<Option<Arc<KeyGrant>>, Error> {
+        let generation = self.generation();
+        let known = self.remembered.key_ids.get(&id, generation);
+        let grant = if let Some(known) = known {
+            known
+        } else {
+            let rows = self.meta.read(|tx| tx.keys_of(Some(owner)))?;
+            let Some((_, row)) = rows.into_iter().find(|(_, row)| row.id == id) else { return Ok(None) };
+            let grant = Arc::new(KeyGrant::of_row(row)?);
+            self.remembered.key_ids.put(id, generation, Arc::clone(&grant));
+            grant
+        };
+        Ok(Some(grant).filter(|grant| grant.owner == owner && self.is_alive(grant)))
+    }
+
+    fn is_alive(&self, grant: &KeyGrant) -> bool {
+        grant.expires.is_none_or(|expires| self.clock.now() < expires)
     }
 
     /// Makes a key for a user. Its secret is in the answer, and never seen again.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::Actions;
 use crate::oci::RepositoryName;
 
 /// A key has at most this many scopes.
@@ -10,41 +11,27 @@ pub(crate) const SCOPES_MAX: usize = 100;
 /// The longest scope, in bytes.
 const SCOPE_LENGTH_MAX: usize = 300;
 
-/// What can be done with a repository; the words of the token specification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Action {
-    Pull,
-    Push,
-    Delete,
-}
-
-impl Action {
-    const ALL: [Self; 3] = [Self::Pull, Self::Push, Self::Delete];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pull => "pull",
-            Self::Push => "push",
-            Self::Delete => "delete",
-        }
-    }
-}
-
 /// `<repository glob>[:<actions>]`: repositories, and what may be done with them: a comma-separated
 /// list of `pull`, `push`, `delete` and `*`, or everything if no list is given. In a glob `*` stands
 /// for anything but a slash, `**` for anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyScope {
     pattern: String,
-    /// By [`Action`], in its order.
-    granted: [bool; 3],
+    granted: Actions,
 }
 
 impl KeyScope {
-    /// Whether the scope lets through an action on a repository.
-    pub(crate) fn allows(&self, name: &RepositoryName, action: Action) -> bool {
-        self.granted[action as usize] && fast_glob::glob_match(&self.pattern, name.as_str())
+    /// What the scope lets through on a repository.
+    pub(crate) fn allows(&self, name: &RepositoryName) -> Actions {
+        if matches(&self.pattern, name.as_str()) { self.granted } else { Actions::NONE }
     }
+}
+
+/// Whether a pattern fits a repository's name: `*` stands for anything but a slash, `**` for anything,
+/// and `team/**` for `team` too, as zot reads it.
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
+    fast_glob::glob_match(pattern, name)
+        || pattern.strip_suffix("/**").is_some_and(|stem| fast_glob::glob_match(stem, name))
 }
 
 impl FromStr for KeyScope {
@@ -64,13 +51,16 @@ impl FromStr for KeyScope {
         if pattern.is_empty() || !pattern.chars().all(in_pattern) {
             return Err(invalid("it begins with a repository's name, or a pattern of names such as team/**"));
         }
-        let mut granted = [false; 3];
+        let mut granted = Actions::NONE;
         for word in actions.split(',') {
-            match Action::ALL.iter().find(|action| action.as_str() == word) {
-                Some(action) => granted[*action as usize] = true,
-                None if word == "*" => granted = [true; 3],
-                None => return Err(invalid("the actions behind the colon are pull, push, delete and *")),
-            }
+            granted = granted
+                | match word {
+                    "pull" => Actions::PULL,
+                    "push" => Actions::PUSH,
+                    "delete" => Actions::DELETE,
+                    "*" => Actions::CONTENT,
+                    _ => return Err(invalid("the actions behind the colon are pull, push, delete and *")),
+                };
         }
         Ok(Self { pattern: pattern.to_owned(), granted })
     }
@@ -111,6 +101,8 @@ mod tests {
             ("team/*", "team/a", "xxx"),
             ("team/*", "team/a/b", "---"),
             ("team/**", "team/a/b", "xxx"),
+            ("team/**", "team", "xxx"),
+            ("team/**", "teams", "---"),
             ("**", "team/a/b", "xxx"),
             ("*", "a", "xxx"),
             ("*", "a/b", "---"),
@@ -118,8 +110,10 @@ mod tests {
         ] {
             let parsed: KeyScope = scope.parse().unwrap();
             let name: RepositoryName = name.parse().unwrap();
-            let shown: String =
-                Action::ALL.iter().map(|action| if parsed.allows(&name, *action) { 'x' } else { '-' }).collect();
+            let allowed = parsed.allows(&name);
+            let words = [Actions::PULL, Actions::PUSH, Actions::DELETE];
+            let shown: String = words.iter().map(|word| if allowed.covers(*word) { 'x' } else { '-' }).collect();
+            assert!(Actions::CONTENT.covers(allowed), "{scope} lets more than content through");
             assert_eq!(shown, expected, "{scope} on {name}");
         }
     }

@@ -3,6 +3,9 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
 use super::{Accounts, Error, Origin, Password};
 use crate::clock::Timestamp;
 use crate::meta::{AccountRead, Standing, UserRow};
@@ -16,6 +19,7 @@ pub(crate) struct Account {
     pub(crate) name: String,
     pub(crate) standing: Standing,
     pub(crate) disabled: bool,
+    /// Sorted.
     pub(crate) groups: Vec<String>,
     pub(crate) email: Option<String>,
     /// When the user was made; not known of a user in a file.
@@ -103,6 +107,18 @@ fn check_user_name(name: &str) -> Result<(), Error> {
 }
 
 impl Accounts {
+    /// A mark of a user's password, which another password does not have: what was given for the one does
+    /// not count with the other.
+    pub(crate) fn stamp(&self, account: &Account) -> u64 {
+        let (StoredHash::Argon2(hash) | StoredHash::Bcrypt(hash)) = &account.hash;
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.stamp_key).expect("a key of any length is fine");
+        mac.update(account.name.as_bytes());
+        mac.update(&[0]);
+        mac.update(hash.as_bytes());
+        let mark = mac.finalize().into_bytes();
+        mark.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
     /// Whoever has this name. The own table goes before the file.
     pub(crate) fn account(&self, name: &str) -> Result<Option<Arc<Account>>, Error> {
         let generation = self.generation();
@@ -213,7 +229,7 @@ impl Accounts {
         })
     }
 
-    fn must_be_ours(&self, name: &str) -> Result<(), Error> {
+    pub(super) fn must_be_ours(&self, name: &str) -> Result<(), Error> {
         match self.account(name)? {
             Some(account) if account.is_in_file() => Err(Error::UserElsewhere { name: name.to_owned() }),
             _ => Ok(()),

@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io;
 
+use super::access_control;
 use super::settings::{Setting, Settings};
 use super::walk::Findings;
 
@@ -14,6 +15,16 @@ const TLS_KEY: &str = "http.tls.key";
 
 /// Looks at keys together, and at the disk.
 pub(super) fn check(settings: &Settings, findings: &mut Findings) {
+    // What could not be read there has been reported, and is not read again.
+    let is_readable = !findings.problems.iter().any(|problem| problem.is_under("http.accessControl"));
+    if let Some(control) = is_readable.then(|| access_control::read(settings)).flatten() {
+        for (path, why) in control.problems() {
+            findings.problem(&format!("http.accessControl.{path}"), why);
+        }
+        for (path, why) in control.remarks() {
+            findings.warning(&format!("http.accessControl.{path}"), why);
+        }
+    }
     for (key, other) in [(TLS_CERT, TLS_KEY), (TLS_KEY, TLS_CERT)] {
         if is_given(settings, key) && !is_given(settings, other) {
             findings.problem(other, format!("is missing; TLS needs it beside {key}"));

@@ -40,6 +40,13 @@ pub enum Place {
     Key(String),
 }
 
+impl Finding {
+    /// Whether it is about a key in this table.
+    pub(super) fn is_under(&self, table: &str) -> bool {
+        matches!(&self.place, Place::Key(key) if key.starts_with(table))
+    }
+}
+
 impl Error {
     /// Wraps problems, which are at least one, in an order that does not depend on the format.
     pub(super) fn new(mut problems: Vec<Finding>) -> Self {

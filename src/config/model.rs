@@ -7,6 +7,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::access::AccessControl;
+
+use super::access_control;
 use super::settings::{FromSetting, Setting, Settings};
 
 /// Everything that can be configured.
@@ -75,6 +78,9 @@ pub struct Http {
     pub open: bool,
     /// Who signs in, and how (zot `http.auth`).
     pub auth: Auth,
+    /// Who may do what, by repository pattern (zot `http.accessControl`); without it, ownership and
+    /// permissions, or what the profile says.
+    pub access_control: Option<AccessControl>,
     /// The files that make the port speak TLS; none by default. zot's `http.tls`.
     pub tls: Option<Tls>,
     /// What one server takes upon itself. Own keys under `http.limits`.
@@ -109,6 +115,13 @@ pub struct Auth {
     pub session_idle_timeout: Duration,
     /// How long a session lives (own); a week by default.
     pub session_lifetime: Duration,
+    /// How long a token is good for, a minute at least (own); five minutes by default.
+    pub token_lifetime: Duration,
+    /// Who tokens say has made them (own); `coracle` by default.
+    pub token_issuer: String,
+    /// What clients may call the registry when they want a token, besides the host they asked (own);
+    /// tokens are made out to the first; none by default.
+    pub token_services: Vec<String>,
 }
 
 /// The files that make the port speak TLS. Both could be read when the configuration was.
@@ -242,7 +255,11 @@ impl Config {
                         .filter(|limit: &Duration| !limit.is_zero()),
                     session_idle_timeout: settings.get("http.auth.session.idleTimeout"),
                     session_lifetime: settings.get("http.auth.session.lifetime"),
+                    token_lifetime: settings.get("http.auth.token.lifetime"),
+                    token_issuer: settings.get("http.auth.token.issuer"),
+                    token_services: settings.get("http.auth.token.services"),
                 },
+                access_control: access_control::read(settings),
                 tls: Option::zip(settings.get("http.tls.cert"), settings.get("http.tls.key"))
                     .map(|(cert, key)| Tls { cert, key }),
                 limits: Limits {

@@ -116,6 +116,15 @@ impl FromSetting for Option<PathBuf> {
     }
 }
 
+impl FromSetting for Vec<String> {
+    fn from_setting(setting: &Setting) -> Option<Self> {
+        match setting {
+            Setting::Texts(texts) => Some(texts.clone()),
+            _ => None,
+        }
+    }
+}
+
 impl FromSetting for Vec<Settings> {
     fn from_setting(setting: &Setting) -> Option<Self> {
         match setting {

@@ -45,7 +45,7 @@ impl Findings {
         self.problems.push(finding);
     }
 
-    fn warning(&mut self, key: &str, message: impl Into<String>) {
+    pub(super) fn warning(&mut self, key: &str, message: impl Into<String>) {
         let finding = self.finding(key, message.into());
         self.warnings.push(finding);
     }
@@ -185,7 +185,10 @@ fn container(row: &'static Row, value: &Value, at: &At, settings: &mut Settings,
             table(inner, &here, settings, findings);
             settings.insert(row.key, Setting::Bool(!off));
         }
-        (Kind::Table, Value::Object(inner)) => table(inner, &here, settings, findings),
+        (Kind::Table, Value::Object(inner)) => {
+            table(inner, &here, settings, findings);
+            settings.insert(row.key, Setting::Bool(true));
+        }
         _ => {}
     }
 }

@@ -8,6 +8,7 @@ pub(super) mod manifest;
 pub(super) mod ping;
 pub(super) mod referrer;
 pub(super) mod tag;
+pub(super) mod token;
 pub(super) mod upload;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};

@@ -52,6 +52,10 @@ struct Content {
     fields: Vec<(&'static str, Value)>,
     /// Quay's word for the kind of failure, where the status does not say it.
     title: Option<&'static str>,
+    /// What is wrong with the token that was sent (RFC 6750, 3.1).
+    token_error: Option<&'static str>,
+    /// What a token would have to be good for.
+    scope: Option<String>,
 }
 
 impl ApiError {
@@ -67,6 +71,8 @@ impl ApiError {
             cause: None,
             fields: Vec::new(),
             title: None,
+            token_error: None,
+            scope: None,
         }))
     }
 
@@ -172,6 +178,29 @@ impl ApiError {
         self.0.cause.as_deref()
     }
 
+    /// What is wrong with the token that was sent, in a word for the challenge.
+    pub(crate) fn token_error(&self) -> Option<&'static str> {
+        self.0.token_error
+    }
+
+    /// What a token would have to be good for, as the challenge says it.
+    pub(crate) fn scope(&self) -> Option<&str> {
+        self.0.scope.as_deref()
+    }
+
+    /// The same failure, of an operation for which a token would need this scope.
+    pub(crate) fn for_scope(mut self, scope: impl FnOnce() -> Option<String>) -> Self {
+        if self.wants_challenge() {
+            self.0.scope = scope();
+        }
+        self
+    }
+
+    fn of_token(mut self, word: &'static str) -> Self {
+        self.0.token_error = Some(word);
+        self
+    }
+
     /// Whether the client should be told how to sign in.
     pub(crate) fn wants_challenge(&self) -> bool {
         self.0.status == StatusCode::UNAUTHORIZED
@@ -271,6 +300,9 @@ impl From<NotAuthenticated> for ApiError {
             NotAuthenticated::Wrong => {
                 Self::new(ErrorCode::Unauthorized, "the credentials are wrong, or not valid any more")
             }
+            NotAuthenticated::Token(invalid) => {
+                Self::new(ErrorCode::Unauthorized, invalid.to_string()).of_token("invalid_token")
+            }
             NotAuthenticated::Throttled(accounts::Throttled { seconds }) => {
                 let message = format!("too many wrong passwords: try again in {seconds} seconds");
                 Self::new(ErrorCode::TooManyRequests, message).header(header::RETRY_AFTER, seconds.into())
@@ -290,6 +322,9 @@ impl From<Refusal> for ApiError {
                 error.0.title = Some("fresh_login_required");
                 error
             }
+            Refusal::TooNarrow => {
+                Self::new(ErrorCode::Unauthorized, "the token is not for this").of_token("insufficient_scope")
+            }
             Refusal::Denied => Self::new(ErrorCode::Denied, ErrorCode::Denied.message()),
         }
     }
@@ -300,12 +335,15 @@ impl From<accounts::Error> for ApiError {
         use accounts::Error as E;
         let message = error.to_string();
         match error {
-            E::UserUnknown { .. } | E::KeyUnknown | E::SessionUnknown => Self::missing(ErrorCode::Unsupported, message),
+            E::UserUnknown { .. } | E::GroupUnknown { .. } | E::KeyUnknown | E::SessionUnknown => {
+                Self::missing(ErrorCode::Unsupported, message)
+            }
             E::UserExists { .. }
             | E::UserElsewhere { .. }
             | E::InvalidUserName { .. }
             | E::InvalidPassword(_)
             | E::InvalidKey { .. }
+            | E::InvalidPermission { .. }
             | E::InvalidScope(_) => Self::bad_request(ErrorCode::Unsupported, message),
             E::Meta(error) => meta(&error),
         }
@@ -350,6 +388,11 @@ impl From<repository::Error> for ApiError {
                 .status(StatusCode::METHOD_NOT_ALLOWED)
                 .header(header::ALLOW, HeaderValue::from_static("GET, HEAD, PUT"))
                 .detail(named(digest)),
+            E::NotGranted => Self::new(ErrorCode::Denied, message),
+            // As zot answers.
+            E::ManifestTagged { digest } => {
+                Self::new(ErrorCode::ManifestInvalid, message).status(StatusCode::CONFLICT).detail(named(digest))
+            }
             E::TagMoved { .. } => Self::new(ErrorCode::Denied, message).status(StatusCode::PRECONDITION_FAILED),
             E::Blobs(error) => match &error {
                 blobs::Error::Io { source, .. } => disk(source, &error),

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 use super::request::RequestBody;
 use super::{Body, Context};
-use crate::oci::ErrorCode;
+use crate::oci::{ErrorCode, RepositoryName};
 use crate::route::{Endpoint, Query};
 
 pub(super) use csrf::check as check_csrf;
@@ -29,25 +29,32 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// A request to API v1: what is on its line, besides its endpoint.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
+    repository: Option<&'a RepositoryName>,
     values: &'a [String],
     query: &'a Query,
 }
 
 impl Call<'_> {
-    /// The value of the path's only segment in braces.
+    /// The value of the path's last segment in braces.
     fn value(&self) -> &str {
-        self.values.first().map_or("", String::as_str)
+        self.values.last().map_or("", String::as_str)
+    }
+
+    /// The repository that the path names.
+    fn repository(&self) -> Result<&RepositoryName, ApiError> {
+        self.repository.ok_or_else(|| ApiError::internal("an endpoint without a repository in its path asks for it"))
     }
 }
 
 pub(super) async fn dispatch(
     context: &Context<'_>,
     endpoint: Endpoint,
+    repository: Option<&RepositoryName>,
     values: &[String],
     query: &Query,
     body: &mut RequestBody,
 ) -> Result<Response<Body>, ApiError> {
-    let call = Call { values, query };
+    let call = Call { repository, values, query };
     let mut response = match endpoint {
         Endpoint::Csrf => Ok(session::csrf(context)),
         Endpoint::Signin => session::signin(context, body).await,

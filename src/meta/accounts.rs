@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::schema::{KEYS, KEYS_OF, SESSIONS, SESSIONS_OF, Source, USERS};
-use super::{Error, WriteTx, codec};
+use super::{Error, Grantee, TokenRead as _, WriteTx, codec};
 use crate::clock::Timestamp;
 
 /// SHA-256 of a secret.
@@ -110,6 +110,18 @@ pub(crate) trait AccountRead: Source {
         Ok(())
     }
 
+    /// The users in a group, by name.
+    fn members(&self, group: &str) -> Result<Vec<(String, UserRow)>, Error> {
+        let mut members = Vec::new();
+        self.each_user("", |name, row| {
+            if row.groups.iter().any(|known| known == group) {
+                members.push((name.to_owned(), row));
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(members)
+    }
+
     fn key(&self, hash: &SecretHash) -> Result<Option<KeyRow>, Error> {
         let table = self.table(KEYS)?;
         let row = table.get(&hash[..])?;
@@ -165,7 +177,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Removes a user with everything that lets somebody in as them.
+    /// Removes a user with everything that lets somebody in as them, and with their permissions: somebody
+    /// else may get the name.
     pub(crate) fn remove_user(&mut self, name: &str) -> Result<(), Error> {
         self.table_mut(USERS)?.remove(name)?;
         for (hash, key) in self.keys_of(Some(name))? {
@@ -174,7 +187,10 @@ impl WriteTx {
         for (hash, session) in self.sessions_of(Some(name))? {
             self.remove_session(&hash, &session)?;
         }
-        Ok(())
+        for (hash, token) in self.refresh_tokens_of(Some(name))? {
+            self.remove_refresh_token(&hash, &token)?;
+        }
+        self.remove_permissions_of(Grantee::User, name)
     }
 
     /// Adds a key, or changes one whose owner and creation stay.

@@ -9,7 +9,7 @@ use super::{Error, ReadTx, WriteTx};
 
 /// The version this program writes. A change of a table's meaning raises it, and comes with a
 /// migration from the version before.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// The setting that holds the version, as four big-endian bytes.
 pub(super) const SETTING_VERSION: &str = "schema version";
@@ -17,6 +17,9 @@ pub(super) const SETTING_VERSION: &str = "schema version";
 pub(crate) const SETTING_UPLOAD_KEY: &str = "upload key";
 /// The setting that holds the secret CSRF tokens are made with.
 pub(crate) const SETTING_CSRF_KEY: &str = "csrf key";
+
+/// The setting that holds the secret which marks of passwords are made with.
+pub(crate) const SETTING_STAMP_KEY: &str = "stamp key";
 
 /// Name → value, for what there is one of.
 pub(super) const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
@@ -54,6 +57,27 @@ pub(super) const SESSIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::
 pub(super) const SESSIONS_OF: TableDefinition<'_, (&str, u64, u128), &[u8]> = TableDefinition::new("sessions of users");
 /// (microseconds, number within them) → [`AuditRow`](super::AuditRow).
 pub(super) const AUDIT: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("audit");
+
+/// Name → [`SettingsRow`](super::SettingsRow), of repositories that somebody has said something about.
+pub(super) const SETTINGS_OF: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings of repositories");
+/// (repository, kind of grantee, name) → [`Role`](super::Role) as a row.
+pub(super) const PERMISSIONS: TableDefinition<'_, (&str, u8, &str), &[u8]> = TableDefinition::new("permissions");
+/// (kind of grantee, name, repository): the same from the other side.
+pub(super) const PERMISSIONS_OF: TableDefinition<'_, (u8, &str, &str), ()> =
+    TableDefinition::new("permissions of grantees");
+/// Name → [`GroupRow`](super::GroupRow), of groups that somebody has said something about. Who is in a group
+/// stands in the users' rows.
+pub(super) const GROUPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("groups");
+/// (repository, tag, microseconds at which it came to point there, number within them) →
+/// [`PastRow`](super::PastRow): what tags pointed at before.
+pub(super) const PAST_TAGS: TableDefinition<'_, (&str, &str, u64, u32), &[u8]> = TableDefinition::new("past tags");
+/// Key id → [`SigningRow`](super::SigningRow): what tokens are signed with.
+pub(super) const SIGNING_KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("signing keys");
+/// SHA-256 of a refresh token → [`RefreshRow`](super::RefreshRow).
+pub(super) const REFRESH_TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("refresh tokens");
+/// (user, microseconds of creation, id) → the refresh token's hash.
+pub(super) const REFRESH_TOKENS_OF: TableDefinition<'_, (&str, u64, u128), &[u8]> =
+    TableDefinition::new("refresh tokens of users");
 
 /// Whatever tables can be read from: a view, or a change in the making.
 pub(crate) trait Source {
@@ -128,13 +152,35 @@ pub(super) fn create(tx: &mut WriteTx) -> Result<(), Error> {
     tx.table_mut(SESSIONS)?;
     tx.table_mut(SESSIONS_OF)?;
     tx.table_mut(AUDIT)?;
+    second(tx)?;
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
 }
 
-/// Refuses a database that another version has written.
-pub(super) fn check(tx: &ReadTx) -> Result<(), Error> {
+/// What version 2 has added.
+fn second(tx: &mut WriteTx) -> Result<(), Error> {
+    tx.table_mut(SETTINGS_OF)?;
+    tx.table_mut(PERMISSIONS)?;
+    tx.table_mut(PERMISSIONS_OF)?;
+    tx.table_mut(GROUPS)?;
+    tx.table_mut(PAST_TAGS)?;
+    tx.table_mut(SIGNING_KEYS)?;
+    tx.table_mut(REFRESH_TOKENS)?;
+    tx.table_mut(REFRESH_TOKENS_OF)?;
+    Ok(())
+}
+
+/// The version that has written a database; one that this program does not know is refused.
+pub(super) fn version(tx: &impl Source) -> Result<u32, Error> {
     let bytes = tx.setting(SETTING_VERSION)?.unwrap_or_default();
     let corrupt = || Error::Corrupt { table: "settings", key: SETTING_VERSION.to_owned() };
     let found = u32::from_be_bytes(bytes.try_into().map_err(|_| corrupt())?);
-    if found == VERSION { Ok(()) } else { Err(Error::Schema { found, known: VERSION }) }
+    if (1..=VERSION).contains(&found) { Ok(found) } else { Err(Error::Schema { found, known: VERSION }) }
+}
+
+/// Brings a database of an earlier version up to this one, in the transaction of `tx`.
+pub(super) fn migrate(tx: &mut WriteTx) -> Result<(), Error> {
+    if version(tx)? < 2 {
+        second(tx)?;
+    }
+    tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
 }

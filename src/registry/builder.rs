@@ -1,14 +1,13 @@
 //! [`Builder`]: everything a registry can be told before it is opened.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::sync::atomic::AtomicU64;
 
-use hyper::header::HeaderValue;
 use tokio_util::task::TaskTracker;
 
 use super::{Error, Registry, Shared};
-use crate::access::{AccessPolicy, Authenticator, Policy};
+use crate::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
 use crate::accounts::{self, Accounts, Htpasswd, Password};
 use crate::blobs::{Blobs, SystemDisk, Tree};
 use crate::clock::Clock;
@@ -17,6 +16,7 @@ use crate::meta::{Meta, Standing};
 use crate::metrics::Metrics;
 use crate::oci::RepositoryName;
 use crate::repository::{Rules, Stores};
+use crate::tokens::{self, Tokens};
 
 /// A registry to be opened. See the crate's documentation for an example.
 #[derive(Debug, Default)]
@@ -116,18 +116,26 @@ impl Builder {
         } else {
             match self.config.profile {
                 Profile::Coracle => AccessPolicy::Owners,
+                Profile::Zot if self.config.http.access_control.is_some() => AccessPolicy::Listed,
                 Profile::Zot => AccessPolicy::SignedIn,
             }
         });
-        let challenge = challenge(&self.config.http.realm)?;
+        check_realm(&self.config.http.realm)?;
+        let control = self.config.http.access_control.as_ref();
+        let tokens = open_tokens(&meta, &self.config, &clock).map_err(|error| Error::meta(error, &tree))?;
         let shared = Shared {
             tree,
             stores,
-            authenticator: Authenticator::new(Arc::clone(&accounts)),
+            authenticator: Authenticator::new(Arc::clone(&accounts), Arc::clone(&tokens)),
             accounts,
             clock,
-            policy: Policy { grants, keys_make_keys: self.config.profile == Profile::Zot },
-            challenge,
+            tokens,
+            policy: RwLock::new(Arc::new(Policy {
+                grants,
+                rules: control.map(|control| Arc::new(AccessRules::new(control))),
+                keys_make_keys: self.config.profile == Profile::Zot,
+                ping_challenges: self.config.profile == Profile::Coracle,
+            })),
             config: self.config,
             metrics: Arc::new(Metrics::new()),
             work: TaskTracker::new(),
@@ -144,15 +152,23 @@ impl Builder {
     }
 }
 
-/// What a caller who is not known is told to do. A realm from a file was checked there; one that a
-/// program has set was not.
-fn challenge(realm: &str) -> Result<HeaderValue, Error> {
+/// A realm from a file was checked there; one that a program has set was not.
+fn check_realm(realm: &str) -> Result<(), Error> {
     let fits = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    let value = realm.bytes().all(fits).then(|| HeaderValue::try_from(format!("Basic realm=\"{realm}\"")));
-    value.and_then(Result::ok).ok_or_else(|| Error::InvalidSetting {
-        key: "http.realm",
-        cause: "it is printable ASCII without quotes and backslashes".to_owned(),
-    })
+    if realm.bytes().all(fits) {
+        return Ok(());
+    }
+    let cause = "it is printable ASCII without quotes and backslashes".to_owned();
+    Err(Error::InvalidSetting { key: "http.realm", cause })
+}
+
+/// The registry's own token service. Its tokens are for one name, whichever of its names it was asked by.
+fn open_tokens(meta: &Arc<Meta>, config: &Config, clock: &Clock) -> Result<Arc<Tokens>, crate::meta::Error> {
+    let auth = &config.http.auth;
+    let host = config.http.external_url.as_deref().and_then(|url| url.split("://").nth(1));
+    let audience = auth.token_services.first().map(String::as_str).or(host).unwrap_or("coracle").to_owned();
+    let rules = tokens::Rules { lifetime: auth.token_lifetime, issuer: auth.token_issuer.clone(), audience };
+    Ok(Arc::new(Tokens::open(Arc::clone(meta), clock.clone(), rules)?))
 }
 
 fn open_stores(

@@ -48,6 +48,12 @@ pub(crate) enum Error {
         digest: Digest,
         index: Box<Digest>,
     },
+    /// The caller may not do what turned out to be needed.
+    NotGranted,
+    /// More than one tag names the manifest, and whoever deletes it did not want that.
+    ManifestTagged {
+        digest: Digest,
+    },
     /// The tag is not where the client believes.
     TagMoved {
         now: Option<Digest>,
@@ -106,6 +112,8 @@ impl fmt::Display for Error {
             Self::ManifestReferenced { digest, index } => {
                 write!(f, "the index {index} lists {digest}: delete the index first")
             }
+            Self::NotGranted => f.write_str("requested access to the resource is denied"),
+            Self::ManifestTagged { digest } => write!(f, "more than one tag names {digest}: delete the tags first"),
             Self::TagMoved { now: Some(digest) } => write!(f, "the tag points at {digest}"),
             Self::TagMoved { now: None } => f.write_str("the tag does not exist"),
             Self::Blobs(error) => error.fmt(f),

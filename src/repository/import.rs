@@ -82,7 +82,10 @@ impl Repository {
             }
         }
         let target = ManifestTarget::Digest { digest, tags: tag.into_iter().collect() };
-        self.put_manifest(PutManifest { target, content_type: None, bytes: bytes.into(), expected: None })?;
+        let bytes = bytes.into();
+        let put =
+            PutManifest { target, content_type: None, bytes, expected: None, may_create: true, may_move: true };
+        self.put_manifest(put)?;
         Ok(())
     }
 

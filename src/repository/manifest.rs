@@ -35,6 +35,10 @@ pub(crate) struct PutManifest {
     pub(crate) content_type: Option<MediaType>,
     pub(crate) bytes: Bytes,
     pub(crate) expected: Option<Expected>,
+    /// Whether whoever pushes may add manifests by digest, and tags.
+    pub(crate) may_create: bool,
+    /// Whether they may move tags that exist.
+    pub(crate) may_move: bool,
 }
 
 /// What is known of a manifest.
@@ -91,6 +95,7 @@ impl Repository {
     /// Stores a manifest with everything that follows from it, in one transaction.
     pub(crate) fn put_manifest(&self, put: PutManifest) -> Result<ManifestInfo, Error> {
         let manifest = Manifest::read(&put.bytes, put.content_type.as_ref()).map_err(Error::ManifestInvalid)?;
+        let by_digest = matches!(put.target, ManifestTarget::Digest { .. });
         let (digest, tags) = match put.target {
             ManifestTarget::Tag(tag) => (Digest::of(Algorithm::Sha256, &put.bytes), vec![tag]),
             ManifestTarget::Digest { digest, tags } => {
@@ -111,6 +116,14 @@ impl Repository {
         let row = ManifestRow { media_type: info.media_type.clone(), size: info.size, created: now };
         let (name, sparse) = (self.name.clone(), self.stores.rules.sparse_indexes);
         self.stores.meta.write(move |tx| {
+            // Decided here and not before: what exists is certain only in the transaction.
+            let mut granted = put.may_create || !by_digest;
+            for tag in &tags {
+                granted &= if tx.tag(&name, tag)?.is_some() { put.may_move } else { put.may_create };
+            }
+            if !granted {
+                return Err(Error::NotGranted);
+            }
             if let Some(expected) = &put.expected {
                 for tag in &tags {
                     expected.check(tx.tag(&name, tag)?.map(|row| row.digest))?;
@@ -133,7 +146,8 @@ impl Repository {
     }
 
     /// Deletes a tag alone, or a manifest with its tags and its place among the referrers.
-    pub(crate) fn delete_manifest(&self, reference: &Reference) -> Result<(), Error> {
+    /// With `only_untagged`, not a manifest that more than one tag names.
+    pub(crate) fn delete_manifest(&self, reference: &Reference, only_untagged: bool) -> Result<(), Error> {
         let (name, reference, now) = (self.name.clone(), reference.clone(), self.stores.clock.now());
         self.stores.meta.write(move |tx| {
             let found = match &reference {
@@ -157,7 +171,11 @@ impl Repository {
             let row = tx.manifest(&name, digest)?.ok_or_else(corrupt)?;
             let bytes = tx.manifest_bytes(&name, digest)?.ok_or_else(corrupt)?;
             let manifest = Manifest::read(&bytes, row.media_type().as_ref()).map_err(|_| corrupt())?;
-            for tag in tx.tags_of(&name, digest)? {
+            let tags = tx.tags_of(&name, digest)?;
+            if only_untagged && tags.len() > 1 {
+                return Err(Error::ManifestTagged { digest });
+            }
+            for tag in tags {
                 tx.remove_tag(&name, &tag)?;
             }
             detach(tx, &name, digest, &manifest)?;

@@ -28,6 +28,11 @@ impl Query {
         Ok(Self(parameters))
     }
 
+    /// Reads a form, or the parameters of a form's URL: there a plus sign is a blank.
+    pub(crate) fn form(text: &str) -> Result<Self, RouteError> {
+        Self::parse(&text.replace('+', " "))
+    }
+
     /// The values of a parameter that may be repeated.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_str())

@@ -7,10 +7,14 @@
 use hyper::Method;
 
 use crate::access::Requires;
+use crate::access::Requires::{Anyone, FreshLogin, SignedIn, Superuser, SuperuserRead, UserAdmin};
+
+/// The segment that stands for a repository's name.
+pub(crate) const REPOSITORY: &str = "{repository}";
 
 /// Makes the enum, its list and its rows.
 macro_rules! endpoints {
-    ($($name:ident $method:ident $path:literal $nickname:literal $requires:ident $summary:literal;)*) => {
+    ($($name:ident $method:ident $path:literal $nickname:literal $requires:expr, $summary:literal;)*) => {
         /// An endpoint of API v1.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum Endpoint {
@@ -28,7 +32,7 @@ macro_rules! endpoints {
                         method: Method::$method,
                         path: $path,
                         nickname: $nickname,
-                        requires: Requires::$requires,
+                        requires: $requires,
                         summary: $summary,
                     },)*
                 }
@@ -41,8 +45,8 @@ macro_rules! endpoints {
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) method: Method,
-    /// A segment in braces stands for anything but a slash. A slash at the end may be left out, and
-    /// one may be added.
+    /// A segment in braces stands for anything but a slash, `{repository}` for a repository's name,
+    /// slashes and all. A slash at the end may be left out, and one may be added.
     pub(crate) path: &'static str,
     /// Quay's name for it, where Quay has it.
     pub(crate) nickname: &'static str,
@@ -51,31 +55,31 @@ pub(crate) struct Row {
 }
 
 endpoints! {
-    Csrf           GET    "/csrf_token"                            "getCsrfToken"         Anyone         "The token that unsafe requests of a browser carry";
-    Signin         POST   "/api/v1/signin"                         "signinUser"           Anyone         "Begin a session with a password";
-    Verify         POST   "/api/v1/signin/verify"                  "verifyUser"           UserAdmin      "Give the password once more, for what needs a fresh login";
-    Signout        POST   "/api/v1/signout"                        "logout"               Anyone         "End this session, or with everywhere=true all of one's own";
-    GetUser        GET    "/api/v1/user/"                          "getLoggedInUser"      SignedIn       "Who am I to this registry";
-    ChangeUser     PUT    "/api/v1/user/"                          "changeUserDetails"    FreshLogin     "Change one's password or address";
-    DeleteUser     DELETE "/api/v1/user/"                          "deleteCurrentUser"    FreshLogin     "Delete oneself, with all keys and sessions";
-    ListSessions   GET    "/api/v1/user/sessions"                  "listUserSessions"     UserAdmin      "One's own sessions";
-    EndSession     DELETE "/api/v1/user/sessions/{session_id}"     "endUserSession"       UserAdmin      "End one of one's own sessions";
-    ListTokens     GET    "/api/v1/user/apptoken"                  "listAppTokens"        UserAdmin      "One's own API keys";
-    CreateToken    POST   "/api/v1/user/apptoken"                  "createAppToken"       FreshLogin     "Make an API key; its secret is shown once";
-    GetToken       GET    "/api/v1/user/apptoken/{token_uuid}"     "getAppToken"          FreshLogin     "One of one's own API keys, without its secret";
-    RevokeToken    DELETE "/api/v1/user/apptoken/{token_uuid}"     "revokeAppToken"       FreshLogin     "Revoke one of one's own API keys";
-    UserLogs       GET    "/api/v1/user/logs"                      "listUserLogs"         UserAdmin      "What was done to one's own account";
-    ListUsers      GET    "/api/v1/superuser/users/"               "listAllUsers"         SuperuserRead  "Every user";
-    CreateUser     POST   "/api/v1/superuser/users/"               "createInstallUser"    Superuser      "Make a user with a generated password";
-    GetAnyUser     GET    "/api/v1/superuser/users/{username}"     "getInstallUser"       SuperuserRead  "One user";
-    ChangeAnyUser  PUT    "/api/v1/superuser/users/{username}"     "changeInstallUser"    Superuser      "Change a user's password, address, groups or whether they may sign in";
-    DeleteAnyUser  DELETE "/api/v1/superuser/users/{username}"     "deleteInstallUser"    Superuser      "Delete a user, with all keys and sessions";
-    ListAllTokens  GET    "/api/v1/superuser/apptokens"            "listAllAppTokens"     SuperuserRead  "Everybody's API keys";
-    RevokeAnyToken DELETE "/api/v1/superuser/apptokens/{token_uuid}" "revokeAnyAppToken"  Superuser      "Revoke anybody's API key";
-    AllLogs        GET    "/api/v1/superuser/logs"                 "listAllLogs"          SuperuserRead  "What was done to all accounts";
-    PublicUser     GET    "/api/v1/users/{username}"               "getUserInformation"   SignedIn       "What others may know of a user";
-    ErrorType      GET    "/api/v1/error/{error_type}"             "getErrorDescription"  Anyone         "What an error type means";
-    Discovery      GET    "/api/v1/discovery"                      "discovery"            Anyone         "This description";
+    Csrf           GET    "/csrf_token"                            "getCsrfToken"         Anyone,         "The token that unsafe requests of a browser carry";
+    Signin         POST   "/api/v1/signin"                         "signinUser"           Anyone,         "Begin a session with a password";
+    Verify         POST   "/api/v1/signin/verify"                  "verifyUser"           UserAdmin,      "Give the password once more, for what needs a fresh login";
+    Signout        POST   "/api/v1/signout"                        "logout"               Anyone,         "End this session, or with everywhere=true all of one's own";
+    GetUser        GET    "/api/v1/user/"                          "getLoggedInUser"      SignedIn,       "Who am I to this registry";
+    ChangeUser     PUT    "/api/v1/user/"                          "changeUserDetails"    FreshLogin,     "Change one's password or address";
+    DeleteUser     DELETE "/api/v1/user/"                          "deleteCurrentUser"    FreshLogin,     "Delete oneself, with all keys and sessions";
+    ListSessions   GET    "/api/v1/user/sessions"                  "listUserSessions"     UserAdmin,      "One's own sessions";
+    EndSession     DELETE "/api/v1/user/sessions/{session_id}"     "endUserSession"       UserAdmin,      "End one of one's own sessions";
+    ListTokens     GET    "/api/v1/user/apptoken"                  "listAppTokens"        UserAdmin,      "One's own API keys";
+    CreateToken    POST   "/api/v1/user/apptoken"                  "createAppToken"       FreshLogin,     "Make an API key; its secret is shown once";
+    GetToken       GET    "/api/v1/user/apptoken/{token_uuid}"     "getAppToken"          FreshLogin,     "One of one's own API keys, without its secret";
+    RevokeToken    DELETE "/api/v1/user/apptoken/{token_uuid}"     "revokeAppToken"       FreshLogin,     "Revoke one of one's own API keys";
+    UserLogs       GET    "/api/v1/user/logs"                      "listUserLogs"         UserAdmin,      "What was done to one's own account";
+    ListUsers      GET    "/api/v1/superuser/users/"               "listAllUsers"         SuperuserRead,  "Every user";
+    CreateUser     POST   "/api/v1/superuser/users/"               "createInstallUser"    Superuser,      "Make a user with a generated password";
+    GetAnyUser     GET    "/api/v1/superuser/users/{username}"     "getInstallUser"       SuperuserRead,  "One user";
+    ChangeAnyUser  PUT    "/api/v1/superuser/users/{username}"     "changeInstallUser"    Superuser,      "Change a user's password, address, groups or whether they may sign in";
+    DeleteAnyUser  DELETE "/api/v1/superuser/users/{username}"     "deleteInstallUser"    Superuser,      "Delete a user, with all keys and sessions";
+    ListAllTokens  GET    "/api/v1/superuser/apptokens"            "listAllAppTokens"     SuperuserRead,  "Everybody's API keys";
+    RevokeAnyToken DELETE "/api/v1/superuser/apptokens/{token_uuid}" "revokeAnyAppToken"  Superuser,      "Revoke anybody's API key";
+    AllLogs        GET    "/api/v1/superuser/logs"                 "listAllLogs"          SuperuserRead,  "What was done to all accounts";
+    PublicUser     GET    "/api/v1/users/{username}"               "getUserInformation"   SignedIn,       "What others may know of a user";
+    ErrorType      GET    "/api/v1/error/{error_type}"             "getErrorDescription"  Anyone,         "What an error type means";
+    Discovery      GET    "/api/v1/discovery"                      "discovery"            Anyone,         "This description";
 }
 
 /// The endpoint of a request line, with the values of the segments in braces; or the methods that
@@ -98,17 +102,46 @@ pub(super) fn find(method: &Method, path: &str) -> Result<(Endpoint, Vec<String>
 
 /// The values of a path's segments in braces, if the path fits.
 fn values(pattern: &str, path: &str) -> Option<Vec<String>> {
-    let mut wanted = pattern.trim_end_matches('/').split('/');
-    let mut given = path.strip_suffix('/').unwrap_or(path).split('/');
-    let mut values = Vec::new();
-    loop {
-        match (wanted.next(), given.next()) {
-            (None, None) => return Some(values),
-            (Some(wanted), Some(given)) if wanted.starts_with('{') && !given.is_empty() => {
-                values.push(given.to_owned());
-            }
-            (Some(wanted), Some(given)) if wanted == given => {}
+    let pattern: Vec<&str> = pattern.trim_end_matches('/').split('/').collect();
+    let path: Vec<&str> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
+    // A repository's name takes the segments that are left over.
+    let more = path.len().checked_sub(pattern.len())?;
+    let (mut values, mut at) = (Vec::new(), 0);
+    for wanted in &pattern {
+        let length = if *wanted == REPOSITORY { 1 + more } else { 1 };
+        let given = path.get(at..at + length)?;
+        at += length;
+        match wanted.starts_with('{') {
+            true if given.iter().all(|segment| !segment.is_empty()) => values.push(given.join("/")),
+            false if given == [*wanted] => {}
             _ => return None,
+        }
+    }
+    (at == path.len()).then_some(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_fits_a_row() {
+        for (pattern, path, expected) in [
+            ("/api/v1/user/", "/api/v1/user", Some(vec![])),
+            ("/api/v1/user/", "/api/v1/user/", Some(vec![])),
+            ("/api/v1/user/", "/api/v1/user//", None),
+            ("/api/v1/users/{username}", "/api/v1/users/a", Some(vec!["a"])),
+            ("/api/v1/users/{username}", "/api/v1/users/a/b", None),
+            ("/api/v1/users/{username}", "/api/v1/users/", None),
+            ("/r/{repository}/tag/{tag}", "/r/a/b/c/tag/x", Some(vec!["a/b/c", "x"])),
+            ("/r/{repository}/tag/{tag}", "/r/a/tag/x", Some(vec!["a", "x"])),
+            ("/r/{repository}/tag/{tag}", "/r/a//tag/x", None),
+            ("/r/{repository}/tag/{tag}", "/r/tag/x", None),
+            ("/r/{repository}/tag/", "/r/a/tag/tag", Some(vec!["a/tag"])),
+            ("/r/{repository}", "/r/a/b", Some(vec!["a/b"])),
+        ] {
+            let expected = expected.map(|values| values.into_iter().map(str::to_owned).collect());
+            assert_eq!(values(pattern, path), expected, "{pattern} {path}");
         }
     }
 }

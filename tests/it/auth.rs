@@ -10,7 +10,7 @@ async fn a_wrong_password_and_an_unknown_user_hear_the_same() {
     let mut heard = Vec::new();
     for credentials in [(ALICE.0, "wrong"), ("nobody", "wrong"), (ALICE.0, ""), ("nobody", ALICE.1)] {
         let answer = t.user(credentials).get("/v2/").send().await.error(401, "UNAUTHORIZED");
-        assert!(answer.header("www-authenticate").unwrap().starts_with("Basic realm=\""));
+        assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer realm=\""));
         let mut headers = answer.headers.clone();
         headers.remove("date");
         heard.push((headers, answer.text()));

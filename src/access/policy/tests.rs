@@ -23,18 +23,28 @@ fn session(age: Duration) -> Credential {
     Credential::Session(SessionGrant { hash: [0; 32], id: uuid::Uuid::nil(), user: "alice".into(), signed_in })
 }
 
-/// One letter for a decision: allowed, 401, 401 for want of freshness, 403.
+/// One letter for a decision: allowed, 401, 401 for want of freshness or of another token, 403.
 fn letter(decision: Result<(), Refusal>) -> char {
     match decision {
         Ok(()) => 'a',
         Err(Refusal::Unauthenticated) => '1',
         Err(Refusal::NotFresh) => 'f',
+        Err(Refusal::TooNarrow) => 'n',
         Err(Refusal::Denied) => '3',
     }
 }
 
-fn repository(name: &str, action: Action) -> Access {
-    Access::Repository(name.parse().unwrap(), action)
+fn policy(grants: AccessPolicy) -> Policy {
+    Policy { grants, rules: None, keys_make_keys: false, ping_challenges: true }
+}
+
+/// What is decided where the database says nothing.
+fn decide(policy: &Policy, caller: &Caller, access: &Access) -> char {
+    letter(policy.decide(caller, access, &Permissions::default(), NOW))
+}
+
+fn repository(name: &str, actions: Actions) -> Access {
+    Access::Repository(name.parse().unwrap(), actions)
 }
 
 #[test]
@@ -50,19 +60,19 @@ fn grants() {
         (Access::Anybody, "aaaa", "aaaa", "aaaa"),
         (Access::Known, "1aaa", "1aaa", "aaaa"),
         (Access::Metrics, "13aa", "1aaa", "aaaa"),
-        (repository("alice/x", Action::Push), "1a3a", "1aaa", "aaaa"),
-        (repository("alice/x", Action::Pull), "1aaa", "1aaa", "aaaa"),
-        (repository("alice/x/y", Action::Delete), "1a3a", "1aaa", "aaaa"),
-        (repository("alice", Action::Push), "133a", "1aaa", "aaaa"),
-        (repository("alicee/x", Action::Pull), "13aa", "1aaa", "aaaa"),
-        (repository("bob/alice", Action::Push), "133a", "1aaa", "aaaa"),
+        (repository("alice/x", Actions::PUSH), "1a3a", "1aaa", "aaaa"),
+        (repository("alice/x", Actions::PULL), "1aaa", "1aaa", "aaaa"),
+        (repository("alice/x/y", Actions::DELETE), "1a3a", "1aaa", "aaaa"),
+        (repository("alice", Actions::PUSH), "133a", "1aaa", "aaaa"),
+        (repository("alicee/x", Actions::PULL), "13aa", "1aaa", "aaaa"),
+        (repository("bob/alice", Actions::PUSH), "133a", "1aaa", "aaaa"),
         (Access::OwnKeys, "1aaa", "1aaa", "1aaa"),
     ] {
         for (grants, expected) in
             [(AccessPolicy::Owners, owners), (AccessPolicy::SignedIn, signed_in), (AccessPolicy::Open, open)]
         {
-            let policy = Policy { grants, keys_make_keys: false };
-            let decided: String = callers.iter().map(|caller| letter(policy.decide(caller, &access, NOW))).collect();
+            let policy = policy(grants);
+            let decided: String = callers.iter().map(|caller| decide(&policy, caller, &access)).collect();
             assert_eq!(decided, expected, "{access:?} under {grants:?}");
         }
     }
@@ -84,27 +94,27 @@ fn credentials_only_narrow() {
         root(key(Some(&["**:pull"]))),
         root(key(None)),
     ];
-    let policy = Policy { grants: AccessPolicy::Owners, keys_make_keys: false };
+    let policy = policy(AccessPolicy::Owners);
     for (access, expected) in [
         (Access::Known, "aaaaaaaa"),
         (Access::Metrics, "33333a3a"),
-        (repository("alice/x", Action::Pull), "aaaa3aaa"),
-        (repository("alice/x", Action::Push), "aaa33a3a"),
-        (repository("alice/y", Action::Pull), "aa3a3aaa"),
-        (repository("alice/y", Action::Delete), "aa333a3a"),
-        (repository("bob/x", Action::Pull), "33333aaa"),
+        (repository("alice/x", Actions::PULL), "aaaa3aaa"),
+        (repository("alice/x", Actions::PUSH), "aaa33a3a"),
+        (repository("alice/y", Actions::PULL), "aa3a3aaa"),
+        (repository("alice/y", Actions::DELETE), "aa333a3a"),
+        (repository("bob/x", Actions::PULL), "33333aaa"),
         (Access::OwnKeys, "a3333a33"),
         (Access::Account(Requires::SignedIn), "aaaaaaaa"),
         (Access::Account(Requires::UserAdmin), "aa333a3a"),
         (Access::Account(Requires::FreshLogin), "33333333"),
         (Access::Account(Requires::Superuser), "3333333a"),
     ] {
-        let decided: String = callers.iter().map(|caller| letter(policy.decide(caller, &access, NOW))).collect();
+        let decided: String = callers.iter().map(|caller| decide(&policy, caller, &access)).collect();
         assert_eq!(decided, expected, "{access:?}");
     }
     let zot = Policy { keys_make_keys: true, ..policy };
-    assert_eq!(letter(zot.decide(&alice(key(None)), &Access::OwnKeys, NOW)), 'a');
-    assert_eq!(letter(zot.decide(&alice(key(Some(&["**"]))), &Access::OwnKeys, NOW)), '3');
+    assert_eq!(decide(&zot, &alice(key(None)), &Access::OwnKeys), 'a');
+    assert_eq!(decide(&zot, &alice(key(Some(&["**"]))), &Access::OwnKeys), '3');
 }
 
 #[test]
@@ -119,7 +129,7 @@ fn freshness() {
         user("root", Standing::Superuser, session(10 * minute)),
         Caller::ANONYMOUS,
     ];
-    let policy = Policy { grants: AccessPolicy::Owners, keys_make_keys: false };
+    let policy = policy(AccessPolicy::Owners);
     for (requires, expected) in [
         (Requires::Anyone, "aaaaaa"),
         (Requires::SignedIn, "aaaaa1"),
@@ -129,7 +139,7 @@ fn freshness() {
         (Requires::SuperuserRead, "33aaf1"),
     ] {
         let decided: String =
-            callers.iter().map(|caller| letter(policy.decide(caller, &Access::Account(requires), NOW))).collect();
+            callers.iter().map(|caller| decide(&policy, caller, &Access::Account(requires))).collect();
         assert_eq!(decided, expected, "{requires:?}");
     }
 }

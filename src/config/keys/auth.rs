@@ -8,6 +8,12 @@ use super::{Row, row};
 const OWN_SESSIONS: super::Status =
     NoEffect("sessions are kept in the registry's own database, under a hash of their id");
 
+const NO_CONDITIONS: super::Status =
+    Refused("not supported: a policy cannot depend on an expression; make it unconditional, or take it out");
+
+/// zot's words for what a policy grants.
+const ACTIONS: Kind = Kind::SomeOf(&["read", "create", "update", "delete", "detectManifestCollision"]);
+
 #[rustfmt::skip] // a table is read down its columns
 pub(super) const KEYS: &[Row] = &[
     row("http.auth.failDelay", Kind::COUNT, "0", NoEffect("wrong passwords wait longer and longer by themselves, by user and address"),
@@ -18,6 +24,9 @@ pub(super) const KEYS: &[Row] = &[
     row("http.auth.keys.maxLifetime", Kind::Duration { least: "0s", most: "87600h" }, "0s", Implemented, "how long an API key may live; 0 is for ever"),
     row("http.auth.session.idleTimeout", Kind::LIMIT, "2h", Implemented, "how long a session lives without being used"),
     row("http.auth.session.lifetime", Kind::LIMIT, "168h", Implemented, "how long a session lives"),
+    row("http.auth.token.lifetime", Kind::Duration { least: "60s", most: "24h" }, "5m", Implemented, "how long a token of /v2/auth is good for"),
+    row("http.auth.token.issuer", Text, "coracle", Implemented, "who tokens say has made them"),
+    row("http.auth.token.services", Texts, "[]", Implemented, "names that clients may call this registry by when they want a token, besides its host; tokens are made out to the first"),
     row("http.auth.sessionKeysFile", Path, "", OWN_SESSIONS, "file with the keys that sign session cookies"),
     row("http.auth.sessionDriver.name", OneOf(&["local", "redis"]), "local", OWN_SESSIONS, "where sessions are kept"),
     row("http.auth.sessionDriver.url", Text, "", OWN_SESSIONS, "address of the session database"),
@@ -90,26 +99,25 @@ pub(super) const KEYS: &[Row] = &[
     row("http.auth.mtls.dnsSanIndex", Kind::COUNT, "", Within, "which DNS name counts"),
     row("http.auth.mtls.emailSanIndex", Kind::COUNT, "", Within, "which e-mail address counts"),
 
-    row("http.accessControl", Table, "", Refused("not implemented yet: rights cannot be given in the file; take the block out, \"profile\" says who may do what"),
-        "who may do what, by repository pattern"),
-    row("http.accessControl.repositories", Map, "", Within, "rights by repository pattern, of which the longest that matches counts"),
-    row("http.accessControl.repositories.*.policies", List, "", Within, "rights of users and groups"),
-    row("http.accessControl.repositories.*.policies.*.users", Texts, "", Within, "users the policy is for"),
-    row("http.accessControl.repositories.*.policies.*.groups", Texts, "", Within, "groups the policy is for"),
-    row("http.accessControl.repositories.*.policies.*.actions", Texts, "", Within, "what they may do"),
-    row("http.accessControl.repositories.*.policies.*.conditions", List, "", Within, "what must hold besides"),
+    row("http.accessControl", Table, "", Implemented, "who may do what, by repository pattern; read again when the file changes"),
+    row("http.accessControl.repositories", Map, "", Implemented, "rights by repository pattern, of which the longest that matches counts"),
+    row("http.accessControl.repositories.*.policies", List, "[]", Implemented, "rights of users and groups"),
+    row("http.accessControl.repositories.*.policies.*.users", Texts, "[]", Implemented, "users the policy is for"),
+    row("http.accessControl.repositories.*.policies.*.groups", Texts, "[]", Implemented, "groups the policy is for"),
+    row("http.accessControl.repositories.*.policies.*.actions", ACTIONS, "[]", Implemented, "what they may do"),
+    row("http.accessControl.repositories.*.policies.*.conditions", List, "", NO_CONDITIONS, "what must hold besides"),
     row("http.accessControl.repositories.*.policies.*.conditions.*.expression", Text, "", Within, "the condition"),
     row("http.accessControl.repositories.*.policies.*.conditions.*.message", Text, "", Within, "what is said when it fails"),
-    row("http.accessControl.repositories.*.defaultPolicy", Texts, "", Within, "what every signed-in user may do"),
-    row("http.accessControl.repositories.*.anonymousPolicy", Texts, "", Within, "what one may do without signing in"),
-    row("http.accessControl.adminPolicy.users", Texts, "", Within, "users with rights in every repository"),
-    row("http.accessControl.adminPolicy.groups", Texts, "", Within, "groups with rights in every repository"),
-    row("http.accessControl.adminPolicy.actions", Texts, "", Within, "what they may do"),
-    row("http.accessControl.adminPolicy.conditions", List, "", Within, "what must hold besides"),
+    row("http.accessControl.repositories.*.defaultPolicy", ACTIONS, "[]", Implemented, "what every signed-in user may do"),
+    row("http.accessControl.repositories.*.anonymousPolicy", ACTIONS, "[]", Implemented, "what one may do without signing in"),
+    row("http.accessControl.adminPolicy.users", Texts, "[]", Implemented, "users with rights in every repository"),
+    row("http.accessControl.adminPolicy.groups", Texts, "[]", Implemented, "groups with rights in every repository"),
+    row("http.accessControl.adminPolicy.actions", ACTIONS, "[]", Implemented, "what they may do"),
+    row("http.accessControl.adminPolicy.conditions", List, "", NO_CONDITIONS, "what must hold besides"),
     row("http.accessControl.adminPolicy.conditions.*.expression", Text, "", Within, "the condition"),
     row("http.accessControl.adminPolicy.conditions.*.message", Text, "", Within, "what is said when it fails"),
-    row("http.accessControl.groups", Map, "", Within, "groups by name"),
-    row("http.accessControl.groups.*.users", Texts, "", Within, "members of the group"),
-    row("http.accessControl.metrics.users", Texts, "", Within, "users who may read the metrics"),
-    row("http.accessControl.metrics.anonymousPolicy", Texts, "", Within, "what one may do with the metrics without signing in"),
+    row("http.accessControl.groups", Map, "", Implemented, "groups by name"),
+    row("http.accessControl.groups.*.users", Texts, "[]", Implemented, "members of the group"),
+    row("http.accessControl.metrics.users", Texts, "[]", Implemented, "users who may read the metrics"),
+    row("http.accessControl.metrics.anonymousPolicy", ACTIONS, "[]", Implemented, "what one may do with the metrics without signing in"),
 ];

@@ -170,7 +170,7 @@ fn an_unknown_key_names_the_nearest_known_one() {
     let text = r#"{"http": {"accessControl": {"repositories": {"a/**": {"polices": []}}}}}"#;
     let error = load(Format::Json, text).expect_err("a key is misspelt");
     assert_eq!(
-        lines(error.problems())[1],
+        lines(error.problems())[0],
         "f: http.accessControl.repositories.\"a/**\".polices: unknown key, did you mean \
          http.accessControl.repositories.\"a/**\".policies?"
     );

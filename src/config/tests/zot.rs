@@ -105,7 +105,7 @@ pub(super) const EVERYTHING: &str = r#"{
 }"#;
 
 /// The keys of [`EVERYTHING`] that are refused; what is neither here nor below is followed.
-const REFUSED: [&str; 22] = [
+const REFUSED: [&str; 23] = [
     "cluster",
     "extensions.events",
     "extensions.lint",
@@ -114,7 +114,8 @@ const REFUSED: [&str; 22] = [
     "extensions.sync",
     "extensions.trust",
     "extensions.ui",
-    "http.accessControl",
+    "http.accessControl.adminPolicy.conditions",
+    "http.accessControl.repositories.\"infra/**\".policies[0].conditions",
     "http.allowOrigin",
     "http.auth.bearer",
     "http.auth.ldap",
@@ -246,4 +247,44 @@ fn usual_configurations_of_zot_load_with_warnings_at_most() {
         let error = load(Format::Json, &text).expect_err("an empty block means that it is wanted");
         assert!(error.to_string().starts_with(&format!("f: extensions.{block}: not implemented yet")));
     }
+}
+
+#[test]
+fn rules_of_access_are_read_as_they_are_written() {
+    let text = r#"{"http": {"accessControl": {
+      "repositories": {
+        "team/**": {
+          "policies": [{"users": ["alice", "Bob"], "actions": ["read", "create"]}, {"groups": ["dev"], "actions": ["update"]}],
+          "defaultPolicy": ["read"]},
+        "**": {"anonymousPolicy": ["read", "detectManifestCollision"]}},
+      "adminPolicy": {"users": ["root"], "actions": ["delete"]},
+      "groups": {"dev": {"users": ["carol"]}},
+      "metrics": {"users": ["prom"], "anonymousPolicy": ["read"]}}}}"#;
+    let control = load(Format::Json, text).expect("it is right").config.http.access_control.expect("it is given");
+    let patterns: Vec<&str> = control.repositories.iter().map(|rules| rules.pattern.as_str()).collect();
+    assert_eq!(patterns, ["**", "team/**"]);
+    let team = &control.repositories[1];
+    assert_eq!((team.policies[0].users.join(" "), team.policies[0].actions.join(" ")), ("alice Bob".into(), "read create".into()));
+    assert_eq!((team.policies[1].groups.join(" "), team.default.join(" ")), ("dev".into(), "read".into()));
+    assert_eq!(control.repositories[0].anonymous.join(" "), "read detectManifestCollision");
+    assert_eq!((control.admin.users.join(" "), control.groups["dev"].join(" ")), ("root".into(), "carol".into()));
+    assert_eq!((control.metrics_users.join(" "), control.metrics_anonymous), ("prom".into(), true));
+
+    // A block that grants nothing is not the same as none.
+    let config = |text| load(Format::Json, text).expect("it is right").config;
+    assert!(config(r#"{"http": {"accessControl": {}}}"#).http.access_control.is_some());
+    assert!(config(r#"{"http": {}}"#).http.access_control.is_none());
+}
+
+#[test]
+fn rules_of_access_that_are_wrong_or_useless_are_reported() {
+    let text = r#"{"http": {"accessControl": {"repositories": {"a/{b": {}, "b": {"defaultPolicy": ["push"]}}}}}"#;
+    let found = lines(load(Format::Json, text).expect_err("two things are wrong").problems()).join("\n");
+    assert!(found.contains("defaultPolicy: expected a list of strings, each"), "{found}");
+    let text = r#"{"http": {"accessControl": {"repositories": {"a/{b": {}}}}}"#;
+    let found = lines(load(Format::Json, text).expect_err("a brace is open").problems()).join("\n");
+    assert_eq!(found, "f: http.accessControl.repositories.\"a/{b\": a bracket or a brace is not closed");
+    let text = r#"{"http": {"accessControl": {"repositories": {"team/*": {}, "team/**": {}}}}}"#;
+    let warnings = lines(&load(Format::Json, text).expect("it is right").warnings).join("\n");
+    assert!(warnings.contains("repositories.\"team/*\": never counts: \"team/**\" fits the same"), "{warnings}");
 }

@@ -3,16 +3,13 @@
 use hyper::{Response, StatusCode, header};
 use oci_spec::distribution::RepositoryListBuilder;
 
-use crate::access::{Access, Action};
 use crate::http::error::ApiError;
 use crate::http::response::{json_response, next_link};
 use crate::http::{Body, Context};
 use crate::route::Page;
 
 pub(in crate::http) fn list(context: &Context<'_>, page: &Page) -> Result<Response<Body>, ApiError> {
-    let visible = |name: &str| {
-        name.parse().is_ok_and(|name| context.registry.may(context.caller, &Access::Repository(name, Action::Pull)))
-    };
+    let visible = |name: &str| name.parse().is_ok_and(|name| context.sees(&name));
     let listed = match page.size() {
         0 => crate::repository::NamePage { names: Vec::new(), next: None },
         limit => context.registry.stores().catalog(&page.last, limit, visible)?,

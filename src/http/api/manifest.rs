@@ -4,6 +4,7 @@
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
+use crate::access::{Action, Actions};
 use crate::http::error::ApiError;
 use crate::http::request::{RequestBody, content_type, expected, has_already};
 use crate::http::response::{
@@ -57,8 +58,16 @@ pub(in crate::http) async fn put(
         ManifestTarget::Tag(_) => Vec::new(),
     };
 
+    let granted = context.registry.actions(context.caller, name)?;
     let repository = context.registry.repository(name);
-    let put = PutManifest { target, content_type, bytes, expected };
+    let put = PutManifest {
+        target,
+        content_type,
+        bytes,
+        expected,
+        may_create: granted.has(Action::Push),
+        may_move: granted.has(Action::Update),
+    };
     let info = blocking(move || repository.put_manifest(put)).await?;
 
     let mut response = empty(StatusCode::CREATED);
@@ -80,8 +89,10 @@ pub(in crate::http) async fn delete(
     name: &RepositoryName,
     reference: Reference,
 ) -> Result<Response<Body>, ApiError> {
+    let granted = context.registry.actions(context.caller, name)?;
     let repository = context.registry.repository(name);
-    blocking(move || repository.delete_manifest(&reference)).await?;
+    let only_untagged = granted.covers(Actions::DETECT_COLLISION);
+    blocking(move || repository.delete_manifest(&reference, only_untagged)).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }
 

@@ -1,10 +1,12 @@
 //! `/v2/<name>/blobs/uploads/…` (distribution-spec, "Pushing blobs", "Pushing a blob in chunks",
 //! "Cancel a blob upload", "Mounting a blob from another repository").
 
+use std::sync::Arc;
+
 use hyper::header;
 use hyper::{Response, StatusCode};
 
-use crate::access::{Access, Action};
+use crate::access::Action;
 use crate::http::error::ApiError;
 use crate::http::receive::{receive, receive_last};
 use crate::http::request::{RequestBody, content_range};
@@ -55,9 +57,11 @@ pub(in crate::http) async fn mount(
     digest: Digest,
 ) -> Result<Response<Body>, ApiError> {
     let repository = context.registry.repository(name);
-    let (policy, caller, now) = (context.registry.policy(), context.caller.clone(), context.registry.now());
+    let (policy, caller) = (context.registry.policy(), context.caller.clone());
+    let accounts = Arc::clone(context.registry.accounts());
+    // Where it cannot be found out, the client pushes the blob itself.
     let readable = move |source: &RepositoryName| {
-        policy.decide(&caller, &Access::Repository(source.clone(), Action::Pull), now).is_ok()
+        accounts.permissions(source).is_ok_and(|permissions| policy.actions(&caller, source, &permissions).has(Action::Pull))
     };
     if blocking(move || repository.mount(digest, readable)).await? {
         return Ok(created(name, digest));

@@ -11,10 +11,10 @@ use crate::route::Query;
 
 const CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
 
-/// Refuses an unsafe request without the CSRF token of its cookie. A key needs none: browsers do
-/// not send one by themselves.
+/// Refuses an unsafe request without the CSRF token of its cookie. A key or a token needs none:
+/// browsers do not send one by themselves.
 pub(in crate::http) fn check(context: &Context<'_>, method: &Method, query: &Query) -> Result<(), ApiError> {
-    if method.is_safe() || matches!(context.caller.credential, Credential::Key(_)) {
+    if method.is_safe() || matches!(context.caller.credential, Credential::Key(_) | Credential::Token(_)) {
         return Ok(());
     }
     let header = context.headers.get(CSRF_TOKEN).and_then(|value| value.to_str().ok());
@@ -24,7 +24,7 @@ pub(in crate::http) fn check(context: &Context<'_>, method: &Method, query: &Que
     };
     let signed_in = match &context.caller.credential {
         Credential::Session(grant) => Some(grant.signed_in),
-        Credential::None | Credential::Password | Credential::Key(_) => None,
+        Credential::None | Credential::Password | Credential::Key(_) | Credential::Token(_) => None,
     };
     match (token, context.cookie) {
         (Some(token), Some(cookie)) if context.registry.accounts().is_csrf_token(token, cookie, signed_in) => Ok(()),

@@ -36,7 +36,7 @@ pub(super) fn csrf(context: &Context<'_>) -> Response<Body> {
     let id = new.as_ref().or(context.cookie).expect("a cookie is made where none came");
     let signed_in = match &context.caller.credential {
         Credential::Session(grant) => Some(grant.signed_in),
-        Credential::None | Credential::Password | Credential::Key(_) => None,
+        Credential::None | Credential::Password | Credential::Key(_) | Credential::Token(_) => None,
     };
     let mut response = json_response(StatusCode::OK, &json!({ "csrf_token": accounts.csrf_token(id, signed_in) }));
     if let Some(id) = new {
@@ -55,7 +55,7 @@ pub(super) async fn signin(context: &Context<'_>, body: &mut RequestBody) -> Res
 
     let before = match &context.caller.credential {
         Credential::Session(grant) => Some((grant.user.clone(), grant.hash)),
-        Credential::None | Credential::Password | Credential::Key(_) => None,
+        Credential::None | Credential::Password | Credential::Key(_) | Credential::Token(_) => None,
     };
     let origin = context.visit.origin(Some(&account.name));
     let starting = Arc::clone(&accounts);
@@ -111,7 +111,7 @@ pub(super) async fn signout(context: &Context<'_>, call: &Call<'_>) -> Result<Re
 pub(super) fn list(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
     let this = match &context.caller.credential {
         Credential::Session(grant) => Some(grant.id),
-        Credential::None | Credential::Password | Credential::Key(_) => None,
+        Credential::None | Credential::Password | Credential::Key(_) | Credential::Token(_) => None,
     };
     let sessions = context.registry.accounts().sessions(context.user()?)?;
     let sessions: Vec<Value> = sessions

@@ -43,7 +43,7 @@ pub(super) async fn change(context: &Context<'_>, body: &mut RequestBody) -> Res
     };
     let keeping = match &context.caller.credential {
         Credential::Session(grant) => Some(grant.hash),
-        Credential::None | Credential::Password | Credential::Key(_) => None,
+        Credential::None | Credential::Password | Credential::Key(_) | Credential::Token(_) => None,
     };
     let name = context.user()?.to_owned();
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());

@@ -90,7 +90,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 /// the registry's.
 pub(crate) fn says_unauthorized(said: &str) -> bool {
     let said = said.to_lowercase();
-    ["unauthorized", "authentication required", "authorization failed", "no basic auth"]
+    ["unauthorized", "authentication required", "authorization failed", "no basic auth", "http 401"]
         .iter()
         .any(|words| said.contains(words))
 }

@@ -188,12 +188,12 @@ fn a_registry_with_a_token_service_is_asked_for_a_token() {
     let target = guarded();
     let home = Home::beside(&target);
     let challenge = Curl::stranger(&home, &target).get("/v2/").is(401);
-    if !challenge.header("WWW-Authenticate").unwrap().starts_with("Bearer ") {
-        return; // it asks for the password itself, as the other tests of this module have shown
-    }
-    let oras = Oras { backend: "token", ..Oras::signed_in(python, &home, &target) };
+    assert!(challenge.header("WWW-Authenticate").unwrap().starts_with("Bearer "));
     let file = home.write("token.txt", "by token\n");
+    // The library keeps its first token, which is one for pulling, and so cannot push with one anywhere.
+    let oras = Oras::signed_in(python, &home, &target);
     oras.say(&json!(["push", oras.at("oras/token:one"), false, [file]]));
+    let oras = Oras { backend: "token", ..oras };
     oras.say(&json!(["pull", oras.at("oras/token:one"), home.path("back")]));
     assert_eq!(fs::read_to_string(home.path("back/token.txt")).unwrap(), "by token\n");
 }

@@ -1,0 +1,57 @@
+//! What is wrong with rules, and what in them can never count.
+
+use super::{AccessControl, PolicyRule, Rules, pattern};
+use crate::oci::RepositoryName;
+
+impl AccessControl {
+    /// What makes the rules unusable: the path of the key under `http.accessControl`, and why.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let wrong = |pattern: &str| Some((at(pattern), pattern::problem(pattern)?.to_owned()));
+        self.repositories.iter().filter_map(|rules| wrong(&rules.pattern)).collect()
+    }
+
+    /// What will never have an effect, or not the one that it seems to have: path and explanation.
+    pub fn remarks(&self) -> Vec<(String, String)> {
+        let rules = Rules::new(self);
+        let mut remarks = Vec::new();
+        for block in &self.repositories {
+            for (number, policy) in block.policies.iter().enumerate() {
+                if let Some(why) = useless(policy) {
+                    remarks.push((format!("{}.policies[{number}]", at(&block.pattern)), why.to_owned()));
+                }
+            }
+            if let Some(why) = overlooked(&rules, &block.pattern) {
+                remarks.push((at(&block.pattern), why));
+            }
+        }
+        remarks
+    }
+}
+
+fn at(pattern: &str) -> String {
+    format!("repositories.{pattern:?}")
+}
+
+fn useless(policy: &PolicyRule) -> Option<&'static str> {
+    if policy.users.is_empty() && policy.groups.is_empty() {
+        return Some("grants nothing: it names neither users nor groups");
+    }
+    policy.actions.is_empty().then_some("grants nothing: it names no actions")
+}
+
+/// Why a pattern never counts, or only by chance, as far as examples show.
+fn overlooked(rules: &Rules, pattern: &str) -> Option<String> {
+    let samples = pattern::samples(pattern);
+    let names: Vec<RepositoryName> = samples.iter().filter_map(|sample| sample.parse().ok()).collect();
+    if names.is_empty() {
+        return Some("can never match: no repository can have such a name".to_owned());
+    }
+    let counting = names.iter().map(|name| rules.block(name.as_str()).map_or("", |block| block.pattern.as_str()));
+    let others: Vec<&str> = counting.filter(|other| *other != pattern).collect();
+    let other = others.first()?;
+    if others.len() == names.len() {
+        return Some(format!("never counts: {other:?} fits the same repositories and goes before it"));
+    }
+    (other.len() == pattern.len())
+        .then(|| format!("{other:?} is as long and fits some of the same repositories: there it goes before this one"))
+}
