@@ -1,4 +1,4 @@
-//! Administration of users and keys from the machine itself: the commands, and what they do.
+//! Administration from the machine itself: the commands, and what they do.
 //!
 //! The same function runs them whether they come through the socket of a running registry or from
 //! a command line that has opened the data directory alone. Whoever can do either owns the files.
@@ -9,8 +9,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::accounts::{Account, Accounts, Error, Key, NewKey, NewUser, Origin, Password, UserChange};
+use crate::accounts::{Account, Error, Key, NewKey, NewUser, Origin, Password, UserChange};
 use crate::meta::Standing;
+use crate::oci::RepositoryName;
+use crate::registry::Shared;
 
 /// As many users as are listed at once.
 const USERS_MAX: usize = 100_000;
@@ -28,6 +30,8 @@ pub(crate) enum Command {
     CreateKey { user: String, label: String, scopes: Vec<String>, expires_seconds: Option<u64> },
     ListKeys { user: Option<String> },
     RevokeKey { id: uuid::Uuid },
+    RotateSigningKey,
+    ExplainAccess { user: Option<String>, repository: RepositoryName },
 }
 
 /// A password on its way through the socket. Does not print.
@@ -48,7 +52,8 @@ impl std::fmt::Debug for Secret {
 }
 
 /// Does it. Blocks.
-pub(crate) fn execute(accounts: &Arc<Accounts>, command: Command) -> Result<Value, Error> {
+pub(crate) fn execute(registry: &Arc<Shared>, command: Command) -> Result<Value, Error> {
+    let accounts = registry.accounts();
     let origin = Origin::local();
     match command {
         Command::AddUser { name, password, superuser, read_only_superuser, groups } => {
@@ -100,6 +105,15 @@ pub(crate) fn execute(accounts: &Arc<Accounts>, command: Command) -> Result<Valu
         Command::RevokeKey { id } => {
             accounts.revoke_key(None, id, &origin)?;
             Ok(json!({ "id": id }))
+        }
+        Command::RotateSigningKey => {
+            let id = registry.tokens().rotate()?;
+            accounts.note("rotate_signing_key", &id, &origin)?;
+            Ok(json!({ "id": id }))
+        }
+        Command::ExplainAccess { user, repository } => {
+            let explanation = registry.explain(user.as_deref(), &repository)?;
+            Ok(explanation.view())
         }
     }
 }

@@ -3,11 +3,14 @@
 //! Standard output has what a script wants to read, standard error what a person does. Exit codes:
 //! 0 done, 1 it could not be done, 2 the command line or the configuration is wrong.
 
+mod access;
 mod administer;
 mod apikey;
 mod check_config;
 mod logging;
+mod reload;
 mod serve;
+mod token;
 mod user;
 
 use std::path::PathBuf;
@@ -36,6 +39,8 @@ enum Command {
     User(user::User),
     #[command(name = "apikey")]
     ApiKey(apikey::ApiKey),
+    Token(token::Token),
+    Access(access::Access),
     CheckConfig(check_config::CheckConfig),
 }
 
@@ -46,6 +51,8 @@ pub fn run() -> ExitCode {
         Command::Serve(command) => command.run(),
         Command::User(command) => command.run(),
         Command::ApiKey(command) => command.run(),
+        Command::Token(command) => command.run(),
+        Command::Access(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
     }
 }

@@ -288,7 +288,7 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         Route::Logout => ext::logout::logout(context).await,
         Route::V1 { endpoint, repository, values, query } => {
             v1::dispatch(context, endpoint, repository.as_ref(), &values, &query, body).await
-        },
+        }
         Route::GetToken { query } => token::get(context, &query).await,
         Route::PostToken => token::post(context, body).await,
         Route::TokenKeys => Ok(token::keys(context)),

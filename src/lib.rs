@@ -42,13 +42,13 @@
 //! * `blobs`: content-addressed files. Knows no repository and no row.
 //! * `meta`: the rows. The only module that names redb; touches no blob.
 //! * `repository`: what one repository can do; the only writer of both stores.
-//! * `accounts`: users, API keys and sessions; the only writer of their rows. `admin`: what the command
-//!   line does with them, beside a running registry or alone.
+//! * `accounts`: users, groups, API keys, sessions, and permissions in repositories; the only writer of their rows.
 //! * `tokens`: signed tokens, in place of credentials, for minutes.
 //! * `access`: who is asking, and may they. Knows verbs and names, not URLs.
 //! * `route`: request line → operation. Pure.
 //! * [`config`]: a file → checked settings, every problem at once. Opens no store.
 //! * `registry`: stores, access and rules in one value. No socket, no task.
+//! * `admin`: what the command line does, beside a running registry or alone.
 //! * `http`: one request. `server`: sockets. `cli`: the command line.
 //! * `fuzzing`: what fuzzers and tests hold of strangers' input; in no other build.
 //!

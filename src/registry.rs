@@ -3,10 +3,11 @@
 
 mod builder;
 mod error;
+mod explain;
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;

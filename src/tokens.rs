@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 pub(crate) use grant::{IssuedFor, TokenGrant};
-pub(crate) use scope::{InvalidScopes, ScopeRequest};
+pub(crate) use scope::ScopeRequest;
 use signing::SigningKeys;
 
 use crate::accounts::Cache;
@@ -183,8 +183,7 @@ impl Tokens {
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
-        let claims: Claims =
-            jsonwebtoken::decode(token, key, &validation).map_err(|_| InvalidToken::Forged)?.claims;
+        let claims: Claims = jsonwebtoken::decode(token, key, &validation).map_err(|_| InvalidToken::Forged)?.claims;
         if claims.iss != self.rules.issuer || claims.aud != self.rules.audience {
             return Err(InvalidToken::Foreign);
         }

@@ -60,10 +60,20 @@ pub struct PolicyRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule<'a> {
     /// The policy with this number, for the user or a group of theirs.
-    Policy { pattern: &'a str, number: u32, group: Option<&'a str> },
-    Default { pattern: &'a str },
-    Anonymous { pattern: &'a str },
-    Admin { group: Option<&'a str> },
+    Policy {
+        pattern: &'a str,
+        number: u32,
+        group: Option<&'a str>,
+    },
+    Default {
+        pattern: &'a str,
+    },
+    Anonymous {
+        pattern: &'a str,
+    },
+    Admin {
+        group: Option<&'a str>,
+    },
 }
 
 /// The rules.

@@ -58,7 +58,7 @@ impl Target {
         }
         let registry = Registry::builder().config(config).data_dir(root).open();
         let registry = registry.map_err(|error| error.to_string())?;
-        admin::execute(registry.shared.accounts(), command).map_err(|error| error.to_string())
+        admin::execute(&registry.shared, command).map_err(|error| error.to_string())
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::reload::ConfigFile;
 use super::{failed, logging, wrong};
 use crate::accounts::Password;
 use crate::config::{Address, Config, Profile};
@@ -62,7 +63,7 @@ impl Serve {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build();
         match runtime {
-            Ok(runtime) => match runtime.block_on(serve(config)) {
+            Ok(runtime) => match runtime.block_on(serve(config, self.config.clone())) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => failed(&error),
             },
@@ -108,9 +109,10 @@ impl Serve {
     }
 }
 
-async fn serve(config: Config) -> Result<(), String> {
+async fn serve(config: Config, file: Option<PathBuf>) -> Result<(), String> {
     // From here on a signal ends the process the gentle way, whatever has happened by then.
     let mut signals = StopSignals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
+    let watched = file.as_deref().map(ConfigFile::new);
     let registry = Registry::builder().config(config).open().map_err(|error| error.to_string())?;
     let running = registry.spawn().await.map_err(|error| error.to_string())?;
     // Shown before it is stored, and both when nothing can fail any more but the disk: there is never a
@@ -124,7 +126,11 @@ async fn serve(config: Config) -> Result<(), String> {
     // Whoever started the registry may have closed it, and is served all the same.
     let _ = writeln!(out, "listening on {}", running.url());
     let _ = out.flush();
+    let watching = watched.map(|watched| tokio::spawn(watched.follow(registry.clone())));
     signals.next().await;
+    if let Some(watching) = watching {
+        watching.abort();
+    }
     tracing::info!("stopping: running requests may finish, unless another signal comes");
     tokio::select! {
         () = running.shutdown() => {}

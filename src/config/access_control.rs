@@ -35,8 +35,9 @@ pub(super) fn read(settings: &Settings) -> Option<AccessControl> {
             anonymous: table.get("http.accessControl.repositories.*.anonymousPolicy"),
         });
     }
-    control.groups =
-        map(settings, GROUPS).map(|(name, table)| (name.clone(), table.get("http.accessControl.groups.*.users"))).collect();
+    control.groups = map(settings, GROUPS)
+        .map(|(name, table)| (name.clone(), table.get("http.accessControl.groups.*.users")))
+        .collect();
     let [users, groups, actions] = ADMIN;
     control.admin =
         PolicyRule { users: settings.get(users), groups: settings.get(groups), actions: settings.get(actions) };

@@ -49,8 +49,10 @@ pub(crate) trait PermissionRead: Source {
     fn settings(&self, repository: &RepositoryName) -> Result<Option<SettingsRow>, Error> {
         let table = self.table(SETTINGS_OF)?;
         let row = table.get(repository.as_str())?;
-        row.map(|row| codec::decode(row.value()).ok_or_else(|| corrupt("settings of repositories", repository.as_str())))
-            .transpose()
+        row.map(|row| {
+            codec::decode(row.value()).ok_or_else(|| corrupt("settings of repositories", repository.as_str()))
+        })
+        .transpose()
     }
 
     /// Everybody with a permission in a repository, users first, by name.

@@ -83,8 +83,7 @@ impl Repository {
         }
         let target = ManifestTarget::Digest { digest, tags: tag.into_iter().collect() };
         let bytes = bytes.into();
-        let put =
-            PutManifest { target, content_type: None, bytes, expected: None, may_create: true, may_move: true };
+        let put = PutManifest { target, content_type: None, bytes, expected: None, may_create: true, may_move: true };
         self.put_manifest(put)?;
         Ok(())
     }

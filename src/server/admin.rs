@@ -66,8 +66,8 @@ async fn run(shared: &Arc<Shared>, line: &str) -> Value {
         Ok(command) => command,
         Err(error) => return json!({ "error": format!("not a command that this version knows: {error}") }),
     };
-    let accounts = Arc::clone(shared.accounts());
-    match tokio::task::spawn_blocking(move || admin::execute(&accounts, command)).await {
+    let shared = Arc::clone(shared);
+    match tokio::task::spawn_blocking(move || admin::execute(&shared, command)).await {
         Ok(Ok(value)) => json!({ "ok": value }),
         Ok(Err(error)) => json!({ "error": error.to_string() }),
         Err(error) => json!({ "error": error.to_string() }),

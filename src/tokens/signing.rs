@@ -106,9 +106,7 @@ impl SigningKeys {
     pub(super) fn public_set(&self) -> Value {
         let mut keys: Vec<_> = self.public.iter().collect();
         keys.sort_unstable_by_key(|(id, _)| (**id != self.current.0, (*id).clone()));
-        let key = |(id, Public { x, y, .. }): &(&String, &Public)| {
-            json!({ "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": id, "x": x, "y": y })
-        };
+        let key = |(id, Public { x, y, .. }): &(&String, &Public)| json!({ "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": id, "x": x, "y": y });
         json!({ "keys": keys.iter().map(key).collect::<Vec<_>>() })
     }
 }

@@ -18,11 +18,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("meta", &["oci", "clock", "blobs"]),
     ("repository", &["oci", "clock", "blobs", "meta"]),
     ("accounts", &["oci", "clock", "meta"]),
-    ("admin", &["clock", "meta", "accounts"]),
-    ("access", &["oci", "clock", "meta", "accounts"]),
+    ("tokens", &["oci", "clock", "meta", "accounts"]),
+    ("access", &["oci", "clock", "meta", "accounts", "tokens"]),
     ("route", &["oci", "repository", "access"]),
     ("config", &["oci", "access"]),
-    ("registry", &["oci", "clock", "metrics", "blobs", "meta", "repository", "accounts", "access", "config"]),
+    ("registry", &["oci", "clock", "metrics", "blobs", "meta", "repository", "accounts", "tokens", "access", "config"]),
+    ("admin", &["oci", "clock", "meta", "accounts", "tokens", "access", "registry"]),
     (
         "http",
         &[
@@ -33,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "meta",
             "repository",
             "accounts",
+            "tokens",
             "access",
             "route",
             "config",
@@ -50,11 +52,11 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     // Where files lie, and how one comes to be: the rows are in a file as well.
     ("meta", "blobs", &["Disk", "SystemDisk", "Tree"]),
     ("route", "repository", &["ManifestTarget", "ReferrerCursor"]),
-    ("route", "access", &["Access", "Action", "Requires", "Surface"]),
+    ("route", "access", &["Access", "Action", "Actions", "Requires", "Surface"]),
     ("admin", "meta", &["Standing"]),
     // What a handler sends, and what error answers are made of; the stores are behind `repository`.
     ("http", "blobs", &["Blob", "Error"]),
-    ("http", "meta", &["Error", "Standing"]),
+    ("http", "meta", &["Error", "Grantee", "Role", "Standing"]),
     // Times come from the accounts; they are only written down here.
     ("http", "clock", &["Timestamp"]),
     ("fuzzing", "repository", &["ManifestTarget"]),
@@ -73,6 +75,7 @@ const FILES: &[(&str, &str)] = &[
     ("cli::administer", "looks for that socket, and for the database"),
     ("server::tls", "reads certificates"),
     ("cli::logging", "writes the log"),
+    ("cli::reload", "looks whether the configuration has changed"),
 ];
 
 /// Who makes paths out of parts.

@@ -55,7 +55,11 @@ fn of_all_patterns_that_fit_the_longest_counts_and_no_other() {
         ("x/tools", "rc--", "----"),
         ("z/tools", "rcud", "----"),
     ] {
-        assert_eq!((granted(&control, &alice, name).as_str(), granted(&control, &bob, name).as_str()), (to_alice, to_bob), "{name}");
+        assert_eq!(
+            (granted(&control, &alice, name).as_str(), granted(&control, &bob, name).as_str()),
+            (to_alice, to_bob),
+            "{name}"
+        );
     }
 }
 
@@ -91,7 +95,8 @@ fn who_is_granted_what() {
 
 #[test]
 fn the_index_finds_what_trying_every_pattern_finds() {
-    let patterns = ["**", "*", "a/*", "a/**", "a/{b,c}", "a/b", "ab/**", "[ab]/b", "?/c", "**/c", "a/b/**", "{a,ab}/**"];
+    let patterns =
+        ["**", "*", "a/*", "a/**", "a/{b,c}", "a/b", "ab/**", "[ab]/b", "?/c", "**/c", "a/b/**", "{a,ab}/**"];
     let repositories = patterns.iter().map(|pattern| block(pattern, &[], &[])).collect();
     let rules = Rules::new(&AccessControl { repositories, ..AccessControl::default() });
     for name in ["a", "b", "ab", "a/b", "a/c", "b/b", "b/c", "ab/c", "a/b/c", "a/d/c", "c/d/e", "ab/x/y"] {
@@ -118,7 +123,15 @@ fn rules_that_can_never_count_are_found() {
     empty.policies.push(PolicyRule { users: texts(&["a"]), ..PolicyRule::default() });
     let control = AccessControl { repositories: vec![empty], ..AccessControl::default() };
     assert_eq!(control.remarks().len(), 2);
-    for (pattern, valid) in [("**", true), ("a/{b,c}/[x-z]?", true), ("", false), ("a b", false), ("a/{b", false), ("a]}", false), ("!a", false)] {
+    for (pattern, valid) in [
+        ("**", true),
+        ("a/{b,c}/[x-z]?", true),
+        ("", false),
+        ("a b", false),
+        ("a/{b", false),
+        ("a]}", false),
+        ("!a", false),
+    ] {
         assert_eq!(pattern::problem(pattern).is_none(), valid, "{pattern:?}");
     }
 }

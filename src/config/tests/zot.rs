@@ -264,7 +264,10 @@ fn rules_of_access_are_read_as_they_are_written() {
     let patterns: Vec<&str> = control.repositories.iter().map(|rules| rules.pattern.as_str()).collect();
     assert_eq!(patterns, ["**", "team/**"]);
     let team = &control.repositories[1];
-    assert_eq!((team.policies[0].users.join(" "), team.policies[0].actions.join(" ")), ("alice Bob".into(), "read create".into()));
+    assert_eq!(
+        (team.policies[0].users.join(" "), team.policies[0].actions.join(" ")),
+        ("alice Bob".into(), "read create".into())
+    );
     assert_eq!((team.policies[1].groups.join(" "), team.default.join(" ")), ("dev".into(), "read".into()));
     assert_eq!(control.repositories[0].anonymous.join(" "), "read detectManifestCollision");
     assert_eq!((control.admin.users.join(" "), control.groups["dev"].join(" ")), ("root".into(), "carol".into()));

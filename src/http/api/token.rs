@@ -47,10 +47,7 @@ pub(in crate::http) async fn get(context: &Context<'_>, query: &Query) -> Result
 }
 
 /// `POST`: with what a form says (RFC 6749, 4.3 and 6).
-pub(in crate::http) async fn post(
-    context: &Context<'_>,
-    body: &mut RequestBody,
-) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
     let bytes = body.read(FORM_BYTES_MAX).await?;
     let text = str::from_utf8(&bytes).map_err(|_| bad("the form is not UTF-8"))?;
     let form = Query::form(text)?;
@@ -68,8 +65,7 @@ pub(in crate::http) async fn post(
         Some("refresh_token") => {
             let text = form.one("refresh_token")?.ok_or_else(|| missing("refresh_token"))?;
             let secret = SessionId::read(text).ok_or_else(wrong)?;
-            let (accounts, origin, used) =
-                (Arc::clone(context.registry.accounts()), context.origin(), secret.clone());
+            let (accounts, origin, used) = (Arc::clone(context.registry.accounts()), context.origin(), secret.clone());
             let account = blocking(move || accounts.refresh(&used, &origin)).await?.ok_or_else(wrong)?;
             (Caller { identity: Identity::User(account), credential: Credential::Password }, Some(secret))
         }
@@ -142,11 +138,7 @@ fn issue(
 
 /// A refresh token, for a user who has given a password. A key is stored as it is: what it gets must not
 /// outlive it.
-async fn refresh_token(
-    context: &Context<'_>,
-    caller: &Caller,
-    client: &str,
-) -> Result<Option<SessionId>, ApiError> {
+async fn refresh_token(context: &Context<'_>, caller: &Caller, client: &str) -> Result<Option<SessionId>, ApiError> {
     let (Some(account), Credential::Password) = (caller.account(), &caller.credential) else { return Ok(None) };
     let (accounts, account) = (Arc::clone(context.registry.accounts()), Arc::<Account>::clone(account));
     let (client, origin) = (client.to_owned(), context.visit.origin(Some(&account.name)));

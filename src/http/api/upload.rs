@@ -61,7 +61,9 @@ pub(in crate::http) async fn mount(
     let accounts = Arc::clone(context.registry.accounts());
     // Where it cannot be found out, the client pushes the blob itself.
     let readable = move |source: &RepositoryName| {
-        accounts.permissions(source).is_ok_and(|permissions| policy.actions(&caller, source, &permissions).has(Action::Pull))
+        accounts
+            .permissions(source)
+            .is_ok_and(|permissions| policy.actions(&caller, source, &permissions).has(Action::Pull))
     };
     if blocking(move || repository.mount(digest, readable)).await? {
         return Ok(created(name, digest));

@@ -93,7 +93,11 @@ fn security(requires: Requires, method: &Method) -> Value {
     match requires {
         Requires::Anyone => json!([{}]),
         Requires::FreshLogin => json!([session]),
-        Requires::SignedIn | Requires::Repository(_) | Requires::UserAdmin | Requires::Superuser | Requires::SuperuserRead => {
+        Requires::SignedIn
+        | Requires::Repository(_)
+        | Requires::UserAdmin
+        | Requires::Superuser
+        | Requires::SuperuserRead => {
             json!([{ "key": [] }, session])
         }
     }

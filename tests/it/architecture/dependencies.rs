@@ -6,12 +6,13 @@ use std::path::Path;
 /// What the registry is made of.
 const NORMAL: &[(&str, &str)] = &[
     ("argon2", "passwords are stored as argon2id"),
+    ("aws-lc-rs", "makes the keys that tokens are signed with; rustls and jsonwebtoken bring it"),
     ("base64", "Basic credentials, and cookies"),
     ("bcrypt", "users of htpasswd files"),
     ("bytes", "bodies are passed on without being copied"),
     ("clap", "the command line"),
     ("dirs", "where the platform wants data to be"),
-    ("fast-glob", "patterns in the scopes of API keys"),
+    ("fast-glob", "patterns of rules, and in the scopes of API keys"),
     ("hex", "digests as text"),
     ("hmac", "upload ids are bound to their repository, and remembered passwords keyed"),
     ("http-body", "the trait of bodies that hyper asks for"),
@@ -19,6 +20,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("hyper", "HTTP"),
     ("hyper-util", "hyper on tokio, and graceful stops"),
     ("jiff", "times as clients write them"),
+    ("jsonwebtoken", "tokens of the token service"),
     ("oci-spec", "descriptors, indexes and media types as the specification has them"),
     ("percent-encoding", "paths and parameters"),
     ("postcard", "compact rows"),

@@ -1,0 +1,93 @@
+//! [`Explanation`]: what somebody may do in a repository, and what says so.
+
+use serde_json::{Value, json};
+
+use super::Shared;
+use crate::access::{Identity, Reason, Rule};
+use crate::accounts::{Action, Actions, Error};
+use crate::oci::RepositoryName;
+
+/// What somebody may do in a repository, with a password or a key without scopes, and what says so.
+#[derive(Debug)]
+pub(crate) struct Explanation {
+    user: Option<String>,
+    repository: RepositoryName,
+    actions: Actions,
+    because: Vec<(Actions, String)>,
+    /// Why nothing of it counts.
+    note: Option<&'static str>,
+}
+
+impl Shared {
+    /// Explains the decision by making it. Without a user, for somebody who has not signed in.
+    pub(crate) fn explain(&self, user: Option<&str>, repository: &RepositoryName) -> Result<Explanation, Error> {
+        let mut note = None;
+        let identity = match user {
+            None => Identity::Anonymous,
+            Some(name) => {
+                let unknown = || Error::UserUnknown { name: name.to_owned() };
+                let account = self.accounts().account(name)?.ok_or_else(unknown)?;
+                if account.disabled {
+                    note = Some("the user is disabled and cannot sign in: of this, nothing counts now");
+                }
+                Identity::User(account)
+            }
+        };
+        let (policy, permissions) = (self.policy(), self.accounts().permissions(repository)?);
+        let mut because = Vec::new();
+        let mut actions = Actions::NONE;
+        policy.each_grant(&identity, repository, &permissions, &mut |granted, reason| {
+            actions = actions | granted;
+            because.push((granted, text(reason, repository)));
+        });
+        let actions = if note.is_some() { Actions::NONE } else { actions };
+        Ok(Explanation { user: user.map(str::to_owned), repository: repository.clone(), actions, because, note })
+    }
+}
+
+impl Explanation {
+    /// For programs, and for what the command line makes of it.
+    pub(crate) fn view(&self) -> Value {
+        let words = |actions: Actions| -> Vec<&str> {
+            Action::ALL.into_iter().filter(|action| actions.has(*action)).map(Action::as_str).collect()
+        };
+        let because: Vec<Value> =
+            self.because.iter().map(|(actions, rule)| json!({ "grants": words(*actions), "rule": rule })).collect();
+        json!({
+            "user": self.user,
+            "repository": self.repository.as_str(),
+            "actions": words(self.actions),
+            "because": because,
+            "note": self.note,
+        })
+    }
+}
+
+fn text(reason: Reason<'_>, repository: &RepositoryName) -> String {
+    let namespace = repository.namespace();
+    match reason {
+        Reason::Open => "the registry is open to everybody".to_owned(),
+        Reason::SignedIn => "everybody who has signed in may do everything".to_owned(),
+        Reason::Superuser => "the user is a superuser".to_owned(),
+        Reason::ReadOnlySuperuser => "the user is a read-only superuser".to_owned(),
+        Reason::Owner => format!("{namespace}/… is the user's own"),
+        Reason::Public => "the repository is public".to_owned(),
+        Reason::User(role) => format!("the user has the role {} in the repository", role.as_str()),
+        Reason::Group(group, role) => format!("the group {group} has the role {} in the repository", role.as_str()),
+        Reason::Namespace(role) => format!("the group {namespace} has the role {} in {namespace}/…", role.as_str()),
+        Reason::Rule(rule) => {
+            let through = |group: Option<&str>| group.map(|group| format!(", through the group {group}"));
+            let at = |pattern: &str| format!("http.accessControl.repositories.{pattern:?}");
+            match rule {
+                Rule::Policy { pattern, number, group } => {
+                    format!("{}.policies[{number}]{}", at(pattern), through(group).unwrap_or_default())
+                }
+                Rule::Default { pattern } => format!("{}.defaultPolicy", at(pattern)),
+                Rule::Anonymous { pattern } => format!("{}.anonymousPolicy", at(pattern)),
+                Rule::Admin { group } => {
+                    format!("http.accessControl.adminPolicy{}", through(group).unwrap_or_default())
+                }
+            }
+        }
+    }
+}
