@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::meta::{AccountRead as _, KeyRow, SecretHash, Use};
 
 /// The longest label, in bytes.
-const LABEL_MAX: usize = 255;
+pub(crate) const LABEL_MAX: usize = 255;
 
 /// A key to be made.
 #[derive(Clone, Debug, Default)]

@@ -8,7 +8,7 @@ use crate::oci::RepositoryName;
 /// A key has at most this many scopes.
 pub(crate) const SCOPES_MAX: usize = 100;
 /// The longest scope, in bytes.
-const SCOPE_LENGTH_MAX: usize = 300;
+pub(crate) const SCOPE_LENGTH_MAX: usize = 300;
 
 /// What can be done with a repository; the words of the token specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

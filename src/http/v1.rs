@@ -6,7 +6,9 @@
 mod csrf;
 mod discovery;
 mod log;
+mod schema;
 mod session;
+mod shape;
 mod superuser;
 mod token;
 mod user;

@@ -2,7 +2,7 @@
 //!
 //! The router, the access decision, the discovery document and the test of routes × callers are all
 //! made from these rows. To add an endpoint: add a row here, an arm in `http::v1::dispatch`, and the
-//! handler; the shapes of body and answer in `http::v1::discovery`.
+//! handler; what it takes and gives in `http::v1::shape`.
 
 use hyper::Method;
 
@@ -48,6 +48,13 @@ pub(crate) struct Row {
     pub(crate) nickname: &'static str,
     pub(crate) requires: Requires,
     pub(crate) summary: &'static str,
+}
+
+impl Row {
+    /// The names of the segments in braces.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &'static str> {
+        self.path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+    }
 }
 
 endpoints! {

@@ -7,6 +7,7 @@ use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::schema::{Schema, boolean, named, object, quay_time, text, uuid};
 use super::{Call, invalid, read};
 use crate::access::{Credential, NotAuthenticated};
 use crate::accounts::{NotSignedIn, Password, SessionId};
@@ -128,6 +129,21 @@ pub(super) fn list(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
         })
         .collect();
     Ok(json_response(StatusCode::OK, &json!({ "sessions": sessions })))
+}
+
+/// What [`list`] shows of each.
+pub(super) fn schema() -> Schema {
+    named(
+        "Session",
+        object([
+            ("id", uuid()),
+            ("current", boolean()),
+            ("created", quay_time()),
+            ("last_used", quay_time()),
+            ("ip", text().or_null()),
+            ("user_agent", text()),
+        ]),
+    )
 }
 
 pub(super) async fn end(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::schema::{Schema, always, list_of, named, object, quay_time, text, uuid};
 use super::{Call, invalid, read};
 use crate::accounts::{Error, Key, NewKey};
 use crate::http::error::ApiError;
@@ -104,4 +105,37 @@ fn view(key: &Key) -> Value {
         "last_ip": key.last_used.as_ref().and_then(|used| used.address.clone()),
         "last_user_agent": key.last_used.as_ref().map(|used| used.agent.clone()),
     })
+}
+
+/// What [`view`] makes.
+pub(super) fn schema() -> Schema {
+    named("Token", view_schema())
+}
+
+/// The same with the secret, which is shown once.
+pub(super) fn secret_schema() -> Schema {
+    named("NewToken", view_schema().and("token_code", text().pattern("^zak_[0-9a-f]{32}$")))
+}
+
+/// The same with its owner, for those who see everybody's.
+pub(super) fn owned_schema() -> Schema {
+    named("OwnedToken", view_schema().and("owner", text()))
+}
+
+/// A list of them.
+pub(super) fn list_schema(token: Schema) -> Schema {
+    object([("tokens", list_of(token)), ("only_expiring", always(true).or_null())])
+}
+
+fn view_schema() -> Schema {
+    object([
+        ("uuid", uuid()),
+        ("title", text()),
+        ("last_accessed", quay_time().or_null()),
+        ("created", quay_time()),
+        ("expiration", quay_time().or_null()),
+        ("scopes", list_of(text()).or_null()),
+        ("last_ip", text().or_null()),
+        ("last_user_agent", text().or_null()),
+    ])
 }

@@ -1,0 +1,172 @@
+//! [`Shape`]: what each endpoint takes and gives. What follows from its row (who may, and so what is
+//! refused) is not said here; [`super::discovery`] puts both together.
+//!
+//! To add an endpoint: an arm in [`of`]. The schema of what is shown in several places stands with
+//! the handler that makes it. Parameters of paths have their schemas by name, in [`in_path`].
+
+use hyper::StatusCode;
+
+use super::schema::{
+    Schema, boolean, day, integer, line, list_of, object, one_of, rfc3339, success, switch, text, uuid,
+};
+use super::{discovery, log, session, superuser, token, user};
+use crate::accounts::{LABEL_MAX, PASSWORD_MAX, SCOPE_LENGTH_MAX, SCOPES_MAX};
+use crate::http::error::ERROR_TYPES;
+use crate::route::Endpoint;
+
+/// What an endpoint takes and gives.
+#[derive(Debug, Default)]
+pub(super) struct Shape {
+    pub(super) query: Vec<(&'static str, Schema)>,
+    pub(super) body: Option<Schema>,
+    /// Nothing: 204.
+    pub(super) answer: Option<Schema>,
+    /// Headers of the answer; an optional one is not always there.
+    pub(super) headers: Vec<(&'static str, Schema)>,
+    /// What is refused besides what every endpoint with such a row refuses.
+    pub(super) refusals: Vec<StatusCode>,
+}
+
+/// An endpoint that answers with JSON.
+fn gives(answer: Schema) -> Shape {
+    Shape { answer: Some(answer), ..Shape::default() }
+}
+
+/// An endpoint that answers with nothing.
+fn gives_nothing() -> Shape {
+    Shape::default()
+}
+
+impl Shape {
+    /// Takes a body with these fields.
+    fn takes<const N: usize>(mut self, fields: [(&str, Schema); N]) -> Self {
+        self.body = Some(object(fields));
+        self
+    }
+
+    fn query(mut self, name: &'static str, schema: Schema) -> Self {
+        self.query.push((name, schema.optional()));
+        self
+    }
+
+    /// Sets or removes the session's cookie.
+    fn sets_cookie(mut self) -> Self {
+        self.headers.push(("Set-Cookie", text().optional()));
+        self
+    }
+
+    /// Looks at a password: whoever guesses has to wait, and whoever does not goes on with another
+    /// CSRF token.
+    fn verifies_password(mut self) -> Self {
+        self.headers.push(("X-Next-CSRF-Token", csrf_token()));
+        self.refuses(StatusCode::TOO_MANY_REQUESTS)
+    }
+
+    fn refuses(mut self, status: StatusCode) -> Self {
+        self.refusals.push(status);
+        self
+    }
+}
+
+/// The shape of an endpoint.
+pub(super) fn of(endpoint: Endpoint) -> Shape {
+    match endpoint {
+        Endpoint::Csrf => gives(object([("csrf_token", csrf_token())])).sets_cookie(),
+        Endpoint::Signin => {
+            gives(success()).takes([("username", text()), ("password", text())]).verifies_password().sets_cookie()
+        }
+        Endpoint::Verify => gives(success()).takes([("password", text())]).verifies_password(),
+        Endpoint::Signout => gives(success()).query("everywhere", switch()).sets_cookie(),
+        Endpoint::ListSessions => gives(object([("sessions", list_of(session::schema()))])),
+        Endpoint::GetUser => gives(user::own_schema()),
+        Endpoint::ChangeUser => {
+            gives(user::own_schema()).takes([("password", new_password().or_none()), ("email", email().or_none())])
+        }
+        Endpoint::PublicUser => gives(object([("username", text()), ("avatar", user::avatar_schema())])),
+        Endpoint::ListTokens => gives(token::list_schema(token::schema())).query("expiring", switch()),
+        Endpoint::CreateToken => gives(object([("token", token::secret_schema())])).takes([
+            ("title", line().length(0, LABEL_MAX)),
+            ("scopes", list_of(scope()).at_most(SCOPES_MAX).or_none()),
+            ("expiration", rfc3339().or_none()),
+        ]),
+        Endpoint::GetToken => gives(object([("token", token::schema())])),
+        Endpoint::ListAllTokens => gives(token::list_schema(token::owned_schema())),
+        Endpoint::UserLogs => log_page(gives(log::page_schema(log::schema()))),
+        Endpoint::AllLogs => log_page(gives(log::page_schema(log::account_schema()))),
+        Endpoint::ListUsers => {
+            gives(object([("users", list_of(superuser::schema())), ("next_page", text().optional())]))
+                .query("limit", integer(1, superuser::PAGE_MAX))
+                .query("disabled", switch())
+                .query("next_page", text())
+        }
+        Endpoint::CreateUser => {
+            gives(object([("username", user_name()), ("email", email().or_null()), ("password", text())]))
+                .takes([("username", user_name()), ("email", email().or_none())])
+        }
+        Endpoint::GetAnyUser => gives(superuser::schema()),
+        Endpoint::ChangeAnyUser => gives(superuser::schema()).takes([
+            ("password", new_password().or_none()),
+            ("email", email().or_none()),
+            ("enabled", boolean().or_none()),
+            ("groups", groups().or_none()),
+        ]),
+        Endpoint::EndSession
+        | Endpoint::DeleteUser
+        | Endpoint::DeleteAnyUser
+        | Endpoint::RevokeToken
+        | Endpoint::RevokeAnyToken => gives_nothing(),
+        Endpoint::ErrorType => gives(object([("title", error_type()), ("type", text()), ("description", text())])),
+        Endpoint::Discovery => gives(discovery::schema()),
+    }
+}
+
+/// The schema of a parameter in a path: a name means the same everywhere.
+pub(super) fn in_path(name: &str) -> Schema {
+    match name {
+        "session_id" | "token_uuid" => uuid(),
+        "error_type" => error_type(),
+        _ => text().length(1, 255),
+    }
+}
+
+/// Both lists of what was done to accounts.
+fn log_page(shape: Shape) -> Shape {
+    let next_page = text().pattern("^[0-9]+-[0-9]+$");
+    shape.query("starttime", day()).query("endtime", day()).query("next_page", next_page)
+}
+
+fn csrf_token() -> Schema {
+    text().pattern("^[A-Za-z0-9_-]{64}$")
+}
+
+fn error_type() -> Schema {
+    one_of(ERROR_TYPES.iter().map(|(title, _)| *title))
+}
+
+/// The name of a user who is to be made; others may be in a file.
+fn user_name() -> Schema {
+    text().pattern("^[A-Za-z0-9][A-Za-z0-9._@+-]{0,254}$")
+}
+
+fn groups() -> Schema {
+    list_of(line().length(1, superuser::GROUP_MAX)).at_most(superuser::GROUPS_MAX)
+}
+
+/// A password that somebody chooses.
+fn new_password() -> Schema {
+    text().length(user::PASSWORD_MIN, PASSWORD_MAX).pattern(&format!("^[^{BLANKS}]*$"))
+}
+
+fn email() -> Schema {
+    text().length(3, user::EMAIL_MAX).pattern(&format!("^[^@{BLANKS}]+@[^{BLANKS}]+$"))
+}
+
+/// What Unicode calls white space, and what it calls control characters, for a regular expression:
+/// libraries differ in what `\s` stands for.
+const BLANKS: &str = r"\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000";
+
+/// What an API key is limited to.
+fn scope() -> Schema {
+    let action = r"(pull|push|delete|\*)";
+    text().length(1, SCOPE_LENGTH_MAX).pattern(&format!(r"^[a-z0-9/._*?{{}},!^\[\]-]+(:{action}(,{action})*)?$"))
+}
