@@ -89,7 +89,8 @@ pub(super) async fn change(
 ) -> Result<Response<Body>, ApiError> {
     let ChangeBody { password, email, enabled, groups } = read(body).await?;
     refuse_superuser(&*account(context, call.value())?, "update")?;
-    let in_group = |group: &String| !group.is_empty() && group.len() <= 255 && !group.chars().any(char::is_control);
+    let in_group =
+        |group: &String| (1..=GROUP_MAX).contains(&group.chars().count()) && !group.chars().any(char::is_control);
     if groups.as_ref().is_some_and(|groups| groups.len() > GROUPS_MAX || !groups.iter().all(in_group)) {
         return Err(invalid("a user has at most 100 groups, of 1 to 255 characters each"));
     }

@@ -162,7 +162,8 @@ pub(super) fn avatar_schema() -> Schema {
 
 /// A password that somebody chose.
 pub(super) fn checked_password(text: &str) -> Result<Password, ApiError> {
-    if text.chars().count() < PASSWORD_MIN || text.len() > 1024 || text.chars().any(char::is_whitespace) {
+    let blank = |c: char| c.is_whitespace() || c.is_control();
+    if text.chars().count() < PASSWORD_MIN || text.chars().any(blank) {
         return Err(invalid("Invalid password, password must be at least 8 characters and contain no whitespace."));
     }
     Ok(Password::new(text))
@@ -170,7 +171,7 @@ pub(super) fn checked_password(text: &str) -> Result<Password, ApiError> {
 
 /// An address that could be one.
 pub(super) fn checked_email(text: String) -> Result<String, ApiError> {
-    let valid = text.len() <= EMAIL_MAX
+    let valid = text.chars().count() <= EMAIL_MAX
         && text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty())
         && !text.chars().any(|c| c.is_control() || c.is_whitespace());
     if valid { Ok(text) } else { Err(invalid("the email address is not one")) }
