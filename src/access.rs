@@ -49,6 +49,8 @@ pub(crate) enum Requires {
     SignedIn,
     /// To be signed in with all rights of one's own.
     UserAdmin,
+    /// To be signed in with a session.
+    Session,
     /// To have given the password within the last minutes.
     FreshLogin,
     /// To be a superuser, and to have given the password within the last minutes.

@@ -60,7 +60,7 @@ impl Row {
 endpoints! {
     Csrf           GET    "/csrf_token"                            "getCsrfToken"         Anyone         "The token that unsafe requests of a browser carry";
     Signin         POST   "/api/v1/signin"                         "signinUser"           Anyone         "Begin a session with a password";
-    Verify         POST   "/api/v1/signin/verify"                  "verifyUser"           UserAdmin      "Give the password once more, for what needs a fresh login";
+    Verify         POST   "/api/v1/signin/verify"                  "verifyUser"           Session        "Give the password once more, for what needs a fresh login";
     Signout        POST   "/api/v1/signout"                        "logout"               Anyone         "End this session, or with everywhere=true all of one's own";
     GetUser        GET    "/api/v1/user/"                          "getLoggedInUser"      SignedIn       "Who am I to this registry";
     ChangeUser     PUT    "/api/v1/user/"                          "changeUserDetails"    FreshLogin     "Change one's password or address";

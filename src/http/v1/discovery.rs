@@ -110,7 +110,7 @@ fn security(row: &Row) -> Value {
     let session = if row.method.is_safe() { session } else { json!({ "session": [], "csrf": [] }) };
     match row.requires {
         Requires::Anyone if row.method.is_safe() => json!([]),
-        Requires::FreshLogin => json!([session]),
+        Requires::Session | Requires::FreshLogin => json!([session]),
         Requires::Anyone | Requires::SignedIn | Requires::UserAdmin | Requires::Superuser | Requires::SuperuserRead => {
             json!([key, session])
         }
@@ -135,7 +135,11 @@ fn refusals(row: &Row, shape: &Shape) -> BTreeSet<StatusCode> {
     }
     match row.requires {
         Requires::Anyone | Requires::SignedIn => {}
-        Requires::UserAdmin | Requires::FreshLogin | Requires::Superuser | Requires::SuperuserRead => {
+        Requires::UserAdmin
+        | Requires::Session
+        | Requires::FreshLogin
+        | Requires::Superuser
+        | Requires::SuperuserRead => {
             statuses.insert(StatusCode::FORBIDDEN);
         }
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::schema::{Schema, boolean, named, object, quay_time, text, uuid};
 use super::{Call, invalid, read};
-use crate::access::{Credential, NotAuthenticated};
+use crate::access::{Credential, NotAuthenticated, Refusal};
 use crate::accounts::{NotSignedIn, Password, SessionId};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
@@ -79,7 +79,7 @@ pub(super) async fn signin(context: &Context<'_>, body: &mut RequestBody) -> Res
 pub(super) async fn verify(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
     let VerifyBody { password } = read(body).await?;
     let (Credential::Session(grant), Some(cookie)) = (&context.caller.credential, context.cookie) else {
-        return Err(invalid("there is no session whose password could be given again"));
+        return Err(Refusal::Denied.into());
     };
     let accounts = Arc::clone(context.registry.accounts());
     let origin = context.origin();
