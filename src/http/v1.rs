@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 use super::request::RequestBody;
 use super::{Body, Context};
-use crate::oci::ErrorCode;
+use crate::oci::{ErrorCode, JsonObject};
 use crate::route::{Endpoint, Query};
 
 pub(super) use csrf::check as check_csrf;
@@ -83,10 +83,12 @@ pub(super) async fn dispatch(
     Ok(response)
 }
 
-/// Reads a body of JSON.
+/// Reads a body, a JSON object.
 async fn read<T: DeserializeOwned>(body: &mut RequestBody) -> Result<T, ApiError> {
     let bytes = body.read(BODY_BYTES_MAX).await?;
-    serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body cannot be read: {error}")))
+    let JsonObject(value) =
+        serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body cannot be read: {error}")))?;
+    Ok(value)
 }
 
 /// A mistake of the client.
