@@ -23,7 +23,6 @@ pub(crate) use rules::{Rule, Rules};
 
 use crate::accounts::{Account, KeyGrant, SessionGrant};
 pub(crate) use crate::accounts::{Action, Actions};
-use crate::meta::Standing;
 use crate::oci::RepositoryName;
 use crate::tokens::TokenGrant;
 
@@ -55,6 +54,8 @@ pub(crate) enum Requires {
     Repository(Action),
     /// To be signed in with all rights of one's own.
     UserAdmin,
+    /// To be signed in with a session.
+    Session,
     /// To have given the password within the last minutes.
     FreshLogin,
     /// To be a superuser, and to have given the password within the last minutes.
@@ -118,10 +119,6 @@ impl Caller {
     /// The user's name, for the log.
     pub(crate) fn name(&self) -> Option<&str> {
         self.account().map(|account| account.name.as_str())
-    }
-
-    fn standing(&self) -> Standing {
-        self.account().map_or(Standing::Ordinary, |account| account.standing)
     }
 }
 

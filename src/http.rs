@@ -225,7 +225,7 @@ fn challenge(registry: &Shared, base: &str, scope: Option<&str>, token_error: Op
     let mut challenge = format!("Bearer realm=\"{base}/v2/auth\",service=\"{}\"", service(registry, base));
     for (name, value) in [("scope", scope), ("error", token_error)] {
         if let Some(value) = value {
-            challenge.push_str(&format!(",{name}=\"{value}\""));
+            challenge.extend([",", name, "=\"", value, "\""]);
         }
     }
     challenge

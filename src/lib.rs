@@ -32,7 +32,7 @@
 //! request line, find out who asks, decide, do it. Adding an endpoint is one variant of
 //! `route::Route`, one line in `Route::access`, one arm in `http::dispatch` and one handler; the
 //! compiler asks for each of them. An endpoint of Quay's API v1 is one row of `route::v1` (method, path, name, what
-//! the caller must be), one arm in `http::v1::dispatch`, one handler, and its shape in `http::v1::discovery`; the
+//! the caller must be), one arm in `http::v1::dispatch`, one handler, and its shape in `http::v1::shape`; the
 //! description at `/api/v1/discovery` and the test of routes by callers are made from the rows.
 //!
 //! # The modules, bottom to top

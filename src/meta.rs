@@ -24,7 +24,7 @@ use redb::{Database, Durability, ReadableDatabase as _};
 
 pub(crate) use accounts::{AccountRead, KeyRow, SecretHash, SessionRow, Standing, Use, UserRow};
 pub(crate) use audit::{AuditRead, AuditRow};
-pub(crate) use content::{ContentRead, ManifestRow, TagRow};
+pub(crate) use content::{ContentRead, Contents, ManifestRow, TagRow};
 pub(crate) use error::Error;
 pub(crate) use permission::{Grantee, GroupRow, PermissionRead, Role, SettingsRow};
 pub(crate) use schema::{SETTING_CSRF_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source};

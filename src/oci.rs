@@ -5,6 +5,7 @@
 
 mod digest;
 mod error_code;
+mod json;
 pub mod layout;
 mod manifest;
 mod media_type;
@@ -18,6 +19,7 @@ mod properties;
 
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error_code::ErrorCode;
+pub(crate) use json::JsonObject;
 pub use manifest::{Child, InvalidManifest, Manifest};
 pub use media_type::{InvalidMediaType, MediaType};
 pub use name::{InvalidName, NAME_LENGTH_MAX, RepositoryName};

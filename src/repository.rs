@@ -14,6 +14,7 @@
 
 mod blob;
 mod catalog;
+mod content;
 mod error;
 mod import;
 mod manifest;

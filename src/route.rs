@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 pub(crate) use query::Query;
-pub(crate) use v1::Endpoint;
+pub(crate) use v1::{Endpoint, Row};
 
 use crate::access::{Access, Actions, Requires, Surface};
 use crate::oci::{Algorithm, Digest, ErrorCode, InvalidReference, Reference, RepositoryName, Tag, UploadId};

@@ -55,7 +55,7 @@ pub(crate) struct Tokens {
 pub(crate) struct Issued {
     /// The token. Only for whoever asked for it.
     pub(crate) token: String,
-    pub(crate) issued: Timestamp,
+    pub(crate) at: Timestamp,
     pub(crate) lifetime: Duration,
 }
 
@@ -148,7 +148,7 @@ impl Tokens {
         let (id, key) = keys.current();
         let header = Header { kid: Some(id.to_owned()), ..Header::new(Algorithm::ES256) };
         let token = jsonwebtoken::encode(&header, &claims, key).expect("a key that was made here signs");
-        Issued { token, issued: Timestamp::from_micros(seconds * 1_000_000), lifetime: self.rules.lifetime }
+        Issued { token, at: Timestamp::from_micros(seconds * 1_000_000), lifetime: self.rules.lifetime }
     }
 
     /// What a token says, if it counts. Whether its user and credential still do is not looked at.
@@ -158,13 +158,12 @@ impl Tokens {
         }
         let hash: [u8; 32] = Sha256::digest(token).into();
         let keys = self.keys();
-        let grant = match self.verified.get(&hash, keys.generation()) {
-            Some(known) => known,
-            None => {
-                let grant = Arc::new(self.read(token, &keys)?);
-                self.verified.put(hash, keys.generation(), Arc::clone(&grant));
-                grant
-            }
+        let grant = if let Some(known) = self.verified.get(&hash, keys.generation()) {
+            known
+        } else {
+            let grant = Arc::new(self.read(token, &keys)?);
+            self.verified.put(hash, keys.generation(), Arc::clone(&grant));
+            grant
         };
         let now = self.clock.now();
         match () {

@@ -79,7 +79,7 @@ impl Credentials {
         if user.is_empty() || user.len() > USER_NAME_MAX || user.chars().any(char::is_control) {
             return Err(InvalidCredentials("a user name has 1 to 255 characters, and no control characters"));
         }
-        if password.len() > PASSWORD_MAX {
+        if password.chars().count() > PASSWORD_MAX {
             return Err(InvalidCredentials("a password has at most 1024 characters"));
         }
         Ok(match PlainKey::hash_of(password) {

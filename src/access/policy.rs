@@ -245,6 +245,7 @@ fn account(caller: &Caller, requires: Requires, now: Timestamp) -> Result<(), Re
         Requires::Repository(_) => false,
         Requires::Anyone | Requires::SignedIn => true,
         Requires::UserAdmin => is_unlimited(caller),
+        Requires::Session => matches!(caller.credential, Credential::Session(_)),
         Requires::FreshLogin => return fresh(),
         Requires::Superuser => standing == Standing::Superuser,
         Requires::SuperuserRead => standing != Standing::Ordinary,

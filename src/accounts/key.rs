@@ -10,8 +10,8 @@ use crate::clock::Timestamp;
 use crate::meta::{AccountRead as _, KeyRow, SecretHash, Use};
 use crate::oci::RepositoryName;
 
-/// The longest label, in bytes.
-const LABEL_MAX: usize = 255;
+/// The longest label, in characters.
+pub(crate) const LABEL_MAX: usize = 255;
 
 /// A key to be made.
 #[derive(Clone, Debug, Default)]
@@ -136,7 +136,7 @@ impl Accounts {
 
     fn check_new_key(&self, new: &NewKey, now: Timestamp) -> Result<(), Error> {
         let invalid = |why: &str| Err(Error::InvalidKey { why: why.to_owned() });
-        if new.label.len() > LABEL_MAX || new.label.chars().any(char::is_control) {
+        if new.label.chars().count() > LABEL_MAX || new.label.chars().any(char::is_control) {
             return invalid("a label has at most 255 characters, and no control characters");
         }
         if new.scopes.as_ref().is_some_and(|scopes| scopes.len() > SCOPES_MAX) {

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::user::StoredHash;
 
-/// The longest password, in bytes; more than that only makes work.
+/// The longest password, in characters; more than that only makes work.
 pub(crate) const PASSWORD_MAX: usize = 1024;
 
 /// A right password is remembered this long, so that a push of many layers costs one hash.
@@ -63,7 +63,7 @@ impl Password {
             return Err(InvalidPassword("a password must not be empty"));
         }
         // What no request can bring is not to be somebody's password.
-        if self.0.len() > PASSWORD_MAX {
+        if self.0.chars().count() > PASSWORD_MAX {
             return Err(InvalidPassword("a password has at most 1024 characters"));
         }
         let salt: [u8; 16] = rand::random();

@@ -6,8 +6,8 @@ use super::{Accounts, Actions, Error, Origin};
 use crate::meta::{self, AccountRead as _, Grantee, GroupRow, PermissionRead as _, Role, SettingsRow};
 use crate::oci::RepositoryName;
 
-/// The longest description of a repository or a group, in bytes.
-const DESCRIPTION_MAX: usize = 4096;
+/// The longest description of a repository or a group, in characters.
+pub(crate) const DESCRIPTION_MAX: usize = 4096;
 /// The longest name of a group, in bytes.
 const GROUP_NAME_MAX: usize = 255;
 /// As many users and groups can have a permission of their own in one repository.
@@ -111,6 +111,13 @@ impl Accounts {
         })
     }
 
+    /// Notes that a repository was made, and forgets what was known of it before.
+    pub(crate) fn repository_made(&self, repository: &RepositoryName, origin: &Origin) -> Result<(), Error> {
+        let audit = origin.repository_row("create_repo", repository, &[]);
+        let now = self.clock.now();
+        self.change(move |tx| Ok(tx.add_audit(now, &audit)?))
+    }
+
     /// Forgets who may do what in a repository, and what was said about it.
     pub(crate) fn forget_repository(&self, repository: &RepositoryName, origin: &Origin) -> Result<(), Error> {
         let audit = origin.repository_row("delete_repo", repository, &[]);
@@ -204,20 +211,18 @@ impl Accounts {
     pub(crate) fn put_group(
         &self,
         name: &str,
-        role: Option<Option<Role>>,
-        description: Option<String>,
+        change: impl FnOnce(&mut GroupRow) + Send + 'static,
         origin: &Origin,
     ) -> Result<bool, Error> {
         check_group_name(name)?;
-        check_description(description.as_deref())?;
         let audit = origin.row("org_create_team", name, &[]);
         let (name, now) = (name.to_owned(), self.clock.now());
         self.change(move |tx| {
             let known = tx.group(&name)?;
             let is_new = known.is_none();
             let mut row = known.unwrap_or(GroupRow { description: String::new(), role: None, created: now });
-            row.role = role.unwrap_or(row.role);
-            row.description = description.unwrap_or(row.description);
+            change(&mut row);
+            check_description(Some(&row.description))?;
             tx.put_group(&name, &row)?;
             tx.add_audit(now, &audit)?;
             Ok(is_new)
@@ -243,10 +248,10 @@ impl Accounts {
 }
 
 fn check_description(description: Option<&str>) -> Result<(), Error> {
-    if description.is_none_or(|text| text.len() <= DESCRIPTION_MAX) {
+    if description.is_none_or(|text| text.chars().count() <= DESCRIPTION_MAX) {
         return Ok(());
     }
-    Err(Error::InvalidPermission { why: format!("a description has at most {DESCRIPTION_MAX} bytes") })
+    Err(Error::InvalidPermission { why: format!("a description has at most {DESCRIPTION_MAX} characters") })
 }
 
 fn check_group_name(name: &str) -> Result<(), Error> {

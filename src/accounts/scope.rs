@@ -9,7 +9,7 @@ use crate::oci::RepositoryName;
 /// A key has at most this many scopes.
 pub(crate) const SCOPES_MAX: usize = 100;
 /// The longest scope, in bytes.
-const SCOPE_LENGTH_MAX: usize = 300;
+pub(crate) const SCOPE_LENGTH_MAX: usize = 300;
 
 /// `<repository glob>[:<actions>]`: repositories, and what may be done with them: a comma-separated
 /// list of `pull`, `push`, `delete` and `*`, or everything if no list is given. In a glob `*` stands

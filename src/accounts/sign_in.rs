@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::user::Account;
+use super::user::{Account, USER_NAME_MAX};
 use super::{Accounts, Error, Origin, Password, Throttled, TooBusy};
 
 /// A wrong password is answered no sooner than this, so that the answer's time does not tell a user
@@ -41,6 +41,10 @@ impl Accounts {
         address: Option<IpAddr>,
         origin: &Origin,
     ) -> Result<Arc<Account>, NotSignedIn> {
+        // Nobody has such a name, and it would be written down and counted in full.
+        if name.len() > USER_NAME_MAX {
+            return Err(NotSignedIn::Wrong);
+        }
         let begun = Instant::now();
         let account = self.account(name)?;
         let stored = account.as_ref().map(|account| account.hash.clone());

@@ -58,7 +58,7 @@ impl ConfigFile {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(%path, %error, "the configuration is wrong, and nothing of it is followed")
+                    tracing::error!(%path, %error, "the configuration is wrong, and nothing of it is followed");
                 }
             }
         }

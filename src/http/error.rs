@@ -28,12 +28,27 @@ const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 pub(super) const ERROR_TYPES: [(&str, &str); 7] = [
     ("invalid_request", "The request is not one that can be carried out."),
     ("invalid_token", "Nobody has signed in, or not with credentials that count here."),
-    ("fresh_login_required", "The password has to be given once more: POST /api/v1/signin/verify."),
+    (FRESH_LOGIN_REQUIRED, "The password has to be given once more: POST /api/v1/signin/verify."),
     ("insufficient_scope", "Whoever has signed in may not do this."),
     ("not_found", "What the request is about does not exist."),
     ("too_many_requests", "Something was tried too often; Retry-After says when to come back."),
     ("downstream_issue", "The registry failed; its log says how, under the request id."),
 ];
+
+/// The type of a failure that has no status to itself.
+pub(super) const FRESH_LOGIN_REQUIRED: &str = "fresh_login_required";
+
+/// The type of a failure, by its status.
+pub(super) fn error_type_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "invalid_token",
+        StatusCode::FORBIDDEN => "insufficient_scope",
+        StatusCode::NOT_FOUND => "not_found",
+        StatusCode::TOO_MANY_REQUESTS => "too_many_requests",
+        _ if status.is_server_error() => "downstream_issue",
+        _ => "invalid_request",
+    }
+}
 
 /// A failure as the client will see it, and what only the log may see.
 #[derive(Debug)]
@@ -217,14 +232,7 @@ impl ApiError {
     /// Quay's shape: every field that one of its readers may look for.
     fn into_problem(self, request_id: &str, base: &str) -> Response<Body> {
         let Content { status, message, headers, cause, fields, title, .. } = *self.0;
-        let title = title.unwrap_or(match status {
-            StatusCode::UNAUTHORIZED => "invalid_token",
-            StatusCode::FORBIDDEN => "insufficient_scope",
-            StatusCode::NOT_FOUND => "not_found",
-            StatusCode::TOO_MANY_REQUESTS => "too_many_requests",
-            _ if status.is_server_error() => "downstream_issue",
-            _ => "invalid_request",
-        });
+        let title = title.unwrap_or_else(|| error_type_of(status));
         let mut problem = json!({
             "detail": message,
             "error_message": message,
@@ -319,7 +327,7 @@ impl From<Refusal> for ApiError {
             Refusal::Unauthenticated => Self::new(ErrorCode::Unauthorized, "Requires authentication"),
             Refusal::NotFresh => {
                 let mut error = Self::new(ErrorCode::Unauthorized, "Requires fresh login");
-                error.0.title = Some("fresh_login_required");
+                error.0.title = Some(FRESH_LOGIN_REQUIRED);
                 error
             }
             Refusal::TooNarrow => {

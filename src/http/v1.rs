@@ -5,8 +5,13 @@
 
 mod csrf;
 mod discovery;
+mod group;
 mod log;
+mod permission;
+mod repository;
+mod schema;
 mod session;
+mod shape;
 mod superuser;
 mod token;
 mod user;
@@ -18,7 +23,8 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 use super::request::RequestBody;
 use super::{Body, Context};
-use crate::oci::{ErrorCode, RepositoryName};
+use crate::meta::Grantee;
+use crate::oci::{ErrorCode, JsonObject, RepositoryName};
 use crate::route::{Endpoint, Query};
 
 pub(super) use csrf::check as check_csrf;
@@ -79,6 +85,31 @@ pub(super) async fn dispatch(
         Endpoint::DeleteAnyUser => superuser::delete(context, &call).await,
         Endpoint::ListAllTokens => token::list_all(context),
         Endpoint::RevokeAnyToken => token::revoke_any(context, &call).await,
+        Endpoint::ListRepositories => repository::list(context, &call),
+        Endpoint::CreateRepository => repository::create(context, body).await,
+        Endpoint::GetRepository => repository::get(context, &call),
+        Endpoint::ChangeRepository => repository::describe(context, &call, body).await,
+        Endpoint::ChangeVisibility => repository::change_visibility(context, &call, body).await,
+        Endpoint::DeleteRepository => repository::delete(context, &call).await,
+        Endpoint::ListUserRoles => permission::list(context, &call, Grantee::User),
+        Endpoint::ListGroupRoles => permission::list(context, &call, Grantee::Group),
+        Endpoint::GetUserRole => permission::get(context, &call, Grantee::User),
+        Endpoint::GetGroupRole => permission::get(context, &call, Grantee::Group),
+        Endpoint::SetUserRole => permission::set(context, &call, Grantee::User, body).await,
+        Endpoint::SetGroupRole => permission::set(context, &call, Grantee::Group, body).await,
+        Endpoint::RemoveUserRole => permission::remove(context, &call, Grantee::User).await,
+        Endpoint::RemoveGroupRole => permission::remove(context, &call, Grantee::Group).await,
+        Endpoint::GetAllRoles => permission::transitive(context, &call),
+        Endpoint::ExplainAccess => permission::explain(context, &call),
+        Endpoint::ListGroups => group::list(context),
+        Endpoint::SetGroup => group::set(context, &call, body).await,
+        Endpoint::RemoveGroup => group::remove(context, &call).await,
+        Endpoint::ListMembers => group::members(context, &call),
+        Endpoint::AddMember => group::set_member(context, &call, true).await,
+        Endpoint::RemoveMember => group::set_member(context, &call, false).await,
+        Endpoint::GroupRoles => group::permissions(context, &call),
+        Endpoint::ListRefreshTokens => token::list_refresh(context),
+        Endpoint::EndRefreshToken => token::end_refresh(context, &call).await,
         Endpoint::ErrorType => discovery::error_type(context, &call),
         Endpoint::Discovery => Ok(discovery::document(context)),
     }?;
@@ -88,10 +119,12 @@ pub(super) async fn dispatch(
     Ok(response)
 }
 
-/// Reads a body of JSON.
+/// Reads a body, a JSON object.
 async fn read<T: DeserializeOwned>(body: &mut RequestBody) -> Result<T, ApiError> {
     let bytes = body.read(BODY_BYTES_MAX).await?;
-    serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body cannot be read: {error}")))
+    let JsonObject(value) =
+        serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body cannot be read: {error}")))?;
+    Ok(value)
 }
 
 /// A mistake of the client.

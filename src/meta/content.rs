@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::schema::{
     BLOBS, LINKS, LISTINGS, MANIFEST_BYTES, MANIFESTS, REFERRERS, REPOSITORIES, Source, TAGS, TAGS_OF,
 };
-use super::{Error, WriteTx, codec};
+use super::{Error, PermissionRead as _, WriteTx, codec};
 use crate::clock::Timestamp;
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
@@ -78,6 +78,14 @@ pub(crate) struct TagRow {
     pub(crate) digest: Digest,
     /// Since when.
     pub(crate) moved: Timestamp,
+}
+
+/// Everything that a repository has.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    pub(crate) manifests: Vec<Digest>,
+    pub(crate) tags: Vec<Tag>,
+    pub(crate) blobs: Vec<Digest>,
 }
 
 /// Looking up content.
@@ -164,6 +172,30 @@ pub(crate) trait ContentRead: Source {
             tags.push(tag.to_owned());
         }
         Ok((tags, false))
+    }
+
+    /// Everything that a repository has: manifests, tags and linked blobs.
+    fn contents(&self, repository: &RepositoryName) -> Result<Contents, Error> {
+        let name = repository.as_str();
+        let mut contents = Contents::default();
+        for row in self.table(MANIFESTS)?.range((name, &[][..])..)? {
+            let (key, _) = row?;
+            let (owner, digest) = key.value();
+            if owner != name {
+                break;
+            }
+            contents.manifests.push(Digest::from_key(digest).ok_or_else(|| corrupt("manifests", repository))?);
+        }
+        let (tags, _) = self.tags(repository, "", usize::MAX)?;
+        contents.tags = tags.iter().filter_map(|tag| tag.parse().ok()).collect();
+        for row in self.table(LINKS)?.iter()? {
+            let (key, _) = row?;
+            let (digest, owner) = key.value();
+            if owner == name {
+                contents.blobs.push(Digest::from_key(digest).ok_or_else(|| corrupt("links", repository))?);
+            }
+        }
+        Ok(contents)
     }
 
     /// The tags of a manifest.
@@ -268,7 +300,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Changes a repository's counts; the row comes with the first content and goes with the last.
+    /// Changes a repository's counts; the row comes with the first content and goes with the last, unless
+    /// somebody has said something about the repository.
     fn change_repository(
         &mut self,
         repository: &RepositoryName,
@@ -278,13 +311,19 @@ impl WriteTx {
         let row = self.repository(repository)?;
         let mut row = row.unwrap_or(RepositoryRow { created: now, manifests: 0, links: 0 });
         change(&mut row);
+        let is_kept = self.settings(repository)?.is_some();
         let mut table = self.table_mut(REPOSITORIES)?;
-        if row.manifests == 0 && row.links == 0 {
+        if row.manifests == 0 && row.links == 0 && !is_kept {
             table.remove(repository.as_str())?;
         } else {
             table.insert(repository.as_str(), codec::encode(&row).as_slice())?;
         }
         Ok(())
+    }
+
+    /// Makes a repository without content.
+    pub(crate) fn put_repository(&mut self, repository: &RepositoryName, now: Timestamp) -> Result<(), Error> {
+        self.change_repository(repository, now, |_| {})
     }
 
     /// Counts a manifest's need of a blob up or down; a blob the repository does not link has no

@@ -8,7 +8,7 @@ use oci_spec::image::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use super::media_type::MEDIA_TYPE_LENGTH_MAX;
-use super::{Digest, MediaType};
+use super::{Digest, JsonObject, MediaType};
 
 /// More descriptors than this in one manifest are refused: each costs a look-up in the store, and
 /// the largest images known have a few hundred.
@@ -41,10 +41,10 @@ struct Document {
     schema_version: Option<u32>,
     media_type: Option<String>,
     artifact_type: Option<String>,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-    manifests: Option<Vec<Descriptor>>,
-    subject: Option<Descriptor>,
+    config: Option<JsonObject<Descriptor>>,
+    layers: Option<Vec<JsonObject<Descriptor>>>,
+    manifests: Option<Vec<JsonObject<Descriptor>>>,
+    subject: Option<JsonObject<Descriptor>>,
     annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -55,7 +55,7 @@ impl Manifest {
         // Of fields that are skipped, the parser would not look whether they are text.
         let text = str::from_utf8(bytes).map_err(|error| InvalidManifest::Malformed(error.to_string()))?;
         let unusable = |error: serde_json::Error| InvalidManifest::Malformed(error.to_string());
-        let document: Document = serde_json::from_str(text).map_err(unusable)?;
+        let JsonObject::<Document>(document) = serde_json::from_str(text).map_err(unusable)?;
         let media_type = document.media_type(content_type)?;
         if document.schema_version != Some(2) {
             return Err(InvalidManifest::Structure("schemaVersion must be 2"));
@@ -91,7 +91,7 @@ impl Manifest {
         }
         blobs.sort_unstable();
         blobs.dedup();
-        let subject = document.subject.as_ref().map(digest_of).transpose()?;
+        let subject = document.subject.as_deref().map(digest_of).transpose()?;
         let artifact_type = document
             .artifact_type
             .filter(|kind| !kind.is_empty())
@@ -314,6 +314,14 @@ mod tests {
             ),
             (format!(r#"{{"schemaVersion":2,"config":{config},"config":{config},"layers":[]}}"#), None),
             (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"annotations":{{"a":1}}}}"#), None),
+            (format!("[2,null,null,{config},[],null,null,null]"), None),
+            (format!(r#"{{"schemaVersion":2,"config":["a/b","{A}",1,null,null,null,null,null]}}"#), None),
+            (
+                format!(
+                    r#"{{"schemaVersion":2,"config":{config},"layers":[["a/b","{A}",1,null,null,null,null,null]]}}"#
+                ),
+                None,
+            ),
             (format!(r#"{{"schemaVersion":2,"config":{config},"artifactType":"{}"}}"#, "a".repeat(256)), None),
             (format!(r#"{{"schemaVersion":2,"config":{}}}"#, descriptor(&"a".repeat(256), A)), None),
         ] {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::Shared;
 use crate::access::{Identity, Reason, Rule};
 use crate::accounts::{Action, Actions, Error};
+use crate::meta::Role;
 use crate::oci::RepositoryName;
 
 /// What somebody may do in a repository, with a password or a key without scopes, and what says so.
@@ -42,6 +43,22 @@ impl Shared {
         });
         let actions = if note.is_some() { Actions::NONE } else { actions };
         Ok(Explanation { user: user.map(str::to_owned), repository: repository.clone(), actions, because, note })
+    }
+}
+
+impl Shared {
+    /// The roles that a user has in a repository, by whatever path; none, if there is no such user.
+    pub(crate) fn roles(&self, user: &str, repository: &RepositoryName) -> Result<Vec<Role>, Error> {
+        let Some(account) = self.accounts().account(user)? else { return Ok(Vec::new()) };
+        let (policy, permissions) = (self.policy(), self.accounts().permissions(repository)?);
+        let mut roles = Vec::new();
+        policy.each_grant(&Identity::User(account), repository, &permissions, &mut |granted, _| {
+            let role = [Role::Admin, Role::Write, Role::Read].into_iter().find(|role| granted.covers(role.actions()));
+            roles.extend(role);
+        });
+        roles.sort_unstable();
+        roles.dedup();
+        Ok(roles)
     }
 }
 

@@ -14,11 +14,22 @@ pub(crate) struct NamePage {
 }
 
 impl Stores {
-    /// At most `limit` of the `visible` names behind `last`, which need not exist.
-    pub(crate) fn catalog(&self, last: &str, limit: usize, visible: impl Fn(&str) -> bool) -> Result<NamePage, Error> {
+    /// At most `limit` of the `visible` names behind `last`, which need not exist; only those that begin
+    /// with `prefix`.
+    pub(crate) fn catalog(
+        &self,
+        prefix: &str,
+        last: &str,
+        limit: usize,
+        visible: impl Fn(&str) -> bool,
+    ) -> Result<NamePage, Error> {
         let mut page = NamePage { names: Vec::new(), next: None };
         self.meta.read(|tx| {
-            tx.each_repository(last, |name| {
+            tx.each_repository(last.max(prefix), |name| {
+                // Names with the prefix are neighbours.
+                if !name.starts_with(prefix) {
+                    return ControlFlow::Break(());
+                }
                 if !visible(name) {
                     return ControlFlow::Continue(());
                 }

@@ -235,7 +235,12 @@ fn attach(
 }
 
 /// The opposite of [`attach`].
-fn detach(tx: &mut WriteTx, name: &RepositoryName, digest: Digest, manifest: &Manifest) -> Result<(), Error> {
+pub(super) fn detach(
+    tx: &mut WriteTx,
+    name: &RepositoryName,
+    digest: Digest,
+    manifest: &Manifest,
+) -> Result<(), Error> {
     for blob in manifest.blobs() {
         tx.count_blob_reference(name, *blob, false)?;
     }

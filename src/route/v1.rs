@@ -2,12 +2,14 @@
 //!
 //! The router, the access decision, the discovery document and the test of routes × callers are all
 //! made from these rows. To add an endpoint: add a row here, an arm in `http::v1::dispatch`, and the
-//! handler; the shapes of body and answer in `http::v1::discovery`.
+//! handler; what it takes and gives in `http::v1::shape`.
 
 use hyper::Method;
 
-use crate::access::Requires;
-use crate::access::Requires::{Anyone, FreshLogin, SignedIn, Superuser, SuperuserRead, UserAdmin};
+use crate::access::Action::{Administer, Inspect, Pull, Push};
+use crate::access::Requires::{
+    self, Anyone, FreshLogin, Repository, Session, SignedIn, Superuser, SuperuserRead, UserAdmin,
+};
 
 /// The segment that stands for a repository's name.
 pub(crate) const REPOSITORY: &str = "{repository}";
@@ -54,10 +56,17 @@ pub(crate) struct Row {
     pub(crate) summary: &'static str,
 }
 
+impl Row {
+    /// The names of the segments in braces.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &'static str> {
+        self.path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+    }
+}
+
 endpoints! {
     Csrf           GET    "/csrf_token"                            "getCsrfToken"         Anyone,         "The token that unsafe requests of a browser carry";
     Signin         POST   "/api/v1/signin"                         "signinUser"           Anyone,         "Begin a session with a password";
-    Verify         POST   "/api/v1/signin/verify"                  "verifyUser"           UserAdmin,      "Give the password once more, for what needs a fresh login";
+    Verify         POST   "/api/v1/signin/verify"                  "verifyUser"           Session,        "Give the password once more, for what needs a fresh login";
     Signout        POST   "/api/v1/signout"                        "logout"               Anyone,         "End this session, or with everywhere=true all of one's own";
     GetUser        GET    "/api/v1/user/"                          "getLoggedInUser"      SignedIn,       "Who am I to this registry";
     ChangeUser     PUT    "/api/v1/user/"                          "changeUserDetails"    FreshLogin,     "Change one's password or address";
@@ -78,6 +87,31 @@ endpoints! {
     RevokeAnyToken DELETE "/api/v1/superuser/apptokens/{token_uuid}" "revokeAnyAppToken"  Superuser,      "Revoke anybody's API key";
     AllLogs        GET    "/api/v1/superuser/logs"                 "listAllLogs"          SuperuserRead,  "What was done to all accounts";
     PublicUser     GET    "/api/v1/users/{username}"               "getUserInformation"   SignedIn,       "What others may know of a user";
+    ListRepositories  GET    "/api/v1/repository"                           "listRepos"            Anyone,                 "The repositories that one may pull from";
+    CreateRepository  POST   "/api/v1/repository"                           "createRepo"           SignedIn,               "Make an empty repository";
+    ListUserRoles     GET    "/api/v1/repository/{repository}/permissions/user/"            "listRepoUserPermissions"    Repository(Inspect),    "The users with a role in a repository";
+    GetUserRole       GET    "/api/v1/repository/{repository}/permissions/user/{username}"  "getUserPermissions"         Repository(Inspect),    "A user's role in a repository";
+    SetUserRole       PUT    "/api/v1/repository/{repository}/permissions/user/{username}"  "changeUserPermissions"      Repository(Administer), "Give a user a role in a repository";
+    RemoveUserRole    DELETE "/api/v1/repository/{repository}/permissions/user/{username}"  "deleteUserPermissions"      Repository(Administer), "Take a user's role in a repository away";
+    GetAllRoles       GET    "/api/v1/repository/{repository}/permissions/user/{username}/transitive" "getUserTransitivePermission" Repository(Inspect), "A user's roles in a repository, by whatever path";
+    ListGroupRoles    GET    "/api/v1/repository/{repository}/permissions/team/"            "listRepoTeamPermissions"    Repository(Inspect),    "The groups with a role in a repository";
+    GetGroupRole      GET    "/api/v1/repository/{repository}/permissions/team/{group}"     "getTeamPermissions"         Repository(Inspect),    "A group's role in a repository";
+    SetGroupRole      PUT    "/api/v1/repository/{repository}/permissions/team/{group}"     "changeTeamPermissions"      Repository(Administer), "Give a group a role in a repository";
+    RemoveGroupRole   DELETE "/api/v1/repository/{repository}/permissions/team/{group}"     "deleteTeamPermissions"      Repository(Administer), "Take a group's role in a repository away";
+    ChangeVisibility  POST   "/api/v1/repository/{repository}/changevisibility"             "changeRepoVisibility"       Repository(Administer), "Let everybody pull from a repository, or not";
+    GetRepository     GET    "/api/v1/repository/{repository}"              "getRepo"              Repository(Pull),       "A repository, with its tags";
+    ChangeRepository  PUT    "/api/v1/repository/{repository}"              "updateRepo"           Repository(Push),       "Describe a repository";
+    DeleteRepository  DELETE "/api/v1/repository/{repository}"              "deleteRepository"     Repository(Administer), "Remove a repository with everything in it";
+    ListGroups        GET    "/api/v1/group/"                               "listGroups"           SuperuserRead,          "Every group that something is said about";
+    SetGroup          PUT    "/api/v1/group/{group}"                        "updateGroup"          Superuser,              "Make a group, or change what its members may do in <group>/…";
+    RemoveGroup       DELETE "/api/v1/group/{group}"                        "deleteGroup"          Superuser,              "Remove a group, with its roles and from its members";
+    ListMembers       GET    "/api/v1/group/{group}/members"                "getGroupMembers"      SuperuserRead,          "Who is in a group";
+    AddMember         PUT    "/api/v1/group/{group}/members/{membername}"   "updateGroupMember"    Superuser,              "Put a user into a group";
+    RemoveMember      DELETE "/api/v1/group/{group}/members/{membername}"   "deleteGroupMember"    Superuser,              "Take a user out of a group";
+    GroupRoles        GET    "/api/v1/group/{group}/permissions"            "getGroupPermissions"  SuperuserRead,          "The repositories in which a group has a role";
+    ExplainAccess     GET    "/api/v1/superuser/access"                     "explainAccess"        SuperuserRead,          "What somebody may do in a repository, and what says so";
+    ListRefreshTokens GET    "/api/v1/user/refreshtoken"                    "listRefreshTokens"    UserAdmin,              "Where one has signed in with docker login";
+    EndRefreshToken   DELETE "/api/v1/user/refreshtoken/{token_uuid}"       "endRefreshToken"      UserAdmin,              "Sign out where one has signed in with docker login";
     ErrorType      GET    "/api/v1/error/{error_type}"             "getErrorDescription"  Anyone,         "What an error type means";
     Discovery      GET    "/api/v1/discovery"                      "discovery"            Anyone,         "This description";
 }

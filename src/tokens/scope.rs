@@ -57,12 +57,12 @@ impl ScopeRequest {
             // The class, as in `repository(plugin)`, says nothing any more.
             let kind = kind.split_once('(').map_or(kind, |(kind, _)| kind);
             let wanted = actions.split(',').filter(|word| !word.is_empty()).map(str::to_owned);
-            match requests.iter_mut().find(|known| known.kind == kind && known.name == name) {
-                Some(known) => known.actions.extend(wanted),
-                None => {
-                    let actions = wanted.collect();
-                    requests.push(Self { kind: kind.to_owned(), name: name.to_owned(), actions });
-                }
+            let known = requests.iter_mut().find(|known| known.kind == kind && known.name == name);
+            if let Some(known) = known {
+                known.actions.extend(wanted);
+            } else {
+                let actions = wanted.collect();
+                requests.push(Self { kind: kind.to_owned(), name: name.to_owned(), actions });
             }
             if requests.len() > SCOPES_MAX || bytes > SCOPES_BYTES_MAX {
                 return Err(InvalidScopes::TooMany);
@@ -159,7 +159,7 @@ mod tests {
         ] {
             assert_eq!(granted(scope, allowed), expected, "{scope}");
         }
-        let many = |count: usize| (0..count).map(|n| format!("repository:r{n}:pull ")).collect::<String>();
+        let many = |count: usize| (0..count).map(|n| format!("repository:r{n}:pull")).collect::<Vec<_>>().join(" ");
         assert_eq!(ScopeRequest::read([many(SCOPES_MAX).as_str()].into_iter()).map(|all| all.len()), Ok(SCOPES_MAX));
         assert_eq!(granted(&many(SCOPES_MAX + 1), all), "TooMany");
     }

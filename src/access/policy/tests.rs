@@ -106,6 +106,7 @@ fn credentials_only_narrow() {
         (Access::OwnKeys, "a3333a33"),
         (Access::Account(Requires::SignedIn), "aaaaaaaa"),
         (Access::Account(Requires::UserAdmin), "aa333a3a"),
+        (Access::Account(Requires::Session), "33333333"),
         (Access::Account(Requires::FreshLogin), "33333333"),
         (Access::Account(Requires::Superuser), "3333333a"),
     ] {
@@ -134,6 +135,7 @@ fn freshness() {
         (Requires::Anyone, "aaaaaa"),
         (Requires::SignedIn, "aaaaa1"),
         (Requires::UserAdmin, "aaaaa1"),
+        (Requires::Session, "aaaaa1"),
         (Requires::FreshLogin, "afaaf1"),
         (Requires::Superuser, "333af1"),
         (Requires::SuperuserRead, "33aaf1"),

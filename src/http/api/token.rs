@@ -1,5 +1,5 @@
-//! `/v2/auth`: a token for credentials (Docker token specification: "Token Authentication", "OAuth2
-//! Token Authentication"); Quay's path for it. And what tokens are verified with.
+//! `/v2/auth`: a token for credentials (Docker token specification, also in the form of `OAuth2`);
+//! Quay's path for it. And what tokens are verified with.
 //!
 //! Nothing is made while a token is: neither a repository nor a row, but the refresh token that was asked
 //! for. Who asks for more than they may gets less, and no error.
@@ -151,7 +151,7 @@ fn answer(issued: &Issued) -> Value {
         "token": issued.token,
         "access_token": issued.token,
         "expires_in": issued.lifetime.as_secs(),
-        "issued_at": rfc3339(issued.issued),
+        "issued_at": rfc3339(issued.at),
     })
 }
 

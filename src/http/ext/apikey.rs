@@ -13,7 +13,7 @@ use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
 use crate::http::time::{NEVER, parse_rfc3339, rfc3339};
 use crate::http::{Body, Context, blocking};
-use crate::oci::ErrorCode;
+use crate::oci::{ErrorCode, JsonObject};
 
 /// zot's limit.
 const BODY_BYTES_MAX: usize = 8 * 1024;
@@ -65,7 +65,7 @@ pub(in crate::http) async fn create(context: &Context<'_>, body: &mut RequestBod
     let owner = context.user()?;
     let bytes = body.read(BODY_BYTES_MAX).await?;
     let invalid = |why: String| ApiError::bad_request(ErrorCode::Unsupported, why);
-    let asked: NewKeyBody = serde_json::from_slice(&bytes)
+    let JsonObject::<NewKeyBody>(asked) = serde_json::from_slice(&bytes)
         .map_err(|error| invalid(format!("the body is not {{\"label\", \"scopes\", \"expirationDate\"}}: {error}")))?;
     let expires =
         match asked.expiration_date.as_deref() {

@@ -3,6 +3,7 @@
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::schema::{Schema, always, list_of, map, named, object, one_of, quay_time, text};
 use super::{Call, invalid, user};
 use crate::accounts::AuditEntry;
 use crate::clock::Timestamp;
@@ -80,4 +81,39 @@ fn view(entry: &AuditEntry, with_account: bool) -> Value {
             json!({ "kind": "user", "name": entry.row.account, "avatar": user::avatar(&entry.row.account) });
     }
     view
+}
+
+/// What [`view`] makes.
+pub(super) fn schema() -> Schema {
+    named("LogEntry", view_schema())
+}
+
+/// The same with the account that it was done to.
+pub(super) fn account_schema() -> Schema {
+    let account = object([("kind", one_of(["user"])), ("name", text()), ("avatar", user::avatar_schema())]);
+    named("AccountLogEntry", view_schema().and("namespace", account))
+}
+
+/// A page of them.
+pub(super) fn page_schema(entry: Schema) -> Schema {
+    object([
+        ("start_time", quay_time()),
+        ("end_time", quay_time()),
+        ("logs", list_of(entry).at_most(PAGE)),
+        ("next_page", text().optional()),
+    ])
+}
+
+fn view_schema() -> Schema {
+    let performer =
+        [("kind", one_of(["user"])), ("name", text()), ("is_robot", always(false)), ("avatar", user::avatar_schema())];
+    object([
+        ("kind", text()),
+        ("metadata", map(text())),
+        ("ip", text().or_null()),
+        ("user_agent", text()),
+        ("request_id", text().or_null()),
+        ("datetime", quay_time()),
+        ("performer", object(performer).optional()),
+    ])
 }

@@ -7,8 +7,9 @@ use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::schema::{Schema, boolean, named, object, quay_time, text, uuid};
 use super::{Call, invalid, read};
-use crate::access::{Credential, NotAuthenticated};
+use crate::access::{Credential, NotAuthenticated, Refusal};
 use crate::accounts::{NotSignedIn, Password, SessionId};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
@@ -78,7 +79,7 @@ pub(super) async fn signin(context: &Context<'_>, body: &mut RequestBody) -> Res
 pub(super) async fn verify(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
     let VerifyBody { password } = read(body).await?;
     let (Credential::Session(grant), Some(cookie)) = (&context.caller.credential, context.cookie) else {
-        return Err(invalid("there is no session whose password could be given again"));
+        return Err(Refusal::Denied.into());
     };
     let accounts = Arc::clone(context.registry.accounts());
     let origin = context.origin();
@@ -128,6 +129,21 @@ pub(super) fn list(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
         })
         .collect();
     Ok(json_response(StatusCode::OK, &json!({ "sessions": sessions })))
+}
+
+/// What [`list`] shows of each.
+pub(super) fn schema() -> Schema {
+    named(
+        "Session",
+        object([
+            ("id", uuid()),
+            ("current", boolean()),
+            ("created", quay_time()),
+            ("last_used", quay_time()),
+            ("ip", text().or_null()),
+            ("user_agent", text()),
+        ]),
+    )
 }
 
 pub(super) async fn end(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {

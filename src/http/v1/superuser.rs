@@ -6,6 +6,7 @@ use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::schema::{Schema, always, boolean, list_of, named, object, one_of, text};
 use super::{Call, invalid, read, user};
 use crate::accounts::{Account, Error, NewUser, Password, UserChange};
 use crate::http::error::ApiError;
@@ -15,8 +16,10 @@ use crate::http::{Body, Context, blocking};
 use crate::meta::Standing;
 
 /// As many users as Quay shows at once, and at the most.
-const PAGE_MAX: usize = 100;
-const GROUPS_MAX: usize = 100;
+pub(super) const PAGE_MAX: usize = 100;
+/// A user has at most this many groups, and a group this many characters.
+pub(super) const GROUPS_MAX: usize = 100;
+pub(super) const GROUP_MAX: usize = 255;
 
 #[derive(Deserialize)]
 struct NewUserBody {
@@ -86,7 +89,8 @@ pub(super) async fn change(
 ) -> Result<Response<Body>, ApiError> {
     let ChangeBody { password, email, enabled, groups } = read(body).await?;
     refuse_superuser(&*account(context, call.value())?, "update")?;
-    let in_group = |group: &String| !group.is_empty() && group.len() <= 255 && !group.chars().any(char::is_control);
+    let in_group =
+        |group: &String| (1..=GROUP_MAX).contains(&group.chars().count()) && !group.chars().any(char::is_control);
     if groups.as_ref().is_some_and(|groups| groups.len() > GROUPS_MAX || !groups.iter().all(in_group)) {
         return Err(invalid("a user has at most 100 groups, of 1 to 255 characters each"));
     }
@@ -135,4 +139,23 @@ fn view(account: &Account) -> Value {
         "enabled": !account.disabled,
         "groups": account.groups,
     })
+}
+
+/// What [`view`] makes.
+pub(super) fn schema() -> Schema {
+    named(
+        "User",
+        object([
+            ("kind", one_of(["user"])),
+            ("name", text()),
+            ("username", text()),
+            ("email", text().or_null()),
+            ("verified", always(true)),
+            ("avatar", user::avatar_schema()),
+            ("super_user", boolean()),
+            ("global_readonly_super_user", boolean()),
+            ("enabled", boolean()),
+            ("groups", list_of(text())),
+        ]),
+    )
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::schema::{Schema, always, list_of, named, object, quay_time, text, uuid};
 use super::{Call, invalid, read};
 use crate::accounts::{Error, Key, NewKey};
 use crate::http::error::ApiError;
@@ -88,6 +89,45 @@ async fn revoke_of(context: &Context<'_>, owner: Option<String>, id: Uuid) -> Re
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
+/// Where one has signed in with `docker login`: ours, Quay has no refresh tokens.
+pub(super) fn list_refresh(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
+    let tokens = context.registry.accounts().refresh_tokens(context.user()?)?;
+    let tokens: Vec<Value> = tokens
+        .iter()
+        .map(|token| {
+            json!({
+                "uuid": token.id.to_string(),
+                "client": token.client,
+                "created": rfc2822(token.created),
+                "last_accessed": rfc2822(token.last_used.at),
+                "last_ip": token.last_used.address,
+                "last_user_agent": token.last_used.agent,
+            })
+        })
+        .collect();
+    Ok(json_response(StatusCode::OK, &json!({ "tokens": tokens })))
+}
+
+pub(super) async fn end_refresh(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
+    let (accounts, user, origin) =
+        (Arc::clone(context.registry.accounts()), context.user()?.to_owned(), context.origin());
+    let id = id(call)?;
+    let ended = blocking(move || accounts.end_refresh_tokens(&user, Some(id), &origin)).await?;
+    if ended == 0 { Err(Error::KeyUnknown.into()) } else { Ok(empty(StatusCode::NO_CONTENT)) }
+}
+
+/// What [`list_refresh`] shows of one.
+pub(super) fn refresh_schema() -> Schema {
+    object([
+        ("uuid", uuid()),
+        ("client", text()),
+        ("created", quay_time()),
+        ("last_accessed", quay_time()),
+        ("last_ip", text().or_null()),
+        ("last_user_agent", text()),
+    ])
+}
+
 fn id(call: &Call<'_>) -> Result<Uuid, Error> {
     call.value().parse().map_err(|_| Error::KeyUnknown)
 }
@@ -104,4 +144,37 @@ fn view(key: &Key) -> Value {
         "last_ip": key.last_used.as_ref().and_then(|used| used.address.clone()),
         "last_user_agent": key.last_used.as_ref().map(|used| used.agent.clone()),
     })
+}
+
+/// What [`view`] makes.
+pub(super) fn schema() -> Schema {
+    named("Token", view_schema())
+}
+
+/// The same with the secret, which is shown once.
+pub(super) fn secret_schema() -> Schema {
+    named("NewToken", view_schema().and("token_code", text().pattern("^zak_[0-9a-f]{32}$")))
+}
+
+/// The same with its owner, for those who see everybody's.
+pub(super) fn owned_schema() -> Schema {
+    named("OwnedToken", view_schema().and("owner", text()))
+}
+
+/// A list of them.
+pub(super) fn list_schema(token: Schema) -> Schema {
+    object([("tokens", list_of(token)), ("only_expiring", always(true).or_null())])
+}
+
+fn view_schema() -> Schema {
+    object([
+        ("uuid", uuid()),
+        ("title", text()),
+        ("last_accessed", quay_time().or_null()),
+        ("created", quay_time()),
+        ("expiration", quay_time().or_null()),
+        ("scopes", list_of(text()).or_null()),
+        ("last_ip", text().or_null()),
+        ("last_user_agent", text().or_null()),
+    ])
 }

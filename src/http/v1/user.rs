@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::schema::{Schema, always, anything, boolean, integer, list_of, named, object, one_of, text};
 use super::{Call, invalid, read};
 use crate::access::Credential;
 use crate::accounts::{Account, Password, UserChange};
@@ -17,8 +18,8 @@ use crate::http::{Body, Context, blocking};
 use crate::meta::Standing;
 
 /// The shortest password that a user may choose, as in Quay.
-const PASSWORD_MIN: usize = 8;
-const EMAIL_MAX: usize = 254;
+pub(super) const PASSWORD_MIN: usize = 8;
+pub(super) const EMAIL_MAX: usize = 254;
 
 /// The colours of avatars.
 const COLORS: [&str; 8] = ["#969696", "#aec7e8", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#17becf"];
@@ -106,6 +107,39 @@ fn own_view(account: &Account) -> Value {
     view
 }
 
+/// What [`own_view`] makes.
+pub(super) fn own_schema() -> Schema {
+    let nothing = || text().or_null();
+    named(
+        "OwnUser",
+        object([
+            ("anonymous", always(false)),
+            ("username", text()),
+            ("avatar", avatar_schema()),
+            ("can_create_repo", boolean()),
+            ("is_me", always(true)),
+            ("verified", always(true)),
+            ("email", text().or_null()),
+            ("logins", list_of(anything())),
+            ("invoice_email", always(false)),
+            ("invoice_email_address", nothing()),
+            ("preferred_namespace", always(true)),
+            ("tag_expiration_s", integer(0, 1_209_600)),
+            ("prompts", list_of(anything())),
+            ("company", nothing()),
+            ("family_name", nothing()),
+            ("given_name", nothing()),
+            ("location", nothing()),
+            ("is_free_account", always(true)),
+            ("has_password_set", always(true)),
+            ("groups", list_of(text())),
+            ("organizations", list_of(anything())),
+            ("global_readonly_super_user", always(true).optional()),
+            ("super_user", always(true).optional()),
+        ]),
+    )
+}
+
 /// A picture's worth of a name.
 pub(super) fn avatar(name: &str) -> Value {
     let hash: [u8; 32] = Sha256::digest(name.to_lowercase()).into();
@@ -113,9 +147,23 @@ pub(super) fn avatar(name: &str) -> Value {
     json!({ "name": name, "hash": hex::encode(hash), "color": color, "kind": "user" })
 }
 
+/// What [`avatar`] makes.
+pub(super) fn avatar_schema() -> Schema {
+    named(
+        "Avatar",
+        object([
+            ("name", text()),
+            ("hash", text().pattern("^[0-9a-f]{64}$")),
+            ("color", one_of(COLORS)),
+            ("kind", one_of(["user"])),
+        ]),
+    )
+}
+
 /// A password that somebody chose.
 pub(super) fn checked_password(text: &str) -> Result<Password, ApiError> {
-    if text.chars().count() < PASSWORD_MIN || text.len() > 1024 || text.chars().any(char::is_whitespace) {
+    let blank = |c: char| c.is_whitespace() || c.is_control();
+    if text.chars().count() < PASSWORD_MIN || text.chars().any(blank) {
         return Err(invalid("Invalid password, password must be at least 8 characters and contain no whitespace."));
     }
     Ok(Password::new(text))
@@ -123,7 +171,7 @@ pub(super) fn checked_password(text: &str) -> Result<Password, ApiError> {
 
 /// An address that could be one.
 pub(super) fn checked_email(text: String) -> Result<String, ApiError> {
-    let valid = text.len() <= EMAIL_MAX
+    let valid = text.chars().count() <= EMAIL_MAX
         && text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty())
         && !text.chars().any(|c| c.is_control() || c.is_whitespace());
     if valid { Ok(text) } else { Err(invalid("the email address is not one")) }

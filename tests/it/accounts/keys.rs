@@ -94,6 +94,7 @@ async fn what_cannot_be_a_key_is_refused_with_a_reason() {
         "",
         "{",
         "[]",
+        r#"["label", null, null]"#,
         r#"{"label": 1}"#,
         r#"{"scopes": "repo1"}"#,
         r#"{"scopes": ["repo1:read"]}"#,

@@ -30,7 +30,7 @@ const EXPECTED: &[(&str, [u16; 4])] = &[
     ("DELETE /api/v1/user/apptoken/{token_uuid}", [403, 403, 403, 403]),
     ("DELETE /api/v1/user/sessions/{session_id}", [403, 404, 403, 404]),
     ("POST /api/v1/signin", [403, 400, 400, 400]),
-    ("POST /api/v1/signin/verify", [403, 400, 403, 400]),
+    ("POST /api/v1/signin/verify", [403, 403, 403, 403]),
     ("POST /api/v1/signout", [403, 200, 200, 200]),
     ("POST /api/v1/superuser/users/", [403, 403, 403, 400]),
     ("POST /api/v1/user/apptoken", [403, 403, 403, 403]),

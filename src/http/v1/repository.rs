@@ -1,0 +1,289 @@
+//! Repositories, as Quay shows them.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hyper::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::schema::{Schema, boolean, integer, line, map, named, object, one_of, quay_time, text};
+use super::{Call, invalid, read};
+use crate::access::{Access, Action, Actions};
+use crate::accounts::DESCRIPTION_MAX;
+use crate::http::error::ApiError;
+use crate::http::request::RequestBody;
+use crate::http::response::{empty, json_response};
+use crate::http::time::rfc2822;
+use crate::http::{Body, Context, blocking};
+use crate::meta::SettingsRow;
+use crate::oci::RepositoryName;
+
+/// As many repositories as Quay shows at once.
+const PAGE: usize = 100;
+/// As many tags as Quay shows with their repository.
+const TAGS_MAX: usize = 500;
+
+#[derive(Deserialize)]
+struct NewRepositoryBody {
+    repository: String,
+    visibility: String,
+    description: String,
+    namespace: Option<String>,
+    repo_kind: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct DescriptionBody {
+    description: String,
+}
+
+#[derive(Deserialize)]
+struct VisibilityBody {
+    visibility: String,
+}
+
+/// The repositories one may pull from, of a namespace or all public ones. `next_page` is opaque.
+pub(super) fn list(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
+    let namespace = call.query.one("namespace")?;
+    let only_public = match call.query.one("public")? {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(invalid("the parameter public is true or false")),
+    };
+    if namespace.is_none() && !only_public {
+        return Err(invalid("namespace or public are required for this API call"));
+    }
+    let prefix = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    let unknown = || invalid("the parameter next_page is not one that a list gave");
+    let after = match call.query.one("next_page")? {
+        None => String::new(),
+        Some(page) => {
+            let bytes = URL_SAFE_NO_PAD.decode(page).map_err(|_| unknown())?;
+            String::from_utf8(bytes).map_err(|_| unknown())?
+        }
+    };
+    let accounts = context.registry.accounts();
+    let visible = |name: &str| {
+        let Ok(name) = name.parse() else { return false };
+        let is_public = || accounts.permissions(&name).is_ok_and(|permissions| permissions.public);
+        context.sees(&name) && (!only_public || is_public())
+    };
+    let page = context.registry.stores().catalog(&prefix, &after, PAGE, visible)?;
+    let mut repositories = Vec::new();
+    for name in page.names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
+        let settings = accounts.repository_settings(&name)?;
+        let (namespace, short) = split(&name);
+        repositories.push(json!({
+            "namespace": namespace,
+            "name": short,
+            "description": settings.description,
+            "is_public": settings.public,
+            "kind": "image",
+            "state": "NORMAL",
+            "is_starred": false,
+        }));
+    }
+    let mut list = json!({ "repositories": repositories });
+    if let Some(next) = page.next {
+        list["next_page"] = URL_SAFE_NO_PAD.encode(next).into();
+    }
+    Ok(json_response(StatusCode::OK, &list))
+}
+
+pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
+    let NewRepositoryBody { repository, visibility, description, namespace, repo_kind } = read(body).await?;
+    if repo_kind.is_some_and(|kind| kind != "image") {
+        return Err(invalid("repo_kind is image: other kinds are not supported"));
+    }
+    let public = is_public(&visibility)?;
+    let namespace = namespace.unwrap_or(context.user()?.to_owned());
+    let name = if namespace.is_empty() { repository } else { format!("{namespace}/{repository}") };
+    let name: RepositoryName = name.parse().map_err(|_| invalid("Invalid repository name"))?;
+    // That it is there already, only those hear who may make it.
+    context.registry.decide(context.caller, &Access::Repository(name.clone(), Actions::of(Action::Push)))??;
+    check_description(&description)?;
+    let made = context.registry.repository(&name);
+    let settings = SettingsRow { public, description };
+    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
+    let (is_new, name) = blocking(move || {
+        let is_new = made.create(settings)?;
+        if is_new {
+            accounts.repository_made(&name, &origin)?;
+        }
+        Ok::<_, ApiError>((is_new, name))
+    })
+    .await?;
+    if !is_new {
+        return Err(invalid("Repository already exists"));
+    }
+    let (namespace, short) = split(&name);
+    Ok(json_response(StatusCode::CREATED, &json!({ "namespace": namespace, "name": short, "kind": "image" })))
+}
+
+pub(super) fn get(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
+    let name = call.repository()?;
+    let repository = existing(context, name)?;
+    let with_tags = match call.query.one("includeTags")? {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(_) => return Err(invalid("the parameter includeTags is true or false")),
+    };
+    let accounts = context.registry.accounts();
+    let settings = accounts.repository_settings(name)?;
+    let actions = context.registry.actions(context.caller, name)?;
+    let (namespace, short) = split(name);
+    let mut shown = json!({
+        "namespace": namespace,
+        "name": short,
+        "kind": "image",
+        "description": settings.description,
+        "is_public": settings.public,
+        "is_organization": false,
+        "is_starred": false,
+        "state": "NORMAL",
+        "can_write": actions.has(Action::Push),
+        "can_admin": actions.has(Action::Administer),
+    });
+    if with_tags {
+        let mut tags = Map::new();
+        for tagged in repository.tagged(TAGS_MAX)? {
+            let tag = json!({
+                "name": tagged.tag,
+                "size": tagged.size,
+                "last_modified": rfc2822(tagged.moved),
+                "manifest_digest": tagged.digest.to_string(),
+            });
+            tags.insert(tagged.tag, tag);
+        }
+        shown["tags"] = Value::Object(tags);
+    }
+    Ok(json_response(StatusCode::OK, &shown))
+}
+
+pub(super) async fn describe(
+    context: &Context<'_>,
+    call: &Call<'_>,
+    body: &mut RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let DescriptionBody { description } = read(body).await?;
+    check_description(&description)?;
+    change(context, call, None, Some(description)).await
+}
+
+pub(super) async fn change_visibility(
+    context: &Context<'_>,
+    call: &Call<'_>,
+    body: &mut RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let VisibilityBody { visibility } = read(body).await?;
+    change(context, call, Some(is_public(&visibility)?), None).await
+}
+
+async fn change(
+    context: &Context<'_>,
+    call: &Call<'_>,
+    public: Option<bool>,
+    description: Option<String>,
+) -> Result<Response<Body>, ApiError> {
+    let name = call.repository()?.clone();
+    existing(context, &name)?;
+    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
+    blocking(move || accounts.change_repository(&name, public, description, &origin)).await?;
+    Ok(json_response(StatusCode::OK, &json!({ "success": true })))
+}
+
+/// First nobody but its owner may see it, then it goes: a crash between the two leaves no door open.
+pub(super) async fn delete(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
+    let name = call.repository()?.clone();
+    let repository = existing(context, &name)?;
+    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
+    blocking(move || {
+        accounts.forget_repository(&name, &origin)?;
+        Ok::<_, ApiError>(repository.remove()?)
+    })
+    .await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// The repository, if it exists. Whoever comes here may know that it does not.
+pub(super) fn existing(
+    context: &Context<'_>,
+    name: &RepositoryName,
+) -> Result<crate::repository::Repository, ApiError> {
+    let repository = context.registry.repository(name);
+    if repository.exists()? {
+        return Ok(repository);
+    }
+    Err(crate::repository::Error::RepositoryUnknown { name: name.clone() }.into())
+}
+
+/// Quay's two parts of a name; of a name with one part the first is empty.
+fn split(name: &RepositoryName) -> (&str, &str) {
+    name.as_str().split_once('/').unwrap_or(("", name.as_str()))
+}
+
+fn is_public(visibility: &str) -> Result<bool, ApiError> {
+    match visibility {
+        "public" => Ok(true),
+        "private" => Ok(false),
+        _ => Err(invalid("visibility is public or private")),
+    }
+}
+
+fn check_description(description: &str) -> Result<(), ApiError> {
+    if description.chars().count() <= DESCRIPTION_MAX {
+        return Ok(());
+    }
+    Err(invalid(format!("a description has at most {DESCRIPTION_MAX} characters")))
+}
+
+/// What [`list`] shows of a repository.
+pub(super) fn listed_schema() -> Schema {
+    named(
+        "RepositoryInList",
+        object([
+            ("namespace", text()),
+            ("name", text()),
+            ("description", text()),
+            ("is_public", boolean()),
+            ("kind", one_of(["image"])),
+            ("state", one_of(["NORMAL"])),
+            ("is_starred", boolean()),
+        ]),
+    )
+}
+
+/// What [`get`] shows.
+pub(super) fn schema() -> Schema {
+    let tag = object([
+        ("name", text()),
+        ("size", integer(0, usize::MAX >> 1)),
+        ("last_modified", quay_time()),
+        ("manifest_digest", text()),
+    ]);
+    object([
+        ("namespace", text()),
+        ("name", text()),
+        ("kind", one_of(["image"])),
+        ("description", text()),
+        ("is_public", boolean()),
+        ("is_organization", boolean()),
+        ("is_starred", boolean()),
+        ("state", one_of(["NORMAL"])),
+        ("can_write", boolean()),
+        ("can_admin", boolean()),
+        ("tags", map(tag).optional()),
+    ])
+}
+
+/// A description of a repository or a group.
+pub(super) fn description_schema() -> Schema {
+    text().length(0, DESCRIPTION_MAX)
+}
+
+/// The name of a repository without its namespace, for one that is to be made.
+pub(super) fn name_schema() -> Schema {
+    line().length(1, crate::oci::NAME_LENGTH_MAX)
+}
