@@ -21,7 +21,7 @@ pub(crate) struct TaggedManifest {
 
 impl Repository {
     /// Whether the repository exists.
-    pub(crate) fn exists(&self) -> Result<bool, Error> {
+    pub(crate) fn is_known(&self) -> Result<bool, Error> {
         Ok(self.stores.meta.read(|tx| tx.repository(&self.name))?.is_some())
     }
 
@@ -55,7 +55,7 @@ impl Repository {
     /// Removes the repository with everything in it, and the bytes that no other has. It goes as a whole;
     /// what is pushed at the same time goes too, or comes after it.
     pub(crate) fn remove(&self) -> Result<(), Error> {
-        if !self.exists()? {
+        if !self.is_known()? {
             return Err(Error::RepositoryUnknown { name: self.name.clone() });
         }
         for _ in 0..REMOVALS_MAX {

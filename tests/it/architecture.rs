@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("meta", &["oci", "clock", "blobs"]),
     ("repository", &["oci", "clock", "blobs", "meta"]),
     ("accounts", &["oci", "clock", "meta"]),
-    ("tokens", &["oci", "clock", "meta", "accounts"]),
+    ("tokens", &["oci", "clock", "blobs", "meta", "accounts"]),
     ("access", &["oci", "clock", "meta", "accounts", "tokens"]),
     ("route", &["oci", "repository", "access"]),
     ("config", &["oci", "access"]),
@@ -53,10 +53,12 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     ("meta", "blobs", &["Disk", "SystemDisk", "Tree"]),
     ("route", "repository", &["ManifestTarget", "ReferrerCursor"]),
     ("route", "access", &["Access", "Action", "Actions", "Requires", "Surface"]),
+    // For a database of a test.
+    ("tokens", "blobs", &["SystemDisk", "Tree"]),
     ("admin", "meta", &["Standing"]),
     // What a handler sends, and what error answers are made of; the stores are behind `repository`.
     ("http", "blobs", &["Blob", "Error"]),
-    ("http", "meta", &["Error", "Grantee", "Role", "Standing"]),
+    ("http", "meta", &["Error", "Grantee", "GroupRow", "Role", "SettingsRow", "Standing"]),
     // Times come from the accounts; they are only written down here.
     ("http", "clock", &["Timestamp"]),
     ("fuzzing", "repository", &["ManifestTarget"]),

@@ -213,7 +213,7 @@ pub(super) fn existing(
     name: &RepositoryName,
 ) -> Result<crate::repository::Repository, ApiError> {
     let repository = context.registry.repository(name);
-    if repository.exists()? {
+    if repository.is_known()? {
         return Ok(repository);
     }
     Err(crate::repository::Error::RepositoryUnknown { name: name.clone() }.into())
