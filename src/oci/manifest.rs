@@ -314,7 +314,7 @@ mod tests {
             ),
             (format!(r#"{{"schemaVersion":2,"config":{config},"config":{config},"layers":[]}}"#), None),
             (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"annotations":{{"a":1}}}}"#), None),
-            (format!(r#"[2,null,null,{config},[],null,null,null]"#), None),
+            (format!("[2,null,null,{config},[],null,null,null]"), None),
             (format!(r#"{{"schemaVersion":2,"config":["a/b","{A}",1,null,null,null,null,null]}}"#), None),
             (
                 format!(
