@@ -10,8 +10,9 @@
 //! The images are made on the spot from real content ([`content`]) and compared byte by byte ([`image`]).
 
 mod content;
-mod home;
+pub(crate) mod home;
 mod image;
+pub(crate) mod python;
 mod storage;
 mod target;
 

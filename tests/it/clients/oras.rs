@@ -1,73 +1,23 @@
-//! The Python package `oras`: artifacts that are no images, from Python. It is installed once, into Cargo's
-//! directory for the files of tests; where that is impossible, its tests are skipped like those of a missing
-//! client.
+//! The Python package `oras`: artifacts that are no images, from Python.
 //!
 //! The library has no referrers, and its deletion is of the manifest that a tag names.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::content::{self, HEAVY_BYTES, noise};
 use super::curl::Curl;
-use super::home::{CLIENT_MINUTES_MAX, Home, finish, needs, says_unauthorized, skipped};
+use super::home::{CLIENT_MINUTES_MAX, Home, finish, needs, says_unauthorized};
 use super::image::{Image, OCI_MANIFEST, compare};
+use super::python::needs_packages;
 use super::target::{Target, guarded, targets};
 
 /// The release that is known to do what is asked of it here.
-const ORAS: &str = "oras==0.2.43";
-
-/// How long a package index may take to hand over the packages.
-const INSTALL_MINUTES_MAX: Duration = Duration::from_mins(5);
-
-/// The Python that has the library; an error is why there is none.
-fn python() -> Result<&'static Path, String> {
-    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    MADE.get_or_init(install).as_ref().map(PathBuf::as_path).map_err(String::clone)
-}
-
-fn install() -> Result<PathBuf, String> {
-    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
-    fs::create_dir_all(&base).unwrap();
-    let lock = File::create(base.join("oras.lock")).unwrap();
-    lock.lock().unwrap(); // one process installs, others wait for it
-    let venv = base.join(ORAS.replace("==", "-"));
-    let python = venv.join("bin/python");
-    let complete = venv.join("complete");
-    if complete.exists() {
-        return Ok(python);
-    }
-    let _ = fs::remove_dir_all(&venv);
-    // With the user's own environment: it knows the way to a package index.
-    let run = |command: &mut Command| {
-        let (status, output) = finish(command, "", INSTALL_MINUTES_MAX);
-        if status.success() { Ok(()) } else { Err(output.stderr.lines().last().unwrap_or_default().to_owned()) }
-    };
-    run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ORAS]))?;
-    File::create(complete).unwrap();
-    Ok(python)
-}
-
-/// Ends a test early where the library cannot be had.
-macro_rules! needs_oras {
-    () => {
-        match python() {
-            Ok(python) => python,
-            Err(why) => {
-                return skipped(
-                    "it::clients::oras",
-                    &format!("{ORAS} cannot be installed (python3-venv, PyPI): {why}"),
-                );
-            }
-        }
-    };
-}
+const ORAS: &[&str] = &["oras==0.2.43"];
 
 /// The library in somebody's home.
 struct Oras<'a> {
@@ -117,7 +67,7 @@ impl<'a> Oras<'a> {
 #[test]
 fn files_are_pushed_listed_pulled_back_and_deleted() {
     needs!(PYTHON, CURL);
-    let python = needs_oras!();
+    let python = &needs_packages!(ORAS);
     for target in targets() {
         let home = Home::beside(&target);
         let oras = Oras::signed_in(python, &home, &target);
@@ -151,7 +101,7 @@ fn files_are_pushed_listed_pulled_back_and_deleted() {
 #[test]
 fn nobody_gets_in_with_a_wrong_password_or_without_one() {
     needs!(PYTHON);
-    let python = needs_oras!();
+    let python = &needs_packages!(ORAS);
     let target = guarded();
     let home = Home::beside(&target);
     let oras = Oras::signed_in(python, &home, &target);
@@ -184,7 +134,7 @@ fn nobody_gets_in_with_a_wrong_password_or_without_one() {
 #[test]
 fn a_registry_with_a_token_service_is_asked_for_a_token() {
     needs!(PYTHON, CURL);
-    let python = needs_oras!();
+    let python = &needs_packages!(ORAS);
     let target = guarded();
     let home = Home::beside(&target);
     let challenge = Curl::stranger(&home, &target).get("/v2/").is(401);
@@ -201,7 +151,7 @@ fn a_registry_with_a_token_service_is_asked_for_a_token() {
 #[test]
 fn an_artifact_is_attached_to_an_image() {
     needs!(PYTHON, CURL, UMOCI, BUSYBOX);
-    let python = needs_oras!();
+    let python = &needs_packages!(ORAS);
     for target in targets() {
         let home = Home::beside(&target);
         let curl = Curl::of(&home, &target);
@@ -224,7 +174,7 @@ fn an_artifact_is_attached_to_an_image() {
 #[test]
 fn a_layout_is_pushed_whole_or_in_chunks_and_pulled_back() {
     needs!(PYTHON);
-    let python = needs_oras!();
+    let python = &needs_packages!(ORAS);
     let target = guarded();
     let home = Home::beside(&target);
     let oras = Oras::signed_in(python, &home, &target);
@@ -243,7 +193,7 @@ fn a_layout_is_pushed_whole_or_in_chunks_and_pulled_back() {
 #[test]
 fn tags_are_listed_over_several_pages() {
     needs!(PYTHON, CURL);
-    let python = needs_oras!();
+    let python = &needs_packages!(ORAS);
     let target = guarded();
     let home = Home::beside(&target);
     let curl = Curl::of(&home, &target);

@@ -1,0 +1,265 @@
+//! The description of API v1 is true, by the judgement of two programs that know nothing else of the registry.
+//!
+//! A public validator reads the description as a document. schemathesis makes requests out of it, good ones and bad
+//! ones, and looks whether each answer is one that the description has: status, media type, headers and body; and that
+//! nothing is a failure of ours, that what the description forbids is refused and what it allows is not, that no
+//! operation forgets to ask who is there. It does so as every kind of caller.
+//!
+//! Requests sign out, delete their own user and end sessions. Where a caller can do that, the operation has a session of
+//! its own ([`OWN_SESSIONS`]), and the paths of the others name users, keys and sessions that are there for it: so the
+//! caller is the same from the first request to the last, which is asked at the end.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::browser::Browser;
+use crate::clients::home::{CLIENT_MINUTES_MAX, Home, Output, finish, needs};
+use crate::clients::python::needs_packages;
+use crate::support::TestRegistry;
+use crate::support::http::Caller;
+use crate::support::process::Program;
+use crate::support::registry::ROOT;
+
+/// The releases that are known to do what is asked of them here. Of the last depends which requests are made.
+const PACKAGES: &[&str] = &["schemathesis==4.32.5", "openapi-spec-validator==0.9.0", "hypothesis==6.170.15"];
+
+/// How much schemathesis does: what is good and bad about each parameter one after the other, and guesses; or, for
+/// those who are refused before anybody looks at a parameter, some guesses.
+const ALL: &[&str] = &["--phases", "coverage,fuzzing"];
+const SOME: &[&str] = &["--phases", "fuzzing", "--max-examples", "4"];
+
+/// Everybody's password but the superuser's.
+const PASSWORD: &str = "everybody's-password";
+
+/// Operations that end the session they are done with, or change its user; each is done by the user of its name.
+const OWN_SESSIONS: [&str; 6] =
+    ["changeUserDetails", "deleteCurrentUser", "endUserSession", "logout", "signinUser", "verifyUser"];
+
+/// Users whom paths name.
+const NAMED: [&str; 6] = ["bob", "carol", "dave", "erin", "frank", "grace"];
+
+/// Of operations that look at a password.
+const ONLY_RIGHT_PASSWORDS: &str = r#"
+phases.coverage.enabled = false
+parameters."body.username" = { dictionary = "signs-in", probability = 1.0 }
+parameters."body.password" = { dictionary = "passwords", probability = 1.0 }
+"#;
+
+/// Who makes the requests, and what there is for them to name.
+#[derive(Debug, Default)]
+struct Visitor {
+    who: &'static str,
+    headers: BTreeMap<&'static str, String>,
+    /// Headers of single operations.
+    own: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
+    keys: Vec<String>,
+    sessions: Vec<String>,
+}
+
+impl Visitor {
+    /// Somebody with an API key.
+    fn with_key(who: &'static str, key: &str) -> Self {
+        let headers = BTreeMap::from([("Authorization", format!("Bearer {key}"))]);
+        Self { who, headers, ..Self::default() }
+    }
+
+    /// The configuration of schemathesis.
+    fn config(&self) -> String {
+        let mut config = format!("headers = {}\n{}", table(&self.headers), include_str!("schemathesis.toml"));
+        let lists = [
+            ("users", NAMED.map(str::to_owned).to_vec()),
+            ("keys", self.keys.clone()),
+            ("sessions", self.sessions.clone()),
+            ("signs-in", vec!["signinUser".to_owned()]),
+            ("passwords", vec![PASSWORD.to_owned()]),
+        ];
+        for (name, mut values) in lists {
+            if values.is_empty() {
+                // A list must not be, and nobody has this.
+                values.push("00000000-0000-4000-8000-000000000000".to_owned());
+            }
+            writeln!(config, "[dictionaries.{name}]\nvalues = {}", json!(values)).unwrap();
+        }
+        for (operation, headers) in &self.own {
+            let headers = table(headers);
+            writeln!(config, "[[operations]]\ninclude-operation-id = {operation:?}\nheaders = {headers}").unwrap();
+            if matches!(*operation, "signinUser" | "verifyUser") {
+                // After some wrong passwords the right one waits as well: here only right ones are sent.
+                config.push_str(ONLY_RIGHT_PASSWORDS);
+            }
+        }
+        config
+    }
+
+    /// Lets schemathesis make its requests; what it reports.
+    async fn examine(&self, registry: &Caller, python: &Path, effort: &[&str]) -> Value {
+        let home = Home::alone();
+        let document = registry.get("/api/v1/discovery").send().await.status(200);
+        let config = home.write("schemathesis.toml", self.config());
+        // Out of a file, since it does not ask for what it was made from.
+        let document = home.write("discovery.json", &document.body);
+        let report = home.path("report.json");
+        let mut command = home.command(python);
+        command.args(["-m", "schemathesis.cli", "--no-color", "--config-file"]).arg(config).arg("run").arg(document);
+        command.args(["--url", &format!("http://{}", registry.address()), "--seed", "1"]).args(effort);
+        command.args(["--report", "json", "--report-json-path"]).arg(&report);
+        // The registry may live on this thread.
+        let (status, Output { stdout, stderr }) =
+            tokio::task::spawn_blocking(move || finish(&mut command, "", CLIENT_MINUTES_MAX)).await.unwrap();
+        let said = String::from_utf8_lossy(&stdout);
+        assert!(status.success(), "as {}: {status}\n{said}\n{stderr}", self.who);
+        let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+        let (operations, requests) = (&report["operations"], &report["test_cases"]["generated"]);
+        assert_eq!(operations["tested"], operations["total"], "as {}: {operations}", self.who);
+        assert!(requests.as_u64().unwrap() >= 50, "as {}: only {requests} requests", self.who);
+        report
+    }
+
+    /// What the registry says to who the caller is.
+    async fn is_known(&self, registry: &Caller) -> u16 {
+        let request = registry.get("/api/v1/user/");
+        let request = self.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        request.send().await.status.as_u16()
+    }
+}
+
+/// Names and texts as TOML has them.
+fn table(rows: &BTreeMap<&str, String>) -> String {
+    let rows: Vec<String> = rows.iter().map(|(name, value)| format!("{name} = {value:?}")).collect();
+    format!("{{ {} }}", rows.join(", "))
+}
+
+/// The headers of somebody who has signed in.
+fn headers_of(browser: &Browser) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([("Cookie", browser.cookie.clone().unwrap()), ("X-CSRF-Token", browser.csrf.clone())])
+}
+
+/// The sessions of somebody but this one.
+async fn other_sessions(browser: &mut Browser) -> Vec<String> {
+    let sessions = browser.get("/api/v1/user/sessions").await.status(200).json();
+    let others = sessions["sessions"].as_array().unwrap().iter().filter(|session| session["current"] == false);
+    others.map(|session| session["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// An API key: its secret and its id.
+async fn key(caller: &Caller) -> (String, String) {
+    let made = caller.post("/zot/auth/apikey").body("{}").send().await.status(201).json();
+    [&made["apiKey"], &made["uuid"]].map(|text| text.as_str().unwrap().to_owned()).into()
+}
+
+/// A registry with a superuser, and with users for everything that is done to users.
+async fn registry() -> TestRegistry {
+    let users = NAMED.iter().chain(&OWN_SESSIONS);
+    let builder = coracle::Registry::builder().superuser(ROOT.0, ROOT.1);
+    TestRegistry::start(users.fold(builder, |builder, user| builder.user(user, PASSWORD))).await
+}
+
+/// So many API keys of the superuser, for others to revoke.
+async fn keys(t: &TestRegistry, count: usize) -> Vec<String> {
+    let mut keys = Vec::new();
+    for _ in 0..count {
+        keys.push(key(&t.user(ROOT)).await.1);
+    }
+    keys
+}
+
+#[tokio::test]
+async fn a_public_validator_takes_the_description() {
+    needs!(PYTHON);
+    let python = needs_packages!(PACKAGES);
+    let t = TestRegistry::with_users().await;
+    let home = Home::alone();
+    let document = t.anonymous().get("/api/v1/discovery").send().await.status(200).body;
+    let mut command = home.command(python);
+    command.args(["-m", "openapi_spec_validator"]).arg(home.write("discovery.json", document));
+    let (status, Output { stdout, stderr }) = finish(&mut command, "", CLIENT_MINUTES_MAX);
+    assert!(status.success(), "{}{stderr}", String::from_utf8_lossy(&stdout));
+}
+
+#[tokio::test]
+async fn a_superusers_session_gets_what_is_described_and_every_operation_succeeds() {
+    needs!(PYTHON);
+    let python = needs_packages!(PACKAGES);
+    let t = registry().await;
+    let mut own = BTreeMap::new();
+    for user in OWN_SESSIONS {
+        own.insert(user, headers_of(&Browser::signed_in(&t, (user, PASSWORD)).await));
+    }
+    let mut ends = Browser::signed_in(&t, ("endUserSession", PASSWORD)).await;
+    own.insert("endUserSession", headers_of(&ends));
+    for _ in 0..6 {
+        Browser::signed_in(&t, ("endUserSession", PASSWORD)).await;
+    }
+    let root = Browser::signed_in(&t, ROOT).await;
+    let visitor = Visitor {
+        who: "a superuser's session",
+        headers: headers_of(&root),
+        own,
+        keys: keys(&t, 12).await,
+        sessions: other_sessions(&mut ends).await,
+    };
+    let report = visitor.examine(&t.anonymous(), &python, ALL).await;
+    assert_eq!(visitor.is_known(&t.anonymous()).await, 200);
+    // Good requests of every operation have been answered with success: none was only ever refused.
+    let mut refused = report["operations"]["total"].as_u64().unwrap();
+    for (operation, phases) in report["valid_rates"].as_object().unwrap() {
+        let accepted = ["coverage", "fuzzing"].map(|phase| phases[phase]["accepted"].as_u64().unwrap_or_default());
+        assert!(accepted.iter().sum::<u64>() > 0, "no success of {operation}: {phases}");
+        refused -= 1;
+    }
+    assert_eq!(refused, 0, "{}", report["valid_rates"]);
+}
+
+#[tokio::test]
+async fn a_superusers_key_gets_what_is_described() {
+    needs!(PYTHON);
+    let python = needs_packages!(PACKAGES);
+    let t = registry().await;
+    let keys = keys(&t, 6).await;
+    let visitor = Visitor { keys, ..Visitor::with_key("a superuser's key", &key(&t.user(ROOT)).await.0) };
+    visitor.examine(&t.anonymous(), &python, ALL).await;
+    assert_eq!(visitor.is_known(&t.anonymous()).await, 200);
+}
+
+#[tokio::test]
+async fn whoever_may_do_less_or_nothing_gets_what_is_described() {
+    needs!(PYTHON);
+    let python = needs_packages!(PACKAGES);
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).with_admin().start();
+    let coracle = |arguments: &[&str]| {
+        let done = Program::new(arguments).arg("--root").arg(root.path()).run();
+        assert_eq!(done.code, Some(0), "{arguments:?}: {}", done.stderr);
+        done.stdout.trim().to_owned()
+    };
+    // Only the command line makes read-only superusers.
+    let [alice, _, _] = [&["alice"][..], &["dora"], &["rosa", "--read-only-superuser"]]
+        .map(|user| (user[0], coracle(&[&["user", "add"], user].concat())));
+    let key = |user: &str, more: &[&str]| coracle(&[&["apikey", "create", "--user", user], more].concat());
+    let expired = Visitor::with_key("an expired key", &key("alice", &["--expires", "1s"]));
+    let mut callers = vec![
+        (200, Visitor::with_key("a user's key", &key("alice", &[]))),
+        (200, Visitor::with_key("a key with a scope", &key("alice", &["--scope", "alice/**"]))),
+        (200, Visitor::with_key("a read-only superuser's key", &key("rosa", &[]))),
+        (401, Visitor::with_key("a disabled user's key", &key("dora", &[]))),
+        (401, Visitor { who: "nobody", ..Visitor::default() }),
+    ];
+    coracle(&["user", "disable", "dora"]);
+    let mut browser = Browser::of(running.anonymous()).await;
+    browser.sign_in(alice.0, &alice.1).await.status(200);
+    let mut other = Browser::of(running.anonymous()).await;
+    other.sign_in(alice.0, &alice.1).await.status(200);
+    callers[0].1.sessions = other_sessions(&mut browser).await;
+    let headers = BTreeMap::from([("Cookie", browser.cookie.unwrap())]);
+    callers.push((200, Visitor { who: "a session without CSRF token", headers, ..Visitor::default() }));
+    callers.push((401, expired));
+    for (known, visitor) in &callers {
+        assert_eq!(visitor.is_known(&running.anonymous()).await, *known, "{}", visitor.who);
+        let effort = if visitor.who == "a user's key" { ALL } else { SOME };
+        visitor.examine(&running.anonymous(), &python, effort).await;
+        assert_eq!(visitor.is_known(&running.anonymous()).await, *known, "{}", visitor.who);
+    }
+}
