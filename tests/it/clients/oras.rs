@@ -15,18 +15,18 @@ use serde_json::{Value, json};
 
 use super::content::{self, HEAVY_BYTES, noise};
 use super::curl::Curl;
-use super::home::{CLIENT_MINUTES_MAX, Home, finish, needs, says_unauthorized, skipped};
+use super::home::{CLIENT_MINUTES_MAX, Home, finish, needs, says_unauthorized};
 use super::image::{Image, OCI_MANIFEST, compare};
 use super::target::{Target, guarded, targets};
 
 /// The release that is known to do what is asked of it here.
-const ORAS: &str = "oras==0.2.43";
+pub(crate) const ORAS: &str = "oras==0.2.43";
 
 /// How long a package index may take to hand over the packages.
 const INSTALL_MINUTES_MAX: Duration = Duration::from_mins(5);
 
 /// The Python that has the library; an error is why there is none.
-fn python() -> Result<&'static Path, String> {
+pub(crate) fn python() -> Result<&'static Path, String> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     MADE.get_or_init(install).as_ref().map(PathBuf::as_path).map_err(String::clone)
 }
@@ -57,20 +57,21 @@ fn install() -> Result<PathBuf, String> {
 /// Ends a test early where the library cannot be had.
 macro_rules! needs_oras {
     () => {
-        match python() {
+        match $crate::clients::oras::python() {
             Ok(python) => python,
             Err(why) => {
-                return skipped(
+                return $crate::clients::home::skipped(
                     "it::clients::oras",
-                    &format!("{ORAS} cannot be installed (python3-venv, PyPI): {why}"),
+                    &format!("{} cannot be installed (python3-venv, PyPI): {why}", $crate::clients::oras::ORAS),
                 );
             }
         }
     };
 }
+pub(crate) use needs_oras;
 
 /// The library in somebody's home.
-struct Oras<'a> {
+pub(crate) struct Oras<'a> {
     python: &'a Path,
     home: &'a Home,
     target: &'a Target,
@@ -79,7 +80,7 @@ struct Oras<'a> {
 }
 
 impl<'a> Oras<'a> {
-    fn signed_in(python: &'a Path, home: &'a Home, target: &'a Target) -> Self {
+    pub(crate) fn signed_in(python: &'a Path, home: &'a Home, target: &'a Target) -> Self {
         let oras = Self { python, home, target, backend: "basic" };
         if let Some((user, password)) = &target.credentials {
             oras.say(&json!(["login", user, password]));
@@ -88,14 +89,14 @@ impl<'a> Oras<'a> {
     }
 
     /// Runs one command of the script and gives its result.
-    fn say(&self, command: &Value) -> Value {
+    pub(crate) fn say(&self, command: &Value) -> Value {
         let (status, output) = finish(&mut self.command(command), "", CLIENT_MINUTES_MAX);
         assert!(status.success(), "{command} gave {status}:\n{}", output.stderr);
         output.json()
     }
 
     /// Runs one command of the script, which has to fail.
-    fn fails(&self, command: &Value) -> String {
+    pub(crate) fn fails(&self, command: &Value) -> String {
         let (status, output) = finish(&mut self.command(command), "", CLIENT_MINUTES_MAX);
         assert_eq!(status.code(), Some(1), "{command} had to fail:\n{output:?}");
         output.stderr
@@ -109,7 +110,7 @@ impl<'a> Oras<'a> {
     }
 
     /// The name of something in the registry.
-    fn at(&self, name: &str) -> String {
+    pub(crate) fn at(&self, name: &str) -> String {
         self.target.image(name)
     }
 }
