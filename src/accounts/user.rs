@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::meta::{AccountRead, Standing, UserRow};
 
 /// The longest user name, in bytes: it is the first component of what the user owns.
-const USER_NAME_MAX: usize = 255;
+pub(super) const USER_NAME_MAX: usize = 255;
 
 /// Somebody who can sign in, wherever they are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
