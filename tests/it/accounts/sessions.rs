@@ -7,34 +7,39 @@ use crate::support::http::{Answer, Caller, Request};
 use crate::support::registry::{ALICE, ROOT};
 
 /// Somebody with a jar of cookies, as curl's `-c` and `-b`, or a browser.
-struct Browser {
-    caller: Caller,
-    cookie: Option<String>,
-    csrf: String,
+pub(super) struct Browser {
+    pub(super) caller: Caller,
+    pub(super) cookie: Option<String>,
+    pub(super) csrf: String,
 }
 
 impl Browser {
-    async fn new(t: &TestRegistry) -> Self {
-        let mut browser = Self { caller: t.anonymous(), cookie: None, csrf: String::new() };
+    pub(super) async fn new(t: &TestRegistry) -> Self {
+        Self::of(t.anonymous()).await
+    }
+
+    /// One that reaches the registry as this caller does.
+    pub(super) async fn of(caller: Caller) -> Self {
+        let mut browser = Self { caller, cookie: None, csrf: String::new() };
         browser.fetch_csrf().await;
         browser
     }
 
     /// One that has signed in.
-    async fn signed_in(t: &TestRegistry, (name, password): (&str, &str)) -> Self {
+    pub(super) async fn signed_in(t: &TestRegistry, (name, password): (&str, &str)) -> Self {
         let mut browser = Self::new(t).await;
         browser.sign_in(name, password).await.status(200);
         browser
     }
 
-    async fn fetch_csrf(&mut self) {
+    pub(super) async fn fetch_csrf(&mut self) {
         let request = self.with_cookie(self.caller.get("/csrf_token"));
         let answer = self.keep(request.send().await.status(200));
         answer.json()["csrf_token"].as_str().unwrap().clone_into(&mut self.csrf);
         assert_eq!(self.csrf.len(), 64);
     }
 
-    async fn sign_in(&mut self, name: &str, password: &str) -> Answer {
+    pub(super) async fn sign_in(&mut self, name: &str, password: &str) -> Answer {
         let body = json!({ "username": name, "password": password });
         self.send(self.caller.post("/api/v1/signin").body(body.to_string())).await
     }
@@ -47,7 +52,7 @@ impl Browser {
     }
 
     /// Sends a request with the cookie and the CSRF token.
-    async fn send(&mut self, request: Request) -> Answer {
+    pub(super) async fn send(&mut self, request: Request) -> Answer {
         let request = self.with_cookie(request).header("x-csrf-token", &self.csrf);
         let answer = request.header("content-type", "application/json").send().await;
         self.keep(answer)
@@ -65,7 +70,7 @@ impl Browser {
         answer
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    pub(super) async fn get(&mut self, path: &str) -> Answer {
         self.send(self.caller.get(path)).await
     }
 }
