@@ -95,7 +95,9 @@ fn read(path: &Path) -> Result<HashMap<String, String>, String> {
             continue;
         }
         match line.split_once(':') {
-            Some((name, hash)) if ["$2a$", "$2b$", "$2y$"].iter().any(|kind| hash.starts_with(kind)) => {
+            Some((name, hash))
+                if !name.is_empty() && ["$2a$", "$2b$", "$2y$"].iter().any(|kind| hash.starts_with(kind)) =>
+            {
                 users.insert(name.to_owned(), hash.to_owned());
             }
             _ => tracing::error!(

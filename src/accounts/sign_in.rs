@@ -7,11 +7,15 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::user::{Account, USER_NAME_MAX};
-use super::{Accounts, Error, Origin, Password, Throttled, TooBusy};
+use super::{Accounts, Error, Origin, PASSWORD_MAX, Password, Throttled, TooBusy};
 
 /// A wrong password is answered no sooner than this, so that the answer's time does not tell a user
 /// with one kind of hash from one with another, or from none.
 const WRONG_AFTER: Duration = Duration::from_millis(300);
+
+/// Whom a wrong password is written down for if there is no such user. What was given as the name is not: it may
+/// be a password or a key that got into the wrong field, and is as long as its sender likes.
+const UNKNOWN: &str = "";
 
 /// Why a password lets nobody in.
 #[derive(Debug)]
@@ -41,14 +45,16 @@ impl Accounts {
         address: Option<IpAddr>,
         origin: &Origin,
     ) -> Result<Arc<Account>, NotSignedIn> {
-        // Nobody has such a name, and it would be written down and counted in full.
-        if name.len() > USER_NAME_MAX {
+        let begun = Instant::now();
+        // Nobody has such a name or such a password: nothing is to be looked up, counted and written down for it.
+        if name.len() > USER_NAME_MAX || password.reveal().chars().count() > PASSWORD_MAX {
+            sleep_until(begun + WRONG_AFTER).await;
             return Err(NotSignedIn::Wrong);
         }
-        let begun = Instant::now();
         let account = self.account(name)?;
         let stored = account.as_ref().map(|account| account.hash.clone());
         let memory = self.verifier.memory(&password, stored.as_ref());
+        let known = account.as_ref().map_or(UNKNOWN, |account| &account.name).to_owned();
         let enabled = account.filter(|account| !account.disabled);
         if let Some(account) = enabled.clone().filter(|_| self.verifier.remembers(&memory)) {
             return Ok(account);
@@ -62,10 +68,10 @@ impl Accounts {
         }
         if !known_wrong {
             self.throttle.failed(name, address, &memory);
-            let (accounts, origin, name) = (Arc::clone(self), origin.clone(), name.to_owned());
+            let (accounts, origin) = (Arc::clone(self), origin.clone());
             // Nobody waits for it, and a failure to write it down must not let anybody in.
             tokio::task::spawn_blocking(move || {
-                if let Err(error) = accounts.note("login_failure", &name, &origin) {
+                if let Err(error) = accounts.note("login_failure", &known, &origin) {
                     tracing::error!(%error, "a failed sign-in could not be written down");
                 }
             });

@@ -1,5 +1,6 @@
 //! Users, API keys and sessions as zot's and Quay's users know them, over real sockets.
 
+mod attacks;
 mod browser;
 mod description;
 mod keys;

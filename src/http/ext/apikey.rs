@@ -5,7 +5,6 @@ use std::sync::Arc;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::accounts::{Error, Key, NewKey};
 use crate::http::error::ApiError;
@@ -42,6 +41,12 @@ struct KeyBody {
     uuid: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     api_key: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeysBody {
+    api_keys: Vec<KeyBody>,
 }
 
 impl From<Key> for KeyBody {
@@ -88,8 +93,8 @@ pub(in crate::http) async fn create(context: &Context<'_>, body: &mut RequestBod
 
 pub(in crate::http) fn list(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
     let keys = context.registry.accounts().keys(Some(context.user()?))?;
-    let keys: Vec<KeyBody> = keys.into_iter().map(KeyBody::from).collect();
-    let mut response = json_response(StatusCode::OK, &json!({ "apiKeys": keys }));
+    let shown = KeysBody { api_keys: keys.into_iter().map(KeyBody::from).collect() };
+    let mut response = json_response(StatusCode::OK, &shown);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

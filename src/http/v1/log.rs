@@ -76,7 +76,8 @@ fn view(entry: &AuditEntry, with_account: bool) -> Value {
         view["performer"] =
             json!({ "kind": "user", "name": performer, "is_robot": false, "avatar": user::avatar(performer) });
     }
-    if with_account {
+    // A wrong password for nobody is about no account.
+    if with_account && !entry.row.account.is_empty() {
         view["namespace"] =
             json!({ "kind": "user", "name": entry.row.account, "avatar": user::avatar(&entry.row.account) });
     }

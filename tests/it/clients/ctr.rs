@@ -15,7 +15,7 @@ use super::image::{Image, Store, compare};
 use super::target::{Target, guarded, open, targets};
 
 /// A running containerd and the ctr that talks to it.
-struct Containerd<'a> {
+pub(crate) struct Containerd<'a> {
     home: &'a Home,
     target: &'a Target,
     daemon: Child,
@@ -23,7 +23,7 @@ struct Containerd<'a> {
 }
 
 impl<'a> Containerd<'a> {
-    fn start(home: &'a Home, target: &'a Target) -> Self {
+    pub(crate) fn start(home: &'a Home, target: &'a Target) -> Self {
         let root = home.path("containerd").display().to_string();
         let socket = format!("{root}.sock");
         let (uid, gid) = home.owner();
@@ -70,7 +70,7 @@ impl<'a> Containerd<'a> {
     }
 
     /// Runs a command that reaches the registry as this user, or as nobody, and has to fail.
-    fn fails(&self, command: &[&str], user: Option<&str>, rest: &[&str]) -> String {
+    pub(crate) fn fails(&self, command: &[&str], user: Option<&str>, rest: &[&str]) -> String {
         let arguments = with_registry(command, user, rest);
         self.home.fails("ctr", &[&["--address", &*self.socket], &*arguments].concat()).stderr
     }
@@ -81,7 +81,7 @@ impl<'a> Containerd<'a> {
     }
 
     /// Takes a layout's images into containerd, called `repository:tag` as they will be in the registry.
-    fn import(&self, image: &Image, repository: &str) {
+    pub(crate) fn import(&self, image: &Image, repository: &str) {
         let Store::Layout(layout) = &image.store else { panic!("ctr imports layouts") };
         let archive = self.home.fresh("archive.tar");
         let mut tar = tar::Builder::new(File::create(&archive).unwrap());
@@ -92,13 +92,13 @@ impl<'a> Containerd<'a> {
         self.say(&[&flags[..], &[archive.to_str().unwrap()]].concat());
     }
 
-    fn push(&self, name: &str) {
+    pub(crate) fn push(&self, name: &str) {
         self.reach(&["images", "push"], &[&self.target.image(name)]);
     }
 
     /// Pulls an image as for a container. To unpack it containerd has to mount, and where it may not, it only
     /// fetches.
-    fn pull(&self, name: &str) {
+    pub(crate) fn pull(&self, name: &str) {
         if may_mount() {
             self.reach(&["images", "pull"], &["--snapshotter=native", &self.target.image(name)]);
             let checked = self.say(&["images", "check", "--snapshotter=native"]);
@@ -120,7 +120,7 @@ impl<'a> Containerd<'a> {
     }
 
     /// containerd's own store of content.
-    fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         Store::Layout(self.home.path("containerd/root/io.containerd.content.v1.content"))
     }
 }

@@ -22,15 +22,15 @@ use super::image::{Descriptor, Image, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, compa
 use super::target::{Target, guarded, open, targets};
 
 /// Waits for what the crate does; the tests themselves are not asynchronous, as no other client is.
-fn wait<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
     static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
     RUNTIME.block_on(future)
 }
 
 /// The crate's client, who uses it, and the registry.
-struct OciClient<'a> {
-    client: oci_client::Client,
-    auth: RegistryAuth,
+pub(crate) struct OciClient<'a> {
+    pub(crate) client: oci_client::Client,
+    pub(crate) auth: RegistryAuth,
     target: &'a Target,
 }
 
@@ -48,13 +48,13 @@ impl<'a> OciClient<'a> {
         this
     }
 
-    fn new(target: &'a Target, auth: RegistryAuth, change: impl FnOnce(&mut ClientConfig)) -> Self {
+    pub(crate) fn new(target: &'a Target, auth: RegistryAuth, change: impl FnOnce(&mut ClientConfig)) -> Self {
         let mut config = ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() };
         change(&mut config);
         Self { client: oci_client::Client::new(config), auth, target }
     }
 
-    fn at(&self, name: &str) -> Reference {
+    pub(crate) fn at(&self, name: &str) -> Reference {
         self.target.image(name).parse().unwrap()
     }
 
@@ -63,7 +63,7 @@ impl<'a> OciClient<'a> {
     }
 
     /// Pushes everything of an image, byte for byte.
-    fn push(&self, image: &Image, repository: &str, tag: &str) {
+    pub(crate) fn push(&self, image: &Image, repository: &str, tag: &str) {
         for part in image.parts() {
             let bytes = image.store.get(&part);
             let pinned = self.pinned(repository, &part.digest);
@@ -79,7 +79,7 @@ impl<'a> OciClient<'a> {
     }
 
     /// The bytes of a manifest or blob; the crate checks that they have the digest.
-    fn fetch(&self, repository: &str, part: &Descriptor) -> Vec<u8> {
+    pub(crate) fn fetch(&self, repository: &str, part: &Descriptor) -> Vec<u8> {
         let at = self.pinned(repository, &part.digest);
         if part.is_manifest() {
             let (bytes, digest) = wait(self.client.pull_manifest_raw(&at, &self.auth, &[&part.media_type])).unwrap();

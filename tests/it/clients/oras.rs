@@ -17,10 +17,10 @@ use super::python::needs_packages;
 use super::target::{Target, guarded, targets};
 
 /// The release that is known to do what is asked of it here.
-const ORAS: &[&str] = &["oras==0.2.43"];
+pub(super) const ORAS: &[&str] = &["oras==0.2.43"];
 
 /// The library in somebody's home.
-struct Oras<'a> {
+pub(crate) struct Oras<'a> {
     python: &'a Path,
     home: &'a Home,
     target: &'a Target,
@@ -29,7 +29,7 @@ struct Oras<'a> {
 }
 
 impl<'a> Oras<'a> {
-    fn signed_in(python: &'a Path, home: &'a Home, target: &'a Target) -> Self {
+    pub(crate) fn signed_in(python: &'a Path, home: &'a Home, target: &'a Target) -> Self {
         let oras = Self { python, home, target, backend: "basic" };
         if let Some((user, password)) = &target.credentials {
             oras.say(&json!(["login", user, password]));
@@ -38,14 +38,14 @@ impl<'a> Oras<'a> {
     }
 
     /// Runs one command of the script and gives its result.
-    fn say(&self, command: &Value) -> Value {
+    pub(crate) fn say(&self, command: &Value) -> Value {
         let (status, output) = finish(&mut self.command(command), "", CLIENT_MINUTES_MAX);
         assert!(status.success(), "{command} gave {status}:\n{}", output.stderr);
         output.json()
     }
 
     /// Runs one command of the script, which has to fail.
-    fn fails(&self, command: &Value) -> String {
+    pub(crate) fn fails(&self, command: &Value) -> String {
         let (status, output) = finish(&mut self.command(command), "", CLIENT_MINUTES_MAX);
         assert_eq!(status.code(), Some(1), "{command} had to fail:\n{output:?}");
         output.stderr
@@ -59,7 +59,7 @@ impl<'a> Oras<'a> {
     }
 
     /// The name of something in the registry.
-    fn at(&self, name: &str) -> String {
+    pub(crate) fn at(&self, name: &str) -> String {
         self.target.image(name)
     }
 }

@@ -17,6 +17,11 @@ impl Target {
     pub(crate) fn image(&self, name: &str) -> String {
         format!("{}/{name}", self.host_port)
     }
+
+    /// The same registry for somebody who signs in otherwise.
+    pub(crate) fn signed_in_as(self, user: &str, password: &str) -> Self {
+        Self { credentials: Some((user.to_owned(), password.to_owned())), ..self }
+    }
 }
 
 /// A registry where everybody may do everything.
@@ -31,6 +36,24 @@ pub(crate) fn guarded() -> Target {
     let root = tempfile::tempdir().unwrap();
     let program = Program::serve(root.path()).with_admin().start();
     target(program, root, Some((ADMIN.0.to_owned(), ADMIN.1.to_owned())))
+}
+
+/// A registry whose superuser was made with this password.
+pub(crate) fn guarded_with(password: &str) -> Target {
+    let root = tempfile::tempdir().unwrap();
+    let program = Program::serve(root.path()).env("CORACLE_ADMIN_PASSWORD", password).start();
+    target(program, root, Some((ADMIN.0.to_owned(), password.to_owned())))
+}
+
+/// A registry as a user of zot has it: with a user of an htpasswd file, and one of the two profiles.
+pub(crate) fn with_htpasswd(profile: &str, user: &str, password: &str) -> Target {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("htpasswd");
+    // The lowest cost: nobody is to guess this one.
+    std::fs::write(&file, format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap())).unwrap();
+    let config = format!("profile = '{profile}'\n[http.auth]\napikey = true\nhtpasswd.path = '{}'\n", file.display());
+    let program = Program::serve_with(root.path(), &config).with_admin().start();
+    target(program, root, Some((user.to_owned(), password.to_owned())))
 }
 
 /// Both flavours, for the tests that hold on each.

@@ -1,6 +1,6 @@
 //! Requests over a real socket, and answers that are checked whatever the test is about.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 
 /// The specification's error codes, and the one for our own failures.
@@ -37,6 +37,8 @@ const CODES: [&str; 15] = [
 #[derive(Clone, Debug)]
 pub struct Caller {
     address: SocketAddr,
+    /// Where the caller's connections come from, if that is not left to the system.
+    source: Option<IpAddr>,
     authorization: Option<HeaderValue>,
 }
 
@@ -44,7 +46,12 @@ impl Caller {
     pub fn new(address: SocketAddr, credentials: Option<(&str, &str)>) -> Self {
         let basic = |(name, password)| format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
         let authorization = credentials.map(|credentials| basic(credentials).try_into().unwrap());
-        Self { address, authorization }
+        Self { address, source: None, authorization }
+    }
+
+    /// The same caller at another address of this machine. Linux has all of 127.0.0.0/8 as its own.
+    pub fn at(self, source: impl Into<IpAddr>) -> Self {
+        Self { source: Some(source.into()), ..self }
     }
 
     /// Where the registry listens.
@@ -85,7 +92,7 @@ impl Caller {
         let mut headers = HeaderMap::new();
         headers.extend(self.authorization.clone().map(|value| (header::AUTHORIZATION, value)));
         let body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed();
-        Request { address: self.address, method, path: path.to_owned(), headers, body }
+        Request { address: self.address, source: self.source, method, path: path.to_owned(), headers, body }
     }
 }
 
@@ -94,6 +101,7 @@ impl Caller {
 #[derive(Debug)]
 pub struct Request {
     address: SocketAddr,
+    source: Option<IpAddr>,
     method: Method,
     path: String,
     headers: HeaderMap,
@@ -139,7 +147,11 @@ impl Request {
 
     /// As [`Request::send`], to a registry that may go away at any moment.
     pub async fn try_send(self) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
-        let socket = TcpStream::connect(self.address).await?;
+        let socket = if self.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if let Some(source) = self.source {
+            socket.bind((source, 0).into())?;
+        }
+        let socket = socket.connect(self.address).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
         let connection = tokio::spawn(connection);
         let from_page = self.headers.contains_key("x-zot-api-client");
