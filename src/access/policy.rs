@@ -61,9 +61,10 @@ impl Policy {
     fn owner_may(self, caller: &Caller, name: &RepositoryName, action: Action) -> bool {
         match caller.standing() {
             Standing::Superuser => true,
-            Standing::ReadOnlySuperuser if action == Action::Pull => true,
-            _ if self.grants == AccessPolicy::SignedIn => true,
-            _ => name.as_str() != name.namespace() && caller.name() == Some(name.namespace()),
+            // What others are granted besides does not make them more than that.
+            Standing::ReadOnlySuperuser => action == Action::Pull,
+            Standing::Ordinary if self.grants == AccessPolicy::SignedIn => true,
+            Standing::Ordinary => name.as_str() != name.namespace() && caller.name() == Some(name.namespace()),
         }
     }
 }
