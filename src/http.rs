@@ -27,7 +27,7 @@ pub use body::Body;
 use error::ApiError;
 pub(crate) use request::{BoxError, RequestBody};
 
-use crate::access::{Authenticated, Caller, Credential, Credentials, Refusal, Surface, Visit};
+use crate::access::{Access, Authenticated, Caller, Credential, Credentials, Refusal, Surface, Visit};
 use crate::accounts::{Account, Origin, SessionId};
 use crate::oci::ErrorCode;
 use crate::registry::Shared;
@@ -126,7 +126,8 @@ async fn respond(
     }
     let (path, query) = (head.uri.path(), head.uri.query());
     let route = route::parse(&head.method, path, query, registry.metrics_path())?;
-    let Authenticated { caller, cookie, begun, ended } = authenticate(registry, &visit).await?;
+    let access = route.access();
+    let Authenticated { caller, cookie, begun, ended } = authenticate(registry, &visit, &access).await?;
     subject.caller = caller.name().map(str::to_owned);
     subject.cookies = cookies(registry, &caller, begun.as_ref(), ended);
     check_origin(&head.method, &head.headers, &caller)?;
@@ -134,7 +135,7 @@ async fn respond(
     if let Route::V1 { query, .. } = &route {
         v1::check_csrf(&context, &head.method, query)?;
     }
-    registry.policy().decide(&caller, &route.access(), registry.now())?;
+    registry.policy().decide(&caller, &access, registry.now())?;
     dispatch(&context, route, body).await
 }
 
@@ -155,10 +156,17 @@ fn check_host(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
     if (needed..=1).contains(&hosts) { Ok(()) } else { Err(ApiError::host()) }
 }
 
-async fn authenticate(registry: &Shared, visit: &Visit<'_>) -> Result<Authenticated, ApiError> {
+/// Who asks, where it makes a difference.
+async fn authenticate(registry: &Shared, visit: &Visit<'_>, access: &Access) -> Result<Authenticated, ApiError> {
+    let nobody = |cookie| Authenticated { caller: Caller::ANONYMOUS, cookie, begun: None, ended: false };
     // Whoever may do everything need not say who they are, and old credentials do no harm.
     if registry.policy().grants == crate::AccessPolicy::Open && visit.surface == Surface::Registry {
-        return Ok(Authenticated { caller: Caller::ANONYMOUS, cookie: None, begun: None, ended: false });
+        return Ok(nobody(None));
+    }
+    // Nor need whoever asks whether the registry is alive, which it is although a password is wrong; and whoever
+    // signs out says it with the cookie.
+    if *access == Access::Anybody {
+        return Ok(nobody(Credentials::cookie(visit.headers)));
     }
     Ok(registry.authenticator().authenticate(visit).await?)
 }
