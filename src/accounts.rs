@@ -6,6 +6,7 @@
 //! where it changes something, and nowhere else.
 
 mod audit;
+mod audit_file;
 mod cache;
 mod error;
 mod htpasswd;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub(crate) use audit::{AuditEntry, Origin};
+pub(crate) use audit_file::{AuditFile, RequestEntry};
 pub(crate) use error::Error;
 pub(crate) use htpasswd::Htpasswd;
 pub(crate) use key::{Key, KeyGrant, NewKey};
@@ -75,6 +77,7 @@ pub(crate) struct Accounts {
     clock: Clock,
     rules: Rules,
     htpasswd: Option<Htpasswd>,
+    audit_file: Option<AuditFile>,
     usage: Usage,
     verifier: Verifier,
     throttle: Throttle,
@@ -92,13 +95,20 @@ struct Remembered {
 }
 
 impl Accounts {
-    pub(crate) fn open(meta: Arc<Meta>, clock: Clock, rules: Rules, htpasswd: Option<Htpasswd>) -> Result<Self, Error> {
+    pub(crate) fn open(
+        meta: Arc<Meta>,
+        clock: Clock,
+        rules: Rules,
+        htpasswd: Option<Htpasswd>,
+        audit_file: Option<AuditFile>,
+    ) -> Result<Self, Error> {
         let csrf_key = meta.secret(meta::SETTING_CSRF_KEY)?;
         Ok(Self {
             meta,
             clock,
             rules,
             htpasswd,
+            audit_file,
             usage: Usage::default(),
             verifier: Verifier::new(),
             throttle: Throttle::default(),
@@ -119,9 +129,11 @@ impl Accounts {
         T: Send + 'static,
         E: From<meta::Error> + Send + 'static,
     {
-        let result = self.meta.write(change);
+        let result = self.write(change);
         self.generation.fetch_add(1, Ordering::Release);
-        result
+        let (value, rows) = result?;
+        self.tell(rows);
+        Ok(value)
     }
 
     /// The number under which a look-up that begins now may be remembered.

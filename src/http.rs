@@ -4,6 +4,7 @@
 //! request takes the one way through [`answer`]; a handler returns an error and never writes one.
 
 mod api;
+mod audit;
 mod body;
 mod cookie;
 mod error;
@@ -32,6 +33,7 @@ use crate::accounts::{Account, Origin, SessionId};
 use crate::oci::ErrorCode;
 use crate::registry::Shared;
 use crate::route::{self, Route};
+use audit::Attempt;
 use observe::{Observed, Subject};
 
 /// More than this in headers is refused; what clients send is below 4 KiB, tokens included.
@@ -95,7 +97,7 @@ pub(crate) async fn answer(
         agent: agent(&head.headers),
         request: &id,
     };
-    let result = respond(registry, &head, visit, &mut body, &mut subject).await;
+    let result = respond(registry, &head, peer, visit, &mut body, &mut subject).await;
     let mut response = match result {
         Ok(response) => response,
         Err(error) => {
@@ -116,6 +118,7 @@ pub(crate) async fn answer(
 async fn respond(
     registry: &Shared,
     head: &hyper::http::request::Parts,
+    peer: Option<SocketAddr>,
     visit: Visit<'_>,
     body: &mut RequestBody,
     subject: &mut Subject,
@@ -136,7 +139,12 @@ async fn respond(
         v1::check_csrf(&context, &head.method, query)?;
     }
     registry.policy().decide(&caller, &access, registry.now())?;
-    dispatch(&context, route, body).await
+    let attempt = Attempt::begin(registry, head, peer, visit.request, caller.name());
+    let result = dispatch(&context, route, body).await;
+    if let Some(attempt) = attempt {
+        attempt.end(result.as_ref().map_or_else(ApiError::status_code, Response::status)).await;
+    }
+    result
 }
 
 fn check_limits(head: &hyper::http::request::Parts) -> Result<(), ApiError> {

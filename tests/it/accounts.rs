@@ -1,5 +1,6 @@
 //! Users, API keys and sessions as zot's and Quay's users know them, over real sockets.
 
+mod audit;
 mod keys;
 mod program;
 mod routes;

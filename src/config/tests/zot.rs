@@ -105,7 +105,7 @@ pub(super) const EVERYTHING: &str = r#"{
 }"#;
 
 /// The keys of [`EVERYTHING`] that are refused; what is neither here nor below is followed.
-const REFUSED: [&str; 22] = [
+const REFUSED: [&str; 21] = [
     "cluster",
     "extensions.events",
     "extensions.lint",
@@ -122,7 +122,6 @@ const REFUSED: [&str; 22] = [
     "http.auth.openid",
     "http.ratelimit",
     "http.tls.cacert",
-    "log.audit",
     "storage.cacheDriver",
     "storage.maxRepos",
     "storage.remoteCache",

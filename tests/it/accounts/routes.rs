@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::support::content::{MANIFEST, bytes, noise, push_blob, put_manifest, sha256, start_upload};
 use crate::support::http::Request;
-use callers::{COLUMNS, Means, User, Who, World};
+use callers::{COLUMNS, Means, User, World};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/accounts/routes.txt");
 
