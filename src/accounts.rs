@@ -7,6 +7,7 @@
 
 mod action;
 mod audit;
+mod audit_file;
 mod cache;
 mod error;
 mod htpasswd;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 pub(crate) use action::{Action, Actions};
 pub(crate) use audit::{AuditEntry, Origin};
+pub(crate) use audit_file::{AuditFile, RequestEntry};
 pub(crate) use cache::Cache;
 pub(crate) use error::Error;
 pub(crate) use htpasswd::Htpasswd;
@@ -84,6 +86,7 @@ pub(crate) struct Accounts {
     clock: Clock,
     rules: Rules,
     htpasswd: Option<Htpasswd>,
+    audit_file: Option<AuditFile>,
     usage: Usage,
     verifier: Verifier,
     throttle: Throttle,
@@ -104,7 +107,13 @@ struct Remembered {
 }
 
 impl Accounts {
-    pub(crate) fn open(meta: Arc<Meta>, clock: Clock, rules: Rules, htpasswd: Option<Htpasswd>) -> Result<Self, Error> {
+    pub(crate) fn open(
+        meta: Arc<Meta>,
+        clock: Clock,
+        rules: Rules,
+        htpasswd: Option<Htpasswd>,
+        audit_file: Option<AuditFile>,
+    ) -> Result<Self, Error> {
         let csrf_key = meta.secret(meta::SETTING_CSRF_KEY)?;
         let stamp_key = meta.secret(meta::SETTING_STAMP_KEY)?;
         Ok(Self {
@@ -112,6 +121,7 @@ impl Accounts {
             clock,
             rules,
             htpasswd,
+            audit_file,
             usage: Usage::default(),
             verifier: Verifier::new(),
             throttle: Throttle::default(),
@@ -133,9 +143,11 @@ impl Accounts {
         T: Send + 'static,
         E: From<meta::Error> + Send + 'static,
     {
-        let result = self.meta.write(change);
+        let result = self.write(change);
         self.generation.fetch_add(1, Ordering::Release);
-        result
+        let (value, rows) = result?;
+        self.tell(rows);
+        Ok(value)
     }
 
     /// The number under which a look-up that begins now may be remembered.

@@ -33,6 +33,20 @@ impl Timestamp {
     }
 }
 
+/// RFC 3339, in UTC, with as many digits behind the second as are known.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        jiff::Timestamp::from(*self).fmt(f)
+    }
+}
+
+impl From<Timestamp> for jiff::Timestamp {
+    fn from(time: Timestamp) -> Self {
+        let micros = i64::try_from(time.0).unwrap_or(i64::MAX);
+        Self::from_microsecond(micros).unwrap_or(Self::MAX)
+    }
+}
+
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();

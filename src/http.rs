@@ -4,6 +4,7 @@
 //! request takes the one way through [`answer`]; a handler returns an error and never writes one.
 
 mod api;
+mod audit;
 mod body;
 mod cookie;
 mod error;
@@ -27,11 +28,12 @@ pub use body::Body;
 use error::ApiError;
 pub(crate) use request::{BoxError, RequestBody};
 
-use crate::access::{Authenticated, Caller, Credential, Credentials, Refusal, Surface, Visit};
+use crate::access::{Access, Authenticated, Caller, Credential, Credentials, Refusal, Surface, Visit};
 use crate::accounts::{Account, Origin, SessionId};
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::Shared;
 use crate::route::{self, Route};
+use audit::Attempt;
 use observe::{Observed, Subject};
 
 /// More than this in headers is refused; what clients send is below 4 KiB, tokens included.
@@ -103,7 +105,7 @@ pub(crate) async fn answer(
         agent: agent(&head.headers),
         request: &id,
     };
-    let result = respond(registry, &head, visit, &mut body, &mut subject).await;
+    let result = respond(registry, &head, peer, visit, &mut body, &mut subject).await;
     let mut response = match result {
         Ok(response) => response,
         Err(error) => {
@@ -124,6 +126,7 @@ pub(crate) async fn answer(
 async fn respond(
     registry: &Shared,
     head: &hyper::http::request::Parts,
+    peer: Option<SocketAddr>,
     visit: Visit<'_>,
     body: &mut RequestBody,
     subject: &mut Subject,
@@ -134,8 +137,10 @@ async fn respond(
     }
     let (path, query) = (head.uri.path(), head.uri.query());
     let route = route::parse(&head.method, path, query, registry.metrics_path())?;
+    let access = route.access();
+    let authenticated = authenticate(registry, &visit, &access).await;
     let Authenticated { caller, cookie, begun, ended } =
-        authenticate(registry, &visit).await.map_err(|error| error.for_scope(|| route.scope()))?;
+        authenticated.map_err(|error| error.for_scope(|| route.scope()))?;
     subject.caller = caller.name().map(str::to_owned);
     subject.cookies = cookies(registry, &caller, begun.as_ref(), ended);
     check_origin(&head.method, &head.headers, &caller)?;
@@ -143,9 +148,14 @@ async fn respond(
     if let Route::V1 { query, .. } = &route {
         v1::check_csrf(&context, &head.method, query)?;
     }
-    let decided = registry.decide(&caller, &route.access())?;
+    let decided = registry.decide(&caller, &access)?;
     decided.map_err(|refusal| ApiError::from(refusal).for_scope(|| route.scope()))?;
-    dispatch(&context, route, body).await
+    let attempt = Attempt::begin(registry, head, peer, visit.request, caller.name());
+    let result = dispatch(&context, route, body).await;
+    if let Some(attempt) = attempt {
+        attempt.end(result.as_ref().map_or_else(ApiError::status_code, Response::status)).await;
+    }
+    result
 }
 
 fn check_limits(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
@@ -165,10 +175,17 @@ fn check_host(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
     if (needed..=1).contains(&hosts) { Ok(()) } else { Err(ApiError::host()) }
 }
 
-async fn authenticate(registry: &Shared, visit: &Visit<'_>) -> Result<Authenticated, ApiError> {
+/// Who asks, where it makes a difference.
+async fn authenticate(registry: &Shared, visit: &Visit<'_>, access: &Access) -> Result<Authenticated, ApiError> {
+    let nobody = |cookie| Authenticated { caller: Caller::ANONYMOUS, cookie, begun: None, ended: false };
     // Whoever may do everything need not say who they are, and old credentials do no harm.
     if registry.policy().grants == crate::AccessPolicy::Open && visit.surface == Surface::Registry {
-        return Ok(Authenticated { caller: Caller::ANONYMOUS, cookie: None, begun: None, ended: false });
+        return Ok(nobody(None));
+    }
+    // Nor need whoever asks whether the registry is alive, which it is although a password is wrong; and whoever
+    // signs out says it with the cookie.
+    if *access == Access::Anybody {
+        return Ok(nobody(Credentials::cookie(visit.headers)));
     }
     Ok(registry.authenticator().authenticate(visit).await?)
 }

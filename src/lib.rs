@@ -33,7 +33,8 @@
 //! `route::Route`, one line in `Route::access`, one arm in `http::dispatch` and one handler; the
 //! compiler asks for each of them. An endpoint of Quay's API v1 is one row of `route::v1` (method, path, name, what
 //! the caller must be), one arm in `http::v1::dispatch`, one handler, and its shape in `http::v1::shape`; the
-//! description at `/api/v1/discovery` and the test of routes by callers are made from the rows.
+//! description at `/api/v1/discovery` is made from the rows. What every route says to every kind of caller is
+//! written down in `tests/it/accounts/routes.txt`, which a test holds; a route without a line there fails another.
 //!
 //! # The modules, bottom to top
 //!

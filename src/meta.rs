@@ -31,6 +31,7 @@ pub(crate) use schema::{SETTING_CSRF_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY,
 pub(crate) use token::{RefreshRow, SigningRow, TokenRead};
 
 use crate::blobs::{Disk, Tree};
+use crate::clock::Timestamp;
 
 /// What redb may keep of the file in memory. The operating system's page cache holds the rest.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
@@ -55,6 +56,8 @@ pub(crate) struct ReadTx(redb::ReadTransaction);
 pub(crate) struct WriteTx {
     transaction: redb::WriteTransaction,
     changed: bool,
+    /// What the change that is being made has added to the audit.
+    audited: Vec<(Timestamp, AuditRow)>,
 }
 
 impl Meta {
@@ -142,7 +145,7 @@ impl Meta {
         transaction.set_durability(self.durability)?;
         // A start after a crash must not walk the whole database.
         transaction.set_quick_repair(matches!(self.durability, Durability::Immediate));
-        let mut tx = WriteTx { transaction, changed: false };
+        let mut tx = WriteTx::new(transaction);
         for pending in &mut *group {
             let before = std::mem::replace(&mut tx.changed, false);
             let failed = !pending.run(&mut tx);
@@ -153,6 +156,12 @@ impl Meta {
             tx.changed |= before;
         }
         if tx.changed { Ok(tx.transaction.commit()?) } else { Ok(tx.transaction.abort()?) }
+    }
+}
+
+impl WriteTx {
+    fn new(transaction: redb::WriteTransaction) -> Self {
+        Self { transaction, changed: false, audited: Vec::new() }
     }
 }
 
@@ -179,7 +188,7 @@ fn create(builder: &redb::Builder, tree: &Tree, disk: &dyn Disk) -> Result<Datab
     let database = builder
         .create_with_backend(FileBackend::new(file).map_err(|error| Error::open(error, &new))?)
         .map_err(|error| Error::open(error, &new))?;
-    let mut tx = WriteTx { transaction: database.begin_write()?, changed: false };
+    let mut tx = WriteTx::new(database.begin_write()?);
     schema::create(&mut tx)?;
     tx.transaction.commit()?;
     disk.rename(&new, &path).map_err(io(&path))?;

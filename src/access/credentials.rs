@@ -88,6 +88,11 @@ impl Credentials {
         })
     }
 
+    /// The session's cookie, whether or not it counts as a credential.
+    pub(crate) fn cookie(headers: &HeaderMap) -> Option<SessionId> {
+        session_cookie(headers)
+    }
+
     /// Reads the headers. Whatever is given must be understood: nobody is taken for anonymous by
     /// mistake.
     pub(crate) fn read(headers: &HeaderMap, surface: Surface) -> Result<Read, InvalidCredentials> {

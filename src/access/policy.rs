@@ -158,7 +158,10 @@ impl Policy {
         if let Identity::User(user) = identity {
             match user.standing {
                 Standing::Superuser => visit(Actions::ALL, Reason::Superuser),
-                Standing::ReadOnlySuperuser => visit(Actions::PULL | Actions::INSPECT, Reason::ReadOnlySuperuser),
+                // What others are granted besides does not make them more than that.
+                Standing::ReadOnlySuperuser => {
+                    return visit(Actions::PULL | Actions::INSPECT, Reason::ReadOnlySuperuser);
+                }
                 Standing::Ordinary => {}
             }
             if self.grants == AccessPolicy::SignedIn {

@@ -1,10 +1,11 @@
-//! What was done to accounts: in the same transaction as the change, and in the log.
+//! What was done to accounts: in the same transaction as the change; and when that is durable in the log,
+//! and in the audit file.
 
 use std::ops::ControlFlow;
 
-use super::{Accounts, Error};
+use super::{Accounts, AuditFile, Error};
 use crate::clock::Timestamp;
-use crate::meta::{AuditRead as _, AuditRow};
+use crate::meta::{self, AuditRead as _, AuditRow, WriteTx};
 use crate::oci::RepositoryName;
 
 /// Old rows are removed in steps of this many, so that no writer waits long for it.
@@ -33,17 +34,8 @@ impl Origin {
         self.row(kind, name.namespace(), &[&named, metadata].concat())
     }
 
-    /// The row of something done to an account; it is logged here too.
+    /// The row of something done to an account.
     pub(super) fn row(&self, kind: &str, account: &str, metadata: &[(&str, &str)]) -> AuditRow {
-        tracing::info!(
-            target: "coracle::audit",
-            kind,
-            account,
-            performer = self.performer,
-            address = self.address,
-            request = self.request,
-            ?metadata,
-        );
         AuditRow {
             kind: kind.to_owned(),
             account: account.to_owned(),
@@ -102,7 +94,40 @@ impl Accounts {
     /// Writes down something that changed nothing else.
     pub(crate) fn note(&self, kind: &str, account: &str, origin: &Origin) -> Result<(), Error> {
         let (row, now) = (origin.row(kind, account, &[]), self.clock.now());
-        Ok(self.meta.write(move |tx| tx.add_audit(now, &row))?)
+        let ((), rows) = self.write(move |tx| Ok::<_, Error>(tx.add_audit(now, &row)?))?;
+        self.tell(rows);
+        Ok(())
+    }
+
+    /// Writes to the database. Gives back what that added to the audit, to be told of.
+    pub(super) fn write<T, E>(
+        &self,
+        change: impl FnOnce(&mut WriteTx) -> Result<T, E> + Send + 'static,
+    ) -> Result<(T, Vec<(Timestamp, AuditRow)>), E>
+    where
+        T: Send + 'static,
+        E: From<meta::Error> + Send + 'static,
+    {
+        self.meta.write(move |tx| {
+            let value = change(tx)?;
+            Ok((value, tx.take_audited()))
+        })
+    }
+
+    /// Tells of rows that are durable now, to whoever reads the log and the audit file.
+    pub(super) fn tell(&self, rows: Vec<(Timestamp, AuditRow)>) {
+        for (at, row) in rows {
+            let AuditRow { kind, account, performer, address, request, metadata, .. } = &row;
+            tracing::info!(target: "coracle::audit", kind, account, performer, address, request, ?metadata);
+            if let Some(file) = &self.audit_file {
+                file.account(at, &row);
+            }
+        }
+    }
+
+    /// Where the operator wants to read what was done, if anywhere.
+    pub(crate) const fn audit_file(&self) -> Option<&AuditFile> {
+        self.audit_file.as_ref()
     }
 
     /// Removes rows that are too old.

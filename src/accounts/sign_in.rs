@@ -66,17 +66,21 @@ impl Accounts {
             self.throttle.succeeded(name, address);
             return Ok(account);
         }
-        if !known_wrong {
+        let noted = (!known_wrong).then(|| {
             self.throttle.failed(name, address, &memory);
             let (accounts, origin) = (Arc::clone(self), origin.clone());
-            // Nobody waits for it, and a failure to write it down must not let anybody in.
+            // A failure to write it down must not let anybody in.
             tokio::task::spawn_blocking(move || {
                 if let Err(error) = accounts.note("login_failure", &known, &origin) {
                     tracing::error!(%error, "a failed sign-in could not be written down");
                 }
-            });
-        }
+            })
+        });
         sleep_until(begun + WRONG_AFTER).await;
+        // Whoever guesses waits for the disk too, so that no more is to be written than there are guessers.
+        if let Some(noted) = noted {
+            let _ = noted.await;
+        }
         Err(NotSignedIn::Wrong)
     }
 }

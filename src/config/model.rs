@@ -169,6 +169,9 @@ pub struct Log {
     /// The file that is appended to; standard error by default. zot's `log.output`, whose default is
     /// standard output.
     pub output: Option<PathBuf>,
+    /// The file that gets a line of JSON for every request that changed something, and for everything
+    /// done to accounts; none by default. zot's `log.audit`.
+    pub audit: Option<PathBuf>,
 }
 
 /// How severe a message is.
@@ -275,6 +278,7 @@ impl Config {
                 level: settings.get("log.level"),
                 format: settings.get("log.format"),
                 output: settings.get("log.output"),
+                audit: settings.get("log.audit"),
             },
             extensions: Extensions {
                 metrics: Metrics {

@@ -188,6 +188,11 @@ impl ApiError {
             .header(header::CONNECTION, HeaderValue::from_static("close"))
     }
 
+    /// The status of the answer.
+    pub(crate) const fn status_code(&self) -> StatusCode {
+        self.0.status
+    }
+
     /// What only the log may see.
     pub(crate) fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()

@@ -7,14 +7,14 @@ use crate::clock::Timestamp;
 /// What Go writes for "no time", and so what zot's clients look for.
 pub(super) const NEVER: &str = "0001-01-01T00:00:00Z";
 
-/// RFC 3339, in UTC, with as many digits behind the second as are known.
+/// RFC 3339, as Go writes it.
 pub(super) fn rfc3339(time: Timestamp) -> String {
-    stamp(time).to_string()
+    time.to_string()
 }
 
 /// RFC 2822 with the offset `-0000`, as Quay writes it.
 pub(super) fn rfc2822(time: Timestamp) -> String {
-    stamp(time).to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S -0000").to_string()
+    jiff::Timestamp::from(time).to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S -0000").to_string()
 }
 
 /// Reads RFC 3339; none if it is not that, or is before 1970.
@@ -28,11 +28,6 @@ pub(super) fn parse_day(text: &str) -> Option<Timestamp> {
     let date = jiff::civil::Date::strptime("%m/%d/%Y", text).ok()?;
     let stamp = date.to_zoned(TimeZone::UTC).ok()?.timestamp();
     u64::try_from(stamp.as_microsecond()).ok().map(Timestamp::from_micros)
-}
-
-fn stamp(time: Timestamp) -> jiff::Timestamp {
-    let micros = i64::try_from(time.micros()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX)
 }
 
 #[cfg(test)]

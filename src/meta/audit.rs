@@ -58,7 +58,14 @@ impl WriteTx {
         let last = table.range((at.micros(), 0)..=(at.micros(), u32::MAX))?.next_back().transpose()?;
         let number = last.map_or(0, |(key, _)| key.value().1 + 1);
         table.insert((at.micros(), number), codec::encode(row).as_slice())?;
+        drop(table);
+        self.audited.push((at, row.clone()));
         Ok(())
+    }
+
+    /// The rows added since this was last asked: for whoever tells others of them, once they are durable.
+    pub(crate) fn take_audited(&mut self) -> Vec<(Timestamp, AuditRow)> {
+        std::mem::take(&mut self.audited)
     }
 
     /// Removes the rows before a time; at most `limit` of them.

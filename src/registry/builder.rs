@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Error, Registry, Shared};
 use crate::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
-use crate::accounts::{self, Accounts, Htpasswd, Password};
+use crate::accounts::{self, Accounts, AuditFile, Htpasswd, Password};
 use crate::blobs::{Blobs, SystemDisk, Tree};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
@@ -200,6 +200,10 @@ fn open_accounts(meta: &Arc<Meta>, config: &Config, clock: &Clock, tree: &Tree) 
         session_lifetime: auth.session_lifetime,
         ..accounts::Rules::default()
     };
-    let accounts = Accounts::open(Arc::clone(meta), clock.clone(), rules, htpasswd);
+    let audit_file = config.log.audit.as_deref().map(|path| {
+        AuditFile::open(path)
+            .map_err(|error| Error::InvalidSetting { key: "log.audit", cause: format!("{}: {error}", path.display()) })
+    });
+    let accounts = Accounts::open(Arc::clone(meta), clock.clone(), rules, htpasswd, audit_file.transpose()?);
     Ok(Arc::new(accounts.map_err(|error| Error::accounts(error, tree))?))
 }

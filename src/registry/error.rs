@@ -23,11 +23,12 @@ pub enum Error {
         /// What happened.
         cause: String,
     },
-    /// A setting that a program made is not one that a file could have made.
+    /// A setting cannot be followed: a program has made one that no file could have made, or what it names
+    /// cannot be used.
     InvalidSetting {
         /// The setting, as a file calls it.
         key: &'static str,
-        /// What it must be.
+        /// What it must be, or what happened.
         cause: String,
     },
     /// A user cannot be made so.

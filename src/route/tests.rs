@@ -179,3 +179,50 @@ fn what_is_malformed() {
     let tags = (0..47).fold(String::new(), |tags, n| format!("{tags}&tag=t{n}"));
     assert_eq!(read(&format!("PUT /v2/a/manifests/{{d}}?{tags}")), "414");
 }
+
+/// The names of the variants, of which a new one does not compile without being added here.
+macro_rules! variants {
+    ($($variant:ident)*) => {
+        const VARIANTS: &[&str] = &[$(stringify!($variant)),*];
+
+        fn variant(route: &Route) -> &'static str {
+            match route {
+                $(Route::$variant { .. } => stringify!($variant),)*
+            }
+        }
+    };
+}
+
+variants! {
+    Ping Catalog Tags Referrers GetManifest HeadManifest PutManifest DeleteManifest GetBlob HeadBlob DeleteBlob
+    StartUpload PushBlob MountBlob UploadStatus UploadChunk FinishUpload CancelUpload ListKeys CreateKey RevokeKey
+    GetToken PostToken TokenKeys Preflight Logout V1 Live Ready Started Metrics
+}
+
+/// The table is made by the server's own answers; this is what makes sure that it asks everything.
+#[test]
+fn every_route_has_a_line_in_the_table_of_callers() {
+    let (mut variants, mut endpoints) = (Vec::new(), Vec::new());
+    let table = include_str!("../../tests/it/accounts/routes.txt");
+    for line in table.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let mut words = line.split_whitespace();
+        let mut word = || words.next().expect("a line has a method, a path and what each caller hears");
+        let (method, uri) = (word().parse().expect("a method"), word());
+        let values = [("{name}", "a/b"), ("{absent}", "a/c"), ("{tag}", "1"), ("{digest}", DIGEST), ("{id}", ID)];
+        let uri = values.iter().fold(uri.to_owned(), |uri, (name, value)| uri.replace(name, value));
+        let (path, query) = uri.split_once('?').map_or((&*uri, None), |(path, query)| (path, Some(query)));
+        match parse(&method, path, query, Some("/metrics")) {
+            Ok(Route::V1 { endpoint, .. }) => endpoints.push(endpoint),
+            Ok(route) => variants.push(variant(&route)),
+            // Nobody is asked who they are for what is not there.
+            Err(_) => {
+                let said: std::collections::BTreeSet<&str> = words.collect();
+                assert!(said.len() == 1 && said.is_subset(&["404", "405"].into()), "{line}");
+            }
+        }
+    }
+    let missing: Vec<&&str> = VARIANTS.iter().filter(|name| **name != "V1" && !variants.contains(*name)).collect();
+    assert!(missing.is_empty(), "without a line: {missing:?}");
+    let missing: Vec<&Endpoint> = Endpoint::ALL.iter().filter(|endpoint| !endpoints.contains(endpoint)).collect();
+    assert!(missing.is_empty(), "without a line: {missing:?}");
+}

@@ -1,8 +1,8 @@
 //! Quay's API v1 as rows: the method, the path, the name, and what the caller must be.
 //!
-//! The router, the access decision, the discovery document and the test of routes × callers are all
-//! made from these rows. To add an endpoint: add a row here, an arm in `http::v1::dispatch`, and the
-//! handler; what it takes and gives in `http::v1::shape`.
+//! The router, the access decision and the discovery document are all made from these rows, and the
+//! table of routes × callers (`tests/it/accounts/routes.txt`) has a line for each. To add an endpoint: add a
+//! row here, an arm in `http::v1::dispatch`, and the handler; what it takes and gives in `http::v1::shape`.
 
 use hyper::Method;
 

@@ -72,6 +72,7 @@ const FILES: &[(&str, &str)] = &[
     ("config::source", "reads the configuration"),
     ("config::check", "looks whether the files exist that the configuration names"),
     ("registry::builder", "makes temporary data directories"),
+    ("accounts::audit_file", "appends to a file of the operator's"),
     ("accounts::htpasswd", "reads users from a file of the operator's"),
     ("server::admin", "the socket of local administration is a file"),
     ("cli::administer", "looks for that socket, and for the database"),

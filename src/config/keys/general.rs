@@ -18,8 +18,8 @@ pub(super) const KEYS: &[Row] = &[
         "one line of text, or one JSON object, for each message"),
     row("log.output", Path, "", Implemented,
         "file which the log is appended to; standard error without it"),
-    row("log.audit", Path, "", Refused("not implemented yet: take it out, after making sure that nobody waits for that file"),
-        "file for a record of every change"),
+    row("log.audit", Path, "", Implemented,
+        "file to which every change is appended as a line of JSON; made for its owner alone, and made anew when it was moved away"),
 
     row("scheduler.numWorkers", Kind::ANY_INT, "0", NoEffect("background work needs no worker pool"),
         "number of zot's background workers"),

@@ -105,7 +105,7 @@ pub(super) const EVERYTHING: &str = r#"{
 }"#;
 
 /// The keys of [`EVERYTHING`] that are refused; what is neither here nor below is followed.
-const REFUSED: [&str; 23] = [
+const REFUSED: [&str; 22] = [
     "cluster",
     "extensions.events",
     "extensions.lint",
@@ -123,7 +123,6 @@ const REFUSED: [&str; 23] = [
     "http.auth.openid",
     "http.ratelimit",
     "http.tls.cacert",
-    "log.audit",
     "storage.cacheDriver",
     "storage.maxRepos",
     "storage.remoteCache",

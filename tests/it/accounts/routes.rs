@@ -1,88 +1,409 @@
-//! Every endpoint of API v1 × every kind of caller, from the description that the registry gives of
-//! itself: an endpoint that nobody has thought about fails the test.
+//! Every route × every kind of caller, as one table for people to read: `routes.txt`.
+//!
+//! The table is made of what a running program answers, and compared with the file. That the file has
+//! a line for every route there is, a test beside the router holds. A new route: add it to [`ROUTES`],
+//! what must be there beforehand to [`World::target`], and write the file anew with
+//! `UPDATE_SNAPSHOTS=1 cargo test --test it routes`; then read what has changed.
+
+mod callers;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
-use crate::support::TestRegistry;
-use crate::support::http::Caller;
-use crate::support::registry::{ALICE, ROOT};
+use crate::support::content::{MANIFEST, bytes, noise, push_blob, put_manifest, sha256, start_upload};
+use crate::support::http::Request;
+use callers::{COLUMNS, Means, User, World};
 
-/// What each caller hears where nothing else is wrong: anonymous, alice's key, alice's key with a
-/// scope, a superuser's key. `-` is not tried. Safe methods only: what changes something is refused to
-/// all but keys for want of a CSRF token, which `sessions.rs` shows.
-const EXPECTED: &[(&str, [u16; 4])] = &[
-    ("GET /api/v1/discovery", [200, 200, 200, 200]),
-    ("GET /api/v1/error/{error_type}", [200, 200, 200, 200]),
-    ("GET /api/v1/superuser/apptokens", [401, 403, 403, 200]),
-    ("GET /api/v1/superuser/logs", [401, 403, 403, 200]),
-    ("GET /api/v1/superuser/users/", [401, 403, 403, 200]),
-    ("GET /api/v1/superuser/users/{username}", [401, 403, 403, 200]),
-    ("GET /api/v1/user/", [401, 200, 200, 200]),
-    ("GET /api/v1/user/apptoken", [401, 200, 403, 200]),
-    ("GET /api/v1/user/apptoken/{token_uuid}", [401, 403, 403, 403]),
-    ("GET /api/v1/user/logs", [401, 200, 403, 200]),
-    ("GET /api/v1/user/sessions", [401, 200, 403, 200]),
-    ("GET /api/v1/users/{username}", [401, 200, 200, 200]),
-    ("GET /csrf_token", [200, 200, 200, 200]),
-    ("DELETE /api/v1/superuser/apptokens/{token_uuid}", [403, 403, 403, 404]),
-    ("DELETE /api/v1/superuser/users/{username}", [403, 403, 403, 204]),
-    ("DELETE /api/v1/user/", [403, 403, 403, 403]),
-    ("DELETE /api/v1/user/apptoken/{token_uuid}", [403, 403, 403, 403]),
-    ("DELETE /api/v1/user/sessions/{session_id}", [403, 404, 403, 404]),
-    ("POST /api/v1/signin", [403, 400, 400, 400]),
-    ("POST /api/v1/signin/verify", [403, 403, 403, 403]),
-    ("POST /api/v1/signout", [403, 200, 200, 200]),
-    ("POST /api/v1/superuser/users/", [403, 403, 403, 400]),
-    ("POST /api/v1/user/apptoken", [403, 403, 403, 403]),
-    ("PUT /api/v1/superuser/users/{username}", [403, 403, 403, 404]),
-    ("PUT /api/v1/user/", [403, 403, 403, 403]),
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/accounts/routes.txt");
+
+/// What belongs to alice.
+const NAME: &str = "alice/app";
+/// Hers too, and what is mounted comes from here.
+const OTHER: &str = "alice/other";
+/// Hers as well, if it were there.
+const ABSENT: &str = "alice/absent";
+
+/// Every route; of those that have two paths, both.
+const ROUTES: &[&str] = &[
+    "GET /livez",
+    "GET /readyz",
+    "GET /startupz",
+    "GET /metrics",
+    "GET /nothing",
+    "",
+    "GET /v2/",
+    "GET /v2/_catalog",
+    "GET /v2/{name}/tags/list",
+    "GET /v2/{absent}/tags/list",
+    "GET /v2/{name}/referrers/{digest}",
+    "GET /v2/{name}/manifests/{tag}",
+    "GET /v2/{absent}/manifests/{tag}",
+    "HEAD /v2/{name}/manifests/{tag}",
+    "PUT /v2/{name}/manifests/{tag}",
+    "DELETE /v2/{name}/manifests/{digest}",
+    "DELETE /v2/{absent}/manifests/{digest}",
+    "POST /v2/{name}/manifests/{tag}",
+    "GET /v2/{name}/blobs/{digest}",
+    "GET /v2/{absent}/blobs/{digest}",
+    "HEAD /v2/{name}/blobs/{digest}",
+    "DELETE /v2/{name}/blobs/{digest}",
+    "DELETE /v2/{absent}/blobs/{digest}",
+    "POST /v2/{name}/blobs/uploads/",
+    "POST /v2/{name}/blobs/uploads/?digest={digest}",
+    "POST /v2/{name}/blobs/uploads/?mount={digest}",
+    "GET /v2/{name}/blobs/uploads/{id}",
+    "GET /v2/{absent}/blobs/uploads/{id}",
+    "PATCH /v2/{name}/blobs/uploads/{id}",
+    "PUT /v2/{name}/blobs/uploads/{id}?digest={digest}",
+    "DELETE /v2/{name}/blobs/uploads/{id}",
+    "",
+    "GET /v2/auth",
+    "GET /v2/auth?scope=repository:{name}:pull,push",
+    "POST /v2/auth",
+    "GET /v2/token",
+    "GET /.well-known/jwks.json",
+    "",
+    "GET /zot/auth/apikey",
+    "POST /zot/auth/apikey",
+    "DELETE /zot/auth/apikey?id={token_uuid}",
+    "OPTIONS /zot/auth/apikey",
+    "GET /v2/_zot/ext/apikey",
+    "POST /v2/_zot/ext/apikey",
+    "DELETE /v2/_zot/ext/apikey?id={token_uuid}",
+    "OPTIONS /v2/_zot/ext/apikey",
+    "POST /zot/auth/logout",
+    "OPTIONS /zot/auth/logout",
+    "POST /auth/logout",
+    "OPTIONS /auth/logout",
 ];
 
-async fn key(caller: &Caller, body: Value) -> String {
-    let made = caller.post("/zot/auth/apikey").body(body.to_string()).send().await.status(201).json();
-    made["apiKey"].as_str().unwrap().to_owned()
-}
+/// The rest of them. The profile has no say in it.
+const API_V1: &[&str] = &[
+    "GET /csrf_token",
+    "GET /api/v1/discovery",
+    "GET /api/v1/error/{error_type}",
+    "GET /api/v1/nothing",
+    "POST /api/v1/signin",
+    "POST /api/v1/signin/verify",
+    "POST /api/v1/signout",
+    "",
+    "GET /api/v1/user/",
+    "PUT /api/v1/user/",
+    "DELETE /api/v1/user/",
+    "POST /api/v1/user/",
+    "GET /api/v1/user/sessions",
+    "DELETE /api/v1/user/sessions/{session_id}",
+    "GET /api/v1/user/apptoken",
+    "POST /api/v1/user/apptoken",
+    "GET /api/v1/user/apptoken/{token_uuid}",
+    "DELETE /api/v1/user/apptoken/{token_uuid}",
+    "GET /api/v1/user/logs",
+    "GET /api/v1/user/refreshtoken",
+    "DELETE /api/v1/user/refreshtoken/{token_uuid}",
+    "GET /api/v1/users/{username}",
+    "",
+    "GET /api/v1/repository",
+    "POST /api/v1/repository",
+    "GET /api/v1/repository/{repository}",
+    "PUT /api/v1/repository/{repository}",
+    "DELETE /api/v1/repository/{repository}",
+    "POST /api/v1/repository/{repository}/changevisibility",
+    "GET /api/v1/repository/{repository}/permissions/user/",
+    "GET /api/v1/repository/{repository}/permissions/user/{username}",
+    "PUT /api/v1/repository/{repository}/permissions/user/{username}",
+    "DELETE /api/v1/repository/{repository}/permissions/user/{username}",
+    "GET /api/v1/repository/{repository}/permissions/user/{username}/transitive",
+    "GET /api/v1/repository/{repository}/permissions/team/",
+    "GET /api/v1/repository/{repository}/permissions/team/{group}",
+    "PUT /api/v1/repository/{repository}/permissions/team/{group}",
+    "DELETE /api/v1/repository/{repository}/permissions/team/{group}",
+    "",
+    "GET /api/v1/group/",
+    "PUT /api/v1/group/{group}",
+    "DELETE /api/v1/group/{group}",
+    "GET /api/v1/group/{group}/members",
+    "PUT /api/v1/group/{group}/members/{membername}",
+    "DELETE /api/v1/group/{group}/members/{membername}",
+    "GET /api/v1/group/{group}/permissions",
+    "",
+    "GET /api/v1/superuser/users/",
+    "POST /api/v1/superuser/users/",
+    "GET /api/v1/superuser/users/{username}",
+    "PUT /api/v1/superuser/users/{username}",
+    "DELETE /api/v1/superuser/users/{username}",
+    "GET /api/v1/superuser/apptokens",
+    "DELETE /api/v1/superuser/apptokens/{token_uuid}",
+    "GET /api/v1/superuser/logs",
+    "GET /api/v1/superuser/access",
+];
+
+/// What stands at the top of the file.
+const LEGEND: &str = "\
+# Who may do what: every route, and the status that each kind of caller hears.
+#
+# These are the answers of a running registry. Nothing but the caller can be wrong with a request: what
+# it is on is there, and what it takes away is new each time. {name} is alice/app, which is alice's, as
+# would be {absent}, which is not there; the sessions, keys and uploads that are asked for are hers, and
+# {username} is somebody else. Where alice hears 404 of {absent}, others must hear of it and of {name}
+# the same.
+#
+# 401 is said where signing in could help, 403 where it could not. Without its CSRF token, what changes
+# something in API v1 is 403 whoever asks. 405 and the 404 of what is no route are for everybody alike.
+# 400 in `signin/verify` is said to whoever has no session, in `DELETE /api/v1/user/` to superusers.
+# A key that is not there, or is somebody else's, is as good as revoked for zot's route: 200.
+#
+# The file is written by the test: UPDATE_SNAPSHOTS=1 cargo test --test it routes
+#
+# A session more than ten minutes after its sign-in is not here: tests cannot move the program's clock.
+# `src/access/policy/tests.rs` has it.
+#
+";
 
 #[tokio::test]
-async fn every_endpoint_for_every_caller() {
-    let t = TestRegistry::with_users().await;
-    let (alice, root) = (t.user(ALICE), t.user(ROOT));
-    let keys = [
-        None,
-        Some(key(&alice, json!({})).await),
-        Some(key(&alice, json!({ "scopes": ["alice/**"] })).await),
-        Some(key(&root, json!({})).await),
-    ];
+async fn the_table_of_routes_and_callers_is_what_the_server_answers() {
+    let document = discovered().await;
+    let no_route = ["", "GET /api/v1/nothing", "POST /api/v1/user/"];
+    let mut listed: Vec<&str> = API_V1.iter().filter(|line| !no_route.contains(line)).copied().collect();
+    listed.sort_unstable();
+    assert_eq!(document, listed, "what the registry says of its API v1, and what is asked of it here");
+
+    let everything = [ROUTES, &[""], API_V1].concat();
+    let (coracle, zot) = tokio::join!(section("coracle", everything), section("zot", ROUTES.to_vec()));
+    let text = format!("{LEGEND}{}\n{coracle}\n{zot}", callers::legend());
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(FILE, text).unwrap();
+        return;
+    }
+    let file = std::fs::read_to_string(FILE).unwrap_or_default();
+    assert!(file == text, "{}", differences(&file, &text));
+}
+
+/// The operations that the registry describes.
+async fn discovered() -> Vec<String> {
+    let t = crate::support::TestRegistry::with_users().await;
     let document = t.anonymous().get("/api/v1/discovery").send().await.status(200).json();
     assert_eq!(document["openapi"], "3.0.3");
-    let mut described: Vec<String> = Vec::new();
+    let mut described = Vec::new();
     for (path, operations) in document["paths"].as_object().unwrap() {
-        described
-            .extend(operations.as_object().unwrap().keys().map(|method| format!("{} {path}", method.to_uppercase())));
+        let methods = operations.as_object().unwrap().keys();
+        described.extend(methods.map(|method| format!("{} {path}", method.to_uppercase())));
     }
     described.sort_unstable();
-    let mut expected: Vec<&str> = EXPECTED.iter().map(|(line, _)| *line).collect();
-    expected.sort_unstable();
-    assert_eq!(described, expected, "a route without a row, or a row without a route");
+    described
+}
 
-    for (line, statuses) in EXPECTED {
-        let (method, path) = line.split_once(' ').unwrap();
-        let path = path
-            .replace("{error_type}", "invalid_token")
-            .replace("{username}", "bob")
-            .replace("{token_uuid}", "00000000-0000-4000-8000-000000000000")
-            .replace("{session_id}", "00000000-0000-4000-8000-000000000000");
-        for (key, status) in keys.iter().zip(statuses) {
-            let mut request = t.anonymous().request(method.parse().unwrap(), &path);
-            if let Some(key) = key {
-                request = request.header("authorization", format!("Bearer {key}"));
+/// The table of one profile.
+async fn section(profile: &str, routes: Vec<&'static str>) -> String {
+    let (_running, world) = World::start(profile).await;
+    let world = Arc::new(world);
+    let mut asking = JoinSet::new();
+    for route in routes.iter().copied().filter(|route| !route.is_empty()) {
+        let world = Arc::clone(&world);
+        asking.spawn(async move {
+            let mut heard = Vec::new();
+            for column in COLUMNS {
+                heard.push(world.ask(route, column.means).await.to_string());
             }
-            if matches!(method, "POST" | "PUT") {
-                request = request.body(if path.contains("bob") { "{}" } else { "" });
-            }
-            request.send().await.status(*status);
+            (route, heard)
+        });
+    }
+    let answers: BTreeMap<&str, Vec<String>> = asking.join_all().await.into_iter().collect();
+    let width = routes.iter().map(|route| route.len()).max().unwrap();
+    let cells = |cells: &[String]| {
+        let mut line = String::new();
+        for (column, cell) in COLUMNS.iter().zip(cells) {
+            line.push_str(if column.group.is_some() { "   " } else { " " });
+            write!(line, "{cell:>3}").unwrap();
+        }
+        line
+    };
+    let names: Vec<String> = COLUMNS.iter().map(|column| column.name.to_owned()).collect();
+    let title = format!("# profile = \"{profile}\"");
+    let mut text = format!("{title:<width$}{}\n", callers::groups());
+    writeln!(text, "{:<width$}{}", "#", cells(&names)).unwrap();
+    for route in routes {
+        match answers.get(route) {
+            Some(answers) => writeln!(text, "{route:<width$}{}", cells(answers)).unwrap(),
+            None => text.push('\n'),
         }
     }
-    t.anonymous().get("/api/v1/nothing").send().await.status(404);
-    t.anonymous().post("/api/v1/user/").send().await.status(405);
+    text
+}
+
+/// Each line that differs, as the file has it and as the server answers.
+fn differences(file: &str, text: &str) -> String {
+    let route = |line: &str| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+    let mut report = "the file (-) is not what the server answers (+); if it is meant: UPDATE_SNAPSHOTS=1\n".to_owned();
+    let (mut heading, mut count) = ("", 0);
+    let mut known: Vec<&str> = file.lines().collect();
+    for line in text.lines() {
+        if line.starts_with("# profile") {
+            heading = line;
+        }
+        if let Some(at) = known.iter().position(|known| *known == line) {
+            known.remove(at);
+            continue;
+        }
+        let before = known.iter().position(|known| !line.starts_with('#') && route(known) == route(line));
+        let before = before.map_or("", |at| known.remove(at));
+        if !heading.is_empty() {
+            writeln!(report, "  {}", std::mem::take(&mut heading)).unwrap();
+        }
+        writeln!(report, "- {before}\n+ {line}").unwrap();
+        count += 1;
+    }
+    for line in known {
+        writeln!(report, "- {line}").unwrap();
+        count += 1;
+    }
+    assert!(count > 0, "the lines are the same and stand elsewhere: UPDATE_SNAPSHOTS=1");
+    report
+}
+
+/// What a request is on: the values of its path, and what it sends.
+#[derive(Default)]
+struct Target {
+    values: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+    content_type: &'static str,
+}
+
+impl Target {
+    fn value(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.values.push((name, value.into()));
+        self
+    }
+
+    fn json(mut self, body: &Value) -> Self {
+        self.body = body.to_string().into_bytes();
+        self.content_type = "application/json";
+        self
+    }
+}
+
+impl World {
+    /// What one caller hears of one route.
+    async fn ask(&self, route: &'static str, means: Means) -> u16 {
+        let mut user = self.user(means).clone();
+        // Whoever deletes themselves must not be somebody that others still need.
+        if route == "DELETE /api/v1/user/" && matches!(means, Means::Session(_)) {
+            user = self.another(&user).await;
+        }
+        let target = match route {
+            _ if route.contains("{repository}") || route.contains("{group}") => self.shared_target(route).await,
+            _ => self.target(route, &user).await,
+        };
+        let (method, path) = route.split_once(' ').unwrap();
+        let mut path = path.replace("{name}", NAME).replace("{absent}", ABSENT).replace("{tag}", "1");
+        // What these cannot be without.
+        match route {
+            "GET /api/v1/repository" => path.push_str("?public=true"),
+            "GET /api/v1/superuser/access" => path.push_str("?repository=alice/app"),
+            _ => {}
+        }
+        for (name, value) in &target.values {
+            path = path.replace(name, value);
+        }
+        let mut request: Request = self.anonymous().request(method.parse().unwrap(), &path).body(target.body);
+        if !target.content_type.is_empty() {
+            request = request.header("content-type", target.content_type);
+        }
+        let quays = path.starts_with("/api/") || path == "/csrf_token";
+        let answer = self.identify(request, means, &user, quays).await.send().await;
+        if route == "DELETE /api/v1/superuser/users/{username}" && answer.status.is_success() {
+            self.spare_user.lock().await.take();
+        }
+        answer.status.as_u16()
+    }
+
+    /// What the request is on, made for it where it changes something.
+    async fn target(&self, route: &'static str, user: &User) -> Target {
+        let (alice, target) = (&self.alice, Target::default());
+        let content = noise(100, self.next());
+        let (_, path) = route.split_once(' ').unwrap();
+        match route {
+            "PUT /v2/{name}/manifests/{tag}" => Target { body: bytes(&self.image), content_type: MANIFEST, ..target },
+            "DELETE /v2/{name}/manifests/{digest}" | "DELETE /v2/{absent}/manifests/{digest}" => {
+                let mut manifest = self.image.clone();
+                manifest["annotations"] = json!({ "number": self.next().to_string() });
+                if route.contains("{name}") {
+                    let digest = sha256(&bytes(&manifest));
+                    put_manifest(alice, NAME, &digest, &manifest).await.status(201);
+                }
+                target.value("{digest}", sha256(&bytes(&manifest)))
+            }
+            "DELETE /v2/{name}/blobs/{digest}" => target.value("{digest}", push_blob(alice, NAME, &content).await),
+            "POST /v2/{name}/blobs/uploads/?digest={digest}" => {
+                Target { body: content.to_vec(), ..target.value("{digest}", sha256(&content)) }
+            }
+            "POST /v2/{name}/blobs/uploads/?mount={digest}" => {
+                target.value("{digest}", push_blob(alice, OTHER, &content).await)
+            }
+            _ if path.contains("/blobs/uploads/{id}") => {
+                let upload = start_upload(alice, NAME).await;
+                let id = upload.rsplit('/').next().unwrap().to_owned();
+                let body = if route.starts_with('P') { content.to_vec() } else { Vec::new() };
+                Target { body, ..target.value("{id}", id).value("{digest}", sha256(&content)) }
+            }
+            _ if path.starts_with("/v2/{") => {
+                target.value("{digest}", self.image["config"]["digest"].as_str().unwrap())
+            }
+            "POST /zot/auth/apikey" | "POST /v2/_zot/ext/apikey" => target.json(&json!({ "label": "made here" })),
+            "POST /api/v1/user/apptoken" => target.json(&json!({ "title": "made here" })),
+            "POST /v2/auth" => {
+                let form = format!("grant_type=password&username={}&password={}", user.name, user.password);
+                Target { body: form.into_bytes(), content_type: "application/x-www-form-urlencoded", ..target }
+            }
+            "POST /api/v1/repository" => target.json(&json!({
+                "namespace": "alice", "repository": format!("made{}", self.next()), "visibility": "private", "description": "",
+            })),
+            "DELETE /api/v1/user/refreshtoken/{token_uuid}" => target.value("{token_uuid}", self.new_refresh_token().await),
+            _ if path.contains("{token_uuid}") => target.value("{token_uuid}", self.new_key().await),
+            _ if path.contains("{session_id}") => target.value("{session_id}", self.new_session().await),
+            "POST /api/v1/signin" => target.json(&json!({ "username": user.name, "password": user.password })),
+            "POST /api/v1/signin/verify" => target.json(&json!({ "password": user.password })),
+            "PUT /api/v1/user/" => target.json(&json!({ "email": "somebody@example.org" })),
+            "POST /api/v1/superuser/users/" => target.json(&json!({ "username": format!("made{}", self.next()) })),
+            _ if path.contains("{username}") => {
+                let name = if route.starts_with("DELETE") { self.spare_user().await } else { "bob".to_owned() };
+                target.value("{username}", name).json(&json!({ "email": "somebody@example.org" }))
+            }
+            _ => target.value("{error_type}", "invalid_token"),
+        }
+    }
+
+    /// What requests about repositories, roles and groups are on: a repository of alice's and a group of
+    /// their own for each route, in which bob has a role where there is one to be seen or taken away.
+    async fn shared_target(&self, route: &'static str) -> Target {
+        let number = API_V1.iter().position(|known| *known == route).unwrap();
+        let (mut repository, group) = (format!("alice/for{number}"), format!("group{number}"));
+        if route == "DELETE /api/v1/repository/{repository}" {
+            repository = format!("alice/gone{}", self.next());
+        }
+        let target = Target::default().value("{repository}", &repository).value("{group}", &group);
+        let target = target.value("{username}", "bob").value("{membername}", "bob");
+        if route.contains("{repository}") {
+            push_blob(&self.alice, &repository, &noise(100, self.next())).await;
+        } else {
+            self.tell("root", &format!("/api/v1/group/{group}"), &json!({ "role": "member" })).await;
+            self.tell("root", &format!("/api/v1/group/{group}/members/bob"), &json!({})).await;
+        }
+        for who in ["user/bob", &format!("team/{group}")] {
+            if route.contains(&format!("/permissions/{}", &who[..4])) {
+                let path = format!("/api/v1/repository/{repository}/permissions/{who}");
+                self.tell("alice", &path, &json!({ "role": "read" })).await;
+            }
+        }
+        let body = match route {
+            "PUT /api/v1/repository/{repository}" => json!({ "description": "about it" }),
+            "POST /api/v1/repository/{repository}/changevisibility" => json!({ "visibility": "private" }),
+            "PUT /api/v1/group/{group}" => json!({ "role": "member" }),
+            _ => json!({ "role": "write" }),
+        };
+        if route.starts_with('P') { target.json(&body) } else { target }
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::sessions::Browser;
+use super::super::browser::Browser;
 use super::{audit, make_key, page};
 use crate::support::TestRegistry;
 use crate::support::http::{Answer, Caller};

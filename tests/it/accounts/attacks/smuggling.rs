@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::super::sessions::Browser;
+use super::super::browser::Browser;
 use super::{audit, make_key, page};
 use crate::support::TestRegistry;
 use crate::support::http::Caller;
