@@ -31,6 +31,8 @@ use crate::tokens::TokenGrant;
 pub(crate) enum Access {
     /// Nothing: anybody may know whether the registry runs.
     Anybody,
+    /// To get a token for whoever one is: for what they may do.
+    Token,
     /// To be known. What the answer lists is filtered by what the caller may pull.
     Known,
     /// To see the figures of the whole registry.

@@ -121,7 +121,12 @@ impl Shared {
     ) -> Result<Result<(), Refusal>, crate::accounts::Error> {
         let permissions = match access {
             Access::Repository(name, _) => self.accounts.permissions(name)?,
-            Access::Anybody | Access::Known | Access::Metrics | Access::OwnKeys | Access::Account(_) => Arc::default(),
+            Access::Anybody
+            | Access::Token
+            | Access::Known
+            | Access::Metrics
+            | Access::OwnKeys
+            | Access::Account(_) => Arc::default(),
         };
         Ok(self.policy().decide(caller, access, &permissions, self.now()))
     }

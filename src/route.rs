@@ -154,14 +154,10 @@ impl Route {
     pub(crate) fn access(&self) -> Access {
         let to = |name: &RepositoryName, any| Access::Repository(name.clone(), any);
         match self {
-            Self::Live
-            | Self::Ready
-            | Self::Started
-            | Self::Preflight
-            | Self::Logout
-            | Self::GetToken { .. }
-            | Self::PostToken
-            | Self::TokenKeys => Access::Anybody,
+            Self::Live | Self::Ready | Self::Started | Self::Preflight | Self::Logout | Self::TokenKeys => {
+                Access::Anybody
+            }
+            Self::GetToken { .. } | Self::PostToken => Access::Token,
             Self::ListKeys | Self::CreateKey | Self::RevokeKey { .. } => Access::OwnKeys,
             Self::V1 { endpoint, repository, .. } => match (endpoint.row().requires, repository) {
                 (Requires::Repository(action), Some(name)) => to(name, Actions::of(action)),
@@ -200,7 +196,12 @@ impl Route {
             Access::Repository(name, any) if any == Actions::PULL => Some(format!("repository:{name}:pull")),
             Access::Repository(name, any) if any == Actions::DELETE => Some(format!("repository:{name}:delete")),
             Access::Repository(name, _) => Some(format!("repository:{name}:pull,push")),
-            Access::Anybody | Access::Known | Access::Metrics | Access::OwnKeys | Access::Account(_) => None,
+            Access::Anybody
+            | Access::Token
+            | Access::Known
+            | Access::Metrics
+            | Access::OwnKeys
+            | Access::Account(_) => None,
         }
     }
 }

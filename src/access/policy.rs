@@ -76,7 +76,7 @@ impl Policy {
     ) -> Result<(), Refusal> {
         let signed_in = caller.account().is_some();
         let granted = match access {
-            Access::Anybody | Access::Account(Requires::Anyone) => true,
+            Access::Anybody | Access::Token | Access::Account(Requires::Anyone) => true,
             Access::Account(requires) => return account(caller, *requires, now),
             Access::OwnKeys => match &caller.credential {
                 _ if !signed_in => false,

@@ -27,10 +27,12 @@ const FORM_BYTES_MAX: usize = 64 * 1024;
 /// `GET`: with what the `Authorization` header says.
 pub(in crate::http) async fn get(context: &Context<'_>, query: &Query) -> Result<Response<Body>, ApiError> {
     let asked = Asked::read(context, query)?;
-    // A browser's session is no credential here: another site's page could ask.
     let caller = match &context.caller.credential {
+        // A browser's session is no credential here: another site's page could ask.
         Credential::Session(_) => &Caller::ANONYMOUS,
-        Credential::None | Credential::Password | Credential::Key(_) | Credential::Token(_) => context.caller,
+        // One that got another would be good for ever.
+        Credential::Token(_) => return Err(Refusal::Unauthenticated.into()),
+        Credential::None | Credential::Password | Credential::Key(_) => context.caller,
     };
     // "Sign me in" without saying as whom.
     if caller.account().is_none() && asked.scopes.is_empty() {
@@ -127,11 +129,7 @@ fn issue(
     let by = match (&caller.identity, &caller.credential) {
         (Identity::Anonymous, _) => IssuedFor::Nobody,
         (Identity::User(_), Credential::Key(key)) => IssuedFor::Key(key.id),
-        // For the same credential as the one before it.
-        (Identity::User(_), Credential::Token(token)) => token.grant.by.clone(),
-        (Identity::User(account), Credential::None | Credential::Password | Credential::Session(_)) => {
-            IssuedFor::Password(context.registry.accounts().stamp(account))
-        }
+        (Identity::User(account), _) => IssuedFor::Password(context.registry.accounts().stamp(account)),
     };
     Ok((context.registry.tokens().issue(caller.name(), by, access.clone()), access))
 }
