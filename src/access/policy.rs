@@ -91,7 +91,7 @@ impl Policy {
             Access::Repository(name, any) => {
                 let actions = self.actions(caller, name, permissions);
                 if actions.within(*any).is_empty() && is_too_narrow(caller, name, *any) {
-                    let could = self.owner_actions(&caller.identity, name, permissions);
+                    let could = self.owner_actions(&caller.identity, name, permissions).within(lasting(caller, name));
                     // Another token would help: the user may do it, or can be somebody else.
                     if !signed_in || !could.within(*any).is_empty() {
                         return Err(Refusal::TooNarrow);
@@ -110,9 +110,8 @@ impl Policy {
     /// What a caller may do in a repository.
     pub(crate) fn actions(&self, caller: &Caller, name: &RepositoryName, permissions: &Permissions) -> Actions {
         let bound = match &caller.credential {
-            Credential::None | Credential::Password | Credential::Session(_) => Actions::ALL,
-            Credential::Key(grant) => grant.actions(name),
             Credential::Token(token) => token.actions(name),
+            _ => lasting(caller, name),
         };
         let bound = bound | Actions::DETECT_COLLISION;
         self.owner_actions(&caller.identity, name, permissions).within(bound)
@@ -121,11 +120,7 @@ impl Policy {
     /// Whether a caller sees a repository in a list: whether they may pull from it. A list goes by who asks,
     /// whatever a token is for: clients ask for one without any scope, and expect their repositories (Quay).
     pub(crate) fn sees(&self, caller: &Caller, name: &RepositoryName, permissions: &Permissions) -> bool {
-        let bound = match &caller.credential {
-            Credential::None | Credential::Password | Credential::Session(_) => Actions::ALL,
-            Credential::Key(grant) => grant.actions(name),
-            Credential::Token(token) => token.key.as_ref().map_or(Actions::ALL, |key| key.actions(name)),
-        };
+        let bound = lasting(caller, name);
         self.owner_actions(&caller.identity, name, permissions).within(bound).has(Action::Pull)
     }
 
@@ -212,6 +207,15 @@ impl Policy {
                         || self.rules.as_ref().is_some_and(by_rule))
             }
         }
+    }
+}
+
+/// What a credential lets through on a repository; of a token, what the credential does that it was got with.
+fn lasting(caller: &Caller, name: &RepositoryName) -> Actions {
+    match &caller.credential {
+        Credential::None | Credential::Password | Credential::Session(_) => Actions::ALL,
+        Credential::Key(grant) => grant.actions(name),
+        Credential::Token(token) => token.key.as_ref().map_or(Actions::ALL, |key| key.actions(name)),
     }
 }
 

@@ -208,7 +208,14 @@ fn every_route_has_a_line_in_the_table_of_callers() {
         let mut words = line.split_whitespace();
         let mut word = || words.next().expect("a line has a method, a path and what each caller hears");
         let (method, uri) = (word().parse().expect("a method"), word());
-        let values = [("{name}", "a/b"), ("{absent}", "a/c"), ("{tag}", "1"), ("{digest}", DIGEST), ("{id}", ID)];
+        let values = [
+            ("{name}", "a/b"),
+            ("{repository}", "a/b"),
+            ("{absent}", "a/c"),
+            ("{tag}", "1"),
+            ("{digest}", DIGEST),
+            ("{id}", ID),
+        ];
         let uri = values.iter().fold(uri.to_owned(), |uri, (name, value)| uri.replace(name, value));
         let (path, query) = uri.split_once('?').map_or((&*uri, None), |(path, query)| (path, Some(query)));
         match parse(&method, path, query, Some("/metrics")) {

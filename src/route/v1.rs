@@ -120,9 +120,15 @@ endpoints! {
 /// the path has; or nothing.
 pub(super) fn find(method: &Method, path: &str) -> Result<(Endpoint, Vec<String>), Option<String>> {
     let mut allowed = Vec::new();
+    let mut matched = None;
     for endpoint in Endpoint::ALL {
         let row = endpoint.row();
+        // A repository's name could be read to take up what stands behind it: the first row to fit decides.
+        if matched.is_some_and(|matched| matched != row.path) {
+            continue;
+        }
         let Some(values) = values(row.path, path) else { continue };
+        matched = Some(row.path);
         if row.method == *method || (row.method == Method::GET && *method == Method::HEAD) {
             return Ok((*endpoint, values));
         }

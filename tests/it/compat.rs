@@ -4,6 +4,10 @@
 //! function without a row. What is checked is what coracle answers; what zot answers was read in zot's
 //! code, and stands in the table to be read.
 
+#[macro_use]
+mod table;
+
+mod access;
 mod checks;
 
 use std::collections::BTreeSet;
@@ -14,6 +18,11 @@ use coracle::config::{Config, Difference, Profile};
 
 use crate::support::TestRegistry;
 use crate::support::registry::{ALICE, BOB};
+
+/// Every check.
+fn all() -> impl Iterator<Item = &'static (&'static str, table::Check)> {
+    checks::ALL.iter().chain(access::ALL)
+}
 
 fn compat() -> Config {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("zot-compat.toml");
@@ -34,7 +43,7 @@ fn every_row_says_something_and_has_a_check_of_its_own() {
     }
     let named: BTreeSet<&str> = rows.iter().map(|row| row.check.as_str()).collect();
     assert_eq!(named.len(), rows.len(), "two rows name the same check");
-    let known: BTreeSet<&str> = checks::ALL.iter().map(|(name, _)| *name).collect();
+    let known: BTreeSet<&str> = all().map(|(name, _)| *name).collect();
     let without_check: Vec<_> = named.difference(&known).collect();
     let without_row: Vec<_> = known.difference(&named).collect();
     assert!(without_check.is_empty() && without_row.is_empty(), "rows: {without_check:?}, checks: {without_row:?}");
@@ -48,7 +57,7 @@ async fn every_row_is_true_of_coracle() {
     let builder = Registry::builder().config(config).user(ALICE.0, ALICE.1).user(BOB.0, BOB.1);
     let t = TestRegistry::start(builder).await;
     let mut checked = 0;
-    for (name, check) in checks::ALL {
+    for (name, check) in all() {
         println!("{name}");
         check(t.user(ALICE)).await;
         checked += 1;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(unreachable_pub, reason = "pub is what other modules of this binary may use")]
 
+mod access;
 mod accounts;
 mod architecture;
 mod auth;

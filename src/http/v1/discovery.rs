@@ -79,7 +79,9 @@ fn operation(row: &Row, shape: Shape, refusals: &BTreeSet<StatusCode>, schemas: 
         parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
     }
     for (name, schema) in shape.query {
-        parameters.push(json!({ "name": name, "in": "query", "schema": schema.into_json(schemas) }));
+        let required = !schema.is_optional();
+        let schema = schema.into_json(schemas);
+        parameters.push(json!({ "name": name, "in": "query", "required": required, "schema": schema }));
     }
     let success = match &shape.answer {
         Some(_) if shape.creates => StatusCode::CREATED,

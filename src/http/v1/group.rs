@@ -14,6 +14,7 @@ use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
 use crate::http::{Body, Context, blocking};
 use crate::meta::{GroupRow, Role};
+use crate::oci::ErrorCode;
 
 /// Quay's word for a group whose members may do nothing by that alone.
 const MEMBER: &str = "member";
@@ -97,7 +98,7 @@ pub(super) async fn set_member(
     match (is_in, changed) {
         (true, _) => Ok(json_response(StatusCode::OK, &shown)),
         (false, true) => Ok(empty(StatusCode::NO_CONTENT)),
-        (false, false) => Err(invalid("User does not belong to team")),
+        (false, false) => Err(ApiError::missing(ErrorCode::Unsupported, "User does not belong to team")),
     }
 }
 
@@ -110,6 +111,9 @@ pub(super) fn permissions(context: &Context<'_>, call: &Call<'_>) -> Result<Resp
             "repository": { "name": repository.as_str(), "is_public": is_public },
             "role": role.as_str(),
         }));
+    }
+    if permissions.is_empty() && accounts.group(call.value())?.is_none() {
+        return Err(Error::GroupUnknown { name: call.value().to_owned() }.into());
     }
     Ok(json_response(StatusCode::OK, &json!({ "permissions": permissions })))
 }

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -44,7 +42,8 @@ struct VisibilityBody {
     visibility: String,
 }
 
-/// The repositories one may pull from, of a namespace or all public ones. `next_page` is opaque.
+/// The repositories one may pull from: all, those of a namespace, or those that are public. Quay wants one of
+/// the latter.
 pub(super) fn list(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
     let namespace = call.query.one("namespace")?;
     let only_public = match call.query.one("public")? {
@@ -52,25 +51,22 @@ pub(super) fn list(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Bo
         Some("true") => true,
         Some(_) => return Err(invalid("the parameter public is true or false")),
     };
-    if namespace.is_none() && !only_public {
-        return Err(invalid("namespace or public are required for this API call"));
+    let is_name = |text: &str| text.parse::<RepositoryName>().is_ok();
+    if namespace.is_some_and(|namespace| !is_name(namespace) || namespace.contains('/')) {
+        return Err(invalid("the parameter namespace is the first part of repositories' names"));
     }
     let prefix = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
-    let unknown = || invalid("the parameter next_page is not one that a list gave");
-    let after = match call.query.one("next_page")? {
-        None => String::new(),
-        Some(page) => {
-            let bytes = URL_SAFE_NO_PAD.decode(page).map_err(|_| unknown())?;
-            String::from_utf8(bytes).map_err(|_| unknown())?
-        }
-    };
+    let after = call.query.one("next_page")?.unwrap_or_default();
+    if !after.is_empty() && !is_name(after) {
+        return Err(invalid("the parameter next_page is not one that a list gave"));
+    }
     let accounts = context.registry.accounts();
     let visible = |name: &str| {
         let Ok(name) = name.parse() else { return false };
         let is_public = || accounts.permissions(&name).is_ok_and(|permissions| permissions.public);
         context.sees(&name) && (!only_public || is_public())
     };
-    let page = context.registry.stores().catalog(&prefix, &after, PAGE, visible)?;
+    let page = context.registry.stores().catalog(&prefix, after, PAGE, visible)?;
     let mut repositories = Vec::new();
     for name in page.names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
         let settings = accounts.repository_settings(&name)?;
@@ -87,7 +83,7 @@ pub(super) fn list(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Bo
     }
     let mut list = json!({ "repositories": repositories });
     if let Some(next) = page.next {
-        list["next_page"] = URL_SAFE_NO_PAD.encode(next).into();
+        list["next_page"] = next.into();
     }
     Ok(json_response(StatusCode::OK, &list))
 }

@@ -52,6 +52,12 @@ impl Shape {
         self
     }
 
+    /// Cannot do without this parameter.
+    fn needs(mut self, name: &'static str, schema: Schema) -> Self {
+        self.query.push((name, schema));
+        self
+    }
+
     /// Sets or removes the session's cookie.
     fn sets_cookie(mut self) -> Self {
         self.headers.push(("Set-Cookie", text().optional()));
@@ -122,9 +128,9 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
         ]),
         Endpoint::ListRepositories => {
             gives(object([("repositories", list_of(repository::listed_schema())), ("next_page", text().optional())]))
-                .query("namespace", line())
+                .query("namespace", text().length(1, crate::oci::NAME_LENGTH_MAX).pattern(NAMESPACE))
                 .query("public", switch())
-                .query("next_page", text())
+                .query("next_page", text().length(1, crate::oci::NAME_LENGTH_MAX).pattern(REPOSITORY))
         }
         Endpoint::CreateRepository => {
             let kind = || one_of(["image"]);
@@ -155,7 +161,7 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
         }
         Endpoint::ExplainAccess => gives(permission::explanation_schema())
             .query("username", text())
-            .query("repository", text())
+            .needs("repository", text().length(1, crate::oci::NAME_LENGTH_MAX).pattern(REPOSITORY))
             .refuses(StatusCode::NOT_FOUND),
         Endpoint::ListGroups => gives(object([("groups", list_of(group::listed_schema()))])),
         Endpoint::SetGroup => gives(group::set_schema()).takes([
@@ -241,6 +247,9 @@ const BLANKS: &str = r"\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u
 
 /// The grammar of a repository's name (distribution-spec, "Pulling manifests").
 const REPOSITORY: &str = r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$";
+
+/// The first component of one.
+const NAMESPACE: &str = r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$";
 
 /// What an API key is limited to.
 fn scope() -> Schema {

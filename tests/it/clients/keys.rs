@@ -316,7 +316,7 @@ fn docker_signs_in_with_a_key() {
     curl.push(&content::busybox(), "keys/docker", "one");
     // What `docker login` asks: without credentials what the registry wants, and then whether these are right.
     let challenge = Curl::stranger(&home, &target).get("/v2/").is(401);
-    assert!(challenge.header("WWW-Authenticate").is_some_and(|challenge| challenge.starts_with("Basic realm=")));
+    assert!(challenge.header("WWW-Authenticate").is_some_and(|challenge| challenge.starts_with("Bearer realm=")));
     curl.send("/v2/", &["--header", "User-Agent: docker/27.3.1 go/go1.22.7 UpstreamClient(Docker-Client/27.3.1)"])
         .is(200);
     // And what it then keeps is read by others too.

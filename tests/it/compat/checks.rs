@@ -1,7 +1,5 @@
 //! One function for each row, named as the row's `check`; each has a repository of the same name.
 
-use std::pin::Pin;
-
 use bytes::Bytes;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
@@ -12,22 +10,6 @@ use crate::support::content::{
     until_received,
 };
 use crate::support::http::Caller;
-
-type Check = fn(Caller) -> Pin<Box<dyn Future<Output = ()>>>;
-
-/// Makes the list of checks from the functions themselves.
-macro_rules! checks {
-    ($($(#[$meta:meta])* async fn $name:ident($caller:ident, $repository:ident) $body:block)*) => {
-        /// Every check by its name.
-        pub const ALL: &[(&str, Check)] = &[$((stringify!($name), |caller| Box::pin($name(caller)))),*];
-
-        $($(#[$meta])*
-        async fn $name($caller: Caller) {
-            let $repository = stringify!($name);
-            $body
-        })*
-    };
-}
 
 checks! {
     async fn base_without_slash(caller, _repository) {

@@ -1,0 +1,6 @@
+//! Tokens, rules of access and permissions: who may do what, over real sockets.
+
+mod lists;
+mod permissions;
+mod rules;
+mod tokens;

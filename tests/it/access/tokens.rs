@@ -1,0 +1,380 @@
+//! The token service: what it gives to whom, and what the tokens are good for.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use crate::support::TestRegistry;
+use crate::support::content::push_image;
+use crate::support::http::{Answer, Caller};
+use crate::support::process::Program;
+use crate::support::registry::{ALICE, BOB, ROOT};
+
+/// What a token says, which no client looks at.
+fn claims(token: &str) -> Value {
+    let body = token.split('.').nth(1).expect("three parts");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).unwrap()).unwrap()
+}
+
+async fn token(caller: &Caller, query: &str) -> String {
+    let answer = caller.get(&format!("/v2/auth{query}")).send().await.status(200);
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    answer.json()["token"].as_str().unwrap().to_owned()
+}
+
+async fn with(t: &TestRegistry, token: &str, path: &str) -> Answer {
+    t.anonymous().get(path).header("authorization", format!("Bearer {token}")).send().await
+}
+
+/// The challenge of a refusal.
+fn challenge(answer: &Answer) -> String {
+    answer.header("www-authenticate").expect("a challenge").to_owned()
+}
+
+#[tokio::test]
+async fn the_answer_has_every_field_that_a_client_reads() {
+    let t = TestRegistry::with_users().await;
+    let host = t.running.address().to_string();
+    let query = format!("?service={host}&account=alice&client_id=docker&scope=repository:alice/x:pull,push");
+    let answer = t.user(ALICE).get(&format!("/v2/auth{query}")).send().await.status(200).json();
+    assert_eq!(answer["token"], answer["access_token"]);
+    assert_eq!(answer["expires_in"], 300);
+    let issued: jiff::Timestamp = answer["issued_at"].as_str().unwrap().parse().unwrap();
+    assert!(issued <= jiff::Timestamp::now());
+    assert_eq!(answer.as_object().unwrap().len(), 4, "nothing else was asked for: {answer}");
+    let claims = claims(answer["token"].as_str().unwrap());
+    assert_eq!(
+        (&claims["iss"], &claims["sub"], &claims["aud"]),
+        (&json!("coracle"), &json!("alice"), &json!("coracle"))
+    );
+    assert_eq!(claims["exp"].as_u64(), Some(claims["iat"].as_u64().unwrap() + 300));
+    assert_eq!(claims["access"], json!([{ "type": "repository", "name": "alice/x", "actions": ["push", "pull"] }]));
+    // The public key fits.
+    let keys = t.anonymous().get("/.well-known/jwks.json").send().await.status(200).json();
+    assert_eq!((&keys["keys"][0]["kty"], &keys["keys"][0]["alg"]), (&json!("EC"), &json!("ES256")));
+}
+
+#[tokio::test]
+async fn who_gets_which_actions() {
+    let t = TestRegistry::with_users().await;
+    for (who, scopes, expected) in [
+        (Some(ALICE), "scope=repository:alice/x:pull", json!([["alice/x", "pull"]])),
+        (Some(ALICE), "scope=repository:alice/x:pull,push,delete", json!([["alice/x", "push,pull,delete"]])),
+        (Some(ALICE), "scope=repository:alice/x:*", json!([["alice/x", "push,pull,delete,*"]])),
+        (Some(ALICE), "scope=repository:bob/x:pull,push", json!([["bob/x", ""]])),
+        (
+            Some(ALICE),
+            "scope=repository:alice/x:pull&scope=repository:bob/x:pull",
+            json!([["alice/x", "pull"], ["bob/x", ""]]),
+        ),
+        (
+            Some(ALICE),
+            "scope=repository:alice/x:pull%20repository:alice/y:push",
+            json!([["alice/x", "pull"], ["alice/y", "push"]]),
+        ),
+        (
+            Some(ALICE),
+            "scope=repository:alice/x:pull+repository:alice/y:push",
+            json!([["alice/x", "pull"], ["alice/y", "push"]]),
+        ),
+        (Some(ALICE), "scope=registry:catalog:*", json!([["catalog", "*"]])),
+        (Some(ALICE), "scope=repository:ALICE/x:pull", json!([["ALICE/x", ""]])),
+        (Some(ALICE), "scope=repository:alice/x:fly", json!([["alice/x", ""]])),
+        (Some(ALICE), "scope=", json!([])),
+        (Some(ALICE), "", json!([])),
+        (Some(ROOT), "scope=repository:bob/x:*", json!([["bob/x", "push,pull,delete,*"]])),
+        (None, "scope=repository:alice/x:pull,push", json!([["alice/x", ""]])),
+    ] {
+        let caller = who.map_or_else(|| t.anonymous(), |who| t.user(who));
+        let token = token(&caller, &format!("?{scopes}")).await;
+        let claims = claims(&token);
+        let short = |entry: &Value| {
+            let words: Vec<&str> = entry["actions"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+            json!([entry["name"], words.join(",")])
+        };
+        let access: Vec<Value> = claims["access"].as_array().unwrap().iter().map(short).collect();
+        assert_eq!(Value::Array(access), expected, "{who:?} {scopes}");
+    }
+    // Nothing was made by asking.
+    let listed = t.user(ROOT).get("/v2/_catalog").send().await.status(200).json();
+    assert_eq!(listed["repositories"], json!([]));
+}
+
+#[tokio::test]
+async fn what_is_not_a_request_for_a_token() {
+    let t = TestRegistry::with_users().await;
+    let many: String = (0..101).map(|n| format!("scope=repository:r{n}:pull&")).collect::<Vec<_>>().concat();
+    for (query, status) in [
+        ("?service=somebody.else", 400),
+        ("?scope=repository", 400),
+        ("?scope=repository:alice", 400),
+        ("?service=a&service=b", 400),
+        (&format!("?{many}"), 400),
+    ] {
+        t.user(ALICE).get(&format!("/v2/auth{query}")).send().await.status(status);
+    }
+    t.user((ALICE.0, "wrong")).get("/v2/auth").send().await.error(401, "UNAUTHORIZED");
+    t.user((ALICE.0, "wrong")).get("/v2/auth?scope=repository:alice/x:pull").send().await.error(401, "UNAUTHORIZED");
+    t.anonymous().get("/v2/auth").send().await.error(401, "UNAUTHORIZED");
+    t.anonymous().put("/v2/auth").send().await.status(405);
+    let bearer = format!("Bearer {}", token(&t.user(ALICE), "?scope=repository:alice/x:pull").await);
+    t.anonymous().get("/v2/auth").header("authorization", bearer).send().await.error(401, "UNAUTHORIZED");
+}
+
+#[tokio::test]
+async fn a_form_gets_a_token_too_and_a_refresh_token_others() {
+    let t = TestRegistry::with_users().await;
+    let post = async |form: &str| {
+        let request = t.anonymous().post("/v2/token").header("content-type", "application/x-www-form-urlencoded");
+        request.body(form.to_owned()).send().await
+    };
+    let password = "username=alice&password=alice%27s+password";
+    let asked = "service=&client_id=containerd-client&scope=repository%3Aalice%2Fx%3Apull+registry%3Acatalog%3A*";
+    let answer = post(&format!("grant_type=password&{password}&{asked}")).await.status(200);
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let answer = answer.json();
+    assert_eq!(answer["scope"], "repository:alice/x:pull registry:catalog:*");
+    assert_eq!(answer.get("refresh_token"), None, "it was not asked for");
+    with(&t, answer["access_token"].as_str().unwrap(), "/v2/alice/x/tags/list").await.status(404);
+
+    let answer = post(&format!("grant_type=password&access_type=offline&{password}&{asked}")).await.status(200).json();
+    let refresh = answer["refresh_token"].as_str().unwrap().to_owned();
+    let by_refresh = format!("grant_type=refresh_token&refresh_token={refresh}&{asked}");
+    let answer = post(&by_refresh).await.status(200).json();
+    assert_eq!(answer["refresh_token"], refresh.as_str());
+    with(&t, answer["access_token"].as_str().unwrap(), "/v2/alice/x/tags/list").await.status(404);
+    // It opens nothing else.
+    t.user((ALICE.0, &refresh)).get("/v2/").send().await.status(401);
+    with(&t, &refresh, "/v2/").await.status(401);
+    // docker login's way of asking.
+    let login = t.user(ALICE).get("/v2/auth?offline_token=true&client_id=docker").send().await.status(200).json();
+    assert!(login["refresh_token"].is_string());
+
+    for (form, status) in [
+        ("", 400),
+        ("grant_type=client_credentials", 400),
+        ("grant_type=password&username=alice", 400),
+        ("grant_type=refresh_token", 400),
+        ("grant_type=password&username=alice&password=wrong", 401),
+        ("grant_type=refresh_token&refresh_token=nonsense", 401),
+        ("grant_type=password&grant_type=refresh_token", 400),
+    ] {
+        post(form).await.status(status);
+    }
+    // With another password the refresh token is worth nothing, and neither is a token from before.
+    let registry = t.registry.clone();
+    tokio::task::spawn_blocking(move || registry.put_user(ALICE.0, "another", false)).await.unwrap().unwrap();
+    post(&by_refresh).await.error(401, "UNAUTHORIZED");
+    with(&t, answer["access_token"].as_str().unwrap(), "/v2/alice/x/tags/list").await.error(401, "UNAUTHORIZED");
+}
+
+#[tokio::test]
+async fn refresh_tokens_are_listed_and_ended_by_their_owner_and_not_given_for_keys() {
+    let t = TestRegistry::with_users().await;
+    let alice = t.user(ALICE);
+    let key = alice.post("/zot/auth/apikey").body("{}").send().await.status(201).json();
+    let key = key["apiKey"].as_str().unwrap().to_owned();
+    let by_key = t.user((ALICE.0, &key)).get("/v2/auth?offline_token=true").send().await.status(200).json();
+    assert_eq!(by_key.get("refresh_token"), None, "what a key gets must not outlive it");
+    let made = alice.get("/v2/auth?offline_token=true&client_id=docker").send().await.status(200).json();
+    let bearer = |key: &str| format!("Bearer {key}");
+    let list = async || {
+        let request = t.anonymous().get("/api/v1/user/refreshtoken").header("authorization", bearer(&key));
+        request.send().await.status(200).json()["tokens"].clone()
+    };
+    let tokens = list().await;
+    assert_eq!((tokens.as_array().unwrap().len(), &tokens[0]["client"]), (1, &json!("docker")));
+    let path = format!("/api/v1/user/refreshtoken/{}", tokens[0]["uuid"].as_str().unwrap());
+    t.anonymous().delete(&path).header("authorization", bearer(&key)).send().await.status(204);
+    t.anonymous().delete(&path).header("authorization", bearer(&key)).send().await.status(404);
+    assert_eq!(list().await, json!([]));
+    let form = format!("grant_type=refresh_token&refresh_token={}", made["refresh_token"].as_str().unwrap());
+    t.anonymous().post("/v2/auth").body(form).send().await.error(401, "UNAUTHORIZED");
+    // There are never more than a few: each docker login would add one.
+    for _ in 0..25 {
+        alice.get("/v2/auth?offline_token=true").send().await.status(200);
+    }
+    assert_eq!(list().await.as_array().unwrap().len(), 20);
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_what_it_was_asked_for_and_the_challenge_says_what_is_missing() {
+    let t = TestRegistry::with_users().await;
+    push_image(&t.user(ALICE), "alice/x", "1", 1).await;
+    let host = t.running.address();
+    let expected = |rest: &str| format!("Bearer realm=\"http://{host}/v2/auth\",service=\"{host}\"{rest}");
+
+    let ping = t.anonymous().get("/v2/").send().await.error(401, "UNAUTHORIZED");
+    assert_eq!(challenge(&ping), expected(""));
+    let read = t.anonymous().get("/v2/alice/x/tags/list").send().await.error(401, "UNAUTHORIZED");
+    assert_eq!(challenge(&read), expected(",scope=\"repository:alice/x:pull\""));
+    let push = t.anonymous().post("/v2/alice/x/blobs/uploads/").send().await.error(401, "UNAUTHORIZED");
+    assert_eq!(challenge(&push), expected(",scope=\"repository:alice/x:pull,push\""));
+    let delete = t.anonymous().delete("/v2/alice/x/manifests/1").send().await.error(401, "UNAUTHORIZED");
+    assert_eq!(challenge(&delete), expected(",scope=\"repository:alice/x:delete\""));
+    let list = t.anonymous().get("/v2/_catalog").send().await.error(401, "UNAUTHORIZED");
+    assert_eq!(challenge(&list), expected(",scope=\"registry:catalog:*\""));
+
+    let pull = token(&t.user(ALICE), "?scope=repository:alice/x:pull").await;
+    with(&t, &pull, "/v2/alice/x/manifests/1").await.status(200);
+    for scheme in ["bearer", "BEARER", "Bearer  "] {
+        let request = t.anonymous().get("/v2/alice/x/manifests/1");
+        request.header("authorization", format!("{scheme} {pull}")).send().await.status(200);
+    }
+    let bearer = format!("Bearer {pull}");
+    let request = t.anonymous().post("/v2/alice/x/blobs/uploads/").header("authorization", &bearer);
+    let narrow = request.send().await.error(401, "UNAUTHORIZED");
+    assert_eq!(challenge(&narrow), expected(",scope=\"repository:alice/x:pull,push\",error=\"insufficient_scope\""));
+    // Another token would not help: the user may not.
+    let request = t.anonymous().post("/v2/bob/x/blobs/uploads/").header("authorization", &bearer);
+    request.send().await.error(403, "DENIED");
+
+    // The scopeless token of Quay's document lists what its user sees.
+    let login = token(&t.user(ALICE), "").await;
+    let listed = with(&t, &login, "/v2/_catalog").await.status(200).json();
+    assert_eq!(listed, json!({ "repositories": ["alice/x"] }));
+    with(&t, &login, "/v2/").await.status(200);
+    let narrow = with(&t, &login, "/v2/alice/x/tags/list").await.error(401, "UNAUTHORIZED");
+    assert!(challenge(&narrow).ends_with("error=\"insufficient_scope\""));
+    let bobs = token(&t.user(BOB), "?scope=repository:alice/x:pull").await;
+    assert_eq!(with(&t, &bobs, "/v2/_catalog").await.status(200).json(), json!({ "repositories": [] }));
+    with(&t, &bobs, "/v2/alice/x/tags/list").await.error(403, "DENIED");
+}
+
+#[tokio::test]
+async fn what_was_taken_away_is_felt_by_the_next_request_with_an_old_token() {
+    let t = TestRegistry::with_users().await;
+    let (alice, root) = (t.user(ALICE), t.user(ROOT));
+    push_image(&alice, "alice/x", "1", 1).await;
+    let invalid = |answer: Answer| {
+        let answer = answer.error(401, "UNAUTHORIZED");
+        assert!(challenge(&answer).ends_with("error=\"invalid_token\""), "{}", challenge(&answer));
+    };
+    let root_key = root.post("/zot/auth/apikey").body("{}").send().await.status(201).json();
+    let root_key = format!("Bearer {}", root_key["apiKey"].as_str().unwrap());
+    let tell = async |method: &str, path: &str, body: Value| {
+        let request = t.anonymous().request(method.parse().unwrap(), path).header("authorization", &root_key);
+        let answer = request.header("content-type", "application/json").body(body.to_string()).send().await;
+        assert!(answer.status.is_success(), "{method} {path}: {}", answer.text());
+    };
+
+    // A revoked key.
+    let key = alice.post("/zot/auth/apikey").body("{}").send().await.status(201).json();
+    let by_key = token(&t.user((ALICE.0, key["apiKey"].as_str().unwrap())), "?scope=repository:alice/x:pull").await;
+    with(&t, &by_key, "/v2/alice/x/tags/list").await.status(200);
+    alice.delete(&format!("/zot/auth/apikey?id={}", key["uuid"].as_str().unwrap())).send().await.status(200);
+    invalid(with(&t, &by_key, "/v2/alice/x/tags/list").await);
+
+    // A role.
+    let bobs = token(&t.user(BOB), "?scope=repository:alice/x:pull,push").await;
+    assert_eq!(claims(&bobs)["access"][0]["actions"], json!([]));
+    let role = "/api/v1/repository/alice/x/permissions/user/bob";
+    tell("PUT", role, json!({ "role": "write" })).await;
+    let bobs = token(&t.user(BOB), "?scope=repository:alice/x:pull,push").await;
+    assert_eq!(claims(&bobs)["access"][0]["actions"], json!(["push", "pull"]));
+    with(&t, &bobs, "/v2/alice/x/tags/list").await.status(200);
+    tell("PUT", role, json!({ "role": "read" })).await;
+    with(&t, &bobs, "/v2/alice/x/tags/list").await.status(200);
+    let push = t.anonymous().post("/v2/alice/x/blobs/uploads/").header("authorization", format!("Bearer {bobs}"));
+    push.send().await.error(403, "DENIED");
+    tell("DELETE", role, json!({})).await;
+    with(&t, &bobs, "/v2/alice/x/tags/list").await.error(403, "DENIED");
+
+    // A disabled user, who is enabled again; another password; a removed user, whose name somebody else gets.
+    let old = token(&alice, "?scope=repository:alice/x:pull").await;
+    tell("PUT", "/api/v1/superuser/users/alice", json!({ "enabled": false })).await;
+    invalid(with(&t, &old, "/v2/alice/x/tags/list").await);
+    tell("PUT", "/api/v1/superuser/users/alice", json!({ "enabled": true })).await;
+    with(&t, &old, "/v2/alice/x/tags/list").await.status(200);
+    tell("PUT", "/api/v1/superuser/users/alice", json!({ "password": "quite another one".replace(' ', "-") })).await;
+    invalid(with(&t, &old, "/v2/alice/x/tags/list").await);
+    let bobs = token(&t.user(BOB), "?scope=repository:bob/x:pull").await;
+    tell("DELETE", "/api/v1/superuser/users/bob", json!({})).await;
+    invalid(with(&t, &bobs, "/v2/").await);
+    tell("POST", "/api/v1/superuser/users/", json!({ "username": "bob" })).await;
+    invalid(with(&t, &bobs, "/v2/").await);
+}
+
+#[tokio::test]
+async fn hostile_tokens_are_refused_with_a_challenge() {
+    let t = TestRegistry::with_users().await;
+    let other = TestRegistry::with_users().await;
+    let good = token(&t.user(ALICE), "?scope=repository:alice/x:pull").await;
+    let foreign = token(&other.user(ALICE), "?scope=repository:alice/x:pull").await;
+    let [head, body, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let mut root = claims(&good);
+    root["sub"] = json!("root");
+    let none = encode(&json!({ "alg": "none", "typ": "JWT" }));
+    for bad in [
+        foreign,
+        format!("{head}.{body}."),
+        format!("{head}.{body}.{}", signature.chars().rev().collect::<String>()),
+        format!("{head}.{}.{signature}", encode(&root)),
+        format!("{none}.{}.", encode(&root)),
+        format!("{none}.{}.{signature}", encode(&root)),
+        good[..good.len() - 10].to_owned(),
+        format!("{head}.{}.{signature}", "A".repeat(20_000)),
+        "..".to_owned(),
+        "a.b.c".to_owned(),
+        "%00.%00.%00".to_owned(),
+        "zak_0123456789abcdef0123456789abcdef".to_owned(),
+    ] {
+        for path in ["/v2/", "/v2/alice/x/tags/list", "/v2/_catalog"] {
+            let answer = with(&t, &bad, path).await.error(401, "UNAUTHORIZED");
+            assert!(challenge(&answer).starts_with("Bearer realm="), "{bad}");
+            assert!(!answer.text().contains(&bad), "the answer repeats the token");
+        }
+        let answer = with(&t, &bad, "/api/v1/user/").await.status(401).json();
+        assert_eq!(answer["error_type"], "invalid_token", "{bad}");
+    }
+    with(&t, &good, "/v2/").await.status(200);
+}
+
+#[tokio::test]
+async fn a_key_narrows_the_tokens_that_are_got_with_it() {
+    let t = TestRegistry::with_users().await;
+    push_image(&t.user(ALICE), "alice/x", "1", 1).await;
+    push_image(&t.user(ALICE), "alice/y", "1", 1).await;
+    let body = json!({ "scopes": ["alice/x:pull"] }).to_string();
+    let key = t.user(ALICE).post("/zot/auth/apikey").body(body).send().await.status(201).json();
+    let by_key = t.user((ALICE.0, key["apiKey"].as_str().unwrap()));
+    let token = token(&by_key, "?scope=repository:alice/x:*&scope=repository:alice/y:pull").await;
+    assert_eq!(claims(&token)["access"][0]["actions"], json!(["pull"]));
+    assert_eq!(claims(&token)["access"][1]["actions"], json!([]));
+    with(&t, &token, "/v2/alice/x/tags/list").await.status(200);
+    assert_eq!(with(&t, &token, "/v2/_catalog").await.status(200).json()["repositories"], json!(["alice/x"]));
+    // It makes no keys.
+    with(&t, &token, "/zot/auth/apikey").await.status(403);
+}
+
+#[tokio::test]
+async fn the_realm_is_the_configured_url_and_tokens_survive_a_restart_and_a_new_key() {
+    let root = tempfile::tempdir().unwrap();
+    let config = "http.externalUrl = 'https://registry.example/'\nhttp.auth.token.lifetime = '60s'\n";
+    let running = Program::serve_with(root.path(), config).with_admin().start();
+    let ping = running.anonymous().get("/v2/").send().await.error(401, "UNAUTHORIZED");
+    let expected = "Bearer realm=\"https://registry.example/v2/auth\",service=\"registry.example\"";
+    assert_eq!(challenge(&ping), expected);
+    let admin = running.user(crate::support::process::ADMIN);
+    let query = "?service=registry.example&scope=repository:a/x:pull";
+    let answer = admin.get(&format!("/v2/auth{query}")).send().await.status(200).json();
+    assert_eq!(answer["expires_in"], 60);
+    let token = format!("Bearer {}", answer["token"].as_str().unwrap());
+    running.stop();
+    let running = Program::serve_with(root.path(), config).start();
+    let use_it = async || {
+        running.anonymous().get("/v2/a/x/tags/list").header("authorization", &token).send().await.status(404);
+    };
+    use_it().await;
+    let keys = async || running.anonymous().get("/.well-known/jwks.json").send().await.status(200).json();
+    let before = keys().await;
+    let done = Program::new(["token", "rotate-key", "--json", "--root"]).arg(root.path()).run();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let after = keys().await;
+    assert_eq!((before["keys"].as_array().unwrap().len(), after["keys"].as_array().unwrap().len()), (1, 2));
+    assert_eq!(after["keys"][1], before["keys"][0]);
+    use_it().await;
+    let done: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(after["keys"][0]["kid"], done["id"]);
+}

@@ -1,0 +1,111 @@
+//! The rows about signing in, API keys and rules of access.
+
+use coracle::Registry;
+use coracle::config::Config;
+use serde_json::json;
+
+use crate::support::TestRegistry;
+use crate::support::content::{push_image, start_upload};
+use crate::support::http::Caller;
+use crate::support::registry::{ALICE, BOB, ROOT};
+
+/// A registry in zot's profile with these rules.
+async fn ruled(repositories: &str) -> TestRegistry {
+    let text = format!("profile = 'zot'\n[http.accessControl.repositories]\n{repositories}\n");
+    let config = Config::from_toml_str(&text).unwrap().config;
+    let builder = Registry::builder().config(config).user(ALICE.0, ALICE.1).user(BOB.0, BOB.1);
+    TestRegistry::start(builder.superuser(ROOT.0, ROOT.1)).await
+}
+
+/// What a configuration is refused for.
+fn refused(repositories: &str) -> String {
+    Config::from_toml_str(&format!("[http.accessControl.repositories]\n{repositories}\n")).unwrap_err().to_string()
+}
+
+checks! {
+    async fn no_challenge_on_success(caller, _repository) {
+        let answer = caller.get("/v2/").send().await.status(200);
+        assert_eq!(answer.header("www-authenticate"), None);
+    }
+
+    async fn there_is_a_token_service(caller, repository) {
+        let answer = caller.get(&format!("/v2/auth?scope=repository:{repository}:pull")).send().await.status(200).json();
+        let bearer = format!("Bearer {}", answer["token"].as_str().unwrap());
+        let stranger = Caller::new(caller.address(), None);
+        stranger.get("/v2/").header("authorization", bearer).send().await.status(200);
+    }
+
+    async fn scopes_of_keys_are_enforced(caller, repository) {
+        push_image(&caller, repository, "1", 1).await;
+        let body = json!({ "scopes": ["elsewhere"] }).to_string();
+        let key = caller.post("/zot/auth/apikey").body(body).send().await.status(201).json();
+        let by_key = Caller::new(caller.address(), Some((ALICE.0, key["apiKey"].as_str().unwrap())));
+        by_key.get(&format!("/v2/{repository}/tags/list")).send().await.error(403, "DENIED");
+    }
+
+    async fn errors_of_the_key_routes_say_why(caller, _repository) {
+        let refused = caller.post("/zot/auth/apikey").body("{").send().await.status(400).json();
+        assert!(!refused["errors"][0]["message"].as_str().unwrap().is_empty());
+    }
+
+    async fn guessers_are_told_when_to_come_back(caller, _repository) {
+        let mut last = None;
+        for n in 0..8 {
+            let guesser = Caller::new(caller.address(), Some(("guessed", &format!("guess {n}"))));
+            let answer = guesser.at([127, 0, 0, 77]).get("/v2/").send().await;
+            last = Some((answer.status.as_u16(), answer.header("retry-after").is_some()));
+        }
+        assert_eq!(last, Some((429, true)));
+    }
+
+    async fn no_challenge_with_403(_caller, _repository) {
+        let t = ruled("\"**\" = { anonymousPolicy = ['read'] }").await;
+        let denied = t.user(ALICE).get("/v2/x/tags/list").send().await.error(403, "DENIED");
+        assert_eq!(denied.header("www-authenticate"), None);
+    }
+
+    async fn patterns_of_one_length_are_ordered(_caller, _repository) {
+        let t = ruled("\"a/?\" = { defaultPolicy = ['read'] }\n\"a/*\" = { defaultPolicy = [] }").await;
+        t.user(ALICE).get("/v2/a/b/tags/list").send().await.error(403, "DENIED");
+    }
+
+    async fn names_keep_their_case(_caller, _repository) {
+        let rules = "\"**\" = { policies = [{ groups = ['Dev'], actions = ['read'] }] }\n[http.accessControl.groups.Dev]\nusers = ['alice']";
+        let t = ruled(rules).await;
+        t.user(ALICE).get("/v2/a/b/tags/list").send().await.error(404, "NAME_UNKNOWN");
+        t.user(BOB).get("/v2/a/b/tags/list").send().await.error(403, "DENIED");
+    }
+
+    async fn unknown_actions_are_refused(_caller, _repository) {
+        assert!(refused("\"**\" = { defaultPolicy = ['push'] }").contains("defaultPolicy"));
+    }
+
+    async fn conditions_are_refused(_caller, _repository) {
+        let rules = "\"**\" = { policies = [{ users = ['a'], actions = ['read'], conditions = [{ expression = 'true' }] }] }";
+        assert!(refused(rules).contains("conditions: not supported"));
+    }
+
+    async fn cancelling_needs_no_right_to_delete(_caller, _repository) {
+        let t = ruled("\"**\" = { defaultPolicy = ['read', 'create'] }").await;
+        let upload = start_upload(&t.user(ALICE), "a/b").await;
+        t.user(ALICE).delete(&upload).send().await.status(204);
+    }
+
+    async fn superusers_stand_above_the_rules(_caller, _repository) {
+        let t = ruled("\"**\" = { policies = [] }").await;
+        t.user(ROOT).get("/metrics").send().await.status(200);
+        push_image(&t.user(ROOT), "a/b", "1", 1).await;
+        t.user(ALICE).get("/metrics").send().await.error(403, "DENIED");
+    }
+
+    async fn permissions_add_to_the_rules(_caller, _repository) {
+        let t = ruled("\"**\" = { policies = [] }").await;
+        push_image(&t.user(ROOT), "a/b", "1", 1).await;
+        let key = t.user(ROOT).post("/zot/auth/apikey").body("{}").send().await.status(201).json();
+        let bearer = format!("Bearer {}", key["apiKey"].as_str().unwrap());
+        let request = t.anonymous().put("/api/v1/repository/a/b/permissions/user/alice").header("authorization", bearer);
+        request.body(json!({ "role": "read" }).to_string()).send().await.status(200);
+        t.user(ALICE).get("/v2/a/b/tags/list").send().await.status(200);
+        t.user(BOB).get("/v2/a/b/tags/list").send().await.error(403, "DENIED");
+    }
+}
