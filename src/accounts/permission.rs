@@ -8,7 +8,7 @@ use crate::oci::RepositoryName;
 
 /// The longest description of a repository or a group, in characters.
 pub(crate) const DESCRIPTION_MAX: usize = 4096;
-/// The longest name of a group, in bytes.
+/// The longest name of a group, in characters.
 const GROUP_NAME_MAX: usize = 255;
 /// As many users and groups can have a permission of their own in one repository.
 const PERMISSIONS_MAX: usize = 1000;
@@ -255,10 +255,9 @@ fn check_description(description: Option<&str>) -> Result<(), Error> {
 }
 
 fn check_group_name(name: &str) -> Result<(), Error> {
-    let inside = |c: char| c.is_ascii_alphanumeric() || "._-@+/:".contains(c);
-    if (1..=GROUP_NAME_MAX).contains(&name.len()) && name.chars().all(inside) {
+    if (1..=GROUP_NAME_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control) {
         return Ok(());
     }
-    let why = "a group's name has 1 to 255 letters, digits and . _ - @ + / :".to_owned();
+    let why = "a group's name has 1 to 255 characters, and no control characters".to_owned();
     Err(Error::InvalidPermission { why })
 }

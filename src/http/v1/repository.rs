@@ -6,7 +6,7 @@ use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::schema::{Schema, boolean, integer, line, map, named, object, one_of, quay_time, text};
+use super::schema::{Schema, boolean, integer, map, named, object, one_of, quay_time, text};
 use super::{Call, invalid, read};
 use crate::access::{Access, Action, Actions};
 use crate::accounts::DESCRIPTION_MAX;
@@ -56,8 +56,8 @@ pub(super) fn list(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Bo
         return Err(invalid("the parameter namespace is the first part of repositories' names"));
     }
     let prefix = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
-    let after = call.query.one("next_page")?.unwrap_or_default();
-    if !after.is_empty() && !is_name(after) {
+    let after = call.query.one("next_page")?;
+    if after.is_some_and(|after| !is_name(after)) {
         return Err(invalid("the parameter next_page is not one that a list gave"));
     }
     let accounts = context.registry.accounts();
@@ -66,7 +66,7 @@ pub(super) fn list(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Bo
         let is_public = || accounts.permissions(&name).is_ok_and(|permissions| permissions.public);
         context.sees(&name) && (!only_public || is_public())
     };
-    let page = context.registry.stores().catalog(&prefix, after, PAGE, visible)?;
+    let page = context.registry.stores().catalog(&prefix, after.unwrap_or_default(), PAGE, visible)?;
     let mut repositories = Vec::new();
     for name in page.names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
         let settings = accounts.repository_settings(&name)?;
@@ -277,9 +277,4 @@ pub(super) fn schema() -> Schema {
 /// A description of a repository or a group.
 pub(super) fn description_schema() -> Schema {
     text().length(0, DESCRIPTION_MAX)
-}
-
-/// The name of a repository without its namespace, for one that is to be made.
-pub(super) fn name_schema() -> Schema {
-    line().length(1, crate::oci::NAME_LENGTH_MAX)
 }

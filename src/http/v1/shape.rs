@@ -136,10 +136,11 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
             let kind = || one_of(["image"]);
             gives(object([("namespace", text()), ("name", text()), ("kind", kind())]))
                 .takes([
-                    ("repository", repository::name_schema()),
+                    // Both together may have 255 characters.
+                    ("repository", text().length(1, 127).pattern(REPOSITORY)),
                     ("visibility", visibility()),
                     ("description", repository::description_schema()),
-                    ("namespace", line().or_none()),
+                    ("namespace", text().length(1, 127).pattern(NAMESPACE).or_none()),
                     ("repo_kind", kind().or_none()),
                 ])
                 .creates()
@@ -196,6 +197,7 @@ pub(super) fn in_path(name: &str) -> Schema {
         "session_id" | "token_uuid" => uuid(),
         "error_type" => error_type(),
         "repository" => text().length(1, crate::oci::NAME_LENGTH_MAX).pattern(REPOSITORY),
+        "group" => line().length(1, 255),
         _ => text().length(1, 255),
     }
 }

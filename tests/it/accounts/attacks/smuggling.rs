@@ -164,7 +164,7 @@ async fn credentials_that_are_too_long_or_no_text_are_refused_and_change_nothing
     let (wrong, name, password) =
         ("the credentials are wrong", "a user name has 1 to 255", "a password has at most 1024");
     let (base64, utf8, form) = ("not base64", "not UTF-8", "the form user:password");
-    let (text, token, nobody, hyper) = ("not text", "not an API key", "Requires authentication", "");
+    let (text, token, nobody, hyper) = ("not text", "neither a token nor an API key", "Requires authentication", "");
     for (header, status, why) in [
         // As long as they may be: not too long, but wrong.
         (long(255, 1024), 401, wrong),
