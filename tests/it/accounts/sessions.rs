@@ -235,3 +235,62 @@ async fn a_new_password_ends_the_other_sessions() {
     t.user((ALICE.0, "long-enough")).get("/v2/").send().await.status(200);
     t.user(ALICE).get("/v2/").send().await.status(401);
 }
+
+#[tokio::test]
+async fn a_body_is_an_object_and_its_limits_are_counted_in_characters() {
+    let t = TestRegistry::with_users().await;
+    let mut root = Browser::signed_in(&t, ROOT).await;
+    let umlauts = |count: usize| "ä".repeat(count);
+    for (method, path, good, bad) in [
+        (
+            "POST",
+            "/api/v1/user/apptoken",
+            json!({ "title": umlauts(255) }),
+            vec![json!(["t", null, null]), json!({ "title": umlauts(256) })],
+        ),
+        (
+            "PUT",
+            "/api/v1/superuser/users/alice",
+            json!({ "groups": [umlauts(255)], "password": umlauts(1024), "email": format!("{}@b", umlauts(252)) }),
+            vec![
+                json!([null, null, null, null]),
+                json!({ "groups": [umlauts(256)] }),
+                json!({ "password": umlauts(1025) }),
+                json!({ "password": "eight-or\u{7}" }),
+                json!({ "email": format!("{}@b", umlauts(253)) }),
+            ],
+        ),
+    ] {
+        let request = |body: &Value| root.caller.request(method.parse().unwrap(), path).body(body.to_string());
+        let bad: Vec<Request> = bad.iter().map(request).collect();
+        let good = request(&good);
+        for request in bad {
+            root.send(request).await.refused(400, "invalid_request");
+        }
+        root.send(good).await.status(200);
+    }
+    t.user((ALICE.0, &umlauts(1024))).get("/v2/").send().await.status(200);
+}
+
+#[tokio::test]
+async fn a_name_that_no_user_can_have_is_not_written_down() {
+    let t = TestRegistry::with_users().await;
+    let mut root = Browser::signed_in(&t, ROOT).await;
+    let mut stranger = Browser::new(&t).await;
+    for length in [256, 60_000, 255] {
+        let body = stranger.sign_in(&"a".repeat(length), "wrong").await.status(403).json();
+        assert_eq!(body["invalidCredentials"], true);
+    }
+    // Nobody waits for the audit of a failure: the last is awaited here.
+    let mut lengths = Vec::new();
+    for _ in 0..200 {
+        let logs = root.get("/api/v1/superuser/logs").await.status(200).json();
+        let failures = logs["logs"].as_array().unwrap().iter().filter(|row| row["kind"] == "login_failure");
+        lengths = failures.map(|row| row["namespace"]["name"].as_str().unwrap().len()).collect();
+        if lengths.contains(&255) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(lengths, [255]);
+}

@@ -52,13 +52,18 @@ pub(crate) const UMOCI: Client = Client { program: "umoci", package: "umoci" };
 macro_rules! needs {
     ($($client:ident),+) => {{
         fn here() {}
-        let test = std::any::type_name_of_val(&here).trim_end_matches("::here");
+        let test = $crate::clients::home::around(std::any::type_name_of_val(&here));
         if !$crate::clients::home::installed(test, &[$($crate::clients::home::$client),+]) {
             return;
         }
     }};
 }
 pub(crate) use needs;
+
+/// The test that a function inside it names.
+pub(crate) fn around(inner: &'static str) -> &'static str {
+    inner.trim_end_matches("::here").trim_end_matches("::{{closure}}")
+}
 
 /// Whether all of these are installed; reports the ones that are not.
 pub(crate) fn installed(test: &str, clients: &[Client]) -> bool {

@@ -19,7 +19,7 @@ const INSTALL_MINUTES_MAX: Duration = Duration::from_mins(5);
 macro_rules! needs_packages {
     ($packages:expr) => {{
         fn here() {}
-        let test = std::any::type_name_of_val(&here).trim_end_matches("::here");
+        let test = $crate::clients::home::around(std::any::type_name_of_val(&here));
         match $crate::clients::python::installed($packages) {
             Ok(python) => python,
             Err(why) => {
