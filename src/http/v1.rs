@@ -16,7 +16,7 @@ use hyper::header::{self, HeaderValue};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
-use super::request::RequestBody;
+use super::request::{RequestBody, why_unreadable};
 use super::{Body, Context};
 use crate::oci::ErrorCode;
 use crate::route::{Endpoint, Query};
@@ -84,7 +84,8 @@ pub(super) async fn dispatch(
 /// Reads a body of JSON.
 async fn read<T: DeserializeOwned>(body: &mut RequestBody) -> Result<T, ApiError> {
     let bytes = body.read(BODY_BYTES_MAX).await?;
-    serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body cannot be read: {error}")))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| invalid(format!("the body cannot be read: {}", why_unreadable(&error))))
 }
 
 /// A mistake of the client.
