@@ -19,6 +19,7 @@ mod throttle;
 mod usage;
 mod user;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub(crate) use throttle::Throttled;
 pub(crate) use user::{Account, NewUser, UserChange};
 
 use crate::clock::Clock;
-use crate::meta::{self, Meta, WriteTx};
+use crate::meta::{self, HmacKey, Meta, WriteTx};
 use usage::Usage;
 
 /// What the operator decides about accounts.
@@ -68,8 +69,7 @@ impl Default for Rules {
     }
 }
 
-/// The accounts of one registry.
-#[derive(Debug)]
+/// The accounts of one registry. Of whoever is remembered nothing prints, hashes included.
 pub(crate) struct Accounts {
     meta: Arc<Meta>,
     clock: Clock,
@@ -81,19 +81,25 @@ pub(crate) struct Accounts {
     /// Raised by every change; what was looked up under an older number is looked up again.
     generation: AtomicU64,
     remembered: Remembered,
-    csrf_key: [u8; 32],
+    csrf_key: HmacKey,
 }
 
 /// What was looked up lately. Empty again after every change.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Remembered {
     accounts: cache::Cache<String, Arc<Account>>,
     keys: cache::Cache<meta::SecretHash, Arc<KeyGrant>>,
 }
 
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
 impl Accounts {
     pub(crate) fn open(meta: Arc<Meta>, clock: Clock, rules: Rules, htpasswd: Option<Htpasswd>) -> Result<Self, Error> {
-        let csrf_key = meta.secret(meta::SETTING_CSRF_KEY)?;
+        let csrf_key = meta.hmac_key(meta::SETTING_CSRF_KEY)?;
         Ok(Self {
             meta,
             clock,
