@@ -4,4 +4,5 @@ mod attacks;
 mod keys;
 mod program;
 mod routes;
+mod secrets;
 mod sessions;
