@@ -5,8 +5,12 @@ use serde_json::{Value, json};
 use super::super::sessions::Browser;
 use super::{audit, make_key, page};
 use crate::support::TestRegistry;
-use crate::support::http::{Answer, Caller};
-use crate::support::process::{ADMIN, Program, Running};
+use crate::support::http::Answer;
+#[cfg(target_os = "linux")]
+use crate::support::http::Caller;
+#[cfg(target_os = "linux")]
+use crate::support::process::ADMIN;
+use crate::support::process::{Program, Running};
 use crate::support::registry::{ALICE, BOB, ROOT};
 
 /// The password of every user that [`with_all_kinds`] has.
