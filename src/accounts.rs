@@ -23,6 +23,7 @@ mod throttle;
 mod usage;
 mod user;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -46,7 +47,7 @@ pub(crate) use throttle::Throttled;
 pub(crate) use user::{Account, NewUser, UserChange};
 
 use crate::clock::Clock;
-use crate::meta::{self, Meta, WriteTx};
+use crate::meta::{self, HmacKey, Meta, WriteTx};
 use usage::Usage;
 
 /// What the operator decides about accounts.
@@ -79,8 +80,7 @@ impl Default for Rules {
     }
 }
 
-/// The accounts of one registry.
-#[derive(Debug)]
+/// The accounts of one registry. Of whoever is remembered nothing prints, hashes included.
 pub(crate) struct Accounts {
     meta: Arc<Meta>,
     clock: Clock,
@@ -93,17 +93,23 @@ pub(crate) struct Accounts {
     /// Raised by every change; what was looked up under an older number is looked up again.
     generation: AtomicU64,
     remembered: Remembered,
-    csrf_key: [u8; 32],
-    stamp_key: [u8; 32],
+    csrf_key: HmacKey,
+    stamp_key: HmacKey,
 }
 
 /// What was looked up lately. Empty again after every change.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Remembered {
     accounts: Cache<String, Arc<Account>>,
     keys: Cache<meta::SecretHash, Arc<KeyGrant>>,
     key_ids: Cache<uuid::Uuid, Arc<KeyGrant>>,
     permissions: Cache<String, Arc<Permissions>>,
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts").field("rules", &self.rules).finish_non_exhaustive()
+    }
 }
 
 impl Accounts {
@@ -114,8 +120,8 @@ impl Accounts {
         htpasswd: Option<Htpasswd>,
         audit_file: Option<AuditFile>,
     ) -> Result<Self, Error> {
-        let csrf_key = meta.secret(meta::SETTING_CSRF_KEY)?;
-        let stamp_key = meta.secret(meta::SETTING_STAMP_KEY)?;
+        let csrf_key = meta.hmac_key(meta::SETTING_CSRF_KEY)?;
+        let stamp_key = meta.hmac_key(meta::SETTING_STAMP_KEY)?;
         Ok(Self {
             meta,
             clock,

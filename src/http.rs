@@ -26,7 +26,7 @@ use hyper::{HeaderMap, Method, Response, Version};
 
 pub use body::Body;
 use error::ApiError;
-pub(crate) use request::{BoxError, RequestBody};
+pub(crate) use request::{BoxError, RequestBody, why_unreadable};
 
 use crate::access::{Access, Authenticated, Caller, Credential, Credentials, Refusal, Surface, Visit};
 use crate::accounts::{Account, Origin, SessionId};

@@ -49,6 +49,21 @@ pub(crate) struct Meta {
     leader: Mutex<()>,
 }
 
+/// A key by which the registry recognises what it has handed out itself. Does not print.
+pub(crate) struct HmacKey([u8; 32]);
+
+impl HmacKey {
+    pub(crate) const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HmacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HmacKey")
+    }
+}
+
 /// A consistent view of all rows.
 pub(crate) struct ReadTx(redb::ReadTransaction);
 
@@ -114,8 +129,8 @@ impl Meta {
         }
     }
 
-    /// A secret of this data directory, made the first time it is asked for.
-    pub(crate) fn secret(&self, setting: &'static str) -> Result<[u8; 32], Error> {
+    /// A key of this data directory, made the first time it is asked for.
+    pub(crate) fn hmac_key(&self, setting: &'static str) -> Result<HmacKey, Error> {
         let known = match self.read(|tx| tx.setting(setting))? {
             Some(known) => known,
             None => self.write(move |tx| {
@@ -124,7 +139,7 @@ impl Meta {
                 Ok::<_, Error>(made.to_vec())
             })?,
         };
-        known.try_into().map_err(|_| Error::Corrupt { table: "settings", key: setting.to_owned() })
+        known.try_into().map(HmacKey).map_err(|_| Error::Corrupt { table: "settings", key: setting.to_owned() })
     }
 
     /// Writes what is in the queue as one transaction and tells each who waits.

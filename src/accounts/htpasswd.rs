@@ -1,19 +1,18 @@
 //! [`Htpasswd`]: users of a file that others write, with bcrypt hashes, as zot and Apache have it.
 
 use std::collections::HashMap;
-use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
 /// The file is looked at no more often than this. Looking, unlike being told, also notices a file
 /// that was renamed into place and a symlink that was turned, as Kubernetes does it.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The users of a file as it was when it was last read.
-#[derive(Debug)]
+/// The users of a file as it was when it was last read. Their hashes do not print.
 pub(crate) struct Htpasswd {
     path: PathBuf,
     users: RwLock<HashMap<String, String>>,
@@ -22,7 +21,6 @@ pub(crate) struct Htpasswd {
     generation: AtomicU64,
 }
 
-#[derive(Debug)]
 struct Seen {
     looked: Instant,
     mark: Option<Mark>,
@@ -30,6 +28,12 @@ struct Seen {
 
 /// What tells one state of a file from another: device, inode, length, and time of change.
 type Mark = (u64, u64, u64, i64, i64);
+
+impl fmt::Debug for Htpasswd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Htpasswd").field("path", &self.path).finish_non_exhaustive()
+    }
+}
 
 impl Htpasswd {
     /// Reads the file, which must be readable now.

@@ -131,7 +131,7 @@ impl Accounts {
     /// The CSRF token that goes with a cookie: 64 characters that only this registry can make. It
     /// changes when the password is given, and so nothing has to be stored for a visitor.
     pub(crate) fn csrf_token(&self, cookie: &SessionId, signed_in: Option<Timestamp>) -> String {
-        let mut mac = Hmac::<Sha384>::new_from_slice(&self.csrf_key).expect("a key of any length is fine");
+        let mut mac = Hmac::<Sha384>::new_from_slice(self.csrf_key.bytes()).expect("a key of any length is fine");
         mac.update(&cookie.hash());
         mac.update(&signed_in.map_or(0, Timestamp::micros).to_be_bytes());
         URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())

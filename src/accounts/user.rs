@@ -111,7 +111,7 @@ impl Accounts {
     /// not count with the other.
     pub(crate) fn stamp(&self, account: &Account) -> u64 {
         let (StoredHash::Argon2(hash) | StoredHash::Bcrypt(hash)) = &account.hash;
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.stamp_key).expect("a key of any length is fine");
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.stamp_key.bytes()).expect("a key of any length is fine");
         mac.update(account.name.as_bytes());
         mac.update(&[0]);
         mac.update(hash.as_bytes());

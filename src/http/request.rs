@@ -126,6 +126,24 @@ impl Incoming {
     }
 }
 
+/// Why JSON cannot be read: what was expected, and where. Nothing of what was there instead, as it may be a password
+/// in the wrong place.
+pub(crate) fn why_unreadable(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let quotes_nothing = error.classify() != serde_json::error::Category::Data
+        || ["missing field ", "duplicate field "].iter().any(|beginning| message.starts_with(beginning));
+    if quotes_nothing {
+        return message;
+    }
+    match message.rsplit_once(", expected ") {
+        Some((_, expected)) if expected.starts_with("struct ") => {
+            format!("expected an object at line {} column {}", error.line(), error.column())
+        }
+        Some((_, expected)) => format!("expected {expected}"),
+        None => format!("unexpected value at line {} column {}", error.line(), error.column()),
+    }
+}
+
 /// The one value of a header, as text; none if the header is missing.
 pub(super) fn text<'a>(
     headers: &'a HeaderMap,
@@ -197,4 +215,36 @@ pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Expected>, ApiError
         ApiError::new(ErrorCode::ManifestInvalid, "If-Match has the digests that the tag may have, in quotes")
     })?;
     Ok(Some(Expected::OneOf(digests)))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[expect(dead_code, reason = "it is never read successfully")]
+    struct Body {
+        name: String,
+        count: Option<u8>,
+        list: Option<Vec<String>>,
+        id: Option<uuid::Uuid>,
+    }
+
+    #[test]
+    fn what_is_wrong_with_json_is_said_without_quoting_it() {
+        for (json, expected) in [
+            ("{", "EOF while parsing an object at line 1 column 1"),
+            ("{\"name\": hunter2}", "expected value at line 1 column 10"),
+            ("{}", "missing field `name` at line 1 column 2"),
+            ("{\"name\": \"hunter2\", \"name\": \"\"}", "duplicate field `name` at line 1 column 26"),
+            ("{\"name\": 1234}", "expected a string at line 1 column 13"),
+            ("{\"name\": \"\", \"list\": \"hunter2, expected hunter2\"}", "expected a sequence at line 1 column 48"),
+            ("{\"name\": \"\", \"count\": 1234}", "expected u8 at line 1 column 26"),
+            ("\"hunter2\"", "expected an object at line 1 column 9"),
+            ("{\"name\": \"\", \"id\": \"hunter2\"}", "unexpected value at line 1 column 28"),
+        ] {
+            assert_eq!(why_unreadable(&serde_json::from_str::<Body>(json).unwrap_err()), expected, "{json}");
+        }
+    }
 }

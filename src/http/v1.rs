@@ -21,7 +21,7 @@ use hyper::header::{self, HeaderValue};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
-use super::request::RequestBody;
+use super::request::{RequestBody, why_unreadable};
 use super::{Body, Context};
 use crate::meta::Grantee;
 use crate::oci::{ErrorCode, JsonObject, RepositoryName};
@@ -122,8 +122,8 @@ pub(super) async fn dispatch(
 /// Reads a body, a JSON object.
 async fn read<T: DeserializeOwned>(body: &mut RequestBody) -> Result<T, ApiError> {
     let bytes = body.read(BODY_BYTES_MAX).await?;
-    let JsonObject(value) =
-        serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body cannot be read: {error}")))?;
+    let JsonObject(value) = serde_json::from_slice(&bytes)
+        .map_err(|error| invalid(format!("the body cannot be read: {}", why_unreadable(&error))))?;
     Ok(value)
 }
 

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::{Error, Repository, Stores};
 use crate::blobs::{Mark, Staging};
 use crate::clock::Timestamp;
-use crate::meta::{ContentRead as _, Meta, SETTING_UPLOAD_KEY};
+use crate::meta::{ContentRead as _, HmacKey, Meta, SETTING_UPLOAD_KEY};
 use crate::oci::{Algorithm, ChunkRange, Digest, Hasher, RepositoryName, UploadId};
 
 /// The hashes of at most this many uploads are kept; of more, the idle ones are computed again.
@@ -33,7 +33,7 @@ const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// What is known of the uploads that were touched lately.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    key: [u8; 32],
+    key: HmacKey,
     open: Mutex<HashMap<UploadId, Arc<tokio::sync::Mutex<Progress>>>>,
 }
 
@@ -46,13 +46,13 @@ struct Progress {
 impl Sessions {
     /// Reads the key that binds ids, making it the first time.
     pub(super) fn open(meta: &Meta) -> Result<Self, Error> {
-        Ok(Self { key: meta.secret(SETTING_UPLOAD_KEY)?, open: Mutex::default() })
+        Ok(Self { key: meta.hmac_key(SETTING_UPLOAD_KEY)?, open: Mutex::default() })
     }
 
     /// The id whose first half is that of `half`, and whose second half binds it to a repository.
     fn bind(&self, half: UploadId, name: &RepositoryName) -> UploadId {
         let mut bytes = *half.bytes();
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("a key of any length is fine");
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.key.bytes()).expect("a key of any length is fine");
         mac.update(&bytes[..8]);
         mac.update(name.as_str().as_bytes());
         bytes[8..].copy_from_slice(&mac.finalize().into_bytes()[..8]);

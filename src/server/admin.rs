@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use crate::admin::{self, Command};
+use crate::http::why_unreadable;
 use crate::registry::Shared;
 
 /// The longest command; lists of scopes and groups fit.
@@ -64,7 +65,10 @@ async fn serve(shared: &Arc<Shared>, stream: UnixStream) -> std::io::Result<()> 
 async fn run(shared: &Arc<Shared>, line: &str) -> Value {
     let command: Command = match serde_json::from_str(line) {
         Ok(command) => command,
-        Err(error) => return json!({ "error": format!("not a command that this version knows: {error}") }),
+        Err(error) => {
+            let why = why_unreadable(&error);
+            return json!({ "error": format!("not a command that this version knows: {why}") });
+        }
     };
     let shared = Arc::clone(shared);
     match tokio::task::spawn_blocking(move || admin::execute(&shared, command)).await {

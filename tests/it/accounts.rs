@@ -7,4 +7,5 @@ mod description;
 mod keys;
 mod program;
 mod routes;
+mod secrets;
 mod sessions;

@@ -22,7 +22,7 @@ use crate::support::content::{noise, sha256};
 use crate::support::process::Program;
 
 /// Makes a certificate for `localhost`, writes it and its key, and returns it.
-fn certify(directory: &Path) -> CertificateDer<'static> {
+pub(super) fn certify(directory: &Path) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(directory.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
     std::fs::write(directory.join("cert.pem"), made.cert.pem()).unwrap();
@@ -46,7 +46,7 @@ async fn registry() -> (TestRegistry, CertificateDer<'static>, tempfile::TempDir
 }
 
 /// Connects, trusting these certificates and no other, and offering these protocols.
-async fn connect(
+pub(super) async fn connect(
     address: SocketAddr,
     trusted: &[&CertificateDer<'static>],
     protocols: &[&str],

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Error, Key, NewKey};
 use crate::http::error::ApiError;
-use crate::http::request::RequestBody;
+use crate::http::request::{RequestBody, why_unreadable};
 use crate::http::response::{empty, json_response};
 use crate::http::time::{NEVER, parse_rfc3339, rfc3339};
 use crate::http::{Body, Context, blocking};
@@ -70,8 +70,10 @@ pub(in crate::http) async fn create(context: &Context<'_>, body: &mut RequestBod
     let owner = context.user()?;
     let bytes = body.read(BODY_BYTES_MAX).await?;
     let invalid = |why: String| ApiError::bad_request(ErrorCode::Unsupported, why);
-    let JsonObject::<NewKeyBody>(asked) = serde_json::from_slice(&bytes)
-        .map_err(|error| invalid(format!("the body is not {{\"label\", \"scopes\", \"expirationDate\"}}: {error}")))?;
+    let JsonObject::<NewKeyBody>(asked) = serde_json::from_slice(&bytes).map_err(|error| {
+        let why = why_unreadable(&error);
+        invalid(format!("the body is not {{\"label\", \"scopes\", \"expirationDate\"}}: {why}"))
+    })?;
     let expires =
         match asked.expiration_date.as_deref() {
             None | Some("") => None,

@@ -62,6 +62,16 @@ impl Program {
         self
     }
 
+    /// Gives it this as its standard input.
+    pub fn input(mut self, text: &str) -> Self {
+        use std::io::{Seek as _, Write as _};
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file.rewind().unwrap();
+        self.command.stdin(file);
+        self
+    }
+
     /// The superuser of a first start is [`ADMIN`].
     pub fn with_admin(self) -> Self {
         self.env("CORACLE_ADMIN_PASSWORD", ADMIN.1)

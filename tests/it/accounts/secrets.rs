@@ -1,0 +1,529 @@
+//! No secret is left in the database and other files, in the log, in answers, figures and lists, or in what `{:?}`
+//! shows: secrets are planted wherever one can be given, and looked for in every form.
+
+mod search;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use bytes::Bytes;
+use coracle::Registry;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::sessions::Browser;
+use crate::support::TestRegistry;
+use crate::support::content::push_image;
+use crate::support::http::{Answer, Caller, Request};
+use crate::support::process::{Program, Running};
+use crate::support::registry::{ALICE, ROOT};
+use crate::tls::{certify, connect};
+use search::Search;
+
+/// Passwords that people have chosen. They are written differently in JSON, in a URL and by `{:?}`.
+const ADMINS: &str = "adm1n\"pl\\anted%20&+=ü";
+const DORAS: [&str; 4] = ["d0ra-first<planted>", "d0ra-second'planted'", "d0ra-third\\planted", "d0ra-fourth/planted"];
+const FILED: &str = "f1led-planted|password";
+
+/// Labels are no secrets: what the search has to find.
+const LABEL: &str = "label-that-may-be-found";
+
+/// A key or password that an answer shows.
+fn text<'a>(answer: &'a Value, field: &str) -> &'a str {
+    answer[field].as_str().unwrap_or_else(|| panic!("{field} in {answer}"))
+}
+
+/// The value of the session's cookie in a `Cookie` header.
+fn id(browser: &Browser) -> &str {
+    browser.cookie.as_deref().unwrap().strip_prefix("session=").unwrap()
+}
+
+/// What is known of a browser that has signed in.
+async fn signed_in(search: &mut Search, caller: Caller, name: &str, password: &str) -> Browser {
+    let mut browser = Browser::of(caller).await;
+    search.plant("a visitor's cookie", id(&browser));
+    search.plant("a visitor's CSRF token", &browser.csrf);
+    let answer = browser.sign_in(name, password).await.status(200);
+    search.shows(&answer, &[("a session", id(&browser)), ("its CSRF token", &browser.csrf)]);
+    browser
+}
+
+/// What strangers and users send that is no JSON or not the right one. `$S` is a secret, `$N` one that is a number.
+const SIGNINS: &[&str] = &[
+    r#"{"username": "dora", "password": "$S""#,
+    r#"{"username": "dora", "password": "$S",}"#,
+    r#"{"username": "dora", "password": $S}"#,
+    "{\"username\": \"dora\", \"password\": \"$S\u{1}\"}",
+    r#"{"username": "dora", "password": "$S\x"}"#,
+    r#"{"username": "dora", "password": "$S"} $S"#,
+    "{'username': 'dora', 'password': '$S'}",
+    r#""$S""#,
+    r#"["$S"]"#,
+    r#"{"password": "$S"}"#,
+    r#"{"username": "dora", "password": ["$S"]}"#,
+    r#"{"username": "dora", "password": {"$S": 1}}"#,
+    r#"{"username": "dora", "password": $N}"#,
+    r#"{"username": "dora", "password": -$N}"#,
+    r#"{"username": "dora", "password": $N.5}"#,
+    r#"{"username": true, "password": "$S"}"#,
+    r#"{"username": "dora", "password": "$S", "password": "$S"}"#,
+    r#"{"$S": "dora"}"#,
+    r#"{"user": "dora", "pass": "$S"}"#,
+    "username=dora&password=$S",
+    "$S",
+];
+const PASSWORDS: &[&str] = &[
+    r#"{"password": $N}"#,
+    r#"{"password": ["$S"]}"#,
+    r#""$S""#,
+    "$N",
+    r#"{"password": "$S"#,
+    r#"{"password": {"new": "$S"}}"#,
+];
+const CHANGES: &[&str] = &[
+    r#"{"password": "$S with a blank"}"#,
+    r#"{"email": $N}"#,
+    r#"{"email": ["$S"]}"#,
+    r#"{"password": true, "email": "$S"}"#,
+];
+const ANY_CHANGES: &[&str] = &[r#"{"enabled": "$S"}"#, r#"{"groups": "$S"}"#, r#"{"password": "$S with a blank"}"#];
+const KEYS: &[&str] = &[
+    r#"{"label": $N}"#,
+    r#"{"label": ["$S"]}"#,
+    r#"{"scopes": "$S"}"#,
+    r#"{"scopes": [$N]}"#,
+    r#"{"expirationDate": "$S"}"#,
+    r#"{"expirationDate": $N}"#,
+    r#""$S""#,
+    "label=x&key=$S",
+];
+const TOKENS: &[&str] =
+    &[r#"{"title": $N}"#, r#"{"title": "x", "scopes": "$S"}"#, r#"{"title": "x", "expiration": "$S"}"#, r#""$S""#];
+const USERS: &[&str] =
+    &[r#"{"username": $N}"#, r#"{"username": ["$S"]}"#, r#"{"username": "x", "email": "$S"}"#, r#""$S""#];
+
+/// Fills a secret of its own into a body, and plants it.
+fn planted(search: &mut Search, body: &str) -> String {
+    let number = search.extent().1;
+    let (secret, digits) = (format!("typed-s3cret-{number}-into-json"), format!("73100{number:05}55110"));
+    search.plant(&format!("what was given in {body}"), if body.contains("$N") { &digits } else { &secret });
+    body.replace("$S", &secret).replace("$N", &digits)
+}
+
+/// The registry under test, and what has been heard of it.
+struct Subject<'a> {
+    root: &'a Path,
+    running: Running,
+    search: Search,
+}
+
+impl<'a> Subject<'a> {
+    /// Starts the program, with users whose passwords come in each way that there is.
+    fn start(root: &'a Path, format: &str) -> Self {
+        let file = root.join("htpasswd");
+        std::fs::write(&file, format!("filed:{}\n", bcrypt::hash(FILED, 4).unwrap())).unwrap();
+        let file = file.display();
+        let config = format!("[log]\nlevel = 'trace'\nformat = '{format}'\n[http.auth.htpasswd]\npath = '{file}'\n");
+        let running = Program::serve_with(root, &config).env("CORACLE_ADMIN_PASSWORD", ADMINS).start();
+        let mut subject = Self { root, running, search: Search::default() };
+        for password in [ADMINS, FILED].into_iter().chain(DORAS) {
+            subject.search.plant("a password that somebody has chosen", password);
+        }
+        subject.coracle(&["user", "add", "dora", "--password-stdin"], DORAS[0]);
+        let generated = subject.coracle(&["user", "add", "fred"], "");
+        subject.search.plant("a password that the command line has made", &generated);
+        let printed = subject.coracle(&["apikey", "create", "--user", "dora", "--label", LABEL], "");
+        subject.search.plant("a key that the command line has made", &printed);
+        subject
+    }
+
+    /// Has every route make a secret that makes one: a key of dora's from each of two, which are returned.
+    async fn new_secrets(&mut self, admin: &mut Browser, session: &mut Browser) -> [String; 2] {
+        let dora = self.running.user(("dora", DORAS[0]));
+        let body = json!({ "label": LABEL, "title": LABEL, "username": "erin" }).to_string();
+        let made = dora.post("/zot/auth/apikey").body(body.clone()).send().await.status(201);
+        let key = text(&made.json(), "apiKey").to_owned();
+        self.search.shows(&made, &[("a key of zot's route", &key)]);
+        let made = session.send(session.caller.post("/api/v1/user/apptoken").body(body.clone())).await.status(200);
+        let token = text(&made.json()["token"], "token_code").to_owned();
+        self.search.shows(&made, &[("a key of Quay's route", &token)]);
+        let made = admin.send(admin.caller.post("/api/v1/superuser/users/").body(body)).await.status(200);
+        self.search.shows(&made, &[("erin's password", text(&made.json(), "password"))]);
+        let page = dora.get("/v2/").header("x-zot-api-client", "zot-ui").send().await.status(200);
+        let cookie = page.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap();
+        self.search.shows(&page, &[("a session of zot's page", cookie.strip_prefix("session=").unwrap())]);
+        push_image(&dora, "dora/a", "1", 1).await;
+        push_image(&self.running.user(("dora", &key)), "dora/b", "1", 2).await;
+        [key, token]
+    }
+
+    /// Changes a password in each way that there is, so that what was right before is wrong.
+    async fn new_passwords(&mut self, admin: &mut Browser, session: &mut Browser) {
+        let body = json!({ "password": DORAS[1] }).to_string();
+        let answer = session.send(session.caller.put("/api/v1/user/").body(body)).await.status(200);
+        self.search.answer(&answer);
+        let body = json!({ "password": DORAS[2], "email": "dora@example.org" }).to_string();
+        let answer = admin.send(admin.caller.put("/api/v1/superuser/users/dora").body(body)).await.status(200);
+        self.search.answer(&answer);
+        self.coracle(&["user", "passwd", "dora", "--password-stdin"], DORAS[3]);
+        for password in DORAS {
+            // Whoever has tried so much may have to wait.
+            let answer = self.send(self.running.user(("dora", password)).get("/v2/")).await;
+            let expected = if password == DORAS[3] { 200 } else { 401 };
+            assert!([expected, 429].contains(&answer.status.as_u16()), "{}", answer.text());
+        }
+    }
+
+    /// Ends the program, and adds what it leaves behind to the places that are searched.
+    fn stop(self) -> Search {
+        let Self { root, running, mut search } = self;
+        let finished = running.stop();
+        assert_eq!(finished.code, Some(0));
+        for kind in ["login_failure", "user_change_password", "coracle::request", LABEL] {
+            assert!(finished.stderr.contains(kind), "{kind} is in the log");
+        }
+        search.place("log", finished.stderr);
+        search.place("standard output", finished.stdout);
+        // A registry that rests is looked at by the same commands.
+        for command in [["apikey", "list", "--json"], ["user", "list", "--json"]] {
+            let listed = Program::new(command).arg("--root").arg(root).run();
+            assert!(listed.stdout.contains("dora"), "{}", listed.stderr);
+            search.place(format!("{command:?}"), listed.stdout + &listed.stderr);
+        }
+        let kept = files(root);
+        let database =
+            kept.iter().find(|(path, _)| path.ends_with("coracle.redb")).map(|(_, content)| content).unwrap();
+        for known in [LABEL, "dora", "$argon2id$"] {
+            assert!(
+                database.windows(known.len()).any(|window| window == known.as_bytes()),
+                "{known} is in the database"
+            );
+        }
+        // The database, four blobs, the configuration and the htpasswd file.
+        assert_eq!(kept.len(), 7);
+        for (path, content) in kept {
+            search.place(path, content);
+        }
+        search
+    }
+
+    /// Runs one of the program's commands beside the registry, which must succeed.
+    fn coracle(&mut self, arguments: &[&str], input: &str) -> String {
+        let done = Program::new(arguments).arg("--root").arg(self.root).input(input).run();
+        assert_eq!(done.code, Some(0), "{arguments:?}: {}", done.stderr);
+        self.search.place(format!("standard error of {arguments:?}"), done.stderr);
+        done.stdout.trim().to_owned()
+    }
+
+    async fn send(&mut self, request: Request) -> Answer {
+        let answer = request.send().await;
+        self.search.answer(&answer);
+        answer
+    }
+
+    /// Credentials in headers, cookies and parameters, right and wrong; many at once.
+    async fn headers(&mut self, credentials: &[(&str, &str)], session: &Browser) {
+        let anonymous = self.running.anonymous();
+        let cookie = session.cookie.as_ref().unwrap();
+        let mut requests = Vec::new();
+        for (name, password) in credentials {
+            let caller = self.running.user((name, password));
+            for path in ["/v2/", "/v2/_catalog", "/zot/auth/apikey", "/v2/_zot/ext/apikey", "/metrics", "/nowhere"] {
+                requests.push(caller.get(path));
+            }
+            let page = caller.get("/v2/?password=x").header("x-zot-api-client", "zot-ui");
+            requests.push(page.header("cookie", format!("session={password}")));
+            for path in ["/v2/", "/api/v1/user/", "/api/v1/superuser/logs"] {
+                for authorization in [
+                    format!("Bearer {password}"),
+                    (*password).to_owned(),
+                    format!("Basic {name}:{password}"),
+                    format!("Digest username={name}, response={password}"),
+                ] {
+                    requests.push(anonymous.get(path).header("authorization", authorization));
+                }
+                requests.push(anonymous.get(path).header("cookie", format!("session={password}; key={password}")));
+            }
+            // Where no secret belongs.
+            let plain: String = utf8_percent_encode(password, NON_ALPHANUMERIC).collect();
+            for path in ["/v2/", "/v2/_catalog", "/csrf_token", "/api/v1/user/logs", "/zot/auth/apikey", "/nowhere"] {
+                for query in ["password", "_csrf_token", "id", "n", "starttime", "next_page"] {
+                    requests.push(anonymous.get(&format!("{path}?{query}={plain}")));
+                }
+            }
+            let dora = self.running.user(("dora", DORAS[0]));
+            requests.push(dora.delete(&format!("/zot/auth/apikey?id={plain}")));
+            requests.push(anonymous.post(&format!("/api/v1/signout?_csrf_token={plain}")));
+            for path in ["/api/v1/signout?everywhere=", "/api/v1/signin?x=", "/api/v1/user/apptoken?x="] {
+                let post = anonymous.post(&format!("{path}{plain}")).header("cookie", cookie);
+                requests.push(post.header("x-csrf-token", plain.clone()));
+            }
+        }
+        for answer in futures_util::future::join_all(requests.into_iter().map(Request::send)).await {
+            self.search.answer(&answer);
+        }
+    }
+
+    /// Bodies that cannot be read, in which a password stands all the same.
+    async fn bodies(&mut self, session: &mut Browser, admin: &mut Browser) {
+        let rows = [
+            ("/api/v1/signin", SIGNINS),
+            ("/api/v1/signin", PASSWORDS),
+            ("/api/v1/signin/verify", PASSWORDS),
+            ("/api/v1/user/apptoken", TOKENS),
+        ];
+        for (path, bodies) in rows {
+            for body in bodies {
+                let request = session.caller.post(path).body(planted(&mut self.search, body));
+                let answer = session.send(request).await;
+                assert!(answer.status.is_client_error(), "{path} {body}: {}", answer.text());
+                self.search.answer(&answer);
+            }
+        }
+        let dora = self.running.user(("dora", DORAS[0]));
+        for (path, method, bodies) in [
+            ("/api/v1/user/", "PUT", PASSWORDS),
+            ("/api/v1/user/", "PUT", CHANGES),
+            ("/api/v1/superuser/users/dora", "PUT", PASSWORDS),
+            ("/api/v1/superuser/users/dora", "PUT", ANY_CHANGES),
+            ("/api/v1/superuser/users/", "POST", USERS),
+            ("/zot/auth/apikey", "POST", KEYS),
+        ] {
+            for body in bodies {
+                let body = planted(&mut self.search, body);
+                let caller = if path.starts_with("/zot") { &dora } else { &admin.caller };
+                let request = caller.request(method.parse().unwrap(), path).body(body.clone());
+                let answer = if path.starts_with("/zot") { request.send().await } else { admin.send(request).await };
+                assert_eq!(answer.status, 400, "{path} {body}: {}", answer.text());
+                self.search.answer(&answer);
+            }
+        }
+        // What no command of ours sends to the socket of administration.
+        for line in [
+            r#"{"command": "add-user", "name": "x", "password": $N, "superuser": false, "read_only_superuser": false, "groups": []}"#,
+            r#"{"command": "set-password", "name": "dora", "password": ["$S"]}"#,
+            r#"{"command": "set-password", "name": "dora", "password": "$S"#,
+            r#"{"command": "$S"}"#,
+            r#""$S""#,
+        ] {
+            let line = planted(&mut self.search, line);
+            let mut socket = UnixStream::connect(self.root.join("admin.sock")).unwrap();
+            writeln!(socket, "{line}").unwrap();
+            let mut answer = String::new();
+            BufReader::new(socket).read_line(&mut answer).unwrap();
+            assert!(answer.contains("\"error\""), "{line}: {answer}");
+            self.search.place("answer of the socket", answer);
+        }
+    }
+
+    /// What operators and users are shown of accounts.
+    async fn lists(&mut self, admin: &mut Browser, session: &mut Browser) {
+        let by_password = self.running.user(("admin", ADMINS));
+        let figures = by_password.get("/metrics").send().await.status(200);
+        self.search.answer(&figures);
+        let keys = self.running.user(("dora", DORAS[0])).get("/zot/auth/apikey").send().await.status(200);
+        assert!(keys.text().contains(LABEL));
+        self.search.answer(&keys);
+        for path in
+            ["/api/v1/superuser/logs", "/api/v1/superuser/users/", "/api/v1/superuser/apptokens", "/api/v1/user/"]
+        {
+            let mut next = path.to_owned();
+            for _ in 0..100 {
+                let answer = admin.get(&next).await.status(200);
+                self.search.answer(&answer);
+                let Some(cursor) = answer.json()["next_page"].as_str().map(str::to_owned) else { break };
+                next = format!("{path}?next_page={cursor}");
+            }
+        }
+        for path in [
+            "/api/v1/user/logs",
+            "/api/v1/user/sessions",
+            "/api/v1/user/apptoken",
+            "/api/v1/user/",
+            "/api/v1/discovery",
+        ] {
+            let answer = session.get(path).await.status(200);
+            self.search.answer(&answer);
+        }
+        for command in
+            [&["apikey", "list", "--json"][..], &["user", "list", "--json"], &["user", "list"], &["apikey", "list"]]
+        {
+            let listed = self.coracle(command, "");
+            assert!(listed.contains("dora"), "{command:?}: {listed}");
+            self.search.place(format!("{command:?}"), listed);
+        }
+    }
+}
+
+/// Everything below a directory, by path.
+fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            found.extend(files(&entry));
+        } else if entry.is_file() {
+            let content = std::fs::read(&entry).unwrap();
+            found.push((entry.display().to_string(), content));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn no_planted_secret_is_found_anywhere_with_a_log_of_text() {
+    nothing_planted_is_found("text").await;
+}
+
+#[tokio::test]
+async fn no_planted_secret_is_found_anywhere_with_a_log_of_json() {
+    nothing_planted_is_found("json").await;
+}
+
+async fn nothing_planted_is_found(format: &str) {
+    let root = tempfile::tempdir().unwrap();
+    let mut subject = Subject::start(root.path(), format);
+    let mut admin = signed_in(&mut subject.search, subject.running.anonymous(), "admin", ADMINS).await;
+    let mut session = signed_in(&mut subject.search, subject.running.anonymous(), "dora", DORAS[0]).await;
+    signed_in(&mut subject.search, subject.running.anonymous(), "filed", FILED).await;
+    let keys = subject.new_secrets(&mut admin, &mut session).await;
+
+    let typed = ["typed-wr0ng-password", "sent-as-a-b3arer-token"];
+    let unknown = format!("zak_{}", "1234abcd".repeat(4));
+    for (what, secret) in [("a wrong password", typed[0]), ("a wrong token", typed[1]), ("a wrong key", &unknown)] {
+        subject.search.plant(what, secret);
+    }
+    let wrong = [
+        ("dora", typed[0]),
+        ("dora", &unknown),
+        (typed[0], "x"),
+        (typed[1], DORAS[0]),
+        (&keys[0], "x"),
+        (&unknown, "x"),
+    ];
+    let right = [("admin", ADMINS), ("dora", DORAS[0]), ("dora", &keys[0]), ("dora", &keys[1]), ("filed", FILED)];
+    subject.headers(&[&right[..], &wrong[..]].concat(), &session).await;
+    let mut visitor = Browser::of(subject.running.anonymous()).await;
+    for (name, password) in wrong.into_iter().chain([("admin:x", ADMINS)]) {
+        let answer = visitor.sign_in(name, password).await;
+        assert!(answer.status.is_client_error(), "{}", answer.text());
+        subject.search.answer(&answer);
+    }
+    subject.bodies(&mut session, &mut admin).await;
+    subject.lists(&mut admin, &mut session).await;
+    subject.new_passwords(&mut admin, &mut session).await;
+
+    let search = subject.stop();
+    let (places, secrets) = search.extent();
+    assert!(places > 500 && secrets > 60, "{secrets} secrets in {places} places");
+    search.finds_nothing();
+}
+
+/// Another protocol reads headers by other code, which has a log of its own.
+#[tokio::test]
+async fn no_planted_secret_is_logged_over_http2() {
+    let root = tempfile::tempdir().unwrap();
+    let certificate = certify(root.path());
+    let place = root.path().display();
+    let tls = format!("[http]\ntls.cert = '{place}/cert.pem'\ntls.key = '{place}/key.pem'\n[log]\nlevel = 'trace'\n");
+    let running = Program::serve_with(root.path(), &tls).env("CORACLE_ADMIN_PASSWORD", ADMINS).start();
+    let mut search = Search::default();
+    let unknown = format!("zak_{}", "1234abcd".repeat(4));
+    let (session, token) = ("c29tZS1zZXNzaW9uLXRoYXQtd2FzLXBsYW50ZWQtaGU", "some-csrf-t0ken-that-was-planted");
+    for secret in [ADMINS, &unknown, session, token] {
+        search.plant("what was sent", secret);
+    }
+    let stream = connect(running.url().split_once("://").unwrap().1.parse().unwrap(), &[&certificate], &["h2"]).await;
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream.unwrap())).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let admin = running.user(("admin", ADMINS));
+    let credentials = [admin.authorization().unwrap().to_owned(), format!("Bearer {unknown}"), unknown.clone()];
+    let mut statuses = Vec::new();
+    for (method, path) in
+        [("GET", "/v2/"), ("POST", "/api/v1/signin"), ("GET", "/api/v1/user/"), ("DELETE", "/zot/auth/apikey")]
+    {
+        for authorization in &credentials {
+            let body = json!({ "username": "admin", "password": unknown }).to_string();
+            let request = hyper::Request::builder()
+                .method(method)
+                .uri(format!("https://localhost{path}?_csrf_token={token}"))
+                .header("authorization", authorization)
+                .header("cookie", format!("session={session}"))
+                .header("x-csrf-token", token)
+                .body(Full::new(Bytes::from(body)))
+                .unwrap();
+            let answer = sender.send_request(request).await.unwrap();
+            statuses.push(answer.status().as_u16());
+            let headers = format!("{:?}", answer.headers());
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            search.place(format!("answer to {method} {path}"), [headers.as_bytes(), &body].concat());
+        }
+    }
+    assert!(statuses.contains(&200) && statuses.contains(&401), "{statuses:?}");
+    connection.abort();
+    let _ = connection.await;
+    let log = running.stop().stderr;
+    // Whoever reads the frames says so.
+    assert!(log.contains("received frame=Headers") && log.contains("coracle::request"));
+    search.place("log", log);
+    search.finds_nothing();
+}
+
+/// Whether a text has a long list of bytes in it: a key of the registry's own, or a hash.
+fn has_bytes(text: &str) -> bool {
+    let words = text.split([',', '[', ']', '(', ')', '{', '}', ' ', '\n']).filter(|word| !word.is_empty());
+    let mut run = 0;
+    words.into_iter().any(|word| {
+        run = if word.parse::<u8>().is_ok() { run + 1 } else { 0 };
+        run >= 16
+    })
+}
+
+#[tokio::test]
+async fn no_planted_secret_is_in_what_debug_shows() {
+    let mut search = Search::default();
+    for (name, password) in [ALICE, ROOT] {
+        search.plant(name, password);
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let hash = bcrypt::hash(FILED, 4).unwrap();
+    std::fs::write(&file, format!("filed:{hash}\n")).unwrap();
+    search.plant("a password of the htpasswd file", FILED);
+    search.plant("its hash", &hash);
+    let config = format!("[http.auth.htpasswd]\npath = '{}'\n", file.path().display());
+    let config = coracle::config::Config::from_toml_str(&config).unwrap();
+    let builder = || Registry::builder().config(config.config.clone()).user(ALICE.0, ALICE.1).superuser(ROOT.0, ROOT.1);
+    search.place("Builder", format!("{:?} {:#?}", builder(), builder()));
+    search.place("Config", format!("{config:?} {config:#?}"));
+    let t = TestRegistry::start(builder()).await;
+    // What is remembered of whoever has come.
+    let alice = t.user(ALICE);
+    let made = alice.post("/zot/auth/apikey").body("{}").send().await.status(201);
+    search.shows(&made, &[("a key", text(&made.json(), "apiKey"))]);
+    let key = text(&made.json(), "apiKey").to_owned();
+    t.user((ALICE.0, &key)).get("/v2/").send().await.status(200);
+    signed_in(&mut search, t.anonymous(), ALICE.0, ALICE.1).await.get("/api/v1/user/").await.status(200);
+    t.user(("filed", FILED)).get("/v2/").send().await.status(200);
+    search.plant("a wrong password", "typed-wr0ng-password");
+    t.user((ALICE.0, "typed-wr0ng-password")).get("/v2/").send().await.status(401);
+    let upload = alice.post("/v2/alice/a/blobs/uploads/").send().await.status(202);
+    search.answer(&upload);
+
+    let shown =
+        [format!("{:?}", t.registry), format!("{:#?}", t.registry), format!("{:?} {:#?}", t.running, t.running)];
+    for shown in shown {
+        assert!(shown.len() > 10 && !has_bytes(&shown), "{shown}");
+        search.place("Debug", shown);
+    }
+    assert!(has_bytes(&format!("{:?}", [7_u8; 32])) && has_bytes(&format!("{:#?}", Some([255_u8; 32]))));
+    // What goes wrong is shown, too.
+    for (name, password) in [("", "an-unused-passw0rd"), ("alice", &*"an-unused-passw0rd".repeat(100))] {
+        search.plant("a password that was not taken", password);
+        let refused = Registry::builder().temporary().user(name, password).open().unwrap_err();
+        search.place("Error", format!("{refused:?} {refused:#?} {refused}"));
+    }
+    search.finds_nothing();
+}
