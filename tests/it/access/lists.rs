@@ -103,8 +103,8 @@ async fn holds(case: Case) -> Result<(), TestCaseError> {
             let tags = caller.get(&format!("/v2/{repository}/tags/list")).send().await.status.is_success();
             prop_assert_eq!(may, tags, "{} {}", who, repository);
             let digest = crate::support::content::sha256(b"shared");
-            let blob = caller.head(&format!("/v2/{repository}/blobs/{digest}")).send().await.status.is_success();
-            prop_assert_eq!(may, blob);
+            let head = caller.head(&format!("/v2/{repository}/blobs/{digest}")).send().await.status.is_success();
+            prop_assert_eq!(may, head);
             let referrers =
                 caller.get(&format!("/v2/{repository}/referrers/{digest}")).send().await.status.is_success();
             prop_assert_eq!(may, referrers);

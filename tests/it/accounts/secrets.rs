@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::sessions::Browser;
+use super::browser::Browser;
 use crate::support::TestRegistry;
 use crate::support::content::push_image;
 use crate::support::http::{Answer, Caller, Request};
