@@ -124,7 +124,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// A schema under a name of its own.
+/// A schema under a name of its own; of something in answers, since a body would be closed with it.
 pub(super) fn named(name: &'static str, schema: Schema) -> Schema {
     let mut named = schema.named;
     named.insert(name, schema.json);
