@@ -168,7 +168,9 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(expire_uploads(Arc::clone(&self.shared)));
         tasks.spawn(flush_accounts(Arc::clone(&self.shared)));
-        tasks.spawn(admin::listen(Arc::clone(&self.shared)));
+        if let Some(listener) = admin::bind(&self.shared) {
+            tasks.spawn(admin::listen(listener, Arc::clone(&self.shared)));
+        }
         let server = Arc::new(self);
         loop {
             let accepted = tokio::select! {

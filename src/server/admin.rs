@@ -19,9 +19,9 @@ const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// Whoever has connected says what they want within this time.
 const COMMAND_WAIT: Duration = Duration::from_secs(10);
 
-/// Takes commands until the server ends. Without the socket the registry works as well, and so a
-/// failure is reported and no more.
-pub(super) async fn listen(shared: Arc<Shared>) {
+/// Makes the socket: before anybody is told that the registry runs, so that a command which comes next
+/// finds it. Without it the registry works as well, and so a failure is reported and no more.
+pub(super) fn bind(shared: &Shared) -> Option<UnixListener> {
     let path = shared.admin_socket();
     // Whoever holds the database's lock owns the socket: one that is there was left by a crash.
     let _ = fs::remove_file(&path);
@@ -29,13 +29,18 @@ pub(super) async fn listen(shared: Arc<Shared>) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "there is no socket for coracle's own commands");
-            return;
+            return None;
         }
     };
     if let Err(error) = fs::set_permissions(&path, fs::Permissions::from_mode(0o600)) {
         tracing::warn!(path = %path.display(), %error, "there is no socket for coracle's own commands");
-        return;
+        return None;
     }
+    Some(listener)
+}
+
+/// Takes commands until the server ends.
+pub(super) async fn listen(listener: UnixListener, shared: Arc<Shared>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {

@@ -89,10 +89,10 @@ pub(super) fn schema() -> Schema {
     named("LogEntry", view_schema())
 }
 
-/// The same with the account that it was done to.
+/// The same with the account that it was done to, if there is one.
 pub(super) fn account_schema() -> Schema {
     let account = object([("kind", one_of(["user"])), ("name", text()), ("avatar", user::avatar_schema())]);
-    named("AccountLogEntry", view_schema().and("namespace", account))
+    named("AccountLogEntry", view_schema().and("namespace", account.optional()))
 }
 
 /// A page of them.

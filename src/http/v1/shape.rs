@@ -136,11 +136,10 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
             let kind = || one_of(["image"]);
             gives(object([("namespace", text()), ("name", text()), ("kind", kind())]))
                 .takes([
-                    // Both together may have 255 characters.
-                    ("repository", text().length(1, 127).pattern(REPOSITORY)),
+                    ("repository", text().length(1, crate::oci::NAME_LENGTH_MAX).pattern(REPOSITORY)),
                     ("visibility", visibility()),
                     ("description", repository::description_schema()),
-                    ("namespace", text().length(1, 127).pattern(NAMESPACE).or_none()),
+                    ("namespace", text().length(1, crate::oci::NAME_LENGTH_MAX).pattern(NAMESPACE).or_none()),
                     ("repo_kind", kind().or_none()),
                 ])
                 .creates()

@@ -62,7 +62,9 @@ async fn holds(case: Case) -> Result<(), TestCaseError> {
     let admin = running.user(ADMIN);
     let add = |name: &str, groups: &[&str]| {
         let command = Program::new(["user", "add", name, "--root"]).arg(root.path());
-        groups.iter().fold(command, |command, group| command.arg("--groups").arg(group)).run().stdout.trim().to_owned()
+        let done = groups.iter().fold(command, |command, group| command.arg("--groups").arg(group)).run();
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        done.stdout.trim().to_owned()
     };
     let (alice, bob) = (add("alice", &[]), add("bob", &["dev"]));
     let (alice, bob) = (running.user(("alice", &alice)), running.user(("bob", &bob)));

@@ -19,7 +19,7 @@ fn start(root: &Path, profile: &str, rules: &Value) -> (Running, Vec<String>) {
     let passwords = USERS.iter().map(|user| {
         let groups: &[&str] = if *user == "carol" { &["--groups", "dev"] } else { &[] };
         let done = Program::new(["user", "add", user]).arg("--root").arg(root);
-        let done = groups.iter().fold(done, |done, group| done.arg(group)).run();
+        let done = groups.iter().fold(done, Program::arg).run();
         assert_eq!(done.code, Some(0), "{}", done.stderr);
         done.stdout.trim().to_owned()
     });

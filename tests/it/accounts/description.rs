@@ -19,6 +19,7 @@ use super::browser::Browser;
 use crate::clients::home::{CLIENT_MINUTES_MAX, Home, Output, finish, needs};
 use crate::clients::python::needs_packages;
 use crate::support::TestRegistry;
+use crate::support::content::push_image;
 use crate::support::http::Caller;
 use crate::support::process::Program;
 use crate::support::registry::ROOT;
@@ -40,6 +41,10 @@ const OWN_SESSIONS: [&str; 6] =
 
 /// Users whom paths name.
 const NAMED: [&str; 6] = ["bob", "carol", "dave", "erin", "frank", "grace"];
+
+/// Repositories, in which [`NAMED`] and [`GROUPS`] have roles, and groups, in which they are.
+const REPOSITORIES: [&str; 6] = ["root/a", "root/b", "root/c/d", "root/e", "root/f", "root/g"];
+const GROUPS: [&str; 4] = ["dev", "ops", "qa", "all of them"];
 
 /// Of operations that look at a password.
 const ONLY_RIGHT_PASSWORDS: &str = r#"
@@ -72,6 +77,8 @@ impl Visitor {
         let lists = [
             ("users", NAMED.map(str::to_owned).to_vec()),
             ("keys", self.keys.clone()),
+            ("repositories", REPOSITORIES.map(str::to_owned).to_vec()),
+            ("groups", GROUPS.map(str::to_owned).to_vec()),
             ("sessions", self.sessions.clone()),
             ("signs-in", vec!["signinUser".to_owned()]),
             ("passwords", vec![PASSWORD.to_owned()]),
@@ -157,6 +164,31 @@ async fn registry() -> TestRegistry {
     TestRegistry::start(users.fold(builder, |builder, user| builder.user(user, PASSWORD))).await
 }
 
+/// What paths name besides users: repositories with roles in them, groups with members.
+async fn furnish(t: &TestRegistry) {
+    let bearer = format!("Bearer {}", key(&t.user(ROOT)).await.0);
+    let put = async |path: String| {
+        let request = t.anonymous().put(&path).header("authorization", &bearer);
+        let role = json!({ "role": if path.contains("/permissions/") { "write" } else { "member" } });
+        request.header("content-type", "application/json").body(role.to_string()).send().await.status(200);
+    };
+    for group in GROUPS.map(|group| group.replace(' ', "%20")) {
+        put(format!("/api/v1/group/{group}")).await;
+        for user in NAMED {
+            put(format!("/api/v1/group/{group}/members/{user}")).await;
+        }
+    }
+    for repository in REPOSITORIES {
+        push_image(&t.user(ROOT), repository, "1", 1).await;
+        for user in NAMED {
+            put(format!("/api/v1/repository/{repository}/permissions/user/{user}")).await;
+        }
+        for group in GROUPS.map(|group| group.replace(' ', "%20")) {
+            put(format!("/api/v1/repository/{repository}/permissions/team/{group}")).await;
+        }
+    }
+}
+
 /// So many API keys of the superuser, for others to revoke.
 async fn keys(t: &TestRegistry, count: usize) -> Vec<String> {
     let mut keys = Vec::new();
@@ -184,6 +216,7 @@ async fn a_superusers_session_gets_what_is_described_and_every_operation_succeed
     needs!(PYTHON);
     let python = needs_packages!(PACKAGES);
     let t = registry().await;
+    furnish(&t).await;
     let mut own = BTreeMap::new();
     for user in OWN_SESSIONS {
         own.insert(user, headers_of(&Browser::signed_in(&t, (user, PASSWORD)).await));
@@ -218,6 +251,7 @@ async fn a_superusers_key_gets_what_is_described() {
     needs!(PYTHON);
     let python = needs_packages!(PACKAGES);
     let t = registry().await;
+    furnish(&t).await;
     let keys = keys(&t, 6).await;
     let visitor = Visitor { keys, ..Visitor::with_key("a superuser's key", &key(&t.user(ROOT)).await.0) };
     visitor.examine(&t.anonymous(), &python, ALL).await;
