@@ -24,7 +24,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -87,8 +87,9 @@ impl Registry {
         let tls = config.http.tls.as_ref().map(Tls::open).transpose()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let (stop, stopped) = watch::channel(false);
+        let admin = admin::bind(&self.shared);
         let server = Server { shared: Arc::clone(&self.shared), tls };
-        let task = tokio::spawn(server.run(listener, stopped));
+        let task = tokio::spawn(server.run(listener, admin, stopped));
         Ok(RunningRegistry { url: format!("{scheme}://{address}"), address, stop, task })
     }
 
@@ -160,7 +161,7 @@ struct Server {
 }
 
 impl Server {
-    async fn run(self, listener: TcpListener, mut stopped: watch::Receiver<bool>) {
+    async fn run(self, listener: TcpListener, admin: Option<UnixListener>, mut stopped: watch::Receiver<bool>) {
         let limits = self.shared.limits().clone();
         let free = Arc::new(Semaphore::new(limits.max_connections));
         let graceful = GracefulShutdown::new();
@@ -168,8 +169,8 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(expire_uploads(Arc::clone(&self.shared)));
         tasks.spawn(flush_accounts(Arc::clone(&self.shared)));
-        if let Some(listener) = admin::bind(&self.shared) {
-            tasks.spawn(admin::listen(listener, Arc::clone(&self.shared)));
+        if let Some(admin) = admin {
+            tasks.spawn(admin::listen(admin, Arc::clone(&self.shared)));
         }
         let server = Arc::new(self);
         loop {
