@@ -139,7 +139,8 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
                     ("repository", text().length(1, crate::oci::NAME_LENGTH_MAX).pattern(REPOSITORY)),
                     ("visibility", visibility()),
                     ("description", repository::description_schema()),
-                    ("namespace", text().length(1, crate::oci::NAME_LENGTH_MAX).pattern(NAMESPACE).or_none()),
+                    // Without one the repository's name has one part.
+                    ("namespace", text().length(0, crate::oci::NAME_LENGTH_MAX).pattern(NO_NAMESPACE).or_none()),
                     ("repo_kind", kind().or_none()),
                 ])
                 .creates()
@@ -248,6 +249,9 @@ const BLANKS: &str = r"\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u
 
 /// The grammar of a repository's name (distribution-spec, "Pulling manifests").
 const REPOSITORY: &str = r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$";
+
+/// The first component of one, or none.
+const NO_NAMESPACE: &str = r"^([a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)?$";
 
 /// The first component of one.
 const NAMESPACE: &str = r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$";
