@@ -331,7 +331,7 @@ async fn tidy_tags(shared: Arc<Shared>) {
             Ok(false) => {}
             Ok(true) => match tokio::task::spawn_blocking(move || stores.tidy_tags()).await {
                 Ok(Ok(tidied)) => {
-                    tracing::info!(tidied.tags, tidied.past, "tags have expired, or what they pointed at")
+                    tracing::info!(tidied.tags, tidied.past, "tags have expired, or what they pointed at");
                 }
                 Ok(Err(error)) => tracing::error!(%error, "expired tags could not be removed"),
                 Err(error) => tracing::error!(%error, "removing expired tags failed"),

@@ -266,7 +266,7 @@ impl WriteTx {
             }
             match part.pop() {
                 Some((_, tag, started, number)) if part.len() + 1 == FORGOTTEN_AT_ONCE => {
-                    after = (started, tag, number)
+                    after = (started, tag, number);
                 }
                 _ => return Ok(()),
             }
