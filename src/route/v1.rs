@@ -173,6 +173,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_first_path_that_fits_is_meant_whatever_the_method() {
+        let allow = |path| find(&Method::OPTIONS, path).map(drop);
+        let none = |methods: &str| Err(Some(methods.to_owned()));
+        assert_eq!(allow("/api/v1/repository/a/b/tag/"), none("GET, HEAD"));
+        assert_eq!(allow("/api/v1/repository/a/b/tag/1"), none("PUT, DELETE"));
+        assert_eq!(allow("/api/v1/repository/a/b/tag/1/restore"), none("POST"));
+        assert_eq!(allow("/api/v1/repository/a/b"), none("GET, HEAD, PUT, DELETE"));
+        // A tag's name left out must not remove a repository.
+        assert_eq!(find(&Method::DELETE, "/api/v1/repository/a/b/tag/").map(drop), none("GET, HEAD"));
+    }
+
+    #[test]
     fn a_path_fits_a_row() {
         for (pattern, path, expected) in [
             ("/api/v1/user/", "/api/v1/user", Some(vec![])),
