@@ -177,10 +177,11 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
         Endpoint::ListRefreshTokens => gives(object([("tokens", list_of(token::refresh_schema()))])),
         Endpoint::ListTags => gives(tag::list_schema())
             .query("specificTag", text())
-            .query("filter_tag_name", text().pattern("^(like|eq):"))
+            .query("filter_tag_name", text().pattern("^$|^(like|eq):"))
             .query("onlyActiveTags", switch())
-            .query("page", integer(1, tag::PAGE_NUMBER_MAX))
-            .query("limit", integer(1, tag::PAGE_MAX)),
+            // Any number: what is too small or too large is brought within its bounds, as in Quay.
+            .query("page", text().pattern("^[0-9]+$"))
+            .query("limit", text().pattern("^[0-9]+$")),
         Endpoint::ChangeTag => gives(one_of(["Updated"]))
             .takes([
                 ("manifest_digest", tag::digest_schema().or_none()),

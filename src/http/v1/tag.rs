@@ -20,9 +20,9 @@ use crate::repository::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChan
 
 /// As many as Quay shows at once, without and with a limit of the client's.
 const PAGE: usize = 50;
-pub(super) const PAGE_MAX: usize = 100;
+const PAGE_MAX: usize = 100;
 /// No repository has more pages.
-pub(super) const PAGE_NUMBER_MAX: usize = 1_000_000_000;
+const PAGE_NUMBER_MAX: usize = 1_000_000_000;
 const MICROS: u64 = 1_000_000;
 /// The last time that can be written in every form, at the end of the year 9999.
 const LAST_SECOND: u64 = 253_402_207_200;
