@@ -202,7 +202,7 @@ async fn what_is_wrong_with_a_change_is_said_and_nothing_is_changed() {
         (json!({ "manifest_digest": other, "expiration": "tomorrow" }), "expiration"),
         (json!({ "manifest_digest": other, "immutable": true }), "not supported"),
         (json!({ "manifest_digest": "sha256:abc" }), "manifest_digest"),
-        (json!({ "manifest_digest": 1 }), "integer"),
+        (json!({ "manifest_digest": 1 }), "string"),
     ] {
         let problem = alice.put(&path, body).await.status(400).json();
         assert!(problem["detail"].as_str().unwrap().contains(said), "{problem}");
