@@ -9,6 +9,7 @@ mod audit;
 mod codec;
 mod content;
 mod error;
+mod history;
 mod permission;
 mod schema;
 mod token;
@@ -26,6 +27,7 @@ pub(crate) use accounts::{AccountRead, KeyRow, SecretHash, SessionRow, Standing,
 pub(crate) use audit::{AuditRead, AuditRow};
 pub(crate) use content::{ContentRead, Contents, ManifestRow, TagRow};
 pub(crate) use error::Error;
+pub(crate) use history::{HistoryRead, Span, TagMark, TagState};
 pub(crate) use permission::{Grantee, GroupRow, PermissionRead, Role, SettingsRow};
 pub(crate) use schema::{SETTING_CSRF_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source};
 pub(crate) use token::{RefreshRow, SigningRow, TokenRead};

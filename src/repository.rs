@@ -16,6 +16,7 @@ mod blob;
 mod catalog;
 mod content;
 mod error;
+mod history;
 mod import;
 mod manifest;
 mod referrer;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 pub(crate) use catalog::NamePage;
 pub(crate) use error::Error;
+pub(crate) use history::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange};
 pub(crate) use import::ImportError;
 pub(crate) use manifest::{Expected, ManifestInfo, ManifestTarget, PutManifest};
 pub(crate) use referrer::ReferrerCursor;
@@ -44,6 +46,8 @@ pub(crate) struct Rules {
     pub(crate) sparse_indexes: bool,
     /// How long an upload may rest before it is thrown away.
     pub(crate) upload_expiry: Duration,
+    /// How long it is remembered what a tag pointed at; not at all, if that is no time.
+    pub(crate) tag_history: Duration,
 }
 
 /// Both stores, and the uploads between them.

@@ -44,6 +44,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const WORK_WAIT: Duration = Duration::from_secs(10);
 /// A crash loses at most this much of when keys and sessions were last used.
 const FLUSH_INTERVAL: Duration = Duration::from_mins(1);
+/// A tag is there at most this much longer than it should be. Looking for one costs microseconds.
+const TIDY_INTERVAL: Duration = Duration::from_secs(2);
 /// What hyper may hold of a connection's unread bytes. Large enough for one read to bring in much
 /// of a blob, and small enough for many connections.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -168,6 +170,7 @@ impl Server {
         // Dropping the set ends its tasks: none outlives the server.
         let mut tasks = JoinSet::new();
         tasks.spawn(expire_uploads(Arc::clone(&self.shared)));
+        tasks.spawn(tidy_tags(Arc::clone(&self.shared)));
         tasks.spawn(flush_accounts(Arc::clone(&self.shared)));
         if let Some(admin) = admin {
             tasks.spawn(admin::listen(admin, Arc::clone(&self.shared)));
@@ -316,6 +319,26 @@ async fn flush_accounts(shared: Arc<Shared>) {
             }
             Err(error) => tracing::error!(%error, "writing down when keys and sessions were last used failed"),
         }
+    }
+}
+
+/// Removes tags whose time has come and forgets what tags pointed at too long ago, now and from time to time.
+async fn tidy_tags(shared: Arc<Shared>) {
+    loop {
+        let stores = Arc::clone(shared.stores());
+        // Asked here, so that no thread is kept for it.
+        match stores.is_tidying_due() {
+            Ok(false) => {}
+            Ok(true) => match tokio::task::spawn_blocking(move || stores.tidy_tags()).await {
+                Ok(Ok(tidied)) => {
+                    tracing::info!(tidied.tags, tidied.past, "tags have expired, or what they pointed at");
+                }
+                Ok(Err(error)) => tracing::error!(%error, "expired tags could not be removed"),
+                Err(error) => tracing::error!(%error, "removing expired tags failed"),
+            },
+            Err(error) => tracing::error!(%error, "expired tags could not be looked for"),
+        }
+        sleep(TIDY_INTERVAL).await;
     }
 }
 

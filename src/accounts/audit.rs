@@ -130,6 +130,18 @@ impl Accounts {
         self.audit_file.as_ref()
     }
 
+    /// Writes down what was done to a repository.
+    pub(crate) fn note_repository(
+        &self,
+        kind: &str,
+        name: &RepositoryName,
+        metadata: &[(&str, &str)],
+        origin: &Origin,
+    ) -> Result<(), Error> {
+        let (row, now) = (origin.repository_row(kind, name, metadata), self.clock.now());
+        Ok(self.meta.write(move |tx| tx.add_audit(now, &row))?)
+    }
+
     /// Removes rows that are too old.
     pub(super) fn trim_audit(&self) -> Result<(), Error> {
         let kept = u64::try_from(self.rules.audit_kept.as_micros()).unwrap_or(u64::MAX);

@@ -55,6 +55,9 @@ pub struct Storage {
     /// How long an unfinished upload is kept after its last byte; 24 hours by default. Own key
     /// `storage.uploadExpiry`.
     pub upload_expiry: Duration,
+    /// How long it is remembered what a tag pointed at, so that it can be brought back; 14 days by default,
+    /// and not at all if it is zero. Own key `storage.tagHistory`.
+    pub tag_history: Duration,
     /// Whether an index is accepted while manifests it names are missing; false by default. Own key
     /// `storage.allowSparseIndexes`.
     pub allow_sparse_indexes: bool,
@@ -242,6 +245,7 @@ impl Config {
                 root_directory: settings.get("storage.rootDirectory"),
                 commit: settings.get("storage.commit"),
                 upload_expiry: settings.get("storage.uploadExpiry"),
+                tag_history: settings.get("storage.tagHistory"),
                 allow_sparse_indexes: settings.get("storage.allowSparseIndexes"),
             },
             http: Http {

@@ -376,6 +376,7 @@ impl From<repository::Error> for ApiError {
             E::ManifestUnknown { reference } => {
                 Self::new(ErrorCode::ManifestUnknown, message).detail(json!({ "reference": reference.to_string() }))
             }
+            E::TagPastUnknown { .. } => Self::new(ErrorCode::ManifestUnknown, message),
             E::UploadUnknown { .. } => Self::new(ErrorCode::BlobUploadUnknown, message),
             // Neither request is wrong by itself; waiting may help.
             E::UploadBusy { .. } => Self::new(ErrorCode::BlobUploadInvalid, message)

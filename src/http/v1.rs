@@ -1,4 +1,4 @@
-//! Quay's API v1: sign-in, users, keys and what was done to them, in Quay's shapes.
+//! Quay's API v1: sign-in, users, keys and what was done to them, and tags, in Quay's shapes.
 //!
 //! Which endpoints there are, and what they ask of the caller, is in `route::v1`. A handler finds
 //! the decision made and the CSRF token checked.
@@ -13,6 +13,7 @@ mod schema;
 mod session;
 mod shape;
 mod superuser;
+mod tag;
 mod token;
 mod user;
 
@@ -110,6 +111,11 @@ pub(super) async fn dispatch(
         Endpoint::GroupRoles => group::permissions(context, &call),
         Endpoint::ListRefreshTokens => token::list_refresh(context),
         Endpoint::EndRefreshToken => token::end_refresh(context, &call).await,
+        Endpoint::ListTags => tag::list(context, &call).await,
+        Endpoint::ChangeTag => tag::change(context, &call, body).await,
+        Endpoint::DeleteTag => tag::delete(context, &call).await,
+        Endpoint::RestoreTag => tag::restore(context, &call, body).await,
+        Endpoint::ExpireTag => tag::expire(context, &call, body).await,
         Endpoint::ErrorType => discovery::error_type(context, &call),
         Endpoint::Discovery => Ok(discovery::document(context)),
     }?;

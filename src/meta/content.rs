@@ -391,18 +391,36 @@ impl WriteTx {
         self.change_repository(repository, now, |row| row.manifests = row.manifests.saturating_sub(1))
     }
 
-    /// Points a tag at a manifest.
-    pub(crate) fn put_tag(&mut self, repository: &RepositoryName, tag: &Tag, row: &TagRow) -> Result<(), Error> {
-        self.remove_tag(repository, tag)?;
+    /// Points a tag at a manifest; says whether it pointed elsewhere, or nowhere. `kept` is whether it is
+    /// remembered where.
+    pub(crate) fn put_tag(
+        &mut self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        row: &TagRow,
+        kept: bool,
+    ) -> Result<bool, Error> {
+        if self.tag(repository, tag)?.is_some_and(|old| old.digest == row.digest) {
+            return Ok(false);
+        }
+        self.remove_tag(repository, tag, row.moved, kept)?;
         let stored = StoredTag { digest: row.digest.key().to_vec(), moved: row.moved };
         self.table_mut(TAGS)?.insert((repository.as_str(), tag.as_str()), codec::encode(&stored).as_slice())?;
         self.table_mut(TAGS_OF)?.insert((repository.as_str(), row.digest.key(), tag.as_str()), ())?;
-        Ok(())
+        self.begin_span(repository, tag, row.moved)?;
+        Ok(true)
     }
 
-    /// Removes a tag, if it is there.
-    pub(crate) fn remove_tag(&mut self, repository: &RepositoryName, tag: &Tag) -> Result<(), Error> {
+    /// Removes a tag, if it is there. `kept` is whether it is remembered where it pointed.
+    pub(crate) fn remove_tag(
+        &mut self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        now: Timestamp,
+        kept: bool,
+    ) -> Result<(), Error> {
         if let Some(row) = self.tag(repository, tag)? {
+            self.end_span(repository, tag, &row, now, kept)?;
             self.table_mut(TAGS)?.remove((repository.as_str(), tag.as_str()))?;
             self.table_mut(TAGS_OF)?.remove((repository.as_str(), row.digest.key(), tag.as_str()))?;
         }
@@ -435,6 +453,11 @@ impl WriteTx {
         self.table_mut(REFERRERS)?.remove(key)?;
         Ok(())
     }
+}
+
+/// Since when a tag points where its row says.
+pub(super) fn moved(row: &[u8], tag: &str) -> Result<Timestamp, Error> {
+    decode::<StoredTag>("tags", row, &tag).map(|stored| stored.moved)
 }
 
 fn step(count: u64, more: bool) -> u64 {

@@ -71,6 +71,15 @@ pub(super) const GROUPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new
 /// (repository, tag, microseconds at which it came to point there, number within them) →
 /// [`PastRow`](super::PastRow): what tags pointed at before.
 pub(super) const PAST_TAGS: TableDefinition<'_, (&str, &str, u64, u32), &[u8]> = TableDefinition::new("past tags");
+/// (microseconds at which it ceased to, repository, tag, the rest of the key in `past tags`): what is forgotten first.
+pub(super) const ENDED_TAGS: TableDefinition<'_, (u64, &str, &str, u64, u32), ()> = TableDefinition::new("ended tags");
+/// (repository, microseconds at which it came to point there, tag, number within them, or the largest for where
+/// the tag points now) → microseconds at which it ceased to, or the largest number: the history in its order.
+pub(super) const TAG_STARTS: TableDefinition<'_, (&str, u64, &str, u32), u64> = TableDefinition::new("starts of tags");
+/// (repository, tag) → [`TagMark`](super::TagMark), of tags of which there is more to know.
+pub(super) const TAG_MARKS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("marks of tags");
+/// (microseconds, repository, tag): the tags that are to be removed, and when.
+pub(super) const EXPIRING_TAGS: TableDefinition<'_, (u64, &str, &str), ()> = TableDefinition::new("expiring tags");
 /// Key id → [`SigningRow`](super::SigningRow): what tokens are signed with.
 pub(super) const SIGNING_KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("signing keys");
 /// SHA-256 of a refresh token → [`RefreshRow`](super::RefreshRow).
@@ -163,6 +172,10 @@ fn second(tx: &mut WriteTx) -> Result<(), Error> {
     tx.table_mut(PERMISSIONS_OF)?;
     tx.table_mut(GROUPS)?;
     tx.table_mut(PAST_TAGS)?;
+    tx.table_mut(ENDED_TAGS)?;
+    tx.table_mut(TAG_STARTS)?;
+    tx.table_mut(TAG_MARKS)?;
+    tx.table_mut(EXPIRING_TAGS)?;
     tx.table_mut(SIGNING_KEYS)?;
     tx.table_mut(REFRESH_TOKENS)?;
     tx.table_mut(REFRESH_TOKENS_OF)?;
@@ -181,6 +194,7 @@ pub(super) fn version(tx: &impl Source) -> Result<u32, Error> {
 pub(super) fn migrate(tx: &mut WriteTx) -> Result<(), Error> {
     if version(tx)? < 2 {
         second(tx)?;
+        tx.begin_spans()?;
     }
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
 }

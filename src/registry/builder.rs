@@ -182,8 +182,11 @@ fn open_stores(
     let blobs = Blobs::open(root, disk.clone(), sync).map_err(|error| Error::blobs(&error, &tree))?;
     let meta = Meta::open(&tree, &*disk, sync).map_err(|error| Error::meta(error, &tree))?;
     let meta = Arc::new(meta);
-    let rules =
-        Rules { sparse_indexes: config.storage.allow_sparse_indexes, upload_expiry: config.storage.upload_expiry };
+    let rules = Rules {
+        sparse_indexes: config.storage.allow_sparse_indexes,
+        upload_expiry: config.storage.upload_expiry,
+        tag_history: config.storage.tag_history,
+    };
     let stores = Stores::new(blobs, Arc::clone(&meta), clock.clone(), rules);
     let stores = stores.map_err(|error| Error::repository(error, &tree))?;
     Ok((tree, meta, Arc::new(stores)))

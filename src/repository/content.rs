@@ -88,14 +88,14 @@ fn remove_contents(
     now: Timestamp,
 ) -> Result<Vec<Digest>, Error> {
     for tag in &contents.tags {
-        tx.remove_tag(name, tag)?;
+        tx.remove_tag(name, tag, now, false)?;
     }
     for digest in &contents.manifests {
         let (Some(row), Some(bytes)) = (tx.manifest(name, *digest)?, tx.manifest_bytes(name, *digest)?) else {
             continue;
         };
         for tag in tx.tags_of(name, *digest)? {
-            tx.remove_tag(name, &tag)?;
+            tx.remove_tag(name, &tag, now, false)?;
         }
         if let Ok(manifest) = Manifest::read(&bytes, row.media_type().as_ref()) {
             detach(tx, name, *digest, &manifest)?;
@@ -108,6 +108,7 @@ fn remove_contents(
             orphans.push(*digest);
         }
     }
+    tx.forget_history(name)?;
     if tx.settings(name)?.is_some() {
         tx.remove_settings(name)?;
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::oci::{Digest, InvalidManifest, Reference, RepositoryName, UploadId};
+use crate::oci::{Digest, InvalidManifest, Reference, RepositoryName, Tag, UploadId};
 use crate::{blobs, meta};
 
 /// The answers of a repository that are not what was asked for. A variant exists where a caller
@@ -57,6 +57,11 @@ pub(crate) enum Error {
     /// The tag is not where the client believes.
     TagMoved {
         now: Option<Digest>,
+    },
+    /// The tag did not point there, or too long ago; or it is not known that it pointed anywhere.
+    TagPastUnknown {
+        tag: Tag,
+        digest: Option<Digest>,
     },
     /// Our fault: files.
     Blobs(blobs::Error),
@@ -116,6 +121,12 @@ impl fmt::Display for Error {
             Self::ManifestTagged { digest } => write!(f, "more than one tag names {digest}: delete the tags first"),
             Self::TagMoved { now: Some(digest) } => write!(f, "the tag points at {digest}"),
             Self::TagMoved { now: None } => f.write_str("the tag does not exist"),
+            Self::TagPastUnknown { tag, digest: Some(digest) } => {
+                write!(f, "the tag {tag} is not known to have pointed at {digest} in the time that is kept")
+            }
+            Self::TagPastUnknown { tag, digest: None } => {
+                write!(f, "the tag {tag} is not known to have pointed at anything else in the time that is kept")
+            }
             Self::Blobs(error) => error.fmt(f),
             Self::Meta(error) => error.fmt(f),
             Self::Corrupt { what, digest } => write!(f, "{digest} is damaged: {what}"),

@@ -114,7 +114,7 @@ impl Repository {
             subject: manifest.subject(),
         };
         let row = ManifestRow { media_type: info.media_type.clone(), size: info.size, created: now };
-        let (name, sparse) = (self.name.clone(), self.stores.rules.sparse_indexes);
+        let (name, sparse, kept) = (self.name.clone(), self.stores.rules.sparse_indexes, self.stores.keeps_history());
         self.stores.meta.write(move |tx| {
             // Decided here and not before: what exists is certain only in the transaction.
             let mut granted = put.may_create || !by_digest;
@@ -138,7 +138,7 @@ impl Repository {
                 attach(tx, &name, digest, &manifest, row.size)?;
             }
             for tag in &tags {
-                tx.put_tag(&name, tag, &TagRow { digest, moved: now })?;
+                tx.put_tag(&name, tag, &TagRow { digest, moved: now }, kept)?;
             }
             Ok(())
         })?;
@@ -149,6 +149,7 @@ impl Repository {
     /// With `only_untagged`, not a manifest that more than one tag names.
     pub(crate) fn delete_manifest(&self, reference: &Reference, only_untagged: bool) -> Result<(), Error> {
         let (name, reference, now) = (self.name.clone(), reference.clone(), self.stores.clock.now());
+        let kept = self.stores.keeps_history();
         self.stores.meta.write(move |tx| {
             let found = match &reference {
                 Reference::Tag(tag) => tx.tag(&name, tag)?.is_some(),
@@ -161,7 +162,7 @@ impl Repository {
                 });
             }
             let digest = match reference {
-                Reference::Tag(tag) => return Ok(tx.remove_tag(&name, &tag)?),
+                Reference::Tag(tag) => return Ok(tx.remove_tag(&name, &tag, now, kept)?),
                 Reference::Digest(digest) => digest,
             };
             if let Some(index) = tx.lister(&name, digest)? {
@@ -176,7 +177,7 @@ impl Repository {
                 return Err(Error::ManifestTagged { digest });
             }
             for tag in tags {
-                tx.remove_tag(&name, &tag)?;
+                tx.remove_tag(&name, &tag, now, kept)?;
             }
             detach(tx, &name, digest, &manifest)?;
             Ok(tx.remove_manifest(&name, digest, now)?)

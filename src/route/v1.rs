@@ -6,7 +6,7 @@
 
 use hyper::Method;
 
-use crate::access::Action::{Administer, Inspect, Pull, Push};
+use crate::access::Action::{Administer, Delete, Inspect, Pull, Push, Update};
 use crate::access::Requires::{
     self, Anyone, FreshLogin, Repository, Session, SignedIn, Superuser, SuperuserRead, UserAdmin,
 };
@@ -89,6 +89,11 @@ endpoints! {
     PublicUser     GET    "/api/v1/users/{username}"               "getUserInformation"   SignedIn,       "What others may know of a user";
     ListRepositories  GET    "/api/v1/repository"                           "listRepos"            Anyone,                 "The repositories that one may pull from";
     CreateRepository  POST   "/api/v1/repository"                           "createRepo"           SignedIn,               "Make an empty repository";
+    ListTags          GET    "/api/v1/repository/{repository}/tag/"                                      "listRepoTags"               Repository(Pull),       "A repository's tags and what they pointed at, the latest first";
+    ChangeTag         PUT    "/api/v1/repository/{repository}/tag/{tag}"                                 "changeTag"                  Repository(Update),     "Make or move a tag, or say when it is to be removed";
+    DeleteTag         DELETE "/api/v1/repository/{repository}/tag/{tag}"                                 "deleteFullTag"              Repository(Delete),     "Delete a tag; it can be restored for some time";
+    RestoreTag        POST   "/api/v1/repository/{repository}/tag/{tag}/restore"                         "restoreTag"                 Repository(Update),     "Point a tag at what it pointed at before";
+    ExpireTag         POST   "/api/v1/repository/{repository}/tag/{tag}/expire"                          "removeTagFromTimemachine"   Repository(Delete),     "Forget what a tag pointed at before, or delete it, for good";
     ListUserRoles     GET    "/api/v1/repository/{repository}/permissions/user/"            "listRepoUserPermissions"    Repository(Inspect),    "The users with a role in a repository";
     GetUserRole       GET    "/api/v1/repository/{repository}/permissions/user/{username}"  "getUserPermissions"         Repository(Inspect),    "A user's role in a repository";
     SetUserRole       PUT    "/api/v1/repository/{repository}/permissions/user/{username}"  "changeUserPermissions"      Repository(Administer), "Give a user a role in a repository";
@@ -166,6 +171,18 @@ fn values(pattern: &str, path: &str) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_path_that_fits_is_meant_whatever_the_method() {
+        let allow = |path| find(&Method::OPTIONS, path).map(drop);
+        let none = |methods: &str| Err(Some(methods.to_owned()));
+        assert_eq!(allow("/api/v1/repository/a/b/tag/"), none("GET, HEAD"));
+        assert_eq!(allow("/api/v1/repository/a/b/tag/1"), none("PUT, DELETE"));
+        assert_eq!(allow("/api/v1/repository/a/b/tag/1/restore"), none("POST"));
+        assert_eq!(allow("/api/v1/repository/a/b"), none("GET, HEAD, PUT, DELETE"));
+        // A tag's name left out must not remove a repository.
+        assert_eq!(find(&Method::DELETE, "/api/v1/repository/a/b/tag/").map(drop), none("GET, HEAD"));
+    }
 
     #[test]
     fn a_path_fits_a_row() {

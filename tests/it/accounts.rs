@@ -1,4 +1,4 @@
-//! Users, API keys and sessions as zot's and Quay's users know them, over real sockets.
+//! Users, API keys, sessions and the history of tags as zot's and Quay's users know them, over real sockets.
 
 mod attacks;
 mod audit;
@@ -9,3 +9,4 @@ mod program;
 mod routes;
 mod secrets;
 mod sessions;
+mod tags;

@@ -15,6 +15,8 @@ pub(super) const KEYS: &[Row] = &[
         "content is on the disk before the push is answered (zot's default is false)"),
     row("storage.uploadExpiry", Duration { least: "1s", most: "8760h" }, "24h", Implemented,
         "how long an unfinished upload is kept after its last byte"),
+    row("storage.tagHistory", Duration { least: "0s", most: "87600h" }, "336h", Implemented,
+        "how long a tag that was moved or deleted can be brought back; 0 keeps no history"),
     row("storage.allowSparseIndexes", Bool, "false", Implemented,
         "an index is accepted while manifests it names are missing"),
 

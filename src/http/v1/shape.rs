@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use super::schema::{
     Schema, boolean, day, integer, line, list_of, map, object, one_of, rfc3339, success, switch, text, uuid,
 };
-use super::{discovery, group, log, permission, repository, session, superuser, token, user};
+use super::{discovery, group, log, permission, repository, session, superuser, tag, token, user};
 use crate::accounts::{LABEL_MAX, PASSWORD_MAX, SCOPE_LENGTH_MAX, SCOPES_MAX};
 use crate::http::error::ERROR_TYPES;
 use crate::meta::Grantee;
@@ -175,7 +175,27 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
         Endpoint::AddMember => gives(group::member_schema()),
         Endpoint::GroupRoles => gives(group::permissions_schema()),
         Endpoint::ListRefreshTokens => gives(object([("tokens", list_of(token::refresh_schema()))])),
+        Endpoint::ListTags => gives(tag::list_schema())
+            .query("specificTag", text())
+            .query("filter_tag_name", text().pattern("^$|^(like|eq):"))
+            .query("onlyActiveTags", switch())
+            // Any number: what is too small or too large is brought within its bounds, as in Quay.
+            .query("page", text().pattern("^[0-9]+$"))
+            .query("limit", text().pattern("^[0-9]+$")),
+        Endpoint::ChangeTag => gives(one_of(["Updated"]))
+            .takes([
+                ("manifest_digest", tag::digest_schema().or_none()),
+                ("expiration", tag::expiry_schema().or_none()),
+            ])
+            .creates(),
+        Endpoint::RestoreTag => gives(object([])).takes([("manifest_digest", tag::digest_schema())]),
+        Endpoint::ExpireTag => gives(one_of([""])).takes([
+            ("manifest_digest", tag::digest_schema().or_none()),
+            ("include_submanifests", boolean().or_none()),
+            ("is_alive", boolean().or_none()),
+        ]),
         Endpoint::DeleteRepository
+        | Endpoint::DeleteTag
         | Endpoint::RemoveUserRole
         | Endpoint::RemoveGroupRole
         | Endpoint::RemoveGroup
@@ -198,6 +218,7 @@ pub(super) fn in_path(name: &str) -> Schema {
         "error_type" => error_type(),
         "repository" => text().length(1, crate::oci::NAME_LENGTH_MAX).pattern(REPOSITORY),
         "group" => line().length(1, 255),
+        "tag" => text().pattern("^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"),
         _ => text().length(1, 255),
     }
 }

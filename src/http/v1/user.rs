@@ -32,7 +32,7 @@ struct ChangeBody {
 
 pub(super) fn get(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
     let account = context.account()?;
-    Ok(json_response(StatusCode::OK, &own_view(account)))
+    Ok(json_response(StatusCode::OK, &own_view(context, account)))
 }
 
 pub(super) async fn change(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
@@ -53,7 +53,7 @@ pub(super) async fn change(context: &Context<'_>, body: &mut RequestBody) -> Res
         accounts.account(&name)?.ok_or(crate::accounts::Error::UserUnknown { name })
     })
     .await?;
-    Ok(json_response(StatusCode::OK, &own_view(&changed)))
+    Ok(json_response(StatusCode::OK, &own_view(context, &changed)))
 }
 
 pub(super) async fn delete(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
@@ -75,7 +75,7 @@ pub(super) fn public(context: &Context<'_>, call: &Call<'_>) -> Result<Response<
 
 /// A user as they see themselves. Fields of Quay that coracle has no use for have their constants,
 /// since clients read them.
-fn own_view(account: &Account) -> Value {
+fn own_view(context: &Context<'_>, account: &Account) -> Value {
     let mut view = json!({
         "anonymous": false,
         "username": account.name,
@@ -88,7 +88,7 @@ fn own_view(account: &Account) -> Value {
         "invoice_email": false,
         "invoice_email_address": null,
         "preferred_namespace": true,
-        "tag_expiration_s": 1_209_600,
+        "tag_expiration_s": context.registry.config().storage.tag_history.as_secs(),
         "prompts": [],
         "company": null,
         "family_name": null,
@@ -124,7 +124,7 @@ pub(super) fn own_schema() -> Schema {
             ("invoice_email", always(false)),
             ("invoice_email_address", nothing()),
             ("preferred_namespace", always(true)),
-            ("tag_expiration_s", integer(0, 1_209_600)),
+            ("tag_expiration_s", integer(0, 315_360_000)),
             ("prompts", list_of(anything())),
             ("company", nothing()),
             ("family_name", nothing()),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::content::{MANIFEST, bytes, noise, push_blob, put_manifest, sha256, start_upload};
+use crate::support::content::{INDEX, MANIFEST, bytes, noise, push_blob, put_manifest, sha256, start_upload};
 use crate::support::http::Request;
 use callers::{COLUMNS, Means, User, World};
 
@@ -112,6 +112,11 @@ const API_V1: &[&str] = &[
     "PUT /api/v1/repository/{repository}",
     "DELETE /api/v1/repository/{repository}",
     "POST /api/v1/repository/{repository}/changevisibility",
+    "GET /api/v1/repository/{repository}/tag/",
+    "PUT /api/v1/repository/{repository}/tag/{tag}",
+    "DELETE /api/v1/repository/{repository}/tag/{tag}",
+    "POST /api/v1/repository/{repository}/tag/{tag}/restore",
+    "POST /api/v1/repository/{repository}/tag/{tag}/expire",
     "GET /api/v1/repository/{repository}/permissions/user/",
     "GET /api/v1/repository/{repository}/permissions/user/{username}",
     "PUT /api/v1/repository/{repository}/permissions/user/{username}",
@@ -398,7 +403,21 @@ impl World {
                 self.tell("alice", &path, &json!({ "role": "read" })).await;
             }
         }
+        let mut digest = String::new();
+        if route.contains("{tag}") {
+            // Twice, so that there is something before.
+            for annotation in ["before", "now"] {
+                let number = format!("{annotation} {}", self.next());
+                let manifest =
+                    json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [], "annotations": { "n": number } });
+                put_manifest(&self.alice, &repository, "1", &manifest).await.status(201);
+                if digest.is_empty() {
+                    digest = sha256(&bytes(&manifest));
+                }
+            }
+        }
         let body = match route {
+            _ if route.contains("{tag}") => json!({ "manifest_digest": digest }),
             "PUT /api/v1/repository/{repository}" => json!({ "description": "about it" }),
             "POST /api/v1/repository/{repository}/changevisibility" => json!({ "visibility": "private" }),
             "PUT /api/v1/group/{group}" => json!({ "role": "member" }),
