@@ -15,6 +15,7 @@ mod key;
 mod password;
 mod permission;
 mod refresh;
+mod renew;
 mod scope;
 mod secret;
 mod session;

@@ -118,6 +118,20 @@ impl fmt::Debug for Password {
     }
 }
 
+impl StoredHash {
+    /// Whether the hash was made with other parameters than those that [`Password::hash`] takes now. A file
+    /// that others write is theirs to renew.
+    pub(super) fn is_outdated(&self) -> bool {
+        let Self::Argon2(text) = self else { return false };
+        let current = ParamsString::try_from(Argon2::default().params());
+        let stored = PasswordHash::new(text);
+        match (stored, current) {
+            (Ok(stored), Ok(current)) => stored.algorithm != Algorithm::Argon2id.ident() || stored.params != current,
+            _ => false,
+        }
+    }
+}
+
 /// Why a text cannot be a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidPassword(&'static str);

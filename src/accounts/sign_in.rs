@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::user::{Account, USER_NAME_MAX};
+use super::user::{Account, StoredHash, USER_NAME_MAX};
 use super::{Accounts, Error, Origin, PASSWORD_MAX, Password, Throttled, TooBusy};
 
 /// A wrong password is answered no sooner than this, so that the answer's time does not tell a user
@@ -60,10 +60,15 @@ impl Accounts {
             return Ok(account);
         }
         let known_wrong = self.throttle.check(name, address, &memory).map_err(NotSignedIn::Throttled)?;
+        // Only now is the password there to be hashed anew.
+        let outdated = stored.as_ref().is_some_and(StoredHash::is_outdated).then(|| password.clone());
         let right = !known_wrong
             && self.verifier.verify(password, stored, memory).await.map_err(|TooBusy| NotSignedIn::TooBusy)?;
         if let Some(account) = enabled.filter(|_| right) {
             self.throttle.succeeded(name, address);
+            if let Some(password) = outdated {
+                self.renew_hash(&account, password);
+            }
             return Ok(account);
         }
         let noted = (!known_wrong).then(|| {

@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("blobs", &["oci"]),
     ("meta", &["oci", "clock", "blobs"]),
     ("repository", &["oci", "clock", "blobs", "meta"]),
-    ("accounts", &["oci", "clock", "meta"]),
+    ("accounts", &["oci", "clock", "blobs", "meta"]),
     ("tokens", &["oci", "clock", "blobs", "meta", "accounts"]),
     ("access", &["oci", "clock", "meta", "accounts", "tokens"]),
     ("route", &["oci", "repository", "access"]),
@@ -54,6 +54,7 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     ("route", "repository", &["ManifestTarget", "ReferrerCursor"]),
     ("route", "access", &["Access", "Action", "Actions", "Requires", "Surface"]),
     // For a database of a test.
+    ("accounts", "blobs", &["SystemDisk", "Tree"]),
     ("tokens", "blobs", &["SystemDisk", "Tree"]),
     ("admin", "meta", &["Standing"]),
     // What a handler sends, and what error answers are made of; the stores are behind `repository`.
