@@ -18,6 +18,7 @@ mod keys;
 mod kind;
 mod model;
 mod nearest;
+mod network;
 mod settings;
 mod source;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use model::{
     Address, Auth, Config, Difference, Extensions, Http, Limits, Log, LogFormat, LogLevel, Metrics, Profile, Storage,
     Tls,
 };
+pub use network::{InvalidNetwork, Network};
 
 use settings::Settings;
 use source::Format;

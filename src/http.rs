@@ -9,6 +9,7 @@ mod body;
 mod cookie;
 mod error;
 mod ext;
+mod forwarded;
 mod observe;
 mod ops;
 mod receive;
@@ -26,6 +27,7 @@ use hyper::{HeaderMap, Method, Response, Version};
 
 pub use body::Body;
 use error::ApiError;
+use forwarded::Reached;
 pub(crate) use request::{BoxError, RequestBody, why_unreadable};
 
 use crate::access::{Access, Authenticated, Caller, Credential, Credentials, Refusal, Surface, Visit};
@@ -54,6 +56,7 @@ struct Context<'a> {
     caller: &'a Caller,
     headers: &'a HeaderMap,
     visit: Visit<'a>,
+    reached: Reached<'a>,
     /// The session's cookie that came along, whether or not it is one of a session.
     cookie: Option<&'a SessionId>,
 }
@@ -82,9 +85,14 @@ impl Context<'_> {
         })
     }
 
+    /// For cookies.
+    fn way(&self) -> cookie::Way<'_> {
+        (self.registry, self.reached)
+    }
+
     /// The registry's own URL, as the client knows it.
     fn base_url(&self) -> String {
-        base_url(self.registry, self.headers)
+        self.reached.base_url(self.registry)
     }
 }
 
@@ -98,19 +106,20 @@ pub(crate) async fn answer(
     let started = Instant::now();
     let id = registry.next_request_id();
     let mut subject = Subject::default();
+    let reached = Reached::read(registry, peer, &head.headers);
     let visit = Visit {
         headers: &head.headers,
         surface: route::surface(head.uri.path()),
-        address: peer.map(|peer| peer.ip()),
+        address: reached.address,
         agent: agent(&head.headers),
         request: &id,
     };
-    let result = respond(registry, &head, peer, visit, &mut body, &mut subject).await;
+    let result = respond(registry, &head, peer, visit, reached, &mut body, &mut subject).await;
     let mut response = match result {
         Ok(response) => response,
         Err(error) => {
             body.drain().await;
-            refuse(registry, error, visit)
+            refuse(registry, error, visit, reached)
         }
     };
     for cookie in std::mem::take(&mut subject.cookies) {
@@ -128,6 +137,7 @@ async fn respond(
     head: &hyper::http::request::Parts,
     peer: Option<SocketAddr>,
     visit: Visit<'_>,
+    reached: Reached<'_>,
     body: &mut RequestBody,
     subject: &mut Subject,
 ) -> Result<Response<Body>, ApiError> {
@@ -142,9 +152,10 @@ async fn respond(
     let Authenticated { caller, cookie, begun, ended } =
         authenticated.map_err(|error| error.for_scope(|| route.scope()))?;
     subject.caller = caller.name().map(str::to_owned);
-    subject.cookies = cookies(registry, &caller, begun.as_ref(), ended);
+    subject.cookies = cookies((registry, reached), &caller, begun.as_ref(), ended);
     check_origin(&head.method, &head.headers, &caller)?;
-    let context = Context { registry, caller: &caller, headers: &head.headers, visit, cookie: cookie.as_ref() };
+    let context =
+        Context { registry, caller: &caller, headers: &head.headers, visit, reached, cookie: cookie.as_ref() };
     if let Route::V1 { query, .. } = &route {
         v1::check_csrf(&context, &head.method, query)?;
     }
@@ -191,10 +202,10 @@ async fn authenticate(registry: &Shared, visit: &Visit<'_>, access: &Access) -> 
 }
 
 /// What becomes of the cookies of zot's web page.
-fn cookies(registry: &Shared, caller: &Caller, begun: Option<&SessionId>, ended: bool) -> Vec<HeaderValue> {
+fn cookies(way: cookie::Way<'_>, caller: &Caller, begun: Option<&SessionId>, ended: bool) -> Vec<HeaderValue> {
     match (begun, caller.name()) {
-        (Some(id), Some(name)) => vec![cookie::session(registry, id, true), cookie::user(registry, name)],
-        _ if ended => vec![cookie::no_session(registry), cookie::no_user(registry)],
+        (Some(id), Some(name)) => vec![cookie::session(way, id, true), cookie::user(way, name)],
+        _ if ended => vec![cookie::no_session(way), cookie::no_user(way)],
         _ => Vec::new(),
     }
 }
@@ -210,14 +221,14 @@ fn check_origin(method: &Method, headers: &HeaderMap, caller: &Caller) -> Result
 }
 
 /// Makes the answer of a failure, and logs what the client does not get to know.
-fn refuse(registry: &Shared, error: ApiError, visit: Visit<'_>) -> Response<Body> {
+fn refuse(registry: &Shared, error: ApiError, visit: Visit<'_>, reached: Reached<'_>) -> Response<Body> {
     let id = visit.request;
     let cause = error.cause().map(str::to_owned);
     // zot's web page asks for the password itself, and so does Quay's: a browser that is challenged
     // would put its own window before theirs.
     let challenged =
         error.wants_challenge() && visit.surface == Surface::Registry && !Credentials::from_page(visit.headers);
-    let base = base_url(registry, visit.headers);
+    let base = reached.base_url(registry);
     let (scope, token_error) = (error.scope().map(str::to_owned), error.token_error());
     let mut response = error.into_response(visit.surface, id, &base);
     if let Some(cause) = cause {
@@ -252,18 +263,6 @@ fn challenge(registry: &Shared, base: &str, scope: Option<&str>, token_error: Op
 fn service<'a>(registry: &'a Shared, base: &'a str) -> &'a str {
     let host = base.split_once("://").map_or(base, |(_, host)| host);
     registry.token_services().first().map_or(host, String::as_str)
-}
-
-/// The configured URL, or the one that the client used.
-fn base_url(registry: &Shared, headers: &HeaderMap) -> String {
-    if let Some(url) = registry.external_url() {
-        return url.trim_end_matches('/').to_owned();
-    }
-    let scheme = if registry.is_https() { "https" } else { "http" };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let plain = |c: char| c.is_ascii_alphanumeric() || ".-:[]_".contains(c);
-    let host = host.filter(|host| host.len() <= 255 && host.chars().all(plain));
-    format!("{scheme}://{}", host.unwrap_or("localhost"))
 }
 
 /// What the client calls itself, as far as it is text, and shortened.

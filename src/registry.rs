@@ -19,7 +19,7 @@ use crate::access::{Access, AccessControl, Actions, Authenticator, Caller, Polic
 use crate::accounts::{Accounts, NewUser, Origin, Password, UserChange};
 use crate::blobs::Tree;
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, Limits, Profile};
+use crate::config::{Config, Limits, Network, Profile};
 use crate::meta::Standing;
 use crate::metrics::Metrics;
 use crate::oci::RepositoryName;
@@ -168,6 +168,11 @@ impl Shared {
     /// Whether clients reach the registry by https.
     pub(crate) fn is_https(&self) -> bool {
         self.config.http.tls.is_some() || self.external_url().is_some_and(|url| url.starts_with("https://"))
+    }
+
+    /// Proxies whose word counts.
+    pub(crate) fn trusted_proxies(&self) -> &[Network] {
+        &self.config.http.trusted_proxies
     }
 
     /// How long a session's cookie is good for.

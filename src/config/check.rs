@@ -7,9 +7,11 @@ use std::fs::{self, File};
 use std::io;
 
 use super::access_control;
+use super::network::Network;
 use super::settings::{Setting, Settings};
 use super::walk::Findings;
 
+const PROXIES: &str = "http.trustedProxies";
 const TLS_CERT: &str = "http.tls.cert";
 const TLS_KEY: &str = "http.tls.key";
 
@@ -23,6 +25,13 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
         }
         for (path, why) in control.remarks() {
             findings.warning(&format!("http.accessControl.{path}"), why);
+        }
+    }
+    if let Some(Setting::Texts(proxies)) = settings.given(PROXIES) {
+        for (index, proxy) in proxies.iter().enumerate() {
+            if let Err(error) = proxy.parse::<Network>() {
+                findings.problem(&format!("{PROXIES}[{index}]"), error.to_string());
+            }
         }
     }
     for (key, other) in [(TLS_CERT, TLS_KEY), (TLS_KEY, TLS_CERT)] {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::access::AccessControl;
 
 use super::access_control;
+use super::network::Network;
 use super::settings::{FromSetting, Setting, Settings};
 
 /// Everything that can be configured.
@@ -77,6 +78,9 @@ pub struct Http {
     /// The realm of a challenge, fit to stand between quotes; `Authorization Required` by default, as
     /// for zot. zot's `http.realm`.
     pub realm: String,
+    /// Proxies whose word counts for where a client is and which way it came (`X-Forwarded-For`, `-Proto`,
+    /// `-Host`); none by default. Own key `http.trustedProxies`.
+    pub trusted_proxies: Vec<Network>,
     /// Whether anyone who reaches the port may do everything; false by default. Own key `http.open`.
     pub open: bool,
     /// Who signs in, and how (zot `http.auth`).
@@ -253,6 +257,7 @@ impl Config {
                 port: settings.get("http.port"),
                 external_url: settings.get("http.externalUrl"),
                 realm: settings.get("http.realm"),
+                trusted_proxies: networks(&settings.get::<Vec<String>>("http.trustedProxies")),
                 open: settings.get("http.open"),
                 auth: Auth {
                     htpasswd: settings.get("http.auth.htpasswd.path"),
@@ -293,6 +298,11 @@ impl Config {
             differences: differences(&settings.get::<Vec<Settings>>("differences")),
         }
     }
+}
+
+/// What is no network was reported, and there is no configuration then.
+fn networks(texts: &[String]) -> Vec<Network> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
 fn differences(tables: &[Settings]) -> Vec<Difference> {

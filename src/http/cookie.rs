@@ -3,6 +3,7 @@
 use hyper::header::HeaderValue;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use super::forwarded::Reached;
 use super::response::value;
 use crate::access::SESSION_COOKIE;
 use crate::accounts::SessionId;
@@ -12,29 +13,32 @@ use crate::registry::Shared;
 /// have whatever its writer likes.
 const NOT_IN_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b',').add(b';').add(b'\\').add(b'%');
 
+/// Whose cookie it is, and how the client has reached it.
+pub(super) type Way<'a> = (&'a Shared, Reached<'a>);
+
 /// The cookie of a session, or of a visitor who may begin one; the latter goes with the browser.
-pub(super) fn session(registry: &Shared, id: &SessionId, signed_in: bool) -> HeaderValue {
-    let age = if signed_in { format!("; Max-Age={}", registry.session_lifetime().as_secs()) } else { String::new() };
-    value(format!("{SESSION_COOKIE}={}; Path=/{age}; HttpOnly; SameSite=Lax{}", id.reveal(), secure(registry)))
+pub(super) fn session(way: Way<'_>, id: &SessionId, signed_in: bool) -> HeaderValue {
+    let age = if signed_in { format!("; Max-Age={}", way.0.session_lifetime().as_secs()) } else { String::new() };
+    value(format!("{SESSION_COOKIE}={}; Path=/{age}; HttpOnly; SameSite=Lax{}", id.reveal(), secure(way)))
 }
 
 /// Takes the session's cookie away.
-pub(super) fn no_session(registry: &Shared) -> HeaderValue {
-    value(format!("{SESSION_COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax{}", secure(registry)))
+pub(super) fn no_session(way: Way<'_>) -> HeaderValue {
+    value(format!("{SESSION_COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax{}", secure(way)))
 }
 
 /// The cookie by which zot's web page knows, in script, who is signed in.
-pub(super) fn user(registry: &Shared, name: &str) -> HeaderValue {
-    let age = registry.session_lifetime().as_secs();
+pub(super) fn user(way: Way<'_>, name: &str) -> HeaderValue {
+    let age = way.0.session_lifetime().as_secs();
     let name = utf8_percent_encode(name, NOT_IN_VALUE);
-    value(format!("user={name}; Path=/; Max-Age={age}; SameSite=Lax{}", secure(registry)))
+    value(format!("user={name}; Path=/; Max-Age={age}; SameSite=Lax{}", secure(way)))
 }
 
 /// Takes that cookie away.
-pub(super) fn no_user(registry: &Shared) -> HeaderValue {
-    value(format!("user=; Path=/; Max-Age=0; SameSite=Lax{}", secure(registry)))
+pub(super) fn no_user(way: Way<'_>) -> HeaderValue {
+    value(format!("user=; Path=/; Max-Age=0; SameSite=Lax{}", secure(way)))
 }
 
-fn secure(registry: &Shared) -> &'static str {
-    if registry.is_https() { "; Secure" } else { "" }
+fn secure((registry, reached): Way<'_>) -> &'static str {
+    if reached.is_secure(registry) { "; Secure" } else { "" }
 }

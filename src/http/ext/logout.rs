@@ -22,7 +22,7 @@ pub(in crate::http) async fn logout(context: &Context<'_>) -> Result<Response<Bo
         }
     }
     let mut response = json_response(StatusCode::OK, &json!({}));
-    response.headers_mut().append(header::SET_COOKIE, cookie::no_session(context.registry));
-    response.headers_mut().append(header::SET_COOKIE, cookie::no_user(context.registry));
+    response.headers_mut().append(header::SET_COOKIE, cookie::no_session(context.way()));
+    response.headers_mut().append(header::SET_COOKIE, cookie::no_user(context.way()));
     Ok(response)
 }

@@ -41,7 +41,7 @@ pub(super) fn csrf(context: &Context<'_>) -> Response<Body> {
     };
     let mut response = json_response(StatusCode::OK, &json!({ "csrf_token": accounts.csrf_token(id, signed_in) }));
     if let Some(id) = new {
-        response.headers_mut().append(header::SET_COOKIE, cookie::session(context.registry, &id, false));
+        response.headers_mut().append(header::SET_COOKIE, cookie::session(context.way(), &id, false));
     }
     response.headers_mut().insert(header::VARY, value("Cookie"));
     response
@@ -70,7 +70,7 @@ pub(super) async fn signin(context: &Context<'_>, body: &mut RequestBody) -> Res
 
     let mut response = json_response(StatusCode::OK, &json!({ "success": true }));
     let headers = response.headers_mut();
-    headers.append(header::SET_COOKIE, cookie::session(context.registry, &id, true));
+    headers.append(header::SET_COOKIE, cookie::session(context.way(), &id, true));
     headers.insert(NEXT_CSRF_TOKEN, value(accounts.csrf_token(&id, Some(grant.signed_in))));
     Ok(response)
 }
@@ -105,7 +105,7 @@ pub(super) async fn signout(context: &Context<'_>, call: &Call<'_>) -> Result<Re
         blocking(move || accounts.end_sessions(&user, move |hash, _| everywhere || *hash == this, &origin)).await?;
     }
     let mut response = json_response(StatusCode::OK, &json!({ "success": true }));
-    response.headers_mut().append(header::SET_COOKIE, cookie::no_session(context.registry));
+    response.headers_mut().append(header::SET_COOKIE, cookie::no_session(context.way()));
     Ok(response)
 }
 

@@ -378,3 +378,50 @@ async fn the_realm_is_the_configured_url_and_tokens_survive_a_restart_and_a_new_
     let done: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!(after["keys"][0]["kid"], done["id"]);
 }
+
+#[tokio::test]
+async fn a_proxy_is_believed_if_it_is_named_and_nobody_else() {
+    let root = tempfile::tempdir().unwrap();
+    let config = "http.trustedProxies = ['127.0.0.9', '10.0.0.0/8']\nlog.format = 'json'\n";
+    let running = Program::serve_with(root.path(), config).with_admin().start();
+    let realm = async |from: [u8; 4], headers: &[(&str, &str)]| {
+        let request = running.anonymous().at(from).get("/v2/");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let challenge = challenge(&request.send().await.error(401, "UNAUTHORIZED"));
+        challenge.split('"').nth(1).unwrap().to_owned()
+    };
+    let own = format!("http://{}/v2/auth", running.address());
+    let forwarded = [("x-forwarded-proto", "https"), ("x-forwarded-host", "registry.example")];
+    assert_eq!(realm([127, 0, 0, 1], &forwarded).await, own);
+    assert_eq!(realm([127, 0, 0, 9], &forwarded).await, "https://registry.example/v2/auth");
+    assert_eq!(realm([127, 0, 0, 9], &[]).await, own);
+    // What a client has said before the proxy adds its own does not count; nor does what is no host.
+    let more = [("x-forwarded-proto", "https, http"), ("x-forwarded-host", "evil.example, good.example")];
+    assert_eq!(realm([127, 0, 0, 9], &more).await, "http://good.example/v2/auth");
+    let odd = [("x-forwarded-host", "a\"b/../c")];
+    assert_eq!(realm([127, 0, 0, 9], &odd).await, "http://localhost/v2/auth");
+
+    // Who is behind the proxy is told from others behind it; who only says so is not.
+    let guess = async |from: [u8; 4], client: &str, n: usize| {
+        let guesser = Caller::new(running.address(), Some(("admin", &format!("guess {n}")))).at(from);
+        guesser.get("/v2/").header("x-forwarded-for", client).send().await.status.as_u16()
+    };
+    for n in 0..4 {
+        guess([127, 0, 0, 9], "203.0.113.1", n).await;
+    }
+    assert_eq!(guess([127, 0, 0, 9], "203.0.113.1", 4).await, 429);
+    assert_eq!(guess([127, 0, 0, 9], "203.0.113.2", 5).await, 401);
+    // The client may begin the list with what it likes.
+    assert_eq!(guess([127, 0, 0, 9], "203.0.113.3, 203.0.113.1, 10.1.2.3", 6).await, 429);
+    for n in 10..14 {
+        guess([127, 0, 0, 8], &format!("203.0.113.{n}"), n).await;
+    }
+    assert_eq!(guess([127, 0, 0, 8], "203.0.113.99", 14).await, 429);
+
+    // Cookies go by TLS alone where the client speaks it.
+    let cookie = async |from: [u8; 4]| {
+        let request = running.anonymous().at(from).get("/csrf_token").header("x-forwarded-proto", "https");
+        request.send().await.status(200).header("set-cookie").unwrap().contains("; Secure")
+    };
+    assert_eq!((cookie([127, 0, 0, 1]).await, cookie([127, 0, 0, 9]).await), (false, true));
+}
