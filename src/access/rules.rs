@@ -81,13 +81,20 @@ pub(crate) enum Rule<'a> {
 pub(crate) struct Rules {
     /// The ones that count before others come first.
     blocks: Vec<Block>,
-    /// Blocks by what every name they fit begins with.
-    index: HashMap<String, Vec<usize>>,
-    /// The lengths of the keys of `index`, ascending.
-    lengths: Vec<usize>,
+    /// Blocks by what names they fit begin with, or end with if more is known of that.
+    beginnings: Index,
+    endings: Index,
     admin: Entries,
     metrics_users: Vec<String>,
     metrics_anonymous: bool,
+}
+
+/// Blocks by a part of the names that they fit.
+#[derive(Debug, Default)]
+struct Index {
+    blocks: HashMap<String, Vec<usize>>,
+    /// The lengths of the keys, ascending.
+    lengths: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -154,19 +161,23 @@ impl Rules {
             .collect();
         // Among patterns of one length zot takes any; here it is always the same one.
         blocks.sort_by(|a, b| b.pattern.len().cmp(&a.pattern.len()).then_with(|| a.pattern.cmp(&b.pattern)));
-        let mut index: HashMap<String, Vec<usize>> = HashMap::new();
+        let (mut beginnings, mut endings) = (Index::default(), Index::default());
         for (at, block) in blocks.iter().enumerate() {
-            index.entry(pattern::literal_prefix(&block.pattern).to_owned()).or_default().push(at);
+            for alternative in pattern::alternatives(&block.pattern) {
+                let (beginning, ending) = pattern::literal_ends(&alternative);
+                if beginning.len() >= ending.len() {
+                    beginnings.add(beginning, at);
+                } else {
+                    endings.add(ending, at);
+                }
+            }
         }
-        let mut lengths: Vec<usize> = index.keys().map(String::len).collect();
-        lengths.sort_unstable();
-        lengths.dedup();
         let mut metrics_users = control.metrics_users.clone();
         metrics_users.sort_unstable();
         Self {
             blocks,
-            index,
-            lengths,
+            beginnings,
+            endings,
             admin: entries(std::slice::from_ref(&control.admin)),
             metrics_users,
             metrics_anonymous: control.metrics_anonymous,
@@ -211,12 +222,25 @@ impl Rules {
 
     /// The rules that count for a repository: of all that fit the ones with the longest pattern.
     fn block(&self, name: &str) -> Option<&Block> {
-        let prefixes = self.lengths.iter().filter_map(|length| name.get(..*length));
-        let fitting = prefixes.filter_map(|prefix| {
-            let candidates = self.index.get(prefix)?;
-            candidates.iter().find(|at| matches(&self.blocks[**at].pattern, name))
-        });
+        let beginnings = self.beginnings.lengths.iter().filter_map(|length| name.get(..*length));
+        let endings = self.endings.lengths.iter().filter_map(|length| name.get(name.len().checked_sub(*length)?..));
+        let candidates = beginnings.filter_map(|part| self.beginnings.blocks.get(part));
+        let candidates = candidates.chain(endings.filter_map(|part| self.endings.blocks.get(part)));
+        let fitting = candidates.filter_map(|at| at.iter().find(|at| matches(&self.blocks[**at].pattern, name)));
         fitting.min().map(|at| &self.blocks[*at])
+    }
+}
+
+impl Index {
+    /// Adds a block, behind those that count before it.
+    fn add(&mut self, part: &str, at: usize) {
+        let blocks = self.blocks.entry(part.to_owned()).or_default();
+        if blocks.last() != Some(&at) {
+            blocks.push(at);
+        }
+        if let Err(place) = self.lengths.binary_search(&part.len()) {
+            self.lengths.insert(place, part.len());
+        }
     }
 }
 

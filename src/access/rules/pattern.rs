@@ -5,10 +5,38 @@ const SAMPLES_MAX: usize = 64;
 /// What stands for anything in a made-up name; rare enough not to be in another pattern.
 const ANYTHING: &str = "xq";
 
-/// What every name begins with that a pattern fits. `team/**` fits `team` too.
-pub(super) fn literal_prefix(pattern: &str) -> &str {
+/// More alternatives than this are not told apart.
+const ALTERNATIVES_MAX: usize = 16;
+/// What stands for something else in a pattern.
+const SIGNS: [char; 7] = ['*', '?', '[', ']', '{', '}', '\\'];
+
+/// What every name begins with that a pattern fits, and what it ends with. `team/**` fits `team` too.
+pub(super) fn literal_ends(pattern: &str) -> (&str, &str) {
     let pattern = pattern.strip_suffix("/**").unwrap_or(pattern);
-    &pattern[..pattern.find(['*', '?', '[', '{', '\\']).unwrap_or(pattern.len())]
+    match (pattern.find(SIGNS), pattern.rfind(SIGNS)) {
+        (Some(first), Some(last)) => {
+            let ending = &pattern[last + 1..];
+            // `**/` may stand for nothing, slash and all.
+            let may_be_nothing = pattern[..=last].ends_with("**");
+            let ending = ending.strip_prefix('/').filter(|_| may_be_nothing).unwrap_or(ending);
+            (&pattern[..first], ending)
+        }
+        _ => (pattern, ""),
+    }
+}
+
+/// The patterns that a pattern with a brace stands for; itself, if there are none or too many.
+pub(super) fn alternatives(pattern: &str) -> Vec<String> {
+    let Some(at) = pattern.find('{').filter(|at| !pattern[..*at].contains('[')) else {
+        return vec![pattern.to_owned()];
+    };
+    let (choices, used) = choices_of(&pattern[at..]);
+    let expanded: Vec<String> = choices
+        .iter()
+        .flat_map(|choice| alternatives(&format!("{}{choice}{}", &pattern[..at], &pattern[at + used..])))
+        .take(ALTERNATIVES_MAX + 1)
+        .collect();
+    if expanded.len() > ALTERNATIVES_MAX { vec![pattern.to_owned()] } else { expanded }
 }
 
 /// Why a text is not a pattern of repository names, if it is none.
@@ -67,15 +95,15 @@ fn choices(rest: &str, first: char) -> (Vec<String>, usize) {
             (('a'..='z').chain('0'..='9').find(wanted).map(String::from).into_iter().collect(), end + 1)
         }
         '{' => {
-            let (alternatives, used) = alternatives(rest);
-            (alternatives.into_iter().flat_map(|alternative| samples(&alternative)).collect(), used)
+            let (choices, used) = choices_of(rest);
+            (choices.into_iter().flat_map(|alternative| samples(&alternative)).collect(), used)
         }
         other => (vec![other.to_string()], 1),
     }
 }
 
 /// The alternatives of a pattern that begins with a brace, and where they end.
-fn alternatives(rest: &str) -> (Vec<String>, usize) {
+fn choices_of(rest: &str) -> (Vec<String>, usize) {
     let (mut alternatives, mut depth) = (vec![String::new()], 0);
     for (at, c) in rest.char_indices() {
         match c {

@@ -95,8 +95,24 @@ fn who_is_granted_what() {
 
 #[test]
 fn the_index_finds_what_trying_every_pattern_finds() {
-    let patterns =
-        ["**", "*", "a/*", "a/**", "a/{b,c}", "a/b", "ab/**", "[ab]/b", "?/c", "**/c", "a/b/**", "{a,ab}/**"];
+    let patterns = [
+        "**",
+        "*",
+        "a/*",
+        "a/**",
+        "a/{b,c}",
+        "a/b",
+        "ab/**",
+        "[ab]/b",
+        "?/c",
+        "**/c",
+        "a/b/**",
+        "{a,ab}/**",
+        "*/{b,{c,d}}",
+        "a{,b}/b",
+        "[{]/b",
+        "**/b/**",
+    ];
     let repositories = patterns.iter().map(|pattern| block(pattern, &[], &[])).collect();
     let rules = Rules::new(&AccessControl { repositories, ..AccessControl::default() });
     for name in ["a", "b", "ab", "a/b", "a/c", "b/b", "b/c", "ab/c", "a/b/c", "a/d/c", "c/d/e", "ab/x/y"] {
