@@ -37,7 +37,7 @@ pub(crate) use error::Error;
 pub(crate) use htpasswd::Htpasswd;
 pub(crate) use key::{Key, KeyGrant, LABEL_MAX, NewKey};
 pub(crate) use password::{PASSWORD_MAX, Password};
-use password::{TooBusy, Verifier};
+use password::{TooBusy, Turn, Verifier};
 pub(crate) use permission::{DESCRIPTION_MAX, Permissions};
 pub(crate) use scope::{KeyScope, SCOPE_LENGTH_MAX, SCOPES_MAX, matches};
 pub(crate) use secret::{PlainKey, SessionId};

@@ -101,8 +101,7 @@ impl Authenticator {
             Credentials::Key { .. } => Ok(known(self.pair(credentials, visit).await?)),
             Credentials::Session(id) => Ok(match self.session(&id)? {
                 Some((account, grant)) => {
-                    let address = visit.address.map(|address| address.to_string());
-                    self.accounts.session_used(&grant.hash, address.as_deref(), visit.agent);
+                    self.accounts.session_used(&grant.hash, visit.address, visit.agent);
                     known(caller(account, Credential::Session(grant)))
                 }
                 None => Authenticated { ended: from_page, ..known(Caller::ANONYMOUS) },
@@ -134,8 +133,7 @@ impl Authenticator {
         match credentials {
             Credentials::Key { user, hash } => {
                 let (account, grant) = self.key(user.as_deref(), &hash)?;
-                let address = visit.address.map(|address| address.to_string());
-                self.accounts.key_used(&hash, address.as_deref(), visit.agent);
+                self.accounts.key_used(&hash, visit.address, visit.agent);
                 Ok(caller(account, Credential::Key(grant)))
             }
             Credentials::Basic { user, password } => {

@@ -5,7 +5,7 @@
 //! is no way around. Keys, sessions and passwords that were right lately never come here.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -108,7 +108,17 @@ impl Entry {
 }
 
 fn sources(user: &str, address: Option<IpAddr>) -> [Source; 2] {
+    let address = address.map(network);
     [Source { user: Some(user.to_owned()), address }, Source { user: None, address }]
+}
+
+/// Whom an address belongs to. Of IPv6, everybody has a network of 64 bits, and may be at a new address in it
+/// for each guess.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (!0 << 64))),
+        address @ IpAddr::V4(_) => address,
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +165,24 @@ mod tests {
         }
         let waits = throttle.check("alice", THERE, &[255; 32]);
         assert!(matches!(waits, Err(Throttled { seconds: 290..=301 })), "{waits:?}");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address_and_mapped_ones_are_not() {
+        let throttle = Throttle::default();
+        let at = |text: &str| Some(text.parse().expect("an address"));
+        for n in 0..3 {
+            throttle.failed("alice", at(&format!("2001:db8:1:2::{n}")), &[n; 32]);
+            throttle.failed("bob", at("::ffff:192.0.2.1"), &[n; 32]);
+        }
+        for (user, address, waits) in [
+            ("alice", "2001:db8:1:2:ffff::1", true),
+            ("alice", "2001:db8:1:3::1", false),
+            ("bob", "192.0.2.1", true),
+            ("bob", "::ffff:192.0.2.2", false),
+        ] {
+            assert_eq!(throttle.check(user, at(address), &[9; 32]).is_err(), waits, "{user} at {address}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod attacks;
 mod audit;
 mod browser;
 mod description;
+mod guessing;
 mod keys;
 mod program;
 mod routes;
