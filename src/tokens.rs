@@ -29,6 +29,10 @@ use crate::meta::{self, Meta};
 /// Longer tokens are not looked at.
 const TOKEN_BYTES_MAX: usize = 24 * 1024;
 
+/// A token is taken for this long after its end. Clients look at the end when they send a request, which is on its
+/// way for a while; skopeo and ctr give up when it is refused then. The reference registry has the same leeway.
+const LEEWAY: Duration = Duration::from_mins(1);
+
 /// What the operator decides about tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
@@ -168,7 +172,7 @@ impl Tokens {
         let now = self.clock.now();
         match () {
             () if now < grant.not_before => Err(InvalidToken::TooEarly),
-            () if now >= grant.expires => Err(InvalidToken::Expired),
+            () if now >= grant.expires.after(LEEWAY) => Err(InvalidToken::Expired),
             () => Ok(grant),
         }
     }

@@ -3,8 +3,8 @@
 //! Nothing here stands in for a client: skopeo, podman, buildah, umoci, containerd, curl and jq are the programs
 //! a user has, `oci-client` is the crate and `oras` the Python package. Each module is one client and shows that
 //! it logs in, pushes, lists, pulls back the same bytes and deletes (where it can), with and without
-//! credentials. Two are of no client: [`keys`] gives each of them an API key, and [`documents`] runs what other
-//! registries' documents tell their users to type.
+//! credentials. Three are of no client: [`keys`] gives each of them an API key, [`tokens`] looks at the tokens they
+//! get for a password, and [`documents`] runs what other registries' documents tell their users to type.
 //!
 //! A client that is not installed makes its tests say `SKIPPED` on the terminal, or fail where `CI` is set
 //! ([`home::installed`]). Everything a client writes stays in a temporary directory of its test ([`home::Home`]).
@@ -26,4 +26,5 @@ mod oci_client;
 mod oras;
 mod podman;
 mod skopeo;
+mod tokens;
 mod umoci;

@@ -65,7 +65,7 @@ impl<'a> Containerd<'a> {
     }
 
     /// Runs a command that reaches the registry, as whoever may.
-    fn reach(&self, command: &[&str], rest: &[&str]) -> Output {
+    pub(crate) fn reach(&self, command: &[&str], rest: &[&str]) -> Output {
         self.say(&with_registry(command, self.user().as_deref(), rest))
     }
 

@@ -12,6 +12,7 @@ use super::curl::Curl;
 use super::home::{Home, needs};
 use super::image::{Descriptor, OCI_CONFIG, OCI_MANIFEST};
 use super::target::{Target, guarded_with, with_htpasswd};
+use crate::support::process::ADMIN;
 
 /// What zot writes for "no time".
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -67,11 +68,21 @@ curl -s -c cookies.txt -b cookies.txt -X POST \
 curl -s -b cookies.txt "http://localhost:8080/api/v1/user/"
 "#;
 
+/// Part B.
+const QUAYS_TOKEN: &str = r#"TOKEN=$(curl -s -u username:password "http://localhost:8080/v2/auth?service=localhost:8080" | jq -r '.token')
+"#;
+const QUAYS_CATALOG: &str = r#"curl -s -H "Authorization: Bearer $TOKEN" "http://localhost:8080/v2/_catalog"
+"#;
+const QUAYS_SCOPED_TOKEN: &str = r#"TOKEN=$(curl -s -u username:password \
+  "http://localhost:8080/v2/auth?service=localhost:8080&scope=repository:namespace/repo:pull" | jq -r '.token')
+"#;
+
 /// A shell in somebody's home, where curl also says what it does not without being asked: the status, the type of the
 /// content, and the next CSRF token. It is curl's own configuration that asks, so that the commands stay as they are.
 struct Shell<'a> {
     home: &'a Home,
-    target: &'a Target,
+    /// What stands for `localhost:8080`.
+    registry: String,
 }
 
 /// What a script wrote to standard output, and what each of its answers was.
@@ -82,14 +93,22 @@ struct Said {
 }
 
 impl<'a> Shell<'a> {
-    fn new(home: &'a Home, target: &'a Target) -> Self {
+    fn new(home: &'a Home, target: &Target) -> Self {
         let format = "%{stderr}%{http_code}|%{content_type}|%header{x-next-csrf-token}\\n";
         home.write(".curlrc", format!("silent\nshow-error\nwrite-out = \"{format}\"\n"));
-        Self { home, target }
+        Self { home, registry: target.host_port.clone() }
+    }
+
+    /// The same where the registry seems to be at `localhost:8080`, so that commands need no change at all.
+    fn at_8080(home: &'a Home, target: &Target) -> Self {
+        let shell = Self::new(home, target);
+        let settings = fs::read_to_string(home.path(".curlrc")).unwrap();
+        home.write(".curlrc", format!("{settings}connect-to = \"localhost:8080:{}\"\n", target.host_port));
+        Self { registry: "localhost:8080".to_owned(), ..shell }
     }
 
     fn run(&self, script: &str) -> Said {
-        let script = script.replace("localhost:8080", &self.target.host_port);
+        let script = script.replace("localhost:8080", &self.registry);
         let done = self.home.run("sh", &["-c", &script]);
         let answers = done.stderr.lines().map(|line| {
             let mut parts = line.split('|').map(str::to_owned);
@@ -311,4 +330,109 @@ fn the_three_commands_of_quays_document() {
         "message": "Requires authentication",
     });
     assert_eq!(gone, expected);
+}
+
+/// Runs one of the document's commands that set `TOKEN`. Gives the token, and checks every field of the answer, and
+/// the whole of the token against what it has to be for.
+fn token(shell: &Shell, command: &str, access: &Value) -> String {
+    let begun = Timestamp::now().as_second();
+    // jq notes what it reads, and is the same otherwise.
+    let script = format!("jq() {{ tee answer.json | command jq \"$@\"; }}\n{command}printf %s \"$TOKEN\"");
+    let token = shell.gets(&script, 200);
+    let text = fs::read_to_string(shell.home.path("tmp/answer.json")).unwrap();
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    let expected = json!({
+        "token": token, "access_token": token, "expires_in": 300, "issued_at": answer["issued_at"],
+    });
+    assert_eq!(answer, expected);
+    let issued = time(&answer["issued_at"]).as_second();
+    assert!(begun <= issued && issued <= Timestamp::now().as_second(), "{answer}");
+
+    // jq 1.6 reads base64 with the alphabet of RFC 4648, 4 alone.
+    let parts = r#"split(".")[:2][] | gsub("-"; "+") | gsub("_"; "/") | @base64d | fromjson"#;
+    let read = shell.home.run_fed("jq", &["--raw-input", parts], &token);
+    let [header, claims] = &*values(read.text()) else { panic!("{read:?}") };
+    let keys: Value =
+        serde_json::from_str(&shell.gets("curl http://localhost:8080/.well-known/jwks.json", 200)).unwrap();
+    assert_eq!(*header, json!({ "typ": "JWT", "alg": "ES256", "kid": keys["keys"][0]["kid"] }));
+    let by = claims["by"]["password"].as_number().unwrap();
+    let expected = json!({
+        "iss": "coracle", "sub": "username", "aud": "coracle", "access": access, "jti": claims["jti"],
+        "iat": issued, "nbf": issued, "exp": issued + 300,
+        // Ours: with the password the token ends.
+        "by": { "password": by },
+    });
+    assert_eq!(*claims, expected);
+    assert_eq!(uuid::Uuid::parse_str(claims["jti"].as_str().unwrap()).unwrap().get_version_num(), 4);
+    token
+}
+
+#[test]
+fn the_token_commands_of_quays_document() {
+    needs!(CURL, JQ);
+    let target = with_htpasswd("coracle", "username", "password");
+    let admins = Home::beside(&target);
+    let home = Home::beside(&target);
+    let shell = Shell::at_8080(&home, &target);
+    let target = target.signed_in_as(ADMIN.0, ADMIN.1);
+    let curl = Curl::of(&admins, &target);
+    for repository in ["namespace/repo", "namespace/other", "namespace/hidden"] {
+        curl.push_blob(repository, b"{}");
+        let config = Descriptor::of(OCI_CONFIG, b"{}").json();
+        let manifest = json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [] });
+        curl.push_manifest(repository, "1", OCI_MANIFEST, manifest.to_string().as_bytes());
+    }
+    let key = curl.send("/zot/auth/apikey", &["--request", "POST", "--data", "{}"]).is(201).json();
+    let key = format!("Authorization: Bearer {}", key["apiKey"].as_str().unwrap());
+    for repository in ["namespace/repo", "namespace/other"] {
+        let path = format!("/api/v1/repository/{repository}/permissions/user/username");
+        let role = ["--request", "PUT", "--header", "Content-Type: application/json", "--data", r#"{"role": "write"}"#];
+        let admin = Curl::stranger(&admins, &target);
+        admin.send(&path, &[&role[..], &["--header", &key]].concat()).is(200);
+    }
+
+    // Without a scope the token lists what its user sees, and opens nothing.
+    let login = token(&shell, QUAYS_TOKEN, &json!([]));
+    let with = |token: &str, command: &str| format!("TOKEN={token}\n{command}");
+    let listed: Value = serde_json::from_str(&shell.gets(&with(&login, QUAYS_CATALOG), 200)).unwrap();
+    assert_eq!(listed, json!({ "repositories": ["namespace/other", "namespace/repo"] }));
+    let scoped = token(
+        &shell,
+        QUAYS_SCOPED_TOKEN,
+        &json!([{ "type": "repository", "name": "namespace/repo", "actions": ["pull"] }]),
+    );
+    assert_ne!(login, scoped);
+    let listed_scoped: Value = serde_json::from_str(&shell.gets(&with(&scoped, QUAYS_CATALOG), 200)).unwrap();
+    assert_eq!(listed_scoped, listed);
+
+    // What each of them opens. Its user may write to both repositories, and does not see the third.
+    let start = "-X POST http://localhost:8080/v2";
+    let (manifest, tags) = ("http://localhost:8080/v2/namespace/repo/manifests/1", "/tags/list");
+    let rows: [(&str, &str, String); 9] = [
+        ("200", "200", "http://localhost:8080/v2/".to_owned()),
+        ("401", "200", manifest.to_owned()),
+        ("401", "200", format!("http://localhost:8080/v2/namespace/repo{tags}")),
+        ("401", "401", format!("{start}/namespace/repo/blobs/uploads/")),
+        ("401", "401", format!("-X DELETE {manifest}")),
+        ("401", "401", format!("http://localhost:8080/v2/namespace/other{tags}")),
+        ("403", "403", format!("http://localhost:8080/v2/namespace/hidden{tags}")),
+        ("403", "403", format!("http://localhost:8080/v2/namespace/absent{tags}")),
+        ("403", "403", "http://localhost:8080/zot/auth/apikey".to_owned()),
+    ];
+    for (without_scope, with_scope, request) in rows {
+        for (token, expected) in [(&login, without_scope), (&scoped, with_scope)] {
+            let script = with(token, &format!(r#"curl -s -D head.txt -H "Authorization: Bearer $TOKEN" {request}"#));
+            let Said { body, answers } = shell.run(&script);
+            assert_eq!(answers[0][0], expected, "{request}: {body}");
+            let head = fs::read_to_string(home.path("tmp/head.txt")).unwrap().to_lowercase();
+            assert_eq!(head.contains("error=\"insufficient_scope\""), expected == "401", "{head}");
+        }
+    }
+    assert_eq!(curl.tags("namespace/repo"), ["1"], "nothing was deleted");
+
+    // A wrong password gets none, and what jq makes of the refusal is none.
+    let wrong = QUAYS_TOKEN.replace("username:password", "username:wrong") + "printf %s \"$TOKEN\"";
+    let none = shell.gets(&wrong, 401);
+    assert_eq!(none, "null");
+    shell.gets(&with("null", QUAYS_CATALOG), 401);
 }

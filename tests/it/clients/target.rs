@@ -1,5 +1,7 @@
 //! The registries under test: the real program on a free port, open or with a superuser.
 
+use std::net::SocketAddr;
+
 use crate::support::process::{ADMIN, Program, Running};
 
 /// A running registry, which stops when this is dropped.
@@ -8,7 +10,7 @@ pub(crate) struct Target {
     pub(crate) host_port: String,
     /// User and password of the only one who may do anything; `None` where everybody may do everything.
     pub(crate) credentials: Option<(String, String)>,
-    _program: Running,
+    program: Running,
     _root: tempfile::TempDir,
 }
 
@@ -21,6 +23,16 @@ impl Target {
     /// The same registry for somebody who signs in otherwise.
     pub(crate) fn signed_in_as(self, user: &str, password: &str) -> Self {
         Self { credentials: Some((user.to_owned(), password.to_owned())), ..self }
+    }
+
+    /// The same registry for somebody who reaches it at another address.
+    pub(crate) fn seen_at(self, address: SocketAddr) -> Self {
+        Self { host_port: address.to_string(), ..self }
+    }
+
+    /// The program itself: its own address and its log.
+    pub(crate) fn program(&self) -> &Running {
+        &self.program
     }
 }
 
@@ -35,6 +47,13 @@ pub(crate) fn open() -> Target {
 pub(crate) fn guarded() -> Target {
     let root = tempfile::tempdir().unwrap();
     let program = Program::serve(root.path()).with_admin().start();
+    target(program, root, Some((ADMIN.0.to_owned(), ADMIN.1.to_owned())))
+}
+
+/// The same with a configuration.
+pub(crate) fn guarded_as(config: &str) -> Target {
+    let root = tempfile::tempdir().unwrap();
+    let program = Program::serve_with(root.path(), config).with_admin().start();
     target(program, root, Some((ADMIN.0.to_owned(), ADMIN.1.to_owned())))
 }
 
@@ -62,5 +81,5 @@ pub(crate) fn targets() -> [Target; 2] {
 }
 
 fn target(program: Running, root: tempfile::TempDir, credentials: Option<(String, String)>) -> Target {
-    Target { host_port: program.address().to_string(), credentials, _program: program, _root: root }
+    Target { host_port: program.address().to_string(), credentials, program, _root: root }
 }
