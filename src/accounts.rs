@@ -30,7 +30,7 @@ pub(crate) use error::Error;
 pub(crate) use htpasswd::Htpasswd;
 pub(crate) use key::{Key, KeyGrant, NewKey};
 pub(crate) use password::{PASSWORD_MAX, Password};
-use password::{TooBusy, Verifier};
+use password::{TooBusy, Turn, Verifier};
 pub(crate) use scope::{Action, KeyScope};
 pub(crate) use secret::{PlainKey, SessionId};
 pub(crate) use session::SessionGrant;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::user::Account;
-use super::{Accounts, Error, Origin, Password, Throttled, TooBusy};
+use super::{Accounts, Error, Origin, Password, Throttled, TooBusy, Turn};
 
-/// A wrong password is answered no sooner than this, so that the answer's time does not tell a user
-/// with one kind of hash from one with another, or from none.
-const WRONG_AFTER: Duration = Duration::from_millis(300);
+/// Whoever is not let in hears of it no sooner than this: the answer's time does not tell a user with one
+/// kind of hash from one with another, or from none; and who guesses as fast as they can, can little.
+const REFUSED_AFTER: Duration = Duration::from_millis(300);
 
 /// Why a password lets nobody in.
 #[derive(Debug)]
@@ -43,34 +43,76 @@ impl Accounts {
     ) -> Result<Arc<Account>, NotSignedIn> {
         let begun = Instant::now();
         let account = self.account(name)?;
+        let memory = self.verifier.memory(&password, account.as_ref().map(|account| &account.hash));
+        if let Some(account) = self.remembered(account.as_ref(), &memory) {
+            return Ok(account);
+        }
+        let attempt = Attempt { name: name.to_owned(), account, password, memory, address, origin: origin.clone() };
+        let result = self.look_at(attempt).await;
+        if result.is_err() {
+            sleep_until(begun + REFUSED_AFTER).await;
+        }
+        result
+    }
+
+    /// Looks at a password when it is its turn, unless too many were wrong.
+    async fn look_at(self: &Arc<Self>, attempt: Attempt) -> Result<Arc<Account>, NotSignedIn> {
+        self.may_be_looked_at(&attempt)?;
+        let turn = self.verifier.turn().await.map_err(|TooBusy| NotSignedIn::TooBusy)?;
+        // Others had their turns meanwhile: with the same password, as the many requests of one push; or with
+        // wrong ones, and guessing many at once is no way around.
+        if let Some(account) = self.remembered(attempt.account.as_ref(), &attempt.memory) {
+            return Ok(account);
+        }
+        self.may_be_looked_at(&attempt)?;
+        // From here on it counts, whether or not anybody waits for the answer.
+        let deciding = tokio::spawn(Arc::clone(self).decide(turn, attempt));
+        deciding.await.unwrap_or(Err(NotSignedIn::TooBusy))
+    }
+
+    /// The user, if they may sign in and this was their password lately.
+    fn remembered(&self, account: Option<&Arc<Account>>, memory: &[u8; 32]) -> Option<Arc<Account>> {
+        account.filter(|account| !account.disabled && self.verifier.remembers(memory)).map(Arc::clone)
+    }
+
+    fn may_be_looked_at(&self, attempt: &Attempt) -> Result<(), NotSignedIn> {
+        match self.throttle.check(&attempt.name, attempt.address, &attempt.memory) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(NotSignedIn::Wrong),
+            Err(throttled) => Err(NotSignedIn::Throttled(throttled)),
+        }
+    }
+
+    async fn decide(self: Arc<Self>, turn: Turn, attempt: Attempt) -> Result<Arc<Account>, NotSignedIn> {
+        let Attempt { name, account, password, memory, address, origin } = attempt;
         let stored = account.as_ref().map(|account| account.hash.clone());
-        let memory = self.verifier.memory(&password, stored.as_ref());
-        let enabled = account.filter(|account| !account.disabled);
-        if let Some(account) = enabled.clone().filter(|_| self.verifier.remembers(&memory)) {
+        let right = self.verifier.verify(&turn, password, stored, memory).await;
+        let right = right.map_err(|TooBusy| NotSignedIn::TooBusy)?;
+        if let Some(account) = account.filter(|account| right && !account.disabled) {
+            self.throttle.succeeded(&name, address);
             return Ok(account);
         }
-        let known_wrong = self.throttle.check(name, address, &memory).map_err(NotSignedIn::Throttled)?;
-        let right = !known_wrong
-            && self.verifier.verify(password, stored, memory).await.map_err(|TooBusy| NotSignedIn::TooBusy)?;
-        if let Some(account) = enabled.filter(|_| right) {
-            self.throttle.succeeded(name, address);
-            return Ok(account);
-        }
-        let noted = (!known_wrong).then(|| {
-            self.throttle.failed(name, address, &memory);
-            let (accounts, origin, name) = (Arc::clone(self), origin.clone(), name.to_owned());
-            // A failure to write it down must not let anybody in.
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = accounts.note("login_failure", &name, &origin) {
-                    tracing::error!(%error, "a failed sign-in could not be written down");
-                }
-            })
+        self.throttle.failed(&name, address, &memory);
+        drop(turn);
+        // Whoever guesses waits for the disk too, so that no more is to be written than there are guessers. A
+        // failure to write it down must not let anybody in.
+        let noting = tokio::task::spawn_blocking(move || {
+            if let Err(error) = self.note("login_failure", &name, &origin) {
+                tracing::error!(%error, "a failed sign-in could not be written down");
+            }
         });
-        sleep_until(begun + WRONG_AFTER).await;
-        // Whoever guesses waits for the disk too, so that no more is to be written than there are guessers.
-        if let Some(noted) = noted {
-            let _ = noted.await;
-        }
+        let _ = noting.await;
         Err(NotSignedIn::Wrong)
     }
+}
+
+/// A password that somebody has given.
+struct Attempt {
+    name: String,
+    account: Option<Arc<Account>>,
+    password: Password,
+    /// By what the password is remembered, right or wrong.
+    memory: [u8; 32],
+    address: Option<IpAddr>,
+    origin: Origin,
 }

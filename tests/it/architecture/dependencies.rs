@@ -25,7 +25,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("prometheus-client", "metrics"),
     ("rand", "ids, keys and passwords"),
     ("redb", "the rows"),
-    ("rustix", "limits of file handles, and error numbers with names"),
+    ("rustix", "limits of file handles, priorities of threads, and error numbers with names"),
     ("rustls", "TLS"),
     ("serde", "rows and documents"),
     ("serde-saphyr", "configurations in YAML"),

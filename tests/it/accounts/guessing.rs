@@ -1,0 +1,110 @@
+//! Guessing passwords: many at once, and without waiting for the answer; and what it must not cost others.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use crate::support::TestRegistry;
+use crate::support::connection::Raw;
+use crate::support::http::Caller;
+use crate::support::registry::{ALICE, ROOT};
+
+/// A guess that no other call makes, as a request to be sent by hand.
+fn guess(user: &str, n: usize) -> String {
+    let caller = Caller::new(([127, 0, 0, 1], 0).into(), Some((user, &format!("guess {n}"))));
+    format!("GET /v2/ HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\n\r\n", caller.authorization().unwrap())
+}
+
+#[tokio::test]
+async fn many_guesses_at_once_are_looked_at_no_more_than_one_after_another() {
+    let t = TestRegistry::with_users().await;
+    let guesses: JoinSet<_> = (0..30).map(|n| t.user((ALICE.0, &format!("guess {n}"))).get("/v2/").send()).collect();
+    let answers = guesses.join_all().await;
+    let of = |status: u16| answers.iter().filter(|answer| answer.status.as_u16() == status).count();
+    // Three are anybody's mistake, and as many more are being looked at as there are turns.
+    assert!((3..=5).contains(&of(401)), "{} of 30 were looked at", of(401));
+    assert_eq!(of(401) + of(429), 30);
+}
+
+#[tokio::test]
+async fn who_guesses_and_does_not_wait_for_the_answer_is_counted() {
+    let t = TestRegistry::with_users().await;
+    let made = t.user(ROOT).post("/zot/auth/apikey").body("{}").send().await.status(201).json();
+    let bearer = format!("Bearer {}", made["apiKey"].as_str().unwrap());
+    let failures = async || {
+        let logs = t.anonymous().get("/api/v1/superuser/logs").header("authorization", &bearer).send().await;
+        let rows: Vec<Value> = logs.status(200).json()["logs"].as_array().unwrap().clone();
+        rows.iter().filter(|row| row["kind"] == "login_failure").count()
+    };
+    for n in 0..3 {
+        let mut raw = Raw::connect(t.running.address()).await;
+        raw.send(guess(ALICE.0, n)).await;
+        // Long enough to be read, and not to be answered.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(raw);
+    }
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while failures().await < 3 {
+        assert!(Instant::now() < deadline, "only {} of 3 guesses were counted", failures().await);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    t.user((ALICE.0, "one more")).get("/v2/").send().await.error(429, "TOOMANYREQUESTS");
+}
+
+#[tokio::test]
+async fn who_has_to_wait_is_not_told_so_at_once() {
+    let t = TestRegistry::with_users().await;
+    for n in 0..3 {
+        t.user((ALICE.0, &format!("guess {n}"))).get("/v2/").send().await.status(401);
+    }
+    let begun = Instant::now();
+    t.user((ALICE.0, "one more")).get("/v2/").send().await.status(429);
+    assert!(begun.elapsed() >= Duration::from_millis(250), "answered after {:?}", begun.elapsed());
+}
+
+/// A hash needs 19 MiB, and goes on when its client has gone.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn guessing_and_going_away_fills_no_memory() {
+    use crate::support::process::{ADMIN, Program};
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).with_admin().start();
+    for n in 0..60_u8 {
+        // From an address that has guesses left.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 1, 1 + n], 0).into()).unwrap();
+        let mut stream = socket.connect(running.address()).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, guess("nobody", n.into()).as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+    // Whoever is let in has had their turn among them.
+    running.user(ADMIN).get("/v2/").send().await.status(200);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.pid().as_raw_nonzero())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kib: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 96 * 1024, "{} MiB", kib / 1024);
+}
+
+/// Keys, sessions and pulls are not to be slower because many passwords are tried.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn many_passwords_at_once_let_everything_else_go_first() {
+    use crate::support::process::Program;
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).with_admin().start();
+    let tasks = format!("/proc/{}/task", running.pid().as_raw_nonzero());
+    let priorities = || {
+        let tasks = std::fs::read_dir(&tasks).unwrap();
+        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
+        stats.filter_map(|stat| stat.rsplit_once(") ")?.1.split(' ').nth(16)?.parse().ok()).collect::<Vec<i32>>()
+    };
+    let guesses: JoinSet<_> = (0..6).map(|n| running.user(("nobody", &n.to_string())).get("/v2/").send()).collect();
+    let guessing = tokio::spawn(guesses.join_all());
+    let mut lowered = 0;
+    while !guessing.is_finished() {
+        lowered += priorities().into_iter().filter(|niceness| *niceness > 0).count();
+    }
+    guessing.await.unwrap();
+    assert!(lowered > 0, "every password was looked at with the priority of everything else");
+}
