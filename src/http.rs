@@ -28,7 +28,7 @@ pub use body::Body;
 use error::ApiError;
 pub(crate) use request::{BoxError, RequestBody};
 
-use crate::access::{Access, Authenticated, Caller, Credential, Credentials, Refusal, Surface, Visit};
+use crate::access::{Access, Authenticated, Caller, Credential, Credentials, Memo, Refusal, Surface, Visit};
 use crate::accounts::{Account, Origin, SessionId};
 use crate::oci::ErrorCode;
 use crate::registry::Shared;
@@ -80,20 +80,36 @@ impl Context<'_> {
     }
 }
 
-/// Answers one request. `peer` is who sent it, where that is known.
+/// Where requests come from, one after another.
+#[derive(Debug, Default)]
+pub(crate) struct Connection {
+    /// Who sends them, where that is known.
+    peer: Option<SocketAddr>,
+    memo: Memo,
+}
+
+impl Connection {
+    pub(crate) fn from(peer: SocketAddr) -> Self {
+        Self { peer: Some(peer), memo: Memo::default() }
+    }
+}
+
+/// Answers one request.
 pub(crate) async fn answer(
     registry: &Shared,
-    peer: Option<SocketAddr>,
+    connection: &Connection,
     head: hyper::http::request::Parts,
     mut body: RequestBody,
 ) -> Response<Body> {
     let started = Instant::now();
     let id = registry.next_request_id();
     let mut subject = Subject::default();
+    let peer = connection.peer;
     let visit = Visit {
         headers: &head.headers,
         surface: route::surface(head.uri.path()),
         address: peer.map(|peer| peer.ip()),
+        memo: &connection.memo,
         agent: agent(&head.headers),
         request: &id,
     };

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use hyper::HeaderMap;
 
 use super::credentials::Read;
-use super::{Caller, Credential, Credentials, Identity, InvalidCredentials, Surface};
+use super::memo::KnownKey;
+use super::{Caller, Credential, Credentials, Identity, InvalidCredentials, Memo, Surface};
 use crate::accounts::{Account, Accounts, Error, KeyGrant, NotSignedIn, Origin, SessionGrant, SessionId, Throttled};
 
 /// Finds out who asks.
@@ -21,6 +22,8 @@ pub(crate) struct Visit<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) surface: Surface,
     pub(crate) address: Option<IpAddr>,
+    /// What came before on the same connection.
+    pub(crate) memo: &'a Memo,
     pub(crate) agent: &'a str,
     pub(crate) request: &'a str,
 }
@@ -88,6 +91,12 @@ impl Authenticator {
 
     /// Who sent this request. A password that comes from zot's web page begins a session.
     pub(crate) async fn authenticate(&self, visit: &Visit<'_>) -> Result<Authenticated, NotAuthenticated> {
+        // Before anything is looked up: what changes meanwhile is looked up again the next time.
+        let generation = self.accounts.generation();
+        if let Some(known) = visit.memo.get(visit.headers, visit.surface, generation) {
+            let cookie = Credentials::cookie(visit.headers);
+            return Ok(Authenticated { caller: self.by_key(known, visit)?, cookie, begun: None, ended: false });
+        }
         let Read { credentials, cookie, from_page } =
             Credentials::read(visit.headers, visit.surface).map_err(NotAuthenticated::Invalid)?;
         let known = |caller| Authenticated { caller, cookie: cookie.clone(), begun: None, ended: false };
@@ -95,8 +104,9 @@ impl Authenticator {
             Credentials::None => Ok(known(Caller::ANONYMOUS)),
             Credentials::Key { user, hash } => {
                 let (account, grant) = self.key(user.as_deref(), &hash)?;
-                self.accounts.key_used(&hash, visit.address, visit.agent);
-                Ok(known(caller(account, Credential::Key(grant))))
+                let key = KnownKey { hash, account, grant };
+                visit.memo.put(visit.headers, visit.surface, generation, key.clone());
+                Ok(known(self.by_key(key, visit)?))
             }
             Credentials::Session(id) => Ok(match self.session(&id)? {
                 Some((account, grant)) => {
@@ -112,6 +122,16 @@ impl Authenticator {
                 Ok(Authenticated { begun, ..known(caller(account, Credential::Password)) })
             }
         }
+    }
+
+    /// Whoever uses a key, if it has not expired.
+    fn by_key(&self, key: KnownKey, visit: &Visit<'_>) -> Result<Caller, NotAuthenticated> {
+        let KnownKey { hash, account, grant } = key;
+        if !self.accounts.is_alive(&grant) {
+            return Err(NotAuthenticated::Wrong);
+        }
+        self.accounts.key_used(&hash, visit.address, visit.agent);
+        Ok(caller(account, Credential::Key(grant)))
     }
 
     /// A key and its owner, who must be the user that was named, and may sign in.

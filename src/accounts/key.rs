@@ -65,7 +65,12 @@ impl Accounts {
             self.remembered.keys.put(*hash, generation, Arc::clone(&grant));
             grant
         };
-        Ok(Some(grant).filter(|grant| grant.expires.is_none_or(|expires| self.clock.now() < expires)))
+        Ok(Some(grant).filter(|grant| self.is_alive(grant)))
+    }
+
+    /// Whether a key has not expired.
+    pub(crate) fn is_alive(&self, grant: &KeyGrant) -> bool {
+        grant.expires.is_none_or(|expires| self.clock.now() < expires)
     }
 
     /// Makes a key for a user. Its secret is in the answer, and never seen again.

@@ -1,6 +1,7 @@
 //! Users, API keys and sessions as zot's and Quay's users know them, over real sockets.
 
 mod audit;
+mod connection;
 mod guessing;
 mod keys;
 mod program;
