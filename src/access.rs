@@ -1,13 +1,15 @@
 //! Who is asking, and may they.
 //!
 //! Three steps, in three files: what the headers say ([`Credentials`]), who that is
-//! ([`Authenticator`]), and what they may do ([`Policy`]). Knows verbs and repository names, not
+//! ([`Authenticator`], with what a connection presented last in its [`Memo`]), and what they may do
+//! ([`Policy`]). Knows verbs and repository names, not
 //! URLs, and nothing of what repositories contain. What must hold: nothing is allowed unless
 //! something grants it; a credential only narrows what its owner may do; a secret is compared in
 //! constant time and never printed.
 
 mod authenticate;
 mod credentials;
+mod memo;
 mod policy;
 mod rules;
 
@@ -16,6 +18,7 @@ use std::sync::Arc;
 pub(crate) use authenticate::{Authenticated, Authenticator, NotAuthenticated, Visit};
 use credentials::InvalidCredentials;
 pub(crate) use credentials::{Credentials, SESSION_COOKIE, Surface};
+pub(crate) use memo::Memo;
 pub use policy::AccessPolicy;
 pub(crate) use policy::{Policy, Reason};
 pub use rules::{AccessControl, PolicyRule, RepositoryRules};

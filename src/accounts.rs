@@ -158,7 +158,7 @@ impl Accounts {
     }
 
     /// The number under which a look-up that begins now may be remembered.
-    fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         let files = self.htpasswd.as_ref().map_or(0, Htpasswd::generation);
         self.generation.load(Ordering::Acquire).wrapping_add(files)
     }

@@ -30,7 +30,7 @@ use error::ApiError;
 use forwarded::Reached;
 pub(crate) use request::{BoxError, RequestBody, why_unreadable};
 
-use crate::access::{Access, Authenticated, Caller, Credential, Credentials, Refusal, Surface, Visit};
+use crate::access::{Access, Authenticated, Caller, Credential, Credentials, Memo, Refusal, Surface, Visit};
 use crate::accounts::{Account, Origin, SessionId};
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::Shared;
@@ -96,21 +96,37 @@ impl Context<'_> {
     }
 }
 
-/// Answers one request. `peer` is who sent it, where that is known.
+/// Where requests come from, one after another.
+#[derive(Debug, Default)]
+pub(crate) struct Connection {
+    /// Who sends them, where that is known.
+    peer: Option<SocketAddr>,
+    memo: Memo,
+}
+
+impl Connection {
+    pub(crate) fn from(peer: SocketAddr) -> Self {
+        Self { peer: Some(peer), memo: Memo::default() }
+    }
+}
+
+/// Answers one request.
 pub(crate) async fn answer(
     registry: &Shared,
-    peer: Option<SocketAddr>,
+    connection: &Connection,
     head: hyper::http::request::Parts,
     mut body: RequestBody,
 ) -> Response<Body> {
     let started = Instant::now();
     let id = registry.next_request_id();
     let mut subject = Subject::default();
+    let peer = connection.peer;
     let reached = Reached::read(registry, peer, &head.headers);
     let visit = Visit {
         headers: &head.headers,
         surface: route::surface(head.uri.path()),
         address: reached.address,
+        memo: &connection.memo,
         agent: agent(&head.headers),
         request: &id,
     };

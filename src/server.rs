@@ -30,7 +30,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Address;
-use crate::http::{self, Body, BoxError, RequestBody};
+use crate::http::{self, Body, BoxError, Connection, RequestBody};
 use crate::registry::{Error, Registry, Shared};
 use head::{Answer, Head, Turn};
 use stall::Stall;
@@ -101,11 +101,11 @@ impl Registry {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        answer(&self.shared, None, request).await
+        answer(&self.shared, &Connection::default(), request).await
     }
 }
 
-async fn answer<B>(shared: &Shared, peer: Option<SocketAddr>, request: Request<B>) -> Response<Body>
+async fn answer<B>(shared: &Shared, connection: &Connection, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -113,7 +113,7 @@ where
     let (head, body) = request.into_parts();
     let body = UnsyncBoxBody::new(body.map_err(Into::into));
     let body = RequestBody::new(body, shared.limits().body_idle_timeout);
-    http::answer(shared, peer, head, body).await
+    http::answer(shared, connection, head, body).await
 }
 
 /// A registry that accepts connections. Dropping it stops it without waiting for anything.
@@ -289,10 +289,10 @@ impl Server {
         &self,
         peer: SocketAddr,
     ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + use<> {
-        let shared = Arc::clone(&self.shared);
+        let (shared, connection) = (Arc::clone(&self.shared), Arc::new(Connection::from(peer)));
         service_fn(move |request| {
-            let shared = Arc::clone(&shared);
-            async move { Ok(answer(&shared, Some(peer), request).await) }
+            let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
+            async move { Ok(answer(&shared, &connection, request).await) }
         })
     }
 }

@@ -169,11 +169,16 @@ impl Tokens {
             self.verified.put(hash, keys.generation(), Arc::clone(&grant));
             grant
         };
+        self.check_times(&grant).map(|()| grant)
+    }
+
+    /// Whether a token counts now, and not only later or before.
+    pub(crate) fn check_times(&self, grant: &TokenGrant) -> Result<(), InvalidToken> {
         let now = self.clock.now();
         match () {
             () if now < grant.not_before => Err(InvalidToken::TooEarly),
             () if now >= grant.expires.after(LEEWAY) => Err(InvalidToken::Expired),
-            () => Ok(grant),
+            () => Ok(()),
         }
     }
 

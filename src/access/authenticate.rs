@@ -6,7 +6,8 @@ use std::sync::Arc;
 use hyper::HeaderMap;
 
 use super::credentials::Read;
-use super::{Caller, Credential, Credentials, Identity, InvalidCredentials, Surface, TokenCredential};
+use super::memo::Known;
+use super::{Caller, Credential, Credentials, Identity, InvalidCredentials, Memo, Surface, TokenCredential};
 use crate::accounts::{Account, Accounts, Error, KeyGrant, NotSignedIn, Origin, SessionGrant, SessionId, Throttled};
 use crate::tokens::{InvalidToken, IssuedFor, Tokens};
 
@@ -23,6 +24,8 @@ pub(crate) struct Visit<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) surface: Surface,
     pub(crate) address: Option<IpAddr>,
+    /// What came before on the same connection.
+    pub(crate) memo: &'a Memo,
     pub(crate) agent: &'a str,
     pub(crate) request: &'a str,
 }
@@ -92,13 +95,32 @@ impl Authenticator {
 
     /// Who sent this request. A password that comes from zot's web page begins a session.
     pub(crate) async fn authenticate(&self, visit: &Visit<'_>) -> Result<Authenticated, NotAuthenticated> {
+        // Before anything is looked up: what changes meanwhile is looked up again the next time.
+        let generation = self.accounts.generation();
+        if let Some(Known { caller, hash }) = visit.memo.get(visit.headers, visit.surface, generation) {
+            self.is_still_good(&caller.credential)?;
+            if let Some(hash) = hash {
+                self.accounts.key_used(&hash, visit.address, visit.agent);
+            }
+            let cookie = Credentials::cookie(visit.headers);
+            return Ok(Authenticated { caller, cookie, begun: None, ended: false });
+        }
         let Read { credentials, cookie, from_page } =
             Credentials::read(visit.headers, visit.surface).map_err(NotAuthenticated::Invalid)?;
         let known = |caller| Authenticated { caller, cookie: cookie.clone(), begun: None, ended: false };
         match credentials {
             Credentials::None => Ok(known(Caller::ANONYMOUS)),
-            Credentials::Token(token) => Ok(known(self.token(&token.0)?)),
-            Credentials::Key { .. } => Ok(known(self.pair(credentials, visit).await?)),
+            Credentials::Token(token) => {
+                let caller = self.token(&token.0)?;
+                visit.memo.put(visit.headers, visit.surface, generation, Known { caller: caller.clone(), hash: None });
+                Ok(known(caller))
+            }
+            Credentials::Key { hash, .. } => {
+                let caller = self.pair(credentials, visit).await?;
+                let memo = Known { caller: caller.clone(), hash: Some(hash) };
+                visit.memo.put(visit.headers, visit.surface, generation, memo);
+                Ok(known(caller))
+            }
             Credentials::Session(id) => Ok(match self.session(&id)? {
                 Some((account, grant)) => {
                     self.accounts.session_used(&grant.hash, visit.address, visit.agent);
@@ -160,6 +182,19 @@ impl Authenticator {
             IssuedFor::Password(_) | IssuedFor::Nobody => return Err(revoked()),
         };
         Ok(caller(account, Credential::Token(TokenCredential { grant, key })))
+    }
+
+    /// Whether what is remembered of a connection has not come to its end by itself.
+    fn is_still_good(&self, credential: &Credential) -> Result<(), NotAuthenticated> {
+        let alive = |key: &KeyGrant| self.accounts.is_alive(key);
+        match credential {
+            Credential::Key(key) if !alive(key) => Err(NotAuthenticated::Wrong),
+            Credential::Token(token) if token.key.as_ref().is_some_and(|key| !alive(key)) => {
+                Err(NotAuthenticated::Token(InvalidToken::Revoked))
+            }
+            Credential::Token(token) => self.tokens.check_times(&token.grant).map_err(NotAuthenticated::Token),
+            _ => Ok(()),
+        }
     }
 
     /// A key and its owner, who must be the user that was named, and may sign in.

@@ -98,7 +98,8 @@ impl Accounts {
         Ok(Some(grant).filter(|grant| grant.owner == owner && self.is_alive(grant)))
     }
 
-    fn is_alive(&self, grant: &KeyGrant) -> bool {
+    /// Whether a key has not expired.
+    pub(crate) fn is_alive(&self, grant: &KeyGrant) -> bool {
         grant.expires.is_none_or(|expires| self.clock.now() < expires)
     }
 

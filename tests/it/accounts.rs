@@ -3,6 +3,7 @@
 mod attacks;
 mod audit;
 mod browser;
+mod connection;
 mod description;
 mod guessing;
 mod keys;

@@ -34,7 +34,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("serde_json", "manifests, answers, configurations in JSON"),
     ("sha2", "what content is addressed by"),
     ("strsim", "the nearest known key for an unknown one"),
-    ("subtle", "CSRF tokens are compared in constant time"),
+    ("subtle", "CSRF tokens and keys are compared in constant time"),
     ("tempfile", "registries that live as long as a test"),
     ("tokio", "sockets, tasks, timers"),
     ("tokio-rustls", "TLS on tokio's sockets"),

@@ -1,0 +1,96 @@
+//! Several requests on one connection: what the one presented says nothing of the next.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::TestRegistry;
+use crate::support::connection::Raw;
+use crate::support::content::push_image;
+use crate::support::http::Caller;
+use crate::support::registry::{ALICE, BOB, ROOT};
+
+/// The header that presents a key as a password, or that of a caller.
+fn authorization(caller: &Caller) -> String {
+    format!("authorization: {}\r\n", caller.authorization().unwrap())
+}
+
+async fn new_key(owner: &Caller, body: &Value) -> Value {
+    owner.post("/zot/auth/apikey").body(body.to_string()).send().await.status(201).json()
+}
+
+/// What the next request on a connection hears.
+async fn get(connection: &mut Raw, path: &str, headers: &str) -> u16 {
+    connection.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n")).await;
+    connection.answer().await.status
+}
+
+const IMAGE: &str = "/v2/alice/app/manifests/1";
+
+#[tokio::test]
+async fn each_request_of_a_connection_is_whose_key_it_has() {
+    let t = TestRegistry::with_users().await;
+    push_image(&t.user(ALICE), "alice/app", "1", 1).await;
+    let key = async |user: (&str, &str), body: Value| {
+        let made = new_key(&t.user(user), &body).await;
+        authorization(&t.user((user.0, made["apiKey"].as_str().unwrap())))
+    };
+    let alice = key(ALICE, json!({})).await;
+    let elsewhere = key(ALICE, json!({ "scopes": ["alice/other"] })).await;
+    let bob = key(BOB, json!({})).await;
+    let mut connection = Raw::connect(t.running.address()).await;
+    for (headers, status) in [
+        (alice.clone(), 200),
+        (alice.clone(), 200),
+        (String::new(), 401),
+        (elsewhere.clone(), 403),
+        (alice.clone(), 200),
+        (bob, 403),
+        // The same key, written otherwise; and another of the same length.
+        (alice.replace("Basic", "basic").replace("=\r\n", "\r\n"), 200),
+        (alice[..alice.len() - 8].to_owned() + "AAAA==\r\n", 401),
+        (alice.clone(), 200),
+        (format!("{alice}{alice}"), 401),
+        (alice.clone(), 200),
+    ] {
+        assert_eq!(get(&mut connection, IMAGE, &headers).await, status, "{headers}");
+    }
+    // Quay's API does not look at Basic, whatever it was good for before.
+    assert_eq!(get(&mut connection, "/api/v1/user/", &alice).await, 401);
+    assert_eq!(get(&mut connection, IMAGE, &alice).await, 200);
+}
+
+#[tokio::test]
+async fn what_ends_a_key_ends_it_on_connections_that_have_used_it() {
+    let t = TestRegistry::with_users().await;
+    let (alice, root) = (t.user(ALICE), t.user(ROOT));
+    push_image(&alice, "alice/app", "1", 1).await;
+    let roots = format!("Bearer {}", new_key(&root, &json!({})).await["apiKey"].as_str().unwrap());
+    let enable = async |enabled: bool| {
+        let change = t.anonymous().put("/api/v1/superuser/users/alice").header("authorization", &roots);
+        change.body(json!({ "enabled": enabled }).to_string()).send().await.status(200);
+    };
+    let (mut connection, mut other) =
+        (Raw::connect(t.running.address()).await, Raw::connect(t.running.address()).await);
+
+    let soon = jiff::Timestamp::now() + Duration::from_secs(2);
+    let expiring = new_key(&alice, &json!({ "expirationDate": soon.to_string() })).await;
+    let expiring = authorization(&t.user((ALICE.0, expiring["apiKey"].as_str().unwrap())));
+
+    let revoked = new_key(&alice, &json!({})).await;
+    let by_key = authorization(&t.user((ALICE.0, revoked["apiKey"].as_str().unwrap())));
+    assert_eq!(get(&mut connection, IMAGE, &by_key).await, 200);
+    enable(false).await;
+    assert_eq!(get(&mut connection, IMAGE, &by_key).await, 401, "the user is disabled");
+    enable(true).await;
+    assert_eq!(get(&mut connection, IMAGE, &by_key).await, 200);
+    alice.delete(&format!("/zot/auth/apikey?id={}", revoked["uuid"].as_str().unwrap())).send().await.status(200);
+    assert_eq!(get(&mut connection, IMAGE, &by_key).await, 401, "the key is revoked");
+
+    // After the last change, so that nothing is looked up again for its sake.
+    assert_eq!(get(&mut other, IMAGE, &expiring).await, 200);
+    while jiff::Timestamp::now() <= soon {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(get(&mut other, IMAGE, &expiring).await, 401, "the key has expired");
+}
