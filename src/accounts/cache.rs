@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
 use std::sync::{PoisonError, RwLock};
 
@@ -9,8 +10,14 @@ use std::sync::{PoisonError, RwLock};
 const ENTRIES_MAX: usize = 10_000;
 
 /// Values by key, each with the generation it was looked up in.
-#[derive(Debug)]
 pub(crate) struct Cache<K, V>(RwLock<HashMap<K, (u64, V)>>);
+
+/// Neither keys nor values: among the keys are hashes of secrets.
+impl<K, V> fmt::Debug for Cache<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cache")
+    }
+}
 
 impl<K, V> Default for Cache<K, V> {
     fn default() -> Self {

@@ -406,13 +406,14 @@ async fn a_proxy_is_believed_if_it_is_named_and_nobody_else() {
         let guesser = Caller::new(running.address(), Some(("admin", &format!("guess {n}")))).at(from);
         guesser.get("/v2/").header("x-forwarded-for", client).send().await.status.as_u16()
     };
-    for n in 0..4 {
+    for n in 0..3 {
         guess([127, 0, 0, 9], "203.0.113.1", n).await;
     }
+    // For a second from here; each refusal takes a third of one, so that what is to be refused comes first.
     assert_eq!(guess([127, 0, 0, 9], "203.0.113.1", 4).await, 429);
-    assert_eq!(guess([127, 0, 0, 9], "203.0.113.2", 5).await, 401);
     // The client may begin the list with what it likes.
     assert_eq!(guess([127, 0, 0, 9], "203.0.113.3, 203.0.113.1, 10.1.2.3", 6).await, 429);
+    assert_eq!(guess([127, 0, 0, 9], "203.0.113.2", 5).await, 401);
     for n in 10..14 {
         guess([127, 0, 0, 8], &format!("203.0.113.{n}"), n).await;
     }

@@ -2,6 +2,7 @@
 //! shows: secrets are planted wherever one can be given, and looked for in every form.
 
 mod search;
+mod tokens;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -179,11 +180,12 @@ impl<'a> Subject<'a> {
     }
 
     /// Ends the program, and adds what it leaves behind to the places that are searched.
-    fn stop(self) -> Search {
+    async fn stop(mut self) -> Search {
+        let signing = self.public_keys().await;
         let Self { root, running, mut search } = self;
         let finished = running.stop();
         assert_eq!(finished.code, Some(0));
-        for kind in ["login_failure", "user_change_password", "coracle::request", LABEL] {
+        for kind in ["login_failure", "user_change_password", "create_refresh_token", "coracle::request", LABEL] {
             assert!(finished.stderr.contains(kind), "{kind} is in the log");
         }
         search.place("log", finished.stderr);
@@ -205,7 +207,10 @@ impl<'a> Subject<'a> {
         }
         // The database, four blobs, the configuration and the htpasswd file.
         assert_eq!(kept.len(), 7);
-        for (path, content) in kept {
+        for (path, mut content) in kept {
+            if path.ends_with("coracle.redb") {
+                tokens::plant_signing_keys(&mut search, &signing, &mut content);
+            }
             search.place(path, content);
         }
         search
@@ -343,6 +348,7 @@ impl<'a> Subject<'a> {
             "/api/v1/user/logs",
             "/api/v1/user/sessions",
             "/api/v1/user/apptoken",
+            "/api/v1/user/refreshtoken",
             "/api/v1/user/",
             "/api/v1/discovery",
         ] {
@@ -413,10 +419,12 @@ async fn nothing_planted_is_found(format: &str) {
         subject.search.answer(&answer);
     }
     subject.bodies(&mut session, &mut admin).await;
+    subject.tokens().await;
+    subject.coracle(&["token", "rotate-key"], "");
     subject.lists(&mut admin, &mut session).await;
     subject.new_passwords(&mut admin, &mut session).await;
 
-    let search = subject.stop();
+    let search = subject.stop().await;
     let (places, secrets) = search.extent();
     assert!(places > 500 && secrets > 60, "{secrets} secrets in {places} places");
     search.finds_nothing();
@@ -511,6 +519,8 @@ async fn no_planted_secret_is_in_what_debug_shows() {
     t.user((ALICE.0, "typed-wr0ng-password")).get("/v2/").send().await.status(401);
     let upload = alice.post("/v2/alice/a/blobs/uploads/").send().await.status(202);
     search.answer(&upload);
+    let given = tokens::given(&mut search, &alice, ALICE.0, ALICE.1).await;
+    t.anonymous().get("/v2/").header("authorization", format!("Bearer {}", given[0])).send().await.status(200);
 
     let shown =
         [format!("{:?}", t.registry), format!("{:#?}", t.registry), format!("{:?} {:#?}", t.running, t.running)];

@@ -30,6 +30,12 @@ impl Target {
         Self { host_port: address.to_string(), ..self }
     }
 
+    /// The same registry for somebody who reaches it where it listens.
+    pub(crate) fn seen_at_itself(self) -> Self {
+        let address = self.program.address();
+        self.seen_at(address)
+    }
+
     /// The program itself: its own address and its log.
     pub(crate) fn program(&self) -> &Running {
         &self.program

@@ -5,19 +5,19 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::content::{self, LAYERS};
 use super::ctr::Containerd;
 use super::curl::Curl;
-use super::home::{Home, needs};
-use super::image::compare;
+use super::home::{Home, needs, says_unauthorized};
+use super::image::{Image, compare};
 use super::skopeo::Skopeo;
 use super::storage::Storage;
 use super::target::{Target, guarded_as};
@@ -39,10 +39,13 @@ struct Line {
     path: String,
     status: u16,
     user: Option<String>,
-    agent: Option<String>,
 }
 
 impl Line {
+    fn at(&self) -> Timestamp {
+        self.timestamp.parse().unwrap()
+    }
+
     fn is_for_a_token(&self) -> bool {
         self.path == TOKEN_PATH
     }
@@ -82,19 +85,41 @@ impl<'a> Log<'a> {
     }
 }
 
-/// A slow way to a registry: whatever a client sends waits a while before it goes on. It forwards bytes, knows no
-/// HTTP, and ends when it is dropped.
+/// How slow the way is: no more than seven pieces go on in a second, whatever number of connections a client opens,
+/// until the life of a token is over and some more. Fewer than either client has for 200 layers.
+const PAUSE: Duration = Duration::from_millis(150);
+const SLOW_FOR: Duration = Duration::from_secs(70);
+
+/// A slow way to a registry: whatever clients send goes on one piece after another, each after a pause. It forwards
+/// bytes, knows no HTTP, and ends when it is dropped.
 struct SlowProxy {
     address: SocketAddr,
     ended: Arc<AtomicBool>,
 }
 
+/// Whose turn it is: one piece waits after another.
+#[derive(Default)]
+struct Pace {
+    /// When the first piece came, to whoever has the turn.
+    began: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    fn wait(&self) {
+        let mut began = self.began.lock().unwrap();
+        if began.get_or_insert_with(Instant::now).elapsed() < SLOW_FOR {
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
 impl SlowProxy {
-    fn before(registry: SocketAddr, pause: Duration) -> Self {
+    fn before(registry: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let ended = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&ended);
+        let pace = Arc::new(Pace::default());
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if stop.load(Ordering::Relaxed) {
@@ -102,8 +127,9 @@ impl SlowProxy {
                 }
                 let Ok(server) = TcpStream::connect(registry) else { continue };
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                thread::spawn(move || forward(from, to, pause));
-                thread::spawn(move || forward(server, client, Duration::ZERO));
+                let pace = Arc::clone(&pace);
+                thread::spawn(move || forward(from, to, || pace.wait()));
+                thread::spawn(move || forward(server, client, || ()));
             }
         });
         Self { address, ended }
@@ -119,10 +145,10 @@ impl Drop for SlowProxy {
 }
 
 /// Forwards bytes until one of the two ends.
-fn forward(mut from: TcpStream, mut to: TcpStream, pause: Duration) {
+fn forward(mut from: TcpStream, mut to: TcpStream, wait: impl Fn()) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        thread::sleep(pause);
+        wait();
         if to.write_all(&buffer[..length]).is_err() {
             let _ = from.shutdown(Shutdown::Both);
             return;
@@ -131,38 +157,139 @@ fn forward(mut from: TcpStream, mut to: TcpStream, pause: Duration) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-#[test]
-fn skopeo_probe() {
-    needs!(SKOPEO);
+/// The first request that got a token.
+fn first_token(lines: &[Line]) -> &Line {
+    lines.iter().find(|line| line.is_for_a_token() && line.status == 200).unwrap()
+}
+
+/// Has a client push 200 layers over the slow way, and looks at what is there then. Gives the requests of the push.
+fn pushed_slowly(push: impl Fn(&Home, &Target, &Image, &str)) -> Vec<Line> {
     let target = guarded_as(SHORT_LIVED);
-    let proxy = SlowProxy::before(target.program().address(), Duration::from_millis(500));
+    let proxy = SlowProxy::before(target.program().address());
     let target = target.seen_at(proxy.address);
     let home = Home::beside(&target);
     let image = content::many_layers();
-    let started = std::time::Instant::now();
-    Skopeo::signed_in(&home, &target).push(&image, "tokens/many:one");
-    let lines = Log::of(&target).next();
-    for l in lines.iter().filter(|l| l.is_for_a_token() || ![200, 404, 202, 201].contains(&l.status)) {
-        eprintln!("{l:?}");
+    let mut log = Log::of(&target);
+    push(&home, &target, &image, "tokens/many");
+    let lines = log.next();
+    // Whoever sends little is through before the first token ends, and has shown nothing.
+    let since = |line: &Line| line.at().duration_since(first_token(&lines).at());
+    let took = since(&lines[lines.len() - 1]);
+    assert!(took > SignedDuration::from_secs(60), "{} requests took {took}", lines.len());
+    // What was sent without a token, before there was one, has long arrived.
+    for line in lines.iter().filter(|line| since(line) > SignedDuration::from_secs(20) && !line.is_for_a_token()) {
+        assert_eq!(line.user.as_deref(), Some("admin"), "{line:?} after {}", since(line));
     }
-    eprintln!("{} {:?}", lines.len(), started.elapsed());
+
+    let target = target.seen_at_itself();
+    let served = Curl::of(&home, &target);
+    compare(&image, |part| served.fetch("tokens/many", part).is(200).body).at_least(1, LAYERS + 1, 0);
+    lines
+}
+
+/// Both in one test, because both do nothing but wait.
+#[test]
+fn a_push_of_200_layers_takes_longer_than_a_token_lives_and_is_never_refused() {
+    needs!(SKOPEO, CTR, CONTAINERD, CURL);
+    let [skopeo, ctr] = thread::scope(|scope| {
+        let skopeo = scope.spawn(|| {
+            pushed_slowly(|home, target, image, name| {
+                Skopeo::signed_in(home, target).push(image, &format!("{name}:{}", image.tag));
+            })
+        });
+        let ctr = scope.spawn(|| {
+            pushed_slowly(|home, target, image, name| {
+                let ctr = Containerd::start(home, target);
+                ctr.import(image, name);
+                // All at once, they would have no token for a third of the time.
+                let few = "--max-concurrent-uploaded-layers=6";
+                ctr.reach(&["images", "push"], &[few, &target.image(&format!("{name}:{}", image.tag))]);
+            })
+        });
+        [skopeo, ctr].map(|client| client.join().unwrap())
+    });
+    // skopeo goes by what it was told of the first token's life. ctr 1.6 has one for
+    // all its requests, the last of which come after its end.
+    let tokens: Vec<&Line> = skopeo.iter().filter(|line| line.is_for_a_token() && line.status == 200).collect();
+    let between = tokens[tokens.len() - 1].at().duration_since(tokens[0].at());
+    assert!(between >= SignedDuration::from_secs(59), "{tokens:?}");
+    assert_eq!(first_token(&ctr).method, "POST");
+}
+
+/// Fails the test unless what a client asked is how it works with a token: it hears what the registry wants, asks for a
+/// token with its password, and then everything else is asked as its user.
+#[track_caller]
+fn works_with_a_token(what: &str, lines: &[Line]) {
+    let asked = lines.iter().position(Line::is_for_a_token).unwrap_or_else(|| panic!("{what}: no token in {lines:?}"));
+    for line in &lines[..asked] {
+        assert_eq!((line.status, &line.user), (401, &None), "{what}: before it has a token: {line:?}");
+    }
+    assert!(asked > 0, "{what}: nothing told it that tokens are wanted: {lines:?}");
+    let rest = &lines[asked..];
+    assert!(rest.iter().any(|line| !line.is_for_a_token()), "{what}: the token is for nothing: {lines:?}");
+    for line in rest {
+        assert_eq!(line.user.as_deref(), Some("admin"), "{what}: {line:?}");
+        assert!(line.status < 500 && line.status != 401, "{what}: {line:?}");
+    }
 }
 
 #[test]
-fn ctr_probe() {
-    needs!(CTR, CONTAINERD);
-    let target = guarded_as(SHORT_LIVED);
-    let proxy = SlowProxy::before(target.program().address(), Duration::from_millis(500));
-    let target = target.seen_at(proxy.address);
-    let home = Home::beside(&target);
-    let image = content::many_layers();
-    let started = std::time::Instant::now();
-    let ctr = Containerd::start(&home, &target);
-    ctr.import(&image, "tokens/many");
-    ctr.reach(&["images", "push"], &["--max-concurrent-uploaded-layers=6", &target.image("tokens/many:many")]);
-    let lines = Log::of(&target).next();
-    for l in lines.iter().filter(|l| l.is_for_a_token() || ![200, 404, 202, 201].contains(&l.status)) {
-        eprintln!("{l:?}");
+fn skopeo_podman_and_buildah_sign_in_push_pull_and_delete_with_tokens() {
+    needs!(SKOPEO, PODMAN, BUILDAH, UMOCI, BUSYBOX);
+    let target = guarded_as(JSON_LOG);
+    let mut log = Log::of(&target);
+    let image = content::busybox();
+    for program in ["podman", "buildah"] {
+        let home = Home::beside(&target);
+        let storage = Storage::signed_in(program, &home, &target);
+        works_with_a_token(&format!("{program} login"), &log.next());
+        let identity = storage.load(&image);
+        let name = format!("tokens/{program}:one");
+        storage.push(&identity, &name, &[]);
+        works_with_a_token(&format!("{program} push"), &log.next());
+        storage.empty();
+        storage.pull(&name);
+        works_with_a_token(&format!("{program} pull"), &log.next());
     }
-    eprintln!("{} {:?}", lines.len(), started.elapsed());
+    let home = Home::beside(&target);
+    let skopeo = Skopeo::signed_in(&home, &target);
+    works_with_a_token("skopeo login", &log.next());
+    skopeo.push(&image, "tokens/skopeo:one");
+    works_with_a_token("skopeo push", &log.next());
+    skopeo.pull("tokens/skopeo:one");
+    works_with_a_token("skopeo pull", &log.next());
+    home.run("skopeo", &["delete", &format!("docker://{}", target.image("tokens/skopeo:one"))]);
+    let lines = log.next();
+    works_with_a_token("skopeo delete", &lines);
+    assert!(lines.iter().any(|line| (&*line.method, line.status) == ("DELETE", 202)), "{lines:?}");
+}
+
+/// ctr posts a password, and when it is refused asks again with the same one in a header. Three mistakes are anybody's
+/// and cost a second; six would cost eight, and the right password would be refused.
+#[test]
+fn a_wrong_password_that_ctr_presents_twice_is_one_mistake() {
+    needs!(CTR, CONTAINERD);
+    let target = guarded_as(JSON_LOG);
+    let home = Home::beside(&target);
+    let ctr = Containerd::start(&home, &target);
+    let mut log = Log::of(&target);
+    let fetch = ["content", "fetch"];
+    let name = target.image("tokens/ctr:one");
+    for password in ["wrong-1", "wrong-2", "wrong-3"] {
+        let said = ctr.fails(&fetch, Some(&format!("admin:{password}")), &[&name]);
+        assert!(says_unauthorized(&said), "{said}");
+        let tries: Vec<(String, u16)> =
+            log.next().into_iter().filter(Line::is_for_a_token).map(|line| (line.method, line.status)).collect();
+        assert_eq!(tries, [("POST".to_owned(), 401), ("GET".to_owned(), 401)]);
+    }
+    thread::sleep(Duration::from_secs(1));
+    // It is let in, and hears that there is no such image.
+    let (user, password) = target.credentials.as_ref().unwrap();
+    let said = ctr.fails(&fetch, Some(&format!("{user}:{password}")), &[&name]);
+    assert!(said.contains("not found"), "{said}");
+    let lines = log.next();
+    assert!(lines.iter().any(|line| line.is_for_a_token() && line.status == 200), "{lines:?}");
+    assert!(lines.iter().all(|line| line.status != 429), "{lines:?}");
+    let written = target.program().stderr();
+    assert_eq!(written.matches("\"kind\":\"login_failure\"").count(), 3, "{written}");
 }

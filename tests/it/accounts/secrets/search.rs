@@ -21,6 +21,28 @@ pub(super) struct Search {
     places: Vec<(String, Vec<u8>)>,
 }
 
+/// Base64 of something that the secret is a part of, as `user:password`: it begins at one of three places of a group,
+/// and the characters at both ends have bits of what stands beside it.
+fn base64_of(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut forms = Vec::new();
+    for (before, mixed) in [(0, 0), (1, 2), (2, 3)] {
+        let whole = [&b"\0\0"[..before], bytes].concat();
+        for encoded in [STANDARD_NO_PAD.encode(&whole), URL_SAFE_NO_PAD.encode(&whole)] {
+            forms.push(encoded.as_bytes()[mixed..whole.len() * 8 / 6].to_vec());
+        }
+    }
+    forms
+}
+
+/// Every form of a secret that is no text.
+fn forms_of_bytes(raw: &[u8]) -> Vec<Vec<u8>> {
+    let mut forms = base64_of(raw);
+    forms.push(hex::encode(raw).into_bytes());
+    forms.push(format!("{raw:?}").trim_matches(['[', ']']).as_bytes().to_vec());
+    forms.push(raw.to_vec());
+    forms
+}
+
 /// Every form of a secret.
 fn forms(secret: &str) -> Vec<Vec<u8>> {
     let bytes = secret.as_bytes();
@@ -33,23 +55,11 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
         // What `{:?}` writes for bytes.
         format!("{bytes:?}").trim_matches(['[', ']']).as_bytes().to_vec(),
     ];
-    // Base64 of something that the secret is a part of, as `user:password`: it begins at one of three places of a
-    // group, and the characters at both ends have bits of what stands beside it.
-    for (before, mixed) in [(0, 0), (1, 2), (2, 3)] {
-        let whole = [&b"\0\0"[..before], bytes].concat();
-        for encoded in [STANDARD_NO_PAD.encode(&whole), URL_SAFE_NO_PAD.encode(&whole)] {
-            forms.push(encoded.as_bytes()[mixed..whole.len() * 8 / 6].to_vec());
-        }
-    }
+    forms.extend(base64_of(bytes));
     // The bytes that a key's digits and a session's letters stand for, and those as others would write them.
     let digits = secret.strip_prefix("zak_");
     let raw = digits.and_then(|digits| hex::decode(digits).ok()).or_else(|| URL_SAFE_NO_PAD.decode(secret).ok());
-    if let Some(raw) = raw.filter(|raw| raw.len() >= 16) {
-        forms.push(hex::encode(&raw).into_bytes());
-        forms.push(format!("{raw:?}").trim_matches(['[', ']']).as_bytes().to_vec());
-        forms.push(STANDARD_NO_PAD.encode(&raw).into_bytes());
-        forms.push(raw);
-    }
+    forms.extend(raw.filter(|raw| raw.len() >= 16).into_iter().flat_map(|raw| forms_of_bytes(&raw)));
     forms.sort_unstable();
     forms.dedup();
     forms
@@ -58,11 +68,20 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
 impl Search {
     /// A secret that nothing may be found of.
     pub(super) fn plant(&mut self, what: &str, secret: &str) {
-        for form in forms(secret) {
+        self.add(what, forms(secret));
+        self.secrets.push(secret.to_owned());
+    }
+
+    /// The same for one that is no text.
+    pub(super) fn plant_bytes(&mut self, what: &str, secret: &[u8]) {
+        self.add(what, forms_of_bytes(secret));
+    }
+
+    fn add(&mut self, what: &str, forms: Vec<Vec<u8>>) {
+        for form in forms {
             let beginning = form[..BEGINNING].try_into().unwrap_or_else(|_| panic!("{what} is too short"));
             self.forms.entry(beginning).or_default().push((form, what.to_owned()));
         }
-        self.secrets.push(secret.to_owned());
     }
 
     /// Something in which nothing may be found.
@@ -77,13 +96,19 @@ impl Search {
 
     /// An answer that shows new secrets, each exactly once: beside that nothing may be found in it either.
     pub(super) fn shows(&mut self, answer: &Answer, new: &[(&str, &str)]) {
+        let once: Vec<(&str, &str, usize)> = new.iter().map(|(what, secret)| (*what, *secret, 1)).collect();
+        self.shows_times(answer, &once);
+    }
+
+    /// An answer that shows new secrets, each exactly so many times.
+    pub(super) fn shows_times(&mut self, answer: &Answer, new: &[(&str, &str, usize)]) {
         let header = |(name, value): (&hyper::header::HeaderName, &hyper::header::HeaderValue)| {
             format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()))
         };
         let mut text: String = answer.headers.iter().map(header).collect();
         text += &answer.text();
-        for (what, secret) in new {
-            assert_eq!(text.matches(secret).count(), 1, "{what} is shown once: {text}");
+        for (what, secret, times) in new {
+            assert_eq!(text.matches(secret).count(), *times, "{what} is shown {times} times: {text}");
             text = text.replace(secret, "");
             self.plant(what, secret);
         }
