@@ -1,7 +1,7 @@
 //! Tokens: what a client gets for its credentials at `/v2/auth`, and shows instead of them.
 //!
 //! A token is a signed JWT (RFC 7519) that says who was given it, by which credential, and what it may be
-//! used for at most; it is good for minutes. Knows no HTTP and no policy. What must hold: what was not
+//! used for at most; it is good for an hour. Knows no HTTP and no policy. What must hold: what was not
 //! signed here, for here, and lately, is refused, whatever else is right about it; the private keys never
 //! leave this module and the database.
 

@@ -122,7 +122,7 @@ pub struct Auth {
     pub session_idle_timeout: Duration,
     /// How long a session lives (own); a week by default.
     pub session_lifetime: Duration,
-    /// How long a token is good for, a minute at least (own); five minutes by default.
+    /// How long a token is good for, a minute at least (own); an hour by default: some clients push with one token.
     pub token_lifetime: Duration,
     /// Who tokens say has made them (own); `coracle` by default.
     pub token_issuer: String,

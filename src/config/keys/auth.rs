@@ -24,7 +24,7 @@ pub(super) const KEYS: &[Row] = &[
     row("http.auth.keys.maxLifetime", Kind::Duration { least: "0s", most: "87600h" }, "0s", Implemented, "how long an API key may live; 0 is for ever"),
     row("http.auth.session.idleTimeout", Kind::LIMIT, "2h", Implemented, "how long a session lives without being used"),
     row("http.auth.session.lifetime", Kind::LIMIT, "168h", Implemented, "how long a session lives"),
-    row("http.auth.token.lifetime", Kind::Duration { least: "60s", most: "24h" }, "5m", Implemented, "how long a token of /v2/auth is good for"),
+    row("http.auth.token.lifetime", Kind::Duration { least: "60s", most: "24h" }, "1h", Implemented, "how long a token of /v2/auth is good for"),
     row("http.auth.token.issuer", Text, "coracle", Implemented, "who tokens say has made them"),
     row("http.auth.token.services", Texts, "[]", Implemented, "names that clients may call this registry by when they want a token, besides its host; tokens are made out to the first"),
     row("http.auth.sessionKeysFile", Path, "", OWN_SESSIONS, "file with the keys that sign session cookies"),

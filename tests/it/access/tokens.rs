@@ -38,7 +38,7 @@ async fn the_answer_has_every_field_that_a_client_reads() {
     let query = format!("?service={host}&account=alice&client_id=docker&scope=repository:alice/x:pull,push");
     let answer = t.user(ALICE).get(&format!("/v2/auth{query}")).send().await.status(200).json();
     assert_eq!(answer["token"], answer["access_token"]);
-    assert_eq!(answer["expires_in"], 300);
+    assert_eq!(answer["expires_in"], 3600);
     let issued: jiff::Timestamp = answer["issued_at"].as_str().unwrap().parse().unwrap();
     assert!(issued <= jiff::Timestamp::now());
     assert_eq!(answer.as_object().unwrap().len(), 4, "nothing else was asked for: {answer}");
@@ -47,7 +47,7 @@ async fn the_answer_has_every_field_that_a_client_reads() {
         (&claims["iss"], &claims["sub"], &claims["aud"]),
         (&json!("coracle"), &json!("alice"), &json!("coracle"))
     );
-    assert_eq!(claims["exp"].as_u64(), Some(claims["iat"].as_u64().unwrap() + 300));
+    assert_eq!(claims["exp"].as_u64(), Some(claims["iat"].as_u64().unwrap() + 3600));
     assert_eq!(claims["access"], json!([{ "type": "repository", "name": "alice/x", "actions": ["push", "pull"] }]));
     // The public key fits.
     let keys = t.anonymous().get("/.well-known/jwks.json").send().await.status(200).json();

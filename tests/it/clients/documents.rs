@@ -342,7 +342,7 @@ fn token(shell: &Shell, command: &str, access: &Value) -> String {
     let text = fs::read_to_string(shell.home.path("tmp/answer.json")).unwrap();
     let answer: Value = serde_json::from_str(&text).unwrap();
     let expected = json!({
-        "token": token, "access_token": token, "expires_in": 300, "issued_at": answer["issued_at"],
+        "token": token, "access_token": token, "expires_in": 3600, "issued_at": answer["issued_at"],
     });
     assert_eq!(answer, expected);
     let issued = time(&answer["issued_at"]).as_second();
@@ -358,7 +358,7 @@ fn token(shell: &Shell, command: &str, access: &Value) -> String {
     let by = claims["by"]["password"].as_number().unwrap();
     let expected = json!({
         "iss": "coracle", "sub": "username", "aud": "coracle", "access": access, "jti": claims["jti"],
-        "iat": issued, "nbf": issued, "exp": issued + 300,
+        "iat": issued, "nbf": issued, "exp": issued + 3600,
         // Ours: with the password the token ends.
         "by": { "password": by },
     });
