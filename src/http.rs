@@ -167,7 +167,7 @@ async fn respond(
     let authenticated = authenticate(registry, &visit, &access).await;
     let Authenticated { caller, cookie, begun, ended } =
         authenticated.map_err(|error| error.for_scope(|| route.scope()))?;
-    subject.caller = caller.name().map(str::to_owned);
+    subject.caller = caller.account().cloned();
     subject.cookies = cookies((registry, reached), &caller, begun.as_ref(), ended);
     check_origin(&head.method, &head.headers, &caller)?;
     let context =

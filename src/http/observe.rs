@@ -10,13 +10,14 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response};
 
 use super::Body;
+use crate::accounts::Account;
 use crate::metrics::Metrics;
 use crate::registry::Shared;
 
 /// What is learned of a request on its way.
 #[derive(Debug, Default)]
 pub(super) struct Subject {
-    pub(super) caller: Option<String>,
+    pub(super) caller: Option<Arc<Account>>,
     /// Cookies to set, whatever the answer is.
     pub(super) cookies: Vec<HeaderValue>,
 }
@@ -48,7 +49,7 @@ struct Line {
     id: String,
     path: String,
     peer: Option<SocketAddr>,
-    user: Option<String>,
+    user: Option<Arc<Account>>,
     agent: Option<String>,
 }
 
@@ -95,7 +96,7 @@ impl Observer {
             status = self.status,
             bytes = sent,
             seconds = duration.as_secs_f64(),
-            user,
+            user = user.as_ref().map(|user| user.name.as_str()),
             peer = peer.map(tracing::field::display),
             agent,
             aborted,
