@@ -22,7 +22,7 @@ pub(crate) use memo::Memo;
 pub use policy::AccessPolicy;
 pub(crate) use policy::{Policy, Reason};
 pub use rules::{AccessControl, PolicyRule, RepositoryRules};
-pub(crate) use rules::{Rule, Rules};
+pub(crate) use rules::{Rule, Rules, pattern_problem};
 
 use crate::accounts::{Account, KeyGrant, SessionGrant};
 pub(crate) use crate::accounts::{Action, Actions};

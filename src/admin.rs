@@ -3,6 +3,8 @@
 //! The same function runs them whether they come through the socket of a running registry or from
 //! a command line that has opened the data directory alone. Whoever can do either owns the files.
 
+use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use crate::accounts::{Account, Error, Key, NewKey, NewUser, Origin, Password, Us
 use crate::meta::Standing;
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
+use crate::repository::{Delays, Error as ContentError, Stores};
 
 /// As many users as are listed at once.
 const USERS_MAX: usize = 100_000;
@@ -32,6 +35,35 @@ pub(crate) enum Command {
     RevokeKey { id: uuid::Uuid },
     RotateSigningKey,
     ExplainAccess { user: Option<String>, repository: RepositoryName },
+    Collect { dry_run: bool, delay_seconds: Option<u64> },
+}
+
+/// Why something was not done.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Accounts(Error),
+    Content(ContentError),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accounts(error) => error.fmt(f),
+            Self::Content(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Accounts(error)
+    }
+}
+
+impl From<ContentError> for Failure {
+    fn from(error: ContentError) -> Self {
+        Self::Content(error)
+    }
 }
 
 /// A password on its way through the socket. Does not print.
@@ -51,8 +83,19 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+impl Command {
+    /// Whether it may take more than a moment.
+    pub(crate) const fn is_long(&self) -> bool {
+        matches!(self, Self::Collect { .. })
+    }
+}
+
+/// What is asked between two steps of something long, and told how long the last one took: it may wait, or
+/// break off.
+pub(crate) type Rest<'a> = &'a dyn Fn(Duration) -> ControlFlow<()>;
+
 /// Does it. Blocks.
-pub(crate) fn execute(registry: &Arc<Shared>, command: Command) -> Result<Value, Error> {
+pub(crate) fn execute(registry: &Arc<Shared>, command: Command, rest: Rest<'_>) -> Result<Value, Failure> {
     let accounts = registry.accounts();
     let origin = Origin::local();
     match command {
@@ -107,7 +150,7 @@ pub(crate) fn execute(registry: &Arc<Shared>, command: Command) -> Result<Value,
             Ok(json!({ "id": id }))
         }
         Command::RotateSigningKey => {
-            let id = registry.tokens().rotate()?;
+            let id = registry.tokens().rotate().map_err(Error::from)?;
             accounts.note("rotate_signing_key", &id, &origin)?;
             Ok(json!({ "id": id }))
         }
@@ -115,7 +158,23 @@ pub(crate) fn execute(registry: &Arc<Shared>, command: Command) -> Result<Value,
             let explanation = registry.explain(user.as_deref(), &repository)?;
             Ok(explanation.view())
         }
+        Command::Collect { dry_run, delay_seconds } => collect(registry.stores(), dry_run, delay_seconds, rest),
     }
+}
+
+fn collect(stores: &Stores, dry_run: bool, delay: Option<u64>, rest: Rest<'_>) -> Result<Value, Failure> {
+    let delays = delay.map_or(stores.delays(), |seconds| Delays::all(Duration::from_secs(seconds)));
+    let (collected, is_part) =
+        if dry_run { stores.rehearse_collection(delays)? } else { (stores.collect(delays, rest)?, false) };
+    Ok(json!({
+        "dry_run": dry_run,
+        "manifests": collected.manifests,
+        "links": collected.links,
+        "blobs": collected.blobs,
+        "bytes": collected.bytes,
+        "unreadable": collected.unreadable,
+        "is_part": is_part,
+    }))
 }
 
 /// The password that was given; or a new one, to be shown.

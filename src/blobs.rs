@@ -74,6 +74,16 @@ impl Blobs {
         }
     }
 
+    /// Makes it durable that blobs are gone.
+    pub(crate) fn sync_removals(&self) -> Result<(), Error> {
+        for directory in Algorithm::ALL.map(|algorithm| self.tree.blobs_of(algorithm)) {
+            if self.sync {
+                self.disk.sync_dir(&directory).map_err(Error::io("sync", &directory))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until nobody else works on the file of this digest, and keeps others waiting until the
     /// guard is dropped. A file and its row change together only under it. Blocks.
     pub(crate) fn lock(&self, digest: Digest) -> BusyGuard<'_> {

@@ -7,6 +7,7 @@ mod access;
 mod administer;
 mod apikey;
 mod check_config;
+mod gc;
 mod logging;
 mod reload;
 mod serve;
@@ -41,6 +42,7 @@ enum Command {
     ApiKey(apikey::ApiKey),
     Token(token::Token),
     Access(access::Access),
+    Gc(gc::Gc),
     CheckConfig(check_config::CheckConfig),
 }
 
@@ -53,6 +55,7 @@ pub fn run() -> ExitCode {
         Command::ApiKey(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Access(command) => command.run(),
+        Command::Gc(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
     }
 }
@@ -74,4 +77,19 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
 fn wrong(error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("coracle: {error}");
     ExitCode::from(2)
+}
+
+/// Reads `90d`, `12h`, `30m` or `45s`.
+fn seconds(text: &str) -> Result<u64, String> {
+    let form = || "a time has the form 90d, 12h, 30m or 45s".to_owned();
+    let unit = text.chars().last().ok_or_else(form)?;
+    let factor = match unit {
+        'd' => 86_400,
+        'h' => 3_600,
+        'm' => 60,
+        's' => 1,
+        _ => return Err(form()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| form())?;
+    number.checked_mul(factor).ok_or_else(form)
 }

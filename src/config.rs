@@ -23,6 +23,7 @@ mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
+mod time_window;
 mod units;
 mod walk;
 
@@ -34,10 +35,11 @@ pub use crate::access::{AccessControl, PolicyRule, RepositoryRules};
 pub use error::{Error, Finding, Place};
 pub use keys::key_table;
 pub use model::{
-    Address, Auth, Config, Difference, Extensions, Http, Limits, Log, LogFormat, LogLevel, Metrics, Profile, Storage,
-    Tls,
+    Address, Auth, Collection, Config, Difference, Extensions, Http, Limits, Log, LogFormat, LogLevel, Metrics,
+    Profile, RetentionPolicy, Storage, Tls,
 };
 pub use network::{InvalidNetwork, Network};
+pub use time_window::{InvalidTimeWindow, TimeWindow};
 
 use settings::Settings;
 use source::Format;

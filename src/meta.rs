@@ -9,7 +9,9 @@ mod audit;
 mod codec;
 mod content;
 mod error;
+mod garbage;
 mod history;
+mod link;
 mod permission;
 mod schema;
 mod token;
@@ -27,13 +29,15 @@ pub(crate) use accounts::{AccountRead, KeyRow, SecretHash, SessionRow, Standing,
 pub(crate) use audit::{AuditRead, AuditRow};
 pub(crate) use content::{ContentRead, Contents, ManifestRow, TagRow};
 pub(crate) use error::Error;
+pub(crate) use garbage::{GarbageRead, Unneeded, UnneededRow};
 pub(crate) use history::{HistoryRead, Span, TagMark, TagState};
+pub(crate) use link::LinkRead;
 pub(crate) use permission::{Grantee, GroupRow, PermissionRead, Role, SettingsRow};
 pub(crate) use schema::{SETTING_CSRF_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source};
 pub(crate) use token::{RefreshRow, SigningRow, TokenRead};
 
 use crate::blobs::{Disk, Tree};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 
 /// What redb may keep of the file in memory. The operating system's page cache holds the rest.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
@@ -97,7 +101,8 @@ impl Meta {
         let durability = if sync { Durability::Immediate } else { Durability::None };
         let meta = Self { database, durability, queue: Mutex::default(), leader: Mutex::default() };
         if meta.read(schema::version)? < schema::VERSION {
-            meta.write(schema::migrate)?;
+            let now = Clock::default().now();
+            meta.write(move |tx| schema::migrate(tx, now))?;
         }
         Ok(meta)
     }
@@ -129,6 +134,17 @@ impl Meta {
             self.write_group();
             drop(leading);
         }
+    }
+
+    /// Makes a change that is not kept, to see what would come of it. Other writers wait meanwhile.
+    pub(crate) fn rehearse<T, E: From<Error>>(
+        &self,
+        change: impl FnOnce(&mut WriteTx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut tx = WriteTx::new(self.database.begin_write().map_err(Error::from)?);
+        let result = change(&mut tx);
+        tx.transaction.abort().map_err(Error::from)?;
+        result
     }
 
     /// A key of this data directory, made the first time it is asked for.

@@ -14,19 +14,25 @@
 
 mod blob;
 mod catalog;
+mod collect;
 mod content;
 mod error;
 mod history;
 mod import;
+mod lease;
 mod manifest;
+mod orphan;
 mod referrer;
+#[cfg(test)]
+mod scene;
 mod tag;
 mod upload;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 pub(crate) use catalog::NamePage;
+pub(crate) use collect::{Delays, Kept, Retention};
 pub(crate) use error::Error;
 pub(crate) use history::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange};
 pub(crate) use import::ImportError;
@@ -46,6 +52,10 @@ pub(crate) struct Rules {
     pub(crate) sparse_indexes: bool,
     /// How long an upload may rest before it is thrown away.
     pub(crate) upload_expiry: Duration,
+    /// How long something is kept that nothing needs.
+    pub(crate) delays: Delays,
+    /// What is kept though nothing needs it.
+    pub(crate) retention: Retention,
     /// How long it is remembered what a tag pointed at; not at all, if that is no time.
     pub(crate) tag_history: Duration,
 }
@@ -58,12 +68,29 @@ pub(crate) struct Stores {
     clock: Clock,
     rules: Rules,
     uploads: upload::Sessions,
+    leases: lease::Leases,
+    /// Held by the one collection that runs.
+    collecting: Mutex<()>,
+    /// Held by whoever sweeps.
+    sweeping: Mutex<()>,
+    /// Read by whoever counts on every file that is there, written to by whoever removes one.
+    files: RwLock<()>,
 }
 
 impl Stores {
     pub(crate) fn new(blobs: Blobs, meta: Arc<Meta>, clock: Clock, rules: Rules) -> Result<Self, Error> {
         let uploads = upload::Sessions::open(&meta)?;
-        Ok(Self { blobs, meta, clock, rules, uploads })
+        Ok(Self {
+            blobs,
+            meta,
+            clock,
+            rules,
+            uploads,
+            leases: lease::Leases::default(),
+            collecting: Mutex::default(),
+            sweeping: Mutex::default(),
+            files: RwLock::default(),
+        })
     }
 
     /// One repository, whether or not it has content yet.

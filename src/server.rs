@@ -4,6 +4,7 @@
 //! and that for a limited time; stopping lets running requests finish.
 
 mod admin;
+mod chores;
 mod head;
 mod stall;
 mod tls;
@@ -42,10 +43,6 @@ const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What is being written when the server ends is waited for, but not for ever.
 const WORK_WAIT: Duration = Duration::from_secs(10);
-/// A crash loses at most this much of when keys and sessions were last used.
-const FLUSH_INTERVAL: Duration = Duration::from_mins(1);
-/// A tag is there at most this much longer than it should be. Looking for one costs microseconds.
-const TIDY_INTERVAL: Duration = Duration::from_secs(2);
 /// What hyper may hold of a connection's unread bytes. Large enough for one read to bring in much
 /// of a blob, and small enough for many connections.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -169,11 +166,9 @@ impl Server {
         let graceful = GracefulShutdown::new();
         // Dropping the set ends its tasks: none outlives the server.
         let mut tasks = JoinSet::new();
-        tasks.spawn(expire_uploads(Arc::clone(&self.shared)));
-        tasks.spawn(tidy_tags(Arc::clone(&self.shared)));
-        tasks.spawn(flush_accounts(Arc::clone(&self.shared)));
+        chores::spawn(&mut tasks, &self.shared, &stopped);
         if let Some(admin) = admin {
-            tasks.spawn(admin::listen(admin, Arc::clone(&self.shared)));
+            tasks.spawn(admin::listen(admin, Arc::clone(&self.shared), stopped.clone()));
         }
         let server = Arc::new(self);
         loop {
@@ -209,10 +204,7 @@ impl Server {
             tracing::warn!("the disk is too slow to wait for what is being written");
         }
         work.reopen();
-        let accounts = Arc::clone(server.shared.accounts());
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || accounts.flush()).await {
-            tracing::error!(%error, "when keys and sessions were last used could not be written down");
-        }
+        chores::last(&server.shared).await;
     }
 
     async fn connection(&self, socket: TcpStream, peer: SocketAddr, watcher: Watcher) {
@@ -305,53 +297,4 @@ async fn accept(
     let permit = Arc::clone(free).acquire_owned().await.map_err(std::io::Error::other)?;
     let (socket, peer) = listener.accept().await?;
     Ok((socket, peer, permit))
-}
-
-/// Writes down, from time to time, when keys and sessions were last used.
-async fn flush_accounts(shared: Arc<Shared>) {
-    loop {
-        sleep(FLUSH_INTERVAL).await;
-        let accounts = Arc::clone(shared.accounts());
-        match tokio::task::spawn_blocking(move || accounts.flush()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%error, "when keys and sessions were last used could not be written down");
-            }
-            Err(error) => tracing::error!(%error, "writing down when keys and sessions were last used failed"),
-        }
-    }
-}
-
-/// Removes tags whose time has come and forgets what tags pointed at too long ago, now and from time to time.
-async fn tidy_tags(shared: Arc<Shared>) {
-    loop {
-        let stores = Arc::clone(shared.stores());
-        // Asked here, so that no thread is kept for it.
-        match stores.is_tidying_due() {
-            Ok(false) => {}
-            Ok(true) => match tokio::task::spawn_blocking(move || stores.tidy_tags()).await {
-                Ok(Ok(tidied)) => {
-                    tracing::info!(tidied.tags, tidied.past, "tags have expired, or what they pointed at");
-                }
-                Ok(Err(error)) => tracing::error!(%error, "expired tags could not be removed"),
-                Err(error) => tracing::error!(%error, "removing expired tags failed"),
-            },
-            Err(error) => tracing::error!(%error, "expired tags could not be looked for"),
-        }
-        sleep(TIDY_INTERVAL).await;
-    }
-}
-
-/// Throws away uploads that nobody continues, now and from time to time.
-async fn expire_uploads(shared: Arc<Shared>) {
-    loop {
-        let stores = Arc::clone(shared.stores());
-        match tokio::task::spawn_blocking(move || stores.expire_uploads()).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(count)) => tracing::info!(count, "unfinished uploads have expired"),
-            Ok(Err(error)) => tracing::error!(%error, "unfinished uploads could not be looked through"),
-            Err(error) => tracing::error!(%error, "looking through unfinished uploads failed"),
-        }
-        sleep(shared.expiry_interval()).await;
-    }
 }

@@ -10,6 +10,8 @@ mod remarks;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
+pub(crate) use pattern::problem as pattern_problem;
+
 use super::Identity;
 use crate::accounts::{Account, Actions, matches};
 use crate::oci::RepositoryName;

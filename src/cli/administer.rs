@@ -2,6 +2,7 @@
 //! directory itself.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,8 +14,9 @@ use crate::admin::{self, Command, Secret};
 use crate::config::Config;
 use crate::registry::Registry;
 
-/// A registry that does not answer for this long is not going to.
+/// A registry that does not answer for this long is not going to; what looks through everything takes longer.
 const ANSWER_WAIT: Duration = Duration::from_mins(1);
+const LONG_ANSWER_WAIT: Duration = Duration::from_hours(24 * 7);
 
 /// Which registry.
 #[derive(Debug, clap::Args)]
@@ -58,13 +60,15 @@ impl Target {
         }
         let registry = Registry::builder().config(config).data_dir(root).open();
         let registry = registry.map_err(|error| error.to_string())?;
-        admin::execute(&registry.shared, command).map_err(|error| error.to_string())
+        let rest = |_| ControlFlow::Continue(());
+        admin::execute(&registry.shared, command, &rest).map_err(|error| error.to_string())
     }
 }
 
 fn ask(mut stream: &UnixStream, command: &Command) -> Result<Value, String> {
     let failed = |error: std::io::Error| format!("the running registry does not answer: {error}");
-    stream.set_read_timeout(Some(ANSWER_WAIT)).map_err(failed)?;
+    let wait = if command.is_long() { LONG_ANSWER_WAIT } else { ANSWER_WAIT };
+    stream.set_read_timeout(Some(wait)).map_err(failed)?;
     let mut line = serde_json::to_string(command).map_err(|error| error.to_string())?;
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(failed)?;

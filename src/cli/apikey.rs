@@ -32,7 +32,7 @@ enum KeyCommand {
         #[arg(long = "scope")]
         scopes: Vec<String>,
         /// How long it is good for, such as 90d, 12h or 30m; without, for ever
-        #[arg(long, value_parser = seconds)]
+        #[arg(long, value_parser = lifetime)]
         expires: Option<u64>,
     },
     /// List keys, of one user or of all
@@ -79,17 +79,9 @@ fn print(value: &Value) {
     }
 }
 
-/// Reads `90d`, `12h`, `30m` or `45s`.
-fn seconds(text: &str) -> Result<u64, String> {
-    let form = || "a time has the form 90d, 12h, 30m or 45s".to_owned();
-    let unit = text.chars().last().ok_or_else(form)?;
-    let factor = match unit {
-        'd' => 86_400,
-        'h' => 3_600,
-        'm' => 60,
-        's' => 1,
-        _ => return Err(form()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| form())?;
-    number.checked_mul(factor).filter(|seconds| *seconds > 0).ok_or_else(form)
+/// A key that is good for no time at all is a mistake.
+fn lifetime(text: &str) -> Result<u64, String> {
+    super::seconds(text).and_then(|seconds| {
+        if seconds == 0 { Err("a key is good for a second at least".to_owned()) } else { Ok(seconds) }
+    })
 }

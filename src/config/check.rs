@@ -10,7 +10,9 @@ use super::access_control;
 use super::network::Network;
 use super::settings::{Setting, Settings};
 use super::walk::Findings;
+use crate::access::pattern_problem;
 
+const POLICIES: &str = "storage.retention.policies";
 const PROXIES: &str = "http.trustedProxies";
 const TLS_CERT: &str = "http.tls.cert";
 const TLS_KEY: &str = "http.tls.key";
@@ -31,6 +33,19 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
         for (index, proxy) in proxies.iter().enumerate() {
             if let Err(error) = proxy.parse::<Network>() {
                 findings.problem(&format!("{PROXIES}[{index}]"), error.to_string());
+            }
+        }
+    }
+    let policies = match settings.given(POLICIES) {
+        Some(Setting::List(policies)) => policies.as_slice(),
+        _ => &[],
+    };
+    for (index, policy) in policies.iter().enumerate() {
+        let key = format!("{POLICIES}.*.repositories");
+        let Some(Setting::Texts(patterns)) = policy.given(&key) else { continue };
+        for (at, pattern) in patterns.iter().enumerate() {
+            if let Some(why) = pattern_problem(pattern) {
+                findings.problem(&format!("{POLICIES}[{index}].repositories[{at}]"), why);
             }
         }
     }

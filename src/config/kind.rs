@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::settings::Setting;
+use super::time_window::TimeWindow;
 use super::units::{duration_nanoseconds, size_bytes, size_text};
 
 /// As much of a wrong value as a message repeats.
@@ -44,6 +45,8 @@ pub(super) enum Kind {
     UrlPath,
     /// What may stand between quotes in a header: printable ASCII without quotes and backslashes.
     HeaderText,
+    /// Hours of the day, or nothing.
+    TimeWindow,
     Text,
     /// A path of the file system, or nothing.
     Path,
@@ -101,6 +104,9 @@ impl Kind {
                 let fits = |c: char| c == ' ' || (c.is_ascii_graphic() && c != '"' && c != '\\');
                 text.chars().all(fits).then(|| Setting::Text(text.clone()))
             }
+            (Self::TimeWindow, Value::String(text)) => {
+                (text.is_empty() || text.parse::<TimeWindow>().is_ok()).then(|| Setting::Text(text.clone()))
+            }
             (Self::Text | Self::Path, Value::String(text)) => Some(Setting::Text(text.clone())),
             (Self::OneOf(words), Value::String(text)) => read_word(words, text).map(Setting::Text),
             (Self::Texts, Value::Array(list)) => read_all(list, |text| Some(text.to_owned())).map(Setting::Texts),
@@ -134,6 +140,7 @@ impl Kind {
                 TAKEN_SEGMENTS.join(", /")
             ),
             Self::HeaderText => "a string of printable ASCII without quotes and backslashes".to_owned(),
+            Self::TimeWindow => "two times of the day, such as \"22:00-06:00\"".to_owned(),
             Self::Text | Self::Path => "a string".to_owned(),
             Self::OneOf(words) => one_of(words),
             Self::Texts => "a list of strings".to_owned(),

@@ -12,6 +12,9 @@ use crate::access::AccessControl;
 use super::access_control;
 use super::network::Network;
 use super::settings::{FromSetting, Setting, Settings};
+use super::time_window::TimeWindow;
+
+const UNTAGGED_DELAY: &str = "storage.retention.delay";
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,9 +62,42 @@ pub struct Storage {
     /// How long it is remembered what a tag pointed at, so that it can be brought back; 14 days by default,
     /// and not at all if it is zero. Own key `storage.tagHistory`.
     pub tag_history: Duration,
+    /// When what nothing needs is removed. zot's `storage.gc` and what begins with it, and `storage.retention`.
+    pub collection: Collection,
     /// Whether an index is accepted while manifests it names are missing; false by default. Own key
     /// `storage.allowSparseIndexes`.
     pub allow_sparse_indexes: bool,
+}
+
+/// When what nothing needs is removed: blobs that no manifest needs, and manifests that no tag and no index names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Collection {
+    /// Whether it is; true by default. zot's `storage.gc`.
+    pub enable: bool,
+    /// How long it is kept; 24 hours by default. zot's `storage.gcDelay`, whose default is one hour.
+    pub delay: Duration,
+    /// How often it is looked for; every hour by default. zot's `storage.gcInterval`.
+    pub interval: Duration,
+    /// The part of the day in which it may be; any by default. zot's `storage.gcTimeWindow`.
+    pub time_window: Option<TimeWindow>,
+    /// How long a manifest without a tag is kept; as `delay` by default. zot's `storage.retention.delay`.
+    pub untagged_delay: Option<Duration>,
+    /// What is kept in which repositories; none by default, and then nothing is. zot's `storage.retention.policies`,
+    /// of which the first that fits a repository counts.
+    pub policies: Vec<RetentionPolicy>,
+}
+
+/// What is kept in some repositories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetentionPolicy {
+    /// Patterns of the repositories' names. zot's `repositories`.
+    pub repositories: Vec<String>,
+    /// Whether manifests are removed whose subject was deleted; false by default. zot's `deleteReferrers`.
+    pub delete_referrers: bool,
+    /// Whether manifests are removed that have no tag; true by default. zot's `deleteUntagged`.
+    pub delete_untagged: bool,
 }
 
 /// Where the registry listens, what it announces, and its limits.
@@ -250,6 +286,14 @@ impl Config {
                 commit: settings.get("storage.commit"),
                 upload_expiry: settings.get("storage.uploadExpiry"),
                 tag_history: settings.get("storage.tagHistory"),
+                collection: Collection {
+                    enable: settings.get("storage.gc"),
+                    delay: settings.get("storage.gcDelay"),
+                    interval: settings.get("storage.gcInterval"),
+                    time_window: settings.get::<String>("storage.gcTimeWindow").parse().ok(),
+                    untagged_delay: settings.given(UNTAGGED_DELAY).map(|_| settings.get(UNTAGGED_DELAY)),
+                    policies: policies(&settings.get::<Vec<Settings>>("storage.retention.policies")),
+                },
                 allow_sparse_indexes: settings.get("storage.allowSparseIndexes"),
             },
             http: Http {
@@ -303,6 +347,15 @@ impl Config {
 /// What is no network was reported, and there is no configuration then.
 fn networks(texts: &[String]) -> Vec<Network> {
     texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+fn policies(tables: &[Settings]) -> Vec<RetentionPolicy> {
+    let one = |table: &Settings| RetentionPolicy {
+        repositories: table.get("storage.retention.policies.*.repositories"),
+        delete_referrers: table.get("storage.retention.policies.*.deleteReferrers"),
+        delete_untagged: table.get("storage.retention.policies.*.deleteUntagged"),
+    };
+    tables.iter().map(one).collect()
 }
 
 fn differences(tables: &[Settings]) -> Vec<Difference> {

@@ -126,7 +126,7 @@ fn the_three_formats_agree() {
         .map(|(format, text)| load(format, text).expect("the configuration is right"));
     assert_eq!(a.config.http.port, 5000);
     assert_eq!(a.config.differences.len(), 1);
-    assert_eq!(a.warnings.len(), 2);
+    assert_eq!(a.warnings.len(), 1);
     assert_eq!((&a.config, &a.warnings), (&b.config, &b.warnings));
     assert_eq!((&a.config, &a.warnings), (&c.config, &c.warnings));
 }

@@ -1,7 +1,7 @@
-//! Rows of repositories, blobs, manifests, tags and referrers.
+//! Rows of repositories, manifests, tags and referrers.
 //!
-//! The functions here keep the counts that rows hold of each other; which rows belong together is
-//! decided in [`crate::repository`].
+//! The functions here keep the counts that rows hold of each other, and note what has become unneeded;
+//! which rows belong together is decided in [`crate::repository`].
 
 use std::ops::Bound;
 use std::ops::ControlFlow;
@@ -11,9 +11,9 @@ use redb::ReadableTable as _;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::schema::{
-    BLOBS, LINKS, LISTINGS, MANIFEST_BYTES, MANIFESTS, REFERRERS, REPOSITORIES, Source, TAGS, TAGS_OF,
-};
+use super::garbage::Unneeded;
+use super::link::LinkRead;
+use super::schema::{LISTINGS, MANIFEST_BYTES, MANIFESTS, REFERRERS, REPOSITORIES, Source, TAGS, TAGS_OF};
 use super::{Error, PermissionRead as _, WriteTx, codec};
 use crate::clock::Timestamp;
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
@@ -27,24 +27,6 @@ pub(crate) struct RepositoryRow {
     pub(crate) manifests: u64,
     /// How many blobs it links.
     pub(crate) links: u64,
-}
-
-/// A blob whose file is durable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct BlobRow {
-    /// In bytes.
-    pub(crate) size: u64,
-    /// How many repositories link it; never zero.
-    pub(crate) links: u64,
-}
-
-/// That a repository may serve a blob.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LinkRow {
-    /// How many manifests of the repository need the blob.
-    pub(crate) references: u64,
-    /// When the blob was pushed or mounted.
-    pub(crate) created: Timestamp,
 }
 
 /// A manifest of a repository.
@@ -89,7 +71,7 @@ pub(crate) struct Contents {
 }
 
 /// Looking up content.
-pub(crate) trait ContentRead: Source {
+pub(crate) trait ContentRead: LinkRead {
     fn repository(&self, name: &RepositoryName) -> Result<Option<RepositoryRow>, Error> {
         let table = self.table(REPOSITORIES)?;
         let row = table.get(name.as_str())?;
@@ -101,31 +83,6 @@ pub(crate) trait ContentRead: Source {
         let table = self.table(REPOSITORIES)?;
         for row in table.range::<&str>((Bound::Excluded(after), Bound::Unbounded))? {
             if visit(row?.0.value()).is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn blob(&self, digest: Digest) -> Result<Option<BlobRow>, Error> {
-        let table = self.table(BLOBS)?;
-        let row = table.get(digest.key())?;
-        row.map(|row| decode("blobs", row.value(), &digest)).transpose()
-    }
-
-    fn link(&self, digest: Digest, repository: &RepositoryName) -> Result<Option<LinkRow>, Error> {
-        let table = self.table(LINKS)?;
-        let row = table.get((digest.key(), repository.as_str()))?;
-        row.map(|row| decode("links", row.value(), &digest)).transpose()
-    }
-
-    /// Visits the repositories that link a blob, until told to stop.
-    fn each_holder(&self, digest: Digest, mut visit: impl FnMut(&str) -> ControlFlow<()>) -> Result<(), Error> {
-        let table = self.table(LINKS)?;
-        for row in table.range((digest.key(), "")..)? {
-            let (key, _) = row?;
-            let (holds, repository) = key.value();
-            if holds != digest.key() || visit(repository).is_break() {
                 break;
             }
         }
@@ -188,13 +145,7 @@ pub(crate) trait ContentRead: Source {
         }
         let (tags, _) = self.tags(repository, "", usize::MAX)?;
         contents.tags = tags.iter().filter_map(|tag| tag.parse().ok()).collect();
-        for row in self.table(LINKS)?.iter()? {
-            let (key, _) = row?;
-            let (digest, owner) = key.value();
-            if owner == name {
-                contents.blobs.push(Digest::from_key(digest).ok_or_else(|| corrupt("links", repository))?);
-            }
-        }
+        contents.blobs = self.linked(repository)?;
         Ok(contents)
     }
 
@@ -254,55 +205,9 @@ pub(crate) trait ContentRead: Source {
 impl<S: Source> ContentRead for S {}
 
 impl WriteTx {
-    /// Links a blob to a repository; a link that exists stays as it is. `size` is the size of a
-    /// durable file.
-    pub(crate) fn put_link(
-        &mut self,
-        repository: &RepositoryName,
-        digest: Digest,
-        size: u64,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        if self.link(digest, repository)?.is_some() {
-            return Ok(());
-        }
-        let links = self.blob(digest)?.map_or(0, |row| row.links);
-        self.put_blob(digest, &BlobRow { size, links: links + 1 })?;
-        self.set_link(repository, digest, &LinkRow { references: 0, created: now })?;
-        self.change_repository(repository, now, |row| row.links += 1)
-    }
-
-    /// Unlinks a blob that the repository links, and says whether that was its last link.
-    pub(crate) fn remove_link(
-        &mut self,
-        repository: &RepositoryName,
-        digest: Digest,
-        now: Timestamp,
-    ) -> Result<bool, Error> {
-        self.table_mut(LINKS)?.remove((digest.key(), repository.as_str()))?;
-        self.change_repository(repository, now, |row| row.links = row.links.saturating_sub(1))?;
-        let row = self.blob(digest)?.ok_or_else(|| corrupt("blobs", &digest))?;
-        if row.links > 1 {
-            self.put_blob(digest, &BlobRow { links: row.links - 1, ..row })?;
-            return Ok(false);
-        }
-        self.table_mut(BLOBS)?.remove(digest.key())?;
-        Ok(true)
-    }
-
-    fn put_blob(&mut self, digest: Digest, row: &BlobRow) -> Result<(), Error> {
-        self.table_mut(BLOBS)?.insert(digest.key(), codec::encode(row).as_slice())?;
-        Ok(())
-    }
-
-    fn set_link(&mut self, repository: &RepositoryName, digest: Digest, row: &LinkRow) -> Result<(), Error> {
-        self.table_mut(LINKS)?.insert((digest.key(), repository.as_str()), codec::encode(row).as_slice())?;
-        Ok(())
-    }
-
     /// Changes a repository's counts; the row comes with the first content and goes with the last, unless
     /// somebody has said something about the repository.
-    fn change_repository(
+    pub(super) fn change_repository(
         &mut self,
         repository: &RepositoryName,
         now: Timestamp,
@@ -326,19 +231,6 @@ impl WriteTx {
         self.change_repository(repository, now, |_| {})
     }
 
-    /// Counts a manifest's need of a blob up or down; a blob the repository does not link has no
-    /// count to change.
-    pub(crate) fn count_blob_reference(
-        &mut self,
-        repository: &RepositoryName,
-        digest: Digest,
-        more: bool,
-    ) -> Result<(), Error> {
-        let Some(mut row) = self.link(digest, repository)? else { return Ok(()) };
-        row.references = step(row.references, more);
-        self.set_link(repository, digest, &row)
-    }
-
     /// Notes that an index lists a digest, which need not be here.
     pub(crate) fn put_listing(
         &mut self,
@@ -347,21 +239,23 @@ impl WriteTx {
         index: Digest,
     ) -> Result<(), Error> {
         self.table_mut(LISTINGS)?.insert((repository.as_str(), child.key(), index.key()), ())?;
-        Ok(())
+        self.set_needed(repository, Unneeded::Manifest, child)?;
+        self.set_needed(repository, Unneeded::Link, child)
     }
 
-    /// Notes that an index lists a digest no more.
+    /// Notes that an index lists a digest no more. `since` is when the index ceased to be needed.
     pub(crate) fn remove_listing(
         &mut self,
         repository: &RepositoryName,
         child: Digest,
         index: Digest,
+        since: Timestamp,
     ) -> Result<(), Error> {
         self.table_mut(LISTINGS)?.remove((repository.as_str(), child.key(), index.key()))?;
-        Ok(())
+        self.review_listed(repository, child, since)
     }
 
-    /// Adds a manifest that is not there yet.
+    /// Adds a manifest that is not there yet. Nothing names it so far, unless an index waits for it.
     pub(crate) fn put_manifest(
         &mut self,
         repository: &RepositoryName,
@@ -371,6 +265,7 @@ impl WriteTx {
     ) -> Result<(), Error> {
         self.set_manifest(repository, digest, row)?;
         self.table_mut(MANIFEST_BYTES)?.insert((repository.as_str(), digest.key()), bytes)?;
+        self.set_needed(repository, Unneeded::Subject, digest)?;
         self.change_repository(repository, row.created, |repository| repository.manifests += 1)
     }
 
@@ -379,7 +274,7 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Removes a manifest that is there.
+    /// Removes a manifest that is there. If it has referrers, they are to be looked at.
     pub(crate) fn remove_manifest(
         &mut self,
         repository: &RepositoryName,
@@ -388,6 +283,16 @@ impl WriteTx {
     ) -> Result<(), Error> {
         self.table_mut(MANIFESTS)?.remove((repository.as_str(), digest.key()))?;
         self.table_mut(MANIFEST_BYTES)?.remove((repository.as_str(), digest.key()))?;
+        self.set_needed(repository, Unneeded::Manifest, digest)?;
+        self.set_needed(repository, Unneeded::Referrer, digest)?;
+        let mut has_referrers = false;
+        self.each_referrer(repository, digest, ("", &[]), |_, _, _| {
+            has_referrers = true;
+            ControlFlow::Break(())
+        })?;
+        if has_referrers {
+            self.set_unneeded(repository, Unneeded::Subject, digest, now)?;
+        }
         self.change_repository(repository, now, |row| row.manifests = row.manifests.saturating_sub(1))
     }
 
@@ -408,6 +313,8 @@ impl WriteTx {
         self.table_mut(TAGS)?.insert((repository.as_str(), tag.as_str()), codec::encode(&stored).as_slice())?;
         self.table_mut(TAGS_OF)?.insert((repository.as_str(), row.digest.key(), tag.as_str()), ())?;
         self.begin_span(repository, tag, row.moved)?;
+        self.set_needed(repository, Unneeded::Manifest, row.digest)?;
+        self.set_needed(repository, Unneeded::Referrer, row.digest)?;
         Ok(true)
     }
 
@@ -423,6 +330,7 @@ impl WriteTx {
             self.end_span(repository, tag, &row, now, kept)?;
             self.table_mut(TAGS)?.remove((repository.as_str(), tag.as_str()))?;
             self.table_mut(TAGS_OF)?.remove((repository.as_str(), row.digest.key(), tag.as_str()))?;
+            self.review_manifest(repository, row.digest, now)?;
         }
         Ok(())
     }
@@ -460,14 +368,14 @@ pub(super) fn moved(row: &[u8], tag: &str) -> Result<Timestamp, Error> {
     decode::<StoredTag>("tags", row, &tag).map(|stored| stored.moved)
 }
 
-fn step(count: u64, more: bool) -> u64 {
-    if more { count + 1 } else { count.saturating_sub(1) }
-}
-
-fn decode<R: DeserializeOwned>(table: &'static str, bytes: &[u8], key: &dyn std::fmt::Display) -> Result<R, Error> {
+pub(super) fn decode<R: DeserializeOwned>(
+    table: &'static str,
+    bytes: &[u8],
+    key: &dyn std::fmt::Display,
+) -> Result<R, Error> {
     codec::decode(bytes).ok_or_else(|| corrupt(table, key))
 }
 
-fn corrupt(table: &'static str, key: &dyn std::fmt::Display) -> Error {
+pub(super) fn corrupt(table: &'static str, key: &dyn std::fmt::Display) -> Error {
     Error::Corrupt { table, key: key.to_string() }
 }

@@ -10,7 +10,7 @@ use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
 use super::content::{ContentRead, TagRow};
-use super::schema::{ENDED_TAGS, EXPIRING_TAGS, PAST_TAGS, Source, TAG_MARKS, TAG_STARTS, TAGS};
+use super::schema::{ENDED_TAGS, EXPIRING_TAGS, PAST_OF, PAST_TAGS, Source, TAG_MARKS, TAG_STARTS, TAGS};
 use super::{Error, WriteTx, codec};
 use crate::clock::Timestamp;
 use crate::oci::{Digest, RepositoryName, Tag};
@@ -34,6 +34,9 @@ pub(crate) struct TagMark {
     /// Whether the tag was brought back to point there.
     pub(crate) reversion: bool,
 }
+
+/// A key of `ended tags`.
+type EndedKey = (u64, String, String, u64, u32);
 
 #[derive(Serialize, Deserialize)]
 struct StoredPast {
@@ -190,6 +193,7 @@ impl WriteTx {
         let number = last.map_or(0, |(key, _)| key.value().3 + 1);
         table.insert((name, tag.as_str(), started, number), codec::encode(&past).as_slice())?;
         drop(table);
+        self.table_mut(PAST_OF)?.insert((name, row.digest.key(), tag.as_str(), started, number), ())?;
         self.table_mut(ENDED_TAGS)?.insert((ended.micros(), name, tag.as_str(), started, number), ())?;
         self.table_mut(TAG_STARTS)?.insert((name, started, tag.as_str(), number), ended.micros())?;
         Ok(())
@@ -229,43 +233,49 @@ impl WriteTx {
     }
 
     /// Forgets a span that has ended; says whether it was known.
-    pub(crate) fn forget_span(&mut self, repository: &RepositoryName, tag: &Tag, span: Span) -> Result<bool, Error> {
+    pub(crate) fn forget_span(
+        &mut self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        span: Span,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
         let Some(row) = self.past_tag(repository, tag, span)? else { return Ok(false) };
-        let (name, started) = (repository.as_str(), span.started.micros());
-        self.remove_span((row.ended.micros(), name, tag.as_str(), started, span.number))?;
+        let key = (row.ended.micros(), repository.to_string(), tag.to_string(), span.started.micros(), span.number);
+        self.remove_span(&key, now)?;
         Ok(true)
     }
 
     /// Forgets the spans that ended before a time, at most `limit` of them, and says how many.
-    pub(crate) fn trim_history(&mut self, before: Timestamp, limit: usize) -> Result<usize, Error> {
-        let mut old: Vec<(u64, String, String, u64, u32)> = Vec::new();
+    pub(crate) fn trim_history(&mut self, before: Timestamp, limit: usize, now: Timestamp) -> Result<usize, Error> {
+        let mut old: Vec<EndedKey> = Vec::new();
         for row in self.table(ENDED_TAGS)?.range(..(before.micros(), "", "", 0, 0))?.take(limit) {
             let (key, _) = row?;
             let (ended, name, tag, started, number) = key.value();
             old.push((ended, name.to_owned(), tag.to_owned(), started, number));
         }
-        for (ended, name, tag, started, number) in &old {
-            self.remove_span((*ended, name, tag, *started, *number))?;
+        for key in &old {
+            self.remove_span(key, now)?;
         }
         Ok(old.len())
     }
 
     /// Forgets everything that the tags of a repository pointed at before.
-    pub(crate) fn forget_history(&mut self, repository: &RepositoryName) -> Result<(), Error> {
+    pub(crate) fn forget_history(&mut self, repository: &RepositoryName, now: Timestamp) -> Result<(), Error> {
         let (name, mut after) = (repository.as_str(), (0, String::new(), 0));
         loop {
-            let mut part: Vec<(u64, String, u64, u32)> = Vec::new();
+            let mut part: Vec<EndedKey> = Vec::new();
             let from = (name, after.0, after.1.as_str(), after.2);
             for row in self.table(TAG_STARTS)?.range(from..(name, u64::MAX, "", 0))?.take(FORGOTTEN_AT_ONCE) {
                 let (key, ended) = row?;
                 let (_, started, tag, number) = key.value();
-                part.push((ended.value(), tag.to_owned(), started, number));
+                part.push((ended.value(), name.to_owned(), tag.to_owned(), started, number));
             }
-            for (ended, tag, started, number) in part.iter().filter(|(ended, ..)| *ended != NEVER) {
-                self.remove_span((*ended, name, tag, *started, *number))?;
+            for key in part.iter().filter(|(ended, ..)| *ended != NEVER) {
+                self.remove_span(key, now)?;
             }
             match part.pop() {
-                Some((_, tag, started, number)) if part.len() + 1 == FORGOTTEN_AT_ONCE => {
+                Some((_, _, tag, started, number)) if part.len() + 1 == FORGOTTEN_AT_ONCE => {
                     after = (started, tag, number);
                 }
                 _ => return Ok(()),
@@ -273,12 +283,18 @@ impl WriteTx {
         }
     }
 
-    fn remove_span(&mut self, key: (u64, &str, &str, u64, u32)) -> Result<(), Error> {
-        let (_, name, tag, started, number) = key;
-        self.table_mut(ENDED_TAGS)?.remove(key)?;
-        self.table_mut(PAST_TAGS)?.remove((name, tag, started, number))?;
-        self.table_mut(TAG_STARTS)?.remove((name, started, tag, number))?;
-        Ok(())
+    fn remove_span(&mut self, key: &EndedKey, now: Timestamp) -> Result<(), Error> {
+        let (ended, name, tag, started, number) = key;
+        self.table_mut(ENDED_TAGS)?.remove((*ended, name.as_str(), tag.as_str(), *started, *number))?;
+        self.table_mut(TAG_STARTS)?.remove((name.as_str(), *started, tag.as_str(), *number))?;
+        let mut table = self.table_mut(PAST_TAGS)?;
+        let row = table.remove((name.as_str(), tag.as_str(), *started, *number))?;
+        let digest = row.map(|row| past_digest(row.value(), tag)).transpose()?;
+        drop(table);
+        let Some(digest) = digest else { return Ok(()) };
+        self.table_mut(PAST_OF)?.remove((name.as_str(), digest.key(), tag.as_str(), *started, *number))?;
+        let repository = name.parse().map_err(|_| corrupt("past tags", name))?;
+        self.review_manifest(&repository, digest, now)
     }
 
     /// Notes since when every tag points where it does, for a database whose tags have no history.
@@ -293,6 +309,11 @@ impl WriteTx {
         }
         Ok(())
     }
+}
+
+/// What a row of `past tags` says that the tag pointed at.
+pub(super) fn past_digest(row: &[u8], tag: &str) -> Result<Digest, Error> {
+    past(row, tag).map(|past| past.digest)
 }
 
 fn past(bytes: &[u8], tag: &str) -> Result<PastRow, Error> {

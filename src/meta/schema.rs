@@ -6,10 +6,11 @@
 use redb::{Key, ReadableTable, TableDefinition, Value};
 
 use super::{Error, ReadTx, WriteTx};
+use crate::clock::Timestamp;
 
 /// The version this program writes. A change of a table's meaning raises it, and comes with a
 /// migration from the version before.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// The setting that holds the version, as four big-endian bytes.
 pub(super) const SETTING_VERSION: &str = "schema version";
@@ -88,6 +89,18 @@ pub(super) const REFRESH_TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefini
 pub(super) const REFRESH_TOKENS_OF: TableDefinition<'_, (&str, u64, u128), &[u8]> =
     TableDefinition::new("refresh tokens of users");
 
+/// (repository, digest): the same links as in `links` from the other side.
+pub(super) const LINKS_OF: TableDefinition<'_, (&str, &[u8]), ()> = TableDefinition::new("links of repositories");
+/// (repository, digest, tag, the rest of the key in `past tags`): which manifests tags pointed at before.
+pub(super) const PAST_OF: TableDefinition<'_, (&str, &[u8], &str, u64, u32), ()> =
+    TableDefinition::new("past tags of manifests");
+/// (repository, [`Unneeded`](super::Unneeded), digest) → microseconds since when.
+pub(super) const UNNEEDED: TableDefinition<'_, (&str, u8, &[u8]), u64> = TableDefinition::new("unneeded");
+/// (microseconds, repository, [`Unneeded`](super::Unneeded), digest): the same in the order of time.
+pub(super) const UNNEEDED_SINCE: TableDefinition<'_, (u64, &str, u8, &[u8]), ()> =
+    TableDefinition::new("unneeded since");
+/// Digest: blobs without a row whose files may still be there.
+pub(super) const ORPHANS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("orphans");
 /// Whatever tables can be read from: a view, or a change in the making.
 pub(crate) trait Source {
     type Table<'a, K: Key + 'static, V: Value + 'static>: ReadableTable<K, V>
@@ -162,7 +175,18 @@ pub(super) fn create(tx: &mut WriteTx) -> Result<(), Error> {
     tx.table_mut(SESSIONS_OF)?;
     tx.table_mut(AUDIT)?;
     second(tx)?;
+    third(tx)?;
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
+}
+
+/// What version 3 has added.
+fn third(tx: &mut WriteTx) -> Result<(), Error> {
+    tx.table_mut(LINKS_OF)?;
+    tx.table_mut(PAST_OF)?;
+    tx.table_mut(UNNEEDED)?;
+    tx.table_mut(UNNEEDED_SINCE)?;
+    tx.table_mut(ORPHANS)?;
+    Ok(())
 }
 
 /// What version 2 has added.
@@ -191,10 +215,15 @@ pub(super) fn version(tx: &impl Source) -> Result<u32, Error> {
 }
 
 /// Brings a database of an earlier version up to this one, in the transaction of `tx`.
-pub(super) fn migrate(tx: &mut WriteTx) -> Result<(), Error> {
-    if version(tx)? < 2 {
+pub(super) fn migrate(tx: &mut WriteTx, now: Timestamp) -> Result<(), Error> {
+    let found = version(tx)?;
+    if found < 2 {
         second(tx)?;
         tx.begin_spans()?;
+    }
+    if found < 3 {
+        third(tx)?;
+        tx.find_garbage(now)?;
     }
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
 }

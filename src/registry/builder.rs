@@ -11,11 +11,11 @@ use crate::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
 use crate::accounts::{self, Accounts, AuditFile, Htpasswd, Password};
 use crate::blobs::{Blobs, SystemDisk, Tree};
 use crate::clock::Clock;
-use crate::config::{Config, Profile};
+use crate::config::{Config, Profile, RetentionPolicy};
 use crate::meta::{Meta, Standing};
 use crate::metrics::Metrics;
 use crate::oci::RepositoryName;
-use crate::repository::{Rules, Stores};
+use crate::repository::{Delays, Kept, Retention, Rules, Stores};
 use crate::tokens::{self, Tokens};
 
 /// A registry to be opened. See the crate's documentation for an example.
@@ -182,14 +182,32 @@ fn open_stores(
     let blobs = Blobs::open(root, disk.clone(), sync).map_err(|error| Error::blobs(&error, &tree))?;
     let meta = Meta::open(&tree, &*disk, sync).map_err(|error| Error::meta(error, &tree))?;
     let meta = Arc::new(meta);
+    let collection = &config.storage.collection;
     let rules = Rules {
         sparse_indexes: config.storage.allow_sparse_indexes,
         upload_expiry: config.storage.upload_expiry,
         tag_history: config.storage.tag_history,
+        delays: Delays { blob: collection.delay, untagged: collection.untagged_delay.unwrap_or(collection.delay) },
+        retention: retention(&collection.policies),
     };
     let stores = Stores::new(blobs, Arc::clone(&meta), clock.clone(), rules);
     let stores = stores.map_err(|error| Error::repository(error, &tree))?;
     Ok((tree, meta, Arc::new(stores)))
+}
+
+/// The first policy that fits a repository's name counts; where none does, nothing is kept.
+fn retention(policies: &[RetentionPolicy]) -> Retention {
+    let policies = policies.to_vec();
+    Retention(Arc::new(move |name| {
+        let fits = |policy: &&RetentionPolicy| {
+            policy.repositories.iter().any(|pattern| accounts::matches(pattern, name.as_str()))
+        };
+        let policy = policies.iter().find(fits);
+        policy.map_or(Kept { untagged: false, referrers: false }, |policy| Kept {
+            untagged: !policy.delete_untagged,
+            referrers: !policy.delete_referrers,
+        })
+    }))
 }
 
 fn open_accounts(meta: &Arc<Meta>, config: &Config, clock: &Clock, tree: &Tree) -> Result<Arc<Accounts>, Error> {

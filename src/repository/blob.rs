@@ -4,15 +4,17 @@ use std::ops::ControlFlow;
 
 use super::{Error, Repository};
 use crate::blobs::Blob;
-use crate::meta::ContentRead as _;
+use crate::meta::{ContentRead as _, LinkRead as _, Unneeded};
 use crate::oci::{Digest, RepositoryName};
 
 /// More holders of a blob than this are not asked whether the caller may read one of them.
 const HOLDERS_MAX: usize = 1000;
 
 impl Repository {
-    /// The size of a blob, in bytes.
+    /// The size of a blob, in bytes. Whoever has asked may count on the blob for as long as things are kept
+    /// that nothing needs.
     pub(crate) fn blob_size(&self, digest: Digest) -> Result<u64, Error> {
+        self.take_lease(Unneeded::Link, digest).ok_or(Error::BlobUnknown { digest })?;
         self.stores.meta.read(|tx| {
             if tx.link(digest, &self.name)?.is_none() {
                 return Err(Error::BlobUnknown { digest });
@@ -20,6 +22,11 @@ impl Repository {
             let row = tx.blob(digest)?.ok_or(Error::Corrupt { what: "a link without a blob", digest })?;
             Ok(row.size)
         })
+    }
+
+    /// Takes a lease on something; nothing, if it is being removed.
+    pub(super) fn take_lease(&self, kind: Unneeded, digest: Digest) -> Option<()> {
+        self.stores.leases.take(&self.name, kind, digest, self.stores.clock.now()).then_some(())
     }
 
     /// Opens a blob. A file that is missing or has another size than it had is not served.
@@ -49,6 +56,8 @@ impl Repository {
         if !found {
             return Ok(false);
         }
+        // If it is being removed here, it is linked anew after that.
+        let _ = self.take_lease(Unneeded::Link, digest);
         let (name, now) = (self.name.clone(), self.stores.clock.now());
         self.stores.meta.write(move |tx| {
             // The last link may have gone since the look; then the file goes too.
@@ -62,7 +71,6 @@ impl Repository {
     /// needs stays.
     pub(crate) fn delete_blob(&self, digest: Digest) -> Result<(), Error> {
         let (name, now) = (self.name.clone(), self.stores.clock.now());
-        let _busy = self.stores.blobs.lock(digest);
         let last = self.stores.meta.write(move |tx| {
             let link = tx.link(digest, &name)?.ok_or(Error::BlobUnknown { digest })?;
             if link.references > 0 || tx.lister(&name, digest)?.is_some() {
@@ -70,9 +78,6 @@ impl Repository {
             }
             Ok::<_, Error>(tx.remove_link(&name, digest, now)?)
         })?;
-        if last {
-            self.stores.blobs.remove(digest)?;
-        }
-        Ok(())
+        if last { self.stores.remove_orphans(&[digest]) } else { Ok(()) }
     }
 }

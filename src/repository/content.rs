@@ -1,10 +1,10 @@
 //! A repository as a whole: made empty, described, removed with everything in it.
 
-use super::manifest::detach;
+use super::manifest::{detach, stored_manifest};
 use super::{Error, Repository};
 use crate::clock::Timestamp;
-use crate::meta::{ContentRead as _, Contents, PermissionRead as _, SettingsRow, WriteTx};
-use crate::oci::{Digest, Manifest, RepositoryName, Tag};
+use crate::meta::{ContentRead as _, Contents, LinkRead as _, PermissionRead as _, SettingsRow, WriteTx};
+use crate::oci::{Digest, RepositoryName, Tag};
 
 /// As often a removal is tried anew when something was pushed meanwhile.
 const REMOVALS_MAX: usize = 3;
@@ -65,13 +65,7 @@ impl Repository {
                 let orphans = remove_contents(tx, &name, &contents, now)?;
                 Ok::<_, Error>((orphans, tx.repository(&name)?.is_none()))
             })?;
-            for digest in orphans {
-                let _busy = self.stores.blobs.lock(digest);
-                // Somebody may have pushed it since; then there is a row, and the file is theirs.
-                if self.stores.meta.read(|tx| tx.blob(digest))?.is_none() {
-                    self.stores.blobs.remove(digest)?;
-                }
-            }
+            self.stores.remove_orphans(&orphans)?;
             if is_gone {
                 break;
             }
@@ -91,14 +85,17 @@ fn remove_contents(
         tx.remove_tag(name, tag, now, false)?;
     }
     for digest in &contents.manifests {
-        let (Some(row), Some(bytes)) = (tx.manifest(name, *digest)?, tx.manifest_bytes(name, *digest)?) else {
+        if tx.manifest(name, *digest)?.is_none() {
             continue;
-        };
+        }
         for tag in tx.tags_of(name, *digest)? {
             tx.remove_tag(name, &tag, now, false)?;
         }
-        if let Ok(manifest) = Manifest::read(&bytes, row.media_type().as_ref()) {
-            detach(tx, name, *digest, &manifest)?;
+        match stored_manifest(tx, name, *digest) {
+            Ok(manifest) => manifest.map_or(Ok(()), |manifest| detach(tx, name, *digest, &manifest, now))?,
+            // It goes all the same.
+            Err(Error::Corrupt { .. }) => {}
+            Err(error) => return Err(error),
         }
         tx.remove_manifest(name, *digest, now)?;
     }
@@ -108,7 +105,7 @@ fn remove_contents(
             orphans.push(*digest);
         }
     }
-    tx.forget_history(name)?;
+    tx.forget_history(name, now)?;
     if tx.settings(name)?.is_some() {
         tx.remove_settings(name)?;
     }

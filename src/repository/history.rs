@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use super::{Error, Repository, Stores};
 use crate::clock::Timestamp;
-use crate::meta::{self, ContentRead as _, HistoryRead as _, ReadTx, Span, TagMark, TagRow, TagState};
+use crate::meta::{self, ContentRead as _, HistoryRead as _, LinkRead as _, ReadTx, Span, TagMark, TagRow, TagState};
 use crate::oci::{Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
 #[cfg(test)]
@@ -150,7 +150,7 @@ impl Stores {
                 for (name, tag) in &expired {
                     tx.remove_tag(name, tag, now, kept)?;
                 }
-                Ok::<_, Error>((expired.len(), tx.trim_history(since, STEP)?))
+                Ok::<_, Error>((expired.len(), tx.trim_history(since, STEP, now)?))
             })?;
             tidied.tags += tags;
             tidied.past += past;
@@ -310,7 +310,8 @@ impl Repository {
     /// Forgets what a tag pointed at before: all of it, or where it pointed at `digest`. In steps: what is
     /// forgotten stays forgotten.
     pub(crate) fn forget_past(&self, tag: &Tag, digest: Option<Digest>) -> Result<(), Error> {
-        let (since, mut last, mut forgotten) = (self.stores.kept_since(), None, 0);
+        let (since, now) = (self.stores.kept_since(), self.stores.clock.now());
+        let (mut last, mut forgotten) = (None, 0);
         loop {
             let (mut spans, mut looked_at) = (Vec::new(), 0);
             self.stores.meta.read(|tx| {
@@ -327,7 +328,7 @@ impl Repository {
                 forgotten += self.stores.meta.write(move |tx| {
                     let mut forgotten = 0;
                     for span in spans {
-                        forgotten += usize::from(tx.forget_span(&name, &of, span)?);
+                        forgotten += usize::from(tx.forget_span(&name, &of, span, now)?);
                     }
                     Ok::<_, Error>(forgotten)
                 })?;

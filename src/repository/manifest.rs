@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::{Error, Repository};
-use crate::meta::{ContentRead as _, ManifestRow, TagRow, WriteTx};
+use crate::clock::Timestamp;
+use crate::meta::{ContentRead as _, LinkRead as _, ManifestRow, Source, TagRow, Unneeded, WriteTx};
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
 /// Under which names a manifest is pushed. "By tag, with more tags" cannot be written down.
@@ -59,8 +60,13 @@ pub(crate) struct ManifestBytes {
 }
 
 impl Repository {
-    /// What a reference names.
+    /// What a reference names. Whoever has asked for a digest may count on the manifest for as long as things
+    /// are kept that nothing needs.
     pub(crate) fn manifest_info(&self, reference: &Reference) -> Result<ManifestInfo, Error> {
+        if let Reference::Digest(digest) = reference {
+            let gone = || Error::ManifestUnknown { reference: reference.clone() };
+            self.take_lease(Unneeded::Manifest, *digest).ok_or_else(gone)?;
+        }
         self.stores.meta.read(|tx| {
             let unknown = || Error::ManifestUnknown { reference: reference.clone() };
             let digest = match reference {
@@ -115,6 +121,8 @@ impl Repository {
         };
         let row = ManifestRow { media_type: info.media_type.clone(), size: info.size, created: now };
         let (name, sparse, kept) = (self.name.clone(), self.stores.rules.sparse_indexes, self.stores.keeps_history());
+        // If it is there, and being removed, it is pushed anew after that.
+        let _ = self.take_lease(Unneeded::Manifest, digest);
         self.stores.meta.write(move |tx| {
             // Decided here and not before: what exists is certain only in the transaction.
             let mut granted = put.may_create || !by_digest;
@@ -140,7 +148,8 @@ impl Repository {
             for tag in &tags {
                 tx.put_tag(&name, tag, &TagRow { digest, moved: now }, kept)?;
             }
-            Ok(())
+            // Pushed again, it is as good as new.
+            Ok(tx.review_manifest(&name, digest, now)?)
         })?;
         Ok(info)
     }
@@ -168,10 +177,8 @@ impl Repository {
             if let Some(index) = tx.lister(&name, digest)? {
                 return Err(Error::ManifestReferenced { digest, index: Box::new(index) });
             }
-            let corrupt = || Error::Corrupt { what: "the manifest cannot be read any more", digest };
-            let row = tx.manifest(&name, digest)?.ok_or_else(corrupt)?;
-            let bytes = tx.manifest_bytes(&name, digest)?.ok_or_else(corrupt)?;
-            let manifest = Manifest::read(&bytes, row.media_type().as_ref()).map_err(|_| corrupt())?;
+            let unknown = || Error::ManifestUnknown { reference: Reference::Digest(digest) };
+            let manifest = stored_manifest(tx, &name, digest)?.ok_or_else(unknown)?;
             let tags = tx.tags_of(&name, digest)?;
             if only_untagged && tags.len() > 1 {
                 return Err(Error::ManifestTagged { digest });
@@ -179,7 +186,7 @@ impl Repository {
             for tag in tags {
                 tx.remove_tag(&name, &tag, now, kept)?;
             }
-            detach(tx, &name, digest, &manifest)?;
+            detach(tx, &name, digest, &manifest, now)?;
             Ok(tx.remove_manifest(&name, digest, now)?)
         })
     }
@@ -194,6 +201,18 @@ impl Expected {
         };
         if holds { Ok(()) } else { Err(Error::TagMoved { now }) }
     }
+}
+
+/// A manifest as it stands in rows; nothing if it is not there.
+pub(super) fn stored_manifest(
+    tx: &impl Source,
+    name: &RepositoryName,
+    digest: Digest,
+) -> Result<Option<Manifest>, Error> {
+    let Some(row) = tx.manifest(name, digest)? else { return Ok(None) };
+    let corrupt = || Error::Corrupt { what: "the manifest cannot be read any more", digest };
+    let bytes = tx.manifest_bytes(name, digest)?.ok_or_else(corrupt)?;
+    Manifest::read(&bytes, row.media_type().as_ref()).map(Some).map_err(|_| corrupt())
 }
 
 /// What a manifest needs and the repository does not have.
@@ -223,7 +242,7 @@ fn attach(
     size: u64,
 ) -> Result<(), Error> {
     for blob in manifest.blobs() {
-        tx.count_blob_reference(name, *blob, true)?;
+        tx.add_blob_reference(name, *blob)?;
     }
     for child in manifest.manifests() {
         tx.put_listing(name, child.digest, digest)?;
@@ -235,18 +254,19 @@ fn attach(
     Ok(())
 }
 
-/// The opposite of [`attach`].
+/// The opposite of [`attach`]. `since` is when the manifest ceased to be needed.
 pub(super) fn detach(
     tx: &mut WriteTx,
     name: &RepositoryName,
     digest: Digest,
     manifest: &Manifest,
+    since: Timestamp,
 ) -> Result<(), Error> {
     for blob in manifest.blobs() {
-        tx.count_blob_reference(name, *blob, false)?;
+        tx.remove_blob_reference(name, *blob, since)?;
     }
     for child in manifest.manifests() {
-        tx.remove_listing(name, child.digest, digest)?;
+        tx.remove_listing(name, child.digest, digest, since)?;
     }
     if let Some(subject) = manifest.subject() {
         tx.remove_referrer(name, subject, manifest.artifact_type().unwrap_or_default(), digest)?;

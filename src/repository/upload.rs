@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::{Error, Repository, Stores};
 use crate::blobs::{Mark, Staging};
 use crate::clock::Timestamp;
-use crate::meta::{ContentRead as _, HmacKey, Meta, SETTING_UPLOAD_KEY};
+use crate::meta::{HmacKey, LinkRead as _, Meta, SETTING_UPLOAD_KEY, Unneeded};
 use crate::oci::{Algorithm, ChunkRange, Digest, Hasher, RepositoryName, UploadId};
 
 /// The hashes of at most this many uploads are kept; of more, the idle ones are computed again.
@@ -172,7 +172,7 @@ impl Upload {
 
     /// Makes a verified upload a blob of its repository, and returns when that is durable.
     pub(crate) fn finish(self, digest: Digest) -> Result<(), Error> {
-        let Stores { blobs, meta, clock, uploads, .. } = &*self.stores;
+        let Stores { blobs, meta, clock, uploads, leases, .. } = &*self.stores;
         let size = self.offset();
         let _busy = blobs.lock(digest);
         let known = meta.read(|tx| tx.blob(digest))?.is_some();
@@ -181,6 +181,8 @@ impl Upload {
             blobs.seal(&self.staging, digest)?;
         }
         let (name, now) = (self.name.clone(), clock.now());
+        // If it is linked here already, what needs it may go before whoever has pushed it again names it.
+        let _ = leases.take(&name, Unneeded::Link, digest, now);
         meta.write(move |tx| tx.put_link(&name, digest, size, now))?;
         if whole {
             blobs.discard(self.id())?;

@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("route", &["oci", "repository", "access"]),
     ("config", &["oci", "access"]),
     ("registry", &["oci", "clock", "metrics", "blobs", "meta", "repository", "accounts", "tokens", "access", "config"]),
-    ("admin", &["oci", "clock", "meta", "accounts", "tokens", "access", "registry"]),
+    ("admin", &["oci", "clock", "meta", "repository", "accounts", "tokens", "access", "registry"]),
     (
         "http",
         &[
@@ -57,6 +57,8 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     ("accounts", "blobs", &["SystemDisk", "Tree"]),
     ("tokens", "blobs", &["SystemDisk", "Tree"]),
     ("admin", "meta", &["Standing"]),
+    // What looks through everything, and not what one repository can do.
+    ("admin", "repository", &["Delays", "Error", "Stores"]),
     // What a handler sends, and what error answers are made of; the stores are behind `repository`.
     ("http", "blobs", &["Blob", "Error"]),
     ("http", "meta", &["Error", "Grantee", "GroupRow", "Role", "SettingsRow", "Standing"]),

@@ -40,7 +40,7 @@ pub(super) fn alternatives(pattern: &str) -> Vec<String> {
 }
 
 /// Why a text is not a pattern of repository names, if it is none.
-pub(super) fn problem(pattern: &str) -> Option<&'static str> {
+pub(crate) fn problem(pattern: &str) -> Option<&'static str> {
     let inside = |c: char| c.is_ascii_alphanumeric() || "/._-*?[]{},!^".contains(c);
     if pattern.is_empty() {
         return Some("a pattern is not empty: ** fits every repository");

@@ -1,11 +1,9 @@
 //! Keys of the storage: where content lives, and when it goes.
 
-use crate::config::kind::Kind::{self, Bool, Duration, Free, List, Map, Path, Table, Text, Texts};
+use crate::config::kind::Kind::{self, Bool, Duration, Free, List, Map, Path, Table, Text, Texts, TimeWindow};
 
 use super::Status::{Implemented, NoEffect, Refused, Within};
-use super::{Row, row};
-
-const COLLECTION: super::Status = NoEffect("collection is not implemented yet: deleted content keeps its space");
+use super::{REQUIRED, Row, row};
 
 #[rustfmt::skip] // a table is read down its columns
 pub(super) const KEYS: &[Row] = &[
@@ -22,10 +20,13 @@ pub(super) const KEYS: &[Row] = &[
 
     row("storage.dedupe", Bool, "", NoEffect("one copy of a blob is always kept, whatever is written here"),
         "equal blobs of several repositories share one file"),
-    row("storage.gc", Bool, "false", COLLECTION, "content that nothing refers to is removed"),
-    row("storage.gcDelay", Kind::ANY_DURATION, "", COLLECTION, "how long such content is kept"),
-    row("storage.gcInterval", Kind::ANY_DURATION, "", COLLECTION, "how often such content is looked for"),
-    row("storage.gcTimeWindow", Text, "", COLLECTION, "hours of the day in which collection may run"),
+    row("storage.gc", Bool, "true", Implemented,
+        "manifests without a tag, and blobs that no manifest needs, are removed"),
+    row("storage.gcDelay", Duration { least: "0s", most: "87600h" }, "24h", Implemented,
+        "how long what nothing needs is kept (zot's default is 1h): longer than from the first blob of a push to its last manifest"),
+    row("storage.gcInterval", Duration { least: "1s", most: "8760h" }, "1h", Implemented, "how often such content is looked for"),
+    row("storage.gcTimeWindow", TimeWindow, "", Implemented,
+        "hours of the day, in UTC, in which collection may begin, as 22:00-06:00; any time without it"),
     row("storage.maxRepos", Kind::COUNT, "0", Refused("not implemented yet: leave it out; the number of repositories is not limited"),
         "greatest number of repositories"),
     row("storage.fastRestart", Bool, "", NoEffect("a start never walks the storage"),
@@ -35,20 +36,22 @@ pub(super) const KEYS: &[Row] = &[
     row("storage.remoteCache", Bool, "false", Refused("not supported: the index is an embedded database; leave it out"),
         "the index of blobs is kept in a remote database"),
 
-    row("storage.retention", Table, "", Refused("not implemented yet: take the block out; no tag and no manifest is removed by rule"),
-        "rules by which tags and manifests are removed"),
-    row("storage.retention.dryRun", Bool, "", Within, "only log what would be removed"),
-    row("storage.retention.delay", Kind::ANY_DURATION, "", Within, "how long an untagged manifest is kept"),
-    row("storage.retention.policies", List, "", Within, "rules, of which the first that matches a repository counts"),
-    row("storage.retention.policies.*.repositories", Texts, "", Within, "patterns of repositories the rule is for"),
-    row("storage.retention.policies.*.deleteReferrers", Bool, "", Within, "manifests whose subject is gone are removed"),
-    row("storage.retention.policies.*.deleteUntagged", Bool, "", Within, "manifests without a tag are removed"),
-    row("storage.retention.policies.*.keepTags", List, "", Within, "tags to keep, by any of these"),
+    row("storage.retention.dryRun", Bool, "false", Refused("not supported: leave it out; coracle gc --dry-run says what would be removed"),
+        "only log what would be removed"),
+    row("storage.retention.delay", Duration { least: "0s", most: "87600h" }, "", Implemented,
+        "how long a manifest without a tag is kept; as storage.gcDelay without it"),
+    row("storage.retention.policies", List, "[]", Implemented, "rules, of which the first that matches a repository counts"),
+    row("storage.retention.policies.*.repositories", Texts, REQUIRED, Within, "patterns of repositories the rule is for"),
+    row("storage.retention.policies.*.deleteReferrers", Bool, "false", Within,
+        "manifests whose subject was deleted are removed; where no rule matches they are"),
+    row("storage.retention.policies.*.deleteUntagged", Bool, "true", Within, "manifests without a tag are removed"),
+    row("storage.retention.policies.*.keepTags", List, "", Refused("not implemented yet: leave it out; no tag is removed by rule"), "tags to keep, by any of these"),
     row("storage.retention.policies.*.keepTags.*.patterns", Texts, "", Within, "regular expressions of tags"),
     row("storage.retention.policies.*.keepTags.*.pulledWithin", Kind::ANY_DURATION, "", Within, "kept when pulled this recently"),
     row("storage.retention.policies.*.keepTags.*.pushedWithin", Kind::ANY_DURATION, "", Within, "kept when pushed this recently"),
     row("storage.retention.policies.*.keepTags.*.mostRecentlyPushedCount", Kind::COUNT, "", Within, "so many pushed last are kept"),
     row("storage.retention.policies.*.keepTags.*.mostRecentlyPulledCount", Kind::COUNT, "", Within, "so many pulled last are kept"),
+    row("storage.retention.policies.*.keepUntagged", Table, "", Refused("not implemented yet: leave it out; use deleteUntagged and storage.retention.delay"), "manifests without a tag to keep, by any of these"),
     row("storage.retention.policies.*.keepUntagged.pulledWithin", Kind::ANY_DURATION, "", Within, "kept when pulled this recently"),
     row("storage.retention.policies.*.keepUntagged.pushedWithin", Kind::ANY_DURATION, "", Within, "kept when pushed this recently"),
     row("storage.retention.policies.*.keepUntagged.mostRecentlyPushedCount", Kind::COUNT, "", Within, "so many pushed last are kept"),

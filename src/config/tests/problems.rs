@@ -54,8 +54,16 @@ fn wrong_values_say_what_is_expected() {
         ),
         (
             "storage.gcDelay = true",
-            "f: storage.gcDelay: expected a duration such as \"1h30m\" \
+            "f: storage.gcDelay: expected a duration from 0s to 87600h, such as \"87600h\" \
              (a bare number counts nanoseconds), found true",
+        ),
+        (
+            "storage.gcTimeWindow = '22-6'",
+            "f: storage.gcTimeWindow: expected two times of the day, such as \"22:00-06:00\", found \"22-6\"",
+        ),
+        (
+            "storage.retention.policies = [{ repositories = ['a/**', '{b'] }]",
+            "f: storage.retention.policies[0].repositories[1]: a brace is opened that is not closed",
         ),
         (
             "http.limits.maxManifestSize = '3MiB'",

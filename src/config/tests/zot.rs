@@ -105,7 +105,7 @@ pub(super) const EVERYTHING: &str = r#"{
 }"#;
 
 /// The keys of [`EVERYTHING`] that are refused; what is neither here nor below is followed.
-const REFUSED: [&str; 22] = [
+const REFUSED: [&str; 23] = [
     "cluster",
     "extensions.events",
     "extensions.lint",
@@ -126,7 +126,8 @@ const REFUSED: [&str; 22] = [
     "storage.cacheDriver",
     "storage.maxRepos",
     "storage.remoteCache",
-    "storage.retention",
+    "storage.retention.policies[0].keepTags",
+    "storage.retention.policies[0].keepUntagged",
     "storage.storageDriver",
 ];
 
@@ -190,6 +191,22 @@ fn collect(value: &Value, pointer: &str, places: &mut Vec<String>) {
 }
 
 #[test]
+fn rules_of_retention_are_read_as_they_are_written() {
+    let text = r#"{"storage": {"gc": false, "gcDelay": "2h", "gcTimeWindow": "22:00-06:00", "retention": {"delay": "3h",
+        "policies": [{"repositories": ["a/**"], "deleteReferrers": true}, {"repositories": ["**"], "deleteUntagged": false}]}}}"#;
+    let collection = load(Format::Json, text).expect("the configuration is right").config.storage.collection;
+    assert!(!collection.enable);
+    let hours = |hours: u64| std::time::Duration::from_secs(3600 * hours);
+    assert_eq!((collection.delay, collection.untagged_delay), (hours(2), Some(hours(3))));
+    assert!(collection.time_window.is_some_and(|window| window.contains(hours(23)) && !window.contains(hours(12))));
+    let policies = collection.policies.iter();
+    let read: Vec<_> = policies.map(|p| (p.repositories.as_slice(), p.delete_referrers, p.delete_untagged)).collect();
+    assert_eq!(read, [(&["a/**".to_owned()][..], true, true), (&["**".to_owned()][..], false, false)]);
+    let default = load(Format::Json, "{}").expect("nothing is wrong").config.storage.collection;
+    assert!(default.enable && default.untagged_delay.is_none() && default.policies.is_empty());
+}
+
+#[test]
 fn usual_configurations_of_zot_load_with_warnings_at_most() {
     let cases: [(&str, &[&str]); 4] = [
         (
@@ -211,12 +228,6 @@ fn usual_configurations_of_zot_load_with_warnings_at_most() {
                 "f: scheduler.numWorkers: has no effect: background work needs no worker pool",
                 "f: storage.dedupe: has no effect: one copy of a blob is always kept, whatever is \
                  written here",
-                "f: storage.gc: has no effect: collection is not implemented yet: deleted content keeps \
-                 its space",
-                "f: storage.gcDelay: has no effect: collection is not implemented yet: deleted content \
-                 keeps its space",
-                "f: storage.gcInterval: has no effect: collection is not implemented yet: deleted \
-                 content keeps its space",
             ],
         ),
         (

@@ -122,8 +122,8 @@ fn apply(tx: &mut WriteTx, known: &mut Vec<Known>, (repository, tag): (usize, us
             })
             .unwrap();
             let Some((span, past)) = spans.get(*nth) else { return };
-            assert!(tx.forget_span(&name, &text, *span).unwrap());
-            assert!(!tx.forget_span(&name, &text, *span).unwrap(), "it is forgotten already");
+            assert!(tx.forget_span(&name, &text, *span, at(0)).unwrap());
+            assert!(!tx.forget_span(&name, &text, *span, at(0)).unwrap(), "it is forgotten already");
             let same = |known: &Known| {
                 of_tag(known)
                     && known.started == span.started.micros()
@@ -140,7 +140,7 @@ fn apply(tx: &mut WriteTx, known: &mut Vec<Known>, (repository, tag): (usize, us
                 Some(last) => ends.iter().filter(|ended| *ended <= last).count(),
                 None => *limit,
             };
-            let count = tx.trim_history(at(*before), limit).unwrap();
+            let count = tx.trim_history(at(*before), limit, at(*before)).unwrap();
             assert_eq!(count, limit.min(ends.len()));
             if let Some(last) = count.checked_sub(1) {
                 known.retain(|span| span.ended > ends[last]);

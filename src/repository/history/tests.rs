@@ -9,6 +9,7 @@ use super::*;
 use crate::blobs::{Blobs, SystemDisk, Tree};
 use crate::clock::Clock;
 use crate::meta::Meta;
+use crate::repository::scene::rules;
 use crate::repository::{ManifestTarget, PutManifest, Rules};
 
 const WINDOW: Duration = Duration::from_hours(1);
@@ -28,7 +29,7 @@ impl Scene {
         let clock = Clock::default();
         let blobs = Blobs::open(root.path(), Arc::new(SystemDisk), false).unwrap();
         let meta = Arc::new(Meta::open(&Tree::new(root.path()), &SystemDisk, false).unwrap());
-        let rules = Rules { sparse_indexes: true, upload_expiry: WINDOW, tag_history };
+        let rules = Rules { tag_history, ..rules() };
         let stores = Arc::new(Stores::new(blobs, meta, clock.clone(), rules).unwrap());
         let repository = stores.repository(&"a".parse().unwrap());
         Self { stores, repository, clock, _root: root }

@@ -6,6 +6,7 @@ use super::*;
 use crate::blobs::{Blobs, SystemDisk, Tree};
 use crate::clock::Clock;
 use crate::repository::Rules;
+use crate::repository::scene::rules;
 
 const EXPIRY: Duration = Duration::from_hours(1);
 
@@ -14,7 +15,7 @@ fn stores(root: &std::path::Path) -> (Arc<Stores>, Clock) {
     let clock = Clock::default();
     let blobs = Blobs::open(root, Arc::new(SystemDisk), false).unwrap();
     let meta = Arc::new(Meta::open(&Tree::new(root), &SystemDisk, false).unwrap());
-    let rules = Rules { sparse_indexes: false, upload_expiry: EXPIRY, tag_history: EXPIRY };
+    let rules = Rules { upload_expiry: EXPIRY, ..rules() };
     (Arc::new(Stores::new(blobs, meta, clock.clone(), rules).unwrap()), clock)
 }
 

@@ -1,0 +1,340 @@
+//! Collection: what nothing has needed for long enough is removed, while clients go on.
+//!
+//! What is unneeded stands in rows since the transaction that made it so ([`crate::meta`]), so that a
+//! collection looks at garbage alone. It goes in small steps, each one transaction that others share; every
+//! step looks again whether a thing is needed, in the transaction that removes it. What a client was told is
+//! there counts as needed at that moment ([`super::lease`]). Bytes go last ([`super::orphan`]).
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::manifest::{detach, stored_manifest};
+use super::{Error, Stores};
+use crate::clock::Timestamp;
+use crate::meta::{ContentRead as _, GarbageRead as _, LinkRead as _, Unneeded, UnneededRow, WriteTx};
+use crate::oci::{Digest, RepositoryName};
+
+/// As much is looked at in one transaction, so that no writer waits long.
+const STEP: usize = 128;
+/// As many referrers of one subject are looked at in one transaction.
+const RELEASED_MAX: u64 = 4096;
+/// As much of what is due soonest is looked through for leases at a time.
+const WRITTEN_MAX: usize = 10_000;
+/// A rehearsal, which is one transaction, ends after as many rows.
+const REHEARSED_MAX: usize = 100_000;
+
+/// What is done with a repository's manifests that nothing names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Whether manifests without a tag stay.
+    pub(crate) untagged: bool,
+    /// Whether manifests stay whose subject was deleted.
+    pub(crate) referrers: bool,
+}
+
+/// What stays in which repository, by the operator's rules.
+#[derive(Clone)]
+pub(crate) struct Retention(pub(crate) Arc<dyn Fn(&RepositoryName) -> Kept + Send + Sync>);
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self(Arc::new(|_| Kept { untagged: false, referrers: false }))
+    }
+}
+
+impl fmt::Debug for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Retention")
+    }
+}
+
+/// What a collection has removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Collected {
+    pub(crate) manifests: u64,
+    /// Blobs that repositories have no more.
+    pub(crate) links: u64,
+    /// Of those, blobs that no repository has any more.
+    pub(crate) blobs: u64,
+    /// Bytes of those blobs.
+    pub(crate) bytes: u64,
+    /// Manifests that cannot be read any more, and stay.
+    pub(crate) unreadable: u64,
+    /// Manifests that were found to have no subject any more.
+    released: u64,
+}
+
+impl Collected {
+    fn add(&mut self, more: &Self) {
+        self.manifests += more.manifests;
+        self.links += more.links;
+        self.blobs += more.blobs;
+        self.bytes += more.bytes;
+        self.unreadable += more.unreadable;
+        self.released += more.released;
+    }
+
+    /// Whether there may be more to collect now.
+    const fn has_changed_anything(&self) -> bool {
+        self.manifests + self.links + self.released > 0
+    }
+}
+
+/// How long something unneeded is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Delays {
+    /// A blob, and whatever is not said otherwise.
+    pub(crate) blob: Duration,
+    /// A manifest without a tag.
+    pub(crate) untagged: Duration,
+}
+
+impl Delays {
+    /// The same for everything.
+    pub(crate) const fn all(delay: Duration) -> Self {
+        Self { blob: delay, untagged: delay }
+    }
+}
+
+/// What became due before when.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    blob: Timestamp,
+    untagged: Timestamp,
+}
+
+impl Due {
+    fn new(now: Timestamp, delays: Delays) -> Self {
+        let before = |delay: Duration| {
+            let delay = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+            // What has become unneeded this very moment is due where there is no delay.
+            Timestamp::from_micros(now.micros().saturating_add(1).saturating_sub(delay))
+        };
+        Self { blob: before(delays.blob), untagged: before(delays.untagged) }
+    }
+
+    fn first(&self) -> Timestamp {
+        self.blob.max(self.untagged)
+    }
+
+    fn is_due(&self, row: &UnneededRow) -> bool {
+        row.since < if row.kind == Unneeded::Manifest { self.untagged } else { self.blob }
+    }
+}
+
+impl Stores {
+    /// How long things are kept, by the operator's rules.
+    pub(crate) const fn delays(&self) -> Delays {
+        self.rules.delays
+    }
+
+    /// Removes what nothing has needed for as long as `delays` says. Between two steps, `pause` is told how
+    /// long the last one took; it may wait, or break the collection off. What was removed stays removed.
+    pub(crate) fn collect(
+        &self,
+        delays: Delays,
+        mut pause: impl FnMut(Duration) -> ControlFlow<()>,
+    ) -> Result<Collected, Error> {
+        let _alone = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = Due::new(self.clock.now(), delays);
+        let mut collected = Collected::default();
+        // What a manifest needed is as long unneeded as the manifest was, and so may come to stand before
+        // the place that was reached: another pass finds it.
+        loop {
+            let (mut after, mut removed) = (None, false);
+            loop {
+                let began = Instant::now();
+                let rows = self.meta.read(|tx| tx.unneeded_since(after.as_ref(), due.first(), STEP))?;
+                let Some(last) = rows.last().cloned() else { break };
+                after = Some(last);
+                let step = self.collect_rows(rows, due)?;
+                removed |= step.has_changed_anything();
+                collected.add(&step);
+                if pause(began.elapsed()).is_break() {
+                    return Ok(collected);
+                }
+            }
+            if !removed {
+                break;
+            }
+        }
+        self.sweep()?;
+        Ok(collected)
+    }
+
+    fn collect_rows(&self, mut rows: Vec<UnneededRow>, due: Due) -> Result<Collected, Error> {
+        rows.retain(|row| due.is_due(row));
+        let condemned = self.leases.condemn(rows, due.first());
+        if condemned.rows.is_empty() {
+            return Ok(Collected::default());
+        }
+        let (rows, retention) = (condemned.rows.clone(), self.rules.retention.clone());
+        let (collected, orphans) = self.meta.write(move |tx| remove_rows(tx, &rows, &retention))?;
+        drop(condemned);
+        self.remove_orphans(&orphans)?;
+        Ok(collected)
+    }
+
+    /// Whether anything has become due.
+    pub(crate) fn is_collection_due(&self) -> Result<bool, Error> {
+        let due = Due::new(self.clock.now(), self.rules.delays);
+        Ok(!self.meta.read(|tx| tx.unneeded_since(None, due.first(), 1))?.is_empty())
+    }
+
+    /// What [`Stores::collect`] would remove, and whether there is more than was looked at. Nothing is
+    /// removed; other writers wait for the time that this takes.
+    pub(crate) fn rehearse_collection(&self, delays: Delays) -> Result<(Collected, bool), Error> {
+        let due = Due::new(self.clock.now(), delays);
+        let retention = self.rules.retention.clone();
+        let leases = &self.leases;
+        self.meta.rehearse(|tx| {
+            let (mut collected, mut looked_at) = (Collected::default(), 0);
+            loop {
+                let (mut after, mut removed) = (None, false);
+                loop {
+                    let mut rows = tx.unneeded_since(after.as_ref(), due.first(), STEP)?;
+                    let Some(last) = rows.last().cloned() else { break };
+                    after = Some(last);
+                    looked_at += rows.len();
+                    rows.retain(|row| due.is_due(row) && leases.is_free(row, due.first()));
+                    let (step, _) = remove_rows(tx, &rows, &retention)?;
+                    removed |= step.has_changed_anything();
+                    collected.add(&step);
+                    if looked_at >= REHEARSED_MAX {
+                        return Ok((collected, true));
+                    }
+                }
+                if !removed {
+                    return Ok((collected, false));
+                }
+            }
+        })
+    }
+
+    /// Writes down what clients were told is there although it was due soon, so that it is kept after a
+    /// restart too; and forgets leases that count no more.
+    pub(crate) fn write_leases(&self) -> Result<(), Error> {
+        let Delays { blob, untagged } = self.rules.delays;
+        let (longest, now) = (blob.max(untagged), self.clock.now());
+        self.leases.forget(Due::new(now, Delays::all(longest)).first());
+        let soon = Due::new(now.after(blob.min(untagged) / 2), self.rules.delays).first();
+        let rows = self.meta.read(|tx| tx.unneeded_since(None, soon, WRITTEN_MAX))?;
+        let told = rows.into_iter().filter_map(|row| Some((self.leases.told(&row)?, row)));
+        let told: Vec<_> = told.filter(|(told, row)| *told > row.since).collect();
+        if told.is_empty() {
+            return Ok(());
+        }
+        self.meta.write(move |tx| {
+            for (told, row) in told {
+                if tx.unneeded(&row.repository, row.kind, row.digest)? == Some(row.since) {
+                    tx.set_unneeded(&row.repository, row.kind, row.digest, told)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Removes what of these is unneeded still; gives the blobs that no repository has any more.
+fn remove_rows(
+    tx: &mut WriteTx,
+    rows: &[UnneededRow],
+    retention: &Retention,
+) -> Result<(Collected, Vec<Digest>), Error> {
+    let (mut collected, mut orphans) = (Collected::default(), Vec::new());
+    for row in rows {
+        // An earlier row of this step, or a client, may have changed it.
+        if tx.unneeded(&row.repository, row.kind, row.digest)? != Some(row.since) {
+            continue;
+        }
+        let kept = (retention.0)(&row.repository);
+        match row.kind {
+            Unneeded::Link => remove_link(tx, row, &mut collected, &mut orphans)?,
+            Unneeded::Manifest if kept.untagged => {}
+            Unneeded::Subject | Unneeded::Referrer if kept.referrers => {}
+            Unneeded::Subject => release_referrers(tx, row, &mut collected)?,
+            Unneeded::Manifest | Unneeded::Referrer => remove_manifest(tx, row, &mut collected)?,
+        }
+    }
+    Ok((collected, orphans))
+}
+
+fn remove_link(
+    tx: &mut WriteTx,
+    row: &UnneededRow,
+    collected: &mut Collected,
+    orphans: &mut Vec<Digest>,
+) -> Result<(), Error> {
+    let UnneededRow { repository, digest, since, .. } = row;
+    let link = tx.link(*digest, repository)?;
+    if link.is_none_or(|link| link.references > 0) || tx.lister(repository, *digest)?.is_some() {
+        return Ok(tx.set_needed(repository, row.kind, *digest)?);
+    }
+    let size = tx.blob(*digest)?.map_or(0, |blob| blob.size);
+    collected.links += 1;
+    if tx.remove_link(repository, *digest, *since)? {
+        collected.blobs += 1;
+        collected.bytes += size;
+        orphans.push(*digest);
+    }
+    Ok(())
+}
+
+/// A subject is gone: its referrers are unneeded for as long, unless something else names them.
+/// Of very many, a part: the row stays for another pass.
+fn release_referrers(tx: &mut WriteTx, row: &UnneededRow, collected: &mut Collected) -> Result<(), Error> {
+    let UnneededRow { repository, digest, since, .. } = row;
+    let mut referrers = Vec::new();
+    if tx.manifest(repository, *digest)?.is_none() {
+        tx.each_referrer(repository, *digest, ("", &[]), |_, referrer, _| {
+            referrers.push(referrer);
+            ControlFlow::Continue(())
+        })?;
+    }
+    let before = collected.released;
+    for referrer in referrers {
+        let is_released = tx.unneeded(repository, Unneeded::Referrer, referrer)?.is_some();
+        if !is_released && !tx.is_named(repository, referrer)? {
+            // One that came after the subject had gone is newer than that.
+            let came = tx.unneeded(repository, Unneeded::Manifest, referrer)?;
+            let since = came.map_or(*since, |came| came.max(*since));
+            tx.set_unneeded(repository, Unneeded::Referrer, referrer, since)?;
+            collected.released += 1;
+        }
+        if collected.released - before == RELEASED_MAX {
+            return Ok(());
+        }
+    }
+    Ok(tx.set_needed(repository, row.kind, *digest)?)
+}
+
+fn remove_manifest(tx: &mut WriteTx, row: &UnneededRow, collected: &mut Collected) -> Result<(), Error> {
+    let UnneededRow { repository, digest, since, .. } = row;
+    let manifest = match stored_manifest(tx, repository, *digest) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => return Ok(tx.set_needed(repository, row.kind, *digest)?),
+        Err(Error::Corrupt { .. }) => {
+            collected.unreadable += 1;
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    // A referrer is needed as long as its subject is there, and as long as nobody has deleted that.
+    let is_referrer = match (row.kind, manifest.subject()) {
+        (_, None) => false,
+        (Unneeded::Referrer, Some(subject)) => tx.manifest(repository, subject)?.is_some(),
+        (_, Some(_)) => true,
+    };
+    if is_referrer || tx.is_named(repository, *digest)? {
+        return Ok(tx.set_needed(repository, row.kind, *digest)?);
+    }
+    detach(tx, repository, *digest, &manifest, *since)?;
+    tx.remove_manifest(repository, *digest, *since)?;
+    collected.manifests += 1;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! What a running registry does from time to time, beside answering.
+//!
+//! Each chore is a task that waits most of the time. Whether there is something to do is asked where that
+//! takes microseconds, so that no thread is kept for nothing; the rest runs on a thread for blocking work, and
+//! whoever stops the registry waits for the step it is at.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::registry::Shared;
+
+/// A crash loses at most this much of when keys and sessions were last used, and of what clients were told.
+const FLUSH_INTERVAL: Duration = Duration::from_mins(1);
+/// A tag is there at most this much longer than it should be. Looking for one costs microseconds.
+const TIDY_INTERVAL: Duration = Duration::from_secs(2);
+/// Files that nobody needs are looked for this often; mostly there are none.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+/// Nothing is collected this soon after a start: what clients were told in the minute before a crash was
+/// not written down, and they come back.
+const FIRST_COLLECTION: Duration = Duration::from_mins(5);
+/// Clients have the disk for this many times as long as a step of a collection had it, within bounds.
+const REST: u32 = 3;
+const REST_MAX: Duration = Duration::from_millis(250);
+
+/// Starts them all.
+pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) {
+    tasks.spawn(expire_uploads(Arc::clone(shared)));
+    tasks.spawn(tidy_tags(Arc::clone(shared)));
+    tasks.spawn(flush(Arc::clone(shared)));
+    tasks.spawn(sweep(Arc::clone(shared)));
+    if shared.config().storage.collection.enable {
+        tasks.spawn(collect(Arc::clone(shared), stopped.clone()));
+    }
+}
+
+/// Lets clients go first between two steps of something long, and breaks it off when the registry stops.
+pub(super) fn rest(stopped: &watch::Receiver<bool>) -> impl Fn(Duration) -> ControlFlow<()> + use<> {
+    let stopped = stopped.clone();
+    move |step| {
+        if *stopped.borrow() {
+            return ControlFlow::Break(());
+        }
+        std::thread::sleep((step * REST).min(REST_MAX));
+        ControlFlow::Continue(())
+    }
+}
+
+/// What is to be written down before the end.
+pub(super) async fn last(shared: &Arc<Shared>) {
+    flush_once(shared).await;
+}
+
+/// Does something that blocks; what goes wrong is logged as `what`.
+async fn blocking<T, E>(
+    shared: &Arc<Shared>,
+    what: &str,
+    work: impl FnOnce(&Shared) -> Result<T, E> + Send + 'static,
+) -> Option<T>
+where
+    T: Send + 'static,
+    E: fmt::Display + Send + 'static,
+{
+    let of = Arc::clone(shared);
+    match shared.work().spawn_blocking(move || work(&of)).await {
+        Ok(Ok(value)) => return Some(value),
+        Ok(Err(error)) => tracing::error!(%error, "{what} failed"),
+        Err(error) => tracing::error!(%error, "{what} failed"),
+    }
+    None
+}
+
+/// Whether there is something to do; what goes wrong is logged as `what`.
+fn is_due(what: &str, asked: Result<bool, impl fmt::Display>) -> bool {
+    asked.unwrap_or_else(|error| {
+        tracing::error!(%error, "{what} failed");
+        false
+    })
+}
+
+/// Writes down when keys and sessions were last used, and what clients were told is there.
+async fn flush(shared: Arc<Shared>) {
+    loop {
+        sleep(FLUSH_INTERVAL).await;
+        flush_once(&shared).await;
+    }
+}
+
+async fn flush_once(shared: &Arc<Shared>) {
+    let what = "writing down when keys and sessions were last used";
+    blocking(shared, what, |shared| shared.accounts().flush()).await;
+    let what = "writing down what clients count on";
+    blocking(shared, what, |shared| shared.stores().write_leases()).await;
+}
+
+/// Removes tags whose time has come and forgets what tags pointed at too long ago.
+async fn tidy_tags(shared: Arc<Shared>) {
+    let what = "removing expired tags";
+    loop {
+        if is_due(what, shared.stores().is_tidying_due())
+            && let Some(tidied) = blocking(&shared, what, |shared| shared.stores().tidy_tags()).await
+        {
+            tracing::info!(tidied.tags, tidied.past, "tags have expired, or what they pointed at");
+        }
+        sleep(TIDY_INTERVAL).await;
+    }
+}
+
+/// Throws away uploads that nobody continues.
+async fn expire_uploads(shared: Arc<Shared>) {
+    let what = "looking through unfinished uploads";
+    loop {
+        match blocking(&shared, what, |shared| shared.stores().expire_uploads()).await {
+            None | Some(0) => {}
+            Some(count) => tracing::info!(count, "unfinished uploads have expired"),
+        }
+        sleep(shared.expiry_interval()).await;
+    }
+}
+
+/// Removes files that were to be removed when somebody counted on them, or before a crash.
+async fn sweep(shared: Arc<Shared>) {
+    let what = "removing the files of deleted blobs";
+    loop {
+        if is_due(what, shared.stores().has_orphans()) {
+            blocking(&shared, what, |shared| shared.stores().sweep()).await;
+        }
+        sleep(SWEEP_INTERVAL).await;
+    }
+}
+
+/// Removes what nothing needs, in the hours that are for it.
+async fn collect(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+    let what = "collecting what nothing needs";
+    let rules = shared.config().storage.collection.clone();
+    sleep(rules.interval.min(FIRST_COLLECTION)).await;
+    loop {
+        let now = Duration::from_micros(shared.now().micros());
+        let may = rules.time_window.is_none_or(|window| window.contains(now));
+        if may && is_due(what, shared.stores().is_collection_due()) {
+            let rest = rest(&stopped);
+            let collected = blocking(&shared, what, move |shared| {
+                let stores = shared.stores();
+                stores.collect(stores.delays(), rest)
+            });
+            if let Some(collected) = collected.await {
+                let (manifests, links) = (collected.manifests, collected.links);
+                let (blobs, bytes) = (collected.blobs, collected.bytes);
+                tracing::info!(manifests, links, blobs, bytes, "collected what nothing needs");
+            }
+        }
+        sleep(rules.interval).await;
+    }
+}
