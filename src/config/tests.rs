@@ -137,7 +137,9 @@ fn the_compatibility_file_loads_and_lists_the_differences() {
     let loaded = Config::load(&path).expect("the file runs as it is");
     assert_eq!(loaded.warnings, []);
     let differences = loaded.config.differences.clone();
-    let expected = Config { profile: Profile::Zot, differences, ..Config::default() };
+    let mut expected = Config { profile: Profile::Zot, differences, ..Config::default() };
+    expected.storage.collection.delay = Duration::from_hours(1);
+    expected.storage.tag_history = Duration::ZERO;
     assert_eq!(loaded.config, expected);
 
     let mut checks: Vec<_> = loaded.config.differences.iter().map(|row| &row.check).collect();

@@ -63,7 +63,7 @@ fn wrong_values_say_what_is_expected() {
         ),
         (
             "storage.retention.policies = [{ repositories = ['a/**', '{b'] }]",
-            "f: storage.retention.policies[0].repositories[1]: a brace is opened that is not closed",
+            "f: storage.retention.policies[0].repositories[1]: a bracket or a brace is not closed",
         ),
         (
             "http.limits.maxManifestSize = '3MiB'",
