@@ -6,6 +6,8 @@
 
 mod disk;
 mod error;
+#[cfg(test)]
+mod faulty;
 mod paths;
 mod staging;
 
@@ -17,6 +19,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 pub(crate) use disk::{Disk, SystemDisk};
 pub(crate) use error::Error;
+#[cfg(test)]
+pub(crate) use faulty::{FaultyDisk, Operation};
 pub(crate) use paths::Tree;
 pub(crate) use staging::{Mark, Staging};
 

@@ -13,7 +13,7 @@ const EXPIRY: Duration = Duration::from_hours(1);
 fn stores(root: &std::path::Path) -> (Arc<Stores>, Clock) {
     let clock = Clock::default();
     let blobs = Blobs::open(root, Arc::new(SystemDisk), false).unwrap();
-    let meta = Arc::new(Meta::open(&Tree::new(root), &SystemDisk, false).unwrap());
+    let meta = Arc::new(Meta::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap());
     let rules = Rules { sparse_indexes: false, upload_expiry: EXPIRY, tag_history: EXPIRY };
     (Arc::new(Stores::new(blobs, meta, clock.clone(), rules).unwrap()), clock)
 }
