@@ -9,6 +9,7 @@ mod error;
 #[cfg(test)]
 mod faulty;
 mod paths;
+mod space;
 mod staging;
 
 use std::collections::HashSet;
@@ -22,6 +23,7 @@ pub(crate) use error::Error;
 #[cfg(test)]
 pub(crate) use faulty::{FaultyDisk, Operation};
 pub(crate) use paths::Tree;
+pub(crate) use space::Space;
 pub(crate) use staging::{Mark, Staging};
 
 use crate::oci::{Algorithm, Digest};
@@ -34,6 +36,7 @@ pub(crate) struct Blobs {
     /// Whether files and directories are synced; without it a loss of power may lose what was
     /// acknowledged (`storage.commit`).
     sync: bool,
+    space: Space,
     busy: Busy,
 }
 
@@ -54,7 +57,18 @@ impl Blobs {
         for directory in algorithms.into_iter().chain([tree.uploads()]) {
             disk::create_dir_all(&*disk, &directory).map_err(Error::io("create", &directory))?;
         }
-        Ok(Self { tree, disk, sync, busy: Busy::default() })
+        let space = Space::new(root.to_owned(), 0);
+        Ok(Self { tree, disk, sync, space, busy: Busy::default() })
+    }
+
+    /// Takes nothing in when less than this is free.
+    pub(crate) fn keeping_free(self, least: u64) -> Self {
+        Self { space: Space::new(self.tree.root().to_owned(), least), ..self }
+    }
+
+    /// The room that is left.
+    pub(crate) const fn space(&self) -> &Space {
+        &self.space
     }
 
     /// Opens a blob; none if there is no such file.
@@ -75,6 +89,14 @@ impl Blobs {
         match self.disk.remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
             _ => Ok(()),
+        }
+    }
+
+    /// Removes a blob that nothing links any more, whose removal was answered for when its row went. Where that
+    /// fails, the file stays behind without a row.
+    pub(crate) fn try_remove(&self, digest: Digest) {
+        if let Err(error) = self.remove(digest) {
+            tracing::warn!(%error, "a blob that nobody links is left behind");
         }
     }
 

@@ -59,6 +59,9 @@ pub struct Storage {
     /// How long it is remembered what a tag pointed at, so that it can be brought back; 14 days by default,
     /// and not at all if it is zero. Own key `storage.tagHistory`.
     pub tag_history: Duration,
+    /// Pushes are refused while fewer bytes are free on the disk; 64 MiB by default, and never if it is zero.
+    /// Own key `storage.minFreeSpace`.
+    pub min_free_space: u64,
     /// Whether an index is accepted while manifests it names are missing; false by default. Own key
     /// `storage.allowSparseIndexes`.
     pub allow_sparse_indexes: bool,
@@ -250,6 +253,7 @@ impl Config {
                 commit: settings.get("storage.commit"),
                 upload_expiry: settings.get("storage.uploadExpiry"),
                 tag_history: settings.get("storage.tagHistory"),
+                min_free_space: settings.get("storage.minFreeSpace"),
                 allow_sparse_indexes: settings.get("storage.allowSparseIndexes"),
             },
             http: Http {
