@@ -71,7 +71,7 @@ impl Repository {
             Ok::<_, Error>(tx.remove_link(&name, digest, now)?)
         })?;
         if last {
-            self.stores.blobs.remove(digest)?;
+            self.stores.blobs.try_remove(digest);
         }
         Ok(())
     }

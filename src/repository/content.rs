@@ -3,7 +3,7 @@
 use super::manifest::detach;
 use super::{Error, Repository};
 use crate::clock::Timestamp;
-use crate::meta::{ContentRead as _, Contents, PermissionRead as _, SettingsRow, WriteTx};
+use crate::meta::{self, ContentRead as _, Contents, PermissionRead as _, SettingsRow, WriteTx};
 use crate::oci::{Digest, Manifest, RepositoryName, Tag};
 
 /// As often a removal is tried anew when something was pushed meanwhile.
@@ -68,8 +68,9 @@ impl Repository {
             for digest in orphans {
                 let _busy = self.stores.blobs.lock(digest);
                 // Somebody may have pushed it since; then there is a row, and the file is theirs.
-                if self.stores.meta.read(|tx| tx.blob(digest))?.is_none() {
-                    self.stores.blobs.remove(digest)?;
+                let row = self.stores.meta.read(|tx| tx.blob(digest));
+                if matches!(row, Ok::<_, meta::Error>(None)) {
+                    self.stores.blobs.try_remove(digest);
                 }
             }
             if is_gone {
