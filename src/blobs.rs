@@ -6,7 +6,10 @@
 
 mod disk;
 mod error;
+#[cfg(test)]
+mod faulty;
 mod paths;
+mod space;
 mod staging;
 
 use std::collections::HashSet;
@@ -17,7 +20,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 pub(crate) use disk::{Disk, SystemDisk};
 pub(crate) use error::Error;
+#[cfg(test)]
+pub(crate) use faulty::{FaultyDisk, Operation};
 pub(crate) use paths::Tree;
+pub(crate) use space::Space;
 pub(crate) use staging::{Mark, Staging};
 
 use crate::oci::{Algorithm, Digest};
@@ -30,6 +36,7 @@ pub(crate) struct Blobs {
     /// Whether files and directories are synced; without it a loss of power may lose what was
     /// acknowledged (`storage.commit`).
     sync: bool,
+    space: Space,
     busy: Busy,
 }
 
@@ -50,7 +57,18 @@ impl Blobs {
         for directory in algorithms.into_iter().chain([tree.uploads()]) {
             disk::create_dir_all(&*disk, &directory).map_err(Error::io("create", &directory))?;
         }
-        Ok(Self { tree, disk, sync, busy: Busy::default() })
+        let space = Space::new(root.to_owned(), 0);
+        Ok(Self { tree, disk, sync, space, busy: Busy::default() })
+    }
+
+    /// Takes nothing in when less than this is free.
+    pub(crate) fn keeping_free(self, least: u64) -> Self {
+        Self { space: Space::new(self.tree.root().to_owned(), least), ..self }
+    }
+
+    /// The room that is left.
+    pub(crate) const fn space(&self) -> &Space {
+        &self.space
     }
 
     /// Opens a blob; none if there is no such file.

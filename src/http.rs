@@ -177,6 +177,9 @@ async fn respond(
     }
     let decided = registry.decide(&caller, &access)?;
     decided.map_err(|refusal| ApiError::from(refusal).for_scope(|| route.scope()))?;
+    if route.brings_content() {
+        registry.stores().check_space()?;
+    }
     let attempt = Attempt::begin(registry, head, peer, visit.request, caller.name());
     let result = dispatch(&context, route, body).await;
     if let Some(attempt) = attempt {

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod audit;
+mod backend;
 mod codec;
 mod content;
 mod error;
@@ -14,16 +15,16 @@ mod history;
 mod link;
 mod permission;
 mod schema;
+mod store;
 mod token;
 
 use std::fmt;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
-use redb::backends::FileBackend;
-use redb::{Database, Durability, ReadableDatabase as _};
+use redb::Durability;
 
 pub(crate) use accounts::{AccountRead, KeyRow, SecretHash, SessionRow, Standing, Use, UserRow};
 pub(crate) use audit::{AuditRead, AuditRow};
@@ -38,16 +39,15 @@ pub(crate) use token::{RefreshRow, SigningRow, TokenRead};
 
 use crate::blobs::{Disk, Tree};
 use crate::clock::{Clock, Timestamp};
-
-/// What redb may keep of the file in memory. The operating system's page cache holds the rest.
-const CACHE_BYTES: usize = 8 * 1024 * 1024;
+use backend::{Backend, DatabaseFile};
+use store::Store;
 
 /// More closures than this are not put into one transaction, so that none waits long.
 const GROUP_MAX: usize = 256;
 
 /// The database of one data directory.
 pub(crate) struct Meta {
-    database: Database,
+    store: Store,
     durability: Durability,
     /// Changes that wait for a transaction.
     queue: Mutex<Vec<Box<dyn Pending>>>,
@@ -84,22 +84,19 @@ pub(crate) struct WriteTx {
 impl Meta {
     /// Opens the database of a data directory, making it if there is none. `sync` is whether a
     /// finished [`Meta::write`] survives a loss of power.
-    pub(crate) fn open(tree: &Tree, disk: &dyn Disk, sync: bool) -> Result<Self, Error> {
+    pub(crate) fn open(tree: &Tree, disk: Arc<dyn Disk>, sync: bool) -> Result<Self, Error> {
         let path = tree.database();
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
         // Of two first starts at once, the second must not take away the file that the first is making. It
         // waits until the database is there, and finds it in use. Where directories have no locks, that is
         // not worth refusing to start for.
         let directory = File::open(tree.root()).map_err(|source| Error::Io { path: tree.root().to_owned(), source })?;
         let _ = directory.lock();
-        let database = if path.exists() {
-            builder.open(&path).map_err(|error| Error::open(error, &path))?
-        } else {
-            create(&builder, tree, disk)?
-        };
+        if !path.exists() {
+            create(tree, &disk)?;
+        }
+        let store = Store::open(DatabaseFile::open(disk, &path)?)?;
         let durability = if sync { Durability::Immediate } else { Durability::None };
-        let meta = Self { database, durability, queue: Mutex::default(), leader: Mutex::default() };
+        let meta = Self { store, durability, queue: Mutex::default(), leader: Mutex::default() };
         if meta.read(schema::version)? < schema::VERSION {
             let now = Clock::default().now();
             meta.write(move |tx| schema::migrate(tx, now))?;
@@ -107,9 +104,15 @@ impl Meta {
         Ok(meta)
     }
 
-    /// Looks something up. Never waits for a writer.
+    /// Looks something up. Never waits for a writer, except for one that opens the database anew.
     pub(crate) fn read<T, E: From<Error>>(&self, look: impl FnOnce(&ReadTx) -> Result<T, E>) -> Result<T, E> {
-        let transaction = self.database.begin_read().map_err(Error::from)?;
+        if self.store.wants_reopening() {
+            match self.leader.try_lock() {
+                Err(TryLockError::WouldBlock) => {} // whoever writes finds out about it too
+                Ok(_) | Err(TryLockError::Poisoned(_)) => self.store.reopen(),
+            }
+        }
+        let transaction = self.store.begin_read()?;
         look(&ReadTx(transaction))
     }
 
@@ -141,10 +144,16 @@ impl Meta {
         &self,
         change: impl FnOnce(&mut WriteTx) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut tx = WriteTx::new(self.database.begin_write().map_err(Error::from)?);
+        let _leading = lock(&self.leader);
+        let mut tx = WriteTx::new(self.store.begin_write()?);
         let result = change(&mut tx);
         tx.transaction.abort().map_err(Error::from)?;
         result
+    }
+
+    /// Whether the database cannot be changed at the moment, although it can be read.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.store.is_read_only()
     }
 
     /// A key of this data directory, made the first time it is asked for.
@@ -167,14 +176,16 @@ impl Meta {
             let count = queue.len().min(GROUP_MAX);
             queue.drain(..count).collect::<Vec<_>>()
         };
-        let committed = self.try_write_group(&mut group).map_err(Arc::new);
+        // A panic of redb's must not leave those who wait without an answer.
+        let committed = catch_unwind(AssertUnwindSafe(|| self.try_write_group(&mut group)));
+        let committed = committed.unwrap_or(Err(Error::Panicked)).map_err(|error| self.store.failed(error));
         for pending in group {
             pending.tell(committed.clone());
         }
     }
 
     fn try_write_group(&self, group: &mut [Box<dyn Pending>]) -> Result<(), Error> {
-        let mut transaction = self.database.begin_write()?;
+        let mut transaction = self.store.begin_write()?;
         transaction.set_durability(self.durability)?;
         // A start after a crash must not walk the whole database.
         transaction.set_quick_repair(matches!(self.durability, Durability::Immediate));
@@ -206,7 +217,7 @@ impl fmt::Debug for Meta {
 
 /// Makes the database under a temporary name: a crash in the middle of a first creation leaves a
 /// file that redb cannot open, and must not leave it under the real name.
-fn create(builder: &redb::Builder, tree: &Tree, disk: &dyn Disk) -> Result<Database, Error> {
+fn create(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<(), Error> {
     let (path, new) = (tree.database(), tree.new_database());
     let io = |path: &Path| {
         let path = path.to_owned();
@@ -218,15 +229,14 @@ fn create(builder: &redb::Builder, tree: &Tree, disk: &dyn Disk) -> Result<Datab
     }
     // By the disk, so that nobody else may read it: there are password hashes in it.
     let file = disk.create(&new).map_err(io(&new))?;
-    let database = builder
-        .create_with_backend(FileBackend::new(file).map_err(|error| Error::open(error, &new))?)
-        .map_err(|error| Error::open(error, &new))?;
+    let file = Arc::new(DatabaseFile::new(Arc::clone(disk), file, &new));
+    let database = store::open(&file, Backend::new(&file))?;
     let mut tx = WriteTx::new(database.begin_write()?);
     schema::create(&mut tx)?;
     tx.transaction.commit()?;
+    drop(database);
     disk.rename(&new, &path).map_err(io(&path))?;
-    disk.sync_dir(tree.root()).map_err(io(tree.root()))?;
-    Ok(database)
+    disk.sync_dir(tree.root()).map_err(io(tree.root()))
 }
 
 /// A change waiting in the queue, whatever its result is.
@@ -280,7 +290,7 @@ mod tests {
     use crate::blobs::SystemDisk;
 
     fn meta(root: &Path) -> Meta {
-        Meta::open(&Tree::new(root), &SystemDisk, true).unwrap()
+        Meta::open(&Tree::new(root), Arc::new(SystemDisk), true).unwrap()
     }
 
     #[test]
@@ -329,7 +339,7 @@ mod tests {
     fn a_second_opener_is_told_who_is_in_the_way() {
         let root = tempfile::tempdir().unwrap();
         let _first = meta(root.path());
-        let second = Meta::open(&Tree::new(root.path()), &SystemDisk, true);
+        let second = Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), true);
         assert!(matches!(second, Err(Error::InUse { .. })));
     }
 
@@ -347,7 +357,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let newer = schema::VERSION + 1;
         meta(root.path()).write(move |tx| tx.set_setting(schema::SETTING_VERSION, &newer.to_be_bytes())).unwrap();
-        let refused = Meta::open(&Tree::new(root.path()), &SystemDisk, true).map(drop).unwrap_err();
+        let refused = Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), true).map(drop).unwrap_err();
         assert!(matches!(refused, Error::Schema { found, .. } if found == newer), "{refused}");
     }
 }

@@ -38,6 +38,9 @@ pub(crate) struct Metrics {
     latency: Family<MethodLabels, Histogram, fn() -> Histogram>,
     sent: Counter<u64, AtomicU64>,
     connections: Gauge,
+    storage_free: Gauge,
+    storage_least: Gauge,
+    storage_read_only: Gauge,
 }
 
 impl Metrics {
@@ -57,9 +60,18 @@ impl Metrics {
         registry.register_with_unit("coracle_http_sent", "Sent in the bodies of answers", Unit::Bytes, sent.clone());
         let connections = Gauge::default();
         registry.register("coracle_http_connections", "Open connections", connections.clone());
+        let [storage_free, storage_least, storage_read_only] = std::array::from_fn(|_| Gauge::default());
+        for (name, help, gauge) in [
+            ("coracle_storage_free", "Free on the disk of the data directory", &storage_free),
+            ("coracle_storage_min_free", "Pushes are refused with less (storage.minFreeSpace)", &storage_least),
+        ] {
+            registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
+        }
+        let help = "1 while the database cannot be changed";
+        registry.register("coracle_storage_read_only", help, storage_read_only.clone());
         let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("zot", "The running program", info);
-        Self { registry, requests, latency, sent, connections }
+        Self { registry, requests, latency, sent, connections, storage_free, storage_least, storage_read_only }
     }
 
     /// A request has been answered.
@@ -74,6 +86,16 @@ impl Metrics {
     pub(crate) fn connection(&self) -> ConnectionGuard {
         self.connections.inc();
         ConnectionGuard(self.connections.clone())
+    }
+
+    /// How the storage is: free bytes and how many are to stay free, where that is known, and whether nothing can
+    /// be changed.
+    pub(crate) fn storage(&self, space: Option<(u64, u64)>, read_only: bool) {
+        if let Some((free, least)) = space {
+            self.storage_free.set(i64::try_from(free).unwrap_or(i64::MAX));
+            self.storage_least.set(i64::try_from(least).unwrap_or(i64::MAX));
+        }
+        self.storage_read_only.set(read_only.into());
     }
 
     /// Everything in the text format of `OpenMetrics`.

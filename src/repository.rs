@@ -60,6 +60,15 @@ pub(crate) struct Rules {
     pub(crate) tag_history: Duration,
 }
 
+/// What the stores can do at the moment, besides being read.
+#[derive(Debug)]
+pub(crate) struct Health {
+    /// The database cannot be changed.
+    pub(crate) read_only: bool,
+    /// Whether there is room for pushes; if not, why.
+    pub(crate) pushes: Result<(), String>,
+}
+
 /// Both stores, and the uploads between them.
 #[derive(Debug)]
 pub(crate) struct Stores {
@@ -98,10 +107,29 @@ impl Stores {
         Repository { stores: Arc::clone(self), name: name.clone() }
     }
 
-    /// Whether the database answers.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Whether the database answers, and whether it can be changed.
+    pub(crate) fn check(&self) -> Result<Health, Error> {
         self.meta.read(|tx| tx.each_repository("", |_| std::ops::ControlFlow::Break(())))?;
-        Ok(())
+        Ok(Health {
+            read_only: self.meta.is_read_only(),
+            pushes: self.check_space().map_err(|error| error.to_string()),
+        })
+    }
+
+    /// Whether the database can only be read at the moment.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.meta.is_read_only()
+    }
+
+    /// Refuses to take anything in when too little room is left.
+    pub(crate) fn check_space(&self) -> Result<(), Error> {
+        Ok(self.blobs.space().check()?)
+    }
+
+    /// How many bytes are free, and how many are to stay free.
+    pub(crate) fn space(&self) -> std::io::Result<(u64, u64)> {
+        let space = self.blobs.space();
+        Ok((space.free()?, space.least()))
     }
 }
 

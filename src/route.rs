@@ -186,6 +186,19 @@ impl Route {
 }
 
 impl Route {
+    /// Whether it brings in blobs or manifests, for which there must be room.
+    pub(crate) fn brings_content(&self) -> bool {
+        matches!(
+            self,
+            Self::PutManifest { .. }
+                | Self::StartUpload { .. }
+                | Self::PushBlob { .. }
+                | Self::MountBlob { .. }
+                | Self::UploadChunk { .. }
+                | Self::FinishUpload { .. }
+        )
+    }
+
     /// What a token for the operation must be good for, as the challenge says it (Docker token
     /// specification). None where a token of any kind will do.
     pub(crate) fn scope(&self) -> Option<String> {

@@ -55,7 +55,7 @@ mod tests {
     #[tokio::test]
     async fn a_hash_of_earlier_days_is_renewed_and_what_was_given_for_the_password_stays() {
         let root = tempfile::tempdir().unwrap();
-        let meta = Arc::new(Meta::open(&Tree::new(root.path()), &SystemDisk, false).unwrap());
+        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
         let clock = Clock::default();
         let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(64, 1, 1, None).unwrap());
         let old = weak.hash_password(b"secret").unwrap().to_string();

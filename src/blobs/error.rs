@@ -14,6 +14,8 @@ pub(crate) enum Error {
     DigestMismatch { expected: Digest, actual: Box<Digest> },
     /// A file operation failed. An I/O error without its path is half an error.
     Io { operation: &'static str, path: PathBuf, source: io::Error },
+    /// Less is free than is to stay free.
+    NoSpace { free: u64, least: u64 },
 }
 
 impl Error {
@@ -31,6 +33,9 @@ impl fmt::Display for Error {
             }
             Self::Io { operation, path, source } => {
                 write!(f, "cannot {operation} {}: {source}", path.display())
+            }
+            Self::NoSpace { free, least } => {
+                write!(f, "{free} bytes are free, and {least} are to stay free (storage.minFreeSpace)")
             }
         }
     }

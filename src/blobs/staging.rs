@@ -121,18 +121,44 @@ impl Blobs {
     }
 
     /// Makes a verified staging the blob of its digest: durable bytes first, then the name, then
-    /// the durable name. A crash in between leaves a staging, or a blob that no row links.
+    /// the durable name. A crash in between leaves a staging, or a blob that no row links; a failure leaves
+    /// the staging.
+    ///
+    /// Except for a failure to sync it: the system may have dropped bytes that it could not write, and would
+    /// say of a second attempt that all is well. Such a staging is discarded.
     pub(crate) fn seal(&self, staging: &Staging, digest: Digest) -> Result<(), Error> {
         let blob = self.tree.blob(&digest);
         let directory = self.tree.blobs_of(digest.algorithm());
-        if self.sync {
-            self.disk.sync(&staging.file, &staging.path).map_err(Error::io("sync", &staging.path))?;
+        if self.sync
+            && let Err(error) = self.disk.sync(&staging.file, &staging.path)
+        {
+            self.try_discard(staging.id);
+            return Err(Error::io("sync", &staging.path)(error));
         }
         self.disk.rename(&staging.path, &blob).map_err(Error::io("rename", &staging.path))?;
-        if self.sync {
-            self.disk.sync_dir(&directory).map_err(Error::io("sync", &directory))?;
+        if self.sync
+            && let Err(error) = self.disk.sync_dir(&directory)
+        {
+            self.unseal(staging, digest);
+            return Err(Error::io("sync", &directory)(error));
         }
         Ok(())
+    }
+
+    /// Makes a blob that no row links the staging again that it was, for the client to try once more. Where that
+    /// fails, it stays a blob without a link.
+    pub(crate) fn unseal(&self, staging: &Staging, digest: Digest) {
+        let blob = self.tree.blob(&digest);
+        if let Err(error) = self.disk.rename(&blob, &staging.path) {
+            tracing::warn!(%error, %digest, "a blob that nobody links is left behind");
+        }
+    }
+
+    /// Throws a staging away whose upload is over. Where that fails, it expires.
+    pub(crate) fn try_discard(&self, id: UploadId) {
+        if let Err(error) = self.discard(id) {
+            tracing::warn!(%error, "an upload that is over is left to expire");
+        }
     }
 
     /// Throws a staging away; false if there was none.

@@ -64,6 +64,9 @@ pub struct Storage {
     pub tag_history: Duration,
     /// When what nothing needs is removed. zot's `storage.gc` and what begins with it, and `storage.retention`.
     pub collection: Collection,
+    /// Pushes are refused while fewer bytes are free on the disk; 64 MiB by default, and never if it is zero.
+    /// Own key `storage.minFreeSpace`.
+    pub min_free_space: u64,
     /// Whether an index is accepted while manifests it names are missing; false by default. Own key
     /// `storage.allowSparseIndexes`.
     pub allow_sparse_indexes: bool,
@@ -294,6 +297,7 @@ impl Config {
                     untagged_delay: settings.given(UNTAGGED_DELAY).map(|_| settings.get(UNTAGGED_DELAY)),
                     policies: policies(&settings.get::<Vec<Settings>>("storage.retention.policies")),
                 },
+                min_free_space: settings.get("storage.minFreeSpace"),
                 allow_sparse_indexes: settings.get("storage.allowSparseIndexes"),
             },
             http: Http {

@@ -75,6 +75,15 @@ impl FromSetting for u16 {
     }
 }
 
+impl FromSetting for u64 {
+    fn from_setting(setting: &Setting) -> Option<Self> {
+        match setting {
+            Setting::Int(number) => (*number).try_into().ok(),
+            _ => None,
+        }
+    }
+}
+
 impl FromSetting for usize {
     fn from_setting(setting: &Setting) -> Option<Self> {
         match setting {

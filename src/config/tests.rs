@@ -27,6 +27,7 @@ fn no_configuration_is_a_configuration() {
     assert_eq!(config.storage.root_directory, None);
     assert!(config.storage.commit);
     assert_eq!(config.storage.upload_expiry, Duration::from_hours(24));
+    assert_eq!(config.storage.min_free_space, 64 << 20);
     assert!(!config.storage.allow_sparse_indexes);
     assert_eq!(config.http.address, Address::Ip([127, 0, 0, 1].into()));
     assert_eq!(config.http.port, 8080);
@@ -66,7 +67,7 @@ fn no_configuration_is_a_configuration() {
 #[test]
 fn keys_become_values() {
     type Change = fn(&mut Config);
-    let cases: [(&str, Change); 16] = [
+    let cases: [(&str, Change); 17] = [
         ("profile = 'zot'", |c| c.profile = Profile::Zot),
         ("PROFILE = 'ZOT'", |c| c.profile = Profile::Zot),
         ("storage.rootDirectory = 'data'", |c| {
@@ -90,6 +91,9 @@ fn keys_become_values() {
         ("http.port = 0", |c| c.http.port = 0),
         ("http.externalUrl = 'https://r.example:8443/x/'", |c| {
             c.http.external_url = Some("https://r.example:8443/x".into());
+        }),
+        ("storage.minFreeSpace = '10GiB'", |c| {
+            c.storage.min_free_space = 10 << 30;
         }),
         ("http.limits.maxManifestSize = '64MiB'", |c| {
             c.http.limits.max_manifest_size = 64 << 20;

@@ -106,6 +106,13 @@ impl ApiError {
             .header(header::RETRY_AFTER, RETRY_SECONDS)
     }
 
+    /// There is no room for what the client sends.
+    pub(crate) fn no_space(cause: impl fmt::Display) -> Self {
+        Self::unavailable(cause)
+            .status(StatusCode::INSUFFICIENT_STORAGE)
+            .message("the registry's disk is full: nothing more is taken until there is room again")
+    }
+
     /// A mistake of the client that has no status of its own.
     pub(crate) fn bad_request(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::new(code, message).status(StatusCode::BAD_REQUEST)
@@ -410,6 +417,7 @@ impl From<repository::Error> for ApiError {
             E::TagMoved { .. } => Self::new(ErrorCode::Denied, message).status(StatusCode::PRECONDITION_FAILED),
             E::Blobs(error) => match &error {
                 blobs::Error::Io { source, .. } => disk(source, &error),
+                blobs::Error::NoSpace { .. } => Self::no_space(error),
                 blobs::Error::DigestMismatch { .. } => Self::internal(error),
             },
             E::Meta(error) => meta(&error),
@@ -418,29 +426,31 @@ impl From<repository::Error> for ApiError {
     }
 }
 
-/// A failure of the database.
+/// A failure of the database. It is opened again where that helps.
 fn meta(error: &crate::meta::Error) -> ApiError {
     match error.io() {
         Some(source) => disk(source, error),
+        None if error.passes() => ApiError::unavailable(error),
         None => ApiError::internal(error),
     }
 }
 
-/// A failure of the disk: some will pass, or can be helped.
+/// A failure of the disk. Of some, waiting may help.
 fn disk(source: &io::Error, cause: &dyn fmt::Display) -> ApiError {
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            ApiError::unavailable(cause).status(StatusCode::INSUFFICIENT_STORAGE).message("the registry's disk is full")
-        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ApiError::no_space(cause),
         io::ErrorKind::ReadOnlyFilesystem => ApiError::unavailable(cause),
-        _ if source.raw_os_error().is_some_and(is_out_of_handles) => ApiError::unavailable(cause),
+        _ if source.raw_os_error().is_some_and(may_pass) => ApiError::unavailable(cause),
         _ => ApiError::internal(cause),
     }
 }
 
-/// Whether the process or the system has no file handles left.
-fn is_out_of_handles(errno: i32) -> bool {
-    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].iter().any(|error| error.raw_os_error() == errno)
+/// Whether it is the device that failed, which may be on the way to it, or that file handles or memory have run
+/// out. What is left is nothing to wait for: files that somebody has moved away, or may not be opened.
+fn may_pass(errno: i32) -> bool {
+    use rustix::io::Errno;
+    let passing = [Errno::IO, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::TIMEDOUT];
+    passing.iter().any(|error| error.raw_os_error() == errno)
 }
 
 /// A panic in a blocking call is an internal error, not a dead connection.

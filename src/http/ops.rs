@@ -19,16 +19,22 @@ pub(super) fn started() -> Response<Body> {
     live()
 }
 
-/// `/readyz`: the database answers too.
+/// `/readyz`: the database answers too. A registry that takes no pushes is ready: it can serve what it has, and
+/// would not be asked for it if it said that it is not. But it says so.
 pub(super) fn ready(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
-    match context.registry.stores().check() {
-        Ok(()) => Ok(live()),
-        Err(error) => Err(ApiError::unavailable(error)),
-    }
+    let health = context.registry.stores().check().map_err(ApiError::unavailable)?;
+    let text = match (health.read_only, health.pushes) {
+        (true, _) => "ok, for reading alone: the database cannot be changed\n".to_owned(),
+        (false, Err(why)) => format!("ok, without pushes: {why}\n"),
+        (false, Ok(())) => return Ok(live()),
+    };
+    Ok(with_body(StatusCode::OK, TEXT, Body::bytes(text)))
 }
 
 /// The metrics, in the text format of Prometheus.
 pub(super) fn metrics(context: &Context<'_>) -> Response<Body> {
+    let stores = context.registry.stores();
+    context.registry.metrics().storage(stores.space().ok(), stores.is_read_only());
     let content_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     with_body(StatusCode::OK, content_type, Body::bytes(context.registry.metrics().encode()))
 }

@@ -20,6 +20,8 @@ pub(crate) enum Error {
     Corrupt { table: &'static str, key: String },
     /// The transaction that this change was part of failed.
     Group(Arc<Error>),
+    /// The database has failed, and could not be opened again.
+    Closed,
     /// A change wrote something and then failed: an error in our code.
     HalfDone,
     /// A change panicked: an error in our code.
@@ -44,7 +46,24 @@ impl Error {
             },
             Self::Io { source, .. } => Some(source),
             Self::Group(error) => error.io(),
-            Self::InUse { .. } | Self::Schema { .. } | Self::Corrupt { .. } | Self::HalfDone | Self::Panicked => None,
+            Self::InUse { .. }
+            | Self::Schema { .. }
+            | Self::Corrupt { .. }
+            | Self::Closed
+            | Self::HalfDone
+            | Self::Panicked => None,
+        }
+    }
+
+    /// Whether the database is opened again because of it, and trying once more may help.
+    pub(crate) fn passes(&self) -> bool {
+        match self {
+            Self::Storage(error) => {
+                matches!(**error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)
+            }
+            Self::Io { .. } | Self::Closed => true,
+            Self::Group(error) => error.passes(),
+            Self::InUse { .. } | Self::Schema { .. } | Self::Corrupt { .. } | Self::HalfDone | Self::Panicked => false,
         }
     }
 }
@@ -63,6 +82,7 @@ impl fmt::Display for Error {
             }
             Self::Corrupt { table, key } => write!(f, "the row {key} of the table {table} is damaged"),
             Self::Group(error) => error.fmt(f),
+            Self::Closed => f.write_str("the database has failed, and could not be opened again"),
             Self::HalfDone => f.write_str("a change failed half-way, and was undone"),
             Self::Panicked => f.write_str("a change panicked, and was undone"),
         }

@@ -180,7 +180,8 @@ fn open_stores(
     let tree = Tree::new(root);
     let disk = Arc::new(SystemDisk);
     let blobs = Blobs::open(root, disk.clone(), sync).map_err(|error| Error::blobs(&error, &tree))?;
-    let meta = Meta::open(&tree, &*disk, sync).map_err(|error| Error::meta(error, &tree))?;
+    let blobs = blobs.keeping_free(config.storage.min_free_space);
+    let meta = Meta::open(&tree, disk, sync).map_err(|error| Error::meta(error, &tree))?;
     let meta = Arc::new(meta);
     let collection = &config.storage.collection;
     let rules = Rules {

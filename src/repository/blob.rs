@@ -78,6 +78,9 @@ impl Repository {
             }
             Ok::<_, Error>(tx.remove_link(&name, digest, now)?)
         })?;
-        if last { self.stores.remove_orphans(&[digest]) } else { Ok(()) }
+        if last {
+            self.stores.remove_orphans(&[digest]);
+        }
+        Ok(())
     }
 }

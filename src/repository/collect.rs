@@ -173,7 +173,7 @@ impl Stores {
         let (rows, retention) = (condemned.rows.clone(), self.rules.retention.clone());
         let (collected, orphans) = self.meta.write(move |tx| remove_rows(tx, &rows, &retention))?;
         drop(condemned);
-        self.remove_orphans(&orphans)?;
+        self.remove_orphans(&orphans);
         Ok(collected)
     }
 

@@ -65,7 +65,7 @@ impl Repository {
                 let orphans = remove_contents(tx, &name, &contents, now)?;
                 Ok::<_, Error>((orphans, tx.repository(&name)?.is_none()))
             })?;
-            self.stores.remove_orphans(&orphans)?;
+            self.stores.remove_orphans(&orphans);
             if is_gone {
                 break;
             }

@@ -78,7 +78,7 @@ impl From<blobs::Error> for Error {
     fn from(error: blobs::Error) -> Self {
         match error {
             blobs::Error::DigestMismatch { expected, actual } => Self::DigestMismatch { expected, actual },
-            io @ blobs::Error::Io { .. } => Self::Blobs(io),
+            error @ (blobs::Error::Io { .. } | blobs::Error::NoSpace { .. }) => Self::Blobs(error),
         }
     }
 }

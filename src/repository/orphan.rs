@@ -13,16 +13,22 @@ use crate::oci::Digest;
 const STEP: usize = 128;
 
 impl Stores {
-    /// Removes the files of orphans, unless somebody wants to keep files at the moment: then
-    /// [`Stores::sweep`] removes them later.
-    pub(super) fn remove_orphans(&self, orphans: &[Digest]) -> Result<(), Error> {
-        let Ok(_free) = self.files.try_write() else { return Ok(()) };
+    /// Removes the files of orphans. Where that fails, or somebody wants to keep files at the moment,
+    /// [`Stores::sweep`] removes them later: that they are gone was answered for when their rows went.
+    pub(super) fn remove_orphans(&self, orphans: &[Digest]) {
+        let Ok(_free) = self.files.try_write() else { return };
         for digest in orphans {
             let _busy = self.blobs.lock(*digest);
-            // Somebody may have pushed it since; then there is a row, and the file is theirs.
-            if self.meta.read(|tx| tx.blob(*digest))?.is_none() {
-                self.blobs.remove(*digest)?;
+            if let Err(error) = self.remove_orphan(*digest) {
+                tracing::warn!(%error, "the file of a deleted blob is left for later");
             }
+        }
+    }
+
+    /// Somebody may have pushed it since; then there is a row, and the file is theirs.
+    fn remove_orphan(&self, digest: Digest) -> Result<(), Error> {
+        if self.meta.read(|tx| tx.blob(digest))?.is_none() {
+            self.blobs.remove(digest)?;
         }
         Ok(())
     }
@@ -41,9 +47,7 @@ impl Stores {
             // else holds more than one, and so nobody waits for a second while this one waits.
             let _busy: Vec<_> = orphans.iter().map(|digest| self.blobs.lock(*digest)).collect();
             for digest in &orphans {
-                if self.meta.read(|tx| tx.blob(*digest))?.is_none() {
-                    self.blobs.remove(*digest)?;
-                }
+                self.remove_orphan(*digest)?;
             }
             self.blobs.sync_removals()?;
             self.meta.write(move |tx| tx.remove_orphans(&orphans))?;

@@ -37,7 +37,7 @@ impl Scene {
         let root = tempfile::tempdir().unwrap();
         let clock = Clock::default();
         let blobs = Blobs::open(root.path(), Arc::new(SystemDisk), false).unwrap();
-        let meta = Arc::new(Meta::open(&Tree::new(root.path()), &SystemDisk, false).unwrap());
+        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
         let stores = Arc::new(Stores::new(blobs, meta, clock.clone(), rules).unwrap());
         Self { stores, clock, _root: root }
     }

@@ -5,7 +5,8 @@
 //! restart. What is kept in memory, the hash so far, only saves work.
 //!
 //! A crash may interrupt [`Upload::finish`] anywhere: before the rename the upload goes on; after
-//! it, and before the row, the upload is gone, its blob is durable and nobody links it.
+//! it, and before the row, the upload is gone, its blob is durable and nobody links it. A failure there
+//! makes the file an upload again, so that the client's last request can be repeated.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,7 @@ use tokio::time::timeout;
 use super::{Error, Repository, Stores};
 use crate::blobs::{Mark, Staging};
 use crate::clock::Timestamp;
-use crate::meta::{HmacKey, LinkRead as _, Meta, SETTING_UPLOAD_KEY, Unneeded};
+use crate::meta::{self, HmacKey, LinkRead as _, Meta, SETTING_UPLOAD_KEY, Unneeded};
 use crate::oci::{Algorithm, ChunkRange, Digest, Hasher, RepositoryName, UploadId};
 
 /// The hashes of at most this many uploads are kept; of more, the idle ones are computed again.
@@ -152,6 +153,7 @@ impl Upload {
 
     /// Appends bytes.
     pub(crate) fn append(&mut self, parts: &[Bytes]) -> Result<(), Error> {
+        self.stores.check_space()?;
         Ok(self.stores.blobs.append(&mut self.staging, parts)?)
     }
 
@@ -172,10 +174,10 @@ impl Upload {
 
     /// Makes a verified upload a blob of its repository, and returns when that is durable.
     pub(crate) fn finish(self, digest: Digest) -> Result<(), Error> {
-        let Stores { blobs, meta, clock, uploads, leases, .. } = &*self.stores;
+        let Stores { blobs, meta: rows, clock, uploads, leases, .. } = &*self.stores;
         let size = self.offset();
         let _busy = blobs.lock(digest);
-        let known = meta.read(|tx| tx.blob(digest))?.is_some();
+        let known = rows.read(|tx| tx.blob(digest))?.is_some();
         let whole = known && blobs.get(digest)?.is_some_and(|blob| blob.size == size);
         if !whole {
             blobs.seal(&self.staging, digest)?;
@@ -183,9 +185,15 @@ impl Upload {
         let (name, now) = (self.name.clone(), clock.now());
         // If it is linked here already, what needs it may go before whoever has pushed it again names it.
         let _ = leases.take(&name, Unneeded::Link, digest, now);
-        meta.write(move |tx| tx.put_link(&name, digest, size, now))?;
+        if let Err(error) = rows.write(move |tx| tx.put_link(&name, digest, size, now)) {
+            // What the database says after a failure counts; where it says nothing, the file is in nobody's way.
+            if !whole && matches!(rows.read(|tx| tx.blob(digest)), Ok::<_, meta::Error>(None)) {
+                blobs.unseal(&self.staging, digest);
+            }
+            return Err(error.into());
+        }
         if whole {
-            blobs.discard(self.id())?;
+            blobs.try_discard(self.id());
         }
         uploads.forget(self.id());
         Ok(())

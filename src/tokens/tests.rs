@@ -24,7 +24,7 @@ fn rules(lifetime: u64) -> Rules {
 
 fn test() -> Test {
     let root = tempfile::tempdir().unwrap();
-    let meta = Arc::new(Meta::open(&Tree::new(root.path()), &SystemDisk, false).unwrap());
+    let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
     let clock = Clock::default();
     let tokens = Tokens::open(Arc::clone(&meta), clock.clone(), rules(300)).unwrap();
     Test { _root: root, meta, clock, tokens }

@@ -50,7 +50,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Where a module may use another, but only these words of it.
 const WORDS: &[(&str, &str, &[&str])] = &[
     // Where files lie, and how one comes to be: the rows are in a file as well.
-    ("meta", "blobs", &["Disk", "SystemDisk", "Tree"]),
+    ("meta", "blobs", &["Disk", "FaultyDisk", "Operation", "SystemDisk", "Tree"]),
     ("route", "repository", &["ManifestTarget", "ReferrerCursor"]),
     ("route", "access", &["Access", "Action", "Actions", "Requires", "Surface"]),
     // For a database of a test.

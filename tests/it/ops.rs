@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::TestRegistry;
 use crate::support::connection::Raw;
-use crate::support::content::{noise, push_blob, push_image};
+use crate::support::content::{noise, push_blob, push_image, start_upload};
 use crate::support::process::{ADMIN, Finished, Program};
 use crate::support::registry::{ALICE, ROOT};
 
@@ -259,4 +259,45 @@ async fn the_log_can_go_to_a_file_which_is_appended_to() {
     let refused = Program::serve_with(root.path(), &config).run();
     assert_eq!(refused.code, Some(2));
     assert!(refused.stderr.contains("log.output"), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn with_too_little_room_left_nothing_is_pushed_and_everything_else_goes_on() {
+    let data = tempfile::tempdir().unwrap();
+    let roomy = Program::serve_with(data.path(), "storage.minFreeSpace = 0").with_admin().start();
+    let admin = roomy.user(ADMIN);
+    let manifest = push_image(&admin, "app", "1", 1).await.to_string();
+    let digest = push_blob(&admin, "app", b"a layer").await;
+    let upload = start_upload(&admin, "app").await;
+    assert_eq!(roomy.stop().code, Some(0));
+
+    // More than any disk has.
+    let full = Program::serve_with(data.path(), "storage.minFreeSpace = '4000000TiB'").start();
+    let admin = full.user(ADMIN);
+    for (refused, body) in [
+        (admin.post("/v2/app/blobs/uploads/"), ""),
+        (admin.post(&format!("/v2/app/blobs/uploads/?digest={digest}")), "a layer"),
+        (admin.post(&format!("/v2/other/blobs/uploads/?mount={digest}&from=app")), ""),
+        (admin.patch(&upload), "a layer"),
+        (admin.put(&format!("{upload}?digest={digest}")), "a layer"),
+        (admin.put("/v2/app/manifests/2"), &manifest),
+    ] {
+        let answer = refused.body(body.to_owned()).send().await.error(507, "UNKNOWN");
+        assert!(answer.header("retry-after").is_some());
+        assert!(answer.text().contains("the registry's disk is full"), "{}", answer.text());
+    }
+    assert_eq!(full.stderr().matches("storage.minFreeSpace").count(), 6, "one line each: {}", full.stderr());
+    admin.get(&upload).send().await.status(204).has("range", "0-0");
+    admin.get("/v2/app/manifests/1").send().await.status(200);
+    admin.get(&format!("/v2/app/blobs/{digest}")).send().await.status(200);
+    let ready = full.anonymous().get("/readyz").send().await.status(200);
+    assert!(ready.text().contains("without pushes") && ready.text().contains("storage.minFreeSpace"));
+    let figures = samples(&admin.get("/metrics").send().await.status(200).text());
+    let figure = |wanted: &str| figures.iter().find(|(name, _)| name == wanted).expect(wanted).1;
+    assert!(figure("coracle_storage_min_free_bytes") > 4e18);
+    assert!(figure("coracle_storage_free_bytes") > 0.0);
+    assert!(figure("coracle_storage_read_only") < 0.5);
+    admin.delete(&upload).send().await.status(204);
+    admin.delete("/v2/app/manifests/1").send().await.status(202);
+    admin.delete(&format!("/v2/app/blobs/{digest}")).send().await.status(202);
 }

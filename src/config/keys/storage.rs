@@ -15,6 +15,8 @@ pub(super) const KEYS: &[Row] = &[
         "how long an unfinished upload is kept after its last byte"),
     row("storage.tagHistory", Duration { least: "0s", most: "87600h" }, "336h", Implemented,
         "how long a tag that was moved or deleted can be brought back; 0 keeps no history"),
+    row("storage.minFreeSpace", Kind::Size { least: 0, most: i64::MAX as u64 }, "64MiB", Implemented,
+        "pushes are refused while less is free on the disk; 0 takes what fits"),
     row("storage.allowSparseIndexes", Bool, "false", Implemented,
         "an index is accepted while manifests it names are missing"),
 

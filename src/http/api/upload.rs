@@ -42,9 +42,13 @@ pub(in crate::http) async fn push(
     let id = upload.id();
     let result = receive_last(context.registry.work(), upload, body.take(), range, digest).await;
     if let Err(error) = result {
-        // The client never heard of the upload, and so cannot go on with it.
-        let upload = repository.upload(id).await?;
-        blocking(move || upload.cancel()).await?;
+        // The client never heard of the upload, and so cannot go on with it. If it cannot be cancelled, it expires;
+        // what the client learns is what went wrong first.
+        if let Ok(upload) = repository.upload(id).await
+            && let Err(error) = blocking(move || upload.cancel()).await
+        {
+            tracing::warn!(cause = error.cause(), "an upload that nobody knows of is left to expire");
+        }
         return Err(error);
     }
     Ok(created(name, digest))

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use redb::{ReadableTableMetadata as _, TableHandle as _};
 
@@ -59,7 +61,7 @@ fn at(micros: u64) -> Timestamp {
 }
 
 fn meta(root: &std::path::Path) -> Meta {
-    Meta::open(&Tree::new(root), &SystemDisk, false).unwrap()
+    Meta::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap()
 }
 
 /// Does a step to the rows and to the list.

@@ -28,7 +28,7 @@ impl Scene {
         let root = tempfile::tempdir().unwrap();
         let clock = Clock::default();
         let blobs = Blobs::open(root.path(), Arc::new(SystemDisk), false).unwrap();
-        let meta = Arc::new(Meta::open(&Tree::new(root.path()), &SystemDisk, false).unwrap());
+        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
         let rules = Rules { tag_history, ..rules() };
         let stores = Arc::new(Stores::new(blobs, meta, clock.clone(), rules).unwrap());
         let repository = stores.repository(&"a".parse().unwrap());

@@ -1,9 +1,11 @@
-//! When an upload is thrown away.
+//! When an upload is thrown away, and what becomes of it when the disk fails at its end.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use rustix::io::Errno;
+
 use super::*;
-use crate::blobs::{Blobs, SystemDisk, Tree};
+use crate::blobs::{Blobs, Disk, FaultyDisk, Operation, SystemDisk, Tree};
 use crate::clock::Clock;
 use crate::repository::Rules;
 use crate::repository::scene::rules;
@@ -12,9 +14,19 @@ const EXPIRY: Duration = Duration::from_hours(1);
 
 /// Both stores of a new data directory, and the clock that they go by.
 fn stores(root: &std::path::Path) -> (Arc<Stores>, Clock) {
+    stores_on(root, Arc::new(SystemDisk), Arc::new(SystemDisk), false)
+}
+
+/// The same with a disk for each store.
+fn stores_on(
+    root: &std::path::Path,
+    files: Arc<dyn Disk>,
+    database: Arc<dyn Disk>,
+    sync: bool,
+) -> (Arc<Stores>, Clock) {
     let clock = Clock::default();
-    let blobs = Blobs::open(root, Arc::new(SystemDisk), false).unwrap();
-    let meta = Arc::new(Meta::open(&Tree::new(root), &SystemDisk, false).unwrap());
+    let blobs = Blobs::open(root, files, sync).unwrap();
+    let meta = Arc::new(Meta::open(&Tree::new(root), database, sync).unwrap());
     let rules = Rules { upload_expiry: EXPIRY, ..rules() };
     (Arc::new(Stores::new(blobs, meta, clock.clone(), rules).unwrap()), clock)
 }
@@ -58,4 +70,121 @@ fn an_upload_that_was_let_go_of_expires_too() {
     assert_eq!(stores.expire_uploads().unwrap(), 1);
     assert_eq!(stores.expire_uploads().unwrap(), 0);
     assert!(matches!(repository.upload_offset(id), Err(Error::UploadUnknown { .. })));
+}
+
+const CONTENT: &[u8] = b"a layer";
+
+/// Stores on disks that fail, with an upload that only has to be finished.
+struct Failing {
+    files: Arc<FaultyDisk>,
+    database: Arc<FaultyDisk>,
+    repository: Repository,
+    id: UploadId,
+    digest: Digest,
+    root: tempfile::TempDir,
+}
+
+impl Failing {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let (files, database) = (Arc::new(FaultyDisk::default()), Arc::new(FaultyDisk::default()));
+        let (stores, _) = stores_on(root.path(), files.clone(), database.clone(), true);
+        let repository = stores.repository(&"a".parse().unwrap());
+        let mut upload = repository.open_upload(Algorithm::Sha256).unwrap();
+        upload.append(&[Bytes::from_static(CONTENT)]).unwrap();
+        let (id, digest) = (upload.id(), Digest::of(Algorithm::Sha256, CONTENT));
+        Self { files, database, repository, id, digest, root }
+    }
+
+    async fn finish(&self) -> Result<(), Error> {
+        let mut upload = self.repository.upload(self.id).await?;
+        upload.verify(self.digest)?;
+        upload.finish(self.digest)
+    }
+
+    /// The last request once more, when nothing fails any more.
+    async fn finish_again(&self) {
+        for _ in 0..200 {
+            if self.finish().await.is_ok() {
+                assert_eq!(self.repository.open_blob(self.digest).unwrap().size, CONTENT.len() as u64);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the fault is gone, and the upload cannot be finished");
+    }
+
+    /// The names of the files in a directory.
+    fn files_in(&self, directory: &str) -> usize {
+        std::fs::read_dir(self.root.path().join(directory)).unwrap().count()
+    }
+
+    /// The blob is not there, no file of it is, and the upload is as it was.
+    fn assert_as_before(&self) {
+        assert!(matches!(self.repository.blob_size(self.digest), Err(Error::BlobUnknown { .. })));
+        assert_eq!(self.files_in("blobs/sha256"), 0, "a file without a row");
+        assert_eq!(self.repository.upload_offset(self.id).unwrap(), CONTENT.len() as u64);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_cannot_be_finished_stays_and_can_be_finished_later() {
+    for operation in [Operation::Rename, Operation::SyncDir] {
+        let it = Failing::new();
+        // Once: what was done is undone by the same operation.
+        it.files.fail_times(operation, 0, 1, Errno::IO);
+        assert!(matches!(it.finish().await, Err(Error::Blobs(_))), "{operation:?}");
+        it.assert_as_before();
+        it.finish_again().await;
+    }
+    let it = Failing::new();
+    it.database.fail(&[Operation::Write, Operation::Truncate], Errno::NOSPC);
+    assert!(matches!(it.finish().await, Err(Error::Meta(_))));
+    it.assert_as_before();
+    it.database.heal();
+    it.finish_again().await;
+}
+
+#[tokio::test]
+async fn wherever_a_commit_fails_the_blob_is_linked_or_an_upload_and_never_neither() {
+    let mut failures = 0;
+    for operation in [Operation::Write, Operation::Sync] {
+        for after in 0..100 {
+            let it = Failing::new();
+            it.database.fail_times(operation, after, 1, Errno::IO);
+            let done = it.finish().await.is_ok();
+            if !it.database.heal() {
+                assert!(done);
+                break;
+            }
+            if done {
+                continue;
+            }
+            failures += 1;
+            match it.repository.open_blob(it.digest) {
+                Ok(blob) => assert_eq!(blob.size, CONTENT.len() as u64),
+                Err(_) => it.assert_as_before(),
+            }
+        }
+    }
+    assert!(failures >= 4, "only {failures} failures");
+}
+
+/// The system may have dropped what it could not write, and would call the next attempt a success.
+#[tokio::test]
+async fn an_upload_whose_bytes_could_not_be_made_durable_is_not_tried_again() {
+    let it = Failing::new();
+    it.files.fail_times(Operation::Sync, 0, 1, Errno::IO);
+    assert!(matches!(it.finish().await, Err(Error::Blobs(_))));
+    assert!(matches!(it.finish().await, Err(Error::UploadUnknown { .. })));
+    assert_eq!((it.files_in("uploads"), it.files_in("blobs/sha256")), (0, 0));
+}
+
+#[tokio::test]
+async fn a_blob_whose_file_cannot_be_removed_is_deleted_all_the_same() {
+    let it = Failing::new();
+    it.finish().await.unwrap();
+    it.files.fail(&[Operation::Remove], Errno::IO);
+    it.repository.delete_blob(it.digest).unwrap();
+    assert!(matches!(it.repository.blob_size(it.digest), Err(Error::BlobUnknown { .. })));
 }
