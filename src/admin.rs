@@ -15,7 +15,7 @@ use crate::accounts::{Account, Error, Key, NewKey, NewUser, Origin, Password, Us
 use crate::meta::Standing;
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
-use crate::repository::{Delays, Error as ContentError, Stores};
+use crate::repository::{Delays, Error as ContentError, Scrubbed, Scrubbing, Stores};
 
 /// As many users as are listed at once.
 const USERS_MAX: usize = 100_000;
@@ -36,6 +36,7 @@ pub(crate) enum Command {
     RotateSigningKey,
     ExplainAccess { user: Option<String>, repository: RepositoryName },
     Collect { dry_run: bool, delay_seconds: Option<u64> },
+    Scrub { repair: bool, rate: Option<u64> },
 }
 
 /// Why something was not done.
@@ -86,7 +87,7 @@ impl std::fmt::Debug for Secret {
 impl Command {
     /// Whether it may take more than a moment.
     pub(crate) const fn is_long(&self) -> bool {
-        matches!(self, Self::Collect { .. })
+        matches!(self, Self::Collect { .. } | Self::Scrub { .. })
     }
 }
 
@@ -159,6 +160,11 @@ pub(crate) fn execute(registry: &Arc<Shared>, command: Command, rest: Rest<'_>) 
             Ok(explanation.view())
         }
         Command::Collect { dry_run, delay_seconds } => collect(registry.stores(), dry_run, delay_seconds, rest),
+        Command::Scrub { repair, rate } => {
+            let rate = rate.unwrap_or(registry.config().extensions.scrub.rate);
+            let scrubbing = Scrubbing { repair, rate, unless_since: None };
+            Ok(scrub_view(&registry.stores().scrub(scrubbing, rest)?))
+        }
     }
 }
 
@@ -175,6 +181,27 @@ fn collect(stores: &Stores, dry_run: bool, delay: Option<u64>, rest: Rest<'_>) -
         "unreadable": collected.unreadable,
         "is_part": is_part,
     }))
+}
+
+fn scrub_view(scrubbed: &Scrubbed) -> Value {
+    let damaged = scrubbed.damaged.iter();
+    let unreadable = scrubbed.unreadable.iter();
+    json!({
+        "clean": scrubbed.is_clean(),
+        "blobs": scrubbed.blobs,
+        "bytes": scrubbed.bytes,
+        "damaged": damaged.map(|blob| json!({
+            "digest": blob.digest.to_string(), "what": blob.what, "tags": blob.tags,
+        })).collect::<Vec<_>>(),
+        "unreadable": unreadable.map(|(digest, why)| json!({
+            "digest": digest.to_string(), "what": why,
+        })).collect::<Vec<_>>(),
+        "lost": scrubbed.lost,
+        "derived": scrubbed.derived,
+        "strays": scrubbed.strays,
+        "repaired": scrubbed.repaired,
+        "is_part": scrubbed.is_part,
+    })
 }
 
 /// The password that was given; or a new one, to be shown.

@@ -13,10 +13,14 @@ mod space;
 mod staging;
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
 use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
 pub(crate) use disk::{Disk, SystemDisk};
 pub(crate) use error::Error;
@@ -26,7 +30,10 @@ pub(crate) use paths::Tree;
 pub(crate) use space::Space;
 pub(crate) use staging::{Mark, Staging};
 
-use crate::oci::{Algorithm, Digest};
+use crate::oci::{Algorithm, Digest, Hasher};
+
+/// How much is read at once where a file has to be hashed again.
+const REHASH_BYTES: usize = 256 * 1024;
 
 /// The blobs under one data directory.
 #[derive(Debug)]
@@ -47,6 +54,8 @@ pub(crate) struct Blob {
     pub(crate) file: File,
     /// How many there are.
     pub(crate) size: u64,
+    /// When they were last written to, by the file system's clock, in nanoseconds since 1970.
+    pub(crate) modified: u64,
 }
 
 impl Blobs {
@@ -79,8 +88,60 @@ impl Blobs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("open", &path)(error)),
         };
-        let size = file.metadata().map_err(Error::io("look at", &path))?.len();
-        Ok(Some(Blob { file, size }))
+        let metadata = file.metadata().map_err(Error::io("look at", &path))?;
+        Ok(Some(Blob { file, size: metadata.len(), modified: modified(&metadata) }))
+    }
+
+    /// Hashes what is in the file of a blob; `rest` is told of each part, and may wait, or break it off.
+    pub(crate) fn rehash(
+        &self,
+        blob: &Blob,
+        digest: Digest,
+        mut rest: impl FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Option<Digest>, Error> {
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut buffer = vec![0; REHASH_BYTES];
+        let mut position = 0;
+        loop {
+            let read = blob.file.read_at(&mut buffer, position);
+            let count = read.map_err(Error::io("read", &self.tree.blob(&digest)))?;
+            if count == 0 {
+                return Ok(Some(hasher.finish()));
+            }
+            hasher.update(&buffer[..count]);
+            position += count as u64;
+            if rest(count).is_break() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Sets the file of a blob aside that is not what it should be; it is no error if it is gone.
+    pub(crate) fn set_aside(&self, digest: Digest) -> Result<(), Error> {
+        let (path, aside) = (self.tree.blob(&digest), self.tree.damaged_blob(&digest));
+        disk::create_dir_all(&*self.disk, &self.tree.damaged()).map_err(Error::io("create", &aside))?;
+        match self.disk.rename(&path, &aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("rename", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Visits the names of the files among the blobs of an algorithm, in no order: digests, or what else lies
+    /// there.
+    pub(crate) fn each_name(
+        &self,
+        algorithm: Algorithm,
+        mut visit: impl FnMut(Result<Digest, OsString>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let directory = self.tree.blobs_of(algorithm);
+        for entry in std::fs::read_dir(&directory).map_err(Error::io("list", &directory))? {
+            let name = entry.map_err(Error::io("list", &directory))?.file_name();
+            let digest = name.to_str().and_then(|hex| format!("{algorithm}:{hex}").parse().ok());
+            if visit(digest.ok_or(name)).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Removes a blob that nothing links any more; it is no error if it is gone.
@@ -107,6 +168,12 @@ impl Blobs {
     pub(crate) fn lock(&self, digest: Digest) -> BusyGuard<'_> {
         self.busy.lock(digest)
     }
+}
+
+/// When a file was last written to, in nanoseconds since 1970.
+fn modified(metadata: &Metadata) -> u64 {
+    let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or_default()
 }
 
 /// The digests whose files are being sealed or removed at the moment.

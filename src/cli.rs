@@ -10,6 +10,7 @@ mod check_config;
 mod gc;
 mod logging;
 mod reload;
+mod scrub;
 mod serve;
 mod token;
 mod user;
@@ -43,6 +44,7 @@ enum Command {
     Token(token::Token),
     Access(access::Access),
     Gc(gc::Gc),
+    Scrub(scrub::Scrub),
     CheckConfig(check_config::CheckConfig),
 }
 
@@ -56,6 +58,7 @@ pub fn run() -> ExitCode {
         Command::Token(command) => command.run(),
         Command::Access(command) => command.run(),
         Command::Gc(command) => command.run(),
+        Command::Scrub(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
     }
 }

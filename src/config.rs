@@ -36,10 +36,12 @@ pub use error::{Error, Finding, Place};
 pub use keys::key_table;
 pub use model::{
     Address, Auth, Collection, Config, Difference, Extensions, Http, Limits, Log, LogFormat, LogLevel, Metrics,
-    Profile, RetentionPolicy, Storage, Tls,
+    Profile, RetentionPolicy, Scrub, Storage, Tls,
 };
 pub use network::{InvalidNetwork, Network};
 pub use time_window::{InvalidTimeWindow, TimeWindow};
+
+pub(crate) use units::size_bytes as size;
 
 use settings::Settings;
 use source::Format;

@@ -303,7 +303,7 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         Route::HeadManifest { name, reference } => manifest::head(context, &name, &reference),
         Route::PutManifest { name, target } => manifest::put(context, &name, target, body).await,
         Route::DeleteManifest { name, reference } => manifest::delete(context, &name, reference).await,
-        Route::GetBlob { name, digest } => blob::get(context, &name, digest),
+        Route::GetBlob { name, digest } => blob::get(context, &name, digest).await,
         Route::HeadBlob { name, digest } => blob::head(context, &name, digest),
         Route::DeleteBlob { name, digest } => blob::delete(context, &name, digest).await,
         Route::StartUpload { name, algorithm } => upload::start(context, &name, algorithm).await,

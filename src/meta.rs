@@ -10,6 +10,7 @@ mod backend;
 mod codec;
 mod content;
 mod error;
+mod file;
 mod garbage;
 mod history;
 mod link;
@@ -17,6 +18,7 @@ mod permission;
 mod schema;
 mod store;
 mod token;
+mod verify;
 
 use std::fmt;
 use std::fs::File;
@@ -30,12 +32,14 @@ pub(crate) use accounts::{AccountRead, KeyRow, SecretHash, SessionRow, Standing,
 pub(crate) use audit::{AuditRead, AuditRow};
 pub(crate) use content::{ContentRead, Contents, ManifestRow, TagRow};
 pub(crate) use error::Error;
+pub(crate) use file::{DamageRow, FileRead, FileRow};
 pub(crate) use garbage::{GarbageRead, Unneeded, UnneededRow};
 pub(crate) use history::{HistoryRead, Span, TagMark, TagState};
 pub(crate) use link::LinkRead;
 pub(crate) use permission::{Grantee, GroupRow, PermissionRead, Role, SettingsRow};
 pub(crate) use schema::{SETTING_CSRF_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source};
 pub(crate) use token::{RefreshRow, SigningRow, TokenRead};
+pub(crate) use verify::{Findings, Verify};
 
 use crate::blobs::{Disk, Tree};
 use crate::clock::{Clock, Timestamp};

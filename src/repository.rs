@@ -16,6 +16,7 @@ mod blob;
 mod catalog;
 mod collect;
 mod content;
+mod damage;
 mod error;
 mod history;
 mod import;
@@ -25,6 +26,7 @@ mod orphan;
 mod referrer;
 #[cfg(test)]
 mod scene;
+mod scrub;
 mod tag;
 mod upload;
 
@@ -33,11 +35,13 @@ use std::time::Duration;
 
 pub(crate) use catalog::NamePage;
 pub(crate) use collect::{Delays, Kept, Retention};
+pub(crate) use damage::Opened;
 pub(crate) use error::Error;
 pub(crate) use history::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange};
 pub(crate) use import::ImportError;
 pub(crate) use manifest::{Expected, ManifestInfo, ManifestTarget, PutManifest};
 pub(crate) use referrer::ReferrerCursor;
+pub(crate) use scrub::{Scrubbed, Scrubbing};
 pub(crate) use upload::Upload;
 
 use crate::blobs::Blobs;

@@ -5,6 +5,7 @@
 //!   coracle.redb            every row
 //!   coracle.redb.new        the database while it is being made for the first time
 //!   blobs/<algorithm>/<hex> a blob, named by its digest: the blob half of an OCI image layout
+//!   damaged/<algorithm>-<hex> what was a blob until its bytes were found to be others; for whoever wants to look
 //!   uploads/<id>            the bytes of an unfinished upload
 //!   admin.sock              local administration of a running registry, mode 0600
 //! ```
@@ -49,6 +50,15 @@ impl Tree {
 
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         self.blobs_of(digest.algorithm()).join(digest.hex())
+    }
+
+    /// Where files are kept that were blobs until they were damaged.
+    pub(crate) fn damaged(&self) -> PathBuf {
+        self.root.join("damaged")
+    }
+
+    pub(crate) fn damaged_blob(&self, digest: &Digest) -> PathBuf {
+        self.damaged().join(format!("{}-{}", digest.algorithm().as_str(), digest.hex()))
     }
 
     /// The socket of local administration.

@@ -10,11 +10,8 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::{Blobs, Error};
+use super::{Blobs, Error, REHASH_BYTES, modified};
 use crate::oci::{Algorithm, Digest, Hasher, UploadId};
-
-/// How much is read at once where a file has to be hashed again.
-const REHASH_BYTES: usize = 256 * 1024;
 
 /// An open file of appended bytes.
 #[derive(Debug)]
@@ -37,6 +34,11 @@ impl Staging {
     /// How many bytes it has.
     pub(crate) const fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// When it was last written to, by the file system's clock, in nanoseconds since 1970.
+    pub(crate) fn modified(&self) -> Result<u64, Error> {
+        self.file.metadata().map(|metadata| modified(&metadata)).map_err(Error::io("look at", &self.path))
     }
 
     /// What is known of the hash: nothing, if the file was reopened.

@@ -35,12 +35,26 @@ pub(super) struct Target {
 impl Target {
     /// Carries a command out, and prints what came of it: for scripts, or as `print` has it for people.
     pub(super) fn run(&self, command: Result<Command, String>, print: impl Fn(&Value)) -> ExitCode {
-        match command.and_then(|command| self.execute(command)) {
-            Ok(value) if self.json => println!("{value}"),
-            Ok(value) => print(&value),
+        self.run_for(command, print, |_| ExitCode::SUCCESS)
+    }
+
+    /// The same, for a command whose outcome is to be seen in the exit code.
+    pub(super) fn run_for(
+        &self,
+        command: Result<Command, String>,
+        print: impl Fn(&Value),
+        code: impl Fn(&Value) -> ExitCode,
+    ) -> ExitCode {
+        let value = match command.and_then(|command| self.execute(command)) {
+            Ok(value) => value,
             Err(error) => return super::failed(&error),
+        };
+        if self.json {
+            println!("{value}");
+        } else {
+            print(&value);
         }
-        ExitCode::SUCCESS
+        code(&value)
     }
 
     fn execute(&self, command: Command) -> Result<Value, String> {

@@ -251,6 +251,21 @@ pub enum LogFormat {
 pub struct Extensions {
     /// Figures for Prometheus. zot's `extensions.metrics`.
     pub metrics: Metrics,
+    /// Comparing what is stored with what it should be. zot's `extensions.scrub`.
+    pub scrub: Scrub,
+}
+
+/// Comparing what is stored with what it should be, from time to time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Scrub {
+    /// Whether it is done; false by default. zot's `extensions.scrub.enable`, which is true in a block that does
+    /// not say.
+    pub enable: bool,
+    /// How long after one scrub the next begins; 24 hours by default. zot's `extensions.scrub.interval`.
+    pub interval: Duration,
+    /// Bytes that are read in a second, at most; 32 MiB by default. Own key `extensions.scrub.rate`.
+    pub rate: u64,
 }
 
 /// Figures for Prometheus.
@@ -341,6 +356,11 @@ impl Config {
                 metrics: Metrics {
                     enable: settings.get("extensions.metrics.enable"),
                     path: settings.get("extensions.metrics.prometheus.path"),
+                },
+                scrub: Scrub {
+                    enable: settings.given("extensions.scrub").is_some_and(|said| *said == Setting::Bool(true)),
+                    interval: settings.get("extensions.scrub.interval"),
+                    rate: settings.get("extensions.scrub.rate"),
                 },
             },
             differences: differences(&settings.get::<Vec<Settings>>("differences")),

@@ -45,7 +45,7 @@ pub(super) fn duration_nanoseconds(text: &str) -> Option<i64> {
 }
 
 /// Bytes of a size such as `4MiB`, `512 KiB` or `100`; nothing when it is not one.
-pub(super) fn size_bytes(text: &str) -> Option<u64> {
+pub(crate) fn size_bytes(text: &str) -> Option<u64> {
     let (digits, after_digits) = split_while(text.trim(), |c| c.is_ascii_digit());
     let unit = after_digits.trim_start();
     let scale = if unit.is_empty() { 1 } else { SIZE_UNITS.iter().find(|(name, _)| *name == unit)?.1 };

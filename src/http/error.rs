@@ -379,7 +379,9 @@ impl From<repository::Error> for ApiError {
             E::RepositoryUnknown { name } => {
                 Self::new(ErrorCode::NameUnknown, message).detail(json!({ "name": name.as_str() }))
             }
-            E::BlobUnknown { digest } => Self::new(ErrorCode::BlobUnknown, message).detail(named(digest)),
+            E::BlobUnknown { digest } | E::BlobDamaged { digest } => {
+                Self::new(ErrorCode::BlobUnknown, message).detail(named(digest))
+            }
             E::ManifestUnknown { reference } => {
                 Self::new(ErrorCode::ManifestUnknown, message).detail(json!({ "reference": reference.to_string() }))
             }

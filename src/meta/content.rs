@@ -166,14 +166,22 @@ pub(crate) trait ContentRead: LinkRead {
 
     /// An index of the repository that lists this digest, if there is one.
     fn lister(&self, repository: &RepositoryName, child: Digest) -> Result<Option<Digest>, Error> {
+        Ok(self.listers(repository, child, 1)?.pop())
+    }
+
+    /// At most `limit` indexes of the repository that list this digest.
+    fn listers(&self, repository: &RepositoryName, child: Digest, limit: usize) -> Result<Vec<Digest>, Error> {
         let table = self.table(LISTINGS)?;
-        let Some(row) = table.range((repository.as_str(), child.key(), &[][..])..)?.next() else { return Ok(None) };
-        let (key, _) = row?;
-        let (owner, listed, index) = key.value();
-        if owner != repository.as_str() || listed != child.key() {
-            return Ok(None);
+        let mut indexes = Vec::new();
+        for row in table.range((repository.as_str(), child.key(), &[][..])..)?.take(limit) {
+            let (key, _) = row?;
+            let (owner, listed, index) = key.value();
+            if owner != repository.as_str() || listed != child.key() {
+                break;
+            }
+            indexes.push(Digest::from_key(index).ok_or_else(|| corrupt("listings", &child))?);
         }
-        Digest::from_key(index).map(Some).ok_or_else(|| corrupt("listings", &child))
+        Ok(indexes)
     }
 
     /// Visits the referrers of a subject behind `after`, ordered by artifact type and digest, until
@@ -267,6 +275,17 @@ impl WriteTx {
         self.table_mut(MANIFEST_BYTES)?.insert((repository.as_str(), digest.key()), bytes)?;
         self.set_needed(repository, Unneeded::Subject, digest)?;
         self.change_repository(repository, row.created, |repository| repository.manifests += 1)
+    }
+
+    /// Writes the bytes of a manifest anew that are not what they were.
+    pub(crate) fn mend_manifest(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        self.table_mut(MANIFEST_BYTES)?.insert((repository.as_str(), digest.key()), bytes)?;
+        Ok(())
     }
 
     fn set_manifest(&mut self, repository: &RepositoryName, digest: Digest, row: &ManifestRow) -> Result<(), Error> {

@@ -5,6 +5,7 @@
 //! needed. That there is a row for everything unneeded must always hold; how long such things are kept is
 //! decided in [`crate::repository`].
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use redb::ReadableTable as _;
@@ -34,11 +35,11 @@ pub(crate) enum Unneeded {
 impl Unneeded {
     const ALL: [Self; 4] = [Self::Link, Self::Manifest, Self::Subject, Self::Referrer];
 
-    const fn number(self) -> u8 {
+    pub(super) const fn number(self) -> u8 {
         self as u8
     }
 
-    fn from_number(number: u8) -> Option<Self> {
+    pub(super) fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.number() == number)
     }
 }
@@ -94,6 +95,23 @@ pub(crate) trait GarbageRead: ContentRead {
             });
         }
         Ok(rows)
+    }
+
+    /// What is unneeded in a repository, and stands in the order of time as well.
+    fn unneeded_in(&self, repository: &RepositoryName) -> Result<BTreeSet<(u8, Digest)>, Error> {
+        let (table, by_time) = (self.table(UNNEEDED)?, self.table(UNNEEDED_SINCE)?);
+        let (name, mut unneeded) = (repository.as_str(), BTreeSet::new());
+        for row in table.range((name, 0, &[][..])..)? {
+            let (key, since) = row?;
+            let (owner, kind, digest) = key.value();
+            if owner != name {
+                break;
+            }
+            if by_time.get((since.value(), name, kind, digest))?.is_some() {
+                unneeded.insert((kind, Digest::from_key(digest).ok_or_else(|| corrupt("unneeded", repository))?));
+            }
+        }
+        Ok(unneeded)
     }
 
     /// Whether a tag or an index of the repository names a manifest, or a tag did as far as is remembered.

@@ -1,4 +1,4 @@
-//! Rows of blobs and of the repositories that link them, and what is known of the files.
+//! Rows of blobs and of the repositories that link them.
 //!
 //! The functions here keep the counts that rows hold of each other, and note what has become unreferenced.
 
@@ -40,6 +40,20 @@ pub(crate) trait LinkRead: Source {
         row.map(|row| decode("blobs", row.value(), &digest)).transpose()
     }
 
+    /// At most `limit` blobs behind `after`, in the order of their keys.
+    fn blobs(&self, after: Option<Digest>, limit: usize) -> Result<Vec<(Digest, BlobRow)>, Error> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let table = self.table(BLOBS)?;
+        let from = after.as_ref().map_or(Unbounded, |after| Excluded(after.key()));
+        let mut blobs = Vec::new();
+        for row in table.range::<&[u8]>((from, Unbounded))?.take(limit) {
+            let (key, row) = row?;
+            let digest = Digest::from_key(key.value()).ok_or_else(|| corrupt("blobs", &hex::encode(key.value())))?;
+            blobs.push((digest, decode("blobs", row.value(), &digest)?));
+        }
+        Ok(blobs)
+    }
+
     fn link(&self, digest: Digest, repository: &RepositoryName) -> Result<Option<LinkRow>, Error> {
         let table = self.table(LINKS)?;
         let row = table.get((digest.key(), repository.as_str()))?;
@@ -59,6 +73,16 @@ pub(crate) trait LinkRead: Source {
         Ok(())
     }
 
+    /// The repositories that link a blob.
+    fn holders(&self, digest: Digest) -> Result<Vec<String>, Error> {
+        let mut holders = Vec::new();
+        self.each_holder(digest, |holder| {
+            holders.push(holder.to_owned());
+            ControlFlow::Continue(())
+        })?;
+        Ok(holders)
+    }
+
     /// The blobs that a repository links.
     fn linked(&self, repository: &RepositoryName) -> Result<Vec<Digest>, Error> {
         let table = self.table(LINKS_OF)?;
@@ -72,6 +96,11 @@ pub(crate) trait LinkRead: Source {
             digests.push(Digest::from_key(digest).ok_or_else(|| corrupt("links of repositories", repository))?);
         }
         Ok(digests)
+    }
+
+    /// Whether the file of a blob without a row may still be there.
+    fn is_orphan(&self, digest: Digest) -> Result<bool, Error> {
+        Ok(self.table(ORPHANS)?.get(digest.key())?.is_some())
     }
 
     /// At most `limit` blobs without a row whose files may still be there.
@@ -132,17 +161,24 @@ impl WriteTx {
             self.put_blob(digest, &BlobRow { links: row.links - 1, ..row })?;
             return Ok(false);
         }
-        self.table_mut(BLOBS)?.remove(digest.key())?;
-        self.table_mut(ORPHANS)?.insert(digest.key(), ())?;
+        self.remove_blob(digest)?;
         Ok(true)
     }
 
-    fn put_blob(&mut self, digest: Digest, row: &BlobRow) -> Result<(), Error> {
+    /// Removes the row of a blob that nobody links: its file is to go as well.
+    pub(super) fn remove_blob(&mut self, digest: Digest) -> Result<(), Error> {
+        self.table_mut(BLOBS)?.remove(digest.key())?;
+        self.forget_file(digest)?;
+        self.table_mut(ORPHANS)?.insert(digest.key(), ())?;
+        Ok(())
+    }
+
+    pub(super) fn put_blob(&mut self, digest: Digest, row: &BlobRow) -> Result<(), Error> {
         self.table_mut(BLOBS)?.insert(digest.key(), codec::encode(row).as_slice())?;
         Ok(())
     }
 
-    fn set_link(&mut self, repository: &RepositoryName, digest: Digest, row: &LinkRow) -> Result<(), Error> {
+    pub(super) fn set_link(&mut self, repository: &RepositoryName, digest: Digest, row: &LinkRow) -> Result<(), Error> {
         self.table_mut(LINKS)?.insert((digest.key(), repository.as_str()), codec::encode(row).as_slice())?;
         Ok(())
     }

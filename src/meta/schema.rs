@@ -101,6 +101,11 @@ pub(super) const UNNEEDED_SINCE: TableDefinition<'_, (u64, &str, u8, &[u8]), ()>
     TableDefinition::new("unneeded since");
 /// Digest: blobs without a row whose files may still be there.
 pub(super) const ORPHANS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("orphans");
+/// Digest → [`FileRow`](super::FileRow), of blobs that were pushed or hashed since there are such rows.
+pub(super) const FILES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("files");
+/// Digest → [`DamageRow`](super::DamageRow), of blobs whose files are not what they should be.
+pub(super) const DAMAGED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("damaged blobs");
+
 /// Whatever tables can be read from: a view, or a change in the making.
 pub(crate) trait Source {
     type Table<'a, K: Key + 'static, V: Value + 'static>: ReadableTable<K, V>
@@ -186,6 +191,8 @@ fn third(tx: &mut WriteTx) -> Result<(), Error> {
     tx.table_mut(UNNEEDED)?;
     tx.table_mut(UNNEEDED_SINCE)?;
     tx.table_mut(ORPHANS)?;
+    tx.table_mut(FILES)?;
+    tx.table_mut(DAMAGED)?;
     Ok(())
 }
 

@@ -3,8 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::{Error, Repository};
-use crate::blobs::Blob;
-use crate::meta::{ContentRead as _, LinkRead as _, Unneeded};
+use crate::meta::{ContentRead as _, FileRead as _, LinkRead as _, Unneeded};
 use crate::oci::{Digest, RepositoryName};
 
 /// More holders of a blob than this are not asked whether the caller may read one of them.
@@ -19,6 +18,9 @@ impl Repository {
             if tx.link(digest, &self.name)?.is_none() {
                 return Err(Error::BlobUnknown { digest });
             }
+            if tx.damage(digest)?.is_some() {
+                return Err(Error::BlobDamaged { digest });
+            }
             let row = tx.blob(digest)?.ok_or(Error::Corrupt { what: "a link without a blob", digest })?;
             Ok(row.size)
         })
@@ -27,17 +29,6 @@ impl Repository {
     /// Takes a lease on something; nothing, if it is being removed.
     pub(super) fn take_lease(&self, kind: Unneeded, digest: Digest) -> Option<()> {
         self.stores.leases.take(&self.name, kind, digest, self.stores.clock.now()).then_some(())
-    }
-
-    /// Opens a blob. A file that is missing or has another size than it had is not served.
-    pub(crate) fn open_blob(&self, digest: Digest) -> Result<Blob, Error> {
-        let size = self.blob_size(digest)?;
-        match self.stores.blobs.get(digest)? {
-            Some(blob) if blob.size == size => Ok(blob),
-            Some(_) => Err(Error::Corrupt { what: "the file has another size", digest }),
-            // It may have been deleted between the two look-ups; then there is no link any more.
-            None => self.blob_size(digest).and(Err(Error::Corrupt { what: "the file is missing", digest })),
-        }
     }
 
     /// Links a blob that some other repository has, if one of those is `readable` to the caller;
@@ -60,8 +51,9 @@ impl Repository {
         let _ = self.take_lease(Unneeded::Link, digest);
         let (name, now) = (self.name.clone(), self.stores.clock.now());
         self.stores.meta.write(move |tx| {
-            // The last link may have gone since the look; then the file goes too.
-            let Some(row) = tx.blob(digest)? else { return Ok(false) };
+            // The last link may have gone since the look; then the file goes too. And a damaged blob is better sent.
+            let row = if tx.damage(digest)?.is_none() { tx.blob(digest)? } else { None };
+            let Some(row) = row else { return Ok(false) };
             tx.put_link(&name, digest, row.size, now)?;
             Ok(true)
         })

@@ -16,6 +16,10 @@ pub(crate) enum Error {
     BlobUnknown {
         digest: Digest,
     },
+    /// Its file is not what it was. Pushed again, it is healed.
+    BlobDamaged {
+        digest: Digest,
+    },
     ManifestUnknown {
         reference: Reference,
     },
@@ -94,6 +98,9 @@ impl fmt::Display for Error {
         match self {
             Self::RepositoryUnknown { name } => write!(f, "there is no repository {name}"),
             Self::BlobUnknown { digest } => write!(f, "the repository has no blob {digest}"),
+            Self::BlobDamaged { digest } => {
+                write!(f, "the blob {digest} is damaged on the registry's disk: push it again")
+            }
             Self::ManifestUnknown { reference } => write!(f, "the repository has no manifest {reference}"),
             Self::UploadUnknown { id } => write!(f, "there is no upload {id}: it is finished, cancelled or expired"),
             Self::UploadBusy { id } => write!(f, "another request is writing to the upload {id}"),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Error, Repository};
 use crate::clock::Timestamp;
-use crate::meta::{ContentRead as _, LinkRead as _, ManifestRow, Source, TagRow, Unneeded, WriteTx};
+use crate::meta::{ContentRead as _, FileRead as _, LinkRead as _, ManifestRow, Source, TagRow, Unneeded, WriteTx};
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
 /// Under which names a manifest is pushed. "By tag, with more tags" cannot be written down.
@@ -144,6 +144,8 @@ impl Repository {
                 }
                 tx.put_manifest(&name, digest, &row, &put.bytes)?;
                 attach(tx, &name, digest, &manifest, row.size)?;
+            } else if tx.manifest_bytes(&name, digest)?.is_none_or(|stored| stored != put.bytes) {
+                tx.mend_manifest(&name, digest, &put.bytes)?;
             }
             for tag in &tags {
                 tx.put_tag(&name, tag, &TagRow { digest, moved: now }, kept)?;
@@ -219,7 +221,8 @@ pub(super) fn stored_manifest(
 fn missing(tx: &WriteTx, name: &RepositoryName, manifest: &Manifest, sparse: bool) -> Result<Vec<Digest>, Error> {
     let mut missing = BTreeSet::new();
     for blob in manifest.blobs() {
-        if tx.link(*blob, name)?.is_none() {
+        // Who pushes a manifest with a damaged blob can push that as well.
+        if tx.link(*blob, name)?.is_none() || tx.damage(*blob)?.is_some() {
             missing.insert(*blob);
         }
     }

@@ -17,7 +17,7 @@ use crate::oci::{Algorithm, Digest, Reference};
 pub(super) struct Scene {
     pub(super) stores: Arc<Stores>,
     pub(super) clock: Clock,
-    _root: tempfile::TempDir,
+    pub(super) root: tempfile::TempDir,
 }
 
 /// Rules by which everything is kept for an hour.
@@ -39,7 +39,7 @@ impl Scene {
         let blobs = Blobs::open(root.path(), Arc::new(SystemDisk), false).unwrap();
         let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
         let stores = Arc::new(Stores::new(blobs, meta, clock.clone(), rules).unwrap());
-        Self { stores, clock, _root: root }
+        Self { stores, clock, root }
     }
 
     pub(super) fn repository(&self, name: &str) -> Repository {

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::{Error, Repository, Stores};
 use crate::blobs::{Mark, Staging};
 use crate::clock::Timestamp;
-use crate::meta::{self, HmacKey, LinkRead as _, Meta, SETTING_UPLOAD_KEY, Unneeded};
+use crate::meta::{self, FileRead as _, FileRow, HmacKey, LinkRead as _, Meta, SETTING_UPLOAD_KEY, Unneeded};
 use crate::oci::{Algorithm, ChunkRange, Digest, Hasher, RepositoryName, UploadId};
 
 /// The hashes of at most this many uploads are kept; of more, the idle ones are computed again.
@@ -177,7 +177,8 @@ impl Upload {
         let Stores { blobs, meta: rows, clock, uploads, leases, .. } = &*self.stores;
         let size = self.offset();
         let _busy = blobs.lock(digest);
-        let known = rows.read(|tx| tx.blob(digest))?.is_some();
+        let known = rows.read(|tx| Ok::<_, Error>(tx.blob(digest)?.is_some() && tx.damage(digest)?.is_none()))?;
+        let modified = self.staging.modified()?;
         let whole = known && blobs.get(digest)?.is_some_and(|blob| blob.size == size);
         if !whole {
             blobs.seal(&self.staging, digest)?;
@@ -185,7 +186,12 @@ impl Upload {
         let (name, now) = (self.name.clone(), clock.now());
         // If it is linked here already, what needs it may go before whoever has pushed it again names it.
         let _ = leases.take(&name, Unneeded::Link, digest, now);
-        if let Err(error) = rows.write(move |tx| tx.put_link(&name, digest, size, now)) {
+        let file = (!whole).then_some(FileRow { modified, checked: now });
+        let linked = rows.write(move |tx| {
+            tx.put_link(&name, digest, size, now)?;
+            file.map_or(Ok(()), |file| tx.set_file(digest, &file))
+        });
+        if let Err(error) = linked {
             // What the database says after a failure counts; where it says nothing, the file is in nobody's way.
             if !whole && matches!(rows.read(|tx| tx.blob(digest)), Ok::<_, meta::Error>(None)) {
                 blobs.unseal(&self.staging, digest);

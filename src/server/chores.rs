@@ -13,7 +13,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::clock::Timestamp;
 use crate::registry::Shared;
+use crate::repository::Scrubbing;
 
 /// A crash loses at most this much of when keys and sessions were last used, and of what clients were told.
 const FLUSH_INTERVAL: Duration = Duration::from_mins(1);
@@ -36,6 +38,9 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &wat
     tasks.spawn(sweep(Arc::clone(shared)));
     if shared.config().storage.collection.enable {
         tasks.spawn(collect(Arc::clone(shared), stopped.clone()));
+    }
+    if shared.config().extensions.scrub.enable {
+        tasks.spawn(scrub(Arc::clone(shared), stopped.clone()));
     }
 }
 
@@ -152,6 +157,40 @@ async fn collect(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
                 let (manifests, links) = (collected.manifests, collected.links);
                 let (blobs, bytes) = (collected.blobs, collected.bytes);
                 tracing::info!(manifests, links, blobs, bytes, "collected what nothing needs");
+            }
+        }
+        sleep(rules.interval).await;
+    }
+}
+
+/// Compares what is stored with what it should be. One that a stop has broken off goes on with the blobs that it
+/// had not come to.
+async fn scrub(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+    let what = "comparing what is stored with what it should be";
+    let rules = shared.config().extensions.scrub.clone();
+    sleep(rules.interval.min(FIRST_COLLECTION)).await;
+    loop {
+        let rest = rest(&stopped);
+        let since = u64::try_from(rules.interval.as_micros()).unwrap_or(u64::MAX);
+        let unless_since = Some(Timestamp::from_micros(shared.now().micros().saturating_sub(since)));
+        let scrubbing = Scrubbing { repair: false, rate: rules.rate, unless_since };
+        if let Some(scrubbed) = blocking(&shared, what, move |shared| shared.stores().scrub(scrubbing, rest)).await {
+            let (blobs, bytes, damaged) = (scrubbed.blobs, scrubbed.bytes, scrubbed.damaged.len());
+            if scrubbed.is_clean() {
+                tracing::info!(blobs, bytes, "what is stored is what it should be");
+            } else {
+                let (unreadable, strays) = (scrubbed.unreadable.len(), scrubbed.strays.len());
+                let (lost, derived) = (scrubbed.lost.len(), scrubbed.derived.len());
+                tracing::error!(
+                    blobs,
+                    bytes,
+                    damaged,
+                    unreadable,
+                    lost,
+                    derived,
+                    strays,
+                    "something that is stored is not what it should be: coracle scrub says what"
+                );
             }
         }
         sleep(rules.interval).await;

@@ -41,7 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "registry",
         ],
     ),
-    ("server", &["oci", "metrics", "admin", "config", "registry", "http"]),
+    ("server", &["oci", "clock", "metrics", "repository", "admin", "config", "registry", "http"]),
     ("cli", &["oci", "accounts", "admin", "access", "config", "registry", "server"]),
     ("fuzzing", &["oci", "repository", "access", "route", "config"]),
     ("main", &["cli"]),
@@ -58,12 +58,15 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     ("tokens", "blobs", &["SystemDisk", "Tree"]),
     ("admin", "meta", &["Standing"]),
     // What looks through everything, and not what one repository can do.
-    ("admin", "repository", &["Delays", "Error", "Stores"]),
+    ("admin", "repository", &["Delays", "Error", "Scrubbed", "Scrubbing", "Stores"]),
     // What a handler sends, and what error answers are made of; the stores are behind `repository`.
     ("http", "blobs", &["Blob", "Error"]),
     ("http", "meta", &["Error", "Grantee", "GroupRow", "Role", "SettingsRow", "Standing"]),
     // Times come from the accounts; they are only written down here.
     ("http", "clock", &["Timestamp"]),
+    // What is done from time to time.
+    ("server", "repository", &["Scrubbing"]),
+    ("server", "clock", &["Timestamp"]),
     ("fuzzing", "repository", &["ManifestTarget"]),
 ];
 

@@ -1,6 +1,6 @@
 //! Keys of zot's extensions.
 
-use crate::config::kind::Kind::{self, Bool, Free, List, OneOf, Path, Switch, Text, Texts, UrlPath};
+use crate::config::kind::Kind::{self, Bool, Duration, Free, List, OneOf, Path, Size, Switch, Text, Texts, UrlPath};
 
 use super::Status::{Implemented, NoEffect, Refused, Within};
 use super::{Row, row};
@@ -65,10 +65,13 @@ pub(super) const KEYS: &[Row] = &[
     row("extensions.sync.registries.*.disableHTTP2", Bool, "", Within, "HTTP/1.1 only"),
     row("extensions.sync.registries.*.maxIdleConnsPerHost", Kind::COUNT, "", Within, "connections kept open"),
 
-    row("extensions.scrub", Switch { unless_said: true }, "", Refused("not implemented yet: take the block out or set extensions.scrub.enable to false"),
-        "stored blobs are compared with their digests from time to time"),
-    row("extensions.scrub.enable", Bool, "", Within, "whether they are"),
-    row("extensions.scrub.interval", Kind::ANY_DURATION, "", Within, "how often"),
+    row("extensions.scrub", Switch { unless_said: true }, "", Implemented,
+        "stored blobs are compared with their digests from time to time, and rows with each other"),
+    row("extensions.scrub.enable", Bool, "false", Implemented, "whether they are; true by default in a block extensions.scrub"),
+    row("extensions.scrub.interval", Duration { least: "1m", most: "87600h" }, "24h", Implemented,
+        "how long after one scrub the next begins; a blob that was compared since then is left out"),
+    row("extensions.scrub.rate", Size { least: 1024, most: 1 << 40 }, "32MiB", Implemented,
+        "how many bytes are read in a second at most (own)"),
 
     row("extensions.lint", Switch { unless_said: false }, "", Refused("not implemented yet: manifests without annotations are accepted; take the block out or set extensions.lint.enable to false"),
         "manifests must have annotations"),

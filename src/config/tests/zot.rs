@@ -105,11 +105,10 @@ pub(super) const EVERYTHING: &str = r#"{
 }"#;
 
 /// The keys of [`EVERYTHING`] that are refused; what is neither here nor below is followed.
-const REFUSED: [&str; 23] = [
+const REFUSED: [&str; 22] = [
     "cluster",
     "extensions.events",
     "extensions.lint",
-    "extensions.scrub",
     "extensions.search",
     "extensions.sync",
     "extensions.trust",
@@ -252,10 +251,14 @@ fn usual_configurations_of_zot_load_with_warnings_at_most() {
         let loaded = load(Format::Json, text).expect("nothing here is refused");
         assert_eq!(lines(&loaded.warnings), warnings, "{text}");
     }
-    for block in ["search", "sync", "scrub", "ui", "trust"] {
+    for block in ["search", "sync", "ui", "trust"] {
         let text = format!(r#"{{"extensions": {{"{block}": {{}}}}}}"#);
         let error = load(Format::Json, &text).expect_err("an empty block means that it is wanted");
         assert!(error.to_string().starts_with(&format!("f: extensions.{block}: not implemented yet")));
+    }
+    for (block, enable) in [("", false), (r#""scrub": {}"#, true), (r#""scrub": {"enable": false}"#, false)] {
+        let loaded = load(Format::Json, &format!(r#"{{"extensions": {{{block}}}}}"#)).expect("nothing is wrong");
+        assert_eq!(loaded.config.extensions.scrub.enable, enable, "{block}");
     }
 }
 

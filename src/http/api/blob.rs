@@ -1,6 +1,7 @@
 //! `/v2/<name>/blobs/<digest>` (distribution-spec, "Pulling blobs", "Deleting Blobs"; ranges as in
 //! RFC 9110, 14).
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -12,15 +13,27 @@ use crate::http::request::{has_already, text};
 use crate::http::response::{CACHE_FOR_EVER, DOCKER_CONTENT_DIGEST, empty, etag, value};
 use crate::http::{Body, Context, blocking};
 use crate::oci::{ByteRange, Digest, ErrorCode, RangeRequest, RepositoryName};
+use crate::repository::{Error, Opened};
 
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-pub(in crate::http) fn get(
+pub(in crate::http) async fn get(
     context: &Context<'_>,
     name: &RepositoryName,
     digest: Digest,
 ) -> Result<Response<Body>, ApiError> {
-    let blob = context.registry.repository(name).open_blob(digest)?;
+    let repository = context.registry.repository(name);
+    let blob = match repository.open_blob(digest)? {
+        Opened::Whole(blob) => blob,
+        Opened::Doubtful => {
+            let stores = Arc::clone(context.registry.stores());
+            blocking(move || stores.check_blob(digest, |_| ControlFlow::Continue(()))).await?;
+            match repository.open_blob(digest)? {
+                Opened::Whole(blob) => blob,
+                Opened::Doubtful => return Err(Error::Corrupt { what: "the file keeps changing", digest }.into()),
+            }
+        }
+    };
     if has_already(context.headers, digest) {
         let mut response = described(digest);
         *response.status_mut() = StatusCode::NOT_MODIFIED;

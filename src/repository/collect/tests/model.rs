@@ -8,6 +8,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::{DELAY, collect};
+use crate::meta::{Findings, Verify as _};
 use crate::oci::Digest;
 use crate::repository::scene::{Scene, image, index, rules};
 use crate::repository::{Repository, Rules};
@@ -203,6 +204,12 @@ impl History {
 
     /// Everything the model has must be there; what it has not must be gone, but for referrers.
     fn compare(&mut self) {
+        let mut findings = Findings::default();
+        for name in REPOSITORIES {
+            let name = name.parse().unwrap();
+            self.scene.stores.meta.read(|tx| tx.verify_repository(&name, &mut findings)).unwrap();
+        }
+        assert!(findings.derived.is_empty() && findings.lost.is_empty(), "{findings:?}");
         for (name, model) in &mut self.models {
             let repository = self.scene.repository(name);
             let contents = {

@@ -99,7 +99,7 @@ fn nothing_that_a_client_was_told_of_is_gone_when_it_is_named() {
                 let manifest = Digest::of(Algorithm::Sha256, image(&[digest], None, &blob).as_bytes());
                 let found = repository.manifest(&Reference::Digest(manifest)).unwrap();
                 for blob in Manifest::read(&found.bytes, None).unwrap().blobs() {
-                    assert!(repository.open_blob(*blob).is_ok(), "{name} has lost {blob}");
+                    assert!(repository.has_blob(*blob) && scene.has_file(*blob), "{name} has lost {blob}");
                 }
             }
         }
