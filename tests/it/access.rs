@@ -1,6 +1,7 @@
 //! Tokens, rules of access and permissions: who may do what, over real sockets.
 
 mod lists;
+mod outside;
 mod permissions;
 mod rules;
 mod tokens;
