@@ -177,7 +177,8 @@ impl Authenticator {
         };
         let (user, by) = match &grant.holder {
             Holder::Here { user: Some(user), by } => (user, by),
-            Holder::Here { user: None, .. } => return without_account(Identity::Anonymous, grant),
+            Holder::Here { user: None, by: IssuedFor::Nobody } => return without_account(Identity::Anonymous, grant),
+            Holder::Here { user: None, .. } => return Err(revoked()),
             Holder::Outside(holder) => return without_account(Identity::Outside(Arc::clone(holder)), grant),
         };
         let account = self.accounts.account(user)?.filter(|account| !account.disabled).ok_or_else(revoked)?;
