@@ -55,7 +55,7 @@ pub(crate) struct OutsideService {
 struct Key {
     id: Option<String>,
     algorithms: Vec<Algorithm>,
-    key: DecodingKey,
+    decoding: DecodingKey,
 }
 
 /// What is looked at in a token of the service.
@@ -170,24 +170,24 @@ impl Key {
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
-        Some(jsonwebtoken::decode(token, &self.key, &validation).ok()?.claims)
+        Some(jsonwebtoken::decode(token, &self.decoding, &validation).ok()?.claims)
     }
 
     /// A key in the form that certificates have it in, if it is of a kind that verifies tokens.
     fn of_public_key(der: &[u8]) -> Option<Self> {
-        let (algorithms, key) = if PublicKey::from_der(der).is_ok_and(|key| MODULUS_BYTES.contains(&key.modulus_len()))
-        {
-            (RSA, DecodingKey::from_rsa_der(der))
-        } else if parses(&ECDSA_P256_SHA256_FIXED, der) {
-            (P256, DecodingKey::from_ec_der(der))
-        } else if parses(&ECDSA_P384_SHA384_FIXED, der) {
-            (P384, DecodingKey::from_ec_der(der))
-        } else if parses(&ED25519, der) {
-            (ED, DecodingKey::from_ed_der(der))
-        } else {
-            return None;
-        };
-        Some(Self { id: None, algorithms: algorithms.to_vec(), key })
+        let (algorithms, decoding) =
+            if PublicKey::from_der(der).is_ok_and(|key| MODULUS_BYTES.contains(&key.modulus_len())) {
+                (RSA, DecodingKey::from_rsa_der(der))
+            } else if parses(&ECDSA_P256_SHA256_FIXED, der) {
+                (P256, DecodingKey::from_ec_der(der))
+            } else if parses(&ECDSA_P384_SHA384_FIXED, der) {
+                (P384, DecodingKey::from_ec_der(der))
+            } else if parses(&ED25519, der) {
+                (ED, DecodingKey::from_ed_der(der))
+            } else {
+                return None;
+            };
+        Some(Self { id: None, algorithms: algorithms.to_vec(), decoding })
     }
 
     /// A key of a JWKS, if it is one that verifies tokens; a secret is none.
@@ -198,8 +198,8 @@ impl Key {
         if !is_for_signatures || !verifies {
             return None;
         }
-        let key = DecodingKey::from_jwk(jwk).ok()?;
-        let algorithms = match (&jwk.algorithm, key.kind()) {
+        let decoding = DecodingKey::from_jwk(jwk).ok()?;
+        let algorithms = match (&jwk.algorithm, decoding.kind()) {
             (AlgorithmParameters::RSA(_), DecodingKeyKind::RsaModulusExponent { n, e }) => {
                 let parsed = RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256);
                 (parsed.is_ok() && MODULUS_BYTES.contains(&n.len())).then_some(RSA)
@@ -219,7 +219,7 @@ impl Key {
             let only = Algorithm::try_from(only).ok()?;
             algorithms.retain(|algorithm| *algorithm == only);
         }
-        (!algorithms.is_empty()).then(|| Self { id: common.key_id.clone(), algorithms, key })
+        (!algorithms.is_empty()).then(|| Self { id: common.key_id.clone(), algorithms, decoding })
     }
 }
 

@@ -134,120 +134,166 @@ async fn good(t: &TestRegistry, who: (&str, &str)) -> String {
     answer["token"].as_str().unwrap().to_owned()
 }
 
+/// What is wanted for a forgery.
+struct Forger {
+    /// A good token, with which to begin.
+    good: String,
+    own: Stolen,
+    /// Another registry's, and where that one publishes its public key.
+    foreign: Stolen,
+    foreign_keys: String,
+}
+
+/// What is wrong, and the token.
+type Forgery = (String, String);
+
+impl Forger {
+    /// What the good token says; and if a superuser had it.
+    fn claims(&self) -> (Value, Value) {
+        let mut root = claims(&self.good);
+        root["sub"] = json!("root");
+        (claims(&self.good), root)
+    }
+
+    fn header(&self, name: &str, value: Value) -> Value {
+        let mut header = self.own.header();
+        header[name] = value;
+        header
+    }
+
+    fn hmac(&self, algorithm: &str, secret: &[u8]) -> String {
+        let how = if algorithm == "HS512" { hmac::HMAC_SHA512 } else { hmac::HMAC_SHA256 };
+        let (header, root) = (self.header("alg", json!(algorithm)), self.claims().1);
+        let signed = format!("{}.{}", text(header.to_string().as_bytes()), text(root.to_string().as_bytes()));
+        format!("{signed}.{}", text(hmac::sign(&hmac::Key::new(how, secret), signed.as_bytes()).as_ref()))
+    }
+
+    fn with_other_algorithms(&self) -> Vec<Forgery> {
+        let Self { good, own, .. } = self;
+        let root = self.claims().1;
+        let raw = URL_SAFE_NO_PAD.decode(good.rsplit_once('.').unwrap().1).unwrap();
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &own.pkcs8).unwrap();
+        let mut forgeries = Vec::new();
+        let mut add = |what: &str, token: String| forgeries.push((what.to_owned(), token));
+        for alg in ["none", "None", "NONE", "nOnE", "", "HS256", "ES384", "RS256", "EdDSA", "ES256K"] {
+            for signature in [&b""[..], &raw] {
+                add(&format!("algorithm {alg:?}"), unsigned(&self.header("alg", json!(alg)), &root, signature));
+            }
+        }
+        add("no algorithm named", unsigned(&json!({ "typ": "JWT", "kid": own.id }), &root, &raw));
+        add("an algorithm that is a list", unsigned(&self.header("alg", json!(["ES256"])), &root, &raw));
+        for (what, secret) in [
+            ("the JWK", own.public.to_string().as_bytes()),
+            ("a coordinate", own.public["x"].as_str().unwrap().as_bytes()),
+            ("the point", key.public_key().as_ref()),
+            ("the id", own.id.as_bytes()),
+            ("nothing", b""),
+        ] {
+            for algorithm in ["HS256", "HS512"] {
+                add(&format!("{algorithm} with {what} as the secret"), self.hmac(algorithm, secret));
+            }
+        }
+        forgeries
+    }
+
+    fn with_other_keys(&self) -> Vec<Forgery> {
+        let Self { own, foreign, foreign_keys, .. } = self;
+        let (base, root) = self.claims();
+        let mut forgeries = Vec::new();
+        let mut add = |what: &str, token: String| forgeries.push((what.to_owned(), token));
+        add("another registry's", foreign.sign(&foreign.header(), &root));
+        add("another registry's, with our key's id", foreign.sign(&own.header(), &root));
+        for (name, value) in [
+            ("jwk", foreign.public.clone()),
+            ("jku", json!(foreign_keys)),
+            ("x5u", json!("file:///etc/ssl/cert.pem")),
+            ("x5c", json!([STANDARD.encode(&foreign.pkcs8)])),
+        ] {
+            for id in [&own.id, &foreign.id] {
+                let mut header = self.header("kid", json!(id));
+                header[name] = value.clone();
+                add(&format!("a key in {name}"), foreign.sign(&header, &root));
+            }
+        }
+        let ids = ["", "../../coracle.redb", "/dev/null", "' OR 1=1 --", "\0", "ä", &"k".repeat(4000), &own.id[1..]];
+        for id in ids {
+            add(&format!("key id {id:?}"), own.sign(&self.header("kid", json!(id)), &base));
+        }
+        add("no key id", own.sign(&json!({ "alg": "ES256" }), &base));
+        add("a key id that is a number", own.sign(&self.header("kid", json!(1)), &base));
+        add("an extension that must be understood", own.sign(&self.header("crit", json!(["exp"])), &base));
+        forgeries
+    }
+
+    fn of_other_forms(&self) -> Vec<Forgery> {
+        let Self { good, own, .. } = self;
+        let (base, root) = self.claims();
+        let [head, body, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+        let raw = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let signed = format!("{head}.{body}");
+        let mut forgeries = Vec::new();
+        let mut add = |what: &str, token: String| forgeries.push((what.to_owned(), token));
+        let twice = format!("{{\"alg\":\"none\",\"alg\":\"ES256\",\"kid\":{:?}}}", own.id);
+        add("two algorithms", own.sign_text(&twice, base.to_string().as_bytes()));
+        add("a header that is no JSON", own.sign_text("alg=ES256", base.to_string().as_bytes()));
+        add("a header deeper than any", own.sign_text(&"[".repeat(10_000), base.to_string().as_bytes()));
+        add("a signature in DER", {
+            let der = own.signature(&ECDSA_P256_SHA256_ASN1_SIGNING, &signed);
+            format!("{signed}.{}", text(&der))
+        });
+        for (what, bytes) in [
+            ("zeros", vec![0; 64]),
+            ("ones", vec![0xff; 64]),
+            ("the order of the curve", hex::decode(ORDER.repeat(2)).unwrap()),
+            ("nothing", Vec::new()),
+            ("half of it", raw[..32].to_vec()),
+            ("more than it", [&raw[..], b"\0"].concat()),
+            ("another order", [&raw[32..], &raw[..32]].concat()),
+        ] {
+            add(&format!("{what} as the signature"), format!("{signed}.{}", text(&bytes)));
+        }
+        add("another's claims", format!("{head}.{}.{signature}", text(root.to_string().as_bytes())));
+        add("cut off", good[..good.len() - 10].to_owned());
+        add("padded", format!("{signed}.{}", URL_SAFE.encode(&raw)));
+        add("padded claims", format!("{head}.{body}=.{signature}"));
+        add("base64 of another alphabet", format!("{head}.{body}+/.{signature}"));
+        add("not base64", format!("{head}.{body}!.{signature}"));
+        add("a space in it", format!("{head}. {body}.{signature}"));
+        add("percent-encoded", format!("{head}.{body}.%{signature}"));
+        add("an empty header", format!(".{body}.{signature}"));
+        add("empty claims", format!("{head}..{signature}"));
+        add("nothing but dots", "..".to_owned());
+        add("one part more", format!("{good}.{signature}"));
+        add("one part less", signed.clone());
+        add("five parts, as encrypted ones have", format!("{head}.{body}.{signature}.{body}.{signature}"));
+        add("a dot at the end", format!("{good}."));
+        add("the same twice", format!("{good}, Bearer {good}"));
+        add("the form with braces", json!({ "payload": body, "protected": head, "signature": signature }).to_string());
+        add("a key of the registry's form that is none", format!("zak_{}", "0".repeat(32)));
+        add("huge", format!("{head}.{}.{signature}", "A".repeat(25_000)));
+        let mut long = base;
+        long["pad"] = json!("x".repeat(19_000));
+        add("longer than any, and signed well", own.sign(&own.header(), &long));
+        forgeries
+    }
+}
+
 #[tokio::test]
 async fn tokens_with_a_wrong_form_or_signature_are_refused_with_a_challenge() {
     let ((t, _root), (other, _other_root)) = (on_disk().await, on_disk().await);
     push_image(&t.user(ALICE), "alice/x", "1", 1).await;
     let good = good(&t, ALICE).await;
+    let foreign_keys = format!("http://{}/.well-known/jwks.json", other.running.address());
     let (own, foreign) = (Stolen::from(&t).await, Stolen::from(&other).await);
-    let mut root = claims(&good);
-    root["sub"] = json!("root");
-    let [head, body, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
-    let raw = URL_SAFE_NO_PAD.decode(signature).unwrap();
-    let signed = format!("{head}.{body}");
-    let with_header = |name: &str, value: Value| {
-        let mut header = own.header();
-        header[name] = value;
-        header
-    };
-    let hmac = |algorithm: &str, secret: &[u8]| {
-        let how = if algorithm == "HS512" { hmac::HMAC_SHA512 } else { hmac::HMAC_SHA256 };
-        let header = with_header("alg", json!(algorithm));
-        let signed = format!("{}.{}", text(header.to_string().as_bytes()), text(root.to_string().as_bytes()));
-        format!("{signed}.{}", text(hmac::sign(&hmac::Key::new(how, secret), signed.as_bytes()).as_ref()))
-    };
-    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &own.pkcs8).unwrap();
-    let point = key.public_key().as_ref();
-
-    let mut tokens: Vec<(String, String)> = Vec::new();
-    let mut add = |what: &str, token: String| tokens.push((what.to_owned(), token));
-    for alg in ["none", "None", "NONE", "nOnE", "", "HS256", "ES384", "RS256", "EdDSA", "ES256K"] {
-        for signature in [&b""[..], &raw] {
-            add(&format!("algorithm {alg:?}"), unsigned(&with_header("alg", json!(alg)), &root, signature));
-        }
-    }
-    add("no algorithm named", unsigned(&json!({ "typ": "JWT", "kid": own.id }), &root, &raw));
-    add("an algorithm that is a list", unsigned(&with_header("alg", json!(["ES256"])), &root, &raw));
-    for (what, secret) in [
-        ("the JWK", own.public.to_string().as_bytes()),
-        ("a coordinate", own.public["x"].as_str().unwrap().as_bytes()),
-        ("the point", point),
-        ("the id", own.id.as_bytes()),
-        ("nothing", b""),
-    ] {
-        for algorithm in ["HS256", "HS512"] {
-            add(&format!("{algorithm} with {what} as the secret"), hmac(algorithm, secret));
-        }
-    }
-    add("another registry's", foreign.sign(&foreign.header(), &root));
-    add("another registry's, with our key's id", foreign.sign(&own.header(), &root));
-    for (name, value) in [
-        ("jwk", foreign.public.clone()),
-        ("jku", json!(format!("http://{}/.well-known/jwks.json", other.running.address()))),
-        ("x5u", json!("file:///etc/ssl/cert.pem")),
-        ("x5c", json!([STANDARD.encode(&foreign.pkcs8)])),
-    ] {
-        for id in [&own.id, &foreign.id] {
-            let mut header = with_header("kid", json!(id));
-            header[name] = value.clone();
-            add(&format!("a key in {name}"), foreign.sign(&header, &root));
-        }
-    }
-    let ids =
-        ["", "../../coracle.redb", "/dev/null", "' OR 1=1 --", "\0", "ä", &"k".repeat(4000), &own.id.to_uppercase()];
-    for id in ids {
-        add(&format!("key id {id:?}"), own.sign(&with_header("kid", json!(id)), &claims(&good)));
-    }
-    add("no key id", own.sign(&json!({ "alg": "ES256" }), &claims(&good)));
-    add("a key id that is a number", own.sign(&with_header("kid", json!(1)), &claims(&good)));
-    add("an extension that must be understood", own.sign(&with_header("crit", json!(["exp"])), &claims(&good)));
-    let twice = format!("{{\"alg\":\"none\",\"alg\":\"ES256\",\"kid\":{:?}}}", own.id);
-    add("two algorithms", own.sign_text(&twice, claims(&good).to_string().as_bytes()));
-    add("a header that is no JSON", own.sign_text("alg=ES256", claims(&good).to_string().as_bytes()));
-    add("a header deeper than any", own.sign_text(&"[".repeat(10_000), claims(&good).to_string().as_bytes()));
-    add("a signature in DER", {
-        let der = own.signature(&ECDSA_P256_SHA256_ASN1_SIGNING, &signed);
-        format!("{signed}.{}", text(&der))
-    });
-    for (what, bytes) in [
-        ("zeros", vec![0; 64]),
-        ("ones", vec![0xff; 64]),
-        ("the order of the curve", hex::decode(ORDER.repeat(2)).unwrap()),
-        ("nothing", Vec::new()),
-        ("half of it", raw[..32].to_vec()),
-        ("more than it", [&raw[..], b"\0"].concat()),
-        ("another order", [&raw[32..], &raw[..32]].concat()),
-    ] {
-        add(&format!("{what} as the signature"), format!("{signed}.{}", text(&bytes)));
-    }
-    add("another's claims", format!("{head}.{}.{signature}", text(root.to_string().as_bytes())));
-    add("cut off", good[..good.len() - 10].to_owned());
-    add("padded", format!("{signed}.{}", URL_SAFE.encode(&raw)));
-    add("padded claims", format!("{head}.{body}=.{signature}"));
-    add("base64 of another alphabet", format!("{head}.{body}+/.{signature}"));
-    add("not base64", format!("{head}.{body}!.{signature}"));
-    add("a space in it", format!("{head}. {body}.{signature}"));
-    add("percent-encoded", format!("{head}.{body}.%{signature}"));
-    add("an empty header", format!(".{body}.{signature}"));
-    add("empty claims", format!("{head}..{signature}"));
-    add("nothing but dots", "..".to_owned());
-    add("one part more", format!("{good}.{signature}"));
-    add("one part less", signed.clone());
-    add("five parts, as encrypted ones have", format!("{head}.{body}.{signature}.{body}.{signature}"));
-    add("a dot at the end", format!("{good}."));
-    add("the same twice", format!("{good}, Bearer {good}"));
-    add("the form with braces", json!({ "payload": body, "protected": head, "signature": signature }).to_string());
-    add("a key of the registry's form that is none", format!("zak_{}", "0".repeat(32)));
-    add("huge", format!("{head}.{}.{signature}", "A".repeat(25_000)));
-    let mut long = claims(&good);
-    long["pad"] = json!("x".repeat(19_000));
-    add("longer than any, and signed well", own.sign(&own.header(), &long));
-    assert!(tokens.len() >= 60, "only {}", tokens.len());
-    for (what, token) in &tokens {
+    let forger = Forger { good: good.clone(), own, foreign, foreign_keys };
+    let forgeries = [forger.with_other_algorithms(), forger.with_other_keys(), forger.of_other_forms()].concat();
+    assert!(forgeries.len() >= 60, "only {}", forgeries.len());
+    for (what, token) in &forgeries {
         refused(&t, what, token).await;
     }
     // Of two headers none counts, whichever is the good one.
-    for two in [[&good, &tokens[0].1], [&tokens[0].1, &good], [&good, &good]] {
+    let bad = &forgeries[0].1;
+    for two in [[&good, bad], [bad, &good], [&good, &good]] {
         let request = t.anonymous().get("/v2/").header("authorization", format!("Bearer {}", two[0]));
         request.header("authorization", format!("Bearer {}", two[1])).send().await.error(401, "UNAUTHORIZED");
     }
