@@ -27,7 +27,7 @@ pub(crate) use rules::{Rule, Rules, pattern_problem};
 use crate::accounts::{Account, KeyGrant, SessionGrant};
 pub(crate) use crate::accounts::{Action, Actions};
 use crate::oci::RepositoryName;
-use crate::tokens::TokenGrant;
+use crate::tokens::{OutsideHolder, TokenGrant};
 
 /// What an operation asks of the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +36,10 @@ pub(crate) enum Access {
     Anybody,
     /// To get a token for whoever one is: for what they may do.
     Token,
-    /// To be known. What the answer lists is filtered by what the caller may pull.
+    /// To be known.
     Known,
+    /// To list repositories. What the answer lists is filtered by what the caller may pull.
+    Catalog,
     /// To see the figures of the whole registry.
     Metrics,
     /// One of these rights to a repository, at least.
@@ -81,6 +83,19 @@ pub(crate) struct Caller {
 pub(crate) enum Identity {
     Anonymous,
     User(Arc<Account>),
+    /// Somebody whom an outside token service knows, and says by a token what they may do.
+    Outside(Arc<OutsideHolder>),
+}
+
+impl Identity {
+    /// A name, for the log.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Anonymous => None,
+            Self::User(account) => Some(&account.name),
+            Self::Outside(holder) => Some(&holder.name),
+        }
+    }
 }
 
 /// By what somebody is known. It never gives more than its owner may do.
@@ -116,14 +131,14 @@ impl Caller {
     /// The user, if it is one.
     pub(crate) fn account(&self) -> Option<&Arc<Account>> {
         match &self.identity {
-            Identity::Anonymous => None,
+            Identity::Anonymous | Identity::Outside(_) => None,
             Identity::User(account) => Some(account),
         }
     }
 
-    /// The user's name, for the log.
+    /// A name, for the log.
     pub(crate) fn name(&self) -> Option<&str> {
-        self.account().map(|account| account.name.as_str())
+        self.identity.name()
     }
 }
 

@@ -35,7 +35,7 @@ pub use crate::access::{AccessControl, PolicyRule, RepositoryRules};
 pub use error::{Error, Finding, Place};
 pub use keys::key_table;
 pub use model::{
-    Address, Auth, Collection, Config, Difference, Extensions, Http, Limits, Log, LogFormat, LogLevel, Metrics,
+    Address, Auth, Bearer, Collection, Config, Difference, Extensions, Http, Limits, Log, LogFormat, LogLevel, Metrics,
     Profile, RetentionPolicy, Scrub, Storage, Tls,
 };
 pub use network::{InvalidNetwork, Network};

@@ -32,6 +32,7 @@ pub(crate) use request::{BoxError, RequestBody, why_unreadable};
 
 use crate::access::{Access, Authenticated, Caller, Credential, Credentials, Memo, Refusal, Surface, Visit};
 use crate::accounts::{Account, Origin, SessionId};
+use crate::config::Bearer;
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::Shared;
 use crate::route::{self, Route};
@@ -167,7 +168,7 @@ async fn respond(
     let authenticated = authenticate(registry, &visit, &access).await;
     let Authenticated { caller, cookie, begun, ended } =
         authenticated.map_err(|error| error.for_scope(|| route.scope()))?;
-    subject.caller = caller.account().cloned();
+    subject.caller = Some(caller.identity.clone());
     subject.cookies = cookies((registry, reached), &caller, begun.as_ref(), ended);
     check_origin(&head.method, &head.headers, &caller)?;
     let context =
@@ -266,10 +267,11 @@ fn refuse(registry: &Shared, error: ApiError, visit: Visit<'_>, reached: Reached
 /// How to sign in (RFC 7617, RFC 6750, and the Docker token specification). Only one way is offered:
 /// clients differ in which of two they take.
 fn challenge(registry: &Shared, base: &str, scope: Option<&str>, token_error: Option<&str>) -> String {
-    if !registry.wants_tokens() {
-        return format!("Basic realm=\"{}\"", registry.realm());
-    }
-    let mut challenge = format!("Bearer realm=\"{base}/v2/auth\",service=\"{}\"", service(registry, base));
+    let mut challenge = match registry.outside_service() {
+        Some(Bearer { realm, service, .. }) => format!("Bearer realm=\"{realm}\",service=\"{service}\""),
+        None if !registry.wants_tokens() => return format!("Basic realm=\"{}\"", registry.realm()),
+        None => format!("Bearer realm=\"{base}/v2/auth\",service=\"{}\"", service(registry, base)),
+    };
     for (name, value) in [("scope", scope), ("error", token_error)] {
         if let Some(value) = value {
             challenge.extend([",", name, "=\"", value, "\""]);

@@ -44,7 +44,7 @@
 //! * `meta`: the rows. The only module that names redb; touches no blob.
 //! * `repository`: what one repository can do; the only writer of both stores.
 //! * `accounts`: users, groups, API keys, sessions, and permissions in repositories; the only writer of their rows.
-//! * `tokens`: signed tokens, in place of credentials, for a while.
+//! * `tokens`: signed tokens, in place of credentials, for a while; those of an outside token service too.
 //! * `access`: who is asking, and may they. Knows verbs and names, not URLs.
 //! * `route`: request line → operation. Pure.
 //! * [`config`]: a file → checked settings, every problem at once. Opens no store.

@@ -19,7 +19,7 @@ use crate::access::{Access, AccessControl, Actions, Authenticator, Caller, Polic
 use crate::accounts::{Accounts, NewUser, Origin, Password, UserChange};
 use crate::blobs::Tree;
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, Limits, Network, Profile};
+use crate::config::{Bearer, Config, Limits, Network, Profile};
 use crate::meta::Standing;
 use crate::metrics::Metrics;
 use crate::oci::RepositoryName;
@@ -124,6 +124,7 @@ impl Shared {
             Access::Anybody
             | Access::Token
             | Access::Known
+            | Access::Catalog
             | Access::Metrics
             | Access::OwnKeys
             | Access::Account(_) => Arc::default(),
@@ -197,6 +198,11 @@ impl Shared {
     /// Whether those who are not known are told to fetch a token, and not to send a password.
     pub(crate) fn wants_tokens(&self) -> bool {
         self.config.profile == Profile::Coracle
+    }
+
+    /// The token service that clients are sent to in place of this registry's own.
+    pub(crate) const fn outside_service(&self) -> Option<&Bearer> {
+        self.config.http.auth.bearer.as_ref()
     }
 
     /// The realm of a challenge to send a password.

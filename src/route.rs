@@ -163,7 +163,8 @@ impl Route {
                 (Requires::Repository(action), Some(name)) => to(name, Actions::of(action)),
                 (requires, _) => Access::Account(requires),
             },
-            Self::Ping | Self::Catalog { .. } => Access::Known,
+            Self::Ping => Access::Known,
+            Self::Catalog { .. } => Access::Catalog,
             Self::Metrics => Access::Metrics,
             Self::Tags { name, .. }
             | Self::Referrers { name, .. }
@@ -202,10 +203,8 @@ impl Route {
     /// What a token for the operation must be good for, as the challenge says it (Docker token
     /// specification). None where a token of any kind will do.
     pub(crate) fn scope(&self) -> Option<String> {
-        if let Self::Catalog { .. } = self {
-            return Some("registry:catalog:*".to_owned());
-        }
         match self.access() {
+            Access::Catalog => Some("registry:catalog:*".to_owned()),
             Access::Repository(name, any) if any == Actions::PULL => Some(format!("repository:{name}:pull")),
             Access::Repository(name, any) if any == Actions::DELETE => Some(format!("repository:{name}:delete")),
             Access::Repository(name, _) => Some(format!("repository:{name}:pull,push")),

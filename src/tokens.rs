@@ -1,11 +1,12 @@
 //! Tokens: what a client gets for its credentials at `/v2/auth`, and shows instead of them.
 //!
 //! A token is a signed JWT (RFC 7519) that says who was given it, by which credential, and what it may be
-//! used for at most; it is good for an hour. Knows no HTTP and no policy. What must hold: what was not
-//! signed here, for here, and lately, is refused, whatever else is right about it; the private keys never
-//! leave this module and the database.
+//! used for at most; it is good for an hour. An outside token service may sign others. Knows no HTTP and no
+//! policy. What must hold: what was not signed here, or by that service, for here, and lately, is refused,
+//! whatever else is right about it; the private keys never leave this module and the database.
 
 mod grant;
+mod outside;
 mod scope;
 mod signing;
 
@@ -13,12 +14,13 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-pub(crate) use grant::{IssuedFor, TokenGrant};
+pub(crate) use grant::{Holder, IssuedFor, OutsideHolder, TokenGrant};
+pub(crate) use outside::OutsideService;
 pub(crate) use scope::ScopeRequest;
 use signing::SigningKeys;
 
@@ -51,6 +53,8 @@ pub(crate) struct Tokens {
     clock: Clock,
     rules: Rules,
     keys: RwLock<Arc<SigningKeys>>,
+    /// Whose tokens count besides.
+    outside: Option<OutsideService>,
     /// Tokens whose signature was right, by their hash.
     verified: Cache<[u8; 32], Arc<TokenGrant>>,
 }
@@ -112,7 +116,7 @@ pub(crate) enum InvalidToken {
 impl fmt::Display for InvalidToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Forged => "the token was not made by this registry",
+            Self::Forged => "the token was not made by anybody whom this registry believes",
             Self::Foreign => "the token was not made for this registry",
             Self::Expired => "the token has expired",
             Self::TooEarly => "the token is not valid yet",
@@ -124,9 +128,14 @@ impl fmt::Display for InvalidToken {
 impl std::error::Error for InvalidToken {}
 
 impl Tokens {
-    pub(crate) fn open(meta: Arc<Meta>, clock: Clock, rules: Rules) -> Result<Self, meta::Error> {
+    pub(crate) fn open(
+        meta: Arc<Meta>,
+        clock: Clock,
+        rules: Rules,
+        outside: Option<OutsideService>,
+    ) -> Result<Self, meta::Error> {
         let keys = SigningKeys::open(&meta, clock.now())?;
-        Ok(Self { meta, clock, rules, keys: RwLock::new(Arc::new(keys)), verified: Cache::default() })
+        Ok(Self { meta, clock, rules, keys: RwLock::new(Arc::new(keys)), outside, verified: Cache::default() })
     }
 
     fn keys(&self) -> Arc<SigningKeys> {
@@ -184,7 +193,19 @@ impl Tokens {
 
     fn read(&self, token: &str, keys: &SigningKeys) -> Result<TokenGrant, InvalidToken> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken::Forged)?;
-        let key = header.kid.as_deref().and_then(|id| keys.public(id)).ok_or(InvalidToken::Forged)?;
+        // What must be understood is not (RFC 7515, 4.1.11).
+        if header.crit.is_some() {
+            return Err(InvalidToken::Forged);
+        }
+        match (header.kid.as_deref().and_then(|id| keys.public(id)), &self.outside) {
+            (Some(key), _) => self.read_own(token, key),
+            (None, Some(outside)) => outside.read(token, &header),
+            (None, None) => Err(InvalidToken::Forged),
+        }
+    }
+
+    /// What a token says that names this key of the registry's.
+    fn read_own(&self, token: &str, key: &DecodingKey) -> Result<TokenGrant, InvalidToken> {
         let mut validation = Validation::new(Algorithm::ES256);
         // The times are compared with the registry's own clock, and the names below.
         validation.required_spec_claims.clear();
@@ -201,7 +222,9 @@ impl Tokens {
         }
         let at = |seconds: u64| Timestamp::from_micros(seconds.saturating_mul(1_000_000));
         let not_before = at(claims.nbf.max(claims.iat));
-        Ok(TokenGrant::new(claims.sub, claims.by, &claims.access, not_before, at(claims.exp)))
+        let user = Some(claims.sub).filter(|user| !user.is_empty());
+        let holder = Holder::Here { user, by: claims.by };
+        Ok(TokenGrant::new(holder, &claims.access, not_before, at(claims.exp)))
     }
 
     /// The public keys, for whoever wants to verify a token elsewhere (RFC 7517).

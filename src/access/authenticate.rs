@@ -9,7 +9,7 @@ use super::credentials::Read;
 use super::memo::Known;
 use super::{Caller, Credential, Credentials, Identity, InvalidCredentials, Memo, Surface, TokenCredential};
 use crate::accounts::{Account, Accounts, Error, KeyGrant, NotSignedIn, Origin, SessionGrant, SessionId, Throttled};
-use crate::tokens::{InvalidToken, IssuedFor, Tokens};
+use crate::tokens::{Holder, InvalidToken, IssuedFor, Tokens};
 
 /// Finds out who asks.
 #[derive(Debug)]
@@ -171,12 +171,18 @@ impl Authenticator {
     fn token(&self, token: &str) -> Result<Caller, NotAuthenticated> {
         let grant = self.tokens.verify(token).map_err(NotAuthenticated::Token)?;
         let revoked = || NotAuthenticated::Token(InvalidToken::Revoked);
-        let Some(user) = &grant.user else {
+        let without_account = |identity, grant| {
             let credential = Credential::Token(TokenCredential { grant, key: None });
-            return Ok(Caller { identity: Identity::Anonymous, credential });
+            Ok(Caller { identity, credential })
+        };
+        let (user, by) = match &grant.holder {
+            Holder::Here { user: Some(user), by } => (user, by),
+            Holder::Here { user: None, by: IssuedFor::Nobody } => return without_account(Identity::Anonymous, grant),
+            Holder::Here { user: None, .. } => return Err(revoked()),
+            Holder::Outside(holder) => return without_account(Identity::Outside(Arc::clone(holder)), grant),
         };
         let account = self.accounts.account(user)?.filter(|account| !account.disabled).ok_or_else(revoked)?;
-        let key = match grant.by {
+        let key = match *by {
             IssuedFor::Password(stamp) if stamp == self.accounts.stamp(&account) => None,
             IssuedFor::Key(id) => Some(self.accounts.key_grant_by_id(user, id)?.ok_or_else(revoked)?),
             IssuedFor::Password(_) | IssuedFor::Nobody => return Err(revoked()),

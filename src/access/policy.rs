@@ -8,6 +8,7 @@ use crate::accounts::{Action, Actions, Permissions};
 use crate::clock::Timestamp;
 use crate::meta::{Role, Standing};
 use crate::oci::RepositoryName;
+use crate::tokens::Holder;
 
 /// How long a password counts as given just now, as in Quay.
 const FRESH_FOR: Duration = Duration::from_mins(10);
@@ -62,6 +63,8 @@ pub(crate) enum Reason<'a> {
     Namespace(Role),
     /// `http.accessControl`.
     Rule(Rule<'a>),
+    /// An outside token service, as far as its token goes.
+    Outside,
 }
 
 impl Policy {
@@ -86,7 +89,10 @@ impl Policy {
                 Credential::None | Credential::Password | Credential::Session(_) => true,
             },
             _ if self.grants == AccessPolicy::Open => true,
-            Access::Known => signed_in || is_token(caller) || self.admits_anonymous(),
+            Access::Catalog if matches!(&caller.identity, Identity::Outside(holder) if !holder.lists_catalog) => {
+                return Err(Refusal::TooNarrow);
+            }
+            Access::Known | Access::Catalog => signed_in || is_token(caller) || self.admits_anonymous(),
             Access::Metrics => self.metrics(caller),
             Access::Repository(name, any) => {
                 let actions = self.actions(caller, name, permissions);
@@ -120,7 +126,11 @@ impl Policy {
     /// Whether a caller sees a repository in a list: whether they may pull from it. A list goes by who asks,
     /// whatever a token is for: clients ask for one without any scope, and expect their repositories (Quay).
     pub(crate) fn sees(&self, caller: &Caller, name: &RepositoryName, permissions: &Permissions) -> bool {
-        let bound = lasting(caller, name);
+        let bound = match &caller.identity {
+            // The service has said that all are for them to see.
+            Identity::Outside(holder) if holder.lists_catalog => Actions::ALL,
+            _ => lasting(caller, name),
+        };
         self.owner_actions(&caller.identity, name, permissions).within(bound).has(Action::Pull)
     }
 
@@ -146,6 +156,10 @@ impl Policy {
     ) {
         if self.grants == AccessPolicy::Open {
             visit(Actions::ALL, Reason::Open);
+        }
+        // What the service grants stands in the token, and nothing here adds to it.
+        if let Identity::Outside(_) = identity {
+            return visit(Actions::CONTENT, Reason::Outside);
         }
         if permissions.public {
             visit(Actions::PULL, Reason::Public);
@@ -199,7 +213,7 @@ impl Policy {
     fn metrics(&self, caller: &Caller) -> bool {
         let by_rule = |rules: &Arc<Rules>| rules.metrics(&caller.identity);
         match &caller.identity {
-            Identity::Anonymous => self.rules.as_ref().is_some_and(by_rule),
+            Identity::Anonymous | Identity::Outside(_) => self.rules.as_ref().is_some_and(by_rule),
             Identity::User(user) => {
                 is_unlimited(caller)
                     && (user.standing != Standing::Ordinary
@@ -210,12 +224,16 @@ impl Policy {
     }
 }
 
-/// What a credential lets through on a repository; of a token, what the credential does that it was got with.
+/// What a credential lets through on a repository; of a token of this registry, what the credential does that it
+/// was got with.
 fn lasting(caller: &Caller, name: &RepositoryName) -> Actions {
     match &caller.credential {
         Credential::None | Credential::Password | Credential::Session(_) => Actions::ALL,
         Credential::Key(grant) => grant.actions(name),
-        Credential::Token(token) => token.key.as_ref().map_or(Actions::ALL, |key| key.actions(name)),
+        Credential::Token(token) => match &token.grant.holder {
+            Holder::Here { .. } => token.key.as_ref().map_or(Actions::ALL, |key| key.actions(name)),
+            Holder::Outside(_) => token.grant.actions(name),
+        },
     }
 }
 

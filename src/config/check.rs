@@ -16,6 +16,7 @@ const POLICIES: &str = "storage.retention.policies";
 const PROXIES: &str = "http.trustedProxies";
 const TLS_CERT: &str = "http.tls.cert";
 const TLS_KEY: &str = "http.tls.key";
+const BEARER_CERT: &str = "http.auth.bearer.cert";
 
 /// Looks at keys together, and at the disk.
 pub(super) fn check(settings: &Settings, findings: &mut Findings) {
@@ -49,16 +50,30 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
             }
         }
     }
-    for (key, other) in [(TLS_CERT, TLS_KEY), (TLS_KEY, TLS_CERT)] {
-        if is_given(settings, key) && !is_given(settings, other) {
-            findings.problem(other, format!("is missing; TLS needs it beside {key}"));
-        }
+    together(&[TLS_CERT, TLS_KEY], "TLS needs it", settings, findings);
+    // Where the keys are elsewhere, that is what was reported.
+    if !findings.problems.iter().any(|problem| problem.is_under("http.auth.bearer")) {
+        let keys = ["http.auth.bearer.realm", "http.auth.bearer.service", BEARER_CERT];
+        together(&keys, "tokens made elsewhere need it", settings, findings);
+    }
+    for key in [TLS_CERT, TLS_KEY, BEARER_CERT] {
         if let Some(Setting::Text(path)) = settings.given(key)
             && !path.is_empty()
             && let Err(error) = readable(path)
         {
             findings.problem(key, format!("cannot read {path:?}: {error}"));
         }
+    }
+}
+
+/// Keys of which none is given, or all.
+fn together(keys: &[&str], why: &str, settings: &Settings, findings: &mut Findings) {
+    let (given, missing): (Vec<&str>, Vec<&str>) = keys.iter().partition(|key| is_given(settings, key));
+    if given.is_empty() {
+        return;
+    }
+    for key in missing {
+        findings.problem(key, format!("is missing; {why} beside {}", given.join(" and ")));
     }
 }
 

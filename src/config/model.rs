@@ -168,6 +168,21 @@ pub struct Auth {
     /// What clients may call the registry when they want a token, besides the host they asked (own);
     /// tokens are made out to the first; none by default.
     pub token_services: Vec<String>,
+    /// A token service elsewhere, whose tokens count here (zot `http.auth.bearer`); none by default.
+    pub bearer: Option<Bearer>,
+}
+
+/// A token service elsewhere. Its tokens say what whoever holds them may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Bearer {
+    /// Where clients get tokens, fit to stand between quotes. zot's `http.auth.bearer.realm`.
+    pub realm: String,
+    /// What the service calls this registry, fit to stand between quotes. zot's `http.auth.bearer.service`.
+    pub service: String,
+    /// The file with what verifies its tokens: a certificate or a public key in PEM, or a JWKS. It could be
+    /// read when the configuration was. zot's `http.auth.bearer.cert`.
+    pub cert: PathBuf,
 }
 
 /// The files that make the port speak TLS. Both could be read when the configuration was.
@@ -333,6 +348,7 @@ impl Config {
                     token_lifetime: settings.get("http.auth.token.lifetime"),
                     token_issuer: settings.get("http.auth.token.issuer"),
                     token_services: settings.get("http.auth.token.services"),
+                    bearer: bearer(settings),
                 },
                 access_control: access_control::read(settings),
                 tls: Option::zip(settings.get("http.tls.cert"), settings.get("http.tls.key"))
@@ -380,6 +396,13 @@ fn policies(tables: &[Settings]) -> Vec<RetentionPolicy> {
         delete_untagged: table.get("storage.retention.policies.*.deleteUntagged"),
     };
     tables.iter().map(one).collect()
+}
+
+/// Of the three keys none is given, or all: else it was reported.
+fn bearer(settings: &Settings) -> Option<Bearer> {
+    let text = |key| Some(settings.get::<String>(key)).filter(|text| !text.is_empty());
+    let (realm, service) = (text("http.auth.bearer.realm")?, text("http.auth.bearer.service")?);
+    Some(Bearer { realm, service, cert: settings.get::<Option<PathBuf>>("http.auth.bearer.cert")? })
 }
 
 fn differences(tables: &[Settings]) -> Vec<Difference> {

@@ -10,14 +10,14 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response};
 
 use super::Body;
-use crate::accounts::Account;
+use crate::access::Identity;
 use crate::metrics::Metrics;
 use crate::registry::Shared;
 
 /// What is learned of a request on its way.
 #[derive(Debug, Default)]
 pub(super) struct Subject {
-    pub(super) caller: Option<Arc<Account>>,
+    pub(super) caller: Option<Identity>,
     /// Cookies to set, whatever the answer is.
     pub(super) cookies: Vec<HeaderValue>,
 }
@@ -49,7 +49,7 @@ struct Line {
     id: String,
     path: String,
     peer: Option<SocketAddr>,
-    user: Option<Arc<Account>>,
+    user: Option<Identity>,
     agent: Option<String>,
 }
 
@@ -96,7 +96,7 @@ impl Observer {
             status = self.status,
             bytes = sent,
             seconds = duration.as_secs_f64(),
-            user = user.as_ref().map(|user| user.name.as_str()),
+            user = user.as_ref().and_then(Identity::name),
             peer = peer.map(tracing::field::display),
             agent,
             aborted,

@@ -11,12 +11,12 @@ use crate::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
 use crate::accounts::{self, Accounts, AuditFile, Htpasswd, Password};
 use crate::blobs::{Blobs, SystemDisk, Tree};
 use crate::clock::Clock;
-use crate::config::{Config, Profile, RetentionPolicy};
+use crate::config::{Bearer, Config, Profile, RetentionPolicy};
 use crate::meta::{Meta, Standing};
 use crate::metrics::Metrics;
 use crate::oci::RepositoryName;
 use crate::repository::{Delays, Kept, Retention, Rules, Stores};
-use crate::tokens::{self, Tokens};
+use crate::tokens::{self, OutsideService, Tokens};
 
 /// A registry to be opened. See the crate's documentation for an example.
 #[derive(Debug, Default)]
@@ -120,9 +120,9 @@ impl Builder {
                 Profile::Zot => AccessPolicy::SignedIn,
             }
         });
-        check_realm(&self.config.http.realm)?;
+        check_quoted("http.realm", &self.config.http.realm)?;
         let control = self.config.http.access_control.as_ref();
-        let tokens = open_tokens(&meta, &self.config, &clock).map_err(|error| Error::meta(error, &tree))?;
+        let tokens = open_tokens(&meta, &self.config, &clock, &tree)?;
         let shared = Shared {
             tree,
             stores,
@@ -134,7 +134,7 @@ impl Builder {
                 grants,
                 rules: control.map(|control| Arc::new(AccessRules::new(control))),
                 keys_make_keys: self.config.profile == Profile::Zot,
-                ping_challenges: self.config.profile == Profile::Coracle,
+                ping_challenges: self.config.profile == Profile::Coracle || self.config.http.auth.bearer.is_some(),
             })),
             config: self.config,
             metrics: Arc::new(Metrics::new()),
@@ -152,23 +152,33 @@ impl Builder {
     }
 }
 
-/// A realm from a file was checked there; one that a program has set was not.
-fn check_realm(realm: &str) -> Result<(), Error> {
+/// What stands between quotes in a challenge. From a file it was checked there; what a program has set was not.
+fn check_quoted(key: &'static str, text: &str) -> Result<(), Error> {
     let fits = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    if realm.bytes().all(fits) {
+    if text.bytes().all(fits) {
         return Ok(());
     }
     let cause = "it is printable ASCII without quotes and backslashes".to_owned();
-    Err(Error::InvalidSetting { key: "http.realm", cause })
+    Err(Error::InvalidSetting { key, cause })
 }
 
-/// The registry's own token service. Its tokens are for one name, whichever of its names it was asked by.
-fn open_tokens(meta: &Arc<Meta>, config: &Config, clock: &Clock) -> Result<Arc<Tokens>, crate::meta::Error> {
+/// The registry's own token service, and whose tokens count besides. Its own are for one name, whichever of its
+/// names it was asked by.
+fn open_tokens(meta: &Arc<Meta>, config: &Config, clock: &Clock, tree: &Tree) -> Result<Arc<Tokens>, Error> {
     let auth = &config.http.auth;
+    let outside = auth.bearer.as_ref().map(open_outside).transpose()?;
     let host = config.http.external_url.as_deref().and_then(|url| url.split("://").nth(1));
     let audience = auth.token_services.first().map(String::as_str).or(host).unwrap_or("coracle").to_owned();
     let rules = tokens::Rules { lifetime: auth.token_lifetime, issuer: auth.token_issuer.clone(), audience };
-    Ok(Arc::new(Tokens::open(Arc::clone(meta), clock.clone(), rules)?))
+    let tokens = Tokens::open(Arc::clone(meta), clock.clone(), rules, outside);
+    Ok(Arc::new(tokens.map_err(|error| Error::meta(error, tree))?))
+}
+
+fn open_outside(bearer: &Bearer) -> Result<OutsideService, Error> {
+    check_quoted("http.auth.bearer.realm", &bearer.realm)?;
+    check_quoted("http.auth.bearer.service", &bearer.service)?;
+    OutsideService::open(&bearer.cert, &bearer.service)
+        .map_err(|cause| Error::InvalidSetting { key: "http.auth.bearer.cert", cause })
 }
 
 fn open_stores(

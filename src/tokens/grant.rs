@@ -1,6 +1,7 @@
 //! [`TokenGrant`]: what a verified token lets through.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -22,25 +23,35 @@ pub(crate) enum IssuedFor {
     Key(Uuid),
 }
 
+/// Whom a token was given to.
+#[derive(Debug)]
+pub(crate) enum Holder {
+    /// Here, to a user or to nobody.
+    Here { user: Option<String>, by: IssuedFor },
+    /// Elsewhere, to somebody whom this registry need not know.
+    Outside(Arc<OutsideHolder>),
+}
+
+/// Somebody whom an outside token service has given a token to.
+#[derive(Debug)]
+pub(crate) struct OutsideHolder {
+    /// For the log; no user's name.
+    pub(crate) name: String,
+    /// Whether the token is for the list of all repositories.
+    pub(crate) lists_catalog: bool,
+}
+
 /// What a verified token lets through.
 #[derive(Debug)]
 pub(crate) struct TokenGrant {
-    /// The user's name; nobody's, if it was given to nobody.
-    pub(crate) user: Option<String>,
-    pub(crate) by: IssuedFor,
+    pub(crate) holder: Holder,
     pub(super) not_before: Timestamp,
     pub(super) expires: Timestamp,
     repositories: HashMap<String, Actions>,
 }
 
 impl TokenGrant {
-    pub(super) fn new(
-        user: String,
-        by: IssuedFor,
-        access: &[AccessEntry],
-        not_before: Timestamp,
-        expires: Timestamp,
-    ) -> Self {
+    pub(super) fn new(holder: Holder, access: &[AccessEntry], not_before: Timestamp, expires: Timestamp) -> Self {
         let mut repositories: HashMap<String, Actions> = HashMap::new();
         for entry in access.iter().filter(|entry| entry.kind == "repository") {
             let actions = repositories.entry(entry.name.clone()).or_default();
@@ -55,7 +66,7 @@ impl TokenGrant {
                     };
             }
         }
-        Self { user: Some(user).filter(|user| !user.is_empty()), by, not_before, expires, repositories }
+        Self { holder, not_before, expires, repositories }
     }
 
     /// What the token lets through on a repository.

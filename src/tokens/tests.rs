@@ -26,7 +26,7 @@ fn test() -> Test {
     let root = tempfile::tempdir().unwrap();
     let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
     let clock = Clock::default();
-    let tokens = Tokens::open(Arc::clone(&meta), clock.clone(), rules(300)).unwrap();
+    let tokens = Tokens::open(Arc::clone(&meta), clock.clone(), rules(300), None).unwrap();
     Test { _root: root, meta, clock, tokens }
 }
 
@@ -43,11 +43,12 @@ fn alice(tokens: &Tokens) -> String {
 fn a_token_says_what_it_was_made_for() {
     let t = test();
     let grant = t.tokens.verify(&alice(&t.tokens)).unwrap();
-    assert_eq!((grant.user.as_deref(), &grant.by), (Some("alice"), &IssuedFor::Password(7)));
+    let Holder::Here { user, by } = &grant.holder else { panic!("it was given here") };
+    assert_eq!((user.as_deref(), by), (Some("alice"), &IssuedFor::Password(7)));
     assert_eq!(grant.actions(&"a/b".parse().unwrap()), Actions::PULL | Actions::PUSH);
     assert_eq!(grant.actions(&"a/c".parse().unwrap()), Actions::NONE);
     let nobody = t.tokens.issue(None, IssuedFor::Nobody, Vec::new());
-    assert_eq!(t.tokens.verify(&nobody.token).unwrap().user, None);
+    assert!(matches!(t.tokens.verify(&nobody.token).unwrap().holder, Holder::Here { user: None, .. }));
     assert!(!format!("{nobody:?}").contains(&nobody.token));
 }
 
@@ -69,7 +70,7 @@ fn what_was_signed_with_a_retired_key_is_good_until_it_ends_and_survives_a_resta
     let id = t.tokens.rotate().unwrap();
     let new = alice(&t.tokens);
     assert_eq!(jsonwebtoken::decode_header(&new).unwrap().kid, Some(id.clone()));
-    let again = Tokens::open(Arc::clone(&t.meta), t.clock.clone(), rules(300)).unwrap();
+    let again = Tokens::open(Arc::clone(&t.meta), t.clock.clone(), rules(300), None).unwrap();
     for tokens in [&t.tokens, &again] {
         assert!(tokens.verify(&old).is_ok() && tokens.verify(&new).is_ok());
         let keys = tokens.public_keys();
@@ -117,6 +118,8 @@ fn nothing_else_counts() {
     let sign = |claims: &Value| jsonwebtoken::encode(&header, claims, key).unwrap();
     assert!(t.tokens.verify(&sign(&claims)).is_ok(), "what is refused below is refused for what is said there");
 
+    let critical = Header { crit: Some(vec!["exp".to_owned()]), ..header.clone() };
+    let critical = jsonwebtoken::encode(&critical, &claims, key).unwrap();
     let hmac = |secret: &[u8]| {
         let header = Header { kid: Some(id.to_owned()), ..Header::new(Algorithm::HS256) };
         jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret)).unwrap()
@@ -137,6 +140,7 @@ fn nothing_else_counts() {
         forged(forge(&json!({ "alg": "ES256", "kid": "../../etc/passwd" }), &claims, b"x")),
         forged(forge(&json!({ "alg": "ES256", "kid": id, "jwk": public }), &claims, &[0; 64])),
         forged(forge(&json!({ "alg": "ES256", "kid": id }), &claims, &[0; 64])),
+        forged(critical),
         // The public key taken for the secret of another algorithm.
         forged(hmac(public.to_string().as_bytes())),
         forged(hmac(public["x"].as_str().unwrap().as_bytes())),

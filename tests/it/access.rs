@@ -1,6 +1,8 @@
 //! Tokens, rules of access and permissions: who may do what, over real sockets.
 
+mod hostile;
 mod lists;
+mod outside;
 mod permissions;
 mod rules;
 mod tokens;

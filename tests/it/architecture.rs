@@ -82,6 +82,7 @@ const FILES: &[(&str, &str)] = &[
     ("accounts::htpasswd", "reads users from a file of the operator's"),
     ("server::admin", "the socket of local administration is a file"),
     ("cli::administer", "looks for that socket, and for the database"),
+    ("tokens::outside", "reads the keys of an outside token service"),
     ("server::tls", "reads certificates"),
     ("cli::logging", "writes the log"),
     ("cli::reload", "looks whether the configuration has changed"),

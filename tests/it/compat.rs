@@ -8,6 +8,7 @@
 mod table;
 
 mod access;
+mod bearer;
 mod checks;
 
 use std::collections::BTreeSet;
@@ -21,7 +22,7 @@ use crate::support::registry::{ALICE, BOB};
 
 /// Every check.
 fn all() -> impl Iterator<Item = &'static (&'static str, table::Check)> {
-    checks::ALL.iter().chain(access::ALL)
+    checks::ALL.iter().chain(access::ALL).chain(bearer::ALL)
 }
 
 fn compat() -> Config {

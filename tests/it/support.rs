@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod content;
 pub mod http;
+pub mod issuer;
 pub mod process;
 pub mod raw;
 pub mod registry;

@@ -38,7 +38,7 @@ pub(super) const EVERYTHING: &str = r#"{
                "startTLS": false, "skipVerify": false, "subtreeSearch": true, "baseDN": "dc=x",
                "userAttribute": "uid", "userFilter": "", "userGroupAttribute": "memberOf",
                "caCert": ""},
-      "bearer": {"realm": "https://auth.example/auth", "service": "myauth", "cert": "/k.pem",
+      "bearer": {"realm": "https://auth.example/auth", "service": "myauth", "cert": "",
         "awsSecretsManager": {"region": "r", "secretName": "s", "refreshInterval": "1m"},
         "oidc": [{"issuer": "https://i.example", "audiences": ["zot"],
           "claimMapping": {"variables": [{"name": "n", "expression": "e"}],
@@ -105,7 +105,7 @@ pub(super) const EVERYTHING: &str = r#"{
 }"#;
 
 /// The keys of [`EVERYTHING`] that are refused; what is neither here nor below is followed.
-const REFUSED: [&str; 22] = [
+const REFUSED: [&str; 24] = [
     "cluster",
     "extensions.events",
     "extensions.lint",
@@ -116,7 +116,9 @@ const REFUSED: [&str; 22] = [
     "http.accessControl.adminPolicy.conditions",
     "http.accessControl.repositories.\"infra/**\".policies[0].conditions",
     "http.allowOrigin",
-    "http.auth.bearer",
+    "http.auth.bearer.awsSecretsManager",
+    "http.auth.bearer.oidc",
+    "http.auth.bearer.upstreamTokenEndpoint",
     "http.auth.ldap",
     "http.auth.mtls",
     "http.auth.openid",

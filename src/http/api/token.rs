@@ -127,11 +127,12 @@ fn issue(
         });
     }
     let by = match (&caller.identity, &caller.credential) {
-        (Identity::Anonymous, _) => IssuedFor::Nobody,
+        (Identity::Anonymous | Identity::Outside(_), _) => IssuedFor::Nobody,
         (Identity::User(_), Credential::Key(key)) => IssuedFor::Key(key.id),
         (Identity::User(account), _) => IssuedFor::Password(context.registry.accounts().stamp(account)),
     };
-    Ok((context.registry.tokens().issue(caller.name(), by, access.clone()), access))
+    let user = caller.account().map(|account| account.name.as_str());
+    Ok((context.registry.tokens().issue(user, by, access.clone()), access))
 }
 
 /// A refresh token, for a user who has given a password. A key is stored as it is: what it gets must not

@@ -296,42 +296,6 @@ async fn what_was_taken_away_is_felt_by_the_next_request_with_an_old_token() {
 }
 
 #[tokio::test]
-async fn hostile_tokens_are_refused_with_a_challenge() {
-    let t = TestRegistry::with_users().await;
-    let other = TestRegistry::with_users().await;
-    let good = token(&t.user(ALICE), "?scope=repository:alice/x:pull").await;
-    let foreign = token(&other.user(ALICE), "?scope=repository:alice/x:pull").await;
-    let [head, body, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
-    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let mut root = claims(&good);
-    root["sub"] = json!("root");
-    let none = encode(&json!({ "alg": "none", "typ": "JWT" }));
-    for bad in [
-        foreign,
-        format!("{head}.{body}."),
-        format!("{head}.{body}.{}", signature.chars().rev().collect::<String>()),
-        format!("{head}.{}.{signature}", encode(&root)),
-        format!("{none}.{}.", encode(&root)),
-        format!("{none}.{}.{signature}", encode(&root)),
-        good[..good.len() - 10].to_owned(),
-        format!("{head}.{}.{signature}", "A".repeat(20_000)),
-        "..".to_owned(),
-        "a.b.c".to_owned(),
-        "%00.%00.%00".to_owned(),
-        "zak_0123456789abcdef0123456789abcdef".to_owned(),
-    ] {
-        for path in ["/v2/", "/v2/alice/x/tags/list", "/v2/_catalog"] {
-            let answer = with(&t, &bad, path).await.error(401, "UNAUTHORIZED");
-            assert!(challenge(&answer).starts_with("Bearer realm="), "{bad}");
-            assert!(!answer.text().contains(&bad), "the answer repeats the token");
-        }
-        let answer = with(&t, &bad, "/api/v1/user/").await.status(401).json();
-        assert_eq!(answer["error_type"], "invalid_token", "{bad}");
-    }
-    with(&t, &good, "/v2/").await.status(200);
-}
-
-#[tokio::test]
 async fn a_key_narrows_the_tokens_that_are_got_with_it() {
     let t = TestRegistry::with_users().await;
     push_image(&t.user(ALICE), "alice/x", "1", 1).await;
