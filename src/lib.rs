@@ -74,6 +74,9 @@
 //! 8. A secret is shown once and stored as a hash; when keys and sessions were last used is written in
 //!    batches, so that no request with one waits for a disk.
 //! 9. Every body, page, list, queue, cache and wait has a limit with a name.
+//! 10. Whatever is unneeded stands in a row since the transaction that made it so, and nothing is removed but
+//!     after a look, in the same transaction, whether that still holds. A client that was told of something has a
+//!     lease on it.
 //!
 //! # Errors
 //!

@@ -34,10 +34,19 @@ pub(super) fn rules() -> Rules {
 
 impl Scene {
     pub(super) fn new(rules: Rules) -> Self {
+        Self::open(rules, false)
+    }
+
+    /// One that syncs, as a registry does.
+    pub(super) fn durable(rules: Rules) -> Self {
+        Self::open(rules, true)
+    }
+
+    fn open(rules: Rules, sync: bool) -> Self {
         let root = tempfile::tempdir().unwrap();
         let clock = Clock::default();
-        let blobs = Blobs::open(root.path(), Arc::new(SystemDisk), false).unwrap();
-        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let blobs = Blobs::open(root.path(), Arc::new(SystemDisk), sync).unwrap();
+        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), sync).unwrap());
         let stores = Arc::new(Stores::new(blobs, meta, clock.clone(), rules).unwrap());
         Self { stores, clock, root }
     }

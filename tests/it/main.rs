@@ -23,3 +23,4 @@ mod oci;
 mod ops;
 mod support;
 mod tls;
+mod upkeep;

@@ -1,0 +1,151 @@
+//! What an operator does for what is stored, and what the registry does by itself: collection and scrub, by the
+//! real program beside its clients.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::content::{assert_blob, noise, push_blob, push_image, put_manifest, sha256};
+use crate::support::process::{ADMIN, Finished, Program, Running};
+
+const WAIT: Duration = Duration::from_secs(30);
+
+fn coracle(root: &Path, arguments: &[&str]) -> Finished {
+    Program::new(arguments).arg("--root").arg(root).run()
+}
+
+fn json(finished: &Finished) -> Value {
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{}{}", finished.stdout, finished.stderr))
+}
+
+fn start(config: &str) -> (TempDir, Running) {
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve_with(root.path(), config).with_admin().start();
+    (root, running)
+}
+
+fn blob_file(root: &Path, digest: &str) -> std::path::PathBuf {
+    root.join("blobs").join(digest.replace(':', "/"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nothing_needs_is_collected_by_hand_beside_clients() {
+    let (root, running) = start("storage.tagHistory = '0s'");
+    let admin = running.user(ADMIN);
+    push_image(&admin, "team/app", "kept", 1).await;
+    let gone = push_image(&admin, "team/app", "gone", 2).await;
+    let alone = push_blob(&admin, "team/app", &noise(1000, 3)).await;
+    admin.delete("/v2/team/app/manifests/gone").send().await.status(202);
+
+    let said = json(&coracle(root.path(), &["gc", "--dry-run", "--delay", "0s", "--json"]));
+    assert_eq!((&said["manifests"], &said["blobs"]), (&1.into(), &2.into()), "{said}");
+    assert!(blob_file(root.path(), &alone).exists(), "a rehearsal removes nothing");
+
+    let default = json(&coracle(root.path(), &["gc", "--json"]));
+    assert_eq!((&default["manifests"], &default["blobs"]), (&0.into(), &0.into()), "nothing is a day old");
+
+    let done = coracle(root.path(), &["gc", "--delay", "0s"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stdout.contains("1 manifests removed"), "{}", done.stdout);
+    let layer = gone["layers"][0]["digest"].as_str().unwrap();
+    for digest in [layer, &alone] {
+        assert!(!blob_file(root.path(), digest).exists());
+        admin.head(&format!("/v2/team/app/blobs/{digest}")).send().await.status(404);
+    }
+    let kept = admin.get("/v2/team/app/manifests/kept").send().await.status(200).json();
+    for blob in [&kept["config"], &kept["layers"][0]] {
+        let digest = blob["digest"].as_str().unwrap();
+        admin.get(&format!("/v2/team/app/blobs/{digest}")).send().await.status(200);
+    }
+    running.stop();
+
+    // The same without a running registry.
+    let rests = json(&coracle(root.path(), &["gc", "--delay", "0s", "--json"]));
+    assert_eq!(rests["blobs"], 0, "{rests}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_collects_by_itself_and_says_so() {
+    let (root, running) = start("storage.tagHistory = '0s'\nstorage.gcDelay = '1s'\nstorage.gcInterval = '1s'");
+    let admin = running.user(ADMIN);
+    push_image(&admin, "app", "latest", 1).await;
+    let alone = push_blob(&admin, "app", &noise(1000, 3)).await;
+    let file = blob_file(root.path(), &alone);
+    let began = Instant::now();
+    while file.exists() {
+        assert!(began.elapsed() < WAIT, "nothing was collected");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    running.wait_for("collected what nothing needs");
+    admin.get("/v2/app/manifests/latest").send().await.status(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_told_to_collect_nothing_keeps_everything() {
+    let config = "[storage]\ntagHistory = '0s'\ngc = false\ngcDelay = '0s'\ngcInterval = '1s'";
+    let (_root, running) = start(config);
+    let admin = running.user(ADMIN);
+    let content = noise(1000, 3);
+    let alone = push_blob(&admin, "app", &content).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_blob(&admin, "app", &alone, &content).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_altered_blob_is_never_served_and_heals_when_it_is_pushed_again() {
+    let (root, running) = start("");
+    let admin = running.user(ADMIN);
+    let content = noise(100_000, 7);
+    let layer = push_blob(&admin, "app", &content).await;
+    let config = push_blob(&admin, "app", b"{}").await;
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": content.len()}],
+    });
+    put_manifest(&admin, "app", "latest", &manifest).await.status(201);
+    assert_eq!(coracle(root.path(), &["scrub"]).code, Some(0));
+
+    let mut altered = content.to_vec();
+    altered[50_000] ^= 1;
+    std::fs::write(blob_file(root.path(), &layer), altered).unwrap();
+    let path = format!("/v2/app/blobs/{layer}");
+    let refused = admin.get(&path).send().await.error(404, "BLOB_UNKNOWN");
+    assert!(refused.text().contains("damaged") && refused.text().contains("push it again"), "{}", refused.text());
+    running.wait_for("a blob is damaged");
+    admin.head(&path).send().await.status(404);
+    assert!(running.stderr().contains("app:latest"), "whoever reads the log is told what is affected");
+    let found = coracle(root.path(), &["scrub", "--rate", "1GiB"]);
+    assert_eq!(found.code, Some(1), "{}", found.stdout);
+    assert!(found.stdout.contains(&layer) && found.stdout.contains("app:latest"), "{}", found.stdout);
+    let found = json(&coracle(root.path(), &["scrub", "--json"]));
+    assert_eq!((&found["clean"], &found["damaged"][0]["digest"]), (&false.into(), &layer.clone().into()), "{found}");
+
+    // Whoever pushes the image again sends what HEAD says is not there.
+    assert_eq!(push_blob(&admin, "app", &content).await, sha256(&content));
+    assert_blob(&admin, "app", &layer, &content).await;
+    assert_eq!(coracle(root.path(), &["scrub"]).code, Some(0));
+    running.stop();
+    assert_eq!(coracle(root.path(), &["scrub"]).code, Some(0), "the same without a running registry");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_command_keeps_nobody_waiting_and_ends_with_the_registry() {
+    let (root, running) = start("");
+    let admin = running.user(ADMIN);
+    for seed in 0..4 {
+        push_blob(&admin, "app", &noise(1_000_000, seed)).await;
+    }
+    // A minute, if it is let.
+    let scrub = Program::new(["scrub", "--rate", "64KiB", "--json"]).arg("--root").arg(root.path()).spawn();
+    let others = coracle(root.path(), &["user", "list"]);
+    assert_eq!(others.code, Some(0), "{}", others.stderr);
+    admin.get("/v2/").send().await.status(200);
+    let began = Instant::now();
+    running.stop();
+    assert!(began.elapsed() < WAIT, "the registry has waited for the scrub");
+    drop(scrub.finish());
+}
