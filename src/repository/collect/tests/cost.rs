@@ -72,6 +72,7 @@ fn the_cost_of_a_collection() {
     let (mut times, mut ratios) = ([Vec::new(), Vec::new()], Vec::new());
     for round in 0..rounds {
         let [a, b] = [0, 1].map(|which| collect_garbage(&scenes[which], round));
+        println!("round {round}: {} ms and {} ms", a.as_millis(), b.as_millis());
         times[0].push(a);
         times[1].push(b);
         ratios.push(b.as_secs_f64() / a.as_secs_f64());
