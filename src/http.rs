@@ -26,6 +26,8 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Response, Version};
 
 pub use body::Body;
+#[cfg(target_os = "linux")]
+pub(crate) use body::FilePart;
 use error::ApiError;
 use forwarded::Reached;
 pub(crate) use request::{BoxError, RequestBody, why_unreadable};

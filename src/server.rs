@@ -6,6 +6,8 @@
 mod admin;
 mod chores;
 mod head;
+#[cfg_attr(not(target_os = "linux"), path = "server/copy.rs")]
+mod sendfile;
 mod stall;
 mod tls;
 
@@ -34,6 +36,7 @@ use crate::config::Address;
 use crate::http::{self, Body, BoxError, Connection, RequestBody};
 use crate::registry::{Error, Registry, Shared};
 use head::{Answer, Head, Turn};
+use sendfile::{FileSocket, Windows};
 use stall::Stall;
 use tls::Tls;
 
@@ -213,21 +216,26 @@ impl Server {
             tracing::debug!(%peer, %error, "the connection is gone");
             return;
         }
-        let socket = Stall::new(socket, self.shared.limits().body_idle_timeout);
-        let Some(tls) = &self.tls else { return self.http1(socket, peer, watcher).await };
-        match timeout(HANDSHAKE_WAIT, tls.acceptor().accept(socket)).await {
+        let patience = self.shared.limits().body_idle_timeout;
+        let Some(tls) = &self.tls else {
+            let windows = Windows::default();
+            let socket = Stall::new(FileSocket::new(socket, windows.clone()), patience);
+            return self.http1(socket, Some(windows), peer, watcher).await;
+        };
+        match timeout(HANDSHAKE_WAIT, tls.acceptor().accept(Stall::new(socket, patience))).await {
             Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
             Ok(Err(error)) => tracing::debug!(%peer, %error, "the TLS handshake failed"),
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) => {
                 self.http2(stream, peer, watcher).await;
             }
-            Ok(Ok(stream)) => self.http1(stream, peer, watcher).await,
+            Ok(Ok(stream)) => self.http1(stream, None, peer, watcher).await,
         }
     }
 
     async fn http1(
         &self,
         io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        windows: Option<Windows>,
         peer: SocketAddr,
         watcher: Watcher,
     ) {
@@ -245,9 +253,10 @@ impl Server {
                 TokioIo::new(io),
                 service_fn(move |request| {
                     let (answering, answer) = (turn.answer(), service.call(request));
+                    let windows = windows.clone();
                     async move {
                         let answer = answer.await?;
-                        Ok::<_, Infallible>(answer.map(|body| Answer { body, _answering: answering }))
+                        Ok::<_, Infallible>(answer.map(|body| Answer { body, windows, _answering: answering }))
                     }
                 }),
             );

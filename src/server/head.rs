@@ -15,6 +15,7 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::sendfile::Windows;
 use crate::http::Body;
 
 /// Whose turn it is on a connection: the client's, to send a head, or the registry's, to answer.
@@ -47,6 +48,8 @@ impl Drop for Answering {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) body: Body,
+    /// On a connection that sends from files by itself.
+    pub(super) windows: Option<Windows>,
     pub(super) _answering: Answering,
 }
 
@@ -58,7 +61,11 @@ impl http_body::Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let this = &mut *self;
+        if let Some(mapped) = this.windows.as_ref().and_then(|windows| windows.next(&mut this.body)) {
+            return Poll::Ready(Some(mapped.map(Frame::data)));
+        }
+        Pin::new(&mut this.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {

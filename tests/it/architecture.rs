@@ -80,6 +80,7 @@ const FILES: &[(&str, &str)] = &[
     ("registry::builder", "makes temporary data directories"),
     ("accounts::audit_file", "appends to a file of the operator's"),
     ("accounts::htpasswd", "reads users from a file of the operator's"),
+    ("server::sendfile", "has the kernel send blobs from their files"),
     ("server::admin", "the socket of local administration is a file"),
     ("cli::administer", "looks for that socket, and for the database"),
     ("tokens::outside", "reads the keys of an outside token service"),

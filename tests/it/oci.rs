@@ -3,6 +3,7 @@
 mod catalog;
 mod deletion;
 mod errors;
+mod large;
 mod manifest;
 mod mount;
 mod pull;

@@ -21,6 +21,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("hyper-util", "hyper on tokio, and graceful stops"),
     ("jiff", "times as clients write them"),
     ("jsonwebtoken", "tokens of the token service"),
+    ("memmap2", "an address for a blob that the kernel sends by itself"),
     ("oci-spec", "descriptors, indexes and media types as the specification has them"),
     ("percent-encoding", "paths and parameters"),
     ("postcard", "compact rows"),

@@ -195,7 +195,7 @@ async fn one_range_is_206_with_just_those_bytes() {
 }
 
 /// The parts of a `multipart/byteranges` answer: their `Content-Range` and bytes (RFC 9110, 14.6).
-fn parts(answer: &Answer) -> Vec<(String, Vec<u8>)> {
+pub(super) fn parts(answer: &Answer) -> Vec<(String, Vec<u8>)> {
     let kind = answer.header("content-type").unwrap();
     let boundary = kind.strip_prefix("multipart/byteranges; boundary=").expect("a boundary");
     let find = |bytes: &[u8], text: &str| bytes.windows(text.len()).position(|window| window == text.as_bytes());
