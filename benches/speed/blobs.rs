@@ -1,0 +1,125 @@
+//! Pushing and pulling blobs.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::client::{Client, manifest};
+use super::content::{Content, Noise};
+use super::server::Server;
+use super::{Done, Extent};
+
+/// What the clients do in all, each of `clients` on a connection of its own.
+fn measure(server: &Server, clients: usize, amount: f64, each: impl Fn(usize, &mut Client) + Sync) -> Done {
+    let mut connected: Vec<_> = (0..clients).map(|_| Client::connect(server.address)).collect();
+    let (processor, began) = (server.processor(), Instant::now());
+    std::thread::scope(|scope| {
+        for (number, client) in connected.iter_mut().enumerate() {
+            let each = &each;
+            scope.spawn(move || each(number, client));
+        }
+    });
+    Done { amount, seconds: began.elapsed().as_secs_f64(), processor: server.processor() - processor }
+}
+
+/// Lets clients take what is to be done one after another.
+fn share(count: usize, each: impl Fn(usize, &mut Client) + Sync) -> impl Fn(usize, &mut Client) + Sync {
+    let next = AtomicUsize::new(0);
+    move |_, client| {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                break;
+            }
+            each(number, client);
+        }
+    }
+}
+
+fn contents(noise: &Noise, length: usize, round: usize, count: usize) -> Vec<Content> {
+    (0..count).map(|number| noise.content(length, (round, number, length))).collect()
+}
+
+fn total(contents: &[Content]) -> f64 {
+    contents.iter().map(Content::length).sum::<usize>() as f64
+}
+
+pub(crate) fn push(server: &Server, extent: Extent, round: usize, clients: usize, part: usize) -> Done {
+    let noise = Noise::new();
+    let contents = contents(&noise, extent.mib * (1 << 20) / part, round, clients);
+    measure(server, clients, total(&contents), |number, client| {
+        client.push(&format!("push/{number}"), &noise, &contents[number]);
+    })
+}
+
+pub(crate) fn pull(server: &Server, extent: Extent, round: usize, clients: usize, part: usize) -> Done {
+    let noise = Noise::new();
+    let contents = contents(&noise, extent.mib * (1 << 20) / part, 0, clients);
+    if round == 0 {
+        for content in &contents {
+            Client::connect(server.address).push("pull", &noise, content);
+        }
+    }
+    measure(server, clients, total(&contents), |number, client| client.pull("pull", &noise, &contents[number]))
+}
+
+pub(crate) fn push_many(server: &Server, _: Extent, round: usize, length: usize, clients: usize, count: usize) -> Done {
+    let noise = Noise::new();
+    let contents = contents(&noise, length, round, count);
+    let each = share(count, |number, client| client.push("push/many", &noise, &contents[number]));
+    measure(server, clients, total(&contents), each)
+}
+
+pub(crate) fn push_chunked(
+    server: &Server,
+    _: Extent,
+    round: usize,
+    length: usize,
+    clients: usize,
+    count: usize,
+) -> Done {
+    let noise = Noise::new();
+    let contents = contents(&noise, length, round, count);
+    let each = share(count, |number, client| client.push_chunked("push/chunked", &noise, &contents[number], 256 << 10));
+    measure(server, clients, total(&contents), each)
+}
+
+pub(crate) fn push_again(
+    server: &Server,
+    _: Extent,
+    round: usize,
+    length: usize,
+    clients: usize,
+    count: usize,
+) -> Done {
+    let noise = Noise::new();
+    let contents = contents(&noise, length, 0, count);
+    let each = share(count, |number, client| client.push(&format!("push/again{round}"), &noise, &contents[number]));
+    measure(server, clients, total(&contents), each)
+}
+
+pub(crate) fn pull_many(server: &Server, _: Extent, round: usize, length: usize, clients: usize, count: usize) -> Done {
+    let noise = Noise::new();
+    let contents = contents(&noise, length, 0, 10);
+    if round == 0 {
+        for content in &contents {
+            Client::connect(server.address).push("pull/many", &noise, content);
+        }
+    }
+    let each = share(count, |number, client| client.pull("pull/many", &noise, &contents[number % 10]));
+    measure(server, clients, (length * count) as f64, each)
+}
+
+/// As a client does that pushes one layer after another, and asks before whether it is there.
+pub(crate) fn push_image(server: &Server, _: Extent, round: usize) -> Done {
+    let noise = Noise::new();
+    let layers = contents(&noise, 10_000, round, 200);
+    measure(server, 1, 1.0, |_, client| {
+        for layer in &layers {
+            let path = format!("/v2/image/blobs/{}", layer.digest());
+            assert_eq!(client.send("HEAD", &path, "", b"").status, 404);
+            client.push("image", &noise, layer);
+        }
+        let all: Vec<_> = layers.iter().collect();
+        client.put_manifest("image", "latest", &manifest(&layers[0], &all, ""));
+    })
+}

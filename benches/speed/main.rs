@@ -1,0 +1,145 @@
+//! How fast the registry is beside another one. `cargo bench --bench speed -- --help`.
+//!
+//! Starts coracle and a peer on the same machine and disk, gives both the same work in turns (A B A B), looks at
+//! every byte that comes back, and prints medians and ratios. Both are as they are by default, except that coracle
+//! lets anybody in, as the peer does, and that neither logs requests. Looks at `/proc`, so on Linux only.
+
+#![expect(clippy::unwrap_used, reason = "whatever fails here fails the measurement")]
+#![expect(clippy::cast_precision_loss, reason = "figures for people are far below 2^52")]
+
+mod blobs;
+mod client;
+mod content;
+mod report;
+mod requests;
+mod server;
+
+use std::process::ExitCode;
+
+use report::Report;
+use server::{Peer, Server};
+
+const HELP: &str = "\
+cargo bench --bench speed [-- WORK…]: how fast the registry is beside another one
+
+Without names, all of the work is done. Names are those of the first column, or the beginning of them.
+
+SPEED_PEER      what to compare with: docker-registry (Debian's, the default), none, or the URL of a registry that
+                lets anybody in, such as http://127.0.0.1:5000
+SPEED_PROGRAM   a coracle to measure instead of the one that was just built
+SPEED_ROUNDS    how often each is measured (5)
+SPEED_SECONDS   how long small requests are measured (2)
+SPEED_MIB       how large a large blob is (1024)
+SPEED_JSON      a file for the figures as JSON
+
+A flame graph of one kind of work, with perf and inferno (cargo install inferno):
+  SPEED_PEER=none perf record -F 997 -g --call-graph dwarf -- cargo bench --bench speed -- pull-large
+  perf script | inferno-collapse-perf | inferno-flamegraph > flame.svg
+";
+
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    rounds: usize,
+    seconds: f64,
+    mib: usize,
+}
+
+/// One kind of work on one registry.
+struct Work {
+    name: &'static str,
+    what: &'static str,
+    /// In what its throughput is given: bytes, or something that is counted.
+    unit: Unit,
+    /// The least ratio to Debian's docker-registry of throughput, and the largest of the server's processor time.
+    wanted: (Option<f64>, Option<f64>),
+    run: fn(&Server, Extent, usize) -> Done,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Bytes,
+    Count,
+}
+
+/// What was done, and what it took.
+#[derive(Clone, Copy, Debug)]
+struct Done {
+    amount: f64,
+    seconds: f64,
+    /// Of the server's processor time.
+    processor: f64,
+}
+
+const fn work(
+    name: &'static str,
+    what: &'static str,
+    unit: Unit,
+    wanted: (Option<f64>, Option<f64>),
+    run: fn(&Server, Extent, usize) -> Done,
+) -> Work {
+    Work { name, what, unit, wanted, run }
+}
+
+#[rustfmt::skip] // a table is read down its columns
+const WORK: &[Work] = &[
+    work("push-large", "push of one large blob, new content", Unit::Bytes, (Some(5.0), Some(0.25)), |s, e, r| blobs::push(s, e, r, 1, 1)),
+    work("pull-large", "pull of one large blob", Unit::Bytes, (Some(2.6), Some(0.30)), |s, e, r| blobs::pull(s, e, r, 1, 1)),
+    work("push-8", "eight such pushes at once, of an eighth each", Unit::Bytes, (Some(5.0), Some(0.25)), |s, e, r| blobs::push(s, e, r, 8, 8)),
+    work("pull-8", "eight such pulls at once", Unit::Bytes, (Some(2.6), Some(0.30)), |s, e, r| blobs::pull(s, e, r, 8, 8)),
+    work("push-1mb-10", "pushes of 1 MB by 10 clients, POST and PUT", Unit::Bytes, (None, None), |s, e, r| blobs::push_many(s, e, r, 1_000_000, 10, 100)),
+    work("push-1mb-chunked", "the same in chunks of 256 KiB", Unit::Bytes, (None, None), |s, e, r| blobs::push_chunked(s, e, r, 1_000_000, 10, 60)),
+    work("push-1mb-again", "the same content again, in other repositories", Unit::Bytes, (None, None), |s, e, r| blobs::push_again(s, e, r, 1_000_000, 10, 100)),
+    work("push-10mb-10", "pushes of 10 MB by 10 clients", Unit::Bytes, (None, None), |s, e, r| blobs::push_many(s, e, r, 10_000_000, 10, 30)),
+    work("pull-1mb-32", "pulls of 1 MB by 32 clients", Unit::Bytes, (None, None), |s, e, r| blobs::pull_many(s, e, r, 1_000_000, 32, 640)),
+    work("pull-10mb-10", "pulls of 10 MB by 10 clients", Unit::Bytes, (None, None), |s, e, r| blobs::pull_many(s, e, r, 10_000_000, 10, 100)),
+    work("image-200", "an image of 200 layers pushed, one after another", Unit::Count, (Some(1.0), None), blobs::push_image),
+    work("base", "GET /v2/", Unit::Count, (Some(45.0), None), |s, e, _| requests::base(s, e)),
+    work("manifest", "GET of a manifest by tag", Unit::Count, (Some(55.0), None), |s, e, _| requests::manifest(s, e, "GET")),
+    work("manifest-head", "HEAD of a manifest by tag", Unit::Count, (None, None), |s, e, _| requests::manifest(s, e, "HEAD")),
+    work("blob-small", "GET of a blob of 1 KiB", Unit::Count, (Some(55.0), None), |s, e, _| requests::blob(s, e, "GET")),
+    work("blob-head", "HEAD of a blob", Unit::Count, (None, None), |s, e, _| requests::blob(s, e, "HEAD")),
+    work("tags", "a page of 100 tags", Unit::Count, (None, None), |s, e, _| requests::tags(s, e)),
+    work("catalog", "a page of 100 repositories", Unit::Count, (None, None), |s, e, _| requests::catalog(s, e)),
+    work("put-1", "PUT of new manifests, one writer", Unit::Count, (None, None), |s, e, r| requests::put(s, e, r, 1)),
+    work("put-10", "PUT of new manifests, 10 writers", Unit::Count, (None, None), |s, e, r| requests::put(s, e, r, 10)),
+    work("put-64", "PUT of new manifests, 64 writers", Unit::Count, (Some(5.0), None), |s, e, r| requests::put(s, e, r, 64)),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+        println!("{HELP}");
+        for Work { name, what, .. } in WORK {
+            println!("{name:18} {what}");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let chosen =
+        |work: &&Work| arguments.is_empty() || arguments.iter().any(|name| work.name.starts_with(name.as_str()));
+    let whole = |name, default| std::env::var(name).map_or(default, |text| text.parse::<usize>().unwrap());
+    let extent = Extent {
+        rounds: whole("SPEED_ROUNDS", 5),
+        seconds: std::env::var("SPEED_SECONDS").map_or(2.0, |text| text.parse().unwrap()),
+        mib: whole("SPEED_MIB", 1024),
+    };
+    let peer = Peer::chosen();
+    let mut report = Report::new(peer.name());
+    for work in WORK.iter().filter(chosen) {
+        // New ones for each kind of work, so that what one has left does not weigh on the next.
+        let servers: Vec<Server> = [Some(Server::coracle()), peer.start()].into_iter().flatten().collect();
+        let mut done = vec![Vec::new(); servers.len()];
+        for round in 0..=extent.rounds {
+            for (server, done) in servers.iter().zip(&mut done) {
+                let one = (work.run)(server, extent, round);
+                // The first is to get warm.
+                if round > 0 {
+                    done.push(one);
+                }
+            }
+        }
+        let memory: Vec<_> = servers.iter().map(Server::peak_mib).collect();
+        report.add(work, &done, &memory);
+    }
+    report.end()
+}

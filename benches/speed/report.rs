@@ -1,0 +1,113 @@
+//! What was measured, as a table for people and as JSON for others.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::{Done, Unit, Work};
+
+pub(crate) struct Report {
+    peer: Option<&'static str>,
+    rows: Vec<Value>,
+    missed: usize,
+}
+
+/// Medians of one server's rounds.
+struct Medians {
+    /// A second, in MB or in number.
+    throughput: f64,
+    /// Seconds of processor time for a GB, or microseconds for one.
+    processor: f64,
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
+}
+
+impl Medians {
+    fn new(unit: Unit, done: &[Done]) -> Self {
+        let (amount, cost) = match unit {
+            Unit::Bytes => (1e-6, 1e9),
+            Unit::Count => (1.0, 1e6),
+        };
+        Self {
+            throughput: median(done.iter().map(|done| done.amount * amount / done.seconds)),
+            processor: median(done.iter().map(|done| done.processor * cost / done.amount)),
+        }
+    }
+}
+
+impl Report {
+    pub(crate) fn new(peer: Option<&'static str>) -> Self {
+        let beside = peer.map_or(String::new(), |peer| format!(", and {peer}, and the ratio"));
+        println!("coracle{beside}: throughput; processor time of the server; most memory");
+        Self { peer, rows: Vec::new(), missed: 0 }
+    }
+
+    pub(crate) fn add(&mut self, work: &Work, done: &[Vec<Done>], memory: &[f64]) {
+        let medians: Vec<_> = done.iter().map(|done| Medians::new(work.unit, done)).collect();
+        let (rate, cost) = match work.unit {
+            Unit::Bytes => ("MB/s", "s/GB"),
+            Unit::Count => ("/s", "µs"),
+        };
+        let own = &medians[0];
+        let mut line = format!("{:18}", work.name);
+        let mut row = json!({
+            "name": work.name, "what": work.what,
+            "throughput": own.throughput, "processor": own.processor, "peak_mib": memory[0],
+        });
+        match medians.get(1) {
+            None => {
+                let (throughput, processor, memory) = (own.throughput, own.processor, memory[0]);
+                write!(line, "{throughput:>10.1} {rate}  {processor:>8.2} {cost}  {memory:>6.1} MiB").unwrap();
+            }
+            Some(peer) => {
+                // Of neighbours in time: the machine may have other things to do.
+                let ratio = |value: fn(&Done) -> f64| {
+                    median(done[0].iter().zip(&done[1]).map(|(own, peer)| value(own) / value(peer)))
+                };
+                let throughput = ratio(|done| done.amount / done.seconds);
+                let processor = ratio(|done| done.processor / done.amount);
+                write!(
+                    line,
+                    "{:>10.1} {:>9.1} {rate:4} {throughput:>6.2}×  {:>8.2} {:>8.2} {cost} {processor:>5.2}×  {:>5.1} {:>5.1} MiB",
+                    own.throughput, peer.throughput, own.processor, peer.processor, memory[0], memory[1]
+                )
+                .unwrap();
+                let (least, most) = work.wanted;
+                let missed = least.is_some_and(|least| throughput < least) || most.is_some_and(|most| processor > most);
+                if self.peer == Some("docker-registry") && missed {
+                    self.missed += 1;
+                    write!(line, "  MISSED: wanted {}", wanted(work.wanted)).unwrap();
+                }
+                row["peer"] = json!({
+                    "throughput": peer.throughput, "processor": peer.processor, "peak_mib": memory[1],
+                    "throughput_ratio": throughput, "processor_ratio": processor,
+                });
+            }
+        }
+        println!("{line}");
+        self.rows.push(row);
+    }
+
+    pub(crate) fn end(self) -> ExitCode {
+        if let Ok(file) = std::env::var("SPEED_JSON") {
+            std::fs::write(file, format!("{:#}\n", json!({ "peer": self.peer, "rows": self.rows }))).unwrap();
+        }
+        if self.missed == 0 {
+            return ExitCode::SUCCESS;
+        }
+        println!("{} figures are missed", self.missed);
+        ExitCode::FAILURE
+    }
+}
+
+fn wanted((least, most): (Option<f64>, Option<f64>)) -> String {
+    let least = least.map(|least| format!("{least}× or more"));
+    let most = most.map(|most| format!("{most}× the processor time or less"));
+    least.into_iter().chain(most).collect::<Vec<_>>().join(" for ")
+}

@@ -1,0 +1,135 @@
+//! Small requests, on connections that stay.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::client::{self, Client};
+use super::content::Noise;
+use super::server::Server;
+use super::{Done, Extent};
+
+const CONNECTIONS: usize = 16;
+
+/// The same request again and again, on connections that one thread serves: it shares the processors with what it
+/// measures.
+fn measure(server: &Server, extent: Extent, request: &str) -> Done {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let length = Duration::from_secs_f64(extent.seconds);
+    let address = server.address;
+    let (processor, began) = (server.processor(), Instant::now());
+    let count = runtime.block_on(async {
+        let mut clients = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            clients.spawn(repeat(address, request.to_owned(), began + length));
+        }
+        clients.join_all().await.iter().sum::<u64>()
+    });
+    Done { amount: count as f64, seconds: began.elapsed().as_secs_f64(), processor: server.processor() - processor }
+}
+
+async fn repeat(address: SocketAddr, request: String, until: Instant) -> u64 {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let (mut received, mut count) = (Vec::with_capacity(16 * 1024), 0);
+    while Instant::now() < until {
+        socket.write_all(request.as_bytes()).await.unwrap();
+        received.clear();
+        let whole = loop {
+            assert_ne!(socket.read_buf(&mut received).await.unwrap(), 0, "the connection has ended");
+            if let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") {
+                assert!(received.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&received));
+                let length = if request.starts_with("HEAD") { 0 } else { length(&received[..end]) };
+                break end + 4 + length;
+            }
+        };
+        while received.len() < whole {
+            assert_ne!(socket.read_buf(&mut received).await.unwrap(), 0, "the connection has ended");
+        }
+        count += 1;
+    }
+    count
+}
+
+fn length(head: &[u8]) -> usize {
+    let text = std::str::from_utf8(head).unwrap();
+    let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+    let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    length.map_or(0, |(_, value)| value.trim().parse().unwrap())
+}
+
+fn request(method: &str, path: &str) -> String {
+    let accept = "accept: application/vnd.oci.image.manifest.v1+json\r\n";
+    format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{accept}\r\n")
+}
+
+/// An image with one layer of 1 KiB, if it is not there yet; gives the digest of the layer.
+fn push_image(server: &Server, repository: &str, tags: &[String]) -> String {
+    let noise = Noise::new();
+    let (config, layer) = (noise.content(300, (0, 0, 1)), noise.content(1024, (0, 0, 2)));
+    let mut pusher = Client::connect(server.address);
+    pusher.push(repository, &noise, &config);
+    pusher.push(repository, &noise, &layer);
+    for tag in tags {
+        pusher.put_manifest(repository, tag, &client::manifest(&config, &[&layer], "bench"));
+    }
+    layer.digest().to_owned()
+}
+
+pub(crate) fn base(server: &Server, extent: Extent) -> Done {
+    measure(server, extent, &request("GET", "/v2/"))
+}
+
+pub(crate) fn manifest(server: &Server, extent: Extent, method: &str) -> Done {
+    push_image(server, "bench/app", &["latest".to_owned()]);
+    measure(server, extent, &request(method, "/v2/bench/app/manifests/latest"))
+}
+
+pub(crate) fn blob(server: &Server, extent: Extent, method: &str) -> Done {
+    let layer = push_image(server, "bench/app", &["latest".to_owned()]);
+    measure(server, extent, &request(method, &format!("/v2/bench/app/blobs/{layer}")))
+}
+
+pub(crate) fn tags(server: &Server, extent: Extent) -> Done {
+    let tags: Vec<_> = (0..100).map(|number| format!("tag{number}")).collect();
+    push_image(server, "bench/app", &tags);
+    measure(server, extent, &request("GET", "/v2/bench/app/tags/list?n=100"))
+}
+
+pub(crate) fn catalog(server: &Server, extent: Extent) -> Done {
+    for number in 0..100 {
+        push_image(server, &format!("bench/app{number}"), &["latest".to_owned()]);
+    }
+    measure(server, extent, &request("GET", "/v2/_catalog?n=100"))
+}
+
+/// New manifests, each under a tag of its own.
+pub(crate) fn put(server: &Server, extent: Extent, round: usize, writers: usize) -> Done {
+    let noise = Noise::new();
+    let config = noise.content(300, (0, 0, 1));
+    Client::connect(server.address).push("bench/put", &noise, &config);
+    let until = Instant::now() + Duration::from_secs_f64(extent.seconds);
+    let (processor, began) = (server.processor(), Instant::now());
+    let count: u64 = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..writers)
+            .map(|writer| {
+                let config = &config;
+                scope.spawn(move || {
+                    let mut writing = Client::connect(server.address);
+                    let mut count = 0;
+                    while Instant::now() < until {
+                        let name = format!("r{round}-{writers}-{writer}-{count}");
+                        writing.put_manifest("bench/put", &name, &client::manifest(config, &[], &name));
+                        count += 1;
+                    }
+                    count
+                })
+            })
+            .collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+    });
+    Done { amount: count as f64, seconds: began.elapsed().as_secs_f64(), processor: server.processor() - processor }
+}
