@@ -13,6 +13,8 @@ mod error;
 mod file;
 mod garbage;
 mod history;
+#[cfg(test)]
+mod inspect;
 mod link;
 mod permission;
 mod schema;
@@ -35,6 +37,8 @@ pub(crate) use error::Error;
 pub(crate) use file::{DamageRow, FileRead, FileRow};
 pub(crate) use garbage::{GarbageRead, Unneeded, UnneededRow};
 pub(crate) use history::{HistoryRead, Span, TagMark, TagState};
+#[cfg(test)]
+pub(crate) use inspect::Dump;
 pub(crate) use link::LinkRead;
 pub(crate) use permission::{Grantee, GroupRow, PermissionRead, Role, SettingsRow};
 pub(crate) use schema::{SETTING_CSRF_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source};
