@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::{Key, ReadableTable as _, TableDefinition, TableHandle as _, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::content::{BlobRow, LinkRow, RepositoryRow};
+use super::content::RepositoryRow;
+use super::link::{BlobRow, LinkRead as _, LinkRow};
 use super::schema::*;
-use super::{ContentRead as _, Error, ManifestRow, Meta, PermissionRead as _, ReadTx, codec};
+use super::{ContentRead as _, Error, ManifestRow, Meta, PermissionRead as _, ReadTx, Unneeded, codec};
 use crate::oci::{Digest, Manifest, RepositoryName, Tag};
 
 /// The name of each table, with how many rows it has and a hash of them all.
@@ -27,6 +28,7 @@ impl Meta {
             tables!(USERS KEYS KEYS_OF SESSIONS SESSIONS_OF AUDIT SETTINGS_OF PERMISSIONS PERMISSIONS_OF GROUPS);
             tables!(PAST_TAGS ENDED_TAGS TAG_STARTS TAG_MARKS EXPIRING_TAGS);
             tables!(SIGNING_KEYS REFRESH_TOKENS REFRESH_TOKENS_OF);
+            tables!(LINKS_OF PAST_OF UNNEEDED UNNEEDED_SINCE ORPHANS);
             let there = tx.0.list_tables()?.map(|table| table.name().to_owned());
             assert_eq!(there.collect::<BTreeSet<_>>(), dump.keys().cloned().collect(), "every table is looked at");
             Ok(dump)
@@ -39,6 +41,11 @@ impl Meta {
             let rows = all(tx, BLOBS, |key, row| (Digest::from_key(key), read::<BlobRow>(row).size))?;
             Ok(rows.into_iter().filter_map(|(digest, size)| digest.zip(Some(size))).collect())
         })
+    }
+
+    /// Every blob whose file is still to be removed.
+    pub(crate) fn orphan_rows(&self) -> Result<Vec<Digest>, Error> {
+        self.read(|tx| tx.orphans(usize::MAX))
     }
 
     /// What rows say of each other and is not so.
@@ -141,9 +148,39 @@ fn disagreements(tx: &ReadTx) -> Result<Vec<String>, Error> {
     if referring.into_iter().collect::<BTreeSet<_>>() != referrers {
         wrong.push("the referrers are not those of the manifests".to_owned());
     }
+    let unneeded = check_unneeded(tx, &mut wrong)?;
+    for ((name, digest), row) in &links {
+        let is_listed = listings.iter().any(|(owner, child, _)| (owner, child) == (name, digest));
+        if row.references == 0
+            && !is_listed
+            && !unneeded.contains(&(name.clone(), Unneeded::Link as u8, digest.clone()))
+        {
+            wrong.push(format!("{name}: nothing needs {}, and nobody knows", hex::encode(digest)));
+        }
+    }
+    let sides = all(tx, LINKS_OF, |(name, digest), ()| pair(name, digest))?;
+    if !sides.iter().collect::<BTreeSet<_>>().into_iter().eq(links.keys()) {
+        wrong.push("the links of repositories are not the links".to_owned());
+    }
     check_tags(tx, &manifests, &mut wrong)?;
     check_counts(tx, &manifests, &links, &mut wrong)?;
     Ok(wrong)
+}
+
+/// What is known to be unneeded; the two tables of it say the same.
+fn check_unneeded(tx: &ReadTx, wrong: &mut Vec<String>) -> Result<BTreeSet<(String, u8, Vec<u8>)>, Error> {
+    let by_name = all(tx, UNNEEDED, |(name, kind, digest), since| (since, name.to_owned(), kind, digest.to_vec()))?;
+    let by_time =
+        all(tx, UNNEEDED_SINCE, |(since, name, kind, digest), ()| (since, name.to_owned(), kind, digest.to_vec()))?;
+    if by_name.iter().collect::<BTreeSet<_>>() != by_time.iter().collect::<BTreeSet<_>>() {
+        wrong.push("what is unneeded is not what is unneeded by time".to_owned());
+    }
+    for digest in all(tx, ORPHANS, |digest, ()| Digest::from_key(digest).expect("a digest"))? {
+        if tx.blob(digest)?.is_some() {
+            wrong.push(format!("{digest} is an orphan, and has a row"));
+        }
+    }
+    Ok(by_name.into_iter().map(|(_, name, kind, digest)| (name, kind, digest)).collect())
 }
 
 fn check_tags(tx: &ReadTx, manifests: &BTreeMap<Pair, ManifestRow>, wrong: &mut Vec<String>) -> Result<(), Error> {

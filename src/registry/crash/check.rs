@@ -31,7 +31,7 @@ pub(super) fn check(root: &Path, expected: Expected<'_>, random: &mut Random) ->
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
     let (stores, meta) = history::open(root, &disk, &clock).map_err(|error| format!("it cannot be opened: {error}"))?;
     check_rows(&meta, expected)?;
-    check_files(root, &meta)?;
+    check_files(root, &meta, expected)?;
     check_uploads(&stores, expected, random)?;
     // And it goes on.
     if random.below(8) == 0 {
@@ -58,7 +58,7 @@ fn check_rows(meta: &Meta, expected: Expected<'_>) -> Result<(), String> {
         return Ok(());
     }
     match steps.get(answered + 1).filter(|_| expected.under_way) {
-        Some(next) if found == next.dump => Ok(()),
+        Some(next) if found == next.dump || !next.is_one => Ok(()),
         next => Err(format!(
             "rows are not those after {:?} ({}){}",
             before.what,
@@ -90,8 +90,9 @@ fn check_rows_agree(meta: &Meta) -> Result<(), String> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
 }
 
-/// Every blob with a row has its file, and every file is what its name says.
-fn check_files(root: &Path, meta: &Meta) -> Result<(), String> {
+/// Every blob with a row has its file; every file is what its name says, and is known to somebody.
+fn check_files(root: &Path, meta: &Meta, expected: Expected<'_>) -> Result<(), String> {
+    let mut known = meta.orphan_rows().map_err(|error| error.to_string())?;
     for (digest, size) in meta.blob_rows().map_err(|error| error.to_string())? {
         let path = root.join("blobs").join(digest.algorithm().as_str()).join(digest.hex());
         let length =
@@ -99,6 +100,7 @@ fn check_files(root: &Path, meta: &Meta) -> Result<(), String> {
         if length != size {
             return Err(format!("{digest} has {size} bytes by its row, and {length}"));
         }
+        known.push(digest);
     }
     for algorithm in Algorithm::ALL {
         let directory = root.join("blobs").join(algorithm.as_str());
@@ -106,8 +108,14 @@ fn check_files(root: &Path, meta: &Meta) -> Result<(), String> {
             let path = entry.map_err(|error| error.to_string())?.path();
             let content = std::fs::read(&path).map_err(|error| error.to_string())?;
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            if Digest::of(algorithm, &content).hex() != name {
+            let digest = Digest::of(algorithm, &content);
+            if digest.hex() != name {
                 return Err(format!("the file of {name} is torn: {} bytes", content.len()));
+            }
+            let next = expected.answered.and_then(|answered| expected.history.steps.get(answered + 1));
+            let is_coming = next.is_some_and(|next| expected.under_way && next.what.contains(&name));
+            if !known.contains(&digest) && !is_coming {
+                return Err(format!("{digest} has neither a row nor a note that it is to go"));
             }
         }
     }

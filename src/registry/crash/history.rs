@@ -4,22 +4,26 @@
 //! A further kind of operation is a row of [`KINDS`] and its function.
 
 mod people;
+mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Random;
 use super::record::{Operation, Recorder};
-use super::{Random, block_on};
 use crate::accounts::{self, Accounts};
 use crate::blobs::{Blobs, Disk, Tree};
 use crate::clock::Clock;
 use crate::meta::{Dump, Meta};
 use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag, UploadId};
-use crate::repository::{self, Expiry, ManifestTarget, PutManifest, Repository, Rules, Stores, TagChange};
+use crate::repository::{
+    self, Delays, Expiry, ManifestTarget, PutManifest, Repository, Retention, Rules, Stores, TagChange,
+};
 
 const REPOSITORIES: [&str; 4] = ["a", "a/b", "team/app", "z"];
 const TAGS: [&str; 4] = ["1", "2", "latest", "next"];
@@ -47,6 +51,8 @@ const KINDS: &[(&str, u32, Act)] = &[
     ("delete a manifest", 4, Client::delete_manifest),
     ("delete a blob", 4, Client::delete_blob),
     ("remove a repository", 1, Client::remove_repository),
+    ("collect", 3, Client::collect),
+    ("sweep", 2, Client::sweep),
     ("make a user", 1, Client::add_user),
     ("make a key", 2, Client::add_key),
     ("revoke a key", 1, Client::revoke_key),
@@ -59,6 +65,8 @@ const KINDS: &[(&str, u32, Act)] = &[
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) what: String,
+    /// Whether it is one transaction, so that a cut leaves all of it or nothing.
+    pub(super) is_one: bool,
     /// How many operations of the disk there were when it was answered.
     pub(super) end: usize,
     pub(super) dump: Dump,
@@ -91,15 +99,23 @@ pub(super) struct History {
     pub(super) kinds: BTreeMap<&'static str, usize>,
 }
 
-pub(super) const RULES: Rules =
-    Rules { sparse_indexes: false, upload_expiry: Duration::from_hours(24), tag_history: Duration::from_hours(24) };
+fn rules() -> Rules {
+    let day = Duration::from_hours(24);
+    Rules {
+        sparse_indexes: false,
+        upload_expiry: day,
+        delays: Delays::all(day),
+        retention: Retention::default(),
+        tag_history: day,
+    }
+}
 
 /// Both stores of a data directory.
 pub(super) fn open(root: &Path, disk: &Arc<dyn Disk>, clock: &Clock) -> Result<(Arc<Stores>, Arc<Meta>), String> {
     let blobs = Blobs::open(root, Arc::clone(disk), true).map_err(|error| error.to_string())?;
     let meta = Meta::open(&Tree::new(root), Arc::clone(disk), true).map_err(|error| error.to_string())?;
     let meta = Arc::new(meta);
-    let stores = Stores::new(blobs, Arc::clone(&meta), clock.clone(), RULES).map_err(|error| error.to_string())?;
+    let stores = Stores::new(blobs, Arc::clone(&meta), clock.clone(), rules()).map_err(|error| error.to_string())?;
     Ok((Arc::new(stores), meta))
 }
 
@@ -172,6 +188,10 @@ struct Client {
 impl Client {
     /// Something was answered: this is what is there now, and it is what clients believe.
     fn note(&mut self, what: String) {
+        self.note_as(what, true);
+    }
+
+    fn note_as(&mut self, what: String, is_one: bool) {
         self.contents.retain(|_, content| *content != Content::default());
         for (name, content) in &self.contents {
             let repository = self.repository(name);
@@ -191,6 +211,7 @@ impl Client {
         assert_eq!(self.meta.disagreements().unwrap(), [""; 0], "after {what}");
         self.steps.push(Step {
             what,
+            is_one,
             end: self.recorder.len(),
             dump: self.meta.dump().unwrap(),
             uploads: self.uploads.clone(),
@@ -235,81 +256,6 @@ impl Client {
         let mut bytes = format!("content {}", self.number).into_bytes();
         bytes.resize(bytes.len() + length, b'.');
         bytes.into()
-    }
-
-    fn start(&mut self, name: &str, content: Bytes) -> UploadId {
-        let id = self.repository(name).start_upload(Algorithm::Sha256).unwrap();
-        self.uploads.insert(id, Staged { name: name.parse().unwrap(), bytes: Vec::new(), content });
-        self.note(format!("start an upload in {name}"));
-        id
-    }
-
-    /// Sends at most `most` further bytes.
-    fn send(&mut self, id: UploadId, most: usize) {
-        let staged = self.uploads.get_mut(&id).unwrap();
-        let from = staged.bytes.len();
-        let part = staged.content.slice(from..(from + most).min(staged.content.len()));
-        let mut upload = block_on(self.stores.repository(&staged.name).upload(id)).unwrap();
-        staged.bytes.extend_from_slice(&part);
-        // In two pieces, as from a socket.
-        let half = part.len() / 2;
-        upload.append(&[part.slice(..half), part.slice(half..)]).unwrap();
-        drop(upload);
-        self.note("send a chunk".to_owned());
-    }
-
-    fn finish(&mut self, id: UploadId) {
-        let most = self.uploads[&id].content.len() - self.uploads[&id].bytes.len();
-        if most > 0 {
-            self.send(id, most);
-        }
-        let staged = self.uploads.remove(&id).unwrap();
-        let digest = Digest::of(Algorithm::Sha256, &staged.content);
-        let mut upload = block_on(self.stores.repository(&staged.name).upload(id)).unwrap();
-        upload.verify(digest).unwrap();
-        upload.finish(digest).unwrap();
-        self.known.insert(digest, staged.content);
-        self.contents.entry(staged.name.to_string()).or_default().blobs.insert(digest);
-        self.note(format!("finish {digest} in {}", staged.name));
-    }
-
-    fn push_blob(&mut self) -> bool {
-        let (name, content) = (self.any_name(), self.content());
-        let id = self.start(name, content);
-        for _ in 0..self.random.below(3) {
-            let most = self.random.below(3000);
-            self.send(id, most);
-        }
-        self.finish(id);
-        true
-    }
-
-    fn leave_upload(&mut self) -> bool {
-        let (name, content) = (self.any_name(), self.content());
-        let id = self.start(name, content);
-        let most = self.random.below(2000);
-        self.send(id, most);
-        true
-    }
-
-    fn continue_upload(&mut self) -> bool {
-        let Some(id) = self.any_upload() else { return false };
-        self.send(id, 700);
-        true
-    }
-
-    fn finish_upload(&mut self) -> bool {
-        let Some(id) = self.any_upload() else { return false };
-        self.finish(id);
-        true
-    }
-
-    fn cancel_upload(&mut self) -> bool {
-        let Some(id) = self.any_upload() else { return false };
-        let staged = self.uploads.remove(&id).unwrap();
-        block_on(self.stores.repository(&staged.name).upload(id)).unwrap().cancel().unwrap();
-        self.note("cancel an upload".to_owned());
-        true
     }
 
     fn put_manifest(&mut self, name: &str, manifest: &serde_json::Value) {
@@ -478,6 +424,26 @@ impl Client {
         self.repository(&name).remove().unwrap();
         self.contents.remove(&name);
         self.note(format!("remove {name}"));
+        true
+    }
+
+    /// Removes what nothing needs: blobs without a manifest, manifests without a tag. What is needed is not
+    /// removed: rows would not agree.
+    fn collect(&mut self) -> bool {
+        self.clock.advance(Duration::from_hours(1));
+        let collected = self.stores.collect(Delays::all(Duration::ZERO), |_| ControlFlow::Continue(())).unwrap();
+        for (name, content) in &mut self.contents {
+            let repository = self.stores.repository(&name.parse().unwrap());
+            content.manifests.retain(|digest, _| repository.manifest(&Reference::Digest(*digest)).is_ok());
+            content.blobs.retain(|digest| repository.blob_size(*digest).is_ok());
+        }
+        self.note_as(format!("collect: {collected:?}"), false);
+        true
+    }
+
+    fn sweep(&mut self) -> bool {
+        self.stores.sweep().unwrap();
+        self.note("sweep".to_owned());
         true
     }
 }
