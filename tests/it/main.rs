@@ -15,6 +15,7 @@ mod clients;
 mod compat;
 mod crash;
 mod examples;
+mod faults;
 mod library;
 mod lifecycle;
 mod limits;
