@@ -24,31 +24,13 @@ use std::time::Instant;
 
 use check::Expected;
 use history::History;
-use power::{Power, Survives};
-use record::Operation;
+use power::{FileId, Operation, Power, Random, Survives};
 
 /// Another one can be tried by `CRASH_SEED`, a decimal number.
 const SEED: u64 = 0x00C0_FFEE;
 const STEPS: usize = 260;
 /// As many images in which anything may have survived, of each cut.
 const ANY_COUNT: usize = 2;
-
-/// Numbers that look random, the same for the same seed.
-#[derive(Clone, Debug)]
-pub(super) struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        usize::try_from((mixed ^ (mixed >> 31)) % limit.max(1) as u64).unwrap()
-    }
-}
 
 /// Waits for what is ready, or will be in a moment.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -192,7 +174,7 @@ fn without(history: &History, is_left_out: impl Fn(&Operation) -> bool) -> Vec<O
 }
 
 /// The first file that is made is the database.
-const DATABASE: record::FileId = 1;
+const DATABASE: FileId = 1;
 
 #[test]
 fn directories_that_are_not_synced_are_found() {

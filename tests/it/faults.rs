@@ -1,7 +1,7 @@
 //! What every kind of request is answered when something is wrong with the disk, and that everything works again
 //! when it is not any more: the real program, on a disk that fails.
 
-mod shim;
+pub mod shim;
 
 use std::time::Duration;
 

@@ -22,6 +22,7 @@ mod limits;
 mod model;
 mod oci;
 mod ops;
+mod power_cut;
 mod support;
 mod tls;
 mod upkeep;

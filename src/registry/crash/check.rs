@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::block_on;
 use super::history::{self, History, Staged};
-use super::power::Survives;
-use super::{Random, block_on};
+use super::power::{Random, Survives};
 use crate::blobs::{Disk, SystemDisk};
 use crate::clock::Clock;
 use crate::meta::{Dump, Meta};

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Random;
-use super::record::{Operation, Recorder};
+use super::power::{Operation, Random};
+use super::record::Recorder;
 use crate::accounts::{self, Accounts};
 use crate::blobs::{Blobs, Disk, Tree};
 use crate::clock::Clock;

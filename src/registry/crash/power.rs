@@ -4,17 +4,62 @@
 //! Bytes and the length of a file are certain once the file was synced, names in a directory once the directory
 //! was. Of everything else each piece may have come to the disk or not, in any order, and a write may be torn
 //! between sectors. A file moved from one directory to another is found in one of them or in both.
+//!
+//! Knows nothing of the rest of the library: the tests of the program use it as well.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Random;
-use super::record::{FileId, Operation};
-
 /// What a disk writes as a whole.
 const SECTOR_BYTES: usize = 512;
+
+/// A file, whatever it is called at the moment.
+pub(super) type FileId = usize;
+
+/// What was done to files. Paths are below the data directory, which is the empty path.
+#[derive(Clone, Debug)]
+pub(super) enum Operation {
+    CreateDir(PathBuf),
+    Create(PathBuf, FileId),
+    Write {
+        file: FileId,
+        bytes: Arc<[u8]>,
+        offset: u64,
+    },
+    Truncate {
+        file: FileId,
+        length: u64,
+    },
+    Sync(FileId),
+    Rename {
+        file: FileId,
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Remove(PathBuf),
+    SyncDir(PathBuf),
+    /// What a planted fault leaves out.
+    Nothing,
+}
+
+/// Numbers that look random, the same for the same seed.
+#[derive(Clone, Debug)]
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        usize::try_from((mixed ^ (mixed >> 31)) % limit.max(1) as u64).unwrap()
+    }
+}
 
 /// How much of what is not certain is found afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,38 +4,10 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
+use super::power::{FileId, Operation};
 use crate::blobs::{Disk, SystemDisk};
-
-/// A file, whatever it is called at the moment.
-pub(super) type FileId = usize;
-
-/// What was done to files. Paths are below the data directory, which is the empty path.
-#[derive(Clone, Debug)]
-pub(super) enum Operation {
-    CreateDir(PathBuf),
-    Create(PathBuf, FileId),
-    Write {
-        file: FileId,
-        bytes: Arc<[u8]>,
-        offset: u64,
-    },
-    Truncate {
-        file: FileId,
-        length: u64,
-    },
-    Sync(FileId),
-    Rename {
-        file: FileId,
-        from: PathBuf,
-        to: PathBuf,
-    },
-    Remove(PathBuf),
-    SyncDir(PathBuf),
-    /// What a planted fault leaves out.
-    Nothing,
-}
 
 /// A disk that remembers everything that was done to it, in order.
 #[derive(Debug)]
