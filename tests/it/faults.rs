@@ -281,22 +281,27 @@ async fn a_database_that_cannot_be_read_is_told_and_read_again_when_it_can() {
 
 /// What somebody did to a blob's file is noticed where it shows, and the blob is whole when it was pushed again.
 #[tokio::test]
-async fn a_blob_whose_file_is_cut_short_or_gone_is_not_served_until_it_is_pushed_again() {
+async fn a_blob_whose_file_is_cut_short_altered_or_gone_is_not_there_until_it_is_pushed_again() {
     let directory = tempfile::tempdir().unwrap();
     let running = Program::serve(directory.path()).with_admin().start();
     let admin = running.user(ADMIN);
     let content = noise(5000, 5);
     let digest = push_blob(&admin, "app", &content).await;
     let path = directory.path().join("blobs").join(digest.replace(':', "/"));
-    let damages: [fn(&std::path::Path); 3] = [
+    let damages: [fn(&std::path::Path); 4] = [
         |path| std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(100).unwrap(),
         |path| std::fs::write(path, [0; 6000]).unwrap(),
+        |path| std::fs::write(path, [0; 5000]).unwrap(),
         |path| std::fs::remove_file(path).unwrap(),
     ];
     for damage in damages {
         damage(&path);
-        admin.get(&format!("/v2/app/blobs/{digest}")).send().await.error(500, "UNKNOWN");
-        running.wait_for(&format!("{digest} is damaged"));
+        let refused = admin.get(&format!("/v2/app/blobs/{digest}")).send().await.error(404, "BLOB_UNKNOWN");
+        assert!(refused.text().contains("damaged"), "{}", refused.text());
+        running.wait_for("a blob is damaged");
+        // Clients ask first whether they need to push it.
+        admin.head(&format!("/v2/app/blobs/{digest}")).send().await.status(404);
+        admin.get("/readyz").send().await.status(200);
         assert_eq!(push_blob(&admin, "app", &content).await, digest);
         let served = admin.get(&format!("/v2/app/blobs/{digest}")).send().await.status(200);
         assert_eq!(served.body, content);
