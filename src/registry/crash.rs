@@ -13,6 +13,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod check;
+mod failed_sync;
 mod history;
 mod power;
 mod record;

@@ -4,6 +4,7 @@
 //! client remembers how long that trace was when it asked and when it was answered. At some places the trace is cut,
 //! directories are made that a disk may show then, and the program is started on them.
 
+#[expect(dead_code, reason = "the tests in the library let syncs fail, too")]
 #[path = "../../src/registry/crash/power.rs"]
 mod power;
 

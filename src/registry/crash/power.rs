@@ -33,6 +33,8 @@ pub(super) enum Operation {
         length: u64,
     },
     Sync(FileId),
+    /// A sync that failed. The system takes what it could not write for written, and never tries again.
+    SyncFailed(FileId),
     Rename {
         file: FileId,
         from: PathBuf,
@@ -97,8 +99,13 @@ impl NameChange {
 
 #[derive(Clone, Debug)]
 enum Change {
-    Write { bytes: Arc<[u8]>, offset: u64 },
+    Write {
+        bytes: Arc<[u8]>,
+        offset: u64,
+    },
     Length(u64),
+    /// The file has become as long as this, at least.
+    Grown(u64),
 }
 
 #[derive(Debug, Default)]
@@ -139,6 +146,11 @@ impl Power {
                 let content = self.content(file);
                 for change in std::mem::take(&mut content.changes) {
                     change.apply(&mut content.certain);
+                }
+            }
+            Operation::SyncFailed(file) => {
+                for change in &mut self.content(file).changes {
+                    change.lose();
                 }
             }
             Operation::Rename { file, from, to } => self.change_names(Some((to, Entry::File(file))), Some(from)),
@@ -239,10 +251,18 @@ impl Content {
 }
 
 impl Change {
+    /// Loses the bytes of a write; that the file has become as long is kept.
+    fn lose(&mut self) {
+        if let Self::Write { bytes, offset } = self {
+            *self = Self::Grown(*offset + bytes.len() as u64);
+        }
+    }
+
     fn apply(&self, content: &mut Vec<u8>) {
         match self {
             Self::Write { bytes, offset } => write(content, bytes, *offset),
             Self::Length(length) => content.resize(usize::try_from(*length).expect("a length"), 0),
+            Self::Grown(length) => content.resize(content.len().max(usize::try_from(*length).expect("a length")), 0),
         }
     }
 
@@ -250,8 +270,8 @@ impl Change {
     /// come to the disk without the bytes.
     fn tear(&self, content: &mut Vec<u8>, random: &mut Random) {
         match self {
-            Self::Length(_) if random.below(2) == 0 => {}
-            Self::Length(_) => self.apply(content),
+            Self::Length(_) | Self::Grown(_) if random.below(2) == 0 => {}
+            Self::Length(_) | Self::Grown(_) => self.apply(content),
             Self::Write { bytes, offset } => {
                 if random.below(2) == 0 {
                     let end = usize::try_from(*offset).expect("an offset") + bytes.len();

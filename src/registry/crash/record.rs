@@ -14,6 +14,8 @@ use crate::blobs::{Disk, SystemDisk};
 pub(super) struct Recorder {
     root: PathBuf,
     log: Mutex<Log>,
+    /// How many syncs of files will succeed, and how many will fail then.
+    failing: Mutex<(usize, usize)>,
 }
 
 #[derive(Debug, Default)]
@@ -25,7 +27,25 @@ struct Log {
 
 impl Recorder {
     pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), log: Mutex::default() }
+        Self { root: root.to_owned(), log: Mutex::default(), failing: Mutex::default() }
+    }
+
+    /// Lets syncs of files fail after so many others, so many times.
+    pub(super) fn fail_syncs(&self, after: usize, times: usize) {
+        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = (after, times);
+    }
+
+    fn sync_fails(&self) -> bool {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *failing {
+            (0, 0) => return false,
+            (0, times) => *times -= 1,
+            (after, _) => {
+                *after -= 1;
+                return false;
+            }
+        }
+        true
     }
 
     /// How many operations there were.
@@ -94,6 +114,10 @@ impl Disk for Recorder {
     fn sync(&self, _file: &File, path: &Path) -> io::Result<()> {
         // What is durable is decided by whoever reads the log.
         let file = self.file(path);
+        if self.sync_fails() {
+            self.note(|_| Operation::SyncFailed(file));
+            return Err(rustix::io::Errno::IO.into());
+        }
         self.note(|_| Operation::Sync(file));
         Ok(())
     }
