@@ -13,9 +13,12 @@ mod error;
 mod file;
 mod garbage;
 mod history;
+#[cfg(test)]
+mod inspect;
 mod link;
 mod permission;
 mod schema;
+mod settle;
 mod store;
 mod token;
 mod verify;
@@ -35,6 +38,8 @@ pub(crate) use error::Error;
 pub(crate) use file::{DamageRow, FileRead, FileRow};
 pub(crate) use garbage::{GarbageRead, Unneeded, UnneededRow};
 pub(crate) use history::{HistoryRead, Span, TagMark, TagState};
+#[cfg(test)]
+pub(crate) use inspect::Dump;
 pub(crate) use link::LinkRead;
 pub(crate) use permission::{Grantee, GroupRow, PermissionRead, Role, SettingsRow};
 pub(crate) use schema::{SETTING_CSRF_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source};
@@ -44,6 +49,7 @@ pub(crate) use verify::{Findings, Verify};
 use crate::blobs::{Disk, Tree};
 use crate::clock::{Clock, Timestamp};
 use backend::{Backend, DatabaseFile};
+use settle::Settling;
 use store::Store;
 
 /// More closures than this are not put into one transaction, so that none waits long.
@@ -52,7 +58,7 @@ const GROUP_MAX: usize = 256;
 /// The database of one data directory.
 pub(crate) struct Meta {
     store: Store,
-    durability: Durability,
+    settling: Settling,
     /// Changes that wait for a transaction.
     queue: Mutex<Vec<Box<dyn Pending>>>,
     /// Held by whoever writes the next transaction, for everybody in the queue.
@@ -87,7 +93,8 @@ pub(crate) struct WriteTx {
 
 impl Meta {
     /// Opens the database of a data directory, making it if there is none. `sync` is whether a
-    /// finished [`Meta::write`] survives a loss of power.
+    /// finished [`Meta::write`] survives a crash; if not, nothing does but an orderly end, unless
+    /// [`Meta::settling_soon`] is called.
     pub(crate) fn open(tree: &Tree, disk: Arc<dyn Disk>, sync: bool) -> Result<Self, Error> {
         let path = tree.database();
         // Of two first starts at once, the second must not take away the file that the first is making. It
@@ -99,8 +106,8 @@ impl Meta {
             create(tree, &disk)?;
         }
         let store = Store::open(DatabaseFile::open(disk, &path)?)?;
-        let durability = if sync { Durability::Immediate } else { Durability::None };
-        let meta = Self { store, durability, queue: Mutex::default(), leader: Mutex::default() };
+        let settling = Settling::new(sync);
+        let meta = Self { store, settling, queue: Mutex::default(), leader: Mutex::default() };
         if meta.read(schema::version)? < schema::VERSION {
             let now = Clock::default().now();
             meta.write(move |tx| schema::migrate(tx, now))?;
@@ -190,9 +197,8 @@ impl Meta {
 
     fn try_write_group(&self, group: &mut [Box<dyn Pending>]) -> Result<(), Error> {
         let mut transaction = self.store.begin_write()?;
-        transaction.set_durability(self.durability)?;
-        // A start after a crash must not walk the whole database.
-        transaction.set_quick_repair(matches!(self.durability, Durability::Immediate));
+        let is_durable = self.settling.next_is_durable();
+        set_durable(&mut transaction, is_durable)?;
         let mut tx = WriteTx::new(transaction);
         for pending in &mut *group {
             let before = std::mem::replace(&mut tx.changed, false);
@@ -203,8 +209,21 @@ impl Meta {
             }
             tx.changed |= before;
         }
-        if tx.changed { Ok(tx.transaction.commit()?) } else { Ok(tx.transaction.abort()?) }
+        if !tx.changed {
+            return Ok(tx.transaction.abort()?);
+        }
+        tx.transaction.commit()?;
+        self.settling.committed(is_durable);
+        Ok(())
     }
+}
+
+/// Says whether a transaction is durable when it is committed, with all that were before it.
+fn set_durable(transaction: &mut redb::WriteTransaction, is_durable: bool) -> Result<(), Error> {
+    transaction.set_durability(if is_durable { Durability::Immediate } else { Durability::None })?;
+    // A start after a crash must not walk the whole database.
+    transaction.set_quick_repair(is_durable);
+    Ok(())
 }
 
 impl WriteTx {

@@ -2,6 +2,8 @@
 //! those are in [`crate::server`].
 
 mod builder;
+#[cfg(test)]
+mod crash;
 mod error;
 mod explain;
 

@@ -125,6 +125,16 @@ impl Stores {
         self.meta.is_read_only()
     }
 
+    /// Whether changes are to be made durable that are not yet.
+    pub(crate) fn is_settling_due(&self) -> bool {
+        self.meta.is_settling_due()
+    }
+
+    /// Makes every change durable that is not yet.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        Ok(self.meta.settle()?)
+    }
+
     /// Refuses to take anything in when too little room is left.
     pub(crate) fn check_space(&self) -> Result<(), Error> {
         Ok(self.blobs.space().check()?)

@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::administer::Target;
 use crate::admin::Command;
 
-/// Compare what is stored with what it should be, in a running registry or in one that rests
+/// Compare what is stored with what it should be
 ///
-/// Every blob is hashed, rows are compared with each other, and files that no row speaks of are found. A damaged
-/// blob is set aside, in the directory damaged, and is not there for clients until somebody pushes it again.
+/// It goes for a running registry and for one that rests. Every blob is hashed, rows are compared with each other,
+/// and files that no row speaks of are found. A damaged blob is set aside, in the directory damaged, and is not there for clients until somebody pushes it again.
 /// Ends with 1 if anything is wrong that was not mended. A registry does this by itself if extensions.scrub says so.
 #[derive(Debug, clap::Args)]
 pub(super) struct Scrub {

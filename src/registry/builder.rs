@@ -192,6 +192,7 @@ fn open_stores(
     let blobs = Blobs::open(root, disk.clone(), sync).map_err(|error| Error::blobs(&error, &tree))?;
     let blobs = blobs.keeping_free(config.storage.min_free_space);
     let meta = Meta::open(&tree, disk, sync).map_err(|error| Error::meta(error, &tree))?;
+    let meta = if config.storage.commit { meta } else { meta.settling_soon() };
     let meta = Arc::new(meta);
     let collection = &config.storage.collection;
     let rules = Rules {

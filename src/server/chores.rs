@@ -19,6 +19,8 @@ use crate::repository::Scrubbing;
 
 /// A crash loses at most this much of when keys and sessions were last used, and of what clients were told.
 const FLUSH_INTERVAL: Duration = Duration::from_mins(1);
+/// Where changes are not durable at once, a crash loses as much of them.
+const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 /// A tag is there at most this much longer than it should be. Looking for one costs microseconds.
 const TIDY_INTERVAL: Duration = Duration::from_secs(2);
 /// Files that nobody needs are looked for this often; mostly there are none.
@@ -36,6 +38,9 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &wat
     tasks.spawn(tidy_tags(Arc::clone(shared)));
     tasks.spawn(flush(Arc::clone(shared)));
     tasks.spawn(sweep(Arc::clone(shared)));
+    if !shared.config().storage.commit {
+        tasks.spawn(settle(Arc::clone(shared)));
+    }
     if shared.config().storage.collection.enable {
         tasks.spawn(collect(Arc::clone(shared), stopped.clone()));
     }
@@ -101,6 +106,16 @@ async fn flush_once(shared: &Arc<Shared>) {
     blocking(shared, what, |shared| shared.accounts().flush()).await;
     let what = "writing down what clients count on";
     blocking(shared, what, |shared| shared.stores().write_leases()).await;
+}
+
+/// Makes durable what was answered for and is not yet.
+async fn settle(shared: Arc<Shared>) {
+    loop {
+        sleep(SETTLE_INTERVAL).await;
+        if shared.stores().is_settling_due() {
+            blocking(&shared, "making changes durable", |shared| shared.stores().settle()).await;
+        }
+    }
 }
 
 /// Removes tags whose time has come and forgets what tags pointed at too long ago.

@@ -9,14 +9,15 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::support::content::{MANIFEST, bytes, image, noise, sha256};
+use crate::support::content::{MANIFEST, bytes, image, noise, push_blob, push_image, put_manifest, sha256};
 use crate::support::http::Caller;
-use crate::support::process::Program;
+use crate::support::process::{ADMIN, Program};
 
 const ROUNDS: u64 = 20;
 const PUSHERS: u64 = 4;
@@ -247,4 +248,40 @@ fn torn(root: &Path) -> usize {
     let wrong =
         |path: &Path| sha256(&std::fs::read(path).unwrap())[7..] != *path.file_name().unwrap().to_string_lossy();
     blobs.filter(|blob| wrong(&blob.as_ref().unwrap().path())).count()
+}
+
+/// Where pushes are not durable when they are answered (`storage.commit`), they are a moment later.
+#[tokio::test]
+async fn without_commit_a_kill_loses_a_moment_and_not_everything() {
+    let data = tempfile::tempdir().unwrap();
+    let running = Program::serve_with(data.path(), "storage.commit = false").with_admin().start();
+    let admin = running.user(ADMIN);
+    let written = || std::fs::metadata(data.path().join("coracle.redb")).unwrap().modified().unwrap();
+    let mut number = 0;
+    // Until one is not durable at once.
+    let (manifest, before) = loop {
+        number += 1;
+        assert!(number < 1000, "every push is durable at once");
+        push_image(&admin, "app", "latest", number).await;
+        let before = written();
+        let manifest = image(b"{}", &[b"a layer", number.to_string().as_bytes()]);
+        for blob in [&b"{}"[..], b"a layer", number.to_string().as_bytes()] {
+            push_blob(&admin, "app", blob).await;
+        }
+        put_manifest(&admin, "app", "last", &manifest).await.status(201);
+        if written() == before {
+            break (manifest, before);
+        }
+    };
+    let patience = Instant::now() + Duration::from_secs(30);
+    while written() == before {
+        assert!(Instant::now() < patience, "nothing is made durable");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Until the transaction has ended in whose middle this is.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    running.kill();
+    let again = Program::serve(data.path()).start();
+    let served = again.user(ADMIN).get("/v2/app/manifests/last").send().await.status(200);
+    assert_eq!(served.body, bytes(&manifest));
 }

@@ -10,7 +10,7 @@ pub(super) const KEYS: &[Row] = &[
     row("storage.rootDirectory", Path, "", Implemented,
         "data directory; the platform's usual place for application data without it"),
     row("storage.commit", Bool, "true", Implemented,
-        "content is on the disk before the push is answered (zot's default is false)"),
+        "content is on the disk before the push is answered, and not a second later (zot's default is false)"),
     row("storage.uploadExpiry", Duration { least: "1s", most: "8760h" }, "24h", Implemented,
         "how long an unfinished upload is kept after its last byte"),
     row("storage.tagHistory", Duration { least: "0s", most: "87600h" }, "336h", Implemented,

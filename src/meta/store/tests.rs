@@ -48,20 +48,23 @@ impl Fixture {
 
 #[test]
 fn a_full_disk_is_told_and_what_was_there_is_read_on() {
-    let it = Fixture::new();
-    it.put("before", 100_000).unwrap();
-    it.disk.fail(&[Operation::Write, Operation::Truncate], Errno::NOSPC);
-    for _ in 0..3 {
-        // Nothing waits for the pause to be over, and whoever is refused in it learns why.
-        let refused = it.put("during", 100_000).unwrap_err();
-        assert_eq!(refused.io().map(std::io::Error::kind), Some(std::io::ErrorKind::StorageFull), "{refused}");
-        assert!(refused.passes());
-        assert!(it.has("before") && !it.has("during"));
+    // What does not fit in the file fails in the middle of the change, the other at its end.
+    for length in [100_000, 8_000_000] {
+        let it = Fixture::new();
+        it.put("before", 100_000).unwrap();
+        it.disk.fail(&[Operation::Write, Operation::Truncate], Errno::NOSPC);
+        for _ in 0..3 {
+            // Nothing waits for the pause to be over, and whoever is refused in it learns why.
+            let refused = it.put("during", length).unwrap_err();
+            assert_eq!(refused.io().map(std::io::Error::kind), Some(std::io::ErrorKind::StorageFull), "{refused}");
+            assert!(refused.passes());
+            assert!(it.has("before") && !it.has("during"));
+        }
+        it.disk.heal();
+        it.put_again("after");
+        assert!(it.has("before") && !it.has("during") && it.has("after"));
+        assert!(!it.meta.is_read_only());
     }
-    it.disk.heal();
-    it.put_again("after");
-    assert!(it.has("before") && !it.has("during") && it.has("after"));
-    assert!(!it.meta.is_read_only());
 }
 
 #[test]

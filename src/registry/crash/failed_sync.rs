@@ -1,0 +1,84 @@
+//! A sync that failed may have lost what it was to make durable, although everything can still be read, and the next
+//! one succeeds. What is answered for after that is durable all the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::history::open;
+use super::power::{Operation, Power, Random, Survives};
+use super::record::Recorder;
+use super::{block_on, scratch};
+use crate::blobs::{Disk, SystemDisk};
+use crate::clock::Clock;
+use crate::oci::{Algorithm, Digest};
+use crate::repository::{Error, Opened, Repository};
+
+const ROUNDS: usize = 24;
+
+/// Pushes a blob as a client does who tries again: goes on with the upload where that is still there.
+fn push(repository: &Repository, content: &Bytes) -> usize {
+    let digest = Digest::of(Algorithm::Sha256, content);
+    let mut id = None;
+    for failures in 0..100 {
+        let mut attempt = || {
+            let mut upload = match id {
+                Some(id) => block_on(repository.upload(id))?,
+                None => repository.open_upload(Algorithm::Sha256)?,
+            };
+            id = Some(upload.id());
+            let from = usize::try_from(upload.offset()).unwrap();
+            upload.append(&[content.slice(from..)])?;
+            upload.verify(digest)?;
+            upload.finish(digest)
+        };
+        match attempt() {
+            Ok(()) => return failures,
+            Err(Error::UploadUnknown { .. }) => id = None,
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+    panic!("nothing can be pushed after a sync has failed");
+}
+
+#[test]
+fn what_is_answered_for_after_a_failed_sync_is_durable() {
+    let (root, found) = (scratch(), scratch());
+    let recorder = Arc::new(Recorder::new(root.path()));
+    let (clock, mut random) = (Clock::default(), Random::new(5));
+    let (stores, _) = open(root.path(), &(Arc::clone(&recorder) as Arc<dyn Disk>), &clock).unwrap();
+    let repository = stores.repository(&"a".parse().unwrap());
+    let (mut pushed, mut failures) = (Vec::new(), 0);
+    for round in 0..ROUNDS {
+        // Of the upload's file, or one of the two of a commit, and of opening the database after that.
+        recorder.fail_syncs(round % 3, 1 + round / 3 % 3);
+        let content = Bytes::from(format!("content {round}").repeat(round * 40 + 1));
+        failures += push(&repository, &content);
+        pushed.push((recorder.len(), Digest::of(Algorithm::Sha256, &content), content.len() as u64));
+    }
+    let operations = recorder.operations();
+    let failed = operations.iter().filter(|done| matches!(done, Operation::SyncFailed(_))).count();
+
+    let (mut power, mut done, mut images) = (Power::default(), 0, 0);
+    for (answered, (end, ..)) in pushed.iter().enumerate() {
+        operations[done..*end].iter().for_each(|operation| power.apply(operation));
+        done = *end;
+        for survives in [Survives::Nothing, Survives::TornEnd, Survives::Anything, Survives::Anything] {
+            let path = found.path().join("data");
+            power.image(survives, &mut random).build(&path).unwrap();
+            let (stores, meta) = open(&path, &(Arc::new(SystemDisk) as Arc<dyn Disk>), &clock).unwrap();
+            let repository = stores.repository(&"a".parse().unwrap());
+            for (_, digest, size) in &pushed[..=answered] {
+                stores.check_blob(*digest, |_| std::ops::ControlFlow::Continue(())).unwrap();
+                let opened = repository.open_blob(*digest);
+                let is_whole = matches!(&opened, Ok(Opened::Whole(blob)) if blob.size == *size);
+                assert!(is_whole, "{survives:?} survives after {answered} pushes: {digest} is {opened:?}");
+            }
+            assert_eq!(meta.disagreements().unwrap(), [""; 0]);
+            images += 1;
+        }
+    }
+    println!("{failed} syncs failed, {failures} attempts to push, {images} images checked");
+    assert!(failed >= ROUNDS && failures >= ROUNDS);
+}
