@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use super::content::{Content, Noise};
 
-const BUFFER_BYTES: usize = 1 << 20;
+const BUFFER_BYTES: usize = 256 << 10;
 
 pub(crate) struct Client {
     socket: TcpStream,
