@@ -3,8 +3,11 @@
 //! The same function runs them whether they come through the socket of a running registry or from
 //! a command line that has opened the data directory alone. Whoever can do either owns the files.
 
+mod rescue;
+
 use std::fmt;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +18,8 @@ use crate::accounts::{Account, Error, Key, NewKey, NewUser, Origin, Password, Us
 use crate::meta::Standing;
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
-use crate::repository::{Delays, Error as ContentError, Scrubbed, Scrubbing, Stores};
+use crate::repository::{BackupError, Delays, Error as ContentError, Scrubbed, Scrubbing, Stores};
+pub(crate) use rescue::restore;
 
 /// As many users as are listed at once.
 const USERS_MAX: usize = 100_000;
@@ -37,6 +41,7 @@ pub(crate) enum Command {
     ExplainAccess { user: Option<String>, repository: RepositoryName },
     Collect { dry_run: bool, delay_seconds: Option<u64> },
     Scrub { repair: bool, rate: Option<u64> },
+    BackUp { directory: PathBuf, copy: bool },
 }
 
 /// Why something was not done.
@@ -44,6 +49,7 @@ pub(crate) enum Command {
 pub(crate) enum Failure {
     Accounts(Error),
     Content(ContentError),
+    Backup(BackupError),
 }
 
 impl fmt::Display for Failure {
@@ -51,6 +57,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Accounts(error) => error.fmt(f),
             Self::Content(error) => error.fmt(f),
+            Self::Backup(error) => error.fmt(f),
         }
     }
 }
@@ -64,6 +71,12 @@ impl From<Error> for Failure {
 impl From<ContentError> for Failure {
     fn from(error: ContentError) -> Self {
         Self::Content(error)
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        Self::Backup(error)
     }
 }
 
@@ -87,7 +100,7 @@ impl std::fmt::Debug for Secret {
 impl Command {
     /// Whether it may take more than a moment.
     pub(crate) const fn is_long(&self) -> bool {
-        matches!(self, Self::Collect { .. } | Self::Scrub { .. })
+        matches!(self, Self::Collect { .. } | Self::Scrub { .. } | Self::BackUp { .. })
     }
 }
 
@@ -164,6 +177,10 @@ pub(crate) fn execute(registry: &Arc<Shared>, command: Command, rest: Rest<'_>) 
             let rate = rate.unwrap_or(registry.config().extensions.scrub.rate);
             let scrubbing = Scrubbing { repair, rate, unless_since: None };
             Ok(scrub_view(&registry.stores().scrub(scrubbing, rest)?))
+        }
+        Command::BackUp { directory, copy } => {
+            let transferred = registry.stores().back_up(&directory, rescue::way(copy), rest)?;
+            Ok(rescue::view(&transferred))
         }
     }
 }

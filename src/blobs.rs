@@ -11,6 +11,7 @@ mod faulty;
 mod paths;
 mod space;
 mod staging;
+mod transfer;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ pub(crate) use faulty::{FaultyDisk, Operation};
 pub(crate) use paths::Tree;
 pub(crate) use space::Space;
 pub(crate) use staging::{Mark, Staging};
+pub(crate) use transfer::{Brought, NotUsable, Target, Way};
 
 use crate::oci::{Algorithm, Digest, Hasher};
 

@@ -6,16 +6,18 @@
 mod access;
 mod administer;
 mod apikey;
+mod backup;
 mod check_config;
 mod gc;
 mod logging;
 mod reload;
+mod restore;
 mod scrub;
 mod serve;
 mod token;
 mod user;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -45,6 +47,8 @@ enum Command {
     Access(access::Access),
     Gc(gc::Gc),
     Scrub(scrub::Scrub),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     CheckConfig(check_config::CheckConfig),
 }
 
@@ -59,6 +63,8 @@ pub fn run() -> ExitCode {
         Command::Access(command) => command.run(),
         Command::Gc(command) => command.run(),
         Command::Scrub(command) => command.run(),
+        Command::Backup(command) => command.run(),
+        Command::Restore(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
     }
 }
@@ -68,6 +74,11 @@ fn data_dir(config: &crate::config::Config) -> Result<PathBuf, String> {
     let missing = "there is no data directory on this platform: choose one with --root";
     let configured = config.storage.root_directory.clone();
     configured.or_else(|| Some(dirs::data_dir()?.join("coracle"))).ok_or_else(|| missing.to_owned())
+}
+
+/// Where a path leads that may be given from the current directory: the running registry has another one.
+fn absolute(path: &Path) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// It could not be done.

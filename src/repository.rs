@@ -12,6 +12,7 @@
 //! Knows no HTTP, no identity and no configuration file. What is here blocks, on disk and on other
 //! writers, except where it says `async`; reads take microseconds and never wait for a writer.
 
+mod backup;
 mod blob;
 mod catalog;
 mod collect;
@@ -33,6 +34,8 @@ mod upload;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+pub(crate) use crate::blobs::Way;
+pub(crate) use backup::{BackupError, Transferred, restore};
 pub(crate) use catalog::NamePage;
 pub(crate) use collect::{Delays, Kept, Retention};
 pub(crate) use damage::Opened;

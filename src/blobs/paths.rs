@@ -3,7 +3,9 @@
 //! ```text
 //! <root>/
 //!   coracle.redb            every row
-//!   coracle.redb.new        the database while it is being made for the first time
+//!   coracle.redb.new        a database while it is being made
+//!   coracle.redb.<version>  the database before it was brought to a newer schema version
+//!   backup.txt              in backups alone: says that this is one
 //!   blobs/<algorithm>/<hex> a blob, named by its digest: the blob half of an OCI image layout
 //!   damaged/<algorithm>-<hex> what was a blob until its bytes were found to be others; for whoever wants to look
 //!   uploads/<id>            the bytes of an unfinished upload
@@ -37,6 +39,16 @@ impl Tree {
     /// The database before it has its name.
     pub(crate) fn new_database(&self) -> PathBuf {
         self.root.join("coracle.redb.new")
+    }
+
+    /// The database as a program of an earlier schema version has left it.
+    pub(crate) fn earlier_database(&self, version: u32) -> PathBuf {
+        self.root.join(format!("coracle.redb.{version}"))
+    }
+
+    /// Says that the directory is a backup, or is becoming one.
+    pub(crate) fn backup_mark(&self) -> PathBuf {
+        self.root.join("backup.txt")
     }
 
     pub(crate) fn blobs(&self) -> PathBuf {

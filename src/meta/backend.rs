@@ -55,6 +55,22 @@ impl DatabaseFile {
         Ok(Self::new(disk, file, path))
     }
 
+    /// Opens a database's file only to look at it, whether or not it could be changed; others may do so as well.
+    pub(super) fn open_to_look_at(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, Error> {
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
+            // Where files have no locks, that is not worth refusing for.
+            _ => Ok(Self::new(disk, file, path)),
+        }
+    }
+
+    /// Makes everything that was written to it durable.
+    pub(super) fn sync(&self, disk: &dyn Disk) -> Result<(), Error> {
+        disk.sync(&self.file, &self.path).map_err(|source| Error::Io { path: self.path.clone(), source })
+    }
+
     /// A file that nobody else knows of.
     pub(super) fn new(disk: Arc<dyn Disk>, file: File, path: &Path) -> Self {
         Self { disk, file, path: path.to_owned(), has_failed: AtomicBool::new(false), failure: Mutex::default() }

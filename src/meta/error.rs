@@ -22,6 +22,10 @@ pub(crate) enum Error {
     Group(Arc<Error>),
     /// The database has failed, and could not be opened again.
     Closed,
+    /// Something long was broken off, because whoever asked for it does not want it any more.
+    BrokenOff,
+    /// The database is missing although there was one.
+    Lost { path: PathBuf },
     /// A change wrote something and then failed: an error in our code.
     HalfDone,
     /// A change panicked: an error in our code.
@@ -50,6 +54,8 @@ impl Error {
             | Self::Schema { .. }
             | Self::Corrupt { .. }
             | Self::Closed
+            | Self::BrokenOff
+            | Self::Lost { .. }
             | Self::HalfDone
             | Self::Panicked => None,
         }
@@ -63,7 +69,13 @@ impl Error {
             }
             Self::Io { .. } | Self::Closed => true,
             Self::Group(error) => error.passes(),
-            Self::InUse { .. } | Self::Schema { .. } | Self::Corrupt { .. } | Self::HalfDone | Self::Panicked => false,
+            Self::InUse { .. }
+            | Self::Schema { .. }
+            | Self::Corrupt { .. }
+            | Self::BrokenOff
+            | Self::Lost { .. }
+            | Self::HalfDone
+            | Self::Panicked => false,
         }
     }
 }
@@ -83,6 +95,13 @@ impl fmt::Display for Error {
             Self::Corrupt { table, key } => write!(f, "the row {key} of the table {table} is damaged"),
             Self::Group(error) => error.fmt(f),
             Self::Closed => f.write_str("the database has failed, and could not be opened again"),
+            Self::BrokenOff => f.write_str("it was broken off"),
+            Self::Lost { path } => write!(
+                f,
+                "{} is missing, but there was one, as its journal says: `coracle recover` makes it anew as far as \
+                 that is possible; to begin with nothing, move manifests.log away",
+                path.display()
+            ),
             Self::HalfDone => f.write_str("a change failed half-way, and was undone"),
             Self::Panicked => f.write_str("a change panicked, and was undone"),
         }

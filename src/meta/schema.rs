@@ -21,6 +21,10 @@ pub(crate) const SETTING_CSRF_KEY: &str = "csrf key";
 
 /// The setting that holds the secret which marks of passwords are made with.
 pub(crate) const SETTING_STAMP_KEY: &str = "stamp key";
+/// The setting that holds which journal belongs to the database; see [`super::journal`].
+pub(super) const SETTING_JOURNAL: &str = "journal";
+/// The setting that holds the number of the last change of content, as eight big-endian bytes.
+pub(super) const SETTING_JOURNAL_NUMBER: &str = "journal number";
 
 /// Name → value, for what there is one of.
 pub(super) const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");

@@ -190,6 +190,7 @@ fn open_stores(
     let tree = Tree::new(root);
     let disk = Arc::new(SystemDisk);
     let blobs = Blobs::open(root, disk.clone(), sync).map_err(|error| Error::blobs(&error, &tree))?;
+    blobs.unmark().map_err(|error| Error::blobs(&error, &tree))?;
     let blobs = blobs.keeping_free(config.storage.min_free_space);
     let meta = Meta::open(&tree, disk, sync).map_err(|error| Error::meta(error, &tree))?;
     let meta = if config.storage.commit { meta } else { meta.settling_soon() };

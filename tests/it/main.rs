@@ -9,6 +9,7 @@ mod access;
 mod accounts;
 mod architecture;
 mod auth;
+mod backup;
 mod bad_input;
 mod cli;
 mod clients;

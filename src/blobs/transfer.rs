@@ -1,0 +1,259 @@
+//! Blobs brought from one data directory into another, and the directories that may be written to for that.
+//!
+//! What must hold: a directory that is something else is left alone; a blob has its name in the other directory
+//! only when all its bytes are there and durable; and what was there before stays until it is not wanted any more.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::create_dir_all;
+use super::{Blobs, Disk, Error, Tree};
+use crate::oci::{Digest, Hasher, UploadId};
+
+/// How much is copied at once.
+const COPY_BYTES: usize = 512 * 1024;
+
+/// What [`Tree::backup_mark`] says, for people.
+const MARK: &str = "\
+This directory is a backup that `coracle backup` has made and keeps up to date.
+`coracle restore` makes a registry from it. It can also be served from as it is (`coracle serve --root`): then it
+is a registry like any other, and no backup any more.
+";
+
+/// How files may come into another directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By what costs least: a second name for the same file, else a file that shares its bytes, else a copy.
+    Cheapest,
+    /// As copies, which share nothing.
+    Copy,
+}
+
+/// How a blob has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Brought {
+    /// It was there.
+    Present,
+    Linked,
+    Shared,
+    Copied,
+    /// The file is not there, or is not what its name says: it stays where it is.
+    Damaged,
+}
+
+/// Why a directory cannot be written to.
+#[derive(Debug)]
+pub(crate) enum NotUsable {
+    /// It has something else in it.
+    Occupied {
+        directory: PathBuf,
+    },
+    /// It is the data directory, in it, or around it.
+    Overlaps {
+        directory: PathBuf,
+    },
+    /// Somebody else writes to it.
+    Busy {
+        directory: PathBuf,
+    },
+    Failed(Error),
+}
+
+impl std::fmt::Display for NotUsable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Occupied { directory } => {
+                write!(
+                    f,
+                    "{} has something else in it: choose an empty directory, or one to be made",
+                    directory.display()
+                )
+            }
+            Self::Overlaps { directory } => {
+                write!(f, "{} and the directory to copy from lie in one another", directory.display())
+            }
+            Self::Busy { directory } => write!(f, "somebody else is writing to {}", directory.display()),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+/// A directory that blobs and rows are brought to. Nobody else writes to it while this is there.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) blobs: Blobs,
+    disk: Arc<dyn Disk>,
+    _mark: File,
+}
+
+impl Target {
+    /// A directory for a backup: a new one, or one that has an earlier backup in it.
+    pub(crate) fn for_backup(directory: &Path, from: &Tree, disk: Arc<dyn Disk>) -> Result<Self, NotUsable> {
+        Self::open(directory, from, disk, true)
+    }
+
+    /// A directory for a registry: a new one, or one in which a restoration has not come to its end.
+    pub(crate) fn for_registry(directory: &Path, from: &Tree, disk: Arc<dyn Disk>) -> Result<Self, NotUsable> {
+        Self::open(directory, from, disk, false)
+    }
+
+    fn open(directory: &Path, from: &Tree, disk: Arc<dyn Disk>, again: bool) -> Result<Self, NotUsable> {
+        let failed = |operation, path: &Path| {
+            let path = path.to_owned();
+            move |source| NotUsable::Failed(Error::Io { operation, path, source })
+        };
+        let tree = Tree::new(directory);
+        if overlap(directory, from.root()).map_err(failed("look at", directory))? {
+            return Err(NotUsable::Overlaps { directory: directory.to_owned() });
+        }
+        let mark = tree.backup_mark();
+        let is_ours = mark.exists() && (again || !tree.database().exists());
+        if !is_ours && !is_empty(directory).map_err(failed("look at", directory))? {
+            return Err(NotUsable::Occupied { directory: directory.to_owned() });
+        }
+        create_dir_all(&*disk, directory).map_err(failed("create", directory))?;
+        // Before anything else is there: a directory with half a backup in it is not mistaken for something else.
+        if !is_ours {
+            let file = disk.create(&mark).map_err(failed("create", &mark))?;
+            disk.write_at(&file, &mark, MARK.as_bytes(), 0).map_err(failed("write", &mark))?;
+            disk.sync(&file, &mark).map_err(failed("sync", &mark))?;
+            disk.sync_dir(directory).map_err(failed("sync", directory))?;
+        }
+        let held = File::open(&mark).map_err(failed("open", &mark))?;
+        if let Err(TryLockError::WouldBlock) = held.try_lock() {
+            return Err(NotUsable::Busy { directory: directory.to_owned() });
+        }
+        let blobs = Blobs::open(directory, Arc::clone(&disk), true).map_err(NotUsable::Failed)?;
+        // What an attempt that was broken off has left; and a backup has no uploads.
+        for (id, _) in blobs.stagings().map_err(NotUsable::Failed)? {
+            blobs.discard(id).map_err(NotUsable::Failed)?;
+        }
+        Ok(Self { blobs, disk, _mark: held })
+    }
+
+    pub(crate) const fn tree(&self) -> &Tree {
+        &self.blobs.tree
+    }
+
+    /// The directory is no backup any more, but a registry.
+    pub(crate) fn unmark(self) -> Result<(), Error> {
+        self.blobs.unmark()?;
+        let root = self.tree().root();
+        self.disk.sync_dir(root).map_err(Error::io("sync", root))
+    }
+}
+
+impl Blobs {
+    /// Where they are.
+    pub(crate) const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Takes the mark of a backup away, if there is one: whoever opens the directory to serve from it may change it.
+    pub(crate) fn unmark(&self) -> Result<(), Error> {
+        let mark = self.tree.backup_mark();
+        match self.disk.remove(&mark) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &mark)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Brings a blob of a known size from another directory. Its name is durable with [`Blobs::sync_names`].
+    pub(crate) fn bring(&self, from: &Tree, digest: Digest, size: u64, way: Way) -> Result<Brought, Error> {
+        if let Some(there) = self.get(digest)? {
+            if there.size == size {
+                return Ok(Brought::Present);
+            }
+            self.remove(digest)?;
+        }
+        let (source, target) = (from.blob(&digest), self.tree.blob(&digest));
+        let file = match File::open(&source) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Brought::Damaged),
+            Err(error) => return Err(Error::io("open", &source)(error)),
+        };
+        if file.metadata().map_err(Error::io("look at", &source))?.len() != size {
+            return Ok(Brought::Damaged);
+        }
+        if way == Way::Cheapest && self.disk.link(&source, &target).is_ok() {
+            return Ok(Brought::Linked);
+        }
+        self.bring_bytes(&file, &source, digest, way)
+    }
+
+    /// Brings a blob's bytes to a file of their own. Those that are copied are hashed on the way.
+    fn bring_bytes(&self, from: &File, source: &Path, digest: Digest, way: Way) -> Result<Brought, Error> {
+        let path = self.tree.upload(UploadId::new(rand::random()));
+        let to = self.disk.create(&path).map_err(Error::io("create", &path))?;
+        let brought = if way == Way::Cheapest && self.disk.share(from, &to, &path).is_ok() {
+            Brought::Shared
+        } else {
+            let mut hasher = Hasher::new(digest.algorithm());
+            let (mut buffer, mut position) = (vec![0; COPY_BYTES], 0);
+            loop {
+                let count = from.read_at(&mut buffer, position).map_err(Error::io("read", source))?;
+                if count == 0 {
+                    break;
+                }
+                hasher.update(&buffer[..count]);
+                self.disk.write_at(&to, &path, &buffer[..count], position).map_err(Error::io("write", &path))?;
+                position += count as u64;
+            }
+            if hasher.finish() != digest {
+                self.disk.remove(&path).map_err(Error::io("remove", &path))?;
+                return Ok(Brought::Damaged);
+            }
+            Brought::Copied
+        };
+        // As old as it was: a later look at the file is not to think that somebody has written to it.
+        let modified = from.metadata().and_then(|metadata| metadata.modified());
+        modified.and_then(|time| to.set_modified(time)).map_err(Error::io("set the time of", &path))?;
+        self.disk.sync(&to, &path).map_err(Error::io("sync", &path))?;
+        let target = self.tree.blob(&digest);
+        self.disk.rename(&path, &target).map_err(Error::io("rename", &path))?;
+        Ok(brought)
+    }
+
+    /// Makes durable which blobs are there.
+    pub(crate) fn sync_names(&self) -> Result<(), Error> {
+        self.sync_removals()
+    }
+}
+
+/// Whether a directory, which may be missing, has nothing in it.
+fn is_empty(directory: &Path) -> io::Result<bool> {
+    match fs::read_dir(directory) {
+        Ok(entries) => {
+            for entry in entries {
+                // The root of a file system of its own has this.
+                if entry?.file_name() != "lost+found" {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether one of two directories lies in the other, or is it, whatever they are called.
+fn overlap(one: &Path, other: &Path) -> io::Result<bool> {
+    let (one, other) = (real(one)?, real(other)?);
+    Ok(one.starts_with(&other) || other.starts_with(&one))
+}
+
+/// A path without links in it, also of what is not there yet.
+fn real(path: &Path) -> io::Result<PathBuf> {
+    match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) if !parent.as_os_str().is_empty() => Ok(real(parent)?.join(name)),
+            (_, Some(name)) => Ok(real(Path::new("."))?.join(name)),
+            _ => Err(error),
+        },
+        result => result,
+    }
+}
