@@ -22,6 +22,7 @@ mod schema;
 mod settle;
 mod store;
 mod token;
+mod upgrade;
 mod verify;
 
 use std::fmt;
@@ -107,14 +108,17 @@ impl Meta {
         if !path.exists() {
             create(tree, &disk)?;
         }
-        let store = Store::open(DatabaseFile::open(disk, &path)?)?;
-        let settling = Settling::new(sync);
-        let meta = Self { store, settling, queue: Mutex::default(), leader: Mutex::default() };
-        if meta.read(schema::version)? < schema::VERSION {
-            let now = Clock::default().now();
-            meta.write(move |tx| schema::migrate(tx, now))?;
+        let open = |disk| {
+            let (store, settling) = (Store::open(DatabaseFile::open(disk, &path)?)?, Settling::new(sync));
+            Ok::<_, Error>(Self { store, settling, queue: Mutex::default(), leader: Mutex::default() })
+        };
+        let meta = open(Arc::clone(&disk))?;
+        if meta.read(schema::version)? == schema::VERSION {
+            return Ok(meta);
         }
-        Ok(meta)
+        upgrade::upgrade(&meta, tree, &disk, Clock::default().now())?;
+        drop(meta);
+        open(disk)
     }
 
     /// Looks something up. Never waits for a writer, except for one that opens the database anew.

@@ -26,4 +26,5 @@ mod ops;
 mod power_cut;
 mod support;
 mod tls;
+mod upgrade;
 mod upkeep;
