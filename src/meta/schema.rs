@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 
 /// The version this program writes. A change of a table's meaning raises it, and comes with a
 /// migration from the version before.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// The setting that holds the version, as four big-endian bytes.
 pub(super) const SETTING_VERSION: &str = "schema version";
@@ -185,7 +185,15 @@ pub(super) fn create(tx: &mut WriteTx) -> Result<(), Error> {
     tx.table_mut(AUDIT)?;
     second(tx)?;
     third(tx)?;
+    fourth(tx)?;
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
+}
+
+/// What version 4 has added.
+fn fourth(tx: &mut WriteTx) -> Result<(), Error> {
+    tx.table_mut(FILES)?;
+    tx.table_mut(DAMAGED)?;
+    Ok(())
 }
 
 /// What version 3 has added.
@@ -195,8 +203,6 @@ fn third(tx: &mut WriteTx) -> Result<(), Error> {
     tx.table_mut(UNNEEDED)?;
     tx.table_mut(UNNEEDED_SINCE)?;
     tx.table_mut(ORPHANS)?;
-    tx.table_mut(FILES)?;
-    tx.table_mut(DAMAGED)?;
     Ok(())
 }
 
@@ -235,6 +241,9 @@ pub(super) fn migrate(tx: &mut WriteTx, now: Timestamp) -> Result<(), Error> {
     if found < 3 {
         third(tx)?;
         tx.find_garbage(now)?;
+    }
+    if found < 4 {
+        fourth(tx)?;
     }
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
 }
