@@ -19,7 +19,7 @@ use crate::meta::Standing;
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
 use crate::repository::{BackupError, Delays, Error as ContentError, Scrubbed, Scrubbing, Stores};
-pub(crate) use rescue::restore;
+pub(crate) use rescue::{recover, restore};
 
 /// As many users as are listed at once.
 const USERS_MAX: usize = 100_000;

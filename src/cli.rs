@@ -10,6 +10,7 @@ mod backup;
 mod check_config;
 mod gc;
 mod logging;
+mod recover;
 mod reload;
 mod restore;
 mod scrub;
@@ -49,6 +50,7 @@ enum Command {
     Scrub(scrub::Scrub),
     Backup(backup::Backup),
     Restore(restore::Restore),
+    Recover(recover::Recover),
     CheckConfig(check_config::CheckConfig),
 }
 
@@ -65,6 +67,7 @@ pub fn run() -> ExitCode {
         Command::Scrub(command) => command.run(),
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),
+        Command::Recover(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
     }
 }

@@ -11,11 +11,13 @@ mod codec;
 mod content;
 mod copy;
 mod error;
+mod examine;
 mod file;
 mod garbage;
 mod history;
 #[cfg(test)]
 mod inspect;
+mod journal;
 mod link;
 mod permission;
 mod schema;
@@ -29,7 +31,7 @@ use std::fmt;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 
 use redb::Durability;
 
@@ -38,11 +40,13 @@ pub(crate) use audit::{AuditRead, AuditRow};
 pub(crate) use content::{ContentRead, Contents, ManifestRow, TagRow};
 pub(crate) use copy::{Extent, Pause, Snapshot, install};
 pub(crate) use error::Error;
+pub(crate) use examine::{Condition, examine, set_aside};
 pub(crate) use file::{DamageRow, FileRead, FileRow};
 pub(crate) use garbage::{GarbageRead, Unneeded, UnneededRow};
 pub(crate) use history::{HistoryRead, Span, TagMark, TagState};
 #[cfg(test)]
 pub(crate) use inspect::Dump;
+pub(crate) use journal::{JournaledManifest, Replayed};
 pub(crate) use link::LinkRead;
 pub(crate) use permission::{Grantee, GroupRow, PermissionRead, Role, SettingsRow};
 pub(crate) use schema::{SETTING_CSRF_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source};
@@ -52,6 +56,7 @@ pub(crate) use verify::{Findings, Verify};
 use crate::blobs::{Disk, Tree};
 use crate::clock::{Clock, Timestamp};
 use backend::{Backend, DatabaseFile};
+use journal::{Journal, Records};
 use settle::Settling;
 use store::Store;
 
@@ -66,6 +71,7 @@ pub(crate) struct Meta {
     queue: Mutex<Vec<Box<dyn Pending>>>,
     /// Held by whoever writes the next transaction, for everybody in the queue.
     leader: Mutex<()>,
+    journal: OnceLock<Journal>,
 }
 
 /// A key by which the registry recognises what it has handed out itself. Does not print.
@@ -92,6 +98,8 @@ pub(crate) struct WriteTx {
     changed: bool,
     /// What the change that is being made has added to the audit.
     audited: Vec<(Timestamp, AuditRow)>,
+    /// Changes for the journal, if there is one.
+    records: Option<Records>,
 }
 
 impl Meta {
@@ -106,11 +114,16 @@ impl Meta {
         let directory = File::open(tree.root()).map_err(|source| Error::Io { path: tree.root().to_owned(), source })?;
         let _ = directory.lock();
         if !path.exists() {
+            if tree.journal().exists() {
+                return Err(Error::Lost { path });
+            }
             create(tree, &disk)?;
+            install(tree, &*disk)?;
         }
         let open = |disk| {
             let (store, settling) = (Store::open(DatabaseFile::open(disk, &path)?)?, Settling::new(sync));
-            Ok::<_, Error>(Self { store, settling, queue: Mutex::default(), leader: Mutex::default() })
+            let (queue, leader) = (Mutex::default(), Mutex::default());
+            Ok::<_, Error>(Self { store, settling, queue, leader, journal: OnceLock::new() })
         };
         let meta = open(Arc::clone(&disk))?;
         if meta.read(schema::version)? == schema::VERSION {
@@ -206,6 +219,7 @@ impl Meta {
         let is_durable = self.settling.next_is_durable();
         set_durable(&mut transaction, is_durable)?;
         let mut tx = WriteTx::new(transaction);
+        tx.records = self.journal.get().map(|_| Records::new());
         for pending in &mut *group {
             let before = std::mem::replace(&mut tx.changed, false);
             let failed = !pending.run(&mut tx);
@@ -218,8 +232,12 @@ impl Meta {
         if !tx.changed {
             return Ok(tx.transaction.abort()?);
         }
+        let records = tx.take_records()?;
         tx.transaction.commit()?;
         self.settling.committed(is_durable);
+        if let (Some(journal), Some((number, records))) = (self.journal.get(), records) {
+            journal.append(number, &records);
+        }
         Ok(())
     }
 }
@@ -234,7 +252,7 @@ fn set_durable(transaction: &mut redb::WriteTransaction, is_durable: bool) -> Re
 
 impl WriteTx {
     fn new(transaction: redb::WriteTransaction) -> Self {
-        Self { transaction, changed: false, audited: Vec::new() }
+        Self { transaction, changed: false, audited: Vec::new(), records: None }
     }
 }
 
@@ -247,7 +265,7 @@ impl fmt::Debug for Meta {
 /// Makes the database under a temporary name: a crash in the middle of a first creation leaves a
 /// file that redb cannot open, and must not leave it under the real name.
 fn create(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<(), Error> {
-    let (path, new) = (tree.database(), tree.new_database());
+    let new = tree.new_database();
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| Error::Io { path, source }
@@ -264,8 +282,7 @@ fn create(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<(), Error> {
     schema::create(&mut tx)?;
     tx.transaction.commit()?;
     drop(database);
-    disk.rename(&new, &path).map_err(io(&path))?;
-    disk.sync_dir(tree.root()).map_err(io(tree.root()))
+    Ok(())
 }
 
 /// A change waiting in the queue, whatever its result is.

@@ -5,6 +5,10 @@
 //!   coracle.redb            every row
 //!   coracle.redb.new        a database while it is being made
 //!   coracle.redb.<version>  the database before it was brought to a newer schema version
+//!   coracle.redb.damaged-<n> a database that could not be read when `coracle recover` made another
+//!   manifests.log           manifests and tags once more, for the day on which the database is lost
+//!   manifests.log.new       that file while it is being made
+//!   manifests.log.old       such a file that does not belong to the database
 //!   backup.txt              in backups alone: says that this is one
 //!   blobs/<algorithm>/<hex> a blob, named by its digest: the blob half of an OCI image layout
 //!   damaged/<algorithm>-<hex> what was a blob until its bytes were found to be others; for whoever wants to look
@@ -44,6 +48,26 @@ impl Tree {
     /// The database as a program of an earlier schema version has left it.
     pub(crate) fn earlier_database(&self, version: u32) -> PathBuf {
         self.root.join(format!("coracle.redb.{version}"))
+    }
+
+    /// What is needed to make the rows of content anew if the database is lost.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.root.join("manifests.log")
+    }
+
+    /// The journal before it has its name.
+    pub(crate) fn new_journal(&self) -> PathBuf {
+        self.root.join("manifests.log.new")
+    }
+
+    /// A journal that does not belong to the database.
+    pub(crate) fn earlier_journal(&self) -> PathBuf {
+        self.root.join("manifests.log.old")
+    }
+
+    /// Where a database is put that cannot be read; more than one may come to be there.
+    pub(crate) fn damaged_database(&self, number: u32) -> PathBuf {
+        self.root.join(format!("coracle.redb.damaged-{number}"))
     }
 
     /// Says that the directory is a backup, or is becoming one.

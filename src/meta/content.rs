@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::garbage::Unneeded;
+use super::journal::Record;
 use super::link::LinkRead;
 use super::schema::{LISTINGS, MANIFEST_BYTES, MANIFESTS, REFERRERS, REPOSITORIES, Source, TAGS, TAGS_OF};
 use super::{Error, PermissionRead as _, WriteTx, codec};
@@ -273,6 +274,13 @@ impl WriteTx {
     ) -> Result<(), Error> {
         self.set_manifest(repository, digest, row)?;
         self.table_mut(MANIFEST_BYTES)?.insert((repository.as_str(), digest.key()), bytes)?;
+        self.note(|| Record::Manifest {
+            repository: repository.to_string(),
+            digest: digest.key().to_vec(),
+            media_type: row.media_type.clone(),
+            created: row.created,
+            bytes: bytes.to_vec(),
+        });
         self.set_needed(repository, Unneeded::Subject, digest)?;
         self.change_repository(repository, row.created, |repository| repository.manifests += 1)
     }
@@ -302,6 +310,7 @@ impl WriteTx {
     ) -> Result<(), Error> {
         self.table_mut(MANIFESTS)?.remove((repository.as_str(), digest.key()))?;
         self.table_mut(MANIFEST_BYTES)?.remove((repository.as_str(), digest.key()))?;
+        self.note(|| Record::ManifestGone { repository: repository.to_string(), digest: digest.key().to_vec() });
         self.set_needed(repository, Unneeded::Manifest, digest)?;
         self.set_needed(repository, Unneeded::Referrer, digest)?;
         let mut has_referrers = false;
@@ -331,6 +340,12 @@ impl WriteTx {
         let stored = StoredTag { digest: row.digest.key().to_vec(), moved: row.moved };
         self.table_mut(TAGS)?.insert((repository.as_str(), tag.as_str()), codec::encode(&stored).as_slice())?;
         self.table_mut(TAGS_OF)?.insert((repository.as_str(), row.digest.key(), tag.as_str()), ())?;
+        self.note(|| Record::Tag {
+            repository: repository.to_string(),
+            tag: tag.to_string(),
+            digest: row.digest.key().to_vec(),
+            moved: row.moved,
+        });
         self.begin_span(repository, tag, row.moved)?;
         self.set_needed(repository, Unneeded::Manifest, row.digest)?;
         self.set_needed(repository, Unneeded::Referrer, row.digest)?;
@@ -349,6 +364,7 @@ impl WriteTx {
             self.end_span(repository, tag, &row, now, kept)?;
             self.table_mut(TAGS)?.remove((repository.as_str(), tag.as_str()))?;
             self.table_mut(TAGS_OF)?.remove((repository.as_str(), row.digest.key(), tag.as_str()))?;
+            self.note(|| Record::TagGone { repository: repository.to_string(), tag: tag.to_string() });
             self.review_manifest(repository, row.digest, now)?;
         }
         Ok(())

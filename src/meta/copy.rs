@@ -57,7 +57,7 @@ impl Extent {
 }
 
 /// Something that is done with tables of any kind.
-trait Visitor {
+pub(super) trait Visitor {
     fn table<K: Key + 'static, V: Value + 'static>(
         &mut self,
         definition: TableDefinition<'static, K, V>,
@@ -65,7 +65,7 @@ trait Visitor {
 }
 
 /// Every table there is.
-fn each_table(visitor: &mut impl Visitor) -> Result<(), Error> {
+pub(super) fn each_table(visitor: &mut impl Visitor) -> Result<(), Error> {
     visitor.table(schema::SETTINGS)?;
     visitor.table(schema::REPOSITORIES)?;
     visitor.table(schema::BLOBS)?;
@@ -230,7 +230,7 @@ impl Visitor for Copy<'_> {
                 if extent.leaves_out(definition.name(), &key_bytes) {
                     continue;
                 }
-                to.insert(&key.value(), &value.value())?;
+                to.insert(key.value(), value.value())?;
                 *bytes += key_bytes.len() + V::as_bytes(&value.value()).as_ref().len();
                 if *bytes >= BATCH_BYTES {
                     ended = false;

@@ -103,9 +103,8 @@ impl Builder {
             None => self.root.or_else(|| self.config.storage.root_directory.clone()),
         };
         let root = root.ok_or(Error::NoDataDirectory)?;
-        let sync = self.config.storage.commit && temporary.is_none();
         let clock = Clock::default();
-        let (tree, meta, stores) = open_stores(&root, &self.config, sync, &clock)?;
+        let (tree, meta, stores) = open_stores(&root, &self.config, temporary.is_none(), &clock)?;
         let accounts = open_accounts(&meta, &self.config, &clock, &tree)?;
         for (repository, layout) in self.preload {
             let imported = stores.repository(&repository).import(&layout);
@@ -184,16 +183,21 @@ fn open_outside(bearer: &Bearer) -> Result<OutsideService, Error> {
 fn open_stores(
     root: &Path,
     config: &Config,
-    sync: bool,
+    is_lasting: bool,
     clock: &Clock,
 ) -> Result<(Tree, Arc<Meta>, Arc<Stores>), Error> {
     let tree = Tree::new(root);
+    let sync = config.storage.commit && is_lasting;
     let disk = Arc::new(SystemDisk);
     let blobs = Blobs::open(root, disk.clone(), sync).map_err(|error| Error::blobs(&error, &tree))?;
-    blobs.unmark().map_err(|error| Error::blobs(&error, &tree))?;
     let blobs = blobs.keeping_free(config.storage.min_free_space);
-    let meta = Meta::open(&tree, disk, sync).map_err(|error| Error::meta(error, &tree))?;
+    let meta = Meta::open(&tree, disk.clone(), sync).map_err(|error| Error::meta(error, &tree))?;
     let meta = if config.storage.commit { meta } else { meta.settling_soon() };
+    // Whoever opens a backup to work with it may change it.
+    blobs.unmark().map_err(|error| Error::blobs(&error, &tree))?;
+    if is_lasting {
+        meta.keep_journal(&tree, disk).map_err(|error| Error::meta(error, &tree))?;
+    }
     let meta = Arc::new(meta);
     let collection = &config.storage.collection;
     let rules = Rules {

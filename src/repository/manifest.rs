@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::{Error, Repository};
 use crate::clock::Timestamp;
-use crate::meta::{ContentRead as _, FileRead as _, LinkRead as _, ManifestRow, Source, TagRow, Unneeded, WriteTx};
+use crate::meta::{
+    self, ContentRead as _, FileRead as _, LinkRead as _, ManifestRow, Source, TagRow, Unneeded, WriteTx,
+};
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
 /// Under which names a manifest is pushed. "By tag, with more tags" cannot be written down.
@@ -237,13 +239,13 @@ fn missing(tx: &WriteTx, name: &RepositoryName, manifest: &Manifest, sparse: boo
 }
 
 /// Writes down what a new manifest needs and refers to.
-fn attach(
+pub(super) fn attach(
     tx: &mut WriteTx,
     name: &RepositoryName,
     digest: Digest,
     manifest: &Manifest,
     size: u64,
-) -> Result<(), Error> {
+) -> Result<(), meta::Error> {
     for blob in manifest.blobs() {
         tx.add_blob_reference(name, *blob)?;
     }

@@ -25,6 +25,9 @@ const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 const TIDY_INTERVAL: Duration = Duration::from_secs(2);
 /// Files that nobody needs are looked for this often; mostly there are none.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+/// A loss of power loses at most this much of the journal, which is then made anew.
+const JOURNAL_INTERVAL: Duration = Duration::from_secs(10);
+const JOURNAL: &str = "writing the journal of manifests";
 /// Nothing is collected this soon after a start: what clients were told in the minute before a crash was
 /// not written down, and they come back.
 const FIRST_COLLECTION: Duration = Duration::from_mins(5);
@@ -41,6 +44,7 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &wat
     if !shared.config().storage.commit {
         tasks.spawn(settle(Arc::clone(shared)));
     }
+    tasks.spawn(care_for_journal(Arc::clone(shared), stopped.clone()));
     if shared.config().storage.collection.enable {
         tasks.spawn(collect(Arc::clone(shared), stopped.clone()));
     }
@@ -64,6 +68,8 @@ pub(super) fn rest(stopped: &watch::Receiver<bool>) -> impl Fn(Duration) -> Cont
 /// What is to be written down before the end.
 pub(super) async fn last(shared: &Arc<Shared>) {
     flush_once(shared).await;
+    // Synced; it is not the time any more to make it anew.
+    blocking(shared, JOURNAL, |shared| shared.stores().care_for_journal(|_| ControlFlow::Break(()))).await;
 }
 
 /// Does something that blocks; what goes wrong is logged as `what`.
@@ -151,6 +157,20 @@ async fn sweep(shared: Arc<Shared>) {
             blocking(&shared, what, |shared| shared.stores().sweep()).await;
         }
         sleep(SWEEP_INTERVAL).await;
+    }
+}
+
+/// Makes the journal durable, and anew if it is missing or has grown too large.
+async fn care_for_journal(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+    loop {
+        if shared.stores().is_journal_due() {
+            let rest = rest(&stopped);
+            let renewed = blocking(&shared, JOURNAL, move |shared| shared.stores().care_for_journal(rest)).await;
+            if renewed == Some(true) {
+                tracing::info!("the journal of manifests is new");
+            }
+        }
+        sleep(JOURNAL_INTERVAL).await;
     }
 }
 

@@ -58,7 +58,24 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     ("tokens", "blobs", &["SystemDisk", "Tree"]),
     ("admin", "meta", &["Standing"]),
     // What looks through everything, and not what one repository can do.
-    ("admin", "repository", &["Delays", "Error", "Scrubbed", "Scrubbing", "Stores"]),
+    (
+        "admin",
+        "repository",
+        &[
+            "BackupError",
+            "Delays",
+            "Error",
+            "Recovered",
+            "Recovery",
+            "Scrubbed",
+            "Scrubbing",
+            "Stores",
+            "Transferred",
+            "Way",
+            "recover",
+            "restore",
+        ],
+    ),
     // What a handler sends, and what error answers are made of; the stores are behind `repository`.
     ("http", "blobs", &["Blob", "Error"]),
     ("http", "meta", &["Error", "Grantee", "GroupRow", "Role", "SettingsRow", "Standing"]),
@@ -73,7 +90,7 @@ const WORDS: &[(&str, &str, &[&str])] = &[
 /// Who touches files, by the beginning of the module's path.
 const FILES: &[(&str, &str)] = &[
     ("blobs", "blobs are files"),
-    ("meta", "asks whether there is a database; redb opens it"),
+    ("meta", "the files of the database, and its journal"),
     ("repository::import", "reads somebody else's layout"),
     ("config::source", "reads the configuration"),
     ("config::check", "looks whether the files exist that the configuration names"),
@@ -92,6 +109,7 @@ const FILES: &[(&str, &str)] = &[
 /// Who makes paths out of parts.
 const PATHS: &[(&str, &str)] = &[
     ("blobs::paths", "the tree under the data directory"),
+    ("blobs::transfer", "finds out where a path leads of which a part is not there yet"),
     ("repository::import", "the tree of somebody else's layout"),
     ("cli", "the data directory itself"),
 ];

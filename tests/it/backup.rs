@@ -16,14 +16,14 @@ use crate::support::process::{ADMIN, Finished, Program, Running};
 #[track_caller]
 fn back_up(root: &Path, to: &Path, more: &[&str]) -> Value {
     let program = Program::new(["backup", "--json", "--root"]).arg(root).arg(to);
-    let done = more.iter().fold(program, |program, argument| program.arg(argument)).run();
+    let done = more.iter().fold(program, Program::arg).run();
     assert_eq!(done.code, Some(0), "{done:?}");
     serde_json::from_str(&done.stdout).unwrap()
 }
 
 fn restore(backup: &Path, root: &Path, more: &[&str]) -> Finished {
     let program = Program::new(["restore", "--json", "--root"]).arg(root).arg(backup);
-    more.iter().fold(program, |program, argument| program.arg(argument)).run()
+    more.iter().fold(program, Program::arg).run()
 }
 
 fn serve(root: &Path) -> Running {
@@ -86,7 +86,7 @@ async fn a_backup_beside_clients_has_what_was_answered_before_it_and_nothing_hal
                 while !enough.load(Ordering::Relaxed) {
                     number += 1;
                     let name = format!("beside/c{client}");
-                    let image = push_image(&caller, &name, &format!("t{number}"), client << 32 | number * 10).await;
+                    let image = push_image(&caller, &name, &format!("t{number}"), (client << 32) | (number * 10)).await;
                     if number % 2 == 0 {
                         delete_image(&caller, &name, &image).await;
                     }

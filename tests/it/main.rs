@@ -24,6 +24,7 @@ mod model;
 mod oci;
 mod ops;
 mod power_cut;
+mod recover;
 mod support;
 mod tls;
 mod upgrade;

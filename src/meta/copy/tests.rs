@@ -58,10 +58,13 @@ fn example(name: &redb::TypeName, number: u8) -> Vec<u8> {
     bytes
 }
 
-/// How many rows every table has, and all of them as bytes.
+/// Key and value, as bytes.
+type Row = (Vec<u8>, Vec<u8>);
+
+/// The rows of every table.
 #[derive(Default)]
 struct Reading {
-    rows: BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>,
+    rows: BTreeMap<String, Vec<Row>>,
 }
 
 struct ReadingOf<'a>(&'a ReadTx, Reading);

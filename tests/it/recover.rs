@@ -1,0 +1,277 @@
+//! A registry whose database is lost, without a backup: what comes back of it, by the real program.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::content::{
+    EMPTY, MANIFEST, bytes, descriptor, image, index, noise, push_blob, push_image, put_manifest, sha256,
+};
+use crate::support::http::Caller;
+use crate::support::process::{ADMIN, Finished, Program, Running};
+
+fn recover(root: &Path, more: &[&str]) -> Finished {
+    let program = Program::new(["recover", "--json", "--root"]).arg(root);
+    more.iter().fold(program, Program::arg).run()
+}
+
+#[track_caller]
+fn recovered(root: &Path, more: &[&str]) -> Value {
+    let done = recover(root, more);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    serde_json::from_str(&done.stdout).unwrap()
+}
+
+/// Serves, and waits until there is a journal.
+fn serve(root: &Path) -> Running {
+    let running = Program::serve(root).with_admin().start();
+    if !root.join("manifests.log").exists() {
+        running.wait_for("the journal of manifests is new");
+    }
+    running
+}
+
+fn admin(running: &Running) -> Caller {
+    running.user(ADMIN)
+}
+
+fn blob(root: &Path, digest: &str) -> std::path::PathBuf {
+    root.join("blobs/sha256").join(&digest[7..])
+}
+
+async fn assert_serves(caller: &Caller, repository: &str, reference: &str, manifest: &Value) {
+    let path = format!("/v2/{repository}/manifests/{reference}");
+    assert_eq!(caller.get(&path).send().await.status(200).body, bytes(manifest), "{path}");
+    for descriptor in manifest["layers"].as_array().into_iter().flatten().chain(manifest.get("config")) {
+        let digest = descriptor["digest"].as_str().unwrap();
+        let body = caller.get(&format!("/v2/{repository}/blobs/{digest}")).send().await.status(200).body;
+        assert_eq!(sha256(&body), digest);
+    }
+}
+
+/// What a registry has that is used: images, an index, a referrer; tags that were moved and deleted.
+struct Content {
+    first: Value,
+    second: Value,
+    all: Value,
+    referrer: Value,
+    /// Was pushed and deleted.
+    gone: Value,
+    /// A blob that no manifest names.
+    lonely: String,
+}
+
+async fn fill(caller: &Caller) -> Content {
+    let first = push_image(caller, "team/app", "moved", 1).await;
+    let second = push_image(caller, "team/app", "moved", 100).await;
+    let all = index(&[&first, &second]);
+    put_manifest(caller, "team/app", "all", &all).await.status(201);
+    put_manifest(caller, "team/app", "untagged-again", &second).await.status(201);
+    caller.delete("/v2/team/app/manifests/untagged-again").send().await.status(202);
+    push_blob(caller, "team/app", b"{}").await;
+    let mut referrer = image(b"{}", &[b"{}"]);
+    referrer["config"] = descriptor(EMPTY, b"{}");
+    referrer["subject"] = descriptor(MANIFEST, &bytes(&first));
+    put_manifest(caller, "team/app", &sha256(&bytes(&referrer)), &referrer).await.status(201);
+    push_image(caller, "other", "same", 1).await;
+    let gone = push_image(caller, "team/app", "gone", 300).await;
+    caller.delete(&format!("/v2/team/app/manifests/{}", sha256(&bytes(&gone)))).send().await.status(202);
+    let lonely = push_blob(caller, "team/app", &noise(700, 7)).await;
+    Content { first, second, all, referrer, gone, lonely }
+}
+
+async fn assert_has(caller: &Caller, content: &Content) {
+    let Content { first, second, all, referrer, gone, lonely } = content;
+    assert_serves(caller, "team/app", "moved", second).await;
+    assert_serves(caller, "team/app", "all", all).await;
+    assert_serves(caller, "other", "same", first).await;
+    for manifest in [first, second, referrer, all] {
+        assert_serves(caller, "team/app", &sha256(&bytes(manifest)), manifest).await;
+    }
+    let tags = caller.get("/v2/team/app/tags/list").send().await.status(200).json();
+    assert_eq!(tags["tags"], json!(["all", "moved"]));
+    let referrers = format!("/v2/team/app/referrers/{}", sha256(&bytes(first)));
+    let referrers = caller.get(&referrers).send().await.status(200).json();
+    assert_eq!(referrers["manifests"][0]["digest"], sha256(&bytes(referrer)));
+    caller.get(&format!("/v2/team/app/manifests/{}", sha256(&bytes(gone)))).send().await.status(404);
+    caller.head(&format!("/v2/team/app/blobs/{lonely}")).send().await.status(404);
+    // A repository has the blobs of its own manifests, and no others.
+    let foreign = second["layers"][0]["digest"].as_str().unwrap();
+    caller.head(&format!("/v2/other/blobs/{foreign}")).send().await.status(404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn manifests_tags_and_blobs_come_back_when_the_database_is_gone() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("data");
+    let running = serve(&root);
+    let content = fill(&admin(&running)).await;
+    Program::new(["user", "add", "carol", "--root"]).arg(&root).run();
+    let done = recover(&root, &[]);
+    assert!(done.code == Some(1) && done.stderr.contains("a registry runs"), "{done:?}");
+    running.stop();
+    let done = recover(&root, &[]);
+    assert!(done.code == Some(1) && done.stderr.contains("is whole"), "{done:?}");
+
+    std::fs::remove_file(root.join("coracle.redb")).unwrap();
+    let done = Program::serve(&root).run();
+    assert!(done.code == Some(1) && done.stderr.contains("`coracle recover`"), "{done:?}");
+    assert!(!root.join("coracle.redb").exists(), "a start must not make an empty one in its place");
+    let told = recovered(&root, &["--dry-run"]);
+    assert!(!root.join("coracle.redb").exists());
+    let said = recovered(&root, &[]);
+    let numbers = |told: &Value| {
+        ["repositories", "manifests", "tags", "blobs", "lost_manifests", "unnamed", "unnamed_bytes", "damaged"]
+            .map(|name| told[name].as_u64().unwrap())
+    };
+    // The blobs of the deleted image, and the one of none.
+    let gone: u64 =
+        [&content.gone["config"], &content.gone["layers"][0]].map(|d| d["size"].as_u64().unwrap()).iter().sum();
+    assert_eq!(numbers(&said), [2, 5, 3, 5, 0, 3, 700 + gone, 0]);
+    assert_eq!((numbers(&told), &said["torn"]), (numbers(&said), &json!(false)));
+
+    let running = serve(&root);
+    running.wait_for("first start");
+    assert_has(&admin(&running), &content).await;
+    let users = Program::new(["user", "list", "--json", "--root"]).arg(&root).run();
+    assert!(!users.stdout.contains("carol"), "{users:?}");
+    // Counts and lists are right, and what nobody needs is not: `scrub` compares them all.
+    let scrubbed = Program::new(["scrub", "--json", "--root"]).arg(&root).run();
+    let scrubbed: Value = serde_json::from_str(&scrubbed.stdout).unwrap();
+    assert_eq!((&scrubbed["damaged"], &scrubbed["lost"], &scrubbed["derived"]), (&json!([]), &json!([]), &json!([])));
+    assert_eq!(scrubbed["strays"].as_array().unwrap().len(), 3);
+    // The blobs that nobody has are good for a push.
+    push_image(&admin(&running), "team/app", "gone", 300).await;
+    running.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_database_is_kept_and_replaced_once_and_again() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("data");
+    let running = serve(&root);
+    let content = fill(&admin(&running)).await;
+    running.stop();
+    let database = root.join("coracle.redb");
+    // All of it; then from a place on that is not seen before it is read.
+    for (round, from) in [0, 3, 6].into_iter().enumerate() {
+        let mut damaged = std::fs::read(&database).unwrap();
+        let from = damaged.len() / 10 * from;
+        let length = damaged.len() - from;
+        damaged[from..].copy_from_slice(&noise(length, 5));
+        std::fs::write(&database, &damaged).unwrap();
+        let said = recovered(&root, &["--prune"]);
+        assert_eq!(said["manifests"], 5, "round {round}: {said}");
+        let aside = said["set_aside"].as_str().unwrap();
+        assert!(aside.ends_with(&format!("damaged-{}", round + 1)), "{aside}");
+        assert!(std::fs::read(aside).unwrap() == damaged, "it is kept as it was");
+        assert!(!blob(&root, &content.lonely).exists(), "--prune");
+        let running = Program::serve(&root).with_admin().start();
+        running.wait_for("the journal of manifests is new");
+        assert_has(&admin(&running), &content).await;
+        assert!(root.join("manifests.log.old").exists());
+        running.stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_answered_before_kill_9_comes_back_without_the_database() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("data");
+    let running = serve(&root);
+    let caller = admin(&running);
+    let pushing: Vec<_> = (0..4_u64)
+        .map(|client| {
+            let caller = caller.clone();
+            tokio::spawn(async move {
+                let mut pushed = Vec::new();
+                for number in 0..8 {
+                    let (repository, tag) = (format!("c{client}"), format!("t{number}"));
+                    pushed.push((
+                        push_image(&caller, &repository, &tag, (client << 32) | (number * 10)).await,
+                        repository,
+                        tag,
+                    ));
+                }
+                pushed
+            })
+        })
+        .collect();
+    let mut pushed = Vec::new();
+    for client in pushing {
+        pushed.extend(client.await.unwrap());
+    }
+    running.kill();
+    std::fs::remove_file(root.join("coracle.redb")).unwrap();
+    assert_eq!(recovered(&root, &[])["manifests"], 32);
+    let running = serve(&root);
+    for (manifest, repository, tag) in &pushed {
+        assert_serves(&admin(&running), repository, tag, manifest).await;
+    }
+    running.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_come_back_is_said_and_the_rest_comes_back() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("data");
+    let running = serve(&root);
+    let caller = admin(&running);
+    let whole = push_image(&caller, "a", "whole", 1).await;
+    let without = push_image(&caller, "a", "without", 100).await;
+    let altered = push_image(&caller, "a", "altered", 200).await;
+    let all = index(&[&whole, &without]);
+    put_manifest(&caller, "a", "all", &all).await.status(201);
+    let last = push_image(&caller, "a", "last", 300).await;
+    running.stop();
+
+    let layer = |manifest: &Value| manifest["layers"][0]["digest"].as_str().unwrap().to_owned();
+    std::fs::remove_file(blob(&root, &layer(&without))).unwrap();
+    std::fs::write(blob(&root, &layer(&altered)), noise(1000, 9)).unwrap();
+    std::fs::remove_file(root.join("coracle.redb")).unwrap();
+    // The last push is half written.
+    let journal = root.join("manifests.log");
+    let length = std::fs::metadata(&journal).unwrap().len();
+    std::fs::OpenOptions::new().write(true).open(&journal).unwrap().set_len(length - 300).unwrap();
+    let said = recovered(&root, &[]);
+    assert_eq!((&said["torn"], &said["damaged"]), (&json!(true), &json!(1)));
+    assert_eq!((&said["lost_manifests"], &said["lost_tags"]), (&json!(2), &json!(2)));
+    let named = said["lost"].to_string();
+    for (manifest, tag) in [(&without, "without"), (&altered, "altered")] {
+        let (digest, layer) = (sha256(&bytes(manifest)), layer(manifest));
+        assert!(named.contains(&format!("a@{digest}: the blob {layer} is missing")), "{named}");
+        assert!(named.contains(&format!("a:{tag}")), "{named}");
+    }
+    // In words too.
+    let done = Program::new(["recover", "--force", "--root"]).arg(&root).run();
+    assert!(
+        done.stdout.contains("lost: 2 manifests, 2 tags") && done.stdout.contains("the end of manifests.log"),
+        "{done:?}"
+    );
+
+    let running = serve(&root);
+    let caller = admin(&running);
+    assert_serves(&caller, "a", "whole", &whole).await;
+    assert_serves(&caller, "a", "all", &all).await;
+    for manifest in [&without, &altered, &last] {
+        caller.get(&format!("/v2/a/manifests/{}", sha256(&bytes(manifest)))).send().await.status(404);
+    }
+    // Pushing them again mends everything.
+    push_image(&caller, "a", "altered", 200).await;
+    assert_serves(&caller, "a", "altered", &altered).await;
+    running.stop();
+}
+
+#[test]
+fn without_a_journal_nothing_is_made_and_nothing_is_lost() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("data");
+    serve(&root).stop();
+    std::fs::remove_file(root.join("coracle.redb")).unwrap();
+    std::fs::remove_file(root.join("manifests.log")).unwrap();
+    let stray = blob(&root, &sha256(b"left"));
+    std::fs::write(&stray, b"left").unwrap();
+    let done = recover(&root, &["--prune"]);
+    assert!(done.code == Some(1) && done.stderr.contains("there is no manifests.log"), "{done:?}");
+    assert!(stray.exists() && !root.join("coracle.redb").exists());
+}
