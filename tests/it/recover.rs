@@ -275,3 +275,51 @@ fn without_a_journal_nothing_is_made_and_nothing_is_lost() {
     assert!(done.code == Some(1) && done.stderr.contains("there is no manifests.log"), "{done:?}");
     assert!(stray.exists() && !root.join("coracle.redb").exists());
 }
+
+/// The section of the README about all this.
+fn section() -> String {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let section = readme.split("## Keep it when the disk does not\n").nth(1).expect("the section");
+    section.split("\n## ").next().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_of_the_readme_work_as_they_stand_there() {
+    let place = tempfile::tempdir().unwrap();
+    let section = section();
+    let blocks = section.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let commands: Vec<&str> = blocks.flat_map(str::lines).collect();
+    let data = place.path().join("coracle");
+    let run = |arguments: Vec<String>| Program::new(arguments).env("XDG_DATA_HOME", place.path());
+    let serve = |root: &Path| {
+        let arguments = ["serve", "--port", "0", "--root"].map(str::to_owned);
+        run(arguments.to_vec()).arg(root).with_admin().start()
+    };
+    let running = serve(&data);
+    let image = push_image(&admin(&running), "a", "1", 1).await;
+    running.wait_for("the journal of manifests is new");
+    running.stop();
+    let (mut served, mut lost) = (0, false);
+    for command in &commands {
+        // Only where it is, is put in.
+        let here = |word: &str| word.replacen("/srv/", &place.path().join("srv").join("").to_string_lossy(), 1);
+        let here = |word: &str| here(word).replacen("/mnt/", &place.path().join("mnt").join("").to_string_lossy(), 1);
+        let mut words = command.split(' ').map(here);
+        assert_eq!(words.next().as_deref(), Some("coracle"), "{command}");
+        let mut arguments: Vec<String> = words.collect();
+        if arguments[0] == "serve" {
+            let root = arguments.last().filter(|_| arguments.len() > 1).map_or(data.clone(), Into::into);
+            let running = serve(&root);
+            assert_serves(&admin(&running), "a", "1", &image).await;
+            running.stop();
+            served += 1;
+            continue;
+        }
+        if arguments[0] == "recover" && !std::mem::replace(&mut lost, true) {
+            std::fs::remove_file(data.join("coracle.redb")).unwrap();
+        }
+        let done = run(std::mem::take(&mut arguments)).run();
+        assert_eq!(done.code, Some(0), "{command}: {done:?}");
+    }
+    assert!(served == 2 && lost && commands.len() >= 7, "{commands:?}");
+}
