@@ -61,6 +61,21 @@ impl Error {
         }
     }
 
+    /// Whether the database's file is not what was written.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Storage(error) => match &**error {
+                redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
+                redb::Error::Io(error) => is_damage(error),
+                _ => false,
+            },
+            Self::Io { source, .. } => is_damage(source),
+            Self::Group(error) => error.is_damage(),
+            Self::Corrupt { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether the database is opened again because of it, and trying once more may help.
     pub(crate) fn passes(&self) -> bool {
         match self {
@@ -78,6 +93,10 @@ impl Error {
             | Self::Panicked => false,
         }
     }
+}
+
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 impl fmt::Display for Error {

@@ -17,6 +17,7 @@ use crate::clock::Timestamp;
 pub(super) fn upgrade(meta: &Meta, tree: &Tree, disk: &Arc<dyn Disk>, now: Timestamp) -> Result<(), Error> {
     let found = meta.read(schema::version)?;
     let (path, kept) = (tree.database(), tree.earlier_database(found));
+    tracing::info!(found, to = schema::VERSION, "the database is brought to a newer schema version, in a copy");
     let mut never = |_| ControlFlow::Continue(());
     let new = meta.read(|tx| NewDatabase::of(tx, tree, disk, Extent::All, &mut never))?;
     new.change(|tx| schema::migrate(tx, now))?;

@@ -73,7 +73,14 @@ impl Error {
         let root = tree.root().to_owned();
         match error {
             meta::Error::InUse { .. } => Self::InUse { root },
-            other => Self::Storage { root, cause: other.to_string() },
+            other => {
+                let hint = if other.is_damage() {
+                    ": restore a backup, or see what `coracle recover --dry-run` finds"
+                } else {
+                    ""
+                };
+                Self::Storage { root, cause: format!("{other}{hint}") }
+            }
         }
     }
 

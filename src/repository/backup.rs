@@ -101,8 +101,18 @@ impl Stores {
         way: Way,
         pause: impl FnMut(Duration) -> ControlFlow<()>,
     ) -> Result<Transferred, BackupError> {
+        self.back_up_on(Arc::new(SystemDisk), directory, way, pause)
+    }
+
+    /// As [`Stores::back_up`], to a disk that may be another than that of the registry.
+    fn back_up_on(
+        &self,
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        way: Way,
+        pause: impl FnMut(Duration) -> ControlFlow<()>,
+    ) -> Result<Transferred, BackupError> {
         let began = Instant::now();
-        let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
         let from = self.blobs.tree();
         let target = Target::for_backup(directory, from, Arc::clone(&disk))?;
         let _kept = self.files.read().unwrap_or_else(PoisonError::into_inner);
@@ -116,8 +126,17 @@ impl Stores {
 /// Makes a registry in an empty directory, or one that is missing, from a backup or another data directory that
 /// nobody uses. `verify` is whether every blob is hashed.
 pub(crate) fn restore(backup: &Path, root: &Path, way: Way, verify: bool) -> Result<Transferred, BackupError> {
+    restore_on(Arc::new(SystemDisk), backup, root, way, verify)
+}
+
+fn restore_on(
+    disk: Arc<dyn Disk>,
+    backup: &Path,
+    root: &Path,
+    way: Way,
+    verify: bool,
+) -> Result<Transferred, BackupError> {
     let began = Instant::now();
-    let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
     let from = Tree::new(backup);
     let unreadable = |error: meta::Error| {
         BackupError::Source(format!("there is nothing to restore from in {}: {error}", backup.display()))

@@ -160,6 +160,10 @@ async fn a_damaged_database_is_kept_and_replaced_once_and_again() {
         let length = damaged.len() - from;
         damaged[from..].copy_from_slice(&noise(length, 5));
         std::fs::write(&database, &damaged).unwrap();
+        if round == 0 {
+            let done = Program::serve(&root).run();
+            assert!(done.code == Some(1) && done.stderr.contains("`coracle recover --dry-run`"), "{done:?}");
+        }
         let said = recovered(&root, &["--prune"]);
         assert_eq!(said["manifests"], 5, "round {round}: {said}");
         let aside = said["set_aside"].as_str().unwrap();
