@@ -76,7 +76,7 @@
 //! 9. The database decides; `manifests.log` beside it has what is needed to make the content's rows anew. It is
 //!    written after a commit and before the answer, never synced by a request, and made anew where it lacks a change.
 //! 10. A backup is a data directory: a copy of the rows at one moment, and every blob they speak of. It takes the
-//!    place of the one before in one step; so does the copy in which a schema is brought to a newer version.
+//!     place of the one before in one step; so does the copy in which a schema is brought to a newer version.
 //! 11. Every body, page, list, queue, cache and wait has a limit with a name.
 //! 10. Whatever is unneeded stands in a row since the transaction that made it so, and nothing is removed but
 //!     after a look, in the same transaction, whether that still holds. A client that was told of something has a

@@ -101,23 +101,23 @@ impl Stores {
         way: Way,
         pause: impl FnMut(Duration) -> ControlFlow<()>,
     ) -> Result<Transferred, BackupError> {
-        self.back_up_on(Arc::new(SystemDisk), directory, way, pause)
+        self.back_up_on(&system_disk(), directory, way, pause)
     }
 
     /// As [`Stores::back_up`], to a disk that may be another than that of the registry.
     fn back_up_on(
         &self,
-        disk: Arc<dyn Disk>,
+        disk: &Arc<dyn Disk>,
         directory: &Path,
         way: Way,
         pause: impl FnMut(Duration) -> ControlFlow<()>,
     ) -> Result<Transferred, BackupError> {
         let began = Instant::now();
         let from = self.blobs.tree();
-        let target = Target::for_backup(directory, from, Arc::clone(&disk))?;
+        let target = Target::for_backup(directory, from, Arc::clone(disk))?;
         let _kept = self.files.read().unwrap_or_else(PoisonError::into_inner);
-        let mut transfer = Transfer { from, target: &target, disk: &disk, way, verify: false, pause };
-        let copy = |pause: Pause<'_>| self.meta.copy(target.tree(), &disk, Extent::WithoutSessions, pause);
+        let mut transfer = Transfer { from, target: &target, disk, way, verify: false, pause };
+        let copy = |pause: Pause<'_>| self.meta.copy(target.tree(), disk, Extent::WithoutSessions, pause);
         let transferred = transfer.run(copy)?;
         Ok(Transferred { took: began.elapsed(), ..transferred })
     }
@@ -126,11 +126,11 @@ impl Stores {
 /// Makes a registry in an empty directory, or one that is missing, from a backup or another data directory that
 /// nobody uses. `verify` is whether every blob is hashed.
 pub(crate) fn restore(backup: &Path, root: &Path, way: Way, verify: bool) -> Result<Transferred, BackupError> {
-    restore_on(Arc::new(SystemDisk), backup, root, way, verify)
+    restore_on(&system_disk(), backup, root, way, verify)
 }
 
 fn restore_on(
-    disk: Arc<dyn Disk>,
+    disk: &Arc<dyn Disk>,
     backup: &Path,
     root: &Path,
     way: Way,
@@ -141,14 +141,18 @@ fn restore_on(
     let unreadable = |error: meta::Error| {
         BackupError::Source(format!("there is nothing to restore from in {}: {error}", backup.display()))
     };
-    let rows = Snapshot::open(&from.database(), Arc::clone(&disk)).map_err(unreadable)?;
-    let target = Target::for_registry(root, &from, Arc::clone(&disk))?;
+    let rows = Snapshot::open(&from.database(), Arc::clone(disk)).map_err(unreadable)?;
+    let target = Target::for_registry(root, &from, Arc::clone(disk))?;
     let pause = |_| ControlFlow::Continue(());
-    let mut transfer = Transfer { from: &from, target: &target, disk: &disk, way, verify, pause };
-    let copy = |pause: Pause<'_>| rows.copy(target.tree(), &disk, Extent::WithoutSessions, pause);
+    let mut transfer = Transfer { from: &from, target: &target, disk, way, verify, pause };
+    let copy = |pause: Pause<'_>| rows.copy(target.tree(), disk, Extent::WithoutSessions, pause);
     let transferred = transfer.run(copy)?;
     target.unmark()?;
     Ok(Transferred { took: began.elapsed(), ..transferred })
+}
+
+fn system_disk() -> Arc<dyn Disk> {
+    Arc::new(SystemDisk)
 }
 
 struct Transfer<'a, P> {

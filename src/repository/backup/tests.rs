@@ -81,7 +81,7 @@ fn never(_: Duration) -> ControlFlow<()> {
 }
 
 /// A disk on which an operation works a few times, and from then on never.
-fn failing(operation: Operation, after: usize) -> Arc<FaultyDisk> {
+fn failing(operation: Operation, after: usize) -> Arc<dyn Disk> {
     let disk = Arc::new(FaultyDisk::default());
     disk.fail_times(operation, after, usize::MAX, rustix::io::Errno::IO);
     disk
@@ -108,7 +108,7 @@ fn a_disk_that_fails_anywhere_leaves_the_last_backup_or_the_new_one() {
         repository.delete_blob(gone).unwrap();
         scene.stores.sweep().unwrap();
         let added = repository.push_blob(b"added");
-        let made = scene.stores.back_up_on(failing(operation, after), target.path(), Way::Copy, never);
+        let made = scene.stores.back_up_on(&failing(operation, after), target.path(), Way::Copy, never);
         let again = quick_directory();
         let restored = restore(target.path(), again.path(), Way::Copy, true).unwrap();
         assert_eq!((restored.blobs, restored.damaged), (2, 0), "{operation:?} {after}: {made:?}");
@@ -135,7 +135,7 @@ fn a_restoration_that_fails_anywhere_can_be_tried_again() {
     for (operation, after) in faults([0, 2, 5]) {
         let place = quick_directory();
         let root = place.path().join("new");
-        if restore_on(failing(operation, after), backup.path(), &root, Way::Copy, true).is_ok() {
+        if restore_on(&failing(operation, after), backup.path(), &root, Way::Copy, true).is_ok() {
             continue;
         }
         failures += 1;
