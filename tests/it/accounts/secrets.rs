@@ -205,8 +205,8 @@ impl<'a> Subject<'a> {
                 "{known} is in the database"
             );
         }
-        // The database, four blobs, the configuration and the htpasswd file.
-        assert_eq!(kept.len(), 7);
+        // The database, the journal of manifests, four blobs, the configuration and the htpasswd file.
+        assert_eq!(kept.len(), 8);
         for (path, mut content) in kept {
             if path.ends_with("coracle.redb") {
                 tokens::plant_signing_keys(&mut search, &signing, &mut content);
