@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sendfile.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -128,6 +129,10 @@ OPENS(open64)
 READS(read, (int file, void *to, size_t length), (file, to, length))
 READS(pread, (int file, void *to, size_t length, off_t at), (file, to, length, at))
 READS(pread64, (int file, void *to, size_t length, off64_t at), (file, to, length, at))
+READS(preadv2, (int file, const struct iovec *to, int count, off_t at, int flags), (file, to, count, at, flags))
+READS(preadv64v2, (int file, const struct iovec *to, int count, off64_t at, int flags), (file, to, count, at, flags))
+READS(sendfile, (int to, int file, off_t *at, size_t count), (to, file, at, count))
+READS(sendfile64, (int to, int file, off64_t *at, size_t count), (to, file, at, count))
 
 /* A write without a place is for what is not in the data directory. */
 ssize_t write(int file, const void *from, size_t length) {
