@@ -263,6 +263,31 @@ impl Running {
         Pid::from_child(&self.child)
     }
 
+    /// Its resident memory, in KiB.
+    #[cfg(target_os = "linux")]
+    pub fn resident(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// What its resident memory has been at most, in KiB.
+    #[cfg(target_os = "linux")]
+    pub fn resident_most(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    #[cfg(target_os = "linux")]
+    fn status(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
+    /// How many files and sockets it has open.
+    #[cfg(target_os = "linux")]
+    pub fn handles(&self) -> u64 {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid().as_raw_nonzero())).unwrap().count() as u64
+    }
+
     /// The processor time it has used so far, in ticks of a hundredth of a second.
     #[cfg(target_os = "linux")]
     pub fn ticks(&self) -> u64 {
