@@ -87,7 +87,7 @@ async fn what_was_answered_survives_kill_9_and_nothing_is_torn() {
     }
     running.stop();
     println!(
-        "{kills} kills in {:?}, {} answers, {collected} manifests collected, {} blobs before their manifest came: {seen:?}",
+        "{kills} kills in {:?}, {} answers, {collected} manifests and blobs collected, {} manifests pushed again for it: {seen:?}",
         begun.elapsed(),
         pulse.answers(),
         pulse.collected_before_use.load(std::sync::atomic::Ordering::Relaxed),

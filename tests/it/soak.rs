@@ -150,7 +150,7 @@ async fn mixed_traffic_for_a_long_time_loses_nothing_and_does_not_grow() {
 
     let (answers, seen) = (soak.pulse.answers(), &soak.seen);
     println!(
-        "{minutes} minutes, {answers} answers, {RESTARTS} restarts, {} manifests collected, {} scrubs: {seen:?}",
+        "{minutes} minutes, {answers} answers, {RESTARTS} restarts, {} manifests and blobs collected, {} scrubs: {seen:?}",
         soak.collected, soak.scrubs
     );
     let third = samples.len() / 3;

@@ -107,15 +107,17 @@ pub fn administer(root: &Path, arguments: &[&str]) -> Option<Value> {
     (finished.code == Some(0)).then(|| serde_json::from_str(&finished.stdout).unwrap())
 }
 
-/// Collects without a delay, or with one, again and again until the clients are stopped. Blocks.
+/// Collects without a delay, or with one, again and again until the clients are stopped. Says how many manifests and
+/// blobs of repositories that has removed. Blocks.
 pub fn keep_collecting(root: &Path, pulse: &Pulse, delay: &str, pause: Duration) -> u64 {
-    let mut manifests = 0;
+    let mut removed = 0;
     while !pulse.is_stopped() {
         let collected = administer(root, &["gc", "--delay", delay]);
-        manifests += collected.map_or(0, |collected| collected["manifests"].as_u64().unwrap());
+        let count = |collected: &Value, name: &str| collected[name].as_u64().unwrap();
+        removed += collected.map_or(0, |collected| count(&collected, "manifests") + count(&collected, "links"));
         std::thread::sleep(pause);
     }
-    manifests
+    removed
 }
 
 /// Looks through everything that is stored: nothing may be damaged, lost, or not what follows from the rest.

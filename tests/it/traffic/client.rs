@@ -12,7 +12,7 @@ use crate::support::content::{EMPTY, LAYER, MANIFEST, bytes, descriptor, image, 
 use crate::support::http::{Answer, Caller, Request};
 
 /// A client has at most this many tags, and blobs that nothing needs; then the oldest go.
-const TAGS_MAX: usize = 12;
+const TAGS_MAX: usize = 6;
 const BLOBS_MAX: usize = 8;
 
 /// A manifest is pushed again this often after a collection without a delay took what it needs.
