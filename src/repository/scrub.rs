@@ -143,9 +143,9 @@ impl Stores {
             let blobs = self.meta.read(|tx| tx.blobs(after, STEP))?;
             let Some((end, _)) = blobs.last() else { return Ok(ControlFlow::Continue(())) };
             after = Some(*end);
-            for (digest, row) in &blobs {
+            for (digest, _) in &blobs {
                 let before = findings.derived.len();
-                self.meta.read(|tx| tx.verify_blob(*digest, row, &mut findings))?;
+                self.meta.read(|tx| tx.verify_blob(*digest, &mut findings))?;
                 if scrubbing.repair && findings.derived.len() > before {
                     let digest = *digest;
                     self.meta.write(move |tx| tx.rebuild_blob(digest))?;

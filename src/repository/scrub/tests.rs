@@ -160,3 +160,28 @@ fn a_scrub_reads_no_faster_than_it_may() {
     // Only the least time is sure on a busy machine.
     assert!(began.elapsed() >= Duration::from_millis(200));
 }
+
+/// Rows that belong together are read together: a client may change them between two looks.
+#[test]
+fn beside_clients_that_mount_and_delete_a_scrub_finds_nothing_wrong() {
+    let scene = scene();
+    let (a, b) = (scene.repository("a"), scene.repository("b"));
+    let blobs: Vec<_> = (0..100_u8).map(|n| a.push_blob(&[n])).collect();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                for blob in &blobs {
+                    assert!(b.mount(*blob, |_| true).unwrap());
+                    b.delete_blob(*blob).unwrap();
+                }
+            }
+        });
+        for _ in 0..20 {
+            let found = scrub(&scene, false);
+            stop.store(!found.is_clean(), std::sync::atomic::Ordering::Relaxed);
+            assert!(found.is_clean(), "{found:?}");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
