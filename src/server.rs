@@ -3,6 +3,7 @@
 //! Knows no endpoint. What must hold: a slow or silent client holds nothing but its own connection,
 //! and that for a limited time; stopping lets running requests finish.
 
+mod activity;
 mod admin;
 mod chores;
 mod head;
@@ -35,6 +36,7 @@ use tokio::time::{sleep, timeout};
 use crate::config::Address;
 use crate::http::{self, Body, BoxError, Connection, RequestBody};
 use crate::registry::{Error, Registry, Shared};
+use activity::Activity;
 use head::{Answer, Head, Turn};
 use sendfile::{FileSocket, Windows};
 use stall::Stall;
@@ -271,7 +273,10 @@ impl Server {
         peer: SocketAddr,
         watcher: Watcher,
     ) {
-        let idle = self.shared.limits().idle_timeout;
+        let limits = self.shared.limits();
+        let idle = limits.idle_timeout;
+        let (activity, service) = (Activity::new(), self.service(peer));
+        let requests = activity.clone();
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             // A client that is still there answers the ping.
@@ -280,9 +285,18 @@ impl Server {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(STREAMS_MAX)
-            .serve_connection(TokioIo::new(io), self.service(peer));
-        if let Err(error) = watcher.watch(connection).await {
-            tracing::debug!(%peer, %error, "the connection ended early");
+            .serve_connection(
+                TokioIo::new(io),
+                service_fn(move |request| {
+                    let (asked, answer) = (requests.request(), service.call(request));
+                    async move { Ok::<_, Infallible>(answer.await?.map(|body| asked.answer(body))) }
+                }),
+            );
+        tokio::select! {
+            ended = watcher.watch(connection) => if let Err(error) = ended {
+                tracing::debug!(%peer, %error, "the connection ended early");
+            },
+            () = activity.ended(limits.body_idle_timeout, idle) => tracing::debug!(%peer, "nothing went on"),
         }
     }
 

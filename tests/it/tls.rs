@@ -37,9 +37,15 @@ fn settings(directory: &Path) -> String {
 
 /// An open registry with a certificate of its own.
 async fn registry() -> (TestRegistry, CertificateDer<'static>, tempfile::TempDir) {
+    registry_with("").await
+}
+
+/// The same with these settings under `http.limits`.
+async fn registry_with(limits: &str) -> (TestRegistry, CertificateDer<'static>, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let certificate = certify(directory.path());
-    let config = Config::from_toml_str(&settings(directory.path())).unwrap().config;
+    let config =
+        Config::from_toml_str(&format!("{}[http.limits]\n{limits}", settings(directory.path()))).unwrap().config;
     let t = TestRegistry::start(Registry::builder().config(config).policy(AccessPolicy::Open)).await;
     assert!(t.running.url().starts_with("https://127.0.0.1:"), "{}", t.running.url());
     (t, certificate, directory)
@@ -68,11 +74,24 @@ pub(super) async fn connect(
 
 /// Sends requests over HTTP/2.
 async fn client2(t: &TestRegistry, trusted: &CertificateDer<'static>) -> http2::SendRequest<Full<Bytes>> {
+    connected2(t, trusted).await.0
+}
+
+/// The same with the connection, which ends when the registry ends it.
+async fn connected2(
+    t: &TestRegistry,
+    trusted: &CertificateDer<'static>,
+) -> (http2::SendRequest<Full<Bytes>>, tokio::task::JoinHandle<Result<(), hyper::Error>>) {
     let stream = connect(t.running.address(), &[trusted], &["h2", "http/1.1"]).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    sender
+    // The windows of the specification, which are smaller than what hyper's client offers.
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(65_535)
+        .initial_connection_window_size(65_535)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    (sender, tokio::spawn(connection))
 }
 
 fn request(method: &str, path: &str, body: Bytes) -> Request<Full<Bytes>> {
@@ -113,6 +132,74 @@ async fn requests_share_a_connection_over_http2() {
         }
     });
     assert_eq!(futures_util::future::join_all(answers).await, [201; 20]);
+}
+
+/// Waits until no client is connected, without asking the registry.
+async fn until_alone(connection: tokio::task::JoinHandle<Result<(), hyper::Error>>) {
+    let ended = tokio::time::timeout(Duration::from_secs(30), connection).await;
+    assert!(ended.is_ok(), "the connection is held");
+}
+
+#[tokio::test]
+async fn a_client_that_answers_pings_and_takes_nothing_is_given_up() {
+    let (t, certificate, _files) = registry_with("bodyIdleTimeout = '300ms'\nidleTimeout = '1h'\n").await;
+    let (mut client, _) = connected2(&t, &certificate).await;
+    let content = noise(4 << 20, 3);
+    let path = format!("/v2/a/blobs/uploads/?digest={}", sha256(&content));
+    let push = client.send_request(request("POST", &path, content.clone())).await.unwrap();
+    assert_eq!(whole(push).await.0, 201);
+    let pull = format!("/v2/a/blobs/{}", sha256(&content));
+    // What is more than the window stays where it is while nobody reads.
+    let (mut greedy, connection) = connected2(&t, &certificate).await;
+    let held = greedy.send_request(request("GET", &pull, Bytes::new())).await.unwrap();
+    let mut asked = 0;
+    loop {
+        let metrics = client.send_request(request("GET", "/metrics", Bytes::new())).await.unwrap();
+        let (_, metrics) = whole(metrics).await;
+        let metrics = String::from_utf8_lossy(&metrics);
+        let line = metrics.lines().find(|line| line.starts_with("coracle_http_connections "));
+        if line == Some("coracle_http_connections 1") {
+            break;
+        }
+        asked += 1;
+        assert!(asked < 1000, "the connection is held: {line:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(connection);
+    assert!(held.into_body().collect().await.is_err(), "it came whole: the test holds too little back");
+    // The other has only rested, and may.
+    let (status, body) = whole(client.send_request(request("GET", &pull, Bytes::new())).await.unwrap()).await;
+    assert_eq!((status, body.len()), (200, content.len()));
+}
+
+#[tokio::test]
+async fn a_client_that_answers_pings_and_asks_nothing_is_given_up() {
+    let (t, certificate, _files) = registry_with("idleTimeout = '300ms'\n").await;
+    let (mut client, connection) = connected2(&t, &certificate).await;
+    let ping = client.send_request(request("GET", "/v2/", Bytes::new())).await.unwrap();
+    assert_eq!(whole(ping).await.0, 200);
+    until_alone(connection).await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_everything_over_http2() {
+    let (t, certificate, _files) = registry_with("bodyIdleTimeout = '2s'\nidleTimeout = '2s'\n").await;
+    let (mut client, _) = connected2(&t, &certificate).await;
+    let content = noise(4 << 20, 4);
+    let path = format!("/v2/a/blobs/uploads/?digest={}", sha256(&content));
+    assert_eq!(whole(client.send_request(request("POST", &path, content.clone())).await.unwrap()).await.0, 201);
+    let pull = request("GET", &format!("/v2/a/blobs/{}", sha256(&content)), Bytes::new());
+    let mut body = client.send_request(pull).await.unwrap().into_body();
+    let (mut count, mut paused) = (0, 0);
+    while let Some(frame) = body.frame().await {
+        count += frame.unwrap().into_data().unwrap().len();
+        // The pace is what is tested: a pause for each window of the client.
+        if count / (512 << 10) > paused {
+            paused += 1;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+    assert_eq!((count, paused), (content.len(), 8));
 }
 
 #[tokio::test]
