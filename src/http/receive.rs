@@ -18,6 +18,8 @@ use crate::repository::{self, Upload};
 
 /// A batch is written at the latest when it has this many bytes; twice as many can be in memory.
 const BATCH_BYTES: usize = 512 * 1024;
+/// A piece counts as so many bytes at least: the smallest chunk of a body takes that much memory, not its length.
+const PIECE_BYTES_MIN: usize = 256;
 
 /// Receives the next bytes of an upload, and says how many it has then. What comes of a body that
 /// breaks off is kept; a body that is not as long as its `Content-Range` leaves the upload as it was.
@@ -97,7 +99,7 @@ impl Intake {
     fn add(&mut self, next: Result<Option<Bytes>, ApiError>) {
         match next {
             Ok(Some(bytes)) => {
-                self.size += bytes.len();
+                self.size += bytes.len().max(PIECE_BYTES_MIN);
                 self.batch.push(bytes);
             }
             Ok(None) => self.ended = true,
