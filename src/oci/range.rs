@@ -84,11 +84,11 @@ impl RangeRequest {
                 Err(InvalidRange) => return Self::Unsatisfiable,
             }
         }
-        let asked: u64 = parts.iter().map(|part| part.length()).fold(0, u64::saturating_add);
+        let asked: u128 = parts.iter().map(|part| u128::from(part.length())).sum();
         match parts.len() {
             0 => Self::Unsatisfiable,
             // Overlapping parts that add up to more than the whole serve only who wants to hurt.
-            2.. if asked > size => Self::Whole,
+            2.. if asked > u128::from(size) => Self::Whole,
             _ => Self::Parts(parts),
         }
     }
@@ -188,6 +188,7 @@ mod tests {
         ] {
             assert_eq!(RangeRequest::parse(text, 10), expected, "{text}");
         }
+        assert_eq!(RangeRequest::parse("bytes=0-,1-", u64::MAX), RangeRequest::Whole);
         assert_eq!(RangeRequest::parse("bytes=0-", 0), RangeRequest::Unsatisfiable);
         assert_eq!(RangeRequest::parse("bytes=-1", 0), RangeRequest::Unsatisfiable);
     }
