@@ -166,6 +166,24 @@ pub fn layout(input: &[u8]) {
     }
 }
 
+/// Lines of headers: ranges, conditions, what proxies say, and credentials.
+pub fn headers(input: &[u8]) {
+    crate::http::headers(input);
+}
+
+/// A token, or a list of scopes after the word `scopes` and a line's end.
+pub fn tokens(input: &[u8]) {
+    match input.strip_prefix(b"scopes\n") {
+        Some(scopes) => crate::tokens::scopes(scopes),
+        None => crate::tokens::token(input),
+    }
+}
+
+/// What is done with one upload, two bytes for each step.
+pub fn upload(input: &[u8]) {
+    crate::repository::fuzz_upload(input);
+}
+
 /// A configuration in TOML: it is taken, or something is said about it.
 pub fn config(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };

@@ -10,6 +10,8 @@ mod cookie;
 mod error;
 mod ext;
 mod forwarded;
+#[cfg(any(fuzzing, test))]
+mod fuzzing;
 mod observe;
 mod ops;
 mod receive;
@@ -30,6 +32,8 @@ pub use body::Body;
 pub(crate) use body::FilePart;
 use error::ApiError;
 use forwarded::Reached;
+#[cfg(any(fuzzing, test))]
+pub(crate) use fuzzing::headers;
 pub(crate) use request::{BoxError, RequestBody, why_unreadable};
 
 use crate::access::{Access, Authenticated, Caller, Credential, Credentials, Memo, Refusal, Surface, Visit};
@@ -124,7 +128,7 @@ pub(crate) async fn answer(
     let id = registry.next_request_id();
     let mut subject = Subject::default();
     let peer = connection.peer;
-    let reached = Reached::read(registry, peer, &head.headers);
+    let reached = Reached::read(registry.trusted_proxies(), peer, &head.headers);
     let visit = Visit {
         headers: &head.headers,
         surface: route::surface(head.uri.path()),

@@ -49,6 +49,8 @@ pub(crate) use recover::{Recovered, Recovery, recover};
 pub(crate) use referrer::ReferrerCursor;
 pub(crate) use scrub::{Scrubbed, Scrubbing};
 pub(crate) use upload::Upload;
+#[cfg(any(fuzzing, test))]
+pub(crate) use upload::fuzzing::upload as fuzz_upload;
 
 use crate::blobs::Blobs;
 use crate::clock::Clock;

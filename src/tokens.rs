@@ -5,6 +5,8 @@
 //! policy. What must hold: what was not signed here, or by that service, for here, and lately, is refused,
 //! whatever else is right about it; the private keys never leave this module and the database.
 
+#[cfg(any(fuzzing, test))]
+mod fuzzing;
 mod grant;
 mod outside;
 mod scope;
@@ -19,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+#[cfg(any(fuzzing, test))]
+pub(crate) use fuzzing::{scopes, token};
 pub(crate) use grant::{Holder, IssuedFor, OutsideHolder, TokenGrant};
 pub(crate) use outside::OutsideService;
 pub(crate) use scope::ScopeRequest;

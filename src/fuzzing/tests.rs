@@ -26,6 +26,9 @@ fn what_holds_for_fuzzers_holds_for_their_seeds() {
     seeds("manifest", 5, super::manifest);
     seeds("layout", 2, super::layout);
     seeds("config", 2, super::config);
+    seeds("headers", 5, super::headers);
+    seeds("tokens", 5, super::tokens);
+    seeds("upload", 3, super::upload);
 }
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName};
 
+use crate::config::Network;
 use crate::registry::Shared;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -27,10 +28,10 @@ pub(super) struct Reached<'a> {
 }
 
 impl<'a> Reached<'a> {
-    pub(super) fn read(registry: &Shared, peer: Option<SocketAddr>, headers: &'a HeaderMap) -> Self {
+    pub(super) fn read(trusted: &[Network], peer: Option<SocketAddr>, headers: &'a HeaderMap) -> Self {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let address = peer.map(|peer| peer.ip());
-        let is_trusted = |address: IpAddr| registry.trusted_proxies().iter().any(|proxy| proxy.contains(address));
+        let is_trusted = |address: IpAddr| trusted.iter().any(|proxy| proxy.contains(address));
         if !address.is_some_and(is_trusted) {
             return Self { address, secure: false, host };
         }
@@ -58,7 +59,12 @@ impl<'a> Reached<'a> {
         if let Some(url) = registry.external_url() {
             return url.trim_end_matches('/').to_owned();
         }
-        let scheme = if self.is_secure(registry) { "https" } else { "http" };
+        self.url(self.is_secure(registry))
+    }
+
+    /// The URL that the client used.
+    pub(super) fn url(&self, is_secure: bool) -> String {
+        let scheme = if is_secure || self.secure { "https" } else { "http" };
         let plain = |c: char| c.is_ascii_alphanumeric() || ".-:[]_".contains(c);
         let host = self.host.filter(|host| host.len() <= HOST_MAX && host.chars().all(plain));
         format!("{scheme}://{}", host.unwrap_or("localhost"))

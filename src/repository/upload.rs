@@ -238,5 +238,7 @@ impl Stores {
     }
 }
 
+#[cfg(any(fuzzing, test))]
+pub(super) mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -43,7 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("server", &["oci", "clock", "metrics", "repository", "admin", "config", "registry", "http"]),
     ("cli", &["oci", "accounts", "admin", "access", "config", "registry", "server"]),
-    ("fuzzing", &["oci", "repository", "access", "route", "config"]),
+    ("fuzzing", &["oci", "repository", "tokens", "access", "route", "config", "http"]),
     ("main", &["cli"]),
 ];
 
@@ -84,7 +84,7 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     // What is done from time to time.
     ("server", "repository", &["Scrubbing"]),
     ("server", "clock", &["Timestamp"]),
-    ("fuzzing", "repository", &["ManifestTarget"]),
+    ("fuzzing", "repository", &["ManifestTarget", "fuzz_upload"]),
 ];
 
 /// Who touches files, by the beginning of the module's path.

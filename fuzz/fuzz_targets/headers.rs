@@ -1,0 +1,5 @@
+//! Fuzzes the reading of headers: ranges, conditions, proxies, credentials.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| coracle::fuzzing::headers(input));

@@ -1,0 +1,5 @@
+//! Fuzzes the verifying of tokens and the reading of scopes.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| coracle::fuzzing::tokens(input));

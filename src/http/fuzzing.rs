@@ -1,0 +1,110 @@
+//! What must hold of every header that is read here: nothing panics, nothing is taken for what it is not, and what
+//! is refused is refused with words that can be sent.
+
+use std::net::SocketAddr;
+
+use hyper::HeaderMap;
+use hyper::header::{self, HeaderName, HeaderValue};
+
+use super::forwarded::Reached;
+use super::request::{content_range, content_type, expected, has_already};
+use crate::access::{Credentials, Surface};
+use crate::config::Network;
+use crate::oci::{Algorithm, Digest, RangeRequest};
+use crate::repository::Expected;
+
+/// More than this are refused before they come here.
+const HEADERS_MAX: usize = 100;
+
+/// Lines of headers, as they come over the wire.
+pub(crate) fn headers(input: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for line in input.split(|byte| *byte == b'\n').take(HEADERS_MAX) {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
+        let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value.trim_ascii())) else {
+            continue;
+        };
+        headers.append(name, value);
+    }
+    ranges(&headers);
+    conditions(&headers);
+    reached(&headers);
+    credentials(&headers);
+}
+
+fn ranges(headers: &HeaderMap) {
+    for size in [0, 1, 10, 1 << 40, u64::MAX] {
+        for value in headers.get_all(header::RANGE).iter().filter_map(|value| value.to_str().ok()) {
+            let RangeRequest::Parts(parts) = RangeRequest::parse(value, size) else { continue };
+            assert!(matches!(parts.len(), 1..=16) && value.contains('='), "{value}");
+            assert!(parts.iter().all(|part| part.first <= part.last && part.last < size), "{value} of {size}");
+            let asked: u128 = parts.iter().map(|part| u128::from(part.length())).sum();
+            assert!(asked <= u128::from(size), "{value} of {size}");
+        }
+    }
+    if let Ok(Some(range)) = content_range(headers) {
+        let end = range.first().checked_add(range.length()).expect("one behind the last byte is a number");
+        assert!(range.length() > 0 && end > 0);
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        assert!(length.is_none_or(|length| length == range.length()), "another length than the body's");
+    }
+}
+
+fn conditions(headers: &HeaderMap) {
+    let ours = Digest::of(Algorithm::Sha256, b"");
+    let none_match: Vec<&[u8]> = headers.get_all(header::IF_NONE_MATCH).iter().map(HeaderValue::as_bytes).collect();
+    let quoted = format!("\"{ours}\"");
+    let named =
+        |value: &&[u8]| value.contains(&b'*') || value.windows(quoted.len()).any(|window| window == quoted.as_bytes());
+    assert!(!has_already(headers, ours) || none_match.iter().any(named), "it was not named");
+    match expected(headers) {
+        Ok(None) => assert!(none_match.is_empty() && !headers.contains_key(header::IF_MATCH)),
+        Ok(Some(Expected::Absent)) => assert!(none_match.len() == 1),
+        Ok(Some(Expected::Present)) => assert!(headers[header::IF_MATCH].as_bytes().contains(&b'*')),
+        Ok(Some(Expected::OneOf(digests))) => {
+            let value = headers[header::IF_MATCH].to_str().expect("text");
+            assert!(digests.iter().all(|digest| value.contains(&digest.to_string())), "{value}");
+        }
+        Err(_) => {}
+    }
+    if let Ok(Some(media_type)) = content_type(headers) {
+        assert!(!media_type.as_str().is_empty() && !media_type.as_str().contains(char::is_control));
+    }
+}
+
+fn reached(headers: &HeaderMap) {
+    let trusted: [Network; 1] = ["10.0.0.0/8".parse().expect("a network")];
+    for peer in ["192.0.2.1:1", "10.0.0.1:1"].map(|peer| peer.parse::<SocketAddr>().expect("an address")) {
+        let reached = Reached::read(&trusted, Some(peer), headers);
+        let believed = trusted[0].contains(peer.ip());
+        assert!(believed || reached.address == Some(peer.ip()), "somebody nobody trusts was believed");
+        let url = reached.url(false);
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).expect("a URL");
+        assert!(believed || url.starts_with("http://"), "{url}");
+        assert!(!rest.is_empty() && rest.len() <= 255, "{url}");
+        assert!(rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte)), "{url}");
+    }
+}
+
+fn credentials(headers: &HeaderMap) {
+    for surface in [Surface::Registry, Surface::ApiV1] {
+        let Ok(read) = Credentials::read(headers, surface) else { continue };
+        let count = headers.get_all(header::AUTHORIZATION).iter().count();
+        assert!(count <= 1, "of two none counts");
+        match read.credentials {
+            Credentials::Basic { ref user, ref password } => {
+                assert!(count == 1 && surface == Surface::Registry);
+                assert!(!user.is_empty() && user.len() <= 255 && !user.contains(char::is_control));
+                let shown = format!("{:?}", read.credentials);
+                let secret = password.reveal();
+                assert!(secret.len() < 16 || user.contains(secret) || !shown.contains(secret), "it prints");
+            }
+            Credentials::Key { .. } | Credentials::Token(_) => assert_eq!(count, 1),
+            Credentials::Session(_) => {
+                assert!(read.cookie.is_some() && (surface == Surface::ApiV1 || read.from_page));
+            }
+            Credentials::None => {}
+        }
+    }
+}
