@@ -10,6 +10,7 @@ mod accounts;
 mod architecture;
 mod auth;
 mod backup;
+mod bad_clients;
 mod bad_input;
 mod cli;
 mod clients;
