@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use crate::support::TestRegistry;
 use crate::support::connection::Raw;
 use crate::support::content::{noise, push_blob, sha256};
+use crate::support::process::Program;
 
 /// An open registry with these settings under `http.limits`.
 async fn limited(limits: &str) -> TestRegistry {
@@ -239,4 +240,19 @@ async fn a_manifest_has_a_largest_size_announced_or_not() {
     t.anonymous().put("/v2/a/manifests/1").body(body.clone()).send().await.error(413, "MANIFEST_INVALID");
     let pieces: Vec<_> = body.chunks(100_000).map(bytes::Bytes::copy_from_slice).collect();
     t.anonymous().put("/v2/a/manifests/1").chunked(pieces).send().await.error(413, "MANIFEST_INVALID");
+}
+
+/// Whoever looks for a limit looks there.
+#[test]
+fn every_limit_that_can_be_set_stands_in_the_readme_with_its_default() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let keys = Program::new(["check-config", "--keys"]).run();
+    let mut seen = 0;
+    for line in keys.stdout.lines().filter(|line| line.starts_with("http.limits.")) {
+        let mut columns = line.split_whitespace();
+        let row = format!("| `{}` | {} |", columns.next().unwrap(), columns.next().unwrap());
+        assert!(readme.contains(&row), "README.md has no row {row}");
+        seen += 1;
+    }
+    assert!(seen >= 6, "only {seen} limits: {}", keys.stdout);
 }
