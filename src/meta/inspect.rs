@@ -57,8 +57,7 @@ impl Meta {
                 tx.verify_repository(&name.parse().expect("a name"), &mut findings)?;
             }
             for digest in all(tx, BLOBS, |key, _| Digest::from_key(key).expect("a digest"))? {
-                let row = tx.blob(digest)?.expect("the row that was found");
-                tx.verify_blob(digest, &row, &mut findings)?;
+                tx.verify_blob(digest, &mut findings)?;
             }
             let mut wrong = [findings.derived, findings.lost].concat();
             check_garbage(tx, &mut wrong)?;

@@ -156,8 +156,8 @@ mod tests {
 
     use super::*;
 
-    const PAUSE: Duration = Duration::from_secs(60);
-    const REST: Duration = Duration::from_secs(120);
+    const PAUSE: Duration = Duration::from_mins(1);
+    const REST: Duration = Duration::from_mins(2);
 
     fn answer(activity: &Activity) -> Watched {
         activity.request().answer(Body::bytes(vec![7; 10 * PIECE_BYTES]))

@@ -149,7 +149,7 @@ async fn manifests_that_unfold_cost_little() {
     let long = "{},".repeat((4 << 20) / 3 - 100);
     let descriptor = format!("{{\"mediaType\":\"x/y\",\"digest\":\"{}\",\"size\":1}},", sha256(b""));
     let bombs = [
-        format!("{{\"schemaVersion\":2,\"layers\":[{}{{}}]}}", long),
+        format!("{{\"schemaVersion\":2,\"layers\":[{long}{{}}]}}"),
         format!("{{\"schemaVersion\":2,\"x\":{}", "[".repeat(4_000_000)),
         format!("{{\"schemaVersion\":2,\"x\":{}", "{\"a\":".repeat(800_000)),
         format!("{{\"schemaVersion\":2,\"annotations\":{{{}\"z\":\"\"}}}}", "\"a\":\"\",".repeat(500_000)),

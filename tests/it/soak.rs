@@ -74,7 +74,7 @@ impl Soak {
         let pause = Duration::from_millis(500);
         let collecting = tokio::task::spawn_blocking(move || traffic::keep_collecting(&path, &pulse, DELAY, pause));
         let (mut samples, mut scrubbed) = (Vec::new(), Instant::now());
-        let scrub_every = (time / 4).min(Duration::from_secs(60));
+        let scrub_every = (time / 4).min(Duration::from_mins(1));
         while begun.elapsed() < time {
             tokio::time::sleep(Duration::from_millis(100)).await;
             samples.push(sample(&running));

@@ -53,7 +53,7 @@ impl Pulse {
     /// Waits for so many more answers.
     pub async fn wait_for(&self, more: u64) {
         self.awaited.store(self.answers() + more, Ordering::Relaxed);
-        tokio::time::timeout(Duration::from_secs(60), self.reached.notified()).await.expect("clients are answered");
+        tokio::time::timeout(Duration::from_mins(1), self.reached.notified()).await.expect("clients are answered");
     }
 
     /// Whether clients are to end after the present request.

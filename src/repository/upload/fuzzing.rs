@@ -20,7 +20,7 @@ const OPERATIONS_MAX: usize = 64;
 struct Bench {
     runtime: Runtime,
     stores: Arc<Stores>,
-    _root: tempfile::TempDir,
+    root: tempfile::TempDir,
 }
 
 thread_local! {
@@ -43,7 +43,7 @@ impl Bench {
         };
         let stores = Stores::new(blobs, Arc::new(meta), Clock::default(), rules).expect("new stores");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        Self { runtime, stores: Arc::new(stores), _root: root }
+        Self { runtime, stores: Arc::new(stores), root }
     }
 }
 
@@ -116,7 +116,7 @@ impl Model<'_> {
                 return true;
             }
             9 if value > 128 => {
-                self.finish(if value % 2 == 0 { Algorithm::Sha256 } else { Algorithm::Sha512 });
+                self.finish(if value.is_multiple_of(2) { Algorithm::Sha256 } else { Algorithm::Sha512 });
                 return true;
             }
             _ => assert_eq!(self.repository.upload_offset(self.id).ok(), Some(self.bytes.len() as u64)),
@@ -173,7 +173,7 @@ impl Model<'_> {
         upload.finish(digest).expect("the disk works");
         self.is_over();
         assert_eq!(self.repository.blob_size(digest).ok(), Some(self.bytes.len() as u64));
-        let path = Tree::new(self.bench._root.path()).blob(&digest);
+        let path = Tree::new(self.bench.root.path()).blob(&digest);
         assert_eq!(std::fs::read(path).expect("a file"), self.bytes);
         self.repository.delete_blob(digest).expect("nothing needs it");
     }
