@@ -66,7 +66,7 @@ impl<'a> Reached<'a> {
     pub(super) fn url(&self, is_secure: bool) -> String {
         let scheme = if is_secure || self.secure { "https" } else { "http" };
         let plain = |c: char| c.is_ascii_alphanumeric() || ".-:[]_".contains(c);
-        let host = self.host.filter(|host| host.len() <= HOST_MAX && host.chars().all(plain));
+        let host = self.host.filter(|host| (1..=HOST_MAX).contains(&host.len()) && host.chars().all(plain));
         format!("{scheme}://{}", host.unwrap_or("localhost"))
     }
 }
