@@ -17,7 +17,8 @@ pub(super) struct Gc {
     /// Only say what would be removed
     #[arg(long)]
     dry_run: bool,
-    /// Remove what nothing has needed for this long, such as 30m or 7d; as storage.gcDelay says without it
+    /// Remove what nothing has needed for this long, such as 30m or 7d; as storage.gcDelay says without it. With 0s,
+    /// blobs go whose manifest is on its way: their clients push them again
     #[arg(long, value_name = "TIME", value_parser = super::seconds)]
     delay: Option<u64>,
 }
