@@ -24,6 +24,7 @@ mod schema;
 mod settle;
 mod store;
 mod token;
+mod unneeded;
 mod upgrade;
 mod verify;
 
@@ -42,7 +43,7 @@ pub(crate) use copy::{Extent, Pause, Snapshot, install};
 pub(crate) use error::Error;
 pub(crate) use examine::{Condition, examine, set_aside};
 pub(crate) use file::{DamageRow, FileRead, FileRow};
-pub(crate) use garbage::{GarbageRead, Unneeded, UnneededRow};
+pub(crate) use garbage::{GarbageRead, UnneededRow};
 pub(crate) use history::{HistoryRead, Span, TagMark, TagState};
 #[cfg(test)]
 pub(crate) use inspect::Dump;
@@ -51,6 +52,7 @@ pub(crate) use link::LinkRead;
 pub(crate) use permission::{Grantee, GroupRow, PermissionRead, Role, SettingsRow};
 pub(crate) use schema::{SETTING_CSRF_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source};
 pub(crate) use token::{RefreshRow, SigningRow, TokenRead};
+pub(crate) use unneeded::Unneeded;
 pub(crate) use verify::{Findings, Verify};
 
 use crate::blobs::{Disk, Tree};

@@ -9,6 +9,7 @@ use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::codec::corrupt;
 use super::schema::{KEYS, KEYS_OF, SESSIONS, SESSIONS_OF, Source, USERS};
 use super::{Error, Grantee, TokenRead as _, WriteTx, codec};
 use crate::clock::Timestamp;
@@ -87,7 +88,7 @@ pub(crate) trait AccountRead: Source {
     fn user(&self, name: &str) -> Result<Option<UserRow>, Error> {
         let table = self.table(USERS)?;
         let row = table.get(name)?;
-        row.map(|row| codec::decode(row.value()).ok_or_else(|| corrupt("users", name))).transpose()
+        row.map(|row| codec::row("users", row.value(), name)).transpose()
     }
 
     /// Whether there is any user at all.
@@ -102,7 +103,7 @@ pub(crate) trait AccountRead: Source {
         for row in table.range::<&str>((Excluded(after), Unbounded))? {
             let (name, row) = row?;
             let name = name.value();
-            let row = codec::decode(row.value()).ok_or_else(|| corrupt("users", name))?;
+            let row = codec::row("users", row.value(), name)?;
             if visit(name, row).is_break() {
                 break;
             }
@@ -125,7 +126,7 @@ pub(crate) trait AccountRead: Source {
     fn key(&self, hash: &SecretHash) -> Result<Option<KeyRow>, Error> {
         let table = self.table(KEYS)?;
         let row = table.get(&hash[..])?;
-        row.map(|row| codec::decode(row.value()).ok_or_else(|| corrupt("keys", "a hash"))).transpose()
+        row.map(|row| codec::row("keys", row.value(), "a hash")).transpose()
     }
 
     /// The keys of a user, oldest first, each with its hash; of everybody, ordered by owner, if no
@@ -148,7 +149,7 @@ pub(crate) trait AccountRead: Source {
     fn session(&self, hash: &SecretHash) -> Result<Option<SessionRow>, Error> {
         let table = self.table(SESSIONS)?;
         let row = table.get(&hash[..])?;
-        row.map(|row| codec::decode(row.value()).ok_or_else(|| corrupt("sessions", "a hash"))).transpose()
+        row.map(|row| codec::row("sessions", row.value(), "a hash")).transpose()
     }
 
     /// The sessions of a user, oldest first, each with its hash; of everybody, if no user is named.
@@ -222,8 +223,4 @@ impl WriteTx {
         self.table_mut(SESSIONS_OF)?.remove((row.user.as_str(), row.created.micros(), row.id.as_u128()))?;
         Ok(())
     }
-}
-
-fn corrupt(table: &'static str, key: &str) -> Error {
-    Error::Corrupt { table, key: key.to_owned() }
 }

@@ -8,13 +8,13 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use redb::ReadableTable as _;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::garbage::Unneeded;
+use super::codec::corrupt;
 use super::journal::Record;
 use super::link::LinkRead;
 use super::schema::{LISTINGS, MANIFEST_BYTES, MANIFESTS, REFERRERS, REPOSITORIES, Source, TAGS, TAGS_OF};
+use super::unneeded::Unneeded;
 use super::{Error, PermissionRead as _, WriteTx, codec};
 use crate::clock::Timestamp;
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
@@ -76,7 +76,7 @@ pub(crate) trait ContentRead: LinkRead {
     fn repository(&self, name: &RepositoryName) -> Result<Option<RepositoryRow>, Error> {
         let table = self.table(REPOSITORIES)?;
         let row = table.get(name.as_str())?;
-        row.map(|row| decode("repositories", row.value(), name)).transpose()
+        row.map(|row| codec::row("repositories", row.value(), name)).transpose()
     }
 
     /// Visits the names behind `after` in byte order, until told to stop.
@@ -93,7 +93,7 @@ pub(crate) trait ContentRead: LinkRead {
     fn manifest(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<ManifestRow>, Error> {
         let table = self.table(MANIFESTS)?;
         let row = table.get((repository.as_str(), digest.key()))?;
-        row.map(|row| decode("manifests", row.value(), &digest)).transpose()
+        row.map(|row| codec::row("manifests", row.value(), digest)).transpose()
     }
 
     fn manifest_bytes(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<Bytes>, Error> {
@@ -106,7 +106,7 @@ pub(crate) trait ContentRead: LinkRead {
         let table = self.table(TAGS)?;
         let row = table.get((repository.as_str(), tag.as_str()))?;
         row.map(|row| {
-            let stored: StoredTag = decode("tags", row.value(), tag)?;
+            let stored: StoredTag = codec::row("tags", row.value(), tag)?;
             let digest = Digest::from_key(&stored.digest).ok_or_else(|| corrupt("tags", tag))?;
             Ok(TagRow { digest, moved: stored.moved })
         })
@@ -160,7 +160,7 @@ pub(crate) trait ContentRead: LinkRead {
             if owner != repository.as_str() || manifest != digest.key() {
                 break;
             }
-            tags.push(tag.parse().map_err(|_| corrupt("tags of manifests", &digest))?);
+            tags.push(tag.parse().map_err(|_| corrupt("tags of manifests", digest))?);
         }
         Ok(tags)
     }
@@ -180,7 +180,7 @@ pub(crate) trait ContentRead: LinkRead {
             if owner != repository.as_str() || listed != child.key() {
                 break;
             }
-            indexes.push(Digest::from_key(index).ok_or_else(|| corrupt("listings", &child))?);
+            indexes.push(Digest::from_key(index).ok_or_else(|| corrupt("listings", child))?);
         }
         Ok(indexes)
     }
@@ -202,7 +202,7 @@ pub(crate) trait ContentRead: LinkRead {
             if owner != repository.as_str() || of != subject.key() {
                 break;
             }
-            let digest = Digest::from_key(digest).ok_or_else(|| corrupt("referrers", &subject))?;
+            let digest = Digest::from_key(digest).ok_or_else(|| corrupt("referrers", subject))?;
             if visit(kind, digest, descriptor.value()).is_break() {
                 break;
             }
@@ -400,17 +400,5 @@ impl WriteTx {
 
 /// Since when a tag points where its row says.
 pub(super) fn moved(row: &[u8], tag: &str) -> Result<Timestamp, Error> {
-    decode::<StoredTag>("tags", row, &tag).map(|stored| stored.moved)
-}
-
-pub(super) fn decode<R: DeserializeOwned>(
-    table: &'static str,
-    bytes: &[u8],
-    key: &dyn std::fmt::Display,
-) -> Result<R, Error> {
-    codec::decode(bytes).ok_or_else(|| corrupt(table, key))
-}
-
-pub(super) fn corrupt(table: &'static str, key: &dyn std::fmt::Display) -> Error {
-    Error::Corrupt { table, key: key.to_string() }
+    codec::row::<StoredTag>("tags", row, tag).map(|stored| stored.moved)
 }

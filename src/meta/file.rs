@@ -3,7 +3,6 @@
 use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
-use super::content::decode;
 use super::schema::{DAMAGED, FILES, Source};
 use super::{Error, WriteTx, codec};
 use crate::clock::Timestamp;
@@ -33,14 +32,14 @@ pub(crate) trait FileRead: Source {
     fn file(&self, digest: Digest) -> Result<Option<FileRow>, Error> {
         let table = self.table(FILES)?;
         let row = table.get(digest.key())?;
-        row.map(|row| decode("files", row.value(), &digest)).transpose()
+        row.map(|row| codec::row("files", row.value(), digest)).transpose()
     }
 
     /// What is wrong with a blob's file, as far as that is known.
     fn damage(&self, digest: Digest) -> Result<Option<DamageRow>, Error> {
         let table = self.table(DAMAGED)?;
         let row = table.get(digest.key())?;
-        row.map(|row| decode("damaged blobs", row.value(), &digest)).transpose()
+        row.map(|row| codec::row("damaged blobs", row.value(), digest)).transpose()
     }
 
     /// The blobs whose files are damaged, as far as is known; at most `limit`.
@@ -49,8 +48,8 @@ pub(crate) trait FileRead: Source {
         for row in self.table(DAMAGED)?.iter()?.take(limit) {
             let (key, row) = row?;
             let digest = Digest::from_key(key.value());
-            let digest = digest.ok_or_else(|| super::content::corrupt("damaged blobs", &hex::encode(key.value())))?;
-            damaged.push((digest, decode("damaged blobs", row.value(), &digest)?));
+            let digest = digest.ok_or_else(|| codec::corrupt("damaged blobs", hex::encode(key.value())))?;
+            damaged.push((digest, codec::row("damaged blobs", row.value(), digest)?));
         }
         Ok(damaged)
     }

@@ -10,39 +10,15 @@ use std::ops::Bound;
 
 use redb::ReadableTable as _;
 
-use super::content::{ContentRead, corrupt};
+use super::codec::corrupt;
+use super::content::ContentRead;
 use super::history::past_digest;
 use super::link::{LinkRead as _, LinkRow};
 use super::schema::{LINKS, LINKS_OF, MANIFESTS, PAST_OF, PAST_TAGS, Source, TAGS_OF, UNNEEDED, UNNEEDED_SINCE};
+use super::unneeded::Unneeded;
 use super::{Error, WriteTx, codec};
 use crate::clock::Timestamp;
 use crate::oci::{Digest, RepositoryName};
-
-/// In what way something is unneeded. The numbers stand in rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub(crate) enum Unneeded {
-    /// A repository's link to a blob that none of its manifests needs.
-    Link = 1,
-    /// A manifest that no tag and no index names, and no tag did lately.
-    Manifest = 2,
-    /// A manifest that is gone and has referrers: they are to be looked at.
-    Subject = 3,
-    /// A manifest whose subject is gone.
-    Referrer = 4,
-}
-
-impl Unneeded {
-    const ALL: [Self; 4] = [Self::Link, Self::Manifest, Self::Subject, Self::Referrer];
-
-    pub(super) const fn number(self) -> u8 {
-        self as u8
-    }
-
-    pub(super) fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.number() == number)
-    }
-}
 
 /// Something that nothing needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +62,7 @@ pub(crate) trait GarbageRead: ContentRead {
         for row in table.range::<(u64, &str, u8, &[u8])>((from, until))?.take(limit) {
             let (key, _) = row?;
             let (since, repository, kind, digest) = key.value();
-            let unreadable = || corrupt("unneeded since", &repository);
+            let unreadable = || corrupt("unneeded since", repository);
             rows.push(UnneededRow {
                 since: Timestamp::from_micros(since),
                 repository: repository.parse().map_err(|_| unreadable())?,

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
+use super::codec::corrupt;
 use super::content::{ContentRead, TagRow};
 use super::schema::{ENDED_TAGS, EXPIRING_TAGS, PAST_OF, PAST_TAGS, Source, TAG_MARKS, TAG_STARTS, TAGS};
 use super::{Error, WriteTx, codec};
@@ -88,7 +89,7 @@ pub(crate) trait HistoryRead: ContentRead {
     fn tag_mark(&self, repository: &RepositoryName, tag: &Tag) -> Result<TagMark, Error> {
         let table = self.table(TAG_MARKS)?;
         let Some(row) = table.get((repository.as_str(), tag.as_str()))? else { return Ok(TagMark::default()) };
-        codec::decode(row.value()).ok_or_else(|| corrupt("marks of tags", tag.as_str()))
+        codec::row("marks of tags", row.value(), tag.as_str())
     }
 
     /// The row of a span that has ended, unless it is forgotten.
@@ -320,8 +321,4 @@ fn past(bytes: &[u8], tag: &str) -> Result<PastRow, Error> {
     let stored: StoredPast = codec::decode(bytes).ok_or_else(|| corrupt("past tags", tag))?;
     let digest = Digest::from_key(&stored.digest).ok_or_else(|| corrupt("past tags", tag))?;
     Ok(PastRow { digest, ended: stored.ended, reversion: stored.reversion })
-}
-
-fn corrupt(table: &'static str, key: &str) -> Error {
-    Error::Corrupt { table, key: key.to_owned() }
 }

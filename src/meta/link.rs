@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
-use super::content::{corrupt, decode};
-use super::garbage::Unneeded;
+use super::codec::corrupt;
 use super::schema::{BLOBS, LINKS, LINKS_OF, ORPHANS, Source};
+use super::unneeded::Unneeded;
 use super::{Error, WriteTx, codec};
 use crate::clock::Timestamp;
 use crate::oci::{Digest, RepositoryName};
@@ -37,7 +37,7 @@ pub(crate) trait LinkRead: Source {
     fn blob(&self, digest: Digest) -> Result<Option<BlobRow>, Error> {
         let table = self.table(BLOBS)?;
         let row = table.get(digest.key())?;
-        row.map(|row| decode("blobs", row.value(), &digest)).transpose()
+        row.map(|row| codec::row("blobs", row.value(), digest)).transpose()
     }
 
     /// At most `limit` blobs behind `after`, in the order of their keys.
@@ -48,8 +48,8 @@ pub(crate) trait LinkRead: Source {
         let mut blobs = Vec::new();
         for row in table.range::<&[u8]>((from, Unbounded))?.take(limit) {
             let (key, row) = row?;
-            let digest = Digest::from_key(key.value()).ok_or_else(|| corrupt("blobs", &hex::encode(key.value())))?;
-            blobs.push((digest, decode("blobs", row.value(), &digest)?));
+            let digest = Digest::from_key(key.value()).ok_or_else(|| corrupt("blobs", hex::encode(key.value())))?;
+            blobs.push((digest, codec::row("blobs", row.value(), digest)?));
         }
         Ok(blobs)
     }
@@ -57,7 +57,7 @@ pub(crate) trait LinkRead: Source {
     fn link(&self, digest: Digest, repository: &RepositoryName) -> Result<Option<LinkRow>, Error> {
         let table = self.table(LINKS)?;
         let row = table.get((digest.key(), repository.as_str()))?;
-        row.map(|row| decode("links", row.value(), &digest)).transpose()
+        row.map(|row| codec::row("links", row.value(), digest)).transpose()
     }
 
     /// Visits the repositories that link a blob, until told to stop.
@@ -109,7 +109,7 @@ pub(crate) trait LinkRead: Source {
         let mut digests = Vec::new();
         for row in table.iter()?.take(limit) {
             let (key, _) = row?;
-            digests.push(Digest::from_key(key.value()).ok_or_else(|| corrupt("orphans", &hex::encode(key.value())))?);
+            digests.push(Digest::from_key(key.value()).ok_or_else(|| corrupt("orphans", hex::encode(key.value())))?);
         }
         Ok(digests)
     }
@@ -156,7 +156,7 @@ impl WriteTx {
         self.table_mut(LINKS_OF)?.remove((repository.as_str(), digest.key()))?;
         self.set_needed(repository, Unneeded::Link, digest)?;
         self.change_repository(repository, now, |row| row.links = row.links.saturating_sub(1))?;
-        let row = self.blob(digest)?.ok_or_else(|| corrupt("blobs", &digest))?;
+        let row = self.blob(digest)?.ok_or_else(|| corrupt("blobs", digest))?;
         if row.links > 1 {
             self.put_blob(digest, &BlobRow { links: row.links - 1, ..row })?;
             return Ok(false);

@@ -3,6 +3,7 @@
 use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
+use super::codec::corrupt;
 use super::schema::{GROUPS, PERMISSIONS, PERMISSIONS_OF, SETTINGS_OF, Source};
 use super::{Error, WriteTx, codec};
 use crate::clock::Timestamp;
@@ -49,10 +50,7 @@ pub(crate) trait PermissionRead: Source {
     fn settings(&self, repository: &RepositoryName) -> Result<Option<SettingsRow>, Error> {
         let table = self.table(SETTINGS_OF)?;
         let row = table.get(repository.as_str())?;
-        row.map(|row| {
-            codec::decode(row.value()).ok_or_else(|| corrupt("settings of repositories", repository.as_str()))
-        })
-        .transpose()
+        row.map(|row| codec::row("settings of repositories", row.value(), repository.as_str())).transpose()
     }
 
     /// Everybody with a permission in a repository, users first, by name.
@@ -66,7 +64,7 @@ pub(crate) trait PermissionRead: Source {
                 break;
             }
             let kind = if kind == Grantee::User as u8 { Grantee::User } else { Grantee::Group };
-            let role = codec::decode(role.value()).ok_or_else(|| corrupt("permissions", owner))?;
+            let role = codec::row("permissions", role.value(), owner)?;
             permissions.push((kind, name.to_owned(), role));
         }
         Ok(permissions)
@@ -93,7 +91,7 @@ pub(crate) trait PermissionRead: Source {
     fn group(&self, name: &str) -> Result<Option<GroupRow>, Error> {
         let table = self.table(GROUPS)?;
         let row = table.get(name)?;
-        row.map(|row| codec::decode(row.value()).ok_or_else(|| corrupt("groups", name))).transpose()
+        row.map(|row| codec::row("groups", row.value(), name)).transpose()
     }
 
     /// Every group that somebody has said something about, by name.
@@ -103,7 +101,7 @@ pub(crate) trait PermissionRead: Source {
         for row in table.iter()? {
             let (name, row) = row?;
             let name = name.value();
-            groups.push((name.to_owned(), codec::decode(row.value()).ok_or_else(|| corrupt("groups", name))?));
+            groups.push((name.to_owned(), codec::row("groups", row.value(), name)?));
         }
         Ok(groups)
     }
@@ -169,8 +167,4 @@ impl WriteTx {
         self.table_mut(GROUPS)?.remove(name)?;
         self.remove_permissions_of(Grantee::Group, name)
     }
-}
-
-fn corrupt(table: &'static str, key: &str) -> Error {
-    Error::Corrupt { table, key: key.to_owned() }
 }

@@ -4,6 +4,7 @@ use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::codec::corrupt;
 use super::schema::{REFRESH_TOKENS, REFRESH_TOKENS_OF, SIGNING_KEYS, Source};
 use super::{Error, SecretHash, Use, WriteTx, codec};
 use crate::clock::Timestamp;
@@ -49,7 +50,7 @@ pub(crate) trait TokenRead: Source {
     fn refresh_token(&self, hash: &SecretHash) -> Result<Option<RefreshRow>, Error> {
         let table = self.table(REFRESH_TOKENS)?;
         let row = table.get(&hash[..])?;
-        row.map(|row| codec::decode(row.value()).ok_or_else(|| corrupt("refresh tokens", "a hash"))).transpose()
+        row.map(|row| codec::row("refresh tokens", row.value(), "a hash")).transpose()
     }
 
     /// The refresh tokens of a user, oldest first, each with its hash; of everybody, if no user is named.
@@ -95,8 +96,4 @@ impl WriteTx {
         self.table_mut(REFRESH_TOKENS_OF)?.remove((row.user.as_str(), row.created.micros(), row.id.as_u128()))?;
         Ok(())
     }
-}
-
-fn corrupt(table: &'static str, key: &str) -> Error {
-    Error::Corrupt { table, key: key.to_owned() }
 }

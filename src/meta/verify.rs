@@ -10,10 +10,12 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 use redb::ReadableTable as _;
 
-use super::content::{ContentRead as _, RepositoryRow, TagRow, corrupt};
-use super::garbage::{GarbageRead, Unneeded};
+use super::codec::corrupt;
+use super::content::{ContentRead as _, RepositoryRow, TagRow};
+use super::garbage::GarbageRead;
 use super::link::{BlobRow, LinkRead as _, LinkRow};
 use super::schema::{LINKS_OF, LISTINGS, PAST_OF, PAST_TAGS, REFERRERS, REPOSITORIES, Source, TAGS_OF};
+use super::unneeded::Unneeded;
 use super::{Error, WriteTx};
 use crate::clock::Timestamp;
 use crate::oci::{Digest, Manifest, RepositoryName};
@@ -143,7 +145,7 @@ fn expected(rows: &impl Source, name: &RepositoryName, findings: &mut Findings) 
     let contents = rows.contents(name)?;
     for digest in contents.manifests {
         derived.manifests += 1;
-        let row = rows.manifest(name, digest)?.ok_or_else(|| corrupt("manifests", &digest))?;
+        let row = rows.manifest(name, digest)?.ok_or_else(|| corrupt("manifests", digest))?;
         let stored = rows.manifest_bytes(name, digest)?;
         let stored = stored.filter(|stored| Digest::of(digest.algorithm(), stored) == digest);
         let manifest = stored.and_then(|stored| Manifest::read(&stored, row.media_type().as_ref()).ok());
