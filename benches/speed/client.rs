@@ -95,16 +95,18 @@ impl Client {
         head.location.unwrap()
     }
 
-    /// POST, and PUT with everything.
+    /// POST, PATCH with everything, and PUT, as docker, podman and skopeo do it.
     pub(crate) fn push(&mut self, repository: &str, noise: &Noise, content: &Content) {
         let location = self.start(repository);
-        self.write_head("PUT", &with_digest(&location, content), OCTETS, content.length());
+        self.write_head("PATCH", &location, OCTETS, content.length());
         for piece in noise.pieces(content) {
             self.socket.write_all(piece).unwrap();
         }
         let head = self.head();
         self.take(head.length, |_| {});
-        assert_eq!(head.status, 201);
+        assert_eq!(head.status, 202);
+        let location = head.location.unwrap();
+        assert_eq!(self.send("PUT", &with_digest(&location, content), "", b"").status, 201);
     }
 
     /// POST, PATCH for every chunk, and PUT.

@@ -87,7 +87,7 @@ const WORK: &[Work] = &[
     work("pull-large", "pull of one large blob", Unit::Bytes, (Some(2.6), Some(0.30)), |s, e, r| blobs::pull(s, e, r, 1, 1)),
     work("push-8", "eight such pushes at once, of an eighth each", Unit::Bytes, (Some(5.0), Some(0.25)), |s, e, r| blobs::push(s, e, r, 8, 8)),
     work("pull-8", "eight such pulls at once", Unit::Bytes, (Some(2.6), Some(0.30)), |s, e, r| blobs::pull(s, e, r, 8, 8)),
-    work("push-1mb-10", "pushes of 1 MB by 10 clients, POST and PUT", Unit::Bytes, (None, None), |s, e, r| blobs::push_many(s, e, r, 1_000_000, 10, 100)),
+    work("push-1mb-10", "pushes of 1 MB by 10 clients", Unit::Bytes, (None, None), |s, e, r| blobs::push_many(s, e, r, 1_000_000, 10, 100)),
     work("push-1mb-chunked", "the same in chunks of 256 KiB", Unit::Bytes, (None, None), |s, e, r| blobs::push_chunked(s, e, r, 1_000_000, 10, 60)),
     work("push-1mb-again", "the same content again, in other repositories", Unit::Bytes, (None, None), |s, e, r| blobs::push_again(s, e, r, 1_000_000, 10, 100)),
     work("push-10mb-10", "pushes of 10 MB by 10 clients", Unit::Bytes, (None, None), |s, e, r| blobs::push_many(s, e, r, 10_000_000, 10, 30)),

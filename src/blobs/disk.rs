@@ -22,6 +22,9 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     fn create(&self, path: &Path) -> io::Result<File>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Lets the system begin to write a part of a file to the disk, so that a sync waits for less. Advice: nothing
+    /// is promised by it.
+    fn begin_writing_back(&self, _file: &File, _offset: u64, _length: u64) {}
     /// Cuts a file off behind `length` bytes.
     fn truncate(&self, file: &File, path: &Path, length: u64) -> io::Result<()>;
     /// Makes a file's bytes and length durable.
@@ -74,6 +77,12 @@ impl Disk for SystemDisk {
 
     fn write_at(&self, file: &File, _path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
         file.write_all_at(bytes, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn begin_writing_back(&self, file: &File, offset: u64, length: u64) {
+        // What is written and not on the disk yet is not let go of by this, only written; the pages stay.
+        let _ = rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(length), rustix::fs::Advice::DontNeed);
     }
 
     fn truncate(&self, file: &File, _path: &Path, length: u64) -> io::Result<()> {

@@ -13,6 +13,9 @@ use bytes::Bytes;
 use super::{Blobs, Error, REHASH_BYTES, modified};
 use crate::oci::{Algorithm, Digest, Hasher, UploadId};
 
+/// The disk gets to work whenever as much has been written, and not all at once at the end.
+const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
+
 /// An open file of appended bytes.
 #[derive(Debug)]
 pub(crate) struct Staging {
@@ -20,6 +23,8 @@ pub(crate) struct Staging {
     path: PathBuf,
     file: File,
     offset: u64,
+    /// As much is being written to the disk already.
+    written_back: u64,
     hasher: Option<Hasher>,
 }
 
@@ -87,7 +92,7 @@ impl Blobs {
             .filter(|(hashed, _)| *hashed == offset)
             .map(|(_, hasher)| hasher)
             .or_else(|| (offset == 0).then(|| Hasher::new(Algorithm::Sha256)));
-        Ok(Some(Staging { id, path, file, offset, hasher }))
+        Ok(Some(Staging { id, path, file, offset, written_back: offset, hasher }))
     }
 
     /// How many bytes a staging has; none if there is none.
@@ -110,6 +115,11 @@ impl Blobs {
                 hasher.update(bytes);
             }
             staging.offset += bytes.len() as u64;
+        }
+        let waiting = staging.offset.saturating_sub(staging.written_back);
+        if self.sync && waiting >= WRITE_BACK_BYTES {
+            self.disk.begin_writing_back(&staging.file, staging.written_back, waiting);
+            staging.written_back = staging.offset;
         }
         Ok(())
     }
