@@ -63,11 +63,12 @@
 //!    `kill -9` and loss of power, unless `storage.commit` is off.
 //! 3. A commit is one blocking call: hyper drops a handler when its client goes away, and a blocking
 //!    call that has begun runs to its end. What takes longer (receiving a body) is a task of its own.
-//! 4. Writers share transactions, and so syncs; readers never wait for a writer.
+//! 4. Writers share transactions, and so syncs; readers never wait for a writer, unless it opens the database anew
+//!    after a failure.
 //! 5. An unfinished upload is the file of its bytes and nothing else. Its id is bound to the
 //!    repository by a keyed hash, so that starting one writes no row, and a restart loses none.
-//! 6. Bytes are hashed once, while they arrive; only an upload that is continued after a restart is
-//!    read again.
+//! 6. Bytes are hashed once, while they arrive. Read again is an upload that is continued after a restart, a blob
+//!    whose file somebody has written to, and what a scrub or a recovery looks at.
 //! 7. Only `blobs::paths` builds a path, and only out of checked values. Nothing below `http` knows a
 //!    status code. Only `clock` reads the wall clock. There is no global state: two registries in one
 //!    process do not know of each other.
@@ -78,7 +79,7 @@
 //! 10. A backup is a data directory: a copy of the rows at one moment, and every blob they speak of. It takes the
 //!     place of the one before in one step; so does the copy in which a schema is brought to a newer version.
 //! 11. Every body, page, list, queue, cache and wait has a limit with a name.
-//! 10. Whatever is unneeded stands in a row since the transaction that made it so, and nothing is removed but
+//! 12. Whatever is unneeded stands in a row since the transaction that made it so, and nothing is removed but
 //!     after a look, in the same transaction, whether that still holds. A client that was told of something has a
 //!     lease on it.
 //!
