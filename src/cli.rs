@@ -23,6 +23,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::Config;
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -73,7 +75,7 @@ pub fn run() -> ExitCode {
 }
 
 /// The data directory: the configured one, or the platform's.
-fn data_dir(config: &crate::config::Config) -> Result<PathBuf, String> {
+fn data_dir(config: &Config) -> Result<PathBuf, String> {
     let missing = "there is no data directory on this platform: choose one with --root";
     let configured = config.storage.root_directory.clone();
     configured.or_else(|| Some(dirs::data_dir()?.join("coracle"))).ok_or_else(|| missing.to_owned())
@@ -82,6 +84,19 @@ fn data_dir(config: &crate::config::Config) -> Result<PathBuf, String> {
 /// Where a path leads that may be given from the current directory: the running registry has another one.
 fn absolute(path: &Path) -> Result<PathBuf, String> {
     std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The configuration in a file, and the data directory: the one that is named, or the configured one.
+fn locate(file: Option<&Path>, root: Option<&Path>) -> Result<(Config, PathBuf), String> {
+    let mut config = match file {
+        Some(file) => Config::load(file).map_err(|error| error.to_string())?.config,
+        None => Config::default(),
+    };
+    if let Some(root) = root {
+        config.storage.root_directory = Some(root.to_owned());
+    }
+    let root = data_dir(&config)?;
+    Ok((config, root))
 }
 
 /// It could not be done.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::admin::{self, Command, Secret};
-use crate::config::Config;
 use crate::registry::Registry;
 
 /// A registry that does not answer for this long is not going to; what looks through everything takes longer.
@@ -58,14 +57,7 @@ impl Target {
     }
 
     fn execute(&self, command: Command) -> Result<Value, String> {
-        let mut config = match &self.config {
-            Some(file) => Config::load(file).map_err(|error| error.to_string())?.config,
-            None => Config::default(),
-        };
-        if let Some(root) = &self.root {
-            config.storage.root_directory = Some(root.clone());
-        }
-        let root = super::data_dir(&config)?;
+        let (config, root) = super::locate(self.config.as_deref(), self.root.as_deref())?;
         if !root.join("coracle.redb").exists() {
             return Err(format!("there is no registry in {}: name its directory with --root", root.display()));
         }

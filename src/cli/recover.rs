@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use crate::admin;
-use crate::config::Config;
 
 /// Make the database anew when it is lost or damaged, and there is no backup
 ///
@@ -55,14 +54,7 @@ impl Recover {
     }
 
     fn recover(&self) -> Result<Value, String> {
-        let mut config = match &self.config {
-            Some(file) => Config::load(file).map_err(|error| error.to_string())?.config,
-            None => Config::default(),
-        };
-        if let Some(root) = &self.root {
-            config.storage.root_directory = Some(root.clone());
-        }
-        let root = super::data_dir(&config)?;
+        let (_, root) = super::locate(self.config.as_deref(), self.root.as_deref())?;
         // It has its database open, whatever the file is called now.
         if UnixStream::connect(root.join("admin.sock")).is_ok() {
             return Err(format!(
