@@ -178,15 +178,16 @@ impl Upload {
         let size = self.offset();
         let _busy = blobs.lock(digest);
         let known = rows.read(|tx| Ok::<_, Error>(tx.blob(digest)?.is_some() && tx.damage(digest)?.is_none()))?;
-        let modified = self.staging.modified()?;
         let whole = known && blobs.get(digest)?.is_some_and(|blob| blob.size == size);
+        let mut sealed = None;
         if !whole {
+            sealed = Some(self.staging.modified()?);
             blobs.seal(&self.staging, digest)?;
         }
         let (name, now) = (self.name.clone(), clock.now());
         // If it is linked here already, what needs it may go before whoever has pushed it again names it.
         let _ = leases.take(&name, Unneeded::Link, digest, now);
-        let file = (!whole).then_some(FileRow { modified, checked: now });
+        let file = sealed.map(|modified| FileRow { modified, checked: now });
         let linked = rows.write(move |tx| {
             tx.put_link(&name, digest, size, now)?;
             file.map_or(Ok(()), |file| tx.set_file(digest, &file))

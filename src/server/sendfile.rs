@@ -196,16 +196,14 @@ impl AsyncWrite for FileSocket {
     ) -> Poll<io::Result<usize>> {
         let first = parts.iter().position(|part| !part.is_empty()).unwrap_or(parts.len());
         let parts = &parts[first..];
-        if self.is_refused {
-            return Pin::new(&mut self.socket).poll_write_vectored(context, parts);
-        }
-        let Some(at) = parts.iter().position(|part| self.windows.find(part).is_some()) else {
+        let find = |(at, part): (usize, &IoSlice<'_>)| Some((at, self.windows.find(part)?));
+        let found = if self.is_refused { None } else { parts.iter().enumerate().find_map(find) };
+        let Some((at, part)) = found else {
             return Pin::new(&mut self.socket).poll_write_vectored(context, parts);
         };
         if at > 0 {
             return Pin::new(&mut self.socket).poll_write_vectored(context, &parts[..at]);
         }
-        let Some(part) = self.windows.find(&parts[0]) else { return Poll::Ready(Ok(0)) };
         match ready!(self.poll_send(context, &part)) {
             Err(error) if matches!(error.raw_os_error(), Some(code) if is_refusal(code)) => {
                 self.is_refused = true;
