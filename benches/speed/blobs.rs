@@ -62,39 +62,32 @@ pub(crate) fn pull(server: &Server, extent: Extent, round: usize, clients: usize
     measure(server, clients, total(&contents), |number, client| client.pull("pull", &noise, &contents[number]))
 }
 
-pub(crate) fn push_many(server: &Server, _: Extent, round: usize, length: usize, clients: usize, count: usize) -> Done {
-    let noise = Noise::new();
-    let contents = contents(&noise, length, round, count);
-    let each = share(count, |number, client| client.push("push/many", &noise, &contents[number]));
-    measure(server, clients, total(&contents), each)
-}
-
-pub(crate) fn push_chunked(
+/// Lets clients push as many blobs; `of` is the round whose content it is.
+fn push_all(
     server: &Server,
-    _: Extent,
-    round: usize,
-    length: usize,
-    clients: usize,
-    count: usize,
+    (length, clients, count): (usize, usize, usize),
+    of: usize,
+    each: impl Fn(&mut Client, &Noise, &Content) + Sync,
 ) -> Done {
     let noise = Noise::new();
-    let contents = contents(&noise, length, round, count);
-    let each = share(count, |number, client| client.push_chunked("push/chunked", &noise, &contents[number], 256 << 10));
-    measure(server, clients, total(&contents), each)
+    let contents = contents(&noise, length, of, count);
+    let one = share(count, |number, client| each(client, &noise, &contents[number]));
+    measure(server, clients, total(&contents), one)
 }
 
-pub(crate) fn push_again(
-    server: &Server,
-    _: Extent,
-    round: usize,
-    length: usize,
-    clients: usize,
-    count: usize,
-) -> Done {
-    let noise = Noise::new();
-    let contents = contents(&noise, length, 0, count);
-    let each = share(count, |number, client| client.push(&format!("push/again{round}"), &noise, &contents[number]));
-    measure(server, clients, total(&contents), each)
+pub(crate) fn push_many(server: &Server, round: usize, extent: (usize, usize, usize)) -> Done {
+    push_all(server, extent, round, |client, noise, content| client.push("push/many", noise, content))
+}
+
+pub(crate) fn push_chunked(server: &Server, round: usize, extent: (usize, usize, usize)) -> Done {
+    push_all(server, extent, round, |client, noise, content| {
+        client.push_chunked("push/chunked", noise, content, 256 << 10);
+    })
+}
+
+pub(crate) fn push_again(server: &Server, round: usize, extent: (usize, usize, usize)) -> Done {
+    let repository = format!("push/again{round}");
+    push_all(server, extent, 0, |client, noise, content| client.push(&repository, noise, content))
 }
 
 pub(crate) fn pull_many(server: &Server, _: Extent, round: usize, length: usize, clients: usize, count: usize) -> Done {
