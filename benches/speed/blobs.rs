@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::client::{Client, manifest};
-use super::content::{Content, Noise};
 use super::server::Server;
+use super::support::client::{Client, manifest};
+use super::support::content::{Content, Noise};
 use super::{Done, Extent};
 
 /// What the clients do in all, each of `clients` on a connection of its own.

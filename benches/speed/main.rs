@@ -8,11 +8,11 @@
 #![expect(clippy::cast_precision_loss, reason = "figures for people are far below 2^52")]
 
 mod blobs;
-mod client;
-mod content;
 mod report;
 mod requests;
 mod server;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::process::ExitCode;
 

@@ -7,9 +7,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::client::{self, Client};
-use super::content::Noise;
 use super::server::Server;
+use super::support::client::{self, Client};
+use super::support::content::Noise;
 use super::{Done, Extent};
 
 const CONNECTIONS: usize = 16;

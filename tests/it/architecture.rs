@@ -43,6 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("server", &["oci", "clock", "metrics", "repository", "admin", "config", "registry", "http"]),
     ("cli", &["oci", "accounts", "admin", "access", "config", "registry", "server"]),
+    ("filling", &["oci", "clock", "blobs", "meta"]),
     ("fuzzing", &["oci", "repository", "tokens", "access", "route", "config", "http"]),
     ("main", &["cli"]),
 ];
@@ -126,6 +127,7 @@ const PUBLIC: &[&str] = &[
     "RunningRegistry",
     "cli", // for the program; not documented
     "config",
+    "filling", // for a benchmark; in no other build
     "fuzzing", // for fuzzers; in no other build
     "oci",
 ];

@@ -143,7 +143,7 @@ impl Client {
     }
 }
 
-const OCTETS: &str = "content-type: application/octet-stream\r\n";
+pub(crate) const OCTETS: &str = "content-type: application/octet-stream\r\n";
 
 fn with_digest(location: &str, content: &Content) -> String {
     let separator = if location.contains('?') { '&' } else { '?' };
