@@ -84,7 +84,7 @@ const WORK: &[Work] = &[
     work("the first page of referrers", |_, c, _| get(c, &format!("/v2/large/referrers/referrers/{}", filling::subject()), "")),
     work("those of one type", |_, c, _| get(c, &format!("/v2/large/referrers/referrers/{}?artifactType=application/x-odd", filling::subject()), "")),
     work("GET a manifest with any user's key", |s, c, n| get(c, &format!("/v2/{}/manifests/latest", s.repository(n)), &s.key(n))),
-    work("the keys of a user", |s, c, n| get(c, "/zot/auth/apikey", &s.key(n))),
+    work("any user, for a superuser", |s, c, n| get(c, &format!("/api/v1/superuser/users/user-{:06}", n % s.extent.users), &basic("admin", PASSWORD))),
     work("100 users", |_, c, _| get(c, "/api/v1/superuser/users/?limit=100", &basic("admin", PASSWORD))),
     Work { name: "POST a blob, durable", clients: PUSHERS, send: push_blob },
     Work { name: "PUT a manifest, durable", clients: PUSHERS, send: put_manifest },

@@ -22,6 +22,9 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     fn create(&self, path: &Path) -> io::Result<File>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Reserves space for what will be written to a part of a file, whose length stays as it is. Advice: where it
+    /// cannot be had, writing costs more, or fails.
+    fn reserve(&self, _file: &File, _offset: u64, _length: u64) {}
     /// Lets the system begin to write a part of a file to the disk, so that a sync waits for less. Advice: nothing
     /// is promised by it.
     fn begin_writing_back(&self, _file: &File, _offset: u64, _length: u64) {}
@@ -77,6 +80,11 @@ impl Disk for SystemDisk {
 
     fn write_at(&self, file: &File, _path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
         file.write_all_at(bytes, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn reserve(&self, file: &File, offset: u64, length: u64) {
+        let _ = rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, offset, length);
     }
 
     #[cfg(target_os = "linux")]

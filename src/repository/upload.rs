@@ -173,7 +173,7 @@ impl Upload {
     }
 
     /// Makes a verified upload a blob of its repository, and returns when that is durable.
-    pub(crate) fn finish(self, digest: Digest) -> Result<(), Error> {
+    pub(crate) fn finish(mut self, digest: Digest) -> Result<(), Error> {
         let Stores { blobs, meta: rows, clock, uploads, leases, .. } = &*self.stores;
         let size = self.offset();
         let _busy = blobs.lock(digest);
@@ -181,6 +181,7 @@ impl Upload {
         let whole = known && blobs.get(digest)?.is_some_and(|blob| blob.size == size);
         let mut sealed = None;
         if !whole {
+            blobs.trim(&mut self.staging)?;
             sealed = Some(self.staging.modified()?);
             blobs.seal(&self.staging, digest)?;
         }

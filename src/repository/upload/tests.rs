@@ -72,6 +72,30 @@ fn an_upload_that_was_let_go_of_expires_too() {
     assert!(matches!(repository.upload_offset(id), Err(Error::UploadUnknown { .. })));
 }
 
+#[test]
+fn space_is_reserved_for_no_more_than_has_come_and_what_is_not_used_is_given_back() {
+    use std::os::unix::fs::MetadataExt as _;
+    let root = tempfile::tempdir().unwrap();
+    let (stores, _) = stores(root.path());
+    let repository = stores.repository(&"a".parse().unwrap());
+    let mut upload = repository.open_upload(Algorithm::Sha256).unwrap();
+    let part = Bytes::from(vec![7; 300_000]);
+    let parts: Vec<_> = std::iter::repeat_n(part, 19).collect();
+    for part in &parts {
+        upload.append(std::slice::from_ref(part)).unwrap();
+    }
+    let size = parts.len() as u64 * 300_000;
+    let taken = |path| std::fs::metadata(path).unwrap().blocks() * 512;
+    let tree = Tree::new(root.path());
+    assert_eq!(std::fs::metadata(tree.upload(upload.id())).unwrap().len(), size);
+    assert!(taken(tree.upload(upload.id())) <= 2 * size + 65_536);
+
+    let digest = Digest::of(Algorithm::Sha256, &parts.concat());
+    upload.verify(digest).unwrap();
+    upload.finish(digest).unwrap();
+    assert!(taken(tree.blob(&digest)) <= size + 65_536);
+}
+
 const CONTENT: &[u8] = b"a layer";
 
 /// Stores on disks that fail, with an upload that only has to be finished.
