@@ -49,7 +49,7 @@ impl Report {
             Unit::Count => ("/s", "µs"),
         };
         let own = &medians[0];
-        let mut line = format!("{:18}", work.name);
+        let mut line = format!("{:20}", work.name);
         let mut row = json!({
             "name": work.name, "what": work.what,
             "throughput": own.throughput, "processor": own.processor, "peak_mib": memory[0],
