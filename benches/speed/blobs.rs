@@ -54,6 +54,16 @@ pub(crate) fn push(server: &Server, extent: Extent, round: usize, clients: usize
     })
 }
 
+/// What comes back was just pushed; whether it is still in memory is the registry's business.
+pub(crate) fn push_and_pull(server: &Server, extent: Extent, round: usize) -> Done {
+    let noise = Noise::new();
+    let content = noise.content(extent.mib * (1 << 20), (round, 0, 1));
+    measure(server, 1, content.length() as f64, |_, client| {
+        client.push("push/pull", &noise, &content);
+        client.pull("push/pull", &noise, &content);
+    })
+}
+
 pub(crate) fn pull(server: &Server, extent: Extent, round: usize, clients: usize, part: usize) -> Done {
     let noise = Noise::new();
     let contents = contents(&noise, extent.mib * (1 << 20) / part, 0, clients);

@@ -90,6 +90,7 @@ fn works() -> Vec<Work> {
     let mut works = vec![
         work("push-large", "push of one large blob, new content", Unit::Bytes, (Some(5.0), Some(0.25)), |s, e, r| blobs::push(s, e, r, 1, 1)),
         work("pull-large", "pull of one large blob", Unit::Bytes, (Some(2.6), Some(0.30)), |s, e, r| blobs::pull(s, e, r, 1, 1)),
+        work("push-pull", "such a push, and the first pull of it", Unit::Bytes, (None, None), blobs::push_and_pull),
         work("push-8", "eight such pushes at once, of an eighth each", Unit::Bytes, (Some(5.0), Some(0.25)), |s, e, r| blobs::push(s, e, r, 8, 8)),
         work("pull-8", "eight such pulls at once", Unit::Bytes, (Some(2.6), Some(0.30)), |s, e, r| blobs::pull(s, e, r, 8, 8)),
         work("image-200", "an image of 200 layers pushed, one after another", Unit::Count, (Some(1.0), None), blobs::push_image),

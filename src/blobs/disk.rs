@@ -28,6 +28,8 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     /// Lets the system begin to write a part of a file to the disk, so that a sync waits for less. Advice: nothing
     /// is promised by it.
     fn begin_writing_back(&self, _file: &File, _offset: u64, _length: u64) {}
+    /// Lets the system use the memory for something else that holds a part of a file which is on the disk. Advice.
+    fn let_go(&self, _file: &File, _offset: u64, _length: u64) {}
     /// Cuts a file off behind `length` bytes.
     fn truncate(&self, file: &File, path: &Path, length: u64) -> io::Result<()>;
     /// Makes a file's bytes and length durable.
@@ -89,7 +91,12 @@ impl Disk for SystemDisk {
 
     #[cfg(target_os = "linux")]
     fn begin_writing_back(&self, file: &File, offset: u64, length: u64) {
-        // What is written and not on the disk yet is not let go of by this, only written; the pages stay.
+        // What is not on the disk yet is not let go of by this, only written.
+        self.let_go(file, offset, length);
+    }
+
+    #[cfg(target_os = "linux")]
+    fn let_go(&self, file: &File, offset: u64, length: u64) {
         let _ = rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(length), rustix::fs::Advice::DontNeed);
     }
 

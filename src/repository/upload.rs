@@ -183,7 +183,7 @@ impl Upload {
         if !whole {
             blobs.trim(&mut self.staging)?;
             sealed = Some(self.staging.modified()?);
-            blobs.seal(&self.staging, digest)?;
+            blobs.seal(&mut self.staging, digest)?;
         }
         let (name, now) = (self.name.clone(), clock.now());
         // If it is linked here already, what needs it may go before whoever has pushed it again names it.
