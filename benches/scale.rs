@@ -55,6 +55,8 @@ struct Store {
     program: Option<Program>,
     noise: Noise,
     blobs: Vec<(String, Content)>,
+    /// A key of the superuser.
+    root_key: String,
     /// What was pushed while it was measured, so that no two pushes are the same.
     pushed: AtomicUsize,
 }
@@ -84,8 +86,8 @@ const WORK: &[Work] = &[
     work("the first page of referrers", |_, c, _| get(c, &format!("/v2/large/referrers/referrers/{}", filling::subject()), "")),
     work("those of one type", |_, c, _| get(c, &format!("/v2/large/referrers/referrers/{}?artifactType=application/x-odd", filling::subject()), "")),
     work("GET a manifest with any user's key", |s, c, n| get(c, &format!("/v2/{}/manifests/latest", s.repository(n)), &s.key(n))),
-    work("any user, for a superuser", |s, c, n| get(c, &format!("/api/v1/superuser/users/user-{:06}", n % s.extent.users), &basic("admin", PASSWORD))),
-    work("100 users", |_, c, _| get(c, "/api/v1/superuser/users/?limit=100", &basic("admin", PASSWORD))),
+    work("any user, for a superuser", |s, c, n| get(c, &format!("/api/v1/superuser/users/user-{:06}", n % s.extent.users), &s.root_key)),
+    work("100 users", |s, c, _| get(c, "/api/v1/superuser/users/?limit=100", &s.root_key)),
     Work { name: "POST a blob, durable", clients: PUSHERS, send: push_blob },
     Work { name: "PUT a manifest, durable", clients: PUSHERS, send: put_manifest },
     Work { name: "mount a blob from elsewhere, durable", clients: PUSHERS, send: mount },
@@ -180,13 +182,24 @@ impl Store {
     /// A store that is filled.
     fn new(extent: Extent) -> Self {
         let (root, noise) = (directory(), Noise::new());
-        let program = Program::start(VARIABLE, root.path(), &["--open"]);
+        // Not open, so that there is a superuser.
+        let program = Program::start(VARIABLE, root.path(), &[]);
         let mut client = Client::connect(program.address);
-        let empty = "/v2/large/tags/blobs/uploads/?digest=sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
-        assert_eq!(client.send("POST", empty, client::OCTETS, b"{}").status, 201);
+        let digest = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        let headers = format!("{}{}", client::OCTETS, basic("admin", PASSWORD));
+        let pushed = client.send("POST", &format!("/v2/large/tags/blobs/uploads/?digest={digest}"), &headers, b"{}");
+        assert_eq!(pushed.status, 201);
+        let ask = format!(
+            "POST /zot/auth/apikey HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n{}\r\n{{}}",
+            basic("admin", PASSWORD)
+        );
+        let made = program.ask(&ask);
+        let (_, body) = made.split_once("\r\n\r\n").unwrap();
+        let made: serde_json::Value = serde_json::from_str(body).unwrap();
+        let root_key = format!("authorization: Bearer {}\r\n", made["apiKey"].as_str().unwrap());
         program.stop();
         report(root.path(), extent);
-        Self { root, extent, program: None, noise, blobs: Vec::new(), pushed: AtomicUsize::new(0) }
+        Self { root, extent, program: None, noise, blobs: Vec::new(), root_key, pushed: AtomicUsize::new(0) }
     }
 
     /// Starts the program, and pushes what is asked for with its bytes.
