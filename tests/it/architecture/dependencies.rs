@@ -32,6 +32,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("redb", "the rows"),
     ("rustix", "limits of file handles, priorities of threads, and error numbers with names"),
     ("rustls", "TLS"),
+    ("rustls-native-certs", "whom the platform trusts, where the program itself asks others"),
     ("serde", "rows and documents"),
     ("serde-saphyr", "configurations in YAML"),
     ("serde_json", "manifests, answers, configurations in JSON"),
