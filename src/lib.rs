@@ -39,7 +39,7 @@
 //! # The modules, bottom to top
 //!
 //! * [`oci`]: the specification's nouns as validated values. `clock`: the one reader of the time.
-//!   `metrics`: the figures of one registry.
+//!   `metrics`: the figures of one registry. `outgoing`: requests to other servers, with a limit on each thing.
 //! * `blobs`: content-addressed files. Knows no repository and no row.
 //! * `meta`: the rows. The only module that names redb; touches no blob.
 //! * `repository`: what one repository can do; the only writer of both stores.
@@ -110,6 +110,8 @@ mod http;
 mod meta;
 mod metrics;
 pub mod oci;
+#[allow(dead_code, reason = "used by what signs people in")]
+mod outgoing;
 mod registry;
 mod repository;
 mod route;
