@@ -94,6 +94,7 @@ const FILES: &[(&str, &str)] = &[
     ("meta", "the files of the database, and its journal"),
     ("repository::import", "reads somebody else's layout"),
     ("config::source", "reads the configuration"),
+    ("config::openid", "reads secrets of clients"),
     ("config::check", "looks whether the files exist that the configuration names"),
     ("registry::builder", "makes temporary data directories"),
     ("accounts::audit_file", "appends to a file of the operator's"),

@@ -22,7 +22,9 @@ const NORMAL: &[(&str, &str)] = &[
     ("jiff", "times as clients write them"),
     ("jsonwebtoken", "tokens of the token service"),
     ("memmap2", "an address for a blob that the kernel sends by itself"),
+    ("oauth2", "sign-in through GitHub, and the words of openidconnect"),
     ("oci-spec", "descriptors, indexes and media types as the specification has them"),
+    ("openidconnect", "sign-in through OpenID providers"),
     ("percent-encoding", "paths and parameters"),
     ("postcard", "compact rows"),
     ("prometheus-client", "metrics"),
@@ -44,6 +46,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("toml", "configurations in TOML"),
     ("tracing", "what the log is made of"),
     ("tracing-subscriber", "the program's log"),
+    ("url", "what browsers make of a URL; openidconnect brings it"),
     ("uuid", "upload ids have the form that the specification asks for"),
     ("zeroize", "passwords do not stay in memory"),
 ];
