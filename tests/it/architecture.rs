@@ -61,7 +61,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("server", &["oci", "clock", "metrics", "repository", "admin", "config", "registry", "http"]),
-    ("cli", &["oci", "accounts", "admin", "access", "config", "registry", "server"]),
+    ("cli", &["oci", "outgoing", "accounts", "admin", "access", "config", "registry", "server"]),
     ("fuzzing", &["oci", "repository", "tokens", "access", "route", "config", "http"]),
     ("main", &["cli"]),
 ];
@@ -120,6 +120,8 @@ const FILES: &[(&str, &str)] = &[
     ("server::sendfile", "has the kernel send blobs from their files"),
     ("server::admin", "the socket of local administration is a file"),
     ("cli::administer", "looks for that socket, and for the database"),
+    ("cli::credentials", "reads and writes the files in which docker and podman look for credentials"),
+    ("cli::login::terminal", "asks the person at the terminal, which is a file"),
     ("tokens::outside", "reads the keys of an outside token service"),
     ("server::tls", "reads certificates"),
     ("outgoing", "reads the certificates of whom to trust"),

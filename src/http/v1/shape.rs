@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use super::schema::{
     Schema, boolean, day, integer, line, list_of, map, object, one_of, rfc3339, success, switch, text, uuid,
 };
-use super::{discovery, group, log, permission, repository, session, superuser, tag, token, user};
+use super::{discovery, group, log, permission, repository, session, signin, superuser, tag, token, user};
 use crate::accounts::{LABEL_MAX, PASSWORD_MAX, SCOPE_LENGTH_MAX, SCOPES_MAX};
 use crate::http::error::ERROR_TYPES;
 use crate::meta::Grantee;
@@ -93,6 +93,7 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
         }
         Endpoint::Verify => gives(success()).takes([("password", text())]).verifies_password(),
         Endpoint::Signout => gives(success()).query("everywhere", switch()).sets_cookie(),
+        Endpoint::ListProviders => gives(signin::providers_schema()),
         Endpoint::ListSessions => gives(object([("sessions", list_of(session::schema()))])),
         Endpoint::GetUser => gives(user::own_schema()),
         Endpoint::ChangeUser => {
@@ -104,6 +105,8 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
             ("title", line().length(0, LABEL_MAX)),
             ("scopes", list_of(scope()).at_most(SCOPES_MAX).or_none()),
             ("expiration", rfc3339().or_none()),
+            // In seconds, in place of the expiration.
+            ("lifetime", integer(1, token::LIFETIME_MAX).or_none()),
         ]),
         Endpoint::GetToken => gives(object([("token", token::schema())])),
         Endpoint::ListAllTokens => gives(token::list_schema(token::owned_schema())),

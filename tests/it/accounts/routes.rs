@@ -90,6 +90,7 @@ const API_V1: &[&str] = &[
     "POST /api/v1/signin",
     "POST /api/v1/signin/verify",
     "POST /api/v1/signout",
+    "GET /api/v1/signin/providers",
     "",
     "GET /api/v1/user/",
     "PUT /api/v1/user/",
