@@ -45,6 +45,7 @@
 //! * `repository`: what one repository can do; the only writer of both stores.
 //! * `accounts`: users, groups, API keys, sessions, and permissions in repositories; the only writer of their rows.
 //! * `tokens`: signed tokens, in place of credentials, for a while; those of an outside token service too.
+//! * `providers`: sign-in through OpenID Connect and GitHub. Knows no route and no database.
 //! * `access`: who is asking, and may they. Knows verbs and names, not URLs.
 //! * `route`: request line → operation. Pure.
 //! * [`config`]: a file → checked settings, every problem at once. Opens no store.
@@ -112,6 +113,7 @@ mod metrics;
 pub mod oci;
 #[allow(dead_code, reason = "used by what signs people in")]
 mod outgoing;
+mod providers;
 mod registry;
 mod repository;
 mod route;

@@ -111,6 +111,15 @@ pub(crate) enum Route {
     },
     /// A browser asks whether a page of another origin may ask.
     Preflight,
+    /// A browser is to be sent to a provider.
+    Login {
+        query: Query,
+    },
+    /// A browser comes back from a provider.
+    Callback {
+        provider: String,
+        query: Query,
+    },
     /// The end of a session of zot's web page.
     Logout,
     /// Quay's API, with the values of the path's segments and the parameters.
@@ -154,9 +163,14 @@ impl Route {
     pub(crate) fn access(&self) -> Access {
         let to = |name: &RepositoryName, any| Access::Repository(name.clone(), any);
         match self {
-            Self::Live | Self::Ready | Self::Started | Self::Preflight | Self::Logout | Self::TokenKeys => {
-                Access::Anybody
-            }
+            Self::Live
+            | Self::Ready
+            | Self::Started
+            | Self::Preflight
+            | Self::Login { .. }
+            | Self::Callback { .. }
+            | Self::Logout
+            | Self::TokenKeys => Access::Anybody,
             Self::GetToken { .. } | Self::PostToken => Access::Token,
             Self::ListKeys | Self::CreateKey | Self::RevokeKey { .. } => Access::OwnKeys,
             Self::V1 { endpoint, repository, .. } => match (endpoint.row().requires, repository) {
@@ -244,10 +258,14 @@ pub(crate) fn parse(
     if matches!(&*path, "/v2/auth" | "/v2/token") {
         return token(method, query.unwrap_or_default());
     }
+    if let Some(provider) = ["/zot/auth/callback/", "/auth/callback/"].iter().find_map(|way| path.strip_prefix(way)) {
+        return callback(method, provider, query.unwrap_or_default());
+    }
     let query = Query::parse(query.unwrap_or_default())?;
     match &*path {
         // zot's route now, and the one of its first releases with API keys.
         "/zot/auth/apikey" | "/v2/_zot/ext/apikey" => return keys(method, &query),
+        "/zot/auth/login" | "/auth/login" => return login(method, query),
         "/zot/auth/logout" | "/auth/logout" => return logout(method),
         "/.well-known/jwks.json" => return probe(method, Route::TokenKeys),
         _ => {}
@@ -315,6 +333,24 @@ fn keys(method: &Method, query: &Query) -> Result<Route, RouteError> {
             None => Err(malformed(ErrorCode::Unsupported, &"the parameter id says which API key: it is missing")),
         },
         _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST, DELETE, OPTIONS".into() }),
+    }
+}
+
+fn login(method: &Method, query: Query) -> Result<Route, RouteError> {
+    match *method {
+        Method::GET => Ok(Route::Login { query }),
+        _ => Err(RouteError::MethodNotAllowed { allow: "GET".into() }),
+    }
+}
+
+/// Nothing may be found out by HEAD: a code is good for once.
+fn callback(method: &Method, provider: &str, query: &str) -> Result<Route, RouteError> {
+    if provider.is_empty() || provider.contains('/') {
+        return Err(RouteError::NotFound);
+    }
+    match *method {
+        Method::GET => Ok(Route::Callback { provider: provider.to_owned(), query: Query::form(query)? }),
+        _ => Err(RouteError::MethodNotAllowed { allow: "GET".into() }),
     }
 }
 

@@ -16,6 +16,7 @@ use url::Url;
 
 use super::settings::{Setting, Settings};
 use super::walk::Findings;
+use crate::oci::JsonObject;
 
 const OPENID: &str = "http.auth.openid";
 const PROVIDERS: &str = "http.auth.openid.providers";
@@ -199,7 +200,7 @@ fn client(table: &Settings) -> Result<(String, Option<Secret>), (&'static str, S
         let wrong = |why: String| ("credentialsFile", why);
         let content = read_file(Path::new(&path)).map_err(|error| wrong(format!("cannot read {path:?}: {error}")))?;
         // What is wrong with the text is not said: it would be shown.
-        let read: Credentials = serde_json::from_str(&content)
+        let JsonObject(read): JsonObject<Credentials> = serde_json::from_str(&content)
             .map_err(|_| wrong(format!("{path:?} is not an object with clientid and clientsecret in JSON")))?;
         id = Some(read.clientid).filter(|text| !text.is_empty()).or(id);
         secret = Some(read.clientsecret).filter(|text| !text.is_empty()).or(secret);

@@ -118,6 +118,11 @@ impl ApiError {
         Self::new(code, message).status(StatusCode::BAD_REQUEST)
     }
 
+    /// There is no such path.
+    pub(crate) fn nothing_here() -> Self {
+        RouteError::NotFound.into()
+    }
+
     /// Something is not there that has no code of its own.
     pub(crate) fn missing(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::new(code, message).status(StatusCode::NOT_FOUND)
@@ -360,6 +365,7 @@ impl From<accounts::Error> for ApiError {
             }
             E::UserExists { .. }
             | E::UserElsewhere { .. }
+            | E::UserOutside { .. }
             | E::InvalidUserName { .. }
             | E::InvalidPassword(_)
             | E::InvalidKey { .. }

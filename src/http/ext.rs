@@ -1,4 +1,5 @@
 //! zot's routes beyond the distribution specification.
 
 pub(super) mod apikey;
+pub(super) mod login;
 pub(super) mod logout;
