@@ -11,6 +11,9 @@ use super::{Accounts, Error, Origin};
 use crate::clock::Timestamp;
 use crate::meta::{self, AccountRead as _, OutsideRead as _, OutsideRow, Standing, UserRow};
 
+/// As much is shown of a name that cannot be one, in characters.
+const NAME_SHOWN: usize = 80;
+
 /// Somebody who has signed in at a provider.
 #[derive(Clone, Debug)]
 pub(crate) struct Outsider {
@@ -84,6 +87,7 @@ impl Accounts {
                 None => {
                     let name = who.name.clone();
                     if check_user_name(&name).is_err() {
+                        let name = name.chars().filter(|c| !c.is_control()).take(NAME_SHOWN).collect();
                         return Err(NotAdmitted::InvalidName { name });
                     }
                     if in_file || tx.user(&name)?.is_some() {

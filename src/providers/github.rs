@@ -172,7 +172,10 @@ impl GitHub {
     async fn sign_in(&self, tokens: &Tokens) -> Result<SignedIn, Error> {
         let token = tokens.access_token().secret();
         let user: User = self.get("/user", token).await?;
-        let email = self.email(token).await?.ok_or_else(|| Error::Nameless { claim: "primary e-mail".to_owned() })?;
+        let email = self
+            .email(token)
+            .await?
+            .ok_or_else(|| Error::Nameless { claim: "of a verified primary e-mail address".to_owned() })?;
         let person = Person {
             provider: String::new(),
             issuer: self.issuer.clone(),
@@ -184,14 +187,11 @@ impl GitHub {
         Ok(SignedIn { person, lasting: Some(lasting(tokens)) })
     }
 
-    /// The primary address; an unverified one is not the person's.
-    async fn email(&self, token: &str) -> Result<Option<String>, Error> {
+    /// The primary address; an unverified one is not known to be the person's.
+    async fn email(&self, token: &str) -> Result<Option<String>, ApiError> {
         let emails: Vec<Email> = self.list("/user/emails", token).await?;
-        match emails.into_iter().find(|email| email.primary && is_text(&email.email)) {
-            Some(email) if email.verified => Ok(Some(email.email)),
-            Some(_) => Err(Error::Unverified),
-            None => Ok(None),
-        }
+        let primary = emails.into_iter().find(|email| email.primary && email.verified && is_text(&email.email));
+        Ok(primary.map(|email| email.email))
     }
 
     /// Organisations and teams. That the token is not for them is as good as being in none, as for zot.

@@ -42,10 +42,9 @@ use crate::outgoing::{self, Client};
 
 /// After this long what a provider says about itself is fetched again.
 const METADATA_AGE_MAX: Duration = Duration::from_hours(1);
-/// Keys are fetched for a token that names an unknown one, but not more often than this.
+/// Keys are fetched anew for a token that names an unknown one, but not more often than this: whoever makes up tokens
+/// must not make the registry ask without end.
 const KEYS_AGE_MIN: Duration = Duration::from_secs(30);
-/// For this long nobody tries again what has just failed.
-const FAILED_FOR: Duration = Duration::from_secs(3);
 
 /// What is asked for where nothing is said, as far as the provider knows it.
 const DEFAULT_SCOPES: [&str; 2] = ["email", "profile"];
@@ -153,7 +152,9 @@ pub(crate) struct OpenId {
 #[derive(Default)]
 struct Known {
     metadata: Option<(Instant, Arc<Metadata>)>,
+    /// When keys were last fetched for the sake of an unknown one.
     keys_fetched: Option<Instant>,
+    /// When it has last said nothing, and why.
     failed: Option<(Instant, String)>,
 }
 
@@ -189,38 +190,47 @@ impl OpenId {
 
     /// What the provider says about itself, as it was fetched not long ago.
     async fn metadata(&self) -> Result<Arc<Metadata>, Error> {
+        let asked = Instant::now();
         let mut known = self.known.lock().await;
         if let Some((at, metadata)) = &known.metadata
             && at.elapsed() < METADATA_AGE_MAX
         {
             return Ok(Arc::clone(metadata));
         }
+        // Whoever has waited for somebody else's fetch to fail does not try it once more.
         if let Some((at, cause)) = &known.failed
-            && at.elapsed() < FAILED_FOR
+            && *at > asked
         {
             return Err(Error::Away { cause: cause.clone() });
         }
-        match Metadata::discover_async(self.issuer.clone(), &self.http).await {
+        let discovered = Metadata::discover_async(self.issuer.clone(), &self.http).await;
+        let discovered = discovered.map_err(|error| discovery_cause(&error));
+        let checked = discovered.and_then(|metadata| check_places(&metadata).map(|()| metadata));
+        match checked {
             Ok(metadata) => {
-                let (now, metadata) = (Instant::now(), Arc::new(metadata));
-                *known = Known { metadata: Some((now, Arc::clone(&metadata))), keys_fetched: Some(now), failed: None };
+                let metadata = Arc::new(metadata);
+                known.metadata = Some((Instant::now(), Arc::clone(&metadata)));
                 Ok(metadata)
             }
-            Err(error) => {
-                let cause = format!("{} says nothing about itself: {}", self.issuer.as_str(), discovery_cause(&error));
+            Err(cause) => {
+                let cause = format!("{} does not say what it should about itself: {cause}", self.issuer.as_str());
                 known.failed = Some((Instant::now(), cause.clone()));
                 Err(Error::Away { cause })
             }
         }
     }
 
-    /// The same with keys that were fetched just now; nothing, if that was done a moment ago already.
+    /// The same with keys that are newer; nothing, if there are none, or they were fetched too often.
     async fn with_new_keys(&self, metadata: &Metadata) -> Result<Option<Arc<Metadata>>, Error> {
         let mut known = self.known.lock().await;
+        // Somebody else may have fetched them meanwhile.
+        if let Some((_, newer)) = &known.metadata
+            && newer.jwks() != metadata.jwks()
+        {
+            return Ok(Some(Arc::clone(newer)));
+        }
         if known.keys_fetched.is_some_and(|at| at.elapsed() < KEYS_AGE_MIN) {
-            // Somebody else may have fetched them meanwhile.
-            let newer = known.metadata.as_ref().map(|(_, newer)| Arc::clone(newer));
-            return Ok(newer.filter(|newer| newer.jwks() != metadata.jwks()));
+            return Ok(None);
         }
         known.keys_fetched = Some(Instant::now());
         let keys = JsonWebKeySet::fetch_async(metadata.jwks_uri(), &self.http).await;
@@ -320,6 +330,9 @@ impl OpenId {
             request = request.add_extra_param(name, value);
         }
         let tokens = request.request_async(&self.http).await.map_err(|error| token_error(&error))?;
+        if tokens.id_token().is_none() {
+            return Err(Error::Away { cause: "it gives no ID token".to_owned() });
+        }
         self.sign_in(metadata, &tokens, Some(&Nonce::new(secrets.nonce.clone())), now).await
     }
 
@@ -432,7 +445,7 @@ impl OpenId {
     ) -> Result<Person, Error> {
         let places = || more.into_iter().chain([claims]);
         let claim = |name: &str| places().find_map(|place| text(place, name)).map(str::to_owned);
-        let email = claim("email").filter(|email| is_text(email));
+        let email = claim("email");
         let unverified = places().any(|place| place.get("email_verified") == Some(&Value::Bool(false)));
         let own_name = claim(&self.username_claim).filter(|_| self.username_claim != "email");
         let name = match own_name {
@@ -446,7 +459,7 @@ impl OpenId {
             issuer: self.issuer.as_str().to_owned(),
             subject,
             name,
-            email: email.filter(|_| !unverified),
+            email: email.filter(|email| !unverified && is_text(email)),
             groups: self.groups(places()),
         })
     }
@@ -516,6 +529,29 @@ impl OpenId {
     }
 }
 
+/// That every place that a provider names is one that is asked by TLS, or on this machine.
+fn check_places(metadata: &Metadata) -> Result<(), String> {
+    let more = metadata.additional_metadata();
+    let places = [
+        Some(metadata.authorization_endpoint().url()),
+        metadata.token_endpoint().map(|place| place.url()),
+        metadata.userinfo_endpoint().map(|place| place.url()),
+        more.device_authorization_endpoint.as_ref().map(|place| place.url()),
+        Some(metadata.jwks_uri().url()),
+    ];
+    // Where the issuer is asked by TLS, everything is.
+    let tls = metadata.issuer().url().scheme() == "https";
+    let is_right = |place: &&Url| match place.scheme() {
+        "https" => place.has_host(),
+        "http" => !tls && place.host_str().is_some_and(outgoing::is_loopback),
+        _ => false,
+    };
+    match places.into_iter().flatten().find(|place| !is_right(place)) {
+        Some(place) => Err(format!("it names a place that is not to be asked, of the scheme {}", place.scheme())),
+        None => Ok(()),
+    }
+}
+
 /// A client's own page for the answer.
 pub(super) fn redirect_url(callback: &str) -> Result<RedirectUrl, Error> {
     RedirectUrl::new(callback.to_owned()).map_err(|error| Error::Invalid { cause: format!("{callback}: {error}") })
@@ -555,9 +591,17 @@ where
             Error::Refused { word }
         }
         RequestTokenError::Request(error) => Error::Away { cause: error.to_string() },
+        // The ID token is read together with the rest of the answer.
+        RequestTokenError::Parse(error, body) if has_id_token(body) => {
+            Error::Invalid { cause: format!("what it says of the person cannot be read: at {}", error.path()) }
+        }
         RequestTokenError::Parse(error, _) => Error::Away { cause: format!("its tokens: at {}", error.path()) },
         RequestTokenError::Other(_) => Error::Away { cause: "its answer to a request for tokens is none".to_owned() },
     }
+}
+
+fn has_id_token(body: &[u8]) -> bool {
+    serde_json::from_slice::<Map<String, Value>>(body).is_ok_and(|answer| answer.contains_key("id_token"))
 }
 
 fn discovery_cause(error: &DiscoveryError<outgoing::Error>) -> String {

@@ -17,3 +17,11 @@ mod hostile;
 mod node;
 mod player;
 mod provider;
+mod registry;
+
+mod attacks;
+mod callback_ui;
+mod lies;
+mod people;
+mod sign_in;
+mod via_github;

@@ -9,7 +9,6 @@
 //
 //     {"clients": [{"client_id": …, …}]}   the clients, as OpenID registers them; replaces those before
 //     {"accounts": {"subject": {claims}}}  the people who can sign in, with any password; replaces those before
-//     {"forget": "subject"}                ends everything that this person was granted, and all of their sessions
 //
 // It ends when standard input does, and so outlives no test. It keeps everything in memory, and knows no coracle.
 
@@ -117,9 +116,6 @@ const commands = {
   },
   accounts: (table) => {
     accounts = new Map(Object.entries(table));
-  },
-  forget: (subject) => {
-    for (const [name, { payload }] of rows) if (payload.accountId === subject) rows.delete(name);
   },
 };
 

@@ -39,7 +39,7 @@ pub(in crate::http) async fn begin(context: &Context<'_>, query: &Query) -> Resu
             response.headers_mut().append(header::SET_COOKIE, cookie::sign_in(context.way(), &begun.cookie));
             Ok(response)
         }
-        Err(error) => Ok(refused(context, &error)),
+        Err(error) => Ok(refused(context, provider, &error)),
     }
 }
 
@@ -65,7 +65,7 @@ pub(in crate::http) async fn callback(
     let outcome = providers.finish(returned, &context.base_url(), context.registry.now()).await;
     let mut response = match outcome {
         Ok((signed_in, target)) => admit(context, signed_in, target).await?,
-        Err(error) => refused(context, &error),
+        Err(error) => refused(context, provider, &error),
     };
     page::quiet(response.headers_mut());
     response.headers_mut().append(header::SET_COOKIE, cookie::no_sign_in(context.way()));
@@ -177,7 +177,7 @@ pub(in crate::http) fn why_not_admitted(
 }
 
 /// What somebody reads who could not sign in. What is the operator's to know goes to the log.
-fn refused(context: &Context<'_>, error: &Error) -> Response<Body> {
+fn refused(context: &Context<'_>, provider: &str, error: &Error) -> Response<Body> {
     const AGAIN: &str = "Go back to where you began, and sign in once more.";
     /// The provider says them of the registry, and not of whoever signs in (RFC 6749, 4.1.2.1 and 5.2).
     const OURS: [&str; 7] = [
@@ -190,7 +190,8 @@ fn refused(context: &Context<'_>, error: &Error) -> Response<Body> {
         "incorrect_client_credentials", // GitHub's
     ];
     let id = context.visit.request;
-    tracing::warn!(id, %error, "somebody could not sign in through a provider");
+    tracing::warn!(id, provider, %error, "somebody could not sign in through a provider");
+    let title = context.registry.providers().get(provider).map_or(provider, |provider| provider.title.as_str());
     let logged = format!("The registry's log says more, under the request {id}.");
     match error {
         Error::Unknown => page::page(
@@ -210,23 +211,26 @@ fn refused(context: &Context<'_>, error: &Error) -> Response<Body> {
         Error::Refused { word } if OURS.contains(&word.as_str()) => page::page(
             StatusCode::BAD_GATEWAY,
             "The provider does not accept this registry",
-            &["How the registry is registered there, and how it is configured here, do not fit.", &logged],
+            &[
+                &format!("How the registry is registered at {title}, and how it is configured here, do not fit."),
+                &logged,
+            ],
         ),
         Error::Refused { word } => page::page(
             StatusCode::UNAUTHORIZED,
             "The provider did not let you in",
-            &[&format!("It says: {word}."), AGAIN],
+            &[&format!("{title} says: {word}."), AGAIN],
         ),
         Error::Invalid { .. } => page::page(
             StatusCode::UNAUTHORIZED,
             "The provider's answer does not hold",
-            &["The registry does not believe what came back from the provider.", AGAIN, &logged],
+            &[&format!("The registry does not believe what came back from {title}."), AGAIN, &logged],
         ),
         Error::Nameless { claim } => page::page(
             StatusCode::UNAUTHORIZED,
             "The provider does not say who you are",
             &[
-                &format!("The registry needs the claim {claim}, and did not get it."),
+                &format!("The registry needs the claim {claim} from {title}, and did not get it."),
                 "Whoever runs the registry can ask for another scope, or say by claimMapping.username which claim \
                  names people.",
             ],
@@ -234,12 +238,19 @@ fn refused(context: &Context<'_>, error: &Error) -> Response<Body> {
         Error::Unverified => page::page(
             StatusCode::FORBIDDEN,
             "Your e-mail address is not verified",
-            &["The provider does not know whether the address is yours.", "Verify it there, and sign in once more."],
+            &[
+                &format!("{title} does not know whether the address is yours."),
+                "Verify it there, and sign in once more.",
+            ],
         ),
         Error::Away { .. } => page::page(
             StatusCode::BAD_GATEWAY,
             "The provider does not answer",
-            &["Nobody can sign in through it at the moment. API keys work as before.", AGAIN, &logged],
+            &[
+                &format!("Nobody can sign in through {title} at the moment. API keys work as before."),
+                "Try again later.",
+                &logged,
+            ],
         ),
         Error::Busy { seconds } => {
             let wait = format!("Try again in {seconds} seconds.");

@@ -22,15 +22,13 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// More redirects than any sign-in has.
 const REDIRECTS_MAX: usize = 20;
 
-/// A cookie, with what the server said of it.
+/// A cookie.
 #[derive(Clone, Debug)]
 pub struct Cookie {
     pub name: String,
     pub value: String,
     host: String,
     pub path: String,
-    /// The `Set-Cookie` line as it came.
-    pub line: String,
 }
 
 /// What came back.
@@ -212,7 +210,7 @@ impl Agent {
             return;
         }
         let (name, value) = (name.to_owned(), value.to_owned());
-        self.jar.push(Cookie { name, value, host, path, line: line.to_owned() });
+        self.jar.push(Cookie { name, value, host, path });
     }
 
     /// Sends a request with the cookies, and keeps those that come back. Follows nothing.

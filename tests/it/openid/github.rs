@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::agent;
 use super::player::{Answer, Asked, Player, Reply};
+use super::registry::Registry;
 
 /// The client's name and secret that registries are given.
 pub const CLIENT: (&str, &str) = ("Iv1.8a61f9b3a7aba766", "github-s3cret-of-the-registry-0123456789");
@@ -113,6 +114,16 @@ impl GitHub {
     pub fn asked(&self, path: &str) -> Vec<Asked> {
         self.state.lock().unwrap().asked.iter().filter(|asked| asked.path == path).cloned().collect()
     }
+}
+
+/// A registry that knows it, as it would know a GitHub Enterprise.
+pub fn registry(github: &GitHub, before: &str) -> Registry {
+    let (url, (id, secret)) = (github.url(), CLIENT);
+    Registry::start(&format!(
+        "{before}\n[http.auth.openid.providers.github]\nclientid = '{id}'\nclientsecret = '{secret}'\n\
+         authurl = '{url}/login/oauth/authorize'\ntokenurl = '{url}/login/oauth/access_token'\n\
+         scopes = ['read:org', 'user:email']\n"
+    ))
 }
 
 fn refusal(status: u16, message: &str) -> Answer {

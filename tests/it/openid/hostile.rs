@@ -33,6 +33,8 @@ pub enum Signing {
     PublicKeyAsSecret,
     /// HMAC with the client's secret: right in itself, and not what its discovery says.
     ClientSecret,
+    /// By a key that the token's own header brings along.
+    Embedded,
     /// A signature that begins right.
     Broken,
     /// No key by this name is at its address.
@@ -60,6 +62,8 @@ pub struct Script {
     pub refresh_tokens: bool,
     /// Whether the person has left: nothing is given for a refresh token any more.
     pub gone: bool,
+    /// Whether it looks at what a code was bound to.
+    pub binds: bool,
     keys: Keys,
     codes: HashMap<String, Grant>,
     refresh: Vec<String>,
@@ -110,24 +114,7 @@ fn straight<T>() -> Box<dyn Fn(&mut T) + Send> {
 impl Hostile {
     /// One whose answers are right, with [`mallory`].
     pub async fn start() -> Self {
-        let script = Script {
-            claims: mallory(),
-            id_token: straight(),
-            userinfo: straight(),
-            discovery: straight(),
-            redirect: straight(),
-            tokens: straight(),
-            signing: Signing::Right,
-            replies: HashMap::new(),
-            refresh_tokens: false,
-            gone: false,
-            keys: Keys { private: Private::rsa(), kid: "key-1".to_owned() },
-            codes: HashMap::new(),
-            refresh: Vec::new(),
-            made: 0,
-            asked: Vec::new(),
-        };
-        let script = Arc::new(Mutex::new(script));
+        let script = Arc::new(Mutex::new(Script::straight()));
         let shared = Arc::clone(&script);
         let player = Player::start(move |asked| shared.lock().unwrap().reply(asked)).await;
         Self { player, script }
@@ -140,6 +127,15 @@ impl Hostile {
     /// Bends it.
     pub fn script(&self) -> MutexGuard<'_, Script> {
         self.script.lock().unwrap()
+    }
+
+    /// Is right again in everything, with the same keys, and the same person.
+    pub fn straighten(&self) {
+        let mut script = self.script();
+        let straight = Script::straight();
+        let old = std::mem::replace(&mut *script, straight);
+        let Script { keys, codes, refresh, made, asked, claims, .. } = old;
+        *script = Script { keys, codes, refresh, made, asked, claims, ..Script::straight() };
     }
 
     /// Has it answer a path in another way.
@@ -169,6 +165,27 @@ fn error(status: u16, code: &str) -> Reply {
 }
 
 impl Script {
+    fn straight() -> Self {
+        Self {
+            claims: mallory(),
+            id_token: straight(),
+            userinfo: straight(),
+            discovery: straight(),
+            redirect: straight(),
+            tokens: straight(),
+            signing: Signing::Right,
+            replies: HashMap::new(),
+            refresh_tokens: false,
+            gone: false,
+            binds: true,
+            keys: Keys { private: Private::rsa(), kid: "key-1".to_owned() },
+            codes: HashMap::new(),
+            refresh: Vec::new(),
+            made: 0,
+            asked: Vec::new(),
+        }
+    }
+
     fn reply(&mut self, asked: Asked) -> Reply {
         let known = ["/.well-known/openid-configuration", "/authorize", "/jwks", "/token", "/userinfo", "/end"];
         let path = known.into_iter().find(|path| *path == asked.path);
@@ -253,7 +270,7 @@ impl Script {
                 // Gone with the first that asks, whether or not it may.
                 let Some(grant) = self.codes.remove(&asked.form("code")) else { return error(400, "invalid_grant") };
                 let hashed = URL_SAFE_NO_PAD.encode(digest(&SHA256, asked.form("code_verifier").as_bytes()));
-                if grant.redirect_uri != asked.form("redirect_uri") || grant.challenge != hashed {
+                if self.binds && (grant.redirect_uri != asked.form("redirect_uri") || grant.challenge != hashed) {
                     return error(400, "invalid_grant");
                 }
                 Some(grant.nonce)
@@ -303,7 +320,11 @@ impl Script {
         match self.signing {
             Signing::Right => key.token(algorithm, &header, &claims),
             Signing::Unsigned => encode(&json!({ "typ": "JWT", "alg": "none" }), &claims) + ".",
-            Signing::Foreign => Private::p256().token("ES256", &header, &claims),
+            Signing::Foreign => Private::rsa().token("RS256", &header, &claims),
+            Signing::Embedded => {
+                let own = Private::rsa();
+                own.token("RS256", &json!({ "kid": "mine", "jwk": own.jwk("mine") }), &claims)
+            }
             Signing::PublicKeyAsSecret => hmac(key.public_pem().as_bytes()),
             Signing::ClientSecret => hmac(CLIENT.1.as_bytes()),
             Signing::Broken => {

@@ -78,12 +78,8 @@ impl Provider {
         self.command(&json!({ "accounts": accounts }));
     }
 
-    /// Ends everything that somebody was granted, and their sessions.
-    pub fn forget(&mut self, subject: &str) {
-        self.command(&json!({ "forget": subject }));
-    }
-
-    /// Registers a client, in place of those before: with a secret, and with these redirect URIs.
+    /// Registers a client, in place of those before: with a secret, and with these redirect URIs. Of what is changed,
+    /// null takes a field out.
     pub fn client(&mut self, redirect_uris: &[String], changes: &Value) {
         let mut client = json!({
             "client_id": CLIENT.0,
@@ -92,7 +88,9 @@ impl Provider {
             "redirect_uris": redirect_uris,
             "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
         });
-        client.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let client_fields = client.as_object_mut().unwrap();
+        client_fields.extend(changes.as_object().unwrap().clone());
+        client_fields.retain(|_, value| !value.is_null());
         self.command(&json!({ "clients": [client] }));
     }
 
