@@ -104,8 +104,8 @@ impl Handovers {
         if form.len() > QUESTION_BYTES_MAX {
             return None;
         }
-        let sealed = URL_SAFE_NO_PAD.decode(form).ok()?;
-        let kept: Kept = serde_json::from_slice(&sealer.open(PURPOSE, &sealed)?).ok()?;
+        let bytes = URL_SAFE_NO_PAD.decode(form).ok()?;
+        let kept: Kept = serde_json::from_slice(&sealer.open(PURPOSE, &bytes)?).ok()?;
         let browser: [u8; 32] = Sha256::digest(cookie?).into();
         let same: bool = browser.ct_eq(&kept.browser).into();
         (same && now < kept.expires).then_some(kept.question)
@@ -171,8 +171,8 @@ mod tests {
         let elsewhere = Sealer::new(&[2; 32]);
         assert_eq!(handovers.answered(&elsewhere, &asked.form, Some(&asked.cookie), at(0)), None);
         // Who it is about, and where it goes, is not to be read off the page or changed.
-        let sealed = URL_SAFE_NO_PAD.decode(&asked.form).unwrap();
-        assert!(!sealed.windows(5).any(|part| part == b"alice"));
+        let bytes = URL_SAFE_NO_PAD.decode(&asked.form).unwrap();
+        assert!(!bytes.windows(5).any(|part| part == b"alice"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod login;
 mod login_files;
-mod person;
+pub mod person;
 
 use std::net::TcpListener;
 

@@ -13,14 +13,17 @@
 mod agent;
 mod browser;
 mod github;
+mod handover;
 mod hostile;
 mod node;
 mod player;
+mod program;
 mod provider;
 mod registry;
 
 mod attacks;
 mod callback_ui;
+mod device;
 mod lies;
 mod people;
 mod sign_in;

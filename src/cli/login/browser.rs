@@ -66,7 +66,8 @@ pub(super) async fn sign_in(api: &mut Api, provider: &Provider, open: bool) -> R
         format!("To sign in with {}, open this address in a browser on this machine:", provider.title)
     };
     // In one piece, for whoever reads it as it comes.
-    eprint!("{}", format!("{how}\n\n  {address}\n\n"));
+    let how = format!("{how}\n\n  {address}\n\n");
+    eprint!("{how}");
     let _browser = open.then(|| open_browser(&address)).flatten();
     let returned = tokio::time::timeout(WAIT, wait(listener, path)).await;
     match returned.map_err(|_| Failure::Other("nobody has come back from the browser within 10 minutes".to_owned()))? {

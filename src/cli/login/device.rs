@@ -24,12 +24,15 @@ pub(super) async fn sign_in(api: &mut Api, provider: &Provider) -> Result<(), Fa
     else {
         return Err(Failure::Other("the registry does not say how to sign in with another device".to_owned()));
     };
-    let mut how =
-        format!("To sign in with {}, open this page on any device:\n\n  {}\n\n", provider.title, printable(page));
-    how.push_str(&format!("and type this code there:\n\n  {}\n\n", printable(user_code)));
-    if let Some(whole) = text("verification_uri_complete") {
-        how.push_str(&format!("Or open this one, and compare the code:\n\n  {}\n\n", printable(whole)));
-    }
+    let complete = text("verification_uri_complete")
+        .map(|page| format!("Or open this one, and compare the code:\n\n  {}\n\n", printable(page)));
+    let how = format!(
+        "To sign in with {}, open this page on any device:\n\n  {}\n\nand type this code there:\n\n  {}\n\n{}",
+        provider.title,
+        printable(page),
+        printable(user_code),
+        complete.unwrap_or_default(),
+    );
     // In one piece, for whoever reads it as it comes.
     eprint!("{how}");
     let seconds = |value: &Value| value.as_u64().map(Duration::from_secs);
