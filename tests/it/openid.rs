@@ -7,24 +7,24 @@
 //! * [`github`]: a player of GitHub, whose answers have the shapes of GitHub's documents.
 //! * [`hostile`]: an OpenID provider whose every answer a test can bend.
 //!
-//! [`registry`] is the registry that knows them. Where node, npm, Chromium or its driver are missing, the tests that
+//! [`registry`] is the registry that knows them, and [`program`] a program that signs somebody in there. Where node, npm, Chromium or its driver are missing, the tests that
 //! need them say `SKIPPED`, and fail where `CI` is set.
 
-mod agent;
+pub mod agent;
 mod browser;
-mod github;
+pub mod github;
 mod handover;
-mod hostile;
+pub mod hostile;
 mod node;
 mod player;
 mod program;
 mod provider;
-mod registry;
+pub mod registry;
 
 mod attacks;
 mod callback_ui;
 mod device;
 mod lies;
-mod people;
+pub mod people;
 mod sign_in;
 mod via_github;
