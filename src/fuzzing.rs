@@ -112,6 +112,7 @@ fn print(route: &Route, read: &str) -> String {
             assert!(matches!(way, "/zot/auth/callback" | "/auth/callback"));
             format!("{way}/{provider}")
         }
+        Route::Confirm => "/zot/auth/confirm".to_owned(),
         Route::Logout => {
             assert!(read.ends_with("/auth/logout"));
             read.to_owned()

@@ -331,6 +331,7 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         Route::Preflight => Ok(ext::apikey::preflight()),
         Route::Login { query } => ext::login::begin(context, &query).await,
         Route::Callback { provider, query } => ext::login::callback(context, &provider, &query).await,
+        Route::Confirm => ext::confirm::answer(context, body).await,
         Route::Logout => ext::logout::logout(context).await,
         Route::V1 { endpoint, repository, values, query } => {
             v1::dispatch(context, endpoint, repository.as_ref(), &values, &query, body).await

@@ -112,7 +112,6 @@ mod http;
 mod meta;
 mod metrics;
 pub mod oci;
-#[allow(dead_code, reason = "used by what signs people in")]
 mod outgoing;
 mod providers;
 mod registry;

@@ -150,7 +150,9 @@ impl Client {
             return Err(Error::Plain { host: target.host });
         }
         let host = target.host.clone();
-        let exchange = tokio::time::timeout(settings.deadline, self.exchange(&target, request));
+        // Apart from whoever waits for it: what TLS and HTTP have in hand is large.
+        let exchange = Box::pin(self.exchange(&target, request));
+        let exchange = tokio::time::timeout(settings.deadline, exchange);
         exchange.await.unwrap_or(Err(Error::Deadline { host, after: settings.deadline }))
     }
 

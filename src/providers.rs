@@ -9,7 +9,9 @@
 
 mod asker;
 mod client_key;
+mod device;
 mod github;
+mod handover;
 mod openid;
 mod pace;
 mod seal;
@@ -27,6 +29,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::clock::Timestamp;
 use crate::outgoing::{self, Client};
 pub(crate) use client_key::ClientKey;
+pub(crate) use device::DevicePoll;
+pub(crate) use handover::{Handovers, QUESTION_LIFETIME, Question};
 pub(crate) use openid::OpenId;
 use pace::Pace;
 pub(crate) use seal::Sealer;
@@ -149,6 +153,8 @@ pub(crate) enum Error {
     Unknown,
     /// The sign-in was not begun by this browser, or too long ago, or was used already.
     NotBegun(&'static str),
+    /// The provider does not let people sign in with another device.
+    NoDevice,
     /// The provider says no, with a word of RFC 6749, 4.1.2.1; or the person has said no there.
     Refused { word: String },
     /// The provider's word does not hold. What about it is for the log.
@@ -168,6 +174,7 @@ impl fmt::Display for Error {
         match self {
             Self::Unknown => f.write_str("there is no such provider"),
             Self::NotBegun(why) => f.write_str(why),
+            Self::NoDevice => f.write_str("the provider does not let people sign in with another device"),
             Self::Refused { word } => write!(f, "the provider refuses: {word}"),
             Self::Invalid { cause } => write!(f, "the provider's answer does not hold: {cause}"),
             Self::Nameless { claim } => write!(f, "the provider does not say the claim {claim}"),
@@ -226,6 +233,8 @@ pub(crate) struct Providers {
     sealer: Sealer,
     pace: Pace,
     turns: Semaphore,
+    waiting: device::Waiting,
+    handovers: Handovers,
 }
 
 /// One provider.
@@ -254,6 +263,8 @@ impl Providers {
             sealer: Sealer::new(&key),
             pace: Pace::default(),
             turns: Semaphore::new(AT_ONCE_MAX),
+            waiting: device::Waiting::default(),
+            handovers: Handovers::default(),
         })
     }
 
@@ -274,6 +285,11 @@ impl Providers {
     /// What seals what others keep for the registry.
     pub(crate) const fn sealer(&self) -> &Sealer {
         &self.sealer
+    }
+
+    /// What programs are signed in with.
+    pub(crate) const fn handovers(&self) -> &Handovers {
+        &self.handovers
     }
 
     /// A turn to ask a provider something on behalf of somebody at this address.

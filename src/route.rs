@@ -4,6 +4,7 @@
 //! see [`RouteError`]. A handler that gets a route finds every value in it checked.
 
 mod query;
+mod sign_in;
 mod v1;
 
 use std::borrow::Cow;
@@ -120,6 +121,8 @@ pub(crate) enum Route {
         provider: String,
         query: Query,
     },
+    /// Whoever has signed in in a browser says whether a program is.
+    Confirm,
     /// The end of a session of zot's web page.
     Logout,
     /// Quay's API, with the values of the path's segments and the parameters.
@@ -169,6 +172,7 @@ impl Route {
             | Self::Preflight
             | Self::Login { .. }
             | Self::Callback { .. }
+            | Self::Confirm
             | Self::Logout
             | Self::TokenKeys => Access::Anybody,
             Self::GetToken { .. } | Self::PostToken => Access::Token,
@@ -259,14 +263,15 @@ pub(crate) fn parse(
         return token(method, query.unwrap_or_default());
     }
     if let Some(provider) = ["/zot/auth/callback/", "/auth/callback/"].iter().find_map(|way| path.strip_prefix(way)) {
-        return callback(method, provider, query.unwrap_or_default());
+        return sign_in::callback(method, provider, query.unwrap_or_default());
     }
     let query = Query::parse(query.unwrap_or_default())?;
     match &*path {
         // zot's route now, and the one of its first releases with API keys.
         "/zot/auth/apikey" | "/v2/_zot/ext/apikey" => return keys(method, &query),
-        "/zot/auth/login" | "/auth/login" => return login(method, query),
-        "/zot/auth/logout" | "/auth/logout" => return logout(method),
+        "/zot/auth/login" | "/auth/login" => return sign_in::login(method, query),
+        "/zot/auth/confirm" => return sign_in::confirm(method),
+        "/zot/auth/logout" | "/auth/logout" => return sign_in::logout(method),
         "/.well-known/jwks.json" => return probe(method, Route::TokenKeys),
         _ => {}
     }
@@ -333,32 +338,6 @@ fn keys(method: &Method, query: &Query) -> Result<Route, RouteError> {
             None => Err(malformed(ErrorCode::Unsupported, &"the parameter id says which API key: it is missing")),
         },
         _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST, DELETE, OPTIONS".into() }),
-    }
-}
-
-fn login(method: &Method, query: Query) -> Result<Route, RouteError> {
-    match *method {
-        Method::GET => Ok(Route::Login { query }),
-        _ => Err(RouteError::MethodNotAllowed { allow: "GET".into() }),
-    }
-}
-
-/// Nothing may be found out by HEAD: a code is good for once.
-fn callback(method: &Method, provider: &str, query: &str) -> Result<Route, RouteError> {
-    if provider.is_empty() || provider.contains('/') {
-        return Err(RouteError::NotFound);
-    }
-    match *method {
-        Method::GET => Ok(Route::Callback { provider: provider.to_owned(), query: Query::form(query)? }),
-        _ => Err(RouteError::MethodNotAllowed { allow: "GET".into() }),
-    }
-}
-
-fn logout(method: &Method) -> Result<Route, RouteError> {
-    match *method {
-        Method::POST => Ok(Route::Logout),
-        Method::OPTIONS => Ok(Route::Preflight),
-        _ => Err(RouteError::MethodNotAllowed { allow: "POST, OPTIONS".into() }),
     }
 }
 

@@ -60,26 +60,23 @@ impl Place {
     pub(super) async fn put(&self, host: &str, entry: &Entry) -> Result<String, String> {
         let mut document = self.read()?;
         let helper = self.helper(&document, host)?;
-        let content = match &helper {
+        let content = if let Some(helper) = &helper {
+            helper.store(host, entry).await?;
+            if self.tool == Tool::Podman {
+                return Ok(helper.to_string());
+            }
+            // That may have taken a while.
+            document = self.read()?;
             // docker leaves an empty entry, so that it knows what it has given away.
-            Some(helper) => {
-                helper.store(host, entry).await?;
-                if self.tool == Tool::Podman {
-                    return Ok(helper.to_string());
-                }
-                // That may have taken a while.
-                document = self.read()?;
-                "{}".to_owned()
-            }
-            None => {
-                let pair = Zeroizing::new(format!("{}:{}", entry.user, *entry.secret));
-                let mut entry = Document::default();
-                entry.set("auth", raw(json!(STANDARD.encode(pair.as_bytes())).to_string()));
-                entry.to_text(2)
-            }
+            Document::default()
+        } else {
+            let pair = Zeroizing::new(format!("{}:{}", entry.user, *entry.secret));
+            let mut content = Document::default();
+            content.set("auth", raw(json!(STANDARD.encode(pair.as_bytes())).to_string()));
+            content
         };
         let mut entries = self.entries(&document)?;
-        entries.set(host, raw(content));
+        entries.set(host, raw(content.to_text(2)));
         document.set("auths", raw(entries.to_text(1)));
         self.write(&document)?;
         Ok(match helper {
@@ -163,7 +160,7 @@ impl Place {
         if named.is_none() && self.tool == Tool::Docker {
             named = document.get("credsStore").map(|name| text(name, "credsStore")).transpose()?;
         }
-        named.filter(|name| !name.is_empty()).map(Helper::new).transpose()
+        named.filter(|name| !name.is_empty()).map(|name| Helper::new(&name)).transpose()
     }
 
     fn write(&self, document: &Document) -> Result<(), String> {

@@ -45,7 +45,7 @@ const LIFETIME: Duration = Duration::from_hours(90 * 24);
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Login {
     /// The registry: its name, such as registry.example or localhost:8080, or its URL; without, the one of --config,
-    /// or http://127.0.0.1:8080
+    /// or 127.0.0.1:8080
     url: Option<String>,
     /// The configuration of the registry on this machine that is meant
     #[arg(long, value_name = "FILE", conflicts_with = "url")]
@@ -268,20 +268,20 @@ impl Login {
     /// The provider that is meant: the one that is named, the only one, or the one that the person chooses.
     async fn provider<'a>(&self, providers: &'a [Provider]) -> Result<&'a Provider, Stopped> {
         let names = || providers.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>().join(", ");
-        let named = |name: &str| {
+        let find = |name: &str| {
             let found = providers.iter().find(|provider| provider.name == name);
             found.ok_or_else(|| Stopped::Wrong(format!("there is no provider {name:?} here, but {}", names())))
         };
         match (&self.provider, providers) {
             (_, []) => Err(Stopped::Wrong("there are no providers here: sign in with --username".to_owned())),
-            (Some(name), _) => named(name),
+            (Some(name), _) => find(name),
             (None, [only]) => Ok(only),
             (None, _) => {
                 let why =
                     || Stopped::Wrong(format!("there are several providers: choose one with --provider: {}", names()));
                 let terminal = Terminal::open().ok_or_else(why)?;
                 let chosen = terminal.ask(&format!("Sign in through which of {}? ", names())).await?;
-                named(chosen.trim())
+                find(chosen.trim())
             }
         }
     }

@@ -8,7 +8,7 @@ use super::forwarded::Reached;
 use super::response::value;
 use crate::access::SESSION_COOKIE;
 use crate::accounts::SessionId;
-use crate::providers::STATE_LIFETIME;
+use crate::providers::{QUESTION_LIFETIME, STATE_LIFETIME};
 use crate::registry::Shared;
 
 /// What a cookie's value cannot have (RFC 6265, 4.1.1), and the sign of encoding itself. Names of an htpasswd file
@@ -39,6 +39,20 @@ pub(super) fn sign_in(way: Way<'_>, kept: &str) -> HeaderValue {
 /// Takes that cookie away.
 pub(super) fn no_sign_in(way: Way<'_>) -> HeaderValue {
     value(format!("{SIGN_IN}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax{}", secure(way)))
+}
+
+/// The cookie of a question that the person is to answer on the registry's own page.
+pub(super) const QUESTION: &str = "question";
+
+/// Keeps a question. Strict: nobody answers it but from that page.
+pub(super) fn question(way: Way<'_>, kept: &str) -> HeaderValue {
+    let age = QUESTION_LIFETIME.as_secs();
+    value(format!("{QUESTION}={kept}; Path=/zot/auth/confirm; Max-Age={age}; HttpOnly; SameSite=Strict{}", secure(way)))
+}
+
+/// Takes that cookie away.
+pub(super) fn no_question(way: Way<'_>) -> HeaderValue {
+    value(format!("{QUESTION}=; Path=/zot/auth/confirm; Max-Age=0; HttpOnly; SameSite=Strict{}", secure(way)))
 }
 
 /// The cookie of a session, or of a visitor who may begin one; the latter goes with the browser.

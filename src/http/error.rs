@@ -106,6 +106,16 @@ impl ApiError {
             .header(header::RETRY_AFTER, RETRY_SECONDS)
     }
 
+    /// A provider of identities cannot be asked.
+    pub(crate) fn provider_away(cause: impl fmt::Display) -> Self {
+        Self::unavailable(cause).message("the provider does not answer: nobody can sign in through it at the moment")
+    }
+
+    /// Whoever asks for this has to wait.
+    pub(crate) fn too_many(message: impl Into<String>, seconds: u64) -> Self {
+        Self::new(ErrorCode::TooManyRequests, message).header(header::RETRY_AFTER, seconds.into())
+    }
+
     /// There is no room for what the client sends.
     pub(crate) fn no_space(cause: impl fmt::Display) -> Self {
         Self::unavailable(cause)

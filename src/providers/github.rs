@@ -8,14 +8,15 @@ use std::fmt;
 
 use oauth2::basic::{BasicClient, BasicErrorResponseType};
 use oauth2::{
-    AccessToken, AuthType, AuthUrl, AuthorizationCode, CsrfToken, EndpointNotSet, EndpointSet, PkceCodeChallenge,
-    PkceCodeVerifier, RefreshToken, RequestTokenError, Scope, TokenResponse as _, TokenUrl,
+    AccessToken, AuthType, AuthUrl, AuthorizationCode, CsrfToken, DeviceAuthorizationUrl, EndpointNotSet, EndpointSet,
+    PkceCodeChallenge, PkceCodeVerifier, RefreshToken, RequestTokenError, Scope, TokenResponse as _, TokenUrl,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::asker::Asker;
+use super::device::{Authorization, DevicePoll, Polled, poll_once};
 use super::openid::{redirect_url, token_error};
 use super::{Asked, Error, Lasting, Person, Protocol, ProviderSettings, Renewed, Secrets, SignedIn, groups, is_text};
 use crate::outgoing::Client;
@@ -26,6 +27,9 @@ const PAGE: usize = 100;
 
 /// What is asked for where nothing is said.
 const DEFAULT_SCOPES: [&str; 2] = ["read:org", "user:email"];
+/// Where GitHub has its page for people to sign in, and where it begins a sign-in with another device.
+const AUTHORIZE: &str = "/login/oauth/authorize";
+const DEVICE: &str = "/login/device/code";
 /// The form of answers that is asked for.
 const API_VERSION: &str = "2022-11-28";
 
@@ -35,6 +39,8 @@ type Tokens = oauth2::basic::BasicTokenResponse;
 /// GitHub, or a GitHub of one's own.
 pub(super) struct GitHub {
     client: OAuthClient,
+    /// Where a sign-in with another device is begun, if that can be told.
+    device_url: Option<DeviceAuthorizationUrl>,
     issuer: String,
     api_url: String,
     scopes: Vec<String>,
@@ -96,6 +102,8 @@ impl GitHub {
         let wrong = |error: url::ParseError| format!("a URL is none: {error}");
         let api = api_url.clone();
         let issuer = Url::parse(&auth_url).map_err(wrong)?.origin().ascii_serialization();
+        let device_url = auth_url.strip_suffix(AUTHORIZE).map(|host| format!("{host}{DEVICE}"));
+        let device_url = device_url.map(DeviceAuthorizationUrl::new).transpose().map_err(wrong)?;
         let client = BasicClient::new(settings.client_id)
             .set_auth_uri(AuthUrl::new(auth_url).map_err(wrong)?)
             .set_token_uri(TokenUrl::new(token_url).map_err(wrong)?)
@@ -104,7 +112,7 @@ impl GitHub {
             Some(secret) => client.set_client_secret(secret),
             None => client,
         };
-        Ok(Self { client, issuer, api_url, scopes: settings.scopes, http: Asker::new(http, &api) })
+        Ok(Self { client, device_url, issuer, api_url, scopes: settings.scopes, http: Asker::new(http, &api) })
     }
 
     pub(super) fn issuer(&self) -> &str {
@@ -114,18 +122,40 @@ impl GitHub {
     pub(super) fn authorization_url(&self, secrets: &Secrets, callback: &str) -> Result<String, Error> {
         let verifier = PkceCodeVerifier::new(secrets.verifier.clone());
         let state = secrets.state.clone();
-        let scopes: Vec<Scope> = if self.scopes.is_empty() {
-            DEFAULT_SCOPES.into_iter().map(|scope| Scope::new(scope.to_owned())).collect()
-        } else {
-            self.scopes.iter().cloned().map(Scope::new).collect()
-        };
         let request = self
             .client
             .authorize_url(|| CsrfToken::new(state))
-            .add_scopes(scopes)
+            .add_scopes(self.scopes())
             .set_redirect_uri(Cow::Owned(redirect_url(callback)?))
             .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&verifier));
         Ok(request.url().0.into())
+    }
+
+    fn scopes(&self) -> Vec<Scope> {
+        if self.scopes.is_empty() {
+            DEFAULT_SCOPES.into_iter().map(|scope| Scope::new(scope.to_owned())).collect()
+        } else {
+            self.scopes.iter().cloned().map(Scope::new).collect()
+        }
+    }
+
+    pub(super) const fn offers_device(&self) -> bool {
+        self.device_url.is_some()
+    }
+
+    /// Begins a sign-in with another device, which the owner of the application has to have allowed at GitHub.
+    pub(super) async fn begin_device(&self) -> Result<Authorization, Error> {
+        let url = self.device_url.clone().ok_or(Error::NoDevice)?;
+        let client = self.client.clone().set_device_authorization_url(url);
+        let request = client.exchange_device_code().add_scopes(self.scopes());
+        request.request_async(&self.http).await.map_err(|error| refused_or(&error))
+    }
+
+    pub(super) async fn poll_device(&self, said: &Authorization) -> Result<DevicePoll, Error> {
+        match poll_once(self.client.exchange_device_access_token(said), &self.http).await? {
+            Polled::Tokens(tokens) => Ok(DevicePoll::Done(Box::new(self.sign_in(&tokens).await?))),
+            Polled::Not(poll) => Ok(poll),
+        }
     }
 
     pub(super) async fn redeem(&self, code: &str, secrets: &Secrets, callback: &str) -> Result<SignedIn, Error> {
@@ -135,6 +165,11 @@ impl GitHub {
             .set_pkce_verifier(PkceCodeVerifier::new(secrets.verifier.clone()))
             .set_redirect_uri(Cow::Owned(redirect_url(callback)?));
         let tokens = request.request_async(&self.http).await.map_err(|error| refused_or(&error))?;
+        self.sign_in(&tokens).await
+    }
+
+    /// Who it is that these tokens were made for.
+    async fn sign_in(&self, tokens: &Tokens) -> Result<SignedIn, Error> {
         let token = tokens.access_token().secret();
         let user: User = self.get("/user", token).await?;
         let email = self
@@ -149,7 +184,7 @@ impl GitHub {
             email: Some(email),
             groups: self.groups(token).await?,
         };
-        Ok(SignedIn { person, lasting: Some(lasting(&tokens)) })
+        Ok(SignedIn { person, lasting: Some(lasting(tokens)) })
     }
 
     /// The primary address; an unverified one is not known to be the person's.

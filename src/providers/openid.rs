@@ -4,6 +4,7 @@
 //! a key that is not known. What must hold: a token counts only if it is signed with a key of this issuer by an
 //! asymmetric algorithm, is made out to this client, in answer to this sign-in, and is of this time.
 
+mod device;
 mod metadata;
 
 use std::borrow::Cow;
@@ -143,6 +144,10 @@ impl OpenId {
         self.issuer.as_str()
     }
 
+    async fn metadata(&self) -> Result<Arc<Metadata>, Error> {
+        self.known.metadata(&self.issuer, &self.http).await
+    }
+
     fn client(&self, metadata: &Metadata) -> OpenIdClient {
         let client = OpenIdClient::from_provider_metadata(metadata.clone(), self.client_id.clone(), None);
         let methods = metadata.token_endpoint_auth_methods_supported();
@@ -185,7 +190,7 @@ impl OpenId {
     }
 
     pub(super) async fn authorization_url(&self, secrets: &Secrets, callback: &str) -> Result<String, Error> {
-        let metadata = self.known.metadata(&self.issuer, &self.http).await?;
+        let metadata = self.metadata().await?;
         let client = self.client(&metadata).set_redirect_uri(redirect_url(callback)?);
         let (state, nonce) = (secrets.state.clone(), secrets.nonce.clone());
         let verifier = PkceCodeVerifier::new(secrets.verifier.clone());
@@ -226,7 +231,7 @@ impl OpenId {
         callback: &str,
         now: Timestamp,
     ) -> Result<SignedIn, Error> {
-        let metadata = self.known.metadata(&self.issuer, &self.http).await?;
+        let metadata = self.metadata().await?;
         let client = self.client(&metadata);
         let mut request = client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
@@ -237,19 +242,23 @@ impl OpenId {
             request = request.add_extra_param(name, value);
         }
         let tokens = request.request_async(&self.http).await.map_err(|error| token_error(&error))?;
-        self.sign_in(metadata, &tokens, &Nonce::new(secrets.nonce.clone()), now).await
+        self.sign_in(metadata, &tokens, Some(&Nonce::new(secrets.nonce.clone())), now).await
     }
 
-    /// Who it is that these tokens were made for.
+    /// Who it is that these tokens were made for, in answer to the request with this nonce, or to one without.
     async fn sign_in(
         &self,
         metadata: Arc<Metadata>,
         tokens: &Tokens,
-        nonce: &Nonce,
+        nonce: Option<&Nonce>,
         now: Timestamp,
     ) -> Result<SignedIn, Error> {
         let check_nonce = |given: Option<&Nonce>| -> Result<(), String> {
-            let is_ours = given.is_some_and(|given| given.secret().as_bytes().ct_eq(nonce.secret().as_bytes()).into());
+            let given = given.map_or("", |given| given.secret()).as_bytes();
+            let is_ours: bool = match nonce {
+                Some(nonce) => given.ct_eq(nonce.secret().as_bytes()).into(),
+                None => given.is_empty(),
+            };
             if is_ours { Ok(()) } else { Err("it was made for another sign-in".to_owned()) }
         };
         let claims = match self.verified(&metadata, tokens, check_nonce, now) {
@@ -380,7 +389,7 @@ impl OpenId {
         let Lasting::Refresh(token) = by else {
             return Err(Error::Away { cause: "it gives no such token".to_owned() });
         };
-        let metadata = self.known.metadata(&self.issuer, &self.http).await?;
+        let metadata = self.metadata().await?;
         let client = self.client(&metadata);
         let refresh = RefreshToken::new(token.clone());
         let mut request = client
@@ -406,7 +415,7 @@ impl OpenId {
 
     /// Whether the provider knows somebody still.
     pub(super) async fn ask(&self, subject: &str, access: &AccessToken) -> Result<Asked, Error> {
-        let metadata = self.known.metadata(&self.issuer, &self.http).await?;
+        let metadata = self.metadata().await?;
         match self.ask_user_info(&metadata, access, subject).await {
             None => Ok(Asked::Known { groups: None }),
             Some(Ok(claims)) => {
@@ -422,7 +431,7 @@ impl OpenId {
     /// Where a browser ends its session at the provider (RP-Initiated Logout 1.0), if the provider has such a place;
     /// it comes back to `back`.
     pub(crate) async fn end_session_url(&self, back: &str) -> Option<String> {
-        let metadata = self.known.metadata(&self.issuer, &self.http).await.ok()?;
+        let metadata = self.metadata().await.ok()?;
         let mut url = Url::parse(metadata.additional_metadata().end_session_endpoint.as_deref()?).ok()?;
         if !["https", "http"].contains(&url.scheme()) {
             return None;

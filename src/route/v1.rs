@@ -68,6 +68,9 @@ endpoints! {
     Signin         POST   "/api/v1/signin"                         "signinUser"           Anyone,         "Begin a session with a password";
     Verify         POST   "/api/v1/signin/verify"                  "verifyUser"           Session,        "Give the password once more, for what needs a fresh login";
     ListProviders  GET    "/api/v1/signin/providers"               "listSigninProviders"  Anyone,         "What one can sign in with";
+    BeginDevice    POST   "/api/v1/signin/device"                  "beginDeviceSignin"    Anyone,         "Begin to sign in through a provider with another device";
+    PollDevice     POST   "/api/v1/signin/device/token"            "pollDeviceSignin"     Anyone,         "What has become of signing in with another device";
+    ExchangeCode   POST   "/api/v1/signin/code"                    "exchangeSigninCode"   Anyone,         "Begin a session with the code that a browser has brought back to a program";
     Signout        POST   "/api/v1/signout"                        "logout"               Anyone,         "End this session, or with everywhere=true all of one's own";
     GetUser        GET    "/api/v1/user/"                          "getLoggedInUser"      SignedIn,       "Who am I to this registry";
     ChangeUser     PUT    "/api/v1/user/"                          "changeUserDetails"    FreshLogin,     "Change one's password or address";

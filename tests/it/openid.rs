@@ -7,20 +7,23 @@
 //! * [`github`]: a player of GitHub, whose answers have the shapes of GitHub's documents.
 //! * [`hostile`]: an OpenID provider whose every answer a test can bend.
 //!
-//! [`registry`] is the registry that knows them. Where node, npm, Chromium or its driver are missing, the tests that
+//! [`registry`] is the registry that knows them, and [`program`] a program that signs somebody in there. Where node, npm, Chromium or its driver are missing, the tests that
 //! need them say `SKIPPED`, and fail where `CI` is set.
 
 pub mod agent;
 mod browser;
 pub mod github;
+mod handover;
 pub mod hostile;
 mod node;
 mod player;
+mod program;
 mod provider;
 pub mod registry;
 
 mod attacks;
 mod callback_ui;
+mod device;
 mod lies;
 pub mod people;
 mod sign_in;

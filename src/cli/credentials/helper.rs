@@ -42,7 +42,7 @@ impl fmt::Display for Helper {
 
 impl Helper {
     /// The helper that a file names. A name that leads elsewhere than to a program in the path is none.
-    pub(super) fn new(name: String) -> Result<Self, String> {
+    pub(super) fn new(name: &str) -> Result<Self, String> {
         if name.contains(['/', '\\', '\0']) {
             return Err(format!("{name:?} is not the name of a program that keeps credentials"));
         }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use crate::accounts::{Account, Accounts, NotAdmitted, Origin, Outsider, SessionId};
+use super::confirm;
+use crate::accounts::{Account, Accounts, NotAdmitted, Origin, Outsider, SessionGrant, SessionId};
 use crate::http::error::ApiError;
 use crate::http::response::empty;
 use crate::http::{Body, Context, blocking, cookie, page};
-use crate::providers::{Error, Person, Returned, SignedIn, Target};
+use crate::providers::{Error, Person, Question, Returned, SignedIn, Target};
 use crate::route::Query;
 
 /// Sends the browser to a provider.
@@ -23,6 +24,11 @@ pub(in crate::http) async fn begin(context: &Context<'_>, query: &Query) -> Resu
     }
     let (provider, base) = (query.one("provider")?.unwrap_or_default(), context.base_url());
     let challenge = query.one("code_challenge")?;
+    // Of the ways of RFC 7636 this is the one that is as good as it looks; it need not be named.
+    if challenge.is_some() && query.one("code_challenge_method")?.is_some_and(|method| method != "S256") {
+        let why = "The parameter code_challenge_method is S256.";
+        return Ok(page::page(StatusCode::BAD_REQUEST, "This link is not right", &[why]));
+    }
     let target = match providers.targets().read(query.one("callback_ui")?, challenge, &base) {
         Ok(target) => target,
         Err(invalid) => return Ok(page::page(StatusCode::BAD_REQUEST, "This link is not right", &[invalid.0])),
@@ -66,55 +72,62 @@ pub(in crate::http) async fn callback(
     Ok(response)
 }
 
-/// Finds or makes the user, and begins a session.
+/// Finds or makes the user, and begins a session; of a program's it is not this browser's.
 async fn admit(context: &Context<'_>, signed_in: SignedIn, target: Target) -> Result<Response<Body>, ApiError> {
-    let (account, id) = match start_session(context, signed_in).await? {
-        Ok(begun) => begun,
+    let account = match admit_person(context, signed_in).await? {
+        Ok(account) => account,
         Err(not_admitted) => return not_admitted_page(&not_admitted),
     };
     let mut response = match target {
         Target::Nothing => empty(StatusCode::CREATED),
         Target::Page(url) => redirect(&url)?,
-        Target::Program { .. } => page::page(
-            StatusCode::NOT_IMPLEMENTED,
-            "Signed in here, and not in the program",
-            &["This registry cannot hand a sign-in to a program yet. Make an API key, and give it to the program."],
-        ),
+        Target::Program { redirect, challenge } => {
+            return Ok(confirm::ask(context, Question { user: account.name.clone(), redirect, challenge }));
+        }
     };
+    let (id, _) = start_session(context, &account).await?;
     let headers = response.headers_mut();
     headers.append(header::SET_COOKIE, cookie::session(context.way(), &id, true));
     headers.append(header::SET_COOKIE, cookie::user(context.way(), &account.name));
     Ok(response)
 }
 
-/// A session of whoever has come from a provider, in place of one that the browser had.
-pub(in crate::http) async fn start_session(
+/// The user of whoever has come from a provider.
+pub(in crate::http) async fn admit_person(
     context: &Context<'_>,
     signed_in: SignedIn,
-) -> Result<Result<(Arc<Account>, SessionId), NotAdmitted>, ApiError> {
+) -> Result<Result<Arc<Account>, NotAdmitted>, ApiError> {
     let SignedIn { person, lasting } = signed_in;
     let Person { provider, issuer, subject, name, email, groups } = person;
     let lasting = lasting.filter(|_| context.registry.rechecks_outsiders());
     let sealed = lasting.map(|lasting| context.registry.seal_lasting(&issuer, &subject, &lasting));
     let who = Outsider { provider, issuer, subject, name, email, groups };
+    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.visit.origin(None));
+    blocking(move || match accounts.admit(who, sealed, &origin) {
+        Ok(account) => Ok(Ok(account)),
+        Err(NotAdmitted::Accounts(error)) => Err(error),
+        Err(not_admitted) => {
+            note(&accounts, &not_admitted, &origin);
+            Ok(Err(not_admitted))
+        }
+    })
+    .await
+}
+
+/// A session of a user, in place of one that the client had.
+pub(in crate::http) async fn start_session(
+    context: &Context<'_>,
+    account: &Account,
+) -> Result<(SessionId, SessionGrant), ApiError> {
     let before = context.cookie.map(|id| context.registry.authenticator().session(id)).transpose()?.flatten();
     let before = before.map(|(account, grant)| (account.name.clone(), grant.hash));
-    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.visit.origin(None));
+    let (accounts, name) = (Arc::clone(context.registry.accounts()), account.name.clone());
+    let origin = context.visit.origin(Some(&name));
     blocking(move || {
-        let account = match accounts.admit(who, sealed, &origin) {
-            Ok(account) => account,
-            Err(NotAdmitted::Accounts(error)) => return Err(error),
-            Err(not_admitted) => {
-                note(&accounts, &not_admitted, &origin);
-                return Ok(Err(not_admitted));
-            }
-        };
         if let Some((user, old)) = before {
             accounts.end_sessions(&user, move |hash, _| *hash == old, &origin)?;
         }
-        let origin = Origin { performer: Some(account.name.clone()), ..origin };
-        let (id, _) = accounts.start_session(&account.name, &origin)?;
-        Ok(Ok((account, id)))
+        accounts.start_session(&name, &origin)
     })
     .await
 }
@@ -131,7 +144,15 @@ fn note(accounts: &Accounts, not_admitted: &NotAdmitted, origin: &Origin) {
 }
 
 fn not_admitted_page(not_admitted: &NotAdmitted) -> Result<Response<Body>, ApiError> {
-    let (title, what, next) = match not_admitted {
+    let (title, what, next) = why_not_admitted(not_admitted)?;
+    Ok(page::page(StatusCode::FORBIDDEN, title, &[&what, next]))
+}
+
+/// Why somebody is not let in, and what can be done about it.
+pub(in crate::http) fn why_not_admitted(
+    not_admitted: &NotAdmitted,
+) -> Result<(&'static str, String, &'static str), ApiError> {
+    Ok(match not_admitted {
         NotAdmitted::Disabled { name } => (
             "You cannot sign in here",
             format!("The user {name} is disabled in this registry."),
@@ -152,8 +173,7 @@ fn not_admitted_page(not_admitted: &NotAdmitted) -> Result<Response<Body>, ApiEr
             "Whoever runs the registry can say by claimMapping.username which other claim names people.",
         ),
         NotAdmitted::Accounts(error) => return Err(ApiError::internal(error)),
-    };
-    Ok(page::page(StatusCode::FORBIDDEN, title, &[&what, next]))
+    })
 }
 
 /// What somebody reads who could not sign in. What is the operator's to know goes to the log.
@@ -183,6 +203,11 @@ fn refused(context: &Context<'_>, provider: &str, error: &Error) -> Response<Bod
             let why = format!("{}{}.", why[..1].to_uppercase(), &why[1..]);
             page::page(StatusCode::UNAUTHORIZED, "This sign-in does not count", &[&why, AGAIN])
         }
+        Error::NoDevice => page::page(
+            StatusCode::BAD_REQUEST,
+            "The provider has nothing for another device",
+            &["Sign in with the browser of the machine that you are at."],
+        ),
         Error::Refused { word } if OURS.contains(&word.as_str()) => page::page(
             StatusCode::BAD_GATEWAY,
             "The provider does not accept this registry",

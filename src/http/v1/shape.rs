@@ -71,6 +71,12 @@ impl Shape {
         self.refuses(StatusCode::TOO_MANY_REQUESTS)
     }
 
+    /// Whoever has signed in by it goes on with another CSRF token.
+    fn may_begin(mut self) -> Self {
+        self.headers.push(("X-Next-CSRF-Token", csrf_token().optional()));
+        self
+    }
+
     /// Answers with 201.
     fn creates(mut self) -> Self {
         self.creates = true;
@@ -94,6 +100,16 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
         Endpoint::Verify => gives(success()).takes([("password", text())]).verifies_password(),
         Endpoint::Signout => gives(success()).query("everywhere", switch()).sets_cookie(),
         Endpoint::ListProviders => gives(signin::providers_schema()),
+        Endpoint::BeginDevice => {
+            gives(signin::device_schema()).takes([("provider", text())]).refuses(StatusCode::TOO_MANY_REQUESTS)
+        }
+        Endpoint::PollDevice => {
+            let shape = gives(signin::device_token_schema()).takes([("handle", text())]).sets_cookie();
+            shape.may_begin().refuses(StatusCode::TOO_MANY_REQUESTS)
+        }
+        Endpoint::ExchangeCode => {
+            gives(success()).takes([("code", text()), ("code_verifier", text())]).sets_cookie().may_begin()
+        }
         Endpoint::ListSessions => gives(object([("sessions", list_of(session::schema()))])),
         Endpoint::GetUser => gives(user::own_schema()),
         Endpoint::ChangeUser => {

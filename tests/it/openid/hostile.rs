@@ -21,6 +21,9 @@ use crate::support::issuer::{Private, encode};
 /// The client's name and secret that registries are given.
 pub const CLIENT: (&str, &str) = ("registry-client", "s3cret-of-the-client-at-the-hostile-one");
 
+/// What it gives for a sign-in with another device.
+pub const DEVICE_CODE: &str = "device-s3cret-5eed";
+
 /// How it signs an ID token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signing {
@@ -60,6 +63,9 @@ pub struct Script {
     pub replies: HashMap<&'static str, Reply>,
     /// Whether it gives refresh tokens.
     pub refresh_tokens: bool,
+    /// What is said to whoever asks about a sign-in with another device, one after the other, and the last again and
+    /// again: a word of RFC 8628, or `done`.
+    pub device: Vec<&'static str>,
     /// Whether the person has left: nothing is given for a refresh token any more.
     pub gone: bool,
     /// Whether it looks at what a code was bound to.
@@ -160,6 +166,11 @@ fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
+fn is_client(asked: &Asked) -> bool {
+    let form = (asked.form("client_id"), asked.form("client_secret"));
+    agent::basic(&asked.header("authorization")).unwrap_or(form) == (CLIENT.0.to_owned(), CLIENT.1.to_owned())
+}
+
 fn error(status: u16, code: &str) -> Reply {
     Answer::json(status, &json!({ "error": code })).header("cache-control", "no-store").into()
 }
@@ -176,6 +187,7 @@ impl Script {
             signing: Signing::Right,
             replies: HashMap::new(),
             refresh_tokens: false,
+            device: vec!["authorization_pending"],
             gone: false,
             binds: true,
             keys: Keys { private: Private::rsa(), kid: "key-1".to_owned() },
@@ -187,7 +199,8 @@ impl Script {
     }
 
     fn reply(&mut self, asked: Asked) -> Reply {
-        let known = ["/.well-known/openid-configuration", "/authorize", "/jwks", "/token", "/userinfo", "/end"];
+        let known =
+            ["/.well-known/openid-configuration", "/authorize", "/jwks", "/token", "/userinfo", "/end", "/device"];
         let path = known.into_iter().find(|path| *path == asked.path);
         self.asked.push(asked.clone());
         let Some(path) = path else { return error(404, "not_found") };
@@ -204,6 +217,7 @@ impl Script {
                     "jwks_uri": format!("{issuer}/jwks"),
                     "userinfo_endpoint": format!("{issuer}/userinfo"),
                     "end_session_endpoint": format!("{issuer}/end"),
+                    "device_authorization_endpoint": format!("{issuer}/device"),
                     "response_types_supported": ["code"],
                     "subject_types_supported": ["public"],
                     "id_token_signing_alg_values_supported": ["RS256", "ES256"],
@@ -222,6 +236,19 @@ impl Script {
             }
             "/authorize" => self.authorize(&asked, &issuer),
             "/token" => self.token(&asked, &issuer),
+            "/device" if !is_client(&asked) => error(401, "invalid_client"),
+            "/device" => Answer::json(
+                200,
+                &json!({
+                    "device_code": DEVICE_CODE,
+                    "user_code": "WDJB-MJHT",
+                    "verification_uri": format!("{issuer}/activate"),
+                    "verification_uri_complete": format!("{issuer}/activate?user_code=WDJB-MJHT"),
+                    "expires_in": 600,
+                    "interval": 1,
+                }),
+            )
+            .into(),
             "/userinfo" => {
                 if !asked.header("authorization").starts_with("Bearer access-") {
                     return error(401, "invalid_token");
@@ -260,9 +287,7 @@ impl Script {
     }
 
     fn token(&mut self, asked: &Asked, issuer: &str) -> Reply {
-        let form = (asked.form("client_id"), asked.form("client_secret"));
-        let client = agent::basic(&asked.header("authorization")).unwrap_or(form);
-        if client != (CLIENT.0.to_owned(), CLIENT.1.to_owned()) {
+        if !is_client(asked) {
             return error(401, "invalid_client");
         }
         let nonce = match &*asked.form("grant_type") {
@@ -279,6 +304,14 @@ impl Script {
                 let known = self.refresh.iter().position(|token| *token == asked.form("refresh_token"));
                 let Some(at) = known.filter(|_| !self.gone) else { return error(400, "invalid_grant") };
                 self.refresh.remove(at);
+                None
+            }
+            "urn:ietf:params:oauth:grant-type:device_code" => {
+                assert_eq!(asked.form("device_code"), DEVICE_CODE);
+                let said = if self.device.len() > 1 { self.device.remove(0) } else { self.device[0] };
+                if said != "done" {
+                    return error(400, said);
+                }
                 None
             }
             _ => return error(400, "unsupported_grant_type"),
