@@ -73,7 +73,8 @@
 //! 7. Only `blobs::paths` builds a path, and only out of checked values. Nothing below `http` knows a
 //!    status code. Only `clock` reads the wall clock. There is no global state: two registries in one
 //!    process do not know of each other.
-//! 8. A secret is shown once and stored as a hash; when keys and sessions were last used is written in
+//! 8. A secret is shown once and stored as a hash, or sealed where it must be read again (what a provider is
+//!    asked with); when keys and sessions were last used is written in
 //!    batches, so that no request with one waits for a disk.
 //! 9. The database decides; `manifests.log` beside it has what is needed to make the content's rows anew. It is
 //!    written after a commit and before the answer, never synced by a request, and made anew where it lacks a change.

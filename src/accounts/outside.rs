@@ -206,3 +206,117 @@ fn new_row(now: Timestamp) -> UserRow {
         created: now,
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+    use crate::accounts::{NewKey, NewUser, Password, Rules};
+    use crate::blobs::{SystemDisk, Tree};
+    use crate::clock::Clock;
+    use crate::meta::Meta;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn accounts() -> (tempfile::TempDir, Clock, Accounts) {
+        let root = tempfile::tempdir().unwrap();
+        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let clock = Clock::default();
+        let accounts = Accounts::open(meta, clock.clone(), Rules::default(), None, None).unwrap();
+        (root, clock, accounts)
+    }
+
+    fn ann(name: &str) -> Outsider {
+        Outsider {
+            provider: "oidc".to_owned(),
+            issuer: "https://id.example".to_owned(),
+            subject: "1".to_owned(),
+            name: name.to_owned(),
+            email: Some(name.to_owned()),
+            groups: vec!["dev".to_owned()],
+        }
+    }
+
+    fn admit(accounts: &Accounts, who: Outsider, sealed: &[u8]) -> Result<String, NotAdmitted> {
+        let account = accounts.admit(who, Some(sealed.to_vec()), &Origin::local())?;
+        Ok(account.name.clone())
+    }
+
+    #[test]
+    fn somebody_is_who_the_issuer_means_and_nobody_else() {
+        let (_root, _, accounts) = accounts();
+        let origin = Origin::local();
+        assert_eq!(admit(&accounts, ann("ann@example.org"), b"1").unwrap(), "ann@example.org");
+        assert_eq!(admit(&accounts, ann("new@example.org"), b"2").unwrap(), "ann@example.org");
+        let account = accounts.account("ann@example.org").unwrap().unwrap();
+        assert_eq!(account.email.as_deref(), Some("new@example.org"));
+        // The same name of another subject, of another issuer, and where a part of one belongs to the other.
+        for (issuer, subject) in [("https://id.example", "2"), ("https://id.exampl", "e1"), ("https://other", "1")] {
+            let other = Outsider { issuer: issuer.to_owned(), subject: subject.to_owned(), ..ann("ann@example.org") };
+            let outcome = admit(&accounts, other, b"3");
+            assert!(matches!(outcome, Err(NotAdmitted::NameTaken { .. })), "{issuer} {subject}: {outcome:?}");
+        }
+        let new = NewUser {
+            name: "bob".to_owned(),
+            password: Password::new("secret"),
+            standing: Standing::Superuser,
+            groups: Vec::new(),
+            email: None,
+        };
+        accounts.add_user(new, &origin).unwrap();
+        let bob = Outsider { subject: "3".to_owned(), ..ann("bob") };
+        assert!(matches!(admit(&accounts, bob, b"3"), Err(NotAdmitted::NameTaken { .. })));
+        // Whoever was removed is somebody new, and nothing of theirs is left.
+        accounts.remove_user("ann@example.org", &origin).unwrap();
+        assert_eq!(admit(&accounts, ann("new@example.org"), b"4").unwrap(), "new@example.org");
+        assert!(accounts.account("ann@example.org").unwrap().is_none());
+    }
+
+    #[test]
+    fn no_password_is_given_to_somebody_of_a_provider() {
+        let (_root, _, accounts) = accounts();
+        admit(&accounts, ann("ann"), b"1").unwrap();
+        let change = crate::accounts::UserChange { password: Some(Password::new("secret")), ..Default::default() };
+        let outcome = accounts.change_user("ann", change, None, &Origin::local());
+        assert!(matches!(outcome, Err(Error::UserOutside { .. })), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_provider_is_asked_about_whoever_was_used_since_and_is_not_gone() {
+        let (_root, clock, accounts) = accounts();
+        let origin = Origin::local();
+        admit(&accounts, ann("ann"), b"1").unwrap();
+        let due = || accounts.due_outsiders(HOUR, 10).unwrap();
+        clock.advance(2 * HOUR);
+        assert!(due().is_empty(), "nobody acts for her");
+        let (key, _) = accounts.create_key("ann", NewKey::default(), &origin).unwrap();
+        accounts.key_used(&key.hash(), None, "crane");
+        assert_eq!(due().len(), 1, "before it is written down");
+        accounts.flush().unwrap();
+        let asked = due().pop().unwrap();
+        assert_eq!((asked.name.as_str(), asked.sealed.as_slice()), ("ann", &b"1"[..]));
+        accounts.outsider_is_known(&asked, Some(Vec::new()), Some(b"2".to_vec())).unwrap();
+        assert!(due().is_empty());
+        assert!(accounts.account("ann").unwrap().unwrap().groups.is_empty());
+
+        clock.advance(2 * HOUR);
+        accounts.key_used(&key.hash(), None, "crane");
+        let asked = due().pop().unwrap();
+        assert_eq!(asked.sealed, b"2");
+        // She signs in while the provider is asked with the token from before.
+        admit(&accounts, ann("ann"), b"3").unwrap();
+        accounts.outsider_is_gone(&asked).unwrap();
+        assert!(accounts.account("ann").unwrap().unwrap().may_sign_in());
+
+        clock.advance(2 * HOUR);
+        let (session, _) = accounts.start_session("ann", &origin).unwrap();
+        let asked = due().pop().unwrap();
+        accounts.outsider_is_gone(&asked).unwrap();
+        assert!(!accounts.account("ann").unwrap().unwrap().may_sign_in());
+        assert!(accounts.session_grant(&session).unwrap().is_none());
+        assert!(due().is_empty(), "nobody is asked about her any more");
+        admit(&accounts, ann("ann"), b"4").unwrap();
+        assert!(accounts.account("ann").unwrap().unwrap().may_sign_in());
+        assert!(accounts.session_grant(&session).unwrap().is_none(), "what was ended stays so");
+    }
+}

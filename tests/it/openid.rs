@@ -10,18 +10,18 @@
 //! [`registry`] is the registry that knows them. Where node, npm, Chromium or its driver are missing, the tests that
 //! need them say `SKIPPED`, and fail where `CI` is set.
 
-mod agent;
+pub mod agent;
 mod browser;
-mod github;
-mod hostile;
+pub mod github;
+pub mod hostile;
 mod node;
 mod player;
 mod provider;
-mod registry;
+pub mod registry;
 
 mod attacks;
 mod callback_ui;
 mod lies;
-mod people;
+pub mod people;
 mod sign_in;
 mod via_github;
