@@ -60,17 +60,13 @@ pub(super) async fn sign_in(api: &mut Api, provider: &Provider, open: bool) -> R
         encoded(&provider.name),
         encoded(&format!("http://127.0.0.1:{port}{path}")),
     );
-    if open {
-        eprintln!(
-            "Sign in with {} in the browser. If no window opens, open this address:\n\n  {address}\n",
-            provider.title
-        );
+    let how = if open {
+        format!("Sign in with {} in the browser. If no window opens, open this address:", provider.title)
     } else {
-        eprintln!(
-            "To sign in with {}, open this address in a browser on this machine:\n\n  {address}\n",
-            provider.title
-        );
-    }
+        format!("To sign in with {}, open this address in a browser on this machine:", provider.title)
+    };
+    // In one piece, for whoever reads it as it comes.
+    eprint!("{}", format!("{how}\n\n  {address}\n\n"));
     let _browser = open.then(|| open_browser(&address)).flatten();
     let returned = tokio::time::timeout(WAIT, wait(listener, path)).await;
     match returned.map_err(|_| Failure::Other("nobody has come back from the browser within 10 minutes".to_owned()))? {

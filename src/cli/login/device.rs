@@ -24,11 +24,14 @@ pub(super) async fn sign_in(api: &mut Api, provider: &Provider) -> Result<(), Fa
     else {
         return Err(Failure::Other("the registry does not say how to sign in with another device".to_owned()));
     };
-    eprintln!("To sign in with {}, open this page on any device:\n\n  {}\n", provider.title, printable(page));
-    eprintln!("and type this code there:\n\n  {}\n", printable(user_code));
+    let mut how =
+        format!("To sign in with {}, open this page on any device:\n\n  {}\n\n", provider.title, printable(page));
+    how.push_str(&format!("and type this code there:\n\n  {}\n\n", printable(user_code)));
     if let Some(whole) = text("verification_uri_complete") {
-        eprintln!("(or open {} and compare the code)\n", printable(whole));
+        how.push_str(&format!("Or open this one, and compare the code:\n\n  {}\n\n", printable(whole)));
     }
+    // In one piece, for whoever reads it as it comes.
+    eprint!("{how}");
     let seconds = |value: &Value| value.as_u64().map(Duration::from_secs);
     let mut interval = seconds(&begun["interval"]).unwrap_or(INTERVAL).min(INTERVAL_MAX);
     let deadline = Instant::now() + seconds(&begun["expires_in"]).unwrap_or(WAIT_MAX).min(WAIT_MAX);

@@ -27,16 +27,25 @@ pub(super) fn ask(context: &Context<'_>, question: Question) -> Response<Body> {
         "<p>A program on this computer, such as <code>coracle login</code>, wants to sign in to <code>{host}</code> as \
          <code>{user}</code>. It can then do there what you can.</p>\
          <p>Allow it only if you have just started it yourself.</p>\
-         <form method=\"post\" action=\"/zot/auth/confirm\"><input type=\"hidden\" name=\"question\" value=\"{form}\">\
-         <button name=\"answer\" value=\"allow\">Allow</button> \
-         <button name=\"answer\" value=\"refuse\">Refuse</button></form>",
+         {allow}{refuse}",
         host = escaped(host),
         user = escaped(&user),
-        form = escaped(&asked.form),
+        allow = form(&asked.form, "allow", "Allow"),
+        refuse = form(&asked.form, "refuse", "Refuse"),
     );
     let mut response = page::of_markup(StatusCode::OK, "Sign in to a program?", &markup, &action);
     response.headers_mut().append(header::SET_COOKIE, cookie::question(context.way(), &asked.cookie));
     response
+}
+
+/// One answer.
+fn form(question: &str, answer: &str, text: &str) -> String {
+    format!(
+        "<form method=\"post\" action=\"/zot/auth/confirm\">\
+         <input type=\"hidden\" name=\"question\" value=\"{question}\">\
+         <input type=\"hidden\" name=\"answer\" value=\"{answer}\"><button type=\"submit\">{text}</button></form>",
+        question = escaped(question),
+    )
 }
 
 /// Where the form may lead, as browsers see it: here, and on to the program. Content Security Policy has no way to
