@@ -22,6 +22,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use openidconnect::AccessToken;
 pub(crate) use openidconnect::{ClientId, ClientSecret};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -122,11 +123,25 @@ pub(crate) struct SignedIn {
     pub(crate) lasting: Option<Lasting>,
 }
 
+/// Tokens to ask about somebody again.
+pub(crate) struct Renewed {
+    pub(crate) access: AccessToken,
+    /// What to ask with the next time, if it is not what was asked with: that may not count any more, so that this is
+    /// to be kept before anything else is done.
+    pub(crate) lasting: Option<Lasting>,
+}
+
+impl fmt::Debug for Renewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Renewed")
+    }
+}
+
 /// What a provider says when it is asked again.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    /// It knows the person still; of these groups. What to ask with the next time, if that has changed.
-    Known { groups: Option<Vec<String>>, lasting: Option<Lasting> },
+    /// It knows the person still; of these groups, if it says so.
+    Known { groups: Option<Vec<String>> },
     /// It does not know them any more, or they may not sign in there.
     Gone,
 }
@@ -321,7 +336,7 @@ fn callback(base: &str, name: &str) -> String {
 /// A word of the provider's, for people: no more than a word.
 fn shown_word(word: &str) -> String {
     let plain = |c: &char| c.is_ascii_alphanumeric() || "_-.".contains(*c);
-    word.chars().filter(plain).take(60).collect()
+    word.chars().take_while(plain).take(60).collect()
 }
 
 /// Groups as they are kept: sorted, without those that are none.
@@ -389,11 +404,19 @@ impl Provider {
         Ok(signed_in)
     }
 
-    /// Asks whether the provider still knows somebody.
-    pub(crate) async fn ask_again(&self, subject: &str, lasting: Lasting, now: Timestamp) -> Result<Asked, Error> {
+    /// Tokens to ask with about somebody; none, if the provider gives them none any more: they are gone.
+    pub(crate) async fn renew(&self, by: Lasting, now: Timestamp) -> Result<Option<Renewed>, Error> {
         match &self.kind {
-            Kind::OpenId(openid) => openid.ask_again(subject, lasting, now).await,
-            Kind::GitHub(github) => github.ask_again(subject, lasting).await,
+            Kind::OpenId(openid) => openid.renew(by, now).await,
+            Kind::GitHub(github) => github.renew(by).await,
+        }
+    }
+
+    /// Asks whether the provider still knows somebody.
+    pub(crate) async fn ask(&self, subject: &str, access: &AccessToken) -> Result<Asked, Error> {
+        match &self.kind {
+            Kind::OpenId(openid) => openid.ask(subject, access).await,
+            Kind::GitHub(github) => github.ask(subject, access).await,
         }
     }
 }

@@ -146,25 +146,30 @@ impl Accounts {
         Ok(of_keys.chain(of_sessions).map(|used| used.at).max())
     }
 
-    /// A provider knows a user still; of these groups, if it has said. `sealed` is what to ask with the next time, if
-    /// that has changed.
-    pub(crate) fn outsider_is_known(
-        &self,
-        who: &DueOutsider,
-        groups: Option<Vec<String>>,
-        sealed: Option<Vec<u8>>,
-    ) -> Result<(), Error> {
+    /// Keeps what a provider is to be asked with the next time.
+    pub(crate) fn renew_outside_token(&self, who: DueOutsider, sealed: Vec<u8>) -> Result<DueOutsider, Error> {
+        let (name, before, after) = (who.name.clone(), who.sealed, sealed.clone());
+        self.change(move |tx| {
+            // Whoever has signed in meanwhile has brought something newer.
+            if tx.outside_token(&name)? == Some(before) {
+                tx.put_outside_token(&name, &after)?;
+            }
+            Ok::<_, Error>(())
+        })?;
+        Ok(DueOutsider { sealed, ..who })
+    }
+
+    /// A provider knows a user still; of these groups, if it has said.
+    pub(crate) fn outsider_is_known(&self, who: &DueOutsider, groups: Option<Vec<String>>) -> Result<(), Error> {
         let (name, issuer, subject) = (who.name.clone(), who.issuer.clone(), who.subject.clone());
         let (now, asked_with) = (self.clock.now(), who.sealed.clone());
         self.change(move |tx| {
             let Some(row) = tx.outside_user(&name)?.filter(|row| row.issuer == issuer && row.subject == subject) else {
                 return Ok(());
             };
-            // Whoever has signed in meanwhile has brought something newer.
-            if let Some(sealed) = sealed
-                && tx.outside_token(&name)?.as_ref() == Some(&asked_with)
-            {
-                tx.put_outside_token(&name, &sealed)?;
+            // What was said at a sign-in meanwhile is newer.
+            if tx.outside_token(&name)?.as_ref() != Some(&asked_with) {
+                return Ok(());
             }
             let groups = groups.unwrap_or_else(|| row.groups.clone());
             tx.put_outside_user(&name, &OutsideRow { groups, checked: now, ..row })?;
@@ -295,7 +300,9 @@ mod tests {
         accounts.flush().unwrap();
         let asked = due().pop().unwrap();
         assert_eq!((asked.name.as_str(), asked.sealed.as_slice()), ("ann", &b"1"[..]));
-        accounts.outsider_is_known(&asked, Some(Vec::new()), Some(b"2".to_vec())).unwrap();
+        let asked = accounts.renew_outside_token(asked, b"2".to_vec()).unwrap();
+        assert_eq!(due().len(), 1, "nothing was said yet");
+        accounts.outsider_is_known(&asked, Some(Vec::new())).unwrap();
         assert!(due().is_empty());
         assert!(accounts.account("ann").unwrap().unwrap().groups.is_empty());
 

@@ -8,7 +8,7 @@ use std::fmt;
 
 use oauth2::basic::{BasicClient, BasicErrorResponseType};
 use oauth2::{
-    AuthType, AuthUrl, AuthorizationCode, CsrfToken, DeviceAuthorizationUrl, EndpointNotSet, EndpointSet,
+    AccessToken, AuthType, AuthUrl, AuthorizationCode, CsrfToken, DeviceAuthorizationUrl, EndpointNotSet, EndpointSet,
     PkceCodeChallenge, PkceCodeVerifier, RefreshToken, RequestTokenError, Scope, TokenResponse as _, TokenUrl,
 };
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use url::Url;
 use super::asker::Asker;
 use super::device::{Authorization, DevicePoll, Polled, poll_once};
 use super::openid::{redirect_url, token_error};
-use super::{Asked, Error, Lasting, Person, Protocol, ProviderSettings, Secrets, SignedIn, groups, is_text};
+use super::{Asked, Error, Lasting, Person, Protocol, ProviderSettings, Renewed, Secrets, SignedIn, groups, is_text};
 use crate::outgoing::Client;
 
 /// Pages of a list that are read, of this many entries each.
@@ -203,32 +203,30 @@ impl GitHub {
         Ok(groups(organizations.chain(teams.into_iter().map(team)).collect()))
     }
 
-    /// Whether GitHub knows somebody still.
-    pub(super) async fn ask_again(&self, subject: &str, by: Lasting) -> Result<Asked, Error> {
-        let (token, lasting) = match by {
-            Lasting::Access(token) => (token, None),
-            Lasting::Refresh(token) => {
-                let refresh = RefreshToken::new(token);
-                match self.client.exchange_refresh_token(&refresh).request_async(&self.http).await {
-                    Ok(tokens) => (tokens.access_token().secret().clone(), Some(lasting(&tokens))),
-                    Err(error) => {
-                        return match refused_or(&error) {
-                            Error::Refused { word } if word == "bad_refresh_token" || word == "invalid_grant" => {
-                                Ok(Asked::Gone)
-                            }
-                            error => Err(error),
-                        };
-                    }
-                }
-            }
+    /// A token to ask with about somebody; none, if GitHub gives them none any more.
+    pub(super) async fn renew(&self, by: Lasting) -> Result<Option<Renewed>, Error> {
+        let token = match by {
+            Lasting::Access(token) => return Ok(Some(Renewed { access: AccessToken::new(token), lasting: None })),
+            Lasting::Refresh(token) => RefreshToken::new(token),
         };
-        match self.get::<User>("/user", &token).await {
+        match self.client.exchange_refresh_token(&token).request_async(&self.http).await {
+            Ok(tokens) => Ok(Some(Renewed { access: tokens.access_token().clone(), lasting: Some(lasting(&tokens)) })),
+            Err(error) => match refused_or(&error) {
+                Error::Refused { word } if word == "bad_refresh_token" || word == "invalid_grant" => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Whether GitHub knows somebody still.
+    pub(super) async fn ask(&self, subject: &str, access: &AccessToken) -> Result<Asked, Error> {
+        match self.get::<User>("/user", access.secret()).await {
             Ok(user) if user.id.to_string() == subject => {}
             Ok(_) | Err(ApiError::Refused(_)) => return Ok(Asked::Gone),
             Err(ApiError::Away(cause)) => return Err(Error::Away { cause }),
         }
         // What cannot be asked just now stays as it is.
-        Ok(Asked::Known { groups: self.groups(&token).await.ok(), lasting })
+        Ok(Asked::Known { groups: self.groups(access.secret()).await.ok() })
     }
 
     async fn list<T: DeserializeOwned>(&self, path: &str, token: &str) -> Result<Vec<T>, ApiError> {

@@ -5,46 +5,39 @@
 //! asymmetric algorithm, is made out to this client, in answer to this sign-in, and is of this time.
 
 mod device;
+mod metadata;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use openidconnect::core::{
-    CoreAuthDisplay, CoreAuthPrompt, CoreClaimName, CoreClaimType, CoreClientAuthMethod, CoreErrorResponseType,
-    CoreGenderClaim, CoreGrantType, CoreJsonWebKey, CoreJweContentEncryptionAlgorithm, CoreJweKeyManagementAlgorithm,
-    CoreJwsSigningAlgorithm, CoreResponseMode, CoreResponseType, CoreRevocableToken, CoreRevocationErrorResponse,
-    CoreSubjectIdentifierType, CoreTokenIntrospectionResponse, CoreTokenType,
+    CoreAuthDisplay, CoreAuthPrompt, CoreClientAuthMethod, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
+    CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreResponseType, CoreRevocableToken,
+    CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
 };
 use openidconnect::{
-    AccessTokenHash, AdditionalClaims, AdditionalProviderMetadata, AuthType, AuthenticationFlow, AuthorizationCode,
-    ClaimsVerificationError, ClientId, ClientSecret, CsrfToken, DeviceAuthorizationUrl, DiscoveryError,
-    EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, IdTokenFields, IssuerUrl, JsonWebKeySet,
-    Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, ProviderMetadata, RedirectUrl, RefreshToken,
-    RequestTokenError, Scope, SignatureVerificationError, StandardErrorResponse, StandardTokenResponse,
-    SubjectIdentifier, TokenResponse as _, UserInfoClaims, UserInfoError,
+    AccessToken, AccessTokenHash, AdditionalClaims, AuthType, AuthenticationFlow, AuthorizationCode,
+    ClaimsVerificationError, ClientId, ClientSecret, CsrfToken, EmptyExtraTokenFields, EndpointMaybeSet,
+    EndpointNotSet, EndpointSet, IdTokenFields, IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge,
+    PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope, SignatureVerificationError,
+    StandardErrorResponse, StandardTokenResponse, SubjectIdentifier, TokenResponse as _, UserInfoClaims, UserInfoError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq as _;
-use tokio::sync::Mutex;
 use url::Url;
 
 use super::asker::Asker;
 use super::client_key::ASSERTION_TYPE;
 use super::{
-    Asked, CLOCK_SKEW, ClientKey, Error, Lasting, Person, Protocol, ProviderSettings, Secrets, SignedIn, groups,
-    is_text,
+    Asked, CLOCK_SKEW, ClientKey, Error, Lasting, Person, Protocol, ProviderSettings, Renewed, Secrets, SignedIn,
+    groups, is_text,
 };
 use crate::clock::Timestamp;
 use crate::outgoing::{self, Client};
-
-/// After this long what a provider says about itself is fetched again.
-const METADATA_AGE_MAX: Duration = Duration::from_hours(1);
-/// Keys are fetched anew for a token that names an unknown one, but not more often than this: whoever makes up tokens
-/// must not make the registry ask without end.
-const KEYS_AGE_MIN: Duration = Duration::from_secs(30);
+use metadata::{Known, Metadata};
 
 /// What is asked for where nothing is said, as far as the provider knows it.
 const DEFAULT_SCOPES: [&str; 2] = ["email", "profile"];
@@ -66,17 +59,6 @@ const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::EdDsa,
 ];
 
-/// What a provider says about itself beyond what the library reads.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct More {
-    end_session_endpoint: Option<String>,
-    device_authorization_endpoint: Option<DeviceAuthorizationUrl>,
-    #[serde(default)]
-    authorization_response_iss_parameter_supported: bool,
-}
-
-impl AdditionalProviderMetadata for More {}
-
 /// Claims that the library has no field for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Claims {
@@ -85,21 +67,6 @@ pub(super) struct Claims {
 }
 
 impl AdditionalClaims for Claims {}
-
-type Metadata = ProviderMetadata<
-    More,
-    CoreAuthDisplay,
-    CoreClientAuthMethod,
-    CoreClaimName,
-    CoreClaimType,
-    CoreGrantType,
-    CoreJweContentEncryptionAlgorithm,
-    CoreJweKeyManagementAlgorithm,
-    CoreJsonWebKey,
-    CoreResponseMode,
-    CoreResponseType,
-    CoreSubjectIdentifierType,
->;
 
 /// What the token endpoint answers.
 pub(super) type Tokens = StandardTokenResponse<
@@ -144,18 +111,7 @@ pub(crate) struct OpenId {
     groups_claim: String,
     lasting: bool,
     http: Asker,
-    /// One fetch at a time.
-    known: Mutex<Known>,
-}
-
-/// What the provider has said about itself.
-#[derive(Default)]
-struct Known {
-    metadata: Option<(Instant, Arc<Metadata>)>,
-    /// When keys were last fetched for the sake of an unknown one.
-    keys_fetched: Option<Instant>,
-    /// When it has last said nothing, and why.
-    failed: Option<(Instant, String)>,
+    known: Known,
 }
 
 impl fmt::Debug for OpenId {
@@ -180,7 +136,7 @@ impl OpenId {
             groups_claim,
             lasting,
             http,
-            known: Mutex::default(),
+            known: Known::default(),
         })
     }
 
@@ -188,58 +144,8 @@ impl OpenId {
         self.issuer.as_str()
     }
 
-    /// What the provider says about itself, as it was fetched not long ago.
     async fn metadata(&self) -> Result<Arc<Metadata>, Error> {
-        let asked = Instant::now();
-        let mut known = self.known.lock().await;
-        if let Some((at, metadata)) = &known.metadata
-            && at.elapsed() < METADATA_AGE_MAX
-        {
-            return Ok(Arc::clone(metadata));
-        }
-        // Whoever has waited for somebody else's fetch to fail does not try it once more.
-        if let Some((at, cause)) = &known.failed
-            && *at > asked
-        {
-            return Err(Error::Away { cause: cause.clone() });
-        }
-        let discovered = Metadata::discover_async(self.issuer.clone(), &self.http).await;
-        let discovered = discovered.map_err(|error| discovery_cause(&error));
-        let checked = discovered.and_then(|metadata| check_places(&metadata).map(|()| metadata));
-        match checked {
-            Ok(metadata) => {
-                let metadata = Arc::new(metadata);
-                known.metadata = Some((Instant::now(), Arc::clone(&metadata)));
-                Ok(metadata)
-            }
-            Err(cause) => {
-                let cause = format!("{} does not say what it should about itself: {cause}", self.issuer.as_str());
-                known.failed = Some((Instant::now(), cause.clone()));
-                Err(Error::Away { cause })
-            }
-        }
-    }
-
-    /// The same with keys that are newer; nothing, if there are none, or they were fetched too often.
-    async fn with_new_keys(&self, metadata: &Metadata) -> Result<Option<Arc<Metadata>>, Error> {
-        let mut known = self.known.lock().await;
-        // Somebody else may have fetched them meanwhile.
-        if let Some((_, newer)) = &known.metadata
-            && newer.jwks() != metadata.jwks()
-        {
-            return Ok(Some(Arc::clone(newer)));
-        }
-        if known.keys_fetched.is_some_and(|at| at.elapsed() < KEYS_AGE_MIN) {
-            return Ok(None);
-        }
-        known.keys_fetched = Some(Instant::now());
-        let keys = JsonWebKeySet::fetch_async(metadata.jwks_uri(), &self.http).await;
-        let keys = keys.map_err(|error| Error::Away { cause: format!("its keys: {}", discovery_cause(&error)) })?;
-        let newer = Arc::new(metadata.clone().set_jwks(keys));
-        if let Some((_, known)) = &mut known.metadata {
-            *known = Arc::clone(&newer);
-        }
-        Ok(Some(newer))
+        self.known.metadata(&self.issuer, &self.http).await
     }
 
     fn client(&self, metadata: &Metadata) -> OpenIdClient {
@@ -305,7 +211,13 @@ impl OpenId {
         match said {
             Some(said) if said == self.issuer.as_str() => Ok(()),
             Some(_) => Err(other()),
-            None if self.metadata().await?.additional_metadata().authorization_response_iss_parameter_supported => {
+            None if self
+                .known
+                .metadata(&self.issuer, &self.http)
+                .await?
+                .additional_metadata()
+                .authorization_response_iss_parameter_supported =>
+            {
                 Err(other())
             }
             None => Ok(()),
@@ -330,9 +242,6 @@ impl OpenId {
             request = request.add_extra_param(name, value);
         }
         let tokens = request.request_async(&self.http).await.map_err(|error| token_error(&error))?;
-        if tokens.id_token().is_none() {
-            return Err(Error::Away { cause: "it gives no ID token".to_owned() });
-        }
         self.sign_in(metadata, &tokens, Some(&Nonce::new(secrets.nonce.clone())), now).await
     }
 
@@ -354,7 +263,7 @@ impl OpenId {
         };
         let claims = match self.verified(&metadata, tokens, check_nonce, now) {
             Err(ClaimsVerificationError::SignatureVerification(SignatureVerificationError::NoMatchingKey)) => {
-                let newer = self.with_new_keys(&metadata).await?;
+                let newer = self.known.with_new_keys(&metadata, &self.http).await?;
                 let newer = newer.ok_or_else(|| invalid(&"its key is not one of the issuer's"))?;
                 self.verified(&newer, tokens, check_nonce, now)
             }
@@ -365,7 +274,7 @@ impl OpenId {
         let subject = subject.ok_or_else(|| invalid(&"its subject is missing or too long"))?.to_owned();
         let more = self.user_info(&metadata, tokens, &subject).await?;
         let person = self.person(subject, &claims, more.as_ref())?;
-        Ok(SignedIn { person, lasting: lasting(tokens, None) })
+        Ok(SignedIn { person, lasting: lasting(tokens) })
     }
 
     /// The ID token's claims, if the token holds (OpenID Connect Core, 3.1.3.7).
@@ -415,7 +324,7 @@ impl OpenId {
         tokens: &Tokens,
         subject: &str,
     ) -> Result<Option<Map<String, Value>>, Error> {
-        match self.ask_user_info(metadata, tokens, subject).await {
+        match self.ask_user_info(metadata, tokens.access_token(), subject).await {
             None => Ok(None),
             Some(Ok(claims)) => Ok(Some(claims)),
             Some(Err(UserInfoError::ClaimsVerification(error))) => Err(invalid(&error)),
@@ -426,12 +335,12 @@ impl OpenId {
     async fn ask_user_info(
         &self,
         metadata: &Metadata,
-        tokens: &Tokens,
+        access: &AccessToken,
         subject: &str,
     ) -> Option<Result<Map<String, Value>, UserInfoError<outgoing::Error>>> {
         let client = self.client(metadata);
         let subject = SubjectIdentifier::new(subject.to_owned());
-        let request = client.user_info(tokens.access_token().clone(), Some(subject)).ok()?;
+        let request = client.user_info(access.clone(), Some(subject)).ok()?;
         let claims: Result<UserInfoClaims<Claims, CoreGenderClaim>, _> = request.request_async(&self.http).await;
         Some(claims.map(|claims| as_map(&claims)))
     }
@@ -445,7 +354,7 @@ impl OpenId {
     ) -> Result<Person, Error> {
         let places = || more.into_iter().chain([claims]);
         let claim = |name: &str| places().find_map(|place| text(place, name)).map(str::to_owned);
-        let email = claim("email");
+        let email = claim("email").filter(|email| is_text(email));
         let unverified = places().any(|place| place.get("email_verified") == Some(&Value::Bool(false)));
         let own_name = claim(&self.username_claim).filter(|_| self.username_claim != "email");
         let name = match own_name {
@@ -459,7 +368,7 @@ impl OpenId {
             issuer: self.issuer.as_str().to_owned(),
             subject,
             name,
-            email: email.filter(|email| !unverified && is_text(email)),
+            email: email.filter(|_| !unverified),
             groups: self.groups(places()),
         })
     }
@@ -475,8 +384,8 @@ impl OpenId {
         groups(texts.map(str::to_owned).collect())
     }
 
-    /// Whether the provider knows somebody still, by a refresh token of theirs.
-    pub(super) async fn ask_again(&self, subject: &str, by: Lasting, now: Timestamp) -> Result<Asked, Error> {
+    /// Tokens to ask with about somebody; none, if the provider gives them none any more.
+    pub(super) async fn renew(&self, by: Lasting, now: Timestamp) -> Result<Option<Renewed>, Error> {
         let Lasting::Refresh(token) = by else {
             return Err(Error::Away { cause: "it gives no such token".to_owned() });
         };
@@ -489,28 +398,33 @@ impl OpenId {
         for (name, value) in self.assertion(now)? {
             request = request.add_extra_param(name, value);
         }
-        let tokens = match request.request_async(&self.http).await {
-            Ok(tokens) => tokens,
+        match request.request_async(&self.http).await {
+            Ok(tokens) => Ok(Some(Renewed {
+                lasting: lasting(&tokens).filter(|new| *new != Lasting::Refresh(token)),
+                access: tokens.access_token().clone(),
+            })),
             // Only this is about the person: that the client is not known says nothing about them.
             Err(RequestTokenError::ServerResponse(answer))
                 if *answer.error() == CoreErrorResponseType::InvalidGrant =>
             {
-                return Ok(Asked::Gone);
+                Ok(None)
             }
-            Err(error) => return Err(token_error(&error)),
-        };
-        let lasting = lasting(&tokens, Some(&token));
-        match self.ask_user_info(&metadata, &tokens, subject).await {
-            None => Ok(Asked::Known { groups: None, lasting }),
+            Err(error) => Err(token_error(&error)),
+        }
+    }
+
+    /// Whether the provider knows somebody still.
+    pub(super) async fn ask(&self, subject: &str, access: &AccessToken) -> Result<Asked, Error> {
+        let metadata = self.metadata().await?;
+        match self.ask_user_info(&metadata, access, subject).await {
+            None => Ok(Asked::Known { groups: None }),
             Some(Ok(claims)) => {
                 // A provider that has groups in its ID tokens alone says nothing about them here.
                 let says = claims.contains_key(&self.groups_claim);
-                let groups = says.then(|| self.groups([&claims].into_iter()));
-                Ok(Asked::Known { groups, lasting })
+                Ok(Asked::Known { groups: says.then(|| self.groups([&claims].into_iter())) })
             }
             Some(Err(UserInfoError::Response(status, ..))) if [401, 403].contains(&status.as_u16()) => Ok(Asked::Gone),
-            // The token was good a moment ago: the next time says more, and needs the new one.
-            Some(Err(_)) => Ok(Asked::Known { groups: None, lasting }),
+            Some(Err(error)) => Err(Error::Away { cause: format!("its UserInfo: {}", user_info_cause(&error)) }),
         }
     }
 
@@ -529,38 +443,15 @@ impl OpenId {
     }
 }
 
-/// That every place that a provider names is one that is asked by TLS, or on this machine.
-fn check_places(metadata: &Metadata) -> Result<(), String> {
-    let more = metadata.additional_metadata();
-    let places = [
-        Some(metadata.authorization_endpoint().url()),
-        metadata.token_endpoint().map(|place| place.url()),
-        metadata.userinfo_endpoint().map(|place| place.url()),
-        more.device_authorization_endpoint.as_ref().map(|place| place.url()),
-        Some(metadata.jwks_uri().url()),
-    ];
-    // Where the issuer is asked by TLS, everything is.
-    let tls = metadata.issuer().url().scheme() == "https";
-    let is_right = |place: &&Url| match place.scheme() {
-        "https" => place.has_host(),
-        "http" => !tls && place.host_str().is_some_and(outgoing::is_loopback),
-        _ => false,
-    };
-    match places.into_iter().flatten().find(|place| !is_right(place)) {
-        Some(place) => Err(format!("it names a place that is not to be asked, of the scheme {}", place.scheme())),
-        None => Ok(()),
-    }
-}
-
 /// A client's own page for the answer.
 pub(super) fn redirect_url(callback: &str) -> Result<RedirectUrl, Error> {
     RedirectUrl::new(callback.to_owned()).map_err(|error| Error::Invalid { cause: format!("{callback}: {error}") })
 }
 
-/// What to ask with the next time: what came, or what was used.
-fn lasting(tokens: &Tokens, used: Option<&str>) -> Option<Lasting> {
-    let given = tokens.refresh_token().map(|token| token.secret().as_str());
-    given.or(used).filter(|token| !token.is_empty()).map(|token| Lasting::Refresh(token.to_owned()))
+/// What to ask with the next time, if the provider gives it.
+fn lasting(tokens: &Tokens) -> Option<Lasting> {
+    let token = tokens.refresh_token().map(|token| token.secret().clone());
+    token.filter(|token| !token.is_empty()).map(Lasting::Refresh)
 }
 
 fn invalid(cause: &dyn fmt::Display) -> Error {
@@ -591,26 +482,8 @@ where
             Error::Refused { word }
         }
         RequestTokenError::Request(error) => Error::Away { cause: error.to_string() },
-        // The ID token is read together with the rest of the answer.
-        RequestTokenError::Parse(error, body) if has_id_token(body) => {
-            Error::Invalid { cause: format!("what it says of the person cannot be read: at {}", error.path()) }
-        }
         RequestTokenError::Parse(error, _) => Error::Away { cause: format!("its tokens: at {}", error.path()) },
         RequestTokenError::Other(_) => Error::Away { cause: "its answer to a request for tokens is none".to_owned() },
-    }
-}
-
-fn has_id_token(body: &[u8]) -> bool {
-    serde_json::from_slice::<Map<String, Value>>(body).is_ok_and(|answer| answer.contains_key("id_token"))
-}
-
-fn discovery_cause(error: &DiscoveryError<outgoing::Error>) -> String {
-    match error {
-        DiscoveryError::Request(error) => error.to_string(),
-        DiscoveryError::Parse(error) => format!("what it says cannot be read, at {}", error.path()),
-        DiscoveryError::Response(status, ..) => format!("it answers {status}"),
-        DiscoveryError::Validation(why) => why.clone(),
-        other => other.to_string(),
     }
 }
 

@@ -4,9 +4,10 @@
 //! word keeps somebody out; that it is away, or does not know the registry, changes nothing.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::Shared;
-use crate::accounts::DueOutsider;
+use crate::accounts::{Accounts, DueOutsider};
 use crate::providers::{Asked, Error, Lasting};
 
 /// At most as many are asked about in one go.
@@ -36,50 +37,71 @@ impl Shared {
         every.map_or_else(|| Ok(Vec::new()), |every| self.accounts.due_outsiders(every, AT_ONCE_MAX))
     }
 
-    /// Asks about these, one after another. Gives what became of each, for [`note_outsiders`](Self::note_outsiders).
-    pub(crate) async fn ask_about_outsiders(&self, due: Vec<DueOutsider>) -> Vec<(DueOutsider, Asked)> {
-        let (mut away, mut outcomes) = (HashSet::new(), Vec::new());
+    /// Asks about these, one after another, and writes down what is said.
+    pub(crate) async fn recheck_outsiders(self: &Arc<Self>, due: Vec<DueOutsider>) {
+        let mut away = HashSet::new();
         for who in due {
             // One that does not answer is not asked about everybody.
             if away.contains(&who.provider) {
                 continue;
             }
-            let Some(provider) = self.providers().get(&who.provider).filter(|known| known.issuer() == who.issuer)
-            else {
-                continue;
-            };
-            let Some(lasting) = self.open_lasting(&who) else { continue };
-            match provider.ask_again(&who.subject, lasting, self.now()).await {
-                Ok(asked) => outcomes.push((who, asked)),
-                Err(error) => {
-                    tracing::warn!(provider = who.provider, %error, "it cannot be found out who is gone");
+            let (name, provider) = (who.name.clone(), who.provider.clone());
+            match self.recheck_outsider(who).await {
+                Ok(()) => {}
+                Err(Failure::Provider(error)) => {
+                    tracing::warn!(provider, user = name, %error, "it cannot be found out whether a user is gone");
                     if matches!(error, Error::Away { .. }) {
-                        away.insert(who.provider);
+                        away.insert(provider);
                     }
                 }
+                Err(Failure::Accounts(error)) => {
+                    tracing::error!(user = name, error, "what a provider says of a user cannot be written down");
+                }
             }
         }
-        outcomes
     }
 
-    /// Writes down what providers have said.
-    pub(crate) fn note_outsiders(&self, outcomes: Vec<(DueOutsider, Asked)>) -> Result<(), crate::accounts::Error> {
-        for (who, asked) in outcomes {
-            match asked {
-                Asked::Known { groups, lasting } => {
-                    let sealed = lasting.map(|lasting| self.seal_lasting(&who.issuer, &who.subject, &lasting));
-                    self.accounts.outsider_is_known(&who, groups, sealed)?;
-                }
-                Asked::Gone => {
-                    tracing::info!(
-                        user = who.name,
-                        provider = who.provider,
-                        "a provider does not know a user any more"
-                    );
-                    self.accounts.outsider_is_gone(&who)?;
-                }
+    async fn recheck_outsider(self: &Arc<Self>, mut who: DueOutsider) -> Result<(), Failure> {
+        let provider = self.providers().get(&who.provider).filter(|known| known.issuer() == who.issuer);
+        let (Some(provider), Some(lasting)) = (provider, self.open_lasting(&who)) else { return Ok(()) };
+        let Some(renewed) = provider.renew(lasting, self.now()).await? else {
+            tracing::info!(user = who.name, provider = who.provider, "a provider does not know a user any more");
+            return self.write(move |accounts| accounts.outsider_is_gone(&who)).await;
+        };
+        // Now, since the one before may count no more: whatever happens next, this one is needed.
+        if let Some(lasting) = renewed.lasting {
+            let sealed = self.seal_lasting(&who.issuer, &who.subject, &lasting);
+            who = self.write(move |accounts| accounts.renew_outside_token(who, sealed)).await?;
+        }
+        match provider.ask(&who.subject, &renewed.access).await? {
+            Asked::Known { groups } => self.write(move |accounts| accounts.outsider_is_known(&who, groups)).await,
+            Asked::Gone => {
+                tracing::info!(user = who.name, provider = who.provider, "a provider does not know a user any more");
+                self.write(move |accounts| accounts.outsider_is_gone(&who)).await
             }
         }
-        Ok(())
+    }
+
+    /// On a thread that may wait for a disk; whoever stops the registry waits for it.
+    async fn write<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Accounts) -> Result<T, crate::accounts::Error> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let accounts = Arc::clone(&self.accounts);
+        let written = self.work.spawn_blocking(move || work(&accounts)).await;
+        let failed = |error: &dyn std::fmt::Display| Failure::Accounts(error.to_string());
+        written.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+    }
+}
+
+/// Why it is not known whether somebody is gone.
+enum Failure {
+    Provider(Error),
+    Accounts(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Provider(error)
     }
 }

@@ -186,11 +186,7 @@ async fn recheck(shared: Arc<Shared>, every: Duration) {
     loop {
         sleep((every / 4).clamp(RECHECK_INTERVAL_MIN, RECHECK_INTERVAL_MAX)).await;
         let due = blocking(&shared, what, |shared| shared.due_outsiders()).await.unwrap_or_default();
-        if due.is_empty() {
-            continue;
-        }
-        let outcomes = shared.ask_about_outsiders(due).await;
-        blocking(&shared, what, |shared| shared.note_outsiders(outcomes)).await;
+        shared.recheck_outsiders(due).await;
     }
 }
 

@@ -9,12 +9,10 @@ use crate::openid::registry::Registry;
 use crate::support::http::Caller;
 use crate::support::process::ADMIN;
 
-const ZOT: &str = "profile = 'zot'\n";
-
 checks! {
     async fn providers_send_back_to_the_address_that_was_used(_caller, _repository) {
         let hostile = Hostile::start().await;
-        let registry = Registry::knowing_with(&[("oidc", &hostile)], ZOT);
+        let registry = Registry::knowing(&[("oidc", &hostile)]);
         let page = Agent::default().get(&registry.login("oidc", None)).await.status(302);
         let back = parameter(&page.location(), "redirect_uri");
         assert_eq!(back, Some(registry.callback("oidc")));
@@ -27,7 +25,7 @@ checks! {
 
     async fn every_sign_in_has_a_challenge_and_a_nonce(_caller, _repository) {
         let hostile = Hostile::start().await;
-        let registry = Registry::knowing_with(&[("oidc", &hostile)], ZOT);
+        let registry = Registry::knowing(&[("oidc", &hostile)]);
         let page = Agent::default().get(&registry.login("oidc", None)).await.status(302);
         for name in ["code_challenge", "nonce", "state"] {
             assert_eq!(parameter(&page.location(), name).map(|value| value.len()), Some(43), "{name}");
@@ -37,7 +35,7 @@ checks! {
 
     async fn a_sign_in_that_fails_shows_a_page(_caller, _repository) {
         let hostile = Hostile::start().await;
-        let registry = Registry::knowing_with(&[("oidc", &hostile)], ZOT);
+        let registry = Registry::knowing(&[("oidc", &hostile)]);
         let unknown = Agent::default().get(&registry.at("/zot/auth/login?provider=okta")).await.status(400);
         let stranger = Agent::default().get(&registry.at("/zot/auth/callback/oidc?code=a&state=b")).await.status(401);
         for page in [unknown, stranger] {
@@ -47,7 +45,7 @@ checks! {
 
     async fn a_sign_in_counts_once(_caller, _repository) {
         let hostile = Hostile::start().await;
-        let registry = Registry::knowing_with(&[("oidc", &hostile)], ZOT);
+        let registry = Registry::knowing(&[("oidc", &hostile)]);
         let mut agent = Agent::default();
         let callback = registry.fetch_callback(&mut agent, "oidc", None).await;
         let mut again = agent.clone();
@@ -57,7 +55,7 @@ checks! {
 
     async fn nobody_takes_over_a_name(_caller, _repository) {
         let hostile = Hostile::start().await;
-        let registry = Registry::knowing_with(&[("oidc", &hostile)], ZOT);
+        let registry = Registry::knowing(&[("oidc", &hostile)]);
         let name = "mallory@example.org";
         registry.coracle(&["user", "add", name, "--password-stdin"], "the password of somebody else");
         let mut agent = Agent::default();
@@ -68,7 +66,7 @@ checks! {
 
     async fn whoever_has_another_address_is_the_same(_caller, _repository) {
         let hostile = Hostile::start().await;
-        let registry = Registry::knowing_with(&[("oidc", &hostile)], ZOT);
+        let registry = Registry::knowing(&[("oidc", &hostile)]);
         registry.signed_in("oidc").await;
         hostile.script().claims["email"] = json!("new@example.org");
         let mut agent = registry.signed_in("oidc").await;
@@ -77,7 +75,7 @@ checks! {
 
     async fn unverified_addresses_are_nobodys(_caller, _repository) {
         let hostile = Hostile::start().await;
-        let registry = Registry::knowing_with(&[("oidc", &hostile)], ZOT);
+        let registry = Registry::knowing(&[("oidc", &hostile)]);
         hostile.script().claims["email_verified"] = json!(false);
         registry.sign_in(&mut Agent::default(), "oidc").await.status(403);
     }
@@ -85,7 +83,7 @@ checks! {
     async fn whoever_has_left_the_provider_has_left_the_registry(_caller, _repository) {
         let hostile = Hostile::start().await;
         hostile.script().refresh_tokens = true;
-        let registry = Registry::knowing_with(&[("oidc", &hostile)], "profile = 'zot'\n[http.auth.openid]\nrecheck = '1s'\n");
+        let registry = Registry::knowing_with(&[("oidc", &hostile)], "[http.auth.openid]\nrecheck = '1s'\n");
         let mut agent = registry.signed_in("oidc").await;
         let key = registry.new_key(&mut agent).await;
         hostile.script().gone = true;
@@ -96,7 +94,7 @@ checks! {
 
     async fn an_own_github_is_asked_at_its_own_api(_caller, _repository) {
         let github = GitHub::start(github::octocat()).await;
-        let registry = github::registry(&github, ZOT);
+        let registry = github::registry(&github, "");
         let page = Agent::default().get(&registry.login("github", None)).await.status(302);
         assert!(page.location().starts_with(&format!("{}/login/oauth/authorize?", github.url())), "{}", page.location());
     }
