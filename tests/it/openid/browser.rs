@@ -126,6 +126,11 @@ impl Browser {
         }
     }
 
+    /// Waits until the page has such an element.
+    pub async fn shows(&self, css: &str) {
+        self.element(css).await;
+    }
+
     /// Types into a field.
     pub async fn fill(&self, css: &str, text: &str) {
         let element = self.element(css).await;

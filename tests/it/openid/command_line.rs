@@ -81,7 +81,7 @@ async fn somebody_signs_in_on_the_command_line_with_the_browser_of_the_machine()
     browser.arrives(registry.url()).await;
     let page = browser.source().await;
     assert!(page.contains("carol") && !page.contains("<script"), "{page}");
-    browser.click("button[value=allow]").await;
+    browser.click("form:has(input[value=allow]) button").await;
     browser.arrives("http://127.0.0.1:").await;
     let done = running.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
@@ -102,8 +102,10 @@ async fn somebody_signs_in_on_the_command_line_with_a_code_on_another_device() {
     browser.open(&address(&said, "/device")).await;
     browser.fill("input[name=user_code]", &code).await;
     browser.click("button[type=submit]").await;
+    let confirm = "button[form='op.deviceConfirmForm'][autofocus]";
+    browser.shows(confirm).await;
     assert!(browser.source().await.contains(&code), "the provider shows it to be compared");
-    browser.click("button[autofocus]").await;
+    browser.click(confirm).await;
     fill_in(&browser, &provider, CAROL).await;
     let done = running.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
