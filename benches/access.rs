@@ -6,13 +6,14 @@
 //! may have other things to do. Looks at `/proc/<pid>`, so on Linux only. Ends with 1 if a figure is missed.
 
 #![expect(clippy::unwrap_used, reason = "whatever fails here fails the measurement")]
+#![expect(clippy::cast_precision_loss, reason = "figures for people are far below 2^52")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
@@ -22,6 +23,13 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+
+#[path = "support/mod.rs"]
+mod support;
+
+use support::process::Process as _;
+use support::program::{PASSWORD, Program};
+use support::{directory, median, mib};
 
 const HELP: &str = "\
 cargo bench --bench access: what signing in costs, and what guessing passwords costs others
@@ -73,10 +81,10 @@ fn main() -> ExitCode {
     let parts = std::env::var("ACCESS_PARTS").unwrap_or_else(|_| "ABC".to_owned());
     let mut report = Report::default();
     let directories = [directory(), directory()];
-    let guarded = Program::start(directories[0].path(), &[]);
+    let guarded = Program::start("ACCESS_PROGRAM", directories[0].path(), &[]);
     let accounts = Accounts::make(&guarded, rounds);
     if parts.contains('A') {
-        let open = Program::start(directories[1].path(), &["--open"]);
+        let open = Program::start("ACCESS_PROGRAM", directories[1].path(), &["--open"]);
         push(&open, "");
         push(&guarded, &accounts.password);
         cost(&mut report, &guarded, &open, &accounts, length, rounds);
@@ -105,23 +113,23 @@ struct Accounts {
 
 impl Accounts {
     fn make(program: &Program, rounds: usize) -> Self {
-        let root = basic("admin", ROOT_PASSWORD);
-        let made = program.send(&request("POST", "/zot/auth/apikey", &root, "{}")).json(201);
+        let root = basic("admin", PASSWORD);
+        let made = ask(program, &request("POST", "/zot/auth/apikey", &root, "{}")).json(201);
         let root = format!("authorization: Bearer {}\r\n", made["apiKey"].as_str().unwrap());
         let user = |name: &str| {
             let body = format!(r#"{{"username":"{name}"}}"#);
-            let made = program.send(&request("POST", "/api/v1/superuser/users/", &root, &body)).json(200);
+            let made = ask(program, &request("POST", "/api/v1/superuser/users/", &root, &body)).json(200);
             made["password"].as_str().unwrap().to_owned()
         };
         let password = basic(USER, &user(USER));
         let key = |body: &str| {
-            let made = program.send(&request("POST", "/zot/auth/apikey", &password, body)).json(201);
+            let made = ask(program, &request("POST", "/zot/auth/apikey", &password, body)).json(201);
             basic(USER, made["apiKey"].as_str().unwrap())
         };
         let page = format!("{password}x-zot-api-client: zot-ui\r\n");
-        let signed_in = program.send(&request("GET", "/v2/", &page, ""));
+        let signed_in = ask(program, &request("GET", "/v2/", &page, ""));
         let path = "/v2/auth?scope=repository:bench/app:pull,push";
-        let token = program.send(&request("GET", path, &password, "")).json(200);
+        let token = ask(program, &request("GET", path, &password, "")).json(200);
         let cookie = signed_in.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
         let users = |name: &str, count: usize| {
             (0..count).map(|n| format!("{name}{n}")).map(|name| (name.clone(), user(&name))).collect()
@@ -149,12 +157,12 @@ impl Accounts {
 fn push(program: &Program, credentials: &str) {
     let digest = format!("sha256:{}", hex::encode(Sha256::digest("{}")));
     let path = format!("/v2/bench/app/blobs/uploads/?digest={digest}");
-    program.send(&request("POST", &path, credentials, "{}")).status(201);
+    ask(program, &request("POST", &path, credentials, "{}")).status(201);
     let config = format!(r#"{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{digest}","size":2}}"#);
     let manifest =
         format!(r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","artifactType":"a/b","config":{config},"layers":[]}}"#);
     let headers = format!("{credentials}content-type: {MANIFEST}\r\n");
-    program.send(&request("PUT", "/v2/bench/app/manifests/1", &headers, &manifest)).status(201);
+    ask(program, &request("PUT", "/v2/bench/app/manifests/1", &headers, &manifest)).status(201);
 }
 
 /// A: what one request costs. Each caller has a moment, and then the next: whatever else the machine does
@@ -256,7 +264,7 @@ fn guessing(report: &mut Report, program: &Program, accounts: &Accounts, length:
                 _ => (0..GUESSERS).map(|_| Work::same(&request("GET", PATHS[0], "", ""))).collect(),
             };
             let address = program.address;
-            let ((own, other), busy) = program.busy(|| {
+            let ((own, other), busy) = busy(program, || {
                 let others = std::thread::spawn(move || load(address, others, length));
                 let own = load(address, traffic(), length);
                 (own, others.join().unwrap())
@@ -266,7 +274,7 @@ fn guessing(report: &mut Report, program: &Program, accounts: &Accounts, length:
         }
         sign_ins.push(sign_in_among_guessers(program, accounts, round));
     }
-    let (peak, resident) = (program.status("VmHWM"), program.status("VmRSS"));
+    let (peak, resident) = (program.peak(), program.resident());
     println!("\n{CONNECTIONS} connections with a key or a session, {rounds} rounds of {length:?} on 2 processors");
     println!(
         "  {:<24} {:>10} {:>7} {:>11} {:>8}   what the others are told",
@@ -308,7 +316,7 @@ fn sign_in_among_guessers(program: &Program, accounts: &Accounts, round: usize) 
     let guessing = std::thread::spawn(move || load(address, guessers, Duration::from_secs(2)));
     std::thread::sleep(Duration::from_millis(500));
     let begun = Instant::now();
-    program.send(&request("GET", PATHS[0], &basic(user, password), "")).status(200);
+    ask(program, &request("GET", PATHS[0], &basic(user, password), "")).status(200);
     let seconds = begun.elapsed().as_secs_f64();
     guessing.join().unwrap();
     seconds
@@ -523,14 +531,6 @@ fn basic(user: &str, password: &str) -> String {
     format!("authorization: Basic {}\r\n", STANDARD.encode(format!("{user}:{password}")))
 }
 
-const ROOT_PASSWORD: &str = "the password of this benchmark";
-
-/// The program, running.
-struct Program {
-    child: Child,
-    address: SocketAddr,
-}
-
 /// A whole answer.
 struct Answer {
     head: String,
@@ -555,97 +555,19 @@ impl Answer {
     }
 }
 
-impl Program {
-    fn start(root: &Path, arguments: &[&str]) -> Self {
-        let given = std::env::var_os("ACCESS_PROGRAM").map(PathBuf::from);
-        let mut command = Command::new(given.unwrap_or_else(|| env!("CARGO_BIN_EXE_coracle").into()));
-        command.args(["serve", "--port", "0", "--root"]).arg(root).args(arguments);
-        command.env("CORACLE_ADMIN_PASSWORD", ROOT_PASSWORD).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on http://").expect("it listens").parse().unwrap();
-        Self { child, address }
-    }
-
-    /// One request on a connection of its own.
-    fn send(&self, request: &[u8]) -> Answer {
-        let mut socket = std::net::TcpStream::connect(self.address).unwrap();
-        let text = std::str::from_utf8(request).unwrap();
-        socket.write_all(text.replacen("host:", "connection: close\r\nhost:", 1).as_bytes()).unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        Answer { head: head.to_owned(), body: body.to_owned() }
-    }
-
-    /// What a measurement gives, and the processor seconds that the program was busy meanwhile.
-    fn busy<T>(&self, measurement: impl FnOnce() -> T) -> (T, f64) {
-        let before = self.processor();
-        let result = measurement();
-        (result, self.processor() - before)
-    }
-
-    /// The processor time it has used, in seconds.
-    fn processor(&self) -> f64 {
-        let stat = self.read("stat");
-        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-        // In ticks of a hundredth of a second, in user and in system mode.
-        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
-    }
-
-    /// The same, to the nanosecond, if no thread ends meanwhile.
-    fn precise_processor(&self) -> f64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let nanoseconds = tasks.map(|task| {
-            let statistics = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap_or_default();
-            statistics.split(' ').next().and_then(|text| text.parse::<f64>().ok()).unwrap_or_default()
-        });
-        nanoseconds.sum::<f64>() / 1e9
-    }
-
-    /// What it has written to disks, in bytes.
-    fn written(&self) -> u64 {
-        self.read("io").lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap().parse().unwrap()
-    }
-
-    fn status(&self, field: &str) -> u64 {
-        let status = self.read("status");
-        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
-    }
-
-    /// Lets the highest memory begin at what is resident now.
-    fn reset_peak(&self) {
-        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
-    }
-
-    fn read(&self, file: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
-    }
+/// One request on a connection of its own.
+fn ask(program: &Program, request: &[u8]) -> Answer {
+    let text = std::str::from_utf8(request).unwrap();
+    let answer = program.ask(&text.replacen("host:", "connection: close\r\nhost:", 1));
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    Answer { head: head.to_owned(), body: body.to_owned() }
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn directory() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
-
-fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "sizes of processes are far below 2^52")]
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
+/// What a measurement gives, and the processor seconds that the program was busy meanwhile.
+fn busy<T>(program: &Program, measurement: impl FnOnce() -> T) -> (T, f64) {
+    let before = program.processor();
+    let result = measurement();
+    (result, program.processor() - before)
 }
 
 /// What was measured, and what of it is not as it should be.

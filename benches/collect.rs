@@ -5,15 +5,22 @@
 //! in time. Ends with 1 if clients keep less than they should.
 
 #![expect(clippy::unwrap_used, reason = "whatever fails here fails the measurement")]
+#![expect(clippy::cast_precision_loss, reason = "figures for people are far below 2^52")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
+
+#[path = "support/mod.rs"]
+mod support;
+
+use support::program::Program;
+use support::{directory, median};
 
 const HELP: &str = "\
 cargo bench --bench collect: what a collection costs clients beside it
@@ -40,8 +47,10 @@ fn main() -> ExitCode {
     }
     let number = |name, default| std::env::var(name).map_or(default, |text| text.parse::<usize>().unwrap());
     let (rounds, garbage) = (number("COLLECT_ROUNDS", 5), number("COLLECT_GARBAGE", 4000));
-    let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let program = Program::start(root.path());
+    let root = directory();
+    let delay = DELAY.as_secs();
+    let config = format!("[storage]\ngcDelay = '{delay}s'\ngcInterval = '24h'\n[http]\nopen = true\n");
+    let program = Program::configured("COLLECT_PROGRAM", root.path(), &config);
     let large = vec![7; 1 << 20];
     Client::connect(program.address).push_blob("pulled", &large);
     let (mut pushes, mut pulls, mut removed) = (Vec::new(), Vec::new(), Vec::new());
@@ -184,44 +193,10 @@ fn digest(content: &[u8]) -> String {
     hex::encode(Sha256::digest(content))
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// The program, running.
-struct Program {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Program {
-    fn start(root: &Path) -> Self {
-        let config = root.join("bench.toml");
-        let delay = DELAY.as_secs();
-        std::fs::write(&config, format!("[storage]\ngcDelay = '{delay}s'\ngcInterval = '24h'\n[http]\nopen = true\n"))
-            .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
-        command.arg("serve").arg(config).args(["--port", "0", "--root"]).arg(root);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on http://").expect("it listens").parse().unwrap();
-        Self { child, address }
-    }
-}
-
 /// Collects, beside the running program, and says what came of it.
 fn collect(root: &Path) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
     let output = command.args(["gc", "--json", "--root"]).arg(root).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

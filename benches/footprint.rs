@@ -7,11 +7,10 @@
 //! `FOOTPRINT_GIB`, `FOOTPRINT_REPOSITORIES` and `FOOTPRINT_PROGRAM` change what is measured.
 
 #![expect(clippy::unwrap_used, reason = "whatever fails here fails the measurement")]
+#![expect(clippy::cast_precision_loss, reason = "figures for people are far below 2^52")]
 
 use std::convert::Infallible;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -24,6 +23,13 @@ use hyper_util::rt::TokioIo;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+#[path = "support/mod.rs"]
+mod support;
+
+use support::process::Process as _;
+use support::program::{PASSWORD, Program};
+use support::{directory, mib};
 
 /// What must not be exceeded.
 const IDLE_MIB_MAX: f64 = 15.0;
@@ -53,9 +59,9 @@ fn main() {
 /// Memory: idle, and with one large blob going in and out.
 async fn memory(table: &mut Table, gib: u64) {
     let directory = directory();
-    let (program, _) = Program::start(directory.path(), &[]).await;
+    let (program, _) = start(directory.path(), &[]);
     table.mib("idle, after the first start", program.resident(), IDLE_MIB_MAX);
-    let signed_in = program.send(program.basic("GET", "/v2/").body(empty()).unwrap()).await;
+    let signed_in = send(&program, basic("GET", "/v2/").body(empty()).unwrap()).await;
     assert_eq!(signed_in.status(), 200);
     table.mib("idle, after somebody has signed in", program.resident(), IDLE_MIB_MAX);
 
@@ -77,11 +83,11 @@ async fn memory(table: &mut Table, gib: u64) {
 /// Time from the start of the process to its first answer.
 async fn time(table: &mut Table, repositories: u64) {
     let nothing = directory();
-    Program::start(nothing.path(), &["--open"]).await.0.stop();
-    table.ms("first answer, empty store", first_answer(nothing.path(), Program::stop).await, FIRST_ANSWER_MAX);
+    start(nothing.path(), &["--open"]).0.stop();
+    table.ms("first answer, empty store", first_answer(nothing.path(), Program::stop), FIRST_ANSWER_MAX);
 
     let many = directory();
-    let (program, _) = Program::start(many.path(), &["--open"]).await;
+    let (program, _) = start(many.path(), &["--open"]);
     program.reset_peak();
     let begun = Instant::now();
     fill(&program, repositories).await;
@@ -95,27 +101,27 @@ async fn time(table: &mut Table, repositories: u64) {
     println!("the database of {repositories} repositories has {:.1} MiB", mib(size));
     program.kill();
     // The first start after a crash is the one that has something to repair.
-    let (program, first) = Program::start(many.path(), &["--open"]).await;
+    let (program, first) = start(many.path(), &["--open"]);
     table.ms(&format!("first answer, {repositories} repositories, after their kill -9"), first, FIRST_ANSWER_MAX);
     program.stop();
-    let stopped = first_answer(many.path(), Program::stop).await;
+    let stopped = first_answer(many.path(), Program::stop);
     table.ms(&format!("first answer, {repositories} repositories, after a stop"), stopped, FIRST_ANSWER_MAX);
-    let killed = first_answer(many.path(), Program::write_and_kill).await;
+    let killed = first_answer(many.path(), write_and_kill);
     table.ms(&format!("first answer, {repositories} repositories, after a kill -9"), killed, FIRST_ANSWER_MAX);
 
-    let (program, _) = Program::start(many.path(), &["--open"]).await;
+    let (program, _) = start(many.path(), &["--open"]);
     table.mib(&format!("idle, with {repositories} repositories"), program.resident(), IDLE_MIB_MAX);
     let (latency, rate) = commits(&program).await;
     println!("one upload finished after another: {latency:.2} ms each; {rate:.0} a second by {CLIENTS} clients");
 }
 
 /// The median of some starts, each after the program before was ended so.
-async fn first_answer(root: &Path, end: impl Fn(Program)) -> Duration {
+fn first_answer(root: &Path, end: impl Fn(Program)) -> Duration {
     let mut times = Vec::new();
-    let (program, _) = Program::start(root, &["--open"]).await;
+    let (program, _) = start(root, &["--open"]);
     end(program);
     for _ in 0..STARTS {
-        let (program, time) = Program::start(root, &["--open"]).await;
+        let (program, time) = start(root, &["--open"]);
         times.push(time);
         end(program);
     }
@@ -125,7 +131,7 @@ async fn first_answer(root: &Path, end: impl Fn(Program)) -> Duration {
 
 /// Pushes a blob of so many GiB, and returns its digest.
 async fn push(program: &Program, gib: u64) -> String {
-    let started = program.send(program.basic("POST", "/v2/large/blobs/uploads/").body(empty()).unwrap()).await;
+    let started = send(program, basic("POST", "/v2/large/blobs/uploads/").body(empty()).unwrap()).await;
     assert_eq!(started.status(), 202);
     let location = started.headers()["location"].to_str().unwrap().to_owned();
     let (pieces, queue) = tokio::sync::mpsc::channel(4);
@@ -142,19 +148,19 @@ async fn push(program: &Program, gib: u64) -> String {
         let block = queue.recv().await?;
         Some((Ok::<_, Infallible>(Frame::data(block)), queue))
     });
-    let request = program.basic("PATCH", &location).header("content-length", gib << 30);
-    let response = program.send(request.body(StreamBody::new(stream).boxed()).unwrap()).await;
+    let request = basic("PATCH", &location).header("content-length", gib << 30);
+    let response = send(program, request.body(StreamBody::new(stream).boxed()).unwrap()).await;
     assert_eq!(response.status(), 202);
     let digest = hashing.join().unwrap();
-    let last = program.basic("PUT", &format!("{location}?digest={digest}"));
-    assert_eq!(program.send(last.body(empty()).unwrap()).await.status(), 201);
+    let last = basic("PUT", &format!("{location}?digest={digest}"));
+    assert_eq!(send(program, last.body(empty()).unwrap()).await.status(), 201);
     digest
 }
 
 /// Pulls it again, and compares every byte.
 async fn pull(program: &Program, gib: u64, digest: &str) {
-    let request = program.basic("GET", &format!("/v2/large/blobs/{digest}"));
-    let response = program.send(request.body(empty()).unwrap()).await;
+    let request = basic("GET", &format!("/v2/large/blobs/{digest}"));
+    let response = send(program, request.body(empty()).unwrap()).await;
     assert_eq!(response.status(), 200);
     let mut body = response.into_body();
     let (mut hash, mut length) = (Sha256::new(), 0);
@@ -183,10 +189,10 @@ fn block(index: u64) -> Bytes {
 /// Pushes so many repositories, each of a mounted empty config and one small manifest.
 async fn fill(program: &Program, repositories: u64) {
     let push = post(format!("/v2/r0/blobs/uploads/?digest={EMPTY}")).body(full("{}")).unwrap();
-    assert_eq!(program.send(push).await.status(), 201);
+    assert_eq!(send(program, push).await.status(), 201);
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS as u64 {
-        let mut sender = program.connect().await;
+        let mut sender = connect(program).await;
         clients.spawn(async move {
             for index in (client..repositories).step_by(CLIENTS) {
                 let mount = format!("/v2/r{index}/blobs/uploads/?mount={EMPTY}&from=r0");
@@ -214,7 +220,7 @@ async fn commits(program: &Program) -> (f64, f64) {
         let request = post(format!("/v2/c/blobs/uploads/?digest=sha256:{digest}"));
         assert_eq!(answer(sender, request.body(full(content)).unwrap()).await, 201);
     };
-    let mut sender = program.connect().await;
+    let mut sender = connect(program).await;
     let begun = Instant::now();
     for index in 0..5 * EACH {
         push(&mut sender, format!("one {index}")).await;
@@ -223,7 +229,7 @@ async fn commits(program: &Program) -> (f64, f64) {
     let mut clients = JoinSet::new();
     let begun = Instant::now();
     for client in 0..CLIENTS {
-        let mut sender = program.connect().await;
+        let mut sender = connect(program).await;
         clients.spawn(async move {
             for index in 0..EACH {
                 let content = format!("{client} {index}");
@@ -257,110 +263,38 @@ async fn answer(sender: &mut SendRequest<RequestBody>, request: Request<RequestB
     status
 }
 
-/// The program, running.
-struct Program {
-    child: Child,
-    address: String,
+/// Starts the program, and says how long it took until its first answer.
+fn start(root: &Path, arguments: &[&str]) -> (Program, Duration) {
+    Program::first_answer("FOOTPRINT_PROGRAM", root, arguments)
 }
 
-impl Program {
-    /// Starts it, and returns it with the time to its first answer.
-    async fn start(root: &Path, arguments: &[&str]) -> (Self, Duration) {
-        let given = std::env::var_os("FOOTPRINT_PROGRAM").map(PathBuf::from);
-        let mut command = Command::new(given.unwrap_or_else(|| env!("CARGO_BIN_EXE_coracle").into()));
-        command.args(["serve", "--port", "0", "--root"]).arg(root).args(arguments);
-        command.env("CORACLE_ADMIN_PASSWORD", "footprint").stdout(Stdio::piped()).stderr(Stdio::null());
-        let begun = Instant::now();
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on http://").expect("it listens").to_owned();
-        let program = Self { child, address };
-        let status = program.send(get("/v2/").body(empty()).unwrap()).await.status();
-        let time = begun.elapsed();
-        assert!(status == 200 || status == 401, "{status}");
-        (program, time)
-    }
-
-    async fn connect(&self) -> SendRequest<RequestBody> {
-        let socket = TcpStream::connect(&self.address).await.unwrap();
-        socket.set_nodelay(true).unwrap();
-        let (sender, connection) = handshake(TokioIo::new(socket)).await.unwrap();
-        tokio::spawn(connection);
-        sender
-    }
-
-    async fn send(&self, request: Request<RequestBody>) -> Response<hyper::body::Incoming> {
-        self.connect().await.send_request(request).await.unwrap()
-    }
-
-    /// A request with the credentials of the first superuser.
-    fn basic(&self, method: &str, path: &str) -> hyper::http::request::Builder {
-        use base64::Engine as _;
-        let credentials = base64::engine::general_purpose::STANDARD.encode("admin:footprint");
-        let request = Request::builder().method(method).uri(path).header("host", &self.address);
-        request.header("authorization", format!("Basic {credentials}"))
-    }
-
-    fn status(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
-    }
-
-    fn resident(&self) -> u64 {
-        self.status("VmRSS")
-    }
-
-    fn peak(&self) -> u64 {
-        self.status("VmHWM")
-    }
-
-    /// Lets the peak begin at what is resident now.
-    fn reset_peak(&self) {
-        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
-    }
-
-    fn stop(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Ends it with something to repair: a start alone changes nothing.
-    fn write_and_kill(self) {
-        let content = format!("{:?}", Instant::now());
-        let digest = hex::encode(Sha256::digest(&content));
-        let length = content.len();
-        let mut socket = std::net::TcpStream::connect(&self.address).unwrap();
-        let head = format!("POST /v2/k/blobs/uploads/?digest=sha256:{digest} HTTP/1.1\r\nhost: x\r\nconnection: close");
-        write!(socket, "{head}\r\ncontent-length: {length}\r\n\r\n{content}").unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
-        self.kill();
-    }
+async fn connect(program: &Program) -> SendRequest<RequestBody> {
+    let socket = TcpStream::connect(program.address).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let (sender, connection) = handshake(TokioIo::new(socket)).await.unwrap();
+    tokio::spawn(connection);
+    sender
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+async fn send(program: &Program, request: Request<RequestBody>) -> Response<hyper::body::Incoming> {
+    connect(program).await.send_request(request).await.unwrap()
 }
 
-fn directory() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+/// A request with the credentials of the first superuser.
+fn basic(method: &str, path: &str) -> hyper::http::request::Builder {
+    use base64::Engine as _;
+    let credentials = base64::engine::general_purpose::STANDARD.encode(format!("admin:{PASSWORD}"));
+    request(method, path).header("authorization", format!("Basic {credentials}"))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "sizes of files and processes are far below 2^52")]
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
+/// Ends it with something to repair: a start alone changes nothing.
+fn write_and_kill(program: Program) {
+    let content = format!("{:?}", Instant::now());
+    let digest = hex::encode(Sha256::digest(&content));
+    let head = format!("POST /v2/k/blobs/uploads/?digest=sha256:{digest} HTTP/1.1\r\nhost: x\r\nconnection: close");
+    let answer = program.ask(&format!("{head}\r\ncontent-length: {}\r\n\r\n{content}", content.len()));
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    program.kill();
 }
 
 /// What was measured, and what was wanted.
@@ -395,10 +329,6 @@ impl Table {
             std::process::exit(1);
         }
     }
-}
-
-fn get(path: impl AsRef<str>) -> hyper::http::request::Builder {
-    request("GET", path.as_ref())
 }
 
 fn post(path: impl AsRef<str>) -> hyper::http::request::Builder {

@@ -52,6 +52,7 @@
 //! * `registry`: stores, access and rules in one value. No socket, no task.
 //! * `admin`: what the command line does, beside a running registry or alone.
 //! * `http`: one request. `server`: sockets. `cli`: the command line.
+//! * `filling`: rows by the hundred thousand, for a benchmark; in no other build.
 //! * `fuzzing`: what fuzzers and tests hold of strangers' input; in no other build.
 //!
 //! A test holds this order: no module uses one above it.
@@ -105,6 +106,9 @@ mod blobs;
 pub mod cli;
 mod clock;
 pub mod config;
+#[cfg(feature = "filling")]
+#[doc(hidden)]
+pub mod filling;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;

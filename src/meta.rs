@@ -138,6 +138,15 @@ impl Meta {
         open(disk)
     }
 
+    /// How much of the file is in use.
+    #[cfg(feature = "filling")]
+    pub(crate) fn allocated_bytes(&self) -> Result<u64, Error> {
+        let transaction = self.store.begin_write()?;
+        let stats = transaction.stats()?;
+        transaction.abort()?;
+        Ok(stats.allocated_pages() * stats.page_size() as u64)
+    }
+
     /// Looks something up. Never waits for a writer, except for one that opens the database anew.
     pub(crate) fn read<T, E: From<Error>>(&self, look: impl FnOnce(&ReadTx) -> Result<T, E>) -> Result<T, E> {
         if self.store.wants_reopening() {

@@ -19,7 +19,7 @@ pub use builder::Builder;
 pub use error::Error;
 
 use crate::access::{Access, AccessControl, Actions, Authenticator, Caller, Policy, Refusal, Rules};
-use crate::accounts::{Accounts, NewUser, Origin, Password, UserChange};
+use crate::accounts::{Accounts, NewUser, Origin, Password, Permissions, UserChange};
 use crate::blobs::Tree;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Bearer, Config, Limits, Network, Profile};
@@ -124,22 +124,23 @@ impl Shared {
         caller: &Caller,
         access: &Access,
     ) -> Result<Result<(), Refusal>, crate::accounts::Error> {
-        let permissions = match access {
-            Access::Repository(name, _) => self.accounts.permissions(name)?,
-            Access::Anybody
-            | Access::Token
-            | Access::Known
-            | Access::Catalog
-            | Access::Metrics
-            | Access::OwnKeys
-            | Access::Account(_) => Arc::default(),
-        };
-        Ok(self.policy().decide(caller, access, &permissions, self.now()))
+        let (policy, now) = (self.policy(), self.now());
+        let decided = policy.decide(caller, access, &Permissions::default(), now);
+        match access {
+            // Permissions take nothing away: they are looked up for whom nothing else lets in.
+            Access::Repository(name, _) if decided.is_err() => {
+                Ok(policy.decide(caller, access, &*self.accounts.permissions(name)?, now))
+            }
+            _ => Ok(decided),
+        }
     }
 
     /// Whether a caller sees a repository in a list.
     pub(crate) fn sees(&self, caller: &Caller, name: &RepositoryName) -> Result<bool, crate::accounts::Error> {
-        Ok(self.policy().sees(caller, name, &*self.accounts.permissions(name)?))
+        let policy = self.policy();
+        // As in `decide`: most of a list of many is not looked up.
+        Ok(policy.sees(caller, name, &Permissions::default())
+            || policy.sees(caller, name, &*self.accounts.permissions(name)?))
     }
 
     /// What a caller may do in a repository.

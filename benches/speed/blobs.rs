@@ -3,10 +3,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::client::{Client, manifest};
-use super::content::{Content, Noise};
 use super::server::Server;
+use super::support::client::{Client, manifest};
+use super::support::content::{Content, Noise};
 use super::{Done, Extent};
+
+/// Pieces of 64 KiB that are sent in one chunk.
+const CHUNK_PIECES: usize = 16;
 
 /// What the clients do in all, each of `clients` on a connection of its own.
 fn measure(server: &Server, clients: usize, amount: f64, each: impl Fn(usize, &mut Client) + Sync) -> Done {
@@ -51,6 +54,16 @@ pub(crate) fn push(server: &Server, extent: Extent, round: usize, clients: usize
     })
 }
 
+/// What comes back was just pushed; whether it is still in memory is the registry's business.
+pub(crate) fn push_and_pull(server: &Server, extent: Extent, round: usize) -> Done {
+    let noise = Noise::new();
+    let content = noise.content(extent.mib * (1 << 20), (round, 0, 1));
+    measure(server, 1, content.length() as f64, |_, client| {
+        client.push("push/pull", &noise, &content);
+        client.pull("push/pull", &noise, &content);
+    })
+}
+
 pub(crate) fn pull(server: &Server, extent: Extent, round: usize, clients: usize, part: usize) -> Done {
     let noise = Noise::new();
     let contents = contents(&noise, extent.mib * (1 << 20) / part, 0, clients);
@@ -81,7 +94,7 @@ pub(crate) fn push_many(server: &Server, round: usize, extent: (usize, usize, us
 
 pub(crate) fn push_chunked(server: &Server, round: usize, extent: (usize, usize, usize)) -> Done {
     push_all(server, extent, round, |client, noise, content| {
-        client.push_chunked("push/chunked", noise, content, 256 << 10);
+        client.push_chunked("push/chunked", noise, content, CHUNK_PIECES);
     })
 }
 
@@ -90,15 +103,35 @@ pub(crate) fn push_again(server: &Server, round: usize, extent: (usize, usize, u
     push_all(server, extent, 0, |client, noise, content| client.push(&repository, noise, content))
 }
 
-pub(crate) fn pull_many(server: &Server, _: Extent, round: usize, length: usize, clients: usize, count: usize) -> Done {
-    let noise = Noise::new();
-    let contents = contents(&noise, length, 0, 10);
+/// Blobs that are there to be pulled: as many as a client of another registry would find in a few images.
+fn pulled(server: &Server, noise: &Noise, round: usize, length: usize) -> Vec<Content> {
+    let contents = contents(noise, length, 0, 5);
     if round == 0 {
         for content in &contents {
-            Client::connect(server.address).push("pull/many", &noise, content);
+            Client::connect(server.address).push("pull/many", noise, content);
         }
     }
-    let each = share(count, |number, client| client.pull("pull/many", &noise, &contents[number % 10]));
+    contents
+}
+
+pub(crate) fn pull_many(server: &Server, round: usize, length: usize, clients: usize, count: usize) -> Done {
+    let noise = Noise::new();
+    let contents = pulled(server, &noise, round, length);
+    let each = share(count, |number, client| client.pull("pull/many", &noise, &contents[number % contents.len()]));
+    measure(server, clients, (length * count) as f64, each)
+}
+
+/// Of four requests, three pull and one pushes.
+pub(crate) fn mixed(server: &Server, round: usize, (length, clients, count): (usize, usize, usize)) -> Done {
+    let noise = Noise::new();
+    let (pulled, pushed) = (pulled(server, &noise, round, length), contents(&noise, length, round, count));
+    let each = share(count, |number, client| {
+        if number % 4 == 3 {
+            client.push("push/mixed", &noise, &pushed[number]);
+        } else {
+            client.pull("pull/many", &noise, &pulled[number % pulled.len()]);
+        }
+    });
     measure(server, clients, (length * count) as f64, each)
 }
 

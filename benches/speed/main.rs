@@ -8,11 +8,11 @@
 #![expect(clippy::cast_precision_loss, reason = "figures for people are far below 2^52")]
 
 mod blobs;
-mod client;
-mod content;
 mod report;
 mod requests;
 mod server;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::process::ExitCode;
 
@@ -22,7 +22,8 @@ use server::{Peer, Server};
 const HELP: &str = "\
 cargo bench --bench speed [-- WORK…]: how fast the registry is beside another one
 
-Without names, all of the work is done. Names are those of the first column, or the beginning of them.
+Without names, all of the work is done that does not begin with zb. Names are those of the first column, or the
+beginning of them.
 
 SPEED_PEER      what to compare with: docker-registry (Debian's, the default), none, or the URL of a registry that
                 lets anybody in, such as http://127.0.0.1:5000
@@ -45,15 +46,18 @@ struct Extent {
     mib: usize,
 }
 
+/// Does it once, in a round.
+type Run = Box<dyn Fn(&Server, Extent, usize) -> Done>;
+
 /// One kind of work on one registry.
 struct Work {
-    name: &'static str,
-    what: &'static str,
+    name: String,
+    what: String,
     /// In what its throughput is given: bytes, or something that is counted.
     unit: Unit,
     /// The least ratio to Debian's docker-registry of throughput, and the largest of the server's processor time.
     wanted: (Option<f64>, Option<f64>),
-    run: fn(&Server, Extent, usize) -> Done,
+    run: Run,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,52 +75,85 @@ struct Done {
     processor: f64,
 }
 
-const fn work(
-    name: &'static str,
-    what: &'static str,
+fn work(
+    name: &str,
+    what: &str,
     unit: Unit,
     wanted: (Option<f64>, Option<f64>),
-    run: fn(&Server, Extent, usize) -> Done,
+    run: impl Fn(&Server, Extent, usize) -> Done + 'static,
 ) -> Work {
-    Work { name, what, unit, wanted, run }
+    Work { name: name.to_owned(), what: what.to_owned(), unit, wanted, run: Box::new(run) }
 }
 
 #[rustfmt::skip] // a table is read down its columns
-const WORK: &[Work] = &[
-    work("push-large", "push of one large blob, new content", Unit::Bytes, (Some(5.0), Some(0.25)), |s, e, r| blobs::push(s, e, r, 1, 1)),
-    work("pull-large", "pull of one large blob", Unit::Bytes, (Some(2.6), Some(0.30)), |s, e, r| blobs::pull(s, e, r, 1, 1)),
-    work("push-8", "eight such pushes at once, of an eighth each", Unit::Bytes, (Some(5.0), Some(0.25)), |s, e, r| blobs::push(s, e, r, 8, 8)),
-    work("pull-8", "eight such pulls at once", Unit::Bytes, (Some(2.6), Some(0.30)), |s, e, r| blobs::pull(s, e, r, 8, 8)),
-    work("push-1mb-10", "pushes of 1 MB by 10 clients", Unit::Bytes, (None, None), |s, _, r| blobs::push_many(s, r, (1_000_000, 10, 100))),
-    work("push-1mb-chunked", "the same in chunks of 256 KiB", Unit::Bytes, (None, None), |s, _, r| blobs::push_chunked(s, r, (1_000_000, 10, 60))),
-    work("push-1mb-again", "the same content again, in other repositories", Unit::Bytes, (None, None), |s, _, r| blobs::push_again(s, r, (1_000_000, 10, 100))),
-    work("push-10mb-10", "pushes of 10 MB by 10 clients", Unit::Bytes, (None, None), |s, _, r| blobs::push_many(s, r, (10_000_000, 10, 30))),
-    work("pull-1mb-32", "pulls of 1 MB by 32 clients", Unit::Bytes, (None, None), |s, e, r| blobs::pull_many(s, e, r, 1_000_000, 32, 640)),
-    work("pull-10mb-10", "pulls of 10 MB by 10 clients", Unit::Bytes, (None, None), |s, e, r| blobs::pull_many(s, e, r, 10_000_000, 10, 100)),
-    work("image-200", "an image of 200 layers pushed, one after another", Unit::Count, (Some(1.0), None), blobs::push_image),
-    work("base", "GET /v2/", Unit::Count, (Some(45.0), None), |s, e, _| requests::base(s, e)),
-    work("manifest", "GET of a manifest by tag", Unit::Count, (Some(55.0), None), |s, e, _| requests::manifest(s, e, "GET")),
-    work("manifest-head", "HEAD of a manifest by tag", Unit::Count, (None, None), |s, e, _| requests::manifest(s, e, "HEAD")),
-    work("blob-small", "GET of a blob of 1 KiB", Unit::Count, (Some(55.0), None), |s, e, _| requests::blob(s, e, "GET")),
-    work("blob-head", "HEAD of a blob", Unit::Count, (None, None), |s, e, _| requests::blob(s, e, "HEAD")),
-    work("tags", "a page of 100 tags", Unit::Count, (None, None), |s, e, _| requests::tags(s, e)),
-    work("catalog", "a page of 100 repositories", Unit::Count, (None, None), |s, e, _| requests::catalog(s, e)),
-    work("put-1", "PUT of new manifests, one writer", Unit::Count, (None, None), |s, e, r| requests::put(s, e, r, 1)),
-    work("put-10", "PUT of new manifests, 10 writers", Unit::Count, (None, None), |s, e, r| requests::put(s, e, r, 10)),
-    work("put-64", "PUT of new manifests, 64 writers", Unit::Count, (Some(5.0), None), |s, e, r| requests::put(s, e, r, 64)),
+fn works() -> Vec<Work> {
+    let mut works = vec![
+        work("push-large", "push of one large blob, new content", Unit::Bytes, (Some(5.0), Some(0.25)), |s, e, r| blobs::push(s, e, r, 1, 1)),
+        work("pull-large", "pull of one large blob", Unit::Bytes, (Some(2.6), Some(0.30)), |s, e, r| blobs::pull(s, e, r, 1, 1)),
+        work("push-pull", "such a push, and the first pull of it", Unit::Bytes, (None, None), blobs::push_and_pull),
+        work("push-8", "eight such pushes at once, of an eighth each", Unit::Bytes, (Some(5.0), Some(0.25)), |s, e, r| blobs::push(s, e, r, 8, 8)),
+        work("pull-8", "eight such pulls at once", Unit::Bytes, (Some(2.6), Some(0.30)), |s, e, r| blobs::pull(s, e, r, 8, 8)),
+        work("image-200", "an image of 200 layers pushed, one after another", Unit::Count, (Some(1.0), None), blobs::push_image),
+        work("base", "GET /v2/", Unit::Count, (Some(45.0), None), |s, e, _| requests::base(s, e)),
+        work("manifest", "GET of a manifest by tag", Unit::Count, (Some(55.0), None), |s, e, _| requests::manifest(s, e, "GET")),
+        work("manifest-head", "HEAD of a manifest by tag", Unit::Count, (None, None), |s, e, _| requests::manifest(s, e, "HEAD")),
+        work("blob-small", "GET of a blob of 1 KiB", Unit::Count, (Some(55.0), None), |s, e, _| requests::blob(s, e, "GET")),
+        work("blob-head", "HEAD of a blob", Unit::Count, (None, None), |s, e, _| requests::blob(s, e, "HEAD")),
+        work("tags", "a page of 100 tags", Unit::Count, (None, None), |s, e, _| requests::tags(s, e)),
+        work("catalog", "a page of 100 repositories", Unit::Count, (None, None), |s, e, _| requests::catalog(s, e)),
+        work("put-1", "PUT of new manifests, one writer", Unit::Count, (None, None), |s, e, r| requests::put(s, e, r, 1)),
+        work("put-10", "PUT of new manifests, 10 writers", Unit::Count, (None, None), |s, e, r| requests::put(s, e, r, 10)),
+        work("put-64", "PUT of new manifests, 64 writers", Unit::Count, (Some(5.0), None), |s, e, r| requests::put(s, e, r, 64)),
+    ];
+    works.extend(zb());
+    works
+}
+
+/// The workloads of zot's benchmark `zb`: blobs of 1, 10 and 100 MB by 1, 10 and 32 clients.
+fn zb() -> Vec<Work> {
+    let mut works = Vec::new();
+    for (megabytes, clients, count) in ZB {
+        let (length, of) = (megabytes * 1_000_000, (megabytes * 1_000_000, clients, count));
+        let name = |kind: &str| format!("zb-{kind}-{megabytes}mb-{clients}");
+        let what = |kind: &str| format!("zb: {count} {kind} of {megabytes} MB by {clients} clients");
+        let mut add = |kind: &str, text: &str, run: Run| {
+            works.push(Work { name: name(kind), what: what(text), unit: Unit::Bytes, wanted: (None, None), run });
+        };
+        add("push", "pushes", Box::new(move |s, _, r| blobs::push_many(s, r, of)));
+        add("chunked", "pushes in chunks", Box::new(move |s, _, r| blobs::push_chunked(s, r, of)));
+        add("again", "pushes of what is elsewhere", Box::new(move |s, _, r| blobs::push_again(s, r, of)));
+        add("pull", "pulls", Box::new(move |s, _, r| blobs::pull_many(s, r, length, clients, count)));
+        add("mixed", "requests, of four three pulls and a push,", Box::new(move |s, _, r| blobs::mixed(s, r, of)));
+    }
+    works
+}
+
+/// Megabytes, clients, and how many blobs in all: enough to be measured, and not more.
+const ZB: [(usize, usize, usize); 9] = [
+    (1, 1, 100),
+    (1, 10, 200),
+    (1, 32, 320),
+    (10, 1, 30),
+    (10, 10, 50),
+    (10, 32, 64),
+    (100, 1, 5),
+    (100, 10, 10),
+    (100, 32, 32),
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
         println!("{HELP}");
-        for Work { name, what, .. } in WORK {
-            println!("{name:18} {what}");
+        for Work { name, what, .. } in works() {
+            println!("{name:20} {what}");
         }
         return ExitCode::SUCCESS;
     }
-    let chosen =
-        |work: &&Work| arguments.is_empty() || arguments.iter().any(|name| work.name.starts_with(name.as_str()));
+    let chosen = |work: &&Work| {
+        (arguments.is_empty() && !work.name.starts_with("zb"))
+            || arguments.iter().any(|name| work.name.starts_with(name.as_str()))
+    };
     let whole = |name, default| std::env::var(name).map_or(default, |text| text.parse::<usize>().unwrap());
     let extent = Extent {
         rounds: whole("SPEED_ROUNDS", 5),
@@ -125,7 +162,7 @@ fn main() -> ExitCode {
     };
     let peer = Peer::chosen();
     let mut report = Report::new(peer.name());
-    for work in WORK.iter().filter(chosen) {
+    for work in works().iter().filter(chosen) {
         // New ones for each kind of work, so that what one has left does not weigh on the next.
         let servers: Vec<Server> = [Some(Server::coracle()), peer.start()].into_iter().flatten().collect();
         let mut done = vec![Vec::new(); servers.len()];

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::support::median;
 use super::{Done, Unit, Work};
 
 pub(crate) struct Report {
@@ -19,13 +20,6 @@ struct Medians {
     throughput: f64,
     /// Seconds of processor time for a GB, or microseconds for one.
     processor: f64,
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
 }
 
 impl Medians {
@@ -55,7 +49,7 @@ impl Report {
             Unit::Count => ("/s", "µs"),
         };
         let own = &medians[0];
-        let mut line = format!("{:18}", work.name);
+        let mut line = format!("{:20}", work.name);
         let mut row = json!({
             "name": work.name, "what": work.what,
             "throughput": own.throughput, "processor": own.processor, "peak_mib": memory[0],

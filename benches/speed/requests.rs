@@ -1,57 +1,79 @@
 //! Small requests, on connections that stay.
 
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
 
-use super::client::{self, Client};
-use super::content::Noise;
 use super::server::Server;
+use super::support::client::{self, Client};
+use super::support::content::Noise;
 use super::{Done, Extent};
 
 const CONNECTIONS: usize = 16;
 
-/// The same request again and again, on connections that one thread serves: it shares the processors with what it
-/// measures.
+/// The same request again and again, on connections that one thread serves, with as little as can be between an
+/// answer and the next request: it shares the processors with what it measures.
 fn measure(server: &Server, extent: Extent, request: &str) -> Done {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(CONNECTIONS));
+    let mut clients: Vec<_> = (0..CONNECTIONS).map(|number| Asking::connect(server.address, &poll, number)).collect();
     let length = Duration::from_secs_f64(extent.seconds);
-    let address = server.address;
-    let (processor, began) = (server.processor(), Instant::now());
-    let count = runtime.block_on(async {
-        let mut clients = JoinSet::new();
-        for _ in 0..CONNECTIONS {
-            clients.spawn(repeat(address, request.to_owned(), began + length));
+    let (processor, began, mut count) = (server.processor(), Instant::now(), 0_u64);
+    for client in &mut clients {
+        client.socket.write_all(request.as_bytes()).unwrap();
+    }
+    while began.elapsed() < length {
+        poll.poll(&mut events, Some(length)).unwrap();
+        for event in &events {
+            let client = &mut clients[event.token().0];
+            if client.has_answer(request) {
+                client.socket.write_all(request.as_bytes()).unwrap();
+                count += 1;
+            }
         }
-        clients.join_all().await.iter().sum::<u64>()
-    });
+    }
     Done { amount: count as f64, seconds: began.elapsed().as_secs_f64(), processor: server.processor() - processor }
 }
 
-async fn repeat(address: SocketAddr, request: String, until: Instant) -> u64 {
-    let mut socket = TcpStream::connect(address).await.unwrap();
-    socket.set_nodelay(true).unwrap();
-    let (mut received, mut count) = (Vec::with_capacity(16 * 1024), 0);
-    while Instant::now() < until {
-        socket.write_all(request.as_bytes()).await.unwrap();
-        received.clear();
-        let whole = loop {
-            assert_ne!(socket.read_buf(&mut received).await.unwrap(), 0, "the connection has ended");
-            if let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") {
-                assert!(received.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&received));
-                let length = if request.starts_with("HEAD") { 0 } else { length(&received[..end]) };
-                break end + 4 + length;
-            }
-        };
-        while received.len() < whole {
-            assert_ne!(socket.read_buf(&mut received).await.unwrap(), 0, "the connection has ended");
-        }
-        count += 1;
+/// A connection, and what has come of an answer.
+struct Asking {
+    socket: TcpStream,
+    received: Vec<u8>,
+    count: usize,
+}
+
+impl Asking {
+    fn connect(address: SocketAddr, poll: &Poll, number: usize) -> Self {
+        let socket = std::net::TcpStream::connect(address).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut socket = TcpStream::from_std(socket);
+        poll.registry().register(&mut socket, Token(number), Interest::READABLE).unwrap();
+        Self { socket, received: vec![0; 64 * 1024], count: 0 }
     }
-    count
+
+    /// Takes what has come; whether that is a whole answer, which it looks at.
+    fn has_answer(&mut self, request: &str) -> bool {
+        loop {
+            match self.socket.read(&mut self.received[self.count..]) {
+                Ok(0) => panic!("the connection has ended"),
+                Ok(count) => self.count += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(error) => panic!("{error}"),
+            }
+            let received = &self.received[..self.count];
+            let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+            assert!(received.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(received));
+            let length = if request.starts_with("HEAD") { 0 } else { length(&received[..end]) };
+            if received.len() >= end + 4 + length {
+                assert_eq!(received.len(), end + 4 + length, "more than was asked for");
+                self.count = 0;
+                return true;
+            }
+        }
+    }
 }
 
 fn length(head: &[u8]) -> usize {

@@ -1,17 +1,25 @@
 //! The registries that are measured, each on a new directory.
 
-use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use super::support::process::Process as _;
+use super::support::program::Program;
+use super::support::{directory, mib};
 
 /// A registry that answers.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    /// Nothing for one that was running before.
-    child: Option<Child>,
+    running: Running,
     _root: Option<tempfile::TempDir>,
+}
+
+/// What of it is ours to look at and to end.
+enum Running {
+    Coracle(Program),
+    Other(Child),
+    Before,
 }
 
 /// What coracle is compared with.
@@ -44,29 +52,17 @@ impl Peer {
     pub(crate) fn start(&self) -> Option<Server> {
         match self {
             Self::DockerRegistry => Some(Server::docker_registry()),
-            Self::Url(address) => Some(Server { address: *address, child: None, _root: None }),
+            Self::Url(address) => Some(Server { address: *address, running: Running::Before, _root: None }),
             Self::None => None,
         }
     }
 }
 
-fn directory() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
-
 impl Server {
     pub(crate) fn coracle() -> Self {
         let root = directory();
-        let program = std::env::var_os("SPEED_PROGRAM").map(PathBuf::from);
-        let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_coracle").into()));
-        let config = root.path().join("bench.toml");
-        std::fs::write(&config, "[log]\nlevel = 'warn'\n[http]\nopen = true\n").unwrap();
-        command.arg("serve").arg(config).args(["--port", "0", "--root"]).arg(root.path());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on http://").expect("it listens").parse().unwrap();
-        Self { address, child: Some(child), _root: Some(root) }
+        let program = Program::configured("SPEED_PROGRAM", root.path(), "[log]\nlevel = 'warn'\n[http]\nopen = true\n");
+        Self { address: program.address, running: Running::Coracle(program), _root: Some(root) }
     }
 
     /// Debian's, with nothing of this process's environment: it would read much of it as configuration.
@@ -89,30 +85,31 @@ impl Server {
             assert!(begun.elapsed() < Duration::from_secs(10), "docker-registry does not answer");
             std::thread::sleep(Duration::from_millis(10));
         }
-        Self { address, child: Some(child), _root: Some(root) }
+        Self { address, running: Running::Other(child), _root: Some(root) }
     }
 
-    /// The processor time it has used, in seconds.
+    /// The processor time it has used, in seconds; of one that was running before nothing is known.
     pub(crate) fn processor(&self) -> f64 {
-        let Some(child) = &self.child else { return f64::NAN };
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-        // In ticks of a hundredth of a second, in user and in system mode.
-        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+        match &self.running {
+            Running::Coracle(program) => program.processor(),
+            Running::Other(child) => child.processor(),
+            Running::Before => f64::NAN,
+        }
     }
 
     /// The most memory it has had, in MiB.
     pub(crate) fn peak_mib(&self) -> f64 {
-        let Some(child) = &self.child else { return f64::NAN };
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0
+        match &self.running {
+            Running::Coracle(program) => mib(program.peak()),
+            Running::Other(child) => mib(child.peak()),
+            Running::Before => f64::NAN,
+        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
+        if let Running::Other(child) = &mut self.running {
             let _ = child.kill();
             let _ = child.wait();
         }

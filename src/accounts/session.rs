@@ -1,5 +1,7 @@
 //! Browser sessions.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -34,11 +36,19 @@ impl Accounts {
     /// sign in at all is not looked at.
     pub(crate) fn session_grant(&self, id: &SessionId) -> Result<Option<SessionGrant>, Error> {
         let hash = id.hash();
-        let Some(row) = self.meta.read(|tx| tx.session(&hash))? else { return Ok(None) };
+        let generation = self.generation();
+        let row = if let Some(known) = self.remembered.sessions.get(&hash, generation) {
+            known
+        } else {
+            let Some(row) = self.meta.read(|tx| tx.session(&hash))? else { return Ok(None) };
+            let row = Arc::new(row);
+            self.remembered.sessions.put(hash, generation, Arc::clone(&row));
+            row
+        };
         if self.has_ended(&hash, &row) {
             return Ok(None);
         }
-        Ok(Some(SessionGrant { hash, id: row.id, user: row.user, signed_in: row.signed_in }))
+        Ok(Some(SessionGrant { hash, id: row.id, user: row.user.clone(), signed_in: row.signed_in }))
     }
 
     fn has_ended(&self, hash: &SecretHash, row: &SessionRow) -> bool {
@@ -143,5 +153,54 @@ impl Accounts {
     /// Whether a CSRF token goes with a cookie. Takes the same time for every wrong one.
     pub(crate) fn is_csrf_token(&self, token: &str, cookie: &SessionId, signed_in: Option<Timestamp>) -> bool {
         self.csrf_token(cookie, signed_in).as_bytes().ct_eq(token.as_bytes()).into()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::accounts::Rules;
+    use crate::blobs::{SystemDisk, Tree};
+    use crate::clock::Clock;
+    use crate::meta::Meta;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    #[test]
+    fn a_session_lives_while_it_is_used_and_no_longer_than_its_lifetime() {
+        let root = tempfile::tempdir().unwrap();
+        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let clock = Clock::default();
+        let rules = Rules { session_idle: 2 * HOUR, session_lifetime: 10 * HOUR, ..Rules::default() };
+        let accounts = Accounts::open(meta, clock.clone(), rules, None, None).unwrap();
+        let (used, _) = accounts.start_session("alice", &Origin::local()).unwrap();
+        let (unused, _) = accounts.start_session("alice", &Origin::local()).unwrap();
+        // Longer in all than it may rest; every other use has been written when it is looked up again.
+        for round in 0..6 {
+            let grant = accounts.session_grant(&used).unwrap().unwrap_or_else(|| panic!("it has ended: {round}"));
+            accounts.session_used(&grant.hash, None, "test");
+            if round % 2 == 0 {
+                accounts.flush_usage().unwrap();
+            }
+            assert_eq!(accounts.session_grant(&unused).unwrap().is_some(), round < 2, "of the other: {round}");
+            clock.advance(HOUR * 3 / 2);
+        }
+        assert!(accounts.session_grant(&used).unwrap().is_some());
+        clock.advance(HOUR);
+        assert!(accounts.session_grant(&used).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_session_that_was_ended_is_not_remembered() {
+        let root = tempfile::tempdir().unwrap();
+        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let accounts = Accounts::open(meta, Clock::default(), Rules::default(), None, None).unwrap();
+        let (id, grant) = accounts.start_session("alice", &Origin::local()).unwrap();
+        assert!(accounts.session_grant(&id).unwrap().is_some());
+        accounts.end_sessions("alice", move |hash, _| *hash == grant.hash, &Origin::local()).unwrap();
+        assert!(accounts.session_grant(&id).unwrap().is_none());
     }
 }

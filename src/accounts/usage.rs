@@ -111,12 +111,14 @@ impl Accounts {
         latest(&self.usage.sessions, hash)
     }
 
-    /// Writes the uses down. Changes nothing that a look-up is remembered for.
+    /// Writes the uses down. When a session was last used is remembered with it, and so looked up again after this;
+    /// of a key nobody needs to know.
     pub(super) fn flush_usage(&self) -> Result<(), Error> {
         let (keys, sessions) = (take(&self.usage.keys), take(&self.usage.sessions));
         if keys.is_empty() && sessions.is_empty() {
             return Ok(());
         }
+        let of_sessions = !sessions.is_empty();
         self.meta.write(move |tx| {
             for (hash, used) in keys {
                 if let Some(mut row) = tx.key(&hash)? {
@@ -130,8 +132,12 @@ impl Accounts {
                     tx.put_session(&hash, &row)?;
                 }
             }
-            Ok(())
-        })
+            Ok::<_, Error>(())
+        })?;
+        if of_sessions {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+        Ok(())
     }
 }
 

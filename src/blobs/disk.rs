@@ -22,9 +22,14 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     fn create(&self, path: &Path) -> io::Result<File>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Reserves space for what will be written to a part of a file, whose length stays as it is. Advice: where it
+    /// cannot be had, writing costs more, or fails.
+    fn reserve(&self, _file: &File, _offset: u64, _length: u64) {}
     /// Lets the system begin to write a part of a file to the disk, so that a sync waits for less. Advice: nothing
     /// is promised by it.
     fn begin_writing_back(&self, _file: &File, _offset: u64, _length: u64) {}
+    /// Lets the system use the memory for something else that holds a part of a file which is on the disk. Advice.
+    fn let_go(&self, _file: &File, _offset: u64, _length: u64) {}
     /// Cuts a file off behind `length` bytes.
     fn truncate(&self, file: &File, path: &Path, length: u64) -> io::Result<()>;
     /// Makes a file's bytes and length durable.
@@ -80,8 +85,18 @@ impl Disk for SystemDisk {
     }
 
     #[cfg(target_os = "linux")]
+    fn reserve(&self, file: &File, offset: u64, length: u64) {
+        let _ = rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, offset, length);
+    }
+
+    #[cfg(target_os = "linux")]
     fn begin_writing_back(&self, file: &File, offset: u64, length: u64) {
-        // What is written and not on the disk yet is not let go of by this, only written; the pages stay.
+        // What is not on the disk yet is not let go of by this, only written.
+        self.let_go(file, offset, length);
+    }
+
+    #[cfg(target_os = "linux")]
+    fn let_go(&self, file: &File, offset: u64, length: u64) {
         let _ = rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(length), rustix::fs::Advice::DontNeed);
     }
 

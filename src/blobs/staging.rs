@@ -16,6 +16,18 @@ use crate::oci::{Algorithm, Digest, Hasher, UploadId};
 /// The disk gets to work whenever as much has been written, and not all at once at the end.
 const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 
+/// The beginning of a blob stays in the page cache, for who pulls it next; most layers are not longer. What is behind
+/// that is let go of when it is on the disk: a large blob would take the place of everything else there is in memory,
+/// and of a container's limit; and the system is quicker with memory that was used just now.
+const KEEP_BYTES: u64 = 32 * 1024 * 1024;
+/// As much behind what is written to the disk, it is there by now; what is not is let go of at the end.
+const LAG_BYTES: u64 = 24 * 1024 * 1024;
+
+/// Space is reserved for as much as is there already, so that nobody has more reserved than they have sent; from
+/// so much on, and in steps that are not larger. It makes writing cheaper, as the blocks are looked for once.
+const RESERVE_BYTES_MIN: u64 = 1024 * 1024;
+const RESERVE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
 /// An open file of appended bytes.
 #[derive(Debug)]
 pub(crate) struct Staging {
@@ -23,8 +35,12 @@ pub(crate) struct Staging {
     path: PathBuf,
     file: File,
     offset: u64,
+    /// There is space for as much, as far as that is known.
+    reserved: u64,
     /// As much is being written to the disk already.
     written_back: u64,
+    /// As much was let go of.
+    let_go: u64,
     hasher: Option<Hasher>,
 }
 
@@ -92,7 +108,16 @@ impl Blobs {
             .filter(|(hashed, _)| *hashed == offset)
             .map(|(_, hasher)| hasher)
             .or_else(|| (offset == 0).then(|| Hasher::new(Algorithm::Sha256)));
-        Ok(Some(Staging { id, path, file, offset, written_back: offset, hasher }))
+        Ok(Some(Staging {
+            id,
+            path,
+            file,
+            offset,
+            reserved: offset,
+            written_back: offset,
+            let_go: offset.max(KEEP_BYTES),
+            hasher,
+        }))
     }
 
     /// How many bytes a staging has; none if there is none.
@@ -107,6 +132,13 @@ impl Blobs {
 
     /// Appends bytes, all of them or, as far as the staging's own state goes, none.
     pub(crate) fn append(&self, staging: &mut Staging, parts: &[Bytes]) -> Result<(), Error> {
+        let length: u64 = parts.iter().map(|bytes| bytes.len() as u64).sum();
+        if staging.offset >= RESERVE_BYTES_MIN && staging.offset + length > staging.reserved {
+            let more = staging.offset.min(RESERVE_BYTES_MAX).max(length);
+            let from = staging.reserved.max(staging.offset);
+            self.disk.reserve(&staging.file, from, more);
+            staging.reserved = from + more;
+        }
         for bytes in parts {
             self.disk
                 .write_at(&staging.file, &staging.path, bytes, staging.offset)
@@ -120,15 +152,35 @@ impl Blobs {
         if self.sync && waiting >= WRITE_BACK_BYTES {
             self.disk.begin_writing_back(&staging.file, staging.written_back, waiting);
             staging.written_back = staging.offset;
+            self.let_go(staging, staging.offset.saturating_sub(LAG_BYTES));
         }
         Ok(())
+    }
+
+    /// Lets the system forget what is on the disk, up to a place.
+    fn let_go(&self, staging: &mut Staging, until: u64) {
+        if let Some(length @ 1..) = until.checked_sub(staging.let_go) {
+            self.disk.let_go(&staging.file, staging.let_go, length);
+            staging.let_go = until;
+        }
     }
 
     /// Goes back to an earlier state and forgets the bytes behind it.
     pub(crate) fn rewind(&self, staging: &mut Staging, to: Mark) -> Result<(), Error> {
         self.disk.truncate(&staging.file, &staging.path, to.offset).map_err(Error::io("truncate", &staging.path))?;
         staging.offset = to.offset;
+        staging.reserved = to.offset;
         staging.hasher = to.hasher;
+        Ok(())
+    }
+
+    /// Gives back the space that was reserved and is not needed.
+    pub(crate) fn trim(&self, staging: &mut Staging) -> Result<(), Error> {
+        if staging.reserved > staging.offset {
+            let cut = self.disk.truncate(&staging.file, &staging.path, staging.offset);
+            cut.map_err(Error::io("truncate", &staging.path))?;
+            staging.reserved = staging.offset;
+        }
         Ok(())
     }
 
@@ -138,14 +190,17 @@ impl Blobs {
     ///
     /// Except for a failure to sync it: the system may have dropped bytes that it could not write, and would
     /// say of a second attempt that all is well. Such a staging is discarded.
-    pub(crate) fn seal(&self, staging: &Staging, digest: Digest) -> Result<(), Error> {
+    pub(crate) fn seal(&self, staging: &mut Staging, digest: Digest) -> Result<(), Error> {
         let blob = self.tree.blob(&digest);
         let directory = self.tree.blobs_of(digest.algorithm());
-        if self.sync
-            && let Err(error) = self.disk.sync(&staging.file, &staging.path)
-        {
-            self.try_discard(staging.id);
-            return Err(Error::io("sync", &staging.path)(error));
+        if self.sync {
+            if let Err(error) = self.disk.sync(&staging.file, &staging.path) {
+                self.try_discard(staging.id);
+                return Err(Error::io("sync", &staging.path)(error));
+            }
+            // All of it is on the disk now; some of it may not have been when it was to be let go of.
+            staging.let_go = KEEP_BYTES;
+            self.let_go(staging, staging.offset);
         }
         self.disk.rename(&staging.path, &blob).map_err(Error::io("rename", &staging.path))?;
         if self.sync

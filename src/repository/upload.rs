@@ -173,7 +173,7 @@ impl Upload {
     }
 
     /// Makes a verified upload a blob of its repository, and returns when that is durable.
-    pub(crate) fn finish(self, digest: Digest) -> Result<(), Error> {
+    pub(crate) fn finish(mut self, digest: Digest) -> Result<(), Error> {
         let Stores { blobs, meta: rows, clock, uploads, leases, .. } = &*self.stores;
         let size = self.offset();
         let _busy = blobs.lock(digest);
@@ -181,8 +181,9 @@ impl Upload {
         let whole = known && blobs.get(digest)?.is_some_and(|blob| blob.size == size);
         let mut sealed = None;
         if !whole {
+            blobs.trim(&mut self.staging)?;
             sealed = Some(self.staging.modified()?);
-            blobs.seal(&self.staging, digest)?;
+            blobs.seal(&mut self.staging, digest)?;
         }
         let (name, now) = (self.name.clone(), clock.now());
         // If it is linked here already, what needs it may go before whoever has pushed it again names it.

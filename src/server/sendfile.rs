@@ -168,8 +168,8 @@ fn is_cached(part: &FilePart, count: usize) -> bool {
 
 /// Brings the beginning of a part into memory. Blocks.
 fn warm(part: &FilePart, count: usize) -> io::Result<()> {
-    // Advice that is not taken costs time alone.
-    let _ = fadvise(&*part.file, part.offset, NonZeroU64::new(count as u64), Advice::WillNeed);
+    // What comes next is read meanwhile. Advice that is not taken costs time alone.
+    let _ = fadvise(&*part.file, part.offset, NonZeroU64::new(part.length), Advice::WillNeed);
     part.file.read_at(&mut [0], part.offset + count as u64 - 1)?;
     Ok(())
 }

@@ -62,6 +62,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("server", &["oci", "clock", "metrics", "repository", "admin", "config", "registry", "http"]),
     ("cli", &["oci", "outgoing", "accounts", "admin", "access", "config", "registry", "server"]),
+    ("filling", &["oci", "clock", "blobs", "meta"]),
     ("fuzzing", &["oci", "repository", "tokens", "access", "route", "config", "http"]),
     ("main", &["cli"]),
 ];
@@ -149,6 +150,7 @@ const PUBLIC: &[&str] = &[
     "RunningRegistry",
     "cli", // for the program; not documented
     "config",
+    "filling", // for a benchmark; in no other build
     "fuzzing", // for fuzzers; in no other build
     "oci",
 ];

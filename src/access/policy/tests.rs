@@ -224,3 +224,36 @@ fn decisions_under_many_rules_are_right_and_cost_little() {
     let each = begun.elapsed() / (25 * u32::try_from(names.len()).unwrap());
     println!("one decision under 1000 rules for a user with 100 groups: {each:?} ({granted} granted)");
 }
+
+#[test]
+fn permissions_take_nothing_away() {
+    let named = |role| vec![("alice".to_owned(), role)];
+    let mut permissions = vec![Permissions { public: true, ..Permissions::default() }];
+    for role in [Role::Read, Role::Write, Role::Admin] {
+        permissions.push(Permissions { users: named(role), ..Permissions::default() });
+        permissions.push(Permissions { groups: named(role), ..Permissions::default() });
+        permissions.push(Permissions { namespace: Some(role), ..Permissions::default() });
+    }
+    let standings = [Standing::Ordinary, Standing::ReadOnlySuperuser, Standing::Superuser];
+    let credentials = || [Credential::Password, key(None), key(Some(&["alice/x:pull"])), key(Some(&["bob/**"]))];
+    let callers = standings.into_iter().flat_map(|standing| credentials().map(|c| user("alice", standing, c)));
+    for caller in std::iter::once(Caller::ANONYMOUS).chain(callers) {
+        for grants in [AccessPolicy::Owners, AccessPolicy::SignedIn, AccessPolicy::Open] {
+            let policy = policy(grants);
+            for name in ["alice/x", "alice", "bob/x"] {
+                for actions in [Actions::PULL, Actions::PUSH, Actions::DELETE, Actions::INSPECT] {
+                    let access = repository(name, actions);
+                    let alone = policy.decide(&caller, &access, &Permissions::default(), NOW);
+                    for permissions in &permissions {
+                        let with = policy.decide(&caller, &access, permissions, NOW);
+                        assert!(alone.is_err() || with.is_ok(), "{caller:?} {name} {permissions:?} {grants:?}");
+                    }
+                    let name = name.parse().unwrap();
+                    let sees = |permissions: &Permissions| policy.sees(&caller, &name, permissions);
+                    let alone = sees(&Permissions::default());
+                    assert!(permissions.iter().all(|permissions| !alone || sees(permissions)));
+                }
+            }
+        }
+    }
+}

@@ -72,6 +72,64 @@ fn an_upload_that_was_let_go_of_expires_too() {
     assert!(matches!(repository.upload_offset(id), Err(Error::UploadUnknown { .. })));
 }
 
+#[test]
+fn space_is_reserved_for_no_more_than_has_come_and_what_is_not_used_is_given_back() {
+    use std::os::unix::fs::MetadataExt as _;
+    let root = tempfile::tempdir().unwrap();
+    let (stores, _) = stores(root.path());
+    let repository = stores.repository(&"a".parse().unwrap());
+    let mut upload = repository.open_upload(Algorithm::Sha256).unwrap();
+    let part = Bytes::from(vec![7; 300_000]);
+    let parts: Vec<_> = std::iter::repeat_n(part, 19).collect();
+    for part in &parts {
+        upload.append(std::slice::from_ref(part)).unwrap();
+    }
+    let size = parts.len() as u64 * 300_000;
+    let taken = |path| std::fs::metadata(path).unwrap().blocks() * 512;
+    let tree = Tree::new(root.path());
+    assert_eq!(std::fs::metadata(tree.upload(upload.id())).unwrap().len(), size);
+    assert!(taken(tree.upload(upload.id())) <= 2 * size + 65_536);
+
+    let digest = Digest::of(Algorithm::Sha256, &parts.concat());
+    upload.verify(digest).unwrap();
+    upload.finish(digest).unwrap();
+    assert!(taken(tree.blob(&digest)) <= size + 65_536);
+}
+
+/// How many bytes of a file are in memory: those that can be read without waiting.
+#[cfg(target_os = "linux")]
+fn in_memory(path: &std::path::Path) -> u64 {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    use std::io::IoSliceMut;
+    let (file, page) = (std::fs::File::open(path).unwrap(), 4096);
+    let there =
+        |offset| preadv2(&file, &mut [IoSliceMut::new(&mut [0])], offset, ReadWriteFlags::NOWAIT) != Err(Errno::AGAIN);
+    (0..file.metadata().unwrap().len()).step_by(page).filter(|offset| there(*offset)).count() as u64 * page as u64
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_small_blob_stays_in_memory_and_of_a_large_one_the_beginning() {
+    const MIB: u64 = 1024 * 1024;
+    // Beside the program: what is in a file system of memory cannot be let go of.
+    let program = std::env::current_exe().unwrap();
+    let root = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+    let (stores, _) = stores_on(root.path(), Arc::new(SystemDisk), Arc::new(SystemDisk), true);
+    let repository = stores.repository(&"a".parse().unwrap());
+    let part = Bytes::from(vec![7; 1024 * 1024]);
+    for (size, least, most) in [(20, 15 * MIB, 20 * MIB), (80, 24 * MIB, 40 * MIB)] {
+        let mut upload = repository.open_upload(Algorithm::Sha256).unwrap();
+        for _ in 0..size {
+            upload.append(std::slice::from_ref(&part)).unwrap();
+        }
+        let digest = Digest::of(Algorithm::Sha256, &part.repeat(size));
+        upload.verify(digest).unwrap();
+        upload.finish(digest).unwrap();
+        let found = in_memory(&Tree::new(root.path()).blob(&digest));
+        assert!((least..=most).contains(&found), "{found} bytes of {size} MiB are in memory");
+    }
+}
+
 const CONTENT: &[u8] = b"a layer";
 
 /// Stores on disks that fail, with an upload that only has to be finished.

@@ -56,6 +56,7 @@ const DEV: &[(&str, &str)] = &[
     ("flate2", "layers as images have them"),
     ("futures-util", "streams as bodies"),
     ("hyper", "its client, for what no client would send"),
+    ("mio", "a client for measurements that costs little"),
     ("oci-client", "a client that others wrote"),
     ("proptest", "inputs that nobody thought of"),
     ("rcgen", "certificates for the tests of TLS"),

@@ -109,17 +109,22 @@ impl Client {
         assert_eq!(self.send("PUT", &with_digest(&location, content), "", b"").status, 201);
     }
 
-    /// POST, PATCH for every chunk, and PUT.
-    pub(crate) fn push_chunked(&mut self, repository: &str, noise: &Noise, content: &Content, chunk: usize) {
+    /// POST, PATCH for every chunk of so many pieces, and PUT.
+    pub(crate) fn push_chunked(&mut self, repository: &str, noise: &Noise, content: &Content, pieces: usize) {
         let mut location = self.start(repository);
-        let bytes: Vec<u8> = noise.pieces(content).flatten().copied().collect();
         let mut at = 0;
-        for part in bytes.chunks(chunk) {
-            let range = format!("{OCTETS}content-range: {at}-{}\r\n", at + part.len() - 1);
-            let head = self.send("PATCH", &location, &range, part);
+        for chunk in noise.pieces(content).collect::<Vec<_>>().chunks(pieces) {
+            let length: usize = chunk.iter().map(|piece| piece.len()).sum();
+            let range = format!("{OCTETS}content-range: {at}-{}\r\n", at + length - 1);
+            self.write_head("PATCH", &location, &range, length);
+            for piece in chunk {
+                self.socket.write_all(piece).unwrap();
+            }
+            let head = self.head();
+            self.take(head.length, |_| {});
             assert_eq!(head.status, 202);
             location = head.location.unwrap();
-            at += part.len();
+            at += length;
         }
         assert_eq!(self.send("PUT", &with_digest(&location, content), "", b"").status, 201);
     }
@@ -143,7 +148,7 @@ impl Client {
     }
 }
 
-const OCTETS: &str = "content-type: application/octet-stream\r\n";
+pub(crate) const OCTETS: &str = "content-type: application/octet-stream\r\n";
 
 fn with_digest(location: &str, content: &Content) -> String {
     let separator = if location.contains('?') { '&' } else { '?' };

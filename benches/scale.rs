@@ -1,0 +1,306 @@
+//! What grows with the store. `cargo bench --features filling --bench scale`.
+//!
+//! Fills the database of one data directory directly, leaves another nearly empty, runs the real program on both,
+//! and asks both the same in turns (A B A B). A figure is how much longer a request takes in the large store; none
+//! should. Durable and with default settings, except that anybody may come in. Ends with 1 if a figure is missed.
+
+#![expect(clippy::unwrap_used, reason = "whatever fails here fails the measurement")]
+#![expect(clippy::cast_precision_loss, reason = "figures for people are far below 2^52")]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use coracle::filling::{self, Extent, Filled};
+use support::client::{self, Client};
+use support::content::{Content, Noise};
+use support::process::Process as _;
+use support::program::{PASSWORD, Program};
+use support::{directory, median, mib};
+
+const HELP: &str = "\
+cargo bench --features filling --bench scale: what grows with the store
+
+The same requests in a store of 100 000 repositories, 1 000 000 blobs, 100 000 tags in one repository, 100 000
+referrers of one image and 10 000 users with 10 keys each, and in one with a page of each; how much longer they
+take; how long a start takes; and how many bytes of the database a row has.
+
+SCALE_PERCENT   how large the large store is, of the above (100)
+SCALE_ROUNDS    how often each is measured (5)
+SCALE_SECONDS   how long each measurement is (1)
+";
+
+const VARIABLE: &str = "SCALE_PROGRAM";
+/// Nothing takes longer than so many times as long.
+const RATIO_MAX: f64 = 1.5;
+const CLIENTS: usize = 4;
+/// Pushes wait for the disk: more of them share its syncs.
+const PUSHERS: usize = 16;
+/// Blobs with files, that are asked for.
+const BLOBS: usize = 500;
+
+const SMALL: Extent = Extent { repositories: 300, blobs: 300, tags: 300, referrers: 3000, users: 300, keys: 10 };
+const LARGE: Extent =
+    Extent { repositories: 100_000, blobs: 1_000_000, tags: 100_000, referrers: 100_000, users: 10_000, keys: 10 };
+
+/// A store, and the program that serves it.
+struct Store {
+    root: tempfile::TempDir,
+    extent: Extent,
+    program: Option<Program>,
+    noise: Noise,
+    blobs: Vec<(String, Content)>,
+    /// A key of the superuser.
+    root_key: String,
+    /// What was pushed while it was measured, so that no two pushes are the same.
+    pushed: AtomicUsize,
+}
+
+/// One kind of request, of which each has a number of its own.
+struct Work {
+    name: &'static str,
+    clients: usize,
+    send: fn(&Store, &mut Client, usize),
+}
+
+const fn work(name: &'static str, send: fn(&Store, &mut Client, usize)) -> Work {
+    Work { name, clients: CLIENTS, send }
+}
+
+#[rustfmt::skip] // a table is read down its columns
+const WORK: &[Work] = &[
+    work("GET a manifest by tag, of any repository", |s, c, n| get(c, &format!("/v2/{}/manifests/latest", s.repository(n)), "")),
+    work("HEAD a manifest, by any tag of one", |s, c, n| head(c, &format!("/v2/large/tags/manifests/tag-{:06}", n % s.extent.tags))),
+    work("HEAD a blob", |s, c, n| { let (name, blob) = s.blob(n); head(c, &format!("/v2/{name}/blobs/{}", blob.digest())); }),
+    work("GET a blob of 1 KiB", |s, c, n| { let (name, blob) = s.blob(n); get(c, &format!("/v2/{name}/blobs/{}", blob.digest()), ""); }),
+    work("HEAD a blob that is nowhere", |s, c, n| assert_eq!(c.send("HEAD", &format!("/v2/{}/blobs/sha256:{n:064x}", s.repository(n)), "", b"").status, 404)),
+    work("the first 100 tags", |_, c, _| get(c, "/v2/large/tags/tags/list?n=100", "")),
+    work("100 tags behind any", |s, c, n| get(c, &format!("/v2/large/tags/tags/list?n=100&last=tag-{:06}", n % (s.extent.tags - 101)), "")),
+    work("the first 100 repositories", |_, c, _| get(c, "/v2/_catalog?n=100", "")),
+    work("100 repositories behind any", |s, c, n| get(c, &format!("/v2/_catalog?n=100&last=many/{:06}", n % (s.extent.repositories - 101)), "")),
+    work("the first page of referrers", |_, c, _| get(c, &format!("/v2/large/referrers/referrers/{}", filling::subject()), "")),
+    work("those of one type", |_, c, _| get(c, &format!("/v2/large/referrers/referrers/{}?artifactType=application/x-odd", filling::subject()), "")),
+    work("GET a manifest with any user's key", |s, c, n| get(c, &format!("/v2/{}/manifests/latest", s.repository(n)), &s.key(n))),
+    work("any user, for a superuser", |s, c, n| get(c, &format!("/api/v1/superuser/users/user-{:06}", n % s.extent.users), &s.root_key)),
+    work("100 users", |s, c, _| get(c, "/api/v1/superuser/users/?limit=100", &s.root_key)),
+    Work { name: "POST a blob, durable", clients: PUSHERS, send: push_blob },
+    Work { name: "PUT a manifest, durable", clients: PUSHERS, send: put_manifest },
+    Work { name: "mount a blob from elsewhere, durable", clients: PUSHERS, send: mount },
+];
+
+fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--help" || argument == "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let number = |name, default| std::env::var(name).map_or(default, |text| text.parse::<usize>().unwrap());
+    let percent = number("SCALE_PERCENT", 100);
+    let (rounds, seconds) = (number("SCALE_ROUNDS", 5), number("SCALE_SECONDS", 1));
+    let part = |whole: usize, least: usize| (whole * percent / 100).max(least);
+    let large = Extent {
+        repositories: part(LARGE.repositories, SMALL.repositories),
+        blobs: part(LARGE.blobs, SMALL.blobs),
+        tags: part(LARGE.tags, SMALL.tags),
+        referrers: part(LARGE.referrers, SMALL.referrers),
+        users: part(LARGE.users, SMALL.users),
+        keys: LARGE.keys,
+    };
+    let mut stores = [Store::new(SMALL), Store::new(large)];
+    let mut missed = start(&stores, rounds);
+    for store in &mut stores {
+        store.run();
+    }
+    println!("{:44} {:>10} {:>10}  {:>6}", "", "small", "large", "ratio");
+    for work in WORK {
+        let mut rates = [Vec::new(), Vec::new()];
+        for round in 0..=rounds {
+            for (store, rates) in stores.iter().zip(&mut rates) {
+                let rate = store.measure(work, Duration::from_secs(seconds as u64), round);
+                // The first is to get warm.
+                if round > 0 {
+                    rates.push(rate);
+                }
+            }
+        }
+        let ratio = median(rates[0].iter().zip(&rates[1]).map(|(small, large)| small / large));
+        let [small, large] = rates.map(median);
+        missed += row(work.name, (small, large, "/s"), ratio);
+    }
+    let [small, large] = stores.each_ref().map(|store| mib(store.program.as_ref().unwrap().peak()));
+    println!("{:44} {small:>10.1} {large:>10.1}  MiB", "the most memory that was used");
+    if missed == 0 {
+        return ExitCode::SUCCESS;
+    }
+    println!("{missed} figures are missed");
+    ExitCode::FAILURE
+}
+
+fn row(name: &str, (small, large, unit): (f64, f64, &str), ratio: f64) -> usize {
+    let is_missed = ratio > RATIO_MAX;
+    let remark = if is_missed { format!("  MISSED: at most {RATIO_MAX}") } else { String::new() };
+    println!("{name:44} {small:>10.1} {large:>10.1}  {ratio:>6.2}  {unit}{remark}");
+    usize::from(is_missed)
+}
+
+/// How long a start takes, after a stop and after a kill.
+fn start(stores: &[Store], rounds: usize) -> usize {
+    let ends =
+        [("first answer after a stop", Program::stop as fn(Program)), ("first answer after a kill", write_and_kill)];
+    let mut missed = 0;
+    for (name, end) in ends {
+        let mut times = [Vec::new(), Vec::new()];
+        for round in 0..=rounds {
+            for (store, times) in stores.iter().zip(&mut times) {
+                let (program, time) = Program::first_answer(VARIABLE, store.root.path(), &["--open"]);
+                end(program);
+                if round > 0 {
+                    times.push(time.as_secs_f64() * 1000.0);
+                }
+            }
+        }
+        let ratio = median(times[0].iter().zip(&times[1]).map(|(small, large)| large / small));
+        let [small, large] = times.map(median);
+        missed += row(name, (small, large, "ms"), ratio);
+    }
+    missed
+}
+
+/// Ends it with something to repair: a start alone changes nothing.
+fn write_and_kill(program: Program) {
+    let noise = Noise::new();
+    let nanos = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
+    Client::connect(program.address).push("killed", &noise, &noise.content(100, (7, nanos as usize, 7)));
+    program.kill();
+}
+
+impl Store {
+    /// A store that is filled.
+    fn new(extent: Extent) -> Self {
+        let (root, noise) = (directory(), Noise::new());
+        // Not open, so that there is a superuser.
+        let program = Program::start(VARIABLE, root.path(), &[]);
+        let mut client = Client::connect(program.address);
+        let digest = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        let headers = format!("{}{}", client::OCTETS, basic("admin", PASSWORD));
+        let pushed = client.send("POST", &format!("/v2/large/tags/blobs/uploads/?digest={digest}"), &headers, b"{}");
+        assert_eq!(pushed.status, 201);
+        let ask = format!(
+            "POST /zot/auth/apikey HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n{}\r\n{{}}",
+            basic("admin", PASSWORD)
+        );
+        let made = program.ask(&ask);
+        let (_, body) = made.split_once("\r\n\r\n").unwrap();
+        let made: serde_json::Value = serde_json::from_str(body).unwrap();
+        let root_key = format!("authorization: Bearer {}\r\n", made["apiKey"].as_str().unwrap());
+        program.stop();
+        report(root.path(), extent);
+        Self { root, extent, program: None, noise, blobs: Vec::new(), root_key, pushed: AtomicUsize::new(0) }
+    }
+
+    /// Starts the program, and pushes what is asked for with its bytes.
+    fn run(&mut self) {
+        let program = Program::start(VARIABLE, self.root.path(), &["--open"]);
+        let mut client = Client::connect(program.address);
+        for number in 0..BLOBS {
+            let (name, content) = (self.repository(number), self.noise.content(1024, (0, number, 0)));
+            client.push(&name, &self.noise, &content);
+            self.blobs.push((name, content));
+        }
+        self.program = Some(program);
+    }
+
+    /// How many requests a second are answered.
+    fn measure(&self, work: &Work, length: Duration, round: usize) -> f64 {
+        let program = self.program.as_ref().unwrap();
+        let (until, count) = (Instant::now() + length, AtomicUsize::new(0));
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            for client in 0..work.clients {
+                let count = &count;
+                scope.spawn(move || {
+                    let mut connection = Client::connect(program.address);
+                    // Each client, in each round, asks for others than before.
+                    let mut state = (round * PUSHERS + client + 1) as u64 * 0x9E37_79B9_7F4A_7C15;
+                    while Instant::now() < until {
+                        state ^= state << 13;
+                        state ^= state >> 7;
+                        state ^= state << 17;
+                        (work.send)(self, &mut connection, (state >> 8) as usize);
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        count.into_inner() as f64 / began.elapsed().as_secs_f64()
+    }
+
+    fn repository(&self, number: usize) -> String {
+        format!("many/{:06}", number % self.extent.repositories)
+    }
+
+    fn blob(&self, number: usize) -> &(String, Content) {
+        &self.blobs[number % BLOBS]
+    }
+
+    fn key(&self, number: usize) -> String {
+        let (user, key) = (number % self.extent.users, number / self.extent.users % self.extent.keys);
+        basic(&format!("user-{user:06}"), &filling::key(user, key))
+    }
+
+    /// A content that was never pushed.
+    fn fresh(&self) -> Content {
+        self.noise.content(100, (1, self.pushed.fetch_add(1, Ordering::Relaxed), self.extent.tags))
+    }
+}
+
+/// Fills a store, and says what a row of each kind has in the database.
+fn report(root: &Path, extent: Extent) {
+    let began = Instant::now();
+    let filled: Vec<Filled> = filling::fill(root, extent).unwrap();
+    let size = std::fs::metadata(root.join("coracle.redb")).unwrap().len();
+    let rows: Vec<_> = filled
+        .iter()
+        .map(|(what, count, bytes)| format!("{count} {what}, {:.0} bytes each", *bytes as f64 / *count as f64))
+        .collect();
+    let seconds = began.elapsed().as_secs_f64();
+    println!("filled in {seconds:.0} s: {}; the database has {:.0} MiB", rows.join("; "), mib(size));
+}
+
+fn basic(user: &str, password: &str) -> String {
+    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    format!("authorization: Basic {pair}\r\n")
+}
+
+fn get(client: &mut Client, path: &str, headers: &str) {
+    let status = client.send("GET", path, headers, b"").status;
+    assert_eq!(status, 200, "{path}");
+}
+
+fn head(client: &mut Client, path: &str) {
+    assert_eq!(client.send("HEAD", path, "", b"").status, 200, "{path}");
+}
+
+fn push_blob(store: &Store, client: &mut Client, number: usize) {
+    let content = store.fresh();
+    let path = format!("/v2/{}/blobs/uploads/?digest={}", store.repository(number), content.digest());
+    let bytes: Vec<u8> = store.noise.pieces(&content).flatten().copied().collect();
+    assert_eq!(client.send("POST", &path, client::OCTETS, &bytes).status, 201);
+}
+
+fn put_manifest(store: &Store, client: &mut Client, number: usize) {
+    let (name, blob) = store.blob(number);
+    let note = store.pushed.fetch_add(1, Ordering::Relaxed).to_string();
+    client.put_manifest(name, &format!("new-{note}"), &client::manifest(blob, &[], &note));
+}
+
+fn mount(store: &Store, client: &mut Client, number: usize) {
+    let (from, blob) = store.blob(number);
+    let to = store.pushed.fetch_add(1, Ordering::Relaxed);
+    let path = format!("/v2/mounted/{to}/blobs/uploads/?mount={}&from={from}", blob.digest());
+    assert_eq!(client.send("POST", &path, "", b"").status, 201);
+}
