@@ -32,7 +32,7 @@ fn address(said: &str, part: &str) -> String {
 }
 
 /// What carol's keys are, as she is shown them.
-async fn keys(registry: &Registry) -> Vec<Value> {
+fn keys(registry: &Registry) -> Vec<Value> {
     let arguments = ["apikey", "list", "--user", "carol", "--json"];
     let listed: Value = serde_json::from_str(&registry.coracle(&arguments, "").stdout).unwrap();
     let keys = listed["apiKeys"].as_array().or(listed["keys"].as_array()).or(listed.as_array());
@@ -52,7 +52,7 @@ async fn copies(home: &Home, registry: &Registry) {
     home.fails("skopeo", &[&plain[..], &[&*outside]].concat());
 }
 
-async fn both(packages: &std::path::Path) -> (Registry, Provider) {
+fn both(packages: &std::path::Path) -> (Registry, Provider) {
     let mut provider = Provider::start(packages);
     let registry = knowing(&provider, "");
     provider.client(&[registry.callback("oidc")], &json!({}));
@@ -60,8 +60,8 @@ async fn both(packages: &std::path::Path) -> (Registry, Provider) {
 }
 
 /// What is left when somebody has signed in: a key, as it was asked for, and no session.
-async fn left(registry: &Registry, label: &str) {
-    let keys = keys(registry).await;
+fn left(registry: &Registry, label: &str) {
+    let keys = keys(registry);
     let [key] = &*keys else { panic!("{keys:?}") };
     assert_eq!((&key["label"], &key["scopes"]), (&json!(label), &json!(["carol/app"])), "{key}");
     assert_ne!(key["expirationDate"], json!("0001-01-01T00:00:00Z"), "it ends by itself: {key}");
@@ -70,7 +70,7 @@ async fn left(registry: &Registry, label: &str) {
 #[tokio::test]
 async fn somebody_signs_in_on_the_command_line_with_the_browser_of_the_machine() {
     needs!(CHROMIUM, CHROMEDRIVER, SKOPEO);
-    let (registry, provider) = both(needs_node!()).await;
+    let (registry, provider) = both(needs_node!());
     let (home, browser) = (Home::alone(), Browser::start().await);
     let asked = ["--no-browser", "--scope", "carol/app", "--expires", "2h", "--label", "laptop"];
     let running = login(&home, &registry, &asked);
@@ -86,14 +86,14 @@ async fn somebody_signs_in_on_the_command_line_with_the_browser_of_the_machine()
     let done = running.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(done.stdout.contains("as carol"), "{}", done.stdout);
-    left(&registry, "laptop").await;
+    left(&registry, "laptop");
     copies(&home, &registry).await;
 }
 
 #[tokio::test]
 async fn somebody_signs_in_on_the_command_line_with_a_code_on_another_device() {
     needs!(CHROMIUM, CHROMEDRIVER, SKOPEO);
-    let (registry, provider) = both(needs_node!()).await;
+    let (registry, provider) = both(needs_node!());
     let (home, browser) = (Home::alone(), Browser::start().await);
     let asked = ["--device", "--scope", "carol/app", "--expires", "2h", "--label", "server"];
     let running = login(&home, &registry, &asked);
@@ -109,7 +109,7 @@ async fn somebody_signs_in_on_the_command_line_with_a_code_on_another_device() {
     fill_in(&browser, &provider, CAROL).await;
     let done = running.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
-    left(&registry, "server").await;
+    left(&registry, "server");
     copies(&home, &registry).await;
 }
 
@@ -117,7 +117,7 @@ async fn somebody_signs_in_on_the_command_line_with_a_code_on_another_device() {
 #[tokio::test]
 async fn somebody_who_says_no_on_the_other_device_gets_nothing() {
     needs!(CHROMIUM, CHROMEDRIVER);
-    let (registry, _provider) = both(needs_node!()).await;
+    let (registry, _provider) = both(needs_node!());
     let (home, browser) = (Home::alone(), Browser::start().await);
     let running = login(&home, &registry, &["--device"]);
     browser.open(&address(&running.wait_for("user_code="), "user_code=")).await;
