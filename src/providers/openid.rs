@@ -476,8 +476,10 @@ where
 {
     match error {
         RequestTokenError::ServerResponse(answer) => {
-            let word = super::shown_word(&answer.to_string());
-            Error::Refused { word }
+            // The word stands before what may be said about it.
+            let said = answer.to_string();
+            let word = said.split([':', ' ']).next().unwrap_or_default();
+            Error::Refused { word: super::shown_word(word) }
         }
         RequestTokenError::Request(error) => Error::Away { cause: error.to_string() },
         RequestTokenError::Parse(error, _) => Error::Away { cause: format!("its tokens: at {}", error.path()) },

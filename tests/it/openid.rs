@@ -23,6 +23,7 @@ pub mod registry;
 
 mod attacks;
 mod callback_ui;
+mod command_line;
 mod device;
 mod lies;
 pub mod people;

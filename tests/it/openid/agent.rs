@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 /// Whatever takes longer hangs. Far more than anything here needs, on a machine that is busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// More redirects than any sign-in has.
 const REDIRECTS_MAX: usize = 20;
@@ -243,7 +243,8 @@ impl Agent {
         let (action, mut fields) = page.form();
         for (name, value) in typed {
             let field = fields.iter_mut().find(|(found, _)| found == name);
-            field.unwrap_or_else(|| panic!("no field {name} in {}", page.text())).1 = (*value).to_owned();
+            let (_, field) = field.unwrap_or_else(|| panic!("no field {name} in {}", page.text()));
+            (*value).clone_into(field);
         }
         self.post(&action, &fields).await
     }

@@ -29,7 +29,7 @@ pub struct Browser {
     driver: Child,
     port: u16,
     session: String,
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 impl Browser {
@@ -50,10 +50,10 @@ impl Browser {
         });
         std::thread::spawn(move || lines.for_each(drop)); // so that it never waits for its reader
         let session = String::new();
-        let mut browser = Self { driver, port: port.expect("a port"), session, _profile: profile };
+        let mut browser = Self { driver, port: port.expect("a port"), session, profile };
         let mut arguments = vec![
             "--headless=new".to_owned(),
-            format!("--user-data-dir={}", browser._profile.path().join("profile").display()),
+            format!("--user-data-dir={}", browser.profile.path().join("profile").display()),
             // Pages of providers want fonts from elsewhere; nothing is to wait for them.
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1".to_owned(),
         ];
@@ -124,6 +124,11 @@ impl Browser {
             assert!(Instant::now() < deadline, "no {css} at {}: {}", self.url().await, self.source().await);
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Waits until the page has such an element.
+    pub async fn shows(&self, css: &str) {
+        self.element(css).await;
     }
 
     /// Types into a field.

@@ -87,7 +87,7 @@ impl GitHub {
         };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
-        let player = Player::start(move |asked| Reply::Answer(shared.lock().unwrap().answer(asked))).await;
+        let player = Player::start(move |asked| Reply::Answer(shared.lock().unwrap().answer(&asked))).await;
         Self { player, state }
     }
 
@@ -146,14 +146,14 @@ fn oauth(asked: &Asked, fields: &[(&str, &str)]) -> Answer {
 }
 
 impl State {
-    fn answer(&mut self, asked: Asked) -> Answer {
+    fn answer(&mut self, asked: &Asked) -> Answer {
         self.asked.push(asked.clone());
         match (asked.method.as_str(), &*asked.path) {
-            ("GET", "/login/oauth/authorize") => self.page(&asked),
-            ("POST", "/login/oauth/authorize") => self.authorize(&asked),
-            ("POST", "/login/oauth/access_token") => self.token(&asked),
+            ("GET", "/login/oauth/authorize") => self.page(asked),
+            ("POST", "/login/oauth/authorize") => self.authorize(asked),
+            ("POST", "/login/oauth/access_token") => self.token(asked),
             ("GET", path) => match path.strip_prefix("/api/v3") {
-                Some(path) => self.api(&asked, path),
+                Some(path) => self.api(asked, path),
                 None => refusal(404, "Not Found"),
             },
             _ => refusal(404, "Not Found"),

@@ -44,6 +44,9 @@ pub enum Signing {
     UnknownKey,
 }
 
+/// Of a URL's query, in their order.
+type Parameters = Vec<(String, String)>;
+
 /// What a test may bend.
 pub struct Script {
     /// The person; the subject is one of the claims.
@@ -55,7 +58,7 @@ pub struct Script {
     /// Changes the discovery document.
     pub discovery: Box<dyn Fn(&mut Value) + Send>,
     /// Changes the parameters of the redirect back.
-    pub redirect: Box<dyn Fn(&mut Vec<(String, String)>) + Send>,
+    pub redirect: Box<dyn Fn(&mut Parameters) + Send>,
     /// Changes the answer of the token endpoint.
     pub tokens: Box<dyn Fn(&mut Value) + Send>,
     pub signing: Signing,
@@ -122,7 +125,7 @@ impl Hostile {
     pub async fn start() -> Self {
         let script = Arc::new(Mutex::new(Script::straight()));
         let shared = Arc::clone(&script);
-        let player = Player::start(move |asked| shared.lock().unwrap().reply(asked)).await;
+        let player = Player::start(move |asked| shared.lock().unwrap().reply(&asked)).await;
         Self { player, script }
     }
 
@@ -138,10 +141,9 @@ impl Hostile {
     /// Is right again in everything, with the same keys, and the same person.
     pub fn straighten(&self) {
         let mut script = self.script();
-        let straight = Script::straight();
-        let old = std::mem::replace(&mut *script, straight);
-        let Script { keys, codes, refresh, made, asked, claims, .. } = old;
-        *script = Script { keys, codes, refresh, made, asked, claims, ..Script::straight() };
+        let old = std::mem::replace(&mut *script, Script::straight());
+        let Script { claims, keys, codes, refresh, made, asked, .. } = old;
+        *script = Script { claims, keys, codes, refresh, made, asked, ..Script::straight() };
     }
 
     /// Has it answer a path in another way.
@@ -198,7 +200,7 @@ impl Script {
         }
     }
 
-    fn reply(&mut self, asked: Asked) -> Reply {
+    fn reply(&mut self, asked: &Asked) -> Reply {
         let known =
             ["/.well-known/openid-configuration", "/authorize", "/jwks", "/token", "/userinfo", "/end", "/device"];
         let path = known.into_iter().find(|path| *path == asked.path);
@@ -234,9 +236,9 @@ impl Script {
                 key["use"] = json!("sig");
                 Answer::json(200, &json!({ "keys": [key] })).into()
             }
-            "/authorize" => self.authorize(&asked, &issuer),
-            "/token" => self.token(&asked, &issuer),
-            "/device" if !is_client(&asked) => error(401, "invalid_client"),
+            "/authorize" => self.authorize(asked, &issuer),
+            "/token" => self.token(asked, &issuer),
+            "/device" if !is_client(asked) => error(401, "invalid_client"),
             "/device" => Answer::json(
                 200,
                 &json!({

@@ -16,7 +16,7 @@ use super::agent::{Agent, Page};
 use super::node;
 
 /// Node takes a second to start; this is for a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The client's name and secret that registries are given.
 pub const CLIENT: (&str, &str) = ("the-registry", "the-registrys-s3cret-at-the-provider");

@@ -25,7 +25,7 @@ pub fn knowing(provider: &Provider, before: &str) -> Registry {
 }
 
 /// A provider that knows the registry, and the registry that knows it.
-async fn both(packages: &Path, before: &str) -> (Registry, Provider) {
+fn both(packages: &Path, before: &str) -> (Registry, Provider) {
     let mut provider = Provider::start(packages);
     let registry = knowing(&provider, before);
     let back = json!({ "post_logout_redirect_uris": [registry.at("/login")] });
@@ -79,7 +79,7 @@ async fn session(registry: &Registry, browser: &Browser) -> Agent {
 }
 
 async fn signs_in_and_out(root: &str, packages: &Path) {
-    let (registry, provider) = both(packages, "").await;
+    let (registry, provider) = both(packages, "");
     let browser = Browser::start().await;
     browser.open(&registry.at(&format!("{root}/login?provider=oidc"))).await;
     fill_in(&browser, &provider, CAROL).await;
@@ -122,7 +122,7 @@ async fn somebody_signs_in_with_a_browser_at_the_older_routes_and_signs_out() {
 #[tokio::test]
 async fn somebody_returns_to_the_page_they_came_from() {
     needs!(CHROMIUM, CHROMEDRIVER);
-    let (registry, provider) = both(needs_node!(), "").await;
+    let (registry, provider) = both(needs_node!(), "");
     let browser = Browser::start().await;
     let home = registry.at("/livez?from=home");
     browser.open(&registry.login("oidc", Some(&home))).await;
@@ -139,7 +139,7 @@ async fn somebody_returns_to_the_page_they_came_from() {
 #[tokio::test]
 async fn somebody_who_does_not_consent_reads_why_they_are_not_in() {
     needs!(CHROMIUM, CHROMEDRIVER);
-    let (registry, provider) = both(needs_node!(), "").await;
+    let (registry, provider) = both(needs_node!(), "");
     let browser = Browser::start().await;
     browser.open(&registry.login("oidc", None)).await;
     browser.arrives(&format!("{}/interaction/", provider.issuer())).await;
@@ -204,7 +204,7 @@ async fn a_registry_with_a_key_in_place_of_a_secret_is_believed() {
 /// A provider as it is in life: refresh tokens for one use each, and a person who is gone from it.
 #[tokio::test]
 async fn keys_of_somebody_who_is_gone_from_the_provider_stop() {
-    let (registry, mut provider) = both(needs_node!(), "[http.auth.openid]\nrecheck = '1s'\n").await;
+    let (registry, mut provider) = both(needs_node!(), "[http.auth.openid]\nrecheck = '1s'\n");
     let mut agent = Agent::default();
     let page = agent.get(&registry.login("oidc", None)).await.status(302);
     let page = provider.sign_in(&mut agent, page, CAROL, registry.url()).await;
