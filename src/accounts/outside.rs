@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::user::{Account, check_user_name};
 use super::{Accounts, Error, Origin};
 use crate::clock::Timestamp;
-use crate::meta::{self, AccountRead as _, OutsideRead as _, OutsideRow, Standing, UserRow};
+use crate::meta::{self, AccountRead as _, OutsideRead, OutsideRow, Standing, UserRow};
 
 /// As much is shown of a name that cannot be one, in characters.
 const NAME_SHOWN: usize = 80;
@@ -79,23 +79,20 @@ impl Accounts {
         let origin = origin.clone();
         let name = self.change(move |tx| {
             let known = tx.user_of_identity(&who.issuer, &who.subject)?;
-            let (name, row) = match known {
-                Some(name) => {
-                    let row = tx.user(&name)?.ok_or_else(|| Error::UserUnknown { name: name.clone() })?;
-                    (name, row)
+            let (name, row) = if let Some(name) = known {
+                let row = tx.user(&name)?.ok_or_else(|| Error::UserUnknown { name: name.clone() })?;
+                (name, row)
+            } else {
+                let name = who.name.clone();
+                if check_user_name(&name).is_err() {
+                    let name = name.chars().filter(|c| !c.is_control()).take(NAME_SHOWN).collect();
+                    return Err(NotAdmitted::InvalidName { name });
                 }
-                None => {
-                    let name = who.name.clone();
-                    if check_user_name(&name).is_err() {
-                        let name = name.chars().filter(|c| !c.is_control()).take(NAME_SHOWN).collect();
-                        return Err(NotAdmitted::InvalidName { name });
-                    }
-                    if in_file || tx.user(&name)?.is_some() {
-                        return Err(NotAdmitted::NameTaken { name });
-                    }
-                    tx.add_audit(now, &origin.row("user_create", &name, &[("provider", &who.provider)]))?;
-                    (name, new_row(now))
+                if in_file || tx.user(&name)?.is_some() {
+                    return Err(NotAdmitted::NameTaken { name });
                 }
+                tx.add_audit(now, &origin.row("user_create", &name, &[("provider", &who.provider)]))?;
+                (name, new_row(now))
             };
             if row.disabled {
                 tx.add_audit(now, &origin.row("login_failure", &name, &[("provider", &who.provider)]))?;
@@ -120,7 +117,7 @@ impl Accounts {
     /// since: those for whom it matters.
     pub(crate) fn due_outsiders(&self, every: Duration, limit: usize) -> Result<Vec<DueOutsider>, Error> {
         let now = self.clock.now();
-        let users = self.meta.read(|tx| tx.outside_users())?;
+        let users = self.meta.read(OutsideRead::outside_users)?;
         let old = users.into_iter().filter(|(_, row)| row.gone.is_none() && now.since(row.checked) >= every);
         let mut due = Vec::new();
         for (name, row) in old {

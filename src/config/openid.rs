@@ -246,7 +246,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     if let Some(path) = settings.get::<Option<PathBuf>>(CA)
         && let Err(error) = read_ca(&path)
     {
-        findings.problem(CA, format!("cannot read {path:?}: {error}"));
+        findings.problem(CA, format!("cannot read \"{}\": {error}", path.display()));
     }
     if settings.given("http.auth.apikey") == Some(&Setting::Bool(false)) {
         let why = "has no effect: whoever comes from a provider has no password, and needs API keys for docker";

@@ -60,7 +60,8 @@ struct User {
 
 #[derive(Deserialize)]
 struct Email {
-    email: String,
+    #[serde(rename = "email")]
+    address: String,
     #[serde(default)]
     primary: bool,
     #[serde(default)]
@@ -190,8 +191,8 @@ impl GitHub {
     /// The primary address; an unverified one is not known to be the person's.
     async fn email(&self, token: &str) -> Result<Option<String>, ApiError> {
         let emails: Vec<Email> = self.list("/user/emails", token).await?;
-        let primary = emails.into_iter().find(|email| email.primary && email.verified && is_text(&email.email));
-        Ok(primary.map(|email| email.email))
+        let primary = emails.into_iter().find(|email| email.primary && email.verified && is_text(&email.address));
+        Ok(primary.map(|email| email.address))
     }
 
     /// Organisations and teams. That the token is not for them is as good as being in none, as for zot.

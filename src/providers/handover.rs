@@ -86,7 +86,7 @@ impl fmt::Debug for Asked {
 
 impl Handovers {
     /// What the page and the browser keep until the person has answered.
-    pub(crate) fn ask(&self, sealer: &Sealer, question: Question, now: Timestamp) -> Asked {
+    pub(crate) fn ask(sealer: &Sealer, question: Question, now: Timestamp) -> Asked {
         let cookie = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let kept = Kept { question, browser: Sha256::digest(&cookie).into(), expires: now.after(QUESTION_LIFETIME) };
         let kept = serde_json::to_vec(&kept).expect("texts and numbers can be written");
@@ -94,13 +94,7 @@ impl Handovers {
     }
 
     /// What was asked, if it was asked of this browser, and not too long ago.
-    pub(crate) fn answered(
-        &self,
-        sealer: &Sealer,
-        form: &str,
-        cookie: Option<&str>,
-        now: Timestamp,
-    ) -> Option<Question> {
+    pub(crate) fn answered(sealer: &Sealer, form: &str, cookie: Option<&str>, now: Timestamp) -> Option<Question> {
         if form.len() > QUESTION_BYTES_MAX {
             return None;
         }
@@ -158,10 +152,10 @@ mod tests {
 
     #[test]
     fn only_the_browser_that_was_asked_answers_and_in_time() {
-        let (handovers, sealer) = (Handovers::default(), Sealer::new(&[1; 32]));
-        let asked = handovers.ask(&sealer, question(), at(0));
-        let other = handovers.ask(&sealer, question(), at(0));
-        let answered = |form: &str, cookie: Option<&str>, now| handovers.answered(&sealer, form, cookie, now);
+        let sealer = Sealer::new(&[1; 32]);
+        let asked = Handovers::ask(&sealer, question(), at(0));
+        let other = Handovers::ask(&sealer, question(), at(0));
+        let answered = |form: &str, cookie: Option<&str>, now| Handovers::answered(&sealer, form, cookie, now);
         assert_eq!(answered(&asked.form, Some(&asked.cookie), at(299)), Some(question()));
         assert_eq!(answered(&asked.form, Some(&asked.cookie), at(300)), None);
         assert_eq!(answered(&asked.form, Some(&other.cookie), at(0)), None);
@@ -169,7 +163,7 @@ mod tests {
         assert_eq!(answered("", Some(&asked.cookie), at(0)), None);
         assert_eq!(answered(&asked.form[1..], Some(&asked.cookie), at(0)), None);
         let elsewhere = Sealer::new(&[2; 32]);
-        assert_eq!(handovers.answered(&elsewhere, &asked.form, Some(&asked.cookie), at(0)), None);
+        assert_eq!(Handovers::answered(&elsewhere, &asked.form, Some(&asked.cookie), at(0)), None);
         // Who it is about, and where it goes, is not to be read off the page or changed.
         let bytes = URL_SAFE_NO_PAD.decode(&asked.form).unwrap();
         assert!(!bytes.windows(5).any(|part| part == b"alice"));

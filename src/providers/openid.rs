@@ -470,11 +470,9 @@ fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
 }
 
 /// What went wrong at the token endpoint. The answer's text is not repeated: there may be a token in it.
-pub(super) fn token_error<T: openidconnect::ErrorResponse + 'static>(
-    error: &RequestTokenError<outgoing::Error, T>,
-) -> Error
+pub(super) fn token_error<T>(error: &RequestTokenError<outgoing::Error, T>) -> Error
 where
-    T: fmt::Display,
+    T: openidconnect::ErrorResponse + fmt::Display + 'static,
 {
     match error {
         RequestTokenError::ServerResponse(answer) => {

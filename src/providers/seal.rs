@@ -74,19 +74,19 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_for_its_purpose_and_for_nothing_else() {
         let sealer = Sealer::new(&[7; 32]);
-        let sealed = sealer.seal(&["token", "alice"], b"secret");
-        assert_eq!(sealer.open(&["token", "alice"], &sealed).as_deref(), Some(&b"secret"[..]));
-        assert!(!sealed.windows(6).any(|part| part == b"secret"));
-        assert_ne!(sealer.seal(&["token", "alice"], b"secret"), sealed);
+        let message = sealer.seal(&["token", "alice"], b"secret");
+        assert_eq!(sealer.open(&["token", "alice"], &message).as_deref(), Some(&b"secret"[..]));
+        assert!(!message.windows(6).any(|part| part == b"secret"));
+        assert_ne!(sealer.seal(&["token", "alice"], b"secret"), message);
         for purpose in [&["token", "bob"][..], &["tokena", "lice"], &["token"], &["alice", "token"], &[]] {
-            assert_eq!(sealer.open(purpose, &sealed), None, "{purpose:?}");
+            assert_eq!(sealer.open(purpose, &message), None, "{purpose:?}");
         }
-        assert_eq!(Sealer::new(&[8; 32]).open(&["token", "alice"], &sealed), None);
-        for at in 0..sealed.len() {
-            let mut changed = sealed.clone();
+        assert_eq!(Sealer::new(&[8; 32]).open(&["token", "alice"], &message), None);
+        for at in 0..message.len() {
+            let mut changed = message.clone();
             changed[at] ^= 1;
             assert_eq!(sealer.open(&["token", "alice"], &changed), None, "byte {at}");
-            assert_eq!(sealer.open(&["token", "alice"], &sealed[..at]), None, "{at} bytes");
+            assert_eq!(sealer.open(&["token", "alice"], &message[..at]), None, "{at} bytes");
         }
     }
 }

@@ -144,6 +144,7 @@ impl States {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 
@@ -153,7 +154,7 @@ mod tests {
         States::new(&[7; 32])
     }
 
-    fn refused(outcome: Result<BegunHere, Error>) -> bool {
+    fn refused(outcome: &Result<BegunHere, Error>) -> bool {
         matches!(outcome, Err(Error::NotBegun(_)))
     }
 
@@ -166,7 +167,7 @@ mod tests {
         let begun = states.finish("oidc", Some(&cookie), Some(&secrets.state), NOW).unwrap();
         assert_eq!(begun.target, target);
         assert_eq!((begun.secrets.nonce, begun.secrets.verifier), (secrets.nonce, secrets.verifier));
-        assert!(refused(states.finish("oidc", Some(&cookie), Some(&secrets.state), NOW)), "it is used");
+        assert!(refused(&states.finish("oidc", Some(&cookie), Some(&secrets.state), NOW)), "it is used");
         // All three are of the length that PKCE wants (RFC 7636, 4.1), and none tells another.
         let (_, other) = states.begin("oidc", Target::Nothing, NOW);
         let mut all = vec![secrets.state, other.state, other.nonce, other.verifier];
@@ -191,12 +192,12 @@ mod tests {
             ("google", Some(cookie.as_str()), state, NOW, "another provider"),
             ("oidc", Some(cookie.as_str()), state, NOW.after(STATE_LIFETIME), "too late"),
         ] {
-            assert!(refused(states.finish(provider, cookie, state, now)), "{why}");
+            assert!(refused(&states.finish(provider, cookie, state, now)), "{why}");
         }
         let elsewhere = States::new(&[8; 32]);
-        assert!(refused(elsewhere.finish("oidc", Some(&cookie), state, NOW)), "another registry's cookie");
+        assert!(refused(&elsewhere.finish("oidc", Some(&cookie), state, NOW)), "another registry's cookie");
         // None of that has used it.
-        let just = NOW.after(STATE_LIFETIME - Duration::from_secs(1));
+        let just = NOW.after(STATE_LIFETIME.saturating_sub(Duration::from_secs(1)));
         assert!(states.finish("oidc", Some(&cookie), state, just).is_ok());
     }
 
@@ -210,10 +211,10 @@ mod tests {
             let changed = String::from_utf8(bytes).unwrap();
             let outcome = states.finish("oidc", Some(&changed), Some(&secrets.state), NOW);
             // The last letter of each half has bits that mean nothing.
-            assert!(refused(outcome), "{at} of {}", cookie.len());
+            assert!(refused(&outcome), "{at} of {}", cookie.len());
         }
         for cookie in ["", ".", "a.b", &cookie[1..], &"A".repeat(COOKIE_BYTES_MAX + 1)] {
-            assert!(refused(states.finish("oidc", Some(cookie), Some(&secrets.state), NOW)));
+            assert!(refused(&states.finish("oidc", Some(cookie), Some(&secrets.state), NOW)));
         }
     }
 

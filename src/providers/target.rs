@@ -117,6 +117,7 @@ fn program(text: &str, challenge: &str) -> Result<Target, InvalidProgram> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

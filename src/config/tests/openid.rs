@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{lines, load};
 use crate::config::openid::Protocol;
 use crate::config::source::Format;
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, Secret};
 
 /// A configuration with these providers, and whatever else `http.auth.openid` has.
 fn tree(providers: &Value, more: &Value) -> String {
@@ -37,7 +37,7 @@ fn a_provider_is_read_as_it_is_written_and_its_secret_does_not_print() {
     assert_eq!((openid.recheck, openid.ca_cert), (Some(Duration::from_hours(24)), None));
     let provider = &openid.providers["oidc"];
     assert_eq!((provider.title.as_str(), provider.client_id.as_str()), ("oidc", "registry"));
-    assert_eq!(provider.client_secret.as_ref().map(|secret| secret.reveal()), Some("hunter2"));
+    assert_eq!(provider.client_secret.as_ref().map(Secret::reveal), Some("hunter2"));
     // Not a slash less: tokens have it like this.
     let Protocol::OpenId { issuer, username_claim, groups_claim } = &provider.protocol else { panic!("it is OpenID") };
     assert_eq!(issuer, "https://id.example/realms/a/");
@@ -51,7 +51,7 @@ fn a_provider_is_read_as_it_is_written_and_its_secret_does_not_print() {
 
 #[test]
 fn githubs_api_is_where_people_sign_in() {
-    let api = |more: Value| {
+    let api = |more: &Value| {
         let mut provider = json!({"clientid": "a"});
         provider.as_object_mut().expect("it is one").extend(more.as_object().expect("it is one").clone());
         let openid = loaded(&json!({"github": provider}), &json!({})).config.http.auth.openid.expect("it is given");
@@ -61,7 +61,7 @@ fn githubs_api_is_where_people_sign_in() {
         }
     };
     assert_eq!(
-        api(json!({})),
+        api(&json!({})),
         [
             "https://github.com/login/oauth/authorize",
             "https://github.com/login/oauth/access_token",
@@ -69,10 +69,10 @@ fn githubs_api_is_where_people_sign_in() {
         ]
     );
     let own = json!({"authurl": "https://git.example:8443/a", "tokenurl": "https://git.example:8443/t"});
-    assert_eq!(api(own.clone())[2], "https://git.example:8443/api/v3");
+    assert_eq!(api(&own)[2], "https://git.example:8443/api/v3");
     let mut named = own;
     named["apiurl"] = "https://api.git.example/".into();
-    assert_eq!(api(named)[2], "https://api.git.example");
+    assert_eq!(api(&named)[2], "https://api.git.example");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn the_file_of_credentials_goes_before_the_keys_and_is_never_shown() {
     let openid = openid.config.http.auth.openid.expect("it is given");
     let provider = &openid.providers["oidc"];
     assert_eq!(provider.client_id, "filed");
-    assert_eq!(provider.client_secret.as_ref().map(|secret| secret.reveal()), Some("from the file"));
+    assert_eq!(provider.client_secret.as_ref().map(Secret::reveal), Some("from the file"));
     for text in ["{\"clientid\": \"a\", \"clientsecret\": hunter3}", "hunter3", "[]", "{\"clientsecret\": 5}"] {
         let found = problems(&write(text), &json!({}));
         assert_eq!(found.len(), 1, "{found:?}");

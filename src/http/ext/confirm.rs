@@ -10,7 +10,7 @@ use crate::http::page::{self, escaped};
 use crate::http::request::RequestBody;
 use crate::http::response::empty;
 use crate::http::{Body, Context, cookie};
-use crate::providers::Question;
+use crate::providers::{Handovers, Question};
 use crate::route::Query;
 
 /// A form has a question and an answer.
@@ -22,7 +22,7 @@ pub(super) fn ask(context: &Context<'_>, question: Question) -> Response<Body> {
     let base = context.base_url();
     let host = base.split_once("://").map_or(base.as_str(), |(_, host)| host);
     let (user, action) = (question.user.clone(), form_action(&question.redirect));
-    let asked = providers.handovers().ask(providers.sealer(), question, context.registry.now());
+    let asked = Handovers::ask(providers.sealer(), question, context.registry.now());
     let markup = format!(
         "<p>A program on this computer, such as <code>coracle login</code>, wants to sign in to <code>{host}</code> as \
          <code>{user}</code>. It can then do there what you can.</p>\
@@ -67,7 +67,7 @@ pub(in crate::http) async fn answer(context: &Context<'_>, body: &mut RequestBod
     let now = context.registry.now();
     let kept = cookie::read(context.headers, cookie::QUESTION);
     let question = form.one("question")?.unwrap_or_default();
-    let Some(question) = providers.handovers().answered(providers.sealer(), question, kept, now) else {
+    let Some(question) = Handovers::answered(providers.sealer(), question, kept, now) else {
         let why = "This browser was not asked, or too long ago.";
         return Ok(page::page(StatusCode::FORBIDDEN, "This answer does not count", &[why, "Sign in once more."]));
     };

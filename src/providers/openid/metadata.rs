@@ -14,6 +14,7 @@ use openidconnect::core::{
 };
 use openidconnect::{
     AdditionalProviderMetadata, DeviceAuthorizationUrl, DiscoveryError, IssuerUrl, JsonWebKeySet, ProviderMetadata,
+    TokenUrl, UserInfoUrl,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -134,9 +135,9 @@ fn check_places(metadata: &Metadata) -> Result<(), String> {
     let more = metadata.additional_metadata();
     let places = [
         Some(metadata.authorization_endpoint().url()),
-        metadata.token_endpoint().map(|place| place.url()),
-        metadata.userinfo_endpoint().map(|place| place.url()),
-        more.device_authorization_endpoint.as_ref().map(|place| place.url()),
+        metadata.token_endpoint().map(TokenUrl::url),
+        metadata.userinfo_endpoint().map(UserInfoUrl::url),
+        more.device_authorization_endpoint.as_ref().map(DeviceAuthorizationUrl::url),
         Some(metadata.jwks_uri().url()),
     ];
     // Where the issuer is asked by TLS, everything is.
