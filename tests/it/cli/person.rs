@@ -40,6 +40,7 @@ impl Person {
     }
 
     /// Writes a file, and what it lies in.
+    #[expect(clippy::unused_self, reason = "it is what the person has")]
     pub fn write(&self, path: &Path, content: &str) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
@@ -79,6 +80,7 @@ impl Person {
     }
 
     /// What is in a file for a registry: the name, and the key.
+    #[expect(clippy::unused_self, reason = "it is what the person has")]
     pub fn entry(&self, file: &Path, host: &str) -> Option<(String, String)> {
         let document: Value = serde_json::from_slice(&std::fs::read(file).ok()?).unwrap();
         let pair = STANDARD.decode(document["auths"][host]["auth"].as_str()?).unwrap();
