@@ -63,6 +63,9 @@ pub(crate) enum Requires {
     UserAdmin,
     /// To be signed in with a session.
     Session,
+    /// To have given the password within the last minutes, or to be an API key, which may do it to itself alone: which
+    /// key it is about is looked at where it is done.
+    FreshLoginOrKey,
     /// To have given the password within the last minutes.
     FreshLogin,
     /// To be a superuser, and to have given the password within the last minutes.

@@ -89,6 +89,11 @@ impl Secret {
     pub(crate) fn new(text: String) -> Self {
         Self(text)
     }
+
+    /// The password. Only for whoever is asked to let somebody in with it.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
 impl std::fmt::Debug for Secret {

@@ -8,8 +8,11 @@ mod administer;
 mod apikey;
 mod backup;
 mod check_config;
+mod credentials;
 mod gc;
 mod logging;
+mod login;
+mod logout;
 mod recover;
 mod reload;
 mod restore;
@@ -54,6 +57,8 @@ enum Command {
     Restore(restore::Restore),
     Recover(recover::Recover),
     CheckConfig(check_config::CheckConfig),
+    Login(login::Login),
+    Logout(logout::Logout),
 }
 
 /// Runs the command line of this process.
@@ -71,6 +76,8 @@ pub fn run() -> ExitCode {
         Command::Restore(command) => command.run(),
         Command::Recover(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
+        Command::Login(command) => command.run(),
+        Command::Logout(command) => command.run(),
     }
 }
 
@@ -109,6 +116,22 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
 fn wrong(error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("coracle: {error}");
     ExitCode::from(2)
+}
+
+/// Runs what asks other servers. What still waits for the person at its end is not waited for.
+fn asking<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("the program cannot begin: {error}"))?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(result)
+}
+
+/// A text of somebody else's, fit to be shown: it moves no cursor, and is not long.
+fn printable(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 1000;
+    let fit = |character: char| if character.is_control() { ' ' } else { character };
+    text.trim().chars().take(CHARACTERS_MAX).map(fit).collect()
 }
 
 /// Reads `90d`, `12h`, `30m` or `45s`.

@@ -19,6 +19,7 @@ mod kind;
 mod model;
 mod nearest;
 mod network;
+mod openid;
 mod settings;
 mod source;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use model::{
     Profile, RetentionPolicy, Scrub, Storage, Tls,
 };
 pub use network::{InvalidNetwork, Network};
+pub use openid::{OpenId, Protocol, Provider, Secret};
 pub use time_window::{InvalidTimeWindow, TimeWindow};
 
 pub(crate) use units::size_bytes as size;

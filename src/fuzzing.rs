@@ -102,6 +102,17 @@ fn print(route: &Route, read: &str) -> String {
             assert!(read.ends_with("/apikey") || read.ends_with("/logout"));
             read.to_owned()
         }
+        Route::Login { .. } => {
+            assert!(read.ends_with("/auth/login"));
+            read.to_owned()
+        }
+        Route::Callback { provider, .. } => {
+            assert!(!provider.is_empty() && !provider.contains('/'));
+            let (way, _) = read.rsplit_once('/').expect("it has slashes");
+            assert!(matches!(way, "/zot/auth/callback" | "/auth/callback"));
+            format!("{way}/{provider}")
+        }
+        Route::Confirm => "/zot/auth/confirm".to_owned(),
         Route::Logout => {
             assert!(read.ends_with("/auth/logout"));
             read.to_owned()

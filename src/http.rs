@@ -14,6 +14,7 @@ mod forwarded;
 mod fuzzing;
 mod observe;
 mod ops;
+mod page;
 mod receive;
 mod request;
 mod response;
@@ -337,6 +338,9 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         Route::CreateKey => ext::apikey::create(context, body).await,
         Route::RevokeKey { id } => ext::apikey::revoke(context, id).await,
         Route::Preflight => Ok(ext::apikey::preflight()),
+        Route::Login { query } => ext::login::begin(context, &query).await,
+        Route::Callback { provider, query } => ext::login::callback(context, &provider, &query).await,
+        Route::Confirm => ext::confirm::answer(context, body).await,
         Route::Logout => ext::logout::logout(context).await,
         Route::V1 { endpoint, repository, values, query } => {
             v1::dispatch(context, endpoint, repository.as_ref(), &values, &query, body).await

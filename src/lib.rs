@@ -39,12 +39,13 @@
 //! # The modules, bottom to top
 //!
 //! * [`oci`]: the specification's nouns as validated values. `clock`: the one reader of the time.
-//!   `metrics`: the figures of one registry.
+//!   `metrics`: the figures of one registry. `outgoing`: requests to other servers, with a limit on each thing.
 //! * `blobs`: content-addressed files. Knows no repository and no row.
 //! * `meta`: the rows. The only module that names redb; touches no blob.
 //! * `repository`: what one repository can do; the only writer of both stores.
 //! * `accounts`: users, groups, API keys, sessions, and permissions in repositories; the only writer of their rows.
 //! * `tokens`: signed tokens, in place of credentials, for a while; those of an outside token service too.
+//! * `providers`: sign-in through OpenID Connect and GitHub. Knows no route and no database.
 //! * `access`: who is asking, and may they. Knows verbs and names, not URLs.
 //! * `route`: request line → operation. Pure.
 //! * [`config`]: a file → checked settings, every problem at once. Opens no store.
@@ -73,7 +74,8 @@
 //! 7. Only `blobs::paths` builds a path, and only out of checked values. Nothing below `http` knows a
 //!    status code. Only `clock` reads the wall clock. There is no global state: two registries in one
 //!    process do not know of each other.
-//! 8. A secret is shown once and stored as a hash; when keys and sessions were last used is written in
+//! 8. A secret is shown once and stored as a hash, or sealed where it must be read again (what a provider is
+//!    asked with); when keys and sessions were last used is written in
 //!    batches, so that no request with one waits for a disk.
 //! 9. The database decides; `manifests.log` beside it has what is needed to make the content's rows anew. It is
 //!    written after a commit and before the answer, never synced by a request, and made anew where it lacks a change.
@@ -114,6 +116,8 @@ mod http;
 mod meta;
 mod metrics;
 pub mod oci;
+mod outgoing;
+mod providers;
 mod registry;
 mod repository;
 mod route;

@@ -6,6 +6,7 @@ mod builder;
 mod crash;
 mod error;
 mod explain;
+mod recheck;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,7 @@ use crate::config::{Bearer, Config, Limits, Network, Profile};
 use crate::meta::Standing;
 use crate::metrics::Metrics;
 use crate::oci::RepositoryName;
+use crate::providers::Providers;
 use crate::repository::{Among, Repository, Stores};
 use crate::tokens::Tokens;
 
@@ -44,6 +46,7 @@ pub(crate) struct Shared {
     clock: Clock,
     authenticator: Authenticator,
     tokens: Arc<Tokens>,
+    providers: Providers,
     /// Replaced as a whole when the rules change.
     policy: RwLock<Arc<Policy>>,
     config: Config,
@@ -173,6 +176,11 @@ impl Shared {
             }
             result => result,
         }
+    }
+
+    /// Providers through which people sign in.
+    pub(crate) const fn providers(&self) -> &Providers {
+        &self.providers
     }
 
     /// The URL that clients use, if the operator has named one.

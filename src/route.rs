@@ -4,6 +4,7 @@
 //! see [`RouteError`]. A handler that gets a route finds every value in it checked.
 
 mod query;
+mod sign_in;
 mod v1;
 
 use std::borrow::Cow;
@@ -111,6 +112,17 @@ pub(crate) enum Route {
     },
     /// A browser asks whether a page of another origin may ask.
     Preflight,
+    /// A browser is to be sent to a provider.
+    Login {
+        query: Query,
+    },
+    /// A browser comes back from a provider.
+    Callback {
+        provider: String,
+        query: Query,
+    },
+    /// Whoever has signed in in a browser says whether a program is.
+    Confirm,
     /// The end of a session of zot's web page.
     Logout,
     /// Quay's API, with the values of the path's segments and the parameters.
@@ -154,9 +166,15 @@ impl Route {
     pub(crate) fn access(&self) -> Access {
         let to = |name: &RepositoryName, any| Access::Repository(name.clone(), any);
         match self {
-            Self::Live | Self::Ready | Self::Started | Self::Preflight | Self::Logout | Self::TokenKeys => {
-                Access::Anybody
-            }
+            Self::Live
+            | Self::Ready
+            | Self::Started
+            | Self::Preflight
+            | Self::Login { .. }
+            | Self::Callback { .. }
+            | Self::Confirm
+            | Self::Logout
+            | Self::TokenKeys => Access::Anybody,
             Self::GetToken { .. } | Self::PostToken => Access::Token,
             Self::ListKeys | Self::CreateKey | Self::RevokeKey { .. } => Access::OwnKeys,
             Self::V1 { endpoint, repository, .. } => match (endpoint.row().requires, repository) {
@@ -244,11 +262,16 @@ pub(crate) fn parse(
     if matches!(&*path, "/v2/auth" | "/v2/token") {
         return token(method, query.unwrap_or_default());
     }
+    if let Some(provider) = ["/zot/auth/callback/", "/auth/callback/"].iter().find_map(|way| path.strip_prefix(way)) {
+        return sign_in::callback(method, provider, query.unwrap_or_default());
+    }
     let query = Query::parse(query.unwrap_or_default())?;
     match &*path {
         // zot's route now, and the one of its first releases with API keys.
         "/zot/auth/apikey" | "/v2/_zot/ext/apikey" => return keys(method, &query),
-        "/zot/auth/logout" | "/auth/logout" => return logout(method),
+        "/zot/auth/login" | "/auth/login" => return sign_in::login(method, query),
+        "/zot/auth/confirm" => return sign_in::confirm(method),
+        "/zot/auth/logout" | "/auth/logout" => return sign_in::logout(method),
         "/.well-known/jwks.json" => return probe(method, Route::TokenKeys),
         _ => {}
     }
@@ -315,14 +338,6 @@ fn keys(method: &Method, query: &Query) -> Result<Route, RouteError> {
             None => Err(malformed(ErrorCode::Unsupported, &"the parameter id says which API key: it is missing")),
         },
         _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST, DELETE, OPTIONS".into() }),
-    }
-}
-
-fn logout(method: &Method) -> Result<Route, RouteError> {
-    match *method {
-        Method::POST => Ok(Route::Logout),
-        Method::OPTIONS => Ok(Route::Preflight),
-        _ => Err(RouteError::MethodNotAllowed { allow: "POST, OPTIONS".into() }),
     }
 }
 

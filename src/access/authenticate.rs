@@ -181,7 +181,7 @@ impl Authenticator {
             Holder::Here { user: None, .. } => return Err(revoked()),
             Holder::Outside(holder) => return without_account(Identity::Outside(Arc::clone(holder)), grant),
         };
-        let account = self.accounts.account(user)?.filter(|account| !account.disabled).ok_or_else(revoked)?;
+        let account = self.accounts.account(user)?.filter(|account| account.may_sign_in()).ok_or_else(revoked)?;
         let key = match *by {
             IssuedFor::Password(stamp) if stamp == self.accounts.stamp(&account) => None,
             IssuedFor::Key(id) => Some(self.accounts.key_grant_by_id(user, id)?.ok_or_else(revoked)?),
@@ -209,14 +209,14 @@ impl Authenticator {
         if user.is_some_and(|user| user != grant.owner) {
             return Err(NotAuthenticated::Wrong);
         }
-        let account = self.accounts.account(&grant.owner)?.filter(|account| !account.disabled);
+        let account = self.accounts.account(&grant.owner)?.filter(|account| account.may_sign_in());
         Ok((account.ok_or(NotAuthenticated::Wrong)?, grant))
     }
 
     /// A session and its user, who must be one that may sign in.
     pub(crate) fn session(&self, id: &SessionId) -> Result<Option<(Arc<Account>, SessionGrant)>, Error> {
         let Some(grant) = self.accounts.session_grant(id)? else { return Ok(None) };
-        let account = self.accounts.account(&grant.user)?.filter(|account| !account.disabled);
+        let account = self.accounts.account(&grant.user)?.filter(|account| account.may_sign_in());
         Ok(account.map(|account| (account, grant)))
     }
 

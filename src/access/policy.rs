@@ -288,7 +288,8 @@ fn account(caller: &Caller, requires: Requires, now: Timestamp) -> Result<(), Re
         Requires::Anyone | Requires::SignedIn => true,
         Requires::UserAdmin => is_unlimited(caller),
         Requires::Session => matches!(caller.credential, Credential::Session(_)),
-        Requires::FreshLogin => return fresh(),
+        Requires::FreshLoginOrKey if matches!(caller.credential, Credential::Key(_)) => true,
+        Requires::FreshLogin | Requires::FreshLoginOrKey => return fresh(),
         Requires::Superuser => standing == Standing::Superuser,
         Requires::SuperuserRead => standing != Standing::Ordinary,
     };

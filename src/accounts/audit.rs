@@ -28,6 +28,11 @@ impl Origin {
         Self { agent: "coracle command line".to_owned(), ..Self::default() }
     }
 
+    /// What the registry does by itself.
+    pub(crate) fn itself() -> Self {
+        Self { agent: "coracle".to_owned(), ..Self::default() }
+    }
+
     /// The row of something done to a repository, under the account of its namespace.
     pub(super) fn repository_row(&self, kind: &str, name: &RepositoryName, metadata: &[(&str, &str)]) -> AuditRow {
         let named = [("repo", name.as_str())];

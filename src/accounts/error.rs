@@ -20,6 +20,10 @@ pub(crate) enum Error {
     UserElsewhere {
         name: String,
     },
+    /// The user comes from a provider, and has no password here.
+    UserOutside {
+        name: String,
+    },
     InvalidUserName {
         name: String,
     },
@@ -65,6 +69,9 @@ impl fmt::Display for Error {
             Self::UserExists { name } => write!(f, "there is a user {name} already"),
             Self::UserElsewhere { name } => {
                 write!(f, "the user {name} is kept in the htpasswd file: change it there")
+            }
+            Self::UserOutside { name } => {
+                write!(f, "the user {name} signs in through a provider, and has no password here")
             }
             Self::InvalidUserName { name } => write!(
                 f,

@@ -1,6 +1,7 @@
 //! API keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -156,6 +157,11 @@ impl Accounts {
             }
             _ => Ok(()),
         }
+    }
+
+    /// How long a key may live here, if there is a limit.
+    pub(crate) fn key_lifetime_max(&self) -> Option<Duration> {
+        self.rules.key_lifetime_max
     }
 
     /// The keys of a user, oldest first; of everybody, if no user is named.

@@ -123,6 +123,12 @@ impl fmt::Debug for Password {
 }
 
 impl StoredHash {
+    /// Whether it stands for no password at all.
+    pub(super) fn is_none(&self) -> bool {
+        let (Self::Argon2(text) | Self::Bcrypt(text)) = self;
+        text.is_empty()
+    }
+
     /// Whether the hash was made with other parameters than those that [`Password::hash`] takes now. A file
     /// that others write is theirs to renew.
     pub(super) fn is_outdated(&self) -> bool {

@@ -1,9 +1,12 @@
 //! Who may do what in a repository: permissions of users and groups, and what was said about it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Account, Accounts, Actions, Error, Origin};
-use crate::meta::{self, AccountRead as _, Grantee, GroupRow, PermissionRead as _, Role, SettingsRow};
+use crate::meta::{
+    self, AccountRead as _, Grantee, GroupRow, OutsideRead as _, PermissionRead as _, Role, SettingsRow,
+};
 use crate::oci::RepositoryName;
 
 /// The longest description of a repository or a group, in characters.
@@ -181,9 +184,13 @@ impl Accounts {
         })
     }
 
-    /// Who is in a group, of the own table, by name.
+    /// Who is in a group, of the own table, by name: whoever was put into it, and of whom a provider says so.
     pub(crate) fn members(&self, group: &str) -> Result<Vec<String>, Error> {
-        Ok(self.meta.read(|tx| tx.members(group))?.into_iter().map(|(name, _)| name).collect())
+        let (given, outside) = self.meta.read(|tx| Ok::<_, Error>((tx.members(group)?, tx.outside_users()?)))?;
+        let said = outside.into_iter().filter(|(_, row)| row.groups.iter().any(|known| known == group));
+        let names: BTreeSet<String> =
+            given.into_iter().map(|(name, _)| name).chain(said.map(|(name, _)| name)).collect();
+        Ok(names.into_iter().collect())
     }
 
     /// Puts somebody into a group, or takes them out; says whether anything changed.

@@ -60,7 +60,7 @@ impl Accounts {
     pub(crate) fn refresh(&self, secret: &SessionId, origin: &Origin) -> Result<Option<Arc<Account>>, Error> {
         let hash = secret.hash();
         let Some(row) = self.meta.read(|tx| tx.refresh_token(&hash))? else { return Ok(None) };
-        let account = self.account(&row.user)?.filter(|account| !account.disabled);
+        let account = self.account(&row.user)?.filter(|account| account.may_sign_in());
         let Some(account) = account.filter(|account| self.stamp(account) == row.stamp) else { return Ok(None) };
         if self.is_unused(&row) {
             return Ok(None);

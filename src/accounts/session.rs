@@ -57,7 +57,7 @@ impl Accounts {
         now.since(row.created) >= self.rules.session_lifetime || now.since(used) >= self.rules.session_idle
     }
 
-    /// Begins a session of a user who has just given a password. The id is always a new one: what a
+    /// Begins a session of a user who has just given a password, or has come from a provider. The id is always a new one: what a
     /// visitor brought may have been given to them by somebody else.
     pub(crate) fn start_session(&self, user: &str, origin: &Origin) -> Result<(SessionId, SessionGrant), Error> {
         let (id, now) = (SessionId::generate(), self.clock.now());
@@ -69,7 +69,10 @@ impl Accounts {
             last_used: Use { at: now, address: origin.address.clone(), agent: origin.agent.clone() },
         };
         let grant = SessionGrant { hash: id.hash(), id: row.id, user: row.user.clone(), signed_in: now };
-        let (hash, audit) = (id.hash(), origin.row("login_success", user, &[]));
+        let account = self.account(user)?;
+        let provider = account.as_ref().and_then(|account| account.outside.as_ref());
+        let by: Vec<_> = provider.iter().map(|outside| ("provider", outside.provider.as_str())).collect();
+        let (hash, audit) = (id.hash(), origin.row("login_success", user, &by));
         self.change(move |tx| {
             tx.put_session(&hash, &row)?;
             Ok::<_, Error>(tx.add_audit(now, &audit)?)

@@ -81,7 +81,7 @@ impl Accounts {
 
     /// The user, if they may sign in and this was their password lately.
     fn remembered(&self, account: Option<&Arc<Account>>, memory: &[u8; 32]) -> Option<Arc<Account>> {
-        account.filter(|account| !account.disabled && self.verifier.remembers(memory)).map(Arc::clone)
+        account.filter(|account| account.may_sign_in() && self.verifier.remembers(memory)).map(Arc::clone)
     }
 
     fn may_be_looked_at(&self, attempt: &Attempt) -> Result<(), NotSignedIn> {
@@ -94,13 +94,14 @@ impl Accounts {
 
     async fn decide(self: Arc<Self>, turn: Turn, attempt: Attempt) -> Result<Arc<Account>, NotSignedIn> {
         let Attempt { name, account, password, memory, address, origin } = attempt;
-        let stored = account.as_ref().map(|account| account.hash.clone());
+        // Whoever comes from a provider has no password, and costs a wrong one the same.
+        let stored = account.as_ref().map(|account| account.hash.clone()).filter(|hash| !hash.is_none());
         let known = account.as_ref().map_or(UNKNOWN, |account| &account.name).to_owned();
         // Only now is the password there to be hashed anew.
         let outdated = stored.as_ref().is_some_and(StoredHash::is_outdated).then(|| password.clone());
         let right = self.verifier.verify(&turn, password, stored, memory).await;
         let right = right.map_err(|TooBusy| NotSignedIn::TooBusy)?;
-        if let Some(account) = account.filter(|account| right && !account.disabled) {
+        if let Some(account) = account.filter(|account| right && account.may_sign_in()) {
             self.throttle.succeeded(&name, address);
             if let Some(password) = outdated {
                 self.renew_hash(&account, password);

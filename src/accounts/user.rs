@@ -1,4 +1,4 @@
-//! Users: of coracle's own table, and of an htpasswd file.
+//! Users: of coracle's own table, whether made here or for somebody of a provider, and of an htpasswd file.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use sha2::Sha256;
 
 use super::{Accounts, Error, Origin, Password};
 use crate::clock::Timestamp;
-use crate::meta::{AccountRead, Standing, UserRow};
+use crate::meta::{AccountRead, OutsideRead as _, OutsideRow, Standing, UserRow};
 
 /// The longest user name, in bytes: it is the first component of what the user owns.
 pub(super) const USER_NAME_MAX: usize = 255;
@@ -19,13 +19,25 @@ pub(crate) struct Account {
     pub(crate) name: String,
     pub(crate) standing: Standing,
     pub(crate) disabled: bool,
-    /// Sorted.
+    /// What the provider says of somebody who comes from one.
+    pub(crate) outside: Option<Outside>,
+    /// Those given here, and those that a provider says. Sorted.
     pub(crate) groups: Vec<String>,
     pub(crate) email: Option<String>,
     /// When the user was made; not known of a user in a file.
     pub(crate) created: Option<Timestamp>,
     /// The stored hash: argon2id of the own table, bcrypt of a file.
     pub(super) hash: StoredHash,
+}
+
+/// Where somebody comes from who has no password here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outside {
+    /// The provider's name in the configuration.
+    pub(crate) provider: String,
+    pub(crate) issuer: String,
+    /// Whether the provider does not know them any more: then they are kept out until they sign in again.
+    pub(crate) gone: bool,
 }
 
 /// A stored password, by where it is from.
@@ -47,12 +59,18 @@ impl Account {
         Self { standing, ..Self::of_file(name, String::new()) }
     }
 
-    fn of_row(name: &str, row: UserRow) -> Self {
+    fn of_row(name: &str, row: UserRow, outside: Option<OutsideRow>) -> Self {
+        let mut groups = row.groups;
+        let outside = outside.map(|outside| {
+            groups.extend(outside.groups);
+            Outside { provider: outside.provider, issuer: outside.issuer, gone: outside.gone.is_some() }
+        });
         Self {
+            outside,
             name: name.to_owned(),
             standing: row.standing,
             disabled: row.disabled,
-            groups: row.groups,
+            groups: sorted(groups),
             email: row.email,
             created: Some(row.created),
             hash: StoredHash::Argon2(row.password),
@@ -64,11 +82,17 @@ impl Account {
             name: name.to_owned(),
             standing: Standing::Ordinary,
             disabled: false,
+            outside: None,
             groups: Vec::new(),
             email: None,
             created: None,
             hash: StoredHash::Bcrypt(hash),
         }
+    }
+
+    /// Whether anything of the user's lets them in.
+    pub(crate) fn may_sign_in(&self) -> bool {
+        !self.disabled && !self.outside.as_ref().is_some_and(|outside| outside.gone)
     }
 
     /// Whether the account is kept in the htpasswd file.
@@ -98,7 +122,7 @@ pub(crate) struct UserChange {
 }
 
 /// Refuses what cannot be a user's name.
-fn check_user_name(name: &str) -> Result<(), Error> {
+pub(super) fn check_user_name(name: &str) -> Result<(), Error> {
     let inside = |c: char| c.is_ascii_alphanumeric() || "._-@+".contains(c);
     let valid = name.len() <= USER_NAME_MAX
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -125,9 +149,12 @@ impl Accounts {
         if let Some(known) = self.remembered.accounts.get(name, generation) {
             return Ok(Some(known));
         }
-        let account = match self.meta.read(|tx| tx.user(name))? {
-            Some(row) => Some(Account::of_row(name, row)),
-            None => self.htpasswd.as_ref().and_then(|file| file.hash_of(name)).map(|hash| Account::of_file(name, hash)),
+        let row = self.meta.read(|tx| Ok::<_, Error>((tx.user(name)?, tx.outside_user(name)?)))?;
+        let account = match row {
+            (Some(row), outside) => Some(Account::of_row(name, row, outside)),
+            (None, _) => {
+                self.htpasswd.as_ref().and_then(|file| file.hash_of(name)).map(|hash| Account::of_file(name, hash))
+            }
         };
         let account = account.map(Arc::new);
         if let Some(account) = &account {
@@ -143,17 +170,18 @@ impl Accounts {
 
     /// At most `limit` users of the own table behind `after`, in byte order.
     pub(crate) fn users(&self, after: &str, limit: usize) -> Result<Vec<Account>, Error> {
-        let mut users = Vec::new();
+        let mut rows = Vec::new();
         self.meta.read(|tx| {
             tx.each_user(after, |name, row| {
-                if users.len() == limit {
+                if rows.len() == limit {
                     return ControlFlow::Break(());
                 }
-                users.push(Account::of_row(name, row));
+                rows.push((name.to_owned(), row));
                 ControlFlow::Continue(())
-            })
-        })?;
-        Ok(users)
+            })?;
+            let outside = |name: &str| tx.outside_user(name);
+            rows.into_iter().map(|(name, row)| Ok(Account::of_row(&name, row, outside(&name)?))).collect()
+        })
     }
 
     /// Makes a user.
@@ -199,6 +227,10 @@ impl Accounts {
         self.change(move |tx| {
             let Some(mut row) = tx.user(&name)? else { return Err(Error::UserUnknown { name }) };
             if let Some(hash) = hash {
+                // It would outlive what the provider says of them.
+                if tx.outside_user(&name)?.is_some() {
+                    return Err(Error::UserOutside { name });
+                }
                 row.password = hash;
                 for (session, session_row) in tx.sessions_of(Some(&name))? {
                     if Some(session) != keeping {

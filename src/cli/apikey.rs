@@ -80,7 +80,7 @@ fn print(value: &Value) {
 }
 
 /// A key that is good for no time at all is a mistake.
-fn lifetime(text: &str) -> Result<u64, String> {
+pub(super) fn lifetime(text: &str) -> Result<u64, String> {
     super::seconds(text).and_then(|seconds| {
         if seconds == 0 { Err("a key is good for a second at least".to_owned()) } else { Ok(seconds) }
     })

@@ -8,6 +8,7 @@ use std::io;
 
 use super::access_control;
 use super::network::Network;
+use super::openid;
 use super::settings::{Setting, Settings};
 use super::walk::Findings;
 use crate::access::pattern_problem;
@@ -56,6 +57,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
         let keys = ["http.auth.bearer.realm", "http.auth.bearer.service", BEARER_CERT];
         together(&keys, "tokens made elsewhere need it", settings, findings);
     }
+    openid::check(settings, findings);
     for key in [TLS_CERT, TLS_KEY, BEARER_CERT] {
         if let Some(Setting::Text(path)) = settings.given(key)
             && !path.is_empty()

@@ -11,6 +11,7 @@ use crate::access::AccessControl;
 
 use super::access_control;
 use super::network::Network;
+use super::openid::{self, OpenId};
 use super::settings::{FromSetting, Setting, Settings};
 use super::time_window::TimeWindow;
 
@@ -151,7 +152,8 @@ pub enum Address {
 pub struct Auth {
     /// Users with bcrypt hashes, beside coracle's own (zot `http.auth.htpasswd.path`); none by default.
     pub htpasswd: Option<PathBuf>,
-    /// Whether there are API keys (zot `http.auth.apikey`, off there); on by default.
+    /// Whether there are API keys (zot `http.auth.apikey`, off there); on by default, and wherever there are
+    /// providers, as for zot.
     pub api_keys: bool,
     /// How many keys one user may have (own); 100 by default.
     pub keys_per_user: usize,
@@ -170,6 +172,8 @@ pub struct Auth {
     pub token_services: Vec<String>,
     /// A token service elsewhere, whose tokens count here (zot `http.auth.bearer`); none by default.
     pub bearer: Option<Bearer>,
+    /// Providers through which people sign in (zot `http.auth.openid`); none by default.
+    pub openid: Option<OpenId>,
 }
 
 /// A token service elsewhere. Its tokens say what whoever holds them may do.
@@ -339,7 +343,7 @@ impl Config {
                 open: settings.get("http.open"),
                 auth: Auth {
                     htpasswd: settings.get("http.auth.htpasswd.path"),
-                    api_keys: settings.get("http.auth.apikey"),
+                    api_keys: settings.get("http.auth.apikey") || settings.given("http.auth.openid").is_some(),
                     keys_per_user: settings.get("http.auth.keys.maxPerUser"),
                     key_lifetime: Some(settings.get("http.auth.keys.maxLifetime"))
                         .filter(|limit: &Duration| !limit.is_zero()),
@@ -349,6 +353,7 @@ impl Config {
                     token_issuer: settings.get("http.auth.token.issuer"),
                     token_services: settings.get("http.auth.token.services"),
                     bearer: bearer(settings),
+                    openid: openid::read(settings),
                 },
                 access_control: access_control::read(settings),
                 tls: Option::zip(settings.get("http.tls.cert"), settings.get("http.tls.key"))

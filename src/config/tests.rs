@@ -1,6 +1,7 @@
 //! Configurations in, values or exact findings out.
 
 mod files;
+mod openid;
 mod problems;
 mod table;
 mod zot;

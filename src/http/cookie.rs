@@ -1,12 +1,14 @@
 //! Cookies that the registry sets.
 
-use hyper::header::HeaderValue;
+use hyper::HeaderMap;
+use hyper::header::{self, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::forwarded::Reached;
 use super::response::value;
 use crate::access::SESSION_COOKIE;
 use crate::accounts::SessionId;
+use crate::providers::{QUESTION_LIFETIME, STATE_LIFETIME};
 use crate::registry::Shared;
 
 /// What a cookie's value cannot have (RFC 6265, 4.1.1), and the sign of encoding itself. Names of an htpasswd file
@@ -15,6 +17,43 @@ const NOT_IN_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b',').add(b';'
 
 /// Whose cookie it is, and how the client has reached it.
 pub(super) type Way<'a> = (&'a Shared, Reached<'a>);
+
+/// The cookie of a sign-in under way at a provider, as zot calls it.
+pub(super) const SIGN_IN: &str = "statecookie";
+
+/// The value of a cookie that came along; of several of the same name the first, which is of the most specific path
+/// (RFC 6265, 5.4).
+pub(super) fn read<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value)
+}
+
+/// Keeps a sign-in under way. Lax, since the provider sends the browser back from its own site; for every path, since
+/// there are two that one comes back to.
+pub(super) fn sign_in(way: Way<'_>, kept: &str) -> HeaderValue {
+    let age = STATE_LIFETIME.as_secs();
+    value(format!("{SIGN_IN}={kept}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{}", secure(way)))
+}
+
+/// Takes that cookie away.
+pub(super) fn no_sign_in(way: Way<'_>) -> HeaderValue {
+    value(format!("{SIGN_IN}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax{}", secure(way)))
+}
+
+/// The cookie of a question that the person is to answer on the registry's own page.
+pub(super) const QUESTION: &str = "question";
+
+/// Keeps a question. Strict: nobody answers it but from that page.
+pub(super) fn question(way: Way<'_>, kept: &str) -> HeaderValue {
+    let age = QUESTION_LIFETIME.as_secs();
+    value(format!("{QUESTION}={kept}; Path=/zot/auth/confirm; Max-Age={age}; HttpOnly; SameSite=Strict{}", secure(way)))
+}
+
+/// Takes that cookie away.
+pub(super) fn no_question(way: Way<'_>) -> HeaderValue {
+    value(format!("{QUESTION}=; Path=/zot/auth/confirm; Max-Age=0; HttpOnly; SameSite=Strict{}", secure(way)))
+}
 
 /// The cookie of a session, or of a visitor who may begin one; the latter goes with the browser.
 pub(super) fn session(way: Way<'_>, id: &SessionId, signed_in: bool) -> HeaderValue {

@@ -106,6 +106,16 @@ impl ApiError {
             .header(header::RETRY_AFTER, RETRY_SECONDS)
     }
 
+    /// A provider of identities cannot be asked.
+    pub(crate) fn provider_away(cause: impl fmt::Display) -> Self {
+        Self::unavailable(cause).message("the provider does not answer: nobody can sign in through it at the moment")
+    }
+
+    /// Whoever asks for this has to wait.
+    pub(crate) fn too_many(message: impl Into<String>, seconds: u64) -> Self {
+        Self::new(ErrorCode::TooManyRequests, message).header(header::RETRY_AFTER, seconds.into())
+    }
+
     /// There is no room for what the client sends.
     pub(crate) fn no_space(cause: impl fmt::Display) -> Self {
         Self::unavailable(cause)
@@ -116,6 +126,11 @@ impl ApiError {
     /// A mistake of the client that has no status of its own.
     pub(crate) fn bad_request(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::new(code, message).status(StatusCode::BAD_REQUEST)
+    }
+
+    /// There is no such path.
+    pub(crate) fn nothing_here() -> Self {
+        RouteError::NotFound.into()
     }
 
     /// Something is not there that has no code of its own.
@@ -360,6 +375,7 @@ impl From<accounts::Error> for ApiError {
             }
             E::UserExists { .. }
             | E::UserElsewhere { .. }
+            | E::UserOutside { .. }
             | E::InvalidUserName { .. }
             | E::InvalidPassword(_)
             | E::InvalidKey { .. }

@@ -12,6 +12,7 @@ mod repository;
 mod schema;
 mod session;
 mod shape;
+mod signin;
 mod superuser;
 mod tag;
 mod token;
@@ -67,6 +68,10 @@ pub(super) async fn dispatch(
         Endpoint::Signin => session::signin(context, body).await,
         Endpoint::Verify => session::verify(context, body).await,
         Endpoint::Signout => session::signout(context, &call).await,
+        Endpoint::ListProviders => Ok(signin::providers(context).await),
+        Endpoint::BeginDevice => signin::device(context, body).await,
+        Endpoint::PollDevice => signin::device_token(context, body).await,
+        Endpoint::ExchangeCode => signin::code(context, body).await,
         Endpoint::ListSessions => session::list(context),
         Endpoint::EndSession => session::end(context, &call).await,
         Endpoint::GetUser => user::get(context),

@@ -20,7 +20,7 @@ pub(crate) type SecretHash = [u8; 32];
 /// A user of coracle's own table.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UserRow {
-    /// The password's argon2id hash, as a PHC string.
+    /// The password's argon2id hash, as a PHC string; empty of a user who comes from a provider, and has none.
     pub(crate) password: String,
     /// What the user may do beyond the own repositories.
     pub(crate) standing: Standing,
@@ -191,6 +191,7 @@ impl WriteTx {
         for (hash, token) in self.refresh_tokens_of(Some(name))? {
             self.remove_refresh_token(&hash, &token)?;
         }
+        self.remove_outside_user(name)?;
         self.remove_permissions_of(Grantee::User, name)
     }
 

@@ -30,20 +30,27 @@ pub(crate) type Pause<'a> = &'a mut dyn FnMut(Duration) -> ControlFlow<()>;
 pub(crate) enum Extent {
     /// Every row.
     All,
-    /// Everything but what lets somebody in without a password or a key: sessions, refresh tokens, and the
-    /// secrets that tokens and cookies are made with. Whoever gets hold of the copy cannot use them, and what was
+    /// Everything but what lets somebody in without a password or a key: sessions, refresh tokens, also those of
+    /// providers, and the secrets that tokens and cookies are made with. Whoever gets hold of the copy cannot use them, and what was
     /// ended since does not come back with it.
     WithoutSessions,
 }
 
 /// What [`Extent::WithoutSessions`] leaves empty.
-const TABLES_OF_SESSIONS: [&str; 5] =
-    ["sessions", "sessions of users", "signing keys", "refresh tokens", "refresh tokens of users"];
+const TABLES_OF_SESSIONS: [&str; 6] = [
+    "sessions",
+    "sessions of users",
+    "signing keys",
+    "refresh tokens",
+    "refresh tokens of users",
+    "tokens of providers",
+];
 /// And of the settings, these. The journal that two of them speak of belongs to the registry that is copied.
-const SETTINGS_OF_SESSIONS: [&str; 5] = [
+const SETTINGS_OF_SESSIONS: [&str; 6] = [
     schema::SETTING_UPLOAD_KEY,
     schema::SETTING_CSRF_KEY,
     schema::SETTING_STAMP_KEY,
+    schema::SETTING_PROVIDER_KEY,
     schema::SETTING_JOURNAL,
     schema::SETTING_JOURNAL_NUMBER,
 ];
@@ -100,7 +107,10 @@ pub(super) fn each_table(visitor: &mut impl Visitor) -> Result<(), Error> {
     visitor.table(schema::UNNEEDED_SINCE)?;
     visitor.table(schema::ORPHANS)?;
     visitor.table(schema::FILES)?;
-    visitor.table(schema::DAMAGED)
+    visitor.table(schema::DAMAGED)?;
+    visitor.table(schema::IDENTITIES)?;
+    visitor.table(schema::OUTSIDE_USERS)?;
+    visitor.table(schema::OUTSIDE_TOKENS)
 }
 
 impl Meta {

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 
 /// The version this program writes. A change of a table's meaning raises it, and comes with a
 /// migration from the version before.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 /// The setting that holds the version, as four big-endian bytes.
 pub(super) const SETTING_VERSION: &str = "schema version";
@@ -21,6 +21,8 @@ pub(crate) const SETTING_CSRF_KEY: &str = "csrf key";
 
 /// The setting that holds the secret which marks of passwords are made with.
 pub(crate) const SETTING_STAMP_KEY: &str = "stamp key";
+/// The setting that holds the secret which sign-ins through providers are signed and sealed with.
+pub(crate) const SETTING_PROVIDER_KEY: &str = "provider key";
 /// The setting that holds which journal belongs to the database; see [`super::journal`].
 pub(super) const SETTING_JOURNAL: &str = "journal";
 /// The setting that holds the number of the last change of content, as eight big-endian bytes.
@@ -110,6 +112,13 @@ pub(super) const FILES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new
 /// Digest → [`DamageRow`](super::DamageRow), of blobs whose files are not what they should be.
 pub(super) const DAMAGED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("damaged blobs");
 
+/// (issuer, subject) → the name of the user whom a provider means by it.
+pub(super) const IDENTITIES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("identities");
+/// User name → [`OutsideRow`](super::OutsideRow), of users who come from providers.
+pub(super) const OUTSIDE_USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users of providers");
+/// User name → by what the provider can be asked again, sealed.
+pub(super) const OUTSIDE_TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens of providers");
+
 /// Whatever tables can be read from: a view, or a change in the making.
 pub(crate) trait Source {
     type Table<'a, K: Key + 'static, V: Value + 'static>: ReadableTable<K, V>
@@ -186,7 +195,16 @@ pub(super) fn create(tx: &mut WriteTx) -> Result<(), Error> {
     second(tx)?;
     third(tx)?;
     fourth(tx)?;
+    fifth(tx)?;
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
+}
+
+/// What version 5 has added.
+fn fifth(tx: &mut WriteTx) -> Result<(), Error> {
+    tx.table_mut(IDENTITIES)?;
+    tx.table_mut(OUTSIDE_USERS)?;
+    tx.table_mut(OUTSIDE_TOKENS)?;
+    Ok(())
 }
 
 /// What version 4 has added.
@@ -244,6 +262,9 @@ pub(super) fn migrate(tx: &mut WriteTx, now: Timestamp) -> Result<(), Error> {
     }
     if found < 4 {
         fourth(tx)?;
+    }
+    if found < 5 {
+        fifth(tx)?;
     }
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
 }

@@ -11,10 +11,12 @@ use crate::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
 use crate::accounts::{self, Accounts, AuditFile, Htpasswd, Password};
 use crate::blobs::{Blobs, SystemDisk, Tree};
 use crate::clock::Clock;
-use crate::config::{Bearer, Config, Profile, RetentionPolicy};
-use crate::meta::{Meta, Standing};
+use crate::config::{self, Bearer, Config, Profile, RetentionPolicy};
+use crate::meta::{Meta, SETTING_PROVIDER_KEY, Standing};
 use crate::metrics::Metrics;
 use crate::oci::RepositoryName;
+use crate::outgoing::{self, Client};
+use crate::providers::{self, ClientId, ClientKey, ClientSecret, ProviderSettings, Providers, Targets};
 use crate::repository::{Delays, Kept, Retention, Rules, Stores};
 use crate::tokens::{self, OutsideService, Tokens};
 
@@ -122,7 +124,9 @@ impl Builder {
         check_quoted("http.realm", &self.config.http.realm)?;
         let control = self.config.http.access_control.as_ref();
         let tokens = open_tokens(&meta, &self.config, &clock, &tree)?;
+        let providers = open_providers(&meta, &self.config, &tree)?;
         let shared = Shared {
+            providers,
             tree,
             stores,
             authenticator: Authenticator::new(Arc::clone(&accounts), Arc::clone(&tokens)),
@@ -178,6 +182,48 @@ fn open_outside(bearer: &Bearer) -> Result<OutsideService, Error> {
     check_quoted("http.auth.bearer.service", &bearer.service)?;
     OutsideService::open(&bearer.cert, &bearer.service)
         .map_err(|cause| Error::InvalidSetting { key: "http.auth.bearer.cert", cause })
+}
+
+/// Providers are asked nothing yet.
+fn open_providers(meta: &Arc<Meta>, config: &Config, tree: &Tree) -> Result<Providers, Error> {
+    let key = meta.hmac_key(SETTING_PROVIDER_KEY).map_err(|error| Error::meta(error, tree))?;
+    let openid = config.http.auth.openid.as_ref();
+    let one = |(name, provider): (&String, &config::Provider)| {
+        let client_key = provider.client_key.as_ref().map(|key| ClientKey::read(key.reveal())).transpose();
+        let client_key = client_key.map_err(|why| Error::InvalidSetting {
+            key: "http.auth.openid.providers",
+            cause: format!("{name}.keypath: {why}"),
+        })?;
+        let secret = provider.client_secret.as_ref();
+        Ok(ProviderSettings {
+            name: name.clone(),
+            title: provider.title.clone(),
+            client_id: ClientId::new(provider.client_id.clone()),
+            client_secret: secret.map(|secret| ClientSecret::new(secret.reveal().to_owned())),
+            client_key,
+            scopes: provider.scopes.clone(),
+            protocol: match provider.protocol.clone() {
+                config::Protocol::OpenId { issuer, username_claim, groups_claim } => {
+                    providers::Protocol::OpenId { issuer, username_claim, groups_claim }
+                }
+                config::Protocol::GitHub { auth_url, token_url, api_url } => {
+                    providers::Protocol::GitHub { auth_url, token_url, api_url }
+                }
+            },
+        })
+    };
+    let origins = openid.into_iter().flat_map(|openid| openid.callback_allow_origins.iter().map(String::as_str));
+    let settings = providers::Settings {
+        providers: openid.into_iter().flat_map(|openid| &openid.providers).map(one).collect::<Result<_, _>>()?,
+        targets: Targets::new(origins.chain(config.http.external_url.as_deref())),
+        client: Client::new(outgoing::Settings {
+            ca: openid.and_then(|openid| openid.ca_cert.clone()),
+            ..outgoing::Settings::default()
+        }),
+        key: *key.bytes(),
+        lasting: openid.is_some_and(|openid| openid.recheck.is_some()),
+    };
+    Providers::new(settings).map_err(|cause| Error::InvalidSetting { key: "http.auth.openid.providers", cause })
 }
 
 fn open_stores(

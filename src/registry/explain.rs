@@ -30,6 +30,8 @@ impl Shared {
                 let account = self.accounts().account(name)?.ok_or_else(unknown)?;
                 if account.disabled {
                     note = Some("the user is disabled and cannot sign in: of this, nothing counts now");
+                } else if !account.may_sign_in() {
+                    note = Some("the user's provider does not know them any more: of this, nothing counts now");
                 }
                 Identity::User(account)
             }

@@ -196,7 +196,7 @@ macro_rules! variants {
 variants! {
     Ping Catalog Tags Referrers GetManifest HeadManifest PutManifest DeleteManifest GetBlob HeadBlob DeleteBlob
     StartUpload PushBlob MountBlob UploadStatus UploadChunk FinishUpload CancelUpload ListKeys CreateKey RevokeKey
-    GetToken PostToken TokenKeys Preflight Logout V1 Live Ready Started Metrics
+    GetToken PostToken TokenKeys Preflight Login Callback Confirm Logout V1 Live Ready Started Metrics
 }
 
 /// The table is made by the server's own answers; this is what makes sure that it asks everything.

@@ -8,7 +8,7 @@ use hyper::Method;
 
 use crate::access::Action::{Administer, Delete, Inspect, Pull, Push, Update};
 use crate::access::Requires::{
-    self, Anyone, FreshLogin, Repository, Session, SignedIn, Superuser, SuperuserRead, UserAdmin,
+    self, Anyone, FreshLogin, FreshLoginOrKey, Repository, Session, SignedIn, Superuser, SuperuserRead, UserAdmin,
 };
 
 /// The segment that stands for a repository's name.
@@ -67,6 +67,10 @@ endpoints! {
     Csrf           GET    "/csrf_token"                            "getCsrfToken"         Anyone,         "The token that unsafe requests of a browser carry";
     Signin         POST   "/api/v1/signin"                         "signinUser"           Anyone,         "Begin a session with a password";
     Verify         POST   "/api/v1/signin/verify"                  "verifyUser"           Session,        "Give the password once more, for what needs a fresh login";
+    ListProviders  GET    "/api/v1/signin/providers"               "listSigninProviders"  Anyone,         "What one can sign in with";
+    BeginDevice    POST   "/api/v1/signin/device"                  "beginDeviceSignin"    Anyone,         "Begin to sign in through a provider with another device";
+    PollDevice     POST   "/api/v1/signin/device/token"            "pollDeviceSignin"     Anyone,         "What has become of signing in with another device";
+    ExchangeCode   POST   "/api/v1/signin/code"                    "exchangeSigninCode"   Anyone,         "Begin a session with the code that a browser has brought back to a program";
     Signout        POST   "/api/v1/signout"                        "logout"               Anyone,         "End this session, or with everywhere=true all of one's own";
     GetUser        GET    "/api/v1/user/"                          "getLoggedInUser"      SignedIn,       "Who am I to this registry";
     ChangeUser     PUT    "/api/v1/user/"                          "changeUserDetails"    FreshLogin,     "Change one's password or address";
@@ -76,7 +80,7 @@ endpoints! {
     ListTokens     GET    "/api/v1/user/apptoken"                  "listAppTokens"        UserAdmin,      "One's own API keys";
     CreateToken    POST   "/api/v1/user/apptoken"                  "createAppToken"       FreshLogin,     "Make an API key; its secret is shown once";
     GetToken       GET    "/api/v1/user/apptoken/{token_uuid}"     "getAppToken"          FreshLogin,     "One of one's own API keys, without its secret";
-    RevokeToken    DELETE "/api/v1/user/apptoken/{token_uuid}"     "revokeAppToken"       FreshLogin,     "Revoke one of one's own API keys";
+    RevokeToken    DELETE "/api/v1/user/apptoken/{token_uuid}"     "revokeAppToken"       FreshLoginOrKey, "Revoke one of one's own API keys; a key may revoke itself";
     UserLogs       GET    "/api/v1/user/logs"                      "listUserLogs"         UserAdmin,      "What was done to one's own account";
     ListUsers      GET    "/api/v1/superuser/users/"               "listAllUsers"         SuperuserRead,  "Every user";
     CreateUser     POST   "/api/v1/superuser/users/"               "createInstallUser"    Superuser,      "Make a user with a generated password";

@@ -27,6 +27,9 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(2);
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 /// A loss of power loses at most this much of the journal, which is then made anew.
 const JOURNAL_INTERVAL: Duration = Duration::from_secs(10);
+/// Whether a provider is to be asked about somebody is looked at this often, depending on how often it is to be.
+const RECHECK_INTERVAL_MIN: Duration = Duration::from_millis(200);
+const RECHECK_INTERVAL_MAX: Duration = Duration::from_mins(5);
 const JOURNAL: &str = "writing the journal of manifests";
 /// Nothing is collected this soon after a start: what clients were told in the minute before a crash was
 /// not written down, and they come back.
@@ -47,6 +50,9 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &wat
     tasks.spawn(care_for_journal(Arc::clone(shared), stopped.clone()));
     if shared.config().storage.collection.enable {
         tasks.spawn(collect(Arc::clone(shared), stopped.clone()));
+    }
+    if let Some(every) = shared.config().http.auth.openid.as_ref().and_then(|openid| openid.recheck) {
+        tasks.spawn(recheck(Arc::clone(shared), every));
     }
     if shared.config().extensions.scrub.enable {
         tasks.spawn(scrub(Arc::clone(shared), stopped.clone()));
@@ -171,6 +177,16 @@ async fn care_for_journal(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
             }
         }
         sleep(JOURNAL_INTERVAL).await;
+    }
+}
+
+/// Asks providers about those who came from them.
+async fn recheck(shared: Arc<Shared>, every: Duration) {
+    let what = "finding out whether providers know their users still";
+    loop {
+        sleep((every / 4).clamp(RECHECK_INTERVAL_MIN, RECHECK_INTERVAL_MAX)).await;
+        let due = blocking(&shared, what, Shared::due_outsiders).await.unwrap_or_default();
+        shared.recheck_outsiders(due).await;
     }
 }
 

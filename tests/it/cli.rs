@@ -1,5 +1,9 @@
 //! The command line: what it says, where it says it, and how it ends.
 
+mod login;
+mod login_files;
+pub mod person;
+
 use std::net::TcpListener;
 
 use crate::support::process::{ADMIN, Finished, Program};

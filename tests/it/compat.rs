@@ -10,6 +10,7 @@ mod table;
 mod access;
 mod bearer;
 mod checks;
+mod providers;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,7 +23,7 @@ use crate::support::registry::{ALICE, BOB};
 
 /// Every check.
 fn all() -> impl Iterator<Item = &'static (&'static str, table::Check)> {
-    checks::ALL.iter().chain(access::ALL).chain(bearer::ALL)
+    checks::ALL.iter().chain(access::ALL).chain(bearer::ALL).chain(providers::ALL)
 }
 
 fn compat() -> Config {

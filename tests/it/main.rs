@@ -23,6 +23,7 @@ mod lifecycle;
 mod limits;
 mod model;
 mod oci;
+mod openid;
 mod ops;
 mod power_cut;
 mod recover;

@@ -12,9 +12,9 @@ use crate::support::process::{ADMIN, Program, Running};
 const CAROL: (&str, &str) = ("carol", "carol's password");
 
 /// The schema versions that there are fixtures of.
-const VERSIONS: [u32; 4] = [1, 2, 3, 4];
+const VERSIONS: [u32; 5] = [1, 2, 3, 4, 5];
 /// The one that this program writes.
-const PRESENT: u32 = 4;
+const PRESENT: u32 = 5;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)

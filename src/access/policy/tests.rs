@@ -110,6 +110,7 @@ fn credentials_only_narrow() {
         (Access::Account(Requires::SignedIn), "aaaaaaaa"),
         (Access::Account(Requires::UserAdmin), "aa333a3a"),
         (Access::Account(Requires::Session), "33333333"),
+        (Access::Account(Requires::FreshLoginOrKey), "3aaaa3aa"),
         (Access::Account(Requires::FreshLogin), "33333333"),
         (Access::Account(Requires::Superuser), "3333333a"),
     ] {
@@ -140,6 +141,7 @@ fn freshness() {
         (Requires::UserAdmin, "aaaaa1"),
         (Requires::Session, "aaaaa1"),
         (Requires::FreshLogin, "afaaf1"),
+        (Requires::FreshLoginOrKey, "afaaf1"),
         (Requires::Superuser, "333af1"),
         (Requires::SuperuserRead, "33aaf1"),
     ] {

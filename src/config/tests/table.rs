@@ -106,6 +106,7 @@ fn every_key_that_is_followed_changes_the_configuration() {
             "http.tls.",
             "http.accessControl",
             "http.auth.bearer.",
+            "http.auth.openid",
             "http.trustedProxies",
             "storage.retention.policies",
         ]

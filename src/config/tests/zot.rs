@@ -105,7 +105,7 @@ pub(super) const EVERYTHING: &str = r#"{
 }"#;
 
 /// The keys of [`EVERYTHING`] that are refused; what is neither here nor below is followed.
-const REFUSED: [&str; 24] = [
+const REFUSED: [&str; 23] = [
     "cluster",
     "extensions.events",
     "extensions.lint",
@@ -121,7 +121,6 @@ const REFUSED: [&str; 24] = [
     "http.auth.bearer.upstreamTokenEndpoint",
     "http.auth.ldap",
     "http.auth.mtls",
-    "http.auth.openid",
     "http.ratelimit",
     "http.tls.cacert",
     "storage.cacheDriver",

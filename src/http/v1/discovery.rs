@@ -121,6 +121,7 @@ fn security(row: &Row) -> Value {
         Requires::Repository(Action::Pull) => json!([{}, key, session]),
         Requires::Anyone
         | Requires::SignedIn
+        | Requires::FreshLoginOrKey
         | Requires::Repository(_)
         | Requires::UserAdmin
         | Requires::Superuser
@@ -152,6 +153,7 @@ fn refusals(row: &Row, shape: &Shape) -> BTreeSet<StatusCode> {
         | Requires::Repository(_)
         | Requires::Session
         | Requires::FreshLogin
+        | Requires::FreshLoginOrKey
         | Requires::Superuser
         | Requires::SuperuserRead => {
             statuses.insert(StatusCode::FORBIDDEN);

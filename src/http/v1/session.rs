@@ -17,7 +17,7 @@ use crate::http::response::{empty, json_response, value};
 use crate::http::time::rfc2822;
 use crate::http::{Body, Context, blocking, cookie};
 
-const NEXT_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-next-csrf-token");
+pub(super) const NEXT_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-next-csrf-token");
 
 #[derive(Deserialize)]
 struct SigninBody {

@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use super::schema::{
     Schema, boolean, day, integer, line, list_of, map, object, one_of, rfc3339, success, switch, text, uuid,
 };
-use super::{discovery, group, log, permission, repository, session, superuser, tag, token, user};
+use super::{discovery, group, log, permission, repository, session, signin, superuser, tag, token, user};
 use crate::accounts::{LABEL_MAX, PASSWORD_MAX, SCOPE_LENGTH_MAX, SCOPES_MAX};
 use crate::http::error::ERROR_TYPES;
 use crate::meta::Grantee;
@@ -71,6 +71,12 @@ impl Shape {
         self.refuses(StatusCode::TOO_MANY_REQUESTS)
     }
 
+    /// Whoever has signed in by it goes on with another CSRF token.
+    fn may_begin(mut self) -> Self {
+        self.headers.push(("X-Next-CSRF-Token", csrf_token().optional()));
+        self
+    }
+
     /// Answers with 201.
     fn creates(mut self) -> Self {
         self.creates = true;
@@ -93,6 +99,17 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
         }
         Endpoint::Verify => gives(success()).takes([("password", text())]).verifies_password(),
         Endpoint::Signout => gives(success()).query("everywhere", switch()).sets_cookie(),
+        Endpoint::ListProviders => gives(signin::providers_schema()),
+        Endpoint::BeginDevice => {
+            gives(signin::device_schema()).takes([("provider", text())]).refuses(StatusCode::TOO_MANY_REQUESTS)
+        }
+        Endpoint::PollDevice => {
+            let shape = gives(signin::device_token_schema()).takes([("handle", text())]).sets_cookie();
+            shape.may_begin().refuses(StatusCode::TOO_MANY_REQUESTS)
+        }
+        Endpoint::ExchangeCode => {
+            gives(success()).takes([("code", text()), ("code_verifier", text())]).sets_cookie().may_begin()
+        }
         Endpoint::ListSessions => gives(object([("sessions", list_of(session::schema()))])),
         Endpoint::GetUser => gives(user::own_schema()),
         Endpoint::ChangeUser => {
@@ -104,6 +121,8 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
             ("title", line().length(0, LABEL_MAX)),
             ("scopes", list_of(scope()).at_most(SCOPES_MAX).or_none()),
             ("expiration", rfc3339().or_none()),
+            // In seconds, in place of the expiration.
+            ("lifetime", integer(1, token::LIFETIME_MAX).or_none()),
         ]),
         Endpoint::GetToken => gives(object([("token", token::schema())])),
         Endpoint::ListAllTokens => gives(token::list_schema(token::owned_schema())),

@@ -1,6 +1,7 @@
 //! Quay's view of API keys: application tokens.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::{Response, StatusCode};
 use serde::Deserialize;
@@ -9,12 +10,16 @@ use uuid::Uuid;
 
 use super::schema::{Schema, always, list_of, named, object, quay_time, text, uuid};
 use super::{Call, invalid, read};
+use crate::access::{Credential, Refusal};
 use crate::accounts::{Error, Key, NewKey};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
 use crate::http::time::{parse_rfc3339, rfc2822};
 use crate::http::{Body, Context, blocking};
+
+/// The longest lifetime that can be asked for, in seconds: a thousand years, so that its end is a time.
+pub(super) const LIFETIME_MAX: usize = 1000 * 366 * 86_400;
 
 #[derive(Deserialize)]
 struct NewTokenBody {
@@ -23,12 +28,22 @@ struct NewTokenBody {
     scopes: Option<Vec<String>>,
     /// Ours: until when it is accepted, as RFC 3339.
     expiration: Option<String>,
+    /// Ours: for how many seconds it is accepted, where the client does not know what time it is here.
+    lifetime: Option<u64>,
 }
 
 pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
-    let NewTokenBody { title, scopes, expiration } = read(body).await?;
+    let NewTokenBody { title, scopes, expiration, lifetime } = read(body).await?;
     let form = || invalid("expiration must have the form 2026-12-31T23:59:59Z (RFC 3339)");
-    let expires = expiration.map(|text| parse_rfc3339(&text).ok_or_else(form)).transpose()?;
+    let expires = match (expiration, lifetime) {
+        (Some(_), Some(_)) => return Err(invalid("give expiration or lifetime, and not both")),
+        (Some(text), None) => Some(parse_rfc3339(&text).ok_or_else(form)?),
+        (None, Some(seconds)) if seconds == 0 || seconds > LIFETIME_MAX as u64 => {
+            return Err(invalid(format!("lifetime is in seconds, from 1 to {LIFETIME_MAX}")));
+        }
+        (None, Some(seconds)) => Some(context.registry.accounts().now().after(Duration::from_secs(seconds))),
+        (None, None) => None,
+    };
     let (accounts, owner, origin) =
         (Arc::clone(context.registry.accounts()), context.user()?.to_owned(), context.origin());
     let new = NewKey { label: title, scopes, expires };
@@ -62,8 +77,14 @@ pub(super) fn get(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Bod
 }
 
 pub(super) async fn revoke(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    let owner = context.user()?.to_owned();
-    revoke_of(context, Some(owner), id(call)?).await
+    let (owner, id) = (context.user()?.to_owned(), id(call)?);
+    // A key may end itself, which is how one signs out of where it is kept: whoever has it could do worse with it.
+    match &context.caller.credential {
+        Credential::Key(key) if key.id != id => return Err(Refusal::Denied.into()),
+        Credential::Key(_) | Credential::Session(_) => {}
+        Credential::None | Credential::Password | Credential::Token(_) => return Err(Refusal::Denied.into()),
+    }
+    revoke_of(context, Some(owner), id).await
 }
 
 pub(super) fn list_all(context: &Context<'_>) -> Result<Response<Body>, ApiError> {

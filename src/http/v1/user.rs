@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::schema::{Schema, always, anything, boolean, integer, list_of, named, object, one_of, text};
 use super::{Call, invalid, read};
 use crate::access::Credential;
-use crate::accounts::{Account, Password, UserChange};
+use crate::accounts::{Account, Outside, Password, UserChange};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
@@ -84,7 +84,7 @@ fn own_view(context: &Context<'_>, account: &Account) -> Value {
         "is_me": true,
         "verified": true,
         "email": account.email,
-        "logins": [],
+        "logins": logins(account),
         "invoice_email": false,
         "invoice_email_address": null,
         "preferred_namespace": true,
@@ -95,8 +95,9 @@ fn own_view(context: &Context<'_>, account: &Account) -> Value {
         "given_name": null,
         "location": null,
         "is_free_account": true,
-        "has_password_set": true,
+        "has_password_set": account.outside.is_none(),
         "groups": account.groups,
+        "provider": account.outside.as_ref().map(|outside| &outside.provider),
         "organizations": [],
     });
     match account.standing {
@@ -105,6 +106,18 @@ fn own_view(context: &Context<'_>, account: &Account) -> Value {
         Standing::Superuser => view["super_user"] = true.into(),
     }
     view
+}
+
+/// Where the user comes from, as Quay says it.
+fn logins(account: &Account) -> Vec<Value> {
+    let login = |outside: &Outside| {
+        json!({
+            "service": outside.provider,
+            "service_identifier": outside.issuer,
+            "metadata": { "service_username": account.name },
+        })
+    };
+    account.outside.iter().map(login).collect()
 }
 
 /// What [`own_view`] makes.
@@ -131,7 +144,8 @@ pub(super) fn own_schema() -> Schema {
             ("given_name", nothing()),
             ("location", nothing()),
             ("is_free_account", always(true)),
-            ("has_password_set", always(true)),
+            ("has_password_set", boolean()),
+            ("provider", text().or_null()),
             ("groups", list_of(text())),
             ("organizations", list_of(anything())),
             ("global_readonly_super_user", always(true).optional()),

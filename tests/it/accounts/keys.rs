@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::browser::Browser;
 use crate::support::TestRegistry;
 use crate::support::content::{bytes, push_blob, push_image, put_manifest};
 use crate::support::http::{Answer, Caller};
@@ -238,4 +239,55 @@ fn time_from_now(seconds: u64) -> String {
     let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
     let year = yoe + era * 400 + u64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+/// Whoever signs out of where a key is kept has nothing but the key.
+#[tokio::test]
+async fn a_key_revokes_itself_and_no_other() {
+    let t = TestRegistry::with_users().await;
+    let revoke = |key: &Value, id: &Value| {
+        let request = t.anonymous().delete(&format!("/api/v1/user/apptoken/{}", id.as_str().unwrap()));
+        request.header("authorization", format!("Bearer {}", secret(key))).send()
+    };
+    let [one, limited, other] = [json!({}), json!({ "scopes": ["alice/app:pull"] }), json!({})];
+    let (one, limited) = (create(&t.user(ALICE), &one).await, create(&t.user(ALICE), &limited).await);
+    let bobs = create(&t.user(BOB), &other).await;
+    let roots = create(&t.user(ROOT), &json!({})).await;
+    for (key, id) in [(&one, &limited), (&limited, &one), (&one, &bobs), (&roots, &one)] {
+        revoke(key, &id["uuid"]).await.status(403);
+    }
+    revoke(&one, &json!("00000000-0000-4000-8000-000000000000")).await.status(403);
+    assert_eq!(listed(&t.user(ALICE)).await.len(), 2);
+    for key in [&limited, &one] {
+        revoke(key, &key["uuid"]).await.status(204);
+        t.user((ALICE.0, secret(key))).get("/v2/").send().await.status(401);
+        revoke(key, &key["uuid"]).await.status(401);
+    }
+    assert!(listed(&t.user(ALICE)).await.is_empty());
+    assert_eq!((listed(&t.user(BOB)).await.len(), listed(&t.user(ROOT)).await.len()), (1, 1));
+}
+
+/// A client whose clock is wrong says how long a key is to live, and not until when.
+#[tokio::test]
+async fn a_lifetime_is_as_good_as_an_end_and_goes_without_one() {
+    let t = TestRegistry::with_users().await;
+    let mut alice = Browser::signed_in(&t, ALICE).await;
+    let mut ask = async |body: Value| {
+        let request = alice.caller.post("/api/v1/user/apptoken").body(body.to_string());
+        alice.send(request).await
+    };
+    ask(json!({ "title": "a", "lifetime": 3600 })).await.status(200);
+    for body in [
+        json!({ "title": "a", "lifetime": 0 }),
+        json!({ "title": "a", "lifetime": -1 }),
+        json!({ "title": "a", "lifetime": u64::MAX }),
+        json!({ "title": "a", "lifetime": "3600" }),
+        json!({ "title": "a", "lifetime": 3600, "expiration": "2999-12-31T23:59:59Z" }),
+    ] {
+        ask(body).await.status(400);
+    }
+    let keys = listed(&t.user(ALICE)).await;
+    let time = |name: &str| keys[0][name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let lifetime = time("expirationDate").duration_since(time("createdAt"));
+    assert_eq!((keys.len(), lifetime.as_secs_f64().round()), (1, 3600.0));
 }

@@ -39,10 +39,14 @@ pub(crate) struct Client {
 
 pub(crate) const BUILDAH: Client = Client { program: "buildah", package: "buildah" };
 pub(crate) const BUSYBOX: Client = Client { program: "busybox", package: "busybox-static" };
+pub(crate) const CHROMEDRIVER: Client = Client { program: "chromedriver", package: "chromium-driver" };
+pub(crate) const CHROMIUM: Client = Client { program: "chromium", package: "chromium" };
 pub(crate) const CONTAINERD: Client = Client { program: "containerd", package: "containerd" };
 pub(crate) const CTR: Client = Client { program: "ctr", package: "containerd" };
 pub(crate) const CURL: Client = Client { program: "curl", package: "curl" };
 pub(crate) const JQ: Client = Client { program: "jq", package: "jq" };
+pub(crate) const NODE: Client = Client { program: "node", package: "nodejs" };
+pub(crate) const NPM: Client = Client { program: "npm", package: "npm" };
 pub(crate) const PODMAN: Client = Client { program: "podman", package: "podman" };
 pub(crate) const PYTHON: Client = Client { program: "python3", package: "python3-venv" };
 pub(crate) const SKOPEO: Client = Client { program: "skopeo", package: "skopeo" };

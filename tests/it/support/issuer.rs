@@ -46,15 +46,21 @@ impl Private {
         der.as_ref().to_vec()
     }
 
+    /// The private key of RSA, in PKCS #8.
+    pub fn private_der(&self) -> Vec<u8> {
+        let Self::Rsa(key) = self else { panic!("only RSA keys are written down here") };
+        let der: Pkcs8V1Der<'_> = key.as_der().unwrap();
+        der.as_ref().to_vec()
+    }
+
     pub fn public_pem(&self) -> String {
         pem("PUBLIC KEY", &self.public_der())
     }
 
     /// A certificate of an RSA key that it has signed itself.
     pub fn certificate(&self) -> String {
-        let Self::Rsa(key) = self else { panic!("only RSA keys get certificates here") };
-        let der: Pkcs8V1Der<'_> = key.as_der().unwrap();
-        let der = rustls::pki_types::PrivatePkcs8KeyDer::from(der.as_ref());
+        let der = self.private_der();
+        let der = rustls::pki_types::PrivatePkcs8KeyDer::from(&*der);
         let key = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_RSA_SHA256).unwrap();
         let parameters = rcgen::CertificateParams::new(["auth.example".to_owned()]).unwrap();
         parameters.self_signed(&key).unwrap().pem()

@@ -1,0 +1,203 @@
+//! Where docker and podman keep what they sign in with, and what is put there and taken away.
+//!
+//! docker reads `config.json`; podman, skopeo and buildah read `auth.json` first. Both have the same form, and name
+//! programs that keep credentials elsewhere. What must hold: what a file has besides the one entry stays as it was,
+//! byte for byte; a file that cannot be understood is refused and not replaced; a file is replaced in one step, and
+//! nobody but its owner can read it.
+
+mod document;
+mod helper;
+mod places;
+mod record;
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+pub(super) use document::Document;
+use helper::Helper;
+pub(super) use places::{Environment, places};
+pub(super) use record::{Login, Logins, hash};
+
+/// The largest file that is read. The largest ones in use have some dozens of entries.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Whose file it is: docker's names a program for all registries too, which podman's does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tool {
+    Docker,
+    Podman,
+}
+
+/// A file with credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) tool: Tool,
+    pub(super) file: PathBuf,
+}
+
+/// What somebody signs in with: the name, and an API key or a password.
+pub(super) struct Entry {
+    pub(super) user: String,
+    pub(super) secret: Zeroizing<String>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    /// Puts an entry there for a registry, in place of the one before; says where it is.
+    pub(super) async fn put(&self, host: &str, entry: &Entry) -> Result<String, String> {
+        let mut document = self.read()?;
+        let helper = self.helper(&document, host)?;
+        let content = if let Some(helper) = &helper {
+            helper.store(host, entry).await?;
+            if self.tool == Tool::Podman {
+                return Ok(helper.to_string());
+            }
+            // That may have taken a while.
+            document = self.read()?;
+            // docker leaves an empty entry, so that it knows what it has given away.
+            Document::default()
+        } else {
+            let pair = Zeroizing::new(format!("{}:{}", entry.user, *entry.secret));
+            let mut content = Document::default();
+            content.set("auth", raw(json!(STANDARD.encode(pair.as_bytes())).to_string()));
+            content
+        };
+        let mut entries = self.entries(&document)?;
+        entries.set(host, raw(content.to_text(2)));
+        document.set("auths", raw(entries.to_text(1)));
+        self.write(&document)?;
+        Ok(match helper {
+            Some(helper) => helper.to_string(),
+            None => self.file.display().to_string(),
+        })
+    }
+
+    /// What is there for a registry.
+    pub(super) async fn get(&self, host: &str) -> Result<Option<Entry>, String> {
+        let document = self.read()?;
+        if let Some(helper) = self.helper(&document, host)? {
+            return helper.get(host).await;
+        }
+        let entries = self.entries(&document)?;
+        let Some(entry) = entries.get(host) else { return Ok(None) };
+        let auth = serde_json::from_str::<serde_json::Value>(entry.get()).ok();
+        let auth = auth.as_ref().and_then(|entry| entry["auth"].as_str());
+        let pair = auth.and_then(|auth| STANDARD.decode(auth).ok()).and_then(|pair| String::from_utf8(pair).ok());
+        let pair = Zeroizing::new(pair.unwrap_or_default());
+        Ok(pair
+            .split_once(':')
+            .map(|(user, secret)| Entry { user: user.to_owned(), secret: Zeroizing::new(secret.to_owned()) }))
+    }
+
+    /// Takes the entry of a registry away; whether there was one.
+    pub(super) async fn remove(&self, host: &str) -> Result<bool, String> {
+        let mut document = self.read()?;
+        let erased = match self.helper(&document, host)? {
+            Some(helper) => helper.erase(host).await?,
+            None => false,
+        };
+        let mut entries = self.entries(&document)?;
+        if !entries.remove(host) {
+            return Ok(erased);
+        }
+        document.set("auths", raw(entries.to_text(1)));
+        self.write(&document)?;
+        Ok(true)
+    }
+
+    /// Whether an entry could be put there, as far as that can be told without doing it.
+    pub(super) fn check(&self, host: &str) -> Result<(), String> {
+        let document = self.read()?;
+        self.helper(&document, host)?;
+        self.entries(&document).map(drop)
+    }
+
+    fn read(&self) -> Result<Document, String> {
+        let failed = |error: &dyn fmt::Display| format!("{}: {error}", self.file.display());
+        let text = match fs::metadata(&self.file) {
+            Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
+                return Err(failed(&format!("it has more than {FILE_BYTES_MAX} bytes")));
+            }
+            Ok(_) => Zeroizing::new(fs::read_to_string(&self.file).map_err(|error| failed(&error))?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Document::default()),
+            Err(error) => return Err(failed(&error)),
+        };
+        let damaged = |why| failed(&format!("it cannot be understood, and is left as it is: {why}"));
+        Document::parse(&text).map_err(damaged)
+    }
+
+    fn entries(&self, document: &Document) -> Result<Document, String> {
+        let Some(entries) = document.get("auths") else { return Ok(Document::default()) };
+        if entries.get() == "null" {
+            return Ok(Document::default());
+        }
+        Document::parse(entries.get())
+            .map_err(|why| format!("{}: auths cannot be understood, and is left as it is: {why}", self.file.display()))
+    }
+
+    /// The program that keeps the credentials of a registry, if the file names one.
+    fn helper(&self, document: &Document, host: &str) -> Result<Option<Helper>, String> {
+        let wrong = |what: &str| format!("{}: {what} cannot be understood", self.file.display());
+        let text = |raw: &RawValue, what| serde_json::from_str::<String>(raw.get()).map_err(|_| wrong(what));
+        let mut named = None;
+        if let Some(helpers) = document.get("credHelpers").filter(|helpers| helpers.get() != "null") {
+            let helpers = Document::parse(helpers.get()).map_err(|_| wrong("credHelpers"))?;
+            named = helpers.get(host).map(|name| text(name, "credHelpers")).transpose()?;
+        }
+        if named.is_none() && self.tool == Tool::Docker {
+            named = document.get("credsStore").map(|name| text(name, "credsStore")).transpose()?;
+        }
+        named.filter(|name| !name.is_empty()).map(|name| Helper::new(&name)).transpose()
+    }
+
+    fn write(&self, document: &Document) -> Result<(), String> {
+        replace(&self.file, document.to_text(0).as_bytes()).map_err(|error| format!("{}: {error}", self.file.display()))
+    }
+}
+
+/// Replaces a file in one step, or makes it, for its owner alone. A link is followed, as docker does: people keep
+/// their configuration elsewhere, and link to it.
+fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
+    let file = match fs::canonicalize(file) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => file.to_owned(),
+        Err(error) => return Err(error),
+    };
+    let directory = file.parent().unwrap_or(Path::new("."));
+    make_private(directory)?;
+    // Made with mode 0600.
+    let mut made = tempfile::Builder::new().prefix(".coracle-").tempfile_in(directory)?;
+    made.write_all(content)?;
+    made.as_file().sync_all()?;
+    made.persist(&file).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Makes a directory for its owner alone, if it is not there.
+fn make_private(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    if directory.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+fn raw(text: String) -> Box<RawValue> {
+    RawValue::from_string(text).expect("what is written here is JSON")
+}
+
+#[cfg(test)]
+mod tests;

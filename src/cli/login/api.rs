@@ -1,0 +1,240 @@
+//! What the command line asks of a registry, over the registry's own API, as any other client would.
+
+use std::fmt;
+
+use hyper::header::{self, HeaderMap};
+use hyper::{Method, Request};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::address::Registry;
+use crate::cli::printable;
+use crate::outgoing::{self, Client};
+
+const CSRF_TOKEN: &str = "x-csrf-token";
+const NEXT_CSRF_TOKEN: &str = "x-next-csrf-token";
+const SESSION_COOKIE: &str = "session";
+
+/// A registry that is spoken to, in a session where there is one.
+pub(in crate::cli) struct Api {
+    client: Client,
+    registry: Registry,
+    cookie: Option<Zeroizing<String>>,
+    csrf: Option<Zeroizing<String>>,
+}
+
+/// Why the registry did not do something.
+#[derive(Debug)]
+pub(in crate::cli) enum Failure {
+    /// It has said no, and why.
+    Refused { status: u16, why: String },
+    /// It has said nothing.
+    Away(outgoing::Error),
+    /// What answers is no registry of this kind.
+    Other(String),
+}
+
+/// How one can sign in.
+#[derive(Debug)]
+pub(super) struct Ways {
+    pub(super) password: bool,
+    /// How long a key may live, in seconds, if there is a limit.
+    pub(super) key_lifetime_max: Option<u64>,
+    pub(super) providers: Vec<Provider>,
+}
+
+/// Somebody else who says who people are.
+#[derive(Clone, Debug)]
+pub(super) struct Provider {
+    pub(super) name: String,
+    /// For people.
+    pub(super) title: String,
+    /// Whether it lets people sign in on another device.
+    pub(super) device: bool,
+}
+
+/// An API key that was made.
+pub(super) struct NewKey {
+    pub(super) id: String,
+    pub(super) secret: Zeroizing<String>,
+    /// Until when it is good, for people.
+    pub(super) expiration: Option<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { why, .. } | Self::Other(why) => f.write_str(why),
+            Self::Away(error) => write!(f, "{}", printable(&error.to_string())),
+        }
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    pub(in crate::cli) fn new(client: Client, registry: Registry) -> Self {
+        Self { client, registry, cookie: None, csrf: None }
+    }
+
+    pub(super) async fn ways(&mut self) -> Result<Ways, Failure> {
+        let answer = match self.call(Method::GET, "/api/v1/signin/providers", None).await {
+            Err(Failure::Refused { status: 404, .. }) => return Err(self.other()),
+            answer => answer?,
+        };
+        let provider = |value: &Value| {
+            let name = value["name"].as_str()?.to_owned();
+            let title = printable(value["title"].as_str().unwrap_or(&name));
+            Some(Provider { name, title, device: value["device"] == true })
+        };
+        let providers = answer["providers"].as_array().ok_or_else(|| self.other())?;
+        Ok(Ways {
+            password: answer["password"] == true,
+            key_lifetime_max: answer["key_lifetime_max"].as_u64(),
+            providers: providers.iter().filter_map(provider).collect(),
+        })
+    }
+
+    /// Begins a session with a password.
+    pub(super) async fn sign_in(&mut self, user: &str, password: &str) -> Result<(), Failure> {
+        self.post("/api/v1/signin", &json!({ "username": user, "password": password })).await.map(drop)
+    }
+
+    /// Does what begins, or may begin, a session.
+    pub(super) async fn post(&mut self, path: &str, body: &Value) -> Result<Value, Failure> {
+        if self.csrf.is_none() {
+            let answer = self.call(Method::GET, "/csrf_token", None).await?;
+            let token = answer["csrf_token"].as_str().ok_or_else(|| self.other())?;
+            self.csrf = Some(Zeroizing::new(token.to_owned()));
+        }
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    /// The name of whoever has signed in.
+    pub(super) async fn whoami(&mut self) -> Result<String, Failure> {
+        let answer = self.call(Method::GET, "/api/v1/user/", None).await?;
+        let name = answer["username"].as_str().ok_or_else(|| self.other())?;
+        // It becomes one half of `<name>:<key>`, and is shown.
+        if name.is_empty() || name.contains(':') || name.chars().any(char::is_control) {
+            return Err(Failure::Other(format!("{:?} cannot sign in with docker or podman", printable(name))));
+        }
+        Ok(name.to_owned())
+    }
+
+    pub(super) async fn make_key(
+        &mut self,
+        label: &str,
+        scopes: &[String],
+        lifetime_seconds: u64,
+    ) -> Result<NewKey, Failure> {
+        let mut body = json!({ "title": label, "lifetime": lifetime_seconds });
+        if !scopes.is_empty() {
+            body["scopes"] = scopes.into();
+        }
+        let mut answer = self.post("/api/v1/user/apptoken", &body).await?;
+        let token = &mut answer["token"];
+        let (Value::String(secret), Some(id)) = (token["token_code"].take(), token["uuid"].as_str()) else {
+            return Err(self.other());
+        };
+        let expiration = token["expiration"].as_str().map(printable);
+        Ok(NewKey { id: id.to_owned(), secret: Zeroizing::new(secret), expiration })
+    }
+
+    pub(super) async fn revoke_key(&mut self, id: &str) -> Result<(), Failure> {
+        self.call(Method::DELETE, &format!("/api/v1/user/apptoken/{id}"), None).await.map(drop)
+    }
+
+    /// Ends the session.
+    pub(super) async fn sign_out(&mut self) -> Result<(), Failure> {
+        self.post("/api/v1/signout", &json!({})).await?;
+        (self.cookie, self.csrf) = (None, None);
+        Ok(())
+    }
+
+    /// A key ends itself. One that is not known any more has ended.
+    pub(in crate::cli) async fn end_key(&mut self, id: &str, key: &str) -> Result<(), Failure> {
+        let mut request = self.request(Method::DELETE, &format!("/api/v1/user/apptoken/{id}"), None)?;
+        let bearer = Zeroizing::new(format!("Bearer {key}"));
+        let bearer = header::HeaderValue::from_str(&bearer)
+            .map_err(|_| Failure::Other("what is there is no API key".to_owned()))?;
+        request.headers_mut().insert(header::AUTHORIZATION, bearer);
+        match self.send(request).await {
+            Err(Failure::Refused { status: 401, .. }) => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    async fn call(&mut self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let mut request = self.request(method, path, body)?;
+        let value = |text: &str| {
+            header::HeaderValue::from_str(text).map_err(|_| Failure::Other("the registry sets no cookie".to_owned()))
+        };
+        if let Some(cookie) = &self.cookie {
+            let cookie = Zeroizing::new(format!("{SESSION_COOKIE}={}", **cookie));
+            request.headers_mut().insert(header::COOKIE, value(&cookie)?);
+        }
+        if let Some(csrf) = &self.csrf {
+            request.headers_mut().insert(CSRF_TOKEN, value(csrf)?);
+        }
+        self.send(request).await
+    }
+
+    fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Request<Vec<u8>>, Failure> {
+        let url = format!("{}{path}", self.registry.url);
+        let request = Request::builder().method(method).uri(url).header(header::ACCEPT, "application/json");
+        let request = match body {
+            Some(body) => request.header(header::CONTENT_TYPE, "application/json").body(body.to_string().into_bytes()),
+            None => request.body(Vec::new()),
+        };
+        request.map_err(|error| Failure::Other(error.to_string()))
+    }
+
+    async fn send(&mut self, request: Request<Vec<u8>>) -> Result<Value, Failure> {
+        let response = self.client.send(request).await.map_err(Failure::Away)?;
+        let (head, body) = response.into_parts();
+        self.remember(&head.headers);
+        let status = head.status.as_u16();
+        let said: Option<Value> = serde_json::from_slice(&body).ok();
+        match said {
+            Some(said) if head.status.is_success() => Ok(said),
+            None if head.status.is_success() && body.is_empty() => Ok(Value::Null),
+            Some(said) if said["detail"].is_string() || said["error_message"].is_string() => {
+                let why = said["detail"].as_str().or_else(|| said["error_message"].as_str()).unwrap_or_default();
+                Err(Failure::Refused { status, why: printable(why) })
+            }
+            // Another kind of registry answers 404 in another way, and a proxy 502.
+            _ if status == 404 => Err(Failure::Refused { status, why: self.other().to_string() }),
+            _ => Err(Failure::Other(format!("{} answers with status {status}, and not as coracle does", self.host()))),
+        }
+    }
+
+    /// Keeps what the registry wants to see again.
+    fn remember(&mut self, headers: &HeaderMap) {
+        for cookie in headers.get_all(header::SET_COOKIE) {
+            let pair = cookie.to_str().ok().and_then(|cookie| cookie.split(';').next());
+            if let Some((SESSION_COOKIE, value)) = pair.and_then(|pair| pair.split_once('=')) {
+                self.cookie = Some(Zeroizing::new(value.to_owned())).filter(|value| !value.is_empty());
+            }
+        }
+        if let Some(token) = headers.get(NEXT_CSRF_TOKEN).and_then(|token| token.to_str().ok()) {
+            self.csrf = Some(Zeroizing::new(token.to_owned()));
+        }
+    }
+
+    pub(super) fn host(&self) -> &str {
+        &self.registry.host
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.registry.url
+    }
+
+    fn other(&self) -> Failure {
+        let host = self.host();
+        Failure::Other(format!("{host} is not a coracle registry that can be signed in to so: use docker login"))
+    }
+}

@@ -1,0 +1,303 @@
+//! The client against servers that are slow, talk for ever, lie, or are somebody else; over real sockets.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::path::Path;
+use std::time::Instant;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+
+/// More than any of these tests takes, however busy the machine.
+const LONG: Duration = Duration::from_mins(1);
+
+fn client(settings: Settings) -> Client {
+    Client::new(settings)
+}
+
+fn patient() -> Settings {
+    Settings { deadline: LONG, ..Settings::default() }
+}
+
+fn get(url: &str) -> Request<Vec<u8>> {
+    Request::get(url).body(Vec::new()).unwrap()
+}
+
+/// Reads a head, and returns it.
+async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let Ok(byte) = stream.read_u8().await else { break };
+        head.push(byte);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Serves one connection: gives this answer, repeats its last part for ever if that is wanted, and hands over what was
+/// asked. The connection stays open while the client lives.
+async fn serve(address: &str, answer: Vec<u8>, for_ever: Option<&'static [u8]>) -> (u16, oneshot::Receiver<String>) {
+    let listener = TcpListener::bind((address, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (told, asked) = oneshot::channel();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        told.send(head(&mut stream).await).unwrap();
+        let mut sent = stream.write_all(&answer).await;
+        while let (Ok(()), Some(part)) = (&sent, for_ever) {
+            sent = stream.write_all(part).await;
+        }
+        let mut rest = [0; 64];
+        while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+    });
+    (port, asked)
+}
+
+/// An authority that has signed a certificate for these names: its certificate, and a server's configuration.
+fn certified(directory: &Path, names: &[&str]) -> (PathBuf, TlsAcceptor) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
+    let file = directory.join("authority.pem");
+    std::fs::write(&file, authority.pem()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .unwrap();
+    (file, TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Serves connections over TLS, and counts the requests that were heard.
+async fn serve_tls(acceptor: TlsAcceptor) -> (u16, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (told, asked) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let head = head(&mut stream).await;
+            if head.is_empty() {
+                continue;
+            }
+            told.send(head).unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        }
+    });
+    (port, asked)
+}
+
+#[tokio::test]
+async fn an_answer_comes_whole_with_its_status_and_the_request_says_no_more_than_it_must() {
+    let answer = b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\ngone".to_vec();
+    let (port, asked) = serve("127.0.0.1", answer, None).await;
+    let mut request = Request::post(format!("http://localhost:{port}/a/b?c=d")).body(b"body".to_vec()).unwrap();
+    request.headers_mut().insert(header::HOST, HeaderValue::from_static("elsewhere"));
+    let response = client(patient()).send(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.body().as_slice()), (404, b"gone".as_slice()));
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/plain");
+    let asked = asked.await.unwrap().to_lowercase();
+    assert!(asked.starts_with("post /a/b?c=d http/1.1\r\n"), "{asked}");
+    assert!(asked.contains(&format!("\r\nhost: localhost:{port}\r\n")), "{asked}");
+    assert_eq!(asked.matches("\r\nhost:").count(), 1, "{asked}");
+    assert!(asked.contains("\r\ncontent-length: 4\r\n"), "{asked}");
+    // Whoever is asked to compress does, and what is limited is then not what is read.
+    assert!(!asked.contains("accept-encoding") && !asked.contains("cookie"), "{asked}");
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_or_never_ends_is_left_at_the_deadline() {
+    let short = || Settings { deadline: Duration::from_millis(300), ..Settings::default() };
+    let endless_body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    let promised = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec();
+    for answer in [Vec::new(), b"HTTP/1.1 200 OK\r\nX-".to_vec(), promised, endless_body] {
+        let (port, _asked) = serve("127.0.0.1", answer, None).await;
+        let begun = Instant::now();
+        let error = client(short()).send(get(&format!("http://127.0.0.1:{port}/"))).await.unwrap_err();
+        assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
+        assert!(begun.elapsed() < LONG);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_shake_hands_is_left_at_the_deadline() {
+    let directory = tempfile::tempdir().unwrap();
+    let (ca, _) = certified(directory.path(), &["localhost"]);
+    let (port, _asked) = serve("127.0.0.1", Vec::new(), None).await;
+    let settings = Settings { ca: Some(ca), deadline: Duration::from_millis(500), ..Settings::default() };
+    let error = client(settings).send(get(&format!("https://localhost:{port}/"))).await.unwrap_err();
+    assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn no_more_is_read_than_the_limit_whether_or_not_a_length_is_given() {
+    let settings = || Settings { answer_bytes_max: 1000, ..patient() };
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    let to_the_end = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+    let said = b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n".to_vec();
+    for (answer, for_ever) in [(chunked, b"4\r\nabcd\r\n".as_slice()), (to_the_end, b"abcd"), (said, b"abcd")] {
+        let (port, _asked) = serve("127.0.0.1", answer, Some(for_ever)).await;
+        let error = client(settings()).send(get(&format!("http://127.0.0.1:{port}/"))).await.unwrap_err();
+        assert!(matches!(error, Error::TooLarge { bytes_max: 1000, .. }), "{error:?}");
+    }
+    let whole = [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".as_slice(), &[b'a'; 1000]].concat();
+    let (port, _asked) = serve("127.0.0.1", whole, None).await;
+    let response = client(settings()).send(get(&format!("http://127.0.0.1:{port}/"))).await.unwrap();
+    assert_eq!(response.body().len(), 1000);
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_refused() {
+    let (port, _asked) = serve("127.0.0.1", b"HTTP/1.1 200 OK\r\n".to_vec(), Some(b"X-More: and more\r\n")).await;
+    let error = client(patient()).send(get(&format!("http://127.0.0.1:{port}/"))).await.unwrap_err();
+    assert!(matches!(error, Error::Broken { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_or_is_coded_is_no_answer() {
+    let coded = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nab".to_vec();
+    let (port, _asked) = serve("127.0.0.1", coded, None).await;
+    let error = client(patient()).send(get(&format!("http://127.0.0.1:{port}/"))).await.unwrap_err();
+    assert!(matches!(error, Error::Broken { .. }), "{error:?}");
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await.unwrap();
+    });
+    let error = client(patient()).send(get(&format!("http://127.0.0.1:{port}/"))).await.unwrap_err();
+    assert!(matches!(error, Error::Broken { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_answer_without_a_length_ends_with_its_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        head(&mut stream).await;
+        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nall of it").await.unwrap();
+    });
+    let response = client(patient()).send(get(&format!("http://127.0.0.1:{port}/"))).await.unwrap();
+    assert_eq!(response.body(), b"all of it");
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer_and_is_not_followed() {
+    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let elsewhere = other.local_addr().unwrap();
+    let answer =
+        format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{elsewhere}/\r\nContent-Length: 0\r\n\r\n");
+    let (port, _asked) = serve("127.0.0.1", answer.into_bytes(), None).await;
+    let response = client(patient()).send(get(&format!("http://127.0.0.1:{port}/"))).await.unwrap();
+    assert_eq!(response.status().as_u16(), 307);
+    // A connection that was begun would be waiting here.
+    let waiting = tokio::time::timeout(Duration::from_millis(100), other.accept()).await;
+    assert!(waiting.is_err(), "somebody has followed the redirect");
+}
+
+#[tokio::test]
+async fn ipv6_addresses_are_asked() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let (port, asked) = serve("::1", answer, None).await;
+    let response = client(patient()).send(get(&format!("http://[::1]:{port}/"))).await.unwrap();
+    assert_eq!(response.status().as_u16(), 200);
+    let asked = asked.await.unwrap().to_lowercase();
+    assert!(asked.contains(&format!("\r\nhost: [::1]:{port}\r\n")), "{asked}");
+}
+
+#[tokio::test]
+async fn a_certificate_counts_if_somebody_trusted_has_signed_it_for_that_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let (ca, acceptor) = certified(directory.path(), &["localhost"]);
+    let (port, mut asked) = serve_tls(acceptor).await;
+    let trusting = || Settings { ca: Some(ca.clone()), ..patient() };
+
+    let response = client(trusting()).send(get(&format!("https://localhost:{port}/yes"))).await.unwrap();
+    assert_eq!(response.body(), b"ok");
+    assert!(asked.recv().await.unwrap().starts_with("GET /yes "));
+
+    // The same server under a name that its certificate does not have.
+    let error = client(trusting()).send(get(&format!("https://127.0.0.1:{port}/name"))).await.unwrap_err();
+    assert!(matches!(error, Error::Certificate { .. }), "{error:?}");
+
+    // Somebody else's authority has signed for the same name.
+    let other = tempfile::tempdir().unwrap();
+    let (other, _) = certified(other.path(), &["localhost"]);
+    let settings = Settings { ca: Some(other), ..patient() };
+    let error = client(settings).send(get(&format!("https://localhost:{port}/other"))).await.unwrap_err();
+    assert!(matches!(error, Error::Certificate { .. }), "{error:?}");
+
+    // Nothing was asked of whoever did not prove who they are.
+    let response = client(trusting()).send(get(&format!("https://localhost:{port}/last"))).await.unwrap();
+    assert_eq!(response.status().as_u16(), 200);
+    assert!(asked.recv().await.unwrap().starts_with("GET /last "));
+}
+
+#[tokio::test]
+async fn an_address_may_be_what_a_certificate_is_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let (ca, acceptor) = certified(directory.path(), &["127.0.0.1"]);
+    let (port, _asked) = serve_tls(acceptor).await;
+    let settings = Settings { ca: Some(ca), ..patient() };
+    let response = client(settings).send(get(&format!("https://127.0.0.1:{port}/"))).await.unwrap();
+    assert_eq!(response.status().as_u16(), 200);
+}
+
+#[tokio::test]
+async fn a_file_that_says_whom_to_trust_is_read_or_told_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let empty = directory.path().join("empty.pem");
+    std::fs::write(&empty, "no certificate").unwrap();
+    for file in [empty, directory.path().join("missing.pem")] {
+        let settings = Settings { ca: Some(file.clone()), ..patient() };
+        let error = client(settings).send(get("https://localhost:1/")).await.unwrap_err();
+        assert!(matches!(error, Error::Trust(_)), "{error:?}");
+        assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn without_tls_nothing_leaves_the_machine_unless_it_may() {
+    for url in ["http://192.0.2.1/", "http://registry.example/", "http://127.0.0.1.example/", "http://[2001:db8::1]/"] {
+        let error = client(patient()).send(get(url)).await.unwrap_err();
+        assert!(matches!(error, Error::Plain { .. }), "{url}: {error:?}");
+    }
+    // The name does not exist: it is looked up only where it may be asked.
+    let settings = Settings { plain: Plain::Anywhere, deadline: LONG, ..Settings::default() };
+    let error = client(settings).send(get("http://registry.invalid/")).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_url_of_a_server_is_refused_before_anything_is_asked() {
+    for url in ["/path", "ftp://localhost/", "http://user:secret@localhost/", "https://localhost:99999/"] {
+        let Ok(request) = Request::get(url).body(Vec::new()) else { continue };
+        let error = client(patient()).send(request).await.unwrap_err();
+        assert!(matches!(error, Error::Url(_)), "{url}: {error:?}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_has_nothing_of_what_was_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let request = Request::post(format!("http://127.0.0.1:{port}/token?code=hidden-1"));
+    let request = request.header(header::AUTHORIZATION, "Bearer hidden-2").body(b"secret=hidden-3".to_vec()).unwrap();
+    let error = client(patient()).send(request).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert!(!format!("{error} {error:?}").contains("hidden"), "{error:?}");
+}

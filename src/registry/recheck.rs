@@ -1,0 +1,107 @@
+//! Whether providers still know those who came from them.
+//!
+//! Whoever is removed at a provider must not go on here with a key for ever. What must hold: only the provider's own
+//! word keeps somebody out; that it is away, or does not know the registry, changes nothing.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::Shared;
+use crate::accounts::{Accounts, DueOutsider};
+use crate::providers::{Asked, Error, Lasting};
+
+/// At most as many are asked about in one go.
+const AT_ONCE_MAX: usize = 50;
+/// For what a token of a provider's is sealed, besides issuer and subject.
+const TOKEN_PURPOSE: &str = "token of a provider";
+
+impl Shared {
+    /// What a token is sealed with that says whether a provider still knows somebody.
+    pub(crate) fn seal_lasting(&self, issuer: &str, subject: &str, lasting: &Lasting) -> Vec<u8> {
+        self.providers().sealer().seal(&[TOKEN_PURPOSE, issuer, subject], lasting.to_text().as_bytes())
+    }
+
+    fn open_lasting(&self, who: &DueOutsider) -> Option<Lasting> {
+        let opened = self.providers().sealer().open(&[TOKEN_PURPOSE, &who.issuer, &who.subject], &who.sealed)?;
+        Lasting::from_text(str::from_utf8(&opened).ok()?)
+    }
+
+    /// Whether providers are asked again at all.
+    pub(crate) fn rechecks_outsiders(&self) -> bool {
+        self.config.http.auth.openid.as_ref().is_some_and(|openid| openid.recheck.is_some())
+    }
+
+    /// The users about whom a provider is to be asked now.
+    pub(crate) fn due_outsiders(&self) -> Result<Vec<DueOutsider>, crate::accounts::Error> {
+        let every = self.config.http.auth.openid.as_ref().and_then(|openid| openid.recheck);
+        every.map_or_else(|| Ok(Vec::new()), |every| self.accounts.due_outsiders(every, AT_ONCE_MAX))
+    }
+
+    /// Asks about these, one after another, and writes down what is said.
+    pub(crate) async fn recheck_outsiders(self: &Arc<Self>, due: Vec<DueOutsider>) {
+        let mut away = HashSet::new();
+        for who in due {
+            // One that does not answer is not asked about everybody.
+            if away.contains(&who.provider) {
+                continue;
+            }
+            let (name, provider) = (who.name.clone(), who.provider.clone());
+            match self.recheck_outsider(who).await {
+                Ok(()) => {}
+                Err(Failure::Provider(error)) => {
+                    tracing::warn!(provider, user = name, %error, "it cannot be found out whether a user is gone");
+                    if matches!(error, Error::Away { .. }) {
+                        away.insert(provider);
+                    }
+                }
+                Err(Failure::Accounts(error)) => {
+                    tracing::error!(user = name, error, "what a provider says of a user cannot be written down");
+                }
+            }
+        }
+    }
+
+    async fn recheck_outsider(self: &Arc<Self>, mut who: DueOutsider) -> Result<(), Failure> {
+        let provider = self.providers().get(&who.provider).filter(|known| known.issuer() == who.issuer);
+        let (Some(provider), Some(lasting)) = (provider, self.open_lasting(&who)) else { return Ok(()) };
+        let Some(renewed) = provider.renew(lasting, self.now()).await? else {
+            tracing::info!(user = who.name, provider = who.provider, "a provider does not know a user any more");
+            return self.write(move |accounts| accounts.outsider_is_gone(&who)).await;
+        };
+        // Now, since the one before may count no more: whatever happens next, this one is needed.
+        if let Some(lasting) = renewed.lasting {
+            let sealed = self.seal_lasting(&who.issuer, &who.subject, &lasting);
+            who = self.write(move |accounts| accounts.renew_outside_token(who, sealed)).await?;
+        }
+        match provider.ask(&who.subject, &renewed.access).await? {
+            Asked::Known { groups } => self.write(move |accounts| accounts.outsider_is_known(&who, groups)).await,
+            Asked::Gone => {
+                tracing::info!(user = who.name, provider = who.provider, "a provider does not know a user any more");
+                self.write(move |accounts| accounts.outsider_is_gone(&who)).await
+            }
+        }
+    }
+
+    /// On a thread that may wait for a disk; whoever stops the registry waits for it.
+    async fn write<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Accounts) -> Result<T, crate::accounts::Error> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let accounts = Arc::clone(&self.accounts);
+        let written = self.work.spawn_blocking(move || work(&accounts)).await;
+        let failed = |error: &dyn std::fmt::Display| Failure::Accounts(error.to_string());
+        written.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+    }
+}
+
+/// Why it is not known whether somebody is gone.
+enum Failure {
+    Provider(Error),
+    Accounts(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Provider(error)
+    }
+}

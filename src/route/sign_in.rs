@@ -1,0 +1,38 @@
+//! Where browsers sign in and out: the methods that zot's routes have, and ours beside them.
+
+use hyper::Method;
+
+use super::{Query, Route, RouteError};
+
+pub(super) fn login(method: &Method, query: Query) -> Result<Route, RouteError> {
+    match *method {
+        Method::GET => Ok(Route::Login { query }),
+        _ => Err(RouteError::MethodNotAllowed { allow: "GET".into() }),
+    }
+}
+
+/// Nothing may be found out by HEAD: a code is good for once.
+pub(super) fn callback(method: &Method, provider: &str, query: &str) -> Result<Route, RouteError> {
+    if provider.is_empty() || provider.contains('/') {
+        return Err(RouteError::NotFound);
+    }
+    match *method {
+        Method::GET => Ok(Route::Callback { provider: provider.to_owned(), query: Query::form(query)? }),
+        _ => Err(RouteError::MethodNotAllowed { allow: "GET".into() }),
+    }
+}
+
+pub(super) fn confirm(method: &Method) -> Result<Route, RouteError> {
+    match *method {
+        Method::POST => Ok(Route::Confirm),
+        _ => Err(RouteError::MethodNotAllowed { allow: "POST".into() }),
+    }
+}
+
+pub(super) fn logout(method: &Method) -> Result<Route, RouteError> {
+    match *method {
+        Method::POST => Ok(Route::Logout),
+        Method::OPTIONS => Ok(Route::Preflight),
+        _ => Err(RouteError::MethodNotAllowed { allow: "POST, OPTIONS".into() }),
+    }
+}

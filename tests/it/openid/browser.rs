@@ -1,0 +1,230 @@
+//! A browser without a window: Chromium, driven by its own driver over WebDriver (W3C), in a few requests of JSON.
+//!
+//! Each has an empty profile in a temporary directory, finds no host but this machine, and is gone with all its
+//! processes when it is dropped.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use hyper::header::HeaderMap;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::agent::{PATIENCE, fetch};
+use crate::clients::home::needs;
+
+/// How often it is looked whether a page has come.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// What WebDriver calls the id of an element.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// A browser, which is closed when this is dropped.
+#[derive(Debug)]
+pub struct Browser {
+    driver: Child,
+    port: u16,
+    session: String,
+    profile: TempDir,
+}
+
+impl Browser {
+    pub async fn start() -> Self {
+        let profile = tempfile::Builder::new().prefix("corb").tempdir().unwrap();
+        let mut command = Command::new("chromedriver");
+        // A group of its own, so that no process of the browser's outlives it.
+        command.arg("--port=0").process_group(0).current_dir(profile.path());
+        for directory in ["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"] {
+            command.env(directory, profile.path());
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut driver = command.spawn().unwrap();
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let port = lines.find_map(|line| {
+            let (_, rest) = line.split_once("started successfully on port ")?;
+            rest.trim_end_matches('.').parse().ok()
+        });
+        std::thread::spawn(move || lines.for_each(drop)); // so that it never waits for its reader
+        let session = String::new();
+        let mut browser = Self { driver, port: port.expect("a port"), session, profile };
+        let mut arguments = vec![
+            "--headless=new".to_owned(),
+            format!("--user-data-dir={}", browser.profile.path().join("profile").display()),
+            // Pages of providers want fonts from elsewhere; nothing is to wait for them.
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1".to_owned(),
+        ];
+        for argument in ["--no-first-run", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"] {
+            arguments.push(argument.to_owned());
+        }
+        if rustix::process::geteuid().is_root() {
+            arguments.push("--no-sandbox".to_owned()); // Chromium's sandbox does not run as root
+        }
+        let wanted = json!({ "browserName": "chrome", "goog:chromeOptions": { "args": arguments } });
+        let made = browser.ask(Method::POST, "/session", json!({ "capabilities": { "alwaysMatch": wanted } })).await;
+        made["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
+        browser
+    }
+
+    /// One request to the driver.
+    async fn try_ask(&self, method: Method, path: &str, body: &Value) -> Result<Value, Value> {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", "application/json".parse().unwrap());
+        let body = if method == Method::POST { body.to_string() } else { String::new() };
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        let answer = fetch(method, &url, &headers, body).await.unwrap().json();
+        if answer["value"]["error"].is_string() { Err(answer["value"].clone()) } else { Ok(answer["value"].clone()) }
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Value) -> Value {
+        let answer = self.try_ask(method, path, &body).await;
+        answer.unwrap_or_else(|error| panic!("{path} {body}: {}: {}", error["error"], error["message"]))
+    }
+
+    fn path(&self, rest: &str) -> String {
+        format!("/session/{}{rest}", self.session)
+    }
+
+    /// Opens a URL, and returns when its page is there.
+    pub async fn open(&self, url: &str) {
+        self.ask(Method::POST, &self.path("/url"), json!({ "url": url })).await;
+    }
+
+    /// Where the browser is.
+    pub async fn url(&self) -> String {
+        self.ask(Method::GET, &self.path("/url"), Value::Null).await.as_str().unwrap().to_owned()
+    }
+
+    /// The page as it is now, with what scripts made of it.
+    pub async fn source(&self) -> String {
+        self.ask(Method::GET, &self.path("/source"), Value::Null).await.as_str().unwrap().to_owned()
+    }
+
+    /// Whether the page has such an element.
+    pub async fn has(&self, css: &str) -> bool {
+        self.find(css).await.is_some()
+    }
+
+    async fn find(&self, css: &str) -> Option<String> {
+        let body = json!({ "using": "css selector", "value": css });
+        let found = self.try_ask(Method::POST, &self.path("/element"), &body).await.ok()?;
+        Some(found[ELEMENT].as_str().unwrap().to_owned())
+    }
+
+    /// Waits for the element to be there.
+    async fn element(&self, css: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(element) = self.find(css).await {
+                return element;
+            }
+            assert!(Instant::now() < deadline, "no {css} at {}: {}", self.url().await, self.source().await);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until the page has such an element.
+    pub async fn shows(&self, css: &str) {
+        self.element(css).await;
+    }
+
+    /// Types into a field.
+    pub async fn fill(&self, css: &str, text: &str) {
+        let element = self.element(css).await;
+        self.ask(Method::POST, &self.path(&format!("/element/{element}/value")), json!({ "text": text })).await;
+    }
+
+    /// Clicks, and returns when the page is there that the click leads to.
+    pub async fn click(&self, css: &str) {
+        let element = self.element(css).await;
+        self.ask(Method::POST, &self.path(&format!("/element/{element}/click")), json!({})).await;
+    }
+
+    /// Waits until the URL begins with this, and returns all of it.
+    pub async fn arrives(&self, beginning: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let url = self.url().await;
+            if url.starts_with(beginning) {
+                return url;
+            }
+            assert!(Instant::now() < deadline, "at {url} and not at {beginning}: {}", self.source().await);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The cookies of the page that the browser is on, as WebDriver describes them.
+    pub async fn cookies(&self) -> Vec<Value> {
+        let cookies = self.ask(Method::GET, &self.path("/cookie"), Value::Null).await;
+        cookies.as_array().unwrap().clone()
+    }
+
+    /// A cookie of the page that the browser is on.
+    pub async fn cookie(&self, name: &str) -> Option<Value> {
+        self.cookies().await.into_iter().find(|cookie| cookie["name"] == name)
+    }
+
+    /// What the page's `fetch` gets, as a script of the registry's page would: the status, and the text.
+    pub async fn fetch(&self, method: &str, path: &str, headers: &Value, body: Option<&str>) -> (u64, String) {
+        let script = "const [path, how, done] = arguments;
+            fetch(path, how).then(async (answer) => done([answer.status, await answer.text()]), (e) => done([0, `${e}`]));";
+        let how = json!({ "method": method, "headers": headers, "body": body });
+        let body = json!({ "script": script, "args": [path, how] });
+        let answer = self.ask(Method::POST, &self.path("/execute/async"), body).await;
+        (answer[0].as_u64().unwrap(), answer[1].as_str().unwrap().to_owned())
+    }
+
+    /// What a script on the page returns.
+    pub async fn script(&self, script: &str) -> Value {
+        self.ask(Method::POST, &self.path("/execute/sync"), json!({ "script": script, "args": [] })).await
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The driver closes the browser, and then itself.
+        if let Ok(mut socket) = std::net::TcpStream::connect(("127.0.0.1", self.port)) {
+            let _ = socket.set_read_timeout(Some(Duration::from_secs(5)));
+            let _ = socket.write_all(b"GET /shutdown HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
+            let _ = socket.read(&mut [0; 1024]);
+        }
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while self.driver.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = kill_process_group(Pid::from_child(&self.driver), Signal::KILL);
+        let _ = self.driver.wait();
+    }
+}
+
+/// The browser itself, before a registry has to do with it.
+#[tokio::test]
+async fn the_browser_fills_in_forms_keeps_cookies_and_runs_scripts() {
+    needs!(CHROMIUM, CHROMEDRIVER);
+    let page = "<form action=/next method=post><input name=who><button>go</button></form>";
+    let server = super::player::Player::start(move |asked| {
+        let answer = match &*asked.path {
+            "/next" => super::player::Answer::text(200, &asked.form("who")),
+            "/data" => super::player::Answer::text(418, &asked.header("cookie")),
+            _ => super::player::Answer::html(200, page).header("set-cookie", "a=b; HttpOnly; SameSite=Lax; Path=/"),
+        };
+        answer.into()
+    })
+    .await;
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/form", server.url())).await;
+    browser.fill("input[name=who]", "Zoë & <co>").await;
+    browser.click("button").await;
+    assert_eq!(browser.arrives(&format!("{}/next", server.url())).await, format!("{}/next", server.url()));
+    assert!(browser.source().await.contains("Zoë &amp; &lt;co&gt;"), "{}", browser.source().await);
+    let cookie = browser.cookie("a").await.unwrap();
+    assert_eq!(
+        (&cookie["httpOnly"], &cookie["sameSite"], &cookie["value"]),
+        (&json!(true), &json!("Lax"), &json!("b"))
+    );
+    assert_eq!(browser.fetch("GET", "/data", &json!({}), None).await, (418, "a=b".to_owned()));
+    assert_eq!(browser.script("return document.cookie").await, json!(""));
+}
