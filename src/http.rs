@@ -42,6 +42,7 @@ use crate::accounts::{Account, Origin, SessionId};
 use crate::config::Bearer;
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::Shared;
+use crate::repository::Among;
 use crate::route::{self, Route};
 use audit::Attempt;
 use observe::{Observed, Subject};
@@ -90,6 +91,14 @@ impl Context<'_> {
         self.registry.sees(self.caller, name).unwrap_or_else(|error| {
             tracing::error!(%error, "a repository is left out of a list");
             false
+        })
+    }
+
+    /// Where the repositories lie that the caller sees.
+    fn among(&self) -> Among {
+        self.registry.among(self.caller).unwrap_or_else(|error| {
+            tracing::error!(%error, "all repositories are looked at for a list");
+            Among::All
         })
     }
 

@@ -27,7 +27,7 @@ use crate::meta::Standing;
 use crate::metrics::Metrics;
 use crate::oci::RepositoryName;
 use crate::providers::Providers;
-use crate::repository::{Repository, Stores};
+use crate::repository::{Among, Repository, Stores};
 use crate::tokens::Tokens;
 
 /// An open registry. Clones are the same registry; the data directory is released when the last of
@@ -141,6 +141,17 @@ impl Shared {
         // As in `decide`: most of a list of many is not looked up.
         Ok(policy.sees(caller, name, &Permissions::default())
             || policy.sees(caller, name, &*self.accounts.permissions(name)?))
+    }
+
+    /// Where the repositories lie that a caller sees.
+    pub(crate) fn among(&self, caller: &Caller) -> Result<Among, crate::accounts::Error> {
+        Ok(match self.policy().namespaces(&caller.identity) {
+            None => Among::All,
+            Some(namespaces) => {
+                let names = self.accounts.named_repositories(caller.account().map(|account| &**account))?;
+                Among::Some { namespaces, names }
+            }
+        })
     }
 
     /// What a caller may do in a repository.

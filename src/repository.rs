@@ -38,7 +38,7 @@ use std::time::Duration;
 
 pub(crate) use crate::blobs::Way;
 pub(crate) use backup::{BackupError, Transferred, restore};
-pub(crate) use catalog::NamePage;
+pub(crate) use catalog::{Among, NamePage};
 pub(crate) use collect::{Delays, Kept, Retention};
 pub(crate) use damage::Opened;
 pub(crate) use error::Error;

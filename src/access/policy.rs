@@ -134,6 +134,23 @@ impl Policy {
         self.owner_actions(&caller.identity, name, permissions).within(bound).has(Action::Pull)
     }
 
+    /// The namespaces in which somebody may see repositories that the database does not name for them or for
+    /// everybody; nothing if it could be any.
+    pub(crate) fn namespaces(&self, identity: &Identity) -> Option<Vec<String>> {
+        if self.grants == AccessPolicy::Open || self.rules.is_some() {
+            return None;
+        }
+        match identity {
+            Identity::Anonymous => Some(Vec::new()),
+            Identity::Outside(_) => None,
+            Identity::User(user) if user.standing != Standing::Ordinary || self.grants == AccessPolicy::SignedIn => {
+                None
+            }
+            // A group's, if its members have a role there.
+            Identity::User(user) => Some(std::iter::once(&user.name).chain(&user.groups).cloned().collect()),
+        }
+    }
+
     /// What somebody may do in a repository, with all credentials they could have.
     pub(crate) fn owner_actions(
         &self,

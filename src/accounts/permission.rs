@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Accounts, Actions, Error, Origin};
+use super::{Account, Accounts, Actions, Error, Origin};
 use crate::meta::{
     self, AccountRead as _, Grantee, GroupRow, OutsideRead as _, PermissionRead as _, Role, SettingsRow,
 };
@@ -84,6 +84,20 @@ impl Accounts {
         let permissions = Arc::new(permissions);
         self.remembered.permissions.put(repository.as_str().to_owned(), generation, Arc::clone(&permissions));
         Ok(permissions)
+    }
+
+    /// The repositories that the database names for a user, for their groups, or for everybody.
+    pub(crate) fn named_repositories(&self, account: Option<&Account>) -> Result<Vec<RepositoryName>, Error> {
+        self.meta.read(|tx| {
+            let mut names = tx.public_repositories()?;
+            if let Some(account) = account {
+                names.extend(tx.permitted(Grantee::User, &account.name)?.into_iter().map(|(name, _)| name));
+                for group in &account.groups {
+                    names.extend(tx.permitted(Grantee::Group, group)?.into_iter().map(|(name, _)| name));
+                }
+            }
+            Ok::<_, Error>(names)
+        })
     }
 
     /// What somebody has said about a repository.

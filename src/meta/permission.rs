@@ -53,6 +53,20 @@ pub(crate) trait PermissionRead: Source {
         row.map(|row| codec::row("settings of repositories", row.value(), repository.as_str())).transpose()
     }
 
+    /// The repositories that everybody may pull from, among those that somebody has said something about.
+    fn public_repositories(&self) -> Result<Vec<RepositoryName>, Error> {
+        let mut names = Vec::new();
+        for row in self.table(SETTINGS_OF)?.iter()? {
+            let (name, row) = row?;
+            let name = name.value();
+            let settings: SettingsRow = codec::row("settings of repositories", row.value(), name)?;
+            if settings.public {
+                names.push(name.parse().map_err(|_| corrupt("settings of repositories", name))?);
+            }
+        }
+        Ok(names)
+    }
+
     /// Everybody with a permission in a repository, users first, by name.
     fn permissions(&self, repository: &RepositoryName) -> Result<Vec<(Grantee, String, Role)>, Error> {
         let table = self.table(PERMISSIONS)?;

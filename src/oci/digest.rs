@@ -96,7 +96,14 @@ impl Digest {
 
     /// The hash as lower-case hexadecimal digits.
     pub fn hex(&self) -> String {
-        hex::encode(&self.key[1..=self.algorithm.len()])
+        self.digits(&mut [0; 128]).to_owned()
+    }
+
+    /// The digits, in a place for as many as there can be: digests are written in every answer.
+    fn digits<'a>(&self, digits: &'a mut [u8; 128]) -> &'a str {
+        let digits = &mut digits[..2 * self.algorithm.len()];
+        hex::encode_to_slice(&self.key[1..=self.algorithm.len()], digits).expect("there is place for two of a byte");
+        str::from_utf8(digits).expect("digits are ASCII")
     }
 
     /// The bytes that stand for this digest in a stored key; their order is no promise.
@@ -133,7 +140,9 @@ impl FromStr for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm, self.hex())
+        f.write_str(self.algorithm.as_str())?;
+        f.write_str(":")?;
+        f.write_str(self.digits(&mut [0; 128]))
     }
 }
 

@@ -12,7 +12,7 @@ pub(in crate::http) fn list(context: &Context<'_>, page: &Page) -> Result<Respon
     let visible = |name: &str| name.parse().is_ok_and(|name| context.sees(&name));
     let listed = match page.size() {
         0 => crate::repository::NamePage { names: Vec::new(), next: None },
-        limit => context.registry.stores().catalog("", &page.last, limit, visible)?,
+        limit => context.registry.stores().catalog(("", &page.last), limit, &context.among(), visible)?,
     };
     let list = RepositoryListBuilder::default().repositories(listed.names).build().map_err(ApiError::internal)?;
     let mut response = json_response(StatusCode::OK, &list);

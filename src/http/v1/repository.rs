@@ -66,7 +66,8 @@ pub(super) fn list(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Bo
         let is_public = || accounts.permissions(&name).is_ok_and(|permissions| permissions.public);
         context.sees(&name) && (!only_public || is_public())
     };
-    let page = context.registry.stores().catalog(&prefix, after.unwrap_or_default(), PAGE, visible)?;
+    let from = (prefix.as_str(), after.unwrap_or_default());
+    let page = context.registry.stores().catalog(from, PAGE, &context.among(), visible)?;
     let mut repositories = Vec::new();
     for name in page.names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
         let settings = accounts.repository_settings(&name)?;

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::meta::{Dump, Meta};
 use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag, UploadId};
 use crate::repository::{
-    self, Delays, Expiry, ManifestTarget, Opened, PutManifest, Repository, Retention, Rules, Stores, TagChange,
+    self, Among, Delays, Expiry, ManifestTarget, Opened, PutManifest, Repository, Retention, Rules, Stores, TagChange,
 };
 
 const REPOSITORIES: [&str; 4] = ["a", "a/b", "team/app", "z"];
@@ -207,7 +207,7 @@ impl Client {
             let tags: BTreeMap<String, Digest> = tags.into_iter().map(|tag| (tag.tag, tag.digest)).collect();
             assert_eq!(tags, content.tags, "{name} after {what}");
         }
-        let there = self.stores.catalog("", "", usize::MAX, |_| true).unwrap().names;
+        let there = self.stores.catalog(("", ""), usize::MAX, &Among::All, |_| true).unwrap().names;
         assert!(there.iter().eq(self.contents.keys()), "{there:?} after {what}");
         assert_eq!(self.meta.disagreements().unwrap(), [""; 0], "after {what}");
         self.steps.push(Step {

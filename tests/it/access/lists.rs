@@ -29,10 +29,15 @@ fn rules() -> impl Strategy<Value = Value> {
 #[derive(Clone, Debug)]
 struct Case {
     profile: &'static str,
-    rules: Value,
+    /// None, and what the database says decides alone.
+    rules: Option<Value>,
     public: Vec<&'static str>,
     /// Of bob, who is in the group dev.
     roles: Vec<(&'static str, &'static str)>,
+    /// What the group dev may read.
+    dev: Vec<&'static str>,
+    /// Whether the members of the group team, of whom bob is one, may read in team/….
+    namespace: bool,
     /// Of alice's key.
     scopes: Vec<&'static str>,
 }
@@ -41,21 +46,33 @@ fn case() -> impl Strategy<Value = Case> {
     let some = || prop::sample::subsequence(REPOSITORIES.to_vec(), 0..=2);
     let roles = some().prop_map(|all| all.into_iter().zip(["read", "write"]).collect());
     let scopes = prop::sample::subsequence(vec!["alice/**", "**:pull", "team/*:push", "top", "bob/a:pull"], 1..=3);
-    (prop::sample::select(vec!["coracle", "zot"]), rules(), some(), roles, scopes)
-        .prop_map(|(profile, rules, public, roles, scopes)| Case { profile, rules, public, roles, scopes })
+    let profile = prop::sample::select(vec!["coracle", "coracle", "zot"]);
+    (profile, prop::option::of(rules()), some(), roles, some(), any::<bool>(), scopes).prop_map(
+        |(profile, rules, public, roles, dev, namespace, scopes)| Case {
+            profile,
+            rules,
+            public,
+            roles,
+            dev,
+            namespace,
+            scopes,
+        },
+    )
 }
 
 #[test]
 fn no_list_shows_what_a_single_request_would_not() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut runner = TestRunner::new(Config { cases: 8, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
     runner.run(&case(), |case| runtime.block_on(holds(case))).unwrap();
 }
 
 async fn holds(case: Case) -> Result<(), TestCaseError> {
     let root = tempfile::tempdir().unwrap();
-    let config =
-        json!({ "profile": case.profile, "storage": { "commit": false }, "http": { "accessControl": case.rules } });
+    let mut config = json!({ "profile": case.profile, "storage": { "commit": false } });
+    if let Some(rules) = &case.rules {
+        config["http"] = json!({ "accessControl": rules });
+    }
     let file = root.path().join("coracle.json");
     std::fs::write(&file, config.to_string()).unwrap();
     let running = Program::serve(root.path()).arg(&file).with_admin().start();
@@ -66,7 +83,7 @@ async fn holds(case: Case) -> Result<(), TestCaseError> {
         assert_eq!(done.code, Some(0), "{}", done.stderr);
         done.stdout.trim().to_owned()
     };
-    let (alice, bob) = (add("alice", &[]), add("bob", &["dev"]));
+    let (alice, bob) = (add("alice", &[]), add("bob", &["dev", "team"]));
     let (alice, bob) = (running.user(("alice", &alice)), running.user(("bob", &bob)));
 
     // Every repository has an image, a referrer of it, and one blob that all of them have.
@@ -91,6 +108,12 @@ async fn holds(case: Case) -> Result<(), TestCaseError> {
     }
     for (repository, role) in case.roles.iter().filter(|(repository, _)| !repository.starts_with("bob/")) {
         tell("PUT", format!("/api/v1/repository/{repository}/permissions/user/bob"), json!({ "role": role })).await;
+    }
+    for repository in &case.dev {
+        tell("PUT", format!("/api/v1/repository/{repository}/permissions/team/dev"), json!({ "role": "read" })).await;
+    }
+    if case.namespace {
+        tell("PUT", "/api/v1/group/team".to_owned(), json!({ "role": "read" })).await;
     }
     let scoped = key(&alice, json!({ "scopes": case.scopes })).send().await.status(201).json();
     let scoped = running.user(("alice", scoped["apiKey"].as_str().unwrap()));
