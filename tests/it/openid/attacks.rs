@@ -109,22 +109,37 @@ async fn a_code_of_another_sign_in_is_refused() {
     }
 }
 
-/// What one provider answers is brought to another's callback, so that this one gets the code (RFC 9700, 4.4).
+/// What one provider answers is brought to another's callback, so that this one gets the code (RFC 9700, 4.4). That
+/// holds without RFC 9207 too, which many providers do not know.
 #[tokio::test]
 async fn an_answer_for_one_provider_is_refused_at_anothers_callback() {
-    let (honest, evil) = (Hostile::start().await, Hostile::start().await);
-    let registry = Registry::knowing(&[("google", &honest), ("oidc", &evil)]);
-    let mut agent = Agent::default();
-    let callback = registry.fetch_callback(&mut agent, "google", None).await;
-    let moved = callback.replace("/callback/google", "/callback/oidc");
-    refused(&registry, &mut agent.clone(), &moved).await;
-    refused(&registry, &mut agent.clone(), &with_parameter(&moved, "iss", None)).await;
-    // With both sign-ins under way in the same browser, in either order.
-    registry.fetch_callback(&mut agent, "oidc", None).await;
-    refused(&registry, &mut agent.clone(), &moved).await;
-    registry.fetch_callback(&mut agent, "google", None).await;
-    refused(&registry, &mut agent.clone(), &moved).await;
-    assert!(evil.asked("/token").is_empty() && honest.asked("/token").is_empty(), "no code was sent");
+    for says_issuer in [true, false] {
+        let (honest, evil) = (Hostile::start().await, Hostile::start().await);
+        for hostile in [&honest, &evil].into_iter().filter(|_| !says_issuer) {
+            says_no_issuer(hostile);
+        }
+        let registry = Registry::knowing(&[("google", &honest), ("oidc", &evil)]);
+        let mut agent = Agent::default();
+        let callback = registry.fetch_callback(&mut agent, "google", None).await;
+        let moved = callback.replace("/callback/google", "/callback/oidc");
+        refused(&registry, &mut agent.clone(), &moved).await;
+        refused(&registry, &mut agent.clone(), &with_parameter(&moved, "iss", None)).await;
+        // With both sign-ins under way in the same browser, in either order.
+        registry.fetch_callback(&mut agent, "oidc", None).await;
+        refused(&registry, &mut agent.clone(), &moved).await;
+        registry.fetch_callback(&mut agent, "google", None).await;
+        refused(&registry, &mut agent.clone(), &moved).await;
+        assert!(evil.asked("/token").is_empty() && honest.asked("/token").is_empty(), "no code was sent");
+    }
+}
+
+/// Has a provider be one that does not know RFC 9207.
+fn says_no_issuer(hostile: &Hostile) {
+    let mut script = hostile.script();
+    script.discovery = Box::new(|document| {
+        document.as_object_mut().unwrap().remove("authorization_response_iss_parameter_supported");
+    });
+    script.redirect = Box::new(|parameters| parameters.retain(|(name, _)| name != "iss"));
 }
 
 /// RFC 9207: an answer says who gives it, where the provider has announced that it does.
@@ -143,10 +158,7 @@ async fn an_answer_of_another_issuer_is_refused_and_no_code_is_sent() {
 #[tokio::test]
 async fn an_answer_without_an_issuer_is_taken_from_a_provider_that_never_says_it() {
     let (registry, hostile) = registry().await;
-    hostile.script().discovery = Box::new(|document| {
-        document.as_object_mut().unwrap().remove("authorization_response_iss_parameter_supported");
-    });
-    hostile.script().redirect = Box::new(|parameters| parameters.retain(|(name, _)| name != "iss"));
+    says_no_issuer(&hostile);
     registry.signed_in("oidc").await;
 }
 
