@@ -40,7 +40,7 @@ pub(crate) use request::{BoxError, RequestBody, why_unreadable};
 use crate::access::{Access, Authenticated, Caller, Credential, Credentials, Memo, Refusal, Surface, Visit};
 use crate::accounts::{Account, Origin, SessionId};
 use crate::config::Bearer;
-use crate::oci::{ErrorCode, RepositoryName};
+use crate::oci::RepositoryName;
 use crate::registry::Shared;
 use crate::repository::Among;
 use crate::route::{self, Route};
@@ -332,7 +332,7 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         Route::FinishUpload { name, id, digest } => upload::finish(context, &name, id, digest, body).await,
         Route::CancelUpload { name, id } => upload::cancel(context, &name, id).await,
         Route::ListKeys | Route::CreateKey | Route::RevokeKey { .. } if !context.registry.has_api_keys() => {
-            Err(ApiError::missing(ErrorCode::Unsupported, "there are no API keys here: http.auth.apikey is off"))
+            Err(ApiError::no_api_keys())
         }
         Route::ListKeys => ext::apikey::list(context),
         Route::CreateKey => ext::apikey::create(context, body).await,

@@ -133,6 +133,11 @@ impl ApiError {
         RouteError::NotFound.into()
     }
 
+    /// The operator wants no API keys.
+    pub(crate) fn no_api_keys() -> Self {
+        Self::missing(ErrorCode::Unsupported, "there are no API keys here: http.auth.apikey is off")
+    }
+
     /// Something is not there that has no code of its own.
     pub(crate) fn missing(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::new(code, message).status(StatusCode::NOT_FOUND)

@@ -29,8 +29,10 @@ pub(in crate::http) async fn logout(context: &Context<'_>) -> Result<Response<Bo
             let accounts = Arc::clone(context.registry.accounts());
             let origin = context.visit.origin(Some(&account.name));
             let ended = grant.hash;
+            let name = account.name.clone();
+            blocking(move || accounts.end_sessions(&name, move |hash, _| *hash == ended, &origin)).await?;
+            // Afterwards: a provider may be slow, and a browser impatient.
             elsewhere = end_session_url(context, &account).await;
-            blocking(move || accounts.end_sessions(&account.name, move |hash, _| *hash == ended, &origin)).await?;
         }
     }
     let mut body = json!({});

@@ -33,6 +33,9 @@ struct NewTokenBody {
 }
 
 pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
+    if !context.registry.has_api_keys() {
+        return Err(ApiError::no_api_keys());
+    }
     let NewTokenBody { title, scopes, expiration, lifetime } = read(body).await?;
     let form = || invalid("expiration must have the form 2026-12-31T23:59:59Z (RFC 3339)");
     let expires = match (expiration, lifetime) {

@@ -291,3 +291,15 @@ async fn a_lifetime_is_as_good_as_an_end_and_goes_without_one() {
     let lifetime = time("expirationDate").duration_since(time("createdAt"));
     assert_eq!((keys.len(), lifetime.as_secs_f64().round()), (1, 3600.0));
 }
+
+#[tokio::test]
+async fn where_there_are_no_keys_none_is_made_by_any_route() {
+    let config = coracle::config::Config::from_toml_str("[http.auth]\napikey = false\n").unwrap().config;
+    let t = TestRegistry::start(coracle::Registry::builder().config(config).user(ALICE.0, ALICE.1)).await;
+    for route in ROUTES {
+        t.user(ALICE).post(route).body("{}").send().await.error(404, "UNSUPPORTED");
+    }
+    let mut alice = Browser::signed_in(&t, ALICE).await;
+    let request = alice.caller.post("/api/v1/user/apptoken").body(json!({ "title": "a" }).to_string());
+    alice.send(request).await.status(404);
+}
