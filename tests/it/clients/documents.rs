@@ -295,6 +295,7 @@ fn the_three_commands_of_quays_document() {
         "super_user": true,
         // Ours.
         "groups": [],
+        "provider": null,
     });
     assert_eq!(*user, expected);
     let color = user["avatar"]["color"].as_str().unwrap();
