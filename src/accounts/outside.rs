@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::user::{Account, check_user_name};
 use super::{Accounts, Error, Origin};
 use crate::clock::Timestamp;
-use crate::meta::{self, AccountRead as _, OutsideRead, OutsideRow, Standing, UserRow};
+use crate::meta::{self, AccountRead as _, OutsideRead, OutsideRow, Standing, UserRow, WriteTx};
 
 /// As much is shown of a name that cannot be one, in characters.
 const NAME_SHOWN: usize = 80;
@@ -55,7 +55,7 @@ impl From<meta::Error> for NotAdmitted {
 }
 
 /// A user whom a provider is to be asked about.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct DueOutsider {
     pub(crate) name: String,
     pub(crate) provider: String,
@@ -158,43 +158,39 @@ impl Accounts {
 
     /// A provider knows a user still; of these groups, if it has said.
     pub(crate) fn outsider_is_known(&self, who: &DueOutsider, groups: Option<Vec<String>>) -> Result<(), Error> {
-        let (name, issuer, subject) = (who.name.clone(), who.issuer.clone(), who.subject.clone());
-        let (now, asked_with) = (self.clock.now(), who.sealed.clone());
+        let (who, now) = (who.clone(), self.clock.now());
         self.change(move |tx| {
-            let Some(row) = tx.outside_user(&name)?.filter(|row| row.issuer == issuer && row.subject == subject) else {
-                return Ok(());
-            };
-            // What was said at a sign-in meanwhile is newer.
-            if tx.outside_token(&name)?.as_ref() != Some(&asked_with) {
-                return Ok(());
+            if let Some(row) = asked_about(tx, &who)? {
+                let groups = groups.unwrap_or_else(|| row.groups.clone());
+                tx.put_outside_user(&who.name, &OutsideRow { groups, checked: now, ..row })?;
             }
-            let groups = groups.unwrap_or_else(|| row.groups.clone());
-            tx.put_outside_user(&name, &OutsideRow { groups, checked: now, ..row })?;
             Ok::<_, Error>(())
         })
     }
 
     /// A provider does not know a user any more: until they sign in again, nothing of theirs counts.
     pub(crate) fn outsider_is_gone(&self, who: &DueOutsider) -> Result<(), Error> {
-        let (name, issuer, subject) = (who.name.clone(), who.issuer.clone(), who.subject.clone());
-        let (now, asked_with) = (self.clock.now(), who.sealed.clone());
-        let audit = Origin::itself().row("user_gone", &name, &[("provider", &who.provider)]);
+        let (who, now) = (who.clone(), self.clock.now());
+        let audit = Origin::itself().row("user_gone", &who.name, &[("provider", &who.provider)]);
         self.change(move |tx| {
-            let Some(row) = tx.outside_user(&name)?.filter(|row| row.issuer == issuer && row.subject == subject) else {
-                return Ok(());
-            };
-            // Whoever has signed in meanwhile is known.
-            if tx.outside_token(&name)?.as_ref() != Some(&asked_with) {
-                return Ok(());
-            }
-            tx.remove_outside_token(&name)?;
-            tx.put_outside_user(&name, &OutsideRow { gone: Some(now), ..row })?;
-            for (hash, session) in tx.sessions_of(Some(&name))? {
+            let Some(row) = asked_about(tx, &who)? else { return Ok(()) };
+            tx.remove_outside_token(&who.name)?;
+            tx.put_outside_user(&who.name, &OutsideRow { gone: Some(now), ..row })?;
+            for (hash, session) in tx.sessions_of(Some(&who.name))? {
                 tx.remove_session(&hash, &session)?;
             }
             Ok::<_, Error>(tx.add_audit(now, &audit)?)
         })
     }
+}
+
+/// The row of a user whom a provider was asked about; none, if they have signed in since, or are somebody else: what was
+/// said at a sign-in is newer.
+fn asked_about(tx: &WriteTx, who: &DueOutsider) -> Result<Option<OutsideRow>, Error> {
+    if tx.outside_token(&who.name)?.as_ref() != Some(&who.sealed) {
+        return Ok(None);
+    }
+    Ok(tx.outside_user(&who.name)?.filter(|row| row.issuer == who.issuer && row.subject == who.subject))
 }
 
 /// A user without a password.
