@@ -13,6 +13,7 @@ mod gc;
 mod logging;
 mod login;
 mod logout;
+mod process;
 mod recover;
 mod reload;
 mod restore;

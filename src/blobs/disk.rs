@@ -10,9 +10,14 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use bytes::Bytes;
+
 /// Only the registry's own user may look into its directories.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// What a system takes of one call (`IOV_MAX`).
+#[cfg(target_os = "linux")]
+const PARTS_MAX: usize = 1024;
 
 /// Every way in which the registry changes files.
 pub(crate) trait Disk: fmt::Debug + Send + Sync {
@@ -22,6 +27,14 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     fn create(&self, path: &Path) -> io::Result<File>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Writes all of some parts one behind the other, the first at `offset`.
+    fn write_parts_at(&self, file: &File, path: &Path, parts: &[Bytes], mut offset: u64) -> io::Result<()> {
+        for part in parts {
+            self.write_at(file, path, part, offset)?;
+            offset += part.len() as u64;
+        }
+        Ok(())
+    }
     /// Reserves space for what will be written to a part of a file, whose length stays as it is. Advice: where it
     /// cannot be had, writing costs more, or fails.
     fn reserve(&self, _file: &File, _offset: u64, _length: u64) {}
@@ -82,6 +95,23 @@ impl Disk for SystemDisk {
 
     fn write_at(&self, file: &File, _path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
         file.write_all_at(bytes, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn write_parts_at(&self, file: &File, path: &Path, parts: &[Bytes], mut offset: u64) -> io::Result<()> {
+        // One call for all, or as many as it takes, as that is cheaper; and for what it did not write, one for each.
+        let slices: Vec<_> = parts.iter().take(PARTS_MAX).map(|part| io::IoSlice::new(part)).collect();
+        let mut written = rustix::io::pwritev(file, &slices, offset)?;
+        for part in parts {
+            let done = written.min(part.len());
+            written -= done;
+            offset += done as u64;
+            if done < part.len() {
+                self.write_at(file, path, &part[done..], offset)?;
+                offset += (part.len() - done) as u64;
+            }
+        }
+        Ok(())
     }
 
     #[cfg(target_os = "linux")]

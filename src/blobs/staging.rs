@@ -139,15 +139,15 @@ impl Blobs {
             self.disk.reserve(&staging.file, from, more);
             staging.reserved = from + more;
         }
-        for bytes in parts {
-            self.disk
-                .write_at(&staging.file, &staging.path, bytes, staging.offset)
-                .map_err(Error::io("write", &staging.path))?;
-            if let Some(hasher) = &mut staging.hasher {
+        self.disk
+            .write_parts_at(&staging.file, &staging.path, parts, staging.offset)
+            .map_err(Error::io("write", &staging.path))?;
+        if let Some(hasher) = &mut staging.hasher {
+            for bytes in parts {
                 hasher.update(bytes);
             }
-            staging.offset += bytes.len() as u64;
         }
+        staging.offset += length;
         let waiting = staging.offset.saturating_sub(staging.written_back);
         if self.sync && waiting >= WRITE_BACK_BYTES {
             self.disk.begin_writing_back(&staging.file, staging.written_back, waiting);

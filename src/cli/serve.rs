@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::reload::ConfigFile;
-use super::{failed, logging, wrong};
+use super::{failed, logging, process, wrong};
 use crate::accounts::Password;
 use crate::config::{Address, Config, Profile};
 use crate::registry::Registry;
@@ -57,9 +57,7 @@ impl Serve {
         if let Err(error) = logging::start(&config.log) {
             return wrong(&error);
         }
-        if let Err(error) = raise_handle_limit() {
-            tracing::debug!(%error, "the limit of file handles stays as it is");
-        }
+        process::prepare();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build();
         match runtime {
@@ -224,12 +222,4 @@ impl StopSignals {
             _ = self.interrupt.recv() => {}
         }
     }
-}
-
-/// Connections and open blobs are file handles; the usual limit of 1024 is for programs that have
-/// neither.
-fn raise_handle_limit() -> rustix::io::Result<()> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
 }

@@ -2,11 +2,13 @@
 //! written on another.
 //!
 //! The receiving, and what follows from it, runs in a task of its own: hyper drops a handler when its
-//! client goes away, and what had arrived until then is to be kept, or to be finished. No client, however slow, holds a thread: a batch is
-//! written when it is full, or when nothing more is there to be read at the moment. So batches grow
-//! with the speed of the client, and an idle upload holds no memory.
+//! client goes away, and what had arrived until then is to be kept, or to be finished. No client, however slow, holds a
+//! thread: a batch is written when it is full, or when nothing more is there to be read at the moment. So batches grow
+//! with the speed of the client, and an idle upload holds no memory. Of a client that is faster than the disk the next
+//! batch waits when one is written, and the thread that writes goes on with it.
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
@@ -16,8 +18,12 @@ use super::request::{Incoming, length_differs};
 use crate::oci::{ChunkRange, Digest};
 use crate::repository::{self, Upload};
 
-/// A batch is written at the latest when it has this many bytes; twice as many can be in memory.
-const BATCH_BYTES: usize = 512 * 1024;
+/// A batch is written at the latest when it has this many bytes; three times as many can be in memory: one batch is
+/// written, one waits, and one is filled. Full batches end where a multiple of this does in the upload, so that the
+/// page cache has them in one piece.
+const BATCH_BYTES: usize = 256 * 1024;
+/// After so many batches a thread takes its turn again behind what else waits for one.
+const TURN_BATCHES: usize = 16;
 /// A piece counts as so many bytes at least: the smallest chunk of a body takes that much memory, not its length.
 const PIECE_BYTES_MIN: usize = 256;
 
@@ -56,7 +62,7 @@ pub(super) async fn receive_last(
 /// Appends a whole body.
 async fn take_in(upload: Upload, incoming: Incoming, range: Option<ChunkRange>) -> Result<Upload, ApiError> {
     let mark = upload.mark();
-    let Received { mut upload, count, broken } = run(upload, Intake::new(incoming)).await?;
+    let Received { mut upload, count, broken } = run(upload, incoming).await?;
     if let Some(error) = broken {
         return Err(error);
     }
@@ -78,36 +84,45 @@ struct Received {
     broken: Option<ApiError>,
 }
 
-/// What has arrived and is not written yet.
+/// What has arrived and is not handed over yet.
 struct Intake {
     incoming: Incoming,
     batch: Vec<Bytes>,
     size: usize,
+    /// What its pieces take of memory, in bytes.
+    cost: usize,
+    /// The batch is full with as many bytes.
+    room: usize,
     ended: bool,
     broken: Option<ApiError>,
 }
 
 impl Intake {
-    fn new(incoming: Incoming) -> Self {
-        Self { incoming, batch: Vec::new(), size: 0, ended: false, broken: None }
+    /// Of a body whose bytes belong at a place in an upload.
+    fn new(incoming: Incoming, offset: u64) -> Self {
+        let room = BATCH_BYTES - usize::try_from(offset % BATCH_BYTES as u64).unwrap_or_default();
+        Self { incoming, batch: Vec::new(), size: 0, cost: 0, room, ended: false, broken: None }
     }
 
     fn wants_more(&self) -> bool {
-        !self.ended && self.size < BATCH_BYTES
+        !self.ended && self.size < self.room && self.cost < BATCH_BYTES
     }
 
     fn add(&mut self, next: Result<Option<Bytes>, ApiError>) {
         match next {
-            Ok(Some(bytes)) => {
-                self.size += bytes.len().max(PIECE_BYTES_MIN);
-                self.batch.push(bytes);
-            }
+            Ok(Some(bytes)) => self.push(bytes),
             Ok(None) => self.ended = true,
             Err(error) => {
                 self.ended = true;
                 self.broken = Some(error);
             }
         }
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        self.size += bytes.len();
+        self.cost += bytes.len().max(PIECE_BYTES_MIN);
+        self.batch.push(bytes);
     }
 
     /// Takes what is there, without waiting.
@@ -126,54 +141,88 @@ impl Intake {
         self.add(next);
     }
 
+    /// The batch as it is, without what there is no room for: that is the beginning of the next.
     fn batch(&mut self) -> Vec<Bytes> {
-        self.size = 0;
-        std::mem::take(&mut self.batch)
+        let mut batch = std::mem::take(&mut self.batch);
+        let over = self.size.saturating_sub(self.room);
+        let rest = batch.last_mut().filter(|_| over > 0).map(|last| last.split_off(last.len() - over));
+        let left = self.room - (self.size - over);
+        self.room = if left == 0 { BATCH_BYTES } else { left };
+        (self.size, self.cost) = (0, 0);
+        if let Some(rest) = rest {
+            self.push(rest);
+        }
+        batch
     }
 }
 
-/// Who has the upload: nobody, or a batch that is being written. Boxed once, since it goes to and
-/// fro with every batch.
-enum Writer {
-    Idle(Box<Upload>),
-    Busy(JoinHandle<(Box<Upload>, Result<(), repository::Error>)>),
+/// An upload, and the batches that are handed over to whoever writes to it.
+struct Desk {
+    upload: Upload,
+    batches: mpsc::Receiver<Vec<Bytes>>,
 }
 
-async fn run(upload: Upload, mut intake: Intake) -> Result<Received, ApiError> {
+/// Who has the upload: nobody, or a thread that writes to it. Boxed once, since it goes to and fro.
+enum Writer {
+    Idle(Box<Desk>),
+    Busy(JoinHandle<(Box<Desk>, Result<(), repository::Error>)>),
+}
+
+async fn run(upload: Upload, incoming: Incoming) -> Result<Received, ApiError> {
     let start = upload.offset();
-    let mut writer = Writer::Idle(Box::new(upload));
+    let mut intake = Intake::new(incoming, start);
+    let (hand_over, batches) = mpsc::channel(1);
+    let mut writer = Writer::Idle(Box::new(Desk { upload, batches }));
     loop {
         intake.fill().await;
         writer = match writer {
-            Writer::Idle(upload) if intake.size > 0 => write(upload, intake.batch()),
-            Writer::Idle(upload) if intake.ended => {
-                let count = upload.offset() - start;
-                return Ok(Received { upload: *upload, count, broken: intake.broken });
+            Writer::Idle(desk) if !desk.batches.is_empty() => write(desk),
+            Writer::Idle(desk) if intake.size > 0 => {
+                hand_over.try_send(intake.batch()).map_err(ApiError::internal)?;
+                write(desk)
             }
-            Writer::Idle(upload) => {
+            Writer::Idle(desk) if intake.ended => {
+                let upload = desk.upload;
+                return Ok(Received { count: upload.offset() - start, upload, broken: intake.broken });
+            }
+            Writer::Idle(desk) => {
                 intake.wait().await;
-                Writer::Idle(upload)
+                Writer::Idle(desk)
             }
             Writer::Busy(mut writing) if intake.wants_more() => tokio::select! {
                 written = &mut writing => Writer::Idle(finished(written)?),
                 () = intake.wait() => Writer::Busy(writing),
+            },
+            Writer::Busy(mut writing) if intake.size > 0 => tokio::select! {
+                written = &mut writing => Writer::Idle(finished(written)?),
+                Ok(place) = hand_over.reserve() => {
+                    place.send(intake.batch());
+                    Writer::Busy(writing)
+                }
             },
             Writer::Busy(writing) => Writer::Idle(finished(writing.await)?),
         };
     }
 }
 
-fn write(mut upload: Box<Upload>, batch: Vec<Bytes>) -> Writer {
+fn write(mut desk: Box<Desk>) -> Writer {
     Writer::Busy(tokio::task::spawn_blocking(move || {
-        let result = upload.append(&batch);
-        (upload, result)
+        let mut result = Ok(());
+        for _ in 0..TURN_BATCHES {
+            let Ok(batch) = desk.batches.try_recv() else { break };
+            result = desk.upload.append(&batch);
+            if result.is_err() {
+                break;
+            }
+        }
+        (desk, result)
     }))
 }
 
-type Written = Result<(Box<Upload>, Result<(), repository::Error>), tokio::task::JoinError>;
+type Written = Result<(Box<Desk>, Result<(), repository::Error>), tokio::task::JoinError>;
 
-fn finished(written: Written) -> Result<Box<Upload>, ApiError> {
-    let (upload, result) = written?;
+fn finished(written: Written) -> Result<Box<Desk>, ApiError> {
+    let (desk, result) = written?;
     result?;
-    Ok(upload)
+    Ok(desk)
 }

@@ -21,6 +21,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("hyper-util", "hyper on tokio, and graceful stops"),
     ("jiff", "times as clients write them"),
     ("jsonwebtoken", "tokens of the token service"),
+    ("libc", "settings of the GNU C library's allocator; rustix brings it"),
     ("memmap2", "an address for a blob that the kernel sends by itself"),
     ("oauth2", "sign-in through GitHub, and the words of openidconnect"),
     ("oci-spec", "descriptors, indexes and media types as the specification has them"),

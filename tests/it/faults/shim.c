@@ -152,6 +152,33 @@ CHANGES(WRITE, 'w', ssize_t, pwrite, (int file, const void *from, size_t count, 
         from, done, at)
 CHANGES(WRITE, 'w', ssize_t, pwrite64, (int file, const void *from, size_t count, off64_t at),
         (file, from, count, at), from, done, at)
+
+/* What several parts come to, one behind the other. */
+#define WRITES_PARTS(name, place)                                                                    \
+    ssize_t name(int file, const struct iovec *parts, int count, place at) {                         \
+        char path[PATH_MAX];                                                                         \
+        if (fails_on(WRITE, file)) return -1;                                                        \
+        int traced = begin_on(file, path);                                                           \
+        ssize_t done = REAL(name)(file, parts, count, at);                                           \
+        if (traced) {                                                                                \
+            int error = errno;                                                                       \
+            size_t length = done < 0 ? 0 : done, have = 0;                                           \
+            char *bytes = malloc(length + 1);                                                        \
+            if (!bytes) abort();                                                                     \
+            for (int i = 0; have < length; i++) {                                                    \
+                size_t part = parts[i].iov_len < length - have ? parts[i].iov_len : length - have;   \
+                memcpy(bytes + have, parts[i].iov_base, part);                                       \
+                have += part;                                                                        \
+            }                                                                                        \
+            errno = error;                                                                           \
+            end(done >= 0, 'w', path, "", bytes, length, at);                                        \
+            free(bytes);                                                                             \
+        }                                                                                            \
+        return done;                                                                                 \
+    }
+WRITES_PARTS(pwritev, off_t)
+WRITES_PARTS(pwritev64, off64_t)
+
 CHANGES(WRITE, 't', int, ftruncate, (int file, off_t size), (file, size), NULL, 0, size)
 CHANGES(WRITE, 't', int, ftruncate64, (int file, off64_t size), (file, size), NULL, 0, size)
 CHANGES(SYNC, 's', int, fsync, (int file), (file), NULL, 0, 0)
