@@ -71,6 +71,16 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Runs what blocks. It runs to its end even if the client goes away, and the registry does not stop before that.
+    async fn blocking<T, E>(&self, f: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        ApiError: From<E>,
+    {
+        Ok(self.registry.work().spawn_blocking(f).await??)
+    }
+
     /// The user, where the access of the route made sure that there is one.
     fn account(&self) -> Result<&Arc<Account>, ApiError> {
         self.caller.account().ok_or_else(|| Refusal::Unauthenticated.into())
@@ -353,14 +363,4 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         Route::Started => Ok(ops::started()),
         Route::Metrics => Ok(ops::metrics(context)),
     }
-}
-
-/// Runs what blocks. It runs to its end even if the client goes away.
-async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, ApiError>
-where
-    T: Send + 'static,
-    E: Send + 'static,
-    ApiError: From<E>,
-{
-    Ok(tokio::task::spawn_blocking(work).await??)
 }

@@ -3,9 +3,14 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
 use super::content::{Content, Noise};
 
 const BUFFER_BYTES: usize = 256 << 10;
+/// How often it looks for more of a body before it sleeps.
+const LOOKS: usize = 200;
 
 pub(crate) struct Client {
     socket: TcpStream,
@@ -38,6 +43,23 @@ impl Client {
         self.until += count;
     }
 
+    /// As `fill`, but looks again for a while before it sleeps. A client that hashes what it pulls has always something
+    /// to do; one that sleeps after each piece makes the registry pay for waking it.
+    fn fill_eagerly(&mut self) {
+        for _ in 0..LOOKS {
+            match recv(&self.socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => panic!("the connection has ended"),
+                Ok((count, _)) => {
+                    (self.from, self.until) = (0, count);
+                    return;
+                }
+                Err(Errno::AGAIN) => std::thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        self.fill();
+    }
+
     fn head(&mut self) -> Head {
         loop {
             let bytes = &self.buffer[self.from..self.until];
@@ -62,7 +84,7 @@ impl Client {
     fn take(&mut self, mut length: usize, mut see: impl FnMut(&[u8])) {
         while length > 0 {
             if self.from == self.until {
-                self.fill();
+                self.fill_eagerly();
             }
             let count = length.min(self.until - self.from);
             see(&self.buffer[self.from..self.from + count]);

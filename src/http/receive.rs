@@ -9,10 +9,9 @@
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio_util::task::TaskTracker;
 
-use super::blocking;
 use super::error::ApiError;
 use super::request::{Incoming, length_differs};
 use crate::oci::{ChunkRange, Digest};
@@ -50,11 +49,11 @@ pub(super) async fn receive_last(
     let received = async move {
         let mark = upload.mark();
         let mut upload = take_in(upload, incoming, range).await?;
-        blocking(move || match upload.verify(digest) {
+        let finishing = spawn_blocking(move || match upload.verify(digest) {
             Ok(()) => upload.finish(digest),
             Err(error) => upload.rewind(mark).and(Err(error)),
-        })
-        .await
+        });
+        Ok(finishing.await??)
     };
     work.spawn(received).await?
 }
@@ -69,7 +68,7 @@ async fn take_in(upload: Upload, incoming: Incoming, range: Option<ChunkRange>) 
     match range.filter(|range| range.length() != count) {
         None => Ok(upload),
         Some(range) => {
-            blocking(move || upload.rewind(mark)).await?;
+            spawn_blocking(move || upload.rewind(mark)).await??;
             Err(length_differs(range))
         }
     }
@@ -206,7 +205,7 @@ async fn run(upload: Upload, incoming: Incoming) -> Result<Received, ApiError> {
 }
 
 fn write(mut desk: Box<Desk>) -> Writer {
-    Writer::Busy(tokio::task::spawn_blocking(move || {
+    Writer::Busy(spawn_blocking(move || {
         let mut result = Ok(());
         for _ in 0..TURN_BATCHES {
             let Ok(batch) = desk.batches.try_recv() else { break };
@@ -219,7 +218,7 @@ fn write(mut desk: Box<Desk>) -> Writer {
     }))
 }
 
-type Written = Result<(Box<Desk>, Result<(), repository::Error>), tokio::task::JoinError>;
+type Written = Result<(Box<Desk>, Result<(), repository::Error>), JoinError>;
 
 fn finished(written: Written) -> Result<Box<Desk>, ApiError> {
     let (desk, result) = written?;

@@ -61,8 +61,8 @@ async fn thousands_of_silent_connections_cost_little_and_keep_nobody_out() {
         silent.push(connection);
     }
     others_are_served(&running, 2).await;
-    // The last of them may still wait to be accepted.
-    until("the connections are held", || running.handles() >= before.1 + SILENT as u64).await;
+    // The last of them may still wait to be accepted, and of those who were served before some may have gone since.
+    until("the connections are held", || running.handles() + 4 >= before.1 + SILENT as u64).await;
     let cost = running.resident_most() - before.0;
     assert!(cost < 128 * MIB, "{SILENT} silent connections cost {cost} KiB");
     drop(silent);

@@ -11,7 +11,7 @@ use crate::blobs::Blob;
 use crate::http::error::ApiError;
 use crate::http::request::{has_already, text};
 use crate::http::response::{CACHE_FOR_EVER, DOCKER_CONTENT_DIGEST, empty, etag, value};
-use crate::http::{Body, Context, blocking};
+use crate::http::{Body, Context};
 use crate::oci::{ByteRange, Digest, ErrorCode, RangeRequest, RepositoryName};
 use crate::repository::{Error, Opened};
 
@@ -27,7 +27,7 @@ pub(in crate::http) async fn get(
         Opened::Whole(blob) => blob,
         Opened::Doubtful => {
             let stores = Arc::clone(context.registry.stores());
-            blocking(move || stores.check_blob(digest, |_| ControlFlow::Continue(()))).await?;
+            context.blocking(move || stores.check_blob(digest, |_| ControlFlow::Continue(()))).await?;
             match repository.open_blob(digest)? {
                 Opened::Whole(blob) => blob,
                 Opened::Doubtful => return Err(Error::Corrupt { what: "the file keeps changing", digest }.into()),
@@ -72,7 +72,7 @@ pub(in crate::http) async fn delete(
     digest: Digest,
 ) -> Result<Response<Body>, ApiError> {
     let repository = context.registry.repository(name);
-    blocking(move || repository.delete_blob(digest)).await?;
+    context.blocking(move || repository.delete_blob(digest)).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }
 

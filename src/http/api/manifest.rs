@@ -10,7 +10,7 @@ use crate::http::request::{RequestBody, content_type, expected, has_already};
 use crate::http::response::{
     CACHE_AND_ASK, CACHE_FOR_EVER, DOCKER_CONTENT_DIGEST, OCI_SUBJECT, OCI_TAG, empty, etag, value,
 };
-use crate::http::{Body, Context, blocking};
+use crate::http::{Body, Context};
 use crate::oci::{Reference, RepositoryName};
 use crate::repository::{ManifestInfo, ManifestTarget, PutManifest};
 
@@ -68,7 +68,7 @@ pub(in crate::http) async fn put(
         may_create: granted.has(Action::Push),
         may_move: granted.has(Action::Update),
     };
-    let info = blocking(move || repository.put_manifest(put)).await?;
+    let info = context.blocking(move || repository.put_manifest(put)).await?;
 
     let mut response = empty(StatusCode::CREATED);
     let headers = response.headers_mut();
@@ -92,7 +92,7 @@ pub(in crate::http) async fn delete(
     let granted = context.registry.actions(context.caller, name)?;
     let repository = context.registry.repository(name);
     let only_untagged = granted.covers(Actions::DETECT_COLLISION);
-    blocking(move || repository.delete_manifest(&reference, only_untagged)).await?;
+    context.blocking(move || repository.delete_manifest(&reference, only_untagged)).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }
 

@@ -16,7 +16,7 @@ use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::json_response;
 use crate::http::time::rfc3339;
-use crate::http::{Body, Context, blocking, service};
+use crate::http::{Body, Context, service};
 use crate::oci::ErrorCode;
 use crate::route::Query;
 use crate::tokens::{AccessEntry, Issued, IssuedFor, ScopeRequest};
@@ -68,7 +68,7 @@ pub(in crate::http) async fn post(context: &Context<'_>, body: &mut RequestBody)
             let text = form.one("refresh_token")?.ok_or_else(|| missing("refresh_token"))?;
             let secret = SessionId::read(text).ok_or_else(wrong)?;
             let (accounts, origin, used) = (Arc::clone(context.registry.accounts()), context.origin(), secret.clone());
-            let account = blocking(move || accounts.refresh(&used, &origin)).await?.ok_or_else(wrong)?;
+            let account = context.blocking(move || accounts.refresh(&used, &origin)).await?.ok_or_else(wrong)?;
             (Caller { identity: Identity::User(account), credential: Credential::Password }, Some(secret))
         }
         Some(_) => return Err(bad("the field grant_type is password or refresh_token")),
@@ -141,7 +141,7 @@ async fn refresh_token(context: &Context<'_>, caller: &Caller, client: &str) -> 
     let (Some(account), Credential::Password) = (caller.account(), &caller.credential) else { return Ok(None) };
     let (accounts, account) = (Arc::clone(context.registry.accounts()), Arc::<Account>::clone(account));
     let (client, origin) = (client.to_owned(), context.visit.origin(Some(&account.name)));
-    Ok(Some(blocking(move || accounts.create_refresh_token(&account, &client, &origin)).await?))
+    Ok(Some(context.blocking(move || accounts.create_refresh_token(&account, &client, &origin)).await?))
 }
 
 /// Every field that one of the clients reads: old ones `token`, those of OAuth 2.0 `access_token`.

@@ -11,7 +11,7 @@ use crate::http::error::ApiError;
 use crate::http::receive::{receive, receive_last};
 use crate::http::request::{RequestBody, content_range};
 use crate::http::response::{DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, empty, value};
-use crate::http::{Body, Context, blocking};
+use crate::http::{Body, Context};
 use crate::oci::{Algorithm, ChunkRange, Digest, RepositoryName, UploadId};
 use crate::repository::{self, Upload};
 
@@ -21,7 +21,7 @@ pub(in crate::http) async fn start(
     algorithm: Algorithm,
 ) -> Result<Response<Body>, ApiError> {
     let repository = context.registry.repository(name);
-    let id = blocking(move || repository.start_upload(algorithm)).await?;
+    let id = context.blocking(move || repository.start_upload(algorithm)).await?;
     Ok(in_progress(StatusCode::ACCEPTED, name, id, 0))
 }
 
@@ -38,14 +38,14 @@ pub(in crate::http) async fn push(
     }
     let repository = context.registry.repository(name);
     let opening = repository.clone();
-    let upload = blocking(move || opening.open_upload(digest.algorithm())).await?;
+    let upload = context.blocking(move || opening.open_upload(digest.algorithm())).await?;
     let id = upload.id();
     let result = receive_last(context.registry.work(), upload, body.take(), range, digest).await;
     if let Err(error) = result {
         // The client never heard of the upload, and so cannot go on with it. If it cannot be cancelled, it expires;
         // what the client learns is what went wrong first.
         if let Ok(upload) = repository.upload(id).await
-            && let Err(error) = blocking(move || upload.cancel()).await
+            && let Err(error) = context.blocking(move || upload.cancel()).await
         {
             tracing::warn!(cause = error.cause(), "an upload that nobody knows of is left to expire");
         }
@@ -69,7 +69,7 @@ pub(in crate::http) async fn mount(
             .permissions(source)
             .is_ok_and(|permissions| policy.actions(&caller, source, &permissions).has(Action::Pull))
     };
-    if blocking(move || repository.mount(digest, readable)).await? {
+    if context.blocking(move || repository.mount(digest, readable)).await? {
         return Ok(created(name, digest));
     }
     start(context, name, digest.algorithm()).await
@@ -117,7 +117,7 @@ pub(in crate::http) async fn cancel(
     id: UploadId,
 ) -> Result<Response<Body>, ApiError> {
     let upload = context.registry.repository(name).upload(id).await?;
-    blocking(move || upload.cancel()).await?;
+    context.blocking(move || upload.cancel()).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 

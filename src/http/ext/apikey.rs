@@ -11,7 +11,7 @@ use crate::http::error::ApiError;
 use crate::http::request::{RequestBody, why_unreadable};
 use crate::http::response::{empty, json_response};
 use crate::http::time::{NEVER, parse_rfc3339, rfc3339};
-use crate::http::{Body, Context, blocking};
+use crate::http::{Body, Context};
 use crate::oci::{ErrorCode, JsonObject};
 
 /// zot's limit.
@@ -85,7 +85,7 @@ pub(in crate::http) async fn create(context: &Context<'_>, body: &mut RequestBod
     let accounts = Arc::clone(context.registry.accounts());
     let (owner, origin) = (owner.to_owned(), context.origin());
     let new = NewKey { label: asked.label, scopes: asked.scopes, expires };
-    let (plain, key) = blocking(move || accounts.create_key(&owner, new, &origin)).await?;
+    let (plain, key) = context.blocking(move || accounts.create_key(&owner, new, &origin)).await?;
 
     let shown = KeyBody { api_key: Some(plain.reveal().to_owned()), ..key.into() };
     let mut response = json_response(StatusCode::CREATED, &shown);
@@ -106,7 +106,7 @@ pub(in crate::http) async fn revoke(context: &Context<'_>, id: String) -> Result
     let accounts = Arc::clone(context.registry.accounts());
     let (owner, origin) = (context.user()?.to_owned(), context.origin());
     let Ok(id) = id.parse() else { return Ok(empty(StatusCode::OK)) };
-    let revoked = blocking(move || match accounts.revoke_key(Some(&owner), id, &origin) {
+    let revoked = context.blocking(move || match accounts.revoke_key(Some(&owner), id, &origin) {
         Err(Error::KeyUnknown) => Ok(()),
         result => result,
     });

@@ -12,7 +12,7 @@ use super::confirm;
 use crate::accounts::{Account, Accounts, NotAdmitted, Origin, Outsider, SessionGrant, SessionId};
 use crate::http::error::ApiError;
 use crate::http::response::empty;
-use crate::http::{Body, Context, blocking, cookie, page};
+use crate::http::{Body, Context, cookie, page};
 use crate::providers::{Error, Person, Question, Returned, SignedIn, Target};
 use crate::route::Query;
 
@@ -103,15 +103,16 @@ pub(in crate::http) async fn admit_person(
     let sealed = lasting.map(|lasting| context.registry.seal_lasting(&issuer, &subject, &lasting));
     let who = Outsider { provider, issuer, subject, name, email, groups };
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.visit.origin(None));
-    blocking(move || match accounts.admit(who, sealed, &origin) {
-        Ok(account) => Ok(Ok(account)),
-        Err(NotAdmitted::Accounts(error)) => Err(error),
-        Err(not_admitted) => {
-            note(&accounts, &not_admitted, &origin);
-            Ok(Err(not_admitted))
-        }
-    })
-    .await
+    context
+        .blocking(move || match accounts.admit(who, sealed, &origin) {
+            Ok(account) => Ok(Ok(account)),
+            Err(NotAdmitted::Accounts(error)) => Err(error),
+            Err(not_admitted) => {
+                note(&accounts, &not_admitted, &origin);
+                Ok(Err(not_admitted))
+            }
+        })
+        .await
 }
 
 /// A session of a user, in place of one that the client had.
@@ -123,13 +124,14 @@ pub(in crate::http) async fn start_session(
     let before = before.map(|(account, grant)| (account.name.clone(), grant.hash));
     let (accounts, name) = (Arc::clone(context.registry.accounts()), account.name.clone());
     let origin = context.visit.origin(Some(&name));
-    blocking(move || {
-        if let Some((user, old)) = before {
-            accounts.end_sessions(&user, move |hash, _| *hash == old, &origin)?;
-        }
-        accounts.start_session(&name, &origin)
-    })
-    .await
+    context
+        .blocking(move || {
+            if let Some((user, old)) = before {
+                accounts.end_sessions(&user, move |hash, _| *hash == old, &origin)?;
+            }
+            accounts.start_session(&name, &origin)
+        })
+        .await
 }
 
 /// Writes down that somebody whom a provider knows was not let in. That it cannot be must not let anybody in.

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::accounts::Account;
 use crate::http::error::ApiError;
 use crate::http::response::json_response;
-use crate::http::{Body, Context, blocking, cookie};
+use crate::http::{Body, Context, cookie};
 
 /// Where the browser ends its session at the provider that its user comes from, if that has such a place; it comes
 /// back to the sign-in page here.
@@ -30,7 +30,7 @@ pub(in crate::http) async fn logout(context: &Context<'_>) -> Result<Response<Bo
             let origin = context.visit.origin(Some(&account.name));
             let ended = grant.hash;
             let name = account.name.clone();
-            blocking(move || accounts.end_sessions(&name, move |hash, _| *hash == ended, &origin)).await?;
+            context.blocking(move || accounts.end_sessions(&name, move |hash, _| *hash == ended, &origin)).await?;
             // Afterwards: a provider may be slow, and a browser impatient.
             elsewhere = end_session_url(context, &account).await;
         }

@@ -12,7 +12,7 @@ use crate::accounts::Error;
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
-use crate::http::{Body, Context, blocking};
+use crate::http::{Body, Context};
 use crate::meta::{GroupRow, Role};
 use crate::oci::ErrorCode;
 
@@ -51,28 +51,29 @@ pub(super) async fn set(
         Some(_) => return Err(invalid("a group's role is member, read, write or admin")),
     };
     let (accounts, name, origin) = (Arc::clone(context.registry.accounts()), call.value().to_owned(), context.origin());
-    let mut shown = blocking(move || {
-        let is_new = accounts.put_group(
-            &name,
-            move |row| {
-                row.role = role.unwrap_or(row.role);
-                row.description = description.unwrap_or_else(|| std::mem::take(&mut row.description));
-            },
-            &origin,
-        )?;
-        let row = accounts.group(&name)?.ok_or_else(|| Error::GroupUnknown { name: name.clone() })?;
-        let mut shown = view(&name, &row);
-        shown["new_team"] = is_new.into();
-        Ok::<_, Error>(shown)
-    })
-    .await?;
+    let mut shown = context
+        .blocking(move || {
+            let is_new = accounts.put_group(
+                &name,
+                move |row| {
+                    row.role = role.unwrap_or(row.role);
+                    row.description = description.unwrap_or_else(|| std::mem::take(&mut row.description));
+                },
+                &origin,
+            )?;
+            let row = accounts.group(&name)?.ok_or_else(|| Error::GroupUnknown { name: name.clone() })?;
+            let mut shown = view(&name, &row);
+            shown["new_team"] = is_new.into();
+            Ok::<_, Error>(shown)
+        })
+        .await?;
     shown["can_view"] = true.into();
     Ok(json_response(StatusCode::OK, &shown))
 }
 
 pub(super) async fn remove(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
     let (accounts, name, origin) = (Arc::clone(context.registry.accounts()), call.value().to_owned(), context.origin());
-    blocking(move || accounts.remove_group(&name, &origin)).await?;
+    context.blocking(move || accounts.remove_group(&name, &origin)).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
@@ -94,7 +95,7 @@ pub(super) async fn set_member(
     let [group, member] = call.values else { return Err(ApiError::internal("the path names a group and a user")) };
     let (accounts, group, member) = (Arc::clone(context.registry.accounts()), group.clone(), member.clone());
     let (shown, origin) = (member_view(&member), context.origin());
-    let changed = blocking(move || accounts.set_member(&group, &member, is_in, &origin)).await?;
+    let changed = context.blocking(move || accounts.set_member(&group, &member, is_in, &origin)).await?;
     match (is_in, changed) {
         (true, _) => Ok(json_response(StatusCode::OK, &shown)),
         (false, true) => Ok(empty(StatusCode::NO_CONTENT)),

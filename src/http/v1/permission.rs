@@ -13,7 +13,7 @@ use super::{Call, invalid, read, user};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
-use crate::http::{Body, Context, blocking};
+use crate::http::{Body, Context};
 use crate::meta::{Grantee, Role};
 use crate::oci::{ErrorCode, RepositoryName};
 
@@ -52,7 +52,7 @@ pub(super) async fn set(
     refuse_owner(&name, kind, &who)?;
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     let shown = view(kind, &who, role);
-    blocking(move || accounts.set_permission(&name, kind, &who, Some(role), &origin)).await?;
+    context.blocking(move || accounts.set_permission(&name, kind, &who, Some(role), &origin)).await?;
     Ok(json_response(StatusCode::OK, &shown))
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn remove(context: &Context<'_>, call: &Call<'_>, kind: Grantee
     existing(context, &name)?;
     refuse_owner(&name, kind, &who)?;
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
-    if blocking(move || accounts.set_permission(&name, kind, &who, None, &origin)).await? {
+    if context.blocking(move || accounts.set_permission(&name, kind, &who, None, &origin)).await? {
         return Ok(empty(StatusCode::NO_CONTENT));
     }
     // As in Quay: not 404.

@@ -14,7 +14,7 @@ use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
 use crate::http::time::rfc2822;
-use crate::http::{Body, Context, blocking};
+use crate::http::{Body, Context};
 use crate::meta::SettingsRow;
 use crate::oci::RepositoryName;
 
@@ -104,14 +104,15 @@ pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Res
     let made = context.registry.repository(&name);
     let settings = SettingsRow { public, description };
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
-    let (is_new, name) = blocking(move || {
-        let is_new = made.create(settings)?;
-        if is_new {
-            accounts.repository_made(&name, &origin)?;
-        }
-        Ok::<_, ApiError>((is_new, name))
-    })
-    .await?;
+    let (is_new, name) = context
+        .blocking(move || {
+            let is_new = made.create(settings)?;
+            if is_new {
+                accounts.repository_made(&name, &origin)?;
+            }
+            Ok::<_, ApiError>((is_new, name))
+        })
+        .await?;
     if !is_new {
         return Err(invalid("Repository already exists"));
     }
@@ -187,7 +188,7 @@ async fn change(
     let name = call.repository()?.clone();
     existing(context, &name)?;
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
-    blocking(move || accounts.change_repository(&name, public, description, &origin)).await?;
+    context.blocking(move || accounts.change_repository(&name, public, description, &origin)).await?;
     Ok(json_response(StatusCode::OK, &json!({ "success": true })))
 }
 
@@ -196,11 +197,12 @@ pub(super) async fn delete(context: &Context<'_>, call: &Call<'_>) -> Result<Res
     let name = call.repository()?.clone();
     let repository = existing(context, &name)?;
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
-    blocking(move || {
-        accounts.forget_repository(&name, &origin)?;
-        Ok::<_, ApiError>(repository.remove()?)
-    })
-    .await?;
+    context
+        .blocking(move || {
+            accounts.forget_repository(&name, &origin)?;
+            Ok::<_, ApiError>(repository.remove()?)
+        })
+        .await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 

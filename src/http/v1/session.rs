@@ -15,7 +15,7 @@ use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response, value};
 use crate::http::time::rfc2822;
-use crate::http::{Body, Context, blocking, cookie};
+use crate::http::{Body, Context, cookie};
 
 pub(super) const NEXT_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-next-csrf-token");
 
@@ -60,13 +60,14 @@ pub(super) async fn signin(context: &Context<'_>, body: &mut RequestBody) -> Res
     };
     let origin = context.visit.origin(Some(&account.name));
     let starting = Arc::clone(&accounts);
-    let (id, grant) = blocking(move || {
-        if let Some((user, old)) = before {
-            starting.end_sessions(&user, move |hash, _| *hash == old, &origin)?;
-        }
-        starting.start_session(&account.name, &origin)
-    })
-    .await?;
+    let (id, grant) = context
+        .blocking(move || {
+            if let Some((user, old)) = before {
+                starting.end_sessions(&user, move |hash, _| *hash == old, &origin)?;
+            }
+            starting.start_session(&account.name, &origin)
+        })
+        .await?;
 
     let mut response = json_response(StatusCode::OK, &json!({ "success": true }));
     let headers = response.headers_mut();
@@ -86,7 +87,7 @@ pub(super) async fn verify(context: &Context<'_>, body: &mut RequestBody) -> Res
     let verified = accounts.sign_in(&grant.user, Password::new(&password), context.visit.address, &origin).await;
     verified.map_err(refused)?;
     let (hash, refreshing) = (grant.hash, Arc::clone(&accounts));
-    let signed_in = blocking(move || refreshing.refresh_session(hash, &origin)).await?;
+    let signed_in = context.blocking(move || refreshing.refresh_session(hash, &origin)).await?;
     let mut response = json_response(StatusCode::OK, &json!({ "success": true }));
     response.headers_mut().insert(NEXT_CSRF_TOKEN, value(accounts.csrf_token(cookie, Some(signed_in))));
     Ok(response)
@@ -102,7 +103,9 @@ pub(super) async fn signout(context: &Context<'_>, call: &Call<'_>) -> Result<Re
     if let Credential::Session(grant) = &context.caller.credential {
         let accounts = Arc::clone(context.registry.accounts());
         let (user, this, origin) = (grant.user.clone(), grant.hash, context.origin());
-        blocking(move || accounts.end_sessions(&user, move |hash, _| everywhere || *hash == this, &origin)).await?;
+        context
+            .blocking(move || accounts.end_sessions(&user, move |hash, _| everywhere || *hash == this, &origin))
+            .await?;
     }
     let mut response = json_response(StatusCode::OK, &json!({ "success": true }));
     response.headers_mut().append(header::SET_COOKIE, cookie::no_session(context.way()));
@@ -150,7 +153,7 @@ pub(super) async fn end(context: &Context<'_>, call: &Call<'_>) -> Result<Respon
     let wanted: uuid::Uuid = call.value().parse().map_err(|_| crate::accounts::Error::SessionUnknown)?;
     let accounts = Arc::clone(context.registry.accounts());
     let (user, origin) = (context.user()?.to_owned(), context.origin());
-    let ended = blocking(move || accounts.end_sessions(&user, move |_, id| id == wanted, &origin)).await?;
+    let ended = context.blocking(move || accounts.end_sessions(&user, move |_, id| id == wanted, &origin)).await?;
     if ended == 0 { Err(crate::accounts::Error::SessionUnknown.into()) } else { Ok(empty(StatusCode::NO_CONTENT)) }
 }
 

@@ -12,7 +12,7 @@ use crate::accounts::{Account, Error, NewUser, Password, UserChange};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
-use crate::http::{Body, Context, blocking};
+use crate::http::{Body, Context};
 use crate::meta::Standing;
 
 /// As many users as Quay shows at once, and at the most.
@@ -73,7 +73,7 @@ pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Res
         email: email.clone(),
     };
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
-    blocking(move || accounts.add_user(new, &origin)).await?;
+    context.blocking(move || accounts.add_user(new, &origin)).await?;
     let made = json!({ "username": username, "email": email, "password": password.reveal() });
     Ok(json_response(StatusCode::OK, &made))
 }
@@ -102,18 +102,19 @@ pub(super) async fn change(
         standing: None,
     };
     let (accounts, name, origin) = (Arc::clone(context.registry.accounts()), call.value().to_owned(), context.origin());
-    let changed = blocking(move || {
-        accounts.change_user(&name, change, None, &origin)?;
-        accounts.account(&name)?.ok_or(Error::UserUnknown { name })
-    })
-    .await?;
+    let changed = context
+        .blocking(move || {
+            accounts.change_user(&name, change, None, &origin)?;
+            accounts.account(&name)?.ok_or(Error::UserUnknown { name })
+        })
+        .await?;
     Ok(json_response(StatusCode::OK, &view(&changed)))
 }
 
 pub(super) async fn delete(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
     refuse_superuser(&*account(context, call.value())?, "delete")?;
     let (accounts, name, origin) = (Arc::clone(context.registry.accounts()), call.value().to_owned(), context.origin());
-    blocking(move || accounts.remove_user(&name, &origin)).await?;
+    context.blocking(move || accounts.remove_user(&name, &origin)).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 

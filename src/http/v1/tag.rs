@@ -14,7 +14,7 @@ use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
 use crate::http::time::rfc2822;
-use crate::http::{Body, Context, blocking};
+use crate::http::{Body, Context};
 use crate::oci::{Digest, Reference, Tag};
 use crate::repository::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange};
 
@@ -74,7 +74,7 @@ pub(super) async fn list(context: &Context<'_>, call: &Call<'_>) -> Result<Respo
     }
     let filter = HistoryFilter { names, only_active, skip: limit.saturating_mul(page - 1), limit };
     let repository = context.registry.repository(call.repository()?);
-    let history = blocking(move || repository.history(&filter)).await?;
+    let history = context.blocking(move || repository.history(&filter)).await?;
     let tags: Vec<Value> = history.entries.iter().map(view).collect();
     Ok(json_response(StatusCode::OK, &json!({ "tags": tags, "page": page, "has_additional": history.more })))
 }
@@ -103,31 +103,32 @@ pub(super) async fn change(
     };
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     let repository = context.registry.repository(&name);
-    blocking(move || {
-        let before = repository.change_tag(&tag, change)?;
-        if let Some(digest) = digest.filter(|digest| before.digest != Some(*digest)) {
-            let (digest, original) = (digest.to_string(), before.digest.map(|digest| digest.to_string()));
-            let mut detail = vec![("tag", tag.as_str()), ("manifest_digest", &digest)];
-            detail.extend(original.as_deref().map(|original| ("original_manifest_digest", original)));
-            let kind = if original.is_some() { "move_tag" } else { "create_tag" };
-            accounts.note_repository(kind, &name, &detail, &origin)?;
-        }
-        // A tag that was moved has no expiration of before.
-        let had = before.expires.filter(|_| digest.is_none_or(|digest| before.digest == Some(digest)));
-        let has = match expires {
-            Expiry::Unchanged => had,
-            Expiry::Never => None,
-            Expiry::At(time) => Some(time),
-        };
-        if has != had {
-            let shown = |time: Option<Timestamp>| time.map_or_else(|| "none".to_owned(), rfc2822);
-            let (new, old) = (shown(has), shown(had));
-            let detail = [("tag", tag.as_str()), ("expiration_date", &new), ("old_expiration_date", &old)];
-            accounts.note_repository("change_tag_expiration", &name, &detail, &origin)?;
-        }
-        Ok::<_, ApiError>(())
-    })
-    .await?;
+    context
+        .blocking(move || {
+            let before = repository.change_tag(&tag, change)?;
+            if let Some(digest) = digest.filter(|digest| before.digest != Some(*digest)) {
+                let (digest, original) = (digest.to_string(), before.digest.map(|digest| digest.to_string()));
+                let mut detail = vec![("tag", tag.as_str()), ("manifest_digest", &digest)];
+                detail.extend(original.as_deref().map(|original| ("original_manifest_digest", original)));
+                let kind = if original.is_some() { "move_tag" } else { "create_tag" };
+                accounts.note_repository(kind, &name, &detail, &origin)?;
+            }
+            // A tag that was moved has no expiration of before.
+            let had = before.expires.filter(|_| digest.is_none_or(|digest| before.digest == Some(digest)));
+            let has = match expires {
+                Expiry::Unchanged => had,
+                Expiry::Never => None,
+                Expiry::At(time) => Some(time),
+            };
+            if has != had {
+                let shown = |time: Option<Timestamp>| time.map_or_else(|| "none".to_owned(), rfc2822);
+                let (new, old) = (shown(has), shown(had));
+                let detail = [("tag", tag.as_str()), ("expiration_date", &new), ("old_expiration_date", &old)];
+                accounts.note_repository("change_tag_expiration", &name, &detail, &origin)?;
+            }
+            Ok::<_, ApiError>(())
+        })
+        .await?;
     Ok(json_response(StatusCode::CREATED, &"Updated"))
 }
 
@@ -135,12 +136,13 @@ pub(super) async fn delete(context: &Context<'_>, call: &Call<'_>) -> Result<Res
     let (tag, name) = (tag(call)?, call.repository()?.clone());
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     let repository = context.registry.repository(&name);
-    blocking(move || {
-        repository.delete_manifest(&Reference::Tag(tag.clone()), false)?;
-        accounts.note_repository("delete_tag", &name, &[("tag", tag.as_str())], &origin)?;
-        Ok::<_, ApiError>(())
-    })
-    .await?;
+    context
+        .blocking(move || {
+            repository.delete_manifest(&Reference::Tag(tag.clone()), false)?;
+            accounts.note_repository("delete_tag", &name, &[("tag", tag.as_str())], &origin)?;
+            Ok::<_, ApiError>(())
+        })
+        .await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
@@ -154,17 +156,18 @@ pub(super) async fn restore(
     let digest = digest_of(&manifest_digest.ok_or_else(|| invalid("Missing manifest_digest"))?)?;
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     let repository = context.registry.repository(&name);
-    blocking(move || {
-        let original = repository.restore_tag(&tag, digest)?;
-        if original != Some(digest) {
-            let (digest, original) = (digest.to_string(), original.map(|digest| digest.to_string()));
-            let mut detail = vec![("tag", tag.as_str()), ("manifest_digest", &digest)];
-            detail.extend(original.as_deref().map(|original| ("original_manifest_digest", original)));
-            accounts.note_repository("revert_tag", &name, &detail, &origin)?;
-        }
-        Ok::<_, ApiError>(())
-    })
-    .await?;
+    context
+        .blocking(move || {
+            let original = repository.restore_tag(&tag, digest)?;
+            if original != Some(digest) {
+                let (digest, original) = (digest.to_string(), original.map(|digest| digest.to_string()));
+                let mut detail = vec![("tag", tag.as_str()), ("manifest_digest", &digest)];
+                detail.extend(original.as_deref().map(|original| ("original_manifest_digest", original)));
+                accounts.note_repository("revert_tag", &name, &detail, &origin)?;
+            }
+            Ok::<_, ApiError>(())
+        })
+        .await?;
     Ok(json_response(StatusCode::OK, &json!({})))
 }
 
@@ -178,19 +181,20 @@ pub(super) async fn expire(
     let digest = manifest_digest.as_deref().map(digest_of).transpose()?;
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     let repository = context.registry.repository(&name);
-    blocking(move || {
-        if is_alive == Some(true) {
-            repository.discard_tag(&tag, digest)?;
-        } else {
-            repository.forget_past(&tag, digest)?;
-        }
-        let digest = digest.map(|digest| digest.to_string());
-        let mut detail = vec![("tag", tag.as_str())];
-        detail.extend(digest.as_deref().map(|digest| ("manifest_digest", digest)));
-        accounts.note_repository("permanently_delete_tag", &name, &detail, &origin)?;
-        Ok::<_, ApiError>(())
-    })
-    .await?;
+    context
+        .blocking(move || {
+            if is_alive == Some(true) {
+                repository.discard_tag(&tag, digest)?;
+            } else {
+                repository.forget_past(&tag, digest)?;
+            }
+            let digest = digest.map(|digest| digest.to_string());
+            let mut detail = vec![("tag", tag.as_str())];
+            detail.extend(digest.as_deref().map(|digest| ("manifest_digest", digest)));
+            accounts.note_repository("permanently_delete_tag", &name, &detail, &origin)?;
+            Ok::<_, ApiError>(())
+        })
+        .await?;
     Ok(json_response(StatusCode::OK, &""))
 }
 

@@ -16,7 +16,7 @@ use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
 use crate::http::time::{parse_rfc3339, rfc2822};
-use crate::http::{Body, Context, blocking};
+use crate::http::{Body, Context};
 
 /// The longest lifetime that can be asked for, in seconds: a thousand years, so that its end is a time.
 pub(super) const LIFETIME_MAX: usize = 1000 * 366 * 86_400;
@@ -50,7 +50,7 @@ pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Res
     let (accounts, owner, origin) =
         (Arc::clone(context.registry.accounts()), context.user()?.to_owned(), context.origin());
     let new = NewKey { label: title, scopes, expires };
-    let (plain, key) = blocking(move || accounts.create_key(&owner, new, &origin)).await?;
+    let (plain, key) = context.blocking(move || accounts.create_key(&owner, new, &origin)).await?;
     let mut token = view(&key);
     token["token_code"] = plain.reveal().into();
     Ok(json_response(StatusCode::OK, &json!({ "token": token })))
@@ -109,7 +109,7 @@ pub(super) async fn revoke_any(context: &Context<'_>, call: &Call<'_>) -> Result
 
 async fn revoke_of(context: &Context<'_>, owner: Option<String>, id: Uuid) -> Result<Response<Body>, ApiError> {
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
-    blocking(move || accounts.revoke_key(owner.as_deref(), id, &origin)).await?;
+    context.blocking(move || accounts.revoke_key(owner.as_deref(), id, &origin)).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
@@ -136,7 +136,7 @@ pub(super) async fn end_refresh(context: &Context<'_>, call: &Call<'_>) -> Resul
     let (accounts, user, origin) =
         (Arc::clone(context.registry.accounts()), context.user()?.to_owned(), context.origin());
     let id = id(call)?;
-    let ended = blocking(move || accounts.end_refresh_tokens(&user, Some(id), &origin)).await?;
+    let ended = context.blocking(move || accounts.end_refresh_tokens(&user, Some(id), &origin)).await?;
     if ended == 0 { Err(Error::KeyUnknown.into()) } else { Ok(empty(StatusCode::NO_CONTENT)) }
 }
 

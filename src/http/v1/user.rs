@@ -14,7 +14,7 @@ use crate::accounts::{Account, Outside, Password, UserChange};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
-use crate::http::{Body, Context, blocking};
+use crate::http::{Body, Context};
 use crate::meta::Standing;
 
 /// The shortest password that a user may choose, as in Quay.
@@ -48,11 +48,12 @@ pub(super) async fn change(context: &Context<'_>, body: &mut RequestBody) -> Res
     };
     let name = context.user()?.to_owned();
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
-    let changed = blocking(move || {
-        accounts.change_user(&name, change, keeping, &origin)?;
-        accounts.account(&name)?.ok_or(crate::accounts::Error::UserUnknown { name })
-    })
-    .await?;
+    let changed = context
+        .blocking(move || {
+            accounts.change_user(&name, change, keeping, &origin)?;
+            accounts.account(&name)?.ok_or(crate::accounts::Error::UserUnknown { name })
+        })
+        .await?;
     Ok(json_response(StatusCode::OK, &own_view(context, &changed)))
 }
 
@@ -62,7 +63,7 @@ pub(super) async fn delete(context: &Context<'_>) -> Result<Response<Body>, ApiE
         return Err(invalid("a superuser cannot delete themselves: another superuser, or the command line, can"));
     }
     let (accounts, name, origin) = (Arc::clone(context.registry.accounts()), account.name.clone(), context.origin());
-    blocking(move || accounts.remove_user(&name, &origin)).await?;
+    context.blocking(move || accounts.remove_user(&name, &origin)).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 

@@ -61,6 +61,7 @@ const DEV: &[(&str, &str)] = &[
     ("oci-client", "a client that others wrote"),
     ("proptest", "inputs that nobody thought of"),
     ("rcgen", "certificates for the tests of TLS"),
+    ("rustix", "a client that looks for bytes without waiting"),
     ("tar", "layers as images have them"),
     ("tokio", "time that a test moves, and child processes"),
 ];
