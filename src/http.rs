@@ -318,6 +318,7 @@ fn agent(headers: &HeaderMap) -> &str {
     &agent[..agent.len().min(AGENT_BYTES_MAX)]
 }
 
+/// What waits is boxed: the state of a request is moved a few times, and would have the size of the largest of them.
 async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
     use api::{blob, catalog, manifest, ping, referrer, tag, token, upload};
     match route {
@@ -329,34 +330,34 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         }
         Route::GetManifest { name, reference } => manifest::get(context, &name, &reference),
         Route::HeadManifest { name, reference } => manifest::head(context, &name, &reference),
-        Route::PutManifest { name, target } => manifest::put(context, &name, target, body).await,
-        Route::DeleteManifest { name, reference } => manifest::delete(context, &name, reference).await,
-        Route::GetBlob { name, digest } => blob::get(context, &name, digest).await,
+        Route::PutManifest { name, target } => Box::pin(manifest::put(context, &name, target, body)).await,
+        Route::DeleteManifest { name, reference } => Box::pin(manifest::delete(context, &name, reference)).await,
+        Route::GetBlob { name, digest } => Box::pin(blob::get(context, &name, digest)).await,
         Route::HeadBlob { name, digest } => blob::head(context, &name, digest),
-        Route::DeleteBlob { name, digest } => blob::delete(context, &name, digest).await,
-        Route::StartUpload { name, algorithm } => upload::start(context, &name, algorithm).await,
-        Route::PushBlob { name, digest } => upload::push(context, &name, digest, body).await,
-        Route::MountBlob { name, digest } => upload::mount(context, &name, digest).await,
+        Route::DeleteBlob { name, digest } => Box::pin(blob::delete(context, &name, digest)).await,
+        Route::StartUpload { name, algorithm } => Box::pin(upload::start(context, &name, algorithm)).await,
+        Route::PushBlob { name, digest } => Box::pin(upload::push(context, &name, digest, body)).await,
+        Route::MountBlob { name, digest } => Box::pin(upload::mount(context, &name, digest)).await,
         Route::UploadStatus { name, id } => upload::status(context, &name, id),
-        Route::UploadChunk { name, id } => upload::chunk(context, &name, id, body).await,
-        Route::FinishUpload { name, id, digest } => upload::finish(context, &name, id, digest, body).await,
-        Route::CancelUpload { name, id } => upload::cancel(context, &name, id).await,
+        Route::UploadChunk { name, id } => Box::pin(upload::chunk(context, &name, id, body)).await,
+        Route::FinishUpload { name, id, digest } => Box::pin(upload::finish(context, &name, id, digest, body)).await,
+        Route::CancelUpload { name, id } => Box::pin(upload::cancel(context, &name, id)).await,
         Route::ListKeys | Route::CreateKey | Route::RevokeKey { .. } if !context.registry.has_api_keys() => {
             Err(ApiError::no_api_keys())
         }
         Route::ListKeys => ext::apikey::list(context),
-        Route::CreateKey => ext::apikey::create(context, body).await,
-        Route::RevokeKey { id } => ext::apikey::revoke(context, id).await,
+        Route::CreateKey => Box::pin(ext::apikey::create(context, body)).await,
+        Route::RevokeKey { id } => Box::pin(ext::apikey::revoke(context, id)).await,
         Route::Preflight => Ok(ext::apikey::preflight()),
-        Route::Login { query } => ext::login::begin(context, &query).await,
-        Route::Callback { provider, query } => ext::login::callback(context, &provider, &query).await,
-        Route::Confirm => ext::confirm::answer(context, body).await,
-        Route::Logout => ext::logout::logout(context).await,
+        Route::Login { query } => Box::pin(ext::login::begin(context, &query)).await,
+        Route::Callback { provider, query } => Box::pin(ext::login::callback(context, &provider, &query)).await,
+        Route::Confirm => Box::pin(ext::confirm::answer(context, body)).await,
+        Route::Logout => Box::pin(ext::logout::logout(context)).await,
         Route::V1 { endpoint, repository, values, query } => {
-            v1::dispatch(context, endpoint, repository.as_ref(), &values, &query, body).await
+            Box::pin(v1::dispatch(context, endpoint, repository.as_ref(), &values, &query, body)).await
         }
-        Route::GetToken { query } => token::get(context, &query).await,
-        Route::PostToken => token::post(context, body).await,
+        Route::GetToken { query } => Box::pin(token::get(context, &query)).await,
+        Route::PostToken => Box::pin(token::post(context, body)).await,
         Route::TokenKeys => Ok(token::keys(context)),
         Route::Live => Ok(ops::live()),
         Route::Ready => ops::ready(context),

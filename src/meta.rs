@@ -28,6 +28,7 @@ mod token;
 mod unneeded;
 mod upgrade;
 mod verify;
+mod version;
 
 use std::fmt;
 use std::fs::File;
@@ -56,6 +57,9 @@ pub(crate) use schema::{SETTING_CSRF_KEY, SETTING_PROVIDER_KEY, SETTING_STAMP_KE
 pub(crate) use token::{RefreshRow, SigningRow, TokenRead};
 pub(crate) use unneeded::Unneeded;
 pub(crate) use verify::{Findings, Verify};
+#[cfg(test)]
+pub(crate) use version::Changes;
+pub(crate) use version::Version;
 
 use crate::blobs::{Disk, Tree};
 use crate::clock::{Clock, Timestamp};
@@ -194,6 +198,11 @@ impl Meta {
         result
     }
 
+    /// What is read from now on, until something changes.
+    pub(crate) fn version(&self) -> Option<Version> {
+        self.store.changes().version()
+    }
+
     /// Whether the database cannot be changed at the moment, although it can be read.
     pub(crate) fn is_read_only(&self) -> bool {
         self.store.is_read_only()
@@ -219,6 +228,8 @@ impl Meta {
             let count = queue.len().min(GROUP_MAX);
             queue.drain(..count).collect::<Vec<_>>()
         };
+        // Until a failure is dealt with too: what of it is found in the file may be seen at any time before that.
+        let _changing = self.store.changes().begin();
         // A panic of redb's must not leave those who wait without an answer.
         let committed = catch_unwind(AssertUnwindSafe(|| self.try_write_group(&mut group)));
         let committed = committed.unwrap_or(Err(Error::Panicked)).map_err(|error| self.store.failed(error));

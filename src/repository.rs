@@ -14,6 +14,7 @@
 
 mod backup;
 mod blob;
+mod cache;
 mod catalog;
 mod collect;
 mod content;
@@ -90,6 +91,7 @@ pub(crate) struct Stores {
     rules: Rules,
     uploads: upload::Sessions,
     leases: lease::Leases,
+    manifests: cache::ManifestCache,
     /// Held by the one collection that runs.
     collecting: Mutex<()>,
     /// Held by whoever sweeps.
@@ -108,6 +110,7 @@ impl Stores {
             rules,
             uploads,
             leases: lease::Leases::default(),
+            manifests: cache::ManifestCache::default(),
             collecting: Mutex::default(),
             sweeping: Mutex::default(),
             files: RwLock::default(),

@@ -8,7 +8,7 @@ use rustix::net::{RecvFlags, recv};
 
 use super::content::{Content, Noise};
 
-const BUFFER_BYTES: usize = 256 << 10;
+const BUFFER_BYTES: usize = 128 << 10;
 /// How often it looks for more of a body before it sleeps.
 const LOOKS: usize = 200;
 

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use redb::{Database, ReadTransaction, ReadableDatabase as _, WriteTransaction};
 
 use super::backend::{Backend, DatabaseFile};
+use super::version::Changes;
 use super::{Error, lock};
 
 /// What redb may keep of the file in memory. The operating system's page cache holds the rest.
@@ -33,6 +34,7 @@ pub(super) struct Store {
     file: Arc<DatabaseFile>,
     state: RwLock<State>,
     last: Mutex<Last>,
+    changes: Changes,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,17 @@ impl Store {
         let file = Arc::new(file);
         file.check()?;
         let database = open(&file, Backend::new(&file))?;
-        Ok(Self { file, state: RwLock::new(State::Open(database)), last: Mutex::default() })
+        Ok(Self {
+            file,
+            state: RwLock::new(State::Open(database)),
+            last: Mutex::default(),
+            changes: Changes::default(),
+        })
+    }
+
+    /// Whoever changes it says so here.
+    pub(super) const fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Whether it is to be opened anew before it is read.
@@ -109,6 +121,7 @@ impl Store {
 
     /// Closes the database and opens it again, as far as that is possible.
     pub(super) fn reopen(&self) {
+        let _changing = self.changes.begin();
         let mut why = self.file.failure();
         // One that is only read is in nobody's way: it goes on until there is a better one.
         let was_read_only = self.is_read_only() && !self.file.has_failed();

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use super::cache::ManifestCache;
 use super::{Error, Repository};
 use crate::clock::Timestamp;
 use crate::meta::{
-    self, ContentRead as _, FileRead as _, LinkRead as _, ManifestRow, Source, TagRow, Unneeded, WriteTx,
+    self, ContentRead as _, FileRead as _, LinkRead as _, ManifestRow, ReadTx, Source, TagRow, Unneeded, WriteTx,
 };
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
@@ -65,39 +66,61 @@ impl Repository {
     /// What a reference names. Whoever has asked for a digest may count on the manifest for as long as things
     /// are kept that nothing needs.
     pub(crate) fn manifest_info(&self, reference: &Reference) -> Result<ManifestInfo, Error> {
-        if let Reference::Digest(digest) = reference {
-            let gone = || Error::ManifestUnknown { reference: reference.clone() };
-            self.take_lease(Unneeded::Manifest, *digest).ok_or_else(gone)?;
-        }
-        self.stores.meta.read(|tx| {
-            let unknown = || Error::ManifestUnknown { reference: reference.clone() };
-            let digest = match reference {
-                Reference::Digest(digest) => Some(*digest),
-                Reference::Tag(tag) => tx.tag(&self.name, tag)?.map(|row| row.digest),
-            };
-            let row = match digest {
-                Some(digest) => tx.manifest(&self.name, digest)?.map(|row| (digest, row)),
-                None => None,
-            };
-            match row {
-                Some((digest, row)) => {
-                    Ok(ManifestInfo { digest, media_type: row.media_type, size: row.size, subject: None })
-                }
-                None if tx.repository(&self.name)?.is_none() => {
-                    Err(Error::RepositoryUnknown { name: self.name.clone() })
-                }
-                None => Err(unknown()),
-            }
-        })
+        Ok(self.find(reference, false)?.0)
     }
 
     /// The manifest that a reference names.
     pub(crate) fn manifest(&self, reference: &Reference) -> Result<ManifestBytes, Error> {
-        let info = self.manifest_info(reference)?;
-        let bytes = self.stores.meta.read(|tx| tx.manifest_bytes(&self.name, info.digest))?;
-        // It may have been deleted between the two look-ups.
+        let (info, bytes) = self.find(reference, true)?;
         let bytes = bytes.ok_or_else(|| Error::ManifestUnknown { reference: reference.clone() })?;
         Ok(ManifestBytes { info, bytes })
+    }
+
+    /// A manifest; with its bytes where they are wanted, or worth keeping: whoever asks what a tag names mostly asks
+    /// for the manifest next.
+    fn find(&self, reference: &Reference, wants_bytes: bool) -> Result<(ManifestInfo, Option<Bytes>), Error> {
+        self.count_on(reference)?;
+        let cache = &self.stores.manifests;
+        // Before it is looked up: what changes after that makes it old.
+        let version = self.stores.meta.version();
+        if let Some(known) = version.and_then(|version| cache.get(version, &self.name, reference)) {
+            return Ok((known.info, Some(known.bytes)));
+        }
+        let (info, bytes) = self.stores.meta.read(|tx| {
+            let info = self.look_up(tx, reference)?;
+            let read = wants_bytes || ManifestCache::takes(info.size);
+            let bytes = if read { tx.manifest_bytes(&self.name, info.digest)? } else { None };
+            Ok::<_, Error>((info, bytes))
+        })?;
+        if let (Some(version), Some(bytes)) = (version, &bytes) {
+            cache.keep(version, &self.name, reference, &ManifestBytes { info: info.clone(), bytes: bytes.clone() });
+        }
+        Ok((info, bytes))
+    }
+
+    /// Lets whoever names a digest count on its manifest; fails if it is being removed.
+    fn count_on(&self, reference: &Reference) -> Result<(), Error> {
+        let Reference::Digest(digest) = reference else { return Ok(()) };
+        let leased = self.take_lease(Unneeded::Manifest, *digest);
+        leased.map(drop).ok_or_else(|| Error::ManifestUnknown { reference: reference.clone() })
+    }
+
+    fn look_up(&self, tx: &ReadTx, reference: &Reference) -> Result<ManifestInfo, Error> {
+        let digest = match reference {
+            Reference::Digest(digest) => Some(*digest),
+            Reference::Tag(tag) => tx.tag(&self.name, tag)?.map(|row| row.digest),
+        };
+        let row = match digest {
+            Some(digest) => tx.manifest(&self.name, digest)?.map(|row| (digest, row)),
+            None => None,
+        };
+        match row {
+            Some((digest, row)) => {
+                Ok(ManifestInfo { digest, media_type: row.media_type, size: row.size, subject: None })
+            }
+            None if tx.repository(&self.name)?.is_none() => Err(Error::RepositoryUnknown { name: self.name.clone() }),
+            None => Err(Error::ManifestUnknown { reference: reference.clone() }),
+        }
     }
 
     /// Stores a manifest with everything that follows from it, in one transaction.
