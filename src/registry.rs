@@ -8,6 +8,7 @@ mod error;
 mod explain;
 mod recheck;
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -29,6 +30,9 @@ use crate::oci::RepositoryName;
 use crate::providers::Providers;
 use crate::repository::{Among, Repository, Stores};
 use crate::tokens::Tokens;
+
+/// What the id of a request usually takes: eight digits, a hyphen and a number.
+const REQUEST_ID_BYTES: usize = 20;
 
 /// An open registry. Clones are the same registry; the data directory is released when the last of
 /// them, and the last server of them, is gone.
@@ -265,7 +269,9 @@ impl Shared {
 
     /// An id that no other request has.
     pub(crate) fn next_request_id(&self) -> String {
-        format!("{:08x}-{:x}", self.instance, self.requests.fetch_add(1, Ordering::Relaxed))
+        let mut id = String::with_capacity(REQUEST_ID_BYTES);
+        let _ = write!(id, "{:08x}-{:x}", self.instance, self.requests.fetch_add(1, Ordering::Relaxed));
+        id
     }
 
     /// How often to look for uploads that nobody continues.

@@ -187,8 +187,8 @@ pub(super) fn length_differs(range: ChunkRange) -> ApiError {
 
 /// Whether the client says that it has this content already (RFC 9110, 13.1.2).
 pub(super) fn has_already(headers: &HeaderMap, digest: Digest) -> bool {
-    let etag = etag(digest);
     headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
+        let etag = etag(digest);
         value
             .as_bytes()
             .split(|byte| *byte == b',')

@@ -1,7 +1,10 @@
 //! Building answers.
 
+use std::fmt::Write as _;
+
+use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
 
 use super::Body;
@@ -12,6 +15,9 @@ pub(super) const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docke
 pub(super) const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 pub(super) const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 pub(super) const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+
+/// What a digest of the usual algorithm takes with its quotes: memory is asked for once.
+const QUOTED_DIGEST_BYTES: usize = "\"sha256:\"".len() + 64;
 
 /// Content that a digest names never changes.
 pub(super) const CACHE_FOR_EVER: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
@@ -44,9 +50,23 @@ pub(super) fn value(text: impl AsRef<str>) -> HeaderValue {
     HeaderValue::from_str(text.as_ref()).expect("checked values are visible ASCII")
 }
 
+/// Says what the content of an answer is: its digest, and its entity tag.
+pub(super) fn identify(headers: &mut HeaderMap, digest: Digest) {
+    let quoted = quoted(digest);
+    let shared = |text: Bytes| HeaderValue::from_maybe_shared(text).expect("a digest is visible ASCII");
+    headers.insert(DOCKER_CONTENT_DIGEST, shared(quoted.slice(1..quoted.len() - 1)));
+    headers.insert(header::ETAG, shared(quoted));
+}
+
 /// The entity tag of content: its digest.
 pub(super) fn etag(digest: Digest) -> HeaderValue {
-    value(format!("\"{digest}\""))
+    HeaderValue::from_maybe_shared(quoted(digest)).expect("a digest is visible ASCII")
+}
+
+fn quoted(digest: Digest) -> Bytes {
+    let mut text = String::with_capacity(QUOTED_DIGEST_BYTES);
+    let _ = write!(text, "\"{digest}\"");
+    text.into()
 }
 
 /// `Link: <path>; rel="next"` (RFC 8288).

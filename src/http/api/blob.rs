@@ -10,7 +10,7 @@ use hyper::{Response, StatusCode};
 use crate::blobs::Blob;
 use crate::http::error::ApiError;
 use crate::http::request::{has_already, text};
-use crate::http::response::{CACHE_FOR_EVER, DOCKER_CONTENT_DIGEST, empty, etag, value};
+use crate::http::response::{CACHE_FOR_EVER, empty, etag, identify, value};
 use crate::http::{Body, Context};
 use crate::oci::{ByteRange, Digest, ErrorCode, RangeRequest, RepositoryName};
 use crate::repository::{Error, Opened};
@@ -90,8 +90,7 @@ fn described(digest: Digest) -> Response<Body> {
     let mut response = empty(StatusCode::OK);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, OCTET_STREAM);
-    headers.insert(DOCKER_CONTENT_DIGEST, value(digest.to_string()));
-    headers.insert(header::ETAG, etag(digest));
+    identify(headers, digest);
     headers.insert(header::CACHE_CONTROL, CACHE_FOR_EVER);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     // What a client pushed is data, even to a browser that would rather see a page.

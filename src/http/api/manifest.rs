@@ -7,9 +7,7 @@ use hyper::{Response, StatusCode};
 use crate::access::{Action, Actions};
 use crate::http::error::ApiError;
 use crate::http::request::{RequestBody, content_type, expected, has_already};
-use crate::http::response::{
-    CACHE_AND_ASK, CACHE_FOR_EVER, DOCKER_CONTENT_DIGEST, OCI_SUBJECT, OCI_TAG, empty, etag, value,
-};
+use crate::http::response::{CACHE_AND_ASK, CACHE_FOR_EVER, OCI_SUBJECT, OCI_TAG, empty, identify, value};
 use crate::http::{Body, Context};
 use crate::oci::{Reference, RepositoryName};
 use crate::repository::{ManifestInfo, ManifestTarget, PutManifest};
@@ -73,8 +71,7 @@ pub(in crate::http) async fn put(
     let mut response = empty(StatusCode::CREATED);
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, value(format!("/v2/{name}/manifests/{}", info.digest)));
-    headers.insert(DOCKER_CONTENT_DIGEST, value(info.digest.to_string()));
-    headers.insert(header::ETAG, etag(info.digest));
+    identify(headers, info.digest);
     if let Some(subject) = info.subject {
         headers.insert(OCI_SUBJECT, value(subject.to_string()));
     }
@@ -101,8 +98,7 @@ fn described(info: &ManifestInfo, reference: &Reference) -> Response<Body> {
     let mut response = empty(StatusCode::OK);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, value(&info.media_type));
-    headers.insert(DOCKER_CONTENT_DIGEST, value(info.digest.to_string()));
-    headers.insert(header::ETAG, etag(info.digest));
+    identify(headers, info.digest);
     let cache = match reference {
         Reference::Digest(_) => CACHE_FOR_EVER,
         Reference::Tag(_) => CACHE_AND_ASK,
