@@ -107,7 +107,7 @@ pub(crate) enum Credential {
     None,
     Password,
     Key(Arc<KeyGrant>),
-    Session(SessionGrant),
+    Session(Arc<SessionGrant>),
     Token(TokenCredential),
 }
 

@@ -107,7 +107,7 @@ struct Remembered {
     keys: Cache<meta::SecretHash, Arc<KeyGrant>>,
     key_ids: Cache<uuid::Uuid, Arc<KeyGrant>>,
     permissions: Cache<String, Arc<Permissions>>,
-    sessions: Cache<meta::SecretHash, Arc<meta::SessionRow>>,
+    sessions: Cache<meta::SecretHash, Arc<SessionGrant>>,
 }
 
 impl fmt::Debug for Accounts {

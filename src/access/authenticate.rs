@@ -11,6 +11,9 @@ use super::{Caller, Credential, Credentials, Identity, InvalidCredentials, Memo,
 use crate::accounts::{Account, Accounts, Error, KeyGrant, NotSignedIn, Origin, SessionGrant, SessionId, Throttled};
 use crate::tokens::{Holder, InvalidToken, IssuedFor, Tokens};
 
+/// Whose a credential is, and what it gives.
+type Owned<T> = (Arc<Account>, Arc<T>);
+
 /// Finds out who asks.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
@@ -97,10 +100,14 @@ impl Authenticator {
     pub(crate) async fn authenticate(&self, visit: &Visit<'_>) -> Result<Authenticated, NotAuthenticated> {
         // Before anything is looked up: what changes meanwhile is looked up again the next time.
         let generation = self.accounts.generation();
-        if let Some(Known { caller, hash }) = visit.memo.get(visit.headers, visit.surface, generation) {
-            self.is_still_good(&caller.credential)?;
+        if let Some(Known { caller, hash }) = visit.memo.get(visit.headers, visit.surface, generation)
+            && self.is_still_good(&caller.credential)?
+        {
             if let Some(hash) = hash {
                 self.accounts.key_used(&hash, visit.address, visit.agent);
+            }
+            if let Credential::Session(grant) = &caller.credential {
+                self.accounts.session_used(&grant.hash, visit.address, visit.agent);
             }
             let cookie = Credentials::cookie(visit.headers);
             return Ok(Authenticated { caller, cookie, begun: None, ended: false });
@@ -124,7 +131,10 @@ impl Authenticator {
             Credentials::Session(id) => Ok(match self.session(&id)? {
                 Some((account, grant)) => {
                     self.accounts.session_used(&grant.hash, visit.address, visit.agent);
-                    known(caller(account, Credential::Session(grant)))
+                    let caller = caller(account, Credential::Session(grant));
+                    let memo = Known { caller: caller.clone(), hash: None };
+                    visit.memo.put(visit.headers, visit.surface, generation, memo);
+                    known(caller)
                 }
                 None => Authenticated { ended: from_page, ..known(Caller::ANONYMOUS) },
             }),
@@ -159,8 +169,8 @@ impl Authenticator {
                 Ok(caller(account, Credential::Key(grant)))
             }
             Credentials::Basic { user, password } => {
-                let origin = visit.origin(None);
-                let account = self.accounts.sign_in(&user, password, visit.address, &origin).await?;
+                let origin = || visit.origin(None);
+                let account = self.accounts.sign_in(&user, password, visit.address, origin).await?;
                 Ok(caller(account, Credential::Password))
             }
             Credentials::None | Credentials::Session(_) | Credentials::Token(_) => Ok(Caller::ANONYMOUS),
@@ -190,21 +200,25 @@ impl Authenticator {
         Ok(caller(account, Credential::Token(TokenCredential { grant, key })))
     }
 
-    /// Whether what is remembered of a connection has not come to its end by itself.
-    fn is_still_good(&self, credential: &Credential) -> Result<(), NotAuthenticated> {
+    /// Whether what is remembered of a connection has not come to its end by itself; false if that is to be found out
+    /// anew.
+    fn is_still_good(&self, credential: &Credential) -> Result<bool, NotAuthenticated> {
         let alive = |key: &KeyGrant| self.accounts.is_alive(key);
         match credential {
             Credential::Key(key) if !alive(key) => Err(NotAuthenticated::Wrong),
             Credential::Token(token) if token.key.as_ref().is_some_and(|key| !alive(key)) => {
                 Err(NotAuthenticated::Token(InvalidToken::Revoked))
             }
-            Credential::Token(token) => self.tokens.check_times(&token.grant).map_err(NotAuthenticated::Token),
-            _ => Ok(()),
+            Credential::Token(token) => {
+                self.tokens.check_times(&token.grant).map(|()| true).map_err(NotAuthenticated::Token)
+            }
+            Credential::Session(grant) => Ok(self.accounts.is_alive_session(grant)),
+            Credential::None | Credential::Password | Credential::Key(_) => Ok(true),
         }
     }
 
     /// A key and its owner, who must be the user that was named, and may sign in.
-    fn key(&self, user: Option<&str>, hash: &[u8; 32]) -> Result<(Arc<Account>, Arc<KeyGrant>), NotAuthenticated> {
+    fn key(&self, user: Option<&str>, hash: &[u8; 32]) -> Result<Owned<KeyGrant>, NotAuthenticated> {
         let grant = self.accounts.key_grant(hash)?.ok_or(NotAuthenticated::Wrong)?;
         if user.is_some_and(|user| user != grant.owner) {
             return Err(NotAuthenticated::Wrong);
@@ -214,7 +228,7 @@ impl Authenticator {
     }
 
     /// A session and its user, who must be one that may sign in.
-    pub(crate) fn session(&self, id: &SessionId) -> Result<Option<(Arc<Account>, SessionGrant)>, Error> {
+    pub(crate) fn session(&self, id: &SessionId) -> Result<Option<Owned<SessionGrant>>, Error> {
         let Some(grant) = self.accounts.session_grant(id)? else { return Ok(None) };
         let account = self.accounts.account(&grant.user)?.filter(|account| account.may_sign_in());
         Ok(account.map(|account| (account, grant)))

@@ -1,4 +1,4 @@
-//! [`Memo`]: the key or token that a connection presented last, and whose it is.
+//! [`Memo`]: the key, token or session that a connection presented last, and whose it is.
 //!
 //! A client sends the same one with each of many requests on a connection. To decode, hash and look it up
 //! again says nothing new as long as no account and no key has changed; and costs, of the smallest request,
@@ -12,7 +12,7 @@ use hyper::header::{self, HeaderValue};
 use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
-use super::{Caller, Surface};
+use super::{Caller, Credential, Credentials, Surface};
 use crate::meta::SecretHash;
 
 /// What one connection presented last.
@@ -22,10 +22,21 @@ pub(crate) struct Memo(Mutex<Option<Presented>>);
 struct Presented {
     /// The value of the header; wiped when there is another, or the connection ends.
     bytes: Zeroizing<Vec<u8>>,
+    means: Means,
     surface: Surface,
     /// The number of the last change when it was looked up.
     generation: u64,
     known: Known,
+}
+
+/// Which header says who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Means {
+    Authorization,
+    /// Where there is no other; what it is worth may depend on who says that they send it.
+    Cookie {
+        from_page: bool,
+    },
 }
 
 /// Who was found.
@@ -36,22 +47,34 @@ pub(super) struct Known {
     pub(super) hash: Option<SecretHash>,
 }
 
+impl Known {
+    /// Whether it is by such a header that this was found.
+    fn is_by(&self, means: Means) -> bool {
+        match self.caller.credential {
+            Credential::Key(_) | Credential::Token(_) => means == Means::Authorization,
+            Credential::Session(_) => matches!(means, Means::Cookie { .. }),
+            Credential::None | Credential::Password => false,
+        }
+    }
+}
+
 impl Memo {
     /// Who presented what these headers do, if it is what was presented last and nothing has changed.
     pub(super) fn get(&self, headers: &HeaderMap, surface: Surface, generation: u64) -> Option<Known> {
-        let presented = presented(headers)?;
+        let (means, presented) = presented(headers)?;
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |last: &&Presented| {
-            last.generation == generation && last.surface == surface && is_same(&last.bytes, presented.as_bytes())
+            (last.generation, last.surface, last.means) == (generation, surface, means)
+                && is_same(&last.bytes, presented.as_bytes())
         };
         last.as_ref().filter(same).map(|last| last.known.clone())
     }
 
     /// Keeps who presented these headers, who was looked up when this was the number of the last change.
     pub(super) fn put(&self, headers: &HeaderMap, surface: Surface, generation: u64, known: Known) {
-        let Some(presented) = presented(headers) else { return };
+        let Some((means, presented)) = presented(headers).filter(|(means, _)| known.is_by(*means)) else { return };
         let bytes = Zeroizing::new(presented.as_bytes().to_vec());
-        let last = Presented { bytes, surface, generation, known };
+        let last = Presented { bytes, means, surface, generation, known };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
     }
 }
@@ -63,10 +86,14 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && words.fold(Choice::from(1), |same, next| same & next).into()
 }
 
-/// What is presented, if it is one thing.
-fn presented(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    values.next().filter(|_| values.next().is_none())
+/// What is presented, if it is one thing. Cookies count only where nothing else is said.
+fn presented(headers: &HeaderMap) -> Option<(Means, &HeaderValue)> {
+    let authorization = headers.contains_key(header::AUTHORIZATION);
+    let name = if authorization { header::AUTHORIZATION } else { header::COOKIE };
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let from_page = || Credentials::from_page(headers);
+    Some((if authorization { Means::Authorization } else { Means::Cookie { from_page: from_page() } }, value))
 }
 
 impl fmt::Debug for Memo {
@@ -76,8 +103,61 @@ impl fmt::Debug for Memo {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::access::Identity;
+    use crate::accounts::{Account, KeyGrant, SessionGrant};
+    use crate::clock::Timestamp;
+    use crate::meta::Standing;
+
+    type Given<'a> = &'a [(&'a str, &'a str)];
+
+    fn headers(given: Given<'_>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in given {
+            headers.append(name.parse::<header::HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn known(credential: Credential) -> Known {
+        let identity = Identity::User(Arc::new(Account::test("alice", Standing::Ordinary)));
+        Known { caller: Caller { identity, credential }, hash: None }
+    }
+
+    #[test]
+    fn it_finds_whom_the_same_headers_would_find() {
+        let session = || Credential::Session(Arc::new(SessionGrant::test("alice", Timestamp::from_micros(0))));
+        let key = || Credential::Key(Arc::new(KeyGrant::test("alice", None)));
+        let page = ("x-zot-api-client", "zot-ui");
+        let (cookie, other, bearer) = (("cookie", "session=a"), ("cookie", "session=b"), ("authorization", "Bearer k"));
+        let cases: [(Credential, Given<'_>, Given<'_>, bool); 13] = [
+            (session(), &[cookie], &[cookie], true),
+            (session(), &[cookie, page], &[page, cookie], true),
+            (session(), &[cookie], &[cookie, page], false),
+            (session(), &[cookie, page], &[cookie], false),
+            (session(), &[cookie], &[other], false),
+            (session(), &[cookie], &[cookie, other], false),
+            (session(), &[cookie, other], &[cookie, other], false),
+            (session(), &[cookie], &[cookie, bearer], false),
+            // A session by a request that says something else too, which does not count there.
+            (session(), &[cookie, bearer], &[cookie, bearer], false),
+            (session(), &[cookie, bearer], &[other, bearer], false),
+            (key(), &[bearer], &[bearer], true),
+            (key(), &[bearer], &[bearer, cookie], true),
+            (Credential::Password, &[bearer], &[bearer], false),
+        ];
+        for (number, (credential, first, then, found)) in cases.into_iter().enumerate() {
+            let memo = Memo::default();
+            memo.put(&headers(first), Surface::ApiV1, 7, known(credential));
+            assert_eq!(memo.get(&headers(then), Surface::ApiV1, 7).is_some(), found, "case {number}");
+            assert!(memo.get(&headers(then), Surface::ApiV1, 8).is_none(), "case {number}, after a change");
+            assert!(memo.get(&headers(then), Surface::Registry, 7).is_none(), "case {number}, elsewhere");
+        }
+    }
 
     #[test]
     fn only_the_same_bytes_are_the_same() {

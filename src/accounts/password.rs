@@ -168,8 +168,8 @@ pub(super) struct Turn {
 
 /// Verifies passwords, and remembers the right ones for a while.
 pub(super) struct Verifier {
-    /// Never leaves the process: what is remembered cannot be tried out elsewhere.
-    key: [u8; 32],
+    /// What has taken in a key that never leaves the process: what is remembered cannot be tried out elsewhere.
+    keyed: Hmac<Sha256>,
     /// Keyed hash of stored hash and password → until when it is remembered. A changed password
     /// has another stored hash, and so is not found.
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
@@ -178,7 +178,8 @@ pub(super) struct Verifier {
 
 impl Verifier {
     pub(super) fn new() -> Self {
-        Self { key: rand::random(), remembered: Mutex::default(), turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)) }
+        let keyed = Hmac::new_from_slice(&rand::random::<[u8; 32]>()).expect("a key of any length is fine");
+        Self { keyed, remembered: Mutex::default(), turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)) }
     }
 
     /// A keyed hash by which a password of this stored hash is remembered, right or wrong.
@@ -187,7 +188,7 @@ impl Verifier {
             Some(StoredHash::Argon2(stored) | StoredHash::Bcrypt(stored)) => stored.as_str(),
             None => NOBODY,
         };
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("a key of any length is fine");
+        let mut mac = self.keyed.clone();
         mac.update(stored.as_bytes());
         mac.update(&[0]);
         mac.update(password.reveal().as_bytes());

@@ -75,10 +75,10 @@ mod tests {
         let account = accounts.account("alice").unwrap().unwrap();
         let refresh = accounts.create_refresh_token(&account, "docker", &origin).unwrap();
 
-        let wrong = accounts.sign_in("alice", Password::new("wrong"), None, &origin).await;
+        let wrong = accounts.sign_in("alice", Password::new("wrong"), None, || origin.clone()).await;
         assert!(wrong.is_err());
         assert_eq!(stored(), old);
-        accounts.sign_in("alice", Password::new("secret"), None, &origin).await.unwrap();
+        accounts.sign_in("alice", Password::new("secret"), None, || origin.clone()).await.unwrap();
         for _ in 0..500 {
             if stored() != old {
                 break;
@@ -88,7 +88,7 @@ mod tests {
         let renewed = stored();
         assert!(renewed.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{renewed}");
         assert!(accounts.refresh(&refresh, &origin).unwrap().is_some());
-        accounts.sign_in("alice", Password::new("secret"), None, &origin).await.unwrap();
+        accounts.sign_in("alice", Password::new("secret"), None, || origin.clone()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(stored(), renewed, "what is current is left alone");
     }

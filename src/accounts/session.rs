@@ -21,6 +21,23 @@ pub(crate) struct SessionGrant {
     pub(crate) user: String,
     /// When the password was last given.
     pub(crate) signed_in: Timestamp,
+    created: Timestamp,
+    /// When it was last used, as far as that was written down.
+    used: Timestamp,
+}
+
+impl SessionGrant {
+    fn new(hash: SecretHash, row: &SessionRow) -> Self {
+        let SessionRow { id, ref user, created, signed_in, ref last_used } = *row;
+        Self { hash, id, user: user.clone(), signed_in, created, used: last_used.at }
+    }
+
+    /// Of a user who has just signed in, if not for the first time.
+    #[cfg(test)]
+    pub(crate) fn test(user: &str, signed_in: Timestamp) -> Self {
+        let user = user.to_owned();
+        Self { hash: [0; 32], id: Uuid::nil(), user, signed_in, created: signed_in, used: signed_in }
+    }
 }
 
 /// A session as its owner may see it.
@@ -34,27 +51,30 @@ pub(crate) struct Session {
 impl Accounts {
     /// What a cookie gives; nothing if its session is unknown or has expired. Whether its user may
     /// sign in at all is not looked at.
-    pub(crate) fn session_grant(&self, id: &SessionId) -> Result<Option<SessionGrant>, Error> {
+    pub(crate) fn session_grant(&self, id: &SessionId) -> Result<Option<Arc<SessionGrant>>, Error> {
         let hash = id.hash();
         let generation = self.generation();
-        let row = if let Some(known) = self.remembered.sessions.get(&hash, generation) {
+        let grant = if let Some(known) = self.remembered.sessions.get(&hash, generation) {
             known
         } else {
             let Some(row) = self.meta.read(|tx| tx.session(&hash))? else { return Ok(None) };
-            let row = Arc::new(row);
-            self.remembered.sessions.put(hash, generation, Arc::clone(&row));
-            row
+            let grant = Arc::new(SessionGrant::new(hash, &row));
+            self.remembered.sessions.put(hash, generation, Arc::clone(&grant));
+            grant
         };
-        if self.has_ended(&hash, &row) {
-            return Ok(None);
-        }
-        Ok(Some(SessionGrant { hash, id: row.id, user: row.user.clone(), signed_in: row.signed_in }))
+        Ok(self.is_alive_session(&grant).then_some(grant))
     }
 
-    fn has_ended(&self, hash: &SecretHash, row: &SessionRow) -> bool {
+    /// Whether a session has not ended by itself.
+    pub(crate) fn is_alive_session(&self, grant: &SessionGrant) -> bool {
+        !self.has_ended(&grant.hash, grant.created, grant.used)
+    }
+
+    fn has_ended(&self, hash: &SecretHash, created: Timestamp, used: Timestamp) -> bool {
         let now = self.clock.now();
-        let used = self.latest_session_use(hash).map_or(row.last_used.at, |used| used.at);
-        now.since(row.created) >= self.rules.session_lifetime || now.since(used) >= self.rules.session_idle
+        let rested = |since: Timestamp| now.since(since) >= self.rules.session_idle;
+        now.since(created) >= self.rules.session_lifetime
+            || rested(used) && self.latest_session_use(hash).is_none_or(|used| rested(used.at))
     }
 
     /// Begins a session of a user who has just given a password, or has come from a provider. The id is always a new one: what a
@@ -68,7 +88,7 @@ impl Accounts {
             signed_in: now,
             last_used: Use { at: now, address: origin.address.clone(), agent: origin.agent.clone() },
         };
-        let grant = SessionGrant { hash: id.hash(), id: row.id, user: row.user.clone(), signed_in: now };
+        let grant = SessionGrant::new(id.hash(), &row);
         let account = self.account(user)?;
         let provider = account.as_ref().and_then(|account| account.outside.as_ref());
         let by: Vec<_> = provider.iter().map(|outside| ("provider", outside.provider.as_str())).collect();
@@ -95,7 +115,7 @@ impl Accounts {
     /// The sessions of a user that have not ended, oldest first.
     pub(crate) fn sessions(&self, user: &str) -> Result<Vec<Session>, Error> {
         let rows = self.meta.read(|tx| tx.sessions_of(Some(user)))?;
-        let live = rows.into_iter().filter(|(hash, row)| !self.has_ended(hash, row));
+        let live = rows.into_iter().filter(|(hash, row)| !self.has_ended(hash, row.created, row.last_used.at));
         Ok(live
             .map(|(hash, row)| Session {
                 id: row.id,
@@ -129,7 +149,8 @@ impl Accounts {
     /// Removes sessions that have ended, and audit rows that are too old.
     pub(super) fn remove_expired(&self) -> Result<(), Error> {
         let rows = self.meta.read(|tx| tx.sessions_of(None))?;
-        let ended: Vec<_> = rows.into_iter().filter(|(hash, row)| self.has_ended(hash, row)).collect();
+        let ended: Vec<_> =
+            rows.into_iter().filter(|(hash, row)| self.has_ended(hash, row.created, row.last_used.at)).collect();
         if !ended.is_empty() {
             self.change(move |tx| {
                 for (hash, row) in ended {

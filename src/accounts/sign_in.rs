@@ -37,13 +37,13 @@ impl From<Error> for NotSignedIn {
 }
 
 impl Accounts {
-    /// Who has this name and this password.
+    /// Who has this name and this password. Where that was looked at lately, nobody needs to know from where it came.
     pub(crate) async fn sign_in(
         self: &Arc<Self>,
         name: &str,
         password: Password,
         address: Option<IpAddr>,
-        origin: &Origin,
+        origin: impl FnOnce() -> Origin,
     ) -> Result<Arc<Account>, NotSignedIn> {
         let begun = Instant::now();
         // Nobody has such a name or such a password: nothing is to be looked up, counted and written down for it.
@@ -56,7 +56,7 @@ impl Accounts {
         if let Some(account) = self.remembered(account.as_ref(), &memory) {
             return Ok(account);
         }
-        let attempt = Attempt { name: name.to_owned(), account, password, memory, address, origin: origin.clone() };
+        let attempt = Attempt { name: name.to_owned(), account, password, memory, address, origin: origin() };
         let result = self.look_at(attempt).await;
         if result.is_err() {
             sleep_until(begun + REFUSED_AFTER).await;

@@ -20,7 +20,7 @@ fn key(scopes: Option<&[&str]>) -> Credential {
 
 fn session(age: Duration) -> Credential {
     let signed_in = Timestamp::from_micros(NOW.micros() - u64::try_from(age.as_micros()).unwrap());
-    Credential::Session(SessionGrant { hash: [0; 32], id: uuid::Uuid::nil(), user: "alice".into(), signed_in })
+    Credential::Session(Arc::new(SessionGrant::test("alice", signed_in)))
 }
 
 /// One letter for a decision: allowed, 401, 401 for want of freshness or of another token, 403.

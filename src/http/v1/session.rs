@@ -51,7 +51,8 @@ pub(super) async fn signin(context: &Context<'_>, body: &mut RequestBody) -> Res
     let SigninBody { username, password } = read(body).await?;
     let accounts = Arc::clone(context.registry.accounts());
     let origin = context.visit.origin(None);
-    let signed_in = accounts.sign_in(&username, Password::new(&password), context.visit.address, &origin).await;
+    let signed_in =
+        accounts.sign_in(&username, Password::new(&password), context.visit.address, || origin.clone()).await;
     let account = signed_in.map_err(refused)?;
 
     let before = match &context.caller.credential {
@@ -84,7 +85,8 @@ pub(super) async fn verify(context: &Context<'_>, body: &mut RequestBody) -> Res
     };
     let accounts = Arc::clone(context.registry.accounts());
     let origin = context.origin();
-    let verified = accounts.sign_in(&grant.user, Password::new(&password), context.visit.address, &origin).await;
+    let verified =
+        accounts.sign_in(&grant.user, Password::new(&password), context.visit.address, || origin.clone()).await;
     verified.map_err(refused)?;
     let (hash, refreshing) = (grant.hash, Arc::clone(&accounts));
     let signed_in = context.blocking(move || refreshing.refresh_session(hash, &origin)).await?;
