@@ -64,7 +64,8 @@
 //! 2. What a client sees as one effect is one transaction. What was answered with 2xx survives
 //!    `kill -9` and loss of power, unless `storage.commit` is off.
 //! 3. A commit is one blocking call: hyper drops a handler when its client goes away, and a blocking
-//!    call that has begun runs to its end. What takes longer (receiving a body) is a task of its own.
+//!    call that has begun runs to its end, before the registry stops. What takes longer (receiving a body) is a task
+//!    of its own.
 //! 4. Writers share transactions, and so syncs; readers never wait for a writer, unless it opens the database anew
 //!    after a failure.
 //! 5. An unfinished upload is the file of its bytes and nothing else. Its id is bound to the
@@ -75,8 +76,8 @@
 //!    status code. Only `clock` reads the wall clock. There is no global state: two registries in one
 //!    process do not know of each other.
 //! 8. A secret is shown once and stored as a hash, or sealed where it must be read again (what a provider is
-//!    asked with); when keys and sessions were last used is written in
-//!    batches, so that no request with one waits for a disk.
+//!    asked with); when keys and sessions were last used is written in batches, so that no request with one waits for
+//!    a disk.
 //! 9. The database decides; `manifests.log` beside it has what is needed to make the content's rows anew. It is
 //!    written after a commit and before the answer, never synced by a request, and made anew where it lacks a change.
 //! 10. A backup is a data directory: a copy of the rows at one moment, and every blob they speak of. It takes the
@@ -85,6 +86,8 @@
 //! 12. Whatever is unneeded stands in a row since the transaction that made it so, and nothing is removed but
 //!     after a look, in the same transaction, whether that still holds. A client that was told of something has a
 //!     lease on it.
+//! 13. What is remembered of rows (manifests; accounts, keys and sessions) belongs to one version of them, which
+//!     every change ends before it is answered: nobody is told what was true before.
 //!
 //! # Errors
 //!
