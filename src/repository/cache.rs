@@ -4,6 +4,8 @@
 //! to one [`Version`] of the database, which every change ends; and that something is missing is not remembered.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use super::manifest::ManifestBytes;
@@ -17,9 +19,25 @@ const MANIFEST_BYTES_MAX: u64 = 64 * 1024;
 /// What one costs beside its own bytes.
 const ENTRY_BYTES: usize = 512;
 
+/// As many are told apart of those that were looked up lately and not kept.
+const SEEN: usize = 1024;
+
 /// Manifests by the names under which they were asked for.
-#[derive(Debug, Default)]
-pub(super) struct ManifestCache(RwLock<Kept>);
+#[derive(Debug)]
+pub(super) struct ManifestCache {
+    kept: RwLock<Kept>,
+    /// Marks of what was looked up: it is kept the second time. Whoever walks through a whole registry asks for each
+    /// manifest once, and neither pays for keeping it nor puts away what others ask for.
+    seen: [AtomicU64; SEEN],
+    marks: RandomState,
+}
+
+impl Default for ManifestCache {
+    fn default() -> Self {
+        let seen = [const { AtomicU64::new(0) }; SEEN];
+        Self { kept: RwLock::default(), seen, marks: RandomState::new() }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -37,12 +55,19 @@ impl ManifestCache {
 
     /// The manifest, if it was asked for in this version.
     pub(super) fn get(&self, version: Version, name: &RepositoryName, reference: &Reference) -> Option<ManifestBytes> {
-        let kept = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         let found = if kept.version == Some(version) { &kept.manifests } else { return None };
         found.get(&(name.clone(), reference.clone())).cloned()
     }
 
-    /// Keeps a manifest that was looked up after the database had come to this version.
+    /// Whether something was looked up lately. It was, from now on.
+    fn is_seen(&self, name: &RepositoryName, reference: &Reference) -> bool {
+        let mark = self.marks.hash_one((name, reference));
+        let slot = &self.seen[usize::try_from(mark % SEEN as u64).unwrap_or_default()];
+        slot.swap(mark, Ordering::Relaxed) == mark
+    }
+
+    /// Keeps a manifest that was looked up after the database had come to this version, if it is worth that.
     pub(super) fn keep(
         &self,
         version: Version,
@@ -50,11 +75,11 @@ impl ManifestCache {
         reference: &Reference,
         manifest: &ManifestBytes,
     ) {
-        if !Self::takes(manifest.info.size) {
+        if !Self::takes(manifest.info.size) || !self.is_seen(name, reference) {
             return;
         }
         let bytes = manifest.bytes.len() + ENTRY_BYTES;
-        let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         if kept.version.is_some_and(|of| of > version) {
             return;
         }
@@ -71,7 +96,7 @@ impl ManifestCache {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use bytes::Bytes;
 
@@ -97,6 +122,8 @@ mod tests {
         let (name, tag) = ("a".parse().unwrap(), Reference::Tag("latest".parse().unwrap()));
         let first = changes.version().unwrap();
         cache.keep(first, &name, &tag, &manifest(b"{}".to_vec()));
+        assert!(cache.get(first, &name, &tag).is_none(), "it was asked for once");
+        cache.keep(first, &name, &tag, &manifest(b"{}".to_vec()));
         assert_eq!(cache.get(first, &name, &tag).unwrap().bytes, "{}");
         assert!(cache.get(first, &"b".parse().unwrap(), &tag).is_none());
         drop(changes.begin());
@@ -117,11 +144,13 @@ mod tests {
         let digest = |number: u32| Reference::Digest(Digest::of(Algorithm::Sha256, &number.to_le_bytes()));
         for number in 0..1000 {
             cache.keep(version, &name, &digest(number), &manifest(vec![b' '; 32 * 1024]));
-            let kept = cache.0.read().unwrap();
+            cache.keep(version, &name, &digest(number), &manifest(vec![b' '; 32 * 1024]));
+            let kept = cache.kept.read().unwrap();
             assert!(kept.bytes <= BYTES_MAX && kept.manifests.len() <= BYTES_MAX / (32 * 1024), "{}", kept.bytes);
         }
         assert!(cache.get(version, &name, &digest(999)).is_some());
         let large = manifest(vec![b' '; usize::try_from(MANIFEST_BYTES_MAX).unwrap() + 1]);
+        cache.keep(version, &name, &digest(0), &large);
         cache.keep(version, &name, &digest(0), &large);
         assert!(cache.get(version, &name, &digest(0)).is_none());
     }
