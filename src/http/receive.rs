@@ -225,3 +225,63 @@ fn finished(written: Written) -> Result<Box<Desk>, ApiError> {
     result?;
     Ok(desk)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use http_body_util::combinators::UnsyncBoxBody;
+
+    use super::*;
+    use crate::http::{BoxError, RequestBody};
+
+    /// What comes of a body in such pieces, for an upload that has come to `offset`: batches.
+    async fn batches(offset: u64, pieces: &[Bytes]) -> Vec<Vec<Bytes>> {
+        let frames: Vec<_> = pieces.iter().map(|piece| Ok::<_, BoxError>(Frame::data(piece.clone()))).collect();
+        let body = UnsyncBoxBody::new(StreamBody::new(stream::iter(frames)));
+        let mut intake = Intake::new(RequestBody::new(body, Duration::from_secs(1)).take(), offset);
+        let mut batches = Vec::new();
+        loop {
+            intake.fill().await;
+            if intake.size == 0 {
+                assert!(intake.ended && intake.broken.is_none());
+                return batches;
+            }
+            batches.push(intake.batch());
+        }
+    }
+
+    #[tokio::test]
+    async fn full_batches_end_at_multiples_and_lose_nothing() {
+        let noise = Bytes::from((0..1_000_003_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>());
+        for (offset, lengths) in [
+            (0, vec![1_000_003]),
+            (5, vec![16, 300_000, 1, 262_144, 70_000, 70_000, 0, 192_123]),
+            (262_143, vec![1, 1, 262_144, 1]),
+            (u64::from(u32::MAX), vec![65_536; 40]),
+            (0, vec![1; 3000]),
+        ] {
+            let mut from = 0;
+            let pieces: Vec<_> = lengths
+                .iter()
+                .map(|length| {
+                    from += length;
+                    noise.slice(from - length..from)
+                })
+                .collect();
+            let mut reached = offset;
+            let batches = batches(offset, &pieces).await;
+            for (number, batch) in batches.iter().enumerate() {
+                let size: usize = batch.iter().map(Bytes::len).sum();
+                assert!(size <= BATCH_BYTES && batch.len() <= BATCH_BYTES / PIECE_BYTES_MIN, "{lengths:?} {number}");
+                reached += size as u64;
+                let is_full = batch.len() < BATCH_BYTES / PIECE_BYTES_MIN && number + 1 < batches.len();
+                assert!(!is_full || reached.is_multiple_of(BATCH_BYTES as u64), "{lengths:?} {number}: {reached}");
+            }
+            assert_eq!(batches.concat().concat(), noise[..from], "{lengths:?}");
+        }
+    }
+}
