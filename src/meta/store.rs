@@ -22,7 +22,7 @@ use super::version::Changes;
 use super::{Error, lock};
 
 /// What redb may keep of the file in memory. The operating system's page cache holds the rest.
-const CACHE_BYTES: usize = 8 * 1024 * 1024;
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// After a failure nothing is written for this long; and the database is not opened more often than this.
 const PAUSE: Duration = Duration::from_millis(250);

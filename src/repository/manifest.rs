@@ -92,10 +92,12 @@ impl Repository {
             let bytes = if read { tx.manifest_bytes(&self.name, info.digest)? } else { None };
             Ok::<_, Error>((info, bytes))
         })?;
-        if let (Some(version), Some(bytes)) = (version, &bytes) {
-            cache.keep(version, &self.name, reference, &ManifestBytes { info: info.clone(), bytes: bytes.clone() });
+        let Some(bytes) = bytes else { return Ok((info, None)) };
+        let found = ManifestBytes { info, bytes };
+        if let Some(version) = version {
+            cache.keep(version, &self.name, reference, &found);
         }
-        Ok((info, bytes))
+        Ok((found.info, Some(found.bytes)))
     }
 
     /// Lets whoever names a digest count on its manifest; fails if it is being removed.
