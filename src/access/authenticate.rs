@@ -115,25 +115,26 @@ impl Authenticator {
         let Read { credentials, cookie, from_page } =
             Credentials::read(visit.headers, visit.surface).map_err(NotAuthenticated::Invalid)?;
         let known = |caller| Authenticated { caller, cookie: cookie.clone(), begun: None, ended: false };
+        let remember = |caller: &Caller, hash| {
+            visit.memo.put(visit.headers, visit.surface, generation, Known { caller: caller.clone(), hash });
+        };
         match credentials {
             Credentials::None => Ok(known(Caller::ANONYMOUS)),
             Credentials::Token(token) => {
                 let caller = self.token(&token.0)?;
-                visit.memo.put(visit.headers, visit.surface, generation, Known { caller: caller.clone(), hash: None });
+                remember(&caller, None);
                 Ok(known(caller))
             }
             Credentials::Key { hash, .. } => {
                 let caller = self.pair(credentials, visit).await?;
-                let memo = Known { caller: caller.clone(), hash: Some(hash) };
-                visit.memo.put(visit.headers, visit.surface, generation, memo);
+                remember(&caller, Some(hash));
                 Ok(known(caller))
             }
             Credentials::Session(id) => Ok(match self.session(&id)? {
                 Some((account, grant)) => {
                     self.accounts.session_used(&grant.hash, visit.address, visit.agent);
                     let caller = caller(account, Credential::Session(grant));
-                    let memo = Known { caller: caller.clone(), hash: None };
-                    visit.memo.put(visit.headers, visit.surface, generation, memo);
+                    remember(&caller, None);
                     known(caller)
                 }
                 None => Authenticated { ended: from_page, ..known(Caller::ANONYMOUS) },

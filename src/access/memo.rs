@@ -92,8 +92,9 @@ fn presented(headers: &HeaderMap) -> Option<(Means, &HeaderValue)> {
     let name = if authorization { header::AUTHORIZATION } else { header::COOKIE };
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
-    let from_page = || Credentials::from_page(headers);
-    Some((if authorization { Means::Authorization } else { Means::Cookie { from_page: from_page() } }, value))
+    let means =
+        if authorization { Means::Authorization } else { Means::Cookie { from_page: Credentials::from_page(headers) } };
+    Some((means, value))
 }
 
 impl fmt::Debug for Memo {

@@ -101,7 +101,10 @@ impl Disk for SystemDisk {
     fn write_parts_at(&self, file: &File, path: &Path, parts: &[Bytes], mut offset: u64) -> io::Result<()> {
         // One call for all, or as many as it takes, as that is cheaper; and for what it did not write, one for each.
         let slices: Vec<_> = parts.iter().take(PARTS_MAX).map(|part| io::IoSlice::new(part)).collect();
-        let mut written = rustix::io::pwritev(file, &slices, offset)?;
+        let mut written = match rustix::io::pwritev(file, &slices, offset) {
+            Err(rustix::io::Errno::INTR) => 0,
+            written => written?,
+        };
         for part in parts {
             let done = written.min(part.len());
             written -= done;

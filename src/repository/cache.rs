@@ -4,6 +4,7 @@
 //! to one [`Version`] of the database, which every change ends; and that something is missing is not remembered.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -23,13 +24,19 @@ const ENTRY_BYTES: usize = 512;
 const SEEN: usize = 1024;
 
 /// Manifests by the names under which they were asked for.
-#[derive(Debug)]
 pub(super) struct ManifestCache {
     kept: RwLock<Kept>,
     /// Marks of what was looked up: it is kept the second time. Whoever walks through a whole registry asks for each
     /// manifest once, and neither pays for keeping it nor puts away what others ask for.
     seen: [AtomicU64; SEEN],
     marks: RandomState,
+}
+
+/// None of the manifests: they are megabytes.
+impl fmt::Debug for ManifestCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ManifestCache")
+    }
 }
 
 impl Default for ManifestCache {
@@ -39,7 +46,7 @@ impl Default for ManifestCache {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Kept {
     /// Of this version of the database.
     version: Option<Version>,
