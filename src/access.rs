@@ -111,6 +111,16 @@ pub(crate) enum Credential {
     Token(TokenCredential),
 }
 
+impl Credential {
+    /// The session, if it is one.
+    pub(crate) fn session(&self) -> Option<&SessionGrant> {
+        match self {
+            Self::Session(grant) => Some(grant),
+            Self::None | Self::Password | Self::Key(_) | Self::Token(_) => None,
+        }
+    }
+}
+
 /// A token whose credential still counts.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenCredential {

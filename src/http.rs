@@ -66,8 +66,6 @@ struct Context<'a> {
     headers: &'a HeaderMap,
     visit: Visit<'a>,
     reached: Reached<'a>,
-    /// The session's cookie that came along, whether or not it is one of a session.
-    cookie: Option<&'a SessionId>,
 }
 
 impl Context<'_> {
@@ -110,6 +108,11 @@ impl Context<'_> {
             tracing::error!(%error, "all repositories are looked at for a list");
             Among::All
         })
+    }
+
+    /// The session's cookie that came along, whether or not it is one of a session.
+    fn cookie(&self) -> Option<SessionId> {
+        Credentials::cookie(self.headers)
     }
 
     /// For cookies.
@@ -192,13 +195,11 @@ async fn respond(
     let route = route::parse(&head.method, path, query, registry.metrics_path())?;
     let access = route.access();
     let authenticated = authenticate(registry, &visit, &access).await;
-    let Authenticated { caller, cookie, begun, ended } =
-        authenticated.map_err(|error| error.for_scope(|| route.scope()))?;
+    let Authenticated { caller, begun, ended } = authenticated.map_err(|error| error.for_scope(|| route.scope()))?;
     subject.caller = Some(caller.identity.clone());
     subject.cookies = cookies((registry, reached), &caller, begun.as_ref(), ended);
     check_origin(&head.method, &head.headers, &caller)?;
-    let context =
-        Context { registry, caller: &caller, headers: &head.headers, visit, reached, cookie: cookie.as_ref() };
+    let context = Context { registry, caller: &caller, headers: &head.headers, visit, reached };
     if let Route::V1 { query, .. } = &route {
         v1::check_csrf(&context, &head.method, query)?;
     }
@@ -234,15 +235,12 @@ fn check_host(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
 
 /// Who asks, where it makes a difference.
 async fn authenticate(registry: &Shared, visit: &Visit<'_>, access: &Access) -> Result<Authenticated, ApiError> {
-    let nobody = |cookie| Authenticated { caller: Caller::ANONYMOUS, cookie, begun: None, ended: false };
-    // Whoever may do everything need not say who they are, and old credentials do no harm.
-    if registry.policy().grants == crate::AccessPolicy::Open && visit.surface == Surface::Registry {
-        return Ok(nobody(None));
-    }
-    // Nor need whoever asks whether the registry is alive, which it is although a password is wrong; and whoever
-    // signs out says it with the cookie.
-    if *access == Access::Anybody {
-        return Ok(nobody(Credentials::cookie(visit.headers)));
+    // Whoever may do everything need not say who they are, and old credentials do no harm. Nor need whoever asks
+    // whether the registry is alive, which it is although a password is wrong; and whoever signs out says it with the
+    // cookie.
+    let is_open = registry.policy().grants == crate::AccessPolicy::Open && visit.surface == Surface::Registry;
+    if is_open || *access == Access::Anybody {
+        return Ok(Caller::ANONYMOUS.into());
     }
     Ok(registry.authenticator().authenticate(visit).await?)
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use hyper::HeaderMap;
 
-use super::credentials::Read;
 use super::memo::Known;
 use super::{Caller, Credential, Credentials, Identity, InvalidCredentials, Memo, Surface, TokenCredential};
-use crate::accounts::{Account, Accounts, Error, KeyGrant, NotSignedIn, Origin, SessionGrant, SessionId, Throttled};
+use crate::accounts::{
+    Account, Accounts, Error, KeyGrant, NotSignedIn, Origin, Password, SessionGrant, SessionId, SignedIn, Throttled,
+};
 use crate::tokens::{Holder, InvalidToken, IssuedFor, Tokens};
 
 /// Whose a credential is, and what it gives.
@@ -37,12 +38,16 @@ pub(crate) struct Visit<'a> {
 #[derive(Debug)]
 pub(crate) struct Authenticated {
     pub(crate) caller: Caller,
-    /// The session's cookie that came along, whether or not it is one of a session.
-    pub(crate) cookie: Option<SessionId>,
     /// A session that was begun by this request.
     pub(crate) begun: Option<SessionId>,
     /// Whether the page's session has ended, and its cookie should go.
     pub(crate) ended: bool,
+}
+
+impl From<Caller> for Authenticated {
+    fn from(caller: Caller) -> Self {
+        Self { caller, begun: None, ended: false }
+    }
 }
 
 /// Why it is not known who asks.
@@ -100,54 +105,36 @@ impl Authenticator {
     pub(crate) async fn authenticate(&self, visit: &Visit<'_>) -> Result<Authenticated, NotAuthenticated> {
         // Before anything is looked up: what changes meanwhile is looked up again the next time.
         let generation = self.accounts.generation();
-        if let Some(Known { caller, hash }) = visit.memo.get(visit.headers, visit.surface, generation)
-            && self.is_still_good(&caller.credential)?
+        if let Some(known) = visit.memo.get(visit.headers, visit.surface, generation)
+            && self.is_still_good(&known)?
         {
-            if let Some(hash) = hash {
-                self.accounts.key_used(&hash, visit.address, visit.agent);
-            }
-            if let Credential::Session(grant) = &caller.credential {
-                self.accounts.session_used(&grant.hash, visit.address, visit.agent);
-            }
-            let cookie = Credentials::cookie(visit.headers);
-            return Ok(Authenticated { caller, cookie, begun: None, ended: false });
+            self.used(&known.caller.credential, visit);
+            return Ok(known.caller.into());
         }
-        let Read { credentials, cookie, from_page } =
-            Credentials::read(visit.headers, visit.surface).map_err(NotAuthenticated::Invalid)?;
-        let known = |caller| Authenticated { caller, cookie: cookie.clone(), begun: None, ended: false };
-        let remember = |caller: &Caller, hash| {
-            visit.memo.put(visit.headers, visit.surface, generation, Known { caller: caller.clone(), hash });
-        };
-        match credentials {
-            Credentials::None => Ok(known(Caller::ANONYMOUS)),
-            Credentials::Token(token) => {
-                let caller = self.token(&token.0)?;
-                remember(&caller, None);
-                Ok(known(caller))
+        let from_page = Credentials::from_page(visit.headers);
+        let known = match Credentials::read(visit.headers, visit.surface).map_err(NotAuthenticated::Invalid)? {
+            Credentials::None => return Ok(Caller::ANONYMOUS.into()),
+            Credentials::Token(token) => self.token(&token.0)?.into(),
+            Credentials::Session(id) => match self.session(&id)? {
+                Some((account, grant)) => caller(account, Credential::Session(grant)).into(),
+                None => return Ok(Authenticated { ended: from_page, ..Caller::ANONYMOUS.into() }),
+            },
+            Credentials::Key { user, hash } => {
+                let (account, grant) = self.key(user.as_deref(), &hash)?;
+                caller(account, Credential::Key(grant)).into()
             }
-            Credentials::Key { hash, .. } => {
-                let caller = self.pair(credentials, visit).await?;
-                remember(&caller, Some(hash));
-                Ok(known(caller))
-            }
-            Credentials::Session(id) => Ok(match self.session(&id)? {
-                Some((account, grant)) => {
-                    self.accounts.session_used(&grant.hash, visit.address, visit.agent);
-                    let caller = caller(account, Credential::Session(grant));
-                    remember(&caller, None);
-                    known(caller)
+            Credentials::Basic { user, password } => {
+                let known = self.password(&user, password, visit).await?;
+                if let Some(account) = known.caller.account().filter(|_| from_page) {
+                    let begun = self.begin(account, visit).await?;
+                    return Ok(Authenticated { begun, ..known.caller.into() });
                 }
-                None => Authenticated { ended: from_page, ..known(Caller::ANONYMOUS) },
-            }),
-            Credentials::Basic { .. } => {
-                let caller = self.pair(credentials, visit).await?;
-                let begun = match caller.account() {
-                    Some(account) if from_page => self.begin(account, cookie.as_ref(), visit).await?,
-                    _ => None,
-                };
-                Ok(Authenticated { begun, ..known(caller) })
+                known
             }
-        }
+        };
+        self.used(&known.caller.credential, visit);
+        visit.memo.put(visit.headers, visit.surface, generation, known.clone());
+        Ok(known.caller.into())
     }
 
     /// Who has this name, and this password or API key.
@@ -157,24 +144,31 @@ impl Authenticator {
         password: &str,
         visit: &Visit<'_>,
     ) -> Result<Caller, NotAuthenticated> {
-        let credentials = Credentials::of_pair(user, password).map_err(NotAuthenticated::Invalid)?;
-        self.pair(credentials, visit).await
-    }
-
-    /// Who a name with a password, or an API key, belongs to.
-    async fn pair(&self, credentials: Credentials, visit: &Visit<'_>) -> Result<Caller, NotAuthenticated> {
-        match credentials {
+        match Credentials::of_pair(user, password).map_err(NotAuthenticated::Invalid)? {
             Credentials::Key { user, hash } => {
                 let (account, grant) = self.key(user.as_deref(), &hash)?;
-                self.accounts.key_used(&hash, visit.address, visit.agent);
-                Ok(caller(account, Credential::Key(grant)))
+                let caller = caller(account, Credential::Key(grant));
+                self.used(&caller.credential, visit);
+                Ok(caller)
             }
-            Credentials::Basic { user, password } => {
-                let origin = || visit.origin(None);
-                let account = self.accounts.sign_in(&user, password, visit.address, origin).await?;
-                Ok(caller(account, Credential::Password))
-            }
+            Credentials::Basic { user, password } => Ok(self.password(&user, password, visit).await?.caller),
             Credentials::None | Credentials::Session(_) | Credentials::Token(_) => Ok(Caller::ANONYMOUS),
+        }
+    }
+
+    /// Who has this password.
+    async fn password(&self, user: &str, password: Password, visit: &Visit<'_>) -> Result<Known, NotAuthenticated> {
+        let SignedIn { account, mark } =
+            self.accounts.sign_in(user, password, visit.address, || visit.origin(None)).await?;
+        Ok(Known { caller: caller(account, Credential::Password), mark: Some(mark) })
+    }
+
+    /// Takes down that something was used which says when it was.
+    fn used(&self, credential: &Credential, visit: &Visit<'_>) {
+        match credential {
+            Credential::Key(grant) => self.accounts.key_used(&grant.hash, visit.address, visit.agent),
+            Credential::Session(grant) => self.accounts.session_used(&grant.hash, visit.address, visit.agent),
+            Credential::None | Credential::Password | Credential::Token(_) => {}
         }
     }
 
@@ -203,9 +197,9 @@ impl Authenticator {
 
     /// Whether what is remembered of a connection has not come to its end by itself; false if that is to be found out
     /// anew.
-    fn is_still_good(&self, credential: &Credential) -> Result<bool, NotAuthenticated> {
+    fn is_still_good(&self, known: &Known) -> Result<bool, NotAuthenticated> {
         let alive = |key: &KeyGrant| self.accounts.is_alive(key);
-        match credential {
+        match &known.caller.credential {
             Credential::Key(key) if !alive(key) => Err(NotAuthenticated::Wrong),
             Credential::Token(token) if token.key.as_ref().is_some_and(|key| !alive(key)) => {
                 Err(NotAuthenticated::Token(InvalidToken::Revoked))
@@ -214,7 +208,8 @@ impl Authenticator {
                 self.tokens.check_times(&token.grant).map(|()| true).map_err(NotAuthenticated::Token)
             }
             Credential::Session(grant) => Ok(self.accounts.is_alive_session(grant)),
-            Credential::None | Credential::Password | Credential::Key(_) => Ok(true),
+            Credential::Password => Ok(known.mark.is_some_and(|mark| self.accounts.remembers(&mark))),
+            Credential::None | Credential::Key(_) => Ok(true),
         }
     }
 
@@ -236,14 +231,9 @@ impl Authenticator {
     }
 
     /// Begins a session, unless the page has one of the same user.
-    async fn begin(
-        &self,
-        account: &Arc<Account>,
-        cookie: Option<&SessionId>,
-        visit: &Visit<'_>,
-    ) -> Result<Option<SessionId>, NotAuthenticated> {
-        if let Some(cookie) = cookie
-            && self.session(cookie)?.is_some_and(|(known, _)| known.name == account.name)
+    async fn begin(&self, account: &Arc<Account>, visit: &Visit<'_>) -> Result<Option<SessionId>, NotAuthenticated> {
+        if let Some(cookie) = Credentials::cookie(visit.headers)
+            && self.session(&cookie)?.is_some_and(|(known, _)| known.name == account.name)
         {
             return Ok(None);
         }

@@ -58,16 +58,6 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Everything about who asks that the headers say.
-#[derive(Debug)]
-pub(crate) struct Read {
-    pub(crate) credentials: Credentials,
-    /// The session's cookie, whether or not it counts as a credential here.
-    pub(crate) cookie: Option<SessionId>,
-    /// Whether zot's web page is asking.
-    pub(crate) from_page: bool,
-}
-
 impl Credentials {
     /// Whether zot's web page is asking.
     pub(crate) fn from_page(headers: &HeaderMap) -> bool {
@@ -88,28 +78,31 @@ impl Credentials {
         })
     }
 
-    /// The session's cookie, whether or not it counts as a credential.
+    /// The session's cookie, whether or not it counts as a credential; none, if there is none that could be one. A
+    /// browser may send several of the same name: the first is the one of the most specific path (RFC 6265, 5.4).
     pub(crate) fn cookie(headers: &HeaderMap) -> Option<SessionId> {
-        session_cookie(headers)
+        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        cookies
+            .flat_map(|value| value.split(';'))
+            .filter_map(|cookie| cookie.trim().split_once('='))
+            .find(|(name, _)| *name == SESSION_COOKIE)
+            .and_then(|(_, value)| SessionId::read(value))
     }
 
     /// Reads the headers. Whatever is given must be understood: nobody is taken for anonymous by
     /// mistake.
-    pub(crate) fn read(headers: &HeaderMap, surface: Surface) -> Result<Read, InvalidCredentials> {
-        let from_page = Self::from_page(headers);
-        let cookie = session_cookie(headers);
+    pub(crate) fn read(headers: &HeaderMap, surface: Surface) -> Result<Self, InvalidCredentials> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
         let credentials = match (values.next(), values.next()) {
             (Some(_), Some(_)) => return Err(InvalidCredentials("more than one Authorization header")),
             (Some(value), None) => authorization(value, surface)?,
             (None, _) => Self::None,
         };
-        let counts = surface == Surface::ApiV1 || from_page;
-        let credentials = match (credentials, &cookie) {
-            (Self::None, Some(cookie)) if counts => Self::Session(cookie.clone()),
-            (credentials, _) => credentials,
-        };
-        Ok(Read { credentials, cookie, from_page })
+        let cookie_counts = || surface == Surface::ApiV1 || Self::from_page(headers);
+        Ok(match credentials {
+            Self::None if cookie_counts() => Self::cookie(headers).map_or(Self::None, Self::Session),
+            credentials => credentials,
+        })
     }
 }
 
@@ -153,17 +146,6 @@ fn basic(encoded: &str) -> Result<Credentials, InvalidCredentials> {
     Credentials::of_pair(user, password)
 }
 
-/// The session's cookie; none, if there is none that could be one. A browser may send several of the
-/// same name: the first is the one of the most specific path (RFC 6265, 5.4).
-fn session_cookie(headers: &HeaderMap) -> Option<SessionId> {
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    cookies
-        .flat_map(|value| value.split(';'))
-        .filter_map(|cookie| cookie.trim().split_once('='))
-        .find(|(name, _)| *name == SESSION_COOKIE)
-        .and_then(|(_, value)| SessionId::read(value))
-}
-
 /// The headers cannot be understood; never says what they contained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidCredentials(&'static str);
@@ -191,7 +173,7 @@ mod tests {
         }
         match Credentials::read(&map, surface) {
             Err(_) => "invalid".into(),
-            Ok(read) => match read.credentials {
+            Ok(credentials) => match credentials {
                 Credentials::None => "none".into(),
                 Credentials::Basic { user, password } => format!("basic {user} {}", password.reveal()),
                 Credentials::Key { user, .. } => format!("key {user:?}"),

@@ -1,4 +1,4 @@
-//! [`Memo`]: the key, token or session that a connection presented last, and whose it is.
+//! [`Memo`]: the key, token, session or password that a connection presented last, and whose it is.
 //!
 //! A client sends the same one with each of many requests on a connection. To decode, hash and look it up
 //! again says nothing new as long as no account and no key has changed; and costs, of the smallest request,
@@ -13,7 +13,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
 use super::{Caller, Credential, Credentials, Surface};
-use crate::meta::SecretHash;
+use crate::accounts::PasswordMark;
 
 /// What one connection presented last.
 #[derive(Default)]
@@ -29,31 +29,37 @@ struct Presented {
     known: Known,
 }
 
-/// Which header says who asks.
+/// How it is said who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Means {
-    Authorization,
-    /// Where there is no other; what it is worth may depend on who says that they send it.
-    Cookie {
-        from_page: bool,
-    },
+struct Means {
+    /// By a cookie, where there is no `Authorization`.
+    by_cookie: bool,
+    /// What is said is worth something else where zot's web page says that it sends it.
+    from_page: bool,
 }
 
 /// Who was found.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) caller: Caller,
-    /// Of a key: by what its last use is noted.
-    pub(super) hash: Option<SecretHash>,
+    /// Of a password: by what it is remembered.
+    pub(super) mark: Option<PasswordMark>,
+}
+
+impl From<Caller> for Known {
+    fn from(caller: Caller) -> Self {
+        Self { caller, mark: None }
+    }
 }
 
 impl Known {
-    /// Whether it is by such a header that this was found.
+    /// Whether it is found in this way each time. A password from a page begins a session each time.
     fn is_by(&self, means: Means) -> bool {
         match self.caller.credential {
-            Credential::Key(_) | Credential::Token(_) => means == Means::Authorization,
-            Credential::Session(_) => matches!(means, Means::Cookie { .. }),
-            Credential::None | Credential::Password => false,
+            Credential::Key(_) | Credential::Token(_) => !means.by_cookie,
+            Credential::Password => !means.by_cookie && !means.from_page,
+            Credential::Session(_) => means.by_cookie,
+            Credential::None => false,
         }
     }
 }
@@ -88,13 +94,11 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 
 /// What is presented, if it is one thing. Cookies count only where nothing else is said.
 fn presented(headers: &HeaderMap) -> Option<(Means, &HeaderValue)> {
-    let authorization = headers.contains_key(header::AUTHORIZATION);
-    let name = if authorization { header::AUTHORIZATION } else { header::COOKIE };
+    let by_cookie = !headers.contains_key(header::AUTHORIZATION);
+    let name = if by_cookie { header::COOKIE } else { header::AUTHORIZATION };
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
-    let means =
-        if authorization { Means::Authorization } else { Means::Cookie { from_page: Credentials::from_page(headers) } };
-    Some((means, value))
+    Some((Means { by_cookie, from_page: Credentials::from_page(headers) }, value))
 }
 
 impl fmt::Debug for Memo {
@@ -126,7 +130,7 @@ mod tests {
 
     fn known(credential: Credential) -> Known {
         let identity = Identity::User(Arc::new(Account::test("alice", Standing::Ordinary)));
-        Known { caller: Caller { identity, credential }, hash: None }
+        Caller { identity, credential }.into()
     }
 
     #[test]
@@ -134,8 +138,9 @@ mod tests {
         let session = || Credential::Session(Arc::new(SessionGrant::test("alice", Timestamp::from_micros(0))));
         let key = || Credential::Key(Arc::new(KeyGrant::test("alice", None)));
         let page = ("x-zot-api-client", "zot-ui");
+        let basic = ("authorization", "Basic YTpi");
         let (cookie, other, bearer) = (("cookie", "session=a"), ("cookie", "session=b"), ("authorization", "Bearer k"));
-        let cases: [(Credential, Given<'_>, Given<'_>, bool); 13] = [
+        let cases: [(Credential, Given<'_>, Given<'_>, bool); 15] = [
             (session(), &[cookie], &[cookie], true),
             (session(), &[cookie, page], &[page, cookie], true),
             (session(), &[cookie], &[cookie, page], false),
@@ -149,7 +154,9 @@ mod tests {
             (session(), &[cookie, bearer], &[other, bearer], false),
             (key(), &[bearer], &[bearer], true),
             (key(), &[bearer], &[bearer, cookie], true),
-            (Credential::Password, &[bearer], &[bearer], false),
+            (Credential::Password, &[basic], &[basic], true),
+            (Credential::Password, &[basic], &[basic, page], false),
+            (Credential::Password, &[basic, page], &[basic, page], false),
         ];
         for (number, (credential, first, then, found)) in cases.into_iter().enumerate() {
             let memo = Memo::default();

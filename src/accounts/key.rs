@@ -40,6 +40,7 @@ pub(crate) struct Key {
 /// What presenting a key gives.
 #[derive(Debug)]
 pub(crate) struct KeyGrant {
+    pub(crate) hash: SecretHash,
     pub(crate) id: Uuid,
     pub(crate) owner: String,
     /// What the key is limited to; nothing, if there is no list.
@@ -48,9 +49,9 @@ pub(crate) struct KeyGrant {
 }
 
 impl KeyGrant {
-    fn of_row(row: KeyRow) -> Result<Self, Error> {
+    fn of_row(hash: SecretHash, row: KeyRow) -> Result<Self, Error> {
         let scopes = parse_scopes(row.scopes.as_deref())?;
-        Ok(Self { id: row.id, owner: row.owner, scopes, expires: row.expires })
+        Ok(Self { hash, id: row.id, owner: row.owner, scopes, expires: row.expires })
     }
 
     /// What the key lets through on a repository. Saying who may do what needs a key without scopes.
@@ -63,7 +64,7 @@ impl KeyGrant {
 
     #[cfg(test)]
     pub(crate) fn test(owner: &str, scopes: Option<Vec<KeyScope>>) -> Self {
-        Self { id: Uuid::nil(), owner: owner.to_owned(), scopes, expires: None }
+        Self { hash: [0; 32], id: Uuid::nil(), owner: owner.to_owned(), scopes, expires: None }
     }
 }
 
@@ -76,7 +77,7 @@ impl Accounts {
             known
         } else {
             let Some(row) = self.meta.read(|tx| tx.key(hash))? else { return Ok(None) };
-            let grant = Arc::new(KeyGrant::of_row(row)?);
+            let grant = Arc::new(KeyGrant::of_row(*hash, row)?);
             self.remembered.keys.put(*hash, generation, Arc::clone(&grant));
             grant
         };
@@ -91,8 +92,8 @@ impl Accounts {
             known
         } else {
             let rows = self.meta.read(|tx| tx.keys_of(Some(owner)))?;
-            let Some((_, row)) = rows.into_iter().find(|(_, row)| row.id == id) else { return Ok(None) };
-            let grant = Arc::new(KeyGrant::of_row(row)?);
+            let Some((hash, row)) = rows.into_iter().find(|(_, row)| row.id == id) else { return Ok(None) };
+            let grant = Arc::new(KeyGrant::of_row(hash, row)?);
             self.remembered.key_ids.put(id, generation, Arc::clone(&grant));
             grant
         };

@@ -166,13 +166,16 @@ pub(super) struct Turn {
     _permit: OwnedSemaphorePermit,
 }
 
+/// A keyed hash of stored hash and password, by which a password is remembered, right or wrong. A changed password has
+/// another stored hash, and so is not found.
+pub(crate) type PasswordMark = [u8; 32];
+
 /// Verifies passwords, and remembers the right ones for a while.
 pub(super) struct Verifier {
     /// What has taken in a key that never leaves the process: what is remembered cannot be tried out elsewhere.
     keyed: Hmac<Sha256>,
-    /// Keyed hash of stored hash and password → until when it is remembered. A changed password
-    /// has another stored hash, and so is not found.
-    remembered: Mutex<HashMap<[u8; 32], Instant>>,
+    /// The right ones, and until when they are remembered.
+    remembered: Mutex<HashMap<PasswordMark, Instant>>,
     turns: Arc<Semaphore>,
 }
 
@@ -182,8 +185,8 @@ impl Verifier {
         Self { keyed, remembered: Mutex::default(), turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)) }
     }
 
-    /// A keyed hash by which a password of this stored hash is remembered, right or wrong.
-    pub(super) fn memory(&self, password: &Password, stored: Option<&StoredHash>) -> [u8; 32] {
+    /// The mark of a password for this stored hash.
+    pub(super) fn mark(&self, password: &Password, stored: Option<&StoredHash>) -> PasswordMark {
         let stored = match stored {
             Some(StoredHash::Argon2(stored) | StoredHash::Bcrypt(stored)) => stored.as_str(),
             None => NOBODY,
@@ -209,7 +212,7 @@ impl Verifier {
         turn: &Turn,
         password: Password,
         stored: Option<StoredHash>,
-        memory: [u8; 32],
+        mark: PasswordMark,
     ) -> Result<bool, TooBusy> {
         let exists = stored.is_some();
         let stored = stored.unwrap_or_else(|| StoredHash::Argon2(NOBODY.to_owned()));
@@ -225,18 +228,18 @@ impl Verifier {
         hashing.map_err(|_| TooBusy)?;
         let right = outcome.await.unwrap_or(false) && exists;
         if right {
-            self.remember(memory);
+            self.remember(mark);
         }
         Ok(right)
     }
 
     /// Whether a password was right lately.
-    pub(super) fn remembers(&self, memory: &[u8; 32]) -> bool {
+    pub(super) fn remembers(&self, mark: &PasswordMark) -> bool {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        remembered.get(memory).is_some_and(|until| Instant::now() < *until)
+        remembered.get(mark).is_some_and(|until| Instant::now() < *until)
     }
 
-    fn remember(&self, memory: [u8; 32]) {
+    fn remember(&self, mark: PasswordMark) {
         let now = Instant::now();
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= REMEMBERED_MAX {
@@ -245,7 +248,7 @@ impl Verifier {
         if remembered.len() >= REMEMBERED_MAX {
             remembered.clear();
         }
-        remembered.insert(memory, now + REMEMBERED_FOR);
+        remembered.insert(mark, now + REMEMBERED_FOR);
     }
 }
 
@@ -272,10 +275,10 @@ mod tests {
         let verifier = Verifier::new();
         let check = async |password: &str, stored: Option<&StoredHash>| {
             let password = Password::new(password);
-            let memory = verifier.memory(&password, stored);
+            let mark = verifier.mark(&password, stored);
             let turn = verifier.turn().await.unwrap();
-            let right = verifier.verify(&turn, password, stored.cloned(), memory).await.unwrap();
-            assert_eq!(right, verifier.remembers(&memory));
+            let right = verifier.verify(&turn, password, stored.cloned(), mark).await.unwrap();
+            assert_eq!(right, verifier.remembers(&mark));
             right
         };
         let hash = Password::new("secret").hash().unwrap();

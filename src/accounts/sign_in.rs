@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::user::{Account, StoredHash, USER_NAME_MAX};
-use super::{Accounts, Error, Origin, PASSWORD_MAX, Password, Throttled, TooBusy, Turn};
+use super::{Accounts, Error, Origin, PASSWORD_MAX, Password, PasswordMark, Throttled, TooBusy, Turn};
 
 /// Whoever is not let in hears of it no sooner than this: the answer's time does not tell a user with one
 /// kind of hash from one with another, or from none; and who guesses as fast as they can, can little.
@@ -16,6 +16,14 @@ const REFUSED_AFTER: Duration = Duration::from_millis(300);
 /// Whom a wrong password is written down for if there is no such user. What was given as the name is not: it may
 /// be a password or a key that got into the wrong field, and is as long as its sender likes.
 const UNKNOWN: &str = "";
+
+/// Whose password was right.
+#[derive(Debug)]
+pub(crate) struct SignedIn {
+    pub(crate) account: Arc<Account>,
+    /// By what the password is remembered.
+    pub(crate) mark: PasswordMark,
+}
 
 /// Why a password lets nobody in.
 #[derive(Debug)]
@@ -44,7 +52,7 @@ impl Accounts {
         password: Password,
         address: Option<IpAddr>,
         origin: impl FnOnce() -> Origin,
-    ) -> Result<Arc<Account>, NotSignedIn> {
+    ) -> Result<SignedIn, NotSignedIn> {
         let begun = Instant::now();
         // Nobody has such a name or such a password: nothing is to be looked up, counted and written down for it.
         if name.len() > USER_NAME_MAX || password.reveal().chars().count() > PASSWORD_MAX {
@@ -52,16 +60,21 @@ impl Accounts {
             return Err(NotSignedIn::Wrong);
         }
         let account = self.account(name)?;
-        let memory = self.verifier.memory(&password, account.as_ref().map(|account| &account.hash));
-        if let Some(account) = self.remembered(account.as_ref(), &memory) {
-            return Ok(account);
+        let mark = self.verifier.mark(&password, account.as_ref().map(|account| &account.hash));
+        if let Some(account) = self.remembered(account.as_ref(), &mark) {
+            return Ok(SignedIn { account, mark });
         }
-        let attempt = Attempt { name: name.to_owned(), account, password, memory, address, origin: origin() };
+        let attempt = Attempt { name: name.to_owned(), account, password, mark, address, origin: origin() };
         let result = self.look_at(attempt).await;
         if result.is_err() {
             sleep_until(begun + REFUSED_AFTER).await;
         }
-        result
+        result.map(|account| SignedIn { account, mark })
+    }
+
+    /// Whether a password was right lately. Whether it still is, and its user may sign in, is not looked at.
+    pub(crate) fn remembers(&self, mark: &PasswordMark) -> bool {
+        self.verifier.remembers(mark)
     }
 
     /// Looks at a password when it is its turn, unless too many were wrong.
@@ -70,7 +83,7 @@ impl Accounts {
         let turn = self.verifier.turn().await.map_err(|TooBusy| NotSignedIn::TooBusy)?;
         // Others had their turns meanwhile: with the same password, as the many requests of one push; or with
         // wrong ones, and guessing many at once is no way around.
-        if let Some(account) = self.remembered(attempt.account.as_ref(), &attempt.memory) {
+        if let Some(account) = self.remembered(attempt.account.as_ref(), &attempt.mark) {
             return Ok(account);
         }
         self.may_be_looked_at(&attempt)?;
@@ -80,12 +93,12 @@ impl Accounts {
     }
 
     /// The user, if they may sign in and this was their password lately.
-    fn remembered(&self, account: Option<&Arc<Account>>, memory: &[u8; 32]) -> Option<Arc<Account>> {
-        account.filter(|account| account.may_sign_in() && self.verifier.remembers(memory)).map(Arc::clone)
+    fn remembered(&self, account: Option<&Arc<Account>>, mark: &PasswordMark) -> Option<Arc<Account>> {
+        account.filter(|account| account.may_sign_in() && self.verifier.remembers(mark)).map(Arc::clone)
     }
 
     fn may_be_looked_at(&self, attempt: &Attempt) -> Result<(), NotSignedIn> {
-        match self.throttle.check(&attempt.name, attempt.address, &attempt.memory) {
+        match self.throttle.check(&attempt.name, attempt.address, &attempt.mark) {
             Ok(false) => Ok(()),
             Ok(true) => Err(NotSignedIn::Wrong),
             Err(throttled) => Err(NotSignedIn::Throttled(throttled)),
@@ -93,13 +106,13 @@ impl Accounts {
     }
 
     async fn decide(self: Arc<Self>, turn: Turn, attempt: Attempt) -> Result<Arc<Account>, NotSignedIn> {
-        let Attempt { name, account, password, memory, address, origin } = attempt;
+        let Attempt { name, account, password, mark, address, origin } = attempt;
         // Whoever comes from a provider has no password, and costs a wrong one the same.
         let stored = account.as_ref().map(|account| account.hash.clone()).filter(|hash| !hash.is_none());
         let known = account.as_ref().map_or(UNKNOWN, |account| &account.name).to_owned();
         // Only now is the password there to be hashed anew.
         let outdated = stored.as_ref().is_some_and(StoredHash::is_outdated).then(|| password.clone());
-        let right = self.verifier.verify(&turn, password, stored, memory).await;
+        let right = self.verifier.verify(&turn, password, stored, mark).await;
         let right = right.map_err(|TooBusy| NotSignedIn::TooBusy)?;
         if let Some(account) = account.filter(|account| right && account.may_sign_in()) {
             self.throttle.succeeded(&name, address);
@@ -108,7 +121,7 @@ impl Accounts {
             }
             return Ok(account);
         }
-        self.throttle.failed(&name, address, &memory);
+        self.throttle.failed(&name, address, &mark);
         drop(turn);
         // Whoever guesses waits for the disk too, so that no more is to be written than there are guessers. A
         // failure to write it down must not let anybody in.
@@ -127,8 +140,7 @@ struct Attempt {
     name: String,
     account: Option<Arc<Account>>,
     password: Password,
-    /// By what the password is remembered, right or wrong.
-    memory: [u8; 32],
+    mark: PasswordMark,
     address: Option<IpAddr>,
     origin: Origin,
 }

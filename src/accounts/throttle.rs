@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::PasswordMark;
+
 /// So many wrong passwords of one user are anybody's mistake.
 const USER_FREE: u32 = 3;
 /// So many wrong passwords of one address are an office's mistakes.
@@ -37,7 +39,7 @@ struct Entry {
     count: u32,
     last: Instant,
     /// What was wrong, as a keyed hash.
-    wrong: [u8; 32],
+    wrong: PasswordMark,
 }
 
 /// No password is looked at for a while.
@@ -50,7 +52,12 @@ pub(crate) struct Throttled {
 impl Throttle {
     /// Whether a password may be looked at now. True, if it is the one that was wrong just before:
     /// then it need not be looked at, and does not count again. Clients present a password twice.
-    pub(crate) fn check(&self, user: &str, address: Option<IpAddr>, password: &[u8; 32]) -> Result<bool, Throttled> {
+    pub(crate) fn check(
+        &self,
+        user: &str,
+        address: Option<IpAddr>,
+        password: &PasswordMark,
+    ) -> Result<bool, Throttled> {
         let now = Instant::now();
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let [of_user, of_address] = sources(user, address);
@@ -70,7 +77,7 @@ impl Throttle {
     }
 
     /// A password was wrong.
-    pub(crate) fn failed(&self, user: &str, address: Option<IpAddr>, password: &[u8; 32]) {
+    pub(crate) fn failed(&self, user: &str, address: Option<IpAddr>, password: &PasswordMark) {
         let now = Instant::now();
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= ENTRIES_MAX {

@@ -120,7 +120,7 @@ pub(in crate::http) async fn start_session(
     context: &Context<'_>,
     account: &Account,
 ) -> Result<(SessionId, SessionGrant), ApiError> {
-    let before = context.cookie.map(|id| context.registry.authenticator().session(id)).transpose()?.flatten();
+    let before = context.cookie().map(|id| context.registry.authenticator().session(&id)).transpose()?.flatten();
     let before = before.map(|(account, grant)| (account.name.clone(), grant.hash));
     let (accounts, name) = (Arc::clone(context.registry.accounts()), account.name.clone());
     let origin = context.visit.origin(Some(&name));

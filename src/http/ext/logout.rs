@@ -23,8 +23,8 @@ async fn end_session_url(context: &Context<'_>, account: &Account) -> Option<Str
 /// site's form cannot: the session's cookie does not come along with it.
 pub(in crate::http) async fn logout(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
     let mut elsewhere = None;
-    if let Some(id) = context.cookie {
-        let known = context.registry.authenticator().session(id)?;
+    if let Some(id) = context.cookie() {
+        let known = context.registry.authenticator().session(&id)?;
         if let Some((account, grant)) = known {
             let accounts = Arc::clone(context.registry.accounts());
             let origin = context.visit.origin(Some(&account.name));

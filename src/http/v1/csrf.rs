@@ -22,12 +22,9 @@ pub(in crate::http) fn check(context: &Context<'_>, method: &Method, query: &Que
         Some(token) => Some(token),
         None => query.one("_csrf_token").ok().flatten(),
     };
-    let signed_in = match &context.caller.credential {
-        Credential::Session(grant) => Some(grant.signed_in),
-        Credential::None | Credential::Password | Credential::Key(_) | Credential::Token(_) => None,
-    };
-    match (token, context.cookie) {
-        (Some(token), Some(cookie)) if context.registry.accounts().is_csrf_token(token, cookie, signed_in) => Ok(()),
+    let signed_in = context.caller.credential.session().map(|grant| grant.signed_in);
+    match (token, context.cookie()) {
+        (Some(token), Some(cookie)) if context.registry.accounts().is_csrf_token(token, &cookie, signed_in) => Ok(()),
         _ => Err(ApiError::csrf()),
     }
 }

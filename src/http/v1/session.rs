@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::schema::{Schema, boolean, named, object, quay_time, text, uuid};
 use super::{Call, invalid, read};
-use crate::access::{Credential, NotAuthenticated, Refusal};
-use crate::accounts::{NotSignedIn, Password, SessionId};
+use crate::access::{NotAuthenticated, Refusal};
+use crate::accounts::{NotSignedIn, Password, SessionId, SignedIn};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response, value};
@@ -33,14 +33,12 @@ struct VerifyBody {
 /// The token of the cookie that came along, or of a new one. Nothing is stored for a visitor.
 pub(super) fn csrf(context: &Context<'_>) -> Response<Body> {
     let accounts = context.registry.accounts();
-    let new = context.cookie.is_none().then(SessionId::generate);
-    let id = new.as_ref().or(context.cookie).expect("a cookie is made where none came");
-    let signed_in = match &context.caller.credential {
-        Credential::Session(grant) => Some(grant.signed_in),
-        Credential::None | Credential::Password | Credential::Key(_) | Credential::Token(_) => None,
-    };
-    let mut response = json_response(StatusCode::OK, &json!({ "csrf_token": accounts.csrf_token(id, signed_in) }));
-    if let Some(id) = new {
+    let known = context.cookie();
+    let is_new = known.is_none();
+    let id = known.unwrap_or_else(SessionId::generate);
+    let signed_in = context.caller.credential.session().map(|grant| grant.signed_in);
+    let mut response = json_response(StatusCode::OK, &json!({ "csrf_token": accounts.csrf_token(&id, signed_in) }));
+    if is_new {
         response.headers_mut().append(header::SET_COOKIE, cookie::session(context.way(), &id, false));
     }
     response.headers_mut().insert(header::VARY, value("Cookie"));
@@ -53,12 +51,9 @@ pub(super) async fn signin(context: &Context<'_>, body: &mut RequestBody) -> Res
     let origin = context.visit.origin(None);
     let signed_in =
         accounts.sign_in(&username, Password::new(&password), context.visit.address, || origin.clone()).await;
-    let account = signed_in.map_err(refused)?;
+    let SignedIn { account, .. } = signed_in.map_err(refused)?;
 
-    let before = match &context.caller.credential {
-        Credential::Session(grant) => Some((grant.user.clone(), grant.hash)),
-        Credential::None | Credential::Password | Credential::Key(_) | Credential::Token(_) => None,
-    };
+    let before = context.caller.credential.session().map(|grant| (grant.user.clone(), grant.hash));
     let origin = context.visit.origin(Some(&account.name));
     let starting = Arc::clone(&accounts);
     let (id, grant) = context
@@ -80,7 +75,7 @@ pub(super) async fn signin(context: &Context<'_>, body: &mut RequestBody) -> Res
 /// The password once more: what needs a fresh login may be done for some minutes.
 pub(super) async fn verify(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
     let VerifyBody { password } = read(body).await?;
-    let (Credential::Session(grant), Some(cookie)) = (&context.caller.credential, context.cookie) else {
+    let (Some(grant), Some(cookie)) = (context.caller.credential.session(), context.cookie()) else {
         return Err(Refusal::Denied.into());
     };
     let accounts = Arc::clone(context.registry.accounts());
@@ -91,7 +86,7 @@ pub(super) async fn verify(context: &Context<'_>, body: &mut RequestBody) -> Res
     let (hash, refreshing) = (grant.hash, Arc::clone(&accounts));
     let signed_in = context.blocking(move || refreshing.refresh_session(hash, &origin)).await?;
     let mut response = json_response(StatusCode::OK, &json!({ "success": true }));
-    response.headers_mut().insert(NEXT_CSRF_TOKEN, value(accounts.csrf_token(cookie, Some(signed_in))));
+    response.headers_mut().insert(NEXT_CSRF_TOKEN, value(accounts.csrf_token(&cookie, Some(signed_in))));
     Ok(response)
 }
 
@@ -102,7 +97,7 @@ pub(super) async fn signout(context: &Context<'_>, call: &Call<'_>) -> Result<Re
         Some("true") => true,
         Some(_) => return Err(invalid("the parameter everywhere is true or false")),
     };
-    if let Credential::Session(grant) = &context.caller.credential {
+    if let Some(grant) = context.caller.credential.session() {
         let accounts = Arc::clone(context.registry.accounts());
         let (user, this, origin) = (grant.user.clone(), grant.hash, context.origin());
         context
@@ -115,10 +110,7 @@ pub(super) async fn signout(context: &Context<'_>, call: &Call<'_>) -> Result<Re
 }
 
 pub(super) fn list(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
-    let this = match &context.caller.credential {
-        Credential::Session(grant) => Some(grant.id),
-        Credential::None | Credential::Password | Credential::Key(_) | Credential::Token(_) => None,
-    };
+    let this = context.caller.credential.session().map(|grant| grant.id);
     let sessions = context.registry.accounts().sessions(context.user()?)?;
     let sessions: Vec<Value> = sessions
         .into_iter()

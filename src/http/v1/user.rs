@@ -9,7 +9,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::schema::{Schema, always, anything, boolean, integer, list_of, named, object, one_of, text};
 use super::{Call, invalid, read};
-use crate::access::Credential;
 use crate::accounts::{Account, Outside, Password, UserChange};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
@@ -42,10 +41,7 @@ pub(super) async fn change(context: &Context<'_>, body: &mut RequestBody) -> Res
         email: email.map(checked_email).transpose()?,
         ..UserChange::default()
     };
-    let keeping = match &context.caller.credential {
-        Credential::Session(grant) => Some(grant.hash),
-        Credential::None | Credential::Password | Credential::Key(_) | Credential::Token(_) => None,
-    };
+    let keeping = context.caller.credential.session().map(|grant| grant.hash);
     let name = context.user()?.to_owned();
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     let changed = context

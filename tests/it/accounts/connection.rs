@@ -94,3 +94,37 @@ async fn what_ends_a_key_ends_it_on_connections_that_have_used_it() {
     }
     assert_eq!(get(&mut other, IMAGE, &expiring).await, 401, "the key has expired");
 }
+
+#[tokio::test]
+async fn a_password_that_a_connection_has_presented_ends_with_what_it_was_good_for() {
+    let t = TestRegistry::with_users().await;
+    let (alice, root) = (t.user(ALICE), t.user(ROOT));
+    push_image(&alice, "alice/app", "1", 1).await;
+    let roots = format!("Bearer {}", new_key(&root, &json!({})).await["apiKey"].as_str().unwrap());
+    let change = async |change: Value| {
+        let request = t.anonymous().put("/api/v1/superuser/users/alice").header("authorization", &roots);
+        request.body(change.to_string()).send().await.status(200);
+    };
+    let mut connection = Raw::connect(t.running.address()).await;
+    let right = authorization(&alice);
+    for (headers, status) in [(&right, 200), (&right, 200), (&String::new(), 401), (&right, 200)] {
+        assert_eq!(get(&mut connection, IMAGE, headers).await, status, "{headers}");
+    }
+    // A page's password begins a session, however often the same one came before.
+    let from_page = format!("{right}x-zot-api-client: zot-ui\r\n");
+    for headers in [&right, &from_page, &right, &from_page] {
+        connection.send(format!("GET {IMAGE} HTTP/1.1\r\nhost: x\r\n{headers}\r\n")).await;
+        let answer = connection.answer().await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.head.to_ascii_lowercase().contains("set-cookie:"), *headers == from_page, "{headers}");
+    }
+    change(json!({ "enabled": false })).await;
+    assert_eq!(get(&mut connection, IMAGE, &right).await, 401, "the user is disabled");
+    change(json!({ "enabled": true })).await;
+    assert_eq!(get(&mut connection, IMAGE, &right).await, 200);
+    change(json!({ "password": "an0ther-password" })).await;
+    assert_eq!(get(&mut connection, IMAGE, &right).await, 401, "the password is another");
+    let new = authorization(&t.user((ALICE.0, "an0ther-password")));
+    assert_eq!(get(&mut connection, IMAGE, &new).await, 200);
+    assert_eq!(get(&mut connection, IMAGE, &right).await, 401);
+}
