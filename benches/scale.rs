@@ -24,11 +24,12 @@ use support::program::{PASSWORD, Program};
 use support::{directory, median, mib};
 
 const HELP: &str = "\
-cargo bench --features filling --bench scale: what grows with the store
+cargo bench --features filling --bench scale [-- WORDS]: what grows with the store
 
 The same requests in a store of 100 000 repositories, 1 000 000 blobs, 100 000 tags in one repository, 100 000
 referrers of one image and 10 000 users with 10 keys each, and in one with a page of each; how much longer they
-take; how long a start takes; and how many bytes of the database a row has.
+take; how long a start takes; and how many bytes of the database a row has. With WORDS, only requests whose names have
+one of them.
 
 SCALE_PERCENT   how large the large store is, of the above (100)
 SCALE_ROUNDS    how often each is measured (5)
@@ -107,6 +108,7 @@ fn main() -> ExitCode {
         print!("{HELP}");
         return ExitCode::SUCCESS;
     }
+    let chosen: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let number = |name, default| std::env::var(name).map_or(default, |text| text.parse::<usize>().unwrap());
     let percent = number("SCALE_PERCENT", 100);
     let (rounds, seconds) = (number("SCALE_ROUNDS", 5), number("SCALE_SECONDS", 1));
@@ -120,16 +122,16 @@ fn main() -> ExitCode {
         keys: LARGE.keys,
     };
     let mut stores = [Store::new(SMALL), Store::new(large)];
-    let mut missed = start(&stores, rounds);
+    let mut missed = if chosen.is_empty() { start(&stores, rounds) } else { 0 };
     for store in &mut stores {
         store.run();
     }
     println!("{:44} {:>10} {:>10}  {:>6}", "", "small", "large", "ratio");
-    missed += measure(&stores, WORK, rounds, seconds);
+    missed += measure(&stores, WORK, &chosen, rounds, seconds);
     for store in &mut stores {
         store.guard();
     }
-    missed += measure(&stores, GUARDED, rounds, seconds);
+    missed += measure(&stores, GUARDED, &chosen, rounds, seconds);
     let [small, large] = stores.each_ref().map(|store| mib(store.program.as_ref().unwrap().peak()));
     println!("{:44} {small:>10.1} {large:>10.1}  MiB", "the most memory that was used");
     if missed == 0 {
@@ -140,9 +142,10 @@ fn main() -> ExitCode {
 }
 
 /// Measures both stores in turns; says how many figures are missed.
-fn measure(stores: &[Store; 2], works: &[Work], rounds: usize, seconds: usize) -> usize {
+fn measure(stores: &[Store; 2], works: &[Work], chosen: &[String], rounds: usize, seconds: usize) -> usize {
     let mut missed = 0;
-    for work in works {
+    let is_meant = |work: &&Work| chosen.is_empty() || chosen.iter().any(|word| work.name.contains(word));
+    for work in works.iter().filter(is_meant) {
         let mut rates = [Vec::new(), Vec::new()];
         for round in 0..=rounds {
             for (store, rates) in stores.iter().zip(&mut rates) {
@@ -288,13 +291,13 @@ impl Store {
 fn report(root: &Path, extent: Extent) {
     let began = Instant::now();
     let filled: Vec<Filled> = filling::fill(root, extent).unwrap();
-    let size = std::fs::metadata(root.join("coracle.redb")).unwrap().len();
+    let size = filled.iter().map(|(_, _, bytes)| bytes).sum();
     let rows: Vec<_> = filled
         .iter()
         .map(|(what, count, bytes)| format!("{count} {what}, {:.0} bytes each", *bytes as f64 / *count as f64))
         .collect();
     let seconds = began.elapsed().as_secs_f64();
-    println!("filled in {seconds:.0} s: {}; the database has {:.0} MiB", rows.join("; "), mib(size));
+    println!("filled in {seconds:.0} s: {}; together {:.0} MiB", rows.join("; "), mib(size));
 }
 
 fn basic(user: &str, password: &str) -> String {

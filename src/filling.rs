@@ -104,11 +104,17 @@ impl Filling {
         one: impl Fn(&mut WriteTx, At, usize) -> Result<(), Error> + Copy + Send + 'static,
     ) -> Result<u64, Error> {
         let at = At { now: self.now, repositories: self.repositories };
-        let before = self.meta.allocated_bytes()?;
+        let before = self.size()?;
         for from in (0..count).step_by(AT_ONCE) {
             self.meta.write(move |tx| (from..count.min(from + AT_ONCE)).try_for_each(|number| one(tx, at, number)))?;
         }
-        Ok(self.meta.allocated_bytes()?.saturating_sub(before))
+        Ok(self.size()?.saturating_sub(before))
+    }
+
+    /// What the database takes. What a commit has replaced is taken back by the next one.
+    fn size(&self) -> Result<u64, Error> {
+        self.meta.write(|tx| tx.set_setting("filling", b""))?;
+        self.meta.allocated_bytes()
     }
 }
 
