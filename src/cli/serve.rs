@@ -124,6 +124,7 @@ async fn serve(config: Config, file: Option<PathBuf>) -> Result<(), String> {
     // Whoever started the registry may have closed it, and is served all the same.
     let _ = writeln!(out, "listening on {}", running.url());
     let _ = out.flush();
+    process::let_go_of_start();
     let watching = watched.map(|watched| tokio::spawn(watched.follow(registry.clone())));
     signals.next().await;
     if let Some(watching) = watching {

@@ -129,6 +129,7 @@ const FILES: &[(&str, &str)] = &[
     ("cli::logging", "writes the log"),
     ("repository::upload::fuzzing", "compares the file of a blob with its model"),
     ("tokens::fuzzing", "makes a database to have a key of its own"),
+    ("cli::process", "asks the system what its memory is, which is a file"),
     ("cli::reload", "looks whether the configuration has changed"),
 ];
 
