@@ -164,7 +164,7 @@ pub(crate) async fn answer(
     let mut response = match result {
         Ok(response) => response,
         Err(error) => {
-            body.drain().await;
+            Box::pin(body.drain()).await;
             refuse(registry, error, visit, reached)
         }
     };
@@ -211,7 +211,7 @@ async fn respond(
     let attempt = Attempt::begin(registry, head, peer, visit.request, caller.name());
     let result = dispatch(&context, route, body).await;
     if let Some(attempt) = attempt {
-        attempt.end(result.as_ref().map_or_else(ApiError::status_code, Response::status)).await;
+        Box::pin(attempt.end(result.as_ref().map_or_else(ApiError::status_code, Response::status))).await;
     }
     result
 }

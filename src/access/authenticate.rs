@@ -124,9 +124,9 @@ impl Authenticator {
                 caller(account, Credential::Key(grant)).into()
             }
             Credentials::Basic { user, password } => {
-                let known = self.password(&user, password, visit).await?;
+                let known = Box::pin(self.password(&user, password, visit)).await?;
                 if let Some(account) = known.caller.account().filter(|_| from_page) {
-                    let begun = self.begin(account, visit).await?;
+                    let begun = Box::pin(self.begin(account, visit)).await?;
                     return Ok(Authenticated { begun, ..known.caller.into() });
                 }
                 known
