@@ -33,7 +33,7 @@ one of them.
 
 SCALE_PERCENT   how large the large store is, of the above (100)
 SCALE_ROUNDS    how often each is measured (5)
-SCALE_SECONDS   how long each measurement is (1)
+SCALE_SECONDS   how long each measurement is (2); twice that where the disk is waited for, whose speed varies most
 ";
 
 const VARIABLE: &str = "SCALE_PROGRAM";
@@ -111,7 +111,7 @@ fn main() -> ExitCode {
     let chosen: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let number = |name, default| std::env::var(name).map_or(default, |text| text.parse::<usize>().unwrap());
     let percent = number("SCALE_PERCENT", 100);
-    let (rounds, seconds) = (number("SCALE_ROUNDS", 5), number("SCALE_SECONDS", 1));
+    let (rounds, seconds) = (number("SCALE_ROUNDS", 5), number("SCALE_SECONDS", 2));
     let part = |whole: usize, least: usize| (whole * percent / 100).max(least);
     let large = Extent {
         repositories: part(LARGE.repositories, SMALL.repositories),
@@ -147,9 +147,11 @@ fn measure(stores: &[Store; 2], works: &[Work], chosen: &[String], rounds: usize
     let is_meant = |work: &&Work| chosen.is_empty() || chosen.iter().any(|word| work.name.contains(word));
     for work in works.iter().filter(is_meant) {
         let mut rates = [Vec::new(), Vec::new()];
+        let is_durable = work.clients == PUSHERS;
+        let length = Duration::from_secs(seconds as u64) * if is_durable { 2 } else { 1 };
         for round in 0..=rounds {
             for (store, rates) in stores.iter().zip(&mut rates) {
-                let rate = store.measure(work, Duration::from_secs(seconds as u64), round);
+                let rate = store.measure(work, length, round);
                 // The first is to get warm.
                 if round > 0 {
                     rates.push(rate);

@@ -179,8 +179,12 @@ impl Accounts {
                 rows.push((name.to_owned(), row));
                 ControlFlow::Continue(())
             })?;
-            let outside = |name: &str| tx.outside_user(name);
-            rows.into_iter().map(|(name, row)| Ok(Account::of_row(&name, row, outside(&name)?))).collect()
+            let outside = tx.outside_users_of(rows.iter().map(|(name, _)| name.as_str()))?;
+            Ok(rows
+                .into_iter()
+                .zip(outside)
+                .map(|((name, row), outside)| Account::of_row(&name, row, outside))
+                .collect())
         })
     }
 

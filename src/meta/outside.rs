@@ -34,9 +34,17 @@ pub(crate) trait OutsideRead: Source {
 
     /// What a provider says of a user; nothing, if they come from none.
     fn outside_user(&self, name: &str) -> Result<Option<OutsideRow>, Error> {
+        Ok(self.outside_users_of(std::iter::once(name))?.pop().flatten())
+    }
+
+    /// The same of several users, in their order.
+    fn outside_users_of<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<Vec<Option<OutsideRow>>, Error> {
         let table = self.table(OUTSIDE_USERS)?;
-        let row = table.get(name)?;
-        row.map(|row| codec::row("users of providers", row.value(), name)).transpose()
+        let row = |name| {
+            let row = table.get(name)?;
+            row.map(|row| codec::row("users of providers", row.value(), name)).transpose()
+        };
+        names.map(row).collect()
     }
 
     /// All of them, by name.
