@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub(crate) use authenticate::{Authenticated, Authenticator, NotAuthenticated, Visit};
 use credentials::InvalidCredentials;
-pub(crate) use credentials::{Credentials, SESSION_COOKIE, Surface};
+pub(crate) use credentials::{Credentials, SESSION_COOKIE, Surface, read_cookie};
 pub(crate) use memo::Memo;
 pub use policy::AccessPolicy;
 pub(crate) use policy::{Policy, Reason};

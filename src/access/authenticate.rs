@@ -119,12 +119,9 @@ impl Authenticator {
                 Some((account, grant)) => caller(account, Credential::Session(grant)).into(),
                 None => return Ok(Authenticated { ended: from_page, ..Caller::ANONYMOUS.into() }),
             },
-            Credentials::Key { user, hash } => {
-                let (account, grant) = self.key(user.as_deref(), &hash)?;
-                caller(account, Credential::Key(grant)).into()
-            }
+            Credentials::Key { user, hash } => self.by_key(user.as_deref(), &hash)?.into(),
             Credentials::Basic { user, password } => {
-                let known = Box::pin(self.password(&user, password, visit)).await?;
+                let known = Box::pin(self.by_password(&user, password, visit)).await?;
                 if let Some(account) = known.caller.account().filter(|_| from_page) {
                     let begun = Box::pin(self.begin(account, visit)).await?;
                     return Ok(Authenticated { begun, ..known.caller.into() });
@@ -146,18 +143,23 @@ impl Authenticator {
     ) -> Result<Caller, NotAuthenticated> {
         match Credentials::of_pair(user, password).map_err(NotAuthenticated::Invalid)? {
             Credentials::Key { user, hash } => {
-                let (account, grant) = self.key(user.as_deref(), &hash)?;
-                let caller = caller(account, Credential::Key(grant));
+                let caller = self.by_key(user.as_deref(), &hash)?;
                 self.used(&caller.credential, visit);
                 Ok(caller)
             }
-            Credentials::Basic { user, password } => Ok(self.password(&user, password, visit).await?.caller),
+            Credentials::Basic { user, password } => Ok(self.by_password(&user, password, visit).await?.caller),
             Credentials::None | Credentials::Session(_) | Credentials::Token(_) => Ok(Caller::ANONYMOUS),
         }
     }
 
+    /// Who has this key.
+    fn by_key(&self, user: Option<&str>, hash: &[u8; 32]) -> Result<Caller, NotAuthenticated> {
+        let (account, grant) = self.key(user, hash)?;
+        Ok(caller(account, Credential::Key(grant)))
+    }
+
     /// Who has this password.
-    async fn password(&self, user: &str, password: Password, visit: &Visit<'_>) -> Result<Known, NotAuthenticated> {
+    async fn by_password(&self, user: &str, password: Password, visit: &Visit<'_>) -> Result<Known, NotAuthenticated> {
         let SignedIn { account, mark } =
             self.accounts.sign_in(user, password, visit.address, || visit.origin(None)).await?;
         Ok(Known { caller: caller(account, Credential::Password), mark: Some(mark) })

@@ -78,15 +78,9 @@ impl Credentials {
         })
     }
 
-    /// The session's cookie, whether or not it counts as a credential; none, if there is none that could be one. A
-    /// browser may send several of the same name: the first is the one of the most specific path (RFC 6265, 5.4).
+    /// The session's cookie, whether or not it counts as a credential; none, if there is none that could be one.
     pub(crate) fn cookie(headers: &HeaderMap) -> Option<SessionId> {
-        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        cookies
-            .flat_map(|value| value.split(';'))
-            .filter_map(|cookie| cookie.trim().split_once('='))
-            .find(|(name, _)| *name == SESSION_COOKIE)
-            .and_then(|(_, value)| SessionId::read(value))
+        read_cookie(headers, SESSION_COOKIE).and_then(SessionId::read)
     }
 
     /// Reads the headers. Whatever is given must be understood: nobody is taken for anonymous by
@@ -104,6 +98,14 @@ impl Credentials {
             credentials => credentials,
         })
     }
+}
+
+/// The value of a cookie that came along; of several of the same name the first, which is of the most specific path
+/// (RFC 6265, 5.4).
+pub(crate) fn read_cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value)
 }
 
 fn authorization(value: &[u8], surface: Surface) -> Result<Credentials, InvalidCredentials> {

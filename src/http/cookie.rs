@@ -1,7 +1,6 @@
 //! Cookies that the registry sets.
 
-use hyper::HeaderMap;
-use hyper::header::{self, HeaderValue};
+use hyper::header::HeaderValue;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::forwarded::Reached;
@@ -20,14 +19,6 @@ pub(super) type Way<'a> = (&'a Shared, Reached<'a>);
 
 /// The cookie of a sign-in under way at a provider, as zot calls it.
 pub(super) const SIGN_IN: &str = "statecookie";
-
-/// The value of a cookie that came along; of several of the same name the first, which is of the most specific path
-/// (RFC 6265, 5.4).
-pub(super) fn read<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
-    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value)
-}
 
 /// Keeps a sign-in under way. Lax, since the provider sends the browser back from its own site; for every path, since
 /// there are two that one comes back to.

@@ -3,7 +3,7 @@
 //! A subject is found by its issuer and never by a name. What a provider can be asked again with is sealed by whoever
 //! puts it here, and in a table of its own, which backups leave out.
 
-use redb::ReadableTable as _;
+use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 
 use super::schema::{IDENTITIES, OUTSIDE_TOKENS, OUTSIDE_USERS, Source};
@@ -25,6 +25,11 @@ pub(crate) struct OutsideRow {
     pub(crate) gone: Option<Timestamp>,
 }
 
+/// What a provider says of a user; nothing, if they come from none.
+fn row(table: &impl ReadableTable<&'static str, &'static [u8]>, name: &str) -> Result<Option<OutsideRow>, Error> {
+    table.get(name)?.map(|row| codec::row("users of providers", row.value(), name)).transpose()
+}
+
 /// Looking up users of providers.
 pub(crate) trait OutsideRead: Source {
     /// The user whom an issuer means by a subject.
@@ -34,17 +39,13 @@ pub(crate) trait OutsideRead: Source {
 
     /// What a provider says of a user; nothing, if they come from none.
     fn outside_user(&self, name: &str) -> Result<Option<OutsideRow>, Error> {
-        Ok(self.outside_users_of(std::iter::once(name))?.pop().flatten())
+        row(&self.table(OUTSIDE_USERS)?, name)
     }
 
     /// The same of several users, in their order.
     fn outside_users_of<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<Vec<Option<OutsideRow>>, Error> {
         let table = self.table(OUTSIDE_USERS)?;
-        let row = |name| {
-            let row = table.get(name)?;
-            row.map(|row| codec::row("users of providers", row.value(), name)).transpose()
-        };
-        names.map(row).collect()
+        names.map(|name| row(&table, name)).collect()
     }
 
     /// All of them, by name.

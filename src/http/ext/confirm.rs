@@ -5,6 +5,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use url::Url;
 
+use crate::access::read_cookie;
 use crate::http::error::ApiError;
 use crate::http::page::{self, escaped};
 use crate::http::request::RequestBody;
@@ -65,7 +66,7 @@ pub(in crate::http) async fn answer(context: &Context<'_>, body: &mut RequestBod
     let form = String::from_utf8_lossy(&bytes);
     let form = Query::form(&form)?;
     let now = context.registry.now();
-    let kept = cookie::read(context.headers, cookie::QUESTION);
+    let kept = read_cookie(context.headers, cookie::QUESTION);
     let question = form.one("question")?.unwrap_or_default();
     let Some(question) = Handovers::answered(providers.sealer(), question, kept, now) else {
         let why = "This browser was not asked, or too long ago.";

@@ -9,6 +9,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::confirm;
+use crate::access::read_cookie;
 use crate::accounts::{Account, Accounts, NotAdmitted, Origin, Outsider, SessionGrant, SessionId};
 use crate::http::error::ApiError;
 use crate::http::response::empty;
@@ -55,7 +56,7 @@ pub(in crate::http) async fn callback(
     }
     let returned = Returned {
         provider,
-        cookie: cookie::read(context.headers, cookie::SIGN_IN),
+        cookie: read_cookie(context.headers, cookie::SIGN_IN),
         state: query.one("state")?,
         code: query.one("code")?,
         issuer: query.one("iss")?,

@@ -15,6 +15,13 @@ fn authorization(caller: &Caller) -> String {
     format!("authorization: {}\r\n", caller.authorization().unwrap())
 }
 
+/// Changes Alice's account, with a superuser's key.
+async fn change_alice(t: &TestRegistry, key: &Value, change: Value) {
+    let bearer = format!("Bearer {}", key["apiKey"].as_str().unwrap());
+    let request = t.anonymous().put("/api/v1/superuser/users/alice").header("authorization", &bearer);
+    request.body(change.to_string()).send().await.status(200);
+}
+
 async fn new_key(owner: &Caller, body: &Value) -> Value {
     owner.post("/zot/auth/apikey").body(body.to_string()).send().await.status(201).json()
 }
@@ -65,11 +72,8 @@ async fn what_ends_a_key_ends_it_on_connections_that_have_used_it() {
     let t = TestRegistry::with_users().await;
     let (alice, root) = (t.user(ALICE), t.user(ROOT));
     push_image(&alice, "alice/app", "1", 1).await;
-    let roots = format!("Bearer {}", new_key(&root, &json!({})).await["apiKey"].as_str().unwrap());
-    let enable = async |enabled: bool| {
-        let change = t.anonymous().put("/api/v1/superuser/users/alice").header("authorization", &roots);
-        change.body(json!({ "enabled": enabled }).to_string()).send().await.status(200);
-    };
+    let roots = new_key(&root, &json!({})).await;
+    let enable = async |enabled: bool| change_alice(&t, &roots, json!({ "enabled": enabled })).await;
     let (mut connection, mut other) =
         (Raw::connect(t.running.address()).await, Raw::connect(t.running.address()).await);
 
@@ -100,11 +104,8 @@ async fn a_password_that_a_connection_has_presented_ends_with_what_it_was_good_f
     let t = TestRegistry::with_users().await;
     let (alice, root) = (t.user(ALICE), t.user(ROOT));
     push_image(&alice, "alice/app", "1", 1).await;
-    let roots = format!("Bearer {}", new_key(&root, &json!({})).await["apiKey"].as_str().unwrap());
-    let change = async |change: Value| {
-        let request = t.anonymous().put("/api/v1/superuser/users/alice").header("authorization", &roots);
-        request.body(change.to_string()).send().await.status(200);
-    };
+    let roots = new_key(&root, &json!({})).await;
+    let change = async |change: Value| change_alice(&t, &roots, change).await;
     let mut connection = Raw::connect(t.running.address()).await;
     let right = authorization(&alice);
     for (headers, status) in [(&right, 200), (&right, 200), (&String::new(), 401), (&right, 200)] {
