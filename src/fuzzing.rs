@@ -158,7 +158,8 @@ pub fn manifest(input: &[u8]) {
         assert!(manifest.manifests().is_empty() && !manifest.blobs().is_empty());
     }
     assert!(manifest.blobs().is_sorted_by(|one, next| one < next), "a blob is needed once");
-    manifest.blobs().iter().chain(&manifest.subject()).for_each(reads_back);
+    assert!(manifest.optional_blobs().iter().all(|digest| !manifest.blobs().contains(digest)), "a blob is named once");
+    manifest.blobs().iter().chain(manifest.optional_blobs()).chain(&manifest.subject()).for_each(reads_back);
     assert_ne!(manifest.artifact_type(), Some(""), "no type is none");
     let again = Manifest::read(bytes, Some(own)).expect("what was read is read again as what it is");
     assert_eq!(format!("{again:?}"), format!("{manifest:?}"));

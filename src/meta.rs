@@ -53,7 +53,9 @@ pub(crate) use journal::{JournaledManifest, Replayed};
 pub(crate) use link::LinkRead;
 pub(crate) use outside::{OutsideRead, OutsideRow};
 pub(crate) use permission::{Grantee, GroupRow, PermissionRead, Role, SettingsRow};
-pub(crate) use schema::{SETTING_CSRF_KEY, SETTING_PROVIDER_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source};
+pub(crate) use schema::{
+    SETTING_CSRF_KEY, SETTING_OPTIONAL_LISTED, SETTING_PROVIDER_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source,
+};
 pub(crate) use token::{RefreshRow, SigningRow, TokenRead};
 pub(crate) use unneeded::Unneeded;
 pub(crate) use verify::{Findings, Verify};

@@ -25,6 +25,7 @@ mod import;
 mod journal;
 mod lease;
 mod manifest;
+mod optional;
 mod orphan;
 mod recover;
 mod referrer;

@@ -165,12 +165,12 @@ pub(crate) trait ContentRead: LinkRead {
         Ok(tags)
     }
 
-    /// An index of the repository that lists this digest, if there is one.
+    /// A manifest of the repository that lists this digest, if there is one: see `listings`.
     fn lister(&self, repository: &RepositoryName, child: Digest) -> Result<Option<Digest>, Error> {
         Ok(self.listers(repository, child, 1)?.pop())
     }
 
-    /// At most `limit` indexes of the repository that list this digest.
+    /// At most `limit` manifests of the repository that list this digest.
     fn listers(&self, repository: &RepositoryName, child: Digest, limit: usize) -> Result<Vec<Digest>, Error> {
         let table = self.table(LISTINGS)?;
         let mut indexes = Vec::new();

@@ -28,6 +28,10 @@ pub(super) const SETTING_JOURNAL: &str = "journal";
 /// The setting that holds the number of the last change of content, as eight big-endian bytes.
 pub(super) const SETTING_JOURNAL_NUMBER: &str = "journal number";
 
+/// The setting that says that the layers of foreign types of all manifests are in `listings`: one byte, 1. A database
+/// that an earlier program has filled gets it when they were looked through.
+pub(crate) const SETTING_OPTIONAL_LISTED: &str = "optional layers listed";
+
 /// Name → value, for what there is one of.
 pub(super) const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
 /// Name → [`RepositoryRow`](super::RepositoryRow). A repository exists while it has content.
@@ -49,7 +53,8 @@ pub(super) const TAGS_OF: TableDefinition<'_, (&str, &[u8], &str), ()> = TableDe
 /// digest so that a filtered list is one range as well; it is empty for a referrer without one.
 pub(super) const REFERRERS: TableDefinition<'_, ReferrerKey<'_>, &[u8]> = TableDefinition::new("referrers");
 pub(super) type ReferrerKey<'a> = (&'a str, &'a [u8], &'a str, &'a [u8]);
-/// (repository, listed digest, index): the index lists the digest, whether or not that is here.
+/// (repository, listed digest, manifest): the manifest names the digest, whether or not that is here. The manifest is
+/// an index that lists it, or an image with it as a layer of a type that need not be here.
 pub(super) const LISTINGS: TableDefinition<'_, (&str, &[u8], &[u8]), ()> = TableDefinition::new("listings");
 /// User name → [`UserRow`](super::UserRow).
 pub(super) const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
@@ -196,6 +201,7 @@ pub(super) fn create(tx: &mut WriteTx) -> Result<(), Error> {
     third(tx)?;
     fourth(tx)?;
     fifth(tx)?;
+    tx.set_setting(SETTING_OPTIONAL_LISTED, &[1])?;
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
 }
 

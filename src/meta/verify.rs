@@ -159,8 +159,9 @@ fn expected(rows: &impl Source, name: &RepositoryName, findings: &mut Findings) 
                 None => findings.lost.push(format!("{name}: the blob {blob}, which the manifest {digest} needs")),
             }
         }
-        for child in manifest.manifests() {
-            derived.listings.insert((child.digest, digest));
+        let children = manifest.manifests().iter().map(|child| child.digest);
+        for listed in children.chain(manifest.optional_blobs().iter().copied()) {
+            derived.listings.insert((listed, digest));
         }
         match manifest.subject() {
             None => drop(no_referrers.insert(digest)),

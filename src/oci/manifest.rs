@@ -21,6 +21,7 @@ pub struct Manifest {
     artifact_type: Option<String>,
     annotations: BTreeMap<String, String>,
     blobs: Vec<Digest>,
+    optional_blobs: Vec<Digest>,
     manifests: Vec<Child>,
     subject: Option<Digest>,
 }
@@ -65,7 +66,7 @@ impl Manifest {
         if layers.map_or(0, <[_]>::len) + manifests.map_or(0, <[_]>::len) > DESCRIPTORS_MAX {
             return Err(InvalidManifest::Structure("a manifest has at most 10000 descriptors"));
         }
-        let mut blobs = Vec::new();
+        let (mut blobs, mut optional_blobs) = (Vec::new(), Vec::new());
         let mut children = Vec::new();
         if media_type.is_index() {
             if document.config.is_some() || layers.is_some() {
@@ -84,13 +85,15 @@ impl Manifest {
                 document.config.as_ref().ok_or(InvalidManifest::Structure("an image manifest must have a config"))?;
             blobs.push(digest_of(config)?);
             for descriptor in layers.unwrap_or_default() {
-                if !is_kept_elsewhere(descriptor) {
-                    blobs.push(digest_of(descriptor)?);
-                }
+                let blobs = if is_kept_elsewhere(descriptor) { &mut optional_blobs } else { &mut blobs };
+                blobs.push(digest_of(descriptor)?);
             }
         }
         blobs.sort_unstable();
         blobs.dedup();
+        optional_blobs.sort_unstable();
+        optional_blobs.dedup();
+        optional_blobs.retain(|digest| blobs.binary_search(digest).is_err());
         let subject = document.subject.as_deref().map(digest_of).transpose()?;
         let artifact_type = document
             .artifact_type
@@ -106,6 +109,7 @@ impl Manifest {
             artifact_type,
             annotations: document.annotations.unwrap_or_default(),
             blobs,
+            optional_blobs,
             manifests: children,
             subject,
         })
@@ -119,6 +123,12 @@ impl Manifest {
     /// The blobs the manifest needs here, each once; without layers that are kept elsewhere.
     pub fn blobs(&self) -> &[Digest] {
         &self.blobs
+    }
+
+    /// Layers of nondistributable and foreign types, each once, without those in [`Manifest::blobs`]. A repository
+    /// need not have them. Those that were pushed are referenced like any other layer.
+    pub fn optional_blobs(&self) -> &[Digest] {
+        &self.optional_blobs
     }
 
     /// The entries of an index, as often as they are listed.
@@ -244,6 +254,8 @@ mod tests {
     const A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     const B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
+    const C: &str = "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
+
     fn descriptor(kind: &str, digest: &str) -> String {
         format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":1}}"#)
     }
@@ -257,11 +269,15 @@ mod tests {
     fn an_image_lists_each_blob_once_and_none_that_is_kept_elsewhere() {
         let config = descriptor("application/vnd.oci.image.config.v1+json", A);
         let layer = descriptor("application/vnd.oci.image.layer.v1.tar", B);
-        let foreign = descriptor("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", A);
-        let json = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer},{layer},{foreign}]}}"#);
+        // The configuration has the digest of one of them, and so that one must be here.
+        let foreign =
+            [A, C].map(|digest| descriptor("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", digest));
+        let foreign = foreign.join(",");
+        let json = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer},{layer},{foreign},{foreign}]}}"#);
         let manifest = read(&json, None).unwrap();
         assert_eq!(manifest.media_type().as_str(), MediaType::OCI_MANIFEST);
         assert_eq!(manifest.blobs(), [A.parse().unwrap(), B.parse().unwrap()]);
+        assert_eq!(manifest.optional_blobs(), [C.parse().unwrap()]);
         assert_eq!(manifest.artifact_type(), Some("application/vnd.oci.image.config.v1+json"));
     }
 

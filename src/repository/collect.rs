@@ -138,6 +138,9 @@ impl Stores {
         mut pause: impl FnMut(Duration) -> ControlFlow<()>,
     ) -> Result<Collected, Error> {
         let _alone = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.list_optional_layers_once(&mut pause)? {
+            return Ok(Collected::default());
+        }
         let due = Due::new(self.clock.now(), delays);
         let mut collected = Collected::default();
         // What a manifest needed is as long unneeded as the manifest was, and so may come to stand before
@@ -186,6 +189,7 @@ impl Stores {
     /// What [`Stores::collect`] would remove, and whether there is more than was looked at. Nothing is
     /// removed; other writers wait for the time that this takes.
     pub(crate) fn rehearse_collection(&self, delays: Delays) -> Result<(Collected, bool), Error> {
+        self.list_optional_layers(|_| ControlFlow::Continue(()))?;
         let due = Due::new(self.clock.now(), delays);
         let retention = self.rules.retention.clone();
         let leases = &self.leases;

@@ -90,7 +90,9 @@ impl Stores {
             let contents = self.meta.read(|tx| tx.contents(&name))?;
             for manifest in contents.manifests {
                 let stored = self.meta.read(|tx| super::manifest::stored_manifest(tx, &name, manifest));
-                let needs = |stored: &crate::oci::Manifest| stored.blobs().contains(&digest);
+                let needs = |stored: &crate::oci::Manifest| {
+                    stored.blobs().contains(&digest) || stored.optional_blobs().contains(&digest)
+                };
                 if matches!(stored, Ok(Some(stored)) if needs(&stored)) {
                     manifests.push(manifest);
                 }

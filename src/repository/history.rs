@@ -352,7 +352,7 @@ fn weigh(tx: &ReadTx, name: &RepositoryName, digest: Digest) -> Result<Option<We
     let bytes = tx.manifest_bytes(name, digest)?.unwrap_or_default();
     let manifest = Manifest::read(&bytes, media_type.as_ref());
     let manifest = manifest.map_err(|_| Error::Corrupt { what: "the manifest cannot be read any more", digest })?;
-    for blob in manifest.blobs() {
+    for blob in manifest.blobs().iter().chain(manifest.optional_blobs()) {
         weight.size += tx.blob(*blob)?.map_or(0, |blob| blob.size);
     }
     Ok(Some(weight))

@@ -74,6 +74,11 @@ impl Repository {
         for blob in manifest.blobs() {
             self.import_blob(directory, *blob)?;
         }
+        for layer in manifest.optional_blobs() {
+            if blob_path(directory, *layer).exists() {
+                self.import_blob(directory, *layer)?;
+            }
+        }
         for child in manifest.manifests() {
             if child.is_manifest {
                 self.import_manifest(directory, child.digest, None, depth)?;

@@ -263,6 +263,11 @@ fn missing(tx: &WriteTx, name: &RepositoryName, manifest: &Manifest, sparse: boo
     Ok(missing.into_iter().collect())
 }
 
+/// What a manifest names that need not be here, and is referenced if it is, or when it comes.
+fn listed(manifest: &Manifest) -> impl Iterator<Item = Digest> {
+    manifest.manifests().iter().map(|child| child.digest).chain(manifest.optional_blobs().iter().copied())
+}
+
 /// Writes down what a new manifest needs and refers to.
 pub(super) fn attach(
     tx: &mut WriteTx,
@@ -274,8 +279,8 @@ pub(super) fn attach(
     for blob in manifest.blobs() {
         tx.add_blob_reference(name, *blob)?;
     }
-    for child in manifest.manifests() {
-        tx.put_listing(name, child.digest, digest)?;
+    for listed in listed(manifest) {
+        tx.put_listing(name, listed, digest)?;
     }
     if let Some(subject) = manifest.subject() {
         let kind = manifest.artifact_type().unwrap_or_default();
@@ -295,8 +300,8 @@ pub(super) fn detach(
     for blob in manifest.blobs() {
         tx.remove_blob_reference(name, *blob, since)?;
     }
-    for child in manifest.manifests() {
-        tx.remove_listing(name, child.digest, digest, since)?;
+    for listed in listed(manifest) {
+        tx.remove_listing(name, listed, digest, since)?;
     }
     if let Some(subject) = manifest.subject() {
         tx.remove_referrer(name, subject, manifest.artifact_type().unwrap_or_default(), digest)?;

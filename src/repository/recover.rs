@@ -298,8 +298,9 @@ fn needs(manifest: &Manifest) -> Vec<Digest> {
     manifest.blobs().to_vec()
 }
 
-/// What an index lists that is no manifest. An index comes back without what it lists, as it could be pushed without
-/// it where sparse indexes are allowed.
+/// Blobs that a manifest names and comes back without: layers of foreign types, and what an index lists that is no
+/// manifest, as it could be pushed without them where sparse indexes are allowed.
 fn listed_blobs(manifest: &Manifest) -> impl Iterator<Item = Digest> {
-    manifest.manifests().iter().filter(|child| !child.is_manifest).map(|child| child.digest)
+    let children = manifest.manifests().iter().filter(|child| !child.is_manifest).map(|child| child.digest);
+    children.chain(manifest.optional_blobs().iter().copied())
 }

@@ -48,6 +48,7 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &wat
         tasks.spawn(settle(Arc::clone(shared)));
     }
     tasks.spawn(care_for_journal(Arc::clone(shared), stopped.clone()));
+    tasks.spawn(list_optional_layers(Arc::clone(shared), stopped.clone()));
     if shared.config().storage.collection.enable {
         tasks.spawn(collect(Arc::clone(shared), stopped.clone()));
     }
@@ -177,6 +178,18 @@ async fn care_for_journal(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
             }
         }
         sleep(JOURNAL_INTERVAL).await;
+    }
+}
+
+/// Writes the rows of foreign layers that an earlier program has not written.
+async fn list_optional_layers(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+    let what = "listing the foreign layers of manifests";
+    if is_due(what, shared.stores().has_unlisted_layers()) {
+        let rest = rest(&stopped);
+        let listed = blocking(&shared, what, move |shared| shared.stores().list_optional_layers(rest)).await;
+        if listed == Some(true) {
+            tracing::info!("listed the foreign layers of manifests that an earlier version stored");
+        }
     }
 }
 

@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::content::{assert_blob, noise, push_blob, push_image, put_manifest, sha256};
+use crate::support::content::{assert_blob, descriptor, image, noise, push_blob, push_image, put_manifest, sha256};
 use crate::support::process::{ADMIN, Finished, Program, Running};
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -16,7 +16,7 @@ fn coracle(root: &Path, arguments: &[&str]) -> Finished {
     Program::new(arguments).arg("--root").arg(root).run()
 }
 
-fn json(finished: &Finished) -> Value {
+fn printed(finished: &Finished) -> Value {
     serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{}{}", finished.stdout, finished.stderr))
 }
 
@@ -39,11 +39,11 @@ async fn what_nothing_needs_is_collected_by_hand_beside_clients() {
     let alone = push_blob(&admin, "team/app", &noise(1000, 3)).await;
     admin.delete("/v2/team/app/manifests/gone").send().await.status(202);
 
-    let said = json(&coracle(root.path(), &["gc", "--dry-run", "--delay", "0s", "--json"]));
+    let said = printed(&coracle(root.path(), &["gc", "--dry-run", "--delay", "0s", "--json"]));
     assert_eq!((&said["manifests"], &said["blobs"]), (&1.into(), &2.into()), "{said}");
     assert!(blob_file(root.path(), &alone).exists(), "a rehearsal removes nothing");
 
-    let default = json(&coracle(root.path(), &["gc", "--json"]));
+    let default = printed(&coracle(root.path(), &["gc", "--json"]));
     assert_eq!((&default["manifests"], &default["blobs"]), (&0.into(), &0.into()), "nothing is a day old");
 
     let done = coracle(root.path(), &["gc", "--delay", "0s"]);
@@ -62,7 +62,7 @@ async fn what_nothing_needs_is_collected_by_hand_beside_clients() {
     running.stop();
 
     // The same without a running registry.
-    let rests = json(&coracle(root.path(), &["gc", "--delay", "0s", "--json"]));
+    let rests = printed(&coracle(root.path(), &["gc", "--delay", "0s", "--json"]));
     assert_eq!(rests["blobs"], 0, "{rests}");
 }
 
@@ -121,7 +121,7 @@ async fn an_altered_blob_is_never_served_and_heals_when_it_is_pushed_again() {
     let found = coracle(root.path(), &["scrub", "--rate", "1GiB"]);
     assert_eq!(found.code, Some(1), "{}", found.stdout);
     assert!(found.stdout.contains(&layer) && found.stdout.contains("app:latest"), "{}", found.stdout);
-    let found = json(&coracle(root.path(), &["scrub", "--json"]));
+    let found = printed(&coracle(root.path(), &["scrub", "--json"]));
     assert_eq!((&found["clean"], &found["damaged"][0]["digest"]), (&false.into(), &layer.clone().into()), "{found}");
 
     // Whoever pushes the image again sends what HEAD says is not there.
@@ -148,4 +148,46 @@ async fn a_long_command_keeps_nobody_waiting_and_ends_with_the_registry() {
     running.stop();
     assert!(began.elapsed() < WAIT, "the registry has waited for the scrub");
     drop(scrub.finish());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_layer_that_was_pushed_is_kept_served_and_recovered() {
+    let (root, running) = start("storage.gcDelay = '1s'");
+    let admin = running.user(ADMIN);
+    let kinds = [
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    ];
+    let config = push_blob(&admin, "win/app", b"{}").await;
+    let mut layers = Vec::new();
+    for (number, kind) in kinds.iter().enumerate() {
+        let content = noise(2000, number as u64);
+        let mut manifest = image(b"{}", &[]);
+        let mut layer = descriptor(kind, &content);
+        layer["urls"] = json!(["https://example.invalid/layer"]);
+        manifest["layers"] = json!([layer]);
+        if number == 0 {
+            push_blob(&admin, "win/app", &content).await;
+        }
+        put_manifest(&admin, "win/app", &number.to_string(), &manifest).await.status(201);
+        // The order of pushes does not matter.
+        layers.push((push_blob(&admin, "win/app", &content).await, content));
+    }
+    let collected = printed(&coracle(root.path(), &["gc", "--delay", "0s", "--json"]));
+    assert_eq!((&collected["manifests"], &collected["links"]), (&0.into(), &0.into()), "{collected}");
+    for (digest, content) in &layers {
+        admin.delete(&format!("/v2/win/app/blobs/{digest}")).send().await.error(405, "DENIED");
+        assert_blob(&admin, "win/app", digest, content).await;
+    }
+    running.wait_for("the journal of manifests is new");
+    running.stop();
+    std::fs::remove_file(root.path().join("coracle.redb")).unwrap();
+    let recovered = coracle(root.path(), &["recover", "--prune", "--json"]);
+    assert_eq!(recovered.code, Some(0), "{}", recovered.stderr);
+    let running = Program::serve(root.path()).with_admin().start();
+    let admin = running.user(ADMIN);
+    for (digest, content) in &layers {
+        assert_blob(&admin, "win/app", digest, content).await;
+    }
+    admin.get(&format!("/v2/win/app/blobs/{config}")).send().await.status(200);
 }
