@@ -1,9 +1,12 @@
 //! The OCI image layout (image-spec, image-layout.md): what its files say. Reading the files is for
 //! whoever has them.
 
-use oci_spec::image::{ANNOTATION_REF_NAME, ImageIndex};
+use std::collections::BTreeMap;
 
-use super::{Digest, Tag};
+use oci_spec::image::ANNOTATION_REF_NAME;
+use serde::Deserialize;
+
+use super::{Digest, JsonObject, Tag, without_lone_surrogates};
 
 /// A manifest that a layout's `index.json` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,14 +18,28 @@ pub struct Entry {
     pub tag: Option<Tag>,
 }
 
-/// Reads `index.json`.
+/// What is read of `index.json`; the rest is for other tools.
+#[derive(Deserialize)]
+struct Index {
+    manifests: Option<Vec<JsonObject<Descriptor>>>,
+}
+
+#[derive(Deserialize)]
+struct Descriptor {
+    digest: String,
+    annotations: Option<BTreeMap<String, Option<String>>>,
+}
+
+/// Reads `index.json`, as liberally as a pushed manifest is read.
 pub fn read_index(bytes: &[u8]) -> Result<Vec<Entry>, InvalidLayout> {
-    let index = ImageIndex::from_reader(bytes).map_err(|error| InvalidLayout(format!("index.json: {error}")))?;
+    let text = str::from_utf8(bytes).map_err(InvalidLayout::new)?;
+    let JsonObject::<Index>(index) =
+        serde_json::from_str(&without_lone_surrogates(text)).map_err(InvalidLayout::new)?;
     let mut entries = Vec::new();
-    for descriptor in index.manifests() {
-        let digest = descriptor.digest().as_ref().parse();
-        let digest = digest.map_err(|error| InvalidLayout(format!("index.json: {error}")))?;
-        let name = descriptor.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION_REF_NAME));
+    for JsonObject(descriptor) in index.manifests.unwrap_or_default() {
+        let digest = descriptor.digest.parse().map_err(InvalidLayout::new::<super::InvalidDigest>)?;
+        let annotations = descriptor.annotations.unwrap_or_default();
+        let name = annotations.get(ANNOTATION_REF_NAME).and_then(Option::as_deref);
         let tag = name.and_then(|name| name.rsplit(':').next()?.parse().ok());
         entries.push(Entry { digest, tag });
     }
@@ -32,6 +49,12 @@ pub fn read_index(bytes: &[u8]) -> Result<Vec<Entry>, InvalidLayout> {
 /// Files are not an OCI image layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidLayout(String);
+
+impl InvalidLayout {
+    fn new<E: std::fmt::Display>(error: E) -> Self {
+        Self(format!("index.json: {error}"))
+    }
+}
 
 impl std::fmt::Display for InvalidLayout {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

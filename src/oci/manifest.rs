@@ -1,14 +1,14 @@
 //! [`Manifest`]: what a registry must read of a manifest, and no more. The bytes are stored and
 //! served as they came; this is a view of them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use oci_spec::image::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use super::media_type::MEDIA_TYPE_LENGTH_MAX;
-use super::{Digest, JsonObject, MediaType};
+use super::{Digest, JsonObject, MediaType, without_lone_surrogates};
 
 /// More descriptors than this in one manifest are refused: each costs a look-up in the store, and
 /// the largest images known have a few hundred.
@@ -46,7 +46,17 @@ struct Document {
     layers: Option<Vec<JsonObject<Descriptor>>>,
     manifests: Option<Vec<JsonObject<Descriptor>>>,
     subject: Option<JsonObject<Descriptor>>,
-    annotations: Option<BTreeMap<String, String>>,
+    /// Go clients write `null` for an empty value.
+    annotations: Option<BTreeMap<String, Option<String>>>,
+}
+
+/// What a registry reads of a descriptor. Its size, platform and annotations are the client's business: they are
+/// stored and served as they came, and docker-registry takes any value of them.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: Option<String>,
+    digest: Option<String>,
 }
 
 impl Manifest {
@@ -55,8 +65,9 @@ impl Manifest {
     pub fn read(bytes: &[u8], content_type: Option<&MediaType>) -> Result<Self, InvalidManifest> {
         // Of fields that are skipped, the parser would not look whether they are text.
         let text = str::from_utf8(bytes).map_err(|error| InvalidManifest::Malformed(error.to_string()))?;
+        let text: Cow<'_, str> = without_lone_surrogates(text);
         let unusable = |error: serde_json::Error| InvalidManifest::Malformed(error.to_string());
-        let JsonObject::<Document>(document) = serde_json::from_str(text).map_err(unusable)?;
+        let JsonObject::<Document>(document) = serde_json::from_str(&text).map_err(unusable)?;
         let media_type = document.media_type(content_type)?;
         if document.schema_version != Some(2) {
             return Err(InvalidManifest::Structure("schemaVersion must be 2"));
@@ -72,8 +83,8 @@ impl Manifest {
             if document.config.is_some() || layers.is_some() {
                 return Err(InvalidManifest::Structure("an index has neither config nor layers"));
             }
-            let listed = manifests.ok_or(InvalidManifest::Structure("an index must have manifests"))?;
-            for descriptor in listed {
+            // Go clients write `null` for an empty list.
+            for descriptor in manifests.unwrap_or_default() {
                 let is_manifest = is_manifest(descriptor);
                 children.push(Child { digest: digest_of(descriptor)?, is_manifest });
             }
@@ -98,7 +109,7 @@ impl Manifest {
         let artifact_type = document
             .artifact_type
             .filter(|kind| !kind.is_empty())
-            .or_else(|| document.config.map(|config| config.media_type().to_string()))
+            .or_else(|| document.config.and_then(|config| config.0.media_type))
             .filter(|kind| !kind.is_empty());
         // It is part of a key, and of the link to a further page of referrers.
         if artifact_type.as_ref().is_some_and(|kind| kind.len() > MEDIA_TYPE_LENGTH_MAX) {
@@ -107,7 +118,7 @@ impl Manifest {
         Ok(Self {
             media_type,
             artifact_type,
-            annotations: document.annotations.unwrap_or_default(),
+            annotations: document.annotations.unwrap_or_default().into_iter().map(text_or_empty).collect(),
             blobs,
             optional_blobs,
             manifests: children,
@@ -195,20 +206,29 @@ impl Document {
 /// A layer that its descriptor says to fetch from somewhere else, which no registry needs to hold
 /// (image-spec, "Non-Distributable Layers").
 fn is_kept_elsewhere(descriptor: &Descriptor) -> bool {
-    let kind = descriptor.media_type().to_string();
+    let kind = descriptor.media_type();
     kind.contains(".nondistributable.") || kind.contains(".foreign.")
 }
 
 fn is_manifest(descriptor: &Descriptor) -> bool {
-    MediaType::MANIFESTS.contains(&descriptor.media_type().to_string().as_str())
+    MediaType::MANIFESTS.contains(&descriptor.media_type())
 }
 
 fn digest_of(descriptor: &Descriptor) -> Result<Digest, InvalidManifest> {
-    descriptor
-        .digest()
-        .as_ref()
-        .parse()
-        .map_err(|error: super::InvalidDigest| InvalidManifest::Malformed(error.to_string()))
+    let digest = descriptor.digest.as_deref().ok_or(InvalidManifest::Structure("a descriptor must have a digest"))?;
+    digest.parse().map_err(|error: super::InvalidDigest| InvalidManifest::Malformed(error.to_string()))
+}
+
+/// An annotation, with the empty value for `null`.
+fn text_or_empty((key, value): (String, Option<String>)) -> (String, String) {
+    (key, value.unwrap_or_default())
+}
+
+impl Descriptor {
+    /// The media type, or an empty text if the descriptor has none.
+    fn media_type(&self) -> &str {
+        self.media_type.as_deref().unwrap_or_default()
+    }
 }
 
 /// Why bytes are not a [`Manifest`].
@@ -296,6 +316,42 @@ mod tests {
     }
 
     #[test]
+    fn what_a_registry_need_not_read_may_have_any_form() {
+        let config = descriptor("application/vnd.oci.image.config.v1+json", A);
+        for (json, content_type) in [
+            (format!(r#"{{"schemaVersion":2,"config":{config},"annotations":{{"a":null}}}}"#), None),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"annotations":{{"a":"\ud83d"}}}}"#), None),
+            (
+                format!(r#"{{"schemaVersion":2,"config":{config},"annotations":{{"\udc00":"\ud83d\ud83d\ude00"}}}}"#),
+                None,
+            ),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"\ud83d":1}}"#), None),
+            (format!(r#"{{"schemaVersion":2,"config":{{"digest":"{A}"}}}}"#), None),
+            (format!(r#"{{"schemaVersion":2,"config":{{"digest":"{A}","size":null,"platform":{{"os":1}}}}}}"#), None),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{{"digest":"{B}","size":-1}}]}}"#), None),
+            (
+                format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{{"digest":"{B}","urls":5,"data":[]}}]}}"#),
+                None,
+            ),
+            (r#"{"schemaVersion":2,"manifests":null}"#.into(), Some(MediaType::OCI_INDEX)),
+            (format!(r#"{{"schemaVersion":2,"manifests":[{{"digest":"{A}","platform":{{}}}}]}}"#), None),
+        ] {
+            assert!(read(&json, content_type).is_ok(), "{json} was refused: {:?}", read(&json, content_type));
+        }
+    }
+
+    #[test]
+    fn an_annotation_that_is_null_or_half_a_character_reaches_the_list_of_referrers() {
+        let config = descriptor("a/b", A);
+        let json = format!(
+            r#"{{"schemaVersion":2,"config":{config},"annotations":{{"a":null,"b":"x\ud83dy"}},"subject":{config}}}"#
+        );
+        let listed = read(&json, None).unwrap().referrer_descriptor(B.parse().unwrap(), 1);
+        let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
+        assert_eq!(listed["annotations"], serde_json::json!({ "a": "", "b": "x\u{fffd}y" }));
+    }
+
+    #[test]
     fn what_is_not_a_manifest_is_refused() {
         let config = descriptor("application/vnd.oci.image.config.v1+json", A);
         let short = descriptor("a/b", "sha256:aa");
@@ -313,6 +369,10 @@ mod tests {
             (format!(r#"{{"schemaVersion":1,"config":{config},"layers":[]}}"#), None),
             (format!(r#"{{"config":{config},"layers":[]}}"#), None),
             (format!(r#"{{"schemaVersion":2,"config":{short},"layers":[]}}"#), None),
+            (r#"{"schemaVersion":2,"config":{},"layers":[]}"#.into(), None),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[null]}}"#), None),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{{"digest":null}}]}}"#), None),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"annotations":{{"a":"\ud8"}}}}"#), None),
             (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{short}]}}"#), None),
             (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{many}]}}"#), None),
             (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"subject":{short}}}"#), None),
