@@ -422,12 +422,16 @@ fn start(method: &Method, name: &str, query: &Query) -> Result<Route, RouteError
         return Err(RouteError::MethodNotAllowed { allow: "POST".into() });
     }
     let name = repository(name)?;
-    // Where the blob is mounted from is for the registry to find; but a bad name is a bad request.
-    if let Some(from) = query.one("from")? {
-        repository(from)?;
-    }
     if let Some(text) = query.one("mount")? {
-        return Ok(Route::MountBlob { name, digest: digest(text)? });
+        let digest = digest(text)?;
+        // Without `from` the registry looks for the blob in every repository. A `from` that cannot be a repository
+        // here names no source; the client pushes the blob itself (distribution-spec, "Mounting a blob").
+        let is_source = query.all("from").all(|from| repository(from).is_ok()) && query.one("from").is_ok();
+        return Ok(if is_source {
+            Route::MountBlob { name, digest }
+        } else {
+            Route::StartUpload { name, algorithm: digest.algorithm() }
+        });
     }
     if let Some(text) = query.one("digest")? {
         return Ok(Route::PushBlob { name, digest: digest(text)? });
