@@ -19,11 +19,11 @@ mod properties;
 
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error_code::ErrorCode;
-pub(crate) use json::JsonObject;
+pub(crate) use json::{JsonObject, without_lone_surrogates};
 pub use manifest::{Child, InvalidManifest, Manifest};
 pub use media_type::{InvalidMediaType, MediaType};
 pub use name::{InvalidName, NAME_LENGTH_MAX, RepositoryName};
-pub use range::{ByteRange, ChunkRange, InvalidRange, RangeRequest};
+pub use range::{ByteRange, ChunkRange, InvalidRange, PARTS_MAX as RANGE_PARTS_MAX, RangeRequest};
 pub use reference::{InvalidReference, Reference, TAG_LENGTH_MAX, Tag};
 pub use upload_id::{InvalidUploadId, UploadId};
 

@@ -58,6 +58,9 @@ const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// HTTP/2: requests at once on one connection.
 const STREAMS_MAX: u32 = 100;
+/// What HTTP/2 clients are told to send at most in headers: our own limit of 32 KiB, and the 32 bytes that RFC 9113,
+/// 6.5.2, adds for each field. hyper's own 16 KiB are too few for podman, which asks for 1024 ranges at once.
+const HEADER_LIST_BYTES_MAX: u32 = 36 * 1024;
 
 impl Registry {
     /// Serves on the configured address (`127.0.0.1:8080` without a configuration) and returns once
@@ -285,6 +288,7 @@ impl Server {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(HEADER_LIST_BYTES_MAX)
             .serve_connection(
                 TokioIo::new(io),
                 service_fn(move |request| {

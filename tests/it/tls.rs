@@ -216,6 +216,24 @@ async fn headers_have_a_limit_over_http2() {
     assert_eq!(response.status(), 200);
 }
 
+/// podman asks for 1024 ranges of a layer at once, and speaks HTTP/2 wherever it can.
+#[tokio::test]
+async fn a_thousand_ranges_go_over_http2() {
+    let (t, certificate, _files) = registry().await;
+    let mut client = client2(&t, &certificate).await;
+    let content = noise(1 << 20, 1);
+    let digest = sha256(&content);
+    let push = request("POST", &format!("/v2/a/blobs/uploads/?digest={digest}"), content.clone());
+    assert_eq!(client.send_request(push).await.unwrap().status(), 201);
+    let ranges: Vec<_> = (0..1024).map(|n| n * 1000).map(|first| format!("{first:012}-{:012}", first + 9)).collect();
+    let mut pull = request("GET", &format!("/v2/a/blobs/{digest}"), Bytes::new());
+    pull.headers_mut().insert("range", format!("bytes={}", ranges.join(",")).try_into().unwrap());
+    let response = client.send_request(pull).await.unwrap();
+    assert_eq!(response.status(), 206);
+    let (_, body) = whole(response).await;
+    assert_eq!(body.windows(14).filter(|window| window == b"Content-Range:").count(), 1024);
+}
+
 #[tokio::test]
 async fn a_client_without_http2_is_served_http1() {
     let (t, certificate, _files) = registry().await;

@@ -12,7 +12,7 @@ use crate::http::error::ApiError;
 use crate::http::request::{has_already, text};
 use crate::http::response::{CACHE_FOR_EVER, empty, etag, identify, value};
 use crate::http::{Body, Context};
-use crate::oci::{ByteRange, Digest, ErrorCode, RangeRequest, RepositoryName};
+use crate::oci::{ByteRange, Digest, ErrorCode, RANGE_PARTS_MAX, RangeRequest, RepositoryName};
 use crate::repository::{Error, Opened};
 
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -43,6 +43,10 @@ pub(in crate::http) async fn get(
         RangeRequest::Whole => Ok(whole(digest, blob)),
         RangeRequest::Parts(parts) if parts.len() == 1 => Ok(part(digest, blob, parts[0])),
         RangeRequest::Parts(parts) => Ok(multipart(digest, blob, &parts)),
+        RangeRequest::TooMany => {
+            let message = format!("the Range header has more than {RANGE_PARTS_MAX} ranges");
+            Err(ApiError::new(ErrorCode::SizeInvalid, message))
+        }
         RangeRequest::Unsatisfiable => {
             let message = format!("the range is not one of bytes, or is not in the blob, which has {}", blob.size);
             Err(ApiError::range(ErrorCode::SizeInvalid, message)

@@ -245,6 +245,28 @@ async fn several_ranges_are_206_in_parts() {
     }
 }
 
+/// podman asks for as many parts of a zstd:chunked layer at once, with offsets of large layers, and takes 416 for a
+/// failure. After a 400 it asks for fewer.
+#[tokio::test]
+async fn as_many_as_1024_ranges_are_served_and_more_are_400() {
+    let content = noise(1 << 20, 6);
+    let (_t, caller, path) = with_blob(&content).await;
+    let ranges = |count: usize| {
+        let ranges = (0..count).map(|n| n * 1000).map(|first| format!("{first:012}-{:012}", first + 9));
+        format!("bytes={}", ranges.collect::<Vec<_>>().join(","))
+    };
+    for count in [17, 100, 1024] {
+        let answer = caller.get(&path).header("range", ranges(count)).send().await.status(206);
+        let parts = parts(&answer);
+        assert_eq!(parts.len(), count);
+        for (n, (range, bytes)) in parts.iter().enumerate() {
+            assert_eq!(*range, format!("bytes {}-{}/{}", n * 1000, n * 1000 + 9, content.len()));
+            assert!(*bytes == content[n * 1000..n * 1000 + 10], "{range}");
+        }
+    }
+    caller.get(&path).header("range", ranges(1025)).send().await.error(400, "SIZE_INVALID");
+}
+
 #[tokio::test]
 async fn a_range_that_is_not_in_the_blob_or_not_one_is_416_with_the_length() {
     let (_t, caller, path) = with_blob(b"0123456789").await;
@@ -263,7 +285,7 @@ async fn a_range_that_is_not_in_the_blob_or_not_one_is_416_with_the_length() {
         "bytes=+1-2",
         "bytes=0x0-1",
         "bytes=99999999999999999999999-",
-        "bytes=0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0",
+        "bytes=,",
     ] {
         let answer = caller.get(&path).header("range", range).send().await.error(416, "SIZE_INVALID");
         answer.has("content-range", "bytes */10");
