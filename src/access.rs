@@ -38,6 +38,9 @@ pub(crate) enum Access {
     Token,
     /// To be known.
     Known,
+    /// To be known, or to be a guest where rules grant anonymous rights: zot's page asks this to offer browsing without
+    /// signing in.
+    Guest,
     /// To list repositories. What the answer lists is filtered by what the caller may pull.
     Catalog,
     /// To see the figures of the whole registry.

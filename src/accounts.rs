@@ -107,6 +107,7 @@ struct Remembered {
     keys: Cache<meta::SecretHash, Arc<KeyGrant>>,
     key_ids: Cache<uuid::Uuid, Arc<KeyGrant>>,
     permissions: Cache<String, Arc<Permissions>>,
+    has_public: Cache<(), bool>,
     sessions: Cache<meta::SecretHash, Arc<SessionGrant>>,
 }
 

@@ -193,9 +193,13 @@ async fn respond(
     }
     let (path, query) = (head.uri.path(), head.uri.query());
     let route = route::parse(&head.method, path, query, registry.metrics_path())?;
-    let access = route.access();
+    let access = match route.access() {
+        Access::Known if Credentials::from_page(&head.headers) => Access::Guest,
+        access => access,
+    };
+    let scope = || route.scope(registry.outside_service().is_none());
     let authenticated = authenticate(registry, &visit, &access).await;
-    let Authenticated { caller, begun, ended } = authenticated.map_err(|error| error.for_scope(|| route.scope()))?;
+    let Authenticated { caller, begun, ended } = authenticated.map_err(|error| error.for_scope(scope))?;
     subject.caller = Some(caller.identity.clone());
     subject.cookies = cookies((registry, reached), &caller, begun.as_ref(), ended);
     check_origin(&head.method, &head.headers, &caller)?;
@@ -204,7 +208,7 @@ async fn respond(
         v1::check_csrf(&context, &head.method, query)?;
     }
     let decided = registry.decide(&caller, &access)?;
-    decided.map_err(|refusal| ApiError::from(refusal).for_scope(|| route.scope()))?;
+    decided.map_err(|refusal| ApiError::from(refusal).for_scope(scope))?;
     if route.brings_content() {
         registry.stores().check_space()?;
     }

@@ -221,9 +221,17 @@ impl Shared {
         Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether those who are not known are told to fetch a token, and not to send a password.
+    /// Whether a challenge asks for a token, and not for a password. zot asks for a password. A client without one
+    /// can follow only a challenge for a token: docker gives up on the other kind. So this also holds where anonymous
+    /// callers may pull something.
     pub(crate) fn wants_tokens(&self) -> bool {
-        self.config.profile == Profile::Coracle
+        let has_public = || {
+            self.accounts.has_public_repositories().unwrap_or_else(|error| {
+                tracing::error!(%error, "cannot look up public repositories for a challenge");
+                false
+            })
+        };
+        self.config.profile == Profile::Coracle || self.policy().grants_anonymous() || has_public()
     }
 
     /// The token service that clients are sent to in place of this registry's own.

@@ -220,15 +220,26 @@ impl Route {
 
     /// What a token for the operation must be good for, as the challenge says it (Docker token
     /// specification). None where a token of any kind will do.
-    pub(crate) fn scope(&self) -> Option<String> {
+    ///
+    /// Some clients, oras-py among them, keep the token of their first challenge. The challenge of a `HEAD` therefore
+    /// offers what usually follows. `reduces` says whether the token service gives less than was asked for, as ours
+    /// does. Another one may refuse, so a pull, which begins with `HEAD` of the manifest, asks it for no more.
+    pub(crate) fn scope(&self, reduces: bool) -> Option<String> {
         match self.access() {
             Access::Catalog => Some("registry:catalog:*".to_owned()),
+            Access::Repository(name, _) if matches!(self, Self::HeadBlob { .. }) => {
+                Some(format!("repository:{name}:pull,push"))
+            }
+            Access::Repository(name, _) if reduces && matches!(self, Self::HeadManifest { .. }) => {
+                Some(format!("repository:{name}:pull,push,delete"))
+            }
             Access::Repository(name, any) if any == Actions::PULL => Some(format!("repository:{name}:pull")),
             Access::Repository(name, any) if any == Actions::DELETE => Some(format!("repository:{name}:delete")),
             Access::Repository(name, _) => Some(format!("repository:{name}:pull,push")),
             Access::Anybody
             | Access::Token
             | Access::Known
+            | Access::Guest
             | Access::Metrics
             | Access::OwnKeys
             | Access::Account(_) => None,

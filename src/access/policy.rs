@@ -37,9 +37,8 @@ pub(crate) struct Policy {
     pub(crate) rules: Option<Arc<Rules>>,
     /// Whether an API key without scopes may make, list and revoke API keys, as zot has it.
     pub(crate) keys_make_keys: bool,
-    /// Whether somebody who has not signed in is told to do so at `/v2/` although there are repositories
-    /// for everybody: clients ask there once, and would not sign in later.
-    pub(crate) ping_challenges: bool,
+    /// Whether an anonymous caller lists the catalog without a token where rules grant anonymous rights, as in zot.
+    pub(crate) anonymous_catalog: bool,
 }
 
 /// Why somebody may do something.
@@ -92,7 +91,12 @@ impl Policy {
             Access::Catalog if matches!(&caller.identity, Identity::Outside(holder) if !holder.lists_catalog) => {
                 return Err(Refusal::TooNarrow);
             }
-            Access::Known | Access::Catalog => signed_in || is_token(caller) || self.admits_anonymous(),
+            // podman, skopeo and docker send their credentials only if this request was challenged. An answer without
+            // a challenge would also accept a wrong password.
+            Access::Known => signed_in || is_token(caller),
+            Access::Guest | Access::Catalog => {
+                signed_in || is_token(caller) || self.anonymous_catalog && self.grants_anonymous()
+            }
             Access::Metrics => self.metrics(caller),
             Access::Repository(name, any) => {
                 let actions = self.actions(caller, name, permissions);
@@ -222,9 +226,9 @@ impl Policy {
         }
     }
 
-    /// Whether those who have not signed in are let in at the door, to see what is for everybody.
-    fn admits_anonymous(&self) -> bool {
-        !self.ping_challenges && self.rules.as_ref().is_some_and(|rules| rules.admit_anonymous())
+    /// Whether any rule grants an anonymous caller something.
+    pub(crate) fn grants_anonymous(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.grant_anonymous())
     }
 
     fn metrics(&self, caller: &Caller) -> bool {

@@ -209,8 +209,8 @@ impl Rules {
         self.admin.each(account, &mut |entry, group| visit(entry.actions, Rule::Admin { group }));
     }
 
-    /// Whether there is anything that somebody may do who has not signed in.
-    pub(super) fn admit_anonymous(&self) -> bool {
+    /// Whether any rule grants an anonymous caller something.
+    pub(super) fn grant_anonymous(&self) -> bool {
         self.blocks.iter().any(|block| !block.anonymous.is_empty())
     }
 

@@ -86,6 +86,17 @@ impl Accounts {
         Ok(permissions)
     }
 
+    /// Whether anonymous callers may pull from any repository that the database names.
+    pub(crate) fn has_public_repositories(&self) -> Result<bool, Error> {
+        let generation = self.generation();
+        if let Some(known) = self.remembered.has_public.get(&(), generation) {
+            return Ok(known);
+        }
+        let has_public = self.meta.read(meta::PermissionRead::has_public_repositories)?;
+        self.remembered.has_public.put((), generation, has_public);
+        Ok(has_public)
+    }
+
     /// The repositories that the database names for a user, for their groups, or for everybody.
     pub(crate) fn named_repositories(&self, account: Option<&Account>) -> Result<Vec<RepositoryName>, Error> {
         self.meta.read(|tx| {

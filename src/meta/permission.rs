@@ -53,6 +53,18 @@ pub(crate) trait PermissionRead: Source {
         row.map(|row| codec::row("settings of repositories", row.value(), repository.as_str())).transpose()
     }
 
+    /// Whether anonymous callers may pull from any of the repositories with settings.
+    fn has_public_repositories(&self) -> Result<bool, Error> {
+        for row in self.table(SETTINGS_OF)?.iter()? {
+            let (name, row) = row?;
+            let settings: SettingsRow = codec::row("settings of repositories", row.value(), name.value())?;
+            if settings.public {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The repositories that everybody may pull from, among those that somebody has said something about.
     fn public_repositories(&self) -> Result<Vec<RepositoryName>, Error> {
         let mut names = Vec::new();

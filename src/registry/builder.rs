@@ -137,7 +137,7 @@ impl Builder {
                 grants,
                 rules: control.map(|control| Arc::new(AccessRules::new(control))),
                 keys_make_keys: self.config.profile == Profile::Zot,
-                ping_challenges: self.config.profile == Profile::Coracle || self.config.http.auth.bearer.is_some(),
+                anonymous_catalog: self.config.profile == Profile::Zot && self.config.http.auth.bearer.is_none(),
             })),
             config: self.config,
             metrics: Arc::new(Metrics::new()),

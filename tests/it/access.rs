@@ -1,5 +1,6 @@
 //! Tokens, rules of access and permissions: who may do what, over real sockets.
 
+mod challenges;
 mod hostile;
 mod lists;
 mod outside;

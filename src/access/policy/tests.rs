@@ -35,7 +35,7 @@ fn letter(decision: Result<(), Refusal>) -> char {
 }
 
 fn policy(grants: AccessPolicy) -> Policy {
-    Policy { grants, rules: None, keys_make_keys: false, ping_challenges: true }
+    Policy { grants, rules: None, keys_make_keys: false, anonymous_catalog: false }
 }
 
 /// What is decided where the database says nothing.

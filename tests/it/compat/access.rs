@@ -35,6 +35,23 @@ checks! {
         stranger.get("/v2/").header("authorization", bearer).send().await.status(200);
     }
 
+    async fn the_first_request_is_challenged(_caller, _repository) {
+        let t = ruled("\"base/**\" = { anonymousPolicy = ['read'] }").await;
+        t.anonymous().get("/v2/").send().await.error(401, "UNAUTHORIZED");
+        t.user(ALICE).get("/v2/").send().await.status(200);
+        t.anonymous().get("/v2/").header("x-zot-api-client", "zot-ui").send().await.status(200);
+    }
+
+    async fn public_content_brings_a_bearer_challenge(_caller, _repository) {
+        let t = ruled("\"base/**\" = { anonymousPolicy = ['read'] }").await;
+        push_image(&t.user(ROOT), "base/x", "1", 1).await;
+        let refused = t.anonymous().post("/v2/base/x/blobs/uploads/").send().await.error(401, "UNAUTHORIZED");
+        assert!(refused.header("www-authenticate").unwrap().starts_with("Bearer "));
+        let answer = t.anonymous().get("/v2/auth?scope=repository:base/x:pull").send().await.status(200).json();
+        let bearer = format!("Bearer {}", answer["token"].as_str().unwrap());
+        t.anonymous().get("/v2/base/x/manifests/1").header("authorization", bearer).send().await.status(200);
+    }
+
     async fn scopes_of_keys_are_enforced(caller, repository) {
         push_image(&caller, repository, "1", 1).await;
         let body = json!({ "scopes": ["elsewhere"] }).to_string();
