@@ -1,12 +1,11 @@
 //! Pushing and pulling blobs.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use super::server::Server;
 use super::support::client::{Client, manifest};
 use super::support::content::{Content, Noise};
-use super::{Done, Extent};
+use super::{Done, Extent, Meter};
 
 /// Pieces of 64 KiB that are sent in one chunk.
 const CHUNK_PIECES: usize = 16;
@@ -14,14 +13,14 @@ const CHUNK_PIECES: usize = 16;
 /// What the clients do in all, each of `clients` on a connection of its own.
 fn measure(server: &Server, clients: usize, amount: f64, each: impl Fn(usize, &mut Client) + Sync) -> Done {
     let mut connected: Vec<_> = (0..clients).map(|_| Client::connect(server.address)).collect();
-    let (processor, began) = (server.processor(), Instant::now());
+    let meter = Meter::begin(server);
     std::thread::scope(|scope| {
         for (number, client) in connected.iter_mut().enumerate() {
             let each = &each;
             scope.spawn(move || each(number, client));
         }
     });
-    Done { amount, seconds: began.elapsed().as_secs_f64(), processor: server.processor() - processor }
+    meter.done(amount)
 }
 
 /// Lets clients take what is to be done one after another.
@@ -52,6 +51,14 @@ pub(crate) fn push(server: &Server, extent: Extent, round: usize, clients: usize
     measure(server, clients, total(&contents), |number, client| {
         client.push(&format!("push/{number}"), &noise, &contents[number]);
     })
+}
+
+/// Measures the pull alone. It reads nothing from the disk if the push has left the blob in memory.
+pub(crate) fn pull_first(server: &Server, extent: Extent, round: usize) -> Done {
+    let noise = Noise::new();
+    let content = noise.content(extent.mib * (1 << 20), (round, 0, 2));
+    Client::connect(server.address).push("pull/first", &noise, &content);
+    measure(server, 1, content.length() as f64, |_, client| client.pull("pull/first", &noise, &content))
 }
 
 /// What comes back was just pushed; whether it is still in memory is the registry's business.

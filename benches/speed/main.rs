@@ -15,6 +15,7 @@ mod server;
 mod support;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use report::Report;
 use server::{Peer, Server};
@@ -73,6 +74,29 @@ struct Done {
     seconds: f64,
     /// Of the server's processor time.
     processor: f64,
+    /// What the server read from the disk, in MiB.
+    disk: f64,
+}
+
+/// What a server had used when a measurement began.
+struct Meter<'a> {
+    server: &'a Server,
+    processor: f64,
+    disk: f64,
+    began: Instant,
+}
+
+impl<'a> Meter<'a> {
+    fn begin(server: &'a Server) -> Self {
+        Self { server, processor: server.processor(), disk: server.disk_mib(), began: Instant::now() }
+    }
+
+    /// What was done since.
+    fn done(&self, amount: f64) -> Done {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let (processor, disk) = (self.server.processor() - self.processor, self.server.disk_mib() - self.disk);
+        Done { amount, seconds, processor, disk }
+    }
 }
 
 fn work(
@@ -90,6 +114,7 @@ fn works() -> Vec<Work> {
     let mut works = vec![
         work("push-large", "push of one large blob, new content", Unit::Bytes, (Some(5.0), Some(0.25)), |s, e, r| blobs::push(s, e, r, 1, 1)),
         work("pull-large", "pull of one large blob", Unit::Bytes, (Some(2.6), Some(0.30)), |s, e, r| blobs::pull(s, e, r, 1, 1)),
+        work("pull-first", "first pull of a large blob that was just pushed", Unit::Bytes, (None, None), blobs::pull_first),
         work("push-pull", "such a push, and the first pull of it", Unit::Bytes, (None, None), blobs::push_and_pull),
         work("push-8", "eight such pushes at once, of an eighth each", Unit::Bytes, (Some(5.0), Some(0.25)), |s, e, r| blobs::push(s, e, r, 8, 8)),
         work("pull-8", "eight such pulls at once", Unit::Bytes, (Some(2.6), Some(0.30)), |s, e, r| blobs::pull(s, e, r, 8, 8)),

@@ -20,6 +20,8 @@ struct Medians {
     throughput: f64,
     /// Seconds of processor time for a GB, or microseconds for one.
     processor: f64,
+    /// MiB that were read from the disk.
+    disk: f64,
 }
 
 impl Medians {
@@ -31,6 +33,7 @@ impl Medians {
         Self {
             throughput: median(done.iter().map(|done| done.amount * amount / done.seconds)),
             processor: median(done.iter().map(|done| done.processor * cost / done.amount)),
+            disk: median(done.iter().map(|done| done.disk)),
         }
     }
 }
@@ -38,7 +41,9 @@ impl Medians {
 impl Report {
     pub(crate) fn new(peer: Option<&'static str>) -> Self {
         let beside = peer.map_or(String::new(), |peer| format!(", and {peer}, and the ratio"));
-        println!("coracle{beside}: throughput; processor time of the server; most memory");
+        println!(
+            "coracle{beside}: throughput; processor time of the server; most memory; read from the disk, if anything"
+        );
         Self { peer, rows: Vec::new(), missed: 0 }
     }
 
@@ -53,6 +58,7 @@ impl Report {
         let mut row = json!({
             "name": work.name, "what": work.what,
             "throughput": own.throughput, "processor": own.processor, "peak_mib": memory[0],
+            "disk_mib": own.disk,
         });
         match medians.get(1) {
             None => {
@@ -80,9 +86,14 @@ impl Report {
                 }
                 row["peer"] = json!({
                     "throughput": peer.throughput, "processor": peer.processor, "peak_mib": memory[1],
+                    "disk_mib": peer.disk,
                     "throughput_ratio": throughput, "processor_ratio": processor,
                 });
             }
+        }
+        let disk: Vec<_> = medians.iter().map(|medians| format!("{:.0}", medians.disk)).collect();
+        if medians.iter().any(|medians| medians.disk >= 1.0) {
+            write!(line, "  read {} MiB", disk.join(" and ")).unwrap();
         }
         println!("{line}");
         self.rows.push(row);

@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::server::Server;
 use super::support::client::{self, Client};
 use super::support::content::Noise;
-use super::{Done, Extent};
+use super::{Done, Extent, Meter};
 
 const CONNECTIONS: usize = 16;
 
@@ -20,11 +20,11 @@ fn measure(server: &Server, extent: Extent, request: &str) -> Done {
     let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(CONNECTIONS));
     let mut clients: Vec<_> = (0..CONNECTIONS).map(|number| Asking::connect(server.address, &poll, number)).collect();
     let length = Duration::from_secs_f64(extent.seconds);
-    let (processor, began, mut count) = (server.processor(), Instant::now(), 0_u64);
+    let (meter, mut count) = (Meter::begin(server), 0_u64);
     for client in &mut clients {
         client.socket.write_all(request.as_bytes()).unwrap();
     }
-    while began.elapsed() < length {
+    while meter.began.elapsed() < length {
         poll.poll(&mut events, Some(length)).unwrap();
         for event in &events {
             let client = &mut clients[event.token().0];
@@ -34,7 +34,7 @@ fn measure(server: &Server, extent: Extent, request: &str) -> Done {
             }
         }
     }
-    Done { amount: count as f64, seconds: began.elapsed().as_secs_f64(), processor: server.processor() - processor }
+    meter.done(count as f64)
 }
 
 /// A connection, and what has come of an answer.
@@ -134,7 +134,7 @@ pub(crate) fn put(server: &Server, extent: Extent, round: usize, writers: usize)
     let config = noise.content(300, (0, 0, 1));
     Client::connect(server.address).push("bench/put", &noise, &config);
     let until = Instant::now() + Duration::from_secs_f64(extent.seconds);
-    let (processor, began) = (server.processor(), Instant::now());
+    let meter = Meter::begin(server);
     let count: u64 = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..writers)
             .map(|writer| {
@@ -153,5 +153,5 @@ pub(crate) fn put(server: &Server, extent: Extent, round: usize, writers: usize)
             .collect();
         writers.into_iter().map(|writer| writer.join().unwrap()).sum()
     });
-    Done { amount: count as f64, seconds: began.elapsed().as_secs_f64(), processor: server.processor() - processor }
+    meter.done(count as f64)
 }

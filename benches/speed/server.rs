@@ -97,6 +97,15 @@ impl Server {
         }
     }
 
+    /// How much it has read from the disk, in MiB.
+    pub(crate) fn disk_mib(&self) -> f64 {
+        match &self.running {
+            Running::Coracle(program) => mib(program.read_from_disk()),
+            Running::Other(child) => mib(child.read_from_disk()),
+            Running::Before => f64::NAN,
+        }
+    }
+
     /// The most memory it has had, in MiB.
     pub(crate) fn peak_mib(&self) -> f64 {
         match &self.running {

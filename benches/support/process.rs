@@ -30,6 +30,11 @@ pub(crate) trait Process {
         field(&self.read("io"), "write_bytes")
     }
 
+    /// How many bytes it has had read from the disk.
+    fn read_from_disk(&self) -> u64 {
+        field(&self.read("io"), "read_bytes")
+    }
+
     /// A line of `/proc/<pid>/status` in KiB, in bytes.
     fn status(&self, name: &str) -> u64 {
         field(&self.read("status"), name) << 10

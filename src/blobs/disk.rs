@@ -7,6 +7,8 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -38,11 +40,9 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     /// Reserves space for what will be written to a part of a file, whose length stays as it is. Advice: where it
     /// cannot be had, writing costs more, or fails.
     fn reserve(&self, _file: &File, _offset: u64, _length: u64) {}
-    /// Lets the system begin to write a part of a file to the disk, so that a sync waits for less. Advice: nothing
-    /// is promised by it.
+    /// Lets the system begin to write a part of a file to the disk, so that a sync waits for less. The part stays in
+    /// the page cache, for the client that pulls it next. Advice: nothing is promised by it.
     fn begin_writing_back(&self, _file: &File, _offset: u64, _length: u64) {}
-    /// Lets the system use the memory for something else that holds a part of a file which is on the disk. Advice.
-    fn let_go(&self, _file: &File, _offset: u64, _length: u64) {}
     /// Cuts a file off behind `length` bytes.
     fn truncate(&self, file: &File, path: &Path, length: u64) -> io::Result<()>;
     /// Makes a file's bytes and length durable.
@@ -123,14 +123,11 @@ impl Disk for SystemDisk {
     }
 
     #[cfg(target_os = "linux")]
+    #[expect(unsafe_code, reason = "rustix has no sync_file_range")]
     fn begin_writing_back(&self, file: &File, offset: u64, length: u64) {
-        // What is not on the disk yet is not let go of by this, only written.
-        self.let_go(file, offset, length);
-    }
-
-    #[cfg(target_os = "linux")]
-    fn let_go(&self, file: &File, offset: u64, length: u64) {
-        let _ = rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(length), rustix::fs::Advice::DontNeed);
+        let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) else { return };
+        // SAFETY: the call takes numbers and a descriptor that is open for as long as `file` is borrowed.
+        unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
     }
 
     fn truncate(&self, file: &File, _path: &Path, length: u64) -> io::Result<()> {

@@ -16,13 +16,6 @@ use crate::oci::{Algorithm, Digest, Hasher, UploadId};
 /// The disk gets to work whenever as much has been written, and not all at once at the end.
 const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The beginning of a blob stays in the page cache, for who pulls it next; most layers are not longer. What is behind
-/// that is let go of when it is on the disk: a large blob would take the place of everything else there is in memory,
-/// and of a container's limit; and the system is quicker with memory that was used just now.
-const KEEP_BYTES: u64 = 32 * 1024 * 1024;
-/// As much behind what is written to the disk, it is there by now; what is not is let go of at the end.
-const LAG_BYTES: u64 = 24 * 1024 * 1024;
-
 /// Space is reserved for as much as is there already, so that nobody has more reserved than they have sent; from
 /// so much on, and in steps that are not larger. It makes writing cheaper, as the blocks are looked for once.
 const RESERVE_BYTES_MIN: u64 = 1024 * 1024;
@@ -39,8 +32,6 @@ pub(crate) struct Staging {
     reserved: u64,
     /// As much is being written to the disk already.
     written_back: u64,
-    /// As much was let go of.
-    let_go: u64,
     hasher: Option<Hasher>,
 }
 
@@ -108,16 +99,7 @@ impl Blobs {
             .filter(|(hashed, _)| *hashed == offset)
             .map(|(_, hasher)| hasher)
             .or_else(|| (offset == 0).then(|| Hasher::new(Algorithm::Sha256)));
-        Ok(Some(Staging {
-            id,
-            path,
-            file,
-            offset,
-            reserved: offset,
-            written_back: offset,
-            let_go: offset.max(KEEP_BYTES),
-            hasher,
-        }))
+        Ok(Some(Staging { id, path, file, offset, reserved: offset, written_back: offset, hasher }))
     }
 
     /// How many bytes a staging has; none if there is none.
@@ -152,17 +134,8 @@ impl Blobs {
         if self.sync && waiting >= WRITE_BACK_BYTES {
             self.disk.begin_writing_back(&staging.file, staging.written_back, waiting);
             staging.written_back = staging.offset;
-            self.let_go(staging, staging.offset.saturating_sub(LAG_BYTES));
         }
         Ok(())
-    }
-
-    /// Lets the system forget what is on the disk, up to a place.
-    fn let_go(&self, staging: &mut Staging, until: u64) {
-        if let Some(length @ 1..) = until.checked_sub(staging.let_go) {
-            self.disk.let_go(&staging.file, staging.let_go, length);
-            staging.let_go = until;
-        }
     }
 
     /// Goes back to an earlier state and forgets the bytes behind it.
@@ -193,14 +166,11 @@ impl Blobs {
     pub(crate) fn seal(&self, staging: &mut Staging, digest: Digest) -> Result<(), Error> {
         let blob = self.tree.blob(&digest);
         let directory = self.tree.blobs_of(digest.algorithm());
-        if self.sync {
-            if let Err(error) = self.disk.sync(&staging.file, &staging.path) {
-                self.try_discard(staging.id);
-                return Err(Error::io("sync", &staging.path)(error));
-            }
-            // All of it is on the disk now; some of it may not have been when it was to be let go of.
-            staging.let_go = KEEP_BYTES;
-            self.let_go(staging, staging.offset);
+        if self.sync
+            && let Err(error) = self.disk.sync(&staging.file, &staging.path)
+        {
+            self.try_discard(staging.id);
+            return Err(Error::io("sync", &staging.path)(error));
         }
         self.disk.rename(&staging.path, &blob).map_err(Error::io("rename", &staging.path))?;
         if self.sync

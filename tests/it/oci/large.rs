@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::pull::parts;
 use crate::support::TestRegistry;
 use crate::support::content::{assert_blob, noise, push_blob, push_image};
+use crate::support::process::Program;
 
 /// More than two windows and a bit.
 const LENGTH: usize = 20 * 1024 * 1024 + 12_345;
@@ -39,6 +40,26 @@ async fn a_large_blob_has_the_same_bytes_whole_and_in_parts() {
     let wanted = [&content[5..=9_000_000], &content[17..=17], &content[12_000_000..]];
     assert_eq!(parts.len(), 3);
     assert!(parts.iter().zip(wanted).all(|((_, bytes), wanted)| bytes == wanted));
+}
+
+/// The next client pulls it: build, push, deploy. Reading it back costs half a minute a gigabyte on an SD card.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_large_blob_is_still_in_memory_when_its_push_has_been_answered() {
+    let root = tempfile::tempdir().unwrap();
+    let program = Program::serve_with(root.path(), "[http]\nopen = true\n").start();
+    let content = noise(80 * MIB, 1);
+    let digest = push_blob(&program.anonymous(), "a", &content).await;
+    let (algorithm, hex) = digest.split_once(':').unwrap();
+    let file = std::fs::File::open(root.path().join("blobs").join(algorithm).join(hex)).unwrap();
+    let is_cached = |at: &usize| {
+        use rustix::io::{ReadWriteFlags, preadv2};
+        preadv2(&file, &mut [std::io::IoSliceMut::new(&mut [0])], *at as u64, ReadWriteFlags::NOWAIT).is_ok()
+    };
+    let cached = (0..content.len()).step_by(4096).filter(is_cached).count();
+    let pages = content.len().div_ceil(4096);
+    // The kernel may need some of the memory for other tests.
+    assert!(cached > pages * 9 / 10, "{cached} of {pages} pages are in memory");
 }
 
 /// Sends everything at once, and gives the bodies of the answers.
