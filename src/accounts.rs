@@ -46,7 +46,7 @@ pub(crate) use secret::{PlainKey, SessionId};
 pub(crate) use session::SessionGrant;
 pub(crate) use sign_in::{NotSignedIn, SignedIn};
 use throttle::Throttle;
-pub(crate) use throttle::Throttled;
+pub(crate) use throttle::{Throttled, client_network};
 pub(crate) use user::{Account, NewUser, Outside, UserChange};
 
 use crate::clock::Clock;

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{HeaderMap, Method, Response, Version};
+use hyper::{HeaderMap, Method, Response, Uri, Version};
 
 pub use body::Body;
 #[cfg(target_os = "linux")]
@@ -38,6 +38,7 @@ pub(crate) use fuzzing::headers;
 pub(crate) use request::{BoxError, RequestBody, why_unreadable};
 
 use crate::access::{Access, Authenticated, Caller, Credential, Credentials, Memo, Refusal, Surface, Visit};
+pub(crate) use crate::accounts::client_network;
 use crate::accounts::{Account, Origin, SessionId};
 use crate::config::Bearer;
 use crate::oci::RepositoryName;
@@ -140,10 +141,18 @@ impl Connection {
     }
 }
 
-/// Answers one request.
+/// Whether a request asks how the registry is. It is answered however many others there are.
+pub(crate) fn is_probe(method: &Method, uri: &Uri) -> bool {
+    // The path of the metrics may be any other.
+    let route = route::parse(method, uri.path(), uri.query(), None);
+    matches!(route, Ok(Route::Live | Route::Ready | Route::Started))
+}
+
+/// Answers one request. Without a place it is refused, since too many others are in flight.
 pub(crate) async fn answer(
     registry: &Shared,
     connection: &Connection,
+    has_place: bool,
     head: hyper::http::request::Parts,
     mut body: RequestBody,
 ) -> Response<Body> {
@@ -160,7 +169,11 @@ pub(crate) async fn answer(
         agent: agent(&head.headers),
         request: &id,
     };
-    let result = respond(registry, &head, peer, visit, reached, &mut body, &mut subject).await;
+    let result = if has_place {
+        respond(registry, &head, peer, visit, reached, &mut body, &mut subject).await
+    } else {
+        Err(ApiError::busy("too many requests are in flight"))
+    };
     let mut response = match result {
         Ok(response) => response,
         Err(error) => {

@@ -6,6 +6,7 @@
 mod activity;
 mod admin;
 mod chores;
+mod connections;
 mod head;
 #[cfg_attr(not(target_os = "linux"), path = "server/copy.rs")]
 mod sendfile;
@@ -15,6 +16,7 @@ mod tls;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +25,13 @@ use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -37,6 +39,7 @@ use crate::config::Address;
 use crate::http::{self, Body, BoxError, Connection, RequestBody};
 use crate::registry::{Error, Registry, Shared};
 use activity::Activity;
+use connections::{Connections, InFlight, Ticket};
 use head::{Answer, Head, Turn};
 use sendfile::{FileSocket, Windows};
 use stall::Stall;
@@ -46,6 +49,8 @@ use tls::Tls;
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// After a failure to accept (no file handles, say), this long nothing is accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A connection that is closed for another one has this long to say goodbye (GOAWAY, `close_notify`).
+const GOODBYE_WAIT: Duration = Duration::from_millis(100);
 /// What is being written when the server ends is waited for, but not for ever.
 const WORK_WAIT: Duration = Duration::from_secs(10);
 /// What hyper may hold of a connection's unread bytes. Large enough for one read to bring in much
@@ -106,11 +111,11 @@ impl Registry {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        answer(&self.shared, &Connection::default(), request).await
+        answer(&self.shared, &Connection::default(), true, request).await
     }
 }
 
-async fn answer<B>(shared: &Shared, connection: &Connection, request: Request<B>) -> Response<Body>
+async fn answer<B>(shared: &Shared, connection: &Connection, has_place: bool, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -118,7 +123,7 @@ where
     let (head, body) = request.into_parts();
     let body = UnsyncBoxBody::new(body.map_err(Into::into));
     let body = RequestBody::new(body, shared.limits().body_idle_timeout);
-    http::answer(shared, connection, head, body).await
+    http::answer(shared, connection, has_place, head, body).await
 }
 
 /// A registry that accepts connections. Dropping it stops it without waiting for anything.
@@ -170,8 +175,8 @@ struct Server {
 impl Server {
     async fn run(self, listener: TcpListener, admin: Option<UnixListener>, mut stopped: watch::Receiver<bool>) {
         let limits = self.shared.limits().clone();
-        let free = Arc::new(Semaphore::new(limits.max_connections));
-        let graceful = GracefulShutdown::new();
+        let connections = Arc::new(Connections::new(&limits));
+        let (stopping, _) = watch::channel(());
         // Dropping the set ends its tasks: none outlives the server.
         let mut tasks = JoinSet::new();
         chores::spawn(&mut tasks, &self.shared, &stopped);
@@ -181,27 +186,32 @@ impl Server {
         let server = Arc::new(self);
         loop {
             let accepted = tokio::select! {
-                accepted = accept(&listener, &free) => accepted,
+                accepted = accept(&listener, &connections) => accepted,
                 Some(_) = tasks.join_next() => continue,
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             };
-            let (socket, peer, permit) = match accepted {
+            let (socket, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
+                    connections.close_one();
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let (server, watcher) = (Arc::clone(&server), graceful.watcher());
+            let Ok(ticket) = connections.open(peer.ip(), server.shared.trusted_proxies()) else {
+                tracing::debug!(%peer, "closed a connection: the address has too many requests in flight");
+                continue;
+            };
+            let (server, stopping) = (Arc::clone(&server), stopping.subscribe());
             tasks.spawn(async move {
-                let _permit = permit;
                 let _counted = server.shared.metrics().connection();
-                server.connection(socket, peer, watcher).await;
+                server.connection(socket, Client { peer, ticket, stopping }).await;
             });
         }
         drop(listener);
-        if timeout(limits.shutdown_timeout, graceful.shutdown()).await.is_err() {
+        stopping.send_replace(());
+        if timeout(limits.shutdown_timeout, stopping.closed()).await.is_err() {
             tracing::warn!("requests were still running when the time to stop was over");
         }
         tasks.shutdown().await;
@@ -215,7 +225,8 @@ impl Server {
         chores::last(&server.shared).await;
     }
 
-    async fn connection(&self, socket: TcpStream, peer: SocketAddr, watcher: Watcher) {
+    async fn connection(&self, socket: TcpStream, client: Client) {
+        let peer = client.peer;
         // Without it, an answer in two writes waits 40 ms for the client's acknowledgement.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%peer, %error, "the connection is gone");
@@ -225,15 +236,20 @@ impl Server {
         let Some(tls) = &self.tls else {
             let windows = Windows::default();
             let socket = Stall::new(FileSocket::new(socket, windows.clone()), patience);
-            return self.http1(socket, Some(windows), peer, watcher).await;
+            return self.http1(socket, Some(windows), client).await;
         };
-        match timeout(HANDSHAKE_WAIT, tls.acceptor().accept(Stall::new(socket, patience))).await {
+        let handshake = timeout(HANDSHAKE_WAIT, tls.acceptor().accept(Stall::new(socket, patience)));
+        let handshake = tokio::select! {
+            handshake = handshake => handshake,
+            () = client.ticket.must_close() => return tracing::debug!(%peer, "closed for another connection"),
+        };
+        match handshake {
             Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
             Ok(Err(error)) => tracing::debug!(%peer, %error, "the TLS handshake failed"),
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) => {
-                self.http2(stream, peer, watcher).await;
+                self.http2(stream, client).await;
             }
-            Ok(Ok(stream)) => self.http1(stream, None, peer, watcher).await,
+            Ok(Ok(stream)) => self.http1(stream, None, client).await,
         }
     }
 
@@ -241,13 +257,12 @@ impl Server {
         &self,
         io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         windows: Option<Windows>,
-        peer: SocketAddr,
-        watcher: Watcher,
+        client: Client,
     ) {
         let limits = self.shared.limits();
-        let turn = Turn::default();
+        let turn = Turn::new();
         let io = Head::new(io, limits.header_timeout, turn.clone());
-        let service = self.service(peer);
+        let (answers, ticket) = (self.answers(client.peer), client.ticket.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             // hyper counts from the end of the last answer: this is how long a connection may rest.
@@ -257,29 +272,22 @@ impl Server {
             .serve_connection(
                 TokioIo::new(io),
                 service_fn(move |request| {
-                    let (answering, answer) = (turn.answer(), service.call(request));
-                    let windows = windows.clone();
+                    let answering = turn.answer(ticket.request());
+                    let (windows, answers) = (windows.clone(), answers.clone());
                     async move {
-                        let answer = answer.await?;
+                        let answer = answers.answer(request, answering.in_flight()).await;
                         Ok::<_, Infallible>(answer.map(|body| Answer { body, windows, _answering: answering }))
                     }
                 }),
             );
-        if let Err(error) = watcher.watch(connection).await {
-            tracing::debug!(%peer, %error, "the connection ended early");
-        }
+        client.serve(connection).await;
     }
 
-    async fn http2(
-        &self,
-        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        peer: SocketAddr,
-        watcher: Watcher,
-    ) {
+    async fn http2(&self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, client: Client) {
         let limits = self.shared.limits();
         let idle = limits.idle_timeout;
-        let (activity, service) = (Activity::new(), self.service(peer));
-        let requests = activity.clone();
+        let (activity, answers, peer) = (Activity::new(), self.answers(client.peer), client.peer);
+        let (requests, ticket) = (activity.clone(), client.ticket.clone());
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             // A client that is still there answers the ping.
@@ -292,36 +300,88 @@ impl Server {
             .serve_connection(
                 TokioIo::new(io),
                 service_fn(move |request| {
-                    let (asked, answer) = (requests.request(), service.call(request));
-                    async move { Ok::<_, Infallible>(answer.await?.map(|body| asked.answer(body))) }
+                    let (asked, answers) = (requests.request(ticket.request()), answers.clone());
+                    async move {
+                        let answer = answers.answer(request, Some(asked.in_flight())).await;
+                        Ok::<_, Infallible>(answer.map(|body| asked.answer(body)))
+                    }
                 }),
             );
         tokio::select! {
-            ended = watcher.watch(connection) => if let Err(error) = ended {
-                tracing::debug!(%peer, %error, "the connection ended early");
-            },
+            () = client.serve(connection) => {}
             () = activity.ended(limits.body_idle_timeout, idle) => tracing::debug!(%peer, "nothing went on"),
         }
     }
 
-    fn service(
-        &self,
-        peer: SocketAddr,
-    ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + use<> {
-        let (shared, connection) = (Arc::clone(&self.shared), Arc::new(Connection::from(peer)));
-        service_fn(move |request| {
-            let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
-            async move { Ok(answer(&shared, &connection, request).await) }
-        })
+    fn answers(&self, peer: SocketAddr) -> Answers {
+        Answers { shared: Arc::clone(&self.shared), connection: Arc::new(Connection::from(peer)) }
+    }
+}
+
+/// Answers the requests of one connection.
+#[derive(Clone)]
+struct Answers {
+    shared: Arc<Shared>,
+    connection: Arc<Connection>,
+}
+
+impl Answers {
+    async fn answer(&self, request: Request<Incoming>, in_flight: Option<&InFlight>) -> Response<Body> {
+        let is_probe = || http::is_probe(request.method(), request.uri());
+        let has_place = match in_flight {
+            Some(in_flight) => in_flight.has_place() || is_probe() || in_flight.wait_for_place().await,
+            None => true,
+        };
+        answer(&self.shared, &self.connection, has_place, request).await
+    }
+}
+
+/// The other end of a connection, and what may end it from here.
+struct Client {
+    peer: SocketAddr,
+    ticket: Ticket,
+    /// Told when the server stops. The server waits until all of these are dropped.
+    stopping: watch::Receiver<()>,
+}
+
+impl Client {
+    /// Serves a connection until it ends, the server stops or another connection needs its place.
+    async fn serve<C>(mut self, connection: C)
+    where
+        C: GracefulConnection,
+        C::Error: fmt::Display,
+    {
+        let peer = self.peer;
+        let mut connection = pin!(connection);
+        let mut is_stopping = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%peer, %error, "the connection ended early");
+                    }
+                    return;
+                }
+                _ = self.stopping.changed(), if !is_stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = self.ticket.must_close() => {
+                    connection.as_mut().graceful_shutdown();
+                    let wait = if self.ticket.is_urgent() { Duration::ZERO } else { GOODBYE_WAIT };
+                    let has_ended = timeout(wait, connection.as_mut()).await.is_ok();
+                    // If a request came meanwhile, it is answered, and then the connection ends.
+                    if has_ended || self.ticket.is_closing() {
+                        return tracing::debug!(%peer, "closed an idle connection for another one");
+                    }
+                }
+            }
+        }
     }
 }
 
 /// The next connection, when there may be one more.
-async fn accept(
-    listener: &TcpListener,
-    free: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(free).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (socket, peer) = listener.accept().await?;
-    Ok((socket, peer, permit))
+async fn accept(listener: &TcpListener, connections: &Connections) -> std::io::Result<(TcpStream, SocketAddr)> {
+    connections.room().await;
+    listener.accept().await
 }

@@ -115,13 +115,13 @@ impl Entry {
 }
 
 fn sources(user: &str, address: Option<IpAddr>) -> [Source; 2] {
-    let address = address.map(network);
+    let address = address.map(client_network);
     [Source { user: Some(user.to_owned()), address }, Source { user: None, address }]
 }
 
-/// Whom an address belongs to. Of IPv6, everybody has a network of 64 bits, and may be at a new address in it
-/// for each guess.
-fn network(address: IpAddr) -> IpAddr {
+/// The network of one client: an IPv4 address, or 64 bits of an IPv6 address. A client can use each address of its
+/// network.
+pub(crate) fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (!0 << 64))),
         address @ IpAddr::V4(_) => address,

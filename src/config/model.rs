@@ -203,8 +203,11 @@ pub struct Tls {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections served at a time; 1024 by default. Own key `http.limits.maxConnections`.
+    /// Connections open at a time; 1024 by default. Own key `http.limits.maxConnections`.
     pub max_connections: usize,
+    /// The same for one address; 0, the default, stands for three quarters of `max_connections`. Trusted proxies have
+    /// no such limit. Own key `http.limits.maxConnectionsPerAddress`.
+    pub max_connections_per_address: usize,
     /// How long the head of a request may take; 30 seconds by default. Own key
     /// `http.limits.headerTimeout`.
     pub header_timeout: Duration,
@@ -360,6 +363,7 @@ impl Config {
                     .map(|(cert, key)| Tls { cert, key }),
                 limits: Limits {
                     max_connections: settings.get("http.limits.maxConnections"),
+                    max_connections_per_address: settings.get("http.limits.maxConnectionsPerAddress"),
                     header_timeout: settings.get("http.limits.headerTimeout"),
                     idle_timeout: settings.get("http.limits.idleTimeout"),
                     body_idle_timeout: settings.get("http.limits.bodyIdleTimeout"),

@@ -106,6 +106,13 @@ impl ApiError {
             .header(header::RETRY_AFTER, RETRY_SECONDS)
     }
 
+    /// The registry has too much to do. It is not a failure, and so is not logged as one.
+    pub(crate) fn busy(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::TooManyRequests, message)
+            .status(StatusCode::SERVICE_UNAVAILABLE)
+            .header(header::RETRY_AFTER, RETRY_SECONDS)
+    }
+
     /// A provider of identities cannot be asked.
     pub(crate) fn provider_away(cause: impl fmt::Display) -> Self {
         Self::unavailable(cause).message("the provider does not answer: nobody can sign in through it at the moment")
@@ -347,7 +354,9 @@ impl From<NotAuthenticated> for ApiError {
                 let message = format!("too many wrong passwords: try again in {seconds} seconds");
                 Self::new(ErrorCode::TooManyRequests, message).header(header::RETRY_AFTER, seconds.into())
             }
-            NotAuthenticated::TooBusy => Self::unavailable("too many passwords are being verified"),
+            NotAuthenticated::TooBusy => {
+                Self::busy("too many passwords wait to be verified: try again in a few seconds")
+            }
             NotAuthenticated::Accounts(error) => error.into(),
         }
     }

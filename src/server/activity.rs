@@ -48,9 +48,9 @@ impl Activity {
     }
 
     /// A request has come.
-    pub(super) fn request(&self) -> Request {
+    pub(super) fn request<F>(&self, in_flight: F) -> Request<F> {
         self.change(|state| state.requests += 1);
-        Request { activity: self.clone() }
+        Request { in_flight, asked: Asked(self.clone()) }
     }
 
     /// Returns when nothing goes on any more: nothing of an answer is taken for `pause`, or nothing is asked for
@@ -75,36 +75,45 @@ impl Activity {
     }
 }
 
-/// A request that is being answered.
+/// A request that is being answered. Until the end of the answer it keeps what shows that it is in flight.
 #[derive(Debug)]
-pub(super) struct Request {
-    activity: Activity,
+pub(super) struct Request<F> {
+    in_flight: F,
+    asked: Asked,
 }
 
-impl Request {
+#[derive(Debug)]
+struct Asked(Activity);
+
+impl<F> Request<F> {
+    pub(super) const fn in_flight(&self) -> &F {
+        &self.in_flight
+    }
+
     /// The answer begins; it ends when its body does.
-    pub(super) fn answer(self, body: Body) -> Watched {
-        self.activity.change(|state| state.bodies += 1);
-        Watched { body, ready: Bytes::new(), activity: self.activity.clone() }
+    pub(super) fn answer(self, body: Body) -> Watched<F> {
+        self.asked.0.change(|state| state.bodies += 1);
+        Watched { body, ready: Bytes::new(), activity: self.asked.0.clone(), _in_flight: self.in_flight }
     }
 }
 
-impl Drop for Request {
+impl Drop for Asked {
     fn drop(&mut self) {
-        self.activity.change(|state| state.requests -= 1);
+        self.0.change(|state| state.requests -= 1);
     }
 }
 
 /// A body of which it is seen when something is taken.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct Watched<F> {
     body: Body,
     /// The rest of what the body has handed out.
     ready: Bytes,
     activity: Activity,
+    _in_flight: F,
 }
 
-impl Watched {
+impl<F> Watched<F> {
     fn hand_out(&mut self) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         self.activity.change(|_| {});
         let piece = self.ready.split_to(self.ready.len().min(PIECE_BYTES));
@@ -112,13 +121,13 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl<F> Drop for Watched<F> {
     fn drop(&mut self) {
         self.activity.change(|state| state.bodies -= 1);
     }
 }
 
-impl http_body::Body for Watched {
+impl<F: Unpin> http_body::Body for Watched<F> {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -159,8 +168,8 @@ mod tests {
     const PAUSE: Duration = Duration::from_mins(1);
     const REST: Duration = Duration::from_mins(2);
 
-    fn answer(activity: &Activity) -> Watched {
-        activity.request().answer(Body::bytes(vec![7; 10 * PIECE_BYTES]))
+    fn answer(activity: &Activity) -> Watched<()> {
+        activity.request(()).answer(Body::bytes(vec![7; 10 * PIECE_BYTES]))
     }
 
     #[tokio::test(start_paused = true)]
@@ -206,7 +215,7 @@ mod tests {
     async fn a_request_that_takes_its_time_is_waited_for_and_then_the_connection_rests() {
         let activity = Activity::new();
         let begun = Instant::now();
-        let request = activity.request();
+        let request = activity.request(());
         let asked = async {
             tokio::time::sleep(10 * REST).await;
             drop(request);

@@ -5,8 +5,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,32 +15,61 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::connections::InFlight;
 use super::sendfile::Windows;
 use crate::http::Body;
 
 /// Whose turn it is on a connection: the client's, to send a head, or the registry's, to answer.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Turn {
-    answering: Arc<AtomicBool>,
+#[derive(Debug)]
+pub(super) struct Turn<F = InFlight>(Arc<State<F>>);
+
+#[derive(Debug)]
+struct State<F> {
+    answering: AtomicBool,
+    /// Of an answer whose body has ended: it is in flight until hyper has written what it holds of it.
+    unsent: Mutex<Option<F>>,
 }
 
-impl Turn {
+impl<F> Turn<F> {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(State { answering: AtomicBool::new(false), unsent: Mutex::new(None) }))
+    }
+
     /// A head has come. It is the client's turn again when the answer is dropped.
-    pub(super) fn answer(&self) -> Answering {
-        self.answering.store(true, Ordering::Relaxed);
-        Answering { turn: self.clone() }
+    pub(super) fn answer(&self, in_flight: F) -> Answering<F> {
+        self.0.answering.store(true, Ordering::Relaxed);
+        Answering { turn: Self(Arc::clone(&self.0)), in_flight: Some(in_flight) }
+    }
+
+    fn unsent(&self) -> MutexGuard<'_, Option<F>> {
+        self.0.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F> Clone for Turn<F> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
 /// See [`Turn::answer`].
 #[derive(Debug)]
-pub(super) struct Answering {
-    turn: Turn,
+pub(super) struct Answering<F = InFlight> {
+    turn: Turn<F>,
+    /// Some until it is dropped.
+    in_flight: Option<F>,
 }
 
-impl Drop for Answering {
+impl<F> Answering<F> {
+    pub(super) const fn in_flight(&self) -> Option<&F> {
+        self.in_flight.as_ref()
+    }
+}
+
+impl<F> Drop for Answering<F> {
     fn drop(&mut self) {
-        self.turn.answering.store(false, Ordering::Relaxed);
+        *self.turn.unsent() = self.in_flight.take();
+        self.turn.0.answering.store(false, Ordering::Relaxed);
     }
 }
 
@@ -79,29 +108,29 @@ impl http_body::Body for Answer {
 
 /// Ends a connection when a head has begun and does not come to its end.
 #[derive(Debug)]
-pub(super) struct Head<S> {
+pub(super) struct Head<S, F = InFlight> {
     stream: S,
     patience: Duration,
-    turn: Turn,
+    turn: Turn<F>,
     /// When the head of which a part has come must be whole.
     deadline: Option<Instant>,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Head<S> {
-    pub(super) fn new(stream: S, patience: Duration, turn: Turn) -> Self {
+impl<S, F> Head<S, F> {
+    pub(super) fn new(stream: S, patience: Duration, turn: Turn<F>) -> Self {
         Self { stream, patience, turn, deadline: None, waiting: None }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Head<S> {
+impl<S: AsyncRead + Unpin, F> AsyncRead for Head<S, F> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.turn.answering.load(Ordering::Relaxed) {
+        if this.turn.0.answering.load(Ordering::Relaxed) {
             (this.deadline, this.waiting) = (None, None);
             return Pin::new(&mut this.stream).poll_read(context, buffer);
         }
@@ -123,7 +152,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Head<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Head<S> {
+impl<S: AsyncWrite + Unpin, F> AsyncWrite for Head<S, F> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -141,7 +170,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Head<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        // hyper flushes when it has written everything.
+        if flushed.is_ready() {
+            self.turn.unsent().take();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -159,9 +193,9 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    fn connection() -> (Head<DuplexStream>, Turn, DuplexStream) {
+    fn connection() -> (Head<DuplexStream, ()>, Turn<()>, DuplexStream) {
         let (near, far) = tokio::io::duplex(1024);
-        let turn = Turn::default();
+        let turn = Turn::new();
         (Head::new(near, PATIENCE, turn.clone()), turn, far)
     }
 
@@ -187,7 +221,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_drips_does_not() {
         let (mut head, turn, far) = connection();
-        let answering = turn.answer();
+        let answering = turn.answer(());
         drip(far);
         head.read_exact(&mut [0; 20]).await.unwrap();
         // Then the next head begins, and has the whole time.

@@ -44,7 +44,8 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 #[tokio::test]
 async fn thousands_of_silent_connections_cost_little_and_keep_nobody_out() {
     const SILENT: usize = 3000;
-    let (running, _root) = serve("maxConnections = 4000\nheaderTimeout = '10m'\nidleTimeout = '10m'\n");
+    let (running, _root) =
+        serve("maxConnections = 4000\nmaxConnectionsPerAddress = 4000\nheaderTimeout = '10m'\nidleTimeout = '10m'\n");
     others_are_served(&running, 1).await;
     let before = (running.resident_most(), running.handles());
     let mut silent = Vec::new();

@@ -15,6 +15,7 @@ mod bad_input;
 mod cli;
 mod clients;
 mod compat;
+mod connections;
 mod crash;
 mod examples;
 mod faults;

@@ -41,7 +41,7 @@ async fn registry() -> (TestRegistry, CertificateDer<'static>, tempfile::TempDir
 }
 
 /// The same with these settings under `http.limits`.
-async fn registry_with(limits: &str) -> (TestRegistry, CertificateDer<'static>, tempfile::TempDir) {
+pub(super) async fn registry_with(limits: &str) -> (TestRegistry, CertificateDer<'static>, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let certificate = certify(directory.path());
     let config =

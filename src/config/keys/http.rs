@@ -31,7 +31,9 @@ pub(super) const KEYS: &[Row] = &[
         "authority of client certificates"),
 
     row("http.limits.maxConnections", Int { least: 1, most: 1_000_000 }, "1024", Implemented,
-        "connections served at a time; further ones wait"),
+        "connections open at a time; the one that is idle longest is closed for a new one"),
+    row("http.limits.maxConnectionsPerAddress", Int { least: 0, most: 1_000_000 }, "0", Implemented,
+        "the same for one address (IPv6: /64), but for trusted proxies; 0 for three quarters of maxConnections"),
     row("http.limits.headerTimeout", Duration { least: "1ms", most: "1h" }, "30s", Implemented,
         "how long the head of a request may take"),
     row("http.limits.idleTimeout", Duration { least: "1ms", most: "24h" }, "120s", Implemented,

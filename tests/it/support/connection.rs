@@ -30,6 +30,13 @@ impl Raw {
         Self { socket: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() }
     }
 
+    /// A connection from another address of this machine.
+    pub async fn connect_from(address: SocketAddr, source: std::net::IpAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        Self { socket: socket.connect(address).await.unwrap(), buffer: Vec::new() }
+    }
+
     /// A connection whose client side holds as little as the system allows.
     pub async fn connect_narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();

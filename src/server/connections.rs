@@ -1,0 +1,363 @@
+//! [`Connections`]: how many connections are open, for which address, and which one is closed for a new one.
+//!
+//! A connection without a request in flight is idle, also while the head of a request arrives. When the limit is
+//! reached, the connection that has been idle longest is closed. A connection with a request in flight is never closed.
+//! Each address has a share, so that one client cannot use all connections. A reserve beyond the limit stays open for
+//! probes: there a request is read, and it is answered if it is a probe or if a place becomes free soon.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::{Limits, Network};
+use crate::http::client_network;
+
+/// The reserve is a sixteenth of the limit, within these bounds.
+const RESERVE_MIN: usize = 4;
+const RESERVE_MAX: usize = 64;
+/// A request that finds no free place waits this long for one.
+const PLACE_WAIT: Duration = Duration::from_secs(10);
+
+/// All connections of one server.
+#[derive(Debug)]
+pub(super) struct Connections {
+    caps: Caps,
+    state: Mutex<State>,
+    /// Told when a connection has ended.
+    ended: Notify,
+    /// Told when a place is free again.
+    freed: Notify,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Caps {
+    /// Connections with a request in flight, in all. Each of them has a place; one with a probe needs none.
+    limit: usize,
+    /// The same, for one address.
+    share: usize,
+    /// Connections beyond the limit. Half of them may wait for a place. The other half is for heads and probes.
+    reserve: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: Vec<Option<Entry>>,
+    /// Unused indices of `entries`.
+    unused: Vec<usize>,
+    /// Connections that are not being closed.
+    open: usize,
+    closing: usize,
+    /// Connections with a request in flight that is not a probe.
+    working: usize,
+    waiting: usize,
+    /// Counts up with every connection that becomes idle.
+    idle_number: u64,
+    /// Open connections of each address that has a share.
+    addresses: HashMap<IpAddr, usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// None for a trusted proxy, which has no share.
+    address: Option<IpAddr>,
+    requests: usize,
+    has_place: bool,
+    is_closing: bool,
+    /// Orders idle connections: the smallest has been idle longest.
+    idle_number: u64,
+    close: Arc<Notify>,
+}
+
+/// There are too many connections with requests in flight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Full;
+
+/// One open connection. It counts until the last clone is dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Ticket(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    connections: Arc<Connections>,
+    index: usize,
+    close: Arc<Notify>,
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(super) struct InFlight(Ticket);
+
+impl Connections {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let limit = limits.max_connections;
+        let share = match limits.max_connections_per_address {
+            0 => limit - limit / 4,
+            share => share,
+        };
+        let caps = Caps { limit, share, reserve: (limit / 16).clamp(RESERVE_MIN, RESERVE_MAX) };
+        Self { caps, state: Mutex::default(), ended: Notify::new(), freed: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until one more connection may be accepted.
+    pub(super) async fn room(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.has_room() {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let (state, caps) = (self.lock(), self.caps);
+        let has_place = state.open < caps.limit + caps.reserve || state.longest_idle(None).is_some();
+        // A connection that is being closed still has a file handle and memory.
+        has_place && state.open + state.closing < caps.limit + 2 * caps.reserve
+    }
+
+    /// Registers an accepted connection, and closes an idle one for it if necessary. A trusted proxy speaks for many
+    /// clients, and so has no share.
+    pub(super) fn open(self: &Arc<Self>, peer: IpAddr, proxies: &[Network]) -> Result<Ticket, Full> {
+        let address = (!proxies.iter().any(|proxy| proxy.contains(peer))).then(|| client_network(peer));
+        let (mut state, caps) = (self.lock(), self.caps);
+        if let Some(address) = address {
+            let open = state.addresses.get(&address).copied().unwrap_or_default();
+            if open >= caps.share && !state.make_room(open - caps.share, caps.reserve, Some(address)) {
+                return Err(Full);
+            }
+        }
+        if let Some(beyond) = state.open.checked_sub(caps.limit) {
+            // Without an idle one the reserve is used: there was room before this connection was accepted.
+            state.make_room(beyond, caps.reserve, None);
+        }
+        let close = Arc::new(Notify::new());
+        let index = state.insert(address, Arc::clone(&close));
+        Ok(Ticket(Arc::new(Inner { connections: Arc::clone(self), index, close })))
+    }
+
+    /// Closes the connection that has been idle longest: the system has run out of file handles.
+    pub(super) fn close_one(&self) {
+        self.lock().close_longest_idle(None);
+    }
+
+    /// Gives a connection with a request in flight a place, if one is free.
+    fn take_place(&self, index: usize) -> bool {
+        let (mut state, caps) = (self.lock(), self.caps);
+        let state = &mut *state;
+        let Some(entry) = &state.entries[index] else { return false };
+        if entry.has_place {
+            return true;
+        }
+        let is_free = state.working < caps.limit && !state.uses_share(entry.address, caps.share);
+        if is_free && let Some(entry) = &mut state.entries[index] {
+            entry.has_place = true;
+            state.working += 1;
+        }
+        is_free
+    }
+}
+
+impl State {
+    fn insert(&mut self, address: Option<IpAddr>, close: Arc<Notify>) -> usize {
+        self.idle_number += 1;
+        let entry =
+            Entry { address, requests: 0, has_place: false, is_closing: false, idle_number: self.idle_number, close };
+        self.count_open(address);
+        if let Some(index) = self.unused.pop() {
+            self.entries[index] = Some(entry);
+            return index;
+        }
+        self.entries.push(Some(entry));
+        self.entries.len() - 1
+    }
+
+    fn remove(&mut self, index: usize) {
+        let Some(entry) = self.entries[index].take() else { return };
+        self.unused.push(index);
+        self.working -= usize::from(entry.has_place);
+        if entry.is_closing {
+            self.closing -= 1;
+        } else {
+            self.count_closed(entry.address);
+        }
+    }
+
+    fn count_open(&mut self, address: Option<IpAddr>) {
+        self.open += 1;
+        if let Some(address) = address {
+            *self.addresses.entry(address).or_default() += 1;
+        }
+    }
+
+    fn count_closed(&mut self, address: Option<IpAddr>) {
+        self.open -= 1;
+        let Some(address) = address else { return };
+        if let Some(open) = self.addresses.get_mut(&address) {
+            *open -= 1;
+            if *open == 0 {
+                self.addresses.remove(&address);
+            }
+        }
+    }
+
+    /// Whether the connections of an address have as many places as one address may have.
+    fn uses_share(&self, address: Option<IpAddr>, share: usize) -> bool {
+        // A connection has at most one place, so that those of few connections need not be counted.
+        let Some(open) = address.and_then(|address| self.addresses.get(&address)) else { return false };
+        let has_place = |entry: &&Entry| entry.has_place && entry.address == address;
+        *open > share && self.entries.iter().flatten().filter(has_place).count() >= share
+    }
+
+    /// Idle connections, of one address or of all.
+    fn idle(&self, address: Option<IpAddr>) -> impl Iterator<Item = (usize, &Entry)> {
+        let entries = self.entries.iter().enumerate().filter_map(|(index, entry)| Some((index, entry.as_ref()?)));
+        entries.filter(move |(_, entry)| {
+            entry.requests == 0 && !entry.is_closing && (address.is_none() || entry.address == address)
+        })
+    }
+
+    fn longest_idle(&self, address: Option<IpAddr>) -> Option<usize> {
+        self.idle(address).min_by_key(|(_, entry)| entry.idle_number).map(|(index, _)| index)
+    }
+
+    /// Makes room for a new connection when `beyond` are open beyond the limit. False if nothing can be closed and the
+    /// reserve is used up. A few idle connections stay while the reserve has room: their requests are on the way.
+    fn make_room(&mut self, beyond: usize, reserve: usize, address: Option<IpAddr>) -> bool {
+        let is_reserve_free = beyond < reserve;
+        if is_reserve_free && self.idle(address).nth(reserve / 2).is_none() {
+            return true;
+        }
+        self.close_longest_idle(address) || is_reserve_free
+    }
+
+    fn close_longest_idle(&mut self, address: Option<IpAddr>) -> bool {
+        let Some(index) = self.longest_idle(address) else { return false };
+        let Some(entry) = &mut self.entries[index] else { return false };
+        entry.is_closing = true;
+        entry.close.notify_one();
+        let address = entry.address;
+        self.count_closed(address);
+        self.closing += 1;
+        true
+    }
+}
+
+impl Ticket {
+    /// A request has begun on the connection.
+    pub(super) fn request(&self) -> InFlight {
+        let mut state = self.0.connections.lock();
+        let state = &mut *state;
+        if let Some(entry) = &mut state.entries[self.0.index] {
+            entry.requests += 1;
+            // It came before the connection was closed: the connection stays.
+            if std::mem::take(&mut entry.is_closing) {
+                let address = entry.address;
+                state.closing -= 1;
+                state.count_open(address);
+            }
+        }
+        InFlight(self.clone())
+    }
+
+    /// Returns when the connection must be closed for another one.
+    pub(super) async fn must_close(&self) {
+        loop {
+            self.0.close.notified().await;
+            if self.is_closing() {
+                return;
+            }
+        }
+    }
+
+    /// Whether the connection is to be closed, and no request has come since that was decided.
+    pub(super) fn is_closing(&self) -> bool {
+        let state = self.0.connections.lock();
+        state.entries[self.0.index].as_ref().is_some_and(|entry| entry.is_closing)
+    }
+
+    /// Whether many others are being closed: then no time is left to say goodbye.
+    pub(super) fn is_urgent(&self) -> bool {
+        let connections = &self.0.connections;
+        connections.lock().closing > connections.caps.reserve
+    }
+}
+
+impl InFlight {
+    /// Whether the connection has a place or gets one now.
+    pub(super) fn has_place(&self) -> bool {
+        let Inner { connections, index, .. } = &*self.0.0;
+        connections.take_place(*index)
+    }
+
+    /// Waits for a place. False if too many wait already, or it takes too long.
+    pub(super) async fn wait_for_place(&self) -> bool {
+        let connections = &self.0.0.connections;
+        let Some(_waiting) = Waiting::begin(connections) else { return false };
+        let deadline = Instant::now() + PLACE_WAIT;
+        loop {
+            let freed = connections.freed.notified();
+            if self.has_place() {
+                return true;
+            }
+            if timeout_at(deadline, freed).await.is_err() {
+                return false;
+            }
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let Inner { connections, index, .. } = &*self.0.0;
+        let mut state = connections.lock();
+        let state = &mut *state;
+        let Some(entry) = &mut state.entries[*index] else { return };
+        entry.requests -= 1;
+        if entry.requests > 0 {
+            return;
+        }
+        state.idle_number += 1;
+        entry.idle_number = state.idle_number;
+        if std::mem::take(&mut entry.has_place) {
+            state.working -= 1;
+            if state.waiting > 0 {
+                connections.freed.notify_waiters();
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.connections.lock().remove(self.index);
+        self.connections.ended.notify_waiters();
+        self.connections.freed.notify_waiters();
+    }
+}
+
+/// One of the few requests that wait for a place.
+struct Waiting<'a>(&'a Connections);
+
+impl<'a> Waiting<'a> {
+    fn begin(connections: &'a Connections) -> Option<Self> {
+        let mut state = connections.lock();
+        let may_wait = state.waiting < connections.caps.reserve / 2;
+        state.waiting += usize::from(may_wait);
+        may_wait.then(|| Self(connections))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiting -= 1;
+    }
+}
