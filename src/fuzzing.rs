@@ -90,6 +90,7 @@ fn print(route: &Route, read: &str) -> String {
             read.to_owned()
         }
         Route::TokenKeys => "/.well-known/jwks.json".to_owned(),
+        Route::Root => "/".to_owned(),
         Route::Live => "/livez".to_owned(),
         Route::Ready => "/readyz".to_owned(),
         Route::Started => "/startupz".to_owned(),

@@ -176,10 +176,7 @@ pub(crate) async fn answer(
     };
     let mut response = match result {
         Ok(response) => response,
-        Err(error) => {
-            Box::pin(body.drain()).await;
-            refuse(registry, error, visit, reached)
-        }
+        Err(error) => refuse(registry, error, visit, reached),
     };
     for cookie in std::mem::take(&mut subject.cookies) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -201,6 +198,7 @@ async fn respond(
     subject: &mut Subject,
 ) -> Result<Response<Body>, ApiError> {
     check_limits(head)?;
+    check_expect(head)?;
     if visit.address.is_some() {
         check_host(head)?;
     }
@@ -240,6 +238,13 @@ fn check_limits(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
     }
     let headers: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if headers > HEADER_BYTES_MAX { Err(ApiError::headers_too_large()) } else { Ok(()) }
+}
+
+/// Refuses expectations that nothing here can meet (RFC 9110, 10.1.1). hyper meets `100-continue` by itself.
+fn check_expect(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
+    let mut values = head.headers.get_all(header::EXPECT).iter();
+    let is_known = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"100-continue");
+    if values.all(is_known) { Ok(()) } else { Err(ApiError::expectation()) }
 }
 
 /// What comes over a socket says once whom it is for (RFC 9112, 3.2); somebody on the way might
@@ -374,6 +379,7 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         Route::GetToken { query } => Box::pin(token::get(context, &query)).await,
         Route::PostToken => Box::pin(token::post(context, body)).await,
         Route::TokenKeys => Ok(token::keys(context)),
+        Route::Root => Ok(ops::root()),
         Route::Live => Ok(ops::live()),
         Route::Ready => ops::ready(context),
         Route::Started => Ok(ops::started()),

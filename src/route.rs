@@ -133,6 +133,8 @@ pub(crate) enum Route {
         values: Vec<String>,
         query: Query,
     },
+    /// The path `/`, which load balancers and people ask for.
+    Root,
     Live,
     Ready,
     Started,
@@ -166,7 +168,8 @@ impl Route {
     pub(crate) fn access(&self) -> Access {
         let to = |name: &RepositoryName, any| Access::Repository(name.clone(), any);
         match self {
-            Self::Live
+            Self::Root
+            | Self::Live
             | Self::Ready
             | Self::Started
             | Self::Preflight
@@ -264,6 +267,7 @@ pub(crate) fn parse(
         return probe(method, Route::Metrics);
     }
     match &*path {
+        "/" => return probe(method, Route::Root),
         "/livez" => return probe(method, Route::Live),
         "/readyz" => return probe(method, Route::Ready),
         "/startupz" => return probe(method, Route::Started),

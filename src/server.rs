@@ -8,10 +8,13 @@ mod admin;
 mod chores;
 mod connections;
 mod head;
+mod linger;
 #[cfg_attr(not(target_os = "linux"), path = "server/copy.rs")]
 mod sendfile;
 mod stall;
 mod tls;
+mod unread;
+mod wrong_scheme;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -24,6 +27,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -41,9 +45,12 @@ use crate::registry::{Error, Registry, Shared};
 use activity::Activity;
 use connections::{Connections, InFlight, Ticket};
 use head::{Answer, Head, Turn};
+use linger::{Linger, Lingering};
 use sendfile::{FileSocket, Windows};
 use stall::Stall;
 use tls::Tls;
+use unread::{ClientBody, Rest};
+use wrong_scheme::{Mistake, WrongScheme, first_byte};
 
 /// A client has this long for its part of a TLS handshake.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
@@ -100,7 +107,8 @@ impl Registry {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let (stop, stopped) = watch::channel(false);
         let admin = admin::bind(&self.shared);
-        let server = Server { shared: Arc::clone(&self.shared), tls };
+        let lingering = Lingering::new(stopped.clone());
+        let server = Server { shared: Arc::clone(&self.shared), tls, lingering, wrong_scheme: WrongScheme::default() };
         let task = tokio::spawn(server.run(listener, admin, stopped));
         Ok(RunningRegistry { url: format!("{scheme}://{address}"), address, stop, task })
     }
@@ -170,6 +178,8 @@ impl fmt::Debug for RunningRegistry {
 struct Server {
     shared: Arc<Shared>,
     tls: Option<Tls>,
+    lingering: Lingering,
+    wrong_scheme: WrongScheme,
 }
 
 impl Server {
@@ -225,20 +235,36 @@ impl Server {
         chores::last(&server.shared).await;
     }
 
-    async fn connection(&self, socket: TcpStream, client: Client) {
+    async fn connection(&self, socket: TcpStream, mut client: Client) {
         let peer = client.peer;
         // Without it, an answer in two writes waits 40 ms for the client's acknowledgement.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%peer, %error, "the connection is gone");
             return;
         }
-        let patience = self.shared.limits().body_idle_timeout;
-        let Some(tls) = &self.tls else {
-            let windows = Windows::default();
-            let socket = Stall::new(FileSocket::new(socket, windows.clone()), patience);
-            return self.http1(socket, Some(windows), client).await;
+        let limits = self.shared.limits();
+        let wait = if self.tls.is_some() { HANDSHAKE_WAIT } else { limits.idle_timeout };
+        let first = tokio::select! {
+            first = timeout(wait, first_byte(&socket)) => first,
+            // A client that has sent nothing yet is not waited for.
+            _ = client.stopping.changed() => return,
+            () = client.ticket.must_close() => return tracing::debug!(%peer, "closed for another connection"),
         };
-        let handshake = timeout(HANDSHAKE_WAIT, tls.acceptor().accept(Stall::new(socket, patience)));
+        let Ok(Ok(Some(first))) = first else { return tracing::debug!(%peer, "the client sent nothing") };
+        let (turn, patience) = (Turn::new(), limits.body_idle_timeout);
+        let linger = |socket| Linger::new(socket, turn.rest().clone(), self.lingering.clone());
+        if let Some(mistake) = Mistake::find(first, self.tls.is_some()) {
+            turn.rest().leave_unread();
+            let socket = Stall::new(FileSocket::new(socket, Windows::default()), patience);
+            if let Err(error) = self.wrong_scheme.refuse(mistake, linger(socket), peer).await {
+                tracing::debug!(%peer, %error, "the connection ended early");
+            }
+            return;
+        }
+        let windows = Windows::default();
+        let socket = linger(Stall::new(FileSocket::new(socket, windows.clone()), patience));
+        let Some(tls) = &self.tls else { return self.http1(socket, turn, Some(windows), client).await };
+        let handshake = timeout(HANDSHAKE_WAIT, tls.acceptor().accept(socket));
         let handshake = tokio::select! {
             handshake = handshake => handshake,
             () = client.ticket.must_close() => return tracing::debug!(%peer, "closed for another connection"),
@@ -247,20 +273,20 @@ impl Server {
             Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
             Ok(Err(error)) => tracing::debug!(%peer, %error, "the TLS handshake failed"),
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) => {
-                self.http2(stream, client).await;
+                self.http2(stream, turn, client).await;
             }
-            Ok(Ok(stream)) => self.http1(stream, None, client).await,
+            Ok(Ok(stream)) => self.http1(stream, turn, None, client).await,
         }
     }
 
     async fn http1(
         &self,
         io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        turn: Turn,
         windows: Option<Windows>,
         client: Client,
     ) {
         let limits = self.shared.limits();
-        let turn = Turn::new();
         let io = Head::new(io, limits.header_timeout, turn.clone());
         let (answers, ticket) = (self.answers(client.peer), client.ticket.clone());
         let connection = http1::Builder::new()
@@ -272,10 +298,14 @@ impl Server {
             .serve_connection(
                 TokioIo::new(io),
                 service_fn(move |request| {
-                    let answering = turn.answer(ticket.request());
+                    let (answering, rest) = (turn.answer(ticket.request()), turn.rest().clone());
                     let (windows, answers) = (windows.clone(), answers.clone());
                     async move {
-                        let answer = answers.answer(request, answering.in_flight()).await;
+                        let mut answer = answers.answer(request, &rest, answering.in_flight()).await;
+                        if rest.is_unread() {
+                            // The client stops sending when it reads this (RFC 9112, 9.3).
+                            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                        }
                         Ok::<_, Infallible>(answer.map(|body| Answer { body, windows, _answering: answering }))
                     }
                 }),
@@ -283,7 +313,12 @@ impl Server {
         client.serve(connection).await;
     }
 
-    async fn http2(&self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, client: Client) {
+    async fn http2(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        turn: Turn,
+        client: Client,
+    ) {
         let limits = self.shared.limits();
         let idle = limits.idle_timeout;
         let (activity, answers, peer) = (Activity::new(), self.answers(client.peer), client.peer);
@@ -301,8 +336,9 @@ impl Server {
                 TokioIo::new(io),
                 service_fn(move |request| {
                     let (asked, answers) = (requests.request(ticket.request()), answers.clone());
+                    let rest = turn.rest().clone();
                     async move {
-                        let answer = answers.answer(request, Some(asked.in_flight())).await;
+                        let answer = answers.answer(request, &rest, Some(asked.in_flight())).await;
                         Ok::<_, Infallible>(answer.map(|body| asked.answer(body)))
                     }
                 }),
@@ -326,7 +362,13 @@ struct Answers {
 }
 
 impl Answers {
-    async fn answer(&self, request: Request<Incoming>, in_flight: Option<&InFlight>) -> Response<Body> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        rest: &Rest,
+        in_flight: Option<&InFlight>,
+    ) -> Response<Body> {
+        let request = ClientBody::wrap(request, rest);
         let is_probe = || http::is_probe(request.method(), request.uri());
         let has_place = match in_flight {
             Some(in_flight) => in_flight.has_place() || is_probe() || in_flight.wait_for_place().await,

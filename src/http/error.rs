@@ -205,6 +205,12 @@ impl ApiError {
             .status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
     }
 
+    /// The client expects something that is not `100-continue`.
+    pub(crate) fn expectation() -> Self {
+        Self::new(ErrorCode::Unsupported, "the only expectation that can be met is 100-continue")
+            .status(StatusCode::EXPECTATION_FAILED)
+    }
+
     /// It is not clear which host the request is for.
     pub(crate) fn host() -> Self {
         Self::new(ErrorCode::Unsupported, "a request has one Host header").status(StatusCode::BAD_REQUEST)

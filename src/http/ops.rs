@@ -9,6 +9,11 @@ use super::{Body, Context};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
+/// `/`: this is a registry. Load balancers take any 2xx for a sign of life.
+pub(super) fn root() -> Response<Body> {
+    with_body(StatusCode::OK, TEXT, Body::bytes("coracle, an OCI registry. Its API is at /v2/.\n"))
+}
+
 /// `/livez`: the process answers.
 pub(super) fn live() -> Response<Body> {
     with_body(StatusCode::OK, TEXT, Body::bytes("ok"))

@@ -18,11 +18,6 @@ use crate::repository::Expected;
 /// What goes wrong while a body arrives.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// After a refusal, this much of a body that nobody wanted is read, so that a client which is still
-/// sending gets to read the answer instead of a reset connection.
-const DRAIN_BYTES_MAX: usize = 256 * 1024;
-const DRAIN_WAIT: Duration = Duration::from_secs(1);
-
 /// A request's body, until somebody takes it.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
@@ -63,24 +58,6 @@ impl RequestBody {
             whole.extend_from_slice(&bytes);
         }
         Ok(whole.freeze())
-    }
-
-    /// Reads a little of what nobody has taken, and throws it away.
-    pub(super) async fn drain(mut self) {
-        if self.body.as_ref().is_none_or(http_body::Body::is_end_stream) {
-            return;
-        }
-        let mut incoming = self.take();
-        let mut drained = 0;
-        let _ = timeout(DRAIN_WAIT, async {
-            while let Ok(Some(bytes)) = incoming.next().await {
-                drained += bytes.len();
-                if drained > DRAIN_BYTES_MAX {
-                    break;
-                }
-            }
-        })
-        .await;
     }
 }
 

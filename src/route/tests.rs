@@ -36,6 +36,8 @@ fn operations() {
         ("GET /v2/", "Ping"),
         ("GET /v2", "Ping"),
         ("HEAD /v2/", "Ping"),
+        ("GET /", "Root"),
+        ("HEAD /", "Root"),
         ("GET /livez", "Live"),
         ("GET /readyz", "Ready"),
         ("GET /startupz", "Started"),
@@ -139,6 +141,7 @@ fn what_is_there_for_other_methods() {
         ("GET /v2/a/blobs/uploads/", "405 POST"),
         ("POST /v2/a/blobs/uploads/{id}", "405 GET, HEAD, PATCH, PUT, DELETE"),
         ("DELETE /v2/a/referrers/{d}", "405 GET, HEAD"),
+        ("POST /", "405 GET, HEAD"),
         ("POST /livez", "405 GET, HEAD"),
     ]);
 }
@@ -196,7 +199,7 @@ macro_rules! variants {
 variants! {
     Ping Catalog Tags Referrers GetManifest HeadManifest PutManifest DeleteManifest GetBlob HeadBlob DeleteBlob
     StartUpload PushBlob MountBlob UploadStatus UploadChunk FinishUpload CancelUpload ListKeys CreateKey RevokeKey
-    GetToken PostToken TokenKeys Preflight Login Callback Confirm Logout V1 Live Ready Started Metrics
+    GetToken PostToken TokenKeys Preflight Login Callback Confirm Logout V1 Root Live Ready Started Metrics
 }
 
 /// The table is made by the server's own answers; this is what makes sure that it asks everything.

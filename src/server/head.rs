@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connections::InFlight;
 use super::sendfile::Windows;
+use super::unread::Rest;
 use crate::http::Body;
 
 /// Whose turn it is on a connection: the client's, to send a head, or the registry's, to answer.
@@ -28,15 +29,22 @@ struct State<F> {
     answering: AtomicBool,
     /// Of an answer whose body has ended: it is in flight until hyper has written what it holds of it.
     unsent: Mutex<Option<F>>,
+    rest: Rest,
 }
 
 impl<F> Turn<F> {
     pub(super) fn new() -> Self {
-        Self(Arc::new(State { answering: AtomicBool::new(false), unsent: Mutex::new(None) }))
+        Self(Arc::new(State { answering: AtomicBool::new(false), unsent: Mutex::new(None), rest: Rest::default() }))
+    }
+
+    /// What the client sends and nothing wants.
+    pub(super) fn rest(&self) -> &Rest {
+        &self.0.rest
     }
 
     /// A head has come. It is the client's turn again when the answer is dropped.
     pub(super) fn answer(&self, in_flight: F) -> Answering<F> {
+        self.0.rest.begin();
         self.0.answering.store(true, Ordering::Relaxed);
         Answering { turn: Self(Arc::clone(&self.0)), in_flight: Some(in_flight) }
     }
@@ -130,7 +138,7 @@ impl<S: AsyncRead + Unpin, F> AsyncRead for Head<S, F> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.turn.0.answering.load(Ordering::Relaxed) {
+        if this.turn.0.answering.load(Ordering::Relaxed) || this.turn.rest().is_drained() {
             (this.deadline, this.waiting) = (None, None);
             return Pin::new(&mut this.stream).poll_read(context, buffer);
         }
@@ -138,6 +146,8 @@ impl<S: AsyncRead + Unpin, F> AsyncRead for Head<S, F> {
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
             this.deadline.get_or_insert_with(|| Instant::now() + this.patience);
+            // Until the head is whole. hyper refuses some heads by itself, with more of them on the way.
+            this.turn.rest().leave_unread();
         }
         let Some(deadline) = this.deadline else { return read };
         // Bytes that keep coming must not keep the time from running out.

@@ -184,7 +184,8 @@ const MANIFESTS: &[Row] = &[
 ];
 
 const PATHS_METHODS_HEADERS: &[Row] = &[
-    ("GET /", 404, "UNSUPPORTED"),
+    ("POST /", 405, "UNSUPPORTED"),
+    ("PUT /v2/a/manifests/1\nexpect: 200-ok", 417, "UNSUPPORTED"),
     ("GET /v2/a", 404, "UNSUPPORTED"),
     ("GET /v2/a/blobs/$DIGEST/", 404, "UNSUPPORTED"),
     ("GET /../../etc/passwd", 404, "UNSUPPORTED"),

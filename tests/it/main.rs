@@ -28,6 +28,7 @@ mod openid;
 mod ops;
 mod power_cut;
 mod recover;
+mod refusals;
 mod soak;
 mod support;
 mod tls;

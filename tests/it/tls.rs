@@ -250,14 +250,6 @@ async fn a_client_without_http2_is_served_http1() {
 }
 
 #[tokio::test]
-async fn plain_text_is_not_answered_on_a_tls_port() {
-    let (t, _, _files) = registry().await;
-    let mut plain = crate::support::connection::Raw::connect(t.running.address()).await;
-    plain.send("GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert!(plain.drain().await < 100, "no more than an alert");
-}
-
-#[tokio::test]
 async fn running_requests_finish_over_http2_too() {
     let (t, certificate, _files) = registry().await;
     let stream = connect(t.running.address(), &[&certificate], &["h2"]).await.unwrap();

@@ -29,6 +29,7 @@ const ABSENT: &str = "alice/absent";
 
 /// Every route; of those that have two paths, both.
 const ROUTES: &[&str] = &[
+    "GET /",
     "GET /livez",
     "GET /readyz",
     "GET /startupz",

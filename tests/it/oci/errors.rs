@@ -112,8 +112,7 @@ async fn a_tag_has_up_to_128_characters_of_the_grammar() {
 async fn a_path_that_is_none_is_404() {
     let t = TestRegistry::open().await;
     let caller = t.anonymous();
-    for path in ["/", "/v1/", "/v2x", "/v2/a", "/v2/a/b", "/v2/a/tags", "/v2/_catalog/", "/v2/a/blobs", "/V2/", "//v2/"]
-    {
+    for path in ["/v1/", "/v2x", "/v2/a", "/v2/a/b", "/v2/a/tags", "/v2/_catalog/", "/v2/a/blobs", "/V2/", "//v2/"] {
         caller.get(path).send().await.error(404, "UNSUPPORTED");
         caller.post(path).send().await.error(404, "UNSUPPORTED");
     }
