@@ -39,7 +39,8 @@
 //! # The modules, bottom to top
 //!
 //! * [`oci`]: the specification's nouns as validated values. `clock`: the one reader of the time.
-//!   `metrics`: the figures of one registry. `outgoing`: requests to other servers, with a limit on each thing.
+//!   `append`: files that are appended to and rotated. `metrics`: the figures of one registry.
+//!   `outgoing`: requests to other servers, with a limit on each thing.
 //! * `blobs`: content-addressed files. Knows no repository and no row.
 //! * `meta`: the rows. The only module that names redb; touches no blob.
 //! * `repository`: what one repository can do; the only writer of both stores.
@@ -104,6 +105,7 @@
 mod access;
 mod accounts;
 mod admin;
+mod append;
 mod blobs;
 #[doc(hidden)]
 pub mod cli;

@@ -1,6 +1,7 @@
 //! What was done to accounts: in the same transaction as the change; and when that is durable in the log,
 //! and in the audit file.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::{Accounts, AuditFile, Error};
@@ -68,6 +69,13 @@ pub(crate) struct AuditPage {
     pub(crate) next: Option<(Timestamp, u32)>,
 }
 
+/// Metadata as a JSON object, which the JSON log nests.
+fn as_json(metadata: &[(String, String)]) -> impl tracing::Value + use<> {
+    let object: BTreeMap<&str, &str> = metadata.iter().map(|(name, value)| (&**name, &**value)).collect();
+    // Text alone can always be written as JSON.
+    tracing::field::display(serde_json::to_string(&object).unwrap_or_default())
+}
+
 impl Accounts {
     /// What was done between two times, newest first: to one account, or to all.
     pub(crate) fn audit(
@@ -123,7 +131,8 @@ impl Accounts {
     pub(super) fn tell(&self, rows: Vec<(Timestamp, AuditRow)>) {
         for (at, row) in rows {
             let AuditRow { kind, account, performer, address, request, metadata, .. } = &row;
-            tracing::info!(target: "coracle::audit", kind, account, performer, address, request, ?metadata);
+            let metadata = (!metadata.is_empty()).then(|| as_json(metadata));
+            tracing::info!(target: "coracle::audit", kind, account, performer, address, request, metadata);
             if let Some(file) = &self.audit_file {
                 file.account(at, &row);
             }

@@ -1,15 +1,33 @@
-//! Where the program's log goes. The library only says things; who listens is decided here.
+//! Where the program's log goes. The library only emits events; this module decides who receives them.
 
-use std::fs::File;
-use std::sync::Mutex;
+mod format;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
+use crate::append::AppendFile;
 use crate::config::{Log, LogFormat, LogLevel};
+use format::{JsonEvents, JsonLine, PlainNumbers};
 
-/// Starts to listen, for the rest of the process.
-pub(super) fn start(log: &Log) -> Result<(), String> {
+/// The permissions of a new log file, from which the process's mask takes its part.
+const MODE: u32 = 0o666;
+
+/// The log of a running program.
+#[derive(Debug)]
+pub(super) struct Logging {
+    file: Option<Arc<AppendFile>>,
+    /// Standard error has JSON lines only, for a program that reads it.
+    json_on_stderr: bool,
+}
+
+/// Starts logging, for the rest of the process.
+pub(super) fn start(log: &Log) -> Result<Logging, String> {
     let level = match log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -17,24 +35,96 @@ pub(super) fn start(log: &Log) -> Result<(), String> {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let writer = match &log.output {
-        None => BoxMakeWriter::new(std::io::stderr),
-        Some(path) => {
-            let file = File::options().append(true).create(true).open(path);
-            let file = file.map_err(|error| format!("log.output: {}: {error}", path.display()))?;
-            BoxMakeWriter::new(Mutex::new(file))
+    let file = log.output.as_deref().map(open).transpose()?;
+    let writer = match &file {
+        None => BoxMakeWriter::new(io::stderr),
+        Some(file) => {
+            let (file, failing) = (Arc::clone(file), Arc::default());
+            BoxMakeWriter::new(move || Lines { file: Arc::clone(&file), failing: Arc::clone(&failing) })
         }
     };
-    let colours = log.output.is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let colours = file.is_none() && io::IsTerminal::is_terminal(&io::stderr());
+    let json_on_stderr = file.is_none() && log.format == LogFormat::Json;
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(writer)
-        .with_ansi(colours)
         // A line that cannot be written would be reported on standard error, with a panic if that is gone.
         .log_internal_errors(false);
     let started = match log.format {
-        LogFormat::Text => subscriber.try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+        LogFormat::Text => subscriber.with_ansi(colours).fmt_fields(PlainNumbers).try_init(),
+        LogFormat::Json => subscriber.with_ansi(false).event_format(JsonEvents).try_init(),
     };
-    started.map_err(|error| error.to_string())
+    started.map_err(|error| error.to_string())?;
+    if json_on_stderr {
+        std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "the program panicked")));
+    }
+    Ok(Logging { file, json_on_stderr })
+}
+
+fn open(path: &Path) -> Result<Arc<AppendFile>, String> {
+    let file = AppendFile::open(path, MODE);
+    Ok(Arc::new(file.map_err(|error| format!("log.output: {}: {error}", path.display()))?))
+}
+
+impl Logging {
+    /// Opens the log's file again, if it was moved away.
+    pub(super) fn reopen(&self) {
+        if let Some(file) = &self.file
+            && let Err(error) = file.reopen()
+        {
+            tracing::error!(path = %file.path().display(), %error, "the log cannot be opened again");
+        }
+    }
+
+    /// Says something to the person who started the program, whatever the log's level: as text on standard error, or as
+    /// one JSON line if that has JSON lines only.
+    pub(super) fn say(&self, level: tracing::Level, text: &str, message: &str, fields: &[(&str, &str)]) {
+        let mut out = if self.json_on_stderr {
+            let mut line = JsonLine::begin(level);
+            line.text("message", message);
+            for (name, value) in fields {
+                line.text(name, value);
+            }
+            line.end("coracle")
+        } else {
+            text.to_owned()
+        };
+        out.push('\n');
+        // Whoever started the program may have closed it.
+        let _ = io::stderr().write_all(out.as_bytes());
+    }
+
+    /// Says something that is not right.
+    pub(super) fn warn(&self, warning: &str) {
+        self.say(tracing::Level::WARN, &format!("warning: {warning}"), warning, &[]);
+    }
+
+    /// Says why the program ends.
+    pub(super) fn failed(&self, error: &str) -> ExitCode {
+        self.say(tracing::Level::ERROR, &format!("coracle: {error}"), error, &[]);
+        ExitCode::from(1)
+    }
+}
+
+/// Writes lines to a file. What fails is reported on standard error when it begins.
+struct Lines {
+    file: Arc<AppendFile>,
+    failing: Arc<AtomicBool>,
+}
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let written = self.file.append(line.strip_suffix(b"\n").unwrap_or(line));
+        let was_failing = self.failing.swap(written.is_err(), Ordering::Relaxed);
+        if let Err(error) = written
+            && !was_failing
+        {
+            let _ = writeln!(io::stderr(), "coracle: log.output: {}: {error}", self.file.path().display());
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -2,13 +2,15 @@
 
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::reload::ConfigFile;
-use super::{failed, logging, process, wrong};
+use super::logging::{self, Logging};
+use super::reload::Reload;
+use super::{process, wrong};
 use crate::accounts::Password;
 use crate::config::{Address, Config, Profile};
 use crate::registry::Registry;
@@ -29,7 +31,7 @@ const BLOCKING_THREADS_MAX: usize = 64;
 /// directory. The first start makes a superuser `admin`, with the password in
 /// `$CORACLE_ADMIN_PASSWORD` or a generated one that is shown once. Prints one line on standard output
 /// once it accepts connections; stops on SIGTERM and ctrl-c, when running requests have finished, and
-/// on another of these at once.
+/// on another of these at once. SIGHUP opens the log files again and reads the configuration again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
     /// The configuration, in TOML, JSON or YAML by its ending; zot's keys are understood
@@ -50,33 +52,32 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> ExitCode {
-        let config = match self.config() {
+        let (config, warnings) = match self.config() {
             Ok(config) => config,
             Err(code) => return code,
         };
-        if let Err(error) = logging::start(&config.log) {
-            return wrong(&error);
+        let logging = match logging::start(&config.log) {
+            Ok(logging) => logging,
+            Err(error) => return wrong(&error),
+        };
+        for warning in warnings {
+            logging.warn(&warning);
         }
         process::prepare();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build();
         match runtime {
-            Ok(runtime) => match runtime.block_on(serve(config, self.config.clone())) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => failed(&error),
-            },
-            Err(error) => failed(&format!("cannot start threads: {error}")),
+            Ok(runtime) => runtime.block_on(serve(config, self.config.as_deref(), logging)),
+            Err(error) => logging.failed(&format!("cannot start threads: {error}")),
         }
     }
 
-    /// The configuration file, and the command line over it.
-    fn config(&self) -> Result<Config, ExitCode> {
-        let mut config = Config::default();
+    /// The configuration file and the command line over it, with warnings.
+    fn config(&self) -> Result<(Config, Vec<String>), ExitCode> {
+        let (mut config, mut warnings) = (Config::default(), Vec::new());
         if let Some(file) = &self.config {
             let loaded = Config::load(file).map_err(|error| wrong(&error))?;
-            for warning in loaded.warnings {
-                eprintln!("warning: {warning}");
-            }
+            warnings = loaded.warnings.iter().map(ToString::to_string).collect();
             config = loaded.config;
         }
         if let Some(root) = &self.root {
@@ -103,20 +104,32 @@ impl Serve {
             config.http.open = true;
         }
         config.storage.root_directory = Some(super::data_dir(&config).map_err(|error| wrong(&error))?);
-        Ok(config)
+        Ok((config, warnings))
     }
 }
 
-async fn serve(config: Config, file: Option<PathBuf>) -> Result<(), String> {
-    // From here on a signal ends the process the gentle way, whatever has happened by then.
-    let mut signals = StopSignals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
-    let watched = file.as_deref().map(ConfigFile::new);
+async fn serve(config: Config, file: Option<&Path>, logging: Logging) -> ExitCode {
+    // From here on a signal ends the process the gentle way, and SIGHUP does not end it, whatever has happened by then.
+    let signals = StopSignals::listen().and_then(|stop| Ok((stop, signal(SignalKind::hangup())?)));
+    let (signals, hangup) = match signals {
+        Ok(signals) => signals,
+        Err(error) => return logging.failed(&format!("cannot listen to signals: {error}")),
+    };
+    let logging = Arc::new(logging);
+    let reload = Reload::new(file, Arc::clone(&logging), hangup);
+    match run(config, signals, reload, &logging).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => logging.failed(&error),
+    }
+}
+
+async fn run(config: Config, mut signals: StopSignals, reload: Reload, logging: &Logging) -> Result<(), String> {
     let registry = Registry::builder().config(config).open().map_err(|error| error.to_string())?;
     let running = registry.spawn().await.map_err(|error| error.to_string())?;
     // Shown before it is stored, and both when nothing can fail any more but the disk: there is never a
     // superuser with a password that nobody has seen.
     let admin = first_admin(&registry).map_err(|error| error.to_string())?;
-    announce(&registry, &running, admin.as_ref());
+    announce(&registry, &running, admin.as_ref(), logging);
     if let Some(admin) = admin {
         registry.put_user(ADMIN, admin.password.reveal(), true).map_err(|error| error.to_string())?;
     }
@@ -125,11 +138,9 @@ async fn serve(config: Config, file: Option<PathBuf>) -> Result<(), String> {
     let _ = writeln!(out, "listening on {}", running.url());
     let _ = out.flush();
     process::let_go_of_start();
-    let watching = watched.map(|watched| tokio::spawn(watched.follow(registry.clone())));
+    let following = tokio::spawn(reload.follow(registry.clone()));
     signals.next().await;
-    if let Some(watching) = watching {
-        watching.abort();
-    }
+    following.abort();
     tracing::info!("stopping: running requests may finish, unless another signal comes");
     tokio::select! {
         () = running.shutdown() => {}
@@ -157,7 +168,7 @@ fn first_admin(registry: &Registry) -> Result<Option<FirstAdmin>, Error> {
 }
 
 /// Says where the registry is, and what to do next.
-fn announce(registry: &Registry, running: &RunningRegistry, admin: Option<&FirstAdmin>) {
+fn announce(registry: &Registry, running: &RunningRegistry, admin: Option<&FirstAdmin>, logging: &Logging) {
     let config = registry.shared.config();
     let (tls, host) = reachable(running, config.http.external_url.as_deref());
     let option = |name: &str| if tls { String::new() } else { format!(" --{name}=false") };
@@ -188,8 +199,20 @@ fn announce(registry: &Registry, running: &RunningRegistry, admin: Option<&First
         option("dest-tls-verify")
     ));
     line(&format!("pull:    skopeo copy{} docker://{host}/hello:1 oci:hello:1", option("src-tls-verify")));
-    // As with standard output.
-    let _ = std::io::stderr().write_all(help.as_bytes());
+    let directory = registry.data_dir().display().to_string();
+    let mut fields = vec![("data_directory", directory.as_str()), ("host", host.as_str())];
+    let message = match admin {
+        Some(FirstAdmin { password, generated: true }) => {
+            fields.extend([("user", ADMIN), ("password", password.reveal())]);
+            "first start: made a superuser; its password is not shown again"
+        }
+        Some(_) => {
+            fields.push(("user", ADMIN));
+            "first start: made a superuser with the password of $CORACLE_ADMIN_PASSWORD"
+        }
+        None => "started",
+    };
+    logging.say(tracing::Level::INFO, help.trim_end(), message, &fields);
 }
 
 /// How clients reach the registry: whether by TLS, and at which host.

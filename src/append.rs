@@ -1,0 +1,161 @@
+//! [`AppendFile`]: a file of the operator's that is only appended to, and may be rotated at any time.
+//!
+//! What must hold: a line is written in one piece; a file that was moved away or removed is opened again before the
+//! next line, without a signal; one that was truncated in place goes on at its new end.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What tells one file from another: device and inode.
+type Mark = (u64, u64);
+
+/// A file that is appended to, line by line.
+#[derive(Debug)]
+pub(crate) struct AppendFile {
+    path: PathBuf,
+    mode: u32,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    mark: Mark,
+    /// Whether the last line is cut off, because the disk was full in the middle of it.
+    torn: bool,
+    /// Whether the last attempt to open the file again failed.
+    failed: bool,
+}
+
+impl AppendFile {
+    /// Opens the file. If it does not exist, creates it with these permissions.
+    pub(crate) fn open(path: &Path, mode: u32) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), mode, open: Mutex::new(Open::at(path, mode)?) })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the file again, if it is not at its path any more.
+    pub(crate) fn reopen(&self) -> io::Result<()> {
+        let mut open = self.lock();
+        open.failed = false;
+        open.follow(&self.path, self.mode)
+    }
+
+    /// Appends a line, which has no line break. While the file cannot be opened again, lines go where it was moved to:
+    /// the first of these errors is returned, and the line is written all the same.
+    pub(crate) fn append(&self, line: &[u8]) -> io::Result<()> {
+        let mut open = self.lock();
+        let followed = open.follow(&self.path, self.mode);
+        open.append(line)?;
+        followed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn at(path: &Path, mode: u32) -> io::Result<Self> {
+        let file = File::options().append(true).create(true).mode(mode).open(path)?;
+        let metadata = file.metadata()?;
+        Ok(Self { file, mark: (metadata.dev(), metadata.ino()), torn: false, failed: false })
+    }
+
+    /// Opens the file again, if another one or none is at the path.
+    fn follow(&mut self, path: &Path, mode: u32) -> io::Result<()> {
+        if mark(path).ok() == Some(self.mark) {
+            return Ok(());
+        }
+        match Self::at(path, mode) {
+            Ok(open) => *self = open,
+            Err(error) if !self.failed => {
+                self.failed = true;
+                return Err(error);
+            }
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        let before: &[u8] = if self.torn { b"\n" } else { b"" };
+        let whole = [before, line, b"\n"].concat();
+        let mut rest = whole.as_slice();
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.torn |= rest.len() < whole.len();
+                    return Err(error);
+                }
+            }
+        }
+        self.torn = false;
+        Ok(())
+    }
+}
+
+fn mark(path: &Path) -> io::Result<Mark> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_cut_off_spoils_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit");
+        fs::write(&path, "{\"cut\":").unwrap();
+        let mut open = Open { torn: true, ..Open::at(&path, 0o600).unwrap() };
+        open.append(b"{\"whole\":1}").unwrap();
+        open.append(b"{\"whole\":2}").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"cut\":\n{\"whole\":1}\n{\"whole\":2}\n");
+    }
+
+    #[test]
+    fn a_file_that_was_moved_removed_or_truncated_is_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, moved) = (directory.path().join("log"), directory.path().join("log.1"));
+        let file = AppendFile::open(&path, 0o644).unwrap();
+        file.append(b"first").unwrap();
+        fs::rename(&path, &moved).unwrap();
+        file.append(b"second").unwrap();
+        assert_eq!(fs::read_to_string(&moved).unwrap(), "first\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second\n");
+        fs::remove_file(&path).unwrap();
+        file.reopen().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "");
+        file.append(b"third").unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        file.append(b"fourth").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "fourth\n");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_again_loses_no_line_and_says_so_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let (place, moved) = (directory.path().join("logs"), directory.path().join("moved"));
+        fs::create_dir(&place).unwrap();
+        let file = AppendFile::open(&place.join("log"), 0o644).unwrap();
+        fs::rename(&place, &moved).unwrap();
+        assert!(file.append(b"first").is_err());
+        file.append(b"second").unwrap();
+        assert_eq!(fs::read_to_string(moved.join("log")).unwrap(), "first\nsecond\n");
+        fs::create_dir(&place).unwrap();
+        file.append(b"third").unwrap();
+        assert_eq!(fs::read_to_string(place.join("log")).unwrap(), "third\n");
+    }
+}
