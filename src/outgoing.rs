@@ -9,13 +9,15 @@
 //! A connection serves one request (HTTP/1.1): requests are rare, and none waits for one that hangs. Proxies of the
 //! environment are not used. Knows nothing of sign-in or of registries.
 
+mod heard;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -25,13 +27,13 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::uri::{Authority, Scheme};
 use hyper::{Request, Response, Uri, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use heard::{Beginning, Heard};
 
 /// How long a request takes at most, from looking the host up to the last byte of the answer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -101,6 +103,10 @@ pub(crate) enum Error {
     Deadline { host: String, after: Duration },
     /// The answer is larger than it may be.
     TooLarge { host: String, bytes_max: usize },
+    /// TLS was asked for, and the host speaks plain HTTP there.
+    SpeaksHttp { host: String },
+    /// Plain HTTP was asked for, and the host speaks TLS there.
+    SpeaksTls { host: String },
     /// The answer is no HTTP, broken off, or coded in a way that was not asked for.
     Broken { host: String, cause: String },
 }
@@ -115,6 +121,12 @@ impl fmt::Display for Error {
             Self::Certificate { host, cause } => write!(f, "{host} does not prove who it is: {cause}"),
             Self::Deadline { host, after } => write!(f, "{host} did not answer within {} s", after.as_secs_f32()),
             Self::TooLarge { host, bytes_max } => write!(f, "the answer of {host} has more than {bytes_max} bytes"),
+            Self::SpeaksHttp { host } => {
+                write!(f, "{host} speaks plain HTTP on this port, not TLS: use http:// instead of https://")
+            }
+            Self::SpeaksTls { host } => {
+                write!(f, "{host} speaks TLS on this port, not plain HTTP: use https:// instead of http://")
+            }
             Self::Broken { host, cause } => write!(f, "the answer of {host} cannot be read: {cause}"),
         }
     }
@@ -160,11 +172,18 @@ impl Client {
         let host = &target.host;
         // Before there is a connection, so that a file that cannot be read is told of as that.
         let tls = if target.tls { Some(self.tls().await?) } else { None };
-        let stream = connect(target, self.shared.settings.plain).await?;
-        let Some(tls) = tls else { return self.ask(stream, target, request).await };
+        let (stream, beginning) = Heard::new(connect(target, self.shared.settings.plain).await?);
+        let Some(tls) = tls else {
+            let answer = self.ask(stream, target, request).await;
+            return if is_from_tls(&answer, &beginning) {
+                Err(Error::SpeaksTls { host: host.clone() })
+            } else {
+                answer
+            };
+        };
         let name = ServerName::try_from(host.clone()).map_err(|_| Error::Url("has a host that is not a name"))?;
         let stream = TlsConnector::from(tls).connect(name, stream).await;
-        self.ask(stream.map_err(|error| handshake_error(host, &error))?, target, request).await
+        self.ask(stream.map_err(|error| handshake_error(host, &error, &beginning))?, target, request).await
     }
 
     async fn ask<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -214,7 +233,7 @@ impl Client {
             return Ok(Arc::clone(tls));
         }
         let ca = self.shared.settings.ca.clone();
-        let made = tokio::task::spawn_blocking(move || client_config(ca.as_deref())).await;
+        let made = tokio::task::spawn_blocking(move || trust::client_config(ca.as_deref())).await;
         let made = Arc::new(made.map_err(|error| Error::Trust(error.to_string()))??);
         Ok(Arc::clone(self.shared.tls.get_or_init(|| made)))
     }
@@ -295,44 +314,27 @@ async fn connect(target: &Target, plain: Plain) -> Result<TcpStream, Error> {
     Err(unreachable(last))
 }
 
+/// Whether what answers plain HTTP expects TLS. Some servers answer with an alert. Others, such as coracle, nginx and
+/// those in Go, answer with a 400 that names HTTPS.
+fn is_from_tls(answer: &Result<Response<Vec<u8>>, Error>, beginning: &Beginning) -> bool {
+    let names_https = |body: &[u8]| body.windows(5).any(|part| part.eq_ignore_ascii_case(b"https"));
+    match answer {
+        Ok(answer) => answer.status().as_u16() == 400 && names_https(answer.body()),
+        Err(_) => beginning.is_tls(),
+    }
+}
+
 /// A handshake fails because of who answers, or because nobody does.
-fn handshake_error(host: &str, error: &io::Error) -> Error {
+fn handshake_error(host: &str, error: &io::Error, beginning: &Beginning) -> Error {
     let (host, tls) = (host.to_owned(), error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()));
     match tls {
+        _ if beginning.is_http() => Error::SpeaksHttp { host },
         Some(rustls::Error::InvalidMessage(_)) => {
-            Error::Broken { host, cause: "what answers does not speak TLS; is it http://?".to_owned() }
+            Error::Broken { host, cause: "what answers speaks neither TLS nor HTTP".to_owned() }
         }
         Some(tls) => Error::Certificate { host, cause: tls.to_string() },
         None => Error::Unreachable { host, cause: error.to_string() },
     }
-}
-
-fn client_config(ca: Option<&Path>) -> Result<ClientConfig, Error> {
-    let mut roots = RootCertStore::empty();
-    let platform = rustls_native_certs::load_native_certs();
-    let (known, _) = roots.add_parsable_certificates(platform.certs);
-    if let Some(file) = ca {
-        let unusable = |why: &dyn fmt::Display| Error::Trust(format!("{}: {why}", file.display()));
-        let certificates = CertificateDer::pem_file_iter(file)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| unusable(&error))?;
-        if certificates.is_empty() {
-            return Err(unusable(&"there is no certificate in it"));
-        }
-        for certificate in certificates {
-            roots.add(certificate).map_err(|error| unusable(&error))?;
-        }
-    } else if known == 0 {
-        let why = platform.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
-        return Err(Error::Trust(format!("no certificates are installed that say whom to trust{why}")));
-    }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Trust(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 /// An error and what caused it.

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -68,13 +69,31 @@ fn certified(directory: &Path, names: &[&str]) -> (PathBuf, TlsAcceptor) {
     let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
     let file = directory.join("authority.pem");
     std::fs::write(&file, authority.pem()).unwrap();
+    (file, acceptor(certificate.der(), &key))
+}
+
+/// A certificate for `localhost` that signs itself and is one of an authority, as `openssl req -x509` makes it. It is
+/// good for some years, or was.
+fn self_signed(directory: &Path, years: std::ops::Range<i32>) -> (PathBuf, TlsAcceptor) {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+    params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let file = directory.join("self-signed.pem");
+    std::fs::write(&file, certificate.pem()).unwrap();
+    (file, acceptor(certificate.der(), &key))
+}
+
+fn acceptor(certificate: &CertificateDer<'static>, key: &KeyPair) -> TlsAcceptor {
     let config = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .with_single_cert(vec![certificate.clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
         .unwrap();
-    (file, TlsAcceptor::from(Arc::new(config)))
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// Serves connections over TLS, and counts the requests that were heard.
@@ -243,6 +262,57 @@ async fn a_certificate_counts_if_somebody_trusted_has_signed_it_for_that_host() 
     let response = client(trusting()).send(get(&format!("https://localhost:{port}/last"))).await.unwrap();
     assert_eq!(response.status().as_u16(), 200);
     assert!(asked.recv().await.unwrap().starts_with("GET /last "));
+}
+
+#[tokio::test]
+async fn a_certificate_that_signs_itself_is_trusted_where_it_was_given_itself() {
+    let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (ca, acceptor) = self_signed(directory.path(), 2000..2100);
+    let (port, mut asked) = serve_tls(acceptor).await;
+    let with = |ca: &Path| client(Settings { ca: Some(ca.to_owned()), ..patient() });
+    let response = with(&ca).send(get(&format!("https://localhost:{port}/yes"))).await.unwrap();
+    assert_eq!(response.body(), b"ok");
+    assert!(asked.recv().await.unwrap().starts_with("GET /yes "));
+
+    // Under another name, instead of another certificate with the same name, and without the file.
+    let error = with(&ca).send(get(&format!("https://127.0.0.1:{port}/name"))).await.unwrap_err();
+    assert!(matches!(error, Error::Certificate { .. }), "{error:?}");
+    let (other, _) = self_signed(other.path(), 2000..2100);
+    let error = with(&other).send(get(&format!("https://localhost:{port}/other"))).await.unwrap_err();
+    assert!(matches!(error, Error::Certificate { .. }), "{error:?}");
+
+    // After its time.
+    let (expired, acceptor) = self_signed(directory.path(), 2000..2001);
+    let (port, _) = serve_tls(acceptor).await;
+    let error = with(&expired).send(get(&format!("https://localhost:{port}/late"))).await.unwrap_err();
+    assert!(matches!(&error, Error::Certificate { cause, .. } if cause.contains("xpired")), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_of_the_other_scheme_is_told_apart() {
+    for (answer, is_http) in [("HTTP/1.1 400 Bad Request\r\n\r\n", true), ("SSH-2.0-OpenSSH_10.0\r\n", false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.read_to_end(&mut Vec::new()).await.unwrap();
+        });
+        let error = client(patient()).send(get(&format!("https://localhost:{port}/"))).await.unwrap_err();
+        assert_eq!(matches!(error, Error::SpeaksHttp { .. }), is_http, "{error:?}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (_, acceptor) = certified(directory.path(), &["localhost"]);
+    let (port, _asked) = serve_tls(acceptor).await;
+    let error = client(patient()).send(get(&format!("http://localhost:{port}/"))).await.unwrap_err();
+    assert!(matches!(error, Error::SpeaksTls { .. }), "{error:?}");
+    for body in ["Client sent an HTTP request to an HTTPS server.", "this port speaks HTTPS"] {
+        let answer =
+            format!("HTTP/1.0 400 Bad Request\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let (port, _asked) = serve("127.0.0.1", answer.into_bytes(), None).await;
+        let error = client(patient()).send(get(&format!("http://localhost:{port}/"))).await.unwrap_err();
+        assert!(matches!(error, Error::SpeaksTls { .. }), "{error:?}");
+    }
 }
 
 #[tokio::test]
