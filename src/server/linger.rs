@@ -191,7 +191,7 @@ mod tests {
     async fn what_a_client_still_sends_is_read_until_it_closes_its_side() {
         let (mut near, mut far, _stop) = connection();
         let client = tokio::spawn(async move {
-            far.write_all(&[7; 100_000]).await.unwrap();
+            far.write_all(&vec![7; 100_000]).await.unwrap();
             far.read_to_end(&mut Vec::new()).await.unwrap();
         });
         near.write_all(b"refused").await.unwrap();
@@ -236,7 +236,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_connections_linger_than_allowed() {
         let (mut near, _far, _stop) = connection();
-        let _taken = Arc::clone(&near.lingering.free).try_acquire_many_owned(LINGERING_MAX as u32).unwrap();
+        let _taken = Arc::clone(&near.lingering.free).try_acquire_many_owned(u32::try_from(LINGERING_MAX).unwrap()).unwrap();
         let begun = Instant::now();
         near.shutdown().await.unwrap();
         assert_eq!(begun.elapsed(), Duration::ZERO);
