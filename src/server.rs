@@ -252,18 +252,22 @@ impl Server {
         };
         let Ok(Ok(Some(first))) = first else { return tracing::debug!(%peer, "the client sent nothing") };
         let (turn, patience) = (Turn::new(), limits.body_idle_timeout);
-        let linger = |socket| Linger::new(socket, turn.rest().clone(), self.lingering.clone());
+        let (rest, lingering) = (turn.rest().clone(), self.lingering.clone());
         if let Some(mistake) = Mistake::find(first, self.tls.is_some()) {
-            turn.rest().leave_unread();
-            let socket = Stall::new(FileSocket::new(socket, Windows::default()), patience);
-            if let Err(error) = self.wrong_scheme.refuse(mistake, linger(socket), peer).await {
-                tracing::debug!(%peer, %error, "the connection ended early");
-            }
-            return;
+            rest.leave_unread();
+            let socket = Linger::new(Stall::new(socket, patience), rest, lingering);
+            let refused = tokio::select! {
+                refused = self.wrong_scheme.refuse(mistake, socket, peer) => refused,
+                () = client.ticket.must_close() => return tracing::debug!(%peer, "closed for another connection"),
+            };
+            return refused.unwrap_or_else(|error| tracing::debug!(%peer, %error, "the connection ended early"));
         }
-        let windows = Windows::default();
-        let socket = linger(Stall::new(FileSocket::new(socket, windows.clone()), patience));
-        let Some(tls) = &self.tls else { return self.http1(socket, turn, Some(windows), client).await };
+        let Some(tls) = &self.tls else {
+            let windows = Windows::default();
+            let socket = Stall::new(FileSocket::new(socket, windows.clone()), patience);
+            return self.http1(Linger::new(socket, rest, lingering), turn, Some(windows), client).await;
+        };
+        let socket = Linger::new(Stall::new(socket, patience), rest, lingering);
         let handshake = timeout(HANDSHAKE_WAIT, tls.acceptor().accept(socket));
         let handshake = tokio::select! {
             handshake = handshake => handshake,
@@ -313,12 +317,7 @@ impl Server {
         client.serve(connection).await;
     }
 
-    async fn http2(
-        &self,
-        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        turn: Turn,
-        client: Client,
-    ) {
+    async fn http2(&self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, turn: Turn, client: Client) {
         let limits = self.shared.limits();
         let idle = limits.idle_timeout;
         let (activity, answers, peer) = (Activity::new(), self.answers(client.peer), client.peer);
@@ -362,12 +361,7 @@ struct Answers {
 }
 
 impl Answers {
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-        rest: &Rest,
-        in_flight: Option<&InFlight>,
-    ) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, rest: &Rest, in_flight: Option<&InFlight>) -> Response<Body> {
         let request = ClientBody::wrap(request, rest);
         let is_probe = || http::is_probe(request.method(), request.uri());
         let has_place = match in_flight {

@@ -236,7 +236,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_connections_linger_than_allowed() {
         let (mut near, _far, _stop) = connection();
-        let _taken = Arc::clone(&near.lingering.free).try_acquire_many_owned(u32::try_from(LINGERING_MAX).unwrap()).unwrap();
+        let _taken =
+            Arc::clone(&near.lingering.free).try_acquire_many_owned(u32::try_from(LINGERING_MAX).unwrap()).unwrap();
         let begun = Instant::now();
         near.shutdown().await.unwrap();
         assert_eq!(begun.elapsed(), Duration::ZERO);
