@@ -113,9 +113,7 @@ struct Accounts {
 
 impl Accounts {
     fn make(program: &Program, rounds: usize) -> Self {
-        let root = basic("admin", PASSWORD);
-        let made = ask(program, &request("POST", "/zot/auth/apikey", &root, "{}")).json(201);
-        let root = format!("authorization: Bearer {}\r\n", made["apiKey"].as_str().unwrap());
+        let root = signed_in(program, "admin", PASSWORD);
         let user = |name: &str| {
             let body = format!(r#"{{"username":"{name}"}}"#);
             let made = ask(program, &request("POST", "/api/v1/superuser/users/", &root, &body)).json(200);
@@ -561,6 +559,17 @@ fn ask(program: &Program, request: &[u8]) -> Answer {
     let answer = program.ask(&text.replacen("host:", "connection: close\r\nhost:", 1));
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     Answer { head: head.to_owned(), body: body.to_owned() }
+}
+
+/// The headers of a session that has just begun: the cookie, and the CSRF token of its next request.
+fn signed_in(program: &Program, user: &str, password: &str) -> String {
+    let cookie = |answer: &Answer| answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let headers = |cookie: &str, token: &str| format!("cookie: {cookie}\r\nx-csrf-token: {token}\r\n");
+    let before = ask(program, &request("GET", "/csrf_token", "", ""));
+    let token = before.json(200)["csrf_token"].as_str().unwrap().to_owned();
+    let body = format!(r#"{{"username":"{user}","password":"{password}"}}"#);
+    let begun = ask(program, &request("POST", "/api/v1/signin", &headers(&cookie(&before), &token), &body));
+    headers(&cookie(&begun), begun.header("x-next-csrf-token").unwrap())
 }
 
 /// What a measurement gives, and the processor seconds that the program was busy meanwhile.

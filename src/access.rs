@@ -22,7 +22,7 @@ pub(crate) use memo::Memo;
 pub use policy::AccessPolicy;
 pub(crate) use policy::{Policy, Reason};
 pub use rules::{AccessControl, PolicyRule, RepositoryRules};
-pub(crate) use rules::{Rule, Rules, pattern_problem};
+pub(crate) use rules::{Rule, Rules};
 
 use crate::accounts::{Account, KeyGrant, SessionGrant};
 pub(crate) use crate::accounts::{Action, Actions};
@@ -75,6 +75,13 @@ pub(crate) enum Requires {
     Superuser,
     /// The same, or to be a read-only superuser.
     SuperuserRead,
+    /// To be a superuser who has given the password within the last minutes. A key is not enough: what is done would
+    /// outlive it, such as a password or a right of somebody else.
+    FreshSuperuser,
+    /// The same, or to be a read-only superuser.
+    FreshSuperuserRead,
+    /// To list the own API keys, by what zot's route takes as well.
+    OwnKeys,
 }
 
 /// Who asks, and by what.
@@ -120,6 +127,15 @@ impl Credential {
         match self {
             Self::Session(grant) => Some(grant),
             Self::None | Self::Password | Self::Key(_) | Self::Token(_) => None,
+        }
+    }
+
+    /// The API key, if it is one or was got with one.
+    pub(crate) fn key(&self) -> Option<&Arc<KeyGrant>> {
+        match self {
+            Self::Key(grant) => Some(grant),
+            Self::Token(token) => token.key.as_ref(),
+            Self::None | Self::Password | Self::Session(_) => None,
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) use outside::{DueOutsider, NotAdmitted, Outsider};
 pub(crate) use password::{PASSWORD_MAX, Password, PasswordMark};
 use password::{TooBusy, Turn, Verifier};
 pub(crate) use permission::{DESCRIPTION_MAX, Permissions};
-pub(crate) use scope::{KeyScope, SCOPE_LENGTH_MAX, SCOPES_MAX, matches};
+pub(crate) use scope::{KeyScope, SCOPE_LENGTH_MAX, SCOPES_MAX};
 pub(crate) use secret::{PlainKey, SessionId};
 pub(crate) use session::SessionGrant;
 pub(crate) use sign_in::{NotSignedIn, SignedIn};
@@ -100,12 +100,14 @@ pub(crate) struct Accounts {
     stamp_key: HmacKey,
 }
 
-/// What was looked up lately. Empty again after every change.
+/// What was looked up lately. After a change it is looked up again.
 #[derive(Default)]
 struct Remembered {
     accounts: Cache<String, Arc<Account>>,
     keys: Cache<meta::SecretHash, Arc<KeyGrant>>,
     key_ids: Cache<uuid::Uuid, Arc<KeyGrant>>,
+    /// Keys with scopes that are not valid any more, of which the log has a line already.
+    refused_scopes: Cache<uuid::Uuid, ()>,
     permissions: Cache<String, Arc<Permissions>>,
     has_public: Cache<(), bool>,
     sessions: Cache<meta::SecretHash, Arc<SessionGrant>>,

@@ -155,9 +155,10 @@ pub(crate) fn execute(registry: &Arc<Shared>, command: Command, rest: Rest<'_>) 
         Command::CreateKey { user, label, scopes, expires_seconds } => {
             let expires = expires_seconds.map(|seconds| accounts.now().after(Duration::from_secs(seconds)));
             let scopes = Some(scopes).filter(|scopes| !scopes.is_empty());
-            let (plain, key) = accounts.create_key(&user, NewKey { label, scopes, expires }, &origin)?;
+            let (plain, key) = accounts.create_key(&user, NewKey { label, scopes, expires, maker: None }, &origin)?;
             let mut view = key_view(&key);
             view["key"] = plain.reveal().into();
+            view["warning"] = registry.key_check().warning(&key).into();
             Ok(view)
         }
         Command::ListKeys { user } => {

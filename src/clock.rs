@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Timestamp(u64);
 
 impl Timestamp {
+    /// The latest time that is kept: 9999-12-30T22:00:00Z, which every offset from UTC can write.
+    pub(crate) const LATEST: Self = Self(253_402_207_200_000_000);
+
     /// Microseconds since the epoch.
     pub(crate) const fn micros(self) -> u64 {
         self.0

@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::oci::{Digest, Manifest, MediaType, RepositoryName, Tag, layout};
+use crate::oci::{Digest, Manifest, MediaType, RepositoryName, RepositoryPattern, Tag, layout};
 use crate::repository::ManifestTarget;
 use crate::route::{self, Route, RouteError};
 
@@ -41,6 +41,32 @@ pub fn route(input: &[u8]) {
             assert!(!message.contains(char::is_control), "{message:?}");
         }
         Err(RouteError::NotFound | RouteError::MethodNotAllowed { .. }) => {}
+    }
+}
+
+/// A pattern, and names in further lines: it is read within its limits or refused with a message fit to be sent, and a
+/// comparison takes no more steps than are promised.
+pub fn pattern(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let (pattern, names) = text.split_once('\n').unwrap_or((text, ""));
+    let pattern: RepositoryPattern = match pattern.parse() {
+        Ok(pattern) => pattern,
+        Err(why) => {
+            let why = why.to_string();
+            assert!(why.len() <= MESSAGE_BYTES_MAX && !why.contains(char::is_control), "{why:?}");
+            return;
+        }
+    };
+    for name in pattern.samples().iter().chain(&pattern.literals().unwrap_or_default()) {
+        assert!(pattern.matches(name), "{pattern:?} does not match {name}");
+    }
+    for name in names.lines().filter_map(|name| name.parse::<RepositoryName>().ok()) {
+        let (matches, steps) = pattern.matches_in_steps(name.as_str());
+        assert!(steps <= pattern.cost() * name.as_str().len() && pattern.cost() <= 16, "{steps} steps");
+        let fits = |(beginning, ending): (String, String)| {
+            name.as_str().starts_with(&beginning) && name.as_str().ends_with(&ending)
+        };
+        assert!(!matches || pattern.literal_ends().any(fits), "{name} is not found by the ends of {pattern:?}");
     }
 }
 

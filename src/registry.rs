@@ -6,6 +6,7 @@ mod builder;
 mod crash;
 mod error;
 mod explain;
+mod key_check;
 mod recheck;
 
 use std::fmt::Write as _;

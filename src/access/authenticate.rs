@@ -57,7 +57,9 @@ pub(crate) enum NotAuthenticated {
     Invalid(InvalidCredentials),
     /// The credentials are wrong; what about them is not said.
     Wrong,
-    /// The token does not count; or a key that came in place of one.
+    /// The bearer token is an API key that is wrong.
+    WrongBearer,
+    /// The token does not count.
     Token(InvalidToken),
     /// Too many wrong passwords were given.
     Throttled(Throttled),
@@ -202,7 +204,7 @@ impl Authenticator {
     fn is_still_good(&self, known: &Known) -> Result<bool, NotAuthenticated> {
         let alive = |key: &KeyGrant| self.accounts.is_alive(key);
         match &known.caller.credential {
-            Credential::Key(key) if !alive(key) => Err(NotAuthenticated::Wrong),
+            Credential::Key(key) => Ok(alive(key)),
             Credential::Token(token) if token.key.as_ref().is_some_and(|key| !alive(key)) => {
                 Err(NotAuthenticated::Token(InvalidToken::Revoked))
             }
@@ -211,18 +213,20 @@ impl Authenticator {
             }
             Credential::Session(grant) => Ok(self.accounts.is_alive_session(grant)),
             Credential::Password => Ok(known.mark.is_some_and(|mark| self.accounts.remembers(&mark))),
-            Credential::None | Credential::Key(_) => Ok(true),
+            Credential::None => Ok(true),
         }
     }
 
     /// A key and its owner, who must be the user that was named, and may sign in.
     fn key(&self, user: Option<&str>, hash: &[u8; 32]) -> Result<Owned<KeyGrant>, NotAuthenticated> {
-        let grant = self.accounts.key_grant(hash)?.ok_or(NotAuthenticated::Wrong)?;
+        // Without a user it came as a bearer token.
+        let wrong = || if user.is_none() { NotAuthenticated::WrongBearer } else { NotAuthenticated::Wrong };
+        let grant = self.accounts.key_grant(hash)?.ok_or_else(wrong)?;
         if user.is_some_and(|user| user != grant.owner) {
-            return Err(NotAuthenticated::Wrong);
+            return Err(wrong());
         }
         let account = self.accounts.account(&grant.owner)?.filter(|account| account.may_sign_in());
-        Ok((account.ok_or(NotAuthenticated::Wrong)?, grant))
+        Ok((account.ok_or_else(wrong)?, grant))
     }
 
     /// A session and its user, who must be one that may sign in.

@@ -122,7 +122,7 @@ fn authorization(value: &[u8], surface: Surface) -> Result<Credentials, InvalidC
             None if rest.bytes().filter(|byte| *byte == b'.').count() == 2 => {
                 Ok(Credentials::Token(Token(rest.to_owned())))
             }
-            None => Err(InvalidCredentials("the bearer token is neither a token nor an API key of this registry")),
+            None => Err(InvalidCredentials::BEARER),
         };
     }
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -151,6 +151,15 @@ fn basic(encoded: &str) -> Result<Credentials, InvalidCredentials> {
 /// The headers cannot be understood; never says what they contained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidCredentials(&'static str);
+
+impl InvalidCredentials {
+    const BEARER: Self = Self("the bearer token is neither a token nor an API key of this registry");
+
+    /// Whether they came as a bearer token.
+    pub(crate) fn is_bearer(self) -> bool {
+        self == Self::BEARER
+    }
+}
 
 impl fmt::Display for InvalidCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Access, Caller, Credential, Identity, Refusal, Requires, Rule, Rules};
-use crate::accounts::{Action, Actions, Permissions};
+use crate::accounts::{Account, Action, Actions, Permissions};
 use crate::clock::Timestamp;
 use crate::meta::{Role, Standing};
-use crate::oci::RepositoryName;
+use crate::oci::{RepositoryName, RepositoryPattern};
 use crate::tokens::Holder;
 
 /// How long a password counts as given just now, as in Quay.
@@ -79,14 +79,15 @@ impl Policy {
         let signed_in = caller.account().is_some();
         let granted = match access {
             Access::Anybody | Access::Token | Access::Account(Requires::Anyone) => true,
-            Access::Account(requires) => return account(caller, *requires, now),
-            Access::OwnKeys => match &caller.credential {
+            // Listing keys takes the same by every route.
+            Access::OwnKeys | Access::Account(Requires::OwnKeys) => match &caller.credential {
                 _ if !signed_in => false,
                 // A credential does not make another that outlives it.
                 Credential::Key(grant) => self.keys_make_keys && grant.scopes.is_none(),
                 Credential::Token(_) => false,
                 Credential::None | Credential::Password | Credential::Session(_) => true,
             },
+            Access::Account(requires) => return account(caller, *requires, now),
             _ if self.grants == AccessPolicy::Open => true,
             Access::Catalog if matches!(&caller.identity, Identity::Outside(holder) if !holder.lists_catalog) => {
                 return Err(Refusal::TooNarrow);
@@ -153,6 +154,20 @@ impl Policy {
             // A group's, if its members have a role there.
             Identity::User(user) => Some(std::iter::once(&user.name).chain(&user.groups).cloned().collect()),
         }
+    }
+
+    /// Patterns of the repositories in which a user may have rights that no row of the database names.
+    pub(crate) fn grounds(&self, account: &Account) -> Vec<RepositoryPattern> {
+        let everywhere = matches!(self.grants, AccessPolicy::Open | AccessPolicy::SignedIn)
+            || account.standing != Standing::Ordinary
+            || self.rules.as_ref().is_some_and(|rules| rules.is_admin(account));
+        if everywhere {
+            return "**".parse().into_iter().collect();
+        }
+        let namespaces = std::iter::once(&account.name).chain(&account.groups);
+        let mut grounds: Vec<_> = namespaces.filter_map(|name| format!("{name}/*/**").parse().ok()).collect();
+        grounds.extend(self.rules.iter().flat_map(|rules| rules.patterns_for(account)).cloned());
+        grounds
     }
 
     /// What somebody may do in a repository, with all credentials they could have.
@@ -287,15 +302,16 @@ fn account(caller: &Caller, requires: Requires, now: Timestamp) -> Result<(), Re
     };
     let standing = user.standing;
     let allowed = match requires {
-        // A row that asks for a right to a repository names one, and is decided by that.
-        Requires::Repository(_) => false,
+        // A row that asks for a right to a repository names one, and is decided by that; who may list keys is decided
+        // by the policy.
+        Requires::Repository(_) | Requires::OwnKeys => false,
         Requires::Anyone | Requires::SignedIn => true,
         Requires::UserAdmin => is_unlimited(caller),
         Requires::Session => matches!(caller.credential, Credential::Session(_)),
         Requires::FreshLoginOrKey if matches!(caller.credential, Credential::Key(_)) => true,
         Requires::FreshLogin | Requires::FreshLoginOrKey => return fresh(),
-        Requires::Superuser => standing == Standing::Superuser,
-        Requires::SuperuserRead => standing != Standing::Ordinary,
+        Requires::Superuser | Requires::FreshSuperuser => standing == Standing::Superuser,
+        Requires::SuperuserRead | Requires::FreshSuperuserRead => standing != Standing::Ordinary,
     };
     match (allowed, requires, &caller.credential) {
         (false, ..) => Err(Refusal::Denied),
@@ -307,7 +323,11 @@ fn account(caller: &Caller, requires: Requires, now: Timestamp) -> Result<(), Re
                 Err(Refusal::Denied)
             }
         }
-        (true, Requires::Superuser | Requires::SuperuserRead, _) => fresh(),
+        (
+            true,
+            Requires::Superuser | Requires::SuperuserRead | Requires::FreshSuperuser | Requires::FreshSuperuserRead,
+            _,
+        ) => fresh(),
         (true, ..) => Ok(()),
     }
 }

@@ -4,17 +4,14 @@
 //! does not grant, the admin policy may. Pure. What must hold: a decision costs about the same however many
 //! patterns, users and groups there are.
 
-mod pattern;
 mod remarks;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
-pub(crate) use pattern::problem as pattern_problem;
-
 use super::Identity;
-use crate::accounts::{Account, Actions, matches};
-use crate::oci::RepositoryName;
+use crate::accounts::{Account, Actions};
+use crate::oci::{RepositoryName, RepositoryPattern};
 
 /// `http.accessControl` as it was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,7 +33,7 @@ pub struct AccessControl {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RepositoryRules {
-    /// `*` stands for anything but a slash, `**` for anything, `{a,b}` for either.
+    /// A [`RepositoryPattern`]. One that is not valid is a [problem](AccessControl::problems) and grants nothing.
     pub pattern: String,
     /// Rights of users and groups.
     pub policies: Vec<PolicyRule>,
@@ -101,7 +98,7 @@ struct Index {
 
 #[derive(Debug)]
 struct Block {
-    pattern: String,
+    pattern: RepositoryPattern,
     entries: Entries,
     default: Actions,
     anonymous: Actions,
@@ -151,22 +148,23 @@ impl Rules {
             entries.groups.sort_unstable();
             entries
         };
-        let mut blocks: Vec<Block> = control
-            .repositories
-            .iter()
-            .map(|rules| Block {
-                pattern: rules.pattern.clone(),
+        let block = |rules: &RepositoryRules| {
+            Some(Block {
+                pattern: rules.pattern.parse().ok()?,
                 entries: entries(&rules.policies),
                 default: actions(&rules.default),
                 anonymous: actions(&rules.anonymous),
             })
-            .collect();
+        };
+        let mut blocks: Vec<Block> = control.repositories.iter().filter_map(block).collect();
         // Among patterns of one length zot takes any; here it is always the same one.
-        blocks.sort_by(|a, b| b.pattern.len().cmp(&a.pattern.len()).then_with(|| a.pattern.cmp(&b.pattern)));
+        blocks.sort_by(|a, b| {
+            let (a, b) = (a.pattern.as_str(), b.pattern.as_str());
+            b.len().cmp(&a.len()).then_with(|| a.cmp(b))
+        });
         let (mut beginnings, mut endings) = (Index::default(), Index::default());
         for (at, block) in blocks.iter().enumerate() {
-            for alternative in pattern::alternatives(&block.pattern) {
-                let (beginning, ending) = pattern::literal_ends(&alternative);
+            for (beginning, ending) in block.pattern.literal_ends() {
                 if beginning.len() >= ending.len() {
                     beginnings.add(beginning, at);
                 } else {
@@ -193,20 +191,32 @@ impl Rules {
         name: &RepositoryName,
         visit: &mut dyn FnMut(Actions, Rule<'a>),
     ) {
-        let block = self.block(name.as_str());
+        let block = self.block(name);
         let Identity::User(account) = identity else {
             if let Some(Block { pattern, anonymous, .. }) = block {
-                visit(*anonymous, Rule::Anonymous { pattern });
+                visit(*anonymous, Rule::Anonymous { pattern: pattern.as_str() });
             }
             return;
         };
         if let Some(Block { pattern, entries, default, .. }) = block {
+            let pattern = pattern.as_str();
             entries.each(account, &mut |entry, group| {
                 visit(entry.actions, Rule::Policy { pattern, number: entry.number, group });
             });
             visit(*default, Rule::Default { pattern });
         }
         self.admin.each(account, &mut |entry, group| visit(entry.actions, Rule::Admin { group }));
+    }
+
+    /// The patterns of rules that may grant a user something.
+    pub(crate) fn patterns_for<'a>(&'a self, account: &'a Account) -> Vec<&'a RepositoryPattern> {
+        let grants = |block: &&Block| !block.default.is_empty() || block.entries.grants(account);
+        self.blocks.iter().filter(grants).map(|block| &block.pattern).collect()
+    }
+
+    /// Whether the admin policy grants a user something.
+    pub(crate) fn is_admin(&self, account: &Account) -> bool {
+        self.admin.grants(account)
     }
 
     /// Whether any rule grants an anonymous caller something.
@@ -223,25 +233,26 @@ impl Rules {
     }
 
     /// The rules that count for a repository: of all that fit the ones with the longest pattern.
-    fn block(&self, name: &str) -> Option<&Block> {
+    fn block(&self, repository: &RepositoryName) -> Option<&Block> {
+        let name = repository.as_str();
         let beginnings = self.beginnings.lengths.iter().filter_map(|length| name.get(..*length));
         let endings = self.endings.lengths.iter().filter_map(|length| name.get(name.len().checked_sub(*length)?..));
         let candidates = beginnings.filter_map(|part| self.beginnings.blocks.get(part));
         let candidates = candidates.chain(endings.filter_map(|part| self.endings.blocks.get(part)));
-        let fitting = candidates.filter_map(|at| at.iter().find(|at| matches(&self.blocks[**at].pattern, name)));
+        let fitting = candidates.filter_map(|at| at.iter().find(|at| self.blocks[**at].pattern.matches(repository)));
         fitting.min().map(|at| &self.blocks[*at])
     }
 }
 
 impl Index {
     /// Adds a block, behind those that count before it.
-    fn add(&mut self, part: &str, at: usize) {
-        let blocks = self.blocks.entry(part.to_owned()).or_default();
-        if blocks.last() != Some(&at) {
-            blocks.push(at);
-        }
+    fn add(&mut self, part: String, at: usize) {
         if let Err(place) = self.lengths.binary_search(&part.len()) {
             self.lengths.insert(place, part.len());
+        }
+        let blocks = self.blocks.entry(part).or_default();
+        if blocks.last() != Some(&at) {
+            blocks.push(at);
         }
     }
 }
@@ -262,6 +273,13 @@ impl Entries {
             let members = groups.get(group).into_iter().flatten();
             self.users.extend(members.map(|member| entry(member, Some(group))));
         }
+    }
+
+    /// Whether an entry grants something to a user or to a group they are in.
+    fn grants(&self, account: &Account) -> bool {
+        let mut grants = false;
+        self.each(account, &mut |entry, _| grants |= !entry.actions.is_empty());
+        grants
     }
 
     /// Visits the entries for a user and for the groups they are in.

@@ -14,6 +14,10 @@ use crate::oci::RepositoryName;
 /// The longest label, in characters.
 pub(crate) const LABEL_MAX: usize = 255;
 
+/// The highest cost of the scopes of one key together: steps for each character of a name. A list of repositories
+/// compares every name in it.
+const COST_MAX: usize = 256;
+
 /// A key to be made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NewKey {
@@ -21,6 +25,8 @@ pub(crate) struct NewKey {
     /// What the key is limited to; nothing, if there is no list.
     pub(crate) scopes: Option<Vec<String>>,
     pub(crate) expires: Option<Timestamp>,
+    /// The key that makes this one, where a key does. What it makes does not outlive it.
+    pub(crate) maker: Option<Arc<KeyGrant>>,
 }
 
 /// A key as it may be shown.
@@ -49,11 +55,6 @@ pub(crate) struct KeyGrant {
 }
 
 impl KeyGrant {
-    fn of_row(hash: SecretHash, row: KeyRow) -> Result<Self, Error> {
-        let scopes = parse_scopes(row.scopes.as_deref())?;
-        Ok(Self { hash, id: row.id, owner: row.owner, scopes, expires: row.expires })
-    }
-
     /// What the key lets through on a repository. Saying who may do what needs a key without scopes.
     pub(crate) fn actions(&self, name: &RepositoryName) -> Actions {
         match &self.scopes {
@@ -77,7 +78,7 @@ impl Accounts {
             known
         } else {
             let Some(row) = self.meta.read(|tx| tx.key(hash))? else { return Ok(None) };
-            let grant = Arc::new(KeyGrant::of_row(*hash, row)?);
+            let grant = Arc::new(self.grant(*hash, row));
             self.remembered.keys.put(*hash, generation, Arc::clone(&grant));
             grant
         };
@@ -93,11 +94,29 @@ impl Accounts {
         } else {
             let rows = self.meta.read(|tx| tx.keys_of(Some(owner)))?;
             let Some((hash, row)) = rows.into_iter().find(|(_, row)| row.id == id) else { return Ok(None) };
-            let grant = Arc::new(KeyGrant::of_row(hash, row)?);
+            let grant = Arc::new(self.grant(hash, row));
             self.remembered.key_ids.put(id, generation, Arc::clone(&grant));
             grant
         };
         Ok(Some(grant).filter(|grant| grant.owner == owner && self.is_alive(grant)))
+    }
+
+    /// What a stored key gives. An empty list limits no more than no list: zot's clients send `[]` for "no scopes".
+    /// Earlier versions took scopes that are refused now: such a scope grants nothing.
+    fn grant(&self, hash: SecretHash, row: KeyRow) -> KeyGrant {
+        let valid = |scope: &String| match scope.parse::<KeyScope>() {
+            Ok(scope) => Some(scope),
+            Err(error) => {
+                if self.remembered.refused_scopes.get(&row.id, 0).is_none() {
+                    self.remembered.refused_scopes.put(row.id, 0, ());
+                    tracing::warn!(key = %row.id, owner = row.owner, %error, "ignored a scope of an API key; make another key");
+                }
+                None
+            }
+        };
+        let scopes = row.scopes.as_deref().filter(|scopes| !scopes.is_empty());
+        let scopes = scopes.map(|scopes| scopes.iter().filter_map(valid).collect());
+        KeyGrant { hash, id: row.id, owner: row.owner, scopes, expires: row.expires }
     }
 
     /// Whether a key has not expired.
@@ -108,7 +127,7 @@ impl Accounts {
     /// Makes a key for a user. Its secret is in the answer, and never seen again.
     pub(crate) fn create_key(&self, owner: &str, new: NewKey, origin: &Origin) -> Result<(PlainKey, Key), Error> {
         let now = self.clock.now();
-        self.check_new_key(&new, now)?;
+        let expires = self.check_new_key(&new, now)?;
         if self.account(owner)?.is_none() {
             return Err(Error::UserUnknown { name: owner.to_owned() });
         }
@@ -119,7 +138,7 @@ impl Accounts {
             label: new.label,
             scopes: new.scopes,
             created: now,
-            expires: new.expires,
+            expires,
             creator_agent: origin.agent.clone(),
             last_used: None,
         };
@@ -137,7 +156,8 @@ impl Accounts {
         Ok((plain, self.shown(hash, row)))
     }
 
-    fn check_new_key(&self, new: &NewKey, now: Timestamp) -> Result<(), Error> {
+    /// Checks a key to be made; returns when it expires.
+    fn check_new_key(&self, new: &NewKey, now: Timestamp) -> Result<Option<Timestamp>, Error> {
         let invalid = |why: &str| Err(Error::InvalidKey { why: why.to_owned() });
         if new.label.chars().count() > LABEL_MAX || new.label.chars().any(char::is_control) {
             return invalid("a label has at most 255 characters, and no control characters");
@@ -145,18 +165,32 @@ impl Accounts {
         if new.scopes.as_ref().is_some_and(|scopes| scopes.len() > SCOPES_MAX) {
             return invalid("an API key has at most 100 scopes");
         }
-        parse_scopes(new.scopes.as_deref())?;
+        let mut cost = 0;
+        for scope in new.scopes.iter().flatten() {
+            cost += scope.parse::<KeyScope>()?.pattern().cost();
+        }
+        if cost > COST_MAX {
+            return invalid("the scopes of the API key are too large together: make several keys");
+        }
         if new.expires.is_some_and(|expires| expires <= now) {
             return invalid("expirationDate must be in the future");
         }
+        let last = new.maker.as_ref().and_then(|maker| maker.expires);
+        let expires = match (new.expires, last) {
+            (Some(expires), Some(last)) if expires > last => {
+                let why = format!("an API key cannot make one that expires after itself, at {last}");
+                return Err(Error::InvalidKey { why });
+            }
+            (expires, last) => expires.or(last).map(|expires| expires.min(Timestamp::LATEST)),
+        };
         match self.rules.key_lifetime_max {
-            Some(longest) if new.expires.is_none_or(|expires| expires > now.after(longest)) => {
+            Some(longest) if expires.is_none_or(|expires| expires > now.after(longest)) => {
                 let days = longest.as_secs() / 86_400;
                 Err(Error::InvalidKey {
                     why: format!("an API key must expire within {days} days here: give an expirationDate"),
                 })
             }
-            _ => Ok(()),
+            _ => Ok(expires),
         }
     }
 
@@ -201,10 +235,48 @@ impl Accounts {
     }
 }
 
-/// An empty list limits to nothing less than no list: zot's clients send `[]` for "no scopes".
-fn parse_scopes(scopes: Option<&[String]>) -> Result<Option<Vec<KeyScope>>, Error> {
-    match scopes {
-        None | Some([]) => Ok(None),
-        Some(scopes) => Ok(Some(scopes.iter().map(|scope| scope.parse()).collect::<Result<_, _>>()?)),
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+    use crate::accounts::Rules;
+    use crate::blobs::{SystemDisk, Tree};
+    use crate::clock::Clock;
+    use crate::meta::Meta;
+
+    /// Version 0.1 took scopes that are refused now. A key that was made with one must neither hang nor open anything.
+    #[test]
+    fn a_stored_scope_that_is_refused_now_grants_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let accounts = Accounts::open(Arc::clone(&meta), Clock::default(), Rules::default(), None, None).unwrap();
+        let name = |text: &str| text.parse::<RepositoryName>().unwrap();
+        let bomb = format!("{{{}}}", ",".repeat(27)).repeat(10);
+        for (scopes, opens) in [
+            (vec![bomb.as_str()], &[][..]),
+            (vec!["!secret/**"], &[]),
+            (vec!["a/{b", "a/team**"], &[]),
+            (vec!["!secret/**", "a/b:pull"], &["a/b"]),
+        ] {
+            let plain = PlainKey::generate();
+            let hash = plain.hash();
+            let row = KeyRow {
+                id: Uuid::new_v4(),
+                owner: "alice".to_owned(),
+                label: String::new(),
+                scopes: Some(scopes.iter().map(|scope| (*scope).to_owned()).collect()),
+                created: accounts.now(),
+                expires: None,
+                creator_agent: String::new(),
+                last_used: None,
+            };
+            meta.write(move |tx| tx.put_key(&hash, &row)).unwrap();
+            let grant = accounts.key_grant(&hash).unwrap().unwrap();
+            assert!(grant.scopes.is_some(), "{scopes:?} is no limit any more");
+            for open in ["a/b", "a/team", "secret/x", "b"] {
+                let expected = if opens.contains(&open) { Actions::PULL } else { Actions::NONE };
+                assert_eq!(grant.actions(&name(open)), expected, "{scopes:?} on {open}");
+            }
+        }
     }
 }

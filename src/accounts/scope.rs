@@ -4,34 +4,31 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Actions;
-use crate::oci::RepositoryName;
+use crate::oci::{InvalidPattern, RepositoryName, RepositoryPattern};
 
 /// A key has at most this many scopes.
 pub(crate) const SCOPES_MAX: usize = 100;
 /// The longest scope, in bytes.
 pub(crate) const SCOPE_LENGTH_MAX: usize = 300;
 
-/// `<repository glob>[:<actions>]`: repositories, and what may be done with them: a comma-separated
-/// list of `pull`, `push`, `delete` and `*`, or everything if no list is given. In a glob `*` stands
-/// for anything but a slash, `**` for anything.
+/// `<repository pattern>[:<actions>]`: repositories, and what may be done with them: a comma-separated
+/// list of `pull`, `push`, `delete` and `*`, or everything if no list is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyScope {
-    pattern: String,
+    pattern: RepositoryPattern,
     granted: Actions,
 }
 
 impl KeyScope {
-    /// What the scope lets through on a repository.
+    /// The actions that the scope lets through on a repository.
     pub(crate) fn allows(&self, name: &RepositoryName) -> Actions {
-        if matches(&self.pattern, name.as_str()) { self.granted } else { Actions::NONE }
+        if self.pattern.matches(name) { self.granted } else { Actions::NONE }
     }
-}
 
-/// Whether a pattern fits a repository's name: `*` stands for anything but a slash, `**` for anything,
-/// and `team/**` for `team` too, as zot reads it.
-pub(crate) fn matches(pattern: &str, name: &str) -> bool {
-    fast_glob::glob_match(pattern, name)
-        || pattern.strip_suffix("/**").is_some_and(|stem| fast_glob::glob_match(stem, name))
+    /// The repositories that the scope names.
+    pub(crate) fn pattern(&self) -> &RepositoryPattern {
+        &self.pattern
+    }
 }
 
 impl FromStr for KeyScope {
@@ -40,17 +37,14 @@ impl FromStr for KeyScope {
     fn from_str(text: &str) -> Result<Self, InvalidScope> {
         let invalid = |why| InvalidScope { text: text.chars().take(80).collect(), why };
         if text.len() > SCOPE_LENGTH_MAX {
-            return Err(invalid("a scope has at most 300 characters"));
+            return Err(invalid(Why::TooLong));
         }
-        // A repository's name has no colon, so neither has a pattern.
+        // A repository name has no colon, so neither has a pattern.
         let (pattern, actions) = match text.split_once(':') {
             Some((pattern, actions)) => (pattern, actions),
             None => (text, "*"),
         };
-        let in_pattern = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "/._-*?[]{},!^".contains(c);
-        if pattern.is_empty() || !pattern.chars().all(in_pattern) {
-            return Err(invalid("it begins with a repository's name, or a pattern of names such as team/**"));
-        }
+        let pattern = pattern.parse().map_err(|why| invalid(Why::Pattern(why)))?;
         let mut granted = Actions::NONE;
         for word in actions.split(',') {
             granted = granted
@@ -59,10 +53,10 @@ impl FromStr for KeyScope {
                     "push" => Actions::PUSH,
                     "delete" => Actions::DELETE,
                     "*" => Actions::CONTENT,
-                    _ => return Err(invalid("the actions behind the colon are pull, push, delete and *")),
+                    _ => return Err(invalid(Why::Actions)),
                 };
         }
-        Ok(Self { pattern: pattern.to_owned(), granted })
+        Ok(Self { pattern, granted })
     }
 }
 
@@ -70,12 +64,24 @@ impl FromStr for KeyScope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidScope {
     text: String,
-    why: &'static str,
+    why: Why,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    TooLong,
+    Pattern(InvalidPattern),
+    Actions,
 }
 
 impl fmt::Display for InvalidScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "invalid scope {:?}: {}", self.text, self.why)
+        write!(f, "the scope {:?} ", self.text)?;
+        match self.why {
+            Why::TooLong => write!(f, "is longer than {SCOPE_LENGTH_MAX} characters"),
+            Why::Pattern(why) => why.fmt(f),
+            Why::Actions => f.write_str("has other actions behind the colon than pull, push, delete and *"),
+        }
     }
 }
 
@@ -120,9 +126,22 @@ mod tests {
 
     #[test]
     fn what_is_not_a_scope() {
-        for text in
-            ["", ":", ":pull", "a:", "a:read", "a:pull,", "a:pull:push", "A", "a b", "ä", "a\n", &"a".repeat(301)]
-        {
+        for text in [
+            "",
+            ":",
+            ":pull",
+            "a:",
+            "a:read",
+            "a:pull,",
+            "a:pull:push",
+            "A",
+            "a b",
+            "ä",
+            "a\n",
+            "!a",
+            "a/{b",
+            &"a".repeat(301),
+        ] {
             assert!(text.parse::<KeyScope>().is_err(), "{text:?} was taken");
         }
     }

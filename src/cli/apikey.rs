@@ -7,6 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::administer::Target;
+use crate::accounts::KeyScope;
 use crate::admin::Command;
 
 /// Manage API keys, of a running registry or of one that rests
@@ -29,7 +30,7 @@ enum KeyCommand {
         #[arg(long, default_value = "")]
         label: String,
         /// What it is limited to, such as team/** or team/app:pull; without any, the rights of its owner
-        #[arg(long = "scope")]
+        #[arg(long = "scope", value_parser = scope)]
         scopes: Vec<String>,
         /// How long it is good for, such as 90d, 12h or 30m; without, for ever
         #[arg(long, value_parser = lifetime)]
@@ -77,6 +78,14 @@ fn print(value: &Value) {
         Some(key) => println!("{key}"),
         None => println!("done"),
     }
+    if let Some(warning) = value["warning"].as_str() {
+        eprintln!("coracle: warning: {warning}");
+    }
+}
+
+/// Checks a scope before anybody is asked for a password.
+pub(super) fn scope(text: &str) -> Result<String, String> {
+    text.parse::<KeyScope>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// A key that is good for no time at all is a mistake.

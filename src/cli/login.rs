@@ -60,7 +60,7 @@ pub(super) struct Login {
     #[arg(long, requires = "username")]
     password_stdin: bool,
     /// What the key is limited to, such as team/** or team/app:pull; without any, all that one may do oneself
-    #[arg(long = "scope")]
+    #[arg(long = "scope", value_parser = super::apikey::scope)]
     scopes: Vec<String>,
     /// How long the key is good for, such as 90d, 12h or 30m
     #[arg(long, value_parser = super::apikey::lifetime)]
@@ -221,6 +221,9 @@ impl Login {
         logins.put(&registry.host, login)?;
         println!("signed in to {} as {}", registry.host, entry.user);
         eprintln!("The key is in {}.", stored.names.join(" and "));
+        if let Some(warning) = &key.warning {
+            eprintln!("coracle: warning: {warning}");
+        }
         if let Some(expiration) = &key.expiration {
             eprintln!("It is good until {expiration}; coracle logout {} ends it.", registry.host);
         }

@@ -11,7 +11,7 @@ use super::network::Network;
 use super::openid;
 use super::settings::{Setting, Settings};
 use super::walk::Findings;
-use crate::access::pattern_problem;
+use crate::oci::RepositoryPattern;
 
 const POLICIES: &str = "storage.retention.policies";
 const PROXIES: &str = "http.trustedProxies";
@@ -46,7 +46,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
         let key = format!("{POLICIES}.*.repositories");
         let Some(Setting::Texts(patterns)) = policy.given(&key) else { continue };
         for (at, pattern) in patterns.iter().enumerate() {
-            if let Some(why) = pattern_problem(pattern) {
+            if let Err(why) = pattern.parse::<RepositoryPattern>() {
+                let why = format!("the pattern {pattern:?} {why}");
                 findings.problem(&format!("{POLICIES}[{index}].repositories[{at}]"), why);
             }
         }

@@ -28,6 +28,7 @@ fn what_holds_for_fuzzers_holds_for_their_seeds() {
     seeds("config", 2, super::config);
     seeds("headers", 5, super::headers);
     seeds("tokens", 5, super::tokens);
+    seeds("pattern", 3, super::pattern);
     seeds("upload", 3, super::upload);
 }
 

@@ -349,9 +349,16 @@ impl From<RouteError> for ApiError {
 impl From<NotAuthenticated> for ApiError {
     fn from(error: NotAuthenticated) -> Self {
         match error {
-            NotAuthenticated::Invalid(invalid) => Self::new(ErrorCode::Unauthorized, invalid.to_string()),
+            NotAuthenticated::Invalid(invalid) => {
+                let error = Self::new(ErrorCode::Unauthorized, invalid.to_string());
+                if invalid.is_bearer() { error.of_token("invalid_token") } else { error }
+            }
             NotAuthenticated::Wrong => {
                 Self::new(ErrorCode::Unauthorized, "the credentials are wrong, or not valid any more")
+            }
+            NotAuthenticated::WrongBearer => {
+                Self::new(ErrorCode::Unauthorized, "the API key is wrong, or not valid any more")
+                    .of_token("invalid_token")
             }
             NotAuthenticated::Token(invalid) => {
                 Self::new(ErrorCode::Unauthorized, invalid.to_string()).of_token("invalid_token")

@@ -113,6 +113,9 @@ pub(crate) fn why_unreadable(error: &serde_json::Error) -> String {
         return message;
     }
     match message.rsplit_once(", expected ") {
+        Some((beginning, expected)) if beginning.starts_with("unknown field ") => {
+            format!("there is an unknown field; expected {expected}")
+        }
         Some((_, expected)) if expected.starts_with("struct ") => {
             format!("expected an object at line {} column {}", error.line(), error.column())
         }

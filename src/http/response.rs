@@ -50,6 +50,12 @@ pub(super) fn value(text: impl AsRef<str>) -> HeaderValue {
     HeaderValue::from_str(text.as_ref()).expect("checked values are visible ASCII")
 }
 
+/// A warning for people: `299 - "<text>"` (distribution-spec, "Warnings").
+pub(super) fn warning_value(text: &str) -> HeaderValue {
+    let fit = |c: char| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') { c } else { '?' };
+    value(format!("299 - \"{}\"", text.chars().map(fit).collect::<String>()))
+}
+
 /// Says what the content of an answer is: its digest, and its entity tag.
 pub(super) fn identify(headers: &mut HeaderMap, digest: Digest) {
     let quoted = quoted(digest);

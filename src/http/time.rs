@@ -1,5 +1,6 @@
 //! Times as clients read and write them.
 
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 
 use crate::clock::Timestamp;
@@ -17,10 +18,19 @@ pub(super) fn rfc2822(time: Timestamp) -> String {
     jiff::Timestamp::from(time).to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S -0000").to_string()
 }
 
-/// Reads RFC 3339; none if it is not that, or is before 1970.
+/// Reads RFC 3339; `None` for another form. A time before 1970 becomes the beginning of 1970, and one beyond
+/// [`Timestamp::LATEST`] becomes that: the end of year 9999, which people write for "never", is beyond it.
 pub(super) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
-    let stamp: jiff::Timestamp = text.parse().ok()?;
-    u64::try_from(stamp.as_microsecond()).ok().map(Timestamp::from_micros)
+    let pieces = Pieces::parse(text).ok()?;
+    let offset = pieces.to_numeric_offset().filter(|_| pieces.time_zone_annotation().is_none())?;
+    let time = pieces.date().to_datetime(pieces.time()?);
+    let micros = match offset.to_timestamp(time) {
+        Ok(stamp) => u64::try_from(stamp.as_microsecond()).unwrap_or(0),
+        // Only the first and the last days of the calendar have no timestamp.
+        Err(_) if time.year() > 1970 => u64::MAX,
+        Err(_) => 0,
+    };
+    Some(Timestamp::from_micros(micros).min(Timestamp::LATEST))
 }
 
 /// Reads `MM/DD/YYYY`, the beginning of that day in UTC, as Quay has it in its logs.
@@ -42,16 +52,17 @@ mod tests {
         for text in ["2026-11-22T01:36:30.25Z", "2026-11-22T04:36:30.25+03:00", "2026-11-21T20:36:30.250-05:00"] {
             assert_eq!(parse_rfc3339(text), Some(time), "{text}");
         }
-        for text in [
-            "",
-            "never",
-            "2026-11-22",
-            "2026-11-22T01:36:30",
-            "22.11.2026",
-            "0001-01-01T00:00:00Z",
-            "1969-01-01T00:00:00Z",
-        ] {
+        for text in
+            ["", "never", "2026-11-22", "2026-11-22T01:36:30", "22.11.2026", "2026-11-22T01:36:30Z[Europe/Paris]"]
+        {
             assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
+        for text in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999999999-12:00", "9999-12-30T23:00:00Z"] {
+            assert_eq!(parse_rfc3339(text), Some(Timestamp::LATEST), "{text}");
+        }
+        assert_eq!(rfc3339(Timestamp::LATEST), "9999-12-30T22:00:00Z");
+        for text in ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+23:00", "1969-01-01T00:00:00Z"] {
+            assert_eq!(parse_rfc3339(text), Some(Timestamp::from_micros(0)), "{text}");
         }
         assert_eq!(parse_day("11/22/2026").map(rfc3339).as_deref(), Some("2026-11-22T00:00:00Z"));
         assert_eq!(parse_day("22/11/2026"), None);

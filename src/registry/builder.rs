@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::{self, Bearer, Config, Profile, RetentionPolicy};
 use crate::meta::{Meta, SETTING_PROVIDER_KEY, Standing};
 use crate::metrics::Metrics;
-use crate::oci::RepositoryName;
+use crate::oci::{RepositoryName, RepositoryPattern};
 use crate::outgoing::{self, Client};
 use crate::providers::{self, ClientId, ClientKey, ClientSecret, ProviderSettings, Providers, Targets};
 use crate::repository::{Delays, Kept, Retention, Rules, Stores};
@@ -123,6 +123,9 @@ impl Builder {
         });
         check_quoted("http.realm", &self.config.http.realm)?;
         let control = self.config.http.access_control.as_ref();
+        for rules in control.iter().flat_map(|control| &control.repositories) {
+            checked_pattern("http.accessControl.repositories", &rules.pattern)?;
+        }
         let tokens = open_tokens(&meta, &self.config, &clock, &tree)?;
         let providers = open_providers(&meta, &self.config, &tree)?;
         let shared = Shared {
@@ -251,26 +254,30 @@ fn open_stores(
         upload_expiry: config.storage.upload_expiry,
         tag_history: config.storage.tag_history,
         delays: Delays { blob: collection.delay, untagged: collection.untagged_delay.unwrap_or(collection.delay) },
-        retention: retention(&collection.policies),
+        retention: retention(&collection.policies)?,
     };
     let stores = Stores::new(blobs, Arc::clone(&meta), clock.clone(), rules);
     let stores = stores.map_err(|error| Error::repository(error, &tree))?;
     Ok((tree, meta, Arc::new(stores)))
 }
 
-/// The first policy that fits a repository's name counts; where none does, nothing is kept.
-fn retention(policies: &[RetentionPolicy]) -> Retention {
-    let policies = policies.to_vec();
-    Retention(Arc::new(move |name| {
-        let fits = |policy: &&RetentionPolicy| {
-            policy.repositories.iter().any(|pattern| accounts::matches(pattern, name.as_str()))
-        };
-        let policy = policies.iter().find(fits);
-        policy.map_or(Kept { untagged: false, referrers: false }, |policy| Kept {
-            untagged: !policy.delete_untagged,
-            referrers: !policy.delete_referrers,
-        })
-    }))
+/// The first policy that matches a repository counts; where none does, nothing is kept.
+fn retention(policies: &[RetentionPolicy]) -> Result<Retention, Error> {
+    let read = |policy: &RetentionPolicy| {
+        let patterns = policy.repositories.iter().map(|pattern| checked_pattern("storage.retention.policies", pattern));
+        let kept = Kept { untagged: !policy.delete_untagged, referrers: !policy.delete_referrers };
+        Ok((patterns.collect::<Result<Vec<_>, Error>>()?, kept))
+    };
+    let policies = policies.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
+    Ok(Retention(Arc::new(move |name| {
+        let policy = policies.iter().find(|(patterns, _)| patterns.iter().any(|pattern| pattern.matches(name)));
+        policy.map_or(Kept { untagged: false, referrers: false }, |(_, kept)| *kept)
+    })))
+}
+
+/// A pattern. From a file it was checked there; what a program has set was not.
+fn checked_pattern(key: &'static str, pattern: &str) -> Result<RepositoryPattern, Error> {
+    pattern.parse().map_err(|why| Error::InvalidSetting { key, cause: format!("the pattern {pattern:?} {why}") })
 }
 
 fn open_accounts(meta: &Arc<Meta>, config: &Config, clock: &Clock, tree: &Tree) -> Result<Arc<Accounts>, Error> {

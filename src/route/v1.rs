@@ -8,7 +8,8 @@ use hyper::Method;
 
 use crate::access::Action::{Administer, Delete, Inspect, Pull, Push, Update};
 use crate::access::Requires::{
-    self, Anyone, FreshLogin, FreshLoginOrKey, Repository, Session, SignedIn, Superuser, SuperuserRead, UserAdmin,
+    self, Anyone, FreshLogin, FreshLoginOrKey, FreshSuperuser, FreshSuperuserRead, OwnKeys, Repository, Session,
+    SignedIn, Superuser, SuperuserRead, UserAdmin,
 };
 
 /// The segment that stands for a repository's name.
@@ -77,17 +78,17 @@ endpoints! {
     DeleteUser     DELETE "/api/v1/user/"                          "deleteCurrentUser"    FreshLogin,     "Delete oneself, with all keys and sessions";
     ListSessions   GET    "/api/v1/user/sessions"                  "listUserSessions"     UserAdmin,      "One's own sessions";
     EndSession     DELETE "/api/v1/user/sessions/{session_id}"     "endUserSession"       UserAdmin,      "End one of one's own sessions";
-    ListTokens     GET    "/api/v1/user/apptoken"                  "listAppTokens"        UserAdmin,      "One's own API keys";
+    ListTokens     GET    "/api/v1/user/apptoken"                  "listAppTokens"        OwnKeys,        "One's own API keys";
     CreateToken    POST   "/api/v1/user/apptoken"                  "createAppToken"       FreshLogin,     "Make an API key; its secret is shown once";
     GetToken       GET    "/api/v1/user/apptoken/{token_uuid}"     "getAppToken"          FreshLogin,     "One of one's own API keys, without its secret";
     RevokeToken    DELETE "/api/v1/user/apptoken/{token_uuid}"     "revokeAppToken"       FreshLoginOrKey, "Revoke one of one's own API keys; a key may revoke itself";
     UserLogs       GET    "/api/v1/user/logs"                      "listUserLogs"         UserAdmin,      "What was done to one's own account";
     ListUsers      GET    "/api/v1/superuser/users/"               "listAllUsers"         SuperuserRead,  "Every user";
-    CreateUser     POST   "/api/v1/superuser/users/"               "createInstallUser"    Superuser,      "Make a user with a generated password";
+    CreateUser     POST   "/api/v1/superuser/users/"               "createInstallUser"    FreshSuperuser, "Make a user with a generated password";
     GetAnyUser     GET    "/api/v1/superuser/users/{username}"     "getInstallUser"       SuperuserRead,  "One user";
-    ChangeAnyUser  PUT    "/api/v1/superuser/users/{username}"     "changeInstallUser"    Superuser,      "Change a user's password, address, groups or whether they may sign in";
+    ChangeAnyUser  PUT    "/api/v1/superuser/users/{username}"     "changeInstallUser"    FreshSuperuser, "Change a user's password, address, groups or whether they may sign in";
     DeleteAnyUser  DELETE "/api/v1/superuser/users/{username}"     "deleteInstallUser"    Superuser,      "Delete a user, with all keys and sessions";
-    ListAllTokens  GET    "/api/v1/superuser/apptokens"            "listAllAppTokens"     SuperuserRead,  "Everybody's API keys";
+    ListAllTokens  GET    "/api/v1/superuser/apptokens"            "listAllAppTokens"     FreshSuperuserRead, "Everybody's API keys";
     RevokeAnyToken DELETE "/api/v1/superuser/apptokens/{token_uuid}" "revokeAnyAppToken"  Superuser,      "Revoke anybody's API key";
     AllLogs        GET    "/api/v1/superuser/logs"                 "listAllLogs"          SuperuserRead,  "What was done to all accounts";
     PublicUser     GET    "/api/v1/users/{username}"               "getUserInformation"   SignedIn,       "What others may know of a user";
@@ -112,10 +113,10 @@ endpoints! {
     ChangeRepository  PUT    "/api/v1/repository/{repository}"              "updateRepo"           Repository(Push),       "Describe a repository";
     DeleteRepository  DELETE "/api/v1/repository/{repository}"              "deleteRepository"     Repository(Administer), "Remove a repository with everything in it";
     ListGroups        GET    "/api/v1/group/"                               "listGroups"           SuperuserRead,          "Every group that something is said about";
-    SetGroup          PUT    "/api/v1/group/{group}"                        "updateGroup"          Superuser,              "Make a group, or change what its members may do in <group>/…";
+    SetGroup          PUT    "/api/v1/group/{group}"                        "updateGroup"          FreshSuperuser,         "Make a group, or change what its members may do in <group>/…";
     RemoveGroup       DELETE "/api/v1/group/{group}"                        "deleteGroup"          Superuser,              "Remove a group, with its roles and from its members";
     ListMembers       GET    "/api/v1/group/{group}/members"                "getGroupMembers"      SuperuserRead,          "Who is in a group";
-    AddMember         PUT    "/api/v1/group/{group}/members/{membername}"   "updateGroupMember"    Superuser,              "Put a user into a group";
+    AddMember         PUT    "/api/v1/group/{group}/members/{membername}"   "updateGroupMember"    FreshSuperuser,         "Put a user into a group";
     RemoveMember      DELETE "/api/v1/group/{group}/members/{membername}"   "deleteGroupMember"    Superuser,              "Take a user out of a group";
     GroupRoles        GET    "/api/v1/group/{group}/permissions"            "getGroupPermissions"  SuperuserRead,          "The repositories in which a group has a role";
     ExplainAccess     GET    "/api/v1/superuser/access"                     "explainAccess"        SuperuserRead,          "What somebody may do in a repository, and what says so";

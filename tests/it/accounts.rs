@@ -2,13 +2,15 @@
 
 mod attacks;
 mod audit;
-mod browser;
+pub mod browser;
 mod connection;
 mod description;
 mod guessing;
+mod key_rights;
 mod keys;
 mod program;
 mod routes;
+mod scopes;
 mod secrets;
 mod sessions;
 mod tags;

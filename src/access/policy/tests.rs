@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::accounts::{Account, KeyGrant, SessionGrant};
+use crate::accounts::{KeyGrant, SessionGrant};
 
 const NOW: Timestamp = Timestamp::from_micros(3_600_000_000);
 
@@ -113,6 +113,10 @@ fn credentials_only_narrow() {
         (Access::Account(Requires::FreshLoginOrKey), "3aaaa3aa"),
         (Access::Account(Requires::FreshLogin), "33333333"),
         (Access::Account(Requires::Superuser), "3333333a"),
+        // Passwords, keys and rights of others: a key is not enough.
+        (Access::Account(Requires::FreshSuperuser), "33333333"),
+        (Access::Account(Requires::FreshSuperuserRead), "33333333"),
+        (Access::Account(Requires::OwnKeys), "a3333a33"),
     ] {
         let decided: String = callers.iter().map(|caller| decide(&policy, caller, &access)).collect();
         assert_eq!(decided, expected, "{access:?}");
@@ -120,6 +124,8 @@ fn credentials_only_narrow() {
     let zot = Policy { keys_make_keys: true, ..policy };
     assert_eq!(decide(&zot, &alice(key(None)), &Access::OwnKeys), 'a');
     assert_eq!(decide(&zot, &alice(key(Some(&["**"]))), &Access::OwnKeys), '3');
+    assert_eq!(decide(&zot, &alice(key(None)), &Access::Account(Requires::OwnKeys)), 'a');
+    assert_eq!(decide(&zot, &root(key(None)), &Access::Account(Requires::FreshSuperuser)), '3');
 }
 
 #[test]
@@ -144,6 +150,9 @@ fn freshness() {
         (Requires::FreshLoginOrKey, "afaaf1"),
         (Requires::Superuser, "333af1"),
         (Requires::SuperuserRead, "33aaf1"),
+        (Requires::FreshSuperuser, "333af1"),
+        (Requires::FreshSuperuserRead, "33aaf1"),
+        (Requires::OwnKeys, "aaaaa1"),
     ] {
         let decided: String =
             callers.iter().map(|caller| decide(&policy, caller, &Access::Account(requires))).collect();
@@ -157,7 +166,6 @@ fn freshness() {
 #[test]
 fn decisions_under_many_rules_are_right_and_cost_little() {
     use crate::access::{AccessControl, PolicyRule, RepositoryRules, Rules};
-    use crate::accounts::matches;
 
     let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let repositories = (0..1000).map(|n| {
@@ -199,9 +207,13 @@ fn decisions_under_many_rules_are_right_and_cost_little() {
         .collect();
     let permissions = Permissions::default();
     let Identity::User(account) = &alice.identity else { unreachable!() };
+    let read = |rules: &RepositoryRules| rules.pattern.parse::<RepositoryPattern>().unwrap();
+    let patterns: Vec<RepositoryPattern> = control.repositories.iter().map(read).collect();
     for name in &names {
-        let fitting = control.repositories.iter().filter(|rules| matches(&rules.pattern, name.as_str()));
-        let rules = fitting.min_by(|a, b| b.pattern.len().cmp(&a.pattern.len()).then(a.pattern.cmp(&b.pattern)));
+        let fitting = control.repositories.iter().zip(&patterns).filter(|(_, pattern)| pattern.matches(name));
+        let rules = fitting
+            .map(|(rules, _)| rules)
+            .min_by(|a, b| b.pattern.len().cmp(&a.pattern.len()).then(a.pattern.cmp(&b.pattern)));
         let grants = |action: &str| {
             rules.is_some_and(|rules| {
                 rules.policies.iter().any(|policy| {

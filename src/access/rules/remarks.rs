@@ -1,12 +1,15 @@
 //! What is wrong with rules, and what in them can never count.
 
-use super::{AccessControl, PolicyRule, Rules, pattern};
-use crate::oci::RepositoryName;
+use super::{AccessControl, PolicyRule, Rules};
+use crate::oci::RepositoryPattern;
 
 impl AccessControl {
     /// What makes the rules unusable: the path of the key under `http.accessControl`, and why.
     pub fn problems(&self) -> Vec<(String, String)> {
-        let wrong = |pattern: &str| Some((at(pattern), pattern::problem(pattern)?.to_owned()));
+        let wrong = |pattern: &str| {
+            let why = pattern.parse::<RepositoryPattern>().err()?;
+            Some((at(pattern), format!("the pattern {why}")))
+        };
         self.repositories.iter().filter_map(|rules| wrong(&rules.pattern)).collect()
     }
 
@@ -40,18 +43,14 @@ fn useless(policy: &PolicyRule) -> Option<&'static str> {
 }
 
 /// Why a pattern never counts, or only by chance, as far as examples show.
-fn overlooked(rules: &Rules, pattern: &str) -> Option<String> {
-    let samples = pattern::samples(pattern);
-    let names: Vec<RepositoryName> = samples.iter().filter_map(|sample| sample.parse().ok()).collect();
-    if names.is_empty() {
-        return Some("can never match: no repository can have such a name".to_owned());
-    }
-    let counting = names.iter().map(|name| rules.block(name.as_str()).map_or("", |block| block.pattern.as_str()));
-    let others: Vec<&str> = counting.filter(|other| *other != pattern).collect();
+fn overlooked(rules: &Rules, text: &str) -> Option<String> {
+    let names = text.parse::<RepositoryPattern>().ok()?.samples();
+    let counting = names.iter().map(|name| rules.block(name).map_or("", |block| block.pattern.as_str()));
+    let others: Vec<&str> = counting.filter(|other| *other != text).collect();
     let other = others.first()?;
     if others.len() == names.len() {
         return Some(format!("never counts: {other:?} fits the same repositories and goes before it"));
     }
-    (other.len() == pattern.len())
+    (other.len() == text.len())
         .then(|| format!("{other:?} is as long and fits some of the same repositories: there it goes before this one"))
 }

@@ -21,6 +21,8 @@ pub(in crate::cli) struct Api {
     registry: Registry,
     cookie: Option<Zeroizing<String>>,
     csrf: Option<Zeroizing<String>>,
+    /// The warning of the last answer, for people.
+    warning: Option<String>,
 }
 
 /// Why the registry did not do something.
@@ -59,6 +61,8 @@ pub(super) struct NewKey {
     pub(super) secret: Zeroizing<String>,
     /// Until when it is good, for people.
     pub(super) expiration: Option<String>,
+    /// Why it is of no use, for people.
+    pub(super) warning: Option<String>,
 }
 
 impl fmt::Display for Failure {
@@ -78,7 +82,7 @@ impl fmt::Debug for Api {
 
 impl Api {
     pub(in crate::cli) fn new(client: Client, registry: Registry) -> Self {
-        Self { client, registry, cookie: None, csrf: None }
+        Self { client, registry, cookie: None, csrf: None, warning: None }
     }
 
     pub(super) async fn ways(&mut self) -> Result<Ways, Failure> {
@@ -141,7 +145,7 @@ impl Api {
             return Err(self.other());
         };
         let expiration = token["expiration"].as_str().map(printable);
-        Ok(NewKey { id: id.to_owned(), secret: Zeroizing::new(secret), expiration })
+        Ok(NewKey { id: id.to_owned(), secret: Zeroizing::new(secret), expiration, warning: self.warning.take() })
     }
 
     pub(super) async fn revoke_key(&mut self, id: &str) -> Result<(), Failure> {
@@ -220,6 +224,9 @@ impl Api {
                 self.cookie = Some(Zeroizing::new(value.to_owned())).filter(|value| !value.is_empty());
             }
         }
+        let warning = headers.get(header::WARNING).and_then(|warning| warning.to_str().ok());
+        let text = |warning: &str| printable(warning.trim_start_matches("299 - ").trim_matches('"'));
+        self.warning = warning.map(text);
         if let Some(token) = headers.get(NEXT_CSRF_TOKEN).and_then(|token| token.to_str().ok()) {
             self.csrf = Some(Zeroizing::new(token.to_owned()));
         }

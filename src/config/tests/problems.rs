@@ -63,7 +63,7 @@ fn wrong_values_say_what_is_expected() {
         ),
         (
             "storage.retention.policies = [{ repositories = ['a/**', '{b'] }]",
-            "f: storage.retention.policies[0].repositories[1]: a bracket or a brace is not closed",
+            "f: storage.retention.policies[0].repositories[1]: the pattern \"{b\" has an unclosed brace",
         ),
         (
             "http.limits.maxManifestSize = '3MiB'",

@@ -300,7 +300,7 @@ fn rules_of_access_that_are_wrong_or_useless_are_reported() {
     assert!(found.contains("defaultPolicy: expected a list of strings, each"), "{found}");
     let text = r#"{"http": {"accessControl": {"repositories": {"a/{b": {}}}}}"#;
     let found = lines(load(Format::Json, text).expect_err("a brace is open").problems()).join("\n");
-    assert_eq!(found, "f: http.accessControl.repositories.\"a/{b\": a bracket or a brace is not closed");
+    assert_eq!(found, "f: http.accessControl.repositories.\"a/{b\": the pattern has an unclosed brace");
     let text = r#"{"http": {"accessControl": {"repositories": {"team/*": {}, "team/**": {}}}}}"#;
     let warnings = lines(&load(Format::Json, text).expect("it is right").warnings).join("\n");
     assert!(warnings.contains("repositories.\"team/*\": never counts: \"team/**\" fits the same"), "{warnings}");

@@ -9,20 +9,22 @@ use serde::{Deserialize, Serialize};
 use crate::accounts::{Error, Key, NewKey};
 use crate::http::error::ApiError;
 use crate::http::request::{RequestBody, why_unreadable};
-use crate::http::response::{empty, json_response};
+use crate::http::response::{empty, json_response, warning_value};
 use crate::http::time::{NEVER, parse_rfc3339, rfc3339};
 use crate::http::{Body, Context};
-use crate::oci::{ErrorCode, JsonObject};
+use crate::oci::{AnyCaseObject, ErrorCode};
 
 /// zot's limit.
 const BODY_BYTES_MAX: usize = 8 * 1024;
 
+/// The fields' names count in any case, as in zot. An unknown one is refused, which zot ignores: a misspelt limit must
+/// not make a key without it.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields)]
 struct NewKeyBody {
-    #[serde(default)]
-    label: String,
+    label: Option<String>,
     scopes: Option<Vec<String>>,
+    #[serde(rename = "expirationdate")]
     expiration_date: Option<String>,
 }
 
@@ -70,7 +72,7 @@ pub(in crate::http) async fn create(context: &Context<'_>, body: &mut RequestBod
     let owner = context.user()?;
     let bytes = body.read(BODY_BYTES_MAX).await?;
     let invalid = |why: String| ApiError::bad_request(ErrorCode::Unsupported, why);
-    let JsonObject::<NewKeyBody>(asked) = serde_json::from_slice(&bytes).map_err(|error| {
+    let AnyCaseObject::<NewKeyBody>(asked) = serde_json::from_slice(&bytes).map_err(|error| {
         let why = why_unreadable(&error);
         invalid(format!("the body is not {{\"label\", \"scopes\", \"expirationDate\"}}: {why}"))
     })?;
@@ -84,11 +86,20 @@ pub(in crate::http) async fn create(context: &Context<'_>, body: &mut RequestBod
 
     let accounts = Arc::clone(context.registry.accounts());
     let (owner, origin) = (owner.to_owned(), context.origin());
-    let new = NewKey { label: asked.label, scopes: asked.scopes, expires };
-    let (plain, key) = context.blocking(move || accounts.create_key(&owner, new, &origin)).await?;
+    let maker = context.caller.credential.key().cloned();
+    let new = NewKey { label: asked.label.unwrap_or_default(), scopes: asked.scopes, expires, maker };
+    let check = context.registry.key_check();
+    let (plain, key, warning) = context
+        .blocking(move || {
+            let (plain, key) = accounts.create_key(&owner, new, &origin)?;
+            let warning = check.warning(&key);
+            Ok::<_, Error>((plain, key, warning))
+        })
+        .await?;
 
     let shown = KeyBody { api_key: Some(plain.reveal().to_owned()), ..key.into() };
     let mut response = json_response(StatusCode::CREATED, &shown);
+    response.headers_mut().extend(warning.map(|text| (header::WARNING, warning_value(&text))));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

@@ -116,7 +116,9 @@ fn security(row: &Row) -> Value {
     let session = if row.method.is_safe() { session } else { json!({ "session": [], "csrf": [] }) };
     match row.requires {
         Requires::Anyone if row.method.is_safe() => json!([]),
-        Requires::Session | Requires::FreshLogin => json!([session]),
+        Requires::Session | Requires::FreshLogin | Requires::FreshSuperuser | Requires::FreshSuperuserRead => {
+            json!([session])
+        }
         // What is public needs no credentials.
         Requires::Repository(Action::Pull) => json!([{}, key, session]),
         Requires::Anyone
@@ -124,6 +126,7 @@ fn security(row: &Row) -> Value {
         | Requires::FreshLoginOrKey
         | Requires::Repository(_)
         | Requires::UserAdmin
+        | Requires::OwnKeys
         | Requires::Superuser
         | Requires::SuperuserRead => {
             json!([key, session])
@@ -154,8 +157,11 @@ fn refusals(row: &Row, shape: &Shape) -> BTreeSet<StatusCode> {
         | Requires::Session
         | Requires::FreshLogin
         | Requires::FreshLoginOrKey
+        | Requires::OwnKeys
         | Requires::Superuser
-        | Requires::SuperuserRead => {
+        | Requires::SuperuserRead
+        | Requires::FreshSuperuser
+        | Requires::FreshSuperuserRead => {
             statuses.insert(StatusCode::FORBIDDEN);
         }
     }

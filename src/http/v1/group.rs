@@ -19,7 +19,9 @@ use crate::oci::ErrorCode;
 /// Quay's word for a group whose members may do nothing by that alone.
 const MEMBER: &str = "member";
 
+/// A misspelt field must not leave a group its role.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct GroupBody {
     role: Option<String>,
     description: Option<String>,

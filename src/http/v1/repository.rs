@@ -100,6 +100,12 @@ pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Res
     let name: RepositoryName = name.parse().map_err(|_| invalid("Invalid repository name"))?;
     // That it is there already, only those hear who may make it.
     context.registry.decide(context.caller, &Access::Repository(name.clone(), Actions::of(Action::Push)))??;
+    // Whoever makes a repository public may also do so later, by changevisibility.
+    if public {
+        context
+            .registry
+            .decide(context.caller, &Access::Repository(name.clone(), Actions::of(Action::Administer)))??;
+    }
     check_description(&description)?;
     let made = context.registry.repository(&name);
     let settings = SettingsRow { public, description };

@@ -47,6 +47,12 @@ impl Shape {
         self
     }
 
+    /// Takes a body with these fields and no others.
+    fn takes_only<const N: usize>(mut self, fields: [(&str, Schema); N]) -> Self {
+        self.body = Some(object(fields).closed());
+        self
+    }
+
     fn query(mut self, name: &'static str, schema: Schema) -> Self {
         self.query.push((name, schema.optional()));
         self
@@ -74,6 +80,12 @@ impl Shape {
     /// Whoever has signed in by it goes on with another CSRF token.
     fn may_begin(mut self) -> Self {
         self.headers.push(("X-Next-CSRF-Token", csrf_token().optional()));
+        self
+    }
+
+    /// Does what was asked for, and may say that it is of no use.
+    fn may_warn(mut self) -> Self {
+        self.headers.push(("Warning", text().pattern("^299 - \"[^\"]*\"$").optional()));
         self
     }
 
@@ -117,13 +129,15 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
         }
         Endpoint::PublicUser => gives(object([("username", text()), ("avatar", user::avatar_schema())])),
         Endpoint::ListTokens => gives(token::list_schema(token::schema())).query("expiring", switch()),
-        Endpoint::CreateToken => gives(object([("token", token::secret_schema())])).takes([
-            ("title", line().length(0, LABEL_MAX)),
-            ("scopes", list_of(scope()).at_most(SCOPES_MAX).or_none()),
-            ("expiration", rfc3339().or_none()),
-            // In seconds, in place of the expiration.
-            ("lifetime", integer(1, token::LIFETIME_MAX).or_none()),
-        ]),
+        Endpoint::CreateToken => gives(object([("token", token::secret_schema())]))
+            .takes_only([
+                ("title", line().length(0, LABEL_MAX)),
+                ("scopes", list_of(scope()).at_most(SCOPES_MAX).or_none()),
+                ("expiration", rfc3339().or_none()),
+                // In seconds, in place of the expiration.
+                ("lifetime", integer(1, token::LIFETIME_MAX).or_none()),
+            ])
+            .may_warn(),
         Endpoint::GetToken => gives(object([("token", token::schema())])),
         Endpoint::ListAllTokens => gives(token::list_schema(token::owned_schema())),
         Endpoint::UserLogs => log_page(gives(log::page_schema(log::schema()))),
@@ -139,7 +153,7 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
                 .takes([("username", user_name()), ("email", email().or_none())])
         }
         Endpoint::GetAnyUser => gives(superuser::schema()),
-        Endpoint::ChangeAnyUser => gives(superuser::schema()).takes([
+        Endpoint::ChangeAnyUser => gives(superuser::schema()).takes_only([
             ("password", new_password().or_none()),
             ("email", email().or_none()),
             ("enabled", boolean().or_none()),
@@ -184,7 +198,7 @@ pub(super) fn of(endpoint: Endpoint) -> Shape {
             .needs("repository", text().length(1, crate::oci::NAME_LENGTH_MAX).pattern(REPOSITORY))
             .refuses(StatusCode::NOT_FOUND),
         Endpoint::ListGroups => gives(object([("groups", list_of(group::listed_schema()))])),
-        Endpoint::SetGroup => gives(group::set_schema()).takes([
+        Endpoint::SetGroup => gives(group::set_schema()).takes_only([
             ("role", group::role_schema().or_none()),
             ("description", repository::description_schema().or_none()),
         ]),

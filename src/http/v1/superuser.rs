@@ -27,7 +27,9 @@ struct NewUserBody {
     email: Option<String>,
 }
 
+/// A misspelt field must not leave somebody enabled, or in a group.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ChangeBody {
     password: Option<String>,
     email: Option<String>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -14,14 +14,16 @@ use crate::access::{Credential, Refusal};
 use crate::accounts::{Error, Key, NewKey};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
-use crate::http::response::{empty, json_response};
+use crate::http::response::{empty, json_response, warning_value};
 use crate::http::time::{parse_rfc3339, rfc2822};
 use crate::http::{Body, Context};
 
 /// The longest lifetime that can be asked for, in seconds: a thousand years, so that its end is a time.
 pub(super) const LIFETIME_MAX: usize = 1000 * 366 * 86_400;
 
+/// A misspelt limit must not make a key without it.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct NewTokenBody {
     title: String,
     /// Ours: what the key is limited to.
@@ -49,11 +51,20 @@ pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Res
     };
     let (accounts, owner, origin) =
         (Arc::clone(context.registry.accounts()), context.user()?.to_owned(), context.origin());
-    let new = NewKey { label: title, scopes, expires };
-    let (plain, key) = context.blocking(move || accounts.create_key(&owner, new, &origin)).await?;
+    let new = NewKey { label: title, scopes, expires, maker: context.caller.credential.key().cloned() };
+    let check = context.registry.key_check();
+    let (plain, key, warning) = context
+        .blocking(move || {
+            let (plain, key) = accounts.create_key(&owner, new, &origin)?;
+            let warning = check.warning(&key);
+            Ok::<_, Error>((plain, key, warning))
+        })
+        .await?;
     let mut token = view(&key);
     token["token_code"] = plain.reveal().into();
-    Ok(json_response(StatusCode::OK, &json!({ "token": token })))
+    let mut response = json_response(StatusCode::OK, &json!({ "token": token }));
+    response.headers_mut().extend(warning.map(|text| (header::WARNING, warning_value(&text))));
+    Ok(response)
 }
 
 pub(super) fn list(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
+use crate::accounts::browser::Browser;
 use crate::support::content::{descriptor, push_blob, push_image, put_manifest};
 use crate::support::http::Caller;
 use crate::support::process::{ADMIN, Program};
@@ -113,7 +114,9 @@ async fn holds(case: Case) -> Result<(), TestCaseError> {
         tell("PUT", format!("/api/v1/repository/{repository}/permissions/team/dev"), json!({ "role": "read" })).await;
     }
     if case.namespace {
-        tell("PUT", "/api/v1/group/team".to_owned(), json!({ "role": "read" })).await;
+        let mut session = Browser::of(running.anonymous()).await;
+        session.sign_in(ADMIN.0, ADMIN.1).await.status(200);
+        session.tell("PUT", "/api/v1/group/team", &json!({ "role": "read" })).await.status(200);
     }
     let scoped = key(&alice, json!({ "scopes": case.scopes })).send().await.status(201).json();
     let scoped = running.user(("alice", scoped["apiKey"].as_str().unwrap()));

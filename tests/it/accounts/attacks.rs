@@ -307,14 +307,13 @@ async fn a_cookie_without_the_pages_header_counts_on_no_route_of_the_registry() 
 #[tokio::test]
 async fn what_let_a_removed_user_in_does_not_come_back_with_the_name() {
     let t = TestRegistry::with_users().await;
-    let (_, root) = make_key(&t.user(ROOT)).await;
-    let superuser = |request: Request| request.header("authorization", format!("Bearer {root}"));
     let users = "/api/v1/superuser/users/";
-    let create = async || {
-        let made = superuser(t.anonymous().post(users)).body(r#"{"username":"carol"}"#).send().await.status(200);
+    let mut root = Browser::signed_in(&t, ROOT).await;
+    let create = async |root: &mut Browser| {
+        let made = root.tell("POST", users, &json!({ "username": "carol" })).await.status(200);
         made.json()["password"].as_str().unwrap().to_owned()
     };
-    let password = create().await;
+    let password = create(&mut root).await;
     let carol = t.user(("carol", &password));
     let (_, key) = make_key(&carol).await;
     let by_key = t.user(("carol", &key));
@@ -322,7 +321,7 @@ async fn what_let_a_removed_user_in_does_not_come_back_with_the_name() {
         session_of(&page(carol.get("/v2/")).send().await.status(200)),
         Browser::signed_in(&t, ("carol", &password)).await.cookie.unwrap(),
     ];
-    superuser(t.anonymous().delete(&format!("{users}carol"))).send().await.status(204);
+    root.tell("DELETE", &format!("{users}carol"), &json!({})).await.status(204);
     let gone = async || {
         carol.get("/v2/").send().await.status(401);
         by_key.get("/v2/").send().await.status(401);
@@ -332,7 +331,7 @@ async fn what_let_a_removed_user_in_does_not_come_back_with_the_name() {
         }
     };
     gone().await;
-    let new = create().await;
+    let new = create(&mut root).await;
     gone().await;
     t.user(("carol", &new)).get("/v2/").send().await.status(200);
     let keys = t.user(("carol", &new)).get("/zot/auth/apikey").send().await.status(200).json();

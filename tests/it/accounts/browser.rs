@@ -1,6 +1,6 @@
 //! Somebody who signs in as in Quay.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::TestRegistry;
 use crate::support::http::{Answer, Caller, Request};
@@ -68,6 +68,11 @@ impl Browser {
             next.clone_into(&mut self.csrf);
         }
         answer
+    }
+
+    /// Changes something.
+    pub async fn tell(&mut self, method: &str, path: &str, body: &Value) -> Answer {
+        self.send(self.caller.request(method.parse().unwrap(), path).body(body.to_string())).await
     }
 
     pub async fn get(&mut self, path: &str) -> Answer {

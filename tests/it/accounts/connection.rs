@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::browser::Browser;
 use crate::support::TestRegistry;
 use crate::support::connection::Raw;
 use crate::support::content::push_image;
@@ -15,11 +16,10 @@ fn authorization(caller: &Caller) -> String {
     format!("authorization: {}\r\n", caller.authorization().unwrap())
 }
 
-/// Changes Alice's account, with a superuser's key.
-async fn change_alice(t: &TestRegistry, key: &Value, change: Value) {
-    let bearer = format!("Bearer {}", key["apiKey"].as_str().unwrap());
-    let request = t.anonymous().put("/api/v1/superuser/users/alice").header("authorization", &bearer);
-    request.body(change.to_string()).send().await.status(200);
+/// Changes Alice's account, as a superuser.
+async fn change_alice(t: &TestRegistry, change: Value) {
+    let mut session = Browser::signed_in(t, ROOT).await;
+    session.tell("PUT", "/api/v1/superuser/users/alice", &change).await.status(200);
 }
 
 async fn new_key(owner: &Caller, body: &Value) -> Value {
@@ -70,10 +70,9 @@ async fn each_request_of_a_connection_is_whose_key_it_has() {
 #[tokio::test]
 async fn what_ends_a_key_ends_it_on_connections_that_have_used_it() {
     let t = TestRegistry::with_users().await;
-    let (alice, root) = (t.user(ALICE), t.user(ROOT));
+    let alice = t.user(ALICE);
     push_image(&alice, "alice/app", "1", 1).await;
-    let roots = new_key(&root, &json!({})).await;
-    let enable = async |enabled: bool| change_alice(&t, &roots, json!({ "enabled": enabled })).await;
+    let enable = async |enabled: bool| change_alice(&t, json!({ "enabled": enabled })).await;
     let (mut connection, mut other) =
         (Raw::connect(t.running.address()).await, Raw::connect(t.running.address()).await);
 
@@ -102,10 +101,9 @@ async fn what_ends_a_key_ends_it_on_connections_that_have_used_it() {
 #[tokio::test]
 async fn a_password_that_a_connection_has_presented_ends_with_what_it_was_good_for() {
     let t = TestRegistry::with_users().await;
-    let (alice, root) = (t.user(ALICE), t.user(ROOT));
+    let alice = t.user(ALICE);
     push_image(&alice, "alice/app", "1", 1).await;
-    let roots = new_key(&root, &json!({})).await;
-    let change = async |change: Value| change_alice(&t, &roots, change).await;
+    let change = async |change: Value| change_alice(&t, change).await;
     let mut connection = Raw::connect(t.running.address()).await;
     let right = authorization(&alice);
     for (headers, status) in [(&right, 200), (&right, 200), (&String::new(), 401), (&right, 200)] {

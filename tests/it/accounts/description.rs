@@ -177,11 +177,10 @@ async fn registry() -> TestRegistry {
 
 /// What paths name besides users: repositories with roles in them, groups with members.
 async fn furnish(t: &TestRegistry) {
-    let bearer = format!("Bearer {}", key(&t.user(ROOT)).await.0);
-    let put = async |path: String| {
-        let request = t.anonymous().put(&path).header("authorization", &bearer);
+    let mut root = Browser::signed_in(t, ROOT).await;
+    let mut put = async |path: String| {
         let role = json!({ "role": if path.contains("/permissions/") { "write" } else { "member" } });
-        request.header("content-type", "application/json").body(role.to_string()).send().await.status(200);
+        root.tell("PUT", &path, &role).await.status(200);
     };
     for group in GROUPS.map(|group| group.replace(' ', "%20")) {
         put(format!("/api/v1/group/{group}")).await;

@@ -407,8 +407,8 @@ impl World {
         if route.contains("{repository}") {
             push_blob(&self.alice, &repository, &noise(100, self.next())).await;
         } else {
-            self.tell("root", &format!("/api/v1/group/{group}"), &json!({ "role": "member" })).await;
-            self.tell("root", &format!("/api/v1/group/{group}/members/bob"), &json!({})).await;
+            self.tell_as_root(&format!("/api/v1/group/{group}"), &json!({ "role": "member" })).await;
+            self.tell_as_root(&format!("/api/v1/group/{group}/members/bob"), &json!({})).await;
         }
         for who in ["user/bob", &format!("team/{group}")] {
             if route.contains(&format!("/permissions/{}", &who[..4])) {

@@ -12,7 +12,6 @@ const NORMAL: &[(&str, &str)] = &[
     ("bytes", "bodies are passed on without being copied"),
     ("clap", "the command line"),
     ("dirs", "where the platform wants data to be"),
-    ("fast-glob", "patterns of rules, and in the scopes of API keys"),
     ("hex", "digests as text"),
     ("hmac", "upload ids are bound to their repository, and remembered passwords keyed"),
     ("http-body", "the trait of bodies that hyper asks for"),

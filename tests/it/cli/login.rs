@@ -170,7 +170,9 @@ async fn what_is_refused_leaves_nothing_behind() {
     for (arguments, input, code, said) in [
         (&user[..], "wrong", 1, "Password"),
         (&user[..], "", 1, "standard input has no password"),
-        (&[&user[..], &["--scope", "Not/A/Scope:swim"]].concat(), ALICE.1, 1, "scope"),
+        (&[&user[..], &["--scope", "Not/A/Scope"]].concat(), ALICE.1, 2, "has the character 'N'"),
+        (&[&user[..], &["--scope", "alice/app:swim"]].concat(), ALICE.1, 2, "the scope"),
+        (&[&user[..], &["--scope", "alice/{app"]].concat(), ALICE.1, 2, "has an unclosed brace"),
         (&[&user[..], &["--provider", "oidc"]].concat(), ALICE.1, 2, "--provider"),
         (&["login", &host, "--provider", "oidc"], "", 2, "no providers"),
         (&["login", &host, "--device"], "", 2, "no providers"),

@@ -60,6 +60,49 @@ checks! {
         by_key.get(&format!("/v2/{repository}/tags/list")).send().await.error(403, "DENIED");
     }
 
+    async fn scopes_that_match_nothing_are_refused(caller, _repository) {
+        for scope in ["!alice/**", "alice/{a", "/alice", "alice/team**", "Alice/app"] {
+            let body = json!({ "scopes": [scope] }).to_string();
+            caller.post("/zot/auth/apikey").body(body).send().await.error(400, "UNSUPPORTED");
+        }
+    }
+
+    async fn useless_scopes_are_warned_of(_caller, _repository) {
+        let t = ruled("\"team/**\" = { defaultPolicy = ['read'] }").await;
+        for (scope, warns) in [("repo1", true), ("team/app", false)] {
+            let body = json!({ "scopes": [scope] }).to_string();
+            let made = t.user(ALICE).post("/zot/auth/apikey").body(body).send().await.status(201);
+            assert_eq!(made.header("warning").is_some_and(|warning| warning.starts_with("299 - ")), warns);
+        }
+    }
+
+    async fn unknown_fields_of_keys_are_refused(caller, _repository) {
+        caller.post("/zot/auth/apikey").body(r#"{"scope": ["x"]}"#).send().await.error(400, "UNSUPPORTED");
+        caller.post("/zot/auth/apikey").body(r#"{"LABEL": "x", "Scopes": ["x"]}"#).send().await.status(201);
+    }
+
+    async fn no_key_outlives_the_key_that_made_it(caller, _repository) {
+        let end = "2999-12-31T23:59:59Z";
+        let body = json!({ "expirationDate": end }).to_string();
+        let made = caller.post("/zot/auth/apikey").body(body).send().await.status(201).json();
+        let by_key = Caller::new(caller.address(), Some((ALICE.0, made["apiKey"].as_str().unwrap())));
+        let made = by_key.post("/zot/auth/apikey").body("{}").send().await.status(201).json();
+        assert_eq!(made["expirationDate"], end);
+        let later = r#"{"expirationDate": "3000-01-01T00:00:00Z"}"#;
+        by_key.post("/zot/auth/apikey").body(later).send().await.error(400, "UNSUPPORTED");
+    }
+
+    async fn ends_beyond_the_range_are_the_latest(caller, _repository) {
+        let body = r#"{"expirationDate": "9999-12-31T23:59:59Z"}"#;
+        let made = caller.post("/zot/auth/apikey").body(body).send().await.status(201).json();
+        assert_eq!(made["expirationDate"], "9999-12-30T22:00:00Z");
+    }
+
+    async fn patterns_that_match_nothing_are_refused(_caller, _repository) {
+        assert!(refused("\"Team/**\" = { defaultPolicy = ['read'] }").contains("has the character 'T'"));
+        assert!(refused("\"team/app**\" = { defaultPolicy = ['read'] }").contains("has ** beside other characters"));
+    }
+
     async fn errors_of_the_key_routes_say_why(caller, _repository) {
         let refused = caller.post("/zot/auth/apikey").body("{").send().await.status(400).json();
         assert!(!refused["errors"][0]["message"].as_str().unwrap().is_empty());

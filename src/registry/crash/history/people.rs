@@ -32,7 +32,7 @@ impl Client {
 
     pub(super) fn add_key(&mut self) -> bool {
         let Some(name) = self.any_user() else { return false };
-        let new = NewKey { label: "ci".to_owned(), scopes: Some(vec!["a/**:pull".to_owned()]), expires: None };
+        let new = NewKey { label: "ci".to_owned(), scopes: Some(vec!["a/**:pull".to_owned()]), ..NewKey::default() };
         self.accounts.create_key(&name, new, &Origin::local()).unwrap();
         self.note(format!("make a key of {name}"));
         true

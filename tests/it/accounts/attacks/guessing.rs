@@ -97,9 +97,8 @@ async fn the_right_password_of_a_disabled_user_is_as_good_as_a_wrong_one() {
     let t = TestRegistry::with_users().await;
     let alice = t.user(ALICE);
     let (_, key) = make_key(&alice).await;
-    let (_, root) = make_key(&t.user(ROOT)).await;
-    let disable = t.anonymous().put("/api/v1/superuser/users/alice").body(r#"{"enabled": false}"#);
-    disable.header("authorization", format!("Bearer {root}")).send().await.status(200);
+    let mut root = Browser::signed_in(&t, ROOT).await;
+    root.tell("PUT", "/api/v1/superuser/users/alice", &json!({ "enabled": false })).await.status(200);
     let wrong = said(&t.user((ALICE.0, "wrong")).get("/v2/").send().await.error(401, "UNAUTHORIZED"));
     // The second time the password might have been remembered as right.
     for _ in 0..2 {

@@ -1,0 +1,5 @@
+//! Fuzzes the reading of repository patterns, and their comparison with names.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| coracle::fuzzing::pattern(input));

@@ -1,0 +1,72 @@
+//! Whether two patterns have a name in common.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::{NAME_LENGTH_MAX, RepositoryPattern, SLASH, SYMBOLS, States};
+use crate::oci::RepositoryName;
+
+/// What two patterns have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CommonName {
+    /// The shortest name that both match.
+    Name(RepositoryName),
+    Nothing,
+    /// The search was given up.
+    Unknown,
+}
+
+/// A beginning of a name.
+struct Begun {
+    states: (States, States),
+    text: String,
+}
+
+impl RepositoryPattern {
+    /// Looks for a name that both patterns match. Takes one from the budget for each beginning of a name that it looks
+    /// at, and gives up when nothing is left.
+    pub(crate) fn common_name(&self, other: &Self, budget: &mut usize) -> CommonName {
+        let mut queue = VecDeque::from([Begun { states: (self.start(), other.start()), text: String::new() }]);
+        let mut seen = HashSet::new();
+        while let Some(Begun { states, text }) = queue.pop_front() {
+            if self.accepts(&states.0)
+                && other.accepts(&states.1)
+                && let Ok(name) = text.parse()
+            {
+                return CommonName::Name(name);
+            }
+            let Some(left) = budget.checked_sub(1) else { return CommonName::Unknown };
+            *budget = left;
+            let at_boundary = text.is_empty() || text.ends_with('/');
+            for (symbol, byte) in SYMBOLS.iter().enumerate() {
+                let next = char::from(*byte);
+                if text.len() == NAME_LENGTH_MAX || !may_follow(&text, next) {
+                    continue;
+                }
+                let (mut one, mut two) = states;
+                let both = self.step(&mut one, symbol, at_boundary) && other.step(&mut two, symbol, at_boundary);
+                // What may come next depends on the last two characters, of which letters and digits are alike.
+                let tail = if symbol < SLASH - 3 { "a".to_owned() } else { tail(&text, next) };
+                if both && seen.insert((one, two, tail)) {
+                    queue.push_back(Begun { states: (one, two), text: format!("{text}{next}") });
+                }
+            }
+        }
+        CommonName::Nothing
+    }
+}
+
+/// Whether a name that begins so may go on with a character.
+fn may_follow(text: &str, next: char) -> bool {
+    let ends_in_word = text.ends_with(|c: char| c.is_ascii_alphanumeric());
+    match next {
+        '-' => ends_in_word || text.ends_with('-'),
+        '_' => ends_in_word || text.ends_with('_') && !text.ends_with("__"),
+        '.' | '/' => ends_in_word,
+        _ => true,
+    }
+}
+
+fn tail(text: &str, next: char) -> String {
+    let doubled = next == '_' && text.ends_with('_');
+    if doubled { "__".to_owned() } else { next.to_string() }
+}

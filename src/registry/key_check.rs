@@ -1,0 +1,86 @@
+//! [`KeyCheck`]: whether the scopes of an API key grant anything.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::Shared;
+use crate::access::{Identity, Policy};
+use crate::accounts::{Accounts, Actions, Error, Key, KeyScope};
+use crate::oci::{CommonName, RepositoryName};
+use crate::repository::{Among, Stores};
+
+/// The largest number of beginnings of names that are looked at, and of repositories.
+const BEGINNINGS_MAX: usize = 1000;
+const REPOSITORIES_MAX: usize = 10_000;
+
+/// What is needed to find out whether the scopes of a key grant anything.
+pub(crate) struct KeyCheck {
+    policy: Arc<Policy>,
+    accounts: Arc<Accounts>,
+    stores: Arc<Stores>,
+}
+
+impl Shared {
+    pub(crate) fn key_check(&self) -> KeyCheck {
+        KeyCheck { policy: self.policy(), accounts: Arc::clone(&self.accounts), stores: Arc::clone(&self.stores) }
+    }
+}
+
+impl KeyCheck {
+    /// A warning if the scopes of a key grant its owner nothing now. None where that would take long to find out.
+    pub(crate) fn warning(&self, key: &Key) -> Option<String> {
+        let scopes = key.scopes.as_ref().filter(|scopes| !scopes.is_empty())?;
+        let scopes: Vec<KeyScope> = scopes.iter().filter_map(|scope| scope.parse().ok()).collect();
+        let owner = &key.owner;
+        match self.grant_something(owner, &scopes) {
+            Ok(true) => None,
+            Ok(false) => Some(format!(
+                "the scopes of this API key grant {owner} nothing: {owner} has no such rights in the repositories that they match"
+            )),
+            Err(error) => {
+                tracing::warn!(%error, key = %key.id, "cannot find out whether the scopes of an API key grant anything");
+                None
+            }
+        }
+    }
+
+    fn grant_something(&self, owner: &str, scopes: &[KeyScope]) -> Result<bool, Error> {
+        let Some(account) = self.accounts.account(owner)? else { return Ok(true) };
+        let identity = Identity::User(Arc::clone(&account));
+        let is_granted = |name: &RepositoryName| {
+            let allowed = scopes.iter().fold(Actions::NONE, |actions, scope| actions | scope.allows(name));
+            let permissions = self.accounts.permissions(name)?;
+            Ok::<_, Error>(!self.policy.owner_actions(&identity, name, &permissions).within(allowed).is_empty())
+        };
+        for name in scopes.iter().filter_map(|scope| scope.pattern().literals()).flatten() {
+            if is_granted(&name)? {
+                return Ok(true);
+            }
+        }
+        let wild = || scopes.iter().map(KeyScope::pattern).filter(|pattern| pattern.literals().is_none());
+        if wild().next().is_none() {
+            return Ok(false);
+        }
+        let mut budget = BEGINNINGS_MAX;
+        for ground in self.policy.grounds(&account) {
+            for pattern in wild() {
+                match pattern.common_name(&ground, &mut budget) {
+                    CommonName::Name(name) if is_granted(&name)? => return Ok(true),
+                    CommonName::Name(_) | CommonName::Nothing => {}
+                    CommonName::Unknown => return Ok(true),
+                }
+            }
+        }
+        let among = match self.policy.namespaces(&identity) {
+            None => Among::All,
+            Some(namespaces) => Among::Some { namespaces, names: self.accounts.named_repositories(Some(&account))? },
+        };
+        let looked = Cell::new(0);
+        let found = self.stores.catalog(("", ""), 1, &among, |name| {
+            looked.set(looked.get() + 1);
+            looked.get() > REPOSITORIES_MAX || name.parse().is_ok_and(|name| is_granted(&name).unwrap_or(true))
+        });
+        // A list that cannot be read is no reason for a warning.
+        Ok(found.is_err() || found.is_ok_and(|page| !page.names.is_empty()))
+    }
+}
