@@ -5,6 +5,8 @@ use super::{InvalidPattern, NAME_LENGTH_MAX, SLASH, SYMBOLS, Word};
 
 /// What stands for a star in a made-up name; rare enough not to be in another pattern.
 const ANYTHING: &str = "xq";
+/// What stands for two stars.
+const SAMPLE_PARTS: [&str; 2] = ["xq", "xq/xq"];
 
 /// A pattern without braces, as what stands between its slashes.
 #[derive(Clone, Debug)]
@@ -144,20 +146,18 @@ impl Alternative {
     }
 
     /// Texts that may match, with a few things in place of stars.
-    pub(super) fn samples(&self) -> [String; 2] {
-        [1, 2].map(|depth| {
-            let part = |part: &Part| match part {
-                Part::Any => vec![ANYTHING; depth].join("/"),
-                Part::Tokens(tokens) => tokens
-                    .iter()
-                    .map(|token| match token {
-                        Token::Star => ANYTHING.to_owned(),
-                        Token::One(IN_PART) => "x".to_owned(),
-                        Token::One(set) => char::from(SYMBOLS[(set.trailing_zeros() as usize).min(SLASH)]).to_string(),
-                    })
-                    .collect(),
+    pub(super) fn samples(&self) -> impl Iterator<Item = String> {
+        SAMPLE_PARTS.into_iter().map(|anything| {
+            let element = |token: &Token| match token {
+                Token::Star => ANYTHING.to_owned(),
+                Token::One(IN_PART) => "x".to_owned(),
+                Token::One(set) => char::from(SYMBOLS[(set.trailing_zeros() as usize).min(SLASH)]).to_string(),
             };
-            self.parts.iter().map(part).collect::<Vec<_>>().join("/")
+            let part = |part: &Part| match part {
+                Part::Any => anything.to_owned(),
+                Part::Tokens(tokens) => tokens.iter().map(element).collect(),
+            };
+            self.parts.iter().map(part).reduce(|begun, part| format!("{begun}/{part}")).unwrap_or_default()
         })
     }
 }

@@ -63,10 +63,10 @@ async fn no_scope_holds_up_the_registry() {
     let alice = t.user(ALICE);
     let repository = format!("alice/{}", "a".repeat(249));
     push_image(&alice, &repository, "1", 1).await;
-    let alternatives = vec!["*a*a*a*b"; 60].join(",");
+    let alternatives = vec!["*a*a*a*b"; 30].join(",");
     for scopes in [
         json!(["*a".repeat(140) + "b"]),
-        json!([format!("alice/{{{}}}", &alternatives[..280])]),
+        json!([format!("alice/{{{alternatives}}}")]),
         json!(["**/".repeat(90) + "b"]),
         json!(vec!["alice/*a*a*a*a*a*a*b"; 100]),
     ] {
