@@ -163,6 +163,11 @@ impl ApiError {
             .field("needsEmailVerification", false)
     }
 
+    /// Says nothing of what is wrong with them.
+    fn wrong_credentials() -> Self {
+        Self::new(ErrorCode::Unauthorized, "the credentials are wrong, or not valid any more")
+    }
+
     fn field(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.0.fields.push((name, value.into()));
         self
@@ -353,13 +358,8 @@ impl From<NotAuthenticated> for ApiError {
                 let error = Self::new(ErrorCode::Unauthorized, invalid.to_string());
                 if invalid.is_bearer() { error.of_token("invalid_token") } else { error }
             }
-            NotAuthenticated::Wrong => {
-                Self::new(ErrorCode::Unauthorized, "the credentials are wrong, or not valid any more")
-            }
-            NotAuthenticated::WrongBearer => {
-                Self::new(ErrorCode::Unauthorized, "the API key is wrong, or not valid any more")
-                    .of_token("invalid_token")
-            }
+            NotAuthenticated::Wrong => Self::wrong_credentials(),
+            NotAuthenticated::WrongBearer => Self::wrong_credentials().of_token("invalid_token"),
             NotAuthenticated::Token(invalid) => {
                 Self::new(ErrorCode::Unauthorized, invalid.to_string()).of_token("invalid_token")
             }

@@ -84,7 +84,10 @@ async fn no_scope_holds_up_the_registry() {
     }
     // 100 of the largest are refused together.
     let largest = format!("alice/{{{}}}", vec!["aaaaaaaa"; 31].join(","));
-    create(&alice, &json!(vec![largest; 100])).await.error(400, "UNSUPPORTED");
+    let mut browser = Browser::signed_in(&t, ALICE).await;
+    let body = json!({ "title": "t", "scopes": vec![largest; 100] });
+    let refused = browser.tell("POST", "/api/v1/user/apptoken", &body).await.status(400).json();
+    assert!(refused["detail"].as_str().unwrap().contains("too large together"), "{refused}");
 }
 
 #[tokio::test]
