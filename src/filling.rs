@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::blobs::{SystemDisk, Tree};
-use crate::clock::{Clock, Timestamp};
-use crate::meta::{Error, KeyRow, ManifestRow, Meta, Standing, TagRow, UserRow, WriteTx};
+use crate::clock::{Clock, Moment};
+use crate::meta::{Error, KeyRow, ManifestRow, Meta, Standing, UserRow, WriteTx};
 use crate::oci::{Algorithm, Digest, RepositoryName};
 
 /// As much is written in one transaction.
@@ -59,7 +59,7 @@ pub fn subject() -> String {
 pub fn fill(root: &Path, extent: Extent) -> Result<Vec<Filled>, Box<dyn std::error::Error>> {
     let filling = Filling {
         meta: Meta::open(&Tree::new(root), Arc::new(SystemDisk), true)?,
-        now: Clock::default().now(),
+        now: Moment::beginning(Clock::default().now()),
         repositories: extent.repositories,
     };
     let parts = [
@@ -82,14 +82,14 @@ pub fn fill(root: &Path, extent: Extent) -> Result<Vec<Filled>, Box<dyn std::err
 
 struct Filling {
     meta: Meta,
-    now: Timestamp,
+    now: Moment,
     repositories: usize,
 }
 
 /// What an addition begins with.
 #[derive(Clone, Copy)]
 struct At {
-    now: Timestamp,
+    now: Moment,
     repositories: usize,
 }
 
@@ -142,14 +142,14 @@ fn put_image(tx: &mut WriteTx, at: At, repository: &RepositoryName, note: &str) 
     let digest = digest(&bytes);
     tx.put_link(repository, empty, 2, at.now)?;
     tx.add_blob_reference(repository, empty)?;
-    let row = ManifestRow { media_type: MANIFEST.to_owned(), size: bytes.len() as u64, created: at.now };
+    let row = ManifestRow { media_type: MANIFEST.to_owned(), size: bytes.len() as u64, created: at.now.wall };
     tx.put_manifest(repository, digest, &row, bytes.as_bytes())?;
     Ok(digest)
 }
 
 fn put_tag(tx: &mut WriteTx, at: At, repository: &RepositoryName, tag: &str, digest: Digest) -> Result<(), Error> {
     let tag = tag.parse().expect("a tag that this module makes");
-    tx.put_tag(repository, &tag, &TagRow { digest, moved: at.now }, false)?;
+    tx.put_tag(repository, &tag, digest, at.now, false)?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! a closure that fails has changed nothing.
 
 mod accounts;
+mod age;
 mod audit;
 mod backend;
 mod codec;
@@ -39,8 +40,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use redb::Durability;
 
 pub(crate) use accounts::{AccountRead, KeyRow, SecretHash, SessionRow, Standing, Use, UserRow};
+pub(crate) use age::{AgeRead, RestingUpload, SteadyClockRow};
 pub(crate) use audit::{AuditRead, AuditRow};
-pub(crate) use content::{ContentRead, Contents, ManifestRow, TagRow};
+pub(crate) use content::{ContentRead, Contents, ManifestRow};
 pub(crate) use copy::{Extent, Pause, Snapshot, install};
 pub(crate) use error::Error;
 pub(crate) use examine::{Condition, examine, set_aside};

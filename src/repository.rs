@@ -12,6 +12,7 @@
 //! Knows no HTTP, no identity and no configuration file. What is here blocks, on disk and on other
 //! writers, except where it says `async`; reads take microseconds and never wait for a writer.
 
+mod age;
 mod backup;
 mod blob;
 mod cache;
@@ -89,6 +90,7 @@ pub(crate) struct Stores {
     blobs: Blobs,
     meta: Arc<Meta>,
     clock: Clock,
+    ages: age::Ages,
     rules: Rules,
     uploads: upload::Sessions,
     leases: lease::Leases,
@@ -103,11 +105,13 @@ pub(crate) struct Stores {
 
 impl Stores {
     pub(crate) fn new(blobs: Blobs, meta: Arc<Meta>, clock: Clock, rules: Rules) -> Result<Self, Error> {
-        let uploads = upload::Sessions::open(&meta)?;
+        let uploads = upload::Sessions::open(&meta, &clock)?;
+        let ages = age::Ages::open(&meta, clock.clone())?;
         Ok(Self {
             blobs,
             meta,
             clock,
+            ages,
             rules,
             uploads,
             leases: lease::Leases::default(),

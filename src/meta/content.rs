@@ -16,7 +16,7 @@ use super::link::LinkRead;
 use super::schema::{LISTINGS, MANIFEST_BYTES, MANIFESTS, REFERRERS, REPOSITORIES, Source, TAGS, TAGS_OF};
 use super::unneeded::Unneeded;
 use super::{Error, PermissionRead as _, WriteTx, codec};
-use crate::clock::Timestamp;
+use crate::clock::{Moment, SteadyTime, Timestamp};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
 /// A repository that has content.
@@ -235,6 +235,16 @@ impl WriteTx {
         Ok(())
     }
 
+    /// Changes the counts of a repository that is there.
+    pub(super) fn change_counts(
+        &mut self,
+        repository: &RepositoryName,
+        change: impl FnOnce(&mut RepositoryRow),
+    ) -> Result<(), Error> {
+        let Some(row) = self.repository(repository)? else { return Ok(()) };
+        self.change_repository(repository, row.created, change)
+    }
+
     /// Makes a repository without content.
     pub(crate) fn put_repository(&mut self, repository: &RepositoryName, now: Timestamp) -> Result<(), Error> {
         self.change_repository(repository, now, |_| {})
@@ -258,10 +268,10 @@ impl WriteTx {
         repository: &RepositoryName,
         child: Digest,
         index: Digest,
-        since: Timestamp,
+        since: impl Into<SteadyTime>,
     ) -> Result<(), Error> {
         self.table_mut(LISTINGS)?.remove((repository.as_str(), child.key(), index.key()))?;
-        self.review_listed(repository, child, since)
+        self.review_listed(repository, child, since.into())
     }
 
     /// Adds a manifest that is not there yet. Nothing names it so far, unless an index waits for it.
@@ -306,7 +316,7 @@ impl WriteTx {
         &mut self,
         repository: &RepositoryName,
         digest: Digest,
-        now: Timestamp,
+        since: impl Into<SteadyTime>,
     ) -> Result<(), Error> {
         self.table_mut(MANIFESTS)?.remove((repository.as_str(), digest.key()))?;
         self.table_mut(MANIFEST_BYTES)?.remove((repository.as_str(), digest.key()))?;
@@ -319,9 +329,9 @@ impl WriteTx {
             ControlFlow::Break(())
         })?;
         if has_referrers {
-            self.set_unneeded(repository, Unneeded::Subject, digest, now)?;
+            self.set_unneeded(repository, Unneeded::Subject, digest, since)?;
         }
-        self.change_repository(repository, now, |row| row.manifests = row.manifests.saturating_sub(1))
+        self.change_counts(repository, |row| row.manifests = row.manifests.saturating_sub(1))
     }
 
     /// Points a tag at a manifest; says whether it pointed elsewhere, or nowhere. `kept` is whether it is
@@ -330,13 +340,16 @@ impl WriteTx {
         &mut self,
         repository: &RepositoryName,
         tag: &Tag,
-        row: &TagRow,
+        digest: Digest,
+        now: impl Into<Moment>,
         kept: bool,
     ) -> Result<bool, Error> {
-        if self.tag(repository, tag)?.is_some_and(|old| old.digest == row.digest) {
+        if self.tag(repository, tag)?.is_some_and(|old| old.digest == digest) {
             return Ok(false);
         }
-        self.remove_tag(repository, tag, row.moved, kept)?;
+        let now = now.into();
+        self.remove_tag(repository, tag, now, kept)?;
+        let row = TagRow { digest, moved: now.wall };
         let stored = StoredTag { digest: row.digest.key().to_vec(), moved: row.moved };
         self.table_mut(TAGS)?.insert((repository.as_str(), tag.as_str()), codec::encode(&stored).as_slice())?;
         self.table_mut(TAGS_OF)?.insert((repository.as_str(), row.digest.key(), tag.as_str()), ())?;
@@ -357,15 +370,16 @@ impl WriteTx {
         &mut self,
         repository: &RepositoryName,
         tag: &Tag,
-        now: Timestamp,
+        now: impl Into<Moment>,
         kept: bool,
     ) -> Result<(), Error> {
+        let now = now.into();
         if let Some(row) = self.tag(repository, tag)? {
             self.end_span(repository, tag, &row, now, kept)?;
             self.table_mut(TAGS)?.remove((repository.as_str(), tag.as_str()))?;
             self.table_mut(TAGS_OF)?.remove((repository.as_str(), row.digest.key(), tag.as_str()))?;
             self.note(|| Record::TagGone { repository: repository.to_string(), tag: tag.to_string() });
-            self.review_manifest(repository, row.digest, now)?;
+            self.review_manifest(repository, row.digest, now.steady)?;
         }
         Ok(())
     }

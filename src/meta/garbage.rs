@@ -17,13 +17,13 @@ use super::link::{LinkRead as _, LinkRow};
 use super::schema::{LINKS, LINKS_OF, MANIFESTS, PAST_OF, PAST_TAGS, Source, TAGS_OF, UNNEEDED, UNNEEDED_SINCE};
 use super::unneeded::Unneeded;
 use super::{Error, WriteTx, codec};
-use crate::clock::Timestamp;
+use crate::clock::SteadyTime;
 use crate::oci::{Digest, RepositoryName};
 
 /// Something that nothing needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnneededRow {
-    pub(crate) since: Timestamp,
+    pub(crate) since: SteadyTime,
     pub(crate) repository: RepositoryName,
     pub(crate) kind: Unneeded,
     pub(crate) digest: Digest,
@@ -37,17 +37,17 @@ pub(crate) trait GarbageRead: ContentRead {
         repository: &RepositoryName,
         kind: Unneeded,
         digest: Digest,
-    ) -> Result<Option<Timestamp>, Error> {
+    ) -> Result<Option<SteadyTime>, Error> {
         let table = self.table(UNNEEDED)?;
         let row = table.get((repository.as_str(), kind.number(), digest.key()))?;
-        Ok(row.map(|since| Timestamp::from_micros(since.value())))
+        Ok(row.map(|since| SteadyTime::from_micros(since.value())))
     }
 
     /// At most `limit` of what is unneeded since before `before`, behind `after`, the longest first.
     fn unneeded_since(
         &self,
         after: Option<&UnneededRow>,
-        before: Timestamp,
+        before: SteadyTime,
         limit: usize,
     ) -> Result<Vec<UnneededRow>, Error> {
         let table = self.table(UNNEEDED_SINCE)?;
@@ -64,7 +64,7 @@ pub(crate) trait GarbageRead: ContentRead {
             let (since, repository, kind, digest) = key.value();
             let unreadable = || corrupt("unneeded since", repository);
             rows.push(UnneededRow {
-                since: Timestamp::from_micros(since),
+                since: SteadyTime::from_micros(since),
                 repository: repository.parse().map_err(|_| unreadable())?,
                 kind: Unneeded::from_number(kind).ok_or_else(unreadable)?,
                 digest: Digest::from_key(digest).ok_or_else(unreadable)?,
@@ -122,8 +122,9 @@ impl WriteTx {
         repository: &RepositoryName,
         kind: Unneeded,
         digest: Digest,
-        since: Timestamp,
+        since: impl Into<SteadyTime>,
     ) -> Result<(), Error> {
+        let since = since.into();
         self.set_needed(repository, kind, digest)?;
         let (name, number, key) = (repository.as_str(), kind.number(), digest.key());
         self.table_mut(UNNEEDED)?.insert((name, number, key), since.micros())?;
@@ -152,8 +153,9 @@ impl WriteTx {
         &mut self,
         repository: &RepositoryName,
         digest: Digest,
-        since: Timestamp,
+        since: impl Into<SteadyTime>,
     ) -> Result<(), Error> {
+        let since = since.into();
         if self.manifest(repository, digest)?.is_some() && !self.is_named(repository, digest)? {
             self.set_unneeded(repository, Unneeded::Manifest, digest, since)?;
             // As a referrer of something gone it is no longer unneeded than that.
@@ -169,7 +171,7 @@ impl WriteTx {
         &mut self,
         repository: &RepositoryName,
         digest: Digest,
-        since: Timestamp,
+        since: SteadyTime,
     ) -> Result<(), Error> {
         self.review_manifest(repository, digest, since)?;
         let unreferenced = self.link(digest, repository)?.is_some_and(|link| link.references == 0);
@@ -182,7 +184,7 @@ impl WriteTx {
     /// Makes the rows of this module, and those they are made from, for a database that has none: as if
     /// whatever is unneeded had become so now. Whether a subject that is missing was here is not known; its
     /// referrers stay.
-    pub(super) fn find_garbage(&mut self, now: Timestamp) -> Result<(), Error> {
+    pub(super) fn find_garbage(&mut self, now: SteadyTime) -> Result<(), Error> {
         self.changed = true;
         {
             let (links, mut links_of) = (self.transaction.open_table(LINKS)?, self.transaction.open_table(LINKS_OF)?);

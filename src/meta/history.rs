@@ -13,7 +13,7 @@ use super::codec::corrupt;
 use super::content::{ContentRead, TagRow};
 use super::schema::{ENDED_TAGS, EXPIRING_TAGS, PAST_OF, PAST_TAGS, Source, TAG_MARKS, TAG_STARTS, TAGS};
 use super::{Error, WriteTx, codec};
-use crate::clock::Timestamp;
+use crate::clock::{Moment, SteadyTime, Timestamp};
 use crate::oci::{Digest, RepositoryName, Tag};
 
 #[cfg(test)]
@@ -44,6 +44,16 @@ struct StoredPast {
     digest: Vec<u8>,
     ended: Timestamp,
     reversion: bool,
+    /// When it ended by the steady clock. Rows of earlier programs lack it: there was the wall clock alone.
+    aged: SteadyTime,
+}
+
+/// The same as earlier programs wrote it.
+#[derive(Deserialize)]
+struct EarlierPast {
+    digest: Vec<u8>,
+    ended: Timestamp,
+    reversion: bool,
 }
 
 /// What a tag pointed at before.
@@ -54,6 +64,8 @@ pub(crate) struct PastRow {
     pub(crate) ended: Timestamp,
     /// Whether the tag had been brought back to point there.
     pub(crate) reversion: bool,
+    /// When it ended, to measure its age.
+    pub(crate) aged: SteadyTime,
 }
 
 /// What a tag points at, or pointed at before.
@@ -70,8 +82,8 @@ pub(crate) struct TagState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) started: Timestamp,
-    /// Nothing while it has not ended.
-    pub(crate) ended: Option<Timestamp>,
+    /// When it ended, to measure its age; nothing while it has not.
+    pub(crate) ended: Option<SteadyTime>,
     /// Tells spans of a tag apart that started in the same microsecond.
     number: u32,
 }
@@ -103,7 +115,7 @@ pub(crate) trait HistoryRead: ContentRead {
     fn tag_state(&self, repository: &RepositoryName, tag: &Tag, span: Span) -> Result<TagState, Error> {
         if span.ended.is_some() {
             let row = self.past_tag(repository, tag, span)?;
-            let PastRow { digest, ended, reversion } = row.ok_or_else(|| corrupt("past tags", tag.as_str()))?;
+            let PastRow { digest, ended, reversion, .. } = row.ok_or_else(|| corrupt("past tags", tag.as_str()))?;
             return Ok(TagState { digest, until: Some(ended), reversion });
         }
         let TagRow { digest, .. } = self.tag(repository, tag)?.ok_or_else(|| corrupt("tags", tag.as_str()))?;
@@ -121,7 +133,7 @@ pub(crate) trait HistoryRead: ContentRead {
         for row in table.range((name, 0, "", 0)..(name, u64::MAX, "", 0))?.rev() {
             let (key, ended) = row?;
             let (_, started, tag, number) = key.value();
-            let ended = Some(ended.value()).filter(|ended| *ended != NEVER).map(Timestamp::from_micros);
+            let ended = Some(ended.value()).filter(|ended| *ended != NEVER).map(SteadyTime::from_micros);
             if visit(tag, Span { started: Timestamp::from_micros(started), ended, number }).is_break() {
                 break;
             }
@@ -144,7 +156,7 @@ pub(crate) trait HistoryRead: ContentRead {
             let (key, row) = row?;
             let (_, _, started, number) = key.value();
             let row = past(row.value(), tag)?;
-            let span = Span { started: Timestamp::from_micros(started), ended: Some(row.ended), number };
+            let span = Span { started: Timestamp::from_micros(started), ended: Some(row.aged), number };
             if visit(span, row).is_break() {
                 break;
             }
@@ -153,7 +165,7 @@ pub(crate) trait HistoryRead: ContentRead {
     }
 
     /// Whether a tag is to be removed at `now`, or a span ended before `kept_since`.
-    fn is_history_due(&self, now: Timestamp, kept_since: Timestamp) -> Result<bool, Error> {
+    fn is_history_due(&self, now: Timestamp, kept_since: SteadyTime) -> Result<bool, Error> {
         let (expiring, ended) = (self.table(EXPIRING_TAGS)?, self.table(ENDED_TAGS)?);
         let expires = expiring.first()?.is_some_and(|(key, _)| key.value().0 <= now.micros());
         Ok(expires || ended.first()?.is_some_and(|(key, _)| key.value().0 < kept_since.micros()))
@@ -175,7 +187,7 @@ impl WriteTx {
         repository: &RepositoryName,
         tag: &Tag,
         row: &TagRow,
-        at: Timestamp,
+        at: Moment,
         kept: bool,
     ) -> Result<(), Error> {
         let (name, started) = (repository.as_str(), row.moved.micros());
@@ -186,8 +198,8 @@ impl WriteTx {
             return Ok(());
         }
         // A clock that was set back must not make an end before a start.
-        let ended = at.max(row.moved);
-        let past = StoredPast { digest: row.digest.key().to_vec(), ended, reversion: mark.reversion };
+        let (ended, aged) = (at.wall.max(row.moved), at.steady);
+        let past = StoredPast { digest: row.digest.key().to_vec(), ended, reversion: mark.reversion, aged };
         let mut table = self.table_mut(PAST_TAGS)?;
         let same_start = (name, tag.as_str(), started, 0)..(name, tag.as_str(), started, NOW);
         let last = table.range(same_start)?.next_back().transpose()?;
@@ -195,8 +207,8 @@ impl WriteTx {
         table.insert((name, tag.as_str(), started, number), codec::encode(&past).as_slice())?;
         drop(table);
         self.table_mut(PAST_OF)?.insert((name, row.digest.key(), tag.as_str(), started, number), ())?;
-        self.table_mut(ENDED_TAGS)?.insert((ended.micros(), name, tag.as_str(), started, number), ())?;
-        self.table_mut(TAG_STARTS)?.insert((name, started, tag.as_str(), number), ended.micros())?;
+        self.table_mut(ENDED_TAGS)?.insert((aged.micros(), name, tag.as_str(), started, number), ())?;
+        self.table_mut(TAG_STARTS)?.insert((name, started, tag.as_str(), number), aged.micros())?;
         Ok(())
     }
 
@@ -239,16 +251,22 @@ impl WriteTx {
         repository: &RepositoryName,
         tag: &Tag,
         span: Span,
-        now: Timestamp,
+        now: impl Into<SteadyTime>,
     ) -> Result<bool, Error> {
         let Some(row) = self.past_tag(repository, tag, span)? else { return Ok(false) };
-        let key = (row.ended.micros(), repository.to_string(), tag.to_string(), span.started.micros(), span.number);
-        self.remove_span(&key, now)?;
+        let key = (row.aged.micros(), repository.to_string(), tag.to_string(), span.started.micros(), span.number);
+        self.remove_span(&key, now.into())?;
         Ok(true)
     }
 
     /// Forgets the spans that ended before a time, at most `limit` of them, and says how many.
-    pub(crate) fn trim_history(&mut self, before: Timestamp, limit: usize, now: Timestamp) -> Result<usize, Error> {
+    pub(crate) fn trim_history(
+        &mut self,
+        before: impl Into<SteadyTime>,
+        limit: usize,
+        now: impl Into<SteadyTime>,
+    ) -> Result<usize, Error> {
+        let (before, now) = (before.into(), now.into());
         let mut old: Vec<EndedKey> = Vec::new();
         for row in self.table(ENDED_TAGS)?.range(..(before.micros(), "", "", 0, 0))?.take(limit) {
             let (key, _) = row?;
@@ -262,7 +280,7 @@ impl WriteTx {
     }
 
     /// Forgets everything that the tags of a repository pointed at before.
-    pub(crate) fn forget_history(&mut self, repository: &RepositoryName, now: Timestamp) -> Result<(), Error> {
+    pub(crate) fn forget_history(&mut self, repository: &RepositoryName, now: SteadyTime) -> Result<(), Error> {
         let (name, mut after) = (repository.as_str(), (0, String::new(), 0));
         loop {
             let mut part: Vec<EndedKey> = Vec::new();
@@ -284,7 +302,7 @@ impl WriteTx {
         }
     }
 
-    fn remove_span(&mut self, key: &EndedKey, now: Timestamp) -> Result<(), Error> {
+    fn remove_span(&mut self, key: &EndedKey, now: SteadyTime) -> Result<(), Error> {
         let (ended, name, tag, started, number) = key;
         self.table_mut(ENDED_TAGS)?.remove((*ended, name.as_str(), tag.as_str(), *started, *number))?;
         self.table_mut(TAG_STARTS)?.remove((name.as_str(), *started, tag.as_str(), *number))?;
@@ -318,7 +336,11 @@ pub(super) fn past_digest(row: &[u8], tag: &str) -> Result<Digest, Error> {
 }
 
 fn past(bytes: &[u8], tag: &str) -> Result<PastRow, Error> {
-    let stored: StoredPast = codec::decode(bytes).ok_or_else(|| corrupt("past tags", tag))?;
-    let digest = Digest::from_key(&stored.digest).ok_or_else(|| corrupt("past tags", tag))?;
-    Ok(PastRow { digest, ended: stored.ended, reversion: stored.reversion })
+    let stored = codec::decode(bytes).or_else(|| {
+        let EarlierPast { digest, ended, reversion } = codec::decode(bytes)?;
+        Some(StoredPast { digest, ended, reversion, aged: SteadyTime::beginning(ended) })
+    });
+    let StoredPast { digest, ended, reversion, aged } = stored.ok_or_else(|| corrupt("past tags", tag))?;
+    let digest = Digest::from_key(&digest).ok_or_else(|| corrupt("past tags", tag))?;
+    Ok(PastRow { digest, ended, reversion, aged })
 }

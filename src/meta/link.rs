@@ -11,7 +11,7 @@ use super::codec::corrupt;
 use super::schema::{BLOBS, LINKS, LINKS_OF, ORPHANS, Source};
 use super::unneeded::Unneeded;
 use super::{Error, WriteTx, codec};
-use crate::clock::Timestamp;
+use crate::clock::{Moment, SteadyTime, Timestamp};
 use crate::oci::{Digest, RepositoryName};
 
 /// A blob whose file is durable.
@@ -125,11 +125,12 @@ impl WriteTx {
         repository: &RepositoryName,
         digest: Digest,
         size: u64,
-        now: Timestamp,
+        now: impl Into<Moment>,
     ) -> Result<(), Error> {
+        let Moment { wall, steady } = now.into();
         if let Some(link) = self.link(digest, repository)? {
             if link.references == 0 {
-                self.set_unneeded(repository, Unneeded::Link, digest, now)?;
+                self.set_unneeded(repository, Unneeded::Link, digest, steady)?;
             }
             return Ok(());
         }
@@ -138,24 +139,19 @@ impl WriteTx {
         if links == 0 {
             self.table_mut(ORPHANS)?.remove(digest.key())?;
         }
-        self.set_link(repository, digest, &LinkRow { references: 0, created: now })?;
+        self.set_link(repository, digest, &LinkRow { references: 0, created: wall })?;
         self.table_mut(LINKS_OF)?.insert((repository.as_str(), digest.key()), ())?;
-        self.set_unneeded(repository, Unneeded::Link, digest, now)?;
-        self.change_repository(repository, now, |row| row.links += 1)
+        self.set_unneeded(repository, Unneeded::Link, digest, steady)?;
+        self.change_repository(repository, wall, |row| row.links += 1)
     }
 
     /// Unlinks a blob that the repository links, and says whether that was its last link: then its file is
     /// to go as well.
-    pub(crate) fn remove_link(
-        &mut self,
-        repository: &RepositoryName,
-        digest: Digest,
-        now: Timestamp,
-    ) -> Result<bool, Error> {
+    pub(crate) fn remove_link(&mut self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
         self.table_mut(LINKS)?.remove((digest.key(), repository.as_str()))?;
         self.table_mut(LINKS_OF)?.remove((repository.as_str(), digest.key()))?;
         self.set_needed(repository, Unneeded::Link, digest)?;
-        self.change_repository(repository, now, |row| row.links = row.links.saturating_sub(1))?;
+        self.change_counts(repository, |row| row.links = row.links.saturating_sub(1))?;
         let row = self.blob(digest)?.ok_or_else(|| corrupt("blobs", digest))?;
         if row.links > 1 {
             self.put_blob(digest, &BlobRow { links: row.links - 1, ..row })?;
@@ -198,7 +194,7 @@ impl WriteTx {
         &mut self,
         repository: &RepositoryName,
         digest: Digest,
-        since: Timestamp,
+        since: impl Into<SteadyTime>,
     ) -> Result<(), Error> {
         let Some(mut row) = self.link(digest, repository)? else { return Ok(()) };
         row.references = row.references.saturating_sub(1);

@@ -6,7 +6,7 @@
 use redb::{Key, ReadableTable, TableDefinition, Value};
 
 use super::{Error, ReadTx, WriteTx};
-use crate::clock::Timestamp;
+use crate::clock::{SteadyTime, Timestamp};
 
 /// The version this program writes. A change of a table's meaning raises it, and comes with a
 /// migration from the version before.
@@ -31,6 +31,11 @@ pub(super) const SETTING_JOURNAL_NUMBER: &str = "journal number";
 /// The setting that says that the layers of foreign types of all manifests are in `listings`: one byte, 1. A database
 /// that an earlier program has filled gets it when they were looked through.
 pub(crate) const SETTING_OPTIONAL_LISTED: &str = "optional layers listed";
+
+/// The setting that holds a [`SteadyClockRow`](super::SteadyClockRow).
+pub(super) const SETTING_STEADY_CLOCK: &str = "steady clock";
+/// The setting that holds a list of [`RestingUpload`](super::RestingUpload).
+pub(super) const SETTING_RESTING_UPLOADS: &str = "resting uploads";
 
 /// Name → value, for what there is one of.
 pub(super) const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
@@ -83,10 +88,10 @@ pub(super) const GROUPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new
 /// (repository, tag, microseconds at which it came to point there, number within them) →
 /// [`PastRow`](super::PastRow): what tags pointed at before.
 pub(super) const PAST_TAGS: TableDefinition<'_, (&str, &str, u64, u32), &[u8]> = TableDefinition::new("past tags");
-/// (microseconds at which it ceased to, repository, tag, the rest of the key in `past tags`): what is forgotten first.
+/// (steady time at which it ceased to, repository, tag, the rest of the key in `past tags`): what is forgotten first.
 pub(super) const ENDED_TAGS: TableDefinition<'_, (u64, &str, &str, u64, u32), ()> = TableDefinition::new("ended tags");
 /// (repository, microseconds at which it came to point there, tag, number within them, or the largest for where
-/// the tag points now) → microseconds at which it ceased to, or the largest number: the history in its order.
+/// the tag points now) → steady time at which it ceased to, or the largest number: the history in its order.
 pub(super) const TAG_STARTS: TableDefinition<'_, (&str, u64, &str, u32), u64> = TableDefinition::new("starts of tags");
 /// (repository, tag) → [`TagMark`](super::TagMark), of tags of which there is more to know.
 pub(super) const TAG_MARKS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("marks of tags");
@@ -105,9 +110,9 @@ pub(super) const LINKS_OF: TableDefinition<'_, (&str, &[u8]), ()> = TableDefinit
 /// (repository, digest, tag, the rest of the key in `past tags`): which manifests tags pointed at before.
 pub(super) const PAST_OF: TableDefinition<'_, (&str, &[u8], &str, u64, u32), ()> =
     TableDefinition::new("past tags of manifests");
-/// (repository, [`Unneeded`](super::Unneeded), digest) → microseconds since when.
+/// (repository, [`Unneeded`](super::Unneeded), digest) → steady time since when.
 pub(super) const UNNEEDED: TableDefinition<'_, (&str, u8, &[u8]), u64> = TableDefinition::new("unneeded");
-/// (microseconds, repository, [`Unneeded`](super::Unneeded), digest): the same in the order of time.
+/// (steady time, repository, [`Unneeded`](super::Unneeded), digest): the same in the order of time.
 pub(super) const UNNEEDED_SINCE: TableDefinition<'_, (u64, &str, u8, &[u8]), ()> =
     TableDefinition::new("unneeded since");
 /// Digest: blobs without a row whose files may still be there.
@@ -264,7 +269,7 @@ pub(super) fn migrate(tx: &mut WriteTx, now: Timestamp) -> Result<(), Error> {
     }
     if found < 3 {
         third(tx)?;
-        tx.find_garbage(now)?;
+        tx.find_garbage(SteadyTime::beginning(now))?;
     }
     if found < 4 {
         fourth(tx)?;

@@ -17,7 +17,7 @@ use super::link::{BlobRow, LinkRead as _, LinkRow};
 use super::schema::{LINKS_OF, LISTINGS, PAST_OF, PAST_TAGS, REFERRERS, REPOSITORIES, Source, TAGS_OF};
 use super::unneeded::Unneeded;
 use super::{Error, WriteTx};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::oci::{Digest, Manifest, RepositoryName};
 
 /// What was found to be wrong.
@@ -237,7 +237,8 @@ fn found(rows: &impl Source, name: &RepositoryName) -> Result<Derived, Error> {
 
 impl WriteTx {
     /// Makes the rows of a repository anew that follow from what it was given.
-    pub(crate) fn rebuild_repository(&mut self, name: &RepositoryName, now: Timestamp) -> Result<(), Error> {
+    pub(crate) fn rebuild_repository(&mut self, name: &RepositoryName, now: impl Into<Moment>) -> Result<(), Error> {
+        let now = now.into();
         let expected = expected(self, name, &mut Findings::default())?;
         let found = found(self, name)?;
         let text = name.as_str();
@@ -267,15 +268,15 @@ impl WriteTx {
             self.table_mut(PAST_OF)?.insert((text, digest.key(), tag.as_str(), *started, *number), ())?;
         }
         for (digest, references) in &expected.references {
-            let created = self.link(*digest, name)?.map_or(now, |link| link.created);
+            let created = self.link(*digest, name)?.map_or(now.wall, |link| link.created);
             self.set_link(name, *digest, &LinkRow { references: *references, created })?;
         }
         for (kind, digest) in expected.unneeded.difference(&found.unneeded) {
             let kind = Unneeded::from_number(*kind).ok_or_else(|| corrupt("unneeded", name))?;
-            self.set_unneeded(name, kind, *digest, now)?;
+            self.set_unneeded(name, kind, *digest, now.steady)?;
         }
         let links = expected.references.len() as u64;
-        self.change_repository(name, now, |row| {
+        self.change_repository(name, now.wall, |row| {
             *row = RepositoryRow { created: row.created, manifests: expected.manifests, links };
         })
     }

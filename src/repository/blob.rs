@@ -28,7 +28,7 @@ impl Repository {
 
     /// Takes a lease on something; nothing, if it is being removed.
     pub(super) fn take_lease(&self, kind: Unneeded, digest: Digest) -> Option<()> {
-        self.stores.leases.take(&self.name, kind, digest, self.stores.clock.now()).then_some(())
+        self.stores.leases.take(&self.name, kind, digest, self.stores.ages.steady()).then_some(())
     }
 
     /// Links a blob that some other repository has, if one of those is `readable` to the caller;
@@ -49,7 +49,7 @@ impl Repository {
         }
         // If it is being removed here, it is linked anew after that.
         let _ = self.take_lease(Unneeded::Link, digest);
-        let (name, now) = (self.name.clone(), self.stores.clock.now());
+        let (name, now) = (self.name.clone(), self.stores.ages.now());
         self.stores.meta.write(move |tx| {
             // The last link may have gone since the look; then the file goes too. And a damaged blob is better sent.
             let row = if tx.damage(digest)?.is_none() { tx.blob(digest)? } else { None };
@@ -62,13 +62,13 @@ impl Repository {
     /// Unlinks a blob, and removes its bytes if that was the last link. A blob that a manifest
     /// needs stays.
     pub(crate) fn delete_blob(&self, digest: Digest) -> Result<(), Error> {
-        let (name, now) = (self.name.clone(), self.stores.clock.now());
+        let name = self.name.clone();
         let last = self.stores.meta.write(move |tx| {
             let link = tx.link(digest, &name)?.ok_or(Error::BlobUnknown { digest })?;
             if link.references > 0 || tx.lister(&name, digest)?.is_some() {
                 return Err(Error::BlobReferenced { digest });
             }
-            Ok::<_, Error>(tx.remove_link(&name, digest, now)?)
+            Ok::<_, Error>(tx.remove_link(&name, digest)?)
         })?;
         if last {
             self.stores.remove_orphans(&[digest]);

@@ -10,9 +10,10 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::age::Ages;
 use super::manifest::{detach, stored_manifest};
 use super::{Error, Stores};
-use crate::clock::Timestamp;
+use crate::clock::SteadyTime;
 use crate::meta::{ContentRead as _, GarbageRead as _, LinkRead as _, Unneeded, UnneededRow, WriteTx};
 use crate::oci::{Digest, RepositoryName};
 
@@ -98,24 +99,19 @@ impl Delays {
     }
 }
 
-/// What became due before when.
+/// What is old enough: noted before these times.
 #[derive(Clone, Copy, Debug)]
 struct Due {
-    blob: Timestamp,
-    untagged: Timestamp,
+    blob: SteadyTime,
+    untagged: SteadyTime,
 }
 
 impl Due {
-    fn new(now: Timestamp, delays: Delays) -> Self {
-        let before = |delay: Duration| {
-            let delay = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
-            // What has become unneeded this very moment is due where there is no delay.
-            Timestamp::from_micros(now.micros().saturating_add(1).saturating_sub(delay))
-        };
-        Self { blob: before(delays.blob), untagged: before(delays.untagged) }
+    fn new(ages: &Ages, delays: Delays) -> Self {
+        Self { blob: ages.at_least(delays.blob), untagged: ages.at_least(delays.untagged) }
     }
 
-    fn first(&self) -> Timestamp {
+    fn first(&self) -> SteadyTime {
         self.blob.max(self.untagged)
     }
 
@@ -141,7 +137,7 @@ impl Stores {
         if !self.list_optional_layers_once(&mut pause)? {
             return Ok(Collected::default());
         }
-        let due = Due::new(self.clock.now(), delays);
+        let due = Due::new(&self.ages, delays);
         let mut collected = Collected::default();
         // What a manifest needed is as long unneeded as the manifest was, and so may come to stand before
         // the place that was reached: another pass finds it.
@@ -182,7 +178,7 @@ impl Stores {
 
     /// Whether anything has become due.
     pub(crate) fn is_collection_due(&self) -> Result<bool, Error> {
-        let due = Due::new(self.clock.now(), self.rules.delays);
+        let due = Due::new(&self.ages, self.rules.delays);
         Ok(!self.meta.read(|tx| tx.unneeded_since(None, due.first(), 1))?.is_empty())
     }
 
@@ -190,7 +186,7 @@ impl Stores {
     /// removed; other writers wait for the time that this takes.
     pub(crate) fn rehearse_collection(&self, delays: Delays) -> Result<(Collected, bool), Error> {
         self.list_optional_layers(|_| ControlFlow::Continue(()))?;
-        let due = Due::new(self.clock.now(), delays);
+        let due = Due::new(&self.ages, delays);
         let retention = self.rules.retention.clone();
         let leases = &self.leases;
         self.meta.rehearse(|tx| {
@@ -221,9 +217,8 @@ impl Stores {
     /// restart too; and forgets leases that count no more.
     pub(crate) fn write_leases(&self) -> Result<(), Error> {
         let Delays { blob, untagged } = self.rules.delays;
-        let (longest, now) = (blob.max(untagged), self.clock.now());
-        self.leases.forget(Due::new(now, Delays::all(longest)).first());
-        let soon = Due::new(now.after(blob.min(untagged) / 2), self.rules.delays).first();
+        self.leases.forget(self.ages.at_least(blob.max(untagged)));
+        let soon = self.ages.at_least(blob.min(untagged) / 2);
         let rows = self.meta.read(|tx| tx.unneeded_since(None, soon, WRITTEN_MAX))?;
         let told = rows.into_iter().filter_map(|row| Some((self.leases.told(&row)?, row)));
         let told: Vec<_> = told.filter(|(told, row)| *told > row.since).collect();
@@ -271,14 +266,14 @@ fn remove_link(
     collected: &mut Collected,
     orphans: &mut Vec<Digest>,
 ) -> Result<(), Error> {
-    let UnneededRow { repository, digest, since, .. } = row;
+    let UnneededRow { repository, digest, .. } = row;
     let link = tx.link(*digest, repository)?;
     if link.is_none_or(|link| link.references > 0) || tx.lister(repository, *digest)?.is_some() {
         return Ok(tx.set_needed(repository, row.kind, *digest)?);
     }
     let size = tx.blob(*digest)?.map_or(0, |blob| blob.size);
     collected.links += 1;
-    if tx.remove_link(repository, *digest, *since)? {
+    if tx.remove_link(repository, *digest)? {
         collected.blobs += 1;
         collected.bytes += size;
         orphans.push(*digest);

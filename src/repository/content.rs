@@ -2,7 +2,7 @@
 
 use super::manifest::{detach, stored_manifest};
 use super::{Error, Repository};
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::meta::{ContentRead as _, Contents, LinkRead as _, PermissionRead as _, SettingsRow, WriteTx};
 use crate::oci::{Digest, RepositoryName, Tag};
 
@@ -60,7 +60,7 @@ impl Repository {
         }
         for _ in 0..REMOVALS_MAX {
             let contents = self.stores.meta.read(|tx| tx.contents(&self.name))?;
-            let (name, now) = (self.name.clone(), self.stores.clock.now());
+            let (name, now) = (self.name.clone(), self.stores.ages.now());
             let (orphans, is_gone) = self.stores.meta.write(move |tx| {
                 let orphans = remove_contents(tx, &name, &contents, now)?;
                 Ok::<_, Error>((orphans, tx.repository(&name)?.is_none()))
@@ -79,7 +79,7 @@ fn remove_contents(
     tx: &mut WriteTx,
     name: &RepositoryName,
     contents: &Contents,
-    now: Timestamp,
+    now: Moment,
 ) -> Result<Vec<Digest>, Error> {
     for tag in &contents.tags {
         tx.remove_tag(name, tag, now, false)?;
@@ -92,7 +92,7 @@ fn remove_contents(
             tx.remove_tag(name, &tag, now, false)?;
         }
         match stored_manifest(tx, name, *digest) {
-            Ok(manifest) => manifest.map_or(Ok(()), |manifest| detach(tx, name, *digest, &manifest, now))?,
+            Ok(manifest) => manifest.map_or(Ok(()), |manifest| detach(tx, name, *digest, &manifest, now.steady))?,
             // It goes all the same.
             Err(Error::Corrupt { .. }) => {}
             Err(error) => return Err(error),
@@ -101,15 +101,15 @@ fn remove_contents(
     }
     let mut orphans = Vec::new();
     for digest in &contents.blobs {
-        if tx.link(*digest, name)?.is_some() && tx.remove_link(name, *digest, now)? {
+        if tx.link(*digest, name)?.is_some() && tx.remove_link(name, *digest)? {
             orphans.push(*digest);
         }
     }
-    tx.forget_history(name, now)?;
+    tx.forget_history(name, now.steady)?;
     if tx.settings(name)?.is_some() {
         tx.remove_settings(name)?;
     }
     // One that was made empty has had no content to go with.
-    tx.put_repository(name, now)?;
+    tx.put_repository(name, now.wall)?;
     Ok(orphans)
 }

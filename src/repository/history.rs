@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use super::{Error, Repository, Stores};
-use crate::clock::Timestamp;
-use crate::meta::{self, ContentRead as _, HistoryRead as _, LinkRead as _, ReadTx, Span, TagMark, TagRow, TagState};
+use crate::clock::{SteadyTime, Timestamp};
+use crate::meta::{self, ContentRead as _, HistoryRead as _, LinkRead as _, ReadTx, Span, TagMark, TagState};
 use crate::oci::{Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
 #[cfg(test)]
@@ -129,9 +129,8 @@ impl Stores {
     }
 
     /// What ended before this time is forgotten.
-    fn kept_since(&self) -> Timestamp {
-        let kept = u64::try_from(self.rules.tag_history.as_micros()).unwrap_or(u64::MAX);
-        Timestamp::from_micros(self.clock.now().micros().saturating_sub(kept))
+    fn kept_since(&self) -> SteadyTime {
+        self.ages.at_least(self.rules.tag_history)
     }
 
     /// Whether [`Stores::tidy_tags`] has something to do.
@@ -143,10 +142,10 @@ impl Stores {
     /// time to time.
     pub(crate) fn tidy_tags(&self) -> Result<Tidied, Error> {
         let mut tidied = Tidied::default();
-        let (now, since, kept) = (self.clock.now(), self.kept_since(), self.keeps_history());
+        let (now, since, kept) = (self.ages.now(), self.kept_since(), self.keeps_history());
         for _ in 0..STEPS_MAX {
             let (tags, past) = self.meta.write(move |tx| {
-                let expired = tx.expired_tags(now, STEP)?;
+                let expired = tx.expired_tags(now.wall, STEP)?;
                 for (name, tag) in &expired {
                     tx.remove_tag(name, tag, now, kept)?;
                 }
@@ -224,7 +223,7 @@ impl Repository {
     /// Makes a tag, moves one, or says when one is to be removed; and says what was before.
     pub(crate) fn change_tag(&self, tag: &Tag, change: TagChange) -> Result<TagBefore, Error> {
         let (name, tag, now, kept) =
-            (self.name.clone(), tag.clone(), self.stores.clock.now(), self.stores.keeps_history());
+            (self.name.clone(), tag.clone(), self.stores.ages.now(), self.stores.keeps_history());
         self.stores.meta.write(move |tx| {
             let old = tx.tag(&name, &tag)?.map(|row| row.digest);
             // Decided here and not before: what exists is certain only in the transaction.
@@ -245,7 +244,7 @@ impl Repository {
             }
             let before = TagBefore { digest: old, expires: tx.tag_mark(&name, &tag)?.expires };
             if let Some(digest) = change.digest {
-                tx.put_tag(&name, &tag, &TagRow { digest, moved: now }, kept)?;
+                tx.put_tag(&name, &tag, digest, now, kept)?;
             }
             let mark = tx.tag_mark(&name, &tag)?;
             let expires = match change.expires {
@@ -265,7 +264,7 @@ impl Repository {
         let found = self.stores.meta.read(|tx| {
             let mut found = None;
             tx.each_past_span(&self.name, tag, None, |span, past| {
-                if past.digest != digest || past.ended < since {
+                if past.digest != digest || past.aged < since {
                     return ControlFlow::Continue(());
                 }
                 found = Some(span);
@@ -274,7 +273,7 @@ impl Repository {
             Ok::<_, Error>(found)
         })?;
         let (name, tag, now, kept) =
-            (self.name.clone(), tag.clone(), self.stores.clock.now(), self.stores.keeps_history());
+            (self.name.clone(), tag.clone(), self.stores.ages.now(), self.stores.keeps_history());
         self.stores.meta.write(move |tx| {
             let present = tx.tag(&name, &tag)?.map(|row| row.digest);
             let is_known = match found {
@@ -290,7 +289,7 @@ impl Repository {
             if tx.manifest(&name, digest)?.is_none() {
                 return Err(Error::ManifestUnknown { reference: Reference::Digest(digest) });
             }
-            tx.put_tag(&name, &tag, &TagRow { digest, moved: now }, kept)?;
+            tx.put_tag(&name, &tag, digest, now, kept)?;
             tx.set_tag_mark(&name, &tag, &TagMark { expires: None, reversion: true })?;
             Ok(present)
         })
@@ -298,7 +297,7 @@ impl Repository {
 
     /// Removes a tag for good: it cannot be brought back. With a digest, only if it points there.
     pub(crate) fn discard_tag(&self, tag: &Tag, digest: Option<Digest>) -> Result<(), Error> {
-        let (name, tag, now) = (self.name.clone(), tag.clone(), self.stores.clock.now());
+        let (name, tag, now) = (self.name.clone(), tag.clone(), self.stores.ages.now());
         self.stores.meta.write(move |tx| match tx.tag(&name, &tag)? {
             Some(row) if digest.is_none_or(|digest| digest == row.digest) => {
                 Ok(tx.remove_tag(&name, &tag, now, false)?)
@@ -310,13 +309,13 @@ impl Repository {
     /// Forgets what a tag pointed at before: all of it, or where it pointed at `digest`. In steps: what is
     /// forgotten stays forgotten.
     pub(crate) fn forget_past(&self, tag: &Tag, digest: Option<Digest>) -> Result<(), Error> {
-        let (since, now) = (self.stores.kept_since(), self.stores.clock.now());
+        let (since, now) = (self.stores.kept_since(), self.stores.ages.steady());
         let (mut last, mut forgotten) = (None, 0);
         loop {
             let (mut spans, mut looked_at) = (Vec::new(), 0);
             self.stores.meta.read(|tx| {
                 tx.each_past_span(&self.name, tag, last, |span, past| {
-                    if digest.is_none_or(|digest| digest == past.digest) && past.ended >= since {
+                    if digest.is_none_or(|digest| digest == past.digest) && past.aged >= since {
                         spans.push(span);
                     }
                     (last, looked_at) = (Some(span), looked_at + 1);

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::clock::Timestamp;
+use crate::clock::SteadyTime;
 use crate::meta::{Unneeded, UnneededRow};
 use crate::oci::{Digest, RepositoryName};
 
@@ -28,9 +28,9 @@ pub(super) struct Leases {
 #[derive(Debug, Default)]
 struct Shard {
     /// When clients were told last of what has this hash. Of two with the same hash, both count as leased.
-    told: HashMap<u64, Timestamp>,
+    told: HashMap<u64, SteadyTime>,
     /// When clients were told of something that had no room in `told`.
-    told_of_any: Option<Timestamp>,
+    told_of_any: Option<SteadyTime>,
     /// What is being removed.
     condemned: HashSet<Item>,
 }
@@ -54,7 +54,7 @@ impl Leases {
 
     /// Takes a lease before it is looked whether something is there; false if it is being removed, and whoever
     /// asks is to be told that it is not there.
-    pub(super) fn take(&self, repository: &RepositoryName, kind: Unneeded, digest: Digest, now: Timestamp) -> bool {
+    pub(super) fn take(&self, repository: &RepositoryName, kind: Unneeded, digest: Digest, now: SteadyTime) -> bool {
         let item = (repository.clone(), kind, digest);
         let (hash, mut shard) = self.shard(&item);
         if shard.condemned.contains(&item) {
@@ -69,7 +69,7 @@ impl Leases {
     }
 
     /// Begins the removal of what no client was told of at `before` or later; the rest is left out.
-    pub(super) fn condemn(&self, mut rows: Vec<UnneededRow>, before: Timestamp) -> Condemned<'_> {
+    pub(super) fn condemn(&self, mut rows: Vec<UnneededRow>, before: SteadyTime) -> Condemned<'_> {
         rows.retain(|row| {
             let item = item(row);
             let (hash, mut shard) = self.shard(&item);
@@ -79,19 +79,19 @@ impl Leases {
     }
 
     /// Whether no client was told of something at `before` or later.
-    pub(super) fn is_free(&self, row: &UnneededRow, before: Timestamp) -> bool {
+    pub(super) fn is_free(&self, row: &UnneededRow, before: SteadyTime) -> bool {
         let (hash, shard) = self.shard(&item(row));
         shard.is_free(hash, before)
     }
 
     /// When a client was told last of something that is unneeded, as far as that is known.
-    pub(super) fn told(&self, row: &UnneededRow) -> Option<Timestamp> {
+    pub(super) fn told(&self, row: &UnneededRow) -> Option<SteadyTime> {
         let (hash, shard) = self.shard(&item(row));
         shard.told.get(&hash).copied()
     }
 
     /// Forgets leases from before a time.
-    pub(super) fn forget(&self, before: Timestamp) {
+    pub(super) fn forget(&self, before: SteadyTime) {
         for shard in &self.shards {
             shard.lock().unwrap_or_else(PoisonError::into_inner).told.retain(|_, told| *told >= before);
         }
@@ -99,8 +99,8 @@ impl Leases {
 }
 
 impl Shard {
-    fn is_free(&self, hash: u64, before: Timestamp) -> bool {
-        let is_old = |told: &Timestamp| *told < before;
+    fn is_free(&self, hash: u64, before: SteadyTime) -> bool {
+        let is_old = |told: &SteadyTime| *told < before;
         self.told_of_any.as_ref().is_none_or(is_old) && self.told.get(&hash).is_none_or(is_old)
     }
 }

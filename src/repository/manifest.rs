@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::cache::ManifestCache;
 use super::{Error, Repository};
-use crate::clock::Timestamp;
+use crate::clock::SteadyTime;
 use crate::meta::{
-    self, ContentRead as _, FileRead as _, LinkRead as _, ManifestRow, ReadTx, Source, TagRow, Unneeded, WriteTx,
+    self, ContentRead as _, FileRead as _, LinkRead as _, ManifestRow, ReadTx, Source, Unneeded, WriteTx,
 };
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
@@ -139,14 +139,14 @@ impl Repository {
                 (digest, tags)
             }
         };
-        let now = self.stores.clock.now();
+        let now = self.stores.ages.now();
         let info = ManifestInfo {
             digest,
             media_type: manifest.media_type().to_string(),
             size: put.bytes.len() as u64,
             subject: manifest.subject(),
         };
-        let row = ManifestRow { media_type: info.media_type.clone(), size: info.size, created: now };
+        let row = ManifestRow { media_type: info.media_type.clone(), size: info.size, created: now.wall };
         let (name, sparse, kept) = (self.name.clone(), self.stores.rules.sparse_indexes, self.stores.keeps_history());
         // If it is there, and being removed, it is pushed anew after that.
         let _ = self.take_lease(Unneeded::Manifest, digest);
@@ -175,7 +175,7 @@ impl Repository {
                 tx.mend_manifest(&name, digest, &put.bytes)?;
             }
             for tag in &tags {
-                tx.put_tag(&name, tag, &TagRow { digest, moved: now }, kept)?;
+                tx.put_tag(&name, tag, digest, now, kept)?;
             }
             // Pushed again, it is as good as new.
             Ok(tx.review_manifest(&name, digest, now)?)
@@ -186,7 +186,7 @@ impl Repository {
     /// Deletes a tag alone, or a manifest with its tags and its place among the referrers.
     /// With `only_untagged`, not a manifest that more than one tag names.
     pub(crate) fn delete_manifest(&self, reference: &Reference, only_untagged: bool) -> Result<(), Error> {
-        let (name, reference, now) = (self.name.clone(), reference.clone(), self.stores.clock.now());
+        let (name, reference, now) = (self.name.clone(), reference.clone(), self.stores.ages.now());
         let kept = self.stores.keeps_history();
         self.stores.meta.write(move |tx| {
             let found = match &reference {
@@ -215,7 +215,7 @@ impl Repository {
             for tag in tags {
                 tx.remove_tag(&name, &tag, now, kept)?;
             }
-            detach(tx, &name, digest, &manifest, now)?;
+            detach(tx, &name, digest, &manifest, now.steady)?;
             Ok(tx.remove_manifest(&name, digest, now)?)
         })
     }
@@ -295,7 +295,7 @@ pub(super) fn detach(
     name: &RepositoryName,
     digest: Digest,
     manifest: &Manifest,
-    since: Timestamp,
+    since: SteadyTime,
 ) -> Result<(), Error> {
     for blob in manifest.blobs() {
         tx.remove_blob_reference(name, *blob, since)?;

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use super::manifest::attach;
 use crate::blobs::{self, Blobs, Disk, SystemDisk, Tree};
-use crate::clock::{Clock, Timestamp};
-use crate::meta::{self, Condition, FileRow, JournaledManifest, ManifestRow, Meta, Replayed, TagRow, WriteTx};
+use crate::clock::{Clock, Moment, Timestamp};
+use crate::meta::{self, Condition, FileRow, JournaledManifest, ManifestRow, Meta, Replayed, WriteTx};
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, RepositoryName, Tag};
 
 /// As many manifests are put into one transaction.
@@ -121,7 +121,7 @@ pub(crate) fn recover(root: &Path, recovery: Recovery) -> Result<Recovered, Reco
     if recovery.dry_run {
         return Ok(recovered);
     }
-    let now = Clock::default().now();
+    let now = Moment::beginning(Clock::default().now());
     let meta = Meta::anew(&tree, Arc::clone(&disk))?;
     plan.write(&meta, &replayed, &Arc::new(found), now)?;
     drop(meta);
@@ -233,7 +233,7 @@ impl Plan {
         meta: &Meta,
         replayed: &Replayed,
         found: &Arc<HashMap<Digest, Found>>,
-        now: Timestamp,
+        now: Moment,
     ) -> Result<(), RecoverError> {
         for step in self.manifests.chunks(STEP) {
             let mut rows = Vec::new();
@@ -255,7 +255,7 @@ impl Plan {
             let tags = step.to_vec();
             meta.write(move |tx| {
                 for (repository, tag, digest, moved) in tags {
-                    tx.put_tag(&repository, &tag, &TagRow { digest, moved }, false)?;
+                    tx.put_tag(&repository, &tag, digest, Moment { wall: moved, ..now }, false)?;
                 }
                 Ok::<_, meta::Error>(())
             })?;
@@ -271,13 +271,13 @@ fn put(
     manifest: &Manifest,
     bytes: &[u8],
     found: &HashMap<Digest, Found>,
-    now: Timestamp,
+    now: Moment,
 ) -> Result<(), meta::Error> {
     let JournaledManifest { repository, digest, media_type, created, .. } = listed;
     for blob in needs(manifest).into_iter().chain(listed_blobs(manifest)) {
         let Some(file) = found.get(&blob) else { continue };
         tx.put_link(repository, blob, file.size, now)?;
-        tx.set_file(blob, &FileRow { modified: file.modified, checked: now })?;
+        tx.set_file(blob, &FileRow { modified: file.modified, checked: now.wall })?;
     }
     let size = bytes.len() as u64;
     let row = ManifestRow { media_type: media_type.clone(), size, created: *created };

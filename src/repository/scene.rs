@@ -43,8 +43,18 @@ impl Scene {
     }
 
     fn open(rules: Rules, sync: bool) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let clock = Clock::default();
+        Self::open_in(tempfile::tempdir().unwrap(), Clock::default(), rules, sync)
+    }
+
+    /// The same after a stop and a start of the registry. No repository of before may be held.
+    pub(super) fn reopen(self) -> Self {
+        let Self { stores, clock, root } = self;
+        let rules = stores.rules.clone();
+        drop(stores);
+        Self::open_in(root, clock, rules, false)
+    }
+
+    pub(super) fn open_in(root: tempfile::TempDir, clock: Clock, rules: Rules, sync: bool) -> Self {
         let blobs = Blobs::open(root.path(), Arc::new(SystemDisk), sync).unwrap();
         let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), sync).unwrap());
         let stores = Arc::new(Stores::new(blobs, meta, clock.clone(), rules).unwrap());

@@ -127,7 +127,7 @@ impl Stores {
                 let mut findings = Findings::default();
                 self.meta.read(|tx| tx.verify_repository(&name, &mut findings))?;
                 if scrubbing.repair && !findings.derived.is_empty() {
-                    let now = self.clock.now();
+                    let now = self.ages.now();
                     self.meta.write(move |tx| tx.rebuild_repository(&name, now))?;
                 }
                 scrubbed.take(findings);

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::{Error, Repository, Stores};
 use crate::blobs::{Mark, Staging};
-use crate::clock::Timestamp;
+use crate::clock::Clock;
 use crate::meta::{self, FileRead as _, FileRow, HmacKey, LinkRead as _, Meta, SETTING_UPLOAD_KEY, Unneeded};
 use crate::oci::{Algorithm, ChunkRange, Digest, Hasher, RepositoryName, UploadId};
 
@@ -36,6 +36,7 @@ const BUSY_WAIT: Duration = Duration::from_secs(5);
 pub(super) struct Sessions {
     key: HmacKey,
     open: Mutex<HashMap<UploadId, Arc<tokio::sync::Mutex<Progress>>>>,
+    resting: Mutex<expiry::Resting>,
 }
 
 /// How far an upload was hashed; whoever writes to the upload holds its lock.
@@ -46,8 +47,9 @@ struct Progress {
 
 impl Sessions {
     /// Reads the key that binds ids, making it the first time.
-    pub(super) fn open(meta: &Meta) -> Result<Self, Error> {
-        Ok(Self { key: meta.hmac_key(SETTING_UPLOAD_KEY)?, open: Mutex::default() })
+    pub(super) fn open(meta: &Meta, clock: &Clock) -> Result<Self, Error> {
+        let resting = Mutex::new(expiry::Resting::open(meta, clock)?);
+        Ok(Self { key: meta.hmac_key(SETTING_UPLOAD_KEY)?, open: Mutex::default(), resting })
     }
 
     /// The id whose first half is that of `half`, and whose second half binds it to a repository.
@@ -174,7 +176,7 @@ impl Upload {
 
     /// Makes a verified upload a blob of its repository, and returns when that is durable.
     pub(crate) fn finish(mut self, digest: Digest) -> Result<(), Error> {
-        let Stores { blobs, meta: rows, clock, uploads, leases, .. } = &*self.stores;
+        let Stores { blobs, meta: rows, ages, uploads, leases, .. } = &*self.stores;
         let size = self.offset();
         let _busy = blobs.lock(digest);
         let known = rows.read(|tx| Ok::<_, Error>(tx.blob(digest)?.is_some() && tx.damage(digest)?.is_none()))?;
@@ -185,10 +187,10 @@ impl Upload {
             sealed = Some(self.staging.modified()?);
             blobs.seal(&mut self.staging, digest)?;
         }
-        let (name, now) = (self.name.clone(), clock.now());
+        let (name, now) = (self.name.clone(), ages.now());
         // If it is linked here already, what needs it may go before whoever has pushed it again names it.
-        let _ = leases.take(&name, Unneeded::Link, digest, now);
-        let file = sealed.map(|modified| FileRow { modified, checked: now });
+        let _ = leases.take(&name, Unneeded::Link, digest, now.steady);
+        let file = sealed.map(|modified| FileRow { modified, checked: now.wall });
         let linked = rows.write(move |tx| {
             tx.put_link(&name, digest, size, now)?;
             file.map_or(Ok(()), |file| tx.set_file(digest, &file))
@@ -221,25 +223,7 @@ impl Drop for Upload {
     }
 }
 
-impl Stores {
-    /// Throws uploads away that nobody continued for `rules.upload_expiry`; says how many.
-    pub(crate) fn expire_uploads(&self) -> Result<usize, Error> {
-        let now = self.clock.now();
-        let mut expired = 0;
-        for (id, written) in self.blobs.stagings()? {
-            if now.since(Timestamp::from(written)) < self.rules.upload_expiry {
-                continue;
-            }
-            let session = self.uploads.session(id);
-            // Somebody who holds the lock is writing to it at this moment.
-            let Ok(_progress) = session.try_lock() else { continue };
-            expired += usize::from(self.blobs.discard(id)?);
-            self.uploads.forget(id);
-        }
-        Ok(expired)
-    }
-}
-
+mod expiry;
 #[cfg(any(fuzzing, test))]
 pub(super) mod fuzzing;
 #[cfg(test)]

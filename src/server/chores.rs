@@ -75,6 +75,7 @@ pub(super) fn rest(stopped: &watch::Receiver<bool>) -> impl Fn(Duration) -> Cont
 /// What is to be written down before the end.
 pub(super) async fn last(shared: &Arc<Shared>) {
     flush_once(shared).await;
+    write_steady_clock(shared, true).await;
     // Synced; it is not the time any more to make it anew.
     blocking(shared, JOURNAL, |shared| shared.stores().care_for_journal(|_| ControlFlow::Break(()))).await;
 }
@@ -111,7 +112,13 @@ async fn flush(shared: Arc<Shared>) {
     loop {
         sleep(FLUSH_INTERVAL).await;
         flush_once(&shared).await;
+        write_steady_clock(&shared, false).await;
     }
+}
+
+async fn write_steady_clock(shared: &Arc<Shared>, at_end: bool) {
+    let what = "writing down how much time has passed";
+    blocking(shared, what, move |shared| shared.stores().write_steady_clock(at_end)).await;
 }
 
 async fn flush_once(shared: &Arc<Shared>) {

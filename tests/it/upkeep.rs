@@ -191,3 +191,81 @@ async fn a_foreign_layer_that_was_pushed_is_kept_served_and_recovered() {
     }
     admin.get(&format!("/v2/win/app/blobs/{config}")).send().await.status(200);
 }
+
+/// A file that says what a process takes for the time, and the library that reads it.
+struct WallClock {
+    directory: TempDir,
+    library: String,
+}
+
+impl WallClock {
+    fn new(at: &str) -> Option<Self> {
+        let found =
+            std::process::Command::new("faketime").args(["-m", "2001-01-01", "printenv", "LD_PRELOAD"]).output();
+        let Ok(found) = found else {
+            assert!(std::env::var_os("CI").is_none(), "faketime is missing");
+            eprintln!("skipped: faketime is missing");
+            return None;
+        };
+        let library = String::from_utf8(found.stdout).unwrap();
+        let library = library.trim().rsplit(':').next().unwrap().to_owned();
+        let clock = Self { directory: tempfile::tempdir().unwrap(), library };
+        clock.set(at);
+        Some(clock)
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        self.directory.path().join("time")
+    }
+
+    fn set(&self, at: &str) {
+        let new = self.directory.path().join("new");
+        std::fs::write(&new, format!("@{at}\n")).unwrap();
+        std::fs::rename(new, self.file()).unwrap();
+    }
+
+    fn start(&self, program: Program) -> Running {
+        let program = program.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", self.file());
+        let program = program.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        program.env("DONT_FAKE_MONOTONIC", "1").with_admin().start()
+    }
+}
+
+/// A board without a battery starts in 1970, and the network sets its clock while a client pushes, or between two starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wall_clock_that_jumps_makes_nothing_old_enough_to_be_collected() {
+    let Some(clock) = WallClock::new("1970-01-01 00:00:30") else { return };
+    let root = tempfile::tempdir().unwrap();
+    let config = "storage.gcInterval = '1s'\nstorage.uploadExpiry = '24h'";
+    let mut running = clock.start(Program::serve_with(root.path(), config));
+    let admin = running.user(ADMIN);
+    let pinned = push_image(&admin, "edge/pinned", "1", 1).await;
+    let first = sha256(&crate::support::content::bytes(&pinned));
+    push_image(&admin, "edge/pinned", "1", 5).await;
+    let layer = push_blob(&admin, "edge/app", &noise(3000, 9)).await;
+    let upload = crate::support::content::start_upload(&admin, "edge/app").await;
+    let orphan = push_blob(&admin, "edge/orphan", &noise(3000, 11)).await;
+    for (time, starts_again) in
+        [("2026-11-29 12:00:00", false), ("1975-01-01 00:00:00", true), ("2031-01-01 00:00:00", true)]
+    {
+        clock.set(time);
+        if starts_again {
+            running.stop();
+            running = clock.start(Program::serve_with(root.path(), config));
+        }
+        let admin = running.user(ADMIN);
+        // Time for collections, and one by hand.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        assert_eq!(printed(&coracle(root.path(), &["gc", "--json"]))["links"], 0, "{time}");
+        for (repository, blob) in [("edge/app", &layer), ("edge/orphan", &orphan)] {
+            admin.head(&format!("/v2/{repository}/blobs/{blob}")).send().await.status(200);
+        }
+        // The tag can be brought back still.
+        let path = "/api/v1/repository/edge/pinned/tag/1/restore";
+        let body = json!({"manifest_digest": first}).to_string();
+        admin.post(path).header("content-type", "application/json").body(body).send().await.status(200);
+        push_image(&admin, "edge/pinned", "1", 5).await;
+        admin.get(&upload).send().await.status(204);
+    }
+    running.stop();
+}

@@ -72,13 +72,12 @@ fn apply(tx: &mut WriteTx, known: &mut Vec<Known>, (repository, tag): (usize, us
     let end = |known: &mut Vec<Known>, which: usize, kept: bool| {
         let span = known.remove(which);
         if kept {
-            known.push(Known { ended: now.max(span.started), expires: None, ..span });
+            known.push(Known { ended: now, expires: None, ..span });
         }
     };
     match step {
         Step::Put { digest: to, kept } => {
-            let row = TagRow { digest: digest(*to), moved: at(now) };
-            let moved = tx.put_tag(&name, &text, &row, *kept).unwrap();
+            let moved = tx.put_tag(&name, &text, digest(*to), at(now), *kept).unwrap();
             assert_eq!(moved, present.is_none_or(|present| known[present].digest != *to));
             if moved {
                 if let Some(present) = present {
@@ -129,9 +128,11 @@ fn apply(tx: &mut WriteTx, known: &mut Vec<Known>, (repository, tag): (usize, us
             let same = |known: &Known| {
                 of_tag(known)
                     && known.started == span.started.micros()
-                    && (known.ended, digest(known.digest)) == (past.ended.micros(), past.digest)
+                    && (known.ended, digest(known.digest)) == (past.aged.micros(), past.digest)
                     && known.reversion == past.reversion
             };
+            // A wall clock that was set back makes no end before a start.
+            assert_eq!(past.ended.micros(), past.aged.micros().max(span.started.micros()));
             known.remove(known.iter().position(same).unwrap());
         }
         Step::Trim { before, limit } => {
@@ -173,7 +174,7 @@ fn found(tx: &ReadTx) -> Vec<Known> {
                 repository,
                 started,
                 tag: TAGS_USED.iter().position(|tag| tag == text).unwrap(),
-                ended: span.ended.map_or(NEVER, Timestamp::micros),
+                ended: span.ended.map_or(NEVER, SteadyTime::micros),
                 digest: number(state.digest),
                 reversion: state.reversion,
                 expires: state.until.filter(|_| is_present).map(Timestamp::micros),
@@ -245,7 +246,7 @@ fn a_database_without_history_gets_the_spans_of_its_tags() {
     let (of, named) = (name.clone(), tag.clone());
     meta(root.path())
         .write(move |tx| {
-            tx.put_tag(&of, &named, &TagRow { digest: digest(1), moved: at(7) }, true)?;
+            tx.put_tag(&of, &named, digest(1), at(7), true)?;
             // As version 1 has left it.
             tx.changed = true;
             tx.transaction.delete_table(TAG_STARTS).unwrap();

@@ -11,7 +11,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::blobs::{FaultyDisk, Operation, SystemDisk};
 use crate::clock::Timestamp;
-use crate::meta::content::TagRow;
 use crate::oci::{Algorithm, Digest, RepositoryName, Tag};
 
 struct Place {
@@ -98,7 +97,7 @@ impl Place {
                 .meta
                 .write(move |tx| {
                     let (name, tag) = tag(number);
-                    tx.put_tag(&name, &tag, &TagRow { digest: digest(manifest), moved: at }, true).map(drop)
+                    tx.put_tag(&name, &tag, digest(manifest), at, true).map(drop)
                 })
                 .unwrap(),
             Step::Untag { tag: number } => self

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::blobs::{SystemDisk, Tree};
+use crate::clock::Timestamp;
 use crate::meta::content::ManifestRow;
 use crate::meta::schema::{BLOBS, LINKS, MANIFEST_BYTES, MANIFESTS, UNNEEDED, UNNEEDED_SINCE};
 use crate::meta::{Meta, codec};
@@ -59,8 +60,8 @@ fn filled(root: &std::path::Path) -> Meta {
             tx.review_manifest(&name, of, NOW)?;
         }
         let tag: Tag = "latest".parse().unwrap();
-        tx.put_tag(&name, &tag, &TagRow { digest: digest(&index), moved: NOW }, true)?;
-        tx.put_tag(&name, &tag, &TagRow { digest: digest(&image), moved: Timestamp::from_micros(2_000_000) }, true)?;
+        tx.put_tag(&name, &tag, digest(&index), NOW, true)?;
+        tx.put_tag(&name, &tag, digest(&image), Timestamp::from_micros(2_000_000), true)?;
         Ok::<_, Error>(())
     })
     .unwrap();

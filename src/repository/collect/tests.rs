@@ -224,7 +224,7 @@ fn what_a_client_was_told_is_there_stays_although_it_was_due() {
 
     // Written down, the leases hold without those in memory.
     scene.stores.write_leases().unwrap();
-    scene.stores.leases.forget(Timestamp::from_micros(u64::MAX));
+    scene.stores.leases.forget(SteadyTime::from_micros(u64::MAX));
     scene.clock.advance(DELAY.saturating_sub(SECOND));
     collect(&scene);
     assert!(scene.has_file(asked) && repository.has_manifest(manifest));

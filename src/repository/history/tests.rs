@@ -151,10 +151,10 @@ fn more_than_a_step_is_tidied_and_forgotten_as_well() {
         .write(move |tx| {
             for number in 0..STEP + 10 {
                 for digest in [one, other] {
-                    tx.put_tag(&name, &tag(), &TagRow { digest, moved: now }, true)?;
+                    tx.put_tag(&name, &tag(), digest, now, true)?;
                 }
                 let short_lived: Tag = format!("t{number}").parse().unwrap();
-                tx.put_tag(&name, &short_lived, &TagRow { digest: one, moved: now }, true)?;
+                tx.put_tag(&name, &short_lived, one, now, true)?;
                 tx.set_tag_mark(&name, &short_lived, &TagMark { expires: Some(now), reversion: false })?;
             }
             Ok::<_, Error>(())
