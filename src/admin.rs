@@ -4,6 +4,7 @@
 //! a command line that has opened the data directory alone. Whoever can do either owns the files.
 
 mod rescue;
+mod tag;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -18,7 +19,7 @@ use crate::accounts::{Account, Error, Key, NewKey, NewUser, Origin, Password, Us
 use crate::meta::Standing;
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
-use crate::repository::{BackupError, Delays, Error as ContentError, Scrubbed, Scrubbing, Stores};
+use crate::repository::{BackupError, Delays, Error as ContentError, Rehearsed, Scrubbed, Scrubbing, Stores};
 pub(crate) use rescue::{recover, restore};
 
 /// As many users as are listed at once.
@@ -28,25 +29,91 @@ const USERS_MAX: usize = 100_000;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub(crate) enum Command {
-    AddUser { name: String, password: Option<Secret>, superuser: bool, read_only_superuser: bool, groups: Vec<String> },
+    AddUser {
+        name: String,
+        password: Option<Secret>,
+        superuser: bool,
+        read_only_superuser: bool,
+        groups: Vec<String>,
+    },
     ListUsers,
-    SetPassword { name: String, password: Option<Secret> },
-    SetEnabled { name: String, enabled: bool },
-    SetGroups { name: String, groups: Vec<String> },
-    RemoveUser { name: String },
-    CreateKey { user: String, label: String, scopes: Vec<String>, expires_seconds: Option<u64> },
-    ListKeys { user: Option<String> },
-    RevokeKey { id: uuid::Uuid },
+    SetPassword {
+        name: String,
+        password: Option<Secret>,
+    },
+    SetEnabled {
+        name: String,
+        enabled: bool,
+    },
+    SetGroups {
+        name: String,
+        groups: Vec<String>,
+    },
+    RemoveUser {
+        name: String,
+    },
+    CreateKey {
+        user: String,
+        label: String,
+        scopes: Vec<String>,
+        expires_seconds: Option<u64>,
+    },
+    ListKeys {
+        user: Option<String>,
+    },
+    RevokeKey {
+        id: uuid::Uuid,
+    },
     RotateSigningKey,
-    ExplainAccess { user: Option<String>, repository: RepositoryName },
-    Collect { dry_run: bool, delay_seconds: Option<u64> },
-    Scrub { repair: bool, rate: Option<u64> },
-    BackUp { directory: PathBuf, copy: bool },
+    ExplainAccess {
+        user: Option<String>,
+        repository: RepositoryName,
+    },
+    Collect {
+        dry_run: bool,
+        delay_seconds: Option<u64>,
+        #[serde(default)]
+        purge_history: Option<Purge>,
+    },
+    TagHistory {
+        repository: RepositoryName,
+    },
+    RestoreTag {
+        repository: RepositoryName,
+        tag: Option<String>,
+        digest: Option<String>,
+    },
+    Scrub {
+        repair: bool,
+        rate: Option<u64>,
+    },
+    BackUp {
+        directory: PathBuf,
+        copy: bool,
+    },
+}
+
+/// Whose history is forgotten before a collection.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Purge {
+    All,
+    Repository(RepositoryName),
+}
+
+impl Purge {
+    const fn repository(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::All => None,
+            Self::Repository(name) => Some(name),
+        }
+    }
 }
 
 /// Why something was not done.
 #[derive(Debug)]
 pub(crate) enum Failure {
+    Invalid(String),
     Accounts(Error),
     Content(ContentError),
     Backup(BackupError),
@@ -55,6 +122,7 @@ pub(crate) enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Invalid(what) => f.write_str(what),
             Self::Accounts(error) => error.fmt(f),
             Self::Content(error) => error.fmt(f),
             Self::Backup(error) => error.fmt(f),
@@ -178,7 +246,14 @@ pub(crate) fn execute(registry: &Arc<Shared>, command: Command, rest: Rest<'_>) 
             let explanation = registry.explain(user.as_deref(), &repository)?;
             Ok(explanation.view())
         }
-        Command::Collect { dry_run, delay_seconds } => collect(registry.stores(), dry_run, delay_seconds, rest),
+        Command::Collect { dry_run, delay_seconds, purge_history } => {
+            let delay = delay_seconds.map(Duration::from_secs);
+            collect(registry.stores(), dry_run, delay, purge_history.as_ref(), rest)
+        }
+        Command::TagHistory { repository } => tag::history(registry, &repository),
+        Command::RestoreTag { repository, tag, digest } => {
+            tag::restore(registry, &repository, tag.as_deref(), digest.as_deref())
+        }
         Command::Scrub { repair, rate } => {
             let rate = rate.unwrap_or(registry.config().extensions.scrub.rate);
             let scrubbing = Scrubbing { repair, rate, unless_since: None };
@@ -191,12 +266,30 @@ pub(crate) fn execute(registry: &Arc<Shared>, command: Command, rest: Rest<'_>) 
     }
 }
 
-fn collect(stores: &Stores, dry_run: bool, delay: Option<u64>, rest: Rest<'_>) -> Result<Value, Failure> {
-    let delays = delay.map_or(stores.delays(), |seconds| Delays::all(Duration::from_secs(seconds)));
-    let (collected, is_part) =
-        if dry_run { stores.rehearse_collection(delays)? } else { (stores.collect(delays, rest)?, false) };
+fn collect(
+    stores: &Arc<Stores>,
+    dry_run: bool,
+    delay: Option<Duration>,
+    purge: Option<&Purge>,
+    rest: Rest<'_>,
+) -> Result<Value, Failure> {
+    let delays = delay.map_or(stores.delays(), Delays::all);
+    if let Some(name) = purge.and_then(Purge::repository)
+        && !stores.repository(name).is_known()?
+    {
+        return Err(ContentError::RepositoryUnknown { name: name.clone() }.into());
+    }
+    let purge = purge.map(Purge::repository);
+    let Rehearsed { collected, purged, is_part } = if dry_run {
+        stores.rehearse_collection(delays, purge)?
+    } else {
+        let purged = purge.map_or(Ok(0), |of| stores.purge_history(of, rest))?;
+        Rehearsed { collected: stores.collect(delays, rest)?, purged, is_part: false }
+    };
     Ok(json!({
         "dry_run": dry_run,
+        "purged": purged,
+        "tags": collected.tags,
         "manifests": collected.manifests,
         "links": collected.links,
         "blobs": collected.blobs,

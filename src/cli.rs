@@ -19,6 +19,7 @@ mod reload;
 mod restore;
 mod scrub;
 mod serve;
+mod tag;
 mod token;
 mod user;
 
@@ -50,6 +51,7 @@ enum Command {
     User(user::User),
     #[command(name = "apikey")]
     ApiKey(apikey::ApiKey),
+    Tag(tag::Tag),
     Token(token::Token),
     Access(access::Access),
     Gc(gc::Gc),
@@ -69,6 +71,7 @@ pub fn run() -> ExitCode {
         Command::Serve(command) => command.run(),
         Command::User(command) => command.run(),
         Command::ApiKey(command) => command.run(),
+        Command::Tag(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Access(command) => command.run(),
         Command::Gc(command) => command.run(),

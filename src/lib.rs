@@ -86,7 +86,8 @@
 //! 11. Every body, page, list, queue, cache and wait has a limit with a name.
 //! 12. Whatever is unneeded stands in a row since the transaction that made it so, and nothing is removed but
 //!     after a look, in the same transaction, whether that still holds. A client that was told of something has a
-//!     lease on it.
+//!     lease on it. Ages are measured by the machine's uptime: setting the wall clock makes nothing older.
+//!     What a tag pointed at, and a manifest that was deleted by digest, can be restored for as long as history is kept.
 //! 13. What is remembered of rows (manifests; accounts, keys and sessions) belongs to one version of them, which
 //!     every change ends before it is answered: nobody is told what was true before.
 //!

@@ -11,6 +11,7 @@ mod backend;
 mod codec;
 mod content;
 mod copy;
+mod deleted;
 mod error;
 mod examine;
 mod file;
@@ -44,6 +45,7 @@ pub(crate) use age::{AgeRead, RestingUpload, SteadyClockRow};
 pub(crate) use audit::{AuditRead, AuditRow};
 pub(crate) use content::{ContentRead, Contents, ManifestRow};
 pub(crate) use copy::{Extent, Pause, Snapshot, install};
+pub(crate) use deleted::DeletedRead;
 pub(crate) use error::Error;
 pub(crate) use examine::{Condition, examine, set_aside};
 pub(crate) use file::{DamageRow, FileRead, FileRow};
@@ -139,6 +141,9 @@ impl Meta {
         };
         let meta = open(Arc::clone(&disk))?;
         if meta.read(schema::version)? == schema::VERSION {
+            if !meta.read(schema::has_all_tables)? {
+                meta.write(schema::add_tables)?;
+            }
             return Ok(meta);
         }
         upgrade::upgrade(&meta, tree, &disk, Clock::default().now())?;

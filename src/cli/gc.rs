@@ -1,15 +1,17 @@
-//! `coracle gc`: removing what nothing needs.
+//! `coracle gc`: removing what nothing references.
 
 use std::process::ExitCode;
 
 use super::administer::Target;
-use crate::admin::Command;
+use crate::admin::{Command, Purge};
+use crate::oci::RepositoryName;
 
-/// Remove what nothing needs, in a running registry or in one that rests
+/// Remove unreferenced manifests and blobs
 ///
-/// That is: manifests that no tag and no index names, and no tag has named for as long as its history is kept;
-/// manifests whose subject was deleted; and blobs that no manifest needs. It is done while clients push and
-/// pull, and a registry does it by itself from time to time (storage.gc).
+/// Removed are: manifests that no tag and no index names, and no tag has named for as long as its history is kept;
+/// manifests that were deleted by digest as long ago; manifests whose subject was deleted, and tags of signatures whose
+/// image was; and blobs that no manifest references. Clients can push and pull meanwhile. A registry does it by itself
+/// from time to time (storage.gc). The command works beside a running registry, or without one.
 #[derive(Debug, clap::Args)]
 pub(super) struct Gc {
     #[command(flatten)]
@@ -21,14 +23,27 @@ pub(super) struct Gc {
     /// blobs go whose manifest is on its way: their clients push them again
     #[arg(long, value_name = "TIME", value_parser = super::seconds)]
     delay: Option<u64>,
+    /// First forget what tags pointed at before and what was deleted by digest, in this repository or in all: none of it
+    /// can be restored after that
+    #[arg(long, value_name = "REPOSITORY", num_args = 0..=1)]
+    purge_history: Option<Option<RepositoryName>>,
 }
 
 impl Gc {
     pub(super) fn run(self) -> ExitCode {
-        self.target.run(Ok(Command::Collect { dry_run: self.dry_run, delay_seconds: self.delay }), |value| {
+        let purges = self.purge_history.is_some();
+        let purge_history = self.purge_history.map(|of| of.map_or(Purge::All, Purge::Repository));
+        let command = Command::Collect { dry_run: self.dry_run, delay_seconds: self.delay, purge_history };
+        self.target.run(Ok(command), |value| {
             let count = |name: &str| value[name].as_u64().unwrap_or_default();
             let verb = if value["dry_run"] == true { "would be removed" } else { "removed" };
             let more = if value["is_part"] == true { "at least " } else { "" };
+            if purges {
+                println!("{more}{} entries of the tag history {verb}", count("purged"));
+            }
+            if count("tags") > 0 {
+                println!("{more}{} tags of signatures without their image {verb}", count("tags"));
+            }
             println!("{more}{} manifests {verb}", count("manifests"));
             println!("{more}{} blobs with {} bytes {verb}", count("blobs"), count("bytes"));
             if count("unreadable") > 0 {

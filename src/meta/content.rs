@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::codec::corrupt;
 use super::journal::Record;
 use super::link::LinkRead;
-use super::schema::{LISTINGS, MANIFEST_BYTES, MANIFESTS, REFERRERS, REPOSITORIES, Source, TAGS, TAGS_OF};
+use super::schema::{
+    DELETED_MANIFESTS, LISTINGS, MANIFEST_BYTES, MANIFESTS, REFERRERS, REPOSITORIES, Source, TAGS, TAGS_OF,
+};
 use super::unneeded::Unneeded;
-use super::{Error, PermissionRead as _, WriteTx, codec};
+use super::{Error, GarbageRead as _, PermissionRead as _, WriteTx, codec};
 use crate::clock::{Moment, SteadyTime, Timestamp};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
@@ -67,6 +69,8 @@ pub(crate) struct TagRow {
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     pub(crate) manifests: Vec<Digest>,
+    /// Manifests that were deleted by digest and can be restored.
+    pub(crate) deleted: Vec<Digest>,
     pub(crate) tags: Vec<Tag>,
     pub(crate) blobs: Vec<Digest>,
 }
@@ -94,6 +98,33 @@ pub(crate) trait ContentRead: LinkRead {
         let table = self.table(MANIFESTS)?;
         let row = table.get((repository.as_str(), digest.key()))?;
         row.map(|row| codec::row("manifests", row.value(), digest)).transpose()
+    }
+
+    /// A manifest that was deleted by digest and can be restored.
+    fn deleted_manifest(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<ManifestRow>, Error> {
+        let table = self.table(DELETED_MANIFESTS)?;
+        let row = table.get((repository.as_str(), digest.key()))?;
+        row.map(|row| codec::row("deleted manifests", row.value(), digest)).transpose()
+    }
+
+    /// At most `limit` manifests of a repository behind `after` that can be restored.
+    fn deleted_manifests(
+        &self,
+        repository: &RepositoryName,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<Digest>, Error> {
+        let (table, name, mut digests) = (self.table(DELETED_MANIFESTS)?, repository.as_str(), Vec::new());
+        let after = after.as_ref().map_or(&[][..], Digest::key);
+        for row in table.range::<(&str, &[u8])>((Bound::Excluded((name, after)), Bound::Unbounded))?.take(limit) {
+            let (key, _) = row?;
+            let (owner, digest) = key.value();
+            if owner != name {
+                break;
+            }
+            digests.push(Digest::from_key(digest).ok_or_else(|| corrupt("deleted manifests", repository))?);
+        }
+        Ok(digests)
     }
 
     fn manifest_bytes(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<Bytes>, Error> {
@@ -146,6 +177,7 @@ pub(crate) trait ContentRead: LinkRead {
         }
         let (tags, _) = self.tags(repository, "", usize::MAX)?;
         contents.tags = tags.iter().filter_map(|tag| tag.parse().ok()).collect();
+        contents.deleted = self.deleted_manifests(repository, None, usize::MAX)?;
         contents.blobs = self.linked(repository)?;
         Ok(contents)
     }
@@ -306,7 +338,12 @@ impl WriteTx {
         Ok(())
     }
 
-    fn set_manifest(&mut self, repository: &RepositoryName, digest: Digest, row: &ManifestRow) -> Result<(), Error> {
+    pub(super) fn set_manifest(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        row: &ManifestRow,
+    ) -> Result<(), Error> {
         self.table_mut(MANIFESTS)?.insert((repository.as_str(), digest.key()), codec::encode(row).as_slice())?;
         Ok(())
     }
@@ -320,18 +357,42 @@ impl WriteTx {
     ) -> Result<(), Error> {
         self.table_mut(MANIFESTS)?.remove((repository.as_str(), digest.key()))?;
         self.table_mut(MANIFEST_BYTES)?.remove((repository.as_str(), digest.key()))?;
+        self.end_manifest(repository, digest, since.into())
+    }
+
+    /// What follows when a manifest is not there any more.
+    pub(super) fn end_manifest(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        since: SteadyTime,
+    ) -> Result<(), Error> {
         self.note(|| Record::ManifestGone { repository: repository.to_string(), digest: digest.key().to_vec() });
         self.set_needed(repository, Unneeded::Manifest, digest)?;
         self.set_needed(repository, Unneeded::Referrer, digest)?;
-        let mut has_referrers = false;
+        self.note_subject(repository, digest, since)?;
+        self.change_counts(repository, |row| row.manifests = row.manifests.saturating_sub(1))
+    }
+
+    /// Notes that a manifest is not there any more, if anything belongs to it.
+    pub(crate) fn note_subject(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        since: SteadyTime,
+    ) -> Result<(), Error> {
+        let mut is_subject = false;
         self.each_referrer(repository, digest, ("", &[]), |_, _, _| {
-            has_referrers = true;
+            is_subject = true;
             ControlFlow::Break(())
         })?;
-        if has_referrers {
+        for tag in Tag::companions(digest) {
+            is_subject = is_subject || self.tag(repository, &tag)?.is_some();
+        }
+        if is_subject {
             self.set_unneeded(repository, Unneeded::Subject, digest, since)?;
         }
-        self.change_counts(repository, |row| row.manifests = row.manifests.saturating_sub(1))
+        Ok(())
     }
 
     /// Points a tag at a manifest; says whether it pointed elsewhere, or nowhere. `kept` is whether it is
@@ -360,6 +421,12 @@ impl WriteTx {
             moved: row.moved,
         });
         self.begin_span(repository, tag, row.moved)?;
+        // A signature that comes after its image has gone is newer than that: the image may come next.
+        if let Some(subject) = tag.companion_of()
+            && self.unneeded(repository, Unneeded::Subject, subject)?.is_some()
+        {
+            self.set_unneeded(repository, Unneeded::Subject, subject, now)?;
+        }
         self.set_needed(repository, Unneeded::Manifest, row.digest)?;
         self.set_needed(repository, Unneeded::Referrer, row.digest)?;
         Ok(true)

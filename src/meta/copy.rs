@@ -105,6 +105,7 @@ pub(super) fn each_table(visitor: &mut impl Visitor) -> Result<(), Error> {
     visitor.table(schema::PAST_OF)?;
     visitor.table(schema::UNNEEDED)?;
     visitor.table(schema::UNNEEDED_SINCE)?;
+    visitor.table(schema::DELETED_MANIFESTS)?;
     visitor.table(schema::ORPHANS)?;
     visitor.table(schema::FILES)?;
     visitor.table(schema::DAMAGED)?;

@@ -12,6 +12,7 @@ use redb::ReadableTable as _;
 
 use super::codec::corrupt;
 use super::content::ContentRead;
+use super::deleted::DeletedRead as _;
 use super::history::past_digest;
 use super::link::{LinkRead as _, LinkRow};
 use super::schema::{LINKS, LINKS_OF, MANIFESTS, PAST_OF, PAST_TAGS, Source, TAGS_OF, UNNEEDED, UNNEEDED_SINCE};
@@ -156,7 +157,7 @@ impl WriteTx {
         since: impl Into<SteadyTime>,
     ) -> Result<(), Error> {
         let since = since.into();
-        if self.manifest(repository, digest)?.is_some() && !self.is_named(repository, digest)? {
+        if self.kept_manifest(repository, digest)?.is_some() && !self.is_named(repository, digest)? {
             self.set_unneeded(repository, Unneeded::Manifest, digest, since)?;
             // As a referrer of something gone it is no longer unneeded than that.
             if self.unneeded(repository, Unneeded::Referrer, digest)?.is_some() {

@@ -123,7 +123,8 @@ pub(crate) trait HistoryRead: ContentRead {
         Ok(TagState { digest, until: expires, reversion })
     }
 
-    /// Visits the spans of all tags of a repository, the latest start first, until told to stop.
+    /// Visits the spans of all tags of a repository, the latest start first, until told to stop. Spans of manifests
+    /// that were deleted by digest are left out.
     fn each_span(
         &self,
         repository: &RepositoryName,
@@ -133,6 +134,9 @@ pub(crate) trait HistoryRead: ContentRead {
         for row in table.range((name, 0, "", 0)..(name, u64::MAX, "", 0))?.rev() {
             let (key, ended) = row?;
             let (_, started, tag, number) = key.value();
+            if tag.contains(':') {
+                continue;
+            }
             let ended = Some(ended.value()).filter(|ended| *ended != NEVER).map(SteadyTime::from_micros);
             if visit(tag, Span { started: Timestamp::from_micros(started), ended, number }).is_break() {
                 break;
@@ -199,16 +203,38 @@ impl WriteTx {
         }
         // A clock that was set back must not make an end before a start.
         let (ended, aged) = (at.wall.max(row.moved), at.steady);
-        let past = StoredPast { digest: row.digest.key().to_vec(), ended, reversion: mark.reversion, aged };
+        self.remember(
+            name,
+            tag.as_str(),
+            started,
+            PastRow { digest: row.digest, ended, reversion: mark.reversion, aged },
+        )
+    }
+
+    /// Remembers that a manifest was deleted by digest: the digest is in the place of a tag.
+    pub(super) fn remember_deletion(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        created: Timestamp,
+        at: Moment,
+    ) -> Result<(), Error> {
+        let row = PastRow { digest, ended: at.wall.max(created), reversion: false, aged: at.steady };
+        self.remember(repository.as_str(), &digest.to_string(), created.micros(), row)
+    }
+
+    fn remember(&mut self, name: &str, tag: &str, started: u64, row: PastRow) -> Result<(), Error> {
+        let PastRow { digest, ended, reversion, aged } = row;
+        let past = StoredPast { digest: digest.key().to_vec(), ended, reversion, aged };
         let mut table = self.table_mut(PAST_TAGS)?;
-        let same_start = (name, tag.as_str(), started, 0)..(name, tag.as_str(), started, NOW);
+        let same_start = (name, tag, started, 0)..(name, tag, started, NOW);
         let last = table.range(same_start)?.next_back().transpose()?;
         let number = last.map_or(0, |(key, _)| key.value().3 + 1);
-        table.insert((name, tag.as_str(), started, number), codec::encode(&past).as_slice())?;
+        table.insert((name, tag, started, number), codec::encode(&past).as_slice())?;
         drop(table);
-        self.table_mut(PAST_OF)?.insert((name, row.digest.key(), tag.as_str(), started, number), ())?;
-        self.table_mut(ENDED_TAGS)?.insert((aged.micros(), name, tag.as_str(), started, number), ())?;
-        self.table_mut(TAG_STARTS)?.insert((name, started, tag.as_str(), number), aged.micros())?;
+        self.table_mut(PAST_OF)?.insert((name, digest.key(), tag, started, number), ())?;
+        self.table_mut(ENDED_TAGS)?.insert((aged.micros(), name, tag, started, number), ())?;
+        self.table_mut(TAG_STARTS)?.insert((name, started, tag, number), aged.micros())?;
         Ok(())
     }
 
@@ -279,6 +305,69 @@ impl WriteTx {
         Ok(old.len())
     }
 
+    /// Forgets at most `limit` spans of a repository, or of all, that have ended, and says how many. What they alone
+    /// have named is unneeded since the latest of their ends. `latest` is that of the spans before.
+    pub(crate) fn purge_history(
+        &mut self,
+        repository: Option<&RepositoryName>,
+        limit: usize,
+        latest: &mut SteadyTime,
+    ) -> Result<usize, Error> {
+        let mut ended: Vec<EndedKey> = Vec::new();
+        if let Some(repository) = repository {
+            let name = repository.as_str();
+            for row in self.table(PAST_TAGS)?.range((name, "", 0, 0)..)?.take(limit) {
+                let (key, row) = row?;
+                let (owner, tag, started, number) = key.value();
+                if owner != name {
+                    break;
+                }
+                let aged = past(row.value(), tag)?.aged;
+                ended.push((aged.micros(), owner.to_owned(), tag.to_owned(), started, number));
+            }
+        } else {
+            for row in self.table(ENDED_TAGS)?.iter()?.take(limit) {
+                let (key, _) = row?;
+                let (aged, name, tag, started, number) = key.value();
+                ended.push((aged, name.to_owned(), tag.to_owned(), started, number));
+            }
+        }
+        ended.sort_unstable();
+        for key in &ended {
+            *latest = SteadyTime::from_micros(key.0).max(*latest);
+            self.remove_span(key, *latest)?;
+        }
+        Ok(ended.len())
+    }
+
+    /// Forgets what was remembered of a manifest that was deleted by digest, unless a tag has pointed at it.
+    pub(crate) fn forget_deletion(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        now: SteadyTime,
+    ) -> Result<(), Error> {
+        let (name, mut spans) = (repository.as_str(), Vec::new());
+        for row in self.table(PAST_OF)?.range((name, digest.key(), "", 0, 0)..)? {
+            let (key, _) = row?;
+            let (owner, of, tag, started, number) = key.value();
+            if owner != name || of != digest.key() {
+                break;
+            }
+            if !tag.contains(':') {
+                return Ok(());
+            }
+            spans.push((tag.to_owned(), started, number));
+        }
+        for (tag, started, number) in spans {
+            let row =
+                self.table(PAST_TAGS)?.get((name, tag.as_str(), started, number))?.map(|row| past(row.value(), &tag));
+            let Some(row) = row.transpose()? else { continue };
+            self.remove_span(&(row.aged.micros(), name.to_owned(), tag, started, number), now)?;
+        }
+        Ok(())
+    }
+
     /// Forgets everything that the tags of a repository pointed at before.
     pub(crate) fn forget_history(&mut self, repository: &RepositoryName, now: SteadyTime) -> Result<(), Error> {
         let (name, mut after) = (repository.as_str(), (0, String::new(), 0));
@@ -335,7 +424,7 @@ pub(super) fn past_digest(row: &[u8], tag: &str) -> Result<Digest, Error> {
     past(row, tag).map(|past| past.digest)
 }
 
-fn past(bytes: &[u8], tag: &str) -> Result<PastRow, Error> {
+pub(super) fn past(bytes: &[u8], tag: &str) -> Result<PastRow, Error> {
     let stored = codec::decode(bytes).or_else(|| {
         let EarlierPast { digest, ended, reversion } = codec::decode(bytes)?;
         Some(StoredPast { digest, ended, reversion, aged: SteadyTime::beginning(ended) })

@@ -3,7 +3,7 @@
 //! Digests in keys are [`Digest::key`](crate::oci::Digest). Values named as a row are in the form
 //! of [`super::codec`].
 
-use redb::{Key, ReadableTable, TableDefinition, Value};
+use redb::{Key, ReadableTable, TableDefinition, TableHandle as _, Value};
 
 use super::{Error, ReadTx, WriteTx};
 use crate::clock::{SteadyTime, Timestamp};
@@ -115,6 +115,11 @@ pub(super) const UNNEEDED: TableDefinition<'_, (&str, u8, &[u8]), u64> = TableDe
 /// (steady time, repository, [`Unneeded`](super::Unneeded), digest): the same in the order of time.
 pub(super) const UNNEEDED_SINCE: TableDefinition<'_, (u64, &str, u8, &[u8]), ()> =
     TableDefinition::new("unneeded since");
+/// (repository, digest) → [`ManifestRow`](super::ManifestRow), of manifests that were deleted by digest and can be
+/// restored. Their bytes are in `manifest bytes` still, and `listings` has everything that they reference. They stay
+/// as long as `past tags` has a span of them: one is under their digest in place of a tag.
+pub(super) const DELETED_MANIFESTS: TableDefinition<'_, (&str, &[u8]), &[u8]> =
+    TableDefinition::new("deleted manifests");
 /// Digest: blobs without a row whose files may still be there.
 pub(super) const ORPHANS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("orphans");
 /// Digest → [`FileRow`](super::FileRow), of blobs that were pushed or hashed since there are such rows.
@@ -206,8 +211,20 @@ pub(super) fn create(tx: &mut WriteTx) -> Result<(), Error> {
     third(tx)?;
     fourth(tx)?;
     fifth(tx)?;
+    add_tables(tx)?;
     tx.set_setting(SETTING_OPTIONAL_LISTED, &[1])?;
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
+}
+
+/// Tables that were added without a new version: a program that does not know them works without them.
+pub(super) fn add_tables(tx: &mut WriteTx) -> Result<(), Error> {
+    tx.table_mut(DELETED_MANIFESTS)?;
+    Ok(())
+}
+
+/// Whether [`add_tables`] was done.
+pub(super) fn has_all_tables(tx: &ReadTx) -> Result<bool, Error> {
+    Ok(tx.0.list_tables()?.any(|table| table.name() == DELETED_MANIFESTS.name()))
 }
 
 /// What version 5 has added.
@@ -277,5 +294,6 @@ pub(super) fn migrate(tx: &mut WriteTx, now: Timestamp) -> Result<(), Error> {
     if found < 5 {
         fifth(tx)?;
     }
+    add_tables(tx)?;
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
 }

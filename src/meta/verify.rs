@@ -171,6 +171,19 @@ fn expected(rows: &impl Source, name: &RepositoryName, findings: &mut Findings) 
             }
         }
     }
+    for digest in contents.deleted {
+        no_referrers.insert(digest);
+        let row = rows.deleted_manifest(name, digest)?.ok_or_else(|| corrupt("deleted manifests", digest))?;
+        let stored = rows.manifest_bytes(name, digest)?;
+        let manifest = stored.and_then(|stored| Manifest::read(&stored, row.media_type().as_ref()).ok());
+        let Some(manifest) = manifest else {
+            findings.lost.push(format!("{name}: the bytes of the deleted manifest {digest}"));
+            continue;
+        };
+        let children = manifest.manifests().iter().map(|child| child.digest);
+        let blobs = manifest.blobs().iter().chain(manifest.optional_blobs()).copied();
+        derived.listings.extend(children.chain(blobs).map(|listed| (listed, digest)));
+    }
     for tag in contents.tags {
         let Some(TagRow { digest, .. }) = rows.tag(name, &tag)? else { continue };
         if rows.manifest(name, digest)?.is_none() {

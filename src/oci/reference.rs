@@ -21,6 +21,29 @@ impl Tag {
     }
 }
 
+/// What clients append to a digest to name a manifest that belongs to it: cosign's signatures, attestations and SBOMs;
+/// and nothing, for the list of referrers (distribution-spec, "Referrers Tag Schema").
+const COMPANIONS: [&str; 4] = ["", ".sig", ".att", ".sbom"];
+/// As many characters of a digest are in such a tag.
+const COMPANION_HEX: usize = 64;
+
+impl Tag {
+    /// The tags under which clients keep what belongs to a manifest.
+    pub(crate) fn companions(digest: Digest) -> impl Iterator<Item = Self> {
+        let hex = digest.hex();
+        let stem = format!("{}-{}", digest.algorithm(), hex.get(..COMPANION_HEX).unwrap_or(&hex));
+        COMPANIONS.into_iter().map(move |suffix| Self(format!("{stem}{suffix}").into()))
+    }
+
+    /// The manifest that this is a companion of. Of one with a longer digest, the tag has only a part.
+    pub(crate) fn companion_of(&self) -> Option<Digest> {
+        let (algorithm, rest) = self.0.split_once('-')?;
+        let (hex, suffix) = rest.split_at_checked(COMPANION_HEX)?;
+        let is_companion = algorithm == "sha256" && COMPANIONS.contains(&suffix);
+        is_companion.then(|| format!("{algorithm}:{hex}").parse().ok()).flatten()
+    }
+}
+
 impl FromStr for Tag {
     type Err = InvalidReference;
 
@@ -113,6 +136,23 @@ mod tests {
         for tag in ["", ".", "-", ".a", "-a", "a b", "a/b", "ä", "a\0", "a+b", "a@b", too_long.as_str()] {
             assert!(tag.parse::<Reference>().is_err(), "{tag:?} was taken");
         }
+    }
+
+    #[test]
+    fn companions_of_a_manifest_have_its_digest_in_their_name() {
+        let digest: Digest = format!("sha256:{}", "a1".repeat(32)).parse().unwrap();
+        let companions: Vec<_> = Tag::companions(digest).collect();
+        assert_eq!(companions.len(), 4);
+        for companion in &companions {
+            assert_eq!(companion.as_str().parse::<Tag>().as_ref(), Ok(companion));
+            assert_eq!(companion.companion_of(), Some(digest), "{companion}");
+        }
+        let hex = "a1".repeat(32);
+        for other in ["latest", "sha256-abc.sig", &format!("sha256-{hex}.sig2"), &format!("sha256-{}", &hex[1..])] {
+            assert_eq!(other.parse::<Tag>().unwrap().companion_of(), None, "{other}");
+        }
+        let long: Digest = format!("sha512:{}", "b2".repeat(64)).parse().unwrap();
+        assert!(Tag::companions(long).all(|tag| tag.as_str().parse::<Tag>().is_ok() && tag.companion_of().is_none()));
     }
 
     #[test]

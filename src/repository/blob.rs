@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::{Error, Repository};
-use crate::meta::{ContentRead as _, FileRead as _, LinkRead as _, Unneeded};
+use crate::meta::{DeletedRead as _, FileRead as _, LinkRead as _, Unneeded};
 use crate::oci::{Digest, RepositoryName};
 
 /// More holders of a blob than this are not asked whether the caller may read one of them.
@@ -65,7 +65,7 @@ impl Repository {
         let name = self.name.clone();
         let last = self.stores.meta.write(move |tx| {
             let link = tx.link(digest, &name)?.ok_or(Error::BlobUnknown { digest })?;
-            if link.references > 0 || tx.lister(&name, digest)?.is_some() {
+            if link.references > 0 || tx.present_lister(&name, digest)?.is_some() {
                 return Err(Error::BlobReferenced { digest });
             }
             Ok::<_, Error>(tx.remove_link(&name, digest)?)

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use super::age::Ages;
 use super::manifest::{detach, stored_manifest};
-use super::{Error, Stores};
-use crate::clock::SteadyTime;
-use crate::meta::{ContentRead as _, GarbageRead as _, LinkRead as _, Unneeded, UnneededRow, WriteTx};
-use crate::oci::{Digest, RepositoryName};
+use super::{Error, Stores, deleted};
+use crate::clock::{Moment, SteadyTime};
+use crate::meta::{
+    ContentRead as _, DeletedRead as _, GarbageRead as _, LinkRead as _, Unneeded, UnneededRow, WriteTx,
+};
+use crate::oci::{Digest, RepositoryName, Tag};
 
 /// As much is looked at in one transaction, so that no writer waits long.
 const STEP: usize = 128;
@@ -55,6 +57,8 @@ impl fmt::Debug for Retention {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Collected {
     pub(crate) manifests: u64,
+    /// Tags of signatures whose image is gone.
+    pub(crate) tags: u64,
     /// Blobs that repositories have no more.
     pub(crate) links: u64,
     /// Of those, blobs that no repository has any more.
@@ -70,6 +74,7 @@ pub(crate) struct Collected {
 impl Collected {
     fn add(&mut self, more: &Self) {
         self.manifests += more.manifests;
+        self.tags += more.tags;
         self.links += more.links;
         self.blobs += more.blobs;
         self.bytes += more.bytes;
@@ -79,8 +84,25 @@ impl Collected {
 
     /// Whether there may be more to collect now.
     const fn has_changed_anything(&self) -> bool {
-        self.manifests + self.links + self.released > 0
+        self.manifests + self.tags + self.links + self.released > 0
     }
+}
+
+/// What a collection would remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rehearsed {
+    pub(crate) collected: Collected,
+    /// Entries of the history that would be forgotten.
+    pub(crate) purged: usize,
+    /// Whether there is more than was looked at.
+    pub(crate) is_part: bool,
+}
+
+/// The rules by which a collection removes.
+#[derive(Clone, Debug)]
+struct Removal {
+    retention: Retention,
+    keeps_history: bool,
 }
 
 /// How long something unneeded is kept.
@@ -169,11 +191,15 @@ impl Stores {
         if condemned.rows.is_empty() {
             return Ok(Collected::default());
         }
-        let (rows, retention) = (condemned.rows.clone(), self.rules.retention.clone());
-        let (collected, orphans) = self.meta.write(move |tx| remove_rows(tx, &rows, &retention))?;
+        let (rows, rules, now) = (condemned.rows.clone(), self.removal(), self.ages.now());
+        let (collected, orphans) = self.meta.write(move |tx| remove_rows(tx, &rows, &rules, now))?;
         drop(condemned);
         self.remove_orphans(&orphans);
         Ok(collected)
+    }
+
+    fn removal(&self) -> Removal {
+        Removal { retention: self.rules.retention.clone(), keeps_history: self.keeps_history() }
     }
 
     /// Whether anything has become due.
@@ -184,13 +210,21 @@ impl Stores {
 
     /// What [`Stores::collect`] would remove, and whether there is more than was looked at. Nothing is
     /// removed; other writers wait for the time that this takes.
-    pub(crate) fn rehearse_collection(&self, delays: Delays) -> Result<(Collected, bool), Error> {
+    /// With `purge`, as if [`Stores::purge_history`] went before.
+    pub(crate) fn rehearse_collection(
+        &self,
+        delays: Delays,
+        purge: Option<Option<&RepositoryName>>,
+    ) -> Result<Rehearsed, Error> {
         self.list_optional_layers(|_| ControlFlow::Continue(()))?;
         let due = Due::new(&self.ages, delays);
-        let retention = self.rules.retention.clone();
-        let leases = &self.leases;
+        let (rules, now, leases) = (self.removal(), self.ages.now(), &self.leases);
         self.meta.rehearse(|tx| {
-            let (mut collected, mut looked_at) = (Collected::default(), 0);
+            let (mut collected, mut looked_at, mut purged) = (Collected::default(), 0, 0);
+            let mut latest = SteadyTime::ZERO;
+            if let Some(of) = purge {
+                purged = tx.purge_history(of, REHEARSED_MAX, &mut latest)?;
+            }
             loop {
                 let (mut after, mut removed) = (None, false);
                 loop {
@@ -199,15 +233,15 @@ impl Stores {
                     after = Some(last);
                     looked_at += rows.len();
                     rows.retain(|row| due.is_due(row) && leases.is_free(row, due.first()));
-                    let (step, _) = remove_rows(tx, &rows, &retention)?;
+                    let (step, _) = remove_rows(tx, &rows, &rules, now)?;
                     removed |= step.has_changed_anything();
                     collected.add(&step);
                     if looked_at >= REHEARSED_MAX {
-                        return Ok((collected, true));
+                        return Ok(Rehearsed { collected, purged, is_part: true });
                     }
                 }
                 if !removed {
-                    return Ok((collected, false));
+                    return Ok(Rehearsed { collected, purged, is_part: purged == REHEARSED_MAX });
                 }
             }
         })
@@ -240,7 +274,8 @@ impl Stores {
 fn remove_rows(
     tx: &mut WriteTx,
     rows: &[UnneededRow],
-    retention: &Retention,
+    rules: &Removal,
+    now: Moment,
 ) -> Result<(Collected, Vec<Digest>), Error> {
     let (mut collected, mut orphans) = (Collected::default(), Vec::new());
     for row in rows {
@@ -248,12 +283,17 @@ fn remove_rows(
         if tx.unneeded(&row.repository, row.kind, row.digest)? != Some(row.since) {
             continue;
         }
-        let kept = (retention.0)(&row.repository);
+        let kept = (rules.retention.0)(&row.repository);
+        // Keeping untagged manifests keeps none that was deleted.
+        let is_deleted = tx.deleted_manifest(&row.repository, row.digest)?.is_some();
         match row.kind {
             Unneeded::Link => remove_link(tx, row, &mut collected, &mut orphans)?,
-            Unneeded::Manifest if kept.untagged => {}
+            Unneeded::Manifest if kept.untagged && !is_deleted => {}
             Unneeded::Subject | Unneeded::Referrer if kept.referrers => {}
-            Unneeded::Subject => release_referrers(tx, row, &mut collected)?,
+            Unneeded::Subject => {
+                remove_companions(tx, row, rules.keeps_history, now, &mut collected)?;
+                release_referrers(tx, row, &mut collected)?;
+            }
             Unneeded::Manifest | Unneeded::Referrer => remove_manifest(tx, row, &mut collected)?,
         }
     }
@@ -281,12 +321,36 @@ fn remove_link(
     Ok(())
 }
 
+/// A manifest is gone, and with it go the tags of its signatures and of its list of referrers.
+fn remove_companions(
+    tx: &mut WriteTx,
+    row: &UnneededRow,
+    keeps_history: bool,
+    now: Moment,
+    collected: &mut Collected,
+) -> Result<(), Error> {
+    let UnneededRow { repository, digest, since, .. } = row;
+    if tx.manifest(repository, *digest)?.is_some() {
+        return Ok(());
+    }
+    // They can be restored from now on. Without a history, what they name is unneeded for as long as their manifest.
+    let now = if keeps_history { now } else { Moment { steady: *since, ..now } };
+    for tag in Tag::companions(*digest) {
+        if tx.tag(repository, &tag)?.is_some() {
+            tx.remove_tag(repository, &tag, now, keeps_history)?;
+            collected.tags += 1;
+        }
+    }
+    Ok(())
+}
+
 /// A subject is gone: its referrers are unneeded for as long, unless something else names them.
 /// Of very many, a part: the row stays for another pass.
 fn release_referrers(tx: &mut WriteTx, row: &UnneededRow, collected: &mut Collected) -> Result<(), Error> {
     let UnneededRow { repository, digest, since, .. } = row;
     let mut referrers = Vec::new();
-    if tx.manifest(repository, *digest)?.is_none() {
+    // Those of one that can be restored wait until it cannot.
+    if tx.kept_manifest(repository, *digest)?.is_none() {
         tx.each_referrer(repository, *digest, ("", &[]), |_, referrer, _| {
             referrers.push(referrer);
             ControlFlow::Continue(())
@@ -321,13 +385,20 @@ fn remove_manifest(tx: &mut WriteTx, row: &UnneededRow, collected: &mut Collecte
         Err(error) => return Err(error),
     };
     // A referrer is needed as long as its subject is there, and as long as nobody has deleted that.
+    let is_deleted = tx.deleted_manifest(repository, *digest)?.is_some();
     let is_referrer = match (row.kind, manifest.subject()) {
+        _ if is_deleted => false,
         (_, None) => false,
-        (Unneeded::Referrer, Some(subject)) => tx.manifest(repository, subject)?.is_some(),
+        (Unneeded::Referrer, Some(subject)) => tx.kept_manifest(repository, subject)?.is_some(),
         (_, Some(_)) => true,
     };
     if is_referrer || tx.is_named(repository, *digest)? {
         return Ok(tx.set_needed(repository, row.kind, *digest)?);
+    }
+    if is_deleted {
+        deleted::forget(tx, repository, *digest, &manifest, *since)?;
+        collected.manifests += 1;
+        return Ok(());
     }
     detach(tx, repository, *digest, &manifest, *since)?;
     tx.remove_manifest(repository, *digest, *since)?;

@@ -1,7 +1,7 @@
 //! A repository as a whole: made empty, described, removed with everything in it.
 
 use super::manifest::{detach, stored_manifest};
-use super::{Error, Repository};
+use super::{Error, Repository, deleted};
 use crate::clock::{Moment, Timestamp};
 use crate::meta::{ContentRead as _, Contents, LinkRead as _, PermissionRead as _, SettingsRow, WriteTx};
 use crate::oci::{Digest, RepositoryName, Tag};
@@ -98,6 +98,15 @@ fn remove_contents(
             Err(error) => return Err(error),
         }
         tx.remove_manifest(name, *digest, now)?;
+    }
+    for digest in &contents.deleted {
+        match stored_manifest(tx, name, *digest) {
+            Ok(manifest) => {
+                manifest.map_or(Ok(()), |manifest| deleted::forget(tx, name, *digest, &manifest, now.steady))?
+            }
+            Err(Error::Corrupt { .. }) => tx.forget_deleted(name, *digest)?,
+            Err(error) => return Err(error),
+        }
     }
     let mut orphans = Vec::new();
     for digest in &contents.blobs {

@@ -4,12 +4,15 @@
 //! operator says ([`Rules::tag_history`](super::Rules)). It is counted from then on whether or not it was
 //! tidied away already, so that nobody sees when that happens.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
-use super::{Error, Repository, Stores};
+use super::{Error, Repository, Stores, deleted};
 use crate::clock::{SteadyTime, Timestamp};
-use crate::meta::{self, ContentRead as _, HistoryRead as _, LinkRead as _, ReadTx, Span, TagMark, TagState};
+use crate::meta::{
+    self, ContentRead as _, DeletedRead as _, HistoryRead as _, LinkRead as _, ReadTx, Span, TagMark, TagState,
+};
 use crate::oci::{Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
 #[cfg(test)]
@@ -129,7 +132,7 @@ impl Stores {
     }
 
     /// What ended before this time is forgotten.
-    fn kept_since(&self) -> SteadyTime {
+    pub(super) fn kept_since(&self) -> SteadyTime {
         self.ages.at_least(self.rules.tag_history)
     }
 
@@ -158,6 +161,30 @@ impl Stores {
             }
         }
         Ok(tidied)
+    }
+}
+
+impl Stores {
+    /// Forgets all that tags of a repository, or of all, pointed at before, and every manifest that was deleted by
+    /// digest. A collection then removes what they alone have named. Says how many entries there were.
+    pub(crate) fn purge_history(
+        &self,
+        repository: Option<&RepositoryName>,
+        mut pause: impl FnMut(Duration) -> ControlFlow<()>,
+    ) -> Result<usize, Error> {
+        let (mut purged, mut latest) = (0, SteadyTime::ZERO);
+        loop {
+            let (began, of) = (Instant::now(), repository.cloned());
+            let (count, reached) = self.meta.write(move |tx| {
+                let count = tx.purge_history(of.as_ref(), STEP, &mut latest)?;
+                Ok::<_, Error>((count, latest))
+            })?;
+            latest = reached;
+            purged += count;
+            if count < STEP || pause(began.elapsed()).is_break() {
+                return Ok(purged);
+            }
+        }
     }
 }
 
@@ -257,7 +284,8 @@ impl Repository {
         })
     }
 
-    /// Points a tag at what it pointed at before, and says what it pointed at in between.
+    /// Points a tag at what it pointed at before, or at a manifest that was deleted by digest; and says what it pointed
+    /// at in between.
     pub(crate) fn restore_tag(&self, tag: &Tag, digest: Digest) -> Result<Option<Digest>, Error> {
         let since = self.stores.kept_since();
         // Searched before the transaction: there may be much to look through.
@@ -274,6 +302,7 @@ impl Repository {
         })?;
         let (name, tag, now, kept) =
             (self.name.clone(), tag.clone(), self.stores.ages.now(), self.stores.keeps_history());
+        let sparse = self.stores.rules.sparse_indexes;
         self.stores.meta.write(move |tx| {
             let present = tx.tag(&name, &tag)?.map(|row| row.digest);
             let is_known = match found {
@@ -283,10 +312,13 @@ impl Repository {
             if present == Some(digest) {
                 return Ok(present);
             }
-            if !is_known {
+            let is_deleted = deleted::restorable(tx, &name, digest, since)?.is_some();
+            if !is_known && !is_deleted {
                 return Err(Error::TagPastUnknown { tag, digest: Some(digest) });
             }
-            if tx.manifest(&name, digest)?.is_none() {
+            if tx.deleted_manifest(&name, digest)?.is_some() {
+                deleted::restore(tx, &name, digest, now, sparse)?;
+            } else if tx.manifest(&name, digest)?.is_none() {
                 return Err(Error::ManifestUnknown { reference: Reference::Digest(digest) });
             }
             tx.put_tag(&name, &tag, digest, now, kept)?;
@@ -311,12 +343,14 @@ impl Repository {
     pub(crate) fn forget_past(&self, tag: &Tag, digest: Option<Digest>) -> Result<(), Error> {
         let (since, now) = (self.stores.kept_since(), self.stores.ages.steady());
         let (mut last, mut forgotten) = (None, 0);
+        let mut digests = HashSet::new();
         loop {
             let (mut spans, mut looked_at) = (Vec::new(), 0);
             self.stores.meta.read(|tx| {
                 tx.each_past_span(&self.name, tag, last, |span, past| {
                     if digest.is_none_or(|digest| digest == past.digest) && past.aged >= since {
                         spans.push(span);
+                        digests.insert(past.digest);
                     }
                     (last, looked_at) = (Some(span), looked_at + 1);
                     if looked_at == STEP { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -336,13 +370,23 @@ impl Repository {
                 break;
             }
         }
+        // Nothing is left to bring back what was deleted by digest.
+        let name = self.name.clone();
+        self.stores.meta.write(move |tx| {
+            for digest in digests {
+                if tx.deleted_manifest(&name, digest)?.is_some() {
+                    tx.forget_deletion(&name, digest, now)?;
+                }
+            }
+            Ok::<_, Error>(())
+        })?;
         if forgotten == 0 { Err(Error::TagPastUnknown { tag: tag.clone(), digest }) } else { Ok(()) }
     }
 }
 
 /// What a manifest is, and how much.
 fn weigh(tx: &ReadTx, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
-    let Some(row) = tx.manifest(name, digest)? else { return Ok(None) };
+    let Some(row) = tx.kept_manifest(name, digest)? else { return Ok(None) };
     let media_type = row.media_type();
     let mut weight = Weight { is_index: media_type.as_ref().is_some_and(MediaType::is_index), size: row.size };
     if row.size > WEIGHED_BYTES_MAX {

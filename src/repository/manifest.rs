@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::cache::ManifestCache;
-use super::{Error, Repository};
+use super::{Error, Repository, deleted};
 use crate::clock::SteadyTime;
 use crate::meta::{
-    self, ContentRead as _, FileRead as _, LinkRead as _, ManifestRow, ReadTx, Source, Unneeded, WriteTx,
+    self, ContentRead as _, DeletedRead as _, FileRead as _, LinkRead as _, ManifestRow, ReadTx, Source, Unneeded,
+    WriteTx,
 };
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
@@ -164,7 +165,9 @@ impl Repository {
                     expected.check(tx.tag(&name, tag)?.map(|row| row.digest))?;
                 }
             }
-            if tx.manifest(&name, digest)?.is_none() {
+            if tx.deleted_manifest(&name, digest)?.is_some() {
+                deleted::restore(tx, &name, digest, now, sparse)?;
+            } else if tx.manifest(&name, digest)?.is_none() {
                 let missing = missing(tx, &name, &manifest, sparse)?;
                 if !missing.is_empty() {
                     return Err(Error::ManifestContentMissing { missing });
@@ -183,7 +186,8 @@ impl Repository {
         Ok(info)
     }
 
-    /// Deletes a tag alone, or a manifest with its tags and its place among the referrers.
+    /// Deletes a tag alone, or a manifest with its tags and its place among the referrers. Both can be restored for as
+    /// long as the history is kept.
     /// With `only_untagged`, not a manifest that more than one tag names.
     pub(crate) fn delete_manifest(&self, reference: &Reference, only_untagged: bool) -> Result<(), Error> {
         let (name, reference, now) = (self.name.clone(), reference.clone(), self.stores.ages.now());
@@ -203,7 +207,7 @@ impl Repository {
                 Reference::Tag(tag) => return Ok(tx.remove_tag(&name, &tag, now, kept)?),
                 Reference::Digest(digest) => digest,
             };
-            if let Some(index) = tx.lister(&name, digest)? {
+            if let Some(index) = tx.present_lister(&name, digest)? {
                 return Err(Error::ManifestReferenced { digest, index: Box::new(index) });
             }
             let unknown = || Error::ManifestUnknown { reference: Reference::Digest(digest) };
@@ -214,6 +218,9 @@ impl Repository {
             }
             for tag in tags {
                 tx.remove_tag(&name, &tag, now, kept)?;
+            }
+            if kept {
+                return deleted::hide(tx, &name, digest, &manifest, now);
             }
             detach(tx, &name, digest, &manifest, now.steady)?;
             Ok(tx.remove_manifest(&name, digest, now)?)
@@ -232,20 +239,25 @@ impl Expected {
     }
 }
 
-/// A manifest as it stands in rows; nothing if it is not there.
+/// A manifest as it stands in rows, also of one that can be restored; nothing if it is not there.
 pub(super) fn stored_manifest(
     tx: &impl Source,
     name: &RepositoryName,
     digest: Digest,
 ) -> Result<Option<Manifest>, Error> {
-    let Some(row) = tx.manifest(name, digest)? else { return Ok(None) };
+    let Some(row) = tx.kept_manifest(name, digest)? else { return Ok(None) };
     let corrupt = || Error::Corrupt { what: "the manifest cannot be read any more", digest };
     let bytes = tx.manifest_bytes(name, digest)?.ok_or_else(corrupt)?;
     Manifest::read(&bytes, row.media_type().as_ref()).map(Some).map_err(|_| corrupt())
 }
 
 /// What a manifest needs and the repository does not have.
-fn missing(tx: &WriteTx, name: &RepositoryName, manifest: &Manifest, sparse: bool) -> Result<Vec<Digest>, Error> {
+pub(super) fn missing(
+    tx: &WriteTx,
+    name: &RepositoryName,
+    manifest: &Manifest,
+    sparse: bool,
+) -> Result<Vec<Digest>, Error> {
     let mut missing = BTreeSet::new();
     for blob in manifest.blobs() {
         // Who pushes a manifest with a damaged blob can push that as well.
@@ -264,7 +276,7 @@ fn missing(tx: &WriteTx, name: &RepositoryName, manifest: &Manifest, sparse: boo
 }
 
 /// What a manifest names that need not be here, and is referenced if it is, or when it comes.
-fn listed(manifest: &Manifest) -> impl Iterator<Item = Digest> {
+pub(super) fn listed(manifest: &Manifest) -> impl Iterator<Item = Digest> {
     manifest.manifests().iter().map(|child| child.digest).chain(manifest.optional_blobs().iter().copied())
 }
 

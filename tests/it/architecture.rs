@@ -86,8 +86,10 @@ const WORDS: &[(&str, &str, &[&str])] = &[
             "BackupError",
             "Delays",
             "Error",
+            "HistoryFilter",
             "Recovered",
             "Recovery",
+            "Rehearsed",
             "Scrubbed",
             "Scrubbing",
             "Stores",
@@ -110,6 +112,7 @@ const WORDS: &[(&str, &str, &[&str])] = &[
 
 /// Who touches files, by the beginning of the module's path.
 const FILES: &[(&str, &str)] = &[
+    ("clock", "which start of the machine this is, which the system says in a file"),
     ("blobs", "blobs are files"),
     ("meta", "the files of the database, and its journal"),
     ("repository::import", "reads somebody else's layout"),

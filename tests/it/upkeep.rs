@@ -254,18 +254,108 @@ async fn a_wall_clock_that_jumps_makes_nothing_old_enough_to_be_collected() {
             running = clock.start(Program::serve_with(root.path(), config));
         }
         let admin = running.user(ADMIN);
-        // Time for collections, and one by hand.
-        tokio::time::sleep(Duration::from_millis(2500)).await;
         assert_eq!(printed(&coracle(root.path(), &["gc", "--json"]))["links"], 0, "{time}");
         for (repository, blob) in [("edge/app", &layer), ("edge/orphan", &orphan)] {
             admin.head(&format!("/v2/{repository}/blobs/{blob}")).send().await.status(200);
         }
         // The tag can be brought back still.
-        let path = "/api/v1/repository/edge/pinned/tag/1/restore";
-        let body = json!({"manifest_digest": first}).to_string();
-        admin.post(path).header("content-type", "application/json").body(body).send().await.status(200);
+        let restored = coracle(root.path(), &["tag", "restore", "edge/pinned:1", "--digest", &first]);
+        assert_eq!(restored.code, Some(0), "{}", restored.stderr);
         push_image(&admin, "edge/pinned", "1", 5).await;
         admin.get(&upload).send().await.status(204);
     }
+    running.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_by_digest_is_restored_by_the_command_line_and_by_quays_api() {
+    let (root, running) = start("storage.gcDelay = '1s'");
+    let admin = running.user(ADMIN);
+    let digest_of = |manifest: &Value| sha256(&crate::support::content::bytes(manifest));
+    let tagged = digest_of(&push_image(&admin, "app", "1", 1).await);
+    let untagged = {
+        let digest = digest_of(&push_image(&admin, "app", "moved", 5).await);
+        admin.delete("/v2/app/manifests/moved").send().await.status(202);
+        digest
+    };
+    let path = |digest: &str| format!("/v2/app/manifests/{digest}");
+    for digest in [&tagged, &untagged] {
+        admin.delete(&path(digest)).send().await.status(202);
+        admin.get(&path(digest)).send().await.error(404, "MANIFEST_UNKNOWN");
+        admin.delete(&path(digest)).send().await.error(404, "MANIFEST_UNKNOWN");
+    }
+    admin.get(&path("1")).send().await.status(404);
+    assert_eq!(printed(&coracle(root.path(), &["gc", "--delay", "0s", "--json"]))["links"], 0);
+    let history = printed(&coracle(root.path(), &["tag", "history", "app", "--json"]));
+    assert_eq!(history["deleted"].as_array().unwrap().len(), 2, "{history}");
+
+    let restored = coracle(root.path(), &["tag", "restore", "app:1"]);
+    assert_eq!(restored.code, Some(0), "{}", restored.stderr);
+    assert!(restored.stdout.contains(&format!("app:1 points at {tagged}")), "{}", restored.stdout);
+    admin.get(&path("1")).send().await.status(200).has("docker-content-digest", &tagged);
+    let restored = coracle(root.path(), &["tag", "restore", &format!("app@{untagged}")]);
+    assert_eq!(restored.code, Some(0), "{}", restored.stderr);
+    let manifest = admin.get(&path(&untagged)).send().await.status(200).json();
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    admin.get(&format!("/v2/app/blobs/{layer}")).send().await.status(200);
+
+    // By Quay's API, with any tag.
+    admin.delete(&path(&untagged)).send().await.status(202);
+    let body = json!({"manifest_digest": untagged}).to_string();
+    let key = admin.post("/zot/auth/apikey").body(r#"{"label": "restore"}"#).send().await.status(201).json();
+    let bearer = format!("Bearer {}", key["apiKey"].as_str().unwrap());
+    let restore = running.anonymous().post("/api/v1/repository/app/tag/again/restore");
+    restore.header("authorization", bearer).body(body).send().await.status(200);
+    admin.get(&path("again")).send().await.status(200).has("docker-content-digest", &untagged);
+    let nothing = coracle(root.path(), &["tag", "restore", "app:none"]);
+    assert_eq!(nothing.code, Some(1), "{}", nothing.stdout);
+    running.stop();
+    let alone = coracle(root.path(), &["tag", "history", "app"]);
+    assert!(alone.stdout.contains(&untagged), "{}{}", alone.stdout, alone.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_is_purged_to_free_the_disk() {
+    let (root, running) = start("");
+    let admin = running.user(ADMIN);
+    for repository in ["app", "other"] {
+        for seed in [1, 5] {
+            push_image(&admin, repository, "latest", seed + repository.len() as u64).await;
+        }
+    }
+    let gc = |more: &[&str]| {
+        let arguments = [&["gc", "--delay", "0s", "--json", "--purge-history"], more].concat();
+        printed(&coracle(root.path(), &arguments))
+    };
+    let rehearsed = gc(&["app", "--dry-run"]);
+    assert_eq!((&rehearsed["purged"], &rehearsed["manifests"]), (&1.into(), &1.into()), "{rehearsed}");
+    let purged = gc(&["app"]);
+    assert_eq!((&purged["purged"], &purged["bytes"]), (&1.into(), &rehearsed["bytes"]), "{purged}");
+    assert!(purged["bytes"].as_u64().unwrap() > 0);
+    assert_eq!(gc(&["app"])["purged"], 0);
+    let unknown = coracle(root.path(), &["gc", "--purge-history", "nowhere"]);
+    assert_eq!(unknown.code, Some(1), "{}", unknown.stdout);
+    running.stop();
+    let alone = coracle(root.path(), &["gc", "--delay", "0s", "--purge-history"]);
+    assert!(alone.stdout.contains("1 entries of the tag history removed"), "{}{}", alone.stdout, alone.stderr);
+    assert!(alone.stdout.contains("1 manifests removed"), "{}", alone.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_go_with_the_image_they_are_of() {
+    let (root, running) = start("storage.tagHistory = '0s'");
+    let admin = running.user(ADMIN);
+    let signed = sha256(&crate::support::content::bytes(&push_image(&admin, "app", "1", 1).await));
+    let companion = |suffix: &str| format!("{}{suffix}", signed.replace(':', "-"));
+    for (seed, suffix) in [".sig", ".att", ".sbom"].iter().enumerate() {
+        push_image(&admin, "app", &companion(suffix), 10 * (seed as u64 + 1)).await;
+    }
+    put_manifest(&admin, "app", &companion(""), &crate::support::content::index(&[])).await.status(201);
+    let gc = || printed(&coracle(root.path(), &["gc", "--delay", "0s", "--json"]));
+    assert_eq!(gc()["tags"], 0);
+    admin.delete(&format!("/v2/app/manifests/{signed}")).send().await.status(202);
+    let collected = gc();
+    assert_eq!((&collected["tags"], &collected["manifests"]), (&4.into(), &4.into()), "{collected}");
+    admin.get("/v2/app/tags/list").send().await.status(404);
     running.stop();
 }

@@ -49,6 +49,7 @@ const KINDS: &[(&str, u32, Act)] = &[
     ("tidy tags", 1, Client::tidy),
     ("delete a tag", 2, Client::delete_tag),
     ("delete a manifest", 4, Client::delete_manifest),
+    ("restore a manifest", 3, Client::restore_manifest),
     ("delete a blob", 4, Client::delete_blob),
     ("remove a repository", 1, Client::remove_repository),
     ("collect", 3, Client::collect),
@@ -406,6 +407,40 @@ impl Client {
             Err(error) => panic!("{error}"),
         }
         self.note(format!("delete {name}@{digest}"));
+        true
+    }
+
+    fn restore_manifest(&mut self) -> bool {
+        let mut deleted = Vec::new();
+        for name in REPOSITORIES {
+            let (found, _) = self.repository(name).deleted(usize::MAX - 1).unwrap();
+            deleted.extend(found.into_iter().map(|manifest| (name, manifest.digest)));
+        }
+        if deleted.is_empty() {
+            return false;
+        }
+        let (name, digest) = deleted[self.random.below(deleted.len())];
+        let repository = self.repository(name);
+        let tag = if self.random.below(2) == 0 { Some(self.any_tag()) } else { None };
+        let restored = match &tag {
+            Some(tag) => repository.restore_tag(tag, digest).map(drop),
+            None => repository.restore_manifest(digest),
+        };
+        match restored {
+            Ok(()) => {
+                let content = self.contents.entry(name.to_owned()).or_default();
+                // With what it lists.
+                for (_, digest) in deleted.iter().filter(|(of, _)| *of == name) {
+                    if let Ok(manifest) = repository.manifest(&Reference::Digest(*digest)) {
+                        content.manifests.insert(*digest, manifest.bytes);
+                    }
+                }
+                content.tags.extend(tag.iter().map(|tag| (tag.to_string(), digest)));
+            }
+            Err(repository::Error::ManifestContentMissing { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+        self.note(format!("restore {name}@{digest}, tag {tag:?}"));
         true
     }
 

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod companion;
 mod cost;
+mod deleted;
 mod foreign;
 mod model;
 mod race;
@@ -204,7 +206,8 @@ fn a_rehearsal_says_what_a_collection_does_and_changes_nothing() {
     repository.push_manifest(&index(&[child], "list"), &[]).unwrap();
     repository.push_blob(b"alone");
     scene.clock.advance(2 * DELAY);
-    let (said, is_part) = scene.stores.rehearse_collection(scene.stores.delays()).unwrap();
+    let Rehearsed { collected: said, is_part, .. } =
+        scene.stores.rehearse_collection(scene.stores.delays(), None).unwrap();
     assert!(!is_part && repository.has_manifest(child));
     assert_eq!((said.manifests, said.links, said.blobs), (2, 3, 3));
     assert_eq!(collect(&scene), said);

@@ -28,6 +28,9 @@ struct Model {
     unneeded: BTreeMap<Digest, u64>,
     /// When a client was told of something last.
     told: BTreeMap<Digest, u64>,
+    /// What was deleted by digest, and what a tag pointed at before: when that ended last.
+    past: BTreeMap<Digest, u64>,
+    deleted: BTreeMap<Digest, Content>,
 }
 
 #[derive(Clone, Default)]
@@ -39,19 +42,39 @@ struct Content {
 
 impl Model {
     fn is_needed(&self, digest: Digest) -> bool {
-        let named = self.tags.values().any(|tagged| *tagged == digest);
+        let named = self.tags.values().any(|tagged| *tagged == digest) || self.past.contains_key(&digest);
         let used = self
             .manifests
             .values()
+            .chain(self.deleted.values())
             .any(|content| content.blobs.contains(&digest) || content.manifests.contains(&digest));
         // A referrer may stay for longer; that has cases of its own.
         let refers = self.manifests.get(&digest).is_some_and(|content| content.subject.is_some());
         named || used || refers
     }
 
+    /// Whether clients may not delete it: something that is there references it.
+    fn is_referenced(&self, digest: Digest) -> bool {
+        let references = |content: &Content| content.blobs.contains(&digest) || content.manifests.contains(&digest);
+        self.manifests.values().any(references)
+    }
+
+    /// Notes that something ceased to be named at a time, if there is a history.
+    fn remember(&mut self, digest: Option<Digest>, now: u64, history: u64) {
+        if let Some(digest) = digest.filter(|_| history > 0) {
+            self.past.insert(digest, now);
+        }
+    }
+
+    /// Forgets what ended too long ago, as the registry does when it tidies.
+    fn tidy(&mut self, now: u64, history: u64) {
+        self.past.retain(|_, ended| now - *ended < history);
+        self.review(now);
+    }
+
     /// Notes what has become unneeded at a time, or in a collection of what was so since then.
     fn review(&mut self, since: u64) {
-        let all: Vec<Digest> = self.manifests.keys().chain(&self.blobs).copied().collect();
+        let all: Vec<Digest> = self.manifests.keys().chain(self.deleted.keys()).chain(&self.blobs).copied().collect();
         for digest in all {
             if self.is_needed(digest) {
                 self.unneeded.remove(&digest);
@@ -59,8 +82,10 @@ impl Model {
                 self.unneeded.entry(digest).or_insert(since);
             }
         }
-        let (manifests, blobs) = (&self.manifests, &self.blobs);
-        self.unneeded.retain(|digest, _| manifests.contains_key(digest) || blobs.contains(digest));
+        let (manifests, deleted, blobs) = (&self.manifests, &self.deleted, &self.blobs);
+        let is_there =
+            |digest: &Digest| manifests.contains_key(digest) || deleted.contains_key(digest) || blobs.contains(digest);
+        self.unneeded.retain(|digest, _| is_there(digest));
     }
 
     /// Something was pushed or asked for: it counts from now.
@@ -78,6 +103,7 @@ impl Model {
     fn collect(&mut self, now: u64) {
         while let Some((digest, since)) = self.due(now) {
             self.manifests.remove(&digest);
+            self.deleted.remove(&digest);
             self.blobs.remove(&digest);
             self.review(since);
         }
@@ -89,6 +115,8 @@ struct History {
     models: BTreeMap<&'static str, Model>,
     random: StdRng,
     now: u64,
+    /// How long the history is kept, in minutes.
+    history: u64,
 }
 
 impl History {
@@ -99,7 +127,7 @@ impl History {
     fn step(&mut self) {
         let name = self.pick(REPOSITORIES).unwrap();
         let repository = self.scene.repository(name);
-        let now = self.now;
+        let (now, history) = (self.now, self.history);
         match self.random.random_range(0..100) {
             0..25 => {
                 let number = self.random.random_range(0..8);
@@ -113,7 +141,9 @@ impl History {
                 let tag = self.pick(TAGS).unwrap();
                 let deleted = repository.delete(tag).is_ok();
                 let model = self.models.get_mut(name).unwrap();
-                assert_eq!(deleted, model.tags.remove(tag).is_some());
+                let before = model.tags.remove(tag);
+                assert_eq!(deleted, before.is_some());
+                model.remember(before, now, history);
                 model.review(now);
             }
             60..65 => {
@@ -125,8 +155,13 @@ impl History {
                 let listed = model.manifests.values().any(|content| content.manifests.contains(&digest));
                 assert_eq!(deleted, !listed);
                 if deleted {
-                    model.manifests.remove(&digest);
+                    let content = model.manifests.remove(&digest).unwrap();
+                    if history > 0 {
+                        // A referrer that was deleted refers to nothing.
+                        model.deleted.insert(digest, Content { subject: None, ..content });
+                    }
                     model.tags.retain(|_, tagged| *tagged != digest);
+                    model.remember(Some(digest), now, history);
                     model.review(now);
                 }
             }
@@ -136,7 +171,7 @@ impl History {
                 };
                 let deleted = repository.delete_blob(digest).is_ok();
                 let model = self.models.get_mut(name).unwrap();
-                assert_eq!(deleted, !model.is_needed(digest), "a blob can be deleted unless it is needed");
+                assert_eq!(deleted, !model.is_referenced(digest), "a blob can be deleted unless it is referenced");
                 if deleted {
                     model.blobs.remove(&digest);
                     model.review(now);
@@ -159,12 +194,17 @@ impl History {
                 repository.blob_size(digest).unwrap();
                 self.models.get_mut(name).unwrap().touch(digest, now);
             }
+            83..86 if history > 0 => self.restore(name, &repository),
             83..93 => {
                 let minutes = self.random.random_range(1..80);
                 self.now += minutes;
                 self.scene.clock.advance(std::time::Duration::from_secs(60 * minutes));
             }
             _ => {
+                self.scene.stores.tidy_tags().unwrap();
+                for model in self.models.values_mut() {
+                    model.tidy(now, history);
+                }
                 collect(&self.scene);
                 for model in self.models.values_mut() {
                     model.collect(now);
@@ -174,8 +214,40 @@ impl History {
         }
     }
 
+    fn restore(&mut self, name: &'static str, repository: &Repository) {
+        let (now, history) = (self.now, self.history);
+        let Some(digest) = self.pick(self.models[name].deleted.keys().copied().collect::<Vec<_>>()) else { return };
+        let tag = if self.random.random_bool(0.5) { self.pick(TAGS) } else { None };
+        let restored = match tag {
+            Some(tag) => repository.restore_tag(&tag.parse().unwrap(), digest).map(drop),
+            None => repository.restore_manifest(digest),
+        };
+        let model = self.models.get_mut(name).unwrap();
+        let (mut whole, mut next) = (Vec::new(), vec![digest]);
+        while let Some(digest) = next.pop() {
+            let Some(content) = model.deleted.get(&digest).filter(|_| !whole.contains(&digest)) else { continue };
+            next.extend(&content.manifests);
+            whole.push(digest);
+        }
+        let has_blobs = |digest: &Digest| model.deleted[digest].blobs.iter().all(|blob| model.blobs.contains(blob));
+        let is_kept = model.past.get(&digest).is_some_and(|ended| now - *ended < history);
+        assert_eq!(restored.is_ok(), is_kept && whole.iter().all(has_blobs), "{restored:?}");
+        if restored.is_err() {
+            return;
+        }
+        for digest in whole {
+            let content = model.deleted.remove(&digest).unwrap();
+            model.manifests.insert(digest, content);
+        }
+        if let Some(tag) = tag {
+            let before = model.tags.insert(tag, digest).filter(|before| *before != digest);
+            model.remember(before, now, history);
+        }
+        model.review(now);
+    }
+
     fn push_manifest(&mut self, name: &'static str, repository: &Repository) {
-        let now = self.now;
+        let (now, history) = (self.now, self.history);
         let note = self.random.random_range(0..3).to_string();
         let mut content = Content::default();
         let children: Vec<_> = self.models[name].manifests.keys().copied().collect();
@@ -195,9 +267,11 @@ impl History {
             if self.random.random_bool(0.5) { self.pick(TAGS).into_iter().collect() } else { Vec::new() };
         let digest = repository.push_manifest(&bytes, &tags).unwrap();
         let model = self.models.get_mut(name).unwrap();
+        model.deleted.remove(&digest);
         model.manifests.insert(digest, content);
         for tag in tags {
-            model.tags.insert(tag, digest);
+            let before = model.tags.insert(tag, digest).filter(|before| *before != digest);
+            model.remember(before, now, history);
         }
         model.touch(digest, now);
     }
@@ -228,6 +302,12 @@ impl History {
             // What went with referrers went as long unneeded as those: the model cannot tell how long that was.
             model.review(0);
             model.collect(self.now);
+            for digest in model.deleted.keys() {
+                assert!(contents.deleted.contains(digest) && !repository.has_manifest(*digest), "{name}: {digest}");
+            }
+            for digest in &contents.deleted {
+                assert!(model.deleted.contains_key(digest), "{name} can restore the manifest {digest}");
+            }
             for digest in &contents.manifests {
                 assert!(model.manifests.contains_key(digest), "{name} keeps the manifest {digest}");
             }
@@ -241,17 +321,29 @@ impl History {
     }
 }
 
-#[test]
-fn after_any_history_what_is_needed_is_there_and_what_is_not_is_gone() {
+/// Random histories, with what tags pointed at kept for so many minutes.
+fn try_histories(minutes: u64) {
     for seed in 0..HISTORIES {
+        let tag_history = std::time::Duration::from_secs(60 * minutes);
         let mut history = History {
-            scene: Scene::new(Rules { tag_history: std::time::Duration::ZERO, ..rules() }),
+            scene: Scene::new(Rules { tag_history, ..rules() }),
             models: REPOSITORIES.map(|name| (name, Model::default())).into(),
             random: StdRng::seed_from_u64(seed),
             now: 0,
+            history: minutes,
         };
         for _ in 0..OPERATIONS {
             history.step();
         }
     }
+}
+
+#[test]
+fn after_any_history_what_is_needed_is_there_and_what_is_not_is_gone() {
+    try_histories(0);
+}
+
+#[test]
+fn after_any_history_what_was_deleted_by_digest_can_be_restored_or_is_gone() {
+    try_histories(100);
 }
