@@ -22,6 +22,7 @@ mod secret;
 mod session;
 mod sign_in;
 mod throttle;
+mod turns;
 mod usage;
 mod user;
 
@@ -38,8 +39,8 @@ pub(crate) use error::Error;
 pub(crate) use htpasswd::Htpasswd;
 pub(crate) use key::{Key, KeyGrant, LABEL_MAX, NewKey};
 pub(crate) use outside::{DueOutsider, NotAdmitted, Outsider};
-pub(crate) use password::{PASSWORD_MAX, Password, PasswordMark};
-use password::{TooBusy, Turn, Verifier};
+use password::Verifier;
+pub(crate) use password::{HashedPassword, PASSWORD_MAX, Password, PasswordMark};
 pub(crate) use permission::{DESCRIPTION_MAX, Permissions};
 pub(crate) use scope::{KeyScope, SCOPE_LENGTH_MAX, SCOPES_MAX};
 pub(crate) use secret::{PlainKey, SessionId};
@@ -47,6 +48,8 @@ pub(crate) use session::SessionGrant;
 pub(crate) use sign_in::{NotSignedIn, SignedIn};
 use throttle::Throttle;
 pub(crate) use throttle::{Throttled, client_network};
+pub(crate) use turns::HashCaller;
+use turns::{TooBusy, Turn};
 pub(crate) use user::{Account, NewUser, Outside, UserChange};
 
 use crate::clock::Clock;
@@ -161,6 +164,16 @@ impl Accounts {
         let (value, rows) = result?;
         self.tell(rows);
         Ok(value)
+    }
+
+    /// Hashes a new password when it is the caller's turn.
+    pub(crate) async fn hash(&self, password: Password, caller: HashCaller) -> Result<HashedPassword, Error> {
+        self.verifier.hash(password, caller).await
+    }
+
+    /// The same on this thread, which may block.
+    pub(crate) fn hash_blocking(&self, password: &Password) -> Result<HashedPassword, Error> {
+        self.verifier.hash_blocking(password)
     }
 
     /// The number under which a look-up that begins now may be remembered.

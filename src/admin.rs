@@ -193,6 +193,7 @@ pub(crate) fn execute(registry: &Arc<Shared>, command: Command, rest: Rest<'_>) 
                 (false, false) => Standing::Ordinary,
             };
             let (password, generated) = password_or_generated(password);
+            let password = accounts.hash_blocking(&password)?;
             accounts.add_user(NewUser { name: name.clone(), password, standing, groups, email: None }, &origin)?;
             Ok(json!({ "name": name, "password": generated }))
         }
@@ -202,6 +203,7 @@ pub(crate) fn execute(registry: &Arc<Shared>, command: Command, rest: Rest<'_>) 
         }
         Command::SetPassword { name, password } => {
             let (password, generated) = password_or_generated(password);
+            let password = accounts.hash_blocking(&password)?;
             let change = UserChange { password: Some(password), ..UserChange::default() };
             accounts.change_user(&name, change, None, &origin)?;
             Ok(json!({ "name": name, "password": generated }))

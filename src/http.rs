@@ -39,7 +39,7 @@ pub(crate) use request::{BoxError, RequestBody, why_unreadable};
 
 use crate::access::{Access, Authenticated, Caller, Credential, Credentials, Memo, Refusal, Surface, Visit};
 pub(crate) use crate::accounts::client_network;
-use crate::accounts::{Account, Origin, SessionId};
+use crate::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionId};
 use crate::config::Bearer;
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
@@ -78,6 +78,12 @@ impl Context<'_> {
         ApiError: From<E>,
     {
         Ok(self.registry.work().spawn_blocking(f).await??)
+    }
+
+    /// Hashes a new password when it is the caller's turn.
+    async fn hash(&self, password: Password) -> Result<HashedPassword, ApiError> {
+        let caller = HashCaller::User(self.user()?.to_owned());
+        Ok(self.registry.accounts().hash(password, caller).await?)
     }
 
     /// The user, where the access of the route made sure that there is one.

@@ -172,6 +172,7 @@ impl Shared {
     fn put_user(&self, name: &str, password: Password, standing: Standing) -> Result<(), crate::accounts::Error> {
         use crate::accounts::Error as E;
         let origin = Origin::local();
+        let password = self.accounts.hash_blocking(&password)?;
         let new =
             NewUser { name: name.to_owned(), password: password.clone(), standing, groups: Vec::new(), email: None };
         match self.accounts.add_user(new, &origin) {

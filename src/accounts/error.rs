@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::password::InvalidPassword;
 use super::scope::InvalidScope;
+use super::turns::TooBusy;
 use crate::meta;
 
 /// Why something cannot be done with an account. A variant exists where a caller would act
@@ -28,6 +29,8 @@ pub(crate) enum Error {
         name: String,
     },
     InvalidPassword(InvalidPassword),
+    /// Too many passwords wait to be hashed.
+    TooBusy,
     KeyUnknown,
     SessionUnknown,
     InvalidKey {
@@ -56,6 +59,12 @@ impl From<InvalidScope> for Error {
     }
 }
 
+impl From<TooBusy> for Error {
+    fn from(TooBusy: TooBusy) -> Self {
+        Self::TooBusy
+    }
+}
+
 impl From<InvalidPassword> for Error {
     fn from(invalid: InvalidPassword) -> Self {
         Self::InvalidPassword(invalid)
@@ -79,6 +88,7 @@ impl fmt::Display for Error {
                  with a letter or a digit"
             ),
             Self::InvalidPassword(invalid) => invalid.fmt(f),
+            Self::TooBusy => f.write_str("too many passwords wait to be hashed: try again in a few seconds"),
             Self::KeyUnknown => f.write_str("there is no such API key"),
             Self::SessionUnknown => f.write_str("there is no such session"),
             Self::GroupUnknown { name } => write!(f, "there is no group {name}"),

@@ -60,6 +60,12 @@ impl Htpasswd {
         self.users.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// The highest cost of its hashes.
+    pub(super) fn highest_cost(&self) -> Option<u32> {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        users.values().filter_map(|hash| cost_of(hash)).max()
+    }
+
     /// Reads the file again if it has changed. If it cannot be read, the users stay as they were:
     /// a file is gone for a moment while it is being replaced.
     fn look(&self) {
@@ -82,6 +88,11 @@ impl Htpasswd {
             Err(error) => tracing::error!(error, "the htpasswd file cannot be read, its users stay as they were"),
         }
     }
+}
+
+/// The cost of a bcrypt hash: each step doubles the work.
+pub(super) fn cost_of(hash: &str) -> Option<u32> {
+    hash.get(4..6)?.parse().ok()
 }
 
 fn mark(path: &Path) -> Option<Mark> {

@@ -256,7 +256,7 @@ mod tests {
         }
         let new = NewUser {
             name: "bob".to_owned(),
-            password: Password::new("secret"),
+            password: accounts.hash_blocking(&Password::new("secret")).unwrap(),
             standing: Standing::Superuser,
             groups: Vec::new(),
             email: None,
@@ -274,7 +274,8 @@ mod tests {
     fn no_password_is_given_to_somebody_of_a_provider() {
         let (_root, _, accounts) = accounts();
         admit(&accounts, ann("ann"), b"1").unwrap();
-        let change = crate::accounts::UserChange { password: Some(Password::new("secret")), ..Default::default() };
+        let password = Some(accounts.hash_blocking(&Password::new("secret")).unwrap());
+        let change = crate::accounts::UserChange { password, ..Default::default() };
         let outcome = accounts.change_user("ann", change, None, &Origin::local());
         assert!(matches!(outcome, Err(Error::UserOutside { .. })), "{outcome:?}");
     }

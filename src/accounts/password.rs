@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,11 +11,13 @@ use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use super::htpasswd::cost_of;
+use super::turns::Turns;
 use super::user::StoredHash;
+use super::{Error, HashCaller, TooBusy, Turn, client_network};
 
 /// The longest password, in characters; more than that only makes work.
 pub(crate) const PASSWORD_MAX: usize = 1024;
@@ -22,8 +26,11 @@ pub(crate) const PASSWORD_MAX: usize = 1024;
 const REMEMBERED_FOR: Duration = Duration::from_mins(5);
 /// At most this many are remembered.
 const REMEMBERED_MAX: usize = 4096;
-/// One hash at a time costs 19 MiB of memory; two use both cores of the smallest machine.
-const HASHES_AT_ONCE: usize = 2;
+/// A wrong password of any user costs as much as the slowest hash of the htpasswd file, up to this cost. A user with
+/// a higher cost can be told from others by the time of the answer.
+const COST_MAX: u32 = 15;
+/// A refusal takes at least as long as the last wrong password, up to this.
+const USUAL_MAX: Duration = Duration::from_secs(3);
 /// The memory of a hash is at least this many blocks of 1 KiB, of which only what is needed is touched.
 /// glibc keeps freed memory of up to 32 MiB for itself, which would be 19 MiB for good; what is larger
 /// goes back to the system at once.
@@ -36,8 +43,6 @@ const NOBODY: &str =
 /// the password that takes the last turn: whoever has signed in does not pay for many who try to.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
-/// A request that waited this long for its turn is told to come back later.
-const TURN_WAIT: Duration = Duration::from_secs(20);
 
 /// A password as the user typed it. Does not print, and is wiped from memory when dropped.
 #[derive(Clone)]
@@ -60,9 +65,8 @@ impl Password {
         &self.0
     }
 
-    /// The argon2id hash to store, as a PHC string; with the parameters OWASP recommends (19 MiB,
-    /// two passes, one lane), which are the crate's defaults. Blocks for tens of milliseconds.
-    pub(crate) fn hash(&self) -> Result<String, InvalidPassword> {
+    /// Refuses what cannot be a password.
+    fn check(&self) -> Result<(), InvalidPassword> {
         if self.0.is_empty() {
             return Err(InvalidPassword("a password must not be empty"));
         }
@@ -70,9 +74,41 @@ impl Password {
         if self.0.chars().count() > PASSWORD_MAX {
             return Err(InvalidPassword("a password has at most 1024 characters"));
         }
+        Ok(())
+    }
+
+    /// The argon2id hash to store, as a PHC string; with the parameters OWASP recommends (19 MiB,
+    /// two passes, one lane), which are the crate's defaults. Blocks for tens of milliseconds.
+    fn hash(&self) -> Result<HashedPassword, InvalidPassword> {
+        self.check()?;
         let salt: [u8; 16] = rand::random();
         let hashed = self.hash_with(&Argon2::default(), &salt, Params::DEFAULT_OUTPUT_LEN);
-        hashed.map(|hash| hash.to_string()).map_err(|_| InvalidPassword("the password cannot be hashed"))
+        let hashed = hashed.map_err(|_| InvalidPassword("the password cannot be hashed"))?;
+        Ok(HashedPassword(hashed.to_string()))
+    }
+
+    /// Whether a stored hash is this password's and its user may sign in. If not, the work is the same whatever is
+    /// stored: one argon2 hash, and one bcrypt hash of the highest cost that a user has. Blocks.
+    fn verify(&self, stored: Option<&StoredHash>, may_sign_in: bool, highest_cost: Option<u32>) -> bool {
+        if stored.is_some_and(|stored| self.matches(stored)) && may_sign_in {
+            return true;
+        }
+        let (argon2_is_done, cost) = match stored {
+            Some(StoredHash::Argon2(_)) => (true, None),
+            Some(StoredHash::Bcrypt(hash)) => (false, cost_of(hash)),
+            None => (false, None),
+        };
+        if !argon2_is_done {
+            let _ = self.matches_argon2(NOBODY);
+        }
+        let Some(highest) = highest_cost.map(|cost| cost.min(COST_MAX)) else { return false };
+        let waste = |cost| drop(bcrypt::hash_with_salt(self.0.as_bytes(), cost, [0; 16]));
+        match cost {
+            // Each step doubles the work: a hash of cost 10 and those of 10, 11 and 12 are one of cost 13.
+            Some(cost) => (cost..highest).for_each(waste),
+            None => waste(highest),
+        }
+        false
     }
 
     /// Whether a stored hash is this password's. Blocks for tens of milliseconds.
@@ -154,20 +190,25 @@ impl fmt::Display for InvalidPassword {
 
 impl std::error::Error for InvalidPassword {}
 
-/// There were too many passwords to verify.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TooBusy;
+/// The hash of a new password, as it is stored. Only [`Verifier`] makes one, when it is its turn.
+#[derive(Clone)]
+pub(crate) struct HashedPassword(String);
 
-/// The turn of one password: there are [`HASHES_AT_ONCE`] at a time. It is over when this is dropped.
-#[derive(Debug)]
-pub(super) struct Turn {
-    /// Whether no other was free when this one began.
-    is_last: bool,
-    _permit: OwnedSemaphorePermit,
+impl HashedPassword {
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
 }
 
-/// A keyed hash of stored hash and password, by which a password is remembered, right or wrong. A changed password has
-/// another stored hash, and so is not found.
+impl fmt::Debug for HashedPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashedPassword")
+    }
+}
+
+/// A keyed hash of stored hash, password and network, by which a password is remembered, right or wrong. A changed
+/// password has another stored hash, and so is not found. One that was right elsewhere is not found either: otherwise
+/// guessing the password of a user who is active would cost no hash and have no limit.
 pub(crate) type PasswordMark = [u8; 32];
 
 /// Verifies passwords, and remembers the right ones for a while.
@@ -176,17 +217,24 @@ pub(super) struct Verifier {
     keyed: Hmac<Sha256>,
     /// The right ones, and until when they are remembered.
     remembered: Mutex<HashMap<PasswordMark, Instant>>,
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
+    /// How long the last wrong password took, in milliseconds.
+    usual: AtomicU64,
 }
 
 impl Verifier {
     pub(super) fn new() -> Self {
         let keyed = Hmac::new_from_slice(&rand::random::<[u8; 32]>()).expect("a key of any length is fine");
-        Self { keyed, remembered: Mutex::default(), turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)) }
+        Self { keyed, remembered: Mutex::default(), turns: Arc::default(), usual: AtomicU64::new(0) }
     }
 
-    /// The mark of a password for this stored hash.
-    pub(super) fn mark(&self, password: &Password, stored: Option<&StoredHash>) -> PasswordMark {
+    /// The mark of a password for this stored hash, from this address.
+    pub(super) fn mark(
+        &self,
+        password: &Password,
+        stored: Option<&StoredHash>,
+        address: Option<IpAddr>,
+    ) -> PasswordMark {
         let stored = match stored {
             Some(StoredHash::Argon2(stored) | StoredHash::Bcrypt(stored)) => stored.as_str(),
             None => NOBODY,
@@ -194,43 +242,68 @@ impl Verifier {
         let mut mac = self.keyed.clone();
         mac.update(stored.as_bytes());
         mac.update(&[0]);
+        match address.map(client_network) {
+            None => mac.update(&[0]),
+            Some(IpAddr::V4(address)) => mac.update(&address.to_bits().to_be_bytes()),
+            Some(IpAddr::V6(address)) => mac.update(&address.to_bits().to_be_bytes()),
+        }
+        mac.update(&[0]);
         mac.update(password.reveal().as_bytes());
         mac.finalize().into_bytes().into()
     }
 
     /// Waits for the turn of one password. Whoever goes away meanwhile has lost it.
-    pub(super) async fn turn(&self) -> Result<Turn, TooBusy> {
-        let turn = timeout(TURN_WAIT, Arc::clone(&self.turns).acquire_owned()).await;
-        let turn = turn.ok().and_then(Result::ok).ok_or(TooBusy)?;
-        Ok(Turn { is_last: self.turns.available_permits() == 0, _permit: turn })
+    pub(super) async fn turn(&self, caller: HashCaller) -> Result<Turn, TooBusy> {
+        self.turns.take(caller).await
     }
 
-    /// Whether `password` is that of the stored hash; never, if there is none, but not faster. Remembers it if it
-    /// is.
+    /// Hashes a new password when it is the caller's turn.
+    pub(super) async fn hash(&self, password: Password, caller: HashCaller) -> Result<HashedPassword, Error> {
+        password.check()?;
+        let turn = self.turns.take(caller).await?;
+        // The turn ends with the hash, also if nobody waits for it any more.
+        let hashed = on_a_thread(turn.is_last, move || {
+            let hashed = password.hash();
+            drop(turn);
+            hashed
+        });
+        Ok(hashed.await??)
+    }
+
+    /// The same on this thread.
+    pub(super) fn hash_blocking(&self, password: &Password) -> Result<HashedPassword, Error> {
+        password.check()?;
+        let _turn = self.turns.take_blocking(HashCaller::Operator)?;
+        Ok(password.hash()?)
+    }
+
+    /// Whether `password` is that of the stored hash and the user may sign in. A wrong one takes as long whatever is
+    /// stored. Remembers a right one.
     pub(super) async fn verify(
         &self,
         turn: &Turn,
         password: Password,
         stored: Option<StoredHash>,
+        may_sign_in: bool,
+        highest_cost: Option<u32>,
         mark: PasswordMark,
     ) -> Result<bool, TooBusy> {
-        let exists = stored.is_some();
-        let stored = stored.unwrap_or_else(|| StoredHash::Argon2(NOBODY.to_owned()));
-        // On a thread of its own, since the priority of a thread can be lowered and not raised again.
-        let (sender, outcome) = oneshot::channel();
-        let is_last = turn.is_last;
-        let hashing = std::thread::Builder::new().name("password".to_owned()).spawn(move || {
-            if is_last {
-                lower_priority();
-            }
-            let _ = sender.send(password.matches(&stored));
-        });
-        hashing.map_err(|_| TooBusy)?;
-        let right = outcome.await.unwrap_or(false) && exists;
+        let begun = Instant::now();
+        let verified = on_a_thread(turn.is_last, move || password.verify(stored.as_ref(), may_sign_in, highest_cost));
+        let right = verified.await?;
         if right {
             self.remember(mark);
+        } else {
+            let taken = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.usual.store(taken, Ordering::Relaxed);
         }
         Ok(right)
+    }
+
+    /// How long a wrong password takes at the moment. A refusal without a look must not come sooner.
+    pub(super) fn usual(&self) -> Duration {
+        let usual = Duration::from_millis(self.usual.load(Ordering::Relaxed));
+        (usual * 5 / 4).min(USUAL_MAX)
     }
 
     /// Whether a password was right lately.
@@ -252,6 +325,22 @@ impl Verifier {
     }
 }
 
+/// Hashes on a thread of its own, since the priority of a thread can be lowered and not raised again.
+async fn on_a_thread<T: Send + 'static>(
+    is_last: bool,
+    hash: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, TooBusy> {
+    let (sender, outcome) = oneshot::channel();
+    let hashing = std::thread::Builder::new().name("password".to_owned()).spawn(move || {
+        if is_last {
+            lower_priority();
+        }
+        let _ = sender.send(hash());
+    });
+    hashing.map_err(|_| TooBusy)?;
+    outcome.await.map_err(|_| TooBusy)
+}
+
 /// Lets every other thread go first. Without that, hashing takes what it gets.
 fn lower_priority() {
     // Of the calling thread alone, which is what this system call means on Linux and nowhere else.
@@ -270,25 +359,56 @@ impl fmt::Debug for Verifier {
 mod tests {
     use super::*;
 
+    fn hashed(password: &str) -> String {
+        Password::new(password).hash().unwrap().into_text()
+    }
+
+    /// The work of a wrong password is the same for every kind of user, and a right one needs only its own hash.
+    #[test]
+    fn a_wrong_password_takes_as_long_whoever_it_is_for() {
+        const HIGHEST: u32 = 12;
+        let password = Password::new("wrong");
+        let bcrypt = |cost| StoredHash::Bcrypt(bcrypt::hash("right", cost).unwrap());
+        let kinds = [None, Some(StoredHash::Argon2(hashed("right"))), Some(bcrypt(8)), Some(bcrypt(HIGHEST))];
+        let fastest = |stored: Option<&StoredHash>, may_sign_in, password: &Password| {
+            let time = |_| {
+                let begun = Instant::now();
+                let right = password.verify(stored, may_sign_in, Some(HIGHEST));
+                assert_eq!(right, may_sign_in && password.reveal() == "right");
+                begun.elapsed()
+            };
+            (0..3).map(time).min().unwrap()
+        };
+        let times = kinds.each_ref().map(|stored| fastest(stored.as_ref(), true, &password));
+        let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+        assert!(*most < *least * 8 / 5, "{times:?}");
+        let right = Password::new("right");
+        let disabled = fastest(kinds[1].as_ref(), false, &right);
+        assert!(disabled > *least * 5 / 8, "the right password of a disabled user takes {disabled:?}, {times:?}");
+        assert!(fastest(kinds[2].as_ref(), true, &right) < *least, "a right password pays for others");
+    }
+
     #[tokio::test]
     async fn a_right_password_is_remembered_until_it_changes() {
         let verifier = Verifier::new();
+        let [here, there] = ["192.0.2.1", "192.0.2.2"].map(|address| Some(address.parse().unwrap()));
         let check = async |password: &str, stored: Option<&StoredHash>| {
             let password = Password::new(password);
-            let mark = verifier.mark(&password, stored);
-            let turn = verifier.turn().await.unwrap();
-            let right = verifier.verify(&turn, password, stored.cloned(), mark).await.unwrap();
+            let mark = verifier.mark(&password, stored, here);
+            assert!(!verifier.remembers(&verifier.mark(&password, stored, there)), "it was not presented there");
+            let turn = verifier.turn(HashCaller::Network(here)).await.unwrap();
+            let right = verifier.verify(&turn, password, stored.cloned(), true, None, mark).await.unwrap();
             assert_eq!(right, verifier.remembers(&mark));
             right
         };
-        let hash = Password::new("secret").hash().unwrap();
+        let hash = hashed("secret");
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         let stored = StoredHash::Argon2(hash);
         assert!(check("secret", Some(&stored)).await);
         assert!(check("secret", Some(&stored)).await);
         assert!(!check("Secret", Some(&stored)).await);
         assert!(!check("secret", None).await);
-        let changed = StoredHash::Argon2(Password::new("other").hash().unwrap());
+        let changed = StoredHash::Argon2(hashed("other"));
         assert!(!check("secret", Some(&changed)).await);
         let bcrypt = StoredHash::Bcrypt(bcrypt::hash("secret", 4).unwrap());
         assert!(check("secret", Some(&bcrypt)).await);
@@ -298,7 +418,7 @@ mod tests {
     #[test]
     fn an_unknown_user_costs_what_a_known_one_does() {
         let parameters = |hash: &str| PasswordHash::new(hash).unwrap().params.to_string();
-        assert_eq!(parameters(NOBODY), parameters(&Password::new("x").hash().unwrap()));
+        assert_eq!(parameters(NOBODY), parameters(&hashed("x")));
         assert!(Password::new("x").matches_argon2(NOBODY).is_ok_and(|matches| !matches));
     }
 
@@ -306,7 +426,8 @@ mod tests {
     fn hashes_are_those_of_argon2_itself() {
         use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
         let password = Password::new("secret");
-        let ours = PasswordHash::new(&password.hash().unwrap()).unwrap();
+        let ours = hashed("secret");
+        let ours = PasswordHash::new(&ours).unwrap();
         Argon2::default().verify_password(b"secret", &ours).unwrap();
         let theirs = Argon2::default().hash_password(b"secret").unwrap().to_string();
         let argon2 = |text: &str| StoredHash::Argon2(text.to_owned());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::user::StoredHash;
-use super::{Account, Accounts, Error, Password};
+use super::{Account, Accounts, Error, HashCaller, HashedPassword, Password};
 use crate::meta::{AccountRead as _, RefreshRow, TokenRead as _, UserRow};
 
 impl Accounts {
@@ -11,15 +11,19 @@ impl Accounts {
     /// refresh tokens, stays good.
     pub(super) fn renew_hash(self: &Arc<Self>, account: &Arc<Account>, password: Password) {
         let (accounts, account) = (Arc::clone(self), Arc::clone(account));
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = accounts.store_renewed(&account, &password) {
-                tracing::error!(%error, "the hash of a password could not be renewed");
-            }
+        tokio::spawn(async move {
+            // If too many others wait, the next sign-in renews the hash.
+            let Ok(hash) = accounts.hash(password, HashCaller::User(account.name.clone())).await else { return };
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = accounts.store_renewed(&account, hash) {
+                    tracing::error!(%error, "the hash of a password could not be renewed");
+                }
+            });
         });
     }
 
-    fn store_renewed(&self, account: &Account, password: &Password) -> Result<(), Error> {
-        let hash = password.hash()?;
+    fn store_renewed(&self, account: &Account, hash: HashedPassword) -> Result<(), Error> {
+        let hash = hash.into_text();
         let renewed = Account { hash: StoredHash::Argon2(hash.clone()), ..account.clone() };
         let (before, stamp, after) = (account.hash.clone(), self.stamp(account), self.stamp(&renewed));
         let name = account.name.clone();

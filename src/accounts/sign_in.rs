@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::htpasswd::Htpasswd;
+use super::throttle::{Source, Verdict};
 use super::user::{Account, StoredHash, USER_NAME_MAX};
-use super::{Accounts, Error, Origin, PASSWORD_MAX, Password, PasswordMark, Throttled, TooBusy, Turn};
+use super::{
+    Accounts, Error, HashCaller, Origin, PASSWORD_MAX, Password, PasswordMark, Throttled, TooBusy, Turn, client_network,
+};
 
-/// Whoever is not let in hears of it no sooner than this: the answer's time does not tell a user with one
-/// kind of hash from one with another, or from none; and who guesses as fast as they can, can little.
+/// A refusal takes at least this long, and as long as a wrong password takes at the moment: its time does not tell
+/// whether a password was verified. It also slows guessing.
 const REFUSED_AFTER: Duration = Duration::from_millis(300);
 
 /// Whom a wrong password is written down for if there is no such user. What was given as the name is not: it may
@@ -56,18 +60,18 @@ impl Accounts {
         let begun = Instant::now();
         // Nobody has such a name or such a password: nothing is to be looked up, counted and written down for it.
         if name.len() > USER_NAME_MAX || password.reveal().chars().count() > PASSWORD_MAX {
-            sleep_until(begun + REFUSED_AFTER).await;
+            sleep_until(begun + REFUSED_AFTER.max(self.verifier.usual())).await;
             return Err(NotSignedIn::Wrong);
         }
         let account = self.account(name)?;
-        let mark = self.verifier.mark(&password, account.as_ref().map(|account| &account.hash));
+        let mark = self.verifier.mark(&password, account.as_ref().map(|account| &account.hash), address);
         if let Some(account) = self.remembered(account.as_ref(), &mark) {
             return Ok(SignedIn { account, mark });
         }
         let attempt = Attempt { name: name.to_owned(), account, password, mark, address, origin: origin() };
         let result = self.look_at(attempt).await;
         if result.is_err() {
-            sleep_until(begun + REFUSED_AFTER).await;
+            sleep_until(begun + REFUSED_AFTER.max(self.verifier.usual())).await;
         }
         result.map(|account| SignedIn { account, mark })
     }
@@ -79,16 +83,17 @@ impl Accounts {
 
     /// Looks at a password when it is its turn, unless too many were wrong.
     async fn look_at(self: &Arc<Self>, attempt: Attempt) -> Result<Arc<Account>, NotSignedIn> {
-        self.may_be_looked_at(&attempt)?;
-        let turn = self.verifier.turn().await.map_err(|TooBusy| NotSignedIn::TooBusy)?;
+        let verdict = self.may_be_looked_at(&attempt, None)?;
+        let caller = HashCaller::Network(attempt.address.map(client_network));
+        let turn = self.verifier.turn(caller).await.map_err(|TooBusy| NotSignedIn::TooBusy)?;
         // Others had their turns meanwhile: with the same password, as the many requests of one push; or with
         // wrong ones, and guessing many at once is no way around.
         if let Some(account) = self.remembered(attempt.account.as_ref(), &attempt.mark) {
             return Ok(account);
         }
-        self.may_be_looked_at(&attempt)?;
+        let verdict = self.may_be_looked_at(&attempt, Some(verdict))?;
         // From here on it counts, whether or not anybody waits for the answer.
-        let deciding = tokio::spawn(Arc::clone(self).decide(turn, attempt));
+        let deciding = tokio::spawn(Arc::clone(self).decide(turn, attempt, verdict));
         deciding.await.unwrap_or(Err(NotSignedIn::TooBusy))
     }
 
@@ -97,32 +102,40 @@ impl Accounts {
         account.filter(|account| account.may_sign_in() && self.verifier.remembers(mark)).map(Arc::clone)
     }
 
-    fn may_be_looked_at(&self, attempt: &Attempt) -> Result<(), NotSignedIn> {
-        match self.throttle.check(&attempt.name, attempt.address, &attempt.mark) {
-            Ok(false) => Ok(()),
-            Ok(true) => Err(NotSignedIn::Wrong),
+    fn may_be_looked_at(&self, attempt: &Attempt, before: Option<Verdict>) -> Result<Verdict, NotSignedIn> {
+        match self.throttle.check(attempt.source(), &attempt.mark, before) {
+            Ok(Verdict::KnownWrong) => Err(NotSignedIn::Wrong),
+            Ok(verdict) => Ok(verdict),
             Err(throttled) => Err(NotSignedIn::Throttled(throttled)),
         }
     }
 
-    async fn decide(self: Arc<Self>, turn: Turn, attempt: Attempt) -> Result<Arc<Account>, NotSignedIn> {
-        let Attempt { name, account, password, mark, address, origin } = attempt;
+    async fn decide(
+        self: Arc<Self>,
+        turn: Turn,
+        attempt: Attempt,
+        verdict: Verdict,
+    ) -> Result<Arc<Account>, NotSignedIn> {
         // Whoever comes from a provider has no password, and costs a wrong one the same.
-        let stored = account.as_ref().map(|account| account.hash.clone()).filter(|hash| !hash.is_none());
-        let known = account.as_ref().map_or(UNKNOWN, |account| &account.name).to_owned();
+        let stored = attempt.account.as_ref().map(|account| account.hash.clone()).filter(|hash| !hash.is_none());
+        let may_sign_in = attempt.may_sign_in();
+        let highest_cost = self.htpasswd.as_ref().and_then(Htpasswd::highest_cost);
+        let (password, mark) = (attempt.password.clone(), attempt.mark);
         // Only now is the password there to be hashed anew.
-        let outdated = stored.as_ref().is_some_and(StoredHash::is_outdated).then(|| password.clone());
-        let right = self.verifier.verify(&turn, password, stored, mark).await;
+        let is_outdated = stored.as_ref().is_some_and(StoredHash::is_outdated);
+        let right = self.verifier.verify(&turn, password, stored, may_sign_in, highest_cost, mark).await;
         let right = right.map_err(|TooBusy| NotSignedIn::TooBusy)?;
-        if let Some(account) = account.filter(|account| right && account.may_sign_in()) {
-            self.throttle.succeeded(&name, address);
-            if let Some(password) = outdated {
-                self.renew_hash(&account, password);
+        if let Some(account) = attempt.account.as_ref().filter(|_| right) {
+            self.throttle.succeeded(attempt.source());
+            if is_outdated {
+                self.renew_hash(account, attempt.password);
             }
-            return Ok(account);
+            return Ok(Arc::clone(account));
         }
-        self.throttle.failed(&name, address, &mark);
+        self.throttle.failed(attempt.source(), &mark);
         drop(turn);
+        let known = attempt.account.map_or_else(|| UNKNOWN.to_owned(), |account| account.name.clone());
+        let origin = attempt.origin;
         // Whoever guesses waits for the disk too, so that no more is to be written than there are guessers. A
         // failure to write it down must not let anybody in.
         let noting = tokio::task::spawn_blocking(move || {
@@ -131,7 +144,10 @@ impl Accounts {
             }
         });
         let _ = noting.await;
-        Err(NotSignedIn::Wrong)
+        Err(match verdict {
+            Verdict::VerifySlowly => NotSignedIn::Throttled(Throttled::SLOW),
+            Verdict::Verify | Verdict::KnownWrong => NotSignedIn::Wrong,
+        })
     }
 }
 
@@ -143,4 +159,14 @@ struct Attempt {
     mark: PasswordMark,
     address: Option<IpAddr>,
     origin: Origin,
+}
+
+impl Attempt {
+    fn source(&self) -> Source<'_> {
+        Source { user: &self.name, exists: self.may_sign_in(), address: self.address }
+    }
+
+    fn may_sign_in(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| account.may_sign_in())
+    }
 }

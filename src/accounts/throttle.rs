@@ -1,37 +1,68 @@
 //! [`Throttle`]: guessing passwords is slow, and locks nobody else out.
 //!
-//! Wrong passwords are counted by user and address together, so that whoever guesses from one place
-//! does not keep the user from signing in at another, and by address, so that guessing many users
-//! is no way around. Keys, sessions and passwords that were right lately never come here.
+//! Wrong passwords are counted in three ways. By user and address: after a few, the user waits at this address. By user:
+//! after many, the user waits at all addresses but those where the user has signed in before. By address: after many,
+//! the address is slow. At a slow address a few passwords a second are verified, those of existing users and all others
+//! apart. So guesses for names that do not exist do not keep the users of that address out. A wrong password from a
+//! slow address has the same answer as one that was not verified, so that it does not tell which names exist.
+//!
+//! Keys, sessions and passwords that were right lately at the same address never come here.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::PasswordMark;
 
-/// So many wrong passwords of one user are anybody's mistake.
-const USER_FREE: u32 = 3;
-/// So many wrong passwords of one address are an office's mistakes.
+/// Wrong passwords without a wait: for one user at one address, for one address, and for one user at all addresses.
+const PAIR_FREE: u32 = 3;
 const ADDRESS_FREE: u32 = 20;
-/// The longest wait for one user at one address, and for one address.
-const USER_WAIT_MAX: Duration = Duration::from_mins(5);
-const ADDRESS_WAIT_MAX: Duration = Duration::from_secs(30);
-/// After this long without a wrong password, the count begins anew.
+const USER_FREE: u32 = 100;
+/// The longest waits. They are short, since a user with the right password waits as long.
+const PAIR_WAIT_MAX: Duration = Duration::from_secs(30);
+const USER_WAIT_MAX: Duration = Duration::from_secs(10);
+/// At a slow address: the pause between two passwords that are verified, and how many may come at once.
+const SLOW_PAUSE: Duration = Duration::from_millis(250);
+const SLOW_BURST: u32 = 4;
+/// What a caller at a slow address is told to wait.
+const SLOW_RETRY_SECONDS: u64 = 2;
+/// After this long without a wrong password, the count begins again.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(15);
-/// At most this many counts are kept; when there are more, the forgotten and then all go.
+/// At most this many counts are kept, and as many sign-ins. When there are more, the older half is forgotten.
 const ENTRIES_MAX: usize = 20_000;
 
 /// Counts of wrong passwords.
 #[derive(Debug, Default)]
-pub(crate) struct Throttle(Mutex<HashMap<Source, Entry>>);
+pub(crate) struct Throttle {
+    /// Names are kept as hashes with a random key, which have all the same size.
+    keys: RandomState,
+    state: Mutex<State>,
+}
 
-/// Where a wrong password came from. Without a user: anybody's at this address.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Source {
-    user: Option<String>,
-    address: Option<IpAddr>,
+#[derive(Debug, Default)]
+struct State {
+    wrong: HashMap<u64, Entry>,
+    /// When a user signed in at an address for the last time.
+    familiar: HashMap<u64, Instant>,
+}
+
+/// Where a password comes from, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    pub(super) user: &'a str,
+    /// Whether there is such a user.
+    pub(super) exists: bool,
+    pub(super) address: Option<IpAddr>,
+}
+
+/// What is counted.
+#[derive(Hash)]
+enum Counted<'a> {
+    Pair(&'a str, Option<IpAddr>),
+    Address(Option<IpAddr>),
+    User(&'a str),
 }
 
 #[derive(Debug)]
@@ -40,54 +71,81 @@ struct Entry {
     last: Instant,
     /// What was wrong, as a keyed hash.
     wrong: PasswordMark,
+    /// Of a slow address: when the next password is due, for existing users and for other names.
+    due: [Option<Instant>; 2],
 }
 
-/// No password is looked at for a while.
+/// No password is verified for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Throttled {
     /// For so many seconds; at least one.
     pub(crate) seconds: u64,
 }
 
+/// Whether a password is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Verify,
+    /// The address is slow: a wrong password is answered with [`Throttled::SLOW`].
+    VerifySlowly,
+    /// It is the one that was wrong just before. It is not verified and does not count again: clients present a
+    /// password twice.
+    KnownWrong,
+}
+
+impl Throttled {
+    pub(super) const SLOW: Self = Self { seconds: SLOW_RETRY_SECONDS };
+
+    fn until(until: Instant, now: Instant) -> Self {
+        Self { seconds: until.saturating_duration_since(now).as_secs() + 1 }
+    }
+}
+
 impl Throttle {
-    /// Whether a password may be looked at now. True, if it is the one that was wrong just before:
-    /// then it need not be looked at, and does not count again. Clients present a password twice.
-    pub(crate) fn check(
+    /// Whether a password is verified now. At a slow address this uses up one of the few, unless `before` says that it
+    /// was asked already and did.
+    pub(super) fn check(
         &self,
-        user: &str,
-        address: Option<IpAddr>,
+        source: Source<'_>,
         password: &PasswordMark,
-    ) -> Result<bool, Throttled> {
+        before: Option<Verdict>,
+    ) -> Result<Verdict, Throttled> {
         let now = Instant::now();
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let [of_user, of_address] = sources(user, address);
-        let user_entry = entries.get(&of_user);
-        if user_entry.is_some_and(|entry| entry.wrong == *password && now - entry.last < FORGOTTEN_AFTER) {
-            return Ok(true);
+        let [pair, address, user] = self.keys_of(source);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = |entry: &&Entry| now - entry.last < FORGOTTEN_AFTER;
+        let pair_entry = state.wrong.get(&pair).filter(is_recent);
+        let is_familiar = state.familiar.contains_key(&pair);
+        let address_entry = state.wrong.get(&address).filter(is_recent);
+        let is_slow = !is_familiar && address_entry.is_some_and(|entry| entry.count >= ADDRESS_FREE);
+        if pair_entry.is_some_and(|entry| entry.wrong == *password) {
+            return if is_slow { Err(Throttled::SLOW) } else { Ok(Verdict::KnownWrong) };
         }
-        let until = |entry: Option<&Entry>, free, longest| entry.and_then(|entry| entry.free_again(free, longest));
         let waits = [
-            until(user_entry, USER_FREE, USER_WAIT_MAX),
-            until(entries.get(&of_address), ADDRESS_FREE, ADDRESS_WAIT_MAX),
+            pair_entry.and_then(|entry| entry.free_again(PAIR_FREE, PAIR_WAIT_MAX)),
+            state
+                .wrong
+                .get(&user)
+                .filter(|entry| !is_familiar && is_recent(entry))
+                .and_then(|entry| entry.free_again(USER_FREE, USER_WAIT_MAX)),
         ];
-        match waits.into_iter().flatten().max().map(|until| until.saturating_duration_since(now)) {
-            Some(wait) if !wait.is_zero() => Err(Throttled { seconds: wait.as_secs() + 1 }),
-            _ => Ok(false),
+        if let Some(until) = waits.into_iter().flatten().filter(|until| now < *until).max() {
+            return Err(if is_slow { Throttled::SLOW } else { Throttled::until(until, now) });
         }
+        let Some(entry) = state.wrong.get_mut(&address).filter(|_| is_slow) else { return Ok(Verdict::Verify) };
+        let is_due = before == Some(Verdict::VerifySlowly) || entry.is_due(source.exists, now);
+        if is_due { Ok(Verdict::VerifySlowly) } else { Err(Throttled::SLOW) }
     }
 
     /// A password was wrong.
-    pub(crate) fn failed(&self, user: &str, address: Option<IpAddr>, password: &PasswordMark) {
+    pub(super) fn failed(&self, source: Source<'_>, password: &PasswordMark) {
         let now = Instant::now();
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if entries.len() >= ENTRIES_MAX {
-            entries.retain(|_, entry| now - entry.last < FORGOTTEN_AFTER);
-        }
-        if entries.len() >= ENTRIES_MAX {
-            entries.clear();
-        }
-        for source in sources(user, address) {
-            let entry = entries.entry(source).or_insert(Entry { count: 0, last: now, wrong: *password });
+        let keys = self.keys_of(source);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        forget_older_half(&mut state.wrong, |entry| entry.last);
+        for key in keys {
+            let new = Entry { count: 0, last: now, wrong: *password, due: [None; 2] };
+            let entry = state.wrong.entry(key).or_insert(new);
             if now - entry.last >= FORGOTTEN_AFTER {
                 entry.count = 0;
             }
@@ -97,26 +155,52 @@ impl Throttle {
         }
     }
 
-    /// A password was right: whoever it is at this address, it is not somebody guessing.
-    pub(crate) fn succeeded(&self, user: &str, address: Option<IpAddr>) {
-        let [of_user, _] = sources(user, address);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&of_user);
+    /// A password was right: the user is at home at this address.
+    pub(super) fn succeeded(&self, source: Source<'_>) {
+        let [pair, ..] = self.keys_of(source);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.wrong.remove(&pair);
+        forget_older_half(&mut state.familiar, |last| *last);
+        state.familiar.insert(pair, Instant::now());
+    }
+
+    fn keys_of(&self, source: Source<'_>) -> [u64; 3] {
+        let address = source.address.map(client_network);
+        let counted = [Counted::Pair(source.user, address), Counted::Address(address), Counted::User(source.user)];
+        counted.map(|counted| self.keys.hash_one(counted))
     }
 }
 
 impl Entry {
-    /// When the next password is looked at: one second after the last free mistake, and twice as
-    /// long after each further one.
+    /// When the next password is verified: one second after the last free mistake, and twice as long after each
+    /// further one.
     fn free_again(&self, free: u32, longest: Duration) -> Option<Instant> {
         let beyond = self.count.checked_sub(free)?;
         let wait = Duration::from_secs(1 << beyond.min(16)).min(longest);
         Some(self.last + wait)
     }
+
+    /// Whether one of the few passwords of a slow address is free now, and takes it.
+    fn is_due(&mut self, exists: bool, now: Instant) -> bool {
+        let due = &mut self.due[usize::from(exists)];
+        let next = due.unwrap_or(now).max(now);
+        let is_due = next - now <= SLOW_PAUSE * (SLOW_BURST - 1);
+        if is_due {
+            *due = Some(next + SLOW_PAUSE);
+        }
+        is_due
+    }
 }
 
-fn sources(user: &str, address: Option<IpAddr>) -> [Source; 2] {
-    let address = address.map(client_network);
-    [Source { user: Some(user.to_owned()), address }, Source { user: None, address }]
+fn forget_older_half<T>(entries: &mut HashMap<u64, T>, last: impl Fn(&T) -> Instant) {
+    if entries.len() < ENTRIES_MAX {
+        return;
+    }
+    let mut times: Vec<Instant> = entries.values().map(&last).collect();
+    let middle = times.len() / 2;
+    let (_, median, _) = times.select_nth_unstable(middle);
+    let median = *median;
+    entries.retain(|_, entry| last(entry) > median);
 }
 
 /// The network of one client: an IPv4 address, or 64 bits of an IPv6 address. A client can use each address of its
@@ -135,43 +219,101 @@ mod tests {
     const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
     const THERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)));
 
+    fn known(user: &str, address: Option<IpAddr>) -> Source<'_> {
+        Source { user, exists: true, address }
+    }
+
+    fn unknown(user: &str, address: Option<IpAddr>) -> Source<'_> {
+        Source { user, exists: false, address }
+    }
+
+    fn check(throttle: &Throttle, source: Source<'_>) -> Result<Verdict, Throttled> {
+        throttle.check(source, &[9; 32], None)
+    }
+
     #[test]
     fn the_fourth_mistake_waits_and_only_where_it_was_made() {
         let throttle = Throttle::default();
         for n in 0..3 {
-            assert_eq!(throttle.check("alice", HERE, &[n; 32]), Ok(false));
-            throttle.failed("alice", HERE, &[n; 32]);
+            assert_eq!(throttle.check(known("alice", HERE), &[n; 32], None), Ok(Verdict::Verify));
+            throttle.failed(known("alice", HERE), &[n; 32]);
         }
-        assert!(throttle.check("alice", HERE, &[9; 32]).is_err());
-        assert_eq!(throttle.check("alice", THERE, &[9; 32]), Ok(false));
-        assert_eq!(throttle.check("bob", HERE, &[9; 32]), Ok(false));
-        throttle.succeeded("alice", HERE);
-        assert_eq!(throttle.check("alice", HERE, &[9; 32]), Ok(false));
+        assert!(check(&throttle, known("alice", HERE)).is_err());
+        assert_eq!(check(&throttle, known("alice", THERE)), Ok(Verdict::Verify));
+        assert_eq!(check(&throttle, known("bob", HERE)), Ok(Verdict::Verify));
+        throttle.succeeded(known("alice", HERE));
+        assert_eq!(check(&throttle, known("alice", HERE)), Ok(Verdict::Verify));
     }
 
     #[test]
     fn the_same_mistake_twice_is_one() {
         let throttle = Throttle::default();
-        throttle.failed("alice", HERE, &[1; 32]);
+        throttle.failed(known("alice", HERE), &[1; 32]);
         for _ in 0..100 {
-            assert_eq!(throttle.check("alice", HERE, &[1; 32]), Ok(true));
+            assert_eq!(throttle.check(known("alice", HERE), &[1; 32], None), Ok(Verdict::KnownWrong));
         }
-        assert_eq!(throttle.check("alice", HERE, &[2; 32]), Ok(false));
+        assert_eq!(throttle.check(known("alice", HERE), &[2; 32], None), Ok(Verdict::Verify));
     }
 
     #[test]
-    fn guessing_many_users_waits_too_and_never_long() {
+    fn guessing_one_user_waits_and_never_long() {
         let throttle = Throttle::default();
+        throttle.succeeded(known("alice", THERE));
         for n in 0..200_u8 {
-            throttle.failed(&format!("user{n}"), HERE, &[n; 32]);
+            throttle.failed(known("alice", THERE), &[n; 32]);
         }
-        let waits = throttle.check("somebody", HERE, &[9; 32]);
-        assert!(matches!(waits, Err(Throttled { seconds: 1..=31 })), "{waits:?}");
+        let waits = throttle.check(known("alice", THERE), &[255; 32], None);
+        assert!(matches!(waits, Err(Throttled { seconds: 29..=31 })), "{waits:?}");
+    }
+
+    /// Whatever an address guesses of names that do not exist, the users there have turns of their own.
+    #[test]
+    fn guessing_many_names_is_slow_and_keeps_no_user_of_the_address_out() {
+        let throttle = Throttle::default();
+        let names: Vec<String> = (0..200).map(|n| format!("user{n}")).collect();
+        let verified = |n: &usize| {
+            let source = unknown(&names[*n], HERE);
+            let is_verified = check(&throttle, source).is_ok();
+            if is_verified {
+                throttle.failed(source, &[1; 32]);
+            }
+            is_verified
+        };
+        let verified = (0..names.len()).filter(verified).count();
+        assert!((20..30).contains(&verified), "{verified} of 200 guesses at once were verified");
+        assert_eq!(check(&throttle, unknown("another", HERE)), Err(Throttled::SLOW));
+        assert_eq!(check(&throttle, known("alice", HERE)), Ok(Verdict::VerifySlowly));
+        // The second look, when its turn has come, is free.
+        let again = throttle.check(known("alice", HERE), &[9; 32], Some(Verdict::VerifySlowly));
+        assert_eq!(again, Ok(Verdict::VerifySlowly));
+        assert_eq!(check(&throttle, unknown("another", THERE)), Ok(Verdict::Verify));
+    }
+
+    #[test]
+    fn guessing_many_users_is_slow_where_they_have_not_signed_in() {
+        let throttle = Throttle::default();
+        throttle.succeeded(known("alice", HERE));
+        let names: Vec<String> = (0..200).map(|n| format!("user{n}")).collect();
+        for name in &names {
+            throttle.failed(known(name, HERE), &[1; 32]);
+        }
+        let verified = (0..100).filter(|n| check(&throttle, known(&names[*n], HERE)).is_ok()).count();
+        assert!(verified < 10, "{verified} of 100 at once");
+        assert_eq!(check(&throttle, known("alice", HERE)), Ok(Verdict::Verify));
+    }
+
+    #[test]
+    fn guessing_one_user_from_many_addresses_waits_but_not_where_the_user_signed_in() {
+        let throttle = Throttle::default();
+        throttle.succeeded(known("alice", HERE));
         for n in 0..200_u8 {
-            throttle.failed("alice", THERE, &[n; 32]);
+            let address = Some(IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, n)));
+            throttle.failed(known("alice", address), &[n; 32]);
         }
-        let waits = throttle.check("alice", THERE, &[255; 32]);
-        assert!(matches!(waits, Err(Throttled { seconds: 290..=301 })), "{waits:?}");
+        let elsewhere = check(&throttle, known("alice", THERE));
+        assert!(matches!(elsewhere, Err(Throttled { seconds: 9..=11 })), "{elsewhere:?}");
+        assert_eq!(check(&throttle, known("alice", HERE)), Ok(Verdict::Verify));
+        assert_eq!(check(&throttle, known("bob", THERE)), Ok(Verdict::Verify));
     }
 
     #[test]
@@ -179,8 +321,8 @@ mod tests {
         let throttle = Throttle::default();
         let at = |text: &str| Some(text.parse().expect("an address"));
         for n in 0..3 {
-            throttle.failed("alice", at(&format!("2001:db8:1:2::{n}")), &[n; 32]);
-            throttle.failed("bob", at("::ffff:192.0.2.1"), &[n; 32]);
+            throttle.failed(known("alice", at(&format!("2001:db8:1:2::{n}"))), &[n; 32]);
+            throttle.failed(known("bob", at("::ffff:192.0.2.1")), &[n; 32]);
         }
         for (user, address, waits) in [
             ("alice", "2001:db8:1:2:ffff::1", true),
@@ -188,16 +330,24 @@ mod tests {
             ("bob", "192.0.2.1", true),
             ("bob", "::ffff:192.0.2.2", false),
         ] {
-            assert_eq!(throttle.check(user, at(address), &[9; 32]).is_err(), waits, "{user} at {address}");
+            assert_eq!(check(&throttle, known(user, at(address))).is_err(), waits, "{user} at {address}");
         }
     }
 
     #[test]
-    fn memory_is_bounded() {
+    fn memory_is_bounded_and_the_newest_counts_stay() {
         let throttle = Throttle::default();
         for n in 0..30_000_u32 {
-            throttle.failed(&n.to_string(), HERE, &[0; 32]);
+            let name = n.to_string();
+            throttle.failed(unknown(&name, HERE), &[0; 32]);
+            throttle.succeeded(known(&name, HERE));
+            if n % 5_000 == 0 {
+                throttle.failed(known("alice", THERE), &[0; 32]);
+            }
         }
-        assert!(throttle.0.lock().unwrap_or_else(PoisonError::into_inner).len() <= ENTRIES_MAX + 2);
+        let state = throttle.state.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(state.wrong.len() <= ENTRIES_MAX + 3 && state.familiar.len() <= ENTRIES_MAX + 1);
+        drop(state);
+        assert!(check(&throttle, known("alice", THERE)).is_err(), "the count of alice was forgotten");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use super::{Accounts, Error, Origin, Password};
+use super::{Accounts, Error, HashedPassword, Origin};
 use crate::clock::Timestamp;
 use crate::meta::{AccountRead, OutsideRead as _, OutsideRow, Standing, UserRow};
 
@@ -105,7 +105,7 @@ impl Account {
 #[derive(Debug)]
 pub(crate) struct NewUser {
     pub(crate) name: String,
-    pub(crate) password: Password,
+    pub(crate) password: HashedPassword,
     pub(crate) standing: Standing,
     pub(crate) groups: Vec<String>,
     pub(crate) email: Option<String>,
@@ -114,7 +114,7 @@ pub(crate) struct NewUser {
 /// What to change of a user; what is not given stays.
 #[derive(Debug, Default)]
 pub(crate) struct UserChange {
-    pub(crate) password: Option<Password>,
+    pub(crate) password: Option<HashedPassword>,
     pub(crate) standing: Option<Standing>,
     pub(crate) disabled: Option<bool>,
     pub(crate) groups: Option<Vec<String>>,
@@ -193,7 +193,7 @@ impl Accounts {
         check_user_name(&new.name)?;
         let name = new.name;
         let row = UserRow {
-            password: new.password.hash()?,
+            password: new.password.into_text(),
             standing: new.standing,
             disabled: false,
             groups: sorted(new.groups),
@@ -218,7 +218,7 @@ impl Accounts {
         keeping: Option<crate::meta::SecretHash>,
         origin: &Origin,
     ) -> Result<(), Error> {
-        let hash = change.password.as_ref().map(Password::hash).transpose()?;
+        let hash = change.password.map(HashedPassword::into_text);
         let kind = match change.disabled {
             Some(true) => "user_disable",
             Some(false) => "user_enable",

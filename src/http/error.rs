@@ -108,7 +108,7 @@ impl ApiError {
 
     /// The registry has too much to do. It is not a failure, and so is not logged as one.
     pub(crate) fn busy(message: impl Into<String>) -> Self {
-        Self::new(ErrorCode::TooManyRequests, message)
+        Self::new(ErrorCode::Unknown, message)
             .status(StatusCode::SERVICE_UNAVAILABLE)
             .header(header::RETRY_AFTER, RETRY_SECONDS)
     }
@@ -408,6 +408,7 @@ impl From<accounts::Error> for ApiError {
             | E::InvalidKey { .. }
             | E::InvalidPermission { .. }
             | E::InvalidScope(_) => Self::bad_request(ErrorCode::Unsupported, message),
+            E::TooBusy => Self::busy(message),
             E::Meta(error) => meta(&error),
         }
     }

@@ -69,7 +69,7 @@ pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Res
     let password = Password::generate();
     let new = NewUser {
         name: username.clone(),
-        password: password.clone(),
+        password: context.hash(password.clone()).await?,
         standing: Standing::Ordinary,
         groups: Vec::new(),
         email: email.clone(),
@@ -96,13 +96,17 @@ pub(super) async fn change(
     if groups.as_ref().is_some_and(|groups| groups.len() > GROUPS_MAX || !groups.iter().all(in_group)) {
         return Err(invalid("a user has at most 100 groups, of 1 to 255 characters each"));
     }
-    let change = UserChange {
-        password: password.as_deref().map(user::checked_password).transpose()?,
+    let password = password.as_deref().map(user::checked_password).transpose()?;
+    let mut change = UserChange {
+        password: None,
         email: email.map(user::checked_email).transpose()?,
         disabled: enabled.map(|enabled| !enabled),
         groups,
         standing: None,
     };
+    if let Some(password) = password {
+        change.password = Some(context.hash(password).await?);
+    }
     let (accounts, name, origin) = (Arc::clone(context.registry.accounts()), call.value().to_owned(), context.origin());
     let changed = context
         .blocking(move || {

@@ -36,11 +36,12 @@ pub(super) fn get(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
 
 pub(super) async fn change(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
     let ChangeBody { password, email } = read(body).await?;
-    let change = UserChange {
-        password: password.as_deref().map(checked_password).transpose()?,
-        email: email.map(checked_email).transpose()?,
-        ..UserChange::default()
-    };
+    let (password, email) =
+        (password.as_deref().map(checked_password).transpose()?, email.map(checked_email).transpose()?);
+    let mut change = UserChange { email, ..UserChange::default() };
+    if let Some(password) = password {
+        change.password = Some(context.hash(password).await?);
+    }
     let keeping = context.caller.credential.session().map(|grant| grant.hash);
     let name = context.user()?.to_owned();
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());

@@ -108,3 +108,85 @@ async fn many_passwords_at_once_let_everything_else_go_first() {
     guessing.await.unwrap();
     assert!(lowered > 0, "every password was looked at with the priority of everything else");
 }
+
+/// Six clients that guess passwords for names that nobody has, until a test is over.
+fn guess_many_names(address: std::net::SocketAddr) -> JoinSet<()> {
+    let mut guessers = JoinSet::new();
+    for n in 0..6 {
+        guessers.spawn(async move {
+            for i in 0.. {
+                let (name, guess) = (format!("u{n}-{i}"), format!("guess {i}"));
+                Caller::new(address, Some((&name, &guess))).get("/v2/").send().await;
+            }
+        });
+    }
+    guessers
+}
+
+/// Many clients share an address: behind a NAT, or a proxy that is not listed.
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_for_many_names_keep_no_user_of_the_same_address_out() {
+    use crate::support::process::{ADMIN, Program};
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).with_admin().start();
+    let guessers = guess_many_names(running.address());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    // From here on the address is slow.
+    while running.user(("another", "wrong")).get("/v2/").send().await.status != 429 {
+        assert!(Instant::now() < deadline, "the address may guess as fast as it likes");
+    }
+    let begun = Instant::now();
+    while running.user(ADMIN).get("/v2/").send().await.status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the right password is refused");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    // A wrong password has the same answer whether or not there is such a user, and whether or not it was verified.
+    for (name, n) in [("another", 0), (ADMIN.0, 1), ("another", 1), (ADMIN.0, 2), (ADMIN.0, 2)] {
+        let fresh = running.user((name, &format!("wrong {n}"))).get("/v2/").send().await;
+        // The administrator is at home at this address by now, and so has the wait of one user.
+        if name == "another" {
+            fresh.error(429, "TOOMANYREQUESTS").has("retry-after", "2");
+        }
+    }
+    drop(guessers);
+}
+
+/// A hash of a new password needs 19 MiB as well, and must not use the threads that uploads need.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn many_password_changes_at_once_fill_no_memory_and_delay_nobody() {
+    use super::browser::Browser;
+    use crate::support::process::{ADMIN, Program};
+    const CHANGES: usize = 64;
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).with_admin().start();
+    let added =
+        Program::new(["user", "add", "carol", "--password-stdin", "--root"]).arg(root.path()).input("password1");
+    assert_eq!(added.run().code, Some(0));
+    let mut browser = Browser::of(running.anonymous()).await;
+    browser.sign_in("carol", "password1").await.status(200);
+    let (cookie, csrf) = (browser.cookie.unwrap(), browser.csrf);
+    let mut changes: JoinSet<u16> = (0..CHANGES)
+        .map(|_| {
+            let change = running.anonymous().put("/api/v1/user/").body(r#"{"password": "password1"}"#);
+            let change = change.header("cookie", &cookie).header("x-csrf-token", &csrf);
+            let change = change.header("content-type", "application/json");
+            async move {
+                let answer = change.send().await;
+                assert!(answer.status != 503 || answer.header("retry-after").is_some());
+                answer.status.as_u16()
+            }
+        })
+        .collect();
+    let first = changes.join_next().await.unwrap().unwrap();
+    // Another caller's password is verified, and their upload begins, in between.
+    let begun = Instant::now();
+    running.user(ADMIN).post("/v2/a/b/blobs/uploads/").send().await.status(202);
+    let waited = begun.elapsed();
+    let mut answers = changes.join_all().await;
+    answers.push(first);
+    let of = |status: u16| answers.iter().filter(|answer| **answer == status).count();
+    assert!(of(200) >= 20 && of(200) + of(503) == CHANGES, "{answers:?}");
+    assert!(waited < Duration::from_secs(5), "another's upload begins after {waited:?}");
+    assert!(running.resident_most() < 200 * 1024, "{} KiB", running.resident_most());
+}

@@ -19,7 +19,7 @@ impl Client {
         let name = format!("user{}", self.users);
         let new = NewUser {
             name: name.clone(),
-            password: Password::new("a password"),
+            password: self.accounts.hash_blocking(&Password::new("a password")).unwrap(),
             standing: Standing::Ordinary,
             groups: vec!["dev".to_owned()],
             email: None,
