@@ -299,7 +299,8 @@ fn basic(method: &str, path: &str) -> hyper::http::request::Builder {
 fn write_and_kill(program: Program) {
     let content = format!("{:?}", Instant::now());
     let digest = hex::encode(Sha256::digest(&content));
-    let head = format!("POST /v2/k/blobs/uploads/?digest=sha256:{digest} HTTP/1.1\r\nhost: x\r\nconnection: close");
+    let head =
+        format!("POST /v2/k/blobs/uploads/?digest=sha256:{digest} HTTP/1.1\r\nhost: localhost\r\nconnection: close");
     let answer = program.ask(&format!("{head}\r\ncontent-length: {}\r\n\r\n{content}", content.len()));
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     program.kill();

@@ -215,7 +215,7 @@ impl Store {
         let pushed = client.send("POST", &format!("/v2/large/tags/blobs/uploads/?digest={digest}"), &headers, b"{}");
         assert_eq!(pushed.status, 201);
         let ask = format!(
-            "POST /zot/auth/apikey HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n{}\r\n{{}}",
+            "POST /zot/auth/apikey HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 2\r\n{}\r\n{{}}",
             basic("admin", PASSWORD)
         );
         let made = program.ask(&ask);

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::config::Config;
 use crate::oci::{Digest, Manifest, MediaType, RepositoryName, RepositoryPattern, Tag, layout};
 use crate::repository::ManifestTarget;
-use crate::route::{self, Route, RouteError};
+use crate::route::{self, Path, Route, RouteError};
 
 /// Where the metrics are for the fuzzer.
 const METRICS: &str = "/metrics";
@@ -30,7 +30,7 @@ pub fn route(input: &[u8]) {
     let (method, target) = line.split_once(' ').unwrap_or(("GET", line));
     let Ok(method) = method.parse::<Method>() else { return };
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    match route::parse(&method, path, query, Some(METRICS)) {
+    match route::parse(&method, &Path::decode(path), query, Some(METRICS)) {
         Ok(route) => {
             let _ = route.access();
             let decoded = percent_decode_str(path).decode_utf8().expect("a path that was read is UTF-8");

@@ -6,14 +6,18 @@
 mod api;
 mod audit;
 mod body;
+mod caching;
 mod cookie;
+mod cross_site;
 mod error;
 mod ext;
 mod forwarded;
 #[cfg(any(fuzzing, test))]
 mod fuzzing;
+mod host;
 mod observe;
 mod ops;
+mod own_hosts;
 mod page;
 mod receive;
 mod request;
@@ -26,7 +30,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{HeaderMap, Method, Response, Uri, Version};
+use hyper::{HeaderMap, Method, Response, Uri};
 
 pub use body::Body;
 #[cfg(target_os = "linux")]
@@ -35,16 +39,17 @@ use error::ApiError;
 use forwarded::Reached;
 #[cfg(any(fuzzing, test))]
 pub(crate) use fuzzing::headers;
+pub(crate) use own_hosts::OwnHosts;
 pub(crate) use request::{BoxError, RequestBody, why_unreadable};
 
-use crate::access::{Access, Authenticated, Caller, Credential, Credentials, Memo, Refusal, Surface, Visit};
+use crate::access::{Access, Authenticated, Caller, Credentials, Memo, Refusal, Surface, Visit};
 pub(crate) use crate::accounts::client_network;
 use crate::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionId};
 use crate::config::Bearer;
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
 use crate::repository::Among;
-use crate::route::{self, Route};
+use crate::route::{self, Path, Route};
 use audit::Attempt;
 use observe::{Observed, Subject};
 
@@ -55,7 +60,6 @@ const URI_BYTES_MAX: usize = 8 * 1024;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Of what a client calls itself, no more than this is kept.
 const AGENT_BYTES_MAX: usize = 256;
 
@@ -138,19 +142,21 @@ impl Context<'_> {
 pub(crate) struct Connection {
     /// Who sends them, where that is known.
     peer: Option<SocketAddr>,
+    /// The hosts of the socket that accepted it, if there is one.
+    own_hosts: Option<Arc<OwnHosts>>,
     memo: Memo,
 }
 
 impl Connection {
-    pub(crate) fn from(peer: SocketAddr) -> Self {
-        Self { peer: Some(peer), memo: Memo::default() }
+    pub(crate) fn from(peer: SocketAddr, own_hosts: Arc<OwnHosts>) -> Self {
+        Self { peer: Some(peer), own_hosts: Some(own_hosts), memo: Memo::default() }
     }
 }
 
 /// Whether a request asks how the registry is. It is answered however many others there are.
 pub(crate) fn is_probe(method: &Method, uri: &Uri) -> bool {
     // The path of the metrics may be any other.
-    let route = route::parse(method, uri.path(), uri.query(), None);
+    let route = route::parse(method, &Path::decode(uri.path()), uri.query(), None);
     matches!(route, Ok(Route::Live | Route::Ready | Route::Started))
 }
 
@@ -166,17 +172,22 @@ pub(crate) async fn answer(
     let id = registry.next_request_id();
     let mut subject = Subject::default();
     let peer = connection.peer;
-    let reached = Reached::read(registry.trusted_proxies(), peer, &head.headers);
+    let path = Path::decode(head.uri.path());
+    let reached = Reached::read(registry.trusted_proxies(), peer, &head);
+    if let (Some(notice), Some(peer)) = (reached.notice, peer) {
+        registry.notice(notice, peer.ip().to_canonical());
+    }
     let visit = Visit {
         headers: &head.headers,
-        surface: route::surface(head.uri.path()),
+        surface: path.surface(),
         address: reached.address,
+        peer,
         memo: &connection.memo,
         agent: agent(&head.headers),
         request: &id,
     };
     let result = if has_place {
-        respond(registry, &head, peer, visit, reached, &mut body, &mut subject).await
+        respond(registry, connection, (&head, &path), visit, reached, &mut body, &mut subject).await
     } else {
         Err(ApiError::busy("too many requests are in flight"))
     };
@@ -187,17 +198,18 @@ pub(crate) async fn answer(
     for cookie in std::mem::take(&mut subject.cookies) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
-    if head.uri.path().starts_with("/v2") {
+    caching::finish(head.method.is_safe(), &mut response);
+    if path.is_in_v2() {
         response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     }
-    Observed { registry, peer, head: &head, id, subject, started }.watch(response)
+    Observed { registry, client: reached.address, peer, head: &head, id, subject, started }.watch(response)
 }
 
 /// The whole way of a request.
 async fn respond(
     registry: &Shared,
-    head: &hyper::http::request::Parts,
-    peer: Option<SocketAddr>,
+    connection: &Connection,
+    (head, path): (&hyper::http::request::Parts, &Path<'_>),
     visit: Visit<'_>,
     reached: Reached<'_>,
     body: &mut RequestBody,
@@ -206,10 +218,9 @@ async fn respond(
     check_limits(head)?;
     check_expect(head)?;
     if visit.address.is_some() {
-        check_host(head)?;
+        reached.check()?;
     }
-    let (path, query) = (head.uri.path(), head.uri.query());
-    let route = route::parse(&head.method, path, query, registry.metrics_path())?;
+    let route = route::parse(&head.method, path, head.uri.query(), registry.metrics_path())?;
     let access = match route.access() {
         Access::Known if Credentials::from_page(&head.headers) => Access::Guest,
         access => access,
@@ -219,7 +230,9 @@ async fn respond(
     let Authenticated { caller, begun, ended } = authenticated.map_err(|error| error.for_scope(scope))?;
     subject.caller = Some(caller.identity.clone());
     subject.cookies = cookies((registry, reached), &caller, begun.as_ref(), ended);
-    check_origin(&head.method, &head.headers, &caller)?;
+    let own_hosts = connection.own_hosts.as_deref();
+    cross_site::check_host(head, own_hosts, &reached, registry, &caller, &route, &access)?;
+    cross_site::check_origin(head, &reached, registry)?;
     let context = Context { registry, caller: &caller, headers: &head.headers, visit, reached };
     if let Route::V1 { query, .. } = &route {
         v1::check_csrf(&context, &head.method, query)?;
@@ -229,12 +242,14 @@ async fn respond(
     if route.brings_content() {
         registry.stores().check_space()?;
     }
-    let attempt = Attempt::begin(registry, head, peer, visit.request, caller.name());
+    let attempt = Attempt::begin(registry, head, &reached, visit.request, caller.name());
     let result = dispatch(&context, route, body).await;
     if let Some(attempt) = attempt {
         Box::pin(attempt.end(result.as_ref().map_or_else(ApiError::status_code, Response::status))).await;
     }
-    result
+    let mut response = result?;
+    caching::limit(registry, &caller, &access, &mut response)?;
+    Ok(response)
 }
 
 fn check_limits(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
@@ -251,14 +266,6 @@ fn check_expect(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
     let mut values = head.headers.get_all(header::EXPECT).iter();
     let is_known = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"100-continue");
     if values.all(is_known) { Ok(()) } else { Err(ApiError::expectation()) }
-}
-
-/// What comes over a socket says once whom it is for (RFC 9112, 3.2); somebody on the way might
-/// understand anything else otherwise. In HTTP/2 the frame says it.
-fn check_host(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
-    let hosts = head.headers.get_all(header::HOST).iter().count();
-    let needed = usize::from(head.version == Version::HTTP_11);
-    if (needed..=1).contains(&hosts) { Ok(()) } else { Err(ApiError::host()) }
 }
 
 /// Who asks, where it makes a difference.
@@ -280,16 +287,6 @@ fn cookies(way: cookie::Way<'_>, caller: &Caller, begun: Option<&SessionId>, end
         _ if ended => vec![cookie::no_session(way), cookie::no_user(way)],
         _ => Vec::new(),
     }
-}
-
-/// Refuses what a browser says was begun by another site, and would change something with what the
-/// browser sends by itself. A key it does not send.
-fn check_origin(method: &Method, headers: &HeaderMap, caller: &Caller) -> Result<(), ApiError> {
-    let cross_site = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site");
-    if cross_site && !method.is_safe() && !matches!(caller.credential, Credential::Key(_) | Credential::Token(_)) {
-        return Err(ApiError::csrf());
-    }
-    Ok(())
 }
 
 /// Makes the answer of a failure, and logs what the client does not get to know.

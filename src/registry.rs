@@ -7,18 +7,22 @@ mod crash;
 mod error;
 mod explain;
 mod key_check;
+mod notices;
 mod recheck;
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use notices::Notices;
 use tokio_util::task::TaskTracker;
 
 pub use builder::Builder;
 pub use error::Error;
+pub(crate) use notices::Notice;
 
 use crate::access::{Access, AccessControl, Actions, Authenticator, Caller, Policy, Refusal, Rules};
 use crate::accounts::{Accounts, NewUser, Origin, Password, Permissions, UserChange};
@@ -52,6 +56,7 @@ pub(crate) struct Shared {
     authenticator: Authenticator,
     tokens: Arc<Tokens>,
     providers: Providers,
+    notices: Notices,
     /// Replaced as a whole when the rules change.
     policy: RwLock<Arc<Policy>>,
     config: Config,
@@ -202,6 +207,11 @@ impl Shared {
     /// Proxies whose word counts.
     pub(crate) fn trusted_proxies(&self) -> &[Network] {
         &self.config.http.trusted_proxies
+    }
+
+    /// Tells the operator something about a peer, once.
+    pub(crate) fn notice(&self, notice: Notice, peer: IpAddr) {
+        self.notices.give(notice, peer);
     }
 
     /// How long a session's cookie is good for.

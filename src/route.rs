@@ -3,6 +3,7 @@
 //! There are three ways for a request line to be wrong, and they are never mistaken for each other:
 //! see [`RouteError`]. A handler that gets a route finds every value in it checked.
 
+mod path;
 mod query;
 mod sign_in;
 mod v1;
@@ -10,7 +11,7 @@ mod v1;
 use std::borrow::Cow;
 
 use hyper::Method;
-use percent_encoding::percent_decode_str;
+pub(crate) use path::Path;
 pub(crate) use query::Query;
 pub(crate) use v1::{Endpoint, Row};
 
@@ -250,23 +251,18 @@ impl Route {
     }
 }
 
-/// Whose conventions a path follows.
-pub(crate) fn surface(path: &str) -> Surface {
-    if path.starts_with("/api/") || path == "/csrf_token" { Surface::ApiV1 } else { Surface::Registry }
-}
-
 /// Reads a request line. `metrics` is the path the operator has given to the metrics, if they are on.
 pub(crate) fn parse(
     method: &Method,
-    path: &str,
+    path: &Path<'_>,
     query: Option<&str>,
     metrics: Option<&str>,
 ) -> Result<Route, RouteError> {
-    let path = percent_decode_str(path).decode_utf8().map_err(|_| RouteError::NotFound)?;
-    if metrics == Some(&*path) {
+    let (surface, path) = (path.surface(), path.as_str().ok_or(RouteError::NotFound)?);
+    if metrics == Some(path) {
         return probe(method, Route::Metrics);
     }
-    match &*path {
+    match path {
         "/" => return probe(method, Route::Root),
         "/livez" => return probe(method, Route::Live),
         "/readyz" => return probe(method, Route::Ready),
@@ -274,14 +270,14 @@ pub(crate) fn parse(
         "/v2" | "/v2/" => return probe(method, Route::Ping),
         _ => {}
     }
-    if matches!(&*path, "/v2/auth" | "/v2/token") {
+    if matches!(path, "/v2/auth" | "/v2/token") {
         return token(method, query.unwrap_or_default());
     }
     if let Some(provider) = ["/zot/auth/callback/", "/auth/callback/"].iter().find_map(|way| path.strip_prefix(way)) {
         return sign_in::callback(method, provider, query.unwrap_or_default());
     }
     let query = Query::parse(query.unwrap_or_default())?;
-    match &*path {
+    match path {
         // zot's route now, and the one of its first releases with API keys.
         "/zot/auth/apikey" | "/v2/_zot/ext/apikey" => return keys(method, &query),
         "/zot/auth/login" | "/auth/login" => return sign_in::login(method, query),
@@ -290,8 +286,8 @@ pub(crate) fn parse(
         "/.well-known/jwks.json" => return probe(method, Route::TokenKeys),
         _ => {}
     }
-    if surface(&path) == Surface::ApiV1 {
-        return match v1::find(method, &path) {
+    if surface == Surface::ApiV1 {
+        return match v1::find(method, path) {
             Ok((endpoint, values)) => {
                 let in_path = endpoint.row().path.contains(v1::REPOSITORY);
                 let repository = values.first().filter(|_| in_path).map(|name| repository(name)).transpose()?;

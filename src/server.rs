@@ -40,7 +40,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Address;
-use crate::http::{self, Body, BoxError, Connection, RequestBody};
+use crate::http::{self, Body, BoxError, Connection, OwnHosts, RequestBody};
 use crate::registry::{Error, Registry, Shared};
 use activity::Activity;
 use connections::{Connections, InFlight, Ticket};
@@ -108,7 +108,10 @@ impl Registry {
         let (stop, stopped) = watch::channel(false);
         let admin = admin::bind(&self.shared);
         let lingering = Lingering::new(stopped.clone());
-        let server = Server { shared: Arc::clone(&self.shared), tls, lingering, wrong_scheme: WrongScheme::default() };
+        let is_certified = tls.as_ref().map(|tls| Box::new(tls.is_for()) as Box<_>);
+        let own_hosts = Arc::new(OwnHosts::new(address, is_certified));
+        let shared = Arc::clone(&self.shared);
+        let server = Server { shared, tls, own_hosts, lingering, wrong_scheme: WrongScheme::default() };
         let task = tokio::spawn(server.run(listener, admin, stopped));
         Ok(RunningRegistry { url: format!("{scheme}://{address}"), address, stop, task })
     }
@@ -178,6 +181,7 @@ impl fmt::Debug for RunningRegistry {
 struct Server {
     shared: Arc<Shared>,
     tls: Option<Tls>,
+    own_hosts: Arc<OwnHosts>,
     lingering: Lingering,
     wrong_scheme: WrongScheme,
 }
@@ -349,7 +353,8 @@ impl Server {
     }
 
     fn answers(&self, peer: SocketAddr) -> Answers {
-        Answers { shared: Arc::clone(&self.shared), connection: Arc::new(Connection::from(peer)) }
+        let connection = Arc::new(Connection::from(peer, Arc::clone(&self.own_hosts)));
+        Answers { shared: Arc::clone(&self.shared), connection }
     }
 }
 

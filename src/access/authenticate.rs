@@ -1,6 +1,6 @@
 //! [`Authenticator`]: credentials → caller.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hyper::HeaderMap;
@@ -28,6 +28,8 @@ pub(crate) struct Visit<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) surface: Surface,
     pub(crate) address: Option<IpAddr>,
+    /// Who is at the other end of the connection: the client, or a proxy.
+    pub(crate) peer: Option<SocketAddr>,
     /// What came before on the same connection.
     pub(crate) memo: &'a Memo,
     pub(crate) agent: &'a str,
@@ -92,6 +94,7 @@ impl Visit<'_> {
         Origin {
             performer: performer.map(str::to_owned),
             address: self.address.map(|address| address.to_string()),
+            peer: self.peer.map(|peer| peer.to_string()),
             agent: self.agent.to_owned(),
             request: Some(self.request.to_owned()),
         }

@@ -17,7 +17,10 @@ const TRIMMED_AT_ONCE: usize = 1000;
 pub(crate) struct Origin {
     /// The user; nobody, if it is not known.
     pub(crate) performer: Option<String>,
+    /// Where the client is.
     pub(crate) address: Option<String>,
+    /// Who was at the other end of the connection: the client, or a proxy.
+    pub(crate) peer: Option<String>,
     pub(crate) agent: String,
     /// The request.
     pub(crate) request: Option<String>,
@@ -47,6 +50,7 @@ impl Origin {
             account: account.to_owned(),
             performer: self.performer.clone(),
             address: self.address.clone(),
+            peer: self.peer.clone(),
             agent: self.agent.clone(),
             request: self.request.clone(),
             metadata: metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
@@ -130,9 +134,9 @@ impl Accounts {
     /// Tells of rows that are durable now, to whoever reads the log and the audit file.
     pub(super) fn tell(&self, rows: Vec<(Timestamp, AuditRow)>) {
         for (at, row) in rows {
-            let AuditRow { kind, account, performer, address, request, metadata, .. } = &row;
+            let AuditRow { kind, account, performer, address, peer, request, metadata, .. } = &row;
             let metadata = (!metadata.is_empty()).then(|| as_json(metadata));
-            tracing::info!(target: "coracle::audit", kind, account, performer, address, request, metadata);
+            tracing::info!(target: "coracle::audit", kind, account, performer, address, peer, request, metadata);
             if let Some(file) = &self.audit_file {
                 file.account(at, &row);
             }

@@ -27,6 +27,7 @@ pub(crate) struct AuditFile {
 #[derive(Debug)]
 pub(crate) struct RequestEntry {
     pub(crate) client: String,
+    pub(crate) peer: Option<String>,
     pub(crate) user: String,
     pub(crate) method: String,
     /// The path, and the parameters that say what it is on.
@@ -42,6 +43,8 @@ struct Line<'a> {
     level: &'static str,
     #[serde(rename = "clientIP")]
     client_ip: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<&'a str>,
     subject: &'a str,
     action: &'a str,
     object: &'a str,
@@ -73,6 +76,7 @@ impl AuditFile {
         self.write(&Line {
             level: "info",
             client_ip: &entry.client,
+            peer: entry.peer.as_deref(),
             subject: &entry.user,
             action: &entry.method,
             object: &entry.target,
@@ -90,6 +94,7 @@ impl AuditFile {
         self.write(&Line {
             level: "info",
             client_ip: row.address.as_deref().unwrap_or_default(),
+            peer: row.peer.as_deref(),
             subject: row.performer.as_deref().unwrap_or_default(),
             action: &row.kind,
             object: &row.account,

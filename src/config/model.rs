@@ -118,8 +118,8 @@ pub struct Http {
     /// The realm of a challenge, fit to stand between quotes; `Authorization Required` by default, as
     /// for zot. zot's `http.realm`.
     pub realm: String,
-    /// Proxies whose word counts for where a client is and which way it came (`X-Forwarded-For`, `-Proto`,
-    /// `-Host`); none by default. Own key `http.trustedProxies`.
+    /// Proxies whose headers say where a client is and what it asked for (`X-Forwarded-For`, `-Proto` and
+    /// `-Host`, and `Forwarded`); none by default. Own key `http.trustedProxies`.
     pub trusted_proxies: Vec<Network>,
     /// Whether anyone who reaches the port may do everything; false by default. Own key `http.open`.
     pub open: bool,

@@ -1,12 +1,12 @@
 //! One line in the audit file, if there is one, for every request that changed something.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use tokio_util::task::TaskTracker;
 
+use super::forwarded::Reached;
 use crate::accounts::{Accounts, RequestEntry};
 use crate::registry::Shared;
 
@@ -30,7 +30,7 @@ impl Attempt {
     pub(super) fn begin(
         registry: &Shared,
         head: &Parts,
-        peer: Option<SocketAddr>,
+        reached: &Reached<'_>,
         id: &str,
         user: Option<&str>,
     ) -> Option<Self> {
@@ -39,7 +39,8 @@ impl Attempt {
             return None;
         }
         let entry = RequestEntry {
-            client: peer.map(|peer| peer.to_string()).unwrap_or_default(),
+            client: client(reached),
+            peer: reached.peer.map(|peer| peer.to_string()),
             user: user.unwrap_or_default().to_owned(),
             method: head.method.to_string(),
             target: target(head.uri.path(), head.uri.query()),
@@ -72,6 +73,15 @@ impl Drop for Attempt {
         if let Some(entry) = self.entry.take() {
             drop(self.write(entry));
         }
+    }
+}
+
+/// The client's address; with its port as zot writes it, where there is no proxy before the client.
+fn client(reached: &Reached<'_>) -> String {
+    match (reached.address, reached.peer) {
+        (Some(address), Some(peer)) if peer.ip().to_canonical() != address => address.to_string(),
+        (_, Some(peer)) => peer.to_string(),
+        _ => String::new(),
     }
 }
 

@@ -12,8 +12,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::Body;
-use super::response::json_response;
+use super::{Body, response::json_response};
 use crate::access::{NotAuthenticated, Refusal, Surface};
 use crate::accounts;
 use crate::blobs;
@@ -214,11 +213,6 @@ impl ApiError {
     pub(crate) fn expectation() -> Self {
         Self::new(ErrorCode::Unsupported, "the only expectation that can be met is 100-continue")
             .status(StatusCode::EXPECTATION_FAILED)
-    }
-
-    /// It is not clear which host the request is for.
-    pub(crate) fn host() -> Self {
-        Self::new(ErrorCode::Unsupported, "a request has one Host header").status(StatusCode::BAD_REQUEST)
     }
 
     /// The request line is longer than what the registry takes.

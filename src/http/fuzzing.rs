@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 
 use super::forwarded::Reached;
 use super::request::{content_range, content_type, expected, has_already};
@@ -30,6 +31,7 @@ pub(crate) fn headers(input: &[u8]) {
     ranges(&headers);
     conditions(&headers);
     reached(&headers);
+    appended(&headers);
     credentials(&headers);
 }
 
@@ -76,7 +78,8 @@ fn conditions(headers: &HeaderMap) {
 fn reached(headers: &HeaderMap) {
     let trusted: [Network; 1] = ["10.0.0.0/8".parse().expect("a network")];
     for peer in ["192.0.2.1:1", "10.0.0.1:1"].map(|peer| peer.parse::<SocketAddr>().expect("an address")) {
-        let reached = Reached::read(&trusted, Some(peer), headers);
+        let head = head_of(headers);
+        let reached = Reached::read(&trusted, Some(peer), &head);
         let believed = trusted[0].contains(peer.ip());
         assert!(believed || reached.address == Some(peer.ip()), "somebody nobody trusts was believed");
         let url = reached.url(false);
@@ -85,6 +88,34 @@ fn reached(headers: &HeaderMap) {
         assert!(!rest.is_empty() && rest.len() <= 255, "{url}");
         assert!(rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte)), "{url}");
     }
+}
+
+/// Whatever a client has sent, a trusted proxy that appends where the client is has the last word.
+fn appended(headers: &HeaderMap) {
+    let trusted: [Network; 1] = ["10.0.0.0/8".parse().expect("a network")];
+    for (name, other, entry) in [
+        ("x-forwarded-for", "forwarded", "203.0.113.7:4711"),
+        ("forwarded", "x-forwarded-for", "for=\"203.0.113.7:4711\";proto=http"),
+    ] {
+        let mut headers = headers.clone();
+        headers.remove(other);
+        let mut lines: Vec<HeaderValue> = headers.get_all(name).iter().cloned().collect();
+        let last = lines.pop().map(|line| [line.as_bytes(), b", ", entry.as_bytes()].concat());
+        let last = last.unwrap_or_else(|| entry.as_bytes().to_owned());
+        headers.remove(name);
+        for line in lines.into_iter().chain(HeaderValue::from_bytes(&last)) {
+            headers.append(HeaderName::from_static(name), line);
+        }
+        let head = head_of(&headers);
+        let reached = Reached::read(&trusted, Some(([10, 0, 0, 1], 1).into()), &head);
+        assert_eq!(reached.address, Some([203, 0, 113, 7].into()), "{name}: {last:?}");
+    }
+}
+
+fn head_of(headers: &HeaderMap) -> Parts {
+    let (mut head, ()) = hyper::Request::new(()).into_parts();
+    head.headers = headers.clone();
+    head
 }
 
 fn credentials(headers: &HeaderMap) {

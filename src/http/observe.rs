@@ -1,7 +1,7 @@
 //! One log line and one observation in the metrics for every request, when its answer has been sent
 //! or its client has gone.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,6 +26,8 @@ pub(super) struct Subject {
 #[derive(Debug)]
 pub(super) struct Observed<'a> {
     pub(super) registry: &'a Shared,
+    /// Where the client is, as far as trusted proxies know it.
+    pub(super) client: Option<IpAddr>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) head: &'a Parts,
     pub(super) id: String,
@@ -48,6 +50,7 @@ pub(super) struct Observer {
 struct Line {
     id: String,
     path: String,
+    client: Option<IpAddr>,
     peer: Option<SocketAddr>,
     user: Option<Identity>,
     agent: Option<String>,
@@ -59,6 +62,7 @@ impl Observed<'_> {
         let line = tracing::enabled!(target: "coracle::request", tracing::Level::INFO).then(|| Line {
             id: self.id,
             path: self.head.uri.path().to_owned(),
+            client: self.client,
             peer: self.peer,
             user: self.subject.caller,
             agent: self
@@ -85,7 +89,7 @@ impl Observer {
     pub(super) fn ended(self, sent: u64, unsent: u64) {
         let duration = self.started.elapsed();
         self.metrics.request(&self.method, self.status, duration, sent);
-        let Some(Line { id, path, peer, user, agent }) = self.line else { return };
+        let Some(Line { id, path, client, peer, user, agent }) = self.line else { return };
         // A `HEAD` has a length and no body, and its client is not gone.
         let aborted = unsent > 0 && self.method != Method::HEAD;
         tracing::info!(
@@ -97,6 +101,7 @@ impl Observer {
             bytes = sent,
             seconds = duration.as_secs_f64(),
             user = user.as_ref().and_then(Identity::name),
+            client = client.map(tracing::field::display),
             peer = peer.map(tracing::field::display),
             agent,
             aborted,

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::Body;
 use super::response::{value, with_body};
 
+pub(super) const REFERRER_POLICY: HeaderName = HeaderName::from_static("referrer-policy");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:15vh auto;padding:0 1em;\
                      color:#222;background:#fff}h1{font-size:1.4em}button{font:inherit;padding:.4em 1.2em}\
@@ -52,7 +53,6 @@ pub(super) fn of_markup(status: StatusCode, title: &str, markup: &str, form_acti
 
 /// For an answer that nobody is to keep, and from which nobody is to be told where its reader came from.
 pub(super) fn quiet(headers: &mut hyper::HeaderMap) {
-    const REFERRER_POLICY: HeaderName = HeaderName::from_static("referrer-policy");
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 }

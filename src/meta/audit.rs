@@ -19,6 +19,9 @@ pub(crate) struct AuditRow {
     /// Who did it; nobody, if it is not known.
     pub(crate) performer: Option<String>,
     pub(crate) address: Option<String>,
+    /// Who was at the other end of the connection. For the log and the audit file only; not stored.
+    #[serde(skip)]
+    pub(crate) peer: Option<String>,
     pub(crate) agent: String,
     /// The request it was done in.
     pub(crate) request: Option<String>,

@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Registry, Shared};
+use super::{Error, Notices, Registry, Shared};
 use crate::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
 use crate::accounts::{self, Accounts, AuditFile, Htpasswd, Password};
 use crate::blobs::{Blobs, SystemDisk, Tree};
@@ -146,6 +146,7 @@ impl Builder {
             metrics: Arc::new(Metrics::new()),
             work: TaskTracker::new(),
             instance: rand::random(),
+            notices: Notices::default(),
             requests: AtomicU64::new(1),
             _temporary: temporary,
         };

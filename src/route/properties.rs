@@ -79,13 +79,13 @@ proptest! {
     /// What is taken can be asked for its access, and is refused to no method that `Allow` names.
     #[test]
     fn no_request_line_is_too_bad_to_be_read(method in method(), path in path(), query in query()) {
-        match parse(&method, &path, query.as_deref(), Some("/metrics")) {
+        match parse(&method, &Path::decode(&path), query.as_deref(), Some("/metrics")) {
             Ok(route) => drop(route.access()),
             Err(RouteError::MethodNotAllowed { allow }) => {
                 assert!(!allow.split(", ").any(|allowed| allowed == method.as_str()));
                 for allowed in allow.split(", ") {
                     let allowed = allowed.parse().expect("a method");
-                    let again = parse(&allowed, &path, query.as_deref(), Some("/metrics"));
+                    let again = parse(&allowed, &Path::decode(&path), query.as_deref(), Some("/metrics"));
                     assert!(!matches!(again, Err(RouteError::MethodNotAllowed { .. } | RouteError::NotFound)));
                 }
             }
@@ -106,7 +106,7 @@ fn the_request_lines_tried_are_not_all_nonsense() {
     let [mut taken, mut malformed, mut not_allowed] = [0; 3];
     for _ in 0..2000 {
         let (method, path, query) = lines.new_tree(&mut runner).expect("a line").current();
-        match parse(&method, &path, query.as_deref(), None) {
+        match parse(&method, &Path::decode(&path), query.as_deref(), None) {
             Ok(_) => taken += 1,
             Err(RouteError::Malformed { .. }) => malformed += 1,
             Err(RouteError::MethodNotAllowed { .. }) => not_allowed += 1,

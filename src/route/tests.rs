@@ -11,7 +11,7 @@ fn read(line: &str) -> String {
     let (method, uri) = line.split_once(' ').expect("a method and a path");
     let (path, query) = uri.split_once('?').map_or((uri, None), |(path, query)| (path, Some(query)));
     let method = method.parse().expect("a method");
-    let shown = match parse(&method, path, query, Some("/metrics")) {
+    let shown = match parse(&method, &Path::decode(path), query, Some("/metrics")) {
         Ok(route) => format!("{route:?}"),
         Err(RouteError::NotFound) => "404".to_owned(),
         Err(RouteError::MethodNotAllowed { allow }) => format!("405 {allow}"),
@@ -221,7 +221,7 @@ fn every_route_has_a_line_in_the_table_of_callers() {
         ];
         let uri = values.iter().fold(uri.to_owned(), |uri, (name, value)| uri.replace(name, value));
         let (path, query) = uri.split_once('?').map_or((&*uri, None), |(path, query)| (path, Some(query)));
-        match parse(&method, path, query, Some("/metrics")) {
+        match parse(&method, &Path::decode(path), query, Some("/metrics")) {
             Ok(Route::V1 { endpoint, .. }) => endpoints.push(endpoint),
             Ok(route) => variants.push(variant(&route)),
             // Nobody is asked who they are for what is not there.

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
@@ -26,24 +27,31 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Accepts TLS connections.
 pub(super) struct Tls {
     acceptor: TlsAcceptor,
+    certificate: Arc<Reloading>,
 }
 
 impl Tls {
     /// Reads certificate and key, which must be usable now.
     pub(super) fn open(files: &config::Tls) -> Result<Self, Error> {
-        let certificate = Reloading::open(files).map_err(|cause| Error::Tls { cause })?;
+        let certificate = Arc::new(Reloading::open(files).map_err(|cause| Error::Tls { cause })?);
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut server = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::Tls { cause: error.to_string() })?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(certificate));
+            .with_cert_resolver(Arc::<Reloading>::clone(&certificate));
         server.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)) })
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), certificate })
     }
 
     pub(super) const fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor
+    }
+
+    /// Tells whether the certificate of the moment is for a name.
+    pub(super) fn is_for(&self) -> impl Fn(&str) -> bool + Send + Sync + use<> {
+        let certificate = Arc::clone(&self.certificate);
+        move |name| certificate.current().end_entity_cert().is_ok_and(|certificate| is_for(certificate, name))
     }
 }
 
@@ -95,6 +103,13 @@ impl Reloading {
 impl ResolvesServerCert for Reloading {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current())
+    }
+}
+
+fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
+    match (ParsedCertificate::try_from(certificate), ServerName::try_from(name)) {
+        (Ok(certificate), Ok(name)) => verify_server_name(&certificate, &name).is_ok(),
+        _ => false,
     }
 }
 

@@ -53,9 +53,9 @@ async fn thousands_of_silent_connections_cost_little_and_keep_nobody_out() {
         let mut connection = Raw::connect(running.address()).await;
         match number % 3 {
             0 => {}
-            1 => connection.send("GET /v2/ HTTP/1.1\r\nhost: x\r\nx-").await,
+            1 => connection.send("GET /v2/ HTTP/1.1\r\nhost: localhost\r\nx-").await,
             _ => {
-                connection.send("GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").await;
+                connection.send("GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
                 assert_eq!(connection.answer().await.status, 200);
             }
         }
@@ -100,12 +100,14 @@ async fn begin_uploads(address: SocketAddr, count: usize) -> String {
     let mut connection = Raw::connect(address).await;
     let mut location = String::new();
     for _ in 0..count {
-        connection.send("POST /v2/a/blobs/uploads/ HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
+        connection.send("POST /v2/a/blobs/uploads/ HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n").await;
         let started = connection.answer().await;
         assert_eq!(started.status, 202, "{}", started.head);
         let header = started.head.lines().find_map(|line| line.strip_prefix("location: "));
         location = header.unwrap().to_owned();
-        connection.send(format!("PATCH {location} HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nfirst")).await;
+        connection
+            .send(format!("PATCH {location} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\nfirst"))
+            .await;
         assert_eq!(connection.answer().await.status, 202);
     }
     location
@@ -123,13 +125,13 @@ async fn endless_bodies_in_the_smallest_chunks_cost_little() {
     let mut senders = Vec::new();
     for _ in 0..CLIENTS {
         let mut connection = Raw::connect(running.address()).await;
-        let head = "POST /v2/a/blobs/uploads/ HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
+        let head = "POST /v2/a/blobs/uploads/ HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
         connection.send(head).await;
         let started = connection.answer().await;
         let location = started.head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().to_owned();
         let flood = flood.clone();
         senders.push(tokio::spawn(async move {
-            let head = format!("PATCH {location} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+            let head = format!("PATCH {location} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n");
             connection.send(head).await;
             for _ in 0..8 {
                 connection.send(&flood).await;
@@ -186,7 +188,7 @@ async fn no_request_hides_in_the_body_of_another() {
     let (running, _root) = serve("");
     let caller = running.anonymous();
     push_image(&caller, "a", "1", 1).await;
-    let hidden = "DELETE /v2/a/manifests/1 HTTP/1.1\r\nhost: x\r\n\r\n";
+    let hidden = "DELETE /v2/a/manifests/1 HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let length = hidden.len();
     let framings = [
         // What counts is one of both, and the rest of the connection is not read as a request.
@@ -210,7 +212,7 @@ async fn no_request_hides_in_the_body_of_another() {
         format!("transfer-encoding: chunked\r\n\r\n10000000000000000\r\n{hidden}"),
     ];
     for framing in framings {
-        let request = format!("PUT /v2/a/manifests/2 HTTP/1.1\r\nhost: x\r\n{framing}");
+        let request = format!("PUT /v2/a/manifests/2 HTTP/1.1\r\nhost: localhost\r\n{framing}");
         let answer = exchange(running.address(), request.as_bytes(), true).await;
         assert!(matches!(answer.status, 0 | 400..500), "{framing:?}: {answer:?}");
         let tag = caller.head("/v2/a/manifests/1").send().await;

@@ -195,13 +195,13 @@ const PATHS_METHODS_HEADERS: &[Row] = &[
     ("BREW /v2/a/manifests/1", 405, "UNSUPPORTED"),
     ("delete /v2/a/manifests/1", 405, "UNSUPPORTED"),
     ("DELETE /v2/a/tags/list", 405, "UNSUPPORTED"),
-    ("GET http://x/v2/A/tags/list HTTP/1.1\nhost: x\n\n", 400, "NAME_INVALID"),
-    ("GET http://x/nowhere HTTP/1.1\nhost: x\n\n", 404, "UNSUPPORTED"),
-    ("CONNECT x:443 HTTP/1.1\nhost: x\n\n", 404, "UNSUPPORTED"),
+    ("GET http://localhost/v2/A/tags/list HTTP/1.1\nhost: localhost\n\n", 400, "NAME_INVALID"),
+    ("GET http://localhost/nowhere HTTP/1.1\nhost: localhost\n\n", 404, "UNSUPPORTED"),
+    ("CONNECT localhost:443 HTTP/1.1\nhost: localhost\n\n", 404, "UNSUPPORTED"),
     ("GET /v2/A/tags/list HTTP/1.0\n\n", 400, "NAME_INVALID"),
     ("DELETE /v2/a/manifests/1 HTTP/1.1\n\n", 400, "UNSUPPORTED"),
-    ("DELETE /v2/a/manifests/1 HTTP/1.1\nhost: x\nhost: y\n\n", 400, "UNSUPPORTED"),
-    ("DELETE /v2/a/manifests/1 HTTP/1.0\nhost: x\nhost: y\n\n", 400, "UNSUPPORTED"),
+    ("DELETE /v2/a/manifests/1 HTTP/1.1\nhost: localhost\nhost: y\n\n", 400, "UNSUPPORTED"),
+    ("DELETE /v2/a/manifests/1 HTTP/1.0\nhost: localhost\nhost: y\n\n", 400, "UNSUPPORTED"),
     ("GET /v2/?$LONGER", 414, "UNSUPPORTED"),
     ("DELETE /v2/a/manifests/1?$LONGER", 414, "UNSUPPORTED"),
     ("DELETE /v2/a/manifests/1?$PARAMETERS", 414, "UNSUPPORTED"),
@@ -213,63 +213,71 @@ const PATHS_METHODS_HEADERS: &[Row] = &[
 /// What no client library would send.
 const FRAMING: &[Row] = &[
     ("\n\nDELETE\n\n HTTP/1.1", 400, ""),
-    ("DELETE /v2/a/manifests/1 HTTP/1.2\nhost: x\n\n", 400, ""),
-    ("DELETE /v2/a/manifests/1 HTTP/3\nhost: x\n\n", 400, ""),
-    ("DELETE  /v2/a/manifests/1 HTTP/1.1\nhost: x\n\n", 400, ""),
-    ("DELETE /v2/a/manifests/1 x HTTP/1.1\nhost: x\n\n", 400, ""),
-    ("DELETE v2/a/manifests/1 HTTP/1.1\nhost: x\n\n", 400, ""),
-    ("DEL(ETE /v2/a/manifests/1 HTTP/1.1\nhost: x\n\n", 400, ""),
-    ("DELETE /v2/a/manifests/1\0 HTTP/1.1\nhost: x\n\n", 400, ""),
-    ("DELETE /v2/a/manifests/\u{ff} HTTP/1.1\nhost: x\n\n", 400, ""),
+    ("DELETE /v2/a/manifests/1 HTTP/1.2\nhost: localhost\n\n", 400, ""),
+    ("DELETE /v2/a/manifests/1 HTTP/3\nhost: localhost\n\n", 400, ""),
+    ("DELETE  /v2/a/manifests/1 HTTP/1.1\nhost: localhost\n\n", 400, ""),
+    ("DELETE /v2/a/manifests/1 x HTTP/1.1\nhost: localhost\n\n", 400, ""),
+    ("DELETE v2/a/manifests/1 HTTP/1.1\nhost: localhost\n\n", 400, ""),
+    ("DEL(ETE /v2/a/manifests/1 HTTP/1.1\nhost: localhost\n\n", 400, ""),
+    ("DELETE /v2/a/manifests/1\0 HTTP/1.1\nhost: localhost\n\n", 400, ""),
+    ("DELETE /v2/a/manifests/\u{ff} HTTP/1.1\nhost: localhost\n\n", 400, ""),
     ("DELETE /v2/a/manifests/1 HTTP/1.1\nhost : x\n\n", 400, ""),
-    ("DELETE /v2/a/manifests/1 HTTP/1.1\nhost: x\nno colon\n\n", 400, ""),
-    ("DELETE /v2/a/manifests/1 HTTP/1.1\nhost: x\nx\u{ff}: y\n\n", 400, ""),
-    ("DELETE /v2/a/manifests/1 HTTP/1.1\nhost: x\nx: \0\n\n", 400, ""),
-    ("DELETE /v2/a/manifests/1 HTTP/1.1\nhost: x\n folded: y\n\n", 400, ""),
-    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ncontent-length: x\n\n", 400, ""),
-    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ncontent-length: -1\n\n", 400, ""),
-    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ncontent-length: +2\n\n{}", 400, ""),
-    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ncontent-length: 99999999999999999999\n\n{}", 400, ""),
-    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ncontent-length: 2\ncontent-length: 3\n\n{}", 400, ""),
-    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ncontent-length: 2, 3\n\n{}", 400, ""),
-    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ntransfer-encoding: gzip\n\n{}", 400, ""),
-    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ntransfer-encoding: chunked, gzip\n\n{}", 400, ""),
+    ("DELETE /v2/a/manifests/1 HTTP/1.1\nhost: localhost\nno colon\n\n", 400, ""),
+    ("DELETE /v2/a/manifests/1 HTTP/1.1\nhost: localhost\nx\u{ff}: y\n\n", 400, ""),
+    ("DELETE /v2/a/manifests/1 HTTP/1.1\nhost: localhost\nx: \0\n\n", 400, ""),
+    ("DELETE /v2/a/manifests/1 HTTP/1.1\nhost: localhost\n folded: y\n\n", 400, ""),
+    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-length: x\n\n", 400, ""),
+    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-length: -1\n\n", 400, ""),
+    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-length: +2\n\n{}", 400, ""),
+    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-length: 99999999999999999999\n\n{}", 400, ""),
+    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-length: 2\ncontent-length: 3\n\n{}", 400, ""),
+    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-length: 2, 3\n\n{}", 400, ""),
+    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ntransfer-encoding: gzip\n\n{}", 400, ""),
+    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ntransfer-encoding: chunked, gzip\n\n{}", 400, ""),
     ("PUT /v2/a/manifests/1 HTTP/1.0\ntransfer-encoding: chunked\n\n2\r\n{}\r\n0\r\n\r\n", 400, ""),
     // With both, the coding counts (RFC 9112, 6.3), and what it says is no manifest.
     (
-        "PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ncontent-type: $TYPE\ncontent-length: 9\ntransfer-encoding: chunked\n\n2\r\n{}\r\n0\r\n\r\n",
+        "PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-type: $TYPE\ncontent-length: 9\ntransfer-encoding: chunked\n\n2\r\n{}\r\n0\r\n\r\n",
         400,
         "MANIFEST_INVALID",
     ),
     (
-        "PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ncontent-type: $TYPE\ntransfer-encoding: chunked\n\nx\r\n{}\r\n0\r\n\r\n",
+        "PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-type: $TYPE\ntransfer-encoding: chunked\n\nx\r\n{}\r\n0\r\n\r\n",
         400,
         "SIZE_INVALID",
     ),
     (
-        "PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ncontent-type: $TYPE\ntransfer-encoding: chunked\n\n-2\r\n{}\r\n0\r\n\r\n",
+        "PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-type: $TYPE\ntransfer-encoding: chunked\n\n-2\r\n{}\r\n0\r\n\r\n",
         400,
         "SIZE_INVALID",
     ),
     (
-        "PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ncontent-type: $TYPE\ntransfer-encoding: chunked\n\nFFFFFFFFFFFFFFFFF\r\n{}\r\n0\r\n\r\n",
+        "PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-type: $TYPE\ntransfer-encoding: chunked\n\nFFFFFFFFFFFFFFFFF\r\n{}\r\n0\r\n\r\n",
         400,
         "SIZE_INVALID",
     ),
     (
-        "PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ncontent-type: $TYPE\ntransfer-encoding: chunked\n\n2\r\n{}x\r\n0\r\n\r\n",
+        "PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-type: $TYPE\ntransfer-encoding: chunked\n\n2\r\n{}x\r\n0\r\n\r\n",
         400,
         "SIZE_INVALID",
     ),
     (
-        "PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ncontent-type: $TYPE\ntransfer-encoding: chunked\n\n2\r\n{}\r\n$CUT",
+        "PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-type: $TYPE\ntransfer-encoding: chunked\n\n2\r\n{}\r\n$CUT",
         400,
         "SIZE_INVALID",
     ),
-    ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: x\ncontent-type: $TYPE\ncontent-length: 9\n\n{}$CUT", 400, "SIZE_INVALID"),
-    ("POST /v2/a/blobs/uploads/?digest=$NONE HTTP/1.1\nhost: x\ncontent-length: 9\n\nx$CUT", 400, "SIZE_INVALID"),
     (
-        "POST /v2/a/blobs/uploads/?digest=$NONE HTTP/1.1\nhost: x\ntransfer-encoding: chunked\n\nzz\r\nx\r\n",
+        "PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-type: $TYPE\ncontent-length: 9\n\n{}$CUT",
+        400,
+        "SIZE_INVALID",
+    ),
+    (
+        "POST /v2/a/blobs/uploads/?digest=$NONE HTTP/1.1\nhost: localhost\ncontent-length: 9\n\nx$CUT",
+        400,
+        "SIZE_INVALID",
+    ),
+    (
+        "POST /v2/a/blobs/uploads/?digest=$NONE HTTP/1.1\nhost: localhost\ntransfer-encoding: chunked\n\nzz\r\nx\r\n",
         400,
         "SIZE_INVALID",
     ),
@@ -324,7 +332,7 @@ impl Subject {
             let headers = if headers.is_empty() { String::new() } else { format!("\n{headers}") };
             let length = format!("\ncontent-length: {}", body.chars().count());
             let length = if headers.contains("transfer-encoding") { String::new() } else { length };
-            format!("{line} HTTP/1.1\nhost: x\nconnection: close{headers}{length}")
+            format!("{line} HTTP/1.1\nhost: localhost\nconnection: close{headers}{length}")
         };
         let text = format!("{}\r\n\r\n{body}", head.replace('\n', "\r\n"));
         text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect()
@@ -414,7 +422,7 @@ async fn framing() {
 async fn what_is_good_is_not_refused() {
     let subject = Subject::new().await;
     for (row, status) in [
-        ("GET http://x/v2/a/tags/list HTTP/1.1\nhost: x\n\n", 200),
+        ("GET http://localhost/v2/a/tags/list HTTP/1.1\nhost: localhost\n\n", 200),
         ("GET /v2/a/tags/list HTTP/1.0\n\n", 200),
         ("GET /v2/?x", 200),
         ("PUT /v2/a/manifests/x\ncontent-type: $TYPE\n\n{\"schemaVersion\":2,$CONFIG}", 201),

@@ -3,8 +3,9 @@
 //! Nothing here stands in for a client: skopeo, podman, buildah, umoci, containerd, curl and jq are the programs
 //! a user has, `oci-client` is the crate and `oras` the Python package. Each module is one client and shows that
 //! it logs in, pushes, lists, pulls back the same bytes and deletes (where it can), with and without
-//! credentials. Three are of no client: [`keys`] gives each of them an API key, [`tokens`] looks at the tokens they
-//! get for a password, and [`documents`] runs what other registries' documents tell their users to type.
+//! credentials. Four are of no client: [`keys`] gives each of them an API key, [`tokens`] looks at the tokens they
+//! get for a password, [`documents`] runs what other registries' documents tell their users to type, and
+//! [`proxies`] runs the configurations of README.md.
 //!
 //! A client that is not installed makes its tests say `SKIPPED` on the terminal, or fail where `CI` is set
 //! ([`home::installed`]). Everything a client writes stays in a temporary directory of its test ([`home::Home`]).
@@ -25,6 +26,7 @@ mod keys;
 mod oci_client;
 mod oras;
 mod podman;
+mod proxies;
 mod skopeo;
 mod tokens;
 mod umoci;

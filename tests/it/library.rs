@@ -51,7 +51,7 @@ async fn dropping_a_running_registry_stops_it() {
     let t = TestRegistry::open().await;
     let address = t.running.address();
     let mut connection = Raw::connect(address).await;
-    connection.send("GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    connection.send("GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     assert_eq!(connection.answer().await.status, 200);
     drop(t.running);
     // Open connections end, and no new one is accepted.
@@ -66,10 +66,12 @@ async fn dropping_a_running_registry_stops_it() {
 async fn giving_up_on_a_shutdown_stops_at_once() {
     let t = TestRegistry::open().await;
     let mut upload = Raw::connect(t.running.address()).await;
-    upload.send("POST /v2/a/blobs/uploads/?digest=sha256: HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n").await;
+    upload
+        .send("POST /v2/a/blobs/uploads/?digest=sha256: HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n")
+        .await;
     let mut slow = Raw::connect(t.running.address()).await;
     slow.send(format!(
-        "POST /v2/a/blobs/uploads/?digest={} HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc",
+        "POST /v2/a/blobs/uploads/?digest={} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nabc",
         sha256(b"x")
     ))
     .await;
@@ -92,7 +94,9 @@ async fn shutdown_waits_for_running_requests_and_then_nothing_is_left() {
         let caller = crate::support::http::Caller::new(running.address(), None);
         let mut upload = Raw::connect(running.address()).await;
         let path = format!("/v2/r{round}/blobs/uploads/?digest={digest}");
-        upload.send(format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", content.len())).await;
+        upload
+            .send(format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", content.len()))
+            .await;
         upload.send(&content[..10]).await;
         // The other connection's answer comes after the upload's head has been read, or nearly so.
         push_blob(&caller, "other", format!("{round}").as_bytes()).await;
@@ -118,7 +122,7 @@ async fn after_a_shutdown_that_cut_uploads_the_directory_is_free() {
         let mut uploads = Vec::new();
         for _ in 0..4 {
             let mut upload = Raw::connect(running.address()).await;
-            let head = format!("POST /v2/a/blobs/uploads/?digest={} HTTP/1.1\r\nhost: x\r\n", sha256(b"never"));
+            let head = format!("POST /v2/a/blobs/uploads/?digest={} HTTP/1.1\r\nhost: localhost\r\n", sha256(b"never"));
             upload.send(format!("{head}content-length: 900000\r\n\r\n")).await;
             upload.send(noise(300_000, round)).await;
             uploads.push(upload);

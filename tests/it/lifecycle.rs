@@ -17,7 +17,7 @@ async fn half_an_upload(running: &Running, content: &[u8]) -> Raw {
     let digest = sha256(content);
     let length = content.len();
     upload
-        .send(format!("PUT {location}?digest={digest} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n"))
+        .send(format!("PUT {location}?digest={digest} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n"))
         .await;
     upload.send(&content[..length / 2]).await;
     let reached = format!("0-{}", length / 2 - 1);
@@ -99,7 +99,7 @@ async fn an_idle_connection_does_not_delay_the_end() {
     let config = "[http]\nopen = true\nlimits.shutdownTimeout = '1h'\nlimits.idleTimeout = '1h'\n";
     let running = Program::serve_with(root.path(), config).start();
     let mut used = Raw::connect(running.address()).await;
-    used.send("GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    used.send("GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     assert_eq!(used.answer().await.status, 200);
     let mut silent = Raw::connect(running.address()).await;
     running.anonymous().get("/v2/").send().await.status(200);

@@ -33,7 +33,7 @@ async fn a_slow_but_steady_upload_outlives_every_timeout() {
     let content = noise(30_000, 1);
     let mut upload = connect(&t).await;
     let path = format!("/v2/a/blobs/uploads/?digest={}", sha256(&content));
-    upload.send(format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", content.len())).await;
+    upload.send(format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", content.len())).await;
     // The pace is what is tested: twenty pauses of 50 ms make a second.
     for piece in content.chunks(1500) {
         upload.send(piece).await;
@@ -49,7 +49,7 @@ async fn a_silent_upload_ends_with_408_and_keeps_its_bytes() {
     let t = limited("bodyIdleTimeout = '200ms'\n").await;
     let location = t.anonymous().post("/v2/a/blobs/uploads/").send().await.status(202).location();
     let mut upload = connect(&t).await;
-    upload.send(format!("PATCH {location} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n0123")).await;
+    upload.send(format!("PATCH {location} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n0123")).await;
     let answer = upload.answer().await;
     assert_eq!(answer.status, 408);
     assert!(answer.head.contains("connection: close"), "{}", answer.head);
@@ -66,7 +66,7 @@ async fn a_silent_monolithic_push_leaves_nothing_behind() {
     let mut push = connect(&t).await;
     let digest = sha256(b"0123456789");
     push.send(format!(
-        "POST /v2/a/blobs/uploads/?digest={digest} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n0123"
+        "POST /v2/a/blobs/uploads/?digest={digest} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n0123"
     ))
     .await;
     assert_eq!(push.answer().await.status, 408);
@@ -79,7 +79,7 @@ async fn a_silent_connection_is_closed() {
     let t = limited("headerTimeout = '200ms'\nidleTimeout = '200ms'\n").await;
     assert_eq!(connect(&t).await.drain().await, 0, "one that never says anything");
     let mut used = connect(&t).await;
-    used.send("GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    used.send("GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     assert_eq!(used.answer().await.status, 200);
     assert_eq!(used.drain().await, 0, "one between two requests");
 }
@@ -90,10 +90,10 @@ async fn a_head_has_its_own_time_however_steadily_it_drips() {
     for requests_before in 0..2 {
         let mut connection = connect(&t).await;
         for _ in 0..requests_before {
-            connection.send("GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            connection.send("GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
             assert_eq!(connection.answer().await.status, 200);
         }
-        connection.send("GET /v2/ HTTP/1.1\r\nhost: x\r\n").await;
+        connection.send("GET /v2/ HTTP/1.1\r\nhost: localhost\r\n").await;
         let mut dripped = 0;
         while connection.is_silent_for(Duration::from_millis(50)).await {
             connection.send("x").await;
@@ -109,7 +109,7 @@ async fn a_connection_may_rest_longer_than_a_head_may_take() {
     let t = limited("headerTimeout = '100ms'\nidleTimeout = '1h'\n").await;
     let mut connection = connect(&t).await;
     for _ in 0..3 {
-        connection.send("GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        connection.send("GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
         assert_eq!(connection.answer().await.status, 200);
         // The rest is what is tested.
         assert!(connection.is_silent_for(Duration::from_millis(300)).await, "closed while it may rest");
@@ -122,7 +122,7 @@ async fn a_client_that_does_not_read_is_given_up() {
     let content = noise(24 << 20, 6);
     let digest = push_blob(&t.anonymous(), "a", &content).await;
     let mut greedy = Raw::connect_narrow(t.running.address()).await;
-    greedy.send(format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+    greedy.send(format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
     // It does not read. That it is gone shows in the number of connections, one of which is asking.
     let mut asked = 0;
     while figure(&t, "coracle_http_connections").await != Some(1) {
@@ -140,7 +140,7 @@ async fn a_reader_who_takes_its_time_gets_everything() {
     let content = noise(30 << 20, 7);
     let digest = push_blob(&t.anonymous(), "a", &content).await;
     let mut slow = connect(&t).await;
-    slow.send(format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
+    slow.send(format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await;
     // The pace is what is tested: three seconds for what does not fit into the system's buffers.
     let got = slow.drain_slowly(Duration::from_millis(25), 256 << 10).await;
     assert!(got > content.len(), "{got} bytes came, of {} and a head", content.len());
@@ -150,12 +150,12 @@ async fn a_reader_who_takes_its_time_gets_everything() {
 async fn headers_and_request_lines_have_limits() {
     let t = TestRegistry::open().await;
     let cases: [(&str, String, u16); 6] = [
-        ("many headers", format!("GET /v2/ HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(98)), 200),
-        ("too many", format!("GET /v2/ HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(101)), 431),
-        ("long headers", format!("GET /v2/ HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "b".repeat(30 << 10)), 200),
-        ("too long", format!("GET /v2/ HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "b".repeat(33 << 10)), 431),
-        ("far too long", format!("GET /v2/ HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "b".repeat(600 << 10)), 431),
-        ("long line", format!("GET /v2/{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(9 << 10)), 414),
+        ("many headers", format!("GET /v2/ HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "a: b\r\n".repeat(98)), 200),
+        ("too many", format!("GET /v2/ HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "a: b\r\n".repeat(101)), 431),
+        ("long headers", format!("GET /v2/ HTTP/1.1\r\nhost: localhost\r\na: {}\r\n\r\n", "b".repeat(30 << 10)), 200),
+        ("too long", format!("GET /v2/ HTTP/1.1\r\nhost: localhost\r\na: {}\r\n\r\n", "b".repeat(33 << 10)), 431),
+        ("far too long", format!("GET /v2/ HTTP/1.1\r\nhost: localhost\r\na: {}\r\n\r\n", "b".repeat(600 << 10)), 431),
+        ("long line", format!("GET /v2/{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "a".repeat(9 << 10)), 414),
     ];
     for (what, request, status) in cases {
         let mut connection = connect(&t).await;
@@ -164,7 +164,7 @@ async fn headers_and_request_lines_have_limits() {
     }
     // A request line can be longer than hyper is ready to read at all.
     let mut connection = connect(&t).await;
-    connection.send(format!("GET /v2/{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(70 << 10))).await;
+    connection.send(format!("GET /v2/{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "a".repeat(70 << 10))).await;
     assert_eq!(connection.answer().await.status, 414);
     t.anonymous().get("/v2/").send().await.status(200);
 }
@@ -172,7 +172,7 @@ async fn headers_and_request_lines_have_limits() {
 #[tokio::test]
 async fn one_request_too_many_waits_for_its_turn() {
     let t = limited("maxConnections = 2\n").await;
-    let request = "GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n";
+    let request = "GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let (mut first, mut second) = (connect(&t).await, connect(&t).await);
     for connection in [&mut first, &mut second] {
         let path = format!("/v2/a/blobs/uploads/?digest={}", sha256(b"0123456789"));
@@ -198,7 +198,9 @@ async fn a_body_shorter_than_announced_is_refused() {
     for path in [format!("/v2/a/blobs/uploads/?digest={digest}"), "/v2/a/manifests/1".to_owned()] {
         let method = if path.contains("uploads") { "POST" } else { "PUT" };
         let mut connection = connect(&t).await;
-        connection.send(format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n01234")).await;
+        connection
+            .send(format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n01234"))
+            .await;
         connection.finish_sending().await;
         // The client has said that nothing more comes: it hears a refusal, or nothing.
         let answer = connection.try_answer().await;
@@ -214,7 +216,9 @@ async fn a_body_longer_than_announced_is_not_taken_for_more() {
     let digest = sha256(b"01234");
     let mut connection = connect(&t).await;
     let path = format!("/v2/a/blobs/uploads/?digest={digest}");
-    connection.send(format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n0123456789\r\n\r\n")).await;
+    connection
+        .send(format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n0123456789\r\n\r\n"))
+        .await;
     assert_eq!(connection.answer().await.status, 201, "five bytes were announced, and five were taken");
     assert_eq!(connection.answer().await.status, 400, "what follows is not a request");
     assert_eq!(connection.drain().await, 0);

@@ -19,6 +19,7 @@ mod connections;
 mod crash;
 mod examples;
 mod faults;
+mod hosts;
 mod library;
 mod lifecycle;
 mod limits;

@@ -60,8 +60,10 @@ fn fill(text: &str, upload: &str) -> String {
 
 /// Begins an upload and returns its id.
 async fn begin(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> String {
-    let head =
-        format!("POST /v2/alice/x/blobs/uploads/ HTTP/1.1\r\nHost: x\r\n{}Content-Length: 0\r\n\r\n", basic(ALICE));
+    let head = format!(
+        "POST /v2/alice/x/blobs/uploads/ HTTP/1.1\r\nHost: localhost\r\n{}Content-Length: 0\r\n\r\n",
+        basic(ALICE)
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
@@ -78,7 +80,7 @@ async fn send_all(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), head: &str
         if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {BODY_BYTES}") };
     let exchange = async {
         let (line, headers) = head.split_once('\n').unwrap();
-        let head = format!("{line} HTTP/1.1\r\nHost: x\r\n{headers}{length}\r\n\r\n");
+        let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{headers}{length}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let block = vec![7; 64 << 10];
         for _ in 0..BODY_BYTES / block.len() {
@@ -173,7 +175,7 @@ async fn a_body_that_is_not_wanted_is_not_asked_for() {
                 (_, Some(length)) => format!("Content-Length: {length}"),
                 _ => "Transfer-Encoding: chunked".to_owned(),
             };
-            let head = fill(&format!("{line} HTTP/1.1\r\nHost: x\r\n{headers}{length}\r\n"), &upload);
+            let head = fill(&format!("{line} HTTP/1.1\r\nHost: localhost\r\n{headers}{length}\r\n"), &upload);
             let expect = if *status == 417 { "" } else { "Expect: 100-continue\r\n" };
             let mut raw = Raw::connect(t.running.address()).await;
             let begun = Instant::now();
@@ -193,7 +195,7 @@ async fn a_body_that_is_wanted_is_asked_for_and_an_old_client_is_not_answered_ea
     let path = format!("/v2/alice/x/blobs/uploads/?digest={}", sha256(&content));
     let mut raw = Raw::connect(t.running.address()).await;
     raw.send(format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\n{}Content-Length: 1000\r\nExpect: 100-Continue\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\n{}Content-Length: 1000\r\nExpect: 100-Continue\r\n\r\n",
         basic(ALICE)
     ))
     .await;
@@ -214,14 +216,14 @@ async fn a_short_body_that_is_refused_keeps_its_connection() {
     let (t, ..) = registry(false).await;
     let mut raw = Raw::connect(t.running.address()).await;
     for _ in 0..3 {
-        raw.send("PATCH /v2/a/blobs/uploads/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n").await;
+        raw.send("PATCH /v2/a/blobs/uploads/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n").await;
         // The answer does not wait for the body.
         let answer = raw.answer().await;
         assert!((400..500).contains(&answer.status), "{}", answer.head);
         assert!(!answer.head.contains("connection: close"), "{}", answer.head);
         raw.send(vec![7; 100_000]).await;
     }
-    raw.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    raw.send("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert_eq!(raw.answer().await.status, 200);
 }
 
@@ -229,7 +231,7 @@ async fn a_short_body_that_is_refused_keeps_its_connection() {
 async fn a_head_that_is_too_large_is_answered_too() {
     let (t, ..) = registry(false).await;
     let mut stream = TcpStream::connect(t.running.address()).await.unwrap();
-    stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+    stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n").await.unwrap();
     let line = format!("x-{}: {}\r\n", "a".repeat(100), "b".repeat(8000));
     for _ in 0..400 {
         stream.write_all(line.as_bytes()).await.unwrap();
@@ -245,7 +247,7 @@ async fn a_registry_that_stops_does_not_wait_for_those_who_were_refused() {
     let mut refused = Vec::new();
     for _ in 0..4 {
         let mut raw = Raw::connect(t.running.address()).await;
-        raw.send("POST /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n").await;
+        raw.send("POST /v2/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n").await;
         assert_eq!(raw.answer().await.status, 405);
         refused.push(raw);
     }
@@ -263,7 +265,7 @@ async fn those_who_are_refused_keep_nobody_out() {
     let mut refused = Vec::new();
     for _ in 0..200 {
         let mut raw = Raw::connect(address).await;
-        raw.send("POST /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n").await;
+        raw.send("POST /v2/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n").await;
         assert_eq!(raw.answer().await.status, 405);
         refused.push(raw);
     }
@@ -275,7 +277,7 @@ async fn plain_http_to_a_tls_port_and_tls_to_a_plain_port_are_answered_in_plain_
     let (t, ..) = registry(true).await;
     for line in ["GET /v2/", "HEAD /", "PUT /v2/a/manifests/1"] {
         let mut stream = TcpStream::connect(t.running.address()).await.unwrap();
-        stream.write_all(format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+        stream.write_all(format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");

@@ -20,7 +20,7 @@ pub(super) const KEYS: &[Row] = &[
         "URL under which clients reach the registry when that is not its address, as behind a proxy"),
     row("http.realm", HeaderText, "Authorization Required", Implemented,
         "realm of the challenge that asks for a password"),
-    row("http.trustedProxies", Texts, "[]", Implemented, "addresses and networks of proxies whose X-Forwarded-For, -Proto and -Host are believed"),
+    row("http.trustedProxies", Texts, "[]", Implemented, "addresses and networks of proxies whose X-Forwarded-For, -Proto and -Host and Forwarded headers count"),
     row("http.open", Bool, "false", Implemented,
         "anyone who reaches the port may do everything, without signing in"),
     row("http.tls.cert", Path, "", Implemented,

@@ -35,6 +35,8 @@ pub(super) fn ask(context: &Context<'_>, question: Question) -> Response<Body> {
         refuse = form(&asked.form, "refuse", "Refuse"),
     );
     let mut response = page::of_markup(StatusCode::OK, "Sign in to a program?", &markup, &action);
+    // With `no-referrer`, browsers would not say either which page the form is on.
+    response.headers_mut().insert(page::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     response.headers_mut().append(header::SET_COOKIE, cookie::question(context.way(), &asked.cookie));
     response
 }

@@ -269,10 +269,10 @@ async fn a_form_of_another_site_changes_nothing_with_what_the_browser_sends_by_i
     assert_eq!((keys().await, whose(&t, &cookie).await.as_deref()), (1, Some(ALICE.0)));
     alice.get("/v2/alice/a/manifests/1").send().await.status(200);
     assert_eq!(t.unfinished_uploads(), 0);
-    // A key is not sent by itself, and its owner may be a page of another site.
-    let by_key = t.user((ALICE.0, &key));
-    let push = by_key.post("/v2/alice/a/blobs/uploads/").header("sec-fetch-site", "cross-site");
-    push.send().await.status(202);
+    // A browser also repeats a key that was typed in place of a password, but sends no bearer token by itself.
+    let push = |caller: &Caller| caller.post("/v2/alice/a/blobs/uploads/").header("sec-fetch-site", "cross-site");
+    push(&t.user((ALICE.0, &key))).send().await.error(403, "DENIED");
+    push(&t.anonymous()).header("authorization", format!("Bearer {key}")).send().await.status(202);
 }
 
 #[tokio::test]

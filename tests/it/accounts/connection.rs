@@ -28,7 +28,7 @@ async fn new_key(owner: &Caller, body: &Value) -> Value {
 
 /// What the next request on a connection hears.
 async fn get(connection: &mut Raw, path: &str, headers: &str) -> u16 {
-    connection.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n")).await;
+    connection.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n")).await;
     connection.answer().await.status
 }
 
@@ -112,7 +112,7 @@ async fn a_password_that_a_connection_has_presented_ends_with_what_it_was_good_f
     // A page's password begins a session, however often the same one came before.
     let from_page = format!("{right}x-zot-api-client: zot-ui\r\n");
     for headers in [&right, &from_page, &right, &from_page] {
-        connection.send(format!("GET {IMAGE} HTTP/1.1\r\nhost: x\r\n{headers}\r\n")).await;
+        connection.send(format!("GET {IMAGE} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n")).await;
         let answer = connection.answer().await;
         assert_eq!(answer.status, 200);
         assert_eq!(answer.head.to_ascii_lowercase().contains("set-cookie:"), *headers == from_page, "{headers}");

@@ -13,7 +13,7 @@ use crate::support::registry::{ALICE, ROOT};
 /// A guess that no other call makes, as a request to be sent by hand.
 fn guess(user: &str, n: usize) -> String {
     let caller = Caller::new(([127, 0, 0, 1], 0).into(), Some((user, &format!("guess {n}"))));
-    format!("GET /v2/ HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\n\r\n", caller.authorization().unwrap())
+    format!("GET /v2/ HTTP/1.1\r\nhost: localhost\r\nauthorization: {}\r\n\r\n", caller.authorization().unwrap())
 }
 
 #[tokio::test]

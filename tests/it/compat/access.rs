@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::support::TestRegistry;
 use crate::support::content::{push_image, start_upload};
 use crate::support::http::Caller;
+use crate::support::raw::exchange;
 use crate::support::registry::{ALICE, BOB, ROOT};
 
 /// A registry in zot's profile with these rules.
@@ -127,6 +128,21 @@ checks! {
     async fn patterns_of_one_length_are_ordered(_caller, _repository) {
         let t = ruled("\"a/?\" = { defaultPolicy = ['read'] }\n\"a/*\" = { defaultPolicy = [] }").await;
         t.user(ALICE).get("/v2/a/b/tags/list").send().await.error(403, "DENIED");
+    }
+
+    async fn another_origin_changes_nothing(caller, repository) {
+        let upload = || caller.post(&format!("/v2/{repository}/blobs/uploads/"));
+        upload().header("origin", "https://evil.example").send().await.error(403, "DENIED");
+        upload().header("sec-fetch-site", "same-site").send().await.error(403, "DENIED");
+        upload().header("origin", format!("http://{}", caller.address())).send().await.status(202);
+    }
+
+    async fn another_hosts_name_opens_nothing(_caller, _repository) {
+        let t = TestRegistry::open().await;
+        for (host, status) in [("evil.example", 403), ("localhost", 200)] {
+            let head = format!("GET /v2/_catalog HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+            assert_eq!(exchange(t.running.address(), head.as_bytes(), false).await.status, status);
+        }
     }
 
     async fn names_keep_their_case(_caller, _repository) {

@@ -60,7 +60,7 @@ checks! {
         let digest = push_blob(&caller, repository, b"content").await;
         let path = format!("/v2/{repository}/blobs/{digest}");
         let whole = caller.get(&path).send().await.status(200).has("accept-ranges", "bytes");
-        let etag = whole.has("cache-control", "max-age=31536000, immutable").header("etag").unwrap().to_owned();
+        let etag = whole.has("cache-control", "private, max-age=31536000, immutable").header("etag").unwrap().to_owned();
         caller.get(&path).header("if-none-match", &etag).send().await.status(304);
         caller.get(&path).header("range", "bytes=0-1").header("if-range", "\"x\"").send().await.status(200);
         caller.get(&path).header("range", "bytes=0-1").header("if-range", &etag).send().await.status(206);
@@ -153,7 +153,7 @@ checks! {
         let location = start_upload(&caller, repository).await;
         let mut socket = TcpStream::connect(caller.address()).await.unwrap();
         let head = format!(
-            "PATCH {location} HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Length: 6\r\n\r\n012",
+            "PATCH {location} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Length: 6\r\n\r\n012",
             caller.authorization().unwrap()
         );
         socket.write_all(head.as_bytes()).await.unwrap();

@@ -155,7 +155,7 @@ async fn a_blob_that_is_being_read_is_read_to_its_end_though_it_was_deleted() {
     let content = crate::support::content::noise(20_000_000, 1);
     let digest = push_blob(&caller, "a", &content).await;
     let mut socket = tokio::net::TcpStream::connect(caller.address()).await.unwrap();
-    let request = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     tokio::io::AsyncWriteExt::write_all(&mut socket, request.as_bytes()).await.unwrap();
     let mut received = vec![0; 1000];
     tokio::io::AsyncReadExt::read_exact(&mut socket, &mut received).await.unwrap();

@@ -67,7 +67,7 @@ fn pipeline(address: SocketAddr, paths: &[String]) -> Vec<Vec<u8>> {
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     for path in paths {
-        write!(socket, "GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     }
     let mut socket = BufReader::new(socket);
     let mut bodies = Vec::new();
@@ -120,7 +120,7 @@ async fn a_blob_that_is_cut_short_while_it_is_sent_ends_the_connection_and_nothi
     let received = tokio::task::spawn_blocking(move || {
         let mut socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        write!(socket, "GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
         let mut received = vec![0; 100_000];
         socket.read_exact(&mut received).unwrap();
         std::fs::File::options().write(true).open(file).unwrap().set_len(MIB as u64).unwrap();

@@ -188,7 +188,7 @@ async fn a_patch_that_breaks_off_keeps_its_bytes_and_the_client_goes_on_from_the
     for head in ["Content-Length: 600000", "Content-Range: 0-599999\r\nContent-Length: 600000"] {
         let (_t, caller, location) = begin().await;
         let mut socket = TcpStream::connect(caller.address()).await.unwrap();
-        let head = format!("PATCH {location} HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n");
+        let head = format!("PATCH {location} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n");
         socket.write_all(head.as_bytes()).await.unwrap();
         socket.write_all(&content[..250_000]).await.unwrap();
         until_received(&caller, &location, 250_000).await;
@@ -204,7 +204,7 @@ async fn a_put_that_breaks_off_keeps_its_bytes_too() {
     let content = noise(10_000, 7);
     let put = format!("{location}?digest={}", sha256(&content));
     let mut socket = TcpStream::connect(caller.address()).await.unwrap();
-    let head = format!("PUT {put} HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n");
+    let head = format!("PUT {put} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000\r\n\r\n");
     socket.write_all(head.as_bytes()).await.unwrap();
     socket.write_all(&content[..4000]).await.unwrap();
     until_received(&caller, &location, 4000).await;

@@ -186,8 +186,9 @@ impl Answer {
     /// neither is Quay's API.
     fn check(&self, method: &Method, from_page: bool) {
         let line = &self.line;
-        let quays = line.contains(" /api/") || line.contains(" /csrf_token");
-        if line.contains(" /v2") {
+        let path = percent_encoding::percent_decode_str(line).decode_utf8_lossy();
+        let quays = path.contains(" /api/") || path.contains(" /csrf_token");
+        if path.split_once(" /v2").is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with(['/', '?'])) {
             assert_eq!(self.header("docker-distribution-api-version"), Some("registry/2.0"), "{line}");
         }
         if *method == Method::HEAD {

@@ -19,7 +19,7 @@ const FORGED: &str = "2026-01-01T00:00:00.000000Z  INFO coracle::audit: kind=\"l
 
 /// Sends a request with these lines of header behind the first ones.
 async fn send(caller: &Caller, line: &str, headers: &[&[u8]]) -> RawAnswer {
-    let mut bytes = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n").into_bytes();
+    let mut bytes = format!("{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n").into_bytes();
     for header in headers {
         bytes.extend_from_slice(header);
         bytes.extend_from_slice(b"\r\n");

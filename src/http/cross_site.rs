@@ -1,0 +1,112 @@
+//! Requests that a browser sends for the page of another site.
+//!
+//! What must hold: such a request changes nothing by what the browser adds by itself, which is cookies, the password of a
+//! `Basic` prompt, and the way to a registry that asks for nothing. A page cannot add `Authorization: Bearer` without
+//! asking the registry first.
+
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use url::Url;
+
+use super::error::ApiError;
+use super::forwarded::Reached;
+use super::host::{Host, default_port};
+use super::own_hosts::OwnHosts;
+use crate::AccessPolicy;
+use crate::access::{Access, Caller, Identity};
+use crate::oci::ErrorCode;
+use crate::registry::Shared;
+use crate::route::Route;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Where the page is that a request comes from.
+#[derive(Clone, Copy, Debug)]
+struct Origin<'a> {
+    is_https: bool,
+    host: Host<'a>,
+}
+
+impl<'a> Origin<'a> {
+    /// Reads `https://host:port`. There are other origins, such as `null`, and none of them is the registry's.
+    fn parse(text: &'a str) -> Option<Self> {
+        let (scheme, host) = text.split_once("://")?;
+        let is_https = match scheme {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        Some(Self { is_https, host: Host::parse(host)? })
+    }
+
+    fn is_at(self, host: Host<'_>) -> bool {
+        self.host.is_same(host, default_port(self.is_https))
+    }
+}
+
+/// Refuses a request that would change something and comes from the page of another origin.
+pub(super) fn check_origin(head: &Parts, reached: &Reached<'_>, registry: &Shared) -> Result<(), ApiError> {
+    if head.method.is_safe() || has_bearer(head) {
+        return Ok(());
+    }
+    // Pages of a neighbouring host or port (`same-site`) are others, too.
+    let mut sites = head.headers.get_all(SEC_FETCH_SITE).iter();
+    if sites.any(|site| site != "same-origin" && site != "none") {
+        return Err(ApiError::csrf());
+    }
+    let says_same = head.headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "same-origin");
+    let mut origins = head.headers.get_all(header::ORIGIN).iter();
+    let is_own = |origin: &HeaderValue| {
+        let origin = origin.to_str().ok().and_then(Origin::parse);
+        origin.is_some_and(|origin| is_own(origin, says_same, reached, registry))
+    };
+    if origins.all(is_own) { Ok(()) } else { Err(ApiError::csrf()) }
+}
+
+fn is_own(origin: Origin<'_>, says_same: bool, reached: &Reached<'_>, registry: &Shared) -> bool {
+    // Behind a proxy that is not trusted it is unknown that the client speaks TLS; the browser knows.
+    let is_scheme = origin.is_https == reached.speaks_tls(registry) || origin.is_https && says_same;
+    let is_asked = is_scheme && reached.host().is_some_and(|host| origin.is_at(host));
+    let external = registry.external_url().and_then(|url| Url::parse(url).ok());
+    let external = external.map(|url| url.origin().ascii_serialization());
+    let external = external.as_deref().and_then(Origin::parse);
+    is_asked || external.is_some_and(|own| own.is_https == origin.is_https && origin.is_at(own.host))
+}
+
+fn has_bearer(head: &Parts) -> bool {
+    let scheme = |value: &HeaderValue| value.as_bytes().get(..7).is_some_and(|s| s.eq_ignore_ascii_case(b"bearer "));
+    head.headers.get(header::AUTHORIZATION).is_some_and(scheme)
+}
+
+/// Refuses a request for a host that is not the registry's own, where nobody has to say who they are to do this.
+pub(super) fn check_host(
+    head: &Parts,
+    own: Option<&OwnHosts>,
+    reached: &Reached<'_>,
+    registry: &Shared,
+    caller: &Caller,
+    route: &Route,
+    access: &Access,
+) -> Result<(), ApiError> {
+    // What runs without a socket is not reached by a browser, and probes give nothing away.
+    let Some(own) =
+        own.filter(|_| !matches!(route, Route::Root | Route::Live | Route::Ready | Route::Started | Route::Metrics))
+    else {
+        return Ok(());
+    };
+    let anonymous = || matches!(caller.identity, Identity::Anonymous) && matches!(access, Access::Repository(..));
+    let is_open = registry.policy().grants == AccessPolicy::Open || !head.method.is_safe() && anonymous();
+    if !is_open {
+        return Ok(());
+    }
+    match reached.hosts().find(|host| !own.has(*host, registry.external_url())) {
+        Some(host) => Err(ApiError::new(
+            ErrorCode::Denied,
+            format!(
+                "{host} is not a host of this registry, which lets anyone do this: reach it by its address, or set \
+                 http.externalUrl"
+            ),
+        )),
+        None => Ok(()),
+    }
+}

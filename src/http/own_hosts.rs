@@ -1,0 +1,140 @@
+//! [`OwnHosts`]: the hosts under which a registry is known, where anyone who reaches it may do everything.
+//!
+//! A web page can give its own name the address of this machine (DNS rebinding). To the browser the registry is then
+//! part of that page's site. No credentials protect an open registry, so it answers only to names that a page on the web
+//! cannot have.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use url::Url;
+
+use super::host::Host;
+
+/// Endings that no public name has (RFC 6762, RFC 8375; ICANN reserves `internal`).
+const PRIVATE_ENDINGS: [&str; 3] = [".local", ".internal", ".home.arpa"];
+
+/// Whether the certificate that the registry shows is for a name.
+type IsCertified = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// The hosts of one listening socket.
+pub(crate) struct OwnHosts {
+    /// Only this machine can reach the socket.
+    is_loopback: bool,
+    /// The machine's own name.
+    machine: String,
+    is_certified: Option<IsCertified>,
+}
+
+impl OwnHosts {
+    pub(crate) fn new(listener: SocketAddr, is_certified: Option<IsCertified>) -> Self {
+        let machine = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+        Self { is_loopback: listener.ip().to_canonical().is_loopback(), machine, is_certified }
+    }
+
+    /// Whether a host is one of them.
+    pub(super) fn has(&self, host: Host<'_>, external_url: Option<&str>) -> bool {
+        // Rebinding needs a name: an address stands for itself.
+        if let Some(ip) = host.ip() {
+            return ip.to_canonical().is_loopback() || !self.is_loopback || is_external(host, external_url);
+        }
+        let name = host.normal_name();
+        name == "localhost"
+            || name.ends_with(".localhost")
+            || is_external(host, external_url)
+            || self.is_certified.as_ref().is_some_and(|is_certified| is_certified(&name))
+            || !self.is_loopback && self.is_private(&name)
+    }
+
+    /// Whether no page on the web can have a name: it is this machine's, or no public one.
+    fn is_private(&self, name: &str) -> bool {
+        name == self.machine || !name.contains('.') || PRIVATE_ENDINGS.iter().any(|ending| name.ends_with(ending))
+    }
+}
+
+impl fmt::Debug for OwnHosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnHosts").field("is_loopback", &self.is_loopback).finish_non_exhaustive()
+    }
+}
+
+/// Whether a host is the one that the operator has configured.
+fn is_external(host: Host<'_>, external_url: Option<&str>) -> bool {
+    let external = external_url.and_then(|url| Url::parse(url).ok());
+    let external = external.as_ref().and_then(|url| Host::parse(url.host_str()?));
+    external.is_some_and(|external| {
+        let without_port = Host { port: None, ..host };
+        without_port.is_same(external, 0)
+    })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    const EXTERNAL: Option<&str> = Some("https://registry.example:8443/");
+
+    fn has(own: &OwnHosts, host: &str) -> bool {
+        own.has(Host::parse(host).unwrap(), EXTERNAL)
+    }
+
+    #[test]
+    fn on_loopback_only_loopback_and_configured_hosts_count() {
+        let own = OwnHosts::new("127.0.0.1:8080".parse().unwrap(), Some(Box::new(|name| name == "certified.example")));
+        for host in [
+            "localhost",
+            "LOCALHOST:1",
+            "localhost.",
+            "a.localhost:80",
+            "127.0.0.1:8080",
+            "127.9.8.7",
+            "[::1]:8080",
+            "[::ffff:127.0.0.1]",
+            "registry.example",
+            "Registry.Example:1",
+            "certified.example:5000",
+        ] {
+            assert!(has(&own, host), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.nip.io",
+            "notlocalhost",
+            "registry.example.evil.example",
+            "192.168.1.5",
+            "[2001:db8::1]",
+            "registry",
+            "a.local",
+            "0.0.0.0",
+        ] {
+            assert!(!has(&own, host), "{host}");
+        }
+    }
+
+    #[test]
+    fn on_a_network_addresses_and_names_that_are_not_public_count_too() {
+        for listener in ["0.0.0.0:80", "[::]:80", "192.168.1.5:80"] {
+            let own = OwnHosts { machine: "box.example.org".into(), ..OwnHosts::new(listener.parse().unwrap(), None) };
+            for host in [
+                "localhost",
+                "127.0.0.1",
+                "192.168.1.5",
+                "[2001:db8::1]:80",
+                "registry:5000",
+                "kind-registry",
+                "nas.local",
+                "host.docker.internal",
+                "a.home.arpa",
+                "box.example.org",
+                "registry.example",
+            ] {
+                assert!(has(&own, host), "{host}");
+            }
+            for host in ["evil.example", "local.evil.example", "xlocal.example", "192.168.1.5.nip.io", "org"] {
+                assert_eq!(has(&own, host), host == "org", "{host}");
+            }
+        }
+    }
+}

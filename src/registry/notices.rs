@@ -1,0 +1,62 @@
+//! [`Notices`]: what the operator is told once for each peer.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+/// Strangers cause notices as well, so there are no more than this many.
+const NOTICES_MAX: usize = 32;
+
+/// Something about a peer that the operator should know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Notice {
+    /// It forwards requests, and is not trusted.
+    UntrustedProxy,
+    /// It is trusted, and its two families of headers contradict each other.
+    Contradiction,
+}
+
+/// The notices that were given.
+#[derive(Debug, Default)]
+pub(super) struct Notices(Mutex<HashSet<(Notice, IpAddr)>>);
+
+impl Notices {
+    /// Logs a notice about a peer, unless it was logged before.
+    pub(super) fn give(&self, notice: Notice, peer: IpAddr) {
+        if self.is_new(notice, peer) {
+            match notice {
+                Notice::UntrustedProxy => tracing::warn!(
+                    %peer,
+                    "ignored X-Forwarded-* and Forwarded headers of a peer that is not trusted: if it is your proxy, add its \
+                     address to http.trustedProxies"
+                ),
+                Notice::Contradiction => tracing::warn!(
+                    %peer,
+                    "ignored X-Forwarded-* and Forwarded headers that contradict each other: let the proxy remove \
+                     those that it does not write itself"
+                ),
+            }
+        }
+    }
+
+    fn is_new(&self, notice: Notice, peer: IpAddr) -> bool {
+        let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        given.len() < NOTICES_MAX && given.insert((notice, peer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_is_given_once_for_each_peer_and_not_without_end() {
+        let notices = Notices::default();
+        let peer = |n: u8| IpAddr::from([192, 0, 2, n]);
+        assert!(notices.is_new(Notice::UntrustedProxy, peer(1)));
+        assert!(!notices.is_new(Notice::UntrustedProxy, peer(1)));
+        assert!(notices.is_new(Notice::Contradiction, peer(1)));
+        let given = (2..=255).filter(|n| notices.is_new(Notice::UntrustedProxy, peer(*n))).count();
+        assert_eq!(given, NOTICES_MAX - 2);
+    }
+}

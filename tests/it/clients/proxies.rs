@@ -1,0 +1,171 @@
+//! What README.md says of proxies, with the proxies themselves: its configurations are taken out of it and run.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::home::{Home, needs};
+use super::target::{Target, guarded_as};
+
+/// Where clients come from here, which is not where the proxies are.
+const CLIENT: &str = "127.0.0.5";
+/// Far longer than a proxy takes to start or the registry to write a line.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The block of README.md in a language, with these texts in place of those that are everybody's own.
+fn snippet(language: &str, own: &[(&str, &str)]) -> String {
+    let readme = include_str!("../../../README.md");
+    let (_, block) = readme.split_once(&format!("```{language}\n")).expect("the block is in README.md");
+    let (block, _) = block.split_once("```").unwrap();
+    own.iter().fold(block.to_owned(), |block, (text, value)| {
+        assert!(block.contains(text), "{language}: {text}");
+        block.replace(text, value)
+    })
+}
+
+/// A proxy, which stops when this is dropped.
+struct Proxy {
+    child: Child,
+    host_port: String,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Proxy {
+    fn start(command: &mut Command, port: u16) -> Self {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut proxy = Self { child, host_port: format!("localhost:{port}") };
+        let until = Instant::now() + PATIENCE;
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert_eq!(proxy.child.try_wait().unwrap(), None, "the proxy has ended");
+            assert!(Instant::now() < until, "the proxy does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        proxy
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// A registry that is configured as README.md says.
+fn registry(directory: &Path) -> (Target, String) {
+    let readme = include_str!("../../../README.md");
+    let trusted = readme.lines().find(|line| line.starts_with("trustedProxies = ")).expect("the key is in README.md");
+    let audit = directory.join("audit").display().to_string();
+    let config = format!("[http]\n{trusted}\n[log]\nformat = 'json'\naudit = '{audit}'\n");
+    (guarded_as(&config), audit)
+}
+
+/// What must hold of each proxy: the client's URL and address, whatever the client says of itself, and large pushes.
+fn works(home: &Home, target: &Target, proxy: &Proxy, audit: &str) {
+    let (user, password) = target.credentials.clone().unwrap();
+    let credentials = format!("{user}:{password}");
+    let curl = |more: &[&str]| {
+        let known = ["--silent", "--show-error", "--insecure", "--include", "--interface", CLIENT];
+        let lies = [
+            "--header",
+            "X-Forwarded-For: 198.51.100.1",
+            "--header",
+            "Forwarded: for=198.51.100.2;host=evil.test",
+            "--header",
+            "X-Forwarded-Host: evil.test",
+            "--header",
+            "X-Forwarded-Proto: gopher",
+        ];
+        home.run("curl", &[&known[..], &lies, more].concat()).text().to_ascii_lowercase()
+    };
+    let base = format!("https://{}", proxy.host_port);
+    for version in ["--http1.1", "--http2"] {
+        let said = curl(&[version, &format!("{base}/v2/")]);
+        let expected = format!("bearer realm=\"{base}/v2/auth\",service=\"{}\"", proxy.host_port);
+        assert!(said.contains(" 401") && said.contains(&expected), "{version}: {said}");
+    }
+    // More than nginx takes by default.
+    let blob = super::content::noise(3 << 20);
+    let file = home.write("blob", &blob);
+    let path = format!("/v2/by/proxy/blobs/uploads/?digest={}", super::image::digest(&blob));
+    let upload = ["--user", &credentials, "--request", "POST", "--data-binary", &format!("@{}", file.display())];
+    let said = curl(&[&upload[..], &[&format!("{base}{path}")]].concat());
+    assert!(said.contains(" 201"), "{said}");
+
+    let is_push = |line: &&str| line.contains("/v2/by/proxy/blobs/uploads/");
+    let until = Instant::now() + PATIENCE;
+    let line = loop {
+        let log = target.program().stderr();
+        if let Some(line) = log.lines().find(|line| is_push(line) && line.contains("\"status\"")) {
+            break serde_json::from_str::<Value>(line).unwrap();
+        }
+        assert!(Instant::now() < until, "no line in the log: {log}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(line["client"], CLIENT, "{line}");
+    assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+    let text = fs::read_to_string(audit).unwrap();
+    let line: Value = serde_json::from_str(text.lines().find(is_push).unwrap()).unwrap();
+    assert_eq!(line["clientIP"], CLIENT, "{line}");
+    assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+}
+
+#[test]
+fn nginx_as_in_the_readme() {
+    needs!(CURL, NGINX);
+    let directory = tempfile::tempdir().unwrap();
+    crate::tls::certify(directory.path());
+    let (target, audit) = registry(directory.path());
+    let (home, port) = (Home::beside(&target), free_port());
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let server = snippet(
+        "nginx",
+        &[
+            ("443", &port.to_string()),
+            ("/etc/nginx/cert.pem", &file("cert.pem")),
+            ("/etc/nginx/key.pem", &file("key.pem")),
+            ("127.0.0.1:8080", &target.host_port),
+        ],
+    );
+    let temporary = ["client_body", "proxy", "fastcgi", "scgi", "uwsgi"]
+        .map(|name| format!("{name}_temp_path {};\n", file(name)))
+        .concat();
+    let config = format!(
+        "daemon off;\nmaster_process off;\npid {};\nerror_log stderr;\nevents {{}}\n\
+         http {{\naccess_log off;\n{temporary}{server}}}\n",
+        file("pid")
+    );
+    fs::write(file("nginx.conf"), config).unwrap();
+    let proxy = Proxy::start(Command::new("nginx").args(["-p", &file(""), "-c", &file("nginx.conf")]), port);
+    works(&home, &target, &proxy, &audit);
+}
+
+#[test]
+fn haproxy_as_in_the_readme() {
+    needs!(CURL, HAPROXY);
+    let directory = tempfile::tempdir().unwrap();
+    crate::tls::certify(directory.path());
+    let (target, audit) = registry(directory.path());
+    let (home, port) = (Home::beside(&target), free_port());
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    // haproxy reads both from one file.
+    let read = |name: &str| fs::read_to_string(file(name)).unwrap();
+    fs::write(file("registry.pem"), read("cert.pem") + &read("key.pem")).unwrap();
+    let config = snippet(
+        "haproxy",
+        &[
+            (":443", &format!(":{port}")),
+            ("/etc/haproxy/registry.pem", &file("registry.pem")),
+            ("127.0.0.1:8080", &target.host_port),
+        ],
+    );
+    fs::write(file("haproxy.cfg"), config).unwrap();
+    let proxy = Proxy::start(Command::new("haproxy").args(["-db", "-f", &file("haproxy.cfg")]), port);
+    works(&home, &target, &proxy, &audit);
+}
