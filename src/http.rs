@@ -193,7 +193,7 @@ pub(crate) async fn answer(
     };
     let mut response = match result {
         Ok(response) => response,
-        Err(error) => refuse(registry, error, visit, reached),
+        Err(error) => refuse(registry, error.of_request(&head.method, head.uri.path()), visit, reached),
     };
     for cookie in std::mem::take(&mut subject.cookies) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -238,7 +238,7 @@ async fn respond(
         v1::check_csrf(&context, &head.method, query)?;
     }
     let decided = registry.decide(&caller, &access)?;
-    decided.map_err(|refusal| ApiError::from(refusal).for_scope(scope))?;
+    decided.map_err(|refusal| ApiError::refused(refusal, &caller, &access, visit.surface).for_scope(scope))?;
     if route.brings_content() {
         registry.stores().check_space()?;
     }

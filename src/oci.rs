@@ -37,7 +37,7 @@ const SHOWN_MAX: usize = 80;
 
 /// The beginning of a text that was refused, fit for a message: short, and without control
 /// characters.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut out: String = text.chars().take(SHOWN_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(SHOWN_MAX).is_some() {
         out.push('…');

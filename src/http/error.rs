@@ -5,6 +5,8 @@
 //! made, so no handler can forget them. A 5xx says no more than a request id; its cause is logged
 //! once, with that id, by [`super::answer`].
 
+mod refused;
+
 use std::fmt;
 use std::io;
 
@@ -13,7 +15,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Body, response::json_response};
-use crate::access::{NotAuthenticated, Refusal, Surface};
+use crate::access::{NotAuthenticated, Surface};
 use crate::accounts;
 use crate::blobs;
 use crate::oci::{Digest, ErrorCode};
@@ -365,23 +367,6 @@ impl From<NotAuthenticated> for ApiError {
                 Self::busy("too many passwords wait to be verified: try again in a few seconds")
             }
             NotAuthenticated::Accounts(error) => error.into(),
-        }
-    }
-}
-
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Unauthenticated => Self::new(ErrorCode::Unauthorized, "Requires authentication"),
-            Refusal::NotFresh => {
-                let mut error = Self::new(ErrorCode::Unauthorized, "Requires fresh login");
-                error.0.title = Some(FRESH_LOGIN_REQUIRED);
-                error
-            }
-            Refusal::TooNarrow => {
-                Self::new(ErrorCode::Unauthorized, "the token is not for this").of_token("insufficient_scope")
-            }
-            Refusal::Denied => Self::new(ErrorCode::Denied, ErrorCode::Denied.message()),
         }
     }
 }

@@ -225,6 +225,8 @@ impl Answer {
             assert!(CODES.contains(&code), "{line}: {}", self.text());
             assert_eq!(code == "UNKNOWN", self.status.is_server_error(), "{line}: {}", self.text());
             assert!(!error["message"].as_str().unwrap_or_default().is_empty(), "{line}: {}", self.text());
+            // Docker repeats a request whose refusal has no detail and the usual message of its code.
+            assert!(!error["detail"].is_null(), "{line}: {}", self.text());
         }
         assert!(!self.text().contains("/blobs/sha256/"), "{line}: a path of the data directory: {}", self.text());
     }

@@ -1,0 +1,109 @@
+//! What the response to a refused caller says: who may not do what.
+//!
+//! Decided from the caller and the request alone, never from what is stored: the response is the same for a repository
+//! that does not exist.
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{ApiError, FRESH_LOGIN_REQUIRED};
+use crate::access::{Access, Action, Actions, Caller, Credential, Refusal, Requires, Surface};
+use crate::oci::{ErrorCode, shown};
+
+impl ApiError {
+    /// The refusal of an operation that asks for `access`.
+    pub(crate) fn refused(refusal: Refusal, caller: &Caller, access: &Access, surface: Surface) -> Self {
+        let who = caller.name().unwrap_or("an anonymous caller");
+        let what = operation(access);
+        let error = match refusal {
+            Refusal::Denied => Self::new(ErrorCode::Denied, format!("{who} may not {what}{}", by(&caller.credential))),
+            Refusal::TooNarrow => {
+                Self::new(ErrorCode::Unauthorized, format!("the access token does not allow to {what}"))
+                    .of_token("insufficient_scope")
+            }
+            // Quay's words, which its clients look for.
+            Refusal::Unauthenticated if surface == Surface::ApiV1 => refusal.into(),
+            Refusal::Unauthenticated => {
+                Self::new(ErrorCode::Unauthorized, format!("Requires authentication to {what}"))
+            }
+            Refusal::NotFresh => refusal.into(),
+        };
+        error.detail(detail(caller, access))
+    }
+
+    /// The same failure with the request as its detail, unless it has a better one. Docker repeats a refused request
+    /// for 50 seconds if the refusal has no detail and the usual message of its code.
+    pub(crate) fn of_request(mut self, method: &Method, path: &str) -> Self {
+        if self.0.details.is_empty() {
+            self.0.details.push(json!({ "method": method.as_str(), "path": shown(path) }));
+        }
+        self
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unauthenticated => Self::new(ErrorCode::Unauthorized, "Requires authentication"),
+            Refusal::NotFresh => {
+                let mut error = Self::new(ErrorCode::Unauthorized, "Requires fresh login");
+                error.0.title = Some(FRESH_LOGIN_REQUIRED);
+                error
+            }
+            Refusal::TooNarrow => Self::new(ErrorCode::Unauthorized, "the access token does not allow this")
+                .of_token("insufficient_scope"),
+            Refusal::Denied => Self::new(ErrorCode::Denied, "the caller may not do this with these credentials"),
+        }
+    }
+}
+
+/// What an operation does, after "may not".
+fn operation(access: &Access) -> String {
+    match access {
+        Access::Anybody | Access::Token | Access::Known => "use this registry".to_owned(),
+        Access::Catalog => "list the repositories".to_owned(),
+        Access::Metrics => "read the metrics".to_owned(),
+        Access::OwnKeys => "manage API keys".to_owned(),
+        Access::Repository(name, any) => format!("{} {name}", verb(action(*any))),
+        Access::Account(requires) => match requires {
+            Requires::Anyone | Requires::SignedIn | Requires::Repository(_) => "do this".to_owned(),
+            Requires::UserAdmin => "manage the account".to_owned(),
+            Requires::Session => "do this without a session".to_owned(),
+            Requires::FreshLogin | Requires::FreshLoginOrKey => "do this without a recent sign-in".to_owned(),
+            Requires::Superuser | Requires::SuperuserRead => "do what superusers do".to_owned(),
+        },
+    }
+}
+
+/// The credential, if it may be the reason.
+fn by(credential: &Credential) -> &'static str {
+    match credential {
+        Credential::None | Credential::Password | Credential::Session(_) => "",
+        Credential::Key(_) => " with this API key",
+        Credential::Token(_) => " with this access token",
+    }
+}
+
+/// The action to name, if one of several is needed.
+fn action(any: Actions) -> Action {
+    Action::ALL.into_iter().find(|action| any.has(*action)).unwrap_or(Action::Pull)
+}
+
+const fn verb(action: Action) -> &'static str {
+    match action {
+        Action::Pull => "pull from",
+        Action::Push | Action::Update => "push to",
+        Action::Delete => "delete from",
+        Action::Administer => "administer",
+        Action::Inspect => "see the permissions of",
+    }
+}
+
+fn detail(caller: &Caller, access: &Access) -> Value {
+    let mut detail = json!({ "user": caller.name() });
+    if let Access::Repository(name, any) = access {
+        detail["name"] = name.as_str().into();
+        detail["action"] = action(*any).as_str().into();
+    }
+    detail
+}
