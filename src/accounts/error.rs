@@ -77,7 +77,7 @@ impl fmt::Display for Error {
             Self::UserUnknown { name } => write!(f, "there is no user {name}"),
             Self::UserExists { name } => write!(f, "there is a user {name} already"),
             Self::UserElsewhere { name } => {
-                write!(f, "the user {name} is kept in the htpasswd file: change it there")
+                write!(f, "the user {name} is kept in the htpasswd file: change it there, or remove it there first")
             }
             Self::UserOutside { name } => {
                 write!(f, "the user {name} signs in through a provider, and has no password here")

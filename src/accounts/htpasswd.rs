@@ -66,6 +66,13 @@ impl Htpasswd {
         users.values().filter_map(|hash| cost_of(hash)).max()
     }
 
+    /// The users behind a name, with their hashes, in no order.
+    pub(super) fn users_after(&self, after: &str) -> Vec<(String, String)> {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let behind = users.iter().filter(|(name, _)| name.as_str() > after);
+        behind.map(|(name, hash)| (name.clone(), hash.clone())).collect()
+    }
+
     /// Reads the file again if it has changed. If it cannot be read, the users stay as they were:
     /// a file is gone for a moment while it is being replaced.
     fn look(&self) {
@@ -101,26 +108,85 @@ fn mark(path: &Path) -> Option<Mark> {
 }
 
 fn read(path: &Path) -> Result<HashMap<String, String>, String> {
-    let text =
-        fs::read_to_string(path).map_err(|error| format!("http.auth.htpasswd.path: {}: {error}", path.display()))?;
     let mut users = HashMap::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        match line.split_once(':') {
-            Some((name, hash))
-                if !name.is_empty() && ["$2a$", "$2b$", "$2y$"].iter().any(|kind| hash.starts_with(kind)) =>
-            {
+    for (number, user) in lines(&text_of(path)?) {
+        match user {
+            Ok((name, hash)) => {
                 users.insert(name.to_owned(), hash.to_owned());
             }
-            _ => tracing::error!(
-                path = %path.display(),
-                line = number + 1,
-                "not a user with a bcrypt hash, and so left out: make one with htpasswd -B"
-            ),
+            Err(why) => {
+                tracing::error!(path = %path.display(), line = number, why, "left out a line of the htpasswd file")
+            }
         }
     }
     Ok(users)
+}
+
+/// The lines of a file that name no user who can sign in, with their numbers and what is wrong with them. Nothing of a
+/// line is repeated: it may be a password.
+pub(crate) fn htpasswd_problems(path: &Path) -> Result<Vec<(usize, &'static str)>, String> {
+    let text = text_of(path)?;
+    Ok(lines(&text).filter_map(|(number, user)| Some((number, user.err()?))).collect())
+}
+
+fn text_of(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("http.auth.htpasswd.path: {}: {error}", path.display()))
+}
+
+/// The users of a file, or what is wrong with a line, by the line's number.
+fn lines(text: &str) -> impl Iterator<Item = (usize, Result<(&str, &str), &'static str>)> {
+    let lines = text.lines().map(str::trim).zip(1..);
+    lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#')).map(|(line, number)| (number, user(line)))
+}
+
+fn user(line: &str) -> Result<(&str, &str), &'static str> {
+    let (name, hash) = line.split_once(':').ok_or("it has not the form name:hash")?;
+    if name.is_empty() {
+        return Err("it has no name before the colon");
+    }
+    let begins = |kinds: &[&str]| kinds.iter().any(|kind| hash.starts_with(kind));
+    if begins(&["$2a$", "$2b$", "$2y$"]) {
+        let parts = hash.parse::<bcrypt::HashParts>().map_err(|_| "its bcrypt hash is cut off or damaged")?;
+        return if (4..=31).contains(&parts.get_cost()) {
+            Ok((name, hash))
+        } else {
+            Err("its bcrypt cost is not 4 to 31")
+        };
+    }
+    Err(match hash {
+        "" => "it has no hash after the colon",
+        _ if begins(&["$apr1$", "$1$"]) => {
+            "it has an MD5 hash, and only bcrypt is supported: make it with `htpasswd -B`"
+        }
+        _ if begins(&["{SHA}", "{SSHA}"]) => {
+            "it has a SHA-1 hash, and only bcrypt is supported: make it with `htpasswd -B`"
+        }
+        _ if begins(&["$5$", "$6$", "$y$", "$argon2"]) => {
+            "it has a hash of another kind, and only bcrypt is supported: make it with `htpasswd -B`"
+        }
+        _ => "it has no bcrypt hash: make it with `htpasswd -B`",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_names_no_user_is_left_out_with_its_number_and_the_reason() {
+        let hash = bcrypt::hash("secret", 4).expect("a hash");
+        let text = format!(
+            "# users\n\nann:{hash}\nhunter2\n:{hash}\nbob:$apr1$x$y\ncarol:{{SHA}}x\ndora:\neve:plain\nfred:{}\n  gus:{hash}  \n",
+            &hash[..40]
+        );
+        let (right, wrong): (Vec<_>, Vec<_>) = lines(&text).partition(|(_, user)| user.is_ok());
+        let right: Vec<_> = right.into_iter().filter_map(|(number, user)| Some((number, user.ok()?.0))).collect();
+        assert_eq!(right, [(3, "ann"), (11, "gus")]);
+        let wrong: Vec<_> = wrong.into_iter().filter_map(|(number, user)| Some((number, user.err()?))).collect();
+        let expected = ["name:hash", "no name", "MD5", "SHA-1", "no hash", "no bcrypt hash", "cut off"];
+        assert_eq!(wrong.len(), expected.len());
+        for ((number, why), (expected, line)) in wrong.into_iter().zip(expected.into_iter().zip(4..)) {
+            assert!(number == line && why.contains(expected), "{number}: {why}");
+        }
+    }
 }

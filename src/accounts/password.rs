@@ -21,6 +21,8 @@ use super::{Error, HashCaller, TooBusy, Turn, client_network};
 
 /// The longest password, in characters; more than that only makes work.
 pub(crate) const PASSWORD_MAX: usize = 1024;
+/// The shortest password that somebody may choose, in characters, as in Quay.
+pub(crate) const PASSWORD_MIN: usize = 8;
 
 /// A right password is remembered this long, so that a push of many layers costs one hash.
 const REMEMBERED_FOR: Duration = Duration::from_mins(5);
@@ -51,6 +53,15 @@ pub(crate) struct Password(Zeroizing<String>);
 impl Password {
     pub(crate) fn new(text: &str) -> Self {
         Self(Zeroizing::new(text.to_owned()))
+    }
+
+    /// A password that somebody chose, by the one rule of the API, the command line and the environment.
+    pub(crate) fn chosen(text: &str) -> Result<Self, InvalidPassword> {
+        let blank = |c: char| c.is_whitespace() || c.is_control();
+        if text.chars().count() < PASSWORD_MIN || text.chars().any(blank) {
+            return Err(InvalidPassword("a password has at least 8 characters and no whitespace"));
+        }
+        Ok(Self::new(text))
     }
 
     /// A password of 20 letters and digits from the system's random source: 103 bits.

@@ -1,5 +1,6 @@
 //! Users: of coracle's own table, whether made here or for somebody of a provider, and of an htpasswd file.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub(crate) struct Account {
     pub(crate) email: Option<String>,
     /// When the user was made; not known of a user in a file.
     pub(crate) created: Option<Timestamp>,
+    /// Whether the htpasswd file has the name too. Then its password has no effect. Known only of listed users.
+    pub(crate) also_in_file: bool,
     /// The stored hash: argon2id of the own table, bcrypt of a file.
     pub(super) hash: StoredHash,
 }
@@ -73,6 +76,7 @@ impl Account {
             groups: sorted(groups),
             email: row.email,
             created: Some(row.created),
+            also_in_file: false,
             hash: StoredHash::Argon2(row.password),
         }
     }
@@ -86,6 +90,7 @@ impl Account {
             groups: Vec::new(),
             email: None,
             created: None,
+            also_in_file: false,
             hash: StoredHash::Bcrypt(hash),
         }
     }
@@ -93,6 +98,15 @@ impl Account {
     /// Whether anything of the user's lets them in.
     pub(crate) fn may_sign_in(&self) -> bool {
         !self.disabled && !self.outside.as_ref().is_some_and(|outside| outside.gone)
+    }
+
+    /// Where the account is kept: `local`, `htpasswd`, or the identity provider's name in the configuration.
+    pub(crate) fn source(&self) -> &str {
+        match &self.outside {
+            Some(outside) => &outside.provider,
+            None if self.is_in_file() => "htpasswd",
+            None => "local",
+        }
     }
 
     /// Whether the account is kept in the htpasswd file.
@@ -168,8 +182,26 @@ impl Accounts {
         Ok(self.meta.read(AccountRead::has_users)?)
     }
 
-    /// At most `limit` users of the own table behind `after`, in byte order.
+    /// At most `limit` users behind `after`, in byte order: those of the own table and those of the htpasswd file.
     pub(crate) fn users(&self, after: &str, limit: usize) -> Result<Vec<Account>, Error> {
+        let mut users = self.own_users(after, limit)?;
+        if let Some(file) = &self.htpasswd {
+            // Looks whether the file has changed.
+            let _ = file.generation();
+            for user in &mut users {
+                user.also_in_file = file.hash_of(&user.name).is_some();
+            }
+            let own: HashSet<_> = users.iter().map(|user| user.name.clone()).collect();
+            let listed = file.users_after(after).into_iter().filter(|(name, _)| !own.contains(name));
+            users.extend(listed.map(|(name, hash)| Account::of_file(&name, hash)));
+            users.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            users.truncate(limit);
+        }
+        Ok(users)
+    }
+
+    /// At most `limit` users of the own table behind `after`, in byte order.
+    fn own_users(&self, after: &str, limit: usize) -> Result<Vec<Account>, Error> {
         let mut rows = Vec::new();
         self.meta.read(|tx| {
             tx.each_user(after, |name, row| {
@@ -191,6 +223,8 @@ impl Accounts {
     /// Makes a user.
     pub(crate) fn add_user(&self, new: NewUser, origin: &Origin) -> Result<(), Error> {
         check_user_name(&new.name)?;
+        // The new password would take the place of the file's.
+        self.must_be_ours(&new.name)?;
         let name = new.name;
         let row = UserRow {
             password: new.password.into_text(),

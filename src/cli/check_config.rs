@@ -4,12 +4,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::accounts::htpasswd_problems;
 use crate::config::{self, Config};
 
 /// Check a configuration file, and report everything that is wrong with it
 ///
-/// Exits with 0 if the file can be served from, and with 2 if not. Warnings, about zot's settings
-/// that have no effect here, do not count.
+/// Exits with 0 if the file can be served from and every line of its htpasswd file names a user, and with 2 if not.
+/// Warnings, about zot's settings that have no effect here, do not count.
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckConfig {
     /// The configuration, in TOML, JSON or YAML by its ending
@@ -30,6 +31,18 @@ impl CheckConfig {
             Ok(loaded) => {
                 for warning in loaded.warnings {
                     eprintln!("warning: {warning}");
+                }
+                if let Some(users) = &loaded.config.http.auth.htpasswd {
+                    match htpasswd_problems(users) {
+                        Ok(problems) if problems.is_empty() => {}
+                        Ok(problems) => {
+                            for (line, why) in problems {
+                                eprintln!("{}:{line}: the user is left out: {why}", users.display());
+                            }
+                            return ExitCode::from(2);
+                        }
+                        Err(error) => return super::wrong(&error),
+                    }
                 }
                 say(&format!("{} is right\n", file.display()));
                 ExitCode::SUCCESS

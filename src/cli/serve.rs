@@ -11,11 +11,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::logging::{self, Logging};
 use super::reload::Reload;
 use super::{process, wrong};
+use crate::AccessPolicy;
 use crate::accounts::Password;
 use crate::config::{Address, Config, Profile};
 use crate::registry::Registry;
 use crate::server::RunningRegistry;
-use crate::{AccessPolicy, Error};
 
 /// The variable that gives the first superuser a password.
 const PASSWORD_VARIABLE: &str = "CORACLE_ADMIN_PASSWORD";
@@ -35,6 +35,9 @@ const BLOCKING_THREADS_MAX: usize = 64;
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
     /// The configuration, in TOML, JSON or YAML by its ending; zot's keys are understood
+    file: Option<PathBuf>,
+    /// The same, as the other commands take it
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
     config: Option<PathBuf>,
     /// Keep the data in this directory
     #[arg(long, value_name = "DIR")]
@@ -52,7 +55,8 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> ExitCode {
-        let (config, warnings) = match self.config() {
+        let file = self.file.as_deref().or(self.config.as_deref());
+        let (config, warnings) = match self.config(file) {
             Ok(config) => config,
             Err(code) => return code,
         };
@@ -67,15 +71,15 @@ impl Serve {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build();
         match runtime {
-            Ok(runtime) => runtime.block_on(serve(config, self.config.as_deref(), logging)),
+            Ok(runtime) => runtime.block_on(serve(config, file, logging)),
             Err(error) => logging.failed(&format!("cannot start threads: {error}")),
         }
     }
 
     /// The configuration file and the command line over it, with warnings.
-    fn config(&self) -> Result<(Config, Vec<String>), ExitCode> {
+    fn config(&self, file: Option<&Path>) -> Result<(Config, Vec<String>), ExitCode> {
         let (mut config, mut warnings) = (Config::default(), Vec::new());
-        if let Some(file) = &self.config {
+        if let Some(file) = file {
             let loaded = Config::load(file).map_err(|error| wrong(&error))?;
             warnings = loaded.warnings.iter().map(ToString::to_string).collect();
             config = loaded.config;
@@ -125,12 +129,12 @@ async fn serve(config: Config, file: Option<&Path>, logging: Logging) -> ExitCod
 
 async fn run(config: Config, mut signals: StopSignals, reload: Reload, logging: &Logging) -> Result<(), String> {
     let registry = Registry::builder().config(config).open().map_err(|error| error.to_string())?;
+    let first = first_start(&registry)?;
     let running = registry.spawn().await.map_err(|error| error.to_string())?;
     // Shown before it is stored, and both when nothing can fail any more but the disk: there is never a
     // superuser with a password that nobody has seen.
-    let admin = first_admin(&registry).map_err(|error| error.to_string())?;
-    announce(&registry, &running, admin.as_ref(), logging);
-    if let Some(admin) = admin {
+    announce(&registry, &running, &first, logging);
+    if let FirstStart::Admin(admin) = first {
         registry.put_user(ADMIN, admin.password.reveal(), true).map_err(|error| error.to_string())?;
     }
     let mut out = std::io::stdout();
@@ -156,19 +160,37 @@ struct FirstAdmin {
     generated: bool,
 }
 
+/// What is to be done about superusers.
+enum FirstStart {
+    /// Nothing: there are users, or nobody needs one.
+    No,
+    /// Nothing, although there is no user: the name of the first superuser is in the htpasswd file, with a password that
+    /// must stay in force.
+    NameTaken,
+    /// The superuser is to be made.
+    Admin(FirstAdmin),
+}
+
 /// The superuser to be made, if there is nobody who could sign in.
-fn first_admin(registry: &Registry) -> Result<Option<FirstAdmin>, Error> {
-    if registry.shared.policy().grants == AccessPolicy::Open || registry.has_users()? {
-        return Ok(None);
+fn first_start(registry: &Registry) -> Result<FirstStart, String> {
+    let has_users = || registry.has_users().map_err(|error| error.to_string());
+    if registry.shared.policy().grants == AccessPolicy::Open || has_users()? {
+        return Ok(FirstStart::No);
     }
-    Ok(Some(match std::env::var(PASSWORD_VARIABLE) {
-        Ok(password) if !password.is_empty() => FirstAdmin { password: Password::new(&password), generated: false },
+    if registry.shared.accounts().account(ADMIN).map_err(|error| error.to_string())?.is_some() {
+        return Ok(FirstStart::NameTaken);
+    }
+    Ok(FirstStart::Admin(match std::env::var(PASSWORD_VARIABLE) {
+        Ok(password) if !password.is_empty() => {
+            let password = Password::chosen(&password).map_err(|error| format!("{PASSWORD_VARIABLE}: {error}"))?;
+            FirstAdmin { password, generated: false }
+        }
         _ => FirstAdmin { password: Password::generate(), generated: true },
     }))
 }
 
 /// Says where the registry is, and what to do next.
-fn announce(registry: &Registry, running: &RunningRegistry, admin: Option<&FirstAdmin>, logging: &Logging) {
+fn announce(registry: &Registry, running: &RunningRegistry, first: &FirstStart, logging: &Logging) {
     let config = registry.shared.config();
     let (tls, host) = reachable(running, config.http.external_url.as_deref());
     let option = |name: &str| if tls { String::new() } else { format!(" --{name}=false") };
@@ -178,13 +200,19 @@ fn announce(registry: &Registry, running: &RunningRegistry, admin: Option<&First
         help.push('\n');
     };
     line(&format!("data directory: {}", registry.data_dir().display()));
-    match admin {
-        Some(FirstAdmin { password, generated: true }) => {
+    match first {
+        FirstStart::Admin(FirstAdmin { password, generated: true }) => {
             line(&format!("first start: made the superuser {ADMIN} with the password {}", password.reveal()));
             line("             it is not shown again");
         }
-        Some(_) => line(&format!("first start: made the superuser {ADMIN}, with ${PASSWORD_VARIABLE} as the password")),
-        None => {}
+        FirstStart::Admin(_) => {
+            line(&format!("first start: made the superuser {ADMIN}, with ${PASSWORD_VARIABLE} as the password"));
+        }
+        FirstStart::NameTaken => {
+            line(&format!("no superuser: the htpasswd file has the user {ADMIN}, which keeps its password"));
+            line("              `coracle user add NAME --superuser` makes a superuser with another name");
+        }
+        FirstStart::No => {}
     }
     if registry.shared.policy().grants == AccessPolicy::Open {
         line("open: anyone who reaches this address may push, pull and delete");
@@ -201,16 +229,20 @@ fn announce(registry: &Registry, running: &RunningRegistry, admin: Option<&First
     line(&format!("pull:    skopeo copy{} docker://{host}/hello:1 oci:hello:1", option("src-tls-verify")));
     let directory = registry.data_dir().display().to_string();
     let mut fields = vec![("data_directory", directory.as_str()), ("host", host.as_str())];
-    let message = match admin {
-        Some(FirstAdmin { password, generated: true }) => {
+    let message = match first {
+        FirstStart::Admin(FirstAdmin { password, generated: true }) => {
             fields.extend([("user", ADMIN), ("password", password.reveal())]);
             "first start: made a superuser; its password is not shown again"
         }
-        Some(_) => {
+        FirstStart::Admin(_) => {
             fields.push(("user", ADMIN));
             "first start: made a superuser with the password of $CORACLE_ADMIN_PASSWORD"
         }
-        None => "started",
+        FirstStart::NameTaken => {
+            fields.push(("user", ADMIN));
+            "started without a superuser: the htpasswd file has the user, which keeps its password"
+        }
+        FirstStart::No => "started",
     };
     logging.say(tracing::Level::INFO, help.trim_end(), message, &fields);
 }

@@ -110,6 +110,12 @@ fn print(value: &Value) {
             if user["enabled"] == false {
                 notes.push("disabled".to_owned());
             }
+            if let Some(source) = user["source"].as_str().filter(|source| *source != "local") {
+                notes.push(format!("from {source}"));
+            }
+            if user["also_in_htpasswd"] == true {
+                notes.push("also in the htpasswd file, whose password has no effect".to_owned());
+            }
             let groups = user["groups"].as_array().into_iter().flatten().filter_map(Value::as_str);
             notes.extend(groups.map(|group| format!("group {group}")));
             println!("{:<30} {}", user["name"].as_str().unwrap_or_default(), notes.join(", "));

@@ -10,7 +10,7 @@ use super::schema::{
     Schema, boolean, day, integer, line, list_of, map, object, one_of, rfc3339, success, switch, text, uuid,
 };
 use super::{discovery, group, log, permission, repository, session, signin, superuser, tag, token, user};
-use crate::accounts::{LABEL_MAX, PASSWORD_MAX, SCOPE_LENGTH_MAX, SCOPES_MAX};
+use crate::accounts::{LABEL_MAX, PASSWORD_MAX, PASSWORD_MIN, SCOPE_LENGTH_MAX, SCOPES_MAX};
 use crate::http::error::ERROR_TYPES;
 use crate::meta::Grantee;
 use crate::route::Endpoint;
@@ -290,7 +290,7 @@ fn groups() -> Schema {
 
 /// A password that somebody chooses.
 fn new_password() -> Schema {
-    text().length(user::PASSWORD_MIN, PASSWORD_MAX).pattern(&format!("^[^{BLANKS}]*$"))
+    text().length(PASSWORD_MIN, PASSWORD_MAX).pattern(&format!("^[^{BLANKS}]*$"))
 }
 
 fn email() -> Schema {

@@ -145,6 +145,7 @@ fn view(account: &Account) -> Value {
         "global_readonly_super_user": account.standing == Standing::ReadOnlySuperuser,
         "enabled": !account.disabled,
         "groups": account.groups,
+        "source": account.source(),
     })
 }
 
@@ -163,6 +164,7 @@ pub(super) fn schema() -> Schema {
             ("global_readonly_super_user", boolean()),
             ("enabled", boolean()),
             ("groups", list_of(text())),
+            ("source", text()),
         ]),
     )
 }

@@ -16,8 +16,6 @@ use crate::http::response::{empty, json_response};
 use crate::http::{Body, Context};
 use crate::meta::Standing;
 
-/// The shortest password that a user may choose, as in Quay.
-pub(super) const PASSWORD_MIN: usize = 8;
 pub(super) const EMAIL_MAX: usize = 254;
 
 /// The colours of avatars.
@@ -174,11 +172,9 @@ pub(super) fn avatar_schema() -> Schema {
 
 /// A password that somebody chose.
 pub(super) fn checked_password(text: &str) -> Result<Password, ApiError> {
-    let blank = |c: char| c.is_whitespace() || c.is_control();
-    if text.chars().count() < PASSWORD_MIN || text.chars().any(blank) {
-        return Err(invalid("Invalid password, password must be at least 8 characters and contain no whitespace."));
-    }
-    Ok(Password::new(text))
+    // Quay's words.
+    let why = "Invalid password, password must be at least 8 characters and contain no whitespace.";
+    Password::chosen(text).map_err(|_| invalid(why))
 }
 
 /// An address that could be one.

@@ -234,7 +234,7 @@ async fn a_name_that_is_somebody_elses_is_never_taken_over() {
     std::fs::write(file.path(), line).unwrap();
     let before = format!("[http.auth.htpasswd]\npath = '{}'\n", file.path().display());
     let registry = Registry::knowing_with(&[("google", &google), ("oidc", &oidc)], &before);
-    registry.coracle(&["user", "add", "local@example.org", "--password-stdin"], "a password of hers");
+    registry.coracle(&["user", "add", "local@example.org", "--password-stdin"], "a-password-of-hers");
     let mut mallory = registry.signed_in("google").await;
     let key = registry.new_key(&mut mallory).await;
     let users = registry.users();
@@ -252,7 +252,7 @@ async fn a_name_that_is_somebody_elses_is_never_taken_over() {
     registry.sign_in(&mut Agent::default(), "google").await.status(403);
     assert_eq!(registry.users(), users);
     assert_eq!(registry.status(ADMIN.0, ADMIN.1).await, 200);
-    assert_eq!(registry.status("local@example.org", "a password of hers").await, 200);
+    assert_eq!(registry.status("local@example.org", "a-password-of-hers").await, 200);
     assert_eq!(registry.status("filed@example.org", "a password of a file").await, 200);
     assert_eq!(registry.status("mallory@example.org", &key).await, 200);
     assert!(registry.name(&mut mallory).await.is_some());

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LISTENING: &str = "listening on ";
 
 /// The superuser of a first start, with the password that [`Program::with_admin`] gives it.
-pub const ADMIN: (&str, &str) = ("admin", "admin's password");
+pub const ADMIN: (&str, &str) = ("admin", "admin's-password");
 
 /// A program to be started.
 #[must_use = "a program does nothing until it is started"]
@@ -31,7 +31,12 @@ pub struct Program {
 impl Program {
     /// The program with these arguments, and nothing of this process's environment that it looks at.
     pub fn new<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+        Self::of(env!("CARGO_BIN_EXE_coracle"), arguments)
+    }
+
+    /// Another program, which starts ours.
+    pub fn of<S: AsRef<std::ffi::OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> Self {
+        let mut command = Command::new(program);
         command.args(arguments).env_remove("CORACLE_ADMIN_PASSWORD").env_remove("XDG_DATA_HOME");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command }
