@@ -3,12 +3,14 @@
 //! The same function runs them whether they come through the socket of a running registry or from
 //! a command line that has opened the data directory alone. Whoever can do either owns the files.
 
+mod directory;
 mod rescue;
+pub(crate) mod socket;
 mod tag;
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use crate::meta::Standing;
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
 use crate::repository::{BackupError, Delays, Error as ContentError, Rehearsed, Scrubbed, Scrubbing, Stores};
+pub(crate) use directory::{Handed, Offered};
 pub(crate) use rescue::{recover, restore};
 
 /// As many users as are listed at once.
@@ -117,6 +120,8 @@ pub(crate) enum Failure {
     Accounts(Error),
     Content(ContentError),
     Backup(BackupError),
+    /// As the caller knows the directory.
+    Directory(String),
 }
 
 impl fmt::Display for Failure {
@@ -126,6 +131,7 @@ impl fmt::Display for Failure {
             Self::Accounts(error) => error.fmt(f),
             Self::Content(error) => error.fmt(f),
             Self::Backup(error) => error.fmt(f),
+            Self::Directory(why) => f.write_str(why),
         }
     }
 }
@@ -139,12 +145,6 @@ impl From<Error> for Failure {
 impl From<ContentError> for Failure {
     fn from(error: ContentError) -> Self {
         Self::Content(error)
-    }
-}
-
-impl From<BackupError> for Failure {
-    fn from(error: BackupError) -> Self {
-        Self::Backup(error)
     }
 }
 
@@ -175,14 +175,27 @@ impl Command {
     pub(crate) const fn is_long(&self) -> bool {
         matches!(self, Self::Collect { .. } | Self::Scrub { .. } | Self::BackUp { .. })
     }
+
+    /// The directory that it works in besides the data directory.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::BackUp { directory, .. } => Some(directory),
+            _ => None,
+        }
+    }
 }
 
 /// What is asked between two steps of something long, and told how long the last one took: it may wait, or
 /// break off.
 pub(crate) type Rest<'a> = &'a dyn Fn(Duration) -> ControlFlow<()>;
 
-/// Does it. Blocks.
-pub(crate) fn execute(registry: &Arc<Shared>, command: Command, rest: Rest<'_>) -> Result<Value, Failure> {
+/// Does it. `handed` is the command's directory if another process has named it. Blocks.
+pub(crate) fn execute(
+    registry: &Arc<Shared>,
+    command: Command,
+    handed: Option<&Handed>,
+    rest: Rest<'_>,
+) -> Result<Value, Failure> {
     let accounts = registry.accounts();
     let origin = Origin::local();
     match command {
@@ -192,7 +205,7 @@ pub(crate) fn execute(registry: &Arc<Shared>, command: Command, rest: Rest<'_>) 
                 (false, true) => Standing::ReadOnlySuperuser,
                 (false, false) => Standing::Ordinary,
             };
-            let (password, generated) = password_or_generated(password);
+            let (password, generated) = password_or_generated(password)?;
             let password = accounts.hash_blocking(&password)?;
             accounts.add_user(NewUser { name: name.clone(), password, standing, groups, email: None }, &origin)?;
             Ok(json!({ "name": name, "password": generated }))
@@ -202,7 +215,7 @@ pub(crate) fn execute(registry: &Arc<Shared>, command: Command, rest: Rest<'_>) 
             Ok(json!({ "users": users.iter().map(user_view).collect::<Vec<_>>() }))
         }
         Command::SetPassword { name, password } => {
-            let (password, generated) = password_or_generated(password);
+            let (password, generated) = password_or_generated(password)?;
             let password = accounts.hash_blocking(&password)?;
             let change = UserChange { password: Some(password), ..UserChange::default() };
             accounts.change_user(&name, change, None, &origin)?;
@@ -262,7 +275,12 @@ pub(crate) fn execute(registry: &Arc<Shared>, command: Command, rest: Rest<'_>) 
             Ok(scrub_view(&registry.stores().scrub(scrubbing, rest)?))
         }
         Command::BackUp { directory, copy } => {
-            let transferred = registry.stores().back_up(&directory, rescue::way(copy), rest)?;
+            let path = handed.map_or(directory.as_path(), Handed::path);
+            let transferred = registry.stores().back_up(path, rescue::way(copy), rest);
+            let transferred = transferred.map_err(|error| match handed {
+                Some(handed) => Failure::Directory(handed.translate(&error, &directory)),
+                None => Failure::Backup(error),
+            })?;
             Ok(rescue::view(&transferred))
         }
     }
@@ -317,19 +335,21 @@ fn scrub_view(scrubbed: &Scrubbed) -> Value {
         "lost": scrubbed.lost,
         "derived": scrubbed.derived,
         "strays": scrubbed.strays,
+        "obstacles": scrubbed.obstacles,
+        "ignored": scrubbed.ignored,
         "repaired": scrubbed.repaired,
         "is_part": scrubbed.is_part,
     })
 }
 
 /// The password that was given; or a new one, to be shown.
-fn password_or_generated(given: Option<Secret>) -> (Password, Option<String>) {
+fn password_or_generated(given: Option<Secret>) -> Result<(Password, Option<String>), Error> {
     if let Some(Secret(text)) = given {
-        return (Password::new(&text), None);
+        return Ok((Password::chosen(&text)?, None));
     }
     let password = Password::generate();
     let shown = password.reveal().to_owned();
-    (password, Some(shown))
+    Ok((password, Some(shown)))
 }
 
 fn user_view(account: &Account) -> Value {
@@ -340,6 +360,8 @@ fn user_view(account: &Account) -> Value {
         "enabled": !account.disabled,
         "groups": account.groups,
         "email": account.email,
+        "source": account.source(),
+        "also_in_htpasswd": account.also_in_file,
     })
 }
 

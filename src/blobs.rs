@@ -8,13 +8,13 @@ mod disk;
 mod error;
 #[cfg(test)]
 mod faulty;
+mod foreign;
 mod paths;
 mod space;
 mod staging;
 mod transfer;
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
 use std::ops::ControlFlow;
@@ -23,10 +23,11 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
-pub(crate) use disk::{Disk, SystemDisk};
+pub(crate) use disk::{Disk, Owner, SystemDisk, give_to_owner_of_parent};
 pub(crate) use error::Error;
 #[cfg(test)]
 pub(crate) use faulty::{FaultyDisk, Operation};
+pub(crate) use foreign::Foreign;
 pub(crate) use paths::Tree;
 pub(crate) use space::Space;
 pub(crate) use staging::{Mark, Staging};
@@ -49,6 +50,17 @@ pub(crate) struct Blobs {
     busy: Busy,
 }
 
+/// An entry of a directory of blobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A file with the name of a blob.
+    Blob(Digest),
+    /// A directory with the name of a blob.
+    Directory(Digest),
+    /// An entry that is not the registry's. NAS and NFS servers make such ones (`@eaDir`, `.nfs…`).
+    Other,
+}
+
 /// An open blob.
 #[derive(Debug)]
 pub(crate) struct Blob {
@@ -66,7 +78,13 @@ impl Blobs {
         let tree = Tree::new(root);
         let algorithms = Algorithm::ALL.map(|algorithm| tree.blobs_of(algorithm));
         for directory in algorithms.into_iter().chain([tree.uploads()]) {
-            disk::create_dir_all(&*disk, &directory).map_err(Error::io("create", &directory))?;
+            match directory.try_exists() {
+                // It may well be there.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(Error::io("look at", &directory)(error));
+                }
+                _ => disk::create_dir_all(&*disk, &directory).map_err(Error::io("create", &directory))?,
+            }
         }
         let space = Space::new(root.to_owned(), 0);
         Ok(Self { tree, disk, sync, space, busy: Busy::default() })
@@ -121,25 +139,31 @@ impl Blobs {
     /// Sets the file of a blob aside that is not what it should be; it is no error if it is gone.
     pub(crate) fn set_aside(&self, digest: Digest) -> Result<(), Error> {
         let (path, aside) = (self.tree.blob(&digest), self.tree.damaged_blob(&digest));
-        disk::create_dir_all(&*self.disk, &self.tree.damaged()).map_err(Error::io("create", &aside))?;
+        let directory = self.tree.damaged();
+        disk::create_dir_all(&*self.disk, &directory).map_err(Error::io("create", &directory))?;
         match self.disk.rename(&path, &aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("rename", &path)(error)),
             _ => Ok(()),
         }
     }
 
-    /// Visits the names of the files among the blobs of an algorithm, in no order: digests, or what else lies
-    /// there.
-    pub(crate) fn each_name(
+    /// Visits the entries of the directory of the blobs of an algorithm, in no order.
+    pub(crate) fn each_entry(
         &self,
         algorithm: Algorithm,
-        mut visit: impl FnMut(Result<Digest, OsString>) -> ControlFlow<()>,
+        mut visit: impl FnMut(Entry) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let directory = self.tree.blobs_of(algorithm);
         for entry in std::fs::read_dir(&directory).map_err(Error::io("list", &directory))? {
-            let name = entry.map_err(Error::io("list", &directory))?.file_name();
-            let digest = name.to_str().and_then(|hex| format!("{algorithm}:{hex}").parse().ok());
-            if visit(digest.ok_or(name)).is_break() {
+            let entry = entry.map_err(Error::io("list", &directory))?;
+            let digest = entry.file_name().to_str().and_then(|hex| format!("{algorithm}:{hex}").parse().ok());
+            let entry = match digest {
+                None => Entry::Other,
+                // A file whose type cannot be read may be gone by now, which is no reason to stop.
+                Some(digest) if entry.file_type().is_ok_and(|kind| kind.is_dir()) => Entry::Directory(digest),
+                Some(digest) => Entry::Blob(digest),
+            };
+            if visit(entry).is_break() {
                 break;
             }
         }

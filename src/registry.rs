@@ -224,9 +224,9 @@ impl Shared {
         self.config.http.auth.api_keys
     }
 
-    /// Where local administration listens.
-    pub(crate) fn admin_socket(&self) -> PathBuf {
-        self.tree.admin_socket()
+    /// Where everything lies.
+    pub(crate) const fn tree(&self) -> &Tree {
+        &self.tree
     }
 
     pub(crate) fn policy(&self) -> Arc<Policy> {

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::append::AppendFile;
+use crate::blobs::Owner;
 use crate::clock::Timestamp;
 use crate::meta::AuditRow;
 
@@ -61,9 +62,14 @@ struct Line<'a> {
 }
 
 impl AuditFile {
-    /// Opens the file, or makes it.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: AppendFile::open(path, MODE)? })
+    /// Opens the file, or makes it for the owner of the data directory `root`.
+    pub(crate) fn open(path: &Path, root: &Path) -> io::Result<Self> {
+        let is_new = !path.exists();
+        let file = AppendFile::open(path, MODE)?;
+        if let Some(owner) = Owner::to_inherit(root).filter(|_| is_new) {
+            owner.take(path);
+        }
+        Ok(Self { file })
     }
 
     /// Opens the file again, if it was moved away.

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, lchown};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -81,6 +81,10 @@ pub(crate) struct SystemDisk;
 impl Disk for SystemDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         match fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+            Ok(()) => {
+                give_to_owner_of_parent(path);
+                Ok(())
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => {
                 Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is not a directory", path.display())))
@@ -90,7 +94,9 @@ impl Disk for SystemDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<File> {
-        File::options().read(true).write(true).create_new(true).mode(FILE_MODE).open(path)
+        let file = File::options().read(true).write(true).create_new(true).mode(FILE_MODE).open(path)?;
+        give_to_owner_of_parent(path);
+        Ok(file)
     }
 
     fn write_at(&self, file: &File, _path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -149,6 +155,43 @@ impl Disk for SystemDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+}
+
+/// The user and the group that own a file or a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(super) user: u32,
+    group: u32,
+}
+
+impl Owner {
+    /// The owner of `path`, for files that this process makes for it. None if this process is not root: then it can
+    /// make files only for its own user.
+    pub(crate) fn to_inherit(path: &Path) -> Option<Self> {
+        let metadata = rustix::process::geteuid().is_root().then(|| fs::metadata(path).ok()).flatten()?;
+        Some(Self { user: metadata.uid(), group: metadata.gid() })
+    }
+
+    /// Makes this the owner of a file or a directory that this process has made. A file system without owners, or one
+    /// where root is like any other user, leaves the owner as it is.
+    pub(crate) fn take(self, path: &Path) {
+        let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        if (user, group) == (self.user, self.group) {
+            return;
+        }
+        if let Err(error) = lchown(path, Some(self.user), Some(self.group)) {
+            tracing::warn!(path = %path.display(), user = self.user, %error, "the owner cannot be set");
+        }
+    }
+}
+
+/// Gives what root has made in the directory of another user to that user. A command that root runs would otherwise
+/// leave files that the registry cannot open.
+pub(crate) fn give_to_owner_of_parent(path: &Path) {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Some(owner) = Owner::to_inherit(parent) {
+        owner.take(path);
     }
 }
 

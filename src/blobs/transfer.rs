@@ -5,11 +5,11 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::create_dir_all;
+use super::disk::{Owner, create_dir_all};
 use super::{Blobs, Disk, Error, Tree};
 use crate::oci::{Digest, Hasher, UploadId};
 
@@ -114,7 +114,12 @@ impl Target {
         if !is_ours && !is_empty(directory).map_err(failed("look at", directory))? {
             return Err(NotUsable::Occupied { directory: directory.to_owned() });
         }
-        create_dir_all(&*disk, directory).map_err(failed("create", directory))?;
+        if !directory.exists() {
+            create_dir_all(&*disk, directory).map_err(failed("create", directory))?;
+            if let Some(owner) = Owner::to_inherit(from.root()) {
+                owner.take(directory);
+            }
+        }
         // Before anything else is there: a directory with half a backup in it is not mistaken for something else.
         if !is_ours {
             let file = disk.create(&mark).map_err(failed("create", &mark))?;
@@ -178,7 +183,8 @@ impl Blobs {
         if file.metadata().map_err(Error::io("look at", &source))?.len() != size {
             return Ok(Brought::Damaged);
         }
-        if way == Way::Cheapest && self.disk.link(&source, &target).is_ok() {
+        let may_link = way == Way::Cheapest && has_owner_for(&source, &self.tree.blobs_of(digest.algorithm()));
+        if may_link && self.disk.link(&source, &target).is_ok() {
             return Ok(Brought::Linked);
         }
         self.bring_bytes(&file, &source, digest, way)
@@ -223,13 +229,19 @@ impl Blobs {
     }
 }
 
+/// Whether the user who owns a directory owns this file. Matters if root links files: a link has the owner of the file,
+/// which another user cannot read.
+fn has_owner_for(file: &Path, directory: &Path) -> bool {
+    let user = |path: &Path| Owner::to_inherit(path).map(|owner| owner.user);
+    user(file) == user(directory)
+}
+
 /// Whether a directory, which may be missing, has nothing in it.
 fn is_empty(directory: &Path) -> io::Result<bool> {
     match fs::read_dir(directory) {
         Ok(entries) => {
             for entry in entries {
-                // The root of a file system of its own has this.
-                if entry?.file_name() != "lost+found" {
+                if !is_of_the_volume(&entry?.file_name().to_string_lossy()) {
                     return Ok(false);
                 }
             }
@@ -240,20 +252,48 @@ fn is_empty(directory: &Path) -> io::Result<bool> {
     }
 }
 
-/// Whether one of two directories lies in the other, or is it, whatever they are called.
-fn overlap(one: &Path, other: &Path) -> io::Result<bool> {
-    let (one, other) = (real(one)?, real(other)?);
-    Ok(one.starts_with(&other) || other.starts_with(&one))
+/// Whether a name is one that file systems, NAS systems and desktops give to entries of their own.
+fn is_of_the_volume(name: &str) -> bool {
+    const NAMES: [&str; 10] = [
+        "lost+found",
+        "@eaDir",
+        "@Recycle",
+        "#recycle",
+        "#snapshot",
+        ".snapshot",
+        ".snapshots",
+        ".zfs",
+        ".DS_Store",
+        ".Spotlight-V100",
+    ];
+    NAMES.contains(&name) || [".nfs", "._", ".Trash", ".fuse_hidden"].iter().any(|start| name.starts_with(start))
 }
 
-/// A path without links in it, also of what is not there yet.
-fn real(path: &Path) -> io::Result<PathBuf> {
-    match path.canonicalize() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) if !parent.as_os_str().is_empty() => Ok(real(parent)?.join(name)),
-            (_, Some(name)) => Ok(real(Path::new("."))?.join(name)),
-            _ => Err(error),
-        },
-        result => result,
+/// Whether one of two directories lies in the other, or is it, whatever they are called and wherever they are mounted.
+/// The second must exist.
+fn overlap(one: &Path, other: &Path) -> io::Result<bool> {
+    let exists = one.try_exists()?;
+    let (one, other) = (lineage(one)?, lineage(other)?);
+    Ok(other.first().is_some_and(|other| one.contains(other))
+        || (exists && one.first().is_some_and(|one| other.contains(one))))
+}
+
+/// The device and the inode of a directory and of each one above it; of a missing directory, those above it.
+fn lineage(path: &Path) -> io::Result<Vec<(u64, u64)>> {
+    let mut path = path.to_owned();
+    while !path.try_exists()? {
+        if !path.pop() || path.as_os_str().is_empty() {
+            path = PathBuf::from(".");
+        }
+    }
+    let mut found = Vec::new();
+    loop {
+        let metadata = fs::metadata(&path)?;
+        let identity = (metadata.dev(), metadata.ino());
+        if found.last() == Some(&identity) {
+            return Ok(found);
+        }
+        found.push(identity);
+        path.push("..");
     }
 }

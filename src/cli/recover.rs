@@ -1,6 +1,5 @@
 //! `coracle recover`: content without the database it was in.
 
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -56,7 +55,7 @@ impl Recover {
     fn recover(&self) -> Result<Value, String> {
         let (_, root) = super::locate(self.config.as_deref(), self.root.as_deref())?;
         // It has its database open, whatever the file is called now.
-        if UnixStream::connect(root.join("admin.sock")).is_ok() {
+        if super::administer::running(&root)?.is_some() {
             return Err(format!(
                 "a registry runs on {}: make a backup of it with `coracle backup`, or stop it",
                 root.display()

@@ -57,6 +57,12 @@ fn print(value: &Value) {
             println!("{title}: {line}{}{what}", if what.is_empty() { "" } else { ": " });
         }
     }
+    for line in list("obstacles").iter().filter_map(Value::as_str) {
+        println!("remove by hand: {line}");
+    }
+    if let Some(ignored @ 1..) = value["ignored"].as_u64() {
+        println!("ignored: {ignored} files or directories among the blobs that are not the registry's");
+    }
     if value["is_part"] == true {
         println!("the registry stopped before everything was looked at");
     }

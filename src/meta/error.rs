@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(crate) enum Error {
     /// The database, or the disk under it, failed.
     Storage(Box<redb::Error>),
-    /// A file beside the database could not be changed.
+    /// A file of the database, or one beside it, could not be read or changed.
     Io { path: PathBuf, source: io::Error },
     /// Another process has the database open.
     InUse { path: PathBuf },
@@ -103,7 +103,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Storage(error) => write!(f, "the database failed: {error}"),
-            Self::Io { path, source } => write!(f, "cannot change {}: {source}", path.display()),
+            Self::Io { path, source } => write!(f, "cannot use {}: {source}", path.display()),
             Self::InUse { path } => write!(f, "{} is in use by another process", path.display()),
             Self::Schema { found, known } => {
                 write!(

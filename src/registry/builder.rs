@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::{Error, Notices, Registry, Shared};
 use crate::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
 use crate::accounts::{self, Accounts, AuditFile, Htpasswd, Password};
-use crate::blobs::{Blobs, SystemDisk, Tree};
+use crate::blobs::{Blobs, Foreign, SystemDisk, Tree};
 use crate::clock::Clock;
 use crate::config::{self, Bearer, Config, Profile, RetentionPolicy};
 use crate::meta::{Meta, SETTING_PROVIDER_KEY, Standing};
@@ -237,6 +237,7 @@ fn open_stores(
     clock: &Clock,
 ) -> Result<(Tree, Arc<Meta>, Arc<Stores>), Error> {
     let tree = Tree::new(root);
+    refuse_foreign(&tree)?;
     let sync = config.storage.commit && is_lasting;
     let disk = Arc::new(SystemDisk);
     let blobs = Blobs::open(root, disk.clone(), sync).map_err(|error| Error::blobs(&error, &tree))?;
@@ -260,6 +261,21 @@ fn open_stores(
     let stores = Stores::new(blobs, Arc::clone(&meta), clock.clone(), rules);
     let stores = stores.map_err(|error| Error::repository(error, &tree))?;
     Ok((tree, meta, Arc::new(stores)))
+}
+
+/// Refuses the data directory of another registry, before anything is written to it.
+fn refuse_foreign(tree: &Tree) -> Result<(), Error> {
+    if tree.database().exists() || tree.journal().exists() {
+        return Ok(());
+    }
+    let Some(Foreign { program, sign }) = Foreign::find(tree.root()) else { return Ok(()) };
+    let cause = format!(
+        "it has the images of {program} in it ({}), which coracle does not read in place; choose an empty directory with \
+         --root, and copy each repository while the other registry runs: \
+         `skopeo sync --all --src docker --dest docker OLD-HOST/REPOSITORY NEW-HOST`",
+        sign.display()
+    );
+    Err(Error::Storage { root: tree.root().to_owned(), cause })
 }
 
 /// The first policy that matches a repository counts; where none does, nothing is kept.
@@ -293,7 +309,7 @@ fn open_accounts(meta: &Arc<Meta>, config: &Config, clock: &Clock, tree: &Tree) 
         ..accounts::Rules::default()
     };
     let audit_file = config.log.audit.as_deref().map(|path| {
-        AuditFile::open(path)
+        AuditFile::open(path, tree.root())
             .map_err(|error| Error::InvalidSetting { key: "log.audit", cause: format!("{}: {error}", path.display()) })
     });
     let accounts = Accounts::open(Arc::clone(meta), clock.clone(), rules, htpasswd, audit_file.transpose()?);

@@ -10,13 +10,14 @@
 //! 4. The blobs that only the last backup needed go.
 
 use std::fmt;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Stores;
-use crate::blobs::{self, Brought, Disk, NotUsable, SystemDisk, Target, Tree, Way};
+use crate::blobs::{self, Brought, Disk, Entry, NotUsable, SystemDisk, Target, Tree, Way};
 use crate::meta::{self, Extent, LinkRead as _, Pause, Snapshot, install};
 use crate::oci::{Algorithm, Digest};
 
@@ -91,6 +92,18 @@ impl fmt::Display for BackupError {
 }
 
 impl std::error::Error for BackupError {}
+
+impl BackupError {
+    /// The I/O error at the bottom, if that is what happened.
+    pub(crate) fn io(&self) -> Option<&io::Error> {
+        match self {
+            Self::Target(NotUsable::Failed(blobs::Error::Io { source, .. }))
+            | Self::Blobs(blobs::Error::Io { source, .. }) => Some(source),
+            Self::Meta(error) => error.io(),
+            Self::Target(_) | Self::Source(_) | Self::BrokenOff | Self::Blobs(_) => None,
+        }
+    }
+}
 
 impl Stores {
     /// Makes a directory a backup of what is here now, or brings the backup in it up to date. Clients go on; only
@@ -231,8 +244,8 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
         let rows = Snapshot::open(&self.target.tree().database(), Arc::clone(self.disk))?;
         for algorithm in Algorithm::ALL {
             let (mut began, mut looked_at, mut outcome) = (Instant::now(), 0, Ok(()));
-            blobs.each_name(algorithm, |name| {
-                let Ok(digest) = name else { return ControlFlow::Continue(()) };
+            blobs.each_entry(algorithm, |entry| {
+                let Entry::Blob(digest) = entry else { return ControlFlow::Continue(()) };
                 outcome = self.remove_unless_wanted(&rows, digest).map(|was_removed| removed += u64::from(was_removed));
                 looked_at += 1;
                 if looked_at % STEP == 0 && outcome.is_ok() {

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::manifest::attach;
-use crate::blobs::{self, Blobs, Disk, SystemDisk, Tree};
+use crate::blobs::{self, Blobs, Disk, Entry, SystemDisk, Tree};
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::meta::{self, Condition, FileRow, JournaledManifest, ManifestRow, Meta, Replayed, WriteTx};
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, RepositoryName, Tag};
@@ -148,8 +148,10 @@ fn find_blobs(blobs: &Blobs, recovered: &mut Recovered) -> Result<HashMap<Digest
     let mut found = HashMap::new();
     for algorithm in Algorithm::ALL {
         let mut digests = Vec::new();
-        blobs.each_name(algorithm, |name| {
-            digests.extend(name);
+        blobs.each_entry(algorithm, |entry| {
+            if let Entry::Blob(digest) = entry {
+                digests.push(digest);
+            }
             ControlFlow::Continue(())
         })?;
         for digest in digests {

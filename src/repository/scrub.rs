@@ -4,12 +4,12 @@
 //! files that no row speaks of are found. A scrub reads, except that it sets damaged blobs aside; with `repair` it
 //! makes derived rows anew and removes stray files. What is lost cannot be made: it is said what is affected.
 
-use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::damage::Checked;
 use super::{Error, Stores};
+use crate::blobs::Entry;
 use crate::clock::Timestamp;
 use crate::meta::{FileRead as _, Findings, LinkRead as _, Verify as _};
 use crate::oci::{Algorithm, Digest, RepositoryName};
@@ -55,6 +55,10 @@ pub(crate) struct Scrubbed {
     pub(crate) lost: Vec<String>,
     /// Files among the blobs that no row speaks of.
     pub(crate) strays: Vec<String>,
+    /// Entries among the blobs that a scrub cannot remove, and why.
+    pub(crate) obstacles: Vec<String>,
+    /// How many entries among the blobs have another name than a blob. They are not the registry's.
+    pub(crate) ignored: u64,
     /// Whether `derived` and `strays` were mended.
     pub(crate) repaired: bool,
     /// Whether it was broken off.
@@ -65,7 +69,8 @@ impl Scrubbed {
     /// Whether everything is as it should be.
     pub(crate) fn is_clean(&self) -> bool {
         let mended = self.repaired || (self.derived.is_empty() && self.strays.is_empty());
-        self.damaged.is_empty() && self.unreadable.is_empty() && self.lost.is_empty() && mended
+        let whole = self.damaged.is_empty() && self.unreadable.is_empty() && self.lost.is_empty();
+        whole && self.obstacles.is_empty() && mended
     }
 }
 
@@ -200,12 +205,15 @@ impl Stores {
     /// its digest is locked.
     fn find_strays(&self, repair: bool, scrubbed: &mut Scrubbed) -> Result<(), Error> {
         for algorithm in Algorithm::ALL {
-            let (mut digests, mut others): (Vec<Digest>, Vec<OsString>) = (Vec::new(), Vec::new());
-            self.blobs.each_name(algorithm, |name| {
-                match name {
-                    Ok(digest) if self.may_be_stray(digest) => digests.push(digest),
-                    Ok(_) => {}
-                    Err(other) => others.push(other),
+            let mut digests = Vec::new();
+            self.blobs.each_entry(algorithm, |entry| {
+                match entry {
+                    Entry::Blob(digest) if self.may_be_stray(digest) => digests.push(digest),
+                    Entry::Blob(_) => {}
+                    Entry::Directory(digest) => {
+                        tell(&mut scrubbed.obstacles, format!("{digest}: a directory has the name of a blob"));
+                    }
+                    Entry::Other => scrubbed.ignored += 1,
                 }
                 ControlFlow::Continue(())
             })?;
@@ -214,15 +222,10 @@ impl Stores {
                 if !self.may_be_stray(digest) {
                     continue;
                 }
-                scrubbed.strays.push(digest.to_string());
-                if repair {
-                    self.blobs.remove(digest)?;
+                tell(&mut scrubbed.strays, digest.to_string());
+                if repair && let Err(error) = self.blobs.remove(digest) {
+                    tell(&mut scrubbed.obstacles, error.to_string());
                 }
-            }
-            // What is not the registry's own is the operator's to remove.
-            scrubbed.strays.extend(others.iter().map(|name| name.to_string_lossy().into_owned()));
-            if repair && !others.is_empty() {
-                scrubbed.lost.push(format!("{} files among the blobs that are none: remove them", others.len()));
             }
         }
         Ok(())
@@ -232,6 +235,13 @@ impl Stores {
     fn may_be_stray(&self, digest: Digest) -> bool {
         let known = self.meta.read(|tx| Ok::<_, Error>(tx.blob(digest)?.is_some() || tx.is_orphan(digest)?));
         matches!(known, Ok(false))
+    }
+}
+
+/// Adds a finding to a list that has a limit.
+fn tell(list: &mut Vec<String>, finding: String) {
+    if list.len() < TOLD_MAX {
+        list.push(finding);
     }
 }
 

@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
-    ("admin", &["oci", "clock", "meta", "repository", "accounts", "tokens", "access", "registry"]),
+    ("admin", &["oci", "clock", "blobs", "meta", "repository", "accounts", "tokens", "access", "registry"]),
     (
         "http",
         &[
@@ -74,9 +74,10 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     ("meta", "blobs", &["Disk", "FaultyDisk", "Operation", "SystemDisk", "Tree"]),
     ("route", "repository", &["ManifestTarget", "ReferrerCursor"]),
     ("route", "access", &["Access", "Action", "Actions", "Requires", "Surface"]),
-    // For a database of a test.
-    ("accounts", "blobs", &["SystemDisk", "Tree"]),
+    // Of the audit file, and for a database of a test.
+    ("accounts", "blobs", &["Owner", "SystemDisk", "Tree"]),
     ("tokens", "blobs", &["SystemDisk", "Tree"]),
+    ("admin", "blobs", &["Owner", "Tree", "give_to_owner_of_parent"]),
     ("admin", "meta", &["Standing"]),
     // What looks through everything, and not what one repository can do.
     (
@@ -123,7 +124,8 @@ const FILES: &[(&str, &str)] = &[
     ("append", "appends to files of the operator's"),
     ("accounts::htpasswd", "reads users from a file of the operator's"),
     ("server::sendfile", "has the kernel send blobs from their files"),
-    ("server::admin", "the socket of local administration is a file"),
+    ("admin::socket", "the socket of local administration is a file"),
+    ("admin::directory", "opens the directory that a command names"),
     ("cli::administer", "looks for that socket, and for the database"),
     ("cli::credentials", "reads and writes the files in which docker and podman look for credentials"),
     ("cli::login::terminal", "asks the person at the terminal, which is a file"),
@@ -139,9 +141,12 @@ const FILES: &[(&str, &str)] = &[
 /// Who makes paths out of parts.
 const PATHS: &[(&str, &str)] = &[
     ("blobs::paths", "the tree under the data directory"),
+    ("blobs::foreign", "looks for the files of other registries"),
     ("blobs::transfer", "finds out where a path leads of which a part is not there yet"),
     ("repository::import", "the tree of somebody else's layout"),
     ("cli", "the data directory itself"),
+    ("admin::socket", "a short path to the socket"),
+    ("admin::directory", "finds a directory that was handed over"),
 ];
 
 /// What the library shows.

@@ -30,7 +30,10 @@ const NORMAL: &[(&str, &str)] = &[
     ("prometheus-client", "metrics"),
     ("rand", "ids, keys and passwords"),
     ("redb", "the rows"),
-    ("rustix", "limits of file handles, priorities of threads, and error numbers with names"),
+    (
+        "rustix",
+        "limits of file handles, priorities of threads, directories handed over a socket, error numbers with names",
+    ),
     ("rustls", "TLS"),
     ("rustls-native-certs", "whom the platform trusts, where the program itself asks others"),
     ("serde", "rows and documents"),
@@ -60,7 +63,6 @@ const DEV: &[(&str, &str)] = &[
     ("oci-client", "a client that others wrote"),
     ("proptest", "inputs that nobody thought of"),
     ("rcgen", "certificates for the tests of TLS"),
-    ("rustix", "a client that looks for bytes without waiting"),
     ("tar", "layers as images have them"),
     ("tokio", "time that a test moves, and child processes"),
 ];

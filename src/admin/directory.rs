@@ -1,0 +1,104 @@
+//! A directory that a command names: on the caller's side opened, on the registry's side found again.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use super::socket::{open_directory, through};
+use crate::blobs::Owner;
+use crate::repository::BackupError;
+
+/// A directory that a command line hands to a running registry. Directories that were made for that are removed
+/// again unless they are kept.
+#[derive(Debug)]
+pub(crate) struct Offered {
+    pub(crate) handle: OwnedFd,
+    /// From the top down.
+    made: Vec<PathBuf>,
+}
+
+impl Offered {
+    /// Opens a directory, or makes one for the owner of the data directory `root`.
+    pub(crate) fn open(path: &Path, root: &Path) -> Result<Self, String> {
+        let failed = |operation: &str, error: io::Error| format!("cannot {operation} {}: {error}", path.display());
+        let mut made = Vec::new();
+        if !path.try_exists().map_err(|error| failed("look at", error))? {
+            make(path, Owner::to_inherit(root), &mut made).map_err(|error| failed("create", error))?;
+        }
+        let handle = open_directory(path).map_err(|error| failed("open", error))?;
+        Ok(Self { handle, made })
+    }
+
+    /// Keeps the directories that were made.
+    pub(crate) fn keep(mut self) {
+        self.made.clear();
+    }
+}
+
+/// Makes a directory, and what is missing above it.
+fn make(path: &Path, owner: Option<Owner>, made: &mut Vec<PathBuf>) -> io::Result<()> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) {
+        make(parent, owner, made)?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(path)?;
+    made.push(path.to_owned());
+    if let Some(owner) = owner {
+        owner.take(path);
+    }
+    Ok(())
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        for path in self.made.drain(..).rev() {
+            // Fails if there is something in it by now, which is to stay.
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+/// A directory that this process works in for somebody else, who knows it by another path.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    _handle: OwnedFd,
+    via: PathBuf,
+}
+
+impl Handed {
+    /// Finds the path by which this process reaches the directory that was handed over as `path`.
+    pub(crate) fn reach(handle: OwnedFd, path: &Path) -> Result<Self, String> {
+        let known = rustix::fs::fstat(&handle).map_err(|error| format!("{}: {error}", path.display()))?;
+        let identity = (u64::try_from(known.st_dev).unwrap_or_default(), known.st_ino);
+        let leads_there = |via: &PathBuf| {
+            fs::metadata(via).is_ok_and(|found| found.is_dir() && (found.dev(), found.ino()) == identity)
+        };
+        let via = [through(&handle), path.to_owned()].into_iter().find(leads_there).ok_or_else(|| {
+            format!(
+                "the running registry cannot reach the directory {}: it runs in another mount namespace or container; \
+                 stop it, and run the command again",
+                path.display()
+            )
+        })?;
+        Ok(Self { _handle: handle, via })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.via
+    }
+
+    /// A message about the directory, with the path that the caller knows.
+    pub(crate) fn translate(&self, error: &BackupError, path: &Path) -> String {
+        let message = error.to_string().replace(&*self.via.to_string_lossy(), &path.to_string_lossy());
+        if error.io().is_none_or(|source| source.kind() != io::ErrorKind::PermissionDenied) {
+            return message;
+        }
+        let user = rustix::process::geteuid().as_raw();
+        format!(
+            "{message}: the registry runs as the user with the id {user}, who may not write there; name a directory \
+             that does not exist, or give this one to that user (`chown {user} {}`)",
+            path.display()
+        )
+    }
+}

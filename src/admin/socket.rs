@@ -1,0 +1,138 @@
+//! The socket of local administration: bound and reached whatever the length of its path, and what goes through it.
+//!
+//! A command may hand over an open directory: the registry then works in the directory that the person named, even if
+//! it runs in another mount namespace (a container, `PrivateTmp` of systemd).
+
+use std::io::{self, IoSlice, IoSliceMut, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+
+use crate::blobs::{Tree, give_to_owner_of_parent};
+
+/// The longest path that the system calls for sockets take directly, in bytes: 104 on BSD and macOS, 108 on Linux.
+const PATH_BYTES_MAX: usize = 100;
+
+/// Makes the socket of a data directory, in place of one that a crash has left. The caller holds the lock of the
+/// database.
+pub(crate) fn bind(tree: &Tree) -> io::Result<UnixListener> {
+    let path = tree.admin_socket();
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = by_short_path(&path, |path| UnixListener::bind(path))?;
+    rustix::fs::chmod(&path, Mode::RUSR | Mode::WUSR)?;
+    give_to_owner_of_parent(&path);
+    Ok(listener)
+}
+
+/// Reaches the registry that runs on a data directory.
+pub(crate) fn connect(root: &Path) -> io::Result<UnixStream> {
+    by_short_path(&Tree::new(root).admin_socket(), |path| UnixStream::connect(path))
+}
+
+/// Does something with a socket by a path that is short enough for the system.
+fn by_short_path<T>(path: &Path, work: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return work(path) };
+    if path.as_os_str().len() < PATH_BYTES_MAX {
+        return work(path);
+    }
+    #[cfg(target_os = "linux")]
+    {
+        let open = rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let short = through(&open);
+        if short.exists() {
+            return work(&short.join(name));
+        }
+    }
+    // Without procfs: a link in a directory that is this process's alone.
+    let temporary = tempfile::tempdir()?;
+    let link = temporary.path().join("d");
+    std::os::unix::fs::symlink(std::path::absolute(directory)?, &link)?;
+    work(&link.join(name))
+}
+
+/// The path of an open directory that leads to it wherever it is mounted.
+pub(super) fn through(directory: &OwnedFd) -> std::path::PathBuf {
+    format!("/proc/self/fd/{}", directory.as_raw_fd()).into()
+}
+
+/// Sends a line, and a directory with it.
+pub(crate) fn send(mut stream: &UnixStream, line: &[u8], directory: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let Some(directory) = directory else { return stream.write_all(line) };
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let directories = [directory];
+    ancillary.push(SendAncillaryMessage::ScmRights(&directories));
+    let sent = sendmsg(stream, &[IoSlice::new(line)], &mut ancillary, SendFlags::empty())?;
+    stream.write_all(&line[sent..])
+}
+
+/// Receives some bytes, and a directory if one comes with them.
+pub(crate) fn receive(stream: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    #[cfg(target_os = "linux")]
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    #[cfg(not(target_os = "linux"))]
+    let flags = RecvFlags::empty();
+    let received = recvmsg(stream, &mut [IoSliceMut::new(bytes)], &mut ancillary, flags)?;
+    let handed = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(handles) => Some(handles),
+        _ => None,
+    });
+    Ok((received.bytes, handed.flatten().last()))
+}
+
+/// Opens a directory to be handed over.
+pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_bound_and_reached_by_a_path_of_any_length() {
+        for length in [1, 60, 120, 200] {
+            let top = tempfile::tempdir().unwrap();
+            let root = top.path().join("d".repeat(length)).join("e".repeat(length));
+            std::fs::create_dir_all(&root).unwrap();
+            let listener = bind(&Tree::new(&root)).unwrap();
+            drop(listener);
+            // What a crash has left is replaced.
+            let listener = bind(&Tree::new(&root)).unwrap();
+            send(&connect(&root).unwrap(), b"hello\n", None).unwrap();
+            let mut text = String::new();
+            listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "hello\n");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_handed_over_with_a_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, other) = UnixStream::pair().unwrap();
+        let open = open_directory(directory.path()).unwrap();
+        send(&one, b"line\n", Some(open.as_fd())).unwrap();
+        let mut bytes = [0; 16];
+        let (count, handed) = receive(&other, &mut bytes).unwrap();
+        assert_eq!(&bytes[..count], b"line\n");
+        let (handed, known) = (rustix::fs::fstat(handed.unwrap()).unwrap(), rustix::fs::fstat(&open).unwrap());
+        assert_eq!((handed.st_dev, handed.st_ino), (known.st_dev, known.st_ino));
+        drop(one);
+        assert_eq!(receive(&other, &mut bytes).unwrap().0, 0);
+    }
+}
