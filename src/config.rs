@@ -26,6 +26,7 @@ mod source;
 mod tests;
 mod time_window;
 mod units;
+mod unstated;
 mod walk;
 
 use std::path::Path;
@@ -85,6 +86,7 @@ fn from_tree(file: &str, tree: &Map<String, Value>) -> Result<Loaded, Error> {
     let mut findings = Findings::new(file);
     let settings = walk::settings(tree, &mut findings);
     check::check(&settings, &mut findings);
+    unstated::warn(file, &settings, &mut findings);
     if !findings.problems.is_empty() {
         return Err(Error::new(findings.problems));
     }

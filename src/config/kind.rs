@@ -81,6 +81,15 @@ impl Kind {
         value.is_null() || (empty_is_default && value == "")
     }
 
+    /// What each element of a list of this kind may hold.
+    pub(super) const fn element(self) -> Option<Self> {
+        match self {
+            Self::Texts => Some(Self::Text),
+            Self::SomeOf(words) => Some(Self::OneOf(words)),
+            _ => None,
+        }
+    }
+
     /// Reads a value which is no table, or says what was expected and what was found.
     pub(super) fn read(self, value: &Value) -> Result<Setting, String> {
         let setting = match (self, value) {

@@ -1,19 +1,27 @@
 //! What somebody may have meant who wrote a key that does not exist.
 //!
-//! Knows the key table and no configuration. What must always hold: a suggestion is a key that exists.
+//! Knows the key table and no configuration. What must always hold: a suggestion is a key that exists and is not
+//! refused.
 
 use std::collections::BTreeSet;
 
-use super::keys;
+use super::keys::{self, Row, Status};
 
-/// Names less alike than this are not taken for each other.
-const LIKENESS_MIN: f64 = 0.8;
+/// One character of this many may be wrong in a name.
+const CHARACTERS_TO_AN_ERROR: usize = 3;
+/// A shorter name is no abbreviation of another.
+const ABBREVIATION_MIN: usize = 3;
 
 /// A longer name is no misspelling, and comparing it is slow.
 const NAME_BYTES_MAX: usize = 100;
 
 /// The message for the unknown `name` in the table `parent`, whose path in the file is `path`.
 pub(super) fn unknown_key(parent: &str, path: &str, name: &str) -> String {
+    let known = known_in(parent).join(", ");
+    // In a table that is refused no other key would help.
+    if known.is_empty() {
+        return "unknown key".to_owned();
+    }
     match nearest(parent, name) {
         Some(key) => {
             let shown = match keys::below(parent, &key) {
@@ -22,13 +30,13 @@ pub(super) fn unknown_key(parent: &str, path: &str, name: &str) -> String {
             };
             format!("unknown key, did you mean {shown}?")
         }
-        None => format!("unknown key; known here are {}", known_in(parent).join(", ")),
+        None => format!("unknown key; known here are {known}"),
     }
 }
 
 /// The names that a table may hold.
 fn known_in(parent: &str) -> Vec<&'static str> {
-    let names: BTreeSet<_> = keys::all()
+    let names: BTreeSet<_> = accepted()
         .filter_map(|row| keys::below(parent, row.key))
         .map(keys::first_element)
         .filter(|name| *name != keys::EACH)
@@ -49,7 +57,7 @@ fn nearest(parent: &str, name: &str) -> Option<String> {
         let last = key.rsplit('.').next().unwrap_or(key).to_ascii_lowercase();
         let key = key.to_ascii_lowercase();
         let by_name = strsim::jaro_winkler(&name, &last).max(strsim::jaro_winkler(&name, &key));
-        (by_name >= LIKENESS_MIN).then(|| by_name + strsim::jaro_winkler(&path, &key))
+        (is_like(&name, &last) || is_like(&name, &key)).then(|| by_name + strsim::jaro_winkler(&path, &key))
     };
     every_key()
         .into_iter()
@@ -58,9 +66,26 @@ fn nearest(parent: &str, name: &str) -> Option<String> {
         .map(|(_, key)| key.to_owned())
 }
 
+/// Whether one name may have been written for the other: with a few wrong characters, or shortened.
+fn is_like(name: &str, known: &str) -> bool {
+    let (shorter, longer) = if name.len() < known.len() { (name, known) } else { (known, name) };
+    let is_abbreviation = shorter.len() >= ABBREVIATION_MIN && longer.starts_with(shorter);
+    let errors_max = longer.chars().count() / CHARACTERS_TO_AN_ERROR;
+    is_abbreviation || strsim::osa_distance(name, known) <= errors_max
+}
+
+/// The rows of keys that are not refused, neither themselves nor with the table they stand in.
+fn accepted() -> impl Iterator<Item = &'static Row> {
+    let is_refused = |row: &Row| matches!(row.status, Status::Refused(_));
+    keys::all().filter(move |row| {
+        let mut above = keys::all().filter(|above| keys::below(above.key, row.key).is_some());
+        !is_refused(row) && !above.any(is_refused)
+    })
+}
+
 /// Every key and every table on the way to one, except those that are only a place in a list or map.
 fn every_key() -> BTreeSet<&'static str> {
-    keys::all()
+    accepted()
         .flat_map(|row| {
             let ends = row.key.match_indices('.').map(|(at, _)| at).chain([row.key.len()]);
             ends.map(|end| &row.key[..end])

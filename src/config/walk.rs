@@ -137,11 +137,23 @@ fn one(row: &'static Row, value: &Value, at: &At, settings: &mut Settings, findi
     };
     let is_refused = matches!(row.status, Status::Refused(_));
     match &setting {
-        Err(message) if at.muted || !is_refused => findings.problem(&at.path, message),
+        Err(message) if at.muted || !is_refused => match (row.kind.element(), value) {
+            (Some(kind), Value::Array(list)) => elements(kind, list, at, findings),
+            _ => findings.problem(&at.path, message),
+        },
         Ok(given) if row.default_setting().as_ref() == Some(given) => {}
         _ => remark(row, at, findings),
     }
     settings.insert(row.key, setting.unwrap_or(Setting::Faulty));
+}
+
+/// Says which elements of a list are wrong.
+fn elements(kind: Kind, list: &[Value], at: &At, findings: &mut Findings) {
+    for (index, element) in list.iter().enumerate() {
+        if let Err(message) = kind.read(element) {
+            findings.problem(&format!("{}[{index}]", at.path), message);
+        }
+    }
 }
 
 /// Says what a key's status has to say when the key is given.

@@ -24,7 +24,7 @@ fn every_problem_is_reported_at_once() {
             "f: http.allowOrigin: not implemented yet: pages of other origins cannot call the \
              registry; leave it out",
             "f: http.auth.ldap: not supported: users cannot come from LDAP; take the block out",
-            "f: http.auth.ldap.addres: unknown key, did you mean http.auth.ldap.address?",
+            "f: http.auth.ldap.addres: unknown key",
             "f: http.port: expected a port from 0 to 65535, as a number or a string, found 70000",
             "f: http.tls.cert: cannot read \"/nowhere/c.pem\": No such file or directory (os error 2)",
             "f: http.tls.key: is missing; TLS needs it beside http.tls.cert",
@@ -94,7 +94,15 @@ fn wrong_values_say_what_is_expected() {
             "f: http.realm: expected a string of printable ASCII without quotes and backslashes, \
              found \"a\\\"b\"",
         ),
-        ("http.compat = ['docker2s1']", "f: http.compat: expected a list of strings, each \"docker2s2\", found a list"),
+        ("http.compat = ['docker2s1']", "f: http.compat[0]: expected \"docker2s2\", found \"docker2s1\""),
+        (
+            "http.trustedProxies = ['10.0.0.1', '::1', 5]",
+            "f: http.trustedProxies[2]: expected a string, found a number",
+        ),
+        (
+            "storage.retention.policies = [{ repositories = ['a'] }, { repositories = ['a', true] }]",
+            "f: storage.retention.policies[1].repositories[1]: expected a string, found true or false",
+        ),
         ("differences = 1", "f: differences: expected a list of tables, found 1"),
         ("differences = [1]", "f: differences[0]: expected a table of keys, found 1"),
     ];
@@ -169,11 +177,19 @@ fn an_unknown_key_names_the_nearest_known_one() {
         ("log.colour = 'red'", "f: log.colour: unknown key; known here are audit, format, level, output"),
         (
             "'*' = 1",
-            "f: \"*\": unknown key; known here are cluster, differences, distSpecVersion, extensions, http, log, profile, scheduler, storage",
+            "f: \"*\": unknown key; known here are differences, distSpecVersion, extensions, http, log, profile, scheduler, storage",
         ),
     ];
     for (text, problem) in cases {
         assert_eq!(problems(text), [problem], "{text}");
+    }
+    // Nothing unrelated is proposed, nor a key that is refused: not the nearest one either.
+    for text in
+        ["http.colour = 1", "htp2ssxyz = 1", "http.alowOrigin = 'x'", "storage.maxRepo = 1", "clustr = 1", "x = 1"]
+    {
+        let found = problems(text);
+        assert!(found.len() == 1 && found[0].contains("unknown key; known here are "), "{text}: {found:?}");
+        assert!(!found[0].contains("allowOrigin") && !found[0].contains("maxRepos"), "{found:?}");
     }
     let text = r#"{"http": {"accessControl": {"repositories": {"a/**": {"polices": []}}}}}"#;
     let error = load(Format::Json, text).expect_err("a key is misspelt");

@@ -225,13 +225,17 @@ fn usual_configurations_of_zot_load_with_warnings_at_most() {
                 "f: http.compat: has no effect: Docker's media types are always accepted",
                 "f: http.readTimeout: has no effect: a transfer may take as long as bytes keep coming, \
                  see http.limits.bodyIdleTimeout",
+                "f: profile: is missing, and distSpecVersion is a key of zot's configurations: users may push and pull \
+                 only in the repositories under their own name here, and zot lets every user who has signed in do \
+                 everything; add `profile = \"zot\"` for the rights of zot, or `profile = \"coracle\"` for those of \
+                 coracle",
                 "f: scheduler.numWorkers: has no effect: background work needs no worker pool",
                 "f: storage.dedupe: has no effect: one copy of a blob is always kept, whatever is \
                  written here",
             ],
         ),
         (
-            r#"{"storage": {"dedupe": false}}"#,
+            r#"{"profile": "coracle", "storage": {"dedupe": false}}"#,
             &["f: storage.dedupe: has no effect: one copy of a blob is always kept, whatever is written \
                here"],
         ),
@@ -261,6 +265,32 @@ fn usual_configurations_of_zot_load_with_warnings_at_most() {
         let loaded = load(Format::Json, &format!(r#"{{"extensions": {{{block}}}}}"#)).expect("nothing is wrong");
         assert_eq!(loaded.config.extensions.scrub.enable, enable, "{block}");
     }
+}
+
+#[test]
+fn a_configuration_of_zot_without_a_profile_is_told_what_differs_and_which_line_to_add() {
+    let warned = |file: &str, text: &str| {
+        let root = tempfile::tempdir().expect("a directory");
+        let path = root.path().join(file);
+        std::fs::write(&path, text).expect("it is written");
+        let loaded = crate::config::Config::load(&path).expect("nothing is wrong");
+        lines(&loaded.warnings).into_iter().find(|line| line.contains(": profile: is missing"))
+    };
+    let rules = r#"{"http": {"accessControl": {"repositories": {"**": {"defaultPolicy": ["read"]}}}}}"#;
+    let said = warned("zot.json", rules).expect("rules without a profile");
+    assert!(
+        said.contains("`\"profile\": \"zot\"`") && said.contains("besides what http.accessControl grants"),
+        "{said}"
+    );
+    let said = warned("zot.yaml", "distSpecVersion: 1.1.1\n").expect("a key of zot's");
+    assert!(said.contains("`profile: zot`") && said.contains("every user who has signed in"), "{said}");
+    assert!(warned("zot.toml", "distSpecVersion = '1.1.1'").is_some_and(|said| said.contains("`profile = \"zot\"`")));
+    assert!(warned("zot.yml", "http: {auth: {htpasswd: {path: /etc/users}}}").is_some());
+    // What is stated, or is nobody's but coracle's.
+    assert_eq!(warned("zot.json", &rules.replacen('{', r#"{"profile": "zot", "#, 1)), None);
+    assert_eq!(warned("zot.json", &rules.replacen('{', r#"{"profile": "coracle", "#, 1)), None);
+    assert_eq!(warned("own.toml", "[http.accessControl.repositories.'**']\ndefaultPolicy = ['read']"), None);
+    assert_eq!(warned("own.json", r#"{"http": {"port": 5000}}"#), None);
 }
 
 #[test]
@@ -297,7 +327,7 @@ fn rules_of_access_are_read_as_they_are_written() {
 fn rules_of_access_that_are_wrong_or_useless_are_reported() {
     let text = r#"{"http": {"accessControl": {"repositories": {"a/{b": {}, "b": {"defaultPolicy": ["push"]}}}}}"#;
     let found = lines(load(Format::Json, text).expect_err("two things are wrong").problems()).join("\n");
-    assert!(found.contains("defaultPolicy: expected a list of strings, each"), "{found}");
+    assert!(found.contains("defaultPolicy[0]: expected one of \"read\""), "{found}");
     let text = r#"{"http": {"accessControl": {"repositories": {"a/{b": {}}}}}"#;
     let found = lines(load(Format::Json, text).expect_err("a brace is open").problems()).join("\n");
     assert_eq!(found, "f: http.accessControl.repositories.\"a/{b\": the pattern has an unclosed brace");
