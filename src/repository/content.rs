@@ -1,5 +1,6 @@
 //! A repository as a whole: made empty, described, removed with everything in it.
 
+use super::history::Weights;
 use super::manifest::{detach, stored_manifest};
 use super::{Error, Repository, deleted};
 use crate::clock::{Moment, Timestamp};
@@ -14,7 +15,7 @@ const REMOVALS_MAX: usize = 3;
 pub(crate) struct TaggedManifest {
     pub(crate) tag: String,
     pub(crate) digest: Digest,
-    /// Of the manifest alone, in bytes.
+    /// Of the image, in bytes: see [`Weight`](super::history::Weight).
     pub(crate) size: u64,
     pub(crate) moved: Timestamp,
 }
@@ -41,11 +42,11 @@ impl Repository {
     /// At most `limit` tags, in byte order, with what they point at.
     pub(crate) fn tagged(&self, limit: usize) -> Result<Vec<TaggedManifest>, Error> {
         self.stores.meta.read(|tx| {
-            let mut tagged = Vec::new();
+            let (mut tagged, mut weights) = (Vec::new(), Weights::default());
             for text in tx.tags(&self.name, "", limit)?.0 {
                 let tag: Result<Tag, _> = text.parse();
                 let Some(row) = tag.ok().map(|tag| tx.tag(&self.name, &tag)).transpose()?.flatten() else { continue };
-                let size = tx.manifest(&self.name, row.digest)?.map_or(0, |manifest| manifest.size);
+                let size = weights.of(tx, &self.name, row.digest)?.map_or(0, |weight| weight.size);
                 tagged.push(TaggedManifest { tag: text, digest: row.digest, size, moved: row.moved });
             }
             Ok(tagged)

@@ -20,6 +20,8 @@ mod tests;
 
 /// Of larger manifests, the layers are not looked up for a list.
 const WEIGHED_BYTES_MAX: u64 = 64 * 1024;
+/// Of an index, as many manifests and blobs are counted.
+const WEIGHED_PARTS_MAX: usize = 4096;
 /// As many rows are removed, or looked through, in one step, so that no writer waits long.
 const STEP: usize = 500;
 /// As many steps are done at a time; what is left waits for the next.
@@ -73,7 +75,8 @@ pub(crate) struct HistoryEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Weight {
     pub(crate) is_index: bool,
-    /// Of the manifest with the blobs it needs, or of a very large one alone, in bytes.
+    /// Of the manifest with the blobs it needs, of an index with those of its manifests too, each counted once; or of a
+    /// very large one alone, in bytes.
     pub(crate) size: u64,
 }
 
@@ -217,15 +220,12 @@ impl Repository {
                 Some(tag) => self.each_span_of(tx, tag, &mut visit)?,
                 None => tx.each_span(&self.name, &mut visit)?,
             }
-            let mut weights = HashMap::new();
+            let mut weights = Weights::default();
             let mut page = HistoryPage { entries: Vec::with_capacity(spans.len()), more };
             for (tag, span) in spans {
                 let tag: Tag = tag.parse().map_err(|_| unreadable("starts of tags", &tag))?;
                 let state = tx.tag_state(&self.name, &tag, span)?;
-                let weight = match weights.get(&state.digest) {
-                    Some(weight) => *weight,
-                    None => *weights.entry(state.digest).or_insert(weigh(tx, &self.name, state.digest)?),
-                };
+                let weight = weights.of(tx, &self.name, state.digest)?;
                 page.entries.push(HistoryEntry { tag, started: span.started, state, weight });
             }
             Ok(page)
@@ -384,21 +384,53 @@ impl Repository {
     }
 }
 
-/// What a manifest is, and how much.
+/// What manifests are, and how much. Each is looked at once.
+#[derive(Debug, Default)]
+pub(super) struct Weights(HashMap<Digest, Option<Weight>>);
+
+impl Weights {
+    /// What a manifest is, and how much; nothing if it is gone.
+    pub(super) fn of(&mut self, tx: &ReadTx, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
+        if let Some(known) = self.0.get(&digest) {
+            return Ok(*known);
+        }
+        let weight = weigh(tx, name, digest)?;
+        self.0.insert(digest, weight);
+        Ok(weight)
+    }
+}
+
+/// Counts a manifest with everything it needs, each once.
 fn weigh(tx: &ReadTx, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
     let Some(row) = tx.kept_manifest(name, digest)? else { return Ok(None) };
-    let media_type = row.media_type();
-    let mut weight = Weight { is_index: media_type.as_ref().is_some_and(MediaType::is_index), size: row.size };
-    if row.size > WEIGHED_BYTES_MAX {
-        return Ok(Some(weight));
-    }
-    let bytes = tx.manifest_bytes(name, digest)?.unwrap_or_default();
-    let manifest = Manifest::read(&bytes, media_type.as_ref());
-    let manifest = manifest.map_err(|_| Error::Corrupt { what: "the manifest cannot be read any more", digest })?;
-    for blob in manifest.blobs().iter().chain(manifest.optional_blobs()) {
-        weight.size += tx.blob(*blob)?.map_or(0, |blob| blob.size);
+    let mut weight = Weight { is_index: row.media_type().as_ref().is_some_and(MediaType::is_index), size: 0 };
+    let (mut waiting, mut counted) = (vec![digest], HashSet::from([digest]));
+    while let Some(digest) = waiting.pop() {
+        // What an index lists may be a plain blob, or not be here.
+        let Some(row) = tx.kept_manifest(name, digest)? else {
+            weight.size += linked_size(tx, name, digest)?;
+            continue;
+        };
+        weight.size += row.size;
+        if row.size > WEIGHED_BYTES_MAX || counted.len() > WEIGHED_PARTS_MAX {
+            continue;
+        }
+        let bytes = tx.manifest_bytes(name, digest)?.unwrap_or_default();
+        let manifest = Manifest::read(&bytes, row.media_type().as_ref());
+        let manifest = manifest.map_err(|_| Error::Corrupt { what: "the manifest cannot be read any more", digest })?;
+        let blobs = manifest.blobs().iter().chain(manifest.optional_blobs());
+        for blob in blobs.filter(|blob| counted.insert(**blob)) {
+            weight.size += linked_size(tx, name, *blob)?;
+        }
+        waiting.extend(manifest.manifests().iter().map(|child| child.digest).filter(|child| counted.insert(*child)));
     }
     Ok(Some(weight))
+}
+
+/// The size of a blob, if the repository has it. A size would tell that another repository has it.
+fn linked_size(tx: &ReadTx, name: &RepositoryName, digest: Digest) -> Result<u64, Error> {
+    let linked = tx.link(digest, name)?.is_some();
+    Ok(if linked { tx.blob(digest)?.map_or(0, |blob| blob.size) } else { 0 })
 }
 
 fn unreadable(table: &'static str, key: &str) -> Error {
