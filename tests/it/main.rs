@@ -26,6 +26,7 @@ mod limits;
 mod model;
 mod oci;
 mod openid;
+mod operator;
 mod ops;
 mod power_cut;
 mod recover;
