@@ -70,7 +70,11 @@ fn operation(access: &Access) -> String {
             Requires::UserAdmin => "manage the account".to_owned(),
             Requires::Session => "do this without a session".to_owned(),
             Requires::FreshLogin | Requires::FreshLoginOrKey => "do this without a recent sign-in".to_owned(),
+            Requires::OwnKeys => "manage API keys".to_owned(),
             Requires::Superuser | Requires::SuperuserRead => "do what superusers do".to_owned(),
+            Requires::FreshSuperuser | Requires::FreshSuperuserRead => {
+                "do what superusers do after a recent sign-in".to_owned()
+            }
         },
     }
 }
