@@ -3,7 +3,8 @@
 //! A request can be refused by its head while the client sends the body. The response goes out at once. If what is
 //! left of the body is short, it is read in the background, so that the connection can serve the next request.
 //! Otherwise the connection is closed after the response, and [`Linger`](super::linger::Linger) sees to it that the
-//! client can read that. HTTP/2 resets the one stream instead (RFC 9113, 8.1), which h2 does by itself.
+//! client can read that. HTTP/2 resets the one stream instead (RFC 9113, 8.1), which h2 does by itself. It does so a
+//! moment later, because curl 7.88 loses a response that is followed by a reset at once.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,8 +23,11 @@ use tokio::time::timeout;
 
 use crate::http::BoxError;
 
-/// No more than this of an unwanted body is read to keep its connection, and no longer than this.
-const DRAIN_BYTES_MAX: u64 = 256 * 1024;
+/// An unwanted body is read in the background if no more than this is left of it.
+const SHORT_BYTES_MAX: u64 = 256 * 1024;
+/// How much of an unwanted body is read before its stream of HTTP/2 is reset.
+const STREAM_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How long an unwanted body is read.
 const DRAIN_WAIT: Duration = Duration::from_secs(1);
 
 /// What the client of a connection sends although nothing wants it.
@@ -84,14 +88,19 @@ pub(super) struct ClientBody {
     rest: Rest,
     /// Whether the client waits for `100 Continue`, which hyper sends when the body is first polled.
     waits: bool,
+    /// Whether the body is all of a stream of HTTP/2, so that the connection does not depend on it.
+    is_stream: bool,
 }
 
 impl ClientBody {
     /// Wraps the body of a request.
     pub(super) fn wrap(request: Request<Incoming>, rest: &Rest) -> Request<Self> {
         let waits = request.version() == Version::HTTP_11 && expects_continue(request.headers());
-        let rest = rest.clone();
-        request.map(|body| Self { body: (!http_body::Body::is_end_stream(&body)).then_some(body), rest, waits })
+        let (is_stream, rest) = (request.version() == Version::HTTP_2, rest.clone());
+        request.map(|body| {
+            let body = (!http_body::Body::is_end_stream(&body)).then_some(body);
+            Self { body, rest, waits, is_stream }
+        })
     }
 }
 
@@ -132,9 +141,9 @@ impl http_body::Body for ClientBody {
 impl Drop for ClientBody {
     fn drop(&mut self) {
         let Some(body) = self.body.take() else { return };
-        let is_short = http_body::Body::size_hint(&body).upper().is_some_and(|rest| rest <= DRAIN_BYTES_MAX);
+        let is_short = http_body::Body::size_hint(&body).upper().is_some_and(|rest| rest <= SHORT_BYTES_MAX);
         match Handle::try_current() {
-            Ok(runtime) if is_short && !self.waits => {
+            Ok(runtime) if !self.waits && (is_short || self.is_stream) => {
                 runtime.spawn(drain(body, Draining::begin(&self.rest)));
             }
             // A chunked body may be endless. A client that waits may send its body or the next request.
@@ -143,15 +152,18 @@ impl Drop for ClientBody {
     }
 }
 
-/// Reads what is left of a short body. Until its end, what arrives is no head of a request.
+/// Reads what is left of a body. Until its end, what arrives is no head of a request.
 async fn drain(mut body: Incoming, draining: Draining) {
     let whole = timeout(DRAIN_WAIT, async {
-        while let Some(frame) = body.frame().await {
-            frame?;
+        let mut bytes_left = STREAM_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            let Some(left) = bytes_left.checked_sub(length) else { return false };
+            bytes_left = left;
         }
-        Ok::<_, hyper::Error>(())
+        http_body::Body::is_end_stream(&body)
     });
-    if !matches!(whole.await, Ok(Ok(()))) {
+    if !matches!(whole.await, Ok(true)) {
         draining.0.leave_unread();
     }
 }

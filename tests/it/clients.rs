@@ -3,7 +3,7 @@
 //! Nothing here stands in for a client: skopeo, podman, buildah, umoci, containerd, curl and jq are the programs
 //! a user has, `oci-client` is the crate and `oras` the Python package. Each module is one client and shows that
 //! it logs in, pushes, lists, pulls back the same bytes and deletes (where it can), with and without
-//! credentials. Four are of no client: [`keys`] gives each of them an API key, [`tokens`] looks at the tokens they
+//! credentials. Five are of no client: [`refusals`] asks HTTP libraries how they are refused, [`keys`] gives each of them an API key, [`tokens`] looks at the tokens they
 //! get for a password, [`documents`] runs what other registries' documents tell their users to type, and
 //! [`proxies`] runs the configurations of README.md.
 //!
@@ -27,6 +27,7 @@ mod oci_client;
 mod oras;
 mod podman;
 mod proxies;
+mod refusals;
 mod skopeo;
 mod tokens;
 mod umoci;

@@ -23,6 +23,7 @@ mod hosts;
 mod library;
 mod lifecycle;
 mod limits;
+mod logs;
 mod model;
 mod oci;
 mod openid;

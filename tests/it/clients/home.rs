@@ -45,6 +45,7 @@ pub(crate) const CONTAINERD: Client = Client { program: "containerd", package: "
 pub(crate) const CTR: Client = Client { program: "ctr", package: "containerd" };
 pub(crate) const CURL: Client = Client { program: "curl", package: "curl" };
 pub(crate) const HAPROXY: Client = Client { program: "haproxy", package: "haproxy" };
+pub(crate) const GO: Client = Client { program: "go", package: "golang-go" };
 pub(crate) const JQ: Client = Client { program: "jq", package: "jq" };
 pub(crate) const NGINX: Client = Client { program: "nginx", package: "nginx-light" };
 pub(crate) const NODE: Client = Client { program: "node", package: "nodejs" };
