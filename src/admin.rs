@@ -21,6 +21,7 @@ use crate::accounts::{Account, Error, Key, NewKey, NewUser, Origin, Password, Us
 use crate::meta::Standing;
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
+pub(crate) use crate::repository::Purge;
 use crate::repository::{BackupError, Delays, Error as ContentError, Rehearsed, Scrubbed, Scrubbing, Stores};
 pub(crate) use directory::{Handed, Offered};
 pub(crate) use rescue::{recover, restore};
@@ -94,23 +95,6 @@ pub(crate) enum Command {
         directory: PathBuf,
         copy: bool,
     },
-}
-
-/// Whose history is forgotten before a collection.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Purge {
-    All,
-    Repository(RepositoryName),
-}
-
-impl Purge {
-    const fn repository(&self) -> Option<&RepositoryName> {
-        match self {
-            Self::All => None,
-            Self::Repository(name) => Some(name),
-        }
-    }
 }
 
 /// Why something was not done.
@@ -299,11 +283,10 @@ fn collect(
     {
         return Err(ContentError::RepositoryUnknown { name: name.clone() }.into());
     }
-    let purge = purge.map(Purge::repository);
     let Rehearsed { collected, purged, is_part } = if dry_run {
         stores.rehearse_collection(delays, purge)?
     } else {
-        let purged = purge.map_or(Ok(0), |of| stores.purge_history(of, rest))?;
+        let purged = purge.map_or(Ok(0), |purge| stores.purge_history(purge.repository(), rest))?;
         Rehearsed { collected: stores.collect(delays, rest)?, purged, is_part: false }
     };
     Ok(json!({

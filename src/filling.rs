@@ -191,7 +191,7 @@ fn user(tx: &mut WriteTx, at: At, number: usize) -> Result<(), Error> {
         disabled: false,
         groups: vec!["everybody".to_owned()],
         email: None,
-        created: at.now,
+        created: at.now.wall,
     };
     tx.put_user(&user_name(number), &row)
 }
@@ -206,7 +206,7 @@ fn add_key(tx: &mut WriteTx, at: At, user: usize, number: usize) -> Result<(), E
         owner: user_name(user),
         label: format!("key {number}"),
         scopes: None,
-        created: at.now,
+        created: at.now.wall,
         expires: None,
         creator_agent: "filling".to_owned(),
         last_used: None,

@@ -43,7 +43,7 @@ use std::time::Duration;
 pub(crate) use crate::blobs::Way;
 pub(crate) use backup::{BackupError, Transferred, restore};
 pub(crate) use catalog::{Among, NamePage};
-pub(crate) use collect::{Delays, Kept, Rehearsed, Retention};
+pub(crate) use collect::{Delays, Kept, Purge, Rehearsed, Retention};
 pub(crate) use damage::Opened;
 pub(crate) use error::Error;
 pub(crate) use history::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange};

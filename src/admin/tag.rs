@@ -61,12 +61,11 @@ pub(super) fn restore(
             .ok_or_else(|| ContentError::TagPastUnknown { tag: tag.clone(), digest: None })?,
         (None, None) => return Err(Failure::Invalid("neither a tag nor a digest is named".to_owned())),
     };
-    let original = match &tag {
-        Some(tag) => repository.restore_tag(tag, digest)?,
-        None => {
-            repository.restore_manifest(digest)?;
-            None
-        }
+    let original = if let Some(tag) = &tag {
+        repository.restore_tag(tag, digest)?
+    } else {
+        repository.restore_manifest(digest)?;
+        None
     };
     let (shown, original) = (digest.to_string(), original.map(|digest| digest.to_string()));
     let mut detail = vec![("manifest_digest", shown.as_str())];

@@ -6,6 +6,7 @@ use super::administer::Target;
 use crate::admin::{Command, Purge};
 use crate::oci::RepositoryName;
 
+#[expect(clippy::option_option, reason = "an option whose value may be left out")]
 /// Remove unreferenced manifests and blobs
 ///
 /// Removed are: manifests that no tag and no index names, and no tag has named for as long as its history is kept;

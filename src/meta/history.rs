@@ -207,7 +207,7 @@ impl WriteTx {
             name,
             tag.as_str(),
             started,
-            PastRow { digest: row.digest, ended, reversion: mark.reversion, aged },
+            &PastRow { digest: row.digest, ended, reversion: mark.reversion, aged },
         )
     }
 
@@ -220,11 +220,11 @@ impl WriteTx {
         at: Moment,
     ) -> Result<(), Error> {
         let row = PastRow { digest, ended: at.wall.max(created), reversion: false, aged: at.steady };
-        self.remember(repository.as_str(), &digest.to_string(), created.micros(), row)
+        self.remember(repository.as_str(), &digest.to_string(), created.micros(), &row)
     }
 
-    fn remember(&mut self, name: &str, tag: &str, started: u64, row: PastRow) -> Result<(), Error> {
-        let PastRow { digest, ended, reversion, aged } = row;
+    fn remember(&mut self, name: &str, tag: &str, started: u64, row: &PastRow) -> Result<(), Error> {
+        let PastRow { digest, ended, reversion, aged } = *row;
         let past = StoredPast { digest: digest.key().to_vec(), ended, reversion, aged };
         let mut table = self.table_mut(PAST_TAGS)?;
         let same_start = (name, tag, started, 0)..(name, tag, started, NOW);

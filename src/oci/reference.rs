@@ -123,6 +123,7 @@ impl fmt::Display for InvalidReference {
 impl std::error::Error for InvalidReference {}
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

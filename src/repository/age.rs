@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Error, Stores};
 use crate::clock::{Clock, Moment, SteadyTime};
-use crate::meta::{AgeRead as _, Meta, SteadyClockRow};
+use crate::meta::{AgeRead, Meta, SteadyClockRow};
 
 /// Limits of how much of a delay may pass before the clock is written down.
 const WRITTEN_MIN: Duration = Duration::from_mins(1);
@@ -91,7 +91,7 @@ impl Stores {
         let often = (shortest / WRITTEN_PER_DELAY).clamp(WRITTEN_MIN, WRITTEN_MAX);
         let written = SteadyTime::from_micros(self.ages.written.load(Ordering::Relaxed));
         let is_due = self.ages.steady().since(written) >= if at_end { WRITTEN_MIN } else { often };
-        if is_due && self.meta.read(|tx| tx.has_ages())? {
+        if is_due && self.meta.read(AgeRead::has_ages)? {
             self.ages.write(&self.meta)?;
         }
         Ok(())

@@ -10,6 +10,8 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::age::Ages;
 use super::manifest::{detach, stored_manifest};
 use super::{Error, Stores, deleted};
@@ -85,6 +87,23 @@ impl Collected {
     /// Whether there may be more to collect now.
     const fn has_changed_anything(&self) -> bool {
         self.manifests + self.tags + self.links + self.released > 0
+    }
+}
+
+/// Whose history is forgotten before a collection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Purge {
+    All,
+    Repository(RepositoryName),
+}
+
+impl Purge {
+    pub(crate) const fn repository(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::All => None,
+            Self::Repository(name) => Some(name),
+        }
     }
 }
 
@@ -211,19 +230,15 @@ impl Stores {
     /// What [`Stores::collect`] would remove, and whether there is more than was looked at. Nothing is
     /// removed; other writers wait for the time that this takes.
     /// With `purge`, as if [`Stores::purge_history`] went before.
-    pub(crate) fn rehearse_collection(
-        &self,
-        delays: Delays,
-        purge: Option<Option<&RepositoryName>>,
-    ) -> Result<Rehearsed, Error> {
+    pub(crate) fn rehearse_collection(&self, delays: Delays, purge: Option<&Purge>) -> Result<Rehearsed, Error> {
         self.list_optional_layers(|_| ControlFlow::Continue(()))?;
         let due = Due::new(&self.ages, delays);
         let (rules, now, leases) = (self.removal(), self.ages.now(), &self.leases);
         self.meta.rehearse(|tx| {
             let (mut collected, mut looked_at, mut purged) = (Collected::default(), 0, 0);
             let mut latest = SteadyTime::ZERO;
-            if let Some(of) = purge {
-                purged = tx.purge_history(of, REHEARSED_MAX, &mut latest)?;
+            if let Some(purge) = purge {
+                purged = tx.purge_history(purge.repository(), REHEARSED_MAX, &mut latest)?;
             }
             loop {
                 let (mut after, mut removed) = (None, false);

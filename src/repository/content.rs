@@ -103,7 +103,7 @@ fn remove_contents(
     for digest in &contents.deleted {
         match stored_manifest(tx, name, *digest) {
             Ok(manifest) => {
-                manifest.map_or(Ok(()), |manifest| deleted::forget(tx, name, *digest, &manifest, now.steady))?
+                manifest.map_or(Ok(()), |manifest| deleted::forget(tx, name, *digest, &manifest, now.steady))?;
             }
             Err(Error::Corrupt { .. }) => tx.forget_deleted(name, *digest)?,
             Err(error) => return Err(error),

@@ -90,6 +90,7 @@ const WORDS: &[(&str, &str, &[&str])] = &[
             "HistoryFilter",
             "Recovered",
             "Recovery",
+            "Purge",
             "Rehearsed",
             "Scrubbed",
             "Scrubbing",

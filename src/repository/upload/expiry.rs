@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::super::{Error, Stores};
 use crate::clock::{Clock, Moment, SteadyTime, Timestamp};
-use crate::meta::{AgeRead as _, Meta, RestingUpload};
+use crate::meta::{AgeRead, Meta, RestingUpload};
 use crate::oci::UploadId;
 
 /// Two clocks that differ by less go equally fast: the wall clock is corrected in small steps, and file systems note
@@ -36,7 +36,7 @@ struct Seen {
 
 impl Resting {
     pub(super) fn open(meta: &Meta, clock: &Clock) -> Result<Self, Error> {
-        let known = meta.read(|tx| tx.resting_uploads())?.into_iter().map(|row| {
+        let known = meta.read(AgeRead::resting_uploads)?.into_iter().map(|row| {
             (UploadId::new(row.id), Seen { written: Timestamp::from_micros(row.written), since: row.since })
         });
         Ok(Self { known: known.collect(), looked: (clock.now(), clock.uptime()) })

@@ -201,14 +201,15 @@ fn history_is_purged_of_one_repository_or_of_all_and_a_rehearsal_says_so() {
         assert!(is_served(repository, kept));
     }
     scene.clock.advance(DELAY / 2);
-    let name = "a".parse().unwrap();
+    let name: crate::oci::RepositoryName = "a".parse().unwrap();
+    let of_one = Purge::Repository(name.clone());
     let delays = scene.stores.delays();
-    let said = scene.stores.rehearse_collection(delays, Some(Some(&name))).unwrap();
+    let said = scene.stores.rehearse_collection(delays, Some(&of_one)).unwrap();
     assert_eq!((said.purged, said.collected.manifests), (3, 0), "the usual delay holds");
     scene.clock.advance(DELAY / 2 + SECOND);
-    let said = scene.stores.rehearse_collection(delays, Some(Some(&name))).unwrap();
+    let said = scene.stores.rehearse_collection(delays, Some(&of_one)).unwrap();
     assert_eq!((said.purged, said.collected.manifests, said.collected.links), (3, 2, 4));
-    let said = scene.stores.rehearse_collection(delays, Some(None)).unwrap();
+    let said = scene.stores.rehearse_collection(delays, Some(&Purge::All)).unwrap();
     assert_eq!((said.purged, said.collected.manifests, said.collected.blobs), (6, 4, 4));
 
     let go_on = |_| ControlFlow::Continue(());

@@ -116,7 +116,7 @@ struct History {
     random: StdRng,
     now: u64,
     /// How long the history is kept, in minutes.
-    history: u64,
+    kept: u64,
 }
 
 impl History {
@@ -127,7 +127,7 @@ impl History {
     fn step(&mut self) {
         let name = self.pick(REPOSITORIES).unwrap();
         let repository = self.scene.repository(name);
-        let (now, history) = (self.now, self.history);
+        let (now, history) = (self.now, self.kept);
         match self.random.random_range(0..100) {
             0..25 => {
                 let number = self.random.random_range(0..8);
@@ -215,7 +215,7 @@ impl History {
     }
 
     fn restore(&mut self, name: &'static str, repository: &Repository) {
-        let (now, history) = (self.now, self.history);
+        let (now, history) = (self.now, self.kept);
         let Some(digest) = self.pick(self.models[name].deleted.keys().copied().collect::<Vec<_>>()) else { return };
         let tag = if self.random.random_bool(0.5) { self.pick(TAGS) } else { None };
         let restored = match tag {
@@ -247,7 +247,7 @@ impl History {
     }
 
     fn push_manifest(&mut self, name: &'static str, repository: &Repository) {
-        let (now, history) = (self.now, self.history);
+        let (now, history) = (self.now, self.kept);
         let note = self.random.random_range(0..3).to_string();
         let mut content = Content::default();
         let children: Vec<_> = self.models[name].manifests.keys().copied().collect();
@@ -330,7 +330,7 @@ fn try_histories(minutes: u64) {
             models: REPOSITORIES.map(|name| (name, Model::default())).into(),
             random: StdRng::seed_from_u64(seed),
             now: 0,
-            history: minutes,
+            kept: minutes,
         };
         for _ in 0..OPERATIONS {
             history.step();
