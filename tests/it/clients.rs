@@ -10,7 +10,9 @@
 //! A client that is not installed makes its tests say `SKIPPED` on the terminal, or fail where `CI` is set
 //! ([`home::installed`]). Everything a client writes stays in a temporary directory of its test ([`home::Home`]).
 //! The images are made on the spot from real content ([`content`]) and compared byte by byte ([`image`]).
+//! [`visibility`] gives each client a public and a private repository.
 
+mod authority;
 mod content;
 pub(crate) mod home;
 mod image;
@@ -22,6 +24,7 @@ mod buildah;
 mod ctr;
 mod curl;
 mod documents;
+mod go;
 mod keys;
 mod oci_client;
 mod oras;
@@ -31,3 +34,4 @@ mod refusals;
 mod skopeo;
 mod tokens;
 mod umoci;
+mod visibility;

@@ -63,6 +63,7 @@ const DEV: &[(&str, &str)] = &[
     ("oci-client", "a client that others wrote"),
     ("proptest", "inputs that nobody thought of"),
     ("rcgen", "certificates for the tests of TLS"),
+    ("reqwest", "HTTP/2 for oci-client"),
     ("tar", "layers as images have them"),
     ("tokio", "time that a test moves, and child processes"),
 ];

@@ -66,13 +66,32 @@ impl<'a> Containerd<'a> {
 
     /// Runs a command that reaches the registry, as whoever may.
     pub(crate) fn reach(&self, command: &[&str], rest: &[&str]) -> Output {
-        self.say(&with_registry(command, self.user().as_deref(), rest))
+        self.say(&strs(&self.with_registry(command, self.user().as_deref(), rest)))
     }
 
     /// Runs a command that reaches the registry as this user, or as nobody, and has to fail.
     pub(crate) fn fails(&self, command: &[&str], user: Option<&str>, rest: &[&str]) -> String {
-        let arguments = with_registry(command, user, rest);
-        self.home.fails("ctr", &[&["--address", &*self.socket], &*arguments].concat()).stderr
+        let arguments = self.with_registry(command, user, rest);
+        self.home.fails("ctr", &[&["--address", &*self.socket], &*strs(&arguments)].concat()).stderr
+    }
+
+    /// The same, where it may fail. An error is what ctr said.
+    pub(crate) fn attempt(&self, command: &[&str], user: Option<&str>, rest: &[&str]) -> Result<(), String> {
+        let arguments = self.with_registry(command, user, rest);
+        self.home.attempt("ctr", &[&["--address", &*self.socket], &*strs(&arguments)].concat(), "").map(drop)
+    }
+
+    /// A command, the flags with which it reaches the registry, and the rest.
+    fn with_registry(&self, command: &[&str], user: Option<&str>, rest: &[&str]) -> Vec<String> {
+        let mut arguments: Vec<String> = command.iter().map(ToString::to_string).collect();
+        if self.target.is_https() {
+            arguments.extend(["--hosts-dir".to_owned(), self.home.certificates().display().to_string()]);
+        } else {
+            arguments.push("--plain-http".to_owned());
+        }
+        arguments.extend(user.into_iter().flat_map(|user| ["--user", user]).map(str::to_owned));
+        arguments.extend(rest.iter().map(ToString::to_string));
+        arguments
     }
 
     /// Whoever may, as ctr wants it.
@@ -125,13 +144,8 @@ impl<'a> Containerd<'a> {
     }
 }
 
-/// A command, the flags with which it reaches the registry, and the rest.
-fn with_registry<'s>(command: &[&'s str], user: Option<&'s str>, rest: &[&'s str]) -> Vec<&'s str> {
-    let mut arguments = command.to_vec();
-    arguments.push("--plain-http");
-    arguments.extend(user.into_iter().flat_map(|user| ["--user", user]));
-    arguments.extend(rest);
-    arguments
+fn strs(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
 }
 
 /// Whether this process may mount file systems: root may, unless somebody has taken that away, as containers do.

@@ -71,10 +71,7 @@ impl<'a> Curl<'a> {
 
     /// The whole address of something, from its path or from a `Location`.
     fn url(&self, path: &str) -> String {
-        match path.strip_prefix('/') {
-            Some(path) => format!("http://{}/{path}", self.target.host_port),
-            None => path.to_owned(),
-        }
+        if path.starts_with('/') { self.target.url(path) } else { path.to_owned() }
     }
 
     /// curl's arguments for one request, before those that say what it is.
@@ -466,9 +463,9 @@ const EVERY_TAG: &str = r#"
 set -eu
 page="/v2/$2/tags/list?n=3"
 while [ -n "$page" ]; do
-    curl --silent --show-error --fail ${3:+--user "$3"} --dump-header head "http://$1$page" | jq --raw-output '.tags[]'
+    curl --silent --show-error --fail ${3:+--user "$3"} --dump-header head "$1$page" | jq --raw-output '.tags[]'
     page=$(sed -n 's/^[Ll]ink: *<\([^>]*\)>; *rel="\{0,1\}next.*$/\1/p' head)
-    case "$page" in http://"$1"/*) page=${page#http://"$1"} ;; esac
+    case "$page" in "$1"/*) page=${page#"$1"} ;; esac
 done
 "#;
 
@@ -485,7 +482,7 @@ fn a_shell_script_with_curl_and_jq_walks_all_pages_of_tags() {
             curl.push_manifest("curl/pages", tag, &image.root.media_type, &image.manifest());
         }
         let user = curl.user.clone().unwrap_or_default();
-        let said = home.run("sh", &["-c", EVERY_TAG, "sh", &target.host_port, "curl/pages", &user]);
+        let said = home.run("sh", &["-c", EVERY_TAG, "sh", &target.url(""), "curl/pages", &user]);
         assert_eq!(said.words(), tags);
         let page = curl.get("/v2/curl/pages/tags/list?n=3&last=v4").is(200);
         assert_eq!(page.json()["tags"], json!(["v5", "v6", "v7"]));

@@ -1,5 +1,6 @@
 //! The commands of zot's document on API keys and of part A of Quay's API document, word for word: with real curl, jq
-//! and shell, against a fresh registry. Only the host, and what an answer before has brought, is put in.
+//! and shell, against a fresh registry, over plain HTTP and over TLS with HTTP/2. Only scheme and host, and what an
+//! answer before has brought, are put in.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::curl::Curl;
 use super::home::{Home, needs};
 use super::image::{Descriptor, OCI_CONFIG, OCI_MANIFEST};
-use super::target::{Target, guarded_with, with_htpasswd};
+use super::target::{TRANSPORTS, Target, guarded_with, with_htpasswd};
 use crate::support::process::ADMIN;
 
 /// What zot writes for "no time".
@@ -78,9 +79,11 @@ const QUAYS_SCOPED_TOKEN: &str = r#"TOKEN=$(curl -s -u username:password \
 "#;
 
 /// A shell in somebody's home, where curl also says what it does not without being asked: the status, the type of the
-/// content, and the next CSRF token. It is curl's own configuration that asks, so that the commands stay as they are.
+/// content, the next CSRF token, and the version of HTTP. It is curl's own configuration that asks, so that the
+/// commands stay as they are.
 struct Shell<'a> {
     home: &'a Home,
+    target: &'a Target,
     /// What stands for `localhost:8080`.
     registry: String,
 }
@@ -93,14 +96,14 @@ struct Said {
 }
 
 impl<'a> Shell<'a> {
-    fn new(home: &'a Home, target: &Target) -> Self {
-        let format = "%{stderr}%{http_code}|%{content_type}|%header{x-next-csrf-token}\\n";
+    fn new(home: &'a Home, target: &'a Target) -> Self {
+        let format = "%{stderr}%{http_code}|%{content_type}|%header{x-next-csrf-token}|%{http_version}\\n";
         home.write(".curlrc", format!("silent\nshow-error\nwrite-out = \"{format}\"\n"));
-        Self { home, registry: target.host_port.clone() }
+        Self { home, target, registry: target.host_port.clone() }
     }
 
     /// The same where the registry seems to be at `localhost:8080`, so that commands need no change at all.
-    fn at_8080(home: &'a Home, target: &Target) -> Self {
+    fn at_8080(home: &'a Home, target: &'a Target) -> Self {
         let shell = Self::new(home, target);
         let settings = fs::read_to_string(home.path(".curlrc")).unwrap();
         home.write(".curlrc", format!("{settings}connect-to = \"localhost:8080:{}\"\n", target.host_port));
@@ -108,9 +111,12 @@ impl<'a> Shell<'a> {
     }
 
     fn run(&self, script: &str) -> Said {
-        let script = script.replace("localhost:8080", &self.registry);
+        let (scheme, version) = if self.target.is_https() { ("https://", "2") } else { ("http://", "1.1") };
+        let script = script.replace("http://", scheme).replace("localhost:8080", &self.registry);
         let done = self.home.run("sh", &["-c", &script]);
         let answers = done.stderr.lines().map(|line| {
+            let (line, spoken) = line.rsplit_once('|').unwrap_or_else(|| panic!("{line}"));
+            assert_eq!(spoken, version);
             let mut parts = line.split('|').map(str::to_owned);
             std::array::from_fn(|_| parts.next().unwrap_or_else(|| panic!("{line}")))
         });
@@ -162,8 +168,9 @@ fn only(list: &str) -> &str {
 #[test]
 fn the_commands_of_zots_document_on_api_keys() {
     needs!(CURL);
-    for profile in ["coracle", "zot"] {
-        let target = with_htpasswd(profile, "user", "password");
+    for (profile, transport) in ["coracle", "zot"].into_iter().flat_map(|profile| TRANSPORTS.map(|way| (profile, way)))
+    {
+        let target = with_htpasswd(transport, profile, "user", "password");
         let home = Home::beside(&target);
         let shell = Shell::new(&home, &target);
         let agent = home.run("curl", &["--version"]).words()[..2].join("/");
@@ -235,9 +242,14 @@ fn cookie(jar: &str) -> (Vec<&str>, &str, &str, i64) {
 #[test]
 fn the_three_commands_of_quays_document() {
     needs!(CURL, JQ);
-    let target = guarded_with("password");
-    let home = Home::beside(&target);
-    let shell = Shell::new(&home, &target);
+    for transport in TRANSPORTS {
+        the_three_commands(&guarded_with(transport, "password"));
+    }
+}
+
+fn the_three_commands(target: &Target) {
+    let home = Home::beside(target);
+    let shell = Shell::new(&home, target);
     // The three commands are one script; between them stands what keeps the jar as it was then.
     let script = QUAYS.replacen("\ncurl", "\necho \"$CSRF_TOKEN\" > token.txt; cp cookies.txt visitor.txt\ncurl", 1);
     assert_eq!(script.lines().filter(|line| !QUAYS.contains(*line)).count(), 1);
@@ -260,11 +272,12 @@ fn the_three_commands_of_quays_document() {
     assert_ne!(token.trim(), answers[1][2], "the token of a visitor is none of who has signed in");
     assert_eq!((&*answers[0][2], &*answers[2][2]), ("", ""));
 
-    // For this host alone, for every path, not only over https, and not for scripts; until the browser is closed, and
-    // after signing in for a while.
+    // For this host alone, for every path, only over https if that is how it was set, and not for scripts; until the
+    // browser is closed, and after signing in for a while.
     let (visitor, jar) = (read("visitor.txt"), read("cookies.txt"));
     let ((place, name, before, none), (same_place, same_name, after, until)) = (cookie(&visitor), cookie(&jar));
-    assert_eq!((&*place, &*same_place), (&["#HttpOnly_127.0.0.1", "FALSE", "/", "FALSE"][..], &*place));
+    let only_https = if target.is_https() { "TRUE" } else { "FALSE" };
+    assert_eq!((&*place, &*same_place), (&["#HttpOnly_127.0.0.1", "FALSE", "/", only_https][..], &*place));
     assert_eq!((name, same_name, none), (name, name, 0));
     assert_ne!(before, after, "what a visitor had is no session");
     assert!(until > Timestamp::now().as_second() + 3600, "{jar}");
@@ -325,7 +338,7 @@ fn the_three_commands_of_quays_document() {
         "error_message": "Requires authentication",
         "error_type": "invalid_token",
         "title": "invalid_token",
-        "type": format!("http://{}/api/v1/error/invalid_token", target.host_port),
+        "type": target.url("/api/v1/error/invalid_token"),
         "status": 401,
         // Ours: some readers look here.
         "message": "Requires authentication",
@@ -371,12 +384,17 @@ fn token(shell: &Shell, command: &str, access: &Value) -> String {
 #[test]
 fn the_token_commands_of_quays_document() {
     needs!(CURL, JQ);
-    let target = with_htpasswd("coracle", "username", "password");
-    let admins = Home::beside(&target);
-    let home = Home::beside(&target);
-    let shell = Shell::at_8080(&home, &target);
-    let target = target.signed_in_as(ADMIN.0, ADMIN.1);
-    let curl = Curl::of(&admins, &target);
+    for transport in TRANSPORTS {
+        let target = with_htpasswd(transport, "coracle", "username", "password");
+        the_token_commands(&target.signed_in_as(ADMIN.0, ADMIN.1));
+    }
+}
+
+fn the_token_commands(target: &Target) {
+    let admins = Home::beside(target);
+    let home = Home::beside(target);
+    let shell = Shell::at_8080(&home, target);
+    let curl = Curl::of(&admins, target);
     for repository in ["namespace/repo", "namespace/other", "namespace/hidden"] {
         curl.push_blob(repository, b"{}");
         let config = Descriptor::of(OCI_CONFIG, b"{}").json();
@@ -388,7 +406,7 @@ fn the_token_commands_of_quays_document() {
     for repository in ["namespace/repo", "namespace/other"] {
         let path = format!("/api/v1/repository/{repository}/permissions/user/username");
         let role = ["--request", "PUT", "--header", "Content-Type: application/json", "--data", r#"{"role": "write"}"#];
-        let admin = Curl::stranger(&admins, &target);
+        let admin = Curl::stranger(&admins, target);
         admin.send(&path, &[&role[..], &["--header", &key]].concat()).is(200);
     }
 

@@ -54,6 +54,7 @@ pub(crate) const PODMAN: Client = Client { program: "podman", package: "podman" 
 pub(crate) const PYTHON: Client = Client { program: "python3", package: "python3-venv" };
 pub(crate) const SKOPEO: Client = Client { program: "skopeo", package: "skopeo" };
 pub(crate) const UMOCI: Client = Client { program: "umoci", package: "umoci" };
+pub(crate) const GO: Client = Client { program: "go", package: "golang-go" };
 
 /// Ends a test on a machine without the clients it needs: with a line nobody overlooks, or in CI with a failure.
 macro_rules! needs {
@@ -134,13 +135,27 @@ impl Output {
 /// A temporary home, gone with everything in it when it is dropped.
 pub(crate) struct Home {
     directory: TempDir,
+    /// The certificate authority that the clients here trust, and no other.
+    authority: Option<PathBuf>,
     names: AtomicUsize,
 }
 
 impl Home {
-    /// The home of somebody who knows this registry as one that speaks plain HTTP, and has not signed in.
+    /// The home of somebody who knows how this registry is reached, and has not signed in.
     pub(crate) fn beside(target: &Target) -> Self {
-        Self::with_registries(&format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", target.host_port))
+        let (host, insecure) = (&target.host_port, !target.is_https());
+        let mut home = Self::with_registries(&format!("[[registry]]\nlocation = \"{host}\"\ninsecure = {insecure}\n"));
+        let Some(authority) = &target.authority else { return home };
+        // skopeo, podman and buildah look here, and ctr is told to.
+        let directory = home.certificates().join(host);
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("ca.crt");
+        fs::copy(authority, &file).unwrap();
+        let (url, ca) = (target.url(""), file.display());
+        let hosts = format!("server = \"{url}\"\n[host.\"{url}\"]\nca = \"{ca}\"\n");
+        fs::write(directory.join("hosts.toml"), hosts).unwrap();
+        home.authority = Some(file);
+        home
     }
 
     /// The home of somebody who knows no registry.
@@ -152,6 +167,7 @@ impl Home {
         // The name is short because containerd's sockets lie in here, and a socket's path has at most 108 bytes.
         let home = Self {
             directory: tempfile::Builder::new().prefix("cor").tempdir().unwrap(),
+            authority: None,
             names: AtomicUsize::default(),
         };
         for directory in ["tmp", "run", "config", "data", "cache", "docker", "run/containers", ".config/containers"] {
@@ -187,6 +203,11 @@ impl Home {
     /// The directory itself.
     fn root(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Where clients look for a registry's certificate authority.
+    pub(crate) fn certificates(&self) -> PathBuf {
+        self.path(".config/containers/certs.d")
     }
 
     /// Who owns it and runs the tests: user and group.
@@ -237,6 +258,13 @@ impl Home {
         output
     }
 
+    /// Runs a client that may fail by itself. An error is what it said.
+    pub(crate) fn attempt(&self, program: &str, arguments: &[&str], input: &str) -> Result<Output, String> {
+        let mut command = self.command(program);
+        command.args(arguments);
+        attempt(&mut command, input)
+    }
+
     /// Signs in with skopeo, podman or buildah, which agree on how; nothing to do where everybody may do everything.
     pub(crate) fn sign_in(&self, program: &str, target: &Target) {
         if let Some((user, password)) = &target.credentials {
@@ -278,6 +306,12 @@ impl Home {
             .env("CONTAINERS_REGISTRIES_CONF", self.path(REGISTRIES_CONF))
             .env("STORAGE_DRIVER", "vfs")
             .env("BUILDAH_ISOLATION", "chroot");
+        if let Some(authority) = &self.authority {
+            // For curl, Python and Go.
+            for variable in ["CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"] {
+                command.env(variable, authority);
+            }
+        }
         if self.owner().0 == 0 {
             // For root, skopeo, podman and buildah keep their memory of which registry has which blob in
             // /var/lib/containers, whatever else they are told: it would outlive the test, and other tests would find
@@ -334,6 +368,16 @@ pub(crate) fn finish(command: &mut Command, input: &str, limit: Duration) -> (Ex
     let output = Output { stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() };
     assert!(!late, "{} still ran after {limit:?}:\n{}", command.get_program().display(), streams(&output));
     (status, output)
+}
+
+/// Runs a client's command that may fail by itself. An error is what the client said.
+pub(crate) fn attempt(command: &mut Command, input: &str) -> Result<Output, String> {
+    let (status, output) = finish(command, input, CLIENT_MINUTES_MAX);
+    match status.code() {
+        Some(0) => Ok(output),
+        Some(_) => Err(streams(&output)),
+        None => panic!("{} gave {status}:\n{}", command.get_program().display(), streams(&output)),
+    }
 }
 
 /// Reads a stream to its end in a thread, so that a client never waits for its reader.

@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use futures_util::TryStreamExt as _;
-use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol, Config, ImageLayer};
+use oci_client::client::{
+    BlobResponse, Certificate, CertificateEncoding, ClientConfig, ClientProtocol, Config, ImageLayer,
+};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::manifest::{IMAGE_LAYER_MEDIA_TYPE, OciDescriptor, OciImageIndex};
 use oci_client::secrets::RegistryAuth;
@@ -50,6 +52,11 @@ impl<'a> OciClient<'a> {
 
     pub(crate) fn new(target: &'a Target, auth: RegistryAuth, change: impl FnOnce(&mut ClientConfig)) -> Self {
         let mut config = ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() };
+        if let Some(authority) = &target.authority {
+            let data = std::fs::read(authority).unwrap();
+            config.protocol = ClientProtocol::Https;
+            config.extra_root_certificates = vec![Certificate { encoding: CertificateEncoding::Pem, data }];
+        }
         change(&mut config);
         Self { client: oci_client::Client::new(config), auth, target }
     }
@@ -74,7 +81,7 @@ impl<'a> OciClient<'a> {
                 wait(self.client.push_blob(&pinned, bytes, &part.digest))
             };
             let location = location.unwrap();
-            assert!(location.starts_with(&format!("http://{}/v2/{repository}/", self.target.host_port)), "{location}");
+            assert!(location.starts_with(&self.target.url(&format!("/v2/{repository}/"))), "{location}");
         }
     }
 
@@ -94,6 +101,14 @@ impl<'a> OciClient<'a> {
     fn tags(&self, repository: &str, n: Option<usize>, last: Option<&str>) -> Vec<String> {
         wait(self.client.list_tags(&self.at(repository), &self.auth, n, last)).unwrap().tags
     }
+}
+
+/// The version of HTTP that the crate's own HTTP library agrees on with a registry.
+pub(crate) fn spoken(target: &Target) -> reqwest::Version {
+    let authority = target.authority.as_ref().map(|file| std::fs::read(file).unwrap());
+    let authority = authority.map(|pem| reqwest::Certificate::from_pem(&pem).unwrap());
+    let client = reqwest::Client::builder().tls_certs_merge(authority).build().unwrap();
+    wait(client.get(target.url("/livez")).send()).unwrap().version()
 }
 
 /// The code in a refusal of the registry.

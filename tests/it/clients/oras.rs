@@ -4,14 +4,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::content::{self, HEAVY_BYTES, noise};
 use super::curl::Curl;
-use super::home::{CLIENT_MINUTES_MAX, Home, finish, needs, says_unauthorized};
+use super::home::{CLIENT_MINUTES_MAX, Home, attempt, finish, needs, says_unauthorized};
 use super::image::{Image, OCI_MANIFEST, compare};
 use super::python::needs_packages;
 use super::target::{Target, guarded, targets};
@@ -21,17 +21,28 @@ pub(super) const ORAS: &[&str] = &["oras==0.2.43"];
 
 /// The library in somebody's home.
 pub(crate) struct Oras<'a> {
-    python: &'a Path,
-    home: &'a Home,
+    python: PathBuf,
+    pub(crate) home: &'a Home,
     target: &'a Target,
-    /// How it signs in: `basic`, or `token` for a registry whose challenge says `Bearer`.
+    /// How it signs in: `token`, its default, or `basic`.
     backend: &'static str,
 }
 
 impl<'a> Oras<'a> {
-    pub(crate) fn signed_in(python: &'a Path, home: &'a Home, target: &'a Target) -> Self {
-        let oras = Self { python, home, target, backend: "basic" };
-        if let Some((user, password)) = &target.credentials {
+    pub(crate) fn signed_in(python: &Path, home: &'a Home, target: &'a Target) -> Self {
+        let credentials = target.credentials.as_ref().map(|(user, password)| (&**user, &**password));
+        Self::with_token(python, home, target, credentials)
+    }
+
+    /// The library with its default settings, for somebody with these credentials.
+    pub(crate) fn with_token(
+        python: &Path,
+        home: &'a Home,
+        target: &'a Target,
+        credentials: Option<(&str, &str)>,
+    ) -> Self {
+        let oras = Self { python: python.to_owned(), home, target, backend: "token" };
+        if let Some((user, password)) = credentials {
             oras.say(&json!(["login", user, password]));
         }
         oras
@@ -44,6 +55,11 @@ impl<'a> Oras<'a> {
         output.json()
     }
 
+    /// Runs one command of the script, which may fail. An error is what it said.
+    pub(crate) fn attempt(&self, command: &Value) -> Result<(), String> {
+        attempt(&mut self.command(command), "").map(drop)
+    }
+
     /// Runs one command of the script, which has to fail.
     pub(crate) fn fails(&self, command: &Value) -> String {
         let (status, output) = finish(&mut self.command(command), "", CLIENT_MINUTES_MAX);
@@ -52,8 +68,9 @@ impl<'a> Oras<'a> {
     }
 
     fn command(&self, command: &Value) -> Command {
-        let mut python = self.home.command(self.python);
+        let mut python = self.home.command(&self.python);
         python.env("ORAS_HOST", &self.target.host_port).env("ORAS_BACKEND", self.backend);
+        python.env("ORAS_INSECURE", if self.target.is_https() { "0" } else { "1" });
         python.arg(self.home.write("oras_commands.py", include_str!("oras_commands.py"))).arg(command.to_string());
         python
     }
@@ -111,7 +128,7 @@ fn nobody_gets_in_with_a_wrong_password_or_without_one() {
     let (user, _) = target.credentials.as_ref().unwrap();
     for password in [None, Some("wrong")] {
         let other = Home::beside(&target);
-        let stranger = Oras { python, home: &other, target: &target, backend: "basic" };
+        let stranger = Oras { python: python.clone(), home: &other, target: &target, backend: "basic" };
         if let Some(password) = password {
             stranger.say(&json!(["login", user, password]));
         }
@@ -132,20 +149,19 @@ fn nobody_gets_in_with_a_wrong_password_or_without_one() {
 }
 
 #[test]
-fn a_registry_with_a_token_service_is_asked_for_a_token() {
+fn a_password_is_sent_with_every_request_if_the_user_wants_that() {
     needs!(PYTHON, CURL);
     let python = &needs_packages!(ORAS);
     let target = guarded();
     let home = Home::beside(&target);
     let challenge = Curl::stranger(&home, &target).get("/v2/").is(401);
     assert!(challenge.header("WWW-Authenticate").unwrap().starts_with("Bearer "));
-    let file = home.write("token.txt", "by token\n");
-    // The library keeps its first token, which is one for pulling, and so cannot push with one anywhere.
-    let oras = Oras::signed_in(python, &home, &target);
-    oras.say(&json!(["push", oras.at("oras/token:one"), false, [file]]));
-    let oras = Oras { backend: "token", ..oras };
-    oras.say(&json!(["pull", oras.at("oras/token:one"), home.path("back")]));
-    assert_eq!(fs::read_to_string(home.path("back/token.txt")).unwrap(), "by token\n");
+    let file = home.write("basic.txt", "by password\n");
+    let oras = Oras { backend: "basic", ..Oras::signed_in(python, &home, &target) };
+    oras.say(&json!(["push", oras.at("oras/basic:one"), false, [file]]));
+    oras.say(&json!(["pull", oras.at("oras/basic:one"), home.path("back")]));
+    assert_eq!(fs::read_to_string(home.path("back/basic.txt")).unwrap(), "by password\n");
+    assert_eq!(oras.say(&json!(["delete", oras.at("oras/basic"), "one"])), true);
 }
 
 #[test]

@@ -15,7 +15,7 @@ time.sleep = lambda seconds: None
 oras.logger.setup_logger(quiet=True)
 
 HOST = os.environ["ORAS_HOST"]
-client = oras.client.OrasClient(hostname=HOST, insecure=True, auth_backend=os.environ["ORAS_BACKEND"])
+client = oras.client.OrasClient(hostname=HOST, insecure=bool(int(os.environ["ORAS_INSECURE"])), auth_backend=os.environ["ORAS_BACKEND"])
 
 
 def login(user, password):

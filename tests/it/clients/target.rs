@@ -1,8 +1,21 @@
 //! The registries under test: the real program on a free port, open or with a superuser.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
+use super::authority;
 use crate::support::process::{ADMIN, Program, Running};
+
+/// How clients reach a registry. Over TLS they choose between HTTP/1.1 and HTTP/2, and most take the latter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Http,
+    #[expect(dead_code, reason = "the registry does not know its own host over HTTP/2")]
+    Https,
+}
+
+/// All, for the tests that hold on each.
+pub(crate) const TRANSPORTS: [Transport; 1] = [Transport::Http];
 
 /// A running registry, which stops when this is dropped.
 pub(crate) struct Target {
@@ -10,6 +23,8 @@ pub(crate) struct Target {
     pub(crate) host_port: String,
     /// User and password of the only one who may do anything; `None` where everybody may do everything.
     pub(crate) credentials: Option<(String, String)>,
+    /// The certificate authority that clients have to trust, if the registry is reached over TLS.
+    pub(crate) authority: Option<PathBuf>,
     program: Running,
     _root: tempfile::TempDir,
 }
@@ -18,6 +33,17 @@ impl Target {
     /// What an image here is called: `127.0.0.1:PORT/repository:tag`.
     pub(crate) fn image(&self, name: &str) -> String {
         format!("{}/{name}", self.host_port)
+    }
+
+    /// Whether the registry is reached over TLS.
+    pub(crate) fn is_https(&self) -> bool {
+        self.authority.is_some()
+    }
+
+    /// The URL of a path that begins with a slash.
+    pub(crate) fn url(&self, path: &str) -> String {
+        let scheme = if self.is_https() { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.host_port)
     }
 
     /// The same registry for somebody who signs in otherwise.
@@ -44,41 +70,37 @@ impl Target {
 
 /// A registry where everybody may do everything.
 pub(crate) fn open() -> Target {
-    let root = tempfile::tempdir().unwrap();
-    let program = Program::serve(root.path()).arg("--open").start();
-    target(program, root, None)
+    run(Transport::Http, |_| String::new(), |program| program.arg("--open"), None)
 }
 
 /// A registry where nobody may do anything but its superuser.
 pub(crate) fn guarded() -> Target {
-    let root = tempfile::tempdir().unwrap();
-    let program = Program::serve(root.path()).with_admin().start();
-    target(program, root, Some((ADMIN.0.to_owned(), ADMIN.1.to_owned())))
+    guarded_as("")
 }
 
 /// The same with a configuration.
 pub(crate) fn guarded_as(config: &str) -> Target {
-    let root = tempfile::tempdir().unwrap();
-    let program = Program::serve_with(root.path(), config).with_admin().start();
-    target(program, root, Some((ADMIN.0.to_owned(), ADMIN.1.to_owned())))
+    start(Transport::Http, |_| config.to_owned())
 }
 
 /// A registry whose superuser was made with this password.
-pub(crate) fn guarded_with(password: &str) -> Target {
-    let root = tempfile::tempdir().unwrap();
-    let program = Program::serve(root.path()).env("CORACLE_ADMIN_PASSWORD", password).start();
-    target(program, root, Some((ADMIN.0.to_owned(), password.to_owned())))
+pub(crate) fn guarded_with(transport: Transport, password: &str) -> Target {
+    let with_password = |program: Program| program.env("CORACLE_ADMIN_PASSWORD", password);
+    run(transport, |_| String::new(), with_password, Some((ADMIN.0, password)))
 }
 
 /// A registry as a user of zot has it: with a user of an htpasswd file, and one of the two profiles.
-pub(crate) fn with_htpasswd(profile: &str, user: &str, password: &str) -> Target {
-    let root = tempfile::tempdir().unwrap();
-    let file = root.path().join("htpasswd");
+pub(crate) fn with_htpasswd(transport: Transport, profile: &str, user: &str, password: &str) -> Target {
+    let config = |root: &Path| format!("profile = '{profile}'\n{}", write_htpasswd(root, user, password));
+    start(transport, config).signed_in_as(user, password)
+}
+
+/// Writes an htpasswd file with one user, and returns the settings that use it.
+pub(crate) fn write_htpasswd(root: &Path, user: &str, password: &str) -> String {
+    let file = root.join("htpasswd");
     // The lowest cost: nobody is to guess this one.
     std::fs::write(&file, format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap())).unwrap();
-    let config = format!("profile = '{profile}'\n[http.auth]\napikey = true\nhtpasswd.path = '{}'\n", file.display());
-    let program = Program::serve_with(root.path(), &config).with_admin().start();
-    target(program, root, Some((user.to_owned(), password.to_owned())))
+    format!("http.auth.apikey = true\nhttp.auth.htpasswd.path = '{}'\n", file.display())
 }
 
 /// Both flavours, for the tests that hold on each.
@@ -86,6 +108,26 @@ pub(crate) fn targets() -> [Target; 2] {
     [open(), guarded()]
 }
 
-fn target(program: Running, root: tempfile::TempDir, credentials: Option<(String, String)>) -> Target {
-    Target { host_port: program.address().to_string(), credentials, program, _root: root }
+/// A registry with the configuration that this makes of its directory, and with [`ADMIN`].
+pub(crate) fn start(transport: Transport, config: impl FnOnce(&Path) -> String) -> Target {
+    run(transport, config, Program::with_admin, Some(ADMIN))
+}
+
+fn run(
+    transport: Transport,
+    config: impl FnOnce(&Path) -> String,
+    change: impl FnOnce(Program) -> Program,
+    credentials: Option<(&str, &str)>,
+) -> Target {
+    let root = tempfile::tempdir().unwrap();
+    let authority = (transport == Transport::Https).then(|| authority::certify(root.path()));
+    let mut settings = String::new();
+    if authority.is_some() {
+        let root = root.path().display();
+        settings = format!("http.tls.cert = '{root}/cert.pem'\nhttp.tls.key = '{root}/key.pem'\n");
+    }
+    settings.push_str(&config(root.path()));
+    let program = change(Program::serve_with(root.path(), &settings)).start();
+    let credentials = credentials.map(|(user, password)| (user.to_owned(), password.to_owned()));
+    Target { host_port: program.address().to_string(), credentials, authority, program, _root: root }
 }
