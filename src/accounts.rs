@@ -10,8 +10,10 @@ mod audit;
 mod audit_file;
 mod cache;
 mod error;
+mod file_user;
 mod htpasswd;
 mod key;
+mod namespace;
 mod outside;
 mod password;
 mod permission;
@@ -36,12 +38,16 @@ pub(crate) use audit::{AuditEntry, Origin};
 pub(crate) use audit_file::{AuditFile, RequestEntry};
 pub(crate) use cache::Cache;
 pub(crate) use error::Error;
+use file_user::FileState;
 pub(crate) use htpasswd::{Htpasswd, htpasswd_problems};
 pub(crate) use key::{Key, KeyGrant, LABEL_MAX, NewKey};
+pub(crate) use namespace::Granted;
+use namespace::Reserved;
 pub(crate) use outside::{DueOutsider, NotAdmitted, Outsider};
 use password::Verifier;
 pub(crate) use password::{HashedPassword, PASSWORD_MAX, PASSWORD_MIN, Password, PasswordMark};
 pub(crate) use permission::{DESCRIPTION_MAX, Permissions};
+pub(crate) use refresh::RefreshGrant;
 pub(crate) use scope::{KeyScope, SCOPE_LENGTH_MAX, SCOPES_MAX};
 pub(crate) use secret::{PlainKey, SessionId};
 pub(crate) use session::SessionGrant;
@@ -50,7 +56,7 @@ use throttle::Throttle;
 pub(crate) use throttle::{Throttled, client_network};
 pub(crate) use turns::HashCaller;
 use turns::{TooBusy, Turn};
-pub(crate) use user::{Account, NewUser, Outside, UserChange};
+pub(crate) use user::{Account, Basis, NewUser, Outside, UserChange};
 
 use crate::clock::Clock;
 use crate::meta::{self, HmacKey, Meta, WriteTx};
@@ -71,6 +77,8 @@ pub(crate) struct Rules {
     pub(crate) refresh_idle: Duration,
     /// How long the audit is kept.
     pub(crate) audit_kept: Duration,
+    /// Which namespaces the rules of access name, and for which users.
+    pub(crate) granted: Granted,
 }
 
 impl Default for Rules {
@@ -82,6 +90,7 @@ impl Default for Rules {
             session_lifetime: Duration::from_hours(7 * 24),
             refresh_idle: Duration::from_hours(90 * 24),
             audit_kept: Duration::from_hours(90 * 24),
+            granted: Granted::new(),
         }
     }
 }
@@ -101,6 +110,8 @@ pub(crate) struct Accounts {
     remembered: Remembered,
     csrf_key: HmacKey,
     stamp_key: HmacKey,
+    reserved: Reserved,
+    file: FileState,
 }
 
 /// What was looked up lately. After a change it is looked up again.
@@ -114,6 +125,7 @@ struct Remembered {
     permissions: Cache<String, Arc<Permissions>>,
     has_public: Cache<(), bool>,
     sessions: Cache<meta::SecretHash, Arc<SessionGrant>>,
+    refresh_ids: Cache<uuid::Uuid, Arc<RefreshGrant>>,
 }
 
 impl fmt::Debug for Accounts {
@@ -132,7 +144,8 @@ impl Accounts {
     ) -> Result<Self, Error> {
         let csrf_key = meta.hmac_key(meta::SETTING_CSRF_KEY)?;
         let stamp_key = meta.hmac_key(meta::SETTING_STAMP_KEY)?;
-        Ok(Self {
+        let reserved = Reserved::new(rules.granted.clone());
+        let accounts = Self {
             meta,
             clock,
             rules,
@@ -145,7 +158,12 @@ impl Accounts {
             remembered: Remembered::default(),
             csrf_key,
             stamp_key,
-        })
+            reserved,
+            file: FileState::default(),
+        };
+        accounts.find_owners()?;
+        accounts.read_file_first()?;
+        Ok(accounts)
     }
 
     /// The time now, for whoever compares it with an account's times.

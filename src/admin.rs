@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::accounts::{Account, Error, Key, NewKey, NewUser, Origin, Password, UserChange};
+use crate::accounts::{Account, Accounts, Error, Key, NewKey, NewUser, Origin, Password, UserChange};
 use crate::meta::Standing;
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
@@ -39,6 +39,7 @@ pub(crate) enum Command {
         superuser: bool,
         read_only_superuser: bool,
         groups: Vec<String>,
+        namespace: Option<String>,
     },
     ListUsers,
     SetPassword {
@@ -48,6 +49,10 @@ pub(crate) enum Command {
     SetEnabled {
         name: String,
         enabled: bool,
+    },
+    SetNamespace {
+        name: String,
+        namespace: String,
     },
     SetGroups {
         name: String,
@@ -183,7 +188,7 @@ pub(crate) fn execute(
     let accounts = registry.accounts();
     let origin = Origin::local();
     match command {
-        Command::AddUser { name, password, superuser, read_only_superuser, groups } => {
+        Command::AddUser { name, password, superuser, read_only_superuser, groups, namespace } => {
             let standing = match (superuser, read_only_superuser) {
                 (true, _) => Standing::Superuser,
                 (false, true) => Standing::ReadOnlySuperuser,
@@ -192,11 +197,18 @@ pub(crate) fn execute(
             let (password, generated) = password_or_generated(password)?;
             let password = accounts.hash_blocking(&password)?;
             accounts.add_user(NewUser { name: name.clone(), password, standing, groups, email: None }, &origin)?;
-            Ok(json!({ "name": name, "password": generated }))
+            if let Some(namespace) = namespace {
+                accounts.set_namespace(&name, &namespace, &origin)?;
+            }
+            let mut made = owned_view(accounts, &name)?;
+            made["password"] = generated.into();
+            Ok(made)
         }
         Command::ListUsers => {
             let users = accounts.users("", USERS_MAX)?;
-            Ok(json!({ "users": users.iter().map(user_view).collect::<Vec<_>>() }))
+            let namespaces = accounts.namespaces_of(&users)?;
+            let shown = users.iter().zip(namespaces).map(|(user, namespace)| user_view(user, namespace.as_deref()));
+            Ok(json!({ "users": shown.collect::<Vec<_>>() }))
         }
         Command::SetPassword { name, password } => {
             let (password, generated) = password_or_generated(password)?;
@@ -209,6 +221,10 @@ pub(crate) fn execute(
             let change = UserChange { disabled: Some(!enabled), ..UserChange::default() };
             accounts.change_user(&name, change, None, &origin)?;
             Ok(json!({ "name": name, "enabled": enabled }))
+        }
+        Command::SetNamespace { name, namespace } => {
+            accounts.set_namespace(&name, &namespace, &origin)?;
+            Ok(owned_view(accounts, &name)?)
         }
         Command::SetGroups { name, groups } => {
             let change = UserChange { groups: Some(groups.clone()), ..UserChange::default() };
@@ -335,7 +351,17 @@ fn password_or_generated(given: Option<Secret>) -> Result<(Password, Option<Stri
     Ok((password, Some(shown)))
 }
 
-fn user_view(account: &Account) -> Value {
+/// A user, and the namespace that is the user's own; or why there is none.
+fn owned_view(accounts: &Accounts, name: &str) -> Result<Value, Error> {
+    let account = accounts.account(name)?.ok_or_else(|| Error::UserUnknown { name: name.to_owned() })?;
+    Ok(json!({
+        "name": name,
+        "namespace": account.namespace,
+        "namespace_note": accounts.namespace_note(&account)?,
+    }))
+}
+
+fn user_view(account: &Account, namespace: Option<&str>) -> Value {
     json!({
         "name": account.name,
         "superuser": account.standing == Standing::Superuser,
@@ -345,6 +371,7 @@ fn user_view(account: &Account) -> Value {
         "email": account.email,
         "source": account.source(),
         "also_in_htpasswd": account.also_in_file,
+        "namespace": namespace,
     })
 }
 

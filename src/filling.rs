@@ -193,7 +193,9 @@ fn user(tx: &mut WriteTx, at: At, number: usize) -> Result<(), Error> {
         email: None,
         created: at.now.wall,
     };
-    tx.put_user(&user_name(number), &row)
+    let name = user_name(number);
+    tx.set_namespace(&name, Some(&name))?;
+    tx.put_user(&name, &row)
 }
 
 fn user_name(number: usize) -> String {
@@ -210,6 +212,7 @@ fn add_key(tx: &mut WriteTx, at: At, user: usize, number: usize) -> Result<(), E
         expires: None,
         creator_agent: "filling".to_owned(),
         last_used: None,
+        incarnation: Some(at.now.micros()),
     };
     let digits = key(user, number);
     tx.put_key(&Sha256::digest(&digits["zak_".len()..]).into(), &row)

@@ -22,6 +22,7 @@ mod inspect;
 mod journal;
 mod link;
 mod outside;
+mod owner;
 mod permission;
 mod schema;
 mod settle;
@@ -56,9 +57,11 @@ pub(crate) use inspect::Dump;
 pub(crate) use journal::{JournaledManifest, Replayed};
 pub(crate) use link::LinkRead;
 pub(crate) use outside::{OutsideRead, OutsideRow};
+pub(crate) use owner::{FileUserRow, Held, OwnerRead};
 pub(crate) use permission::{Grantee, GroupRow, PermissionRead, Role, SettingsRow};
 pub(crate) use schema::{
-    SETTING_CSRF_KEY, SETTING_OPTIONAL_LISTED, SETTING_PROVIDER_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source,
+    SETTING_CSRF_KEY, SETTING_FILE_OWNERS_UNKNOWN, SETTING_OPTIONAL_LISTED, SETTING_OWNERS_UNKNOWN,
+    SETTING_PROVIDER_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source,
 };
 pub(crate) use token::{RefreshRow, SigningRow, TokenRead};
 pub(crate) use unneeded::Unneeded;

@@ -25,6 +25,7 @@ pub use error_code::ErrorCode;
 pub(crate) use json::{JsonObject, without_lone_surrogates};
 pub use manifest::{Child, InvalidManifest, Manifest};
 pub use media_type::{InvalidMediaType, MediaType};
+pub(crate) use name::is_component;
 pub use name::{InvalidName, NAME_LENGTH_MAX, RepositoryName};
 pub(crate) use pattern::CommonName;
 pub use pattern::{InvalidPattern, RepositoryPattern};

@@ -101,6 +101,7 @@ impl Registry {
     /// the configuration stays.
     pub fn set_access_control(&self, control: Option<&AccessControl>) {
         let rules = control.map(|control| Arc::new(Rules::new(control)));
+        self.shared.accounts.reserve_namespaces(control.map(AccessControl::granted).unwrap_or_default());
         let mut policy = self.shared.policy.write().unwrap_or_else(PoisonError::into_inner);
         *policy = Arc::new(Policy { rules, ..(**policy).clone() });
     }

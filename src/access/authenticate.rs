@@ -8,9 +8,13 @@ use hyper::HeaderMap;
 use super::memo::Known;
 use super::{Caller, Credential, Credentials, Identity, InvalidCredentials, Memo, Surface, TokenCredential};
 use crate::accounts::{
-    Account, Accounts, Error, KeyGrant, NotSignedIn, Origin, Password, SessionGrant, SessionId, SignedIn, Throttled,
+    Account, Accounts, Basis, Error, KeyGrant, NotSignedIn, Origin, Password, SessionGrant, SessionId, SignedIn,
+    Throttled,
 };
 use crate::tokens::{Holder, InvalidToken, IssuedFor, Tokens};
+
+/// What Quay's users give as the name where the password says whose it is: an app token or an OAuth token.
+const ANY_OWNER: [&str; 2] = ["$app", "$oauthtoken"];
 
 /// Whose a credential is, and what it gives.
 type Owned<T> = (Arc<Account>, Arc<T>);
@@ -194,11 +198,18 @@ impl Authenticator {
             Holder::Outside(holder) => return without_account(Identity::Outside(Arc::clone(holder)), grant),
         };
         let account = self.accounts.account(user)?.filter(|account| account.may_sign_in()).ok_or_else(revoked)?;
-        let key = match *by {
-            IssuedFor::Password(stamp) if stamp == self.accounts.stamp(&account) => None,
-            IssuedFor::Key(id) => Some(self.accounts.key_grant_by_id(user, id)?.ok_or_else(revoked)?),
-            IssuedFor::Password(_) | IssuedFor::Nobody => return Err(revoked()),
+        let (basis, key) = match *by {
+            IssuedFor::Password(stamp) => (Basis::SignIn(Some(stamp)), None),
+            IssuedFor::Refresh(id) => (self.accounts.refresh_grant_by_id(user, id)?.ok_or_else(revoked)?.basis(), None),
+            IssuedFor::Key(id) => {
+                let key = self.accounts.key_grant_by_id(user, id)?.ok_or_else(revoked)?;
+                (key.basis(), Some(key))
+            }
+            IssuedFor::Nobody => return Err(revoked()),
         };
+        if !account.honours(basis) {
+            return Err(revoked());
+        }
         Ok(caller(account, Credential::Token(TokenCredential { grant, key })))
     }
 
@@ -220,22 +231,28 @@ impl Authenticator {
         }
     }
 
-    /// A key and its owner, who must be the user that was named, and may sign in.
+    /// A key and its owner, who must be the user that was named, and may sign in. A user is named by name, by an
+    /// address that no other has, or not at all, with Quay's names for that.
     fn key(&self, user: Option<&str>, hash: &[u8; 32]) -> Result<Owned<KeyGrant>, NotAuthenticated> {
         // Without a user it came as a bearer token.
         let wrong = || if user.is_none() { NotAuthenticated::WrongBearer } else { NotAuthenticated::Wrong };
         let grant = self.accounts.key_grant(hash)?.ok_or_else(wrong)?;
-        if user.is_some_and(|user| user != grant.owner) {
-            return Err(wrong());
+        if let Some(user) = user.filter(|user| *user != grant.owner && !ANY_OWNER.contains(user)) {
+            let meant = self.accounts.account_or_address(user)?;
+            if meant.is_none_or(|meant| meant.name != grant.owner) {
+                return Err(wrong());
+            }
         }
-        let account = self.accounts.account(&grant.owner)?.filter(|account| account.may_sign_in());
+        let account = self.accounts.account(&grant.owner)?;
+        let account = account.filter(|account| account.may_sign_in() && account.honours(grant.basis()));
         Ok((account.ok_or_else(wrong)?, grant))
     }
 
     /// A session and its user, who must be one that may sign in.
     pub(crate) fn session(&self, id: &SessionId) -> Result<Option<Owned<SessionGrant>>, Error> {
         let Some(grant) = self.accounts.session_grant(id)? else { return Ok(None) };
-        let account = self.accounts.account(&grant.user)?.filter(|account| account.may_sign_in());
+        let account = self.accounts.account(&grant.user)?;
+        let account = account.filter(|account| account.may_sign_in() && account.honours(grant.basis()));
         Ok(account.map(|account| (account, grant)))
     }
 
@@ -248,7 +265,7 @@ impl Authenticator {
         }
         let (accounts, account) = (Arc::clone(&self.accounts), Arc::clone(account));
         let origin = visit.origin(Some(&account.name));
-        let begun = tokio::task::spawn_blocking(move || accounts.start_session(&account.name, &origin)).await;
+        let begun = tokio::task::spawn_blocking(move || accounts.start_session(&account, &origin)).await;
         let (id, _) = begun.map_err(|_| NotAuthenticated::TooBusy)??;
         Ok(Some(id))
     }

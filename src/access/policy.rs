@@ -18,7 +18,7 @@ const FRESH_FOR: Duration = Duration::from_mins(10);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccessPolicy {
-    /// A user may do everything in the repositories under the own name, `<user>/…`.
+    /// A user may do everything in the repositories of the own namespace, usually `<user>/…`.
     #[default]
     Owners,
     /// Everybody who has signed in may do everything: what zot does without `accessControl`.
@@ -152,7 +152,7 @@ impl Policy {
                 None
             }
             // A group's, if its members have a role there.
-            Identity::User(user) => Some(std::iter::once(&user.name).chain(&user.groups).cloned().collect()),
+            Identity::User(user) => Some(user.namespace.iter().chain(&user.groups).cloned().collect()),
         }
     }
 
@@ -213,7 +213,10 @@ impl Policy {
                 visit(Actions::ALL, Reason::SignedIn);
             }
             let in_namespace = name.as_str() != name.namespace();
-            if self.grants == AccessPolicy::Owners && in_namespace && user.name == name.namespace() {
+            if self.grants == AccessPolicy::Owners
+                && in_namespace
+                && user.namespace.as_deref() == Some(name.namespace())
+            {
                 visit(Actions::ALL, Reason::Owner);
             }
             if let Ok(at) = permissions.users.binary_search_by(|(known, _)| known.as_str().cmp(&user.name)) {

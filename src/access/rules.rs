@@ -4,6 +4,7 @@
 //! does not grant, the admin policy may. Pure. What must hold: a decision costs about the same however many
 //! patterns, users and groups there are.
 
+mod granted;
 mod remarks;
 
 use std::cmp::Ordering;

@@ -28,6 +28,18 @@ pub(crate) enum Error {
     InvalidUserName {
         name: String,
     },
+    /// The htpasswd file.
+    HtpasswdUnreadable {
+        why: String,
+    },
+    InvalidNamespace {
+        name: String,
+    },
+    /// The namespace is another user's.
+    NamespaceTaken {
+        namespace: String,
+        owner: String,
+    },
     InvalidPassword(InvalidPassword),
     /// Too many passwords wait to be hashed.
     TooBusy,
@@ -84,15 +96,26 @@ impl fmt::Display for Error {
             }
             Self::InvalidUserName { name } => write!(
                 f,
-                "invalid user name {name:?}: it has 1 to 255 letters, digits and the characters . _ - @ +, and begins \
+                "invalid user name {name:?}: it has 1 to 255 letters, digits and the characters . _ - @ + $, and begins \
                  with a letter or a digit"
+            ),
+            Self::InvalidNamespace { name } => write!(
+                f,
+                "invalid namespace {name:?}: it is the first part of a repository's name, of at most 128 characters"
+            ),
+            Self::NamespaceTaken { namespace, owner } => write!(
+                f,
+                "the namespace {namespace} belongs to the user {owner}: give that user another one first, or remove \
+                 the user"
             ),
             Self::InvalidPassword(invalid) => invalid.fmt(f),
             Self::TooBusy => f.write_str("too many passwords wait to be hashed: try again in a few seconds"),
             Self::KeyUnknown => f.write_str("there is no such API key"),
             Self::SessionUnknown => f.write_str("there is no such session"),
             Self::GroupUnknown { name } => write!(f, "there is no group {name}"),
-            Self::InvalidKey { why } | Self::InvalidPermission { why } => f.write_str(why),
+            Self::InvalidKey { why } | Self::InvalidPermission { why } | Self::HtpasswdUnreadable { why } => {
+                f.write_str(why)
+            }
             Self::InvalidScope(invalid) => invalid.fmt(f),
             Self::Meta(error) => error.fmt(f),
         }

@@ -4,30 +4,31 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{PoisonError, RwLock};
 use std::{fmt, fs};
 
-/// The file is looked at no more often than this. Looking, unlike being told, also notices a file
-/// that was renamed into place and a symlink that was turned, as Kubernetes does it.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A user of the file, with what is written down of it. Does not print.
+#[derive(Clone, Default)]
+pub(super) struct FileUser {
+    pub(super) hash: String,
+    /// See [`FileUserRow`](crate::meta::FileUserRow); zero while there is no row.
+    pub(super) incarnation: u64,
+    pub(super) inherits: bool,
+}
+
+/// The lines of a file: names and hashes; without a hash, a line that nobody can sign in by.
+pub(super) type Lines = HashMap<String, Option<String>>;
+
+/// What tells one state of a file from another: device, inode, length, and time of change.
+pub(super) type Mark = (u64, u64, u64, i64, i64);
 
 /// The users of a file as it was when it was last read. Their hashes do not print.
 pub(crate) struct Htpasswd {
     path: PathBuf,
-    users: RwLock<HashMap<String, String>>,
-    seen: Mutex<Seen>,
-    /// Raised whenever the file was read again.
+    users: RwLock<HashMap<String, FileUser>>,
+    /// Raised whenever the users are others.
     generation: AtomicU64,
 }
-
-struct Seen {
-    looked: Instant,
-    mark: Option<Mark>,
-}
-
-/// What tells one state of a file from another: device, inode, length, and time of change.
-type Mark = (u64, u64, u64, i64, i64);
 
 impl fmt::Debug for Htpasswd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,64 +37,54 @@ impl fmt::Debug for Htpasswd {
 }
 
 impl Htpasswd {
-    /// Reads the file, which must be readable now.
+    /// A file, which must be readable now. Its users are known when [`super::Accounts`] has read it.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
-        let mark = mark(path);
-        let users = read(path)?;
-        let seen = Seen { looked: Instant::now(), mark };
-        Ok(Self {
-            path: path.to_owned(),
-            users: RwLock::new(users),
-            seen: Mutex::new(seen),
-            generation: AtomicU64::new(0),
-        })
+        read(path)?;
+        Ok(Self { path: path.to_owned(), users: RwLock::default(), generation: AtomicU64::new(0) })
     }
 
-    /// A number that changes with the file.
+    /// A number that changes with the users.
     pub(super) fn generation(&self) -> u64 {
-        self.look();
         self.generation.load(Ordering::Acquire)
     }
 
-    /// The hash of a user's password.
-    pub(super) fn hash_of(&self, name: &str) -> Option<String> {
+    /// A user.
+    pub(super) fn user(&self, name: &str) -> Option<FileUser> {
         self.users.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     /// The highest cost of its hashes.
     pub(super) fn highest_cost(&self) -> Option<u32> {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        users.values().filter_map(|hash| cost_of(hash)).max()
+        users.values().filter_map(|user| cost_of(&user.hash)).max()
     }
 
-    /// The users behind a name, with their hashes, in no order.
-    pub(super) fn users_after(&self, after: &str) -> Vec<(String, String)> {
+    /// The users behind a name, in no order.
+    pub(super) fn users_after(&self, after: &str) -> Vec<(String, FileUser)> {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
         let behind = users.iter().filter(|(name, _)| name.as_str() > after);
-        behind.map(|(name, hash)| (name.clone(), hash.clone())).collect()
+        behind.map(|(name, user)| (name.clone(), user.clone())).collect()
     }
 
-    /// Reads the file again if it has changed. If it cannot be read, the users stay as they were:
-    /// a file is gone for a moment while it is being replaced.
-    fn look(&self) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.looked.elapsed() < LOOK_INTERVAL {
-            return;
-        }
-        seen.looked = Instant::now();
-        let mark = mark(&self.path);
-        if mark == seen.mark {
-            return;
-        }
-        match read(&self.path) {
-            Ok(users) => {
-                tracing::info!(path = %self.path.display(), users = users.len(), "the htpasswd file was read again");
-                *self.users.write().unwrap_or_else(PoisonError::into_inner) = users;
-                seen.mark = mark;
-                self.generation.fetch_add(1, Ordering::Release);
-            }
-            Err(error) => tracing::error!(error, "the htpasswd file cannot be read, its users stay as they were"),
-        }
+    /// Whether there is a user of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.users.read().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+
+    /// Which state the file is in. Looking, unlike being told, also notices a file that was renamed into place and a
+    /// symlink that was turned, as Kubernetes does it.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        mark(&self.path)
+    }
+
+    pub(super) fn read(&self) -> Result<Lines, String> {
+        read(&self.path)
+    }
+
+    /// Makes these the users.
+    pub(super) fn publish(&self, users: HashMap<String, FileUser>) {
+        *self.users.write().unwrap_or_else(PoisonError::into_inner) = users;
+        self.generation.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -107,15 +98,21 @@ fn mark(path: &Path) -> Option<Mark> {
     Some((metadata.dev(), metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()))
 }
 
-fn read(path: &Path) -> Result<HashMap<String, String>, String> {
+fn read(path: &Path) -> Result<Lines, String> {
+    let text = text_of(path)?;
+    let written: Vec<&str> = text.lines().collect();
     let mut users = HashMap::new();
-    for (number, user) in lines(&text_of(path)?) {
+    for (number, user) in lines(&text) {
         match user {
             Ok((name, hash)) => {
-                users.insert(name.to_owned(), hash.to_owned());
+                users.insert(name.to_owned(), Some(hash.to_owned()));
             }
             Err(why) => {
-                tracing::error!(path = %path.display(), line = number, why, "left out a line of the htpasswd file")
+                // A user who is named there is kept out, and has not been removed.
+                if let Some((name, _)) = written.get(number - 1).and_then(|line| line.trim().split_once(':')) {
+                    users.entry(name.to_owned()).or_insert(None);
+                }
+                tracing::error!(path = %path.display(), line = number, why, "left out a line of the htpasswd file");
             }
         }
     }

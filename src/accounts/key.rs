@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::scope::SCOPES_MAX;
-use super::{Accounts, Actions, Error, KeyScope, Origin, PlainKey};
+use super::{Accounts, Actions, Basis, Error, KeyScope, Origin, PlainKey};
 use crate::clock::Timestamp;
 use crate::meta::{AccountRead as _, KeyRow, SecretHash, Use};
 use crate::oci::RepositoryName;
@@ -52,9 +52,15 @@ pub(crate) struct KeyGrant {
     /// What the key is limited to; nothing, if there is no list.
     pub(crate) scopes: Option<Vec<KeyScope>>,
     expires: Option<Timestamp>,
+    incarnation: Option<u64>,
 }
 
 impl KeyGrant {
+    /// What the key was derived from: its owner, whatever the password is.
+    pub(crate) fn basis(&self) -> Basis {
+        Basis::User(self.incarnation)
+    }
+
     /// What the key lets through on a repository. Saying who may do what needs a key without scopes.
     pub(crate) fn actions(&self, name: &RepositoryName) -> Actions {
         match &self.scopes {
@@ -65,7 +71,7 @@ impl KeyGrant {
 
     #[cfg(test)]
     pub(crate) fn test(owner: &str, scopes: Option<Vec<KeyScope>>) -> Self {
-        Self { hash: [0; 32], id: Uuid::nil(), owner: owner.to_owned(), scopes, expires: None }
+        Self { hash: [0; 32], id: Uuid::nil(), owner: owner.to_owned(), scopes, expires: None, incarnation: None }
     }
 }
 
@@ -116,7 +122,8 @@ impl Accounts {
         };
         let scopes = row.scopes.as_deref().filter(|scopes| !scopes.is_empty());
         let scopes = scopes.map(|scopes| scopes.iter().filter_map(valid).collect());
-        KeyGrant { hash, id: row.id, owner: row.owner, scopes, expires: row.expires }
+        let KeyRow { id, owner, expires, incarnation, .. } = row;
+        KeyGrant { hash, id, owner, scopes, expires, incarnation }
     }
 
     /// Whether a key has not expired.
@@ -128,8 +135,11 @@ impl Accounts {
     pub(crate) fn create_key(&self, owner: &str, new: NewKey, origin: &Origin) -> Result<(PlainKey, Key), Error> {
         let now = self.clock.now();
         let expires = self.check_new_key(&new, now)?;
-        if self.account(owner)?.is_none() {
-            return Err(Error::UserUnknown { name: owner.to_owned() });
+        let unknown = || Error::UserUnknown { name: owner.to_owned() };
+        let incarnation = self.account(owner)?.ok_or_else(unknown)?.incarnation;
+        if incarnation == 0 {
+            let why = "the users of the htpasswd file could not be written down: the log says why".to_owned();
+            return Err(Error::InvalidKey { why });
         }
         let plain = PlainKey::generate();
         let row = KeyRow {
@@ -141,6 +151,7 @@ impl Accounts {
             expires,
             creator_agent: origin.agent.clone(),
             last_used: None,
+            incarnation: Some(incarnation),
         };
         let id = row.id.to_string();
         let audit = origin.row("create_app_specific_token", owner, &[("id", &id), ("label", &row.label)]);
@@ -201,7 +212,11 @@ impl Accounts {
 
     /// The keys of a user, oldest first; of everybody, if no user is named.
     pub(crate) fn keys(&self, owner: Option<&str>) -> Result<Vec<Key>, Error> {
-        let rows = self.meta.read(|tx| tx.keys_of(owner))?;
+        let mut rows = self.meta.read(|tx| tx.keys_of(owner))?;
+        if let Some(owner) = owner {
+            let account = self.account(owner)?;
+            rows.retain(|(_, row)| account.as_ref().is_some_and(|of| of.honours(Basis::User(row.incarnation))));
+        }
         Ok(rows.into_iter().map(|(hash, row)| self.shown(hash, row)).collect())
     }
 
@@ -269,6 +284,7 @@ mod tests {
                 expires: None,
                 creator_agent: String::new(),
                 last_used: None,
+                incarnation: None,
             };
             meta.write(move |tx| tx.put_key(&hash, &row)).unwrap();
             let grant = accounts.key_grant(&hash).unwrap().unwrap();

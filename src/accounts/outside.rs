@@ -75,7 +75,8 @@ impl Accounts {
         origin: &Origin,
     ) -> Result<Arc<Account>, NotAdmitted> {
         let now = self.clock.now();
-        let in_file = self.htpasswd.as_ref().is_some_and(|file| file.hash_of(&who.name).is_some());
+        let in_file = self.htpasswd.as_ref().is_some_and(|file| file.has(&who.name));
+        let newcomer = self.newcomer(&who.name);
         let origin = origin.clone();
         let name = self.change(move |tx| {
             let known = tx.user_of_identity(&who.issuer, &who.subject)?;
@@ -91,6 +92,7 @@ impl Accounts {
                 if in_file || tx.user(&name)?.is_some() {
                     return Err(NotAdmitted::NameTaken { name });
                 }
+                newcomer.begin(tx)?;
                 tx.add_audit(now, &origin.row("user_create", &name, &[("provider", &who.provider)]))?;
                 (name, new_row(now))
             };
@@ -310,7 +312,7 @@ mod tests {
         assert!(accounts.account("ann").unwrap().unwrap().may_sign_in());
 
         clock.advance(2 * HOUR);
-        let (session, _) = accounts.start_session("ann", &origin).unwrap();
+        let (session, _) = accounts.start_session(&accounts.account("ann").unwrap().unwrap(), &origin).unwrap();
         let asked = due().pop().unwrap();
         accounts.outsider_is_gone(&asked).unwrap();
         assert!(!accounts.account("ann").unwrap().unwrap().may_sign_in());

@@ -168,6 +168,7 @@ impl Accounts {
         if kind == Grantee::User && role.is_some() && self.account(name)?.is_none() {
             return Err(Error::InvalidPermission { why: format!("Invalid username: {name}") });
         }
+        let in_file = self.htpasswd.as_ref().is_some_and(|file| file.has(name));
         if kind == Grantee::Group {
             check_group_name(name)?;
         }
@@ -177,6 +178,10 @@ impl Accounts {
         let audit = origin.repository_row(what, repository, &detail);
         let (repository, name, now) = (repository.clone(), name.to_owned(), self.clock.now());
         self.change(move |tx| {
+            // A user who is gone by now would leave it to the next one of the name.
+            if kind == Grantee::User && role.is_some() && !in_file && tx.user(&name)?.is_none() {
+                return Err(Error::InvalidPermission { why: format!("Invalid username: {name}") });
+            }
             let all = tx.permissions(&repository)?;
             let had = all.iter().find(|(known, of, _)| *known == kind && *of == name).map(|(_, _, role)| *role);
             if had == role {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Account, Accounts, Error, Origin, SessionId};
+use super::{Account, Accounts, Basis, Error, Origin, SessionId};
 use crate::clock::Timestamp;
 use crate::meta::{RefreshRow, SecretHash, TokenRead as _, Use};
 
@@ -25,6 +25,20 @@ pub(crate) struct RefreshToken {
     pub(crate) last_used: Use,
 }
 
+/// What a refresh token gives to the access tokens that are made with it.
+#[derive(Debug)]
+pub(crate) struct RefreshGrant {
+    user: String,
+    stamp: u64,
+}
+
+impl RefreshGrant {
+    /// What it was derived from: one password of its user.
+    pub(crate) fn basis(&self) -> Basis {
+        Basis::SignIn(Some(self.stamp))
+    }
+}
+
 impl Accounts {
     /// Makes a refresh token for a user who has just given a password. Its secret is in the answer, and
     /// never seen again.
@@ -33,7 +47,7 @@ impl Accounts {
         account: &Account,
         client: &str,
         origin: &Origin,
-    ) -> Result<SessionId, Error> {
+    ) -> Result<(SessionId, Uuid), Error> {
         let (secret, now) = (SessionId::generate(), self.clock.now());
         let row = RefreshRow {
             id: Uuid::new_v4(),
@@ -43,6 +57,7 @@ impl Accounts {
             created: now,
             last_used: Use { at: now, address: origin.address.clone(), agent: origin.agent.clone() },
         };
+        let id = row.id;
         let (hash, audit) = (secret.hash(), origin.row("create_refresh_token", &row.user, &[("client", &row.client)]));
         self.change(move |tx| {
             let mut others = tx.refresh_tokens_of(Some(&row.user))?;
@@ -53,15 +68,16 @@ impl Accounts {
             tx.put_refresh_token(&hash, &row)?;
             Ok::<_, Error>(tx.add_audit(now, &audit)?)
         })?;
-        Ok(secret)
+        Ok((secret, id))
     }
 
-    /// Whose refresh token it is, if it counts; notes that it was used.
-    pub(crate) fn refresh(&self, secret: &SessionId, origin: &Origin) -> Result<Option<Arc<Account>>, Error> {
+    /// Whose refresh token it is, if it counts, and its id; notes that it was used.
+    pub(crate) fn refresh(&self, secret: &SessionId, origin: &Origin) -> Result<Option<(Arc<Account>, Uuid)>, Error> {
         let hash = secret.hash();
         let Some(row) = self.meta.read(|tx| tx.refresh_token(&hash))? else { return Ok(None) };
         let account = self.account(&row.user)?.filter(|account| account.may_sign_in());
-        let Some(account) = account.filter(|account| self.stamp(account) == row.stamp) else { return Ok(None) };
+        let basis = Basis::SignIn(Some(row.stamp));
+        let Some(account) = account.filter(|account| account.honours(basis)) else { return Ok(None) };
         if self.is_unused(&row) {
             return Ok(None);
         }
@@ -74,7 +90,22 @@ impl Accounts {
                 None => Ok(()),
             })?;
         }
-        Ok(Some(account))
+        Ok(Some((account, row.id)))
+    }
+
+    /// A refresh token of a user by its id, if it has not been ended. What it was derived from is not looked at.
+    pub(crate) fn refresh_grant_by_id(&self, user: &str, id: Uuid) -> Result<Option<Arc<RefreshGrant>>, Error> {
+        let generation = self.generation();
+        let grant = if let Some(known) = self.remembered.refresh_ids.get(&id, generation) {
+            known
+        } else {
+            let rows = self.meta.read(|tx| tx.refresh_tokens_of(Some(user)))?;
+            let Some((_, row)) = rows.into_iter().find(|(_, row)| row.id == id) else { return Ok(None) };
+            let grant = Arc::new(RefreshGrant { user: row.user, stamp: row.stamp });
+            self.remembered.refresh_ids.put(id, generation, Arc::clone(&grant));
+            grant
+        };
+        Ok(Some(grant).filter(|grant| grant.user == user))
     }
 
     fn is_unused(&self, row: &RefreshRow) -> bool {
@@ -83,7 +114,9 @@ impl Accounts {
 
     /// The refresh tokens of a user, oldest first.
     pub(crate) fn refresh_tokens(&self, user: &str) -> Result<Vec<RefreshToken>, Error> {
-        let rows = self.meta.read(|tx| tx.refresh_tokens_of(Some(user)))?;
+        let mut rows = self.meta.read(|tx| tx.refresh_tokens_of(Some(user)))?;
+        let account = self.account(user)?;
+        rows.retain(|(_, row)| account.as_ref().is_some_and(|of| of.honours(Basis::SignIn(Some(row.stamp)))));
         let token = |(_, row): (SecretHash, RefreshRow)| RefreshToken {
             id: row.id,
             client: row.client,
@@ -113,7 +146,10 @@ impl Accounts {
     /// Removes the ones that nobody has used for long.
     pub(super) fn remove_unused_refresh_tokens(&self) -> Result<(), Error> {
         let rows = self.meta.read(|tx| tx.refresh_tokens_of(None))?;
-        let unused: Vec<_> = rows.into_iter().filter(|(_, row)| self.is_unused(row)).collect();
+        let unused: Vec<_> = rows
+            .into_iter()
+            .filter(|(_, row)| self.is_unused(row) || self.is_dishonoured(&row.user, Basis::SignIn(Some(row.stamp))))
+            .collect();
         if unused.is_empty() {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::user::StoredHash;
 use super::{Account, Accounts, Error, HashCaller, HashedPassword, Password};
-use crate::meta::{AccountRead as _, RefreshRow, TokenRead as _, UserRow};
+use crate::meta::{AccountRead as _, RefreshRow, SessionRow, TokenRead as _, UserRow};
 
 impl Accounts {
     /// Stores another hash of the same password. Nobody waits for it; what was given for the password, its
@@ -33,6 +33,11 @@ impl Accounts {
                 return Ok(());
             };
             tx.put_user(&name, &UserRow { password: hash, ..row })?;
+            for (secret, session) in tx.sessions_of(Some(&name))? {
+                if session.stamp == Some(stamp) {
+                    tx.put_session(&secret, &SessionRow { stamp: Some(after), ..session })?;
+                }
+            }
             for (secret, token) in tx.refresh_tokens_of(Some(&name))? {
                 if token.stamp == stamp {
                     tx.put_refresh_token(&secret, &RefreshRow { stamp: after, ..token })?;
@@ -77,7 +82,8 @@ mod tests {
         let accounts = Arc::new(accounts.unwrap());
         let origin = Origin::local();
         let account = accounts.account("alice").unwrap().unwrap();
-        let refresh = accounts.create_refresh_token(&account, "docker", &origin).unwrap();
+        let (session, _) = accounts.start_session(&account, &origin).unwrap();
+        let (refresh, _) = accounts.create_refresh_token(&account, "docker", &origin).unwrap();
 
         let wrong = accounts.sign_in("alice", Password::new("wrong"), None, || origin.clone()).await;
         assert!(wrong.is_err());
@@ -92,6 +98,8 @@ mod tests {
         let renewed = stored();
         assert!(renewed.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{renewed}");
         assert!(accounts.refresh(&refresh, &origin).unwrap().is_some());
+        let grant = accounts.session_grant(&session).unwrap().unwrap();
+        assert!(accounts.account("alice").unwrap().unwrap().honours(grant.basis()));
         accounts.sign_in("alice", Password::new("secret"), None, || origin.clone()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(stored(), renewed, "what is current is left alone");

@@ -9,7 +9,7 @@ use sha2::Sha384;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
-use super::{Accounts, Error, Origin, SessionId};
+use super::{Account, Accounts, Basis, Error, Origin, SessionId};
 use crate::clock::Timestamp;
 use crate::meta::{AccountRead as _, SecretHash, SessionRow, Use};
 
@@ -24,19 +24,25 @@ pub(crate) struct SessionGrant {
     created: Timestamp,
     /// When it was last used, as far as that was written down.
     used: Timestamp,
+    stamp: Option<u64>,
 }
 
 impl SessionGrant {
     fn new(hash: SecretHash, row: &SessionRow) -> Self {
-        let SessionRow { id, ref user, created, signed_in, ref last_used } = *row;
-        Self { hash, id, user: user.clone(), signed_in, created, used: last_used.at }
+        let SessionRow { id, ref user, created, signed_in, ref last_used, stamp } = *row;
+        Self { hash, id, user: user.clone(), signed_in, created, used: last_used.at, stamp }
+    }
+
+    /// What the session was derived from: one sign-in of its user.
+    pub(crate) fn basis(&self) -> Basis {
+        Basis::SignIn(self.stamp)
     }
 
     /// Of a user who has just signed in, if not for the first time.
     #[cfg(test)]
     pub(crate) fn test(user: &str, signed_in: Timestamp) -> Self {
         let user = user.to_owned();
-        Self { hash: [0; 32], id: Uuid::nil(), user, signed_in, created: signed_in, used: signed_in }
+        Self { hash: [0; 32], id: Uuid::nil(), user, signed_in, created: signed_in, used: signed_in, stamp: None }
     }
 }
 
@@ -79,20 +85,20 @@ impl Accounts {
 
     /// Begins a session of a user who has just given a password, or has come from a provider. The id is always a new one: what a
     /// visitor brought may have been given to them by somebody else.
-    pub(crate) fn start_session(&self, user: &str, origin: &Origin) -> Result<(SessionId, SessionGrant), Error> {
+    pub(crate) fn start_session(&self, account: &Account, origin: &Origin) -> Result<(SessionId, SessionGrant), Error> {
         let (id, now) = (SessionId::generate(), self.clock.now());
         let row = SessionRow {
             id: Uuid::new_v4(),
-            user: user.to_owned(),
+            user: account.name.clone(),
             created: now,
             signed_in: now,
             last_used: Use { at: now, address: origin.address.clone(), agent: origin.agent.clone() },
+            stamp: Some(self.stamp(account)),
         };
         let grant = SessionGrant::new(id.hash(), &row);
-        let account = self.account(user)?;
-        let provider = account.as_ref().and_then(|account| account.outside.as_ref());
+        let provider = account.outside.as_ref();
         let by: Vec<_> = provider.iter().map(|outside| ("provider", outside.provider.as_str())).collect();
-        let (hash, audit) = (id.hash(), origin.row("login_success", user, &by));
+        let (hash, audit) = (id.hash(), origin.row("login_success", &account.name, &by));
         self.change(move |tx| {
             tx.put_session(&hash, &row)?;
             Ok::<_, Error>(tx.add_audit(now, &audit)?)
@@ -115,7 +121,10 @@ impl Accounts {
     /// The sessions of a user that have not ended, oldest first.
     pub(crate) fn sessions(&self, user: &str) -> Result<Vec<Session>, Error> {
         let rows = self.meta.read(|tx| tx.sessions_of(Some(user)))?;
-        let live = rows.into_iter().filter(|(hash, row)| !self.has_ended(hash, row.created, row.last_used.at));
+        let account = self.account(user)?;
+        let counts = |row: &SessionRow| account.as_ref().is_some_and(|of| of.honours(Basis::SignIn(row.stamp)));
+        let live =
+            rows.into_iter().filter(|(hash, row)| counts(row) && !self.has_ended(hash, row.created, row.last_used.at));
         Ok(live
             .map(|(hash, row)| Session {
                 id: row.id,
@@ -146,11 +155,23 @@ impl Accounts {
         })
     }
 
+    /// Whether a user is known, and not the one that a credential was derived from. Of a user who is not known now
+    /// nothing is removed: the file with the users may be missing by mistake.
+    pub(super) fn is_dishonoured(&self, user: &str, basis: Basis) -> bool {
+        let account = self.account(user).ok().flatten();
+        account.is_some_and(|account| account.incarnation != 0 && !account.honours(basis))
+    }
+
     /// Removes sessions that have ended, and audit rows that are too old.
     pub(super) fn remove_expired(&self) -> Result<(), Error> {
         let rows = self.meta.read(|tx| tx.sessions_of(None))?;
-        let ended: Vec<_> =
-            rows.into_iter().filter(|(hash, row)| self.has_ended(hash, row.created, row.last_used.at)).collect();
+        let ended: Vec<_> = rows
+            .into_iter()
+            .filter(|(hash, row)| {
+                self.has_ended(hash, row.created, row.last_used.at)
+                    || self.is_dishonoured(&row.user, Basis::SignIn(row.stamp))
+            })
+            .collect();
         if !ended.is_empty() {
             self.change(move |tx| {
                 for (hash, row) in ended {
@@ -186,7 +207,7 @@ mod tests {
     use crate::accounts::Rules;
     use crate::blobs::{SystemDisk, Tree};
     use crate::clock::Clock;
-    use crate::meta::Meta;
+    use crate::meta::{Meta, Standing};
 
     const HOUR: Duration = Duration::from_hours(1);
 
@@ -197,8 +218,9 @@ mod tests {
         let clock = Clock::default();
         let rules = Rules { session_idle: 2 * HOUR, session_lifetime: 10 * HOUR, ..Rules::default() };
         let accounts = Accounts::open(meta, clock.clone(), rules, None, None).unwrap();
-        let (used, _) = accounts.start_session("alice", &Origin::local()).unwrap();
-        let (unused, _) = accounts.start_session("alice", &Origin::local()).unwrap();
+        let (used, _) = accounts.start_session(&Account::test("alice", Standing::Ordinary), &Origin::local()).unwrap();
+        let (unused, _) =
+            accounts.start_session(&Account::test("alice", Standing::Ordinary), &Origin::local()).unwrap();
         // Longer in all than it may rest; every other use has been written when it is looked up again.
         for round in 0..6 {
             let grant = accounts.session_grant(&used).unwrap().unwrap_or_else(|| panic!("it has ended: {round}"));
@@ -219,7 +241,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
         let accounts = Accounts::open(meta, Clock::default(), Rules::default(), None, None).unwrap();
-        let (id, grant) = accounts.start_session("alice", &Origin::local()).unwrap();
+        let (id, grant) =
+            accounts.start_session(&Account::test("alice", Standing::Ordinary), &Origin::local()).unwrap();
         assert!(accounts.session_grant(&id).unwrap().is_some());
         accounts.end_sessions("alice", move |hash, _| *hash == grant.hash, &Origin::local()).unwrap();
         assert!(accounts.session_grant(&id).unwrap().is_none());

@@ -49,7 +49,7 @@ impl From<Error> for NotSignedIn {
 }
 
 impl Accounts {
-    /// Who has this name and this password. Where that was looked at lately, nobody needs to know from where it came.
+    /// Who has this name, or as the only one this e-mail address, and this password. Where that was looked at lately, nobody needs to know from where it came.
     pub(crate) async fn sign_in(
         self: &Arc<Self>,
         name: &str,
@@ -63,12 +63,14 @@ impl Accounts {
             sleep_until(begun + REFUSED_AFTER.max(self.verifier.usual())).await;
             return Err(NotSignedIn::Wrong);
         }
-        let account = self.account(name)?;
+        let account = self.account_or_address(name)?;
         let mark = self.verifier.mark(&password, account.as_ref().map(|account| &account.hash), address);
         if let Some(account) = self.remembered(account.as_ref(), &mark) {
             return Ok(SignedIn { account, mark });
         }
-        let attempt = Attempt { name: name.to_owned(), account, password, mark, address, origin: origin() };
+        // By one name, whichever of the two was given: guesses are counted together.
+        let counted = account.as_ref().map_or(name, |account| &account.name).to_owned();
+        let attempt = Attempt { name: counted, account, password, mark, address, origin: origin() };
         let result = self.look_at(attempt).await;
         if result.is_err() {
             sleep_until(begun + REFUSED_AFTER.max(self.verifier.usual())).await;

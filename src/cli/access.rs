@@ -50,6 +50,12 @@ fn print(value: &Value) {
     if let Some(note) = value["note"].as_str() {
         println!("  {note}");
     }
+    if let Some(namespace) = value["namespace"].as_str().filter(|namespace| *namespace != user) {
+        println!("  {user} owns {namespace}/…");
+    }
+    if let Some(note) = value["namespace_note"].as_str() {
+        println!("  {note}");
+    }
     for reason in value["because"].as_array().into_iter().flatten() {
         println!("  {}: {}", words(&reason["grants"]), text(&reason["rule"]));
     }

@@ -21,7 +21,7 @@ pub(super) struct User {
 enum UserCommand {
     /// Make a user; without --password-stdin with a generated password that is shown once
     Add {
-        /// The user's name, which is also the first part of the repositories they own
+        /// The user's name
         name: String,
         /// Read the password from standard input
         #[arg(long)]
@@ -35,6 +35,10 @@ enum UserCommand {
         /// The groups the user belongs to, separated by commas
         #[arg(long, value_delimiter = ',')]
         groups: Vec<String>,
+        /// The namespace that is the user's own, whatever is in it [default: made from the name, if nothing of others
+        /// is in it]
+        #[arg(long)]
+        namespace: Option<String>,
     },
     /// List the users
     List,
@@ -61,6 +65,13 @@ enum UserCommand {
         /// The user's name
         name: String,
     },
+    /// Make a namespace a user's own, in place of the one the user had, whatever is in it
+    Namespace {
+        /// The user's name
+        name: String,
+        /// The first part of the names of the repositories that the user is to own
+        namespace: String,
+    },
     /// Say which groups a user belongs to
     Groups {
         /// The user's name
@@ -75,13 +86,14 @@ impl User {
         let Self { target, command } = self;
         let password = |from_stdin: bool| from_stdin.then(password_from_stdin).transpose();
         let command = match command {
-            UserCommand::Add { name, password_stdin, superuser, read_only_superuser, groups } => {
+            UserCommand::Add { name, password_stdin, superuser, read_only_superuser, groups, namespace } => {
                 password(password_stdin).map(|password| Command::AddUser {
                     name,
                     password,
                     superuser,
                     read_only_superuser,
                     groups,
+                    namespace,
                 })
             }
             UserCommand::List => Ok(Command::ListUsers),
@@ -91,6 +103,7 @@ impl User {
             UserCommand::Enable { name } => Ok(Command::SetEnabled { name, enabled: true }),
             UserCommand::Disable { name } => Ok(Command::SetEnabled { name, enabled: false }),
             UserCommand::Remove { name } => Ok(Command::RemoveUser { name }),
+            UserCommand::Namespace { name, namespace } => Ok(Command::SetNamespace { name, namespace }),
             UserCommand::Groups { name, groups } => Ok(Command::SetGroups { name, groups }),
         };
         target.run(command, print)
@@ -116,11 +129,22 @@ fn print(value: &Value) {
             if user["also_in_htpasswd"] == true {
                 notes.push("also in the htpasswd file, whose password has no effect".to_owned());
             }
+            match user["namespace"].as_str() {
+                Some(namespace) if user["name"] == namespace => {}
+                Some(namespace) => notes.push(format!("owns {namespace}/…")),
+                None => notes.push("owns no namespace".to_owned()),
+            }
             let groups = user["groups"].as_array().into_iter().flatten().filter_map(Value::as_str);
             notes.extend(groups.map(|group| format!("group {group}")));
             println!("{:<30} {}", user["name"].as_str().unwrap_or_default(), notes.join(", "));
         }
         return;
+    }
+    if let Some(namespace) = value["namespace"].as_str() {
+        eprintln!("{} owns the repositories {namespace}/…", value["name"].as_str().unwrap_or_default());
+    }
+    if let Some(note) = value["namespace_note"].as_str() {
+        eprintln!("{note}");
     }
     match value["password"].as_str() {
         Some(password) => println!("{password}"),

@@ -383,11 +383,14 @@ impl From<accounts::Error> for ApiError {
             | E::UserElsewhere { .. }
             | E::UserOutside { .. }
             | E::InvalidUserName { .. }
+            | E::InvalidNamespace { .. }
+            | E::NamespaceTaken { .. }
             | E::InvalidPassword(_)
             | E::InvalidKey { .. }
             | E::InvalidPermission { .. }
             | E::InvalidScope(_) => Self::bad_request(ErrorCode::Unsupported, message),
             E::TooBusy => Self::busy(message),
+            E::HtpasswdUnreadable { .. } => Self::internal(message),
             E::Meta(error) => meta(&error),
         }
     }

@@ -61,6 +61,9 @@ pub(crate) struct KeyRow {
     /// The `User-Agent` it was made with.
     pub(crate) creator_agent: String,
     pub(crate) last_used: Option<Use>,
+    /// Which owner of this name it was made for; unknown of a key from before that was kept.
+    #[serde(skip)]
+    pub(crate) incarnation: Option<u64>,
 }
 
 /// A browser session.
@@ -73,6 +76,10 @@ pub(crate) struct SessionRow {
     /// When the password was last given.
     pub(crate) signed_in: Timestamp,
     pub(crate) last_used: Use,
+    /// A mark of the password, or of the federated user, that it was begun with; unknown of a session from before
+    /// that was kept.
+    #[serde(skip)]
+    pub(crate) stamp: Option<u64>,
 }
 
 /// When something was used, and from where.
@@ -126,7 +133,8 @@ pub(crate) trait AccountRead: Source {
     fn key(&self, hash: &SecretHash) -> Result<Option<KeyRow>, Error> {
         let table = self.table(KEYS)?;
         let row = table.get(&hash[..])?;
-        row.map(|row| codec::row("keys", row.value(), "a hash")).transpose()
+        let row = row.map(|row| codec::row_with::<KeyRow, _>("keys", row.value(), "a hash")).transpose()?;
+        Ok(row.map(|(row, incarnation)| KeyRow { incarnation, ..row }))
     }
 
     /// The keys of a user, oldest first, each with its hash; of everybody, ordered by owner, if no
@@ -149,7 +157,8 @@ pub(crate) trait AccountRead: Source {
     fn session(&self, hash: &SecretHash) -> Result<Option<SessionRow>, Error> {
         let table = self.table(SESSIONS)?;
         let row = table.get(&hash[..])?;
-        row.map(|row| codec::row("sessions", row.value(), "a hash")).transpose()
+        let row = row.map(|row| codec::row_with::<SessionRow, _>("sessions", row.value(), "a hash")).transpose()?;
+        Ok(row.map(|(row, stamp)| SessionRow { stamp, ..row }))
     }
 
     /// The sessions of a user, oldest first, each with its hash; of everybody, if no user is named.
@@ -174,14 +183,30 @@ impl<S: Source> AccountRead for S {}
 impl WriteTx {
     /// Makes a user, or changes one.
     pub(crate) fn put_user(&mut self, name: &str, row: &UserRow) -> Result<(), Error> {
+        let before = self.user(name)?;
+        self.set_address(name, before.and_then(|before| before.email).as_deref(), row.email.as_deref())?;
         self.table_mut(USERS)?.insert(name, codec::encode(row).as_slice())?;
         Ok(())
     }
 
-    /// Removes a user with everything that lets somebody in as them, and with their permissions: somebody
-    /// else may get the name.
+    /// Removes a user with everything that was given to them: somebody else may get the name.
     pub(crate) fn remove_user(&mut self, name: &str) -> Result<(), Error> {
+        let row = self.user(name)?;
+        self.set_address(name, row.and_then(|row| row.email).as_deref(), None)?;
         self.table_mut(USERS)?.remove(name)?;
+        self.remove_what_was_given(name)
+    }
+
+    /// Removes credentials, permissions and the namespace of a user: whoever gets the name begins without them.
+    pub(crate) fn remove_what_was_given(&mut self, name: &str) -> Result<(), Error> {
+        self.remove_credentials(name)?;
+        self.remove_outside_user(name)?;
+        self.set_namespace(name, None)?;
+        self.remove_permissions_of(Grantee::User, name)
+    }
+
+    /// Removes everything by which somebody signs in as a user but the password.
+    pub(crate) fn remove_credentials(&mut self, name: &str) -> Result<(), Error> {
         for (hash, key) in self.keys_of(Some(name))? {
             self.remove_key(&hash, &key)?;
         }
@@ -191,13 +216,12 @@ impl WriteTx {
         for (hash, token) in self.refresh_tokens_of(Some(name))? {
             self.remove_refresh_token(&hash, &token)?;
         }
-        self.remove_outside_user(name)?;
-        self.remove_permissions_of(Grantee::User, name)
+        Ok(())
     }
 
     /// Adds a key, or changes one whose owner and creation stay.
     pub(crate) fn put_key(&mut self, hash: &SecretHash, row: &KeyRow) -> Result<(), Error> {
-        self.table_mut(KEYS)?.insert(&hash[..], codec::encode(row).as_slice())?;
+        self.table_mut(KEYS)?.insert(&hash[..], codec::encode_with(row, &row.incarnation).as_slice())?;
         let listed = (row.owner.as_str(), row.created.micros(), row.id.as_u128());
         self.table_mut(KEYS_OF)?.insert(listed, &hash[..])?;
         Ok(())
@@ -212,7 +236,7 @@ impl WriteTx {
 
     /// Adds a session, or changes one whose user and creation stay.
     pub(crate) fn put_session(&mut self, hash: &SecretHash, row: &SessionRow) -> Result<(), Error> {
-        self.table_mut(SESSIONS)?.insert(&hash[..], codec::encode(row).as_slice())?;
+        self.table_mut(SESSIONS)?.insert(&hash[..], codec::encode_with(row, &row.stamp).as_slice())?;
         let listed = (row.user.as_str(), row.created.micros(), row.id.as_u128());
         self.table_mut(SESSIONS_OF)?.insert(listed, &hash[..])?;
         Ok(())

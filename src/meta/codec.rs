@@ -31,6 +31,23 @@ pub(super) fn row<R: DeserializeOwned>(table: &'static str, bytes: &[u8], key: i
     decode(bytes).ok_or_else(|| corrupt(table, key))
 }
 
+/// The bytes of a row with a field that its form got later. Programs from before read the row, and not the field.
+pub(super) fn encode_with<R: Serialize, F: Serialize>(row: &R, field: &F) -> Vec<u8> {
+    encode(&(row, field))
+}
+
+/// A row with a field that its form got later; the field has its default where the row is older.
+pub(super) fn row_with<R: DeserializeOwned, F: DeserializeOwned + Default>(
+    table: &'static str,
+    bytes: &[u8],
+    key: impl Display,
+) -> Result<(R, F), Error> {
+    match decode(bytes) {
+        Some(both) => Ok(both),
+        None => Ok((row(table, bytes, key)?, F::default())),
+    }
+}
+
 /// What is found in a table under a key is not what was written there.
 pub(super) fn corrupt(table: &'static str, key: impl Display) -> Error {
     Error::Corrupt { table, key: key.to_string() }

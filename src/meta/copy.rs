@@ -111,7 +111,11 @@ pub(super) fn each_table(visitor: &mut impl Visitor) -> Result<(), Error> {
     visitor.table(schema::DAMAGED)?;
     visitor.table(schema::IDENTITIES)?;
     visitor.table(schema::OUTSIDE_USERS)?;
-    visitor.table(schema::OUTSIDE_TOKENS)
+    visitor.table(schema::OUTSIDE_TOKENS)?;
+    visitor.table(schema::NAMESPACES)?;
+    visitor.table(schema::NAMESPACES_OF)?;
+    visitor.table(schema::ADDRESSES)?;
+    visitor.table(schema::FILE_USERS)
 }
 
 impl Meta {

@@ -28,7 +28,7 @@ impl Meta {
             tables!(USERS KEYS KEYS_OF SESSIONS SESSIONS_OF AUDIT SETTINGS_OF PERMISSIONS PERMISSIONS_OF GROUPS);
             tables!(PAST_TAGS ENDED_TAGS TAG_STARTS TAG_MARKS EXPIRING_TAGS);
             tables!(SIGNING_KEYS REFRESH_TOKENS REFRESH_TOKENS_OF);
-            tables!(IDENTITIES OUTSIDE_USERS OUTSIDE_TOKENS);
+            tables!(IDENTITIES OUTSIDE_USERS OUTSIDE_TOKENS NAMESPACES NAMESPACES_OF ADDRESSES FILE_USERS);
             tables!(LINKS_OF PAST_OF UNNEEDED UNNEEDED_SINCE ORPHANS FILES DAMAGED DELETED_MANIFESTS);
             let there = tx.0.list_tables()?.map(|table| table.name().to_owned());
             assert_eq!(there.collect::<BTreeSet<_>>(), dump.keys().cloned().collect(), "every table is looked at");

@@ -10,8 +10,12 @@ use crate::clock::{SteadyTime, Timestamp};
 
 /// The version this program writes. A change of a table's meaning raises it, and comes with a
 /// migration from the version before.
-pub(super) const VERSION: u32 = 5;
+pub(super) const VERSION: u32 = 6;
 
+/// The setting that exists from an upgrade to version 6 until the users of the own table have their namespaces.
+pub(crate) const SETTING_OWNERS_UNKNOWN: &str = "owners unknown";
+/// The same for the users of the htpasswd file.
+pub(crate) const SETTING_FILE_OWNERS_UNKNOWN: &str = "owners of the htpasswd file unknown";
 /// The setting that holds the version, as four big-endian bytes.
 pub(super) const SETTING_VERSION: &str = "schema version";
 /// The setting that holds the secret upload ids are bound to their repository with.
@@ -134,6 +138,15 @@ pub(super) const OUTSIDE_USERS: TableDefinition<'_, &str, &[u8]> = TableDefiniti
 /// User name → by what the provider can be asked again, sealed.
 pub(super) const OUTSIDE_TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens of providers");
 
+/// Namespace → the name of the user who owns it.
+pub(super) const NAMESPACES: TableDefinition<'_, &str, &str> = TableDefinition::new("namespaces");
+/// User name → the namespace that the user owns: the same from the other side.
+pub(super) const NAMESPACES_OF: TableDefinition<'_, &str, &str> = TableDefinition::new("namespaces of users");
+/// (e-mail address in lower case, user name): the users of the own table by their addresses.
+pub(super) const ADDRESSES: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("addresses of users");
+/// User name → [`FileUserRow`](super::FileUserRow), of users that the htpasswd file had when it was last read.
+pub(super) const FILE_USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users of the htpasswd file");
+
 /// Whatever tables can be read from: a view, or a change in the making.
 pub(crate) trait Source {
     type Table<'a, K: Key + 'static, V: Value + 'static>: ReadableTable<K, V>
@@ -183,6 +196,12 @@ impl WriteTx {
         Ok(self.transaction.open_table(definition)?)
     }
 
+    /// Removes a setting.
+    pub(crate) fn remove_setting(&mut self, name: &str) -> Result<(), Error> {
+        self.table_mut(SETTINGS)?.remove(name)?;
+        Ok(())
+    }
+
     /// Sets the value of a setting.
     pub(crate) fn set_setting(&mut self, name: &str, value: &[u8]) -> Result<(), Error> {
         self.table_mut(SETTINGS)?.insert(name, value)?;
@@ -213,6 +232,7 @@ pub(super) fn create(tx: &mut WriteTx) -> Result<(), Error> {
     fifth(tx)?;
     add_tables(tx)?;
     tx.set_setting(SETTING_OPTIONAL_LISTED, &[1])?;
+    sixth(tx)?;
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
 }
 
@@ -225,6 +245,15 @@ pub(super) fn add_tables(tx: &mut WriteTx) -> Result<(), Error> {
 /// Whether [`add_tables`] was done.
 pub(super) fn has_all_tables(tx: &ReadTx) -> Result<bool, Error> {
     Ok(tx.0.list_tables()?.any(|table| table.name() == DELETED_MANIFESTS.name()))
+}
+
+/// What version 6 has added.
+fn sixth(tx: &mut WriteTx) -> Result<(), Error> {
+    tx.table_mut(NAMESPACES)?;
+    tx.table_mut(NAMESPACES_OF)?;
+    tx.table_mut(ADDRESSES)?;
+    tx.table_mut(FILE_USERS)?;
+    Ok(())
 }
 
 /// What version 5 has added.
@@ -295,5 +324,11 @@ pub(super) fn migrate(tx: &mut WriteTx, now: Timestamp) -> Result<(), Error> {
         fifth(tx)?;
     }
     add_tables(tx)?;
+    if found < 6 {
+        sixth(tx)?;
+        // Which namespace a name stands for is not for this layer to say.
+        tx.set_setting(SETTING_OWNERS_UNKNOWN, &[])?;
+        tx.set_setting(SETTING_FILE_OWNERS_UNKNOWN, &[])?;
+    }
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
 }

@@ -57,8 +57,8 @@ impl FromStr for RepositoryName {
     }
 }
 
-/// Whether a text is letters and digits with single separators between them.
-fn is_component(text: &str) -> bool {
+/// Whether a text is one component of a name: letters and digits with separators between them.
+pub(crate) fn is_component(text: &str) -> bool {
     let mut rest = text.as_bytes();
     loop {
         let word = rest.iter().take_while(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9')).count();

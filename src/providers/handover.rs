@@ -39,6 +39,7 @@ pub(crate) struct Handovers(Mutex<HashMap<[u8; 32], Waiting>>);
 
 struct Waiting {
     user: String,
+    stamp: u64,
     challenge: String,
     expires: Timestamp,
 }
@@ -48,6 +49,8 @@ struct Waiting {
 pub(crate) struct Question {
     /// The user who has signed in.
     pub(crate) user: String,
+    /// The mark of that sign-in: another user of the same name is not meant.
+    pub(crate) stamp: u64,
     /// Where the program listens.
     pub(crate) redirect: String,
     /// SHA-256 of what it knows, in base64url.
@@ -108,24 +111,25 @@ impl Handovers {
     /// A code for the program of a question that was answered with yes.
     pub(crate) fn give(&self, question: Question, now: Timestamp) -> Result<String, TooMany> {
         let code = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-        let Question { user, challenge, .. } = question;
+        let Question { user, stamp, challenge, .. } = question;
         let mut codes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         codes.retain(|_, waiting| now < waiting.expires);
         if codes.len() >= CODES_MAX {
             return Err(TooMany);
         }
-        let waiting = Waiting { user, challenge, expires: now.after(CODE_LIFETIME) };
+        let waiting = Waiting { user, stamp, challenge, expires: now.after(CODE_LIFETIME) };
         codes.insert(Sha256::digest(&code).into(), waiting);
         Ok(code)
     }
 
-    /// The user whom a code signs in. It is used then, whether or not the verifier is right: who guesses, guesses once.
-    pub(crate) fn exchange(&self, code: &str, verifier: &str, now: Timestamp) -> Option<String> {
+    /// The user whom a code signs in, and the mark of the sign-in. It is used then, whether or not the verifier is right: who guesses, guesses once.
+    pub(crate) fn exchange(&self, code: &str, verifier: &str, now: Timestamp) -> Option<(String, u64)> {
         let hash: [u8; 32] = Sha256::digest(code).into();
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash)?;
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
         let knows: bool = challenge.as_bytes().ct_eq(waiting.challenge.as_bytes()).into();
-        (knows && VERIFIER_CHARS.contains(&verifier.len()) && now < waiting.expires).then_some(waiting.user)
+        (knows && VERIFIER_CHARS.contains(&verifier.len()) && now < waiting.expires)
+            .then_some((waiting.user, waiting.stamp))
     }
 }
 
@@ -141,6 +145,7 @@ mod tests {
     fn question() -> Question {
         Question {
             user: "alice".to_owned(),
+            stamp: 7,
             redirect: "http://127.0.0.1:5000/x".to_owned(),
             challenge: CHALLENGE.to_owned(),
         }
@@ -173,7 +178,7 @@ mod tests {
     fn a_code_is_good_once_for_a_minute_and_for_whoever_knows_the_verifier() {
         let handovers = Handovers::default();
         let give = || handovers.give(question(), at(0)).unwrap();
-        let alice = || Some("alice".to_owned());
+        let alice = || Some(("alice".to_owned(), 7));
         let code = give();
         assert_eq!(handovers.exchange(&code, VERIFIER, at(59)), alice());
         assert_eq!(handovers.exchange(&code, VERIFIER, at(59)), None, "it was used");

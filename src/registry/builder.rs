@@ -306,6 +306,7 @@ fn open_accounts(meta: &Arc<Meta>, config: &Config, clock: &Clock, tree: &Tree) 
         key_lifetime_max: auth.key_lifetime,
         session_idle: auth.session_idle_timeout,
         session_lifetime: auth.session_lifetime,
+        granted: config.http.access_control.as_ref().map(crate::access::AccessControl::granted).unwrap_or_default(),
         ..accounts::Rules::default()
     };
     let audit_file = config.log.audit.as_deref().map(|path| {

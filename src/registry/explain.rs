@@ -15,6 +15,10 @@ pub(crate) struct Explanation {
     repository: RepositoryName,
     actions: Actions,
     because: Vec<(Actions, String)>,
+    /// What the user owns.
+    namespace: Option<String>,
+    /// Why the user does not own the namespace of its name.
+    namespace_note: Option<String>,
     /// Why nothing of it counts.
     note: Option<&'static str>,
 }
@@ -23,6 +27,7 @@ impl Shared {
     /// Explains the decision by making it. Without a user, for somebody who has not signed in.
     pub(crate) fn explain(&self, user: Option<&str>, repository: &RepositoryName) -> Result<Explanation, Error> {
         let mut note = None;
+        let (mut namespace, mut namespace_note) = (None, None);
         let identity = match user {
             None => Identity::Anonymous,
             Some(name) => {
@@ -33,6 +38,8 @@ impl Shared {
                 } else if !account.may_sign_in() {
                     note = Some("the user's provider does not know them any more: of this, nothing counts now");
                 }
+                namespace.clone_from(&account.namespace);
+                namespace_note = self.accounts().namespace_note(&account)?;
                 Identity::User(account)
             }
         };
@@ -44,7 +51,8 @@ impl Shared {
             because.push((granted, text(reason, repository)));
         });
         let actions = if note.is_some() { Actions::NONE } else { actions };
-        Ok(Explanation { user: user.map(str::to_owned), repository: repository.clone(), actions, because, note })
+        let (user, repository) = (user.map(str::to_owned), repository.clone());
+        Ok(Explanation { user, repository, actions, because, namespace, namespace_note, note })
     }
 }
 
@@ -77,6 +85,8 @@ impl Explanation {
             "repository": self.repository.as_str(),
             "actions": words(self.actions),
             "because": because,
+            "namespace": self.namespace,
+            "namespace_note": self.namespace_note,
             "note": self.note,
         })
     }

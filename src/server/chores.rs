@@ -27,6 +27,8 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(2);
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 /// A loss of power loses at most this much of the journal, which is then made anew.
 const JOURNAL_INTERVAL: Duration = Duration::from_secs(10);
+/// The htpasswd file is looked at this often: another password there ends sessions this much later.
+const FILE_INTERVAL: Duration = Duration::from_millis(400);
 /// Whether a provider is to be asked about somebody is looked at this often, depending on how often it is to be.
 const RECHECK_INTERVAL_MIN: Duration = Duration::from_millis(200);
 const RECHECK_INTERVAL_MAX: Duration = Duration::from_mins(5);
@@ -43,6 +45,7 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &wat
     tasks.spawn(expire_uploads(Arc::clone(shared)));
     tasks.spawn(tidy_tags(Arc::clone(shared)));
     tasks.spawn(flush(Arc::clone(shared)));
+    tasks.spawn(follow_file(Arc::clone(shared)));
     tasks.spawn(sweep(Arc::clone(shared)));
     if !shared.config().storage.commit {
         tasks.spawn(settle(Arc::clone(shared)));
@@ -126,6 +129,25 @@ async fn flush_once(shared: &Arc<Shared>) {
     blocking(shared, what, |shared| shared.accounts().flush()).await;
     let what = "writing down what clients count on";
     blocking(shared, what, |shared| shared.stores().write_leases()).await;
+}
+
+/// Follows the htpasswd file, if there is one.
+async fn follow_file(shared: Arc<Shared>) {
+    let what = "following the htpasswd file";
+    if shared.config().http.auth.htpasswd.is_none() {
+        blocking(&shared, what, |shared| shared.accounts().has_no_file()).await;
+        return;
+    }
+    loop {
+        if shared.accounts().is_file_due() {
+            blocking(&shared, what, |shared| {
+                shared.accounts().follow_file();
+                Ok::<_, std::convert::Infallible>(())
+            })
+            .await;
+        }
+        sleep(FILE_INTERVAL).await;
+    }
 }
 
 /// Makes durable what was answered for and is not yet.

@@ -19,6 +19,8 @@ pub(crate) enum IssuedFor {
     Nobody,
     /// By the password with this mark.
     Password(u64),
+    /// By the refresh token with this id, or together with it.
+    Refresh(Uuid),
     /// By the API key with this id.
     Key(Uuid),
 }

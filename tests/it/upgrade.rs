@@ -14,9 +14,9 @@ const CAROL: (&str, &str) = ("carol", "carol's password");
 const FIRST: (&str, &str) = ("admin", "admin's password");
 
 /// The schema versions that there are fixtures of.
-const VERSIONS: [u32; 5] = [1, 2, 3, 4, 5];
+const VERSIONS: [u32; 6] = [1, 2, 3, 4, 5, 6];
 /// The one that this program writes.
-const PRESENT: u32 = 5;
+const PRESENT: u32 = 6;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)

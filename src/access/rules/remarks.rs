@@ -19,15 +19,42 @@ impl AccessControl {
         let mut remarks = Vec::new();
         for block in &self.repositories {
             for (number, policy) in block.policies.iter().enumerate() {
+                let path = format!("{}.policies[{number}]", at(&block.pattern));
                 if let Some(why) = useless(policy) {
-                    remarks.push((format!("{}.policies[{number}]", at(&block.pattern)), why.to_owned()));
+                    remarks.push((path.clone(), why.to_owned()));
                 }
+                let everybody = "write defaultPolicy for all users who have signed in, and anonymousPolicy for all \
+                                 others";
+                wildcards(&path, policy, everybody, &mut remarks);
             }
             if let Some(why) = overlooked(&rules, &block.pattern) {
                 remarks.push((at(&block.pattern), why));
             }
         }
+        wildcards("adminPolicy", &self.admin, "name the users", &mut remarks);
+        if self.metrics_users.iter().any(|user| user.contains('*')) {
+            let why = "\"*\" is no user: anonymousPolicy opens the metrics to everybody";
+            remarks.push(("metrics.users".to_owned(), why.to_owned()));
+        }
+        for (group, members) in &self.groups {
+            if members.iter().any(|user| user.contains('*')) {
+                remarks.push((format!("groups.{group:?}.users"), "\"*\" is no user: name the users".to_owned()));
+            }
+        }
         remarks
+    }
+}
+
+/// A star stands for nobody in lists of users and groups, and people write it for everybody.
+fn wildcards(path: &str, policy: &PolicyRule, instead: &str, remarks: &mut Vec<(String, String)>) {
+    for (field, names, what) in [("users", &policy.users, "user"), ("groups", &policy.groups, "group")] {
+        let star = names.iter().find(|name| name.contains('*'));
+        if let Some(star) = star {
+            let why = format!(
+                "{star:?} is no {what} and grants nothing, since names are compared letter by letter: {instead}"
+            );
+            remarks.push((format!("{path}.{field}"), why));
+        }
     }
 }
 

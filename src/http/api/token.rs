@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::access::{Caller, Credential, Identity, Refusal};
 use crate::accounts::{Account, Actions, SessionId};
@@ -40,9 +41,9 @@ pub(in crate::http) async fn get(context: &Context<'_>, query: &Query) -> Result
     }
     let offline = query.one("offline_token")? == Some("true");
     let refresh = if offline { refresh_token(context, caller, &asked.client).await? } else { None };
-    let (issued, _) = issue(context, caller, &asked.scopes)?;
+    let (issued, _) = issue(context, caller, refresh.as_ref().map(|(_, id)| *id), &asked.scopes)?;
     let mut answer = answer(&issued);
-    if let Some(refresh) = refresh {
+    if let Some((refresh, _)) = refresh {
         answer["refresh_token"] = refresh.reveal().into();
     }
     Ok(no_store(json_response(StatusCode::OK, &answer)))
@@ -68,16 +69,17 @@ pub(in crate::http) async fn post(context: &Context<'_>, body: &mut RequestBody)
             let text = form.one("refresh_token")?.ok_or_else(|| missing("refresh_token"))?;
             let secret = SessionId::read(text).ok_or_else(wrong)?;
             let (accounts, origin, used) = (Arc::clone(context.registry.accounts()), context.origin(), secret.clone());
-            let account = context.blocking(move || accounts.refresh(&used, &origin)).await?.ok_or_else(wrong)?;
-            (Caller { identity: Identity::User(account), credential: Credential::Password }, Some(secret))
+            let refreshed = context.blocking(move || accounts.refresh(&used, &origin)).await?;
+            let (account, id) = refreshed.ok_or_else(wrong)?;
+            (Caller { identity: Identity::User(account), credential: Credential::Password }, Some((secret, id)))
         }
         Some(_) => return Err(bad("the field grant_type is password or refresh_token")),
         None => return Err(missing("grant_type")),
     };
-    let (issued, access) = issue(context, &caller, &asked.scopes)?;
+    let (issued, access) = issue(context, &caller, refresh.as_ref().map(|(_, id)| *id), &asked.scopes)?;
     let mut answer = answer(&issued);
     answer["scope"] = access.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ").into();
-    if let Some(refresh) = refresh {
+    if let Some((refresh, _)) = refresh {
         answer["refresh_token"] = refresh.reveal().into();
     }
     Ok(no_store(json_response(StatusCode::OK, &answer)))
@@ -110,10 +112,11 @@ impl Asked {
     }
 }
 
-/// Makes a token for what of the scopes the caller may do now.
+/// Makes a token for what of the scopes the caller may do now. It ends with the refresh token that it comes with.
 fn issue(
     context: &Context<'_>,
     caller: &Caller,
+    refresh: Option<Uuid>,
     scopes: &[ScopeRequest],
 ) -> Result<(Issued, Vec<AccessEntry>), ApiError> {
     let base = context.base_url();
@@ -129,7 +132,10 @@ fn issue(
     let by = match (&caller.identity, &caller.credential) {
         (Identity::Anonymous | Identity::Outside(_), _) => IssuedFor::Nobody,
         (Identity::User(_), Credential::Key(key)) => IssuedFor::Key(key.id),
-        (Identity::User(account), _) => IssuedFor::Password(context.registry.accounts().stamp(account)),
+        (Identity::User(account), _) => match refresh {
+            Some(id) => IssuedFor::Refresh(id),
+            None => IssuedFor::Password(context.registry.accounts().stamp(account)),
+        },
     };
     let user = caller.account().map(|account| account.name.as_str());
     Ok((context.registry.tokens().issue(user, by, access.clone()), access))
@@ -137,7 +143,11 @@ fn issue(
 
 /// A refresh token, for a user who has given a password. A key is stored as it is: what it gets must not
 /// outlive it.
-async fn refresh_token(context: &Context<'_>, caller: &Caller, client: &str) -> Result<Option<SessionId>, ApiError> {
+async fn refresh_token(
+    context: &Context<'_>,
+    caller: &Caller,
+    client: &str,
+) -> Result<Option<(SessionId, Uuid)>, ApiError> {
     let (Some(account), Credential::Password) = (caller.account(), &caller.credential) else { return Ok(None) };
     let (accounts, account) = (Arc::clone(context.registry.accounts()), Arc::<Account>::clone(account));
     let (client, origin) = (client.to_owned(), context.visit.origin(Some(&account.name)));

@@ -6,6 +6,7 @@ use hyper::{Response, StatusCode};
 use url::Url;
 
 use crate::access::read_cookie;
+use crate::accounts::Account;
 use crate::http::error::ApiError;
 use crate::http::page::{self, escaped};
 use crate::http::request::RequestBody;
@@ -18,7 +19,7 @@ use crate::route::Query;
 const FORM_BYTES_MAX: usize = 16 * 1024;
 
 /// Asks whoever has signed in as this user.
-pub(super) fn ask(context: &Context<'_>, question: Question) -> Response<Body> {
+pub(super) fn ask(context: &Context<'_>, account: &Account, question: Question) -> Result<Response<Body>, ApiError> {
     let providers = context.registry.providers();
     let base = context.base_url();
     let host = base.split_once("://").map_or(base.as_str(), |(_, host)| host);
@@ -27,10 +28,12 @@ pub(super) fn ask(context: &Context<'_>, question: Question) -> Response<Body> {
     let markup = format!(
         "<p>A program on this computer, such as <code>coracle login</code>, wants to sign in to <code>{host}</code> as \
          <code>{user}</code>. It can then do there what you can.</p>\
+         <p>{owned}</p>\
          <p>Allow it only if you have just started it yourself.</p>\
          {allow}{refuse}",
         host = escaped(host),
         user = escaped(&user),
+        owned = owned(context, account)?,
         allow = form(&asked.form, "allow", "Allow"),
         refuse = form(&asked.form, "refuse", "Refuse"),
     );
@@ -38,7 +41,15 @@ pub(super) fn ask(context: &Context<'_>, question: Question) -> Response<Body> {
     // With `no-referrer`, browsers would not say either which page the form is on.
     response.headers_mut().insert(page::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     response.headers_mut().append(header::SET_COOKIE, cookie::question(context.way(), &asked.cookie));
-    response
+    Ok(response)
+}
+
+/// What the user owns, or why nothing, as markup.
+fn owned(context: &Context<'_>, account: &Account) -> Result<String, ApiError> {
+    Ok(match (&account.namespace, context.registry.accounts().namespace_note(account)?) {
+        (Some(namespace), _) => format!("Your repositories are <code>{}/…</code>.", escaped(namespace)),
+        (None, note) => escaped(&note.unwrap_or_default()),
+    })
 }
 
 /// One answer.

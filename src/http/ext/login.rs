@@ -83,7 +83,9 @@ async fn admit(context: &Context<'_>, signed_in: SignedIn, target: Target) -> Re
         Target::Nothing => empty(StatusCode::CREATED),
         Target::Page(url) => redirect(&url)?,
         Target::Program { redirect, challenge } => {
-            return Ok(confirm::ask(context, Question { user: account.name.clone(), redirect, challenge }));
+            let stamp = context.registry.accounts().stamp(&account);
+            let question = Question { user: account.name.clone(), stamp, redirect, challenge };
+            return confirm::ask(context, &account, question);
         }
     };
     let (id, _) = start_session(context, &account).await?;
@@ -119,18 +121,18 @@ pub(in crate::http) async fn admit_person(
 /// A session of a user, in place of one that the client had.
 pub(in crate::http) async fn start_session(
     context: &Context<'_>,
-    account: &Account,
+    account: &Arc<Account>,
 ) -> Result<(SessionId, SessionGrant), ApiError> {
     let before = context.cookie().map(|id| context.registry.authenticator().session(&id)).transpose()?.flatten();
     let before = before.map(|(account, grant)| (account.name.clone(), grant.hash));
-    let (accounts, name) = (Arc::clone(context.registry.accounts()), account.name.clone());
-    let origin = context.visit.origin(Some(&name));
+    let (accounts, account) = (Arc::clone(context.registry.accounts()), Arc::clone(account));
+    let origin = context.visit.origin(Some(&account.name));
     context
         .blocking(move || {
             if let Some((user, old)) = before {
                 accounts.end_sessions(&user, move |hash, _| *hash == old, &origin)?;
             }
-            accounts.start_session(&name, &origin)
+            accounts.start_session(&account, &origin)
         })
         .await
 }

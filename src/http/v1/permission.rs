@@ -49,7 +49,7 @@ pub(super) async fn set(
     let role: Role = role.parse()?;
     let (name, who) = (call.repository()?.clone(), call.value().to_owned());
     existing(context, &name)?;
-    refuse_owner(&name, kind, &who)?;
+    refuse_owner(context, &name, kind, &who)?;
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     let shown = view(kind, &who, role);
     context.blocking(move || accounts.set_permission(&name, kind, &who, Some(role), &origin)).await?;
@@ -59,7 +59,7 @@ pub(super) async fn set(
 pub(super) async fn remove(context: &Context<'_>, call: &Call<'_>, kind: Grantee) -> Result<Response<Body>, ApiError> {
     let (name, who) = (call.repository()?.clone(), call.value().to_owned());
     existing(context, &name)?;
-    refuse_owner(&name, kind, &who)?;
+    refuse_owner(context, &name, kind, &who)?;
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     if context.blocking(move || accounts.set_permission(&name, kind, &who, None, &origin)).await? {
         return Ok(empty(StatusCode::NO_CONTENT));
@@ -104,8 +104,12 @@ fn without(kind: Grantee, status: StatusCode) -> ApiError {
     if status == StatusCode::NOT_FOUND { ApiError::missing(ErrorCode::Unsupported, message) } else { invalid(message) }
 }
 
-fn refuse_owner(name: &RepositoryName, kind: Grantee, who: &str) -> Result<(), ApiError> {
-    if kind == Grantee::User && who == name.namespace() && name.as_str() != name.namespace() {
+fn refuse_owner(context: &Context<'_>, name: &RepositoryName, kind: Grantee, who: &str) -> Result<(), ApiError> {
+    if kind != Grantee::User || name.as_str() == name.namespace() {
+        return Ok(());
+    }
+    let account = context.registry.accounts().account(who)?;
+    if account.is_some_and(|account| account.namespace.as_deref() == Some(name.namespace())) {
         return Err(invalid("Namespace owner must always be admin."));
     }
     Ok(())

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::schema::{Schema, boolean, integer, map, named, object, one_of, quay_time, text};
 use super::{Call, invalid, read};
 use crate::access::{Access, Action, Actions};
-use crate::accounts::DESCRIPTION_MAX;
+use crate::accounts::{Accounts, DESCRIPTION_MAX};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
@@ -95,7 +95,8 @@ pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Res
         return Err(invalid("repo_kind is image: other kinds are not supported"));
     }
     let public = is_public(&visibility)?;
-    let namespace = namespace.unwrap_or(context.user()?.to_owned());
+    let account = context.account()?;
+    let namespace = namespace.unwrap_or_else(|| Accounts::default_namespace(account));
     let name = if namespace.is_empty() { repository } else { format!("{namespace}/{repository}") };
     let name: RepositoryName = name.parse().map_err(|_| invalid("Invalid repository name"))?;
     // That it is there already, only those hear who may make it.

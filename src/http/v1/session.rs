@@ -12,6 +12,7 @@ use super::{Call, invalid, read};
 use crate::access::{NotAuthenticated, Refusal};
 use crate::accounts::{NotSignedIn, Password, SessionId, SignedIn};
 use crate::http::error::ApiError;
+use crate::http::ext::logout::nothing_to_end;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response, value};
 use crate::http::time::rfc2822;
@@ -61,7 +62,7 @@ pub(super) async fn signin(context: &Context<'_>, body: &mut RequestBody) -> Res
             if let Some((user, old)) = before {
                 starting.end_sessions(&user, move |hash, _| *hash == old, &origin)?;
             }
-            starting.start_session(&account.name, &origin)
+            starting.start_session(&account, &origin)
         })
         .await?;
 
@@ -103,6 +104,8 @@ pub(super) async fn signout(context: &Context<'_>, call: &Call<'_>) -> Result<Re
         context
             .blocking(move || accounts.end_sessions(&user, move |hash, _| everywhere || *hash == this, &origin))
             .await?;
+    } else {
+        nothing_to_end(context)?;
     }
     let mut response = json_response(StatusCode::OK, &json!({ "success": true }));
     response.headers_mut().append(header::SET_COOKIE, cookie::no_session(context.way()));

@@ -281,7 +281,7 @@ fn error_type() -> Schema {
 
 /// The name of a user who is to be made; others may be in a file.
 fn user_name() -> Schema {
-    text().pattern("^[A-Za-z0-9][A-Za-z0-9._@+-]{0,254}$")
+    text().pattern("^[A-Za-z0-9][A-Za-z0-9._@+$-]{0,254}$")
 }
 
 fn groups() -> Schema {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::schema::{Schema, boolean, integer, list_of, named, object, one_of, text};
 use super::session::NEXT_CSRF_TOKEN;
 use super::{invalid, read};
-use crate::accounts::Account;
+use crate::accounts::{Account, Basis};
 use crate::http::error::ApiError;
 use crate::http::ext::login::{admit_person, start_session, why_not_admitted};
 use crate::http::request::RequestBody;
@@ -103,10 +103,11 @@ pub(super) async fn device_token(context: &Context<'_>, body: &mut RequestBody) 
 /// A session for what the browser has brought back to a program.
 pub(super) async fn code(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
     let CodeBody { code, code_verifier } = read(body).await?;
-    let user = context.registry.providers().handovers().exchange(&code, &code_verifier, context.registry.now());
+    let code = context.registry.providers().handovers().exchange(&code, &code_verifier, context.registry.now());
     let accounts = Arc::clone(context.registry.accounts());
+    let (user, stamp) = code.unzip();
     let account = user.map(|user| accounts.account(&user)).transpose()?.flatten();
-    let account = account.filter(|account| account.may_sign_in());
+    let account = account.filter(|account| account.may_sign_in() && account.honours(Basis::SignIn(stamp)));
     let account = account.ok_or_else(|| {
         ApiError::new(ErrorCode::Denied, "the code is not right, was used already, or its time is over")
     })?;
@@ -114,7 +115,7 @@ pub(super) async fn code(context: &Context<'_>, body: &mut RequestBody) -> Resul
 }
 
 /// An answer with a session, as the one to a password has it.
-async fn begun(context: &Context<'_>, account: &Account, answer: &Value) -> Result<Response<Body>, ApiError> {
+async fn begun(context: &Context<'_>, account: &Arc<Account>, answer: &Value) -> Result<Response<Body>, ApiError> {
     let (id, grant) = start_session(context, account).await?;
     let mut response = json_response(StatusCode::OK, answer);
     let headers = response.headers_mut();

@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::schema::{Schema, always, anything, boolean, integer, list_of, named, object, one_of, text};
 use super::{Call, invalid, read};
-use crate::accounts::{Account, Outside, Password, UserChange};
+use crate::access::{Access, Action, Actions};
+use crate::accounts::{Account, Accounts, Outside, Password, UserChange};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
@@ -17,6 +18,9 @@ use crate::http::{Body, Context};
 use crate::meta::Standing;
 
 pub(super) const EMAIL_MAX: usize = 254;
+
+/// The name of a repository that anybody could make.
+const EXAMPLE: &str = "app";
 
 /// The colours of avatars.
 const COLORS: [&str; 8] = ["#969696", "#aec7e8", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#17becf"];
@@ -29,7 +33,7 @@ struct ChangeBody {
 
 pub(super) fn get(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
     let account = context.account()?;
-    Ok(json_response(StatusCode::OK, &own_view(context, account)))
+    Ok(json_response(StatusCode::OK, &own_view(context, account)?))
 }
 
 pub(super) async fn change(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
@@ -49,7 +53,7 @@ pub(super) async fn change(context: &Context<'_>, body: &mut RequestBody) -> Res
             accounts.account(&name)?.ok_or(crate::accounts::Error::UserUnknown { name })
         })
         .await?;
-    Ok(json_response(StatusCode::OK, &own_view(context, &changed)))
+    Ok(json_response(StatusCode::OK, &own_view(context, &changed)?))
 }
 
 pub(super) async fn delete(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
@@ -71,12 +75,15 @@ pub(super) fn public(context: &Context<'_>, call: &Call<'_>) -> Result<Response<
 
 /// A user as they see themselves. Fields of Quay that coracle has no use for have their constants,
 /// since clients read them.
-fn own_view(context: &Context<'_>, account: &Account) -> Value {
+fn own_view(context: &Context<'_>, account: &Account) -> Result<Value, ApiError> {
+    let accounts = context.registry.accounts();
     let mut view = json!({
         "anonymous": false,
         "username": account.name,
         "avatar": avatar(&account.name),
-        "can_create_repo": account.standing != Standing::ReadOnlySuperuser,
+        "can_create_repo": can_create(context, account)?,
+        "namespace": account.namespace,
+        "namespace_note": accounts.namespace_note(account)?,
         "is_me": true,
         "verified": true,
         "email": account.email,
@@ -101,7 +108,14 @@ fn own_view(context: &Context<'_>, account: &Account) -> Value {
         Standing::ReadOnlySuperuser => view["global_readonly_super_user"] = true.into(),
         Standing::Superuser => view["super_user"] = true.into(),
     }
-    view
+    Ok(view)
+}
+
+/// Whether the caller may make a repository without naming a namespace for it.
+fn can_create(context: &Context<'_>, account: &Account) -> Result<bool, ApiError> {
+    let Ok(name) = format!("{}/{}", Accounts::default_namespace(account), EXAMPLE).parse() else { return Ok(false) };
+    let access = Access::Repository(name, Actions::of(Action::Push));
+    Ok(context.registry.decide(context.caller, &access)?.is_ok())
 }
 
 /// Where the user comes from, as Quay says it.
@@ -126,6 +140,8 @@ pub(super) fn own_schema() -> Schema {
             ("username", text()),
             ("avatar", avatar_schema()),
             ("can_create_repo", boolean()),
+            ("namespace", text().or_null()),
+            ("namespace_note", text().or_null()),
             ("is_me", always(true)),
             ("verified", always(true)),
             ("email", text().or_null()),

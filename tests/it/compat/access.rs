@@ -109,6 +109,30 @@ checks! {
         assert!(!refused["errors"][0]["message"].as_str().unwrap().is_empty());
     }
 
+    async fn a_star_among_users_is_warned_about(_caller, _repository) {
+        let policies = "policies = [{ users = ['*'], actions = ['read'] }]";
+        let text = format!("[http.accessControl.repositories.'**']\n{policies}\n");
+        let warnings = format!("{:?}", Config::from_toml_str(&text).unwrap().warnings);
+        assert!(warnings.contains("is no user") && warnings.contains("defaultPolicy"), "{warnings}");
+        let t = ruled(&format!("'**' = {{ {policies} }}")).await;
+        t.user(ALICE).get("/v2/alice/app/tags/list").send().await.error(403, "DENIED");
+    }
+
+    async fn keys_end_with_a_user_of_the_file(_caller, _repository) {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("htpasswd");
+        let write = |name: &str| std::fs::write(&file, format!("{name}:{}\n", bcrypt::hash("x", 4).unwrap())).unwrap();
+        write("dave");
+        let text = format!("profile = 'zot'\n[http.auth.htpasswd]\npath = '{}'\n", file.display());
+        let builder = Registry::builder().config(Config::from_toml_str(&text).unwrap().config);
+        let t = TestRegistry::start(builder).await;
+        let key = t.user(("dave", "x")).post("/zot/auth/apikey").body("{}").send().await.status(201).json();
+        write("erin");
+        let by_key = t.user(("dave", key["apiKey"].as_str().unwrap()));
+        let refused = async || by_key.get("/v2/").send().await.status == 401;
+        crate::openid::people::until("the key ends", refused).await;
+    }
+
     async fn guessers_are_told_when_to_come_back(caller, _repository) {
         let mut last = None;
         for n in 0..8 {

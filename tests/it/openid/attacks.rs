@@ -7,6 +7,7 @@ use serde_json::json;
 use super::agent::{Agent, Page, parameter, with_parameter};
 use super::hostile::Hostile;
 use super::registry::{Registry, is_a_clear_page};
+use crate::support::content::push_image;
 use crate::support::process::ADMIN;
 
 async fn registry() -> (Registry, Hostile) {
@@ -370,4 +371,39 @@ async fn whoever_comes_from_a_provider_has_no_password() {
     let key = registry.new_key(&mut agent).await;
     assert_eq!(registry.status("mallory@example.org", &key).await, 200);
     assert_eq!(registry.status("admin", &key).await, 401, "and the key is nobody else's");
+}
+
+#[tokio::test]
+async fn nobody_is_called_into_a_namespace_that_is_in_use() {
+    let hostile = Hostile::start().await;
+    let table = super::registry::table("oidc", &hostile.issuer(), super::hostile::CLIENT);
+    let registry = Registry::start(&format!("{table}claimMapping = {{ username = 'preferred_username' }}\n"));
+    push_image(&registry.running.user(ADMIN), "team/app", "1", 1).await;
+    let called = |name: &str| {
+        hostile.script().claims["preferred_username"] = json!(name);
+        hostile.script().claims["sub"] = json!(format!("who is called {name}"));
+    };
+    for (name, namespace) in [("team", None), ("library", None), ("gina", Some("gina"))] {
+        called(name);
+        let mut agent = registry.signed_in("oidc").await;
+        let account = registry.account(&mut agent).await.unwrap();
+        assert_eq!(
+            (&account["namespace"], &account["can_create_repo"]),
+            (&json!(namespace), &json!(namespace.is_some()))
+        );
+        assert_eq!(account["namespace_note"].is_null(), namespace.is_some(), "{account}");
+        let key = registry.new_key(&mut agent).await;
+        let user = registry.running.user((name, &key));
+        let status = if namespace.is_some() { 202 } else { 403 };
+        user.post(&format!("/v2/{name}/new/blobs/uploads/")).send().await.status(status);
+        if name == "team" {
+            user.get("/v2/team/app/manifests/1").send().await.status(403);
+        }
+    }
+    registry.running.wait_for("does not own the namespace of its name");
+    // With an address for a name, by default.
+    let registry = Registry::knowing(&[("oidc", &hostile)]);
+    let mut agent = registry.signed_in("oidc").await;
+    let account = registry.account(&mut agent).await.unwrap();
+    assert_eq!(account["namespace"], "mallory__at__example.org");
 }

@@ -48,7 +48,8 @@ impl Client {
 
     pub(super) fn begin_session(&mut self) -> bool {
         let Some(name) = self.any_user() else { return false };
-        self.accounts.start_session(&name, &Origin::local()).unwrap();
+        let account = self.accounts.account(&name).unwrap().unwrap();
+        self.accounts.start_session(&account, &Origin::local()).unwrap();
         self.note(format!("begin a session of {name}"));
         true
     }
