@@ -68,13 +68,14 @@ impl Alternative {
                         elements[before].accept = true;
                     }
                     // What follows begins where a part does.
-                    last(&mut elements, &|element| (element.stays, element.boundary) = (true, true));
+                    last(&mut elements, &|element| (element.keeps, element.boundary) = (Keeps::Any, true));
                 }
                 Part::Tokens(tokens) => {
                     for token in tokens {
                         match token {
                             Token::Star => last(&mut elements, &|element| {
-                                (element.stays_in_part, element.boundary) = (true, false);
+                                element.keeps = element.keeps.max(Keeps::InPart);
+                                element.boundary = false;
                             }),
                             Token::One(set) => {
                                 last(&mut elements, &|element| element.advance = *set);
@@ -103,8 +104,8 @@ impl Alternative {
                 *advance |= when(element.advance >> symbol & 1 == 1);
             }
             word.boundary |= when(element.boundary);
-            word.stays_in_part |= when(element.stays_in_part);
-            word.stays |= when(element.stays);
+            word.stays_in_part |= when(element.keeps == Keeps::InPart);
+            word.stays |= when(element.keeps == Keeps::Any);
             word.accept |= when(element.accept);
         }
     }
@@ -167,16 +168,26 @@ impl Alternative {
 struct Element {
     /// The symbols that lead to the next state, a bit each.
     advance: u64,
+    keeps: Keeps,
+    /// Whether it is left only where a part of a name begins.
     boundary: bool,
-    stays_in_part: bool,
-    stays: bool,
+    /// Whether it is a match after the last symbol.
     accept: bool,
+}
+
+/// The symbols that keep a state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Keeps {
+    #[default]
+    None,
+    InPart,
+    Any,
 }
 
 /// The character, if it can be only one.
 fn single(token: Token) -> Option<u8> {
     match token {
-        Token::One(set) if set.count_ones() == 1 => Some(SYMBOLS[set.trailing_zeros() as usize]),
+        Token::One(set) if set.is_power_of_two() => Some(SYMBOLS[set.trailing_zeros() as usize]),
         Token::One(_) | Token::Star => None,
     }
 }

@@ -50,7 +50,9 @@ impl Parser<'_> {
                 ']' | '}' => return Err(InvalidPattern::Unopened(next)),
                 _ => Token::One(literal(next)?),
             };
-            read.iter_mut().for_each(|alternative| alternative.push(token));
+            for alternative in &mut read {
+                alternative.push(token);
+            }
         }
         Ok(read)
     }
