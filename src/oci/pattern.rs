@@ -160,7 +160,7 @@ impl FromStr for RepositoryPattern {
             return Err(InvalidPattern::TooLong);
         }
         let alternatives: Vec<Alternative> =
-            parser::alternatives(text)?.into_iter().map(Alternative::new).collect::<Result<_, _>>()?;
+            parser::alternatives(text)?.iter().map(|tokens| Alternative::new(tokens)).collect::<Result<_, _>>()?;
         let count: usize = alternatives.iter().map(Alternative::states).sum();
         if count > STATES_MAX {
             return Err(InvalidPattern::TooManyAlternatives);

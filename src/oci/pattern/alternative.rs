@@ -24,7 +24,7 @@ enum Part {
 
 impl Alternative {
     /// Checks that at least one repository name matches.
-    pub(super) fn new(tokens: Vec<Token>) -> Result<Self, InvalidPattern> {
+    pub(super) fn new(tokens: &[Token]) -> Result<Self, InvalidPattern> {
         let mut parts: Vec<Part> = Vec::new();
         for part in tokens.split(|token| *token == Token::SLASH) {
             let part = match part {
