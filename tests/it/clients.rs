@@ -3,9 +3,9 @@
 //! Nothing here stands in for a client: skopeo, podman, buildah, umoci, containerd, curl and jq are the programs
 //! a user has, `oci-client` is the crate and `oras` the Python package. Each module is one client and shows that
 //! it logs in, pushes, lists, pulls back the same bytes and deletes (where it can), with and without
-//! credentials. Five are of no client: [`refusals`] asks HTTP libraries how they are refused, [`keys`] gives each of them an API key, [`tokens`] looks at the tokens they
-//! get for a password, [`documents`] runs what other registries' documents tell their users to type, and
-//! [`proxies`] runs the configurations of README.md.
+//! credentials. Five are of no client: [`keys`] gives each of them an API key, [`tokens`] looks at the tokens they
+//! get for a password, [`documents`] runs what other registries' documents tell their users to type, [`proxies`] runs
+//! the configurations of README.md, and [`refusals`] asks HTTP libraries how they are refused.
 //!
 //! A client that is not installed makes its tests say `SKIPPED` on the terminal, or fail where `CI` is set
 //! ([`home::installed`]). Everything a client writes stays in a temporary directory of its test ([`home::Home`]).

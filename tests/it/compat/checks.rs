@@ -17,6 +17,11 @@ checks! {
         assert_eq!((without.status, without.body), (with.status, with.body));
     }
 
+    async fn root_is_a_sign_of_life(caller, _repository) {
+        let answer = Caller::new(caller.address(), None).get("/").send().await.status(200);
+        assert!(answer.text().contains("/v2/"), "{}", answer.text());
+    }
+
     async fn unauthorized_body_is_wrapped(caller, repository) {
         for stranger in [Caller::new(caller.address(), None), Caller::new(caller.address(), Some(("alice", "wrong")))] {
             let refused = stranger.get(&format!("/v2/{repository}/tags/list")).send().await.status(401);
