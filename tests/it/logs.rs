@@ -91,8 +91,9 @@ async fn a_json_log_is_json_from_its_first_line_to_its_last() {
     let config = "distSpecVersion = '1.1.0'\n[log]\nformat = 'json'\nlevel = 'info'\n";
     let running = Program::serve_with(root.path(), config).start();
     let find = |lines: &str, has: &dyn Fn(&Value) -> bool| -> Option<Value> {
-        let lines = lines.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")));
-        lines.into_iter().find(|line| has(line))
+        let mut lines =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")));
+        lines.find(|line| has(line))
     };
     let started = find(&running.stderr(), &|line| line.get("password").is_some()).unwrap();
     assert_eq!((&started["user"], &started["level"]), (&"admin".into(), &"INFO".into()));
