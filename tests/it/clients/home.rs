@@ -54,7 +54,6 @@ pub(crate) const PODMAN: Client = Client { program: "podman", package: "podman" 
 pub(crate) const PYTHON: Client = Client { program: "python3", package: "python3-venv" };
 pub(crate) const SKOPEO: Client = Client { program: "skopeo", package: "skopeo" };
 pub(crate) const UMOCI: Client = Client { program: "umoci", package: "umoci" };
-pub(crate) const GO: Client = Client { program: "go", package: "golang-go" };
 
 /// Ends a test on a machine without the clients it needs: with a line nobody overlooks, or in CI with a failure.
 macro_rules! needs {
