@@ -62,15 +62,16 @@ impl Drop for Offered {
 /// A directory that this process works in for somebody else, who knows it by another path.
 #[derive(Debug)]
 pub(crate) struct Handed {
-    _handle: OwnedFd,
+    _handle: fs::File,
     via: PathBuf,
 }
 
 impl Handed {
     /// Finds the path by which this process reaches the directory that was handed over as `path`.
     pub(crate) fn reach(handle: OwnedFd, path: &Path) -> Result<Self, String> {
-        let known = rustix::fs::fstat(&handle).map_err(|error| format!("{}: {error}", path.display()))?;
-        let identity = (u64::try_from(known.st_dev).unwrap_or_default(), known.st_ino);
+        let handle = fs::File::from(handle);
+        let known = handle.metadata().map_err(|error| format!("{}: {error}", path.display()))?;
+        let identity = (known.dev(), known.ino());
         let leads_there = |via: &PathBuf| {
             fs::metadata(via).is_ok_and(|found| found.is_dir() && (found.dev(), found.ino()) == identity)
         };

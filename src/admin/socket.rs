@@ -61,8 +61,8 @@ fn by_short_path<T>(path: &Path, work: impl Fn(&Path) -> io::Result<T>) -> io::R
 }
 
 /// The path of an open directory that leads to it wherever it is mounted.
-pub(super) fn through(directory: &OwnedFd) -> std::path::PathBuf {
-    format!("/proc/self/fd/{}", directory.as_raw_fd()).into()
+pub(super) fn through(directory: &impl AsFd) -> std::path::PathBuf {
+    format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd()).into()
 }
 
 /// Sends a line, and a directory with it.

@@ -125,15 +125,13 @@ fn ask(stream: &UnixStream, command: &Command, root: &Path) -> Result<Value, Str
     BufReader::new(stream).read_line(&mut answer).map_err(failed)?;
     let mut answer: Value = serde_json::from_str(&answer)
         .map_err(|_| "the running registry does not answer as this version does".to_owned())?;
-    match answer["error"].as_str() {
-        Some(error) => Err(error.to_owned()),
-        None => {
-            if let Some(offered) = offered {
-                offered.keep();
-            }
-            Ok(answer["ok"].take())
-        }
+    if let Some(error) = answer["error"].as_str() {
+        return Err(error.to_owned());
     }
+    if let Some(offered) = offered {
+        offered.keep();
+    }
+    Ok(answer["ok"].take())
 }
 
 /// A password from standard input: the first line, or everything if there is no line's end.
