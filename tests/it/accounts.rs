@@ -10,6 +10,7 @@ mod guessing;
 mod key_rights;
 mod keys;
 mod ownership;
+mod load;
 mod program;
 mod routes;
 mod scopes;
