@@ -212,7 +212,7 @@ fn add_key(tx: &mut WriteTx, at: At, user: usize, number: usize) -> Result<(), E
         expires: None,
         creator_agent: "filling".to_owned(),
         last_used: None,
-        incarnation: Some(at.now.micros()),
+        incarnation: Some(at.now.wall.micros()),
     };
     let digits = key(user, number);
     tx.put_key(&Sha256::digest(&digits["zak_".len()..]).into(), &row)

@@ -91,7 +91,7 @@ impl Registry {
     pub fn put_user(&self, name: &str, password: &str, superuser: bool) -> Result<(), Error> {
         let standing = if superuser { Standing::Superuser } else { Standing::Ordinary };
         self.shared
-            .put_user(name, Password::new(password), standing)
+            .put_user(name, &Password::new(password), standing)
             .map_err(|error| Error::accounts(error, &self.shared.tree))
     }
 }
@@ -175,10 +175,10 @@ impl Shared {
     }
 
     /// Makes a user, or gives one this password and standing.
-    fn put_user(&self, name: &str, password: Password, standing: Standing) -> Result<(), crate::accounts::Error> {
+    fn put_user(&self, name: &str, password: &Password, standing: Standing) -> Result<(), crate::accounts::Error> {
         use crate::accounts::Error as E;
         let origin = Origin::local();
-        let password = self.accounts.hash_blocking(&password)?;
+        let password = self.accounts.hash_blocking(password)?;
         let new =
             NewUser { name: name.to_owned(), password: password.clone(), standing, groups: Vec::new(), email: None };
         match self.accounts.add_user(new, &origin) {

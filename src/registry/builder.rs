@@ -152,7 +152,7 @@ impl Builder {
         };
         for user in self.users {
             let standing = if user.superuser { Standing::Superuser } else { Standing::Ordinary };
-            let put = shared.put_user(&user.name, user.password, standing);
+            let put = shared.put_user(&user.name, &user.password, standing);
             put.map_err(|error| Error::accounts(error, &shared.tree))?;
         }
         Ok(Registry { shared: Arc::new(shared) })

@@ -80,7 +80,7 @@ async fn a_key_lists_keys_by_no_route() {
 #[tokio::test]
 async fn a_key_that_expires_makes_none_that_lives_longer() {
     let t = TestRegistry::start(zot("")).await;
-    let soon = (jiff::Timestamp::now() + std::time::Duration::from_secs(3600)).to_string();
+    let soon = (jiff::Timestamp::now() + std::time::Duration::from_hours(1)).to_string();
     let first = key(&t.user(ALICE), json!({ "expirationDate": soon })).await;
     let by_first = t.user((ALICE.0, &first));
     let make = async |caller: &Caller, body: Value| caller.post(KEYS).body(body.to_string()).send().await;
@@ -97,12 +97,12 @@ async fn a_key_that_expires_makes_none_that_lives_longer() {
         for later in ["9999-12-31T23:59:59Z", "2999-01-01T00:00:00Z"] {
             make(caller, json!({ "expirationDate": later })).await.error(400, "UNSUPPORTED");
         }
-        let earlier = (jiff::Timestamp::now() + std::time::Duration::from_secs(60)).to_string();
+        let earlier = (jiff::Timestamp::now() + std::time::Duration::from_mins(1)).to_string();
         assert!(end(make(caller, json!({ "expirationDate": earlier })).await).unwrap() < latest);
     }
     let free = key(&t.user(ALICE), json!({})).await;
-    let made = make(&t.user((ALICE.0, &free)), json!({})).await.status(201).json();
-    assert_eq!(made["expirationDate"], "0001-01-01T00:00:00Z");
+    let unlimited = make(&t.user((ALICE.0, &free)), json!({})).await.status(201).json();
+    assert_eq!(unlimited["expirationDate"], "0001-01-01T00:00:00Z");
 }
 
 /// Passwords, and rights by groups: whoever had the key would keep them when it is revoked.

@@ -79,8 +79,8 @@ async fn no_scope_holds_up_the_registry() {
         for answer in all {
             answer.error(403, "DENIED");
         }
-        let alive = t.anonymous().get("/livez").send();
-        tokio::time::timeout(limit, alive).await.expect("the registry is alive").status(200);
+        let probe = t.anonymous().get("/livez").send();
+        tokio::time::timeout(limit, probe).await.expect("the registry is alive").status(200);
     }
     // 100 of the largest are refused together.
     let largest = format!("alice/{{{}}}", vec!["aaaaaaaa"; 31].join(","));
