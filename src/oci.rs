@@ -22,7 +22,7 @@ mod properties;
 pub(crate) use any_case::AnyCaseObject;
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error_code::ErrorCode;
-pub(crate) use json::{JsonObject, without_lone_surrogates};
+pub(crate) use json::{BoundedList, JsonObject, without_lone_surrogates};
 pub use manifest::{Child, InvalidManifest, Manifest};
 pub use media_type::{InvalidMediaType, MediaType};
 pub(crate) use name::is_component;

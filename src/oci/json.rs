@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// A value that comes as a JSON object. What serde derives for a struct takes a list of the values
 /// of its fields as well, which nobody else who reads the same bytes would.
@@ -38,6 +38,38 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
         }
 
         deserializer.deserialize_map(Object(PhantomData))
+    }
+}
+
+/// A list of at most `MAX` elements. A longer one is refused when the first element too many is read, so that a
+/// short text cannot unfold into much memory.
+#[derive(Debug)]
+pub(crate) struct BoundedList<T, const MAX: usize>(pub(crate) Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for BoundedList<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List<T, const MAX: usize>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
+            type Value = BoundedList<T, MAX>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of at most {MAX} elements")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+                let mut list = Vec::new();
+                while let Some(element) = sequence.next_element()? {
+                    if list.len() == MAX {
+                        return Err(A::Error::custom(format_args!("a list has more than {MAX} elements")));
+                    }
+                    list.push(element);
+                }
+                Ok(BoundedList(list))
+            }
+        }
+
+        deserializer.deserialize_seq(List(PhantomData))
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::media_type::MEDIA_TYPE_LENGTH_MAX;
-use super::{Digest, JsonObject, MediaType, without_lone_surrogates};
+use super::{BoundedList, Digest, JsonObject, MediaType, without_lone_surrogates};
 
 /// More descriptors than this in one manifest are refused: each costs a look-up in the store, and
 /// the largest images known have a few hundred.
@@ -43,8 +43,8 @@ struct Document {
     media_type: Option<String>,
     artifact_type: Option<String>,
     config: Option<JsonObject<Descriptor>>,
-    layers: Option<Vec<JsonObject<Descriptor>>>,
-    manifests: Option<Vec<JsonObject<Descriptor>>>,
+    layers: Option<Descriptors>,
+    manifests: Option<Descriptors>,
     subject: Option<JsonObject<Descriptor>>,
     /// Go clients write `null` for an empty value.
     annotations: Option<BTreeMap<String, Option<String>>>,
@@ -56,8 +56,10 @@ struct Document {
 #[serde(rename_all = "camelCase")]
 struct Descriptor {
     media_type: Option<String>,
-    digest: Option<String>,
+    digest: String,
 }
+
+type Descriptors = BoundedList<JsonObject<Descriptor>, DESCRIPTORS_MAX>;
 
 impl Manifest {
     /// Reads and checks a manifest. `content_type` is what the client called it; without one, the
@@ -72,8 +74,8 @@ impl Manifest {
         if document.schema_version != Some(2) {
             return Err(InvalidManifest::Structure("schemaVersion must be 2"));
         }
-        let layers = document.layers.as_deref();
-        let manifests = document.manifests.as_deref();
+        let layers = document.layers.as_ref().map(|layers| &layers.0[..]);
+        let manifests = document.manifests.as_ref().map(|manifests| &manifests.0[..]);
         if layers.map_or(0, <[_]>::len) + manifests.map_or(0, <[_]>::len) > DESCRIPTORS_MAX {
             return Err(InvalidManifest::Structure("a manifest has at most 10000 descriptors"));
         }
@@ -215,8 +217,7 @@ fn is_manifest(descriptor: &Descriptor) -> bool {
 }
 
 fn digest_of(descriptor: &Descriptor) -> Result<Digest, InvalidManifest> {
-    let digest = descriptor.digest.as_deref().ok_or(InvalidManifest::Structure("a descriptor must have a digest"))?;
-    digest.parse().map_err(|error: super::InvalidDigest| InvalidManifest::Malformed(error.to_string()))
+    descriptor.digest.parse().map_err(|error: super::InvalidDigest| InvalidManifest::Malformed(error.to_string()))
 }
 
 /// An annotation, with the empty value for `null`.

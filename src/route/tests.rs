@@ -63,6 +63,7 @@ fn operations() {
         ("POST /v2/a/blobs/uploads/?digest-algorithm=sha512", r#"StartUpload { name: "a", algorithm: Sha512 }"#),
         ("POST /v2/a/blobs/uploads/?digest={d}", r#"PushBlob { name: "a", digest: {d} }"#),
         ("POST /v2/a/blobs/uploads/?mount={d}&from=b", r#"MountBlob { name: "a", digest: {d} }"#),
+        ("POST /v2/a/blobs/uploads/?mount={d}&from=B", r#"StartUpload { name: "a", algorithm: Sha256 }"#),
         ("POST /v2/a/blobs/uploads/?mount={d}", r#"MountBlob { name: "a", digest: {d} }"#),
         ("GET /v2/a/blobs/uploads/{id}", r#"UploadStatus { name: "a", id: UploadId({id}) }"#),
         ("PATCH /v2/a/blobs/uploads/{id}", r#"UploadChunk { name: "a", id: UploadId({id}) }"#),
@@ -111,7 +112,6 @@ fn referrers_with_filters_and_cursor() {
 #[test]
 fn what_is_not_there() {
     for line in [
-        "GET /",
         "GET /v1/",
         "GET /v2x",
         "GET /v2//",
@@ -167,7 +167,6 @@ fn what_is_malformed() {
         ("POST /v2/a/blobs/uploads/?digest=x", "400 DIGEST_INVALID"),
         ("POST /v2/a/blobs/uploads/?digest={d}&digest={d}", "400 UNSUPPORTED"),
         ("POST /v2/a/blobs/uploads/?mount=x&from=b", "400 DIGEST_INVALID"),
-        ("POST /v2/a/blobs/uploads/?mount={d}&from=B", "400 NAME_INVALID"),
         ("POST /v2/a/blobs/uploads/?digest-algorithm=md5", "400 DIGEST_INVALID"),
         ("PUT /v2/a/blobs/uploads/{id}", "400 DIGEST_INVALID"),
         ("PUT /v2/a/blobs/uploads/{id}?digest=", "400 DIGEST_INVALID"),

@@ -240,7 +240,7 @@ fn usual_configurations_of_zot_load_with_warnings_at_most() {
                here"],
         ),
         (
-            r#"{"storage": {"gc": false, "maxRepos": 0, "remoteCache": false},
+            r#"{"profile": "coracle", "storage": {"gc": false, "maxRepos": 0, "remoteCache": false},
                 "http": {"auth": {"apikey": false, "htpasswd": {"path": ""}, "failDelay": 0,
                                   "sessionDriver": {"name": "local"}},
                          "tls": {"cacert": ""}, "allowOrigin": "", "compat": []},

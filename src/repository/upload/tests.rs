@@ -109,15 +109,15 @@ fn in_memory(path: &std::path::Path) -> u64 {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_small_blob_stays_in_memory_and_of_a_large_one_the_beginning() {
+fn a_blob_that_was_just_pushed_stays_in_memory() {
     const MIB: u64 = 1024 * 1024;
-    // Beside the program: what is in a file system of memory cannot be let go of.
+    // In the directory of the program, which is on a disk: a file system in memory would prove nothing.
     let program = std::env::current_exe().unwrap();
     let root = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
     let (stores, _) = stores_on(root.path(), Arc::new(SystemDisk), Arc::new(SystemDisk), true);
     let repository = stores.repository(&"a".parse().unwrap());
     let part = Bytes::from(vec![7; 1024 * 1024]);
-    for (size, least, most) in [(20, 15 * MIB, 20 * MIB), (80, 24 * MIB, 40 * MIB)] {
+    for size in [20, 80] {
         let mut upload = repository.open_upload(Algorithm::Sha256).unwrap();
         for _ in 0..size {
             upload.append(std::slice::from_ref(&part)).unwrap();
@@ -126,7 +126,8 @@ fn a_small_blob_stays_in_memory_and_of_a_large_one_the_beginning() {
         upload.verify(digest).unwrap();
         upload.finish(digest).unwrap();
         let found = in_memory(&Tree::new(root.path()).blob(&digest));
-        assert!((least..=most).contains(&found), "{found} bytes of {size} MiB are in memory");
+        // The kernel may need some of the memory for other tests.
+        assert!(found >= size as u64 * MIB * 9 / 10, "{found} bytes of {size} MiB are in memory");
     }
 }
 
