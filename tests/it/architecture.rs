@@ -123,6 +123,7 @@ const FILES: &[(&str, &str)] = &[
     ("config::check", "looks whether the files exist that the configuration names"),
     ("registry::builder", "makes temporary data directories"),
     ("append", "appends to files of the operator's"),
+    ("accounts::audit_file", "looks whether the audit log is a new file, which gets an owner"),
     ("accounts::htpasswd", "reads users from a file of the operator's"),
     ("server::sendfile", "has the kernel send blobs from their files"),
     ("admin::socket", "the socket of local administration is a file"),

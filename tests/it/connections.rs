@@ -18,7 +18,7 @@ const LIMIT: usize = 40;
 const MANY: usize = 60;
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-const PING: &str = "GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n";
+const PING: &str = "GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 async fn limited(more: &str) -> TestRegistry {
     let text = format!("[http]\n{more}\n[http.limits]\nmaxConnections = {LIMIT}\n");
@@ -44,7 +44,7 @@ async fn slow_upload(address: SocketAddr) -> Raw {
 async fn slow_upload_from(address: SocketAddr, source: IpAddr) -> Raw {
     let mut upload = Raw::connect_from(address, source).await;
     let path = format!("/v2/a/blobs/uploads/?digest={}", sha256(b"0123456789"));
-    upload.send(format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n01234")).await;
+    upload.send(format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n01234")).await;
     upload
 }
 
@@ -66,7 +66,7 @@ async fn connections_without_a_request_shut_nobody_out() {
     let t = limited("").await;
     for (what, said, is_answered) in [
         ("silent", "", false),
-        ("half a head", "GET /v2/ HTTP/1.1\r\nhost: x\r\nx-", false),
+        ("half a head", "GET /v2/ HTTP/1.1\r\nhost: localhost\r\nx-", false),
         ("between two requests", PING, true),
     ] {
         let mut held = Vec::new();
@@ -153,7 +153,7 @@ async fn a_connection_with_a_request_in_flight_is_never_closed() {
     let digest = push_blob(&t.anonymous(), "a", &content).await;
     let mut upload = slow_upload(t.running.address()).await;
     let mut pull = Raw::connect_narrow(t.running.address()).await;
-    pull.send(format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
+    pull.send(format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await;
     assert!(!pull.is_silent_for(Duration::from_secs(10)).await);
     let mut silent = Vec::new();
     for _ in 0..2 * MANY {
