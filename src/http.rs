@@ -193,7 +193,10 @@ pub(crate) async fn answer(
     };
     let mut response = match result {
         Ok(response) => response,
-        Err(error) => refuse(registry, error.of_request(&head.method, head.uri.path()), visit, reached),
+        Err(error) => {
+            Box::pin(body.finish_short(&head.headers)).await;
+            refuse(registry, error.of_request(&head.method, head.uri.path()), visit, reached)
+        }
     };
     for cookie in std::mem::take(&mut subject.cookies) {
         response.headers_mut().append(header::SET_COOKIE, cookie);

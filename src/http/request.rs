@@ -18,6 +18,10 @@ use crate::repository::Expected;
 /// What goes wrong while a body arrives.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// A refusal waits for the rest of a body of at most this length, and no longer than this.
+const SHORT_BYTES_MAX: u64 = 64 * 1024;
+const SHORT_WAIT: Duration = Duration::from_millis(250);
+
 /// A request's body, until somebody takes it.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
@@ -39,6 +43,18 @@ impl RequestBody {
                 .take()
                 .unwrap_or_else(|| UnsyncBoxBody::new(http_body_util::Empty::new().map_err(|never| match never {}))),
             idle: self.idle,
+        }
+    }
+
+    /// Reads what is left of a body before a refusal is sent, if it is short and the client does not wait for
+    /// `100 Continue`. ctr 1.6 hangs if the refusal of a manifest reaches it before it has sent the manifest.
+    pub(super) async fn finish_short(&mut self, headers: &HeaderMap) {
+        let left = self.body.as_ref().and_then(|body| http_body::Body::size_hint(body).upper()).unwrap_or(u64::MAX);
+        if left == 0 || left > SHORT_BYTES_MAX || headers.contains_key(header::EXPECT) {
+            return;
+        }
+        if let Some(body) = &mut self.body {
+            let _ = timeout(SHORT_WAIT, async { while let Some(Ok(_)) = body.frame().await {} }).await;
         }
     }
 
