@@ -308,6 +308,8 @@ fn the_three_commands(target: &Target) {
         "super_user": true,
         // Ours.
         "groups": [],
+        "namespace": "admin",
+        "namespace_note": null,
         "provider": null,
     });
     assert_eq!(*user, expected);
