@@ -394,7 +394,8 @@ mod tests {
         // In turns, so that other work on the machine delays each kind alike.
         let rounds: Vec<_> =
             (0..ROUNDS).map(|_| kinds.each_ref().map(|stored| time(stored.as_ref(), true, &password))).collect();
-        let times: Vec<_> = (0..kinds.len()).map(|kind| rounds.iter().map(|round| round[kind]).min().unwrap()).collect();
+        let times: Vec<_> =
+            (0..kinds.len()).map(|kind| rounds.iter().map(|round| round[kind]).min().unwrap()).collect();
         let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
         assert!(*most < *least * 8 / 5, "{times:?}");
         let right = Password::new("right");

@@ -51,10 +51,10 @@ pub(super) fn of_markup(status: StatusCode, title: &str, markup: &str, form_acti
     response
 }
 
-/// For an answer that nobody is to keep, and from which nobody is to be told where its reader came from.
+/// Keeps a response out of caches, and its address out of other requests, unless its page has a policy of its own.
 pub(super) fn quiet(headers: &mut hyper::HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.entry(REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
 }
 
 /// Text as it stands in markup, also between quotes.

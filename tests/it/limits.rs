@@ -176,7 +176,7 @@ async fn one_request_too_many_waits_for_its_turn() {
     let (mut first, mut second) = (connect(&t).await, connect(&t).await);
     for connection in [&mut first, &mut second] {
         let path = format!("/v2/a/blobs/uploads/?digest={}", sha256(b"0123456789"));
-        connection.send(format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n01234")).await;
+        connection.send(format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n01234")).await;
     }
     // Both requests are in flight once the file of each upload is there.
     while std::fs::read_dir(t.registry.data_dir().join("uploads")).unwrap().count() < 2 {

@@ -38,7 +38,7 @@ pub(super) fn ask(context: &Context<'_>, account: &Account, question: Question) 
         refuse = form(&asked.form, "refuse", "Refuse"),
     );
     let mut response = page::of_markup(StatusCode::OK, "Sign in to a program?", &markup, &action);
-    // With `no-referrer`, browsers would not say either which page the form is on.
+    // With `no-referrer`, browsers send `Origin: null` with the form, which is the origin of no page of ours.
     response.headers_mut().insert(page::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     response.headers_mut().append(header::SET_COOKIE, cookie::question(context.way(), &asked.cookie));
     Ok(response)

@@ -40,9 +40,10 @@ fn said_of(answer: &Answer, name: &str) -> (u16, Vec<String>, String) {
     // What was asked for is repeated to everybody.
     let header = |header| format!("{header:?}").replace(&format!("repository:{name}/"), "repository:/");
     let mut headers: Vec<String> = answer.headers.iter().map(header).collect();
-    headers.retain(|header| !header.starts_with("(\"date\""));
+    headers.retain(|header| !header.starts_with("(\"date\"") && !header.starts_with("(\"content-length\""));
     headers.sort_unstable();
-    (answer.status.as_u16(), headers, answer.text())
+    let body = if name.is_empty() { answer.text() } else { answer.text().replace(name, "NAME") };
+    (answer.status.as_u16(), headers, body)
 }
 
 fn said(answer: &Answer) -> (u16, Vec<String>, String) {
