@@ -146,6 +146,8 @@ pub(super) fn explanation_schema() -> Schema {
         ("repository", text()),
         ("actions", list_of(action())),
         ("because", list_of(object([("grants", list_of(action())), ("rule", text())]))),
+        ("namespace", text().or_null()),
+        ("namespace_note", text().or_null()),
         ("note", text().or_null()),
     ])
 }
