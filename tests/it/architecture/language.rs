@@ -1,0 +1,138 @@
+//! The words that plain technical English does without: comments, messages and documents are read once and understood.
+//!
+//! Files that still have such words are listed in `language_pending.txt`. The list only gets shorter: a file that is
+//! not in it must have none, and a file that has none must not be in it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::source::Source;
+
+/// Words and phrases that hide who does what. In lower case.
+const WORDS: &[&str] = &[
+    "whoever",
+    "whatever",
+    "whomever",
+    "somebody",
+    "nobody",
+    "anew",
+    "brought",
+    "let go of",
+    "lets go of",
+    "is none",
+    "are none",
+    "of one's own",
+    "that rests",
+    "comes to",
+    "good for",
+    "beside",
+];
+
+/// A sentence that begins with one of these puts its subject last.
+const BEGINNINGS: &[&str] = &["What", "Who", "Whose", "Of", "With"];
+
+/// Where a word of the list is the right one: the beginning of a path, the word, and the reason.
+const EXCEPTIONS: &[(&str, &str, &str)] =
+    &[("tests/it/architecture/language.rs", "", "it names the words that it looks for")];
+
+/// The files whose text is checked, besides Rust sources.
+const DOCUMENTS: &[&str] = &["README.md", "CHANGELOG.md", "zot-compat.toml", "Cargo.toml", ".ci/run"];
+
+/// A piece of text that people read, and the line it is on.
+struct Piece {
+    line: usize,
+    text: String,
+    /// Whether a sentence begins with it.
+    is_beginning: bool,
+}
+
+#[test]
+fn comments_messages_and_documents_are_in_plain_english() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pending = std::fs::read_to_string(root.join("tests/it/architecture/language_pending.txt")).unwrap();
+    let pending: BTreeSet<&str> = pending.lines().collect();
+    let (mut wrong, mut found, mut texts) = (Vec::new(), BTreeSet::new(), 0);
+    let mut look = |path: &str, all: Vec<Piece>| {
+        texts += all.len();
+        for text in all {
+            let Some(word) = objection(path, &text) else { continue };
+            found.insert(path.to_owned());
+            if !pending.contains(path) {
+                wrong.push(format!("{path}:{}: {word:?} in: {}", text.line, text.text.trim()));
+            }
+        }
+    };
+    for directory in ["src", "tests", "benches", "examples", "fuzz/fuzz_targets"] {
+        for source in Source::all(directory) {
+            let texts = comments(&source.text).into_iter().chain(messages(&source)).collect();
+            look(&source.path, texts);
+        }
+    }
+    for document in DOCUMENTS {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        look(document, lines(document, &text));
+    }
+    let clean = pending.iter().filter(|path| !found.contains(**path));
+    wrong.extend(clean.map(|path| format!("{path} is plain: remove it from language_pending.txt")));
+    super::none("plain English", &wrong);
+    assert!(texts > 5000, "only {texts} texts were seen");
+}
+
+/// The first word of a text that plain English does without.
+fn objection(path: &str, text: &Piece) -> Option<String> {
+    let excepted = |word: &str| {
+        EXCEPTIONS.iter().any(|(file, except, _)| path.starts_with(file) && (except.is_empty() || *except == word))
+    };
+    let lower = text.text.to_lowercase();
+    let word = WORDS.iter().find(|word| !excepted(word) && has_words(&lower, word));
+    if let Some(word) = word {
+        return Some((*word).to_owned());
+    }
+    if !text.is_beginning {
+        return None;
+    }
+    let first = text.text.split_whitespace().next()?;
+    // A question may begin so.
+    let begins = BEGINNINGS.contains(&first) && !text.text.trim_end().ends_with('?') && !excepted(first);
+    begins.then(|| first.to_owned())
+}
+
+/// Whether a text has a phrase, as whole words.
+fn has_words(text: &str, phrase: &str) -> bool {
+    let is_edge = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '_');
+    text.match_indices(phrase)
+        .any(|(at, _)| is_edge(text[..at].chars().next_back()) && is_edge(text[at + phrase.len()..].chars().next()))
+}
+
+/// The comments of a Rust source.
+fn comments(source: &str) -> Vec<Piece> {
+    let mut texts = Vec::new();
+    let mut before = false;
+    for (number, line) in source.lines().enumerate() {
+        let comment = line.trim_start().strip_prefix("//").map(|rest| rest.trim_start_matches(['/', '!']).trim());
+        if let Some(text) = comment {
+            texts.push(Piece { line: number + 1, text: text.to_owned(), is_beginning: !before });
+        }
+        before = comment.is_some_and(|text| !text.is_empty() && !text.ends_with(['.', ':']));
+    }
+    texts
+}
+
+/// The text literals of a Rust source.
+fn messages(source: &Source) -> Vec<Piece> {
+    let literals = source.tokens.iter().filter(|token| token.text.starts_with('"'));
+    literals
+        .map(|token| Piece { line: token.line, text: token.text.trim_matches('"').to_owned(), is_beginning: false })
+        .collect()
+}
+
+/// The lines of a document; of a script and a manifest only the comments.
+fn lines(path: &str, document: &str) -> Vec<Piece> {
+    let only_comments = matches!(path, "Cargo.toml" | ".ci/run");
+    let mut texts = Vec::new();
+    for (number, line) in document.lines().enumerate() {
+        let text = if only_comments { line.split_once('#').map_or("", |(_, comment)| comment) } else { line };
+        texts.push(Piece { line: number + 1, text: text.to_owned(), is_beginning: false });
+    }
+    texts
+}
