@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use coracle::filling::{self, Extent, Filled};
+use coracle::testing::filling::{self, Extent, Filled};
 use support::client::{self, Client};
 use support::content::{Content, Noise};
 use support::process::Process as _;

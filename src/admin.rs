@@ -17,12 +17,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::accounts::{Account, Accounts, Error, Key, NewKey, NewUser, Origin, Password, UserChange};
-use crate::meta::Standing;
+pub(crate) use crate::content::repository::Purge;
+use crate::content::repository::{BackupError, Delays, Error as ContentError, Rehearsed, Scrubbed, Scrubbing, Stores};
+use crate::content::rows::Standing;
+use crate::identity::accounts::{Account, Accounts, Error, Key, NewKey, NewUser, Origin, Password, UserChange};
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
-pub(crate) use crate::repository::Purge;
-use crate::repository::{BackupError, Delays, Error as ContentError, Rehearsed, Scrubbed, Scrubbing, Stores};
 pub(crate) use directory::{Handed, Offered};
 pub(crate) use rescue::{recover, restore};
 

@@ -33,7 +33,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-pub use crate::access::{AccessControl, PolicyRule, RepositoryRules};
+pub use crate::identity::access::{AccessControl, PolicyRule, RepositoryRules};
 pub use error::{Error, Finding, Place};
 pub use keys::key_table;
 pub use model::{

@@ -22,6 +22,7 @@ mod page;
 mod receive;
 mod request;
 mod response;
+pub(crate) mod route;
 mod time;
 mod v1;
 
@@ -42,16 +43,16 @@ pub(crate) use fuzzing::headers;
 pub(crate) use own_hosts::OwnHosts;
 pub(crate) use request::{BoxError, RequestBody, why_unreadable};
 
-use crate::access::{Access, Authenticated, Caller, Credentials, Memo, Refusal, Surface, Visit};
-pub(crate) use crate::accounts::client_network;
-use crate::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionId};
 use crate::config::Bearer;
+use crate::content::repository::Among;
+use crate::identity::access::{Access, Authenticated, Caller, Credentials, Memo, Refusal, Surface, Visit};
+pub(crate) use crate::identity::accounts::client_network;
+use crate::identity::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionId};
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
-use crate::repository::Among;
-use crate::route::{self, Path, Route};
 use audit::Attempt;
 use observe::{Observed, Subject};
+use route::{Path, Route};
 
 /// More than this in headers is refused; what clients send is below 4 KiB, tokens included.
 const HEADER_BYTES_MAX: usize = 32 * 1024;

@@ -38,23 +38,22 @@
 //!
 //! # The modules, bottom to top
 //!
-//! * [`oci`]: the specification's nouns as validated values. `clock`: the one reader of the time.
-//!   `append`: files that are appended to and rotated. `metrics`: the figures of one registry.
-//!   `outgoing`: requests to other servers, with a limit on each thing.
-//! * `blobs`: content-addressed files. Knows no repository and no row.
-//! * `meta`: the rows. The only module that names redb; touches no blob.
-//! * `repository`: what one repository can do; the only writer of both stores.
-//! * `accounts`: users, groups, API keys, sessions, and permissions in repositories; the only writer of their rows.
-//! * `tokens`: signed tokens, in place of credentials, for a while; those of an outside token service too.
-//! * `providers`: sign-in through OpenID Connect and GitHub. Knows no route and no database.
-//! * `access`: who is asking, and may they. Knows verbs and names, not URLs.
-//! * `route`: request line → operation. Pure.
+//! * [`oci`]: the specification's nouns as validated values.
+//! * `kit::clock`: the only reader of the time. `kit::append`: files that are appended to and rotated. `kit::metrics`:
+//!   the figures of one registry. `kit::outgoing`: bounded requests to other servers.
+//! * `content::blobs`: content-addressed files. Knows no repository and no row.
+//! * `content::rows`: the rows of the database. The only module that names redb; touches no blob.
+//! * `content::repository`: the operations of one repository; the only writer of both stores.
+//! * `identity::accounts`: users, groups, API keys, sessions, and permissions; the only writer of their rows.
+//! * `identity::tokens`: signed access tokens, ours and those of external token issuers.
+//! * `identity::providers`: sign-in through OpenID Connect and GitHub. Knows no route and no database.
+//! * `identity::access`: authenticates the caller and decides. Knows verbs and names, not URLs.
+//! * `http::route`: request line → operation. Pure.
 //! * [`config`]: a file → checked settings, every problem at once. Opens no store.
 //! * `registry`: stores, access and rules in one value. No socket, no task.
-//! * `admin`: what the command line does, beside a running registry or alone.
+//! * `admin`: the commands on a data directory, with a running registry or without one.
 //! * `http`: one request. `server`: sockets. `cli`: the command line.
-//! * `filling`: rows by the hundred thousand, for a benchmark; in no other build.
-//! * `fuzzing`: what fuzzers and tests hold of strangers' input; in no other build.
+//! * `testing::filling`: many rows for a benchmark. `testing::fuzzing`: entry points for fuzzers. In no other build.
 //!
 //! A test holds this order: no module uses one above it.
 //!
@@ -73,8 +72,8 @@
 //!    repository by a keyed hash, so that starting one writes no row, and a restart loses none.
 //! 6. Bytes are hashed once, while they arrive. Read again is an upload that is continued after a restart, a blob
 //!    whose file somebody has written to, and what a scrub or a recovery looks at.
-//! 7. Only `blobs::paths` builds a path, and only out of checked values. Nothing below `http` knows a
-//!    status code. Only `clock` reads the wall clock. There is no global state: two registries in one
+//! 7. Only `content::blobs::paths` builds a path, and only out of checked values. Nothing below `http` knows a
+//!    status code. Only `kit::clock` reads the wall clock. There is no global state: two registries in one
 //!    process do not know of each other.
 //! 8. A secret is shown once and stored as a hash, or sealed where it must be read again (what a provider is
 //!    asked with); when keys and sessions were last used is written in batches, so that no request with one waits for
@@ -103,34 +102,22 @@
 //! or moves many bytes runs on tokio's threads for blocking work, of which there are few: a slow
 //! client never holds one.
 
-mod access;
-mod accounts;
 mod admin;
-mod append;
-mod blobs;
 #[doc(hidden)]
 pub mod cli;
-mod clock;
 pub mod config;
-#[cfg(feature = "filling")]
-#[doc(hidden)]
-pub mod filling;
-#[cfg(any(fuzzing, test))]
-#[doc(hidden)]
-pub mod fuzzing;
+mod content;
 mod http;
-mod meta;
-mod metrics;
+mod identity;
+mod kit;
 pub mod oci;
-mod outgoing;
-mod providers;
 mod registry;
-mod repository;
-mod route;
 mod server;
-mod tokens;
+#[cfg(any(feature = "filling", fuzzing, test))]
+#[doc(hidden)]
+pub mod testing;
 
-pub use access::AccessPolicy;
 pub use http::Body;
+pub use identity::access::AccessPolicy;
 pub use registry::{Builder, Error, Registry};
 pub use server::RunningRegistry;

@@ -24,17 +24,17 @@ pub use builder::Builder;
 pub use error::Error;
 pub(crate) use notices::Notice;
 
-use crate::access::{Access, AccessControl, Actions, Authenticator, Caller, Policy, Refusal, Rules};
-use crate::accounts::{Accounts, NewUser, Origin, Password, Permissions, UserChange};
-use crate::blobs::Tree;
-use crate::clock::{Clock, Timestamp};
 use crate::config::{Bearer, Config, Limits, Network, Profile};
-use crate::meta::Standing;
-use crate::metrics::Metrics;
+use crate::content::blobs::Tree;
+use crate::content::repository::{Among, Repository, Stores};
+use crate::content::rows::Standing;
+use crate::identity::access::{Access, AccessControl, Actions, Authenticator, Caller, Policy, Refusal, Rules};
+use crate::identity::accounts::{Accounts, NewUser, Origin, Password, Permissions, UserChange};
+use crate::identity::providers::Providers;
+use crate::identity::tokens::Tokens;
+use crate::kit::clock::{Clock, Timestamp};
+use crate::kit::metrics::Metrics;
 use crate::oci::RepositoryName;
-use crate::providers::Providers;
-use crate::repository::{Among, Repository, Stores};
-use crate::tokens::Tokens;
 
 /// What the id of a request usually takes: eight digits, a hyphen and a number.
 const REQUEST_ID_BYTES: usize = 20;
@@ -134,7 +134,7 @@ impl Shared {
         &self,
         caller: &Caller,
         access: &Access,
-    ) -> Result<Result<(), Refusal>, crate::accounts::Error> {
+    ) -> Result<Result<(), Refusal>, crate::identity::accounts::Error> {
         let (policy, now) = (self.policy(), self.now());
         let decided = policy.decide(caller, access, &Permissions::default(), now);
         match access {
@@ -147,7 +147,11 @@ impl Shared {
     }
 
     /// Whether a caller sees a repository in a list.
-    pub(crate) fn sees(&self, caller: &Caller, name: &RepositoryName) -> Result<bool, crate::accounts::Error> {
+    pub(crate) fn sees(
+        &self,
+        caller: &Caller,
+        name: &RepositoryName,
+    ) -> Result<bool, crate::identity::accounts::Error> {
         let policy = self.policy();
         // As in `decide`: most of a list of many is not looked up.
         Ok(policy.sees(caller, name, &Permissions::default())
@@ -155,7 +159,7 @@ impl Shared {
     }
 
     /// Where the repositories lie that a caller sees.
-    pub(crate) fn among(&self, caller: &Caller) -> Result<Among, crate::accounts::Error> {
+    pub(crate) fn among(&self, caller: &Caller) -> Result<Among, crate::identity::accounts::Error> {
         Ok(match self.policy().namespaces(&caller.identity) {
             None => Among::All,
             Some(namespaces) => {
@@ -166,7 +170,11 @@ impl Shared {
     }
 
     /// What a caller may do in a repository.
-    pub(crate) fn actions(&self, caller: &Caller, name: &RepositoryName) -> Result<Actions, crate::accounts::Error> {
+    pub(crate) fn actions(
+        &self,
+        caller: &Caller,
+        name: &RepositoryName,
+    ) -> Result<Actions, crate::identity::accounts::Error> {
         Ok(self.policy().actions(caller, name, &*self.accounts.permissions(name)?))
     }
 
@@ -175,8 +183,13 @@ impl Shared {
     }
 
     /// Makes a user, or gives one this password and standing.
-    fn put_user(&self, name: &str, password: &Password, standing: Standing) -> Result<(), crate::accounts::Error> {
-        use crate::accounts::Error as E;
+    fn put_user(
+        &self,
+        name: &str,
+        password: &Password,
+        standing: Standing,
+    ) -> Result<(), crate::identity::accounts::Error> {
+        use crate::identity::accounts::Error as E;
         let origin = Origin::local();
         let password = self.accounts.hash_blocking(password)?;
         let new =

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| coracle::fuzzing::manifest(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| coracle::testing::fuzzing::manifest(input));

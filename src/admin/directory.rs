@@ -7,8 +7,8 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::socket::{open_directory, through};
-use crate::blobs::Owner;
-use crate::repository::BackupError;
+use crate::content::blobs::Owner;
+use crate::content::repository::BackupError;
 
 /// A directory that a command line hands to a running registry. Directories that were made for that are removed
 /// again unless they are kept.

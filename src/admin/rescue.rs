@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::repository::{
+use crate::content::repository::{
     Recovered, Recovery, Transferred, Way, recover as recover_content, restore as restore_content,
 };
 

@@ -15,7 +15,7 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 
-use crate::blobs::{Tree, give_to_owner_of_parent};
+use crate::content::blobs::{Tree, give_to_owner_of_parent};
 
 /// The longest path that the system calls for sockets take directly, in bytes: 104 on BSD and macOS, 108 on Linux.
 const PATH_BYTES_MAX: usize = 100;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Failure;
-use crate::accounts::Origin;
+use crate::content::repository::{Error as ContentError, HistoryFilter};
+use crate::identity::accounts::Origin;
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::registry::Shared;
-use crate::repository::{Error as ContentError, HistoryFilter};
 
 /// At most this many entries are listed of each kind.
 const LISTED_MAX: usize = 10_000;

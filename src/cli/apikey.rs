@@ -7,8 +7,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::administer::Target;
-use crate::accounts::KeyScope;
 use crate::admin::Command;
+use crate::identity::accounts::KeyScope;
 
 /// Manage API keys, of a running registry or of one that rests
 #[derive(Debug, clap::Args)]

@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::accounts::htpasswd_problems;
 use crate::config::{self, Config};
+use crate::identity::accounts::htpasswd_problems;
 
 /// Check a configuration file, and report everything that is wrong with it
 ///

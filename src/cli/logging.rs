@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use crate::append::AppendFile;
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::kit::append::AppendFile;
 use format::{JsonEvents, JsonLine, PlainNumbers};
 
 /// The permissions of a new log file, from which the process's mask takes its part.

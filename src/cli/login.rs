@@ -23,7 +23,7 @@ use api::{NewKey, Provider, Ways};
 use terminal::Terminal;
 
 use super::credentials::{self, Entry, Environment, Logins, Place, places};
-use crate::outgoing::{Client, Plain, Settings};
+use crate::kit::outgoing::{Client, Plain, Settings};
 
 /// How long a key is good for, unless it is said otherwise: long enough not to be in the way, and short enough that
 /// a file on a machine that was given away does not open the registry for ever.
@@ -157,7 +157,8 @@ impl Login {
         };
         let Registry { url, host } = &registry;
         let local = url.strip_prefix("http://").is_none_or(|rest| {
-            rest.parse::<hyper::http::uri::Authority>().is_ok_and(|known| crate::outgoing::is_loopback(known.host()))
+            rest.parse::<hyper::http::uri::Authority>()
+                .is_ok_and(|known| crate::kit::outgoing::is_loopback(known.host()))
         });
         if local || self.insecure_http {
             return Ok(registry);

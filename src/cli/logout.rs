@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::credentials::{Environment, Logins, places};
 use super::login::{Api, Failure, Registry};
-use crate::outgoing::{Client, Plain, Settings};
+use crate::kit::outgoing::{Client, Plain, Settings};
 
 /// Sign out of a registry: revoke the key that `coracle login` has made, and remove it
 ///

@@ -12,8 +12,8 @@ use super::logging::{self, Logging};
 use super::reload::Reload;
 use super::{process, wrong};
 use crate::AccessPolicy;
-use crate::accounts::Password;
 use crate::config::{Address, Config, Profile};
+use crate::identity::accounts::Password;
 use crate::registry::Registry;
 use crate::server::RunningRegistry;
 

@@ -3,7 +3,7 @@
 //! Knows the keys, not what the rules mean.
 
 use super::settings::{Setting, Settings};
-use crate::access::{AccessControl, PolicyRule, RepositoryRules};
+use crate::identity::access::{AccessControl, PolicyRule, RepositoryRules};
 
 const REPOSITORIES: &str = "http.accessControl.repositories";
 const GROUPS: &str = "http.accessControl.groups";

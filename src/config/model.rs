@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::access::AccessControl;
+use crate::identity::access::AccessControl;
 
 use super::access_control;
 use super::network::Network;

@@ -13,7 +13,7 @@ pub(super) mod upload;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::route::Page;
+use crate::http::route::Page;
 
 /// What is encoded in the value of a parameter: everything that RFC 3986 does not call unreserved.
 const PARAMETER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -7,7 +7,7 @@ use hyper::{Method, StatusCode};
 use tokio_util::task::TaskTracker;
 
 use super::forwarded::Reached;
-use crate::accounts::{Accounts, RequestEntry};
+use crate::identity::accounts::{Accounts, RequestEntry};
 use crate::registry::Shared;
 
 /// The parameters that say what a request is on. What others say may be a secret.

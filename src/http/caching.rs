@@ -8,8 +8,8 @@ use hyper::header::{self, HeaderValue};
 
 use super::Body;
 use super::error::ApiError;
-use crate::access::{Access, Caller, Identity};
-use crate::accounts::Action;
+use crate::identity::access::{Access, Caller, Identity};
+use crate::identity::accounts::Action;
 use crate::registry::Shared;
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");

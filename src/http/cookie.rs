@@ -5,9 +5,9 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::forwarded::Reached;
 use super::response::value;
-use crate::access::SESSION_COOKIE;
-use crate::accounts::SessionId;
-use crate::providers::{QUESTION_LIFETIME, STATE_LIFETIME};
+use crate::identity::access::SESSION_COOKIE;
+use crate::identity::accounts::SessionId;
+use crate::identity::providers::{QUESTION_LIFETIME, STATE_LIFETIME};
 use crate::registry::Shared;
 
 /// What a cookie's value cannot have (RFC 6265, 4.1.1), and the sign of encoding itself. Names of an htpasswd file

@@ -13,10 +13,10 @@ use super::forwarded::Reached;
 use super::host::{Host, default_port};
 use super::own_hosts::OwnHosts;
 use crate::AccessPolicy;
-use crate::access::{Access, Caller, Identity};
+use crate::http::route::Route;
+use crate::identity::access::{Access, Caller, Identity};
 use crate::oci::ErrorCode;
 use crate::registry::Shared;
-use crate::route::Route;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 

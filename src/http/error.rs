@@ -15,12 +15,12 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Body, response::json_response};
-use crate::access::{NotAuthenticated, Surface};
-use crate::accounts;
-use crate::blobs;
+use crate::content::blobs;
+use crate::content::repository;
+use crate::http::route::RouteError;
+use crate::identity::access::{NotAuthenticated, Surface};
+use crate::identity::accounts;
 use crate::oci::{Digest, ErrorCode};
-use crate::repository;
-use crate::route::RouteError;
 
 /// Seconds after which a client that was turned away may try again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
@@ -455,7 +455,7 @@ impl From<repository::Error> for ApiError {
 }
 
 /// A failure of the database. It is opened again where that helps.
-fn meta(error: &crate::meta::Error) -> ApiError {
+fn meta(error: &crate::content::rows::Error) -> ApiError {
     match error.io() {
         Some(source) => disk(source, error),
         None if error.passes() => ApiError::unavailable(error),

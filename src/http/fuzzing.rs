@@ -9,10 +9,10 @@ use hyper::http::request::Parts;
 
 use super::forwarded::Reached;
 use super::request::{content_range, content_type, expected, has_already};
-use crate::access::{Credentials, Surface};
 use crate::config::Network;
+use crate::content::repository::Expected;
+use crate::identity::access::{Credentials, Surface};
 use crate::oci::{Algorithm, Digest, RangeRequest};
-use crate::repository::Expected;
 
 /// More than this are refused before they come here.
 const HEADERS_MAX: usize = 100;

@@ -10,8 +10,8 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response};
 
 use super::Body;
-use crate::access::Identity;
-use crate::metrics::Metrics;
+use crate::identity::access::Identity;
+use crate::kit::metrics::Metrics;
 use crate::registry::Shared;
 
 /// What is learned of a request on its way.

@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 
 use super::error::ApiError;
 use super::request::{Incoming, length_differs};
+use crate::content::repository::{self, Upload};
 use crate::oci::{ChunkRange, Digest};
-use crate::repository::{self, Upload};
 
 /// A batch is written at the latest when it has this many bytes; three times as many can be in memory: one batch is
 /// written, one waits, and one is filled. Full batches end where a multiple of this does in the upload, so that the

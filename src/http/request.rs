@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use super::error::ApiError;
 use super::response::etag;
+use crate::content::repository::Expected;
 use crate::oci::{ChunkRange, Digest, ErrorCode, MediaType};
-use crate::repository::Expected;
 
 /// What goes wrong while a body arrives.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;

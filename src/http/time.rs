@@ -3,7 +3,7 @@
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 
-use crate::clock::Timestamp;
+use crate::kit::clock::Timestamp;
 
 /// What Go writes for "no time", and so what zot's clients look for.
 pub(super) const NEVER: &str = "0001-01-01T00:00:00Z";

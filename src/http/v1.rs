@@ -25,9 +25,9 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 use super::request::{RequestBody, why_unreadable};
 use super::{Body, Context};
-use crate::meta::Grantee;
+use crate::content::rows::Grantee;
+use crate::http::route::{Endpoint, Query};
 use crate::oci::{ErrorCode, JsonObject, RepositoryName};
-use crate::route::{Endpoint, Query};
 
 pub(super) use csrf::check as check_csrf;
 

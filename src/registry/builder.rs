@@ -7,18 +7,18 @@ use std::sync::{Arc, RwLock};
 use tokio_util::task::TaskTracker;
 
 use super::{Error, Notices, Registry, Shared};
-use crate::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
-use crate::accounts::{self, Accounts, AuditFile, Htpasswd, Password};
-use crate::blobs::{Blobs, Foreign, SystemDisk, Tree};
-use crate::clock::Clock;
 use crate::config::{self, Bearer, Config, Profile, RetentionPolicy};
-use crate::meta::{Meta, SETTING_PROVIDER_KEY, Standing};
-use crate::metrics::Metrics;
+use crate::content::blobs::{Blobs, Foreign, SystemDisk, Tree};
+use crate::content::repository::{Delays, Kept, Retention, Rules, Stores};
+use crate::content::rows::{Meta, SETTING_PROVIDER_KEY, Standing};
+use crate::identity::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
+use crate::identity::accounts::{self, Accounts, AuditFile, Htpasswd, Password};
+use crate::identity::providers::{self, ClientId, ClientKey, ClientSecret, ProviderSettings, Providers, Targets};
+use crate::identity::tokens::{self, OutsideService, Tokens};
+use crate::kit::clock::Clock;
+use crate::kit::metrics::Metrics;
+use crate::kit::outgoing::{self, Client};
 use crate::oci::{RepositoryName, RepositoryPattern};
-use crate::outgoing::{self, Client};
-use crate::providers::{self, ClientId, ClientKey, ClientSecret, ProviderSettings, Providers, Targets};
-use crate::repository::{Delays, Kept, Retention, Rules, Stores};
-use crate::tokens::{self, OutsideService, Tokens};
 
 /// A registry to be opened. See the crate's documentation for an example.
 #[derive(Debug, Default)]
@@ -306,7 +306,12 @@ fn open_accounts(meta: &Arc<Meta>, config: &Config, clock: &Clock, tree: &Tree) 
         key_lifetime_max: auth.key_lifetime,
         session_idle: auth.session_idle_timeout,
         session_lifetime: auth.session_lifetime,
-        granted: config.http.access_control.as_ref().map(crate::access::AccessControl::granted).unwrap_or_default(),
+        granted: config
+            .http
+            .access_control
+            .as_ref()
+            .map(crate::identity::access::AccessControl::granted)
+            .unwrap_or_default(),
         ..accounts::Rules::default()
     };
     let audit_file = config.log.audit.as_deref().map(|path| {

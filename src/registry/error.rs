@@ -3,9 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::blobs::Tree;
-use crate::repository::ImportError;
-use crate::{accounts, blobs, meta, repository};
+use crate::content::blobs::Tree;
+use crate::content::repository::ImportError;
+use crate::content::{blobs, repository, rows};
+use crate::identity::accounts;
 
 /// Why a registry cannot be opened, set up or served. Says what, where, and what to do.
 #[derive(Debug)]
@@ -69,10 +70,10 @@ impl Error {
         Self::Storage { root: tree.root().to_owned(), cause: error.to_string() }
     }
 
-    pub(super) fn meta(error: meta::Error, tree: &Tree) -> Self {
+    pub(super) fn meta(error: rows::Error, tree: &Tree) -> Self {
         let root = tree.root().to_owned();
         match error {
-            meta::Error::InUse { .. } => Self::InUse { root },
+            rows::Error::InUse { .. } => Self::InUse { root },
             other => {
                 let hint = if other.is_damage() {
                     ": restore a backup, or see what `coracle recover --dry-run` finds"

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::Shared;
-use crate::access::{Identity, Reason, Rule};
-use crate::accounts::{Action, Actions, Error};
-use crate::meta::Role;
+use crate::content::rows::Role;
+use crate::identity::access::{Identity, Reason, Rule};
+use crate::identity::accounts::{Action, Actions, Error};
 use crate::oci::RepositoryName;
 
 /// What somebody may do in a repository, with a password or a key without scopes, and what says so.

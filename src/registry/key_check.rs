@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::Shared;
-use crate::access::{Identity, Policy};
-use crate::accounts::{Accounts, Actions, Error, Key, KeyScope};
+use crate::content::repository::{Among, Stores};
+use crate::identity::access::{Identity, Policy};
+use crate::identity::accounts::{Accounts, Actions, Error, Key, KeyScope};
 use crate::oci::{CommonName, RepositoryName};
-use crate::repository::{Among, Stores};
 
 /// The largest number of beginnings of names that are looked at, and of repositories.
 const BEGINNINGS_MAX: usize = 1000;

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Shared;
-use crate::accounts::{Accounts, DueOutsider};
-use crate::providers::{Asked, Error, Lasting};
+use crate::identity::accounts::{Accounts, DueOutsider};
+use crate::identity::providers::{Asked, Error, Lasting};
 
 /// At most as many are asked about in one go.
 const AT_ONCE_MAX: usize = 50;
@@ -32,7 +32,7 @@ impl Shared {
     }
 
     /// The users about whom a provider is to be asked now.
-    pub(crate) fn due_outsiders(&self) -> Result<Vec<DueOutsider>, crate::accounts::Error> {
+    pub(crate) fn due_outsiders(&self) -> Result<Vec<DueOutsider>, crate::identity::accounts::Error> {
         let every = self.config.http.auth.openid.as_ref().and_then(|openid| openid.recheck);
         every.map_or_else(|| Ok(Vec::new()), |every| self.accounts.due_outsiders(every, AT_ONCE_MAX))
     }
@@ -85,7 +85,7 @@ impl Shared {
     /// On a thread that may wait for a disk; whoever stops the registry waits for it.
     async fn write<T: Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&Accounts) -> Result<T, crate::accounts::Error> + Send + 'static,
+        work: impl FnOnce(&Accounts) -> Result<T, crate::identity::accounts::Error> + Send + 'static,
     ) -> Result<T, Failure> {
         let accounts = Arc::clone(&self.accounts);
         let written = self.work.spawn_blocking(move || work(&accounts)).await;

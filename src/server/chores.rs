@@ -13,9 +13,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::clock::Timestamp;
+use crate::content::repository::Scrubbing;
+use crate::kit::clock::Timestamp;
 use crate::registry::Shared;
-use crate::repository::Scrubbing;
 
 /// A crash loses at most this much of when keys and sessions were last used, and of what clients were told.
 const FLUSH_INTERVAL: Duration = Duration::from_mins(1);

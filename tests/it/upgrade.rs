@@ -128,7 +128,7 @@ async fn a_database_of_every_version_is_served_and_the_one_before_is_kept() {
 
 #[test]
 fn there_is_a_fixture_of_every_version() {
-    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/src/meta/schema.rs");
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/src/content/rows/schema.rs");
     let schema = std::fs::read_to_string(schema).unwrap();
     let present = schema.split("const VERSION: u32 = ").nth(1).unwrap().split(';').next().unwrap();
     assert_eq!(present, PRESENT.to_string(), "a new version needs a fixture of it: tests/fixtures/make.py");

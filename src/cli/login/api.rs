@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::address::Registry;
 use crate::cli::printable;
-use crate::outgoing::{self, Client};
+use crate::kit::outgoing::{self, Client};
 
 const CSRF_TOKEN: &str = "x-csrf-token";
 const NEXT_CSRF_TOKEN: &str = "x-next-csrf-token";

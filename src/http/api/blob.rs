@@ -7,13 +7,13 @@ use std::sync::Arc;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use crate::blobs::Blob;
+use crate::content::blobs::Blob;
+use crate::content::repository::{Error, Opened};
 use crate::http::error::ApiError;
 use crate::http::request::{has_already, text};
 use crate::http::response::{CACHE_FOR_EVER, empty, etag, identify, value};
 use crate::http::{Body, Context};
 use crate::oci::{ByteRange, Digest, ErrorCode, RANGE_PARTS_MAX, RangeRequest, RepositoryName};
-use crate::repository::{Error, Opened};
 
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 

@@ -4,13 +4,13 @@
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use crate::access::{Action, Actions};
+use crate::content::repository::{ManifestInfo, ManifestTarget, PutManifest};
 use crate::http::error::ApiError;
 use crate::http::request::{RequestBody, content_type, expected, has_already};
 use crate::http::response::{CACHE_AND_ASK, CACHE_FOR_EVER, OCI_SUBJECT, OCI_TAG, empty, identify, value};
 use crate::http::{Body, Context};
+use crate::identity::access::{Action, Actions};
 use crate::oci::{Reference, RepositoryName};
-use crate::repository::{ManifestInfo, ManifestTarget, PutManifest};
 
 /// The `Accept` header is not looked at: a manifest is served as what it was pushed as, whatever
 /// the client lists, since the bytes behind a digest can be nothing else.

@@ -7,11 +7,11 @@ use hyper::{Response, StatusCode};
 use percent_encoding::utf8_percent_encode;
 
 use super::PARAMETER;
+use crate::content::repository::ReferrerCursor;
 use crate::http::error::ApiError;
 use crate::http::response::{OCI_FILTERS_APPLIED, next_link, with_body};
 use crate::http::{Body, Context};
 use crate::oci::{Digest, MediaType, RepositoryName};
-use crate::repository::ReferrerCursor;
 
 pub(in crate::http) fn list(
     context: &Context<'_>,

@@ -5,9 +5,9 @@ use oci_spec::distribution::TagListBuilder;
 
 use crate::http::error::ApiError;
 use crate::http::response::{json_response, next_link};
+use crate::http::route::Page;
 use crate::http::{Body, Context};
 use crate::oci::RepositoryName;
-use crate::route::Page;
 
 pub(in crate::http) fn list(
     context: &Context<'_>,

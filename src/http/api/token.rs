@@ -11,16 +11,16 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::access::{Caller, Credential, Identity, Refusal};
-use crate::accounts::{Account, Actions, SessionId};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::json_response;
+use crate::http::route::Query;
 use crate::http::time::rfc3339;
 use crate::http::{Body, Context, service};
+use crate::identity::access::{Caller, Credential, Identity, Refusal};
+use crate::identity::accounts::{Account, Actions, SessionId};
+use crate::identity::tokens::{AccessEntry, Issued, IssuedFor, ScopeRequest};
 use crate::oci::ErrorCode;
-use crate::route::Query;
-use crate::tokens::{AccessEntry, Issued, IssuedFor, ScopeRequest};
 
 /// A form has a user's name, a password and some scopes.
 const FORM_BYTES_MAX: usize = 64 * 1024;

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use hyper::header;
 use hyper::{Response, StatusCode};
 
-use crate::access::Action;
+use crate::content::repository::{self, Upload};
 use crate::http::error::ApiError;
 use crate::http::receive::{receive, receive_last};
 use crate::http::request::{RequestBody, content_range};
 use crate::http::response::{DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, empty, value};
 use crate::http::{Body, Context};
+use crate::identity::access::Action;
 use crate::oci::{Algorithm, ChunkRange, Digest, RepositoryName, UploadId};
-use crate::repository::{self, Upload};
 
 pub(in crate::http) async fn start(
     context: &Context<'_>,

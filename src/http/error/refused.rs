@@ -7,7 +7,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::{ApiError, FRESH_LOGIN_REQUIRED};
-use crate::access::{Access, Action, Actions, Caller, Credential, Refusal, Requires, Surface};
+use crate::identity::access::{Access, Action, Actions, Caller, Credential, Refusal, Requires, Surface};
 use crate::oci::{ErrorCode, shown};
 
 impl ApiError {

@@ -6,12 +6,12 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::{Error, Key, NewKey};
 use crate::http::error::ApiError;
 use crate::http::request::{RequestBody, why_unreadable};
 use crate::http::response::{empty, json_response, warning_value};
 use crate::http::time::{NEVER, parse_rfc3339, rfc3339};
 use crate::http::{Body, Context};
+use crate::identity::accounts::{Error, Key, NewKey};
 use crate::oci::{AnyCaseObject, ErrorCode};
 
 /// zot's limit.

@@ -5,15 +5,15 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use url::Url;
 
-use crate::access::read_cookie;
-use crate::accounts::Account;
 use crate::http::error::ApiError;
 use crate::http::page::{self, escaped};
 use crate::http::request::RequestBody;
 use crate::http::response::empty;
+use crate::http::route::Query;
 use crate::http::{Body, Context, cookie};
-use crate::providers::{Handovers, Question};
-use crate::route::Query;
+use crate::identity::access::read_cookie;
+use crate::identity::accounts::Account;
+use crate::identity::providers::{Handovers, Question};
 
 /// A form has a question and an answer.
 const FORM_BYTES_MAX: usize = 16 * 1024;

@@ -9,13 +9,13 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::confirm;
-use crate::access::read_cookie;
-use crate::accounts::{Account, Accounts, NotAdmitted, Origin, Outsider, SessionGrant, SessionId};
 use crate::http::error::ApiError;
 use crate::http::response::empty;
+use crate::http::route::Query;
 use crate::http::{Body, Context, cookie, page};
-use crate::providers::{Error, Person, Question, Returned, SignedIn, Target};
-use crate::route::Query;
+use crate::identity::access::read_cookie;
+use crate::identity::accounts::{Account, Accounts, NotAdmitted, Origin, Outsider, SessionGrant, SessionId};
+use crate::identity::providers::{Error, Person, Question, Returned, SignedIn, Target};
 
 /// Sends the browser to a provider.
 pub(in crate::http) async fn begin(context: &Context<'_>, query: &Query) -> Result<Response<Body>, ApiError> {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use hyper::{Response, StatusCode, header};
 use serde_json::json;
 
-use crate::accounts::Account;
 use crate::http::error::ApiError;
 use crate::http::response::json_response;
 use crate::http::{Body, Context, cookie};
+use crate::identity::accounts::Account;
 use crate::oci::ErrorCode;
 
 /// Where the browser ends its session at the provider that its user comes from, if that has such a place; it comes

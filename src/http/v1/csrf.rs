@@ -6,8 +6,8 @@ use hyper::header::HeaderName;
 
 use super::super::Context;
 use super::super::error::ApiError;
-use crate::access::Credential;
-use crate::route::Query;
+use crate::http::route::Query;
+use crate::identity::access::Credential;
 
 const CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
 

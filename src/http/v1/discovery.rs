@@ -14,12 +14,12 @@ use super::schema::{
     Definitions, Schema, always, anything, boolean, integer, list_of, map, named, object, one_of, text,
 };
 use super::shape::{self, Shape};
-use crate::access::{Action, Requires};
 use crate::http::error::{ApiError, ERROR_TYPES, FRESH_LOGIN_REQUIRED, error_type_of};
 use crate::http::response::json_response;
+use crate::http::route::{Endpoint, Row};
 use crate::http::{Body, Context};
+use crate::identity::access::{Action, Requires};
 use crate::oci::ErrorCode;
-use crate::route::{Endpoint, Row};
 
 pub(super) fn error_type(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
     let name = call.value();

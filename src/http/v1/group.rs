@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::schema::{Schema, boolean, integer, list_of, named, object, one_of, text};
 use super::{Call, invalid, read, user};
-use crate::accounts::Error;
+use crate::content::rows::{GroupRow, Role};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
 use crate::http::{Body, Context};
-use crate::meta::{GroupRow, Role};
+use crate::identity::accounts::Error;
 use crate::oci::ErrorCode;
 
 /// Quay's word for a group whose members may do nothing by that alone.

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use super::schema::{Schema, always, list_of, map, named, object, one_of, quay_time, text};
 use super::{Call, invalid, user};
-use crate::accounts::AuditEntry;
-use crate::clock::Timestamp;
 use crate::http::error::ApiError;
 use crate::http::response::json_response;
 use crate::http::time::{parse_day, rfc2822};
 use crate::http::{Body, Context};
+use crate::identity::accounts::AuditEntry;
+use crate::kit::clock::Timestamp;
 
 /// As many as Quay shows at once.
 const PAGE: usize = 20;

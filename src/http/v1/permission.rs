@@ -10,11 +10,11 @@ use serde_json::{Map, Value, json};
 use super::repository::existing;
 use super::schema::{Schema, boolean, list_of, named, object, one_of, text};
 use super::{Call, invalid, read, user};
+use crate::content::rows::{Grantee, Role};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
 use crate::http::{Body, Context};
-use crate::meta::{Grantee, Role};
 use crate::oci::{ErrorCode, RepositoryName};
 
 #[derive(Deserialize)]

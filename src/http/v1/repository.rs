@@ -8,14 +8,14 @@ use serde_json::{Map, Value, json};
 
 use super::schema::{Schema, boolean, integer, map, named, object, one_of, quay_time, text};
 use super::{Call, invalid, read};
-use crate::access::{Access, Action, Actions};
-use crate::accounts::{Accounts, DESCRIPTION_MAX};
+use crate::content::rows::SettingsRow;
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
 use crate::http::time::rfc2822;
 use crate::http::{Body, Context};
-use crate::meta::SettingsRow;
+use crate::identity::access::{Access, Action, Actions};
+use crate::identity::accounts::{Accounts, DESCRIPTION_MAX};
 use crate::oci::RepositoryName;
 
 /// As many repositories as Quay shows at once.
@@ -217,12 +217,12 @@ pub(super) async fn delete(context: &Context<'_>, call: &Call<'_>) -> Result<Res
 pub(super) fn existing(
     context: &Context<'_>,
     name: &RepositoryName,
-) -> Result<crate::repository::Repository, ApiError> {
+) -> Result<crate::content::repository::Repository, ApiError> {
     let repository = context.registry.repository(name);
     if repository.is_known()? {
         return Ok(repository);
     }
-    Err(crate::repository::Error::RepositoryUnknown { name: name.clone() }.into())
+    Err(crate::content::repository::Error::RepositoryUnknown { name: name.clone() }.into())
 }
 
 /// Quay's two parts of a name; of a name with one part the first is empty.

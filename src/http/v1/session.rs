@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 use super::schema::{Schema, boolean, named, object, quay_time, text, uuid};
 use super::{Call, invalid, read};
-use crate::access::{NotAuthenticated, Refusal};
-use crate::accounts::{NotSignedIn, Password, SessionId, SignedIn};
 use crate::http::error::ApiError;
 use crate::http::ext::logout::nothing_to_end;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response, value};
 use crate::http::time::rfc2822;
 use crate::http::{Body, Context, cookie};
+use crate::identity::access::{NotAuthenticated, Refusal};
+use crate::identity::accounts::{NotSignedIn, Password, SessionId, SignedIn};
 
 pub(super) const NEXT_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-next-csrf-token");
 
@@ -147,11 +147,15 @@ pub(super) fn schema() -> Schema {
 }
 
 pub(super) async fn end(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    let wanted: uuid::Uuid = call.value().parse().map_err(|_| crate::accounts::Error::SessionUnknown)?;
+    let wanted: uuid::Uuid = call.value().parse().map_err(|_| crate::identity::accounts::Error::SessionUnknown)?;
     let accounts = Arc::clone(context.registry.accounts());
     let (user, origin) = (context.user()?.to_owned(), context.origin());
     let ended = context.blocking(move || accounts.end_sessions(&user, move |_, id| id == wanted, &origin)).await?;
-    if ended == 0 { Err(crate::accounts::Error::SessionUnknown.into()) } else { Ok(empty(StatusCode::NO_CONTENT)) }
+    if ended == 0 {
+        Err(crate::identity::accounts::Error::SessionUnknown.into())
+    } else {
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
 }
 
 /// Quay answers a wrong password with 403 here, and with these fields.

@@ -10,10 +10,10 @@ use super::schema::{
     Schema, boolean, day, integer, line, list_of, map, object, one_of, rfc3339, success, switch, text, uuid,
 };
 use super::{discovery, group, log, permission, repository, session, signin, superuser, tag, token, user};
-use crate::accounts::{LABEL_MAX, PASSWORD_MAX, PASSWORD_MIN, SCOPE_LENGTH_MAX, SCOPES_MAX};
+use crate::content::rows::Grantee;
 use crate::http::error::ERROR_TYPES;
-use crate::meta::Grantee;
-use crate::route::Endpoint;
+use crate::http::route::Endpoint;
+use crate::identity::accounts::{LABEL_MAX, PASSWORD_MAX, PASSWORD_MIN, SCOPE_LENGTH_MAX, SCOPES_MAX};
 
 /// What an endpoint takes and gives.
 #[derive(Debug, Default)]

@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use super::schema::{Schema, boolean, integer, list_of, named, object, one_of, text};
 use super::session::NEXT_CSRF_TOKEN;
 use super::{invalid, read};
-use crate::accounts::{Account, Basis};
 use crate::http::error::ApiError;
 use crate::http::ext::login::{admit_person, start_session, why_not_admitted};
 use crate::http::request::RequestBody;
 use crate::http::response::{json_response, value};
 use crate::http::{Body, Context, cookie};
+use crate::identity::accounts::{Account, Basis};
+use crate::identity::providers::{DevicePoll, Error};
 use crate::oci::ErrorCode;
-use crate::providers::{DevicePoll, Error};
 
 /// How long one provider may take to say whether it lets people sign in with another device.
 const PROVIDER_WAIT: Duration = Duration::from_secs(5);

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::schema::{Schema, always, boolean, list_of, named, object, one_of, text};
 use super::{Call, invalid, read, user};
-use crate::accounts::{Account, Error, NewUser, Password, UserChange};
+use crate::content::rows::Standing;
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
 use crate::http::{Body, Context};
-use crate::meta::Standing;
+use crate::identity::accounts::{Account, Error, NewUser, Password, UserChange};
 
 /// As many users as Quay shows at once, and at the most.
 pub(super) const PAGE_MAX: usize = 100;

@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 
 use super::schema::{Schema, always, boolean, integer, list_of, object, quay_time, text};
 use super::{Call, invalid, read};
-use crate::access::Action;
-use crate::clock::Timestamp;
+use crate::content::repository::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
 use crate::http::time::rfc2822;
 use crate::http::{Body, Context};
+use crate::identity::access::Action;
+use crate::kit::clock::Timestamp;
 use crate::oci::{Digest, Reference, Tag};
-use crate::repository::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange};
 
 /// As many as Quay shows at once, without and with a limit of the client's.
 const PAGE: usize = 50;

@@ -10,13 +10,13 @@ use uuid::Uuid;
 
 use super::schema::{Schema, always, list_of, named, object, quay_time, text, uuid};
 use super::{Call, invalid, read};
-use crate::access::{Credential, Refusal};
-use crate::accounts::{Error, Key, NewKey};
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response, warning_value};
 use crate::http::time::{parse_rfc3339, rfc2822};
 use crate::http::{Body, Context};
+use crate::identity::access::{Credential, Refusal};
+use crate::identity::accounts::{Error, Key, NewKey};
 
 /// The longest lifetime that can be asked for, in seconds: a thousand years, so that its end is a time.
 pub(super) const LIFETIME_MAX: usize = 1000 * 366 * 86_400;

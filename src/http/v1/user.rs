@@ -9,13 +9,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::schema::{Schema, always, anything, boolean, integer, list_of, named, object, one_of, text};
 use super::{Call, invalid, read};
-use crate::access::{Access, Action, Actions};
-use crate::accounts::{Account, Accounts, Outside, Password, UserChange};
+use crate::content::rows::Standing;
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
 use crate::http::{Body, Context};
-use crate::meta::Standing;
+use crate::identity::access::{Access, Action, Actions};
+use crate::identity::accounts::{Account, Accounts, Outside, Password, UserChange};
 
 pub(super) const EMAIL_MAX: usize = 254;
 
@@ -50,7 +50,7 @@ pub(super) async fn change(context: &Context<'_>, body: &mut RequestBody) -> Res
     let changed = context
         .blocking(move || {
             accounts.change_user(&name, change, keeping, &origin)?;
-            accounts.account(&name)?.ok_or(crate::accounts::Error::UserUnknown { name })
+            accounts.account(&name)?.ok_or(crate::identity::accounts::Error::UserUnknown { name })
         })
         .await?;
     Ok(json_response(StatusCode::OK, &own_view(context, &changed)?))
@@ -69,7 +69,7 @@ pub(super) async fn delete(context: &Context<'_>) -> Result<Response<Body>, ApiE
 pub(super) fn public(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
     let name = call.value();
     let account = context.registry.accounts().account(name)?;
-    let account = account.ok_or_else(|| crate::accounts::Error::UserUnknown { name: name.to_owned() })?;
+    let account = account.ok_or_else(|| crate::identity::accounts::Error::UserUnknown { name: name.to_owned() })?;
     Ok(json_response(StatusCode::OK, &json!({ "username": account.name, "avatar": avatar(&account.name) })))
 }
 

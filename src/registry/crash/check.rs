@@ -9,11 +9,11 @@ use bytes::Bytes;
 use super::block_on;
 use super::history::{self, History, Staged};
 use super::power::{Random, Survives};
-use crate::blobs::{Disk, SystemDisk};
-use crate::clock::Clock;
-use crate::meta::{Dump, Meta};
+use crate::content::blobs::{Disk, SystemDisk};
+use crate::content::repository::{self, Opened, Stores};
+use crate::content::rows::{Dump, Meta};
+use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, Digest, UploadId};
-use crate::repository::{self, Opened, Stores};
 
 /// What clients were told before the cut.
 #[derive(Clone, Copy, Debug)]

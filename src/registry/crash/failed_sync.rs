@@ -10,10 +10,10 @@ use super::history::open;
 use super::power::{Operation, Power, Random, Survives};
 use super::record::Recorder;
 use super::{block_on, scratch};
-use crate::blobs::{Disk, SystemDisk};
-use crate::clock::Clock;
+use crate::content::blobs::{Disk, SystemDisk};
+use crate::content::repository::{Error, Opened, Repository};
+use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, Digest};
-use crate::repository::{Error, Opened, Repository};
 
 const ROUNDS: usize = 24;
 

@@ -16,14 +16,14 @@ use bytes::Bytes;
 
 use super::power::{Operation, Random};
 use super::record::Recorder;
-use crate::accounts::{self, Accounts};
-use crate::blobs::{Blobs, Disk, Tree};
-use crate::clock::Clock;
-use crate::meta::{Dump, Meta};
-use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag, UploadId};
-use crate::repository::{
+use crate::content::blobs::{Blobs, Disk, Tree};
+use crate::content::repository::{
     self, Among, Delays, Expiry, ManifestTarget, Opened, PutManifest, Repository, Retention, Rules, Stores, TagChange,
 };
+use crate::content::rows::{Dump, Meta};
+use crate::identity::accounts::{self, Accounts};
+use crate::kit::clock::Clock;
+use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag, UploadId};
 
 const REPOSITORIES: [&str; 4] = ["a", "a/b", "team/app", "z"];
 const TAGS: [&str; 4] = ["1", "2", "latest", "next"];

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::power::{FileId, Operation};
-use crate::blobs::{Disk, SystemDisk};
+use crate::content::blobs::{Disk, SystemDisk};
 
 /// A disk that remembers everything that was done to it, in order.
 #[derive(Debug)]

@@ -174,7 +174,7 @@ const LEGEND: &str = "\
 # The file is written by the test: UPDATE_SNAPSHOTS=1 cargo test --test it routes
 #
 # A session more than ten minutes after its sign-in is not here: tests cannot move the program's clock.
-# `src/access/policy/tests.rs` has it.
+# `src/identity/access/policy/tests.rs` has it.
 #
 ";
 

@@ -1,8 +1,8 @@
 //! What is done to accounts.
 
 use super::{Client, REPOSITORIES};
-use crate::accounts::{NewKey, NewUser, Origin, Password};
-use crate::meta::{Grantee, Role, Standing};
+use crate::content::rows::{Grantee, Role, Standing};
+use crate::identity::accounts::{NewKey, NewUser, Origin, Password};
 
 /// There are no more: hashing passwords is what takes longest.
 const USERS_MAX: usize = 3;

@@ -1,0 +1,78 @@
+//! Blobs that a repository links.
+
+use std::ops::ControlFlow;
+
+use super::{Error, Repository};
+use crate::content::rows::{DeletedRead as _, FileRead as _, LinkRead as _, Unneeded};
+use crate::oci::{Digest, RepositoryName};
+
+/// More holders of a blob than this are not asked whether the caller may read one of them.
+const HOLDERS_MAX: usize = 1000;
+
+impl Repository {
+    /// The size of a blob, in bytes. Whoever has asked may count on the blob for as long as things are kept
+    /// that nothing needs.
+    pub(crate) fn blob_size(&self, digest: Digest) -> Result<u64, Error> {
+        self.take_lease(Unneeded::Link, digest).ok_or(Error::BlobUnknown { digest })?;
+        self.stores.meta.read(|tx| {
+            if tx.link(digest, &self.name)?.is_none() {
+                return Err(Error::BlobUnknown { digest });
+            }
+            if tx.damage(digest)?.is_some() {
+                return Err(Error::BlobDamaged { digest });
+            }
+            let row = tx.blob(digest)?.ok_or(Error::Corrupt { what: "a link without a blob", digest })?;
+            Ok(row.size)
+        })
+    }
+
+    /// Takes a lease on something; nothing, if it is being removed.
+    pub(super) fn take_lease(&self, kind: Unneeded, digest: Digest) -> Option<()> {
+        self.stores.leases.take(&self.name, kind, digest, self.stores.ages.steady()).then_some(())
+    }
+
+    /// Links a blob that some other repository has, if one of those is `readable` to the caller;
+    /// says whether the repository has the blob now (distribution-spec, "Mounting a blob").
+    pub(crate) fn mount(&self, digest: Digest, readable: impl Fn(&RepositoryName) -> bool) -> Result<bool, Error> {
+        let found = self.stores.meta.read(|tx| {
+            let mut found = tx.link(digest, &self.name)?.is_some();
+            let mut asked = 0;
+            tx.each_holder(digest, |holder| {
+                asked += 1;
+                found |= holder.parse().is_ok_and(|holder| readable(&holder));
+                if found || asked == HOLDERS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            Ok::<_, Error>(found)
+        })?;
+        if !found {
+            return Ok(false);
+        }
+        // If it is being removed here, it is linked anew after that.
+        let _ = self.take_lease(Unneeded::Link, digest);
+        let (name, now) = (self.name.clone(), self.stores.ages.now());
+        self.stores.meta.write(move |tx| {
+            // The last link may have gone since the look; then the file goes too. And a damaged blob is better sent.
+            let row = if tx.damage(digest)?.is_none() { tx.blob(digest)? } else { None };
+            let Some(row) = row else { return Ok(false) };
+            tx.put_link(&name, digest, row.size, now)?;
+            Ok(true)
+        })
+    }
+
+    /// Unlinks a blob, and removes its bytes if that was the last link. A blob that a manifest
+    /// needs stays.
+    pub(crate) fn delete_blob(&self, digest: Digest) -> Result<(), Error> {
+        let name = self.name.clone();
+        let last = self.stores.meta.write(move |tx| {
+            let link = tx.link(digest, &name)?.ok_or(Error::BlobUnknown { digest })?;
+            if link.references > 0 || tx.present_lister(&name, digest)?.is_some() {
+                return Err(Error::BlobReferenced { digest });
+            }
+            Ok::<_, Error>(tx.remove_link(&name, digest)?)
+        })?;
+        if last {
+            self.stores.remove_orphans(&[digest]);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,425 @@
+//! Collection: what nothing has needed for long enough is removed, while clients go on.
+//!
+//! What is unneeded stands in rows since the transaction that made it so ([`crate::content::rows`]), so that a
+//! collection looks at garbage alone. It goes in small steps, each one transaction that others share; every
+//! step looks again whether a thing is needed, in the transaction that removes it. What a client was told is
+//! there counts as needed at that moment ([`super::lease`]). Bytes go last ([`super::orphan`]).
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::age::Ages;
+use super::manifest::{detach, stored_manifest};
+use super::{Error, Stores, deleted};
+use crate::content::rows::{
+    ContentRead as _, DeletedRead as _, GarbageRead as _, LinkRead as _, Unneeded, UnneededRow, WriteTx,
+};
+use crate::kit::clock::{Moment, SteadyTime};
+use crate::oci::{Digest, RepositoryName, Tag};
+
+/// As much is looked at in one transaction, so that no writer waits long.
+const STEP: usize = 128;
+/// As many referrers of one subject are looked at in one transaction.
+const RELEASED_MAX: u64 = 4096;
+/// As much of what is due soonest is looked through for leases at a time.
+const WRITTEN_MAX: usize = 10_000;
+/// A rehearsal, which is one transaction, ends after as many rows.
+const REHEARSED_MAX: usize = 100_000;
+
+/// What is done with a repository's manifests that nothing names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Whether manifests without a tag stay.
+    pub(crate) untagged: bool,
+    /// Whether manifests stay whose subject was deleted.
+    pub(crate) referrers: bool,
+}
+
+/// What stays in which repository, by the operator's rules.
+#[derive(Clone)]
+pub(crate) struct Retention(pub(crate) Arc<dyn Fn(&RepositoryName) -> Kept + Send + Sync>);
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self(Arc::new(|_| Kept { untagged: false, referrers: false }))
+    }
+}
+
+impl fmt::Debug for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Retention")
+    }
+}
+
+/// What a collection has removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Collected {
+    pub(crate) manifests: u64,
+    /// Tags of signatures whose image is gone.
+    pub(crate) tags: u64,
+    /// Blobs that repositories have no more.
+    pub(crate) links: u64,
+    /// Of those, blobs that no repository has any more.
+    pub(crate) blobs: u64,
+    /// Bytes of those blobs.
+    pub(crate) bytes: u64,
+    /// Manifests that cannot be read any more, and stay.
+    pub(crate) unreadable: u64,
+    /// Manifests that were found to have no subject any more.
+    released: u64,
+}
+
+impl Collected {
+    fn add(&mut self, more: &Self) {
+        self.manifests += more.manifests;
+        self.tags += more.tags;
+        self.links += more.links;
+        self.blobs += more.blobs;
+        self.bytes += more.bytes;
+        self.unreadable += more.unreadable;
+        self.released += more.released;
+    }
+
+    /// Whether there may be more to collect now.
+    const fn has_changed_anything(&self) -> bool {
+        self.manifests + self.tags + self.links + self.released > 0
+    }
+}
+
+/// Whose history is forgotten before a collection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Purge {
+    All,
+    Repository(RepositoryName),
+}
+
+impl Purge {
+    pub(crate) const fn repository(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::All => None,
+            Self::Repository(name) => Some(name),
+        }
+    }
+}
+
+/// What a collection would remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rehearsed {
+    pub(crate) collected: Collected,
+    /// Entries of the history that would be forgotten.
+    pub(crate) purged: usize,
+    /// Whether there is more than was looked at.
+    pub(crate) is_part: bool,
+}
+
+/// The rules by which a collection removes.
+#[derive(Clone, Debug)]
+struct Removal {
+    retention: Retention,
+    keeps_history: bool,
+}
+
+/// How long something unneeded is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Delays {
+    /// A blob, and whatever is not said otherwise.
+    pub(crate) blob: Duration,
+    /// A manifest without a tag.
+    pub(crate) untagged: Duration,
+}
+
+impl Delays {
+    /// The same for everything.
+    pub(crate) const fn all(delay: Duration) -> Self {
+        Self { blob: delay, untagged: delay }
+    }
+}
+
+/// What is old enough: noted before these times.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    blob: SteadyTime,
+    untagged: SteadyTime,
+}
+
+impl Due {
+    fn new(ages: &Ages, delays: Delays) -> Self {
+        Self { blob: ages.at_least(delays.blob), untagged: ages.at_least(delays.untagged) }
+    }
+
+    fn first(&self) -> SteadyTime {
+        self.blob.max(self.untagged)
+    }
+
+    fn is_due(&self, row: &UnneededRow) -> bool {
+        row.since < if row.kind == Unneeded::Manifest { self.untagged } else { self.blob }
+    }
+}
+
+impl Stores {
+    /// How long things are kept, by the operator's rules.
+    pub(crate) const fn delays(&self) -> Delays {
+        self.rules.delays
+    }
+
+    /// Removes what nothing has needed for as long as `delays` says. Between two steps, `pause` is told how
+    /// long the last one took; it may wait, or break the collection off. What was removed stays removed.
+    pub(crate) fn collect(
+        &self,
+        delays: Delays,
+        mut pause: impl FnMut(Duration) -> ControlFlow<()>,
+    ) -> Result<Collected, Error> {
+        let _alone = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.list_optional_layers_once(&mut pause)? {
+            return Ok(Collected::default());
+        }
+        let due = Due::new(&self.ages, delays);
+        let mut collected = Collected::default();
+        // What a manifest needed is as long unneeded as the manifest was, and so may come to stand before
+        // the place that was reached: another pass finds it.
+        loop {
+            let (mut after, mut removed) = (None, false);
+            loop {
+                let began = Instant::now();
+                let rows = self.meta.read(|tx| tx.unneeded_since(after.as_ref(), due.first(), STEP))?;
+                let Some(last) = rows.last().cloned() else { break };
+                after = Some(last);
+                let step = self.collect_rows(rows, due)?;
+                removed |= step.has_changed_anything();
+                collected.add(&step);
+                if pause(began.elapsed()).is_break() {
+                    return Ok(collected);
+                }
+            }
+            if !removed {
+                break;
+            }
+        }
+        self.sweep()?;
+        Ok(collected)
+    }
+
+    fn collect_rows(&self, mut rows: Vec<UnneededRow>, due: Due) -> Result<Collected, Error> {
+        rows.retain(|row| due.is_due(row));
+        let condemned = self.leases.condemn(rows, due.first());
+        if condemned.rows.is_empty() {
+            return Ok(Collected::default());
+        }
+        let (rows, rules, now) = (condemned.rows.clone(), self.removal(), self.ages.now());
+        let (collected, orphans) = self.meta.write(move |tx| remove_rows(tx, &rows, &rules, now))?;
+        drop(condemned);
+        self.remove_orphans(&orphans);
+        Ok(collected)
+    }
+
+    fn removal(&self) -> Removal {
+        Removal { retention: self.rules.retention.clone(), keeps_history: self.keeps_history() }
+    }
+
+    /// Whether anything has become due.
+    pub(crate) fn is_collection_due(&self) -> Result<bool, Error> {
+        let due = Due::new(&self.ages, self.rules.delays);
+        Ok(!self.meta.read(|tx| tx.unneeded_since(None, due.first(), 1))?.is_empty())
+    }
+
+    /// What [`Stores::collect`] would remove, and whether there is more than was looked at. Nothing is
+    /// removed; other writers wait for the time that this takes.
+    /// With `purge`, as if [`Stores::purge_history`] went before.
+    pub(crate) fn rehearse_collection(&self, delays: Delays, purge: Option<&Purge>) -> Result<Rehearsed, Error> {
+        self.list_optional_layers(|_| ControlFlow::Continue(()))?;
+        let due = Due::new(&self.ages, delays);
+        let (rules, now, leases) = (self.removal(), self.ages.now(), &self.leases);
+        self.meta.rehearse(|tx| {
+            let (mut collected, mut looked_at, mut purged) = (Collected::default(), 0, 0);
+            let mut latest = SteadyTime::ZERO;
+            if let Some(purge) = purge {
+                purged = tx.purge_history(purge.repository(), REHEARSED_MAX, &mut latest)?;
+            }
+            loop {
+                let (mut after, mut removed) = (None, false);
+                loop {
+                    let mut rows = tx.unneeded_since(after.as_ref(), due.first(), STEP)?;
+                    let Some(last) = rows.last().cloned() else { break };
+                    after = Some(last);
+                    looked_at += rows.len();
+                    rows.retain(|row| due.is_due(row) && leases.is_free(row, due.first()));
+                    let (step, _) = remove_rows(tx, &rows, &rules, now)?;
+                    removed |= step.has_changed_anything();
+                    collected.add(&step);
+                    if looked_at >= REHEARSED_MAX {
+                        return Ok(Rehearsed { collected, purged, is_part: true });
+                    }
+                }
+                if !removed {
+                    return Ok(Rehearsed { collected, purged, is_part: purged == REHEARSED_MAX });
+                }
+            }
+        })
+    }
+
+    /// Writes down what clients were told is there although it was due soon, so that it is kept after a
+    /// restart too; and forgets leases that count no more.
+    pub(crate) fn write_leases(&self) -> Result<(), Error> {
+        let Delays { blob, untagged } = self.rules.delays;
+        self.leases.forget(self.ages.at_least(blob.max(untagged)));
+        let soon = self.ages.at_least(blob.min(untagged) / 2);
+        let rows = self.meta.read(|tx| tx.unneeded_since(None, soon, WRITTEN_MAX))?;
+        let told = rows.into_iter().filter_map(|row| Some((self.leases.told(&row)?, row)));
+        let told: Vec<_> = told.filter(|(told, row)| *told > row.since).collect();
+        if told.is_empty() {
+            return Ok(());
+        }
+        self.meta.write(move |tx| {
+            for (told, row) in told {
+                if tx.unneeded(&row.repository, row.kind, row.digest)? == Some(row.since) {
+                    tx.set_unneeded(&row.repository, row.kind, row.digest, told)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Removes what of these is unneeded still; gives the blobs that no repository has any more.
+fn remove_rows(
+    tx: &mut WriteTx,
+    rows: &[UnneededRow],
+    rules: &Removal,
+    now: Moment,
+) -> Result<(Collected, Vec<Digest>), Error> {
+    let (mut collected, mut orphans) = (Collected::default(), Vec::new());
+    for row in rows {
+        // An earlier row of this step, or a client, may have changed it.
+        if tx.unneeded(&row.repository, row.kind, row.digest)? != Some(row.since) {
+            continue;
+        }
+        let kept = (rules.retention.0)(&row.repository);
+        // Keeping untagged manifests keeps none that was deleted.
+        let is_deleted = tx.deleted_manifest(&row.repository, row.digest)?.is_some();
+        match row.kind {
+            Unneeded::Link => remove_link(tx, row, &mut collected, &mut orphans)?,
+            Unneeded::Manifest if kept.untagged && !is_deleted => {}
+            Unneeded::Subject | Unneeded::Referrer if kept.referrers => {}
+            Unneeded::Subject => {
+                remove_companions(tx, row, rules.keeps_history, now, &mut collected)?;
+                release_referrers(tx, row, &mut collected)?;
+            }
+            Unneeded::Manifest | Unneeded::Referrer => remove_manifest(tx, row, &mut collected)?,
+        }
+    }
+    Ok((collected, orphans))
+}
+
+fn remove_link(
+    tx: &mut WriteTx,
+    row: &UnneededRow,
+    collected: &mut Collected,
+    orphans: &mut Vec<Digest>,
+) -> Result<(), Error> {
+    let UnneededRow { repository, digest, .. } = row;
+    let link = tx.link(*digest, repository)?;
+    if link.is_none_or(|link| link.references > 0) || tx.lister(repository, *digest)?.is_some() {
+        return Ok(tx.set_needed(repository, row.kind, *digest)?);
+    }
+    let size = tx.blob(*digest)?.map_or(0, |blob| blob.size);
+    collected.links += 1;
+    if tx.remove_link(repository, *digest)? {
+        collected.blobs += 1;
+        collected.bytes += size;
+        orphans.push(*digest);
+    }
+    Ok(())
+}
+
+/// A manifest is gone, and with it go the tags of its signatures and of its list of referrers.
+fn remove_companions(
+    tx: &mut WriteTx,
+    row: &UnneededRow,
+    keeps_history: bool,
+    now: Moment,
+    collected: &mut Collected,
+) -> Result<(), Error> {
+    let UnneededRow { repository, digest, since, .. } = row;
+    if tx.manifest(repository, *digest)?.is_some() {
+        return Ok(());
+    }
+    // They can be restored from now on. Without a history, what they name is unneeded for as long as their manifest.
+    let now = if keeps_history { now } else { Moment { steady: *since, ..now } };
+    for tag in Tag::companions(*digest) {
+        if tx.tag(repository, &tag)?.is_some() {
+            tx.remove_tag(repository, &tag, now, keeps_history)?;
+            collected.tags += 1;
+        }
+    }
+    Ok(())
+}
+
+/// A subject is gone: its referrers are unneeded for as long, unless something else names them.
+/// Of very many, a part: the row stays for another pass.
+fn release_referrers(tx: &mut WriteTx, row: &UnneededRow, collected: &mut Collected) -> Result<(), Error> {
+    let UnneededRow { repository, digest, since, .. } = row;
+    let mut referrers = Vec::new();
+    // Those of one that can be restored wait until it cannot.
+    if tx.kept_manifest(repository, *digest)?.is_none() {
+        tx.each_referrer(repository, *digest, ("", &[]), |_, referrer, _| {
+            referrers.push(referrer);
+            ControlFlow::Continue(())
+        })?;
+    }
+    let before = collected.released;
+    for referrer in referrers {
+        let is_released = tx.unneeded(repository, Unneeded::Referrer, referrer)?.is_some();
+        if !is_released && !tx.is_named(repository, referrer)? {
+            // One that came after the subject had gone is newer than that.
+            let came = tx.unneeded(repository, Unneeded::Manifest, referrer)?;
+            let since = came.map_or(*since, |came| came.max(*since));
+            tx.set_unneeded(repository, Unneeded::Referrer, referrer, since)?;
+            collected.released += 1;
+        }
+        if collected.released - before == RELEASED_MAX {
+            return Ok(());
+        }
+    }
+    Ok(tx.set_needed(repository, row.kind, *digest)?)
+}
+
+fn remove_manifest(tx: &mut WriteTx, row: &UnneededRow, collected: &mut Collected) -> Result<(), Error> {
+    let UnneededRow { repository, digest, since, .. } = row;
+    let manifest = match stored_manifest(tx, repository, *digest) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => return Ok(tx.set_needed(repository, row.kind, *digest)?),
+        Err(Error::Corrupt { .. }) => {
+            collected.unreadable += 1;
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    // A referrer is needed as long as its subject is there, and as long as nobody has deleted that.
+    let is_deleted = tx.deleted_manifest(repository, *digest)?.is_some();
+    let is_referrer = match (row.kind, manifest.subject()) {
+        _ if is_deleted => false,
+        (_, None) => false,
+        (Unneeded::Referrer, Some(subject)) => tx.kept_manifest(repository, subject)?.is_some(),
+        (_, Some(_)) => true,
+    };
+    if is_referrer || tx.is_named(repository, *digest)? {
+        return Ok(tx.set_needed(repository, row.kind, *digest)?);
+    }
+    if is_deleted {
+        deleted::forget(tx, repository, *digest, &manifest, *since)?;
+        collected.manifests += 1;
+        return Ok(());
+    }
+    detach(tx, repository, *digest, &manifest, *since)?;
+    tx.remove_manifest(repository, *digest, *since)?;
+    collected.manifests += 1;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! A repository as a whole: made empty, described, removed with everything in it.
+
+use super::history::Weights;
+use super::manifest::{detach, stored_manifest};
+use super::{Error, Repository, deleted};
+use crate::content::rows::{ContentRead as _, Contents, LinkRead as _, PermissionRead as _, SettingsRow, WriteTx};
+use crate::kit::clock::{Moment, Timestamp};
+use crate::oci::{Digest, RepositoryName, Tag};
+
+/// As often a removal is tried anew when something was pushed meanwhile.
+const REMOVALS_MAX: usize = 3;
+
+/// A tag, and what it points at.
+#[derive(Clone, Debug)]
+pub(crate) struct TaggedManifest {
+    pub(crate) tag: String,
+    pub(crate) digest: Digest,
+    /// Of the image, in bytes: see [`Weight`](super::history::Weight).
+    pub(crate) size: u64,
+    pub(crate) moved: Timestamp,
+}
+
+impl Repository {
+    /// Whether the repository exists.
+    pub(crate) fn is_known(&self) -> Result<bool, Error> {
+        Ok(self.stores.meta.read(|tx| tx.repository(&self.name))?.is_some())
+    }
+
+    /// Makes the repository, without content; says whether it is new.
+    pub(crate) fn create(&self, settings: SettingsRow) -> Result<bool, Error> {
+        let (name, now) = (self.name.clone(), self.stores.clock.now());
+        self.stores.meta.write(move |tx| {
+            if tx.repository(&name)?.is_some() {
+                return Ok(false);
+            }
+            tx.put_settings(&name, &settings)?;
+            tx.put_repository(&name, now)?;
+            Ok(true)
+        })
+    }
+
+    /// At most `limit` tags, in byte order, with what they point at.
+    pub(crate) fn tagged(&self, limit: usize) -> Result<Vec<TaggedManifest>, Error> {
+        self.stores.meta.read(|tx| {
+            let (mut tagged, mut weights) = (Vec::new(), Weights::default());
+            for text in tx.tags(&self.name, "", limit)?.0 {
+                let tag: Result<Tag, _> = text.parse();
+                let Some(row) = tag.ok().map(|tag| tx.tag(&self.name, &tag)).transpose()?.flatten() else { continue };
+                let size = weights.of(tx, &self.name, row.digest)?.map_or(0, |weight| weight.size);
+                tagged.push(TaggedManifest { tag: text, digest: row.digest, size, moved: row.moved });
+            }
+            Ok(tagged)
+        })
+    }
+
+    /// Removes the repository with everything in it, and the bytes that no other has. It goes as a whole;
+    /// what is pushed at the same time goes too, or comes after it.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        if !self.is_known()? {
+            return Err(Error::RepositoryUnknown { name: self.name.clone() });
+        }
+        for _ in 0..REMOVALS_MAX {
+            let contents = self.stores.meta.read(|tx| tx.contents(&self.name))?;
+            let (name, now) = (self.name.clone(), self.stores.ages.now());
+            let (orphans, is_gone) = self.stores.meta.write(move |tx| {
+                let orphans = remove_contents(tx, &name, &contents, now)?;
+                Ok::<_, Error>((orphans, tx.repository(&name)?.is_none()))
+            })?;
+            self.stores.remove_orphans(&orphans);
+            if is_gone {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes rows that are still there; gives the blobs whose last link has gone.
+fn remove_contents(
+    tx: &mut WriteTx,
+    name: &RepositoryName,
+    contents: &Contents,
+    now: Moment,
+) -> Result<Vec<Digest>, Error> {
+    for tag in &contents.tags {
+        tx.remove_tag(name, tag, now, false)?;
+    }
+    for digest in &contents.manifests {
+        if tx.manifest(name, *digest)?.is_none() {
+            continue;
+        }
+        for tag in tx.tags_of(name, *digest)? {
+            tx.remove_tag(name, &tag, now, false)?;
+        }
+        match stored_manifest(tx, name, *digest) {
+            Ok(manifest) => manifest.map_or(Ok(()), |manifest| detach(tx, name, *digest, &manifest, now.steady))?,
+            // It goes all the same.
+            Err(Error::Corrupt { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        tx.remove_manifest(name, *digest, now)?;
+    }
+    for digest in &contents.deleted {
+        match stored_manifest(tx, name, *digest) {
+            Ok(manifest) => {
+                manifest.map_or(Ok(()), |manifest| deleted::forget(tx, name, *digest, &manifest, now.steady))?;
+            }
+            Err(Error::Corrupt { .. }) => tx.forget_deleted(name, *digest)?,
+            Err(error) => return Err(error),
+        }
+    }
+    let mut orphans = Vec::new();
+    for digest in &contents.blobs {
+        if tx.link(*digest, name)?.is_some() && tx.remove_link(name, *digest)? {
+            orphans.push(*digest);
+        }
+    }
+    tx.forget_history(name, now.steady)?;
+    if tx.settings(name)?.is_some() {
+        tx.remove_settings(name)?;
+    }
+    // One that was made empty has had no content to go with.
+    tx.put_repository(name, now.wall)?;
+    Ok(orphans)
+}

@@ -1,0 +1,173 @@
+//! Manifests that were deleted by digest, and can be restored for as long as tags can.
+//!
+//! A deleted manifest is not served, and no longer counts as a reference: its blobs and children can be deleted. Until
+//! it is forgotten, collection leaves it and everything it references alone. It comes back when it is restored, when a
+//! tag is restored that pointed at it, when an index that lists it is, or when a client pushes it again.
+
+use super::manifest::{listed, missing, stored_manifest};
+use super::{Error, Repository};
+use crate::content::rows::{ContentRead as _, DeletedRead as _, WriteTx};
+use crate::kit::clock::{Moment, SteadyTime, Timestamp};
+use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
+
+/// A manifest that can be restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DeletedManifest {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    /// Of the manifest alone, in bytes.
+    pub(crate) size: u64,
+    pub(crate) deleted: Option<Timestamp>,
+}
+
+impl Repository {
+    /// At most `limit` manifests that were deleted by digest and can be restored, and whether there are more.
+    pub(crate) fn deleted(&self, limit: usize) -> Result<(Vec<DeletedManifest>, bool), Error> {
+        let since = self.stores.kept_since();
+        self.stores.meta.read(|tx| {
+            let mut digests = tx.deleted_manifests(&self.name, None, limit.saturating_add(1))?;
+            let more = digests.len() > limit;
+            digests.truncate(limit);
+            let mut found = Vec::new();
+            for digest in digests {
+                let Some(row) = restorable(tx, &self.name, digest, since)? else { continue };
+                let deleted = tx.last_past(&self.name, &digest.to_string())?.map(|past| past.ended);
+                found.push(DeletedManifest { digest, media_type: row.media_type, size: row.size, deleted });
+            }
+            Ok((found, more))
+        })
+    }
+
+    /// What a tag pointed at until it was moved or removed last, as long as that is kept.
+    pub(crate) fn last_pointed_at(&self, tag: &Tag) -> Result<Option<Digest>, Error> {
+        let since = self.stores.kept_since();
+        let last = self.stores.meta.read(|tx| tx.last_past(&self.name, tag.as_str()))?;
+        Ok(last.filter(|last| last.aged >= since).map(|last| last.digest))
+    }
+
+    /// Restores a manifest that was deleted by digest. Nothing changes if it is there.
+    pub(crate) fn restore_manifest(&self, digest: Digest) -> Result<(), Error> {
+        let (name, now, since) = (self.name.clone(), self.stores.ages.now(), self.stores.kept_since());
+        let sparse = self.stores.rules.sparse_indexes;
+        self.stores.meta.write(move |tx| {
+            if tx.manifest(&name, digest)?.is_some() {
+                return Ok(());
+            }
+            if restorable(tx, &name, digest, since)?.is_none() {
+                return Err(Error::ManifestUnknown { reference: Reference::Digest(digest) });
+            }
+            restore(tx, &name, digest, now, sparse)
+        })
+    }
+}
+
+/// A manifest that was deleted late enough to be restored.
+pub(super) fn restorable(
+    tx: &impl crate::content::rows::Source,
+    name: &RepositoryName,
+    digest: Digest,
+    since: SteadyTime,
+) -> Result<Option<crate::content::rows::ManifestRow>, Error> {
+    let Some(row) = tx.deleted_manifest(name, digest)? else { return Ok(None) };
+    // A tag that pointed at it and was removed earlier keeps nothing longer.
+    let is_kept = tx.last_past(name, &digest.to_string())?.is_some_and(|past| past.aged >= since);
+    Ok(is_kept.then_some(row))
+}
+
+/// Takes a manifest away from clients: it can be restored.
+pub(super) fn hide(
+    tx: &mut WriteTx,
+    name: &RepositoryName,
+    digest: Digest,
+    manifest: &Manifest,
+    now: Moment,
+) -> Result<(), Error> {
+    for blob in manifest.blobs() {
+        tx.remove_blob_reference(name, *blob, now)?;
+        tx.put_listing(name, *blob, digest)?;
+    }
+    if let Some(subject) = manifest.subject() {
+        tx.remove_referrer(name, subject, manifest.artifact_type().unwrap_or_default(), digest)?;
+    }
+    Ok(tx.set_deleted(name, digest, now)?)
+}
+
+/// Forgets a manifest that could be restored. `since` is when it ceased to be needed.
+pub(super) fn forget(
+    tx: &mut WriteTx,
+    name: &RepositoryName,
+    digest: Digest,
+    manifest: &Manifest,
+    since: SteadyTime,
+) -> Result<(), Error> {
+    for listed in manifest.blobs().iter().copied().chain(listed(manifest)) {
+        tx.remove_listing(name, listed, digest, since)?;
+    }
+    tx.forget_deleted(name, digest)?;
+    Ok(tx.note_subject(name, digest, since)?)
+}
+
+/// Restores a manifest that is hidden, with the manifests it lists, and the tags of its signatures that were removed
+/// because of it.
+pub(super) fn restore(
+    tx: &mut WriteTx,
+    name: &RepositoryName,
+    digest: Digest,
+    now: Moment,
+    sparse: bool,
+) -> Result<(), Error> {
+    // First all looks, then all changes: a change that fails must not have begun. Children come after the indexes
+    // that list them, so that this is the order from the end.
+    let (mut hidden, mut next) = (Vec::new(), vec![digest]);
+    while let Some(digest) = next.pop() {
+        if hidden.iter().any(|(known, _)| *known == digest) || tx.deleted_manifest(name, digest)?.is_none() {
+            continue;
+        }
+        let unknown = || Error::ManifestUnknown { reference: Reference::Digest(digest) };
+        let manifest = stored_manifest(tx, name, digest)?.ok_or_else(unknown)?;
+        let mut missing = missing(tx, name, &manifest, sparse)?;
+        for child in manifest.manifests() {
+            if tx.deleted_manifest(name, child.digest)?.is_some() {
+                missing.retain(|missing| *missing != child.digest);
+                next.push(child.digest);
+            }
+        }
+        if !missing.is_empty() {
+            return Err(Error::ManifestContentMissing { missing });
+        }
+        hidden.push((digest, manifest));
+    }
+    for (digest, manifest) in hidden.iter().rev() {
+        restore_one(tx, name, *digest, manifest, now)?;
+    }
+    Ok(())
+}
+
+fn restore_one(
+    tx: &mut WriteTx,
+    name: &RepositoryName,
+    digest: Digest,
+    manifest: &Manifest,
+    now: Moment,
+) -> Result<(), Error> {
+    let row = tx.deleted_manifest(name, digest)?;
+    let deleted = tx.last_past(name, &digest.to_string())?;
+    for blob in manifest.blobs() {
+        tx.add_blob_reference(name, *blob)?;
+        tx.remove_listing(name, *blob, digest, now)?;
+    }
+    if let (Some(subject), Some(row)) = (manifest.subject(), row) {
+        let kind = manifest.artifact_type().unwrap_or_default();
+        tx.put_referrer(name, subject, kind, digest, &manifest.referrer_descriptor(digest, row.size))?;
+    }
+    tx.set_restored(name, digest, now)?;
+    for tag in Tag::companions(digest) {
+        let past = tx.last_past(name, tag.as_str())?;
+        let Some((past, deleted)) = past.zip(deleted.as_ref()) else { continue };
+        let is_due_to_it = past.aged >= deleted.aged && tx.tag(name, &tag)?.is_none();
+        if is_due_to_it && tx.manifest(name, past.digest)?.is_some() {
+            tx.put_tag(name, &tag, past.digest, now, true)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,438 @@
+//! Tags through time: their history, and what is done to a tag without a push.
+//!
+//! What a tag pointed at is remembered in the transaction that moves or removes it, for as long as the
+//! operator says ([`Rules::tag_history`](super::Rules)). It is counted from then on whether or not it was
+//! tidied away already, so that nobody sees when that happens.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use super::{Error, Repository, Stores, deleted};
+use crate::content::rows::{
+    self, ContentRead as _, DeletedRead as _, HistoryRead as _, LinkRead as _, ReadTx, Span, TagMark, TagState,
+};
+use crate::kit::clock::{SteadyTime, Timestamp};
+use crate::oci::{Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
+
+#[cfg(test)]
+mod tests;
+
+/// Of larger manifests, the layers are not looked up for a list.
+const WEIGHED_BYTES_MAX: u64 = 64 * 1024;
+/// Of an index, as many manifests and blobs are counted.
+const WEIGHED_PARTS_MAX: usize = 4096;
+/// As many rows are removed, or looked through, in one step, so that no writer waits long.
+const STEP: usize = 500;
+/// As many steps are done at a time; what is left waits for the next.
+const STEPS_MAX: usize = 20;
+
+/// Which tags a history is of.
+#[derive(Clone, Debug)]
+pub(crate) enum NameFilter {
+    Is(String),
+    Contains(String),
+}
+
+impl NameFilter {
+    fn admits(&self, tag: &str) -> bool {
+        match self {
+            Self::Is(name) => tag == name,
+            Self::Contains(part) => tag.contains(part),
+        }
+    }
+
+    fn only(&self) -> Option<&str> {
+        match self {
+            Self::Is(name) => Some(name),
+            Self::Contains(_) => None,
+        }
+    }
+}
+
+/// Which part of a history is asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HistoryFilter {
+    /// All of them must admit a tag.
+    pub(crate) names: Vec<NameFilter>,
+    /// Whether what has ended is left out.
+    pub(crate) only_active: bool,
+    pub(crate) skip: usize,
+    pub(crate) limit: usize,
+}
+
+/// A tag for as long as it points, or pointed, at one manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HistoryEntry {
+    pub(crate) tag: Tag,
+    pub(crate) started: Timestamp,
+    pub(crate) state: TagState,
+    /// Nothing if the manifest is gone.
+    pub(crate) weight: Option<Weight>,
+}
+
+/// What a manifest is, and how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Weight {
+    pub(crate) is_index: bool,
+    /// Of the manifest with the blobs it needs, of an index with those of its manifests too, each counted once; or of a
+    /// very large one alone, in bytes.
+    pub(crate) size: u64,
+}
+
+/// A part of a history, the latest start first.
+#[derive(Debug, Default)]
+pub(crate) struct HistoryPage {
+    pub(crate) entries: Vec<HistoryEntry>,
+    /// Whether there is more behind these.
+    pub(crate) more: bool,
+}
+
+/// When a tag is to be removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// As was said before; a tag that is moved then has no such time.
+    #[default]
+    Unchanged,
+    Never,
+    At(Timestamp),
+}
+
+/// What is to become of a tag.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TagChange {
+    /// What it is to point at, where that is to change.
+    pub(crate) digest: Option<Digest>,
+    pub(crate) expires: Expiry,
+    /// Whether a tag may be made.
+    pub(crate) may_create: bool,
+    /// Whether a tag may be moved.
+    pub(crate) may_move: bool,
+    /// Whether a tag may be removed, if later.
+    pub(crate) may_delete: bool,
+}
+
+/// What was known of a tag before it changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TagBefore {
+    pub(crate) digest: Option<Digest>,
+    pub(crate) expires: Option<Timestamp>,
+}
+
+/// What was tidied away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tidied {
+    /// Tags whose time had come.
+    pub(crate) tags: usize,
+    /// What tags pointed at too long ago.
+    pub(crate) past: usize,
+}
+
+impl Stores {
+    /// Whether it is remembered what tags pointed at.
+    pub(super) fn keeps_history(&self) -> bool {
+        !self.rules.tag_history.is_zero()
+    }
+
+    /// What ended before this time is forgotten.
+    pub(super) fn kept_since(&self) -> SteadyTime {
+        self.ages.at_least(self.rules.tag_history)
+    }
+
+    /// Whether [`Stores::tidy_tags`] has something to do.
+    pub(crate) fn is_tidying_due(&self) -> Result<bool, Error> {
+        Ok(self.meta.read(|tx| tx.is_history_due(self.clock.now(), self.kept_since()))?)
+    }
+
+    /// Removes tags whose time has come, and forgets what tags pointed at too long ago. To be called from
+    /// time to time.
+    pub(crate) fn tidy_tags(&self) -> Result<Tidied, Error> {
+        let mut tidied = Tidied::default();
+        let (now, since, kept) = (self.ages.now(), self.kept_since(), self.keeps_history());
+        for _ in 0..STEPS_MAX {
+            let (tags, past) = self.meta.write(move |tx| {
+                let expired = tx.expired_tags(now.wall, STEP)?;
+                for (name, tag) in &expired {
+                    tx.remove_tag(name, tag, now, kept)?;
+                }
+                Ok::<_, Error>((expired.len(), tx.trim_history(since, STEP, now)?))
+            })?;
+            tidied.tags += tags;
+            tidied.past += past;
+            if tags < STEP && past < STEP {
+                break;
+            }
+        }
+        Ok(tidied)
+    }
+}
+
+impl Stores {
+    /// Forgets all that tags of a repository, or of all, pointed at before, and every manifest that was deleted by
+    /// digest. A collection then removes what they alone have named. Says how many entries there were.
+    pub(crate) fn purge_history(
+        &self,
+        repository: Option<&RepositoryName>,
+        mut pause: impl FnMut(Duration) -> ControlFlow<()>,
+    ) -> Result<usize, Error> {
+        let (mut purged, mut latest) = (0, SteadyTime::ZERO);
+        loop {
+            let (began, of) = (Instant::now(), repository.cloned());
+            let (count, reached) = self.meta.write(move |tx| {
+                let count = tx.purge_history(of.as_ref(), STEP, &mut latest)?;
+                Ok::<_, Error>((count, latest))
+            })?;
+            latest = reached;
+            purged += count;
+            if count < STEP || pause(began.elapsed()).is_break() {
+                return Ok(purged);
+            }
+        }
+    }
+}
+
+impl Repository {
+    /// A part of what tags point at and pointed at. Takes time where much is to be skipped.
+    pub(crate) fn history(&self, filter: &HistoryFilter) -> Result<HistoryPage, Error> {
+        let since = self.stores.kept_since();
+        self.stores.meta.read(|tx| {
+            if tx.repository(&self.name)?.is_none() {
+                return Err(Error::RepositoryUnknown { name: self.name.clone() });
+            }
+            let (mut spans, mut skipped, mut more) = (Vec::new(), 0, false);
+            let mut visit = |tag: &str, span: Span| {
+                let is_past = span.ended.is_some_and(|ended| filter.only_active || ended < since);
+                if is_past || !filter.names.iter().all(|name| name.admits(tag)) {
+                    return ControlFlow::Continue(());
+                }
+                if skipped < filter.skip {
+                    skipped += 1;
+                    return ControlFlow::Continue(());
+                }
+                more = spans.len() == filter.limit;
+                if more {
+                    return ControlFlow::Break(());
+                }
+                spans.push((tag.to_owned(), span));
+                ControlFlow::Continue(())
+            };
+            match filter.names.iter().find_map(NameFilter::only) {
+                Some(tag) => self.each_span_of(tx, tag, &mut visit)?,
+                None => tx.each_span(&self.name, &mut visit)?,
+            }
+            let mut weights = Weights::default();
+            let mut page = HistoryPage { entries: Vec::with_capacity(spans.len()), more };
+            for (tag, span) in spans {
+                let tag: Tag = tag.parse().map_err(|_| unreadable("starts of tags", &tag))?;
+                let state = tx.tag_state(&self.name, &tag, span)?;
+                let weight = weights.of(tx, &self.name, state.digest)?;
+                page.entries.push(HistoryEntry { tag, started: span.started, state, weight });
+            }
+            Ok(page)
+        })
+    }
+
+    /// Visits the spans of one tag. A text that is no tag has none.
+    fn each_span_of(
+        &self,
+        tx: &ReadTx,
+        tag: &str,
+        visit: &mut dyn FnMut(&str, Span) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let Ok(parsed) = tag.parse::<Tag>() else { return Ok(()) };
+        let present = tx.tag(&self.name, &parsed)?.map(|row| Span::current(&row));
+        if present.is_some_and(|span| visit(tag, span).is_break()) {
+            return Ok(());
+        }
+        Ok(tx.each_past_span(&self.name, &parsed, None, |span, _| visit(tag, span))?)
+    }
+
+    /// Makes a tag, moves one, or says when one is to be removed; and says what was before.
+    pub(crate) fn change_tag(&self, tag: &Tag, change: TagChange) -> Result<TagBefore, Error> {
+        let (name, tag, now, kept) =
+            (self.name.clone(), tag.clone(), self.stores.ages.now(), self.stores.keeps_history());
+        self.stores.meta.write(move |tx| {
+            let old = tx.tag(&name, &tag)?.map(|row| row.digest);
+            // Decided here and not before: what exists is certain only in the transaction.
+            let may_point = if old.is_some() { change.may_move } else { change.may_create };
+            let may_expire = change.may_delete || !matches!(change.expires, Expiry::At(_));
+            if (change.digest.is_some() && !may_point) || !may_expire {
+                return Err(Error::NotGranted);
+            }
+            if tx.repository(&name)?.is_none() {
+                return Err(Error::RepositoryUnknown { name });
+            }
+            match change.digest {
+                Some(digest) if tx.manifest(&name, digest)?.is_none() => {
+                    return Err(Error::ManifestUnknown { reference: Reference::Digest(digest) });
+                }
+                None if old.is_none() => return Err(Error::ManifestUnknown { reference: Reference::Tag(tag) }),
+                _ => {}
+            }
+            let before = TagBefore { digest: old, expires: tx.tag_mark(&name, &tag)?.expires };
+            if let Some(digest) = change.digest {
+                tx.put_tag(&name, &tag, digest, now, kept)?;
+            }
+            let mark = tx.tag_mark(&name, &tag)?;
+            let expires = match change.expires {
+                Expiry::Unchanged => mark.expires,
+                Expiry::Never => None,
+                Expiry::At(time) => Some(time),
+            };
+            tx.set_tag_mark(&name, &tag, &TagMark { expires, ..mark })?;
+            Ok(before)
+        })
+    }
+
+    /// Points a tag at what it pointed at before, or at a manifest that was deleted by digest; and says what it pointed
+    /// at in between.
+    pub(crate) fn restore_tag(&self, tag: &Tag, digest: Digest) -> Result<Option<Digest>, Error> {
+        let since = self.stores.kept_since();
+        // Searched before the transaction: there may be much to look through.
+        let found = self.stores.meta.read(|tx| {
+            let mut found = None;
+            tx.each_past_span(&self.name, tag, None, |span, past| {
+                if past.digest != digest || past.aged < since {
+                    return ControlFlow::Continue(());
+                }
+                found = Some(span);
+                ControlFlow::Break(())
+            })?;
+            Ok::<_, Error>(found)
+        })?;
+        let (name, tag, now, kept) =
+            (self.name.clone(), tag.clone(), self.stores.ages.now(), self.stores.keeps_history());
+        let sparse = self.stores.rules.sparse_indexes;
+        self.stores.meta.write(move |tx| {
+            let present = tx.tag(&name, &tag)?.map(|row| row.digest);
+            let is_known = match found {
+                Some(span) => tx.past_tag(&name, &tag, span)?.is_some(),
+                None => false,
+            };
+            if present == Some(digest) {
+                return Ok(present);
+            }
+            let is_deleted = deleted::restorable(tx, &name, digest, since)?.is_some();
+            if !is_known && !is_deleted {
+                return Err(Error::TagPastUnknown { tag, digest: Some(digest) });
+            }
+            if tx.deleted_manifest(&name, digest)?.is_some() {
+                deleted::restore(tx, &name, digest, now, sparse)?;
+            } else if tx.manifest(&name, digest)?.is_none() {
+                return Err(Error::ManifestUnknown { reference: Reference::Digest(digest) });
+            }
+            tx.put_tag(&name, &tag, digest, now, kept)?;
+            tx.set_tag_mark(&name, &tag, &TagMark { expires: None, reversion: true })?;
+            Ok(present)
+        })
+    }
+
+    /// Removes a tag for good: it cannot be brought back. With a digest, only if it points there.
+    pub(crate) fn discard_tag(&self, tag: &Tag, digest: Option<Digest>) -> Result<(), Error> {
+        let (name, tag, now) = (self.name.clone(), tag.clone(), self.stores.ages.now());
+        self.stores.meta.write(move |tx| match tx.tag(&name, &tag)? {
+            Some(row) if digest.is_none_or(|digest| digest == row.digest) => {
+                Ok(tx.remove_tag(&name, &tag, now, false)?)
+            }
+            _ => Err(Error::ManifestUnknown { reference: Reference::Tag(tag) }),
+        })
+    }
+
+    /// Forgets what a tag pointed at before: all of it, or where it pointed at `digest`. In steps: what is
+    /// forgotten stays forgotten.
+    pub(crate) fn forget_past(&self, tag: &Tag, digest: Option<Digest>) -> Result<(), Error> {
+        let (since, now) = (self.stores.kept_since(), self.stores.ages.steady());
+        let (mut last, mut forgotten) = (None, 0);
+        let mut digests = HashSet::new();
+        loop {
+            let (mut spans, mut looked_at) = (Vec::new(), 0);
+            self.stores.meta.read(|tx| {
+                tx.each_past_span(&self.name, tag, last, |span, past| {
+                    if digest.is_none_or(|digest| digest == past.digest) && past.aged >= since {
+                        spans.push(span);
+                        digests.insert(past.digest);
+                    }
+                    (last, looked_at) = (Some(span), looked_at + 1);
+                    if looked_at == STEP { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })
+            })?;
+            let (name, of) = (self.name.clone(), tag.clone());
+            if !spans.is_empty() {
+                forgotten += self.stores.meta.write(move |tx| {
+                    let mut forgotten = 0;
+                    for span in spans {
+                        forgotten += usize::from(tx.forget_span(&name, &of, span, now)?);
+                    }
+                    Ok::<_, Error>(forgotten)
+                })?;
+            }
+            if looked_at < STEP {
+                break;
+            }
+        }
+        // Nothing is left to bring back what was deleted by digest.
+        let name = self.name.clone();
+        self.stores.meta.write(move |tx| {
+            for digest in digests {
+                if tx.deleted_manifest(&name, digest)?.is_some() {
+                    tx.forget_deletion(&name, digest, now)?;
+                }
+            }
+            Ok::<_, Error>(())
+        })?;
+        if forgotten == 0 { Err(Error::TagPastUnknown { tag: tag.clone(), digest }) } else { Ok(()) }
+    }
+}
+
+/// What manifests are, and how much. Each is looked at once.
+#[derive(Debug, Default)]
+pub(super) struct Weights(HashMap<Digest, Option<Weight>>);
+
+impl Weights {
+    /// What a manifest is, and how much; nothing if it is gone.
+    pub(super) fn of(&mut self, tx: &ReadTx, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
+        if let Some(known) = self.0.get(&digest) {
+            return Ok(*known);
+        }
+        let weight = weigh(tx, name, digest)?;
+        self.0.insert(digest, weight);
+        Ok(weight)
+    }
+}
+
+/// Counts a manifest with everything it needs, each once.
+fn weigh(tx: &ReadTx, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
+    let Some(row) = tx.kept_manifest(name, digest)? else { return Ok(None) };
+    let mut weight = Weight { is_index: row.media_type().as_ref().is_some_and(MediaType::is_index), size: 0 };
+    let (mut waiting, mut counted) = (vec![digest], HashSet::from([digest]));
+    while let Some(digest) = waiting.pop() {
+        // What an index lists may be a plain blob, or not be here.
+        let Some(row) = tx.kept_manifest(name, digest)? else {
+            weight.size += linked_size(tx, name, digest)?;
+            continue;
+        };
+        weight.size += row.size;
+        if row.size > WEIGHED_BYTES_MAX || counted.len() > WEIGHED_PARTS_MAX {
+            continue;
+        }
+        let bytes = tx.manifest_bytes(name, digest)?.unwrap_or_default();
+        let manifest = Manifest::read(&bytes, row.media_type().as_ref());
+        let manifest = manifest.map_err(|_| Error::Corrupt { what: "the manifest cannot be read any more", digest })?;
+        let blobs = manifest.blobs().iter().chain(manifest.optional_blobs());
+        for blob in blobs.filter(|blob| counted.insert(**blob)) {
+            weight.size += linked_size(tx, name, *blob)?;
+        }
+        waiting.extend(manifest.manifests().iter().map(|child| child.digest).filter(|child| counted.insert(*child)));
+    }
+    Ok(Some(weight))
+}
+
+/// The size of a blob, if the repository has it. A size would tell that another repository has it.
+fn linked_size(tx: &ReadTx, name: &RepositoryName, digest: Digest) -> Result<u64, Error> {
+    let linked = tx.link(digest, name)?.is_some();
+    Ok(if linked { tx.blob(digest)?.map_or(0, |blob| blob.size) } else { 0 })
+}
+
+fn unreadable(table: &'static str, key: &str) -> Error {
+    rows::Error::Corrupt { table, key: key.to_owned() }.into()
+}

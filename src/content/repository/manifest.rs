@@ -1,0 +1,322 @@
+//! Manifests of a repository.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::cache::ManifestCache;
+use super::{Error, Repository, deleted};
+use crate::content::rows::{
+    self, ContentRead as _, DeletedRead as _, FileRead as _, LinkRead as _, ManifestRow, ReadTx, Source, Unneeded,
+    WriteTx,
+};
+use crate::kit::clock::SteadyTime;
+use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
+
+/// Under which names a manifest is pushed. "By tag, with more tags" cannot be written down.
+#[derive(Clone, Debug)]
+pub(crate) enum ManifestTarget {
+    /// By a tag, which is moved.
+    Tag(Tag),
+    /// By its digest, with tags to move in the same step (`?tag=`).
+    Digest { digest: Digest, tags: Vec<Tag> },
+}
+
+/// What a client believes of the tag it pushes to (RFC 9110, `If-Match` and `If-None-Match`).
+#[derive(Clone, Debug)]
+pub(crate) enum Expected {
+    /// It points at one of these.
+    OneOf(Vec<Digest>),
+    /// It points at something.
+    Present,
+    /// It does not exist.
+    Absent,
+}
+
+/// A push.
+#[derive(Debug)]
+pub(crate) struct PutManifest {
+    pub(crate) target: ManifestTarget,
+    pub(crate) content_type: Option<MediaType>,
+    pub(crate) bytes: Bytes,
+    pub(crate) expected: Option<Expected>,
+    /// Whether whoever pushes may add manifests by digest, and tags.
+    pub(crate) may_create: bool,
+    /// Whether they may move tags that exist.
+    pub(crate) may_move: bool,
+}
+
+/// What is known of a manifest.
+#[derive(Clone, Debug)]
+pub(crate) struct ManifestInfo {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) size: u64,
+    /// What a pushed manifest refers to; not looked up for reads.
+    pub(crate) subject: Option<Digest>,
+}
+
+/// A manifest as it was pushed.
+#[derive(Clone, Debug)]
+pub(crate) struct ManifestBytes {
+    pub(crate) info: ManifestInfo,
+    pub(crate) bytes: Bytes,
+}
+
+impl Repository {
+    /// What a reference names. Whoever has asked for a digest may count on the manifest for as long as things
+    /// are kept that nothing needs.
+    pub(crate) fn manifest_info(&self, reference: &Reference) -> Result<ManifestInfo, Error> {
+        Ok(self.find(reference, false)?.0)
+    }
+
+    /// The manifest that a reference names.
+    pub(crate) fn manifest(&self, reference: &Reference) -> Result<ManifestBytes, Error> {
+        let (info, bytes) = self.find(reference, true)?;
+        let bytes = bytes.ok_or_else(|| Error::ManifestUnknown { reference: reference.clone() })?;
+        Ok(ManifestBytes { info, bytes })
+    }
+
+    /// A manifest; with its bytes where they are wanted, or worth keeping: whoever asks what a tag names mostly asks
+    /// for the manifest next.
+    fn find(&self, reference: &Reference, wants_bytes: bool) -> Result<(ManifestInfo, Option<Bytes>), Error> {
+        self.count_on(reference)?;
+        let cache = &self.stores.manifests;
+        // Before it is looked up: what changes after that makes it old.
+        let version = self.stores.meta.version();
+        if let Some(known) = version.and_then(|version| cache.get(version, &self.name, reference)) {
+            return Ok((known.info, Some(known.bytes)));
+        }
+        let (info, bytes) = self.stores.meta.read(|tx| {
+            let info = self.look_up(tx, reference)?;
+            let read = wants_bytes || ManifestCache::takes(info.size);
+            let bytes = if read { tx.manifest_bytes(&self.name, info.digest)? } else { None };
+            Ok::<_, Error>((info, bytes))
+        })?;
+        let Some(bytes) = bytes else { return Ok((info, None)) };
+        let found = ManifestBytes { info, bytes };
+        if let Some(version) = version {
+            cache.keep(version, &self.name, reference, &found);
+        }
+        Ok((found.info, Some(found.bytes)))
+    }
+
+    /// Lets whoever names a digest count on its manifest; fails if it is being removed.
+    fn count_on(&self, reference: &Reference) -> Result<(), Error> {
+        let Reference::Digest(digest) = reference else { return Ok(()) };
+        let leased = self.take_lease(Unneeded::Manifest, *digest);
+        leased.map(drop).ok_or_else(|| Error::ManifestUnknown { reference: reference.clone() })
+    }
+
+    fn look_up(&self, tx: &ReadTx, reference: &Reference) -> Result<ManifestInfo, Error> {
+        let digest = match reference {
+            Reference::Digest(digest) => Some(*digest),
+            Reference::Tag(tag) => tx.tag(&self.name, tag)?.map(|row| row.digest),
+        };
+        let row = match digest {
+            Some(digest) => tx.manifest(&self.name, digest)?.map(|row| (digest, row)),
+            None => None,
+        };
+        match row {
+            Some((digest, row)) => {
+                Ok(ManifestInfo { digest, media_type: row.media_type, size: row.size, subject: None })
+            }
+            None if tx.repository(&self.name)?.is_none() => Err(Error::RepositoryUnknown { name: self.name.clone() }),
+            None => Err(Error::ManifestUnknown { reference: reference.clone() }),
+        }
+    }
+
+    /// Stores a manifest with everything that follows from it, in one transaction.
+    pub(crate) fn put_manifest(&self, put: PutManifest) -> Result<ManifestInfo, Error> {
+        let manifest = Manifest::read(&put.bytes, put.content_type.as_ref()).map_err(Error::ManifestInvalid)?;
+        let by_digest = matches!(put.target, ManifestTarget::Digest { .. });
+        let (digest, tags) = match put.target {
+            ManifestTarget::Tag(tag) => (Digest::of(Algorithm::Sha256, &put.bytes), vec![tag]),
+            ManifestTarget::Digest { digest, tags } => {
+                let actual = Digest::of(digest.algorithm(), &put.bytes);
+                if actual != digest {
+                    return Err(Error::DigestMismatch { expected: digest, actual: Box::new(actual) });
+                }
+                (digest, tags)
+            }
+        };
+        let now = self.stores.ages.now();
+        let info = ManifestInfo {
+            digest,
+            media_type: manifest.media_type().to_string(),
+            size: put.bytes.len() as u64,
+            subject: manifest.subject(),
+        };
+        let row = ManifestRow { media_type: info.media_type.clone(), size: info.size, created: now.wall };
+        let (name, sparse, kept) = (self.name.clone(), self.stores.rules.sparse_indexes, self.stores.keeps_history());
+        // If it is there, and being removed, it is pushed anew after that.
+        let _ = self.take_lease(Unneeded::Manifest, digest);
+        self.stores.meta.write(move |tx| {
+            // Decided here and not before: what exists is certain only in the transaction.
+            let mut granted = put.may_create || !by_digest;
+            for tag in &tags {
+                granted &= if tx.tag(&name, tag)?.is_some() { put.may_move } else { put.may_create };
+            }
+            if !granted {
+                return Err(Error::NotGranted);
+            }
+            if let Some(expected) = &put.expected {
+                for tag in &tags {
+                    expected.check(tx.tag(&name, tag)?.map(|row| row.digest))?;
+                }
+            }
+            if tx.deleted_manifest(&name, digest)?.is_some() {
+                deleted::restore(tx, &name, digest, now, sparse)?;
+            } else if tx.manifest(&name, digest)?.is_none() {
+                let missing = missing(tx, &name, &manifest, sparse)?;
+                if !missing.is_empty() {
+                    return Err(Error::ManifestContentMissing { missing });
+                }
+                tx.put_manifest(&name, digest, &row, &put.bytes)?;
+                attach(tx, &name, digest, &manifest, row.size)?;
+            } else if tx.manifest_bytes(&name, digest)?.is_none_or(|stored| stored != put.bytes) {
+                tx.mend_manifest(&name, digest, &put.bytes)?;
+            }
+            for tag in &tags {
+                tx.put_tag(&name, tag, digest, now, kept)?;
+            }
+            // Pushed again, it is as good as new.
+            Ok(tx.review_manifest(&name, digest, now)?)
+        })?;
+        Ok(info)
+    }
+
+    /// Deletes a tag alone, or a manifest with its tags and its place among the referrers. Both can be restored for as
+    /// long as the history is kept.
+    /// With `only_untagged`, not a manifest that more than one tag names.
+    pub(crate) fn delete_manifest(&self, reference: &Reference, only_untagged: bool) -> Result<(), Error> {
+        let (name, reference, now) = (self.name.clone(), reference.clone(), self.stores.ages.now());
+        let kept = self.stores.keeps_history();
+        self.stores.meta.write(move |tx| {
+            let found = match &reference {
+                Reference::Tag(tag) => tx.tag(&name, tag)?.is_some(),
+                Reference::Digest(digest) => tx.manifest(&name, *digest)?.is_some(),
+            };
+            if !found {
+                return Err(match tx.repository(&name)? {
+                    Some(_) => Error::ManifestUnknown { reference },
+                    None => Error::RepositoryUnknown { name },
+                });
+            }
+            let digest = match reference {
+                Reference::Tag(tag) => return Ok(tx.remove_tag(&name, &tag, now, kept)?),
+                Reference::Digest(digest) => digest,
+            };
+            if let Some(index) = tx.present_lister(&name, digest)? {
+                return Err(Error::ManifestReferenced { digest, index: Box::new(index) });
+            }
+            let unknown = || Error::ManifestUnknown { reference: Reference::Digest(digest) };
+            let manifest = stored_manifest(tx, &name, digest)?.ok_or_else(unknown)?;
+            let tags = tx.tags_of(&name, digest)?;
+            if only_untagged && tags.len() > 1 {
+                return Err(Error::ManifestTagged { digest });
+            }
+            for tag in tags {
+                tx.remove_tag(&name, &tag, now, kept)?;
+            }
+            if kept {
+                return deleted::hide(tx, &name, digest, &manifest, now);
+            }
+            detach(tx, &name, digest, &manifest, now.steady)?;
+            Ok(tx.remove_manifest(&name, digest, now)?)
+        })
+    }
+}
+
+impl Expected {
+    fn check(&self, now: Option<Digest>) -> Result<(), Error> {
+        let holds = match self {
+            Self::Absent => now.is_none(),
+            Self::Present => now.is_some(),
+            Self::OneOf(digests) => now.is_some_and(|now| digests.contains(&now)),
+        };
+        if holds { Ok(()) } else { Err(Error::TagMoved { now }) }
+    }
+}
+
+/// A manifest as it stands in rows, also of one that can be restored; nothing if it is not there.
+pub(super) fn stored_manifest(
+    tx: &impl Source,
+    name: &RepositoryName,
+    digest: Digest,
+) -> Result<Option<Manifest>, Error> {
+    let Some(row) = tx.kept_manifest(name, digest)? else { return Ok(None) };
+    let corrupt = || Error::Corrupt { what: "the manifest cannot be read any more", digest };
+    let bytes = tx.manifest_bytes(name, digest)?.ok_or_else(corrupt)?;
+    Manifest::read(&bytes, row.media_type().as_ref()).map(Some).map_err(|_| corrupt())
+}
+
+/// What a manifest needs and the repository does not have.
+pub(super) fn missing(
+    tx: &WriteTx,
+    name: &RepositoryName,
+    manifest: &Manifest,
+    sparse: bool,
+) -> Result<Vec<Digest>, Error> {
+    let mut missing = BTreeSet::new();
+    for blob in manifest.blobs() {
+        // Who pushes a manifest with a damaged blob can push that as well.
+        if tx.link(*blob, name)?.is_none() || tx.damage(*blob)?.is_some() {
+            missing.insert(*blob);
+        }
+    }
+    for child in manifest.manifests() {
+        let there = tx.manifest(name, child.digest)?.is_some()
+            || (!child.is_manifest && tx.link(child.digest, name)?.is_some());
+        if !there && !sparse {
+            missing.insert(child.digest);
+        }
+    }
+    Ok(missing.into_iter().collect())
+}
+
+/// What a manifest names that need not be here, and is referenced if it is, or when it comes.
+pub(super) fn listed(manifest: &Manifest) -> impl Iterator<Item = Digest> {
+    manifest.manifests().iter().map(|child| child.digest).chain(manifest.optional_blobs().iter().copied())
+}
+
+/// Writes down what a new manifest needs and refers to.
+pub(super) fn attach(
+    tx: &mut WriteTx,
+    name: &RepositoryName,
+    digest: Digest,
+    manifest: &Manifest,
+    size: u64,
+) -> Result<(), rows::Error> {
+    for blob in manifest.blobs() {
+        tx.add_blob_reference(name, *blob)?;
+    }
+    for listed in listed(manifest) {
+        tx.put_listing(name, listed, digest)?;
+    }
+    if let Some(subject) = manifest.subject() {
+        let kind = manifest.artifact_type().unwrap_or_default();
+        tx.put_referrer(name, subject, kind, digest, &manifest.referrer_descriptor(digest, size))?;
+    }
+    Ok(())
+}
+
+/// The opposite of [`attach`]. `since` is when the manifest ceased to be needed.
+pub(super) fn detach(
+    tx: &mut WriteTx,
+    name: &RepositoryName,
+    digest: Digest,
+    manifest: &Manifest,
+    since: SteadyTime,
+) -> Result<(), Error> {
+    for blob in manifest.blobs() {
+        tx.remove_blob_reference(name, *blob, since)?;
+    }
+    for listed in listed(manifest) {
+        tx.remove_listing(name, listed, digest, since)?;
+    }
+    if let Some(subject) = manifest.subject() {
+        tx.remove_referrer(name, subject, manifest.artifact_type().unwrap_or_default(), digest)?;
+    }
+    Ok(())
+}

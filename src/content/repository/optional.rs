@@ -1,0 +1,92 @@
+//! Layers of foreign types, in a database that was filled by a program that kept no rows of them.
+//!
+//! Such a layer need not be in the repository. If it is, the manifest references it by a row in `listings`, which is
+//! written when the manifest is pushed. Earlier programs wrote none, and so their collections removed these layers.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use super::manifest::stored_manifest;
+use super::{Error, Stores};
+use crate::content::rows::{ContentRead as _, SETTING_OPTIONAL_LISTED, Source as _};
+use crate::oci::{Digest, RepositoryName};
+
+/// The number of manifests that one transaction reads.
+const STEP: usize = 64;
+/// The number of repository names that one transaction reads.
+const NAMES: usize = 256;
+
+impl Stores {
+    /// Whether [`Stores::list_optional_layers`] has something to do.
+    pub(crate) fn has_unlisted_layers(&self) -> Result<bool, Error> {
+        Ok(self.meta.read(|tx| tx.setting(SETTING_OPTIONAL_LISTED))?.as_deref() != Some(&[1]))
+    }
+
+    /// Writes the missing rows of foreign layers, once for each database. Returns false if `pause` broke it off; the
+    /// next call begins again.
+    pub(super) fn list_optional_layers_once(
+        &self,
+        pause: &mut dyn FnMut(Duration) -> ControlFlow<()>,
+    ) -> Result<bool, Error> {
+        if !self.has_unlisted_layers()? {
+            return Ok(true);
+        }
+        let mut after = String::new();
+        loop {
+            let mut names = Vec::new();
+            self.meta.read(|tx| {
+                tx.each_repository(&after, |name| {
+                    names.push(name.to_owned());
+                    if names.len() == NAMES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })
+            })?;
+            let Some(last) = names.last() else { break };
+            after.clone_from(last);
+            for name in names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
+                let manifests = self.meta.read(|tx| tx.contents(&name))?.manifests;
+                for step in manifests.chunks(STEP) {
+                    let began = Instant::now();
+                    self.list_optional_layers_of(&name, step)?;
+                    if pause(began.elapsed()).is_break() {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        self.meta.write(|tx| tx.set_setting(SETTING_OPTIONAL_LISTED, &[1]))?;
+        Ok(true)
+    }
+
+    fn list_optional_layers_of(&self, name: &RepositoryName, manifests: &[Digest]) -> Result<(), Error> {
+        let mut found = Vec::new();
+        self.meta.read(|tx| {
+            for digest in manifests {
+                // A manifest that cannot be read is left as it is.
+                let Ok(Some(manifest)) = stored_manifest(tx, name, *digest) else { continue };
+                found.extend(manifest.optional_blobs().iter().map(|layer| (*digest, *layer)));
+            }
+            Ok::<_, Error>(())
+        })?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let name = name.clone();
+        self.meta.write(move |tx| {
+            for (manifest, layer) in found {
+                if tx.manifest(&name, manifest)?.is_some() {
+                    tx.put_listing(&name, layer, manifest)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The same as [`Stores::list_optional_layers_once`], beside everything else that the registry does.
+    pub(crate) fn list_optional_layers(
+        &self,
+        mut pause: impl FnMut(Duration) -> ControlFlow<()>,
+    ) -> Result<bool, Error> {
+        let _alone = self.collecting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.list_optional_layers_once(&mut pause)
+    }
+}

@@ -1,0 +1,258 @@
+//! Scrub: everything that is stored is looked at, to find what has gone wrong with it while nobody looked.
+//!
+//! Blobs are hashed at a bounded rate; rows that follow from others are compared with what they follow from; and
+//! files that no row speaks of are found. A scrub reads, except that it sets damaged blobs aside; with `repair` it
+//! makes derived rows anew and removes stray files. What is lost cannot be made: it is said what is affected.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use super::damage::Checked;
+use super::{Error, Stores};
+use crate::content::blobs::Entry;
+use crate::content::rows::{FileRead as _, Findings, LinkRead as _, Verify as _};
+use crate::kit::clock::Timestamp;
+use crate::oci::{Algorithm, Digest, RepositoryName};
+
+/// As many rows are read at a time.
+const STEP: usize = 256;
+/// As many findings of a kind are told; of more, only the number.
+const TOLD_MAX: usize = 1000;
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scrubbing {
+    /// Whether what can be mended is.
+    pub(crate) repair: bool,
+    /// Bytes that are hashed in a second, at most.
+    pub(crate) rate: u64,
+    /// Blobs that were hashed since then are left out.
+    pub(crate) unless_since: Option<Timestamp>,
+}
+
+/// A blob that is damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DamagedBlob {
+    pub(crate) digest: Digest,
+    pub(crate) what: String,
+    /// The tags that need it.
+    pub(crate) tags: Vec<String>,
+}
+
+/// What a scrub has found.
+#[derive(Debug, Default)]
+pub(crate) struct Scrubbed {
+    /// Blobs that were hashed, and their bytes.
+    pub(crate) blobs: u64,
+    pub(crate) bytes: u64,
+    /// Blobs that are damaged, now found or before.
+    pub(crate) damaged: Vec<DamagedBlob>,
+    /// Blobs that the disk did not give.
+    pub(crate) unreadable: Vec<(Digest, String)>,
+    /// Rows that are not what follows from others.
+    pub(crate) derived: Vec<String>,
+    /// Content that is not there, other than blobs.
+    pub(crate) lost: Vec<String>,
+    /// Files among the blobs that no row speaks of.
+    pub(crate) strays: Vec<String>,
+    /// Entries among the blobs that a scrub cannot remove, and why.
+    pub(crate) obstacles: Vec<String>,
+    /// How many entries among the blobs have another name than a blob. They are not the registry's.
+    pub(crate) ignored: u64,
+    /// Whether `derived` and `strays` were mended.
+    pub(crate) repaired: bool,
+    /// Whether it was broken off.
+    pub(crate) is_part: bool,
+}
+
+impl Scrubbed {
+    /// Whether everything is as it should be.
+    pub(crate) fn is_clean(&self) -> bool {
+        let mended = self.repaired || (self.derived.is_empty() && self.strays.is_empty());
+        let whole = self.damaged.is_empty() && self.unreadable.is_empty() && self.lost.is_empty();
+        whole && self.obstacles.is_empty() && mended
+    }
+}
+
+/// Lets no more bytes through in a second than it is told.
+struct Pace {
+    rate: u64,
+    began: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn wait(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        let nanos = u128::from(self.bytes) * 1_000_000_000 / u128::from(self.rate.max(1));
+        let due = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        std::thread::sleep(due.saturating_sub(self.began.elapsed()));
+    }
+}
+
+impl Stores {
+    /// Looks at everything. `rest` is asked between two steps, and told how long the last one took: it may wait,
+    /// or break the scrub off.
+    pub(crate) fn scrub(
+        &self,
+        scrubbing: Scrubbing,
+        rest: impl Fn(Duration) -> ControlFlow<()>,
+    ) -> Result<Scrubbed, Error> {
+        let mut scrubbed = Scrubbed { repaired: scrubbing.repair, ..Scrubbed::default() };
+        let ended = self.scrub_rows(scrubbing, &rest, &mut scrubbed)?;
+        if ended.is_break() || self.scrub_files(scrubbing, &rest, &mut scrubbed)?.is_break() {
+            scrubbed.is_part = true;
+            return Ok(scrubbed);
+        }
+        self.find_strays(scrubbing.repair, &mut scrubbed)?;
+        let known = self.meta.read(|tx| tx.damaged(TOLD_MAX))?;
+        for (digest, row) in known {
+            let tags = self.affected(digest)?;
+            scrubbed.damaged.push(DamagedBlob { digest, what: row.what, tags });
+        }
+        Ok(scrubbed)
+    }
+
+    fn scrub_rows(
+        &self,
+        scrubbing: Scrubbing,
+        rest: &impl Fn(Duration) -> ControlFlow<()>,
+        scrubbed: &mut Scrubbed,
+    ) -> Result<ControlFlow<()>, Error> {
+        let mut last = String::new();
+        loop {
+            let names = self.meta.read(|tx| tx.named_repositories(&last, STEP))?;
+            let Some(end) = names.last().cloned() else { break };
+            for text in names {
+                let began = Instant::now();
+                let Ok(name) = text.parse::<RepositoryName>() else {
+                    scrubbed.lost.push(format!("{text}: is no name of a repository"));
+                    continue;
+                };
+                let mut findings = Findings::default();
+                self.meta.read(|tx| tx.verify_repository(&name, &mut findings))?;
+                if scrubbing.repair && !findings.derived.is_empty() {
+                    let now = self.ages.now();
+                    self.meta.write(move |tx| tx.rebuild_repository(&name, now))?;
+                }
+                scrubbed.take(findings);
+                if rest(began.elapsed()).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            last = end;
+        }
+        let mut after = None;
+        loop {
+            let (began, mut findings) = (Instant::now(), Findings::default());
+            let blobs = self.meta.read(|tx| tx.blobs(after, STEP))?;
+            let Some((end, _)) = blobs.last() else { return Ok(ControlFlow::Continue(())) };
+            after = Some(*end);
+            for (digest, _) in &blobs {
+                let before = findings.derived.len();
+                self.meta.read(|tx| tx.verify_blob(*digest, &mut findings))?;
+                if scrubbing.repair && findings.derived.len() > before {
+                    let digest = *digest;
+                    self.meta.write(move |tx| tx.rebuild_blob(digest))?;
+                }
+            }
+            scrubbed.take(findings);
+            if rest(began.elapsed()).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+
+    fn scrub_files(
+        &self,
+        scrubbing: Scrubbing,
+        rest: &impl Fn(Duration) -> ControlFlow<()>,
+        scrubbed: &mut Scrubbed,
+    ) -> Result<ControlFlow<()>, Error> {
+        let mut pace = Pace { rate: scrubbing.rate, began: Instant::now(), bytes: 0 };
+        let mut after = None;
+        loop {
+            let blobs = self.meta.read(|tx| tx.blobs(after, STEP))?;
+            let Some((end, _)) = blobs.last() else { return Ok(ControlFlow::Continue(())) };
+            after = Some(*end);
+            for (digest, row) in blobs {
+                let file = self.meta.read(|tx| tx.file(digest))?;
+                if file.zip(scrubbing.unless_since).is_some_and(|(file, since)| file.checked >= since) {
+                    continue;
+                }
+                let checked = self.check_blob(digest, |bytes| {
+                    pace.wait(bytes);
+                    // The pace is pause enough.
+                    rest(Duration::ZERO)
+                });
+                match checked {
+                    Ok(Checked::Whole | Checked::Damaged { .. }) => {
+                        scrubbed.blobs += 1;
+                        scrubbed.bytes += row.size;
+                    }
+                    Ok(Checked::Skipped) => {}
+                    Err(Error::Blobs(error)) => scrubbed.unreadable.push((digest, error.to_string())),
+                    Err(error) => return Err(error),
+                }
+                if rest(Duration::ZERO).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+    }
+
+    /// Finds files that no row speaks of. One that is being pushed at this moment is none: its row comes while
+    /// its digest is locked.
+    fn find_strays(&self, repair: bool, scrubbed: &mut Scrubbed) -> Result<(), Error> {
+        for algorithm in Algorithm::ALL {
+            let mut digests = Vec::new();
+            self.blobs.each_entry(algorithm, |entry| {
+                match entry {
+                    Entry::Blob(digest) if self.may_be_stray(digest) => digests.push(digest),
+                    Entry::Blob(_) => {}
+                    Entry::Directory(digest) => {
+                        tell(&mut scrubbed.obstacles, format!("{digest}: a directory has the name of a blob"));
+                    }
+                    Entry::Other => scrubbed.ignored += 1,
+                }
+                ControlFlow::Continue(())
+            })?;
+            for digest in digests {
+                let _busy = self.blobs.lock(digest);
+                if !self.may_be_stray(digest) {
+                    continue;
+                }
+                tell(&mut scrubbed.strays, digest.to_string());
+                if repair && let Err(error) = self.blobs.remove(digest) {
+                    tell(&mut scrubbed.obstacles, error.to_string());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where it cannot be found out, it is none.
+    fn may_be_stray(&self, digest: Digest) -> bool {
+        let known = self.meta.read(|tx| Ok::<_, Error>(tx.blob(digest)?.is_some() || tx.is_orphan(digest)?));
+        matches!(known, Ok(false))
+    }
+}
+
+/// Adds a finding to a list that has a limit.
+fn tell(list: &mut Vec<String>, finding: String) {
+    if list.len() < TOLD_MAX {
+        list.push(finding);
+    }
+}
+
+impl Scrubbed {
+    fn take(&mut self, findings: Findings) {
+        let room = |list: &Vec<String>| TOLD_MAX.saturating_sub(list.len());
+        let (derived, lost) = (room(&self.derived), room(&self.lost));
+        self.derived.extend(findings.derived.into_iter().take(derived));
+        self.lost.extend(findings.lost.into_iter().take(lost));
+    }
+}
+
+#[cfg(test)]
+mod tests;

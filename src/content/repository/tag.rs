@@ -1,0 +1,25 @@
+//! Tags of a repository.
+
+use super::{Error, Repository};
+use crate::content::rows::ContentRead as _;
+
+/// A part of the tags, in byte order.
+#[derive(Debug)]
+pub(crate) struct TagPage {
+    pub(crate) tags: Vec<String>,
+    /// Whether there are tags behind these.
+    pub(crate) more: bool,
+}
+
+impl Repository {
+    /// At most `limit` tags behind `last`, which need not exist.
+    pub(crate) fn tags(&self, last: &str, limit: usize) -> Result<TagPage, Error> {
+        self.stores.meta.read(|tx| {
+            if tx.repository(&self.name)?.is_none() {
+                return Err(Error::RepositoryUnknown { name: self.name.clone() });
+            }
+            let (tags, more) = tx.tags(&self.name, last, limit)?;
+            Ok(TagPage { tags, more })
+        })
+    }
+}

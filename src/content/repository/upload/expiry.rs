@@ -1,0 +1,92 @@
+//! Uploads that nobody continues.
+//!
+//! An upload is a file, and the only time it has is that of its last change by the wall clock. That time is believed
+//! while the wall clock goes as fast as the steady one. After it was set, and after a start, an upload's age counts
+//! from when it was first seen with its last change; that is written down, so that starts do not make it young again.
+
+use std::collections::HashMap;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use super::super::{Error, Stores};
+use crate::content::rows::{AgeRead, Meta, RestingUpload};
+use crate::kit::clock::{Clock, Moment, SteadyTime, Timestamp};
+use crate::oci::UploadId;
+
+/// Two clocks that differ by less go equally fast: the wall clock is corrected in small steps, and file systems note
+/// changes by a coarse one.
+const SLACK: Duration = Duration::from_secs(2);
+/// At most this many are written down.
+const WRITTEN_MAX: usize = 4096;
+
+/// What is known of the uploads that were there at the last look.
+#[derive(Debug)]
+pub(super) struct Resting {
+    known: HashMap<UploadId, Seen>,
+    /// Both clocks at the last look.
+    looked: (Timestamp, Duration),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    /// The last change of the file, by the wall clock.
+    written: Timestamp,
+    since: SteadyTime,
+}
+
+impl Resting {
+    pub(super) fn open(meta: &Meta, clock: &Clock) -> Result<Self, Error> {
+        let known = meta.read(AgeRead::resting_uploads)?.into_iter().map(|row| {
+            (UploadId::new(row.id), Seen { written: Timestamp::from_micros(row.written), since: row.since })
+        });
+        Ok(Self { known: known.collect(), looked: (clock.now(), clock.uptime()) })
+    }
+
+    /// Since when each upload rests; the rest is forgotten.
+    fn look(&mut self, uploads: &[(UploadId, Timestamp)], now: Moment, uptime: Duration) -> HashMap<UploadId, Seen> {
+        let (wall, before) = std::mem::replace(&mut self.looked, (now.wall, uptime));
+        let is_steady = now.wall.since(wall).abs_diff(uptime.saturating_sub(before)) < SLACK;
+        let seen = uploads.iter().map(|(id, written)| {
+            if let Some(seen) = self.known.get(id).filter(|seen| seen.written == *written) {
+                return (*id, *seen);
+            }
+            let is_believed = is_steady && written.after(SLACK) >= wall;
+            let age = if is_believed { now.wall.since(*written) } else { Duration::ZERO };
+            (*id, Seen { written: *written, since: now.steady.before(age) })
+        });
+        seen.collect()
+    }
+}
+
+impl Stores {
+    /// Throws uploads away that nobody continued for `rules.upload_expiry`; says how many.
+    pub(crate) fn expire_uploads(&self) -> Result<usize, Error> {
+        let mut resting = self.uploads.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        let uploads: Vec<_> =
+            self.blobs.stagings()?.into_iter().map(|(id, written)| (id, Timestamp::from(written))).collect();
+        let now = self.ages.now();
+        let mut seen = resting.look(&uploads, now, self.clock.uptime());
+        let due = self.ages.at_least(self.rules.upload_expiry);
+        let old: Vec<UploadId> = seen.iter().filter(|(_, seen)| seen.since < due).map(|(id, _)| *id).collect();
+        let mut expired = 0;
+        for id in old {
+            let session = self.uploads.session(id);
+            // Somebody who holds the lock is writing to it at this moment.
+            let Ok(_progress) = session.try_lock() else { continue };
+            expired += usize::from(self.blobs.discard(id)?);
+            self.uploads.forget(id);
+            seen.remove(&id);
+        }
+        if seen != resting.known {
+            let rows = seen.iter().take(WRITTEN_MAX).map(|(id, seen)| RestingUpload {
+                id: *id.bytes(),
+                written: seen.written.micros(),
+                since: seen.since,
+            });
+            let rows: Vec<_> = rows.collect();
+            resting.known = seen;
+            self.meta.write(move |tx| tx.set_resting_uploads(&rows))?;
+        }
+        Ok(expired)
+    }
+}

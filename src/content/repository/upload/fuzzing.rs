@@ -1,0 +1,180 @@
+//! What must hold of an upload, whatever is done with it and in whatever order: it has the bytes that were
+//! appended and not taken back, a blob comes of it only under their digest, and afterwards it is unknown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Runtime;
+
+use super::{Sessions, Upload};
+use crate::content::blobs::{Blobs, SystemDisk, Tree};
+use crate::content::repository::{Delays, Error, Repository, Retention, Rules, Stores};
+use crate::content::rows::Meta;
+use crate::kit::clock::Clock;
+use crate::oci::{Algorithm, ChunkRange, Digest, UploadId};
+
+/// As many operations are enough.
+const OPERATIONS_MAX: usize = 64;
+
+struct Bench {
+    runtime: Runtime,
+    stores: Arc<Stores>,
+    root: tempfile::TempDir,
+}
+
+thread_local! {
+    /// Opening a database takes longer than everything else.
+    static BENCH: Bench = Bench::new();
+}
+
+impl Bench {
+    fn new() -> Self {
+        let root = tempfile::tempdir().expect("a directory");
+        let blobs = Blobs::open(root.path(), Arc::new(SystemDisk), false).expect("a new directory");
+        let meta = Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).expect("a new database");
+        let day = Duration::from_hours(24);
+        let rules = Rules {
+            sparse_indexes: false,
+            upload_expiry: day,
+            tag_history: day,
+            delays: Delays::all(day),
+            retention: Retention::default(),
+        };
+        let stores = Stores::new(blobs, Arc::new(meta), Clock::default(), rules).expect("new stores");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        Self { runtime, stores: Arc::new(stores), root }
+    }
+}
+
+/// An upload, and what it should be.
+struct Model<'a> {
+    bench: &'a Bench,
+    repository: Repository,
+    id: UploadId,
+    bytes: Vec<u8>,
+}
+
+/// Each operation is a byte that names it and a byte of its own. The first byte of all is the algorithm.
+pub(crate) fn upload(input: &[u8]) {
+    let Some((first, operations)) = input.split_first() else { return };
+    BENCH.with(|bench| {
+        let repository = bench.stores.repository(&"a/b".parse().expect("a name"));
+        let algorithm = if first % 2 == 0 { Algorithm::Sha256 } else { Algorithm::Sha512 };
+        let id = repository.start_upload(algorithm).expect("the disk works");
+        let mut model = Model { bench, repository, id, bytes: Vec::new() };
+        for operation in operations.chunks_exact(2).take(OPERATIONS_MAX) {
+            if model.step(operation[0], operation[1]) {
+                return;
+            }
+        }
+        model.take_up().cancel().expect("the disk works");
+        model.is_over();
+    });
+}
+
+impl Model<'_> {
+    fn sessions(&self) -> &Sessions {
+        &self.bench.stores.uploads
+    }
+
+    fn take_up(&self) -> Upload {
+        let upload = self.bench.runtime.block_on(self.repository.upload(self.id)).expect("the upload goes on");
+        assert_eq!(upload.offset(), self.bytes.len() as u64);
+        upload
+    }
+
+    fn is_over(&self) {
+        assert!(matches!(self.repository.upload_offset(self.id), Err(Error::UploadUnknown { .. })));
+        let taken_up = self.bench.runtime.block_on(self.repository.upload(self.id));
+        assert!(matches!(taken_up, Err(Error::UploadUnknown { .. })));
+    }
+
+    /// Does one thing; true if the upload is over then.
+    fn step(&mut self, operation: u8, value: u8) -> bool {
+        let piece = |times: usize| vec![value; usize::from(value) * times];
+        match operation % 10 {
+            0 => self.append(&piece(1)),
+            // Of several buffers, and longer than one read.
+            1 => self.append(&piece(300)),
+            2 => self.chunk(self.bytes.len() as u64 + u64::from(value) % 3),
+            3 => self.chunk(u64::from(value)),
+            // What a restart leaves.
+            4 => self.sessions().forget(self.id),
+            5 => {
+                let mut upload = self.take_up();
+                let mark = upload.mark();
+                upload.append(&[Bytes::from(piece(1))]).expect("the disk works");
+                upload.rewind(mark).expect("the disk works");
+                assert_eq!(upload.offset(), self.bytes.len() as u64);
+            }
+            6 => self.finish_as_another(value),
+            7 => self.elsewhere(value),
+            8 if value > 200 => {
+                self.take_up().cancel().expect("the disk works");
+                self.is_over();
+                return true;
+            }
+            9 if value > 128 => {
+                self.finish(if value.is_multiple_of(2) { Algorithm::Sha256 } else { Algorithm::Sha512 });
+                return true;
+            }
+            _ => assert_eq!(self.repository.upload_offset(self.id).ok(), Some(self.bytes.len() as u64)),
+        }
+        false
+    }
+
+    fn append(&mut self, piece: &[u8]) {
+        let mut upload = self.take_up();
+        let parts: Vec<Bytes> = piece.chunks(1000).map(Bytes::copy_from_slice).collect();
+        upload.append(&parts).expect("the disk works");
+        self.bytes.extend_from_slice(piece);
+        assert_eq!(upload.offset(), self.bytes.len() as u64);
+    }
+
+    /// A chunk that says where it begins.
+    fn chunk(&mut self, first: u64) {
+        let upload = self.take_up();
+        let range = ChunkRange::parse(&format!("{first}-{}", first + 9)).expect("a range");
+        let (reached, expected) = (self.bytes.len() as u64, upload.expect(range));
+        drop(upload);
+        match expected {
+            Ok(()) => {
+                assert_eq!(first, reached);
+                self.append(b"0123456789");
+            }
+            Err(Error::UploadOutOfOrder { reached: said }) => assert!(first != reached && said == reached),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn finish_as_another(&mut self, value: u8) {
+        let algorithm = if value.is_multiple_of(2) { Algorithm::Sha256 } else { Algorithm::Sha512 };
+        let mut other = self.bytes.clone();
+        other.push(value);
+        let verified = self.take_up().verify(Digest::of(algorithm, &other));
+        assert!(matches!(verified, Err(Error::DigestMismatch { .. })), "{verified:?}");
+    }
+
+    /// Ids of one repository mean nothing in another, and ids that nobody gave mean nothing at all.
+    fn elsewhere(&self, value: u8) {
+        let other = self.bench.stores.repository(&"a/c".parse().expect("a name"));
+        assert!(matches!(other.upload_offset(self.id), Err(Error::UploadUnknown { .. })));
+        let mut bytes = *self.id.bytes();
+        bytes[usize::from(value) % 16] ^= 1 << (value / 16 % 6);
+        let forged = UploadId::new(bytes);
+        assert!(forged == self.id || matches!(self.repository.upload_offset(forged), Err(Error::UploadUnknown { .. })));
+    }
+
+    fn finish(&self, algorithm: Algorithm) {
+        let digest = Digest::of(algorithm, &self.bytes);
+        let mut upload = self.take_up();
+        upload.verify(digest).expect("it has these bytes");
+        upload.finish(digest).expect("the disk works");
+        self.is_over();
+        assert_eq!(self.repository.blob_size(digest).ok(), Some(self.bytes.len() as u64));
+        let path = Tree::new(self.bench.root.path()).blob(&digest);
+        assert_eq!(std::fs::read(path).expect("a file"), self.bytes);
+        self.repository.delete_blob(digest).expect("nothing needs it");
+    }
+}

@@ -1,0 +1,228 @@
+//! Rows of what nothing needs: since when, and what has needed it last.
+//!
+//! They are kept in the transactions that take needs away and give new ones, so that garbage is found
+//! without a walk over what is not. A row is a hint: whoever removes something looks again whether it is
+//! needed. That there is a row for everything unneeded must always hold; how long such things are kept is
+//! decided in [`crate::content::repository`].
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use redb::ReadableTable as _;
+
+use super::codec::corrupt;
+use super::content::ContentRead;
+use super::deleted::DeletedRead as _;
+use super::history::past_digest;
+use super::link::{LinkRead as _, LinkRow};
+use super::schema::{LINKS, LINKS_OF, MANIFESTS, PAST_OF, PAST_TAGS, Source, TAGS_OF, UNNEEDED, UNNEEDED_SINCE};
+use super::unneeded::Unneeded;
+use super::{Error, WriteTx, codec};
+use crate::kit::clock::SteadyTime;
+use crate::oci::{Digest, RepositoryName};
+
+/// Something that nothing needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnneededRow {
+    pub(crate) since: SteadyTime,
+    pub(crate) repository: RepositoryName,
+    pub(crate) kind: Unneeded,
+    pub(crate) digest: Digest,
+}
+
+/// Looking for what nothing needs.
+pub(crate) trait GarbageRead: ContentRead {
+    /// Since when something is unneeded; nothing if it is not.
+    fn unneeded(
+        &self,
+        repository: &RepositoryName,
+        kind: Unneeded,
+        digest: Digest,
+    ) -> Result<Option<SteadyTime>, Error> {
+        let table = self.table(UNNEEDED)?;
+        let row = table.get((repository.as_str(), kind.number(), digest.key()))?;
+        Ok(row.map(|since| SteadyTime::from_micros(since.value())))
+    }
+
+    /// At most `limit` of what is unneeded since before `before`, behind `after`, the longest first.
+    fn unneeded_since(
+        &self,
+        after: Option<&UnneededRow>,
+        before: SteadyTime,
+        limit: usize,
+    ) -> Result<Vec<UnneededRow>, Error> {
+        let table = self.table(UNNEEDED_SINCE)?;
+        let mut rows = Vec::new();
+        let from = after.map_or(Bound::Unbounded, |row| {
+            Bound::Excluded((row.since.micros(), row.repository.as_str(), row.kind.number(), row.digest.key()))
+        });
+        if after.is_some_and(|row| row.since >= before) {
+            return Ok(rows);
+        }
+        let until = Bound::Excluded((before.micros(), "", 0, &[][..]));
+        for row in table.range::<(u64, &str, u8, &[u8])>((from, until))?.take(limit) {
+            let (key, _) = row?;
+            let (since, repository, kind, digest) = key.value();
+            let unreadable = || corrupt("unneeded since", repository);
+            rows.push(UnneededRow {
+                since: SteadyTime::from_micros(since),
+                repository: repository.parse().map_err(|_| unreadable())?,
+                kind: Unneeded::from_number(kind).ok_or_else(unreadable)?,
+                digest: Digest::from_key(digest).ok_or_else(unreadable)?,
+            });
+        }
+        Ok(rows)
+    }
+
+    /// What is unneeded in a repository, and stands in the order of time as well.
+    fn unneeded_in(&self, repository: &RepositoryName) -> Result<BTreeSet<(u8, Digest)>, Error> {
+        let (table, by_time) = (self.table(UNNEEDED)?, self.table(UNNEEDED_SINCE)?);
+        let (name, mut unneeded) = (repository.as_str(), BTreeSet::new());
+        for row in table.range((name, 0, &[][..])..)? {
+            let (key, since) = row?;
+            let (owner, kind, digest) = key.value();
+            if owner != name {
+                break;
+            }
+            if by_time.get((since.value(), name, kind, digest))?.is_some() {
+                unneeded.insert((kind, Digest::from_key(digest).ok_or_else(|| corrupt("unneeded", repository))?));
+            }
+        }
+        Ok(unneeded)
+    }
+
+    /// Whether a tag or an index of the repository names a manifest, or a tag did as far as is remembered.
+    fn is_named(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
+        let (name, key) = (repository.as_str(), digest.key());
+        let tags = self.table(TAGS_OF)?;
+        if let Some(row) = tags.range((name, key, "")..)?.next() {
+            let (found, _) = row?;
+            let (owner, manifest, _) = found.value();
+            if owner == name && manifest == key {
+                return Ok(true);
+            }
+        }
+        let past = self.table(PAST_OF)?;
+        if let Some(row) = past.range((name, key, "", 0, 0)..)?.next() {
+            let (found, _) = row?;
+            let (owner, manifest, ..) = found.value();
+            if owner == name && manifest == key {
+                return Ok(true);
+            }
+        }
+        Ok(self.lister(repository, digest)?.is_some())
+    }
+}
+
+impl<S: Source> GarbageRead for S {}
+
+impl WriteTx {
+    /// Notes that nothing needs something since a time, whatever was known before.
+    pub(crate) fn set_unneeded(
+        &mut self,
+        repository: &RepositoryName,
+        kind: Unneeded,
+        digest: Digest,
+        since: impl Into<SteadyTime>,
+    ) -> Result<(), Error> {
+        let since = since.into();
+        self.set_needed(repository, kind, digest)?;
+        let (name, number, key) = (repository.as_str(), kind.number(), digest.key());
+        self.table_mut(UNNEEDED)?.insert((name, number, key), since.micros())?;
+        self.table_mut(UNNEEDED_SINCE)?.insert((since.micros(), name, number, key), ())?;
+        Ok(())
+    }
+
+    /// Notes that something is needed, or gone.
+    pub(crate) fn set_needed(
+        &mut self,
+        repository: &RepositoryName,
+        kind: Unneeded,
+        digest: Digest,
+    ) -> Result<(), Error> {
+        let (name, number, key) = (repository.as_str(), kind.number(), digest.key());
+        if let Some(since) = self.unneeded(repository, kind, digest)? {
+            self.table_mut(UNNEEDED)?.remove((name, number, key))?;
+            self.table_mut(UNNEEDED_SINCE)?.remove((since.micros(), name, number, key))?;
+        }
+        Ok(())
+    }
+
+    /// Looks whether a manifest that is there is still needed, after something that named it does not any
+    /// more since `since`.
+    pub(crate) fn review_manifest(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        since: impl Into<SteadyTime>,
+    ) -> Result<(), Error> {
+        let since = since.into();
+        if self.kept_manifest(repository, digest)?.is_some() && !self.is_named(repository, digest)? {
+            self.set_unneeded(repository, Unneeded::Manifest, digest, since)?;
+            // As a referrer of something gone it is no longer unneeded than that.
+            if self.unneeded(repository, Unneeded::Referrer, digest)?.is_some() {
+                self.set_unneeded(repository, Unneeded::Referrer, digest, since)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether what an index has listed is still needed.
+    pub(super) fn review_listed(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        since: SteadyTime,
+    ) -> Result<(), Error> {
+        self.review_manifest(repository, digest, since)?;
+        let unreferenced = self.link(digest, repository)?.is_some_and(|link| link.references == 0);
+        if unreferenced && self.lister(repository, digest)?.is_none() {
+            self.set_unneeded(repository, Unneeded::Link, digest, since)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the rows of this module, and those they are made from, for a database that has none: as if
+    /// whatever is unneeded had become so now. Whether a subject that is missing was here is not known; its
+    /// referrers stay.
+    pub(super) fn find_garbage(&mut self, now: SteadyTime) -> Result<(), Error> {
+        self.changed = true;
+        {
+            let (links, mut links_of) = (self.transaction.open_table(LINKS)?, self.transaction.open_table(LINKS_OF)?);
+            for row in links.iter()? {
+                let (key, _) = row?;
+                let (digest, name) = key.value();
+                links_of.insert((name, digest), ())?;
+            }
+            let (past, mut past_of) = (self.transaction.open_table(PAST_TAGS)?, self.transaction.open_table(PAST_OF)?);
+            for row in past.iter()? {
+                let (key, row) = row?;
+                let (name, tag, started, number) = key.value();
+                let digest = past_digest(row.value(), tag)?;
+                past_of.insert((name, digest.key(), tag, started, number), ())?;
+            }
+        }
+        let mut manifests = Vec::new();
+        for row in self.table(MANIFESTS)?.iter()? {
+            let (key, _) = row?;
+            let (name, digest) = key.value();
+            manifests.extend(name.parse::<RepositoryName>().ok().zip(Digest::from_key(digest)));
+        }
+        for (name, digest) in &manifests {
+            self.review_manifest(name, *digest, now)?;
+        }
+        let mut links = Vec::new();
+        for row in self.table(LINKS)?.iter()? {
+            let (key, row) = row?;
+            let (digest, name) = key.value();
+            let unneeded = codec::decode::<LinkRow>(row.value()).is_some_and(|link| link.references == 0);
+            if unneeded {
+                links.extend(name.parse::<RepositoryName>().ok().zip(Digest::from_key(digest)));
+            }
+        }
+        for (name, digest) in &links {
+            self.set_unneeded(name, Unneeded::Link, *digest, now)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! How the journal's file looks.
+//!
+//! A header, and frames: length, checksum, number of the change, record, and the length again, so that the last
+//! one is found without reading the rest. What is behind a frame that is not whole does not count.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kit::clock::Timestamp;
+use crate::oci::{Algorithm, Digest};
+
+const MAGIC: &[u8; 8] = b"coracle\x01";
+const CHECKSUM_BYTES: usize = 8;
+/// Magic, id, length when it was made, checksum.
+pub(super) const HEADER_BYTES: u64 = HEADER as u64;
+const HEADER: usize = 8 + 16 + 8 + CHECKSUM_BYTES;
+/// What is before a record and behind it.
+const BEFORE_BYTES: usize = 4 + CHECKSUM_BYTES + 8;
+const AFTER_BYTES: usize = 4;
+
+/// Which database a journal belongs to.
+pub(super) type Id = [u8; 16];
+
+/// A change of content. A digest is [`Digest::key`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::content::rows) enum Record {
+    Manifest {
+        repository: String,
+        digest: Vec<u8>,
+        media_type: String,
+        created: Timestamp,
+        bytes: Vec<u8>,
+    },
+    ManifestGone {
+        repository: String,
+        digest: Vec<u8>,
+    },
+    Tag {
+        repository: String,
+        tag: String,
+        digest: Vec<u8>,
+        moved: Timestamp,
+    },
+    TagGone {
+        repository: String,
+        tag: String,
+    },
+    /// All records up to this number are there.
+    End,
+}
+
+impl Record {
+    pub(in crate::content::rows) fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("records are plain fields, and memory is there for them")
+    }
+}
+
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let digest = Digest::of(Algorithm::Sha256, bytes);
+    let mut sum = [0; CHECKSUM_BYTES];
+    hex::decode_to_slice(&digest.hex()[..2 * CHECKSUM_BYTES], &mut sum).expect("a digest is hexadecimal");
+    sum
+}
+
+/// `length` is how long the file was when it was made.
+pub(super) fn header(id: &Id, length: u64) -> Vec<u8> {
+    let mut bytes = [MAGIC.as_slice(), id, &length.to_le_bytes()].concat();
+    bytes.extend(checksum(&bytes));
+    bytes
+}
+
+/// Id, and length when it was made; nothing if this is no journal.
+pub(super) fn read_header(file: &File) -> Option<(Id, u64)> {
+    let mut bytes = [0; HEADER];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    let (fields, sum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
+    let is_whole = fields.starts_with(MAGIC) && checksum(fields) == sum;
+    is_whole.then(|| {
+        let (id, length) = fields[MAGIC.len()..].split_at(16);
+        let length = u64::from_le_bytes(length.try_into().expect("there are as many bytes"));
+        (id.try_into().expect("there are as many bytes"), length)
+    })
+}
+
+/// Adds a frame.
+pub(super) fn frame(to: &mut Vec<u8>, number: u64, record: &[u8]) {
+    // A record is a manifest and some names: its length is far below this.
+    let length = u32::try_from(8 + record.len()).expect("a record has less than 4 GiB").to_le_bytes();
+    let payload = [&number.to_le_bytes(), record].concat();
+    to.extend_from_slice(&length);
+    to.extend_from_slice(&checksum(&payload));
+    to.extend_from_slice(&payload);
+    to.extend_from_slice(&length);
+}
+
+/// The number up to which everything is there, by the last frame; nothing if that is not whole, or another record.
+pub(super) fn last_number(file: &File, file_bytes: u64) -> Option<u64> {
+    let mut length = [0; AFTER_BYTES];
+    file.read_exact_at(&mut length, file_bytes.checked_sub(AFTER_BYTES as u64)?).ok()?;
+    let length = u64::from(u32::from_le_bytes(length));
+    let start = file_bytes.checked_sub((4 + CHECKSUM_BYTES + AFTER_BYTES) as u64 + length)?;
+    let mut reader = Reader::new(file.try_clone().ok()?, start).ok()?;
+    match reader.next().ok()?? {
+        Frame { number, record: Record::End, .. } => Some(number),
+        _ => None,
+    }
+}
+
+/// Reads frames until one is not whole.
+pub(super) struct Reader {
+    file: BufReader<File>,
+    offset: u64,
+    file_bytes: u64,
+}
+
+pub(super) struct Frame {
+    /// Where it begins.
+    pub(super) offset: u64,
+    pub(super) number: u64,
+    pub(super) record: Record,
+}
+
+impl Reader {
+    pub(super) fn new(file: File, offset: u64) -> io::Result<Self> {
+        let file_bytes = file.metadata()?.len();
+        let mut file = BufReader::new(file);
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Self { file, offset, file_bytes })
+    }
+
+    /// Whether it has come to the end of the file.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.offset == self.file_bytes
+    }
+
+    /// Nothing at the end, or before what is not whole.
+    pub(super) fn next(&mut self) -> io::Result<Option<Frame>> {
+        let left = self.file_bytes.saturating_sub(self.offset);
+        let fixed = (4 + CHECKSUM_BYTES + AFTER_BYTES) as u64;
+        let mut before = [0; BEFORE_BYTES - 8];
+        if left < fixed {
+            return Ok(None);
+        }
+        self.file.read_exact(&mut before)?;
+        let (length, sum) = before.split_at(4);
+        let length = u64::from(u32::from_le_bytes(length.try_into().expect("there are as many bytes")));
+        if length < 8 || length > left - fixed {
+            return Ok(None);
+        }
+        let mut payload = vec![0; usize::try_from(length).unwrap_or_default()];
+        self.file.read_exact(&mut payload)?;
+        let mut after = [0; AFTER_BYTES];
+        self.file.read_exact(&mut after)?;
+        let (number, record) = payload.split_at(8);
+        let number = u64::from_le_bytes(number.try_into().expect("there are as many bytes"));
+        let offset = self.offset;
+        match postcard::from_bytes(record) {
+            Ok(record) if checksum(&payload) == sum && after == before[..4] => {
+                self.offset += fixed + length;
+                Ok(Some(Frame { offset, number, record }))
+            }
+            _ => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Rows of users who come from providers: whom a provider means by a subject, and what it says of them.
+//!
+//! A subject is found by its issuer and never by a name. What a provider can be asked again with is sealed by whoever
+//! puts it here, and in a table of its own, which backups leave out.
+
+use redb::ReadableTable;
+use serde::{Deserialize, Serialize};
+
+use super::schema::{IDENTITIES, OUTSIDE_TOKENS, OUTSIDE_USERS, Source};
+use super::{Error, WriteTx, codec};
+use crate::kit::clock::Timestamp;
+
+/// A user on a provider's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OutsideRow {
+    /// The provider's name in the configuration, when they last signed in.
+    pub(crate) provider: String,
+    pub(crate) issuer: String,
+    pub(crate) subject: String,
+    /// The groups that the provider has said, sorted. Those given here stand in the user's row.
+    pub(crate) groups: Vec<String>,
+    /// When the provider has last said that it knows them.
+    pub(crate) checked: Timestamp,
+    /// Since when it has said that it does not: they are kept out until they sign in again.
+    pub(crate) gone: Option<Timestamp>,
+}
+
+/// What a provider says of a user; nothing, if they come from none.
+fn row(table: &impl ReadableTable<&'static str, &'static [u8]>, name: &str) -> Result<Option<OutsideRow>, Error> {
+    table.get(name)?.map(|row| codec::row("users of providers", row.value(), name)).transpose()
+}
+
+/// Looking up users of providers.
+pub(crate) trait OutsideRead: Source {
+    /// The user whom an issuer means by a subject.
+    fn user_of_identity(&self, issuer: &str, subject: &str) -> Result<Option<String>, Error> {
+        Ok(self.table(IDENTITIES)?.get((issuer, subject))?.map(|name| name.value().to_owned()))
+    }
+
+    /// What a provider says of a user; nothing, if they come from none.
+    fn outside_user(&self, name: &str) -> Result<Option<OutsideRow>, Error> {
+        row(&self.table(OUTSIDE_USERS)?, name)
+    }
+
+    /// The same of several users, in their order.
+    fn outside_users_of<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<Vec<Option<OutsideRow>>, Error> {
+        let table = self.table(OUTSIDE_USERS)?;
+        names.map(|name| row(&table, name)).collect()
+    }
+
+    /// All of them, by name.
+    fn outside_users(&self) -> Result<Vec<(String, OutsideRow)>, Error> {
+        let table = self.table(OUTSIDE_USERS)?;
+        let mut users = Vec::new();
+        for row in table.iter()? {
+            let (name, row) = row?;
+            let name = name.value().to_owned();
+            let row = codec::row("users of providers", row.value(), &name)?;
+            users.push((name, row));
+        }
+        Ok(users)
+    }
+
+    /// What the provider can be asked again with, as it was sealed.
+    fn outside_token(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.table(OUTSIDE_TOKENS)?.get(name)?.map(|sealed| sealed.value().to_vec()))
+    }
+}
+
+impl<S: Source> OutsideRead for S {}
+
+impl WriteTx {
+    /// Says that a user comes from a provider, or changes what that says of them. An identity is one user's.
+    pub(crate) fn put_outside_user(&mut self, name: &str, row: &OutsideRow) -> Result<(), Error> {
+        self.table_mut(IDENTITIES)?.insert((row.issuer.as_str(), row.subject.as_str()), name)?;
+        self.table_mut(OUTSIDE_USERS)?.insert(name, codec::encode(row).as_slice())?;
+        Ok(())
+    }
+
+    pub(crate) fn put_outside_token(&mut self, name: &str, sealed: &[u8]) -> Result<(), Error> {
+        self.table_mut(OUTSIDE_TOKENS)?.insert(name, sealed)?;
+        Ok(())
+    }
+
+    pub(crate) fn remove_outside_token(&mut self, name: &str) -> Result<(), Error> {
+        self.table_mut(OUTSIDE_TOKENS)?.remove(name)?;
+        Ok(())
+    }
+
+    /// Forgets where a user comes from: whoever has the identity is somebody new then.
+    pub(super) fn remove_outside_user(&mut self, name: &str) -> Result<(), Error> {
+        let Some(row) = self.outside_user(name)? else { return Ok(()) };
+        self.table_mut(IDENTITIES)?.remove((row.issuer.as_str(), row.subject.as_str()))?;
+        self.table_mut(OUTSIDE_USERS)?.remove(name)?;
+        self.remove_outside_token(name)
+    }
+}

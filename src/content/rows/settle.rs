@@ -1,0 +1,129 @@
+//! When changes become durable: each before it is answered, or some together a moment later.
+//!
+//! What is not durable is in this process's memory alone, so that it is gone after `kill -9` and not only after a loss
+//! of power; and a database that is opened anew after a failure begins at what is durable. So an operator who trades
+//! durability away (`storage.commit`) loses a second or two, and not everything since the start.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{Error, Meta, lock, set_durable};
+
+/// A crash loses at most about this much where changes are not durable at once.
+const SOON: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    AtOnce,
+    Soon,
+    /// With an orderly end.
+    AtTheEnd,
+}
+
+/// When changes become durable, and what is not yet.
+#[derive(Debug)]
+pub(super) struct Settling {
+    when: When,
+    /// Since when everything before is durable.
+    last: Mutex<Instant>,
+    /// Whether something is not durable.
+    is_open: AtomicBool,
+}
+
+impl Settling {
+    pub(super) fn new(sync: bool) -> Self {
+        let when = if sync { When::AtOnce } else { When::AtTheEnd };
+        Self { when, last: Mutex::new(Instant::now()), is_open: AtomicBool::new(false) }
+    }
+
+    /// Whether the next transaction is to be durable, and all before it with it.
+    pub(super) fn next_is_durable(&self) -> bool {
+        match self.when {
+            When::AtOnce => true,
+            When::Soon => lock(&self.last).elapsed() >= SOON,
+            When::AtTheEnd => false,
+        }
+    }
+
+    pub(super) fn committed(&self, is_durable: bool) {
+        self.is_open.store(!is_durable, Ordering::Release);
+        if is_durable {
+            *lock(&self.last) = Instant::now();
+        }
+    }
+}
+
+impl Meta {
+    /// Lets changes become durable a second later, if they are not at once. [`Meta::settle`] is to be called as often.
+    pub(crate) fn settling_soon(mut self) -> Self {
+        if self.settling.when == When::AtTheEnd {
+            self.settling.when = When::Soon;
+        }
+        self
+    }
+
+    /// Whether changes are to be made durable that are not yet.
+    pub(crate) fn is_settling_due(&self) -> bool {
+        self.settling.when == When::Soon && self.settling.is_open.load(Ordering::Acquire)
+    }
+
+    /// Makes everything durable that is not yet. Blocks.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        let _leading = lock(&self.leader);
+        self.try_settle().map_err(|error| Error::Group(self.store.failed(error)))
+    }
+
+    fn try_settle(&self) -> Result<(), Error> {
+        let mut transaction = self.store.begin_write()?;
+        set_durable(&mut transaction, true)?;
+        transaction.commit()?;
+        self.settling.committed(true);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::content::blobs::{SystemDisk, Tree};
+    use crate::content::rows::Source as _;
+
+    fn open(root: &Path) -> Meta {
+        Meta::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap()
+    }
+
+    /// What there would be if the process were killed now.
+    fn survivors(root: &Path) -> Vec<&'static str> {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::copy(root.join("coracle.redb"), copy.path().join("coracle.redb")).unwrap();
+        let meta = open(copy.path());
+        let is_there = |key: &&str| meta.read(|tx| tx.setting(key)).unwrap().is_some();
+        ["first", "second", "third"].into_iter().filter(is_there).collect()
+    }
+
+    #[test]
+    fn a_crash_loses_a_moment_and_not_everything_since_the_start() {
+        let root = tempfile::tempdir().unwrap();
+        let meta = open(root.path()).settling_soon();
+        assert!(!meta.is_settling_due());
+        meta.write(|tx| tx.set_setting("first", b"x")).unwrap();
+        assert!(meta.is_settling_due());
+        assert_eq!(survivors(root.path()), [""; 0]);
+        meta.settle().unwrap();
+        assert!(!meta.is_settling_due());
+        assert_eq!(survivors(root.path()), ["first"]);
+        meta.write(|tx| tx.set_setting("second", b"x")).unwrap();
+        assert!(meta.is_settling_due());
+
+        // Those who write all the time need not wait for anybody to settle it.
+        std::thread::sleep(SOON);
+        meta.write(|tx| tx.set_setting("third", b"x")).unwrap();
+        assert!(!meta.is_settling_due());
+        assert_eq!(survivors(root.path()), ["first", "second", "third"]);
+    }
+}

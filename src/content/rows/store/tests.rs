@@ -1,0 +1,159 @@
+//! What becomes of the database when the disk under it fails.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use rustix::io::Errno;
+
+use super::*;
+use crate::content::blobs::{FaultyDisk, Operation, SystemDisk, Tree};
+use crate::content::rows::{Meta, Source as _};
+
+/// What growing and changing a file needs.
+const CHANGES: [Operation; 3] = [Operation::Write, Operation::Truncate, Operation::Sync];
+
+struct Fixture {
+    disk: Arc<FaultyDisk>,
+    meta: Meta,
+    root: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let disk = Arc::new(FaultyDisk::default());
+        let meta = Meta::open(&Tree::new(root.path()), disk.clone(), true).unwrap();
+        Self { disk, meta, root }
+    }
+
+    fn put(&self, key: &str, length: usize) -> Result<(), Error> {
+        let key = key.to_owned();
+        self.meta.write(move |tx| tx.set_setting(&key, &vec![7; length]))
+    }
+
+    /// Writes after a fault has gone: the pause after it is over within a second.
+    fn put_again(&self, key: &str) {
+        for _ in 0..100 {
+            if self.put(key, 10).is_ok() {
+                return;
+            }
+            std::thread::sleep(PAUSE / 10);
+        }
+        panic!("the fault is gone, and nothing can be written");
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.meta.read(|tx| tx.setting(key)).unwrap().is_some()
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_what_was_there_is_read_on() {
+    // What does not fit in the file fails in the middle of the change, the other at its end.
+    for length in [100_000, 8_000_000] {
+        let it = Fixture::new();
+        it.put("before", 100_000).unwrap();
+        it.disk.fail(&[Operation::Write, Operation::Truncate], Errno::NOSPC);
+        for _ in 0..3 {
+            // Nothing waits for the pause to be over, and whoever is refused in it learns why.
+            let refused = it.put("during", length).unwrap_err();
+            assert_eq!(refused.io().map(std::io::Error::kind), Some(std::io::ErrorKind::StorageFull), "{refused}");
+            assert!(refused.passes());
+            assert!(it.has("before") && !it.has("during"));
+        }
+        it.disk.heal();
+        it.put_again("after");
+        assert!(it.has("before") && !it.has("during") && it.has("after"));
+        assert!(!it.meta.is_read_only());
+    }
+}
+
+#[test]
+fn a_file_system_that_turned_read_only_is_read_on_until_it_is_not() {
+    let it = Fixture::new();
+    it.put("before", 10).unwrap();
+    it.disk.fail(&CHANGES, Errno::ROFS);
+    let refused = it.put("during", 10).unwrap_err();
+    assert_eq!(refused.io().map(std::io::Error::kind), Some(std::io::ErrorKind::ReadOnlyFilesystem), "{refused}");
+    assert!(it.meta.is_read_only());
+    assert!(it.has("before"));
+    // The next attempt leaves it as it is, with what is being read in it.
+    let old = it.meta.store.begin_read().unwrap();
+    std::thread::sleep(PAUSE + PAUSE / 10);
+    assert!(it.put("during", 10).is_err());
+    assert!(crate::content::rows::ReadTx(old).setting("before").unwrap().is_some());
+    assert!(it.meta.is_read_only() && it.has("before") && !it.has("during"));
+    it.disk.heal();
+    it.put_again("after");
+    assert!(!it.meta.is_read_only());
+    assert!(it.has("before") && !it.has("during") && it.has("after"));
+}
+
+#[test]
+fn after_a_failure_anywhere_in_a_commit_memory_says_what_the_file_says() {
+    let mut failures = 0;
+    for operation in CHANGES {
+        for after in 0..200 {
+            let it = Fixture::new();
+            it.put("before", 20_000).unwrap();
+            it.disk.fail_times(operation, after, 1, Errno::IO);
+            let done = it.put("during", 20_000).is_ok();
+            if !it.disk.heal() {
+                assert!(done, "nothing failed");
+                break;
+            }
+            failures += usize::from(!done);
+            assert!(it.has("before"));
+            let found = it.has("during");
+            assert!(found || !done, "it was answered for");
+            it.put_again("after");
+            let Fixture { meta, root, .. } = it;
+            drop(meta);
+            let meta = Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), true).unwrap();
+            let there = |key| meta.read(|tx| tx.setting(key)).unwrap().is_some();
+            assert!(there("before") && there("after"));
+            assert_eq!(there("during"), found, "{operation:?} after {after}");
+        }
+    }
+    assert!(failures >= 10, "only {failures} failures");
+}
+
+#[test]
+fn a_view_from_before_a_failure_never_shows_what_came_after_it() {
+    let it = Fixture::new();
+    for n in 0..200 {
+        it.put(&format!("key {n}"), 3_000).unwrap();
+    }
+    let old = it.meta.store.begin_read().unwrap();
+    it.disk.fail_times(Operation::Sync, 0, 1, Errno::IO);
+    assert!(it.put("during", 10).is_err());
+    it.disk.heal();
+    // What the view is of is written over.
+    it.put_again("after");
+    for n in 0..200 {
+        let key = format!("key {n}");
+        it.meta.write(move |tx| tx.set_setting(&key, &[9; 3_000])).unwrap();
+    }
+    let (old, mut closed) = (crate::content::rows::ReadTx(old), 0);
+    for n in 0..200 {
+        match old.setting(&format!("key {n}")) {
+            Ok(value) => assert_eq!(value.unwrap(), [7; 3_000]),
+            Err(error) => {
+                assert!(error.passes(), "{error}");
+                closed += 1;
+            }
+        }
+    }
+    assert!(closed > 0, "the old view was not closed");
+}
+
+#[test]
+fn a_database_without_content_is_refused_and_left_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("coracle.redb");
+    for content in [&b""[..], &[0; 100], &vec![0; 100_000]] {
+        std::fs::write(&path, content).unwrap();
+        let refused = Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), true).map(drop);
+        assert!(refused.is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), content);
+    }
+}

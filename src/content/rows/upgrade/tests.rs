@@ -1,0 +1,55 @@
+//! Whatever operation an upgrade fails at, the next start finds the old database or the new one.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use super::*;
+use crate::content::blobs::{FaultyDisk, Operation, SystemDisk};
+use crate::content::rows::schema::Source as _;
+
+/// A database that says it is of version 1.
+fn old(tree: &Tree) {
+    let meta = Meta::open(tree, Arc::new(SystemDisk), true).unwrap();
+    meta.write(|tx| {
+        tx.set_setting("test", b"kept")?;
+        tx.set_setting(schema::SETTING_VERSION, &1_u32.to_be_bytes())
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_upgrade_that_fails_anywhere_can_be_tried_again() {
+    let mut failures = 0;
+    for operation in [
+        Operation::Create,
+        Operation::Write,
+        Operation::Truncate,
+        Operation::Sync,
+        Operation::Rename,
+        Operation::Remove,
+        Operation::SyncDir,
+    ] {
+        for after in 0..4 {
+            let directory = tempfile::tempdir().unwrap();
+            let tree = Tree::new(directory.path());
+            old(&tree);
+            let disk = Arc::new(FaultyDisk::default());
+            disk.fail_times(operation, after, usize::MAX, rustix::io::Errno::IO);
+            failures += usize::from(Meta::open(&tree, disk, true).is_err());
+            assert!(tree.database().exists(), "{operation:?} {after}: a start would make an empty one");
+            let meta = Meta::open(&tree, Arc::new(SystemDisk), true).unwrap();
+            assert_eq!(meta.read(|tx| tx.setting("test")).unwrap().as_deref(), Some(&b"kept"[..]));
+            assert_eq!(meta.read(schema::version).unwrap(), schema::VERSION);
+            assert!(tree.earlier_database(1).exists(), "{operation:?} {after}");
+        }
+    }
+    assert!(failures > 12, "only {failures} upgrades have failed");
+}
+
+#[test]
+fn the_database_before_is_a_copy_where_there_are_no_hard_links() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("a"), directory.path().join("b"));
+    std::fs::write(&from, vec![7; 1_300_000]).unwrap();
+    copy_file(&from, &to, &SystemDisk).unwrap();
+    assert_eq!(std::fs::read(&to).unwrap(), vec![7; 1_300_000]);
+}

@@ -1,0 +1,171 @@
+//! Every row that follows from others, broken by hand: found, and made anew.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::sync::Arc;
+
+use super::*;
+use crate::content::blobs::{SystemDisk, Tree};
+use crate::content::rows::content::ManifestRow;
+use crate::content::rows::schema::{BLOBS, LINKS, MANIFEST_BYTES, MANIFESTS, UNNEEDED, UNNEEDED_SINCE};
+use crate::content::rows::{Meta, codec};
+use crate::kit::clock::Timestamp;
+use crate::oci::{Algorithm, Tag};
+
+const NOW: Timestamp = Timestamp::from_micros(1_000_000);
+
+fn name() -> RepositoryName {
+    "a/b".parse().unwrap()
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::of(Algorithm::Sha256, text.as_bytes())
+}
+
+fn descriptor(kind: &str, digest: Digest) -> String {
+    format!(r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"{digest}","size":1}}"#)
+}
+
+/// Two blobs, one needed; an image with a tag and one with a subject; an index; and a tag of before.
+fn filled(root: &std::path::Path) -> Meta {
+    let meta = Meta::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap();
+    meta.write(|tx| {
+        let name = name();
+        for blob in ["needed", "alone"] {
+            tx.put_link(&name, digest(blob), 1, NOW)?;
+        }
+        let config = descriptor("config.v1+json", digest("needed"));
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let image = format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","config":{config},"layers":[]}}"#);
+        let subject = descriptor("manifest.v1+json", digest(&image));
+        let referrer = image.replace("\"layers\"", &format!(r#""subject":{subject},"layers""#));
+        let untagged = image.replace("}]", "}],\"annotations\":{}").replace("[]}", "[],\"annotations\":{\"a\":\"b\"}}");
+        let index_kind = "application/vnd.oci.image.index.v1+json";
+        let index = format!(r#"{{"schemaVersion":2,"mediaType":"{index_kind}","manifests":[{subject}]}}"#);
+        for (bytes, kind) in [(&image, kind), (&referrer, kind), (&untagged, kind), (&index, index_kind)] {
+            let of = digest(bytes);
+            let row = ManifestRow { media_type: kind.to_owned(), size: bytes.len() as u64, created: NOW };
+            tx.put_manifest(&name, of, &row, bytes.as_bytes())?;
+            let manifest = Manifest::read(bytes.as_bytes(), None).unwrap();
+            for blob in manifest.blobs() {
+                tx.add_blob_reference(&name, *blob)?;
+            }
+            for child in manifest.manifests() {
+                tx.put_listing(&name, child.digest, of)?;
+            }
+            if let Some(subject) = manifest.subject() {
+                let kind = manifest.artifact_type().unwrap_or_default();
+                tx.put_referrer(&name, subject, kind, of, &manifest.referrer_descriptor(of, row.size))?;
+            }
+            tx.review_manifest(&name, of, NOW)?;
+        }
+        let tag: Tag = "latest".parse().unwrap();
+        tx.put_tag(&name, &tag, digest(&index), NOW, true)?;
+        tx.put_tag(&name, &tag, digest(&image), Timestamp::from_micros(2_000_000), true)?;
+        Ok::<_, Error>(())
+    })
+    .unwrap();
+    meta
+}
+
+fn findings(meta: &Meta) -> Findings {
+    let mut findings = Findings::default();
+    meta.read(|tx| {
+        for name in tx.named_repositories("", 10)? {
+            tx.verify_repository(&name.parse().unwrap(), &mut findings)?;
+        }
+        for (digest, _) in tx.blobs(None, 10)? {
+            tx.verify_blob(digest, &mut findings)?;
+        }
+        Ok::<_, Error>(())
+    })
+    .unwrap();
+    findings
+}
+
+/// Removes the first row of a table.
+macro_rules! drop_first {
+    ($table:expr) => {
+        |tx: &mut WriteTx| {
+            let popped = tx.table_mut($table)?.pop_first()?.is_some();
+            assert!(popped, "the table has no row to lose");
+            Ok(())
+        }
+    };
+}
+
+type Break = fn(&mut WriteTx) -> Result<(), Error>;
+
+fn change_repository(tx: &mut WriteTx, change: fn(&mut RepositoryRow)) -> Result<(), Error> {
+    tx.change_repository(&name(), NOW, change)
+}
+
+#[test]
+fn rows_that_were_written_step_by_step_are_those_that_follow() {
+    let root = tempfile::tempdir().unwrap();
+    let found = findings(&filled(root.path()));
+    assert!(found.derived.is_empty() && found.lost.is_empty(), "{found:?}");
+}
+
+#[test]
+fn every_derived_row_that_is_wrong_is_found_and_made_anew() {
+    let breaks: [(&str, Break); 14] = [
+        ("a listing is gone", drop_first!(LISTINGS)),
+        ("a referrer is gone", drop_first!(REFERRERS)),
+        ("a tag of a manifest is gone", drop_first!(TAGS_OF)),
+        ("a past tag of a manifest is gone", drop_first!(PAST_OF)),
+        ("something unneeded is gone", drop_first!(UNNEEDED)),
+        ("something unneeded is gone from the order of time", drop_first!(UNNEEDED_SINCE)),
+        ("a link is gone from the other side", drop_first!(LINKS_OF)),
+        ("the row of the repository is gone", drop_first!(REPOSITORIES)),
+        ("a manifest too many", |tx| change_repository(tx, |row| row.manifests += 1)),
+        ("a blob too few", |tx| change_repository(tx, |row| row.links -= 1)),
+        ("a reference too many", |tx| tx.add_blob_reference(&name(), digest("needed"))),
+        ("references without a reason", |tx| {
+            let row = LinkRow { references: 0, created: NOW };
+            tx.set_link(&name(), digest("needed"), &row)
+        }),
+        ("a listing too many", |tx| tx.put_listing(&name(), digest("child"), digest("index"))),
+        ("a link of a blob too many", |tx| {
+            let row = codec::encode(&BlobRow { size: 1, links: 2 });
+            tx.table_mut(BLOBS)?.insert(digest("alone").key(), row.as_slice())?;
+            Ok(())
+        }),
+    ];
+    for (what, damage) in breaks {
+        let root = tempfile::tempdir().unwrap();
+        let meta = filled(root.path());
+        meta.write(damage).expect(what);
+        let found = findings(&meta);
+        assert!(!found.derived.is_empty(), "{what}: nobody has noticed");
+        meta.write(|tx| {
+            for (digest, _) in tx.blobs(None, 10)? {
+                tx.rebuild_blob(digest)?;
+            }
+            tx.rebuild_repository(&name(), NOW)
+        })
+        .unwrap();
+        let found = findings(&meta);
+        assert!(found.derived.is_empty() && found.lost.is_empty(), "{what}: {found:?}");
+    }
+}
+
+#[test]
+fn what_was_given_and_is_gone_is_named_and_stays_gone() {
+    let losses: [(&str, Break); 3] = [
+        ("the bytes of the manifest", drop_first!(MANIFEST_BYTES)),
+        ("which the tag latest names", |tx| {
+            let tag = tx.tag(&name(), &"latest".parse().unwrap())?.unwrap();
+            tx.table_mut(MANIFESTS)?.remove(("a/b", tag.digest.key()))?;
+            Ok(())
+        }),
+        ("the row of the blob", drop_first!(LINKS)),
+    ];
+    for (what, damage) in losses {
+        let root = tempfile::tempdir().unwrap();
+        let meta = filled(root.path());
+        meta.write(damage).unwrap();
+        let found = findings(&meta);
+        assert!(found.lost.iter().any(|lost| lost.contains(what)), "{what}: {found:?}");
+    }
+}

@@ -1,0 +1,36 @@
+//! [`Path`]: the path of a request, and whose conventions it follows.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use crate::identity::access::Surface;
+
+/// The path of a request, decoded once for everything that looks at it.
+#[derive(Debug)]
+pub(crate) struct Path<'a>(Option<Cow<'a, str>>);
+
+impl<'a> Path<'a> {
+    /// Decodes a path as it was sent. Nothing else is normalised: `//api/v1` is not `/api/v1`.
+    pub(crate) fn decode(sent: &'a str) -> Self {
+        Self(percent_decode_str(sent).decode_utf8().ok())
+    }
+
+    /// The decoded path; `None` if it is not UTF-8, and so not one of ours.
+    pub(super) fn as_str(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    /// Whose conventions the path follows.
+    pub(crate) fn surface(&self) -> Surface {
+        match self.as_str() {
+            Some(path) if path.starts_with("/api/") || path == "/csrf_token" => Surface::ApiV1,
+            _ => Surface::Registry,
+        }
+    }
+
+    /// Whether the distribution specification knows the path.
+    pub(crate) fn is_in_v2(&self) -> bool {
+        self.as_str().is_some_and(|path| path == "/v2" || path.starts_with("/v2/"))
+    }
+}

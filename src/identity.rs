@@ -1,0 +1,8 @@
+//! The caller's identity and permissions.
+//!
+//! Knows no route, no socket and no blob. What must hold: a request without a grant is refused.
+
+pub(crate) mod access;
+pub(crate) mod accounts;
+pub(crate) mod providers;
+pub(crate) mod tokens;

@@ -1,0 +1,268 @@
+//! [`Credentials`]: what the headers of a request say about who asks. Pure: nothing is looked up.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use hyper::HeaderMap;
+use hyper::header::{self, HeaderName, HeaderValue};
+
+use crate::content::rows::SecretHash;
+use crate::identity::accounts::{PASSWORD_MAX, Password, PlainKey, SessionId};
+
+/// The longest user name, in bytes.
+const USER_NAME_MAX: usize = 255;
+
+/// The cookie that carries a session.
+pub(crate) const SESSION_COOKIE: &str = "session";
+/// The header by which zot's web page shows that it is one, and not another site's form: browsers do
+/// not let those set it.
+const API_CLIENT: HeaderName = HeaderName::from_static("x-zot-api-client");
+
+/// Clients differ in whether they pad.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Whose conventions a path follows: which credentials count there, and what errors look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Surface {
+    /// `/v2/…` and zot's routes: Basic, and sessions of a page that says it is one.
+    Registry,
+    /// Quay's API: a key as a bearer token, and sessions.
+    ApiV1,
+}
+
+/// What a request says about who asks.
+#[derive(Debug)]
+pub(crate) enum Credentials {
+    /// Nothing.
+    None,
+    /// A name and a password (RFC 7617).
+    Basic { user: String, password: Password },
+    /// An API key, with its owner's name where one was given.
+    Key { user: Option<String>, hash: SecretHash },
+    /// A session.
+    Session(SessionId),
+    /// A token. Does not print.
+    Token(Token),
+}
+
+/// A token as it came.
+pub(crate) struct Token(pub(super) String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+impl Credentials {
+    /// Whether zot's web page is asking.
+    pub(crate) fn from_page(headers: &HeaderMap) -> bool {
+        headers.contains_key(API_CLIENT)
+    }
+
+    /// A name, and a password or an API key.
+    pub(super) fn of_pair(user: &str, password: &str) -> Result<Self, InvalidCredentials> {
+        if user.is_empty() || user.len() > USER_NAME_MAX || user.chars().any(char::is_control) {
+            return Err(InvalidCredentials("a user name has 1 to 255 characters, and no control characters"));
+        }
+        if password.chars().count() > PASSWORD_MAX {
+            return Err(InvalidCredentials("a password has at most 1024 characters"));
+        }
+        Ok(match PlainKey::hash_of(password) {
+            Some(hash) => Self::Key { user: Some(user.to_owned()), hash },
+            None => Self::Basic { user: user.to_owned(), password: Password::new(password) },
+        })
+    }
+
+    /// The session's cookie, whether or not it counts as a credential; none, if there is none that could be one.
+    pub(crate) fn cookie(headers: &HeaderMap) -> Option<SessionId> {
+        read_cookie(headers, SESSION_COOKIE).and_then(SessionId::read)
+    }
+
+    /// Reads the headers. Whatever is given must be understood: nobody is taken for anonymous by
+    /// mistake.
+    pub(crate) fn read(headers: &HeaderMap, surface: Surface) -> Result<Self, InvalidCredentials> {
+        let mut values = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+        let credentials = match (values.next(), values.next()) {
+            (Some(_), Some(_)) => return Err(InvalidCredentials("more than one Authorization header")),
+            (Some(value), None) => authorization(value, surface)?,
+            (None, _) => Self::None,
+        };
+        let cookie_counts = || surface == Surface::ApiV1 || Self::from_page(headers);
+        Ok(match credentials {
+            Self::None if cookie_counts() => Self::cookie(headers).map_or(Self::None, Self::Session),
+            credentials => credentials,
+        })
+    }
+}
+
+/// The value of a cookie that came along; of several of the same name the first, which is of the most specific path
+/// (RFC 6265, 5.4).
+pub(crate) fn read_cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value)
+}
+
+fn authorization(value: &[u8], surface: Surface) -> Result<Credentials, InvalidCredentials> {
+    let value = str::from_utf8(value).map_err(|_| InvalidCredentials("the Authorization header is not text"))?.trim();
+    let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+    let rest = rest.trim();
+    if value.is_empty() {
+        return Ok(Credentials::None);
+    }
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return match PlainKey::hash_of(rest) {
+            Some(hash) => Ok(Credentials::Key { user: None, hash }),
+            // Three parts with dots between them; what is in them is for others to find out.
+            None if rest.bytes().filter(|byte| *byte == b'.').count() == 2 => {
+                Ok(Credentials::Token(Token(rest.to_owned())))
+            }
+            None => Err(InvalidCredentials::BEARER),
+        };
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Err(InvalidCredentials("the registry knows the schemes Basic and Bearer"));
+    }
+    // Browsers send Basic by themselves, and Quay does not look at it here.
+    if surface == Surface::ApiV1 {
+        return Ok(Credentials::None);
+    }
+    basic(rest)
+}
+
+fn basic(encoded: &str) -> Result<Credentials, InvalidCredentials> {
+    let decoded = BASE64.decode(encoded).map_err(|_| InvalidCredentials("the Basic credentials are not base64"))?;
+    let text = String::from_utf8(decoded).map_err(|_| InvalidCredentials("the Basic credentials are not UTF-8"))?;
+    let text = zeroize::Zeroizing::new(text);
+    let (user, password) =
+        text.split_once(':').ok_or(InvalidCredentials("the Basic credentials have the form user:password"))?;
+    // What some clients send for "no credentials".
+    if user.is_empty() && password.is_empty() {
+        return Ok(Credentials::None);
+    }
+    Credentials::of_pair(user, password)
+}
+
+/// The headers cannot be understood; never says what they contained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InvalidCredentials(&'static str);
+
+impl InvalidCredentials {
+    const BEARER: Self = Self("the bearer token is neither a token nor an API key of this registry");
+
+    /// Whether they came as a bearer token.
+    pub(crate) fn is_bearer(self) -> bool {
+        self == Self::BEARER
+    }
+}
+
+impl fmt::Display for InvalidCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for InvalidCredentials {}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "zak_0123456789abcdef0123456789abcdef";
+
+    /// What is read of some headers, in short.
+    fn read(surface: Surface, headers: &[(&str, &str)]) -> String {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        match Credentials::read(&map, surface) {
+            Err(_) => "invalid".into(),
+            Ok(credentials) => match credentials {
+                Credentials::None => "none".into(),
+                Credentials::Basic { user, password } => format!("basic {user} {}", password.reveal()),
+                Credentials::Key { user, .. } => format!("key {user:?}"),
+                Credentials::Session(_) => "session".into(),
+                Credentials::Token(token) => format!("token {}", token.0),
+            },
+        }
+    }
+
+    fn basic(text: &str) -> String {
+        format!("Basic {}", BASE64.encode(text))
+    }
+
+    #[test]
+    fn what_clients_send() {
+        use Surface::{ApiV1, Registry};
+        let id = SessionId::generate();
+        let cookie = format!("theme=dark; session={}", id.reveal());
+        let cookie = ("cookie", cookie.as_str());
+        let page = ("x-zot-api-client", "zot-ui");
+        let alice = basic("alice:a:b c");
+        let alice = ("authorization", alice.as_str());
+        let unpadded = alice.1.trim_end_matches('=').replace("Basic", "bAsIc ");
+        let key = basic(&format!("alice:{KEY}"));
+        let bearer = format!("Bearer {KEY}");
+        for (surface, headers, expected) in [
+            (Registry, &[][..], "none"),
+            (Registry, &[alice], "basic alice a:b c"),
+            (Registry, &[("authorization", &unpadded)], "basic alice a:b c"),
+            (Registry, &[("authorization", "Basic Og==")], "none"),
+            (Registry, &[("authorization", "")], "none"),
+            (Registry, &[("authorization", &key)], "key Some(\"alice\")"),
+            (Registry, &[("authorization", &bearer)], "key None"),
+            (Registry, &[cookie], "none"),
+            (Registry, &[cookie, page], "session"),
+            (Registry, &[cookie, page, alice], "basic alice a:b c"),
+            (ApiV1, &[cookie], "session"),
+            (ApiV1, &[alice], "none"),
+            (ApiV1, &[alice, cookie], "session"),
+            (ApiV1, &[("authorization", &bearer), cookie], "key None"),
+            (ApiV1, &[("cookie", "session=x")], "none"),
+            (Registry, &[("authorization", "bearer a.b.c")], "token a.b.c"),
+            (ApiV1, &[("authorization", "Bearer a.b.c")], "token a.b.c"),
+        ] {
+            assert_eq!(read(surface, headers), expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for value in [
+            "Basic",
+            "Basic !",
+            "Bearer",
+            "Bearer abc",
+            "Bearer a.b",
+            "Bearer a.b.c.d",
+            &format!("Bearer {}", KEY.to_uppercase()),
+            "Digest x",
+            "alice:secret",
+            &basic("alice"),
+            &basic(":secret"),
+            &basic("a\nb:secret"),
+            &basic(&format!("{}:x", "a".repeat(256))),
+            &basic(&format!("a:{}", "x".repeat(1025))),
+            &format!("Basic {}", BASE64.encode([0xff, b':', 0xfe])),
+        ] {
+            assert_eq!(read(Surface::Registry, &[("authorization", value)]), "invalid", "{value:?}");
+        }
+        let (alice, bob) = (basic("alice:x"), basic("bob:x"));
+        assert_eq!(read(Surface::Registry, &[("authorization", &alice), ("authorization", &bob)]), "invalid");
+    }
+
+    #[test]
+    fn a_secret_does_not_print() {
+        let mut map = HeaderMap::new();
+        map.append(header::AUTHORIZATION, basic("alice:hunter2").parse().unwrap());
+        let read = Credentials::read(&map, Surface::Registry).unwrap();
+        assert!(!format!("{read:?}").contains("hunter2"));
+    }
+}

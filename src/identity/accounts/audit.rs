@@ -1,0 +1,177 @@
+//! What was done to accounts: in the same transaction as the change; and when that is durable in the log,
+//! and in the audit file.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use super::{Accounts, AuditFile, Error};
+use crate::content::rows::{self, AuditRead as _, AuditRow, WriteTx};
+use crate::kit::clock::Timestamp;
+use crate::oci::RepositoryName;
+
+/// Old rows are removed in steps of this many, so that no writer waits long for it.
+const TRIMMED_AT_ONCE: usize = 1000;
+
+/// Who does something, and from where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// The user; nobody, if it is not known.
+    pub(crate) performer: Option<String>,
+    /// Where the client is.
+    pub(crate) address: Option<String>,
+    /// Who was at the other end of the connection: the client, or a proxy.
+    pub(crate) peer: Option<String>,
+    pub(crate) agent: String,
+    /// The request.
+    pub(crate) request: Option<String>,
+}
+
+impl Origin {
+    /// Somebody at the machine itself, by the command line.
+    pub(crate) fn local() -> Self {
+        Self { agent: "coracle command line".to_owned(), ..Self::default() }
+    }
+
+    /// What the registry does by itself.
+    pub(crate) fn itself() -> Self {
+        Self { agent: "coracle".to_owned(), ..Self::default() }
+    }
+
+    /// The row of something done to a repository, under the account of its namespace.
+    pub(super) fn repository_row(&self, kind: &str, name: &RepositoryName, metadata: &[(&str, &str)]) -> AuditRow {
+        let named = [("repo", name.as_str())];
+        self.row(kind, name.namespace(), &[&named, metadata].concat())
+    }
+
+    /// The row of something done to an account.
+    pub(super) fn row(&self, kind: &str, account: &str, metadata: &[(&str, &str)]) -> AuditRow {
+        AuditRow {
+            kind: kind.to_owned(),
+            account: account.to_owned(),
+            performer: self.performer.clone(),
+            address: self.address.clone(),
+            peer: self.peer.clone(),
+            agent: self.agent.clone(),
+            request: self.request.clone(),
+            metadata: metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        }
+    }
+}
+
+/// Something that was done.
+#[derive(Clone, Debug)]
+pub(crate) struct AuditEntry {
+    pub(crate) at: Timestamp,
+    pub(crate) row: AuditRow,
+}
+
+/// A part of the audit, newest first.
+#[derive(Debug, Default)]
+pub(crate) struct AuditPage {
+    pub(crate) entries: Vec<AuditEntry>,
+    /// Where to go on, if there is more.
+    pub(crate) next: Option<(Timestamp, u32)>,
+}
+
+/// Metadata as a JSON object, which the JSON log nests.
+fn as_json(metadata: &[(String, String)]) -> impl tracing::Value + use<> {
+    let object: BTreeMap<&str, &str> = metadata.iter().map(|(name, value)| (&**name, &**value)).collect();
+    // Text alone can always be written as JSON.
+    tracing::field::display(serde_json::to_string(&object).unwrap_or_default())
+}
+
+impl Accounts {
+    /// What was done between two times, newest first: to one account, or to all.
+    pub(crate) fn audit(
+        &self,
+        account: Option<&str>,
+        from: Timestamp,
+        before: (Timestamp, u32),
+        limit: usize,
+    ) -> Result<AuditPage, Error> {
+        let mut page = AuditPage::default();
+        let mut last = before;
+        self.meta.read(|tx| {
+            tx.each_audit(from, before, |at, row| {
+                if account.is_some_and(|account| account != row.account) {
+                    return ControlFlow::Continue(());
+                }
+                if page.entries.len() == limit {
+                    page.next = Some(last);
+                    return ControlFlow::Break(());
+                }
+                last = at;
+                page.entries.push(AuditEntry { at: at.0, row });
+                ControlFlow::Continue(())
+            })
+        })?;
+        Ok(page)
+    }
+
+    /// Writes down something that changed nothing else.
+    pub(crate) fn note(&self, kind: &str, account: &str, origin: &Origin) -> Result<(), Error> {
+        let (row, now) = (origin.row(kind, account, &[]), self.clock.now());
+        let ((), rows) = self.write(move |tx| Ok::<_, Error>(tx.add_audit(now, &row)?))?;
+        self.tell(rows);
+        Ok(())
+    }
+
+    /// Writes to the database. Gives back what that added to the audit, to be told of.
+    pub(super) fn write<T, E>(
+        &self,
+        change: impl FnOnce(&mut WriteTx) -> Result<T, E> + Send + 'static,
+    ) -> Result<(T, Vec<(Timestamp, AuditRow)>), E>
+    where
+        T: Send + 'static,
+        E: From<rows::Error> + Send + 'static,
+    {
+        self.meta.write(move |tx| {
+            let value = change(tx)?;
+            Ok((value, tx.take_audited()))
+        })
+    }
+
+    /// Tells of rows that are durable now, to whoever reads the log and the audit file.
+    pub(super) fn tell(&self, rows: Vec<(Timestamp, AuditRow)>) {
+        for (at, row) in rows {
+            let AuditRow { kind, account, performer, address, peer, request, metadata, .. } = &row;
+            let metadata = (!metadata.is_empty()).then(|| as_json(metadata));
+            tracing::info!(target: "coracle::audit", kind, account, performer, address, peer, request, metadata);
+            if let Some(file) = &self.audit_file {
+                file.account(at, &row);
+            }
+        }
+    }
+
+    /// Where the operator wants to read what was done, if anywhere.
+    pub(crate) const fn audit_file(&self) -> Option<&AuditFile> {
+        self.audit_file.as_ref()
+    }
+
+    /// Writes down what was done to a repository.
+    pub(crate) fn note_repository(
+        &self,
+        kind: &str,
+        name: &RepositoryName,
+        metadata: &[(&str, &str)],
+        origin: &Origin,
+    ) -> Result<(), Error> {
+        let (row, now) = (origin.repository_row(kind, name, metadata), self.clock.now());
+        Ok(self.meta.write(move |tx| tx.add_audit(now, &row))?)
+    }
+
+    /// Removes rows that are too old.
+    pub(super) fn trim_audit(&self) -> Result<(), Error> {
+        let kept = u64::try_from(self.rules.audit_kept.as_micros()).unwrap_or(u64::MAX);
+        let before = Timestamp::from_micros(self.clock.now().micros().saturating_sub(kept));
+        let oldest = self.meta.read(|tx| {
+            let mut any = false;
+            tx.each_audit(Timestamp::from_micros(0), (before, 0), |_, _| {
+                any = true;
+                ControlFlow::Break(())
+            })?;
+            Ok::<_, Error>(any)
+        })?;
+        if oldest { Ok(self.meta.write(move |tx| tx.trim_audit(before, TRIMMED_AT_ONCE))?) } else { Ok(()) }
+    }
+}

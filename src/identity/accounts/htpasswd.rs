@@ -1,0 +1,189 @@
+//! [`Htpasswd`]: users of a file that others write, with bcrypt hashes, as zot and Apache have it.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::{fmt, fs};
+
+/// A user of the file, with what is written down of it. Does not print.
+#[derive(Clone, Default)]
+pub(super) struct FileUser {
+    pub(super) hash: String,
+    /// See [`FileUserRow`](crate::content::rows::FileUserRow); zero while there is no row.
+    pub(super) incarnation: u64,
+    pub(super) inherits: bool,
+}
+
+/// The lines of a file: names and hashes; without a hash, a line that nobody can sign in by.
+pub(super) type Lines = HashMap<String, Option<String>>;
+
+/// What tells one state of a file from another: device, inode, length, and time of change.
+pub(super) type Mark = (u64, u64, u64, i64, i64);
+
+/// The users of a file as it was when it was last read. Their hashes do not print.
+pub(crate) struct Htpasswd {
+    path: PathBuf,
+    users: RwLock<HashMap<String, FileUser>>,
+    /// Raised whenever the users are others.
+    generation: AtomicU64,
+}
+
+impl fmt::Debug for Htpasswd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Htpasswd").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Htpasswd {
+    /// A file, which must be readable now. Its users are known when [`super::Accounts`] has read it.
+    pub(crate) fn open(path: &Path) -> Result<Self, String> {
+        read(path)?;
+        Ok(Self { path: path.to_owned(), users: RwLock::default(), generation: AtomicU64::new(0) })
+    }
+
+    /// A number that changes with the users.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// A user.
+    pub(super) fn user(&self, name: &str) -> Option<FileUser> {
+        self.users.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// The highest cost of its hashes.
+    pub(super) fn highest_cost(&self) -> Option<u32> {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        users.values().filter_map(|user| cost_of(&user.hash)).max()
+    }
+
+    /// The users behind a name, in no order.
+    pub(super) fn users_after(&self, after: &str) -> Vec<(String, FileUser)> {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let behind = users.iter().filter(|(name, _)| name.as_str() > after);
+        behind.map(|(name, user)| (name.clone(), user.clone())).collect()
+    }
+
+    /// Whether there is a user of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.users.read().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+
+    /// Which state the file is in. Looking, unlike being told, also notices a file that was renamed into place and a
+    /// symlink that was turned, as Kubernetes does it.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        mark(&self.path)
+    }
+
+    pub(super) fn read(&self) -> Result<Lines, String> {
+        read(&self.path)
+    }
+
+    /// Makes these the users.
+    pub(super) fn publish(&self, users: HashMap<String, FileUser>) {
+        *self.users.write().unwrap_or_else(PoisonError::into_inner) = users;
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// The cost of a bcrypt hash: each step doubles the work.
+pub(super) fn cost_of(hash: &str) -> Option<u32> {
+    hash.get(4..6)?.parse().ok()
+}
+
+fn mark(path: &Path) -> Option<Mark> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()))
+}
+
+fn read(path: &Path) -> Result<Lines, String> {
+    let text = text_of(path)?;
+    let written: Vec<&str> = text.lines().collect();
+    let mut users = HashMap::new();
+    for (number, user) in lines(&text) {
+        match user {
+            Ok((name, hash)) => {
+                users.insert(name.to_owned(), Some(hash.to_owned()));
+            }
+            Err(why) => {
+                // A user who is named there is kept out, and has not been removed.
+                if let Some((name, _)) = written.get(number - 1).and_then(|line| line.trim().split_once(':')) {
+                    users.entry(name.to_owned()).or_insert(None);
+                }
+                tracing::error!(path = %path.display(), line = number, why, "left out a line of the htpasswd file");
+            }
+        }
+    }
+    Ok(users)
+}
+
+/// The lines of a file that name no user who can sign in, with their numbers and what is wrong with them. Nothing of a
+/// line is repeated: it may be a password.
+pub(crate) fn htpasswd_problems(path: &Path) -> Result<Vec<(usize, &'static str)>, String> {
+    let text = text_of(path)?;
+    Ok(lines(&text).filter_map(|(number, user)| Some((number, user.err()?))).collect())
+}
+
+fn text_of(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("http.auth.htpasswd.path: {}: {error}", path.display()))
+}
+
+/// The users of a file, or what is wrong with a line, by the line's number.
+fn lines(text: &str) -> impl Iterator<Item = (usize, Result<(&str, &str), &'static str>)> {
+    let lines = text.lines().map(str::trim).zip(1..);
+    lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#')).map(|(line, number)| (number, user(line)))
+}
+
+fn user(line: &str) -> Result<(&str, &str), &'static str> {
+    let (name, hash) = line.split_once(':').ok_or("it has not the form name:hash")?;
+    if name.is_empty() {
+        return Err("it has no name before the colon");
+    }
+    let begins = |kinds: &[&str]| kinds.iter().any(|kind| hash.starts_with(kind));
+    if begins(&["$2a$", "$2b$", "$2y$"]) {
+        let parts = hash.parse::<bcrypt::HashParts>().map_err(|_| "its bcrypt hash is cut off or damaged")?;
+        return if (4..=31).contains(&parts.get_cost()) {
+            Ok((name, hash))
+        } else {
+            Err("its bcrypt cost is not 4 to 31")
+        };
+    }
+    Err(match hash {
+        "" => "it has no hash after the colon",
+        _ if begins(&["$apr1$", "$1$"]) => {
+            "it has an MD5 hash, and only bcrypt is supported: make it with `htpasswd -B`"
+        }
+        _ if begins(&["{SHA}", "{SSHA}"]) => {
+            "it has a SHA-1 hash, and only bcrypt is supported: make it with `htpasswd -B`"
+        }
+        _ if begins(&["$5$", "$6$", "$y$", "$argon2"]) => {
+            "it has a hash of another kind, and only bcrypt is supported: make it with `htpasswd -B`"
+        }
+        _ => "it has no bcrypt hash: make it with `htpasswd -B`",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_names_no_user_is_left_out_with_its_number_and_the_reason() {
+        let hash = bcrypt::hash("secret", 4).expect("a hash");
+        let text = format!(
+            "# users\n\nann:{hash}\nhunter2\n:{hash}\nbob:$apr1$x$y\ncarol:{{SHA}}x\ndora:\neve:plain\nfred:{}\n  gus:{hash}  \n",
+            &hash[..40]
+        );
+        let (right, wrong): (Vec<_>, Vec<_>) = lines(&text).partition(|(_, user)| user.is_ok());
+        let right: Vec<_> = right.into_iter().filter_map(|(number, user)| Some((number, user.ok()?.0))).collect();
+        assert_eq!(right, [(3, "ann"), (11, "gus")]);
+        let wrong: Vec<_> = wrong.into_iter().filter_map(|(number, user)| Some((number, user.err()?))).collect();
+        let expected = ["name:hash", "no name", "MD5", "SHA-1", "no hash", "no bcrypt hash", "cut off"];
+        assert_eq!(wrong.len(), expected.len());
+        for ((number, why), (expected, line)) in wrong.into_iter().zip(expected.into_iter().zip(4..)) {
+            assert!(number == line && why.contains(expected), "{number}: {why}");
+        }
+    }
+}

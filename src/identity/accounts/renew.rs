@@ -1,0 +1,107 @@
+//! Hashes that were made with parameters of earlier days are made anew when their password is given.
+
+use std::sync::Arc;
+
+use super::user::StoredHash;
+use super::{Account, Accounts, Error, HashCaller, HashedPassword, Password};
+use crate::content::rows::{AccountRead as _, RefreshRow, SessionRow, TokenRead as _, UserRow};
+
+impl Accounts {
+    /// Stores another hash of the same password. Nobody waits for it; what was given for the password, its
+    /// refresh tokens, stays good.
+    pub(super) fn renew_hash(self: &Arc<Self>, account: &Arc<Account>, password: Password) {
+        let (accounts, account) = (Arc::clone(self), Arc::clone(account));
+        tokio::spawn(async move {
+            // If too many others wait, the next sign-in renews the hash.
+            let Ok(hash) = accounts.hash(password, HashCaller::User(account.name.clone())).await else { return };
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = accounts.store_renewed(&account, hash) {
+                    tracing::error!(%error, "the hash of a password could not be renewed");
+                }
+            });
+        });
+    }
+
+    fn store_renewed(&self, account: &Account, hash: HashedPassword) -> Result<(), Error> {
+        let hash = hash.into_text();
+        let renewed = Account { hash: StoredHash::Argon2(hash.clone()), ..account.clone() };
+        let (before, stamp, after) = (account.hash.clone(), self.stamp(account), self.stamp(&renewed));
+        let name = account.name.clone();
+        self.change(move |tx| {
+            // The password may have been changed since.
+            let Some(row) = tx.user(&name)?.filter(|row| before == StoredHash::Argon2(row.password.clone())) else {
+                return Ok(());
+            };
+            tx.put_user(&name, &UserRow { password: hash, ..row })?;
+            for (secret, session) in tx.sessions_of(Some(&name))? {
+                if session.stamp == Some(stamp) {
+                    tx.put_session(&secret, &SessionRow { stamp: Some(after), ..session })?;
+                }
+            }
+            for (secret, token) in tx.refresh_tokens_of(Some(&name))? {
+                if token.stamp == stamp {
+                    tx.put_refresh_token(&secret, &RefreshRow { stamp: after, ..token })?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use std::time::Duration;
+
+    use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version};
+
+    use super::*;
+    use crate::content::blobs::{SystemDisk, Tree};
+    use crate::content::rows::{Meta, Standing};
+    use crate::identity::accounts::{Origin, Rules};
+    use crate::kit::clock::Clock;
+
+    #[tokio::test]
+    async fn a_hash_of_earlier_days_is_renewed_and_what_was_given_for_the_password_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let clock = Clock::default();
+        let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(64, 1, 1, None).unwrap());
+        let old = weak.hash_password(b"secret").unwrap().to_string();
+        let row = UserRow {
+            password: old.clone(),
+            standing: Standing::Ordinary,
+            disabled: false,
+            groups: Vec::new(),
+            email: None,
+            created: clock.now(),
+        };
+        meta.write(move |tx| tx.put_user("alice", &row)).unwrap();
+        let stored = || meta.read(|tx| tx.user("alice")).unwrap().unwrap().password;
+        let accounts = Accounts::open(Arc::clone(&meta), clock, Rules::default(), None, None);
+        let accounts = Arc::new(accounts.unwrap());
+        let origin = Origin::local();
+        let account = accounts.account("alice").unwrap().unwrap();
+        let (session, _) = accounts.start_session(&account, &origin).unwrap();
+        let (refresh, _) = accounts.create_refresh_token(&account, "docker", &origin).unwrap();
+
+        let wrong = accounts.sign_in("alice", Password::new("wrong"), None, || origin.clone()).await;
+        assert!(wrong.is_err());
+        assert_eq!(stored(), old);
+        accounts.sign_in("alice", Password::new("secret"), None, || origin.clone()).await.unwrap();
+        for _ in 0..500 {
+            if stored() != old {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let renewed = stored();
+        assert!(renewed.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{renewed}");
+        assert!(accounts.refresh(&refresh, &origin).unwrap().is_some());
+        let grant = accounts.session_grant(&session).unwrap().unwrap();
+        assert!(accounts.account("alice").unwrap().unwrap().honours(grant.basis()));
+        accounts.sign_in("alice", Password::new("secret"), None, || origin.clone()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(stored(), renewed, "what is current is left alone");
+    }
+}

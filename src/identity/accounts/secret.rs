@@ -1,0 +1,122 @@
+//! Secrets that the registry hands out: API keys and session cookies.
+//!
+//! Two forms and never a third: [`PlainKey`] and [`SessionId`], made once and shown once, and their
+//! hash, which is stored and looked up. 128 random bits and more need no slow hash.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::content::rows::SecretHash;
+
+/// What every API key begins with, so that people and scanners know one when they see it. zot's;
+/// never to be changed, since keys outlive versions.
+const KEY_PREFIX: &str = "zak_";
+const KEY_BYTES: usize = 16;
+const SESSION_BYTES: usize = 32;
+
+/// An API key as its owner sees it, once.
+pub(crate) struct PlainKey(Zeroizing<String>);
+
+impl PlainKey {
+    /// A key of 128 bits from the system's random source.
+    pub(crate) fn generate() -> Self {
+        let secret: [u8; KEY_BYTES] = rand::random();
+        Self(Zeroizing::new(format!("{KEY_PREFIX}{}", hex::encode(secret))))
+    }
+
+    /// The hash of a text that has the form of a key; none if it has not. What is hashed is what
+    /// zot hashes: the digits behind the prefix.
+    pub(crate) fn hash_of(text: &str) -> Option<SecretHash> {
+        let digits = text.strip_prefix(KEY_PREFIX)?;
+        let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        (digits.len() == 2 * KEY_BYTES && digits.bytes().all(digit)).then(|| Sha256::digest(digits).into())
+    }
+
+    /// What is stored of the key.
+    pub(crate) fn hash(&self) -> SecretHash {
+        Self::hash_of(&self.0).expect("a generated key has the form of a key")
+    }
+
+    /// The key. Only to show it to whoever asked for it.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PlainKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PlainKey")
+    }
+}
+
+/// The value of a session's cookie.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SessionId(Zeroizing<String>);
+
+impl SessionId {
+    /// An id of 256 bits from the system's random source.
+    pub(crate) fn generate() -> Self {
+        let secret: [u8; SESSION_BYTES] = rand::random();
+        Self(Zeroizing::new(URL_SAFE_NO_PAD.encode(secret)))
+    }
+
+    /// A cookie's value that has the form of an id.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        (bytes.len() == SESSION_BYTES).then(|| Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// What is stored of the id.
+    pub(crate) fn hash(&self) -> SecretHash {
+        Sha256::digest(self.0.as_bytes()).into()
+    }
+
+    /// The id. Only for its cookie.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionId")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_zots_form_and_nothing_else_has() {
+        let key = PlainKey::generate();
+        assert_eq!(key.reveal().len(), 36);
+        assert_eq!(PlainKey::hash_of(key.reveal()), Some(key.hash()));
+        assert_ne!(PlainKey::generate().hash(), key.hash());
+        for text in [
+            "",
+            "zak_",
+            &key.reveal()[..35],
+            &format!("{}0", key.reveal()),
+            &key.reveal().to_uppercase(),
+            &key.reveal().replacen("zak_", "zaK_", 1),
+            "zak_0123456789abcdef0123456789abcdeg",
+        ] {
+            assert_eq!(PlainKey::hash_of(text), None, "{text}");
+        }
+        assert!(!format!("{key:?}").contains(&key.reveal()[4..]));
+    }
+
+    #[test]
+    fn a_session_id_is_read_back() {
+        let id = SessionId::generate();
+        assert_eq!(SessionId::read(id.reveal()), Some(id.clone()));
+        assert_eq!(SessionId::read(""), None);
+        assert_eq!(SessionId::read(&id.reveal()[1..]), None);
+        assert!(!format!("{id:?}").contains(id.reveal()));
+    }
+}

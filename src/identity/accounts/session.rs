@@ -1,0 +1,250 @@
+//! Browser sessions.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha384;
+use subtle::ConstantTimeEq as _;
+use uuid::Uuid;
+
+use super::{Account, Accounts, Basis, Error, Origin, SessionId};
+use crate::content::rows::{AccountRead as _, SecretHash, SessionRow, Use};
+use crate::kit::clock::Timestamp;
+
+/// What presenting a session's cookie gives.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionGrant {
+    pub(crate) hash: SecretHash,
+    pub(crate) id: Uuid,
+    pub(crate) user: String,
+    /// When the password was last given.
+    pub(crate) signed_in: Timestamp,
+    created: Timestamp,
+    /// When it was last used, as far as that was written down.
+    used: Timestamp,
+    stamp: Option<u64>,
+}
+
+impl SessionGrant {
+    fn new(hash: SecretHash, row: &SessionRow) -> Self {
+        let SessionRow { id, ref user, created, signed_in, ref last_used, stamp } = *row;
+        Self { hash, id, user: user.clone(), signed_in, created, used: last_used.at, stamp }
+    }
+
+    /// What the session was derived from: one sign-in of its user.
+    pub(crate) fn basis(&self) -> Basis {
+        Basis::SignIn(self.stamp)
+    }
+
+    /// Of a user who has just signed in, if not for the first time.
+    #[cfg(test)]
+    pub(crate) fn test(user: &str, signed_in: Timestamp) -> Self {
+        let user = user.to_owned();
+        Self { hash: [0; 32], id: Uuid::nil(), user, signed_in, created: signed_in, used: signed_in, stamp: None }
+    }
+}
+
+/// A session as its owner may see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) id: Uuid,
+    pub(crate) created: Timestamp,
+    pub(crate) last_used: Use,
+}
+
+impl Accounts {
+    /// What a cookie gives; nothing if its session is unknown or has expired. Whether its user may
+    /// sign in at all is not looked at.
+    pub(crate) fn session_grant(&self, id: &SessionId) -> Result<Option<Arc<SessionGrant>>, Error> {
+        let hash = id.hash();
+        let generation = self.generation();
+        let grant = if let Some(known) = self.remembered.sessions.get(&hash, generation) {
+            known
+        } else {
+            let Some(row) = self.meta.read(|tx| tx.session(&hash))? else { return Ok(None) };
+            let grant = Arc::new(SessionGrant::new(hash, &row));
+            self.remembered.sessions.put(hash, generation, Arc::clone(&grant));
+            grant
+        };
+        Ok(self.is_alive_session(&grant).then_some(grant))
+    }
+
+    /// Whether a session has not ended by itself.
+    pub(crate) fn is_alive_session(&self, grant: &SessionGrant) -> bool {
+        !self.has_ended(&grant.hash, grant.created, grant.used)
+    }
+
+    fn has_ended(&self, hash: &SecretHash, created: Timestamp, used: Timestamp) -> bool {
+        let now = self.clock.now();
+        let rested = |since: Timestamp| now.since(since) >= self.rules.session_idle;
+        now.since(created) >= self.rules.session_lifetime
+            || rested(used) && self.latest_session_use(hash).is_none_or(|used| rested(used.at))
+    }
+
+    /// Begins a session of a user who has just given a password, or has come from a provider. The id is always a new one: what a
+    /// visitor brought may have been given to them by somebody else.
+    pub(crate) fn start_session(&self, account: &Account, origin: &Origin) -> Result<(SessionId, SessionGrant), Error> {
+        let (id, now) = (SessionId::generate(), self.clock.now());
+        let row = SessionRow {
+            id: Uuid::new_v4(),
+            user: account.name.clone(),
+            created: now,
+            signed_in: now,
+            last_used: Use { at: now, address: origin.address.clone(), agent: origin.agent.clone() },
+            stamp: Some(self.stamp(account)),
+        };
+        let grant = SessionGrant::new(id.hash(), &row);
+        let provider = account.outside.as_ref();
+        let by: Vec<_> = provider.iter().map(|outside| ("provider", outside.provider.as_str())).collect();
+        let (hash, audit) = (id.hash(), origin.row("login_success", &account.name, &by));
+        self.change(move |tx| {
+            tx.put_session(&hash, &row)?;
+            Ok::<_, Error>(tx.add_audit(now, &audit)?)
+        })?;
+        Ok((id, grant))
+    }
+
+    /// Notes that the password was given once more.
+    pub(crate) fn refresh_session(&self, hash: SecretHash, origin: &Origin) -> Result<Timestamp, Error> {
+        let (now, origin) = (self.clock.now(), origin.clone());
+        self.change(move |tx| {
+            let mut row = tx.session(&hash)?.ok_or(Error::SessionUnknown)?;
+            row.signed_in = now;
+            tx.put_session(&hash, &row)?;
+            tx.add_audit(now, &origin.row("login_success", &row.user, &[]))?;
+            Ok(now)
+        })
+    }
+
+    /// The sessions of a user that have not ended, oldest first.
+    pub(crate) fn sessions(&self, user: &str) -> Result<Vec<Session>, Error> {
+        let rows = self.meta.read(|tx| tx.sessions_of(Some(user)))?;
+        let account = self.account(user)?;
+        let counts = |row: &SessionRow| account.as_ref().is_some_and(|of| of.honours(Basis::SignIn(row.stamp)));
+        let live =
+            rows.into_iter().filter(|(hash, row)| counts(row) && !self.has_ended(hash, row.created, row.last_used.at));
+        Ok(live
+            .map(|(hash, row)| Session {
+                id: row.id,
+                created: row.created,
+                last_used: self.latest_session_use(&hash).unwrap_or(row.last_used),
+            })
+            .collect())
+    }
+
+    /// Ends sessions of a user: all of them, or those that `which` names.
+    pub(crate) fn end_sessions(
+        &self,
+        user: &str,
+        which: impl Fn(&SecretHash, Uuid) -> bool + Send + 'static,
+        origin: &Origin,
+    ) -> Result<usize, Error> {
+        let (audit, now, user) = (origin.row("logout_success", user, &[]), self.clock.now(), user.to_owned());
+        self.change(move |tx| {
+            let sessions = tx.sessions_of(Some(&user))?;
+            let ended: Vec<_> = sessions.into_iter().filter(|(hash, row)| which(hash, row.id)).collect();
+            for (hash, row) in &ended {
+                tx.remove_session(hash, row)?;
+            }
+            if !ended.is_empty() {
+                tx.add_audit(now, &audit)?;
+            }
+            Ok(ended.len())
+        })
+    }
+
+    /// Whether a user is known, and not the one that a credential was derived from. Of a user who is not known now
+    /// nothing is removed: the file with the users may be missing by mistake.
+    pub(super) fn is_dishonoured(&self, user: &str, basis: Basis) -> bool {
+        let account = self.account(user).ok().flatten();
+        account.is_some_and(|account| account.incarnation != 0 && !account.honours(basis))
+    }
+
+    /// Removes sessions that have ended, and audit rows that are too old.
+    pub(super) fn remove_expired(&self) -> Result<(), Error> {
+        let rows = self.meta.read(|tx| tx.sessions_of(None))?;
+        let ended: Vec<_> = rows
+            .into_iter()
+            .filter(|(hash, row)| {
+                self.has_ended(hash, row.created, row.last_used.at)
+                    || self.is_dishonoured(&row.user, Basis::SignIn(row.stamp))
+            })
+            .collect();
+        if !ended.is_empty() {
+            self.change(move |tx| {
+                for (hash, row) in ended {
+                    tx.remove_session(&hash, &row)?;
+                }
+                Ok::<_, Error>(())
+            })?;
+        }
+        self.trim_audit()
+    }
+
+    /// The CSRF token that goes with a cookie: 64 characters that only this registry can make. It
+    /// changes when the password is given, and so nothing has to be stored for a visitor.
+    pub(crate) fn csrf_token(&self, cookie: &SessionId, signed_in: Option<Timestamp>) -> String {
+        let mut mac = Hmac::<Sha384>::new_from_slice(self.csrf_key.bytes()).expect("a key of any length is fine");
+        mac.update(&cookie.hash());
+        mac.update(&signed_in.map_or(0, Timestamp::micros).to_be_bytes());
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    }
+
+    /// Whether a CSRF token goes with a cookie. Takes the same time for every wrong one.
+    pub(crate) fn is_csrf_token(&self, token: &str, cookie: &SessionId, signed_in: Option<Timestamp>) -> bool {
+        self.csrf_token(cookie, signed_in).as_bytes().ct_eq(token.as_bytes()).into()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::content::blobs::{SystemDisk, Tree};
+    use crate::content::rows::{Meta, Standing};
+    use crate::identity::accounts::Rules;
+    use crate::kit::clock::Clock;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    #[test]
+    fn a_session_lives_while_it_is_used_and_no_longer_than_its_lifetime() {
+        let root = tempfile::tempdir().unwrap();
+        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let clock = Clock::default();
+        let rules = Rules { session_idle: 2 * HOUR, session_lifetime: 10 * HOUR, ..Rules::default() };
+        let accounts = Accounts::open(meta, clock.clone(), rules, None, None).unwrap();
+        let (used, _) = accounts.start_session(&Account::test("alice", Standing::Ordinary), &Origin::local()).unwrap();
+        let (unused, _) =
+            accounts.start_session(&Account::test("alice", Standing::Ordinary), &Origin::local()).unwrap();
+        // Longer in all than it may rest; every other use has been written when it is looked up again.
+        for round in 0..6 {
+            let grant = accounts.session_grant(&used).unwrap().unwrap_or_else(|| panic!("it has ended: {round}"));
+            accounts.session_used(&grant.hash, None, "test");
+            if round % 2 == 0 {
+                accounts.flush_usage().unwrap();
+            }
+            assert_eq!(accounts.session_grant(&unused).unwrap().is_some(), round < 2, "of the other: {round}");
+            clock.advance(HOUR * 3 / 2);
+        }
+        assert!(accounts.session_grant(&used).unwrap().is_some());
+        clock.advance(HOUR);
+        assert!(accounts.session_grant(&used).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_session_that_was_ended_is_not_remembered() {
+        let root = tempfile::tempdir().unwrap();
+        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let accounts = Accounts::open(meta, Clock::default(), Rules::default(), None, None).unwrap();
+        let (id, grant) =
+            accounts.start_session(&Account::test("alice", Standing::Ordinary), &Origin::local()).unwrap();
+        assert!(accounts.session_grant(&id).unwrap().is_some());
+        accounts.end_sessions("alice", move |hash, _| *hash == grant.hash, &Origin::local()).unwrap();
+        assert!(accounts.session_grant(&id).unwrap().is_none());
+    }
+}

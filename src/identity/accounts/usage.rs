@@ -1,0 +1,165 @@
+//! When keys and sessions were last used: kept in memory, and written in batches, so that no
+//! request waits for a disk.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::{Accounts, Error};
+use crate::content::rows::{AccountRead as _, SecretHash, Use};
+use crate::kit::clock::Timestamp;
+
+/// More uses than this are not kept until the next batch; the newest ones then go unnoticed.
+const PENDING_MAX: usize = 50_000;
+
+/// So many uses of the running second are known without a lock.
+const RECENT: usize = 256;
+
+/// Uses that are not written yet.
+#[derive(Debug)]
+pub(super) struct Usage {
+    keys: Mutex<HashMap<SecretHash, Use>>,
+    sessions: Mutex<HashMap<SecretHash, Use>>,
+    /// Marks of uses that were recorded just now: the many requests of one second from one place are one use.
+    recent: [AtomicU64; RECENT],
+    marks: RandomState,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self {
+            keys: Mutex::default(),
+            sessions: Mutex::default(),
+            recent: [const { AtomicU64::new(0) }; RECENT],
+            marks: RandomState::new(),
+        }
+    }
+}
+
+impl Usage {
+    /// Whether this use was not recorded in this second. It is from now on.
+    fn is_new(&self, hash: &SecretHash, at: Timestamp, address: Option<IpAddr>, agent: &str) -> bool {
+        let mark = self.marks.hash_one((hash, at.micros() / 1_000_000, address, agent));
+        let slot = &self.recent[usize::from(hash[0]) % RECENT];
+        let known = slot.load(Ordering::Relaxed) == mark;
+        if !known {
+            slot.store(mark, Ordering::Relaxed);
+        }
+        !known
+    }
+}
+
+fn record(
+    pending: &Mutex<HashMap<SecretHash, Use>>,
+    hash: &SecretHash,
+    at: Timestamp,
+    address: Option<IpAddr>,
+    agent: &str,
+) {
+    let address = address.map(|address| address.to_string());
+    let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+    let full = pending.len() >= PENDING_MAX;
+    match pending.get_mut(hash) {
+        Some(known) => {
+            known.at = at;
+            known.address = address;
+            if known.agent != agent {
+                agent.clone_into(&mut known.agent);
+            }
+        }
+        None if full => {}
+        None => {
+            pending.insert(*hash, Use { at, address, agent: agent.to_owned() });
+        }
+    }
+}
+
+fn latest(pending: &Mutex<HashMap<SecretHash, Use>>, hash: &SecretHash) -> Option<Use> {
+    pending.lock().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
+}
+
+fn take(pending: &Mutex<HashMap<SecretHash, Use>>) -> HashMap<SecretHash, Use> {
+    std::mem::take(&mut pending.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Accounts {
+    /// A key was used.
+    pub(crate) fn key_used(&self, hash: &SecretHash, address: Option<IpAddr>, agent: &str) {
+        let now = self.clock.now();
+        if self.usage.is_new(hash, now, address, agent) {
+            record(&self.usage.keys, hash, now, address, agent);
+        }
+    }
+
+    /// A session was used.
+    pub(crate) fn session_used(&self, hash: &SecretHash, address: Option<IpAddr>, agent: &str) {
+        let now = self.clock.now();
+        if self.usage.is_new(hash, now, address, agent) {
+            record(&self.usage.sessions, hash, now, address, agent);
+        }
+    }
+
+    /// The last use of a key, if it is not written yet.
+    pub(super) fn latest_key_use(&self, hash: &SecretHash) -> Option<Use> {
+        latest(&self.usage.keys, hash)
+    }
+
+    /// The last use of a session, if it is not written yet.
+    pub(super) fn latest_session_use(&self, hash: &SecretHash) -> Option<Use> {
+        latest(&self.usage.sessions, hash)
+    }
+
+    /// Writes the uses down. When a session was last used is remembered with it, and so looked up again after this;
+    /// of a key nobody needs to know.
+    pub(super) fn flush_usage(&self) -> Result<(), Error> {
+        let (keys, sessions) = (take(&self.usage.keys), take(&self.usage.sessions));
+        if keys.is_empty() && sessions.is_empty() {
+            return Ok(());
+        }
+        let of_sessions = !sessions.is_empty();
+        self.meta.write(move |tx| {
+            for (hash, used) in keys {
+                if let Some(mut row) = tx.key(&hash)? {
+                    row.last_used = Some(used);
+                    tx.put_key(&hash, &row)?;
+                }
+            }
+            for (hash, used) in sessions {
+                if let Some(mut row) = tx.session(&hash)? {
+                    row.last_used = used;
+                    tx.put_session(&hash, &row)?;
+                }
+            }
+            Ok::<_, Error>(())
+        })?;
+        if of_sessions {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_use_is_recorded_once_a_second_unless_something_about_it_is_new() {
+        let usage = Usage::default();
+        let at = |micros: u64| Timestamp::from_micros(5_000_000 + micros);
+        let (here, there) = (Some(IpAddr::from([192, 0, 2, 1])), Some(IpAddr::from([192, 0, 2, 2])));
+        for (hash, at, address, agent, new) in [
+            ([1; 32], at(0), here, "crane", true),
+            ([1; 32], at(999_999), here, "crane", false),
+            ([1; 32], at(1_000_000), here, "crane", true),
+            ([1; 32], at(1_000_000), there, "crane", true),
+            ([1; 32], at(1_000_000), there, "skopeo", true),
+            ([1; 32], at(1_000_001), there, "skopeo", false),
+            ([2; 32], at(1_000_001), there, "skopeo", true),
+        ] {
+            assert_eq!(usage.is_new(&hash, at, address, agent), new, "{at:?} {address:?} {agent}");
+        }
+    }
+}

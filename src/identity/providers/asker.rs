@@ -1,0 +1,38 @@
+//! [`Asker`]: the program's HTTP client in the form that the libraries for OAuth and OpenID ask for.
+
+use std::pin::Pin;
+
+use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
+
+use crate::kit::outgoing::{Client, Error};
+
+/// Asks one provider.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    client: Client,
+    /// Whether everything goes by TLS: a provider that is reached by it does not name places that are not.
+    tls: bool,
+}
+
+impl Asker {
+    /// For a provider that is known by this URL.
+    pub(super) fn new(client: &Client, url: &str) -> Self {
+        Self { client: client.clone(), tls: url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://")) }
+    }
+
+    pub(super) async fn send(&self, request: HttpRequest) -> Result<HttpResponse, Error> {
+        if self.tls && request.uri().scheme_str() != Some("https") {
+            return Err(Error::Plain { host: request.uri().host().unwrap_or_default().to_owned() });
+        }
+        self.client.send(request).await
+    }
+}
+
+impl<'c> AsyncHttpClient<'c> for Asker {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, Error>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(self.send(request))
+    }
+}

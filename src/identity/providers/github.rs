@@ -1,0 +1,299 @@
+//! [`GitHub`]: sign-in through GitHub, which speaks OAuth (RFC 6749) and has an API in place of ID tokens.
+//!
+//! Somebody is their number there, which no other account ever gets; their name here is their primary e-mail address,
+//! as for zot, if GitHub has verified it. Groups are organisations, and teams as `organisation/team`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use oauth2::basic::{BasicClient, BasicErrorResponseType};
+use oauth2::{
+    AccessToken, AuthType, AuthUrl, AuthorizationCode, CsrfToken, DeviceAuthorizationUrl, EndpointNotSet, EndpointSet,
+    PkceCodeChallenge, PkceCodeVerifier, RefreshToken, RequestTokenError, Scope, TokenResponse as _, TokenUrl,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::asker::Asker;
+use super::device::{Authorization, DevicePoll, Polled, poll_once};
+use super::openid::{redirect_url, token_error};
+use super::{Asked, Error, Lasting, Person, Protocol, ProviderSettings, Renewed, Secrets, SignedIn, groups, is_text};
+use crate::kit::outgoing::Client;
+
+/// Pages of a list that are read, of this many entries each.
+const PAGES_MAX: usize = 10;
+const PAGE: usize = 100;
+
+/// What is asked for where nothing is said.
+const DEFAULT_SCOPES: [&str; 2] = ["read:org", "user:email"];
+/// Where GitHub has its page for people to sign in, and where it begins a sign-in with another device.
+const AUTHORIZE: &str = "/login/oauth/authorize";
+const DEVICE: &str = "/login/device/code";
+/// The form of answers that is asked for.
+const API_VERSION: &str = "2022-11-28";
+
+type OAuthClient = BasicClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
+type Tokens = oauth2::basic::BasicTokenResponse;
+
+/// GitHub, or a GitHub of one's own.
+pub(super) struct GitHub {
+    client: OAuthClient,
+    /// Where a sign-in with another device is begun, if that can be told.
+    device_url: Option<DeviceAuthorizationUrl>,
+    issuer: String,
+    api_url: String,
+    scopes: Vec<String>,
+    http: Asker,
+}
+
+impl fmt::Debug for GitHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GitHub").field("api_url", &self.api_url).finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+struct User {
+    id: u64,
+}
+
+#[derive(Deserialize)]
+struct Email {
+    #[serde(rename = "email")]
+    address: String,
+    #[serde(default)]
+    primary: bool,
+    #[serde(default)]
+    verified: bool,
+}
+
+#[derive(Deserialize)]
+struct Organization {
+    login: String,
+}
+
+#[derive(Deserialize)]
+struct Team {
+    slug: String,
+    organization: Organization,
+}
+
+/// Why the API has not said what was asked.
+enum ApiError {
+    /// The token does not count, or not for this: 401, 403 or 404.
+    Refused(u16),
+    Away(String),
+}
+
+impl From<ApiError> for Error {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Refused(status) => Self::Invalid { cause: format!("GitHub's API answers {status}") },
+            ApiError::Away(cause) => Self::Away { cause },
+        }
+    }
+}
+
+impl GitHub {
+    pub(super) fn new(settings: ProviderSettings, http: &Client) -> Result<Self, String> {
+        let Protocol::GitHub { auth_url, token_url, api_url } = settings.protocol else {
+            return Err("it is no GitHub".to_owned());
+        };
+        let wrong = |error: url::ParseError| format!("a URL is none: {error}");
+        let api = api_url.clone();
+        let issuer = Url::parse(&auth_url).map_err(wrong)?.origin().ascii_serialization();
+        let device_url = auth_url.strip_suffix(AUTHORIZE).map(|host| format!("{host}{DEVICE}"));
+        let device_url = device_url.map(DeviceAuthorizationUrl::new).transpose().map_err(wrong)?;
+        let client = BasicClient::new(settings.client_id)
+            .set_auth_uri(AuthUrl::new(auth_url).map_err(wrong)?)
+            .set_token_uri(TokenUrl::new(token_url).map_err(wrong)?)
+            .set_auth_type(AuthType::RequestBody);
+        let client = match settings.client_secret {
+            Some(secret) => client.set_client_secret(secret),
+            None => client,
+        };
+        Ok(Self { client, device_url, issuer, api_url, scopes: settings.scopes, http: Asker::new(http, &api) })
+    }
+
+    pub(super) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    pub(super) fn authorization_url(&self, secrets: &Secrets, callback: &str) -> Result<String, Error> {
+        let verifier = PkceCodeVerifier::new(secrets.verifier.clone());
+        let state = secrets.state.clone();
+        let request = self
+            .client
+            .authorize_url(|| CsrfToken::new(state))
+            .add_scopes(self.scopes())
+            .set_redirect_uri(Cow::Owned(redirect_url(callback)?))
+            .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&verifier));
+        Ok(request.url().0.into())
+    }
+
+    fn scopes(&self) -> Vec<Scope> {
+        if self.scopes.is_empty() {
+            DEFAULT_SCOPES.into_iter().map(|scope| Scope::new(scope.to_owned())).collect()
+        } else {
+            self.scopes.iter().cloned().map(Scope::new).collect()
+        }
+    }
+
+    pub(super) const fn offers_device(&self) -> bool {
+        self.device_url.is_some()
+    }
+
+    /// Begins a sign-in with another device, which the owner of the application has to have allowed at GitHub.
+    pub(super) async fn begin_device(&self) -> Result<Authorization, Error> {
+        let url = self.device_url.clone().ok_or(Error::NoDevice)?;
+        let client = self.client.clone().set_device_authorization_url(url);
+        let request = client.exchange_device_code().add_scopes(self.scopes());
+        request.request_async(&self.http).await.map_err(|error| refused_or(&error))
+    }
+
+    pub(super) async fn poll_device(&self, said: &Authorization) -> Result<DevicePoll, Error> {
+        match poll_once(self.client.exchange_device_access_token(said), &self.http).await? {
+            Polled::Tokens(tokens) => Ok(DevicePoll::Done(Box::new(self.sign_in(&tokens).await?))),
+            Polled::Not(poll) => Ok(poll),
+        }
+    }
+
+    pub(super) async fn redeem(&self, code: &str, secrets: &Secrets, callback: &str) -> Result<SignedIn, Error> {
+        let request = self
+            .client
+            .exchange_code(AuthorizationCode::new(code.to_owned()))
+            .set_pkce_verifier(PkceCodeVerifier::new(secrets.verifier.clone()))
+            .set_redirect_uri(Cow::Owned(redirect_url(callback)?));
+        let tokens = request.request_async(&self.http).await.map_err(|error| refused_or(&error))?;
+        self.sign_in(&tokens).await
+    }
+
+    /// Who it is that these tokens were made for.
+    async fn sign_in(&self, tokens: &Tokens) -> Result<SignedIn, Error> {
+        let token = tokens.access_token().secret();
+        let user: User = self.get("/user", token).await?;
+        let email = self
+            .email(token)
+            .await?
+            .ok_or_else(|| Error::Nameless { claim: "of a verified primary e-mail address".to_owned() })?;
+        let person = Person {
+            provider: String::new(),
+            issuer: self.issuer.clone(),
+            subject: user.id.to_string(),
+            name: email.clone(),
+            email: Some(email),
+            groups: self.groups(token).await?,
+        };
+        Ok(SignedIn { person, lasting: Some(lasting(tokens)) })
+    }
+
+    /// The primary address; an unverified one is not known to be the person's.
+    async fn email(&self, token: &str) -> Result<Option<String>, ApiError> {
+        let emails: Vec<Email> = self.list("/user/emails", token).await?;
+        let primary = emails.into_iter().find(|email| email.primary && email.verified && is_text(&email.address));
+        Ok(primary.map(|email| email.address))
+    }
+
+    /// Organisations and teams. That the token is not for them is as good as being in none, as for zot.
+    async fn groups(&self, token: &str) -> Result<Vec<String>, ApiError> {
+        let organizations: Vec<Organization> = or_none(self.list("/user/orgs", token).await)?;
+        let teams: Vec<Team> = or_none(self.list("/user/teams", token).await)?;
+        let team = |team: Team| format!("{}/{}", team.organization.login, team.slug);
+        let organizations = organizations.into_iter().map(|organization| organization.login);
+        Ok(groups(organizations.chain(teams.into_iter().map(team)).collect()))
+    }
+
+    /// A token to ask with about somebody; none, if GitHub gives them none any more.
+    pub(super) async fn renew(&self, by: Lasting) -> Result<Option<Renewed>, Error> {
+        let token = match by {
+            Lasting::Access(token) => return Ok(Some(Renewed { access: AccessToken::new(token), lasting: None })),
+            Lasting::Refresh(token) => RefreshToken::new(token),
+        };
+        match self.client.exchange_refresh_token(&token).request_async(&self.http).await {
+            Ok(tokens) => Ok(Some(Renewed { access: tokens.access_token().clone(), lasting: Some(lasting(&tokens)) })),
+            Err(error) => match refused_or(&error) {
+                Error::Refused { word } if word == "bad_refresh_token" || word == "invalid_grant" => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Whether GitHub knows somebody still.
+    pub(super) async fn ask(&self, subject: &str, access: &AccessToken) -> Result<Asked, Error> {
+        match self.get::<User>("/user", access.secret()).await {
+            Ok(user) if user.id.to_string() == subject => {}
+            Ok(_) | Err(ApiError::Refused(_)) => return Ok(Asked::Gone),
+            Err(ApiError::Away(cause)) => return Err(Error::Away { cause }),
+        }
+        // What cannot be asked just now stays as it is.
+        Ok(Asked::Known { groups: self.groups(access.secret()).await.ok() })
+    }
+
+    async fn list<T: DeserializeOwned>(&self, path: &str, token: &str) -> Result<Vec<T>, ApiError> {
+        let mut all = Vec::new();
+        for page in 1..=PAGES_MAX {
+            let found: Vec<T> = self.get(&format!("{path}?per_page={PAGE}&page={page}"), token).await?;
+            let last = found.len() < PAGE;
+            all.extend(found);
+            if last {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, token: &str) -> Result<T, ApiError> {
+        let request = oauth2::http::Request::get(format!("{}{path}", self.api_url))
+            .header("accept", "application/vnd.github+json")
+            .header("x-github-api-version", API_VERSION)
+            .header("authorization", format!("Bearer {token}"))
+            .body(Vec::new())
+            .map_err(|_| ApiError::Away("a token of GitHub's is none".to_owned()))?;
+        let answer = self.http.send(request).await.map_err(|error| ApiError::Away(error.to_string()))?;
+        let status = answer.status().as_u16();
+        // Whoever asks too much is refused too, and that says nothing about the person.
+        let is_limit = |name: &str| answer.headers().get(name).is_some_and(|left| left.as_bytes() == b"0");
+        match status {
+            200 => serde_json::from_slice(answer.body())
+                .map_err(|_| ApiError::Away(format!("GitHub's API does not answer as it should: {path}"))),
+            403 if is_limit("x-ratelimit-remaining") || answer.headers().contains_key("retry-after") => {
+                Err(ApiError::Away("GitHub's API was asked too often".to_owned()))
+            }
+            401 | 403 | 404 => Err(ApiError::Refused(status)),
+            _ => Err(ApiError::Away(format!("GitHub's API answers {status}"))),
+        }
+    }
+}
+
+fn or_none<T>(list: Result<Vec<T>, ApiError>) -> Result<Vec<T>, ApiError> {
+    match list {
+        Err(ApiError::Refused(_)) => Ok(Vec::new()),
+        list => list,
+    }
+}
+
+/// What to ask with the next time.
+fn lasting(tokens: &Tokens) -> Lasting {
+    match tokens.refresh_token() {
+        Some(token) => Lasting::Refresh(token.secret().clone()),
+        None => Lasting::Access(tokens.access_token().secret().clone()),
+    }
+}
+
+/// GitHub says with 200 and an object with `error` that it refuses.
+fn refused_or(
+    error: &RequestTokenError<crate::kit::outgoing::Error, oauth2::StandardErrorResponse<BasicErrorResponseType>>,
+) -> Error {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    match error {
+        RequestTokenError::Parse(_, body) => match serde_json::from_slice::<Refusal>(body) {
+            Ok(refusal) => Error::Refused { word: super::shown_word(&refusal.error) },
+            Err(_) => token_error(error),
+        },
+        error => token_error(error),
+    }
+}

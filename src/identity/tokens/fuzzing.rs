@@ -1,0 +1,110 @@
+//! What must hold of every token and every list of scopes, also of what is signed with the registry's own key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, crypto};
+use serde_json::Value;
+
+use super::{InvalidToken, Rules, ScopeRequest, Tokens};
+use crate::content::blobs::{SystemDisk, Tree};
+use crate::content::rows::Meta;
+use crate::identity::accounts::Actions;
+use crate::kit::clock::Clock;
+
+const ISSUER: &str = "coracle";
+const AUDIENCE: &str = "here";
+const LIFETIME: u64 = 300;
+
+struct Bench {
+    tokens: Tokens,
+    clock: Clock,
+    _root: tempfile::TempDir,
+}
+
+thread_local! {
+    static BENCH: Bench = Bench::new();
+}
+
+impl Bench {
+    fn new() -> Self {
+        let root = tempfile::tempdir().expect("a directory");
+        let meta = Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).expect("a new database");
+        let clock = Clock::default();
+        let rules =
+            Rules { lifetime: Duration::from_secs(LIFETIME), issuer: ISSUER.to_owned(), audience: AUDIENCE.to_owned() };
+        let tokens = Tokens::open(Arc::new(meta), clock.clone(), rules, None).expect("a new key");
+        Self { tokens, clock, _root: root }
+    }
+}
+
+/// A token as it came; or, after a line of a header, what its second part says, both signed with the registry's own
+/// key. `$KID` stands for the key's id, `$NOW` for the present second.
+pub(crate) fn token(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    BENCH.with(|bench| {
+        let Some((header, claims)) = text.split_once('\n') else {
+            let refused = bench.tokens.verify(text).err();
+            assert!(matches!(refused, Some(InvalidToken::Forged)), "nobody has signed it: {refused:?}");
+            return;
+        };
+        let keys = bench.tokens.keys();
+        let (id, key) = keys.current();
+        let now = bench.clock.now().micros() / 1_000_000;
+        let fill = |text: &str| URL_SAFE_NO_PAD.encode(text.replace("$KID", id).replace("$NOW", &now.to_string()));
+        let signed = format!("{}.{}", fill(header), fill(claims));
+        let signature = crypto::sign(signed.as_bytes(), key, Algorithm::ES256).expect("its own key signs");
+        let Ok(grant) = bench.tokens.verify(&format!("{signed}.{signature}")) else { return };
+        let header: Value = serde_json::from_str(&header.replace("$KID", id)).expect("a header that was taken");
+        assert_eq!((&header["alg"], &header["kid"]), (&"ES256".into(), &id.into()));
+        assert!(header.get("crit").is_none_or(Value::is_null), "{header}");
+        let claims = claims.replace("$NOW", &now.to_string());
+        let claims: Value = serde_json::from_str(&claims).expect("claims that were taken");
+        assert_eq!((&claims["iss"], &claims["aud"]), (&ISSUER.into(), &AUDIENCE.into()));
+        let second = |name: &str| claims[name].as_u64().expect("a number");
+        // The second may have passed since it was written down.
+        assert!(second("exp") - second("iat") <= LIFETIME && second("nbf").max(second("iat")) <= now + 2);
+        assert!(second("exp") + 60 >= now, "{claims}");
+        let named = claims["access"].as_array().expect("a list").iter().filter_map(|entry| entry["name"].as_str());
+        let somewhere = "nobody/named/this".parse().expect("a name");
+        assert!(
+            named.into_iter().any(|name| name == "nobody/named/this") || grant.actions(&somewhere) == Actions::NONE
+        );
+    });
+}
+
+/// Values of the parameter `scope`, one in a line: nothing is given that was not asked for, or that may not be done.
+pub(crate) fn scopes(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let requests = match ScopeRequest::read(text.lines()) {
+        Ok(requests) => requests,
+        Err(error) => {
+            let message = error.to_string();
+            assert!(message.len() < 1200 && !message.contains(char::is_control), "{message:?}");
+            return;
+        }
+    };
+    assert!(requests.len() <= 100);
+    for request in requests {
+        let name = request.repository("registry.example:5000");
+        if let Some(name) = &name {
+            assert!(text.contains(name.as_str()));
+        }
+        for allowed in [Actions::NONE, Actions::PULL, Actions::PUSH, Actions::CONTENT, Actions::ALL] {
+            let given = request.granted(name.as_ref(), allowed);
+            for action in &given.actions {
+                assert!(text.contains(action.as_str()) || text.contains('*'), "{action} was not asked for");
+                let may = match action.as_str() {
+                    "pull" => allowed.covers(Actions::PULL),
+                    "push" => !allowed.within(Actions::PUSH).is_empty(),
+                    "delete" => allowed.covers(Actions::DELETE),
+                    "*" => allowed.covers(Actions::ALL),
+                    _ => false,
+                };
+                assert!(may, "{action} may not be done");
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! [`ScopeRequest`]: what a client wants a token for (Docker token specification, "Token Scope
+//! Documentation").
+//!
+//! Read tolerantly: what is not understood asks for nothing. Clients ask for more kinds of things and
+//! actions than any registry knows, and give up for good when they are refused.
+
+use std::fmt;
+
+use super::AccessEntry;
+use crate::identity::accounts::Actions;
+use crate::oci::RepositoryName;
+
+/// A token is for at most this many resources.
+const SCOPES_MAX: usize = 100;
+/// The longest list of scopes, in bytes.
+const SCOPES_BYTES_MAX: usize = 16 * 1024;
+
+/// One resource, and what is wanted of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ScopeRequest {
+    kind: String,
+    name: String,
+    /// Every word that was asked for.
+    actions: Vec<String>,
+}
+
+/// Why a list of scopes cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum InvalidScopes {
+    TooMany,
+    Malformed(String),
+}
+
+impl fmt::Display for InvalidScopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany => write!(f, "a token is for at most {SCOPES_MAX} resources"),
+            Self::Malformed(text) => write!(f, "a scope has the form type:name:actions, and {text:?} has not"),
+        }
+    }
+}
+
+impl std::error::Error for InvalidScopes {}
+
+impl ScopeRequest {
+    /// Reads every value of the parameter `scope`, each of which may hold several. What is asked of one
+    /// resource twice is asked once.
+    pub(crate) fn read<'a>(values: impl Iterator<Item = &'a str>) -> Result<Vec<Self>, InvalidScopes> {
+        let mut requests: Vec<Self> = Vec::new();
+        let mut bytes = 0;
+        for text in values.flat_map(str::split_ascii_whitespace) {
+            bytes += text.len();
+            let malformed = || InvalidScopes::Malformed(text.chars().take(80).collect());
+            // The name may have a port in it.
+            let (kind, rest) = text.split_once(':').ok_or_else(malformed)?;
+            let (name, actions) = rest.rsplit_once(':').ok_or_else(malformed)?;
+            // The class, as in `repository(plugin)`, says nothing any more.
+            let kind = kind.split_once('(').map_or(kind, |(kind, _)| kind);
+            let wanted = actions.split(',').filter(|word| !word.is_empty()).map(str::to_owned);
+            let known = requests.iter_mut().find(|known| known.kind == kind && known.name == name);
+            if let Some(known) = known {
+                known.actions.extend(wanted);
+            } else {
+                let actions = wanted.collect();
+                requests.push(Self { kind: kind.to_owned(), name: name.to_owned(), actions });
+            }
+            if requests.len() > SCOPES_MAX || bytes > SCOPES_BYTES_MAX {
+                return Err(InvalidScopes::TooMany);
+            }
+        }
+        Ok(requests)
+    }
+
+    /// The repository that is meant, if it is one. `service` may stand before its name, as some clients
+    /// write it.
+    pub(crate) fn repository(&self, service: &str) -> Option<RepositoryName> {
+        let name = self.name.strip_prefix(service).and_then(|rest| rest.strip_prefix('/')).unwrap_or(&self.name);
+        (self.kind == "repository").then(|| name.parse().ok()).flatten()
+    }
+
+    /// Whether it is about the list of repositories.
+    pub(crate) fn is_catalog(&self) -> bool {
+        self.kind == "registry" && self.name == "catalog"
+    }
+
+    /// What is given of what was asked for, to somebody who may do `allowed`: always in the order push,
+    /// pull, delete, `*`, as clients that compare texts expect. Less than was asked for is no error.
+    pub(crate) fn granted(&self, name: Option<&RepositoryName>, allowed: Actions) -> AccessEntry {
+        let asked = |word: &str| self.actions.iter().any(|action| action == word || action == "*");
+        let everything = allowed.covers(Actions::ALL) && self.actions.iter().any(|action| action == "*");
+        let words = [
+            ("push", asked("push") && !allowed.within(Actions::PUSH).is_empty()),
+            ("pull", asked("pull") && allowed.covers(Actions::PULL)),
+            ("delete", asked("delete") && allowed.covers(Actions::DELETE)),
+            ("*", everything),
+        ];
+        AccessEntry {
+            kind: self.kind.clone(),
+            name: name.map_or_else(|| self.name.clone(), ToString::to_string),
+            actions: words.into_iter().filter(|(_, given)| *given).map(|(word, _)| word.to_owned()).collect(),
+        }
+    }
+
+    /// The same for the list of repositories, which goes by who asks.
+    pub(crate) fn catalog(&self) -> AccessEntry {
+        AccessEntry { kind: self.kind.clone(), name: self.name.clone(), actions: vec!["*".to_owned()] }
+    }
+}
+
+impl fmt::Display for AccessEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.kind, self.name, self.actions.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(scope: &str, allowed: Actions) -> String {
+        match ScopeRequest::read([scope].into_iter()) {
+            Err(error) => format!("{error:?}"),
+            Ok(requests) => {
+                let entries = requests.iter().map(|request| match request.repository("localhost:8080") {
+                    Some(name) => request.granted(Some(&name), allowed),
+                    None if request.is_catalog() => request.catalog(),
+                    None => request.granted(None, Actions::NONE),
+                });
+                entries.map(|entry| entry.to_string()).collect::<Vec<_>>().join(" ")
+            }
+        }
+    }
+
+    #[test]
+    fn what_clients_ask_for_and_get() {
+        let all = Actions::ALL;
+        for (scope, allowed, expected) in [
+            ("", all, ""),
+            ("repository:a/b:pull", all, "repository:a/b:pull"),
+            ("repository:a/b:pull,push", all, "repository:a/b:push,pull"),
+            ("repository:a/b:pull,push", Actions::PULL, "repository:a/b:pull"),
+            ("repository:a/b:push", Actions::PULL, "repository:a/b:"),
+            ("repository:a/b:pull,push,delete", Actions::CONTENT, "repository:a/b:push,pull,delete"),
+            ("repository:a/b:*", all, "repository:a/b:push,pull,delete,*"),
+            ("repository:a/b:*", Actions::CONTENT, "repository:a/b:push,pull,delete"),
+            ("repository:a/b:*", Actions::NONE, "repository:a/b:"),
+            ("repository:a/b:fly,pull", all, "repository:a/b:pull"),
+            ("repository:a/b:", all, "repository:a/b:"),
+            ("repository(plugin):a/b:pull", all, "repository:a/b:pull"),
+            ("repository:localhost:8080/a/b:pull", all, "repository:a/b:pull"),
+            ("repository:other:8080/a/b:pull", all, "repository:other:8080/a/b:"),
+            ("repository:A/B:pull", all, "repository:A/B:"),
+            ("registry:catalog:*", Actions::NONE, "registry:catalog:*"),
+            ("galaxy:milky:way", all, "galaxy:milky:"),
+            ("repository:a:pull repository:b:push", all, "repository:a:pull repository:b:push"),
+            ("repository:a:pull repository:a:push", all, "repository:a:push,pull"),
+            ("repository", all, "Malformed(\"repository\")"),
+            ("repository:a", all, "Malformed(\"repository:a\")"),
+        ] {
+            assert_eq!(granted(scope, allowed), expected, "{scope}");
+        }
+        let many = |count: usize| (0..count).map(|n| format!("repository:r{n}:pull")).collect::<Vec<_>>().join(" ");
+        assert_eq!(ScopeRequest::read([many(SCOPES_MAX).as_str()].into_iter()).map(|all| all.len()), Ok(SCOPES_MAX));
+        assert_eq!(granted(&many(SCOPES_MAX + 1), all), "TooMany");
+    }
+}

@@ -1,0 +1,129 @@
+//! [`SigningKeys`]: what tokens are signed with: ECDSA on P-256, which every library that verifies JWTs
+//! knows.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{DecodingKey, EncodingKey};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::content::rows::{Error, Meta, SigningRow, TokenRead, WriteTx};
+use crate::kit::clock::Timestamp;
+
+/// Outside verifiers keep public keys for a while: a retired one stays published for this long at least.
+const PUBLISHED_FOR: Duration = Duration::from_hours(24);
+
+/// All keys that count, and the one that signs.
+pub(super) struct SigningKeys {
+    current: (String, EncodingKey),
+    public: HashMap<String, Public>,
+    generation: u64,
+}
+
+struct Public {
+    key: DecodingKey,
+    x: String,
+    y: String,
+}
+
+impl fmt::Debug for SigningKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKeys")
+    }
+}
+
+impl SigningKeys {
+    /// The keys of a data directory; the first is made when it is first asked for.
+    pub(super) fn open(meta: &Meta, now: Timestamp) -> Result<Self, Error> {
+        let rows = meta.read(TokenRead::signing_keys)?;
+        if rows.iter().any(|(_, row)| row.retired.is_none()) {
+            return Self::of_rows(rows);
+        }
+        let rows = meta.write(move |tx| {
+            add(tx, now)?;
+            tx.signing_keys()
+        })?;
+        Self::of_rows(rows)
+    }
+
+    /// Makes a key that signs from now on, and retires the others.
+    pub(super) fn rotate(meta: &Meta, now: Timestamp, lifetime: Duration) -> Result<Self, Error> {
+        let kept = lifetime.max(PUBLISHED_FOR);
+        let rows = meta.write(move |tx| {
+            for (id, row) in tx.signing_keys()? {
+                match row.retired {
+                    None => tx.put_signing_key(&id, &SigningRow { retired: Some(now), ..row })?,
+                    Some(retired) if now.since(retired) > kept => tx.remove_signing_key(&id)?,
+                    Some(_) => {}
+                }
+            }
+            add(tx, now)?;
+            tx.signing_keys()
+        })?;
+        Self::of_rows(rows)
+    }
+
+    fn of_rows(rows: Vec<(String, SigningRow)>) -> Result<Self, Error> {
+        let mut public = HashMap::new();
+        let mut current = None;
+        let generation = rows.iter().map(|(_, row)| row.created.micros()).max().unwrap_or_default();
+        for (id, row) in rows {
+            let corrupt = || Error::Corrupt { table: "signing keys", key: id.clone() };
+            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &row.key).map_err(|_| corrupt())?;
+            let (x, y) = coordinates(&pair);
+            let key = DecodingKey::from_ec_components(&x, &y).map_err(|_| corrupt())?;
+            if row.retired.is_none() {
+                current = Some((id.clone(), EncodingKey::from_ec_der(&row.key)));
+            }
+            public.insert(id, Public { key, x, y });
+        }
+        let corrupt = || Error::Corrupt { table: "signing keys", key: "the one that signs".to_owned() };
+        Ok(Self { current: current.ok_or_else(corrupt)?, public, generation })
+    }
+
+    /// The key that signs, with its id.
+    pub(super) fn current(&self) -> (&str, &EncodingKey) {
+        (&self.current.0, &self.current.1)
+    }
+
+    /// A number that changes with the keys.
+    pub(super) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// What verifies the signatures of a key.
+    pub(super) fn public(&self, id: &str) -> Option<&DecodingKey> {
+        self.public.get(id).map(|public| &public.key)
+    }
+
+    /// RFC 7517.
+    pub(super) fn public_set(&self) -> Value {
+        let mut keys: Vec<_> = self.public.iter().collect();
+        keys.sort_unstable_by_key(|(id, _)| (**id != self.current.0, (*id).clone()));
+        let key = |(id, Public { x, y, .. }): &(&String, &Public)| json!({ "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": id, "x": x, "y": y });
+        json!({ "keys": keys.iter().map(key).collect::<Vec<_>>() })
+    }
+}
+
+fn add(tx: &mut WriteTx, now: Timestamp) -> Result<(), Error> {
+    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+        .expect("the system's random source gives a key");
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref())
+        .expect("a key that was just made is read back");
+    let id = hex::encode(&Sha256::digest(pair.public_key())[..8]);
+    tx.put_signing_key(&id, &SigningRow { key: document.as_ref().to_vec(), created: now, retired: None })
+}
+
+/// The public point, as RFC 7518, 6.2.1 writes it.
+fn coordinates(pair: &EcdsaKeyPair) -> (String, String) {
+    let point = pair.public_key().as_ref();
+    // One byte that says "uncompressed", then both coordinates.
+    let (x, y) = point[1..].split_at((point.len() - 1) / 2);
+    (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y))
+}

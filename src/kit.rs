@@ -1,0 +1,8 @@
+//! Small tools that every layer may use, each of them once.
+//!
+//! Knows nothing of registries. What must hold: only [`clock`] reads the wall clock.
+
+pub(crate) mod append;
+pub(crate) mod clock;
+pub(crate) mod metrics;
+pub(crate) mod outgoing;

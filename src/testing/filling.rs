@@ -1,0 +1,219 @@
+//! Rows by the hundred thousand, for `benches/scale`: a store of a size that nobody wants to push.
+//!
+//! Compiled with the feature `filling` alone, so that it is no part of the program. Written are the rows that pushes
+//! would have written, through the same functions; the blobs have no files. Nothing else may have the data directory
+//! open meanwhile.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::content::blobs::{SystemDisk, Tree};
+use crate::content::rows::{Error, KeyRow, ManifestRow, Meta, Standing, UserRow, WriteTx};
+use crate::kit::clock::{Clock, Moment};
+use crate::oci::{Algorithm, Digest, RepositoryName};
+
+/// As much is written in one transaction.
+const AT_ONCE: usize = 20_000;
+
+/// How much of each there is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    /// Repositories `many/000000`…, each with an image that is tagged `latest`.
+    pub repositories: usize,
+    /// Blobs, spread over those repositories, which need them.
+    pub blobs: usize,
+    /// Tags `tag-000000`… of the one image in `large/tags`.
+    pub tags: usize,
+    /// Referrers of the image in `large/referrers`.
+    pub referrers: usize,
+    /// Users `user-000000`….
+    pub users: usize,
+    /// API keys of each user; see [`key`].
+    pub keys: usize,
+}
+
+/// The part of a store that was filled: a name for people, how many rows it has, and how much larger the database is
+/// with them, in bytes.
+pub type Filled = (&'static str, usize, u64);
+
+/// An API key of a user.
+#[must_use]
+pub fn key(user: usize, number: usize) -> String {
+    format!("zak_{:016x}{number:016x}", user + 1)
+}
+
+/// The digest of the image in `large/referrers`.
+#[must_use]
+pub fn subject() -> String {
+    Digest::of(Algorithm::Sha256, image("subject").as_bytes()).to_string()
+}
+
+/// Fills the stores of a data directory that a registry has made and closed.
+///
+/// # Errors
+///
+/// If the database cannot be opened or written.
+pub fn fill(root: &Path, extent: Extent) -> Result<Vec<Filled>, Box<dyn std::error::Error>> {
+    let filling = Filling {
+        meta: Meta::open(&Tree::new(root), Arc::new(SystemDisk), true)?,
+        now: Moment::beginning(Clock::default().now()),
+        repositories: extent.repositories,
+    };
+    let parts = [
+        ("repositories with an image", extent.repositories, repository as One),
+        ("blobs", extent.blobs, blob),
+        ("tags", extent.tags, tag),
+        ("referrers", extent.referrers, referrer),
+        ("users", extent.users, user),
+    ];
+    let mut filled = Vec::new();
+    for (what, count, one) in parts {
+        filled.push((what, count, filling.add(count, one)?));
+    }
+    let keys = extent.users * extent.keys;
+    let each = extent.keys;
+    let size = filling.add(keys, move |tx, at, number| add_key(tx, at, number / each, number % each))?;
+    filled.push(("keys", keys, size));
+    Ok(filled)
+}
+
+struct Filling {
+    meta: Meta,
+    now: Moment,
+    repositories: usize,
+}
+
+/// What an addition begins with.
+#[derive(Clone, Copy)]
+struct At {
+    now: Moment,
+    repositories: usize,
+}
+
+/// Adds the rows of one thing, by its number.
+type One = fn(&mut WriteTx, At, usize) -> Result<(), Error>;
+
+impl Filling {
+    /// Adds so many, and says by how many bytes the database has grown.
+    fn add(
+        &self,
+        count: usize,
+        one: impl Fn(&mut WriteTx, At, usize) -> Result<(), Error> + Copy + Send + 'static,
+    ) -> Result<u64, Error> {
+        let at = At { now: self.now, repositories: self.repositories };
+        let before = self.size()?;
+        for from in (0..count).step_by(AT_ONCE) {
+            self.meta.write(move |tx| (from..count.min(from + AT_ONCE)).try_for_each(|number| one(tx, at, number)))?;
+        }
+        Ok(self.size()?.saturating_sub(before))
+    }
+
+    /// What the database takes. What a commit has replaced is taken back by the next one.
+    fn size(&self) -> Result<u64, Error> {
+        self.meta.write(|tx| tx.set_setting("filling", b""))?;
+        self.meta.allocated_bytes()
+    }
+}
+
+fn name(text: &str) -> RepositoryName {
+    text.parse().expect("a name that this module makes")
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::of(Algorithm::Sha256, text.as_bytes())
+}
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// An image of one empty blob.
+fn image(note: &str) -> String {
+    let config = r#"{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}"#;
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","artifactType":"a/b","config":{config},"layers":[{config}],"annotations":{{"note":"{note}"}}}}"#
+    )
+}
+
+/// Adds an image, and gives its digest.
+fn put_image(tx: &mut WriteTx, at: At, repository: &RepositoryName, note: &str) -> Result<Digest, Error> {
+    let (bytes, empty) = (image(note), digest("{}"));
+    let digest = digest(&bytes);
+    tx.put_link(repository, empty, 2, at.now)?;
+    tx.add_blob_reference(repository, empty)?;
+    let row = ManifestRow { media_type: MANIFEST.to_owned(), size: bytes.len() as u64, created: at.now.wall };
+    tx.put_manifest(repository, digest, &row, bytes.as_bytes())?;
+    Ok(digest)
+}
+
+fn put_tag(tx: &mut WriteTx, at: At, repository: &RepositoryName, tag: &str, digest: Digest) -> Result<(), Error> {
+    let tag = tag.parse().expect("a tag that this module makes");
+    tx.put_tag(repository, &tag, digest, at.now, false)?;
+    Ok(())
+}
+
+fn repository(tx: &mut WriteTx, at: At, number: usize) -> Result<(), Error> {
+    let repository = name(&format!("many/{number:06}"));
+    let digest = put_image(tx, at, &repository, &number.to_string())?;
+    put_tag(tx, at, &repository, "latest", digest)
+}
+
+fn blob(tx: &mut WriteTx, at: At, number: usize) -> Result<(), Error> {
+    let repository = name(&format!("many/{:06}", number % at.repositories));
+    let digest = digest(&format!("blob {number}"));
+    tx.put_link(&repository, digest, 1, at.now)?;
+    tx.add_blob_reference(&repository, digest)
+}
+
+fn tag(tx: &mut WriteTx, at: At, number: usize) -> Result<(), Error> {
+    let repository = name("large/tags");
+    let digest = if number == 0 { put_image(tx, at, &repository, "tags")? } else { digest(&image("tags")) };
+    put_tag(tx, at, &repository, &format!("tag-{number:06}"), digest)
+}
+
+fn referrer(tx: &mut WriteTx, at: At, number: usize) -> Result<(), Error> {
+    let repository = name("large/referrers");
+    let subject = if number == 0 { put_image(tx, at, &repository, "subject")? } else { digest(&image("subject")) };
+    let bytes = image(&format!("referrer {number}"));
+    let of = put_image(tx, at, &repository, &format!("referrer {number}"))?;
+    let kind = if number.is_multiple_of(2) { "application/x-even" } else { "application/x-odd" };
+    let size = bytes.len();
+    let descriptor = format!(r#"{{"mediaType":"{MANIFEST}","digest":"{of}","size":{size},"artifactType":"{kind}"}}"#);
+    tx.put_referrer(&repository, subject, kind, of, descriptor.as_bytes())
+}
+
+fn user(tx: &mut WriteTx, at: At, number: usize) -> Result<(), Error> {
+    let row = UserRow {
+        // As long as one is that counts; nobody signs in with it.
+        password: format!("$argon2id$v=19$m=19456,t=2,p=1${}${}", "x".repeat(22), "x".repeat(43)),
+        standing: Standing::Ordinary,
+        disabled: false,
+        groups: vec!["everybody".to_owned()],
+        email: None,
+        created: at.now.wall,
+    };
+    let name = user_name(number);
+    tx.set_namespace(&name, Some(&name))?;
+    tx.put_user(&name, &row)
+}
+
+fn user_name(number: usize) -> String {
+    format!("user-{number:06}")
+}
+
+fn add_key(tx: &mut WriteTx, at: At, user: usize, number: usize) -> Result<(), Error> {
+    let row = KeyRow {
+        id: Uuid::from_u64_pair(user as u64, number as u64),
+        owner: user_name(user),
+        label: format!("key {number}"),
+        scopes: None,
+        created: at.now.wall,
+        expires: None,
+        creator_agent: "filling".to_owned(),
+        last_used: None,
+        incarnation: Some(at.now.wall.micros()),
+    };
+    let digits = key(user, number);
+    tx.put_key(&Sha256::digest(&digits["zak_".len()..]).into(), &row)
+}

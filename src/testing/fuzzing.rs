@@ -1,0 +1,233 @@
+//! The door for fuzzers: what must hold of every input that a stranger can send.
+//!
+//! Each function takes a fuzzer's bytes and panics if something does not hold. They are here, and
+//! not beside the fuzz targets, because the route parser is nobody's business outside this crate;
+//! and they are compiled for fuzzers (`--cfg fuzzing`) and for this crate's own tests, which run
+//! them over the seeds, so that they are no part of the library.
+
+#[cfg(test)]
+mod tests;
+
+use hyper::Method;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::content::repository::ManifestTarget;
+use crate::http::route::{self, Path, Route, RouteError};
+use crate::oci::{Digest, Manifest, MediaType, RepositoryName, RepositoryPattern, Tag, layout};
+
+/// Where the metrics are for the fuzzer.
+const METRICS: &str = "/metrics";
+
+/// A message repeats at most 80 characters of the input, each of which is escaped to at most ten.
+const MESSAGE_BYTES_MAX: usize = 1200;
+
+/// `METHOD /path?query`: what is accepted prints as it was read, and what is refused gets a message
+/// fit to be sent.
+pub fn route(input: &[u8]) {
+    let Ok(line) = std::str::from_utf8(input) else { return };
+    let (method, target) = line.split_once(' ').unwrap_or(("GET", line));
+    let Ok(method) = method.parse::<Method>() else { return };
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    match route::parse(&method, &Path::decode(path), query, Some(METRICS)) {
+        Ok(route) => {
+            let _ = route.access();
+            let decoded = percent_decode_str(path).decode_utf8().expect("a path that was read is UTF-8");
+            assert_eq!(print(&route, &decoded), decoded.trim_end_matches('/'));
+        }
+        Err(RouteError::Malformed { message, .. } | RouteError::TooLong { message }) => {
+            assert!(!message.is_empty() && message.len() <= MESSAGE_BYTES_MAX, "{message:?}");
+            assert!(!message.contains(char::is_control), "{message:?}");
+        }
+        Err(RouteError::NotFound | RouteError::MethodNotAllowed { .. }) => {}
+    }
+}
+
+/// A pattern, and names in further lines: it is read within its limits or refused with a message fit to be sent, and a
+/// comparison takes no more steps than are promised.
+pub fn pattern(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let (pattern, names) = text.split_once('\n').unwrap_or((text, ""));
+    let pattern: RepositoryPattern = match pattern.parse() {
+        Ok(pattern) => pattern,
+        Err(why) => {
+            let why = why.to_string();
+            assert!(why.len() <= MESSAGE_BYTES_MAX && !why.contains(char::is_control), "{why:?}");
+            return;
+        }
+    };
+    for name in pattern.samples().iter().chain(&pattern.literals().unwrap_or_default()) {
+        assert!(pattern.matches(name), "{pattern:?} does not match {name}");
+    }
+    for name in names.lines().filter_map(|name| name.parse::<RepositoryName>().ok()) {
+        let (matches, steps) = pattern.matches_in_steps(name.as_str());
+        assert!(steps <= pattern.cost() * name.as_str().len() && pattern.cost() <= 16, "{steps} steps");
+        let fits = |(beginning, ending): (String, String)| {
+            name.as_str().starts_with(&beginning) && name.as_str().ends_with(&ending)
+        };
+        assert!(!matches || pattern.literal_ends().any(fits), "{name} is not found by the ends of {pattern:?}");
+    }
+}
+
+/// The path of a route, without a slash at its end; checks the values that do not stand in the path.
+/// Some routes have several paths, of which `read` is one.
+fn print(route: &Route, read: &str) -> String {
+    let under = |name: &RepositoryName, rest: String| {
+        assert_eq!(name.to_string().parse().as_ref(), Ok(name));
+        format!("/v2/{name}/{rest}")
+    };
+    let uploads = |name| under(name, "blobs/uploads".to_owned());
+    match route {
+        Route::Ping => "/v2".to_owned(),
+        Route::Catalog { .. } => "/v2/_catalog".to_owned(),
+        Route::Tags { name, .. } => under(name, "tags/list".to_owned()),
+        Route::Referrers { name, subject, after, .. } => {
+            after.digest.iter().for_each(reads_back);
+            under(name, format!("referrers/{subject}"))
+        }
+        Route::GetManifest { name, reference }
+        | Route::HeadManifest { name, reference }
+        | Route::DeleteManifest { name, reference } => under(name, format!("manifests/{reference}")),
+        Route::PutManifest { name, target: ManifestTarget::Tag(tag) } => under(name, format!("manifests/{tag}")),
+        Route::PutManifest { name, target: ManifestTarget::Digest { digest, tags } } => {
+            for tag in tags {
+                assert_eq!(tag.to_string().parse::<Tag>().as_ref(), Ok(tag));
+            }
+            under(name, format!("manifests/{digest}"))
+        }
+        Route::GetBlob { name, digest } | Route::HeadBlob { name, digest } | Route::DeleteBlob { name, digest } => {
+            under(name, format!("blobs/{digest}"))
+        }
+        Route::StartUpload { name, .. } => uploads(name),
+        Route::PushBlob { name, digest } | Route::MountBlob { name, digest } => {
+            reads_back(digest);
+            uploads(name)
+        }
+        Route::UploadStatus { name, id } | Route::UploadChunk { name, id } | Route::CancelUpload { name, id } => {
+            under(name, format!("blobs/uploads/{id}"))
+        }
+        Route::FinishUpload { name, id, digest } => {
+            reads_back(digest);
+            under(name, format!("blobs/uploads/{id}"))
+        }
+        Route::GetToken { .. } | Route::PostToken => {
+            assert!(matches!(read, "/v2/auth" | "/v2/token"));
+            read.to_owned()
+        }
+        Route::TokenKeys => "/.well-known/jwks.json".to_owned(),
+        Route::Root => "/".to_owned(),
+        Route::Live => "/livez".to_owned(),
+        Route::Ready => "/readyz".to_owned(),
+        Route::Started => "/startupz".to_owned(),
+        Route::Metrics => METRICS.to_owned(),
+        Route::ListKeys | Route::CreateKey | Route::RevokeKey { .. } => {
+            assert!(read.ends_with("/apikey"));
+            read.to_owned()
+        }
+        Route::Preflight => {
+            assert!(read.ends_with("/apikey") || read.ends_with("/logout"));
+            read.to_owned()
+        }
+        Route::Login { .. } => {
+            assert!(read.ends_with("/auth/login"));
+            read.to_owned()
+        }
+        Route::Callback { provider, .. } => {
+            assert!(!provider.is_empty() && !provider.contains('/'));
+            let (way, _) = read.rsplit_once('/').expect("it has slashes");
+            assert!(matches!(way, "/zot/auth/callback" | "/auth/callback"));
+            format!("{way}/{provider}")
+        }
+        Route::Confirm => "/zot/auth/confirm".to_owned(),
+        Route::Logout => {
+            assert!(read.ends_with("/auth/logout"));
+            read.to_owned()
+        }
+        Route::V1 { endpoint, repository, values, .. } => {
+            let row = endpoint.row();
+            assert_eq!(values.len(), row.path.matches('{').count());
+            let named = repository.iter().map(ToString::to_string);
+            assert!(named.eq(values.iter().take(usize::from(repository.is_some())).cloned()));
+            let others = values.iter().skip(usize::from(repository.is_some()));
+            assert!(others.into_iter().all(|value| !value.is_empty() && !value.contains('/')));
+            let mut values = values.iter();
+            let segments = row.path.trim_end_matches('/').split('/').skip(1);
+            segments.fold(String::new(), |path, segment| {
+                let filled = if segment.starts_with('{') { values.next().map_or("", String::as_str) } else { segment };
+                format!("{path}/{filled}")
+            })
+        }
+    }
+}
+
+fn reads_back(digest: &Digest) {
+    assert_eq!(digest.to_string().parse().as_ref(), Ok(digest));
+    assert_eq!(Digest::from_key(digest.key()).as_ref(), Some(digest));
+}
+
+/// A manifest, after a line `content-type: …` if it is to have one: the view of what is accepted
+/// is consistent.
+pub fn manifest(input: &[u8]) {
+    let (content_type, bytes) = match input.strip_prefix(b"content-type: ").map(|rest| rest.splitn(2, |b| *b == b'\n'))
+    {
+        Some(mut parts) => (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()),
+        None => (&b""[..], input),
+    };
+    let content_type = std::str::from_utf8(content_type).ok().and_then(|text| MediaType::from_content_type(text).ok());
+    let Ok(manifest) = Manifest::read(bytes, content_type.as_ref()) else { return };
+    let own = manifest.media_type();
+    assert!(own.is_manifest());
+    assert!(content_type.is_none_or(|given| given == *own), "stored as another type than it was sent as");
+    if own.is_index() {
+        assert!(manifest.blobs().is_empty(), "an index needs no blobs of its own");
+    } else {
+        assert!(manifest.manifests().is_empty() && !manifest.blobs().is_empty());
+    }
+    assert!(manifest.blobs().is_sorted_by(|one, next| one < next), "a blob is needed once");
+    assert!(manifest.optional_blobs().iter().all(|digest| !manifest.blobs().contains(digest)), "a blob is named once");
+    manifest.blobs().iter().chain(manifest.optional_blobs()).chain(&manifest.subject()).for_each(reads_back);
+    assert_ne!(manifest.artifact_type(), Some(""), "no type is none");
+    let again = Manifest::read(bytes, Some(own)).expect("what was read is read again as what it is");
+    assert_eq!(format!("{again:?}"), format!("{manifest:?}"));
+    let digest = Digest::of(crate::oci::Algorithm::Sha256, bytes);
+    let referrer = manifest.referrer_descriptor(digest, bytes.len() as u64);
+    let referrer: Value = serde_json::from_slice(&referrer).expect("a descriptor is JSON");
+    assert_eq!(referrer["digest"], digest.to_string());
+    assert_eq!(referrer["mediaType"], own.as_str());
+}
+
+/// An `index.json` of a layout: what is accepted reads back.
+pub fn layout(input: &[u8]) {
+    for entry in layout::read_index(input).into_iter().flatten() {
+        reads_back(&entry.digest);
+        assert!(entry.tag.is_none_or(|tag| tag.to_string().parse().as_ref() == Ok(&tag)));
+    }
+}
+
+/// Lines of headers: ranges, conditions, what proxies say, and credentials.
+pub fn headers(input: &[u8]) {
+    crate::http::headers(input);
+}
+
+/// A token, or a list of scopes after the word `scopes` and a line's end.
+pub fn tokens(input: &[u8]) {
+    match input.strip_prefix(b"scopes\n") {
+        Some(scopes) => crate::identity::tokens::scopes(scopes),
+        None => crate::identity::tokens::token(input),
+    }
+}
+
+/// What is done with one upload, two bytes for each step.
+pub fn upload(input: &[u8]) {
+    crate::content::repository::fuzz_upload(input);
+}
+
+/// A configuration in TOML: it is taken, or something is said about it.
+pub fn config(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    match Config::from_toml_str(text) {
+        Ok(loaded) => loaded.warnings.iter().for_each(|warning| assert!(!warning.to_string().is_empty())),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
