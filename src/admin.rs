@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 pub(crate) use crate::content::repository::Purge;
 use crate::content::repository::{BackupError, Delays, Error as ContentError, Rehearsed, Scrubbed, Scrubbing, Stores};
-use crate::content::rows::Standing;
+use crate::content::rows::AccountRole;
 use crate::identity::accounts::{Account, Accounts, Error, Key, NewKey, NewUser, Origin, Password, UserChange};
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
@@ -190,9 +190,9 @@ pub(crate) fn execute(
     match command {
         Command::AddUser { name, password, superuser, read_only_superuser, groups, namespace } => {
             let standing = match (superuser, read_only_superuser) {
-                (true, _) => Standing::Superuser,
-                (false, true) => Standing::ReadOnlySuperuser,
-                (false, false) => Standing::Ordinary,
+                (true, _) => AccountRole::Superuser,
+                (false, true) => AccountRole::ReadOnlySuperuser,
+                (false, false) => AccountRole::Ordinary,
             };
             let (password, generated) = password_or_generated(password)?;
             let password = accounts.hash_blocking(&password)?;
@@ -364,8 +364,8 @@ fn owned_view(accounts: &Accounts, name: &str) -> Result<Value, Error> {
 fn user_view(account: &Account, namespace: Option<&str>) -> Value {
     json!({
         "name": account.name,
-        "superuser": account.standing == Standing::Superuser,
-        "read_only_superuser": account.standing == Standing::ReadOnlySuperuser,
+        "superuser": account.standing == AccountRole::Superuser,
+        "read_only_superuser": account.standing == AccountRole::ReadOnlySuperuser,
         "enabled": !account.disabled,
         "groups": account.groups,
         "email": account.email,

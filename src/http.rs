@@ -3,6 +3,7 @@
 //! Knows the registry's parts by their verbs, and neither files nor rows. What must hold: every
 //! request takes the one way through [`answer`]; a handler returns an error and never writes one.
 
+mod access_log;
 mod api;
 mod audit;
 mod body;
@@ -15,7 +16,6 @@ mod forwarded;
 #[cfg(any(fuzzing, test))]
 mod fuzzing;
 mod host;
-mod observe;
 mod ops;
 mod own_hosts;
 mod page;
@@ -44,14 +44,16 @@ pub(crate) use own_hosts::OwnHosts;
 pub(crate) use request::{BoxError, RequestBody, why_unreadable};
 
 use crate::config::Bearer;
-use crate::content::repository::Among;
-use crate::identity::access::{Access, Authenticated, Caller, Credentials, Memo, Refusal, Surface, Visit};
+use crate::content::repository::SearchScope;
+use crate::identity::access::{
+    Access, Authenticated, Caller, CredentialCache, Credentials, Refusal, RequestInfo, Surface,
+};
 pub(crate) use crate::identity::accounts::client_network;
 use crate::identity::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionId};
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
+use access_log::{AccessLogEntry, Subject};
 use audit::Attempt;
-use observe::{Observed, Subject};
 use route::{Path, Route};
 
 /// More than this in headers is refused; what clients send is below 4 KiB, tokens included.
@@ -70,7 +72,7 @@ struct Context<'a> {
     registry: &'a Shared,
     caller: &'a Caller,
     headers: &'a HeaderMap,
-    visit: Visit<'a>,
+    visit: RequestInfo<'a>,
     reached: Reached<'a>,
 }
 
@@ -115,10 +117,10 @@ impl Context<'_> {
     }
 
     /// Where the repositories lie that the caller sees.
-    fn among(&self) -> Among {
+    fn among(&self) -> SearchScope {
         self.registry.among(self.caller).unwrap_or_else(|error| {
             tracing::error!(%error, "all repositories are looked at for a list");
-            Among::All
+            SearchScope::All
         })
     }
 
@@ -145,12 +147,12 @@ pub(crate) struct Connection {
     peer: Option<SocketAddr>,
     /// The hosts of the socket that accepted it, if there is one.
     own_hosts: Option<Arc<OwnHosts>>,
-    memo: Memo,
+    memo: CredentialCache,
 }
 
 impl Connection {
     pub(crate) fn from(peer: SocketAddr, own_hosts: Arc<OwnHosts>) -> Self {
-        Self { peer: Some(peer), own_hosts: Some(own_hosts), memo: Memo::default() }
+        Self { peer: Some(peer), own_hosts: Some(own_hosts), memo: CredentialCache::default() }
     }
 }
 
@@ -178,7 +180,7 @@ pub(crate) async fn answer(
     if let (Some(notice), Some(peer)) = (reached.notice, peer) {
         registry.notice(notice, peer.ip().to_canonical());
     }
-    let visit = Visit {
+    let visit = RequestInfo {
         headers: &head.headers,
         surface: path.surface(),
         address: reached.address,
@@ -206,7 +208,7 @@ pub(crate) async fn answer(
     if path.is_in_v2() {
         response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     }
-    Observed { registry, client: reached.address, peer, head: &head, id, subject, started }.watch(response)
+    AccessLogEntry { registry, client: reached.address, peer, head: &head, id, subject, started }.watch(response)
 }
 
 /// The whole way of a request.
@@ -214,7 +216,7 @@ async fn respond(
     registry: &Shared,
     connection: &Connection,
     (head, path): (&hyper::http::request::Parts, &Path<'_>),
-    visit: Visit<'_>,
+    visit: RequestInfo<'_>,
     reached: Reached<'_>,
     body: &mut RequestBody,
     subject: &mut Subject,
@@ -229,7 +231,7 @@ async fn respond(
         Access::Known if Credentials::from_page(&head.headers) => Access::Guest,
         access => access,
     };
-    let scope = || route.scope(registry.outside_service().is_none());
+    let scope = || route.scope(registry.external_issuer().is_none());
     let authenticated = authenticate(registry, &visit, &access).await;
     let Authenticated { caller, begun, ended } = authenticated.map_err(|error| error.for_scope(scope))?;
     subject.caller = Some(caller.identity.clone());
@@ -273,7 +275,7 @@ fn check_expect(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
 }
 
 /// Who asks, where it makes a difference.
-async fn authenticate(registry: &Shared, visit: &Visit<'_>, access: &Access) -> Result<Authenticated, ApiError> {
+async fn authenticate(registry: &Shared, visit: &RequestInfo<'_>, access: &Access) -> Result<Authenticated, ApiError> {
     // Whoever may do everything need not say who they are, and old credentials do no harm. Nor need whoever asks
     // whether the registry is alive, which it is although a password is wrong; and whoever signs out says it with the
     // cookie.
@@ -294,7 +296,7 @@ fn cookies(way: cookie::Way<'_>, caller: &Caller, begun: Option<&SessionId>, end
 }
 
 /// Makes the answer of a failure, and logs what the client does not get to know.
-fn refuse(registry: &Shared, error: ApiError, visit: Visit<'_>, reached: Reached<'_>) -> Response<Body> {
+fn refuse(registry: &Shared, error: ApiError, visit: RequestInfo<'_>, reached: Reached<'_>) -> Response<Body> {
     let id = visit.request;
     let cause = error.cause().map(str::to_owned);
     // zot's web page asks for the password itself, and so does Quay's: a browser that is challenged
@@ -320,7 +322,7 @@ fn refuse(registry: &Shared, error: ApiError, visit: Visit<'_>, reached: Reached
 /// How to sign in (RFC 7617, RFC 6750, and the Docker token specification). Only one way is offered:
 /// clients differ in which of two they take.
 fn challenge(registry: &Shared, base: &str, scope: Option<&str>, token_error: Option<&str>) -> String {
-    let mut challenge = match registry.outside_service() {
+    let mut challenge = match registry.external_issuer() {
         Some(Bearer { realm, service, .. }) => format!("Bearer realm=\"{realm}\",service=\"{service}\""),
         None if !registry.wants_tokens() => return format!("Basic realm=\"{}\"", registry.realm()),
         None => format!("Bearer realm=\"{base}/v2/auth\",service=\"{}\"", service(registry, base)),

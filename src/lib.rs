@@ -20,7 +20,7 @@
 //! # One request
 //!
 //! ```text
-//!  bytes in ──► server ──► http::answer ──► handler ──► repository ──► blobs │ meta
+//!  bytes in ──► server ──► http::answer ──► handler ──► repository ──► blobs │ database
 //!               (socket)     │ route::parse      (read, do, say)   (joint      (files) (redb)
 //!                            │ access::Authenticator               invariants)
 //!                            │ access::AccessPolicy
@@ -83,7 +83,7 @@
 //! 10. A backup is a data directory: a copy of the rows at one moment, and every blob they speak of. It takes the
 //!     place of the one before in one step; so does the copy in which a schema is brought to a newer version.
 //! 11. Every body, page, list, queue, cache and wait has a limit with a name.
-//! 12. Whatever is unneeded stands in a row since the transaction that made it so, and nothing is removed but
+//! 12. Whatever is unreferenced stands in a row since the transaction that made it so, and nothing is removed but
 //!     after a look, in the same transaction, whether that still holds. A client that was told of something has a
 //!     lease on it. Ages are measured by the machine's uptime: setting the wall clock makes nothing older.
 //!     What a tag pointed at, and a manifest that was deleted by digest, can be restored for as long as history is kept.

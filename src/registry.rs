@@ -26,8 +26,8 @@ pub(crate) use notices::Notice;
 
 use crate::config::{Bearer, Config, Limits, Network, Profile};
 use crate::content::blobs::Tree;
-use crate::content::repository::{Among, Repository, Stores};
-use crate::content::rows::Standing;
+use crate::content::repository::{Repository, SearchScope, Stores};
+use crate::content::rows::AccountRole;
 use crate::identity::access::{Access, AccessControl, Actions, Authenticator, Caller, Policy, Refusal, Rules};
 use crate::identity::accounts::{Accounts, NewUser, Origin, Password, Permissions, UserChange};
 use crate::identity::providers::Providers;
@@ -89,7 +89,7 @@ impl Registry {
     /// Makes a user, or gives one another password and another standing. Blocks for the time of a
     /// password hash.
     pub fn put_user(&self, name: &str, password: &str, superuser: bool) -> Result<(), Error> {
-        let standing = if superuser { Standing::Superuser } else { Standing::Ordinary };
+        let standing = if superuser { AccountRole::Superuser } else { AccountRole::Ordinary };
         self.shared
             .put_user(name, &Password::new(password), standing)
             .map_err(|error| Error::accounts(error, &self.shared.tree))
@@ -159,12 +159,12 @@ impl Shared {
     }
 
     /// Where the repositories lie that a caller sees.
-    pub(crate) fn among(&self, caller: &Caller) -> Result<Among, crate::identity::accounts::Error> {
+    pub(crate) fn among(&self, caller: &Caller) -> Result<SearchScope, crate::identity::accounts::Error> {
         Ok(match self.policy().namespaces(&caller.identity) {
-            None => Among::All,
+            None => SearchScope::All,
             Some(namespaces) => {
                 let names = self.accounts.named_repositories(caller.account().map(|account| &**account))?;
-                Among::Some { namespaces, names }
+                SearchScope::Some { namespaces, names }
             }
         })
     }
@@ -187,7 +187,7 @@ impl Shared {
         &self,
         name: &str,
         password: &Password,
-        standing: Standing,
+        standing: AccountRole,
     ) -> Result<(), crate::identity::accounts::Error> {
         use crate::identity::accounts::Error as E;
         let origin = Origin::local();
@@ -261,7 +261,7 @@ impl Shared {
     }
 
     /// The token service that clients are sent to in place of this registry's own.
-    pub(crate) const fn outside_service(&self) -> Option<&Bearer> {
+    pub(crate) const fn external_issuer(&self) -> Option<&Bearer> {
         self.config.http.auth.bearer.as_ref()
     }
 

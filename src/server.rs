@@ -5,10 +5,10 @@
 
 mod activity;
 mod admin;
-mod chores;
 mod connections;
 mod head;
 mod linger;
+mod maintenance;
 #[cfg_attr(not(target_os = "linux"), path = "server/copy.rs")]
 mod sendfile;
 mod stall;
@@ -193,7 +193,7 @@ impl Server {
         let (stopping, _) = watch::channel(());
         // Dropping the set ends its tasks: none outlives the server.
         let mut tasks = JoinSet::new();
-        chores::spawn(&mut tasks, &self.shared, &stopped);
+        maintenance::spawn(&mut tasks, &self.shared, &stopped);
         if let Some(admin) = admin {
             tasks.spawn(admin::listen(admin, Arc::clone(&self.shared), stopped.clone()));
         }
@@ -236,7 +236,7 @@ impl Server {
             tracing::warn!("the disk is too slow to wait for what is being written");
         }
         work.reopen();
-        chores::last(&server.shared).await;
+        maintenance::last(&server.shared).await;
     }
 
     async fn connection(&self, socket: TcpStream, mut client: Client) {

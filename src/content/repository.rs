@@ -42,7 +42,7 @@ use std::time::Duration;
 
 pub(crate) use crate::content::blobs::Way;
 pub(crate) use backup::{BackupError, Transferred, restore};
-pub(crate) use catalog::{Among, NamePage};
+pub(crate) use catalog::{NamePage, SearchScope};
 pub(crate) use collect::{Delays, Kept, Purge, Rehearsed, Retention};
 pub(crate) use damage::Opened;
 pub(crate) use error::Error;
@@ -57,7 +57,7 @@ pub(crate) use upload::Upload;
 pub(crate) use upload::fuzzing::upload as fuzz_upload;
 
 use crate::content::blobs::Blobs;
-use crate::content::rows::{ContentRead as _, Meta};
+use crate::content::rows::{ContentRead as _, Database};
 use crate::kit::clock::Clock;
 use crate::oci::RepositoryName;
 
@@ -89,7 +89,7 @@ pub(crate) struct Health {
 #[derive(Debug)]
 pub(crate) struct Stores {
     blobs: Blobs,
-    meta: Arc<Meta>,
+    database: Arc<Database>,
     clock: Clock,
     ages: age::Ages,
     rules: Rules,
@@ -105,12 +105,12 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    pub(crate) fn new(blobs: Blobs, meta: Arc<Meta>, clock: Clock, rules: Rules) -> Result<Self, Error> {
-        let uploads = upload::Sessions::open(&meta, &clock)?;
-        let ages = age::Ages::open(&meta, clock.clone())?;
+    pub(crate) fn new(blobs: Blobs, database: Arc<Database>, clock: Clock, rules: Rules) -> Result<Self, Error> {
+        let uploads = upload::Sessions::open(&database, &clock)?;
+        let ages = age::Ages::open(&database, clock.clone())?;
         Ok(Self {
             blobs,
-            meta,
+            database,
             clock,
             ages,
             rules,
@@ -130,26 +130,26 @@ impl Stores {
 
     /// Whether the database answers, and whether it can be changed.
     pub(crate) fn check(&self) -> Result<Health, Error> {
-        self.meta.read(|tx| tx.each_repository("", |_| std::ops::ControlFlow::Break(())))?;
+        self.database.read(|tx| tx.each_repository("", |_| std::ops::ControlFlow::Break(())))?;
         Ok(Health {
-            read_only: self.meta.is_read_only(),
+            read_only: self.database.is_read_only(),
             pushes: self.check_space().map_err(|error| error.to_string()),
         })
     }
 
     /// Whether the database can only be read at the moment.
     pub(crate) fn is_read_only(&self) -> bool {
-        self.meta.is_read_only()
+        self.database.is_read_only()
     }
 
     /// Whether changes are to be made durable that are not yet.
     pub(crate) fn is_settling_due(&self) -> bool {
-        self.meta.is_settling_due()
+        self.database.is_settling_due()
     }
 
     /// Makes every change durable that is not yet.
     pub(crate) fn settle(&self) -> Result<(), Error> {
-        Ok(self.meta.settle()?)
+        Ok(self.database.settle()?)
     }
 
     /// Refuses to take anything in when too little room is left.

@@ -1,7 +1,7 @@
 //! The rows: everything that is not the bytes of a blob, in one redb database.
 //!
 //! The only module that names redb. It knows how rows are stored and found, and decides nothing.
-//! What must hold: one [`Meta::write`] closure is one change that is durable or did not happen;
+//! What must hold: one [`Database::write`] closure is one change that is durable or did not happen;
 //! a closure that fails has changed nothing.
 
 mod accounts;
@@ -12,8 +12,10 @@ mod codec;
 mod content;
 mod copy;
 mod deleted;
+mod durability;
 mod error;
 mod examine;
+mod federated_user;
 mod file;
 mod garbage;
 mod history;
@@ -21,14 +23,12 @@ mod history;
 mod inspect;
 mod journal;
 mod link;
-mod outside;
 mod owner;
 mod permission;
 mod schema;
-mod settle;
 mod store;
 mod token;
-mod unneeded;
+mod unreferenced;
 mod upgrade;
 mod verify;
 mod version;
@@ -41,7 +41,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 
 use redb::Durability;
 
-pub(crate) use accounts::{AccountRead, KeyRow, SecretHash, SessionRow, Standing, Use, UserRow};
+pub(crate) use accounts::{AccountRead, AccountRole, KeyRow, SecretHash, SessionRow, Use, UserRow};
 pub(crate) use age::{AgeRead, RestingUpload, SteadyClockRow};
 pub(crate) use audit::{AuditRead, AuditRow};
 pub(crate) use content::{ContentRead, Contents, ManifestRow};
@@ -49,14 +49,14 @@ pub(crate) use copy::{Extent, Pause, Snapshot, install};
 pub(crate) use deleted::DeletedRead;
 pub(crate) use error::Error;
 pub(crate) use examine::{Condition, examine, set_aside};
+pub(crate) use federated_user::{FederatedUserRead, FederatedUserRow};
 pub(crate) use file::{DamageRow, FileRead, FileRow};
-pub(crate) use garbage::{GarbageRead, UnneededRow};
+pub(crate) use garbage::{GarbageRead, UnreferencedRow};
 pub(crate) use history::{HistoryRead, Span, TagMark, TagState};
 #[cfg(test)]
 pub(crate) use inspect::Dump;
 pub(crate) use journal::{JournaledManifest, Replayed};
 pub(crate) use link::LinkRead;
-pub(crate) use outside::{OutsideRead, OutsideRow};
 pub(crate) use owner::{FileUserRow, Held, OwnerRead};
 pub(crate) use permission::{Grantee, GroupRow, PermissionRead, Role, SettingsRow};
 pub(crate) use schema::{
@@ -64,7 +64,7 @@ pub(crate) use schema::{
     SETTING_PROVIDER_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source,
 };
 pub(crate) use token::{RefreshRow, SigningRow, TokenRead};
-pub(crate) use unneeded::Unneeded;
+pub(crate) use unreferenced::Unreferenced;
 pub(crate) use verify::{Findings, Verify};
 #[cfg(test)]
 pub(crate) use version::Changes;
@@ -73,17 +73,17 @@ pub(crate) use version::Version;
 use crate::content::blobs::{Disk, Tree};
 use crate::kit::clock::{Clock, Timestamp};
 use backend::{Backend, DatabaseFile};
+use durability::DurabilityPolicy;
 use journal::{Journal, Records};
-use settle::Settling;
 use store::Store;
 
 /// More closures than this are not put into one transaction, so that none waits long.
 const GROUP_MAX: usize = 256;
 
 /// The database of one data directory.
-pub(crate) struct Meta {
+pub(crate) struct Database {
     store: Store,
-    settling: Settling,
+    settling: DurabilityPolicy,
     /// Changes that wait for a transaction.
     queue: Mutex<Vec<Box<dyn Pending>>>,
     /// Held by whoever writes the next transaction, for everybody in the queue.
@@ -119,10 +119,10 @@ pub(crate) struct WriteTx {
     records: Option<Records>,
 }
 
-impl Meta {
+impl Database {
     /// Opens the database of a data directory, making it if there is none. `sync` is whether a
-    /// finished [`Meta::write`] survives a crash; if not, nothing does but an orderly end, unless
-    /// [`Meta::settling_soon`] is called.
+    /// finished [`Database::write`] survives a crash; if not, nothing does but an orderly end, unless
+    /// [`Database::settling_soon`] is called.
     pub(crate) fn open(tree: &Tree, disk: Arc<dyn Disk>, sync: bool) -> Result<Self, Error> {
         let path = tree.database();
         // Of two first starts at once, the second must not take away the file that the first is making. It
@@ -138,19 +138,19 @@ impl Meta {
             install(tree, &*disk)?;
         }
         let open = |disk| {
-            let (store, settling) = (Store::open(DatabaseFile::open(disk, &path)?)?, Settling::new(sync));
+            let (store, settling) = (Store::open(DatabaseFile::open(disk, &path)?)?, DurabilityPolicy::new(sync));
             let (queue, leader) = (Mutex::default(), Mutex::default());
             Ok::<_, Error>(Self { store, settling, queue, leader, journal: OnceLock::new() })
         };
-        let meta = open(Arc::clone(&disk))?;
-        if meta.read(schema::version)? == schema::VERSION {
-            if !meta.read(schema::has_all_tables)? {
-                meta.write(schema::add_tables)?;
+        let database = open(Arc::clone(&disk))?;
+        if database.read(schema::version)? == schema::VERSION {
+            if !database.read(schema::has_all_tables)? {
+                database.write(schema::add_tables)?;
             }
-            return Ok(meta);
+            return Ok(database);
         }
-        upgrade::upgrade(&meta, tree, &disk, Clock::default().now())?;
-        drop(meta);
+        upgrade::upgrade(&database, tree, &disk, Clock::default().now())?;
+        drop(database);
         open(disk)
     }
 
@@ -296,9 +296,9 @@ impl WriteTx {
     }
 }
 
-impl fmt::Debug for Meta {
+impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Meta")
+        f.write_str("Database")
     }
 }
 
@@ -375,21 +375,21 @@ mod tests {
     use super::*;
     use crate::content::blobs::SystemDisk;
 
-    fn meta(root: &Path) -> Meta {
-        Meta::open(&Tree::new(root), Arc::new(SystemDisk), true).unwrap()
+    fn database(root: &Path) -> Database {
+        Database::open(&Tree::new(root), Arc::new(SystemDisk), true).unwrap()
     }
 
     #[test]
     fn many_writers_share_transactions_and_none_is_lost() {
         let root = tempfile::tempdir().unwrap();
-        let meta = meta(root.path());
+        let database = database(root.path());
         std::thread::scope(|scope| {
             for writer in 0..8 {
-                let meta = &meta;
+                let database = &database;
                 scope.spawn(move || {
                     for n in 0..20 {
                         let key = format!("test {writer} {n}");
-                        meta.write(move |tx| tx.set_setting(&key, b"x")).unwrap();
+                        database.write(move |tx| tx.set_setting(&key, b"x")).unwrap();
                     }
                 });
             }
@@ -397,7 +397,7 @@ mod tests {
         for writer in 0..8 {
             for n in 0..20 {
                 let key = format!("test {writer} {n}");
-                assert!(meta.read(|tx| tx.setting(&key)).unwrap().is_some(), "{key} was lost");
+                assert!(database.read(|tx| tx.setting(&key)).unwrap().is_some(), "{key} was lost");
             }
         }
     }
@@ -405,27 +405,27 @@ mod tests {
     #[test]
     fn a_panic_or_a_failure_after_a_change_undoes_it() {
         let root = tempfile::tempdir().unwrap();
-        let meta = meta(root.path());
-        let failed: Result<(), Error> = meta.write(|tx| {
+        let database = database(root.path());
+        let failed: Result<(), Error> = database.write(|tx| {
             tx.set_setting("half", b"x")?;
             Err(Error::Panicked)
         });
         assert!(failed.is_err());
-        let panicked: Result<(), Error> = meta.write(|tx| {
+        let panicked: Result<(), Error> = database.write(|tx| {
             tx.set_setting("half", b"x")?;
             panic!("on purpose");
         });
         assert!(panicked.is_err());
-        assert_eq!(meta.read(|tx| tx.setting("half")).unwrap(), None);
-        meta.write(|tx| tx.set_setting("after", b"x")).unwrap();
-        assert!(meta.read(|tx| tx.setting("after")).unwrap().is_some());
+        assert_eq!(database.read(|tx| tx.setting("half")).unwrap(), None);
+        database.write(|tx| tx.set_setting("after", b"x")).unwrap();
+        assert!(database.read(|tx| tx.setting("after")).unwrap().is_some());
     }
 
     #[test]
     fn a_second_opener_is_told_who_is_in_the_way() {
         let root = tempfile::tempdir().unwrap();
-        let _first = meta(root.path());
-        let second = Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), true);
+        let _first = database(root.path());
+        let second = Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), true);
         assert!(matches!(second, Err(Error::InUse { .. })));
     }
 
@@ -433,17 +433,17 @@ mod tests {
     fn a_creation_that_was_cut_off_is_begun_anew() {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("coracle.redb.new"), [0; 4096]).unwrap();
-        drop(meta(root.path()));
+        drop(database(root.path()));
         assert!(!root.path().join("coracle.redb.new").exists());
-        drop(meta(root.path()));
+        drop(database(root.path()));
     }
 
     #[test]
     fn a_newer_schema_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let newer = schema::VERSION + 1;
-        meta(root.path()).write(move |tx| tx.set_setting(schema::SETTING_VERSION, &newer.to_be_bytes())).unwrap();
-        let refused = Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), true).map(drop).unwrap_err();
+        database(root.path()).write(move |tx| tx.set_setting(schema::SETTING_VERSION, &newer.to_be_bytes())).unwrap();
+        let refused = Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), true).map(drop).unwrap_err();
         assert!(matches!(refused, Error::Schema { found, .. } if found == newer), "{refused}");
     }
 }

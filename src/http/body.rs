@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::observe::Observer;
+use super::access_log::Observer;
 use crate::oci::ByteRange;
 
 /// How much of a file is read at once; two such pieces are in memory while one is being sent.

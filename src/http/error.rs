@@ -391,7 +391,7 @@ impl From<accounts::Error> for ApiError {
             | E::InvalidScope(_) => Self::bad_request(ErrorCode::Unsupported, message),
             E::TooBusy => Self::busy(message),
             E::HtpasswdUnreadable { .. } => Self::internal(message),
-            E::Meta(error) => meta(&error),
+            E::Database(error) => database(&error),
         }
     }
 }
@@ -448,14 +448,14 @@ impl From<repository::Error> for ApiError {
                 blobs::Error::NoSpace { .. } => Self::no_space(error),
                 blobs::Error::DigestMismatch { .. } => Self::internal(error),
             },
-            E::Meta(error) => meta(&error),
+            E::Database(error) => database(&error),
             E::Corrupt { .. } => Self::internal(message),
         }
     }
 }
 
 /// A failure of the database. It is opened again where that helps.
-fn meta(error: &crate::content::rows::Error) -> ApiError {
+fn database(error: &crate::content::rows::Error) -> ApiError {
     match error.io() {
         Some(source) => disk(source, error),
         None if error.passes() => ApiError::unavailable(error),

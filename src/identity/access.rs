@@ -1,24 +1,24 @@
 //! Who is asking, and may they.
 //!
 //! Three steps, in three files: what the headers say ([`Credentials`]), who that is
-//! ([`Authenticator`], with what a connection presented last in its [`Memo`]), and what they may do
+//! ([`Authenticator`], with what a connection presented last in its [`CredentialCache`]), and what they may do
 //! ([`Policy`]). Knows verbs and repository names, not
 //! URLs, and nothing of what repositories contain. What must hold: nothing is allowed unless
 //! something grants it; a credential only narrows what its owner may do; a secret is compared in
 //! constant time and never printed.
 
 mod authenticate;
+mod credential_cache;
 mod credentials;
-mod memo;
 mod policy;
 mod rules;
 
 use std::sync::Arc;
 
-pub(crate) use authenticate::{Authenticated, Authenticator, NotAuthenticated, Visit};
+pub(crate) use authenticate::{Authenticated, Authenticator, NotAuthenticated, RequestInfo};
+pub(crate) use credential_cache::CredentialCache;
 use credentials::InvalidCredentials;
 pub(crate) use credentials::{Credentials, SESSION_COOKIE, Surface, read_cookie};
-pub(crate) use memo::Memo;
 pub use policy::AccessPolicy;
 pub(crate) use policy::{Policy, Reason};
 pub use rules::{AccessControl, PolicyRule, RepositoryRules};
@@ -26,7 +26,7 @@ pub(crate) use rules::{Rule, Rules};
 
 use crate::identity::accounts::{Account, KeyGrant, SessionGrant};
 pub(crate) use crate::identity::accounts::{Action, Actions};
-use crate::identity::tokens::{OutsideHolder, TokenGrant};
+use crate::identity::tokens::{ExternalHolder, TokenGrant};
 use crate::oci::RepositoryName;
 
 /// What an operation asks of the caller.
@@ -97,7 +97,7 @@ pub(crate) enum Identity {
     Anonymous,
     User(Arc<Account>),
     /// Somebody whom an outside token service knows, and says by a token what they may do.
-    Outside(Arc<OutsideHolder>),
+    Outside(Arc<ExternalHolder>),
 }
 
 impl Identity {

@@ -10,11 +10,12 @@ mod audit;
 mod audit_file;
 mod cache;
 mod error;
+mod federated_user;
 mod file_user;
+mod hash_queue;
 mod htpasswd;
 mod key;
 mod namespace;
-mod outside;
 mod password;
 mod permission;
 mod refresh;
@@ -24,7 +25,6 @@ mod secret;
 mod session;
 mod sign_in;
 mod throttle;
-mod turns;
 mod usage;
 mod user;
 
@@ -38,12 +38,14 @@ pub(crate) use audit::{AuditEntry, Origin};
 pub(crate) use audit_file::{AuditFile, RequestEntry};
 pub(crate) use cache::Cache;
 pub(crate) use error::Error;
+pub(crate) use federated_user::{DueFederatedUser, FederatedUser, NotAdmitted};
 use file_user::FileState;
+pub(crate) use hash_queue::HashCaller;
+use hash_queue::{HashPermit, TooBusy};
 pub(crate) use htpasswd::{Htpasswd, htpasswd_problems};
 pub(crate) use key::{Key, KeyGrant, LABEL_MAX, NewKey};
 pub(crate) use namespace::Granted;
 use namespace::Reserved;
-pub(crate) use outside::{DueOutsider, NotAdmitted, Outsider};
 use password::Verifier;
 pub(crate) use password::{HashedPassword, PASSWORD_MAX, PASSWORD_MIN, Password, PasswordMark};
 pub(crate) use permission::{DESCRIPTION_MAX, Permissions};
@@ -54,11 +56,9 @@ pub(crate) use session::SessionGrant;
 pub(crate) use sign_in::{NotSignedIn, SignedIn};
 use throttle::Throttle;
 pub(crate) use throttle::{Throttled, client_network};
-pub(crate) use turns::HashCaller;
-use turns::{TooBusy, Turn};
 pub(crate) use user::{Account, Basis, NewUser, Outside, UserChange};
 
-use crate::content::rows::{self, HmacKey, Meta, WriteTx};
+use crate::content::rows::{self, Database, HmacKey, WriteTx};
 use crate::kit::clock::Clock;
 use usage::Usage;
 
@@ -97,7 +97,7 @@ impl Default for Rules {
 
 /// The accounts of one registry. Of whoever is remembered nothing prints, hashes included.
 pub(crate) struct Accounts {
-    meta: Arc<Meta>,
+    database: Arc<Database>,
     clock: Clock,
     rules: Rules,
     htpasswd: Option<Htpasswd>,
@@ -136,17 +136,17 @@ impl fmt::Debug for Accounts {
 
 impl Accounts {
     pub(crate) fn open(
-        meta: Arc<Meta>,
+        database: Arc<Database>,
         clock: Clock,
         rules: Rules,
         htpasswd: Option<Htpasswd>,
         audit_file: Option<AuditFile>,
     ) -> Result<Self, Error> {
-        let csrf_key = meta.hmac_key(rows::SETTING_CSRF_KEY)?;
-        let stamp_key = meta.hmac_key(rows::SETTING_STAMP_KEY)?;
+        let csrf_key = database.hmac_key(rows::SETTING_CSRF_KEY)?;
+        let stamp_key = database.hmac_key(rows::SETTING_STAMP_KEY)?;
         let reserved = Reserved::new(rules.granted.clone());
         let accounts = Self {
-            meta,
+            database,
             clock,
             rules,
             htpasswd,

@@ -13,7 +13,7 @@ mod device;
 mod github;
 mod handover;
 mod openid;
-mod pace;
+mod rate_limit;
 mod seal;
 mod state;
 mod target;
@@ -32,7 +32,7 @@ pub(crate) use client_key::ClientKey;
 pub(crate) use device::DevicePoll;
 pub(crate) use handover::{Handovers, QUESTION_LIFETIME, Question};
 pub(crate) use openid::OpenId;
-use pace::Pace;
+use rate_limit::RateLimit;
 pub(crate) use seal::Sealer;
 use state::States;
 pub(crate) use state::{STATE_LIFETIME, Secrets};
@@ -231,7 +231,7 @@ pub(crate) struct Providers {
     targets: Targets,
     states: States,
     sealer: Sealer,
-    pace: Pace,
+    pace: RateLimit,
     turns: Semaphore,
     waiting: device::Waiting,
     handovers: Handovers,
@@ -261,7 +261,7 @@ impl Providers {
             targets,
             states: States::new(&key),
             sealer: Sealer::new(&key),
-            pace: Pace::default(),
+            pace: RateLimit::default(),
             turns: Semaphore::new(AT_ONCE_MAX),
             waiting: device::Waiting::default(),
             handovers: Handovers::default(),

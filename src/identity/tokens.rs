@@ -5,10 +5,10 @@
 //! policy. What must hold: what was not signed here, or by that service, for here, and lately, is refused,
 //! whatever else is right about it; the private keys never leave this module and the database.
 
+mod external_issuer;
 #[cfg(any(fuzzing, test))]
 mod fuzzing;
 mod grant;
-mod outside;
 mod scope;
 mod signing;
 
@@ -21,14 +21,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+pub(crate) use external_issuer::ExternalIssuer;
 #[cfg(any(fuzzing, test))]
 pub(crate) use fuzzing::{scopes, token};
-pub(crate) use grant::{Holder, IssuedFor, OutsideHolder, TokenGrant};
-pub(crate) use outside::OutsideService;
+pub(crate) use grant::{ExternalHolder, Holder, IssuedFor, TokenGrant};
 pub(crate) use scope::ScopeRequest;
 use signing::SigningKeys;
 
-use crate::content::rows::{self, Meta};
+use crate::content::rows::{self, Database};
 use crate::identity::accounts::Cache;
 use crate::kit::clock::{Clock, Timestamp};
 
@@ -53,12 +53,12 @@ pub(crate) struct Rules {
 /// The tokens of one registry.
 #[derive(Debug)]
 pub(crate) struct Tokens {
-    meta: Arc<Meta>,
+    database: Arc<Database>,
     clock: Clock,
     rules: Rules,
     keys: RwLock<Arc<SigningKeys>>,
     /// Whose tokens count besides.
-    outside: Option<OutsideService>,
+    outside: Option<ExternalIssuer>,
     /// Tokens whose signature was right, by their hash.
     verified: Cache<[u8; 32], Arc<TokenGrant>>,
 }
@@ -133,13 +133,13 @@ impl std::error::Error for InvalidToken {}
 
 impl Tokens {
     pub(crate) fn open(
-        meta: Arc<Meta>,
+        database: Arc<Database>,
         clock: Clock,
         rules: Rules,
-        outside: Option<OutsideService>,
+        outside: Option<ExternalIssuer>,
     ) -> Result<Self, rows::Error> {
-        let keys = SigningKeys::open(&meta, clock.now())?;
-        Ok(Self { meta, clock, rules, keys: RwLock::new(Arc::new(keys)), outside, verified: Cache::default() })
+        let keys = SigningKeys::open(&database, clock.now())?;
+        Ok(Self { database, clock, rules, keys: RwLock::new(Arc::new(keys)), outside, verified: Cache::default() })
     }
 
     fn keys(&self) -> Arc<SigningKeys> {
@@ -239,7 +239,7 @@ impl Tokens {
     /// Signs with a new key from now on; what the old one has signed stays good as long as it was given
     /// for. Gives the new key's id.
     pub(crate) fn rotate(&self) -> Result<String, rows::Error> {
-        let keys = SigningKeys::rotate(&self.meta, self.clock.now(), self.rules.lifetime)?;
+        let keys = SigningKeys::rotate(&self.database, self.clock.now(), self.rules.lifetime)?;
         let id = keys.current().0.to_owned();
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         Ok(id)

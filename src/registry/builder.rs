@@ -10,11 +10,11 @@ use super::{Error, Notices, Registry, Shared};
 use crate::config::{self, Bearer, Config, Profile, RetentionPolicy};
 use crate::content::blobs::{Blobs, Foreign, SystemDisk, Tree};
 use crate::content::repository::{Delays, Kept, Retention, Rules, Stores};
-use crate::content::rows::{Meta, SETTING_PROVIDER_KEY, Standing};
+use crate::content::rows::{AccountRole, Database, SETTING_PROVIDER_KEY};
 use crate::identity::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
 use crate::identity::accounts::{self, Accounts, AuditFile, Htpasswd, Password};
 use crate::identity::providers::{self, ClientId, ClientKey, ClientSecret, ProviderSettings, Providers, Targets};
-use crate::identity::tokens::{self, OutsideService, Tokens};
+use crate::identity::tokens::{self, ExternalIssuer, Tokens};
 use crate::kit::clock::Clock;
 use crate::kit::metrics::Metrics;
 use crate::kit::outgoing::{self, Client};
@@ -106,8 +106,8 @@ impl Builder {
         };
         let root = root.ok_or(Error::NoDataDirectory)?;
         let clock = Clock::default();
-        let (tree, meta, stores) = open_stores(&root, &self.config, temporary.is_none(), &clock)?;
-        let accounts = open_accounts(&meta, &self.config, &clock, &tree)?;
+        let (tree, database, stores) = open_stores(&root, &self.config, temporary.is_none(), &clock)?;
+        let accounts = open_accounts(&database, &self.config, &clock, &tree)?;
         for (repository, layout) in self.preload {
             let imported = stores.repository(&repository).import(&layout);
             imported.map_err(|error| Error::preload(&error, layout))?;
@@ -126,8 +126,8 @@ impl Builder {
         for rules in control.iter().flat_map(|control| &control.repositories) {
             checked_pattern("http.accessControl.repositories", &rules.pattern)?;
         }
-        let tokens = open_tokens(&meta, &self.config, &clock, &tree)?;
-        let providers = open_providers(&meta, &self.config, &tree)?;
+        let tokens = open_tokens(&database, &self.config, &clock, &tree)?;
+        let providers = open_providers(&database, &self.config, &tree)?;
         let shared = Shared {
             providers,
             tree,
@@ -151,7 +151,7 @@ impl Builder {
             _temporary: temporary,
         };
         for user in self.users {
-            let standing = if user.superuser { Standing::Superuser } else { Standing::Ordinary };
+            let standing = if user.superuser { AccountRole::Superuser } else { AccountRole::Ordinary };
             let put = shared.put_user(&user.name, &user.password, standing);
             put.map_err(|error| Error::accounts(error, &shared.tree))?;
         }
@@ -171,26 +171,26 @@ fn check_quoted(key: &'static str, text: &str) -> Result<(), Error> {
 
 /// The registry's own token service, and whose tokens count besides. Its own are for one name, whichever of its
 /// names it was asked by.
-fn open_tokens(meta: &Arc<Meta>, config: &Config, clock: &Clock, tree: &Tree) -> Result<Arc<Tokens>, Error> {
+fn open_tokens(database: &Arc<Database>, config: &Config, clock: &Clock, tree: &Tree) -> Result<Arc<Tokens>, Error> {
     let auth = &config.http.auth;
-    let outside = auth.bearer.as_ref().map(open_outside).transpose()?;
+    let outside = auth.bearer.as_ref().map(open_external_issuer).transpose()?;
     let host = config.http.external_url.as_deref().and_then(|url| url.split("://").nth(1));
     let audience = auth.token_services.first().map(String::as_str).or(host).unwrap_or("coracle").to_owned();
     let rules = tokens::Rules { lifetime: auth.token_lifetime, issuer: auth.token_issuer.clone(), audience };
-    let tokens = Tokens::open(Arc::clone(meta), clock.clone(), rules, outside);
-    Ok(Arc::new(tokens.map_err(|error| Error::meta(error, tree))?))
+    let tokens = Tokens::open(Arc::clone(database), clock.clone(), rules, outside);
+    Ok(Arc::new(tokens.map_err(|error| Error::database(error, tree))?))
 }
 
-fn open_outside(bearer: &Bearer) -> Result<OutsideService, Error> {
+fn open_external_issuer(bearer: &Bearer) -> Result<ExternalIssuer, Error> {
     check_quoted("http.auth.bearer.realm", &bearer.realm)?;
     check_quoted("http.auth.bearer.service", &bearer.service)?;
-    OutsideService::open(&bearer.cert, &bearer.service)
+    ExternalIssuer::open(&bearer.cert, &bearer.service)
         .map_err(|cause| Error::InvalidSetting { key: "http.auth.bearer.cert", cause })
 }
 
 /// Providers are asked nothing yet.
-fn open_providers(meta: &Arc<Meta>, config: &Config, tree: &Tree) -> Result<Providers, Error> {
-    let key = meta.hmac_key(SETTING_PROVIDER_KEY).map_err(|error| Error::meta(error, tree))?;
+fn open_providers(database: &Arc<Database>, config: &Config, tree: &Tree) -> Result<Providers, Error> {
+    let key = database.hmac_key(SETTING_PROVIDER_KEY).map_err(|error| Error::database(error, tree))?;
     let openid = config.http.auth.openid.as_ref();
     let one = |(name, provider): (&String, &config::Provider)| {
         let client_key = provider.client_key.as_ref().map(|key| ClientKey::read(key.reveal())).transpose();
@@ -235,21 +235,21 @@ fn open_stores(
     config: &Config,
     is_lasting: bool,
     clock: &Clock,
-) -> Result<(Tree, Arc<Meta>, Arc<Stores>), Error> {
+) -> Result<(Tree, Arc<Database>, Arc<Stores>), Error> {
     let tree = Tree::new(root);
     refuse_foreign(&tree)?;
     let sync = config.storage.commit && is_lasting;
     let disk = Arc::new(SystemDisk);
     let blobs = Blobs::open(root, disk.clone(), sync).map_err(|error| Error::blobs(&error, &tree))?;
     let blobs = blobs.keeping_free(config.storage.min_free_space);
-    let meta = Meta::open(&tree, disk.clone(), sync).map_err(|error| Error::meta(error, &tree))?;
-    let meta = if config.storage.commit { meta } else { meta.settling_soon() };
+    let database = Database::open(&tree, disk.clone(), sync).map_err(|error| Error::database(error, &tree))?;
+    let database = if config.storage.commit { database } else { database.settling_soon() };
     // Whoever opens a backup to work with it may change it.
     blobs.unmark().map_err(|error| Error::blobs(&error, &tree))?;
     if is_lasting {
-        meta.keep_journal(&tree, disk).map_err(|error| Error::meta(error, &tree))?;
+        database.keep_journal(&tree, disk).map_err(|error| Error::database(error, &tree))?;
     }
-    let meta = Arc::new(meta);
+    let database = Arc::new(database);
     let collection = &config.storage.collection;
     let rules = Rules {
         sparse_indexes: config.storage.allow_sparse_indexes,
@@ -258,9 +258,9 @@ fn open_stores(
         delays: Delays { blob: collection.delay, untagged: collection.untagged_delay.unwrap_or(collection.delay) },
         retention: retention(&collection.policies)?,
     };
-    let stores = Stores::new(blobs, Arc::clone(&meta), clock.clone(), rules);
+    let stores = Stores::new(blobs, Arc::clone(&database), clock.clone(), rules);
     let stores = stores.map_err(|error| Error::repository(error, &tree))?;
-    Ok((tree, meta, Arc::new(stores)))
+    Ok((tree, database, Arc::new(stores)))
 }
 
 /// Refuses the data directory of another registry, before anything is written to it.
@@ -297,7 +297,12 @@ fn checked_pattern(key: &'static str, pattern: &str) -> Result<RepositoryPattern
     pattern.parse().map_err(|why| Error::InvalidSetting { key, cause: format!("the pattern {pattern:?} {why}") })
 }
 
-fn open_accounts(meta: &Arc<Meta>, config: &Config, clock: &Clock, tree: &Tree) -> Result<Arc<Accounts>, Error> {
+fn open_accounts(
+    database: &Arc<Database>,
+    config: &Config,
+    clock: &Clock,
+    tree: &Tree,
+) -> Result<Arc<Accounts>, Error> {
     let auth = &config.http.auth;
     let htpasswd = auth.htpasswd.as_deref().map(Htpasswd::open).transpose();
     let htpasswd = htpasswd.map_err(|cause| Error::Htpasswd { cause })?;
@@ -318,6 +323,6 @@ fn open_accounts(meta: &Arc<Meta>, config: &Config, clock: &Clock, tree: &Tree) 
         AuditFile::open(path, tree.root())
             .map_err(|error| Error::InvalidSetting { key: "log.audit", cause: format!("{}: {error}", path.display()) })
     });
-    let accounts = Accounts::open(Arc::clone(meta), clock.clone(), rules, htpasswd, audit_file.transpose()?);
+    let accounts = Accounts::open(Arc::clone(database), clock.clone(), rules, htpasswd, audit_file.transpose()?);
     Ok(Arc::new(accounts.map_err(|error| Error::accounts(error, tree))?))
 }

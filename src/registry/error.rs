@@ -70,7 +70,7 @@ impl Error {
         Self::Storage { root: tree.root().to_owned(), cause: error.to_string() }
     }
 
-    pub(super) fn meta(error: rows::Error, tree: &Tree) -> Self {
+    pub(super) fn database(error: rows::Error, tree: &Tree) -> Self {
         let root = tree.root().to_owned();
         match error {
             rows::Error::InUse { .. } => Self::InUse { root },
@@ -87,14 +87,14 @@ impl Error {
 
     pub(super) fn accounts(error: accounts::Error, tree: &Tree) -> Self {
         match error {
-            accounts::Error::Meta(error) => Self::meta(error, tree),
+            accounts::Error::Database(error) => Self::database(error, tree),
             other => Self::InvalidUser { cause: other.to_string() },
         }
     }
 
     pub(super) fn repository(error: repository::Error, tree: &Tree) -> Self {
         match error {
-            repository::Error::Meta(error) => Self::meta(error, tree),
+            repository::Error::Database(error) => Self::database(error, tree),
             other => Self::Storage { root: tree.root().to_owned(), cause: other.to_string() },
         }
     }

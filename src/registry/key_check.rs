@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::Shared;
-use crate::content::repository::{Among, Stores};
+use crate::content::repository::{SearchScope, Stores};
 use crate::identity::access::{Identity, Policy};
 use crate::identity::accounts::{Accounts, Actions, Error, Key, KeyScope};
 use crate::oci::{CommonName, RepositoryName};
@@ -72,8 +72,10 @@ impl KeyCheck {
             }
         }
         let among = match self.policy.namespaces(&identity) {
-            None => Among::All,
-            Some(namespaces) => Among::Some { namespaces, names: self.accounts.named_repositories(Some(&account))? },
+            None => SearchScope::All,
+            Some(namespaces) => {
+                SearchScope::Some { namespaces, names: self.accounts.named_repositories(Some(&account))? }
+            }
         };
         let looked = Cell::new(0);
         let found = self.stores.catalog(("", ""), 1, &among, |name| {

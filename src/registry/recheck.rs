@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Shared;
-use crate::identity::accounts::{Accounts, DueOutsider};
+use crate::identity::accounts::{Accounts, DueFederatedUser};
 use crate::identity::providers::{Asked, Error, Lasting};
 
 /// At most as many are asked about in one go.
@@ -21,24 +21,24 @@ impl Shared {
         self.providers().sealer().seal(&[TOKEN_PURPOSE, issuer, subject], lasting.to_text().as_bytes())
     }
 
-    fn open_lasting(&self, who: &DueOutsider) -> Option<Lasting> {
+    fn open_lasting(&self, who: &DueFederatedUser) -> Option<Lasting> {
         let opened = self.providers().sealer().open(&[TOKEN_PURPOSE, &who.issuer, &who.subject], &who.sealed)?;
         Lasting::from_text(str::from_utf8(&opened).ok()?)
     }
 
     /// Whether providers are asked again at all.
-    pub(crate) fn rechecks_outsiders(&self) -> bool {
+    pub(crate) fn rechecks_federated_users(&self) -> bool {
         self.config.http.auth.openid.as_ref().is_some_and(|openid| openid.recheck.is_some())
     }
 
     /// The users about whom a provider is to be asked now.
-    pub(crate) fn due_outsiders(&self) -> Result<Vec<DueOutsider>, crate::identity::accounts::Error> {
+    pub(crate) fn due_federated_users(&self) -> Result<Vec<DueFederatedUser>, crate::identity::accounts::Error> {
         let every = self.config.http.auth.openid.as_ref().and_then(|openid| openid.recheck);
-        every.map_or_else(|| Ok(Vec::new()), |every| self.accounts.due_outsiders(every, AT_ONCE_MAX))
+        every.map_or_else(|| Ok(Vec::new()), |every| self.accounts.due_federated_users(every, AT_ONCE_MAX))
     }
 
     /// Asks about these, one after another, and writes down what is said.
-    pub(crate) async fn recheck_outsiders(self: &Arc<Self>, due: Vec<DueOutsider>) {
+    pub(crate) async fn recheck_federated_users(self: &Arc<Self>, due: Vec<DueFederatedUser>) {
         let mut away = HashSet::new();
         for who in due {
             // One that does not answer is not asked about everybody.
@@ -61,23 +61,23 @@ impl Shared {
         }
     }
 
-    async fn recheck_outsider(self: &Arc<Self>, mut who: DueOutsider) -> Result<(), Failure> {
+    async fn recheck_outsider(self: &Arc<Self>, mut who: DueFederatedUser) -> Result<(), Failure> {
         let provider = self.providers().get(&who.provider).filter(|known| known.issuer() == who.issuer);
         let (Some(provider), Some(lasting)) = (provider, self.open_lasting(&who)) else { return Ok(()) };
         let Some(renewed) = provider.renew(lasting, self.now()).await? else {
             tracing::info!(user = who.name, provider = who.provider, "a provider does not know a user any more");
-            return self.write(move |accounts| accounts.outsider_is_gone(&who)).await;
+            return self.write(move |accounts| accounts.federated_user_is_gone(&who)).await;
         };
         // Now, since the one before may count no more: whatever happens next, this one is needed.
         if let Some(lasting) = renewed.lasting {
             let sealed = self.seal_lasting(&who.issuer, &who.subject, &lasting);
-            who = self.write(move |accounts| accounts.renew_outside_token(who, sealed)).await?;
+            who = self.write(move |accounts| accounts.renew_federated_token(who, sealed)).await?;
         }
         match provider.ask(&who.subject, &renewed.access).await? {
-            Asked::Known { groups } => self.write(move |accounts| accounts.outsider_is_known(&who, groups)).await,
+            Asked::Known { groups } => self.write(move |accounts| accounts.federated_user_is_known(&who, groups)).await,
             Asked::Gone => {
                 tracing::info!(user = who.name, provider = who.provider, "a provider does not know a user any more");
-                self.write(move |accounts| accounts.outsider_is_gone(&who)).await
+                self.write(move |accounts| accounts.federated_user_is_gone(&who)).await
             }
         }
     }

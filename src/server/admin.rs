@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::chores;
+use super::maintenance;
 use crate::admin::{self, Command, Handed, socket};
 use crate::http::why_unreadable;
 use crate::registry::Shared;
@@ -108,7 +108,7 @@ async fn run(
         (Some(path), Some(handle)) => Some(Handed::reach(handle, path)?),
         (Some(_), None) => return Err("the command comes from another version of coracle".to_owned()),
     };
-    let (of, rest) = (Arc::clone(shared), chores::rest(stopped));
+    let (of, rest) = (Arc::clone(shared), maintenance::rest(stopped));
     let done = shared.work().spawn_blocking(move || admin::execute(&of, command, handed.as_ref(), &rest)).await;
     done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }

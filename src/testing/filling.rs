@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::content::blobs::{SystemDisk, Tree};
-use crate::content::rows::{Error, KeyRow, ManifestRow, Meta, Standing, UserRow, WriteTx};
+use crate::content::rows::{AccountRole, Database, Error, KeyRow, ManifestRow, UserRow, WriteTx};
 use crate::kit::clock::{Clock, Moment};
 use crate::oci::{Algorithm, Digest, RepositoryName};
 
@@ -58,7 +58,7 @@ pub fn subject() -> String {
 /// If the database cannot be opened or written.
 pub fn fill(root: &Path, extent: Extent) -> Result<Vec<Filled>, Box<dyn std::error::Error>> {
     let filling = Filling {
-        meta: Meta::open(&Tree::new(root), Arc::new(SystemDisk), true)?,
+        database: Database::open(&Tree::new(root), Arc::new(SystemDisk), true)?,
         now: Moment::beginning(Clock::default().now()),
         repositories: extent.repositories,
     };
@@ -81,7 +81,7 @@ pub fn fill(root: &Path, extent: Extent) -> Result<Vec<Filled>, Box<dyn std::err
 }
 
 struct Filling {
-    meta: Meta,
+    database: Database,
     now: Moment,
     repositories: usize,
 }
@@ -106,15 +106,16 @@ impl Filling {
         let at = At { now: self.now, repositories: self.repositories };
         let before = self.size()?;
         for from in (0..count).step_by(AT_ONCE) {
-            self.meta.write(move |tx| (from..count.min(from + AT_ONCE)).try_for_each(|number| one(tx, at, number)))?;
+            self.database
+                .write(move |tx| (from..count.min(from + AT_ONCE)).try_for_each(|number| one(tx, at, number)))?;
         }
         Ok(self.size()?.saturating_sub(before))
     }
 
     /// What the database takes. What a commit has replaced is taken back by the next one.
     fn size(&self) -> Result<u64, Error> {
-        self.meta.write(|tx| tx.set_setting("filling", b""))?;
-        self.meta.allocated_bytes()
+        self.database.write(|tx| tx.set_setting("filling", b""))?;
+        self.database.allocated_bytes()
     }
 }
 
@@ -187,7 +188,7 @@ fn user(tx: &mut WriteTx, at: At, number: usize) -> Result<(), Error> {
     let row = UserRow {
         // As long as one is that counts; nobody signs in with it.
         password: format!("$argon2id$v=19$m=19456,t=2,p=1${}${}", "x".repeat(22), "x".repeat(43)),
-        standing: Standing::Ordinary,
+        standing: AccountRole::Ordinary,
         disabled: false,
         groups: vec!["everybody".to_owned()],
         email: None,

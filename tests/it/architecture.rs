@@ -108,7 +108,7 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     ("identity::accounts", "content::blobs", &["Owner", "SystemDisk", "Tree"]),
     ("identity::tokens", "content::blobs", &["SystemDisk", "Tree"]),
     ("admin", "content::blobs", &["Owner", "Tree", "give_to_owner_of_parent"]),
-    ("admin", "content::rows", &["Standing"]),
+    ("admin", "content::rows", &["AccountRole"]),
     // What looks through everything, and not what one repository can do.
     (
         "admin",
@@ -133,7 +133,7 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     ),
     // What a handler sends, and what error answers are made of; the stores are behind `repository`.
     ("http", "content::blobs", &["Blob", "Error"]),
-    ("http", "content::rows", &["Error", "Grantee", "GroupRow", "Role", "SettingsRow", "Standing"]),
+    ("http", "content::rows", &["AccountRole", "Error", "Grantee", "GroupRow", "Role", "SettingsRow"]),
     // Times come from the accounts; they are only written down here.
     ("http", "kit::clock", &["Timestamp"]),
     // What is done from time to time.
@@ -161,7 +161,7 @@ const FILES: &[(&str, &str)] = &[
     ("cli::administer", "looks for that socket, and for the database"),
     ("cli::credentials", "reads and writes the files in which docker and podman look for credentials"),
     ("cli::login::terminal", "asks the person at the terminal, which is a file"),
-    ("identity::tokens::outside", "reads the keys of an outside token service"),
+    ("identity::tokens::external_issuer", "reads the keys of an external token issuer"),
     ("server::tls", "reads certificates"),
     ("kit::outgoing", "reads the certificates of whom to trust"),
     ("content::repository::upload::fuzzing", "compares the file of a blob with its model"),

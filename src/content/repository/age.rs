@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Error, Stores};
-use crate::content::rows::{AgeRead, Meta, SteadyClockRow};
+use crate::content::rows::{AgeRead, Database, SteadyClockRow};
 use crate::kit::clock::{Clock, Moment, SteadyTime};
 
 /// Limits of how much of a delay may pass before the clock is written down.
@@ -34,8 +34,8 @@ pub(super) struct Ages {
 
 impl Ages {
     /// Goes on where the clock of a data directory was.
-    pub(super) fn open(meta: &Meta, clock: Clock) -> Result<Self, Error> {
-        let (known, latest) = meta.read(|tx| Ok::<_, Error>((tx.steady_clock()?, tx.latest_age()?)))?;
+    pub(super) fn open(database: &Database, clock: Clock) -> Result<Self, Error> {
+        let (known, latest) = database.read(|tx| Ok::<_, Error>((tx.steady_clock()?, tx.latest_age()?)))?;
         let (uptime, boot) = (clock.uptime(), clock.boot());
         let (base, floor, is_written) = match known {
             Some(row) if row.boot.is_some() && row.boot == boot => {
@@ -49,8 +49,8 @@ impl Ages {
             }
         };
         let ages = Self { clock, base, uptime, floor, boot, written: AtomicU64::new(base.micros()) };
-        if !is_written && !meta.is_read_only() {
-            ages.write(meta)?;
+        if !is_written && !database.is_read_only() {
+            ages.write(database)?;
         }
         Ok(ages)
     }
@@ -71,12 +71,12 @@ impl Ages {
         if before > self.floor { before } else { SteadyTime::ZERO }
     }
 
-    fn write(&self, meta: &Meta) -> Result<(), Error> {
+    fn write(&self, database: &Database) -> Result<(), Error> {
         let uptime = self.clock.uptime();
         let steady = self.base.after(uptime.saturating_sub(self.uptime));
         let uptime = u64::try_from(uptime.as_micros()).unwrap_or(u64::MAX);
         let row = SteadyClockRow { steady, floor: self.floor, boot: self.boot.clone(), uptime };
-        meta.write(move |tx| tx.set_steady_clock(&row))?;
+        database.write(move |tx| tx.set_steady_clock(&row))?;
         self.written.store(steady.micros(), Ordering::Relaxed);
         Ok(())
     }
@@ -91,8 +91,8 @@ impl Stores {
         let often = (shortest / WRITTEN_PER_DELAY).clamp(WRITTEN_MIN, WRITTEN_MAX);
         let written = SteadyTime::from_micros(self.ages.written.load(Ordering::Relaxed));
         let is_due = self.ages.steady().since(written) >= if at_end { WRITTEN_MIN } else { often };
-        if is_due && self.meta.read(AgeRead::has_ages)? {
-            self.ages.write(&self.meta)?;
+        if is_due && self.database.read(AgeRead::has_ages)? {
+            self.ages.write(&self.database)?;
         }
         Ok(())
     }

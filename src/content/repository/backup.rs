@@ -55,7 +55,7 @@ pub(crate) enum BackupError {
     /// Whoever asked for it does not want it any more.
     BrokenOff,
     Blobs(blobs::Error),
-    Meta(rows::Error),
+    Database(rows::Error),
 }
 
 impl From<blobs::Error> for BackupError {
@@ -74,7 +74,7 @@ impl From<rows::Error> for BackupError {
     fn from(error: rows::Error) -> Self {
         match error {
             rows::Error::BrokenOff => Self::BrokenOff,
-            error => Self::Meta(error),
+            error => Self::Database(error),
         }
     }
 }
@@ -86,7 +86,7 @@ impl fmt::Display for BackupError {
             Self::Source(why) => f.write_str(why),
             Self::BrokenOff => f.write_str("it was broken off: what was in the directory before is as it was"),
             Self::Blobs(error) => error.fmt(f),
-            Self::Meta(error) => error.fmt(f),
+            Self::Database(error) => error.fmt(f),
         }
     }
 }
@@ -99,7 +99,7 @@ impl BackupError {
         match self {
             Self::Target(NotUsable::Failed(blobs::Error::Io { source, .. }))
             | Self::Blobs(blobs::Error::Io { source, .. }) => Some(source),
-            Self::Meta(error) => error.io(),
+            Self::Database(error) => error.io(),
             Self::Target(_) | Self::Source(_) | Self::BrokenOff | Self::Blobs(_) => None,
         }
     }
@@ -130,7 +130,7 @@ impl Stores {
         let target = Target::for_backup(directory, from, Arc::clone(disk))?;
         let _kept = self.files.read().unwrap_or_else(PoisonError::into_inner);
         let mut transfer = Transfer { from, target: &target, disk, way, verify: false, pause };
-        let copy = |pause: Pause<'_>| self.meta.copy(target.tree(), disk, Extent::WithoutSessions, pause);
+        let copy = |pause: Pause<'_>| self.database.copy(target.tree(), disk, Extent::WithoutSessions, pause);
         let transferred = transfer.run(copy)?;
         Ok(Transferred { took: began.elapsed(), ..transferred })
     }

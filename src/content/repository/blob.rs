@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::{Error, Repository};
-use crate::content::rows::{DeletedRead as _, FileRead as _, LinkRead as _, Unneeded};
+use crate::content::rows::{DeletedRead as _, FileRead as _, LinkRead as _, Unreferenced};
 use crate::oci::{Digest, RepositoryName};
 
 /// More holders of a blob than this are not asked whether the caller may read one of them.
@@ -13,8 +13,8 @@ impl Repository {
     /// The size of a blob, in bytes. Whoever has asked may count on the blob for as long as things are kept
     /// that nothing needs.
     pub(crate) fn blob_size(&self, digest: Digest) -> Result<u64, Error> {
-        self.take_lease(Unneeded::Link, digest).ok_or(Error::BlobUnknown { digest })?;
-        self.stores.meta.read(|tx| {
+        self.take_lease(Unreferenced::Link, digest).ok_or(Error::BlobUnknown { digest })?;
+        self.stores.database.read(|tx| {
             if tx.link(digest, &self.name)?.is_none() {
                 return Err(Error::BlobUnknown { digest });
             }
@@ -27,14 +27,14 @@ impl Repository {
     }
 
     /// Takes a lease on something; nothing, if it is being removed.
-    pub(super) fn take_lease(&self, kind: Unneeded, digest: Digest) -> Option<()> {
+    pub(super) fn take_lease(&self, kind: Unreferenced, digest: Digest) -> Option<()> {
         self.stores.leases.take(&self.name, kind, digest, self.stores.ages.steady()).then_some(())
     }
 
     /// Links a blob that some other repository has, if one of those is `readable` to the caller;
     /// says whether the repository has the blob now (distribution-spec, "Mounting a blob").
     pub(crate) fn mount(&self, digest: Digest, readable: impl Fn(&RepositoryName) -> bool) -> Result<bool, Error> {
-        let found = self.stores.meta.read(|tx| {
+        let found = self.stores.database.read(|tx| {
             let mut found = tx.link(digest, &self.name)?.is_some();
             let mut asked = 0;
             tx.each_holder(digest, |holder| {
@@ -48,9 +48,9 @@ impl Repository {
             return Ok(false);
         }
         // If it is being removed here, it is linked anew after that.
-        let _ = self.take_lease(Unneeded::Link, digest);
+        let _ = self.take_lease(Unreferenced::Link, digest);
         let (name, now) = (self.name.clone(), self.stores.ages.now());
-        self.stores.meta.write(move |tx| {
+        self.stores.database.write(move |tx| {
             // The last link may have gone since the look; then the file goes too. And a damaged blob is better sent.
             let row = if tx.damage(digest)?.is_none() { tx.blob(digest)? } else { None };
             let Some(row) = row else { return Ok(false) };
@@ -63,7 +63,7 @@ impl Repository {
     /// needs stays.
     pub(crate) fn delete_blob(&self, digest: Digest) -> Result<(), Error> {
         let name = self.name.clone();
-        let last = self.stores.meta.write(move |tx| {
+        let last = self.stores.database.write(move |tx| {
             let link = tx.link(digest, &name)?.ok_or(Error::BlobUnknown { digest })?;
             if link.references > 0 || tx.present_lister(&name, digest)?.is_some() {
                 return Err(Error::BlobReferenced { digest });

@@ -16,7 +16,7 @@ pub(crate) struct NamePage {
 
 /// Where to look for repositories that somebody sees, so that who sees few of many does not go through all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Among {
+pub(crate) enum SearchScope {
     All,
     Some {
         /// Those below these first parts of names,
@@ -33,15 +33,15 @@ impl Stores {
         &self,
         (prefix, last): (&str, &str),
         limit: usize,
-        among: &Among,
+        among: &SearchScope,
         visible: impl Fn(&str) -> bool,
     ) -> Result<NamePage, Error> {
         // One more than the page has says whether there is another page.
         let wanted = limit.saturating_add(1);
         let mut names = Vec::new();
-        self.meta.read(|tx| match among {
-            Among::All => take(tx, (prefix, last), prefix, wanted, &visible, &mut names),
-            Among::Some { namespaces, names: several } => {
+        self.database.read(|tx| match among {
+            SearchScope::All => take(tx, (prefix, last), prefix, wanted, &visible, &mut names),
+            SearchScope::Some { namespaces, names: several } => {
                 for namespace in namespaces {
                     let within = format!("{namespace}/");
                     if within.starts_with(prefix) || prefix.starts_with(&within) {

@@ -1,6 +1,6 @@
 //! Collection: what nothing has needed for long enough is removed, while clients go on.
 //!
-//! What is unneeded stands in rows since the transaction that made it so ([`crate::content::rows`]), so that a
+//! What is unreferenced stands in rows since the transaction that made it so ([`crate::content::rows`]), so that a
 //! collection looks at garbage alone. It goes in small steps, each one transaction that others share; every
 //! step looks again whether a thing is needed, in the transaction that removes it. What a client was told is
 //! there counts as needed at that moment ([`super::lease`]). Bytes go last ([`super::orphan`]).
@@ -16,7 +16,7 @@ use super::age::Ages;
 use super::manifest::{detach, stored_manifest};
 use super::{Error, Stores, deleted};
 use crate::content::rows::{
-    ContentRead as _, DeletedRead as _, GarbageRead as _, LinkRead as _, Unneeded, UnneededRow, WriteTx,
+    ContentRead as _, DeletedRead as _, GarbageRead as _, LinkRead as _, Unreferenced, UnreferencedRow, WriteTx,
 };
 use crate::kit::clock::{Moment, SteadyTime};
 use crate::oci::{Digest, RepositoryName, Tag};
@@ -124,7 +124,7 @@ struct Removal {
     keeps_history: bool,
 }
 
-/// How long something unneeded is kept.
+/// How long something unreferenced is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Delays {
     /// A blob, and whatever is not said otherwise.
@@ -156,8 +156,8 @@ impl Due {
         self.blob.max(self.untagged)
     }
 
-    fn is_due(&self, row: &UnneededRow) -> bool {
-        row.since < if row.kind == Unneeded::Manifest { self.untagged } else { self.blob }
+    fn is_due(&self, row: &UnreferencedRow) -> bool {
+        row.since < if row.kind == Unreferenced::Manifest { self.untagged } else { self.blob }
     }
 }
 
@@ -180,13 +180,13 @@ impl Stores {
         }
         let due = Due::new(&self.ages, delays);
         let mut collected = Collected::default();
-        // What a manifest needed is as long unneeded as the manifest was, and so may come to stand before
+        // What a manifest needed is as long unreferenced as the manifest was, and so may come to stand before
         // the place that was reached: another pass finds it.
         loop {
             let (mut after, mut removed) = (None, false);
             loop {
                 let began = Instant::now();
-                let rows = self.meta.read(|tx| tx.unneeded_since(after.as_ref(), due.first(), STEP))?;
+                let rows = self.database.read(|tx| tx.unreferenced_since(after.as_ref(), due.first(), STEP))?;
                 let Some(last) = rows.last().cloned() else { break };
                 after = Some(last);
                 let step = self.collect_rows(rows, due)?;
@@ -204,14 +204,14 @@ impl Stores {
         Ok(collected)
     }
 
-    fn collect_rows(&self, mut rows: Vec<UnneededRow>, due: Due) -> Result<Collected, Error> {
+    fn collect_rows(&self, mut rows: Vec<UnreferencedRow>, due: Due) -> Result<Collected, Error> {
         rows.retain(|row| due.is_due(row));
         let condemned = self.leases.condemn(rows, due.first());
         if condemned.rows.is_empty() {
             return Ok(Collected::default());
         }
         let (rows, rules, now) = (condemned.rows.clone(), self.removal(), self.ages.now());
-        let (collected, orphans) = self.meta.write(move |tx| remove_rows(tx, &rows, &rules, now))?;
+        let (collected, orphans) = self.database.write(move |tx| remove_rows(tx, &rows, &rules, now))?;
         drop(condemned);
         self.remove_orphans(&orphans);
         Ok(collected)
@@ -224,7 +224,7 @@ impl Stores {
     /// Whether anything has become due.
     pub(crate) fn is_collection_due(&self) -> Result<bool, Error> {
         let due = Due::new(&self.ages, self.rules.delays);
-        Ok(!self.meta.read(|tx| tx.unneeded_since(None, due.first(), 1))?.is_empty())
+        Ok(!self.database.read(|tx| tx.unreferenced_since(None, due.first(), 1))?.is_empty())
     }
 
     /// What [`Stores::collect`] would remove, and whether there is more than was looked at. Nothing is
@@ -234,7 +234,7 @@ impl Stores {
         self.list_optional_layers(|_| ControlFlow::Continue(()))?;
         let due = Due::new(&self.ages, delays);
         let (rules, now, leases) = (self.removal(), self.ages.now(), &self.leases);
-        self.meta.rehearse(|tx| {
+        self.database.rehearse(|tx| {
             let (mut collected, mut looked_at, mut purged) = (Collected::default(), 0, 0);
             let mut latest = SteadyTime::ZERO;
             if let Some(purge) = purge {
@@ -243,7 +243,7 @@ impl Stores {
             loop {
                 let (mut after, mut removed) = (None, false);
                 loop {
-                    let mut rows = tx.unneeded_since(after.as_ref(), due.first(), STEP)?;
+                    let mut rows = tx.unreferenced_since(after.as_ref(), due.first(), STEP)?;
                     let Some(last) = rows.last().cloned() else { break };
                     after = Some(last);
                     looked_at += rows.len();
@@ -268,16 +268,16 @@ impl Stores {
         let Delays { blob, untagged } = self.rules.delays;
         self.leases.forget(self.ages.at_least(blob.max(untagged)));
         let soon = self.ages.at_least(blob.min(untagged) / 2);
-        let rows = self.meta.read(|tx| tx.unneeded_since(None, soon, WRITTEN_MAX))?;
+        let rows = self.database.read(|tx| tx.unreferenced_since(None, soon, WRITTEN_MAX))?;
         let told = rows.into_iter().filter_map(|row| Some((self.leases.told(&row)?, row)));
         let told: Vec<_> = told.filter(|(told, row)| *told > row.since).collect();
         if told.is_empty() {
             return Ok(());
         }
-        self.meta.write(move |tx| {
+        self.database.write(move |tx| {
             for (told, row) in told {
-                if tx.unneeded(&row.repository, row.kind, row.digest)? == Some(row.since) {
-                    tx.set_unneeded(&row.repository, row.kind, row.digest, told)?;
+                if tx.unreferenced(&row.repository, row.kind, row.digest)? == Some(row.since) {
+                    tx.set_unreferenced(&row.repository, row.kind, row.digest, told)?;
                 }
             }
             Ok(())
@@ -285,31 +285,31 @@ impl Stores {
     }
 }
 
-/// Removes what of these is unneeded still; gives the blobs that no repository has any more.
+/// Removes what of these is unreferenced still; gives the blobs that no repository has any more.
 fn remove_rows(
     tx: &mut WriteTx,
-    rows: &[UnneededRow],
+    rows: &[UnreferencedRow],
     rules: &Removal,
     now: Moment,
 ) -> Result<(Collected, Vec<Digest>), Error> {
     let (mut collected, mut orphans) = (Collected::default(), Vec::new());
     for row in rows {
         // An earlier row of this step, or a client, may have changed it.
-        if tx.unneeded(&row.repository, row.kind, row.digest)? != Some(row.since) {
+        if tx.unreferenced(&row.repository, row.kind, row.digest)? != Some(row.since) {
             continue;
         }
         let kept = (rules.retention.0)(&row.repository);
         // Keeping untagged manifests keeps none that was deleted.
         let is_deleted = tx.deleted_manifest(&row.repository, row.digest)?.is_some();
         match row.kind {
-            Unneeded::Link => remove_link(tx, row, &mut collected, &mut orphans)?,
-            Unneeded::Manifest if kept.untagged && !is_deleted => {}
-            Unneeded::Subject | Unneeded::Referrer if kept.referrers => {}
-            Unneeded::Subject => {
+            Unreferenced::Link => remove_link(tx, row, &mut collected, &mut orphans)?,
+            Unreferenced::Manifest if kept.untagged && !is_deleted => {}
+            Unreferenced::Subject | Unreferenced::Referrer if kept.referrers => {}
+            Unreferenced::Subject => {
                 remove_companions(tx, row, rules.keeps_history, now, &mut collected)?;
                 release_referrers(tx, row, &mut collected)?;
             }
-            Unneeded::Manifest | Unneeded::Referrer => remove_manifest(tx, row, &mut collected)?,
+            Unreferenced::Manifest | Unreferenced::Referrer => remove_manifest(tx, row, &mut collected)?,
         }
     }
     Ok((collected, orphans))
@@ -317,14 +317,14 @@ fn remove_rows(
 
 fn remove_link(
     tx: &mut WriteTx,
-    row: &UnneededRow,
+    row: &UnreferencedRow,
     collected: &mut Collected,
     orphans: &mut Vec<Digest>,
 ) -> Result<(), Error> {
-    let UnneededRow { repository, digest, .. } = row;
+    let UnreferencedRow { repository, digest, .. } = row;
     let link = tx.link(*digest, repository)?;
     if link.is_none_or(|link| link.references > 0) || tx.lister(repository, *digest)?.is_some() {
-        return Ok(tx.set_needed(repository, row.kind, *digest)?);
+        return Ok(tx.set_referenced(repository, row.kind, *digest)?);
     }
     let size = tx.blob(*digest)?.map_or(0, |blob| blob.size);
     collected.links += 1;
@@ -339,16 +339,16 @@ fn remove_link(
 /// A manifest is gone, and with it go the tags of its signatures and of its list of referrers.
 fn remove_companions(
     tx: &mut WriteTx,
-    row: &UnneededRow,
+    row: &UnreferencedRow,
     keeps_history: bool,
     now: Moment,
     collected: &mut Collected,
 ) -> Result<(), Error> {
-    let UnneededRow { repository, digest, since, .. } = row;
+    let UnreferencedRow { repository, digest, since, .. } = row;
     if tx.manifest(repository, *digest)?.is_some() {
         return Ok(());
     }
-    // They can be restored from now on. Without a history, what they name is unneeded for as long as their manifest.
+    // They can be restored from now on. Without a history, what they name is unreferenced for as long as their manifest.
     let now = if keeps_history { now } else { Moment { steady: *since, ..now } };
     for tag in Tag::companions(*digest) {
         if tx.tag(repository, &tag)?.is_some() {
@@ -359,10 +359,10 @@ fn remove_companions(
     Ok(())
 }
 
-/// A subject is gone: its referrers are unneeded for as long, unless something else names them.
+/// A subject is gone: its referrers are unreferenced for as long, unless something else names them.
 /// Of very many, a part: the row stays for another pass.
-fn release_referrers(tx: &mut WriteTx, row: &UnneededRow, collected: &mut Collected) -> Result<(), Error> {
-    let UnneededRow { repository, digest, since, .. } = row;
+fn release_referrers(tx: &mut WriteTx, row: &UnreferencedRow, collected: &mut Collected) -> Result<(), Error> {
+    let UnreferencedRow { repository, digest, since, .. } = row;
     let mut referrers = Vec::new();
     // Those of one that can be restored wait until it cannot.
     if tx.kept_manifest(repository, *digest)?.is_none() {
@@ -373,26 +373,26 @@ fn release_referrers(tx: &mut WriteTx, row: &UnneededRow, collected: &mut Collec
     }
     let before = collected.released;
     for referrer in referrers {
-        let is_released = tx.unneeded(repository, Unneeded::Referrer, referrer)?.is_some();
+        let is_released = tx.unreferenced(repository, Unreferenced::Referrer, referrer)?.is_some();
         if !is_released && !tx.is_named(repository, referrer)? {
             // One that came after the subject had gone is newer than that.
-            let came = tx.unneeded(repository, Unneeded::Manifest, referrer)?;
+            let came = tx.unreferenced(repository, Unreferenced::Manifest, referrer)?;
             let since = came.map_or(*since, |came| came.max(*since));
-            tx.set_unneeded(repository, Unneeded::Referrer, referrer, since)?;
+            tx.set_unreferenced(repository, Unreferenced::Referrer, referrer, since)?;
             collected.released += 1;
         }
         if collected.released - before == RELEASED_MAX {
             return Ok(());
         }
     }
-    Ok(tx.set_needed(repository, row.kind, *digest)?)
+    Ok(tx.set_referenced(repository, row.kind, *digest)?)
 }
 
-fn remove_manifest(tx: &mut WriteTx, row: &UnneededRow, collected: &mut Collected) -> Result<(), Error> {
-    let UnneededRow { repository, digest, since, .. } = row;
+fn remove_manifest(tx: &mut WriteTx, row: &UnreferencedRow, collected: &mut Collected) -> Result<(), Error> {
+    let UnreferencedRow { repository, digest, since, .. } = row;
     let manifest = match stored_manifest(tx, repository, *digest) {
         Ok(Some(manifest)) => manifest,
-        Ok(None) => return Ok(tx.set_needed(repository, row.kind, *digest)?),
+        Ok(None) => return Ok(tx.set_referenced(repository, row.kind, *digest)?),
         Err(Error::Corrupt { .. }) => {
             collected.unreadable += 1;
             return Ok(());
@@ -404,11 +404,11 @@ fn remove_manifest(tx: &mut WriteTx, row: &UnneededRow, collected: &mut Collecte
     let is_referrer = match (row.kind, manifest.subject()) {
         _ if is_deleted => false,
         (_, None) => false,
-        (Unneeded::Referrer, Some(subject)) => tx.kept_manifest(repository, subject)?.is_some(),
+        (Unreferenced::Referrer, Some(subject)) => tx.kept_manifest(repository, subject)?.is_some(),
         (_, Some(_)) => true,
     };
     if is_referrer || tx.is_named(repository, *digest)? {
-        return Ok(tx.set_needed(repository, row.kind, *digest)?);
+        return Ok(tx.set_referenced(repository, row.kind, *digest)?);
     }
     if is_deleted {
         deleted::forget(tx, repository, *digest, &manifest, *since)?;

@@ -23,13 +23,13 @@ pub(crate) struct TaggedManifest {
 impl Repository {
     /// Whether the repository exists.
     pub(crate) fn is_known(&self) -> Result<bool, Error> {
-        Ok(self.stores.meta.read(|tx| tx.repository(&self.name))?.is_some())
+        Ok(self.stores.database.read(|tx| tx.repository(&self.name))?.is_some())
     }
 
     /// Makes the repository, without content; says whether it is new.
     pub(crate) fn create(&self, settings: SettingsRow) -> Result<bool, Error> {
         let (name, now) = (self.name.clone(), self.stores.clock.now());
-        self.stores.meta.write(move |tx| {
+        self.stores.database.write(move |tx| {
             if tx.repository(&name)?.is_some() {
                 return Ok(false);
             }
@@ -41,7 +41,7 @@ impl Repository {
 
     /// At most `limit` tags, in byte order, with what they point at.
     pub(crate) fn tagged(&self, limit: usize) -> Result<Vec<TaggedManifest>, Error> {
-        self.stores.meta.read(|tx| {
+        self.stores.database.read(|tx| {
             let (mut tagged, mut weights) = (Vec::new(), Weights::default());
             for text in tx.tags(&self.name, "", limit)?.0 {
                 let tag: Result<Tag, _> = text.parse();
@@ -60,9 +60,9 @@ impl Repository {
             return Err(Error::RepositoryUnknown { name: self.name.clone() });
         }
         for _ in 0..REMOVALS_MAX {
-            let contents = self.stores.meta.read(|tx| tx.contents(&self.name))?;
+            let contents = self.stores.database.read(|tx| tx.contents(&self.name))?;
             let (name, now) = (self.name.clone(), self.stores.ages.now());
-            let (orphans, is_gone) = self.stores.meta.write(move |tx| {
+            let (orphans, is_gone) = self.stores.database.write(move |tx| {
                 let orphans = remove_contents(tx, &name, &contents, now)?;
                 Ok::<_, Error>((orphans, tx.repository(&name)?.is_none()))
             })?;

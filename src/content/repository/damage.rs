@@ -36,7 +36,7 @@ impl Repository {
     /// Opens a blob. What is [`Opened::Doubtful`] is to be opened again after [`Stores::check_blob`].
     pub(crate) fn open_blob(&self, digest: Digest) -> Result<Opened, Error> {
         let size = self.blob_size(digest)?;
-        let file = self.stores.meta.read(|tx| tx.file(digest))?;
+        let file = self.stores.database.read(|tx| tx.file(digest))?;
         let Some(blob) = self.stores.blobs.get(digest)? else { return Ok(Opened::Doubtful) };
         let is_untouched = file.is_none_or(|file| file.modified == blob.modified);
         Ok(if blob.size == size && is_untouched { Opened::Whole(blob) } else { Opened::Doubtful })
@@ -52,7 +52,7 @@ impl Stores {
         rest: impl FnMut(usize) -> std::ops::ControlFlow<()>,
     ) -> Result<Checked, Error> {
         let _busy = self.blobs.lock(digest);
-        let (row, damage) = self.meta.read(|tx| Ok::<_, Error>((tx.blob(digest)?, tx.damage(digest)?)))?;
+        let (row, damage) = self.database.read(|tx| Ok::<_, Error>((tx.blob(digest)?, tx.damage(digest)?)))?;
         let Some(row) = row else { return Ok(Checked::Skipped) };
         let what = match self.blobs.get(digest)? {
             None => "its file is missing".to_owned(),
@@ -61,7 +61,7 @@ impl Stores {
                 None => return Ok(Checked::Skipped),
                 Some(found) if found == digest => {
                     let file = FileRow { modified: blob.modified, checked: self.clock.now() };
-                    self.meta.write(move |tx| tx.set_file(digest, &file))?;
+                    self.database.write(move |tx| tx.set_file(digest, &file))?;
                     return Ok(Checked::Whole);
                 }
                 Some(found) => format!("its bytes have the digest {found}"),
@@ -72,7 +72,7 @@ impl Stores {
         }
         let damage = DamageRow { found: self.clock.now(), what: what.clone() };
         // The row first: without it, a client would be told of a blob that has no file.
-        self.meta.write(move |tx| tx.set_damaged(digest, &damage))?;
+        self.database.write(move |tx| tx.set_damaged(digest, &damage))?;
         self.blobs.set_aside(digest)?;
         let affected = self.affected(digest)?;
         let tags = affected.join(", ");
@@ -82,14 +82,14 @@ impl Stores {
 
     /// The tags, as `repository:tag`, and the manifests without one, as `repository@digest`, that need a blob.
     pub(crate) fn affected(&self, digest: Digest) -> Result<Vec<String>, Error> {
-        let holders = self.meta.read(|tx| tx.holders(digest))?;
+        let holders = self.database.read(|tx| tx.holders(digest))?;
         let mut affected = Vec::new();
         for holder in holders {
             let Ok(name) = holder.parse::<RepositoryName>() else { continue };
             let mut manifests = Vec::new();
-            let contents = self.meta.read(|tx| tx.contents(&name))?;
+            let contents = self.database.read(|tx| tx.contents(&name))?;
             for manifest in contents.manifests {
-                let stored = self.meta.read(|tx| super::manifest::stored_manifest(tx, &name, manifest));
+                let stored = self.database.read(|tx| super::manifest::stored_manifest(tx, &name, manifest));
                 let needs = |stored: &crate::oci::Manifest| {
                     stored.blobs().contains(&digest) || stored.optional_blobs().contains(&digest)
                 };
@@ -100,7 +100,7 @@ impl Stores {
             // An index that lists one of them is affected as well.
             let mut at = 0;
             while let Some(manifest) = manifests.get(at).copied() {
-                let (tags, indexes) = self.meta.read(|tx| {
+                let (tags, indexes) = self.database.read(|tx| {
                     Ok::<_, Error>((tx.tags_of(&name, manifest)?, tx.listers(&name, manifest, AFFECTED_MAX)?))
                 })?;
                 if tags.is_empty() && indexes.is_empty() {

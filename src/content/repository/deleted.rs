@@ -24,7 +24,7 @@ impl Repository {
     /// At most `limit` manifests that were deleted by digest and can be restored, and whether there are more.
     pub(crate) fn deleted(&self, limit: usize) -> Result<(Vec<DeletedManifest>, bool), Error> {
         let since = self.stores.kept_since();
-        self.stores.meta.read(|tx| {
+        self.stores.database.read(|tx| {
             let mut digests = tx.deleted_manifests(&self.name, None, limit.saturating_add(1))?;
             let more = digests.len() > limit;
             digests.truncate(limit);
@@ -41,7 +41,7 @@ impl Repository {
     /// What a tag pointed at until it was moved or removed last, as long as that is kept.
     pub(crate) fn last_pointed_at(&self, tag: &Tag) -> Result<Option<Digest>, Error> {
         let since = self.stores.kept_since();
-        let last = self.stores.meta.read(|tx| tx.last_past(&self.name, tag.as_str()))?;
+        let last = self.stores.database.read(|tx| tx.last_past(&self.name, tag.as_str()))?;
         Ok(last.filter(|last| last.aged >= since).map(|last| last.digest))
     }
 
@@ -49,7 +49,7 @@ impl Repository {
     pub(crate) fn restore_manifest(&self, digest: Digest) -> Result<(), Error> {
         let (name, now, since) = (self.name.clone(), self.stores.ages.now(), self.stores.kept_since());
         let sparse = self.stores.rules.sparse_indexes;
-        self.stores.meta.write(move |tx| {
+        self.stores.database.write(move |tx| {
             if tx.manifest(&name, digest)?.is_some() {
                 return Ok(());
             }

@@ -70,7 +70,7 @@ pub(crate) enum Error {
     /// Our fault: files.
     Blobs(blobs::Error),
     /// Our fault: rows.
-    Meta(rows::Error),
+    Database(rows::Error),
     /// Stored content is not what was stored.
     Corrupt {
         what: &'static str,
@@ -89,7 +89,7 @@ impl From<blobs::Error> for Error {
 
 impl From<rows::Error> for Error {
     fn from(error: rows::Error) -> Self {
-        Self::Meta(error)
+        Self::Database(error)
     }
 }
 
@@ -135,7 +135,7 @@ impl fmt::Display for Error {
                 write!(f, "the tag {tag} is not known to have pointed at anything else in the time that is kept")
             }
             Self::Blobs(error) => error.fmt(f),
-            Self::Meta(error) => error.fmt(f),
+            Self::Database(error) => error.fmt(f),
             Self::Corrupt { what, digest } => write!(f, "{digest} is damaged: {what}"),
         }
     }

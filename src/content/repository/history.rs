@@ -141,7 +141,7 @@ impl Stores {
 
     /// Whether [`Stores::tidy_tags`] has something to do.
     pub(crate) fn is_tidying_due(&self) -> Result<bool, Error> {
-        Ok(self.meta.read(|tx| tx.is_history_due(self.clock.now(), self.kept_since()))?)
+        Ok(self.database.read(|tx| tx.is_history_due(self.clock.now(), self.kept_since()))?)
     }
 
     /// Removes tags whose time has come, and forgets what tags pointed at too long ago. To be called from
@@ -150,7 +150,7 @@ impl Stores {
         let mut tidied = Tidied::default();
         let (now, since, kept) = (self.ages.now(), self.kept_since(), self.keeps_history());
         for _ in 0..STEPS_MAX {
-            let (tags, past) = self.meta.write(move |tx| {
+            let (tags, past) = self.database.write(move |tx| {
                 let expired = tx.expired_tags(now.wall, STEP)?;
                 for (name, tag) in &expired {
                     tx.remove_tag(name, tag, now, kept)?;
@@ -178,7 +178,7 @@ impl Stores {
         let (mut purged, mut latest) = (0, SteadyTime::ZERO);
         loop {
             let (began, of) = (Instant::now(), repository.cloned());
-            let (count, reached) = self.meta.write(move |tx| {
+            let (count, reached) = self.database.write(move |tx| {
                 let count = tx.purge_history(of.as_ref(), STEP, &mut latest)?;
                 Ok::<_, Error>((count, latest))
             })?;
@@ -195,7 +195,7 @@ impl Repository {
     /// A part of what tags point at and pointed at. Takes time where much is to be skipped.
     pub(crate) fn history(&self, filter: &HistoryFilter) -> Result<HistoryPage, Error> {
         let since = self.stores.kept_since();
-        self.stores.meta.read(|tx| {
+        self.stores.database.read(|tx| {
             if tx.repository(&self.name)?.is_none() {
                 return Err(Error::RepositoryUnknown { name: self.name.clone() });
             }
@@ -251,7 +251,7 @@ impl Repository {
     pub(crate) fn change_tag(&self, tag: &Tag, change: TagChange) -> Result<TagBefore, Error> {
         let (name, tag, now, kept) =
             (self.name.clone(), tag.clone(), self.stores.ages.now(), self.stores.keeps_history());
-        self.stores.meta.write(move |tx| {
+        self.stores.database.write(move |tx| {
             let old = tx.tag(&name, &tag)?.map(|row| row.digest);
             // Decided here and not before: what exists is certain only in the transaction.
             let may_point = if old.is_some() { change.may_move } else { change.may_create };
@@ -289,7 +289,7 @@ impl Repository {
     pub(crate) fn restore_tag(&self, tag: &Tag, digest: Digest) -> Result<Option<Digest>, Error> {
         let since = self.stores.kept_since();
         // Searched before the transaction: there may be much to look through.
-        let found = self.stores.meta.read(|tx| {
+        let found = self.stores.database.read(|tx| {
             let mut found = None;
             tx.each_past_span(&self.name, tag, None, |span, past| {
                 if past.digest != digest || past.aged < since {
@@ -303,7 +303,7 @@ impl Repository {
         let (name, tag, now, kept) =
             (self.name.clone(), tag.clone(), self.stores.ages.now(), self.stores.keeps_history());
         let sparse = self.stores.rules.sparse_indexes;
-        self.stores.meta.write(move |tx| {
+        self.stores.database.write(move |tx| {
             let present = tx.tag(&name, &tag)?.map(|row| row.digest);
             let is_known = match found {
                 Some(span) => tx.past_tag(&name, &tag, span)?.is_some(),
@@ -330,7 +330,7 @@ impl Repository {
     /// Removes a tag for good: it cannot be brought back. With a digest, only if it points there.
     pub(crate) fn discard_tag(&self, tag: &Tag, digest: Option<Digest>) -> Result<(), Error> {
         let (name, tag, now) = (self.name.clone(), tag.clone(), self.stores.ages.now());
-        self.stores.meta.write(move |tx| match tx.tag(&name, &tag)? {
+        self.stores.database.write(move |tx| match tx.tag(&name, &tag)? {
             Some(row) if digest.is_none_or(|digest| digest == row.digest) => {
                 Ok(tx.remove_tag(&name, &tag, now, false)?)
             }
@@ -346,7 +346,7 @@ impl Repository {
         let mut digests = HashSet::new();
         loop {
             let (mut spans, mut looked_at) = (Vec::new(), 0);
-            self.stores.meta.read(|tx| {
+            self.stores.database.read(|tx| {
                 tx.each_past_span(&self.name, tag, last, |span, past| {
                     if digest.is_none_or(|digest| digest == past.digest) && past.aged >= since {
                         spans.push(span);
@@ -358,7 +358,7 @@ impl Repository {
             })?;
             let (name, of) = (self.name.clone(), tag.clone());
             if !spans.is_empty() {
-                forgotten += self.stores.meta.write(move |tx| {
+                forgotten += self.stores.database.write(move |tx| {
                     let mut forgotten = 0;
                     for span in spans {
                         forgotten += usize::from(tx.forget_span(&name, &of, span, now)?);
@@ -372,7 +372,7 @@ impl Repository {
         }
         // Nothing is left to bring back what was deleted by digest.
         let name = self.name.clone();
-        self.stores.meta.write(move |tx| {
+        self.stores.database.write(move |tx| {
             for digest in digests {
                 if tx.deleted_manifest(&name, digest)?.is_some() {
                     tx.forget_deletion(&name, digest, now)?;

@@ -94,7 +94,7 @@ impl Repository {
     }
 
     fn import_blob(&self, directory: &Path, digest: Digest) -> Result<(), ImportError> {
-        if self.stores.meta.read(|tx| tx.link(digest, &self.name)).map_err(Error::from)?.is_some() {
+        if self.stores.database.read(|tx| tx.link(digest, &self.name)).map_err(Error::from)?.is_some() {
             return Ok(());
         }
         let path = blob_path(directory, digest);

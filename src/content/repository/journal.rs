@@ -9,11 +9,11 @@ use super::{Error, Stores};
 impl Stores {
     /// Whether [`Stores::care_for_journal`] has something to do.
     pub(crate) fn is_journal_due(&self) -> bool {
-        self.meta.is_journal_due()
+        self.database.is_journal_due()
     }
 
     /// Makes the journal durable, and anew where that is needed; says whether it is new.
     pub(crate) fn care_for_journal(&self, mut pause: impl FnMut(Duration) -> ControlFlow<()>) -> Result<bool, Error> {
-        Ok(self.meta.care_for_journal(&mut pause)?)
+        Ok(self.database.care_for_journal(&mut pause)?)
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::content::rows::{Unneeded, UnneededRow};
+use crate::content::rows::{Unreferenced, UnreferencedRow};
 use crate::kit::clock::SteadyTime;
 use crate::oci::{Digest, RepositoryName};
 
@@ -36,13 +36,13 @@ struct Shard {
 }
 
 /// A link or a manifest.
-type Item = (RepositoryName, Unneeded, Digest);
+type Item = (RepositoryName, Unreferenced, Digest);
 
 /// What is being removed, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Condemned<'a> {
     leases: &'a Leases,
-    pub(super) rows: Vec<UnneededRow>,
+    pub(super) rows: Vec<UnreferencedRow>,
 }
 
 impl Leases {
@@ -54,7 +54,13 @@ impl Leases {
 
     /// Takes a lease before it is looked whether something is there; false if it is being removed, and whoever
     /// asks is to be told that it is not there.
-    pub(super) fn take(&self, repository: &RepositoryName, kind: Unneeded, digest: Digest, now: SteadyTime) -> bool {
+    pub(super) fn take(
+        &self,
+        repository: &RepositoryName,
+        kind: Unreferenced,
+        digest: Digest,
+        now: SteadyTime,
+    ) -> bool {
         let item = (repository.clone(), kind, digest);
         let (hash, mut shard) = self.shard(&item);
         if shard.condemned.contains(&item) {
@@ -69,7 +75,7 @@ impl Leases {
     }
 
     /// Begins the removal of what no client was told of at `before` or later; the rest is left out.
-    pub(super) fn condemn(&self, mut rows: Vec<UnneededRow>, before: SteadyTime) -> Condemned<'_> {
+    pub(super) fn condemn(&self, mut rows: Vec<UnreferencedRow>, before: SteadyTime) -> Condemned<'_> {
         rows.retain(|row| {
             let item = item(row);
             let (hash, mut shard) = self.shard(&item);
@@ -79,13 +85,13 @@ impl Leases {
     }
 
     /// Whether no client was told of something at `before` or later.
-    pub(super) fn is_free(&self, row: &UnneededRow, before: SteadyTime) -> bool {
+    pub(super) fn is_free(&self, row: &UnreferencedRow, before: SteadyTime) -> bool {
         let (hash, shard) = self.shard(&item(row));
         shard.is_free(hash, before)
     }
 
-    /// When a client was told last of something that is unneeded, as far as that is known.
-    pub(super) fn told(&self, row: &UnneededRow) -> Option<SteadyTime> {
+    /// When a client was told last of something that is unreferenced, as far as that is known.
+    pub(super) fn told(&self, row: &UnreferencedRow) -> Option<SteadyTime> {
         let (hash, shard) = self.shard(&item(row));
         shard.told.get(&hash).copied()
     }
@@ -106,8 +112,8 @@ impl Shard {
 }
 
 /// The item that a row is about: whoever counts on a manifest does not know what it refers to.
-fn item(row: &UnneededRow) -> Item {
-    let kind = if row.kind == Unneeded::Referrer { Unneeded::Manifest } else { row.kind };
+fn item(row: &UnreferencedRow) -> Item {
+    let kind = if row.kind == Unreferenced::Referrer { Unreferenced::Manifest } else { row.kind };
     (row.repository.clone(), kind, row.digest)
 }
 

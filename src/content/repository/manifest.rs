@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::cache::ManifestCache;
 use super::{Error, Repository, deleted};
 use crate::content::rows::{
-    self, ContentRead as _, DeletedRead as _, FileRead as _, LinkRead as _, ManifestRow, ReadTx, Source, Unneeded,
+    self, ContentRead as _, DeletedRead as _, FileRead as _, LinkRead as _, ManifestRow, ReadTx, Source, Unreferenced,
     WriteTx,
 };
 use crate::kit::clock::SteadyTime;
@@ -83,11 +83,11 @@ impl Repository {
         self.count_on(reference)?;
         let cache = &self.stores.manifests;
         // Before it is looked up: what changes after that makes it old.
-        let version = self.stores.meta.version();
+        let version = self.stores.database.version();
         if let Some(known) = version.and_then(|version| cache.get(version, &self.name, reference)) {
             return Ok((known.info, Some(known.bytes)));
         }
-        let (info, bytes) = self.stores.meta.read(|tx| {
+        let (info, bytes) = self.stores.database.read(|tx| {
             let info = self.look_up(tx, reference)?;
             let read = wants_bytes || ManifestCache::takes(info.size);
             let bytes = if read { tx.manifest_bytes(&self.name, info.digest)? } else { None };
@@ -104,7 +104,7 @@ impl Repository {
     /// Lets whoever names a digest count on its manifest; fails if it is being removed.
     fn count_on(&self, reference: &Reference) -> Result<(), Error> {
         let Reference::Digest(digest) = reference else { return Ok(()) };
-        let leased = self.take_lease(Unneeded::Manifest, *digest);
+        let leased = self.take_lease(Unreferenced::Manifest, *digest);
         leased.map(drop).ok_or_else(|| Error::ManifestUnknown { reference: reference.clone() })
     }
 
@@ -150,8 +150,8 @@ impl Repository {
         let row = ManifestRow { media_type: info.media_type.clone(), size: info.size, created: now.wall };
         let (name, sparse, kept) = (self.name.clone(), self.stores.rules.sparse_indexes, self.stores.keeps_history());
         // If it is there, and being removed, it is pushed anew after that.
-        let _ = self.take_lease(Unneeded::Manifest, digest);
-        self.stores.meta.write(move |tx| {
+        let _ = self.take_lease(Unreferenced::Manifest, digest);
+        self.stores.database.write(move |tx| {
             // Decided here and not before: what exists is certain only in the transaction.
             let mut granted = put.may_create || !by_digest;
             for tag in &tags {
@@ -192,7 +192,7 @@ impl Repository {
     pub(crate) fn delete_manifest(&self, reference: &Reference, only_untagged: bool) -> Result<(), Error> {
         let (name, reference, now) = (self.name.clone(), reference.clone(), self.stores.ages.now());
         let kept = self.stores.keeps_history();
-        self.stores.meta.write(move |tx| {
+        self.stores.database.write(move |tx| {
             let found = match &reference {
                 Reference::Tag(tag) => tx.tag(&name, tag)?.is_some(),
                 Reference::Digest(digest) => tx.manifest(&name, *digest)?.is_some(),

@@ -19,7 +19,7 @@ const NAMES: usize = 256;
 impl Stores {
     /// Whether [`Stores::list_optional_layers`] has something to do.
     pub(crate) fn has_unlisted_layers(&self) -> Result<bool, Error> {
-        Ok(self.meta.read(|tx| tx.setting(SETTING_OPTIONAL_LISTED))?.as_deref() != Some(&[1]))
+        Ok(self.database.read(|tx| tx.setting(SETTING_OPTIONAL_LISTED))?.as_deref() != Some(&[1]))
     }
 
     /// Writes the missing rows of foreign layers, once for each database. Returns false if `pause` broke it off; the
@@ -34,7 +34,7 @@ impl Stores {
         let mut after = String::new();
         loop {
             let mut names = Vec::new();
-            self.meta.read(|tx| {
+            self.database.read(|tx| {
                 tx.each_repository(&after, |name| {
                     names.push(name.to_owned());
                     if names.len() == NAMES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -43,7 +43,7 @@ impl Stores {
             let Some(last) = names.last() else { break };
             after.clone_from(last);
             for name in names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
-                let manifests = self.meta.read(|tx| tx.contents(&name))?.manifests;
+                let manifests = self.database.read(|tx| tx.contents(&name))?.manifests;
                 for step in manifests.chunks(STEP) {
                     let began = Instant::now();
                     self.list_optional_layers_of(&name, step)?;
@@ -53,13 +53,13 @@ impl Stores {
                 }
             }
         }
-        self.meta.write(|tx| tx.set_setting(SETTING_OPTIONAL_LISTED, &[1]))?;
+        self.database.write(|tx| tx.set_setting(SETTING_OPTIONAL_LISTED, &[1]))?;
         Ok(true)
     }
 
     fn list_optional_layers_of(&self, name: &RepositoryName, manifests: &[Digest]) -> Result<(), Error> {
         let mut found = Vec::new();
-        self.meta.read(|tx| {
+        self.database.read(|tx| {
             for digest in manifests {
                 // A manifest that cannot be read is left as it is.
                 let Ok(Some(manifest)) = stored_manifest(tx, name, *digest) else { continue };
@@ -71,7 +71,7 @@ impl Stores {
             return Ok(());
         }
         let name = name.clone();
-        self.meta.write(move |tx| {
+        self.database.write(move |tx| {
             for (manifest, layer) in found {
                 if tx.manifest(&name, manifest)?.is_some() {
                     tx.put_listing(&name, layer, manifest)?;

@@ -27,7 +27,7 @@ impl Stores {
 
     /// Somebody may have pushed it since; then there is a row, and the file is theirs.
     fn remove_orphan(&self, digest: Digest) -> Result<(), Error> {
-        if self.meta.read(|tx| tx.blob(digest))?.is_none() {
+        if self.database.read(|tx| tx.blob(digest))?.is_none() {
             self.blobs.remove(digest)?;
         }
         Ok(())
@@ -39,7 +39,7 @@ impl Stores {
         let _alone = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let Ok(_free) = self.files.try_write() else { return Ok(()) };
-            let orphans = self.meta.read(|tx| tx.orphans(STEP))?;
+            let orphans = self.database.read(|tx| tx.orphans(STEP))?;
             if orphans.is_empty() {
                 return Ok(());
             }
@@ -50,12 +50,12 @@ impl Stores {
                 self.remove_orphan(*digest)?;
             }
             self.blobs.sync_removals()?;
-            self.meta.write(move |tx| tx.remove_orphans(&orphans))?;
+            self.database.write(move |tx| tx.remove_orphans(&orphans))?;
         }
     }
 
     /// Whether there are orphans.
     pub(crate) fn has_orphans(&self) -> Result<bool, Error> {
-        Ok(!self.meta.read(|tx| tx.orphans(1))?.is_empty())
+        Ok(!self.database.read(|tx| tx.orphans(1))?.is_empty())
     }
 }

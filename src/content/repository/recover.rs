@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::manifest::attach;
 use crate::content::blobs::{self, Blobs, Disk, Entry, SystemDisk, Tree};
-use crate::content::rows::{self, Condition, FileRow, JournaledManifest, ManifestRow, Meta, Replayed, WriteTx};
+use crate::content::rows::{self, Condition, Database, FileRow, JournaledManifest, ManifestRow, Replayed, WriteTx};
 use crate::kit::clock::{Clock, Moment, Timestamp};
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, RepositoryName, Tag};
 
@@ -68,7 +68,7 @@ pub(crate) enum RecoverError {
     /// There is no journal.
     NoJournal,
     Blobs(blobs::Error),
-    Meta(rows::Error),
+    Database(rows::Error),
 }
 
 impl From<blobs::Error> for RecoverError {
@@ -79,7 +79,7 @@ impl From<blobs::Error> for RecoverError {
 
 impl From<rows::Error> for RecoverError {
     fn from(error: rows::Error) -> Self {
-        Self::Meta(error)
+        Self::Database(error)
     }
 }
 
@@ -94,7 +94,7 @@ impl fmt::Display for RecoverError {
                  nobody's. Restore a backup",
             ),
             Self::Blobs(error) => error.fmt(f),
-            Self::Meta(error) => error.fmt(f),
+            Self::Database(error) => error.fmt(f),
         }
     }
 }
@@ -122,9 +122,9 @@ pub(crate) fn recover(root: &Path, recovery: Recovery) -> Result<Recovered, Reco
         return Ok(recovered);
     }
     let now = Moment::beginning(Clock::default().now());
-    let meta = Meta::anew(&tree, Arc::clone(&disk))?;
-    plan.write(&meta, &replayed, &Arc::new(found), now)?;
-    drop(meta);
+    let database = Database::anew(&tree, Arc::clone(&disk))?;
+    plan.write(&database, &replayed, &Arc::new(found), now)?;
+    drop(database);
     recovered.set_aside = rows::set_aside(&tree, &*disk)?.map(|path| path.display().to_string());
     rows::install(&tree, &*disk)?;
     if recovery.prune {
@@ -232,7 +232,7 @@ impl Plan {
     /// Writes the rows of all this.
     fn write(
         &self,
-        meta: &Meta,
+        database: &Database,
         replayed: &Replayed,
         found: &Arc<HashMap<Digest, Found>>,
         now: Moment,
@@ -246,7 +246,7 @@ impl Plan {
                 }
             }
             let found = Arc::clone(found);
-            meta.write(move |tx| {
+            database.write(move |tx| {
                 for (listed, manifest, bytes) in rows {
                     put(tx, &listed, &manifest, &bytes, &found, now)?;
                 }
@@ -255,7 +255,7 @@ impl Plan {
         }
         for step in self.tags.chunks(STEP) {
             let tags = step.to_vec();
-            meta.write(move |tx| {
+            database.write(move |tx| {
                 for (repository, tag, digest, moved) in tags {
                     tx.put_tag(&repository, &tag, digest, Moment { wall: moved, ..now }, false)?;
                 }

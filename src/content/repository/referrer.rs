@@ -49,7 +49,7 @@ impl Repository {
         if ranges.is_empty() {
             ranges.push(None);
         }
-        self.stores.meta.read(|tx| {
+        self.stores.database.read(|tx| {
             for wanted in ranges {
                 let start = match wanted {
                     Some(kind) if kind < last.artifact_type.as_str() => continue,

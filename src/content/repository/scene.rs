@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{Delays, Error, ManifestTarget, PutManifest, Repository, Retention, Rules, Stores};
 use crate::content::blobs::{Blobs, SystemDisk, Tree};
-use crate::content::rows::Meta;
+use crate::content::rows::Database;
 use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, Digest, Reference};
 
@@ -56,8 +56,8 @@ impl Scene {
 
     pub(super) fn open_in(root: tempfile::TempDir, clock: Clock, rules: Rules, sync: bool) -> Self {
         let blobs = Blobs::open(root.path(), Arc::new(SystemDisk), sync).unwrap();
-        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), sync).unwrap());
-        let stores = Arc::new(Stores::new(blobs, meta, clock.clone(), rules).unwrap());
+        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), sync).unwrap());
+        let stores = Arc::new(Stores::new(blobs, database, clock.clone(), rules).unwrap());
         Self { stores, clock, root }
     }
 
@@ -101,12 +101,12 @@ impl Repository {
 
     pub(super) fn has_manifest(&self, digest: Digest) -> bool {
         use crate::content::rows::ContentRead as _;
-        self.stores.meta.read(|tx| tx.manifest(&self.name, digest)).unwrap().is_some()
+        self.stores.database.read(|tx| tx.manifest(&self.name, digest)).unwrap().is_some()
     }
 
     pub(super) fn has_blob(&self, digest: Digest) -> bool {
         use crate::content::rows::LinkRead as _;
-        self.stores.meta.read(|tx| tx.link(digest, &self.name)).unwrap().is_some()
+        self.stores.database.read(|tx| tx.link(digest, &self.name)).unwrap().is_some()
     }
 
     pub(super) fn delete(&self, reference: &str) -> Result<(), Error> {

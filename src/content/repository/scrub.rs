@@ -75,13 +75,13 @@ impl Scrubbed {
 }
 
 /// Lets no more bytes through in a second than it is told.
-struct Pace {
+struct ReadRate {
     rate: u64,
     began: Instant,
     bytes: u64,
 }
 
-impl Pace {
+impl ReadRate {
     fn wait(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
         let nanos = u128::from(self.bytes) * 1_000_000_000 / u128::from(self.rate.max(1));
@@ -105,7 +105,7 @@ impl Stores {
             return Ok(scrubbed);
         }
         self.find_strays(scrubbing.repair, &mut scrubbed)?;
-        let known = self.meta.read(|tx| tx.damaged(TOLD_MAX))?;
+        let known = self.database.read(|tx| tx.damaged(TOLD_MAX))?;
         for (digest, row) in known {
             let tags = self.affected(digest)?;
             scrubbed.damaged.push(DamagedBlob { digest, what: row.what, tags });
@@ -121,7 +121,7 @@ impl Stores {
     ) -> Result<ControlFlow<()>, Error> {
         let mut last = String::new();
         loop {
-            let names = self.meta.read(|tx| tx.named_repositories(&last, STEP))?;
+            let names = self.database.read(|tx| tx.named_repositories(&last, STEP))?;
             let Some(end) = names.last().cloned() else { break };
             for text in names {
                 let began = Instant::now();
@@ -130,10 +130,10 @@ impl Stores {
                     continue;
                 };
                 let mut findings = Findings::default();
-                self.meta.read(|tx| tx.verify_repository(&name, &mut findings))?;
+                self.database.read(|tx| tx.verify_repository(&name, &mut findings))?;
                 if scrubbing.repair && !findings.derived.is_empty() {
                     let now = self.ages.now();
-                    self.meta.write(move |tx| tx.rebuild_repository(&name, now))?;
+                    self.database.write(move |tx| tx.rebuild_repository(&name, now))?;
                 }
                 scrubbed.take(findings);
                 if rest(began.elapsed()).is_break() {
@@ -145,15 +145,15 @@ impl Stores {
         let mut after = None;
         loop {
             let (began, mut findings) = (Instant::now(), Findings::default());
-            let blobs = self.meta.read(|tx| tx.blobs(after, STEP))?;
+            let blobs = self.database.read(|tx| tx.blobs(after, STEP))?;
             let Some((end, _)) = blobs.last() else { return Ok(ControlFlow::Continue(())) };
             after = Some(*end);
             for (digest, _) in &blobs {
                 let before = findings.derived.len();
-                self.meta.read(|tx| tx.verify_blob(*digest, &mut findings))?;
+                self.database.read(|tx| tx.verify_blob(*digest, &mut findings))?;
                 if scrubbing.repair && findings.derived.len() > before {
                     let digest = *digest;
-                    self.meta.write(move |tx| tx.rebuild_blob(digest))?;
+                    self.database.write(move |tx| tx.rebuild_blob(digest))?;
                 }
             }
             scrubbed.take(findings);
@@ -169,14 +169,14 @@ impl Stores {
         rest: &impl Fn(Duration) -> ControlFlow<()>,
         scrubbed: &mut Scrubbed,
     ) -> Result<ControlFlow<()>, Error> {
-        let mut pace = Pace { rate: scrubbing.rate, began: Instant::now(), bytes: 0 };
+        let mut pace = ReadRate { rate: scrubbing.rate, began: Instant::now(), bytes: 0 };
         let mut after = None;
         loop {
-            let blobs = self.meta.read(|tx| tx.blobs(after, STEP))?;
+            let blobs = self.database.read(|tx| tx.blobs(after, STEP))?;
             let Some((end, _)) = blobs.last() else { return Ok(ControlFlow::Continue(())) };
             after = Some(*end);
             for (digest, row) in blobs {
-                let file = self.meta.read(|tx| tx.file(digest))?;
+                let file = self.database.read(|tx| tx.file(digest))?;
                 if file.zip(scrubbing.unless_since).is_some_and(|(file, since)| file.checked >= since) {
                     continue;
                 }
@@ -233,7 +233,7 @@ impl Stores {
 
     /// Where it cannot be found out, it is none.
     fn may_be_stray(&self, digest: Digest) -> bool {
-        let known = self.meta.read(|tx| Ok::<_, Error>(tx.blob(digest)?.is_some() || tx.is_orphan(digest)?));
+        let known = self.database.read(|tx| Ok::<_, Error>(tx.blob(digest)?.is_some() || tx.is_orphan(digest)?));
         matches!(known, Ok(false))
     }
 }

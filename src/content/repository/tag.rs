@@ -14,7 +14,7 @@ pub(crate) struct TagPage {
 impl Repository {
     /// At most `limit` tags behind `last`, which need not exist.
     pub(crate) fn tags(&self, last: &str, limit: usize) -> Result<TagPage, Error> {
-        self.stores.meta.read(|tx| {
+        self.stores.database.read(|tx| {
             if tx.repository(&self.name)?.is_none() {
                 return Err(Error::RepositoryUnknown { name: self.name.clone() });
             }

@@ -20,7 +20,9 @@ use tokio::time::timeout;
 
 use super::{Error, Repository, Stores};
 use crate::content::blobs::{Mark, Staging};
-use crate::content::rows::{self, FileRead as _, FileRow, HmacKey, LinkRead as _, Meta, SETTING_UPLOAD_KEY, Unneeded};
+use crate::content::rows::{
+    self, Database, FileRead as _, FileRow, HmacKey, LinkRead as _, SETTING_UPLOAD_KEY, Unreferenced,
+};
 use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, ChunkRange, Digest, Hasher, RepositoryName, UploadId};
 
@@ -47,9 +49,9 @@ struct Progress {
 
 impl Sessions {
     /// Reads the key that binds ids, making it the first time.
-    pub(super) fn open(meta: &Meta, clock: &Clock) -> Result<Self, Error> {
-        let resting = Mutex::new(expiry::Resting::open(meta, clock)?);
-        Ok(Self { key: meta.hmac_key(SETTING_UPLOAD_KEY)?, open: Mutex::default(), resting })
+    pub(super) fn open(database: &Database, clock: &Clock) -> Result<Self, Error> {
+        let resting = Mutex::new(expiry::Resting::open(database, clock)?);
+        Ok(Self { key: database.hmac_key(SETTING_UPLOAD_KEY)?, open: Mutex::default(), resting })
     }
 
     /// The id whose first half is that of `half`, and whose second half binds it to a repository.
@@ -176,7 +178,7 @@ impl Upload {
 
     /// Makes a verified upload a blob of its repository, and returns when that is durable.
     pub(crate) fn finish(mut self, digest: Digest) -> Result<(), Error> {
-        let Stores { blobs, meta: rows, ages, uploads, leases, .. } = &*self.stores;
+        let Stores { blobs, database: rows, ages, uploads, leases, .. } = &*self.stores;
         let size = self.offset();
         let _busy = blobs.lock(digest);
         let known = rows.read(|tx| Ok::<_, Error>(tx.blob(digest)?.is_some() && tx.damage(digest)?.is_none()))?;
@@ -189,7 +191,7 @@ impl Upload {
         }
         let (name, now) = (self.name.clone(), ages.now());
         // If it is linked here already, what needs it may go before whoever has pushed it again names it.
-        let _ = leases.take(&name, Unneeded::Link, digest, now.steady);
+        let _ = leases.take(&name, Unreferenced::Link, digest, now.steady);
         let file = sealed.map(|modified| FileRow { modified, checked: now.wall });
         let linked = rows.write(move |tx| {
             tx.put_link(&name, digest, size, now)?;

@@ -23,7 +23,7 @@ pub(crate) struct UserRow {
     /// The password's argon2id hash, as a PHC string; empty of a user who comes from a provider, and has none.
     pub(crate) password: String,
     /// What the user may do beyond the own repositories.
-    pub(crate) standing: Standing,
+    pub(crate) standing: AccountRole,
     /// A disabled user cannot sign in, and neither can their keys and sessions.
     pub(crate) disabled: bool,
     /// The groups the user belongs to, sorted.
@@ -36,7 +36,7 @@ pub(crate) struct UserRow {
 
 /// What a user may do beyond what policies and permissions grant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Standing {
+pub(crate) enum AccountRole {
     /// Nothing.
     #[default]
     Ordinary,
@@ -200,7 +200,7 @@ impl WriteTx {
     /// Removes credentials, permissions and the namespace of a user: whoever gets the name begins without them.
     pub(crate) fn remove_what_was_given(&mut self, name: &str) -> Result<(), Error> {
         self.remove_credentials(name)?;
-        self.remove_outside_user(name)?;
+        self.remove_federated_user(name)?;
         self.set_namespace(name, None)?;
         self.remove_permissions_of(Grantee::User, name)
     }

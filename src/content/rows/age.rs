@@ -4,7 +4,7 @@ use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
 use super::codec;
-use super::schema::{ENDED_TAGS, SETTING_RESTING_UPLOADS, SETTING_STEADY_CLOCK, Source, UNNEEDED_SINCE};
+use super::schema::{ENDED_TAGS, SETTING_RESTING_UPLOADS, SETTING_STEADY_CLOCK, Source, UNREFERENCED_SINCE};
 use super::{Error, WriteTx};
 use crate::kit::clock::SteadyTime;
 
@@ -40,14 +40,14 @@ pub(crate) trait AgeRead: Source {
 
     /// The latest age that a row has: the steady clock had come that far.
     fn latest_age(&self) -> Result<SteadyTime, Error> {
-        let unneeded = self.table(UNNEEDED_SINCE)?.last()?.map_or(0, |(key, _)| key.value().0);
+        let unreferenced = self.table(UNREFERENCED_SINCE)?.last()?.map_or(0, |(key, _)| key.value().0);
         let ended = self.table(ENDED_TAGS)?.last()?.map_or(0, |(key, _)| key.value().0);
-        Ok(SteadyTime::from_micros(unneeded.max(ended)))
+        Ok(SteadyTime::from_micros(unreferenced.max(ended)))
     }
 
     /// Whether anything is there whose age counts.
     fn has_ages(&self) -> Result<bool, Error> {
-        Ok(self.table(UNNEEDED_SINCE)?.first()?.is_some() || self.table(ENDED_TAGS)?.first()?.is_some())
+        Ok(self.table(UNREFERENCED_SINCE)?.first()?.is_some() || self.table(ENDED_TAGS)?.first()?.is_some())
     }
 
     /// The uploads that were resting when that was written last.

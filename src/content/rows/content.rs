@@ -1,6 +1,6 @@
 //! Rows of repositories, manifests, tags and referrers.
 //!
-//! The functions here keep the counts that rows hold of each other, and note what has become unneeded;
+//! The functions here keep the counts that rows hold of each other, and note what has become unreferenced;
 //! which rows belong together is decided in [`crate::content::repository`].
 
 use std::ops::Bound;
@@ -16,7 +16,7 @@ use super::link::LinkRead;
 use super::schema::{
     DELETED_MANIFESTS, LISTINGS, MANIFEST_BYTES, MANIFESTS, REFERRERS, REPOSITORIES, Source, TAGS, TAGS_OF,
 };
-use super::unneeded::Unneeded;
+use super::unreferenced::Unreferenced;
 use super::{Error, GarbageRead as _, PermissionRead as _, WriteTx, codec};
 use crate::kit::clock::{Moment, SteadyTime, Timestamp};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
@@ -290,8 +290,8 @@ impl WriteTx {
         index: Digest,
     ) -> Result<(), Error> {
         self.table_mut(LISTINGS)?.insert((repository.as_str(), child.key(), index.key()), ())?;
-        self.set_needed(repository, Unneeded::Manifest, child)?;
-        self.set_needed(repository, Unneeded::Link, child)
+        self.set_referenced(repository, Unreferenced::Manifest, child)?;
+        self.set_referenced(repository, Unreferenced::Link, child)
     }
 
     /// Notes that an index lists a digest no more. `since` is when the index ceased to be needed.
@@ -323,7 +323,7 @@ impl WriteTx {
             created: row.created,
             bytes: bytes.to_vec(),
         });
-        self.set_needed(repository, Unneeded::Subject, digest)?;
+        self.set_referenced(repository, Unreferenced::Subject, digest)?;
         self.change_repository(repository, row.created, |repository| repository.manifests += 1)
     }
 
@@ -368,8 +368,8 @@ impl WriteTx {
         since: SteadyTime,
     ) -> Result<(), Error> {
         self.note(|| Record::ManifestGone { repository: repository.to_string(), digest: digest.key().to_vec() });
-        self.set_needed(repository, Unneeded::Manifest, digest)?;
-        self.set_needed(repository, Unneeded::Referrer, digest)?;
+        self.set_referenced(repository, Unreferenced::Manifest, digest)?;
+        self.set_referenced(repository, Unreferenced::Referrer, digest)?;
         self.note_subject(repository, digest, since)?;
         self.change_counts(repository, |row| row.manifests = row.manifests.saturating_sub(1))
     }
@@ -390,7 +390,7 @@ impl WriteTx {
             is_subject = is_subject || self.tag(repository, &tag)?.is_some();
         }
         if is_subject {
-            self.set_unneeded(repository, Unneeded::Subject, digest, since)?;
+            self.set_unreferenced(repository, Unreferenced::Subject, digest, since)?;
         }
         Ok(())
     }
@@ -423,12 +423,12 @@ impl WriteTx {
         self.begin_span(repository, tag, row.moved)?;
         // A signature that comes after its image has gone is newer than that: the image may come next.
         if let Some(subject) = tag.companion_of()
-            && self.unneeded(repository, Unneeded::Subject, subject)?.is_some()
+            && self.unreferenced(repository, Unreferenced::Subject, subject)?.is_some()
         {
-            self.set_unneeded(repository, Unneeded::Subject, subject, now)?;
+            self.set_unreferenced(repository, Unreferenced::Subject, subject, now)?;
         }
-        self.set_needed(repository, Unneeded::Manifest, row.digest)?;
-        self.set_needed(repository, Unneeded::Referrer, row.digest)?;
+        self.set_referenced(repository, Unreferenced::Manifest, row.digest)?;
+        self.set_referenced(repository, Unreferenced::Referrer, row.digest)?;
         Ok(true)
     }
 

@@ -10,13 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redb::{
-    Database, Durability, Key, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableHandle as _, Value,
-};
+use redb::{Durability, Key, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableHandle as _, Value};
 
 use super::backend::{Backend, DatabaseFile};
 use super::schema::{self, Source as _};
-use super::{Error, Meta, ReadTx, WriteTx, store};
+use super::{Database, Error, ReadTx, WriteTx, store};
 use crate::content::blobs::{Disk, Tree};
 
 /// As much is written in one transaction of the copy, which is held in memory.
@@ -103,22 +101,22 @@ pub(super) fn each_table(visitor: &mut impl Visitor) -> Result<(), Error> {
     visitor.table(schema::REFRESH_TOKENS_OF)?;
     visitor.table(schema::LINKS_OF)?;
     visitor.table(schema::PAST_OF)?;
-    visitor.table(schema::UNNEEDED)?;
-    visitor.table(schema::UNNEEDED_SINCE)?;
+    visitor.table(schema::UNREFERENCED)?;
+    visitor.table(schema::UNREFERENCED_SINCE)?;
     visitor.table(schema::DELETED_MANIFESTS)?;
     visitor.table(schema::ORPHANS)?;
     visitor.table(schema::FILES)?;
     visitor.table(schema::DAMAGED)?;
     visitor.table(schema::IDENTITIES)?;
-    visitor.table(schema::OUTSIDE_USERS)?;
-    visitor.table(schema::OUTSIDE_TOKENS)?;
+    visitor.table(schema::FEDERATED_USERS)?;
+    visitor.table(schema::FEDERATED_TOKENS)?;
     visitor.table(schema::NAMESPACES)?;
     visitor.table(schema::NAMESPACES_OF)?;
     visitor.table(schema::ADDRESSES)?;
     visitor.table(schema::FILE_USERS)
 }
 
-impl Meta {
+impl Database {
     /// Writes all rows, as they are now, to the new database of another data directory; see [`install`].
     pub(crate) fn copy(&self, to: &Tree, disk: &Arc<dyn Disk>, extent: Extent, pause: Pause<'_>) -> Result<(), Error> {
         let new = self.read(|tx| NewDatabase::of(tx, to, disk, extent, pause))?;
@@ -135,7 +133,7 @@ pub(crate) fn install(tree: &Tree, disk: &dyn Disk) -> Result<(), Error> {
 
 /// A database that is being made under its temporary name.
 pub(super) struct NewDatabase {
-    database: Database,
+    database: redb::Database,
     file: Arc<DatabaseFile>,
 }
 
@@ -191,7 +189,7 @@ impl NewDatabase {
 /// Copies tables, one after the other.
 struct Copy<'a> {
     from: &'a ReadTx,
-    to: &'a Database,
+    to: &'a redb::Database,
     /// The tables that were not copied yet.
     tables: Vec<String>,
     extent: Extent,
@@ -263,7 +261,7 @@ impl Visitor for Copy<'_> {
 
 /// The database of a data directory that nobody uses, to look at and not to change: it may be on a medium that
 /// cannot be written to.
-pub(crate) struct Snapshot(Database);
+pub(crate) struct Snapshot(redb::Database);
 
 impl Snapshot {
     pub(crate) fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, Error> {
@@ -279,7 +277,7 @@ impl Snapshot {
         look(&ReadTx(self.0.begin_read().map_err(Error::from)?))
     }
 
-    /// As [`Meta::copy`].
+    /// As [`Database::copy`].
     pub(crate) fn copy(&self, to: &Tree, disk: &Arc<dyn Disk>, extent: Extent, pause: Pause<'_>) -> Result<(), Error> {
         let new = self.read(|tx| NewDatabase::of(tx, to, disk, extent, pause))?;
         new.finish(&**disk)

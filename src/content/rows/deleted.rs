@@ -10,7 +10,7 @@ use super::content::{ContentRead, ManifestRow};
 use super::history::PastRow;
 use super::journal::Record;
 use super::schema::{DELETED_MANIFESTS, LISTINGS, MANIFEST_BYTES, MANIFESTS, PAST_TAGS};
-use super::unneeded::Unneeded;
+use super::unreferenced::Unreferenced;
 use super::{Error, WriteTx, codec};
 use crate::kit::clock::Moment;
 use crate::oci::{Digest, RepositoryName};
@@ -93,7 +93,7 @@ impl WriteTx {
             created: row.created,
             bytes: bytes.to_vec(),
         });
-        self.set_needed(repository, Unneeded::Subject, digest)?;
+        self.set_referenced(repository, Unreferenced::Subject, digest)?;
         self.change_repository(repository, row.created, |repository| repository.manifests += 1)?;
         self.review_manifest(repository, digest, now)
     }
@@ -102,6 +102,6 @@ impl WriteTx {
     pub(crate) fn forget_deleted(&mut self, repository: &RepositoryName, digest: Digest) -> Result<(), Error> {
         self.table_mut(DELETED_MANIFESTS)?.remove((repository.as_str(), digest.key()))?;
         self.table_mut(MANIFEST_BYTES)?.remove((repository.as_str(), digest.key()))?;
-        self.set_needed(repository, Unneeded::Manifest, digest)
+        self.set_referenced(repository, Unreferenced::Manifest, digest)
     }
 }

@@ -10,10 +10,10 @@ use redb::{Key, ReadableDatabase as _, ReadableTable as _, TableDefinition, Valu
 
 use super::backend::{Backend, DatabaseFile};
 use super::copy::{Visitor, each_table};
+use super::durability::DurabilityPolicy;
 use super::schema::{self, Source as _};
-use super::settle::Settling;
 use super::store::{self, Store};
-use super::{Error, Meta, ReadTx};
+use super::{Database, Error, ReadTx};
 use crate::content::blobs::{Disk, Tree};
 
 /// What a database is like.
@@ -66,7 +66,7 @@ pub(crate) fn set_aside(tree: &Tree, disk: &dyn Disk) -> Result<Option<PathBuf>,
     Ok(Some(aside))
 }
 
-impl Meta {
+impl Database {
     /// An empty database under the temporary name, whether or not there is another; see [`super::install`].
     pub(crate) fn anew(tree: &Tree, disk: Arc<dyn Disk>) -> Result<Self, Error> {
         // As with the first opening of a database, nobody else does this at the same time.
@@ -75,7 +75,7 @@ impl Meta {
         super::create(tree, &disk)?;
         let store = Store::open(DatabaseFile::open(disk, &tree.new_database())?)?;
         let (queue, leader) = (Mutex::default(), Mutex::default());
-        Ok(Self { store, settling: Settling::new(true), queue, leader, journal: OnceLock::new() })
+        Ok(Self { store, settling: DurabilityPolicy::new(true), queue, leader, journal: OnceLock::new() })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! They are kept in the transactions that take needs away and give new ones, so that garbage is found
 //! without a walk over what is not. A row is a hint: whoever removes something looks again whether it is
-//! needed. That there is a row for everything unneeded must always hold; how long such things are kept is
+//! needed. That there is a row for everything unreferenced must always hold; how long such things are kept is
 //! decided in [`crate::content::repository`].
 
 use std::collections::BTreeSet;
@@ -15,43 +15,45 @@ use super::content::ContentRead;
 use super::deleted::DeletedRead as _;
 use super::history::past_digest;
 use super::link::{LinkRead as _, LinkRow};
-use super::schema::{LINKS, LINKS_OF, MANIFESTS, PAST_OF, PAST_TAGS, Source, TAGS_OF, UNNEEDED, UNNEEDED_SINCE};
-use super::unneeded::Unneeded;
+use super::schema::{
+    LINKS, LINKS_OF, MANIFESTS, PAST_OF, PAST_TAGS, Source, TAGS_OF, UNREFERENCED, UNREFERENCED_SINCE,
+};
+use super::unreferenced::Unreferenced;
 use super::{Error, WriteTx, codec};
 use crate::kit::clock::SteadyTime;
 use crate::oci::{Digest, RepositoryName};
 
 /// Something that nothing needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct UnneededRow {
+pub(crate) struct UnreferencedRow {
     pub(crate) since: SteadyTime,
     pub(crate) repository: RepositoryName,
-    pub(crate) kind: Unneeded,
+    pub(crate) kind: Unreferenced,
     pub(crate) digest: Digest,
 }
 
 /// Looking for what nothing needs.
 pub(crate) trait GarbageRead: ContentRead {
-    /// Since when something is unneeded; nothing if it is not.
-    fn unneeded(
+    /// Since when something is unreferenced; nothing if it is not.
+    fn unreferenced(
         &self,
         repository: &RepositoryName,
-        kind: Unneeded,
+        kind: Unreferenced,
         digest: Digest,
     ) -> Result<Option<SteadyTime>, Error> {
-        let table = self.table(UNNEEDED)?;
+        let table = self.table(UNREFERENCED)?;
         let row = table.get((repository.as_str(), kind.number(), digest.key()))?;
         Ok(row.map(|since| SteadyTime::from_micros(since.value())))
     }
 
-    /// At most `limit` of what is unneeded since before `before`, behind `after`, the longest first.
-    fn unneeded_since(
+    /// At most `limit` of what is unreferenced since before `before`, behind `after`, the longest first.
+    fn unreferenced_since(
         &self,
-        after: Option<&UnneededRow>,
+        after: Option<&UnreferencedRow>,
         before: SteadyTime,
         limit: usize,
-    ) -> Result<Vec<UnneededRow>, Error> {
-        let table = self.table(UNNEEDED_SINCE)?;
+    ) -> Result<Vec<UnreferencedRow>, Error> {
+        let table = self.table(UNREFERENCED_SINCE)?;
         let mut rows = Vec::new();
         let from = after.map_or(Bound::Unbounded, |row| {
             Bound::Excluded((row.since.micros(), row.repository.as_str(), row.kind.number(), row.digest.key()))
@@ -64,20 +66,20 @@ pub(crate) trait GarbageRead: ContentRead {
             let (key, _) = row?;
             let (since, repository, kind, digest) = key.value();
             let unreadable = || corrupt("unneeded since", repository);
-            rows.push(UnneededRow {
+            rows.push(UnreferencedRow {
                 since: SteadyTime::from_micros(since),
                 repository: repository.parse().map_err(|_| unreadable())?,
-                kind: Unneeded::from_number(kind).ok_or_else(unreadable)?,
+                kind: Unreferenced::from_number(kind).ok_or_else(unreadable)?,
                 digest: Digest::from_key(digest).ok_or_else(unreadable)?,
             });
         }
         Ok(rows)
     }
 
-    /// What is unneeded in a repository, and stands in the order of time as well.
-    fn unneeded_in(&self, repository: &RepositoryName) -> Result<BTreeSet<(u8, Digest)>, Error> {
-        let (table, by_time) = (self.table(UNNEEDED)?, self.table(UNNEEDED_SINCE)?);
-        let (name, mut unneeded) = (repository.as_str(), BTreeSet::new());
+    /// What is unreferenced in a repository, and stands in the order of time as well.
+    fn unreferenced_in(&self, repository: &RepositoryName) -> Result<BTreeSet<(u8, Digest)>, Error> {
+        let (table, by_time) = (self.table(UNREFERENCED)?, self.table(UNREFERENCED_SINCE)?);
+        let (name, mut unreferenced) = (repository.as_str(), BTreeSet::new());
         for row in table.range((name, 0, &[][..])..)? {
             let (key, since) = row?;
             let (owner, kind, digest) = key.value();
@@ -85,10 +87,10 @@ pub(crate) trait GarbageRead: ContentRead {
                 break;
             }
             if by_time.get((since.value(), name, kind, digest))?.is_some() {
-                unneeded.insert((kind, Digest::from_key(digest).ok_or_else(|| corrupt("unneeded", repository))?));
+                unreferenced.insert((kind, Digest::from_key(digest).ok_or_else(|| corrupt("unneeded", repository))?));
             }
         }
-        Ok(unneeded)
+        Ok(unreferenced)
     }
 
     /// Whether a tag or an index of the repository names a manifest, or a tag did as far as is remembered.
@@ -118,32 +120,32 @@ impl<S: Source> GarbageRead for S {}
 
 impl WriteTx {
     /// Notes that nothing needs something since a time, whatever was known before.
-    pub(crate) fn set_unneeded(
+    pub(crate) fn set_unreferenced(
         &mut self,
         repository: &RepositoryName,
-        kind: Unneeded,
+        kind: Unreferenced,
         digest: Digest,
         since: impl Into<SteadyTime>,
     ) -> Result<(), Error> {
         let since = since.into();
-        self.set_needed(repository, kind, digest)?;
+        self.set_referenced(repository, kind, digest)?;
         let (name, number, key) = (repository.as_str(), kind.number(), digest.key());
-        self.table_mut(UNNEEDED)?.insert((name, number, key), since.micros())?;
-        self.table_mut(UNNEEDED_SINCE)?.insert((since.micros(), name, number, key), ())?;
+        self.table_mut(UNREFERENCED)?.insert((name, number, key), since.micros())?;
+        self.table_mut(UNREFERENCED_SINCE)?.insert((since.micros(), name, number, key), ())?;
         Ok(())
     }
 
     /// Notes that something is needed, or gone.
-    pub(crate) fn set_needed(
+    pub(crate) fn set_referenced(
         &mut self,
         repository: &RepositoryName,
-        kind: Unneeded,
+        kind: Unreferenced,
         digest: Digest,
     ) -> Result<(), Error> {
         let (name, number, key) = (repository.as_str(), kind.number(), digest.key());
-        if let Some(since) = self.unneeded(repository, kind, digest)? {
-            self.table_mut(UNNEEDED)?.remove((name, number, key))?;
-            self.table_mut(UNNEEDED_SINCE)?.remove((since.micros(), name, number, key))?;
+        if let Some(since) = self.unreferenced(repository, kind, digest)? {
+            self.table_mut(UNREFERENCED)?.remove((name, number, key))?;
+            self.table_mut(UNREFERENCED_SINCE)?.remove((since.micros(), name, number, key))?;
         }
         Ok(())
     }
@@ -158,10 +160,10 @@ impl WriteTx {
     ) -> Result<(), Error> {
         let since = since.into();
         if self.kept_manifest(repository, digest)?.is_some() && !self.is_named(repository, digest)? {
-            self.set_unneeded(repository, Unneeded::Manifest, digest, since)?;
-            // As a referrer of something gone it is no longer unneeded than that.
-            if self.unneeded(repository, Unneeded::Referrer, digest)?.is_some() {
-                self.set_unneeded(repository, Unneeded::Referrer, digest, since)?;
+            self.set_unreferenced(repository, Unreferenced::Manifest, digest, since)?;
+            // As a referrer of something gone it is no longer unreferenced than that.
+            if self.unreferenced(repository, Unreferenced::Referrer, digest)?.is_some() {
+                self.set_unreferenced(repository, Unreferenced::Referrer, digest, since)?;
             }
         }
         Ok(())
@@ -177,13 +179,13 @@ impl WriteTx {
         self.review_manifest(repository, digest, since)?;
         let unreferenced = self.link(digest, repository)?.is_some_and(|link| link.references == 0);
         if unreferenced && self.lister(repository, digest)?.is_none() {
-            self.set_unneeded(repository, Unneeded::Link, digest, since)?;
+            self.set_unreferenced(repository, Unreferenced::Link, digest, since)?;
         }
         Ok(())
     }
 
     /// Makes the rows of this module, and those they are made from, for a database that has none: as if
-    /// whatever is unneeded had become so now. Whether a subject that is missing was here is not known; its
+    /// whatever is unreferenced had become so now. Whether a subject that is missing was here is not known; its
     /// referrers stay.
     pub(super) fn find_garbage(&mut self, now: SteadyTime) -> Result<(), Error> {
         self.changed = true;
@@ -215,13 +217,13 @@ impl WriteTx {
         for row in self.table(LINKS)?.iter()? {
             let (key, row) = row?;
             let (digest, name) = key.value();
-            let unneeded = codec::decode::<LinkRow>(row.value()).is_some_and(|link| link.references == 0);
-            if unneeded {
+            let unreferenced = codec::decode::<LinkRow>(row.value()).is_some_and(|link| link.references == 0);
+            if unreferenced {
                 links.extend(name.parse::<RepositoryName>().ok().zip(Digest::from_key(digest)));
             }
         }
         for (name, digest) in &links {
-            self.set_unneeded(name, Unneeded::Link, *digest, now)?;
+            self.set_unreferenced(name, Unreferenced::Link, *digest, now)?;
         }
         Ok(())
     }

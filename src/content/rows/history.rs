@@ -306,7 +306,7 @@ impl WriteTx {
     }
 
     /// Forgets at most `limit` spans of a repository, or of all, that have ended, and says how many. What they alone
-    /// have named is unneeded since the latest of their ends. `latest` is that of the spans before.
+    /// have named is unreferenced since the latest of their ends. `latest` is that of the spans before.
     pub(crate) fn purge_history(
         &mut self,
         repository: Option<&RepositoryName>,

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::schema::*;
 use super::verify::{Findings, Verify as _};
-use super::{ContentRead as _, Error, LinkRead as _, Meta, PermissionRead as _, ReadTx};
+use super::{ContentRead as _, Database, Error, LinkRead as _, PermissionRead as _, ReadTx};
 use crate::oci::{Digest, RepositoryName};
 
 /// More than there are in a test.
@@ -16,7 +16,7 @@ const REPOSITORIES_MAX: usize = 1000;
 /// The name of each table, with how many rows it has and a hash of them all.
 pub(crate) type Dump = BTreeMap<String, (u64, [u8; 32])>;
 
-impl Meta {
+impl Database {
     /// What is in every table.
     pub(crate) fn dump(&self) -> Result<Dump, Error> {
         self.read(|tx| {
@@ -28,8 +28,8 @@ impl Meta {
             tables!(USERS KEYS KEYS_OF SESSIONS SESSIONS_OF AUDIT SETTINGS_OF PERMISSIONS PERMISSIONS_OF GROUPS);
             tables!(PAST_TAGS ENDED_TAGS TAG_STARTS TAG_MARKS EXPIRING_TAGS);
             tables!(SIGNING_KEYS REFRESH_TOKENS REFRESH_TOKENS_OF);
-            tables!(IDENTITIES OUTSIDE_USERS OUTSIDE_TOKENS NAMESPACES NAMESPACES_OF ADDRESSES FILE_USERS);
-            tables!(LINKS_OF PAST_OF UNNEEDED UNNEEDED_SINCE ORPHANS FILES DAMAGED DELETED_MANIFESTS);
+            tables!(IDENTITIES FEDERATED_USERS FEDERATED_TOKENS NAMESPACES NAMESPACES_OF ADDRESSES FILE_USERS);
+            tables!(LINKS_OF PAST_OF UNREFERENCED UNREFERENCED_SINCE ORPHANS FILES DAMAGED DELETED_MANIFESTS);
             let there = tx.0.list_tables()?.map(|table| table.name().to_owned());
             assert_eq!(there.collect::<BTreeSet<_>>(), dump.keys().cloned().collect(), "every table is looked at");
             Ok(dump)
@@ -101,13 +101,13 @@ fn all<K: Key + 'static, V: Value + 'static, T>(
         .collect()
 }
 
-/// What is known to be unneeded stands in two tables that say the same; and an orphan has no row.
+/// What is known to be unreferenced stands in two tables that say the same; and an orphan has no row.
 fn check_garbage(tx: &ReadTx, wrong: &mut Vec<String>) -> Result<(), Error> {
-    let by_name = all(tx, UNNEEDED, |(name, kind, digest), since| (since, name.to_owned(), kind, digest.to_vec()))?;
+    let by_name = all(tx, UNREFERENCED, |(name, kind, digest), since| (since, name.to_owned(), kind, digest.to_vec()))?;
     let by_time =
-        all(tx, UNNEEDED_SINCE, |(since, name, kind, digest), ()| (since, name.to_owned(), kind, digest.to_vec()))?;
+        all(tx, UNREFERENCED_SINCE, |(since, name, kind, digest), ()| (since, name.to_owned(), kind, digest.to_vec()))?;
     if by_name.iter().collect::<BTreeSet<_>>() != by_time.iter().collect::<BTreeSet<_>>() {
-        wrong.push("what is unneeded is not what is unneeded by time".to_owned());
+        wrong.push("what is unreferenced is not what is unreferenced by time".to_owned());
     }
     for digest in tx.orphans(usize::MAX)? {
         if tx.blob(digest)?.is_some() {

@@ -27,7 +27,7 @@ pub(crate) use replay::{JournaledManifest, Replayed};
 
 use super::content::{ContentRead as _, ManifestRow};
 use super::schema::{MANIFEST_BYTES, MANIFESTS, SETTING_JOURNAL, SETTING_JOURNAL_NUMBER, Source, TAGS};
-use super::{Error, Meta, Pause, ReadTx, WriteTx, codec, lock};
+use super::{Database, Error, Pause, ReadTx, WriteTx, codec, lock};
 use crate::content::blobs::{Disk, Tree};
 use format::{HEADER_BYTES, Id};
 
@@ -212,7 +212,7 @@ fn open(tree: &Tree, disk: &dyn Disk, id: Option<&[u8]>, number: u64) -> io::Res
     Ok(Some(Log { file, path, length, made, first: None, last: Some(number) }))
 }
 
-impl Meta {
+impl Database {
     /// From now on, changes of content are added to the journal beside the database.
     pub(crate) fn keep_journal(&self, tree: &Tree, disk: Arc<dyn Disk>) -> Result<(), Error> {
         let (id, number) = self.read(|tx| Ok::<_, Error>((tx.setting(SETTING_JOURNAL)?, number(tx)?)))?;
@@ -229,7 +229,7 @@ impl Meta {
         Ok(())
     }
 
-    /// Whether [`Meta::care_for_journal`] has something to do.
+    /// Whether [`Database::care_for_journal`] has something to do.
     pub(crate) fn is_journal_due(&self) -> bool {
         self.journal.get().is_some_and(|journal| journal.wants_renewal() || lock(&journal.state).unsynced)
     }

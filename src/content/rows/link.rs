@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::corrupt;
 use super::schema::{BLOBS, LINKS, LINKS_OF, ORPHANS, Source};
-use super::unneeded::Unneeded;
+use super::unreferenced::Unreferenced;
 use super::{Error, WriteTx, codec};
 use crate::kit::clock::{Moment, SteadyTime, Timestamp};
 use crate::oci::{Digest, RepositoryName};
@@ -130,7 +130,7 @@ impl WriteTx {
         let Moment { wall, steady } = now.into();
         if let Some(link) = self.link(digest, repository)? {
             if link.references == 0 {
-                self.set_unneeded(repository, Unneeded::Link, digest, steady)?;
+                self.set_unreferenced(repository, Unreferenced::Link, digest, steady)?;
             }
             return Ok(());
         }
@@ -141,7 +141,7 @@ impl WriteTx {
         }
         self.set_link(repository, digest, &LinkRow { references: 0, created: wall })?;
         self.table_mut(LINKS_OF)?.insert((repository.as_str(), digest.key()), ())?;
-        self.set_unneeded(repository, Unneeded::Link, digest, steady)?;
+        self.set_unreferenced(repository, Unreferenced::Link, digest, steady)?;
         self.change_repository(repository, wall, |row| row.links += 1)
     }
 
@@ -150,7 +150,7 @@ impl WriteTx {
     pub(crate) fn remove_link(&mut self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
         self.table_mut(LINKS)?.remove((digest.key(), repository.as_str()))?;
         self.table_mut(LINKS_OF)?.remove((repository.as_str(), digest.key()))?;
-        self.set_needed(repository, Unneeded::Link, digest)?;
+        self.set_referenced(repository, Unreferenced::Link, digest)?;
         self.change_counts(repository, |row| row.links = row.links.saturating_sub(1))?;
         let row = self.blob(digest)?.ok_or_else(|| corrupt("blobs", digest))?;
         if row.links > 1 {
@@ -183,7 +183,7 @@ impl WriteTx {
     pub(crate) fn add_blob_reference(&mut self, repository: &RepositoryName, digest: Digest) -> Result<(), Error> {
         let Some(mut row) = self.link(digest, repository)? else { return Ok(()) };
         if row.references == 0 {
-            self.set_needed(repository, Unneeded::Link, digest)?;
+            self.set_referenced(repository, Unreferenced::Link, digest)?;
         }
         row.references += 1;
         self.set_link(repository, digest, &row)
@@ -200,7 +200,7 @@ impl WriteTx {
         row.references = row.references.saturating_sub(1);
         self.set_link(repository, digest, &row)?;
         if row.references == 0 {
-            self.set_unneeded(repository, Unneeded::Link, digest, since)?;
+            self.set_unreferenced(repository, Unreferenced::Link, digest, since)?;
         }
         Ok(())
     }

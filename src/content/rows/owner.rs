@@ -6,10 +6,10 @@ use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
 use super::schema::{
-    ADDRESSES, FILE_USERS, GROUPS, NAMESPACES, NAMESPACES_OF, OUTSIDE_USERS, PERMISSIONS, REPOSITORIES, SETTINGS_OF,
+    ADDRESSES, FEDERATED_USERS, FILE_USERS, GROUPS, NAMESPACES, NAMESPACES_OF, PERMISSIONS, REPOSITORIES, SETTINGS_OF,
     Source,
 };
-use super::{AccountRead as _, Error, OutsideRow, UserRow, WriteTx, codec};
+use super::{AccountRead as _, Error, FederatedUserRow, UserRow, WriteTx, codec};
 
 /// A user that was in the htpasswd file when it was last read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,9 +77,9 @@ pub(crate) trait OwnerRead: Source + Sized {
 
     /// Whether a group has a member besides this user.
     fn has_member(&self, group: &str, besides: &str) -> Result<bool, Error> {
-        for row in self.table(OUTSIDE_USERS)?.iter()? {
+        for row in self.table(FEDERATED_USERS)?.iter()? {
             let (name, row) = row?;
-            let outside: OutsideRow = codec::row("users of providers", row.value(), name.value())?;
+            let outside: FederatedUserRow = codec::row("users of providers", row.value(), name.value())?;
             if name.value() != besides && outside.groups.iter().any(|known| known == group) {
                 return Ok(true);
             }

@@ -114,10 +114,10 @@ pub(super) const LINKS_OF: TableDefinition<'_, (&str, &[u8]), ()> = TableDefinit
 /// (repository, digest, tag, the rest of the key in `past tags`): which manifests tags pointed at before.
 pub(super) const PAST_OF: TableDefinition<'_, (&str, &[u8], &str, u64, u32), ()> =
     TableDefinition::new("past tags of manifests");
-/// (repository, [`Unneeded`](super::Unneeded), digest) → steady time since when.
-pub(super) const UNNEEDED: TableDefinition<'_, (&str, u8, &[u8]), u64> = TableDefinition::new("unneeded");
-/// (steady time, repository, [`Unneeded`](super::Unneeded), digest): the same in the order of time.
-pub(super) const UNNEEDED_SINCE: TableDefinition<'_, (u64, &str, u8, &[u8]), ()> =
+/// (repository, [`Unreferenced`](super::Unreferenced), digest) → steady time since when.
+pub(super) const UNREFERENCED: TableDefinition<'_, (&str, u8, &[u8]), u64> = TableDefinition::new("unneeded");
+/// (steady time, repository, [`Unreferenced`](super::Unreferenced), digest): the same in the order of time.
+pub(super) const UNREFERENCED_SINCE: TableDefinition<'_, (u64, &str, u8, &[u8]), ()> =
     TableDefinition::new("unneeded since");
 /// (repository, digest) → [`ManifestRow`](super::ManifestRow), of manifests that were deleted by digest and can be
 /// restored. Their bytes are in `manifest bytes` still, and `listings` has everything that they reference. They stay
@@ -133,10 +133,10 @@ pub(super) const DAMAGED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::n
 
 /// (issuer, subject) → the name of the user whom a provider means by it.
 pub(super) const IDENTITIES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("identities");
-/// User name → [`OutsideRow`](super::OutsideRow), of users who come from providers.
-pub(super) const OUTSIDE_USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users of providers");
+/// User name → [`FederatedUserRow`](super::FederatedUserRow), of users who come from providers.
+pub(super) const FEDERATED_USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users of providers");
 /// User name → by what the provider can be asked again, sealed.
-pub(super) const OUTSIDE_TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens of providers");
+pub(super) const FEDERATED_TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens of providers");
 
 /// Namespace → the name of the user who owns it.
 pub(super) const NAMESPACES: TableDefinition<'_, &str, &str> = TableDefinition::new("namespaces");
@@ -259,8 +259,8 @@ fn sixth(tx: &mut WriteTx) -> Result<(), Error> {
 /// What version 5 has added.
 fn fifth(tx: &mut WriteTx) -> Result<(), Error> {
     tx.table_mut(IDENTITIES)?;
-    tx.table_mut(OUTSIDE_USERS)?;
-    tx.table_mut(OUTSIDE_TOKENS)?;
+    tx.table_mut(FEDERATED_USERS)?;
+    tx.table_mut(FEDERATED_TOKENS)?;
     Ok(())
 }
 
@@ -275,8 +275,8 @@ fn fourth(tx: &mut WriteTx) -> Result<(), Error> {
 fn third(tx: &mut WriteTx) -> Result<(), Error> {
     tx.table_mut(LINKS_OF)?;
     tx.table_mut(PAST_OF)?;
-    tx.table_mut(UNNEEDED)?;
-    tx.table_mut(UNNEEDED_SINCE)?;
+    tx.table_mut(UNREFERENCED)?;
+    tx.table_mut(UNREFERENCED_SINCE)?;
     tx.table_mut(ORPHANS)?;
     Ok(())
 }

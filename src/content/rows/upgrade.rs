@@ -9,17 +9,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::copy::NewDatabase;
-use super::{Error, Extent, Meta, install, schema};
+use super::{Database, Error, Extent, install, schema};
 use crate::content::blobs::{Disk, Tree};
 use crate::kit::clock::Timestamp;
 
-/// Makes the copy, and puts it in the place of the database. `meta` is the old one still.
-pub(super) fn upgrade(meta: &Meta, tree: &Tree, disk: &Arc<dyn Disk>, now: Timestamp) -> Result<(), Error> {
-    let found = meta.read(schema::version)?;
+/// Makes the copy, and puts it in the place of the database. `database` is the old one still.
+pub(super) fn upgrade(database: &Database, tree: &Tree, disk: &Arc<dyn Disk>, now: Timestamp) -> Result<(), Error> {
+    let found = database.read(schema::version)?;
     let (path, kept) = (tree.database(), tree.earlier_database(found));
     tracing::info!(found, to = schema::VERSION, "the database is brought to a newer schema version, in a copy");
     let mut never = |_| ControlFlow::Continue(());
-    let new = meta.read(|tx| NewDatabase::of(tx, tree, disk, Extent::All, &mut never))?;
+    let new = database.read(|tx| NewDatabase::of(tx, tree, disk, Extent::All, &mut never))?;
     new.change(|tx| schema::migrate(tx, now))?;
     new.finish(&**disk)?;
     match disk.remove(&kept) {

@@ -1,7 +1,7 @@
 //! Whether rows fit each other, and how those that follow from others are made anew.
 //!
 //! What a repository was given stands in a few tables: manifests, tags, past tags, and which blobs it links.
-//! Everything else about it (counts, what lists and refers to what, what is unneeded) follows from those, and is
+//! Everything else about it (counts, what lists and refers to what, what is unreferenced) follows from those, and is
 //! written twice in this crate: step by step, in the transactions that change it, and all at once here. The two
 //! must agree.
 
@@ -15,7 +15,7 @@ use super::content::{ContentRead as _, RepositoryRow, TagRow};
 use super::garbage::GarbageRead;
 use super::link::{BlobRow, LinkRead as _, LinkRow};
 use super::schema::{LINKS_OF, LISTINGS, PAST_OF, PAST_TAGS, REFERRERS, REPOSITORIES, Source, TAGS_OF};
-use super::unneeded::Unneeded;
+use super::unreferenced::Unreferenced;
 use super::{Error, WriteTx};
 use crate::kit::clock::Moment;
 use crate::oci::{Digest, Manifest, RepositoryName};
@@ -39,7 +39,7 @@ struct Derived {
     referrers: BTreeMap<(Digest, String, Digest), Vec<u8>>,
     tags_of: BTreeSet<(Digest, String)>,
     past_of: BTreeSet<(Digest, String, u64, u32)>,
-    unneeded: BTreeSet<(u8, Digest)>,
+    unreferenced: BTreeSet<(u8, Digest)>,
 }
 
 /// Looking whether rows fit each other.
@@ -83,7 +83,7 @@ pub(crate) trait Verify: GarbageRead + Sized {
             wrong("how many manifests need a blob");
         }
         // A row too many is removed by the next collection.
-        if !expected.unneeded.is_subset(&found.unneeded) {
+        if !expected.unreferenced.is_subset(&found.unreferenced) {
             wrong("what is unneeded");
         }
         let row = self.repository(name)?;
@@ -121,11 +121,11 @@ impl Derived {
         let tagged = self.tags_of.iter().map(|(digest, _)| *digest);
         let named: BTreeSet<_> = tagged.chain(self.past_of.iter().map(|(digest, ..)| *digest)).collect();
         for digest in manifests.difference(&named).filter(|digest| !listed.contains(digest)) {
-            self.unneeded.insert((Unneeded::Manifest.number(), *digest));
+            self.unreferenced.insert((Unreferenced::Manifest.number(), *digest));
         }
         for (blob, references) in &self.references {
             if *references == 0 && !listed.contains(blob) {
-                self.unneeded.insert((Unneeded::Link.number(), *blob));
+                self.unreferenced.insert((Unreferenced::Link.number(), *blob));
             }
         }
     }
@@ -134,7 +134,7 @@ impl Derived {
 /// What follows from the rows that were given.
 fn expected(rows: &impl Source, name: &RepositoryName, findings: &mut Findings) -> Result<Derived, Error> {
     let mut derived = Derived::default();
-    // Whether a referrer is unneeded depends on what has been, and no row says that.
+    // Whether a referrer is unreferenced depends on what has been, and no row says that.
     let mut no_referrers = BTreeSet::new();
     for digest in rows.linked(name)? {
         if rows.link(digest, name)?.is_none() || rows.blob(digest)?.is_none() {
@@ -244,7 +244,7 @@ fn found(rows: &impl Source, name: &RepositoryName) -> Result<Derived, Error> {
         }
         found.past_of.insert((digest(manifest)?, tag.to_owned(), started, number));
     }
-    found.unneeded = rows.unneeded_in(name)?;
+    found.unreferenced = rows.unreferenced_in(name)?;
     Ok(found)
 }
 
@@ -284,9 +284,9 @@ impl WriteTx {
             let created = self.link(*digest, name)?.map_or(now.wall, |link| link.created);
             self.set_link(name, *digest, &LinkRow { references: *references, created })?;
         }
-        for (kind, digest) in expected.unneeded.difference(&found.unneeded) {
-            let kind = Unneeded::from_number(*kind).ok_or_else(|| corrupt("unneeded", name))?;
-            self.set_unneeded(name, kind, *digest, now.steady)?;
+        for (kind, digest) in expected.unreferenced.difference(&found.unreferenced) {
+            let kind = Unreferenced::from_number(*kind).ok_or_else(|| corrupt("unneeded", name))?;
+            self.set_unreferenced(name, kind, *digest, now.steady)?;
         }
         let links = expected.references.len() as u64;
         self.change_repository(name, now.wall, |row| {

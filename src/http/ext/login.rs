@@ -14,7 +14,7 @@ use crate::http::response::empty;
 use crate::http::route::Query;
 use crate::http::{Body, Context, cookie, page};
 use crate::identity::access::read_cookie;
-use crate::identity::accounts::{Account, Accounts, NotAdmitted, Origin, Outsider, SessionGrant, SessionId};
+use crate::identity::accounts::{Account, Accounts, FederatedUser, NotAdmitted, Origin, SessionGrant, SessionId};
 use crate::identity::providers::{Error, Person, Question, Returned, SignedIn, Target};
 
 /// Sends the browser to a provider.
@@ -102,9 +102,9 @@ pub(in crate::http) async fn admit_person(
 ) -> Result<Result<Arc<Account>, NotAdmitted>, ApiError> {
     let SignedIn { person, lasting } = signed_in;
     let Person { provider, issuer, subject, name, email, groups } = person;
-    let lasting = lasting.filter(|_| context.registry.rechecks_outsiders());
+    let lasting = lasting.filter(|_| context.registry.rechecks_federated_users());
     let sealed = lasting.map(|lasting| context.registry.seal_lasting(&issuer, &subject, &lasting));
-    let who = Outsider { provider, issuer, subject, name, email, groups };
+    let who = FederatedUser { provider, issuer, subject, name, email, groups };
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.visit.origin(None));
     context
         .blocking(move || match accounts.admit(who, sealed, &origin) {

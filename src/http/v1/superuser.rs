@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::schema::{Schema, always, boolean, list_of, named, object, one_of, text};
 use super::{Call, invalid, read, user};
-use crate::content::rows::Standing;
+use crate::content::rows::AccountRole;
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
@@ -70,7 +70,7 @@ pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Res
     let new = NewUser {
         name: username.clone(),
         password: context.hash(password.clone()).await?,
-        standing: Standing::Ordinary,
+        standing: AccountRole::Ordinary,
         groups: Vec::new(),
         email: email.clone(),
     };
@@ -130,7 +130,7 @@ fn account(context: &Context<'_>, name: &str) -> Result<Arc<Account>, Error> {
 
 /// As in Quay: superusers are the business of the command line.
 fn refuse_superuser(account: &Account, what: &str) -> Result<(), ApiError> {
-    if account.standing == Standing::Superuser { Err(invalid(format!("Cannot {what} a superuser"))) } else { Ok(()) }
+    if account.standing == AccountRole::Superuser { Err(invalid(format!("Cannot {what} a superuser"))) } else { Ok(()) }
 }
 
 fn view(account: &Account) -> Value {
@@ -141,8 +141,8 @@ fn view(account: &Account) -> Value {
         "email": account.email,
         "verified": true,
         "avatar": user::avatar(&account.name),
-        "super_user": account.standing == Standing::Superuser,
-        "global_readonly_super_user": account.standing == Standing::ReadOnlySuperuser,
+        "super_user": account.standing == AccountRole::Superuser,
+        "global_readonly_super_user": account.standing == AccountRole::ReadOnlySuperuser,
         "enabled": !account.disabled,
         "groups": account.groups,
         "source": account.source(),

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::schema::{Schema, always, anything, boolean, integer, list_of, named, object, one_of, text};
 use super::{Call, invalid, read};
-use crate::content::rows::Standing;
+use crate::content::rows::AccountRole;
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
@@ -58,7 +58,7 @@ pub(super) async fn change(context: &Context<'_>, body: &mut RequestBody) -> Res
 
 pub(super) async fn delete(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
     let account = context.account()?;
-    if account.standing == Standing::Superuser {
+    if account.standing == AccountRole::Superuser {
         return Err(invalid("a superuser cannot delete themselves: another superuser, or the command line, can"));
     }
     let (accounts, name, origin) = (Arc::clone(context.registry.accounts()), account.name.clone(), context.origin());
@@ -104,9 +104,9 @@ fn own_view(context: &Context<'_>, account: &Account) -> Result<Value, ApiError>
         "organizations": [],
     });
     match account.standing {
-        Standing::Ordinary => {}
-        Standing::ReadOnlySuperuser => view["global_readonly_super_user"] = true.into(),
-        Standing::Superuser => view["super_user"] = true.into(),
+        AccountRole::Ordinary => {}
+        AccountRole::ReadOnlySuperuser => view["global_readonly_super_user"] = true.into(),
+        AccountRole::Superuser => view["super_user"] = true.into(),
     }
     Ok(view)
 }

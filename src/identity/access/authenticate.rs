@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use hyper::HeaderMap;
 
-use super::memo::Known;
-use super::{Caller, Credential, Credentials, Identity, InvalidCredentials, Memo, Surface, TokenCredential};
+use super::credential_cache::Known;
+use super::{Caller, Credential, CredentialCache, Credentials, Identity, InvalidCredentials, Surface, TokenCredential};
 use crate::identity::accounts::{
     Account, Accounts, Basis, Error, KeyGrant, NotSignedIn, Origin, Password, SessionGrant, SessionId, SignedIn,
     Throttled,
@@ -28,14 +28,14 @@ pub(crate) struct Authenticator {
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Visit<'a> {
+pub(crate) struct RequestInfo<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) surface: Surface,
     pub(crate) address: Option<IpAddr>,
     /// Who is at the other end of the connection: the client, or a proxy.
     pub(crate) peer: Option<SocketAddr>,
     /// What came before on the same connection.
-    pub(crate) memo: &'a Memo,
+    pub(crate) memo: &'a CredentialCache,
     pub(crate) agent: &'a str,
     pub(crate) request: &'a str,
 }
@@ -92,7 +92,7 @@ impl From<NotSignedIn> for NotAuthenticated {
     }
 }
 
-impl Visit<'_> {
+impl RequestInfo<'_> {
     /// The same, for the audit.
     pub(crate) fn origin(&self, performer: Option<&str>) -> Origin {
         Origin {
@@ -111,7 +111,7 @@ impl Authenticator {
     }
 
     /// Who sent this request. A password that comes from zot's web page begins a session.
-    pub(crate) async fn authenticate(&self, visit: &Visit<'_>) -> Result<Authenticated, NotAuthenticated> {
+    pub(crate) async fn authenticate(&self, visit: &RequestInfo<'_>) -> Result<Authenticated, NotAuthenticated> {
         // Before anything is looked up: what changes meanwhile is looked up again the next time.
         let generation = self.accounts.generation();
         if let Some(known) = visit.memo.get(visit.headers, visit.surface, generation)
@@ -148,7 +148,7 @@ impl Authenticator {
         &self,
         user: &str,
         password: &str,
-        visit: &Visit<'_>,
+        visit: &RequestInfo<'_>,
     ) -> Result<Caller, NotAuthenticated> {
         match Credentials::of_pair(user, password).map_err(NotAuthenticated::Invalid)? {
             Credentials::Key { user, hash } => {
@@ -168,14 +168,19 @@ impl Authenticator {
     }
 
     /// Who has this password.
-    async fn by_password(&self, user: &str, password: Password, visit: &Visit<'_>) -> Result<Known, NotAuthenticated> {
+    async fn by_password(
+        &self,
+        user: &str,
+        password: Password,
+        visit: &RequestInfo<'_>,
+    ) -> Result<Known, NotAuthenticated> {
         let SignedIn { account, mark } =
             self.accounts.sign_in(user, password, visit.address, || visit.origin(None)).await?;
         Ok(Known { caller: caller(account, Credential::Password), mark: Some(mark) })
     }
 
     /// Takes down that something was used which says when it was.
-    fn used(&self, credential: &Credential, visit: &Visit<'_>) {
+    fn used(&self, credential: &Credential, visit: &RequestInfo<'_>) {
         match credential {
             Credential::Key(grant) => self.accounts.key_used(&grant.hash, visit.address, visit.agent),
             Credential::Session(grant) => self.accounts.session_used(&grant.hash, visit.address, visit.agent),
@@ -257,7 +262,11 @@ impl Authenticator {
     }
 
     /// Begins a session, unless the page has one of the same user.
-    async fn begin(&self, account: &Arc<Account>, visit: &Visit<'_>) -> Result<Option<SessionId>, NotAuthenticated> {
+    async fn begin(
+        &self,
+        account: &Arc<Account>,
+        visit: &RequestInfo<'_>,
+    ) -> Result<Option<SessionId>, NotAuthenticated> {
         if let Some(cookie) = Credentials::cookie(visit.headers)
             && self.session(&cookie)?.is_some_and(|(known, _)| known.name == account.name)
         {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Access, Caller, Credential, Identity, Refusal, Requires, Rule, Rules};
-use crate::content::rows::{Role, Standing};
+use crate::content::rows::{AccountRole, Role};
 use crate::identity::accounts::{Account, Action, Actions, Permissions};
 use crate::identity::tokens::Holder;
 use crate::kit::clock::Timestamp;
@@ -148,7 +148,7 @@ impl Policy {
         match identity {
             Identity::Anonymous => Some(Vec::new()),
             Identity::Outside(_) => None,
-            Identity::User(user) if user.standing != Standing::Ordinary || self.grants == AccessPolicy::SignedIn => {
+            Identity::User(user) if user.standing != AccountRole::Ordinary || self.grants == AccessPolicy::SignedIn => {
                 None
             }
             // A group's, if its members have a role there.
@@ -159,7 +159,7 @@ impl Policy {
     /// Patterns of the repositories in which a user may have rights that no row of the database names.
     pub(crate) fn grounds(&self, account: &Account) -> Vec<RepositoryPattern> {
         let everywhere = matches!(self.grants, AccessPolicy::Open | AccessPolicy::SignedIn)
-            || account.standing != Standing::Ordinary
+            || account.standing != AccountRole::Ordinary
             || self.rules.as_ref().is_some_and(|rules| rules.is_admin(account));
         if everywhere {
             return "**".parse().into_iter().collect();
@@ -202,12 +202,12 @@ impl Policy {
         }
         if let Identity::User(user) = identity {
             match user.standing {
-                Standing::Superuser => visit(Actions::ALL, Reason::Superuser),
+                AccountRole::Superuser => visit(Actions::ALL, Reason::Superuser),
                 // What others are granted besides does not make them more than that.
-                Standing::ReadOnlySuperuser => {
+                AccountRole::ReadOnlySuperuser => {
                     return visit(Actions::PULL | Actions::INSPECT, Reason::ReadOnlySuperuser);
                 }
-                Standing::Ordinary => {}
+                AccountRole::Ordinary => {}
             }
             if self.grants == AccessPolicy::SignedIn {
                 visit(Actions::ALL, Reason::SignedIn);
@@ -255,7 +255,7 @@ impl Policy {
             Identity::Anonymous | Identity::Outside(_) => self.rules.as_ref().is_some_and(by_rule),
             Identity::User(user) => {
                 is_unlimited(caller)
-                    && (user.standing != Standing::Ordinary
+                    && (user.standing != AccountRole::Ordinary
                         || self.grants == AccessPolicy::SignedIn
                         || self.rules.as_ref().is_some_and(by_rule))
             }
@@ -313,8 +313,8 @@ fn account(caller: &Caller, requires: Requires, now: Timestamp) -> Result<(), Re
         Requires::Session => matches!(caller.credential, Credential::Session(_)),
         Requires::FreshLoginOrKey if matches!(caller.credential, Credential::Key(_)) => true,
         Requires::FreshLogin | Requires::FreshLoginOrKey => return fresh(),
-        Requires::Superuser | Requires::FreshSuperuser => standing == Standing::Superuser,
-        Requires::SuperuserRead | Requires::FreshSuperuserRead => standing != Standing::Ordinary,
+        Requires::Superuser | Requires::FreshSuperuser => standing == AccountRole::Superuser,
+        Requires::SuperuserRead | Requires::FreshSuperuserRead => standing != AccountRole::Ordinary,
     };
     match (allowed, requires, &caller.credential) {
         (false, ..) => Err(Refusal::Denied),

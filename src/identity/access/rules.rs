@@ -158,7 +158,7 @@ impl Rules {
             })
         };
         let mut blocks: Vec<Block> = control.repositories.iter().filter_map(block).collect();
-        // Among patterns of one length zot takes any; here it is always the same one.
+        // SearchScope patterns of one length zot takes any; here it is always the same one.
         blocks.sort_by(|a, b| {
             let (a, b) = (a.pattern.as_str(), b.pattern.as_str());
             b.len().cmp(&a.len()).then_with(|| a.cmp(b))

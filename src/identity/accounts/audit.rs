@@ -91,7 +91,7 @@ impl Accounts {
     ) -> Result<AuditPage, Error> {
         let mut page = AuditPage::default();
         let mut last = before;
-        self.meta.read(|tx| {
+        self.database.read(|tx| {
             tx.each_audit(from, before, |at, row| {
                 if account.is_some_and(|account| account != row.account) {
                     return ControlFlow::Continue(());
@@ -125,7 +125,7 @@ impl Accounts {
         T: Send + 'static,
         E: From<rows::Error> + Send + 'static,
     {
-        self.meta.write(move |tx| {
+        self.database.write(move |tx| {
             let value = change(tx)?;
             Ok((value, tx.take_audited()))
         })
@@ -157,14 +157,14 @@ impl Accounts {
         origin: &Origin,
     ) -> Result<(), Error> {
         let (row, now) = (origin.repository_row(kind, name, metadata), self.clock.now());
-        Ok(self.meta.write(move |tx| tx.add_audit(now, &row))?)
+        Ok(self.database.write(move |tx| tx.add_audit(now, &row))?)
     }
 
     /// Removes rows that are too old.
     pub(super) fn trim_audit(&self) -> Result<(), Error> {
         let kept = u64::try_from(self.rules.audit_kept.as_micros()).unwrap_or(u64::MAX);
         let before = Timestamp::from_micros(self.clock.now().micros().saturating_sub(kept));
-        let oldest = self.meta.read(|tx| {
+        let oldest = self.database.read(|tx| {
             let mut any = false;
             tx.each_audit(Timestamp::from_micros(0), (before, 0), |_, _| {
                 any = true;
@@ -172,6 +172,6 @@ impl Accounts {
             })?;
             Ok::<_, Error>(any)
         })?;
-        if oldest { Ok(self.meta.write(move |tx| tx.trim_audit(before, TRIMMED_AT_ONCE))?) } else { Ok(()) }
+        if oldest { Ok(self.database.write(move |tx| tx.trim_audit(before, TRIMMED_AT_ONCE))?) } else { Ok(()) }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use super::hash_queue::TooBusy;
 use super::password::InvalidPassword;
 use super::scope::InvalidScope;
-use super::turns::TooBusy;
 use crate::content::rows;
 
 /// Why something cannot be done with an account. A variant exists where a caller would act
@@ -56,12 +56,12 @@ pub(crate) enum Error {
         why: String,
     },
     /// Our fault.
-    Meta(rows::Error),
+    Database(rows::Error),
 }
 
 impl From<rows::Error> for Error {
     fn from(error: rows::Error) -> Self {
-        Self::Meta(error)
+        Self::Database(error)
     }
 }
 
@@ -117,7 +117,7 @@ impl fmt::Display for Error {
                 f.write_str(why)
             }
             Self::InvalidScope(invalid) => invalid.fmt(f),
-            Self::Meta(error) => error.fmt(f),
+            Self::Database(error) => error.fmt(f),
         }
     }
 }

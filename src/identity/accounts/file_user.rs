@@ -94,7 +94,7 @@ impl Accounts {
 
     /// A registry without such a file: what an earlier program knew of one is of no use any more.
     pub(crate) fn has_no_file(&self) -> Result<(), Error> {
-        if self.meta.read(|tx| tx.setting(SETTING_FILE_OWNERS_UNKNOWN))?.is_none() {
+        if self.database.read(|tx| tx.setting(SETTING_FILE_OWNERS_UNKNOWN))?.is_none() {
             return Ok(());
         }
         self.change(|tx| Ok(tx.remove_setting(SETTING_FILE_OWNERS_UNKNOWN)?))
@@ -123,7 +123,7 @@ impl Accounts {
 
     /// Writes down what has changed, and makes these the users. Says whether nothing is left to do.
     fn follow(&self, lines: &Lines, is_settled: bool, was_stopped: bool) -> Result<bool, Error> {
-        let mut rows: HashMap<String, FileUserRow> = self.meta.read(OwnerRead::file_users)?.into_iter().collect();
+        let mut rows: HashMap<String, FileUserRow> = self.database.read(OwnerRead::file_users)?.into_iter().collect();
         let mut changes = self.changes(lines, &rows, was_stopped)?;
         let missing = std::mem::take(&mut changes.gone);
         let is_done = is_settled || missing.is_empty();
@@ -145,7 +145,7 @@ impl Accounts {
     }
 
     fn changes(&self, lines: &Lines, rows: &HashMap<String, FileUserRow>, was_stopped: bool) -> Result<Changes, Error> {
-        let is_first = self.meta.read(|tx| tx.setting(SETTING_FILE_OWNERS_UNKNOWN))?.is_some();
+        let is_first = self.database.read(|tx| tx.setting(SETTING_FILE_OWNERS_UNKNOWN))?.is_some();
         let mut changes = Changes { is_first, ..Changes::default() };
         for (name, hash) in lines {
             let Some(hash) = hash.as_deref().map(mark_of) else { continue };

@@ -83,7 +83,7 @@ impl Accounts {
         let grant = if let Some(known) = self.remembered.keys.get(hash, generation) {
             known
         } else {
-            let Some(row) = self.meta.read(|tx| tx.key(hash))? else { return Ok(None) };
+            let Some(row) = self.database.read(|tx| tx.key(hash))? else { return Ok(None) };
             let grant = Arc::new(self.grant(*hash, row));
             self.remembered.keys.put(*hash, generation, Arc::clone(&grant));
             grant
@@ -98,7 +98,7 @@ impl Accounts {
         let grant = if let Some(known) = known {
             known
         } else {
-            let rows = self.meta.read(|tx| tx.keys_of(Some(owner)))?;
+            let rows = self.database.read(|tx| tx.keys_of(Some(owner)))?;
             let Some((hash, row)) = rows.into_iter().find(|(_, row)| row.id == id) else { return Ok(None) };
             let grant = Arc::new(self.grant(hash, row));
             self.remembered.key_ids.put(id, generation, Arc::clone(&grant));
@@ -212,7 +212,7 @@ impl Accounts {
 
     /// The keys of a user, oldest first; of everybody, if no user is named.
     pub(crate) fn keys(&self, owner: Option<&str>) -> Result<Vec<Key>, Error> {
-        let mut rows = self.meta.read(|tx| tx.keys_of(owner))?;
+        let mut rows = self.database.read(|tx| tx.keys_of(owner))?;
         if let Some(owner) = owner {
             let account = self.account(owner)?;
             rows.retain(|(_, row)| account.as_ref().is_some_and(|of| of.honours(Basis::User(row.incarnation))));
@@ -223,7 +223,7 @@ impl Accounts {
     /// Revokes a key by its id: one of a user, or of anybody if no user is named. Counts for the
     /// very next request.
     pub(crate) fn revoke_key(&self, owner: Option<&str>, id: Uuid, origin: &Origin) -> Result<(), Error> {
-        let found = self.meta.read(|tx| tx.keys_of(owner))?.into_iter().find(|(_, row)| row.id == id);
+        let found = self.database.read(|tx| tx.keys_of(owner))?.into_iter().find(|(_, row)| row.id == id);
         let (hash, row) = found.ok_or(Error::KeyUnknown)?;
         let text = id.to_string();
         let audit = origin.row("revoke_app_specific_token", &row.owner, &[("id", &text), ("label", &row.label)]);
@@ -255,7 +255,7 @@ impl Accounts {
 mod tests {
     use super::*;
     use crate::content::blobs::{SystemDisk, Tree};
-    use crate::content::rows::Meta;
+    use crate::content::rows::Database;
     use crate::identity::accounts::Rules;
     use crate::kit::clock::Clock;
 
@@ -263,8 +263,8 @@ mod tests {
     #[test]
     fn a_stored_scope_that_is_refused_now_grants_nothing() {
         let root = tempfile::tempdir().unwrap();
-        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
-        let accounts = Accounts::open(Arc::clone(&meta), Clock::default(), Rules::default(), None, None).unwrap();
+        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let accounts = Accounts::open(Arc::clone(&database), Clock::default(), Rules::default(), None, None).unwrap();
         let name = |text: &str| text.parse::<RepositoryName>().unwrap();
         let bomb = format!("{{{}}}", ",".repeat(27)).repeat(10);
         for (scopes, opens) in [
@@ -286,7 +286,7 @@ mod tests {
                 last_used: None,
                 incarnation: None,
             };
-            meta.write(move |tx| tx.put_key(&hash, &row)).unwrap();
+            database.write(move |tx| tx.put_key(&hash, &row)).unwrap();
             let grant = accounts.key_grant(&hash).unwrap().unwrap();
             assert!(grant.scopes.is_some(), "{scopes:?} is no limit any more");
             for open in ["a/b", "a/team", "secret/x", "b"] {

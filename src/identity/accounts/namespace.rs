@@ -158,7 +158,7 @@ impl Accounts {
             return Ok(None);
         }
         let newcomer = self.newcomer(&account.name);
-        let held = self.meta.read(|tx| newcomer.refused(tx))?;
+        let held = self.database.read(|tx| newcomer.refused(tx))?;
         Ok(Some((newcomer.namespace, held.unwrap_or(NotOwned::Unclaimed))))
     }
 
@@ -170,7 +170,7 @@ impl Accounts {
 
     /// Which namespaces these users own.
     pub(crate) fn namespaces_of(&self, users: &[Account]) -> Result<Vec<Option<String>>, Error> {
-        self.meta.read(|tx| users.iter().map(|user| Ok(tx.namespace_of(&user.name)?)).collect())
+        self.database.read(|tx| users.iter().map(|user| Ok(tx.namespace_of(&user.name)?)).collect())
     }
 
     /// What a user is told who does not own the namespace of its name; nothing if it owns one.
@@ -207,11 +207,11 @@ impl Accounts {
     /// Gives the users of a database from before there were owners what they have had: the namespace of their name.
     /// The others get one now.
     pub(super) fn find_owners(&self) -> Result<(), Error> {
-        if self.meta.read(|tx| tx.setting(SETTING_OWNERS_UNKNOWN))?.is_none() {
+        if self.database.read(|tx| tx.setting(SETTING_OWNERS_UNKNOWN))?.is_none() {
             return Ok(());
         }
         let mut names = Vec::new();
-        self.meta.read(|tx| {
+        self.database.read(|tx| {
             tx.each_user("", |name, row| {
                 names.push((name.to_owned(), row));
                 ControlFlow::Continue(())

@@ -14,10 +14,10 @@ use sha2::Sha256;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use super::hash_queue::HashQueue;
 use super::htpasswd::cost_of;
-use super::turns::Turns;
 use super::user::StoredHash;
-use super::{Error, HashCaller, TooBusy, Turn, client_network};
+use super::{Error, HashCaller, HashPermit, TooBusy, client_network};
 
 /// The longest password, in characters; more than that only makes work.
 pub(crate) const PASSWORD_MAX: usize = 1024;
@@ -228,7 +228,7 @@ pub(super) struct Verifier {
     keyed: Hmac<Sha256>,
     /// The right ones, and until when they are remembered.
     remembered: Mutex<HashMap<PasswordMark, Instant>>,
-    turns: Arc<Turns>,
+    turns: Arc<HashQueue>,
     /// How long the last wrong password took, in milliseconds.
     usual: AtomicU64,
 }
@@ -264,7 +264,7 @@ impl Verifier {
     }
 
     /// Waits for the turn of one password. Whoever goes away meanwhile has lost it.
-    pub(super) async fn turn(&self, caller: HashCaller) -> Result<Turn, TooBusy> {
+    pub(super) async fn turn(&self, caller: HashCaller) -> Result<HashPermit, TooBusy> {
         self.turns.take(caller).await
     }
 
@@ -292,7 +292,7 @@ impl Verifier {
     /// stored. Remembers a right one.
     pub(super) async fn verify(
         &self,
-        turn: &Turn,
+        turn: &HashPermit,
         password: Password,
         stored: Option<StoredHash>,
         may_sign_in: bool,

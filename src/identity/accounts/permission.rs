@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Account, Accounts, Actions, Error, Origin};
 use crate::content::rows::{
-    self, AccountRead as _, Grantee, GroupRow, OutsideRead as _, PermissionRead as _, Role, SettingsRow,
+    self, AccountRead as _, FederatedUserRead as _, Grantee, GroupRow, PermissionRead as _, Role, SettingsRow,
 };
 use crate::oci::RepositoryName;
 
@@ -67,7 +67,7 @@ impl Accounts {
         if let Some(known) = self.remembered.permissions.get(repository.as_str(), generation) {
             return Ok(known);
         }
-        let permissions = self.meta.read(|tx| {
+        let permissions = self.database.read(|tx| {
             let mut permissions = Permissions {
                 public: tx.settings(repository)?.is_some_and(|settings| settings.public),
                 namespace: tx.group(repository.namespace())?.and_then(|group| group.role),
@@ -92,14 +92,14 @@ impl Accounts {
         if let Some(known) = self.remembered.has_public.get(&(), generation) {
             return Ok(known);
         }
-        let has_public = self.meta.read(rows::PermissionRead::has_public_repositories)?;
+        let has_public = self.database.read(rows::PermissionRead::has_public_repositories)?;
         self.remembered.has_public.put((), generation, has_public);
         Ok(has_public)
     }
 
     /// The repositories that the database names for a user, for their groups, or for everybody.
     pub(crate) fn named_repositories(&self, account: Option<&Account>) -> Result<Vec<RepositoryName>, Error> {
-        self.meta.read(|tx| {
+        self.database.read(|tx| {
             let mut names = tx.public_repositories()?;
             if let Some(account) = account {
                 names.extend(tx.permitted(Grantee::User, &account.name)?.into_iter().map(|(name, _)| name));
@@ -113,7 +113,7 @@ impl Accounts {
 
     /// What somebody has said about a repository.
     pub(crate) fn repository_settings(&self, repository: &RepositoryName) -> Result<SettingsRow, Error> {
-        Ok(self.meta.read(|tx| tx.settings(repository))?.unwrap_or_default())
+        Ok(self.database.read(|tx| tx.settings(repository))?.unwrap_or_default())
     }
 
     /// Says something about a repository.
@@ -202,7 +202,7 @@ impl Accounts {
 
     /// Who is in a group, of the own table, by name: whoever was put into it, and of whom a provider says so.
     pub(crate) fn members(&self, group: &str) -> Result<Vec<String>, Error> {
-        let (given, outside) = self.meta.read(|tx| Ok::<_, Error>((tx.members(group)?, tx.outside_users()?)))?;
+        let (given, outside) = self.database.read(|tx| Ok::<_, Error>((tx.members(group)?, tx.federated_users()?)))?;
         let said = outside.into_iter().filter(|(_, row)| row.groups.iter().any(|known| known == group));
         let names: BTreeSet<String> =
             given.into_iter().map(|(name, _)| name).chain(said.map(|(name, _)| name)).collect();
@@ -231,17 +231,17 @@ impl Accounts {
 
     /// The repositories in which a group has a permission.
     pub(crate) fn permitted_to_group(&self, group: &str) -> Result<Vec<(RepositoryName, Role)>, Error> {
-        Ok(self.meta.read(|tx| tx.permitted(Grantee::Group, group))?)
+        Ok(self.database.read(|tx| tx.permitted(Grantee::Group, group))?)
     }
 
     /// What is said about a group.
     pub(crate) fn group(&self, name: &str) -> Result<Option<GroupRow>, Error> {
-        Ok(self.meta.read(|tx| tx.group(name))?)
+        Ok(self.database.read(|tx| tx.group(name))?)
     }
 
     /// Every group that something is said about, by name.
     pub(crate) fn groups(&self) -> Result<Vec<(String, GroupRow)>, Error> {
-        Ok(self.meta.read(rows::PermissionRead::groups)?)
+        Ok(self.database.read(rows::PermissionRead::groups)?)
     }
 
     /// Makes a group, or says something else about one; says whether it is new.

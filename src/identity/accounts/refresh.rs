@@ -74,7 +74,7 @@ impl Accounts {
     /// Whose refresh token it is, if it counts, and its id; notes that it was used.
     pub(crate) fn refresh(&self, secret: &SessionId, origin: &Origin) -> Result<Option<(Arc<Account>, Uuid)>, Error> {
         let hash = secret.hash();
-        let Some(row) = self.meta.read(|tx| tx.refresh_token(&hash))? else { return Ok(None) };
+        let Some(row) = self.database.read(|tx| tx.refresh_token(&hash))? else { return Ok(None) };
         let account = self.account(&row.user)?.filter(|account| account.may_sign_in());
         let basis = Basis::SignIn(Some(row.stamp));
         let Some(account) = account.filter(|account| account.honours(basis)) else { return Ok(None) };
@@ -85,7 +85,7 @@ impl Accounts {
         // Once an hour is enough to know which ones are used, and a token lives for minutes.
         if now.since(row.last_used.at) > std::time::Duration::from_hours(1) {
             let used = Use { at: now, address: origin.address.clone(), agent: origin.agent.clone() };
-            self.meta.write(move |tx| match tx.refresh_token(&hash)? {
+            self.database.write(move |tx| match tx.refresh_token(&hash)? {
                 Some(row) => tx.put_refresh_token(&hash, &RefreshRow { last_used: used, ..row }),
                 None => Ok(()),
             })?;
@@ -99,7 +99,7 @@ impl Accounts {
         let grant = if let Some(known) = self.remembered.refresh_ids.get(&id, generation) {
             known
         } else {
-            let rows = self.meta.read(|tx| tx.refresh_tokens_of(Some(user)))?;
+            let rows = self.database.read(|tx| tx.refresh_tokens_of(Some(user)))?;
             let Some((_, row)) = rows.into_iter().find(|(_, row)| row.id == id) else { return Ok(None) };
             let grant = Arc::new(RefreshGrant { user: row.user, stamp: row.stamp });
             self.remembered.refresh_ids.put(id, generation, Arc::clone(&grant));
@@ -114,7 +114,7 @@ impl Accounts {
 
     /// The refresh tokens of a user, oldest first.
     pub(crate) fn refresh_tokens(&self, user: &str) -> Result<Vec<RefreshToken>, Error> {
-        let mut rows = self.meta.read(|tx| tx.refresh_tokens_of(Some(user)))?;
+        let mut rows = self.database.read(|tx| tx.refresh_tokens_of(Some(user)))?;
         let account = self.account(user)?;
         rows.retain(|(_, row)| account.as_ref().is_some_and(|of| of.honours(Basis::SignIn(Some(row.stamp)))));
         let token = |(_, row): (SecretHash, RefreshRow)| RefreshToken {
@@ -145,7 +145,7 @@ impl Accounts {
 
     /// Removes the ones that nobody has used for long.
     pub(super) fn remove_unused_refresh_tokens(&self) -> Result<(), Error> {
-        let rows = self.meta.read(|tx| tx.refresh_tokens_of(None))?;
+        let rows = self.database.read(|tx| tx.refresh_tokens_of(None))?;
         let unused: Vec<_> = rows
             .into_iter()
             .filter(|(_, row)| self.is_unused(row) || self.is_dishonoured(&row.user, Basis::SignIn(Some(row.stamp))))

@@ -57,28 +57,28 @@ mod tests {
 
     use super::*;
     use crate::content::blobs::{SystemDisk, Tree};
-    use crate::content::rows::{Meta, Standing};
+    use crate::content::rows::{AccountRole, Database};
     use crate::identity::accounts::{Origin, Rules};
     use crate::kit::clock::Clock;
 
     #[tokio::test]
     async fn a_hash_of_earlier_days_is_renewed_and_what_was_given_for_the_password_stays() {
         let root = tempfile::tempdir().unwrap();
-        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
         let clock = Clock::default();
         let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(64, 1, 1, None).unwrap());
         let old = weak.hash_password(b"secret").unwrap().to_string();
         let row = UserRow {
             password: old.clone(),
-            standing: Standing::Ordinary,
+            standing: AccountRole::Ordinary,
             disabled: false,
             groups: Vec::new(),
             email: None,
             created: clock.now(),
         };
-        meta.write(move |tx| tx.put_user("alice", &row)).unwrap();
-        let stored = || meta.read(|tx| tx.user("alice")).unwrap().unwrap().password;
-        let accounts = Accounts::open(Arc::clone(&meta), clock, Rules::default(), None, None);
+        database.write(move |tx| tx.put_user("alice", &row)).unwrap();
+        let stored = || database.read(|tx| tx.user("alice")).unwrap().unwrap().password;
+        let accounts = Accounts::open(Arc::clone(&database), clock, Rules::default(), None, None);
         let accounts = Arc::new(accounts.unwrap());
         let origin = Origin::local();
         let account = accounts.account("alice").unwrap().unwrap();

@@ -63,7 +63,7 @@ impl Accounts {
         let grant = if let Some(known) = self.remembered.sessions.get(&hash, generation) {
             known
         } else {
-            let Some(row) = self.meta.read(|tx| tx.session(&hash))? else { return Ok(None) };
+            let Some(row) = self.database.read(|tx| tx.session(&hash))? else { return Ok(None) };
             let grant = Arc::new(SessionGrant::new(hash, &row));
             self.remembered.sessions.put(hash, generation, Arc::clone(&grant));
             grant
@@ -120,7 +120,7 @@ impl Accounts {
 
     /// The sessions of a user that have not ended, oldest first.
     pub(crate) fn sessions(&self, user: &str) -> Result<Vec<Session>, Error> {
-        let rows = self.meta.read(|tx| tx.sessions_of(Some(user)))?;
+        let rows = self.database.read(|tx| tx.sessions_of(Some(user)))?;
         let account = self.account(user)?;
         let counts = |row: &SessionRow| account.as_ref().is_some_and(|of| of.honours(Basis::SignIn(row.stamp)));
         let live =
@@ -164,7 +164,7 @@ impl Accounts {
 
     /// Removes sessions that have ended, and audit rows that are too old.
     pub(super) fn remove_expired(&self) -> Result<(), Error> {
-        let rows = self.meta.read(|tx| tx.sessions_of(None))?;
+        let rows = self.database.read(|tx| tx.sessions_of(None))?;
         let ended: Vec<_> = rows
             .into_iter()
             .filter(|(hash, row)| {
@@ -205,7 +205,7 @@ mod tests {
 
     use super::*;
     use crate::content::blobs::{SystemDisk, Tree};
-    use crate::content::rows::{Meta, Standing};
+    use crate::content::rows::{AccountRole, Database};
     use crate::identity::accounts::Rules;
     use crate::kit::clock::Clock;
 
@@ -214,13 +214,14 @@ mod tests {
     #[test]
     fn a_session_lives_while_it_is_used_and_no_longer_than_its_lifetime() {
         let root = tempfile::tempdir().unwrap();
-        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
         let clock = Clock::default();
         let rules = Rules { session_idle: 2 * HOUR, session_lifetime: 10 * HOUR, ..Rules::default() };
-        let accounts = Accounts::open(meta, clock.clone(), rules, None, None).unwrap();
-        let (used, _) = accounts.start_session(&Account::test("alice", Standing::Ordinary), &Origin::local()).unwrap();
+        let accounts = Accounts::open(database, clock.clone(), rules, None, None).unwrap();
+        let (used, _) =
+            accounts.start_session(&Account::test("alice", AccountRole::Ordinary), &Origin::local()).unwrap();
         let (unused, _) =
-            accounts.start_session(&Account::test("alice", Standing::Ordinary), &Origin::local()).unwrap();
+            accounts.start_session(&Account::test("alice", AccountRole::Ordinary), &Origin::local()).unwrap();
         // Longer in all than it may rest; every other use has been written when it is looked up again.
         for round in 0..6 {
             let grant = accounts.session_grant(&used).unwrap().unwrap_or_else(|| panic!("it has ended: {round}"));
@@ -239,10 +240,10 @@ mod tests {
     #[test]
     fn a_session_that_was_ended_is_not_remembered() {
         let root = tempfile::tempdir().unwrap();
-        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
-        let accounts = Accounts::open(meta, Clock::default(), Rules::default(), None, None).unwrap();
+        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let accounts = Accounts::open(database, Clock::default(), Rules::default(), None, None).unwrap();
         let (id, grant) =
-            accounts.start_session(&Account::test("alice", Standing::Ordinary), &Origin::local()).unwrap();
+            accounts.start_session(&Account::test("alice", AccountRole::Ordinary), &Origin::local()).unwrap();
         assert!(accounts.session_grant(&id).unwrap().is_some());
         accounts.end_sessions("alice", move |hash, _| *hash == grant.hash, &Origin::local()).unwrap();
         assert!(accounts.session_grant(&id).unwrap().is_none());

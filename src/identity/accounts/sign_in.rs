@@ -10,7 +10,8 @@ use super::htpasswd::Htpasswd;
 use super::throttle::{Source, Verdict};
 use super::user::{Account, StoredHash, USER_NAME_MAX};
 use super::{
-    Accounts, Error, HashCaller, Origin, PASSWORD_MAX, Password, PasswordMark, Throttled, TooBusy, Turn, client_network,
+    Accounts, Error, HashCaller, HashPermit, Origin, PASSWORD_MAX, Password, PasswordMark, Throttled, TooBusy,
+    client_network,
 };
 
 /// A refusal takes at least this long, and as long as a wrong password takes at the moment: its time does not tell
@@ -114,7 +115,7 @@ impl Accounts {
 
     async fn decide(
         self: Arc<Self>,
-        turn: Turn,
+        turn: HashPermit,
         attempt: Attempt,
         verdict: Verdict,
     ) -> Result<Arc<Account>, NotSignedIn> {

@@ -119,7 +119,7 @@ impl Accounts {
             return Ok(());
         }
         let of_sessions = !sessions.is_empty();
-        self.meta.write(move |tx| {
+        self.database.write(move |tx| {
             for (hash, used) in keys {
                 if let Some(mut row) = tx.key(&hash)? {
                     row.last_used = Some(used);

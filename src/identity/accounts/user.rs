@@ -10,7 +10,8 @@ use sha2::Sha256;
 use super::htpasswd::FileUser;
 use super::{Accounts, Error, HashedPassword, Origin};
 use crate::content::rows::{
-    AccountRead, OutsideRead as _, OutsideRow, OwnerRead as _, SessionRow, Standing, TokenRead as _, UserRow,
+    AccountRead, AccountRole, FederatedUserRead as _, FederatedUserRow, OwnerRead as _, SessionRow, TokenRead as _,
+    UserRow,
 };
 use crate::kit::clock::Timestamp;
 
@@ -21,7 +22,7 @@ pub(super) const USER_NAME_MAX: usize = 255;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) name: String,
-    pub(crate) standing: Standing,
+    pub(crate) standing: AccountRole,
     pub(crate) disabled: bool,
     /// What the provider says of somebody who comes from one.
     pub(crate) outside: Option<Outside>,
@@ -79,13 +80,13 @@ impl std::fmt::Debug for StoredHash {
 
 impl Account {
     #[cfg(test)]
-    pub(crate) fn test(name: &str, standing: Standing) -> Self {
+    pub(crate) fn test(name: &str, standing: AccountRole) -> Self {
         let hash = StoredHash::Argon2(String::new());
         let namespace = Some(name.to_owned());
         Self { standing, namespace, hash, ..Self::of_file(name, FileUser::default(), None) }
     }
 
-    fn of_row(name: &str, row: UserRow, outside: Option<OutsideRow>, namespace: Option<String>) -> Self {
+    fn of_row(name: &str, row: UserRow, outside: Option<FederatedUserRow>, namespace: Option<String>) -> Self {
         let mut groups = row.groups;
         let outside = outside.map(|outside| {
             groups.extend(outside.groups);
@@ -111,7 +112,7 @@ impl Account {
     fn of_file(name: &str, user: FileUser, namespace: Option<String>) -> Self {
         Self {
             name: name.to_owned(),
-            standing: Standing::Ordinary,
+            standing: AccountRole::Ordinary,
             disabled: false,
             outside: None,
             groups: Vec::new(),
@@ -162,7 +163,7 @@ impl Account {
 pub(crate) struct NewUser {
     pub(crate) name: String,
     pub(crate) password: HashedPassword,
-    pub(crate) standing: Standing,
+    pub(crate) standing: AccountRole,
     pub(crate) groups: Vec<String>,
     pub(crate) email: Option<String>,
 }
@@ -171,7 +172,7 @@ pub(crate) struct NewUser {
 #[derive(Debug, Default)]
 pub(crate) struct UserChange {
     pub(crate) password: Option<HashedPassword>,
-    pub(crate) standing: Option<Standing>,
+    pub(crate) standing: Option<AccountRole>,
     pub(crate) disabled: Option<bool>,
     pub(crate) groups: Option<Vec<String>>,
     pub(crate) email: Option<String>,
@@ -209,8 +210,9 @@ impl Accounts {
         if let Some(known) = self.remembered.accounts.get(name, generation) {
             return Ok(Some(known));
         }
-        let (row, outside, namespace) =
-            self.meta.read(|tx| Ok::<_, Error>((tx.user(name)?, tx.outside_user(name)?, tx.namespace_of(name)?)))?;
+        let (row, outside, namespace) = self
+            .database
+            .read(|tx| Ok::<_, Error>((tx.user(name)?, tx.federated_user(name)?, tx.namespace_of(name)?)))?;
         let account = if let Some(row) = row {
             Some(Account::of_row(name, row, outside, namespace))
         } else {
@@ -230,7 +232,7 @@ impl Accounts {
         if account.is_some() || !name.contains('@') {
             return Ok(account);
         }
-        match self.meta.read(|tx| tx.users_at(name))?.as_slice() {
+        match self.database.read(|tx| tx.users_at(name))?.as_slice() {
             [user] => self.account(user),
             _ => Ok(None),
         }
@@ -238,7 +240,7 @@ impl Accounts {
 
     /// Whether anybody can sign in.
     pub(crate) fn has_users(&self) -> Result<bool, Error> {
-        Ok(self.meta.read(AccountRead::has_users)?)
+        Ok(self.database.read(AccountRead::has_users)?)
     }
 
     /// At most `limit` users behind `after`, in byte order: those of the own table and those of the htpasswd file. What
@@ -261,7 +263,7 @@ impl Accounts {
     /// At most `limit` users of the own table behind `after`, in byte order.
     fn own_users(&self, after: &str, limit: usize) -> Result<Vec<Account>, Error> {
         let mut rows = Vec::new();
-        self.meta.read(|tx| {
+        self.database.read(|tx| {
             tx.each_user(after, |name, row| {
                 if rows.len() == limit {
                     return ControlFlow::Break(());
@@ -269,7 +271,7 @@ impl Accounts {
                 rows.push((name.to_owned(), row));
                 ControlFlow::Continue(())
             })?;
-            let outside = tx.outside_users_of(rows.iter().map(|(name, _)| name.as_str()))?;
+            let outside = tx.federated_users_of(rows.iter().map(|(name, _)| name.as_str()))?;
             Ok(rows
                 .into_iter()
                 .zip(outside)
@@ -335,7 +337,7 @@ impl Accounts {
             let Some(mut row) = tx.user(&name)? else { return Err(Error::UserUnknown { name }) };
             if let Some(hash) = hash {
                 // It would outlive what the provider says of them.
-                if tx.outside_user(&name)?.is_some() {
+                if tx.federated_user(&name)?.is_some() {
                     return Err(Error::UserOutside { name });
                 }
                 row.password = hash;

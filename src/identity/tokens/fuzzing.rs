@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{InvalidToken, Rules, ScopeRequest, Tokens};
 use crate::content::blobs::{SystemDisk, Tree};
-use crate::content::rows::Meta;
+use crate::content::rows::Database;
 use crate::identity::accounts::Actions;
 use crate::kit::clock::Clock;
 
@@ -31,11 +31,11 @@ thread_local! {
 impl Bench {
     fn new() -> Self {
         let root = tempfile::tempdir().expect("a directory");
-        let meta = Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).expect("a new database");
+        let database = Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).expect("a new database");
         let clock = Clock::default();
         let rules =
             Rules { lifetime: Duration::from_secs(LIFETIME), issuer: ISSUER.to_owned(), audience: AUDIENCE.to_owned() };
-        let tokens = Tokens::open(Arc::new(meta), clock.clone(), rules, None).expect("a new key");
+        let tokens = Tokens::open(Arc::new(database), clock.clone(), rules, None).expect("a new key");
         Self { tokens, clock, _root: root }
     }
 }

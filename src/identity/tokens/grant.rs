@@ -31,12 +31,12 @@ pub(crate) enum Holder {
     /// Here, to a user or to nobody.
     Here { user: Option<String>, by: IssuedFor },
     /// Elsewhere, to somebody whom this registry need not know.
-    Outside(Arc<OutsideHolder>),
+    Outside(Arc<ExternalHolder>),
 }
 
 /// Somebody whom an outside token service has given a token to.
 #[derive(Debug)]
-pub(crate) struct OutsideHolder {
+pub(crate) struct ExternalHolder {
     /// For the log; no user's name.
     pub(crate) name: String,
     /// Whether the token is for the list of all repositories.

@@ -13,7 +13,7 @@ use jsonwebtoken::{DecodingKey, EncodingKey};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::content::rows::{Error, Meta, SigningRow, TokenRead, WriteTx};
+use crate::content::rows::{Database, Error, SigningRow, TokenRead, WriteTx};
 use crate::kit::clock::Timestamp;
 
 /// Outside verifiers keep public keys for a while: a retired one stays published for this long at least.
@@ -40,12 +40,12 @@ impl fmt::Debug for SigningKeys {
 
 impl SigningKeys {
     /// The keys of a data directory; the first is made when it is first asked for.
-    pub(super) fn open(meta: &Meta, now: Timestamp) -> Result<Self, Error> {
-        let rows = meta.read(TokenRead::signing_keys)?;
+    pub(super) fn open(database: &Database, now: Timestamp) -> Result<Self, Error> {
+        let rows = database.read(TokenRead::signing_keys)?;
         if rows.iter().any(|(_, row)| row.retired.is_none()) {
             return Self::of_rows(rows);
         }
-        let rows = meta.write(move |tx| {
+        let rows = database.write(move |tx| {
             add(tx, now)?;
             tx.signing_keys()
         })?;
@@ -53,9 +53,9 @@ impl SigningKeys {
     }
 
     /// Makes a key that signs from now on, and retires the others.
-    pub(super) fn rotate(meta: &Meta, now: Timestamp, lifetime: Duration) -> Result<Self, Error> {
+    pub(super) fn rotate(database: &Database, now: Timestamp, lifetime: Duration) -> Result<Self, Error> {
         let kept = lifetime.max(PUBLISHED_FOR);
-        let rows = meta.write(move |tx| {
+        let rows = database.write(move |tx| {
             for (id, row) in tx.signing_keys()? {
                 match row.retired {
                     None => tx.put_signing_key(&id, &SigningRow { retired: Some(now), ..row })?,

@@ -13,7 +13,7 @@ use crate::identity::accounts::Actions;
 
 struct Test {
     _root: tempfile::TempDir,
-    meta: Arc<Meta>,
+    database: Arc<Database>,
     clock: Clock,
     tokens: Tokens,
 }
@@ -24,10 +24,10 @@ fn rules(lifetime: u64) -> Rules {
 
 fn test() -> Test {
     let root = tempfile::tempdir().unwrap();
-    let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+    let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
     let clock = Clock::default();
-    let tokens = Tokens::open(Arc::clone(&meta), clock.clone(), rules(300), None).unwrap();
-    Test { _root: root, meta, clock, tokens }
+    let tokens = Tokens::open(Arc::clone(&database), clock.clone(), rules(300), None).unwrap();
+    Test { _root: root, database, clock, tokens }
 }
 
 fn entry(name: &str, actions: &[&str]) -> AccessEntry {
@@ -70,7 +70,7 @@ fn what_was_signed_with_a_retired_key_is_good_until_it_ends_and_survives_a_resta
     let id = t.tokens.rotate().unwrap();
     let new = alice(&t.tokens);
     assert_eq!(jsonwebtoken::decode_header(&new).unwrap().kid, Some(id.clone()));
-    let again = Tokens::open(Arc::clone(&t.meta), t.clock.clone(), rules(300), None).unwrap();
+    let again = Tokens::open(Arc::clone(&t.database), t.clock.clone(), rules(300), None).unwrap();
     for tokens in [&t.tokens, &again] {
         assert!(tokens.verify(&old).is_ok() && tokens.verify(&new).is_ok());
         let keys = tokens.public_keys();

@@ -11,7 +11,7 @@ use super::history::{self, History, Staged};
 use super::power::{Random, Survives};
 use crate::content::blobs::{Disk, SystemDisk};
 use crate::content::repository::{self, Opened, Stores};
-use crate::content::rows::{Dump, Meta};
+use crate::content::rows::{Database, Dump};
 use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, Digest, UploadId};
 
@@ -30,9 +30,10 @@ pub(super) struct Expected<'a> {
 pub(super) fn check(root: &Path, expected: Expected<'_>, random: &mut Random) -> Result<(), String> {
     let clock = Clock::default();
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
-    let (stores, meta) = history::open(root, &disk, &clock).map_err(|error| format!("it cannot be opened: {error}"))?;
-    check_rows(&meta, expected)?;
-    check_files(root, &meta, expected)?;
+    let (stores, database) =
+        history::open(root, &disk, &clock).map_err(|error| format!("it cannot be opened: {error}"))?;
+    check_rows(&database, expected)?;
+    check_files(root, &database, expected)?;
     check_uploads(&stores, expected, random)?;
     // And it goes on.
     if random.below(8) == 0 {
@@ -44,16 +45,16 @@ pub(super) fn check(root: &Path, expected: Expected<'_>, random: &mut Random) ->
         upload.verify(digest).map_err(|error| error.to_string())?;
         upload.finish(digest).map_err(|error| error.to_string())?;
         repository.open_blob(digest).map_err(|error| error.to_string())?;
-        check_rows_agree(&meta)?;
+        check_rows_agree(&database)?;
     }
     Ok(())
 }
 
 /// Every row is as it was when the last step was answered, or as it was after the step under way: wholly.
-fn check_rows(meta: &Meta, expected: Expected<'_>) -> Result<(), String> {
-    let Some(answered) = expected.answered else { return check_rows_agree(meta) };
+fn check_rows(database: &Database, expected: Expected<'_>) -> Result<(), String> {
+    let Some(answered) = expected.answered else { return check_rows_agree(database) };
     let steps = &expected.history.steps;
-    let found = meta.dump().map_err(|error| error.to_string())?;
+    let found = database.dump().map_err(|error| error.to_string())?;
     let before = &steps[answered];
     // That they agree was looked at when they were noted.
     if found == before.dump {
@@ -61,7 +62,7 @@ fn check_rows(meta: &Meta, expected: Expected<'_>) -> Result<(), String> {
     }
     match steps.get(answered + 1).filter(|_| expected.under_way) {
         Some(next) if found == next.dump => Ok(()),
-        Some(next) if !next.is_one => check_rows_agree(meta),
+        Some(next) if !next.is_one => check_rows_agree(database),
         next => Err(format!(
             "rows are not those after {:?} ({}){}",
             before.what,
@@ -88,15 +89,15 @@ fn differences(found: &Dump, wanted: &Dump) -> String {
     list.join(", ")
 }
 
-fn check_rows_agree(meta: &Meta) -> Result<(), String> {
-    let wrong = meta.disagreements().map_err(|error| error.to_string())?;
+fn check_rows_agree(database: &Database) -> Result<(), String> {
+    let wrong = database.disagreements().map_err(|error| error.to_string())?;
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
 }
 
 /// Every blob with a row has its file; every file is what its name says, and is known to somebody.
-fn check_files(root: &Path, meta: &Meta, expected: Expected<'_>) -> Result<(), String> {
-    let mut known = meta.orphan_rows().map_err(|error| error.to_string())?;
-    for (digest, size) in meta.blob_rows().map_err(|error| error.to_string())? {
+fn check_files(root: &Path, database: &Database, expected: Expected<'_>) -> Result<(), String> {
+    let mut known = database.orphan_rows().map_err(|error| error.to_string())?;
+    for (digest, size) in database.blob_rows().map_err(|error| error.to_string())? {
         let path = root.join("blobs").join(digest.algorithm().as_str()).join(digest.hex());
         let length =
             std::fs::metadata(&path).map_err(|error| format!("{digest} has a row and no file: {error}"))?.len();

@@ -67,7 +67,7 @@ fn what_is_answered_for_after_a_failed_sync_is_durable() {
         for survives in [Survives::Nothing, Survives::TornEnd, Survives::Anything, Survives::Anything] {
             let path = found.path().join("data");
             power.image(survives, &mut random).build(&path).unwrap();
-            let (stores, meta) = open(&path, &(Arc::new(SystemDisk) as Arc<dyn Disk>), &clock).unwrap();
+            let (stores, database) = open(&path, &(Arc::new(SystemDisk) as Arc<dyn Disk>), &clock).unwrap();
             let repository = stores.repository(&"a".parse().unwrap());
             for (_, digest, size) in &pushed[..=answered] {
                 stores.check_blob(*digest, |_| std::ops::ControlFlow::Continue(())).unwrap();
@@ -75,7 +75,7 @@ fn what_is_answered_for_after_a_failed_sync_is_durable() {
                 let is_whole = matches!(&opened, Ok(Opened::Whole(blob)) if blob.size == *size);
                 assert!(is_whole, "{survives:?} survives after {answered} pushes: {digest} is {opened:?}");
             }
-            assert_eq!(meta.disagreements().unwrap(), [""; 0]);
+            assert_eq!(database.disagreements().unwrap(), [""; 0]);
             images += 1;
         }
     }

@@ -18,9 +18,10 @@ use super::power::{Operation, Random};
 use super::record::Recorder;
 use crate::content::blobs::{Blobs, Disk, Tree};
 use crate::content::repository::{
-    self, Among, Delays, Expiry, ManifestTarget, Opened, PutManifest, Repository, Retention, Rules, Stores, TagChange,
+    self, Delays, Expiry, ManifestTarget, Opened, PutManifest, Repository, Retention, Rules, SearchScope, Stores,
+    TagChange,
 };
-use crate::content::rows::{Dump, Meta};
+use crate::content::rows::{Database, Dump};
 use crate::identity::accounts::{self, Accounts};
 use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag, UploadId};
@@ -112,12 +113,13 @@ fn rules() -> Rules {
 }
 
 /// Both stores of a data directory.
-pub(super) fn open(root: &Path, disk: &Arc<dyn Disk>, clock: &Clock) -> Result<(Arc<Stores>, Arc<Meta>), String> {
+pub(super) fn open(root: &Path, disk: &Arc<dyn Disk>, clock: &Clock) -> Result<(Arc<Stores>, Arc<Database>), String> {
     let blobs = Blobs::open(root, Arc::clone(disk), true).map_err(|error| error.to_string())?;
-    let meta = Meta::open(&Tree::new(root), Arc::clone(disk), true).map_err(|error| error.to_string())?;
-    let meta = Arc::new(meta);
-    let stores = Stores::new(blobs, Arc::clone(&meta), clock.clone(), rules()).map_err(|error| error.to_string())?;
-    Ok((Arc::new(stores), meta))
+    let database = Database::open(&Tree::new(root), Arc::clone(disk), true).map_err(|error| error.to_string())?;
+    let database = Arc::new(database);
+    let stores =
+        Stores::new(blobs, Arc::clone(&database), clock.clone(), rules()).map_err(|error| error.to_string())?;
+    Ok((Arc::new(stores), database))
 }
 
 impl History {
@@ -125,14 +127,14 @@ impl History {
     pub(super) fn new(root: &Path, seed: u64, steps: usize) -> Self {
         let recorder = Arc::new(Recorder::new(root));
         let (clock, disk) = (Clock::default(), Arc::clone(&recorder) as Arc<dyn Disk>);
-        let (stores, meta) = open(root, &disk, &clock).unwrap();
+        let (stores, database) = open(root, &disk, &clock).unwrap();
         let accounts =
-            Accounts::open(Arc::clone(&meta), clock.clone(), accounts::Rules::default(), None, None).unwrap();
+            Accounts::open(Arc::clone(&database), clock.clone(), accounts::Rules::default(), None, None).unwrap();
         let random = Random::new(seed);
         let mut client = Client {
             recorder,
             stores,
-            meta,
+            database,
             accounts,
             clock,
             random,
@@ -172,7 +174,7 @@ impl History {
 struct Client {
     recorder: Arc<Recorder>,
     stores: Arc<Stores>,
-    meta: Arc<Meta>,
+    database: Arc<Database>,
     accounts: Accounts,
     clock: Clock,
     random: Random,
@@ -208,14 +210,14 @@ impl Client {
             let tags: BTreeMap<String, Digest> = tags.into_iter().map(|tag| (tag.tag, tag.digest)).collect();
             assert_eq!(tags, content.tags, "{name} after {what}");
         }
-        let there = self.stores.catalog(("", ""), usize::MAX, &Among::All, |_| true).unwrap().names;
+        let there = self.stores.catalog(("", ""), usize::MAX, &SearchScope::All, |_| true).unwrap().names;
         assert!(there.iter().eq(self.contents.keys()), "{there:?} after {what}");
-        assert_eq!(self.meta.disagreements().unwrap(), [""; 0], "after {what}");
+        assert_eq!(self.database.disagreements().unwrap(), [""; 0], "after {what}");
         self.steps.push(Step {
             what,
             is_one,
             end: self.recorder.len(),
-            dump: self.meta.dump().unwrap(),
+            dump: self.database.dump().unwrap(),
             uploads: self.uploads.clone(),
         });
     }

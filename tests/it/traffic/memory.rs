@@ -10,7 +10,7 @@ use crate::support::http::Caller;
 
 /// Whether something is there, by the last answer about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum AccountRole {
     There,
     Gone,
     /// There was no answer.
@@ -27,7 +27,7 @@ pub struct Manifest {
     pub blobs: Vec<String>,
     /// The manifest it refers to, by which alone it is kept; one that has no subject is kept by its tags.
     pub subject: Option<String>,
-    pub standing: Standing,
+    pub standing: AccountRole,
 }
 
 /// An upload that was begun.
@@ -49,7 +49,7 @@ pub struct Memory {
     pub tags: BTreeMap<Place, Vec<Option<String>>>,
     pub manifests: BTreeMap<Place, Manifest>,
     /// Blobs of the client's first repository that no manifest needs.
-    pub blobs: BTreeMap<String, (Bytes, Standing)>,
+    pub blobs: BTreeMap<String, (Bytes, AccountRole)>,
     /// Uploads that are not known to be finished.
     pub uploads: Vec<Upload>,
     /// Blobs whose push was not answered, ever.
@@ -95,7 +95,7 @@ impl Memory {
         let there: BTreeSet<Place> = self
             .manifests
             .iter()
-            .filter(|(_, manifest)| manifest.standing == Standing::There)
+            .filter(|(_, manifest)| manifest.standing == AccountRole::There)
             .map(|(place, _)| place.clone())
             .collect();
         self.manifests.retain(|(repository, _), manifest| {
@@ -121,7 +121,7 @@ impl Memory {
             let last = last.body(upload.content.slice(reached..)).send().await;
             last.status(201).has("docker-content-digest", &digest);
             self.blob_answered(&digest);
-            self.blobs.insert(digest, (upload.content, Standing::There));
+            self.blobs.insert(digest, (upload.content, AccountRole::There));
             seen.continued += 1;
         }
     }
@@ -144,13 +144,13 @@ impl Memory {
             }
             *standing = close(*standing, is_there, digest, seen);
         }
-        self.blobs.retain(|_, (_, standing)| *standing == Standing::There);
+        self.blobs.retain(|_, (_, standing)| *standing == AccountRole::There);
         self.prune();
     }
 
     async fn check_tags(&mut self, caller: &Caller, seen: &mut Seen) {
         // Of a manifest that is being deleted, every tag goes, or none.
-        let is_open = |(_, manifest): &(&Place, &Manifest)| manifest.standing == Standing::Open;
+        let is_open = |(_, manifest): &(&Place, &Manifest)| manifest.standing == AccountRole::Open;
         let open: BTreeSet<Place> = self.manifests.iter().filter(is_open).map(|(place, _)| place.clone()).collect();
         let mut deleted: BTreeMap<Place, BTreeSet<bool>> = BTreeMap::new();
         for ((repository, tag), may) in &mut self.tags {
@@ -174,7 +174,7 @@ impl Memory {
             let Some(digest) = named else { continue };
             seen.kept += 1;
             let manifest = self.manifests.get_mut(&(repository.clone(), digest)).expect("a manifest that was pushed");
-            manifest.standing = Standing::There;
+            manifest.standing = AccountRole::There;
             for digest in &manifest.blobs {
                 let blob = caller.get(&format!("/v2/{repository}/blobs/{digest}")).send().await.status(200);
                 assert_eq!(sha256(&blob.body), *digest, "torn");
@@ -219,19 +219,19 @@ impl Memory {
                 caller.head(&format!("/v2/{repository}/blobs/{digest}")).send().await.status(200);
             }
         }
-        self.manifests.retain(|_, manifest| manifest.standing == Standing::There);
+        self.manifests.retain(|_, manifest| manifest.standing == AccountRole::There);
     }
 }
 
 /// What was known, and what is seen: they must not contradict each other.
-pub fn close(known: Standing, is_there: bool, what: &str, seen: &mut Seen) -> Standing {
+pub fn close(known: AccountRole, is_there: bool, what: &str, seen: &mut Seen) -> AccountRole {
     match (known, is_there) {
-        (Standing::There, false) => panic!("{what} was answered for, and is gone"),
-        (Standing::Gone, true) => panic!("{what} was answered for as gone, and is there"),
-        (Standing::There, true) => seen.kept += 1,
-        (Standing::Gone, false) => seen.gone += 1,
-        (Standing::Open, true) => seen.unheard_done += 1,
-        (Standing::Open, false) => seen.unheard_undone += 1,
+        (AccountRole::There, false) => panic!("{what} was answered for, and is gone"),
+        (AccountRole::Gone, true) => panic!("{what} was answered for as gone, and is there"),
+        (AccountRole::There, true) => seen.kept += 1,
+        (AccountRole::Gone, false) => seen.gone += 1,
+        (AccountRole::Open, true) => seen.unheard_done += 1,
+        (AccountRole::Open, false) => seen.unheard_undone += 1,
     }
-    if is_there { Standing::There } else { Standing::Gone }
+    if is_there { AccountRole::There } else { AccountRole::Gone }
 }

@@ -7,19 +7,19 @@ use hyper::Method;
 use serde_json::Value;
 use tokio::runtime::Handle;
 
-use super::memory::{Standing, close};
+use super::memory::{AccountRole, close};
 use super::{Pulse, SHARED, Seen, administer};
 use crate::support::http::{Caller, Request};
 
 /// Somebody who was let in.
 #[derive(Debug)]
 struct Person {
-    standing: Standing,
+    standing: AccountRole,
     /// Their key: its id and itself.
     key: Option<(String, String)>,
-    key_standing: Standing,
+    key_standing: AccountRole,
     /// Whether they were given a role in the repository that everybody shares.
-    role: Standing,
+    role: AccountRole,
 }
 
 #[derive(Debug, Default)]
@@ -39,28 +39,29 @@ impl People {
     fn next(&mut self, root: &Path, caller: &Caller, runtime: &Handle) -> Option<()> {
         self.made += 1;
         let name = format!("u{}", self.made);
-        let new = Person { standing: Standing::Open, key: None, key_standing: Standing::Open, role: Standing::Open };
+        let new =
+            Person { standing: AccountRole::Open, key: None, key_standing: AccountRole::Open, role: AccountRole::Open };
         let person = self.by_name.entry(name.clone()).or_insert(new);
         administer(root, &["user", "add", &name])?;
-        person.standing = Standing::There;
+        person.standing = AccountRole::There;
         let key = administer(root, &["apikey", "create", "--user", &name, "--label", "test"])?;
         let text = |name: &str| key[name].as_str().unwrap().to_owned();
         person.key = Some((text("id"), text("key")));
-        person.key_standing = Standing::There;
+        person.key_standing = AccountRole::There;
         let path = format!("/api/v1/repository/{SHARED}/permissions/user/{name}");
         let put = bearer(caller, Method::PUT, &path).body(r#"{"role": "read"}"#);
         runtime.block_on(put.try_send()).ok()?.status(200);
-        person.role = Standing::There;
+        person.role = AccountRole::There;
         match self.made % 4 {
             0 => {
-                person.standing = Standing::Open;
+                person.standing = AccountRole::Open;
                 administer(root, &["user", "remove", &name])?;
-                person.standing = Standing::Gone;
+                person.standing = AccountRole::Gone;
             }
             1 => {
-                person.key_standing = Standing::Open;
+                person.key_standing = AccountRole::Open;
                 administer(root, &["apikey", "revoke", &text("id")])?;
-                person.key_standing = Standing::Gone;
+                person.key_standing = AccountRole::Gone;
             }
             _ => {}
         }
@@ -75,7 +76,7 @@ impl People {
             let is_there = users.iter().any(|user| user["name"] == **name);
             person.standing = close(person.standing, is_there, name, seen);
             if !is_there {
-                person.key_standing = Standing::Gone;
+                person.key_standing = AccountRole::Gone;
             }
             if let Some((_, key)) = &person.key {
                 let answer = Caller::new(caller.address(), Some((name, key))).get("/v2/").send().await;
@@ -88,7 +89,8 @@ impl People {
                 person.role = close(person.role, role.status == 200, "a role", seen);
             }
         }
-        self.by_name.retain(|_, person| person.standing == Standing::There && person.key_standing == Standing::There);
+        self.by_name
+            .retain(|_, person| person.standing == AccountRole::There && person.key_standing == AccountRole::There);
         // As many are enough to look at.
         while self.by_name.len() > 20 {
             let (name, _) = self.by_name.pop_first().unwrap();

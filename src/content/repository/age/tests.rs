@@ -113,13 +113,13 @@ fn ages_by_the_wall_clock_of_an_earlier_program_count_from_the_first_start() {
     let root = tempfile::tempdir().unwrap();
     let clock = Clock::default();
     drop(crate::content::blobs::Blobs::open(root.path(), Arc::new(SystemDisk), false).unwrap());
-    let meta = Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap();
+    let database = Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap();
     let far = Timestamp::from_micros(clock.now().micros() + YEARS.unsigned_abs());
     for (content, at) in [("in 1970", Timestamp::from_micros(1_000_000)), ("in the future", far)] {
         let digest = Digest::of(crate::oci::Algorithm::Sha256, content.as_bytes());
-        meta.write(move |tx| tx.put_link(&"a".parse().unwrap(), digest, 7, at)).unwrap();
+        database.write(move |tx| tx.put_link(&"a".parse().unwrap(), digest, 7, at)).unwrap();
     }
-    drop(meta);
+    drop(database);
     let scene = Scene::open_in(root, clock, rules(), false);
     assert_eq!(collect(&scene), 0);
     scene.clock.advance(DELAY.saturating_sub(SECOND));

@@ -243,7 +243,7 @@ fn what_a_client_was_told_is_there_stays_when_what_needed_it_goes() {
     let (manifest, [asked, other]) = push_image(&repository, "one", &["latest"]);
     repository.delete("latest").unwrap();
     scene.clock.advance(2 * DELAY);
-    // A manifest needs both: they are not unneeded yet.
+    // A manifest needs both: they are not unreferenced yet.
     repository.blob_size(asked).unwrap();
     collect(&scene);
     assert!(!repository.has_manifest(manifest) && !scene.has_file(other));

@@ -9,7 +9,7 @@ use super::*;
 use crate::content::blobs::{Blobs, SystemDisk, Tree};
 use crate::content::repository::scene::rules;
 use crate::content::repository::{ManifestTarget, PutManifest, Rules};
-use crate::content::rows::Meta;
+use crate::content::rows::Database;
 use crate::kit::clock::Clock;
 
 const WINDOW: Duration = Duration::from_hours(1);
@@ -28,9 +28,9 @@ impl Scene {
         let root = tempfile::tempdir().unwrap();
         let clock = Clock::default();
         let blobs = Blobs::open(root.path(), Arc::new(SystemDisk), false).unwrap();
-        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
         let rules = Rules { tag_history, ..rules() };
-        let stores = Arc::new(Stores::new(blobs, meta, clock.clone(), rules).unwrap());
+        let stores = Arc::new(Stores::new(blobs, database, clock.clone(), rules).unwrap());
         let repository = stores.repository(&"a".parse().unwrap());
         Self { stores, repository, clock, _root: root }
     }
@@ -147,7 +147,7 @@ fn more_than_a_step_is_tidied_and_forgotten_as_well() {
     let (name, now) = (scene.repository.name.clone(), scene.clock.now());
     scene
         .stores
-        .meta
+        .database
         .write(move |tx| {
             for number in 0..STEP + 10 {
                 for digest in [one, other] {

@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::super::{Error, Stores};
-use crate::content::rows::{AgeRead, Meta, RestingUpload};
+use crate::content::rows::{AgeRead, Database, RestingUpload};
 use crate::kit::clock::{Clock, Moment, SteadyTime, Timestamp};
 use crate::oci::UploadId;
 
@@ -35,8 +35,8 @@ struct Seen {
 }
 
 impl Resting {
-    pub(super) fn open(meta: &Meta, clock: &Clock) -> Result<Self, Error> {
-        let known = meta.read(AgeRead::resting_uploads)?.into_iter().map(|row| {
+    pub(super) fn open(database: &Database, clock: &Clock) -> Result<Self, Error> {
+        let known = database.read(AgeRead::resting_uploads)?.into_iter().map(|row| {
             (UploadId::new(row.id), Seen { written: Timestamp::from_micros(row.written), since: row.since })
         });
         Ok(Self { known: known.collect(), looked: (clock.now(), clock.uptime()) })
@@ -85,7 +85,7 @@ impl Stores {
             });
             let rows: Vec<_> = rows.collect();
             resting.known = seen;
-            self.meta.write(move |tx| tx.set_resting_uploads(&rows))?;
+            self.database.write(move |tx| tx.set_resting_uploads(&rows))?;
         }
         Ok(expired)
     }

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use super::{Sessions, Upload};
 use crate::content::blobs::{Blobs, SystemDisk, Tree};
 use crate::content::repository::{Delays, Error, Repository, Retention, Rules, Stores};
-use crate::content::rows::Meta;
+use crate::content::rows::Database;
 use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, ChunkRange, Digest, UploadId};
 
@@ -32,7 +32,7 @@ impl Bench {
     fn new() -> Self {
         let root = tempfile::tempdir().expect("a directory");
         let blobs = Blobs::open(root.path(), Arc::new(SystemDisk), false).expect("a new directory");
-        let meta = Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).expect("a new database");
+        let database = Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).expect("a new database");
         let day = Duration::from_hours(24);
         let rules = Rules {
             sparse_indexes: false,
@@ -41,7 +41,7 @@ impl Bench {
             delays: Delays::all(day),
             retention: Retention::default(),
         };
-        let stores = Stores::new(blobs, Arc::new(meta), Clock::default(), rules).expect("new stores");
+        let stores = Stores::new(blobs, Arc::new(database), Clock::default(), rules).expect("new stores");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         Self { runtime, stores: Arc::new(stores), root }
     }

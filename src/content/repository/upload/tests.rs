@@ -26,9 +26,9 @@ fn stores_on(
 ) -> (Arc<Stores>, Clock) {
     let clock = Clock::default();
     let blobs = Blobs::open(root, files, sync).unwrap();
-    let meta = Arc::new(Meta::open(&Tree::new(root), database, sync).unwrap());
+    let database = Arc::new(Database::open(&Tree::new(root), database, sync).unwrap());
     let rules = Rules { upload_expiry: EXPIRY, ..rules() };
-    (Arc::new(Stores::new(blobs, meta, clock.clone(), rules).unwrap()), clock)
+    (Arc::new(Stores::new(blobs, database, clock.clone(), rules).unwrap()), clock)
 }
 
 #[tokio::test]
@@ -199,7 +199,7 @@ async fn an_upload_that_cannot_be_finished_stays_and_can_be_finished_later() {
     }
     let it = Failing::new();
     it.database.fail(&[Operation::Write, Operation::Truncate], Errno::NOSPC);
-    assert!(matches!(it.finish().await, Err(Error::Meta(_))));
+    assert!(matches!(it.finish().await, Err(Error::Database(_))));
     it.assert_as_before();
     it.database.heal();
     it.finish_again().await;

@@ -121,44 +121,45 @@ fn disk() -> Arc<dyn Disk> {
     Arc::new(SystemDisk)
 }
 
-fn filled(tree: &Tree) -> Meta {
-    let meta = Meta::open(tree, disk(), false).unwrap();
-    meta.write(|tx| {
-        tx.changed = true;
-        each_table(&mut Filling(tx))?;
-        for setting in [schema::SETTING_CSRF_KEY, schema::SETTING_JOURNAL] {
-            tx.set_setting(setting, b"secret")?;
-        }
-        // More than one batch of one table, and of rows that are larger than a page.
-        let mut bytes = tx.table_mut(schema::MANIFEST_BYTES)?;
-        for number in 0..40_u8 {
-            bytes.insert(("large", &[number][..]), vec![number; 300_000].as_slice())?;
-        }
-        Ok::<_, Error>(())
-    })
-    .unwrap();
-    meta
+fn filled(tree: &Tree) -> Database {
+    let database = Database::open(tree, disk(), false).unwrap();
+    database
+        .write(|tx| {
+            tx.changed = true;
+            each_table(&mut Filling(tx))?;
+            for setting in [schema::SETTING_CSRF_KEY, schema::SETTING_JOURNAL] {
+                tx.set_setting(setting, b"secret")?;
+            }
+            // More than one batch of one table, and of rows that are larger than a page.
+            let mut bytes = tx.table_mut(schema::MANIFEST_BYTES)?;
+            for number in 0..40_u8 {
+                bytes.insert(("large", &[number][..]), vec![number; 300_000].as_slice())?;
+            }
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+    database
 }
 
 #[test]
 fn a_copy_has_every_row_of_every_table() {
     let (from, to) = (place(), place());
-    let meta = filled(&from.tree);
+    let database = filled(&from.tree);
     let mut steps = 0;
     let mut pause = |_| {
         steps += 1;
         ControlFlow::Continue(())
     };
-    meta.copy(&to.tree, &disk(), Extent::All, &mut pause).unwrap();
+    database.copy(&to.tree, &disk(), Extent::All, &mut pause).unwrap();
     assert!(steps > 2, "12 MB were copied in {steps} steps");
     assert!(!to.tree.database().exists(), "it has its name only when it is installed");
     install(&to.tree, &SystemDisk).unwrap();
 
     let copy = Snapshot::open(&to.tree.database(), disk()).unwrap();
-    let (rows, copied) = (meta.read(read).unwrap().rows, copy.read(read).unwrap().rows);
+    let (rows, copied) = (database.read(read).unwrap().rows, copy.read(read).unwrap().rows);
     assert_eq!(copied, rows);
     // What each_table does not know, redb does.
-    let (tables, tables_copied) = (meta.read(listed).unwrap(), copy.read(listed).unwrap());
+    let (tables, tables_copied) = (database.read(listed).unwrap(), copy.read(listed).unwrap());
     assert_eq!(tables_copied, tables);
     assert!(tables.values().all(|rows| *rows > 0), "a table has no rows: {tables:?}");
 }
@@ -166,10 +167,10 @@ fn a_copy_has_every_row_of_every_table() {
 #[test]
 fn a_copy_without_sessions_lets_nobody_in_with_them() {
     let (from, to) = (place(), place());
-    let meta = filled(&from.tree);
-    meta.copy(&to.tree, &disk(), Extent::WithoutSessions, &mut never).unwrap();
+    let database = filled(&from.tree);
+    database.copy(&to.tree, &disk(), Extent::WithoutSessions, &mut never).unwrap();
     let copy = Snapshot::open(&to.tree.new_database(), disk()).unwrap();
-    let (rows, copied) = (meta.read(read).unwrap().rows, copy.read(read).unwrap().rows);
+    let (rows, copied) = (database.read(read).unwrap().rows, copy.read(read).unwrap().rows);
     for (table, rows) in rows {
         if TABLES_OF_SESSIONS.contains(&table.as_str()) {
             assert!(copied[&table].is_empty(), "{table}");
@@ -185,31 +186,32 @@ fn a_copy_without_sessions_lets_nobody_in_with_them() {
 #[test]
 fn a_table_that_nobody_lists_is_not_left_out_silently() {
     let (from, to) = (place(), place());
-    let meta = filled(&from.tree);
+    let database = filled(&from.tree);
     let unlisted: TableDefinition<'_, &str, &str> = TableDefinition::new("of a later time");
-    meta.write(move |tx| {
-        tx.table_mut(unlisted)?.insert("a", "b")?;
-        Ok::<_, Error>(())
-    })
-    .unwrap();
-    let refused = meta.copy(&to.tree, &disk(), Extent::All, &mut never).unwrap_err();
+    database
+        .write(move |tx| {
+            tx.table_mut(unlisted)?.insert("a", "b")?;
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+    let refused = database.copy(&to.tree, &disk(), Extent::All, &mut never).unwrap_err();
     assert!(refused.to_string().contains("of a later time"), "{refused}");
 }
 
 #[test]
 fn a_copy_that_is_broken_off_or_fails_has_no_name_of_a_database() {
     let (from, to) = (place(), place());
-    let meta = filled(&from.tree);
-    let broken_off = meta.copy(&to.tree, &disk(), Extent::All, &mut |_| ControlFlow::Break(()));
+    let database = filled(&from.tree);
+    let broken_off = database.copy(&to.tree, &disk(), Extent::All, &mut |_| ControlFlow::Break(()));
     assert!(matches!(broken_off, Err(Error::BrokenOff)));
     assert!(!to.tree.database().exists());
 
     let faulty = Arc::new(FaultyDisk::default());
     faulty.fail_times(Operation::Sync, 0, usize::MAX, rustix::io::Errno::IO);
     let disk_that_fails: Arc<dyn Disk> = faulty;
-    meta.copy(&to.tree, &disk_that_fails, Extent::All, &mut never).unwrap_err();
+    database.copy(&to.tree, &disk_that_fails, Extent::All, &mut never).unwrap_err();
     // And it is made as if nothing had been there.
-    meta.copy(&to.tree, &disk(), Extent::All, &mut never).unwrap();
+    database.copy(&to.tree, &disk(), Extent::All, &mut never).unwrap();
     install(&to.tree, &SystemDisk).unwrap();
-    drop(Meta::open(&to.tree, disk(), true).unwrap());
+    drop(Database::open(&to.tree, disk(), true).unwrap());
 }

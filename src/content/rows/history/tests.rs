@@ -10,7 +10,7 @@ use redb::{ReadableTableMetadata as _, TableHandle as _};
 use super::*;
 use crate::content::blobs::{SystemDisk, Tree};
 use crate::content::rows::schema::{SETTING_VERSION, TAGS_OF};
-use crate::content::rows::{Meta, ReadTx, WriteTx};
+use crate::content::rows::{Database, ReadTx, WriteTx};
 use crate::oci::Algorithm;
 
 const REPOSITORIES: [&str; 3] = ["a", "a/b", "b"];
@@ -60,8 +60,8 @@ fn at(micros: u64) -> Timestamp {
     Timestamp::from_micros(micros)
 }
 
-fn meta(root: &std::path::Path) -> Meta {
-    Meta::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap()
+fn database(root: &std::path::Path) -> Database {
+    Database::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap()
 }
 
 /// Does a step to the rows and to the list.
@@ -221,18 +221,18 @@ proptest! {
         steps in prop::collection::vec((0..3_usize, 0..2_usize, -2..4_i64, step()), 1..60),
     ) {
         let root = tempfile::tempdir().unwrap();
-        let meta = meta(root.path());
+        let database = database(root.path());
         let (mut known, mut now) = (Vec::new(), 10_u64);
         for (repository, tag, passed, step) in steps {
             now = now.saturating_add_signed(passed).max(1);
-            known = meta
+            known = database
                 .write(move |tx| {
                     apply(tx, &mut known, (repository, tag), now, &step);
                     Ok::<_, Error>(known)
                 })
                 .unwrap();
             known.sort();
-            let found = meta.read(|tx| Ok::<_, Error>(found(tx))).unwrap();
+            let found = database.read(|tx| Ok::<_, Error>(found(tx))).unwrap();
             prop_assert_eq!(&found, &known);
         }
     }
@@ -244,7 +244,7 @@ fn a_database_without_history_gets_the_spans_of_its_tags() {
     let name: RepositoryName = "a".parse().unwrap();
     let tag: Tag = "latest".parse().unwrap();
     let (of, named) = (name.clone(), tag.clone());
-    meta(root.path())
+    database(root.path())
         .write(move |tx| {
             tx.put_tag(&of, &named, digest(1), at(7), true)?;
             // As version 1 has left it.
@@ -254,20 +254,21 @@ fn a_database_without_history_gets_the_spans_of_its_tags() {
             tx.set_setting(SETTING_VERSION, &1_u32.to_be_bytes())
         })
         .unwrap();
-    let meta = meta(root.path());
+    let database = database(root.path());
     let mut spans = Vec::new();
-    meta.read(|tx| {
-        tx.each_span(&name, |tag, span| {
-            spans.push((tag.to_owned(), span));
-            ControlFlow::Continue(())
+    database
+        .read(|tx| {
+            tx.each_span(&name, |tag, span| {
+                spans.push((tag.to_owned(), span));
+                ControlFlow::Continue(())
+            })
         })
-    })
-    .unwrap();
+        .unwrap();
     let expected = Span { started: at(7), ended: None, number: NOW };
     assert_eq!(spans, [("latest".to_owned(), expected)]);
     // And the tag goes into the history like any other.
     let of = name.clone();
-    meta.write(move |tx| tx.remove_tag(&of, &tag, at(9), true)).unwrap();
-    let starts = meta.read(|tx| Ok::<_, Error>(tx.table(TAG_STARTS)?.len()?)).unwrap();
+    database.write(move |tx| tx.remove_tag(&of, &tag, at(9), true)).unwrap();
+    let starts = database.read(|tx| Ok::<_, Error>(tx.table(TAG_STARTS)?.len()?)).unwrap();
     assert_eq!(starts, 1);
 }

@@ -14,16 +14,16 @@ use crate::kit::clock::Timestamp;
 use crate::oci::{Algorithm, Digest, RepositoryName, Tag};
 
 struct Place {
-    meta: Meta,
+    database: Database,
     tree: Tree,
     root: tempfile::TempDir,
 }
 
 fn open(root: tempfile::TempDir, journal: Arc<dyn Disk>) -> Place {
     let tree = Tree::new(root.path());
-    let meta = Meta::open(&tree, Arc::new(SystemDisk), false).unwrap();
-    meta.keep_journal(&tree, journal).unwrap();
-    Place { meta, tree, root }
+    let database = Database::open(&tree, Arc::new(SystemDisk), false).unwrap();
+    database.keep_journal(&tree, journal).unwrap();
+    Place { database, tree, root }
 }
 
 /// Manifests by repository and digest, and what tags point at.
@@ -85,38 +85,38 @@ fn tag(number: u8) -> (RepositoryName, Tag) {
 
 impl Place {
     fn push(&self, manifest: u8) -> Result<(), Error> {
-        self.meta.write(move |tx| push(tx, manifest))
+        self.database.write(move |tx| push(tx, manifest))
     }
 
     fn take(&self, step: &Step) {
         let at = Timestamp::from_micros(1);
         match *step {
             Step::Push { manifest } => self.push(manifest).unwrap(),
-            Step::Delete { manifest } => self.meta.write(move |tx| delete(tx, manifest)).unwrap(),
+            Step::Delete { manifest } => self.database.write(move |tx| delete(tx, manifest)).unwrap(),
             Step::Tag { tag: number, manifest } => self
-                .meta
+                .database
                 .write(move |tx| {
                     let (name, tag) = tag(number);
                     tx.put_tag(&name, &tag, digest(manifest), at, true).map(drop)
                 })
                 .unwrap(),
             Step::Untag { tag: number } => self
-                .meta
+                .database
                 .write(move |tx| {
                     let (name, tag) = tag(number);
                     tx.remove_tag(&name, &tag, at, true)
                 })
                 .unwrap(),
             Step::PushAndDelete { manifest } => self
-                .meta
+                .database
                 .write(move |tx| {
                     push(tx, manifest)?;
                     delete(tx, manifest)
                 })
                 .unwrap(),
             Step::Renew => {
-                let journal = self.meta.journal.get().unwrap();
-                self.meta.renew_journal(journal, &mut never).unwrap();
+                let journal = self.database.journal.get().unwrap();
+                self.database.renew_journal(journal, &mut never).unwrap();
             }
         }
     }
@@ -138,7 +138,7 @@ impl Place {
 
     /// What the database says.
     fn stored(&self) -> Held {
-        self.meta
+        self.database
             .read(|tx| {
                 let (mut manifests, mut tags) = (BTreeMap::new(), BTreeMap::new());
                 for number in 0..=u8::MAX {
@@ -180,16 +180,16 @@ proptest! {
     #[test]
     fn it_says_what_the_database_says(steps in prop::collection::vec(step(), 1..30)) {
         let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
-        prop_assert!(place.meta.care_for_journal(&mut never).unwrap());
+        prop_assert!(place.database.care_for_journal(&mut never).unwrap());
         for step in &steps {
             place.take(step);
         }
         prop_assert_eq!(place.replayed(), place.stored());
         // And again after a restart, which does not make it anew.
-        let Place { meta, root, .. } = place;
-        drop(meta);
+        let Place { database, root, .. } = place;
+        drop(database);
         let place = open(root, Arc::new(SystemDisk));
-        prop_assert!(!place.meta.care_for_journal(&mut never).unwrap());
+        prop_assert!(!place.database.care_for_journal(&mut never).unwrap());
         prop_assert_eq!(place.replayed(), place.stored());
     }
 }
@@ -206,7 +206,7 @@ fn what_changes_while_it_is_made_anew_is_in_it_as_it_is_then() {
     let (at, of) = (Timestamp::from_micros(1), "0".parse::<RepositoryName>().unwrap());
     let row = ManifestRow { media_type: String::new(), size: 0, created: at };
     let large_digest = Digest::of(Algorithm::Sha256, &large);
-    place.meta.write(move |tx| tx.put_manifest(&of, large_digest, &row, &large)).unwrap();
+    place.database.write(move |tx| tx.put_manifest(&of, large_digest, &row, &large)).unwrap();
     let mut steps = 0;
     let mut pause = |_| {
         steps += 1;
@@ -222,7 +222,7 @@ fn what_changes_while_it_is_made_anew_is_in_it_as_it_is_then() {
         place.take(&Step::Untag { tag: 3 });
         ControlFlow::Continue(())
     };
-    assert!(place.meta.care_for_journal(&mut pause).unwrap());
+    assert!(place.database.care_for_journal(&mut pause).unwrap());
     assert!(steps > 1, "{steps}");
     let (mut manifests, tags) = place.replayed();
     manifests.retain(|(name, _), _| name != "0");
@@ -233,7 +233,7 @@ fn what_changes_while_it_is_made_anew_is_in_it_as_it_is_then() {
 fn a_torn_end_is_cut_off_wherever_it_is_torn() {
     let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
     place.push(1).unwrap();
-    place.meta.care_for_journal(&mut never).unwrap();
+    place.database.care_for_journal(&mut never).unwrap();
     let path = place.tree.journal();
     let whole = std::fs::read(&path).unwrap().len();
     place.push(2).unwrap();
@@ -256,39 +256,39 @@ fn a_torn_end_is_cut_off_wherever_it_is_torn() {
     }
     // What a start makes of it.
     std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-    let Place { meta, root, .. } = place;
-    drop(meta);
+    let Place { database, root, .. } = place;
+    drop(database);
     let place = open(root, Arc::new(SystemDisk));
-    assert!(place.meta.care_for_journal(&mut never).unwrap());
+    assert!(place.database.care_for_journal(&mut never).unwrap());
     assert_eq!(place.replayed(), place.stored());
 }
 
 #[test]
 fn a_journal_that_lacks_a_change_or_is_of_another_database_does_not_count() {
     let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
-    place.meta.care_for_journal(&mut never).unwrap();
+    place.database.care_for_journal(&mut never).unwrap();
     place.push(1).unwrap();
     let path = place.tree.journal();
     let before = std::fs::read(&path).unwrap();
     place.push(2).unwrap();
-    let Place { meta, root, tree } = place;
-    drop(meta);
+    let Place { database, root, tree } = place;
+    drop(database);
     // As a crash between the transaction and the journal leaves it.
     std::fs::write(&path, &before).unwrap();
     let place = open(root, Arc::new(SystemDisk));
     place.push(3).unwrap();
-    assert!(place.meta.care_for_journal(&mut never).unwrap());
+    assert!(place.database.care_for_journal(&mut never).unwrap());
     assert_eq!(place.replayed(), place.stored());
 
     let other = tempfile::tempdir().unwrap();
     std::fs::copy(&path, other.path().join("manifests.log")).unwrap();
-    let lost = Meta::open(&Tree::new(other.path()), Arc::new(SystemDisk), false).unwrap_err();
+    let lost = Database::open(&Tree::new(other.path()), Arc::new(SystemDisk), false).unwrap_err();
     assert!(matches!(lost, Error::Lost { .. }), "a lost database must not become an empty one");
     std::fs::remove_file(other.path().join("manifests.log")).unwrap();
-    drop(Meta::open(&Tree::new(other.path()), Arc::new(SystemDisk), false).unwrap());
+    drop(Database::open(&Tree::new(other.path()), Arc::new(SystemDisk), false).unwrap());
     std::fs::copy(&path, other.path().join("manifests.log")).unwrap();
     let another = open(other, Arc::new(SystemDisk));
-    assert!(another.meta.care_for_journal(&mut never).unwrap());
+    assert!(another.database.care_for_journal(&mut never).unwrap());
     assert_eq!(another.replayed(), (BTreeMap::new(), BTreeMap::new()));
     assert_eq!(std::fs::read(another.tree.earlier_journal()).unwrap(), std::fs::read(tree.journal()).unwrap());
 }
@@ -296,18 +296,18 @@ fn a_journal_that_lacks_a_change_or_is_of_another_database_does_not_count() {
 #[test]
 fn a_transaction_that_was_durable_although_nobody_was_told_is_missed() {
     let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
-    place.meta.care_for_journal(&mut never).unwrap();
+    place.database.care_for_journal(&mut never).unwrap();
     place.push(1).unwrap();
     // As a commit leaves it that happened and seemed to fail: nothing was added to the journal.
     place
-        .meta
+        .database
         .write(|tx| {
             let number = number(tx)? + 1;
             tx.set_setting(SETTING_JOURNAL_NUMBER, &number.to_be_bytes())
         })
         .unwrap();
     place.push(2).unwrap();
-    assert!(place.meta.care_for_journal(&mut never).unwrap(), "it is made anew");
+    assert!(place.database.care_for_journal(&mut never).unwrap(), "it is made anew");
     assert_eq!(place.replayed(), place.stored());
 }
 
@@ -315,24 +315,24 @@ fn a_transaction_that_was_durable_although_nobody_was_told_is_missed() {
 fn a_journal_that_cannot_be_written_fails_nobody_and_is_made_anew() {
     let disk = Arc::new(FaultyDisk::default());
     let place = open(tempfile::tempdir().unwrap(), disk.clone());
-    place.meta.care_for_journal(&mut never).unwrap();
+    place.database.care_for_journal(&mut never).unwrap();
     place.push(1).unwrap();
     disk.fail(&[Operation::Write, Operation::Sync, Operation::Create, Operation::Rename], rustix::io::Errno::NOSPC);
     place.push(2).unwrap();
-    assert!(!place.meta.care_for_journal(&mut never).unwrap());
+    assert!(!place.database.care_for_journal(&mut never).unwrap());
     disk.heal();
     // It lacks a change, and so has no other behind it.
     place.push(3).unwrap();
     assert_eq!(place.replayed().0.len(), 1);
-    assert!(place.meta.is_journal_due());
-    assert!(place.meta.care_for_journal(&mut never).unwrap());
+    assert!(place.database.is_journal_due());
+    assert!(place.database.care_for_journal(&mut never).unwrap());
     assert_eq!(place.replayed(), place.stored());
     // Whatever it fails at while it is made anew, the one before is left.
     for operation in [Operation::Write, Operation::Sync, Operation::Create, Operation::Rename, Operation::SyncDir] {
         for after in 0..3_u8 {
-            let journal = place.meta.journal.get().unwrap();
+            let journal = place.database.journal.get().unwrap();
             disk.fail_times(operation, usize::from(after), 1, rustix::io::Errno::IO);
-            let _ = place.meta.renew_journal(journal, &mut never);
+            let _ = place.database.renew_journal(journal, &mut never);
             lock(&journal.state).next = None;
             disk.heal();
             place.take(&Step::Tag { tag: 1, manifest: after });
@@ -344,7 +344,7 @@ fn a_journal_that_cannot_be_written_fails_nobody_and_is_made_anew() {
 #[test]
 fn it_does_not_grow_beyond_twice_what_it_holds() {
     let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
-    place.meta.care_for_journal(&mut never).unwrap();
+    place.database.care_for_journal(&mut never).unwrap();
     let path = place.tree.journal();
     let (mut renewed, mut largest) = (0, 0);
     for _ in 0..30 {
@@ -352,7 +352,7 @@ fn it_does_not_grow_beyond_twice_what_it_holds() {
             place.take(&Step::Push { manifest: number });
             place.take(&Step::Delete { manifest: number });
         }
-        renewed += usize::from(place.meta.care_for_journal(&mut never).unwrap());
+        renewed += usize::from(place.database.care_for_journal(&mut never).unwrap());
         largest = largest.max(std::fs::metadata(&path).unwrap().len());
     }
     assert!(renewed >= 2, "it was made anew {renewed} times");

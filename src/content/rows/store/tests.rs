@@ -6,14 +6,14 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::content::blobs::{FaultyDisk, Operation, SystemDisk, Tree};
-use crate::content::rows::{Meta, Source as _};
+use crate::content::rows::{Database, Source as _};
 
 /// What growing and changing a file needs.
 const CHANGES: [Operation; 3] = [Operation::Write, Operation::Truncate, Operation::Sync];
 
 struct Fixture {
     disk: Arc<FaultyDisk>,
-    meta: Meta,
+    database: Database,
     root: tempfile::TempDir,
 }
 
@@ -21,13 +21,13 @@ impl Fixture {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let disk = Arc::new(FaultyDisk::default());
-        let meta = Meta::open(&Tree::new(root.path()), disk.clone(), true).unwrap();
-        Self { disk, meta, root }
+        let database = Database::open(&Tree::new(root.path()), disk.clone(), true).unwrap();
+        Self { disk, database, root }
     }
 
     fn put(&self, key: &str, length: usize) -> Result<(), Error> {
         let key = key.to_owned();
-        self.meta.write(move |tx| tx.set_setting(&key, &vec![7; length]))
+        self.database.write(move |tx| tx.set_setting(&key, &vec![7; length]))
     }
 
     /// Writes after a fault has gone: the pause after it is over within a second.
@@ -42,7 +42,7 @@ impl Fixture {
     }
 
     fn has(&self, key: &str) -> bool {
-        self.meta.read(|tx| tx.setting(key)).unwrap().is_some()
+        self.database.read(|tx| tx.setting(key)).unwrap().is_some()
     }
 }
 
@@ -63,7 +63,7 @@ fn a_full_disk_is_told_and_what_was_there_is_read_on() {
         it.disk.heal();
         it.put_again("after");
         assert!(it.has("before") && !it.has("during") && it.has("after"));
-        assert!(!it.meta.is_read_only());
+        assert!(!it.database.is_read_only());
     }
 }
 
@@ -74,17 +74,17 @@ fn a_file_system_that_turned_read_only_is_read_on_until_it_is_not() {
     it.disk.fail(&CHANGES, Errno::ROFS);
     let refused = it.put("during", 10).unwrap_err();
     assert_eq!(refused.io().map(std::io::Error::kind), Some(std::io::ErrorKind::ReadOnlyFilesystem), "{refused}");
-    assert!(it.meta.is_read_only());
+    assert!(it.database.is_read_only());
     assert!(it.has("before"));
     // The next attempt leaves it as it is, with what is being read in it.
-    let old = it.meta.store.begin_read().unwrap();
+    let old = it.database.store.begin_read().unwrap();
     std::thread::sleep(PAUSE + PAUSE / 10);
     assert!(it.put("during", 10).is_err());
     assert!(crate::content::rows::ReadTx(old).setting("before").unwrap().is_some());
-    assert!(it.meta.is_read_only() && it.has("before") && !it.has("during"));
+    assert!(it.database.is_read_only() && it.has("before") && !it.has("during"));
     it.disk.heal();
     it.put_again("after");
-    assert!(!it.meta.is_read_only());
+    assert!(!it.database.is_read_only());
     assert!(it.has("before") && !it.has("during") && it.has("after"));
 }
 
@@ -106,10 +106,10 @@ fn after_a_failure_anywhere_in_a_commit_memory_says_what_the_file_says() {
             let found = it.has("during");
             assert!(found || !done, "it was answered for");
             it.put_again("after");
-            let Fixture { meta, root, .. } = it;
-            drop(meta);
-            let meta = Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), true).unwrap();
-            let there = |key| meta.read(|tx| tx.setting(key)).unwrap().is_some();
+            let Fixture { database, root, .. } = it;
+            drop(database);
+            let database = Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), true).unwrap();
+            let there = |key| database.read(|tx| tx.setting(key)).unwrap().is_some();
             assert!(there("before") && there("after"));
             assert_eq!(there("during"), found, "{operation:?} after {after}");
         }
@@ -123,7 +123,7 @@ fn a_view_from_before_a_failure_never_shows_what_came_after_it() {
     for n in 0..200 {
         it.put(&format!("key {n}"), 3_000).unwrap();
     }
-    let old = it.meta.store.begin_read().unwrap();
+    let old = it.database.store.begin_read().unwrap();
     it.disk.fail_times(Operation::Sync, 0, 1, Errno::IO);
     assert!(it.put("during", 10).is_err());
     it.disk.heal();
@@ -131,7 +131,7 @@ fn a_view_from_before_a_failure_never_shows_what_came_after_it() {
     it.put_again("after");
     for n in 0..200 {
         let key = format!("key {n}");
-        it.meta.write(move |tx| tx.set_setting(&key, &[9; 3_000])).unwrap();
+        it.database.write(move |tx| tx.set_setting(&key, &[9; 3_000])).unwrap();
     }
     let (old, mut closed) = (crate::content::rows::ReadTx(old), 0);
     for n in 0..200 {
@@ -152,7 +152,7 @@ fn a_database_without_content_is_refused_and_left_alone() {
     let path = root.path().join("coracle.redb");
     for content in [&b""[..], &[0; 100], &vec![0; 100_000]] {
         std::fs::write(&path, content).unwrap();
-        let refused = Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), true).map(drop);
+        let refused = Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), true).map(drop);
         assert!(refused.is_err());
         assert_eq!(std::fs::read(&path).unwrap(), content);
     }

@@ -8,12 +8,13 @@ use crate::content::rows::schema::Source as _;
 
 /// A database that says it is of version 1.
 fn old(tree: &Tree) {
-    let meta = Meta::open(tree, Arc::new(SystemDisk), true).unwrap();
-    meta.write(|tx| {
-        tx.set_setting("test", b"kept")?;
-        tx.set_setting(schema::SETTING_VERSION, &1_u32.to_be_bytes())
-    })
-    .unwrap();
+    let database = Database::open(tree, Arc::new(SystemDisk), true).unwrap();
+    database
+        .write(|tx| {
+            tx.set_setting("test", b"kept")?;
+            tx.set_setting(schema::SETTING_VERSION, &1_u32.to_be_bytes())
+        })
+        .unwrap();
 }
 
 #[test]
@@ -34,11 +35,11 @@ fn an_upgrade_that_fails_anywhere_can_be_tried_again() {
             old(&tree);
             let disk = Arc::new(FaultyDisk::default());
             disk.fail_times(operation, after, usize::MAX, rustix::io::Errno::IO);
-            failures += usize::from(Meta::open(&tree, disk, true).is_err());
+            failures += usize::from(Database::open(&tree, disk, true).is_err());
             assert!(tree.database().exists(), "{operation:?} {after}: a start would make an empty one");
-            let meta = Meta::open(&tree, Arc::new(SystemDisk), true).unwrap();
-            assert_eq!(meta.read(|tx| tx.setting("test")).unwrap().as_deref(), Some(&b"kept"[..]));
-            assert_eq!(meta.read(schema::version).unwrap(), schema::VERSION);
+            let database = Database::open(&tree, Arc::new(SystemDisk), true).unwrap();
+            assert_eq!(database.read(|tx| tx.setting("test")).unwrap().as_deref(), Some(&b"kept"[..]));
+            assert_eq!(database.read(schema::version).unwrap(), schema::VERSION);
             assert!(tree.earlier_database(1).exists(), "{operation:?} {after}");
         }
     }

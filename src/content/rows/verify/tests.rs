@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::*;
 use crate::content::blobs::{SystemDisk, Tree};
 use crate::content::rows::content::ManifestRow;
-use crate::content::rows::schema::{BLOBS, LINKS, MANIFEST_BYTES, MANIFESTS, UNNEEDED, UNNEEDED_SINCE};
-use crate::content::rows::{Meta, codec};
+use crate::content::rows::schema::{BLOBS, LINKS, MANIFEST_BYTES, MANIFESTS, UNREFERENCED, UNREFERENCED_SINCE};
+use crate::content::rows::{Database, codec};
 use crate::kit::clock::Timestamp;
 use crate::oci::{Algorithm, Tag};
 
@@ -27,59 +27,62 @@ fn descriptor(kind: &str, digest: Digest) -> String {
 }
 
 /// Two blobs, one needed; an image with a tag and one with a subject; an index; and a tag of before.
-fn filled(root: &std::path::Path) -> Meta {
-    let meta = Meta::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap();
-    meta.write(|tx| {
-        let name = name();
-        for blob in ["needed", "alone"] {
-            tx.put_link(&name, digest(blob), 1, NOW)?;
-        }
-        let config = descriptor("config.v1+json", digest("needed"));
-        let kind = "application/vnd.oci.image.manifest.v1+json";
-        let image = format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","config":{config},"layers":[]}}"#);
-        let subject = descriptor("manifest.v1+json", digest(&image));
-        let referrer = image.replace("\"layers\"", &format!(r#""subject":{subject},"layers""#));
-        let untagged = image.replace("}]", "}],\"annotations\":{}").replace("[]}", "[],\"annotations\":{\"a\":\"b\"}}");
-        let index_kind = "application/vnd.oci.image.index.v1+json";
-        let index = format!(r#"{{"schemaVersion":2,"mediaType":"{index_kind}","manifests":[{subject}]}}"#);
-        for (bytes, kind) in [(&image, kind), (&referrer, kind), (&untagged, kind), (&index, index_kind)] {
-            let of = digest(bytes);
-            let row = ManifestRow { media_type: kind.to_owned(), size: bytes.len() as u64, created: NOW };
-            tx.put_manifest(&name, of, &row, bytes.as_bytes())?;
-            let manifest = Manifest::read(bytes.as_bytes(), None).unwrap();
-            for blob in manifest.blobs() {
-                tx.add_blob_reference(&name, *blob)?;
+fn filled(root: &std::path::Path) -> Database {
+    let database = Database::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap();
+    database
+        .write(|tx| {
+            let name = name();
+            for blob in ["needed", "alone"] {
+                tx.put_link(&name, digest(blob), 1, NOW)?;
             }
-            for child in manifest.manifests() {
-                tx.put_listing(&name, child.digest, of)?;
+            let config = descriptor("config.v1+json", digest("needed"));
+            let kind = "application/vnd.oci.image.manifest.v1+json";
+            let image = format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","config":{config},"layers":[]}}"#);
+            let subject = descriptor("manifest.v1+json", digest(&image));
+            let referrer = image.replace("\"layers\"", &format!(r#""subject":{subject},"layers""#));
+            let untagged =
+                image.replace("}]", "}],\"annotations\":{}").replace("[]}", "[],\"annotations\":{\"a\":\"b\"}}");
+            let index_kind = "application/vnd.oci.image.index.v1+json";
+            let index = format!(r#"{{"schemaVersion":2,"mediaType":"{index_kind}","manifests":[{subject}]}}"#);
+            for (bytes, kind) in [(&image, kind), (&referrer, kind), (&untagged, kind), (&index, index_kind)] {
+                let of = digest(bytes);
+                let row = ManifestRow { media_type: kind.to_owned(), size: bytes.len() as u64, created: NOW };
+                tx.put_manifest(&name, of, &row, bytes.as_bytes())?;
+                let manifest = Manifest::read(bytes.as_bytes(), None).unwrap();
+                for blob in manifest.blobs() {
+                    tx.add_blob_reference(&name, *blob)?;
+                }
+                for child in manifest.manifests() {
+                    tx.put_listing(&name, child.digest, of)?;
+                }
+                if let Some(subject) = manifest.subject() {
+                    let kind = manifest.artifact_type().unwrap_or_default();
+                    tx.put_referrer(&name, subject, kind, of, &manifest.referrer_descriptor(of, row.size))?;
+                }
+                tx.review_manifest(&name, of, NOW)?;
             }
-            if let Some(subject) = manifest.subject() {
-                let kind = manifest.artifact_type().unwrap_or_default();
-                tx.put_referrer(&name, subject, kind, of, &manifest.referrer_descriptor(of, row.size))?;
-            }
-            tx.review_manifest(&name, of, NOW)?;
-        }
-        let tag: Tag = "latest".parse().unwrap();
-        tx.put_tag(&name, &tag, digest(&index), NOW, true)?;
-        tx.put_tag(&name, &tag, digest(&image), Timestamp::from_micros(2_000_000), true)?;
-        Ok::<_, Error>(())
-    })
-    .unwrap();
-    meta
+            let tag: Tag = "latest".parse().unwrap();
+            tx.put_tag(&name, &tag, digest(&index), NOW, true)?;
+            tx.put_tag(&name, &tag, digest(&image), Timestamp::from_micros(2_000_000), true)?;
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+    database
 }
 
-fn findings(meta: &Meta) -> Findings {
+fn findings(database: &Database) -> Findings {
     let mut findings = Findings::default();
-    meta.read(|tx| {
-        for name in tx.named_repositories("", 10)? {
-            tx.verify_repository(&name.parse().unwrap(), &mut findings)?;
-        }
-        for (digest, _) in tx.blobs(None, 10)? {
-            tx.verify_blob(digest, &mut findings)?;
-        }
-        Ok::<_, Error>(())
-    })
-    .unwrap();
+    database
+        .read(|tx| {
+            for name in tx.named_repositories("", 10)? {
+                tx.verify_repository(&name.parse().unwrap(), &mut findings)?;
+            }
+            for (digest, _) in tx.blobs(None, 10)? {
+                tx.verify_blob(digest, &mut findings)?;
+            }
+            Ok::<_, Error>(())
+        })
+        .unwrap();
     findings
 }
 
@@ -114,8 +117,8 @@ fn every_derived_row_that_is_wrong_is_found_and_made_anew() {
         ("a referrer is gone", drop_first!(REFERRERS)),
         ("a tag of a manifest is gone", drop_first!(TAGS_OF)),
         ("a past tag of a manifest is gone", drop_first!(PAST_OF)),
-        ("something unneeded is gone", drop_first!(UNNEEDED)),
-        ("something unneeded is gone from the order of time", drop_first!(UNNEEDED_SINCE)),
+        ("something unreferenced is gone", drop_first!(UNREFERENCED)),
+        ("something unreferenced is gone from the order of time", drop_first!(UNREFERENCED_SINCE)),
         ("a link is gone from the other side", drop_first!(LINKS_OF)),
         ("the row of the repository is gone", drop_first!(REPOSITORIES)),
         ("a manifest too many", |tx| change_repository(tx, |row| row.manifests += 1)),
@@ -134,18 +137,19 @@ fn every_derived_row_that_is_wrong_is_found_and_made_anew() {
     ];
     for (what, damage) in breaks {
         let root = tempfile::tempdir().unwrap();
-        let meta = filled(root.path());
-        meta.write(damage).expect(what);
-        let found = findings(&meta);
+        let database = filled(root.path());
+        database.write(damage).expect(what);
+        let found = findings(&database);
         assert!(!found.derived.is_empty(), "{what}: nobody has noticed");
-        meta.write(|tx| {
-            for (digest, _) in tx.blobs(None, 10)? {
-                tx.rebuild_blob(digest)?;
-            }
-            tx.rebuild_repository(&name(), NOW)
-        })
-        .unwrap();
-        let found = findings(&meta);
+        database
+            .write(|tx| {
+                for (digest, _) in tx.blobs(None, 10)? {
+                    tx.rebuild_blob(digest)?;
+                }
+                tx.rebuild_repository(&name(), NOW)
+            })
+            .unwrap();
+        let found = findings(&database);
         assert!(found.derived.is_empty() && found.lost.is_empty(), "{what}: {found:?}");
     }
 }
@@ -163,9 +167,9 @@ fn what_was_given_and_is_gone_is_named_and_stays_gone() {
     ];
     for (what, damage) in losses {
         let root = tempfile::tempdir().unwrap();
-        let meta = filled(root.path());
-        meta.write(damage).unwrap();
-        let found = findings(&meta);
+        let database = filled(root.path());
+        database.write(damage).unwrap();
+        let found = findings(&database);
         assert!(found.lost.iter().any(|lost| lost.contains(what)), "{what}: {found:?}");
     }
 }

@@ -9,7 +9,7 @@ use crate::identity::accounts::{KeyGrant, SessionGrant};
 
 const NOW: Timestamp = Timestamp::from_micros(3_600_000_000);
 
-fn user(name: &str, standing: Standing, credential: Credential) -> Caller {
+fn user(name: &str, standing: AccountRole, credential: Credential) -> Caller {
     Caller { identity: Identity::User(Arc::new(Account::test(name, standing))), credential }
 }
 
@@ -52,9 +52,9 @@ fn grants() {
     // anonymous, alice, a read-only superuser, a superuser
     let callers = [
         Caller::ANONYMOUS,
-        user("alice", Standing::Ordinary, Credential::Password),
-        user("eve", Standing::ReadOnlySuperuser, Credential::Password),
-        user("root", Standing::Superuser, Credential::Password),
+        user("alice", AccountRole::Ordinary, Credential::Password),
+        user("eve", AccountRole::ReadOnlySuperuser, Credential::Password),
+        user("root", AccountRole::Superuser, Credential::Password),
     ];
     for (access, owners, signed_in, open) in [
         (Access::Anybody, "aaaa", "aaaa", "aaaa"),
@@ -83,8 +83,8 @@ fn grants() {
 
 #[test]
 fn credentials_only_narrow() {
-    let alice = |credential| user("alice", Standing::Ordinary, credential);
-    let root = |credential| user("root", Standing::Superuser, credential);
+    let alice = |credential| user("alice", AccountRole::Ordinary, credential);
+    let root = |credential| user("root", AccountRole::Superuser, credential);
     // alice: password, key, key for alice/x, key for pulling alice/**, key for bob/**;
     // root: password, key for pulling, key
     let callers = [
@@ -133,11 +133,11 @@ fn freshness() {
     let minute = Duration::from_mins(1);
     // alice's session of 9 and 10 minutes, a read-only superuser's and a superuser's of 9, a superuser's of 10
     let callers = [
-        user("alice", Standing::Ordinary, session(9 * minute)),
-        user("alice", Standing::Ordinary, session(10 * minute)),
-        user("eve", Standing::ReadOnlySuperuser, session(9 * minute)),
-        user("root", Standing::Superuser, session(9 * minute)),
-        user("root", Standing::Superuser, session(10 * minute)),
+        user("alice", AccountRole::Ordinary, session(9 * minute)),
+        user("alice", AccountRole::Ordinary, session(10 * minute)),
+        user("eve", AccountRole::ReadOnlySuperuser, session(9 * minute)),
+        user("root", AccountRole::Superuser, session(9 * minute)),
+        user("root", AccountRole::Superuser, session(10 * minute)),
         Caller::ANONYMOUS,
     ];
     let policy = policy(AccessPolicy::Owners);
@@ -188,7 +188,7 @@ fn decisions_under_many_rules_are_right_and_cost_little() {
         }
     });
     let control = AccessControl { repositories: repositories.collect(), ..AccessControl::default() };
-    let mut account = Account::test("alice", Standing::Ordinary);
+    let mut account = Account::test("alice", AccountRole::Ordinary);
     account.groups = (0..100).map(|n| format!("group{}", n * 5)).collect();
     account.groups.sort_unstable();
     let alice = Caller { identity: Identity::User(Arc::new(account)), credential: Credential::Password };
@@ -246,7 +246,7 @@ fn permissions_take_nothing_away() {
         permissions.push(Permissions { groups: named(role), ..Permissions::default() });
         permissions.push(Permissions { namespace: Some(role), ..Permissions::default() });
     }
-    let standings = [Standing::Ordinary, Standing::ReadOnlySuperuser, Standing::Superuser];
+    let standings = [AccountRole::Ordinary, AccountRole::ReadOnlySuperuser, AccountRole::Superuser];
     let credentials = || [Credential::Password, key(None), key(Some(&["alice/x:pull"])), key(Some(&["bob/**"]))];
     let callers = standings.into_iter().flat_map(|standing| credentials().map(|c| user("alice", standing, c)));
     for caller in std::iter::once(Caller::ANONYMOUS).chain(callers) {

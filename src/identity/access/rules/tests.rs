@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::content::rows::Standing;
+use crate::content::rows::AccountRole;
 
 fn texts(list: &[&str]) -> Vec<String> {
     list.iter().map(|text| (*text).to_owned()).collect()
@@ -17,7 +17,7 @@ fn block(pattern: &str, users: &[&str], actions: &[&str]) -> RepositoryRules {
 }
 
 fn user(name: &str, groups: &[&str]) -> Identity {
-    let mut account = Account::test(name, Standing::Ordinary);
+    let mut account = Account::test(name, AccountRole::Ordinary);
     account.groups = texts(groups);
     Identity::User(Arc::new(account))
 }

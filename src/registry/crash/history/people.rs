@@ -1,7 +1,7 @@
 //! What is done to accounts.
 
 use super::{Client, REPOSITORIES};
-use crate::content::rows::{Grantee, Role, Standing};
+use crate::content::rows::{AccountRole, Grantee, Role};
 use crate::identity::accounts::{NewKey, NewUser, Origin, Password};
 
 /// There are no more: hashing passwords is what takes longest.
@@ -20,7 +20,7 @@ impl Client {
         let new = NewUser {
             name: name.clone(),
             password: self.accounts.hash_blocking(&Password::new("a password")).unwrap(),
-            standing: Standing::Ordinary,
+            standing: AccountRole::Ordinary,
             groups: vec!["dev".to_owned()],
             email: None,
         };

@@ -42,7 +42,7 @@ pub enum Who {
 pub enum Means {
     Nothing,
     /// The cookie and the CSRF token of somebody who has not signed in.
-    Visit,
+    RequestInfo,
     Password(Who),
     WrongPassword,
     /// A key by its name: as a password at the registry's routes, as a bearer token at API v1.
@@ -79,7 +79,7 @@ const fn next(name: &'static str, means: Means, meaning: &'static str) -> Column
 #[rustfmt::skip] // a table is read down its columns
 pub const COLUMNS: &[Column] = &[
     first("nobody", "-", Means::Nothing, "says nothing"),
-    next("vis", Means::Visit, "cookie and CSRF token of a visitor who has not signed in"),
+    next("vis", Means::RequestInfo, "cookie and CSRF token of a visitor who has not signed in"),
     first("password", "own", Means::Password(Who::Alice), "alice's; API v1 does not look at passwords"),
     next("oth", Means::Password(Who::Bob), "bob's, who is another user"),
     next("bad", Means::WrongPassword, "not alice's, with her name"),
@@ -253,7 +253,7 @@ impl World {
         let who = match means {
             Means::Password(who) | Means::Cookie(who) | Means::Session(who) => who,
             Means::Nothing
-            | Means::Visit
+            | Means::RequestInfo
             | Means::WrongPassword
             | Means::Key(_)
             | Means::Bearer(_)
@@ -337,7 +337,7 @@ impl World {
             Means::Token(token) => {
                 return request.header("authorization", format!("Bearer {}", self.tokens[token]));
             }
-            Means::Visit => visit(&self.anonymous()).await,
+            Means::RequestInfo => visit(&self.anonymous()).await,
             Means::Session(Who::Carol) => self.carols.clone(),
             Means::Cookie(_) | Means::Session(_) => sign_in(&self.anonymous(), user).await,
         };

@@ -24,7 +24,7 @@ fn filled(rows: usize) -> Scene {
         let now = scene.clock.now();
         scene
             .stores
-            .meta
+            .database
             .write(move |tx| {
                 for number in from..rows.min(from + AT_ONCE) {
                     let name = format!("repository/{}", number % 1000).parse().unwrap();

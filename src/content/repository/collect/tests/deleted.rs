@@ -16,7 +16,7 @@ fn is_served(repository: &Repository, digest: Digest) -> bool {
 
 fn assert_rows_agree(scene: &Scene) {
     let mut findings = Findings::default();
-    scene.stores.meta.read(|tx| tx.verify_repository(&"a".parse().unwrap(), &mut findings)).unwrap();
+    scene.stores.database.read(|tx| tx.verify_repository(&"a".parse().unwrap(), &mut findings)).unwrap();
     assert!(findings.derived.is_empty() && findings.lost.is_empty(), "{findings:?}");
 }
 

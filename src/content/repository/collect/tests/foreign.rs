@@ -25,7 +25,7 @@ fn foreign_image(config: Digest, layers: &[(&str, Digest)]) -> String {
 
 fn assert_rows_agree(scene: &Scene) {
     let mut findings = crate::content::rows::Findings::default();
-    scene.stores.meta.read(|tx| tx.verify_repository(&"a".parse().unwrap(), &mut findings)).unwrap();
+    scene.stores.database.read(|tx| tx.verify_repository(&"a".parse().unwrap(), &mut findings)).unwrap();
     assert!(findings.derived.is_empty() && findings.lost.is_empty(), "{findings:?}");
 }
 
@@ -71,7 +71,7 @@ fn foreign_layers_that_an_earlier_program_stored_are_referenced_before_the_first
     let layer = repository.push_blob(TYPES[3].as_bytes());
     let manifest = repository.push_manifest(&foreign_image(config, &[(TYPES[3], layer)]), &["latest"]).unwrap();
     let (name, since) = ("a".parse().unwrap(), scene.clock.now());
-    let as_before = scene.stores.meta.write(move |tx| {
+    let as_before = scene.stores.database.write(move |tx| {
         tx.remove_listing(&name, layer, manifest, since)?;
         tx.set_setting(SETTING_OPTIONAL_LISTED, &[0])
     });

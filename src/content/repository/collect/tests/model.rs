@@ -24,8 +24,8 @@ struct Model {
     tags: BTreeMap<&'static str, Digest>,
     manifests: BTreeMap<Digest, Content>,
     blobs: BTreeSet<Digest>,
-    /// Since when something is unneeded, in minutes.
-    unneeded: BTreeMap<Digest, u64>,
+    /// Since when something is unreferenced, in minutes.
+    unreferenced: BTreeMap<Digest, u64>,
     /// When a client was told of something last.
     told: BTreeMap<Digest, u64>,
     /// What was deleted by digest, and what a tag pointed at before: when that ended last.
@@ -72,20 +72,20 @@ impl Model {
         self.review(now);
     }
 
-    /// Notes what has become unneeded at a time, or in a collection of what was so since then.
+    /// Notes what has become unreferenced at a time, or in a collection of what was so since then.
     fn review(&mut self, since: u64) {
         let all: Vec<Digest> = self.manifests.keys().chain(self.deleted.keys()).chain(&self.blobs).copied().collect();
         for digest in all {
             if self.is_needed(digest) {
-                self.unneeded.remove(&digest);
+                self.unreferenced.remove(&digest);
             } else {
-                self.unneeded.entry(digest).or_insert(since);
+                self.unreferenced.entry(digest).or_insert(since);
             }
         }
         let (manifests, deleted, blobs) = (&self.manifests, &self.deleted, &self.blobs);
         let is_there =
             |digest: &Digest| manifests.contains_key(digest) || deleted.contains_key(digest) || blobs.contains(digest);
-        self.unneeded.retain(|digest, _| is_there(digest));
+        self.unreferenced.retain(|digest, _| is_there(digest));
     }
 
     /// Something was pushed or asked for: it counts from now.
@@ -97,7 +97,7 @@ impl Model {
     fn due(&self, now: u64) -> Option<(Digest, u64)> {
         let told = |digest: &Digest| self.told.get(digest).copied().unwrap_or_default();
         let is_due = |(digest, since): &(&Digest, &u64)| now - told(digest).max(**since) >= DELAY.as_secs() / 60;
-        self.unneeded.iter().find(is_due).map(|(digest, since)| (*digest, *since))
+        self.unreferenced.iter().find(is_due).map(|(digest, since)| (*digest, *since))
     }
 
     fn collect(&mut self, now: u64) {
@@ -281,14 +281,14 @@ impl History {
         let mut findings = Findings::default();
         for name in REPOSITORIES {
             let name = name.parse().unwrap();
-            self.scene.stores.meta.read(|tx| tx.verify_repository(&name, &mut findings)).unwrap();
+            self.scene.stores.database.read(|tx| tx.verify_repository(&name, &mut findings)).unwrap();
         }
         assert!(findings.derived.is_empty() && findings.lost.is_empty(), "{findings:?}");
         for (name, model) in &mut self.models {
             let repository = self.scene.repository(name);
             let contents = {
                 use crate::content::rows::ContentRead as _;
-                self.scene.stores.meta.read(|tx| tx.contents(&name.parse().unwrap())).unwrap()
+                self.scene.stores.database.read(|tx| tx.contents(&name.parse().unwrap())).unwrap()
             };
             for (digest, content) in model.manifests.clone() {
                 let there = repository.has_manifest(digest);
@@ -299,7 +299,7 @@ impl History {
                 }
                 assert!(there, "{name} has lost the manifest {digest}");
             }
-            // What went with referrers went as long unneeded as those: the model cannot tell how long that was.
+            // What went with referrers went as long unreferenced as those: the model cannot tell how long that was.
             model.review(0);
             model.collect(self.now);
             for digest in model.deleted.keys() {

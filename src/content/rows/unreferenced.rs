@@ -1,9 +1,9 @@
-//! [`Unneeded`]: in what ways something in a repository is unneeded.
+//! [`Unreferenced`]: in what ways something in a repository is unreferenced.
 
-/// In what way something is unneeded. The numbers stand in rows.
+/// In what way something is unreferenced. The numbers stand in rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub(crate) enum Unneeded {
+pub(crate) enum Unreferenced {
     /// A repository's link to a blob that none of its manifests needs.
     Link = 1,
     /// A manifest that no tag and no index names, and no tag did lately.
@@ -14,7 +14,7 @@ pub(crate) enum Unneeded {
     Referrer = 4,
 }
 
-impl Unneeded {
+impl Unreferenced {
     const ALL: [Self; 4] = [Self::Link, Self::Manifest, Self::Subject, Self::Referrer];
 
     pub(super) const fn number(self) -> u8 {

@@ -1,4 +1,4 @@
-//! [`Memo`]: the key, token, session or password that a connection presented last, and whose it is.
+//! [`CredentialCache`]: the key, token, session or password that a connection presented last, and whose it is.
 //!
 //! A client sends the same one with each of many requests on a connection. To decode, hash and look it up
 //! again says nothing new as long as no account and no key has changed; and costs, of the smallest request,
@@ -17,7 +17,7 @@ use crate::identity::accounts::PasswordMark;
 
 /// What one connection presented last.
 #[derive(Default)]
-pub(crate) struct Memo(Mutex<Option<Presented>>);
+pub(crate) struct CredentialCache(Mutex<Option<Presented>>);
 
 struct Presented {
     /// The value of the header; wiped when there is another, or the connection ends.
@@ -64,7 +64,7 @@ impl Known {
     }
 }
 
-impl Memo {
+impl CredentialCache {
     /// Who presented what these headers do, if it is what was presented last and nothing has changed.
     pub(super) fn get(&self, headers: &HeaderMap, surface: Surface, generation: u64) -> Option<Known> {
         let (means, presented) = presented(headers)?;
@@ -104,9 +104,9 @@ fn presented(headers: &HeaderMap) -> Option<(Means, &HeaderValue)> {
     Some((Means { by_cookie, from_page: Credentials::from_page(headers) }, value))
 }
 
-impl fmt::Debug for Memo {
+impl fmt::Debug for CredentialCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Memo")
+        f.write_str("CredentialCache")
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::content::rows::Standing;
+    use crate::content::rows::AccountRole;
     use crate::identity::access::Identity;
     use crate::identity::accounts::{Account, KeyGrant, SessionGrant};
     use crate::kit::clock::Timestamp;
@@ -132,7 +132,7 @@ mod tests {
     }
 
     fn known(credential: Credential) -> Known {
-        let identity = Identity::User(Arc::new(Account::test("alice", Standing::Ordinary)));
+        let identity = Identity::User(Arc::new(Account::test("alice", AccountRole::Ordinary)));
         Caller { identity, credential }.into()
     }
 
@@ -162,7 +162,7 @@ mod tests {
             (Credential::Password, &[basic, page], &[basic, page], false),
         ];
         for (number, (credential, first, then, found)) in cases.into_iter().enumerate() {
-            let memo = Memo::default();
+            let memo = CredentialCache::default();
             memo.put(&headers(first), Surface::ApiV1, 7, known(credential));
             assert_eq!(memo.get(&headers(then), Surface::ApiV1, 7).is_some(), found, "case {number}");
             assert!(memo.get(&headers(then), Surface::ApiV1, 8).is_none(), "case {number}, after a change");

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::user::{Account, check_user_name};
 use super::{Accounts, Error, Origin};
-use crate::content::rows::{self, AccountRead as _, OutsideRead, OutsideRow, Standing, UserRow, WriteTx};
+use crate::content::rows::{
+    self, AccountRead as _, AccountRole, FederatedUserRead, FederatedUserRow, UserRow, WriteTx,
+};
 use crate::kit::clock::Timestamp;
 
 /// As much is shown of a name that cannot be one, in characters.
@@ -16,7 +18,7 @@ const NAME_SHOWN: usize = 80;
 
 /// Somebody who has signed in at a provider.
 #[derive(Clone, Debug)]
-pub(crate) struct Outsider {
+pub(crate) struct FederatedUser {
     /// The provider's name in the configuration.
     pub(crate) provider: String,
     pub(crate) issuer: String,
@@ -56,7 +58,7 @@ impl From<rows::Error> for NotAdmitted {
 
 /// A user whom a provider is to be asked about.
 #[derive(Clone, Debug)]
-pub(crate) struct DueOutsider {
+pub(crate) struct DueFederatedUser {
     pub(crate) name: String,
     pub(crate) provider: String,
     pub(crate) issuer: String,
@@ -70,7 +72,7 @@ impl Accounts {
     /// what the provider can be asked again.
     pub(crate) fn admit(
         &self,
-        who: Outsider,
+        who: FederatedUser,
         sealed: Option<Vec<u8>>,
         origin: &Origin,
     ) -> Result<Arc<Account>, NotAdmitted> {
@@ -101,14 +103,17 @@ impl Accounts {
                 return Ok(Err(name));
             }
             tx.put_user(&name, &UserRow { email: who.email.or(row.email), ..row })?;
-            let was_gone = tx.outside_user(&name)?.is_some_and(|before| before.gone.is_some());
+            let was_gone = tx.federated_user(&name)?.is_some_and(|before| before.gone.is_some());
             match sealed {
-                Some(sealed) => tx.put_outside_token(&name, &sealed)?,
-                None if was_gone => tx.remove_outside_token(&name)?,
+                Some(sealed) => tx.put_federated_token(&name, &sealed)?,
+                None if was_gone => tx.remove_federated_token(&name)?,
                 None => {}
             }
-            let Outsider { provider, issuer, subject, groups, .. } = who;
-            tx.put_outside_user(&name, &OutsideRow { provider, issuer, subject, groups, checked: now, gone: None })?;
+            let FederatedUser { provider, issuer, subject, groups, .. } = who;
+            tx.put_federated_user(
+                &name,
+                &FederatedUserRow { provider, issuer, subject, groups, checked: now, gone: None },
+            )?;
             Ok(Ok(name))
         })?;
         let name = name.map_err(|name| NotAdmitted::Disabled { name })?;
@@ -117,19 +122,19 @@ impl Accounts {
 
     /// At most `limit` users whom a provider has not spoken of for `every`, and whose keys or sessions were used
     /// since: those for whom it matters.
-    pub(crate) fn due_outsiders(&self, every: Duration, limit: usize) -> Result<Vec<DueOutsider>, Error> {
+    pub(crate) fn due_federated_users(&self, every: Duration, limit: usize) -> Result<Vec<DueFederatedUser>, Error> {
         let now = self.clock.now();
-        let users = self.meta.read(OutsideRead::outside_users)?;
+        let users = self.database.read(FederatedUserRead::federated_users)?;
         let old = users.into_iter().filter(|(_, row)| row.gone.is_none() && now.since(row.checked) >= every);
         let mut due = Vec::new();
         for (name, row) in old {
             if due.len() == limit {
                 break;
             }
-            let Some(sealed) = self.meta.read(|tx| tx.outside_token(&name))? else { continue };
+            let Some(sealed) = self.database.read(|tx| tx.federated_token(&name))? else { continue };
             if self.last_used(&name)?.is_some_and(|used| used > row.checked) {
-                let OutsideRow { provider, issuer, subject, .. } = row;
-                due.push(DueOutsider { name, provider, issuer, subject, sealed });
+                let FederatedUserRow { provider, issuer, subject, .. } = row;
+                due.push(DueFederatedUser { name, provider, issuer, subject, sealed });
             }
         }
         Ok(due)
@@ -138,7 +143,7 @@ impl Accounts {
     /// When a key or a session of a user was last used.
     fn last_used(&self, name: &str) -> Result<Option<Timestamp>, Error> {
         let (keys, sessions) =
-            self.meta.read(|tx| Ok::<_, Error>((tx.keys_of(Some(name))?, tx.sessions_of(Some(name))?)))?;
+            self.database.read(|tx| Ok::<_, Error>((tx.keys_of(Some(name))?, tx.sessions_of(Some(name))?)))?;
         let of_keys = keys.into_iter().filter_map(|(hash, key)| self.latest_key_use(&hash).or(key.last_used));
         let of_sessions =
             sessions.into_iter().map(|(hash, session)| self.latest_session_use(&hash).unwrap_or(session.last_used));
@@ -146,38 +151,46 @@ impl Accounts {
     }
 
     /// Keeps what a provider is to be asked with the next time.
-    pub(crate) fn renew_outside_token(&self, who: DueOutsider, sealed: Vec<u8>) -> Result<DueOutsider, Error> {
+    pub(crate) fn renew_federated_token(
+        &self,
+        who: DueFederatedUser,
+        sealed: Vec<u8>,
+    ) -> Result<DueFederatedUser, Error> {
         let (name, before, after) = (who.name.clone(), who.sealed, sealed.clone());
         self.change(move |tx| {
             // Whoever has signed in meanwhile has brought something newer.
-            if tx.outside_token(&name)? == Some(before) {
-                tx.put_outside_token(&name, &after)?;
+            if tx.federated_token(&name)? == Some(before) {
+                tx.put_federated_token(&name, &after)?;
             }
             Ok::<_, Error>(())
         })?;
-        Ok(DueOutsider { sealed, ..who })
+        Ok(DueFederatedUser { sealed, ..who })
     }
 
     /// A provider knows a user still; of these groups, if it has said.
-    pub(crate) fn outsider_is_known(&self, who: &DueOutsider, groups: Option<Vec<String>>) -> Result<(), Error> {
+    pub(crate) fn federated_user_is_known(
+        &self,
+        who: &DueFederatedUser,
+        groups: Option<Vec<String>>,
+    ) -> Result<(), Error> {
         let (who, now) = (who.clone(), self.clock.now());
         self.change(move |tx| {
             if let Some(row) = asked_about(tx, &who)? {
                 let groups = groups.unwrap_or_else(|| row.groups.clone());
-                tx.put_outside_user(&who.name, &OutsideRow { groups, checked: now, ..row })?;
+                tx.put_federated_user(&who.name, &FederatedUserRow { groups, checked: now, ..row })?;
             }
             Ok::<_, Error>(())
         })
     }
 
     /// A provider does not know a user any more: until they sign in again, nothing of theirs counts.
-    pub(crate) fn outsider_is_gone(&self, who: &DueOutsider) -> Result<(), Error> {
+    pub(crate) fn federated_user_is_gone(&self, who: &DueFederatedUser) -> Result<(), Error> {
         let (who, now) = (who.clone(), self.clock.now());
         let audit = Origin::itself().row("user_gone", &who.name, &[("provider", &who.provider)]);
         self.change(move |tx| {
             let Some(row) = asked_about(tx, &who)? else { return Ok(()) };
-            tx.remove_outside_token(&who.name)?;
-            tx.put_outside_user(&who.name, &OutsideRow { gone: Some(now), ..row })?;
+            tx.remove_federated_token(&who.name)?;
+            tx.put_federated_user(&who.name, &FederatedUserRow { gone: Some(now), ..row })?;
             for (hash, session) in tx.sessions_of(Some(&who.name))? {
                 tx.remove_session(&hash, &session)?;
             }
@@ -188,18 +201,18 @@ impl Accounts {
 
 /// The row of a user whom a provider was asked about; none, if they have signed in since, or are somebody else: what was
 /// said at a sign-in is newer.
-fn asked_about(tx: &WriteTx, who: &DueOutsider) -> Result<Option<OutsideRow>, Error> {
-    if tx.outside_token(&who.name)?.as_ref() != Some(&who.sealed) {
+fn asked_about(tx: &WriteTx, who: &DueFederatedUser) -> Result<Option<FederatedUserRow>, Error> {
+    if tx.federated_token(&who.name)?.as_ref() != Some(&who.sealed) {
         return Ok(None);
     }
-    Ok(tx.outside_user(&who.name)?.filter(|row| row.issuer == who.issuer && row.subject == who.subject))
+    Ok(tx.federated_user(&who.name)?.filter(|row| row.issuer == who.issuer && row.subject == who.subject))
 }
 
 /// A user without a password.
 fn new_row(now: Timestamp) -> UserRow {
     UserRow {
         password: String::new(),
-        standing: Standing::Ordinary,
+        standing: AccountRole::Ordinary,
         disabled: false,
         groups: Vec::new(),
         email: None,
@@ -212,7 +225,7 @@ fn new_row(now: Timestamp) -> UserRow {
 mod tests {
     use super::*;
     use crate::content::blobs::{SystemDisk, Tree};
-    use crate::content::rows::Meta;
+    use crate::content::rows::Database;
     use crate::identity::accounts::{NewKey, NewUser, Password, Rules};
     use crate::kit::clock::Clock;
 
@@ -220,14 +233,14 @@ mod tests {
 
     fn accounts() -> (tempfile::TempDir, Clock, Accounts) {
         let root = tempfile::tempdir().unwrap();
-        let meta = Arc::new(Meta::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
         let clock = Clock::default();
-        let accounts = Accounts::open(meta, clock.clone(), Rules::default(), None, None).unwrap();
+        let accounts = Accounts::open(database, clock.clone(), Rules::default(), None, None).unwrap();
         (root, clock, accounts)
     }
 
-    fn ann(name: &str) -> Outsider {
-        Outsider {
+    fn ann(name: &str) -> FederatedUser {
+        FederatedUser {
             provider: "oidc".to_owned(),
             issuer: "https://id.example".to_owned(),
             subject: "1".to_owned(),
@@ -237,7 +250,7 @@ mod tests {
         }
     }
 
-    fn admit(accounts: &Accounts, who: Outsider, sealed: &[u8]) -> Result<String, NotAdmitted> {
+    fn admit(accounts: &Accounts, who: FederatedUser, sealed: &[u8]) -> Result<String, NotAdmitted> {
         let account = accounts.admit(who, Some(sealed.to_vec()), &Origin::local())?;
         Ok(account.name.clone())
     }
@@ -252,19 +265,20 @@ mod tests {
         assert_eq!(account.email.as_deref(), Some("new@example.org"));
         // The same name of another subject, of another issuer, and where a part of one belongs to the other.
         for (issuer, subject) in [("https://id.example", "2"), ("https://id.exampl", "e1"), ("https://other", "1")] {
-            let other = Outsider { issuer: issuer.to_owned(), subject: subject.to_owned(), ..ann("ann@example.org") };
+            let other =
+                FederatedUser { issuer: issuer.to_owned(), subject: subject.to_owned(), ..ann("ann@example.org") };
             let outcome = admit(&accounts, other, b"3");
             assert!(matches!(outcome, Err(NotAdmitted::NameTaken { .. })), "{issuer} {subject}: {outcome:?}");
         }
         let new = NewUser {
             name: "bob".to_owned(),
             password: accounts.hash_blocking(&Password::new("secret")).unwrap(),
-            standing: Standing::Superuser,
+            standing: AccountRole::Superuser,
             groups: Vec::new(),
             email: None,
         };
         accounts.add_user(new, &origin).unwrap();
-        let bob = Outsider { subject: "3".to_owned(), ..ann("bob") };
+        let bob = FederatedUser { subject: "3".to_owned(), ..ann("bob") };
         assert!(matches!(admit(&accounts, bob, b"3"), Err(NotAdmitted::NameTaken { .. })));
         // Whoever was removed is somebody new, and nothing of theirs is left.
         accounts.remove_user("ann@example.org", &origin).unwrap();
@@ -287,7 +301,7 @@ mod tests {
         let (_root, clock, accounts) = accounts();
         let origin = Origin::local();
         admit(&accounts, ann("ann"), b"1").unwrap();
-        let due = || accounts.due_outsiders(HOUR, 10).unwrap();
+        let due = || accounts.due_federated_users(HOUR, 10).unwrap();
         clock.advance(2 * HOUR);
         assert!(due().is_empty(), "nobody acts for her");
         let (key, _) = accounts.create_key("ann", NewKey::default(), &origin).unwrap();
@@ -296,9 +310,9 @@ mod tests {
         accounts.flush().unwrap();
         let asked = due().pop().unwrap();
         assert_eq!((asked.name.as_str(), asked.sealed.as_slice()), ("ann", &b"1"[..]));
-        let asked = accounts.renew_outside_token(asked, b"2".to_vec()).unwrap();
+        let asked = accounts.renew_federated_token(asked, b"2".to_vec()).unwrap();
         assert_eq!(due().len(), 1, "nothing was said yet");
-        accounts.outsider_is_known(&asked, Some(Vec::new())).unwrap();
+        accounts.federated_user_is_known(&asked, Some(Vec::new())).unwrap();
         assert!(due().is_empty());
         assert!(accounts.account("ann").unwrap().unwrap().groups.is_empty());
 
@@ -308,13 +322,13 @@ mod tests {
         assert_eq!(asked.sealed, b"2");
         // She signs in while the provider is asked with the token from before.
         admit(&accounts, ann("ann"), b"3").unwrap();
-        accounts.outsider_is_gone(&asked).unwrap();
+        accounts.federated_user_is_gone(&asked).unwrap();
         assert!(accounts.account("ann").unwrap().unwrap().may_sign_in());
 
         clock.advance(2 * HOUR);
         let (session, _) = accounts.start_session(&accounts.account("ann").unwrap().unwrap(), &origin).unwrap();
         let asked = due().pop().unwrap();
-        accounts.outsider_is_gone(&asked).unwrap();
+        accounts.federated_user_is_gone(&asked).unwrap();
         assert!(!accounts.account("ann").unwrap().unwrap().may_sign_in());
         assert!(accounts.session_grant(&session).unwrap().is_none());
         assert!(due().is_empty(), "nobody is asked about her any more");

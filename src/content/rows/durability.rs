@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Error, Meta, lock, set_durable};
+use super::{Database, Error, lock, set_durable};
 
 /// A crash loses at most about this much where changes are not durable at once.
 const SOON: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ enum When {
 
 /// When changes become durable, and what is not yet.
 #[derive(Debug)]
-pub(super) struct Settling {
+pub(super) struct DurabilityPolicy {
     when: When,
     /// Since when everything before is durable.
     last: Mutex<Instant>,
@@ -31,7 +31,7 @@ pub(super) struct Settling {
     is_open: AtomicBool,
 }
 
-impl Settling {
+impl DurabilityPolicy {
     pub(super) fn new(sync: bool) -> Self {
         let when = if sync { When::AtOnce } else { When::AtTheEnd };
         Self { when, last: Mutex::new(Instant::now()), is_open: AtomicBool::new(false) }
@@ -54,8 +54,8 @@ impl Settling {
     }
 }
 
-impl Meta {
-    /// Lets changes become durable a second later, if they are not at once. [`Meta::settle`] is to be called as often.
+impl Database {
+    /// Lets changes become durable a second later, if they are not at once. [`Database::settle`] is to be called as often.
     pub(crate) fn settling_soon(mut self) -> Self {
         if self.settling.when == When::AtTheEnd {
             self.settling.when = When::Soon;
@@ -93,37 +93,37 @@ mod tests {
     use crate::content::blobs::{SystemDisk, Tree};
     use crate::content::rows::Source as _;
 
-    fn open(root: &Path) -> Meta {
-        Meta::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap()
+    fn open(root: &Path) -> Database {
+        Database::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap()
     }
 
     /// What there would be if the process were killed now.
     fn survivors(root: &Path) -> Vec<&'static str> {
         let copy = tempfile::tempdir().unwrap();
         std::fs::copy(root.join("coracle.redb"), copy.path().join("coracle.redb")).unwrap();
-        let meta = open(copy.path());
-        let is_there = |key: &&str| meta.read(|tx| tx.setting(key)).unwrap().is_some();
+        let database = open(copy.path());
+        let is_there = |key: &&str| database.read(|tx| tx.setting(key)).unwrap().is_some();
         ["first", "second", "third"].into_iter().filter(is_there).collect()
     }
 
     #[test]
     fn a_crash_loses_a_moment_and_not_everything_since_the_start() {
         let root = tempfile::tempdir().unwrap();
-        let meta = open(root.path()).settling_soon();
-        assert!(!meta.is_settling_due());
-        meta.write(|tx| tx.set_setting("first", b"x")).unwrap();
-        assert!(meta.is_settling_due());
+        let database = open(root.path()).settling_soon();
+        assert!(!database.is_settling_due());
+        database.write(|tx| tx.set_setting("first", b"x")).unwrap();
+        assert!(database.is_settling_due());
         assert_eq!(survivors(root.path()), [""; 0]);
-        meta.settle().unwrap();
-        assert!(!meta.is_settling_due());
+        database.settle().unwrap();
+        assert!(!database.is_settling_due());
         assert_eq!(survivors(root.path()), ["first"]);
-        meta.write(|tx| tx.set_setting("second", b"x")).unwrap();
-        assert!(meta.is_settling_due());
+        database.write(|tx| tx.set_setting("second", b"x")).unwrap();
+        assert!(database.is_settling_due());
 
         // Those who write all the time need not wait for anybody to settle it.
         std::thread::sleep(SOON);
-        meta.write(|tx| tx.set_setting("third", b"x")).unwrap();
-        assert!(!meta.is_settling_due());
+        database.write(|tx| tx.set_setting("third", b"x")).unwrap();
+        assert!(!database.is_settling_due());
         assert_eq!(survivors(root.path()), ["first", "second", "third"]);
     }
 }

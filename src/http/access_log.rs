@@ -24,7 +24,7 @@ pub(super) struct Subject {
 
 /// A request whose answer is known.
 #[derive(Debug)]
-pub(super) struct Observed<'a> {
+pub(super) struct AccessLogEntry<'a> {
     pub(super) registry: &'a Shared,
     /// Where the client is, as far as trusted proxies know it.
     pub(super) client: Option<IpAddr>,
@@ -56,7 +56,7 @@ struct Line {
     agent: Option<String>,
 }
 
-impl Observed<'_> {
+impl AccessLogEntry<'_> {
     /// Lets the answer's body report when it ends.
     pub(super) fn watch(self, mut response: Response<Body>) -> Response<Body> {
         let line = tracing::enabled!(target: "coracle::request", tracing::Level::INFO).then(|| Line {

@@ -1,4 +1,4 @@
-//! [`Pace`]: how often one address may have providers asked.
+//! [`RateLimit`]: how often one address may have providers asked.
 //!
 //! Whoever comes back from a provider makes the registry ask it; whoever only says so must not make it a tool. What
 //! must hold: memory is bounded, and nobody waits longer than a window.
@@ -16,7 +16,7 @@ const ADDRESSES_MAX: usize = 20_000;
 
 /// Counts by address.
 #[derive(Debug, Default)]
-pub(super) struct Pace(Mutex<HashMap<Option<IpAddr>, Window>>);
+pub(super) struct RateLimit(Mutex<HashMap<Option<IpAddr>, Window>>);
 
 #[derive(Debug)]
 struct Window {
@@ -24,7 +24,7 @@ struct Window {
     count: u32,
 }
 
-impl Pace {
+impl RateLimit {
     /// Counts one; or says after how many seconds the next is let through.
     pub(super) fn pass(&self, address: Option<IpAddr>) -> Result<(), u64> {
         self.pass_at(address, Instant::now())
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn whoever_comes_too_often_waits_and_nobody_else_does() {
-        let (pace, now) = (Pace::default(), Instant::now());
+        let (pace, now) = (RateLimit::default(), Instant::now());
         let here: Option<IpAddr> = "2001:db8:1:2::1".parse().ok();
         let near: Option<IpAddr> = "2001:db8:1:2:ffff::9".parse().ok();
         let there: Option<IpAddr> = "2001:db8:1:3::1".parse().ok();
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let (pace, now) = (Pace::default(), Instant::now());
+        let (pace, now) = (RateLimit::default(), Instant::now());
         for number in 0..50_000_u32 {
             let _ = pace.pass_at(Some(IpAddr::from(number.to_be_bytes())), now);
         }

@@ -1,4 +1,4 @@
-//! [`Turns`]: how many passwords are hashed at a time, and which one is next.
+//! [`HashQueue`]: how many passwords are hashed at a time, and which one is next.
 //!
 //! Hashing takes much memory and time on purpose. All of it goes through one queue: verifying a password and hashing a
 //! new one. Callers take turns, so that one caller with many passwords does not delay another caller's single one.
@@ -38,41 +38,41 @@ pub(crate) enum HashCaller {
 
 /// The queue.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<Queue>);
+pub(super) struct HashQueue(Mutex<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
     running: usize,
     waiting: usize,
-    callers: HashMap<HashCaller, VecDeque<oneshot::Sender<Turn>>>,
+    callers: HashMap<HashCaller, VecDeque<oneshot::Sender<HashPermit>>>,
     /// Callers that wait, the next one first.
     order: VecDeque<HashCaller>,
 }
 
 /// The right to hash one password. When it is dropped, the next one begins.
 #[derive(Debug)]
-pub(super) struct Turn {
-    turns: Arc<Turns>,
+pub(super) struct HashPermit {
+    turns: Arc<HashQueue>,
     /// Whether no other turn was free when this one began.
     pub(super) is_last: bool,
 }
 
 enum Asked {
-    Now(Turn),
-    Later(oneshot::Receiver<Turn>),
+    Now(HashPermit),
+    Later(oneshot::Receiver<HashPermit>),
 }
 
-impl Turns {
+impl HashQueue {
     /// Waits for a turn. A caller that goes away meanwhile gives it up.
-    pub(super) async fn take(self: &Arc<Self>, caller: HashCaller) -> Result<Turn, TooBusy> {
+    pub(super) async fn take(self: &Arc<Self>, caller: HashCaller) -> Result<HashPermit, TooBusy> {
         match self.ask(caller)? {
             Asked::Now(turn) => Ok(turn),
             Asked::Later(turn) => timeout(TURN_WAIT, turn).await.ok().and_then(Result::ok).ok_or(TooBusy),
         }
     }
 
-    /// As [`Turns::take`], for a thread that may block. It may belong to a runtime, where a blocking receive panics.
-    pub(super) fn take_blocking(self: &Arc<Self>, caller: HashCaller) -> Result<Turn, TooBusy> {
+    /// As [`HashQueue::take`], for a thread that may block. It may belong to a runtime, where a blocking receive panics.
+    pub(super) fn take_blocking(self: &Arc<Self>, caller: HashCaller) -> Result<HashPermit, TooBusy> {
         let mut turn = match self.ask(caller)? {
             Asked::Now(turn) => return Ok(turn),
             Asked::Later(turn) => turn,
@@ -94,7 +94,7 @@ impl Turns {
         if queue.running < AT_ONCE {
             queue.running += 1;
             let is_last = queue.running == AT_ONCE;
-            return Ok(Asked::Now(Turn { turns: Arc::clone(self), is_last }));
+            return Ok(Asked::Now(HashPermit { turns: Arc::clone(self), is_last }));
         }
         queue.make_room(&caller)?;
         let (sender, turn) = oneshot::channel();
@@ -108,7 +108,7 @@ impl Turns {
 }
 
 impl Queue {
-    fn push(&mut self, caller: HashCaller, sender: oneshot::Sender<Turn>) {
+    fn push(&mut self, caller: HashCaller, sender: oneshot::Sender<HashPermit>) {
         self.waiting += 1;
         let waiting = self.callers.entry(caller.clone()).or_default();
         if waiting.is_empty() {
@@ -157,7 +157,7 @@ impl Queue {
     }
 
     /// The next one: one of each caller in turn.
-    fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
+    fn next(&mut self) -> Option<oneshot::Sender<HashPermit>> {
         while let Some(caller) = self.order.pop_front() {
             let Some(waiting) = self.callers.get_mut(&caller) else { continue };
             let sender = waiting.pop_front();
@@ -175,7 +175,7 @@ impl Queue {
     }
 }
 
-impl Drop for Turn {
+impl Drop for HashPermit {
     fn drop(&mut self) {
         let next = {
             let mut queue = self.turns.lock();
@@ -200,13 +200,13 @@ mod tests {
     }
 
     /// A queue with all turns taken.
-    fn taken() -> (Arc<Turns>, Vec<Turn>) {
-        let turns = Arc::new(Turns::default());
+    fn taken() -> (Arc<HashQueue>, Vec<HashPermit>) {
+        let turns = Arc::new(HashQueue::default());
         let running = (0..AT_ONCE).map(|_| turns.take_blocking(HashCaller::Operator).unwrap()).collect();
         (turns, running)
     }
 
-    fn later(turns: &Arc<Turns>, caller: &str) -> Option<oneshot::Receiver<Turn>> {
+    fn later(turns: &Arc<HashQueue>, caller: &str) -> Option<oneshot::Receiver<HashPermit>> {
         match turns.ask(user(caller)) {
             Ok(Asked::Later(turn)) => Some(turn),
             Ok(Asked::Now(_)) => panic!("a turn was free"),

@@ -227,8 +227,8 @@ async fn recheck(shared: Arc<Shared>, every: Duration) {
     let what = "finding out whether providers know their users still";
     loop {
         sleep((every / 4).clamp(RECHECK_INTERVAL_MIN, RECHECK_INTERVAL_MAX)).await;
-        let due = blocking(&shared, what, Shared::due_outsiders).await.unwrap_or_default();
-        shared.recheck_outsiders(due).await;
+        let due = blocking(&shared, what, Shared::due_federated_users).await.unwrap_or_default();
+        shared.recheck_federated_users(due).await;
     }
 }
 

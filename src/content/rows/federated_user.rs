@@ -6,13 +6,13 @@
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 
-use super::schema::{IDENTITIES, OUTSIDE_TOKENS, OUTSIDE_USERS, Source};
+use super::schema::{FEDERATED_TOKENS, FEDERATED_USERS, IDENTITIES, Source};
 use super::{Error, WriteTx, codec};
 use crate::kit::clock::Timestamp;
 
 /// A user on a provider's word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct OutsideRow {
+pub(crate) struct FederatedUserRow {
     /// The provider's name in the configuration, when they last signed in.
     pub(crate) provider: String,
     pub(crate) issuer: String,
@@ -26,31 +26,34 @@ pub(crate) struct OutsideRow {
 }
 
 /// What a provider says of a user; nothing, if they come from none.
-fn row(table: &impl ReadableTable<&'static str, &'static [u8]>, name: &str) -> Result<Option<OutsideRow>, Error> {
+fn row(table: &impl ReadableTable<&'static str, &'static [u8]>, name: &str) -> Result<Option<FederatedUserRow>, Error> {
     table.get(name)?.map(|row| codec::row("users of providers", row.value(), name)).transpose()
 }
 
 /// Looking up users of providers.
-pub(crate) trait OutsideRead: Source {
+pub(crate) trait FederatedUserRead: Source {
     /// The user whom an issuer means by a subject.
     fn user_of_identity(&self, issuer: &str, subject: &str) -> Result<Option<String>, Error> {
         Ok(self.table(IDENTITIES)?.get((issuer, subject))?.map(|name| name.value().to_owned()))
     }
 
     /// What a provider says of a user; nothing, if they come from none.
-    fn outside_user(&self, name: &str) -> Result<Option<OutsideRow>, Error> {
-        row(&self.table(OUTSIDE_USERS)?, name)
+    fn federated_user(&self, name: &str) -> Result<Option<FederatedUserRow>, Error> {
+        row(&self.table(FEDERATED_USERS)?, name)
     }
 
     /// The same of several users, in their order.
-    fn outside_users_of<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<Vec<Option<OutsideRow>>, Error> {
-        let table = self.table(OUTSIDE_USERS)?;
+    fn federated_users_of<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Result<Vec<Option<FederatedUserRow>>, Error> {
+        let table = self.table(FEDERATED_USERS)?;
         names.map(|name| row(&table, name)).collect()
     }
 
     /// All of them, by name.
-    fn outside_users(&self) -> Result<Vec<(String, OutsideRow)>, Error> {
-        let table = self.table(OUTSIDE_USERS)?;
+    fn federated_users(&self) -> Result<Vec<(String, FederatedUserRow)>, Error> {
+        let table = self.table(FEDERATED_USERS)?;
         let mut users = Vec::new();
         for row in table.iter()? {
             let (name, row) = row?;
@@ -62,36 +65,36 @@ pub(crate) trait OutsideRead: Source {
     }
 
     /// What the provider can be asked again with, as it was sealed.
-    fn outside_token(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.table(OUTSIDE_TOKENS)?.get(name)?.map(|sealed| sealed.value().to_vec()))
+    fn federated_token(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.table(FEDERATED_TOKENS)?.get(name)?.map(|sealed| sealed.value().to_vec()))
     }
 }
 
-impl<S: Source> OutsideRead for S {}
+impl<S: Source> FederatedUserRead for S {}
 
 impl WriteTx {
     /// Says that a user comes from a provider, or changes what that says of them. An identity is one user's.
-    pub(crate) fn put_outside_user(&mut self, name: &str, row: &OutsideRow) -> Result<(), Error> {
+    pub(crate) fn put_federated_user(&mut self, name: &str, row: &FederatedUserRow) -> Result<(), Error> {
         self.table_mut(IDENTITIES)?.insert((row.issuer.as_str(), row.subject.as_str()), name)?;
-        self.table_mut(OUTSIDE_USERS)?.insert(name, codec::encode(row).as_slice())?;
+        self.table_mut(FEDERATED_USERS)?.insert(name, codec::encode(row).as_slice())?;
         Ok(())
     }
 
-    pub(crate) fn put_outside_token(&mut self, name: &str, sealed: &[u8]) -> Result<(), Error> {
-        self.table_mut(OUTSIDE_TOKENS)?.insert(name, sealed)?;
+    pub(crate) fn put_federated_token(&mut self, name: &str, sealed: &[u8]) -> Result<(), Error> {
+        self.table_mut(FEDERATED_TOKENS)?.insert(name, sealed)?;
         Ok(())
     }
 
-    pub(crate) fn remove_outside_token(&mut self, name: &str) -> Result<(), Error> {
-        self.table_mut(OUTSIDE_TOKENS)?.remove(name)?;
+    pub(crate) fn remove_federated_token(&mut self, name: &str) -> Result<(), Error> {
+        self.table_mut(FEDERATED_TOKENS)?.remove(name)?;
         Ok(())
     }
 
     /// Forgets where a user comes from: whoever has the identity is somebody new then.
-    pub(super) fn remove_outside_user(&mut self, name: &str) -> Result<(), Error> {
-        let Some(row) = self.outside_user(name)? else { return Ok(()) };
+    pub(super) fn remove_federated_user(&mut self, name: &str) -> Result<(), Error> {
+        let Some(row) = self.federated_user(name)? else { return Ok(()) };
         self.table_mut(IDENTITIES)?.remove((row.issuer.as_str(), row.subject.as_str()))?;
-        self.table_mut(OUTSIDE_USERS)?.remove(name)?;
-        self.remove_outside_token(name)
+        self.table_mut(FEDERATED_USERS)?.remove(name)?;
+        self.remove_federated_token(name)
     }
 }

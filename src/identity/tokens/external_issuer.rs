@@ -1,4 +1,4 @@
-//! [`OutsideService`]: a token service elsewhere, whose tokens count here as well (zot's
+//! [`ExternalIssuer`]: a token service elsewhere, whose tokens count here as well (zot's
 //! `http.auth.bearer`).
 //!
 //! The service says who may do what: its tokens' `access` is all that their holders are granted. What must
@@ -22,7 +22,7 @@ use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::server::ParsedCertificate;
 use serde::Deserialize;
 
-use super::grant::{Holder, OutsideHolder};
+use super::grant::{ExternalHolder, Holder};
 use super::{AccessEntry, InvalidToken, LEEWAY, TokenGrant};
 use crate::kit::clock::Timestamp;
 
@@ -44,7 +44,7 @@ const SUBJECT_BYTES_MAX: usize = 255;
 
 /// A token service elsewhere.
 #[derive(Debug)]
-pub(crate) struct OutsideService {
+pub(crate) struct ExternalIssuer {
     /// What it calls this registry.
     service: String,
     keys: Vec<Key>,
@@ -100,7 +100,7 @@ impl TryFrom<f64> for NumericDate {
     }
 }
 
-impl OutsideService {
+impl ExternalIssuer {
     /// Reads the keys of a file: a certificate or a public key in PEM, or a JWKS (RFC 7517).
     pub(crate) fn open(path: &Path, service: &str) -> Result<Self, String> {
         let bytes = read(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -142,7 +142,7 @@ impl Claims {
             entry.kind == "registry" && entry.name == "catalog" && actions.into_iter().any(|action| action == "*")
         });
         let access: Vec<AccessEntry> = entries.into_iter().map(Entry::into_access).collect();
-        let holder = OutsideHolder { name: name(self.sub.as_deref()), lists_catalog };
+        let holder = ExternalHolder { name: name(self.sub.as_deref()), lists_catalog };
         TokenGrant::new(Holder::Outside(Arc::new(holder)), &access, not_before, expires)
     }
 }
