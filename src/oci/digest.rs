@@ -202,7 +202,8 @@ impl fmt::Debug for Hasher {
 }
 
 /// Why a text is not a [`Digest`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid digest {text:?}: {why}")]
 pub struct InvalidDigest {
     text: String,
     why: &'static str,
@@ -213,14 +214,6 @@ impl InvalidDigest {
         Self { text: super::shown(text), why }
     }
 }
-
-impl fmt::Display for InvalidDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "invalid digest {:?}: {}", self.text, self.why)
-    }
-}
-
-impl std::error::Error for InvalidDigest {}
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
