@@ -43,6 +43,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("strsim", "the nearest known key for an unknown one"),
     ("subtle", "CSRF tokens and keys are compared in constant time"),
     ("tempfile", "registries that live as long as a test"),
+    ("thiserror", "error enums: message and source beside each variant; openidconnect brings it"),
     ("tokio", "sockets, tasks, timers"),
     ("tokio-rustls", "TLS on tokio's sockets"),
     ("tokio-util", "waiting for tasks that outlive their request"),
