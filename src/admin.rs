@@ -189,14 +189,14 @@ pub(crate) fn execute(
     let origin = Origin::local();
     match command {
         Command::AddUser { name, password, superuser, read_only_superuser, groups, namespace } => {
-            let standing = match (superuser, read_only_superuser) {
+            let role = match (superuser, read_only_superuser) {
                 (true, _) => AccountRole::Superuser,
                 (false, true) => AccountRole::ReadOnlySuperuser,
                 (false, false) => AccountRole::Ordinary,
             };
             let (password, generated) = password_or_generated(password)?;
             let password = accounts.hash_blocking(&password)?;
-            accounts.add_user(NewUser { name: name.clone(), password, standing, groups, email: None }, &origin)?;
+            accounts.add_user(NewUser { name: name.clone(), password, role, groups, email: None }, &origin)?;
             if let Some(namespace) = namespace {
                 accounts.set_namespace(&name, &namespace, &origin)?;
             }
@@ -364,8 +364,8 @@ fn owned_view(accounts: &Accounts, name: &str) -> Result<Value, Error> {
 fn user_view(account: &Account, namespace: Option<&str>) -> Value {
     json!({
         "name": account.name,
-        "superuser": account.standing == AccountRole::Superuser,
-        "read_only_superuser": account.standing == AccountRole::ReadOnlySuperuser,
+        "superuser": account.role == AccountRole::Superuser,
+        "read_only_superuser": account.role == AccountRole::ReadOnlySuperuser,
         "enabled": !account.disabled,
         "groups": account.groups,
         "email": account.email,

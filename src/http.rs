@@ -228,7 +228,7 @@ async fn respond(
     }
     let route = route::parse(&head.method, path, head.uri.query(), registry.metrics_path())?;
     let access = match route.access() {
-        Access::Known if Credentials::from_page(&head.headers) => Access::Guest,
+        Access::SignedIn if Credentials::from_page(&head.headers) => Access::Guest,
         access => access,
     };
     let scope = || route.scope(registry.external_issuer().is_none());
@@ -280,7 +280,7 @@ async fn authenticate(registry: &Shared, visit: &RequestInfo<'_>, access: &Acces
     // whether the registry is alive, which it is although a password is wrong; and whoever signs out says it with the
     // cookie.
     let is_open = registry.policy().grants == crate::AccessPolicy::Open && visit.surface == Surface::Registry;
-    if is_open || *access == Access::Anybody {
+    if is_open || *access == Access::Anyone {
         return Ok(Caller::ANONYMOUS.into());
     }
     Ok(registry.authenticator().authenticate(visit).await?)

@@ -86,12 +86,12 @@ impl Registry {
         self.shared.accounts.has_users().map_err(|error| Error::accounts(error, &self.shared.tree))
     }
 
-    /// Makes a user, or gives one another password and another standing. Blocks for the time of a
+    /// Makes a user, or gives one another password and another role. Blocks for the time of a
     /// password hash.
     pub fn put_user(&self, name: &str, password: &str, superuser: bool) -> Result<(), Error> {
-        let standing = if superuser { AccountRole::Superuser } else { AccountRole::Ordinary };
+        let role = if superuser { AccountRole::Superuser } else { AccountRole::Ordinary };
         self.shared
-            .put_user(name, &Password::new(password), standing)
+            .put_user(name, &Password::new(password), role)
             .map_err(|error| Error::accounts(error, &self.shared.tree))
     }
 }
@@ -182,21 +182,20 @@ impl Shared {
         &self.tokens
     }
 
-    /// Makes a user, or gives one this password and standing.
+    /// Makes a user, or gives one this password and role.
     fn put_user(
         &self,
         name: &str,
         password: &Password,
-        standing: AccountRole,
+        role: AccountRole,
     ) -> Result<(), crate::identity::accounts::Error> {
         use crate::identity::accounts::Error as E;
         let origin = Origin::local();
         let password = self.accounts.hash_blocking(password)?;
-        let new =
-            NewUser { name: name.to_owned(), password: password.clone(), standing, groups: Vec::new(), email: None };
+        let new = NewUser { name: name.to_owned(), password: password.clone(), role, groups: Vec::new(), email: None };
         match self.accounts.add_user(new, &origin) {
             Err(E::UserExists { .. }) => {
-                let change = UserChange { password: Some(password), standing: Some(standing), ..UserChange::default() };
+                let change = UserChange { password: Some(password), role: Some(role), ..UserChange::default() };
                 self.accounts.change_user(name, change, None, &origin)
             }
             result => result,

@@ -7,7 +7,7 @@ use super::forwarded::Reached;
 use super::response::value;
 use crate::identity::access::SESSION_COOKIE;
 use crate::identity::accounts::SessionId;
-use crate::identity::providers::{QUESTION_LIFETIME, STATE_LIFETIME};
+use crate::identity::providers::{CONFIRM_LIFETIME, STATE_LIFETIME};
 use crate::registry::Shared;
 
 /// What a cookie's value cannot have (RFC 6265, 4.1.1), and the sign of encoding itself. Names of an htpasswd file
@@ -37,7 +37,7 @@ pub(super) const QUESTION: &str = "question";
 
 /// Keeps a question. Strict: nobody answers it but from that page.
 pub(super) fn question(way: Way<'_>, kept: &str) -> HeaderValue {
-    let age = QUESTION_LIFETIME.as_secs();
+    let age = CONFIRM_LIFETIME.as_secs();
     value(format!("{QUESTION}={kept}; Path=/zot/auth/confirm; Max-Age={age}; HttpOnly; SameSite=Strict{}", secure(way)))
 }
 

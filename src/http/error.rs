@@ -380,8 +380,8 @@ impl From<accounts::Error> for ApiError {
                 Self::missing(ErrorCode::Unsupported, message)
             }
             E::UserExists { .. }
-            | E::UserElsewhere { .. }
-            | E::UserOutside { .. }
+            | E::UserInHtpasswd { .. }
+            | E::UserFederated { .. }
             | E::InvalidUserName { .. }
             | E::InvalidNamespace { .. }
             | E::NamespaceTaken { .. }

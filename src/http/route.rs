@@ -178,14 +178,14 @@ impl Route {
             | Self::Callback { .. }
             | Self::Confirm
             | Self::Logout
-            | Self::TokenKeys => Access::Anybody,
+            | Self::TokenKeys => Access::Anyone,
             Self::GetToken { .. } | Self::PostToken => Access::Token,
             Self::ListKeys | Self::CreateKey | Self::RevokeKey { .. } => Access::OwnKeys,
             Self::V1 { endpoint, repository, .. } => match (endpoint.row().requires, repository) {
                 (Requires::Repository(action), Some(name)) => to(name, Actions::of(action)),
                 (requires, _) => Access::Account(requires),
             },
-            Self::Ping => Access::Known,
+            Self::Ping => Access::SignedIn,
             Self::Catalog { .. } => Access::Catalog,
             Self::Metrics => Access::Metrics,
             Self::Tags { name, .. }
@@ -240,9 +240,9 @@ impl Route {
             Access::Repository(name, any) if any == Actions::PULL => Some(format!("repository:{name}:pull")),
             Access::Repository(name, any) if any == Actions::DELETE => Some(format!("repository:{name}:delete")),
             Access::Repository(name, _) => Some(format!("repository:{name}:pull,push")),
-            Access::Anybody
+            Access::Anyone
             | Access::Token
-            | Access::Known
+            | Access::SignedIn
             | Access::Guest
             | Access::Metrics
             | Access::OwnKeys

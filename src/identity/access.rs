@@ -33,11 +33,11 @@ use crate::oci::RepositoryName;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Nothing: anybody may know whether the registry runs.
-    Anybody,
+    Anyone,
     /// To get a token for whoever one is: for what they may do.
     Token,
     /// To be known.
-    Known,
+    SignedIn,
     /// To be known, or to be a guest where rules grant anonymous rights: zot's page asks this to offer browsing without
     /// signing in.
     Guest,
@@ -97,7 +97,7 @@ pub(crate) enum Identity {
     Anonymous,
     User(Arc<Account>),
     /// Somebody whom an outside token service knows, and says by a token what they may do.
-    Outside(Arc<ExternalHolder>),
+    External(Arc<ExternalHolder>),
 }
 
 impl Identity {
@@ -106,7 +106,7 @@ impl Identity {
         match self {
             Self::Anonymous => None,
             Self::User(account) => Some(&account.name),
-            Self::Outside(holder) => Some(&holder.name),
+            Self::External(holder) => Some(&holder.name),
         }
     }
 }
@@ -163,7 +163,7 @@ impl Caller {
     /// The user, if it is one.
     pub(crate) fn account(&self) -> Option<&Arc<Account>> {
         match &self.identity {
-            Identity::Anonymous | Identity::Outside(_) => None,
+            Identity::Anonymous | Identity::External(_) => None,
             Identity::User(account) => Some(account),
         }
     }

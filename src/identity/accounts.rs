@@ -47,7 +47,7 @@ pub(crate) use key::{Key, KeyGrant, LABEL_MAX, NewKey};
 pub(crate) use namespace::Granted;
 use namespace::Reserved;
 use password::Verifier;
-pub(crate) use password::{HashedPassword, PASSWORD_MAX, PASSWORD_MIN, Password, PasswordMark};
+pub(crate) use password::{HashedPassword, PASSWORD_MAX, PASSWORD_MIN, Password, PasswordFingerprint};
 pub(crate) use permission::{DESCRIPTION_MAX, Permissions};
 pub(crate) use refresh::RefreshGrant;
 pub(crate) use scope::{KeyScope, SCOPE_LENGTH_MAX, SCOPES_MAX};
@@ -56,7 +56,7 @@ pub(crate) use session::SessionGrant;
 pub(crate) use sign_in::{NotSignedIn, SignedIn};
 use throttle::Throttle;
 pub(crate) use throttle::{Throttled, client_network};
-pub(crate) use user::{Account, Basis, NewUser, Outside, UserChange};
+pub(crate) use user::{Account, DerivedFrom, FederatedIdentity, NewUser, UserChange};
 
 use crate::content::rows::{self, Database, HmacKey, WriteTx};
 use crate::kit::clock::Clock;

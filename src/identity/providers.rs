@@ -7,14 +7,14 @@
 //! prints. Nothing is stored here of a sign-in under way: the browser keeps it, signed. Knows no route and no
 //! database, and not what becomes of who signs in.
 
-mod asker;
+mod client;
 mod client_key;
 mod device;
 mod github;
-mod handover;
 mod openid;
 mod rate_limit;
 mod seal;
+mod sign_in_code;
 mod state;
 mod target;
 
@@ -26,14 +26,15 @@ use openidconnect::AccessToken;
 pub(crate) use openidconnect::{ClientId, ClientSecret};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::identity::accounts::FederatedUser;
 use crate::kit::clock::Timestamp;
 use crate::kit::outgoing::{self, Client};
 pub(crate) use client_key::ClientKey;
 pub(crate) use device::DevicePoll;
-pub(crate) use handover::{Handovers, QUESTION_LIFETIME, Question};
 pub(crate) use openid::OpenId;
 use rate_limit::RateLimit;
 pub(crate) use seal::Sealer;
+pub(crate) use sign_in_code::{CONFIRM_LIFETIME, ProgramRequest, SignInCodes};
 use state::States;
 pub(crate) use state::{STATE_LIFETIME, Secrets};
 pub(crate) use target::{Target, Targets};
@@ -61,7 +62,7 @@ pub(crate) struct Settings {
     /// What everything here is signed and sealed with.
     pub(crate) key: [u8; 32],
     /// Whether tokens are asked for by which a provider can be asked again.
-    pub(crate) lasting: bool,
+    pub(crate) recheck_token: bool,
 }
 
 /// One provider, as it was configured.
@@ -85,42 +86,26 @@ pub(crate) enum Protocol {
     GitHub { auth_url: String, token_url: String, api_url: String },
 }
 
-/// Who somebody is, on a provider's word.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Person {
-    /// The provider, as it is configured.
-    pub(crate) provider: String,
-    /// Who says it: the issuer's URL.
-    pub(crate) issuer: String,
-    /// Whom that means by it: never somebody else, whatever becomes of names and addresses.
-    pub(crate) subject: String,
-    /// What they are called.
-    pub(crate) name: String,
-    pub(crate) email: Option<String>,
-    /// Sorted.
-    pub(crate) groups: Vec<String>,
-}
-
 /// By what a provider can be asked again. Does not print.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Lasting {
+pub(crate) enum RecheckToken {
     /// A refresh token (RFC 6749, 6).
     Refresh(String),
     /// An access token that does not end by itself.
     Access(String),
 }
 
-impl fmt::Debug for Lasting {
+impl fmt::Debug for RecheckToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Lasting")
+        f.write_str("RecheckToken")
     }
 }
 
 /// Whoever has come back from a provider.
 #[derive(Debug)]
 pub(crate) struct SignedIn {
-    pub(crate) person: Person,
-    pub(crate) lasting: Option<Lasting>,
+    pub(crate) user: FederatedUser,
+    pub(crate) recheck_token: Option<RecheckToken>,
 }
 
 /// Tokens to ask about somebody again.
@@ -128,7 +113,7 @@ pub(crate) struct Renewed {
     pub(crate) access: AccessToken,
     /// What to ask with the next time, if it is not what was asked with: that may not count any more, so that this is
     /// to be kept before anything else is done.
-    pub(crate) lasting: Option<Lasting>,
+    pub(crate) recheck_token: Option<RecheckToken>,
 }
 
 impl fmt::Debug for Renewed {
@@ -139,7 +124,7 @@ impl fmt::Debug for Renewed {
 
 /// What a provider says when it is asked again.
 #[derive(Debug)]
-pub(crate) enum Asked {
+pub(crate) enum RecheckOutcome {
     /// It knows the person still; of these groups, if it says so.
     Known { groups: Option<Vec<String>> },
     /// It does not know them any more, or they may not sign in there.
@@ -195,7 +180,7 @@ impl From<outgoing::Error> for Error {
 
 /// The way there.
 #[derive(Debug)]
-pub(crate) struct Begun {
+pub(crate) struct StartedRedirect {
     /// Where the browser goes.
     pub(crate) location: String,
     /// What it keeps, for [`STATE_LIFETIME`].
@@ -204,7 +189,7 @@ pub(crate) struct Begun {
 
 /// What a browser brings back.
 #[derive(Clone, Copy)]
-pub(crate) struct Returned<'a> {
+pub(crate) struct CallbackRequest<'a> {
     /// The provider that the path names.
     pub(crate) provider: &'a str,
     /// What the browser has kept.
@@ -218,9 +203,9 @@ pub(crate) struct Returned<'a> {
     pub(crate) address: Option<IpAddr>,
 }
 
-impl fmt::Debug for Returned<'_> {
+impl fmt::Debug for CallbackRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Returned").field("provider", &self.provider).finish_non_exhaustive()
+        f.debug_struct("CallbackRequest").field("provider", &self.provider).finish_non_exhaustive()
     }
 }
 
@@ -231,10 +216,10 @@ pub(crate) struct Providers {
     targets: Targets,
     states: States,
     sealer: Sealer,
-    pace: RateLimit,
-    turns: Semaphore,
-    waiting: device::Waiting,
-    handovers: Handovers,
+    rate_limit: RateLimit,
+    permits: Semaphore,
+    polls: device::PollSchedule,
+    sign_in_codes: SignInCodes,
 }
 
 /// One provider.
@@ -254,17 +239,17 @@ enum Kind {
 impl Providers {
     /// Opens nothing yet: a provider is asked at its first sign-in. Says what is wrong with a URL.
     pub(crate) fn new(settings: Settings) -> Result<Self, String> {
-        let Settings { providers, targets, client, key, lasting } = settings;
-        let open = |provider| Provider::new(provider, &client, lasting);
+        let Settings { providers, targets, client, key, recheck_token } = settings;
+        let open = |provider| Provider::new(provider, &client, recheck_token);
         Ok(Self {
             list: providers.into_iter().map(open).collect::<Result<_, _>>()?,
             targets,
             states: States::new(&key),
             sealer: Sealer::new(&key),
-            pace: RateLimit::default(),
-            turns: Semaphore::new(AT_ONCE_MAX),
-            waiting: device::Waiting::default(),
-            handovers: Handovers::default(),
+            rate_limit: RateLimit::default(),
+            permits: Semaphore::new(AT_ONCE_MAX),
+            polls: device::PollSchedule::default(),
+            sign_in_codes: SignInCodes::default(),
         })
     }
 
@@ -288,28 +273,34 @@ impl Providers {
     }
 
     /// What programs are signed in with.
-    pub(crate) const fn handovers(&self) -> &Handovers {
-        &self.handovers
+    pub(crate) const fn sign_in_codes(&self) -> &SignInCodes {
+        &self.sign_in_codes
     }
 
     /// A turn to ask a provider something on behalf of somebody at this address.
     pub(crate) fn turn(&self, address: Option<IpAddr>) -> Result<SemaphorePermit<'_>, Error> {
-        self.pace.pass(address).map_err(|seconds| Error::Busy { seconds })?;
-        self.turns.try_acquire().map_err(|_| Error::Busy { seconds: 5 })
+        self.rate_limit.pass(address).map_err(|seconds| Error::Busy { seconds })?;
+        self.permits.try_acquire().map_err(|_| Error::Busy { seconds: 5 })
     }
 
     /// Begins a sign-in that ends at a target.
-    pub(crate) async fn begin(&self, name: &str, target: Target, base: &str, now: Timestamp) -> Result<Begun, Error> {
+    pub(crate) async fn begin(
+        &self,
+        name: &str,
+        target: Target,
+        base: &str,
+        now: Timestamp,
+    ) -> Result<StartedRedirect, Error> {
         let provider = self.get(name).ok_or(Error::Unknown)?;
         let (cookie, secrets) = self.states.begin(name, target, now);
         let location = provider.authorization_url(&secrets, &callback(base, name)).await?;
-        Ok(Begun { location, cookie })
+        Ok(StartedRedirect { location, cookie })
     }
 
     /// Finds out who has come back, and where they want to go.
     pub(crate) async fn finish(
         &self,
-        returned: Returned<'_>,
+        returned: CallbackRequest<'_>,
         base: &str,
         now: Timestamp,
     ) -> Result<(SignedIn, Target), Error> {
@@ -354,10 +345,10 @@ fn is_text(text: &str) -> bool {
 }
 
 impl Provider {
-    fn new(settings: ProviderSettings, client: &Client, lasting: bool) -> Result<Self, String> {
+    fn new(settings: ProviderSettings, client: &Client, recheck_token: bool) -> Result<Self, String> {
         let (name, title) = (settings.name.clone(), settings.title.clone());
         let kind = match settings.protocol {
-            Protocol::OpenId { .. } => Kind::OpenId(Box::new(OpenId::new(settings, client, lasting)?)),
+            Protocol::OpenId { .. } => Kind::OpenId(Box::new(OpenId::new(settings, client, recheck_token)?)),
             Protocol::GitHub { .. } => Kind::GitHub(Box::new(GitHub::new(settings, client)?)),
         };
         Ok(Self { name, title, kind })
@@ -400,12 +391,12 @@ impl Provider {
             Kind::OpenId(openid) => openid.redeem(code, secrets, callback, now).await?,
             Kind::GitHub(github) => github.redeem(code, secrets, callback).await?,
         };
-        signed_in.person.provider.clone_from(&self.name);
+        signed_in.user.provider.clone_from(&self.name);
         Ok(signed_in)
     }
 
     /// Tokens to ask with about somebody; none, if the provider gives them none any more: they are gone.
-    pub(crate) async fn renew(&self, by: Lasting, now: Timestamp) -> Result<Option<Renewed>, Error> {
+    pub(crate) async fn renew(&self, by: RecheckToken, now: Timestamp) -> Result<Option<Renewed>, Error> {
         match &self.kind {
             Kind::OpenId(openid) => openid.renew(by, now).await,
             Kind::GitHub(github) => github.renew(by).await,
@@ -413,7 +404,7 @@ impl Provider {
     }
 
     /// Asks whether the provider still knows somebody.
-    pub(crate) async fn ask(&self, subject: &str, access: &AccessToken) -> Result<Asked, Error> {
+    pub(crate) async fn ask(&self, subject: &str, access: &AccessToken) -> Result<RecheckOutcome, Error> {
         match &self.kind {
             Kind::OpenId(openid) => openid.ask(subject, access).await,
             Kind::GitHub(github) => github.ask(subject, access).await,
@@ -421,7 +412,7 @@ impl Provider {
     }
 }
 
-impl Lasting {
+impl RecheckToken {
     /// As it is sealed.
     pub(crate) fn to_text(&self) -> String {
         match self {

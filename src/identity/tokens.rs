@@ -58,7 +58,7 @@ pub(crate) struct Tokens {
     rules: Rules,
     keys: RwLock<Arc<SigningKeys>>,
     /// Whose tokens count besides.
-    outside: Option<ExternalIssuer>,
+    external_issuer: Option<ExternalIssuer>,
     /// Tokens whose signature was right, by their hash.
     verified: Cache<[u8; 32], Arc<TokenGrant>>,
 }
@@ -136,10 +136,17 @@ impl Tokens {
         database: Arc<Database>,
         clock: Clock,
         rules: Rules,
-        outside: Option<ExternalIssuer>,
+        external_issuer: Option<ExternalIssuer>,
     ) -> Result<Self, rows::Error> {
         let keys = SigningKeys::open(&database, clock.now())?;
-        Ok(Self { database, clock, rules, keys: RwLock::new(Arc::new(keys)), outside, verified: Cache::default() })
+        Ok(Self {
+            database,
+            clock,
+            rules,
+            keys: RwLock::new(Arc::new(keys)),
+            external_issuer,
+            verified: Cache::default(),
+        })
     }
 
     fn keys(&self) -> Arc<SigningKeys> {
@@ -201,9 +208,9 @@ impl Tokens {
         if header.crit.is_some() {
             return Err(InvalidToken::Forged);
         }
-        match (header.kid.as_deref().and_then(|id| keys.public(id)), &self.outside) {
+        match (header.kid.as_deref().and_then(|id| keys.public(id)), &self.external_issuer) {
             (Some(key), _) => self.read_own(token, key),
-            (None, Some(outside)) => outside.read(token, &header),
+            (None, Some(external_issuer)) => external_issuer.read(token, &header),
             (None, None) => Err(InvalidToken::Forged),
         }
     }
@@ -227,7 +234,7 @@ impl Tokens {
         let at = |seconds: u64| Timestamp::from_micros(seconds.saturating_mul(1_000_000));
         let not_before = at(claims.nbf.max(claims.iat));
         let user = Some(claims.sub).filter(|user| !user.is_empty());
-        let holder = Holder::Here { user, by: claims.by };
+        let holder = Holder::Local { user, by: claims.by };
         Ok(TokenGrant::new(holder, &claims.access, not_before, at(claims.exp)))
     }
 

@@ -151,8 +151,8 @@ impl Builder {
             _temporary: temporary,
         };
         for user in self.users {
-            let standing = if user.superuser { AccountRole::Superuser } else { AccountRole::Ordinary };
-            let put = shared.put_user(&user.name, &user.password, standing);
+            let role = if user.superuser { AccountRole::Superuser } else { AccountRole::Ordinary };
+            let put = shared.put_user(&user.name, &user.password, role);
             put.map_err(|error| Error::accounts(error, &shared.tree))?;
         }
         Ok(Registry { shared: Arc::new(shared) })
@@ -173,11 +173,11 @@ fn check_quoted(key: &'static str, text: &str) -> Result<(), Error> {
 /// names it was asked by.
 fn open_tokens(database: &Arc<Database>, config: &Config, clock: &Clock, tree: &Tree) -> Result<Arc<Tokens>, Error> {
     let auth = &config.http.auth;
-    let outside = auth.bearer.as_ref().map(open_external_issuer).transpose()?;
+    let external_issuer = auth.bearer.as_ref().map(open_external_issuer).transpose()?;
     let host = config.http.external_url.as_deref().and_then(|url| url.split("://").nth(1));
     let audience = auth.token_services.first().map(String::as_str).or(host).unwrap_or("coracle").to_owned();
     let rules = tokens::Rules { lifetime: auth.token_lifetime, issuer: auth.token_issuer.clone(), audience };
-    let tokens = Tokens::open(Arc::clone(database), clock.clone(), rules, outside);
+    let tokens = Tokens::open(Arc::clone(database), clock.clone(), rules, external_issuer);
     Ok(Arc::new(tokens.map_err(|error| Error::database(error, tree))?))
 }
 
@@ -225,7 +225,7 @@ fn open_providers(database: &Arc<Database>, config: &Config, tree: &Tree) -> Res
             ..outgoing::Settings::default()
         }),
         key: *key.bytes(),
-        lasting: openid.is_some_and(|openid| openid.recheck.is_some()),
+        recheck_token: openid.is_some_and(|openid| openid.recheck.is_some()),
     };
     Providers::new(settings).map_err(|cause| Error::InvalidSetting { key: "http.auth.openid.providers", cause })
 }

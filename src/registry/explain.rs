@@ -99,7 +99,7 @@ fn text(reason: Reason<'_>, repository: &RepositoryName) -> String {
         Reason::SignedIn => "everybody who has signed in may do everything".to_owned(),
         Reason::Superuser => "the user is a superuser".to_owned(),
         Reason::ReadOnlySuperuser => "the user is a read-only superuser".to_owned(),
-        Reason::Outside => "an outside token service says so".to_owned(),
+        Reason::ExternalIssuer => "an external token issuer says so".to_owned(),
         Reason::Owner => format!("{namespace}/… is the user's own"),
         Reason::Public => "the repository is public".to_owned(),
         Reason::User(role) => format!("the user has the role {} in the repository", role.as_str()),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Shared;
 use crate::identity::accounts::{Accounts, DueFederatedUser};
-use crate::identity::providers::{Asked, Error, Lasting};
+use crate::identity::providers::{Error, RecheckOutcome, RecheckToken};
 
 /// At most as many are asked about in one go.
 const AT_ONCE_MAX: usize = 50;
@@ -17,13 +17,13 @@ const TOKEN_PURPOSE: &str = "token of a provider";
 
 impl Shared {
     /// What a token is sealed with that says whether a provider still knows somebody.
-    pub(crate) fn seal_lasting(&self, issuer: &str, subject: &str, lasting: &Lasting) -> Vec<u8> {
-        self.providers().sealer().seal(&[TOKEN_PURPOSE, issuer, subject], lasting.to_text().as_bytes())
+    pub(crate) fn seal_recheck_token(&self, issuer: &str, subject: &str, recheck_token: &RecheckToken) -> Vec<u8> {
+        self.providers().sealer().seal(&[TOKEN_PURPOSE, issuer, subject], recheck_token.to_text().as_bytes())
     }
 
-    fn open_lasting(&self, who: &DueFederatedUser) -> Option<Lasting> {
+    fn open_recheck_token(&self, who: &DueFederatedUser) -> Option<RecheckToken> {
         let opened = self.providers().sealer().open(&[TOKEN_PURPOSE, &who.issuer, &who.subject], &who.sealed)?;
-        Lasting::from_text(str::from_utf8(&opened).ok()?)
+        RecheckToken::from_text(str::from_utf8(&opened).ok()?)
     }
 
     /// Whether providers are asked again at all.
@@ -46,7 +46,7 @@ impl Shared {
                 continue;
             }
             let (name, provider) = (who.name.clone(), who.provider.clone());
-            match self.recheck_outsider(who).await {
+            match self.recheck_federated_user(who).await {
                 Ok(()) => {}
                 Err(Failure::Provider(error)) => {
                     tracing::warn!(provider, user = name, %error, "it cannot be found out whether a user is gone");
@@ -61,21 +61,23 @@ impl Shared {
         }
     }
 
-    async fn recheck_outsider(self: &Arc<Self>, mut who: DueFederatedUser) -> Result<(), Failure> {
+    async fn recheck_federated_user(self: &Arc<Self>, mut who: DueFederatedUser) -> Result<(), Failure> {
         let provider = self.providers().get(&who.provider).filter(|known| known.issuer() == who.issuer);
-        let (Some(provider), Some(lasting)) = (provider, self.open_lasting(&who)) else { return Ok(()) };
-        let Some(renewed) = provider.renew(lasting, self.now()).await? else {
+        let (Some(provider), Some(recheck_token)) = (provider, self.open_recheck_token(&who)) else { return Ok(()) };
+        let Some(renewed) = provider.renew(recheck_token, self.now()).await? else {
             tracing::info!(user = who.name, provider = who.provider, "a provider does not know a user any more");
             return self.write(move |accounts| accounts.federated_user_is_gone(&who)).await;
         };
         // Now, since the one before may count no more: whatever happens next, this one is needed.
-        if let Some(lasting) = renewed.lasting {
-            let sealed = self.seal_lasting(&who.issuer, &who.subject, &lasting);
+        if let Some(recheck_token) = renewed.recheck_token {
+            let sealed = self.seal_recheck_token(&who.issuer, &who.subject, &recheck_token);
             who = self.write(move |accounts| accounts.renew_federated_token(who, sealed)).await?;
         }
         match provider.ask(&who.subject, &renewed.access).await? {
-            Asked::Known { groups } => self.write(move |accounts| accounts.federated_user_is_known(&who, groups)).await,
-            Asked::Gone => {
+            RecheckOutcome::Known { groups } => {
+                self.write(move |accounts| accounts.federated_user_is_known(&who, groups)).await
+            }
+            RecheckOutcome::Gone => {
                 tracing::info!(user = who.name, provider = who.provider, "a provider does not know a user any more");
                 self.write(move |accounts| accounts.federated_user_is_gone(&who)).await
             }

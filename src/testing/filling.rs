@@ -188,7 +188,7 @@ fn user(tx: &mut WriteTx, at: At, number: usize) -> Result<(), Error> {
     let row = UserRow {
         // As long as one is that counts; nobody signs in with it.
         password: format!("$argon2id$v=19$m=19456,t=2,p=1${}${}", "x".repeat(22), "x".repeat(43)),
-        standing: AccountRole::Ordinary,
+        role: AccountRole::Ordinary,
         disabled: false,
         groups: vec!["everybody".to_owned()],
         email: None,

@@ -1,9 +1,9 @@
 //! Tokens, rules of access and permissions: who may do what, over real sockets.
 
 mod challenges;
+mod external_issuer;
 mod hostile;
 mod lists;
-mod outside;
 mod permissions;
 mod rules;
 mod tokens;

@@ -23,7 +23,7 @@ pub(crate) struct UserRow {
     /// The password's argon2id hash, as a PHC string; empty of a user who comes from a provider, and has none.
     pub(crate) password: String,
     /// What the user may do beyond the own repositories.
-    pub(crate) standing: AccountRole,
+    pub(crate) role: AccountRole,
     /// A disabled user cannot sign in, and neither can their keys and sessions.
     pub(crate) disabled: bool,
     /// The groups the user belongs to, sorted.

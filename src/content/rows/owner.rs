@@ -79,8 +79,8 @@ pub(crate) trait OwnerRead: Source + Sized {
     fn has_member(&self, group: &str, besides: &str) -> Result<bool, Error> {
         for row in self.table(FEDERATED_USERS)?.iter()? {
             let (name, row) = row?;
-            let outside: FederatedUserRow = codec::row("users of providers", row.value(), name.value())?;
-            if name.value() != besides && outside.groups.iter().any(|known| known == group) {
+            let federated: FederatedUserRow = codec::row("users of providers", row.value(), name.value())?;
+            if name.value() != besides && federated.groups.iter().any(|known| known == group) {
                 return Ok(true);
             }
         }

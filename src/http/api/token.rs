@@ -130,7 +130,7 @@ fn issue(
         });
     }
     let by = match (&caller.identity, &caller.credential) {
-        (Identity::Anonymous | Identity::Outside(_), _) => IssuedFor::Nobody,
+        (Identity::Anonymous | Identity::External(_), _) => IssuedFor::Anonymous,
         (Identity::User(_), Credential::Key(key)) => IssuedFor::Key(key.id),
         (Identity::User(account), _) => match refresh {
             Some(id) => IssuedFor::Refresh(id),

@@ -60,7 +60,7 @@ impl From<Refusal> for ApiError {
 /// What an operation does, after "may not".
 fn operation(access: &Access) -> String {
     match access {
-        Access::Anybody | Access::Token | Access::Known | Access::Guest => "use this registry".to_owned(),
+        Access::Anyone | Access::Token | Access::SignedIn | Access::Guest => "use this registry".to_owned(),
         Access::Catalog => "list the repositories".to_owned(),
         Access::Metrics => "read the metrics".to_owned(),
         Access::OwnKeys => "manage API keys".to_owned(),

@@ -13,18 +13,22 @@ use crate::http::route::Query;
 use crate::http::{Body, Context, cookie};
 use crate::identity::access::read_cookie;
 use crate::identity::accounts::Account;
-use crate::identity::providers::{Handovers, Question};
+use crate::identity::providers::{ProgramRequest, SignInCodes};
 
 /// A form has a question and an answer.
 const FORM_BYTES_MAX: usize = 16 * 1024;
 
 /// Asks whoever has signed in as this user.
-pub(super) fn ask(context: &Context<'_>, account: &Account, question: Question) -> Result<Response<Body>, ApiError> {
+pub(super) fn ask(
+    context: &Context<'_>,
+    account: &Account,
+    question: ProgramRequest,
+) -> Result<Response<Body>, ApiError> {
     let providers = context.registry.providers();
     let base = context.base_url();
     let host = base.split_once("://").map_or(base.as_str(), |(_, host)| host);
     let (user, action) = (question.user.clone(), form_action(&question.redirect));
-    let asked = Handovers::ask(providers.sealer(), question, context.registry.now());
+    let asked = SignInCodes::confirm_form(providers.sealer(), question, context.registry.now());
     let markup = format!(
         "<p>A program on this computer, such as <code>coracle login</code>, wants to sign in to <code>{host}</code> as \
          <code>{user}</code>. It can then do there what you can.</p>\
@@ -81,13 +85,13 @@ pub(in crate::http) async fn answer(context: &Context<'_>, body: &mut RequestBod
     let now = context.registry.now();
     let kept = read_cookie(context.headers, cookie::QUESTION);
     let question = form.one("question")?.unwrap_or_default();
-    let Some(question) = Handovers::answered(providers.sealer(), question, kept, now) else {
+    let Some(question) = SignInCodes::confirmed(providers.sealer(), question, kept, now) else {
         let why = "This browser was not asked, or too long ago.";
         return Ok(page::page(StatusCode::FORBIDDEN, "This answer does not count", &[why, "Sign in once more."]));
     };
     let redirect = question.redirect.clone();
     let parameter = if form.one("answer")? == Some("allow") {
-        match providers.handovers().give(question, now) {
+        match providers.sign_in_codes().issue(question, now) {
             Ok(code) => ("code", code),
             Err(_too_many) => return Err(ApiError::unavailable("too many programs wait to be signed in")),
         }

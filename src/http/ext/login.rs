@@ -14,8 +14,8 @@ use crate::http::response::empty;
 use crate::http::route::Query;
 use crate::http::{Body, Context, cookie, page};
 use crate::identity::access::read_cookie;
-use crate::identity::accounts::{Account, Accounts, FederatedUser, NotAdmitted, Origin, SessionGrant, SessionId};
-use crate::identity::providers::{Error, Person, Question, Returned, SignedIn, Target};
+use crate::identity::accounts::{Account, Accounts, NotAdmitted, Origin, SessionGrant, SessionId};
+use crate::identity::providers::{CallbackRequest, Error, ProgramRequest, SignedIn, Target};
 
 /// Sends the browser to a provider.
 pub(in crate::http) async fn begin(context: &Context<'_>, query: &Query) -> Result<Response<Body>, ApiError> {
@@ -54,7 +54,7 @@ pub(in crate::http) async fn callback(
     if providers.get(provider).is_none() {
         return Err(ApiError::nothing_here());
     }
-    let returned = Returned {
+    let returned = CallbackRequest {
         provider,
         cookie: read_cookie(context.headers, cookie::SIGN_IN),
         state: query.one("state")?,
@@ -75,7 +75,7 @@ pub(in crate::http) async fn callback(
 
 /// Finds or makes the user, and begins a session; of a program's it is not this browser's.
 async fn admit(context: &Context<'_>, signed_in: SignedIn, target: Target) -> Result<Response<Body>, ApiError> {
-    let account = match admit_person(context, signed_in).await? {
+    let account = match admit_user(context, signed_in).await? {
         Ok(account) => account,
         Err(not_admitted) => return not_admitted_page(&not_admitted),
     };
@@ -84,7 +84,7 @@ async fn admit(context: &Context<'_>, signed_in: SignedIn, target: Target) -> Re
         Target::Page(url) => redirect(&url)?,
         Target::Program { redirect, challenge } => {
             let stamp = context.registry.accounts().stamp(&account);
-            let question = Question { user: account.name.clone(), stamp, redirect, challenge };
+            let question = ProgramRequest { user: account.name.clone(), stamp, redirect, challenge };
             return confirm::ask(context, &account, question);
         }
     };
@@ -96,18 +96,16 @@ async fn admit(context: &Context<'_>, signed_in: SignedIn, target: Target) -> Re
 }
 
 /// The user of whoever has come from a provider.
-pub(in crate::http) async fn admit_person(
+pub(in crate::http) async fn admit_user(
     context: &Context<'_>,
     signed_in: SignedIn,
 ) -> Result<Result<Arc<Account>, NotAdmitted>, ApiError> {
-    let SignedIn { person, lasting } = signed_in;
-    let Person { provider, issuer, subject, name, email, groups } = person;
-    let lasting = lasting.filter(|_| context.registry.rechecks_federated_users());
-    let sealed = lasting.map(|lasting| context.registry.seal_lasting(&issuer, &subject, &lasting));
-    let who = FederatedUser { provider, issuer, subject, name, email, groups };
+    let SignedIn { user, recheck_token } = signed_in;
+    let recheck_token = recheck_token.filter(|_| context.registry.rechecks_federated_users());
+    let sealed = recheck_token.map(|token| context.registry.seal_recheck_token(&user.issuer, &user.subject, &token));
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.visit.origin(None));
     context
-        .blocking(move || match accounts.admit(who, sealed, &origin) {
+        .blocking(move || match accounts.admit(user, sealed, &origin) {
             Ok(account) => Ok(Ok(account)),
             Err(NotAdmitted::Accounts(error)) => Err(error),
             Err(not_admitted) => {

@@ -14,9 +14,9 @@ use crate::oci::ErrorCode;
 /// Where the browser ends its session at the provider that its user comes from, if that has such a place; it comes
 /// back to the sign-in page here.
 async fn end_session_url(context: &Context<'_>, account: &Account) -> Option<String> {
-    let outside = account.outside.as_ref()?;
-    let provider = context.registry.providers().get(&outside.provider);
-    let provider = provider.filter(|provider| provider.issuer() == outside.issuer)?;
+    let federated = account.federated.as_ref()?;
+    let provider = context.registry.providers().get(&federated.provider);
+    let provider = provider.filter(|provider| provider.issuer() == federated.issuer)?;
     provider.openid()?.end_session_url(&format!("{}/login", context.base_url())).await
 }
 

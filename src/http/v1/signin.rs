@@ -13,11 +13,11 @@ use super::schema::{Schema, boolean, integer, list_of, named, object, one_of, te
 use super::session::NEXT_CSRF_TOKEN;
 use super::{invalid, read};
 use crate::http::error::ApiError;
-use crate::http::ext::login::{admit_person, start_session, why_not_admitted};
+use crate::http::ext::login::{admit_user, start_session, why_not_admitted};
 use crate::http::request::RequestBody;
 use crate::http::response::{json_response, value};
 use crate::http::{Body, Context, cookie};
-use crate::identity::accounts::{Account, Basis};
+use crate::identity::accounts::{Account, DerivedFrom};
 use crate::identity::providers::{DevicePoll, Error};
 use crate::oci::ErrorCode;
 
@@ -90,7 +90,7 @@ pub(super) async fn device_token(context: &Context<'_>, body: &mut RequestBody) 
         DevicePoll::SlowDown { interval } => status("slow_down", Some(interval)),
         DevicePoll::Denied => status("denied", None),
         DevicePoll::Expired => status("expired", None),
-        DevicePoll::Done(signed_in) => match admit_person(context, *signed_in).await? {
+        DevicePoll::Done(signed_in) => match admit_user(context, *signed_in).await? {
             Ok(account) => begun(context, &account, &json!({ "status": "done", "interval": null })).await,
             Err(not_admitted) => {
                 let (_, what, next) = why_not_admitted(&not_admitted)?;
@@ -103,11 +103,11 @@ pub(super) async fn device_token(context: &Context<'_>, body: &mut RequestBody) 
 /// A session for what the browser has brought back to a program.
 pub(super) async fn code(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
     let CodeBody { code, code_verifier } = read(body).await?;
-    let code = context.registry.providers().handovers().exchange(&code, &code_verifier, context.registry.now());
+    let code = context.registry.providers().sign_in_codes().exchange(&code, &code_verifier, context.registry.now());
     let accounts = Arc::clone(context.registry.accounts());
     let (user, stamp) = code.unzip();
     let account = user.map(|user| accounts.account(&user)).transpose()?.flatten();
-    let account = account.filter(|account| account.may_sign_in() && account.honours(Basis::SignIn(stamp)));
+    let account = account.filter(|account| account.may_sign_in() && account.accepts(DerivedFrom::SignIn(stamp)));
     let account = account.ok_or_else(|| {
         ApiError::new(ErrorCode::Denied, "the code is not right, was used already, or its time is over")
     })?;

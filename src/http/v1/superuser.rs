@@ -70,7 +70,7 @@ pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Res
     let new = NewUser {
         name: username.clone(),
         password: context.hash(password.clone()).await?,
-        standing: AccountRole::Ordinary,
+        role: AccountRole::Ordinary,
         groups: Vec::new(),
         email: email.clone(),
     };
@@ -102,7 +102,7 @@ pub(super) async fn change(
         email: email.map(user::checked_email).transpose()?,
         disabled: enabled.map(|enabled| !enabled),
         groups,
-        standing: None,
+        role: None,
     };
     if let Some(password) = password {
         change.password = Some(context.hash(password).await?);
@@ -130,7 +130,7 @@ fn account(context: &Context<'_>, name: &str) -> Result<Arc<Account>, Error> {
 
 /// As in Quay: superusers are the business of the command line.
 fn refuse_superuser(account: &Account, what: &str) -> Result<(), ApiError> {
-    if account.standing == AccountRole::Superuser { Err(invalid(format!("Cannot {what} a superuser"))) } else { Ok(()) }
+    if account.role == AccountRole::Superuser { Err(invalid(format!("Cannot {what} a superuser"))) } else { Ok(()) }
 }
 
 fn view(account: &Account) -> Value {
@@ -141,8 +141,8 @@ fn view(account: &Account) -> Value {
         "email": account.email,
         "verified": true,
         "avatar": user::avatar(&account.name),
-        "super_user": account.standing == AccountRole::Superuser,
-        "global_readonly_super_user": account.standing == AccountRole::ReadOnlySuperuser,
+        "super_user": account.role == AccountRole::Superuser,
+        "global_readonly_super_user": account.role == AccountRole::ReadOnlySuperuser,
         "enabled": !account.disabled,
         "groups": account.groups,
         "source": account.source(),

@@ -15,7 +15,7 @@ use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response};
 use crate::http::{Body, Context};
 use crate::identity::access::{Access, Action, Actions};
-use crate::identity::accounts::{Account, Accounts, Outside, Password, UserChange};
+use crate::identity::accounts::{Account, Accounts, FederatedIdentity, Password, UserChange};
 
 pub(super) const EMAIL_MAX: usize = 254;
 
@@ -58,7 +58,7 @@ pub(super) async fn change(context: &Context<'_>, body: &mut RequestBody) -> Res
 
 pub(super) async fn delete(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
     let account = context.account()?;
-    if account.standing == AccountRole::Superuser {
+    if account.role == AccountRole::Superuser {
         return Err(invalid("a superuser cannot delete themselves: another superuser, or the command line, can"));
     }
     let (accounts, name, origin) = (Arc::clone(context.registry.accounts()), account.name.clone(), context.origin());
@@ -98,12 +98,12 @@ fn own_view(context: &Context<'_>, account: &Account) -> Result<Value, ApiError>
         "given_name": null,
         "location": null,
         "is_free_account": true,
-        "has_password_set": account.outside.is_none(),
+        "has_password_set": account.federated.is_none(),
         "groups": account.groups,
-        "provider": account.outside.as_ref().map(|outside| &outside.provider),
+        "provider": account.federated.as_ref().map(|federated| &federated.provider),
         "organizations": [],
     });
-    match account.standing {
+    match account.role {
         AccountRole::Ordinary => {}
         AccountRole::ReadOnlySuperuser => view["global_readonly_super_user"] = true.into(),
         AccountRole::Superuser => view["super_user"] = true.into(),
@@ -120,14 +120,14 @@ fn can_create(context: &Context<'_>, account: &Account) -> Result<bool, ApiError
 
 /// Where the user comes from, as Quay says it.
 fn logins(account: &Account) -> Vec<Value> {
-    let login = |outside: &Outside| {
+    let login = |federated: &FederatedIdentity| {
         json!({
-            "service": outside.provider,
-            "service_identifier": outside.issuer,
+            "service": federated.provider,
+            "service_identifier": federated.issuer,
             "metadata": { "service_username": account.name },
         })
     };
-    account.outside.iter().map(login).collect()
+    account.federated.iter().map(login).collect()
 }
 
 /// What [`own_view`] makes.

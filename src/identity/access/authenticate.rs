@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use hyper::HeaderMap;
 
-use super::credential_cache::Known;
+use super::credential_cache::CachedCaller;
 use super::{Caller, Credential, CredentialCache, Credentials, Identity, InvalidCredentials, Surface, TokenCredential};
 use crate::identity::accounts::{
-    Account, Accounts, Basis, Error, KeyGrant, NotSignedIn, Origin, Password, SessionGrant, SessionId, SignedIn,
+    Account, Accounts, DerivedFrom, Error, KeyGrant, NotSignedIn, Origin, Password, SessionGrant, SessionId, SignedIn,
     Throttled,
 };
 use crate::identity::tokens::{Holder, InvalidToken, IssuedFor, Tokens};
@@ -173,10 +173,10 @@ impl Authenticator {
         user: &str,
         password: Password,
         visit: &RequestInfo<'_>,
-    ) -> Result<Known, NotAuthenticated> {
+    ) -> Result<CachedCaller, NotAuthenticated> {
         let SignedIn { account, mark } =
             self.accounts.sign_in(user, password, visit.address, || visit.origin(None)).await?;
-        Ok(Known { caller: caller(account, Credential::Password), mark: Some(mark) })
+        Ok(CachedCaller { caller: caller(account, Credential::Password), mark: Some(mark) })
     }
 
     /// Takes down that something was used which says when it was.
@@ -197,22 +197,26 @@ impl Authenticator {
             Ok(Caller { identity, credential })
         };
         let (user, by) = match &grant.holder {
-            Holder::Here { user: Some(user), by } => (user, by),
-            Holder::Here { user: None, by: IssuedFor::Nobody } => return without_account(Identity::Anonymous, grant),
-            Holder::Here { user: None, .. } => return Err(revoked()),
-            Holder::Outside(holder) => return without_account(Identity::Outside(Arc::clone(holder)), grant),
+            Holder::Local { user: Some(user), by } => (user, by),
+            Holder::Local { user: None, by: IssuedFor::Anonymous } => {
+                return without_account(Identity::Anonymous, grant);
+            }
+            Holder::Local { user: None, .. } => return Err(revoked()),
+            Holder::External(holder) => return without_account(Identity::External(Arc::clone(holder)), grant),
         };
         let account = self.accounts.account(user)?.filter(|account| account.may_sign_in()).ok_or_else(revoked)?;
-        let (basis, key) = match *by {
-            IssuedFor::Password(stamp) => (Basis::SignIn(Some(stamp)), None),
-            IssuedFor::Refresh(id) => (self.accounts.refresh_grant_by_id(user, id)?.ok_or_else(revoked)?.basis(), None),
+        let (derived_from, key) = match *by {
+            IssuedFor::Password(stamp) => (DerivedFrom::SignIn(Some(stamp)), None),
+            IssuedFor::Refresh(id) => {
+                (self.accounts.refresh_grant_by_id(user, id)?.ok_or_else(revoked)?.derived_from(), None)
+            }
             IssuedFor::Key(id) => {
                 let key = self.accounts.key_grant_by_id(user, id)?.ok_or_else(revoked)?;
-                (key.basis(), Some(key))
+                (key.derived_from(), Some(key))
             }
-            IssuedFor::Nobody => return Err(revoked()),
+            IssuedFor::Anonymous => return Err(revoked()),
         };
-        if !account.honours(basis) {
+        if !account.accepts(derived_from) {
             return Err(revoked());
         }
         Ok(caller(account, Credential::Token(TokenCredential { grant, key })))
@@ -220,7 +224,7 @@ impl Authenticator {
 
     /// Whether what is remembered of a connection has not come to its end by itself; false if that is to be found out
     /// anew.
-    fn is_still_good(&self, known: &Known) -> Result<bool, NotAuthenticated> {
+    fn is_still_good(&self, known: &CachedCaller) -> Result<bool, NotAuthenticated> {
         let alive = |key: &KeyGrant| self.accounts.is_alive(key);
         match &known.caller.credential {
             Credential::Key(key) => Ok(alive(key)),
@@ -249,7 +253,7 @@ impl Authenticator {
             }
         }
         let account = self.accounts.account(&grant.owner)?;
-        let account = account.filter(|account| account.may_sign_in() && account.honours(grant.basis()));
+        let account = account.filter(|account| account.may_sign_in() && account.accepts(grant.derived_from()));
         Ok((account.ok_or_else(wrong)?, grant))
     }
 
@@ -257,7 +261,7 @@ impl Authenticator {
     pub(crate) fn session(&self, id: &SessionId) -> Result<Option<Owned<SessionGrant>>, Error> {
         let Some(grant) = self.accounts.session_grant(id)? else { return Ok(None) };
         let account = self.accounts.account(&grant.user)?;
-        let account = account.filter(|account| account.may_sign_in() && account.honours(grant.basis()));
+        let account = account.filter(|account| account.may_sign_in() && account.accepts(grant.derived_from()));
         Ok(account.map(|account| (account, grant)))
     }
 

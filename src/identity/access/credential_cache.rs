@@ -13,25 +13,25 @@ use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
 use super::{Caller, Credential, Credentials, Surface};
-use crate::identity::accounts::PasswordMark;
+use crate::identity::accounts::PasswordFingerprint;
 
 /// What one connection presented last.
 #[derive(Default)]
-pub(crate) struct CredentialCache(Mutex<Option<Presented>>);
+pub(crate) struct CredentialCache(Mutex<Option<Entry>>);
 
-struct Presented {
+struct Entry {
     /// The value of the header; wiped when there is another, or the connection ends.
     bytes: Zeroizing<Vec<u8>>,
-    means: Means,
+    sent_by: SentBy,
     surface: Surface,
     /// The number of the last change when it was looked up.
     generation: u64,
-    known: Known,
+    known: CachedCaller,
 }
 
 /// How it is said who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Means {
+struct SentBy {
     /// By a cookie, where there is no `Authorization`.
     by_cookie: bool,
     /// What is said is worth something else where zot's web page says that it sends it.
@@ -40,25 +40,25 @@ struct Means {
 
 /// Who was found.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
+pub(super) struct CachedCaller {
     pub(super) caller: Caller,
     /// Of a password: by what it is remembered.
-    pub(super) mark: Option<PasswordMark>,
+    pub(super) mark: Option<PasswordFingerprint>,
 }
 
-impl From<Caller> for Known {
+impl From<Caller> for CachedCaller {
     fn from(caller: Caller) -> Self {
         Self { caller, mark: None }
     }
 }
 
-impl Known {
+impl CachedCaller {
     /// Whether it is found in this way each time. A password from a page begins a session each time.
-    fn is_by(&self, means: Means) -> bool {
+    fn is_by(&self, sent_by: SentBy) -> bool {
         match self.caller.credential {
-            Credential::Key(_) | Credential::Token(_) => !means.by_cookie,
-            Credential::Password => !means.by_cookie && !means.from_page,
-            Credential::Session(_) => means.by_cookie,
+            Credential::Key(_) | Credential::Token(_) => !sent_by.by_cookie,
+            Credential::Password => !sent_by.by_cookie && !sent_by.from_page,
+            Credential::Session(_) => sent_by.by_cookie,
             Credential::None => false,
         }
     }
@@ -66,21 +66,23 @@ impl Known {
 
 impl CredentialCache {
     /// Who presented what these headers do, if it is what was presented last and nothing has changed.
-    pub(super) fn get(&self, headers: &HeaderMap, surface: Surface, generation: u64) -> Option<Known> {
-        let (means, presented) = presented(headers)?;
+    pub(super) fn get(&self, headers: &HeaderMap, surface: Surface, generation: u64) -> Option<CachedCaller> {
+        let (sent_by, presented) = presented(headers)?;
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |last: &&Presented| {
-            (last.generation, last.surface, last.means) == (generation, surface, means)
+        let same = |last: &&Entry| {
+            (last.generation, last.surface, last.sent_by) == (generation, surface, sent_by)
                 && is_same(&last.bytes, presented.as_bytes())
         };
         last.as_ref().filter(same).map(|last| last.known.clone())
     }
 
     /// Keeps who presented these headers, who was looked up when this was the number of the last change.
-    pub(super) fn put(&self, headers: &HeaderMap, surface: Surface, generation: u64, known: Known) {
-        let Some((means, presented)) = presented(headers).filter(|(means, _)| known.is_by(*means)) else { return };
+    pub(super) fn put(&self, headers: &HeaderMap, surface: Surface, generation: u64, known: CachedCaller) {
+        let Some((sent_by, presented)) = presented(headers).filter(|(sent_by, _)| known.is_by(*sent_by)) else {
+            return;
+        };
         let bytes = Zeroizing::new(presented.as_bytes().to_vec());
-        let last = Presented { bytes, means, surface, generation, known };
+        let last = Entry { bytes, sent_by, surface, generation, known };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
     }
 }
@@ -96,12 +98,12 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// What is presented, if it is one thing. Cookies count only where nothing else is said.
-fn presented(headers: &HeaderMap) -> Option<(Means, &HeaderValue)> {
+fn presented(headers: &HeaderMap) -> Option<(SentBy, &HeaderValue)> {
     let by_cookie = !headers.contains_key(header::AUTHORIZATION);
     let name = if by_cookie { header::COOKIE } else { header::AUTHORIZATION };
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
-    Some((Means { by_cookie, from_page: Credentials::from_page(headers) }, value))
+    Some((SentBy { by_cookie, from_page: Credentials::from_page(headers) }, value))
 }
 
 impl fmt::Debug for CredentialCache {
@@ -121,9 +123,9 @@ mod tests {
     use crate::identity::accounts::{Account, KeyGrant, SessionGrant};
     use crate::kit::clock::Timestamp;
 
-    type Given<'a> = &'a [(&'a str, &'a str)];
+    type HeaderList<'a> = &'a [(&'a str, &'a str)];
 
-    fn headers(given: Given<'_>) -> HeaderMap {
+    fn headers(given: HeaderList<'_>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in given {
             headers.append(name.parse::<header::HeaderName>().unwrap(), value.parse().unwrap());
@@ -131,7 +133,7 @@ mod tests {
         headers
     }
 
-    fn known(credential: Credential) -> Known {
+    fn known(credential: Credential) -> CachedCaller {
         let identity = Identity::User(Arc::new(Account::test("alice", AccountRole::Ordinary)));
         Caller { identity, credential }.into()
     }
@@ -143,7 +145,7 @@ mod tests {
         let page = ("x-zot-api-client", "zot-ui");
         let basic = ("authorization", "Basic YTpi");
         let (cookie, other, bearer) = (("cookie", "session=a"), ("cookie", "session=b"), ("authorization", "Bearer k"));
-        let cases: [(Credential, Given<'_>, Given<'_>, bool); 15] = [
+        let cases: [(Credential, HeaderList<'_>, HeaderList<'_>, bool); 15] = [
             (session(), &[cookie], &[cookie], true),
             (session(), &[cookie, page], &[page, cookie], true),
             (session(), &[cookie], &[cookie, page], false),

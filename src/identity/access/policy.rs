@@ -63,7 +63,7 @@ pub(crate) enum Reason<'a> {
     /// `http.accessControl`.
     Rule(Rule<'a>),
     /// An outside token service, as far as its token goes.
-    Outside,
+    ExternalIssuer,
 }
 
 impl Policy {
@@ -78,7 +78,7 @@ impl Policy {
     ) -> Result<(), Refusal> {
         let signed_in = caller.account().is_some();
         let granted = match access {
-            Access::Anybody | Access::Token | Access::Account(Requires::Anyone) => true,
+            Access::Anyone | Access::Token | Access::Account(Requires::Anyone) => true,
             // Listing keys takes the same by every route.
             Access::OwnKeys | Access::Account(Requires::OwnKeys) => match &caller.credential {
                 _ if !signed_in => false,
@@ -89,12 +89,12 @@ impl Policy {
             },
             Access::Account(requires) => return account(caller, *requires, now),
             _ if self.grants == AccessPolicy::Open => true,
-            Access::Catalog if matches!(&caller.identity, Identity::Outside(holder) if !holder.lists_catalog) => {
+            Access::Catalog if matches!(&caller.identity, Identity::External(holder) if !holder.lists_catalog) => {
                 return Err(Refusal::TooNarrow);
             }
             // podman, skopeo and docker send their credentials only if this request was challenged. An answer without
             // a challenge would also accept a wrong password.
-            Access::Known => signed_in || is_token(caller),
+            Access::SignedIn => signed_in || is_token(caller),
             Access::Guest | Access::Catalog => {
                 signed_in || is_token(caller) || self.anonymous_catalog && self.grants_anonymous()
             }
@@ -133,7 +133,7 @@ impl Policy {
     pub(crate) fn sees(&self, caller: &Caller, name: &RepositoryName, permissions: &Permissions) -> bool {
         let bound = match &caller.identity {
             // The service has said that all are for them to see.
-            Identity::Outside(holder) if holder.lists_catalog => Actions::ALL,
+            Identity::External(holder) if holder.lists_catalog => Actions::ALL,
             _ => lasting(caller, name),
         };
         self.owner_actions(&caller.identity, name, permissions).within(bound).has(Action::Pull)
@@ -147,10 +147,8 @@ impl Policy {
         }
         match identity {
             Identity::Anonymous => Some(Vec::new()),
-            Identity::Outside(_) => None,
-            Identity::User(user) if user.standing != AccountRole::Ordinary || self.grants == AccessPolicy::SignedIn => {
-                None
-            }
+            Identity::External(_) => None,
+            Identity::User(user) if user.role != AccountRole::Ordinary || self.grants == AccessPolicy::SignedIn => None,
             // A group's, if its members have a role there.
             Identity::User(user) => Some(user.namespace.iter().chain(&user.groups).cloned().collect()),
         }
@@ -159,7 +157,7 @@ impl Policy {
     /// Patterns of the repositories in which a user may have rights that no row of the database names.
     pub(crate) fn grounds(&self, account: &Account) -> Vec<RepositoryPattern> {
         let everywhere = matches!(self.grants, AccessPolicy::Open | AccessPolicy::SignedIn)
-            || account.standing != AccountRole::Ordinary
+            || account.role != AccountRole::Ordinary
             || self.rules.as_ref().is_some_and(|rules| rules.is_admin(account));
         if everywhere {
             return "**".parse().into_iter().collect();
@@ -194,14 +192,14 @@ impl Policy {
             visit(Actions::ALL, Reason::Open);
         }
         // What the service grants stands in the token, and nothing here adds to it.
-        if let Identity::Outside(_) = identity {
-            return visit(Actions::CONTENT, Reason::Outside);
+        if let Identity::External(_) = identity {
+            return visit(Actions::CONTENT, Reason::ExternalIssuer);
         }
         if permissions.public {
             visit(Actions::PULL, Reason::Public);
         }
         if let Identity::User(user) = identity {
-            match user.standing {
+            match user.role {
                 AccountRole::Superuser => visit(Actions::ALL, Reason::Superuser),
                 // What others are granted besides does not make them more than that.
                 AccountRole::ReadOnlySuperuser => {
@@ -252,10 +250,10 @@ impl Policy {
     fn metrics(&self, caller: &Caller) -> bool {
         let by_rule = |rules: &Arc<Rules>| rules.metrics(&caller.identity);
         match &caller.identity {
-            Identity::Anonymous | Identity::Outside(_) => self.rules.as_ref().is_some_and(by_rule),
+            Identity::Anonymous | Identity::External(_) => self.rules.as_ref().is_some_and(by_rule),
             Identity::User(user) => {
                 is_unlimited(caller)
-                    && (user.standing != AccountRole::Ordinary
+                    && (user.role != AccountRole::Ordinary
                         || self.grants == AccessPolicy::SignedIn
                         || self.rules.as_ref().is_some_and(by_rule))
             }
@@ -270,8 +268,8 @@ fn lasting(caller: &Caller, name: &RepositoryName) -> Actions {
         Credential::None | Credential::Password | Credential::Session(_) => Actions::ALL,
         Credential::Key(grant) => grant.actions(name),
         Credential::Token(token) => match &token.grant.holder {
-            Holder::Here { .. } => token.key.as_ref().map_or(Actions::ALL, |key| key.actions(name)),
-            Holder::Outside(_) => token.grant.actions(name),
+            Holder::Local { .. } => token.key.as_ref().map_or(Actions::ALL, |key| key.actions(name)),
+            Holder::External(_) => token.grant.actions(name),
         },
     }
 }
@@ -303,7 +301,7 @@ fn account(caller: &Caller, requires: Requires, now: Timestamp) -> Result<(), Re
         Credential::Session(_) => Err(Refusal::NotFresh),
         Credential::None | Credential::Password | Credential::Key(_) | Credential::Token(_) => Err(Refusal::Denied),
     };
-    let standing = user.standing;
+    let role = user.role;
     let allowed = match requires {
         // A row that asks for a right to a repository names one, and is decided by that; who may list keys is decided
         // by the policy.
@@ -313,8 +311,8 @@ fn account(caller: &Caller, requires: Requires, now: Timestamp) -> Result<(), Re
         Requires::Session => matches!(caller.credential, Credential::Session(_)),
         Requires::FreshLoginOrKey if matches!(caller.credential, Credential::Key(_)) => true,
         Requires::FreshLogin | Requires::FreshLoginOrKey => return fresh(),
-        Requires::Superuser | Requires::FreshSuperuser => standing == AccountRole::Superuser,
-        Requires::SuperuserRead | Requires::FreshSuperuserRead => standing != AccountRole::Ordinary,
+        Requires::Superuser | Requires::FreshSuperuser => role == AccountRole::Superuser,
+        Requires::SuperuserRead | Requires::FreshSuperuserRead => role != AccountRole::Ordinary,
     };
     match (allowed, requires, &caller.credential) {
         (false, ..) => Err(Refusal::Denied),

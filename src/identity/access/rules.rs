@@ -228,7 +228,7 @@ impl Rules {
     /// Whether somebody may read the metrics.
     pub(super) fn metrics(&self, identity: &Identity) -> bool {
         match identity {
-            Identity::Anonymous | Identity::Outside(_) => self.metrics_anonymous,
+            Identity::Anonymous | Identity::External(_) => self.metrics_anonymous,
             Identity::User(account) => self.metrics_users.binary_search(&account.name).is_ok(),
         }
     }

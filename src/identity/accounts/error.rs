@@ -18,11 +18,11 @@ pub(crate) enum Error {
         name: String,
     },
     /// The user is kept in a file that others write.
-    UserElsewhere {
+    UserInHtpasswd {
         name: String,
     },
     /// The user comes from a provider, and has no password here.
-    UserOutside {
+    UserFederated {
         name: String,
     },
     InvalidUserName {
@@ -88,10 +88,10 @@ impl fmt::Display for Error {
         match self {
             Self::UserUnknown { name } => write!(f, "there is no user {name}"),
             Self::UserExists { name } => write!(f, "there is a user {name} already"),
-            Self::UserElsewhere { name } => {
+            Self::UserInHtpasswd { name } => {
                 write!(f, "the user {name} is kept in the htpasswd file: change it there, or remove it there first")
             }
-            Self::UserOutside { name } => {
+            Self::UserFederated { name } => {
                 write!(f, "the user {name} signs in through a provider, and has no password here")
             }
             Self::InvalidUserName { name } => write!(

@@ -17,7 +17,7 @@ use crate::kit::clock::Timestamp;
 const NAME_SHOWN: usize = 80;
 
 /// Somebody who has signed in at a provider.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FederatedUser {
     /// The provider's name in the configuration.
     pub(crate) provider: String,
@@ -78,7 +78,7 @@ impl Accounts {
     ) -> Result<Arc<Account>, NotAdmitted> {
         let now = self.clock.now();
         let in_file = self.htpasswd.as_ref().is_some_and(|file| file.has(&who.name));
-        let newcomer = self.newcomer(&who.name);
+        let claim = self.namespace_claim(&who.name);
         let origin = origin.clone();
         let name = self.change(move |tx| {
             let known = tx.user_of_identity(&who.issuer, &who.subject)?;
@@ -94,7 +94,7 @@ impl Accounts {
                 if in_file || tx.user(&name)?.is_some() {
                     return Err(NotAdmitted::NameTaken { name });
                 }
-                newcomer.begin(tx)?;
+                claim.start_fresh(tx)?;
                 tx.add_audit(now, &origin.row("user_create", &name, &[("provider", &who.provider)]))?;
                 (name, new_row(now))
             };
@@ -212,7 +212,7 @@ fn asked_about(tx: &WriteTx, who: &DueFederatedUser) -> Result<Option<FederatedU
 fn new_row(now: Timestamp) -> UserRow {
     UserRow {
         password: String::new(),
-        standing: AccountRole::Ordinary,
+        role: AccountRole::Ordinary,
         disabled: false,
         groups: Vec::new(),
         email: None,
@@ -273,7 +273,7 @@ mod tests {
         let new = NewUser {
             name: "bob".to_owned(),
             password: accounts.hash_blocking(&Password::new("secret")).unwrap(),
-            standing: AccountRole::Superuser,
+            role: AccountRole::Superuser,
             groups: Vec::new(),
             email: None,
         };
@@ -293,7 +293,7 @@ mod tests {
         let password = Some(accounts.hash_blocking(&Password::new("secret")).unwrap());
         let change = crate::identity::accounts::UserChange { password, ..Default::default() };
         let outcome = accounts.change_user("ann", change, None, &Origin::local());
-        assert!(matches!(outcome, Err(Error::UserOutside { .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(Error::UserFederated { .. })), "{outcome:?}");
     }
 
     #[test]

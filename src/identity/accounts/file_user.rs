@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use sha2::{Digest as _, Sha256};
 
 use super::htpasswd::{FileUser, Lines, Mark};
-use super::namespace::Newcomer;
+use super::namespace::NamespaceClaim;
 use super::{Accounts, Error, Origin};
 use crate::content::rows::{
     AccountRead as _, FileUserRow, OwnerRead, SETTING_FILE_OWNERS_UNKNOWN, Source as _, WriteTx,
@@ -36,7 +36,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Changes {
     /// Users without a row.
-    new: Vec<(String, FileUserRow, Newcomer)>,
+    new: Vec<(String, FileUserRow, NamespaceClaim)>,
     /// Another password.
     changed: Vec<(String, FileUserRow)>,
     /// Another password, and nobody knows since when.
@@ -153,7 +153,7 @@ impl Accounts {
             match rows.get(name) {
                 None => {
                     let row = FileUserRow { incarnation, hash, inherits: is_first };
-                    changes.new.push((name.clone(), row, self.newcomer(name)));
+                    changes.new.push((name.clone(), row, self.namespace_claim(name)));
                 }
                 Some(row) if row.hash == hash => {}
                 Some(_) if was_stopped => {
@@ -205,12 +205,12 @@ impl Accounts {
                 tx.put_file_user(&name, &row)?;
                 written.push((name, row));
             }
-            for (name, row, newcomer) in new {
+            for (name, row, claim) in new {
                 // Nothing is written down of one who is not seen.
                 if tx.user(&name)?.is_some() {
                     continue;
                 }
-                begin(tx, &name, newcomer, is_first)?;
+                begin(tx, &name, claim, is_first)?;
                 tx.put_file_user(&name, &row)?;
                 written.push((name, row));
             }
@@ -223,14 +223,14 @@ impl Accounts {
 }
 
 /// A user who was there under an earlier program keeps what it gave; another one begins with nothing.
-fn begin(tx: &mut WriteTx, name: &str, newcomer: Newcomer, is_first: bool) -> Result<(), Error> {
+fn begin(tx: &mut WriteTx, name: &str, claim: NamespaceClaim, is_first: bool) -> Result<(), Error> {
     if is_first && is_component(name) && tx.owner_of(name)?.is_none() {
         return Ok(tx.set_namespace(name, Some(name))?);
     }
     if !is_first {
         tx.remove_what_was_given(name)?;
     }
-    newcomer.claim(tx)
+    claim.take(tx)
 }
 
 fn mark_of(hash: &str) -> [u8; 32] {

@@ -57,25 +57,25 @@ pub(super) struct HashPermit {
     pub(super) is_last: bool,
 }
 
-enum Asked {
-    Now(HashPermit),
-    Later(oneshot::Receiver<HashPermit>),
+enum Place {
+    Ready(HashPermit),
+    Waiting(oneshot::Receiver<HashPermit>),
 }
 
 impl HashQueue {
     /// Waits for a turn. A caller that goes away meanwhile gives it up.
     pub(super) async fn take(self: &Arc<Self>, caller: HashCaller) -> Result<HashPermit, TooBusy> {
         match self.ask(caller)? {
-            Asked::Now(turn) => Ok(turn),
-            Asked::Later(turn) => timeout(TURN_WAIT, turn).await.ok().and_then(Result::ok).ok_or(TooBusy),
+            Place::Ready(turn) => Ok(turn),
+            Place::Waiting(turn) => timeout(TURN_WAIT, turn).await.ok().and_then(Result::ok).ok_or(TooBusy),
         }
     }
 
     /// As [`HashQueue::take`], for a thread that may block. It may belong to a runtime, where a blocking receive panics.
     pub(super) fn take_blocking(self: &Arc<Self>, caller: HashCaller) -> Result<HashPermit, TooBusy> {
         let mut turn = match self.ask(caller)? {
-            Asked::Now(turn) => return Ok(turn),
-            Asked::Later(turn) => turn,
+            Place::Ready(turn) => return Ok(turn),
+            Place::Waiting(turn) => turn,
         };
         let deadline = Instant::now() + TURN_WAIT;
         loop {
@@ -89,17 +89,17 @@ impl HashQueue {
         }
     }
 
-    fn ask(self: &Arc<Self>, caller: HashCaller) -> Result<Asked, TooBusy> {
+    fn ask(self: &Arc<Self>, caller: HashCaller) -> Result<Place, TooBusy> {
         let mut queue = self.lock();
         if queue.running < AT_ONCE {
             queue.running += 1;
             let is_last = queue.running == AT_ONCE;
-            return Ok(Asked::Now(HashPermit { turns: Arc::clone(self), is_last }));
+            return Ok(Place::Ready(HashPermit { turns: Arc::clone(self), is_last }));
         }
         queue.make_room(&caller)?;
         let (sender, turn) = oneshot::channel();
         queue.push(caller, sender);
-        Ok(Asked::Later(turn))
+        Ok(Place::Waiting(turn))
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -208,8 +208,8 @@ mod tests {
 
     fn later(turns: &Arc<HashQueue>, caller: &str) -> Option<oneshot::Receiver<HashPermit>> {
         match turns.ask(user(caller)) {
-            Ok(Asked::Later(turn)) => Some(turn),
-            Ok(Asked::Now(_)) => panic!("a turn was free"),
+            Ok(Place::Waiting(turn)) => Some(turn),
+            Ok(Place::Ready(_)) => panic!("a turn was free"),
             Err(TooBusy) => None,
         }
     }

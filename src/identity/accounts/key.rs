@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::scope::SCOPES_MAX;
-use super::{Accounts, Actions, Basis, Error, KeyScope, Origin, PlainKey};
+use super::{Accounts, Actions, DerivedFrom, Error, KeyScope, Origin, PlainKey};
 use crate::content::rows::{AccountRead as _, KeyRow, SecretHash, Use};
 use crate::kit::clock::Timestamp;
 use crate::oci::RepositoryName;
@@ -57,8 +57,8 @@ pub(crate) struct KeyGrant {
 
 impl KeyGrant {
     /// What the key was derived from: its owner, whatever the password is.
-    pub(crate) fn basis(&self) -> Basis {
-        Basis::User(self.incarnation)
+    pub(crate) fn derived_from(&self) -> DerivedFrom {
+        DerivedFrom::User(self.incarnation)
     }
 
     /// What the key lets through on a repository. Saying who may do what needs a key without scopes.
@@ -215,7 +215,7 @@ impl Accounts {
         let mut rows = self.database.read(|tx| tx.keys_of(owner))?;
         if let Some(owner) = owner {
             let account = self.account(owner)?;
-            rows.retain(|(_, row)| account.as_ref().is_some_and(|of| of.honours(Basis::User(row.incarnation))));
+            rows.retain(|(_, row)| account.as_ref().is_some_and(|of| of.accepts(DerivedFrom::User(row.incarnation))));
         }
         Ok(rows.into_iter().map(|(hash, row)| self.shown(hash, row)).collect())
     }

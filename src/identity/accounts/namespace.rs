@@ -1,7 +1,7 @@
 //! Which namespace is a user's own.
 //!
 //! The owner of a namespace is a row, and not a comparison of names. A user gets the namespace of its name in the
-//! transaction that makes the user. What must hold: a newcomer gets no namespace in which there is anything of others,
+//! transaction that makes the user. What must hold: a claim gets no namespace in which there is anything of others,
 //! and keeps out of the namespaces that the configuration gives to others; a removed user leaves no ownership behind.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,7 +136,7 @@ impl Accounts {
         *self.reserved.0.write().unwrap_or_else(PoisonError::into_inner) = granted;
     }
 
-    /// Whether a newcomer of this name may not get a namespace, whatever is in it.
+    /// Whether a claim of this name may not get a namespace, whatever is in it.
     fn is_kept_from(&self, namespace: &str, name: &str) -> Option<NotOwned> {
         if RESERVED.contains(&namespace) {
             return Some(NotOwned::Reserved);
@@ -147,9 +147,9 @@ impl Accounts {
     }
 
     /// What a new user's namespace is to be; to be asked before the transaction that makes the user.
-    pub(super) fn newcomer(&self, name: &str) -> Newcomer {
+    pub(super) fn namespace_claim(&self, name: &str) -> NamespaceClaim {
         let namespace = namespace_for(name);
-        Newcomer { kept: self.is_kept_from(&namespace, name), name: name.to_owned(), namespace }
+        NamespaceClaim { kept: self.is_kept_from(&namespace, name), name: name.to_owned(), namespace }
     }
 
     /// Why a user does not own the namespace of its name, which is given back too; nothing if it owns one.
@@ -157,9 +157,9 @@ impl Accounts {
         if account.namespace.is_some() {
             return Ok(None);
         }
-        let newcomer = self.newcomer(&account.name);
-        let held = self.database.read(|tx| newcomer.refused(tx))?;
-        Ok(Some((newcomer.namespace, held.unwrap_or(NotOwned::Unclaimed))))
+        let claim = self.namespace_claim(&account.name);
+        let held = self.database.read(|tx| claim.refused(tx))?;
+        Ok(Some((claim.namespace, held.unwrap_or(NotOwned::Unclaimed))))
     }
 
     /// The namespace in which a user makes repositories without naming one: its own, or the one that its name stands
@@ -217,7 +217,7 @@ impl Accounts {
                 ControlFlow::Continue(())
             })
         })?;
-        let newcomers: Vec<_> = names.iter().map(|(name, _)| self.newcomer(name)).collect();
+        let claims: Vec<_> = names.iter().map(|(name, _)| self.namespace_claim(name)).collect();
         self.change(move |tx| {
             // Written once more for the index of addresses.
             for (name, row) in &names {
@@ -226,8 +226,8 @@ impl Accounts {
                     tx.set_namespace(name, Some(name))?;
                 }
             }
-            for newcomer in newcomers.into_iter().filter(|newcomer| !is_component(&newcomer.name)) {
-                newcomer.claim(tx)?;
+            for claim in claims.into_iter().filter(|claim| !is_component(&claim.name)) {
+                claim.take(tx)?;
             }
             Ok(tx.remove_setting(SETTING_OWNERS_UNKNOWN)?)
         })
@@ -236,13 +236,13 @@ impl Accounts {
 
 /// A user that is being made.
 #[derive(Debug)]
-pub(super) struct Newcomer {
+pub(super) struct NamespaceClaim {
     name: String,
     namespace: String,
     kept: Option<NotOwned>,
 }
 
-impl Newcomer {
+impl NamespaceClaim {
     fn refused(&self, tx: &impl OwnerRead) -> Result<Option<NotOwned>, Error> {
         if let Some(kept) = &self.kept {
             return Ok(Some(kept.clone()));
@@ -250,14 +250,14 @@ impl Newcomer {
         Ok(tx.held(&self.namespace, &self.name)?.map(NotOwned::Held))
     }
 
-    /// Begins with nothing of a former user of this name, and makes the namespace the newcomer's.
-    pub(super) fn begin(self, tx: &mut WriteTx) -> Result<(), Error> {
+    /// Begins with nothing of a former user of this name, and makes the namespace the claim's.
+    pub(super) fn start_fresh(self, tx: &mut WriteTx) -> Result<(), Error> {
         tx.remove_what_was_given(&self.name)?;
-        self.claim(tx)
+        self.take(tx)
     }
 
-    /// Makes the namespace the newcomer's, if nothing of others is in it.
-    pub(super) fn claim(self, tx: &mut WriteTx) -> Result<(), Error> {
+    /// Makes the namespace the claim's, if nothing of others is in it.
+    pub(super) fn take(self, tx: &mut WriteTx) -> Result<(), Error> {
         let refused = self.refused(tx)?;
         let Self { name, namespace, .. } = self;
         let Some(why) = refused else { return Ok(tx.set_namespace(&name, Some(&namespace))?) };

@@ -220,14 +220,14 @@ impl fmt::Debug for HashedPassword {
 /// A keyed hash of stored hash, password and network, by which a password is remembered, right or wrong. A changed
 /// password has another stored hash, and so is not found. One that was right elsewhere is not found either: otherwise
 /// guessing the password of a user who is active would cost no hash and have no limit.
-pub(crate) type PasswordMark = [u8; 32];
+pub(crate) type PasswordFingerprint = [u8; 32];
 
 /// Verifies passwords, and remembers the right ones for a while.
 pub(super) struct Verifier {
     /// What has taken in a key that never leaves the process: what is remembered cannot be tried out elsewhere.
     keyed: Hmac<Sha256>,
     /// The right ones, and until when they are remembered.
-    remembered: Mutex<HashMap<PasswordMark, Instant>>,
+    remembered: Mutex<HashMap<PasswordFingerprint, Instant>>,
     turns: Arc<HashQueue>,
     /// How long the last wrong password took, in milliseconds.
     usual: AtomicU64,
@@ -245,7 +245,7 @@ impl Verifier {
         password: &Password,
         stored: Option<&StoredHash>,
         address: Option<IpAddr>,
-    ) -> PasswordMark {
+    ) -> PasswordFingerprint {
         let stored = match stored {
             Some(StoredHash::Argon2(stored) | StoredHash::Bcrypt(stored)) => stored.as_str(),
             None => NOBODY,
@@ -297,7 +297,7 @@ impl Verifier {
         stored: Option<StoredHash>,
         may_sign_in: bool,
         highest_cost: Option<u32>,
-        mark: PasswordMark,
+        mark: PasswordFingerprint,
     ) -> Result<bool, TooBusy> {
         let begun = Instant::now();
         let verified = on_a_thread(turn.is_last, move || password.verify(stored.as_ref(), may_sign_in, highest_cost));
@@ -318,12 +318,12 @@ impl Verifier {
     }
 
     /// Whether a password was right lately.
-    pub(super) fn remembers(&self, mark: &PasswordMark) -> bool {
+    pub(super) fn remembers(&self, mark: &PasswordFingerprint) -> bool {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         remembered.get(mark).is_some_and(|until| Instant::now() < *until)
     }
 
-    fn remember(&self, mark: PasswordMark) {
+    fn remember(&self, mark: PasswordFingerprint) {
         let now = Instant::now();
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= REMEMBERED_MAX {

@@ -202,8 +202,9 @@ impl Accounts {
 
     /// Who is in a group, of the own table, by name: whoever was put into it, and of whom a provider says so.
     pub(crate) fn members(&self, group: &str) -> Result<Vec<String>, Error> {
-        let (given, outside) = self.database.read(|tx| Ok::<_, Error>((tx.members(group)?, tx.federated_users()?)))?;
-        let said = outside.into_iter().filter(|(_, row)| row.groups.iter().any(|known| known == group));
+        let (given, federated) =
+            self.database.read(|tx| Ok::<_, Error>((tx.members(group)?, tx.federated_users()?)))?;
+        let said = federated.into_iter().filter(|(_, row)| row.groups.iter().any(|known| known == group));
         let names: BTreeSet<String> =
             given.into_iter().map(|(name, _)| name).chain(said.map(|(name, _)| name)).collect();
         Ok(names.into_iter().collect())

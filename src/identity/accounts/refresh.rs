@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Account, Accounts, Basis, Error, Origin, SessionId};
+use super::{Account, Accounts, DerivedFrom, Error, Origin, SessionId};
 use crate::content::rows::{RefreshRow, SecretHash, TokenRead as _, Use};
 use crate::kit::clock::Timestamp;
 
@@ -34,8 +34,8 @@ pub(crate) struct RefreshGrant {
 
 impl RefreshGrant {
     /// What it was derived from: one password of its user.
-    pub(crate) fn basis(&self) -> Basis {
-        Basis::SignIn(Some(self.stamp))
+    pub(crate) fn derived_from(&self) -> DerivedFrom {
+        DerivedFrom::SignIn(Some(self.stamp))
     }
 }
 
@@ -76,8 +76,8 @@ impl Accounts {
         let hash = secret.hash();
         let Some(row) = self.database.read(|tx| tx.refresh_token(&hash))? else { return Ok(None) };
         let account = self.account(&row.user)?.filter(|account| account.may_sign_in());
-        let basis = Basis::SignIn(Some(row.stamp));
-        let Some(account) = account.filter(|account| account.honours(basis)) else { return Ok(None) };
+        let derived_from = DerivedFrom::SignIn(Some(row.stamp));
+        let Some(account) = account.filter(|account| account.accepts(derived_from)) else { return Ok(None) };
         if self.is_unused(&row) {
             return Ok(None);
         }
@@ -116,7 +116,7 @@ impl Accounts {
     pub(crate) fn refresh_tokens(&self, user: &str) -> Result<Vec<RefreshToken>, Error> {
         let mut rows = self.database.read(|tx| tx.refresh_tokens_of(Some(user)))?;
         let account = self.account(user)?;
-        rows.retain(|(_, row)| account.as_ref().is_some_and(|of| of.honours(Basis::SignIn(Some(row.stamp)))));
+        rows.retain(|(_, row)| account.as_ref().is_some_and(|of| of.accepts(DerivedFrom::SignIn(Some(row.stamp)))));
         let token = |(_, row): (SecretHash, RefreshRow)| RefreshToken {
             id: row.id,
             client: row.client,
@@ -148,7 +148,9 @@ impl Accounts {
         let rows = self.database.read(|tx| tx.refresh_tokens_of(None))?;
         let unused: Vec<_> = rows
             .into_iter()
-            .filter(|(_, row)| self.is_unused(row) || self.is_dishonoured(&row.user, Basis::SignIn(Some(row.stamp))))
+            .filter(|(_, row)| {
+                self.is_unused(row) || self.is_superseded(&row.user, DerivedFrom::SignIn(Some(row.stamp)))
+            })
             .collect();
         if unused.is_empty() {
             return Ok(());

@@ -70,7 +70,7 @@ mod tests {
         let old = weak.hash_password(b"secret").unwrap().to_string();
         let row = UserRow {
             password: old.clone(),
-            standing: AccountRole::Ordinary,
+            role: AccountRole::Ordinary,
             disabled: false,
             groups: Vec::new(),
             email: None,
@@ -99,7 +99,7 @@ mod tests {
         assert!(renewed.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{renewed}");
         assert!(accounts.refresh(&refresh, &origin).unwrap().is_some());
         let grant = accounts.session_grant(&session).unwrap().unwrap();
-        assert!(accounts.account("alice").unwrap().unwrap().honours(grant.basis()));
+        assert!(accounts.account("alice").unwrap().unwrap().accepts(grant.derived_from()));
         accounts.sign_in("alice", Password::new("secret"), None, || origin.clone()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(stored(), renewed, "what is current is left alone");

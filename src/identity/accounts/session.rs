@@ -9,7 +9,7 @@ use sha2::Sha384;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
-use super::{Account, Accounts, Basis, Error, Origin, SessionId};
+use super::{Account, Accounts, DerivedFrom, Error, Origin, SessionId};
 use crate::content::rows::{AccountRead as _, SecretHash, SessionRow, Use};
 use crate::kit::clock::Timestamp;
 
@@ -34,8 +34,8 @@ impl SessionGrant {
     }
 
     /// What the session was derived from: one sign-in of its user.
-    pub(crate) fn basis(&self) -> Basis {
-        Basis::SignIn(self.stamp)
+    pub(crate) fn derived_from(&self) -> DerivedFrom {
+        DerivedFrom::SignIn(self.stamp)
     }
 
     /// Of a user who has just signed in, if not for the first time.
@@ -96,8 +96,8 @@ impl Accounts {
             stamp: Some(self.stamp(account)),
         };
         let grant = SessionGrant::new(id.hash(), &row);
-        let provider = account.outside.as_ref();
-        let by: Vec<_> = provider.iter().map(|outside| ("provider", outside.provider.as_str())).collect();
+        let provider = account.federated.as_ref();
+        let by: Vec<_> = provider.iter().map(|federated| ("provider", federated.provider.as_str())).collect();
         let (hash, audit) = (id.hash(), origin.row("login_success", &account.name, &by));
         self.change(move |tx| {
             tx.put_session(&hash, &row)?;
@@ -122,7 +122,7 @@ impl Accounts {
     pub(crate) fn sessions(&self, user: &str) -> Result<Vec<Session>, Error> {
         let rows = self.database.read(|tx| tx.sessions_of(Some(user)))?;
         let account = self.account(user)?;
-        let counts = |row: &SessionRow| account.as_ref().is_some_and(|of| of.honours(Basis::SignIn(row.stamp)));
+        let counts = |row: &SessionRow| account.as_ref().is_some_and(|of| of.accepts(DerivedFrom::SignIn(row.stamp)));
         let live =
             rows.into_iter().filter(|(hash, row)| counts(row) && !self.has_ended(hash, row.created, row.last_used.at));
         Ok(live
@@ -157,9 +157,9 @@ impl Accounts {
 
     /// Whether a user is known, and not the one that a credential was derived from. Of a user who is not known now
     /// nothing is removed: the file with the users may be missing by mistake.
-    pub(super) fn is_dishonoured(&self, user: &str, basis: Basis) -> bool {
+    pub(super) fn is_superseded(&self, user: &str, derived_from: DerivedFrom) -> bool {
         let account = self.account(user).ok().flatten();
-        account.is_some_and(|account| account.incarnation != 0 && !account.honours(basis))
+        account.is_some_and(|account| account.incarnation != 0 && !account.accepts(derived_from))
     }
 
     /// Removes sessions that have ended, and audit rows that are too old.
@@ -169,7 +169,7 @@ impl Accounts {
             .into_iter()
             .filter(|(hash, row)| {
                 self.has_ended(hash, row.created, row.last_used.at)
-                    || self.is_dishonoured(&row.user, Basis::SignIn(row.stamp))
+                    || self.is_superseded(&row.user, DerivedFrom::SignIn(row.stamp))
             })
             .collect();
         if !ended.is_empty() {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::htpasswd::Htpasswd;
-use super::throttle::{Source, Verdict};
+use super::throttle::{PasswordCheck, Source};
 use super::user::{Account, StoredHash, USER_NAME_MAX};
 use super::{
-    Accounts, Error, HashCaller, HashPermit, Origin, PASSWORD_MAX, Password, PasswordMark, Throttled, TooBusy,
+    Accounts, Error, HashCaller, HashPermit, Origin, PASSWORD_MAX, Password, PasswordFingerprint, Throttled, TooBusy,
     client_network,
 };
 
@@ -27,7 +27,7 @@ const UNKNOWN: &str = "";
 pub(crate) struct SignedIn {
     pub(crate) account: Arc<Account>,
     /// By what the password is remembered.
-    pub(crate) mark: PasswordMark,
+    pub(crate) mark: PasswordFingerprint,
 }
 
 /// Why a password lets nobody in.
@@ -80,13 +80,13 @@ impl Accounts {
     }
 
     /// Whether a password was right lately. Whether it still is, and its user may sign in, is not looked at.
-    pub(crate) fn remembers(&self, mark: &PasswordMark) -> bool {
+    pub(crate) fn remembers(&self, mark: &PasswordFingerprint) -> bool {
         self.verifier.remembers(mark)
     }
 
     /// Looks at a password when it is its turn, unless too many were wrong.
     async fn look_at(self: &Arc<Self>, attempt: Attempt) -> Result<Arc<Account>, NotSignedIn> {
-        let verdict = self.may_be_looked_at(&attempt, None)?;
+        let check = self.may_be_looked_at(&attempt, None)?;
         let caller = HashCaller::Network(attempt.address.map(client_network));
         let turn = self.verifier.turn(caller).await.map_err(|TooBusy| NotSignedIn::TooBusy)?;
         // Others had their turns meanwhile: with the same password, as the many requests of one push; or with
@@ -94,21 +94,21 @@ impl Accounts {
         if let Some(account) = self.remembered(attempt.account.as_ref(), &attempt.mark) {
             return Ok(account);
         }
-        let verdict = self.may_be_looked_at(&attempt, Some(verdict))?;
+        let check = self.may_be_looked_at(&attempt, Some(check))?;
         // From here on it counts, whether or not anybody waits for the answer.
-        let deciding = tokio::spawn(Arc::clone(self).decide(turn, attempt, verdict));
+        let deciding = tokio::spawn(Arc::clone(self).decide(turn, attempt, check));
         deciding.await.unwrap_or(Err(NotSignedIn::TooBusy))
     }
 
     /// The user, if they may sign in and this was their password lately.
-    fn remembered(&self, account: Option<&Arc<Account>>, mark: &PasswordMark) -> Option<Arc<Account>> {
+    fn remembered(&self, account: Option<&Arc<Account>>, mark: &PasswordFingerprint) -> Option<Arc<Account>> {
         account.filter(|account| account.may_sign_in() && self.verifier.remembers(mark)).map(Arc::clone)
     }
 
-    fn may_be_looked_at(&self, attempt: &Attempt, before: Option<Verdict>) -> Result<Verdict, NotSignedIn> {
+    fn may_be_looked_at(&self, attempt: &Attempt, before: Option<PasswordCheck>) -> Result<PasswordCheck, NotSignedIn> {
         match self.throttle.check(attempt.source(), &attempt.mark, before) {
-            Ok(Verdict::KnownWrong) => Err(NotSignedIn::Wrong),
-            Ok(verdict) => Ok(verdict),
+            Ok(PasswordCheck::KnownWrong) => Err(NotSignedIn::Wrong),
+            Ok(check) => Ok(check),
             Err(throttled) => Err(NotSignedIn::Throttled(throttled)),
         }
     }
@@ -117,7 +117,7 @@ impl Accounts {
         self: Arc<Self>,
         turn: HashPermit,
         attempt: Attempt,
-        verdict: Verdict,
+        check: PasswordCheck,
     ) -> Result<Arc<Account>, NotSignedIn> {
         // Whoever comes from a provider has no password, and costs a wrong one the same.
         let stored = attempt.account.as_ref().map(|account| account.hash.clone()).filter(|hash| !hash.is_none());
@@ -147,9 +147,9 @@ impl Accounts {
             }
         });
         let _ = noting.await;
-        Err(match verdict {
-            Verdict::VerifySlowly => NotSignedIn::Throttled(Throttled::SLOW),
-            Verdict::Verify | Verdict::KnownWrong => NotSignedIn::Wrong,
+        Err(match check {
+            PasswordCheck::VerifySlowly => NotSignedIn::Throttled(Throttled::SLOW),
+            PasswordCheck::Verify | PasswordCheck::KnownWrong => NotSignedIn::Wrong,
         })
     }
 }
@@ -159,7 +159,7 @@ struct Attempt {
     name: String,
     account: Option<Arc<Account>>,
     password: Password,
-    mark: PasswordMark,
+    mark: PasswordFingerprint,
     address: Option<IpAddr>,
     origin: Origin,
 }

@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::PasswordMark;
+use super::PasswordFingerprint;
 
 /// Wrong passwords without a wait: for one user at one address, for one address, and for one user at all addresses.
 const PAIR_FREE: u32 = 3;
@@ -59,7 +59,7 @@ pub(super) struct Source<'a> {
 
 /// What is counted.
 #[derive(Hash)]
-enum Counted<'a> {
+enum CountKey<'a> {
     Pair(&'a str, Option<IpAddr>),
     Address(Option<IpAddr>),
     User(&'a str),
@@ -70,7 +70,7 @@ struct Entry {
     count: u32,
     last: Instant,
     /// What was wrong, as a keyed hash.
-    wrong: PasswordMark,
+    wrong: PasswordFingerprint,
     /// Of a slow address: when the next password is due, for existing users and for other names.
     due: [Option<Instant>; 2],
 }
@@ -84,7 +84,7 @@ pub(crate) struct Throttled {
 
 /// Whether a password is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum PasswordCheck {
     Verify,
     /// The address is slow: a wrong password is answered with [`Throttled::SLOW`].
     VerifySlowly,
@@ -107,9 +107,9 @@ impl Throttle {
     pub(super) fn check(
         &self,
         source: Source<'_>,
-        password: &PasswordMark,
-        before: Option<Verdict>,
-    ) -> Result<Verdict, Throttled> {
+        password: &PasswordFingerprint,
+        before: Option<PasswordCheck>,
+    ) -> Result<PasswordCheck, Throttled> {
         let now = Instant::now();
         let [pair, address, user] = self.keys_of(source);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,7 +119,7 @@ impl Throttle {
         let address_entry = state.wrong.get(&address).filter(is_recent);
         let is_slow = !is_familiar && address_entry.is_some_and(|entry| entry.count >= ADDRESS_FREE);
         if pair_entry.is_some_and(|entry| entry.wrong == *password) {
-            return if is_slow { Err(Throttled::SLOW) } else { Ok(Verdict::KnownWrong) };
+            return if is_slow { Err(Throttled::SLOW) } else { Ok(PasswordCheck::KnownWrong) };
         }
         let waits = [
             pair_entry.and_then(|entry| entry.free_again(PAIR_FREE, PAIR_WAIT_MAX)),
@@ -132,13 +132,13 @@ impl Throttle {
         if let Some(until) = waits.into_iter().flatten().filter(|until| now < *until).max() {
             return Err(if is_slow { Throttled::SLOW } else { Throttled::until(until, now) });
         }
-        let Some(entry) = state.wrong.get_mut(&address).filter(|_| is_slow) else { return Ok(Verdict::Verify) };
-        let is_due = before == Some(Verdict::VerifySlowly) || entry.is_due(source.exists, now);
-        if is_due { Ok(Verdict::VerifySlowly) } else { Err(Throttled::SLOW) }
+        let Some(entry) = state.wrong.get_mut(&address).filter(|_| is_slow) else { return Ok(PasswordCheck::Verify) };
+        let is_due = before == Some(PasswordCheck::VerifySlowly) || entry.is_due(source.exists, now);
+        if is_due { Ok(PasswordCheck::VerifySlowly) } else { Err(Throttled::SLOW) }
     }
 
     /// A password was wrong.
-    pub(super) fn failed(&self, source: Source<'_>, password: &PasswordMark) {
+    pub(super) fn failed(&self, source: Source<'_>, password: &PasswordFingerprint) {
         let now = Instant::now();
         let keys = self.keys_of(source);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,7 +166,7 @@ impl Throttle {
 
     fn keys_of(&self, source: Source<'_>) -> [u64; 3] {
         let address = source.address.map(client_network);
-        let counted = [Counted::Pair(source.user, address), Counted::Address(address), Counted::User(source.user)];
+        let counted = [CountKey::Pair(source.user, address), CountKey::Address(address), CountKey::User(source.user)];
         counted.map(|counted| self.keys.hash_one(counted))
     }
 }
@@ -227,7 +227,7 @@ mod tests {
         Source { user, exists: false, address }
     }
 
-    fn check(throttle: &Throttle, source: Source<'_>) -> Result<Verdict, Throttled> {
+    fn check(throttle: &Throttle, source: Source<'_>) -> Result<PasswordCheck, Throttled> {
         throttle.check(source, &[9; 32], None)
     }
 
@@ -235,14 +235,14 @@ mod tests {
     fn the_fourth_mistake_waits_and_only_where_it_was_made() {
         let throttle = Throttle::default();
         for n in 0..3 {
-            assert_eq!(throttle.check(known("alice", HERE), &[n; 32], None), Ok(Verdict::Verify));
+            assert_eq!(throttle.check(known("alice", HERE), &[n; 32], None), Ok(PasswordCheck::Verify));
             throttle.failed(known("alice", HERE), &[n; 32]);
         }
         assert!(check(&throttle, known("alice", HERE)).is_err());
-        assert_eq!(check(&throttle, known("alice", THERE)), Ok(Verdict::Verify));
-        assert_eq!(check(&throttle, known("bob", HERE)), Ok(Verdict::Verify));
+        assert_eq!(check(&throttle, known("alice", THERE)), Ok(PasswordCheck::Verify));
+        assert_eq!(check(&throttle, known("bob", HERE)), Ok(PasswordCheck::Verify));
         throttle.succeeded(known("alice", HERE));
-        assert_eq!(check(&throttle, known("alice", HERE)), Ok(Verdict::Verify));
+        assert_eq!(check(&throttle, known("alice", HERE)), Ok(PasswordCheck::Verify));
     }
 
     #[test]
@@ -250,9 +250,9 @@ mod tests {
         let throttle = Throttle::default();
         throttle.failed(known("alice", HERE), &[1; 32]);
         for _ in 0..100 {
-            assert_eq!(throttle.check(known("alice", HERE), &[1; 32], None), Ok(Verdict::KnownWrong));
+            assert_eq!(throttle.check(known("alice", HERE), &[1; 32], None), Ok(PasswordCheck::KnownWrong));
         }
-        assert_eq!(throttle.check(known("alice", HERE), &[2; 32], None), Ok(Verdict::Verify));
+        assert_eq!(throttle.check(known("alice", HERE), &[2; 32], None), Ok(PasswordCheck::Verify));
     }
 
     #[test]
@@ -282,11 +282,11 @@ mod tests {
         let verified = (0..names.len()).filter(verified).count();
         assert!((20..30).contains(&verified), "{verified} of 200 guesses at once were verified");
         assert_eq!(check(&throttle, unknown("another", HERE)), Err(Throttled::SLOW));
-        assert_eq!(check(&throttle, known("alice", HERE)), Ok(Verdict::VerifySlowly));
+        assert_eq!(check(&throttle, known("alice", HERE)), Ok(PasswordCheck::VerifySlowly));
         // The second look, when its turn has come, is free.
-        let again = throttle.check(known("alice", HERE), &[9; 32], Some(Verdict::VerifySlowly));
-        assert_eq!(again, Ok(Verdict::VerifySlowly));
-        assert_eq!(check(&throttle, unknown("another", THERE)), Ok(Verdict::Verify));
+        let again = throttle.check(known("alice", HERE), &[9; 32], Some(PasswordCheck::VerifySlowly));
+        assert_eq!(again, Ok(PasswordCheck::VerifySlowly));
+        assert_eq!(check(&throttle, unknown("another", THERE)), Ok(PasswordCheck::Verify));
     }
 
     #[test]
@@ -299,7 +299,7 @@ mod tests {
         }
         let verified = (0..100).filter(|n| check(&throttle, known(&names[*n], HERE)).is_ok()).count();
         assert!(verified < 10, "{verified} of 100 at once");
-        assert_eq!(check(&throttle, known("alice", HERE)), Ok(Verdict::Verify));
+        assert_eq!(check(&throttle, known("alice", HERE)), Ok(PasswordCheck::Verify));
     }
 
     #[test]
@@ -312,8 +312,8 @@ mod tests {
         }
         let elsewhere = check(&throttle, known("alice", THERE));
         assert!(matches!(elsewhere, Err(Throttled { seconds: 9..=11 })), "{elsewhere:?}");
-        assert_eq!(check(&throttle, known("alice", HERE)), Ok(Verdict::Verify));
-        assert_eq!(check(&throttle, known("bob", THERE)), Ok(Verdict::Verify));
+        assert_eq!(check(&throttle, known("alice", HERE)), Ok(PasswordCheck::Verify));
+        assert_eq!(check(&throttle, known("bob", THERE)), Ok(PasswordCheck::Verify));
     }
 
     #[test]

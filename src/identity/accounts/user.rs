@@ -22,10 +22,10 @@ pub(super) const USER_NAME_MAX: usize = 255;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) name: String,
-    pub(crate) standing: AccountRole,
+    pub(crate) role: AccountRole,
     pub(crate) disabled: bool,
     /// What the provider says of somebody who comes from one.
-    pub(crate) outside: Option<Outside>,
+    pub(crate) federated: Option<FederatedIdentity>,
     /// Those given here, and those that a provider says. Sorted.
     pub(crate) groups: Vec<String>,
     pub(crate) email: Option<String>,
@@ -48,7 +48,7 @@ pub(crate) struct Account {
 
 /// What a credential was derived from. It counts only while that is still so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Basis {
+pub(crate) enum DerivedFrom {
     /// The user, whatever the password is: its incarnation.
     User(Option<u64>),
     /// One sign-in of the user: the stamp of the password or of the federated user.
@@ -57,7 +57,7 @@ pub(crate) enum Basis {
 
 /// Where somebody comes from who has no password here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Outside {
+pub(crate) struct FederatedIdentity {
     /// The provider's name in the configuration.
     pub(crate) provider: String,
     pub(crate) issuer: String,
@@ -80,22 +80,22 @@ impl std::fmt::Debug for StoredHash {
 
 impl Account {
     #[cfg(test)]
-    pub(crate) fn test(name: &str, standing: AccountRole) -> Self {
+    pub(crate) fn test(name: &str, role: AccountRole) -> Self {
         let hash = StoredHash::Argon2(String::new());
         let namespace = Some(name.to_owned());
-        Self { standing, namespace, hash, ..Self::of_file(name, FileUser::default(), None) }
+        Self { role, namespace, hash, ..Self::of_file(name, FileUser::default(), None) }
     }
 
-    fn of_row(name: &str, row: UserRow, outside: Option<FederatedUserRow>, namespace: Option<String>) -> Self {
+    fn of_row(name: &str, row: UserRow, federated: Option<FederatedUserRow>, namespace: Option<String>) -> Self {
         let mut groups = row.groups;
-        let outside = outside.map(|outside| {
-            groups.extend(outside.groups);
-            Outside { provider: outside.provider, issuer: outside.issuer, gone: outside.gone.is_some() }
+        let federated = federated.map(|federated| {
+            groups.extend(federated.groups);
+            FederatedIdentity { provider: federated.provider, issuer: federated.issuer, gone: federated.gone.is_some() }
         });
         Self {
-            outside,
+            federated,
             name: name.to_owned(),
-            standing: row.standing,
+            role: row.role,
             disabled: row.disabled,
             groups: sorted(groups),
             email: row.email,
@@ -112,9 +112,9 @@ impl Account {
     fn of_file(name: &str, user: FileUser, namespace: Option<String>) -> Self {
         Self {
             name: name.to_owned(),
-            standing: AccountRole::Ordinary,
+            role: AccountRole::Ordinary,
             disabled: false,
-            outside: None,
+            federated: None,
             groups: Vec::new(),
             email: None,
             created: None,
@@ -128,25 +128,25 @@ impl Account {
     }
 
     /// Whether a credential that was derived from this counts still.
-    pub(crate) fn honours(&self, basis: Basis) -> bool {
-        match basis {
-            Basis::User(Some(incarnation)) => self.incarnation != 0 && incarnation == self.incarnation,
-            Basis::User(None) => self.inherits,
-            Basis::SignIn(Some(stamp)) => self.stamp == Some(stamp),
+    pub(crate) fn accepts(&self, derived_from: DerivedFrom) -> bool {
+        match derived_from {
+            DerivedFrom::User(Some(incarnation)) => self.incarnation != 0 && incarnation == self.incarnation,
+            DerivedFrom::User(None) => self.inherits,
+            DerivedFrom::SignIn(Some(stamp)) => self.stamp == Some(stamp),
             // Another password has ended it, but where others write the file.
-            Basis::SignIn(None) => !self.is_in_file(),
+            DerivedFrom::SignIn(None) => !self.is_in_file(),
         }
     }
 
     /// Whether anything of the user's lets them in.
     pub(crate) fn may_sign_in(&self) -> bool {
-        !self.disabled && !self.outside.as_ref().is_some_and(|outside| outside.gone)
+        !self.disabled && !self.federated.as_ref().is_some_and(|federated| federated.gone)
     }
 
     /// Where the account is kept: `local`, `htpasswd`, or the identity provider's name in the configuration.
     pub(crate) fn source(&self) -> &str {
-        match &self.outside {
-            Some(outside) => &outside.provider,
+        match &self.federated {
+            Some(federated) => &federated.provider,
             None if self.is_in_file() => "htpasswd",
             None => "local",
         }
@@ -163,7 +163,7 @@ impl Account {
 pub(crate) struct NewUser {
     pub(crate) name: String,
     pub(crate) password: HashedPassword,
-    pub(crate) standing: AccountRole,
+    pub(crate) role: AccountRole,
     pub(crate) groups: Vec<String>,
     pub(crate) email: Option<String>,
 }
@@ -172,7 +172,7 @@ pub(crate) struct NewUser {
 #[derive(Debug, Default)]
 pub(crate) struct UserChange {
     pub(crate) password: Option<HashedPassword>,
-    pub(crate) standing: Option<AccountRole>,
+    pub(crate) role: Option<AccountRole>,
     pub(crate) disabled: Option<bool>,
     pub(crate) groups: Option<Vec<String>>,
     pub(crate) email: Option<String>,
@@ -210,11 +210,11 @@ impl Accounts {
         if let Some(known) = self.remembered.accounts.get(name, generation) {
             return Ok(Some(known));
         }
-        let (row, outside, namespace) = self
+        let (row, federated, namespace) = self
             .database
             .read(|tx| Ok::<_, Error>((tx.user(name)?, tx.federated_user(name)?, tx.namespace_of(name)?)))?;
         let account = if let Some(row) = row {
-            Some(Account::of_row(name, row, outside, namespace))
+            Some(Account::of_row(name, row, federated, namespace))
         } else {
             let user = self.htpasswd.as_ref().and_then(|file| file.user(name));
             user.map(|user| Account::of_file(name, user, namespace))
@@ -271,11 +271,11 @@ impl Accounts {
                 rows.push((name.to_owned(), row));
                 ControlFlow::Continue(())
             })?;
-            let outside = tx.federated_users_of(rows.iter().map(|(name, _)| name.as_str()))?;
+            let federated = tx.federated_users_of(rows.iter().map(|(name, _)| name.as_str()))?;
             Ok(rows
                 .into_iter()
-                .zip(outside)
-                .map(|((name, row), outside)| Account::of_row(&name, row, outside, None))
+                .zip(federated)
+                .map(|((name, row), federated)| Account::of_row(&name, row, federated, None))
                 .collect())
         })
     }
@@ -288,23 +288,23 @@ impl Accounts {
         let name = new.name;
         let row = UserRow {
             password: new.password.into_text(),
-            standing: new.standing,
+            role: new.role,
             disabled: false,
             groups: sorted(new.groups),
             email: new.email,
             created: self.clock.now(),
         };
         let audit = origin.row("user_create", &name, &[]);
-        let newcomer = self.newcomer(&name);
+        let claim = self.namespace_claim(&name);
         let in_file = self.htpasswd.as_ref().is_some_and(|file| file.has(&name));
         self.change(move |tx| {
             if tx.user(&name)?.is_some() {
                 return Err(Error::UserExists { name });
             }
             if in_file {
-                newcomer.claim(tx)?;
+                claim.take(tx)?;
             } else {
-                newcomer.begin(tx)?;
+                claim.start_fresh(tx)?;
             }
             tx.put_user(&name, &row)?;
             Ok(tx.add_audit(row.created, &audit)?)
@@ -338,7 +338,7 @@ impl Accounts {
             if let Some(hash) = hash {
                 // It would outlive what the provider says of them.
                 if tx.federated_user(&name)?.is_some() {
-                    return Err(Error::UserOutside { name });
+                    return Err(Error::UserFederated { name });
                 }
                 row.password = hash;
                 for (session, session_row) in tx.sessions_of(Some(&name))? {
@@ -352,7 +352,7 @@ impl Accounts {
                     tx.remove_refresh_token(&token, &token_row)?;
                 }
             }
-            row.standing = change.standing.unwrap_or(row.standing);
+            row.role = change.role.unwrap_or(row.role);
             row.disabled = change.disabled.unwrap_or(row.disabled);
             row.groups = change.groups.map_or(row.groups, sorted);
             row.email = change.email.or(row.email);
@@ -379,7 +379,7 @@ impl Accounts {
 
     pub(super) fn must_be_ours(&self, name: &str) -> Result<(), Error> {
         match self.account(name)? {
-            Some(account) if account.is_in_file() => Err(Error::UserElsewhere { name: name.to_owned() }),
+            Some(account) if account.is_in_file() => Err(Error::UserInHtpasswd { name: name.to_owned() }),
             _ => Ok(()),
         }
     }

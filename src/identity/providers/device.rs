@@ -21,7 +21,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::asker::Asker;
+use super::client::ProviderClient;
 use super::{Error, Kind, Provider, Providers, SignedIn, is_text, shown_word};
 use crate::kit::clock::Timestamp;
 use crate::kit::outgoing;
@@ -45,7 +45,7 @@ const WAITING_MAX: usize = 10_000;
 pub(super) type Authorization = StandardDeviceAuthorizationResponse;
 
 /// A sign-in that was begun with another device.
-pub(crate) struct DeviceBegun {
+pub(crate) struct DeviceSignIn {
     /// What a person types.
     pub(crate) user_code: String,
     /// Where they type it.
@@ -59,9 +59,9 @@ pub(crate) struct DeviceBegun {
     pub(crate) lifetime: Duration,
 }
 
-impl fmt::Debug for DeviceBegun {
+impl fmt::Debug for DeviceSignIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceBegun").field("verification_uri", &self.verification_uri).finish_non_exhaustive()
+        f.debug_struct("DeviceSignIn").field("verification_uri", &self.verification_uri).finish_non_exhaustive()
     }
 }
 
@@ -85,7 +85,7 @@ pub(crate) enum DevicePoll {
 
 /// What whoever waits keeps. Sealed.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct PendingDeviceSignIn {
     provider: String,
     device_code: String,
     interval_seconds: u64,
@@ -94,17 +94,17 @@ struct Kept {
 
 /// When sign-ins may be asked about again, by the hash of their handle.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(Mutex<HashMap<[u8; 32], Next>>);
+pub(super) struct PollSchedule(Mutex<HashMap<[u8; 32], NextPoll>>);
 
 #[derive(Clone, Copy, Debug)]
-struct Next {
+struct NextPoll {
     at: Timestamp,
     interval: Duration,
 }
 
-impl Waiting {
+impl PollSchedule {
     /// A turn to ask; or how long to wait instead. Whoever comes too early waits longer from then on.
-    fn turn(&self, handle: [u8; 32], interval: Duration, now: Timestamp) -> Result<(), Duration> {
+    fn admit(&self, handle: [u8; 32], interval: Duration, now: Timestamp) -> Result<(), Duration> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= WAITING_MAX {
             known.retain(|_, next| now < next.at);
@@ -112,7 +112,7 @@ impl Waiting {
         if known.len() >= WAITING_MAX {
             known.clear();
         }
-        let next = known.entry(handle).or_insert(Next { at: now, interval });
+        let next = known.entry(handle).or_insert(NextPoll { at: now, interval });
         if now < next.at {
             next.interval = (next.interval + SLOWER).min(INTERVAL_MAX);
             next.at = now.after(next.interval);
@@ -126,7 +126,7 @@ impl Waiting {
     fn slow(&self, handle: [u8; 32], interval: Duration, now: Timestamp) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(next) = known.get_mut(&handle) {
-            *next = Next { at: now.after(interval), interval };
+            *next = NextPoll { at: now.after(interval), interval };
         }
     }
 
@@ -142,7 +142,7 @@ impl Providers {
         name: &str,
         address: Option<IpAddr>,
         now: Timestamp,
-    ) -> Result<DeviceBegun, Error> {
+    ) -> Result<DeviceSignIn, Error> {
         let provider = self.get(name).ok_or(Error::Unknown)?;
         let _turn = self.turn(address)?;
         let said = match &provider.kind {
@@ -161,18 +161,18 @@ impl Providers {
         }
         let interval = said.interval().clamp(INTERVAL_MIN, INTERVAL_MAX);
         let lifetime = said.expires_in().min(LIFETIME_MAX);
-        let kept = Kept {
+        let pending = PendingDeviceSignIn {
             provider: name.to_owned(),
             device_code: device_code.clone(),
             interval_seconds: interval.as_secs(),
             expires: now.after(lifetime),
         };
-        let kept = serde_json::to_vec(&kept).expect("texts and numbers can be written");
-        Ok(DeviceBegun {
+        let pending = serde_json::to_vec(&pending).expect("texts and numbers can be written");
+        Ok(DeviceSignIn {
             user_code: user_code.clone(),
             verification_uri: said.verification_uri().to_string(),
             verification_uri_complete: complete.filter(|url| page(url) && !url.contains(char::is_control)),
-            handle: URL_SAFE_NO_PAD.encode(self.sealer.seal(PURPOSE, &kept)),
+            handle: URL_SAFE_NO_PAD.encode(self.sealer.seal(PURPOSE, &pending)),
             interval,
             lifetime,
         })
@@ -180,18 +180,18 @@ impl Providers {
 
     /// Asks what has become of a sign-in, for whoever has its handle.
     pub(crate) async fn poll_device(&self, handle: &str, now: Timestamp) -> Result<DevicePoll, Error> {
-        let kept = self.kept(handle).ok_or(Error::NotBegun("no sign-in was begun here with this handle"))?;
+        let pending = self.pending(handle).ok_or(Error::NotBegun("no sign-in was begun here with this handle"))?;
         // Its name may have gone from the configuration meanwhile.
-        let provider = self.get(&kept.provider).ok_or(Error::Unknown)?;
-        if now >= kept.expires {
+        let provider = self.get(&pending.provider).ok_or(Error::Unknown)?;
+        if now >= pending.expires {
             return Ok(DevicePoll::Expired);
         }
-        let (this, interval) = (Sha256::digest(handle).into(), Duration::from_secs(kept.interval_seconds));
-        if let Err(interval) = self.waiting.turn(this, interval, now) {
+        let (this, interval) = (Sha256::digest(handle).into(), Duration::from_secs(pending.interval_seconds));
+        if let Err(interval) = self.polls.admit(this, interval, now) {
             return Ok(DevicePoll::SlowDown { interval });
         }
-        let _turn = self.turns.try_acquire().map_err(|_| Error::Busy { seconds: 5 })?;
-        let said = authorization(&kept, kept.expires.since(now));
+        let _turn = self.permits.try_acquire().map_err(|_| Error::Busy { seconds: 5 })?;
+        let said = authorization(&pending, pending.expires.since(now));
         let polled = match &provider.kind {
             Kind::OpenId(openid) => openid.poll_device(&said, now).await,
             Kind::GitHub(github) => github.poll_device(&said).await,
@@ -200,20 +200,20 @@ impl Providers {
             Ok(DevicePoll::Pending { interval: wanted }) => {
                 let wanted = wanted.clamp(INTERVAL_MIN, INTERVAL_MAX);
                 if wanted > interval {
-                    self.waiting.slow(this, wanted, now);
+                    self.polls.slow(this, wanted, now);
                 }
                 Ok(DevicePoll::Pending { interval: wanted })
             }
             Ok(DevicePoll::Done(mut signed_in)) => {
-                self.waiting.forget(this);
-                signed_in.person.provider.clone_from(&provider.name);
+                self.polls.forget(this);
+                signed_in.user.provider.clone_from(&provider.name);
                 Ok(DevicePoll::Done(signed_in))
             }
             polled => polled,
         }
     }
 
-    fn kept(&self, handle: &str) -> Option<Kept> {
+    fn pending(&self, handle: &str) -> Option<PendingDeviceSignIn> {
         if handle.len() > HANDLE_BYTES_MAX {
             return None;
         }
@@ -232,14 +232,14 @@ impl Provider {
     }
 }
 
-/// What the library asks with, out of what was kept of the provider's answer.
-fn authorization(kept: &Kept, left: Duration) -> Authorization {
+/// What the library asks with, out of what was pending of the provider's answer.
+fn authorization(pending: &PendingDeviceSignIn, left: Duration) -> Authorization {
     let document = json!({
-        "device_code": kept.device_code,
+        "device_code": pending.device_code,
         "user_code": "-",
         "verification_uri": "https://localhost/",
         "expires_in": left.as_secs() + 1,
-        "interval": kept.interval_seconds,
+        "interval": pending.interval_seconds,
     });
     serde_json::from_value(document).expect("it has the form of an answer (RFC 8628, 3.2)")
 }
@@ -253,10 +253,10 @@ pub(super) enum Polled<T> {
 /// Asks once. The library would go on asking until something is decided: where it wants to wait, this stops it.
 pub(super) async fn poll_once<T: TokenResponse + Send>(
     request: DeviceAccessTokenRequest<'_, '_, T, EmptyExtraDeviceAuthorizationFields>,
-    http: &Asker,
+    http: &ProviderClient,
 ) -> Result<Polled<T>, Error>
 where
-    for<'c> Asker: AsyncHttpClient<'c, Error = outgoing::Error>,
+    for<'c> ProviderClient: AsyncHttpClient<'c, Error = outgoing::Error>,
 {
     let (told, mut waits) = mpsc::unbounded_channel();
     let wait = move |interval| {
@@ -319,30 +319,30 @@ mod tests {
 
     #[test]
     fn whoever_asks_too_early_is_not_heard_and_waits_longer() {
-        let (waiting, five) = (Waiting::default(), Duration::from_secs(5));
-        assert_eq!(waiting.turn([1; 32], five, at(0)), Ok(()));
-        assert_eq!(waiting.turn([2; 32], five, at(0)), Ok(()), "they do not wait for each other");
-        assert_eq!(waiting.turn([1; 32], five, at(4)), Err(Duration::from_secs(10)));
-        assert_eq!(waiting.turn([1; 32], five, at(13)), Err(Duration::from_secs(15)), "it has begun anew at 4");
-        assert_eq!(waiting.turn([2; 32], five, at(5)), Ok(()));
-        assert_eq!(waiting.turn([1; 32], five, at(28)), Ok(()));
-        assert_eq!(waiting.turn([1; 32], five, at(42)), Err(Duration::from_secs(20)));
+        let (polls, five) = (PollSchedule::default(), Duration::from_secs(5));
+        assert_eq!(polls.admit([1; 32], five, at(0)), Ok(()));
+        assert_eq!(polls.admit([2; 32], five, at(0)), Ok(()), "they do not wait for each other");
+        assert_eq!(polls.admit([1; 32], five, at(4)), Err(Duration::from_secs(10)));
+        assert_eq!(polls.admit([1; 32], five, at(13)), Err(Duration::from_secs(15)), "it has begun anew at 4");
+        assert_eq!(polls.admit([2; 32], five, at(5)), Ok(()));
+        assert_eq!(polls.admit([1; 32], five, at(28)), Ok(()));
+        assert_eq!(polls.admit([1; 32], five, at(42)), Err(Duration::from_secs(20)));
         for n in 0..20 {
-            assert!(waiting.turn([1; 32], five, at(43 + n)).is_err_and(|interval| interval <= INTERVAL_MAX));
+            assert!(polls.admit([1; 32], five, at(43 + n)).is_err_and(|interval| interval <= INTERVAL_MAX));
         }
-        waiting.slow([2; 32], Duration::from_secs(30), at(5));
-        assert!(waiting.turn([2; 32], five, at(34)).is_err());
+        polls.slow([2; 32], Duration::from_secs(30), at(5));
+        assert!(polls.admit([2; 32], five, at(34)).is_err());
     }
 
     #[test]
     fn memory_is_bounded_and_those_who_wait_are_kept_the_longest() {
-        let waiting = Waiting::default();
+        let polls = PollSchedule::default();
         for n in 0..3 * WAITING_MAX as u64 {
             let mut handle = [0; 32];
             handle[..8].copy_from_slice(&n.to_be_bytes());
-            assert_eq!(waiting.turn(handle, Duration::from_secs(5), at(n)), Ok(()));
+            assert_eq!(polls.admit(handle, Duration::from_secs(5), at(n)), Ok(()));
         }
-        let known = waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = polls.0.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(known.len() <= WAITING_MAX);
         assert!(known.values().any(|next| next.at > at(3 * WAITING_MAX as u64)));
     }

@@ -15,10 +15,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use super::asker::Asker;
+use super::client::ProviderClient;
 use super::device::{Authorization, DevicePoll, Polled, poll_once};
 use super::openid::{redirect_url, token_error};
-use super::{Asked, Error, Lasting, Person, Protocol, ProviderSettings, Renewed, Secrets, SignedIn, groups, is_text};
+use super::{
+    Error, Protocol, ProviderSettings, RecheckOutcome, RecheckToken, Renewed, Secrets, SignedIn, groups, is_text,
+};
+use crate::identity::accounts::FederatedUser;
 use crate::kit::outgoing::Client;
 
 /// Pages of a list that are read, of this many entries each.
@@ -44,7 +47,7 @@ pub(super) struct GitHub {
     issuer: String,
     api_url: String,
     scopes: Vec<String>,
-    http: Asker,
+    http: ProviderClient,
 }
 
 impl fmt::Debug for GitHub {
@@ -113,7 +116,7 @@ impl GitHub {
             Some(secret) => client.set_client_secret(secret),
             None => client,
         };
-        Ok(Self { client, device_url, issuer, api_url, scopes: settings.scopes, http: Asker::new(http, &api) })
+        Ok(Self { client, device_url, issuer, api_url, scopes: settings.scopes, http: ProviderClient::new(http, &api) })
     }
 
     pub(super) fn issuer(&self) -> &str {
@@ -177,7 +180,7 @@ impl GitHub {
             .email(token)
             .await?
             .ok_or_else(|| Error::Nameless { claim: "of a verified primary e-mail address".to_owned() })?;
-        let person = Person {
+        let user = FederatedUser {
             provider: String::new(),
             issuer: self.issuer.clone(),
             subject: user.id.to_string(),
@@ -185,7 +188,7 @@ impl GitHub {
             email: Some(email),
             groups: self.groups(token).await?,
         };
-        Ok(SignedIn { person, lasting: Some(lasting(tokens)) })
+        Ok(SignedIn { user, recheck_token: Some(recheck_token(tokens)) })
     }
 
     /// The primary address; an unverified one is not known to be the person's.
@@ -205,13 +208,17 @@ impl GitHub {
     }
 
     /// A token to ask with about somebody; none, if GitHub gives them none any more.
-    pub(super) async fn renew(&self, by: Lasting) -> Result<Option<Renewed>, Error> {
+    pub(super) async fn renew(&self, by: RecheckToken) -> Result<Option<Renewed>, Error> {
         let token = match by {
-            Lasting::Access(token) => return Ok(Some(Renewed { access: AccessToken::new(token), lasting: None })),
-            Lasting::Refresh(token) => RefreshToken::new(token),
+            RecheckToken::Access(token) => {
+                return Ok(Some(Renewed { access: AccessToken::new(token), recheck_token: None }));
+            }
+            RecheckToken::Refresh(token) => RefreshToken::new(token),
         };
         match self.client.exchange_refresh_token(&token).request_async(&self.http).await {
-            Ok(tokens) => Ok(Some(Renewed { access: tokens.access_token().clone(), lasting: Some(lasting(&tokens)) })),
+            Ok(tokens) => {
+                Ok(Some(Renewed { access: tokens.access_token().clone(), recheck_token: Some(recheck_token(&tokens)) }))
+            }
             Err(error) => match refused_or(&error) {
                 Error::Refused { word } if word == "bad_refresh_token" || word == "invalid_grant" => Ok(None),
                 error => Err(error),
@@ -220,14 +227,14 @@ impl GitHub {
     }
 
     /// Whether GitHub knows somebody still.
-    pub(super) async fn ask(&self, subject: &str, access: &AccessToken) -> Result<Asked, Error> {
+    pub(super) async fn ask(&self, subject: &str, access: &AccessToken) -> Result<RecheckOutcome, Error> {
         match self.get::<User>("/user", access.secret()).await {
             Ok(user) if user.id.to_string() == subject => {}
-            Ok(_) | Err(ApiError::Refused(_)) => return Ok(Asked::Gone),
+            Ok(_) | Err(ApiError::Refused(_)) => return Ok(RecheckOutcome::Gone),
             Err(ApiError::Away(cause)) => return Err(Error::Away { cause }),
         }
         // What cannot be asked just now stays as it is.
-        Ok(Asked::Known { groups: self.groups(access.secret()).await.ok() })
+        Ok(RecheckOutcome::Known { groups: self.groups(access.secret()).await.ok() })
     }
 
     async fn list<T: DeserializeOwned>(&self, path: &str, token: &str) -> Result<Vec<T>, ApiError> {
@@ -274,10 +281,10 @@ fn or_none<T>(list: Result<Vec<T>, ApiError>) -> Result<Vec<T>, ApiError> {
 }
 
 /// What to ask with the next time.
-fn lasting(tokens: &Tokens) -> Lasting {
+fn recheck_token(tokens: &Tokens) -> RecheckToken {
     match tokens.refresh_token() {
-        Some(token) => Lasting::Refresh(token.secret().clone()),
-        None => Lasting::Access(tokens.access_token().secret().clone()),
+        Some(token) => RecheckToken::Refresh(token.secret().clone()),
+        None => RecheckToken::Access(tokens.access_token().secret().clone()),
     }
 }
 

@@ -29,15 +29,16 @@ use serde_json::{Map, Value};
 use subtle::ConstantTimeEq as _;
 use url::Url;
 
-use super::asker::Asker;
+use super::client::ProviderClient;
 use super::client_key::ASSERTION_TYPE;
 use super::{
-    Asked, CLOCK_SKEW, ClientKey, Error, Lasting, Person, Protocol, ProviderSettings, Renewed, Secrets, SignedIn,
+    CLOCK_SKEW, ClientKey, Error, Protocol, ProviderSettings, RecheckOutcome, RecheckToken, Renewed, Secrets, SignedIn,
     groups, is_text,
 };
+use crate::identity::accounts::FederatedUser;
 use crate::kit::clock::Timestamp;
 use crate::kit::outgoing::{self, Client};
-use metadata::{Known, Metadata};
+use metadata::{Metadata, MetadataCache};
 
 /// What is asked for where nothing is said, as far as the provider knows it.
 const DEFAULT_SCOPES: [&str; 2] = ["email", "profile"];
@@ -109,9 +110,9 @@ pub(crate) struct OpenId {
     scopes: Vec<String>,
     username_claim: String,
     groups_claim: String,
-    lasting: bool,
-    http: Asker,
-    known: Known,
+    recheck_token: bool,
+    http: ProviderClient,
+    metadata: MetadataCache,
 }
 
 impl fmt::Debug for OpenId {
@@ -121,11 +122,11 @@ impl fmt::Debug for OpenId {
 }
 
 impl OpenId {
-    pub(super) fn new(settings: ProviderSettings, http: &Client, lasting: bool) -> Result<Self, String> {
+    pub(super) fn new(settings: ProviderSettings, http: &Client, recheck_token: bool) -> Result<Self, String> {
         let Protocol::OpenId { issuer, username_claim, groups_claim } = settings.protocol else {
             return Err("it is no provider of OpenID".to_owned());
         };
-        let http = Asker::new(http, &issuer);
+        let http = ProviderClient::new(http, &issuer);
         Ok(Self {
             issuer: IssuerUrl::new(issuer).map_err(|error| format!("the issuer is no URL: {error}"))?,
             client_id: settings.client_id,
@@ -134,9 +135,9 @@ impl OpenId {
             scopes: settings.scopes,
             username_claim,
             groups_claim,
-            lasting,
+            recheck_token,
             http,
-            known: Known::default(),
+            metadata: MetadataCache::default(),
         })
     }
 
@@ -145,7 +146,7 @@ impl OpenId {
     }
 
     async fn metadata(&self) -> Result<Arc<Metadata>, Error> {
-        self.known.metadata(&self.issuer, &self.http).await
+        self.metadata.get(&self.issuer, &self.http).await
     }
 
     fn client(&self, metadata: &Metadata) -> OpenIdClient {
@@ -180,8 +181,8 @@ impl OpenId {
         let offers = |scope: &&str| {
             metadata.scopes_supported().is_some_and(|all| all.iter().any(|offered| offered.as_str() == *scope))
         };
-        let lasting = self.lasting.then_some(OFFLINE).filter(|_| !self.is_google());
-        let wished = WISHED_SCOPES.into_iter().chain(lasting).filter(offers);
+        let recheck_token = self.recheck_token.then_some(OFFLINE).filter(|_| !self.is_google());
+        let wished = WISHED_SCOPES.into_iter().chain(recheck_token).filter(offers);
         DEFAULT_SCOPES.into_iter().chain(wished).map(|scope| Scope::new(scope.to_owned())).collect()
     }
 
@@ -199,7 +200,7 @@ impl OpenId {
             .authorize_url(flow, || CsrfToken::new(state), || Nonce::new(nonce))
             .add_scopes(self.scopes(&metadata))
             .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&verifier));
-        if self.is_google() && self.lasting {
+        if self.is_google() && self.recheck_token {
             request = request.add_extra_param("access_type", "offline");
         }
         Ok(request.url().0.into())
@@ -212,8 +213,8 @@ impl OpenId {
             Some(said) if said == self.issuer.as_str() => Ok(()),
             Some(_) => Err(other()),
             None if self
-                .known
-                .metadata(&self.issuer, &self.http)
+                .metadata
+                .get(&self.issuer, &self.http)
                 .await?
                 .additional_metadata()
                 .authorization_response_iss_parameter_supported =>
@@ -263,7 +264,7 @@ impl OpenId {
         };
         let claims = match self.verified(&metadata, tokens, check_nonce, now) {
             Err(ClaimsVerificationError::SignatureVerification(SignatureVerificationError::NoMatchingKey)) => {
-                let newer = self.known.with_new_keys(&metadata, &self.http).await?;
+                let newer = self.metadata.with_new_keys(&metadata, &self.http).await?;
                 let newer = newer.ok_or_else(|| invalid(&"its key is not one of the issuer's"))?;
                 self.verified(&newer, tokens, check_nonce, now)
             }
@@ -273,8 +274,8 @@ impl OpenId {
         let subject = text(&claims, "sub").filter(|subject| is_text(subject));
         let subject = subject.ok_or_else(|| invalid(&"its subject is missing or too long"))?.to_owned();
         let more = self.user_info(&metadata, tokens, &subject).await?;
-        let person = self.person(subject, &claims, more.as_ref())?;
-        Ok(SignedIn { person, lasting: lasting(tokens) })
+        let user = self.user(subject, &claims, more.as_ref())?;
+        Ok(SignedIn { user, recheck_token: recheck_token(tokens) })
     }
 
     /// The ID token's claims, if the token holds (OpenID Connect Core, 3.1.3.7).
@@ -346,12 +347,12 @@ impl OpenId {
     }
 
     /// Name and groups, of both places that may have them; `UserInfo` goes first, as for zot.
-    fn person(
+    fn user(
         &self,
         subject: String,
         claims: &Map<String, Value>,
         more: Option<&Map<String, Value>>,
-    ) -> Result<Person, Error> {
+    ) -> Result<FederatedUser, Error> {
         let places = || more.into_iter().chain([claims]);
         let claim = |name: &str| places().find_map(|place| text(place, name)).map(str::to_owned);
         let email = claim("email").filter(|email| is_text(email));
@@ -363,7 +364,7 @@ impl OpenId {
             None if unverified && email.is_some() => return Err(Error::Unverified),
             None => email.clone().ok_or_else(|| Error::Nameless { claim: self.username_claim.clone() })?,
         };
-        Ok(Person {
+        Ok(FederatedUser {
             provider: String::new(),
             issuer: self.issuer.as_str().to_owned(),
             subject,
@@ -385,8 +386,8 @@ impl OpenId {
     }
 
     /// Tokens to ask with about somebody; none, if the provider gives them none any more.
-    pub(super) async fn renew(&self, by: Lasting, now: Timestamp) -> Result<Option<Renewed>, Error> {
-        let Lasting::Refresh(token) = by else {
+    pub(super) async fn renew(&self, by: RecheckToken, now: Timestamp) -> Result<Option<Renewed>, Error> {
+        let RecheckToken::Refresh(token) = by else {
             return Err(Error::Away { cause: "it gives no such token".to_owned() });
         };
         let metadata = self.metadata().await?;
@@ -400,7 +401,7 @@ impl OpenId {
         }
         match request.request_async(&self.http).await {
             Ok(tokens) => Ok(Some(Renewed {
-                lasting: lasting(&tokens).filter(|new| *new != Lasting::Refresh(token)),
+                recheck_token: recheck_token(&tokens).filter(|new| *new != RecheckToken::Refresh(token)),
                 access: tokens.access_token().clone(),
             })),
             // Only this is about the person: that the client is not known says nothing about them.
@@ -414,16 +415,18 @@ impl OpenId {
     }
 
     /// Whether the provider knows somebody still.
-    pub(super) async fn ask(&self, subject: &str, access: &AccessToken) -> Result<Asked, Error> {
+    pub(super) async fn ask(&self, subject: &str, access: &AccessToken) -> Result<RecheckOutcome, Error> {
         let metadata = self.metadata().await?;
         match self.ask_user_info(&metadata, access, subject).await {
-            None => Ok(Asked::Known { groups: None }),
+            None => Ok(RecheckOutcome::Known { groups: None }),
             Some(Ok(claims)) => {
                 // A provider that has groups in its ID tokens alone says nothing about them here.
                 let says = claims.contains_key(&self.groups_claim);
-                Ok(Asked::Known { groups: says.then(|| self.groups([&claims].into_iter())) })
+                Ok(RecheckOutcome::Known { groups: says.then(|| self.groups([&claims].into_iter())) })
             }
-            Some(Err(UserInfoError::Response(status, ..))) if [401, 403].contains(&status.as_u16()) => Ok(Asked::Gone),
+            Some(Err(UserInfoError::Response(status, ..))) if [401, 403].contains(&status.as_u16()) => {
+                Ok(RecheckOutcome::Gone)
+            }
             Some(Err(error)) => Err(Error::Away { cause: format!("its UserInfo: {}", user_info_cause(&error)) }),
         }
     }
@@ -449,9 +452,9 @@ pub(super) fn redirect_url(callback: &str) -> Result<RedirectUrl, Error> {
 }
 
 /// What to ask with the next time, if the provider gives it.
-fn lasting(tokens: &Tokens) -> Option<Lasting> {
+fn recheck_token(tokens: &Tokens) -> Option<RecheckToken> {
     let token = tokens.refresh_token().map(|token| token.secret().clone());
-    token.filter(|token| !token.is_empty()).map(Lasting::Refresh)
+    token.filter(|token| !token.is_empty()).map(RecheckToken::Refresh)
 }
 
 fn invalid(cause: &dyn fmt::Display) -> Error {

@@ -31,7 +31,7 @@ const COOKIE_BYTES_MAX: usize = 8 * 1024;
 
 /// What the browser keeps. Signed; nothing in it is secret.
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
+struct PendingSignIn {
     id: [u8; ID_BYTES],
     provider: String,
     target: Target,
@@ -40,7 +40,7 @@ struct Kept {
 
 /// A sign-in that was begun here.
 #[derive(Debug)]
-pub(super) struct BegunHere {
+pub(super) struct StartedSignIn {
     pub(super) target: Target,
     pub(super) secrets: Secrets,
 }
@@ -79,14 +79,14 @@ impl States {
     /// What the browser is to keep, and what goes with it.
     pub(super) fn begin(&self, provider: &str, target: Target, now: Timestamp) -> (String, Secrets) {
         let id: [u8; ID_BYTES] = rand::random();
-        let kept = Kept { id, provider: provider.to_owned(), target, expires: now.after(STATE_LIFETIME) };
-        let kept_bytes = postcard::to_stdvec(&kept).expect("texts and numbers can be written");
-        let signature = keyed(&self.signing, &[&kept_bytes]);
-        let cookie = format!("{}.{}", URL_SAFE_NO_PAD.encode(&kept_bytes), URL_SAFE_NO_PAD.encode(signature));
+        let pending = PendingSignIn { id, provider: provider.to_owned(), target, expires: now.after(STATE_LIFETIME) };
+        let bytes = postcard::to_stdvec(&pending).expect("texts and numbers can be written");
+        let signature = keyed(&self.signing, &[&bytes]);
+        let cookie = format!("{}.{}", URL_SAFE_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(signature));
         (cookie, self.secrets(&id, provider))
     }
 
-    /// What was begun by the browser that has kept this, if `state` is the provider's answer to that. It is used then,
+    /// What was begun by the browser that has pending this, if `state` is the provider's answer to that. It is used then,
     /// whatever becomes of it.
     pub(super) fn finish(
         &self,
@@ -94,31 +94,31 @@ impl States {
         cookie: Option<&str>,
         state: Option<&str>,
         now: Timestamp,
-    ) -> Result<BegunHere, Error> {
+    ) -> Result<StartedSignIn, Error> {
         let cookie = cookie.ok_or(Error::NotBegun("this browser has not begun a sign-in, or keeps no cookies"))?;
         let foreign = Error::NotBegun("this browser has begun another sign-in, or none");
-        let Some(kept) = self.kept(cookie) else { return Err(foreign) };
-        let secrets = self.secrets(&kept.id, provider);
+        let Some(pending) = self.pending(cookie) else { return Err(foreign) };
+        let secrets = self.secrets(&pending.id, provider);
         let is_answer = state.is_some_and(|state| secrets.state.as_bytes().ct_eq(state.as_bytes()).into());
-        if !is_answer || kept.provider != provider {
+        if !is_answer || pending.provider != provider {
             return Err(foreign);
         }
-        if now >= kept.expires {
+        if now >= pending.expires {
             return Err(Error::NotBegun("the sign-in has taken too long"));
         }
-        self.mark_used(kept.id, kept.expires, now)?;
-        Ok(BegunHere { target: kept.target, secrets })
+        self.mark_used(pending.id, pending.expires, now)?;
+        Ok(StartedSignIn { target: pending.target, secrets })
     }
 
-    fn kept(&self, cookie: &str) -> Option<Kept> {
+    fn pending(&self, cookie: &str) -> Option<PendingSignIn> {
         if cookie.len() > COOKIE_BYTES_MAX {
             return None;
         }
-        let (kept, signature) = cookie.split_once('.')?;
-        let [kept, signature] = [kept, signature].map(|part| URL_SAFE_NO_PAD.decode(part).ok());
-        let (kept, signature) = (kept?, signature?);
-        let is_ours: bool = keyed(&self.signing, &[&kept]).ct_eq(signature.as_slice()).into();
-        if is_ours { postcard::from_bytes(&kept).ok() } else { None }
+        let (pending, signature) = cookie.split_once('.')?;
+        let [pending, signature] = [pending, signature].map(|part| URL_SAFE_NO_PAD.decode(part).ok());
+        let (pending, signature) = (pending?, signature?);
+        let is_ours: bool = keyed(&self.signing, &[&pending]).ct_eq(signature.as_slice()).into();
+        if is_ours { postcard::from_bytes(&pending).ok() } else { None }
     }
 
     fn mark_used(&self, id: [u8; ID_BYTES], expires: Timestamp, now: Timestamp) -> Result<(), Error> {
@@ -154,7 +154,7 @@ mod tests {
         States::new(&[7; 32])
     }
 
-    fn refused(outcome: &Result<BegunHere, Error>) -> bool {
+    fn refused(outcome: &Result<StartedSignIn, Error>) -> bool {
         matches!(outcome, Err(Error::NotBegun(_)))
     }
 

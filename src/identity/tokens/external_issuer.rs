@@ -143,7 +143,7 @@ impl Claims {
         });
         let access: Vec<AccessEntry> = entries.into_iter().map(Entry::into_access).collect();
         let holder = ExternalHolder { name: name(self.sub.as_deref()), lists_catalog };
-        TokenGrant::new(Holder::Outside(Arc::new(holder)), &access, not_before, expires)
+        TokenGrant::new(Holder::External(Arc::new(holder)), &access, not_before, expires)
     }
 }
 
@@ -158,7 +158,7 @@ fn name(subject: Option<&str>) -> String {
     let is_fit = |subject: &&str| {
         !subject.is_empty() && subject.len() <= SUBJECT_BYTES_MAX && !subject.chars().any(char::is_control)
     };
-    subject.filter(is_fit).map_or_else(|| "outside".to_owned(), |subject| format!("outside:{subject}"))
+    subject.filter(is_fit).map_or_else(|| "external".to_owned(), |subject| format!("external:{subject}"))
 }
 
 impl Key {

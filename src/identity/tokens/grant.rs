@@ -16,7 +16,8 @@ use crate::oci::RepositoryName;
 #[serde(rename_all = "lowercase")]
 pub(crate) enum IssuedFor {
     /// By none.
-    Nobody,
+    #[serde(rename = "nobody")]
+    Anonymous,
     /// By the password with this mark.
     Password(u64),
     /// By the refresh token with this id, or together with it.
@@ -29,9 +30,9 @@ pub(crate) enum IssuedFor {
 #[derive(Debug)]
 pub(crate) enum Holder {
     /// Here, to a user or to nobody.
-    Here { user: Option<String>, by: IssuedFor },
+    Local { user: Option<String>, by: IssuedFor },
     /// Elsewhere, to somebody whom this registry need not know.
-    Outside(Arc<ExternalHolder>),
+    External(Arc<ExternalHolder>),
 }
 
 /// Somebody whom an outside token service has given a token to.

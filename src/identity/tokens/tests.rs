@@ -43,12 +43,12 @@ fn alice(tokens: &Tokens) -> String {
 fn a_token_says_what_it_was_made_for() {
     let t = test();
     let grant = t.tokens.verify(&alice(&t.tokens)).unwrap();
-    let Holder::Here { user, by } = &grant.holder else { panic!("it was given here") };
+    let Holder::Local { user, by } = &grant.holder else { panic!("it was given here") };
     assert_eq!((user.as_deref(), by), (Some("alice"), &IssuedFor::Password(7)));
     assert_eq!(grant.actions(&"a/b".parse().unwrap()), Actions::PULL | Actions::PUSH);
     assert_eq!(grant.actions(&"a/c".parse().unwrap()), Actions::NONE);
-    let nobody = t.tokens.issue(None, IssuedFor::Nobody, Vec::new());
-    assert!(matches!(t.tokens.verify(&nobody.token).unwrap().holder, Holder::Here { user: None, .. }));
+    let nobody = t.tokens.issue(None, IssuedFor::Anonymous, Vec::new());
+    assert!(matches!(t.tokens.verify(&nobody.token).unwrap().holder, Holder::Local { user: None, .. }));
     assert!(!format!("{nobody:?}").contains(&nobody.token));
 }
 

@@ -1,4 +1,4 @@
-//! The rows about tokens of an outside token service.
+//! The rows about tokens of an external token issuer.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::support::http::{Answer, Caller};
 use crate::support::issuer::Private;
 use crate::support::registry::{ALICE, ROOT};
 
-/// A configuration in zot's profile with an outside token service, whose keys are these.
+/// A configuration in zot's profile with an external token issuer, whose keys are these.
 fn settings(directory: &Path, keys: &str, more: &str) -> Config {
     let file = directory.join("keys");
     std::fs::write(&file, keys).unwrap();
@@ -42,14 +42,14 @@ async fn get(t: &TestRegistry, token: &str, path: &str) -> Answer {
 }
 
 checks! {
-    async fn local_credentials_count_beside_outside_tokens(_caller, _repository) {
+    async fn local_credentials_are_accepted_with_external_tokens(_caller, _repository) {
         let t = believing(&Private::ed().public_pem(), "").await;
         start_upload(&t.user(ALICE), "alice/x").await;
         let made = t.user(ALICE).post("/zot/auth/apikey").body("{}").send().await.status(201).json();
         t.user((ALICE.0, made["apiKey"].as_str().unwrap())).get("/v2/").send().await.status(200);
     }
 
-    async fn anonymous_rights_stay_beside_outside_tokens(_caller, _repository) {
+    async fn anonymous_rights_stay_with_external_tokens(_caller, _repository) {
         let rules = "[http.accessControl.repositories]\n'**' = { anonymousPolicy = ['read'] }";
         let t = believing(&Private::ed().public_pem(), rules).await;
         push_image(&t.user(ROOT), "a/b", "1", 1).await;
@@ -57,7 +57,7 @@ checks! {
         t.anonymous().get("/v2/").send().await.error(401, "UNAUTHORIZED");
     }
 
-    async fn outside_tokens_are_for_whom_they_name(_caller, _repository) {
+    async fn external_tokens_are_checked_for_their_audience(_caller, _repository) {
         let key = Private::ed();
         let t = believing(&key.public_pem(), "").await;
         for (more, status) in [
@@ -70,14 +70,14 @@ checks! {
         }
     }
 
-    async fn outside_tokens_have_an_end(_caller, _repository) {
+    async fn external_tokens_have_an_end(_caller, _repository) {
         let key = Private::ed();
         let t = believing(&key.public_pem(), "").await;
         get(&t, &key.token("EdDSA", &json!({}), &json!({})), "/v2/").await.error(401, "UNAUTHORIZED");
         get(&t, &token(&key, &[], &json!({})), "/v2/").await.status(200);
     }
 
-    async fn outside_tokens_that_do_not_count_are_challenged(_caller, _repository) {
+    async fn invalid_external_tokens_are_challenged(_caller, _repository) {
         let t = believing(&Private::ed().public_pem(), "").await;
         let refused = get(&t, &token(&Private::ed(), &["pull"], &json!({})), "/v2/a/b/tags/list").await;
         let refused = refused.error(401, "UNAUTHORIZED");
@@ -99,7 +99,7 @@ checks! {
         get(&t, &token(&key, &[], &access), "/v2/_catalog").await.status(200);
     }
 
-    async fn a_star_in_outside_tokens_is_every_action(_caller, _repository) {
+    async fn a_star_in_external_tokens_is_every_action(_caller, _repository) {
         let key = Private::ed();
         let t = believing(&key.public_pem(), "").await;
         get(&t, &token(&key, &["*"], &json!({})), "/v2/a/b/tags/list").await.error(404, "NAME_UNKNOWN");

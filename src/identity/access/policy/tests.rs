@@ -9,8 +9,8 @@ use crate::identity::accounts::{KeyGrant, SessionGrant};
 
 const NOW: Timestamp = Timestamp::from_micros(3_600_000_000);
 
-fn user(name: &str, standing: AccountRole, credential: Credential) -> Caller {
-    Caller { identity: Identity::User(Arc::new(Account::test(name, standing))), credential }
+fn user(name: &str, role: AccountRole, credential: Credential) -> Caller {
+    Caller { identity: Identity::User(Arc::new(Account::test(name, role))), credential }
 }
 
 fn key(scopes: Option<&[&str]>) -> Credential {
@@ -57,8 +57,8 @@ fn grants() {
         user("root", AccountRole::Superuser, Credential::Password),
     ];
     for (access, owners, signed_in, open) in [
-        (Access::Anybody, "aaaa", "aaaa", "aaaa"),
-        (Access::Known, "1aaa", "1aaa", "aaaa"),
+        (Access::Anyone, "aaaa", "aaaa", "aaaa"),
+        (Access::SignedIn, "1aaa", "1aaa", "aaaa"),
         (Access::Metrics, "13aa", "1aaa", "aaaa"),
         (repository("alice/x", Actions::PUSH), "1a3a", "1a3a", "aaaa"),
         (repository("alice/x", Actions::PULL), "1aaa", "1aaa", "aaaa"),
@@ -99,7 +99,7 @@ fn credentials_only_narrow() {
     ];
     let policy = policy(AccessPolicy::Owners);
     for (access, expected) in [
-        (Access::Known, "aaaaaaaa"),
+        (Access::SignedIn, "aaaaaaaa"),
         (Access::Metrics, "33333a3a"),
         (repository("alice/x", Actions::PULL), "aaaa3aaa"),
         (repository("alice/x", Actions::PUSH), "aaa33a3a"),
@@ -246,9 +246,9 @@ fn permissions_take_nothing_away() {
         permissions.push(Permissions { groups: named(role), ..Permissions::default() });
         permissions.push(Permissions { namespace: Some(role), ..Permissions::default() });
     }
-    let standings = [AccountRole::Ordinary, AccountRole::ReadOnlySuperuser, AccountRole::Superuser];
+    let roles = [AccountRole::Ordinary, AccountRole::ReadOnlySuperuser, AccountRole::Superuser];
     let credentials = || [Credential::Password, key(None), key(Some(&["alice/x:pull"])), key(Some(&["bob/**"]))];
-    let callers = standings.into_iter().flat_map(|standing| credentials().map(|c| user("alice", standing, c)));
+    let callers = roles.into_iter().flat_map(|role| credentials().map(|c| user("alice", role, c)));
     for caller in std::iter::once(Caller::ANONYMOUS).chain(callers) {
         for grants in [AccessPolicy::Owners, AccessPolicy::SignedIn, AccessPolicy::Open] {
             let policy = policy(grants);

@@ -1,4 +1,4 @@
-//! [`Known`]: what a provider says about itself (OpenID Connect Discovery 1.0), and its keys.
+//! [`MetadataCache`]: what a provider says about itself (OpenID Connect Discovery 1.0), and its keys.
 //!
 //! Fetched when it is first needed, again when it has become old, and the keys when a token names one that is not
 //! known. What must hold: one fetch at a time, however many wait; nothing is kept that names a place where no
@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use crate::identity::providers::Error;
-use crate::identity::providers::asker::Asker;
+use crate::identity::providers::client::ProviderClient;
 use crate::kit::outgoing;
 
 /// After this long what a provider says about itself is fetched again.
@@ -32,17 +32,17 @@ const KEYS_AGE_MIN: Duration = Duration::from_secs(30);
 
 /// What a provider says about itself beyond what the library reads.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(in crate::identity::providers) struct More {
+pub(in crate::identity::providers) struct ExtraMetadata {
     pub(in crate::identity::providers) end_session_endpoint: Option<String>,
     pub(in crate::identity::providers) device_authorization_endpoint: Option<DeviceAuthorizationUrl>,
     #[serde(default)]
     pub(in crate::identity::providers) authorization_response_iss_parameter_supported: bool,
 }
 
-impl AdditionalProviderMetadata for More {}
+impl AdditionalProviderMetadata for ExtraMetadata {}
 
 pub(in crate::identity::providers) type Metadata = ProviderMetadata<
-    More,
+    ExtraMetadata,
     CoreAuthDisplay,
     CoreClientAuthMethod,
     CoreClaimName,
@@ -58,11 +58,11 @@ pub(in crate::identity::providers) type Metadata = ProviderMetadata<
 
 /// What one provider has said. One fetch at a time.
 #[derive(Default)]
-pub(super) struct Known(Mutex<Kept>);
+pub(super) struct MetadataCache(Mutex<CachedMetadata>);
 
 /// What the provider has said about itself.
 #[derive(Default)]
-struct Kept {
+struct CachedMetadata {
     metadata: Option<(Instant, Arc<Metadata>)>,
     /// When keys were last fetched for the sake of an unknown one.
     keys_fetched: Option<Instant>,
@@ -70,9 +70,9 @@ struct Kept {
     failed: Option<(Instant, String)>,
 }
 
-impl Known {
+impl MetadataCache {
     /// What the provider says about itself, as it was fetched not long ago.
-    pub(super) async fn metadata(&self, issuer: &IssuerUrl, http: &Asker) -> Result<Arc<Metadata>, Error> {
+    pub(super) async fn get(&self, issuer: &IssuerUrl, http: &ProviderClient) -> Result<Arc<Metadata>, Error> {
         let asked = Instant::now();
         let mut known = self.0.lock().await;
         if let Some((at, metadata)) = &known.metadata
@@ -107,7 +107,7 @@ impl Known {
     pub(super) async fn with_new_keys(
         &self,
         metadata: &Metadata,
-        http: &Asker,
+        http: &ProviderClient,
     ) -> Result<Option<Arc<Metadata>>, Error> {
         let mut known = self.0.lock().await;
         // Somebody else may have fetched them meanwhile.

@@ -20,7 +20,7 @@ impl Client {
         let new = NewUser {
             name: name.clone(),
             password: self.accounts.hash_blocking(&Password::new("a password")).unwrap(),
-            standing: AccountRole::Ordinary,
+            role: AccountRole::Ordinary,
             groups: vec!["dev".to_owned()],
             email: None,
         };

@@ -1,4 +1,4 @@
-//! [`Asker`]: the program's HTTP client in the form that the libraries for OAuth and OpenID ask for.
+//! [`ProviderClient`]: the program's HTTP client in the form that the libraries for OAuth and OpenID ask for.
 
 use std::pin::Pin;
 
@@ -8,13 +8,13 @@ use crate::kit::outgoing::{Client, Error};
 
 /// Asks one provider.
 #[derive(Clone, Debug)]
-pub(super) struct Asker {
+pub(super) struct ProviderClient {
     client: Client,
     /// Whether everything goes by TLS: a provider that is reached by it does not name places that are not.
     tls: bool,
 }
 
-impl Asker {
+impl ProviderClient {
     /// For a provider that is known by this URL.
     pub(super) fn new(client: &Client, url: &str) -> Self {
         Self { client: client.clone(), tls: url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://")) }
@@ -28,7 +28,7 @@ impl Asker {
     }
 }
 
-impl<'c> AsyncHttpClient<'c> for Asker {
+impl<'c> AsyncHttpClient<'c> for ProviderClient {
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, Error>> + Send + 'c>>;
 

@@ -1,4 +1,4 @@
-//! Tokens of an outside token service (zot's `http.auth.bearer`): which count, and what they are good for.
+//! Tokens of an external token issuer (zot's `http.auth.bearer`): which count, and what they are good for.
 
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,7 @@ fn challenge(rest: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_token_of_an_outside_service_lets_through_what_it_says_whatever_the_rules_are() {
+async fn an_external_token_grants_what_it_lists_regardless_of_the_rules() {
     let key = Private::rsa();
     let rules =
         "[http.accessControl.repositories]\n'open/**' = { anonymousPolicy = ['read'] }\n'**' = { defaultPolicy = [] }";
@@ -143,7 +143,7 @@ async fn a_token_of_an_outside_service_lets_through_what_it_says_whatever_the_ru
 }
 
 #[tokio::test]
-async fn clients_are_sent_to_the_outside_service_and_local_credentials_count_as_well() {
+async fn clients_are_sent_to_the_external_issuer_and_local_credentials_are_accepted_too() {
     let key = Private::p256();
     for profile in ["coracle", "zot"] {
         let t = registry(&key.public_pem(), &format!("profile = '{profile}'")).await;
@@ -171,7 +171,7 @@ async fn clients_are_sent_to_the_outside_service_and_local_credentials_count_as_
 }
 
 #[tokio::test]
-async fn a_token_of_an_outside_service_counts_only_if_everything_is_right_about_it() {
+async fn an_external_token_is_accepted_only_if_every_check_passes() {
     let key = Private::rsa();
     let (certificate, der) = (key.certificate(), key.public_der());
     let t = registry(&certificate, "").await;
@@ -353,7 +353,7 @@ async fn the_catalog_is_for_tokens_that_say_so() {
 }
 
 #[tokio::test]
-async fn the_log_says_that_somebody_from_outside_did_it() {
+async fn the_log_names_the_holder_of_an_external_token() {
     let root = tempfile::tempdir().unwrap();
     let (key, audit) = (Private::p256(), root.path().join("audit.log"));
     let config =
@@ -372,8 +372,8 @@ async fn the_log_says_that_somebody_from_outside_did_it() {
     let lines: Vec<Value> =
         std::fs::read_to_string(&audit).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let subjects: Vec<&str> = lines.iter().map(|line| line["subject"].as_str().unwrap()).collect();
-    assert_eq!(subjects[subjects.len() - 2..], ["outside:admin", "outside"]);
-    running.wait_for("\"user\":\"outside:admin\"");
+    assert_eq!(subjects[subjects.len() - 2..], ["external:admin", "external"]);
+    running.wait_for("\"user\":\"external:admin\"");
 }
 
 #[test]
