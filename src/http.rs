@@ -37,7 +37,7 @@ pub use body::Body;
 #[cfg(target_os = "linux")]
 pub(crate) use body::FilePart;
 use error::ApiError;
-use forwarded::Reached;
+use forwarded::ClientInfo;
 #[cfg(any(fuzzing, test))]
 pub(crate) use fuzzing::headers;
 pub(crate) use own_hosts::OwnHosts;
@@ -53,7 +53,8 @@ use crate::identity::accounts::{Account, HashCaller, HashedPassword, Origin, Pas
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
 use access_log::{AccessLogEntry, Subject};
-use audit::Attempt;
+use audit::AuditedRequest;
+use cookie::Cookies;
 use route::{Path, Route};
 
 /// More than this in headers is refused; what clients send is below 4 KiB, tokens included.
@@ -72,8 +73,8 @@ struct Context<'a> {
     registry: &'a Shared,
     caller: &'a Caller,
     headers: &'a HeaderMap,
-    visit: RequestInfo<'a>,
-    reached: Reached<'a>,
+    info: RequestInfo<'a>,
+    client: ClientInfo<'a>,
 }
 
 impl Context<'_> {
@@ -105,7 +106,7 @@ impl Context<'_> {
 
     /// Who does something, and from where, for the audit.
     fn origin(&self) -> Origin {
-        self.visit.origin(self.caller.name())
+        self.info.origin(self.caller.name())
     }
 
     /// Whether the caller sees a repository in a list. One that cannot be decided about is left out.
@@ -129,14 +130,13 @@ impl Context<'_> {
         Credentials::cookie(self.headers)
     }
 
-    /// For cookies.
-    fn way(&self) -> cookie::Way<'_> {
-        (self.registry, self.reached)
+    fn cookies(&self) -> Cookies<'_> {
+        Cookies { registry: self.registry, client: self.client }
     }
 
     /// The registry's own URL, as the client knows it.
     fn base_url(&self) -> String {
-        self.reached.base_url(self.registry)
+        self.client.base_url(self.registry)
     }
 }
 
@@ -176,21 +176,21 @@ pub(crate) async fn answer(
     let mut subject = Subject::default();
     let peer = connection.peer;
     let path = Path::decode(head.uri.path());
-    let reached = Reached::read(registry.trusted_proxies(), peer, &head);
-    if let (Some(notice), Some(peer)) = (reached.notice, peer) {
+    let client = ClientInfo::read(registry.trusted_proxies(), peer, &head);
+    if let (Some(notice), Some(peer)) = (client.notice, peer) {
         registry.notice(notice, peer.ip().to_canonical());
     }
-    let visit = RequestInfo {
+    let info = RequestInfo {
         headers: &head.headers,
         surface: path.surface(),
-        address: reached.address,
+        address: client.address,
         peer,
         memo: &connection.memo,
         agent: agent(&head.headers),
         request: &id,
     };
     let result = if has_place {
-        respond(registry, connection, (&head, &path), visit, reached, &mut body, &mut subject).await
+        respond(registry, connection, (&head, &path), info, client, &mut body, &mut subject).await
     } else {
         Err(ApiError::busy("too many requests are in flight"))
     };
@@ -198,7 +198,7 @@ pub(crate) async fn answer(
         Ok(response) => response,
         Err(error) => {
             Box::pin(body.finish_short(&head.headers)).await;
-            refuse(registry, error.of_request(&head.method, head.uri.path()), visit, reached)
+            refuse(registry, error.of_request(&head.method, head.uri.path()), info, client)
         }
     };
     for cookie in std::mem::take(&mut subject.cookies) {
@@ -208,7 +208,7 @@ pub(crate) async fn answer(
     if path.is_in_v2() {
         response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     }
-    AccessLogEntry { registry, client: reached.address, peer, head: &head, id, subject, started }.watch(response)
+    AccessLogEntry { registry, client: client.address, peer, head: &head, id, subject, started }.watch(response)
 }
 
 /// The whole way of a request.
@@ -216,15 +216,15 @@ async fn respond(
     registry: &Shared,
     connection: &Connection,
     (head, path): (&hyper::http::request::Parts, &Path<'_>),
-    visit: RequestInfo<'_>,
-    reached: Reached<'_>,
+    info: RequestInfo<'_>,
+    client: ClientInfo<'_>,
     body: &mut RequestBody,
     subject: &mut Subject,
 ) -> Result<Response<Body>, ApiError> {
     check_limits(head)?;
     check_expect(head)?;
-    if visit.address.is_some() {
-        reached.check()?;
+    if info.address.is_some() {
+        client.check()?;
     }
     let route = route::parse(&head.method, path, head.uri.query(), registry.metrics_path())?;
     let access = match route.access() {
@@ -232,23 +232,23 @@ async fn respond(
         access => access,
     };
     let scope = || route.scope(registry.external_issuer().is_none());
-    let authenticated = authenticate(registry, &visit, &access).await;
+    let authenticated = authenticate(registry, &info, &access).await;
     let Authenticated { caller, begun, ended } = authenticated.map_err(|error| error.for_scope(scope))?;
     subject.caller = Some(caller.identity.clone());
-    subject.cookies = cookies((registry, reached), &caller, begun.as_ref(), ended);
+    subject.cookies = page_cookies(Cookies { registry, client }, &caller, begun.as_ref(), ended);
     let own_hosts = connection.own_hosts.as_deref();
-    cross_site::check_host(head, own_hosts, &reached, registry, &caller, &route, &access)?;
-    cross_site::check_origin(head, &reached, registry)?;
-    let context = Context { registry, caller: &caller, headers: &head.headers, visit, reached };
+    cross_site::check_host(head, own_hosts, &client, registry, &caller, &route, &access)?;
+    cross_site::check_origin(head, &client, registry)?;
+    let context = Context { registry, caller: &caller, headers: &head.headers, info, client };
     if let Route::V1 { query, .. } = &route {
         v1::check_csrf(&context, &head.method, query)?;
     }
     let decided = registry.decide(&caller, &access)?;
-    decided.map_err(|refusal| ApiError::refused(refusal, &caller, &access, visit.surface).for_scope(scope))?;
+    decided.map_err(|refusal| ApiError::refused(refusal, &caller, &access, info.surface).for_scope(scope))?;
     if route.brings_content() {
         registry.stores().check_space()?;
     }
-    let attempt = Attempt::begin(registry, head, &reached, visit.request, caller.name());
+    let attempt = AuditedRequest::begin(registry, head, &client, info.request, caller.name());
     let result = dispatch(&context, route, body).await;
     if let Some(attempt) = attempt {
         Box::pin(attempt.end(result.as_ref().map_or_else(ApiError::status_code, Response::status))).await;
@@ -275,37 +275,37 @@ fn check_expect(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
 }
 
 /// Who asks, where it makes a difference.
-async fn authenticate(registry: &Shared, visit: &RequestInfo<'_>, access: &Access) -> Result<Authenticated, ApiError> {
+async fn authenticate(registry: &Shared, info: &RequestInfo<'_>, access: &Access) -> Result<Authenticated, ApiError> {
     // Whoever may do everything need not say who they are, and old credentials do no harm. Nor need whoever asks
     // whether the registry is alive, which it is although a password is wrong; and whoever signs out says it with the
     // cookie.
-    let is_open = registry.policy().grants == crate::AccessPolicy::Open && visit.surface == Surface::Registry;
+    let is_open = registry.policy().grants == crate::AccessPolicy::Open && info.surface == Surface::Registry;
     if is_open || *access == Access::Anyone {
         return Ok(Caller::ANONYMOUS.into());
     }
-    Ok(registry.authenticator().authenticate(visit).await?)
+    Ok(registry.authenticator().authenticate(info).await?)
 }
 
 /// What becomes of the cookies of zot's web page.
-fn cookies(way: cookie::Way<'_>, caller: &Caller, begun: Option<&SessionId>, ended: bool) -> Vec<HeaderValue> {
+fn page_cookies(cookies: Cookies<'_>, caller: &Caller, begun: Option<&SessionId>, ended: bool) -> Vec<HeaderValue> {
     match (begun, caller.name()) {
-        (Some(id), Some(name)) => vec![cookie::session(way, id, true), cookie::user(way, name)],
-        _ if ended => vec![cookie::no_session(way), cookie::no_user(way)],
+        (Some(id), Some(name)) => vec![cookies.session(id, true), cookies.user(name)],
+        _ if ended => vec![cookies.no_session(), cookies.no_user()],
         _ => Vec::new(),
     }
 }
 
 /// Makes the answer of a failure, and logs what the client does not get to know.
-fn refuse(registry: &Shared, error: ApiError, visit: RequestInfo<'_>, reached: Reached<'_>) -> Response<Body> {
-    let id = visit.request;
+fn refuse(registry: &Shared, error: ApiError, info: RequestInfo<'_>, client: ClientInfo<'_>) -> Response<Body> {
+    let id = info.request;
     let cause = error.cause().map(str::to_owned);
     // zot's web page asks for the password itself, and so does Quay's: a browser that is challenged
     // would put its own window before theirs.
     let challenged =
-        error.wants_challenge() && visit.surface == Surface::Registry && !Credentials::from_page(visit.headers);
-    let base = reached.base_url(registry);
+        error.wants_challenge() && info.surface == Surface::Registry && !Credentials::from_page(info.headers);
+    let base = client.base_url(registry);
     let (scope, token_error) = (error.scope().map(str::to_owned), error.token_error());
-    let mut response = error.into_response(visit.surface, id, &base);
+    let mut response = error.into_response(info.surface, id, &base);
     if let Some(cause) = cause {
         tracing::error!(id, status = response.status().as_u16(), cause, "a request failed");
         if let Ok(id) = HeaderValue::from_str(id) {

@@ -43,13 +43,13 @@ use crate::config::Address;
 use crate::http::{self, Body, BoxError, Connection, OwnHosts, RequestBody};
 use crate::registry::{Error, Registry, Shared};
 use activity::Activity;
-use connections::{Connections, InFlight, Ticket};
-use head::{Answer, Head, Turn};
+use connections::{Connections, InFlight, OpenConnection};
+use head::{Answer, ConnectionState, Head};
 use linger::{Linger, Lingering};
 use sendfile::{FileSocket, Windows};
 use stall::Stall;
 use tls::Tls;
-use unread::{ClientBody, Rest};
+use unread::{ClientBody, UnreadInput};
 use wrong_scheme::{Mistake, WrongScheme, first_byte};
 
 /// A client has this long for its part of a TLS handshake.
@@ -255,8 +255,8 @@ impl Server {
             () = client.ticket.must_close() => return tracing::debug!(%peer, "closed for another connection"),
         };
         let Ok(Ok(Some(first))) = first else { return tracing::debug!(%peer, "the client sent nothing") };
-        let (turn, patience) = (Turn::new(), limits.body_idle_timeout);
-        let (rest, lingering) = (turn.rest().clone(), self.lingering.clone());
+        let (state, patience) = (ConnectionState::new(), limits.body_idle_timeout);
+        let (rest, lingering) = (state.rest().clone(), self.lingering.clone());
         if let Some(mistake) = Mistake::find(first, self.tls.is_some()) {
             rest.leave_unread();
             let socket = Linger::new(Stall::new(socket, patience), rest, lingering);
@@ -269,7 +269,7 @@ impl Server {
         let Some(tls) = &self.tls else {
             let windows = Windows::default();
             let socket = Stall::new(FileSocket::new(socket, windows.clone()), patience);
-            return self.http1(Linger::new(socket, rest, lingering), turn, Some(windows), client).await;
+            return self.http1(Linger::new(socket, rest, lingering), state, Some(windows), client).await;
         };
         let socket = Linger::new(Stall::new(socket, patience), rest, lingering);
         let handshake = timeout(HANDSHAKE_WAIT, tls.acceptor().accept(socket));
@@ -281,21 +281,21 @@ impl Server {
             Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
             Ok(Err(error)) => tracing::debug!(%peer, %error, "the TLS handshake failed"),
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) => {
-                self.http2(stream, turn, client).await;
+                self.http2(stream, state, client).await;
             }
-            Ok(Ok(stream)) => self.http1(stream, turn, None, client).await,
+            Ok(Ok(stream)) => self.http1(stream, state, None, client).await,
         }
     }
 
     async fn http1(
         &self,
         io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        turn: Turn,
+        state: ConnectionState,
         windows: Option<Windows>,
         client: Client,
     ) {
         let limits = self.shared.limits();
-        let io = Head::new(io, limits.header_timeout, turn.clone());
+        let io = Head::new(io, limits.header_timeout, state.clone());
         let (answers, ticket) = (self.answers(client.peer), client.ticket.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -306,7 +306,7 @@ impl Server {
             .serve_connection(
                 TokioIo::new(io),
                 service_fn(move |request| {
-                    let (answering, rest) = (turn.answer(ticket.request()), turn.rest().clone());
+                    let (answering, rest) = (state.answer(ticket.request()), state.rest().clone());
                     let (windows, answers) = (windows.clone(), answers.clone());
                     async move {
                         let mut answer = answers.answer(request, &rest, answering.in_flight()).await;
@@ -321,7 +321,12 @@ impl Server {
         client.serve(connection).await;
     }
 
-    async fn http2(&self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, turn: Turn, client: Client) {
+    async fn http2(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        state: ConnectionState,
+        client: Client,
+    ) {
         let limits = self.shared.limits();
         let idle = limits.idle_timeout;
         let (activity, answers, peer) = (Activity::new(), self.answers(client.peer), client.peer);
@@ -339,7 +344,7 @@ impl Server {
                 TokioIo::new(io),
                 service_fn(move |request| {
                     let (asked, answers) = (requests.request(ticket.request()), answers.clone());
-                    let rest = turn.rest().clone();
+                    let rest = state.rest().clone();
                     async move {
                         let answer = answers.answer(request, &rest, Some(asked.in_flight())).await;
                         Ok::<_, Infallible>(answer.map(|body| asked.answer(body)))
@@ -366,7 +371,12 @@ struct Answers {
 }
 
 impl Answers {
-    async fn answer(&self, request: Request<Incoming>, rest: &Rest, in_flight: Option<&InFlight>) -> Response<Body> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        rest: &UnreadInput,
+        in_flight: Option<&InFlight>,
+    ) -> Response<Body> {
         let request = ClientBody::wrap(request, rest);
         let is_probe = || http::is_probe(request.method(), request.uri());
         let has_place = match in_flight {
@@ -380,7 +390,7 @@ impl Answers {
 /// The other end of a connection, and what may end it from here.
 struct Client {
     peer: SocketAddr,
-    ticket: Ticket,
+    ticket: OpenConnection,
     /// Told when the server stops. The server waits until all of these are dropped.
     stopping: watch::Receiver<()>,
 }

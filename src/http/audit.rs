@@ -6,7 +6,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use tokio_util::task::TaskTracker;
 
-use super::forwarded::Reached;
+use super::forwarded::ClientInfo;
 use crate::identity::accounts::{Accounts, RequestEntry};
 use crate::registry::Shared;
 
@@ -19,18 +19,18 @@ const CLIENT_GONE: u16 = 499;
 /// A request that may change something, and is allowed to. If it is dropped before its end, its client has gone;
 /// since what has begun to be written is finished all the same, that is written down too.
 #[derive(Debug)]
-pub(super) struct Attempt {
+pub(super) struct AuditedRequest {
     accounts: Arc<Accounts>,
     work: TaskTracker,
     entry: Option<RequestEntry>,
 }
 
-impl Attempt {
+impl AuditedRequest {
     /// None, if nothing is to be written down whatever becomes of the request.
     pub(super) fn begin(
         registry: &Shared,
         head: &Parts,
-        reached: &Reached<'_>,
+        client: &ClientInfo<'_>,
         id: &str,
         user: Option<&str>,
     ) -> Option<Self> {
@@ -39,8 +39,8 @@ impl Attempt {
             return None;
         }
         let entry = RequestEntry {
-            client: client(reached),
-            peer: reached.peer.map(|peer| peer.to_string()),
+            client: address(client),
+            peer: client.peer.map(|peer| peer.to_string()),
             user: user.unwrap_or_default().to_owned(),
             method: head.method.to_string(),
             target: target(head.uri.path(), head.uri.query()),
@@ -68,7 +68,7 @@ impl Attempt {
     }
 }
 
-impl Drop for Attempt {
+impl Drop for AuditedRequest {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
             drop(self.write(entry));
@@ -77,8 +77,8 @@ impl Drop for Attempt {
 }
 
 /// The client's address; with its port as zot writes it, where there is no proxy before the client.
-fn client(reached: &Reached<'_>) -> String {
-    match (reached.address, reached.peer) {
+fn address(client: &ClientInfo<'_>) -> String {
+    match (client.address, client.peer) {
         (Some(address), Some(peer)) if peer.ip().to_canonical() != address => address.to_string(),
         (_, Some(peer)) => peer.to_string(),
         _ => String::new(),

@@ -9,7 +9,7 @@ use hyper::http::request::Parts;
 use url::Url;
 
 use super::error::ApiError;
-use super::forwarded::Reached;
+use super::forwarded::ClientInfo;
 use super::host::{Host, default_port};
 use super::own_hosts::OwnHosts;
 use crate::AccessPolicy;
@@ -45,7 +45,7 @@ impl<'a> Origin<'a> {
 }
 
 /// Refuses a request that would change something and comes from the page of another origin.
-pub(super) fn check_origin(head: &Parts, reached: &Reached<'_>, registry: &Shared) -> Result<(), ApiError> {
+pub(super) fn check_origin(head: &Parts, reached: &ClientInfo<'_>, registry: &Shared) -> Result<(), ApiError> {
     if head.method.is_safe() || has_bearer(head) {
         return Ok(());
     }
@@ -63,7 +63,7 @@ pub(super) fn check_origin(head: &Parts, reached: &Reached<'_>, registry: &Share
     if origins.all(is_own) { Ok(()) } else { Err(ApiError::csrf()) }
 }
 
-fn is_own(origin: Origin<'_>, says_same: bool, reached: &Reached<'_>, registry: &Shared) -> bool {
+fn is_own(origin: Origin<'_>, says_same: bool, reached: &ClientInfo<'_>, registry: &Shared) -> bool {
     // Behind a proxy that is not trusted it is unknown that the client speaks TLS; the browser knows.
     let is_scheme = origin.is_https == reached.speaks_tls(registry) || origin.is_https && says_same;
     let is_asked = is_scheme && reached.host().is_some_and(|host| origin.is_at(host));
@@ -82,7 +82,7 @@ fn has_bearer(head: &Parts) -> bool {
 pub(super) fn check_host(
     head: &Parts,
     own: Option<&OwnHosts>,
-    reached: &Reached<'_>,
+    reached: &ClientInfo<'_>,
     registry: &Shared,
     caller: &Caller,
     route: &Route,

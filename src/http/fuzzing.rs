@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
-use super::forwarded::Reached;
+use super::forwarded::ClientInfo;
 use super::request::{content_range, content_type, expected, has_already};
 use crate::config::Network;
 use crate::content::repository::Expected;
@@ -79,7 +79,7 @@ fn reached(headers: &HeaderMap) {
     let trusted: [Network; 1] = ["10.0.0.0/8".parse().expect("a network")];
     for peer in ["192.0.2.1:1", "10.0.0.1:1"].map(|peer| peer.parse::<SocketAddr>().expect("an address")) {
         let head = head_of(headers);
-        let reached = Reached::read(&trusted, Some(peer), &head);
+        let reached = ClientInfo::read(&trusted, Some(peer), &head);
         let believed = trusted[0].contains(peer.ip());
         assert!(believed || reached.address == Some(peer.ip()), "somebody nobody trusts was believed");
         let url = reached.url(false);
@@ -107,7 +107,7 @@ fn appended(headers: &HeaderMap) {
             headers.append(HeaderName::from_static(name), line);
         }
         let head = head_of(&headers);
-        let reached = Reached::read(&trusted, Some(([10, 0, 0, 1], 1).into()), &head);
+        let reached = ClientInfo::read(&trusted, Some(([10, 0, 0, 1], 1).into()), &head);
         assert_eq!(reached.address, Some([203, 0, 113, 7].into()), "{name}: {last:?}");
     }
 }

@@ -61,7 +61,7 @@ pub(super) async fn receive_last(
 /// Appends a whole body.
 async fn take_in(upload: Upload, incoming: Incoming, range: Option<ChunkRange>) -> Result<Upload, ApiError> {
     let mark = upload.mark();
-    let Received { mut upload, count, broken } = run(upload, incoming).await?;
+    let ReceivedBody { mut upload, count, broken } = run(upload, incoming).await?;
     if let Some(error) = broken {
         return Err(error);
     }
@@ -75,7 +75,7 @@ async fn take_in(upload: Upload, incoming: Incoming, range: Option<ChunkRange>) 
 }
 
 /// An upload after a body has been received into it.
-struct Received {
+struct ReceivedBody {
     upload: Upload,
     /// How many bytes came.
     count: u64,
@@ -84,7 +84,7 @@ struct Received {
 }
 
 /// What has arrived and is not handed over yet.
-struct Intake {
+struct Batcher {
     incoming: Incoming,
     batch: Vec<Bytes>,
     size: usize,
@@ -96,7 +96,7 @@ struct Intake {
     broken: Option<ApiError>,
 }
 
-impl Intake {
+impl Batcher {
     /// Of a body whose bytes belong at a place in an upload.
     fn new(incoming: Incoming, offset: u64) -> Self {
         let room = BATCH_BYTES - usize::try_from(offset % BATCH_BYTES as u64).unwrap_or_default();
@@ -156,74 +156,74 @@ impl Intake {
 }
 
 /// An upload, and the batches that are handed over to whoever writes to it.
-struct Desk {
+struct UploadWriter {
     upload: Upload,
     batches: mpsc::Receiver<Vec<Bytes>>,
 }
 
 /// Who has the upload: nobody, or a thread that writes to it. Boxed once, since it goes to and fro.
-enum Writer {
-    Idle(Box<Desk>),
-    Busy(JoinHandle<(Box<Desk>, Result<(), repository::Error>)>),
+enum WriterState {
+    Idle(Box<UploadWriter>),
+    Busy(JoinHandle<(Box<UploadWriter>, Result<(), repository::Error>)>),
 }
 
-async fn run(upload: Upload, incoming: Incoming) -> Result<Received, ApiError> {
+async fn run(upload: Upload, incoming: Incoming) -> Result<ReceivedBody, ApiError> {
     let start = upload.offset();
-    let mut intake = Intake::new(incoming, start);
+    let mut batcher = Batcher::new(incoming, start);
     let (hand_over, batches) = mpsc::channel(1);
-    let mut writer = Writer::Idle(Box::new(Desk { upload, batches }));
+    let mut writer = WriterState::Idle(Box::new(UploadWriter { upload, batches }));
     loop {
-        intake.fill().await;
+        batcher.fill().await;
         writer = match writer {
-            Writer::Idle(desk) if !desk.batches.is_empty() => write(desk),
-            Writer::Idle(desk) if intake.size > 0 => {
-                hand_over.try_send(intake.batch()).map_err(ApiError::internal)?;
-                write(desk)
+            WriterState::Idle(writer) if !writer.batches.is_empty() => write(writer),
+            WriterState::Idle(writer) if batcher.size > 0 => {
+                hand_over.try_send(batcher.batch()).map_err(ApiError::internal)?;
+                write(writer)
             }
-            Writer::Idle(desk) if intake.ended => {
-                let upload = desk.upload;
-                return Ok(Received { count: upload.offset() - start, upload, broken: intake.broken });
+            WriterState::Idle(writer) if batcher.ended => {
+                let upload = writer.upload;
+                return Ok(ReceivedBody { count: upload.offset() - start, upload, broken: batcher.broken });
             }
-            Writer::Idle(desk) => {
-                intake.wait().await;
-                Writer::Idle(desk)
+            WriterState::Idle(writer) => {
+                batcher.wait().await;
+                WriterState::Idle(writer)
             }
-            Writer::Busy(mut writing) if intake.wants_more() => tokio::select! {
-                written = &mut writing => Writer::Idle(finished(written)?),
-                () = intake.wait() => Writer::Busy(writing),
+            WriterState::Busy(mut writing) if batcher.wants_more() => tokio::select! {
+                written = &mut writing => WriterState::Idle(finished(written)?),
+                () = batcher.wait() => WriterState::Busy(writing),
             },
-            Writer::Busy(mut writing) if intake.size > 0 => tokio::select! {
-                written = &mut writing => Writer::Idle(finished(written)?),
+            WriterState::Busy(mut writing) if batcher.size > 0 => tokio::select! {
+                written = &mut writing => WriterState::Idle(finished(written)?),
                 Ok(place) = hand_over.reserve() => {
-                    place.send(intake.batch());
-                    Writer::Busy(writing)
+                    place.send(batcher.batch());
+                    WriterState::Busy(writing)
                 }
             },
-            Writer::Busy(writing) => Writer::Idle(finished(writing.await)?),
+            WriterState::Busy(writing) => WriterState::Idle(finished(writing.await)?),
         };
     }
 }
 
-fn write(mut desk: Box<Desk>) -> Writer {
-    Writer::Busy(spawn_blocking(move || {
+fn write(mut writer: Box<UploadWriter>) -> WriterState {
+    WriterState::Busy(spawn_blocking(move || {
         let mut result = Ok(());
         for _ in 0..TURN_BATCHES {
-            let Ok(batch) = desk.batches.try_recv() else { break };
-            result = desk.upload.append(&batch);
+            let Ok(batch) = writer.batches.try_recv() else { break };
+            result = writer.upload.append(&batch);
             if result.is_err() {
                 break;
             }
         }
-        (desk, result)
+        (writer, result)
     }))
 }
 
-type Written = Result<(Box<Desk>, Result<(), repository::Error>), JoinError>;
+type Written = Result<(Box<UploadWriter>, Result<(), repository::Error>), JoinError>;
 
-fn finished(written: Written) -> Result<Box<Desk>, ApiError> {
-    let (desk, result) = written?;
+fn finished(written: Written) -> Result<Box<UploadWriter>, ApiError> {
+    let (writer, result) = written?;
     result?;
-    Ok(desk)
+    Ok(writer)
 }
 
 #[cfg(test)]
@@ -242,15 +242,15 @@ mod tests {
     async fn batches(offset: u64, pieces: &[Bytes]) -> Vec<Vec<Bytes>> {
         let frames: Vec<_> = pieces.iter().map(|piece| Ok::<_, BoxError>(Frame::data(piece.clone()))).collect();
         let body = UnsyncBoxBody::new(StreamBody::new(stream::iter(frames)));
-        let mut intake = Intake::new(RequestBody::new(body, Duration::from_secs(1)).take(), offset);
+        let mut batcher = Batcher::new(RequestBody::new(body, Duration::from_secs(1)).take(), offset);
         let mut batches = Vec::new();
         loop {
-            intake.fill().await;
-            if intake.size == 0 {
-                assert!(intake.ended && intake.broken.is_none());
+            batcher.fill().await;
+            if batcher.size == 0 {
+                assert!(batcher.ended && batcher.broken.is_none());
                 return batches;
             }
-            batches.push(intake.batch());
+            batches.push(batcher.batch());
         }
     }
 

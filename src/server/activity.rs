@@ -50,7 +50,7 @@ impl Activity {
     /// A request has come.
     pub(super) fn request<F>(&self, in_flight: F) -> Request<F> {
         self.change(|state| state.requests += 1);
-        Request { in_flight, asked: Asked(self.clone()) }
+        Request { in_flight, asked: ActiveRequest(self.clone()) }
     }
 
     /// Returns when nothing goes on any more: nothing of an answer is taken for `pause`, or nothing is asked for
@@ -79,11 +79,11 @@ impl Activity {
 #[derive(Debug)]
 pub(super) struct Request<F> {
     in_flight: F,
-    asked: Asked,
+    asked: ActiveRequest,
 }
 
 #[derive(Debug)]
-struct Asked(Activity);
+struct ActiveRequest(Activity);
 
 impl<F> Request<F> {
     pub(super) const fn in_flight(&self) -> &F {
@@ -91,13 +91,13 @@ impl<F> Request<F> {
     }
 
     /// The answer begins; it ends when its body does.
-    pub(super) fn answer(self, body: Body) -> Watched<F> {
+    pub(super) fn answer(self, body: Body) -> TrackedBody<F> {
         self.asked.0.change(|state| state.bodies += 1);
-        Watched { body, ready: Bytes::new(), activity: self.asked.0.clone(), _in_flight: self.in_flight }
+        TrackedBody { body, ready: Bytes::new(), activity: self.asked.0.clone(), _in_flight: self.in_flight }
     }
 }
 
-impl Drop for Asked {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.change(|state| state.requests -= 1);
     }
@@ -105,7 +105,7 @@ impl Drop for Asked {
 
 /// A body of which it is seen when something is taken.
 #[derive(Debug)]
-pub(super) struct Watched<F> {
+pub(super) struct TrackedBody<F> {
     body: Body,
     /// The rest of what the body has handed out.
     ready: Bytes,
@@ -113,7 +113,7 @@ pub(super) struct Watched<F> {
     _in_flight: F,
 }
 
-impl<F> Watched<F> {
+impl<F> TrackedBody<F> {
     fn hand_out(&mut self) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         self.activity.change(|_| {});
         let piece = self.ready.split_to(self.ready.len().min(PIECE_BYTES));
@@ -121,13 +121,13 @@ impl<F> Watched<F> {
     }
 }
 
-impl<F> Drop for Watched<F> {
+impl<F> Drop for TrackedBody<F> {
     fn drop(&mut self) {
         self.activity.change(|state| state.bodies -= 1);
     }
 }
 
-impl<F: Unpin> http_body::Body for Watched<F> {
+impl<F: Unpin> http_body::Body for TrackedBody<F> {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -168,7 +168,7 @@ mod tests {
     const PAUSE: Duration = Duration::from_mins(1);
     const REST: Duration = Duration::from_mins(2);
 
-    fn answer(activity: &Activity) -> Watched<()> {
+    fn answer(activity: &Activity) -> TrackedBody<()> {
         activity.request(()).answer(Body::bytes(vec![7; 10 * PIECE_BYTES]))
     }
 

@@ -25,7 +25,7 @@ const PLACE_WAIT: Duration = Duration::from_secs(10);
 /// All connections of one server.
 #[derive(Debug)]
 pub(super) struct Connections {
-    caps: Caps,
+    caps: ConnectionLimits,
     state: Mutex<State>,
     /// Told when a connection has ended.
     ended: Notify,
@@ -34,7 +34,7 @@ pub(super) struct Connections {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Caps {
+struct ConnectionLimits {
     /// Connections with a request in flight, in all. Each of them has a place; one with a probe needs none.
     limit: usize,
     /// The same, for one address.
@@ -78,7 +78,7 @@ pub(super) struct Full;
 
 /// One open connection. It counts until the last clone is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct Ticket(Arc<Inner>);
+pub(super) struct OpenConnection(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -89,7 +89,7 @@ struct Inner {
 
 /// A request in flight.
 #[derive(Debug)]
-pub(super) struct InFlight(Ticket);
+pub(super) struct InFlight(OpenConnection);
 
 impl Connections {
     pub(super) fn new(limits: &Limits) -> Self {
@@ -98,7 +98,7 @@ impl Connections {
             0 => limit - limit / 4,
             share => share,
         };
-        let caps = Caps { limit, share, reserve: (limit / 16).clamp(RESERVE_MIN, RESERVE_MAX) };
+        let caps = ConnectionLimits { limit, share, reserve: (limit / 16).clamp(RESERVE_MIN, RESERVE_MAX) };
         Self { caps, state: Mutex::default(), ended: Notify::new(), freed: Notify::new() }
     }
 
@@ -126,7 +126,7 @@ impl Connections {
 
     /// Registers an accepted connection, and closes an idle one for it if necessary. A trusted proxy speaks for many
     /// clients, and so has no share.
-    pub(super) fn open(self: &Arc<Self>, peer: IpAddr, proxies: &[Network]) -> Result<Ticket, Full> {
+    pub(super) fn open(self: &Arc<Self>, peer: IpAddr, proxies: &[Network]) -> Result<OpenConnection, Full> {
         let address = (!proxies.iter().any(|proxy| proxy.contains(peer))).then(|| client_network(peer));
         let (mut state, caps) = (self.lock(), self.caps);
         if let Some(address) = address {
@@ -141,7 +141,7 @@ impl Connections {
         }
         let close = Arc::new(Notify::new());
         let index = state.insert(address, Arc::clone(&close));
-        Ok(Ticket(Arc::new(Inner { connections: Arc::clone(self), index, close })))
+        Ok(OpenConnection(Arc::new(Inner { connections: Arc::clone(self), index, close })))
     }
 
     /// Closes the connection that has been idle longest: the system has run out of file handles.
@@ -251,7 +251,7 @@ impl State {
     }
 }
 
-impl Ticket {
+impl OpenConnection {
     /// A request has begun on the connection.
     pub(super) fn request(&self) -> InFlight {
         let mut state = self.0.connections.lock();

@@ -17,36 +17,40 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connections::InFlight;
 use super::sendfile::Windows;
-use super::unread::Rest;
+use super::unread::UnreadInput;
 use crate::http::Body;
 
-/// Whose turn it is on a connection: the client's, to send a head, or the registry's, to answer.
+/// Whose state it is on a connection: the client's, to send a head, or the registry's, to answer.
 #[derive(Debug)]
-pub(super) struct Turn<F = InFlight>(Arc<State<F>>);
+pub(super) struct ConnectionState<F = InFlight>(Arc<State<F>>);
 
 #[derive(Debug)]
 struct State<F> {
     answering: AtomicBool,
     /// Of an answer whose body has ended: it is in flight until hyper has written what it holds of it.
     unsent: Mutex<Option<F>>,
-    rest: Rest,
+    rest: UnreadInput,
 }
 
-impl<F> Turn<F> {
+impl<F> ConnectionState<F> {
     pub(super) fn new() -> Self {
-        Self(Arc::new(State { answering: AtomicBool::new(false), unsent: Mutex::new(None), rest: Rest::default() }))
+        Self(Arc::new(State {
+            answering: AtomicBool::new(false),
+            unsent: Mutex::new(None),
+            rest: UnreadInput::default(),
+        }))
     }
 
     /// What the client sends and nothing wants.
-    pub(super) fn rest(&self) -> &Rest {
+    pub(super) fn rest(&self) -> &UnreadInput {
         &self.0.rest
     }
 
-    /// A head has come. It is the client's turn again when the answer is dropped.
+    /// A head has come. It is the client's state again when the answer is dropped.
     pub(super) fn answer(&self, in_flight: F) -> Answering<F> {
         self.0.rest.begin();
         self.0.answering.store(true, Ordering::Relaxed);
-        Answering { turn: Self(Arc::clone(&self.0)), in_flight: Some(in_flight) }
+        Answering { state: Self(Arc::clone(&self.0)), in_flight: Some(in_flight) }
     }
 
     fn unsent(&self) -> MutexGuard<'_, Option<F>> {
@@ -54,16 +58,16 @@ impl<F> Turn<F> {
     }
 }
 
-impl<F> Clone for Turn<F> {
+impl<F> Clone for ConnectionState<F> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-/// See [`Turn::answer`].
+/// See [`ConnectionState::answer`].
 #[derive(Debug)]
 pub(super) struct Answering<F = InFlight> {
-    turn: Turn<F>,
+    state: ConnectionState<F>,
     /// Some until it is dropped.
     in_flight: Option<F>,
 }
@@ -76,12 +80,12 @@ impl<F> Answering<F> {
 
 impl<F> Drop for Answering<F> {
     fn drop(&mut self) {
-        *self.turn.unsent() = self.in_flight.take();
-        self.turn.0.answering.store(false, Ordering::Relaxed);
+        *self.state.unsent() = self.in_flight.take();
+        self.state.0.answering.store(false, Ordering::Relaxed);
     }
 }
 
-/// The body of an answer, during which it is the registry's turn.
+/// The body of an answer, during which it is the registry's state.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) body: Body,
@@ -119,15 +123,15 @@ impl http_body::Body for Answer {
 pub(super) struct Head<S, F = InFlight> {
     stream: S,
     patience: Duration,
-    turn: Turn<F>,
+    state: ConnectionState<F>,
     /// When the head of which a part has come must be whole.
     deadline: Option<Instant>,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S, F> Head<S, F> {
-    pub(super) fn new(stream: S, patience: Duration, turn: Turn<F>) -> Self {
-        Self { stream, patience, turn, deadline: None, waiting: None }
+    pub(super) fn new(stream: S, patience: Duration, state: ConnectionState<F>) -> Self {
+        Self { stream, patience, state, deadline: None, waiting: None }
     }
 }
 
@@ -138,7 +142,7 @@ impl<S: AsyncRead + Unpin, F> AsyncRead for Head<S, F> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.turn.0.answering.load(Ordering::Relaxed) || this.turn.rest().is_drained() {
+        if this.state.0.answering.load(Ordering::Relaxed) || this.state.rest().is_drained() {
             (this.deadline, this.waiting) = (None, None);
             return Pin::new(&mut this.stream).poll_read(context, buffer);
         }
@@ -147,7 +151,7 @@ impl<S: AsyncRead + Unpin, F> AsyncRead for Head<S, F> {
         if buffer.filled().len() > before {
             this.deadline.get_or_insert_with(|| Instant::now() + this.patience);
             // Until the head is whole. hyper refuses some heads by itself, with more of them on the way.
-            this.turn.rest().leave_unread();
+            this.state.rest().leave_unread();
         }
         let Some(deadline) = this.deadline else { return read };
         // Bytes that keep coming must not keep the time from running out.
@@ -183,7 +187,7 @@ impl<S: AsyncWrite + Unpin, F> AsyncWrite for Head<S, F> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         // hyper flushes when it has written everything.
         if flushed.is_ready() {
-            self.turn.unsent().take();
+            self.state.unsent().take();
         }
         flushed
     }
@@ -203,10 +207,10 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    fn connection() -> (Head<DuplexStream, ()>, Turn<()>, DuplexStream) {
+    fn connection() -> (Head<DuplexStream, ()>, ConnectionState<()>, DuplexStream) {
         let (near, far) = tokio::io::duplex(1024);
-        let turn = Turn::new();
-        (Head::new(near, PATIENCE, turn.clone()), turn, far)
+        let state = ConnectionState::new();
+        (Head::new(near, PATIENCE, state.clone()), state, far)
     }
 
     /// A byte every ten seconds.
@@ -230,8 +234,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_drips_does_not() {
-        let (mut head, turn, far) = connection();
-        let answering = turn.answer(());
+        let (mut head, state, far) = connection();
+        let answering = state.answer(());
         drip(far);
         head.read_exact(&mut [0; 20]).await.unwrap();
         // Then the next head begins, and has the whole time.

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::unread::Rest;
+use super::unread::UnreadInput;
 
 /// Connections that linger at once. Others are closed without lingering.
 const LINGERING_MAX: usize = 128;
@@ -46,7 +46,7 @@ impl Lingering {
 #[derive(Debug)]
 pub(super) struct Linger<S> {
     stream: S,
-    rest: Rest,
+    rest: UnreadInput,
     lingering: Lingering,
     state: State,
 }
@@ -59,7 +59,7 @@ enum State {
 }
 
 impl<S> Linger<S> {
-    pub(super) fn new(stream: S, rest: Rest, lingering: Lingering) -> Self {
+    pub(super) fn new(stream: S, rest: UnreadInput, lingering: Lingering) -> Self {
         Self { stream, rest, lingering, state: State::Open }
     }
 }
@@ -182,7 +182,7 @@ mod tests {
     fn connection() -> (Linger<DuplexStream>, DuplexStream, watch::Sender<bool>) {
         let (near, far) = tokio::io::duplex(1024);
         let (stop, stopped) = watch::channel(false);
-        let rest = Rest::default();
+        let rest = UnreadInput::default();
         rest.leave_unread();
         (Linger::new(near, rest, Lingering::new(stopped)), far, stop)
     }

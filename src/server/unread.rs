@@ -32,7 +32,7 @@ const DRAIN_WAIT: Duration = Duration::from_secs(1);
 
 /// What the client of a connection sends although nothing wants it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rest(Arc<State>);
+pub(super) struct UnreadInput(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -42,7 +42,7 @@ struct State {
     unread: AtomicBool,
 }
 
-impl Rest {
+impl UnreadInput {
     /// A request has begun, and its body may be wanted.
     pub(super) fn begin(&self) {
         self.0.unread.store(false, Ordering::Relaxed);
@@ -65,10 +65,10 @@ impl Rest {
 
 /// A body that is read in the background, until this is dropped.
 #[derive(Debug)]
-struct Draining(Rest);
+struct Draining(UnreadInput);
 
 impl Draining {
-    fn begin(rest: &Rest) -> Self {
+    fn begin(rest: &UnreadInput) -> Self {
         rest.0.drained.fetch_add(1, Ordering::Relaxed);
         Self(rest.clone())
     }
@@ -85,7 +85,7 @@ impl Drop for Draining {
 pub(super) struct ClientBody {
     /// `None` if its end was read, or if it broke off.
     body: Option<Incoming>,
-    rest: Rest,
+    rest: UnreadInput,
     /// Whether the client waits for `100 Continue`, which hyper sends when the body is first polled.
     waits: bool,
     /// Whether the body is all of a stream of HTTP/2, so that the connection does not depend on it.
@@ -94,7 +94,7 @@ pub(super) struct ClientBody {
 
 impl ClientBody {
     /// Wraps the body of a request.
-    pub(super) fn wrap(request: Request<Incoming>, rest: &Rest) -> Request<Self> {
+    pub(super) fn wrap(request: Request<Incoming>, rest: &UnreadInput) -> Request<Self> {
         let waits = request.version() == Version::HTTP_11 && expects_continue(request.headers());
         let (is_stream, rest) = (request.version() == Version::HTTP_2, rest.clone());
         request.map(|body| {

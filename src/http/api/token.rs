@@ -27,7 +27,7 @@ const FORM_BYTES_MAX: usize = 64 * 1024;
 
 /// `GET`: with what the `Authorization` header says.
 pub(in crate::http) async fn get(context: &Context<'_>, query: &Query) -> Result<Response<Body>, ApiError> {
-    let asked = Asked::read(context, query)?;
+    let request = TokenRequest::read(context, query)?;
     let caller = match &context.caller.credential {
         // A browser's session is no credential here: another site's page could ask.
         Credential::Session(_) => &Caller::ANONYMOUS,
@@ -36,12 +36,12 @@ pub(in crate::http) async fn get(context: &Context<'_>, query: &Query) -> Result
         Credential::None | Credential::Password | Credential::Key(_) => context.caller,
     };
     // "Sign me in" without saying as whom.
-    if caller.account().is_none() && asked.scopes.is_empty() {
+    if caller.account().is_none() && request.scopes.is_empty() {
         return Err(Refusal::Unauthenticated.into());
     }
     let offline = query.one("offline_token")? == Some("true");
-    let refresh = if offline { refresh_token(context, caller, &asked.client).await? } else { None };
-    let (issued, _) = issue(context, caller, refresh.as_ref().map(|(_, id)| *id), &asked.scopes)?;
+    let refresh = if offline { refresh_token(context, caller, &request.client).await? } else { None };
+    let (issued, _) = issue(context, caller, refresh.as_ref().map(|(_, id)| *id), &request.scopes)?;
     let mut answer = answer(&issued);
     if let Some((refresh, _)) = refresh {
         answer["refresh_token"] = refresh.reveal().into();
@@ -54,15 +54,15 @@ pub(in crate::http) async fn post(context: &Context<'_>, body: &mut RequestBody)
     let bytes = body.read(FORM_BYTES_MAX).await?;
     let text = str::from_utf8(&bytes).map_err(|_| bad("the form is not UTF-8"))?;
     let form = Query::form(text)?;
-    let asked = Asked::read(context, &form)?;
+    let request = TokenRequest::read(context, &form)?;
     let missing = |name: &str| bad(&format!("the field {name} is missing"));
     let (caller, refresh) = match form.one("grant_type")? {
         Some("password") => {
             let user = form.one("username")?.ok_or_else(|| missing("username"))?;
             let password = form.one("password")?.ok_or_else(|| missing("password"))?;
-            let caller = context.registry.authenticator().sign_in(user, password, &context.visit).await?;
+            let caller = context.registry.authenticator().sign_in(user, password, &context.info).await?;
             let offline = form.one("access_type")? == Some("offline");
-            let refresh = if offline { refresh_token(context, &caller, &asked.client).await? } else { None };
+            let refresh = if offline { refresh_token(context, &caller, &request.client).await? } else { None };
             (caller, refresh)
         }
         Some("refresh_token") => {
@@ -76,7 +76,7 @@ pub(in crate::http) async fn post(context: &Context<'_>, body: &mut RequestBody)
         Some(_) => return Err(bad("the field grant_type is password or refresh_token")),
         None => return Err(missing("grant_type")),
     };
-    let (issued, access) = issue(context, &caller, refresh.as_ref().map(|(_, id)| *id), &asked.scopes)?;
+    let (issued, access) = issue(context, &caller, refresh.as_ref().map(|(_, id)| *id), &request.scopes)?;
     let mut answer = answer(&issued);
     answer["scope"] = access.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ").into();
     if let Some((refresh, _)) = refresh {
@@ -91,12 +91,12 @@ pub(in crate::http) fn keys(context: &Context<'_>) -> Response<Body> {
 }
 
 /// What is asked for, in either form.
-struct Asked {
+struct TokenRequest {
     scopes: Vec<ScopeRequest>,
     client: String,
 }
 
-impl Asked {
+impl TokenRequest {
     fn read(context: &Context<'_>, query: &Query) -> Result<Self, ApiError> {
         let base = context.base_url();
         let host = base.split_once("://").map_or(base.as_str(), |(_, host)| host);
@@ -150,7 +150,7 @@ async fn refresh_token(
 ) -> Result<Option<(SessionId, Uuid)>, ApiError> {
     let (Some(account), Credential::Password) = (caller.account(), &caller.credential) else { return Ok(None) };
     let (accounts, account) = (Arc::clone(context.registry.accounts()), Arc::<Account>::clone(account));
-    let (client, origin) = (client.to_owned(), context.visit.origin(Some(&account.name)));
+    let (client, origin) = (client.to_owned(), context.info.origin(Some(&account.name)));
     Ok(Some(context.blocking(move || accounts.create_refresh_token(&account, &client, &origin)).await?))
 }
 

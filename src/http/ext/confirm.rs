@@ -44,7 +44,7 @@ pub(super) fn ask(
     let mut response = page::of_markup(StatusCode::OK, "Sign in to a program?", &markup, &action);
     // With `no-referrer`, browsers send `Origin: null` with the form, which is the origin of no page of ours.
     response.headers_mut().insert(page::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    response.headers_mut().append(header::SET_COOKIE, cookie::question(context.way(), &asked.cookie));
+    response.headers_mut().append(header::SET_COOKIE, context.cookies().question(&asked.cookie));
     Ok(response)
 }
 
@@ -103,7 +103,7 @@ pub(in crate::http) async fn answer(context: &Context<'_>, body: &mut RequestBod
     let mut response = empty(StatusCode::SEE_OTHER);
     let location = HeaderValue::from_str(url.as_str()).map_err(ApiError::internal)?;
     response.headers_mut().insert(header::LOCATION, location);
-    response.headers_mut().append(header::SET_COOKIE, cookie::no_question(context.way()));
+    response.headers_mut().append(header::SET_COOKIE, context.cookies().no_question());
     page::quiet(response.headers_mut());
     Ok(response)
 }

@@ -37,7 +37,7 @@ pub(in crate::http) async fn begin(context: &Context<'_>, query: &Query) -> Resu
     match providers.begin(provider, target, &base, context.registry.now()).await {
         Ok(begun) => {
             let mut response = redirect(&begun.location)?;
-            response.headers_mut().append(header::SET_COOKIE, cookie::sign_in(context.way(), &begun.cookie));
+            response.headers_mut().append(header::SET_COOKIE, context.cookies().sign_in(&begun.cookie));
             Ok(response)
         }
         Err(error) => Ok(refused(context, provider, &error)),
@@ -61,7 +61,7 @@ pub(in crate::http) async fn callback(
         code: query.one("code")?,
         issuer: query.one("iss")?,
         error: query.one("error")?,
-        address: context.visit.address,
+        address: context.info.address,
     };
     let outcome = providers.finish(returned, &context.base_url(), context.registry.now()).await;
     let mut response = match outcome {
@@ -69,7 +69,7 @@ pub(in crate::http) async fn callback(
         Err(error) => refused(context, provider, &error),
     };
     page::quiet(response.headers_mut());
-    response.headers_mut().append(header::SET_COOKIE, cookie::no_sign_in(context.way()));
+    response.headers_mut().append(header::SET_COOKIE, context.cookies().no_sign_in());
     Ok(response)
 }
 
@@ -90,8 +90,8 @@ async fn admit(context: &Context<'_>, signed_in: SignedIn, target: Target) -> Re
     };
     let (id, _) = start_session(context, &account).await?;
     let headers = response.headers_mut();
-    headers.append(header::SET_COOKIE, cookie::session(context.way(), &id, true));
-    headers.append(header::SET_COOKIE, cookie::user(context.way(), &account.name));
+    headers.append(header::SET_COOKIE, context.cookies().session(&id, true));
+    headers.append(header::SET_COOKIE, context.cookies().user(&account.name));
     Ok(response)
 }
 
@@ -103,7 +103,7 @@ pub(in crate::http) async fn admit_user(
     let SignedIn { user, recheck_token } = signed_in;
     let recheck_token = recheck_token.filter(|_| context.registry.rechecks_federated_users());
     let sealed = recheck_token.map(|token| context.registry.seal_recheck_token(&user.issuer, &user.subject, &token));
-    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.visit.origin(None));
+    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.info.origin(None));
     context
         .blocking(move || match accounts.admit(user, sealed, &origin) {
             Ok(account) => Ok(Ok(account)),
@@ -124,7 +124,7 @@ pub(in crate::http) async fn start_session(
     let before = context.cookie().map(|id| context.registry.authenticator().session(&id)).transpose()?.flatten();
     let before = before.map(|(account, grant)| (account.name.clone(), grant.hash));
     let (accounts, account) = (Arc::clone(context.registry.accounts()), Arc::clone(account));
-    let origin = context.visit.origin(Some(&account.name));
+    let origin = context.info.origin(Some(&account.name));
     context
         .blocking(move || {
             if let Some((user, old)) = before {
@@ -192,7 +192,7 @@ fn refused(context: &Context<'_>, provider: &str, error: &Error) -> Response<Bod
         "unsupported_response_type",
         "incorrect_client_credentials", // GitHub's
     ];
-    let id = context.visit.request;
+    let id = context.info.request;
     tracing::warn!(id, provider, %error, "somebody could not sign in through a provider");
     let title = context.registry.providers().get(provider).map_or(provider, |provider| provider.title.as_str());
     let logged = format!("The registry's log says more, under the request {id}.");

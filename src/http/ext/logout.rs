@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::http::error::ApiError;
 use crate::http::response::json_response;
-use crate::http::{Body, Context, cookie};
+use crate::http::{Body, Context};
 use crate::identity::accounts::Account;
 use crate::oci::ErrorCode;
 
@@ -39,7 +39,7 @@ pub(in crate::http) async fn logout(context: &Context<'_>) -> Result<Response<Bo
         let known = context.registry.authenticator().session(&id)?;
         if let Some((account, grant)) = known {
             let accounts = Arc::clone(context.registry.accounts());
-            let origin = context.visit.origin(Some(&account.name));
+            let origin = context.info.origin(Some(&account.name));
             let ended = grant.hash;
             has_ended = true;
             let name = account.name.clone();
@@ -56,7 +56,7 @@ pub(in crate::http) async fn logout(context: &Context<'_>) -> Result<Response<Bo
         body["endSessionUrl"] = url.into();
     }
     let mut response = json_response(StatusCode::OK, &body);
-    response.headers_mut().append(header::SET_COOKIE, cookie::no_session(context.way()));
-    response.headers_mut().append(header::SET_COOKIE, cookie::no_user(context.way()));
+    response.headers_mut().append(header::SET_COOKIE, context.cookies().no_session());
+    response.headers_mut().append(header::SET_COOKIE, context.cookies().no_user());
     Ok(response)
 }

@@ -14,7 +14,7 @@ fn believed(lines: &[(&str, &[u8])]) -> (String, String, bool) {
         request = request.header(*name, *value);
     }
     let (head, ()) = request.body(()).unwrap().into_parts();
-    let reached = Reached::read(&trusted, Some("127.0.0.1:999".parse().unwrap()), &head);
+    let reached = ClientInfo::read(&trusted, Some("127.0.0.1:999".parse().unwrap()), &head);
     let contradict = reached.notice == Some(Notice::Contradiction);
     (reached.address.unwrap().to_string(), reached.url(false), contradict)
 }
@@ -131,8 +131,8 @@ fn a_host_that_is_none_is_not_forwarded() {
         let request = Request::builder().uri("/v2/").header("host", "own.example").header(name, value);
         let (head, ()) = request.body(()).unwrap().into_parts();
         let peer = |text: &str| Some(text.parse().unwrap());
-        assert_eq!(Reached::read(&trusted, peer("127.0.0.1:1"), &head).check(), Err(InvalidHost::Forwarded));
-        let unknown = Reached::read(&trusted, peer("127.0.0.2:1"), &head);
+        assert_eq!(ClientInfo::read(&trusted, peer("127.0.0.1:1"), &head).check(), Err(InvalidHost::Forwarded));
+        let unknown = ClientInfo::read(&trusted, peer("127.0.0.2:1"), &head);
         assert_eq!((unknown.check(), unknown.notice), (Ok(()), Some(Notice::UntrustedProxy)));
     }
 }

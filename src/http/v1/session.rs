@@ -14,7 +14,7 @@ use crate::http::ext::logout::nothing_to_end;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response, value};
 use crate::http::time::rfc2822;
-use crate::http::{Body, Context, cookie};
+use crate::http::{Body, Context};
 use crate::identity::access::{NotAuthenticated, Refusal};
 use crate::identity::accounts::{NotSignedIn, Password, SessionId, SignedIn};
 
@@ -40,7 +40,7 @@ pub(super) fn csrf(context: &Context<'_>) -> Response<Body> {
     let signed_in = context.caller.credential.session().map(|grant| grant.signed_in);
     let mut response = json_response(StatusCode::OK, &json!({ "csrf_token": accounts.csrf_token(&id, signed_in) }));
     if is_new {
-        response.headers_mut().append(header::SET_COOKIE, cookie::session(context.way(), &id, false));
+        response.headers_mut().append(header::SET_COOKIE, context.cookies().session(&id, false));
     }
     response.headers_mut().insert(header::VARY, value("Cookie"));
     response
@@ -49,13 +49,13 @@ pub(super) fn csrf(context: &Context<'_>) -> Response<Body> {
 pub(super) async fn signin(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
     let SigninBody { username, password } = read(body).await?;
     let accounts = Arc::clone(context.registry.accounts());
-    let origin = context.visit.origin(None);
+    let origin = context.info.origin(None);
     let signed_in =
-        accounts.sign_in(&username, Password::new(&password), context.visit.address, || origin.clone()).await;
+        accounts.sign_in(&username, Password::new(&password), context.info.address, || origin.clone()).await;
     let SignedIn { account, .. } = signed_in.map_err(refused)?;
 
     let before = context.caller.credential.session().map(|grant| (grant.user.clone(), grant.hash));
-    let origin = context.visit.origin(Some(&account.name));
+    let origin = context.info.origin(Some(&account.name));
     let starting = Arc::clone(&accounts);
     let (id, grant) = context
         .blocking(move || {
@@ -68,7 +68,7 @@ pub(super) async fn signin(context: &Context<'_>, body: &mut RequestBody) -> Res
 
     let mut response = json_response(StatusCode::OK, &json!({ "success": true }));
     let headers = response.headers_mut();
-    headers.append(header::SET_COOKIE, cookie::session(context.way(), &id, true));
+    headers.append(header::SET_COOKIE, context.cookies().session(&id, true));
     headers.insert(NEXT_CSRF_TOKEN, value(accounts.csrf_token(&id, Some(grant.signed_in))));
     Ok(response)
 }
@@ -82,7 +82,7 @@ pub(super) async fn verify(context: &Context<'_>, body: &mut RequestBody) -> Res
     let accounts = Arc::clone(context.registry.accounts());
     let origin = context.origin();
     let verified =
-        accounts.sign_in(&grant.user, Password::new(&password), context.visit.address, || origin.clone()).await;
+        accounts.sign_in(&grant.user, Password::new(&password), context.info.address, || origin.clone()).await;
     verified.map_err(refused)?;
     let (hash, refreshing) = (grant.hash, Arc::clone(&accounts));
     let signed_in = context.blocking(move || refreshing.refresh_session(hash, &origin)).await?;
@@ -108,7 +108,7 @@ pub(super) async fn signout(context: &Context<'_>, call: &Call<'_>) -> Result<Re
         nothing_to_end(context)?;
     }
     let mut response = json_response(StatusCode::OK, &json!({ "success": true }));
-    response.headers_mut().append(header::SET_COOKIE, cookie::no_session(context.way()));
+    response.headers_mut().append(header::SET_COOKIE, context.cookies().no_session());
     Ok(response)
 }
 

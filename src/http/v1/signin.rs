@@ -16,7 +16,7 @@ use crate::http::error::ApiError;
 use crate::http::ext::login::{admit_user, start_session, why_not_admitted};
 use crate::http::request::RequestBody;
 use crate::http::response::{json_response, value};
-use crate::http::{Body, Context, cookie};
+use crate::http::{Body, Context};
 use crate::identity::accounts::{Account, DerivedFrom};
 use crate::identity::providers::{DevicePoll, Error};
 use crate::oci::ErrorCode;
@@ -62,7 +62,7 @@ pub(super) async fn providers(context: &Context<'_>) -> Response<Body> {
 pub(super) async fn device(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
     let DeviceBody { provider } = read(body).await?;
     let (providers, now) = (context.registry.providers(), context.registry.now());
-    let begun = providers.begin_device(&provider, context.visit.address, now).await;
+    let begun = providers.begin_device(&provider, context.info.address, now).await;
     let begun = begun.map_err(|error| refused(context, &error))?;
     Ok(json_response(
         StatusCode::OK,
@@ -119,7 +119,7 @@ async fn begun(context: &Context<'_>, account: &Arc<Account>, answer: &Value) ->
     let (id, grant) = start_session(context, account).await?;
     let mut response = json_response(StatusCode::OK, answer);
     let headers = response.headers_mut();
-    headers.append(header::SET_COOKIE, cookie::session(context.way(), &id, true));
+    headers.append(header::SET_COOKIE, context.cookies().session(&id, true));
     let token = context.registry.accounts().csrf_token(&id, Some(grant.signed_in));
     headers.insert(NEXT_CSRF_TOKEN, value(token));
     Ok(response)
@@ -127,7 +127,7 @@ async fn begun(context: &Context<'_>, account: &Arc<Account>, answer: &Value) ->
 
 /// What a program hears that could not sign somebody in. What is the operator's to know goes to the log.
 fn refused(context: &Context<'_>, error: &Error) -> ApiError {
-    let id = context.visit.request;
+    let id = context.info.request;
     tracing::warn!(id, %error, "somebody could not sign in through a provider");
     match error {
         Error::Unknown | Error::NoDevice | Error::NotBegun(_) => invalid(error.to_string()),
