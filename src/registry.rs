@@ -13,11 +13,12 @@ mod recheck;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use notices::Notices;
+use parking_lot::RwLock;
 use tokio_util::task::TaskTracker;
 
 pub use builder::Builder;
@@ -102,7 +103,7 @@ impl Registry {
     pub fn set_access_control(&self, control: Option<&AccessControl>) {
         let rules = control.map(|control| Arc::new(Rules::new(control)));
         self.shared.accounts.reserve_namespaces(control.map(AccessControl::granted).unwrap_or_default());
-        let mut policy = self.shared.policy.write().unwrap_or_else(PoisonError::into_inner);
+        let mut policy = self.shared.policy.write();
         *policy = Arc::new(Policy { rules, ..(**policy).clone() });
     }
 }
@@ -243,7 +244,7 @@ impl Shared {
     }
 
     pub(crate) fn policy(&self) -> Arc<Policy> {
-        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.policy.read())
     }
 
     /// Whether a challenge asks for a token, and not for a password. zot asks for a password. A client without one

@@ -20,8 +20,10 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
+
+use parking_lot::{Condvar, Mutex};
 
 pub(crate) use disk::{Disk, Owner, SystemDisk, give_to_owner_of_parent};
 pub(crate) use error::Error;
@@ -211,9 +213,9 @@ struct Busy {
 
 impl Busy {
     fn lock(&self, digest: Digest) -> BusyGuard<'_> {
-        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut digests = self.digests.lock();
         while !digests.insert(digest) {
-            digests = self.released.wait(digests).unwrap_or_else(PoisonError::into_inner);
+            self.released.wait(&mut digests);
         }
         BusyGuard { busy: self, digest }
     }
@@ -228,7 +230,7 @@ pub(crate) struct BusyGuard<'a> {
 
 impl Drop for BusyGuard<'_> {
     fn drop(&mut self) {
-        self.busy.digests.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
+        self.busy.digests.lock().remove(&self.digest);
         self.busy.released.notify_all();
     }
 }

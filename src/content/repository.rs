@@ -37,8 +37,10 @@ mod scrub;
 mod tag;
 mod upload;
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
 
 pub(crate) use crate::content::blobs::Way;
 pub(crate) use backup::{BackupError, Transferred, restore};

@@ -37,8 +37,9 @@ use std::fmt;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use redb::Durability;
 
 pub(crate) use accounts::{AccountRead, AccountRole, KeyRow, SecretHash, SessionRow, Use, UserRow};
@@ -166,9 +167,9 @@ impl Database {
     /// Looks something up. Never waits for a writer, except for one that opens the database anew.
     pub(crate) fn read<T, E: From<Error>>(&self, look: impl FnOnce(&ReadTx) -> Result<T, E>) -> Result<T, E> {
         if self.store.wants_reopening() {
-            match self.leader.try_lock() {
-                Err(TryLockError::WouldBlock) => {} // whoever writes finds out about it too
-                Ok(_) | Err(TryLockError::Poisoned(_)) => self.store.reopen(),
+            // If another thread writes, it finds out itself.
+            if let Some(_leading) = self.leader.try_lock() {
+                self.store.reopen();
             }
         }
         let transaction = self.store.begin_read()?;
@@ -187,10 +188,10 @@ impl Database {
     {
         let outcome = Arc::new(Mutex::new(None));
         let pending = Change { closure: Some(change), result: None, outcome: Arc::clone(&outcome) };
-        lock(&self.queue).push(Box::new(pending));
+        self.queue.lock().push(Box::new(pending));
         loop {
-            let leading = lock(&self.leader);
-            if let Some(result) = lock(&outcome).take() {
+            let leading = self.leader.lock();
+            if let Some(result) = outcome.lock().take() {
                 return result;
             }
             self.write_group();
@@ -203,7 +204,7 @@ impl Database {
         &self,
         change: impl FnOnce(&mut WriteTx) -> Result<T, E>,
     ) -> Result<T, E> {
-        let _leading = lock(&self.leader);
+        let _leading = self.leader.lock();
         let mut tx = WriteTx::new(self.store.begin_write()?);
         let result = change(&mut tx);
         tx.transaction.abort().map_err(Error::from)?;
@@ -236,7 +237,7 @@ impl Database {
     /// Writes what is in the queue as one transaction and tells each who waits.
     fn write_group(&self) {
         let mut group = {
-            let mut queue = lock(&self.queue);
+            let mut queue = self.queue.lock();
             let count = queue.len().min(GROUP_MAX);
             queue.drain(..count).collect::<Vec<_>>()
         };
@@ -360,13 +361,8 @@ where
             // Not even a refusal is certain: it may rest on a change of the same group.
             Err(error) => Err(Error::Group(error).into()),
         };
-        *lock(&self.outcome) = Some(result);
+        *self.outcome.lock() = Some(result);
     }
-}
-
-/// Locks; a panic elsewhere has left nothing half-done behind these locks.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

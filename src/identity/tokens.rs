@@ -13,10 +13,11 @@ mod scope;
 mod signing;
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -150,7 +151,7 @@ impl Tokens {
     }
 
     fn keys(&self) -> Arc<SigningKeys> {
-        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.keys.read())
     }
 
     /// Makes a token for somebody.
@@ -248,7 +249,7 @@ impl Tokens {
     pub(crate) fn rotate(&self) -> Result<String, rows::Error> {
         let keys = SigningKeys::rotate(&self.database, self.clock.now(), self.rules.lifetime)?;
         let id = keys.current().0.to_owned();
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        *self.keys.write() = Arc::new(keys);
         Ok(id)
     }
 }

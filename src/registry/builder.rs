@@ -1,9 +1,10 @@
 //! [`Builder`]: everything a registry can be told before it is opened.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, RwLock};
 
+use parking_lot::RwLock;
 use tokio_util::task::TaskTracker;
 
 use super::{Error, Notices, Registry, Shared};

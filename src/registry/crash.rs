@@ -19,12 +19,12 @@ mod power;
 mod record;
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use check::Expected;
 use history::History;
+use parking_lot::Mutex;
 use power::{FileId, Operation, Power, Random, Survives};
 
 /// Another one can be tried by `CRASH_SEED`, a decimal number.
@@ -62,7 +62,7 @@ impl Seen {
     /// Keeps the first of what is wrong.
     fn note(&self, cut: usize, what: String) {
         self.found.store(true, Ordering::Relaxed);
-        let mut wrong = self.wrong.lock().unwrap();
+        let mut wrong = self.wrong.lock();
         if wrong.as_ref().is_none_or(|(first, _)| cut < *first) {
             *wrong = Some((cut, what));
         }
@@ -148,7 +148,7 @@ fn power_may_be_lost_after_every_operation() {
         started.elapsed(),
         kinds.join(", ")
     );
-    if let Some((cut, what)) = looked.wrong.into_inner().unwrap() {
+    if let Some((cut, what)) = looked.wrong.into_inner() {
         panic!("after {cut} operations ({:?}): {what}", history.operations.get(cut.saturating_sub(1)));
     }
     assert!(history.steps.len() >= 200 && cuts == history.operations.len() + 1 && images >= 2 * cuts);
@@ -162,7 +162,7 @@ fn planted(change: impl Fn(&History) -> Vec<Operation>) -> String {
     assert_eq!(operations.len(), history.operations.len());
     let looked = cut_everywhere(&history, &operations, SEED);
     let images = looked.images.into_inner();
-    let (cut, what) = looked.wrong.into_inner().unwrap().expect("the fault is found");
+    let (cut, what) = looked.wrong.into_inner().expect("the fault is found");
     println!("found after {cut} operations, {images} images: {what}");
     what
 }

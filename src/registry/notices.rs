@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// Strangers cause notices as well, so there are no more than this many.
 const NOTICES_MAX: usize = 32;
@@ -40,7 +41,7 @@ impl Notices {
     }
 
     fn is_new(&self, notice: Notice, peer: IpAddr) -> bool {
-        let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = self.0.lock();
         given.len() < NOTICES_MAX && given.insert((notice, peer))
     }
 }

@@ -7,12 +7,13 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use crate::http::Body;
@@ -42,7 +43,7 @@ impl Activity {
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.now.lock();
         change(&mut state);
         state.last = Instant::now();
     }
@@ -59,7 +60,7 @@ impl Activity {
         loop {
             let now = Instant::now();
             let until = {
-                let state = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+                let state = self.now.lock();
                 match (state.requests, state.bodies) {
                     (0, 0) => state.last + rest,
                     (0, _) => state.last + pause,

@@ -5,13 +5,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -54,7 +55,7 @@ impl<F> ConnectionState<F> {
     }
 
     fn unsent(&self) -> MutexGuard<'_, Option<F>> {
-        self.0.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.unsent.lock()
     }
 }
 

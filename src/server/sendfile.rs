@@ -13,11 +13,12 @@ use std::future::Future as _;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Advice, fadvise, sendfile};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -56,7 +57,7 @@ struct Mapping {
 
 impl Windows {
     fn lock(&self) -> MutexGuard<'_, Vec<Window>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// The next part of a body that is worth it, as bytes that a [`FileSocket`] with these windows recognises.

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use parking_lot::Mutex;
 use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
@@ -81,7 +82,7 @@ impl Reloading {
 
     /// The certificate to use now. New files that cannot be used are reported, and the old ones stay.
     fn current(&self) -> Arc<CertifiedKey> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         if current.looked.elapsed() >= LOOK_INTERVAL {
             current.looked = Instant::now();
             let changed = [changed(&self.certificate), changed(&self.key)];

@@ -131,8 +131,9 @@ impl Visit for JsonLine {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
+    use parking_lot::Mutex;
     use serde_json::{Value, json};
 
     use super::*;
@@ -143,7 +144,7 @@ mod tests {
         struct Memory(Arc<Mutex<Vec<u8>>>);
         impl io::Write for Memory {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.lock().unwrap().write(bytes)
+                self.0.lock().write(bytes)
             }
             fn flush(&mut self) -> io::Result<()> {
                 Ok(())
@@ -156,8 +157,8 @@ mod tests {
         tracing::subscriber::with_default(subscriber, &log);
         let subscriber = builder().with_writer(move || to_json.clone()).event_format(JsonEvents).finish();
         tracing::subscriber::with_default(subscriber, &log);
-        let text = String::from_utf8(text.0.lock().unwrap().clone()).unwrap();
-        let json = serde_json::from_slice(&json.0.lock().unwrap()).unwrap();
+        let text = String::from_utf8(text.0.lock().clone()).unwrap();
+        let json = serde_json::from_slice(&json.0.lock()).unwrap();
         (text, json)
     }
 

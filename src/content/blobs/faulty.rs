@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::{Disk, SystemDisk};
 
@@ -46,17 +47,17 @@ impl FaultyDisk {
     /// Lets an operation work `after` times and then fail `times` times.
     pub(crate) fn fail_times(&self, operation: Operation, after: usize, times: usize, error: rustix::io::Errno) {
         let fault = Fault { after, times, error: error.raw_os_error() };
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).insert(operation, fault);
+        self.faults.lock().insert(operation, fault);
     }
 
     /// Lets everything work again; says whether everything that was to fail a number of times has.
     pub(crate) fn heal(&self) -> bool {
-        let faults = std::mem::take(&mut *self.faults.lock().unwrap_or_else(PoisonError::into_inner));
+        let faults = std::mem::take(&mut *self.faults.lock());
         faults.values().all(|fault| fault.times == 0)
     }
 
     fn check(&self, operation: Operation) -> io::Result<()> {
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut faults = self.faults.lock();
         match faults.get_mut(&operation) {
             Some(fault) if fault.after > 0 => fault.after -= 1,
             Some(fault) if fault.times > 0 => {

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::Error;
 
@@ -26,7 +27,7 @@ impl Space {
 
     /// How many bytes are free for us, a moment ago.
     pub(crate) fn free(&self) -> io::Result<u64> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if let Some((asked, free)) = *known
             && asked.elapsed() < KNOWN_FOR
         {

@@ -13,7 +13,7 @@ use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Stores;
@@ -128,7 +128,7 @@ impl Stores {
         let began = Instant::now();
         let from = self.blobs.tree();
         let target = Target::for_backup(directory, from, Arc::clone(disk))?;
-        let _kept = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let _kept = self.files.read();
         let mut transfer = Transfer { from, target: &target, disk, way, verify: false, pause };
         let copy = |pause: Pause<'_>| self.database.copy(target.tree(), disk, Extent::WithoutSessions, pause);
         let transferred = transfer.run(copy)?;

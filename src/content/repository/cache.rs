@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+
+use parking_lot::RwLock;
 
 use super::manifest::ManifestBytes;
 use crate::content::rows::Version;
@@ -62,7 +63,7 @@ impl ManifestCache {
 
     /// The manifest, if it was asked for in this version.
     pub(super) fn get(&self, version: Version, name: &RepositoryName, reference: &Reference) -> Option<ManifestBytes> {
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.read();
         let found = if kept.version == Some(version) { &kept.manifests } else { return None };
         found.get(&(name.clone(), reference.clone())).cloned()
     }
@@ -86,7 +87,7 @@ impl ManifestCache {
             return;
         }
         let bytes = manifest.bytes.len() + ENTRY_BYTES;
-        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.write();
         if kept.version.is_some_and(|of| of > version) {
             return;
         }
@@ -152,7 +153,7 @@ mod tests {
         for number in 0..1000 {
             cache.keep(version, &name, &digest(number), &manifest(vec![b' '; 32 * 1024]));
             cache.keep(version, &name, &digest(number), &manifest(vec![b' '; 32 * 1024]));
-            let kept = cache.kept.read().unwrap();
+            let kept = cache.kept.read();
             assert!(kept.bytes <= BYTES_MAX && kept.manifests.len() <= BYTES_MAX / (32 * 1024), "{}", kept.bytes);
         }
         assert!(cache.get(version, &name, &digest(999)).is_some());

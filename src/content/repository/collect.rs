@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -174,7 +174,7 @@ impl Stores {
         delays: Delays,
         mut pause: impl FnMut(Duration) -> ControlFlow<()>,
     ) -> Result<Collected, Error> {
-        let _alone = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.collecting.lock();
         if !self.list_optional_layers_once(&mut pause)? {
             return Ok(Collected::default());
         }

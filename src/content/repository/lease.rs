@@ -7,7 +7,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::content::rows::{Unreferenced, UnreferencedRow};
 use crate::kit::clock::SteadyTime;
@@ -49,7 +50,7 @@ impl Leases {
     fn shard(&self, item: &Item) -> (u64, MutexGuard<'_, Shard>) {
         let hash = self.hasher.hash_one(item);
         let shard = usize::try_from(hash % SHARDS as u64).unwrap_or_default();
-        (hash, self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner))
+        (hash, self.shards[shard].lock())
     }
 
     /// Takes a lease before it is looked whether something is there; false if it is being removed, and whoever
@@ -99,7 +100,7 @@ impl Leases {
     /// Forgets leases from before a time.
     pub(super) fn forget(&self, before: SteadyTime) {
         for shard in &self.shards {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).told.retain(|_, told| *told >= before);
+            shard.lock().told.retain(|_, told| *told >= before);
         }
     }
 }

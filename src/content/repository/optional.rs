@@ -86,7 +86,7 @@ impl Stores {
         &self,
         mut pause: impl FnMut(Duration) -> ControlFlow<()>,
     ) -> Result<bool, Error> {
-        let _alone = self.collecting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _alone = self.collecting.lock();
         self.list_optional_layers_once(&mut pause)
     }
 }

@@ -3,8 +3,6 @@
 //! The transaction that takes the last link away notes the orphan, so that a crash before its file is gone
 //! leaves a note and no stray file. The note goes when the file's absence is durable.
 
-use std::sync::PoisonError;
-
 use super::{Error, Stores};
 use crate::content::rows::LinkRead as _;
 use crate::oci::Digest;
@@ -16,7 +14,7 @@ impl Stores {
     /// Removes the files of orphans. Where that fails, or somebody wants to keep files at the moment,
     /// [`Stores::sweep`] removes them later: that they are gone was answered for when their rows went.
     pub(super) fn remove_orphans(&self, orphans: &[Digest]) {
-        let Ok(_free) = self.files.try_write() else { return };
+        let Some(_free) = self.files.try_write() else { return };
         for digest in orphans {
             let _busy = self.blobs.lock(*digest);
             if let Err(error) = self.remove_orphan(*digest) {
@@ -36,9 +34,9 @@ impl Stores {
     /// Removes what files of orphans there still are, and forgets the orphans. Nothing, if somebody wants to
     /// keep files at the moment.
     pub(crate) fn sweep(&self) -> Result<(), Error> {
-        let _alone = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.sweeping.lock();
         loop {
-            let Ok(_free) = self.files.try_write() else { return Ok(()) };
+            let Some(_free) = self.files.try_write() else { return Ok(()) };
             let orphans = self.database.read(|tx| tx.orphans(STEP))?;
             if orphans.is_empty() {
                 return Ok(());

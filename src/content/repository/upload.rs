@@ -9,11 +9,12 @@
 //! makes the file an upload again, so that the client's last request can be repeated.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use parking_lot::Mutex;
 use sha2::Sha256;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
@@ -65,7 +66,7 @@ impl Sessions {
     }
 
     fn session(&self, id: UploadId) -> Arc<tokio::sync::Mutex<Progress>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         if open.len() >= SESSIONS_MAX && !open.contains_key(&id) {
             open.retain(|_, session| Arc::strong_count(session) > 1);
         }
@@ -73,7 +74,7 @@ impl Sessions {
     }
 
     fn forget(&self, id: UploadId) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.open.lock().remove(&id);
     }
 }
 

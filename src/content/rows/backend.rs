@@ -11,12 +11,13 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use redb::StorageBackend;
 
-use super::{Error, lock};
+use super::Error;
 use crate::content::blobs::Disk;
 use overlay::Overlay;
 
@@ -87,7 +88,7 @@ impl DatabaseFile {
 
     /// What failed first, if it was the file.
     pub(super) fn failure(&self) -> Option<Error> {
-        lock(&self.failure).as_ref().map(|failure| Error::Io {
+        self.failure.lock().as_ref().map(|failure| Error::Io {
             path: self.path.clone(),
             source: match failure.code {
                 Some(code) => io::Error::from_raw_os_error(code),
@@ -103,14 +104,14 @@ impl DatabaseFile {
 
     /// Forgets the failure; the database is being opened anew.
     pub(super) fn forgive(&self) {
-        *lock(&self.failure) = None;
+        *self.failure.lock() = None;
         self.has_failed.store(false, Ordering::Release);
     }
 
     /// Takes note of a failure.
     fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result {
-            lock(&self.failure).get_or_insert_with(|| Failure {
+            self.failure.lock().get_or_insert_with(|| Failure {
                 code: error.raw_os_error(),
                 kind: error.kind(),
                 text: error.to_string(),
@@ -163,7 +164,7 @@ impl Backend {
 
     /// Held for as long as the file is used; closing waits for it.
     fn access(&self) -> io::Result<RwLockReadGuard<'_, Access>> {
-        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
+        let access = self.access.read();
         if matches!(*access, Access::Closed) { Err(io::Error::other("the database was closed")) } else { Ok(access) }
     }
 }
@@ -171,7 +172,7 @@ impl Backend {
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
         match &*self.access()? {
-            Access::ReadOnly(overlay) => Ok(lock(overlay).len()),
+            Access::ReadOnly(overlay) => Ok(overlay.lock().len()),
             Access::Full | Access::Closed => self.file.noted(self.file.len()),
         }
     }
@@ -179,7 +180,7 @@ impl StorageBackend for Backend {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let DatabaseFile { file, .. } = &*self.file;
         match &*self.access()? {
-            Access::ReadOnly(overlay) => self.file.noted(lock(overlay).read(file, offset, out)),
+            Access::ReadOnly(overlay) => self.file.noted(overlay.lock().read(file, offset, out)),
             Access::Full | Access::Closed => self.file.noted(file.read_exact_at(out, offset)),
         }
     }
@@ -187,7 +188,7 @@ impl StorageBackend for Backend {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let DatabaseFile { disk, file, path, .. } = &*self.file;
         match &*self.access()? {
-            Access::ReadOnly(overlay) => lock(overlay).set_len(len),
+            Access::ReadOnly(overlay) => overlay.lock().set_len(len),
             Access::Full | Access::Closed => self.file.noted(disk.truncate(file, path, len)),
         }
     }
@@ -203,13 +204,13 @@ impl StorageBackend for Backend {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let DatabaseFile { disk, file, path, .. } = &*self.file;
         match &*self.access()? {
-            Access::ReadOnly(overlay) => lock(overlay).write(file, offset, data),
+            Access::ReadOnly(overlay) => overlay.lock().write(file, offset, data),
             Access::Full | Access::Closed => self.file.noted(disk.write_at(file, path, data, offset)),
         }
     }
 
     fn close(&self) -> io::Result<()> {
-        *self.access.write().unwrap_or_else(PoisonError::into_inner) = Access::Closed;
+        *self.access.write() = Access::Closed;
         Ok(())
     }
 }

@@ -4,11 +4,12 @@
 //! of power; and a database that is opened anew after a failure begins at what is durable. So an operator who trades
 //! durability away (`storage.commit`) loses a second or two, and not everything since the start.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Database, Error, lock, set_durable};
+use parking_lot::Mutex;
+
+use super::{Database, Error, set_durable};
 
 /// A crash loses at most about this much where changes are not durable at once.
 const SOON: Duration = Duration::from_secs(1);
@@ -41,7 +42,7 @@ impl DurabilityPolicy {
     pub(super) fn next_is_durable(&self) -> bool {
         match self.when {
             When::AtOnce => true,
-            When::Soon => lock(&self.last).elapsed() >= SOON,
+            When::Soon => self.last.lock().elapsed() >= SOON,
             When::AtTheEnd => false,
         }
     }
@@ -49,7 +50,7 @@ impl DurabilityPolicy {
     pub(super) fn committed(&self, is_durable: bool) {
         self.is_open.store(!is_durable, Ordering::Release);
         if is_durable {
-            *lock(&self.last) = Instant::now();
+            *self.last.lock() = Instant::now();
         }
     }
 }
@@ -70,7 +71,7 @@ impl Database {
 
     /// Makes everything durable that is not yet. Blocks.
     pub(crate) fn settle(&self) -> Result<(), Error> {
-        let _leading = lock(&self.leader);
+        let _leading = self.leader.lock();
         self.try_settle().map_err(|error| Error::Group(self.store.failed(error)))
     }
 

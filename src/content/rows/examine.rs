@@ -4,8 +4,9 @@ use std::any::Any;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use redb::{Key, ReadableDatabase as _, ReadableTable as _, TableDefinition, Value};
 
 use super::backend::{Backend, DatabaseFile};

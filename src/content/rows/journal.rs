@@ -17,9 +17,10 @@ mod replay;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use redb::ReadableTable as _;
 
 pub(super) use format::Record;
@@ -27,7 +28,7 @@ pub(crate) use replay::{JournaledManifest, Replayed};
 
 use super::content::{ContentRead as _, ManifestRow};
 use super::schema::{MANIFEST_BYTES, MANIFESTS, SETTING_JOURNAL, SETTING_JOURNAL_NUMBER, Source, TAGS};
-use super::{Database, Error, Pause, ReadTx, WriteTx, codec, lock};
+use super::{Database, Error, Pause, ReadTx, WriteTx, codec};
 use crate::content::blobs::{Disk, Tree};
 use format::{HEADER_BYTES, Id};
 
@@ -98,7 +99,7 @@ impl Journal {
             format::frame(&mut bytes, number, record);
         }
         format::frame(&mut bytes, number, &Record::End.encode());
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.unsynced = true;
         let State { log, next, .. } = &mut *state;
         let mut failure = None;
@@ -126,11 +127,11 @@ impl Journal {
     }
 
     fn wants_renewal(&self) -> bool {
-        lock(&self.state).log.as_ref().is_none_or(|log| log.length > 2 * log.made + GROWTH_BYTES)
+        self.state.lock().log.as_ref().is_none_or(|log| log.length > 2 * log.made + GROWTH_BYTES)
     }
 
     fn sync(&self) -> Result<(), Error> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let Some(log) = state.log.as_ref().filter(|_| state.unsynced) else { return Ok(()) };
         let (file, path) = (log.file.try_clone().map_err(io(&log.path))?, log.path.clone());
         state.unsynced = false;
@@ -148,13 +149,13 @@ impl Journal {
         }
         let file = self.disk.create(&path).map_err(io(&path))?;
         self.disk.write_at(&file, &path, &format::header(id, 0), 0).map_err(io(&path))?;
-        lock(&self.state).next = Some(Log { file, path, length: HEADER_BYTES, made: 0, first: None, last: None });
+        self.state.lock().next = Some(Log { file, path, length: HEADER_BYTES, made: 0, first: None, last: None });
         Ok(())
     }
 
     /// Adds to the file that is being made.
     fn write(&self, bytes: &[u8]) -> Result<(), Error> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let path = self.tree.new_journal();
         let Some(next) = &mut state.next else { return Err(io(&path)(io::Error::other("a change is missing"))) };
         next.append(&*self.disk, bytes).map_err(io(&path))
@@ -165,11 +166,11 @@ impl Journal {
         let (new, path) = (self.tree.new_journal(), self.tree.journal());
         let lost = || io(&new)(io::Error::other("a change is missing"));
         let unsynced = {
-            let state = lock(&self.state);
+            let state = self.state.lock();
             state.next.as_ref().ok_or_else(lost)?.file.try_clone().map_err(io(&new))?
         };
         self.disk.sync(&unsynced, &new).map_err(io(&new))?;
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let mut next = state.next.take().ok_or_else(lost)?;
         if next.first.is_some_and(|first| first > number + 1) {
             return Err(lost());
@@ -231,7 +232,7 @@ impl Database {
 
     /// Whether [`Database::care_for_journal`] has something to do.
     pub(crate) fn is_journal_due(&self) -> bool {
-        self.journal.get().is_some_and(|journal| journal.wants_renewal() || lock(&journal.state).unsynced)
+        self.journal.get().is_some_and(|journal| journal.wants_renewal() || journal.state.lock().unsynced)
     }
 
     /// Makes the journal durable, and anew if it is missing or has grown too large; says whether it is new.
@@ -242,13 +243,13 @@ impl Database {
         }
         let renewed = self.renew_journal(journal, pause);
         if renewed.is_err() {
-            lock(&journal.state).next = None;
+            journal.state.lock().next = None;
         }
         match renewed {
             Ok(()) => Ok(true),
             Err(Error::BrokenOff) => Ok(false),
             Err(error) => {
-                journal.report(&mut lock(&journal.state), &error);
+                journal.report(&mut journal.state.lock(), &error);
                 Ok(false)
             }
         }

@@ -12,14 +12,15 @@
 //! forgotten.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use redb::{Database, ReadTransaction, ReadableDatabase as _, WriteTransaction};
 
+use super::Error;
 use super::backend::{Backend, DatabaseFile};
 use super::version::Changes;
-use super::{Error, lock};
 
 /// What redb may keep of the file in memory. The operating system's page cache holds the rest.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -112,7 +113,7 @@ impl Store {
             return Arc::new(error);
         }
         let error = Arc::new(self.file.failure().unwrap_or(error));
-        lock(&self.last).why = Some(Arc::clone(&error));
+        self.last.lock().why = Some(Arc::clone(&error));
         if !self.is_paused() {
             self.reopen();
         }
@@ -143,7 +144,7 @@ impl Store {
                 }
             }
         }
-        let mut last = lock(&self.last);
+        let mut last = self.last.lock();
         last.paused = Some(Instant::now() + PAUSE);
         if let Some(why) = why {
             last.why = Some(Arc::new(why));
@@ -156,11 +157,11 @@ impl Store {
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read()
     }
 
     fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+        self.state.write()
     }
 
     fn is_open(&self) -> bool {
@@ -168,12 +169,12 @@ impl Store {
     }
 
     fn is_paused(&self) -> bool {
-        lock(&self.last).paused.is_some_and(|until| Instant::now() < until)
+        self.last.lock().paused.is_some_and(|until| Instant::now() < until)
     }
 
     /// The last failure, for whoever is refused because of it.
     fn why(&self) -> Error {
-        lock(&self.last).why.as_ref().map_or(Error::Closed, |why| Error::Group(Arc::clone(why)))
+        self.last.lock().why.as_ref().map_or(Error::Closed, |why| Error::Group(Arc::clone(why)))
     }
 }
 

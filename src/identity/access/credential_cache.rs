@@ -5,10 +5,10 @@
 //! a tenth. What must hold: nothing is taken from here that would not be found again otherwise.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderValue};
+use parking_lot::Mutex;
 use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
@@ -68,7 +68,7 @@ impl CredentialCache {
     /// Who presented what these headers do, if it is what was presented last and nothing has changed.
     pub(super) fn get(&self, headers: &HeaderMap, surface: Surface, generation: u64) -> Option<CachedCaller> {
         let (sent_by, presented) = presented(headers)?;
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.0.lock();
         let same = |last: &&Entry| {
             (last.generation, last.surface, last.sent_by) == (generation, surface, sent_by)
                 && is_same(&last.bytes, presented.as_bytes())
@@ -83,7 +83,7 @@ impl CredentialCache {
         };
         let bytes = Zeroizing::new(presented.as_bytes().to_vec());
         let last = Entry { bytes, sent_by, surface, generation, known };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+        *self.0.lock() = Some(last);
     }
 }
 

@@ -4,7 +4,8 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::{PoisonError, RwLock};
+
+use parking_lot::RwLock;
 
 /// At most this many are kept; when there are more, all are forgotten.
 const ENTRIES_MAX: usize = 10_000;
@@ -31,13 +32,13 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     where
         K: Borrow<Q>,
     {
-        let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.0.read();
         entries.get(key).filter(|(known, _)| *known == generation).map(|(_, value)| value.clone())
     }
 
     /// Keeps a value whose look-up began in this generation.
     pub(crate) fn put(&self, key: K, generation: u64, value: V) {
-        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.0.write();
         if entries.len() >= ENTRIES_MAX {
             entries.clear();
         }

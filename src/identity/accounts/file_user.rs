@@ -6,8 +6,8 @@
 //! API keys as well, since the line may be another person's.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest as _, Sha256};
 
 use super::htpasswd::{FileUser, Lines, Mark};
@@ -108,7 +108,7 @@ impl Accounts {
     }
 
     fn file_state(&self) -> MutexGuard<'_, State> {
-        self.file.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.file.0.lock()
     }
 
     fn follow_and_log(&self, state: &mut State, lines: &Lines, is_settled: bool, was_stopped: bool) {

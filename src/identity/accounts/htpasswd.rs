@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
 use std::{fmt, fs};
+
+use parking_lot::RwLock;
 
 /// A user of the file, with what is written down of it. Does not print.
 #[derive(Clone, Default)]
@@ -50,25 +51,25 @@ impl Htpasswd {
 
     /// A user.
     pub(super) fn user(&self, name: &str) -> Option<FileUser> {
-        self.users.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.users.read().get(name).cloned()
     }
 
     /// The highest cost of its hashes.
     pub(super) fn highest_cost(&self) -> Option<u32> {
-        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let users = self.users.read();
         users.values().filter_map(|user| cost_of(&user.hash)).max()
     }
 
     /// The users behind a name, in no order.
     pub(super) fn users_after(&self, after: &str) -> Vec<(String, FileUser)> {
-        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let users = self.users.read();
         let behind = users.iter().filter(|(name, _)| name.as_str() > after);
         behind.map(|(name, user)| (name.clone(), user.clone())).collect()
     }
 
     /// Whether there is a user of this name.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.users.read().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+        self.users.read().contains_key(name)
     }
 
     /// Which state the file is in. Looking, unlike being told, also notices a file that was renamed into place and a
@@ -83,7 +84,7 @@ impl Htpasswd {
 
     /// Makes these the users.
     pub(super) fn publish(&self, users: HashMap<String, FileUser>) {
-        *self.users.write().unwrap_or_else(PoisonError::into_inner) = users;
+        *self.users.write() = users;
         self.generation.fetch_add(1, Ordering::Release);
     }
 }

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::{PoisonError, RwLock};
 
+use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
 
 use super::{Account, Accounts, Error, Origin};
@@ -133,7 +133,7 @@ impl fmt::Display for NotOwned {
 impl Accounts {
     /// Says which namespaces the configuration gives rights in.
     pub(crate) fn reserve_namespaces(&self, granted: Granted) {
-        *self.reserved.0.write().unwrap_or_else(PoisonError::into_inner) = granted;
+        *self.reserved.0.write() = granted;
     }
 
     /// Whether a claim of this name may not get a namespace, whatever is in it.
@@ -141,7 +141,7 @@ impl Accounts {
         if RESERVED.contains(&namespace) {
             return Some(NotOwned::Reserved);
         }
-        let granted = self.reserved.0.read().unwrap_or_else(PoisonError::into_inner);
+        let granted = self.reserved.0.read();
         let others = granted.get(namespace).is_some_and(|users| !users.contains(name));
         others.then_some(NotOwned::Granted)
     }

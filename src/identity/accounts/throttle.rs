@@ -11,8 +11,9 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::PasswordFingerprint;
 
@@ -112,7 +113,7 @@ impl Throttle {
     ) -> Result<PasswordCheck, Throttled> {
         let now = Instant::now();
         let [pair, address, user] = self.keys_of(source);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let is_recent = |entry: &&Entry| now - entry.last < FORGOTTEN_AFTER;
         let pair_entry = state.wrong.get(&pair).filter(is_recent);
         let is_familiar = state.familiar.contains_key(&pair);
@@ -141,7 +142,7 @@ impl Throttle {
     pub(super) fn failed(&self, source: Source<'_>, password: &PasswordFingerprint) {
         let now = Instant::now();
         let keys = self.keys_of(source);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         forget_older_half(&mut state.wrong, |entry| entry.last);
         for key in keys {
             let new = Entry { count: 0, last: now, wrong: *password, due: [None; 2] };
@@ -158,7 +159,7 @@ impl Throttle {
     /// A password was right: the user is at home at this address.
     pub(super) fn succeeded(&self, source: Source<'_>) {
         let [pair, ..] = self.keys_of(source);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.wrong.remove(&pair);
         forget_older_half(&mut state.familiar, |last| *last);
         state.familiar.insert(pair, Instant::now());
@@ -345,7 +346,7 @@ mod tests {
                 throttle.failed(known("alice", THERE), &[0; 32]);
             }
         }
-        let state = throttle.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = throttle.state.lock();
         assert!(state.wrong.len() <= ENTRIES_MAX + 3 && state.familiar.len() <= ENTRIES_MAX + 1);
         drop(state);
         assert!(check(&throttle, known("alice", THERE)).is_err(), "the count of alice was forgotten");

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::{Accounts, Error};
 use crate::content::rows::{AccountRead as _, SecretHash, Use};
@@ -59,7 +60,7 @@ fn record(
     agent: &str,
 ) {
     let address = address.map(|address| address.to_string());
-    let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut pending = pending.lock();
     let full = pending.len() >= PENDING_MAX;
     match pending.get_mut(hash) {
         Some(known) => {
@@ -77,11 +78,11 @@ fn record(
 }
 
 fn latest(pending: &Mutex<HashMap<SecretHash, Use>>, hash: &SecretHash) -> Option<Use> {
-    pending.lock().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
+    pending.lock().get(hash).cloned()
 }
 
 fn take(pending: &Mutex<HashMap<SecretHash, Use>>) -> HashMap<SecretHash, Use> {
-    std::mem::take(&mut pending.lock().unwrap_or_else(PoisonError::into_inner))
+    std::mem::take(&mut pending.lock())
 }
 
 impl Accounts {

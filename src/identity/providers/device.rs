@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -16,6 +15,7 @@ use oauth2::{
     AsyncHttpClient, DeviceAccessTokenRequest, DeviceCodeErrorResponse, DeviceCodeErrorResponseType,
     EmptyExtraDeviceAuthorizationFields, RequestTokenError, StandardDeviceAuthorizationResponse, TokenResponse,
 };
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -105,7 +105,7 @@ struct NextPoll {
 impl PollSchedule {
     /// A turn to ask; or how long to wait instead. Whoever comes too early waits longer from then on.
     fn admit(&self, handle: [u8; 32], interval: Duration, now: Timestamp) -> Result<(), Duration> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if known.len() >= WAITING_MAX {
             known.retain(|_, next| now < next.at);
         }
@@ -124,14 +124,14 @@ impl PollSchedule {
 
     /// What the provider wants.
     fn slow(&self, handle: [u8; 32], interval: Duration, now: Timestamp) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if let Some(next) = known.get_mut(&handle) {
             *next = NextPoll { at: now.after(interval), interval };
         }
     }
 
     fn forget(&self, handle: [u8; 32]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle);
+        self.0.lock().remove(&handle);
     }
 }
 
@@ -342,7 +342,7 @@ mod tests {
             handle[..8].copy_from_slice(&n.to_be_bytes());
             assert_eq!(polls.admit(handle, Duration::from_secs(5), at(n)), Ok(()));
         }
-        let known = polls.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = polls.0.lock();
         assert!(known.len() <= WAITING_MAX);
         assert!(known.values().any(|next| next.at > at(3 * WAITING_MAX as u64)));
     }

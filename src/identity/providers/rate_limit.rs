@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// So many in one window are an office's people.
 const FREE: u32 = 60;
@@ -31,7 +32,7 @@ impl RateLimit {
     }
 
     fn pass_at(&self, address: Option<IpAddr>, now: Instant) -> Result<(), u64> {
-        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = self.0.lock();
         if windows.len() >= ADDRESSES_MAX {
             windows.retain(|_, window| now - window.began < WINDOW);
         }
@@ -85,6 +86,6 @@ mod tests {
         for number in 0..50_000_u32 {
             let _ = pace.pass_at(Some(IpAddr::from(number.to_be_bytes())), now);
         }
-        assert!(pace.0.lock().unwrap().len() <= ADDRESSES_MAX);
+        assert!(pace.0.lock().len() <= ADDRESSES_MAX);
     }
 }

@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -118,7 +118,7 @@ impl SignInCodes {
     pub(crate) fn issue(&self, request: ProgramRequest, now: Timestamp) -> Result<String, TooMany> {
         let code = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let ProgramRequest { user, stamp, challenge, .. } = request;
-        let mut codes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut codes = self.0.lock();
         codes.retain(|_, issued| now < issued.expires);
         if codes.len() >= CODES_MAX {
             return Err(TooMany);
@@ -131,7 +131,7 @@ impl SignInCodes {
     /// The user whom a code signs in, and the mark of the sign-in. It is used then, whether or not the verifier is right: who guesses, guesses once.
     pub(crate) fn exchange(&self, code: &str, verifier: &str, now: Timestamp) -> Option<(String, u64)> {
         let hash: [u8; 32] = Sha256::digest(code).into();
-        let issued = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash)?;
+        let issued = self.0.lock().remove(&hash)?;
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
         let knows: bool = challenge.as_bytes().ct_eq(issued.challenge.as_bytes()).into();
         (knows && VERIFIER_CHARS.contains(&verifier.len()) && now < issued.expires)

@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
@@ -122,7 +122,7 @@ impl States {
     }
 
     fn mark_used(&self, id: [u8; ID_BYTES], expires: Timestamp, now: Timestamp) -> Result<(), Error> {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.used.lock();
         if used.contains_key(&id) {
             return Err(Error::NotBegun("this sign-in was finished already"));
         }
@@ -232,6 +232,6 @@ mod tests {
         let later = NOW.after(STATE_LIFETIME);
         let (cookie, secrets) = states.begin("oidc", Target::Nothing, later);
         assert!(states.finish("oidc", Some(&cookie), Some(&secrets.state), later).is_ok());
-        assert_eq!(states.used.lock().unwrap().len(), 1);
+        assert_eq!(states.used.lock().len(), 1);
     }
 }

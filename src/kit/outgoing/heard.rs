@@ -2,9 +2,10 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How much is remembered: `HTTP/`, or the header of a TLS record.
@@ -16,13 +17,13 @@ pub(super) struct Beginning(Arc<Mutex<Vec<u8>>>);
 
 impl Beginning {
     fn add(&self, bytes: &[u8]) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         let missing = BEGINNING_BYTES - known.len();
         known.extend_from_slice(&bytes[..bytes.len().min(missing)]);
     }
 
     fn is(&self, test: impl Fn(&[u8]) -> bool) -> bool {
-        test(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        test(&self.0.lock())
     }
 
     pub(super) fn is_http(&self) -> bool {

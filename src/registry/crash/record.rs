@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::power::{FileId, Operation};
 use crate::content::blobs::{Disk, SystemDisk};
@@ -32,11 +33,11 @@ impl Recorder {
 
     /// Lets syncs of files fail after so many others, so many times.
     pub(super) fn fail_syncs(&self, after: usize, times: usize) {
-        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = (after, times);
+        *self.failing.lock() = (after, times);
     }
 
     fn sync_fails(&self) -> bool {
-        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failing = self.failing.lock();
         match &mut *failing {
             (0, 0) => return false,
             (0, times) => *times -= 1,
@@ -57,8 +58,8 @@ impl Recorder {
         self.log().operations.clone()
     }
 
-    fn log(&self) -> std::sync::MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    fn log(&self) -> parking_lot::MutexGuard<'_, Log> {
+        self.log.lock()
     }
 
     fn below(&self, path: &Path) -> PathBuf {

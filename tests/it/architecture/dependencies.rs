@@ -25,6 +25,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("oauth2", "sign-in through GitHub, and the words of openidconnect"),
     ("oci-spec", "descriptors, indexes and media types as the specification has them"),
     ("openidconnect", "sign-in through OpenID providers"),
+    ("parking_lot", "locks without poisoning; prometheus-client brings it"),
     ("percent-encoding", "paths and parameters"),
     ("postcard", "compact rows"),
     ("prometheus-client", "metrics"),

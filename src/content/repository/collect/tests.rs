@@ -268,7 +268,7 @@ fn files_that_somebody_counts_on_go_later() {
     let scene = scene();
     let repository = scene.repository("a");
     let blob = repository.push_blob(b"blob");
-    let counting = scene.stores.files.read().unwrap();
+    let counting = scene.stores.files.read();
     repository.delete_blob(blob).unwrap();
     scene.stores.sweep().unwrap();
     assert!(scene.has_file(blob) && scene.stores.has_orphans().unwrap());
@@ -282,7 +282,7 @@ fn an_orphan_that_is_pushed_again_is_none_any_more() {
     let scene = scene();
     let repository = scene.repository("a");
     let blob = repository.push_blob(b"blob");
-    let counting = scene.stores.files.read().unwrap();
+    let counting = scene.stores.files.read();
     repository.delete_blob(blob).unwrap();
     repository.push_blob(b"blob");
     drop(counting);

@@ -5,7 +5,6 @@
 //! from when it was first seen with its last change; that is written down, so that starts do not make it young again.
 
 use std::collections::HashMap;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::super::{Error, Stores};
@@ -61,7 +60,7 @@ impl Resting {
 impl Stores {
     /// Throws uploads away that nobody continued for `rules.upload_expiry`; says how many.
     pub(crate) fn expire_uploads(&self) -> Result<usize, Error> {
-        let mut resting = self.uploads.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut resting = self.uploads.resting.lock();
         let uploads: Vec<_> =
             self.blobs.stagings()?.into_iter().map(|(id, written)| (id, Timestamp::from(written))).collect();
         let now = self.ages.now();

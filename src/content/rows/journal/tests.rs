@@ -333,7 +333,7 @@ fn a_journal_that_cannot_be_written_fails_nobody_and_is_made_anew() {
             let journal = place.database.journal.get().unwrap();
             disk.fail_times(operation, usize::from(after), 1, rustix::io::Errno::IO);
             let _ = place.database.renew_journal(journal, &mut never);
-            lock(&journal.state).next = None;
+            journal.state.lock().next = None;
             disk.heal();
             place.take(&Step::Tag { tag: 1, manifest: after });
             assert_eq!(place.replayed(), place.stored(), "{operation:?} {after}");
