@@ -59,7 +59,7 @@ pub(crate) use upload::Upload;
 pub(crate) use upload::fuzzing::upload as fuzz_upload;
 
 use crate::content::blobs::Blobs;
-use crate::content::rows::{ContentRead as _, Database};
+use crate::content::rows::Database;
 use crate::kit::clock::Clock;
 use crate::oci::RepositoryName;
 

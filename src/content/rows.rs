@@ -28,6 +28,7 @@ mod permission;
 mod schema;
 mod store;
 mod token;
+mod transaction;
 mod unreferenced;
 mod upgrade;
 mod verify;
@@ -42,37 +43,36 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use redb::Durability;
 
-pub(crate) use accounts::{AccountRead, AccountRole, KeyRow, SecretHash, SessionRow, Use, UserRow};
-pub(crate) use age::{AgeRead, RestingUpload, SteadyClockRow};
-pub(crate) use audit::{AuditRead, AuditRow};
-pub(crate) use content::{ContentRead, Contents, ManifestRow};
+pub(crate) use accounts::{AccountRole, KeyRow, SecretHash, SessionRow, Use, UserRow};
+pub(crate) use age::{RestingUpload, SteadyClockRow};
+pub(crate) use audit::AuditRow;
+pub(crate) use content::{Contents, ManifestRow};
 pub(crate) use copy::{Extent, Pause, Snapshot, install};
-pub(crate) use deleted::DeletedRead;
 pub(crate) use error::Error;
 pub(crate) use examine::{Condition, examine, set_aside};
-pub(crate) use federated_user::{FederatedUserRead, FederatedUserRow};
-pub(crate) use file::{DamageRow, FileRead, FileRow};
-pub(crate) use garbage::{GarbageRead, UnreferencedRow};
-pub(crate) use history::{HistoryRead, Span, TagMark, TagState};
+pub(crate) use federated_user::FederatedUserRow;
+pub(crate) use file::{DamageRow, FileRow};
+pub(crate) use garbage::UnreferencedRow;
+pub(crate) use history::{Span, TagMark, TagState};
 #[cfg(test)]
 pub(crate) use inspect::Dump;
 pub(crate) use journal::{JournaledManifest, Replayed};
-pub(crate) use link::LinkRead;
-pub(crate) use owner::{FileUserRow, Held, OwnerRead};
-pub(crate) use permission::{Grantee, GroupRow, PermissionRead, Role, SettingsRow};
+pub(crate) use owner::{FileUserRow, Held};
+pub(crate) use permission::{Grantee, GroupRow, Role, SettingsRow};
 pub(crate) use schema::{
     SETTING_CSRF_KEY, SETTING_FILE_OWNERS_UNKNOWN, SETTING_OPTIONAL_LISTED, SETTING_OWNERS_UNKNOWN,
-    SETTING_PROVIDER_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY, Source,
+    SETTING_PROVIDER_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY,
 };
-pub(crate) use token::{RefreshRow, SigningRow, TokenRead};
+pub(crate) use token::{RefreshRow, SigningRow};
+pub(crate) use transaction::{Rows, WriteTx};
 pub(crate) use unreferenced::Unreferenced;
-pub(crate) use verify::{Findings, Verify};
+pub(crate) use verify::Findings;
 #[cfg(test)]
 pub(crate) use version::Changes;
 pub(crate) use version::Version;
 
 use crate::content::blobs::{Disk, Tree};
-use crate::kit::clock::{Clock, Timestamp};
+use crate::kit::clock::Clock;
 use backend::{Backend, DatabaseFile};
 use durability::DurabilityPolicy;
 use journal::{Journal, Records};
@@ -107,19 +107,6 @@ impl fmt::Debug for HmacKey {
     }
 }
 
-/// A consistent view of all rows.
-pub(crate) struct ReadTx(redb::ReadTransaction);
-
-/// A change in the making; sees itself.
-pub(crate) struct WriteTx {
-    transaction: redb::WriteTransaction,
-    changed: bool,
-    /// What the change that is being made has added to the audit.
-    audited: Vec<(Timestamp, AuditRow)>,
-    /// Changes for the journal, if there is one.
-    records: Option<Records>,
-}
-
 impl Database {
     /// Opens the database of a data directory, making it if there is none. `sync` is whether a
     /// finished [`Database::write`] survives a crash; if not, nothing does but an orderly end, unless
@@ -146,7 +133,7 @@ impl Database {
         let database = open(Arc::clone(&disk))?;
         if database.read(schema::version)? == schema::VERSION {
             if !database.read(schema::has_all_tables)? {
-                database.write(schema::add_tables)?;
+                database.write(schema::create_tables)?;
             }
             return Ok(database);
         }
@@ -165,7 +152,7 @@ impl Database {
     }
 
     /// Looks something up. Never waits for a writer, except for one that opens the database anew.
-    pub(crate) fn read<T, E: From<Error>>(&self, look: impl FnOnce(&ReadTx) -> Result<T, E>) -> Result<T, E> {
+    pub(crate) fn read<T, E: From<Error>>(&self, look: impl FnOnce(&Rows) -> Result<T, E>) -> Result<T, E> {
         if self.store.wants_reopening() {
             // If another thread writes, it finds out itself.
             if let Some(_leading) = self.leader.try_lock() {
@@ -173,7 +160,7 @@ impl Database {
             }
         }
         let transaction = self.store.begin_read()?;
-        look(&ReadTx(transaction))
+        look(&Rows::new(transaction))
     }
 
     /// Makes a change, and returns when it is durable. Blocks.
@@ -207,7 +194,7 @@ impl Database {
         let _leading = self.leader.lock();
         let mut tx = WriteTx::new(self.store.begin_write()?);
         let result = change(&mut tx);
-        tx.transaction.abort().map_err(Error::from)?;
+        tx.abort()?;
         result
     }
 
@@ -265,16 +252,16 @@ impl Database {
             let before = std::mem::replace(&mut tx.changed, false);
             let failed = !pending.run(&mut tx);
             if failed && tx.changed {
-                tx.transaction.abort()?;
+                tx.abort()?;
                 return Err(Error::HalfDone);
             }
             tx.changed |= before;
         }
         if !tx.changed {
-            return Ok(tx.transaction.abort()?);
+            return tx.abort();
         }
         let records = tx.take_records()?;
-        tx.transaction.commit()?;
+        tx.commit()?;
         self.settling.committed(is_durable);
         if let (Some(journal), Some((number, records))) = (self.journal.get(), records) {
             journal.append(number, &records);
@@ -289,12 +276,6 @@ fn set_durable(transaction: &mut redb::WriteTransaction, is_durable: bool) -> Re
     // A start after a crash must not walk the whole database.
     transaction.set_quick_repair(is_durable);
     Ok(())
-}
-
-impl WriteTx {
-    fn new(transaction: redb::WriteTransaction) -> Self {
-        Self { transaction, changed: false, audited: Vec::new(), records: None }
-    }
 }
 
 impl fmt::Debug for Database {
@@ -321,7 +302,7 @@ fn create(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<(), Error> {
     let database = store::open(&file, Backend::new(&file))?;
     let mut tx = WriteTx::new(database.begin_write()?);
     schema::create(&mut tx)?;
-    tx.transaction.commit()?;
+    tx.commit()?;
     drop(database);
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Error, Stores};
-use crate::content::rows::{AgeRead, Database, SteadyClockRow};
+use crate::content::rows::{Database, Rows, SteadyClockRow};
 use crate::kit::clock::{Clock, Moment, SteadyTime};
 
 /// Limits of how much of a delay may pass before the clock is written down.
@@ -91,7 +91,7 @@ impl Stores {
         let often = (shortest / WRITTEN_PER_DELAY).clamp(WRITTEN_MIN, WRITTEN_MAX);
         let written = SteadyTime::from_micros(self.ages.written.load(Ordering::Relaxed));
         let is_due = self.ages.steady().since(written) >= if at_end { WRITTEN_MIN } else { often };
-        if is_due && self.database.read(AgeRead::has_ages)? {
+        if is_due && self.database.read(Rows::has_ages)? {
             self.ages.write(&self.database)?;
         }
         Ok(())

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::Stores;
 use crate::content::blobs::{self, Brought, Disk, Entry, NotUsable, SystemDisk, Target, Tree, Way};
-use crate::content::rows::{self, Extent, LinkRead as _, Pause, Snapshot, install};
+use crate::content::rows::{self, Extent, Pause, Snapshot, install};
 use crate::oci::{Algorithm, Digest};
 
 /// As many blobs are looked up, or removed, in one step.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::{Error, Repository};
-use crate::content::rows::{DeletedRead as _, FileRead as _, LinkRead as _, Unreferenced};
+use crate::content::rows::Unreferenced;
 use crate::oci::{Digest, RepositoryName};
 
 /// More holders of a blob than this are not asked whether the caller may read one of them.

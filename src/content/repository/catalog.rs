@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::{Error, Stores};
-use crate::content::rows::{ContentRead as _, ReadTx};
+use crate::content::rows::Rows;
 use crate::oci::RepositoryName;
 
 /// A part of the repositories' names, in byte order.
@@ -70,7 +70,7 @@ impl Stores {
 /// Adds the first `wanted` visible names behind `last` that begin with `prefix` and with `within`, one of which is the
 /// beginning of the other.
 fn take(
-    tx: &ReadTx,
+    tx: &Rows,
     (prefix, last): (&str, &str),
     within: &str,
     wanted: usize,

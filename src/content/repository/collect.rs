@@ -15,9 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::age::Ages;
 use super::manifest::{detach, stored_manifest};
 use super::{Error, Stores, deleted};
-use crate::content::rows::{
-    ContentRead as _, DeletedRead as _, GarbageRead as _, LinkRead as _, Unreferenced, UnreferencedRow, WriteTx,
-};
+use crate::content::rows::{Unreferenced, UnreferencedRow, WriteTx};
 use crate::kit::clock::{Moment, SteadyTime};
 use crate::oci::{Digest, RepositoryName, Tag};
 

@@ -3,7 +3,7 @@
 use super::history::Weights;
 use super::manifest::{detach, stored_manifest};
 use super::{Error, Repository, deleted};
-use crate::content::rows::{ContentRead as _, Contents, LinkRead as _, PermissionRead as _, SettingsRow, WriteTx};
+use crate::content::rows::{Contents, SettingsRow, WriteTx};
 use crate::kit::clock::{Moment, Timestamp};
 use crate::oci::{Digest, RepositoryName, Tag};
 

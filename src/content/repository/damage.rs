@@ -6,7 +6,7 @@
 
 use super::{Error, Repository, Stores};
 use crate::content::blobs::Blob;
-use crate::content::rows::{ContentRead as _, DamageRow, FileRead as _, FileRow, LinkRead as _};
+use crate::content::rows::{DamageRow, FileRow};
 use crate::oci::{Digest, RepositoryName};
 
 /// As many tags are named that damage affects.

@@ -6,7 +6,7 @@
 
 use super::manifest::{listed, missing, stored_manifest};
 use super::{Error, Repository};
-use crate::content::rows::{ContentRead as _, DeletedRead as _, WriteTx};
+use crate::content::rows::{Rows, WriteTx};
 use crate::kit::clock::{Moment, SteadyTime, Timestamp};
 use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 
@@ -63,7 +63,7 @@ impl Repository {
 
 /// A manifest that was deleted late enough to be restored.
 pub(super) fn restorable(
-    tx: &impl crate::content::rows::Source,
+    tx: &Rows,
     name: &RepositoryName,
     digest: Digest,
     since: SteadyTime,

@@ -9,9 +9,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::{Error, Repository, Stores, deleted};
-use crate::content::rows::{
-    self, ContentRead as _, DeletedRead as _, HistoryRead as _, LinkRead as _, ReadTx, Span, TagMark, TagState,
-};
+use crate::content::rows::{self, Rows, Span, TagMark, TagState};
 use crate::kit::clock::{SteadyTime, Timestamp};
 use crate::oci::{Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
@@ -235,7 +233,7 @@ impl Repository {
     /// Visits the spans of one tag. A text that is no tag has none.
     fn each_span_of(
         &self,
-        tx: &ReadTx,
+        tx: &Rows,
         tag: &str,
         visit: &mut dyn FnMut(&str, Span) -> ControlFlow<()>,
     ) -> Result<(), Error> {
@@ -390,7 +388,7 @@ pub(super) struct Weights(HashMap<Digest, Option<Weight>>);
 
 impl Weights {
     /// What a manifest is, and how much; nothing if it is gone.
-    pub(super) fn of(&mut self, tx: &ReadTx, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
+    pub(super) fn of(&mut self, tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
         if let Some(known) = self.0.get(&digest) {
             return Ok(*known);
         }
@@ -401,7 +399,7 @@ impl Weights {
 }
 
 /// Counts a manifest with everything it needs, each once.
-fn weigh(tx: &ReadTx, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
+fn weigh(tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
     let Some(row) = tx.kept_manifest(name, digest)? else { return Ok(None) };
     let mut weight = Weight { is_index: row.media_type().as_ref().is_some_and(MediaType::is_index), size: 0 };
     let (mut waiting, mut counted) = (vec![digest], HashSet::from([digest]));
@@ -428,7 +426,7 @@ fn weigh(tx: &ReadTx, name: &RepositoryName, digest: Digest) -> Result<Option<We
 }
 
 /// The size of a blob, if the repository has it. A size would tell that another repository has it.
-fn linked_size(tx: &ReadTx, name: &RepositoryName, digest: Digest) -> Result<u64, Error> {
+fn linked_size(tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<u64, Error> {
     let linked = tx.link(digest, name)?.is_some();
     Ok(if linked { tx.blob(digest)?.map_or(0, |blob| blob.size) } else { 0 })
 }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::{Error, ManifestTarget, PutManifest, Repository};
-use crate::content::rows::LinkRead as _;
 use crate::oci::layout::{self, InvalidLayout};
 use crate::oci::{Digest, InvalidManifest, Manifest, Tag};
 

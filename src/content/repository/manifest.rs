@@ -6,10 +6,7 @@ use bytes::Bytes;
 
 use super::cache::ManifestCache;
 use super::{Error, Repository, deleted};
-use crate::content::rows::{
-    self, ContentRead as _, DeletedRead as _, FileRead as _, LinkRead as _, ManifestRow, ReadTx, Source, Unreferenced,
-    WriteTx,
-};
+use crate::content::rows::{self, ManifestRow, Rows, Unreferenced, WriteTx};
 use crate::kit::clock::SteadyTime;
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
@@ -108,7 +105,7 @@ impl Repository {
         leased.map(drop).ok_or_else(|| Error::ManifestUnknown { reference: reference.clone() })
     }
 
-    fn look_up(&self, tx: &ReadTx, reference: &Reference) -> Result<ManifestInfo, Error> {
+    fn look_up(&self, tx: &Rows, reference: &Reference) -> Result<ManifestInfo, Error> {
         let digest = match reference {
             Reference::Digest(digest) => Some(*digest),
             Reference::Tag(tag) => tx.tag(&self.name, tag)?.map(|row| row.digest),
@@ -240,11 +237,7 @@ impl Expected {
 }
 
 /// A manifest as it stands in rows, also of one that can be restored; nothing if it is not there.
-pub(super) fn stored_manifest(
-    tx: &impl Source,
-    name: &RepositoryName,
-    digest: Digest,
-) -> Result<Option<Manifest>, Error> {
+pub(super) fn stored_manifest(tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<Option<Manifest>, Error> {
     let Some(row) = tx.kept_manifest(name, digest)? else { return Ok(None) };
     let corrupt = || Error::Corrupt { what: "the manifest cannot be read any more", digest };
     let bytes = tx.manifest_bytes(name, digest)?.ok_or_else(corrupt)?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::manifest::stored_manifest;
 use super::{Error, Stores};
-use crate::content::rows::{ContentRead as _, SETTING_OPTIONAL_LISTED, Source as _};
+use crate::content::rows::SETTING_OPTIONAL_LISTED;
 use crate::oci::{Digest, RepositoryName};
 
 /// The number of manifests that one transaction reads.

@@ -4,7 +4,6 @@
 //! leaves a note and no stray file. The note goes when the file's absence is durable.
 
 use super::{Error, Stores};
-use crate::content::rows::LinkRead as _;
 use crate::oci::Digest;
 
 /// As many notes are dealt with in one transaction.

@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 
 use super::{Error, Repository};
-use crate::content::rows::ContentRead as _;
 use crate::oci::Digest;
 
 /// A page has at most this many descriptors,

@@ -100,12 +100,10 @@ impl Repository {
     }
 
     pub(super) fn has_manifest(&self, digest: Digest) -> bool {
-        use crate::content::rows::ContentRead as _;
         self.stores.database.read(|tx| tx.manifest(&self.name, digest)).unwrap().is_some()
     }
 
     pub(super) fn has_blob(&self, digest: Digest) -> bool {
-        use crate::content::rows::LinkRead as _;
         self.stores.database.read(|tx| tx.link(digest, &self.name)).unwrap().is_some()
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::damage::Checked;
 use super::{Error, Stores};
 use crate::content::blobs::Entry;
-use crate::content::rows::{FileRead as _, Findings, LinkRead as _, Verify as _};
+use crate::content::rows::Findings;
 use crate::kit::clock::Timestamp;
 use crate::oci::{Algorithm, Digest, RepositoryName};
 

@@ -1,7 +1,6 @@
 //! Tags of a repository.
 
 use super::{Error, Repository};
-use crate::content::rows::ContentRead as _;
 
 /// A part of the tags, in byte order.
 #[derive(Debug)]

@@ -21,9 +21,7 @@ use tokio::time::timeout;
 
 use super::{Error, Repository, Stores};
 use crate::content::blobs::{Mark, Staging};
-use crate::content::rows::{
-    self, Database, FileRead as _, FileRow, HmacKey, LinkRead as _, SETTING_UPLOAD_KEY, Unreferenced,
-};
+use crate::content::rows::{self, Database, FileRow, HmacKey, SETTING_UPLOAD_KEY, Unreferenced};
 use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, ChunkRange, Digest, Hasher, RepositoryName, UploadId};
 

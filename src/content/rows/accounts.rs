@@ -5,13 +5,12 @@
 
 use std::ops::ControlFlow;
 
-use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::codec::corrupt;
-use super::schema::{KEYS, KEYS_OF, SESSIONS, SESSIONS_OF, Source, USERS};
-use super::{Error, Grantee, TokenRead as _, WriteTx, codec};
+use super::schema::{KEYS, KEYS_OF, SESSIONS, SESSIONS_OF, USERS};
+use super::{Error, Grantee, Rows, WriteTx, codec};
 use crate::kit::clock::Timestamp;
 
 /// SHA-256 of a secret.
@@ -90,24 +89,27 @@ pub(crate) struct Use {
     pub(crate) agent: String,
 }
 
-/// Looking up accounts.
-pub(crate) trait AccountRead: Source {
-    fn user(&self, name: &str) -> Result<Option<UserRow>, Error> {
+impl Rows {
+    pub(crate) fn user(&self, name: &str) -> Result<Option<UserRow>, Error> {
         let table = self.table(USERS)?;
         let row = table.get(name)?;
         row.map(|row| codec::row("users", row.value(), name)).transpose()
     }
 
     /// Whether there is any user at all.
-    fn has_users(&self) -> Result<bool, Error> {
-        Ok(self.table(USERS)?.first()?.is_some())
+    pub(crate) fn has_users(&self) -> Result<bool, Error> {
+        Ok(self.table(USERS)?.range(..)?.next().is_some())
     }
 
     /// Visits the users behind `after` in byte order, until told to stop.
-    fn each_user(&self, after: &str, mut visit: impl FnMut(&str, UserRow) -> ControlFlow<()>) -> Result<(), Error> {
+    pub(crate) fn each_user(
+        &self,
+        after: &str,
+        mut visit: impl FnMut(&str, UserRow) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         use std::ops::Bound::{Excluded, Unbounded};
         let table = self.table(USERS)?;
-        for row in table.range::<&str>((Excluded(after), Unbounded))? {
+        for row in table.range((Excluded(after), Unbounded))? {
             let (name, row) = row?;
             let name = name.value();
             let row = codec::row("users", row.value(), name)?;
@@ -119,7 +121,7 @@ pub(crate) trait AccountRead: Source {
     }
 
     /// The users in a group, by name.
-    fn members(&self, group: &str) -> Result<Vec<(String, UserRow)>, Error> {
+    pub(crate) fn members(&self, group: &str) -> Result<Vec<(String, UserRow)>, Error> {
         let mut members = Vec::new();
         self.each_user("", |name, row| {
             if row.groups.iter().any(|known| known == group) {
@@ -130,7 +132,7 @@ pub(crate) trait AccountRead: Source {
         Ok(members)
     }
 
-    fn key(&self, hash: &SecretHash) -> Result<Option<KeyRow>, Error> {
+    pub(crate) fn key(&self, hash: &SecretHash) -> Result<Option<KeyRow>, Error> {
         let table = self.table(KEYS)?;
         let row = table.get(&hash[..])?;
         let row = row.map(|row| codec::row_with::<KeyRow, _>("keys", row.value(), "a hash")).transpose()?;
@@ -139,7 +141,7 @@ pub(crate) trait AccountRead: Source {
 
     /// The keys of a user, oldest first, each with its hash; of everybody, ordered by owner, if no
     /// user is named.
-    fn keys_of(&self, owner: Option<&str>) -> Result<Vec<(SecretHash, KeyRow)>, Error> {
+    pub(crate) fn keys_of(&self, owner: Option<&str>) -> Result<Vec<(SecretHash, KeyRow)>, Error> {
         let index = self.table(KEYS_OF)?;
         let mut keys = Vec::new();
         for row in index.range((owner.unwrap_or_default(), 0, 0)..)? {
@@ -154,7 +156,7 @@ pub(crate) trait AccountRead: Source {
         Ok(keys)
     }
 
-    fn session(&self, hash: &SecretHash) -> Result<Option<SessionRow>, Error> {
+    pub(crate) fn session(&self, hash: &SecretHash) -> Result<Option<SessionRow>, Error> {
         let table = self.table(SESSIONS)?;
         let row = table.get(&hash[..])?;
         let row = row.map(|row| codec::row_with::<SessionRow, _>("sessions", row.value(), "a hash")).transpose()?;
@@ -162,7 +164,7 @@ pub(crate) trait AccountRead: Source {
     }
 
     /// The sessions of a user, oldest first, each with its hash; of everybody, if no user is named.
-    fn sessions_of(&self, user: Option<&str>) -> Result<Vec<(SecretHash, SessionRow)>, Error> {
+    pub(crate) fn sessions_of(&self, user: Option<&str>) -> Result<Vec<(SecretHash, SessionRow)>, Error> {
         let index = self.table(SESSIONS_OF)?;
         let mut sessions = Vec::new();
         for row in index.range((user.unwrap_or_default(), 0, 0)..)? {
@@ -177,8 +179,6 @@ pub(crate) trait AccountRead: Source {
         Ok(sessions)
     }
 }
-
-impl<S: Source> AccountRead for S {}
 
 impl WriteTx {
     /// Makes a user, or changes one.

@@ -1,11 +1,10 @@
 //! The row of the steady clock, by which the ages of rows are measured.
 
-use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
 use super::codec;
-use super::schema::{ENDED_TAGS, SETTING_RESTING_UPLOADS, SETTING_STEADY_CLOCK, Source, UNREFERENCED_SINCE};
-use super::{Error, WriteTx};
+use super::schema::{ENDED_TAGS, SETTING_RESTING_UPLOADS, SETTING_STEADY_CLOCK, UNREFERENCED_SINCE};
+use super::{Error, Rows, WriteTx};
 use crate::kit::clock::SteadyTime;
 
 /// What the steady clock of a data directory showed at some uptime of some start of the machine.
@@ -30,34 +29,32 @@ pub(crate) struct RestingUpload {
     pub(crate) since: SteadyTime,
 }
 
-/// Looking up how old things are.
-pub(crate) trait AgeRead: Source {
+impl Rows {
     /// The steady clock as it was written last.
-    fn steady_clock(&self) -> Result<Option<SteadyClockRow>, Error> {
+    pub(crate) fn steady_clock(&self) -> Result<Option<SteadyClockRow>, Error> {
         let row = self.setting(SETTING_STEADY_CLOCK)?;
         row.map(|row| codec::row("settings", &row, SETTING_STEADY_CLOCK)).transpose()
     }
 
     /// The latest age that a row has: the steady clock had come that far.
-    fn latest_age(&self) -> Result<SteadyTime, Error> {
+    pub(crate) fn latest_age(&self) -> Result<SteadyTime, Error> {
         let unreferenced = self.table(UNREFERENCED_SINCE)?.last()?.map_or(0, |(key, _)| key.value().0);
         let ended = self.table(ENDED_TAGS)?.last()?.map_or(0, |(key, _)| key.value().0);
         Ok(SteadyTime::from_micros(unreferenced.max(ended)))
     }
 
     /// Whether anything is there whose age counts.
-    fn has_ages(&self) -> Result<bool, Error> {
-        Ok(self.table(UNREFERENCED_SINCE)?.first()?.is_some() || self.table(ENDED_TAGS)?.first()?.is_some())
+    pub(crate) fn has_ages(&self) -> Result<bool, Error> {
+        Ok(self.table(UNREFERENCED_SINCE)?.range(..)?.next().is_some()
+            || self.table(ENDED_TAGS)?.range(..)?.next().is_some())
     }
 
     /// The uploads that were resting when that was written last.
-    fn resting_uploads(&self) -> Result<Vec<RestingUpload>, Error> {
+    pub(crate) fn resting_uploads(&self) -> Result<Vec<RestingUpload>, Error> {
         let row = self.setting(SETTING_RESTING_UPLOADS)?;
         Ok(row.and_then(|row| codec::decode(&row)).unwrap_or_default())
     }
 }
-
-impl<S: Source> AgeRead for S {}
 
 impl WriteTx {
     pub(crate) fn set_steady_clock(&mut self, row: &SteadyClockRow) -> Result<(), Error> {

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
-use super::schema::{AUDIT, Source};
-use super::{Error, WriteTx, codec};
+use super::schema::AUDIT;
+use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::Timestamp;
 
 /// Something that was done, or tried.
@@ -29,10 +29,9 @@ pub(crate) struct AuditRow {
     pub(crate) metadata: Vec<(String, String)>,
 }
 
-/// Looking through the audit.
-pub(crate) trait AuditRead: Source {
+impl Rows {
     /// Visits what was done between two times, newest first, until told to stop.
-    fn each_audit(
+    pub(crate) fn each_audit(
         &self,
         from: Timestamp,
         before: (Timestamp, u32),
@@ -51,8 +50,6 @@ pub(crate) trait AuditRead: Source {
         Ok(())
     }
 }
-
-impl<S: Source> AuditRead for S {}
 
 impl WriteTx {
     /// Adds a row, behind all rows of the same time.

@@ -7,17 +7,13 @@ use std::ops::Bound;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
 use super::codec::corrupt;
 use super::journal::Record;
-use super::link::LinkRead;
-use super::schema::{
-    DELETED_MANIFESTS, LISTINGS, MANIFEST_BYTES, MANIFESTS, REFERRERS, REPOSITORIES, Source, TAGS, TAGS_OF,
-};
+use super::schema::{DELETED_MANIFESTS, LISTINGS, MANIFEST_BYTES, MANIFESTS, REFERRERS, REPOSITORIES, TAGS, TAGS_OF};
 use super::unreferenced::Unreferenced;
-use super::{Error, GarbageRead as _, PermissionRead as _, WriteTx, codec};
+use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::{Moment, SteadyTime, Timestamp};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
@@ -75,18 +71,21 @@ pub(crate) struct Contents {
     pub(crate) blobs: Vec<Digest>,
 }
 
-/// Looking up content.
-pub(crate) trait ContentRead: LinkRead {
-    fn repository(&self, name: &RepositoryName) -> Result<Option<RepositoryRow>, Error> {
+impl Rows {
+    pub(crate) fn repository(&self, name: &RepositoryName) -> Result<Option<RepositoryRow>, Error> {
         let table = self.table(REPOSITORIES)?;
         let row = table.get(name.as_str())?;
         row.map(|row| codec::row("repositories", row.value(), name)).transpose()
     }
 
     /// Visits the names behind `after` in byte order, until told to stop.
-    fn each_repository(&self, after: &str, mut visit: impl FnMut(&str) -> ControlFlow<()>) -> Result<(), Error> {
+    pub(crate) fn each_repository(
+        &self,
+        after: &str,
+        mut visit: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         let table = self.table(REPOSITORIES)?;
-        for row in table.range::<&str>((Bound::Excluded(after), Bound::Unbounded))? {
+        for row in table.range((Bound::Excluded(after), Bound::Unbounded))? {
             if visit(row?.0.value()).is_break() {
                 break;
             }
@@ -94,21 +93,25 @@ pub(crate) trait ContentRead: LinkRead {
         Ok(())
     }
 
-    fn manifest(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<ManifestRow>, Error> {
+    pub(crate) fn manifest(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<ManifestRow>, Error> {
         let table = self.table(MANIFESTS)?;
         let row = table.get((repository.as_str(), digest.key()))?;
         row.map(|row| codec::row("manifests", row.value(), digest)).transpose()
     }
 
     /// A manifest that was deleted by digest and can be restored.
-    fn deleted_manifest(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<ManifestRow>, Error> {
+    pub(crate) fn deleted_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+    ) -> Result<Option<ManifestRow>, Error> {
         let table = self.table(DELETED_MANIFESTS)?;
         let row = table.get((repository.as_str(), digest.key()))?;
         row.map(|row| codec::row("deleted manifests", row.value(), digest)).transpose()
     }
 
     /// At most `limit` manifests of a repository behind `after` that can be restored.
-    fn deleted_manifests(
+    pub(crate) fn deleted_manifests(
         &self,
         repository: &RepositoryName,
         after: Option<Digest>,
@@ -116,7 +119,7 @@ pub(crate) trait ContentRead: LinkRead {
     ) -> Result<Vec<Digest>, Error> {
         let (table, name, mut digests) = (self.table(DELETED_MANIFESTS)?, repository.as_str(), Vec::new());
         let after = after.as_ref().map_or(&[][..], Digest::key);
-        for row in table.range::<(&str, &[u8])>((Bound::Excluded((name, after)), Bound::Unbounded))?.take(limit) {
+        for row in table.range((Bound::Excluded((name, after)), Bound::Unbounded))?.take(limit) {
             let (key, _) = row?;
             let (owner, digest) = key.value();
             if owner != name {
@@ -127,13 +130,13 @@ pub(crate) trait ContentRead: LinkRead {
         Ok(digests)
     }
 
-    fn manifest_bytes(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<Bytes>, Error> {
+    pub(crate) fn manifest_bytes(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<Bytes>, Error> {
         let table = self.table(MANIFEST_BYTES)?;
         let row = table.get((repository.as_str(), digest.key()))?;
         Ok(row.map(|row| Bytes::copy_from_slice(row.value())))
     }
 
-    fn tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<TagRow>, Error> {
+    pub(crate) fn tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<TagRow>, Error> {
         let table = self.table(TAGS)?;
         let row = table.get((repository.as_str(), tag.as_str()))?;
         row.map(|row| {
@@ -145,11 +148,16 @@ pub(crate) trait ContentRead: LinkRead {
     }
 
     /// At most `limit` tags behind `after` in byte order, and whether there are more.
-    fn tags(&self, repository: &RepositoryName, after: &str, limit: usize) -> Result<(Vec<String>, bool), Error> {
+    pub(crate) fn tags(
+        &self,
+        repository: &RepositoryName,
+        after: &str,
+        limit: usize,
+    ) -> Result<(Vec<String>, bool), Error> {
         let table = self.table(TAGS)?;
         let name = repository.as_str();
         let mut tags = Vec::new();
-        for row in table.range::<(&str, &str)>((Bound::Excluded((name, after)), Bound::Unbounded))? {
+        for row in table.range((Bound::Excluded((name, after)), Bound::Unbounded))? {
             let (key, _) = row?;
             let (owner, tag) = key.value();
             if owner != name {
@@ -164,7 +172,7 @@ pub(crate) trait ContentRead: LinkRead {
     }
 
     /// Everything that a repository has: manifests, tags and linked blobs.
-    fn contents(&self, repository: &RepositoryName) -> Result<Contents, Error> {
+    pub(crate) fn contents(&self, repository: &RepositoryName) -> Result<Contents, Error> {
         let name = repository.as_str();
         let mut contents = Contents::default();
         for row in self.table(MANIFESTS)?.range((name, &[][..])..)? {
@@ -183,7 +191,7 @@ pub(crate) trait ContentRead: LinkRead {
     }
 
     /// The tags of a manifest.
-    fn tags_of(&self, repository: &RepositoryName, digest: Digest) -> Result<Vec<Tag>, Error> {
+    pub(crate) fn tags_of(&self, repository: &RepositoryName, digest: Digest) -> Result<Vec<Tag>, Error> {
         let table = self.table(TAGS_OF)?;
         let mut tags = Vec::new();
         for row in table.range((repository.as_str(), digest.key(), "")..)? {
@@ -198,12 +206,17 @@ pub(crate) trait ContentRead: LinkRead {
     }
 
     /// A manifest of the repository that lists this digest, if there is one: see `listings`.
-    fn lister(&self, repository: &RepositoryName, child: Digest) -> Result<Option<Digest>, Error> {
+    pub(crate) fn lister(&self, repository: &RepositoryName, child: Digest) -> Result<Option<Digest>, Error> {
         Ok(self.listers(repository, child, 1)?.pop())
     }
 
     /// At most `limit` manifests of the repository that list this digest.
-    fn listers(&self, repository: &RepositoryName, child: Digest, limit: usize) -> Result<Vec<Digest>, Error> {
+    pub(crate) fn listers(
+        &self,
+        repository: &RepositoryName,
+        child: Digest,
+        limit: usize,
+    ) -> Result<Vec<Digest>, Error> {
         let table = self.table(LISTINGS)?;
         let mut indexes = Vec::new();
         for row in table.range((repository.as_str(), child.key(), &[][..])..)?.take(limit) {
@@ -219,7 +232,7 @@ pub(crate) trait ContentRead: LinkRead {
 
     /// Visits the referrers of a subject behind `after`, ordered by artifact type and digest, until
     /// told to stop: type, digest and descriptor.
-    fn each_referrer(
+    pub(crate) fn each_referrer(
         &self,
         repository: &RepositoryName,
         subject: Digest,
@@ -228,7 +241,7 @@ pub(crate) trait ContentRead: LinkRead {
     ) -> Result<(), Error> {
         let table = self.table(REFERRERS)?;
         let start = (repository.as_str(), subject.key(), after.0, after.1);
-        for row in table.range::<(&str, &[u8], &str, &[u8])>((Bound::Excluded(start), Bound::Unbounded))? {
+        for row in table.range((Bound::Excluded(start), Bound::Unbounded))? {
             let (key, descriptor) = row?;
             let (owner, of, kind, digest) = key.value();
             if owner != repository.as_str() || of != subject.key() {
@@ -242,8 +255,6 @@ pub(crate) trait ContentRead: LinkRead {
         Ok(())
     }
 }
-
-impl<S: Source> ContentRead for S {}
 
 impl WriteTx {
     /// Changes a repository's counts; the row comes with the first content and goes with the last, unless

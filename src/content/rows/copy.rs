@@ -10,11 +10,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redb::{Durability, Key, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableHandle as _, Value};
+use redb::{Durability, Key, ReadableDatabase as _, TableHandle as _, Value};
 
 use super::backend::{Backend, DatabaseFile};
-use super::schema::{self, Source as _};
-use super::{Database, Error, ReadTx, WriteTx, store};
+use super::schema::{self, Visitor, each_table};
+use super::transaction::Definition;
+use super::{Database, Error, Rows, WriteTx, store};
 use crate::content::blobs::{Disk, Tree};
 
 /// As much is written in one transaction of the copy, which is held in memory.
@@ -61,61 +62,6 @@ impl Extent {
     }
 }
 
-/// Something that is done with tables of any kind.
-pub(super) trait Visitor {
-    fn table<K: Key + 'static, V: Value + 'static>(
-        &mut self,
-        definition: TableDefinition<'static, K, V>,
-    ) -> Result<(), Error>;
-}
-
-/// Every table there is.
-pub(super) fn each_table(visitor: &mut impl Visitor) -> Result<(), Error> {
-    visitor.table(schema::SETTINGS)?;
-    visitor.table(schema::REPOSITORIES)?;
-    visitor.table(schema::BLOBS)?;
-    visitor.table(schema::LINKS)?;
-    visitor.table(schema::MANIFESTS)?;
-    visitor.table(schema::MANIFEST_BYTES)?;
-    visitor.table(schema::TAGS)?;
-    visitor.table(schema::TAGS_OF)?;
-    visitor.table(schema::REFERRERS)?;
-    visitor.table(schema::LISTINGS)?;
-    visitor.table(schema::USERS)?;
-    visitor.table(schema::KEYS)?;
-    visitor.table(schema::KEYS_OF)?;
-    visitor.table(schema::SESSIONS)?;
-    visitor.table(schema::SESSIONS_OF)?;
-    visitor.table(schema::AUDIT)?;
-    visitor.table(schema::SETTINGS_OF)?;
-    visitor.table(schema::PERMISSIONS)?;
-    visitor.table(schema::PERMISSIONS_OF)?;
-    visitor.table(schema::GROUPS)?;
-    visitor.table(schema::PAST_TAGS)?;
-    visitor.table(schema::ENDED_TAGS)?;
-    visitor.table(schema::TAG_STARTS)?;
-    visitor.table(schema::TAG_MARKS)?;
-    visitor.table(schema::EXPIRING_TAGS)?;
-    visitor.table(schema::SIGNING_KEYS)?;
-    visitor.table(schema::REFRESH_TOKENS)?;
-    visitor.table(schema::REFRESH_TOKENS_OF)?;
-    visitor.table(schema::LINKS_OF)?;
-    visitor.table(schema::PAST_OF)?;
-    visitor.table(schema::UNREFERENCED)?;
-    visitor.table(schema::UNREFERENCED_SINCE)?;
-    visitor.table(schema::DELETED_MANIFESTS)?;
-    visitor.table(schema::ORPHANS)?;
-    visitor.table(schema::FILES)?;
-    visitor.table(schema::DAMAGED)?;
-    visitor.table(schema::IDENTITIES)?;
-    visitor.table(schema::FEDERATED_USERS)?;
-    visitor.table(schema::FEDERATED_TOKENS)?;
-    visitor.table(schema::NAMESPACES)?;
-    visitor.table(schema::NAMESPACES_OF)?;
-    visitor.table(schema::ADDRESSES)?;
-    visitor.table(schema::FILE_USERS)
-}
-
 impl Database {
     /// Writes all rows, as they are now, to the new database of another data directory; see [`install`].
     pub(crate) fn copy(&self, to: &Tree, disk: &Arc<dyn Disk>, extent: Extent, pause: Pause<'_>) -> Result<(), Error> {
@@ -140,14 +86,14 @@ pub(super) struct NewDatabase {
 impl NewDatabase {
     /// A copy of what a view shows.
     pub(super) fn of(
-        from: &ReadTx,
+        from: &Rows,
         tree: &Tree,
         disk: &Arc<dyn Disk>,
         extent: Extent,
         pause: Pause<'_>,
     ) -> Result<Self, Error> {
         let new = Self::create(tree, disk)?;
-        let tables = from.0.list_tables()?.map(|table| table.name().to_owned()).collect();
+        let tables = from.table_names()?;
         let mut copy = Copy { from, to: &new.database, tables, extent, batch: None, pause };
         each_table(&mut copy)?;
         copy.flush()?;
@@ -174,7 +120,7 @@ impl NewDatabase {
     pub(super) fn change(&self, change: impl FnOnce(&mut WriteTx) -> Result<(), Error>) -> Result<(), Error> {
         let mut tx = WriteTx::new(self.database.begin_write()?);
         change(&mut tx)?;
-        Ok(tx.transaction.commit()?)
+        tx.commit()
     }
 
     /// Makes it durable. It has its temporary name still.
@@ -188,7 +134,7 @@ impl NewDatabase {
 
 /// Copies tables, one after the other.
 struct Copy<'a> {
-    from: &'a ReadTx,
+    from: &'a Rows,
     to: &'a redb::Database,
     /// The tables that were not copied yet.
     tables: Vec<String>,
@@ -223,19 +169,16 @@ impl Copy<'_> {
 }
 
 impl Visitor for Copy<'_> {
-    fn table<K: Key + 'static, V: Value + 'static>(
-        &mut self,
-        definition: TableDefinition<'static, K, V>,
-    ) -> Result<(), Error> {
+    fn table<K: Key + 'static, V: Value + 'static>(&mut self, definition: Definition<K, V>) -> Result<(), Error> {
         // A database of an earlier version has fewer tables.
         let Some(place) = self.tables.iter().position(|name| name == definition.name()) else { return Ok(()) };
         self.tables.swap_remove(place);
         let table = self.from.table(definition)?;
-        let mut rows = table.iter()?;
+        let mut rows = table.range(..)?;
         let extent = self.extent;
         loop {
             let Batch { transaction, bytes, .. } = self.batch()?;
-            let mut to = transaction.open_table(definition)?;
+            let mut to = transaction.open_table(*definition)?;
             let mut ended = true;
             for row in rows.by_ref() {
                 let (key, value) = row?;
@@ -273,8 +216,8 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    pub(crate) fn read<T, E: From<Error>>(&self, look: impl FnOnce(&ReadTx) -> Result<T, E>) -> Result<T, E> {
-        look(&ReadTx(self.0.begin_read().map_err(Error::from)?))
+    pub(crate) fn read<T, E: From<Error>>(&self, look: impl FnOnce(&Rows) -> Result<T, E>) -> Result<T, E> {
+        look(&Rows::new(self.0.begin_read().map_err(Error::from)?))
     }
 
     /// As [`Database::copy`].

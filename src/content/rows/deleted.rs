@@ -3,22 +3,23 @@
 //! Such a manifest is not served: it has no row in `manifests`. It is kept, with everything it references, as long as
 //! the history has a span of it. Deleting by digest writes one, with the digest in place of a tag.
 
-use redb::ReadableTable as _;
-
 use super::codec::corrupt;
-use super::content::{ContentRead, ManifestRow};
+use super::content::ManifestRow;
 use super::history::PastRow;
 use super::journal::Record;
 use super::schema::{DELETED_MANIFESTS, LISTINGS, MANIFEST_BYTES, MANIFESTS, PAST_TAGS};
 use super::unreferenced::Unreferenced;
-use super::{Error, WriteTx, codec};
+use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::Moment;
 use crate::oci::{Digest, RepositoryName};
 
-/// Looking up manifests that can be restored.
-pub(crate) trait DeletedRead: ContentRead {
+impl Rows {
     /// A manifest that is there, or can be restored.
-    fn kept_manifest(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<ManifestRow>, Error> {
+    pub(crate) fn kept_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+    ) -> Result<Option<ManifestRow>, Error> {
         match self.manifest(repository, digest)? {
             None => self.deleted_manifest(repository, digest),
             row => Ok(row),
@@ -26,7 +27,7 @@ pub(crate) trait DeletedRead: ContentRead {
     }
 
     /// The last span of a tag, or of a digest in place of one, that has ended.
-    fn last_past(&self, repository: &RepositoryName, tag: &str) -> Result<Option<PastRow>, Error> {
+    pub(crate) fn last_past(&self, repository: &RepositoryName, tag: &str) -> Result<Option<PastRow>, Error> {
         let (table, name) = (self.table(PAST_TAGS)?, repository.as_str());
         let mut last: Option<PastRow> = None;
         for row in table.range((name, tag, 0, 0)..(name, tag, u64::MAX, u32::MAX))? {
@@ -39,7 +40,7 @@ pub(crate) trait DeletedRead: ContentRead {
     }
 
     /// A manifest of the repository that is there and lists this digest, if there is one: see `listings`.
-    fn present_lister(&self, repository: &RepositoryName, child: Digest) -> Result<Option<Digest>, Error> {
+    pub(crate) fn present_lister(&self, repository: &RepositoryName, child: Digest) -> Result<Option<Digest>, Error> {
         let table = self.table(LISTINGS)?;
         for row in table.range((repository.as_str(), child.key(), &[][..])..)? {
             let (key, ()) = row.map(|(key, value)| (key, value.value()))?;
@@ -55,8 +56,6 @@ pub(crate) trait DeletedRead: ContentRead {
         Ok(None)
     }
 }
-
-impl<S: super::schema::Source> DeletedRead for S {}
 
 impl WriteTx {
     /// Takes a manifest away from clients that is there, so that it can be restored. What it references is the

@@ -92,7 +92,6 @@ mod tests {
 
     use super::*;
     use crate::content::blobs::{SystemDisk, Tree};
-    use crate::content::rows::Source as _;
 
     fn open(root: &Path) -> Database {
         Database::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap()

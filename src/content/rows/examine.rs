@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use redb::{Key, ReadableDatabase as _, ReadableTable as _, TableDefinition, Value};
+use redb::{Key, ReadableDatabase as _, Value};
 
 use super::backend::{Backend, DatabaseFile};
-use super::copy::{Visitor, each_table};
 use super::durability::DurabilityPolicy;
-use super::schema::{self, Source as _};
+use super::schema::{self, Visitor, each_table};
 use super::store::{self, Store};
-use super::{Database, Error, ReadTx};
+use super::transaction::Definition;
+use super::{Database, Error, Rows};
 use crate::content::blobs::{Disk, Tree};
 
 /// What a database is like.
@@ -37,7 +37,7 @@ pub(crate) fn examine(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<Condition, Er
         file.check()?;
         let mut database = store::open(&file, Backend::new(&file))?;
         database.check_integrity().map_err(|error| Error::open(error, &path))?;
-        let tx = ReadTx(database.begin_read()?);
+        let tx = Rows::new(database.begin_read()?);
         schema::version(&tx)?;
         each_table(&mut Reading(&tx))
     };
@@ -81,19 +81,16 @@ impl Database {
 }
 
 /// Reads every row of every table.
-struct Reading<'a>(&'a ReadTx);
+struct Reading<'a>(&'a Rows);
 
 impl Visitor for Reading<'_> {
-    fn table<K: Key + 'static, V: Value + 'static>(
-        &mut self,
-        definition: TableDefinition<'static, K, V>,
-    ) -> Result<(), Error> {
+    fn table<K: Key + 'static, V: Value + 'static>(&mut self, definition: Definition<K, V>) -> Result<(), Error> {
         let table = match self.0.table(definition) {
             // One of an earlier version has fewer.
             Err(Error::Storage(error)) if matches!(*error, redb::Error::TableDoesNotExist(_)) => return Ok(()),
             table => table?,
         };
-        for row in table.iter()? {
+        for row in table.range(..)? {
             let (key, value) = row?;
             let _ = (key.value(), value.value());
         }

@@ -3,11 +3,11 @@
 //! A subject is found by its issuer and never by a name. What a provider can be asked again with is sealed by whoever
 //! puts it here, and in a table of its own, which backups leave out.
 
-use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 
-use super::schema::{FEDERATED_TOKENS, FEDERATED_USERS, IDENTITIES, Source};
-use super::{Error, WriteTx, codec};
+use super::schema::{FEDERATED_TOKENS, FEDERATED_USERS, IDENTITIES};
+use super::transaction::Table;
+use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::Timestamp;
 
 /// A user on a provider's word.
@@ -26,24 +26,23 @@ pub(crate) struct FederatedUserRow {
 }
 
 /// What a provider says of a user; nothing, if they come from none.
-fn row(table: &impl ReadableTable<&'static str, &'static [u8]>, name: &str) -> Result<Option<FederatedUserRow>, Error> {
+fn row(table: &Table<'_, &'static str, &'static [u8]>, name: &str) -> Result<Option<FederatedUserRow>, Error> {
     table.get(name)?.map(|row| codec::row("users of providers", row.value(), name)).transpose()
 }
 
-/// Looking up users of providers.
-pub(crate) trait FederatedUserRead: Source {
+impl Rows {
     /// The user whom an issuer means by a subject.
-    fn user_of_identity(&self, issuer: &str, subject: &str) -> Result<Option<String>, Error> {
+    pub(crate) fn user_of_identity(&self, issuer: &str, subject: &str) -> Result<Option<String>, Error> {
         Ok(self.table(IDENTITIES)?.get((issuer, subject))?.map(|name| name.value().to_owned()))
     }
 
     /// What a provider says of a user; nothing, if they come from none.
-    fn federated_user(&self, name: &str) -> Result<Option<FederatedUserRow>, Error> {
+    pub(crate) fn federated_user(&self, name: &str) -> Result<Option<FederatedUserRow>, Error> {
         row(&self.table(FEDERATED_USERS)?, name)
     }
 
     /// The same of several users, in their order.
-    fn federated_users_of<'a>(
+    pub(crate) fn federated_users_of<'a>(
         &self,
         names: impl Iterator<Item = &'a str>,
     ) -> Result<Vec<Option<FederatedUserRow>>, Error> {
@@ -52,10 +51,10 @@ pub(crate) trait FederatedUserRead: Source {
     }
 
     /// All of them, by name.
-    fn federated_users(&self) -> Result<Vec<(String, FederatedUserRow)>, Error> {
+    pub(crate) fn federated_users(&self) -> Result<Vec<(String, FederatedUserRow)>, Error> {
         let table = self.table(FEDERATED_USERS)?;
         let mut users = Vec::new();
-        for row in table.iter()? {
+        for row in table.range(..)? {
             let (name, row) = row?;
             let name = name.value().to_owned();
             let row = codec::row("users of providers", row.value(), &name)?;
@@ -65,12 +64,10 @@ pub(crate) trait FederatedUserRead: Source {
     }
 
     /// What the provider can be asked again with, as it was sealed.
-    fn federated_token(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+    pub(crate) fn federated_token(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.table(FEDERATED_TOKENS)?.get(name)?.map(|sealed| sealed.value().to_vec()))
     }
 }
-
-impl<S: Source> FederatedUserRead for S {}
 
 impl WriteTx {
     /// Says that a user comes from a provider, or changes what that says of them. An identity is one user's.

@@ -1,10 +1,9 @@
 //! What is known of the files of blobs: when their bytes were right, and which are damaged.
 
-use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
-use super::schema::{DAMAGED, FILES, Source};
-use super::{Error, WriteTx, codec};
+use super::schema::{DAMAGED, FILES};
+use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::Timestamp;
 use crate::oci::Digest;
 
@@ -26,26 +25,25 @@ pub(crate) struct DamageRow {
     pub(crate) what: String,
 }
 
-/// Looking up what is known of files.
-pub(crate) trait FileRead: Source {
+impl Rows {
     /// What is known of a blob's file; nothing of one from before files were looked at.
-    fn file(&self, digest: Digest) -> Result<Option<FileRow>, Error> {
+    pub(crate) fn file(&self, digest: Digest) -> Result<Option<FileRow>, Error> {
         let table = self.table(FILES)?;
         let row = table.get(digest.key())?;
         row.map(|row| codec::row("files", row.value(), digest)).transpose()
     }
 
     /// What is wrong with a blob's file, as far as that is known.
-    fn damage(&self, digest: Digest) -> Result<Option<DamageRow>, Error> {
+    pub(crate) fn damage(&self, digest: Digest) -> Result<Option<DamageRow>, Error> {
         let table = self.table(DAMAGED)?;
         let row = table.get(digest.key())?;
         row.map(|row| codec::row("damaged blobs", row.value(), digest)).transpose()
     }
 
     /// The blobs whose files are damaged, as far as is known; at most `limit`.
-    fn damaged(&self, limit: usize) -> Result<Vec<(Digest, DamageRow)>, Error> {
+    pub(crate) fn damaged(&self, limit: usize) -> Result<Vec<(Digest, DamageRow)>, Error> {
         let mut damaged = Vec::new();
-        for row in self.table(DAMAGED)?.iter()?.take(limit) {
+        for row in self.table(DAMAGED)?.range(..)?.take(limit) {
             let (key, row) = row?;
             let digest = Digest::from_key(key.value());
             let digest = digest.ok_or_else(|| codec::corrupt("damaged blobs", hex::encode(key.value())))?;
@@ -54,8 +52,6 @@ pub(crate) trait FileRead: Source {
         Ok(damaged)
     }
 }
-
-impl<S: Source> FileRead for S {}
 
 impl WriteTx {
     /// Notes what the file of a blob is like whose bytes are right: it is not damaged, or not any more.

@@ -11,15 +11,11 @@ use std::ops::Bound;
 use redb::ReadableTable as _;
 
 use super::codec::corrupt;
-use super::content::ContentRead;
-use super::deleted::DeletedRead as _;
 use super::history::past_digest;
-use super::link::{LinkRead as _, LinkRow};
-use super::schema::{
-    LINKS, LINKS_OF, MANIFESTS, PAST_OF, PAST_TAGS, Source, TAGS_OF, UNREFERENCED, UNREFERENCED_SINCE,
-};
+use super::link::LinkRow;
+use super::schema::{LINKS, LINKS_OF, MANIFESTS, PAST_OF, PAST_TAGS, TAGS_OF, UNREFERENCED, UNREFERENCED_SINCE};
 use super::unreferenced::Unreferenced;
-use super::{Error, WriteTx, codec};
+use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::SteadyTime;
 use crate::oci::{Digest, RepositoryName};
 
@@ -32,10 +28,9 @@ pub(crate) struct UnreferencedRow {
     pub(crate) digest: Digest,
 }
 
-/// Looking for what nothing needs.
-pub(crate) trait GarbageRead: ContentRead {
+impl Rows {
     /// Since when something is unreferenced; nothing if it is not.
-    fn unreferenced(
+    pub(crate) fn unreferenced(
         &self,
         repository: &RepositoryName,
         kind: Unreferenced,
@@ -47,7 +42,7 @@ pub(crate) trait GarbageRead: ContentRead {
     }
 
     /// At most `limit` of what is unreferenced since before `before`, behind `after`, the longest first.
-    fn unreferenced_since(
+    pub(crate) fn unreferenced_since(
         &self,
         after: Option<&UnreferencedRow>,
         before: SteadyTime,
@@ -62,7 +57,7 @@ pub(crate) trait GarbageRead: ContentRead {
             return Ok(rows);
         }
         let until = Bound::Excluded((before.micros(), "", 0, &[][..]));
-        for row in table.range::<(u64, &str, u8, &[u8])>((from, until))?.take(limit) {
+        for row in table.range((from, until))?.take(limit) {
             let (key, _) = row?;
             let (since, repository, kind, digest) = key.value();
             let unreadable = || corrupt("unneeded since", repository);
@@ -77,7 +72,7 @@ pub(crate) trait GarbageRead: ContentRead {
     }
 
     /// What is unreferenced in a repository, and stands in the order of time as well.
-    fn unreferenced_in(&self, repository: &RepositoryName) -> Result<BTreeSet<(u8, Digest)>, Error> {
+    pub(crate) fn unreferenced_in(&self, repository: &RepositoryName) -> Result<BTreeSet<(u8, Digest)>, Error> {
         let (table, by_time) = (self.table(UNREFERENCED)?, self.table(UNREFERENCED_SINCE)?);
         let (name, mut unreferenced) = (repository.as_str(), BTreeSet::new());
         for row in table.range((name, 0, &[][..])..)? {
@@ -94,7 +89,7 @@ pub(crate) trait GarbageRead: ContentRead {
     }
 
     /// Whether a tag or an index of the repository names a manifest, or a tag did as far as is remembered.
-    fn is_named(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
+    pub(crate) fn is_named(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
         let (name, key) = (repository.as_str(), digest.key());
         let tags = self.table(TAGS_OF)?;
         if let Some(row) = tags.range((name, key, "")..)?.next() {
@@ -115,8 +110,6 @@ pub(crate) trait GarbageRead: ContentRead {
         Ok(self.lister(repository, digest)?.is_some())
     }
 }
-
-impl<S: Source> GarbageRead for S {}
 
 impl WriteTx {
     /// Notes that nothing needs something since a time, whatever was known before.
@@ -190,13 +183,15 @@ impl WriteTx {
     pub(super) fn find_garbage(&mut self, now: SteadyTime) -> Result<(), Error> {
         self.changed = true;
         {
-            let (links, mut links_of) = (self.transaction.open_table(LINKS)?, self.transaction.open_table(LINKS_OF)?);
+            let (links, mut links_of) =
+                (self.transaction().open_table(*LINKS)?, self.transaction().open_table(*LINKS_OF)?);
             for row in links.iter()? {
                 let (key, _) = row?;
                 let (digest, name) = key.value();
                 links_of.insert((name, digest), ())?;
             }
-            let (past, mut past_of) = (self.transaction.open_table(PAST_TAGS)?, self.transaction.open_table(PAST_OF)?);
+            let (past, mut past_of) =
+                (self.transaction().open_table(*PAST_TAGS)?, self.transaction().open_table(*PAST_OF)?);
             for row in past.iter()? {
                 let (key, row) = row?;
                 let (name, tag, started, number) = key.value();
@@ -205,7 +200,7 @@ impl WriteTx {
             }
         }
         let mut manifests = Vec::new();
-        for row in self.table(MANIFESTS)?.iter()? {
+        for row in self.table(MANIFESTS)?.range(..)? {
             let (key, _) = row?;
             let (name, digest) = key.value();
             manifests.extend(name.parse::<RepositoryName>().ok().zip(Digest::from_key(digest)));
@@ -214,7 +209,7 @@ impl WriteTx {
             self.review_manifest(name, *digest, now)?;
         }
         let mut links = Vec::new();
-        for row in self.table(LINKS)?.iter()? {
+        for row in self.table(LINKS)?.range(..)? {
             let (key, row) = row?;
             let (digest, name) = key.value();
             let unreferenced = codec::decode::<LinkRow>(row.value()).is_some_and(|link| link.references == 0);

@@ -10,9 +10,9 @@ use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
 use super::codec::corrupt;
-use super::content::{ContentRead, TagRow};
-use super::schema::{ENDED_TAGS, EXPIRING_TAGS, PAST_OF, PAST_TAGS, Source, TAG_MARKS, TAG_STARTS, TAGS};
-use super::{Error, WriteTx, codec};
+use super::content::TagRow;
+use super::schema::{ENDED_TAGS, EXPIRING_TAGS, PAST_OF, PAST_TAGS, TAG_MARKS, TAG_STARTS, TAGS};
+use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::{Moment, SteadyTime, Timestamp};
 use crate::oci::{Digest, RepositoryName, Tag};
 
@@ -95,24 +95,28 @@ impl Span {
     }
 }
 
-/// Looking through what tags point at and pointed at.
-pub(crate) trait HistoryRead: ContentRead {
+impl Rows {
     /// What else there is to know of where a tag points now.
-    fn tag_mark(&self, repository: &RepositoryName, tag: &Tag) -> Result<TagMark, Error> {
+    pub(crate) fn tag_mark(&self, repository: &RepositoryName, tag: &Tag) -> Result<TagMark, Error> {
         let table = self.table(TAG_MARKS)?;
         let Some(row) = table.get((repository.as_str(), tag.as_str()))? else { return Ok(TagMark::default()) };
         codec::row("marks of tags", row.value(), tag.as_str())
     }
 
     /// The row of a span that has ended, unless it is forgotten.
-    fn past_tag(&self, repository: &RepositoryName, tag: &Tag, span: Span) -> Result<Option<PastRow>, Error> {
+    pub(crate) fn past_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        span: Span,
+    ) -> Result<Option<PastRow>, Error> {
         let table = self.table(PAST_TAGS)?;
         let row = table.get((repository.as_str(), tag.as_str(), span.started.micros(), span.number))?;
         row.map(|row| past(row.value(), tag.as_str())).transpose()
     }
 
     /// What is known of a span that was visited in the same view.
-    fn tag_state(&self, repository: &RepositoryName, tag: &Tag, span: Span) -> Result<TagState, Error> {
+    pub(crate) fn tag_state(&self, repository: &RepositoryName, tag: &Tag, span: Span) -> Result<TagState, Error> {
         if span.ended.is_some() {
             let row = self.past_tag(repository, tag, span)?;
             let PastRow { digest, ended, reversion, .. } = row.ok_or_else(|| corrupt("past tags", tag.as_str()))?;
@@ -125,7 +129,7 @@ pub(crate) trait HistoryRead: ContentRead {
 
     /// Visits the spans of all tags of a repository, the latest start first, until told to stop. Spans of manifests
     /// that were deleted by digest are left out.
-    fn each_span(
+    pub(crate) fn each_span(
         &self,
         repository: &RepositoryName,
         mut visit: impl FnMut(&str, Span) -> ControlFlow<()>,
@@ -147,7 +151,7 @@ pub(crate) trait HistoryRead: ContentRead {
 
     /// Visits the spans of a tag that have ended and started before `before`, the latest start first, until
     /// told to stop.
-    fn each_past_span(
+    pub(crate) fn each_past_span(
         &self,
         repository: &RepositoryName,
         tag: &Tag,
@@ -169,14 +173,12 @@ pub(crate) trait HistoryRead: ContentRead {
     }
 
     /// Whether a tag is to be removed at `now`, or a span ended before `kept_since`.
-    fn is_history_due(&self, now: Timestamp, kept_since: SteadyTime) -> Result<bool, Error> {
+    pub(crate) fn is_history_due(&self, now: Timestamp, kept_since: SteadyTime) -> Result<bool, Error> {
         let (expiring, ended) = (self.table(EXPIRING_TAGS)?, self.table(ENDED_TAGS)?);
         let expires = expiring.first()?.is_some_and(|(key, _)| key.value().0 <= now.micros());
         Ok(expires || ended.first()?.is_some_and(|(key, _)| key.value().0 < kept_since.micros()))
     }
 }
-
-impl<S: Source> HistoryRead for S {}
 
 impl WriteTx {
     /// Notes that a tag points somewhere from now on.
@@ -326,7 +328,7 @@ impl WriteTx {
                 ended.push((aged.micros(), owner.to_owned(), tag.to_owned(), started, number));
             }
         } else {
-            for row in self.table(ENDED_TAGS)?.iter()?.take(limit) {
+            for row in self.table(ENDED_TAGS)?.range(..)?.take(limit) {
                 let (key, _) = row?;
                 let (aged, name, tag, started, number) = key.value();
                 ended.push((aged, name.to_owned(), tag.to_owned(), started, number));
@@ -408,7 +410,7 @@ impl WriteTx {
     /// Notes since when every tag points where it does, for a database whose tags have no history.
     pub(super) fn begin_spans(&mut self) -> Result<(), Error> {
         self.changed = true;
-        let (tags, mut starts) = (self.transaction.open_table(TAGS)?, self.transaction.open_table(TAG_STARTS)?);
+        let (tags, mut starts) = (self.transaction().open_table(*TAGS)?, self.transaction().open_table(*TAG_STARTS)?);
         for row in tags.iter()? {
             let (key, row) = row?;
             let (name, tag) = key.value();

@@ -1,13 +1,15 @@
 //! All rows at once, for tests: what is in every table, and whether the rows agree with each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
-use redb::{Key, ReadableTable as _, TableDefinition, TableHandle as _, Value};
+use redb::{Key, TableHandle as _, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::schema::*;
-use super::verify::{Findings, Verify as _};
-use super::{ContentRead as _, Database, Error, LinkRead as _, PermissionRead as _, ReadTx};
+use super::schema::{BLOBS, REPOSITORIES, UNREFERENCED, UNREFERENCED_SINCE, Visitor, each_table};
+use super::transaction::Definition;
+use super::verify::Findings;
+use super::{Database, Error, Rows};
 use crate::oci::{Digest, RepositoryName};
 
 /// More than there are in a test.
@@ -20,17 +22,10 @@ impl Database {
     /// What is in every table.
     pub(crate) fn dump(&self) -> Result<Dump, Error> {
         self.read(|tx| {
-            let mut dump = Dump::new();
-            macro_rules! tables {
-                ($($table:ident)*) => { $(add(tx, $table, &mut dump)?;)* };
-            }
-            tables!(SETTINGS REPOSITORIES BLOBS LINKS MANIFESTS MANIFEST_BYTES TAGS TAGS_OF REFERRERS LISTINGS);
-            tables!(USERS KEYS KEYS_OF SESSIONS SESSIONS_OF AUDIT SETTINGS_OF PERMISSIONS PERMISSIONS_OF GROUPS);
-            tables!(PAST_TAGS ENDED_TAGS TAG_STARTS TAG_MARKS EXPIRING_TAGS);
-            tables!(SIGNING_KEYS REFRESH_TOKENS REFRESH_TOKENS_OF);
-            tables!(IDENTITIES FEDERATED_USERS FEDERATED_TOKENS NAMESPACES NAMESPACES_OF ADDRESSES FILE_USERS);
-            tables!(LINKS_OF PAST_OF UNREFERENCED UNREFERENCED_SINCE ORPHANS FILES DAMAGED DELETED_MANIFESTS);
-            let there = tx.0.list_tables()?.map(|table| table.name().to_owned());
+            let mut dumping = Dumping(tx, Dump::new());
+            each_table(&mut dumping)?;
+            let dump = dumping.1;
+            let there = tx.table_names()?.into_iter();
             assert_eq!(there.collect::<BTreeSet<_>>(), dump.keys().cloned().collect(), "every table is looked at");
             Ok(dump)
         })
@@ -68,41 +63,35 @@ impl Database {
     }
 }
 
-fn add<K: Key + 'static, V: Value + 'static>(
-    tx: &ReadTx,
-    table: TableDefinition<'_, K, V>,
-    dump: &mut Dump,
-) -> Result<(), Error> {
-    let (mut hash, mut count) = (Sha256::new(), 0);
-    for row in tx.table(table)?.iter()? {
-        let (key, value) = row?;
-        for part in [K::as_bytes(&key.value()).as_ref(), V::as_bytes(&value.value()).as_ref()] {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        count += 1;
+struct Dumping<'a>(&'a Rows, Dump);
+
+impl Visitor for Dumping<'_> {
+    fn table<K: Key + 'static, V: Value + 'static>(&mut self, definition: Definition<K, V>) -> Result<(), Error> {
+        let (mut hash, mut count) = (Sha256::new(), 0);
+        self.0.table(definition)?.each(.., |key, value| {
+            for part in [K::as_bytes(&key).as_ref(), V::as_bytes(&value).as_ref()] {
+                hash.update((part.len() as u64).to_le_bytes());
+                hash.update(part);
+            }
+            count += 1;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        self.1.insert(definition.name().to_owned(), (count, hash.finalize().into()));
+        Ok(())
     }
-    dump.insert(table.name().to_owned(), (count, hash.finalize().into()));
-    Ok(())
 }
 
 /// All rows of a table, as something else.
 fn all<K: Key + 'static, V: Value + 'static, T>(
-    tx: &ReadTx,
-    table: TableDefinition<'_, K, V>,
+    tx: &Rows,
+    table: Definition<K, V>,
     make: impl Fn(K::SelfType<'_>, V::SelfType<'_>) -> T,
 ) -> Result<Vec<T>, Error> {
-    tx.table(table)?
-        .iter()?
-        .map(|row| {
-            let (key, value) = row?;
-            Ok(make(key.value(), value.value()))
-        })
-        .collect()
+    tx.table(table)?.collect(.., usize::MAX, |key, value| Ok(Some(make(key, value))))
 }
 
 /// What is known to be unreferenced stands in two tables that say the same; and an orphan has no row.
-fn check_garbage(tx: &ReadTx, wrong: &mut Vec<String>) -> Result<(), Error> {
+fn check_garbage(tx: &Rows, wrong: &mut Vec<String>) -> Result<(), Error> {
     let by_name = all(tx, UNREFERENCED, |(name, kind, digest), since| (since, name.to_owned(), kind, digest.to_vec()))?;
     let by_time =
         all(tx, UNREFERENCED_SINCE, |(since, name, kind, digest), ()| (since, name.to_owned(), kind, digest.to_vec()))?;
@@ -118,7 +107,7 @@ fn check_garbage(tx: &ReadTx, wrong: &mut Vec<String>) -> Result<(), Error> {
 }
 
 /// A repository is there while it has content, or somebody has said something about it.
-fn check_repositories(tx: &ReadTx, wrong: &mut Vec<String>) -> Result<(), Error> {
+fn check_repositories(tx: &Rows, wrong: &mut Vec<String>) -> Result<(), Error> {
     for name in all(tx, REPOSITORIES, |name, _| name.parse::<RepositoryName>().expect("a name"))? {
         let row = tx.repository(&name)?.expect("the row that was found");
         if row.manifests + row.links == 0 && tx.settings(&name)?.is_none() {

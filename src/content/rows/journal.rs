@@ -21,14 +21,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use redb::ReadableTable as _;
 
 pub(super) use format::Record;
 pub(crate) use replay::{JournaledManifest, Replayed};
 
-use super::content::{ContentRead as _, ManifestRow};
-use super::schema::{MANIFEST_BYTES, MANIFESTS, SETTING_JOURNAL, SETTING_JOURNAL_NUMBER, Source, TAGS};
-use super::{Database, Error, Pause, ReadTx, WriteTx, codec};
+use super::content::ManifestRow;
+use super::schema::{MANIFEST_BYTES, MANIFESTS, SETTING_JOURNAL, SETTING_JOURNAL_NUMBER, TAGS};
+use super::{Database, Error, Pause, Rows, WriteTx, codec};
 use crate::content::blobs::{Disk, Tree};
 use format::{HEADER_BYTES, Id};
 
@@ -273,7 +272,7 @@ impl Database {
 }
 
 /// Writes the rows of a view; gives the number of the last transaction in it.
-fn write_rows(tx: &ReadTx, journal: &Journal, pause: Pause<'_>) -> Result<u64, Error> {
+fn write_rows(tx: &Rows, journal: &Journal, pause: Pause<'_>) -> Result<u64, Error> {
     let number = number(tx)?;
     let (mut batch, mut began) = (Vec::new(), Instant::now());
     let mut add = |record: &Record, pause: Pause<'_>| {
@@ -289,7 +288,7 @@ fn write_rows(tx: &ReadTx, journal: &Journal, pause: Pause<'_>) -> Result<u64, E
         Ok(())
     };
     let all_bytes = tx.table(MANIFEST_BYTES)?;
-    for row in tx.table(MANIFESTS)?.iter()? {
+    for row in tx.table(MANIFESTS)?.range(..)? {
         let (key, row) = row?;
         let (repository, digest) = key.value();
         // One that cannot be read is not served either, and is no reason to have no journal of the others.
@@ -300,7 +299,7 @@ fn write_rows(tx: &ReadTx, journal: &Journal, pause: Pause<'_>) -> Result<u64, E
         let ManifestRow { media_type, created, .. } = row;
         add(&Record::Manifest { repository, digest, media_type, created, bytes }, pause)?;
     }
-    for row in tx.table(TAGS)?.iter()? {
+    for row in tx.table(TAGS)?.range(..)? {
         let (key, _) = row?;
         let (repository, tag) = key.value();
         let Some((name, parsed)) = repository.parse().ok().zip(tag.parse().ok()) else { continue };
@@ -313,7 +312,7 @@ fn write_rows(tx: &ReadTx, journal: &Journal, pause: Pause<'_>) -> Result<u64, E
 }
 
 /// The number of the last transaction that changed content.
-fn number(tx: &impl Source) -> Result<u64, Error> {
+fn number(tx: &Rows) -> Result<u64, Error> {
     let bytes = tx.setting(SETTING_JOURNAL_NUMBER)?;
     let corrupt = || Error::Corrupt { table: "settings", key: SETTING_JOURNAL_NUMBER.to_owned() };
     bytes.map_or(Ok(0), |bytes| Ok(u64::from_be_bytes(bytes.try_into().map_err(|_| corrupt())?)))

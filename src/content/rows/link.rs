@@ -4,13 +4,12 @@
 
 use std::ops::ControlFlow;
 
-use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
 use super::codec::corrupt;
-use super::schema::{BLOBS, LINKS, LINKS_OF, ORPHANS, Source};
+use super::schema::{BLOBS, LINKS, LINKS_OF, ORPHANS};
 use super::unreferenced::Unreferenced;
-use super::{Error, WriteTx, codec};
+use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::{Moment, SteadyTime, Timestamp};
 use crate::oci::{Digest, RepositoryName};
 
@@ -32,21 +31,20 @@ pub(crate) struct LinkRow {
     pub(crate) created: Timestamp,
 }
 
-/// Looking up blobs and who links them.
-pub(crate) trait LinkRead: Source {
-    fn blob(&self, digest: Digest) -> Result<Option<BlobRow>, Error> {
+impl Rows {
+    pub(crate) fn blob(&self, digest: Digest) -> Result<Option<BlobRow>, Error> {
         let table = self.table(BLOBS)?;
         let row = table.get(digest.key())?;
         row.map(|row| codec::row("blobs", row.value(), digest)).transpose()
     }
 
     /// At most `limit` blobs behind `after`, in the order of their keys.
-    fn blobs(&self, after: Option<Digest>, limit: usize) -> Result<Vec<(Digest, BlobRow)>, Error> {
+    pub(crate) fn blobs(&self, after: Option<Digest>, limit: usize) -> Result<Vec<(Digest, BlobRow)>, Error> {
         use std::ops::Bound::{Excluded, Unbounded};
         let table = self.table(BLOBS)?;
         let from = after.as_ref().map_or(Unbounded, |after| Excluded(after.key()));
         let mut blobs = Vec::new();
-        for row in table.range::<&[u8]>((from, Unbounded))?.take(limit) {
+        for row in table.range((from, Unbounded))?.take(limit) {
             let (key, row) = row?;
             let digest = Digest::from_key(key.value()).ok_or_else(|| corrupt("blobs", hex::encode(key.value())))?;
             blobs.push((digest, codec::row("blobs", row.value(), digest)?));
@@ -54,14 +52,18 @@ pub(crate) trait LinkRead: Source {
         Ok(blobs)
     }
 
-    fn link(&self, digest: Digest, repository: &RepositoryName) -> Result<Option<LinkRow>, Error> {
+    pub(crate) fn link(&self, digest: Digest, repository: &RepositoryName) -> Result<Option<LinkRow>, Error> {
         let table = self.table(LINKS)?;
         let row = table.get((digest.key(), repository.as_str()))?;
         row.map(|row| codec::row("links", row.value(), digest)).transpose()
     }
 
     /// Visits the repositories that link a blob, until told to stop.
-    fn each_holder(&self, digest: Digest, mut visit: impl FnMut(&str) -> ControlFlow<()>) -> Result<(), Error> {
+    pub(crate) fn each_holder(
+        &self,
+        digest: Digest,
+        mut visit: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         let table = self.table(LINKS)?;
         for row in table.range((digest.key(), "")..)? {
             let (key, _) = row?;
@@ -74,7 +76,7 @@ pub(crate) trait LinkRead: Source {
     }
 
     /// The repositories that link a blob.
-    fn holders(&self, digest: Digest) -> Result<Vec<String>, Error> {
+    pub(crate) fn holders(&self, digest: Digest) -> Result<Vec<String>, Error> {
         let mut holders = Vec::new();
         self.each_holder(digest, |holder| {
             holders.push(holder.to_owned());
@@ -84,7 +86,7 @@ pub(crate) trait LinkRead: Source {
     }
 
     /// The blobs that a repository links.
-    fn linked(&self, repository: &RepositoryName) -> Result<Vec<Digest>, Error> {
+    pub(crate) fn linked(&self, repository: &RepositoryName) -> Result<Vec<Digest>, Error> {
         let table = self.table(LINKS_OF)?;
         let mut digests = Vec::new();
         for row in table.range((repository.as_str(), &[][..])..)? {
@@ -99,23 +101,21 @@ pub(crate) trait LinkRead: Source {
     }
 
     /// Whether the file of a blob without a row may still be there.
-    fn is_orphan(&self, digest: Digest) -> Result<bool, Error> {
+    pub(crate) fn is_orphan(&self, digest: Digest) -> Result<bool, Error> {
         Ok(self.table(ORPHANS)?.get(digest.key())?.is_some())
     }
 
     /// At most `limit` blobs without a row whose files may still be there.
-    fn orphans(&self, limit: usize) -> Result<Vec<Digest>, Error> {
+    pub(crate) fn orphans(&self, limit: usize) -> Result<Vec<Digest>, Error> {
         let table = self.table(ORPHANS)?;
         let mut digests = Vec::new();
-        for row in table.iter()?.take(limit) {
+        for row in table.range(..)?.take(limit) {
             let (key, _) = row?;
             digests.push(Digest::from_key(key.value()).ok_or_else(|| corrupt("orphans", hex::encode(key.value())))?);
         }
         Ok(digests)
     }
 }
-
-impl<S: Source> LinkRead for S {}
 
 impl WriteTx {
     /// Links a blob to a repository; a link that exists stays as it is, and one that nothing needs is as

@@ -2,14 +2,12 @@
 
 use std::ops::Bound::{Included, Unbounded};
 
-use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
 use super::schema::{
     ADDRESSES, FEDERATED_USERS, FILE_USERS, GROUPS, NAMESPACES, NAMESPACES_OF, PERMISSIONS, REPOSITORIES, SETTINGS_OF,
-    Source,
 };
-use super::{AccountRead as _, Error, FederatedUserRow, UserRow, WriteTx, codec};
+use super::{Error, FederatedUserRow, Rows, UserRow, WriteTx, codec};
 
 /// A user that was in the htpasswd file when it was last read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,20 +33,19 @@ pub(crate) enum Held {
     Group,
 }
 
-/// Looking up owners.
-pub(crate) trait OwnerRead: Source + Sized {
+impl Rows {
     /// The namespace that a user owns.
-    fn namespace_of(&self, user: &str) -> Result<Option<String>, Error> {
+    pub(crate) fn namespace_of(&self, user: &str) -> Result<Option<String>, Error> {
         Ok(self.table(NAMESPACES_OF)?.get(user)?.map(|namespace| namespace.value().to_owned()))
     }
 
     /// The user who owns a namespace.
-    fn owner_of(&self, namespace: &str) -> Result<Option<String>, Error> {
+    pub(crate) fn owner_of(&self, namespace: &str) -> Result<Option<String>, Error> {
         Ok(self.table(NAMESPACES)?.get(namespace)?.map(|owner| owner.value().to_owned()))
     }
 
     /// What keeps a newcomer of this name from owning a namespace.
-    fn held(&self, namespace: &str, newcomer: &str) -> Result<Option<Held>, Error> {
+    pub(crate) fn held(&self, namespace: &str, newcomer: &str) -> Result<Option<Held>, Error> {
         match self.owner_of(namespace)? {
             Some(owner) if owner == newcomer => return Ok(None),
             Some(owner) => return Ok(Some(Held::Owner(owner))),
@@ -56,12 +53,12 @@ pub(crate) trait OwnerRead: Source + Sized {
         }
         let prefix = format!("{namespace}/");
         let within = |name: &str| name.starts_with(&prefix).then(|| name.to_owned());
-        if let Some(row) = self.table(REPOSITORIES)?.range::<&str>(prefix.as_str()..)?.next()
+        if let Some(row) = self.table(REPOSITORIES)?.range(prefix.as_str()..)?.next()
             && let Some(name) = within(row?.0.value())
         {
             return Ok(Some(Held::Repository(name)));
         }
-        if let Some(row) = self.table(SETTINGS_OF)?.range::<&str>(prefix.as_str()..)?.next()
+        if let Some(row) = self.table(SETTINGS_OF)?.range(prefix.as_str()..)?.next()
             && let Some(name) = within(row?.0.value())
         {
             return Ok(Some(Held::Permissions(name)));
@@ -76,8 +73,8 @@ pub(crate) trait OwnerRead: Source + Sized {
     }
 
     /// Whether a group has a member besides this user.
-    fn has_member(&self, group: &str, besides: &str) -> Result<bool, Error> {
-        for row in self.table(FEDERATED_USERS)?.iter()? {
+    pub(crate) fn has_member(&self, group: &str, besides: &str) -> Result<bool, Error> {
+        for row in self.table(FEDERATED_USERS)?.range(..)? {
             let (name, row) = row?;
             let federated: FederatedUserRow = codec::row("users of providers", row.value(), name.value())?;
             if name.value() != besides && federated.groups.iter().any(|known| known == group) {
@@ -88,7 +85,7 @@ pub(crate) trait OwnerRead: Source + Sized {
     }
 
     /// The users with an e-mail address, at most two: more say nothing more.
-    fn users_at(&self, address: &str) -> Result<Vec<String>, Error> {
+    pub(crate) fn users_at(&self, address: &str) -> Result<Vec<String>, Error> {
         let address = address.to_ascii_lowercase();
         let mut users = Vec::new();
         for row in self.table(ADDRESSES)?.range((Included((address.as_str(), "")), Unbounded))?.take(2) {
@@ -101,10 +98,10 @@ pub(crate) trait OwnerRead: Source + Sized {
     }
 
     /// Every user of the htpasswd file, by name.
-    fn file_users(&self) -> Result<Vec<(String, FileUserRow)>, Error> {
+    pub(crate) fn file_users(&self) -> Result<Vec<(String, FileUserRow)>, Error> {
         let table = self.table(FILE_USERS)?;
         let mut users = Vec::new();
-        for row in table.iter()? {
+        for row in table.range(..)? {
             let (name, row) = row?;
             let name = name.value().to_owned();
             let row = codec::row("users of the htpasswd file", row.value(), &name)?;
@@ -113,8 +110,6 @@ pub(crate) trait OwnerRead: Source + Sized {
         Ok(users)
     }
 }
-
-impl<S: Source> OwnerRead for S {}
 
 impl WriteTx {
     /// Makes a namespace a user's, in place of the one the user had; without one takes that away.

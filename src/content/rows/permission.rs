@@ -1,11 +1,10 @@
 //! Rows of who may do what: settings of repositories, permissions of users and groups, and groups.
 
-use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
 use super::codec::corrupt;
-use super::schema::{GROUPS, PERMISSIONS, PERMISSIONS_OF, SETTINGS_OF, Source};
-use super::{Error, WriteTx, codec};
+use super::schema::{GROUPS, PERMISSIONS, PERMISSIONS_OF, SETTINGS_OF};
+use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::Timestamp;
 use crate::oci::RepositoryName;
 
@@ -45,17 +44,16 @@ pub(crate) struct GroupRow {
     pub(crate) created: Timestamp,
 }
 
-/// Looking up who may do what.
-pub(crate) trait PermissionRead: Source {
-    fn settings(&self, repository: &RepositoryName) -> Result<Option<SettingsRow>, Error> {
+impl Rows {
+    pub(crate) fn settings(&self, repository: &RepositoryName) -> Result<Option<SettingsRow>, Error> {
         let table = self.table(SETTINGS_OF)?;
         let row = table.get(repository.as_str())?;
         row.map(|row| codec::row("settings of repositories", row.value(), repository.as_str())).transpose()
     }
 
     /// Whether anonymous callers may pull from any of the repositories with settings.
-    fn has_public_repositories(&self) -> Result<bool, Error> {
-        for row in self.table(SETTINGS_OF)?.iter()? {
+    pub(crate) fn has_public_repositories(&self) -> Result<bool, Error> {
+        for row in self.table(SETTINGS_OF)?.range(..)? {
             let (name, row) = row?;
             let settings: SettingsRow = codec::row("settings of repositories", row.value(), name.value())?;
             if settings.public {
@@ -66,9 +64,9 @@ pub(crate) trait PermissionRead: Source {
     }
 
     /// The repositories that everybody may pull from, among those that somebody has said something about.
-    fn public_repositories(&self) -> Result<Vec<RepositoryName>, Error> {
+    pub(crate) fn public_repositories(&self) -> Result<Vec<RepositoryName>, Error> {
         let mut names = Vec::new();
-        for row in self.table(SETTINGS_OF)?.iter()? {
+        for row in self.table(SETTINGS_OF)?.range(..)? {
             let (name, row) = row?;
             let name = name.value();
             let settings: SettingsRow = codec::row("settings of repositories", row.value(), name)?;
@@ -80,7 +78,7 @@ pub(crate) trait PermissionRead: Source {
     }
 
     /// Everybody with a permission in a repository, users first, by name.
-    fn permissions(&self, repository: &RepositoryName) -> Result<Vec<(Grantee, String, Role)>, Error> {
+    pub(crate) fn permissions(&self, repository: &RepositoryName) -> Result<Vec<(Grantee, String, Role)>, Error> {
         let table = self.table(PERMISSIONS)?;
         let mut permissions = Vec::new();
         for row in table.range((repository.as_str(), 0, "")..)? {
@@ -97,7 +95,7 @@ pub(crate) trait PermissionRead: Source {
     }
 
     /// The repositories in which somebody has a permission, by name.
-    fn permitted(&self, kind: Grantee, name: &str) -> Result<Vec<(RepositoryName, Role)>, Error> {
+    pub(crate) fn permitted(&self, kind: Grantee, name: &str) -> Result<Vec<(RepositoryName, Role)>, Error> {
         let (index, table) = (self.table(PERMISSIONS_OF)?, self.table(PERMISSIONS)?);
         let mut permitted = Vec::new();
         for row in index.range((kind as u8, name, "")..)? {
@@ -114,17 +112,17 @@ pub(crate) trait PermissionRead: Source {
         Ok(permitted)
     }
 
-    fn group(&self, name: &str) -> Result<Option<GroupRow>, Error> {
+    pub(crate) fn group(&self, name: &str) -> Result<Option<GroupRow>, Error> {
         let table = self.table(GROUPS)?;
         let row = table.get(name)?;
         row.map(|row| codec::row("groups", row.value(), name)).transpose()
     }
 
     /// Every group that somebody has said something about, by name.
-    fn groups(&self) -> Result<Vec<(String, GroupRow)>, Error> {
+    pub(crate) fn groups(&self) -> Result<Vec<(String, GroupRow)>, Error> {
         let table = self.table(GROUPS)?;
         let mut groups = Vec::new();
-        for row in table.iter()? {
+        for row in table.range(..)? {
             let (name, row) = row?;
             let name = name.value();
             groups.push((name.to_owned(), codec::row("groups", row.value(), name)?));
@@ -132,8 +130,6 @@ pub(crate) trait PermissionRead: Source {
         Ok(groups)
     }
 }
-
-impl<S: Source> PermissionRead for S {}
 
 impl WriteTx {
     pub(crate) fn put_settings(&mut self, repository: &RepositoryName, row: &SettingsRow) -> Result<(), Error> {

@@ -1,332 +1,214 @@
-//! Every table, with the meaning of its key and value; and the version of them all together.
+//! The list of all tables, the settings, and the schema version.
 //!
-//! Digests in keys are [`Digest::key`](crate::oci::Digest). Values named as a row are in the form
-//! of [`super::codec`].
+//! Keys contain a digest as [`Digest::key`](crate::oci::Digest). Values that are called a row are encoded by
+//! [`super::codec`].
 
-use redb::{Key, ReadableTable, TableDefinition, TableHandle as _, Value};
+use redb::{Key, TableDefinition, Value};
 
-use super::{Error, ReadTx, WriteTx};
+use super::transaction::Definition;
+use super::{Error, Rows, WriteTx};
 use crate::kit::clock::{SteadyTime, Timestamp};
 
-/// The version this program writes. A change of a table's meaning raises it, and comes with a
-/// migration from the version before.
+/// The version that this program writes. A change of what a table means raises it and needs a step in [`migrate`].
 pub(super) const VERSION: u32 = 6;
 
-/// The setting that exists from an upgrade to version 6 until the users of the own table have their namespaces.
-pub(crate) const SETTING_OWNERS_UNKNOWN: &str = "owners unknown";
-/// The same for the users of the htpasswd file.
-pub(crate) const SETTING_FILE_OWNERS_UNKNOWN: &str = "owners of the htpasswd file unknown";
-/// The setting that holds the version, as four big-endian bytes.
+/// The version, as four big-endian bytes.
 pub(super) const SETTING_VERSION: &str = "schema version";
-/// The setting that holds the secret upload ids are bound to their repository with.
+/// The secret that binds upload ids to their repository.
 pub(crate) const SETTING_UPLOAD_KEY: &str = "upload key";
-/// The setting that holds the secret CSRF tokens are made with.
+/// The secret for CSRF tokens.
 pub(crate) const SETTING_CSRF_KEY: &str = "csrf key";
-
-/// The setting that holds the secret which marks of passwords are made with.
+/// The secret for fingerprints of passwords.
 pub(crate) const SETTING_STAMP_KEY: &str = "stamp key";
-/// The setting that holds the secret which sign-ins through providers are signed and sealed with.
+/// The secret that signs and encrypts the state of sign-ins through identity providers.
 pub(crate) const SETTING_PROVIDER_KEY: &str = "provider key";
-/// The setting that holds which journal belongs to the database; see [`super::journal`].
+/// The id of the journal that belongs to the database; see [`super::journal`].
 pub(super) const SETTING_JOURNAL: &str = "journal";
-/// The setting that holds the number of the last change of content, as eight big-endian bytes.
+/// The number of the last change of content, as eight big-endian bytes.
 pub(super) const SETTING_JOURNAL_NUMBER: &str = "journal number";
-
-/// The setting that says that the layers of foreign types of all manifests are in `listings`: one byte, 1. A database
-/// that an earlier program has filled gets it when they were looked through.
-pub(crate) const SETTING_OPTIONAL_LISTED: &str = "optional layers listed";
-
-/// The setting that holds a [`SteadyClockRow`](super::SteadyClockRow).
+/// A [`SteadyClockRow`](super::SteadyClockRow).
 pub(super) const SETTING_STEADY_CLOCK: &str = "steady clock";
-/// The setting that holds a list of [`RestingUpload`](super::RestingUpload).
+/// A list of [`RestingUpload`](super::RestingUpload).
 pub(super) const SETTING_RESTING_UPLOADS: &str = "resting uploads";
+/// One byte, 1, if `listings` has the optional layers of all manifests. A database of an earlier program lacks it until
+/// all its manifests were read.
+pub(crate) const SETTING_OPTIONAL_LISTED: &str = "optional layers listed";
+/// Exists from an upgrade to version 6 until the users of the database own their namespaces.
+pub(crate) const SETTING_OWNERS_UNKNOWN: &str = "owners unknown";
+/// Exists from an upgrade to version 6 until the users of the htpasswd file own their namespaces.
+pub(crate) const SETTING_FILE_OWNERS_UNKNOWN: &str = "owners of the htpasswd file unknown";
 
-/// Name → value, for what there is one of.
-pub(super) const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
-/// Name → [`RepositoryRow`](super::RepositoryRow). A repository exists while it has content.
-pub(super) const REPOSITORIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("repositories");
-/// Digest → [`BlobRow`](super::BlobRow). The row implies the file.
-pub(super) const BLOBS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("blobs");
-/// (digest, repository) → [`LinkRow`](super::LinkRow): the repository may serve the blob. The
-/// digest comes first so that all repositories with a blob are neighbours.
-pub(super) const LINKS: TableDefinition<'_, (&[u8], &str), &[u8]> = TableDefinition::new("links");
-/// (repository, digest) → [`ManifestRow`](super::ManifestRow).
-pub(super) const MANIFESTS: TableDefinition<'_, (&str, &[u8]), &[u8]> = TableDefinition::new("manifests");
-/// (repository, digest) → the manifest's bytes as they were pushed.
-pub(super) const MANIFEST_BYTES: TableDefinition<'_, (&str, &[u8]), &[u8]> = TableDefinition::new("manifest bytes");
-/// (repository, tag) → [`TagRow`](super::TagRow).
-pub(super) const TAGS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("tags");
-/// (repository, digest, tag): the tags of a manifest.
-pub(super) const TAGS_OF: TableDefinition<'_, (&str, &[u8], &str), ()> = TableDefinition::new("tags of manifests");
-/// (repository, subject, artifact type, digest) → the descriptor as JSON. The type comes before the
-/// digest so that a filtered list is one range as well; it is empty for a referrer without one.
-pub(super) const REFERRERS: TableDefinition<'_, ReferrerKey<'_>, &[u8]> = TableDefinition::new("referrers");
-pub(super) type ReferrerKey<'a> = (&'a str, &'a [u8], &'a str, &'a [u8]);
-/// (repository, listed digest, manifest): the manifest names the digest, whether or not that is here. The manifest is
-/// an index that lists it, or an image with it as a layer of a type that need not be here.
-pub(super) const LISTINGS: TableDefinition<'_, (&str, &[u8], &[u8]), ()> = TableDefinition::new("listings");
-/// User name → [`UserRow`](super::UserRow).
-pub(super) const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
+/// Something to do with every table.
+pub(super) trait Visitor {
+    fn table<K: Key + 'static, V: Value + 'static>(&mut self, definition: Definition<K, V>) -> Result<(), Error>;
+}
 
-/// SHA-256 of an API key → [`KeyRow`](super::KeyRow).
-pub(super) const KEYS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("keys");
-/// (owner, microseconds of creation, id) → the key's hash.
-pub(super) const KEYS_OF: TableDefinition<'_, (&str, u64, u128), &[u8]> = TableDefinition::new("keys of users");
-/// SHA-256 of a session's cookie → [`SessionRow`](super::SessionRow).
-pub(super) const SESSIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("sessions");
-/// (user, microseconds of creation, id) → the session's hash.
-pub(super) const SESSIONS_OF: TableDefinition<'_, (&str, u64, u128), &[u8]> = TableDefinition::new("sessions of users");
-/// (microseconds, number within them) → [`AuditRow`](super::AuditRow).
-pub(super) const AUDIT: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("audit");
+/// Defines a constant for each table, and the functions that need all of them.
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident: $key:ty => $value:ty = $text:literal;)*) => {
+        $($(#[$doc])* pub(super) const $name: Definition<$key, $value> = &TableDefinition::new($text);)*
 
-/// Name → [`SettingsRow`](super::SettingsRow), of repositories that somebody has said something about.
-pub(super) const SETTINGS_OF: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings of repositories");
-/// (repository, kind of grantee, name) → [`Role`](super::Role) as a row.
-pub(super) const PERMISSIONS: TableDefinition<'_, (&str, u8, &str), &[u8]> = TableDefinition::new("permissions");
-/// (kind of grantee, name, repository): the same from the other side.
-pub(super) const PERMISSIONS_OF: TableDefinition<'_, (u8, &str, &str), ()> =
-    TableDefinition::new("permissions of grantees");
-/// Name → [`GroupRow`](super::GroupRow), of groups that somebody has said something about. Who is in a group
-/// stands in the users' rows.
-pub(super) const GROUPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("groups");
-/// (repository, tag, microseconds at which it came to point there, number within them) →
-/// [`PastRow`](super::PastRow): what tags pointed at before.
-pub(super) const PAST_TAGS: TableDefinition<'_, (&str, &str, u64, u32), &[u8]> = TableDefinition::new("past tags");
-/// (steady time at which it ceased to, repository, tag, the rest of the key in `past tags`): what is forgotten first.
-pub(super) const ENDED_TAGS: TableDefinition<'_, (u64, &str, &str, u64, u32), ()> = TableDefinition::new("ended tags");
-/// (repository, microseconds at which it came to point there, tag, number within them, or the largest for where
-/// the tag points now) → steady time at which it ceased to, or the largest number: the history in its order.
-pub(super) const TAG_STARTS: TableDefinition<'_, (&str, u64, &str, u32), u64> = TableDefinition::new("starts of tags");
-/// (repository, tag) → [`TagMark`](super::TagMark), of tags of which there is more to know.
-pub(super) const TAG_MARKS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("marks of tags");
-/// (microseconds, repository, tag): the tags that are to be removed, and when.
-pub(super) const EXPIRING_TAGS: TableDefinition<'_, (u64, &str, &str), ()> = TableDefinition::new("expiring tags");
-/// Key id → [`SigningRow`](super::SigningRow): what tokens are signed with.
-pub(super) const SIGNING_KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("signing keys");
-/// SHA-256 of a refresh token → [`RefreshRow`](super::RefreshRow).
-pub(super) const REFRESH_TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("refresh tokens");
-/// (user, microseconds of creation, id) → the refresh token's hash.
-pub(super) const REFRESH_TOKENS_OF: TableDefinition<'_, (&str, u64, u128), &[u8]> =
-    TableDefinition::new("refresh tokens of users");
+        /// The names of all tables.
+        const NAMES: &[&str] = &[$($text),*];
 
-/// (repository, digest): the same links as in `links` from the other side.
-pub(super) const LINKS_OF: TableDefinition<'_, (&str, &[u8]), ()> = TableDefinition::new("links of repositories");
-/// (repository, digest, tag, the rest of the key in `past tags`): which manifests tags pointed at before.
-pub(super) const PAST_OF: TableDefinition<'_, (&str, &[u8], &str, u64, u32), ()> =
-    TableDefinition::new("past tags of manifests");
-/// (repository, [`Unreferenced`](super::Unreferenced), digest) → steady time since when.
-pub(super) const UNREFERENCED: TableDefinition<'_, (&str, u8, &[u8]), u64> = TableDefinition::new("unneeded");
-/// (steady time, repository, [`Unreferenced`](super::Unreferenced), digest): the same in the order of time.
-pub(super) const UNREFERENCED_SINCE: TableDefinition<'_, (u64, &str, u8, &[u8]), ()> =
-    TableDefinition::new("unneeded since");
-/// (repository, digest) → [`ManifestRow`](super::ManifestRow), of manifests that were deleted by digest and can be
-/// restored. Their bytes are in `manifest bytes` still, and `listings` has everything that they reference. They stay
-/// as long as `past tags` has a span of them: one is under their digest in place of a tag.
-pub(super) const DELETED_MANIFESTS: TableDefinition<'_, (&str, &[u8]), &[u8]> =
-    TableDefinition::new("deleted manifests");
-/// Digest: blobs without a row whose files may still be there.
-pub(super) const ORPHANS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("orphans");
-/// Digest → [`FileRow`](super::FileRow), of blobs that were pushed or hashed since there are such rows.
-pub(super) const FILES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("files");
-/// Digest → [`DamageRow`](super::DamageRow), of blobs whose files are not what they should be.
-pub(super) const DAMAGED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("damaged blobs");
+        /// Passes every table to a visitor.
+        pub(super) fn each_table(visitor: &mut impl Visitor) -> Result<(), Error> {
+            $(visitor.table($name)?;)*
+            Ok(())
+        }
+    };
+}
 
-/// (issuer, subject) → the name of the user whom a provider means by it.
-pub(super) const IDENTITIES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("identities");
-/// User name → [`FederatedUserRow`](super::FederatedUserRow), of users who come from providers.
-pub(super) const FEDERATED_USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users of providers");
-/// User name → by what the provider can be asked again, sealed.
-pub(super) const FEDERATED_TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens of providers");
+tables! {
+    /// Name → value.
+    SETTINGS: &str => &[u8] = "settings";
 
-/// Namespace → the name of the user who owns it.
-pub(super) const NAMESPACES: TableDefinition<'_, &str, &str> = TableDefinition::new("namespaces");
-/// User name → the namespace that the user owns: the same from the other side.
-pub(super) const NAMESPACES_OF: TableDefinition<'_, &str, &str> = TableDefinition::new("namespaces of users");
-/// (e-mail address in lower case, user name): the users of the own table by their addresses.
-pub(super) const ADDRESSES: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("addresses of users");
-/// User name → [`FileUserRow`](super::FileUserRow), of users that the htpasswd file had when it was last read.
-pub(super) const FILE_USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users of the htpasswd file");
+    /// Name → [`RepositoryRow`](super::content::RepositoryRow). A repository has a row while it has content or settings.
+    REPOSITORIES: &str => &[u8] = "repositories";
+    /// Digest → [`BlobRow`](super::link::BlobRow). The row implies a durable file.
+    BLOBS: &[u8] => &[u8] = "blobs";
+    /// (digest, repository) → [`LinkRow`](super::link::LinkRow): the repository may serve the blob. The digest comes
+    /// first, so that one range has all repositories of a blob.
+    LINKS: (&[u8], &str) => &[u8] = "links";
+    /// (repository, digest): the blobs of a repository.
+    LINKS_OF: (&str, &[u8]) => () = "links of repositories";
+    /// Digest → [`FileRow`](super::FileRow), for each blob that was pushed or hashed since version 4.
+    FILES: &[u8] => &[u8] = "files";
+    /// Digest → [`DamageRow`](super::DamageRow), for each blob whose file is damaged.
+    DAMAGED: &[u8] => &[u8] = "damaged blobs";
+    /// Digest: each blob without a row whose file may still exist.
+    ORPHANS: &[u8] => () = "orphans";
 
-/// Whatever tables can be read from: a view, or a change in the making.
-pub(crate) trait Source {
-    type Table<'a, K: Key + 'static, V: Value + 'static>: ReadableTable<K, V>
-    where
-        Self: 'a;
+    /// (repository, digest) → [`ManifestRow`](super::ManifestRow).
+    MANIFESTS: (&str, &[u8]) => &[u8] = "manifests";
+    /// (repository, digest) → the bytes of the manifest as they were pushed.
+    MANIFEST_BYTES: (&str, &[u8]) => &[u8] = "manifest bytes";
+    /// (repository, digest) → [`ManifestRow`](super::ManifestRow), for each manifest that was deleted by digest and can
+    /// be restored. `manifest bytes` keeps its bytes, and `listings` has everything that it references. `past tags` has
+    /// a span of it under its digest in place of a tag; the row exists as long as any span of the manifest does.
+    DELETED_MANIFESTS: (&str, &[u8]) => &[u8] = "deleted manifests";
+    /// (repository, subject, artifact type, digest) → descriptor as JSON. The type comes before the digest, so that a
+    /// filtered list is one range. It is empty for a referrer without one.
+    REFERRERS: (&str, &[u8], &str, &[u8]) => &[u8] = "referrers";
+    /// (repository, listed digest, manifest): the manifest names the digest, which need not exist here. The manifest is
+    /// an index that lists it, or an image that has it as an optional layer.
+    LISTINGS: (&str, &[u8], &[u8]) => () = "listings";
 
-    fn table<K: Key + 'static, V: Value + 'static>(
-        &self,
-        definition: TableDefinition<'_, K, V>,
-    ) -> Result<Self::Table<'_, K, V>, Error>;
+    /// (repository, tag) → [`StoredTag`](super::content::TagRow).
+    TAGS: (&str, &str) => &[u8] = "tags";
+    /// (repository, digest, tag): the tags of a manifest.
+    TAGS_OF: (&str, &[u8], &str) => () = "tags of manifests";
+    /// (repository, tag) → [`TagAttributes`](super::TagAttributes), for each tag that has any.
+    TAG_MARKS: (&str, &str) => &[u8] = "marks of tags";
+    /// (microseconds, repository, tag): the tags that expire, in order of time.
+    EXPIRING_TAGS: (u64, &str, &str) => () = "expiring tags";
+    /// (repository, tag, start in microseconds, number) → [`PastRow`](super::history::PastRow): what tags pointed at
+    /// before. The number tells spans apart that start in the same microsecond.
+    PAST_TAGS: (&str, &str, u64, u32) => &[u8] = "past tags";
+    /// (repository, digest, tag, start, number): the spans in `past tags` of a manifest.
+    PAST_OF: (&str, &[u8], &str, u64, u32) => () = "past tags of manifests";
+    /// (steady time of the end, repository, tag, start, number): the spans in `past tags`, the oldest end first.
+    ENDED_TAGS: (u64, &str, &str, u64, u32) => () = "ended tags";
+    /// (repository, start in microseconds, tag, number) → steady time of the end: all spans of a repository, in order of
+    /// time. The span that a tag is in now has the largest number and the largest end.
+    TAG_STARTS: (&str, u64, &str, u32) => u64 = "starts of tags";
 
-    /// The value of a setting.
-    fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.table(SETTINGS)?.get(name)?.map(|value| value.value().to_vec()))
+    /// (repository, [`Unreferenced`](super::Unreferenced), digest) → steady time since when.
+    UNREFERENCED: (&str, u8, &[u8]) => u64 = "unneeded";
+    /// (steady time, repository, [`Unreferenced`](super::Unreferenced), digest): the same, the oldest first.
+    UNREFERENCED_SINCE: (u64, &str, u8, &[u8]) => () = "unneeded since";
+
+    /// User name → [`UserRow`](super::UserRow).
+    USERS: &str => &[u8] = "users";
+    /// (e-mail address in lower case, user name): the users of the database by address.
+    ADDRESSES: (&str, &str) => () = "addresses of users";
+    /// User name → [`FileUserRow`](super::FileUserRow), for each user of the htpasswd file when it was last read.
+    FILE_USERS: &str => &[u8] = "users of the htpasswd file";
+    /// User name → [`FederatedUserRow`](super::FederatedUserRow).
+    FEDERATED_USERS: &str => &[u8] = "users of providers";
+    /// User name → the provider's refresh token, encrypted by the caller.
+    FEDERATED_TOKENS: &str => &[u8] = "tokens of providers";
+    /// (issuer, subject) → name of the federated user.
+    IDENTITIES: (&str, &str) => &str = "identities";
+    /// Namespace → name of the user who owns it.
+    NAMESPACES: &str => &str = "namespaces";
+    /// User name → namespace that the user owns.
+    NAMESPACES_OF: &str => &str = "namespaces of users";
+
+    /// SHA-256 of an API key → [`KeyRow`](super::KeyRow).
+    KEYS: &[u8] => &[u8] = "keys";
+    /// (owner, creation in microseconds, id) → SHA-256 of the key.
+    KEYS_OF: (&str, u64, u128) => &[u8] = "keys of users";
+    /// SHA-256 of a session's cookie → [`SessionRow`](super::SessionRow).
+    SESSIONS: &[u8] => &[u8] = "sessions";
+    /// (user, creation in microseconds, id) → SHA-256 of the cookie.
+    SESSIONS_OF: (&str, u64, u128) => &[u8] = "sessions of users";
+    /// SHA-256 of a refresh token → [`RefreshRow`](super::RefreshRow).
+    REFRESH_TOKENS: &[u8] => &[u8] = "refresh tokens";
+    /// (user, creation in microseconds, id) → SHA-256 of the refresh token.
+    REFRESH_TOKENS_OF: (&str, u64, u128) => &[u8] = "refresh tokens of users";
+    /// Key id → [`SigningRow`](super::SigningRow).
+    SIGNING_KEYS: &str => &[u8] = "signing keys";
+
+    /// Repository → [`SettingsRow`](super::SettingsRow), for each repository that was given settings.
+    SETTINGS_OF: &str => &[u8] = "settings of repositories";
+    /// (repository, [`Grantee`](super::Grantee), name) → [`Role`](super::Role) as a row.
+    PERMISSIONS: (&str, u8, &str) => &[u8] = "permissions";
+    /// ([`Grantee`](super::Grantee), name, repository): the permissions of a user or a group.
+    PERMISSIONS_OF: (u8, &str, &str) => () = "permissions of grantees";
+    /// Name → [`GroupRow`](super::GroupRow), for each group that was given a description or a role. The rows of the
+    /// users say who is in a group.
+    GROUPS: &str => &[u8] = "groups";
+
+    /// (microseconds, number within them) → [`AuditRow`](super::AuditRow).
+    AUDIT: (u64, u32) => &[u8] = "audit";
+}
+
+struct Creating<'a>(&'a mut WriteTx);
+
+impl Visitor for Creating<'_> {
+    fn table<K: Key + 'static, V: Value + 'static>(&mut self, definition: Definition<K, V>) -> Result<(), Error> {
+        self.0.table_mut(definition).map(drop)
     }
 }
 
-impl Source for ReadTx {
-    type Table<'a, K: Key + 'static, V: Value + 'static> = redb::ReadOnlyTable<K, V>;
-
-    fn table<K: Key + 'static, V: Value + 'static>(
-        &self,
-        definition: TableDefinition<'_, K, V>,
-    ) -> Result<Self::Table<'_, K, V>, Error> {
-        Ok(self.0.open_table(definition)?)
-    }
+/// Makes the tables that are missing. redb fails to read a table that does not exist.
+pub(super) fn create_tables(tx: &mut WriteTx) -> Result<(), Error> {
+    each_table(&mut Creating(tx))
 }
 
-impl Source for WriteTx {
-    type Table<'a, K: Key + 'static, V: Value + 'static> = redb::Table<'a, K, V>;
-
-    fn table<K: Key + 'static, V: Value + 'static>(
-        &self,
-        definition: TableDefinition<'_, K, V>,
-    ) -> Result<Self::Table<'_, K, V>, Error> {
-        Ok(self.transaction.open_table(definition)?)
-    }
+/// Whether the database has all tables. A table can be added without a new version if earlier programs work without it.
+pub(super) fn has_all_tables(rows: &Rows) -> Result<bool, Error> {
+    let existing = rows.table_names()?;
+    Ok(NAMES.iter().all(|name| existing.iter().any(|existing| existing == name)))
 }
 
-impl WriteTx {
-    /// A table to change. The only way to one, so that it is known whether anything was changed.
-    pub(super) fn table_mut<K: Key + 'static, V: Value + 'static>(
-        &mut self,
-        definition: TableDefinition<'_, K, V>,
-    ) -> Result<redb::Table<'_, K, V>, Error> {
-        self.changed = true;
-        Ok(self.transaction.open_table(definition)?)
-    }
-
-    /// Removes a setting.
-    pub(crate) fn remove_setting(&mut self, name: &str) -> Result<(), Error> {
-        self.table_mut(SETTINGS)?.remove(name)?;
-        Ok(())
-    }
-
-    /// Sets the value of a setting.
-    pub(crate) fn set_setting(&mut self, name: &str, value: &[u8]) -> Result<(), Error> {
-        self.table_mut(SETTINGS)?.insert(name, value)?;
-        Ok(())
-    }
-}
-
-/// Makes every table, so that no later read has to ask whether one exists.
+/// Fills an empty database.
 pub(super) fn create(tx: &mut WriteTx) -> Result<(), Error> {
-    tx.table_mut(REPOSITORIES)?;
-    tx.table_mut(BLOBS)?;
-    tx.table_mut(LINKS)?;
-    tx.table_mut(MANIFESTS)?;
-    tx.table_mut(MANIFEST_BYTES)?;
-    tx.table_mut(TAGS)?;
-    tx.table_mut(TAGS_OF)?;
-    tx.table_mut(REFERRERS)?;
-    tx.table_mut(LISTINGS)?;
-    tx.table_mut(USERS)?;
-    tx.table_mut(KEYS)?;
-    tx.table_mut(KEYS_OF)?;
-    tx.table_mut(SESSIONS)?;
-    tx.table_mut(SESSIONS_OF)?;
-    tx.table_mut(AUDIT)?;
-    second(tx)?;
-    third(tx)?;
-    fourth(tx)?;
-    fifth(tx)?;
-    add_tables(tx)?;
+    create_tables(tx)?;
     tx.set_setting(SETTING_OPTIONAL_LISTED, &[1])?;
-    sixth(tx)?;
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
 }
 
-/// Tables that were added without a new version: a program that does not know them works without them.
-pub(super) fn add_tables(tx: &mut WriteTx) -> Result<(), Error> {
-    tx.table_mut(DELETED_MANIFESTS)?;
-    Ok(())
-}
-
-/// Whether [`add_tables`] was done.
-pub(super) fn has_all_tables(tx: &ReadTx) -> Result<bool, Error> {
-    Ok(tx.0.list_tables()?.any(|table| table.name() == DELETED_MANIFESTS.name()))
-}
-
-/// What version 6 has added.
-fn sixth(tx: &mut WriteTx) -> Result<(), Error> {
-    tx.table_mut(NAMESPACES)?;
-    tx.table_mut(NAMESPACES_OF)?;
-    tx.table_mut(ADDRESSES)?;
-    tx.table_mut(FILE_USERS)?;
-    Ok(())
-}
-
-/// What version 5 has added.
-fn fifth(tx: &mut WriteTx) -> Result<(), Error> {
-    tx.table_mut(IDENTITIES)?;
-    tx.table_mut(FEDERATED_USERS)?;
-    tx.table_mut(FEDERATED_TOKENS)?;
-    Ok(())
-}
-
-/// What version 4 has added.
-fn fourth(tx: &mut WriteTx) -> Result<(), Error> {
-    tx.table_mut(FILES)?;
-    tx.table_mut(DAMAGED)?;
-    Ok(())
-}
-
-/// What version 3 has added.
-fn third(tx: &mut WriteTx) -> Result<(), Error> {
-    tx.table_mut(LINKS_OF)?;
-    tx.table_mut(PAST_OF)?;
-    tx.table_mut(UNREFERENCED)?;
-    tx.table_mut(UNREFERENCED_SINCE)?;
-    tx.table_mut(ORPHANS)?;
-    Ok(())
-}
-
-/// What version 2 has added.
-fn second(tx: &mut WriteTx) -> Result<(), Error> {
-    tx.table_mut(SETTINGS_OF)?;
-    tx.table_mut(PERMISSIONS)?;
-    tx.table_mut(PERMISSIONS_OF)?;
-    tx.table_mut(GROUPS)?;
-    tx.table_mut(PAST_TAGS)?;
-    tx.table_mut(ENDED_TAGS)?;
-    tx.table_mut(TAG_STARTS)?;
-    tx.table_mut(TAG_MARKS)?;
-    tx.table_mut(EXPIRING_TAGS)?;
-    tx.table_mut(SIGNING_KEYS)?;
-    tx.table_mut(REFRESH_TOKENS)?;
-    tx.table_mut(REFRESH_TOKENS_OF)?;
-    Ok(())
-}
-
-/// The version that has written a database; one that this program does not know is refused.
-pub(super) fn version(tx: &impl Source) -> Result<u32, Error> {
-    let bytes = tx.setting(SETTING_VERSION)?.unwrap_or_default();
-    let corrupt = || Error::Corrupt { table: "settings", key: SETTING_VERSION.to_owned() };
-    let found = u32::from_be_bytes(bytes.try_into().map_err(|_| corrupt())?);
+/// The version that has written a database. Fails for one that this program does not know.
+pub(super) fn version(rows: &Rows) -> Result<u32, Error> {
+    let bytes = rows.setting(SETTING_VERSION)?.unwrap_or_default();
+    let found = u32::from_be_bytes(bytes.try_into().map_err(|_| super::codec::corrupt("settings", SETTING_VERSION))?);
     if (1..=VERSION).contains(&found) { Ok(found) } else { Err(Error::Schema { found, known: VERSION }) }
 }
 
-/// Brings a database of an earlier version up to this one, in the transaction of `tx`.
+/// Upgrades a database of an earlier version.
 pub(super) fn migrate(tx: &mut WriteTx, now: Timestamp) -> Result<(), Error> {
     let found = version(tx)?;
+    create_tables(tx)?;
     if found < 2 {
-        second(tx)?;
         tx.begin_spans()?;
     }
     if found < 3 {
-        third(tx)?;
         tx.find_garbage(SteadyTime::beginning(now))?;
     }
-    if found < 4 {
-        fourth(tx)?;
-    }
-    if found < 5 {
-        fifth(tx)?;
-    }
-    add_tables(tx)?;
     if found < 6 {
-        sixth(tx)?;
-        // Which namespace a name stands for is not for this layer to say.
+        // `identity::accounts` knows which namespace belongs to a name, and does the rest.
         tx.set_setting(SETTING_OWNERS_UNKNOWN, &[])?;
         tx.set_setting(SETTING_FILE_OWNERS_UNKNOWN, &[])?;
     }

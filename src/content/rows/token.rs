@@ -1,12 +1,11 @@
 //! Rows of what tokens are signed with, and of refresh tokens.
 
-use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::codec::corrupt;
-use super::schema::{REFRESH_TOKENS, REFRESH_TOKENS_OF, SIGNING_KEYS, Source};
-use super::{Error, SecretHash, Use, WriteTx, codec};
+use super::schema::{REFRESH_TOKENS, REFRESH_TOKENS_OF, SIGNING_KEYS};
+use super::{Error, Rows, SecretHash, Use, WriteTx, codec};
 use crate::kit::clock::Timestamp;
 
 /// A private key. Does not print.
@@ -33,13 +32,12 @@ pub(crate) struct RefreshRow {
     pub(crate) last_used: Use,
 }
 
-/// Looking up what tokens are made of.
-pub(crate) trait TokenRead: Source {
+impl Rows {
     /// Every signing key with its id, in no order that means anything.
-    fn signing_keys(&self) -> Result<Vec<(String, SigningRow)>, Error> {
+    pub(crate) fn signing_keys(&self) -> Result<Vec<(String, SigningRow)>, Error> {
         let table = self.table(SIGNING_KEYS)?;
         let mut keys = Vec::new();
-        for row in table.iter()? {
+        for row in table.range(..)? {
             let (id, row) = row?;
             let corrupt = || corrupt("signing keys", id.value());
             keys.push((id.value().to_owned(), codec::decode(row.value()).ok_or_else(corrupt)?));
@@ -47,14 +45,14 @@ pub(crate) trait TokenRead: Source {
         Ok(keys)
     }
 
-    fn refresh_token(&self, hash: &SecretHash) -> Result<Option<RefreshRow>, Error> {
+    pub(crate) fn refresh_token(&self, hash: &SecretHash) -> Result<Option<RefreshRow>, Error> {
         let table = self.table(REFRESH_TOKENS)?;
         let row = table.get(&hash[..])?;
         row.map(|row| codec::row("refresh tokens", row.value(), "a hash")).transpose()
     }
 
     /// The refresh tokens of a user, oldest first, each with its hash; of everybody, if no user is named.
-    fn refresh_tokens_of(&self, user: Option<&str>) -> Result<Vec<(SecretHash, RefreshRow)>, Error> {
+    pub(crate) fn refresh_tokens_of(&self, user: Option<&str>) -> Result<Vec<(SecretHash, RefreshRow)>, Error> {
         let index = self.table(REFRESH_TOKENS_OF)?;
         let mut tokens = Vec::new();
         for row in index.range((user.unwrap_or_default(), 0, 0)..)? {
@@ -69,8 +67,6 @@ pub(crate) trait TokenRead: Source {
         Ok(tokens)
     }
 }
-
-impl<S: Source> TokenRead for S {}
 
 impl WriteTx {
     pub(crate) fn put_signing_key(&mut self, id: &str, row: &SigningRow) -> Result<(), Error> {

@@ -8,15 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
 
-use redb::ReadableTable as _;
-
 use super::codec::corrupt;
-use super::content::{ContentRead as _, RepositoryRow, TagRow};
-use super::garbage::GarbageRead;
-use super::link::{BlobRow, LinkRead as _, LinkRow};
-use super::schema::{LINKS_OF, LISTINGS, PAST_OF, PAST_TAGS, REFERRERS, REPOSITORIES, Source, TAGS_OF};
+use super::content::{RepositoryRow, TagRow};
+use super::link::{BlobRow, LinkRow};
+use super::schema::{LINKS_OF, LISTINGS, PAST_OF, PAST_TAGS, REFERRERS, REPOSITORIES, TAGS_OF};
 use super::unreferenced::Unreferenced;
-use super::{Error, WriteTx};
+use super::{Error, Rows, WriteTx};
 use crate::kit::clock::Moment;
 use crate::oci::{Digest, Manifest, RepositoryName};
 
@@ -42,12 +39,11 @@ struct Derived {
     unreferenced: BTreeSet<(u8, Digest)>,
 }
 
-/// Looking whether rows fit each other.
-pub(crate) trait Verify: GarbageRead + Sized {
+impl Rows {
     /// The repositories behind `after` in byte order, at most `limit`: all that any table names.
-    fn named_repositories(&self, after: &str, limit: usize) -> Result<Vec<String>, Error> {
+    pub(crate) fn named_repositories(&self, after: &str, limit: usize) -> Result<Vec<String>, Error> {
         let mut names = BTreeSet::new();
-        for row in self.table(REPOSITORIES)?.range::<&str>((Excluded(after), Unbounded))?.take(limit) {
+        for row in self.table(REPOSITORIES)?.range((Excluded(after), Unbounded))?.take(limit) {
             names.insert(row?.0.value().to_owned());
         }
         // One that has content and no row of its own would not be seen otherwise.
@@ -55,8 +51,7 @@ pub(crate) trait Verify: GarbageRead + Sized {
         while names.len() < 2 * limit {
             let table = self.table(LINKS_OF)?;
             // The digest's first byte says the algorithm, and none is 255.
-            let Some(row) = table.range::<(&str, &[u8])>((Excluded((last.as_str(), &[255][..])), Unbounded))?.next()
-            else {
+            let Some(row) = table.range((Excluded((last.as_str(), &[255][..])), Unbounded))?.next() else {
                 break;
             };
             last = row?.0.value().0.to_owned();
@@ -66,7 +61,7 @@ pub(crate) trait Verify: GarbageRead + Sized {
     }
 
     /// Says what is wrong with the rows of a repository.
-    fn verify_repository(&self, name: &RepositoryName, findings: &mut Findings) -> Result<(), Error> {
+    pub(crate) fn verify_repository(&self, name: &RepositoryName, findings: &mut Findings) -> Result<(), Error> {
         let expected = expected(self, name, findings)?;
         let found = found(self, name)?;
         let mut wrong = |what: &str| findings.derived.push(format!("{name}: {what}"));
@@ -96,7 +91,7 @@ pub(crate) trait Verify: GarbageRead + Sized {
     }
 
     /// Says what is wrong with the rows of a blob.
-    fn verify_blob(&self, digest: Digest, findings: &mut Findings) -> Result<(), Error> {
+    pub(crate) fn verify_blob(&self, digest: Digest, findings: &mut Findings) -> Result<(), Error> {
         // Read with the rows it is compared with: clients go on.
         let Some(row) = self.blob(digest)? else { return Ok(()) };
         let holders = self.holders(digest)?;
@@ -112,8 +107,6 @@ pub(crate) trait Verify: GarbageRead + Sized {
         Ok(())
     }
 }
-
-impl<S: Source> Verify for S {}
 
 impl Derived {
     fn find_unneeded(&mut self, manifests: &BTreeSet<Digest>) {
@@ -132,7 +125,7 @@ impl Derived {
 }
 
 /// What follows from the rows that were given.
-fn expected(rows: &impl Source, name: &RepositoryName, findings: &mut Findings) -> Result<Derived, Error> {
+fn expected(rows: &Rows, name: &RepositoryName, findings: &mut Findings) -> Result<Derived, Error> {
     let mut derived = Derived::default();
     // Whether a referrer is unreferenced depends on what has been, and no row says that.
     let mut no_referrers = BTreeSet::new();
@@ -205,7 +198,7 @@ fn expected(rows: &impl Source, name: &RepositoryName, findings: &mut Findings) 
 }
 
 /// What the rows say that should follow.
-fn found(rows: &impl Source, name: &RepositoryName) -> Result<Derived, Error> {
+fn found(rows: &Rows, name: &RepositoryName) -> Result<Derived, Error> {
     let mut found = Derived::default();
     let digest = |key: &[u8]| Digest::from_key(key).ok_or_else(|| corrupt("a table of digests", name));
     for blob in rows.linked(name)? {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::{Accounts, AuditFile, Error};
-use crate::content::rows::{self, AuditRead as _, AuditRow, WriteTx};
+use crate::content::rows::{self, AuditRow, WriteTx};
 use crate::kit::clock::Timestamp;
 use crate::oci::RepositoryName;
 

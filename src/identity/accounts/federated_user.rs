@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use super::user::{Account, check_user_name};
 use super::{Accounts, Error, Origin};
-use crate::content::rows::{
-    self, AccountRead as _, AccountRole, FederatedUserRead, FederatedUserRow, UserRow, WriteTx,
-};
+use crate::content::rows::{self, AccountRole, FederatedUserRow, Rows, UserRow, WriteTx};
 use crate::kit::clock::Timestamp;
 
 /// As much is shown of a name that cannot be one, in characters.
@@ -124,7 +122,7 @@ impl Accounts {
     /// since: those for whom it matters.
     pub(crate) fn due_federated_users(&self, every: Duration, limit: usize) -> Result<Vec<DueFederatedUser>, Error> {
         let now = self.clock.now();
-        let users = self.database.read(FederatedUserRead::federated_users)?;
+        let users = self.database.read(Rows::federated_users)?;
         let old = users.into_iter().filter(|(_, row)| row.gone.is_none() && now.since(row.checked) >= every);
         let mut due = Vec::new();
         for (name, row) in old {

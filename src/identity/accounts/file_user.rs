@@ -13,9 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::htpasswd::{FileUser, Lines, Mark};
 use super::namespace::NamespaceClaim;
 use super::{Accounts, Error, Origin};
-use crate::content::rows::{
-    AccountRead as _, FileUserRow, OwnerRead, SETTING_FILE_OWNERS_UNKNOWN, Source as _, WriteTx,
-};
+use crate::content::rows::{FileUserRow, Rows, SETTING_FILE_OWNERS_UNKNOWN, WriteTx};
 use crate::oci::is_component;
 
 /// How far the file was followed.
@@ -123,7 +121,7 @@ impl Accounts {
 
     /// Writes down what has changed, and makes these the users. Says whether nothing is left to do.
     fn follow(&self, lines: &Lines, is_settled: bool, was_stopped: bool) -> Result<bool, Error> {
-        let mut rows: HashMap<String, FileUserRow> = self.database.read(OwnerRead::file_users)?.into_iter().collect();
+        let mut rows: HashMap<String, FileUserRow> = self.database.read(Rows::file_users)?.into_iter().collect();
         let mut changes = self.changes(lines, &rows, was_stopped)?;
         let missing = std::mem::take(&mut changes.gone);
         let is_done = is_settled || missing.is_empty();

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::scope::SCOPES_MAX;
 use super::{Accounts, Actions, DerivedFrom, Error, KeyScope, Origin, PlainKey};
-use crate::content::rows::{AccountRead as _, KeyRow, SecretHash, Use};
+use crate::content::rows::{KeyRow, SecretHash, Use};
 use crate::kit::clock::Timestamp;
 use crate::oci::RepositoryName;
 

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
 
 use super::{Account, Accounts, Error, Origin};
-use crate::content::rows::{AccountRead as _, Held, OwnerRead, SETTING_OWNERS_UNKNOWN, Source as _, WriteTx};
+use crate::content::rows::{Held, Rows, SETTING_OWNERS_UNKNOWN, WriteTx};
 use crate::oci::is_component;
 
 /// The longest namespace that is made from a name: there must be room for the rest of a repository's name.
@@ -243,7 +243,7 @@ pub(super) struct NamespaceClaim {
 }
 
 impl NamespaceClaim {
-    fn refused(&self, tx: &impl OwnerRead) -> Result<Option<NotOwned>, Error> {
+    fn refused(&self, tx: &Rows) -> Result<Option<NotOwned>, Error> {
         if let Some(kept) = &self.kept {
             return Ok(Some(kept.clone()));
         }

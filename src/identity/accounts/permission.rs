@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Account, Accounts, Actions, Error, Origin};
-use crate::content::rows::{
-    self, AccountRead as _, FederatedUserRead as _, Grantee, GroupRow, PermissionRead as _, Role, SettingsRow,
-};
+use crate::content::rows::{Grantee, GroupRow, Role, Rows, SettingsRow};
 use crate::oci::RepositoryName;
 
 /// The longest description of a repository or a group, in characters.
@@ -92,7 +90,7 @@ impl Accounts {
         if let Some(known) = self.remembered.has_public.get(&(), generation) {
             return Ok(known);
         }
-        let has_public = self.database.read(rows::PermissionRead::has_public_repositories)?;
+        let has_public = self.database.read(Rows::has_public_repositories)?;
         self.remembered.has_public.put((), generation, has_public);
         Ok(has_public)
     }
@@ -242,7 +240,7 @@ impl Accounts {
 
     /// Every group that something is said about, by name.
     pub(crate) fn groups(&self) -> Result<Vec<(String, GroupRow)>, Error> {
-        Ok(self.database.read(rows::PermissionRead::groups)?)
+        Ok(self.database.read(Rows::groups)?)
     }
 
     /// Makes a group, or says something else about one; says whether it is new.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Account, Accounts, DerivedFrom, Error, Origin, SessionId};
-use crate::content::rows::{RefreshRow, SecretHash, TokenRead as _, Use};
+use crate::content::rows::{RefreshRow, SecretHash, Use};
 use crate::kit::clock::Timestamp;
 
 /// A user has at most this many: each further one ends the one that was not used for longest.

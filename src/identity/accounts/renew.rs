@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::user::StoredHash;
 use super::{Account, Accounts, Error, HashCaller, HashedPassword, Password};
-use crate::content::rows::{AccountRead as _, RefreshRow, SessionRow, TokenRead as _, UserRow};
+use crate::content::rows::{RefreshRow, SessionRow, UserRow};
 
 impl Accounts {
     /// Stores another hash of the same password. Nobody waits for it; what was given for the password, its

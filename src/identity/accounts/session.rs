@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 use super::{Account, Accounts, DerivedFrom, Error, Origin, SessionId};
-use crate::content::rows::{AccountRead as _, SecretHash, SessionRow, Use};
+use crate::content::rows::{SecretHash, SessionRow, Use};
 use crate::kit::clock::Timestamp;
 
 /// What presenting a session's cookie gives.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::{Accounts, Error};
-use crate::content::rows::{AccountRead as _, SecretHash, Use};
+use crate::content::rows::{SecretHash, Use};
 use crate::kit::clock::Timestamp;
 
 /// More uses than this are not kept until the next batch; the newest ones then go unnoticed.

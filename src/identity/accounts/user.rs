@@ -9,10 +9,7 @@ use sha2::Sha256;
 
 use super::htpasswd::FileUser;
 use super::{Accounts, Error, HashedPassword, Origin};
-use crate::content::rows::{
-    AccountRead, AccountRole, FederatedUserRead as _, FederatedUserRow, OwnerRead as _, SessionRow, TokenRead as _,
-    UserRow,
-};
+use crate::content::rows::{AccountRole, FederatedUserRow, Rows, SessionRow, UserRow};
 use crate::kit::clock::Timestamp;
 
 /// The longest user name, in bytes: it is the first component of what the user owns.
@@ -240,7 +237,7 @@ impl Accounts {
 
     /// Whether anybody can sign in.
     pub(crate) fn has_users(&self) -> Result<bool, Error> {
-        Ok(self.database.read(AccountRead::has_users)?)
+        Ok(self.database.read(Rows::has_users)?)
     }
 
     /// At most `limit` users behind `after`, in byte order: those of the own table and those of the htpasswd file. What

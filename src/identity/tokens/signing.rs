@@ -13,7 +13,7 @@ use jsonwebtoken::{DecodingKey, EncodingKey};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::content::rows::{Database, Error, SigningRow, TokenRead, WriteTx};
+use crate::content::rows::{Database, Error, Rows, SigningRow, WriteTx};
 use crate::kit::clock::Timestamp;
 
 /// Outside verifiers keep public keys for a while: a retired one stays published for this long at least.
@@ -41,7 +41,7 @@ impl fmt::Debug for SigningKeys {
 impl SigningKeys {
     /// The keys of a data directory; the first is made when it is first asked for.
     pub(super) fn open(database: &Database, now: Timestamp) -> Result<Self, Error> {
-        let rows = database.read(TokenRead::signing_keys)?;
+        let rows = database.read(Rows::signing_keys)?;
         if rows.iter().any(|(_, row)| row.retired.is_none()) {
             return Self::of_rows(rows);
         }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::super::{Error, Stores};
-use crate::content::rows::{AgeRead, Database, RestingUpload};
+use crate::content::rows::{Database, RestingUpload, Rows};
 use crate::kit::clock::{Clock, Moment, SteadyTime, Timestamp};
 use crate::oci::UploadId;
 
@@ -35,7 +35,7 @@ struct Seen {
 
 impl Resting {
     pub(super) fn open(database: &Database, clock: &Clock) -> Result<Self, Error> {
-        let known = database.read(AgeRead::resting_uploads)?.into_iter().map(|row| {
+        let known = database.read(Rows::resting_uploads)?.into_iter().map(|row| {
             (UploadId::new(row.id), Seen { written: Timestamp::from_micros(row.written), since: row.since })
         });
         Ok(Self { known: known.collect(), looked: (clock.now(), clock.uptime()) })

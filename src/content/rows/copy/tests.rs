@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use redb::ReadableTableMetadata as _;
+use redb::{ReadableTableMetadata as _, TableDefinition};
 
 use super::*;
 use crate::content::blobs::{FaultyDisk, Operation, SystemDisk};
@@ -13,11 +13,8 @@ use crate::content::blobs::{FaultyDisk, Operation, SystemDisk};
 struct Filling<'a>(&'a WriteTx);
 
 impl Visitor for Filling<'_> {
-    fn table<K: Key + 'static, V: Value + 'static>(
-        &mut self,
-        definition: TableDefinition<'static, K, V>,
-    ) -> Result<(), Error> {
-        let mut table = self.0.transaction.open_table(definition)?;
+    fn table<K: Key + 'static, V: Value + 'static>(&mut self, definition: Definition<K, V>) -> Result<(), Error> {
+        let mut table = self.0.transaction().open_table(*definition)?;
         for number in 0..3_u8 {
             let (key, value) = (example(&K::type_name(), number), example(&V::type_name(), number));
             table.insert(K::from_bytes(&key), V::from_bytes(&value))?;
@@ -67,16 +64,13 @@ struct Reading {
     rows: BTreeMap<String, Vec<Row>>,
 }
 
-struct ReadingOf<'a>(&'a ReadTx, Reading);
+struct ReadingOf<'a>(&'a Rows, Reading);
 
 impl Visitor for ReadingOf<'_> {
-    fn table<K: Key + 'static, V: Value + 'static>(
-        &mut self,
-        definition: TableDefinition<'static, K, V>,
-    ) -> Result<(), Error> {
+    fn table<K: Key + 'static, V: Value + 'static>(&mut self, definition: Definition<K, V>) -> Result<(), Error> {
         let table = self.0.table(definition)?;
         let mut rows = Vec::new();
-        for row in table.iter()? {
+        for row in table.range(..)? {
             let (key, value) = row?;
             let key = K::as_bytes(&key.value()).as_ref().to_vec();
             rows.push((key, V::as_bytes(&value.value()).as_ref().to_vec()));
@@ -86,18 +80,19 @@ impl Visitor for ReadingOf<'_> {
     }
 }
 
-fn read(tx: &ReadTx) -> Result<Reading, Error> {
+fn read(tx: &Rows) -> Result<Reading, Error> {
     let mut reading = ReadingOf(tx, Reading::default());
     each_table(&mut reading)?;
     Ok(reading.1)
 }
 
 /// By redb's own list: tables, and how many rows each has.
-fn listed(tx: &ReadTx) -> Result<BTreeMap<String, u64>, Error> {
+fn listed(tx: &Rows) -> Result<BTreeMap<String, u64>, Error> {
     let mut listed = BTreeMap::new();
-    for table in tx.0.list_tables()? {
+    let transaction = tx.read_transaction();
+    for table in transaction.list_tables()? {
         let name = table.name().to_owned();
-        listed.insert(name, tx.0.open_untyped_table(table)?.len()?);
+        listed.insert(name, transaction.open_untyped_table(table)?.len()?);
     }
     Ok(listed)
 }
@@ -185,12 +180,12 @@ fn a_copy_without_sessions_lets_nobody_in_with_them() {
 
 #[test]
 fn a_table_that_nobody_lists_is_not_left_out_silently() {
+    const UNLISTED: Definition<&str, &str> = &TableDefinition::new("of a later time");
     let (from, to) = (place(), place());
     let database = filled(&from.tree);
-    let unlisted: TableDefinition<'_, &str, &str> = TableDefinition::new("of a later time");
     database
         .write(move |tx| {
-            tx.table_mut(unlisted)?.insert("a", "b")?;
+            tx.table_mut(UNLISTED)?.insert("a", "b")?;
             Ok::<_, Error>(())
         })
         .unwrap();

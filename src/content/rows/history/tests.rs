@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use redb::{ReadableTableMetadata as _, TableHandle as _};
+use redb::TableHandle as _;
 
 use super::*;
 use crate::content::blobs::{SystemDisk, Tree};
 use crate::content::rows::schema::{SETTING_VERSION, TAGS_OF};
-use crate::content::rows::{Database, ReadTx, WriteTx};
+use crate::content::rows::{Database, Rows, WriteTx};
 use crate::oci::Algorithm;
 
 const REPOSITORIES: [&str; 3] = ["a", "a/b", "b"];
@@ -153,7 +153,7 @@ fn apply(tx: &mut WriteTx, known: &mut Vec<Known>, (repository, tag): (usize, us
 }
 
 /// What the rows say, in the order in which the history shows it; every table is looked at.
-fn found(tx: &ReadTx) -> Vec<Known> {
+fn found(tx: &Rows) -> Vec<Known> {
     let mut all = Vec::new();
     let number = |wanted: Digest| (0..3).find(|number| digest(*number) == wanted).unwrap();
     for (repository, name) in REPOSITORIES.iter().map(|name| name.parse().unwrap()).enumerate() {
@@ -249,8 +249,8 @@ fn a_database_without_history_gets_the_spans_of_its_tags() {
             tx.put_tag(&of, &named, digest(1), at(7), true)?;
             // As version 1 has left it.
             tx.changed = true;
-            tx.transaction.delete_table(TAG_STARTS).unwrap();
-            tx.transaction.delete_table(PAST_TAGS).unwrap();
+            tx.transaction().delete_table(*TAG_STARTS).unwrap();
+            tx.transaction().delete_table(*PAST_TAGS).unwrap();
             tx.set_setting(SETTING_VERSION, &1_u32.to_be_bytes())
         })
         .unwrap();

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::content::blobs::{FaultyDisk, Operation, SystemDisk, Tree};
-use crate::content::rows::{Database, Source as _};
+use crate::content::rows::Database;
 
 /// What growing and changing a file needs.
 const CHANGES: [Operation; 3] = [Operation::Write, Operation::Truncate, Operation::Sync];
@@ -80,7 +80,7 @@ fn a_file_system_that_turned_read_only_is_read_on_until_it_is_not() {
     let old = it.database.store.begin_read().unwrap();
     std::thread::sleep(PAUSE + PAUSE / 10);
     assert!(it.put("during", 10).is_err());
-    assert!(crate::content::rows::ReadTx(old).setting("before").unwrap().is_some());
+    assert!(crate::content::rows::Rows::new(old).setting("before").unwrap().is_some());
     assert!(it.database.is_read_only() && it.has("before") && !it.has("during"));
     it.disk.heal();
     it.put_again("after");
@@ -133,7 +133,7 @@ fn a_view_from_before_a_failure_never_shows_what_came_after_it() {
         let key = format!("key {n}");
         it.database.write(move |tx| tx.set_setting(&key, &[9; 3_000])).unwrap();
     }
-    let (old, mut closed) = (crate::content::rows::ReadTx(old), 0);
+    let (old, mut closed) = (crate::content::rows::Rows::new(old), 0);
     for n in 0..200 {
         match old.setting(&format!("key {n}")) {
             Ok(value) => assert_eq!(value.unwrap(), [7; 3_000]),

@@ -4,7 +4,6 @@
 
 use super::*;
 use crate::content::blobs::{FaultyDisk, Operation, SystemDisk};
-use crate::content::rows::schema::Source as _;
 
 /// A database that says it is of version 1.
 fn old(tree: &Tree) {

@@ -1,7 +1,7 @@
 //! Manifests that were deleted by digest: hidden, kept, restored, forgotten.
 
 use super::*;
-use crate::content::rows::{Findings, Verify as _};
+use crate::content::rows::Findings;
 use crate::oci::{Algorithm, Reference};
 
 const WINDOW: Duration = Duration::from_hours(24);

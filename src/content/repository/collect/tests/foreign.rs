@@ -1,7 +1,7 @@
 //! Layers of types that a repository need not have: those that were pushed are referenced.
 
 use super::*;
-use crate::content::rows::{SETTING_OPTIONAL_LISTED, Verify as _};
+use crate::content::rows::SETTING_OPTIONAL_LISTED;
 
 const TYPES: [&str; 4] = [
     "application/vnd.oci.image.layer.nondistributable.v1.tar",

@@ -10,7 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::{DELAY, collect};
 use crate::content::repository::scene::{Scene, image, index, rules};
 use crate::content::repository::{Repository, Rules};
-use crate::content::rows::{Findings, Verify as _};
+use crate::content::rows::Findings;
 use crate::oci::Digest;
 
 const HISTORIES: u64 = 60;
@@ -286,10 +286,7 @@ impl History {
         assert!(findings.derived.is_empty() && findings.lost.is_empty(), "{findings:?}");
         for (name, model) in &mut self.models {
             let repository = self.scene.repository(name);
-            let contents = {
-                use crate::content::rows::ContentRead as _;
-                self.scene.stores.database.read(|tx| tx.contents(&name.parse().unwrap())).unwrap()
-            };
+            let contents = { self.scene.stores.database.read(|tx| tx.contents(&name.parse().unwrap())).unwrap() };
             for (digest, content) in model.manifests.clone() {
                 let there = repository.has_manifest(digest);
                 if !there && content.subject.is_some() {

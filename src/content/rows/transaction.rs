@@ -1,0 +1,243 @@
+//! [`Rows`]: what a transaction shows; and [`WriteTx`], which changes it.
+
+use std::borrow::Borrow;
+use std::fmt::Display;
+use std::ops::{ControlFlow, Deref, RangeBounds};
+
+use redb::{AccessGuard, Key, Range, ReadableTable as _, TableDefinition, TableHandle as _, Value};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::audit::AuditRow;
+use super::journal::Records;
+use super::schema::SETTINGS;
+use super::{Error, codec};
+use crate::kit::clock::Timestamp;
+
+/// The name of a table and the types of its keys and values.
+pub(super) type Definition<K, V> = &'static TableDefinition<'static, K, V>;
+
+/// A consistent view of all rows. The view of a write transaction includes its own changes.
+pub(crate) struct Rows(Transaction);
+
+enum Transaction {
+    Read(redb::ReadTransaction),
+    Write(Box<redb::WriteTransaction>),
+}
+
+/// A write transaction.
+pub(crate) struct WriteTx {
+    rows: Rows,
+    /// Whether the running change has written anything.
+    pub(super) changed: bool,
+    /// The audit rows that the running change has added.
+    pub(super) audited: Vec<(Timestamp, AuditRow)>,
+    /// The records for the journal, if there is one.
+    pub(super) records: Option<Records>,
+}
+
+/// A table that is read.
+pub(super) enum Table<'a, K: Key + 'static, V: Value + 'static> {
+    Read(redb::ReadOnlyTable<K, V>),
+    Write(redb::Table<'a, K, V>),
+}
+
+impl Rows {
+    pub(super) const fn new(transaction: redb::ReadTransaction) -> Self {
+        Self(Transaction::Read(transaction))
+    }
+
+    /// The transaction of redb, for tests that look at tables by redb's own list.
+    #[cfg(test)]
+    pub(super) fn read_transaction(&self) -> &redb::ReadTransaction {
+        match &self.0 {
+            Transaction::Read(transaction) => transaction,
+            Transaction::Write(_) => panic!("these are the rows of a write transaction"),
+        }
+    }
+
+    pub(super) fn table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: Definition<K, V>,
+    ) -> Result<Table<'_, K, V>, Error> {
+        Ok(match &self.0 {
+            Transaction::Read(transaction) => Table::Read(transaction.open_table(*definition)?),
+            Transaction::Write(transaction) => Table::Write(transaction.open_table(*definition)?),
+        })
+    }
+
+    /// The names of all tables in the database.
+    pub(super) fn table_names(&self) -> Result<Vec<String>, Error> {
+        let owned = |table: redb::UntypedTableHandle| table.name().to_owned();
+        Ok(match &self.0 {
+            Transaction::Read(transaction) => transaction.list_tables()?.map(owned).collect(),
+            Transaction::Write(transaction) => transaction.list_tables()?.map(owned).collect(),
+        })
+    }
+
+    /// Decodes the row under a key. An error names the key as `name`.
+    pub(super) fn row<'k, K: Key + 'static, R: DeserializeOwned>(
+        &self,
+        definition: Definition<K, &'static [u8]>,
+        key: impl Borrow<K::SelfType<'k>>,
+        name: impl Display,
+    ) -> Result<Option<R>, Error> {
+        let table = self.table(definition)?;
+        let row = table.get(key)?;
+        row.map(|row| codec::row(definition.name(), row.value(), name)).transpose()
+    }
+
+    /// The value of a setting.
+    pub(crate) fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.table(SETTINGS)?.get(name)?.map(|value| value.value().to_vec()))
+    }
+}
+
+impl<K: Key + 'static, V: Value + 'static> Table<'_, K, V> {
+    pub(super) fn get<'k>(&self, key: impl Borrow<K::SelfType<'k>>) -> Result<Option<AccessGuard<'_, V>>, Error> {
+        Ok(match self {
+            Self::Read(table) => table.get(key)?,
+            Self::Write(table) => table.get(key)?,
+        })
+    }
+
+    pub(super) fn range<'k>(&self, range: impl RangeBounds<K::SelfType<'k>> + 'k) -> Result<Range<'_, K, V>, Error> {
+        Ok(match self {
+            Self::Read(table) => redb::ReadableTable::range(table, range)?,
+            Self::Write(table) => table.range(range)?,
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> Result<u64, Error> {
+        Ok(match self {
+            Self::Read(table) => redb::ReadableTableMetadata::len(table)?,
+            Self::Write(table) => redb::ReadableTableMetadata::len(table)?,
+        })
+    }
+
+    pub(super) fn first(&self) -> Result<Option<(AccessGuard<'_, K>, AccessGuard<'_, V>)>, Error> {
+        Ok(self.range(..)?.next().transpose()?)
+    }
+
+    pub(super) fn last(&self) -> Result<Option<(AccessGuard<'_, K>, AccessGuard<'_, V>)>, Error> {
+        Ok(self.range(..)?.next_back().transpose()?)
+    }
+
+    /// Visits the rows of a range in order, until `visit` breaks.
+    pub(super) fn each<'k>(
+        &self,
+        range: impl RangeBounds<K::SelfType<'k>> + 'k,
+        mut visit: impl FnMut(K::SelfType<'_>, V::SelfType<'_>) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
+        for row in self.range(range)? {
+            let (key, value) = row?;
+            if visit(key.value(), value.value())?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Converts at most `limit` rows of a range, in order. Ends at the first one that `convert` returns `None` for: its
+    /// key does not have the wanted prefix.
+    pub(super) fn collect<'k, T>(
+        &self,
+        range: impl RangeBounds<K::SelfType<'k>> + 'k,
+        limit: usize,
+        mut convert: impl FnMut(K::SelfType<'_>, V::SelfType<'_>) -> Result<Option<T>, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let mut converted = Vec::new();
+        for row in self.range(range)?.take(limit) {
+            let (key, value) = row?;
+            let Some(value) = convert(key.value(), value.value())? else { break };
+            converted.push(value);
+        }
+        Ok(converted)
+    }
+}
+
+impl WriteTx {
+    pub(super) fn new(transaction: redb::WriteTransaction) -> Self {
+        let rows = Rows(Transaction::Write(Box::new(transaction)));
+        Self { rows, changed: false, audited: Vec::new(), records: None }
+    }
+
+    /// Opens a table for writing. Nothing else does, so `changed` is complete.
+    pub(super) fn table_mut<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        definition: Definition<K, V>,
+    ) -> Result<redb::Table<'_, K, V>, Error> {
+        self.changed = true;
+        Ok(self.transaction().open_table(*definition)?)
+    }
+
+    pub(super) fn transaction(&self) -> &redb::WriteTransaction {
+        match &self.rows.0 {
+            Transaction::Write(transaction) => transaction,
+            Transaction::Read(_) => unreachable!("a `WriteTx` is made of a write transaction"),
+        }
+    }
+
+    pub(super) fn insert<'k, 'v, K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        definition: Definition<K, V>,
+        key: impl Borrow<K::SelfType<'k>>,
+        value: impl Borrow<V::SelfType<'v>>,
+    ) -> Result<(), Error> {
+        self.table_mut(definition)?.insert(key, value)?;
+        Ok(())
+    }
+
+    /// Encodes a row and writes it under a key.
+    pub(super) fn insert_row<'k, K: Key + 'static>(
+        &mut self,
+        definition: Definition<K, &'static [u8]>,
+        key: impl Borrow<K::SelfType<'k>>,
+        row: &impl Serialize,
+    ) -> Result<(), Error> {
+        self.insert(definition, key, codec::encode(row).as_slice())
+    }
+
+    pub(super) fn remove<'k, K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        definition: Definition<K, V>,
+        key: impl Borrow<K::SelfType<'k>>,
+    ) -> Result<(), Error> {
+        self.table_mut(definition)?.remove(key)?;
+        Ok(())
+    }
+
+    /// Sets the value of a setting.
+    pub(crate) fn set_setting(&mut self, name: &str, value: &[u8]) -> Result<(), Error> {
+        self.insert(SETTINGS, name, value)
+    }
+
+    /// Removes a setting.
+    pub(crate) fn remove_setting(&mut self, name: &str) -> Result<(), Error> {
+        self.remove(SETTINGS, name)
+    }
+
+    pub(super) fn commit(self) -> Result<(), Error> {
+        Ok(self.into_inner().commit()?)
+    }
+
+    pub(super) fn abort(self) -> Result<(), Error> {
+        Ok(self.into_inner().abort()?)
+    }
+
+    fn into_inner(self) -> redb::WriteTransaction {
+        match self.rows.0 {
+            Transaction::Write(transaction) => *transaction,
+            Transaction::Read(_) => unreachable!("a `WriteTx` is made of a write transaction"),
+        }
+    }
+}
+
+impl Deref for WriteTx {
+    type Target = Rows;
+
+    fn deref(&self) -> &Rows {
+        &self.rows
+    }
+}
