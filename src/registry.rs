@@ -20,6 +20,7 @@ use std::time::Duration;
 use notices::Notices;
 use parking_lot::RwLock;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
 pub use builder::Builder;
 pub use error::Error;
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     /// Replaced as a whole when the rules change.
     policy: RwLock<Arc<Policy>>,
     config: Config,
+    /// `http.externalUrl`, parsed once: open registries compare the host of every request with it.
+    external_origin: Option<Url>,
     metrics: Arc<Metrics>,
     /// What goes on when its client has gone, and is waited for at the end.
     work: TaskTracker,
@@ -211,6 +214,11 @@ impl Shared {
     /// The URL that clients use, if the operator has named one.
     pub(crate) fn external_url(&self) -> Option<&str> {
         self.config.http.external_url.as_deref()
+    }
+
+    /// The same URL, parsed.
+    pub(crate) const fn external_origin(&self) -> Option<&Url> {
+        self.external_origin.as_ref()
     }
 
     /// Whether clients reach the registry by https.

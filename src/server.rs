@@ -225,6 +225,7 @@ impl Server {
         }
         drop(listener);
         stopping.send_replace(());
+        connections.tell_all();
         if timeout(limits.shutdown_timeout, stopping.closed()).await.is_err() {
             tracing::warn!("requests were still running when the time to stop was over");
         }
@@ -397,7 +398,7 @@ struct Client {
 
 impl Client {
     /// Serves a connection until it ends, the server stops or another connection needs its place.
-    async fn serve<C>(mut self, connection: C)
+    async fn serve<C>(self, connection: C)
     where
         C: GracefulConnection,
         C::Error: fmt::Display,
@@ -406,26 +407,30 @@ impl Client {
         let mut connection = pin!(connection);
         let mut is_stopping = false;
         loop {
+            // An error means that the server is gone, which has stopped too.
+            if !is_stopping && self.stopping.has_changed().unwrap_or(true) {
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            if self.ticket.is_closing() {
+                connection.as_mut().graceful_shutdown();
+                let wait = if self.ticket.is_urgent() { Duration::ZERO } else { GOODBYE_WAIT };
+                let has_ended = timeout(wait, connection.as_mut()).await.is_ok();
+                // If a request came meanwhile, it is answered, and then the connection ends.
+                if has_ended || self.ticket.is_closing() {
+                    return tracing::debug!(%peer, "closed an idle connection for another one");
+                }
+            }
+            // Every request polls this, so one signal says both that the server stops and that the connection must end.
             tokio::select! {
+                biased;
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(%peer, %error, "the connection ended early");
                     }
                     return;
                 }
-                _ = self.stopping.changed(), if !is_stopping => {
-                    is_stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = self.ticket.must_close() => {
-                    connection.as_mut().graceful_shutdown();
-                    let wait = if self.ticket.is_urgent() { Duration::ZERO } else { GOODBYE_WAIT };
-                    let has_ended = timeout(wait, connection.as_mut()).await.is_ok();
-                    // If a request came meanwhile, it is answered, and then the connection ends.
-                    if has_ended || self.ticket.is_closing() {
-                        return tracing::debug!(%peer, "closed an idle connection for another one");
-                    }
-                }
+                () = self.ticket.told() => {}
             }
         }
     }

@@ -6,7 +6,6 @@
 
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use url::Url;
 
 use super::error::ApiError;
 use super::forwarded::ClientInfo;
@@ -67,8 +66,7 @@ fn is_own(origin: Origin<'_>, says_same: bool, reached: &ClientInfo<'_>, registr
     // Behind a proxy that is not trusted it is unknown that the client speaks TLS; the browser knows.
     let is_scheme = origin.is_https == reached.speaks_tls(registry) || origin.is_https && says_same;
     let is_asked = is_scheme && reached.host().is_some_and(|host| origin.is_at(host));
-    let external = registry.external_url().and_then(|url| Url::parse(url).ok());
-    let external = external.map(|url| url.origin().ascii_serialization());
+    let external = registry.external_origin().map(|url| url.origin().ascii_serialization());
     let external = external.as_deref().and_then(Origin::parse);
     is_asked || external.is_some_and(|own| own.is_https == origin.is_https && origin.is_at(own.host))
 }
@@ -99,7 +97,7 @@ pub(super) fn check_host(
     if !is_open {
         return Ok(());
     }
-    match reached.hosts().find(|host| !own.has(*host, registry.external_url())) {
+    match reached.hosts().find(|host| !own.has(*host, registry.external_origin())) {
         Some(host) => Err(ApiError::new(
             ErrorCode::Denied,
             format!(

@@ -159,7 +159,8 @@ impl<'a> ForwardedValues<'a> {
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {
-    [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, FORWARDED].iter().any(|name| headers.contains_key(name))
+    // Most requests have few headers and none of these: reading the names is cheaper than four lookups.
+    headers.keys().any(|name| [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, FORWARDED].contains(name))
 }
 
 /// Merges two optional values. Fails if both are present and differ.

@@ -22,6 +22,8 @@ const HOST_BYTES_MAX: usize = 255;
 pub(super) struct Host<'a> {
     /// As the client wrote it; an IPv6 address in brackets.
     pub(super) name: &'a str,
+    /// The address, if the host is one.
+    pub(super) ip: Option<IpAddr>,
     pub(super) port: Option<u16>,
 }
 
@@ -63,12 +65,13 @@ impl<'a> Host<'a> {
         if text.len() > HOST_BYTES_MAX {
             return None;
         }
-        let (name, port) = if let Some(end) = text.find(']') {
-            let _: Ipv6Addr = text[..end].strip_prefix('[')?.parse().ok()?;
-            (&text[..=end], &text[end + 1..])
+        let (name, ip, port) = if let Some(end) = text.find(']') {
+            let ip: Ipv6Addr = text[..end].strip_prefix('[')?.parse().ok()?;
+            (&text[..=end], Some(IpAddr::V6(ip)), &text[end + 1..])
         } else {
             let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-            is_name(name).then_some((name, port))?
+            let ip = name.parse::<Ipv4Addr>().ok().map(IpAddr::V4);
+            (ip.is_some() || is_name(name)).then_some((name, ip, port))?
         };
         let port = match port.strip_prefix(':') {
             None if port.is_empty() => None,
@@ -76,15 +79,7 @@ impl<'a> Host<'a> {
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
             _ => return None,
         };
-        Some(Self { name, port })
-    }
-
-    /// The address, if the host is one.
-    pub(super) fn ip(self) -> Option<IpAddr> {
-        match self.name.strip_prefix('[') {
-            Some(rest) => rest.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-            None => self.name.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
-        }
+        Some(Self { name, ip, port })
     }
 
     /// The name in small letters, without the dot of the root.
@@ -95,7 +90,7 @@ impl<'a> Host<'a> {
 
     /// Whether both are the same host and port, where this is the port of a URL without one.
     pub(super) fn is_same(self, other: Host<'_>, default_port: u16) -> bool {
-        let same_name = match (self.ip(), other.ip()) {
+        let same_name = match (self.ip, other.ip) {
             (Some(own), Some(other)) => own == other,
             (None, None) => self.normal_name() == other.normal_name(),
             _ => false,
@@ -118,15 +113,15 @@ pub(super) const fn default_port(is_https: bool) -> u16 {
     if is_https { 443 } else { 80 }
 }
 
-/// Labels of letters, digits, hyphens and underscores. What ends in a number is an IPv4 address, as for browsers.
+/// Labels of letters, digits, hyphens and underscores. A last label of digits alone would be part of an IPv4 address, as
+/// it is for browsers.
 fn is_name(name: &str) -> bool {
     let labels = name.strip_suffix('.').unwrap_or(name);
     let plain = |label: &str| {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     let last = labels.rsplit('.').next().unwrap_or_default();
-    let is_number = last.bytes().all(|byte| byte.is_ascii_digit());
-    labels.split('.').all(plain) && (!is_number || name.parse::<Ipv4Addr>().is_ok())
+    labels.split('.').all(plain) && !last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Returns the host that a request is for: that of its target, or else of its `Host` header. `None` if an old client

@@ -33,15 +33,15 @@ impl OwnHosts {
     }
 
     /// Whether a host is one of them.
-    pub(super) fn has(&self, host: Host<'_>, external_url: Option<&str>) -> bool {
+    pub(super) fn has(&self, host: Host<'_>, external: Option<&Url>) -> bool {
         // Rebinding needs a name: an address stands for itself.
-        if let Some(ip) = host.ip() {
-            return ip.to_canonical().is_loopback() || !self.is_loopback || is_external(host, external_url);
+        if let Some(ip) = host.ip {
+            return ip.to_canonical().is_loopback() || !self.is_loopback || is_external(host, external);
         }
         let name = host.normal_name();
         name == "localhost"
             || name.ends_with(".localhost")
-            || is_external(host, external_url)
+            || is_external(host, external)
             || self.is_certified.as_ref().is_some_and(|is_certified| is_certified(&name))
             || !self.is_loopback && self.is_private(&name)
     }
@@ -59,9 +59,8 @@ impl fmt::Debug for OwnHosts {
 }
 
 /// Whether a host is the one that the operator has configured.
-fn is_external(host: Host<'_>, external_url: Option<&str>) -> bool {
-    let external = external_url.and_then(|url| Url::parse(url).ok());
-    let external = external.as_ref().and_then(|url| Host::parse(url.host_str()?));
+fn is_external(host: Host<'_>, external: Option<&Url>) -> bool {
+    let external = external.and_then(|url| Host::parse(url.host_str()?));
     external.is_some_and(|external| {
         let without_port = Host { port: None, ..host };
         without_port.is_same(external, 0)
@@ -73,10 +72,10 @@ fn is_external(host: Host<'_>, external_url: Option<&str>) -> bool {
 mod tests {
     use super::*;
 
-    const EXTERNAL: Option<&str> = Some("https://registry.example:8443/");
+    const EXTERNAL: &str = "https://registry.example:8443/";
 
     fn has(own: &OwnHosts, host: &str) -> bool {
-        own.has(Host::parse(host).unwrap(), EXTERNAL)
+        own.has(Host::parse(host).unwrap(), Url::parse(EXTERNAL).ok().as_ref())
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::sync::atomic::AtomicU64;
 
 use parking_lot::RwLock;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
 use super::{Error, Notices, Registry, Shared};
+
 use crate::config::{self, Bearer, Config, Profile, RetentionPolicy};
 use crate::content::blobs::{Blobs, Foreign, SystemDisk, Tree};
 use crate::content::repository::{Delays, Kept, Retention, Rules, Stores};
@@ -143,6 +145,7 @@ impl Builder {
                 keys_make_keys: self.config.profile == Profile::Zot,
                 anonymous_catalog: self.config.profile == Profile::Zot && self.config.http.auth.bearer.is_none(),
             })),
+            external_origin: self.config.http.external_url.as_deref().and_then(|url| Url::parse(url).ok()),
             config: self.config,
             metrics: Arc::new(Metrics::new()),
             work: TaskTracker::new(),

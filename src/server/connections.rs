@@ -70,7 +70,7 @@ struct Entry {
     is_closing: bool,
     /// Orders idle connections: the smallest has been idle longest.
     idle_number: u64,
-    close: Arc<Notify>,
+    told: Arc<Notify>,
 }
 
 /// There are too many connections with requests in flight.
@@ -85,12 +85,17 @@ pub(super) struct OpenConnection(Arc<Inner>);
 struct Inner {
     connections: Arc<Connections>,
     index: usize,
-    close: Arc<Notify>,
+    /// Told when the connection is to be closed, or the server stops.
+    told: Arc<Notify>,
 }
 
 /// A request in flight.
 #[derive(Debug)]
-pub(super) struct InFlight(OpenConnection);
+pub(super) struct InFlight {
+    connection: OpenConnection,
+    /// Whether the connection got a place when the request began.
+    has_place: bool,
+}
 
 impl Connections {
     pub(super) fn new(limits: &Limits) -> Self {
@@ -140,9 +145,9 @@ impl Connections {
             // Without an idle one the reserve is used: there was room before this connection was accepted.
             state.make_room(beyond, caps.reserve, None);
         }
-        let close = Arc::new(Notify::new());
-        let index = state.insert(address, Arc::clone(&close));
-        Ok(OpenConnection(Arc::new(Inner { connections: Arc::clone(self), index, close })))
+        let told = Arc::new(Notify::new());
+        let index = state.insert(address, Arc::clone(&told));
+        Ok(OpenConnection(Arc::new(Inner { connections: Arc::clone(self), index, told })))
     }
 
     /// Closes the connection that has been idle longest: the system has run out of file handles.
@@ -150,28 +155,17 @@ impl Connections {
         self.lock().close_longest_idle(None);
     }
 
-    /// Gives a connection with a request in flight a place, if one is free.
-    fn take_place(&self, index: usize) -> bool {
-        let (mut state, caps) = (self.lock(), self.caps);
-        let state = &mut *state;
-        let Some(entry) = &state.entries[index] else { return false };
-        if entry.has_place {
-            return true;
-        }
-        let is_free = state.working < caps.limit && !state.uses_share(entry.address, caps.share);
-        if is_free && let Some(entry) = &mut state.entries[index] {
-            entry.has_place = true;
-            state.working += 1;
-        }
-        is_free
+    /// Tells every connection that the server stops. Connections see the server's own signal then.
+    pub(super) fn tell_all(&self) {
+        self.lock().entries.iter().flatten().for_each(|entry| entry.told.notify_one());
     }
 }
 
 impl State {
-    fn insert(&mut self, address: Option<IpAddr>, close: Arc<Notify>) -> usize {
+    fn insert(&mut self, address: Option<IpAddr>, told: Arc<Notify>) -> usize {
         self.idle_number += 1;
         let entry =
-            Entry { address, requests: 0, has_place: false, is_closing: false, idle_number: self.idle_number, close };
+            Entry { address, requests: 0, has_place: false, is_closing: false, idle_number: self.idle_number, told };
         self.count_open(address);
         if let Some(index) = self.unused.pop() {
             self.entries[index] = Some(entry);
@@ -210,8 +204,26 @@ impl State {
         }
     }
 
+    /// Gives a connection with a request in flight a place, if one is free.
+    fn take_place(&mut self, index: usize, caps: ConnectionLimits) -> bool {
+        let Some(entry) = &self.entries[index] else { return false };
+        if entry.has_place {
+            return true;
+        }
+        let is_free = self.working < caps.limit && !self.uses_share(entry.address, caps.share);
+        if is_free && let Some(entry) = &mut self.entries[index] {
+            entry.has_place = true;
+            self.working += 1;
+        }
+        is_free
+    }
+
     /// Whether the connections of an address have as many places as one address may have.
     fn uses_share(&self, address: Option<IpAddr>, share: usize) -> bool {
+        // Every request asks this, and few connections need no look at the addresses.
+        if self.open <= share {
+            return false;
+        }
         // A connection has at most one place, so that those of few connections need not be counted.
         let Some(open) = address.and_then(|address| self.addresses.get(&address)) else { return false };
         let has_place = |entry: &&Entry| entry.has_place && entry.address == address;
@@ -244,7 +256,7 @@ impl State {
         let Some(index) = self.longest_idle(address) else { return false };
         let Some(entry) = &mut self.entries[index] else { return false };
         entry.is_closing = true;
-        entry.close.notify_one();
+        entry.told.notify_one();
         let address = entry.address;
         self.count_closed(address);
         self.closing += 1;
@@ -266,13 +278,19 @@ impl OpenConnection {
                 state.count_open(address);
             }
         }
-        InFlight(self.clone())
+        let has_place = state.take_place(self.0.index, self.0.connections.caps);
+        InFlight { connection: self.clone(), has_place }
+    }
+
+    /// Returns when the connection may have to end: another one needs its room, or the server stops.
+    pub(super) async fn told(&self) {
+        self.0.told.notified().await;
     }
 
     /// Returns when the connection must be closed for another one.
     pub(super) async fn must_close(&self) {
         loop {
-            self.0.close.notified().await;
+            self.told().await;
             if self.is_closing() {
                 return;
             }
@@ -295,13 +313,13 @@ impl OpenConnection {
 impl InFlight {
     /// Whether the connection has a place or gets one now.
     pub(super) fn has_place(&self) -> bool {
-        let Inner { connections, index, .. } = &*self.0.0;
-        connections.take_place(*index)
+        let Inner { connections, index, .. } = &*self.connection.0;
+        self.has_place || connections.lock().take_place(*index, connections.caps)
     }
 
     /// Waits for a place. False if too many wait already, or it takes too long.
     pub(super) async fn wait_for_place(&self) -> bool {
-        let connections = &self.0.0.connections;
+        let connections = &self.connection.0.connections;
         let Some(_waiting) = Waiting::begin(connections) else { return false };
         let deadline = Instant::now() + PLACE_WAIT;
         loop {
@@ -318,7 +336,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let Inner { connections, index, .. } = &*self.0.0;
+        let Inner { connections, index, .. } = &*self.connection.0;
         let mut state = connections.lock();
         let state = &mut *state;
         let Some(entry) = &mut state.entries[*index] else { return };

@@ -95,12 +95,12 @@ pub(super) struct ClientBody {
 impl ClientBody {
     /// Wraps the body of a request.
     pub(super) fn wrap(request: Request<Incoming>, rest: &UnreadInput) -> Request<Self> {
-        let waits = request.version() == Version::HTTP_11 && expects_continue(request.headers());
         let (is_stream, rest) = (request.version() == Version::HTTP_2, rest.clone());
-        request.map(|body| {
-            let body = (!http_body::Body::is_end_stream(&body)).then_some(body);
-            Self { body, rest, waits, is_stream }
-        })
+        if http_body::Body::is_end_stream(request.body()) {
+            return request.map(|_| Self { body: None, rest, waits: false, is_stream });
+        }
+        let waits = request.version() == Version::HTTP_11 && expects_continue(request.headers());
+        request.map(|body| Self { body: Some(body), rest, waits, is_stream })
     }
 }
 
