@@ -53,8 +53,10 @@ impl Proxy {
     }
 }
 
+/// A port below those that the system gives to a program that asks for any port: another test cannot get it before the proxy does.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    let is_free = |port: &u16| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok();
+    std::iter::repeat_with(|| rand::random_range(10_000..32_000)).take(1000).find(is_free).expect("a free port")
 }
 
 /// A registry that is configured as README.md says.
