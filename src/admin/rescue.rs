@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::content::repository::{
-    Recovered, Recovery, Transferred, Way, recover as recover_content, restore as restore_content,
+    Recovered, Recovery, TransferMode, Transferred, recover as recover_content, restore as restore_content,
 };
 
 /// Makes a registry from a backup.
@@ -37,8 +37,8 @@ pub(crate) fn recover(root: &Path, dry_run: bool, prune: bool, force: bool) -> R
     }))
 }
 
-pub(super) const fn way(copy: bool) -> Way {
-    if copy { Way::Copy } else { Way::Cheapest }
+pub(super) const fn way(copy: bool) -> TransferMode {
+    if copy { TransferMode::Copy } else { TransferMode::Cheapest }
 }
 
 pub(super) fn view(transferred: &Transferred) -> Value {

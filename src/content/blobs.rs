@@ -29,11 +29,11 @@ pub(crate) use disk::{Disk, Owner, SystemDisk, give_to_owner_of_parent};
 pub(crate) use error::Error;
 #[cfg(test)]
 pub(crate) use faulty::{FaultyDisk, Operation};
-pub(crate) use foreign::Foreign;
+pub(crate) use foreign::ForeignStore;
 pub(crate) use paths::Tree;
 pub(crate) use space::Space;
-pub(crate) use staging::{Mark, Staging};
-pub(crate) use transfer::{Brought, NotUsable, Target, Way};
+pub(crate) use staging::{Checkpoint, Staging};
+pub(crate) use transfer::{Target, TargetError, TransferMode, TransferOutcome};
 
 use crate::oci::{Algorithm, Digest, Hasher};
 
@@ -49,7 +49,7 @@ pub(crate) struct Blobs {
     /// acknowledged (`storage.commit`).
     sync: bool,
     space: Space,
-    busy: Busy,
+    busy: DigestLocks,
 }
 
 /// An entry of a directory of blobs.
@@ -89,12 +89,12 @@ impl Blobs {
             }
         }
         let space = Space::new(root.to_owned(), 0);
-        Ok(Self { tree, disk, sync, space, busy: Busy::default() })
+        Ok(Self { tree, disk, sync, space, busy: DigestLocks::default() })
     }
 
     /// Takes nothing in when less than this is free.
-    pub(crate) fn keeping_free(self, least: u64) -> Self {
-        Self { space: Space::new(self.tree.root().to_owned(), least), ..self }
+    pub(crate) fn with_min_free(self, min_free: u64) -> Self {
+        Self { space: Space::new(self.tree.root().to_owned(), min_free), ..self }
     }
 
     /// The room that is left.
@@ -193,7 +193,7 @@ impl Blobs {
 
     /// Waits until nobody else works on the file of this digest, and keeps others waiting until the
     /// guard is dropped. A file and its row change together only under it. Blocks.
-    pub(crate) fn lock(&self, digest: Digest) -> BusyGuard<'_> {
+    pub(crate) fn lock(&self, digest: Digest) -> DigestGuard<'_> {
         self.busy.lock(digest)
     }
 }
@@ -206,29 +206,29 @@ fn modified(metadata: &Metadata) -> u64 {
 
 /// The digests whose files are being sealed or removed at the moment.
 #[derive(Debug, Default)]
-struct Busy {
+struct DigestLocks {
     digests: Mutex<HashSet<Digest>>,
     released: Condvar,
 }
 
-impl Busy {
-    fn lock(&self, digest: Digest) -> BusyGuard<'_> {
+impl DigestLocks {
+    fn lock(&self, digest: Digest) -> DigestGuard<'_> {
         let mut digests = self.digests.lock();
         while !digests.insert(digest) {
             self.released.wait(&mut digests);
         }
-        BusyGuard { busy: self, digest }
+        DigestGuard { busy: self, digest }
     }
 }
 
 /// See [`Blobs::lock`].
 #[derive(Debug)]
-pub(crate) struct BusyGuard<'a> {
-    busy: &'a Busy,
+pub(crate) struct DigestGuard<'a> {
+    busy: &'a DigestLocks,
     digest: Digest,
 }
 
-impl Drop for BusyGuard<'_> {
+impl Drop for DigestGuard<'_> {
     fn drop(&mut self) {
         self.busy.digests.lock().remove(&self.digest);
         self.busy.released.notify_all();

@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
-pub(crate) use crate::content::blobs::Way;
+pub(crate) use crate::content::blobs::TransferMode;
 pub(crate) use backup::{BackupError, Transferred, restore};
 pub(crate) use catalog::{NamePage, SearchScope};
 pub(crate) use collect::{Delays, Kept, Purge, Rehearsed, Retention};
@@ -145,13 +145,13 @@ impl Stores {
     }
 
     /// Whether changes are to be made durable that are not yet.
-    pub(crate) fn is_settling_due(&self) -> bool {
-        self.database.is_settling_due()
+    pub(crate) fn is_flush_due(&self) -> bool {
+        self.database.is_flush_due()
     }
 
     /// Makes every change durable that is not yet.
-    pub(crate) fn settle(&self) -> Result<(), Error> {
-        Ok(self.database.settle()?)
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        Ok(self.database.flush()?)
     }
 
     /// Refuses to take anything in when too little room is left.
@@ -162,7 +162,7 @@ impl Stores {
     /// How many bytes are free, and how many are to stay free.
     pub(crate) fn space(&self) -> std::io::Result<(u64, u64)> {
         let space = self.blobs.space();
-        Ok((space.free()?, space.least()))
+        Ok((space.free()?, space.min_free()))
     }
 }
 

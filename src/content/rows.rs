@@ -47,17 +47,17 @@ pub(crate) use accounts::{AccountRole, KeyRow, SecretHash, SessionRow, Use, User
 pub(crate) use age::{RestingUpload, SteadyClockRow};
 pub(crate) use audit::AuditRow;
 pub(crate) use content::{Contents, ManifestRow};
-pub(crate) use copy::{Extent, Pause, Snapshot, install};
+pub(crate) use copy::{Extent, Pause, ReadOnlyDatabase, install};
 pub(crate) use error::Error;
 pub(crate) use examine::{Condition, examine, set_aside};
 pub(crate) use federated_user::FederatedUserRow;
 pub(crate) use file::{DamageRow, FileRow};
 pub(crate) use garbage::UnreferencedRow;
-pub(crate) use history::{Span, TagMark, TagState};
+pub(crate) use history::{Span, TagAttributes, TagState};
 #[cfg(test)]
 pub(crate) use inspect::Dump;
-pub(crate) use journal::{JournaledManifest, Replayed};
-pub(crate) use owner::{FileUserRow, Held};
+pub(crate) use journal::{JournaledManifest, ReplayedJournal};
+pub(crate) use owner::{FileUserRow, NamespaceConflict};
 pub(crate) use permission::{Grantee, GroupRow, Role, SettingsRow};
 pub(crate) use schema::{
     SETTING_CSRF_KEY, SETTING_FILE_OWNERS_UNKNOWN, SETTING_OPTIONAL_LISTED, SETTING_OWNERS_UNKNOWN,
@@ -84,7 +84,7 @@ const GROUP_MAX: usize = 256;
 /// The database of one data directory.
 pub(crate) struct Database {
     store: Store,
-    settling: DurabilityPolicy,
+    durability: DurabilityPolicy,
     /// Changes that wait for a transaction.
     queue: Mutex<Vec<Box<dyn Pending>>>,
     /// Held by whoever writes the next transaction, for everybody in the queue.
@@ -110,7 +110,7 @@ impl fmt::Debug for HmacKey {
 impl Database {
     /// Opens the database of a data directory, making it if there is none. `sync` is whether a
     /// finished [`Database::write`] survives a crash; if not, nothing does but an orderly end, unless
-    /// [`Database::settling_soon`] is called.
+    /// [`Database::with_delayed_durability`] is called.
     pub(crate) fn open(tree: &Tree, disk: Arc<dyn Disk>, sync: bool) -> Result<Self, Error> {
         let path = tree.database();
         // Of two first starts at once, the second must not take away the file that the first is making. It
@@ -120,15 +120,15 @@ impl Database {
         let _ = directory.lock();
         if !path.exists() {
             if tree.journal().exists() {
-                return Err(Error::Lost { path });
+                return Err(Error::DatabaseMissing { path });
             }
             create(tree, &disk)?;
             install(tree, &*disk)?;
         }
         let open = |disk| {
-            let (store, settling) = (Store::open(DatabaseFile::open(disk, &path)?)?, DurabilityPolicy::new(sync));
+            let (store, durability) = (Store::open(DatabaseFile::open(disk, &path)?)?, DurabilityPolicy::new(sync));
             let (queue, leader) = (Mutex::default(), Mutex::default());
-            Ok::<_, Error>(Self { store, settling, queue, leader, journal: OnceLock::new() })
+            Ok::<_, Error>(Self { store, durability, queue, leader, journal: OnceLock::new() })
         };
         let database = open(Arc::clone(&disk))?;
         if database.read(schema::version)? == schema::VERSION {
@@ -187,10 +187,7 @@ impl Database {
     }
 
     /// Makes a change that is not kept, to see what would come of it. Other writers wait meanwhile.
-    pub(crate) fn rehearse<T, E: From<Error>>(
-        &self,
-        change: impl FnOnce(&mut WriteTx) -> Result<T, E>,
-    ) -> Result<T, E> {
+    pub(crate) fn dry_run<T, E: From<Error>>(&self, change: impl FnOnce(&mut WriteTx) -> Result<T, E>) -> Result<T, E> {
         let _leading = self.leader.lock();
         let mut tx = WriteTx::new(self.store.begin_write()?);
         let result = change(&mut tx);
@@ -244,7 +241,7 @@ impl Database {
         // commit does. Otherwise it makes a second commit of that, in memory, after each that is durable; a push costs
         // up to a seventh more then, and each page that a reader fetches from the file a look into 131 empty lists.
         let _before = self.store.begin_read()?;
-        let is_durable = self.settling.next_is_durable();
+        let is_durable = self.durability.next_is_durable();
         set_durable(&mut transaction, is_durable)?;
         let mut tx = WriteTx::new(transaction);
         tx.records = self.journal.get().map(|_| Records::new());
@@ -253,7 +250,7 @@ impl Database {
             let failed = !pending.run(&mut tx);
             if failed && tx.changed {
                 tx.abort()?;
-                return Err(Error::HalfDone);
+                return Err(Error::PartialChange);
             }
             tx.changed |= before;
         }
@@ -262,7 +259,7 @@ impl Database {
         }
         let records = tx.take_records()?;
         tx.commit()?;
-        self.settling.committed(is_durable);
+        self.durability.committed(is_durable);
         if let (Some(journal), Some((number, records))) = (self.journal.get(), records) {
             journal.append(number, &records);
         }

@@ -458,7 +458,7 @@ impl From<repository::Error> for ApiError {
 fn database(error: &crate::content::rows::Error) -> ApiError {
     match error.io() {
         Some(source) => disk(source, error),
-        None if error.passes() => ApiError::unavailable(error),
+        None if error.is_transient() => ApiError::unavailable(error),
         None => ApiError::internal(error),
     }
 }

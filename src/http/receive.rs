@@ -47,11 +47,11 @@ pub(super) async fn receive_last(
     digest: Digest,
 ) -> Result<(), ApiError> {
     let received = async move {
-        let mark = upload.mark();
+        let checkpoint = upload.checkpoint();
         let mut upload = take_in(upload, incoming, range).await?;
         let finishing = spawn_blocking(move || match upload.verify(digest) {
             Ok(()) => upload.finish(digest),
-            Err(error) => upload.rewind(mark).and(Err(error)),
+            Err(error) => upload.rewind(checkpoint).and(Err(error)),
         });
         Ok(finishing.await??)
     };
@@ -60,7 +60,7 @@ pub(super) async fn receive_last(
 
 /// Appends a whole body.
 async fn take_in(upload: Upload, incoming: Incoming, range: Option<ChunkRange>) -> Result<Upload, ApiError> {
-    let mark = upload.mark();
+    let checkpoint = upload.checkpoint();
     let ReceivedBody { mut upload, count, broken } = run(upload, incoming).await?;
     if let Some(error) = broken {
         return Err(error);
@@ -68,7 +68,7 @@ async fn take_in(upload: Upload, incoming: Incoming, range: Option<ChunkRange>) 
     match range.filter(|range| range.length() != count) {
         None => Ok(upload),
         Some(range) => {
-            spawn_blocking(move || upload.rewind(mark)).await??;
+            spawn_blocking(move || upload.rewind(checkpoint)).await??;
             Err(length_differs(range))
         }
     }

@@ -11,7 +11,7 @@ use url::Url;
 use super::{Error, Notices, Registry, Shared};
 
 use crate::config::{self, Bearer, Config, Profile, RetentionPolicy};
-use crate::content::blobs::{Blobs, Foreign, SystemDisk, Tree};
+use crate::content::blobs::{Blobs, ForeignStore, SystemDisk, Tree};
 use crate::content::repository::{Delays, Kept, Retention, Rules, Stores};
 use crate::content::rows::{AccountRole, Database, SETTING_PROVIDER_KEY};
 use crate::identity::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
@@ -245,13 +245,13 @@ fn open_stores(
     let sync = config.storage.commit && is_lasting;
     let disk = Arc::new(SystemDisk);
     let blobs = Blobs::open(root, disk.clone(), sync).map_err(|error| Error::blobs(&error, &tree))?;
-    let blobs = blobs.keeping_free(config.storage.min_free_space);
+    let blobs = blobs.with_min_free(config.storage.min_free_space);
     let database = Database::open(&tree, disk.clone(), sync).map_err(|error| Error::database(error, &tree))?;
-    let database = if config.storage.commit { database } else { database.settling_soon() };
+    let database = if config.storage.commit { database } else { database.with_delayed_durability() };
     // Whoever opens a backup to work with it may change it.
-    blobs.unmark().map_err(|error| Error::blobs(&error, &tree))?;
+    blobs.remove_backup_marker().map_err(|error| Error::blobs(&error, &tree))?;
     if is_lasting {
-        database.keep_journal(&tree, disk).map_err(|error| Error::database(error, &tree))?;
+        database.open_journal(&tree, disk).map_err(|error| Error::database(error, &tree))?;
     }
     let database = Arc::new(database);
     let collection = &config.storage.collection;
@@ -272,7 +272,7 @@ fn refuse_foreign(tree: &Tree) -> Result<(), Error> {
     if tree.database().exists() || tree.journal().exists() {
         return Ok(());
     }
-    let Some(Foreign { program, sign }) = Foreign::find(tree.root()) else { return Ok(()) };
+    let Some(ForeignStore { program, sign }) = ForeignStore::find(tree.root()) else { return Ok(()) };
     let cause = format!(
         "it has the images of {program} in it ({}), which coracle does not read in place; choose an empty directory with \
          --root, and copy each repository while the other registry runs: \

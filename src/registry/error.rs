@@ -75,7 +75,7 @@ impl Error {
         match error {
             rows::Error::InUse { .. } => Self::InUse { root },
             other => {
-                let hint = if other.is_damage() {
+                let hint = if other.is_corruption() {
                     ": restore a backup, or see what `coracle recover --dry-run` finds"
                 } else {
                     ""

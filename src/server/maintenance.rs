@@ -48,9 +48,9 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &wat
     tasks.spawn(follow_file(Arc::clone(shared)));
     tasks.spawn(sweep(Arc::clone(shared)));
     if !shared.config().storage.commit {
-        tasks.spawn(settle(Arc::clone(shared)));
+        tasks.spawn(sync_database(Arc::clone(shared)));
     }
-    tasks.spawn(care_for_journal(Arc::clone(shared), stopped.clone()));
+    tasks.spawn(maintain_journal(Arc::clone(shared), stopped.clone()));
     tasks.spawn(list_optional_layers(Arc::clone(shared), stopped.clone()));
     if shared.config().storage.collection.enable {
         tasks.spawn(collect(Arc::clone(shared), stopped.clone()));
@@ -80,7 +80,7 @@ pub(super) async fn last(shared: &Arc<Shared>) {
     flush_once(shared).await;
     write_steady_clock(shared, true).await;
     // Synced; it is not the time any more to make it anew.
-    blocking(shared, JOURNAL, |shared| shared.stores().care_for_journal(|_| ControlFlow::Break(()))).await;
+    blocking(shared, JOURNAL, |shared| shared.stores().maintain_journal(|_| ControlFlow::Break(()))).await;
 }
 
 /// Does something that blocks; what goes wrong is logged as `what`.
@@ -151,11 +151,11 @@ async fn follow_file(shared: Arc<Shared>) {
 }
 
 /// Makes durable what was answered for and is not yet.
-async fn settle(shared: Arc<Shared>) {
+async fn sync_database(shared: Arc<Shared>) {
     loop {
         sleep(SETTLE_INTERVAL).await;
-        if shared.stores().is_settling_due() {
-            blocking(&shared, "making changes durable", |shared| shared.stores().settle()).await;
+        if shared.stores().is_flush_due() {
+            blocking(&shared, "making changes durable", |shared| shared.stores().flush()).await;
         }
     }
 }
@@ -197,11 +197,11 @@ async fn sweep(shared: Arc<Shared>) {
 }
 
 /// Makes the journal durable, and anew if it is missing or has grown too large.
-async fn care_for_journal(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+async fn maintain_journal(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
     loop {
         if shared.stores().is_journal_due() {
             let rest = rest(&stopped);
-            let renewed = blocking(&shared, JOURNAL, move |shared| shared.stores().care_for_journal(rest)).await;
+            let renewed = blocking(&shared, JOURNAL, move |shared| shared.stores().maintain_journal(rest)).await;
             if renewed == Some(true) {
                 tracing::info!("the journal of manifests is new");
             }

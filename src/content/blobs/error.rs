@@ -15,7 +15,7 @@ pub(crate) enum Error {
     /// A file operation failed. An I/O error without its path is half an error.
     Io { operation: &'static str, path: PathBuf, source: io::Error },
     /// Less is free than is to stay free.
-    NoSpace { free: u64, least: u64 },
+    NoSpace { free: u64, min_free: u64 },
 }
 
 impl Error {
@@ -34,8 +34,8 @@ impl fmt::Display for Error {
             Self::Io { operation, path, source } => {
                 write!(f, "cannot {operation} {}: {source}", path.display())
             }
-            Self::NoSpace { free, least } => {
-                write!(f, "{free} bytes are free, and {least} are to stay free (storage.minFreeSpace)")
+            Self::NoSpace { free, min_free } => {
+                write!(f, "{free} bytes are free, and {min_free} are to stay free (storage.minFreeSpace)")
             }
         }
     }

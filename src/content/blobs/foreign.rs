@@ -13,14 +13,14 @@ const DEPTH_MAX: usize = 4;
 
 /// A store of another registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Foreign {
+pub(crate) struct ForeignStore {
     /// The program that made it.
     pub(crate) program: &'static str,
     /// What it was recognised by.
     pub(crate) sign: PathBuf,
 }
 
-impl Foreign {
+impl ForeignStore {
     /// Looks for a store of another registry.
     pub(crate) fn find(root: &Path) -> Option<Self> {
         let at_top = [
@@ -84,7 +84,7 @@ mod tests {
                     fs::write(path, b"").unwrap();
                 }
             }
-            assert_eq!(Foreign::find(root.path()).map(|foreign| foreign.program), expected, "{paths:?}");
+            assert_eq!(ForeignStore::find(root.path()).map(|foreign| foreign.program), expected, "{paths:?}");
         }
     }
 }

@@ -71,7 +71,7 @@ impl Tree {
     }
 
     /// Says that the directory is a backup, or is becoming one.
-    pub(crate) fn backup_mark(&self) -> PathBuf {
+    pub(crate) fn backup_marker(&self) -> PathBuf {
         self.root.join("backup.txt")
     }
 

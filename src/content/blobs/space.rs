@@ -16,13 +16,13 @@ const KNOWN_FOR: Duration = Duration::from_secs(1);
 pub(crate) struct Space {
     directory: PathBuf,
     /// With less than this, nothing is taken in.
-    least: u64,
+    min_free: u64,
     known: Mutex<Option<(Instant, u64)>>,
 }
 
 impl Space {
-    pub(super) fn new(directory: PathBuf, least: u64) -> Self {
-        Self { directory, least, known: Mutex::default() }
+    pub(super) fn new(directory: PathBuf, min_free: u64) -> Self {
+        Self { directory, min_free, known: Mutex::default() }
     }
 
     /// How many bytes are free for us, a moment ago.
@@ -40,14 +40,14 @@ impl Space {
     }
 
     /// How much is to stay free.
-    pub(crate) const fn least(&self) -> u64 {
-        self.least
+    pub(crate) const fn min_free(&self) -> u64 {
+        self.min_free
     }
 
     /// Refuses to take anything in when too little is free. Where that cannot be found out, the disk will say.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.free() {
-            Ok(free) if free < self.least => Err(Error::NoSpace { free, least: self.least }),
+            Ok(free) if free < self.min_free => Err(Error::NoSpace { free, min_free: self.min_free }),
             _ => Ok(()),
         }
     }

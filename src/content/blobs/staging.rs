@@ -37,7 +37,7 @@ pub(crate) struct Staging {
 
 /// A place in a staging to go back to.
 #[derive(Debug)]
-pub(crate) struct Mark {
+pub(crate) struct Checkpoint {
     offset: u64,
     hasher: Option<Hasher>,
 }
@@ -59,8 +59,8 @@ impl Staging {
     }
 
     /// The present state, for [`Blobs::rewind`].
-    pub(crate) fn mark(&self) -> Mark {
-        Mark { offset: self.offset, hasher: self.hasher.clone() }
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { offset: self.offset, hasher: self.hasher.clone() }
     }
 
     /// Compares what was received with the digest it should have.
@@ -139,7 +139,7 @@ impl Blobs {
     }
 
     /// Goes back to an earlier state and forgets the bytes behind it.
-    pub(crate) fn rewind(&self, staging: &mut Staging, to: Mark) -> Result<(), Error> {
+    pub(crate) fn rewind(&self, staging: &mut Staging, to: Checkpoint) -> Result<(), Error> {
         self.disk.truncate(&staging.file, &staging.path, to.offset).map_err(Error::io("truncate", &staging.path))?;
         staging.offset = to.offset;
         staging.reserved = to.offset;

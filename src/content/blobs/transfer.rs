@@ -16,7 +16,7 @@ use crate::oci::{Digest, Hasher, UploadId};
 /// How much is copied at once.
 const COPY_BYTES: usize = 512 * 1024;
 
-/// What [`Tree::backup_mark`] says, for people.
+/// What [`Tree::backup_marker`] says, for people.
 const MARK: &str = "\
 This directory is a backup that `coracle backup` has made and keeps up to date.
 `coracle restore` makes a registry from it. It can also be served from as it is (`coracle serve --root`): then it
@@ -25,7 +25,7 @@ is a registry like any other, and no backup any more.
 
 /// How files may come into another directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum TransferMode {
     /// By what costs least: a second name for the same file, else a file that shares its bytes, else a copy.
     Cheapest,
     /// As copies, which share nothing.
@@ -34,7 +34,7 @@ pub(crate) enum Way {
 
 /// How a blob has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Brought {
+pub(crate) enum TransferOutcome {
     /// It was there.
     Present,
     Linked,
@@ -46,7 +46,7 @@ pub(crate) enum Brought {
 
 /// Why a directory cannot be written to.
 #[derive(Debug)]
-pub(crate) enum NotUsable {
+pub(crate) enum TargetError {
     /// It has something else in it.
     Occupied {
         directory: PathBuf,
@@ -62,7 +62,7 @@ pub(crate) enum NotUsable {
     Failed(Error),
 }
 
-impl std::fmt::Display for NotUsable {
+impl std::fmt::Display for TargetError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Occupied { directory } => {
@@ -91,28 +91,28 @@ pub(crate) struct Target {
 
 impl Target {
     /// A directory for a backup: a new one, or one that has an earlier backup in it.
-    pub(crate) fn for_backup(directory: &Path, from: &Tree, disk: Arc<dyn Disk>) -> Result<Self, NotUsable> {
+    pub(crate) fn for_backup(directory: &Path, from: &Tree, disk: Arc<dyn Disk>) -> Result<Self, TargetError> {
         Self::open(directory, from, disk, true)
     }
 
     /// A directory for a registry: a new one, or one in which a restoration has not come to its end.
-    pub(crate) fn for_registry(directory: &Path, from: &Tree, disk: Arc<dyn Disk>) -> Result<Self, NotUsable> {
+    pub(crate) fn for_registry(directory: &Path, from: &Tree, disk: Arc<dyn Disk>) -> Result<Self, TargetError> {
         Self::open(directory, from, disk, false)
     }
 
-    fn open(directory: &Path, from: &Tree, disk: Arc<dyn Disk>, again: bool) -> Result<Self, NotUsable> {
+    fn open(directory: &Path, from: &Tree, disk: Arc<dyn Disk>, again: bool) -> Result<Self, TargetError> {
         let failed = |operation, path: &Path| {
             let path = path.to_owned();
-            move |source| NotUsable::Failed(Error::Io { operation, path, source })
+            move |source| TargetError::Failed(Error::Io { operation, path, source })
         };
         let tree = Tree::new(directory);
         if overlap(directory, from.root()).map_err(failed("look at", directory))? {
-            return Err(NotUsable::Overlaps { directory: directory.to_owned() });
+            return Err(TargetError::Overlaps { directory: directory.to_owned() });
         }
-        let mark = tree.backup_mark();
+        let mark = tree.backup_marker();
         let is_ours = mark.exists() && (again || !tree.database().exists());
         if !is_ours && !is_empty(directory).map_err(failed("look at", directory))? {
-            return Err(NotUsable::Occupied { directory: directory.to_owned() });
+            return Err(TargetError::Occupied { directory: directory.to_owned() });
         }
         if !directory.exists() {
             create_dir_all(&*disk, directory).map_err(failed("create", directory))?;
@@ -129,12 +129,12 @@ impl Target {
         }
         let held = File::open(&mark).map_err(failed("open", &mark))?;
         if let Err(TryLockError::WouldBlock) = held.try_lock() {
-            return Err(NotUsable::Busy { directory: directory.to_owned() });
+            return Err(TargetError::Busy { directory: directory.to_owned() });
         }
-        let blobs = Blobs::open(directory, Arc::clone(&disk), true).map_err(NotUsable::Failed)?;
+        let blobs = Blobs::open(directory, Arc::clone(&disk), true).map_err(TargetError::Failed)?;
         // What an attempt that was broken off has left; and a backup has no uploads.
-        for (id, _) in blobs.stagings().map_err(NotUsable::Failed)? {
-            blobs.discard(id).map_err(NotUsable::Failed)?;
+        for (id, _) in blobs.stagings().map_err(TargetError::Failed)? {
+            blobs.discard(id).map_err(TargetError::Failed)?;
         }
         Ok(Self { blobs, disk, _mark: held })
     }
@@ -144,8 +144,8 @@ impl Target {
     }
 
     /// The directory is no backup any more, but a registry.
-    pub(crate) fn unmark(self) -> Result<(), Error> {
-        self.blobs.unmark()?;
+    pub(crate) fn remove_backup_marker(self) -> Result<(), Error> {
+        self.blobs.remove_backup_marker()?;
         let root = self.tree().root();
         self.disk.sync_dir(root).map_err(Error::io("sync", root))
     }
@@ -158,8 +158,8 @@ impl Blobs {
     }
 
     /// Takes the mark of a backup away, if there is one: whoever opens the directory to serve from it may change it.
-    pub(crate) fn unmark(&self) -> Result<(), Error> {
-        let mark = self.tree.backup_mark();
+    pub(crate) fn remove_backup_marker(&self) -> Result<(), Error> {
+        let mark = self.tree.backup_marker();
         match self.disk.remove(&mark) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &mark)(error)),
             _ => Ok(()),
@@ -167,35 +167,47 @@ impl Blobs {
     }
 
     /// Brings a blob of a known size from another directory. Its name is durable with [`Blobs::sync_names`].
-    pub(crate) fn bring(&self, from: &Tree, digest: Digest, size: u64, way: Way) -> Result<Brought, Error> {
+    pub(crate) fn transfer(
+        &self,
+        from: &Tree,
+        digest: Digest,
+        size: u64,
+        way: TransferMode,
+    ) -> Result<TransferOutcome, Error> {
         if let Some(there) = self.get(digest)? {
             if there.size == size {
-                return Ok(Brought::Present);
+                return Ok(TransferOutcome::Present);
             }
             self.remove(digest)?;
         }
         let (source, target) = (from.blob(&digest), self.tree.blob(&digest));
         let file = match File::open(&source) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Brought::Damaged),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TransferOutcome::Damaged),
             Err(error) => return Err(Error::io("open", &source)(error)),
         };
         if file.metadata().map_err(Error::io("look at", &source))?.len() != size {
-            return Ok(Brought::Damaged);
+            return Ok(TransferOutcome::Damaged);
         }
-        let may_link = way == Way::Cheapest && has_owner_for(&source, &self.tree.blobs_of(digest.algorithm()));
+        let may_link = way == TransferMode::Cheapest && has_owner_for(&source, &self.tree.blobs_of(digest.algorithm()));
         if may_link && self.disk.link(&source, &target).is_ok() {
-            return Ok(Brought::Linked);
+            return Ok(TransferOutcome::Linked);
         }
-        self.bring_bytes(&file, &source, digest, way)
+        self.transfer_bytes(&file, &source, digest, way)
     }
 
     /// Brings a blob's bytes to a file of their own. Those that are copied are hashed on the way.
-    fn bring_bytes(&self, from: &File, source: &Path, digest: Digest, way: Way) -> Result<Brought, Error> {
+    fn transfer_bytes(
+        &self,
+        from: &File,
+        source: &Path,
+        digest: Digest,
+        way: TransferMode,
+    ) -> Result<TransferOutcome, Error> {
         let path = self.tree.upload(UploadId::new(rand::random()));
         let to = self.disk.create(&path).map_err(Error::io("create", &path))?;
-        let brought = if way == Way::Cheapest && self.disk.share(from, &to, &path).is_ok() {
-            Brought::Shared
+        let brought = if way == TransferMode::Cheapest && self.disk.share(from, &to, &path).is_ok() {
+            TransferOutcome::Shared
         } else {
             let mut hasher = Hasher::new(digest.algorithm());
             let (mut buffer, mut position) = (vec![0; COPY_BYTES], 0);
@@ -210,9 +222,9 @@ impl Blobs {
             }
             if hasher.finish() != digest {
                 self.disk.remove(&path).map_err(Error::io("remove", &path))?;
-                return Ok(Brought::Damaged);
+                return Ok(TransferOutcome::Damaged);
             }
-            Brought::Copied
+            TransferOutcome::Copied
         };
         // As old as it was: a later look at the file is not to think that somebody has written to it.
         let modified = from.metadata().and_then(|metadata| metadata.modified());

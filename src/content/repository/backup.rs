@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Stores;
-use crate::content::blobs::{self, Brought, Disk, Entry, NotUsable, SystemDisk, Target, Tree, Way};
-use crate::content::rows::{self, Extent, Pause, Snapshot, install};
+use crate::content::blobs::{self, Disk, Entry, SystemDisk, Target, TargetError, TransferMode, TransferOutcome, Tree};
+use crate::content::rows::{self, Extent, Pause, ReadOnlyDatabase, install};
 use crate::oci::{Algorithm, Digest};
 
 /// As many blobs are looked up, or removed, in one step.
@@ -49,11 +49,11 @@ pub(crate) struct Transferred {
 /// Why there is no new backup, or no registry made from one.
 #[derive(Debug)]
 pub(crate) enum BackupError {
-    Target(NotUsable),
+    Target(TargetError),
     /// What is to be restored cannot be read.
     Source(String),
     /// Whoever asked for it does not want it any more.
-    BrokenOff,
+    Cancelled,
     Blobs(blobs::Error),
     Database(rows::Error),
 }
@@ -64,8 +64,8 @@ impl From<blobs::Error> for BackupError {
     }
 }
 
-impl From<NotUsable> for BackupError {
-    fn from(error: NotUsable) -> Self {
+impl From<TargetError> for BackupError {
+    fn from(error: TargetError) -> Self {
         Self::Target(error)
     }
 }
@@ -73,7 +73,7 @@ impl From<NotUsable> for BackupError {
 impl From<rows::Error> for BackupError {
     fn from(error: rows::Error) -> Self {
         match error {
-            rows::Error::BrokenOff => Self::BrokenOff,
+            rows::Error::Cancelled => Self::Cancelled,
             error => Self::Database(error),
         }
     }
@@ -84,7 +84,7 @@ impl fmt::Display for BackupError {
         match self {
             Self::Target(error) => error.fmt(f),
             Self::Source(why) => f.write_str(why),
-            Self::BrokenOff => f.write_str("it was broken off: what was in the directory before is as it was"),
+            Self::Cancelled => f.write_str("it was broken off: what was in the directory before is as it was"),
             Self::Blobs(error) => error.fmt(f),
             Self::Database(error) => error.fmt(f),
         }
@@ -97,10 +97,10 @@ impl BackupError {
     /// The I/O error at the bottom, if that is what happened.
     pub(crate) fn io(&self) -> Option<&io::Error> {
         match self {
-            Self::Target(NotUsable::Failed(blobs::Error::Io { source, .. }))
+            Self::Target(TargetError::Failed(blobs::Error::Io { source, .. }))
             | Self::Blobs(blobs::Error::Io { source, .. }) => Some(source),
             Self::Database(error) => error.io(),
-            Self::Target(_) | Self::Source(_) | Self::BrokenOff | Self::Blobs(_) => None,
+            Self::Target(_) | Self::Source(_) | Self::Cancelled | Self::Blobs(_) => None,
         }
     }
 }
@@ -111,7 +111,7 @@ impl Stores {
     pub(crate) fn back_up(
         &self,
         directory: &Path,
-        way: Way,
+        way: TransferMode,
         pause: impl FnMut(Duration) -> ControlFlow<()>,
     ) -> Result<Transferred, BackupError> {
         self.back_up_on(&system_disk(), directory, way, pause)
@@ -122,7 +122,7 @@ impl Stores {
         &self,
         disk: &Arc<dyn Disk>,
         directory: &Path,
-        way: Way,
+        way: TransferMode,
         pause: impl FnMut(Duration) -> ControlFlow<()>,
     ) -> Result<Transferred, BackupError> {
         let began = Instant::now();
@@ -138,7 +138,7 @@ impl Stores {
 
 /// Makes a registry in an empty directory, or one that is missing, from a backup or another data directory that
 /// nobody uses. `verify` is whether every blob is hashed.
-pub(crate) fn restore(backup: &Path, root: &Path, way: Way, verify: bool) -> Result<Transferred, BackupError> {
+pub(crate) fn restore(backup: &Path, root: &Path, way: TransferMode, verify: bool) -> Result<Transferred, BackupError> {
     restore_on(&system_disk(), backup, root, way, verify)
 }
 
@@ -146,7 +146,7 @@ fn restore_on(
     disk: &Arc<dyn Disk>,
     backup: &Path,
     root: &Path,
-    way: Way,
+    way: TransferMode,
     verify: bool,
 ) -> Result<Transferred, BackupError> {
     let began = Instant::now();
@@ -154,13 +154,13 @@ fn restore_on(
     let unreadable = |error: rows::Error| {
         BackupError::Source(format!("there is nothing to restore from in {}: {error}", backup.display()))
     };
-    let rows = Snapshot::open(&from.database(), Arc::clone(disk)).map_err(unreadable)?;
+    let rows = ReadOnlyDatabase::open(&from.database(), Arc::clone(disk)).map_err(unreadable)?;
     let target = Target::for_registry(root, &from, Arc::clone(disk))?;
     let pause = |_| ControlFlow::Continue(());
     let mut transfer = Transfer { from: &from, target: &target, disk, way, verify, pause };
     let copy = |pause: Pause<'_>| rows.copy(target.tree(), disk, Extent::WithoutSessions, pause);
     let transferred = transfer.run(copy)?;
-    target.unmark()?;
+    target.remove_backup_marker()?;
     Ok(Transferred { took: began.elapsed(), ..transferred })
 }
 
@@ -172,7 +172,7 @@ struct Transfer<'a, P> {
     from: &'a Tree,
     target: &'a Target,
     disk: &'a Arc<dyn Disk>,
-    way: Way,
+    way: TransferMode,
     verify: bool,
     pause: P,
 }
@@ -182,7 +182,7 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
         copy(&mut self.pause)?;
         let (tree, mut transferred) = (self.target.tree(), Transferred::default());
         // The rows that count from now on are those of the copy.
-        let rows = Snapshot::open(&tree.new_database(), Arc::clone(self.disk))?;
+        let rows = ReadOnlyDatabase::open(&tree.new_database(), Arc::clone(self.disk))?;
         let mut after = None;
         loop {
             let began = Instant::now();
@@ -202,23 +202,23 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
     }
 
     fn rest(&mut self, began: Instant) -> Result<(), BackupError> {
-        if (self.pause)(began.elapsed()).is_break() { Err(BackupError::BrokenOff) } else { Ok(()) }
+        if (self.pause)(began.elapsed()).is_break() { Err(BackupError::Cancelled) } else { Ok(()) }
     }
 
     fn bring(&mut self, digest: Digest, size: u64, transferred: &mut Transferred) -> Result<(), BackupError> {
         let blobs = &self.target.blobs;
-        let mut brought = blobs.bring(self.from, digest, size, self.way)?;
+        let mut brought = blobs.transfer(self.from, digest, size, self.way)?;
         // What was copied was hashed.
-        if self.verify && !matches!(brought, Brought::Copied | Brought::Damaged) {
+        if self.verify && !matches!(brought, TransferOutcome::Copied | TransferOutcome::Damaged) {
             let blob = blobs.get(digest)?;
             let actual = blob.map(|blob| blobs.rehash(&blob, digest, |_| ControlFlow::Continue(()))).transpose()?;
             let is_whole = actual.flatten() == Some(digest);
             if !is_whole {
                 blobs.remove(digest)?;
-                brought = Brought::Damaged;
+                brought = TransferOutcome::Damaged;
             }
         }
-        if brought == Brought::Damaged {
+        if brought == TransferOutcome::Damaged {
             transferred.damaged += 1;
             if transferred.damaged_digests.len() < NAMED_MAX {
                 transferred.damaged_digests.push(digest);
@@ -228,9 +228,11 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
         transferred.blobs += 1;
         transferred.bytes += size;
         let (count, bytes) = match brought {
-            Brought::Present | Brought::Damaged => return Ok(()),
-            Brought::Linked | Brought::Shared => (&mut transferred.linked, &mut transferred.linked_bytes),
-            Brought::Copied => (&mut transferred.copied, &mut transferred.copied_bytes),
+            TransferOutcome::Present | TransferOutcome::Damaged => return Ok(()),
+            TransferOutcome::Linked | TransferOutcome::Shared => {
+                (&mut transferred.linked, &mut transferred.linked_bytes)
+            }
+            TransferOutcome::Copied => (&mut transferred.copied, &mut transferred.copied_bytes),
         };
         *count += 1;
         *bytes += size;
@@ -241,7 +243,7 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
     /// backup goes on with it.
     fn remove_others(&mut self) -> Result<u64, BackupError> {
         let (blobs, mut removed) = (&self.target.blobs, 0);
-        let rows = Snapshot::open(&self.target.tree().database(), Arc::clone(self.disk))?;
+        let rows = ReadOnlyDatabase::open(&self.target.tree().database(), Arc::clone(self.disk))?;
         for algorithm in Algorithm::ALL {
             let (mut began, mut looked_at, mut outcome) = (Instant::now(), 0, Ok(()));
             blobs.each_entry(algorithm, |entry| {
@@ -255,7 +257,7 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
                 if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
             match outcome {
-                Err(BackupError::BrokenOff) => return Ok(removed),
+                Err(BackupError::Cancelled) => return Ok(removed),
                 outcome => outcome?,
             }
         }
@@ -263,7 +265,7 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
         Ok(removed)
     }
 
-    fn remove_unless_wanted(&self, rows: &Snapshot, digest: Digest) -> Result<bool, BackupError> {
+    fn remove_unless_wanted(&self, rows: &ReadOnlyDatabase, digest: Digest) -> Result<bool, BackupError> {
         let is_wanted = rows.read(|tx| tx.blob(digest))?.is_some();
         if !is_wanted {
             self.target.blobs.remove(digest)?;

@@ -37,7 +37,7 @@ impl Repository {
         let found = self.stores.database.read(|tx| {
             let mut found = tx.link(digest, &self.name)?.is_some();
             let mut asked = 0;
-            tx.each_holder(digest, |holder| {
+            tx.each_linking_repository(digest, |holder| {
                 asked += 1;
                 found |= holder.parse().is_ok_and(|holder| readable(&holder));
                 if found || asked == HOLDERS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

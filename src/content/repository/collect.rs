@@ -232,7 +232,7 @@ impl Stores {
         self.list_optional_layers(|_| ControlFlow::Continue(()))?;
         let due = Due::new(&self.ages, delays);
         let (rules, now, leases) = (self.removal(), self.ages.now(), &self.leases);
-        self.database.rehearse(|tx| {
+        self.database.dry_run(|tx| {
             let (mut collected, mut looked_at, mut purged) = (Collected::default(), 0, 0);
             let mut latest = SteadyTime::ZERO;
             if let Some(purge) = purge {
@@ -363,7 +363,7 @@ fn release_referrers(tx: &mut WriteTx, row: &UnreferencedRow, collected: &mut Co
     let UnreferencedRow { repository, digest, since, .. } = row;
     let mut referrers = Vec::new();
     // Those of one that can be restored wait until it cannot.
-    if tx.kept_manifest(repository, *digest)?.is_none() {
+    if tx.stored_manifest(repository, *digest)?.is_none() {
         tx.each_referrer(repository, *digest, ("", &[]), |_, referrer, _| {
             referrers.push(referrer);
             ControlFlow::Continue(())
@@ -402,7 +402,7 @@ fn remove_manifest(tx: &mut WriteTx, row: &UnreferencedRow, collected: &mut Coll
     let is_referrer = match (row.kind, manifest.subject()) {
         _ if is_deleted => false,
         (_, None) => false,
-        (Unreferenced::Referrer, Some(subject)) => tx.kept_manifest(repository, subject)?.is_some(),
+        (Unreferenced::Referrer, Some(subject)) => tx.stored_manifest(repository, subject)?.is_some(),
         (_, Some(_)) => true,
     };
     if is_referrer || tx.is_named(repository, *digest)? {

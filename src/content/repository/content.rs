@@ -105,7 +105,7 @@ fn remove_contents(
             Ok(manifest) => {
                 manifest.map_or(Ok(()), |manifest| deleted::forget(tx, name, *digest, &manifest, now.steady))?;
             }
-            Err(Error::Corrupt { .. }) => tx.forget_deleted(name, *digest)?,
+            Err(Error::Corrupt { .. }) => tx.remove_deleted_manifest(name, *digest)?,
             Err(error) => return Err(error),
         }
     }
@@ -115,7 +115,7 @@ fn remove_contents(
             orphans.push(*digest);
         }
     }
-    tx.forget_history(name, now.steady)?;
+    tx.delete_history(name, now.steady)?;
     if tx.settings(name)?.is_some() {
         tx.remove_settings(name)?;
     }

@@ -82,7 +82,7 @@ impl Stores {
 
     /// The tags, as `repository:tag`, and the manifests without one, as `repository@digest`, that need a blob.
     pub(crate) fn affected(&self, digest: Digest) -> Result<Vec<String>, Error> {
-        let holders = self.database.read(|tx| tx.holders(digest))?;
+        let holders = self.database.read(|tx| tx.linking_repositories(digest))?;
         let mut affected = Vec::new();
         for holder in holders {
             let Ok(name) = holder.parse::<RepositoryName>() else { continue };

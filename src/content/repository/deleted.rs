@@ -103,8 +103,8 @@ pub(super) fn forget(
     for listed in manifest.blobs().iter().copied().chain(listed(manifest)) {
         tx.remove_listing(name, listed, digest, since)?;
     }
-    tx.forget_deleted(name, digest)?;
-    Ok(tx.note_subject(name, digest, since)?)
+    tx.remove_deleted_manifest(name, digest)?;
+    Ok(tx.note_missing_subject(name, digest, since)?)
 }
 
 /// Restores a manifest that is hidden, with the manifests it lists, and the tags of its signatures that were removed

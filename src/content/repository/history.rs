@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::{Error, Repository, Stores, deleted};
-use crate::content::rows::{self, Rows, Span, TagMark, TagState};
+use crate::content::rows::{self, Rows, Span, TagAttributes, TagState};
 use crate::kit::clock::{SteadyTime, Timestamp};
 use crate::oci::{Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
@@ -267,17 +267,17 @@ impl Repository {
                 None if old.is_none() => return Err(Error::ManifestUnknown { reference: Reference::Tag(tag) }),
                 _ => {}
             }
-            let before = TagBefore { digest: old, expires: tx.tag_mark(&name, &tag)?.expires };
+            let before = TagBefore { digest: old, expires: tx.tag_attributes(&name, &tag)?.expires };
             if let Some(digest) = change.digest {
                 tx.put_tag(&name, &tag, digest, now, kept)?;
             }
-            let mark = tx.tag_mark(&name, &tag)?;
+            let mark = tx.tag_attributes(&name, &tag)?;
             let expires = match change.expires {
                 Expiry::Unchanged => mark.expires,
                 Expiry::Never => None,
                 Expiry::At(time) => Some(time),
             };
-            tx.set_tag_mark(&name, &tag, &TagMark { expires, ..mark })?;
+            tx.set_tag_attributes(&name, &tag, &TagAttributes { expires, ..mark })?;
             Ok(before)
         })
     }
@@ -320,7 +320,7 @@ impl Repository {
                 return Err(Error::ManifestUnknown { reference: Reference::Digest(digest) });
             }
             tx.put_tag(&name, &tag, digest, now, kept)?;
-            tx.set_tag_mark(&name, &tag, &TagMark { expires: None, reversion: true })?;
+            tx.set_tag_attributes(&name, &tag, &TagAttributes { expires: None, reversion: true })?;
             Ok(present)
         })
     }
@@ -359,7 +359,7 @@ impl Repository {
                 forgotten += self.stores.database.write(move |tx| {
                     let mut forgotten = 0;
                     for span in spans {
-                        forgotten += usize::from(tx.forget_span(&name, &of, span, now)?);
+                        forgotten += usize::from(tx.delete_span(&name, &of, span, now)?);
                     }
                     Ok::<_, Error>(forgotten)
                 })?;
@@ -373,7 +373,7 @@ impl Repository {
         self.stores.database.write(move |tx| {
             for digest in digests {
                 if tx.deleted_manifest(&name, digest)?.is_some() {
-                    tx.forget_deletion(&name, digest, now)?;
+                    tx.delete_deletion_spans(&name, digest, now)?;
                 }
             }
             Ok::<_, Error>(())
@@ -400,12 +400,12 @@ impl Weights {
 
 /// Counts a manifest with everything it needs, each once.
 fn weigh(tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
-    let Some(row) = tx.kept_manifest(name, digest)? else { return Ok(None) };
+    let Some(row) = tx.stored_manifest(name, digest)? else { return Ok(None) };
     let mut weight = Weight { is_index: row.media_type().as_ref().is_some_and(MediaType::is_index), size: 0 };
     let (mut waiting, mut counted) = (vec![digest], HashSet::from([digest]));
     while let Some(digest) = waiting.pop() {
         // What an index lists may be a plain blob, or not be here.
-        let Some(row) = tx.kept_manifest(name, digest)? else {
+        let Some(row) = tx.stored_manifest(name, digest)? else {
             weight.size += linked_size(tx, name, digest)?;
             continue;
         };

@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::{Error, Stores};
 
 impl Stores {
-    /// Whether [`Stores::care_for_journal`] has something to do.
+    /// Whether [`Stores::maintain_journal`] has something to do.
     pub(crate) fn is_journal_due(&self) -> bool {
         self.database.is_journal_due()
     }
 
     /// Makes the journal durable, and anew where that is needed; says whether it is new.
-    pub(crate) fn care_for_journal(&self, mut pause: impl FnMut(Duration) -> ControlFlow<()>) -> Result<bool, Error> {
-        Ok(self.database.care_for_journal(&mut pause)?)
+    pub(crate) fn maintain_journal(&self, mut pause: impl FnMut(Duration) -> ControlFlow<()>) -> Result<bool, Error> {
+        Ok(self.database.maintain_journal(&mut pause)?)
     }
 }

@@ -172,13 +172,13 @@ impl Repository {
                 tx.put_manifest(&name, digest, &row, &put.bytes)?;
                 attach(tx, &name, digest, &manifest, row.size)?;
             } else if tx.manifest_bytes(&name, digest)?.is_none_or(|stored| stored != put.bytes) {
-                tx.mend_manifest(&name, digest, &put.bytes)?;
+                tx.repair_manifest(&name, digest, &put.bytes)?;
             }
             for tag in &tags {
                 tx.put_tag(&name, tag, digest, now, kept)?;
             }
             // Pushed again, it is as good as new.
-            Ok(tx.review_manifest(&name, digest, now)?)
+            Ok(tx.recheck_manifest(&name, digest, now)?)
         })?;
         Ok(info)
     }
@@ -238,7 +238,7 @@ impl Expected {
 
 /// A manifest as it stands in rows, also of one that can be restored; nothing if it is not there.
 pub(super) fn stored_manifest(tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<Option<Manifest>, Error> {
-    let Some(row) = tx.kept_manifest(name, digest)? else { return Ok(None) };
+    let Some(row) = tx.stored_manifest(name, digest)? else { return Ok(None) };
     let corrupt = || Error::Corrupt { what: "the manifest cannot be read any more", digest };
     let bytes = tx.manifest_bytes(name, digest)?.ok_or_else(corrupt)?;
     Manifest::read(&bytes, row.media_type().as_ref()).map(Some).map_err(|_| corrupt())

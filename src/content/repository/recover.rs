@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use super::manifest::attach;
 use crate::content::blobs::{self, Blobs, Disk, Entry, SystemDisk, Tree};
-use crate::content::rows::{self, Condition, Database, FileRow, JournaledManifest, ManifestRow, Replayed, WriteTx};
+use crate::content::rows::{
+    self, Condition, Database, FileRow, JournaledManifest, ManifestRow, ReplayedJournal, WriteTx,
+};
 use crate::kit::clock::{Clock, Moment, Timestamp};
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, RepositoryName, Tag};
 
@@ -110,7 +112,7 @@ pub(crate) fn recover(root: &Path, recovery: Recovery) -> Result<Recovered, Reco
         Condition::Whole if recovery.force => "it is whole".to_owned(),
         Condition::Whole => return Err(RecoverError::Whole),
     };
-    let replayed = Replayed::read(&tree)?.ok_or(RecoverError::NoJournal)?;
+    let replayed = ReplayedJournal::read(&tree)?.ok_or(RecoverError::NoJournal)?;
     let mut recovered = Recovered { damage, is_torn: replayed.is_torn, ..Recovered::default() };
     let blobs = Blobs::open(root, Arc::clone(&disk), true)?;
     let found = find_blobs(&blobs, &mut recovered)?;
@@ -122,7 +124,7 @@ pub(crate) fn recover(root: &Path, recovery: Recovery) -> Result<Recovered, Reco
         return Ok(recovered);
     }
     let now = Moment::beginning(Clock::default().now());
-    let database = Database::anew(&tree, Arc::clone(&disk))?;
+    let database = Database::create_new(&tree, Arc::clone(&disk))?;
     plan.write(&database, &replayed, &Arc::new(found), now)?;
     drop(database);
     recovered.set_aside = rows::set_aside(&tree, &*disk)?.map(|path| path.display().to_string());
@@ -178,7 +180,7 @@ struct Plan {
 
 impl Plan {
     fn new(
-        replayed: &Replayed,
+        replayed: &ReplayedJournal,
         found: &HashMap<Digest, Found>,
         recovered: &mut Recovered,
     ) -> Result<Self, RecoverError> {
@@ -233,7 +235,7 @@ impl Plan {
     fn write(
         &self,
         database: &Database,
-        replayed: &Replayed,
+        replayed: &ReplayedJournal,
         found: &Arc<HashMap<Digest, Found>>,
         now: Moment,
     ) -> Result<(), RecoverError> {
@@ -285,11 +287,11 @@ fn put(
     let row = ManifestRow { media_type: media_type.clone(), size, created: *created };
     tx.put_manifest(repository, *digest, &row, bytes)?;
     attach(tx, repository, *digest, manifest, size)?;
-    tx.review_manifest(repository, *digest, now)
+    tx.recheck_manifest(repository, *digest, now)
 }
 
 /// A manifest of the journal, if it can be read.
-fn read(replayed: &Replayed, listed: &JournaledManifest) -> Result<Option<Manifest>, RecoverError> {
+fn read(replayed: &ReplayedJournal, listed: &JournaledManifest) -> Result<Option<Manifest>, RecoverError> {
     let media_type: Option<MediaType> = listed.media_type.parse().ok();
     let bytes = replayed.bytes(listed)?;
     Ok(bytes.and_then(|bytes| Manifest::read(&bytes, media_type.as_ref()).ok()))

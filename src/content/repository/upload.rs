@@ -20,7 +20,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
 
 use super::{Error, Repository, Stores};
-use crate::content::blobs::{Mark, Staging};
+use crate::content::blobs::{Checkpoint, Staging};
 use crate::content::rows::{self, Database, FileRow, HmacKey, SETTING_UPLOAD_KEY, Unreferenced};
 use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, ChunkRange, Digest, Hasher, RepositoryName, UploadId};
@@ -161,12 +161,12 @@ impl Upload {
     }
 
     /// The present state, to go back to.
-    pub(crate) fn mark(&self) -> Mark {
-        self.staging.mark()
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        self.staging.checkpoint()
     }
 
     /// Goes back to an earlier state.
-    pub(crate) fn rewind(&mut self, to: Mark) -> Result<(), Error> {
+    pub(crate) fn rewind(&mut self, to: Checkpoint) -> Result<(), Error> {
         Ok(self.stores.blobs.rewind(&mut self.staging, to)?)
     }
 

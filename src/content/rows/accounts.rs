@@ -194,11 +194,11 @@ impl WriteTx {
         let row = self.user(name)?;
         self.set_address(name, row.and_then(|row| row.email).as_deref(), None)?;
         self.table_mut(USERS)?.remove(name)?;
-        self.remove_what_was_given(name)
+        self.remove_user_data(name)
     }
 
     /// Removes credentials, permissions and the namespace of a user: whoever gets the name begins without them.
-    pub(crate) fn remove_what_was_given(&mut self, name: &str) -> Result<(), Error> {
+    pub(crate) fn remove_user_data(&mut self, name: &str) -> Result<(), Error> {
         self.remove_credentials(name)?;
         self.remove_federated_user(name)?;
         self.set_namespace(name, None)?;

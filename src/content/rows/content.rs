@@ -314,7 +314,7 @@ impl WriteTx {
         since: impl Into<SteadyTime>,
     ) -> Result<(), Error> {
         self.table_mut(LISTINGS)?.remove((repository.as_str(), child.key(), index.key()))?;
-        self.review_listed(repository, child, since.into())
+        self.recheck_listed(repository, child, since.into())
     }
 
     /// Adds a manifest that is not there yet. Nothing names it so far, unless an index waits for it.
@@ -339,7 +339,7 @@ impl WriteTx {
     }
 
     /// Writes the bytes of a manifest anew that are not what they were.
-    pub(crate) fn mend_manifest(
+    pub(crate) fn repair_manifest(
         &mut self,
         repository: &RepositoryName,
         digest: Digest,
@@ -381,12 +381,12 @@ impl WriteTx {
         self.note(|| Record::ManifestGone { repository: repository.to_string(), digest: digest.key().to_vec() });
         self.set_referenced(repository, Unreferenced::Manifest, digest)?;
         self.set_referenced(repository, Unreferenced::Referrer, digest)?;
-        self.note_subject(repository, digest, since)?;
+        self.note_missing_subject(repository, digest, since)?;
         self.change_counts(repository, |row| row.manifests = row.manifests.saturating_sub(1))
     }
 
     /// Notes that a manifest is not there any more, if anything belongs to it.
-    pub(crate) fn note_subject(
+    pub(crate) fn note_missing_subject(
         &mut self,
         repository: &RepositoryName,
         digest: Digest,
@@ -457,7 +457,7 @@ impl WriteTx {
             self.table_mut(TAGS)?.remove((repository.as_str(), tag.as_str()))?;
             self.table_mut(TAGS_OF)?.remove((repository.as_str(), row.digest.key(), tag.as_str()))?;
             self.note(|| Record::TagGone { repository: repository.to_string(), tag: tag.to_string() });
-            self.review_manifest(repository, row.digest, now.steady)?;
+            self.recheck_manifest(repository, row.digest, now.steady)?;
         }
         Ok(())
     }

@@ -164,7 +164,7 @@ impl Copy<'_> {
     fn flush(&mut self) -> Result<(), Error> {
         let Some(batch) = self.batch.take() else { return Ok(()) };
         batch.transaction.commit()?;
-        if (self.pause)(batch.began.elapsed()).is_break() { Err(Error::BrokenOff) } else { Ok(()) }
+        if (self.pause)(batch.began.elapsed()).is_break() { Err(Error::Cancelled) } else { Ok(()) }
     }
 }
 
@@ -204,9 +204,9 @@ impl Visitor for Copy<'_> {
 
 /// The database of a data directory that nobody uses, to look at and not to change: it may be on a medium that
 /// cannot be written to.
-pub(crate) struct Snapshot(redb::Database);
+pub(crate) struct ReadOnlyDatabase(redb::Database);
 
-impl Snapshot {
+impl ReadOnlyDatabase {
     pub(crate) fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, Error> {
         let file = Arc::new(DatabaseFile::open_to_look_at(disk, path)?);
         file.check()?;
@@ -227,9 +227,9 @@ impl Snapshot {
     }
 }
 
-impl fmt::Debug for Snapshot {
+impl fmt::Debug for ReadOnlyDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Snapshot")
+        f.write_str("ReadOnlyDatabase")
     }
 }
 

@@ -15,7 +15,7 @@ use crate::oci::{Digest, RepositoryName};
 
 impl Rows {
     /// A manifest that is there, or can be restored.
-    pub(crate) fn kept_manifest(
+    pub(crate) fn stored_manifest(
         &self,
         repository: &RepositoryName,
         digest: Digest,
@@ -71,7 +71,7 @@ impl WriteTx {
         self.table_mut(MANIFESTS)?.remove(key)?;
         self.table_mut(DELETED_MANIFESTS)?.insert(key, codec::encode(&row).as_slice())?;
         self.end_manifest(repository, digest, now.steady)?;
-        self.remember_deletion(repository, digest, row.created, now)
+        self.add_deletion_span(repository, digest, row.created, now)
     }
 
     /// The opposite of [`WriteTx::set_deleted`].
@@ -94,11 +94,11 @@ impl WriteTx {
         });
         self.set_referenced(repository, Unreferenced::Subject, digest)?;
         self.change_repository(repository, row.created, |repository| repository.manifests += 1)?;
-        self.review_manifest(repository, digest, now)
+        self.recheck_manifest(repository, digest, now)
     }
 
     /// Forgets a manifest that could be restored.
-    pub(crate) fn forget_deleted(&mut self, repository: &RepositoryName, digest: Digest) -> Result<(), Error> {
+    pub(crate) fn remove_deleted_manifest(&mut self, repository: &RepositoryName, digest: Digest) -> Result<(), Error> {
         self.table_mut(DELETED_MANIFESTS)?.remove((repository.as_str(), digest.key()))?;
         self.table_mut(MANIFEST_BYTES)?.remove((repository.as_str(), digest.key()))?;
         self.set_referenced(repository, Unreferenced::Manifest, digest)

@@ -56,30 +56,30 @@ impl DurabilityPolicy {
 }
 
 impl Database {
-    /// Lets changes become durable a second later, if they are not at once. [`Database::settle`] is to be called as often.
-    pub(crate) fn settling_soon(mut self) -> Self {
-        if self.settling.when == When::AtTheEnd {
-            self.settling.when = When::Soon;
+    /// Lets changes become durable a second later, if they are not at once. [`Database::flush`] is to be called as often.
+    pub(crate) fn with_delayed_durability(mut self) -> Self {
+        if self.durability.when == When::AtTheEnd {
+            self.durability.when = When::Soon;
         }
         self
     }
 
     /// Whether changes are to be made durable that are not yet.
-    pub(crate) fn is_settling_due(&self) -> bool {
-        self.settling.when == When::Soon && self.settling.is_open.load(Ordering::Acquire)
+    pub(crate) fn is_flush_due(&self) -> bool {
+        self.durability.when == When::Soon && self.durability.is_open.load(Ordering::Acquire)
     }
 
     /// Makes everything durable that is not yet. Blocks.
-    pub(crate) fn settle(&self) -> Result<(), Error> {
+    pub(crate) fn flush(&self) -> Result<(), Error> {
         let _leading = self.leader.lock();
-        self.try_settle().map_err(|error| Error::Group(self.store.failed(error)))
+        self.try_flush().map_err(|error| Error::Group(self.store.failed(error)))
     }
 
-    fn try_settle(&self) -> Result<(), Error> {
+    fn try_flush(&self) -> Result<(), Error> {
         let mut transaction = self.store.begin_write()?;
         set_durable(&mut transaction, true)?;
         transaction.commit()?;
-        self.settling.committed(true);
+        self.durability.committed(true);
         Ok(())
     }
 }
@@ -109,21 +109,21 @@ mod tests {
     #[test]
     fn a_crash_loses_a_moment_and_not_everything_since_the_start() {
         let root = tempfile::tempdir().unwrap();
-        let database = open(root.path()).settling_soon();
-        assert!(!database.is_settling_due());
+        let database = open(root.path()).with_delayed_durability();
+        assert!(!database.is_flush_due());
         database.write(|tx| tx.set_setting("first", b"x")).unwrap();
-        assert!(database.is_settling_due());
+        assert!(database.is_flush_due());
         assert_eq!(survivors(root.path()), [""; 0]);
-        database.settle().unwrap();
-        assert!(!database.is_settling_due());
+        database.flush().unwrap();
+        assert!(!database.is_flush_due());
         assert_eq!(survivors(root.path()), ["first"]);
         database.write(|tx| tx.set_setting("second", b"x")).unwrap();
-        assert!(database.is_settling_due());
+        assert!(database.is_flush_due());
 
         // Those who write all the time need not wait for anybody to settle it.
         std::thread::sleep(SOON);
         database.write(|tx| tx.set_setting("third", b"x")).unwrap();
-        assert!(!database.is_settling_due());
+        assert!(!database.is_flush_due());
         assert_eq!(survivors(root.path()), ["first", "second", "third"]);
     }
 }

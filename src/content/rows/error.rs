@@ -23,11 +23,11 @@ pub(crate) enum Error {
     /// The database has failed, and could not be opened again.
     Closed,
     /// Something long was broken off, because whoever asked for it does not want it any more.
-    BrokenOff,
+    Cancelled,
     /// The database is missing although there was one.
-    Lost { path: PathBuf },
+    DatabaseMissing { path: PathBuf },
     /// A change wrote something and then failed: an error in our code.
-    HalfDone,
+    PartialChange,
     /// A change panicked: an error in our code.
     Panicked,
 }
@@ -54,48 +54,48 @@ impl Error {
             | Self::Schema { .. }
             | Self::Corrupt { .. }
             | Self::Closed
-            | Self::BrokenOff
-            | Self::Lost { .. }
-            | Self::HalfDone
+            | Self::Cancelled
+            | Self::DatabaseMissing { .. }
+            | Self::PartialChange
             | Self::Panicked => None,
         }
     }
 
     /// Whether the database's file is not what was written.
-    pub(crate) fn is_damage(&self) -> bool {
+    pub(crate) fn is_corruption(&self) -> bool {
         match self {
             Self::Storage(error) => match &**error {
                 redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
-                redb::Error::Io(error) => is_damage(error),
+                redb::Error::Io(error) => is_corruption(error),
                 _ => false,
             },
-            Self::Io { source, .. } => is_damage(source),
-            Self::Group(error) => error.is_damage(),
+            Self::Io { source, .. } => is_corruption(source),
+            Self::Group(error) => error.is_corruption(),
             Self::Corrupt { .. } => true,
             _ => false,
         }
     }
 
     /// Whether the database is opened again because of it, and trying once more may help.
-    pub(crate) fn passes(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Storage(error) => {
                 matches!(**error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)
             }
             Self::Io { .. } | Self::Closed => true,
-            Self::Group(error) => error.passes(),
+            Self::Group(error) => error.is_transient(),
             Self::InUse { .. }
             | Self::Schema { .. }
             | Self::Corrupt { .. }
-            | Self::BrokenOff
-            | Self::Lost { .. }
-            | Self::HalfDone
+            | Self::Cancelled
+            | Self::DatabaseMissing { .. }
+            | Self::PartialChange
             | Self::Panicked => false,
         }
     }
 }
 
-fn is_damage(error: &io::Error) -> bool {
+fn is_corruption(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
@@ -114,14 +114,14 @@ impl fmt::Display for Error {
             Self::Corrupt { table, key } => write!(f, "the row {key} of the table {table} is damaged"),
             Self::Group(error) => error.fmt(f),
             Self::Closed => f.write_str("the database has failed, and could not be opened again"),
-            Self::BrokenOff => f.write_str("it was broken off"),
-            Self::Lost { path } => write!(
+            Self::Cancelled => f.write_str("it was broken off"),
+            Self::DatabaseMissing { path } => write!(
                 f,
                 "{} is missing, but there was one, as its journal says: `coracle recover` makes it anew as far as \
                  that is possible; to begin with nothing, move manifests.log away",
                 path.display()
             ),
-            Self::HalfDone => f.write_str("a change failed half-way, and was undone"),
+            Self::PartialChange => f.write_str("a change failed half-way, and was undone"),
             Self::Panicked => f.write_str("a change panicked, and was undone"),
         }
     }

@@ -69,14 +69,14 @@ pub(crate) fn set_aside(tree: &Tree, disk: &dyn Disk) -> Result<Option<PathBuf>,
 
 impl Database {
     /// An empty database under the temporary name, whether or not there is another; see [`super::install`].
-    pub(crate) fn anew(tree: &Tree, disk: Arc<dyn Disk>) -> Result<Self, Error> {
+    pub(crate) fn create_new(tree: &Tree, disk: Arc<dyn Disk>) -> Result<Self, Error> {
         // As with the first opening of a database, nobody else does this at the same time.
         let directory = File::open(tree.root()).map_err(|source| Error::Io { path: tree.root().to_owned(), source })?;
         let _ = directory.lock();
         super::create(tree, &disk)?;
         let store = Store::open(DatabaseFile::open(disk, &tree.new_database())?)?;
         let (queue, leader) = (Mutex::default(), Mutex::default());
-        Ok(Self { store, settling: DurabilityPolicy::new(true), queue, leader, journal: OnceLock::new() })
+        Ok(Self { store, durability: DurabilityPolicy::new(true), queue, leader, journal: OnceLock::new() })
     }
 }
 

@@ -67,7 +67,7 @@ impl WriteTx {
     }
 
     /// Forgets what is known of the file of a blob that goes.
-    pub(super) fn forget_file(&mut self, digest: Digest) -> Result<(), Error> {
+    pub(super) fn remove_file_row(&mut self, digest: Digest) -> Result<(), Error> {
         self.table_mut(FILES)?.remove(digest.key())?;
         self.set_whole(digest)
     }

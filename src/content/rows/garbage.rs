@@ -145,14 +145,14 @@ impl WriteTx {
 
     /// Looks whether a manifest that is there is still needed, after something that named it does not any
     /// more since `since`.
-    pub(crate) fn review_manifest(
+    pub(crate) fn recheck_manifest(
         &mut self,
         repository: &RepositoryName,
         digest: Digest,
         since: impl Into<SteadyTime>,
     ) -> Result<(), Error> {
         let since = since.into();
-        if self.kept_manifest(repository, digest)?.is_some() && !self.is_named(repository, digest)? {
+        if self.stored_manifest(repository, digest)?.is_some() && !self.is_named(repository, digest)? {
             self.set_unreferenced(repository, Unreferenced::Manifest, digest, since)?;
             // As a referrer of something gone it is no longer unreferenced than that.
             if self.unreferenced(repository, Unreferenced::Referrer, digest)?.is_some() {
@@ -163,13 +163,13 @@ impl WriteTx {
     }
 
     /// Looks whether what an index has listed is still needed.
-    pub(super) fn review_listed(
+    pub(super) fn recheck_listed(
         &mut self,
         repository: &RepositoryName,
         digest: Digest,
         since: SteadyTime,
     ) -> Result<(), Error> {
-        self.review_manifest(repository, digest, since)?;
+        self.recheck_manifest(repository, digest, since)?;
         let unreferenced = self.link(digest, repository)?.is_some_and(|link| link.references == 0);
         if unreferenced && self.lister(repository, digest)?.is_none() {
             self.set_unreferenced(repository, Unreferenced::Link, digest, since)?;
@@ -180,7 +180,7 @@ impl WriteTx {
     /// Makes the rows of this module, and those they are made from, for a database that has none: as if
     /// whatever is unreferenced had become so now. Whether a subject that is missing was here is not known; its
     /// referrers stay.
-    pub(super) fn find_garbage(&mut self, now: SteadyTime) -> Result<(), Error> {
+    pub(super) fn index_unreferenced(&mut self, now: SteadyTime) -> Result<(), Error> {
         self.changed = true;
         {
             let (links, mut links_of) =
@@ -206,7 +206,7 @@ impl WriteTx {
             manifests.extend(name.parse::<RepositoryName>().ok().zip(Digest::from_key(digest)));
         }
         for (name, digest) in &manifests {
-            self.review_manifest(name, *digest, now)?;
+            self.recheck_manifest(name, *digest, now)?;
         }
         let mut links = Vec::new();
         for row in self.table(LINKS)?.range(..)? {

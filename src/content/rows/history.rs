@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::corrupt;
 use super::content::TagRow;
-use super::schema::{ENDED_TAGS, EXPIRING_TAGS, PAST_OF, PAST_TAGS, TAG_MARKS, TAG_STARTS, TAGS};
+use super::schema::{ENDED_TAGS, EXPIRING_TAGS, PAST_OF, PAST_TAGS, TAG_ATTRIBUTES, TAG_STARTS, TAGS};
 use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::{Moment, SteadyTime, Timestamp};
 use crate::oci::{Digest, RepositoryName, Tag};
@@ -29,7 +29,7 @@ const FORGOTTEN_AT_ONCE: usize = 500;
 
 /// What else there is to know of where a tag points now. A tag without a row has none of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TagMark {
+pub(crate) struct TagAttributes {
     /// When the tag is to be removed.
     pub(crate) expires: Option<Timestamp>,
     /// Whether the tag was brought back to point there.
@@ -97,9 +97,9 @@ impl Span {
 
 impl Rows {
     /// What else there is to know of where a tag points now.
-    pub(crate) fn tag_mark(&self, repository: &RepositoryName, tag: &Tag) -> Result<TagMark, Error> {
-        let table = self.table(TAG_MARKS)?;
-        let Some(row) = table.get((repository.as_str(), tag.as_str()))? else { return Ok(TagMark::default()) };
+    pub(crate) fn tag_attributes(&self, repository: &RepositoryName, tag: &Tag) -> Result<TagAttributes, Error> {
+        let table = self.table(TAG_ATTRIBUTES)?;
+        let Some(row) = table.get((repository.as_str(), tag.as_str()))? else { return Ok(TagAttributes::default()) };
         codec::row("marks of tags", row.value(), tag.as_str())
     }
 
@@ -123,7 +123,7 @@ impl Rows {
             return Ok(TagState { digest, until: Some(ended), reversion });
         }
         let TagRow { digest, .. } = self.tag(repository, tag)?.ok_or_else(|| corrupt("tags", tag.as_str()))?;
-        let TagMark { expires, reversion } = self.tag_mark(repository, tag)?;
+        let TagAttributes { expires, reversion } = self.tag_attributes(repository, tag)?;
         Ok(TagState { digest, until: expires, reversion })
     }
 
@@ -197,8 +197,8 @@ impl WriteTx {
         kept: bool,
     ) -> Result<(), Error> {
         let (name, started) = (repository.as_str(), row.moved.micros());
-        let mark = self.tag_mark(repository, tag)?;
-        self.set_tag_mark(repository, tag, &TagMark::default())?;
+        let mark = self.tag_attributes(repository, tag)?;
+        self.set_tag_attributes(repository, tag, &TagAttributes::default())?;
         self.table_mut(TAG_STARTS)?.remove((name, started, tag.as_str(), NOW))?;
         if !kept {
             return Ok(());
@@ -214,7 +214,7 @@ impl WriteTx {
     }
 
     /// Remembers that a manifest was deleted by digest: the digest is in the place of a tag.
-    pub(super) fn remember_deletion(
+    pub(super) fn add_deletion_span(
         &mut self,
         repository: &RepositoryName,
         digest: Digest,
@@ -241,8 +241,13 @@ impl WriteTx {
     }
 
     /// Says something about where a tag points now.
-    pub(crate) fn set_tag_mark(&mut self, repository: &RepositoryName, tag: &Tag, mark: &TagMark) -> Result<(), Error> {
-        let (name, old) = (repository.as_str(), self.tag_mark(repository, tag)?);
+    pub(crate) fn set_tag_attributes(
+        &mut self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        mark: &TagAttributes,
+    ) -> Result<(), Error> {
+        let (name, old) = (repository.as_str(), self.tag_attributes(repository, tag)?);
         if old == *mark {
             return Ok(());
         }
@@ -252,8 +257,8 @@ impl WriteTx {
         if let Some(expires) = mark.expires {
             self.table_mut(EXPIRING_TAGS)?.insert((expires.micros(), name, tag.as_str()), ())?;
         }
-        let mut marks = self.table_mut(TAG_MARKS)?;
-        if *mark == TagMark::default() {
+        let mut marks = self.table_mut(TAG_ATTRIBUTES)?;
+        if *mark == TagAttributes::default() {
             marks.remove((name, tag.as_str()))?;
         } else {
             marks.insert((name, tag.as_str()), codec::encode(mark).as_slice())?;
@@ -274,7 +279,7 @@ impl WriteTx {
     }
 
     /// Forgets a span that has ended; says whether it was known.
-    pub(crate) fn forget_span(
+    pub(crate) fn delete_span(
         &mut self,
         repository: &RepositoryName,
         tag: &Tag,
@@ -343,7 +348,7 @@ impl WriteTx {
     }
 
     /// Forgets what was remembered of a manifest that was deleted by digest, unless a tag has pointed at it.
-    pub(crate) fn forget_deletion(
+    pub(crate) fn delete_deletion_spans(
         &mut self,
         repository: &RepositoryName,
         digest: Digest,
@@ -371,7 +376,7 @@ impl WriteTx {
     }
 
     /// Forgets everything that the tags of a repository pointed at before.
-    pub(crate) fn forget_history(&mut self, repository: &RepositoryName, now: SteadyTime) -> Result<(), Error> {
+    pub(crate) fn delete_history(&mut self, repository: &RepositoryName, now: SteadyTime) -> Result<(), Error> {
         let (name, mut after) = (repository.as_str(), (0, String::new(), 0));
         loop {
             let mut part: Vec<EndedKey> = Vec::new();
@@ -404,7 +409,7 @@ impl WriteTx {
         let Some(digest) = digest else { return Ok(()) };
         self.table_mut(PAST_OF)?.remove((name.as_str(), digest.key(), tag.as_str(), *started, *number))?;
         let repository = name.parse().map_err(|_| corrupt("past tags", name))?;
-        self.review_manifest(&repository, digest, now)
+        self.recheck_manifest(&repository, digest, now)
     }
 
     /// Notes since when every tag points where it does, for a database whose tags have no history.

@@ -46,7 +46,7 @@ impl Database {
     }
 
     /// What rows say of each other and is not so.
-    pub(crate) fn disagreements(&self) -> Result<Vec<String>, Error> {
+    pub(crate) fn inconsistencies(&self) -> Result<Vec<String>, Error> {
         self.read(|tx| {
             let mut findings = Findings::default();
             for name in tx.named_repositories("", REPOSITORIES_MAX)? {

@@ -23,7 +23,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 pub(super) use format::Record;
-pub(crate) use replay::{JournaledManifest, Replayed};
+pub(crate) use replay::{JournaledManifest, ReplayedJournal};
 
 use super::content::ManifestRow;
 use super::schema::{MANIFEST_BYTES, MANIFESTS, SETTING_JOURNAL, SETTING_JOURNAL_NUMBER, TAGS};
@@ -214,7 +214,7 @@ fn open(tree: &Tree, disk: &dyn Disk, id: Option<&[u8]>, number: u64) -> io::Res
 
 impl Database {
     /// From now on, changes of content are added to the journal beside the database.
-    pub(crate) fn keep_journal(&self, tree: &Tree, disk: Arc<dyn Disk>) -> Result<(), Error> {
+    pub(crate) fn open_journal(&self, tree: &Tree, disk: Arc<dyn Disk>) -> Result<(), Error> {
         let (id, number) = self.read(|tx| Ok::<_, Error>((tx.setting(SETTING_JOURNAL)?, number(tx)?)))?;
         let log = match open(tree, &*disk, id.as_deref(), number) {
             Ok(log) => log,
@@ -229,13 +229,13 @@ impl Database {
         Ok(())
     }
 
-    /// Whether [`Database::care_for_journal`] has something to do.
+    /// Whether [`Database::maintain_journal`] has something to do.
     pub(crate) fn is_journal_due(&self) -> bool {
         self.journal.get().is_some_and(|journal| journal.wants_renewal() || journal.state.lock().unsynced)
     }
 
     /// Makes the journal durable, and anew if it is missing or has grown too large; says whether it is new.
-    pub(crate) fn care_for_journal(&self, pause: Pause<'_>) -> Result<bool, Error> {
+    pub(crate) fn maintain_journal(&self, pause: Pause<'_>) -> Result<bool, Error> {
         let Some(journal) = self.journal.get() else { return Ok(false) };
         if !journal.wants_renewal() {
             return journal.sync().map(|()| false);
@@ -246,7 +246,7 @@ impl Database {
         }
         match renewed {
             Ok(()) => Ok(true),
-            Err(Error::BrokenOff) => Ok(false),
+            Err(Error::Cancelled) => Ok(false),
             Err(error) => {
                 journal.report(&mut journal.state.lock(), &error);
                 Ok(false)
@@ -281,7 +281,7 @@ fn write_rows(tx: &Rows, journal: &Journal, pause: Pause<'_>) -> Result<u64, Err
             journal.write(&batch)?;
             batch.clear();
             if pause(began.elapsed()).is_break() {
-                return Err(Error::BrokenOff);
+                return Err(Error::Cancelled);
             }
             began = Instant::now();
         }

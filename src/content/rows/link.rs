@@ -59,7 +59,7 @@ impl Rows {
     }
 
     /// Visits the repositories that link a blob, until told to stop.
-    pub(crate) fn each_holder(
+    pub(crate) fn each_linking_repository(
         &self,
         digest: Digest,
         mut visit: impl FnMut(&str) -> ControlFlow<()>,
@@ -76,9 +76,9 @@ impl Rows {
     }
 
     /// The repositories that link a blob.
-    pub(crate) fn holders(&self, digest: Digest) -> Result<Vec<String>, Error> {
+    pub(crate) fn linking_repositories(&self, digest: Digest) -> Result<Vec<String>, Error> {
         let mut holders = Vec::new();
-        self.each_holder(digest, |holder| {
+        self.each_linking_repository(digest, |holder| {
             holders.push(holder.to_owned());
             ControlFlow::Continue(())
         })?;
@@ -164,7 +164,7 @@ impl WriteTx {
     /// Removes the row of a blob that nobody links: its file is to go as well.
     pub(super) fn remove_blob(&mut self, digest: Digest) -> Result<(), Error> {
         self.table_mut(BLOBS)?.remove(digest.key())?;
-        self.forget_file(digest)?;
+        self.remove_file_row(digest)?;
         self.table_mut(ORPHANS)?.insert(digest.key(), ())?;
         Ok(())
     }

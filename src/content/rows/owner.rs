@@ -22,7 +22,7 @@ pub(crate) struct FileUserRow {
 
 /// What a namespace holds that is not a newcomer's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Held {
+pub(crate) enum NamespaceConflict {
     /// It has an owner.
     Owner(String),
     /// A repository in it.
@@ -45,10 +45,14 @@ impl Rows {
     }
 
     /// What keeps a newcomer of this name from owning a namespace.
-    pub(crate) fn held(&self, namespace: &str, newcomer: &str) -> Result<Option<Held>, Error> {
+    pub(crate) fn namespace_conflict(
+        &self,
+        namespace: &str,
+        newcomer: &str,
+    ) -> Result<Option<NamespaceConflict>, Error> {
         match self.owner_of(namespace)? {
             Some(owner) if owner == newcomer => return Ok(None),
-            Some(owner) => return Ok(Some(Held::Owner(owner))),
+            Some(owner) => return Ok(Some(NamespaceConflict::Owner(owner))),
             None => {}
         }
         let prefix = format!("{namespace}/");
@@ -56,20 +60,20 @@ impl Rows {
         if let Some(row) = self.table(REPOSITORIES)?.range(prefix.as_str()..)?.next()
             && let Some(name) = within(row?.0.value())
         {
-            return Ok(Some(Held::Repository(name)));
+            return Ok(Some(NamespaceConflict::Repository(name)));
         }
         if let Some(row) = self.table(SETTINGS_OF)?.range(prefix.as_str()..)?.next()
             && let Some(name) = within(row?.0.value())
         {
-            return Ok(Some(Held::Permissions(name)));
+            return Ok(Some(NamespaceConflict::Permissions(name)));
         }
         if let Some(row) = self.table(PERMISSIONS)?.range((prefix.as_str(), 0, "")..)?.next()
             && let Some(name) = within(row?.0.value().0)
         {
-            return Ok(Some(Held::Permissions(name)));
+            return Ok(Some(NamespaceConflict::Permissions(name)));
         }
         let is_group = self.table(GROUPS)?.get(namespace)?.is_some() || self.has_member(namespace, newcomer)?;
-        Ok(is_group.then_some(Held::Group))
+        Ok(is_group.then_some(NamespaceConflict::Group))
     }
 
     /// Whether a group has a member besides this user.

@@ -99,7 +99,7 @@ tables! {
     /// (repository, digest, tag): the tags of a manifest.
     TAGS_OF: (&str, &[u8], &str) => () = "tags of manifests";
     /// (repository, tag) → [`TagAttributes`](super::TagAttributes), for each tag that has any.
-    TAG_MARKS: (&str, &str) => &[u8] = "marks of tags";
+    TAG_ATTRIBUTES: (&str, &str) => &[u8] = "marks of tags";
     /// (microseconds, repository, tag): the tags that expire, in order of time.
     EXPIRING_TAGS: (u64, &str, &str) => () = "expiring tags";
     /// (repository, tag, start in microseconds, number) → [`PastRow`](super::history::PastRow): what tags pointed at
@@ -205,7 +205,7 @@ pub(super) fn migrate(tx: &mut WriteTx, now: Timestamp) -> Result<(), Error> {
         tx.begin_spans()?;
     }
     if found < 3 {
-        tx.find_garbage(SteadyTime::beginning(now))?;
+        tx.index_unreferenced(SteadyTime::beginning(now))?;
     }
     if found < 6 {
         // `identity::accounts` knows which namespace belongs to a name, and does the rest.

@@ -94,7 +94,7 @@ impl Rows {
     pub(crate) fn verify_blob(&self, digest: Digest, findings: &mut Findings) -> Result<(), Error> {
         // Read with the rows it is compared with: clients go on.
         let Some(row) = self.blob(digest)? else { return Ok(()) };
-        let holders = self.holders(digest)?;
+        let holders = self.linking_repositories(digest)?;
         if holders.len() as u64 != row.links {
             findings.derived.push(format!("{digest}: how many repositories link it"));
         }
@@ -290,7 +290,7 @@ impl WriteTx {
     /// Makes the rows of a blob anew that follow from who links it.
     pub(crate) fn rebuild_blob(&mut self, digest: Digest) -> Result<(), Error> {
         let Some(row) = self.blob(digest)? else { return Ok(()) };
-        let holders = self.holders(digest)?;
+        let holders = self.linking_repositories(digest)?;
         for holder in &holders {
             self.table_mut(LINKS_OF)?.insert((holder.as_str(), digest.key()), ())?;
         }

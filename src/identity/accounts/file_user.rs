@@ -188,7 +188,7 @@ impl Accounts {
                 tx.remove_file_user(&name)?;
                 // One of the own table of this name stood before it, and stays.
                 if tx.user(&name)?.is_none() {
-                    tx.remove_what_was_given(&name)?;
+                    tx.remove_user_data(&name)?;
                     tx.add_audit(now, &Origin::itself().row("user_delete", &name, &[]))?;
                 }
             }
@@ -226,7 +226,7 @@ fn begin(tx: &mut WriteTx, name: &str, claim: NamespaceClaim, is_first: bool) ->
         return Ok(tx.set_namespace(name, Some(name))?);
     }
     if !is_first {
-        tx.remove_what_was_given(name)?;
+        tx.remove_user_data(name)?;
     }
     claim.take(tx)
 }

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
 
 use super::{Account, Accounts, Error, Origin};
-use crate::content::rows::{Held, Rows, SETTING_OWNERS_UNKNOWN, WriteTx};
+use crate::content::rows::{NamespaceConflict, Rows, SETTING_OWNERS_UNKNOWN, WriteTx};
 use crate::oci::is_component;
 
 /// The longest namespace that is made from a name: there must be room for the rest of a repository's name.
@@ -107,7 +107,7 @@ impl Reserved {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum NotOwned {
     /// Something of others is in it.
-    Held(Held),
+    Conflict(NamespaceConflict),
     /// The rules of `http.accessControl` give others rights in it.
     Granted,
     /// It means something to clients.
@@ -119,10 +119,10 @@ enum NotOwned {
 impl fmt::Display for NotOwned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Held(Held::Owner(_)) => f.write_str("it belongs to another user"),
-            Self::Held(Held::Repository(_)) => f.write_str("it has repositories of others"),
-            Self::Held(Held::Permissions(_)) => f.write_str("others have permissions in it"),
-            Self::Held(Held::Group) => f.write_str("a group has this name"),
+            Self::Conflict(NamespaceConflict::Owner(_)) => f.write_str("it belongs to another user"),
+            Self::Conflict(NamespaceConflict::Repository(_)) => f.write_str("it has repositories of others"),
+            Self::Conflict(NamespaceConflict::Permissions(_)) => f.write_str("others have permissions in it"),
+            Self::Conflict(NamespaceConflict::Group) => f.write_str("a group has this name"),
             Self::Granted => f.write_str("http.accessControl gives others rights in it"),
             Self::Reserved => f.write_str("it is reserved"),
             Self::Unclaimed => f.write_str("it was not free when the user was made"),
@@ -247,12 +247,12 @@ impl NamespaceClaim {
         if let Some(kept) = &self.kept {
             return Ok(Some(kept.clone()));
         }
-        Ok(tx.held(&self.namespace, &self.name)?.map(NotOwned::Held))
+        Ok(tx.namespace_conflict(&self.namespace, &self.name)?.map(NotOwned::Conflict))
     }
 
     /// Begins with nothing of a former user of this name, and makes the namespace the claim's.
     pub(super) fn start_fresh(self, tx: &mut WriteTx) -> Result<(), Error> {
-        tx.remove_what_was_given(&self.name)?;
+        tx.remove_user_data(&self.name)?;
         self.take(tx)
     }
 

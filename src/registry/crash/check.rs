@@ -90,7 +90,7 @@ fn differences(found: &Dump, wanted: &Dump) -> String {
 }
 
 fn check_rows_agree(database: &Database) -> Result<(), String> {
-    let wrong = database.disagreements().map_err(|error| error.to_string())?;
+    let wrong = database.inconsistencies().map_err(|error| error.to_string())?;
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
 }
 

@@ -75,7 +75,7 @@ fn what_is_answered_for_after_a_failed_sync_is_durable() {
                 let is_whole = matches!(&opened, Ok(Opened::Whole(blob)) if blob.size == *size);
                 assert!(is_whole, "{survives:?} survives after {answered} pushes: {digest} is {opened:?}");
             }
-            assert_eq!(database.disagreements().unwrap(), [""; 0]);
+            assert_eq!(database.inconsistencies().unwrap(), [""; 0]);
             images += 1;
         }
     }

@@ -212,7 +212,7 @@ impl Client {
         }
         let there = self.stores.catalog(("", ""), usize::MAX, &SearchScope::All, |_| true).unwrap().names;
         assert!(there.iter().eq(self.contents.keys()), "{there:?} after {what}");
-        assert_eq!(self.database.disagreements().unwrap(), [""; 0], "after {what}");
+        assert_eq!(self.database.inconsistencies().unwrap(), [""; 0], "after {what}");
         self.steps.push(Step {
             what,
             is_one,

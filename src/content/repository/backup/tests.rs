@@ -17,7 +17,7 @@ fn a_blob_that_is_deleted_while_a_backup_is_made_is_whole_in_it_and_goes_afterwa
     let repository = scene.repository("a");
     let digest = repository.push_blob(b"soon gone");
     let mut steps = 0;
-    let made = scene.stores.back_up(target.path(), Way::Cheapest, |_| {
+    let made = scene.stores.back_up(target.path(), TransferMode::Cheapest, |_| {
         steps += 1;
         // The rows are copied, and no blob is there yet.
         if steps == 1 {
@@ -33,7 +33,7 @@ fn a_blob_that_is_deleted_while_a_backup_is_made_is_whole_in_it_and_goes_afterwa
     assert!(has_file(target.path(), digest));
     scene.stores.sweep().unwrap();
     assert!(!scene.has_file(digest), "what was kept for the backup goes when it is done");
-    let made = scene.stores.back_up(target.path(), Way::Cheapest, never).unwrap();
+    let made = scene.stores.back_up(target.path(), TransferMode::Cheapest, never).unwrap();
     assert_eq!((made.blobs, made.removed), (0, 1));
     assert!(!has_file(target.path(), digest));
 }
@@ -47,20 +47,20 @@ fn whenever_a_backup_is_broken_off_the_directory_has_a_whole_one() {
     for number in 0..blobs {
         repository.push_blob(format!("first {number}").as_bytes());
     }
-    scene.stores.back_up(target.path(), Way::Cheapest, never).unwrap();
+    scene.stores.back_up(target.path(), TransferMode::Cheapest, never).unwrap();
     for round in 1..5 {
         // Each attempt is broken off one step later than the one before.
         for number in 0..blobs {
             repository.push_blob(format!("{round} {number}").as_bytes());
         }
         let mut steps = 0;
-        let made = scene.stores.back_up(target.path(), Way::Cheapest, |_| {
+        let made = scene.stores.back_up(target.path(), TransferMode::Cheapest, |_| {
             steps += 1;
             if steps == round { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        assert!(matches!(made, Err(BackupError::BrokenOff)), "round {round}: {made:?}");
+        assert!(matches!(made, Err(BackupError::Cancelled)), "round {round}: {made:?}");
         let again = tempfile::tempdir().unwrap();
-        let restored = restore(target.path(), again.path(), Way::Cheapest, true).unwrap();
+        let restored = restore(target.path(), again.path(), TransferMode::Cheapest, true).unwrap();
         assert_eq!((restored.blobs, restored.damaged), (blobs as u64, 0), "round {round}");
     }
 }
@@ -104,13 +104,13 @@ fn a_disk_that_fails_anywhere_leaves_the_last_backup_or_the_new_one() {
         let target = quick_directory();
         let repository = scene.repository("a");
         let (kept, gone) = (repository.push_blob(b"kept"), repository.push_blob(b"gone"));
-        scene.stores.back_up(target.path(), Way::Copy, never).unwrap();
+        scene.stores.back_up(target.path(), TransferMode::Copy, never).unwrap();
         repository.delete_blob(gone).unwrap();
         scene.stores.sweep().unwrap();
         let added = repository.push_blob(b"added");
-        let made = scene.stores.back_up_on(&failing(operation, after), target.path(), Way::Copy, never);
+        let made = scene.stores.back_up_on(&failing(operation, after), target.path(), TransferMode::Copy, never);
         let again = quick_directory();
-        let restored = restore(target.path(), again.path(), Way::Copy, true).unwrap();
+        let restored = restore(target.path(), again.path(), TransferMode::Copy, true).unwrap();
         assert_eq!((restored.blobs, restored.damaged), (2, 0), "{operation:?} {after}: {made:?}");
         assert!(has_file(again.path(), kept));
         let is_new = has_file(again.path(), added);
@@ -118,7 +118,7 @@ fn a_disk_that_fails_anywhere_leaves_the_last_backup_or_the_new_one() {
         assert!(is_new || made.is_err(), "{operation:?} {after}: {made:?}");
         *if is_new { &mut new } else { &mut old } += 1;
         // And the next attempt succeeds.
-        let made = scene.stores.back_up(target.path(), Way::Copy, never).unwrap();
+        let made = scene.stores.back_up(target.path(), TransferMode::Copy, never).unwrap();
         assert_eq!((made.blobs, made.damaged), (2, 0));
         assert!(!has_file(target.path(), gone));
     }
@@ -130,12 +130,12 @@ fn a_restoration_that_fails_anywhere_can_be_tried_again() {
     let scene = Scene::new(rules());
     let backup = quick_directory();
     let digest = scene.repository("a").push_blob(b"kept");
-    scene.stores.back_up(backup.path(), Way::Cheapest, never).unwrap();
+    scene.stores.back_up(backup.path(), TransferMode::Cheapest, never).unwrap();
     let mut failures = 0;
     for (operation, after) in faults([0, 2, 5]) {
         let place = quick_directory();
         let root = place.path().join("new");
-        if restore_on(&failing(operation, after), backup.path(), &root, Way::Copy, true).is_ok() {
+        if restore_on(&failing(operation, after), backup.path(), &root, TransferMode::Copy, true).is_ok() {
             continue;
         }
         failures += 1;
@@ -143,12 +143,12 @@ fn a_restoration_that_fails_anywhere_can_be_tried_again() {
         if Tree::new(&root).database().exists() {
             assert!(has_file(&root, digest), "{operation:?} {after}");
         } else {
-            restore(backup.path(), &root, Way::Copy, true).unwrap();
+            restore(backup.path(), &root, TransferMode::Copy, true).unwrap();
         }
         assert!(has_file(&root, digest));
         assert!(matches!(
-            restore(backup.path(), &root, Way::Copy, true),
-            Err(BackupError::Target(NotUsable::Occupied { .. }))
+            restore(backup.path(), &root, TransferMode::Copy, true),
+            Err(BackupError::Target(TargetError::Occupied { .. }))
         ));
     }
     assert!(failures > 6, "{failures}");

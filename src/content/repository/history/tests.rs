@@ -155,7 +155,7 @@ fn more_than_a_step_is_tidied_and_forgotten_as_well() {
                 }
                 let short_lived: Tag = format!("t{number}").parse().unwrap();
                 tx.put_tag(&name, &short_lived, one, now, true)?;
-                tx.set_tag_mark(&name, &short_lived, &TagMark { expires: Some(now), reversion: false })?;
+                tx.set_tag_attributes(&name, &short_lived, &TagAttributes { expires: Some(now), reversion: false })?;
             }
             Ok::<_, Error>(())
         })

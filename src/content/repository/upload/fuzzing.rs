@@ -103,9 +103,9 @@ impl Model<'_> {
             4 => self.sessions().forget(self.id),
             5 => {
                 let mut upload = self.take_up();
-                let mark = upload.mark();
+                let checkpoint = upload.checkpoint();
                 upload.append(&[Bytes::from(piece(1))]).expect("the disk works");
-                upload.rewind(mark).expect("the disk works");
+                upload.rewind(checkpoint).expect("the disk works");
                 assert_eq!(upload.offset(), self.bytes.len() as u64);
             }
             6 => self.finish_as_another(value),

@@ -150,7 +150,7 @@ fn a_copy_has_every_row_of_every_table() {
     assert!(!to.tree.database().exists(), "it has its name only when it is installed");
     install(&to.tree, &SystemDisk).unwrap();
 
-    let copy = Snapshot::open(&to.tree.database(), disk()).unwrap();
+    let copy = ReadOnlyDatabase::open(&to.tree.database(), disk()).unwrap();
     let (rows, copied) = (database.read(read).unwrap().rows, copy.read(read).unwrap().rows);
     assert_eq!(copied, rows);
     // What each_table does not know, redb does.
@@ -164,7 +164,7 @@ fn a_copy_without_sessions_lets_nobody_in_with_them() {
     let (from, to) = (place(), place());
     let database = filled(&from.tree);
     database.copy(&to.tree, &disk(), Extent::WithoutSessions, &mut never).unwrap();
-    let copy = Snapshot::open(&to.tree.new_database(), disk()).unwrap();
+    let copy = ReadOnlyDatabase::open(&to.tree.new_database(), disk()).unwrap();
     let (rows, copied) = (database.read(read).unwrap().rows, copy.read(read).unwrap().rows);
     for (table, rows) in rows {
         if TABLES_OF_SESSIONS.contains(&table.as_str()) {
@@ -198,7 +198,7 @@ fn a_copy_that_is_broken_off_or_fails_has_no_name_of_a_database() {
     let (from, to) = (place(), place());
     let database = filled(&from.tree);
     let broken_off = database.copy(&to.tree, &disk(), Extent::All, &mut |_| ControlFlow::Break(()));
-    assert!(matches!(broken_off, Err(Error::BrokenOff)));
+    assert!(matches!(broken_off, Err(Error::Cancelled)));
     assert!(!to.tree.database().exists());
 
     let faulty = Arc::new(FaultyDisk::default());

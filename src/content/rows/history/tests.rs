@@ -95,8 +95,8 @@ fn apply(tx: &mut WriteTx, known: &mut Vec<Known>, (repository, tag): (usize, us
         }
         Step::Mark { expires, reversion } => {
             let Some(present) = present else { return };
-            let mark = TagMark { expires: expires.map(at), reversion: *reversion };
-            tx.set_tag_mark(&name, &text, &mark).unwrap();
+            let mark = TagAttributes { expires: expires.map(at), reversion: *reversion };
+            tx.set_tag_attributes(&name, &text, &mark).unwrap();
             (known[present].expires, known[present].reversion) = (*expires, *reversion);
         }
         Step::RemoveExpired => {
@@ -123,8 +123,8 @@ fn apply(tx: &mut WriteTx, known: &mut Vec<Known>, (repository, tag): (usize, us
             })
             .unwrap();
             let Some((span, past)) = spans.get(*nth) else { return };
-            assert!(tx.forget_span(&name, &text, *span, at(0)).unwrap());
-            assert!(!tx.forget_span(&name, &text, *span, at(0)).unwrap(), "it is forgotten already");
+            assert!(tx.delete_span(&name, &text, *span, at(0)).unwrap());
+            assert!(!tx.delete_span(&name, &text, *span, at(0)).unwrap(), "it is forgotten already");
             let same = |known: &Known| {
                 of_tag(known)
                     && known.started == span.started.micros()
@@ -203,7 +203,7 @@ fn found(tx: &Rows) -> Vec<Known> {
         (ENDED_TAGS.name(), tx.table(ENDED_TAGS).unwrap().len(), past),
         (TAGS.name(), tx.table(TAGS).unwrap().len(), present().count()),
         (TAGS_OF.name(), tx.table(TAGS_OF).unwrap().len(), present().count()),
-        (TAG_MARKS.name(), tx.table(TAG_MARKS).unwrap().len(), marked),
+        (TAG_ATTRIBUTES.name(), tx.table(TAG_ATTRIBUTES).unwrap().len(), marked),
         (EXPIRING_TAGS.name(), tx.table(EXPIRING_TAGS).unwrap().len(), expiring),
     ] {
         assert_eq!(rows.unwrap(), wanted as u64, "rows of {name}");

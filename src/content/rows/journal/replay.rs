@@ -15,7 +15,7 @@ use crate::oci::{Digest, RepositoryName, Tag};
 
 /// The content by a journal. Manifests themselves are read when they are wanted.
 #[derive(Debug)]
-pub(crate) struct Replayed {
+pub(crate) struct ReplayedJournal {
     file: File,
     path: PathBuf,
     pub(crate) manifests: Vec<JournaledManifest>,
@@ -37,7 +37,7 @@ pub(crate) struct JournaledManifest {
 /// Of each thing the last number that anything is known by, and what it was by that; nothing if it was gone.
 type Known<K, V> = BTreeMap<K, (u64, Option<V>)>;
 
-impl Replayed {
+impl ReplayedJournal {
     /// Reads the journal of a data directory; nothing if there is none.
     pub(crate) fn read(tree: &Tree) -> Result<Option<Self>, Error> {
         let path = tree.journal();

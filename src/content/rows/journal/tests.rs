@@ -22,12 +22,12 @@ struct Place {
 fn open(root: tempfile::TempDir, journal: Arc<dyn Disk>) -> Place {
     let tree = Tree::new(root.path());
     let database = Database::open(&tree, Arc::new(SystemDisk), false).unwrap();
-    database.keep_journal(&tree, journal).unwrap();
+    database.open_journal(&tree, journal).unwrap();
     Place { database, tree, root }
 }
 
 /// Manifests by repository and digest, and what tags point at.
-type Held = (BTreeMap<(String, String), Vec<u8>>, BTreeMap<(String, String), String>);
+type NamespaceConflict = (BTreeMap<(String, String), Vec<u8>>, BTreeMap<(String, String), String>);
 
 fn never(_: Duration) -> ControlFlow<()> {
     ControlFlow::Continue(())
@@ -122,8 +122,8 @@ impl Place {
     }
 
     /// What the journal says.
-    fn replayed(&self) -> Held {
-        let replayed = Replayed::read(&self.tree).unwrap().unwrap();
+    fn replayed(&self) -> NamespaceConflict {
+        let replayed = ReplayedJournal::read(&self.tree).unwrap().unwrap();
         assert!(!replayed.is_torn);
         let manifests = replayed.manifests.iter().map(|manifest| {
             let key = (manifest.repository.to_string(), manifest.digest.to_string());
@@ -137,7 +137,7 @@ impl Place {
     }
 
     /// What the database says.
-    fn stored(&self) -> Held {
+    fn stored(&self) -> NamespaceConflict {
         self.database
             .read(|tx| {
                 let (mut manifests, mut tags) = (BTreeMap::new(), BTreeMap::new());
@@ -180,7 +180,7 @@ proptest! {
     #[test]
     fn it_says_what_the_database_says(steps in prop::collection::vec(step(), 1..30)) {
         let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
-        prop_assert!(place.database.care_for_journal(&mut never).unwrap());
+        prop_assert!(place.database.maintain_journal(&mut never).unwrap());
         for step in &steps {
             place.take(step);
         }
@@ -189,7 +189,7 @@ proptest! {
         let Place { database, root, .. } = place;
         drop(database);
         let place = open(root, Arc::new(SystemDisk));
-        prop_assert!(!place.database.care_for_journal(&mut never).unwrap());
+        prop_assert!(!place.database.maintain_journal(&mut never).unwrap());
         prop_assert_eq!(place.replayed(), place.stored());
     }
 }
@@ -222,7 +222,7 @@ fn what_changes_while_it_is_made_anew_is_in_it_as_it_is_then() {
         place.take(&Step::Untag { tag: 3 });
         ControlFlow::Continue(())
     };
-    assert!(place.database.care_for_journal(&mut pause).unwrap());
+    assert!(place.database.maintain_journal(&mut pause).unwrap());
     assert!(steps > 1, "{steps}");
     let (mut manifests, tags) = place.replayed();
     manifests.retain(|(name, _), _| name != "0");
@@ -233,7 +233,7 @@ fn what_changes_while_it_is_made_anew_is_in_it_as_it_is_then() {
 fn a_torn_end_is_cut_off_wherever_it_is_torn() {
     let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
     place.push(1).unwrap();
-    place.database.care_for_journal(&mut never).unwrap();
+    place.database.maintain_journal(&mut never).unwrap();
     let path = place.tree.journal();
     let whole = std::fs::read(&path).unwrap().len();
     place.push(2).unwrap();
@@ -241,7 +241,7 @@ fn a_torn_end_is_cut_off_wherever_it_is_torn() {
     let bytes = std::fs::read(&path).unwrap();
     let count = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
-        let replayed = Replayed::read(&place.tree).unwrap().unwrap();
+        let replayed = ReplayedJournal::read(&place.tree).unwrap().unwrap();
         (replayed.manifests.len(), replayed.tags.len(), replayed.is_torn)
     };
     assert_eq!(count(&bytes), (2, 1, false));
@@ -259,14 +259,14 @@ fn a_torn_end_is_cut_off_wherever_it_is_torn() {
     let Place { database, root, .. } = place;
     drop(database);
     let place = open(root, Arc::new(SystemDisk));
-    assert!(place.database.care_for_journal(&mut never).unwrap());
+    assert!(place.database.maintain_journal(&mut never).unwrap());
     assert_eq!(place.replayed(), place.stored());
 }
 
 #[test]
 fn a_journal_that_lacks_a_change_or_is_of_another_database_does_not_count() {
     let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
-    place.database.care_for_journal(&mut never).unwrap();
+    place.database.maintain_journal(&mut never).unwrap();
     place.push(1).unwrap();
     let path = place.tree.journal();
     let before = std::fs::read(&path).unwrap();
@@ -277,18 +277,18 @@ fn a_journal_that_lacks_a_change_or_is_of_another_database_does_not_count() {
     std::fs::write(&path, &before).unwrap();
     let place = open(root, Arc::new(SystemDisk));
     place.push(3).unwrap();
-    assert!(place.database.care_for_journal(&mut never).unwrap());
+    assert!(place.database.maintain_journal(&mut never).unwrap());
     assert_eq!(place.replayed(), place.stored());
 
     let other = tempfile::tempdir().unwrap();
     std::fs::copy(&path, other.path().join("manifests.log")).unwrap();
     let lost = Database::open(&Tree::new(other.path()), Arc::new(SystemDisk), false).unwrap_err();
-    assert!(matches!(lost, Error::Lost { .. }), "a lost database must not become an empty one");
+    assert!(matches!(lost, Error::DatabaseMissing { .. }), "a lost database must not become an empty one");
     std::fs::remove_file(other.path().join("manifests.log")).unwrap();
     drop(Database::open(&Tree::new(other.path()), Arc::new(SystemDisk), false).unwrap());
     std::fs::copy(&path, other.path().join("manifests.log")).unwrap();
     let another = open(other, Arc::new(SystemDisk));
-    assert!(another.database.care_for_journal(&mut never).unwrap());
+    assert!(another.database.maintain_journal(&mut never).unwrap());
     assert_eq!(another.replayed(), (BTreeMap::new(), BTreeMap::new()));
     assert_eq!(std::fs::read(another.tree.earlier_journal()).unwrap(), std::fs::read(tree.journal()).unwrap());
 }
@@ -296,7 +296,7 @@ fn a_journal_that_lacks_a_change_or_is_of_another_database_does_not_count() {
 #[test]
 fn a_transaction_that_was_durable_although_nobody_was_told_is_missed() {
     let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
-    place.database.care_for_journal(&mut never).unwrap();
+    place.database.maintain_journal(&mut never).unwrap();
     place.push(1).unwrap();
     // As a commit leaves it that happened and seemed to fail: nothing was added to the journal.
     place
@@ -307,7 +307,7 @@ fn a_transaction_that_was_durable_although_nobody_was_told_is_missed() {
         })
         .unwrap();
     place.push(2).unwrap();
-    assert!(place.database.care_for_journal(&mut never).unwrap(), "it is made anew");
+    assert!(place.database.maintain_journal(&mut never).unwrap(), "it is made anew");
     assert_eq!(place.replayed(), place.stored());
 }
 
@@ -315,17 +315,17 @@ fn a_transaction_that_was_durable_although_nobody_was_told_is_missed() {
 fn a_journal_that_cannot_be_written_fails_nobody_and_is_made_anew() {
     let disk = Arc::new(FaultyDisk::default());
     let place = open(tempfile::tempdir().unwrap(), disk.clone());
-    place.database.care_for_journal(&mut never).unwrap();
+    place.database.maintain_journal(&mut never).unwrap();
     place.push(1).unwrap();
     disk.fail(&[Operation::Write, Operation::Sync, Operation::Create, Operation::Rename], rustix::io::Errno::NOSPC);
     place.push(2).unwrap();
-    assert!(!place.database.care_for_journal(&mut never).unwrap());
+    assert!(!place.database.maintain_journal(&mut never).unwrap());
     disk.heal();
     // It lacks a change, and so has no other behind it.
     place.push(3).unwrap();
     assert_eq!(place.replayed().0.len(), 1);
     assert!(place.database.is_journal_due());
-    assert!(place.database.care_for_journal(&mut never).unwrap());
+    assert!(place.database.maintain_journal(&mut never).unwrap());
     assert_eq!(place.replayed(), place.stored());
     // Whatever it fails at while it is made anew, the one before is left.
     for operation in [Operation::Write, Operation::Sync, Operation::Create, Operation::Rename, Operation::SyncDir] {
@@ -344,7 +344,7 @@ fn a_journal_that_cannot_be_written_fails_nobody_and_is_made_anew() {
 #[test]
 fn it_does_not_grow_beyond_twice_what_it_holds() {
     let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
-    place.database.care_for_journal(&mut never).unwrap();
+    place.database.maintain_journal(&mut never).unwrap();
     let path = place.tree.journal();
     let (mut renewed, mut largest) = (0, 0);
     for _ in 0..30 {
@@ -352,7 +352,7 @@ fn it_does_not_grow_beyond_twice_what_it_holds() {
             place.take(&Step::Push { manifest: number });
             place.take(&Step::Delete { manifest: number });
         }
-        renewed += usize::from(place.database.care_for_journal(&mut never).unwrap());
+        renewed += usize::from(place.database.maintain_journal(&mut never).unwrap());
         largest = largest.max(std::fs::metadata(&path).unwrap().len());
     }
     assert!(renewed >= 2, "it was made anew {renewed} times");

@@ -57,7 +57,7 @@ fn a_full_disk_is_told_and_what_was_there_is_read_on() {
             // Nothing waits for the pause to be over, and whoever is refused in it learns why.
             let refused = it.put("during", length).unwrap_err();
             assert_eq!(refused.io().map(std::io::Error::kind), Some(std::io::ErrorKind::StorageFull), "{refused}");
-            assert!(refused.passes());
+            assert!(refused.is_transient());
             assert!(it.has("before") && !it.has("during"));
         }
         it.disk.heal();
@@ -138,7 +138,7 @@ fn a_view_from_before_a_failure_never_shows_what_came_after_it() {
         match old.setting(&format!("key {n}")) {
             Ok(value) => assert_eq!(value.unwrap(), [7; 3_000]),
             Err(error) => {
-                assert!(error.passes(), "{error}");
+                assert!(error.is_transient(), "{error}");
                 closed += 1;
             }
         }

@@ -59,7 +59,7 @@ fn filled(root: &std::path::Path) -> Database {
                     let kind = manifest.artifact_type().unwrap_or_default();
                     tx.put_referrer(&name, subject, kind, of, &manifest.referrer_descriptor(of, row.size))?;
                 }
-                tx.review_manifest(&name, of, NOW)?;
+                tx.recheck_manifest(&name, of, NOW)?;
             }
             let tag: Tag = "latest".parse().unwrap();
             tx.put_tag(&name, &tag, digest(&index), NOW, true)?;
