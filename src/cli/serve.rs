@@ -141,7 +141,6 @@ async fn run(config: Config, mut signals: StopSignals, reload: Reload, logging: 
     // Whoever started the registry may have closed it, and is served all the same.
     let _ = writeln!(out, "listening on {}", running.url());
     let _ = out.flush();
-    process::let_go_of_start();
     let following = tokio::spawn(reload.follow(registry.clone()));
     signals.next().await;
     following.abort();

@@ -54,8 +54,6 @@ struct Queue {
 #[derive(Debug)]
 pub(super) struct HashPermit {
     turns: Arc<HashQueue>,
-    /// Whether no other turn was free when this one began.
-    pub(super) is_last: bool,
 }
 
 enum Place {
@@ -94,8 +92,7 @@ impl HashQueue {
         let mut queue = self.lock();
         if queue.running < AT_ONCE {
             queue.running += 1;
-            let is_last = queue.running == AT_ONCE;
-            return Ok(Place::Ready(HashPermit { turns: Arc::clone(self), is_last }));
+            return Ok(Place::Ready(HashPermit { turns: Arc::clone(self) }));
         }
         queue.make_room(&caller)?;
         let (sender, turn) = oneshot::channel();
@@ -186,7 +183,7 @@ impl Drop for HashPermit {
         };
         if let Some(sender) = next {
             // If its caller has just gone away, the turn comes back here and passes on when it is dropped.
-            let _ = sender.send(Self { turns: Arc::clone(&self.turns), is_last: true });
+            let _ = sender.send(Self { turns: Arc::clone(&self.turns) });
         }
     }
 }

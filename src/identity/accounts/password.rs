@@ -42,10 +42,6 @@ const ROOM_BLOCKS: usize = 33 * 1024;
 /// [`Password::hash`], of a password that nobody knows.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$w3hP5x++p1zs87Yp+DvG0A$exLl1fDwt2hOqJR2N8wzUsvkRUugn/iahzOhXtr62AI";
-/// Of a processor that several want, a thread of this niceness gets about a tenth of what others do. It is for
-/// the password that takes the last turn: whoever has signed in does not pay for many who try to.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
 
 /// A password as the user typed it. Does not print, and is wiped from memory when dropped.
 #[derive(Clone)]
@@ -274,7 +270,7 @@ impl Verifier {
         password.check()?;
         let turn = self.turns.take(caller).await?;
         // The turn ends with the hash, also if nobody waits for it any more.
-        let hashed = on_a_thread(turn.is_last, move || {
+        let hashed = on_a_thread(move || {
             let hashed = password.hash();
             drop(turn);
             hashed
@@ -293,7 +289,7 @@ impl Verifier {
     /// stored. Remembers a right one.
     pub(super) async fn verify(
         &self,
-        turn: &HashPermit,
+        _permit: &HashPermit,
         password: Password,
         stored: Option<StoredHash>,
         may_sign_in: bool,
@@ -301,7 +297,7 @@ impl Verifier {
         mark: PasswordFingerprint,
     ) -> Result<bool, TooBusy> {
         let begun = Instant::now();
-        let verified = on_a_thread(turn.is_last, move || password.verify(stored.as_ref(), may_sign_in, highest_cost));
+        let verified = on_a_thread(move || password.verify(stored.as_ref(), may_sign_in, highest_cost));
         let right = verified.await?;
         if right {
             self.remember(mark);
@@ -337,27 +333,14 @@ impl Verifier {
     }
 }
 
-/// Hashes on a thread of its own, since the priority of a thread can be lowered and not raised again.
-async fn on_a_thread<T: Send + 'static>(
-    is_last: bool,
-    hash: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, TooBusy> {
+/// Hashes on a thread of its own, so that hashing never uses the threads that uploads need.
+async fn on_a_thread<T: Send + 'static>(hash: impl FnOnce() -> T + Send + 'static) -> Result<T, TooBusy> {
     let (sender, outcome) = oneshot::channel();
     let hashing = std::thread::Builder::new().name("password".to_owned()).spawn(move || {
-        if is_last {
-            lower_priority();
-        }
         let _ = sender.send(hash());
     });
     hashing.map_err(|_| TooBusy)?;
     outcome.await.map_err(|_| TooBusy)
-}
-
-/// Lets every other thread go first. Without that, hashing takes what it gets.
-fn lower_priority() {
-    // Of the calling thread alone, which is what this system call means on Linux and nowhere else.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 
 impl fmt::Debug for Verifier {

@@ -86,29 +86,6 @@ async fn guessing_and_going_away_fills_no_memory() {
     assert!(kib < 96 * 1024, "{} MiB", kib / 1024);
 }
 
-/// Keys, sessions and pulls are not to be slower because many passwords are tried.
-#[cfg(target_os = "linux")]
-#[tokio::test(flavor = "multi_thread")]
-async fn many_passwords_at_once_let_everything_else_go_first() {
-    use crate::support::process::Program;
-    let root = tempfile::tempdir().unwrap();
-    let running = Program::serve(root.path()).with_admin().start();
-    let tasks = format!("/proc/{}/task", running.pid().as_raw_nonzero());
-    let priorities = || {
-        let tasks = std::fs::read_dir(&tasks).unwrap();
-        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
-        stats.filter_map(|stat| stat.rsplit_once(") ")?.1.split(' ').nth(16)?.parse().ok()).collect::<Vec<i32>>()
-    };
-    let guesses: JoinSet<_> = (0..6).map(|n| running.user(("nobody", &n.to_string())).get("/v2/").send()).collect();
-    let guessing = tokio::spawn(guesses.join_all());
-    let mut lowered = 0;
-    while !guessing.is_finished() {
-        lowered += priorities().into_iter().filter(|niceness| *niceness > 0).count();
-    }
-    guessing.await.unwrap();
-    assert!(lowered > 0, "every password was looked at with the priority of everything else");
-}
-
 /// Six clients that guess passwords for names that nobody has, until a test is over.
 fn guess_many_names(address: std::net::SocketAddr) -> JoinSet<()> {
     let mut guessers = JoinSet::new();
