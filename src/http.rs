@@ -1,7 +1,7 @@
-//! One request: bytes in, route, caller, decision, handler, bytes out.
+//! One request: route, caller, access decision, handler, response.
 //!
-//! Knows the registry's parts by their verbs, and neither files nor rows. What must hold: every
-//! request takes the one way through [`answer`]; a handler returns an error and never writes one.
+//! Knows the operations of the registry, and neither files nor rows. What must hold: every request goes through
+//! [`answer`]. A handler returns an error and never builds an error response.
 
 mod access_log;
 mod api;
@@ -11,7 +11,13 @@ mod caching;
 mod cookie;
 mod cross_site;
 mod error;
-mod ext;
+/// zot's routes beyond the distribution specification.
+mod ext {
+    pub(super) mod apikey;
+    pub(super) mod confirm;
+    pub(super) mod login;
+    pub(super) mod logout;
+}
 mod forwarded;
 #[cfg(any(fuzzing, test))]
 mod fuzzing;
@@ -31,11 +37,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, Uri};
 
 pub use body::Body;
 #[cfg(target_os = "linux")]
 pub(crate) use body::FilePart;
+pub(crate) use body::PolledFrame;
 use error::ApiError;
 use forwarded::ClientInfo;
 #[cfg(any(fuzzing, test))]
@@ -46,28 +54,28 @@ pub(crate) use request::{BoxError, RequestBody, why_unreadable};
 use crate::config::Bearer;
 use crate::content::repository::SearchScope;
 use crate::identity::access::{
-    Access, Authenticated, Caller, CredentialCache, Credentials, Refusal, RequestInfo, Surface,
+    Access, Authenticated, Caller, CredentialCache, Credentials, Identity, Refusal, RequestInfo, Surface,
 };
 pub(crate) use crate::identity::accounts::client_network;
 use crate::identity::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionId};
 use crate::oci::RepositoryName;
 use crate::registry::Shared;
-use access_log::{AccessLogEntry, Subject};
+use access_log::AccessLogEntry;
 use audit::AuditedRequest;
 use cookie::Cookies;
 use route::{Path, Route};
 
-/// More than this in headers is refused; what clients send is below 4 KiB, tokens included.
+/// The most bytes of all headers. Clients send less than 4 KiB, tokens included.
 const HEADER_BYTES_MAX: usize = 32 * 1024;
-/// A longer request line is refused: 46 tags of 128 bytes fit, with a name and a digest.
+/// The longest request line. 46 tags of 128 bytes fit, with a name and a digest.
 const URI_BYTES_MAX: usize = 8 * 1024;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Of what a client calls itself, no more than this is kept.
+/// The most bytes of a `User-Agent` that are stored.
 const AGENT_BYTES_MAX: usize = 256;
 
-/// What a handler works with.
+/// The input of a handler, besides the values of its route and the body.
 #[derive(Debug)]
 struct Context<'a> {
     registry: &'a Shared,
@@ -78,7 +86,7 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Runs what blocks. It runs to its end even if the client goes away, and the registry does not stop before that.
+    /// Runs blocking work. It runs to its end even if the client disconnects, and the registry waits for it when it stops.
     async fn blocking<T, E>(&self, f: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, ApiError>
     where
         T: Send + 'static,
@@ -88,13 +96,13 @@ impl Context<'_> {
         Ok(self.registry.work().spawn_blocking(f).await??)
     }
 
-    /// Hashes a new password when it is the caller's turn.
+    /// Hashes a new password. Waits while too many others are being hashed.
     async fn hash(&self, password: Password) -> Result<HashedPassword, ApiError> {
         let caller = HashCaller::User(self.user()?.to_owned());
         Ok(self.registry.accounts().hash(password, caller).await?)
     }
 
-    /// The user, where the access of the route made sure that there is one.
+    /// The user. The access of the route has made sure that there is one.
     fn account(&self) -> Result<&Arc<Account>, ApiError> {
         self.caller.account().ok_or_else(|| Refusal::Unauthenticated.into())
     }
@@ -104,28 +112,28 @@ impl Context<'_> {
         Ok(&self.account()?.name)
     }
 
-    /// Who does something, and from where, for the audit.
+    /// The user and the address of the request, for the audit log.
     fn origin(&self) -> Origin {
         self.info.origin(self.caller.name())
     }
 
-    /// Whether the caller sees a repository in a list. One that cannot be decided about is left out.
+    /// Whether the caller sees a repository in a list. If this cannot be decided, the repository is left out.
     fn sees(&self, name: &RepositoryName) -> bool {
         self.registry.sees(self.caller, name).unwrap_or_else(|error| {
-            tracing::error!(%error, "a repository is left out of a list");
+            tracing::error!(%error, "left a repository out of a list");
             false
         })
     }
 
-    /// Where the repositories lie that the caller sees.
+    /// The scope to search for repositories that the caller sees.
     fn among(&self) -> SearchScope {
         self.registry.among(self.caller).unwrap_or_else(|error| {
-            tracing::error!(%error, "all repositories are looked at for a list");
+            tracing::error!(%error, "searching all repositories for a list");
             SearchScope::All
         })
     }
 
-    /// The session's cookie that came along, whether or not it is one of a session.
+    /// The value of the session cookie, whether or not there is such a session.
     fn cookie(&self) -> Option<SessionId> {
         Credentials::cookie(self.headers)
     }
@@ -134,18 +142,18 @@ impl Context<'_> {
         Cookies { registry: self.registry, client: self.client }
     }
 
-    /// The registry's own URL, as the client knows it.
+    /// The registry's own URL: the configured one, or else the one that the client used.
     fn base_url(&self) -> String {
         self.client.base_url(self.registry)
     }
 }
 
-/// Where requests come from, one after another.
+/// The connection that requests arrive on.
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
-    /// Who sends them, where that is known.
+    /// The other end, if there is a socket.
     peer: Option<SocketAddr>,
-    /// The hosts of the socket that accepted it, if there is one.
+    /// The registry's own hosts, if there is a socket.
     own_hosts: Option<Arc<OwnHosts>>,
     memo: CredentialCache,
 }
@@ -156,24 +164,23 @@ impl Connection {
     }
 }
 
-/// Whether a request asks how the registry is. It is answered however many others there are.
+/// Whether a request is a health probe. Probes are answered however many other requests are in flight.
 pub(crate) fn is_probe(method: &Method, uri: &Uri) -> bool {
-    // The path of the metrics may be any other.
+    // Requests for metrics are no probes, so their configurable path does not matter here.
     let route = route::parse(method, &Path::decode(uri.path()), uri.query(), None);
     matches!(route, Ok(Route::Live | Route::Ready | Route::Started))
 }
 
-/// Answers one request. Without a place it is refused, since too many others are in flight.
+/// Answers one request. Refuses it if it has no place, because too many others are in flight.
 pub(crate) async fn answer(
     registry: &Shared,
     connection: &Connection,
     has_place: bool,
-    head: hyper::http::request::Parts,
+    head: Parts,
     mut body: RequestBody,
 ) -> Response<Body> {
     let started = Instant::now();
     let id = registry.next_request_id();
-    let mut subject = Subject::default();
     let peer = connection.peer;
     let path = Path::decode(head.uri.path());
     let client = ClientInfo::read(registry.trusted_proxies(), peer, &head);
@@ -189,41 +196,79 @@ pub(crate) async fn answer(
         agent: agent(&head.headers),
         request: &id,
     };
-    let result = if has_place {
-        respond(registry, connection, (&head, &path), info, client, &mut body, &mut subject).await
+    let Outcome { result, caller, cookies } = if has_place {
+        respond(registry, connection, (&head, &path), info, client, &mut body).await
     } else {
-        Err(ApiError::busy("too many requests are in flight"))
+        Outcome::refused(ApiError::busy("too many requests are in flight"))
     };
     let mut response = match result {
         Ok(response) => response,
         Err(error) => {
             Box::pin(body.finish_short(&head.headers)).await;
-            refuse(registry, error.of_request(&head.method, head.uri.path()), info, client)
+            error_response(registry, error.of_request(&head.method, head.uri.path()), info, client)
         }
     };
-    for cookie in std::mem::take(&mut subject.cookies) {
+    for cookie in cookies {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     caching::finish(head.method.is_safe(), &mut response);
     if path.is_in_v2() {
         response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     }
-    AccessLogEntry { registry, client: client.address, peer, head: &head, id, subject, started }.watch(response)
+    let entry = AccessLogEntry::new(registry, &head, id, client, caller, response.status(), started);
+    response.body_mut().log_at_end(entry);
+    response
 }
 
-/// The whole way of a request.
+/// The result of a request.
+struct Outcome {
+    result: Result<Response<Body>, ApiError>,
+    /// `None` if the request was refused before its caller was known.
+    caller: Option<Identity>,
+    /// Cookies to set, also with an error.
+    cookies: Vec<HeaderValue>,
+}
+
+impl Outcome {
+    /// A request that is refused before its caller is known.
+    const fn refused(error: ApiError) -> Self {
+        Self { result: Err(error), caller: None, cookies: Vec::new() }
+    }
+}
+
+/// Finds the route and the caller of a request, and handles the request.
 async fn respond(
     registry: &Shared,
     connection: &Connection,
-    (head, path): (&hyper::http::request::Parts, &Path<'_>),
+    (head, path): (&Parts, &Path<'_>),
     info: RequestInfo<'_>,
     client: ClientInfo<'_>,
     body: &mut RequestBody,
-    subject: &mut Subject,
-) -> Result<Response<Body>, ApiError> {
+) -> Outcome {
+    let (route, access) = match read_head(registry, head, path, &client) {
+        Ok(read) => read,
+        Err(error) => return Outcome::refused(error),
+    };
+    let Authenticated { caller, begun, ended } = match authenticate(registry, &info, &route, &access).await {
+        Ok(authenticated) => authenticated,
+        Err(error) => return Outcome::refused(error),
+    };
+    let context = Context { registry, caller: &caller, headers: &head.headers, info, client };
+    let cookies = page_cookies(context.cookies(), &caller, begun.as_ref(), ended);
+    let result = handle(&context, connection, head, route, &access, body).await;
+    Outcome { result, caller: Some(caller.identity), cookies }
+}
+
+/// Checks the head of a request. Returns its route, and the access that the route requires.
+fn read_head(
+    registry: &Shared,
+    head: &Parts,
+    path: &Path<'_>,
+    client: &ClientInfo<'_>,
+) -> Result<(Route, Access), ApiError> {
     check_limits(head)?;
     check_expect(head)?;
-    if info.address.is_some() {
+    if client.address.is_some() {
         client.check()?;
     }
     let route = route::parse(&head.method, path, head.uri.query(), registry.metrics_path())?;
@@ -231,34 +276,47 @@ async fn respond(
         Access::SignedIn if Credentials::from_page(&head.headers) => Access::Guest,
         access => access,
     };
-    let scope = || route.scope(registry.external_issuer().is_none());
-    let authenticated = authenticate(registry, &info, &access).await;
-    let Authenticated { caller, begun, ended } = authenticated.map_err(|error| error.for_scope(scope))?;
-    subject.caller = Some(caller.identity.clone());
-    subject.cookies = page_cookies(Cookies { registry, client }, &caller, begun.as_ref(), ended);
+    Ok((route, access))
+}
+
+/// Decides whether the caller may do what the request asks for, and does it.
+async fn handle(
+    context: &Context<'_>,
+    connection: &Connection,
+    head: &Parts,
+    route: Route,
+    access: &Access,
+    body: &mut RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let Context { registry, caller, info, client, .. } = context;
     let own_hosts = connection.own_hosts.as_deref();
-    cross_site::check_host(head, own_hosts, &client, registry, &caller, &route, &access)?;
-    cross_site::check_origin(head, &client, registry)?;
-    let context = Context { registry, caller: &caller, headers: &head.headers, info, client };
+    cross_site::check_host(head, own_hosts, client, registry, caller, &route, access)?;
+    cross_site::check_origin(head, client, registry)?;
     if let Route::V1 { query, .. } = &route {
-        v1::check_csrf(&context, &head.method, query)?;
+        v1::check_csrf(context, &head.method, query)?;
     }
-    let decided = registry.decide(&caller, &access)?;
-    decided.map_err(|refusal| ApiError::refused(refusal, &caller, &access, info.surface).for_scope(scope))?;
+    if let Err(refusal) = registry.decide(caller, access)? {
+        return Err(ApiError::refused(refusal, caller, access, info.surface, || scope(registry, &route)));
+    }
     if route.brings_content() {
         registry.stores().check_space()?;
     }
-    let attempt = AuditedRequest::begin(registry, head, &client, info.request, caller.name());
-    let result = dispatch(&context, route, body).await;
-    if let Some(attempt) = attempt {
-        Box::pin(attempt.end(result.as_ref().map_or_else(ApiError::status_code, Response::status))).await;
+    let audited = AuditedRequest::begin(registry, head, client, info.request, caller.name());
+    let result = dispatch(context, route, body).await;
+    if let Some(audited) = audited {
+        Box::pin(audited.end(result.as_ref().map_or_else(ApiError::status_code, Response::status))).await;
     }
     let mut response = result?;
-    caching::limit(registry, &caller, &access, &mut response)?;
+    caching::limit(registry, caller, access, &mut response)?;
     Ok(response)
 }
 
-fn check_limits(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
+/// The scope that an access token needs for a route.
+fn scope(registry: &Shared, route: &Route) -> Option<String> {
+    route.scope(registry.external_issuer().is_none())
+}
+
+fn check_limits(head: &Parts) -> Result<(), ApiError> {
     let uri = head.uri.path_and_query().map_or(0, |uri| uri.as_str().len());
     if uri > URI_BYTES_MAX {
         return Err(ApiError::uri_too_long(format!("a request line has at most {URI_BYTES_MAX} bytes")));
@@ -267,26 +325,30 @@ fn check_limits(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
     if headers > HEADER_BYTES_MAX { Err(ApiError::headers_too_large()) } else { Ok(()) }
 }
 
-/// Refuses expectations that nothing here can meet (RFC 9110, 10.1.1). hyper meets `100-continue` by itself.
-fn check_expect(head: &hyper::http::request::Parts) -> Result<(), ApiError> {
+/// Refuses expectations that the registry cannot meet (RFC 9110, 10.1.1). hyper meets `100-continue` by itself.
+fn check_expect(head: &Parts) -> Result<(), ApiError> {
     let mut values = head.headers.get_all(header::EXPECT).iter();
     let is_known = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"100-continue");
     if values.all(is_known) { Ok(()) } else { Err(ApiError::expectation()) }
 }
 
-/// Who asks, where it makes a difference.
-async fn authenticate(registry: &Shared, info: &RequestInfo<'_>, access: &Access) -> Result<Authenticated, ApiError> {
-    // Whoever may do everything need not say who they are, and old credentials do no harm. Nor need whoever asks
-    // whether the registry is alive, which it is although a password is wrong; and whoever signs out says it with the
-    // cookie.
+/// Finds the caller of a request.
+async fn authenticate(
+    registry: &Shared,
+    info: &RequestInfo<'_>,
+    route: &Route,
+    access: &Access,
+) -> Result<Authenticated, ApiError> {
+    // An open registry, probes and signing out ignore credentials, so that stale ones do not cause a 401.
     let is_open = registry.policy().grants == crate::AccessPolicy::Open && info.surface == Surface::Registry;
     if is_open || *access == Access::Anyone {
         return Ok(Caller::ANONYMOUS.into());
     }
-    Ok(registry.authenticator().authenticate(info).await?)
+    let authenticated = registry.authenticator().authenticate(info).await;
+    authenticated.map_err(|error| ApiError::from(error).for_scope(|| scope(registry, route)))
 }
 
-/// What becomes of the cookies of zot's web page.
+/// Sets or removes the cookies of zot's web page, if the request began or ended its session.
 fn page_cookies(cookies: Cookies<'_>, caller: &Caller, begun: Option<&SessionId>, ended: bool) -> Vec<HeaderValue> {
     match (begun, caller.name()) {
         (Some(id), Some(name)) => vec![cookies.session(id, true), cookies.user(name)],
@@ -295,12 +357,12 @@ fn page_cookies(cookies: Cookies<'_>, caller: &Caller, begun: Option<&SessionId>
     }
 }
 
-/// Makes the answer of a failure, and logs what the client does not get to know.
-fn refuse(registry: &Shared, error: ApiError, info: RequestInfo<'_>, client: ClientInfo<'_>) -> Response<Body> {
+/// Builds the response of an error, and logs its cause, which the client does not see.
+fn error_response(registry: &Shared, error: ApiError, info: RequestInfo<'_>, client: ClientInfo<'_>) -> Response<Body> {
     let id = info.request;
     let cause = error.cause().map(str::to_owned);
-    // zot's web page asks for the password itself, and so does Quay's: a browser that is challenged
-    // would put its own window before theirs.
+    // The web pages of zot and Quay ask for the password themselves. With a challenge, browsers would show their own
+    // dialog.
     let challenged =
         error.wants_challenge() && info.surface == Surface::Registry && !Credentials::from_page(info.headers);
     let base = client.base_url(registry);
@@ -319,8 +381,8 @@ fn refuse(registry: &Shared, error: ApiError, info: RequestInfo<'_>, client: Cli
     response
 }
 
-/// How to sign in (RFC 7617, RFC 6750, and the Docker token specification). Only one way is offered:
-/// clients differ in which of two they take.
+/// The challenge that tells clients how to sign in (RFC 7617, RFC 6750 and the Docker token specification). It has one
+/// scheme only, because clients differ in the one that they choose among several.
 fn challenge(registry: &Shared, base: &str, scope: Option<&str>, token_error: Option<&str>) -> String {
     let mut challenge = match registry.external_issuer() {
         Some(Bearer { realm, service, .. }) => format!("Bearer realm=\"{realm}\",service=\"{service}\""),
@@ -335,19 +397,20 @@ fn challenge(registry: &Shared, base: &str, scope: Option<&str>, token_error: Op
     challenge
 }
 
-/// What the token service calls the registry: a configured name, or the host that the client asked.
+/// The service name of the registry in access tokens: a configured name, or else the host that the client used.
 fn service<'a>(registry: &'a Shared, base: &'a str) -> &'a str {
     let host = base.split_once("://").map_or(base, |(_, host)| host);
     registry.token_services().first().map_or(host, String::as_str)
 }
 
-/// What the client calls itself, as far as it is text, and shortened.
+/// The `User-Agent`, shortened. Empty if it is not text.
 fn agent(headers: &HeaderMap) -> &str {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     &agent[..agent.len().min(AGENT_BYTES_MAX)]
 }
 
-/// What waits is boxed: the state of a request is moved a few times, and would have the size of the largest of them.
+/// Calls the handler of a route. Async handlers are boxed. Otherwise every request future is as large as the largest
+/// handler.
 async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
     use api::{blob, catalog, manifest, ping, referrer, tag, token, upload};
     match route {

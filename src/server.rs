@@ -1,19 +1,20 @@
 //! Sockets: accepting connections, TLS, limits, and stopping gracefully.
 //!
-//! Knows no endpoint. What must hold: a slow or silent client holds nothing but its own connection,
-//! and that for a limited time; stopping lets running requests finish.
+//! Knows no endpoint. What must hold: a slow or silent client holds only its own connection, for a limited time.
+//! Stopping lets running requests finish.
 
-mod activity;
 mod admin;
 mod connections;
-mod head;
+mod forward;
+mod http1;
+mod http2;
 mod linger;
 mod maintenance;
-#[cfg_attr(not(target_os = "linux"), path = "server/copy.rs")]
+#[cfg(target_os = "linux")]
 mod sendfile;
-mod stall;
 mod tls;
 mod unread;
+mod write_timeout;
 mod wrong_scheme;
 
 use std::convert::Infallible;
@@ -28,7 +29,7 @@ use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -42,41 +43,41 @@ use tokio::time::{sleep, timeout};
 use crate::config::Address;
 use crate::http::{self, Body, BoxError, Connection, OwnHosts, RequestBody};
 use crate::registry::{Error, Registry, Shared};
-use activity::Activity;
-use connections::{Connections, InFlight, OpenConnection};
-use head::{Answer, ConnectionState, Head};
+use connections::{ConnectionHandle, Connections, InFlight};
+use http1::{ConnectionState, HeadTimeout, Http1Body};
+use http2::Activity;
 use linger::{Linger, Lingering};
 use sendfile::{FileSocket, Windows};
-use stall::Stall;
 use tls::Tls;
 use unread::{ClientBody, UnreadInput};
+use write_timeout::WriteTimeout;
 use wrong_scheme::{Mistake, WrongScheme, first_byte};
 
-/// A client has this long for its part of a TLS handshake.
+/// The longest time for a TLS handshake.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
-/// After a failure to accept (no file handles, say), this long nothing is accepted.
+/// The pause after a connection could not be accepted, for example for lack of file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A connection that is closed for another one has this long to say goodbye (GOAWAY, `close_notify`).
+/// The time in which a connection that is closed for another one may send GOAWAY and `close_notify`.
 const GOODBYE_WAIT: Duration = Duration::from_millis(100);
-/// What is being written when the server ends is waited for, but not for ever.
+/// The longest time to wait for running writes when the server stops.
 const WORK_WAIT: Duration = Duration::from_secs(10);
-/// What hyper may hold of a connection's unread bytes. Large enough for one read to bring in much
-/// of a blob, and small enough for many connections.
+/// The most unread bytes of a connection that hyper buffers. One read takes in much of a blob, and the buffers of many
+/// connections fit into memory.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
-/// More headers than this are refused; clients send a dozen.
+/// The most headers of a request. Clients send a dozen.
 const HEADERS_MAX: usize = 100;
-/// HTTP/2: how much a client may send before it is asked for more, in one stream and in all.
+/// HTTP/2: the flow control windows of one stream and of a connection.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-/// HTTP/2: requests at once on one connection.
+/// HTTP/2: the most concurrent requests on one connection.
 const STREAMS_MAX: u32 = 100;
-/// What HTTP/2 clients are told to send at most in headers: our own limit of 32 KiB, and the 32 bytes that RFC 9113,
-/// 6.5.2, adds for each field. hyper's own 16 KiB are too few for podman, which asks for 1024 ranges at once.
+/// HTTP/2: the most header bytes that clients may send. It is our own limit of 32 KiB, and the 32 bytes that RFC 9113,
+/// 6.5.2, adds for each field. The 16 KiB of hyper's default are too few for podman, which requests 1024 ranges at once.
 const HEADER_LIST_BYTES_MAX: u32 = 36 * 1024;
 
 impl Registry {
-    /// Serves on the configured address (`127.0.0.1:8080` without a configuration) and returns once
-    /// it accepts connections. Must be called in a tokio runtime.
+    /// Serves on the configured address (`127.0.0.1:8080` without a configuration). Returns once the registry accepts
+    /// connections. Must be called in a tokio runtime.
     pub async fn spawn(&self) -> Result<RunningRegistry, Error> {
         let http = &self.shared.config().http;
         let address = match http.address {
@@ -85,20 +86,20 @@ impl Registry {
             Address::Ip(ip) => SocketAddr::new(ip, http.port).to_string(),
         };
         let listener = match (TcpListener::bind(&address).await, &http.address) {
-            // A system without IPv6 has all of its addresses in IPv4.
+            // The system may have no IPv6.
             (Err(_), Address::All) => TcpListener::bind(("0.0.0.0", http.port)).await,
             (result, _) => result,
         };
         self.spawn_on(listener.map_err(|source| Error::Listen { address, source })?)
     }
 
-    /// Serves on a free port of the loopback interface: for tests.
+    /// Serves on a free port of the loopback interface, for tests.
     pub async fn spawn_local(&self) -> Result<RunningRegistry, Error> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await;
         self.spawn_on(listener.map_err(|source| Error::Listen { address: "127.0.0.1:0".to_owned(), source })?)
     }
 
-    /// Serves on a socket that somebody else has opened. Must be called in a tokio runtime.
+    /// Serves on a socket that the caller has opened. Must be called in a tokio runtime.
     pub fn spawn_on(&self, listener: TcpListener) -> Result<RunningRegistry, Error> {
         let unknown = |source| Error::Listen { address: "an unknown address".to_owned(), source };
         let address = listener.local_addr().map_err(unknown)?;
@@ -116,7 +117,7 @@ impl Registry {
         Ok(RunningRegistry { url: format!("{scheme}://{address}"), address, stop, task })
     }
 
-    /// Answers one request without a socket: the same way through the code.
+    /// Answers one request without a socket, through the same code.
     pub async fn answer<B>(&self, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -137,7 +138,7 @@ where
     http::answer(shared, connection, has_place, head, body).await
 }
 
-/// A registry that accepts connections. Dropping it stops it without waiting for anything.
+/// A registry that accepts connections. Dropping it stops the registry without waiting for requests.
 pub struct RunningRegistry {
     url: String,
     address: SocketAddr,
@@ -156,11 +157,11 @@ impl RunningRegistry {
         self.address
     }
 
-    /// Stops accepting, lets running requests finish for as long as the configuration allows, and
-    /// returns when nothing runs any more. Whoever does not wait for that stops it at once.
+    /// Stops accepting connections, and returns when running requests have finished or the configured time is over.
+    /// Dropping the future stops the registry at once.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
-        // It can only have failed by a panic, which has been reported where it happened.
+        // The task fails only by a panic, which has been reported already.
         let _ = (&mut self.task).await;
     }
 }
@@ -191,7 +192,7 @@ impl Server {
         let limits = self.shared.limits().clone();
         let connections = Arc::new(Connections::new(&limits));
         let (stopping, _) = watch::channel(());
-        // Dropping the set ends its tasks: none outlives the server.
+        // Dropping the set ends its tasks, so none outlives the server.
         let mut tasks = JoinSet::new();
         maintenance::spawn(&mut tasks, &self.shared, &stopped);
         if let Some(admin) = admin {
@@ -213,28 +214,28 @@ impl Server {
                     continue;
                 }
             };
-            let Ok(ticket) = connections.open(peer.ip(), server.shared.trusted_proxies()) else {
+            let Ok(handle) = connections.open(peer.ip(), server.shared.trusted_proxies()) else {
                 tracing::debug!(%peer, "closed a connection: the address has too many requests in flight");
                 continue;
             };
             let (server, stopping) = (Arc::clone(&server), stopping.subscribe());
             tasks.spawn(async move {
                 let _counted = server.shared.metrics().connection();
-                server.connection(socket, Client { peer, ticket, stopping }).await;
+                server.connection(socket, Client { peer, handle, stopping }).await;
             });
         }
         drop(listener);
         stopping.send_replace(());
-        connections.tell_all();
+        connections.notify_all();
         if timeout(limits.shutdown_timeout, stopping.closed()).await.is_err() {
-            tracing::warn!("requests were still running when the time to stop was over");
+            tracing::warn!("requests were still running when http.limits.shutdownTimeout was over");
         }
         tasks.shutdown().await;
-        // What was being received has lost its connection, and so ends; what was being finished is finished.
+        // Uploads that were being received have lost their connections, so they end. Commits run to their end.
         let work = server.shared.work();
         work.close();
         if timeout(WORK_WAIT, work.wait()).await.is_err() {
-            tracing::warn!("the disk is too slow to wait for what is being written");
+            tracing::warn!("writes were still running when the server stopped");
         }
         work.reopen();
         maintenance::last(&server.shared).await;
@@ -242,7 +243,7 @@ impl Server {
 
     async fn connection(&self, socket: TcpStream, mut client: Client) {
         let peer = client.peer;
-        // Without it, an answer in two writes waits 40 ms for the client's acknowledgement.
+        // Without this, a response in two writes waits 40 ms for the client's acknowledgement.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%peer, %error, "the connection is gone");
             return;
@@ -251,32 +252,32 @@ impl Server {
         let wait = if self.tls.is_some() { HANDSHAKE_WAIT } else { limits.idle_timeout };
         let first = tokio::select! {
             first = timeout(wait, first_byte(&socket)) => first,
-            // A client that has sent nothing yet is not waited for.
+            // A server that stops does not wait for a client that has sent nothing.
             _ = client.stopping.changed() => return,
-            () = client.ticket.must_close() => return tracing::debug!(%peer, "closed for another connection"),
+            () = client.handle.must_close() => return tracing::debug!(%peer, "closed for another connection"),
         };
         let Ok(Ok(Some(first))) = first else { return tracing::debug!(%peer, "the client sent nothing") };
         let (state, patience) = (ConnectionState::new(), limits.body_idle_timeout);
-        let (rest, lingering) = (state.rest().clone(), self.lingering.clone());
+        let (unread, lingering) = (state.unread().clone(), self.lingering.clone());
         if let Some(mistake) = Mistake::find(first, self.tls.is_some()) {
-            rest.leave_unread();
-            let socket = Linger::new(Stall::new(socket, patience), rest, lingering);
+            unread.leave();
+            let socket = Linger::new(WriteTimeout::new(socket, patience), unread, lingering);
             let refused = tokio::select! {
                 refused = self.wrong_scheme.refuse(mistake, socket, peer) => refused,
-                () = client.ticket.must_close() => return tracing::debug!(%peer, "closed for another connection"),
+                () = client.handle.must_close() => return tracing::debug!(%peer, "closed for another connection"),
             };
             return refused.unwrap_or_else(|error| tracing::debug!(%peer, %error, "the connection ended early"));
         }
         let Some(tls) = &self.tls else {
             let windows = Windows::default();
-            let socket = Stall::new(FileSocket::new(socket, windows.clone()), patience);
-            return self.http1(Linger::new(socket, rest, lingering), state, Some(windows), client).await;
+            let socket = WriteTimeout::new(FileSocket::new(socket, windows.clone()), patience);
+            return self.http1(Linger::new(socket, unread, lingering), state, Some(windows), client).await;
         };
-        let socket = Linger::new(Stall::new(socket, patience), rest, lingering);
+        let socket = Linger::new(WriteTimeout::new(socket, patience), unread, lingering);
         let handshake = timeout(HANDSHAKE_WAIT, tls.acceptor().accept(socket));
         let handshake = tokio::select! {
             handshake = handshake => handshake,
-            () = client.ticket.must_close() => return tracing::debug!(%peer, "closed for another connection"),
+            () = client.handle.must_close() => return tracing::debug!(%peer, "closed for another connection"),
         };
         match handshake {
             Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
@@ -296,26 +297,26 @@ impl Server {
         client: Client,
     ) {
         let limits = self.shared.limits();
-        let io = Head::new(io, limits.header_timeout, state.clone());
-        let (answers, ticket) = (self.answers(client.peer), client.ticket.clone());
-        let connection = http1::Builder::new()
+        let io = HeadTimeout::new(io, limits.header_timeout, state.clone());
+        let (responder, handle) = (self.responder(client.peer), client.handle.clone());
+        let connection = conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            // hyper counts from the end of the last answer: this is how long a connection may rest.
+            // hyper counts from the end of the last response, so this limits how long a connection may be idle.
             .header_read_timeout(limits.idle_timeout)
             .max_headers(HEADERS_MAX)
             .max_buf_size(READ_BUFFER_BYTES)
             .serve_connection(
                 TokioIo::new(io),
                 service_fn(move |request| {
-                    let (answering, rest) = (state.answer(ticket.request()), state.rest().clone());
-                    let (windows, answers) = (windows.clone(), answers.clone());
+                    let (responding, unread) = (state.respond(handle.request()), state.unread().clone());
+                    let (windows, responder) = (windows.clone(), responder.clone());
                     async move {
-                        let mut answer = answers.answer(request, &rest, answering.in_flight()).await;
-                        if rest.is_unread() {
+                        let mut response = responder.respond(request, &unread, responding.in_flight()).await;
+                        if unread.is_left() {
                             // The client stops sending when it reads this (RFC 9112, 9.3).
-                            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                         }
-                        Ok::<_, Infallible>(answer.map(|body| Answer { body, windows, _answering: answering }))
+                        Ok::<_, Infallible>(response.map(|body| Http1Body { body, windows, _responding: responding }))
                     }
                 }),
             );
@@ -330,11 +331,11 @@ impl Server {
     ) {
         let limits = self.shared.limits();
         let idle = limits.idle_timeout;
-        let (activity, answers, peer) = (Activity::new(), self.answers(client.peer), client.peer);
-        let (requests, ticket) = (activity.clone(), client.ticket.clone());
-        let connection = http2::Builder::new(TokioExecutor::new())
+        let (activity, responder, peer) = (Activity::new(), self.responder(client.peer), client.peer);
+        let (requests, handle) = (activity.clone(), client.handle.clone());
+        let connection = conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            // A client that is still there answers the ping.
+            // A client that is still connected answers the pings.
             .keep_alive_interval(idle)
             .keep_alive_timeout(idle)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -344,41 +345,41 @@ impl Server {
             .serve_connection(
                 TokioIo::new(io),
                 service_fn(move |request| {
-                    let (asked, answers) = (requests.request(ticket.request()), answers.clone());
-                    let rest = state.rest().clone();
+                    let (active, responder) = (requests.request(handle.request()), responder.clone());
+                    let unread = state.unread().clone();
                     async move {
-                        let answer = answers.answer(request, &rest, Some(asked.in_flight())).await;
-                        Ok::<_, Infallible>(answer.map(|body| asked.answer(body)))
+                        let response = responder.respond(request, &unread, Some(active.in_flight())).await;
+                        Ok::<_, Infallible>(response.map(|body| active.respond(body)))
                     }
                 }),
             );
         tokio::select! {
             () = client.serve(connection) => {}
-            () = activity.ended(limits.body_idle_timeout, idle) => tracing::debug!(%peer, "nothing went on"),
+            () = activity.ended(limits.body_idle_timeout, idle) => tracing::debug!(%peer, "closed a connection on which nothing moved"),
         }
     }
 
-    fn answers(&self, peer: SocketAddr) -> Answers {
+    fn responder(&self, peer: SocketAddr) -> Responder {
         let connection = Arc::new(Connection::from(peer, Arc::clone(&self.own_hosts)));
-        Answers { shared: Arc::clone(&self.shared), connection }
+        Responder { shared: Arc::clone(&self.shared), connection }
     }
 }
 
 /// Answers the requests of one connection.
 #[derive(Clone)]
-struct Answers {
+struct Responder {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
 }
 
-impl Answers {
-    async fn answer(
+impl Responder {
+    async fn respond(
         &self,
         request: Request<Incoming>,
-        rest: &UnreadInput,
+        unread: &UnreadInput,
         in_flight: Option<&InFlight>,
     ) -> Response<Body> {
-        let request = ClientBody::wrap(request, rest);
+        let request = ClientBody::wrap(request, unread);
         let is_probe = || http::is_probe(request.method(), request.uri());
         let has_place = match in_flight {
             Some(in_flight) => in_flight.has_place() || is_probe() || in_flight.wait_for_place().await,
@@ -388,11 +389,11 @@ impl Answers {
     }
 }
 
-/// The other end of a connection, and what may end it from here.
+/// The client of a connection, and the two events that end the connection early.
 struct Client {
     peer: SocketAddr,
-    ticket: OpenConnection,
-    /// Told when the server stops. The server waits until all of these are dropped.
+    handle: ConnectionHandle,
+    /// Notified when the server stops. The server waits until all of these are dropped.
     stopping: watch::Receiver<()>,
 }
 
@@ -407,21 +408,21 @@ impl Client {
         let mut connection = pin!(connection);
         let mut is_stopping = false;
         loop {
-            // An error means that the server is gone, which has stopped too.
+            // An error means that the server no longer exists.
             if !is_stopping && self.stopping.has_changed().unwrap_or(true) {
                 is_stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
-            if self.ticket.is_closing() {
+            if self.handle.is_closing() {
                 connection.as_mut().graceful_shutdown();
-                let wait = if self.ticket.is_urgent() { Duration::ZERO } else { GOODBYE_WAIT };
+                let wait = if self.handle.is_urgent() { Duration::ZERO } else { GOODBYE_WAIT };
                 let has_ended = timeout(wait, connection.as_mut()).await.is_ok();
-                // If a request came meanwhile, it is answered, and then the connection ends.
-                if has_ended || self.ticket.is_closing() {
+                // A request that came meanwhile is answered before the connection ends.
+                if has_ended || self.handle.is_closing() {
                     return tracing::debug!(%peer, "closed an idle connection for another one");
                 }
             }
-            // Every request polls this, so one signal says both that the server stops and that the connection must end.
+            // Each request polls this, so one signal serves for two events: the server stops, or the connection must end.
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => {
@@ -430,14 +431,39 @@ impl Client {
                     }
                     return;
                 }
-                () = self.ticket.told() => {}
+                () = self.handle.signalled() => {}
             }
         }
     }
 }
 
-/// The next connection, when there may be one more.
+/// Accepts the next connection when there is room for it.
 async fn accept(listener: &TcpListener, connections: &Connections) -> std::io::Result<(TcpStream, SocketAddr)> {
     connections.room().await;
     listener.accept().await
+}
+
+/// Replaces sending from files on systems other than Linux: blobs are read and written.
+#[cfg(not(target_os = "linux"))]
+mod sendfile {
+    use bytes::Bytes;
+    use tokio::net::TcpStream;
+
+    #[derive(Clone, Debug, Default)]
+    pub(super) struct Windows;
+
+    impl Windows {
+        pub(super) fn next(&self, _body: &mut crate::http::Body) -> Option<std::io::Result<Bytes>> {
+            None
+        }
+    }
+
+    pub(super) struct FileSocket;
+
+    impl FileSocket {
+        #[expect(clippy::new_ret_no_self, reason = "there is nothing to add to the socket")]
+        pub(super) fn new(socket: TcpStream, _windows: Windows) -> TcpStream {
+            socket
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! [`Body`]: what an answer consists of: bytes, parts of files, or both in turn.
+//! [`Body`]: the body of a response: bytes, parts of files, or both in turn.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,27 +13,29 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::access_log::Observer;
+use super::access_log::AccessLogEntry;
 use crate::oci::ByteRange;
 
-/// How much of a file is read at once; two such pieces are in memory while one is being sent.
+/// The most bytes of a file that one read takes. While one piece is being sent, two are in memory.
 const READ_BYTES: u64 = 256 * 1024;
-
-/// A piece of a file that is larger is read by another thread, also if it is in memory.
+/// The largest piece that is copied from the page cache on this thread. Another thread reads larger ones.
 const CACHED_BYTES_MAX: usize = 64 * 1024;
 
-/// The body of an answer. Its length is always known.
+/// The result of polling a body.
+pub(crate) type PolledFrame = Poll<Option<Result<Frame<Bytes>, io::Error>>>;
+
+/// The body of a response. Its length is always known.
 #[derive(Debug, Default)]
 pub struct Body {
     segments: VecDeque<Segment>,
-    /// Bytes not yet handed out.
+    /// The number of bytes not yet handed out.
     left: u64,
-    /// Bytes handed out.
+    /// The number of bytes handed out.
     sent: u64,
     /// The piece of a file that is being read.
     reading: Option<JoinHandle<io::Result<Bytes>>>,
-    /// Told when the body ends, at its end or before.
-    observer: Option<Box<Observer>>,
+    /// Written when the body ends or is dropped before its end.
+    log_entry: Option<Box<AccessLogEntry>>,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Segment {
     }
 }
 
-/// Bytes of a file.
+/// A part of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct FilePart {
     pub(crate) file: Arc<File>,
@@ -60,19 +62,19 @@ pub(crate) struct FilePart {
 }
 
 impl Body {
-    /// No bytes.
+    /// Makes a body without bytes.
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// These bytes.
+    /// Makes a body of these bytes.
     pub fn bytes(bytes: impl Into<Bytes>) -> Self {
         let mut body = Self::default();
         body.push(Segment::Bytes(bytes.into()));
         body
     }
 
-    /// How many bytes there are still to come.
+    /// The number of bytes that are still to come.
     pub fn length(&self) -> u64 {
         self.left
     }
@@ -87,13 +89,13 @@ impl Body {
         self.push(Segment::File { file: Arc::clone(file), range });
     }
 
-    /// Lets somebody know when the body ends.
-    pub(super) fn observe(&mut self, observer: Observer) {
-        self.observer = Some(Box::new(observer));
+    /// Adds the log entry that is written when the body ends.
+    pub(super) fn log_at_end(&mut self, entry: AccessLogEntry) {
+        self.log_entry = Some(Box::new(entry));
     }
 
-    /// Hands out what comes next if it is at least `least` bytes of a file that are not being read already, and at
-    /// most `most` of them.
+    /// Hands out at most `most` bytes of the file that comes next. Returns `None` if another thread is reading already, or
+    /// if fewer than `least` bytes of a file come next.
     pub(crate) fn take_file(&mut self, least: u64, most: u64) -> Option<FilePart> {
         if self.reading.is_some() {
             return None;
@@ -113,7 +115,7 @@ impl Body {
         Some(FilePart { file, offset, length })
     }
 
-    fn hand_out(&mut self, bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn hand_out(&mut self, bytes: Bytes) -> PolledFrame {
         self.left -= bytes.len() as u64;
         self.sent += bytes.len() as u64;
         Poll::Ready(Some(Ok(Frame::data(bytes))))
@@ -127,8 +129,8 @@ impl Body {
         }
     }
 
-    /// The segments at the front that are small and in memory, as one piece: copying them takes less time than asking
-    /// another thread, and than a frame for each of a thousand ranges.
+    /// Copies the next segments that are small and in memory into one piece. That takes less time than another thread
+    /// would, or a frame for each of a thousand ranges.
     fn gather_cached(&mut self) -> Option<Bytes> {
         let mut gathered = Vec::new();
         while let Some(segment) = self.segments.front() {
@@ -152,7 +154,7 @@ impl Body {
         (!gathered.is_empty()).then(|| gathered.into())
     }
 
-    /// Starts to read the next piece of the file at the front, and what follows it as far as that is small.
+    /// Starts to read the next piece of the file at the front, and the small segments after it.
     fn read_ahead(&mut self) {
         let Some(Segment::File { file, range }) = self.segments.front_mut() else { return };
         let mut length = range.length().min(READ_BYTES);
@@ -185,7 +187,7 @@ impl Body {
     }
 }
 
-/// Fills `piece` from what the system has in memory, without waiting for the disk; false if that is not all of it.
+/// Fills `piece` from the page cache without waiting for the disk. Returns false if a part is not there.
 #[cfg(target_os = "linux")]
 fn read_cached(file: &File, offset: u64, piece: &mut [u8]) -> bool {
     use rustix::io::{ReadWriteFlags, preadv2};
@@ -193,7 +195,7 @@ fn read_cached(file: &File, offset: u64, piece: &mut [u8]) -> bool {
     preadv2(file, &mut [io::IoSliceMut::new(piece)], offset, ReadWriteFlags::NOWAIT) == Ok(length)
 }
 
-/// Nobody knows what is in memory.
+/// Other systems have no read that never waits for the disk.
 #[cfg(not(target_os = "linux"))]
 fn read_cached(_file: &File, _offset: u64, _piece: &mut [u8]) -> bool {
     false
@@ -203,10 +205,7 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> PolledFrame {
         if self.reading.is_none() {
             let is_alone = self.segments.len() == 1;
             if let Some(Segment::Bytes(bytes)) = self.segments.front_mut()
@@ -226,14 +225,14 @@ impl http_body::Body for Body {
         self.reading = None;
         let piece = match read {
             Ok(Ok(piece)) => piece,
-            // hyper ends the connection, and so the client learns that the body is not whole.
+            // hyper ends the connection, so the client notices that the body is incomplete.
             Ok(Err(error)) => {
-                tracing::error!(%error, "a blob could not be read to its end");
+                tracing::error!(%error, "a blob could not be read");
                 return Poll::Ready(Some(Err(error)));
             }
             Err(error) => return Poll::Ready(Some(Err(io::Error::other(error)))),
         };
-        // The next piece is read while this one is sent.
+        // Another thread reads the next piece while this one is sent.
         self.read_ahead();
         self.hand_out(piece)
     }
@@ -249,8 +248,8 @@ impl http_body::Body for Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        if let Some(observer) = self.observer.take() {
-            observer.ended(self.sent, self.left);
+        if let Some(entry) = self.log_entry.take() {
+            entry.write(self.sent, self.left);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Who may keep an answer (RFC 9111).
 //!
-//! What must hold: a cache that several people use keeps nothing that an anonymous client could not get. How long an
+//! Invariant: a cache that several people use keeps nothing that an anonymous client could not get. How long an
 //! answer may be kept is for its handler to say; an answer about which none says anything is not kept.
 
 use hyper::Response;

@@ -1,6 +1,6 @@
 //! Requests that a browser sends for the page of another site.
 //!
-//! What must hold: such a request changes nothing by what the browser adds by itself, which is cookies, the password of a
+//! Invariant: such a request changes nothing by what the browser adds by itself, which is cookies, the password of a
 //! `Basic` prompt, and the way to a registry that asks for nothing. A page cannot add `Authorization: Bearer` without
 //! asking the registry first.
 

@@ -1,6 +1,6 @@
 //! [`ClientInfo`]: the address of the client, and the scheme and host that it used, behind trusted proxies.
 //!
-//! What must hold: a client cannot choose its address. The registry believes only what trusted proxies
+//! Invariant: a client cannot choose its address. The registry believes only what trusted proxies
 //! (`http.trustedProxies`) wrote, and of a list only the part that trusted proxies appended. Proxies append, so every
 //! list is read from its end. Nothing that a client puts at the beginning changes how the end is read.
 
@@ -38,7 +38,7 @@ pub(super) struct ClientInfo<'a> {
     pub(super) notice: Option<Notice>,
 }
 
-/// What trusted proxies report in one family of headers.
+/// The values that trusted proxies report in one family of headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct ForwardedValues<'a> {
     client: Option<IpAddr>,

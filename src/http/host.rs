@@ -1,6 +1,6 @@
 //! [`Host`]: the host that a client asked for (RFC 9110, 7.2; RFC 9112, 3.2; RFC 9113, 8.3.1).
 //!
-//! What must hold: a request names its host once. A request that names two hosts, or something that is not a host, is
+//! Invariant: a request names its host once. A request that names two hosts, or something that is not a host, is
 //! refused, because a proxy on the way may have understood the other one.
 
 use std::borrow::Cow;

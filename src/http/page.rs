@@ -1,6 +1,6 @@
 //! Small pages for people whose browser came here in the middle of signing in.
 //!
-//! What must hold: nothing on a page is markup but what is written here; no page runs a script, is shown within
+//! Invariant: nothing on a page is markup but what is written here; no page runs a script, is shown within
 //! another, or tells the next one where its reader came from.
 
 use base64::Engine as _;

@@ -16,15 +16,15 @@ use crate::admin::{self, Command, Handed, socket};
 use crate::http::why_unreadable;
 use crate::registry::Shared;
 
-/// The longest command; lists of scopes and groups fit.
+/// The longest command in bytes. Lists of scopes and groups fit.
 const LINE_BYTES_MAX: usize = 64 * 1024;
-/// More commands at once wait.
+/// The most commands that run at once. Others wait.
 const COMMANDS_MAX: usize = 8;
-/// Whoever has connected says what they want within this time.
+/// The longest time to wait for a command after its program has connected.
 const COMMAND_WAIT: Duration = Duration::from_secs(10);
 
-/// Makes the socket: before anybody is told that the registry runs, so that a command which comes next
-/// finds it. Without it the registry works as well, and so a failure is reported and no more.
+/// Creates the socket. This happens before the registry reports that it runs, so that the next command finds it. The
+/// registry works without the socket, so a failure is only logged.
 pub(super) fn bind(shared: &Shared) -> Option<UnixListener> {
     let bound = socket::bind(shared.tree()).and_then(|listener| {
         listener.set_nonblocking(true)?;
@@ -34,7 +34,7 @@ pub(super) fn bind(shared: &Shared) -> Option<UnixListener> {
         Ok(listener) => Some(listener),
         Err(error) => {
             let path = shared.tree().admin_socket();
-            tracing::warn!(path = %path.display(), %error, "there is no socket for coracle's own commands");
+            tracing::warn!(path = %path.display(), %error, "the socket for coracle's commands could not be created");
             None
         }
     }
@@ -44,7 +44,6 @@ pub(super) fn bind(shared: &Shared) -> Option<UnixListener> {
 pub(super) async fn listen(listener: UnixListener, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
     let mut running = JoinSet::new();
     loop {
-        // Some take long, and others must not wait for them.
         while running.len() >= COMMANDS_MAX {
             running.join_next().await;
         }
@@ -77,7 +76,7 @@ async fn serve(shared: &Arc<Shared>, stream: UnixStream, stopped: &watch::Receiv
     stream.write_all(answer.as_bytes()).await
 }
 
-/// Reads the line of a command, and the directory that may come with it.
+/// Reads the line of a command, and the directory handle that may come with it.
 async fn read(stream: &UnixStream) -> std::io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let (mut line, mut handed, mut buffer) = (Vec::new(), None, [0; 4096]);
     while line.len() < LINE_BYTES_MAX && !line.ends_with(b"\n") {
@@ -102,13 +101,13 @@ async fn run(
     stopped: &watch::Receiver<bool>,
 ) -> Result<Value, String> {
     let command: Command = serde_json::from_slice(line)
-        .map_err(|error| format!("not a command that this version knows: {}", why_unreadable(&error)))?;
+        .map_err(|error| format!("this version does not know the command: {}", why_unreadable(&error)))?;
     let handed = match (command.directory(), handed) {
         (None, _) => None,
         (Some(path), Some(handle)) => Some(Handed::reach(handle, path)?),
         (Some(_), None) => return Err("the command comes from another version of coracle".to_owned()),
     };
-    let (of, rest) = (Arc::clone(shared), maintenance::rest(stopped));
-    let done = shared.work().spawn_blocking(move || admin::execute(&of, command, handed.as_ref(), &rest)).await;
+    let (of, pause) = (Arc::clone(shared), maintenance::pause_between_steps(stopped));
+    let done = shared.work().spawn_blocking(move || admin::execute(&of, command, handed.as_ref(), &pause)).await;
     done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }

@@ -1,9 +1,9 @@
-//! [`Connections`]: how many connections are open, for which address, and which one is closed for a new one.
+//! [`Connections`]: counts the open connections of each address, and chooses the one to close for a new one.
 //!
 //! A connection without a request in flight is idle, also while the head of a request arrives. When the limit is
 //! reached, the connection that has been idle longest is closed. A connection with a request in flight is never closed.
-//! Each address has a share, so that one client cannot use all connections. A reserve beyond the limit stays open for
-//! probes: there a request is read, and it is answered if it is a probe or if a place becomes free soon.
+//! Each address has a share, so that one client cannot use all connections. A reserve beyond the limit is
+//! for probes: the registry reads a request there, and handles it if it is a probe or if a place becomes free soon.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -26,19 +26,19 @@ const PLACE_WAIT: Duration = Duration::from_secs(10);
 /// All connections of one server.
 #[derive(Debug)]
 pub(super) struct Connections {
-    caps: ConnectionLimits,
+    limits: ConnectionLimits,
     state: Mutex<State>,
-    /// Told when a connection has ended.
+    /// Notified when a connection has ended.
     ended: Notify,
-    /// Told when a place is free again.
+    /// Notified when a place is free again.
     freed: Notify,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct ConnectionLimits {
-    /// Connections with a request in flight, in all. Each of them has a place; one with a probe needs none.
-    limit: usize,
-    /// The same, for one address.
+    /// The most connections with a request in flight. Each of them has a place. One with a probe needs no place.
+    total: usize,
+    /// The most such connections of one address.
     share: usize,
     /// Connections beyond the limit. Half of them may wait for a place. The other half is for heads and probes.
     reserve: usize,
@@ -63,49 +63,49 @@ struct State {
 
 #[derive(Debug)]
 struct Entry {
-    /// None for a trusted proxy, which has no share.
+    /// `None` for a trusted proxy, which has no share.
     address: Option<IpAddr>,
     requests: usize,
     has_place: bool,
     is_closing: bool,
     /// Orders idle connections: the smallest has been idle longest.
     idle_number: u64,
-    told: Arc<Notify>,
+    signal: Arc<Notify>,
 }
 
-/// There are too many connections with requests in flight.
+/// Too many connections have requests in flight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Full;
 
-/// One open connection. It counts until the last clone is dropped.
+/// One open connection. It is counted until the last clone is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct OpenConnection(Arc<Inner>);
+pub(super) struct ConnectionHandle(Arc<HandleInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct HandleInner {
     connections: Arc<Connections>,
     index: usize,
-    /// Told when the connection is to be closed, or the server stops.
-    told: Arc<Notify>,
+    /// Notified when the connection must close, or the server stops.
+    signal: Arc<Notify>,
 }
 
 /// A request in flight.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    connection: OpenConnection,
+    connection: ConnectionHandle,
     /// Whether the connection got a place when the request began.
     has_place: bool,
 }
 
 impl Connections {
-    pub(super) fn new(limits: &Limits) -> Self {
-        let limit = limits.max_connections;
-        let share = match limits.max_connections_per_address {
-            0 => limit - limit / 4,
+    pub(super) fn new(config: &Limits) -> Self {
+        let total = config.max_connections;
+        let share = match config.max_connections_per_address {
+            0 => total - total / 4,
             share => share,
         };
-        let caps = ConnectionLimits { limit, share, reserve: (limit / 16).clamp(RESERVE_MIN, RESERVE_MAX) };
-        Self { caps, state: Mutex::default(), ended: Notify::new(), freed: Notify::new() }
+        let limits = ConnectionLimits { total, share, reserve: (total / 16).clamp(RESERVE_MIN, RESERVE_MAX) };
+        Self { limits, state: Mutex::default(), ended: Notify::new(), freed: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -124,48 +124,48 @@ impl Connections {
     }
 
     fn has_room(&self) -> bool {
-        let (state, caps) = (self.lock(), self.caps);
-        let has_place = state.open < caps.limit + caps.reserve || state.longest_idle(None).is_some();
+        let (state, limits) = (self.lock(), self.limits);
+        let has_place = state.open < limits.total + limits.reserve || state.longest_idle(None).is_some();
         // A connection that is being closed still has a file handle and memory.
-        has_place && state.open + state.closing < caps.limit + 2 * caps.reserve
+        has_place && state.open + state.closing < limits.total + 2 * limits.reserve
     }
 
-    /// Registers an accepted connection, and closes an idle one for it if necessary. A trusted proxy speaks for many
-    /// clients, and so has no share.
-    pub(super) fn open(self: &Arc<Self>, peer: IpAddr, proxies: &[Network]) -> Result<OpenConnection, Full> {
+    /// Registers an accepted connection, and closes an idle one for it if necessary. A trusted proxy serves many clients,
+    /// so it has no share.
+    pub(super) fn open(self: &Arc<Self>, peer: IpAddr, proxies: &[Network]) -> Result<ConnectionHandle, Full> {
         let address = (!proxies.iter().any(|proxy| proxy.contains(peer))).then(|| client_network(peer));
-        let (mut state, caps) = (self.lock(), self.caps);
+        let (mut state, limits) = (self.lock(), self.limits);
         if let Some(address) = address {
             let open = state.addresses.get(&address).copied().unwrap_or_default();
-            if open >= caps.share && !state.make_room(open - caps.share, caps.reserve, Some(address)) {
+            if open >= limits.share && !state.make_room(open - limits.share, limits.reserve, Some(address)) {
                 return Err(Full);
             }
         }
-        if let Some(beyond) = state.open.checked_sub(caps.limit) {
-            // Without an idle one the reserve is used: there was room before this connection was accepted.
-            state.make_room(beyond, caps.reserve, None);
+        if let Some(beyond) = state.open.checked_sub(limits.total) {
+            // Without an idle connection this uses the reserve. There was room before the connection was accepted.
+            state.make_room(beyond, limits.reserve, None);
         }
-        let told = Arc::new(Notify::new());
-        let index = state.insert(address, Arc::clone(&told));
-        Ok(OpenConnection(Arc::new(Inner { connections: Arc::clone(self), index, told })))
+        let signal = Arc::new(Notify::new());
+        let index = state.insert(address, Arc::clone(&signal));
+        Ok(ConnectionHandle(Arc::new(HandleInner { connections: Arc::clone(self), index, signal })))
     }
 
-    /// Closes the connection that has been idle longest: the system has run out of file handles.
+    /// Closes the connection that has been idle longest, because the system has run out of file handles.
     pub(super) fn close_one(&self) {
         self.lock().close_longest_idle(None);
     }
 
-    /// Tells every connection that the server stops. Connections see the server's own signal then.
-    pub(super) fn tell_all(&self) {
-        self.lock().entries.iter().flatten().for_each(|entry| entry.told.notify_one());
+    /// Wakes every connection. Each then checks whether the server stops.
+    pub(super) fn notify_all(&self) {
+        self.lock().entries.iter().flatten().for_each(|entry| entry.signal.notify_one());
     }
 }
 
 impl State {
-    fn insert(&mut self, address: Option<IpAddr>, told: Arc<Notify>) -> usize {
+    fn insert(&mut self, address: Option<IpAddr>, signal: Arc<Notify>) -> usize {
         self.idle_number += 1;
         let entry =
-            Entry { address, requests: 0, has_place: false, is_closing: false, idle_number: self.idle_number, told };
+            Entry { address, requests: 0, has_place: false, is_closing: false, idle_number: self.idle_number, signal };
         self.count_open(address);
         if let Some(index) = self.unused.pop() {
             self.entries[index] = Some(entry);
@@ -205,12 +205,12 @@ impl State {
     }
 
     /// Gives a connection with a request in flight a place, if one is free.
-    fn take_place(&mut self, index: usize, caps: ConnectionLimits) -> bool {
+    fn take_place(&mut self, index: usize, limits: ConnectionLimits) -> bool {
         let Some(entry) = &self.entries[index] else { return false };
         if entry.has_place {
             return true;
         }
-        let is_free = self.working < caps.limit && !self.uses_share(entry.address, caps.share);
+        let is_free = self.working < limits.total && !self.uses_share(entry.address, limits.share);
         if is_free && let Some(entry) = &mut self.entries[index] {
             entry.has_place = true;
             self.working += 1;
@@ -220,11 +220,11 @@ impl State {
 
     /// Whether the connections of an address have as many places as one address may have.
     fn uses_share(&self, address: Option<IpAddr>, share: usize) -> bool {
-        // Every request asks this, and few connections need no look at the addresses.
+        // Each request calls this. While few connections are open, it needs no lookup of the address.
         if self.open <= share {
             return false;
         }
-        // A connection has at most one place, so that those of few connections need not be counted.
+        // A connection has at most one place, so the places of few connections need no counting.
         let Some(open) = address.and_then(|address| self.addresses.get(&address)) else { return false };
         let has_place = |entry: &&Entry| entry.has_place && entry.address == address;
         *open > share && self.entries.iter().flatten().filter(has_place).count() >= share
@@ -242,8 +242,9 @@ impl State {
         self.idle(address).min_by_key(|(_, entry)| entry.idle_number).map(|(index, _)| index)
     }
 
-    /// Makes room for a new connection when `beyond` are open beyond the limit. False if nothing can be closed and the
-    /// reserve is used up. A few idle connections stay while the reserve has room: their requests are on the way.
+    /// Makes room for a new connection when `beyond` are open beyond the limit. Returns false if nothing can be closed
+    /// and the reserve is used up. A few idle connections stay while the reserve has room, because their requests may be
+    /// arriving.
     fn make_room(&mut self, beyond: usize, reserve: usize, address: Option<IpAddr>) -> bool {
         let is_reserve_free = beyond < reserve;
         if is_reserve_free && self.idle(address).nth(reserve / 2).is_none() {
@@ -256,7 +257,7 @@ impl State {
         let Some(index) = self.longest_idle(address) else { return false };
         let Some(entry) = &mut self.entries[index] else { return false };
         entry.is_closing = true;
-        entry.told.notify_one();
+        entry.signal.notify_one();
         let address = entry.address;
         self.count_closed(address);
         self.closing += 1;
@@ -264,33 +265,33 @@ impl State {
     }
 }
 
-impl OpenConnection {
-    /// A request has begun on the connection.
+impl ConnectionHandle {
+    /// Begins a request on the connection.
     pub(super) fn request(&self) -> InFlight {
         let mut state = self.0.connections.lock();
         let state = &mut *state;
         if let Some(entry) = &mut state.entries[self.0.index] {
             entry.requests += 1;
-            // It came before the connection was closed: the connection stays.
+            // The request arrived before the connection was closed, so the connection stays.
             if std::mem::take(&mut entry.is_closing) {
                 let address = entry.address;
                 state.closing -= 1;
                 state.count_open(address);
             }
         }
-        let has_place = state.take_place(self.0.index, self.0.connections.caps);
+        let has_place = state.take_place(self.0.index, self.0.connections.limits);
         InFlight { connection: self.clone(), has_place }
     }
 
-    /// Returns when the connection may have to end: another one needs its room, or the server stops.
-    pub(super) async fn told(&self) {
-        self.0.told.notified().await;
+    /// Returns when the connection may have to end, because another one needs its room or the server stops.
+    pub(super) async fn signalled(&self) {
+        self.0.signal.notified().await;
     }
 
     /// Returns when the connection must be closed for another one.
     pub(super) async fn must_close(&self) {
         loop {
-            self.told().await;
+            self.signalled().await;
             if self.is_closing() {
                 return;
             }
@@ -303,21 +304,21 @@ impl OpenConnection {
         state.entries[self.0.index].as_ref().is_some_and(|entry| entry.is_closing)
     }
 
-    /// Whether many others are being closed: then no time is left to say goodbye.
+    /// Whether so many connections are being closed that this one must close at once.
     pub(super) fn is_urgent(&self) -> bool {
         let connections = &self.0.connections;
-        connections.lock().closing > connections.caps.reserve
+        connections.lock().closing > connections.limits.reserve
     }
 }
 
 impl InFlight {
     /// Whether the connection has a place or gets one now.
     pub(super) fn has_place(&self) -> bool {
-        let Inner { connections, index, .. } = &*self.connection.0;
-        self.has_place || connections.lock().take_place(*index, connections.caps)
+        let HandleInner { connections, index, .. } = &*self.connection.0;
+        self.has_place || connections.lock().take_place(*index, connections.limits)
     }
 
-    /// Waits for a place. False if too many wait already, or it takes too long.
+    /// Waits for a place. Returns false if too many requests wait already, or the wait takes too long.
     pub(super) async fn wait_for_place(&self) -> bool {
         let connections = &self.connection.0.connections;
         let Some(_waiting) = Waiting::begin(connections) else { return false };
@@ -336,7 +337,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let Inner { connections, index, .. } = &*self.connection.0;
+        let HandleInner { connections, index, .. } = &*self.connection.0;
         let mut state = connections.lock();
         let state = &mut *state;
         let Some(entry) = &mut state.entries[*index] else { return };
@@ -355,7 +356,7 @@ impl Drop for InFlight {
     }
 }
 
-impl Drop for Inner {
+impl Drop for HandleInner {
     fn drop(&mut self) {
         self.connections.lock().remove(self.index);
         self.connections.ended.notify_waiters();
@@ -363,13 +364,13 @@ impl Drop for Inner {
     }
 }
 
-/// One of the few requests that wait for a place.
+/// Counts a request that waits for a place, until this is dropped.
 struct Waiting<'a>(&'a Connections);
 
 impl<'a> Waiting<'a> {
     fn begin(connections: &'a Connections) -> Option<Self> {
         let mut state = connections.lock();
-        let may_wait = state.waiting < connections.caps.reserve / 2;
+        let may_wait = state.waiting < connections.limits.reserve / 2;
         state.waiting += usize::from(may_wait);
         may_wait.then(|| Self(connections))
     }

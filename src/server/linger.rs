@@ -1,8 +1,8 @@
-//! [`Linger`]: a socket that is closed only when its client has read the last response.
+//! [`Linger`]: a socket that closes only after its client has read the last response.
 //!
 //! The kernel resets a connection that is closed while bytes of the client are unread or still arrive. The reset
-//! destroys a response that the client has not read yet. So the socket is closed for writing first, and what still
-//! arrives is read and discarded for a limited time (RFC 9112, 9.6).
+//! destroys a response that the client has not read yet. So the socket is closed for writing first. For a limited time,
+//! the input that still arrives is read and discarded (RFC 9112, 9.6).
 
 use std::fmt;
 use std::future::Future;
@@ -16,20 +16,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::forward::forward;
 use super::unread::UnreadInput;
 
-/// Connections that linger at once. Others are closed without lingering.
+/// The most connections that linger at once. Others close without lingering.
 const LINGERING_MAX: usize = 128;
-/// How long a connection lingers, how long its client may be silent meanwhile, and how long once the server stops.
+/// The longest time that a connection lingers.
 const LINGER_WAIT: Duration = Duration::from_secs(30);
+/// The longest time that the client of a lingering connection may send nothing.
 const SILENCE_WAIT: Duration = Duration::from_secs(5);
+/// The longest time that a connection lingers after the server begins to stop.
 const STOP_WAIT: Duration = Duration::from_millis(500);
-/// How many bytes are discarded.
+/// The most bytes that a lingering connection discards.
 const LINGER_BYTES_MAX: u64 = 1 << 30;
-/// How many bytes are read at once.
+/// The most bytes that one read takes.
 const BUFFER_BYTES: usize = 32 * 1024;
 
-/// What the lingering connections of one server share.
+/// The shared limits of the lingering connections of one server.
 #[derive(Clone, Debug)]
 pub(super) struct Lingering {
     free: Arc<Semaphore>,
@@ -42,11 +45,11 @@ impl Lingering {
     }
 }
 
-/// A stream whose shutdown lasts until the client has closed its side too, if the client may still be sending.
+/// A stream whose shutdown waits until the client closes its side, if the client may still be sending.
 #[derive(Debug)]
 pub(super) struct Linger<S> {
     stream: S,
-    rest: UnreadInput,
+    unread: UnreadInput,
     lingering: Lingering,
     state: State,
 }
@@ -59,41 +62,17 @@ enum State {
 }
 
 impl<S> Linger<S> {
-    pub(super) fn new(stream: S, rest: UnreadInput, lingering: Lingering) -> Self {
-        Self { stream, rest, lingering, state: State::Open }
+    pub(super) fn new(stream: S, unread: UnreadInput, lingering: Lingering) -> Self {
+        Self { stream, unread, lingering, state: State::Open }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Linger<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
+    forward!(stream: poll_read);
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
+    forward!(stream: poll_write, poll_write_vectored, is_write_vectored, poll_flush);
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
@@ -101,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<S> {
             match &mut this.state {
                 State::Open => {
                     ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
-                    let begun = this.rest.is_unread().then(|| Discarding::begin(&this.lingering)).flatten();
+                    let begun = this.unread.is_left().then(|| Discarding::begin(&this.lingering)).flatten();
                     this.state = begun.map_or(State::Closed, |begun| State::Discarding(Box::new(begun)));
                 }
                 State::Discarding(discarding) => {
@@ -114,14 +93,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<S> {
     }
 }
 
-/// What still arrives on a socket that is closed for writing.
+/// Discards the input of a socket that is closed for writing.
 struct Discarding {
     _permit: OwnedSemaphorePermit,
     buffer: Vec<u8>,
     bytes_left: u64,
     deadline: Pin<Box<Sleep>>,
     silence: Pin<Box<Sleep>>,
-    /// Until the server stops.
+    /// Completes when the server stops.
     stopped: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -137,7 +116,7 @@ impl Discarding {
             deadline: Box::pin(sleep(LINGER_WAIT)),
             silence: Box::pin(sleep(SILENCE_WAIT)),
             stopped: Some(Box::pin(async move {
-                // A server that is gone has stopped too.
+                // An error means that the server no longer exists.
                 let _ = stopped.wait_for(|stopped| *stopped).await;
             })),
         })
@@ -178,17 +157,17 @@ mod tests {
 
     use super::*;
 
-    /// A connection whose client still sends, the client, and what stops the server.
+    /// Returns a connection whose client is still sending, the client, and the sender that stops the server.
     fn connection() -> (Linger<DuplexStream>, DuplexStream, watch::Sender<bool>) {
         let (near, far) = tokio::io::duplex(1024);
         let (stop, stopped) = watch::channel(false);
-        let rest = UnreadInput::default();
-        rest.leave_unread();
-        (Linger::new(near, rest, Lingering::new(stopped)), far, stop)
+        let unread = UnreadInput::default();
+        unread.leave();
+        (Linger::new(near, unread, Lingering::new(stopped)), far, stop)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_client_still_sends_is_read_until_it_closes_its_side() {
+    async fn input_is_discarded_until_the_client_closes_its_side() {
         let (mut near, mut far, _stop) = connection();
         let client = tokio::spawn(async move {
             far.write_all(&vec![7; 100_000]).await.unwrap();
@@ -200,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_client_is_not_waited_for_long() {
+    async fn a_connection_does_not_linger_for_a_silent_client() {
         let (mut near, _far, _stop) = connection();
         let begun = Instant::now();
         near.shutdown().await.unwrap();
@@ -208,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_never_ends_is_not_read_for_ever() {
+    async fn a_client_that_never_stops_sending_is_disconnected() {
         let (mut near, mut far, _stop) = connection();
         tokio::spawn(async move {
             while far.write_all(b"x").await.is_ok() {
@@ -221,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_stops_hardly_waits() {
+    async fn a_server_that_stops_waits_only_briefly() {
         let (mut near, _far, stop) = connection();
         let begun = Instant::now();
         tokio::spawn(async move {

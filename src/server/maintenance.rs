@@ -1,8 +1,7 @@
-//! What a running registry does from time to time, beside answering.
+//! Maintenance: the background work of a running registry.
 //!
-//! Each chore is a task that waits most of the time. Whether there is something to do is asked where that
-//! takes microseconds, so that no thread is kept for nothing; the rest runs on a thread for blocking work, and
-//! whoever stops the registry waits for the step it is at.
+//! Each kind of work is a task that sleeps most of the time. The check whether work is due takes microseconds and runs
+//! on the task itself. The work runs on a thread for blocking work. Stopping the registry waits for the current step.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -17,30 +16,31 @@ use crate::content::repository::Scrubbing;
 use crate::kit::clock::Timestamp;
 use crate::registry::Shared;
 
-/// A crash loses at most this much of when keys and sessions were last used, and of what clients were told.
+/// How often the last uses of keys and sessions, and leases, are written. A crash loses at most this much of them.
 const FLUSH_INTERVAL: Duration = Duration::from_mins(1);
-/// Where changes are not durable at once, a crash loses as much of them.
+/// How often changes are made durable if `storage.commit` is off. A crash loses at most this much of them.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
-/// A tag is there at most this much longer than it should be. Looking for one costs microseconds.
+/// How often expired tags are removed. A check costs microseconds.
 const TIDY_INTERVAL: Duration = Duration::from_secs(2);
-/// Files that nobody needs are looked for this often; mostly there are none.
+/// How often leftover files of deleted blobs are looked for. They are rare.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
-/// A loss of power loses at most this much of the journal, which is then made anew.
+/// How often the journal is synced. A power failure loses at most this much of it, and then it is rebuilt.
 const JOURNAL_INTERVAL: Duration = Duration::from_secs(10);
-/// The htpasswd file is looked at this often: another password there ends sessions this much later.
+/// How often the htpasswd file is checked. A changed password there ends sessions this much later.
 const FILE_INTERVAL: Duration = Duration::from_millis(400);
-/// Whether a provider is to be asked about somebody is looked at this often, depending on how often it is to be.
+/// How often users are looked for that an identity provider must be asked about: a quarter of the configured interval,
+/// within these bounds.
 const RECHECK_INTERVAL_MIN: Duration = Duration::from_millis(200);
 const RECHECK_INTERVAL_MAX: Duration = Duration::from_mins(5);
 const JOURNAL: &str = "writing the journal of manifests";
-/// Nothing is collected this soon after a start: what clients were told in the minute before a crash was
-/// not written down, and they come back.
+/// The longest time before the first garbage collection after a start. The leases of the minute before a crash were not
+/// written, and their clients may return.
 const FIRST_COLLECTION: Duration = Duration::from_mins(5);
-/// Clients have the disk for this many times as long as a step of a collection had it, within bounds.
-const REST: u32 = 3;
-const REST_MAX: Duration = Duration::from_millis(250);
+/// A step of long work is followed by a pause of this many times its duration, in which clients have the disk.
+const PAUSE_FACTOR: u32 = 3;
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 
-/// Starts them all.
+/// Starts all maintenance tasks.
 pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) {
     tasks.spawn(expire_uploads(Arc::clone(shared)));
     tasks.spawn(tidy_tags(Arc::clone(shared)));
@@ -63,27 +63,28 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &wat
     }
 }
 
-/// Lets clients go first between two steps of something long, and breaks it off when the registry stops.
-pub(super) fn rest(stopped: &watch::Receiver<bool>) -> impl Fn(Duration) -> ControlFlow<()> + use<> {
+/// Returns a function that pauses between two steps of long work, so that clients go first. It ends the work when the
+/// registry stops.
+pub(super) fn pause_between_steps(stopped: &watch::Receiver<bool>) -> impl Fn(Duration) -> ControlFlow<()> + use<> {
     let stopped = stopped.clone();
     move |step| {
         if *stopped.borrow() {
             return ControlFlow::Break(());
         }
-        std::thread::sleep((step * REST).min(REST_MAX));
+        std::thread::sleep((step * PAUSE_FACTOR).min(PAUSE_MAX));
         ControlFlow::Continue(())
     }
 }
 
-/// What is to be written down before the end.
+/// Writes everything that must be written before the registry ends.
 pub(super) async fn last(shared: &Arc<Shared>) {
     flush_once(shared).await;
     write_steady_clock(shared, true).await;
-    // Synced; it is not the time any more to make it anew.
+    // The journal is only synced. Rebuilding it would delay the end.
     blocking(shared, JOURNAL, |shared| shared.stores().maintain_journal(|_| ControlFlow::Break(()))).await;
 }
 
-/// Does something that blocks; what goes wrong is logged as `what`.
+/// Runs blocking work. An error is logged with the name of the work.
 async fn blocking<T, E>(
     shared: &Arc<Shared>,
     what: &str,
@@ -102,7 +103,7 @@ where
     None
 }
 
-/// Whether there is something to do; what goes wrong is logged as `what`.
+/// Whether work is due. An error is logged with the name of the work.
 fn is_due(what: &str, asked: Result<bool, impl fmt::Display>) -> bool {
     asked.unwrap_or_else(|error| {
         tracing::error!(%error, "{what} failed");
@@ -110,7 +111,7 @@ fn is_due(what: &str, asked: Result<bool, impl fmt::Display>) -> bool {
     })
 }
 
-/// Writes down when keys and sessions were last used, and what clients were told is there.
+/// Writes the last uses of keys and sessions, leases and the steady clock.
 async fn flush(shared: Arc<Shared>) {
     loop {
         sleep(FLUSH_INTERVAL).await;
@@ -120,20 +121,20 @@ async fn flush(shared: Arc<Shared>) {
 }
 
 async fn write_steady_clock(shared: &Arc<Shared>, at_end: bool) {
-    let what = "writing down how much time has passed";
+    let what = "writing the steady clock";
     blocking(shared, what, move |shared| shared.stores().write_steady_clock(at_end)).await;
 }
 
 async fn flush_once(shared: &Arc<Shared>) {
-    let what = "writing down when keys and sessions were last used";
+    let what = "writing the last uses of keys and sessions";
     blocking(shared, what, |shared| shared.accounts().flush()).await;
-    let what = "writing down what clients count on";
+    let what = "writing leases";
     blocking(shared, what, |shared| shared.stores().write_leases()).await;
 }
 
-/// Follows the htpasswd file, if there is one.
+/// Reads the htpasswd file when it changes, if there is one.
 async fn follow_file(shared: Arc<Shared>) {
-    let what = "following the htpasswd file";
+    let what = "reading the htpasswd file";
     if shared.config().http.auth.htpasswd.is_none() {
         blocking(&shared, what, |shared| shared.accounts().has_no_file()).await;
         return;
@@ -150,7 +151,7 @@ async fn follow_file(shared: Arc<Shared>) {
     }
 }
 
-/// Makes durable what was answered for and is not yet.
+/// Makes recent changes durable, if `storage.commit` is off.
 async fn sync_database(shared: Arc<Shared>) {
     loop {
         sleep(SETTLE_INTERVAL).await;
@@ -160,32 +161,32 @@ async fn sync_database(shared: Arc<Shared>) {
     }
 }
 
-/// Removes tags whose time has come and forgets what tags pointed at too long ago.
+/// Removes expired tags, and history that is older than it is kept.
 async fn tidy_tags(shared: Arc<Shared>) {
     let what = "removing expired tags";
     loop {
         if is_due(what, shared.stores().is_tidying_due())
             && let Some(tidied) = blocking(&shared, what, |shared| shared.stores().tidy_tags()).await
         {
-            tracing::info!(tidied.tags, tidied.past, "tags have expired, or what they pointed at");
+            tracing::info!(tidied.tags, tidied.past, "removed expired tags and old history");
         }
         sleep(TIDY_INTERVAL).await;
     }
 }
 
-/// Throws away uploads that nobody continues.
+/// Removes expired uploads.
 async fn expire_uploads(shared: Arc<Shared>) {
-    let what = "looking through unfinished uploads";
+    let what = "removing expired uploads";
     loop {
         match blocking(&shared, what, |shared| shared.stores().expire_uploads()).await {
             None | Some(0) => {}
-            Some(count) => tracing::info!(count, "unfinished uploads have expired"),
+            Some(count) => tracing::info!(count, "removed expired uploads"),
         }
         sleep(shared.expiry_interval()).await;
     }
 }
 
-/// Removes files that were to be removed when somebody counted on them, or before a crash.
+/// Removes the files of deleted blobs that a lease or a crash kept from being removed at once.
 async fn sweep(shared: Arc<Shared>) {
     let what = "removing the files of deleted blobs";
     loop {
@@ -196,35 +197,35 @@ async fn sweep(shared: Arc<Shared>) {
     }
 }
 
-/// Makes the journal durable, and anew if it is missing or has grown too large.
+/// Syncs the journal, and rebuilds it if it is missing or has grown too large.
 async fn maintain_journal(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
     loop {
         if shared.stores().is_journal_due() {
-            let rest = rest(&stopped);
-            let renewed = blocking(&shared, JOURNAL, move |shared| shared.stores().maintain_journal(rest)).await;
+            let pause = pause_between_steps(&stopped);
+            let renewed = blocking(&shared, JOURNAL, move |shared| shared.stores().maintain_journal(pause)).await;
             if renewed == Some(true) {
-                tracing::info!("the journal of manifests is new");
+                tracing::info!("rebuilt the journal of manifests");
             }
         }
         sleep(JOURNAL_INTERVAL).await;
     }
 }
 
-/// Writes the rows of foreign layers that an earlier program has not written.
+/// Writes the rows of foreign layers that an earlier version did not write.
 async fn list_optional_layers(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
     let what = "listing the foreign layers of manifests";
     if is_due(what, shared.stores().has_unlisted_layers()) {
-        let rest = rest(&stopped);
-        let listed = blocking(&shared, what, move |shared| shared.stores().list_optional_layers(rest)).await;
+        let pause = pause_between_steps(&stopped);
+        let listed = blocking(&shared, what, move |shared| shared.stores().list_optional_layers(pause)).await;
         if listed == Some(true) {
             tracing::info!("listed the foreign layers of manifests that an earlier version stored");
         }
     }
 }
 
-/// Asks providers about those who came from them.
+/// Asks identity providers whether their users still exist.
 async fn recheck(shared: Arc<Shared>, every: Duration) {
-    let what = "finding out whether providers know their users still";
+    let what = "rechecking federated users";
     loop {
         sleep((every / 4).clamp(RECHECK_INTERVAL_MIN, RECHECK_INTERVAL_MAX)).await;
         let due = blocking(&shared, what, Shared::due_federated_users).await.unwrap_or_default();
@@ -232,45 +233,44 @@ async fn recheck(shared: Arc<Shared>, every: Duration) {
     }
 }
 
-/// Removes what nothing needs, in the hours that are for it.
+/// Runs garbage collection, within the configured hours.
 async fn collect(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
-    let what = "collecting what nothing needs";
+    let what = "garbage collection";
     let rules = shared.config().storage.collection.clone();
     sleep(rules.interval.min(FIRST_COLLECTION)).await;
     loop {
         let now = Duration::from_micros(shared.now().micros());
         let may = rules.time_window.is_none_or(|window| window.contains(now));
         if may && is_due(what, shared.stores().is_collection_due()) {
-            let rest = rest(&stopped);
+            let pause = pause_between_steps(&stopped);
             let collected = blocking(&shared, what, move |shared| {
                 let stores = shared.stores();
-                stores.collect(stores.delays(), rest)
+                stores.collect(stores.delays(), pause)
             });
             if let Some(collected) = collected.await {
                 let (manifests, links) = (collected.manifests, collected.links);
                 let (blobs, bytes) = (collected.blobs, collected.bytes);
-                tracing::info!(manifests, links, blobs, bytes, "collected what nothing needs");
+                tracing::info!(manifests, links, blobs, bytes, "collected unreferenced manifests and blobs");
             }
         }
         sleep(rules.interval).await;
     }
 }
 
-/// Compares what is stored with what it should be. One that a stop has broken off goes on with the blobs that it
-/// had not come to.
+/// Checks stored data. A scrub that a stop interrupted continues with the remaining blobs.
 async fn scrub(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
-    let what = "comparing what is stored with what it should be";
+    let what = "scrub";
     let rules = shared.config().extensions.scrub.clone();
     sleep(rules.interval.min(FIRST_COLLECTION)).await;
     loop {
-        let rest = rest(&stopped);
+        let pause = pause_between_steps(&stopped);
         let since = u64::try_from(rules.interval.as_micros()).unwrap_or(u64::MAX);
         let unless_since = Some(Timestamp::from_micros(shared.now().micros().saturating_sub(since)));
         let scrubbing = Scrubbing { repair: false, rate: rules.rate, unless_since };
-        if let Some(scrubbed) = blocking(&shared, what, move |shared| shared.stores().scrub(scrubbing, rest)).await {
+        if let Some(scrubbed) = blocking(&shared, what, move |shared| shared.stores().scrub(scrubbing, pause)).await {
             let (blobs, bytes, damaged) = (scrubbed.blobs, scrubbed.bytes, scrubbed.damaged.len());
             if scrubbed.is_clean() {
-                tracing::info!(blobs, bytes, "what is stored is what it should be");
+                tracing::info!(blobs, bytes, "scrub found no damage");
             } else {
                 let (unreadable, strays) = (scrubbed.unreadable.len(), scrubbed.strays.len());
                 let (lost, derived) = (scrubbed.lost.len(), scrubbed.derived.len());
@@ -282,7 +282,7 @@ async fn scrub(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
                     lost,
                     derived,
                     strays,
-                    "something that is stored is not what it should be: coracle scrub says what"
+                    "scrub found damage: run coracle scrub for details"
                 );
             }
         }

@@ -1,13 +1,11 @@
-//! [`FileSocket`]: a connection on which blobs go from the page cache to the socket without a copy, by
-//! `sendfile(2)`.
+//! [`FileSocket`]: a connection that sends blobs from the page cache without copying them, by `sendfile(2)`.
 //!
-//! hyper knows no such call: it has bytes, and writes them. So it is given bytes that are a mapping of the file, and
-//! the socket, when it is to write them, sees by their address that they are, and has the kernel send that part of
-//! the file. The mapping is only an address: its pages are never touched, and so cost nothing. Where the kernel
-//! refuses, they are touched, and what is sent is the same.
+//! hyper has no such call: it writes bytes. So it gets bytes that are a mapping of the file. When the socket is to write
+//! them, it recognises them by their address, and the kernel sends that part of the file. The mapping serves as an
+//! address only, so its pages are never loaded. If the kernel refuses `sendfile`, the bytes of the mapping are written.
 //!
-//! What must hold: a thread that serves connections does not wait for a disk. What is not in the page cache is
-//! brought there by another thread first.
+//! Invariant: a thread that serves connections never waits for a disk. Another thread first loads into the page
+//! cache what is missing there.
 
 use std::future::Future as _;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -21,22 +19,23 @@ use memmap2::{Mmap, MmapOptions};
 use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Advice, fadvise, sendfile};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use super::forward::forward;
 use crate::http::{Body, FilePart};
 
-/// A part that is smaller is read and copied: that costs less than a mapping.
-const LEAST_BYTES: u64 = 64 * 1024;
-/// As much is handed to hyper at once: what it has counts as sent, also if the client goes away meanwhile.
+/// The smallest part that is mapped. Reading and copying a smaller one costs less.
+const MAPPED_BYTES_MIN: u64 = 64 * 1024;
+/// The most bytes that hyper gets at once. They count as sent, even if the client disconnects.
 const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
-/// As much is sent by one call, and is brought into the page cache at once.
+/// The most bytes that one call sends, and that are loaded into the page cache at once.
 const SEND_BYTES: usize = 1024 * 1024;
-/// As much of it by one read.
-const WARM_BYTES: usize = 256 * 1024;
+/// The most bytes that one read loads.
+const LOAD_BYTES: usize = 256 * 1024;
 
-/// The windows that a connection is sending at the moment.
+/// The mapped parts of files that a connection is sending.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Windows(Arc<Mutex<Vec<Window>>>);
 
@@ -48,7 +47,7 @@ struct Window {
     part: FilePart,
 }
 
-/// A mapping that is known to its connection for as long as it exists.
+/// A mapping that stays in the list of its connection until it is dropped.
 #[derive(Debug)]
 struct Mapping {
     map: Mmap,
@@ -60,28 +59,26 @@ impl Windows {
         self.0.lock()
     }
 
-    /// The next part of a body that is worth it, as bytes that a [`FileSocket`] with these windows recognises.
+    /// Returns the next part of a body as mapped bytes, if it is a large enough part of a file. A [`FileSocket`] with the
+    /// same windows recognises them.
     pub(super) fn next(&self, body: &mut Body) -> Option<io::Result<Bytes>> {
-        let part = body.take_file(LEAST_BYTES, WINDOW_BYTES)?;
+        let part = body.take_file(MAPPED_BYTES_MIN, WINDOW_BYTES)?;
         Some(self.map(part))
     }
 
-    #[expect(
-        unsafe_code,
-        reason = "a mapping is unsafe since others may change the file; nobody but the kernel reads it"
-    )]
+    #[expect(unsafe_code, reason = "a mapping is unsafe because other programs may change the file")]
     fn map(&self, part: FilePart) -> io::Result<Bytes> {
         let length = usize::try_from(part.length).map_err(io::Error::other)?;
-        // SAFETY: blobs are never changed in place by the registry, and these bytes are only looked at where
-        // `sendfile` is refused. If somebody else truncates a blob at that moment, the process gets a signal and
-        // ends, as with every mapped file.
+        // SAFETY: the registry never changes a blob in place. These bytes are read only where the kernel refuses
+        // `sendfile`. If another program truncates the file at that moment, a signal ends the process, as with every
+        // mapped file.
         let map = unsafe { MmapOptions::new().offset(part.offset).len(length).map(&*part.file) }?;
         let address = map.as_ptr().addr();
         self.lock().push(Window { address, length, part });
         Ok(Bytes::from_owner(Mapping { map, windows: self.clone() }))
     }
 
-    /// The part of a file that these bytes are.
+    /// Returns the part of a file that is mapped at these bytes.
     fn find(&self, bytes: &[u8]) -> Option<FilePart> {
         let address = bytes.as_ptr().addr();
         let windows = self.lock();
@@ -107,38 +104,38 @@ impl Drop for Mapping {
     }
 }
 
-/// A socket that sends what lies in [`Windows`] from its file.
+/// A socket that sends the bytes of [`Windows`] from their files.
 #[derive(Debug)]
 pub(super) struct FileSocket {
     socket: TcpStream,
     windows: Windows,
-    /// What is being brought into the page cache.
-    warming: Option<JoinHandle<io::Result<()>>>,
-    /// A part that was brought there just now is sent, whether or not it is there still.
-    is_warm: bool,
-    /// The kernel does not send from these files.
+    /// Loads a part into the page cache.
+    loading: Option<JoinHandle<io::Result<()>>>,
+    /// Whether the next part has just been loaded. It is sent without another check, even if the system has dropped it.
+    is_loaded: bool,
+    /// Whether the kernel refuses to send from these files.
     is_refused: bool,
 }
 
 impl FileSocket {
     pub(super) fn new(socket: TcpStream, windows: Windows) -> Self {
-        Self { socket, windows, warming: None, is_warm: false, is_refused: false }
+        Self { socket, windows, loading: None, is_loaded: false, is_refused: false }
     }
 
     /// Sends the beginning of a part of a file.
     fn poll_send(&mut self, context: &mut Context<'_>, part: &FilePart) -> Poll<io::Result<usize>> {
         let count = usize::try_from(part.length).map_or(SEND_BYTES, |length| length.min(SEND_BYTES));
         loop {
-            if let Some(warming) = &mut self.warming {
-                let warmed = ready!(Pin::new(warming).poll(context));
-                self.warming = None;
-                self.is_warm = true;
-                warmed.map_err(io::Error::other)??;
+            if let Some(loading) = &mut self.loading {
+                let loaded = ready!(Pin::new(loading).poll(context));
+                self.loading = None;
+                self.is_loaded = true;
+                loaded.map_err(io::Error::other)??;
             }
             ready!(self.socket.poll_write_ready(context))?;
-            if !self.is_warm && !is_cached(part, count) {
+            if !self.is_loaded && !is_cached(part, count) {
                 let part = part.clone();
-                self.warming = Some(tokio::task::spawn_blocking(move || warm(&part, count)));
+                self.loading = Some(tokio::task::spawn_blocking(move || load(&part, count)));
                 continue;
             }
             let mut offset = part.offset;
@@ -147,13 +144,13 @@ impl FileSocket {
                 .try_io(Interest::WRITABLE, || Ok(sendfile(&self.socket, &*part.file, Some(&mut offset), count)?));
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // hyper ends the connection, and so the client learns that the body is not whole.
+                // hyper ends the connection, so the client notices that the body is incomplete.
                 Ok(0) => {
-                    tracing::error!("a blob could not be read to its end: its file has been truncated");
+                    tracing::error!("the file of a blob is shorter than expected");
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
                 result => {
-                    self.is_warm = false;
+                    self.is_loaded = false;
                     return Poll::Ready(result);
                 }
             }
@@ -161,26 +158,26 @@ impl FileSocket {
     }
 }
 
-/// Whether the end of a part is in memory, as far as the system says.
+/// Whether the end of a part is in the page cache. Returns true if the system cannot tell.
 fn is_cached(part: &FilePart, count: usize) -> bool {
     let last = part.offset + count as u64 - 1;
     let found = preadv2(&*part.file, &mut [IoSliceMut::new(&mut [0])], last, ReadWriteFlags::NOWAIT);
     found != Err(Errno::AGAIN)
 }
 
-/// Brings the beginning of a part into memory. Blocks.
+/// Loads the beginning of a part into the page cache. Blocks.
 ///
-/// By reading, though nobody looks at the bytes: the page cache keeps what is read one after another in large pieces,
-/// and what it is only asked for in single pages, which cost a third more whenever they are sent.
-fn warm(part: &FilePart, count: usize) -> io::Result<()> {
-    // What comes next is read meanwhile. Advice that is not taken costs time alone.
+/// It reads and discards the bytes. Sequential reads fill the page cache in large pieces. Advice alone fills it in single
+/// pages, which cost a third more each time they are sent.
+fn load(part: &FilePart, count: usize) -> io::Result<()> {
+    // The kernel reads ahead. If it ignores the advice, loading only takes longer.
     let _ = fadvise(&*part.file, 0, None, Advice::Sequential);
-    let mut scratch = vec![0; WARM_BYTES.min(count)];
+    let mut scratch = vec![0; LOAD_BYTES.min(count)];
     let mut done = 0;
     while done < count {
         let piece = scratch.len().min(count - done);
         match part.file.read_at(&mut scratch[..piece], part.offset + done as u64)? {
-            // A file that has been truncated: sending says so.
+            // The file has been truncated. Sending reports it.
             0 => break,
             read => done += read,
         }
@@ -189,16 +186,12 @@ fn warm(part: &FilePart, count: usize) -> io::Result<()> {
 }
 
 impl AsyncRead for FileSocket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(context, buffer)
-    }
+    forward!(socket: poll_read);
 }
 
 impl AsyncWrite for FileSocket {
+    forward!(socket: poll_flush, poll_shutdown);
+
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }
@@ -230,17 +223,9 @@ impl AsyncWrite for FileSocket {
     fn is_write_vectored(&self) -> bool {
         true
     }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
-    }
 }
 
-/// What the kernel says where it cannot send from a file system, or at all.
+/// Whether the error means that the kernel cannot send from this file system, or at all.
 fn is_refusal(code: i32) -> bool {
     [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].iter().any(|refusal| refusal.raw_os_error() == code)
 }

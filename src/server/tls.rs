@@ -1,4 +1,4 @@
-//! [`Tls`]: certificate and key, read again when their files change.
+//! [`Tls`]: accepts TLS connections. Certificate and key are read again when their files change.
 
 use std::fmt;
 use std::fs;
@@ -22,8 +22,8 @@ use crate::registry::Error;
 pub(super) const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
-/// The files are looked at no more often than this.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest time between two checks of the files.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Accepts TLS connections.
 pub(super) struct Tls {
@@ -32,7 +32,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Reads certificate and key, which must be usable now.
+    /// Reads certificate and key. Fails if they are not usable.
     pub(super) fn open(files: &config::Tls) -> Result<Self, Error> {
         let certificate = Arc::new(Reloading::open(files).map_err(|cause| Error::Tls { cause })?);
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -49,14 +49,14 @@ impl Tls {
         &self.acceptor
     }
 
-    /// Tells whether the certificate of the moment is for a name.
+    /// Returns a function that tells whether the current certificate is for a name.
     pub(super) fn is_for(&self) -> impl Fn(&str) -> bool + Send + Sync + use<> {
         let certificate = Arc::clone(&self.certificate);
         move |name| certificate.current().end_entity_cert().is_ok_and(|certificate| is_for(certificate, name))
     }
 }
 
-/// Certificate and key of two files, as they were when they were last found usable.
+/// The last usable certificate and key of two files.
 #[derive(Debug)]
 struct Reloading {
     certificate: PathBuf,
@@ -66,9 +66,9 @@ struct Reloading {
 
 struct Current {
     certified: Arc<CertifiedKey>,
-    /// When the two files had changed.
+    /// The modification times of the two files.
     changed: [Option<SystemTime>; 2],
-    looked: Instant,
+    checked: Instant,
 }
 
 impl Reloading {
@@ -76,24 +76,26 @@ impl Reloading {
         let (certificate, key) = (files.cert.clone(), files.key.clone());
         let changed = [changed(&certificate), changed(&key)];
         let certified = Arc::new(load(&certificate, &key)?);
-        let current = Current { certified, changed, looked: Instant::now() };
+        let current = Current { certified, changed, checked: Instant::now() };
         Ok(Self { certificate, key, current: Mutex::new(current) })
     }
 
-    /// The certificate to use now. New files that cannot be used are reported, and the old ones stay.
+    /// Returns the certificate to use. If changed files are not usable, this logs an error and keeps the old certificate.
     fn current(&self) -> Arc<CertifiedKey> {
         let mut current = self.current.lock();
-        if current.looked.elapsed() >= LOOK_INTERVAL {
-            current.looked = Instant::now();
+        if current.checked.elapsed() >= CHECK_INTERVAL {
+            current.checked = Instant::now();
             let changed = [changed(&self.certificate), changed(&self.key)];
             if changed != current.changed {
                 current.changed = changed;
                 match load(&self.certificate, &self.key) {
                     Ok(certified) => {
-                        tracing::info!(certificate = %self.certificate.display(), "the certificate was read again");
+                        tracing::info!(certificate = %self.certificate.display(), "read the changed certificate");
                         current.certified = Arc::new(certified);
                     }
-                    Err(error) => tracing::error!(error, "the new certificate cannot be used, the old one stays"),
+                    Err(error) => {
+                        tracing::error!(error, "the changed certificate is not usable: the previous one stays in use")
+                    }
                 }
             }
         }
@@ -129,9 +131,9 @@ fn load(certificate: &PathBuf, key: &PathBuf) -> Result<CertifiedKey, String> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| format!("http.tls.cert: {}: {error}", certificate.display()))?;
     if chain.is_empty() {
-        return Err(format!("http.tls.cert: {}: there is no certificate in it", certificate.display()));
+        return Err(format!("http.tls.cert: {}: the file has no certificate", certificate.display()));
     }
     let der = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("http.tls.key: {}: {error}", key.display()))?;
     let certified = CertifiedKey::from_der(chain, der, &aws_lc_rs::default_provider());
-    certified.map_err(|error| format!("http.tls.cert and http.tls.key do not fit: {error}"))
+    certified.map_err(|error| format!("http.tls.cert and http.tls.key do not match: {error}"))
 }

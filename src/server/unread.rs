@@ -1,10 +1,10 @@
 //! [`ClientBody`]: the body of a request, and what happens to the part of it that nothing reads.
 //!
-//! A request can be refused by its head while the client sends the body. The response goes out at once. If what is
-//! left of the body is short, it is read in the background, so that the connection can serve the next request.
-//! Otherwise the connection is closed after the response, and [`Linger`](super::linger::Linger) sees to it that the
-//! client can read that. HTTP/2 resets the one stream instead (RFC 9113, 8.1), which h2 does by itself. It does so a
-//! moment later, because curl 7.88 loses a response that is followed by a reset at once.
+//! A request can be refused by its head while the client sends the body. The response goes out at once. If the rest of
+//! the body is short, it is read in the background, so that the connection can serve the next request. Otherwise the
+//! connection closes after the response, and [`Linger`](super::linger::Linger) makes sure that the client can read the
+//! response. HTTP/2 resets only the stream (RFC 9113, 8.1), which h2 does by itself. The body is read for a moment
+//! before that, because curl 7.88 loses a response that is followed by a reset at once.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,84 +23,84 @@ use tokio::time::timeout;
 
 use crate::http::BoxError;
 
-/// An unwanted body is read in the background if no more than this is left of it.
+/// An unwanted body is read in the background if at most this many bytes of it are left.
 const SHORT_BYTES_MAX: u64 = 256 * 1024;
-/// How much of an unwanted body is read before its stream of HTTP/2 is reset.
+/// The most bytes that are read of an unwanted body before its HTTP/2 stream is reset.
 const STREAM_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// How long an unwanted body is read.
+/// The longest time that an unwanted body is read.
 const DRAIN_WAIT: Duration = Duration::from_secs(1);
 
-/// What the client of a connection sends although nothing wants it.
+/// The input of a connection that no handler reads.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnreadInput(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bodies that are read in the background.
-    drained: AtomicUsize,
-    /// Whether the client may be sending what nothing will read.
-    unread: AtomicBool,
+    /// The number of bodies that are read in the background.
+    draining: AtomicUsize,
+    /// Whether the client may be sending input that nothing will read.
+    is_left: AtomicBool,
 }
 
 impl UnreadInput {
-    /// A request has begun, and its body may be wanted.
-    pub(super) fn begin(&self) {
-        self.0.unread.store(false, Ordering::Relaxed);
+    /// Begins a request, whose body a handler may read.
+    pub(super) fn begin_request(&self) {
+        self.0.is_left.store(false, Ordering::Relaxed);
     }
 
-    /// Nothing will read what the client still sends: the connection ends with the response.
-    pub(super) fn leave_unread(&self) {
-        self.0.unread.store(true, Ordering::Relaxed);
+    /// Leaves the rest of the input unread: the connection ends with the response.
+    pub(super) fn leave(&self) {
+        self.0.is_left.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_unread(&self) -> bool {
-        self.0.unread.load(Ordering::Relaxed)
+    pub(super) fn is_left(&self) -> bool {
+        self.0.is_left.load(Ordering::Relaxed)
     }
 
-    /// Whether a body is read in the background, so that what arrives is not the head of a request.
-    pub(super) fn is_drained(&self) -> bool {
-        self.0.drained.load(Ordering::Relaxed) > 0
+    /// Whether a body is read in the background, so that arriving bytes do not begin a request.
+    pub(super) fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed) > 0
     }
 }
 
-/// A body that is read in the background, until this is dropped.
+/// Counts a body that is read in the background, until this is dropped.
 #[derive(Debug)]
 struct Draining(UnreadInput);
 
 impl Draining {
-    fn begin(rest: &UnreadInput) -> Self {
-        rest.0.drained.fetch_add(1, Ordering::Relaxed);
-        Self(rest.clone())
+    fn begin(unread: &UnreadInput) -> Self {
+        unread.0.draining.fetch_add(1, Ordering::Relaxed);
+        Self(unread.clone())
     }
 }
 
 impl Drop for Draining {
     fn drop(&mut self) {
-        self.0.0.drained.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.draining.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A body as it arrives on a connection.
+/// The body of a request.
 #[derive(Debug)]
 pub(super) struct ClientBody {
-    /// `None` if its end was read, or if it broke off.
+    /// `None` after the end of the body, or after an error.
     body: Option<Incoming>,
-    rest: UnreadInput,
+    unread: UnreadInput,
     /// Whether the client waits for `100 Continue`, which hyper sends when the body is first polled.
     waits: bool,
-    /// Whether the body is all of a stream of HTTP/2, so that the connection does not depend on it.
+    /// Whether the body has an HTTP/2 stream of its own, so that the connection does not depend on it.
     is_stream: bool,
 }
 
 impl ClientBody {
     /// Wraps the body of a request.
-    pub(super) fn wrap(request: Request<Incoming>, rest: &UnreadInput) -> Request<Self> {
-        let (is_stream, rest) = (request.version() == Version::HTTP_2, rest.clone());
+    pub(super) fn wrap(request: Request<Incoming>, unread: &UnreadInput) -> Request<Self> {
+        let (is_stream, unread) = (request.version() == Version::HTTP_2, unread.clone());
         if http_body::Body::is_end_stream(request.body()) {
-            return request.map(|_| Self { body: None, rest, waits: false, is_stream });
+            return request.map(|_| Self { body: None, unread, waits: false, is_stream });
         }
         let waits = request.version() == Version::HTTP_11 && expects_continue(request.headers());
-        request.map(|body| Self { body: Some(body), rest, waits, is_stream })
+        request.map(|body| Self { body: Some(body), unread, waits, is_stream })
     }
 }
 
@@ -121,7 +121,7 @@ impl http_body::Body for ClientBody {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Some(Ok(_))) if !body.is_end_stream() => {}
             Poll::Ready(Some(Err(_))) => {
-                this.rest.leave_unread();
+                this.unread.leave();
                 this.body = None;
             }
             Poll::Ready(_) => this.body = None,
@@ -144,15 +144,15 @@ impl Drop for ClientBody {
         let is_short = http_body::Body::size_hint(&body).upper().is_some_and(|rest| rest <= SHORT_BYTES_MAX);
         match Handle::try_current() {
             Ok(runtime) if !self.waits && (is_short || self.is_stream) => {
-                runtime.spawn(drain(body, Draining::begin(&self.rest)));
+                runtime.spawn(drain(body, Draining::begin(&self.unread)));
             }
-            // A chunked body may be endless. A client that waits may send its body or the next request.
-            _ => self.rest.leave_unread(),
+            // A chunked body may be endless. A client that waits for `100 Continue` may send its body or the next request.
+            _ => self.unread.leave(),
         }
     }
 }
 
-/// Reads what is left of a body. Until its end, what arrives is no head of a request.
+/// Reads the rest of a body.
 async fn drain(mut body: Incoming, draining: Draining) {
     let whole = timeout(DRAIN_WAIT, async {
         let mut bytes_left = STREAM_BYTES_MAX;
@@ -164,6 +164,6 @@ async fn drain(mut body: Incoming, draining: Draining) {
         http_body::Body::is_end_stream(&body)
     });
     if !matches!(whole.await, Ok(true)) {
-        draining.0.leave_unread();
+        draining.0.leave();
     }
 }

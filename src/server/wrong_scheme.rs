@@ -16,7 +16,7 @@ use crate::oci::ErrorCode;
 /// The first byte of a TLS handshake: the type of its record.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// What was logged already. Each mistake is logged once, because its clients try again and again.
+/// The mistakes that were logged. Each mistake is logged once, because its clients try again and again.
 #[derive(Debug, Default)]
 pub(super) struct WrongScheme {
     plain: AtomicBool,

@@ -26,7 +26,7 @@ fn recovered(root: &Path, more: &[&str]) -> Value {
 fn serve(root: &Path) -> Running {
     let running = Program::serve(root).with_admin().start();
     if !root.join("manifests.log").exists() {
-        running.wait_for("the journal of manifests is new");
+        running.wait_for("rebuilt the journal of manifests");
     }
     running
 }
@@ -172,7 +172,7 @@ async fn a_damaged_database_is_kept_and_replaced_once_and_again() {
         assert!(std::fs::read(aside).unwrap() == damaged, "it is kept as it was");
         assert!(!blob(&root, &content.lonely).exists(), "--prune");
         let running = Program::serve(&root).with_admin().start();
-        running.wait_for("the journal of manifests is new");
+        running.wait_for("rebuilt the journal of manifests");
         assert_has(&admin(&running), &content).await;
         assert!(root.join("manifests.log.old").exists());
         running.stop();
@@ -302,7 +302,7 @@ async fn the_commands_of_the_readme_work_as_they_stand_there() {
     };
     let running = serve(&data);
     let image = push_image(&admin(&running), "a", "1", 1).await;
-    running.wait_for("the journal of manifests is new");
+    running.wait_for("rebuilt the journal of manifests");
     running.stop();
     let (mut served, mut lost) = (0, false);
     for command in &commands {

@@ -78,7 +78,7 @@ async fn a_registry_collects_by_itself_and_says_so() {
         assert!(began.elapsed() < WAIT, "nothing was collected");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    running.wait_for("collected what nothing needs");
+    running.wait_for("collected unreferenced manifests and blobs");
     admin.get("/v2/app/manifests/latest").send().await.status(200);
 }
 
@@ -179,7 +179,7 @@ async fn a_foreign_layer_that_was_pushed_is_kept_served_and_recovered() {
         admin.delete(&format!("/v2/win/app/blobs/{digest}")).send().await.error(405, "DENIED");
         assert_blob(&admin, "win/app", digest, content).await;
     }
-    running.wait_for("the journal of manifests is new");
+    running.wait_for("rebuilt the journal of manifests");
     running.stop();
     std::fs::remove_file(root.path().join("coracle.redb")).unwrap();
     let recovered = coracle(root.path(), &["recover", "--prune", "--json"]);

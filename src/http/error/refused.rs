@@ -12,7 +12,13 @@ use crate::oci::{ErrorCode, shown};
 
 impl ApiError {
     /// The refusal of an operation that asks for `access`.
-    pub(crate) fn refused(refusal: Refusal, caller: &Caller, access: &Access, surface: Surface) -> Self {
+    pub(crate) fn refused(
+        refusal: Refusal,
+        caller: &Caller,
+        access: &Access,
+        surface: Surface,
+        scope: impl FnOnce() -> Option<String>,
+    ) -> Self {
         let who = caller.name().unwrap_or("an anonymous caller");
         let what = operation(access);
         let error = match refusal {
@@ -28,7 +34,7 @@ impl ApiError {
             }
             Refusal::NotFresh => refusal.into(),
         };
-        error.detail(detail(caller, access))
+        error.detail(detail(caller, access)).for_scope(scope)
     }
 
     /// The same failure with the request as its detail, unless it has a better one. Docker repeats a refused request

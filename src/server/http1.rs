@@ -1,7 +1,7 @@
-//! [`Head`]: a connection whose client must get each request's head across in time.
+//! [`HeadTimeout`]: a connection whose client must send the head of each request in time.
 //!
-//! hyper's own timeout runs from the end of the last answer, and is how long a connection may rest.
-//! The time of a head begins with its first byte, and no further byte prolongs it.
+//! hyper's own timeout runs from the end of the last response, so it limits how long a connection may be idle. The time
+//! for a head begins with its first byte, and further bytes do not extend it.
 
 use std::io;
 use std::pin::Pin;
@@ -17,41 +17,39 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connections::InFlight;
+use super::forward::forward;
 use super::sendfile::Windows;
 use super::unread::UnreadInput;
-use crate::http::Body;
+use crate::http::{Body, PolledFrame};
 
-/// Whose state it is on a connection: the client's, to send a head, or the registry's, to answer.
+/// Whether an HTTP/1.1 connection waits for a request or responds to one.
 #[derive(Debug)]
 pub(super) struct ConnectionState<F = InFlight>(Arc<State<F>>);
 
 #[derive(Debug)]
 struct State<F> {
-    answering: AtomicBool,
-    /// Of an answer whose body has ended: it is in flight until hyper has written what it holds of it.
+    responding: AtomicBool,
+    /// The request whose response body has ended. It is in flight until hyper has written the response.
     unsent: Mutex<Option<F>>,
-    rest: UnreadInput,
+    unread: UnreadInput,
 }
 
 impl<F> ConnectionState<F> {
     pub(super) fn new() -> Self {
-        Self(Arc::new(State {
-            answering: AtomicBool::new(false),
-            unsent: Mutex::new(None),
-            rest: UnreadInput::default(),
-        }))
+        let (responding, unsent) = (AtomicBool::new(false), Mutex::new(None));
+        Self(Arc::new(State { responding, unsent, unread: UnreadInput::default() }))
     }
 
-    /// What the client sends and nothing wants.
-    pub(super) fn rest(&self) -> &UnreadInput {
-        &self.0.rest
+    /// The input that nothing reads.
+    pub(super) fn unread(&self) -> &UnreadInput {
+        &self.0.unread
     }
 
-    /// A head has come. It is the client's state again when the answer is dropped.
-    pub(super) fn answer(&self, in_flight: F) -> Answering<F> {
-        self.0.rest.begin();
-        self.0.answering.store(true, Ordering::Relaxed);
-        Answering { state: Self(Arc::clone(&self.0)), in_flight: Some(in_flight) }
+    /// Begins the response to a request whose head has arrived. It ends when the returned value is dropped.
+    pub(super) fn respond(&self, in_flight: F) -> Responding<F> {
+        self.0.unread.begin_request();
+        self.0.responding.store(true, Ordering::Relaxed);
+        Responding { state: Self(Arc::clone(&self.0)), in_flight: Some(in_flight) }
     }
 
     fn unsent(&self) -> MutexGuard<'_, Option<F>> {
@@ -65,44 +63,41 @@ impl<F> Clone for ConnectionState<F> {
     }
 }
 
-/// See [`ConnectionState::answer`].
+/// A response that has not ended. See [`ConnectionState::respond`].
 #[derive(Debug)]
-pub(super) struct Answering<F = InFlight> {
+pub(super) struct Responding<F = InFlight> {
     state: ConnectionState<F>,
-    /// Some until it is dropped.
+    /// `Some` until it is dropped.
     in_flight: Option<F>,
 }
 
-impl<F> Answering<F> {
+impl<F> Responding<F> {
     pub(super) const fn in_flight(&self) -> Option<&F> {
         self.in_flight.as_ref()
     }
 }
 
-impl<F> Drop for Answering<F> {
+impl<F> Drop for Responding<F> {
     fn drop(&mut self) {
         *self.state.unsent() = self.in_flight.take();
-        self.state.0.answering.store(false, Ordering::Relaxed);
+        self.state.0.responding.store(false, Ordering::Relaxed);
     }
 }
 
-/// The body of an answer, during which it is the registry's state.
+/// The body of an HTTP/1.1 response.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Http1Body {
     pub(super) body: Body,
-    /// On a connection that sends from files by itself.
+    /// Present if the connection can send from files.
     pub(super) windows: Option<Windows>,
-    pub(super) _answering: Answering,
+    pub(super) _responding: Responding,
 }
 
-impl http_body::Body for Answer {
+impl http_body::Body for Http1Body {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> PolledFrame {
         let this = &mut *self;
         if let Some(mapped) = this.windows.as_ref().and_then(|windows| windows.next(&mut this.body)) {
             return Poll::Ready(Some(mapped.map(Frame::data)));
@@ -119,31 +114,31 @@ impl http_body::Body for Answer {
     }
 }
 
-/// Ends a connection when a head has begun and does not come to its end.
+/// Ends a connection if the head of a request begins and does not arrive in time.
 #[derive(Debug)]
-pub(super) struct Head<S, F = InFlight> {
+pub(super) struct HeadTimeout<S, F = InFlight> {
     stream: S,
     patience: Duration,
     state: ConnectionState<F>,
-    /// When the head of which a part has come must be whole.
+    /// When the head that has begun must be complete.
     deadline: Option<Instant>,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S, F> Head<S, F> {
+impl<S, F> HeadTimeout<S, F> {
     pub(super) fn new(stream: S, patience: Duration, state: ConnectionState<F>) -> Self {
         Self { stream, patience, state, deadline: None, waiting: None }
     }
 }
 
-impl<S: AsyncRead + Unpin, F> AsyncRead for Head<S, F> {
+impl<S: AsyncRead + Unpin, F> AsyncRead for HeadTimeout<S, F> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.state.0.answering.load(Ordering::Relaxed) || this.state.rest().is_drained() {
+        if this.state.0.responding.load(Ordering::Relaxed) || this.state.unread().is_draining() {
             (this.deadline, this.waiting) = (None, None);
             return Pin::new(&mut this.stream).poll_read(context, buffer);
         }
@@ -151,11 +146,11 @@ impl<S: AsyncRead + Unpin, F> AsyncRead for Head<S, F> {
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
             this.deadline.get_or_insert_with(|| Instant::now() + this.patience);
-            // Until the head is whole. hyper refuses some heads by itself, with more of them on the way.
-            this.state.rest().leave_unread();
+            // hyper refuses some heads by itself, while the rest of the head still arrives.
+            this.state.unread().leave();
         }
         let Some(deadline) = this.deadline else { return read };
-        // Bytes that keep coming must not keep the time from running out.
+        // A client that keeps sending bytes must not extend its time.
         if read.is_ready() && Instant::now() < deadline {
             return read;
         }
@@ -167,34 +162,16 @@ impl<S: AsyncRead + Unpin, F> AsyncRead for Head<S, F> {
     }
 }
 
-impl<S: AsyncWrite + Unpin, F> AsyncWrite for Head<S, F> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
+impl<S: AsyncWrite + Unpin, F> AsyncWrite for HeadTimeout<S, F> {
+    forward!(stream: poll_write, poll_write_vectored, is_write_vectored, poll_shutdown);
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        // hyper flushes when it has written everything.
+        // hyper flushes when it has written the whole response.
         if flushed.is_ready() {
             self.state.unsent().take();
         }
         flushed
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -208,14 +185,14 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    fn connection() -> (Head<DuplexStream, ()>, ConnectionState<()>, DuplexStream) {
+    fn connection() -> (HeadTimeout<DuplexStream, ()>, ConnectionState<()>, DuplexStream) {
         let (near, far) = tokio::io::duplex(1024);
         let state = ConnectionState::new();
-        (Head::new(near, PATIENCE, state.clone()), state, far)
+        (HeadTimeout::new(near, PATIENCE, state.clone()), state, far)
     }
 
-    /// A byte every ten seconds.
-    fn drip(mut far: DuplexStream) {
+    /// Sends a byte every ten seconds.
+    fn send_slowly(mut far: DuplexStream) {
         tokio::spawn(async move {
             while far.write_all(b"x").await.is_ok() {
                 sleep(Duration::from_secs(10)).await;
@@ -224,30 +201,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_that_drips_runs_out_of_time() {
+    async fn a_head_that_arrives_slowly_runs_out_of_time() {
         let (mut head, _turn, far) = connection();
         let begun = Instant::now();
-        drip(far);
+        send_slowly(far);
         let error = head.read_to_end(&mut Vec::new()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(begun.elapsed().as_secs(), 30);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_drips_does_not() {
+    async fn a_body_that_arrives_slowly_does_not() {
         let (mut head, state, far) = connection();
-        let answering = state.answer(());
-        drip(far);
+        let responding = state.respond(());
+        send_slowly(far);
         head.read_exact(&mut [0; 20]).await.unwrap();
-        // Then the next head begins, and has the whole time.
-        drop(answering);
+        // The next head begins now and has the full time.
+        drop(responding);
         let begun = Instant::now();
         head.read_to_end(&mut Vec::new()).await.unwrap_err();
         assert_eq!(begun.elapsed().as_secs(), 40);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rest_before_a_head_does_not_count() {
+    async fn idle_time_before_a_head_does_not_count() {
         let (mut head, _turn, mut far) = connection();
         tokio::spawn(async move {
             sleep(10 * PATIENCE).await;
