@@ -56,7 +56,6 @@ use crate::content::repository::SearchScope;
 use crate::identity::access::{
     Access, Authenticated, Caller, CredentialCache, Credentials, Identity, Refusal, RequestInfo, Surface,
 };
-pub(crate) use crate::identity::accounts::client_network;
 use crate::identity::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionId};
 use crate::oci::RepositoryName;
 use crate::registry::Shared;

@@ -3,6 +3,9 @@
 //! Knows nothing of registries. What must hold: only [`clock`] reads the wall clock.
 
 pub(crate) mod append;
+pub(crate) mod bounded_map;
 pub(crate) mod clock;
+pub(crate) mod file;
 pub(crate) mod metrics;
+pub(crate) mod network;
 pub(crate) mod outgoing;

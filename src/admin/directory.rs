@@ -3,12 +3,13 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::socket::{open_directory, through};
 use crate::content::blobs::Owner;
 use crate::content::repository::BackupError;
+use crate::kit::file::FileId;
 
 /// A directory that a command line hands to a running registry. Directories that were made for that are removed
 /// again unless they are kept.
@@ -71,10 +72,9 @@ impl Handed {
     pub(crate) fn reach(handle: OwnedFd, path: &Path) -> Result<Self, String> {
         let handle = fs::File::from(handle);
         let known = handle.metadata().map_err(|error| format!("{}: {error}", path.display()))?;
-        let identity = (known.dev(), known.ino());
-        let leads_there = |via: &PathBuf| {
-            fs::metadata(via).is_ok_and(|found| found.is_dir() && (found.dev(), found.ino()) == identity)
-        };
+        let id = FileId::from(&known);
+        let leads_there =
+            |via: &PathBuf| fs::metadata(via).is_ok_and(|found| found.is_dir() && FileId::from(&found) == id);
         let via = [through(&handle), path.to_owned()].into_iter().find(leads_there).ok_or_else(|| {
             format!(
                 "the running registry cannot reach the directory {}: it runs in another mount namespace or container; \

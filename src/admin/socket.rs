@@ -16,6 +16,7 @@ use rustix::net::{
 };
 
 use crate::content::blobs::{Tree, give_to_owner_of_parent};
+use crate::kit::file::if_exists;
 
 /// The longest path that the system calls for sockets take directly, in bytes: 104 on BSD and macOS, 108 on Linux.
 const PATH_BYTES_MAX: usize = 100;
@@ -24,10 +25,7 @@ const PATH_BYTES_MAX: usize = 100;
 /// database.
 pub(crate) fn bind(tree: &Tree) -> io::Result<UnixListener> {
     let path = tree.admin_socket();
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    if_exists(std::fs::remove_file(&path))?;
     let listener = by_short_path(&path, |path| UnixListener::bind(path))?;
     rustix::fs::chmod(&path, Mode::RUSR | Mode::WUSR)?;
     give_to_owner_of_parent(&path);

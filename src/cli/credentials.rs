@@ -23,6 +23,8 @@ use zeroize::Zeroizing;
 
 pub(super) use document::Document;
 use helper::Helper;
+
+use crate::kit::file::if_exists;
 pub(super) use places::{Environment, places};
 pub(super) use record::{Login, Logins, hash};
 
@@ -127,14 +129,12 @@ impl Place {
 
     fn read(&self) -> Result<Document, String> {
         let failed = |error: &dyn fmt::Display| format!("{}: {error}", self.file.display());
-        let text = match fs::metadata(&self.file) {
-            Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
-                return Err(failed(&format!("it has more than {FILE_BYTES_MAX} bytes")));
-            }
-            Ok(_) => Zeroizing::new(fs::read_to_string(&self.file).map_err(|error| failed(&error))?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Document::default()),
-            Err(error) => return Err(failed(&error)),
-        };
+        let metadata = if_exists(fs::metadata(&self.file)).map_err(|error| failed(&error))?;
+        let Some(metadata) = metadata else { return Ok(Document::default()) };
+        if metadata.len() > FILE_BYTES_MAX {
+            return Err(failed(&format!("it has more than {FILE_BYTES_MAX} bytes")));
+        }
+        let text = Zeroizing::new(fs::read_to_string(&self.file).map_err(|error| failed(&error))?);
         let damaged = |why| failed(&format!("it cannot be understood, and is left as it is: {why}"));
         Document::parse(&text).map_err(damaged)
     }
@@ -171,11 +171,7 @@ impl Place {
 /// Replaces a file in one step, or makes it, for its owner alone. A link is followed, as docker does: people keep
 /// their configuration elsewhere, and link to it.
 fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
-    let file = match fs::canonicalize(file) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => file.to_owned(),
-        Err(error) => return Err(error),
-    };
+    let file = if_exists(fs::canonicalize(file))?.unwrap_or_else(|| file.to_owned());
     let directory = file.parent().unwrap_or(Path::new("."));
     make_private(directory)?;
     // Made with mode 0600.

@@ -3,8 +3,6 @@
 //! The configuration file is looked at every second, as the htpasswd file is: that also notices one that was renamed
 //! into place. SIGHUP reads it at once, and opens the log files again, as rotation programs expect.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +11,7 @@ use tokio::signal::unix::Signal;
 
 use super::logging::Logging;
 use crate::config::Config;
+use crate::kit::file::FileStamp;
 use crate::registry::Registry;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,16 +28,13 @@ pub(super) struct Reload {
 #[derive(Debug)]
 struct ConfigFile {
     path: PathBuf,
-    mark: Option<Mark>,
+    stamp: Option<FileStamp>,
 }
-
-/// What tells one state of a file from another: device, inode, length, and time of change.
-type Mark = (u64, u64, u64, i64, i64);
 
 impl Reload {
     /// Remembers a configuration file that is about to be read.
     pub(super) fn new(file: Option<&Path>, logging: Arc<Logging>, hangup: Signal) -> Self {
-        let file = file.map(|path| ConfigFile { path: path.to_owned(), mark: mark(path) });
+        let file = file.map(|path| ConfigFile { path: path.to_owned(), stamp: FileStamp::at(path) });
         Self { file, logging, hangup }
     }
 
@@ -74,12 +70,12 @@ impl Reload {
 impl ConfigFile {
     /// Reads the file if it has changed, or if somebody asks for it.
     fn look(&mut self, registry: &Registry, running: &mut Config, asked: bool) {
-        let now = mark(&self.path);
+        let now = FileStamp::at(&self.path);
         // A file is gone for a moment while it is being replaced.
-        if !asked && (now.is_none() || now == self.mark) {
+        if !asked && (now.is_none() || now == self.stamp) {
             return;
         }
-        self.mark = now;
+        self.stamp = now;
         let path = self.path.display();
         match Config::load(&self.path) {
             Ok(loaded) => {
@@ -104,9 +100,4 @@ impl ConfigFile {
             }
         }
     }
-}
-
-fn mark(path: &Path) -> Option<Mark> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()))
 }

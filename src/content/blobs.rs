@@ -18,7 +18,6 @@ use std::collections::HashSet;
 use std::fs::{File, Metadata};
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -35,10 +34,8 @@ pub(crate) use space::Space;
 pub(crate) use staging::{Checkpoint, Staging};
 pub(crate) use transfer::{Target, TargetError, TransferMode, TransferOutcome};
 
+use crate::kit::file::{FileParts, if_exists};
 use crate::oci::{Algorithm, Digest, Hasher};
-
-/// How much is read at once where a file has to be hashed again.
-const REHASH_BYTES: usize = 256 * 1024;
 
 /// The blobs under one data directory.
 #[derive(Debug)]
@@ -105,11 +102,7 @@ impl Blobs {
     /// Opens a blob; none if there is no such file.
     pub(crate) fn get(&self, digest: Digest) -> Result<Option<Blob>, Error> {
         let path = self.tree.blob(&digest);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("open", &path)(error)),
-        };
+        let Some(file) = if_exists(File::open(&path)).map_err(Error::io("open", &path))? else { return Ok(None) };
         let metadata = file.metadata().map_err(Error::io("look at", &path))?;
         Ok(Some(Blob { file, size: metadata.len(), modified: modified(&metadata) }))
     }
@@ -122,20 +115,14 @@ impl Blobs {
         mut rest: impl FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Option<Digest>, Error> {
         let mut hasher = Hasher::new(digest.algorithm());
-        let mut buffer = vec![0; REHASH_BYTES];
-        let mut position = 0;
-        loop {
-            let read = blob.file.read_at(&mut buffer, position);
-            let count = read.map_err(Error::io("read", &self.tree.blob(&digest)))?;
-            if count == 0 {
-                return Ok(Some(hasher.finish()));
-            }
-            hasher.update(&buffer[..count]);
-            position += count as u64;
-            if rest(count).is_break() {
+        let (path, mut parts) = (self.tree.blob(&digest), FileParts::all(&blob.file));
+        while let Some((_, part)) = parts.next().map_err(Error::io("read", &path))? {
+            hasher.update(part);
+            if rest(part.len()).is_break() {
                 return Ok(None);
             }
         }
+        Ok(Some(hasher.finish()))
     }
 
     /// Sets the file of a blob aside that is not what it should be; it is no error if it is gone.
@@ -143,10 +130,7 @@ impl Blobs {
         let (path, aside) = (self.tree.blob(&digest), self.tree.damaged_blob(&digest));
         let directory = self.tree.damaged();
         disk::create_dir_all(&*self.disk, &directory).map_err(Error::io("create", &directory))?;
-        match self.disk.rename(&path, &aside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("rename", &path)(error)),
-            _ => Ok(()),
-        }
+        if_exists(self.disk.rename(&path, &aside)).map(drop).map_err(Error::io("rename", &path))
     }
 
     /// Visits the entries of the directory of the blobs of an algorithm, in no order.
@@ -175,10 +159,7 @@ impl Blobs {
     /// Removes a blob that nothing links any more; it is no error if it is gone.
     pub(crate) fn remove(&self, digest: Digest) -> Result<(), Error> {
         let path = self.tree.blob(&digest);
-        match self.disk.remove(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
-            _ => Ok(()),
-        }
+        if_exists(self.disk.remove(&path)).map(drop).map_err(Error::io("remove", &path))
     }
 
     /// Makes it durable that blobs are gone.

@@ -37,7 +37,6 @@ mod version;
 use std::fmt;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -73,6 +72,7 @@ pub(crate) use version::Version;
 
 use crate::content::blobs::{Disk, Tree};
 use crate::kit::clock::Clock;
+use crate::kit::file::if_exists;
 use backend::{Backend, DatabaseFile};
 use durability::DurabilityPolicy;
 use journal::{Journal, Records};
@@ -116,7 +116,7 @@ impl Database {
         // Of two first starts at once, the second must not take away the file that the first is making. It
         // waits until the database is there, and finds it in use. Where directories have no locks, that is
         // not worth refusing to start for.
-        let directory = File::open(tree.root()).map_err(|source| Error::Io { path: tree.root().to_owned(), source })?;
+        let directory = File::open(tree.root()).map_err(Error::at(tree.root()))?;
         let _ = directory.lock();
         if !path.exists() {
             if tree.journal().exists() {
@@ -285,16 +285,9 @@ impl fmt::Debug for Database {
 /// file that redb cannot open, and must not leave it under the real name.
 fn create(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<(), Error> {
     let new = tree.new_database();
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Io { path, source }
-    };
-    match disk.remove(&new) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(&new)(error)),
-        _ => {}
-    }
+    if_exists(disk.remove(&new)).map_err(Error::at(&new))?;
     // By the disk, so that nobody else may read it: there are password hashes in it.
-    let file = disk.create(&new).map_err(io(&new))?;
+    let file = disk.create(&new).map_err(Error::at(&new))?;
     let file = Arc::new(DatabaseFile::new(Arc::clone(disk), file, &new));
     let database = store::open(&file, Backend::new(&file))?;
     let mut tx = WriteTx::new(database.begin_write()?);
@@ -346,6 +339,8 @@ where
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::content::blobs::SystemDisk;
 

@@ -444,7 +444,7 @@ impl From<repository::Error> for ApiError {
             }
             E::TagMoved { .. } => Self::new(ErrorCode::Denied, message).status(StatusCode::PRECONDITION_FAILED),
             E::Blobs(error) => match &error {
-                blobs::Error::Io { source, .. } => disk(source, &error),
+                blobs::Error::Io(failed) => disk(&failed.source, &error),
                 blobs::Error::NoSpace { .. } => Self::no_space(error),
                 blobs::Error::DigestMismatch { .. } => Self::internal(error),
             },

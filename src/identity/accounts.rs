@@ -55,7 +55,7 @@ pub(crate) use secret::{PlainKey, SessionId};
 pub(crate) use session::SessionGrant;
 pub(crate) use sign_in::{NotSignedIn, SignedIn};
 use throttle::Throttle;
-pub(crate) use throttle::{Throttled, client_network};
+pub(crate) use throttle::Throttled;
 pub(crate) use user::{Account, DerivedFrom, FederatedIdentity, NewUser, UserChange};
 
 use crate::content::rows::{self, Database, HmacKey, WriteTx};

@@ -3,15 +3,14 @@
 //! What must hold: a line is written in one piece; a file that was moved away or removed is opened again before the
 //! next line, without a signal; one that was truncated in place goes on at its new end.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// What tells one file from another: device and inode.
-type Mark = (u64, u64);
+use super::file::FileId;
 
 /// A file that is appended to, line by line.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ pub(crate) struct AppendFile {
 #[derive(Debug)]
 struct Open {
     file: File,
-    mark: Mark,
+    id: FileId,
     /// Whether the last line is cut off, because the disk was full in the middle of it.
     torn: bool,
     /// Whether the last attempt to open the file again failed.
@@ -65,13 +64,13 @@ impl AppendFile {
 impl Open {
     fn at(path: &Path, mode: u32) -> io::Result<Self> {
         let file = File::options().append(true).create(true).mode(mode).open(path)?;
-        let metadata = file.metadata()?;
-        Ok(Self { file, mark: (metadata.dev(), metadata.ino()), torn: false, failed: false })
+        let id = FileId::from(&file.metadata()?);
+        Ok(Self { file, id, torn: false, failed: false })
     }
 
     /// Opens the file again, if another one or none is at the path.
     fn follow(&mut self, path: &Path, mode: u32) -> io::Result<()> {
-        if mark(path).ok() == Some(self.mark) {
+        if FileId::at(path).ok() == Some(self.id) {
             return Ok(());
         }
         match Self::at(path, mode) {
@@ -105,14 +104,11 @@ impl Open {
     }
 }
 
-fn mark(path: &Path) -> io::Result<Mark> {
-    let metadata = fs::metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

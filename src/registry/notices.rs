@@ -1,9 +1,10 @@
 //! [`Notices`]: what the operator is told once for each peer.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 
 use parking_lot::Mutex;
+
+use crate::kit::bounded_map::BoundedMap;
 
 /// Strangers cause notices as well, so there are no more than this many.
 const NOTICES_MAX: usize = 32;
@@ -19,7 +20,7 @@ pub(crate) enum Notice {
 
 /// The notices that were given.
 #[derive(Debug, Default)]
-pub(super) struct Notices(Mutex<HashSet<(Notice, IpAddr)>>);
+pub(super) struct Notices(Mutex<BoundedMap<(Notice, IpAddr), (), NOTICES_MAX>>);
 
 impl Notices {
     /// Logs a notice about a peer, unless it was logged before.
@@ -42,7 +43,7 @@ impl Notices {
 
     fn is_new(&self, notice: Notice, peer: IpAddr) -> bool {
         let mut given = self.0.lock();
-        given.len() < NOTICES_MAX && given.insert((notice, peer))
+        !given.contains_key(&(notice, peer)) && given.try_insert((notice, peer), (), |()| true)
     }
 }
 

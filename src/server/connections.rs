@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Limits, Network};
-use crate::http::client_network;
+use crate::kit::network::client_network;
 
 /// The reserve is a sixteenth of the limit, within these bounds.
 const RESERVE_MIN: usize = 4;

@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::content::repository::Scrubbing;
-use crate::kit::clock::Timestamp;
 use crate::registry::Shared;
 
 /// How often the last uses of keys and sessions, and leases, are written. A crash loses at most this much of them.
@@ -264,8 +263,7 @@ async fn scrub(shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
     sleep(rules.interval.min(FIRST_COLLECTION)).await;
     loop {
         let pause = pause_between_steps(&stopped);
-        let since = u64::try_from(rules.interval.as_micros()).unwrap_or(u64::MAX);
-        let unless_since = Some(Timestamp::from_micros(shared.now().micros().saturating_sub(since)));
+        let unless_since = Some(shared.now().before(rules.interval));
         let scrubbing = Scrubbing { repair: false, rate: rules.rate, unless_since };
         if let Some(scrubbed) = blocking(&shared, what, move |shared| shared.stores().scrub(scrubbing, pause)).await {
             let (blobs, bytes, damaged) = (scrubbed.blobs, scrubbed.bytes, scrubbed.damaged.len());

@@ -1,10 +1,9 @@
 //! [`Tls`]: accepts TLS connections. Certificate and key are read again when their files change.
 
 use std::fmt;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustls::client::verify_server_name;
@@ -16,6 +15,7 @@ use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config;
+use crate::kit::file::FileStamp;
 use crate::registry::Error;
 
 /// The name of HTTP/2 in a TLS handshake.
@@ -66,17 +66,17 @@ struct Reloading {
 
 struct Current {
     certified: Arc<CertifiedKey>,
-    /// The modification times of the two files.
-    changed: [Option<SystemTime>; 2],
+    /// The state of the two files when they were read.
+    stamps: [Option<FileStamp>; 2],
     checked: Instant,
 }
 
 impl Reloading {
     fn open(files: &config::Tls) -> Result<Self, String> {
         let (certificate, key) = (files.cert.clone(), files.key.clone());
-        let changed = [changed(&certificate), changed(&key)];
+        let stamps = [&certificate, &key].map(|path| FileStamp::at(path));
         let certified = Arc::new(load(&certificate, &key)?);
-        let current = Current { certified, changed, checked: Instant::now() };
+        let current = Current { certified, stamps, checked: Instant::now() };
         Ok(Self { certificate, key, current: Mutex::new(current) })
     }
 
@@ -85,9 +85,9 @@ impl Reloading {
         let mut current = self.current.lock();
         if current.checked.elapsed() >= CHECK_INTERVAL {
             current.checked = Instant::now();
-            let changed = [changed(&self.certificate), changed(&self.key)];
-            if changed != current.changed {
-                current.changed = changed;
+            let stamps = [&self.certificate, &self.key].map(|path| FileStamp::at(path));
+            if stamps != current.stamps {
+                current.stamps = stamps;
                 match load(&self.certificate, &self.key) {
                     Ok(certified) => {
                         tracing::info!(certificate = %self.certificate.display(), "read the changed certificate");
@@ -118,12 +118,8 @@ fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
 
 impl fmt::Debug for Current {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Current").field("changed", &self.changed).finish_non_exhaustive()
+        f.debug_struct("Current").field("stamps", &self.stamps).finish_non_exhaustive()
     }
-}
-
-fn changed(path: &PathBuf) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
 fn load(certificate: &PathBuf, key: &PathBuf) -> Result<CertifiedKey, String> {

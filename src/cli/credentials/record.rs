@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::replace;
+use crate::kit::file::if_exists;
 
 /// The sign-ins of a person on this machine, by the registry's name.
 #[derive(Debug)]
@@ -50,13 +50,12 @@ impl Logins {
     pub(in crate::cli) fn read() -> Result<Self, String> {
         let directory = dirs::config_dir().ok_or("there is no directory for configuration on this platform")?;
         let file = directory.join("coracle").join("logins.json");
-        let registries = match fs::read_to_string(&file) {
-            Ok(text) => {
-                serde_json::from_str(&text).map_err(|error| format!("{}: it is damaged: {error}", file.display()))?
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(format!("{}: {error}", file.display())),
-        };
+        let registries =
+            match if_exists(fs::read_to_string(&file)).map_err(|error| format!("{}: {error}", file.display()))? {
+                Some(text) => serde_json::from_str(&text)
+                    .map_err(|error| format!("{}: it is damaged: {error}", file.display()))?,
+                None => BTreeMap::new(),
+            };
         Ok(Self { file, registries })
     }
 

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::kit::file::PathError;
 use crate::oci::Digest;
 
 /// What can go wrong with blobs.
@@ -12,8 +13,8 @@ pub(crate) enum Error {
     /// The bytes received are not those of the digest. Boxed, because two digests in it would make
     /// every `Result` large.
     DigestMismatch { expected: Digest, actual: Box<Digest> },
-    /// A file operation failed. An I/O error without its path is half an error.
-    Io { operation: &'static str, path: PathBuf, source: io::Error },
+    /// A file operation failed.
+    Io(PathError),
     /// Less is free than is to stay free.
     NoSpace { free: u64, min_free: u64 },
 }
@@ -21,7 +22,7 @@ pub(crate) enum Error {
 impl Error {
     /// Adds to an I/O error what was done to which file.
     pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { operation, path: path.to_owned(), source }
+        move |source| Self::Io(PathError::at(operation, path)(source))
     }
 }
 
@@ -31,9 +32,7 @@ impl fmt::Display for Error {
             Self::DigestMismatch { expected, actual } => {
                 write!(f, "the content has the digest {actual}, not {expected}")
             }
-            Self::Io { operation, path, source } => {
-                write!(f, "cannot {operation} {}: {source}", path.display())
-            }
+            Self::Io(error) => error.fmt(f),
             Self::NoSpace { free, min_free } => {
                 write!(f, "{free} bytes are free, and {min_free} are to stay free (storage.minFreeSpace)")
             }

@@ -4,13 +4,12 @@
 //! lost its hash; it is then made up for by reading the file once, when it is sealed.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::{Blobs, Error, REHASH_BYTES, modified};
+use super::{Blobs, Error, modified};
+use crate::kit::file::{FileParts, if_exists};
 use crate::oci::{Algorithm, Digest, Hasher, UploadId};
 
 /// The disk gets to work whenever as much has been written, and not all at once at the end.
@@ -89,11 +88,8 @@ impl Blobs {
     /// says which algorithm to begin with.
     pub(crate) fn reopen(&self, id: UploadId, hasher: Option<(u64, Hasher)>) -> Result<Option<Staging>, Error> {
         let path = self.tree.upload(id);
-        let file = match File::options().read(true).write(true).open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("open", &path)(error)),
-        };
+        let opened = if_exists(File::options().read(true).write(true).open(&path));
+        let Some(file) = opened.map_err(Error::io("open", &path))? else { return Ok(None) };
         let offset = file.metadata().map_err(Error::io("look at", &path))?.len();
         let hasher = hasher
             .filter(|(hashed, _)| *hashed == offset)
@@ -105,11 +101,8 @@ impl Blobs {
     /// How many bytes a staging has; none if there is none.
     pub(crate) fn staged(&self, id: UploadId) -> Result<Option<u64>, Error> {
         let path = self.tree.upload(id);
-        match std::fs::metadata(&path) {
-            Ok(metadata) => Ok(Some(metadata.len())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("look at", &path)(error)),
-        }
+        let metadata = if_exists(std::fs::metadata(&path)).map_err(Error::io("look at", &path))?;
+        Ok(metadata.map(|metadata| metadata.len()))
     }
 
     /// Appends bytes, all of them or, as far as the staging's own state goes, none.
@@ -201,11 +194,7 @@ impl Blobs {
     /// Throws a staging away; false if there was none.
     pub(crate) fn discard(&self, id: UploadId) -> Result<bool, Error> {
         let path = self.tree.upload(id);
-        match self.disk.remove(&path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::io("remove", &path)(error)),
-        }
+        Ok(if_exists(self.disk.remove(&path)).map_err(Error::io("remove", &path))?.is_some())
     }
 
     /// Every staging and when it was last written to.
@@ -233,14 +222,9 @@ impl Staging {
 /// Hashes a file from its beginning.
 fn rehash(staging: &Staging, algorithm: Algorithm) -> Result<Hasher, Error> {
     let mut hasher = Hasher::new(algorithm);
-    let mut buffer = vec![0; REHASH_BYTES];
-    let mut position = 0;
-    while position < staging.offset {
-        let wanted = usize::try_from(staging.offset - position).map_or(REHASH_BYTES, |left| left.min(REHASH_BYTES));
-        let part = &mut buffer[..wanted];
-        staging.file.read_exact_at(part, position).map_err(Error::io("read", &staging.path))?;
+    let mut parts = FileParts::first(&staging.file, staging.offset);
+    while let Some((_, part)) = parts.next().map_err(Error::io("read", &staging.path))? {
         hasher.update(part);
-        position += wanted as u64;
     }
     Ok(hasher)
 }

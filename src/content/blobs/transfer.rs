@@ -5,16 +5,13 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{Owner, create_dir_all};
 use super::{Blobs, Disk, Error, Tree};
+use crate::kit::file::{FileId, FileParts, if_exists};
 use crate::oci::{Digest, Hasher, UploadId};
-
-/// How much is copied at once.
-const COPY_BYTES: usize = 512 * 1024;
 
 /// What [`Tree::backup_marker`] says, for people.
 const MARK: &str = "\
@@ -103,7 +100,7 @@ impl Target {
     fn open(directory: &Path, from: &Tree, disk: Arc<dyn Disk>, again: bool) -> Result<Self, TargetError> {
         let failed = |operation, path: &Path| {
             let path = path.to_owned();
-            move |source| TargetError::Failed(Error::Io { operation, path, source })
+            move |source| TargetError::Failed(Error::io(operation, &path)(source))
         };
         let tree = Tree::new(directory);
         if overlap(directory, from.root()).map_err(failed("look at", directory))? {
@@ -160,10 +157,7 @@ impl Blobs {
     /// Takes the mark of a backup away, if there is one: whoever opens the directory to serve from it may change it.
     pub(crate) fn remove_backup_marker(&self) -> Result<(), Error> {
         let mark = self.tree.backup_marker();
-        match self.disk.remove(&mark) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &mark)(error)),
-            _ => Ok(()),
-        }
+        if_exists(self.disk.remove(&mark)).map(drop).map_err(Error::io("remove", &mark))
     }
 
     /// Brings a blob of a known size from another directory. Its name is durable with [`Blobs::sync_names`].
@@ -181,10 +175,8 @@ impl Blobs {
             self.remove(digest)?;
         }
         let (source, target) = (from.blob(&digest), self.tree.blob(&digest));
-        let file = match File::open(&source) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TransferOutcome::Damaged),
-            Err(error) => return Err(Error::io("open", &source)(error)),
+        let Some(file) = if_exists(File::open(&source)).map_err(Error::io("open", &source))? else {
+            return Ok(TransferOutcome::Damaged);
         };
         if file.metadata().map_err(Error::io("look at", &source))?.len() != size {
             return Ok(TransferOutcome::Damaged);
@@ -210,15 +202,10 @@ impl Blobs {
             TransferOutcome::Shared
         } else {
             let mut hasher = Hasher::new(digest.algorithm());
-            let (mut buffer, mut position) = (vec![0; COPY_BYTES], 0);
-            loop {
-                let count = from.read_at(&mut buffer, position).map_err(Error::io("read", source))?;
-                if count == 0 {
-                    break;
-                }
-                hasher.update(&buffer[..count]);
-                self.disk.write_at(&to, &path, &buffer[..count], position).map_err(Error::io("write", &path))?;
-                position += count as u64;
+            let mut parts = FileParts::all(from);
+            while let Some((offset, part)) = parts.next().map_err(Error::io("read", source))? {
+                hasher.update(part);
+                self.disk.write_at(&to, &path, part, offset).map_err(Error::io("write", &path))?;
             }
             if hasher.finish() != digest {
                 self.disk.remove(&path).map_err(Error::io("remove", &path))?;
@@ -250,18 +237,12 @@ fn has_owner_for(file: &Path, directory: &Path) -> bool {
 
 /// Whether a directory, which may be missing, has nothing in it.
 fn is_empty(directory: &Path) -> io::Result<bool> {
-    match fs::read_dir(directory) {
-        Ok(entries) => {
-            for entry in entries {
-                if !is_of_the_volume(&entry?.file_name().to_string_lossy()) {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
+    for entry in if_exists(fs::read_dir(directory))?.into_iter().flatten() {
+        if !is_of_the_volume(&entry?.file_name().to_string_lossy()) {
+            return Ok(false);
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(error),
     }
+    Ok(true)
 }
 
 /// Whether a name is one that file systems, NAS systems and desktops give to entries of their own.
@@ -290,8 +271,8 @@ fn overlap(one: &Path, other: &Path) -> io::Result<bool> {
         || (exists && one.first().is_some_and(|one| other.contains(one))))
 }
 
-/// The device and the inode of a directory and of each one above it; of a missing directory, those above it.
-fn lineage(path: &Path) -> io::Result<Vec<(u64, u64)>> {
+/// The identity of a directory and of each one above it; of a missing directory, those above it.
+fn lineage(path: &Path) -> io::Result<Vec<FileId>> {
     let mut path = path.to_owned();
     while !path.try_exists()? {
         if !path.pop() || path.as_os_str().is_empty() {
@@ -300,12 +281,11 @@ fn lineage(path: &Path) -> io::Result<Vec<(u64, u64)>> {
     }
     let mut found = Vec::new();
     loop {
-        let metadata = fs::metadata(&path)?;
-        let identity = (metadata.dev(), metadata.ino());
-        if found.last() == Some(&identity) {
+        let id = FileId::at(&path)?;
+        if found.last() == Some(&id) {
             return Ok(found);
         }
-        found.push(identity);
+        found.push(id);
         path.push("..");
     }
 }

@@ -97,8 +97,9 @@ impl BackupError {
     /// The I/O error at the bottom, if that is what happened.
     pub(crate) fn io(&self) -> Option<&io::Error> {
         match self {
-            Self::Target(TargetError::Failed(blobs::Error::Io { source, .. }))
-            | Self::Blobs(blobs::Error::Io { source, .. }) => Some(source),
+            Self::Target(TargetError::Failed(blobs::Error::Io(failed))) | Self::Blobs(blobs::Error::Io(failed)) => {
+                Some(&failed.source)
+            }
             Self::Database(error) => error.io(),
             Self::Target(_) | Self::Source(_) | Self::Cancelled | Self::Blobs(_) => None,
         }

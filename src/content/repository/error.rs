@@ -82,7 +82,7 @@ impl From<blobs::Error> for Error {
     fn from(error: blobs::Error) -> Self {
         match error {
             blobs::Error::DigestMismatch { expected, actual } => Self::DigestMismatch { expected, actual },
-            error @ (blobs::Error::Io { .. } | blobs::Error::NoSpace { .. }) => Self::Blobs(error),
+            error @ (blobs::Error::Io(_) | blobs::Error::NoSpace { .. }) => Self::Blobs(error),
         }
     }
 }

@@ -1,17 +1,15 @@
 //! An OCI image layout becomes content of a repository.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use super::{Error, ManifestTarget, PutManifest, Repository};
+use crate::kit::file::{FileParts, PathError};
 use crate::oci::layout::{self, InvalidLayout};
 use crate::oci::{Digest, InvalidManifest, Manifest, Tag};
 
-/// How much of a blob is copied at once.
-const COPY_BYTES: usize = 512 * 1024;
 /// Indexes may list indexes, but not without end.
 const DEPTH_MAX: usize = 8;
 
@@ -19,7 +17,7 @@ const DEPTH_MAX: usize = 8;
 #[derive(Debug)]
 pub(crate) enum ImportError {
     /// A file of the layout cannot be read.
-    Io { path: PathBuf, source: std::io::Error },
+    Io(PathError),
     /// The files are not a layout.
     Layout(InvalidLayout),
     /// A manifest of the layout is not one.
@@ -39,7 +37,7 @@ impl From<Error> for ImportError {
 impl std::fmt::Display for ImportError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Io { path, source } => write!(f, "cannot read {}: {source}", path.display()),
+            Self::Io(error) => error.fmt(f),
             Self::Layout(invalid) => invalid.fmt(f),
             Self::Manifest { digest, invalid } => write!(f, "{digest}: {invalid}"),
             Self::TooDeep => write!(f, "indexes are nested more than {DEPTH_MAX} deep"),
@@ -97,16 +95,12 @@ impl Repository {
             return Ok(());
         }
         let path = blob_path(directory, digest);
-        let io = |source| ImportError::Io { path: path.clone(), source };
-        let mut file = fs::File::open(&path).map_err(io)?;
+        let io = |source| ImportError::Io(PathError::at("read", &path)(source));
+        let file = fs::File::open(&path).map_err(io)?;
         let mut upload = self.open_upload(digest.algorithm())?;
-        loop {
-            let mut part = Vec::with_capacity(COPY_BYTES);
-            file.by_ref().take(COPY_BYTES as u64).read_to_end(&mut part).map_err(io)?;
-            if part.is_empty() {
-                break;
-            }
-            upload.append(&[Bytes::from(part)])?;
+        let mut parts = FileParts::all(&file);
+        while let Some((_, part)) = parts.next().map_err(io)? {
+            upload.append(&[Bytes::copy_from_slice(part)])?;
         }
         let verified = upload.verify(digest);
         if let Err(error) = verified {
@@ -122,5 +116,5 @@ fn blob_path(directory: &Path, digest: Digest) -> PathBuf {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ImportError> {
-    fs::read(path).map_err(|source| ImportError::Io { path: path.to_owned(), source })
+    fs::read(path).map_err(|source| ImportError::Io(PathError::at("read", path)(source)))
 }

@@ -5,12 +5,13 @@
 //! is told of anything takes a lease first, and looks then; and what is being removed at this moment is not
 //! there any more, whatever its row still says.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::content::rows::{Unreferenced, UnreferencedRow};
+use crate::kit::bounded_map::BoundedMap;
 use crate::kit::clock::SteadyTime;
 use crate::oci::{Digest, RepositoryName};
 
@@ -29,7 +30,7 @@ pub(super) struct Leases {
 #[derive(Debug, Default)]
 struct Shard {
     /// When clients were told last of what has this hash. Of two with the same hash, both count as leased.
-    told: HashMap<u64, SteadyTime>,
+    told: BoundedMap<u64, SteadyTime, LEASES_MAX>,
     /// When clients were told of something that had no room in `told`.
     told_of_any: Option<SteadyTime>,
     /// What is being removed.
@@ -67,10 +68,8 @@ impl Leases {
         if shard.condemned.contains(&item) {
             return false;
         }
-        if shard.told.len() >= LEASES_MAX && !shard.told.contains_key(&hash) {
+        if !shard.told.try_insert(hash, now, |_| true) {
             shard.told_of_any = Some(now);
-        } else {
-            shard.told.insert(hash, now);
         }
         true
     }
@@ -100,7 +99,7 @@ impl Leases {
     /// Forgets leases from before a time.
     pub(super) fn forget(&self, before: SteadyTime) {
         for shard in &self.shards {
-            shard.lock().told.retain(|_, told| *told >= before);
+            shard.lock().told.retain(|told| *told >= before);
         }
     }
 }

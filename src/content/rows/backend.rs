@@ -44,22 +44,20 @@ struct Failure {
 impl DatabaseFile {
     /// Opens a database's file, and keeps others from opening it.
     pub(super) fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io { path: path.to_owned(), source };
-        let file = File::options().read(true).write(true).open(path).map_err(io)?;
+        let file = File::options().read(true).write(true).open(path).map_err(Error::at(path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::InUse { path: path.to_owned() }),
             // Where files have no locks, that is not worth refusing to start for.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => return Err(io(error)),
+            Err(TryLockError::Error(error)) => return Err(Error::at(path)(error)),
         }
         Ok(Self::new(disk, file, path))
     }
 
     /// Opens a database's file only to look at it, whether or not it could be changed; others may do so as well.
     pub(super) fn open_to_look_at(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(io)?;
+        let file = File::open(path).map_err(Error::at(path))?;
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
             // Where files have no locks, that is not worth refusing for.
@@ -69,7 +67,7 @@ impl DatabaseFile {
 
     /// Makes everything that was written to it durable.
     pub(super) fn sync(&self, disk: &dyn Disk) -> Result<(), Error> {
-        disk.sync(&self.file, &self.path).map_err(|source| Error::Io { path: self.path.clone(), source })
+        disk.sync(&self.file, &self.path).map_err(Error::at(&self.path))
     }
 
     /// A file that nobody else knows of.
@@ -88,12 +86,11 @@ impl DatabaseFile {
 
     /// What failed first, if it was the file.
     pub(super) fn failure(&self) -> Option<Error> {
-        self.failure.lock().as_ref().map(|failure| Error::Io {
-            path: self.path.clone(),
-            source: match failure.code {
+        self.failure.lock().as_ref().map(|failure| {
+            Error::at(&self.path)(match failure.code {
                 Some(code) => io::Error::from_raw_os_error(code),
                 None => io::Error::new(failure.kind, failure.text.clone()),
-            },
+            })
         })
     }
 
@@ -123,9 +120,8 @@ impl DatabaseFile {
 
     /// An empty file would become an empty database.
     pub(super) fn check(&self) -> Result<(), Error> {
-        let io = |source| Error::Io { path: self.path.clone(), source };
-        match self.len().map_err(io)? {
-            0 => Err(io(io::Error::new(io::ErrorKind::InvalidData, "it is empty"))),
+        match self.len().map_err(Error::at(&self.path))? {
+            0 => Err(Error::at(&self.path)(io::Error::new(io::ErrorKind::InvalidData, "it is empty"))),
             _ => Ok(()),
         }
     }

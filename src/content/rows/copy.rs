@@ -17,6 +17,7 @@ use super::schema::{self, Visitor, each_table};
 use super::transaction::Definition;
 use super::{Database, Error, Rows, WriteTx, store};
 use crate::content::blobs::{Disk, Tree};
+use crate::kit::file::if_exists;
 
 /// As much is written in one transaction of the copy, which is held in memory.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -73,8 +74,8 @@ impl Database {
 /// Makes the new database of a data directory the database, in place of one that may be there.
 pub(crate) fn install(tree: &Tree, disk: &dyn Disk) -> Result<(), Error> {
     let path = tree.database();
-    disk.rename(&tree.new_database(), &path).map_err(io(&path))?;
-    disk.sync_dir(tree.root()).map_err(io(tree.root()))
+    disk.rename(&tree.new_database(), &path).map_err(Error::at(&path))?;
+    disk.sync_dir(tree.root()).map_err(Error::at(tree.root()))
 }
 
 /// A database that is being made under its temporary name.
@@ -106,11 +107,8 @@ impl NewDatabase {
 
     fn create(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<Self, Error> {
         let path = tree.new_database();
-        match disk.remove(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(&path)(error)),
-            _ => {}
-        }
-        let file = disk.create(&path).map_err(io(&path))?;
+        if_exists(disk.remove(&path)).map_err(Error::at(&path))?;
+        let file = disk.create(&path).map_err(Error::at(&path))?;
         let file = Arc::new(DatabaseFile::new(Arc::clone(disk), file, &path));
         let database = store::open(&file, Backend::new(&file))?;
         Ok(Self { database, file })
@@ -210,7 +208,7 @@ impl ReadOnlyDatabase {
     pub(crate) fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, Error> {
         let file = Arc::new(DatabaseFile::open_to_look_at(disk, path)?);
         file.check()?;
-        let database = store::open(&file, Backend::read_only(&file).map_err(io(path))?)?;
+        let database = store::open(&file, Backend::read_only(&file).map_err(Error::at(path))?)?;
         let snapshot = Self(database);
         snapshot.read(schema::version)?;
         Ok(snapshot)
@@ -231,11 +229,6 @@ impl fmt::Debug for ReadOnlyDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ReadOnlyDatabase")
     }
-}
-
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { path, source }
 }
 
 #[cfg(test)]

@@ -5,13 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::kit::file::PathError;
+
 /// What can go wrong with rows. None of it is the client's fault.
 #[derive(Debug)]
 pub(crate) enum Error {
     /// The database, or the disk under it, failed.
     Storage(Box<redb::Error>),
     /// A file of the database, or one beside it, could not be read or changed.
-    Io { path: PathBuf, source: io::Error },
+    Io(PathError),
     /// Another process has the database open.
     InUse { path: PathBuf },
     /// The database was written by a version that this one does not know.
@@ -33,6 +35,11 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Adds the path of a file to an I/O error.
+    pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io(PathError::at("use", path)(source))
+    }
+
     /// What a failure to open the database means.
     pub(super) fn open(error: redb::DatabaseError, path: &Path) -> Self {
         match error {
@@ -48,7 +55,7 @@ impl Error {
                 redb::Error::Io(error) => Some(error),
                 _ => None,
             },
-            Self::Io { source, .. } => Some(source),
+            Self::Io(failed) => Some(&failed.source),
             Self::Group(error) => error.io(),
             Self::InUse { .. }
             | Self::Schema { .. }
@@ -69,7 +76,7 @@ impl Error {
                 redb::Error::Io(error) => is_corruption(error),
                 _ => false,
             },
-            Self::Io { source, .. } => is_corruption(source),
+            Self::Io(failed) => is_corruption(&failed.source),
             Self::Group(error) => error.is_corruption(),
             Self::Corrupt { .. } => true,
             _ => false,
@@ -82,7 +89,7 @@ impl Error {
             Self::Storage(error) => {
                 matches!(**error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)
             }
-            Self::Io { .. } | Self::Closed => true,
+            Self::Io(_) | Self::Closed => true,
             Self::Group(error) => error.is_transient(),
             Self::InUse { .. }
             | Self::Schema { .. }
@@ -103,7 +110,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Storage(error) => write!(f, "the database failed: {error}"),
-            Self::Io { path, source } => write!(f, "cannot use {}: {source}", path.display()),
+            Self::Io(error) => error.fmt(f),
             Self::InUse { path } => write!(f, "{} is in use by another process", path.display()),
             Self::Schema { found, known } => {
                 write!(

@@ -63,7 +63,7 @@ pub(crate) fn set_aside(tree: &Tree, disk: &dyn Disk) -> Result<Option<PathBuf>,
     }
     let free = (1..u32::MAX).map(|number| tree.damaged_database(number)).find(|aside| !aside.exists());
     let aside = free.unwrap_or_else(|| tree.damaged_database(0));
-    disk.rename(&path, &aside).map_err(|source| Error::Io { path: path.clone(), source })?;
+    disk.rename(&path, &aside).map_err(Error::at(&path))?;
     Ok(Some(aside))
 }
 
@@ -71,7 +71,7 @@ impl Database {
     /// An empty database under the temporary name, whether or not there is another; see [`super::install`].
     pub(crate) fn create_new(tree: &Tree, disk: Arc<dyn Disk>) -> Result<Self, Error> {
         // As with the first opening of a database, nobody else does this at the same time.
-        let directory = File::open(tree.root()).map_err(|source| Error::Io { path: tree.root().to_owned(), source })?;
+        let directory = File::open(tree.root()).map_err(Error::at(tree.root()))?;
         let _ = directory.lock();
         super::create(tree, &disk)?;
         let store = Store::open(DatabaseFile::open(disk, &tree.new_database())?)?;

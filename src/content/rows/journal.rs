@@ -16,7 +16,7 @@ mod replay;
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,6 +29,7 @@ use super::content::ManifestRow;
 use super::schema::{MANIFEST_BYTES, MANIFESTS, SETTING_JOURNAL, SETTING_JOURNAL_NUMBER, TAGS};
 use super::{Database, Error, Pause, Rows, WriteTx, codec};
 use crate::content::blobs::{Disk, Tree};
+use crate::kit::file::if_exists;
 use format::{HEADER_BYTES, Id};
 
 /// A journal that has not grown by this much is not made anew, whatever it was before.
@@ -132,22 +133,19 @@ impl Journal {
     fn sync(&self) -> Result<(), Error> {
         let mut state = self.state.lock();
         let Some(log) = state.log.as_ref().filter(|_| state.unsynced) else { return Ok(()) };
-        let (file, path) = (log.file.try_clone().map_err(io(&log.path))?, log.path.clone());
+        let (file, path) = (log.file.try_clone().map_err(Error::at(&log.path))?, log.path.clone());
         state.unsynced = false;
         // Nobody's change waits for this.
         drop(state);
-        self.disk.sync(&file, &path).map_err(io(&path))
+        self.disk.sync(&file, &path).map_err(Error::at(&path))
     }
 
     /// Begins a new file, to which changes are added from now on.
     fn begin(&self, id: &Id) -> Result<(), Error> {
         let path = self.tree.new_journal();
-        match self.disk.remove(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(&path)(error)),
-            _ => {}
-        }
-        let file = self.disk.create(&path).map_err(io(&path))?;
-        self.disk.write_at(&file, &path, &format::header(id, 0), 0).map_err(io(&path))?;
+        if_exists(self.disk.remove(&path)).map_err(Error::at(&path))?;
+        let file = self.disk.create(&path).map_err(Error::at(&path))?;
+        self.disk.write_at(&file, &path, &format::header(id, 0), 0).map_err(Error::at(&path))?;
         self.state.lock().next = Some(Log { file, path, length: HEADER_BYTES, made: 0, first: None, last: None });
         Ok(())
     }
@@ -156,19 +154,19 @@ impl Journal {
     fn write(&self, bytes: &[u8]) -> Result<(), Error> {
         let mut state = self.state.lock();
         let path = self.tree.new_journal();
-        let Some(next) = &mut state.next else { return Err(io(&path)(io::Error::other("a change is missing"))) };
-        next.append(&*self.disk, bytes).map_err(io(&path))
+        let Some(next) = &mut state.next else { return Err(Error::at(&path)(io::Error::other("a change is missing"))) };
+        next.append(&*self.disk, bytes).map_err(Error::at(&path))
     }
 
     /// The file that is being made has everything up to `number`, and what came after it: it is the journal now.
     fn finish(&self, id: &Id, number: u64) -> Result<(), Error> {
         let (new, path) = (self.tree.new_journal(), self.tree.journal());
-        let lost = || io(&new)(io::Error::other("a change is missing"));
+        let lost = || Error::at(&new)(io::Error::other("a change is missing"));
         let unsynced = {
             let state = self.state.lock();
-            state.next.as_ref().ok_or_else(lost)?.file.try_clone().map_err(io(&new))?
+            state.next.as_ref().ok_or_else(lost)?.file.try_clone().map_err(Error::at(&new))?
         };
-        self.disk.sync(&unsynced, &new).map_err(io(&new))?;
+        self.disk.sync(&unsynced, &new).map_err(Error::at(&new))?;
         let mut state = self.state.lock();
         let mut next = state.next.take().ok_or_else(lost)?;
         if next.first.is_some_and(|first| first > number + 1) {
@@ -177,26 +175,23 @@ impl Journal {
         let reached = next.last.map_or(number, |last| last.max(number));
         let mut end = Vec::new();
         format::frame(&mut end, reached, &Record::End.encode());
-        next.append(&*self.disk, &end).map_err(io(&new))?;
+        next.append(&*self.disk, &end).map_err(Error::at(&new))?;
         (next.made, next.last) = (next.length, Some(reached));
-        self.disk.write_at(&next.file, &new, &format::header(id, next.length), 0).map_err(io(&new))?;
-        self.disk.rename(&new, &path).map_err(io(&new))?;
+        self.disk.write_at(&next.file, &new, &format::header(id, next.length), 0).map_err(Error::at(&new))?;
+        self.disk.rename(&new, &path).map_err(Error::at(&new))?;
         next.path.clone_from(&path);
         state.log = Some(next);
         state.unsynced = true;
         state.reported = false;
         drop(state);
-        self.disk.sync_dir(self.tree.root()).map_err(io(self.tree.root()))
+        self.disk.sync_dir(self.tree.root()).map_err(Error::at(self.tree.root()))
     }
 }
 
 /// Opens the journal of a database, if it has everything.
 fn open(tree: &Tree, disk: &dyn Disk, id: Option<&[u8]>, number: u64) -> io::Result<Option<Log>> {
     let path = tree.journal();
-    let file = match File::options().read(true).write(true).open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
+    let Some(file) = if_exists(File::options().read(true).write(true).open(&path))? else { return Ok(None) };
     let length = file.metadata()?.len();
     let Some((_, made)) = format::read_header(&file).filter(|(found, _)| id == Some(found)) else {
         // It may be all that is left of another database.
@@ -337,11 +332,6 @@ impl WriteTx {
             _ => Ok(None),
         }
     }
-}
-
-fn io(path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { path, source }
 }
 
 #[cfg(test)]

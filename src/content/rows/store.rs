@@ -153,7 +153,7 @@ impl Store {
 
     fn open_read_only(&self) -> Result<Database, Error> {
         let backend = Backend::read_only(&self.file);
-        open(&self.file, backend.map_err(|source| Error::Io { path: self.file.path().to_owned(), source })?)
+        open(&self.file, backend.map_err(Error::at(self.file.path()))?)
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {

@@ -1,5 +1,7 @@
 //! What was done to accounts.
 
+use std::time::Duration;
+
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -14,7 +16,7 @@ use crate::kit::clock::Timestamp;
 
 /// As many as Quay shows at once.
 const PAGE: usize = 20;
-const DAY_MICROS: u64 = 86_400_000_000;
+const DAY: Duration = Duration::from_hours(24);
 
 pub(super) fn of_user(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
     list(context, call, Some(context.user()?))
@@ -25,12 +27,12 @@ pub(super) fn of_all(context: &Context<'_>, call: &Call<'_>) -> Result<Response<
 }
 
 fn list(context: &Context<'_>, call: &Call<'_>, account: Option<&str>) -> Result<Response<Body>, ApiError> {
-    let now = context.registry.accounts().now().micros();
+    let now = context.registry.accounts().now();
     // From yesterday to tomorrow, unless days are named.
-    let from = day(call, "starttime")?.unwrap_or_else(|| Timestamp::from_micros(now.saturating_sub(DAY_MICROS)));
-    let to = day(call, "endtime")?.map_or(now, Timestamp::micros).saturating_add(DAY_MICROS);
+    let from = day(call, "starttime")?.unwrap_or_else(|| now.before(DAY));
+    let to = day(call, "endtime")?.unwrap_or(now).after(DAY);
     let before = match call.query.one("next_page")? {
-        None => (Timestamp::from_micros(to), 0),
+        None => (to, 0),
         Some(cursor) => {
             cursor_of(cursor).ok_or_else(|| invalid("the parameter next_page is not one that was given"))?
         }
@@ -42,7 +44,7 @@ fn list(context: &Context<'_>, call: &Call<'_>, account: Option<&str>) -> Result
     let entries: Vec<Value> = page.entries.iter().map(|entry| view(entry, account.is_none())).collect();
     let mut list = json!({
         "start_time": rfc2822(from),
-        "end_time": rfc2822(Timestamp::from_micros(to)),
+        "end_time": rfc2822(to),
         "logs": entries,
     });
     if let Some((at, number)) = page.next {

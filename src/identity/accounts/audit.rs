@@ -162,8 +162,7 @@ impl Accounts {
 
     /// Removes rows that are too old.
     pub(super) fn trim_audit(&self) -> Result<(), Error> {
-        let kept = u64::try_from(self.rules.audit_kept.as_micros()).unwrap_or(u64::MAX);
-        let before = Timestamp::from_micros(self.clock.now().micros().saturating_sub(kept));
+        let before = self.clock.now().before(self.rules.audit_kept);
         let oldest = self.database.read(|tx| {
             let mut any = false;
             tx.each_audit(Timestamp::from_micros(0), (before, 0), |_, _| {

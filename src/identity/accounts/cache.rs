@@ -1,17 +1,18 @@
 //! [`Cache`]: look-ups that stay true until something changes.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 
 use parking_lot::RwLock;
 
-/// At most this many are kept; when there are more, all are forgotten.
+use crate::kit::bounded_map::BoundedMap;
+
+/// At most this many values are kept.
 const ENTRIES_MAX: usize = 10_000;
 
 /// Values by key, each with the generation it was looked up in.
-pub(crate) struct Cache<K, V>(RwLock<HashMap<K, (u64, V)>>);
+pub(crate) struct Cache<K, V>(RwLock<BoundedMap<K, (u64, V), ENTRIES_MAX>>);
 
 /// Neither keys nor values: among the keys are hashes of secrets.
 impl<K, V> fmt::Debug for Cache<K, V> {
@@ -22,7 +23,7 @@ impl<K, V> fmt::Debug for Cache<K, V> {
 
 impl<K, V> Default for Cache<K, V> {
     fn default() -> Self {
-        Self(RwLock::new(HashMap::new()))
+        Self(RwLock::default())
     }
 }
 
@@ -38,10 +39,6 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
 
     /// Keeps a value whose look-up began in this generation.
     pub(crate) fn put(&self, key: K, generation: u64, value: V) {
-        let mut entries = self.0.write();
-        if entries.len() >= ENTRIES_MAX {
-            entries.clear();
-        }
-        entries.insert(key, (generation, value));
+        self.0.write().entry(key, |(known, _)| *known == generation).insert_entry((generation, value));
     }
 }

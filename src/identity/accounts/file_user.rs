@@ -10,10 +10,11 @@ use std::collections::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest as _, Sha256};
 
-use super::htpasswd::{FileUser, Lines, Mark};
+use super::htpasswd::{FileUser, Lines};
 use super::namespace::NamespaceClaim;
 use super::{Accounts, Error, Origin};
 use crate::content::rows::{FileUserRow, Rows, SETTING_FILE_OWNERS_UNKNOWN, WriteTx};
+use crate::kit::file::FileStamp;
 use crate::oci::is_component;
 
 /// How far the file was followed.
@@ -23,7 +24,7 @@ pub(super) struct FileState(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     /// The state that was read last.
-    read: Option<Mark>,
+    read: Option<FileStamp>,
     /// Whether the file could not be read, which was said already.
     is_unreadable: bool,
     /// Whether something is to be written down still.
@@ -49,9 +50,9 @@ impl Accounts {
     pub(super) fn read_file_first(&self) -> Result<(), Error> {
         let Some(file) = &self.htpasswd else { return Ok(()) };
         let mut state = self.file_state();
-        let mark = file.mark();
+        let stamp = file.stamp();
         let lines = file.read().map_err(|why| Error::HtpasswdUnreadable { why })?;
-        state.read = mark;
+        state.read = stamp;
         self.follow_and_log(&mut state, &lines, false, true);
         Ok(())
     }
@@ -60,7 +61,7 @@ impl Accounts {
     pub(crate) fn is_file_due(&self) -> bool {
         let Some(file) = &self.htpasswd else { return false };
         let state = self.file_state();
-        state.is_due || file.mark() != state.read
+        state.is_due || file.stamp() != state.read
     }
 
     /// Reads the file again if it has changed. If it cannot be read, the users stay as they were: a file is gone for
@@ -69,14 +70,14 @@ impl Accounts {
     pub(crate) fn follow_file(&self) {
         let Some(file) = &self.htpasswd else { return };
         let mut state = self.file_state();
-        let mark = file.mark();
-        let is_settled = mark == state.read;
+        let stamp = file.stamp();
+        let is_settled = stamp == state.read;
         if is_settled && !state.is_due {
             return;
         }
         match file.read() {
             Ok(lines) => {
-                (state.read, state.is_unreadable) = (mark, false);
+                (state.read, state.is_unreadable) = (stamp, false);
                 self.follow_and_log(&mut state, &lines, is_settled, false);
                 if !is_settled {
                     tracing::info!(users = lines.len(), "the htpasswd file was read again");

@@ -1,12 +1,13 @@
 //! [`Htpasswd`]: users of a file that others write, with bcrypt hashes, as zot and Apache have it.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fmt, fs};
 
 use parking_lot::RwLock;
+
+use crate::kit::file::FileStamp;
 
 /// A user of the file, with what is written down of it. Does not print.
 #[derive(Clone, Default)]
@@ -19,9 +20,6 @@ pub(super) struct FileUser {
 
 /// The lines of a file: names and hashes; without a hash, a line that nobody can sign in by.
 pub(super) type Lines = HashMap<String, Option<String>>;
-
-/// What tells one state of a file from another: device, inode, length, and time of change.
-pub(super) type Mark = (u64, u64, u64, i64, i64);
 
 /// The users of a file as it was when it was last read. Their hashes do not print.
 pub(crate) struct Htpasswd {
@@ -74,8 +72,8 @@ impl Htpasswd {
 
     /// Which state the file is in. Looking, unlike being told, also notices a file that was renamed into place and a
     /// symlink that was turned, as Kubernetes does it.
-    pub(super) fn mark(&self) -> Option<Mark> {
-        mark(&self.path)
+    pub(super) fn stamp(&self) -> Option<FileStamp> {
+        FileStamp::at(&self.path)
     }
 
     pub(super) fn read(&self) -> Result<Lines, String> {
@@ -92,11 +90,6 @@ impl Htpasswd {
 /// The cost of a bcrypt hash: each step doubles the work.
 pub(super) fn cost_of(hash: &str) -> Option<u32> {
     hash.get(4..6)?.parse().ok()
-}
-
-fn mark(path: &Path) -> Option<Mark> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()))
 }
 
 fn read(path: &Path) -> Result<Lines, String> {

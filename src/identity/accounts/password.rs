@@ -1,6 +1,5 @@
 //! Passwords: argon2id, off the async threads, as slow for a user who does not exist.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +17,9 @@ use zeroize::Zeroizing;
 use super::hash_queue::HashQueue;
 use super::htpasswd::cost_of;
 use super::user::StoredHash;
-use super::{Error, HashCaller, HashPermit, TooBusy, client_network};
+use super::{Error, HashCaller, HashPermit, TooBusy};
+use crate::kit::bounded_map::BoundedMap;
+use crate::kit::network::client_network;
 
 /// The longest password, in characters; more than that only makes work.
 pub(crate) const PASSWORD_MAX: usize = 1024;
@@ -224,7 +225,7 @@ pub(super) struct Verifier {
     /// What has taken in a key that never leaves the process: what is remembered cannot be tried out elsewhere.
     keyed: Hmac<Sha256>,
     /// The right ones, and until when they are remembered.
-    remembered: Mutex<HashMap<PasswordFingerprint, Instant>>,
+    remembered: Mutex<BoundedMap<PasswordFingerprint, Instant, REMEMBERED_MAX>>,
     turns: Arc<HashQueue>,
     /// How long the last wrong password took, in milliseconds.
     usual: AtomicU64,
@@ -322,14 +323,7 @@ impl Verifier {
 
     fn remember(&self, mark: PasswordFingerprint) {
         let now = Instant::now();
-        let mut remembered = self.remembered.lock();
-        if remembered.len() >= REMEMBERED_MAX {
-            remembered.retain(|_, until| now < *until);
-        }
-        if remembered.len() >= REMEMBERED_MAX {
-            remembered.clear();
-        }
-        remembered.insert(mark, now + REMEMBERED_FOR);
+        self.remembered.lock().entry(mark, |until| now < *until).insert_entry(now + REMEMBERED_FOR);
     }
 }
 

@@ -11,8 +11,8 @@ use super::throttle::{PasswordCheck, Source};
 use super::user::{Account, StoredHash, USER_NAME_MAX};
 use super::{
     Accounts, Error, HashCaller, HashPermit, Origin, PASSWORD_MAX, Password, PasswordFingerprint, Throttled, TooBusy,
-    client_network,
 };
+use crate::kit::network::client_network;
 
 /// A refusal takes at least this long, and as long as a wrong password takes at the moment: its time does not tell
 /// whether a password was verified. It also slows guessing.

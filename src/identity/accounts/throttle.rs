@@ -10,12 +10,13 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::PasswordFingerprint;
+use crate::kit::network::client_network;
 
 /// Wrong passwords without a wait: for one user at one address, for one address, and for one user at all addresses.
 const PAIR_FREE: u32 = 3;
@@ -202,15 +203,6 @@ fn forget_older_half<T>(entries: &mut HashMap<u64, T>, last: impl Fn(&T) -> Inst
     let (_, median, _) = times.select_nth_unstable(middle);
     let median = *median;
     entries.retain(|_, entry| last(entry) > median);
-}
-
-/// The network of one client: an IPv4 address, or 64 bits of an IPv6 address. A client can use each address of its
-/// network.
-pub(crate) fn client_network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (!0 << 64))),
-        address @ IpAddr::V4(_) => address,
-    }
 }
 
 #[cfg(test)]

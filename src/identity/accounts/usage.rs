@@ -1,8 +1,8 @@
 //! When keys and sessions were last used: kept in memory, and written in batches, so that no
 //! request waits for a disk.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::mem::take;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::{Accounts, Error};
 use crate::content::rows::{SecretHash, Use};
+use crate::kit::bounded_map::BoundedMap;
 use crate::kit::clock::Timestamp;
 
 /// More uses than this are not kept until the next batch; the newest ones then go unnoticed.
@@ -18,11 +19,14 @@ const PENDING_MAX: usize = 50_000;
 /// So many uses of the running second are known without a lock.
 const RECENT: usize = 256;
 
+/// The last use of each key or session since the last batch.
+type Pending = Mutex<BoundedMap<SecretHash, Use, PENDING_MAX>>;
+
 /// Uses that are not written yet.
 #[derive(Debug)]
 pub(super) struct Usage {
-    keys: Mutex<HashMap<SecretHash, Use>>,
-    sessions: Mutex<HashMap<SecretHash, Use>>,
+    keys: Pending,
+    sessions: Pending,
     /// Marks of uses that were recorded just now: the many requests of one second from one place are one use.
     recent: [AtomicU64; RECENT],
     marks: RandomState,
@@ -52,16 +56,9 @@ impl Usage {
     }
 }
 
-fn record(
-    pending: &Mutex<HashMap<SecretHash, Use>>,
-    hash: &SecretHash,
-    at: Timestamp,
-    address: Option<IpAddr>,
-    agent: &str,
-) {
+fn record(pending: &Pending, hash: &SecretHash, at: Timestamp, address: Option<IpAddr>, agent: &str) {
     let address = address.map(|address| address.to_string());
     let mut pending = pending.lock();
-    let full = pending.len() >= PENDING_MAX;
     match pending.get_mut(hash) {
         Some(known) => {
             known.at = at;
@@ -70,19 +67,14 @@ fn record(
                 agent.clone_into(&mut known.agent);
             }
         }
-        None if full => {}
         None => {
-            pending.insert(*hash, Use { at, address, agent: agent.to_owned() });
+            let _has_room = pending.try_insert(*hash, Use { at, address, agent: agent.to_owned() }, |_| true);
         }
     }
 }
 
-fn latest(pending: &Mutex<HashMap<SecretHash, Use>>, hash: &SecretHash) -> Option<Use> {
+fn latest(pending: &Pending, hash: &SecretHash) -> Option<Use> {
     pending.lock().get(hash).cloned()
-}
-
-fn take(pending: &Mutex<HashMap<SecretHash, Use>>) -> HashMap<SecretHash, Use> {
-    std::mem::take(&mut pending.lock())
 }
 
 impl Accounts {
@@ -115,7 +107,7 @@ impl Accounts {
     /// Writes the uses down. When a session was last used is remembered with it, and so looked up again after this;
     /// of a key nobody needs to know.
     pub(super) fn flush_usage(&self) -> Result<(), Error> {
-        let (keys, sessions) = (take(&self.usage.keys), take(&self.usage.sessions));
+        let (keys, sessions) = (take(&mut *self.usage.keys.lock()), take(&mut *self.usage.sessions.lock()));
         if keys.is_empty() && sessions.is_empty() {
             return Ok(());
         }

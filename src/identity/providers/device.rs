@@ -4,7 +4,6 @@
 //! Nothing is stored of a sign-in under way: whoever waits keeps it, sealed. What must hold: nobody but who began a
 //! sign-in finishes it; a provider is asked no more often than it wants, however often the registry is.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use tokio::sync::mpsc;
 
 use super::client::ProviderClient;
 use super::{Error, Kind, Provider, Providers, SignedIn, is_text, shown_word};
+use crate::kit::bounded_map::BoundedMap;
 use crate::kit::clock::Timestamp;
 use crate::kit::outgoing;
 
@@ -94,7 +94,7 @@ struct PendingDeviceSignIn {
 
 /// When sign-ins may be asked about again, by the hash of their handle.
 #[derive(Debug, Default)]
-pub(super) struct PollSchedule(Mutex<HashMap<[u8; 32], NextPoll>>);
+pub(super) struct PollSchedule(Mutex<BoundedMap<[u8; 32], NextPoll, WAITING_MAX>>);
 
 #[derive(Clone, Copy, Debug)]
 struct NextPoll {
@@ -106,13 +106,7 @@ impl PollSchedule {
     /// A turn to ask; or how long to wait instead. Whoever comes too early waits longer from then on.
     fn admit(&self, handle: [u8; 32], interval: Duration, now: Timestamp) -> Result<(), Duration> {
         let mut known = self.0.lock();
-        if known.len() >= WAITING_MAX {
-            known.retain(|_, next| now < next.at);
-        }
-        if known.len() >= WAITING_MAX {
-            known.clear();
-        }
-        let next = known.entry(handle).or_insert(NextPoll { at: now, interval });
+        let next = known.entry(handle, |next| now < next.at).or_insert(NextPoll { at: now, interval });
         if now < next.at {
             next.interval = (next.interval + SLOWER).min(INTERVAL_MAX);
             next.at = now.after(next.interval);
@@ -343,7 +337,7 @@ mod tests {
             assert_eq!(polls.admit(handle, Duration::from_secs(5), at(n)), Ok(()));
         }
         let known = polls.0.lock();
-        assert!(known.len() <= WAITING_MAX);
+        assert!(known.values().len() <= WAITING_MAX);
         assert!(known.values().any(|next| next.at > at(3 * WAITING_MAX as u64)));
     }
 }

@@ -3,21 +3,23 @@
 //! Whoever comes back from a provider makes the registry ask it; whoever only says so must not make it a tool. What
 //! must hold: memory is bounded, and nobody waits longer than a window.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::kit::bounded_map::BoundedMap;
+use crate::kit::network::client_network;
+
 /// So many in one window are an office's people.
 const FREE: u32 = 60;
 const WINDOW: Duration = Duration::from_mins(1);
-/// At most this many addresses are counted; when there are more, those of earlier windows and then all go.
+/// At most this many addresses are counted.
 const ADDRESSES_MAX: usize = 20_000;
 
 /// Counts by address.
 #[derive(Debug, Default)]
-pub(super) struct RateLimit(Mutex<HashMap<Option<IpAddr>, Window>>);
+pub(super) struct RateLimit(Mutex<BoundedMap<Option<IpAddr>, Window, ADDRESSES_MAX>>);
 
 #[derive(Debug)]
 struct Window {
@@ -33,13 +35,9 @@ impl RateLimit {
 
     fn pass_at(&self, address: Option<IpAddr>, now: Instant) -> Result<(), u64> {
         let mut windows = self.0.lock();
-        if windows.len() >= ADDRESSES_MAX {
-            windows.retain(|_, window| now - window.began < WINDOW);
-        }
-        if windows.len() >= ADDRESSES_MAX {
-            windows.clear();
-        }
-        let window = windows.entry(address.map(network)).or_insert(Window { began: now, count: 0 });
+        let window = windows
+            .entry(address.map(client_network), |window| now - window.began < WINDOW)
+            .or_insert(Window { began: now, count: 0 });
         if now - window.began >= WINDOW {
             *window = Window { began: now, count: 0 };
         }
@@ -48,14 +46,6 @@ impl RateLimit {
         }
         window.count += 1;
         Ok(())
-    }
-}
-
-/// Whom an address belongs to: of IPv6 everybody has a network of 64 bits.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (!0 << 64))),
-        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -86,6 +76,6 @@ mod tests {
         for number in 0..50_000_u32 {
             let _ = pace.pass_at(Some(IpAddr::from(number.to_be_bytes())), now);
         }
-        assert!(pace.0.lock().len() <= ADDRESSES_MAX);
+        assert!(pace.0.lock().values().len() <= ADDRESSES_MAX);
     }
 }

@@ -5,7 +5,6 @@
 //! 7636). What must hold: without the person's answer, from the browser that has signed in, there is no code; a code is
 //! good for a minute and for once, whoever tries it; and for nobody who does not know the verifier.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::Sealer;
+use crate::kit::bounded_map::BoundedMap;
 use crate::kit::clock::Timestamp;
 
 /// How long a person has to answer.
@@ -35,7 +35,7 @@ const VERIFIER_CHARS: std::ops::RangeInclusive<usize> = 43..=128;
 
 /// The codes that wait for their programs.
 #[derive(Default)]
-pub(crate) struct SignInCodes(Mutex<HashMap<[u8; 32], IssuedCode>>);
+pub(crate) struct SignInCodes(Mutex<BoundedMap<[u8; 32], IssuedCode, CODES_MAX>>);
 
 struct IssuedCode {
     user: String,
@@ -118,14 +118,9 @@ impl SignInCodes {
     pub(crate) fn issue(&self, request: ProgramRequest, now: Timestamp) -> Result<String, TooMany> {
         let code = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let ProgramRequest { user, stamp, challenge, .. } = request;
-        let mut codes = self.0.lock();
-        codes.retain(|_, issued| now < issued.expires);
-        if codes.len() >= CODES_MAX {
-            return Err(TooMany);
-        }
         let issued = IssuedCode { user, stamp, challenge, expires: now.after(CODE_LIFETIME) };
-        codes.insert(Sha256::digest(&code).into(), issued);
-        Ok(code)
+        let has_room = self.0.lock().try_insert(Sha256::digest(&code).into(), issued, |issued| now < issued.expires);
+        if has_room { Ok(code) } else { Err(TooMany) }
     }
 
     /// The user whom a code signs in, and the mark of the sign-in. It is used then, whether or not the verifier is right: who guesses, guesses once.

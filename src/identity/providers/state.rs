@@ -5,7 +5,6 @@
 //! browser that does not have the cookie cannot finish; what was begun with one provider does not finish with
 //! another, nor after its time, nor twice.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::seal::keyed;
 use super::{Error, Target};
+use crate::kit::bounded_map::BoundedMap;
 use crate::kit::clock::Timestamp;
 
 /// How long somebody may take to sign in at a provider.
@@ -62,7 +62,7 @@ impl fmt::Debug for Secrets {
 pub(super) struct States {
     signing: [u8; 32],
     deriving: [u8; 32],
-    used: Mutex<HashMap<[u8; ID_BYTES], Timestamp>>,
+    used: Mutex<BoundedMap<[u8; ID_BYTES], Timestamp, USED_MAX>>,
 }
 
 impl fmt::Debug for States {
@@ -126,14 +126,7 @@ impl States {
         if used.contains_key(&id) {
             return Err(Error::NotBegun("this sign-in was finished already"));
         }
-        if used.len() >= USED_MAX {
-            used.retain(|_, expires| now < *expires);
-        }
-        if used.len() >= USED_MAX {
-            return Err(Error::Busy { seconds: 60 });
-        }
-        used.insert(id, expires);
-        Ok(())
+        if used.try_insert(id, expires, |expires| now < *expires) { Ok(()) } else { Err(Error::Busy { seconds: 60 }) }
     }
 
     fn secrets(&self, id: &[u8; ID_BYTES], provider: &str) -> Secrets {
@@ -232,6 +225,6 @@ mod tests {
         let later = NOW.after(STATE_LIFETIME);
         let (cookie, secrets) = states.begin("oidc", Target::Nothing, later);
         assert!(states.finish("oidc", Some(&cookie), Some(&secrets.state), later).is_ok());
-        assert_eq!(states.used.lock().len(), 1);
+        assert_eq!(states.used.lock().values().len(), 1);
     }
 }

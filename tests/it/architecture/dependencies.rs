@@ -18,6 +18,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("http-body-util", "bodies in memory, and reading bodies to their end"),
     ("hyper", "HTTP"),
     ("hyper-util", "hyper on tokio, and graceful stops"),
+    ("ipnet", "networks of trusted proxies"),
     ("jiff", "times as clients write them"),
     ("jsonwebtoken", "tokens of the token service"),
     ("libc", "settings of the GNU C library's allocator; rustix brings it"),

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::format::{self, HEADER_BYTES, Reader, Record};
-use super::io;
 use crate::content::blobs::Tree;
 use crate::content::rows::Error;
 use crate::kit::clock::Timestamp;
+use crate::kit::file::if_exists;
 use crate::oci::{Digest, RepositoryName, Tag};
 
 /// The content by a journal. Manifests themselves are read when they are wanted.
@@ -41,18 +41,15 @@ impl ReplayedJournal {
     /// Reads the journal of a data directory; nothing if there is none.
     pub(crate) fn read(tree: &Tree) -> Result<Option<Self>, Error> {
         let path = tree.journal();
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io(&path)(error)),
-        };
+        let Some(file) = if_exists(File::open(&path)).map_err(Error::at(&path))? else { return Ok(None) };
         if format::read_header(&file).is_none() {
             return Ok(None);
         }
-        let mut reader = Reader::new(file.try_clone().map_err(io(&path))?, HEADER_BYTES).map_err(io(&path))?;
+        let mut reader =
+            Reader::new(file.try_clone().map_err(Error::at(&path))?, HEADER_BYTES).map_err(Error::at(&path))?;
         let (mut manifests, mut tags) = (Known::new(), Known::new());
         let mut has_end = false;
-        while let Some(frame) = reader.next().map_err(io(&path))? {
+        while let Some(frame) = reader.next().map_err(Error::at(&path))? {
             has_end = matches!(frame.record, Record::End);
             match frame.record {
                 Record::Manifest { repository, digest, media_type, created, .. } => {
@@ -86,9 +83,9 @@ impl ReplayedJournal {
 
     /// The bytes of a manifest, if they are those of its digest.
     pub(crate) fn bytes(&self, manifest: &JournaledManifest) -> Result<Option<Bytes>, Error> {
-        let file = self.file.try_clone().map_err(io(&self.path))?;
-        let mut reader = Reader::new(file, manifest.offset).map_err(io(&self.path))?;
-        Ok(match reader.next().map_err(io(&self.path))?.map(|frame| frame.record) {
+        let file = self.file.try_clone().map_err(Error::at(&self.path))?;
+        let mut reader = Reader::new(file, manifest.offset).map_err(Error::at(&self.path))?;
+        Ok(match reader.next().map_err(Error::at(&self.path))?.map(|frame| frame.record) {
             Some(Record::Manifest { bytes, .. }) => {
                 let is_whole = Digest::of(manifest.digest.algorithm(), &bytes) == manifest.digest;
                 is_whole.then(|| Bytes::from(bytes))
