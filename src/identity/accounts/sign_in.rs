@@ -65,7 +65,10 @@ impl Accounts {
             return Err(NotSignedIn::Wrong);
         }
         let account = self.account_or_address(name)?;
-        let mark = self.verifier.mark(&password, account.as_ref().map(|account| &account.hash), address);
+        // A password that is refused because the user is disabled is remembered apart from those that are wrong, so that
+        // it works when the user is enabled again.
+        let hash = account.as_ref().filter(|account| account.may_sign_in()).map(|account| &account.hash);
+        let mark = self.verifier.mark(&password, hash, address);
         if let Some(account) = self.remembered(account.as_ref(), &mark) {
             return Ok(SignedIn { account, mark });
         }

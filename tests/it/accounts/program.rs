@@ -20,8 +20,12 @@ async fn users_and_keys_are_managed_beside_a_running_registry_and_without_one() 
     assert!(coracle(&["user", "list"]).contains("carol"));
     coracle(&["user", "disable", "carol"]);
     by_key.get("/v2/").send().await.status(401);
+    // The password is right, and has not been verified before. What was refused now works later.
+    let by_password = running.user(("carol", &password));
+    by_password.get("/v2/").send().await.status(401);
     coracle(&["user", "enable", "carol"]);
     by_key.get("/v2/").send().await.status(200);
+    by_password.get("/v2/").send().await.status(200);
     running.stop();
 
     // The registry rests, and the same commands open its directory.
