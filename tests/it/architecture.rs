@@ -2,6 +2,7 @@
 //! what, and what the package stands on. Each is read out of the sources.
 
 mod dependencies;
+mod documents;
 mod language;
 mod source;
 

@@ -281,15 +281,15 @@ fn without_a_journal_nothing_is_made_and_nothing_is_lost() {
     assert!(stray.exists() && !root.join("coracle.redb").exists());
 }
 
-/// The section of the README about all this.
+/// The section of the documents about backups.
 fn section() -> String {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let section = readme.split("## Keep it when the disk does not\n").nth(1).expect("the section");
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).unwrap();
+    let section = page.split("\n## Backup and restore\n").nth(1).expect("the section");
     section.split("\n## ").next().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_commands_of_the_readme_work_as_they_stand_there() {
+async fn the_documented_commands_work_as_they_are_written() {
     let place = tempfile::tempdir().unwrap();
     let section = section();
     let blocks = section.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());

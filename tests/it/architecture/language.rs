@@ -36,7 +36,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] =
     &[("tests/it/architecture/language.rs", "", "it names the words that it looks for")];
 
 /// The files whose text is checked, besides Rust sources.
-const DOCUMENTS: &[&str] = &["README.md", "CHANGELOG.md", "zot-compat.toml", "Cargo.toml", ".ci/run"];
+const DOCUMENTS: &[&str] = &["README.md", "CHANGELOG.md", "zot-compat.toml", "Cargo.toml", ".ci/run", "docs"];
 
 /// A piece of text that people read, and the line it is on.
 struct Piece {
@@ -69,8 +69,10 @@ fn comments_messages_and_documents_are_in_plain_english() {
         }
     }
     for document in DOCUMENTS {
-        let text = std::fs::read_to_string(root.join(document)).unwrap();
-        look(document, lines(document, &text));
+        for path in super::documents::files(document) {
+            let text = std::fs::read_to_string(root.join(&path)).unwrap();
+            look(&path, lines(&path, &text));
+        }
     }
     let clean = pending.iter().filter(|path| !found.contains(**path));
     wrong.extend(clean.map(|path| format!("{path} is plain: remove it from language_pending.txt")));

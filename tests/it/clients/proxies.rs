@@ -1,4 +1,4 @@
-//! What README.md says of proxies, with the proxies themselves: its configurations are taken out of it and run.
+//! The configurations of nginx and HAProxy in docs/configuration.md, run with the real proxies.
 
 use std::fs;
 use std::path::Path;
@@ -10,15 +10,15 @@ use serde_json::Value;
 use super::home::{Home, needs};
 use super::target::{Target, guarded_as};
 
-/// Where clients come from here, which is not where the proxies are.
+/// The client's address, which differs from that of the proxies.
 const CLIENT: &str = "127.0.0.5";
-/// Far longer than a proxy takes to start or the registry to write a line.
+/// Far longer than a proxy needs to start, or the registry to write a line.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The block of README.md in a language, with these texts in place of those that are everybody's own.
+/// The block of docs/configuration.md in this language, with the example's own values replaced.
 fn snippet(language: &str, own: &[(&str, &str)]) -> String {
-    let readme = include_str!("../../../README.md");
-    let (_, block) = readme.split_once(&format!("```{language}\n")).expect("the block is in README.md");
+    let page = include_str!("../../../docs/configuration.md");
+    let (_, block) = page.split_once(&format!("```{language}\n")).expect("the block is in docs/configuration.md");
     let (block, _) = block.split_once("```").unwrap();
     own.iter().fold(block.to_owned(), |block, (text, value)| {
         assert!(block.contains(text), "{language}: {text}");
@@ -59,16 +59,18 @@ fn free_port() -> u16 {
     std::iter::repeat_with(|| rand::random_range(10_000..32_000)).take(1000).find(is_free).expect("a free port")
 }
 
-/// A registry that is configured as README.md says.
+/// A registry with the configuration in docs/configuration.md.
 fn registry(directory: &Path) -> (Target, String) {
-    let readme = include_str!("../../../README.md");
-    let trusted = readme.lines().find(|line| line.starts_with("trustedProxies = ")).expect("the key is in README.md");
+    let page = include_str!("../../../docs/configuration.md");
+    let trusted =
+        page.lines().find(|line| line.starts_with("trustedProxies = ")).expect("the key is in docs/configuration.md");
     let audit = directory.join("audit").display().to_string();
     let config = format!("[http]\n{trusted}\n[log]\nformat = 'json'\naudit = '{audit}'\n");
     (guarded_as(&config), audit)
 }
 
-/// What must hold of each proxy: the client's URL and address, whatever the client says of itself, and large pushes.
+/// Checks one proxy: the registry knows the client's URL and address, also if the client sends false headers, and takes
+/// large pushes.
 fn works(home: &Home, target: &Target, proxy: &Proxy, audit: &str) {
     let (user, password) = target.credentials.clone().unwrap();
     let credentials = format!("{user}:{password}");
@@ -119,7 +121,7 @@ fn works(home: &Home, target: &Target, proxy: &Proxy, audit: &str) {
 }
 
 #[test]
-fn nginx_as_in_the_readme() {
+fn nginx_as_documented() {
     needs!(CURL, NGINX);
     let directory = tempfile::tempdir().unwrap();
     crate::tls::certify(directory.path());
@@ -149,7 +151,7 @@ fn nginx_as_in_the_readme() {
 }
 
 #[test]
-fn haproxy_as_in_the_readme() {
+fn haproxy_as_documented() {
     needs!(CURL, HAPROXY);
     let directory = tempfile::tempdir().unwrap();
     crate::tls::certify(directory.path());
