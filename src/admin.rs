@@ -238,10 +238,11 @@ pub(crate) fn execute(
         Command::CreateKey { user, label, scopes, expires_seconds } => {
             let expires = expires_seconds.map(|seconds| accounts.now().after(Duration::from_secs(seconds)));
             let scopes = Some(scopes).filter(|scopes| !scopes.is_empty());
-            let (plain, key) = accounts.create_key(&user, NewKey { label, scopes, expires, maker: None }, &origin)?;
+            let new = NewKey { label, scopes, expires, maker: None };
+            let (plain, key, warning) = registry.key_check().create_key(&user, new, &origin)?;
             let mut view = key_view(&key);
             view["key"] = plain.reveal().into();
-            view["warning"] = registry.key_check().warning(&key).into();
+            view["warning"] = warning.into();
             Ok(view)
         }
         Command::ListKeys { user } => {

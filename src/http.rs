@@ -154,12 +154,12 @@ pub(crate) struct Connection {
     peer: Option<SocketAddr>,
     /// The registry's own hosts, if there is a socket.
     own_hosts: Option<Arc<OwnHosts>>,
-    memo: CredentialCache,
+    credential_cache: CredentialCache,
 }
 
 impl Connection {
     pub(crate) fn from(peer: SocketAddr, own_hosts: Arc<OwnHosts>) -> Self {
-        Self { peer: Some(peer), own_hosts: Some(own_hosts), memo: CredentialCache::default() }
+        Self { peer: Some(peer), own_hosts: Some(own_hosts), credential_cache: CredentialCache::default() }
     }
 }
 
@@ -191,7 +191,7 @@ pub(crate) async fn answer(
         surface: path.surface(),
         address: client.address,
         peer,
-        memo: &connection.memo,
+        credential_cache: &connection.credential_cache,
         agent: agent(&head.headers),
         request: &id,
     };
@@ -248,12 +248,12 @@ async fn respond(
         Ok(read) => read,
         Err(error) => return Outcome::refused(error),
     };
-    let Authenticated { caller, begun, ended } = match authenticate(registry, &info, &route, &access).await {
+    let Authenticated { caller, started, ended } = match authenticate(registry, &info, &route, &access).await {
         Ok(authenticated) => authenticated,
         Err(error) => return Outcome::refused(error),
     };
     let context = Context { registry, caller: &caller, headers: &head.headers, info, client };
-    let cookies = page_cookies(context.cookies(), &caller, begun.as_ref(), ended);
+    let cookies = page_cookies(context.cookies(), &caller, started.as_ref(), ended);
     let result = handle(&context, connection, head, route, &access, body).await;
     Outcome { result, caller: Some(caller.identity), cookies }
 }
@@ -348,8 +348,8 @@ async fn authenticate(
 }
 
 /// Sets or removes the cookies of zot's web page, if the request began or ended its session.
-fn page_cookies(cookies: Cookies<'_>, caller: &Caller, begun: Option<&SessionId>, ended: bool) -> Vec<HeaderValue> {
-    match (begun, caller.name()) {
+fn page_cookies(cookies: Cookies<'_>, caller: &Caller, started: Option<&SessionId>, ended: bool) -> Vec<HeaderValue> {
+    match (started, caller.name()) {
         (Some(id), Some(name)) => vec![cookies.session(id, true), cookies.user(name)],
         _ if ended => vec![cookies.no_session(), cookies.no_user()],
         _ => Vec::new(),

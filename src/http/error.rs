@@ -354,19 +354,28 @@ impl From<NotAuthenticated> for ApiError {
                 let error = Self::new(ErrorCode::Unauthorized, invalid.to_string());
                 if invalid.is_bearer() { error.of_token("invalid_token") } else { error }
             }
-            NotAuthenticated::Wrong => Self::wrong_credentials(),
+            NotAuthenticated::SignIn(error) => error.into(),
             NotAuthenticated::WrongBearer => Self::wrong_credentials().of_token("invalid_token"),
             NotAuthenticated::Token(invalid) => {
                 Self::new(ErrorCode::Unauthorized, invalid.to_string()).of_token("invalid_token")
             }
-            NotAuthenticated::Throttled(accounts::Throttled { seconds }) => {
+            NotAuthenticated::Accounts(error) => error.into(),
+        }
+    }
+}
+
+impl From<accounts::NotSignedIn> for ApiError {
+    fn from(error: accounts::NotSignedIn) -> Self {
+        match error {
+            accounts::NotSignedIn::Wrong => Self::wrong_credentials(),
+            accounts::NotSignedIn::Throttled(accounts::Throttled { seconds }) => {
                 let message = format!("too many wrong passwords: try again in {seconds} seconds");
                 Self::new(ErrorCode::TooManyRequests, message).header(header::RETRY_AFTER, seconds.into())
             }
-            NotAuthenticated::TooBusy => {
+            accounts::NotSignedIn::TooBusy(_) => {
                 Self::busy("too many passwords wait to be verified: try again in a few seconds")
             }
-            NotAuthenticated::Accounts(error) => error.into(),
+            accounts::NotSignedIn::Accounts(error) => error.into(),
         }
     }
 }
@@ -389,7 +398,7 @@ impl From<accounts::Error> for ApiError {
             | E::InvalidKey { .. }
             | E::InvalidPermission { .. }
             | E::InvalidScope(_) => Self::bad_request(ErrorCode::Unsupported, message),
-            E::TooBusy => Self::busy(message),
+            E::TooBusy(_) => Self::busy(message),
             E::HtpasswdUnreadable { .. } => Self::internal(message),
             E::Database(error) => database(&error),
         }

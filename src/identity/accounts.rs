@@ -1,9 +1,8 @@
-//! Users, API keys and sessions: what can be done with them, and what must hold.
+//! Users, API keys and sessions. The only writer of their rows.
 //!
-//! The one writer of their rows. What must hold: a change of an account and its audit row are one
-//! transaction; a secret is shown once, to whoever made it, and is stored as a hash; what lets
-//! somebody in ends when the account does. Knows no HTTP and no policy. What is here blocks on disk
-//! where it changes something, and nowhere else.
+//! A change of an account and its audit row are one transaction. A secret is shown once, to its creator, and stored as
+//! a hash. Credentials stop working when their account ends. Knows no HTTP and no policy. Only changes wait for the
+//! disk.
 
 mod action;
 mod audit;
@@ -40,8 +39,8 @@ pub(crate) use cache::Cache;
 pub(crate) use error::Error;
 pub(crate) use federated_user::{DueFederatedUser, FederatedUser, NotAdmitted};
 use file_user::FileState;
-pub(crate) use hash_queue::HashCaller;
-use hash_queue::{HashPermit, TooBusy};
+use hash_queue::HashPermit;
+pub(crate) use hash_queue::{HashCaller, TooBusy};
 pub(crate) use htpasswd::{Htpasswd, htpasswd_problems};
 pub(crate) use key::{Key, KeyGrant, LABEL_MAX, NewKey};
 pub(crate) use namespace::Granted;
@@ -62,22 +61,22 @@ use crate::content::rows::{self, Database, HmacKey, WriteTx};
 use crate::kit::clock::Clock;
 use usage::Usage;
 
-/// What the operator decides about accounts.
+/// The operator's settings for accounts.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
-    /// How many keys one user may have.
+    /// The largest number of API keys of one user.
     pub(crate) keys_max: usize,
-    /// How long a key may live; without a limit, for ever.
+    /// The longest lifetime of an API key. `None` allows keys that do not expire.
     pub(crate) key_lifetime_max: Option<Duration>,
-    /// How long a session lives without being used.
+    /// A session that is unused for this long ends.
     pub(crate) session_idle: Duration,
-    /// How long a session lives.
+    /// The longest lifetime of a session.
     pub(crate) session_lifetime: Duration,
-    /// How long a refresh token lives without being used.
+    /// A refresh token that is unused for this long ends.
     pub(crate) refresh_idle: Duration,
-    /// How long the audit is kept.
+    /// How long audit rows are kept.
     pub(crate) audit_kept: Duration,
-    /// Which namespaces the rules of access name, and for which users.
+    /// The namespaces that access rules name, and the users to whom they give rights there.
     pub(crate) granted: Granted,
 }
 
@@ -95,7 +94,7 @@ impl Default for Rules {
     }
 }
 
-/// The accounts of one registry. Of whoever is remembered nothing prints, hashes included.
+/// The accounts of one registry. `Debug` prints the settings only.
 pub(crate) struct Accounts {
     database: Arc<Database>,
     clock: Clock,
@@ -105,22 +104,22 @@ pub(crate) struct Accounts {
     usage: Usage,
     verifier: Verifier,
     throttle: Throttle,
-    /// Raised by every change; what was looked up under an older number is looked up again.
+    /// Raised by every change. Cached values of earlier generations are looked up again.
     generation: AtomicU64,
-    remembered: Remembered,
+    caches: Caches,
     csrf_key: HmacKey,
     stamp_key: HmacKey,
     reserved: Reserved,
     file: FileState,
 }
 
-/// What was looked up lately. After a change it is looked up again.
+/// Recent look-ups, each valid for one generation.
 #[derive(Default)]
-struct Remembered {
+struct Caches {
     accounts: Cache<String, Arc<Account>>,
     keys: Cache<rows::SecretHash, Arc<KeyGrant>>,
     key_ids: Cache<uuid::Uuid, Arc<KeyGrant>>,
-    /// Keys with scopes that are not valid any more, of which the log has a line already.
+    /// Keys for which an invalid scope has been logged.
     refused_scopes: Cache<uuid::Uuid, ()>,
     permissions: Cache<String, Arc<Permissions>>,
     has_public: Cache<(), bool>,
@@ -155,7 +154,7 @@ impl Accounts {
             verifier: Verifier::new(),
             throttle: Throttle::default(),
             generation: AtomicU64::new(0),
-            remembered: Remembered::default(),
+            caches: Caches::default(),
             csrf_key,
             stamp_key,
             reserved,
@@ -166,12 +165,12 @@ impl Accounts {
         Ok(accounts)
     }
 
-    /// The time now, for whoever compares it with an account's times.
+    /// The current time, as the times of accounts are measured.
     pub(crate) fn now(&self) -> crate::kit::clock::Timestamp {
         self.clock.now()
     }
 
-    /// Makes a change, and forgets what was looked up before it.
+    /// Makes a change, starts a new generation of the caches and logs the change's audit rows.
     fn change<T, E>(&self, change: impl FnOnce(&mut WriteTx) -> Result<T, E> + Send + 'static) -> Result<T, E>
     where
         T: Send + 'static,
@@ -184,24 +183,23 @@ impl Accounts {
         Ok(value)
     }
 
-    /// Hashes a new password when it is the caller's turn.
+    /// Hashes a new password, after waiting for a permit.
     pub(crate) async fn hash(&self, password: Password, caller: HashCaller) -> Result<HashedPassword, Error> {
         self.verifier.hash(password, caller).await
     }
 
-    /// The same on this thread, which may block.
+    /// Hashes a new password and blocks this thread.
     pub(crate) fn hash_blocking(&self, password: &Password) -> Result<HashedPassword, Error> {
         self.verifier.hash_blocking(password)
     }
 
-    /// The number under which a look-up that begins now may be remembered.
+    /// The current generation. A value that is looked up from now on may be cached under it.
     pub(crate) fn generation(&self) -> u64 {
         let files = self.htpasswd.as_ref().map_or(0, Htpasswd::generation);
         self.generation.load(Ordering::Acquire).wrapping_add(files)
     }
 
-    /// Writes down what is only in memory: when keys and sessions were last used. Removes what has
-    /// expired. To be called from time to time, and before the registry ends.
+    /// Writes the buffered last uses of keys and sessions and removes expired rows. Maintenance and shutdown call it.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         self.flush_usage()?;
         self.remove_unused_refresh_tokens()?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Shared;
 use crate::content::repository::{SearchScope, Stores};
 use crate::identity::access::{Identity, Policy};
-use crate::identity::accounts::{Accounts, Actions, Error, Key, KeyScope};
+use crate::identity::accounts::{Accounts, Actions, Error, Key, KeyScope, NewKey, Origin, PlainKey};
 use crate::oci::{CommonName, RepositoryName};
 
 /// The largest number of beginnings of names that are looked at, and of repositories.
@@ -27,8 +27,20 @@ impl Shared {
 }
 
 impl KeyCheck {
+    /// Creates a key. Returns its secret, the key, and a warning if its scopes grant nothing now.
+    pub(crate) fn create_key(
+        &self,
+        owner: &str,
+        new: NewKey,
+        origin: &Origin,
+    ) -> Result<(PlainKey, Key, Option<String>), Error> {
+        let (plain, key) = self.accounts.create_key(owner, new, origin)?;
+        let warning = self.warning(&key);
+        Ok((plain, key, warning))
+    }
+
     /// A warning if the scopes of a key grant its owner nothing now. None where that would take long to find out.
-    pub(crate) fn warning(&self, key: &Key) -> Option<String> {
+    fn warning(&self, key: &Key) -> Option<String> {
         let scopes = key.scopes.as_ref().filter(|scopes| !scopes.is_empty())?;
         let scopes: Vec<KeyScope> = scopes.iter().filter_map(|scope| scope.parse().ok()).collect();
         let owner = &key.owner;

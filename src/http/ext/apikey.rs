@@ -84,18 +84,11 @@ pub(in crate::http) async fn create(context: &Context<'_>, body: &mut RequestBod
             })?),
         };
 
-    let accounts = Arc::clone(context.registry.accounts());
     let (owner, origin) = (owner.to_owned(), context.origin());
     let maker = context.caller.credential.key().cloned();
     let new = NewKey { label: asked.label.unwrap_or_default(), scopes: asked.scopes, expires, maker };
     let check = context.registry.key_check();
-    let (plain, key, warning) = context
-        .blocking(move || {
-            let (plain, key) = accounts.create_key(&owner, new, &origin)?;
-            let warning = check.warning(&key);
-            Ok::<_, Error>((plain, key, warning))
-        })
-        .await?;
+    let (plain, key, warning) = context.blocking(move || check.create_key(&owner, new, &origin)).await?;
 
     let shown = KeyBody { api_key: Some(plain.reveal().to_owned()), ..key.into() };
     let mut response = json_response(StatusCode::CREATED, &shown);

@@ -116,23 +116,15 @@ pub(in crate::http) async fn admit_user(
         .await
 }
 
-/// A session of a user, in place of one that the client had.
+/// Starts a session of a user, in place of one that the client had.
 pub(in crate::http) async fn start_session(
     context: &Context<'_>,
     account: &Arc<Account>,
 ) -> Result<(SessionId, SessionGrant), ApiError> {
-    let before = context.cookie().map(|id| context.registry.authenticator().session(&id)).transpose()?.flatten();
-    let before = before.map(|(account, grant)| (account.name.clone(), grant.hash));
-    let (accounts, account) = (Arc::clone(context.registry.accounts()), Arc::clone(account));
+    let (accounts, account, replaced) =
+        (Arc::clone(context.registry.accounts()), Arc::clone(account), context.cookie());
     let origin = context.info.origin(Some(&account.name));
-    context
-        .blocking(move || {
-            if let Some((user, old)) = before {
-                accounts.end_sessions(&user, move |hash, _| *hash == old, &origin)?;
-            }
-            accounts.start_session(&account, &origin)
-        })
-        .await
+    context.blocking(move || accounts.start_session(&account, replaced.as_ref(), &origin)).await
 }
 
 /// Writes down that somebody whom a provider knows was not let in. That it cannot be must not let anybody in.

@@ -36,7 +36,7 @@ pub(in crate::http) fn nothing_to_end(context: &Context<'_>) -> Result<(), ApiEr
 pub(in crate::http) async fn logout(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
     let (mut elsewhere, mut has_ended) = (None, false);
     if let Some(id) = context.cookie() {
-        let known = context.registry.authenticator().session(&id)?;
+        let known = context.registry.accounts().session(&id)?;
         if let Some((account, grant)) = known {
             let accounts = Arc::clone(context.registry.accounts());
             let origin = context.info.origin(Some(&account.name));

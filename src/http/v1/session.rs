@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use super::schema::{Schema, boolean, named, object, quay_time, text, uuid};
 use super::{Call, invalid, read};
 use crate::http::error::ApiError;
+use crate::http::ext::login::start_session;
 use crate::http::ext::logout::nothing_to_end;
 use crate::http::request::RequestBody;
 use crate::http::response::{empty, json_response, value};
 use crate::http::time::rfc2822;
 use crate::http::{Body, Context};
-use crate::identity::access::{NotAuthenticated, Refusal};
-use crate::identity::accounts::{NotSignedIn, Password, SessionId, SignedIn};
+use crate::identity::access::Refusal;
+use crate::identity::accounts::{Account, NotSignedIn, Password, SessionId, SignedIn};
 
 pub(super) const NEXT_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-next-csrf-token");
 
@@ -54,22 +55,21 @@ pub(super) async fn signin(context: &Context<'_>, body: &mut RequestBody) -> Res
         accounts.sign_in(&username, Password::new(&password), context.info.address, || origin.clone()).await;
     let SignedIn { account, .. } = signed_in.map_err(refused)?;
 
-    let before = context.caller.credential.session().map(|grant| (grant.user.clone(), grant.hash));
-    let origin = context.info.origin(Some(&account.name));
-    let starting = Arc::clone(&accounts);
-    let (id, grant) = context
-        .blocking(move || {
-            if let Some((user, old)) = before {
-                starting.end_sessions(&user, move |hash, _| *hash == old, &origin)?;
-            }
-            starting.start_session(&account, &origin)
-        })
-        .await?;
+    session_response(context, &account, &json!({ "success": true })).await
+}
 
-    let mut response = json_response(StatusCode::OK, &json!({ "success": true }));
+/// Starts a session and answers with its cookie and CSRF token.
+pub(super) async fn session_response(
+    context: &Context<'_>,
+    account: &Arc<Account>,
+    answer: &Value,
+) -> Result<Response<Body>, ApiError> {
+    let (id, grant) = start_session(context, account).await?;
+    let mut response = json_response(StatusCode::OK, answer);
     let headers = response.headers_mut();
     headers.append(header::SET_COOKIE, context.cookies().session(&id, true));
-    headers.insert(NEXT_CSRF_TOKEN, value(accounts.csrf_token(&id, Some(grant.signed_in))));
+    let token = context.registry.accounts().csrf_token(&id, Some(grant.signed_in));
+    headers.insert(NEXT_CSRF_TOKEN, value(token));
     Ok(response)
 }
 
@@ -162,6 +162,6 @@ pub(super) async fn end(context: &Context<'_>, call: &Call<'_>) -> Result<Respon
 fn refused(error: NotSignedIn) -> ApiError {
     match error {
         NotSignedIn::Wrong => ApiError::wrong_password(),
-        other => NotAuthenticated::from(other).into(),
+        other => other.into(),
     }
 }

@@ -4,20 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header;
 use hyper::{Response, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::schema::{Schema, boolean, integer, list_of, named, object, one_of, text};
-use super::session::NEXT_CSRF_TOKEN;
+use super::session::session_response;
 use super::{invalid, read};
 use crate::http::error::ApiError;
-use crate::http::ext::login::{admit_user, start_session, why_not_admitted};
+use crate::http::ext::login::{admit_user, why_not_admitted};
 use crate::http::request::RequestBody;
-use crate::http::response::{json_response, value};
+use crate::http::response::json_response;
 use crate::http::{Body, Context};
-use crate::identity::accounts::{Account, DerivedFrom};
+use crate::identity::accounts::DerivedFrom;
 use crate::identity::providers::{DevicePoll, Error};
 use crate::oci::ErrorCode;
 
@@ -91,7 +90,7 @@ pub(super) async fn device_token(context: &Context<'_>, body: &mut RequestBody) 
         DevicePoll::Denied => status("denied", None),
         DevicePoll::Expired => status("expired", None),
         DevicePoll::Done(signed_in) => match admit_user(context, *signed_in).await? {
-            Ok(account) => begun(context, &account, &json!({ "status": "done", "interval": null })).await,
+            Ok(account) => session_response(context, &account, &json!({ "status": "done", "interval": null })).await,
             Err(not_admitted) => {
                 let (_, what, next) = why_not_admitted(&not_admitted)?;
                 Err(ApiError::new(ErrorCode::Denied, format!("{what} {next}")))
@@ -107,22 +106,11 @@ pub(super) async fn code(context: &Context<'_>, body: &mut RequestBody) -> Resul
     let accounts = Arc::clone(context.registry.accounts());
     let (user, stamp) = code.unzip();
     let account = user.map(|user| accounts.account(&user)).transpose()?.flatten();
-    let account = account.filter(|account| account.may_sign_in() && account.accepts(DerivedFrom::SignIn(stamp)));
+    let account = account.filter(|account| account.accepts(DerivedFrom::SignIn(stamp)));
     let account = account.ok_or_else(|| {
         ApiError::new(ErrorCode::Denied, "the code is not right, was used already, or its time is over")
     })?;
-    begun(context, &account, &json!({ "success": true })).await
-}
-
-/// An answer with a session, as the one to a password has it.
-async fn begun(context: &Context<'_>, account: &Arc<Account>, answer: &Value) -> Result<Response<Body>, ApiError> {
-    let (id, grant) = start_session(context, account).await?;
-    let mut response = json_response(StatusCode::OK, answer);
-    let headers = response.headers_mut();
-    headers.append(header::SET_COOKIE, context.cookies().session(&id, true));
-    let token = context.registry.accounts().csrf_token(&id, Some(grant.signed_in));
-    headers.insert(NEXT_CSRF_TOKEN, value(token));
-    Ok(response)
+    session_response(context, &account, &json!({ "success": true })).await
 }
 
 /// What a program hears that could not sign somebody in. What is the operator's to know goes to the log.

@@ -49,17 +49,10 @@ pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Res
         (None, Some(seconds)) => Some(context.registry.accounts().now().after(Duration::from_secs(seconds))),
         (None, None) => None,
     };
-    let (accounts, owner, origin) =
-        (Arc::clone(context.registry.accounts()), context.user()?.to_owned(), context.origin());
+    let (owner, origin) = (context.user()?.to_owned(), context.origin());
     let new = NewKey { label: title, scopes, expires, maker: context.caller.credential.key().cloned() };
     let check = context.registry.key_check();
-    let (plain, key, warning) = context
-        .blocking(move || {
-            let (plain, key) = accounts.create_key(&owner, new, &origin)?;
-            let warning = check.warning(&key);
-            Ok::<_, Error>((plain, key, warning))
-        })
-        .await?;
+    let (plain, key, warning) = context.blocking(move || check.create_key(&owner, new, &origin)).await?;
     let mut token = view(&key);
     token["token_code"] = plain.reveal().into();
     let mut response = json_response(StatusCode::OK, &json!({ "token": token }));

@@ -1,4 +1,4 @@
-//! [`Authenticator`]: credentials → caller.
+//! [`Authenticator`]: finds the caller for the credentials of a request.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -8,92 +8,71 @@ use hyper::HeaderMap;
 use super::credential_cache::CachedCaller;
 use super::{Caller, Credential, CredentialCache, Credentials, Identity, InvalidCredentials, Surface, TokenCredential};
 use crate::identity::accounts::{
-    Account, Accounts, DerivedFrom, Error, KeyGrant, NotSignedIn, Origin, Password, SessionGrant, SessionId, SignedIn,
-    Throttled,
+    Account, Accounts, DerivedFrom, Error, KeyGrant, NotSignedIn, Origin, Password, SessionId, SignedIn, TooBusy,
 };
 use crate::identity::tokens::{Holder, InvalidToken, IssuedFor, Tokens};
 
-/// What Quay's users give as the name where the password says whose it is: an app token or an OAuth token.
+/// User names of Quay's app tokens and OAuth tokens. With them, the key alone identifies its owner.
 const ANY_OWNER: [&str; 2] = ["$app", "$oauthtoken"];
 
-/// Whose a credential is, and what it gives.
-type Owned<T> = (Arc<Account>, Arc<T>);
-
-/// Finds out who asks.
+/// Authenticates requests.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     accounts: Arc<Accounts>,
     tokens: Arc<Tokens>,
 }
 
-/// Where a request comes from.
+/// The parts of a request that authentication and the audit need.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestInfo<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) surface: Surface,
     pub(crate) address: Option<IpAddr>,
-    /// Who is at the other end of the connection: the client, or a proxy.
+    /// The other end of the connection: the client or a proxy.
     pub(crate) peer: Option<SocketAddr>,
-    /// What came before on the same connection.
-    pub(crate) memo: &'a CredentialCache,
+    /// The credentials that the connection presented last.
+    pub(crate) credential_cache: &'a CredentialCache,
     pub(crate) agent: &'a str,
     pub(crate) request: &'a str,
 }
 
-/// Who asks, and what became of their session.
+/// The caller, and what happened to the session.
 #[derive(Debug)]
 pub(crate) struct Authenticated {
     pub(crate) caller: Caller,
-    /// A session that was begun by this request.
-    pub(crate) begun: Option<SessionId>,
-    /// Whether the page's session has ended, and its cookie should go.
+    /// A session that this request started.
+    pub(crate) started: Option<SessionId>,
+    /// Whether the session of zot's web page has ended, so that its cookie must be removed.
     pub(crate) ended: bool,
 }
 
 impl From<Caller> for Authenticated {
     fn from(caller: Caller) -> Self {
-        Self { caller, begun: None, ended: false }
+        Self { caller, started: None, ended: false }
     }
 }
 
-/// Why it is not known who asks.
-#[derive(Debug)]
+/// Why authentication failed.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum NotAuthenticated {
-    /// The headers cannot be understood.
+    /// The headers are invalid.
+    #[error(transparent)]
     Invalid(InvalidCredentials),
-    /// The credentials are wrong; what about them is not said.
-    Wrong,
-    /// The bearer token is an API key that is wrong.
+    /// The password, or the API key that was given as a password, is not accepted.
+    #[error(transparent)]
+    SignIn(#[from] NotSignedIn),
+    /// The bearer token is an API key that is not accepted.
+    #[error("invalid or expired API key")]
     WrongBearer,
-    /// The token does not count.
+    #[error(transparent)]
     Token(InvalidToken),
-    /// Too many wrong passwords were given.
-    Throttled(Throttled),
-    /// Too many passwords are being verified.
-    TooBusy,
     /// The look-up failed.
-    Accounts(Error),
-}
-
-impl From<Error> for NotAuthenticated {
-    fn from(error: Error) -> Self {
-        Self::Accounts(error)
-    }
-}
-
-impl From<NotSignedIn> for NotAuthenticated {
-    fn from(error: NotSignedIn) -> Self {
-        match error {
-            NotSignedIn::Wrong => Self::Wrong,
-            NotSignedIn::Throttled(throttled) => Self::Throttled(throttled),
-            NotSignedIn::TooBusy => Self::TooBusy,
-            NotSignedIn::Accounts(error) => Self::Accounts(error),
-        }
-    }
+    #[error(transparent)]
+    Accounts(#[from] Error),
 }
 
 impl RequestInfo<'_> {
-    /// The same, for the audit.
+    /// The origin of a change for the audit.
     pub(crate) fn origin(&self, performer: Option<&str>) -> Origin {
         Origin {
             performer: performer.map(str::to_owned),
@@ -110,85 +89,78 @@ impl Authenticator {
         Self { accounts, tokens }
     }
 
-    /// Who sent this request. A password that comes from zot's web page begins a session.
-    pub(crate) async fn authenticate(&self, visit: &RequestInfo<'_>) -> Result<Authenticated, NotAuthenticated> {
-        // Before anything is looked up: what changes meanwhile is looked up again the next time.
+    /// Authenticates a request. A password from zot's web page starts a session.
+    pub(crate) async fn authenticate(&self, info: &RequestInfo<'_>) -> Result<Authenticated, NotAuthenticated> {
+        // Read before the look-ups, so that a change during them invalidates the cached result.
         let generation = self.accounts.generation();
-        if let Some(known) = visit.memo.get(visit.headers, visit.surface, generation)
-            && self.is_still_good(&known)?
+        if let Some(cached) = info.credential_cache.get(info.headers, info.surface, generation)
+            && self.is_still_valid(&cached)?
         {
-            self.used(&known.caller.credential, visit);
-            return Ok(known.caller.into());
+            self.record_use(&cached.caller.credential, info);
+            return Ok(cached.caller.into());
         }
-        let from_page = Credentials::from_page(visit.headers);
-        let known = match Credentials::read(visit.headers, visit.surface).map_err(NotAuthenticated::Invalid)? {
+        let from_page = Credentials::from_page(info.headers);
+        let found = match Credentials::read(info.headers, info.surface).map_err(NotAuthenticated::Invalid)? {
             Credentials::None => return Ok(Caller::ANONYMOUS.into()),
             Credentials::Token(token) => self.token(&token.0)?.into(),
-            Credentials::Session(id) => match self.session(&id)? {
+            Credentials::Session(id) => match self.accounts.session(&id)? {
                 Some((account, grant)) => caller(account, Credential::Session(grant)).into(),
                 None => return Ok(Authenticated { ended: from_page, ..Caller::ANONYMOUS.into() }),
             },
-            Credentials::Key { user, hash } => self.by_key(user.as_deref(), &hash)?.into(),
+            Credentials::Key { user, hash } => self.key(user.as_deref(), &hash)?.into(),
             Credentials::Basic { user, password } => {
-                let known = Box::pin(self.by_password(&user, password, visit)).await?;
-                if let Some(account) = known.caller.account().filter(|_| from_page) {
-                    let begun = Box::pin(self.begin(account, visit)).await?;
-                    return Ok(Authenticated { begun, ..known.caller.into() });
+                let found = Box::pin(self.password(&user, password, info)).await?;
+                if let Some(account) = found.caller.account().filter(|_| from_page) {
+                    let started = Box::pin(self.start_session(account, info)).await?;
+                    return Ok(Authenticated { started, ..found.caller.into() });
                 }
-                known
+                found
             }
         };
-        self.used(&known.caller.credential, visit);
-        visit.memo.put(visit.headers, visit.surface, generation, known.clone());
-        Ok(known.caller.into())
+        self.record_use(&found.caller.credential, info);
+        info.credential_cache.put(info.headers, info.surface, generation, found.clone());
+        Ok(found.caller.into())
     }
 
-    /// Who has this name, and this password or API key.
+    /// Authenticates a user name with a password or an API key.
     pub(crate) async fn sign_in(
         &self,
         user: &str,
         password: &str,
-        visit: &RequestInfo<'_>,
+        info: &RequestInfo<'_>,
     ) -> Result<Caller, NotAuthenticated> {
         match Credentials::of_pair(user, password).map_err(NotAuthenticated::Invalid)? {
             Credentials::Key { user, hash } => {
-                let caller = self.by_key(user.as_deref(), &hash)?;
-                self.used(&caller.credential, visit);
+                let caller = self.key(user.as_deref(), &hash)?;
+                self.record_use(&caller.credential, info);
                 Ok(caller)
             }
-            Credentials::Basic { user, password } => Ok(self.by_password(&user, password, visit).await?.caller),
+            Credentials::Basic { user, password } => Ok(self.password(&user, password, info).await?.caller),
             Credentials::None | Credentials::Session(_) | Credentials::Token(_) => Ok(Caller::ANONYMOUS),
         }
     }
 
-    /// Who has this key.
-    fn by_key(&self, user: Option<&str>, hash: &[u8; 32]) -> Result<Caller, NotAuthenticated> {
-        let (account, grant) = self.key(user, hash)?;
-        Ok(caller(account, Credential::Key(grant)))
-    }
-
-    /// Who has this password.
-    async fn by_password(
+    async fn password(
         &self,
         user: &str,
         password: Password,
-        visit: &RequestInfo<'_>,
+        info: &RequestInfo<'_>,
     ) -> Result<CachedCaller, NotAuthenticated> {
-        let SignedIn { account, mark } =
-            self.accounts.sign_in(user, password, visit.address, || visit.origin(None)).await?;
-        Ok(CachedCaller { caller: caller(account, Credential::Password), mark: Some(mark) })
+        let SignedIn { account, fingerprint } =
+            self.accounts.sign_in(user, password, info.address, || info.origin(None)).await?;
+        Ok(CachedCaller { caller: caller(account, Credential::Password), fingerprint: Some(fingerprint) })
     }
 
-    /// Takes down that something was used which says when it was.
-    fn used(&self, credential: &Credential, visit: &RequestInfo<'_>) {
+    /// Records the use of a key or session.
+    fn record_use(&self, credential: &Credential, info: &RequestInfo<'_>) {
         match credential {
-            Credential::Key(grant) => self.accounts.key_used(&grant.hash, visit.address, visit.agent),
-            Credential::Session(grant) => self.accounts.session_used(&grant.hash, visit.address, visit.agent),
+            Credential::Key(grant) => self.accounts.key_used(&grant.hash, info.address, info.agent),
+            Credential::Session(grant) => self.accounts.session_used(&grant.hash, info.address, info.agent),
             Credential::None | Credential::Password | Credential::Token(_) => {}
         }
     }
 
-    /// Whom a token was given to, if it counts, and its user and the credential it was got with still do.
+    /// Verifies a token and the user and credential that it was issued for.
     fn token(&self, token: &str) -> Result<Caller, NotAuthenticated> {
         let grant = self.tokens.verify(token).map_err(NotAuthenticated::Token)?;
         let revoked = || NotAuthenticated::Token(InvalidToken::Revoked);
@@ -222,11 +194,10 @@ impl Authenticator {
         Ok(caller(account, Credential::Token(TokenCredential { grant, key })))
     }
 
-    /// Whether what is remembered of a connection has not come to its end by itself; false if that is to be found out
-    /// anew.
-    fn is_still_good(&self, known: &CachedCaller) -> Result<bool, NotAuthenticated> {
+    /// Whether a cached caller has not expired. `false` requires another look-up.
+    fn is_still_valid(&self, cached: &CachedCaller) -> Result<bool, NotAuthenticated> {
         let alive = |key: &KeyGrant| self.accounts.is_alive(key);
-        match &known.caller.credential {
+        match &cached.caller.credential {
             Credential::Key(key) => Ok(alive(key)),
             Credential::Token(token) if token.key.as_ref().is_some_and(|key| !alive(key)) => {
                 Err(NotAuthenticated::Token(InvalidToken::Revoked))
@@ -235,16 +206,18 @@ impl Authenticator {
                 self.tokens.check_times(&token.grant).map(|()| true).map_err(NotAuthenticated::Token)
             }
             Credential::Session(grant) => Ok(self.accounts.is_alive_session(grant)),
-            Credential::Password => Ok(known.mark.is_some_and(|mark| self.accounts.remembers(&mark))),
+            Credential::Password => {
+                Ok(cached.fingerprint.is_some_and(|found| self.accounts.is_cached_password(&found)))
+            }
             Credential::None => Ok(true),
         }
     }
 
-    /// A key and its owner, who must be the user that was named, and may sign in. A user is named by name, by an
-    /// address that no other has, or not at all, with Quay's names for that.
-    fn key(&self, user: Option<&str>, hash: &[u8; 32]) -> Result<Owned<KeyGrant>, NotAuthenticated> {
-        // Without a user it came as a bearer token.
-        let wrong = || if user.is_none() { NotAuthenticated::WrongBearer } else { NotAuthenticated::Wrong };
+    /// Finds the owner of a key. A user name must be the owner's, the owner's unique e-mail address, or one of
+    /// [`ANY_OWNER`].
+    fn key(&self, user: Option<&str>, hash: &[u8; 32]) -> Result<Caller, NotAuthenticated> {
+        // Bearer tokens have no user name.
+        let wrong = || if user.is_none() { NotAuthenticated::WrongBearer } else { NotSignedIn::Wrong.into() };
         let grant = self.accounts.key_grant(hash)?.ok_or_else(wrong)?;
         if let Some(user) = user.filter(|user| *user != grant.owner && !ANY_OWNER.contains(user)) {
             let meant = self.accounts.account_or_address(user)?;
@@ -253,33 +226,26 @@ impl Authenticator {
             }
         }
         let account = self.accounts.account(&grant.owner)?;
-        let account = account.filter(|account| account.may_sign_in() && account.accepts(grant.derived_from()));
-        Ok((account.ok_or_else(wrong)?, grant))
+        let account = account.filter(|account| account.accepts(grant.derived_from()));
+        Ok(caller(account.ok_or_else(wrong)?, Credential::Key(grant)))
     }
 
-    /// A session and its user, who must be one that may sign in.
-    pub(crate) fn session(&self, id: &SessionId) -> Result<Option<Owned<SessionGrant>>, Error> {
-        let Some(grant) = self.accounts.session_grant(id)? else { return Ok(None) };
-        let account = self.accounts.account(&grant.user)?;
-        let account = account.filter(|account| account.may_sign_in() && account.accepts(grant.derived_from()));
-        Ok(account.map(|account| (account, grant)))
-    }
-
-    /// Begins a session, unless the page has one of the same user.
-    async fn begin(
+    /// Starts a session, unless the page already has one of the same user.
+    async fn start_session(
         &self,
         account: &Arc<Account>,
-        visit: &RequestInfo<'_>,
+        info: &RequestInfo<'_>,
     ) -> Result<Option<SessionId>, NotAuthenticated> {
-        if let Some(cookie) = Credentials::cookie(visit.headers)
-            && self.session(&cookie)?.is_some_and(|(known, _)| known.name == account.name)
+        let cookie = Credentials::cookie(info.headers);
+        if let Some(cookie) = &cookie
+            && self.accounts.session(cookie)?.is_some_and(|(owner, _)| owner.name == account.name)
         {
             return Ok(None);
         }
         let (accounts, account) = (Arc::clone(&self.accounts), Arc::clone(account));
-        let origin = visit.origin(Some(&account.name));
-        let begun = tokio::task::spawn_blocking(move || accounts.start_session(&account, &origin)).await;
-        let (id, _) = begun.map_err(|_| NotAuthenticated::TooBusy)??;
+        let origin = info.origin(Some(&account.name));
+        let starting = tokio::task::spawn_blocking(move || accounts.start_session(&account, cookie.as_ref(), &origin));
+        let (id, _) = starting.await.map_err(|_| NotSignedIn::from(TooBusy))??;
         Ok(Some(id))
     }
 }

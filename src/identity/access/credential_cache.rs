@@ -1,8 +1,7 @@
-//! [`CredentialCache`]: the key, token, session or password that a connection presented last, and whose it is.
+//! [`CredentialCache`]: the credentials that a connection presented last, and their caller.
 //!
-//! A client sends the same one with each of many requests on a connection. To decode, hash and look it up
-//! again says nothing new as long as no account and no key has changed; and costs, of the smallest request,
-//! a tenth. What must hold: nothing is taken from here that would not be found again otherwise.
+//! Clients send the same credentials with many requests on a connection. Decoding, hashing and looking them up again
+//! costs a tenth of the smallest request. The cache returns only what another look-up would find.
 
 use std::fmt;
 
@@ -15,46 +14,46 @@ use zeroize::Zeroizing;
 use super::{Caller, Credential, Credentials, Surface};
 use crate::identity::accounts::PasswordFingerprint;
 
-/// What one connection presented last.
+/// The credentials that one connection presented last.
 #[derive(Default)]
 pub(crate) struct CredentialCache(Mutex<Option<Entry>>);
 
 struct Entry {
-    /// The value of the header; wiped when there is another, or the connection ends.
+    /// The value of the header. Wiped on replacement and at the end of the connection.
     bytes: Zeroizing<Vec<u8>>,
     sent_by: SentBy,
     surface: Surface,
-    /// The number of the last change when it was looked up.
+    /// The generation of the accounts at the look-up.
     generation: u64,
-    known: CachedCaller,
+    caller: CachedCaller,
 }
 
-/// How it is said who asks.
+/// How the credentials were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SentBy {
-    /// By a cookie, where there is no `Authorization`.
+    /// In a cookie, without an `Authorization` header.
     by_cookie: bool,
-    /// What is said is worth something else where zot's web page says that it sends it.
+    /// By zot's web page, for which credentials have another meaning.
     from_page: bool,
 }
 
-/// Who was found.
+/// The caller that was found for credentials.
 #[derive(Clone, Debug)]
 pub(super) struct CachedCaller {
     pub(super) caller: Caller,
-    /// Of a password: by what it is remembered.
-    pub(super) mark: Option<PasswordFingerprint>,
+    /// Set for a password.
+    pub(super) fingerprint: Option<PasswordFingerprint>,
 }
 
 impl From<Caller> for CachedCaller {
     fn from(caller: Caller) -> Self {
-        Self { caller, mark: None }
+        Self { caller, fingerprint: None }
     }
 }
 
 impl CachedCaller {
-    /// Whether it is found in this way each time. A password from a page begins a session each time.
-    fn is_by(&self, sent_by: SentBy) -> bool {
+    /// Whether credentials that are sent like this always find this caller. A password from a page starts a session.
+    fn is_cacheable(&self, sent_by: SentBy) -> bool {
         match self.caller.credential {
             Credential::Key(_) | Credential::Token(_) => !sent_by.by_cookie,
             Credential::Password => !sent_by.by_cookie && !sent_by.from_page,
@@ -65,7 +64,7 @@ impl CachedCaller {
 }
 
 impl CredentialCache {
-    /// Who presented what these headers do, if it is what was presented last and nothing has changed.
+    /// Returns the caller if these headers have the cached credentials and no account has changed.
     pub(super) fn get(&self, headers: &HeaderMap, surface: Surface, generation: u64) -> Option<CachedCaller> {
         let (sent_by, presented) = presented(headers)?;
         let last = self.0.lock();
@@ -73,21 +72,21 @@ impl CredentialCache {
             (last.generation, last.surface, last.sent_by) == (generation, surface, sent_by)
                 && is_same(&last.bytes, presented.as_bytes())
         };
-        last.as_ref().filter(same).map(|last| last.known.clone())
+        last.as_ref().filter(same).map(|last| last.caller.clone())
     }
 
-    /// Keeps who presented these headers, who was looked up when this was the number of the last change.
-    pub(super) fn put(&self, headers: &HeaderMap, surface: Surface, generation: u64, known: CachedCaller) {
-        let Some((sent_by, presented)) = presented(headers).filter(|(sent_by, _)| known.is_by(*sent_by)) else {
+    /// Caches the caller who was found for these headers in this generation.
+    pub(super) fn put(&self, headers: &HeaderMap, surface: Surface, generation: u64, caller: CachedCaller) {
+        let Some((sent_by, presented)) = presented(headers).filter(|(sent_by, _)| caller.is_cacheable(*sent_by)) else {
             return;
         };
         let bytes = Zeroizing::new(presented.as_bytes().to_vec());
-        let last = Entry { bytes, sent_by, surface, generation, known };
+        let last = Entry { bytes, sent_by, surface, generation, caller };
         *self.0.lock() = Some(last);
     }
 }
 
-/// In the same time wherever they differ: a proxy may send the requests of several clients on one connection.
+/// Compares in constant time, because a proxy may send requests of several clients on one connection.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     let word = |bytes: &[u8]| match bytes.try_into() {
         Ok(word) => u64::from_be_bytes(word),
@@ -97,7 +96,7 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && words.fold(Choice::from(1), |same, next| same & next).into()
 }
 
-/// What is presented, if it is one thing. Cookies count only where nothing else is said.
+/// The credentials of the headers, if there is exactly one value. Cookies count only without `Authorization`.
 fn presented(headers: &HeaderMap) -> Option<(SentBy, &HeaderValue)> {
     let by_cookie = !headers.contains_key(header::AUTHORIZATION);
     let name = if by_cookie { header::COOKIE } else { header::AUTHORIZATION };
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn it_finds_whom_the_same_headers_would_find() {
+    fn only_the_same_headers_find_the_cached_caller() {
         let session = || Credential::Session(Arc::new(SessionGrant::test("alice", Timestamp::from_micros(0))));
         let key = || Credential::Key(Arc::new(KeyGrant::test("alice", None)));
         let page = ("x-zot-api-client", "zot-ui");
@@ -154,7 +153,7 @@ mod tests {
             (session(), &[cookie], &[cookie, other], false),
             (session(), &[cookie, other], &[cookie, other], false),
             (session(), &[cookie], &[cookie, bearer], false),
-            // A session by a request that says something else too, which does not count there.
+            // A session of a request with an `Authorization` header, which is ignored there.
             (session(), &[cookie, bearer], &[cookie, bearer], false),
             (session(), &[cookie, bearer], &[other, bearer], false),
             (key(), &[bearer], &[bearer], true),
@@ -164,11 +163,11 @@ mod tests {
             (Credential::Password, &[basic, page], &[basic, page], false),
         ];
         for (number, (credential, first, then, found)) in cases.into_iter().enumerate() {
-            let memo = CredentialCache::default();
-            memo.put(&headers(first), Surface::ApiV1, 7, known(credential));
-            assert_eq!(memo.get(&headers(then), Surface::ApiV1, 7).is_some(), found, "case {number}");
-            assert!(memo.get(&headers(then), Surface::ApiV1, 8).is_none(), "case {number}, after a change");
-            assert!(memo.get(&headers(then), Surface::Registry, 7).is_none(), "case {number}, elsewhere");
+            let cache = CredentialCache::default();
+            cache.put(&headers(first), Surface::ApiV1, 7, known(credential));
+            assert_eq!(cache.get(&headers(then), Surface::ApiV1, 7).is_some(), found, "case {number}");
+            assert!(cache.get(&headers(then), Surface::ApiV1, 8).is_none(), "case {number}, after a change");
+            assert!(cache.get(&headers(then), Surface::Registry, 7).is_none(), "case {number}, elsewhere");
         }
     }
 

@@ -1,4 +1,4 @@
-//! [`Credentials`]: what the headers of a request say about who asks. Pure: nothing is looked up.
+//! [`Credentials`]: parses the credentials in the headers of a request. Looks nothing up.
 
 use std::fmt;
 
@@ -15,41 +15,43 @@ const USER_NAME_MAX: usize = 255;
 
 /// The cookie that carries a session.
 pub(crate) const SESSION_COOKIE: &str = "session";
-/// The header by which zot's web page shows that it is one, and not another site's form: browsers do
-/// not let those set it.
+/// The header of zot's web page. Browsers do not let a form of another site set it.
 const API_CLIENT: HeaderName = HeaderName::from_static("x-zot-api-client");
 
-/// Clients differ in whether they pad.
+/// Some clients pad, others do not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Whose conventions a path follows: which credentials count there, and what errors look like.
+/// The conventions of a path: which credentials it accepts and the form of its errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Surface {
-    /// `/v2/…` and zot's routes: Basic, and sessions of a page that says it is one.
+    /// `/v2/…` and zot's routes: Basic, Bearer, and sessions of zot's web page.
     Registry,
-    /// Quay's API: a key as a bearer token, and sessions.
+    /// Quay's API: Bearer and sessions.
     ApiV1,
 }
 
-/// What a request says about who asks.
+/// The credentials of a request.
 #[derive(Debug)]
 pub(crate) enum Credentials {
-    /// Nothing.
     None,
     /// A name and a password (RFC 7617).
-    Basic { user: String, password: Password },
-    /// An API key, with its owner's name where one was given.
-    Key { user: Option<String>, hash: SecretHash },
-    /// A session.
+    Basic {
+        user: String,
+        password: Password,
+    },
+    /// An API key, with the user name if it was sent as a password.
+    Key {
+        user: Option<String>,
+        hash: SecretHash,
+    },
     Session(SessionId),
-    /// A token. Does not print.
     Token(Token),
 }
 
-/// A token as it came.
+/// An unverified access token. Does not print.
 pub(crate) struct Token(pub(super) String);
 
 impl fmt::Debug for Token {
@@ -59,12 +61,12 @@ impl fmt::Debug for Token {
 }
 
 impl Credentials {
-    /// Whether zot's web page is asking.
+    /// Whether zot's web page sent the request.
     pub(crate) fn from_page(headers: &HeaderMap) -> bool {
         headers.contains_key(API_CLIENT)
     }
 
-    /// A name, and a password or an API key.
+    /// Parses a user name with a password or an API key.
     pub(super) fn of_pair(user: &str, password: &str) -> Result<Self, InvalidCredentials> {
         if user.is_empty() || user.len() > USER_NAME_MAX || user.chars().any(char::is_control) {
             return Err(InvalidCredentials("a user name has 1 to 255 characters, and no control characters"));
@@ -78,13 +80,12 @@ impl Credentials {
         })
     }
 
-    /// The session's cookie, whether or not it counts as a credential; none, if there is none that could be one.
+    /// The session cookie, if it is well-formed. Some surfaces do not accept it as a credential.
     pub(crate) fn cookie(headers: &HeaderMap) -> Option<SessionId> {
         read_cookie(headers, SESSION_COOKIE).and_then(SessionId::read)
     }
 
-    /// Reads the headers. Whatever is given must be understood: nobody is taken for anonymous by
-    /// mistake.
+    /// Parses the headers. Invalid credentials are an error, so that no caller becomes anonymous by mistake.
     pub(crate) fn read(headers: &HeaderMap, surface: Surface) -> Result<Self, InvalidCredentials> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
         let credentials = match (values.next(), values.next()) {
@@ -100,8 +101,7 @@ impl Credentials {
     }
 }
 
-/// The value of a cookie that came along; of several of the same name the first, which is of the most specific path
-/// (RFC 6265, 5.4).
+/// The value of a cookie. The first of several has the most specific path (RFC 6265, 5.4).
 pub(crate) fn read_cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
@@ -118,7 +118,7 @@ fn authorization(value: &[u8], surface: Surface) -> Result<Credentials, InvalidC
     if scheme.eq_ignore_ascii_case("bearer") {
         return match PlainKey::hash_of(rest) {
             Some(hash) => Ok(Credentials::Key { user: None, hash }),
-            // Three parts with dots between them; what is in them is for others to find out.
+            // The form of a JWT.
             None if rest.bytes().filter(|byte| *byte == b'.').count() == 2 => {
                 Ok(Credentials::Token(Token(rest.to_owned())))
             }
@@ -126,9 +126,9 @@ fn authorization(value: &[u8], surface: Surface) -> Result<Credentials, InvalidC
         };
     }
     if !scheme.eq_ignore_ascii_case("basic") {
-        return Err(InvalidCredentials("the registry knows the schemes Basic and Bearer"));
+        return Err(InvalidCredentials("the registry supports the schemes Basic and Bearer"));
     }
-    // Browsers send Basic by themselves, and Quay does not look at it here.
+    // Browsers send Basic by themselves, and Quay ignores it here.
     if surface == Surface::ApiV1 {
         return Ok(Credentials::None);
     }
@@ -141,33 +141,26 @@ fn basic(encoded: &str) -> Result<Credentials, InvalidCredentials> {
     let text = zeroize::Zeroizing::new(text);
     let (user, password) =
         text.split_once(':').ok_or(InvalidCredentials("the Basic credentials have the form user:password"))?;
-    // What some clients send for "no credentials".
+    // Some clients send this for "no credentials".
     if user.is_empty() && password.is_empty() {
         return Ok(Credentials::None);
     }
     Credentials::of_pair(user, password)
 }
 
-/// The headers cannot be understood; never says what they contained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why headers are invalid. Does not repeat their content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct InvalidCredentials(&'static str);
 
 impl InvalidCredentials {
     const BEARER: Self = Self("the bearer token is neither a token nor an API key of this registry");
 
-    /// Whether they came as a bearer token.
+    /// Whether they were a bearer token.
     pub(crate) fn is_bearer(self) -> bool {
         self == Self::BEARER
     }
 }
-
-impl fmt::Display for InvalidCredentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for InvalidCredentials {}
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -176,7 +169,7 @@ mod tests {
 
     const KEY: &str = "zak_0123456789abcdef0123456789abcdef";
 
-    /// What is read of some headers, in short.
+    /// Describes the credentials of headers.
     fn read(surface: Surface, headers: &[(&str, &str)]) -> String {
         let mut map = HeaderMap::new();
         for (name, value) in headers {

@@ -1,14 +1,14 @@
-//! [`Action`] and [`Actions`]: what can be done with a repository.
+//! [`Action`] and [`Actions`]: the operations on a repository that can be granted.
 
 use std::fmt;
 use std::ops::BitOr;
 
-/// What can be done with a repository. `pull`, `push` and `delete` are the token specification's words;
-/// that moving a tag is something else than making one, zot's policies say.
+/// An operation on a repository. `pull`, `push` and `delete` are the token specification's words. zot's policies
+/// distinguish moving a tag from creating one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub(crate) enum Action {
-    /// Read everything in it.
+    /// Read all of its content.
     Pull = 1,
     /// Add content and new tags (zot's `create`).
     Push = 1 << 1,
@@ -16,9 +16,9 @@ pub(crate) enum Action {
     Update = 1 << 2,
     /// Remove tags, manifests and blobs.
     Delete = 1 << 3,
-    /// Say who may do what in it, who may see it, and remove it.
+    /// Change its permissions and visibility, and remove it.
     Administer = 1 << 4,
-    /// See who may do what in it.
+    /// See its permissions.
     Inspect = 1 << 5,
 }
 
@@ -47,14 +47,14 @@ impl Actions {
     pub(crate) const PULL: Self = Self::of(Action::Pull);
     pub(crate) const DELETE: Self = Self::of(Action::Delete);
     pub(crate) const ADMINISTER: Self = Self::of(Action::Administer);
-    /// What a push may need: whether one moves a tag or makes it is known only when it is done.
+    /// The actions that a push may need. Whether it moves or creates a tag is known only later.
     pub(crate) const PUSH: Self = Self::of(Action::Push).and(Self::of(Action::Update));
-    /// Everything that clients of `/v2/` do.
+    /// All actions of clients of `/v2/`.
     pub(crate) const CONTENT: Self = Self::PULL.and(Self::PUSH).and(Self::DELETE);
     pub(crate) const INSPECT: Self = Self::of(Action::Inspect);
     pub(crate) const ALL: Self = Self::CONTENT.and(Self::ADMINISTER).and(Self::INSPECT);
 
-    /// Not a right, but zot's wish to be refused the deletion of a manifest that several tags name.
+    /// Not a right: zot's option to refuse the deletion of a manifest that several tags name.
     pub(crate) const DETECT_COLLISION: Self = Self(1 << 7);
 
     pub(crate) const fn of(action: Action) -> Self {
@@ -65,7 +65,7 @@ impl Actions {
         Self(self.0 | more.0)
     }
 
-    /// What is in both.
+    /// The intersection of both sets.
     pub(crate) const fn within(self, bound: Self) -> Self {
         Self(self.0 & bound.0)
     }
@@ -78,7 +78,7 @@ impl Actions {
         self.0 & action as u8 != 0
     }
 
-    /// Whether every action of `other` is here.
+    /// Whether the set contains every action of `other`.
     pub(crate) const fn covers(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }

@@ -1,5 +1,5 @@
-//! What was done to accounts: in the same transaction as the change; and when that is durable in the log,
-//! and in the audit file.
+//! The audit of changes to accounts. A row is written in the transaction of its change, and then to the log and the
+//! audit file.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -9,41 +9,40 @@ use crate::content::rows::{self, AuditRow, WriteTx};
 use crate::kit::clock::Timestamp;
 use crate::oci::RepositoryName;
 
-/// Old rows are removed in steps of this many, so that no writer waits long for it.
+/// The number of old rows that one transaction removes, so that no writer waits for long.
 const TRIMMED_AT_ONCE: usize = 1000;
 
-/// Who does something, and from where.
+/// The user and client behind a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// The user; nobody, if it is not known.
+    /// The user, if known.
     pub(crate) performer: Option<String>,
-    /// Where the client is.
     pub(crate) address: Option<String>,
-    /// Who was at the other end of the connection: the client, or a proxy.
+    /// The other end of the connection: the client or a proxy.
     pub(crate) peer: Option<String>,
     pub(crate) agent: String,
-    /// The request.
+    /// The id of the request.
     pub(crate) request: Option<String>,
 }
 
 impl Origin {
-    /// Somebody at the machine itself, by the command line.
+    /// The command line on this machine.
     pub(crate) fn local() -> Self {
         Self { agent: "coracle command line".to_owned(), ..Self::default() }
     }
 
-    /// What the registry does by itself.
+    /// The registry itself.
     pub(crate) fn itself() -> Self {
         Self { agent: "coracle".to_owned(), ..Self::default() }
     }
 
-    /// The row of something done to a repository, under the account of its namespace.
+    /// The audit row of a change to a repository, under the account of its namespace.
     pub(super) fn repository_row(&self, kind: &str, name: &RepositoryName, metadata: &[(&str, &str)]) -> AuditRow {
         let named = [("repo", name.as_str())];
         self.row(kind, name.namespace(), &[&named, metadata].concat())
     }
 
-    /// The row of something done to an account.
+    /// The audit row of a change to an account.
     pub(super) fn row(&self, kind: &str, account: &str, metadata: &[(&str, &str)]) -> AuditRow {
         AuditRow {
             kind: kind.to_owned(),
@@ -58,30 +57,30 @@ impl Origin {
     }
 }
 
-/// Something that was done.
+/// An audit row with its time.
 #[derive(Clone, Debug)]
 pub(crate) struct AuditEntry {
     pub(crate) at: Timestamp,
     pub(crate) row: AuditRow,
 }
 
-/// A part of the audit, newest first.
+/// A page of the audit, newest entry first.
 #[derive(Debug, Default)]
 pub(crate) struct AuditPage {
     pub(crate) entries: Vec<AuditEntry>,
-    /// Where to go on, if there is more.
+    /// The start of the next page, if there is one.
     pub(crate) next: Option<(Timestamp, u32)>,
 }
 
-/// Metadata as a JSON object, which the JSON log nests.
+/// Metadata as a JSON object, which the JSON log format nests.
 fn as_json(metadata: &[(String, String)]) -> impl tracing::Value + use<> {
     let object: BTreeMap<&str, &str> = metadata.iter().map(|(name, value)| (&**name, &**value)).collect();
-    // Text alone can always be written as JSON.
+    // Writing text as JSON does not fail.
     tracing::field::display(serde_json::to_string(&object).unwrap_or_default())
 }
 
 impl Accounts {
-    /// What was done between two times, newest first: to one account, or to all.
+    /// Lists the audit of one account or of all between two times, newest entry first.
     pub(crate) fn audit(
         &self,
         account: Option<&str>,
@@ -108,7 +107,7 @@ impl Accounts {
         Ok(page)
     }
 
-    /// Writes down something that changed nothing else.
+    /// Adds an audit row without another change.
     pub(crate) fn note(&self, kind: &str, account: &str, origin: &Origin) -> Result<(), Error> {
         let (row, now) = (origin.row(kind, account, &[]), self.clock.now());
         let ((), rows) = self.write(move |tx| Ok::<_, Error>(tx.add_audit(now, &row)?))?;
@@ -116,7 +115,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Writes to the database. Gives back what that added to the audit, to be told of.
+    /// Writes to the database and returns the audit rows that the transaction added.
     pub(super) fn write<T, E>(
         &self,
         change: impl FnOnce(&mut WriteTx) -> Result<T, E> + Send + 'static,
@@ -131,7 +130,7 @@ impl Accounts {
         })
     }
 
-    /// Tells of rows that are durable now, to whoever reads the log and the audit file.
+    /// Writes durable audit rows to the log and the audit file.
     pub(super) fn tell(&self, rows: Vec<(Timestamp, AuditRow)>) {
         for (at, row) in rows {
             let AuditRow { kind, account, performer, address, peer, request, metadata, .. } = &row;
@@ -143,12 +142,12 @@ impl Accounts {
         }
     }
 
-    /// Where the operator wants to read what was done, if anywhere.
+    /// The audit file, if it is configured.
     pub(crate) const fn audit_file(&self) -> Option<&AuditFile> {
         self.audit_file.as_ref()
     }
 
-    /// Writes down what was done to a repository.
+    /// Adds an audit row for a repository.
     pub(crate) fn note_repository(
         &self,
         kind: &str,
@@ -160,7 +159,7 @@ impl Accounts {
         Ok(self.database.write(move |tx| tx.add_audit(now, &row))?)
     }
 
-    /// Removes rows that are too old.
+    /// Removes audit rows that are too old.
     pub(super) fn trim_audit(&self) -> Result<(), Error> {
         let before = self.clock.now().before(self.rules.audit_kept);
         let oldest = self.database.read(|tx| {

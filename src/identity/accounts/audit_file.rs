@@ -1,8 +1,7 @@
-//! [`AuditFile`]: what was done, as lines of JSON in a file of the operator's; zot's `log.audit`.
+//! [`AuditFile`]: the audit as lines of JSON in a file, as zot's `log.audit`.
 //!
-//! Two kinds of line with the same names: one for each request that changed something, in zot's form, and
-//! one for each row of the audit of accounts. What must hold: a line is there before its request is
-//! answered; a failure to write one is logged, and is never the request's; no line has a secret.
+//! A line describes a request that changed something, in zot's form, or a row of the account audit. It is written before
+//! the request is answered. A failure to write it is logged and does not fail the request. No line has a secret.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,14 +14,12 @@ use crate::content::rows::AuditRow;
 use crate::kit::append::AppendFile;
 use crate::kit::clock::Timestamp;
 
-/// Nobody but the owner reads who did what.
+/// Only the owner may read the audit.
 const MODE: u32 = 0o600;
 
-/// A file that is only appended to.
+/// An append-only audit file.
 #[derive(Debug)]
-pub(crate) struct AuditFile {
-    file: AppendFile,
-}
+pub(crate) struct AuditFile(AppendFile);
 
 /// A request that changed something.
 #[derive(Debug)]
@@ -31,13 +28,13 @@ pub(crate) struct RequestEntry {
     pub(crate) peer: Option<String>,
     pub(crate) user: String,
     pub(crate) method: String,
-    /// The path, and the parameters that say what it is on.
+    /// The path, and the query parameters that identify the target.
     pub(crate) target: String,
     pub(crate) status: u16,
     pub(crate) id: String,
 }
 
-/// A line; zot's names, in zot's order.
+/// A line, with zot's field names in zot's order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Line<'a> {
@@ -62,22 +59,22 @@ struct Line<'a> {
 }
 
 impl AuditFile {
-    /// Opens the file, or makes it for the owner of the data directory `root`.
+    /// Opens the file, or creates it for the owner of the data directory `root`.
     pub(crate) fn open(path: &Path, root: &Path) -> io::Result<Self> {
         let is_new = !path.exists();
         let file = AppendFile::open(path, MODE)?;
         if let Some(owner) = Owner::to_inherit(root).filter(|_| is_new) {
             owner.take(path);
         }
-        Ok(Self { file })
+        Ok(Self(file))
     }
 
-    /// Opens the file again, if it was moved away.
+    /// Opens the file again if it was moved.
     pub(crate) fn reopen(&self) -> io::Result<()> {
-        self.file.reopen()
+        self.0.reopen()
     }
 
-    /// Writes down a request.
+    /// Writes a line for a request.
     pub(crate) fn request(&self, at: Timestamp, entry: &RequestEntry) {
         self.write(&Line {
             level: "info",
@@ -95,7 +92,7 @@ impl AuditFile {
         });
     }
 
-    /// Writes down what was done to an account.
+    /// Writes a line for an audit row of an account.
     pub(super) fn account(&self, at: Timestamp, row: &AuditRow) {
         self.write(&Line {
             level: "info",
@@ -114,10 +111,10 @@ impl AuditFile {
     }
 
     fn write(&self, line: &Line<'_>) {
-        let written = serde_json::to_vec(line).map_err(io::Error::from).and_then(|line| self.file.append(&line));
+        let written = serde_json::to_vec(line).map_err(io::Error::from).and_then(|line| self.0.append(&line));
         if let Err(error) = written {
-            let (path, action, object) = (self.file.path().display(), line.action, line.object);
-            tracing::error!(%path, %error, action, object, "the audit file cannot be written or opened again");
+            let (path, action, object) = (self.0.path().display(), line.action, line.object);
+            tracing::error!(%path, %error, action, object, "cannot write the audit file");
         }
     }
 }

@@ -324,7 +324,7 @@ mod tests {
         assert!(accounts.account("ann").unwrap().unwrap().may_sign_in());
 
         clock.advance(2 * HOUR);
-        let (session, _) = accounts.start_session(&accounts.account("ann").unwrap().unwrap(), &origin).unwrap();
+        let (session, _) = accounts.start_session(&accounts.account("ann").unwrap().unwrap(), None, &origin).unwrap();
         let asked = due().pop().unwrap();
         accounts.federated_user_is_gone(&asked).unwrap();
         assert!(!accounts.account("ann").unwrap().unwrap().may_sign_in());

@@ -1,9 +1,8 @@
-//! What is written down of the users of the htpasswd file, so that a name that comes back does not bring back what its
-//! former owner had.
+//! Stored rows for the users of the htpasswd file.
 //!
-//! The file says nothing of its past. What must hold: a user who was seen to be removed has nothing left; a new
-//! password ends sessions and tokens, and leaves API keys; a password that changed while the registry was stopped ends
-//! API keys as well, since the line may be another person's.
+//! The file has no history, so rows distinguish a user from an earlier one of the same name. A user who was removed from
+//! the file loses everything. A new password ends sessions and tokens but keeps API keys. A password that changed while
+//! the registry was stopped ends API keys too, because the line may belong to another person.
 
 use std::collections::HashMap;
 
@@ -13,40 +12,40 @@ use sha2::{Digest as _, Sha256};
 use super::htpasswd::{FileUser, Lines};
 use super::namespace::NamespaceClaim;
 use super::{Accounts, Error, Origin};
-use crate::content::rows::{FileUserRow, Rows, SETTING_FILE_OWNERS_UNKNOWN, WriteTx};
+use crate::content::rows::{FileUserRow, Rows, SETTING_FILE_OWNERS_UNKNOWN};
 use crate::kit::file::FileStamp;
 use crate::oci::is_component;
 
-/// How far the file was followed.
+/// How far changes of the file have been processed.
 #[derive(Debug, Default)]
 pub(super) struct FileState(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The state that was read last.
+    /// The version that was read last.
     read: Option<FileStamp>,
-    /// Whether the file could not be read, which was said already.
+    /// Whether the last read failed, which has been logged.
     is_unreadable: bool,
-    /// Whether something is to be written down still.
+    /// Whether changes remain to be stored.
     is_due: bool,
 }
 
-/// What has changed in the file.
+/// The differences between the file and the rows.
 #[derive(Debug, Default)]
 struct Changes {
     /// Users without a row.
     new: Vec<(String, FileUserRow, NamespaceClaim)>,
-    /// Another password.
+    /// Users with a new password.
     changed: Vec<(String, FileUserRow)>,
-    /// Another password, and nobody knows since when.
+    /// Users with a new password that was set while the registry was stopped.
     replaced: Vec<(String, FileUserRow)>,
     gone: Vec<String>,
-    /// Whether there are no rows yet because an earlier program knew none.
+    /// Whether the database is from a version that stored no rows for the file.
     is_first: bool,
 }
 
 impl Accounts {
-    /// Reads the file when the registry starts.
+    /// Reads the file at start.
     pub(super) fn read_file_first(&self) -> Result<(), Error> {
         let Some(file) = &self.htpasswd else { return Ok(()) };
         let mut state = self.file_state();
@@ -57,16 +56,16 @@ impl Accounts {
         Ok(())
     }
 
-    /// Whether [`Accounts::follow_file`] has something to do. Costs one look at the file.
+    /// Whether [`Accounts::follow_file`] has work. Looks at the file's metadata only.
     pub(crate) fn is_file_due(&self) -> bool {
         let Some(file) = &self.htpasswd else { return false };
         let state = self.file_state();
         state.is_due || file.stamp() != state.read
     }
 
-    /// Reads the file again if it has changed. If it cannot be read, the users stay as they were: a file is gone for
-    /// a moment while it is being replaced. Users who are missing are kept out at once; what they had is removed when
-    /// the file is still the same at the next look, since it may be half written now.
+    /// Reads the file again if it has changed. If it is unreadable, the users stay, because a file is missing for a
+    /// moment while it is replaced. Missing users are refused at once. Their rows are removed only if the file is
+    /// unchanged at the next look, because it may be half written now.
     pub(crate) fn follow_file(&self) {
         let Some(file) = &self.htpasswd else { return };
         let mut state = self.file_state();
@@ -85,13 +84,13 @@ impl Accounts {
             }
             Err(error) if !state.is_unreadable => {
                 state.is_unreadable = true;
-                tracing::error!(error, "the htpasswd file cannot be read, its users stay as they were");
+                tracing::error!(error, "cannot read the htpasswd file; its users stay as they were");
             }
             Err(_) => {}
         }
     }
 
-    /// A registry without such a file: what an earlier program knew of one is of no use any more.
+    /// Marks the database as current when no file is configured.
     pub(crate) fn has_no_file(&self) -> Result<(), Error> {
         if self.database.read(|tx| tx.setting(SETTING_FILE_OWNERS_UNKNOWN))?.is_none() {
             return Ok(());
@@ -99,7 +98,7 @@ impl Accounts {
         self.change(|tx| Ok(tx.remove_setting(SETTING_FILE_OWNERS_UNKNOWN)?))
     }
 
-    /// To be called when a user of the own table is gone who may have stood before one of the file.
+    /// Schedules a look at the file after a user of the database was removed who may have hidden one of the file.
     pub(super) fn file_is_due(&self, name: &str) {
         if self.htpasswd.as_ref().is_some_and(|file| file.has(name)) {
             self.file_state().is_due = true;
@@ -114,13 +113,13 @@ impl Accounts {
         state.is_due = match self.follow(lines, is_settled, was_stopped) {
             Ok(is_done) => !is_done,
             Err(error) => {
-                tracing::error!(%error, "the users of the htpasswd file cannot be written down");
+                tracing::error!(%error, "cannot store the users of the htpasswd file");
                 true
             }
         };
     }
 
-    /// Writes down what has changed, and makes these the users. Says whether nothing is left to do.
+    /// Stores the differences and publishes the users. Returns whether nothing is left to do.
     fn follow(&self, lines: &Lines, is_settled: bool, was_stopped: bool) -> Result<bool, Error> {
         let mut rows: HashMap<String, FileUserRow> = self.database.read(Rows::file_users)?.into_iter().collect();
         let mut changes = self.changes(lines, &rows, was_stopped)?;
@@ -129,9 +128,9 @@ impl Accounts {
         if is_settled {
             changes.gone = missing;
         }
-        let written = self.write_down(changes);
-        if let Ok(written) = &written {
-            rows.extend(written.iter().cloned());
+        let stored = self.store(changes);
+        if let Ok(stored) = &stored {
+            rows.extend(stored.iter().cloned());
         }
         let Some(file) = &self.htpasswd else { return Ok(true) };
         file.publish(
@@ -140,14 +139,14 @@ impl Accounts {
                 .filter_map(|(name, hash)| Some((name.clone(), user(hash.as_deref()?, rows.get(name)))))
                 .collect(),
         );
-        written.map(|_| is_done)
+        stored.map(|_| is_done)
     }
 
     fn changes(&self, lines: &Lines, rows: &HashMap<String, FileUserRow>, was_stopped: bool) -> Result<Changes, Error> {
         let is_first = self.database.read(|tx| tx.setting(SETTING_FILE_OWNERS_UNKNOWN))?.is_some();
         let mut changes = Changes { is_first, ..Changes::default() };
         for (name, hash) in lines {
-            let Some(hash) = hash.as_deref().map(mark_of) else { continue };
+            let Some(hash) = hash.as_deref().map(hash_of) else { continue };
             let incarnation = rand::random::<u64>().max(1);
             match rows.get(name) {
                 None => {
@@ -166,8 +165,8 @@ impl Accounts {
         Ok(changes)
     }
 
-    /// Gives back the rows that are there now.
-    fn write_down(&self, changes: Changes) -> Result<Vec<(String, FileUserRow)>, Error> {
+    /// Stores the changes and returns the new rows.
+    fn store(&self, changes: Changes) -> Result<Vec<(String, FileUserRow)>, Error> {
         let Changes { new, changed, replaced, gone, is_first } = changes;
         if !is_first && new.is_empty() && changed.is_empty() && replaced.is_empty() && gone.is_empty() {
             return Ok(Vec::new());
@@ -175,19 +174,19 @@ impl Accounts {
         for (user, _) in &replaced {
             tracing::warn!(
                 user,
-                "the password of a user in the htpasswd file changed while the registry was stopped: the user's API \
-                 keys and sessions have ended, since the line may be another person's now"
+                "a password in the htpasswd file changed while the registry was stopped: the user's API keys and \
+                 sessions have ended, because the line may belong to another person"
             );
         }
         for user in &gone {
-            tracing::info!(user, "a user was removed from the htpasswd file, with all API keys and sessions");
+            tracing::info!(user, "removed a user of the htpasswd file with all API keys and sessions");
         }
         let now = self.clock.now();
         self.change(move |tx| {
-            let mut written = Vec::new();
+            let mut stored = Vec::new();
             for name in gone {
                 tx.remove_file_user(&name)?;
-                // One of the own table of this name stood before it, and stays.
+                // A user of the database with this name stays.
                 if tx.user(&name)?.is_none() {
                     tx.remove_user_data(&name)?;
                     tx.add_audit(now, &Origin::itself().row("user_delete", &name, &[]))?;
@@ -195,49 +194,44 @@ impl Accounts {
             }
             for (name, row) in changed {
                 tx.put_file_user(&name, &row)?;
-                written.push((name, row));
+                stored.push((name, row));
             }
             for (name, row) in replaced {
                 if tx.user(&name)?.is_none() {
                     tx.remove_credentials(&name)?;
                 }
                 tx.put_file_user(&name, &row)?;
-                written.push((name, row));
+                stored.push((name, row));
             }
             for (name, row, claim) in new {
-                // Nothing is written down of one who is not seen.
+                // A user of the database hides this one.
                 if tx.user(&name)?.is_some() {
                     continue;
                 }
-                begin(tx, &name, claim, is_first)?;
+                if is_first && is_component(&name) && tx.owner_of(&name)?.is_none() {
+                    tx.set_namespace(&name, Some(&name))?;
+                } else if is_first {
+                    claim.take(tx)?;
+                } else {
+                    claim.start_fresh(tx)?;
+                }
                 tx.put_file_user(&name, &row)?;
-                written.push((name, row));
+                stored.push((name, row));
             }
             if is_first {
                 tx.remove_setting(SETTING_FILE_OWNERS_UNKNOWN)?;
             }
-            Ok(written)
+            Ok(stored)
         })
     }
 }
 
-/// A user who was there under an earlier program keeps what it gave; another one begins with nothing.
-fn begin(tx: &mut WriteTx, name: &str, claim: NamespaceClaim, is_first: bool) -> Result<(), Error> {
-    if is_first && is_component(name) && tx.owner_of(name)?.is_none() {
-        return Ok(tx.set_namespace(name, Some(name))?);
-    }
-    if !is_first {
-        tx.remove_user_data(name)?;
-    }
-    claim.take(tx)
-}
-
-fn mark_of(hash: &str) -> [u8; 32] {
+fn hash_of(hash: &str) -> [u8; 32] {
     Sha256::digest(hash).into()
 }
 
 fn user(hash: &str, row: Option<&FileUserRow>) -> FileUser {
-    let hash_is_known = |row: &&FileUserRow| row.hash == mark_of(hash);
+    let hash_is_known = |row: &&FileUserRow| row.hash == hash_of(hash);
     let row = row.filter(hash_is_known);
     FileUser {
         hash: hash.to_owned(),

@@ -1,7 +1,7 @@
-//! [`HashQueue`]: how many passwords are hashed at a time, and which one is next.
+//! [`HashQueue`]: limits how many passwords are hashed at a time.
 //!
-//! Hashing takes much memory and time on purpose. All of it goes through one queue: verifying a password and hashing a
-//! new one. Callers take turns, so that one caller with many passwords does not delay another caller's single one.
+//! Hashing takes much memory and time on purpose. All of it passes this queue: verifying a password and hashing a new
+//! one. The queue serves its callers in turn, so that many passwords of one caller do not delay one of another caller.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -12,24 +12,25 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-/// One hash costs 19 MiB of memory. Two at a time use both cores of the smallest machine.
+/// The number of hashes at a time. Each takes 19 MiB of memory. Two use both cores of the smallest machine.
 const AT_ONCE: usize = 2;
-/// How many may wait, of all callers and of one.
+/// How many passwords may wait, of all callers and of one.
 const WAITING_MAX: usize = 128;
 const WAITING_OF_ONE_MAX: usize = 32;
-/// A password that waited this long for its turn is refused.
-const TURN_WAIT: Duration = Duration::from_secs(20);
-/// A thread that blocks looks this often whether its turn has come.
+/// A password that waits this long is refused.
+const PERMIT_WAIT: Duration = Duration::from_secs(20);
+/// How often a blocked thread looks for its permit.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Too many passwords wait to be hashed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many passwords wait to be hashed: try again in a few seconds")]
 pub(crate) struct TooBusy;
 
-/// Whose password it is. Each of these has its own place in the queue.
+/// The origin of a password. Each has its own place in the queue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum HashCaller {
-    /// Somebody at this network who is not known yet.
+    /// A client of this network that has not signed in.
     Network(Option<IpAddr>),
     /// A user who changes a password.
     User(String),
@@ -46,14 +47,14 @@ struct Queue {
     running: usize,
     waiting: usize,
     callers: HashMap<HashCaller, VecDeque<oneshot::Sender<HashPermit>>>,
-    /// Callers that wait, the next one first.
+    /// The callers that wait, the next one first.
     order: VecDeque<HashCaller>,
 }
 
-/// The right to hash one password. When it is dropped, the next one begins.
+/// The right to hash one password. Dropping it passes it on.
 #[derive(Debug)]
 pub(super) struct HashPermit {
-    turns: Arc<HashQueue>,
+    queue: Arc<HashQueue>,
 }
 
 enum Place {
@@ -62,24 +63,24 @@ enum Place {
 }
 
 impl HashQueue {
-    /// Waits for a turn. A caller that goes away meanwhile gives it up.
+    /// Waits for a permit. Dropping the future leaves the queue.
     pub(super) async fn take(self: &Arc<Self>, caller: HashCaller) -> Result<HashPermit, TooBusy> {
         match self.ask(caller)? {
-            Place::Ready(turn) => Ok(turn),
-            Place::Waiting(turn) => timeout(TURN_WAIT, turn).await.ok().and_then(Result::ok).ok_or(TooBusy),
+            Place::Ready(permit) => Ok(permit),
+            Place::Waiting(permit) => timeout(PERMIT_WAIT, permit).await.ok().and_then(Result::ok).ok_or(TooBusy),
         }
     }
 
-    /// As [`HashQueue::take`], for a thread that may block. It may belong to a runtime, where a blocking receive panics.
+    /// As [`HashQueue::take`], on a blocking thread. It polls, because a blocking receive panics in a runtime.
     pub(super) fn take_blocking(self: &Arc<Self>, caller: HashCaller) -> Result<HashPermit, TooBusy> {
-        let mut turn = match self.ask(caller)? {
-            Place::Ready(turn) => return Ok(turn),
-            Place::Waiting(turn) => turn,
+        let mut permit = match self.ask(caller)? {
+            Place::Ready(permit) => return Ok(permit),
+            Place::Waiting(permit) => permit,
         };
-        let deadline = Instant::now() + TURN_WAIT;
+        let deadline = Instant::now() + PERMIT_WAIT;
         loop {
-            match turn.try_recv() {
-                Ok(turn) => return Ok(turn),
+            match permit.try_recv() {
+                Ok(permit) => return Ok(permit),
                 Err(oneshot::error::TryRecvError::Empty) if Instant::now() < deadline => {
                     std::thread::sleep(LOOK_INTERVAL);
                 }
@@ -92,12 +93,12 @@ impl HashQueue {
         let mut queue = self.lock();
         if queue.running < AT_ONCE {
             queue.running += 1;
-            return Ok(Place::Ready(HashPermit { turns: Arc::clone(self) }));
+            return Ok(Place::Ready(HashPermit { queue: Arc::clone(self) }));
         }
         queue.make_room(&caller)?;
-        let (sender, turn) = oneshot::channel();
+        let (sender, permit) = oneshot::channel();
         queue.push(caller, sender);
-        Ok(Place::Waiting(turn))
+        Ok(Place::Waiting(permit))
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -115,8 +116,8 @@ impl Queue {
         waiting.push_back(sender);
     }
 
-    /// Makes room for one more of this caller. In a full queue the newest password of the caller with the most is
-    /// refused, unless that is this caller.
+    /// Makes room for one more password of this caller. A full queue drops the newest password of the caller with the
+    /// most, unless that is this caller.
     fn make_room(&mut self, caller: &HashCaller) -> Result<(), TooBusy> {
         if self.has_room(caller) {
             return Ok(());
@@ -130,7 +131,7 @@ impl Queue {
         let Some(most) = most.filter(|most| own + 1 < most.len() && own < WAITING_OF_ONE_MAX) else {
             return Err(TooBusy);
         };
-        // Dropping the sender tells the waiting one that it is refused.
+        // Dropping the sender refuses the password.
         most.pop_back();
         self.waiting -= 1;
         Ok(())
@@ -144,7 +145,7 @@ impl Queue {
         self.callers.get(caller).map_or(0, VecDeque::len)
     }
 
-    /// Removes passwords whose senders went away.
+    /// Removes passwords whose callers no longer wait.
     fn forget_gone(&mut self) {
         for waiting in self.callers.values_mut() {
             waiting.retain(|sender| !sender.is_closed());
@@ -154,7 +155,7 @@ impl Queue {
         self.waiting = self.callers.values().map(VecDeque::len).sum();
     }
 
-    /// The next one: one of each caller in turn.
+    /// The next password, of each caller in turn.
     fn next(&mut self) -> Option<oneshot::Sender<HashPermit>> {
         while let Some(caller) = self.order.pop_front() {
             let Some(waiting) = self.callers.get_mut(&caller) else { continue };
@@ -176,14 +177,14 @@ impl Queue {
 impl Drop for HashPermit {
     fn drop(&mut self) {
         let next = {
-            let mut queue = self.turns.lock();
+            let mut queue = self.queue.lock();
             let next = queue.next();
             queue.running -= usize::from(next.is_none());
             next
         };
         if let Some(sender) = next {
-            // If its caller has just gone away, the turn comes back here and passes on when it is dropped.
-            let _ = sender.send(Self { turns: Arc::clone(&self.turns) });
+            // If the caller has just gone away, the permit is dropped, which passes it on.
+            let _ = sender.send(Self { queue: Arc::clone(&self.queue) });
         }
     }
 }
@@ -197,60 +198,60 @@ mod tests {
         HashCaller::User(name.to_owned())
     }
 
-    /// A queue with all turns taken.
+    /// A queue with all permits taken.
     fn taken() -> (Arc<HashQueue>, Vec<HashPermit>) {
-        let turns = Arc::new(HashQueue::default());
-        let running = (0..AT_ONCE).map(|_| turns.take_blocking(HashCaller::Operator).unwrap()).collect();
-        (turns, running)
+        let queue = Arc::new(HashQueue::default());
+        let running = (0..AT_ONCE).map(|_| queue.take_blocking(HashCaller::Operator).unwrap()).collect();
+        (queue, running)
     }
 
-    fn later(turns: &Arc<HashQueue>, caller: &str) -> Option<oneshot::Receiver<HashPermit>> {
-        match turns.ask(user(caller)) {
-            Ok(Place::Waiting(turn)) => Some(turn),
-            Ok(Place::Ready(_)) => panic!("a turn was free"),
+    fn later(queue: &Arc<HashQueue>, caller: &str) -> Option<oneshot::Receiver<HashPermit>> {
+        match queue.ask(user(caller)) {
+            Ok(Place::Waiting(permit)) => Some(permit),
+            Ok(Place::Ready(_)) => panic!("a permit was free"),
             Err(TooBusy) => None,
         }
     }
 
     #[test]
-    fn a_single_password_is_next_behind_many_of_another_caller() {
-        let (turns, mut running) = taken();
-        let mut many: Vec<_> = (0..10).map(|_| later(&turns, "mallory").unwrap()).collect();
-        let mut one = later(&turns, "alice").unwrap();
+    fn a_single_password_is_next_after_one_of_another_caller() {
+        let (queue, mut running) = taken();
+        let mut many: Vec<_> = (0..10).map(|_| later(&queue, "mallory").unwrap()).collect();
+        let mut one = later(&queue, "alice").unwrap();
         running.pop();
         let first = many[0].try_recv().unwrap();
         assert!(one.try_recv().is_err());
         drop(first);
-        assert!(one.try_recv().is_ok(), "the second turn is for the other caller");
+        assert!(one.try_recv().is_ok(), "the second permit is for the other caller");
     }
 
     #[test]
-    fn one_caller_and_all_together_may_wait_only_so_many_times() {
-        let (turns, _running) = taken();
-        let of_one: Vec<_> = (0..100).filter_map(|_| later(&turns, "mallory")).collect();
+    fn waiting_passwords_are_limited_for_one_caller_and_for_all() {
+        let (queue, _running) = taken();
+        let of_one: Vec<_> = (0..100).filter_map(|_| later(&queue, "mallory")).collect();
         assert_eq!(of_one.len(), WAITING_OF_ONE_MAX);
-        let _others: Vec<_> = (0..200).filter_map(|n| later(&turns, &format!("m{}", n % 6))).collect();
-        assert_eq!(turns.lock().waiting, WAITING_MAX);
-        // Another caller has a place all the same. It is that of the newest of the caller with the most.
-        assert!(later(&turns, "alice").is_some());
-        let queue = turns.lock();
-        assert!(queue.waiting <= WAITING_MAX && queue.waiting_of(&user("mallory")) < WAITING_OF_ONE_MAX);
+        let _others: Vec<_> = (0..200).filter_map(|n| later(&queue, &format!("m{}", n % 6))).collect();
+        assert_eq!(queue.lock().waiting, WAITING_MAX);
+        // Another caller takes the place of the newest password of the caller with the most.
+        assert!(later(&queue, "alice").is_some());
+        let state = queue.lock();
+        assert!(state.waiting <= WAITING_MAX && state.waiting_of(&user("mallory")) < WAITING_OF_ONE_MAX);
     }
 
     #[test]
-    fn whoever_goes_away_leaves_no_turn_and_no_place() {
-        let (turns, running) = taken();
-        drop((0..100).filter_map(|_| later(&turns, "mallory")).collect::<Vec<_>>());
-        assert!(later(&turns, "mallory").is_some(), "the places of those who left are free");
-        let last = later(&turns, "alice").unwrap();
+    fn callers_that_go_away_free_their_permit_and_place() {
+        let (queue, running) = taken();
+        drop((0..100).filter_map(|_| later(&queue, "mallory")).collect::<Vec<_>>());
+        assert!(later(&queue, "mallory").is_some(), "the places of those who left are free");
+        let last = later(&queue, "alice").unwrap();
         drop((running, last));
-        let queue = turns.lock();
-        assert_eq!((queue.running, queue.waiting, queue.order.len()), (0, 0, 0));
+        let state = queue.lock();
+        assert_eq!((state.running, state.waiting, state.order.len()), (0, 0, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_that_does_not_come_is_refused() {
-        let (turns, _running) = taken();
-        assert_eq!(turns.take(user("alice")).await.err(), Some(TooBusy));
+    async fn a_password_that_waits_too_long_is_refused() {
+        let (queue, _running) = taken();
+        assert_eq!(queue.take(user("alice")).await.err(), Some(TooBusy));
     }
 }

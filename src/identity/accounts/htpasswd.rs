@@ -1,4 +1,4 @@
-//! [`Htpasswd`]: users of a file that others write, with bcrypt hashes, as zot and Apache have it.
+//! [`Htpasswd`]: users of an operator's file with bcrypt hashes, in the format of zot and Apache.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,23 +9,23 @@ use parking_lot::RwLock;
 
 use crate::kit::file::FileStamp;
 
-/// A user of the file, with what is written down of it. Does not print.
+/// A user of the file, with its stored row. Does not print.
 #[derive(Clone, Default)]
 pub(super) struct FileUser {
     pub(super) hash: String,
-    /// See [`FileUserRow`](crate::content::rows::FileUserRow); zero while there is no row.
+    /// See [`FileUserRow`](crate::content::rows::FileUserRow). Zero if there is no row.
     pub(super) incarnation: u64,
     pub(super) inherits: bool,
 }
 
-/// The lines of a file: names and hashes; without a hash, a line that nobody can sign in by.
+/// The names and hashes of a file. An invalid line has no hash.
 pub(super) type Lines = HashMap<String, Option<String>>;
 
-/// The users of a file as it was when it was last read. Their hashes do not print.
+/// The users of a file at the last read. Hashes do not print.
 pub(crate) struct Htpasswd {
     path: PathBuf,
     users: RwLock<HashMap<String, FileUser>>,
-    /// Raised whenever the users are others.
+    /// Raised when the users change.
     generation: AtomicU64,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Debug for Htpasswd {
 }
 
 impl Htpasswd {
-    /// A file, which must be readable now. Its users are known when [`super::Accounts`] has read it.
+    /// Opens a file, which must be readable. [`super::Accounts`] reads the users.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
         read(path)?;
         Ok(Self { path: path.to_owned(), users: RwLock::default(), generation: AtomicU64::new(0) })
@@ -47,31 +47,31 @@ impl Htpasswd {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// A user.
+    /// Finds a user by name.
     pub(super) fn user(&self, name: &str) -> Option<FileUser> {
         self.users.read().get(name).cloned()
     }
 
-    /// The highest cost of its hashes.
+    /// The highest cost of the hashes.
     pub(super) fn highest_cost(&self) -> Option<u32> {
         let users = self.users.read();
         users.values().filter_map(|user| cost_of(&user.hash)).max()
     }
 
-    /// The users behind a name, in no order.
+    /// Lists the users after a name, in no order.
     pub(super) fn users_after(&self, after: &str) -> Vec<(String, FileUser)> {
         let users = self.users.read();
         let behind = users.iter().filter(|(name, _)| name.as_str() > after);
         behind.map(|(name, user)| (name.clone(), user.clone())).collect()
     }
 
-    /// Whether there is a user of this name.
+    /// Whether the file has this user.
     pub(super) fn has(&self, name: &str) -> bool {
         self.users.read().contains_key(name)
     }
 
-    /// Which state the file is in. Looking, unlike being told, also notices a file that was renamed into place and a
-    /// symlink that was turned, as Kubernetes does it.
+    /// Identifies the file's version. A look at the path also notices a renamed file and a replaced symlink, as
+    /// Kubernetes makes them. File notifications do not.
     pub(super) fn stamp(&self) -> Option<FileStamp> {
         FileStamp::at(&self.path)
     }
@@ -80,14 +80,14 @@ impl Htpasswd {
         read(&self.path)
     }
 
-    /// Makes these the users.
+    /// Replaces the users.
     pub(super) fn publish(&self, users: HashMap<String, FileUser>) {
         *self.users.write() = users;
         self.generation.fetch_add(1, Ordering::Release);
     }
 }
 
-/// The cost of a bcrypt hash: each step doubles the work.
+/// The cost of a bcrypt hash. Each step doubles the work.
 pub(super) fn cost_of(hash: &str) -> Option<u32> {
     hash.get(4..6)?.parse().ok()
 }
@@ -102,19 +102,18 @@ fn read(path: &Path) -> Result<Lines, String> {
                 users.insert(name.to_owned(), Some(hash.to_owned()));
             }
             Err(why) => {
-                // A user who is named there is kept out, and has not been removed.
+                // An invalid line keeps its user out, but the user still exists.
                 if let Some((name, _)) = written.get(number - 1).and_then(|line| line.trim().split_once(':')) {
                     users.entry(name.to_owned()).or_insert(None);
                 }
-                tracing::error!(path = %path.display(), line = number, why, "left out a line of the htpasswd file");
+                tracing::error!(path = %path.display(), line = number, why, "ignored a line of the htpasswd file");
             }
         }
     }
     Ok(users)
 }
 
-/// The lines of a file that name no user who can sign in, with their numbers and what is wrong with them. Nothing of a
-/// line is repeated: it may be a password.
+/// The invalid lines of a file: line number and reason. A line is not repeated, because it may be a password.
 pub(crate) fn htpasswd_problems(path: &Path) -> Result<Vec<(usize, &'static str)>, String> {
     let text = text_of(path)?;
     Ok(lines(&text).filter_map(|(number, user)| Some((number, user.err()?))).collect())
@@ -124,14 +123,14 @@ fn text_of(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("http.auth.htpasswd.path: {}: {error}", path.display()))
 }
 
-/// The users of a file, or what is wrong with a line, by the line's number.
+/// The users of a file, or the reason why a line is invalid, by line number.
 fn lines(text: &str) -> impl Iterator<Item = (usize, Result<(&str, &str), &'static str>)> {
     let lines = text.lines().map(str::trim).zip(1..);
     lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#')).map(|(line, number)| (number, user(line)))
 }
 
 fn user(line: &str) -> Result<(&str, &str), &'static str> {
-    let (name, hash) = line.split_once(':').ok_or("it has not the form name:hash")?;
+    let (name, hash) = line.split_once(':').ok_or("it does not have the form name:hash")?;
     if name.is_empty() {
         return Err("it has no name before the colon");
     }
@@ -164,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_names_no_user_is_left_out_with_its_number_and_the_reason() {
+    fn an_invalid_line_is_reported_with_its_number_and_the_reason() {
         let hash = bcrypt::hash("secret", 4).expect("a hash");
         let text = format!(
             "# users\n\nann:{hash}\nhunter2\n:{hash}\nbob:$apr1$x$y\ncarol:{{SHA}}x\ndora:\neve:plain\nfred:{}\n  gus:{hash}  \n",

@@ -14,22 +14,22 @@ use crate::oci::RepositoryName;
 /// The longest label, in characters.
 pub(crate) const LABEL_MAX: usize = 255;
 
-/// The highest cost of the scopes of one key together: steps for each character of a name. A list of repositories
-/// compares every name in it.
+/// The highest total cost of the scopes of one key, in steps for each character of a name. Listing repositories matches
+/// every name against the scopes.
 const COST_MAX: usize = 256;
 
-/// A key to be made.
+/// An API key to create.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NewKey {
     pub(crate) label: String,
-    /// What the key is limited to; nothing, if there is no list.
+    /// The scopes of the key. `None` grants all rights of the owner.
     pub(crate) scopes: Option<Vec<String>>,
     pub(crate) expires: Option<Timestamp>,
-    /// The key that makes this one, where a key does. What it makes does not outlive it.
+    /// The key that creates this one, if any. The new key does not outlive it.
     pub(crate) maker: Option<Arc<KeyGrant>>,
 }
 
-/// A key as it may be shown.
+/// An API key as shown to its owner.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     pub(crate) id: Uuid,
@@ -43,25 +43,25 @@ pub(crate) struct Key {
     pub(crate) last_used: Option<Use>,
 }
 
-/// What presenting a key gives.
+/// The rights of an API key.
 #[derive(Debug)]
 pub(crate) struct KeyGrant {
     pub(crate) hash: SecretHash,
     pub(crate) id: Uuid,
     pub(crate) owner: String,
-    /// What the key is limited to; nothing, if there is no list.
+    /// The scopes of the key. `None` grants all rights of the owner.
     pub(crate) scopes: Option<Vec<KeyScope>>,
     expires: Option<Timestamp>,
     incarnation: Option<u64>,
 }
 
 impl KeyGrant {
-    /// What the key was derived from: its owner, whatever the password is.
+    /// The owner that the key was derived from, regardless of the password.
     pub(crate) fn derived_from(&self) -> DerivedFrom {
         DerivedFrom::User(self.incarnation)
     }
 
-    /// What the key lets through on a repository. Saying who may do what needs a key without scopes.
+    /// The actions that the key allows on a repository. Only a key without scopes may administer.
     pub(crate) fn actions(&self, name: &RepositoryName) -> Actions {
         match &self.scopes {
             None => Actions::ALL,
@@ -76,46 +76,37 @@ impl KeyGrant {
 }
 
 impl Accounts {
-    /// What a key gives, by the hash of its secret; nothing if it is unknown or has expired.
-    /// Whether its owner may sign in at all is not looked at.
+    /// Finds a key by the hash of its secret, unless it has expired. Does not check whether its owner may sign in.
     pub(crate) fn key_grant(&self, hash: &SecretHash) -> Result<Option<Arc<KeyGrant>>, Error> {
-        let generation = self.generation();
-        let grant = if let Some(known) = self.remembered.keys.get(hash, generation) {
-            known
-        } else {
-            let Some(row) = self.database.read(|tx| tx.key(hash))? else { return Ok(None) };
-            let grant = Arc::new(self.grant(*hash, row));
-            self.remembered.keys.put(*hash, generation, Arc::clone(&grant));
-            grant
-        };
-        Ok(Some(grant).filter(|grant| self.is_alive(grant)))
+        let grant = self.caches.keys.get_or_load(hash, self.generation(), || {
+            let row = self.database.read(|tx| tx.key(hash))?;
+            Ok::<_, Error>(row.map(|row| Arc::new(self.grant(*hash, row))))
+        })?;
+        Ok(grant.filter(|grant| self.is_alive(grant)))
     }
 
-    /// What a key of a user gives, by its id.
+    /// Finds a key of a user by its id, unless it has expired.
     pub(crate) fn key_grant_by_id(&self, owner: &str, id: Uuid) -> Result<Option<Arc<KeyGrant>>, Error> {
-        let generation = self.generation();
-        let known = self.remembered.key_ids.get(&id, generation);
-        let grant = if let Some(known) = known {
-            known
-        } else {
+        let grant = self.caches.key_ids.get_or_load(&id, self.generation(), || {
             let rows = self.database.read(|tx| tx.keys_of(Some(owner)))?;
-            let Some((hash, row)) = rows.into_iter().find(|(_, row)| row.id == id) else { return Ok(None) };
-            let grant = Arc::new(self.grant(hash, row));
-            self.remembered.key_ids.put(id, generation, Arc::clone(&grant));
-            grant
-        };
-        Ok(Some(grant).filter(|grant| grant.owner == owner && self.is_alive(grant)))
+            let row = rows.into_iter().find(|(_, row)| row.id == id);
+            Ok::<_, Error>(row.map(|(hash, row)| Arc::new(self.grant(hash, row))))
+        })?;
+        Ok(grant.filter(|grant| grant.owner == owner && self.is_alive(grant)))
     }
 
-    /// What a stored key gives. An empty list limits no more than no list: zot's clients send `[]` for "no scopes".
-    /// Earlier versions took scopes that are refused now: such a scope grants nothing.
+    /// The rights of a stored key. zot's clients send `[]` for "no scopes", so an empty list grants all rights.
+    /// Earlier versions accepted scopes that are invalid now. Such a scope grants nothing.
     fn grant(&self, hash: SecretHash, row: KeyRow) -> KeyGrant {
         let valid = |scope: &String| match scope.parse::<KeyScope>() {
             Ok(scope) => Some(scope),
             Err(error) => {
-                if self.remembered.refused_scopes.get(&row.id, 0).is_none() {
-                    self.remembered.refused_scopes.put(row.id, 0, ());
-                    tracing::warn!(key = %row.id, owner = row.owner, %error, "ignored a scope of an API key; make another key");
+                if self.caches.refused_scopes.get(&row.id, 0).is_none() {
+                    self.caches.refused_scopes.put(row.id, 0, ());
+                    tracing::warn!(
+                        key = %row.id, owner = row.owner, %error,
+                        "ignored an invalid scope of an API key; create another key"
+                    );
                 }
                 None
             }
@@ -131,14 +122,14 @@ impl Accounts {
         grant.expires.is_none_or(|expires| self.clock.now() < expires)
     }
 
-    /// Makes a key for a user. Its secret is in the answer, and never seen again.
+    /// Creates a key for a user. Returns its secret, which is not stored.
     pub(crate) fn create_key(&self, owner: &str, new: NewKey, origin: &Origin) -> Result<(PlainKey, Key), Error> {
         let now = self.clock.now();
         let expires = self.check_new_key(&new, now)?;
         let unknown = || Error::UserUnknown { name: owner.to_owned() };
         let incarnation = self.account(owner)?.ok_or_else(unknown)?.incarnation;
         if incarnation == 0 {
-            let why = "the users of the htpasswd file could not be written down: the log says why".to_owned();
+            let why = "the users of the htpasswd file could not be stored, see the log".to_owned();
             return Err(Error::InvalidKey { why });
         }
         let plain = PlainKey::generate();
@@ -158,7 +149,7 @@ impl Accounts {
         let (hash, stored, limit) = (plain.hash(), row.clone(), self.rules.keys_max);
         self.change(move |tx| {
             if tx.keys_of(Some(&stored.owner))?.len() >= limit {
-                let why = format!("a user has at most {limit} API keys: revoke one that is not needed any more");
+                let why = format!("a user has at most {limit} API keys: revoke one that is no longer needed");
                 return Err(Error::InvalidKey { why });
             }
             tx.put_key(&hash, &stored)?;
@@ -167,7 +158,7 @@ impl Accounts {
         Ok((plain, self.shown(hash, row)))
     }
 
-    /// Checks a key to be made; returns when it expires.
+    /// Checks a new key and returns its expiry.
     fn check_new_key(&self, new: &NewKey, now: Timestamp) -> Result<Option<Timestamp>, Error> {
         let invalid = |why: &str| Err(Error::InvalidKey { why: why.to_owned() });
         if new.label.chars().count() > LABEL_MAX || new.label.chars().any(char::is_control) {
@@ -189,7 +180,7 @@ impl Accounts {
         let last = new.maker.as_ref().and_then(|maker| maker.expires);
         let expires = match (new.expires, last) {
             (Some(expires), Some(last)) if expires > last => {
-                let why = format!("an API key cannot make one that expires after itself, at {last}");
+                let why = format!("an API key cannot create one that expires after itself, at {last}");
                 return Err(Error::InvalidKey { why });
             }
             (expires, last) => expires.or(last).map(|expires| expires.min(Timestamp::LATEST)),
@@ -205,23 +196,24 @@ impl Accounts {
         }
     }
 
-    /// How long a key may live here, if there is a limit.
+    /// The longest lifetime of a key, if it is limited.
     pub(crate) fn key_lifetime_max(&self) -> Option<Duration> {
         self.rules.key_lifetime_max
     }
 
-    /// The keys of a user, oldest first; of everybody, if no user is named.
+    /// Lists the keys of a user, or of all users, oldest first.
     pub(crate) fn keys(&self, owner: Option<&str>) -> Result<Vec<Key>, Error> {
         let mut rows = self.database.read(|tx| tx.keys_of(owner))?;
         if let Some(owner) = owner {
             let account = self.account(owner)?;
-            rows.retain(|(_, row)| account.as_ref().is_some_and(|of| of.accepts(DerivedFrom::User(row.incarnation))));
+            rows.retain(|(_, row)| {
+                account.as_ref().is_some_and(|of| of.is_current(DerivedFrom::User(row.incarnation)))
+            });
         }
         Ok(rows.into_iter().map(|(hash, row)| self.shown(hash, row)).collect())
     }
 
-    /// Revokes a key by its id: one of a user, or of anybody if no user is named. Counts for the
-    /// very next request.
+    /// Revokes a key by its id, of one user or of any user. Takes effect immediately.
     pub(crate) fn revoke_key(&self, owner: Option<&str>, id: Uuid, origin: &Origin) -> Result<(), Error> {
         let found = self.database.read(|tx| tx.keys_of(owner))?.into_iter().find(|(_, row)| row.id == id);
         let (hash, row) = found.ok_or(Error::KeyUnknown)?;
@@ -259,9 +251,9 @@ mod tests {
     use crate::identity::accounts::Rules;
     use crate::kit::clock::Clock;
 
-    /// Version 0.1 took scopes that are refused now. A key that was made with one must neither hang nor open anything.
+    /// Version 0.1 accepted scopes that are invalid now. A key with such a scope must neither hang nor grant anything.
     #[test]
-    fn a_stored_scope_that_is_refused_now_grants_nothing() {
+    fn a_stored_scope_that_is_invalid_now_grants_nothing() {
         let root = tempfile::tempdir().unwrap();
         let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
         let accounts = Accounts::open(Arc::clone(&database), Clock::default(), Rules::default(), None, None).unwrap();
@@ -288,7 +280,7 @@ mod tests {
             };
             database.write(move |tx| tx.put_key(&hash, &row)).unwrap();
             let grant = accounts.key_grant(&hash).unwrap().unwrap();
-            assert!(grant.scopes.is_some(), "{scopes:?} is no limit any more");
+            assert!(grant.scopes.is_some(), "{scopes:?} became unlimited");
             for open in ["a/b", "a/team", "secret/x", "b"] {
                 let expected = if opens.contains(&open) { Actions::PULL } else { Actions::NONE };
                 assert_eq!(grant.actions(&name(open)), expected, "{scopes:?} on {open}");

@@ -1,8 +1,8 @@
-//! Which namespace is a user's own.
+//! The namespaces of users.
 //!
-//! The owner of a namespace is a row, and not a comparison of names. A user gets the namespace of its name in the
-//! transaction that makes the user. What must hold: a claim gets no namespace in which there is anything of others,
-//! and keeps out of the namespaces that the configuration gives to others; a removed user leaves no ownership behind.
+//! A row names the owner of a namespace. The transaction that creates a user also gives the user the namespace of the
+//! name. A new user gets no namespace that others already use, and none that the configuration gives to others. A
+//! removed user owns nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,18 +15,18 @@ use super::{Account, Accounts, Error, Origin};
 use crate::content::rows::{NamespaceConflict, Rows, SETTING_OWNERS_UNKNOWN, WriteTx};
 use crate::oci::is_component;
 
-/// The longest namespace that is made from a name: there must be room for the rest of a repository's name.
+/// The longest namespace that is derived from a name. A repository name needs room for its other components.
 const MADE_MAX: usize = 128;
-/// As much of a name is kept for people where a namespace is made from its hash.
+/// How many characters of a name appear in a namespace that is derived from its hash.
 const READABLE_MAX: usize = 40;
-/// Namespaces that mean something to clients: only an administrator gives one away.
+/// Namespaces with a meaning to clients. Only an administrator assigns one.
 const RESERVED: [&str; 1] = ["library"];
 
-/// The namespace that a name stands for: always the same one, and no two names have the same.
+/// The namespace of a user name. Different names have different namespaces.
 ///
-/// A name that can be the first part of a repository's name is its own namespace. In others `@`, `+` and `$` become
-/// `__at__`, `__plus__` and `__dollar__`; capital letters become small ones, and their places are listed at the end
-/// (`Alice` has `alice__c1`). What cannot be written so ends in `__x` and 32 digits of the name's hash.
+/// A name that is a valid first component of a repository name is its own namespace. In other names `@`, `+` and `$`
+/// become `__at__`, `__plus__` and `__dollar__`. Capital letters become small ones, and their positions follow at the
+/// end (`Alice` has `alice__c1`). All other names get `__x` and 32 digits of their hash.
 fn namespace_for(name: &str) -> String {
     if is_component(name) && name.len() <= MADE_MAX && !looks_made(name) {
         return name.to_owned();
@@ -34,7 +34,7 @@ fn namespace_for(name: &str) -> String {
     written_out(name).unwrap_or_else(|| hashed(name))
 }
 
-/// Whether a component has the form of a namespace that is made from another name.
+/// Whether a component has the form of a derived namespace.
 fn looks_made(component: &str) -> bool {
     let mut words = component.split("__").skip(1).peekable();
     let mut made = false;
@@ -53,7 +53,7 @@ fn is_hash(word: &str) -> bool {
     word.strip_prefix('x').is_some_and(|hash| hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// The name with words for what no namespace can have; nothing if that is no namespace, or could be another name's.
+/// Replaces the characters that a namespace cannot have. `None` if the result is invalid or ambiguous.
 fn written_out(name: &str) -> Option<String> {
     if name.contains("__") || !name.is_ascii() {
         return None;
@@ -75,7 +75,7 @@ fn written_out(name: &str) -> Option<String> {
     (made.len() <= MADE_MAX && is_component(&made)).then_some(made)
 }
 
-/// What is readable of the name, and its hash.
+/// The readable characters of the name and its hash.
 fn hashed(name: &str) -> String {
     let mut readable = String::new();
     for letter in name.chars().map(|letter| letter.to_ascii_lowercase()).take(READABLE_MAX) {
@@ -90,10 +90,10 @@ fn hashed(name: &str) -> String {
     format!("{readable}__x{}", hex::encode(&Sha256::digest(name)[..16]))
 }
 
-/// Which namespaces the configuration gives rights in, by user or group, and to which users.
+/// The namespaces that access rules name, and the users to whom they give rights there.
 pub(crate) type Granted = BTreeMap<String, BTreeSet<String>>;
 
-/// What only an administrator may give away.
+/// The namespaces that only an administrator assigns.
 #[derive(Debug)]
 pub(super) struct Reserved(RwLock<Granted>);
 
@@ -106,13 +106,13 @@ impl Reserved {
 /// Why a user does not own the namespace of its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum NotOwned {
-    /// Something of others is in it.
+    /// Others use it.
     Conflict(NamespaceConflict),
     /// The rules of `http.accessControl` give others rights in it.
     Granted,
-    /// It means something to clients.
+    /// It has a meaning to clients.
     Reserved,
-    /// Nothing is in the way now; something was when the user was made.
+    /// It is free now, but was not when the user was created.
     Unclaimed,
 }
 
@@ -125,18 +125,18 @@ impl fmt::Display for NotOwned {
             Self::Conflict(NamespaceConflict::Group) => f.write_str("a group has this name"),
             Self::Granted => f.write_str("http.accessControl gives others rights in it"),
             Self::Reserved => f.write_str("it is reserved"),
-            Self::Unclaimed => f.write_str("it was not free when the user was made"),
+            Self::Unclaimed => f.write_str("it was not free when the user was created"),
         }
     }
 }
 
 impl Accounts {
-    /// Says which namespaces the configuration gives rights in.
+    /// Sets the namespaces that access rules name.
     pub(crate) fn reserve_namespaces(&self, granted: Granted) {
         *self.reserved.0.write() = granted;
     }
 
-    /// Whether a claim of this name may not get a namespace, whatever is in it.
+    /// Why a new user of this name may not own a namespace, regardless of its content.
     fn is_kept_from(&self, namespace: &str, name: &str) -> Option<NotOwned> {
         if RESERVED.contains(&namespace) {
             return Some(NotOwned::Reserved);
@@ -146,13 +146,13 @@ impl Accounts {
         others.then_some(NotOwned::Granted)
     }
 
-    /// What a new user's namespace is to be; to be asked before the transaction that makes the user.
+    /// The namespace of a new user. Call it before the transaction that creates the user.
     pub(super) fn namespace_claim(&self, name: &str) -> NamespaceClaim {
         let namespace = namespace_for(name);
         NamespaceClaim { kept: self.is_kept_from(&namespace, name), name: name.to_owned(), namespace }
     }
 
-    /// Why a user does not own the namespace of its name, which is given back too; nothing if it owns one.
+    /// The namespace of a user's name and why the user does not own it. `None` if the user owns a namespace.
     fn not_owned(&self, account: &Account) -> Result<Option<(String, NotOwned)>, Error> {
         if account.namespace.is_some() {
             return Ok(None);
@@ -162,30 +162,29 @@ impl Accounts {
         Ok(Some((claim.namespace, held.unwrap_or(NotOwned::Unclaimed))))
     }
 
-    /// The namespace in which a user makes repositories without naming one: its own, or the one that its name stands
-    /// for.
+    /// The namespace for repositories that a user creates without naming one.
     pub(crate) fn default_namespace(account: &Account) -> String {
         account.namespace.clone().unwrap_or_else(|| namespace_for(&account.name))
     }
 
-    /// Which namespaces these users own.
+    /// The namespaces that these users own.
     pub(crate) fn namespaces_of(&self, users: &[Account]) -> Result<Vec<Option<String>>, Error> {
         self.database.read(|tx| users.iter().map(|user| Ok(tx.namespace_of(&user.name)?)).collect())
     }
 
-    /// What a user is told who does not own the namespace of its name; nothing if it owns one.
+    /// Explains to a user why the namespace of the name belongs to someone else. `None` if the user owns a namespace.
     pub(crate) fn namespace_note(&self, account: &Account) -> Result<Option<String>, Error> {
         Ok(self.not_owned(account)?.map(|(namespace, why)| {
             format!(
-                "the repositories {namespace}/… do not belong to {}: {why}. An administrator can assign it on the machine of the \
-                 registry: coracle user namespace {} {namespace}",
+                "the repositories {namespace}/… do not belong to {}: {why}. An administrator can assign it on the \
+                 machine of the registry: coracle user namespace {} {namespace}",
                 account.name, account.name
             )
         }))
     }
 
-    /// Makes a namespace a user's, whatever is in it, in place of the one that the user had. Another user's it does
-    /// not become.
+    /// Assigns a namespace to a user instead of the previous one, regardless of its content. Fails if another user
+    /// owns it.
     pub(crate) fn set_namespace(&self, user: &str, namespace: &str, origin: &Origin) -> Result<(), Error> {
         if !is_component(namespace) || namespace.len() > MADE_MAX {
             return Err(Error::InvalidNamespace { name: namespace.chars().take(80).collect() });
@@ -204,8 +203,7 @@ impl Accounts {
         })
     }
 
-    /// Gives the users of a database from before there were owners what they have had: the namespace of their name.
-    /// The others get one now.
+    /// Assigns namespaces in a database from before owners were stored. Users whose name is a namespace keep it.
     pub(super) fn find_owners(&self) -> Result<(), Error> {
         if self.database.read(|tx| tx.setting(SETTING_OWNERS_UNKNOWN))?.is_none() {
             return Ok(());
@@ -219,7 +217,7 @@ impl Accounts {
         })?;
         let claims: Vec<_> = names.iter().map(|(name, _)| self.namespace_claim(name)).collect();
         self.change(move |tx| {
-            // Written once more for the index of addresses.
+            // Also adds the rows of the address index.
             for (name, row) in &names {
                 tx.index_address(name, row)?;
                 if is_component(name) {
@@ -234,7 +232,7 @@ impl Accounts {
     }
 }
 
-/// A user that is being made.
+/// The namespace that a new user is about to get.
 #[derive(Debug)]
 pub(super) struct NamespaceClaim {
     name: String,
@@ -250,13 +248,13 @@ impl NamespaceClaim {
         Ok(tx.namespace_conflict(&self.namespace, &self.name)?.map(NotOwned::Conflict))
     }
 
-    /// Begins with nothing of a former user of this name, and makes the namespace the claim's.
+    /// Removes the rights of an earlier user of this name, then takes the namespace.
     pub(super) fn start_fresh(self, tx: &mut WriteTx) -> Result<(), Error> {
         tx.remove_user_data(&self.name)?;
         self.take(tx)
     }
 
-    /// Makes the namespace the claim's, if nothing of others is in it.
+    /// Makes the user the owner of the namespace, if others do not use it.
     pub(super) fn take(self, tx: &mut WriteTx) -> Result<(), Error> {
         let refused = self.refused(tx)?;
         let Self { name, namespace, .. } = self;
@@ -265,8 +263,7 @@ impl NamespaceClaim {
             user = name,
             namespace,
             %why,
-            "a new user does not own the namespace of its name: `coracle user namespace USER NAMESPACE` makes it the \
-             user's if that is meant"
+            "a new user does not own the namespace of its name: assign it with `coracle user namespace USER NAMESPACE`"
         );
         Ok(())
     }
@@ -279,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_has_a_namespace_and_no_other_name_has_the_same() {
+    fn every_name_has_a_different_namespace() {
         for (name, namespace) in [
             ("alice", "alice"),
             ("a.b-c_d__e", "a.b-c_d__e"),

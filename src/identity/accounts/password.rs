@@ -1,4 +1,4 @@
-//! Passwords: argon2id, off the async threads, as slow for a user who does not exist.
+//! Passwords. They are hashed with argon2id, off the async threads, and take as long for a user who does not exist.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,30 +21,29 @@ use super::{Error, HashCaller, HashPermit, TooBusy};
 use crate::kit::bounded_map::BoundedMap;
 use crate::kit::network::client_network;
 
-/// The longest password, in characters; more than that only makes work.
+/// The longest password, in characters. Longer ones only cost time.
 pub(crate) const PASSWORD_MAX: usize = 1024;
-/// The shortest password that somebody may choose, in characters, as in Quay.
+/// The shortest password that a user may choose, in characters, as in Quay.
 pub(crate) const PASSWORD_MIN: usize = 8;
 
-/// A right password is remembered this long, so that a push of many layers costs one hash.
-const REMEMBERED_FOR: Duration = Duration::from_mins(5);
-/// At most this many are remembered.
-const REMEMBERED_MAX: usize = 4096;
-/// A wrong password of any user costs as much as the slowest hash of the htpasswd file, up to this cost. A user with
-/// a higher cost can be told from others by the time of the answer.
+/// How long a correct password is cached, so that a push of many layers costs one hash.
+const CACHED_FOR: Duration = Duration::from_mins(5);
+/// The largest number of cached passwords.
+const CACHED_MAX: usize = 4096;
+/// A wrong password of any user costs as much as the slowest hash of the htpasswd file, up to this cost. Response times
+/// reveal users with a higher cost.
 const COST_MAX: u32 = 15;
 /// A refusal takes at least as long as the last wrong password, up to this.
 const USUAL_MAX: Duration = Duration::from_secs(3);
-/// The memory of a hash is at least this many blocks of 1 KiB, of which only what is needed is touched.
-/// glibc keeps freed memory of up to 32 MiB for itself, which would be 19 MiB for good; what is larger
-/// goes back to the system at once.
+/// The smallest allocation for a hash, in blocks of 1 KiB. A hash touches 19 MiB of it. glibc keeps freed allocations
+/// of up to 32 MiB and returns larger ones to the system at once.
 const ROOM_BLOCKS: usize = 33 * 1024;
-/// What is verified in place of the hash of a user who does not exist: a hash with the parameters of
-/// [`Password::hash`], of a password that nobody knows.
-const NOBODY: &str =
+/// Verified instead of the hash of a user who does not exist: a hash of an unknown password with the parameters of
+/// [`Password::hash`].
+const PLACEHOLDER_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$w3hP5x++p1zs87Yp+DvG0A$exLl1fDwt2hOqJR2N8wzUsvkRUugn/iahzOhXtr62AI";
 
-/// A password as the user typed it. Does not print, and is wiped from memory when dropped.
+/// A plain-text password. Does not print, and is wiped from memory when dropped.
 #[derive(Clone)]
 pub(crate) struct Password(Zeroizing<String>);
 
@@ -53,7 +52,7 @@ impl Password {
         Self(Zeroizing::new(text.to_owned()))
     }
 
-    /// A password that somebody chose, by the one rule of the API, the command line and the environment.
+    /// Checks a new password by the rule of the API, the command line and the environment.
     pub(crate) fn chosen(text: &str) -> Result<Self, InvalidPassword> {
         let blank = |c: char| c.is_whitespace() || c.is_control();
         if text.chars().count() < PASSWORD_MIN || text.chars().any(blank) {
@@ -62,32 +61,32 @@ impl Password {
         Ok(Self::new(text))
     }
 
-    /// A password of 20 letters and digits from the system's random source: 103 bits.
+    /// Generates 20 letters and digits (119 bits) from the system's random source.
     pub(crate) fn generate() -> Self {
         use rand::RngExt as _;
         let text = rand::rng().sample_iter(rand::distr::Alphanumeric).take(20).map(char::from).collect();
         Self(Zeroizing::new(text))
     }
 
-    /// The text. Only for hashing, and for showing a generated password once.
+    /// The text, for hashing and for showing a generated password once.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Refuses what cannot be a password.
+    /// Rejects an invalid password.
     fn check(&self) -> Result<(), InvalidPassword> {
         if self.0.is_empty() {
             return Err(InvalidPassword("a password must not be empty"));
         }
-        // What no request can bring is not to be somebody's password.
+        // No request can present a longer one.
         if self.0.chars().count() > PASSWORD_MAX {
             return Err(InvalidPassword("a password has at most 1024 characters"));
         }
         Ok(())
     }
 
-    /// The argon2id hash to store, as a PHC string; with the parameters OWASP recommends (19 MiB,
-    /// two passes, one lane), which are the crate's defaults. Blocks for tens of milliseconds.
+    /// The argon2id hash as a PHC string, with the parameters that OWASP recommends and the crate defaults to (19 MiB,
+    /// two passes, one lane). Blocks for tens of milliseconds.
     fn hash(&self) -> Result<HashedPassword, InvalidPassword> {
         self.check()?;
         let salt: [u8; 16] = rand::random();
@@ -96,8 +95,8 @@ impl Password {
         Ok(HashedPassword(hashed.to_string()))
     }
 
-    /// Whether a stored hash is this password's and its user may sign in. If not, the work is the same whatever is
-    /// stored: one argon2 hash, and one bcrypt hash of the highest cost that a user has. Blocks.
+    /// Whether a stored hash is this password's and its user may sign in. A refusal always does the same work: one
+    /// argon2 hash and one bcrypt hash of the highest cost of all users. Blocks.
     fn verify(&self, stored: Option<&StoredHash>, may_sign_in: bool, highest_cost: Option<u32>) -> bool {
         if stored.is_some_and(|stored| self.matches(stored)) && may_sign_in {
             return true;
@@ -108,12 +107,12 @@ impl Password {
             None => (false, None),
         };
         if !argon2_is_done {
-            let _ = self.matches_argon2(NOBODY);
+            let _ = self.matches_argon2(PLACEHOLDER_HASH);
         }
         let Some(highest) = highest_cost.map(|cost| cost.min(COST_MAX)) else { return false };
         let waste = |cost| drop(bcrypt::hash_with_salt(self.0.as_bytes(), cost, [0; 16]));
         match cost {
-            // Each step doubles the work: a hash of cost 10 and those of 10, 11 and 12 are one of cost 13.
+            // Each step doubles the work: hashes of cost 10, 10, 11 and 12 cost as much as one of cost 13.
             Some(cost) => (cost..highest).for_each(waste),
             None => waste(highest),
         }
@@ -139,7 +138,7 @@ impl Password {
         Ok(self.hash_with(&argon2, salt, output.len())?.hash.as_ref() == Some(output))
     }
 
-    /// As argon2's own functions hash, but in memory that goes back to the system: see [`ROOM_BLOCKS`].
+    /// Hashes like argon2's own functions, but in memory that returns to the system, see [`ROOM_BLOCKS`].
     fn hash_with(
         &self,
         argon2: &Argon2<'_>,
@@ -168,14 +167,14 @@ impl fmt::Debug for Password {
 }
 
 impl StoredHash {
-    /// Whether it stands for no password at all.
+    /// Whether the user has no password.
     pub(super) fn is_none(&self) -> bool {
         let (Self::Argon2(text) | Self::Bcrypt(text)) = self;
         text.is_empty()
     }
 
-    /// Whether the hash was made with other parameters than those that [`Password::hash`] takes now. A file
-    /// that others write is theirs to renew.
+    /// Whether the hash has other parameters than [`Password::hash`] uses. Hashes of the htpasswd file belong to the
+    /// operator.
     pub(super) fn is_outdated(&self) -> bool {
         let Self::Argon2(text) = self else { return false };
         let current = ParamsString::try_from(Argon2::default().params());
@@ -187,19 +186,12 @@ impl StoredHash {
     }
 }
 
-/// Why a text cannot be a password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a text is not a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct InvalidPassword(&'static str);
 
-impl fmt::Display for InvalidPassword {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for InvalidPassword {}
-
-/// The hash of a new password, as it is stored. Only [`Verifier`] makes one, when it is its turn.
+/// The stored form of a new password. [`Verifier`] creates it with a permit of the queue.
 #[derive(Clone)]
 pub(crate) struct HashedPassword(String);
 
@@ -215,18 +207,18 @@ impl fmt::Debug for HashedPassword {
     }
 }
 
-/// A keyed hash of stored hash, password and network, by which a password is remembered, right or wrong. A changed
-/// password has another stored hash, and so is not found. One that was right elsewhere is not found either: otherwise
-/// guessing the password of a user who is active would cost no hash and have no limit.
+/// A keyed hash of stored hash, password and network. It identifies a password in caches. A changed password has a
+/// different one. So has the same password from another network: otherwise guessing the password of an active user
+/// would cost no hash and have no limit.
 pub(crate) type PasswordFingerprint = [u8; 32];
 
-/// Verifies passwords, and remembers the right ones for a while.
+/// Verifies passwords and caches the correct ones.
 pub(super) struct Verifier {
-    /// What has taken in a key that never leaves the process: what is remembered cannot be tried out elsewhere.
+    /// Keyed with a key that never leaves the process, so that fingerprints cannot be attacked elsewhere.
     keyed: Hmac<Sha256>,
-    /// The right ones, and until when they are remembered.
-    remembered: Mutex<BoundedMap<PasswordFingerprint, Instant, REMEMBERED_MAX>>,
-    turns: Arc<HashQueue>,
+    /// The correct passwords and when they leave the cache.
+    verified: Mutex<BoundedMap<PasswordFingerprint, Instant, CACHED_MAX>>,
+    queue: Arc<HashQueue>,
     /// How long the last wrong password took, in milliseconds.
     usual: AtomicU64,
 }
@@ -234,11 +226,11 @@ pub(super) struct Verifier {
 impl Verifier {
     pub(super) fn new() -> Self {
         let keyed = Hmac::new_from_slice(&rand::random::<[u8; 32]>()).expect("a key of any length is fine");
-        Self { keyed, remembered: Mutex::default(), turns: Arc::default(), usual: AtomicU64::new(0) }
+        Self { keyed, verified: Mutex::default(), queue: Arc::default(), usual: AtomicU64::new(0) }
     }
 
-    /// The mark of a password for this stored hash, from this address.
-    pub(super) fn mark(
+    /// The fingerprint of a password for this stored hash, from this address.
+    pub(super) fn fingerprint(
         &self,
         password: &Password,
         stored: Option<&StoredHash>,
@@ -246,7 +238,7 @@ impl Verifier {
     ) -> PasswordFingerprint {
         let stored = match stored {
             Some(StoredHash::Argon2(stored) | StoredHash::Bcrypt(stored)) => stored.as_str(),
-            None => NOBODY,
+            None => PLACEHOLDER_HASH,
         };
         let mut mac = self.keyed.clone();
         mac.update(stored.as_bytes());
@@ -261,33 +253,33 @@ impl Verifier {
         mac.finalize().into_bytes().into()
     }
 
-    /// Waits for the turn of one password. Whoever goes away meanwhile has lost it.
-    pub(super) async fn turn(&self, caller: HashCaller) -> Result<HashPermit, TooBusy> {
-        self.turns.take(caller).await
+    /// Waits for a permit to hash one password.
+    pub(super) async fn permit(&self, caller: HashCaller) -> Result<HashPermit, TooBusy> {
+        self.queue.take(caller).await
     }
 
-    /// Hashes a new password when it is the caller's turn.
+    /// Hashes a new password, after waiting for a permit.
     pub(super) async fn hash(&self, password: Password, caller: HashCaller) -> Result<HashedPassword, Error> {
         password.check()?;
-        let turn = self.turns.take(caller).await?;
-        // The turn ends with the hash, also if nobody waits for it any more.
+        let permit = self.queue.take(caller).await?;
+        // The thread holds the permit until the hash is done, even if the caller goes away.
         let hashed = on_a_thread(move || {
             let hashed = password.hash();
-            drop(turn);
+            drop(permit);
             hashed
         });
         Ok(hashed.await??)
     }
 
-    /// The same on this thread.
+    /// Hashes a new password on this thread.
     pub(super) fn hash_blocking(&self, password: &Password) -> Result<HashedPassword, Error> {
         password.check()?;
-        let _turn = self.turns.take_blocking(HashCaller::Operator)?;
+        let _permit = self.queue.take_blocking(HashCaller::Operator)?;
         Ok(password.hash()?)
     }
 
-    /// Whether `password` is that of the stored hash and the user may sign in. A wrong one takes as long whatever is
-    /// stored. Remembers a right one.
+    /// Whether the password is that of the stored hash and its user may sign in. Caches a correct password. A wrong one
+    /// takes the same time for every kind of user.
     pub(super) async fn verify(
         &self,
         _permit: &HashPermit,
@@ -295,13 +287,13 @@ impl Verifier {
         stored: Option<StoredHash>,
         may_sign_in: bool,
         highest_cost: Option<u32>,
-        mark: PasswordFingerprint,
+        fingerprint: PasswordFingerprint,
     ) -> Result<bool, TooBusy> {
         let begun = Instant::now();
         let verified = on_a_thread(move || password.verify(stored.as_ref(), may_sign_in, highest_cost));
         let right = verified.await?;
         if right {
-            self.remember(mark);
+            self.cache(fingerprint);
         } else {
             let taken = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.usual.store(taken, Ordering::Relaxed);
@@ -309,25 +301,25 @@ impl Verifier {
         Ok(right)
     }
 
-    /// How long a wrong password takes at the moment. A refusal without a look must not come sooner.
+    /// How long a wrong password takes at the moment. A refusal without verification must not be faster.
     pub(super) fn usual(&self) -> Duration {
         let usual = Duration::from_millis(self.usual.load(Ordering::Relaxed));
         (usual * 5 / 4).min(USUAL_MAX)
     }
 
-    /// Whether a password was right lately.
-    pub(super) fn remembers(&self, mark: &PasswordFingerprint) -> bool {
-        let remembered = self.remembered.lock();
-        remembered.get(mark).is_some_and(|until| Instant::now() < *until)
+    /// Whether a password is cached as correct.
+    pub(super) fn is_cached(&self, fingerprint: &PasswordFingerprint) -> bool {
+        let verified = self.verified.lock();
+        verified.get(fingerprint).is_some_and(|until| Instant::now() < *until)
     }
 
-    fn remember(&self, mark: PasswordFingerprint) {
+    fn cache(&self, fingerprint: PasswordFingerprint) {
         let now = Instant::now();
-        self.remembered.lock().entry(mark, |until| now < *until).insert_entry(now + REMEMBERED_FOR);
+        self.verified.lock().entry(fingerprint, |until| now < *until).insert_entry(now + CACHED_FOR);
     }
 }
 
-/// Hashes on a thread of its own, so that hashing never uses the threads that uploads need.
+/// Hashes on a new thread, so that hashing never takes the threads that uploads need.
 async fn on_a_thread<T: Send + 'static>(hash: impl FnOnce() -> T + Send + 'static) -> Result<T, TooBusy> {
     let (sender, outcome) = oneshot::channel();
     let hashing = std::thread::Builder::new().name("password".to_owned()).spawn(move || {
@@ -352,9 +344,9 @@ mod tests {
         Password::new(password).hash().unwrap().into_text()
     }
 
-    /// The work of a wrong password is the same for every kind of user, and a right one needs only its own hash.
+    /// A correct password needs only its own hash.
     #[test]
-    fn a_wrong_password_takes_as_long_whoever_it_is_for() {
+    fn a_wrong_password_takes_the_same_time_for_every_kind_of_user() {
         const HIGHEST: u32 = 11;
         const ROUNDS: usize = 8;
         let password = Password::new("wrong");
@@ -379,20 +371,20 @@ mod tests {
         let right = Password::new("right");
         let disabled = fastest(kinds[1].as_ref(), false, &right);
         assert!(disabled > *least * 5 / 8, "the right password of a disabled user takes {disabled:?}, {times:?}");
-        assert!(fastest(kinds[2].as_ref(), true, &right) < *least, "a right password pays for others");
+        assert!(fastest(kinds[2].as_ref(), true, &right) < *least, "a correct password pays for others");
     }
 
     #[tokio::test]
-    async fn a_right_password_is_remembered_until_it_changes() {
+    async fn a_correct_password_is_cached_until_it_changes() {
         let verifier = Verifier::new();
         let [here, there] = ["192.0.2.1", "192.0.2.2"].map(|address| Some(address.parse().unwrap()));
         let check = async |password: &str, stored: Option<&StoredHash>| {
             let password = Password::new(password);
-            let mark = verifier.mark(&password, stored, here);
-            assert!(!verifier.remembers(&verifier.mark(&password, stored, there)), "it was not presented there");
-            let turn = verifier.turn(HashCaller::Network(here)).await.unwrap();
-            let right = verifier.verify(&turn, password, stored.cloned(), true, None, mark).await.unwrap();
-            assert_eq!(right, verifier.remembers(&mark));
+            let fingerprint = verifier.fingerprint(&password, stored, here);
+            assert!(!verifier.is_cached(&verifier.fingerprint(&password, stored, there)), "it was not presented there");
+            let permit = verifier.permit(HashCaller::Network(here)).await.unwrap();
+            let right = verifier.verify(&permit, password, stored.cloned(), true, None, fingerprint).await.unwrap();
+            assert_eq!(right, verifier.is_cached(&fingerprint));
             right
         };
         let hash = hashed("secret");
@@ -412,8 +404,8 @@ mod tests {
     #[test]
     fn an_unknown_user_costs_what_a_known_one_does() {
         let parameters = |hash: &str| PasswordHash::new(hash).unwrap().params.to_string();
-        assert_eq!(parameters(NOBODY), parameters(&hashed("x")));
-        assert!(Password::new("x").matches_argon2(NOBODY).is_ok_and(|matches| !matches));
+        assert_eq!(parameters(PLACEHOLDER_HASH), parameters(&hashed("x")));
+        assert!(Password::new("x").matches_argon2(PLACEHOLDER_HASH).is_ok_and(|matches| !matches));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Who may do what in a repository: permissions of users and groups, and what was said about it.
+//! Permissions of users and groups in repositories, repository settings and groups.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use crate::oci::RepositoryName;
 pub(crate) const DESCRIPTION_MAX: usize = 4096;
 /// The longest name of a group, in characters.
 const GROUP_NAME_MAX: usize = 255;
-/// As many users and groups can have a permission of their own in one repository.
+/// The largest number of users and groups with a permission in one repository.
 const PERMISSIONS_MAX: usize = 1000;
 
-/// Everything the database says about who may do what in one repository.
+/// The permissions in one repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Permissions {
-    /// Whether everybody may pull.
+    /// Whether anonymous callers may pull.
     pub(crate) public: bool,
     /// By name, sorted.
     pub(crate) users: Vec<(String, Role)>,
     /// By name, sorted.
     pub(crate) groups: Vec<(String, Role)>,
-    /// What the members of the group with the name of the namespace may do in it.
+    /// The role of the group that has the name of the namespace.
     pub(crate) namespace: Option<Role>,
 }
 
@@ -59,43 +59,34 @@ impl std::str::FromStr for Role {
 }
 
 impl Accounts {
-    /// Who may do what in a repository.
+    /// The permissions in a repository.
     pub(crate) fn permissions(&self, repository: &RepositoryName) -> Result<Arc<Permissions>, Error> {
-        let generation = self.generation();
-        if let Some(known) = self.remembered.permissions.get(repository.as_str(), generation) {
-            return Ok(known);
-        }
-        let permissions = self.database.read(|tx| {
-            let mut permissions = Permissions {
-                public: tx.settings(repository)?.is_some_and(|settings| settings.public),
-                namespace: tx.group(repository.namespace())?.and_then(|group| group.role),
-                ..Permissions::default()
-            };
-            for (kind, name, role) in tx.permissions(repository)? {
-                match kind {
-                    Grantee::User => permissions.users.push((name, role)),
-                    Grantee::Group => permissions.groups.push((name, role)),
+        let load = || {
+            self.database.read(|tx| {
+                let mut permissions = Permissions {
+                    public: tx.settings(repository)?.is_some_and(|settings| settings.public),
+                    namespace: tx.group(repository.namespace())?.and_then(|group| group.role),
+                    ..Permissions::default()
+                };
+                for (kind, name, role) in tx.permissions(repository)? {
+                    match kind {
+                        Grantee::User => permissions.users.push((name, role)),
+                        Grantee::Group => permissions.groups.push((name, role)),
+                    }
                 }
-            }
-            Ok::<_, Error>(permissions)
-        })?;
-        let permissions = Arc::new(permissions);
-        self.remembered.permissions.put(repository.as_str().to_owned(), generation, Arc::clone(&permissions));
-        Ok(permissions)
+                Ok::<_, Error>(Some(Arc::new(permissions)))
+            })
+        };
+        Ok(self.caches.permissions.get_or_load(repository.as_str(), self.generation(), load)?.unwrap_or_default())
     }
 
-    /// Whether anonymous callers may pull from any repository that the database names.
+    /// Whether any repository is public.
     pub(crate) fn has_public_repositories(&self) -> Result<bool, Error> {
-        let generation = self.generation();
-        if let Some(known) = self.remembered.has_public.get(&(), generation) {
-            return Ok(known);
-        }
-        let has_public = self.database.read(Rows::has_public_repositories)?;
-        self.remembered.has_public.put((), generation, has_public);
-        Ok(has_public)
+        let load = || self.database.read(Rows::has_public_repositories).map(Some);
+        Ok(self.caches.has_public.get_or_load(&(), self.generation(), load)?.unwrap_or_default())
     }
 
-    /// The repositories that the database names for a user, for their groups, or for everybody.
+    /// Lists the repositories that are public or in which the user or the user's groups have a permission.
     pub(crate) fn named_repositories(&self, account: Option<&Account>) -> Result<Vec<RepositoryName>, Error> {
         self.database.read(|tx| {
             let mut names = tx.public_repositories()?;
@@ -109,12 +100,12 @@ impl Accounts {
         })
     }
 
-    /// What somebody has said about a repository.
+    /// The visibility and description of a repository.
     pub(crate) fn repository_settings(&self, repository: &RepositoryName) -> Result<SettingsRow, Error> {
         Ok(self.database.read(|tx| tx.settings(repository))?.unwrap_or_default())
     }
 
-    /// Says something about a repository.
+    /// Changes the visibility or description of a repository.
     pub(crate) fn change_repository(
         &self,
         repository: &RepositoryName,
@@ -137,14 +128,14 @@ impl Accounts {
         })
     }
 
-    /// Notes that a repository was made, and forgets what was known of it before.
+    /// Records the creation of a repository in the audit and starts a new generation of the caches.
     pub(crate) fn repository_made(&self, repository: &RepositoryName, origin: &Origin) -> Result<(), Error> {
         let audit = origin.repository_row("create_repo", repository, &[]);
         let now = self.clock.now();
         self.change(move |tx| Ok(tx.add_audit(now, &audit)?))
     }
 
-    /// Forgets who may do what in a repository, and what was said about it.
+    /// Removes the permissions and settings of a deleted repository.
     pub(crate) fn forget_repository(&self, repository: &RepositoryName, origin: &Origin) -> Result<(), Error> {
         let audit = origin.repository_row("delete_repo", repository, &[]);
         let (repository, now) = (repository.clone(), self.clock.now());
@@ -154,7 +145,7 @@ impl Accounts {
         })
     }
 
-    /// Gives somebody a role in a repository; takes it away without one. Says whether anything changed.
+    /// Sets or removes the role of a user or group in a repository. Returns whether anything changed.
     pub(crate) fn set_permission(
         &self,
         repository: &RepositoryName,
@@ -176,7 +167,7 @@ impl Accounts {
         let audit = origin.repository_row(what, repository, &detail);
         let (repository, name, now) = (repository.clone(), name.to_owned(), self.clock.now());
         self.change(move |tx| {
-            // A user who is gone by now would leave it to the next one of the name.
+            // The user may have been removed meanwhile, and the next one of the name must not get the permission.
             if kind == Grantee::User && role.is_some() && !in_file && tx.user(&name)?.is_none() {
                 return Err(Error::InvalidPermission { why: format!("Invalid username: {name}") });
             }
@@ -198,17 +189,17 @@ impl Accounts {
         })
     }
 
-    /// Who is in a group, of the own table, by name: whoever was put into it, and of whom a provider says so.
+    /// Lists the members of a group by name: users of the database who were added or whom an identity provider names.
     pub(crate) fn members(&self, group: &str) -> Result<Vec<String>, Error> {
-        let (given, federated) =
+        let (added, federated) =
             self.database.read(|tx| Ok::<_, Error>((tx.members(group)?, tx.federated_users()?)))?;
-        let said = federated.into_iter().filter(|(_, row)| row.groups.iter().any(|known| known == group));
+        let named = federated.into_iter().filter(|(_, row)| row.groups.iter().any(|known| known == group));
         let names: BTreeSet<String> =
-            given.into_iter().map(|(name, _)| name).chain(said.map(|(name, _)| name)).collect();
+            added.into_iter().map(|(name, _)| name).chain(named.map(|(name, _)| name)).collect();
         Ok(names.into_iter().collect())
     }
 
-    /// Puts somebody into a group, or takes them out; says whether anything changed.
+    /// Adds a user to a group or removes one. Returns whether anything changed.
     pub(crate) fn set_member(&self, group: &str, user: &str, is_in: bool, origin: &Origin) -> Result<bool, Error> {
         check_group_name(group)?;
         self.must_be_ours(user)?;
@@ -228,22 +219,22 @@ impl Accounts {
         })
     }
 
-    /// The repositories in which a group has a permission.
+    /// Lists the repositories in which a group has a permission.
     pub(crate) fn permitted_to_group(&self, group: &str) -> Result<Vec<(RepositoryName, Role)>, Error> {
         Ok(self.database.read(|tx| tx.permitted(Grantee::Group, group))?)
     }
 
-    /// What is said about a group.
+    /// Finds a group by name.
     pub(crate) fn group(&self, name: &str) -> Result<Option<GroupRow>, Error> {
         Ok(self.database.read(|tx| tx.group(name))?)
     }
 
-    /// Every group that something is said about, by name.
+    /// Lists the groups by name.
     pub(crate) fn groups(&self) -> Result<Vec<(String, GroupRow)>, Error> {
         Ok(self.database.read(Rows::groups)?)
     }
 
-    /// Makes a group, or says something else about one; says whether it is new.
+    /// Creates or changes a group. Returns whether it is new.
     pub(crate) fn put_group(
         &self,
         name: &str,
@@ -265,7 +256,7 @@ impl Accounts {
         })
     }
 
-    /// Removes a group, with its permissions and from its members.
+    /// Removes a group with its permissions and memberships.
     pub(crate) fn remove_group(&self, name: &str, origin: &Origin) -> Result<(), Error> {
         let audit = origin.row("org_delete_team", name, &[]);
         let (name, now) = (name.to_owned(), self.clock.now());

@@ -1,7 +1,7 @@
-//! Refresh tokens: what `docker login` keeps in place of a password (OAuth 2.0, RFC 6749, 6).
+//! Refresh tokens: `docker login` stores one instead of the password (OAuth 2.0, RFC 6749, 6).
 //!
-//! One is good for getting tokens and for nothing else, until its user gets another password, is
-//! disabled or removed, or ends it; or does not use it for a long time.
+//! A refresh token only gets access tokens. It ends when its user changes the password, is disabled or removed, or
+//! revokes it, and when it is unused for a long time.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use super::{Account, Accounts, DerivedFrom, Error, Origin, SessionId};
 use crate::content::rows::{RefreshRow, SecretHash, Use};
 use crate::kit::clock::Timestamp;
 
-/// A user has at most this many: each further one ends the one that was not used for longest.
+/// The largest number of one user. One more replaces the one that was unused for longest.
 const REFRESH_TOKENS_MAX: usize = 20;
-/// The longest name that a client gives itself, in bytes.
+/// The longest client name, in bytes.
 const CLIENT_MAX: usize = 255;
 
-/// A refresh token as its owner may see it.
+/// A refresh token as shown to its owner.
 #[derive(Clone, Debug)]
 pub(crate) struct RefreshToken {
     pub(crate) id: Uuid,
@@ -25,7 +25,7 @@ pub(crate) struct RefreshToken {
     pub(crate) last_used: Use,
 }
 
-/// What a refresh token gives to the access tokens that are made with it.
+/// The part of a refresh token that its access tokens are checked against.
 #[derive(Debug)]
 pub(crate) struct RefreshGrant {
     user: String,
@@ -33,15 +33,14 @@ pub(crate) struct RefreshGrant {
 }
 
 impl RefreshGrant {
-    /// What it was derived from: one password of its user.
+    /// The sign-in of its user that the token was derived from.
     pub(crate) fn derived_from(&self) -> DerivedFrom {
         DerivedFrom::SignIn(Some(self.stamp))
     }
 }
 
 impl Accounts {
-    /// Makes a refresh token for a user who has just given a password. Its secret is in the answer, and
-    /// never seen again.
+    /// Creates a refresh token for a user who has just entered the password. Returns its secret, which is not stored.
     pub(crate) fn create_refresh_token(
         &self,
         account: &Account,
@@ -71,18 +70,15 @@ impl Accounts {
         Ok((secret, id))
     }
 
-    /// Whose refresh token it is, if it counts, and its id; notes that it was used.
+    /// Finds the user and id of a valid refresh token and records its use.
     pub(crate) fn refresh(&self, secret: &SessionId, origin: &Origin) -> Result<Option<(Arc<Account>, Uuid)>, Error> {
         let hash = secret.hash();
         let Some(row) = self.database.read(|tx| tx.refresh_token(&hash))? else { return Ok(None) };
-        let account = self.account(&row.user)?.filter(|account| account.may_sign_in());
         let derived_from = DerivedFrom::SignIn(Some(row.stamp));
-        let Some(account) = account.filter(|account| account.accepts(derived_from)) else { return Ok(None) };
-        if self.is_unused(&row) {
-            return Ok(None);
-        }
+        let account = self.account(&row.user)?.filter(|account| account.accepts(derived_from));
+        let Some(account) = account.filter(|_| !self.is_unused(&row)) else { return Ok(None) };
         let now = self.clock.now();
-        // Once an hour is enough to know which ones are used, and a token lives for minutes.
+        // A precision of one hour is enough, and access tokens live for minutes.
         if now.since(row.last_used.at) > std::time::Duration::from_hours(1) {
             let used = Use { at: now, address: origin.address.clone(), agent: origin.agent.clone() };
             self.database.write(move |tx| match tx.refresh_token(&hash)? {
@@ -93,30 +89,25 @@ impl Accounts {
         Ok(Some((account, row.id)))
     }
 
-    /// A refresh token of a user by its id, if it has not been ended. What it was derived from is not looked at.
+    /// Finds a refresh token of a user by its id. Does not check the sign-in that it was derived from.
     pub(crate) fn refresh_grant_by_id(&self, user: &str, id: Uuid) -> Result<Option<Arc<RefreshGrant>>, Error> {
-        let generation = self.generation();
-        let grant = if let Some(known) = self.remembered.refresh_ids.get(&id, generation) {
-            known
-        } else {
+        let grant = self.caches.refresh_ids.get_or_load(&id, self.generation(), || {
             let rows = self.database.read(|tx| tx.refresh_tokens_of(Some(user)))?;
-            let Some((_, row)) = rows.into_iter().find(|(_, row)| row.id == id) else { return Ok(None) };
-            let grant = Arc::new(RefreshGrant { user: row.user, stamp: row.stamp });
-            self.remembered.refresh_ids.put(id, generation, Arc::clone(&grant));
-            grant
-        };
-        Ok(Some(grant).filter(|grant| grant.user == user))
+            let row = rows.into_iter().find(|(_, row)| row.id == id);
+            Ok::<_, Error>(row.map(|(_, row)| Arc::new(RefreshGrant { user: row.user, stamp: row.stamp })))
+        })?;
+        Ok(grant.filter(|grant| grant.user == user))
     }
 
     fn is_unused(&self, row: &RefreshRow) -> bool {
         self.clock.now().since(row.last_used.at) > self.rules.refresh_idle
     }
 
-    /// The refresh tokens of a user, oldest first.
+    /// Lists the refresh tokens of a user, oldest first.
     pub(crate) fn refresh_tokens(&self, user: &str) -> Result<Vec<RefreshToken>, Error> {
         let mut rows = self.database.read(|tx| tx.refresh_tokens_of(Some(user)))?;
         let account = self.account(user)?;
-        rows.retain(|(_, row)| account.as_ref().is_some_and(|of| of.accepts(DerivedFrom::SignIn(Some(row.stamp)))));
+        rows.retain(|(_, row)| account.as_ref().is_some_and(|of| of.is_current(DerivedFrom::SignIn(Some(row.stamp)))));
         let token = |(_, row): (SecretHash, RefreshRow)| RefreshToken {
             id: row.id,
             client: row.client,
@@ -126,7 +117,7 @@ impl Accounts {
         Ok(rows.into_iter().map(token).collect())
     }
 
-    /// Ends one refresh token of a user, or all of them; says how many have ended.
+    /// Ends one refresh token of a user, or all of them, and returns the number of ended tokens.
     pub(crate) fn end_refresh_tokens(&self, user: &str, id: Option<Uuid>, origin: &Origin) -> Result<usize, Error> {
         let (audit, now) = (origin.row("revoke_refresh_token", user, &[]), self.clock.now());
         let user = user.to_owned();
@@ -143,7 +134,7 @@ impl Accounts {
         })
     }
 
-    /// Removes the ones that nobody has used for long.
+    /// Removes refresh tokens that are unused for too long or belong to an earlier state of their user.
     pub(super) fn remove_unused_refresh_tokens(&self) -> Result<(), Error> {
         let rows = self.database.read(|tx| tx.refresh_tokens_of(None))?;
         let unused: Vec<_> = rows

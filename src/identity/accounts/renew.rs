@@ -1,4 +1,4 @@
-//! Hashes that were made with parameters of earlier days are made anew when their password is given.
+//! Replaces hashes with outdated parameters when their password is entered.
 
 use std::sync::Arc;
 
@@ -7,16 +7,15 @@ use super::{Account, Accounts, Error, HashCaller, HashedPassword, Password};
 use crate::content::rows::{RefreshRow, SessionRow, UserRow};
 
 impl Accounts {
-    /// Stores another hash of the same password. Nobody waits for it; what was given for the password, its
-    /// refresh tokens, stays good.
+    /// Hashes the password again and stores the result in the background. Sessions and refresh tokens stay valid.
     pub(super) fn renew_hash(self: &Arc<Self>, account: &Arc<Account>, password: Password) {
         let (accounts, account) = (Arc::clone(self), Arc::clone(account));
         tokio::spawn(async move {
-            // If too many others wait, the next sign-in renews the hash.
+            // If too many others wait, the next sign-in replaces the hash.
             let Ok(hash) = accounts.hash(password, HashCaller::User(account.name.clone())).await else { return };
             tokio::task::spawn_blocking(move || {
                 if let Err(error) = accounts.store_renewed(&account, hash) {
-                    tracing::error!(%error, "the hash of a password could not be renewed");
+                    tracing::error!(%error, "cannot replace an outdated password hash");
                 }
             });
         });
@@ -62,7 +61,7 @@ mod tests {
     use crate::kit::clock::Clock;
 
     #[tokio::test]
-    async fn a_hash_of_earlier_days_is_renewed_and_what_was_given_for_the_password_stays() {
+    async fn an_outdated_hash_is_replaced_and_sessions_and_refresh_tokens_stay() {
         let root = tempfile::tempdir().unwrap();
         let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
         let clock = Clock::default();
@@ -82,7 +81,7 @@ mod tests {
         let accounts = Arc::new(accounts.unwrap());
         let origin = Origin::local();
         let account = accounts.account("alice").unwrap().unwrap();
-        let (session, _) = accounts.start_session(&account, &origin).unwrap();
+        let (session, _) = accounts.start_session(&account, None, &origin).unwrap();
         let (refresh, _) = accounts.create_refresh_token(&account, "docker", &origin).unwrap();
 
         let wrong = accounts.sign_in("alice", Password::new("wrong"), None, || origin.clone()).await;
@@ -102,6 +101,6 @@ mod tests {
         assert!(accounts.account("alice").unwrap().unwrap().accepts(grant.derived_from()));
         accounts.sign_in("alice", Password::new("secret"), None, || origin.clone()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(stored(), renewed, "what is current is left alone");
+        assert_eq!(stored(), renewed, "a current hash is not replaced");
     }
 }

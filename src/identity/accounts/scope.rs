@@ -1,18 +1,17 @@
-//! [`KeyScope`]: what an API key is limited to.
+//! [`KeyScope`]: limits an API key to repositories and actions.
 
-use std::fmt;
 use std::str::FromStr;
 
 use super::Actions;
 use crate::oci::{InvalidPattern, RepositoryName, RepositoryPattern};
 
-/// A key has at most this many scopes.
+/// The largest number of scopes of a key.
 pub(crate) const SCOPES_MAX: usize = 100;
 /// The longest scope, in bytes.
 pub(crate) const SCOPE_LENGTH_MAX: usize = 300;
 
-/// `<repository pattern>[:<actions>]`: repositories, and what may be done with them: a comma-separated
-/// list of `pull`, `push`, `delete` and `*`, or everything if no list is given.
+/// `<repository pattern>[:<actions>]`. The actions are a comma-separated list of `pull`, `push`, `delete` and `*`.
+/// Without the list, all of them are granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyScope {
     pattern: RepositoryPattern,
@@ -20,12 +19,12 @@ pub(crate) struct KeyScope {
 }
 
 impl KeyScope {
-    /// The actions that the scope lets through on a repository.
+    /// The actions that the scope grants on a repository.
     pub(crate) fn allows(&self, name: &RepositoryName) -> Actions {
         if self.pattern.matches(name) { self.granted } else { Actions::NONE }
     }
 
-    /// The repositories that the scope names.
+    /// The pattern of the repositories.
     pub(crate) fn pattern(&self) -> &RepositoryPattern {
         &self.pattern
     }
@@ -39,7 +38,7 @@ impl FromStr for KeyScope {
         if text.len() > SCOPE_LENGTH_MAX {
             return Err(invalid(Why::TooLong));
         }
-        // A repository name has no colon, so neither has a pattern.
+        // Neither a repository name nor a pattern has a colon.
         let (pattern, actions) = match text.split_once(':') {
             Some((pattern, actions)) => (pattern, actions),
             None => (text, "*"),
@@ -61,31 +60,22 @@ impl FromStr for KeyScope {
 }
 
 /// Why a text is not a [`KeyScope`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the scope {text:?} {why}")]
 pub(crate) struct InvalidScope {
     text: String,
     why: Why,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum Why {
+    #[error("is longer than {SCOPE_LENGTH_MAX} characters")]
     TooLong,
+    #[error(transparent)]
     Pattern(InvalidPattern),
+    #[error("has other actions after the colon than pull, push, delete and *")]
     Actions,
 }
-
-impl fmt::Display for InvalidScope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the scope {:?} ", self.text)?;
-        match self.why {
-            Why::TooLong => write!(f, "is longer than {SCOPE_LENGTH_MAX} characters"),
-            Why::Pattern(why) => why.fmt(f),
-            Why::Actions => f.write_str("has other actions behind the colon than pull, push, delete and *"),
-        }
-    }
-}
-
-impl std::error::Error for InvalidScope {}
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -93,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_scope_lets_through() {
+    fn a_scope_grants_its_actions_on_matching_repositories() {
         // pull, push, delete
         for (scope, name, expected) in [
             ("repo1", "repo1", "xxx"),
@@ -119,13 +109,13 @@ mod tests {
             let allowed = parsed.allows(&name);
             let words = [Actions::PULL, Actions::PUSH, Actions::DELETE];
             let shown: String = words.iter().map(|word| if allowed.covers(*word) { 'x' } else { '-' }).collect();
-            assert!(Actions::CONTENT.covers(allowed), "{scope} lets more than content through");
+            assert!(Actions::CONTENT.covers(allowed), "{scope} grants more than content");
             assert_eq!(shown, expected, "{scope} on {name}");
         }
     }
 
     #[test]
-    fn what_is_not_a_scope() {
+    fn an_invalid_scope_is_refused() {
         for text in [
             "",
             ":",
@@ -142,7 +132,7 @@ mod tests {
             "a/{b",
             &"a".repeat(301),
         ] {
-            assert!(text.parse::<KeyScope>().is_err(), "{text:?} was taken");
+            assert!(text.parse::<KeyScope>().is_err(), "{text:?} was accepted");
         }
     }
 }

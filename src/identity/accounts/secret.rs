@@ -1,7 +1,6 @@
-//! Secrets that the registry hands out: API keys and session cookies.
+//! Secrets that the registry issues: API keys and session ids.
 //!
-//! Two forms and never a third: [`PlainKey`] and [`SessionId`], made once and shown once, and their
-//! hash, which is stored and looked up. 128 random bits and more need no slow hash.
+//! A secret is generated and shown once. Only its hash is stored. Secrets of at least 128 random bits need no slow hash.
 
 use std::fmt;
 
@@ -12,36 +11,35 @@ use zeroize::Zeroizing;
 
 use crate::content::rows::SecretHash;
 
-/// What every API key begins with, so that people and scanners know one when they see it. zot's;
-/// never to be changed, since keys outlive versions.
+/// The prefix of every API key, by which people and secret scanners recognize one. It is zot's, and stays the same
+/// because keys outlive versions.
 const KEY_PREFIX: &str = "zak_";
 const KEY_BYTES: usize = 16;
 const SESSION_BYTES: usize = 32;
 
-/// An API key as its owner sees it, once.
+/// The plain text of an API key.
 pub(crate) struct PlainKey(Zeroizing<String>);
 
 impl PlainKey {
-    /// A key of 128 bits from the system's random source.
+    /// Generates a key of 128 bits from the system's random source.
     pub(crate) fn generate() -> Self {
         let secret: [u8; KEY_BYTES] = rand::random();
         Self(Zeroizing::new(format!("{KEY_PREFIX}{}", hex::encode(secret))))
     }
 
-    /// The hash of a text that has the form of a key; none if it has not. What is hashed is what
-    /// zot hashes: the digits behind the prefix.
+    /// Hashes a text that has the form of a key. Like zot, it hashes the digits after the prefix.
     pub(crate) fn hash_of(text: &str) -> Option<SecretHash> {
         let digits = text.strip_prefix(KEY_PREFIX)?;
         let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         (digits.len() == 2 * KEY_BYTES && digits.bytes().all(digit)).then(|| Sha256::digest(digits).into())
     }
 
-    /// What is stored of the key.
+    /// The stored hash of the key.
     pub(crate) fn hash(&self) -> SecretHash {
         Self::hash_of(&self.0).expect("a generated key has the form of a key")
     }
 
-    /// The key. Only to show it to whoever asked for it.
+    /// The plain text, to show it once to the caller who created it.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -58,24 +56,24 @@ impl fmt::Debug for PlainKey {
 pub(crate) struct SessionId(Zeroizing<String>);
 
 impl SessionId {
-    /// An id of 256 bits from the system's random source.
+    /// Generates an id of 256 bits from the system's random source.
     pub(crate) fn generate() -> Self {
         let secret: [u8; SESSION_BYTES] = rand::random();
         Self(Zeroizing::new(URL_SAFE_NO_PAD.encode(secret)))
     }
 
-    /// A cookie's value that has the form of an id.
+    /// Parses the value of a cookie.
     pub(crate) fn read(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         (bytes.len() == SESSION_BYTES).then(|| Self(Zeroizing::new(text.to_owned())))
     }
 
-    /// What is stored of the id.
+    /// The stored hash of the id.
     pub(crate) fn hash(&self) -> SecretHash {
         Sha256::digest(self.0.as_bytes()).into()
     }
 
-    /// The id. Only for its cookie.
+    /// The plain text, for the cookie.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -92,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_zots_form_and_nothing_else_has() {
+    fn only_a_key_in_zots_form_is_accepted() {
         let key = PlainKey::generate();
         assert_eq!(key.reveal().len(), 36);
         assert_eq!(PlainKey::hash_of(key.reveal()), Some(key.hash()));

@@ -13,16 +13,16 @@ use super::{Account, Accounts, DerivedFrom, Error, Origin, SessionId};
 use crate::content::rows::{SecretHash, SessionRow, Use};
 use crate::kit::clock::Timestamp;
 
-/// What presenting a session's cookie gives.
+/// The rights of a session cookie.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionGrant {
     pub(crate) hash: SecretHash,
     pub(crate) id: Uuid,
     pub(crate) user: String,
-    /// When the password was last given.
+    /// When the password was last entered.
     pub(crate) signed_in: Timestamp,
     created: Timestamp,
-    /// When it was last used, as far as that was written down.
+    /// The last use that is written to the database.
     used: Timestamp,
     stamp: Option<u64>,
 }
@@ -33,12 +33,12 @@ impl SessionGrant {
         Self { hash, id, user: user.clone(), signed_in, created, used: last_used.at, stamp }
     }
 
-    /// What the session was derived from: one sign-in of its user.
+    /// The sign-in of its user that the session was derived from.
     pub(crate) fn derived_from(&self) -> DerivedFrom {
         DerivedFrom::SignIn(self.stamp)
     }
 
-    /// Of a user who has just signed in, if not for the first time.
+    /// A session without a stamp.
     #[cfg(test)]
     pub(crate) fn test(user: &str, signed_in: Timestamp) -> Self {
         let user = user.to_owned();
@@ -46,7 +46,7 @@ impl SessionGrant {
     }
 }
 
-/// A session as its owner may see it.
+/// A session as shown to its owner.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub(crate) id: Uuid,
@@ -55,37 +55,44 @@ pub(crate) struct Session {
 }
 
 impl Accounts {
-    /// What a cookie gives; nothing if its session is unknown or has expired. Whether its user may
-    /// sign in at all is not looked at.
+    /// Finds a session by its cookie, unless it has expired. Does not check whether its user may sign in.
     pub(crate) fn session_grant(&self, id: &SessionId) -> Result<Option<Arc<SessionGrant>>, Error> {
         let hash = id.hash();
-        let generation = self.generation();
-        let grant = if let Some(known) = self.remembered.sessions.get(&hash, generation) {
-            known
-        } else {
-            let Some(row) = self.database.read(|tx| tx.session(&hash))? else { return Ok(None) };
-            let grant = Arc::new(SessionGrant::new(hash, &row));
-            self.remembered.sessions.put(hash, generation, Arc::clone(&grant));
-            grant
-        };
-        Ok(self.is_alive_session(&grant).then_some(grant))
+        let grant = self.caches.sessions.get_or_load(&hash, self.generation(), || {
+            let row = self.database.read(|tx| tx.session(&hash))?;
+            Ok::<_, Error>(row.map(|row| Arc::new(SessionGrant::new(hash, &row))))
+        })?;
+        Ok(grant.filter(|grant| self.is_alive_session(grant)))
     }
 
-    /// Whether a session has not ended by itself.
+    /// Finds a session by its cookie, with its user, if the user may sign in.
+    pub(crate) fn session(&self, id: &SessionId) -> Result<Option<(Arc<Account>, Arc<SessionGrant>)>, Error> {
+        let Some(grant) = self.session_grant(id)? else { return Ok(None) };
+        let account = self.account(&grant.user)?.filter(|account| account.accepts(grant.derived_from()));
+        Ok(account.map(|account| (account, grant)))
+    }
+
+    /// Whether a session has not expired.
     pub(crate) fn is_alive_session(&self, grant: &SessionGrant) -> bool {
         !self.has_ended(&grant.hash, grant.created, grant.used)
     }
 
     fn has_ended(&self, hash: &SecretHash, created: Timestamp, used: Timestamp) -> bool {
         let now = self.clock.now();
-        let rested = |since: Timestamp| now.since(since) >= self.rules.session_idle;
+        let idle = |since: Timestamp| now.since(since) >= self.rules.session_idle;
         now.since(created) >= self.rules.session_lifetime
-            || rested(used) && self.latest_session_use(hash).is_none_or(|used| rested(used.at))
+            || idle(used) && self.latest_session_use(hash).is_none_or(|used| idle(used.at))
     }
 
-    /// Begins a session of a user who has just given a password, or has come from a provider. The id is always a new one: what a
-    /// visitor brought may have been given to them by somebody else.
-    pub(crate) fn start_session(&self, account: &Account, origin: &Origin) -> Result<(SessionId, SessionGrant), Error> {
+    /// Starts a session for a user who has just signed in, and ends the session of the cookie that the client sent.
+    /// The id is always new, so that an attacker cannot plant a known one.
+    pub(crate) fn start_session(
+        &self,
+        account: &Account,
+        replaced: Option<&SessionId>,
+        origin: &Origin,
+    ) -> Result<(SessionId, SessionGrant), Error> {
+        let replaced = replaced.map(|id| self.session(id)).transpose()?.flatten();
         let (id, now) = (SessionId::generate(), self.clock.now());
         let row = SessionRow {
             id: Uuid::new_v4(),
@@ -96,17 +103,23 @@ impl Accounts {
             stamp: Some(self.stamp(account)),
         };
         let grant = SessionGrant::new(id.hash(), &row);
-        let provider = account.federated.as_ref();
-        let by: Vec<_> = provider.iter().map(|federated| ("provider", federated.provider.as_str())).collect();
-        let (hash, audit) = (id.hash(), origin.row("login_success", &account.name, &by));
+        let provider = account.federated.as_ref().map(|federated| ("provider", federated.provider.as_str()));
+        let (hash, audit) = (id.hash(), origin.row("login_success", &account.name, provider.as_slice()));
+        let origin = origin.clone();
         self.change(move |tx| {
+            if let Some((user, old)) = replaced
+                && let Some(row) = tx.session(&old.hash)?
+            {
+                tx.remove_session(&old.hash, &row)?;
+                tx.add_audit(now, &origin.row("logout_success", &user.name, &[]))?;
+            }
             tx.put_session(&hash, &row)?;
             Ok::<_, Error>(tx.add_audit(now, &audit)?)
         })?;
         Ok((id, grant))
     }
 
-    /// Notes that the password was given once more.
+    /// Records that the user entered the password again.
     pub(crate) fn refresh_session(&self, hash: SecretHash, origin: &Origin) -> Result<Timestamp, Error> {
         let (now, origin) = (self.clock.now(), origin.clone());
         self.change(move |tx| {
@@ -118,13 +131,16 @@ impl Accounts {
         })
     }
 
-    /// The sessions of a user that have not ended, oldest first.
+    /// Lists the sessions of a user that have not ended, oldest first.
     pub(crate) fn sessions(&self, user: &str) -> Result<Vec<Session>, Error> {
         let rows = self.database.read(|tx| tx.sessions_of(Some(user)))?;
         let account = self.account(user)?;
-        let counts = |row: &SessionRow| account.as_ref().is_some_and(|of| of.accepts(DerivedFrom::SignIn(row.stamp)));
-        let live =
-            rows.into_iter().filter(|(hash, row)| counts(row) && !self.has_ended(hash, row.created, row.last_used.at));
+        let is_current = |row: &SessionRow| {
+            account.as_ref().is_some_and(|account| account.is_current(DerivedFrom::SignIn(row.stamp)))
+        };
+        let live = rows
+            .into_iter()
+            .filter(|(hash, row)| is_current(row) && !self.has_ended(hash, row.created, row.last_used.at));
         Ok(live
             .map(|(hash, row)| Session {
                 id: row.id,
@@ -134,7 +150,7 @@ impl Accounts {
             .collect())
     }
 
-    /// Ends sessions of a user: all of them, or those that `which` names.
+    /// Ends the sessions of a user that `which` selects and returns their number.
     pub(crate) fn end_sessions(
         &self,
         user: &str,
@@ -155,14 +171,14 @@ impl Accounts {
         })
     }
 
-    /// Whether a user is known, and not the one that a credential was derived from. Of a user who is not known now
-    /// nothing is removed: the file with the users may be missing by mistake.
+    /// Whether a credential belongs to an earlier state of a user. Credentials of unknown users are kept, because the
+    /// htpasswd file may be missing by mistake.
     pub(super) fn is_superseded(&self, user: &str, derived_from: DerivedFrom) -> bool {
         let account = self.account(user).ok().flatten();
-        account.is_some_and(|account| account.incarnation != 0 && !account.accepts(derived_from))
+        account.is_some_and(|account| account.incarnation != 0 && !account.is_current(derived_from))
     }
 
-    /// Removes sessions that have ended, and audit rows that are too old.
+    /// Removes sessions that have ended and audit rows that are too old.
     pub(super) fn remove_expired(&self) -> Result<(), Error> {
         let rows = self.database.read(|tx| tx.sessions_of(None))?;
         let ended: Vec<_> = rows
@@ -183,8 +199,8 @@ impl Accounts {
         self.trim_audit()
     }
 
-    /// The CSRF token that goes with a cookie: 64 characters that only this registry can make. It
-    /// changes when the password is given, and so nothing has to be stored for a visitor.
+    /// The CSRF token for a session cookie: 64 characters that only this registry can compute. It changes when the
+    /// password is entered, and no row is stored for an anonymous client.
     pub(crate) fn csrf_token(&self, cookie: &SessionId, signed_in: Option<Timestamp>) -> String {
         let mut mac = Hmac::<Sha384>::new_from_slice(self.csrf_key.bytes()).expect("a key of any length is fine");
         mac.update(&cookie.hash());
@@ -192,7 +208,7 @@ impl Accounts {
         URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
     }
 
-    /// Whether a CSRF token goes with a cookie. Takes the same time for every wrong one.
+    /// Compares a CSRF token in constant time.
     pub(crate) fn is_csrf_token(&self, token: &str, cookie: &SessionId, signed_in: Option<Timestamp>) -> bool {
         self.csrf_token(cookie, signed_in).as_bytes().ct_eq(token.as_bytes()).into()
     }
@@ -219,10 +235,10 @@ mod tests {
         let rules = Rules { session_idle: 2 * HOUR, session_lifetime: 10 * HOUR, ..Rules::default() };
         let accounts = Accounts::open(database, clock.clone(), rules, None, None).unwrap();
         let (used, _) =
-            accounts.start_session(&Account::test("alice", AccountRole::Ordinary), &Origin::local()).unwrap();
+            accounts.start_session(&Account::test("alice", AccountRole::Ordinary), None, &Origin::local()).unwrap();
         let (unused, _) =
-            accounts.start_session(&Account::test("alice", AccountRole::Ordinary), &Origin::local()).unwrap();
-        // Longer in all than it may rest; every other use has been written when it is looked up again.
+            accounts.start_session(&Account::test("alice", AccountRole::Ordinary), None, &Origin::local()).unwrap();
+        // Longer in total than the idle limit. Every other use has been written before the next look-up.
         for round in 0..6 {
             let grant = accounts.session_grant(&used).unwrap().unwrap_or_else(|| panic!("it has ended: {round}"));
             accounts.session_used(&grant.hash, None, "test");
@@ -238,12 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_was_ended_is_not_remembered() {
+    fn an_ended_session_is_not_cached() {
         let root = tempfile::tempdir().unwrap();
         let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
         let accounts = Accounts::open(database, Clock::default(), Rules::default(), None, None).unwrap();
         let (id, grant) =
-            accounts.start_session(&Account::test("alice", AccountRole::Ordinary), &Origin::local()).unwrap();
+            accounts.start_session(&Account::test("alice", AccountRole::Ordinary), None, &Origin::local()).unwrap();
         assert!(accounts.session_grant(&id).unwrap().is_some());
         accounts.end_sessions("alice", move |hash, _| *hash == grant.hash, &Origin::local()).unwrap();
         assert!(accounts.session_grant(&id).unwrap().is_none());

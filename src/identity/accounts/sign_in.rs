@@ -1,4 +1,4 @@
-//! Giving a password: the one place where one is looked at.
+//! Sign-in with a password. This is the only place that verifies one.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,43 +14,38 @@ use super::{
 };
 use crate::kit::network::client_network;
 
-/// A refusal takes at least this long, and as long as a wrong password takes at the moment: its time does not tell
-/// whether a password was verified. It also slows guessing.
+/// A refusal takes at least this long, and as long as a wrong password takes at the moment. So response times do not
+/// reveal whether a password was verified. It also slows guessing.
 const REFUSED_AFTER: Duration = Duration::from_millis(300);
 
-/// Whom a wrong password is written down for if there is no such user. What was given as the name is not: it may
-/// be a password or a key that got into the wrong field, and is as long as its sender likes.
+/// The account in the audit row of a wrong password for an unknown user. The entered name is not stored, because it may
+/// be a password or a key in the wrong field.
 const UNKNOWN: &str = "";
 
-/// Whose password was right.
+/// A user who has entered the correct password.
 #[derive(Debug)]
 pub(crate) struct SignedIn {
     pub(crate) account: Arc<Account>,
-    /// By what the password is remembered.
-    pub(crate) mark: PasswordFingerprint,
+    pub(crate) fingerprint: PasswordFingerprint,
 }
 
-/// Why a password lets nobody in.
-#[derive(Debug)]
+/// Why a sign-in with a password failed.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum NotSignedIn {
-    /// Name or password are wrong, or the user may not sign in; which of them is not said.
+    /// The name or the password is wrong, or the user may not sign in. Callers do not learn which.
+    #[error("invalid credentials")]
     Wrong,
-    /// Too many wrong ones were given.
+    #[error("too many wrong passwords")]
     Throttled(Throttled),
-    /// Too many are being verified.
-    TooBusy,
-    /// The look-up failed.
-    Accounts(Error),
-}
-
-impl From<Error> for NotSignedIn {
-    fn from(error: Error) -> Self {
-        Self::Accounts(error)
-    }
+    #[error(transparent)]
+    TooBusy(#[from] TooBusy),
+    #[error(transparent)]
+    Accounts(#[from] Error),
 }
 
 impl Accounts {
-    /// Who has this name, or as the only one this e-mail address, and this password. Where that was looked at lately, nobody needs to know from where it came.
+    /// Signs a user in with a name, or an e-mail address that no other user has, and a password. `origin` is not called
+    /// if the password is cached as correct.
     pub(crate) async fn sign_in(
         self: &Arc<Self>,
         name: &str,
@@ -59,57 +54,57 @@ impl Accounts {
         origin: impl FnOnce() -> Origin,
     ) -> Result<SignedIn, NotSignedIn> {
         let begun = Instant::now();
-        // Nobody has such a name or such a password: nothing is to be looked up, counted and written down for it.
+        // No user can have such a name or password, so nothing is looked up, counted or stored.
         if name.len() > USER_NAME_MAX || password.reveal().chars().count() > PASSWORD_MAX {
             sleep_until(begun + REFUSED_AFTER.max(self.verifier.usual())).await;
             return Err(NotSignedIn::Wrong);
         }
         let account = self.account_or_address(name)?;
-        // A password that is refused because the user is disabled is remembered apart from those that are wrong, so that
-        // it works when the user is enabled again.
+        // The fingerprint of a disabled user's password differs, so that the throttle does not take it for a known wrong
+        // one when the user is enabled again.
         let hash = account.as_ref().filter(|account| account.may_sign_in()).map(|account| &account.hash);
-        let mark = self.verifier.mark(&password, hash, address);
-        if let Some(account) = self.remembered(account.as_ref(), &mark) {
-            return Ok(SignedIn { account, mark });
+        let fingerprint = self.verifier.fingerprint(&password, hash, address);
+        if let Some(account) = self.cached(account.as_ref(), &fingerprint) {
+            return Ok(SignedIn { account, fingerprint });
         }
-        // By one name, whichever of the two was given: guesses are counted together.
-        let counted = account.as_ref().map_or(name, |account| &account.name).to_owned();
-        let attempt = Attempt { name: counted, account, password, mark, address, origin: origin() };
-        let result = self.look_at(attempt).await;
+        // Guesses for the name and the e-mail address of a user count together.
+        let name = account.as_ref().map_or(name, |account| &account.name).to_owned();
+        let attempt = Attempt { name, account, password, fingerprint, address, origin: origin() };
+        let result = self.verify(attempt).await;
         if result.is_err() {
             sleep_until(begun + REFUSED_AFTER.max(self.verifier.usual())).await;
         }
-        result.map(|account| SignedIn { account, mark })
+        result.map(|account| SignedIn { account, fingerprint })
     }
 
-    /// Whether a password was right lately. Whether it still is, and its user may sign in, is not looked at.
-    pub(crate) fn remembers(&self, mark: &PasswordFingerprint) -> bool {
-        self.verifier.remembers(mark)
+    /// Whether a password is cached as correct. It may have changed since, and its user may have been disabled.
+    pub(crate) fn is_cached_password(&self, fingerprint: &PasswordFingerprint) -> bool {
+        self.verifier.is_cached(fingerprint)
     }
 
-    /// Looks at a password when it is its turn, unless too many were wrong.
-    async fn look_at(self: &Arc<Self>, attempt: Attempt) -> Result<Arc<Account>, NotSignedIn> {
-        let check = self.may_be_looked_at(&attempt, None)?;
+    /// Waits for a permit and verifies a password, unless the throttle refuses it.
+    async fn verify(self: &Arc<Self>, attempt: Attempt) -> Result<Arc<Account>, NotSignedIn> {
+        let check = self.check_throttle(&attempt, None)?;
         let caller = HashCaller::Network(attempt.address.map(client_network));
-        let turn = self.verifier.turn(caller).await.map_err(|TooBusy| NotSignedIn::TooBusy)?;
-        // Others had their turns meanwhile: with the same password, as the many requests of one push; or with
-        // wrong ones, and guessing many at once is no way around.
-        if let Some(account) = self.remembered(attempt.account.as_ref(), &attempt.mark) {
+        let permit = self.verifier.permit(caller).await?;
+        // Meanwhile other requests may have verified the same password, as the requests of one push do, or may have
+        // failed. Simultaneous guesses must not evade the throttle.
+        if let Some(account) = self.cached(attempt.account.as_ref(), &attempt.fingerprint) {
             return Ok(account);
         }
-        let check = self.may_be_looked_at(&attempt, Some(check))?;
-        // From here on it counts, whether or not anybody waits for the answer.
-        let deciding = tokio::spawn(Arc::clone(self).decide(turn, attempt, check));
-        deciding.await.unwrap_or(Err(NotSignedIn::TooBusy))
+        let check = self.check_throttle(&attempt, Some(check))?;
+        // A task, so that the attempt counts even if its caller goes away.
+        let deciding = tokio::spawn(Arc::clone(self).decide(permit, attempt, check));
+        deciding.await.unwrap_or(Err(TooBusy.into()))
     }
 
-    /// The user, if they may sign in and this was their password lately.
-    fn remembered(&self, account: Option<&Arc<Account>>, mark: &PasswordFingerprint) -> Option<Arc<Account>> {
-        account.filter(|account| account.may_sign_in() && self.verifier.remembers(mark)).map(Arc::clone)
+    /// The user, if the password is cached as correct and the user may sign in.
+    fn cached(&self, account: Option<&Arc<Account>>, fingerprint: &PasswordFingerprint) -> Option<Arc<Account>> {
+        account.filter(|account| account.may_sign_in() && self.verifier.is_cached(fingerprint)).map(Arc::clone)
     }
 
-    fn may_be_looked_at(&self, attempt: &Attempt, before: Option<PasswordCheck>) -> Result<PasswordCheck, NotSignedIn> {
-        match self.throttle.check(attempt.source(), &attempt.mark, before) {
+    fn check_throttle(&self, attempt: &Attempt, before: Option<PasswordCheck>) -> Result<PasswordCheck, NotSignedIn> {
+        match self.throttle.check(attempt.source(), &attempt.fingerprint, before) {
             Ok(PasswordCheck::KnownWrong) => Err(NotSignedIn::Wrong),
             Ok(check) => Ok(check),
             Err(throttled) => Err(NotSignedIn::Throttled(throttled)),
@@ -118,19 +113,17 @@ impl Accounts {
 
     async fn decide(
         self: Arc<Self>,
-        turn: HashPermit,
+        permit: HashPermit,
         attempt: Attempt,
         check: PasswordCheck,
     ) -> Result<Arc<Account>, NotSignedIn> {
-        // Whoever comes from a provider has no password, and costs a wrong one the same.
+        // A federated user has no password. The refusal takes as long as a wrong one.
         let stored = attempt.account.as_ref().map(|account| account.hash.clone()).filter(|hash| !hash.is_none());
         let may_sign_in = attempt.may_sign_in();
         let highest_cost = self.htpasswd.as_ref().and_then(Htpasswd::highest_cost);
-        let (password, mark) = (attempt.password.clone(), attempt.mark);
-        // Only now is the password there to be hashed anew.
+        let (password, fingerprint) = (attempt.password.clone(), attempt.fingerprint);
         let is_outdated = stored.as_ref().is_some_and(StoredHash::is_outdated);
-        let right = self.verifier.verify(&turn, password, stored, may_sign_in, highest_cost, mark).await;
-        let right = right.map_err(|TooBusy| NotSignedIn::TooBusy)?;
+        let right = self.verifier.verify(&permit, password, stored, may_sign_in, highest_cost, fingerprint).await?;
         if let Some(account) = attempt.account.as_ref().filter(|_| right) {
             self.throttle.succeeded(attempt.source());
             if is_outdated {
@@ -138,18 +131,18 @@ impl Accounts {
             }
             return Ok(Arc::clone(account));
         }
-        self.throttle.failed(attempt.source(), &mark);
-        drop(turn);
+        self.throttle.failed(attempt.source(), &fingerprint);
+        drop(permit);
         let known = attempt.account.map_or_else(|| UNKNOWN.to_owned(), |account| account.name.clone());
         let origin = attempt.origin;
-        // Whoever guesses waits for the disk too, so that no more is to be written than there are guessers. A
-        // failure to write it down must not let anybody in.
-        let noting = tokio::task::spawn_blocking(move || {
+        // The refusal waits for the disk, so that guessers cannot queue up more rows than they have requests. A failure
+        // to store the row does not change the refusal.
+        let auditing = tokio::task::spawn_blocking(move || {
             if let Err(error) = self.note("login_failure", &known, &origin) {
-                tracing::error!(%error, "a failed sign-in could not be written down");
+                tracing::error!(%error, "cannot store the audit row of a failed sign-in");
             }
         });
-        let _ = noting.await;
+        let _ = auditing.await;
         Err(match check {
             PasswordCheck::VerifySlowly => NotSignedIn::Throttled(Throttled::SLOW),
             PasswordCheck::Verify | PasswordCheck::KnownWrong => NotSignedIn::Wrong,
@@ -157,12 +150,12 @@ impl Accounts {
     }
 }
 
-/// A password that somebody has given.
+/// A sign-in with a password that needs verification.
 struct Attempt {
     name: String,
     account: Option<Arc<Account>>,
     password: Password,
-    mark: PasswordFingerprint,
+    fingerprint: PasswordFingerprint,
     address: Option<IpAddr>,
     origin: Origin,
 }

@@ -1,12 +1,12 @@
-//! [`Throttle`]: guessing passwords is slow, and locks nobody else out.
+//! [`Throttle`]: slows password guessing without locking other users out.
 //!
-//! Wrong passwords are counted in three ways. By user and address: after a few, the user waits at this address. By user:
-//! after many, the user waits at all addresses but those where the user has signed in before. By address: after many,
-//! the address is slow. At a slow address a few passwords a second are verified, those of existing users and all others
-//! apart. So guesses for names that do not exist do not keep the users of that address out. A wrong password from a
-//! slow address has the same answer as one that was not verified, so that it does not tell which names exist.
+//! Wrong passwords are counted by user and address, by user, and by address. After a few for one user at one address,
+//! the user waits at this address. After many for one user, the user waits at all addresses without an earlier sign-in.
+//! After many from one address, the address is slow: a few passwords a second are verified. Existing users and other
+//! names have separate limits there, so that guessing unknown names does not lock users out. A wrong password from a
+//! slow address gets the response of an unverified one, so that it does not reveal which names exist.
 //!
-//! Keys, sessions and passwords that were right lately at the same address never come here.
+//! Keys, sessions and cached passwords do not pass through here.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
@@ -18,27 +18,27 @@ use parking_lot::Mutex;
 use super::PasswordFingerprint;
 use crate::kit::network::client_network;
 
-/// Wrong passwords without a wait: for one user at one address, for one address, and for one user at all addresses.
+/// How many wrong passwords are free: for one user at one address, for one address, and for one user at all addresses.
 const PAIR_FREE: u32 = 3;
 const ADDRESS_FREE: u32 = 20;
 const USER_FREE: u32 = 100;
 /// The longest waits. They are short, since a user with the right password waits as long.
 const PAIR_WAIT_MAX: Duration = Duration::from_secs(30);
 const USER_WAIT_MAX: Duration = Duration::from_secs(10);
-/// At a slow address: the pause between two passwords that are verified, and how many may come at once.
+/// The pause between two verified passwords of a slow address, and how many of them may arrive at once.
 const SLOW_PAUSE: Duration = Duration::from_millis(250);
 const SLOW_BURST: u32 = 4;
-/// What a caller at a slow address is told to wait.
+/// The `Retry-After` for a slow address.
 const SLOW_RETRY_SECONDS: u64 = 2;
-/// After this long without a wrong password, the count begins again.
+/// After this long without a wrong password, a count starts again.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(15);
-/// At most this many counts are kept, and as many sign-ins. When there are more, the older half is forgotten.
+/// The largest number of counts, and of sign-ins. If there are more, the older half is dropped.
 const ENTRIES_MAX: usize = 20_000;
 
 /// Counts of wrong passwords.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
-    /// Names are kept as hashes with a random key, which have all the same size.
+    /// Names are stored as keyed hashes, which have a fixed size.
     keys: RandomState,
     state: Mutex<State>,
 }
@@ -46,20 +46,20 @@ pub(crate) struct Throttle {
 #[derive(Debug, Default)]
 struct State {
     wrong: HashMap<u64, Entry>,
-    /// When a user signed in at an address for the last time.
+    /// The last sign-ins of users at addresses.
     familiar: HashMap<u64, Instant>,
 }
 
-/// Where a password comes from, and for whom.
+/// The user and the address of a password.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source<'a> {
     pub(super) user: &'a str,
-    /// Whether there is such a user.
+    /// Whether the user exists.
     pub(super) exists: bool,
     pub(super) address: Option<IpAddr>,
 }
 
-/// What is counted.
+/// The key of a count.
 #[derive(Hash)]
 enum CountKey<'a> {
     Pair(&'a str, Option<IpAddr>),
@@ -71,16 +71,16 @@ enum CountKey<'a> {
 struct Entry {
     count: u32,
     last: Instant,
-    /// What was wrong, as a keyed hash.
+    /// The last wrong password.
     wrong: PasswordFingerprint,
-    /// Of a slow address: when the next password is due, for existing users and for other names.
+    /// When a slow address gets its next password verified, for other names and for existing users.
     due: [Option<Instant>; 2],
 }
 
-/// No password is verified for a while.
+/// A refusal because of too many wrong passwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Throttled {
-    /// For so many seconds; at least one.
+    /// The time to wait, at least one second.
     pub(crate) seconds: u64,
 }
 
@@ -88,10 +88,9 @@ pub(crate) struct Throttled {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PasswordCheck {
     Verify,
-    /// The address is slow: a wrong password is answered with [`Throttled::SLOW`].
+    /// Verify it. The address is slow, so refuse a wrong password with [`Throttled::SLOW`].
     VerifySlowly,
-    /// It is the one that was wrong just before. It is not verified and does not count again: clients present a
-    /// password twice.
+    /// Refuse it. It was wrong just before, and does not count again, because clients present a password twice.
     KnownWrong,
 }
 
@@ -104,8 +103,8 @@ impl Throttled {
 }
 
 impl Throttle {
-    /// Whether a password is verified now. At a slow address this uses up one of the few, unless `before` says that it
-    /// was asked already and did.
+    /// Decides whether a password is verified now. At a slow address this takes one of the few slots, unless `before`
+    /// shows that an earlier call took it.
     pub(super) fn check(
         &self,
         source: Source<'_>,
@@ -139,7 +138,7 @@ impl Throttle {
         if is_due { Ok(PasswordCheck::VerifySlowly) } else { Err(Throttled::SLOW) }
     }
 
-    /// A password was wrong.
+    /// Counts a wrong password.
     pub(super) fn failed(&self, source: Source<'_>, password: &PasswordFingerprint) {
         let now = Instant::now();
         let keys = self.keys_of(source);
@@ -157,7 +156,7 @@ impl Throttle {
         }
     }
 
-    /// A password was right: the user is at home at this address.
+    /// Records a sign-in at an address.
     pub(super) fn succeeded(&self, source: Source<'_>) {
         let [pair, ..] = self.keys_of(source);
         let mut state = self.state.lock();
@@ -174,15 +173,15 @@ impl Throttle {
 }
 
 impl Entry {
-    /// When the next password is verified: one second after the last free mistake, and twice as long after each
-    /// further one.
+    /// When the next password is verified: one second after the last free mistake, and twice that after each further
+    /// one.
     fn free_again(&self, free: u32, longest: Duration) -> Option<Instant> {
         let beyond = self.count.checked_sub(free)?;
         let wait = Duration::from_secs(1 << beyond.min(16)).min(longest);
         Some(self.last + wait)
     }
 
-    /// Whether one of the few passwords of a slow address is free now, and takes it.
+    /// Takes one of the few slots of a slow address, if one is free.
     fn is_due(&mut self, exists: bool, now: Instant) -> bool {
         let due = &mut self.due[usize::from(exists)];
         let next = due.unwrap_or(now).max(now);
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fourth_mistake_waits_and_only_where_it_was_made() {
+    fn the_fourth_mistake_of_a_user_waits_at_its_address_only() {
         let throttle = Throttle::default();
         for n in 0..3 {
             assert_eq!(throttle.check(known("alice", HERE), &[n; 32], None), Ok(PasswordCheck::Verify));
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_mistake_twice_is_one() {
+    fn a_repeated_mistake_counts_once() {
         let throttle = Throttle::default();
         throttle.failed(known("alice", HERE), &[1; 32]);
         for _ in 0..100 {
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn guessing_one_user_waits_and_never_long() {
+    fn guessing_one_user_has_short_waits() {
         let throttle = Throttle::default();
         throttle.succeeded(known("alice", THERE));
         for n in 0..200_u8 {
@@ -259,9 +258,8 @@ mod tests {
         assert!(matches!(waits, Err(Throttled { seconds: 29..=31 })), "{waits:?}");
     }
 
-    /// Whatever an address guesses of names that do not exist, the users there have turns of their own.
     #[test]
-    fn guessing_many_names_is_slow_and_keeps_no_user_of_the_address_out() {
+    fn guessing_unknown_names_is_slow_and_does_not_lock_out_users_at_the_address() {
         let throttle = Throttle::default();
         let names: Vec<String> = (0..200).map(|n| format!("user{n}")).collect();
         let verified = |n: &usize| {
@@ -276,14 +274,14 @@ mod tests {
         assert!((20..30).contains(&verified), "{verified} of 200 guesses at once were verified");
         assert_eq!(check(&throttle, unknown("another", HERE)), Err(Throttled::SLOW));
         assert_eq!(check(&throttle, known("alice", HERE)), Ok(PasswordCheck::VerifySlowly));
-        // The second look, when its turn has come, is free.
+        // The second check of a password takes no slot.
         let again = throttle.check(known("alice", HERE), &[9; 32], Some(PasswordCheck::VerifySlowly));
         assert_eq!(again, Ok(PasswordCheck::VerifySlowly));
         assert_eq!(check(&throttle, unknown("another", THERE)), Ok(PasswordCheck::Verify));
     }
 
     #[test]
-    fn guessing_many_users_is_slow_where_they_have_not_signed_in() {
+    fn guessing_many_users_is_slow_at_addresses_where_they_have_not_signed_in() {
         let throttle = Throttle::default();
         throttle.succeeded(known("alice", HERE));
         let names: Vec<String> = (0..200).map(|n| format!("user{n}")).collect();
@@ -296,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn guessing_one_user_from_many_addresses_waits_but_not_where_the_user_signed_in() {
+    fn guessing_one_user_from_many_addresses_waits_except_where_the_user_signed_in() {
         let throttle = Throttle::default();
         throttle.succeeded(known("alice", HERE));
         for n in 0..200_u8 {
@@ -310,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_address_and_mapped_ones_are_not() {
+    fn an_ipv6_network_counts_as_one_address_and_mapped_ipv4_addresses_do_not() {
         let throttle = Throttle::default();
         let at = |text: &str| Some(text.parse().expect("an address"));
         for n in 0..3 {

@@ -1,5 +1,4 @@
-//! When keys and sessions were last used: kept in memory, and written in batches, so that no
-//! request waits for a disk.
+//! The last uses of keys and sessions. They are buffered and written in batches, so that no request waits for the disk.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::mem::take;
@@ -13,10 +12,10 @@ use crate::content::rows::{SecretHash, Use};
 use crate::kit::bounded_map::BoundedMap;
 use crate::kit::clock::Timestamp;
 
-/// More uses than this are not kept until the next batch; the newest ones then go unnoticed.
+/// The largest number of buffered uses. Further keys and sessions are skipped until the next batch.
 const PENDING_MAX: usize = 50_000;
 
-/// So many uses of the running second are known without a lock.
+/// The number of uses of the current second that are recognized without a lock.
 const RECENT: usize = 256;
 
 /// The last use of each key or session since the last batch.
@@ -27,9 +26,9 @@ type Pending = Mutex<BoundedMap<SecretHash, Use, PENDING_MAX>>;
 pub(super) struct Usage {
     keys: Pending,
     sessions: Pending,
-    /// Marks of uses that were recorded just now: the many requests of one second from one place are one use.
+    /// Hashes of recent uses: many requests of one second from one client are one use.
     recent: [AtomicU64; RECENT],
-    marks: RandomState,
+    hasher: RandomState,
 }
 
 impl Default for Usage {
@@ -38,37 +37,41 @@ impl Default for Usage {
             keys: Mutex::default(),
             sessions: Mutex::default(),
             recent: [const { AtomicU64::new(0) }; RECENT],
-            marks: RandomState::new(),
+            hasher: RandomState::new(),
         }
     }
 }
 
 impl Usage {
-    /// Whether this use was not recorded in this second. It is from now on.
+    /// Whether this use is the first of its kind in this second.
     fn is_new(&self, hash: &SecretHash, at: Timestamp, address: Option<IpAddr>, agent: &str) -> bool {
-        let mark = self.marks.hash_one((hash, at.micros() / 1_000_000, address, agent));
+        let use_hash = self.hasher.hash_one((hash, at.micros() / 1_000_000, address, agent));
         let slot = &self.recent[usize::from(hash[0]) % RECENT];
-        let known = slot.load(Ordering::Relaxed) == mark;
-        if !known {
-            slot.store(mark, Ordering::Relaxed);
+        let is_new = slot.load(Ordering::Relaxed) != use_hash;
+        if is_new {
+            slot.store(use_hash, Ordering::Relaxed);
         }
-        !known
+        is_new
     }
-}
 
-fn record(pending: &Pending, hash: &SecretHash, at: Timestamp, address: Option<IpAddr>, agent: &str) {
-    let address = address.map(|address| address.to_string());
-    let mut pending = pending.lock();
-    match pending.get_mut(hash) {
-        Some(known) => {
-            known.at = at;
-            known.address = address;
-            if known.agent != agent {
-                agent.clone_into(&mut known.agent);
-            }
+    /// Records a use of a key or a session, if it is the first of its kind in this second.
+    fn record(&self, pending: &Pending, hash: &SecretHash, at: Timestamp, address: Option<IpAddr>, agent: &str) {
+        if !self.is_new(hash, at, address, agent) {
+            return;
         }
-        None => {
-            let _has_room = pending.try_insert(*hash, Use { at, address, agent: agent.to_owned() }, |_| true);
+        let address = address.map(|address| address.to_string());
+        let mut pending = pending.lock();
+        match pending.get_mut(hash) {
+            Some(known) => {
+                known.at = at;
+                known.address = address;
+                if known.agent != agent {
+                    agent.clone_into(&mut known.agent);
+                }
+            }
+            None => {
+                let _has_room = pending.try_insert(*hash, Use { at, address, agent: agent.to_owned() }, |_| true);
+            }
         }
     }
 }
@@ -78,20 +81,14 @@ fn latest(pending: &Pending, hash: &SecretHash) -> Option<Use> {
 }
 
 impl Accounts {
-    /// A key was used.
+    /// Records a use of a key.
     pub(crate) fn key_used(&self, hash: &SecretHash, address: Option<IpAddr>, agent: &str) {
-        let now = self.clock.now();
-        if self.usage.is_new(hash, now, address, agent) {
-            record(&self.usage.keys, hash, now, address, agent);
-        }
+        self.usage.record(&self.usage.keys, hash, self.clock.now(), address, agent);
     }
 
-    /// A session was used.
+    /// Records a use of a session.
     pub(crate) fn session_used(&self, hash: &SecretHash, address: Option<IpAddr>, agent: &str) {
-        let now = self.clock.now();
-        if self.usage.is_new(hash, now, address, agent) {
-            record(&self.usage.sessions, hash, now, address, agent);
-        }
+        self.usage.record(&self.usage.sessions, hash, self.clock.now(), address, agent);
     }
 
     /// The last use of a key, if it is not written yet.
@@ -104,8 +101,7 @@ impl Accounts {
         latest(&self.usage.sessions, hash)
     }
 
-    /// Writes the uses down. When a session was last used is remembered with it, and so looked up again after this;
-    /// of a key nobody needs to know.
+    /// Writes the buffered uses. Cached sessions hold their last use, so a new generation starts if there were any.
     pub(super) fn flush_usage(&self) -> Result<(), Error> {
         let (keys, sessions) = (take(&mut *self.usage.keys.lock()), take(&mut *self.usage.sessions.lock()));
         if keys.is_empty() && sessions.is_empty() {

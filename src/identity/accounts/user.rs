@@ -1,4 +1,4 @@
-//! Users: of coracle's own table, whether made here or for somebody of a provider, and of an htpasswd file.
+//! Users: those of the database, local or federated, and those of an htpasswd file.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -12,57 +12,56 @@ use super::{Accounts, Error, HashedPassword, Origin};
 use crate::content::rows::{AccountRole, FederatedUserRow, Rows, SessionRow, UserRow};
 use crate::kit::clock::Timestamp;
 
-/// The longest user name, in bytes: it is the first component of what the user owns.
+/// The longest user name, in bytes.
 pub(super) const USER_NAME_MAX: usize = 255;
 
-/// Somebody who can sign in, wherever they are kept.
+/// A user, of the database or of the htpasswd file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) name: String,
     pub(crate) role: AccountRole,
     pub(crate) disabled: bool,
-    /// What the provider says of somebody who comes from one.
+    /// Set if the user comes from an identity provider.
     pub(crate) federated: Option<FederatedIdentity>,
-    /// Those given here, and those that a provider says. Sorted.
+    /// The groups assigned here and those that the provider names, sorted.
     pub(crate) groups: Vec<String>,
     pub(crate) email: Option<String>,
-    /// When the user was made; not known of a user in a file.
+    /// The time of creation. Unknown for users of the htpasswd file.
     pub(crate) created: Option<Timestamp>,
-    /// Whether the htpasswd file has the name too. Then its password has no effect. Known only of listed users.
+    /// Whether the htpasswd file has the name too. The password there has no effect. Set in lists only.
     pub(crate) also_in_file: bool,
-    /// The first part of the names of the repositories that are the user's own; none, if that was not free. Of a user
-    /// who was looked up.
+    /// The namespace that the user owns, if any. Set by [`Accounts::account`] only.
     pub(crate) namespace: Option<String>,
-    /// Tells the user from others who had the same name. Zero while that is not written down: nothing counts then.
+    /// Distinguishes the user from earlier ones of the same name. Zero until it is stored. Credentials then fail.
     pub(super) incarnation: u64,
-    /// Whether keys from before incarnations were noted are the user's.
+    /// Whether keys from versions that stored no incarnation belong to this user.
     pub(super) inherits: bool,
-    /// See [`Accounts::stamp`]; of a user who was looked up.
+    /// See [`Accounts::stamp`]. Set by [`Accounts::account`] only.
     pub(super) stamp: Option<u64>,
-    /// The stored hash: argon2id of the own table, bcrypt of a file.
+    /// The stored hash: argon2id in the database, bcrypt in the htpasswd file.
     pub(super) hash: StoredHash,
 }
 
-/// What a credential was derived from. It counts only while that is still so.
+/// The state that a credential was derived from. The credential is valid only while the account still has that state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DerivedFrom {
-    /// The user, whatever the password is: its incarnation.
+    /// The user regardless of the password, by its incarnation.
     User(Option<u64>),
-    /// One sign-in of the user: the stamp of the password or of the federated user.
+    /// One sign-in, by the stamp of the password or of the federated user.
     SignIn(Option<u64>),
 }
 
-/// Where somebody comes from who has no password here.
+/// The identity of a user at an identity provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FederatedIdentity {
     /// The provider's name in the configuration.
     pub(crate) provider: String,
     pub(crate) issuer: String,
-    /// Whether the provider does not know them any more: then they are kept out until they sign in again.
+    /// Whether the provider has removed the user. Such a user must sign in again.
     pub(crate) gone: bool,
 }
 
-/// A stored password, by where it is from.
+/// A stored password hash.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum StoredHash {
     Argon2(String),
@@ -124,18 +123,23 @@ impl Account {
         }
     }
 
-    /// Whether a credential that was derived from this counts still.
+    /// Whether a credential that was derived from this state is accepted now.
     pub(crate) fn accepts(&self, derived_from: DerivedFrom) -> bool {
+        self.may_sign_in() && self.is_current(derived_from)
+    }
+
+    /// Whether the account still has this state. It may be disabled.
+    pub(super) fn is_current(&self, derived_from: DerivedFrom) -> bool {
         match derived_from {
             DerivedFrom::User(Some(incarnation)) => self.incarnation != 0 && incarnation == self.incarnation,
             DerivedFrom::User(None) => self.inherits,
             DerivedFrom::SignIn(Some(stamp)) => self.stamp == Some(stamp),
-            // Another password has ended it, but where others write the file.
+            // Credentials without a stamp predate stamps. A changed password ended them, except for the htpasswd file.
             DerivedFrom::SignIn(None) => !self.is_in_file(),
         }
     }
 
-    /// Whether anything of the user's lets them in.
+    /// Whether any credential of the user is accepted.
     pub(crate) fn may_sign_in(&self) -> bool {
         !self.disabled && !self.federated.as_ref().is_some_and(|federated| federated.gone)
     }
@@ -155,7 +159,7 @@ impl Account {
     }
 }
 
-/// A user to be made.
+/// A user to create.
 #[derive(Debug)]
 pub(crate) struct NewUser {
     pub(crate) name: String,
@@ -165,7 +169,7 @@ pub(crate) struct NewUser {
     pub(crate) email: Option<String>,
 }
 
-/// What to change of a user; what is not given stays.
+/// The changes to a user. A field that is `None` stays as it is.
 #[derive(Debug, Default)]
 pub(crate) struct UserChange {
     pub(crate) password: Option<HashedPassword>,
@@ -175,7 +179,7 @@ pub(crate) struct UserChange {
     pub(crate) email: Option<String>,
 }
 
-/// Refuses what cannot be a user's name.
+/// Rejects an invalid user name.
 pub(super) fn check_user_name(name: &str) -> Result<(), Error> {
     let inside = |c: char| c.is_ascii_alphanumeric() || "._-@+$".contains(c);
     let valid = name.len() <= USER_NAME_MAX
@@ -185,8 +189,8 @@ pub(super) fn check_user_name(name: &str) -> Result<(), Error> {
 }
 
 impl Accounts {
-    /// A mark of what a user signs in with: of the stored hash, which is another one for another password; of a
-    /// federated user, and of one in a file, of the incarnation too, since others may come to have the same.
+    /// A keyed hash of the user's current sign-in state. It changes with the password. For federated users and users of
+    /// the htpasswd file it includes the incarnation, because later users of the same name may have an equal hash.
     pub(crate) fn stamp(&self, account: &Account) -> u64 {
         let (StoredHash::Argon2(hash) | StoredHash::Bcrypt(hash)) = &account.hash;
         let mut mac = Hmac::<Sha256>::new_from_slice(self.stamp_key.bytes()).expect("a key of any length is fine");
@@ -197,33 +201,27 @@ impl Accounts {
             mac.update(&[0]);
             mac.update(&account.incarnation.to_be_bytes());
         }
-        let mark = mac.finalize().into_bytes();
-        mark.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+        let stamp = mac.finalize().into_bytes();
+        stamp.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
-    /// Whoever has this name. The own table goes before the file.
+    /// Finds a user by name. The database takes precedence over the htpasswd file.
     pub(crate) fn account(&self, name: &str) -> Result<Option<Arc<Account>>, Error> {
-        let generation = self.generation();
-        if let Some(known) = self.remembered.accounts.get(name, generation) {
-            return Ok(Some(known));
-        }
-        let (row, federated, namespace) = self
-            .database
-            .read(|tx| Ok::<_, Error>((tx.user(name)?, tx.federated_user(name)?, tx.namespace_of(name)?)))?;
-        let account = if let Some(row) = row {
-            Some(Account::of_row(name, row, federated, namespace))
-        } else {
-            let user = self.htpasswd.as_ref().and_then(|file| file.user(name));
-            user.map(|user| Account::of_file(name, user, namespace))
-        };
-        let account = account.map(|account| Arc::new(Account { stamp: Some(self.stamp(&account)), ..account }));
-        if let Some(account) = &account {
-            self.remembered.accounts.put(name.to_owned(), generation, Arc::clone(account));
-        }
-        Ok(account)
+        self.caches.accounts.get_or_load(name, self.generation(), || {
+            let (row, federated, namespace) = self
+                .database
+                .read(|tx| Ok::<_, Error>((tx.user(name)?, tx.federated_user(name)?, tx.namespace_of(name)?)))?;
+            let account = if let Some(row) = row {
+                Some(Account::of_row(name, row, federated, namespace))
+            } else {
+                let user = self.htpasswd.as_ref().and_then(|file| file.user(name));
+                user.map(|user| Account::of_file(name, user, namespace))
+            };
+            Ok(account.map(|account| Arc::new(Account { stamp: Some(self.stamp(&account)), ..account })))
+        })
     }
 
-    /// Who is meant by a name at a sign-in: the user of this name, or else the only one with this e-mail address.
+    /// Finds a user by name, or by an e-mail address that no other user has.
     pub(crate) fn account_or_address(&self, name: &str) -> Result<Option<Arc<Account>>, Error> {
         let account = self.account(name)?;
         if account.is_some() || !name.contains('@') {
@@ -235,13 +233,12 @@ impl Accounts {
         }
     }
 
-    /// Whether anybody can sign in.
+    /// Whether the database has a user.
     pub(crate) fn has_users(&self) -> Result<bool, Error> {
         Ok(self.database.read(Rows::has_users)?)
     }
 
-    /// At most `limit` users behind `after`, in byte order: those of the own table and those of the htpasswd file. What
-    /// they own is not looked up.
+    /// Lists at most `limit` users after `after` in byte order, without their namespaces.
     pub(crate) fn users(&self, after: &str, limit: usize) -> Result<Vec<Account>, Error> {
         let mut users = self.own_users(after, limit)?;
         if let Some(file) = &self.htpasswd {
@@ -257,7 +254,7 @@ impl Accounts {
         Ok(users)
     }
 
-    /// At most `limit` users of the own table behind `after`, in byte order.
+    /// Lists at most `limit` users of the database after `after` in byte order.
     fn own_users(&self, after: &str, limit: usize) -> Result<Vec<Account>, Error> {
         let mut rows = Vec::new();
         self.database.read(|tx| {
@@ -277,10 +274,10 @@ impl Accounts {
         })
     }
 
-    /// Makes a user.
+    /// Creates a user.
     pub(crate) fn add_user(&self, new: NewUser, origin: &Origin) -> Result<(), Error> {
         check_user_name(&new.name)?;
-        // The new password would take the place of the file's.
+        // A user of the database would hide the one in the file.
         self.must_be_ours(&new.name)?;
         let name = new.name;
         let row = UserRow {
@@ -308,7 +305,7 @@ impl Accounts {
         })
     }
 
-    /// Changes a user. A new password ends every session of the user but `keeping`.
+    /// Changes a user. A new password ends all sessions except `keeping`, and all refresh tokens.
     pub(crate) fn change_user(
         &self,
         name: &str,
@@ -333,7 +330,7 @@ impl Accounts {
         self.change(move |tx| {
             let Some(mut row) = tx.user(&name)? else { return Err(Error::UserUnknown { name }) };
             if let Some(hash) = hash {
-                // It would outlive what the provider says of them.
+                // A password would still work after the provider has removed the user.
                 if tx.federated_user(&name)?.is_some() {
                     return Err(Error::UserFederated { name });
                 }
@@ -358,7 +355,7 @@ impl Accounts {
         })
     }
 
-    /// Removes a user, with their keys and sessions.
+    /// Removes a user with all API keys and sessions.
     pub(crate) fn remove_user(&self, name: &str, origin: &Origin) -> Result<(), Error> {
         let (audit, now) = (origin.row("user_delete", name, &[]), self.clock.now());
         self.must_be_ours(name)?;

@@ -49,7 +49,7 @@ impl Client {
     pub(super) fn begin_session(&mut self) -> bool {
         let Some(name) = self.any_user() else { return false };
         let account = self.accounts.account(&name).unwrap().unwrap();
-        self.accounts.start_session(&account, &Origin::local()).unwrap();
+        self.accounts.start_session(&account, None, &Origin::local()).unwrap();
         self.note(format!("begin a session of {name}"));
         true
     }
