@@ -1,7 +1,7 @@
-//! Users who come from providers: letting them in, and keeping them out when a provider does not know them any more.
+//! Federated users: their sign-in, and the check whether their identity provider still knows them.
 //!
-//! What must hold: somebody is who an issuer means by a subject, whatever they are called there today; a name that is
-//! somebody's already is never taken over; what a provider says of groups is kept apart from what was given here.
+//! Issuer and subject identify a federated user, also after a change of name. A new user never takes over an existing
+//! name. Groups that the provider names are stored apart from groups that were assigned here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,41 +11,36 @@ use super::{Accounts, Error, Origin};
 use crate::content::rows::{self, AccountRole, FederatedUserRow, Rows, UserRow, WriteTx};
 use crate::kit::clock::Timestamp;
 
-/// As much is shown of a name that cannot be one, in characters.
+/// How many characters of an invalid name are shown.
 const NAME_SHOWN: usize = 80;
 
-/// Somebody who has signed in at a provider.
+/// A user who has signed in at an identity provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FederatedUser {
     /// The provider's name in the configuration.
     pub(crate) provider: String,
     pub(crate) issuer: String,
-    /// Whom the issuer means by it: never anybody else.
+    /// The issuer's identifier of the user, which is never reused.
     pub(crate) subject: String,
-    /// What a user that is made for them is called.
+    /// The name for a new user.
     pub(crate) name: String,
     pub(crate) email: Option<String>,
-    /// What the provider says of groups.
+    /// The groups that the provider names, sorted.
     pub(crate) groups: Vec<String>,
 }
 
-/// Why somebody who has signed in at a provider is not let in.
-#[derive(Debug)]
+/// Why a user who has signed in at an identity provider is refused.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum NotAdmitted {
-    /// The user is disabled here.
+    #[error("the user {name} is disabled")]
     Disabled { name: String },
-    /// The name is another's.
+    #[error("the name {name} belongs to another user")]
     NameTaken { name: String },
-    /// No user can have the name.
+    #[error("the name {name} is invalid")]
     InvalidName { name: String },
-    /// Our fault.
-    Accounts(Error),
-}
-
-impl From<Error> for NotAdmitted {
-    fn from(error: Error) -> Self {
-        Self::Accounts(error)
-    }
+    /// A failure of the registry, not of the client.
+    #[error(transparent)]
+    Accounts(#[from] Error),
 }
 
 impl From<rows::Error> for NotAdmitted {
@@ -54,20 +49,20 @@ impl From<rows::Error> for NotAdmitted {
     }
 }
 
-/// A user whom a provider is to be asked about.
+/// A user whom the identity provider must confirm.
 #[derive(Clone, Debug)]
 pub(crate) struct DueFederatedUser {
     pub(crate) name: String,
     pub(crate) provider: String,
     pub(crate) issuer: String,
     pub(crate) subject: String,
-    /// What the provider is asked with, as it was sealed.
+    /// The sealed token for the question to the provider.
     pub(crate) sealed: Vec<u8>,
 }
 
 impl Accounts {
-    /// The user of somebody who has just signed in at a provider; a new one, if they were never here. `sealed` is by
-    /// what the provider can be asked again.
+    /// Finds or creates the user for a sign-in at an identity provider. `sealed` is the token for later questions to
+    /// the provider.
     pub(crate) fn admit(
         &self,
         who: FederatedUser,
@@ -79,8 +74,7 @@ impl Accounts {
         let claim = self.namespace_claim(&who.name);
         let origin = origin.clone();
         let name = self.change(move |tx| {
-            let known = tx.user_of_identity(&who.issuer, &who.subject)?;
-            let (name, row) = if let Some(name) = known {
+            let (name, row) = if let Some(name) = tx.user_of_identity(&who.issuer, &who.subject)? {
                 let row = tx.user(&name)?.ok_or_else(|| Error::UserUnknown { name: name.clone() })?;
                 (name, row)
             } else {
@@ -118,8 +112,8 @@ impl Accounts {
         self.account(&name)?.ok_or_else(|| NotAdmitted::Accounts(Error::UserUnknown { name }))
     }
 
-    /// At most `limit` users whom a provider has not spoken of for `every`, and whose keys or sessions were used
-    /// since: those for whom it matters.
+    /// Lists at most `limit` users whom the provider has not confirmed for `every`. Users whose keys and sessions were
+    /// not used since are skipped.
     pub(crate) fn due_federated_users(&self, every: Duration, limit: usize) -> Result<Vec<DueFederatedUser>, Error> {
         let now = self.clock.now();
         let users = self.database.read(Rows::federated_users)?;
@@ -138,7 +132,7 @@ impl Accounts {
         Ok(due)
     }
 
-    /// When a key or a session of a user was last used.
+    /// The last use of any key or session of a user.
     fn last_used(&self, name: &str) -> Result<Option<Timestamp>, Error> {
         let (keys, sessions) =
             self.database.read(|tx| Ok::<_, Error>((tx.keys_of(Some(name))?, tx.sessions_of(Some(name))?)))?;
@@ -148,7 +142,7 @@ impl Accounts {
         Ok(of_keys.chain(of_sessions).map(|used| used.at).max())
     }
 
-    /// Keeps what a provider is to be asked with the next time.
+    /// Stores a new token for questions to the provider.
     pub(crate) fn renew_federated_token(
         &self,
         who: DueFederatedUser,
@@ -156,7 +150,7 @@ impl Accounts {
     ) -> Result<DueFederatedUser, Error> {
         let (name, before, after) = (who.name.clone(), who.sealed, sealed.clone());
         self.change(move |tx| {
-            // Whoever has signed in meanwhile has brought something newer.
+            // A sign-in in the meantime has stored a newer one.
             if tx.federated_token(&name)? == Some(before) {
                 tx.put_federated_token(&name, &after)?;
             }
@@ -165,7 +159,7 @@ impl Accounts {
         Ok(DueFederatedUser { sealed, ..who })
     }
 
-    /// A provider knows a user still; of these groups, if it has said.
+    /// Records that the provider still knows a user, and the user's groups if the provider named them.
     pub(crate) fn federated_user_is_known(
         &self,
         who: &DueFederatedUser,
@@ -173,7 +167,7 @@ impl Accounts {
     ) -> Result<(), Error> {
         let (who, now) = (who.clone(), self.clock.now());
         self.change(move |tx| {
-            if let Some(row) = asked_about(tx, &who)? {
+            if let Some(row) = current_row(tx, &who)? {
                 let groups = groups.unwrap_or_else(|| row.groups.clone());
                 tx.put_federated_user(&who.name, &FederatedUserRow { groups, checked: now, ..row })?;
             }
@@ -181,12 +175,12 @@ impl Accounts {
         })
     }
 
-    /// A provider does not know a user any more: until they sign in again, nothing of theirs counts.
+    /// Records that the provider no longer knows a user. The user is refused until the next sign-in there.
     pub(crate) fn federated_user_is_gone(&self, who: &DueFederatedUser) -> Result<(), Error> {
         let (who, now) = (who.clone(), self.clock.now());
         let audit = Origin::itself().row("user_gone", &who.name, &[("provider", &who.provider)]);
         self.change(move |tx| {
-            let Some(row) = asked_about(tx, &who)? else { return Ok(()) };
+            let Some(row) = current_row(tx, &who)? else { return Ok(()) };
             tx.remove_federated_token(&who.name)?;
             tx.put_federated_user(&who.name, &FederatedUserRow { gone: Some(now), ..row })?;
             for (hash, session) in tx.sessions_of(Some(&who.name))? {
@@ -197,9 +191,9 @@ impl Accounts {
     }
 }
 
-/// The row of a user whom a provider was asked about; none, if they have signed in since, or are somebody else: what was
-/// said at a sign-in is newer.
-fn asked_about(tx: &WriteTx, who: &DueFederatedUser) -> Result<Option<FederatedUserRow>, Error> {
+/// The row of the user that the provider's answer is about. `None` if the user has signed in since, because the sign-in
+/// is newer, or if the name now belongs to another user.
+fn current_row(tx: &WriteTx, who: &DueFederatedUser) -> Result<Option<FederatedUserRow>, Error> {
     if tx.federated_token(&who.name)?.as_ref() != Some(&who.sealed) {
         return Ok(None);
     }
@@ -254,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn somebody_is_who_the_issuer_means_and_nobody_else() {
+    fn issuer_and_subject_identify_a_user() {
         let (_root, _, accounts) = accounts();
         let origin = Origin::local();
         assert_eq!(admit(&accounts, ann("ann@example.org"), b"1").unwrap(), "ann@example.org");
         assert_eq!(admit(&accounts, ann("new@example.org"), b"2").unwrap(), "ann@example.org");
         let account = accounts.account("ann@example.org").unwrap().unwrap();
         assert_eq!(account.email.as_deref(), Some("new@example.org"));
-        // The same name of another subject, of another issuer, and where a part of one belongs to the other.
+        // The same name with another subject, with another issuer, and with the same concatenation of both.
         for (issuer, subject) in [("https://id.example", "2"), ("https://id.exampl", "e1"), ("https://other", "1")] {
             let other =
                 FederatedUser { issuer: issuer.to_owned(), subject: subject.to_owned(), ..ann("ann@example.org") };
@@ -278,14 +272,14 @@ mod tests {
         accounts.add_user(new, &origin).unwrap();
         let bob = FederatedUser { subject: "3".to_owned(), ..ann("bob") };
         assert!(matches!(admit(&accounts, bob, b"3"), Err(NotAdmitted::NameTaken { .. })));
-        // Whoever was removed is somebody new, and nothing of theirs is left.
+        // After removal, the same identity is a new user without the earlier one's data.
         accounts.remove_user("ann@example.org", &origin).unwrap();
         assert_eq!(admit(&accounts, ann("new@example.org"), b"4").unwrap(), "new@example.org");
         assert!(accounts.account("ann@example.org").unwrap().is_none());
     }
 
     #[test]
-    fn no_password_is_given_to_somebody_of_a_provider() {
+    fn a_federated_user_cannot_get_a_password() {
         let (_root, _, accounts) = accounts();
         admit(&accounts, ann("ann"), b"1").unwrap();
         let password = Some(accounts.hash_blocking(&Password::new("secret")).unwrap());
@@ -295,21 +289,21 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_is_asked_about_whoever_was_used_since_and_is_not_gone() {
+    fn the_provider_is_asked_about_users_with_recent_activity_until_they_are_gone() {
         let (_root, clock, accounts) = accounts();
         let origin = Origin::local();
         admit(&accounts, ann("ann"), b"1").unwrap();
         let due = || accounts.due_federated_users(HOUR, 10).unwrap();
         clock.advance(2 * HOUR);
-        assert!(due().is_empty(), "nobody acts for her");
+        assert!(due().is_empty(), "her credentials are unused");
         let (key, _) = accounts.create_key("ann", NewKey::default(), &origin).unwrap();
         accounts.key_used(&key.hash(), None, "crane");
-        assert_eq!(due().len(), 1, "before it is written down");
+        assert_eq!(due().len(), 1, "before the use is written");
         accounts.flush().unwrap();
         let asked = due().pop().unwrap();
         assert_eq!((asked.name.as_str(), asked.sealed.as_slice()), ("ann", &b"1"[..]));
         let asked = accounts.renew_federated_token(asked, b"2".to_vec()).unwrap();
-        assert_eq!(due().len(), 1, "nothing was said yet");
+        assert_eq!(due().len(), 1, "the provider has not answered yet");
         accounts.federated_user_is_known(&asked, Some(Vec::new())).unwrap();
         assert!(due().is_empty());
         assert!(accounts.account("ann").unwrap().unwrap().groups.is_empty());
@@ -329,9 +323,9 @@ mod tests {
         accounts.federated_user_is_gone(&asked).unwrap();
         assert!(!accounts.account("ann").unwrap().unwrap().may_sign_in());
         assert!(accounts.session_grant(&session).unwrap().is_none());
-        assert!(due().is_empty(), "nobody is asked about her any more");
+        assert!(due().is_empty(), "the provider has answered");
         admit(&accounts, ann("ann"), b"4").unwrap();
         assert!(accounts.account("ann").unwrap().unwrap().may_sign_in());
-        assert!(accounts.session_grant(&session).unwrap().is_none(), "what was ended stays so");
+        assert!(accounts.session_grant(&session).unwrap().is_none(), "an ended session stays so");
     }
 }
