@@ -398,8 +398,12 @@ fn challenge(registry: &Shared, base: &str, scope: Option<&str>, token_error: Op
 
 /// The service name of the registry in access tokens: a configured name, or else the host that the client used.
 fn service<'a>(registry: &'a Shared, base: &'a str) -> &'a str {
-    let host = base.split_once("://").map_or(base, |(_, host)| host);
-    registry.token_services().first().map_or(host, String::as_str)
+    registry.token_services().first().map_or_else(|| host_of(base), String::as_str)
+}
+
+/// The host and port of the registry's own URL.
+fn host_of(base: &str) -> &str {
+    base.split_once("://").map_or(base, |(_, host)| host)
 }
 
 /// The `User-Agent`, shortened. Empty if it is not text.
@@ -411,13 +415,13 @@ fn agent(headers: &HeaderMap) -> &str {
 /// Calls the handler of a route. Async handlers are boxed. Otherwise every request future is as large as the largest
 /// handler.
 async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
-    use api::{blob, catalog, manifest, ping, referrer, tag, token, upload};
+    use api::{blob, list, manifest, token, upload};
     match route {
-        Route::Ping => Ok(ping::get()),
-        Route::Catalog { page } => catalog::list(context, &page),
-        Route::Tags { name, page } => tag::list(context, &name, &page),
+        Route::Ping => Ok(ops::ping()),
+        Route::Catalog { page } => list::catalog(context, &page),
+        Route::Tags { name, page } => list::tags(context, &name, &page),
         Route::Referrers { name, subject, types, after, limit } => {
-            referrer::list(context, &name, subject, &types, after, limit)
+            list::referrers(context, &name, subject, &types, after, limit)
         }
         Route::GetManifest { name, reference } => manifest::get(context, &name, &reference),
         Route::HeadManifest { name, reference } => manifest::head(context, &name, &reference),

@@ -1,4 +1,4 @@
-//! One line in the audit file, if there is one, for every request that changed something.
+//! [`AuditedRequest`]: one line in the audit file, if there is one, for every request that changed something.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use super::forwarded::ClientInfo;
 use crate::identity::accounts::{Accounts, RequestEntry};
 use crate::registry::Shared;
 
-/// The parameters that say what a request is on. What others say may be a secret.
+/// The parameters that the audit file shows. The values of others may be secrets.
 const SHOWN: [&str; 7] = ["digest", "digest-algorithm", "everywhere", "from", "id", "mount", "tag"];
 
-/// In place of a status: the client has gone, and may not know what came of its request. As nginx has it.
+/// The status of a request whose client disconnected before the response, as in nginx.
 const CLIENT_GONE: u16 = 499;
 
-/// A request that may change something, and is allowed to. If it is dropped before its end, its client has gone;
-/// since what has begun to be written is finished all the same, that is written down too.
+/// A permitted request that may change something. If it is dropped before its end, its client has disconnected. This is
+/// audited as well, because commits that have begun run to their end.
 #[derive(Debug)]
 pub(super) struct AuditedRequest {
     accounts: Arc<Accounts>,
@@ -26,7 +26,7 @@ pub(super) struct AuditedRequest {
 }
 
 impl AuditedRequest {
-    /// None, if nothing is to be written down whatever becomes of the request.
+    /// Returns `None` if there is no audit file, or if the method changes nothing.
     pub(super) fn begin(
         registry: &Shared,
         head: &Parts,
@@ -50,14 +50,14 @@ impl AuditedRequest {
         Some(Self { accounts: Arc::clone(registry.accounts()), work: registry.work().clone(), entry: Some(entry) })
     }
 
-    /// The request has changed something if it has succeeded. Returns when that is written down.
+    /// Writes the line if the request succeeded.
     pub(super) async fn end(mut self, status: StatusCode) {
         let Some(mut entry) = self.entry.take().filter(|_| status.is_success()) else { return };
         entry.status = status.as_u16();
         let _ = self.write(entry).await;
     }
 
-    /// On a thread that may wait for a disk, also if nobody waits for the thread.
+    /// Writes on a thread for blocking work. The write runs to its end even if the handle is dropped.
     fn write(&self, entry: RequestEntry) -> tokio::task::JoinHandle<()> {
         let accounts = Arc::clone(&self.accounts);
         self.work.spawn_blocking(move || {
@@ -76,7 +76,7 @@ impl Drop for AuditedRequest {
     }
 }
 
-/// The client's address; with its port as zot writes it, where there is no proxy before the client.
+/// The client's address. Without a proxy it has the port, as in zot.
 fn address(client: &ClientInfo<'_>) -> String {
     match (client.address, client.peer) {
         (Some(address), Some(peer)) if peer.ip().to_canonical() != address => address.to_string(),
@@ -85,7 +85,7 @@ fn address(client: &ClientInfo<'_>) -> String {
     }
 }
 
-/// The path and the parameters as they were sent, but for the values of those that nobody has to see.
+/// The path and the parameters as sent. The values of other parameters than [`SHOWN`] are masked.
 fn target(path: &str, query: Option<&str>) -> String {
     let Some(query) = query else { return path.to_owned() };
     let mut shown = path.to_owned();
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_parameters_that_are_known_not_to_be_secrets_are_shown() {
+    fn only_listed_parameters_are_shown() {
         for (query, shown) in [
             ("digest=sha256:00&tag=a&tag=b", "digest=sha256:00&tag=a&tag=b"),
             ("_csrf_token=abc&everywhere=true", "_csrf_token=***&everywhere=true"),

@@ -1,7 +1,7 @@
-//! Who may keep an answer (RFC 9111).
+//! Which caches may store a response (RFC 9111).
 //!
-//! Invariant: a cache that several people use keeps nothing that an anonymous client could not get. How long an
-//! answer may be kept is for its handler to say; an answer about which none says anything is not kept.
+//! Invariant: a shared cache stores only responses that an anonymous client could get. A handler states how long its
+//! response may be stored. Without such a statement it is not stored.
 
 use hyper::Response;
 use hyper::header::{self, HeaderValue};
@@ -12,11 +12,11 @@ use crate::identity::access::{Access, Caller, Identity};
 use crate::identity::accounts::Action;
 use crate::registry::Shared;
 
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-/// What changes who may read an answer.
+pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// The request headers that a stored response depends on.
 const CREDENTIALS: HeaderValue = HeaderValue::from_static("Authorization, Cookie");
 
-/// Limits an answer about a repository to the client's own cache, unless the repository is for everybody to read.
+/// Limits a response about a repository to the client's own cache, unless anonymous clients may read the repository.
 pub(super) fn limit(
     registry: &Shared,
     caller: &Caller,
@@ -24,14 +24,14 @@ pub(super) fn limit(
     response: &mut Response<Body>,
 ) -> Result<(), ApiError> {
     let Access::Repository(name, _) = access else { return Ok(()) };
-    let Some(said) = response.headers().get(header::CACHE_CONTROL).filter(|said| *said != NO_STORE) else {
+    let Some(lifetime) = response.headers().get(header::CACHE_CONTROL).filter(|value| *value != NO_STORE) else {
         return Ok(());
     };
-    // A caller without a name has just read it.
+    // An anonymous caller has just read it.
     let is_public =
         matches!(caller.identity, Identity::Anonymous) || registry.actions(&Caller::ANONYMOUS, name)?.has(Action::Pull);
     if !is_public {
-        let private = [b"private, ", said.as_bytes()].concat();
+        let private = [b"private, ", lifetime.as_bytes()].concat();
         let private = HeaderValue::from_bytes(&private).map_err(ApiError::internal)?;
         response.headers_mut().insert(header::CACHE_CONTROL, private);
         response.headers_mut().append(header::VARY, CREDENTIALS);
@@ -39,7 +39,7 @@ pub(super) fn limit(
     Ok(())
 }
 
-/// Keeps caches from guessing how long they may keep an answer.
+/// Keeps caches from guessing how long they may store a response.
 pub(super) fn finish(is_read: bool, response: &mut Response<Body>) {
     if is_read {
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(NO_STORE);

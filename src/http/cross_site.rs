@@ -1,8 +1,8 @@
-//! Requests that a browser sends for the page of another site.
+//! Protection against requests that a browser sends for the page of another site (CSRF, DNS rebinding).
 //!
-//! Invariant: such a request changes nothing by what the browser adds by itself, which is cookies, the password of a
-//! `Basic` prompt, and the way to a registry that asks for nothing. A page cannot add `Authorization: Bearer` without
-//! asking the registry first.
+//! Invariant: such a request changes nothing by means that the browser adds by itself: cookies, the password of a `Basic`
+//! prompt, and access to an open registry in a private network. A page cannot add `Authorization: Bearer` unless the
+//! registry allows it in a preflight.
 
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -19,7 +19,7 @@ use crate::registry::Shared;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Where the page is that a request comes from.
+/// The origin of the page that sends a request.
 #[derive(Clone, Copy, Debug)]
 struct Origin<'a> {
     is_https: bool,
@@ -27,7 +27,7 @@ struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// Reads `https://host:port`. There are other origins, such as `null`, and none of them is the registry's.
+    /// Reads `https://host:port`. Other origins, such as `null`, are never those of the registry.
     fn parse(text: &'a str) -> Option<Self> {
         let (scheme, host) = text.split_once("://")?;
         let is_https = match scheme {
@@ -43,12 +43,12 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// Refuses a request that would change something and comes from the page of another origin.
+/// Refuses an unsafe request from the page of another origin.
 pub(super) fn check_origin(head: &Parts, reached: &ClientInfo<'_>, registry: &Shared) -> Result<(), ApiError> {
     if head.method.is_safe() || has_bearer(head) {
         return Ok(());
     }
-    // Pages of a neighbouring host or port (`same-site`) are others, too.
+    // A page of another host or port of the same site (`same-site`) has another origin.
     let mut sites = head.headers.get_all(SEC_FETCH_SITE).iter();
     if sites.any(|site| site != "same-origin" && site != "none") {
         return Err(ApiError::csrf());
@@ -63,7 +63,7 @@ pub(super) fn check_origin(head: &Parts, reached: &ClientInfo<'_>, registry: &Sh
 }
 
 fn is_own(origin: Origin<'_>, says_same: bool, reached: &ClientInfo<'_>, registry: &Shared) -> bool {
-    // Behind a proxy that is not trusted it is unknown that the client speaks TLS; the browser knows.
+    // Behind an untrusted proxy only the browser knows that the client uses TLS.
     let is_scheme = origin.is_https == reached.speaks_tls(registry) || origin.is_https && says_same;
     let is_asked = is_scheme && reached.host().is_some_and(|host| origin.is_at(host));
     let external = registry.external_origin().map(|url| url.origin().ascii_serialization());
@@ -76,7 +76,7 @@ fn has_bearer(head: &Parts) -> bool {
     head.headers.get(header::AUTHORIZATION).is_some_and(scheme)
 }
 
-/// Refuses a request for a host that is not the registry's own, where nobody has to say who they are to do this.
+/// Refuses a request for a foreign host if the operation needs no credentials.
 pub(super) fn check_host(
     head: &Parts,
     own: Option<&OwnHosts>,
@@ -86,7 +86,7 @@ pub(super) fn check_host(
     route: &Route,
     access: &Access,
 ) -> Result<(), ApiError> {
-    // What runs without a socket is not reached by a browser, and probes give nothing away.
+    // Without a socket no browser reaches the registry. Probes reveal nothing.
     let Some(own) =
         own.filter(|_| !matches!(route, Route::Root | Route::Live | Route::Ready | Route::Started | Route::Metrics))
     else {

@@ -1,9 +1,8 @@
-//! [`ApiError`]: every failure a client can see is made here, and only here.
+//! [`ApiError`]: every error that a client can see is made here.
 //!
-//! Each layer's errors become HTTP by a match without `_`, so that a new one does not compile until
-//! its answer has been thought about. Headers that belong to a status are set where the error is
-//! made, so no handler can forget them. A 5xx says no more than a request id; its cause is logged
-//! once, with that id, by [`super::answer`].
+//! The errors of each layer become HTTP by a match without `_`, so that a new error does not compile until it has a
+//! status. Headers that belong to a status are set where the error is made, so no handler can forget them. The response
+//! to a 5xx has only a request id. [`super::answer`] logs its cause once, with that id.
 
 mod refused;
 
@@ -22,24 +21,24 @@ use crate::identity::access::{NotAuthenticated, Surface};
 use crate::identity::accounts;
 use crate::oci::{Digest, ErrorCode};
 
-/// Seconds after which a client that was turned away may try again.
+/// Seconds after which a client may try again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
-/// What Quay calls the kinds of failure, and what they mean.
+/// Quay's error types, and their meaning.
 pub(super) const ERROR_TYPES: [(&str, &str); 7] = [
-    ("invalid_request", "The request is not one that can be carried out."),
-    ("invalid_token", "Nobody has signed in, or not with credentials that count here."),
-    (FRESH_LOGIN_REQUIRED, "The password has to be given once more: POST /api/v1/signin/verify."),
-    ("insufficient_scope", "Whoever has signed in may not do this."),
-    ("not_found", "What the request is about does not exist."),
-    ("too_many_requests", "Something was tried too often; Retry-After says when to come back."),
-    ("downstream_issue", "The registry failed; its log says how, under the request id."),
+    ("invalid_request", "The request is invalid."),
+    ("invalid_token", "The request has no valid credentials."),
+    (FRESH_LOGIN_REQUIRED, "The password must be entered again: POST /api/v1/signin/verify."),
+    ("insufficient_scope", "The caller may not do this."),
+    ("not_found", "The requested resource does not exist."),
+    ("too_many_requests", "Too many attempts. Retry-After has the time to wait."),
+    ("downstream_issue", "The registry failed. Its log has the cause under the request id."),
 ];
 
-/// The type of a failure that has no status to itself.
+/// The error type of a 401 that asks for the password again.
 pub(super) const FRESH_LOGIN_REQUIRED: &str = "fresh_login_required";
 
-/// The type of a failure, by its status.
+/// The error type of a status.
 pub(super) fn error_type_of(status: StatusCode) -> &'static str {
     match status {
         StatusCode::UNAUTHORIZED => "invalid_token",
@@ -51,9 +50,11 @@ pub(super) fn error_type_of(status: StatusCode) -> &'static str {
     }
 }
 
-/// A failure as the client will see it, and what only the log may see.
+/// An error as the client sees it, and its cause for the log.
 #[derive(Debug)]
 pub(crate) struct ApiError(Box<Content>);
+
+type Headers = Vec<(HeaderName, HeaderValue)>;
 
 #[derive(Debug)]
 struct Content {
@@ -61,21 +62,21 @@ struct Content {
     code: ErrorCode,
     message: String,
     details: Vec<Value>,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    /// What happened, for the log; only for 5xx.
+    headers: Headers,
+    /// The cause, for the log only. Present in every logged 5xx.
     cause: Option<String>,
-    /// Fields of API v1 beside the usual ones.
+    /// More fields of the response in API v1.
     fields: Vec<(&'static str, Value)>,
-    /// Quay's word for the kind of failure, where the status does not say it.
+    /// Quay's error type, if it does not follow from the status.
     title: Option<&'static str>,
-    /// What is wrong with the token that was sent (RFC 6750, 3.1).
+    /// The error code of a refused access token, for the challenge (RFC 6750, 3.1).
     token_error: Option<&'static str>,
-    /// What a token would have to be good for.
+    /// The scope that an access token needs, for the challenge.
     scope: Option<String>,
 }
 
 impl ApiError {
-    /// A failure of the client.
+    /// Makes an error of the client, with the usual status of its code.
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_REQUEST);
         Self(Box::new(Content {
@@ -92,81 +93,81 @@ impl ApiError {
         }))
     }
 
-    /// A failure of ours.
+    /// Makes an internal error. The client does not see its cause.
     pub(crate) fn internal(cause: impl fmt::Display) -> Self {
         let mut error = Self::new(ErrorCode::Unknown, "internal error");
         error.0.cause = Some(cause.to_string());
         error
     }
 
-    /// A failure of ours that will pass.
+    /// Makes an internal error that may pass.
     pub(crate) fn unavailable(cause: impl fmt::Display) -> Self {
         Self::internal(cause)
             .status(StatusCode::SERVICE_UNAVAILABLE)
-            .message("the registry cannot do this at the moment")
+            .message("the registry cannot do this now: try again later")
             .header(header::RETRY_AFTER, RETRY_SECONDS)
     }
 
-    /// The registry has too much to do. It is not a failure, and so is not logged as one.
+    /// The registry is overloaded. This is not logged as an error.
     pub(crate) fn busy(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Unknown, message)
             .status(StatusCode::SERVICE_UNAVAILABLE)
             .header(header::RETRY_AFTER, RETRY_SECONDS)
     }
 
-    /// A provider of identities cannot be asked.
+    /// An identity provider does not answer.
     pub(crate) fn provider_away(cause: impl fmt::Display) -> Self {
-        Self::unavailable(cause).message("the provider does not answer: nobody can sign in through it at the moment")
+        Self::unavailable(cause).message("the identity provider does not answer: try again later")
     }
 
-    /// Whoever asks for this has to wait.
+    /// The client must wait this many seconds.
     pub(crate) fn too_many(message: impl Into<String>, seconds: u64) -> Self {
         Self::new(ErrorCode::TooManyRequests, message).header(header::RETRY_AFTER, seconds.into())
     }
 
-    /// There is no room for what the client sends.
+    /// The disk has no space for a push.
     pub(crate) fn no_space(cause: impl fmt::Display) -> Self {
         Self::unavailable(cause)
             .status(StatusCode::INSUFFICIENT_STORAGE)
-            .message("the registry's disk is full: nothing more is taken until there is room again")
+            .message("the registry's disk is full: it accepts no pushes until there is space again")
     }
 
-    /// A mistake of the client that has no status of its own.
+    /// Makes an error of the client with status 400.
     pub(crate) fn bad_request(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::new(code, message).status(StatusCode::BAD_REQUEST)
     }
 
-    /// There is no such path.
+    /// The path does not exist.
     pub(crate) fn nothing_here() -> Self {
         RouteError::NotFound.into()
     }
 
-    /// The operator wants no API keys.
+    /// API keys are off.
     pub(crate) fn no_api_keys() -> Self {
-        Self::missing(ErrorCode::Unsupported, "there are no API keys here: http.auth.apikey is off")
+        Self::missing(ErrorCode::Unsupported, "API keys are off: the operator can turn on http.auth.apikey")
     }
 
-    /// Something is not there that has no code of its own.
+    /// Makes an error of the client with status 404.
     pub(crate) fn missing(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::new(code, message).status(StatusCode::NOT_FOUND)
     }
 
-    /// An unsafe request of a browser without the token that shows where it comes from.
+    /// A request may come from a page of another site.
     pub(crate) fn csrf() -> Self {
         let message = "CSRF token was invalid or missing.";
         Self::new(ErrorCode::Denied, message).field("error", message)
     }
 
-    /// A password was not right, where Quay answers with 403.
+    /// The password is wrong, in a response for which Quay uses status 403.
     pub(crate) fn wrong_password() -> Self {
         Self::new(ErrorCode::Denied, "Invalid Username or Password")
             .field("invalidCredentials", true)
             .field("needsEmailVerification", false)
     }
 
-    /// Says nothing of what is wrong with them.
+    /// The message does not tell which part of the credentials is wrong.
     fn wrong_credentials() -> Self {
-        Self::new(ErrorCode::Unauthorized, "the credentials are wrong, or not valid any more")
+        Self::new(ErrorCode::Unauthorized, "invalid or expired credentials")
     }
 
     fn field(mut self, name: &'static str, value: impl Into<Value>) -> Self {
@@ -189,67 +190,67 @@ impl ApiError {
         self
     }
 
-    /// A header that belongs to the answer.
+    /// Adds a header to the response.
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.push((name, value));
         self
     }
 
-    /// The chunk or range does not fit what is there.
+    /// The chunk or range does not fit the stored bytes.
     pub(crate) fn range(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::new(code, message).status(StatusCode::RANGE_NOT_SATISFIABLE)
     }
 
-    /// The body is larger than what the registry takes.
+    /// The body is too large.
     pub(crate) fn too_large(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::ManifestInvalid, message).status(StatusCode::PAYLOAD_TOO_LARGE)
     }
 
-    /// The client's headers are larger than what the registry takes.
+    /// The headers are too large.
     pub(crate) fn headers_too_large() -> Self {
         Self::new(ErrorCode::Unsupported, "the headers are too large")
             .status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
     }
 
-    /// The client expects something that is not `100-continue`.
+    /// The `Expect` header has another value than `100-continue`.
     pub(crate) fn expectation() -> Self {
-        Self::new(ErrorCode::Unsupported, "the only expectation that can be met is 100-continue")
+        Self::new(ErrorCode::Unsupported, "the only supported expectation is 100-continue")
             .status(StatusCode::EXPECTATION_FAILED)
     }
 
-    /// The request line is longer than what the registry takes.
+    /// The request line is too long.
     pub(crate) fn uri_too_long(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Unsupported, message).status(StatusCode::URI_TOO_LONG)
     }
 
-    /// The client has sent nothing for too long.
+    /// The client paused for too long while it sent the body.
     pub(crate) fn timeout() -> Self {
         Self::new(ErrorCode::BlobUploadInvalid, "the client has sent nothing for too long")
             .status(StatusCode::REQUEST_TIMEOUT)
             .header(header::CONNECTION, HeaderValue::from_static("close"))
     }
 
-    /// The status of the answer.
+    /// The status of the response.
     pub(crate) const fn status_code(&self) -> StatusCode {
         self.0.status
     }
 
-    /// What only the log may see.
+    /// The cause, for the log only.
     pub(crate) fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()
     }
 
-    /// What is wrong with the token that was sent, in a word for the challenge.
+    /// The error code of a refused access token, for the challenge.
     pub(crate) fn token_error(&self) -> Option<&'static str> {
         self.0.token_error
     }
 
-    /// What a token would have to be good for, as the challenge says it.
+    /// The scope that an access token needs, for the challenge.
     pub(crate) fn scope(&self) -> Option<&str> {
         self.0.scope.as_deref()
     }
 
-    /// The same failure, of an operation for which a token would need this scope.
+    /// Adds the scope that an access token needs, if the error has a challenge.
     pub(crate) fn for_scope(mut self, scope: impl FnOnce() -> Option<String>) -> Self {
         if self.wants_challenge() {
             self.0.scope = scope();
@@ -262,21 +263,27 @@ impl ApiError {
         self
     }
 
-    /// Whether the client should be told how to sign in.
+    /// Whether the response has a challenge.
     pub(crate) fn wants_challenge(&self) -> bool {
         self.0.status == StatusCode::UNAUTHORIZED
     }
 
-    /// The answer. `base` is the registry's own URL, for links.
+    /// Makes the response. `base` is the registry's own URL, for links.
     pub(crate) fn into_response(self, surface: Surface, request_id: &str, base: &str) -> Response<Body> {
-        match surface {
+        let status = self.0.status;
+        let (body, headers) = match surface {
             Surface::Registry => self.into_errors(request_id),
             Surface::ApiV1 => self.into_problem(request_id, base),
+        };
+        let mut response = json_response(status, &body);
+        for (name, value) in headers {
+            response.headers_mut().append(name, value);
         }
+        response
     }
 
-    /// Quay's shape: every field that one of its readers may look for.
-    fn into_problem(self, request_id: &str, base: &str) -> Response<Body> {
+    /// Quay's form, with every field that one of its clients reads.
+    fn into_problem(self, request_id: &str, base: &str) -> (Value, Headers) {
         let Content { status, message, headers, cause, fields, title, .. } = *self.0;
         let title = title.unwrap_or_else(|| error_type_of(status));
         let mut problem = json!({
@@ -297,33 +304,18 @@ impl ApiError {
         for (name, value) in fields {
             problem[name] = value;
         }
-        let mut response = json_response(status, &problem);
-        for (name, value) in headers {
-            response.headers_mut().append(name, value);
-        }
-        response
+        (problem, headers)
     }
 
-    /// The specification's shape.
-    fn into_errors(self, request_id: &str) -> Response<Body> {
-        let Content { status, code, message, details, headers, cause, .. } = *self.0;
-        let entry = |detail: Option<Value>| {
-            let mut entry = json!({ "code": code.as_str(), "message": message });
-            if let Some(detail) = detail {
-                entry["detail"] = detail;
-            }
-            entry
-        };
-        let errors: Vec<Value> = match (cause, details.is_empty()) {
-            (Some(_), _) => vec![entry(Some(json!({ "requestId": request_id })))],
-            (None, true) => vec![entry(None)],
-            (None, false) => details.into_iter().map(|detail| entry(Some(detail))).collect(),
-        };
-        let mut response = json_response(status, &json!({ "errors": errors }));
-        for (name, value) in headers {
-            response.headers_mut().append(name, value);
+    /// The form of the distribution specification.
+    fn into_errors(self, request_id: &str) -> (Value, Headers) {
+        let Content { code, message, mut details, headers, cause, .. } = *self.0;
+        if cause.is_some() {
+            details = vec![json!({ "requestId": request_id })];
         }
-        response
+        let entry = |detail| json!({ "code": code.as_str(), "message": message, "detail": detail });
+        let errors: Vec<Value> = details.into_iter().map(entry).collect();
+        (json!({ "errors": errors }), headers)
     }
 }
 
@@ -331,15 +323,15 @@ impl From<RouteError> for ApiError {
     fn from(error: RouteError) -> Self {
         match error {
             RouteError::NotFound => {
-                Self::new(ErrorCode::Unsupported, "there is nothing at this path").status(StatusCode::NOT_FOUND)
+                Self::new(ErrorCode::Unsupported, "this path does not exist").status(StatusCode::NOT_FOUND)
             }
             RouteError::MethodNotAllowed { allow } => {
-                Self::new(ErrorCode::Unsupported, format!("the methods here are {allow}"))
+                Self::new(ErrorCode::Unsupported, format!("this path supports only {allow}"))
                     .header(header::ALLOW, super::response::value(&allow))
             }
             RouteError::Malformed { code, message } => {
                 let error = Self::new(code, message);
-                // As the code of a bad request, not of a bad method.
+                // This code alone would mean that the method is not supported.
                 if code == ErrorCode::Unsupported { error.status(StatusCode::BAD_REQUEST) } else { error }
             }
             RouteError::TooLong { message } => Self::uri_too_long(message),
@@ -422,7 +414,7 @@ impl From<repository::Error> for ApiError {
             }
             E::TagPastUnknown { .. } => Self::new(ErrorCode::ManifestUnknown, message),
             E::UploadUnknown { .. } => Self::new(ErrorCode::BlobUploadUnknown, message),
-            // Neither request is wrong by itself; waiting may help.
+            // Another request uses the upload. Waiting may help.
             E::UploadBusy { .. } => Self::new(ErrorCode::BlobUploadInvalid, message)
                 .status(StatusCode::CONFLICT)
                 .header(header::RETRY_AFTER, RETRY_SECONDS),
@@ -437,7 +429,7 @@ impl From<repository::Error> for ApiError {
                 let error = Self::new(ErrorCode::ManifestBlobUnknown, ErrorCode::ManifestBlobUnknown.message());
                 missing.into_iter().fold(error, |error, digest| error.detail(named(digest)))
             }
-            // As zot answers: the method is not allowed for as long as something needs the content.
+            // The same status as zot: the method is not allowed while something references the content.
             E::BlobReferenced { digest } => Self::new(ErrorCode::Denied, message)
                 .status(StatusCode::METHOD_NOT_ALLOWED)
                 .header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
@@ -447,7 +439,7 @@ impl From<repository::Error> for ApiError {
                 .header(header::ALLOW, HeaderValue::from_static("GET, HEAD, PUT"))
                 .detail(named(digest)),
             E::NotGranted => Self::new(ErrorCode::Denied, message),
-            // As zot answers.
+            // The same status as zot.
             E::ManifestTagged { digest } => {
                 Self::new(ErrorCode::ManifestInvalid, message).status(StatusCode::CONFLICT).detail(named(digest))
             }
@@ -463,7 +455,7 @@ impl From<repository::Error> for ApiError {
     }
 }
 
-/// A failure of the database. It is opened again where that helps.
+/// Maps a failure of the database.
 fn database(error: &crate::content::rows::Error) -> ApiError {
     match error.io() {
         Some(source) => disk(source, error),
@@ -472,7 +464,7 @@ fn database(error: &crate::content::rows::Error) -> ApiError {
     }
 }
 
-/// A failure of the disk. Of some, waiting may help.
+/// Maps a failure of the disk. Some may pass.
 fn disk(source: &io::Error, cause: &dyn fmt::Display) -> ApiError {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ApiError::no_space(cause),
@@ -482,15 +474,15 @@ fn disk(source: &io::Error, cause: &dyn fmt::Display) -> ApiError {
     }
 }
 
-/// Whether it is the device that failed, which may be on the way to it, or that file handles or memory have run
-/// out. What is left is nothing to wait for: files that somebody has moved away, or may not be opened.
+/// Whether an error may pass by itself: the device failed, or file handles or memory ran out. Other errors stay, such as
+/// files that another program has moved away, or that the registry may not open.
 fn may_pass(errno: i32) -> bool {
     use rustix::io::Errno;
     let passing = [Errno::IO, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::TIMEDOUT];
     passing.iter().any(|error| error.raw_os_error() == errno)
 }
 
-/// A panic in a blocking call is an internal error, not a dead connection.
+/// A panic in a blocking call becomes an internal error, so that the connection survives it.
 impl From<tokio::task::JoinError> for ApiError {
     fn from(error: tokio::task::JoinError) -> Self {
         Self::internal(error)

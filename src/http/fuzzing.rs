@@ -1,5 +1,4 @@
-//! What must hold of every header that is read here: nothing panics, nothing is taken for what it is not, and what
-//! is refused is refused with words that can be sent.
+//! Properties of every header: reading it never panics, and no value is taken for another one.
 
 use std::net::SocketAddr;
 
@@ -14,10 +13,10 @@ use crate::content::repository::Expected;
 use crate::identity::access::{Credentials, Surface};
 use crate::oci::{Algorithm, Digest, RangeRequest};
 
-/// More than this are refused before they come here.
+/// The server refuses requests with more headers.
 const HEADERS_MAX: usize = 100;
 
-/// Lines of headers, as they come over the wire.
+/// Checks the lines of headers, as they arrive on a connection.
 pub(crate) fn headers(input: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in input.split(|byte| *byte == b'\n').take(HEADERS_MAX) {
@@ -30,7 +29,7 @@ pub(crate) fn headers(input: &[u8]) {
     }
     ranges(&headers);
     conditions(&headers);
-    reached(&headers);
+    client(&headers);
     appended(&headers);
     credentials(&headers);
 }
@@ -41,15 +40,15 @@ fn ranges(headers: &HeaderMap) {
             let RangeRequest::Parts(parts) = RangeRequest::parse(value, size) else { continue };
             assert!(matches!(parts.len(), 1..=16) && value.contains('='), "{value}");
             assert!(parts.iter().all(|part| part.first <= part.last && part.last < size), "{value} of {size}");
-            let asked: u128 = parts.iter().map(|part| u128::from(part.length())).sum();
-            assert!(asked <= u128::from(size), "{value} of {size}");
+            let total: u128 = parts.iter().map(|part| u128::from(part.length())).sum();
+            assert!(total <= u128::from(size), "{value} of {size}");
         }
     }
     if let Ok(Some(range)) = content_range(headers) {
-        let end = range.first().checked_add(range.length()).expect("one behind the last byte is a number");
+        let end = range.first().checked_add(range.length()).expect("the offset after the last byte is a number");
         assert!(range.length() > 0 && end > 0);
         let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        assert!(length.is_none_or(|length| length == range.length()), "another length than the body's");
+        assert!(length.is_none_or(|length| length == range.length()), "the length differs from that of the body");
     }
 }
 
@@ -59,7 +58,7 @@ fn conditions(headers: &HeaderMap) {
     let quoted = format!("\"{ours}\"");
     let named =
         |value: &&[u8]| value.contains(&b'*') || value.windows(quoted.len()).any(|window| window == quoted.as_bytes());
-    assert!(!has_already(headers, ours) || none_match.iter().any(named), "it was not named");
+    assert!(!has_already(headers, ours) || none_match.iter().any(named), "the header does not name it");
     match expected(headers) {
         Ok(None) => assert!(none_match.is_empty() && !headers.contains_key(header::IF_MATCH)),
         Ok(Some(Expected::Absent)) => assert!(none_match.len() == 1),
@@ -75,14 +74,14 @@ fn conditions(headers: &HeaderMap) {
     }
 }
 
-fn reached(headers: &HeaderMap) {
+fn client(headers: &HeaderMap) {
     let trusted: [Network; 1] = ["10.0.0.0/8".parse().expect("a network")];
     for peer in ["192.0.2.1:1", "10.0.0.1:1"].map(|peer| peer.parse::<SocketAddr>().expect("an address")) {
         let head = head_of(headers);
-        let reached = ClientInfo::read(&trusted, Some(peer), &head);
+        let client = ClientInfo::read(&trusted, Some(peer), &head);
         let believed = trusted[0].contains(peer.ip());
-        assert!(believed || reached.address == Some(peer.ip()), "somebody nobody trusts was believed");
-        let url = reached.url(false);
+        assert!(believed || client.address == Some(peer.ip()), "an untrusted peer was believed");
+        let url = client.url(false);
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).expect("a URL");
         assert!(believed || url.starts_with("http://"), "{url}");
         assert!(!rest.is_empty() && rest.len() <= 255, "{url}");
@@ -90,7 +89,7 @@ fn reached(headers: &HeaderMap) {
     }
 }
 
-/// Whatever a client has sent, a trusted proxy that appends where the client is has the last word.
+/// Checks that the address appended by a trusted proxy counts, whichever headers the client sent.
 fn appended(headers: &HeaderMap) {
     let trusted: [Network; 1] = ["10.0.0.0/8".parse().expect("a network")];
     for (name, other, entry) in [
@@ -107,8 +106,8 @@ fn appended(headers: &HeaderMap) {
             headers.append(HeaderName::from_static(name), line);
         }
         let head = head_of(&headers);
-        let reached = ClientInfo::read(&trusted, Some(([10, 0, 0, 1], 1).into()), &head);
-        assert_eq!(reached.address, Some([203, 0, 113, 7].into()), "{name}: {last:?}");
+        let client = ClientInfo::read(&trusted, Some(([10, 0, 0, 1], 1).into()), &head);
+        assert_eq!(client.address, Some([203, 0, 113, 7].into()), "{name}: {last:?}");
     }
 }
 
@@ -122,14 +121,17 @@ fn credentials(headers: &HeaderMap) {
     for surface in [Surface::Registry, Surface::ApiV1] {
         let Ok(credentials) = Credentials::read(headers, surface) else { continue };
         let count = headers.get_all(header::AUTHORIZATION).iter().count();
-        assert!(count <= 1, "of two none counts");
+        assert!(count <= 1, "the request has two Authorization headers");
         match credentials {
             Credentials::Basic { ref user, ref password } => {
                 assert!(count == 1 && surface == Surface::Registry);
                 assert!(!user.is_empty() && user.len() <= 255 && !user.contains(char::is_control));
                 let shown = format!("{credentials:?}");
                 let secret = password.reveal();
-                assert!(secret.len() < 16 || user.contains(secret) || !shown.contains(secret), "it prints");
+                assert!(
+                    secret.len() < 16 || user.contains(secret) || !shown.contains(secret),
+                    "Debug shows the password"
+                );
             }
             Credentials::Key { .. } | Credentials::Token(_) => assert_eq!(count, 1),
             Credentials::Session(_) => {

@@ -20,7 +20,7 @@ const HOST_BYTES_MAX: usize = 255;
 /// A name or an address, and a port if the client gave one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Host<'a> {
-    /// As the client wrote it; an IPv6 address in brackets.
+    /// The text of the client. An IPv6 address has brackets.
     pub(super) name: &'a str,
     /// The address, if the host is one.
     pub(super) ip: Option<IpAddr>,
@@ -82,13 +82,13 @@ impl<'a> Host<'a> {
         Some(Self { name, ip, port })
     }
 
-    /// The name in small letters, without the dot of the root.
+    /// The name in lower case, without the final dot.
     pub(super) fn normal_name(self) -> Cow<'a, str> {
         let name = self.name.strip_suffix('.').unwrap_or(self.name);
         if name.bytes().any(|byte| byte.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.into() }
     }
 
-    /// Whether both are the same host and port, where this is the port of a URL without one.
+    /// Whether both are the same host and port. `default_port` is the port of a host without one.
     pub(super) fn is_same(self, other: Host<'_>, default_port: u16) -> bool {
         let same_name = match (self.ip, other.ip) {
             (Some(own), Some(other)) => own == other,
@@ -108,7 +108,7 @@ impl fmt::Display for Host<'_> {
     }
 }
 
-/// The port of a URL without one.
+/// The port of a URL without a port.
 pub(super) const fn default_port(is_https: bool) -> u16 {
     if is_https { 443 } else { 80 }
 }
@@ -124,8 +124,8 @@ fn is_name(name: &str) -> bool {
     labels.split('.').all(plain) && !last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Returns the host that a request is for: that of its target, or else of its `Host` header. `None` if an old client
-/// names none.
+/// Returns the host of a request: that of its target, or else of its `Host` header. Returns `None` if an old client names
+/// no host.
 pub(super) fn asked(head: &Parts) -> Result<Option<Host<'_>>, InvalidHost> {
     let mut headers = head.headers.get_all(header::HOST).iter();
     let (header, second) = (headers.next(), headers.next());
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_compared_as_what_they_name() {
+    fn hosts_are_compared_by_address_or_normal_name() {
         for (one, other, is_https, same) in [
             ("Registry.Example", "registry.example", true, true),
             ("registry.example", "registry.example.:443", true, true),

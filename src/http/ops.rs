@@ -1,4 +1,4 @@
-//! What operators and orchestrators ask: is it alive, is it ready, how is it doing.
+//! Health probes, metrics, and the paths that only show that a registry runs.
 
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
@@ -9,27 +9,32 @@ use super::{Body, Context};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// `/`: this is a registry. Load balancers take any 2xx for a sign of life.
+/// `/`: load balancers take any 2xx for a healthy server.
 pub(super) fn root() -> Response<Body> {
     with_body(StatusCode::OK, TEXT, Body::bytes("coracle, an OCI registry. Its API is at /v2/.\n"))
 }
 
-/// `/livez`: the process answers.
+/// `/v2/` (distribution-spec, "Determining Support").
+pub(super) fn ping() -> Response<Body> {
+    with_body(StatusCode::OK, HeaderValue::from_static("application/json"), Body::bytes("{}"))
+}
+
+/// `/livez`: the process responds.
 pub(super) fn live() -> Response<Body> {
     with_body(StatusCode::OK, TEXT, Body::bytes("ok"))
 }
 
-/// `/startupz`: an open registry has started.
+/// `/startupz`: the registry has started.
 pub(super) fn started() -> Response<Body> {
     live()
 }
 
-/// `/readyz`: the database answers too. A registry that takes no pushes is ready: it can serve what it has, and
-/// would not be asked for it if it said that it is not. But it says so.
+/// `/readyz`: the database responds as well. A registry that accepts no pushes is ready, because it can still serve pulls.
+/// The response then has the reason.
 pub(super) fn ready(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
     let health = context.registry.stores().check().map_err(ApiError::unavailable)?;
     let text = match (health.read_only, health.pushes) {
-        (true, _) => "ok, for reading alone: the database cannot be changed\n".to_owned(),
+        (true, _) => "ok, read-only: the database cannot be written\n".to_owned(),
         (false, Err(why)) => format!("ok, without pushes: {why}\n"),
         (false, Ok(())) => return Ok(live()),
     };

@@ -1,4 +1,4 @@
-//! [`OwnHosts`]: the hosts under which a registry is known, where anyone who reaches it may do everything.
+//! [`OwnHosts`]: the host names that an open registry answers to.
 //!
 //! A web page can give its own name the address of this machine (DNS rebinding). To the browser the registry is then
 //! part of that page's site. No credentials protect an open registry, so it answers only to names that a page on the web
@@ -11,17 +11,17 @@ use url::Url;
 
 use super::host::Host;
 
-/// Endings that no public name has (RFC 6762, RFC 8375; ICANN reserves `internal`).
+/// Suffixes that no public name has (RFC 6762, RFC 8375; ICANN reserves `internal`).
 const PRIVATE_ENDINGS: [&str; 3] = [".local", ".internal", ".home.arpa"];
 
-/// Whether the certificate that the registry shows is for a name.
+/// Tells whether the registry's certificate is for a name.
 type IsCertified = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// The hosts of one listening socket.
 pub(crate) struct OwnHosts {
-    /// Only this machine can reach the socket.
+    /// Whether only this machine can reach the socket.
     is_loopback: bool,
-    /// The machine's own name.
+    /// The name of the machine.
     machine: String,
     is_certified: Option<IsCertified>,
 }
@@ -32,9 +32,9 @@ impl OwnHosts {
         Self { is_loopback: listener.ip().to_canonical().is_loopback(), machine, is_certified }
     }
 
-    /// Whether a host is one of them.
+    /// Whether a host is one of the registry's own.
     pub(super) fn has(&self, host: Host<'_>, external: Option<&Url>) -> bool {
-        // Rebinding needs a name: an address stands for itself.
+        // DNS rebinding needs a name, so addresses are safe.
         if let Some(ip) = host.ip {
             return ip.to_canonical().is_loopback() || !self.is_loopback || is_external(host, external);
         }
@@ -46,7 +46,7 @@ impl OwnHosts {
             || !self.is_loopback && self.is_private(&name)
     }
 
-    /// Whether no page on the web can have a name: it is this machine's, or no public one.
+    /// Whether no page on the web can have a name, because it is the name of this machine or not public.
     fn is_private(&self, name: &str) -> bool {
         name == self.machine || !name.contains('.') || PRIVATE_ENDINGS.iter().any(|ending| name.ends_with(ending))
     }
@@ -58,7 +58,7 @@ impl fmt::Debug for OwnHosts {
     }
 }
 
-/// Whether a host is the one that the operator has configured.
+/// Whether a host is the one of `http.externalUrl`.
 fn is_external(host: Host<'_>, external: Option<&Url>) -> bool {
     let external = external.and_then(|url| Host::parse(url.host_str()?));
     external.is_some_and(|external| {

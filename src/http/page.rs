@@ -1,7 +1,6 @@
-//! Small pages for people whose browser came here in the middle of signing in.
+//! Small pages for users who sign in with a browser.
 //!
-//! Invariant: nothing on a page is markup but what is written here; no page runs a script, is shown within
-//! another, or tells the next one where its reader came from.
+//! Invariant: no text becomes markup. No page runs a script, is shown in a frame, or sends its address to the next page.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +9,9 @@ use hyper::{Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 
 use super::Body;
-use super::response::{value, with_body};
+use super::caching::NO_STORE;
+use super::error::ApiError;
+use super::response::{empty, value, with_body};
 
 pub(super) const REFERRER_POLICY: HeaderName = HeaderName::from_static("referrer-policy");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -28,8 +29,8 @@ pub(super) fn page(status: StatusCode, title: &str, paragraphs: &[&str]) -> Resp
     of_markup(status, title, &body, "'none'")
 }
 
-/// A page whose markup was made by whoever calls, of [`escaped`] texts. `form_action` is where its forms may lead, as
-/// Content Security Policy has it.
+/// A page with markup. The caller must use [`escaped`] texts in it. `form_action` lists the targets of its forms, in the
+/// syntax of Content Security Policy.
 pub(super) fn of_markup(status: StatusCode, title: &str, markup: &str, form_action: &str) -> Response<Body> {
     let title = escaped(title);
     let html = format!(
@@ -51,13 +52,22 @@ pub(super) fn of_markup(status: StatusCode, title: &str, markup: &str, form_acti
     response
 }
 
-/// Keeps a response out of caches, and its address out of other requests, unless its page has a policy of its own.
+/// Keeps a response out of caches, and its address out of other requests, unless the response sets its own policy.
 pub(super) fn quiet(headers: &mut hyper::HeaderMap) {
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
     headers.entry(REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
 }
 
-/// Text as it stands in markup, also between quotes.
+/// Sends a browser to a URL.
+pub(super) fn redirect(status: StatusCode, url: &str) -> Result<Response<Body>, ApiError> {
+    let mut response = empty(status);
+    let location = HeaderValue::from_str(url).map_err(ApiError::internal)?;
+    response.headers_mut().insert(header::LOCATION, location);
+    quiet(response.headers_mut());
+    Ok(response)
+}
+
+/// Escapes text for markup, also between quotes.
 pub(super) fn escaped(text: &str) -> String {
     let mut markup = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,15 +1,13 @@
-//! Bytes from a connection into an upload: received on one thread while others are hashed and
-//! written on another.
+//! Receives the body of a request into an upload. One thread receives while another one hashes and writes.
 //!
-//! The receiving, and what follows from it, runs in a task of its own: hyper drops a handler when its
-//! client goes away, and what had arrived until then is to be kept, or to be finished. No client, however slow, holds a
-//! thread: a batch is written when it is full, or when nothing more is there to be read at the moment. So batches grow
-//! with the speed of the client, and an idle upload holds no memory. Of a client that is faster than the disk the next
-//! batch waits when one is written, and the thread that writes goes on with it.
+//! Receiving runs in a task of its own, because hyper drops a handler when its client disconnects. The bytes that have
+//! arrived by then are kept. A client never holds a thread, however slow it is. A batch is written when it is full, or when
+//! no more bytes have arrived. So batches grow with the speed of the client, and an idle upload uses no memory. If the
+//! client outpaces the disk, one full batch waits and the writer thread takes it next.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::task::TaskTracker;
 
 use super::error::ApiError;
@@ -17,28 +15,29 @@ use super::request::{Incoming, length_differs};
 use crate::content::repository::{self, Upload};
 use crate::oci::{ChunkRange, Digest};
 
-/// A batch is written at the latest when it has this many bytes; three times as many can be in memory: one batch is
-/// written, one waits, and one is filled. Full batches end where a multiple of this does in the upload, so that the
-/// page cache has them in one piece.
+/// The largest batch. Three of them can be in memory: one is written, one waits, and one is filled. Full batches end at
+/// multiples of this in the upload, so that the page cache has each of them in one piece.
 const BATCH_BYTES: usize = 256 * 1024;
-/// After so many batches a thread takes its turn again behind what else waits for one.
-const TURN_BATCHES: usize = 16;
-/// A piece counts as so many bytes at least: the smallest chunk of a body takes that much memory, not its length.
+/// The most batches that a thread writes before other blocking work may use it.
+const THREAD_BATCHES_MAX: usize = 16;
+/// The least memory that a piece of a body takes.
 const PIECE_BYTES_MIN: usize = 256;
 
-/// Receives the next bytes of an upload, and says how many it has then. What comes of a body that
-/// breaks off is kept; a body that is not as long as its `Content-Range` leaves the upload as it was.
+/// Receives the next bytes of an upload. Returns the length of the upload after that.
+///
+/// If a body ends early, the upload keeps the bytes that arrived. If the length of the body differs from its
+/// `Content-Range`, the upload stays as it was.
 pub(super) async fn receive(
     work: &TaskTracker,
     upload: Upload,
     incoming: Incoming,
     range: Option<ChunkRange>,
 ) -> Result<u64, ApiError> {
-    work.spawn(async move { Ok(take_in(upload, incoming, range).await?.offset()) }).await?
+    work.spawn(async move { Ok(append_body(upload, incoming, range).await?.offset()) }).await?
 }
 
-/// Receives the last bytes of an upload, and makes it a blob. An upload whose content is not that of
-/// the digest is left as it was, so that the client may send the end again.
+/// Receives the last bytes of an upload and makes it a blob. If the content does not match the digest, the upload stays as
+/// it was, so that the client can send the end again.
 pub(super) async fn receive_last(
     work: &TaskTracker,
     upload: Upload,
@@ -48,7 +47,7 @@ pub(super) async fn receive_last(
 ) -> Result<(), ApiError> {
     let received = async move {
         let checkpoint = upload.checkpoint();
-        let mut upload = take_in(upload, incoming, range).await?;
+        let mut upload = append_body(upload, incoming, range).await?;
         let finishing = spawn_blocking(move || match upload.verify(digest) {
             Ok(()) => upload.finish(digest),
             Err(error) => upload.rewind(checkpoint).and(Err(error)),
@@ -58,11 +57,11 @@ pub(super) async fn receive_last(
     work.spawn(received).await?
 }
 
-/// Appends a whole body.
-async fn take_in(upload: Upload, incoming: Incoming, range: Option<ChunkRange>) -> Result<Upload, ApiError> {
+/// Appends a whole body to an upload.
+async fn append_body(upload: Upload, incoming: Incoming, range: Option<ChunkRange>) -> Result<Upload, ApiError> {
     let checkpoint = upload.checkpoint();
-    let ReceivedBody { mut upload, count, broken } = run(upload, incoming).await?;
-    if let Some(error) = broken {
+    let ReceivedBody { mut upload, count, error } = append(upload, incoming).await?;
+    if let Some(error) = error {
         return Err(error);
     }
     match range.filter(|range| range.length() != count) {
@@ -74,33 +73,34 @@ async fn take_in(upload: Upload, incoming: Incoming, range: Option<ChunkRange>) 
     }
 }
 
-/// An upload after a body has been received into it.
+/// An upload after a body has been appended to it.
 struct ReceivedBody {
     upload: Upload,
-    /// How many bytes came.
+    /// The number of bytes that were appended.
     count: u64,
-    /// Why no more came, if not because that was all.
-    broken: Option<ApiError>,
+    /// The error that ended the body early.
+    error: Option<ApiError>,
 }
 
-/// What has arrived and is not handed over yet.
+/// Collects the pieces of a body into batches.
 struct Batcher {
     incoming: Incoming,
     batch: Vec<Bytes>,
+    /// The bytes of the batch.
     size: usize,
-    /// What its pieces take of memory, in bytes.
+    /// The memory of the batch.
     cost: usize,
-    /// The batch is full with as many bytes.
+    /// The size of a full batch.
     room: usize,
     ended: bool,
-    broken: Option<ApiError>,
+    error: Option<ApiError>,
 }
 
 impl Batcher {
-    /// Of a body whose bytes belong at a place in an upload.
+    /// `offset` is the place of the body in its upload.
     fn new(incoming: Incoming, offset: u64) -> Self {
         let room = BATCH_BYTES - usize::try_from(offset % BATCH_BYTES as u64).unwrap_or_default();
-        Self { incoming, batch: Vec::new(), size: 0, cost: 0, room, ended: false, broken: None }
+        Self { incoming, batch: Vec::new(), size: 0, cost: 0, room, ended: false, error: None }
     }
 
     fn wants_more(&self) -> bool {
@@ -113,7 +113,7 @@ impl Batcher {
             Ok(None) => self.ended = true,
             Err(error) => {
                 self.ended = true;
-                self.broken = Some(error);
+                self.error = Some(error);
             }
         }
     }
@@ -124,7 +124,7 @@ impl Batcher {
         self.batch.push(bytes);
     }
 
-    /// Takes what is there, without waiting.
+    /// Takes the pieces that have arrived, without waiting.
     async fn fill(&mut self) {
         while self.wants_more() {
             match self.incoming.next_now().await {
@@ -134,13 +134,13 @@ impl Batcher {
         }
     }
 
-    /// Waits for more.
+    /// Waits for the next piece.
     async fn wait(&mut self) {
         let next = self.incoming.next().await;
         self.add(next);
     }
 
-    /// The batch as it is, without what there is no room for: that is the beginning of the next.
+    /// Takes the batch. The bytes beyond its room begin the next batch.
     fn batch(&mut self) -> Vec<Bytes> {
         let mut batch = std::mem::take(&mut self.batch);
         let over = self.size.saturating_sub(self.room);
@@ -155,75 +155,67 @@ impl Batcher {
     }
 }
 
-/// An upload, and the batches that are handed over to whoever writes to it.
+/// Writes batches to an upload.
 struct UploadWriter {
     upload: Upload,
     batches: mpsc::Receiver<Vec<Bytes>>,
 }
 
-/// Who has the upload: nobody, or a thread that writes to it. Boxed once, since it goes to and fro.
+/// Boxed, because the writer moves to a thread and back again and again.
 enum WriterState {
     Idle(Box<UploadWriter>),
-    Busy(JoinHandle<(Box<UploadWriter>, Result<(), repository::Error>)>),
+    Busy(JoinHandle<Result<Box<UploadWriter>, repository::Error>>),
 }
 
-async fn run(upload: Upload, incoming: Incoming) -> Result<ReceivedBody, ApiError> {
+impl UploadWriter {
+    /// Writes the waiting batches on a thread for blocking work.
+    fn start(mut self: Box<Self>) -> WriterState {
+        WriterState::Busy(spawn_blocking(move || {
+            for _ in 0..THREAD_BATCHES_MAX {
+                let Ok(batch) = self.batches.try_recv() else { break };
+                self.upload.append(&batch)?;
+            }
+            Ok(self)
+        }))
+    }
+}
+
+/// Appends a body to an upload, up to its end or its first error.
+async fn append(upload: Upload, incoming: Incoming) -> Result<ReceivedBody, ApiError> {
     let start = upload.offset();
     let mut batcher = Batcher::new(incoming, start);
-    let (hand_over, batches) = mpsc::channel(1);
-    let mut writer = WriterState::Idle(Box::new(UploadWriter { upload, batches }));
+    let (sender, batches) = mpsc::channel(1);
+    let mut state = WriterState::Idle(Box::new(UploadWriter { upload, batches }));
     loop {
         batcher.fill().await;
-        writer = match writer {
-            WriterState::Idle(writer) if !writer.batches.is_empty() => write(writer),
+        state = match state {
+            WriterState::Idle(writer) if !writer.batches.is_empty() => writer.start(),
             WriterState::Idle(writer) if batcher.size > 0 => {
-                hand_over.try_send(batcher.batch()).map_err(ApiError::internal)?;
-                write(writer)
+                sender.try_send(batcher.batch()).map_err(ApiError::internal)?;
+                writer.start()
             }
             WriterState::Idle(writer) if batcher.ended => {
                 let upload = writer.upload;
-                return Ok(ReceivedBody { count: upload.offset() - start, upload, broken: batcher.broken });
+                return Ok(ReceivedBody { count: upload.offset() - start, upload, error: batcher.error });
             }
             WriterState::Idle(writer) => {
                 batcher.wait().await;
                 WriterState::Idle(writer)
             }
             WriterState::Busy(mut writing) if batcher.wants_more() => tokio::select! {
-                written = &mut writing => WriterState::Idle(finished(written)?),
+                written = &mut writing => WriterState::Idle(written??),
                 () = batcher.wait() => WriterState::Busy(writing),
             },
             WriterState::Busy(mut writing) if batcher.size > 0 => tokio::select! {
-                written = &mut writing => WriterState::Idle(finished(written)?),
-                Ok(place) = hand_over.reserve() => {
+                written = &mut writing => WriterState::Idle(written??),
+                Ok(place) = sender.reserve() => {
                     place.send(batcher.batch());
                     WriterState::Busy(writing)
                 }
             },
-            WriterState::Busy(writing) => WriterState::Idle(finished(writing.await)?),
+            WriterState::Busy(writing) => WriterState::Idle(writing.await??),
         };
     }
-}
-
-fn write(mut writer: Box<UploadWriter>) -> WriterState {
-    WriterState::Busy(spawn_blocking(move || {
-        let mut result = Ok(());
-        for _ in 0..TURN_BATCHES {
-            let Ok(batch) = writer.batches.try_recv() else { break };
-            result = writer.upload.append(&batch);
-            if result.is_err() {
-                break;
-            }
-        }
-        (writer, result)
-    }))
-}
-
-type Written = Result<(Box<UploadWriter>, Result<(), repository::Error>), JoinError>;
-
-fn finished(written: Written) -> Result<Box<UploadWriter>, ApiError> {
-    let (writer, result) = written?;
-    result?;
-    Ok(writer)
 }
 
 #[cfg(test)]
@@ -238,7 +230,7 @@ mod tests {
     use super::*;
     use crate::http::{BoxError, RequestBody};
 
-    /// What comes of a body in such pieces, for an upload that has come to `offset`: batches.
+    /// Returns the batches of a body of these pieces. The upload has `offset` bytes already.
     async fn batches(offset: u64, pieces: &[Bytes]) -> Vec<Vec<Bytes>> {
         let frames: Vec<_> = pieces.iter().map(|piece| Ok::<_, BoxError>(Frame::data(piece.clone()))).collect();
         let body = UnsyncBoxBody::new(StreamBody::new(stream::iter(frames)));
@@ -247,7 +239,7 @@ mod tests {
         loop {
             batcher.fill().await;
             if batcher.size == 0 {
-                assert!(batcher.ended && batcher.broken.is_none());
+                assert!(batcher.ended && batcher.error.is_none());
                 return batches;
             }
             batches.push(batcher.batch());
@@ -255,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn full_batches_end_at_multiples_and_lose_nothing() {
+    async fn full_batches_end_at_multiples_and_lose_no_bytes() {
         let noise = Bytes::from((0..1_000_003_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>());
         for (offset, lengths) in [
             (0, vec![1_000_003]),

@@ -1,4 +1,4 @@
-//! Typed reading of headers and bodies, with their limits.
+//! Reads headers and bodies into types, within limits.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -15,18 +15,19 @@ use super::response::etag;
 use crate::content::repository::Expected;
 use crate::oci::{ChunkRange, Digest, ErrorCode, MediaType};
 
-/// What goes wrong while a body arrives.
+/// An error while a body arrives.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A refusal waits for the rest of a body of at most this length, and no longer than this.
+/// The longest rest of a body that is read before a request is refused.
 const SHORT_BYTES_MAX: u64 = 64 * 1024;
+/// The longest time to read that rest.
 const SHORT_WAIT: Duration = Duration::from_millis(250);
 
-/// A request's body, until somebody takes it.
+/// The body of a request, until a handler takes it.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     body: Option<UnsyncBoxBody<Bytes, BoxError>>,
-    /// How long to wait for the next bytes.
+    /// The longest time to wait for the next bytes.
     idle: Duration,
 }
 
@@ -35,7 +36,7 @@ impl RequestBody {
         Self { body: Some(body), idle }
     }
 
-    /// The body, to be read piece by piece. Nothing is left for others.
+    /// Takes the body, to read it piece by piece. A later call gets an empty body.
     pub(super) fn take(&mut self) -> Incoming {
         Incoming {
             body: self
@@ -46,8 +47,8 @@ impl RequestBody {
         }
     }
 
-    /// Reads what is left of a body before a refusal is sent, if it is short and the client does not wait for
-    /// `100 Continue`. ctr 1.6 hangs if the refusal of a manifest reaches it before it has sent the manifest.
+    /// Reads the rest of the body before an error is sent, if the rest is short and the client does not wait for
+    /// `100 Continue`. ctr 1.6 hangs if the error of a manifest push reaches it before it has sent the manifest.
     pub(super) async fn finish_short(&mut self, headers: &HeaderMap) {
         let left = self.body.as_ref().and_then(|body| http_body::Body::size_hint(body).upper()).unwrap_or(u64::MAX);
         if left == 0 || left > SHORT_BYTES_MAX || headers.contains_key(header::EXPECT) {
@@ -58,7 +59,7 @@ impl RequestBody {
         }
     }
 
-    /// The whole body, if it has at most `limit` bytes.
+    /// Reads the whole body. Fails if it has more than `limit` bytes.
     pub(super) async fn read(&mut self, limit: usize) -> Result<Bytes, ApiError> {
         let too_large = || ApiError::too_large(format!("the body has more than {limit} bytes"));
         let announced = self.body.as_ref().map_or(0, |body| http_body::Body::size_hint(body).lower());
@@ -85,7 +86,7 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// The next bytes; none at the end.
+    /// Waits for the next bytes. Returns `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         loop {
             match timeout(self.idle, self.body.frame()).await {
@@ -98,7 +99,7 @@ impl Incoming {
         }
     }
 
-    /// The next bytes, if they are there already.
+    /// Returns the next bytes if they have arrived already.
     pub(super) async fn next_now(&mut self) -> Option<Result<Option<Bytes>, ApiError>> {
         let polled = std::future::poll_fn(|context| {
             std::task::Poll::Ready(http_body::Body::poll_frame(Pin::new(&mut self.body), context))
@@ -109,18 +110,18 @@ impl Incoming {
         }
     }
 
-    /// The bytes of a frame; trailers have none.
+    /// The bytes of a frame. Trailers have no bytes.
     fn bytes(frame: Option<Result<http_body::Frame<Bytes>, BoxError>>) -> Result<Option<Bytes>, ApiError> {
         match frame {
             None => Ok(None),
             Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
-            Some(Err(error)) => Err(ApiError::new(ErrorCode::SizeInvalid, format!("the body broke off: {error}"))),
+            Some(Err(error)) => Err(ApiError::new(ErrorCode::SizeInvalid, format!("the body ended early: {error}"))),
         }
     }
 }
 
-/// Why JSON cannot be read: what was expected, and where. Nothing of what was there instead, as it may be a password
-/// in the wrong place.
+/// Explains why JSON cannot be read: what was expected, and where. It never quotes the input, which may be a misplaced
+/// password.
 pub(crate) fn why_unreadable(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let quotes_nothing = error.classify() != serde_json::error::Category::Data
@@ -140,7 +141,7 @@ pub(crate) fn why_unreadable(error: &serde_json::Error) -> String {
     }
 }
 
-/// The one value of a header, as text; none if the header is missing.
+/// Reads the value of a header as text. Returns `None` if the header is missing, and an error if it is repeated.
 pub(super) fn text<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -149,12 +150,12 @@ pub(super) fn text<'a>(
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(ApiError::new(code, format!("the header {name} is given more than once")));
+        return Err(ApiError::new(code, format!("the request has more than one {name} header")));
     }
     value.to_str().map(Some).map_err(|_| ApiError::new(code, format!("the header {name} is not text")))
 }
 
-/// The `Content-Type` of a pushed manifest.
+/// Reads the `Content-Type` of a pushed manifest.
 pub(super) fn content_type(headers: &HeaderMap) -> Result<Option<MediaType>, ApiError> {
     text(headers, &header::CONTENT_TYPE, ErrorCode::ManifestInvalid)?
         .filter(|value| !value.trim().is_empty())
@@ -163,7 +164,7 @@ pub(super) fn content_type(headers: &HeaderMap) -> Result<Option<MediaType>, Api
         .map_err(|invalid| ApiError::new(ErrorCode::ManifestInvalid, invalid.to_string()))
 }
 
-/// Which part of its blob a chunk is, if the client says so. It must be as long as the body.
+/// Reads the `Content-Range` of a chunk, if there is one. Its length must be that of the body.
 pub(super) fn content_range(headers: &HeaderMap) -> Result<Option<ChunkRange>, ApiError> {
     let Some(value) = text(headers, &header::CONTENT_RANGE, ErrorCode::BlobUploadInvalid)? else { return Ok(None) };
     let range = ChunkRange::parse(value)
@@ -175,13 +176,13 @@ pub(super) fn content_range(headers: &HeaderMap) -> Result<Option<ChunkRange>, A
     Ok(Some(range))
 }
 
-/// The body of a chunk is not as long as its `Content-Range`.
+/// The error of a chunk whose length differs from its `Content-Range`.
 pub(super) fn length_differs(range: ChunkRange) -> ApiError {
-    let message = format!("the Content-Range has {} bytes, the body has not", range.length());
+    let message = format!("the Content-Range has {} bytes, but the body has another length", range.length());
     ApiError::new(ErrorCode::SizeInvalid, message)
 }
 
-/// Whether the client says that it has this content already (RFC 9110, 13.1.2).
+/// Whether `If-None-Match` names this content, so the client has it already (RFC 9110, 13.1.2).
 pub(super) fn has_already(headers: &HeaderMap, digest: Digest) -> bool {
     headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
         let etag = etag(digest);
@@ -193,23 +194,24 @@ pub(super) fn has_already(headers: &HeaderMap, digest: Digest) -> bool {
     })
 }
 
-/// What the client believes of the tag it pushes to (RFC 9110, 13.1.1 and 13.1.2).
+/// Reads the condition of a push to a tag (RFC 9110, 13.1.1 and 13.1.2).
 pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Expected>, ApiError> {
     if let Some(value) = text(headers, &header::IF_NONE_MATCH, ErrorCode::ManifestInvalid)? {
         if value.trim() == "*" {
             return Ok(Some(Expected::Absent));
         }
-        return Err(ApiError::new(ErrorCode::ManifestInvalid, "If-None-Match goes with a push only as *"));
+        return Err(ApiError::new(ErrorCode::ManifestInvalid, "a push supports If-None-Match only with *"));
     }
     let Some(value) = text(headers, &header::IF_MATCH, ErrorCode::ManifestInvalid)? else { return Ok(None) };
     if value.trim() == "*" {
         return Ok(Some(Expected::Present));
     }
-    // A weak tag matches nothing that is to be replaced (RFC 9110, 13.1.1).
+    // A weak entity tag never matches here (RFC 9110, 13.1.1).
     let tags = value.split(',').map(str::trim).filter(|tag| !tag.starts_with("W/"));
-    let digests = tags.map(|tag| tag.trim_matches('"').parse()).collect::<Result<_, _>>().map_err(|_| {
-        ApiError::new(ErrorCode::ManifestInvalid, "If-Match has the digests that the tag may have, in quotes")
-    })?;
+    let digests = tags
+        .map(|tag| tag.trim_matches('"').parse())
+        .collect::<Result<_, _>>()
+        .map_err(|_| ApiError::new(ErrorCode::ManifestInvalid, "If-Match must be * or a list of digests in quotes"))?;
     Ok(Some(Expected::OneOf(digests)))
 }
 
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_json_is_said_without_quoting_it() {
+    fn errors_in_json_do_not_quote_it() {
         for (json, expected) in [
             ("{", "EOF while parsing an object at line 1 column 1"),
             ("{\"name\": hunter2}", "expected value at line 1 column 10"),

@@ -1,4 +1,4 @@
-//! Building answers.
+//! Functions that build responses.
 
 use std::fmt::Write as _;
 
@@ -16,22 +16,22 @@ pub(super) const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject"
 pub(super) const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 pub(super) const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-/// What a digest of the usual algorithm takes with its quotes: memory is asked for once.
+/// The length of a quoted SHA-256 digest, so that one allocation is enough.
 const QUOTED_DIGEST_BYTES: usize = "\"sha256:\"".len() + 64;
 
-/// Content that a digest names never changes.
+/// The content of a digest never changes.
 pub(super) const CACHE_FOR_EVER: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
-/// What a tag names may change at any time.
+/// The content of a tag may change at any time.
 pub(super) const CACHE_AND_ASK: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// An answer without a body.
+/// Makes a response without a body.
 pub(super) fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
 }
 
-/// An answer of bytes of some media type.
+/// Makes a response with a body of a media type.
 pub(super) fn with_body(status: StatusCode, content_type: HeaderValue, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -39,24 +39,24 @@ pub(super) fn with_body(status: StatusCode, content_type: HeaderValue, body: Bod
     response
 }
 
-/// An answer in JSON.
+/// Makes a JSON response.
 pub(super) fn json_response(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    let bytes = serde_json::to_vec(value).expect("answers are made of texts, numbers, lists and maps of texts");
+    let bytes = serde_json::to_vec(value).expect("responses have no maps with other keys than text");
     with_body(status, HeaderValue::from_static("application/json"), Body::bytes(bytes))
 }
 
-/// A header value of text that was checked: digests, names, tags, numbers and paths made of them.
+/// Makes a header value of checked text, such as digests, names, tags, numbers and paths of them.
 pub(super) fn value(text: impl AsRef<str>) -> HeaderValue {
     HeaderValue::from_str(text.as_ref()).expect("checked values are visible ASCII")
 }
 
-/// A warning for people: `299 - "<text>"` (distribution-spec, "Warnings").
+/// Makes a warning: `299 - "<text>"` (distribution-spec, "Warnings").
 pub(super) fn warning_value(text: &str) -> HeaderValue {
     let fit = |c: char| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') { c } else { '?' };
     value(format!("299 - \"{}\"", text.chars().map(fit).collect::<String>()))
 }
 
-/// Says what the content of an answer is: its digest, and its entity tag.
+/// Sets the digest and the entity tag of the content.
 pub(super) fn identify(headers: &mut HeaderMap, digest: Digest) {
     let quoted = quoted(digest);
     let shared = |text: Bytes| HeaderValue::from_maybe_shared(text).expect("a digest is visible ASCII");
@@ -64,7 +64,7 @@ pub(super) fn identify(headers: &mut HeaderMap, digest: Digest) {
     headers.insert(header::ETAG, shared(quoted));
 }
 
-/// The entity tag of content: its digest.
+/// The entity tag of content: its quoted digest.
 pub(super) fn etag(digest: Digest) -> HeaderValue {
     HeaderValue::from_maybe_shared(quoted(digest)).expect("a digest is visible ASCII")
 }
@@ -75,7 +75,7 @@ fn quoted(digest: Digest) -> Bytes {
     text.into()
 }
 
-/// `Link: <path>; rel="next"` (RFC 8288).
+/// Makes the value of `Link: <path>; rel="next"` (RFC 8288).
 pub(super) fn next_link(path: &str) -> HeaderValue {
     value(format!("<{path}>; rel=\"next\""))
 }

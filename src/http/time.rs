@@ -1,25 +1,25 @@
-//! Times as clients read and write them.
+//! The time formats of clients.
 
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 
 use crate::kit::clock::Timestamp;
 
-/// What Go writes for "no time", and so what zot's clients look for.
+/// Go's text for "no time", which zot's clients look for.
 pub(super) const NEVER: &str = "0001-01-01T00:00:00Z";
 
-/// RFC 3339, as Go writes it.
+/// Formats a time as Go does (RFC 3339).
 pub(super) fn rfc3339(time: Timestamp) -> String {
     time.to_string()
 }
 
-/// RFC 2822 with the offset `-0000`, as Quay writes it.
+/// Formats a time as Quay does: RFC 2822 with the offset `-0000`.
 pub(super) fn rfc2822(time: Timestamp) -> String {
     jiff::Timestamp::from(time).to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S -0000").to_string()
 }
 
-/// Reads RFC 3339; `None` for another form. A time before 1970 becomes the beginning of 1970, and one beyond
-/// [`Timestamp::LATEST`] becomes that: the end of year 9999, which people write for "never", is beyond it.
+/// Reads RFC 3339. Returns `None` for another format. Times before 1970 become the beginning of 1970. Times after
+/// [`Timestamp::LATEST`] become that, such as the end of year 9999, which users write for "never".
 pub(super) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let pieces = Pieces::parse(text).ok()?;
     let offset = pieces.to_numeric_offset().filter(|_| pieces.time_zone_annotation().is_none())?;
@@ -33,7 +33,7 @@ pub(super) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_micros(micros).min(Timestamp::LATEST))
 }
 
-/// Reads `MM/DD/YYYY`, the beginning of that day in UTC, as Quay has it in its logs.
+/// Reads `MM/DD/YYYY` as the beginning of that day in UTC. Quay's logs use this format.
 pub(super) fn parse_day(text: &str) -> Option<Timestamp> {
     let date = jiff::civil::Date::strptime("%m/%d/%Y", text).ok()?;
     let stamp = date.to_zoned(TimeZone::UTC).ok()?.timestamp();
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_go_and_python_write_them() {
+    fn times_are_formatted_as_by_go_and_python() {
         let time = Timestamp::from_micros(1_795_311_390_250_000);
         assert_eq!(rfc3339(time), "2026-11-22T01:36:30.25Z");
         assert_eq!(rfc2822(time), "Sun, 22 Nov 2026 01:36:30 -0000");

@@ -48,7 +48,7 @@ pub(in crate::http) async fn get(
             Err(ApiError::new(ErrorCode::SizeInvalid, message))
         }
         RangeRequest::Unsatisfiable => {
-            let message = format!("the range is not one of bytes, or is not in the blob, which has {}", blob.size);
+            let message = format!("the Range header is not within the {} bytes of the blob", blob.size);
             Err(ApiError::range(ErrorCode::SizeInvalid, message)
                 .header(header::CONTENT_RANGE, value(format!("bytes */{}", blob.size))))
         }
@@ -80,16 +80,16 @@ pub(in crate::http) async fn delete(
     Ok(empty(StatusCode::ACCEPTED))
 }
 
-/// Which part is asked for. With `If-Range`, a part only of the content the client knows.
+/// Reads the requested range. `If-Range` limits it to the content that the client knows.
 fn range(headers: &HeaderMap, digest: Digest, size: u64) -> Result<RangeRequest, ApiError> {
-    let Some(asked) = text(headers, &header::RANGE, ErrorCode::SizeInvalid)? else { return Ok(RangeRequest::Whole) };
+    let Some(wanted) = text(headers, &header::RANGE, ErrorCode::SizeInvalid)? else { return Ok(RangeRequest::Whole) };
     match headers.get(header::IF_RANGE) {
         Some(known) if *known != etag(digest) => Ok(RangeRequest::Whole),
-        _ => Ok(RangeRequest::parse(asked, size)),
+        _ => Ok(RangeRequest::parse(wanted, size)),
     }
 }
 
-/// The headers that every read of a blob has.
+/// The headers of every response with a blob.
 fn described(digest: Digest) -> Response<Body> {
     let mut response = empty(StatusCode::OK);
     let headers = response.headers_mut();
@@ -97,7 +97,7 @@ fn described(digest: Digest) -> Response<Body> {
     identify(headers, digest);
     headers.insert(header::CACHE_CONTROL, CACHE_FOR_EVER);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    // What a client pushed is data, even to a browser that would rather see a page.
+    // Browsers must not take pushed data for a page.
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -12,8 +12,8 @@ use crate::http::{Body, Context};
 use crate::identity::access::{Action, Actions};
 use crate::oci::{Reference, RepositoryName};
 
-/// The `Accept` header is not looked at: a manifest is served as what it was pushed as, whatever
-/// the client lists, since the bytes behind a digest can be nothing else.
+/// Serves a manifest with the media type of its push. The `Accept` header is ignored, because the bytes of a digest cannot
+/// be converted.
 pub(in crate::http) fn get(
     context: &Context<'_>,
     name: &RepositoryName,
@@ -93,7 +93,7 @@ pub(in crate::http) async fn delete(
     Ok(empty(StatusCode::ACCEPTED))
 }
 
-/// The headers that every read of a manifest has.
+/// The headers of every response with a manifest.
 fn described(info: &ManifestInfo, reference: &Reference) -> Response<Body> {
     let mut response = empty(StatusCode::OK);
     let headers = response.headers_mut();

@@ -1,41 +1,42 @@
-//! `/v2/auth`: a token for credentials (Docker token specification, also in the form of `OAuth2`);
-//! Quay's path for it. And what tokens are verified with.
+//! `/v2/auth`: issues access tokens (Docker token specification, also in the form of `OAuth2`). Quay has the same path. The
+//! public keys of access tokens are here as well.
 //!
-//! Nothing is made while a token is: neither a repository nor a row, but the refresh token that was asked
-//! for. Who asks for more than they may gets less, and no error.
+//! Issuing an access token writes nothing, except for a refresh token if the client requests one. A request for more
+//! rights than the caller has is no error: the token has fewer.
 
 use std::sync::Arc;
 
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::http::caching::NO_STORE;
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::json_response;
 use crate::http::route::Query;
 use crate::http::time::rfc3339;
-use crate::http::{Body, Context, service};
+use crate::http::{Body, Context, host_of, service};
 use crate::identity::access::{Caller, Credential, Identity, Refusal};
 use crate::identity::accounts::{Account, Actions, SessionId};
 use crate::identity::tokens::{AccessEntry, Issued, IssuedFor, ScopeRequest};
 use crate::oci::ErrorCode;
 
-/// A form has a user's name, a password and some scopes.
+/// The largest form. It has a user name, a password and some scopes.
 const FORM_BYTES_MAX: usize = 64 * 1024;
 
-/// `GET`: with what the `Authorization` header says.
+/// `GET`: issues a token for the credentials of the `Authorization` header.
 pub(in crate::http) async fn get(context: &Context<'_>, query: &Query) -> Result<Response<Body>, ApiError> {
     let request = TokenRequest::read(context, query)?;
     let caller = match &context.caller.credential {
-        // A browser's session is no credential here: another site's page could ask.
+        // A session does not count here, because a page of another site could send the request.
         Credential::Session(_) => &Caller::ANONYMOUS,
-        // One that got another would be good for ever.
+        // A token that gets the next one would never expire.
         Credential::Token(_) => return Err(Refusal::Unauthenticated.into()),
         Credential::None | Credential::Password | Credential::Key(_) => context.caller,
     };
-    // "Sign me in" without saying as whom.
+    // The client wants to sign in, but sends no credentials.
     if caller.account().is_none() && request.scopes.is_empty() {
         return Err(Refusal::Unauthenticated.into());
     }
@@ -46,10 +47,10 @@ pub(in crate::http) async fn get(context: &Context<'_>, query: &Query) -> Result
     if let Some((refresh, _)) = refresh {
         answer["refresh_token"] = refresh.reveal().into();
     }
-    Ok(no_store(json_response(StatusCode::OK, &answer)))
+    Ok(json_response(StatusCode::OK, &answer))
 }
 
-/// `POST`: with what a form says (RFC 6749, 4.3 and 6).
+/// `POST`: issues a token for the credentials of a form (RFC 6749, 4.3 and 6).
 pub(in crate::http) async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
     let bytes = body.read(FORM_BYTES_MAX).await?;
     let text = str::from_utf8(&bytes).map_err(|_| bad("the form is not UTF-8"))?;
@@ -73,7 +74,7 @@ pub(in crate::http) async fn post(context: &Context<'_>, body: &mut RequestBody)
             let (account, id) = refreshed.ok_or_else(wrong)?;
             (Caller { identity: Identity::User(account), credential: Credential::Password }, Some((secret, id)))
         }
-        Some(_) => return Err(bad("the field grant_type is password or refresh_token")),
+        Some(_) => return Err(bad("the field grant_type must be password or refresh_token")),
         None => return Err(missing("grant_type")),
     };
     let (issued, access) = issue(context, &caller, refresh.as_ref().map(|(_, id)| *id), &request.scopes)?;
@@ -82,7 +83,9 @@ pub(in crate::http) async fn post(context: &Context<'_>, body: &mut RequestBody)
     if let Some((refresh, _)) = refresh {
         answer["refresh_token"] = refresh.reveal().into();
     }
-    Ok(no_store(json_response(StatusCode::OK, &answer)))
+    let mut response = json_response(StatusCode::OK, &answer);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    Ok(response)
 }
 
 /// `/.well-known/jwks.json` (RFC 7517, 5).
@@ -90,7 +93,7 @@ pub(in crate::http) fn keys(context: &Context<'_>) -> Response<Body> {
     json_response(StatusCode::OK, &context.registry.tokens().public_keys())
 }
 
-/// What is asked for, in either form.
+/// The scopes and the name of a client that requests a token.
 struct TokenRequest {
     scopes: Vec<ScopeRequest>,
     client: String,
@@ -98,12 +101,12 @@ struct TokenRequest {
 
 impl TokenRequest {
     fn read(context: &Context<'_>, query: &Query) -> Result<Self, ApiError> {
-        let base = context.base_url();
-        let host = base.split_once("://").map_or(base.as_str(), |(_, host)| host);
-        if let Some(asked) = query.one("service")?.filter(|asked| !asked.is_empty()) {
-            let known = asked == host || context.registry.token_services().iter().any(|name| name == asked);
-            if !known {
-                return Err(bad(&format!("the service here is {}", service(context.registry, &base))));
+        if let Some(wanted) = query.one("service")?.filter(|wanted| !wanted.is_empty()) {
+            let base = context.base_url();
+            let is_own =
+                wanted == host_of(&base) || context.registry.token_services().iter().any(|name| name == wanted);
+            if !is_own {
+                return Err(bad(&format!("the service of this registry is {}", service(context.registry, &base))));
             }
         }
         let scopes = ScopeRequest::read(query.all("scope")).map_err(|invalid| bad(&invalid.to_string()))?;
@@ -112,7 +115,7 @@ impl TokenRequest {
     }
 }
 
-/// Makes a token for what of the scopes the caller may do now. It ends with the refresh token that it comes with.
+/// Issues a token for the part of the scopes that the caller has a right to. A token ends with its refresh token.
 fn issue(
     context: &Context<'_>,
     caller: &Caller,
@@ -120,10 +123,9 @@ fn issue(
     scopes: &[ScopeRequest],
 ) -> Result<(Issued, Vec<AccessEntry>), ApiError> {
     let base = context.base_url();
-    let host = base.split_once("://").map_or(base.as_str(), |(_, host)| host);
     let mut access = Vec::with_capacity(scopes.len());
     for scope in scopes {
-        access.push(match scope.repository(host) {
+        access.push(match scope.repository(host_of(&base)) {
             Some(name) => scope.granted(Some(&name), context.registry.actions(caller, &name)?),
             None if scope.is_catalog() => scope.catalog(),
             None => scope.granted(None, Actions::NONE),
@@ -141,8 +143,8 @@ fn issue(
     Ok((context.registry.tokens().issue(user, by, access.clone()), access))
 }
 
-/// A refresh token, for a user who has given a password. A key is stored as it is: what it gets must not
-/// outlive it.
+/// Creates a refresh token for a user who sends a password. An API key gets none, because the refresh token would outlive
+/// it.
 async fn refresh_token(
     context: &Context<'_>,
     caller: &Caller,
@@ -154,7 +156,7 @@ async fn refresh_token(
     Ok(Some(context.blocking(move || accounts.create_refresh_token(&account, &client, &origin)).await?))
 }
 
-/// Every field that one of the clients reads: old ones `token`, those of OAuth 2.0 `access_token`.
+/// The fields that clients read. Old clients read `token`, and clients of OAuth 2.0 read `access_token`.
 fn answer(issued: &Issued) -> Value {
     json!({
         "token": issued.token,
@@ -164,15 +166,10 @@ fn answer(issued: &Issued) -> Value {
     })
 }
 
-fn no_store(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
 fn bad(message: &str) -> ApiError {
     ApiError::bad_request(ErrorCode::Unsupported, message)
 }
 
 fn wrong() -> ApiError {
-    ApiError::new(ErrorCode::Unauthorized, "the refresh token is wrong, or not valid any more")
+    ApiError::new(ErrorCode::Unauthorized, "invalid or expired refresh token")
 }

@@ -25,7 +25,7 @@ pub(in crate::http) async fn start(
     Ok(in_progress(StatusCode::ACCEPTED, name, id, 0))
 }
 
-/// `POST ?digest=`: a whole blob in one request.
+/// `POST ?digest=`: pushes a whole blob in one request.
 pub(in crate::http) async fn push(
     context: &Context<'_>,
     name: &RepositoryName,
@@ -42,19 +42,19 @@ pub(in crate::http) async fn push(
     let id = upload.id();
     let result = receive_last(context.registry.work(), upload, body.take(), range, digest).await;
     if let Err(error) = result {
-        // The client never heard of the upload, and so cannot go on with it. If it cannot be cancelled, it expires;
-        // what the client learns is what went wrong first.
+        // The client does not know the id of the upload, so it cannot continue. If the upload cannot be cancelled, it
+        // expires. The client gets the first error.
         if let Ok(upload) = repository.upload(id).await
             && let Err(error) = context.blocking(move || upload.cancel()).await
         {
-            tracing::warn!(cause = error.cause(), "an upload that nobody knows of is left to expire");
+            tracing::warn!(cause = error.cause(), "a failed upload could not be cancelled and is left to expire");
         }
         return Err(error);
     }
     Ok(created(name, digest))
 }
 
-/// `POST ?mount=`: the blob of another repository; an ordinary upload, if there is none.
+/// `POST ?mount=`: mounts the blob of another repository, or starts an upload if no repository has the blob.
 pub(in crate::http) async fn mount(
     context: &Context<'_>,
     name: &RepositoryName,
@@ -63,7 +63,7 @@ pub(in crate::http) async fn mount(
     let repository = context.registry.repository(name);
     let (policy, caller) = (context.registry.policy(), context.caller.clone());
     let accounts = Arc::clone(context.registry.accounts());
-    // Where it cannot be found out, the client pushes the blob itself.
+    // If this cannot be decided, the client pushes the blob itself.
     let readable = move |source: &RepositoryName| {
         accounts
             .permissions(source)
@@ -84,7 +84,7 @@ pub(in crate::http) fn status(
     Ok(in_progress(StatusCode::NO_CONTENT, name, id, offset))
 }
 
-/// `PATCH`: the next bytes, of a known place in the blob or not.
+/// `PATCH`: receives the next bytes.
 pub(in crate::http) async fn chunk(
     context: &Context<'_>,
     name: &RepositoryName,
@@ -93,11 +93,11 @@ pub(in crate::http) async fn chunk(
 ) -> Result<Response<Body>, ApiError> {
     let range = content_range(context.headers)?;
     let upload = resume(context, name, id, range).await?;
-    let reached = receive(context.registry.work(), upload, body.take(), range).await?;
-    Ok(in_progress(StatusCode::ACCEPTED, name, id, reached))
+    let received = receive(context.registry.work(), upload, body.take(), range).await?;
+    Ok(in_progress(StatusCode::ACCEPTED, name, id, received))
 }
 
-/// `PUT ?digest=`: the last bytes, if any are left, and the end.
+/// `PUT ?digest=`: receives the last bytes, if there are any, and finishes the upload.
 pub(in crate::http) async fn finish(
     context: &Context<'_>,
     name: &RepositoryName,
@@ -121,8 +121,8 @@ pub(in crate::http) async fn cancel(
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-/// Takes an upload up, for a chunk that must begin where it was left. A chunk that does not is told
-/// where that is.
+/// Opens an upload for a chunk, which must begin at the end of the received bytes. The error of another chunk has that
+/// offset.
 async fn resume(
     context: &Context<'_>,
     name: &RepositoryName,
@@ -134,12 +134,12 @@ async fn resume(
         Ok(()) => Ok(upload),
         Err(error @ repository::Error::UploadOutOfOrder { reached }) => Err(ApiError::from(error)
             .header(header::LOCATION, value(location(name, id)))
-            .header(header::RANGE, value(reached_range(reached)))),
+            .header(header::RANGE, value(received_range(reached)))),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The blob is there.
+/// The response after a blob was pushed or mounted.
 fn created(name: &RepositoryName, digest: Digest) -> Response<Body> {
     let mut response = empty(StatusCode::CREATED);
     let headers = response.headers_mut();
@@ -148,12 +148,12 @@ fn created(name: &RepositoryName, digest: Digest) -> Response<Body> {
     response
 }
 
-/// The upload goes on.
+/// The response of an unfinished upload.
 fn in_progress(status: StatusCode, name: &RepositoryName, id: UploadId, offset: u64) -> Response<Body> {
     let mut response = empty(status);
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, value(location(name, id)));
-    headers.insert(header::RANGE, value(reached_range(offset)));
+    headers.insert(header::RANGE, value(received_range(offset)));
     headers.insert(DOCKER_UPLOAD_UUID, value(id.to_string()));
     response
 }
@@ -162,8 +162,8 @@ fn location(name: &RepositoryName, id: UploadId) -> String {
     format!("/v2/{name}/blobs/uploads/{id}")
 }
 
-/// `0-<last byte>`. An upload of no bytes says `0-0`, as every registry does: the form has no other
-/// way to say nothing.
-fn reached_range(offset: u64) -> String {
+/// Formats `0-<last byte>`. An empty upload has `0-0`, as in every registry, because the format cannot express an empty
+/// range.
+fn received_range(offset: u64) -> String {
     format!("0-{}", offset.saturating_sub(1))
 }

@@ -1,7 +1,7 @@
-//! What the response to a refused caller says: who may not do what.
+//! The response to a refused caller. It names the caller and the refused operation.
 //!
-//! Decided from the caller and the request alone, never from what is stored: the response is the same for a repository
-//! that does not exist.
+//! It depends only on the caller and the request, and not on stored data: the response for a repository that does not
+//! exist is the same.
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::identity::access::{Access, Action, Actions, Caller, Credential, Refus
 use crate::oci::{ErrorCode, shown};
 
 impl ApiError {
-    /// The refusal of an operation that asks for `access`.
+    /// Makes the error of a caller without `access`. `scope` is the scope that an access token needs.
     pub(crate) fn refused(
         refusal: Refusal,
         caller: &Caller,
@@ -24,10 +24,10 @@ impl ApiError {
         let error = match refusal {
             Refusal::Denied => Self::new(ErrorCode::Denied, format!("{who} may not {what}{}", by(&caller.credential))),
             Refusal::TooNarrow => {
-                Self::new(ErrorCode::Unauthorized, format!("the access token does not allow to {what}"))
+                Self::new(ErrorCode::Unauthorized, format!("the access token does not permit the caller to {what}"))
                     .of_token("insufficient_scope")
             }
-            // Quay's words, which its clients look for.
+            // Quay's clients look for Quay's message.
             Refusal::Unauthenticated if surface == Surface::ApiV1 => refusal.into(),
             Refusal::Unauthenticated => {
                 Self::new(ErrorCode::Unauthorized, format!("Requires authentication to {what}"))
@@ -37,8 +37,8 @@ impl ApiError {
         error.detail(detail(caller, access)).for_scope(scope)
     }
 
-    /// The same failure with the request as its detail, unless it has a better one. Docker repeats a refused request
-    /// for 50 seconds if the refusal has no detail and the usual message of its code.
+    /// Adds the request as detail if the error has no detail. Docker repeats a refused request for 50 seconds if the error
+    /// has no detail and the usual message of its code.
     pub(crate) fn of_request(mut self, method: &Method, path: &str) -> Self {
         if self.0.details.is_empty() {
             self.0.details.push(json!({ "method": method.as_str(), "path": shown(path) }));
@@ -56,14 +56,14 @@ impl From<Refusal> for ApiError {
                 error.0.title = Some(FRESH_LOGIN_REQUIRED);
                 error
             }
-            Refusal::TooNarrow => Self::new(ErrorCode::Unauthorized, "the access token does not allow this")
+            Refusal::TooNarrow => Self::new(ErrorCode::Unauthorized, "the access token does not permit this")
                 .of_token("insufficient_scope"),
-            Refusal::Denied => Self::new(ErrorCode::Denied, "the caller may not do this with these credentials"),
+            Refusal::Denied => Self::new(ErrorCode::Denied, "these credentials do not permit this"),
         }
     }
 }
 
-/// What an operation does, after "may not".
+/// The operation as a phrase that follows "may not".
 fn operation(access: &Access) -> String {
     match access {
         Access::Anyone | Access::Token | Access::SignedIn | Access::Guest => "use this registry".to_owned(),
@@ -85,7 +85,7 @@ fn operation(access: &Access) -> String {
     }
 }
 
-/// The credential, if it may be the reason.
+/// Names the credential, if it may be the reason of the refusal.
 fn by(credential: &Credential) -> &'static str {
     match credential {
         Credential::None | Credential::Password | Credential::Session(_) => "",
@@ -94,7 +94,7 @@ fn by(credential: &Credential) -> &'static str {
     }
 }
 
-/// The action to name, if one of several is needed.
+/// The action to name, if any of several is enough.
 fn action(any: Actions) -> Action {
     Action::ALL.into_iter().find(|action| any.has(*action)).unwrap_or(Action::Pull)
 }

@@ -1,4 +1,4 @@
-//! `/zot/auth/apikey` and `/v2/_zot/ext/apikey`: a caller's own API keys, in zot's shapes.
+//! `/zot/auth/apikey` and `/v2/_zot/ext/apikey`: the caller's own API keys, in zot's form.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use crate::http::caching::NO_STORE;
 use crate::http::error::ApiError;
 use crate::http::request::{RequestBody, why_unreadable};
 use crate::http::response::{empty, json_response, warning_value};
@@ -14,11 +15,11 @@ use crate::http::{Body, Context};
 use crate::identity::accounts::{Error, Key, NewKey};
 use crate::oci::{AnyCaseObject, ErrorCode};
 
-/// zot's limit.
+/// The largest body, as in zot.
 const BODY_BYTES_MAX: usize = 8 * 1024;
 
-/// The fields' names count in any case, as in zot. An unknown one is refused, which zot ignores: a misspelt limit must
-/// not make a key without it.
+/// Field names may be in upper or lower case, as in zot. zot ignores unknown fields. The registry refuses them, so that a
+/// misspelt limit does not make a key without limits.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewKeyBody {
@@ -28,7 +29,7 @@ struct NewKeyBody {
     expiration_date: Option<String>,
 }
 
-/// A key as zot shows it, in zot's order.
+/// An API key in zot's form, with the fields in zot's order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct KeyBody {
@@ -72,12 +73,12 @@ pub(in crate::http) async fn create(context: &Context<'_>, body: &mut RequestBod
     let owner = context.user()?;
     let bytes = body.read(BODY_BYTES_MAX).await?;
     let invalid = |why: String| ApiError::bad_request(ErrorCode::Unsupported, why);
-    let AnyCaseObject::<NewKeyBody>(asked) = serde_json::from_slice(&bytes).map_err(|error| {
+    let AnyCaseObject::<NewKeyBody>(wanted) = serde_json::from_slice(&bytes).map_err(|error| {
         let why = why_unreadable(&error);
         invalid(format!("the body is not {{\"label\", \"scopes\", \"expirationDate\"}}: {why}"))
     })?;
     let expires =
-        match asked.expiration_date.as_deref() {
+        match wanted.expiration_date.as_deref() {
             None | Some("") => None,
             Some(text) => Some(parse_rfc3339(text).ok_or_else(|| {
                 invalid("expirationDate must have the form 2026-12-31T23:59:59Z (RFC 3339)".to_owned())
@@ -86,26 +87,24 @@ pub(in crate::http) async fn create(context: &Context<'_>, body: &mut RequestBod
 
     let (owner, origin) = (owner.to_owned(), context.origin());
     let maker = context.caller.credential.key().cloned();
-    let new = NewKey { label: asked.label.unwrap_or_default(), scopes: asked.scopes, expires, maker };
+    let new = NewKey { label: wanted.label.unwrap_or_default(), scopes: wanted.scopes, expires, maker };
     let check = context.registry.key_check();
     let (plain, key, warning) = context.blocking(move || check.create_key(&owner, new, &origin)).await?;
 
     let shown = KeyBody { api_key: Some(plain.reveal().to_owned()), ..key.into() };
     let mut response = json_response(StatusCode::CREATED, &shown);
     response.headers_mut().extend(warning.map(|text| (header::WARNING, warning_value(&text))));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     Ok(response)
 }
 
 pub(in crate::http) fn list(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
     let keys = context.registry.accounts().keys(Some(context.user()?))?;
     let shown = KeysBody { api_keys: keys.into_iter().map(KeyBody::from).collect() };
-    let mut response = json_response(StatusCode::OK, &shown);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(json_response(StatusCode::OK, &shown))
 }
 
-/// As in zot, a key that is not there, or not the caller's, is as good as revoked.
+/// Revokes a key. As in zot, this succeeds for a key that does not exist, and for a key of another user.
 pub(in crate::http) async fn revoke(context: &Context<'_>, id: String) -> Result<Response<Body>, ApiError> {
     let accounts = Arc::clone(context.registry.accounts());
     let (owner, origin) = (context.user()?.to_owned(), context.origin());
@@ -118,8 +117,8 @@ pub(in crate::http) async fn revoke(context: &Context<'_>, id: String) -> Result
     Ok(empty(StatusCode::OK))
 }
 
-/// What a browser asks before a page of another origin may ask. Without credentials: none is allowed
-/// to bring a cookie along.
+/// Answers a browser that checks whether a page of another origin may send a request. Requests with cookies are not
+/// allowed.
 pub(in crate::http) fn preflight() -> Response<Body> {
     let mut response = empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();

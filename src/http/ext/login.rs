@@ -1,7 +1,7 @@
-//! `GET /zot/auth/login` and `GET /zot/auth/callback/<provider>`: signing in through a provider, in a browser.
+//! `GET /zot/auth/login` and `GET /zot/auth/callback/<provider>`: sign-in through an identity provider, in a browser.
 //!
-//! The first sends the browser to the provider, the second finds out who has come back and begins a session. People
-//! read what goes wrong, so it is a page.
+//! The first sends the browser to the provider. The second verifies the response of the provider and starts a session.
+//! Errors are pages, because users read them.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::identity::access::read_cookie;
 use crate::identity::accounts::{Account, Accounts, NotAdmitted, Origin, SessionGrant, SessionId};
 use crate::identity::providers::{CallbackRequest, Error, ProgramRequest, SignedIn, Target};
 
-/// Sends the browser to a provider.
+/// Sends the browser to an identity provider.
 pub(in crate::http) async fn begin(context: &Context<'_>, query: &Query) -> Result<Response<Body>, ApiError> {
     let providers = context.registry.providers();
     if providers.list().is_empty() {
@@ -25,18 +25,17 @@ pub(in crate::http) async fn begin(context: &Context<'_>, query: &Query) -> Resu
     }
     let (provider, base) = (query.one("provider")?.unwrap_or_default(), context.base_url());
     let challenge = query.one("code_challenge")?;
-    // Of the ways of RFC 7636 this is the one that is as good as it looks; it need not be named.
+    // Only this method of RFC 7636 keeps the verifier secret. It is the default.
     if challenge.is_some() && query.one("code_challenge_method")?.is_some_and(|method| method != "S256") {
-        let why = "The parameter code_challenge_method is S256.";
-        return Ok(page::page(StatusCode::BAD_REQUEST, "This link is not right", &[why]));
+        return Ok(invalid_link("The parameter code_challenge_method must be S256."));
     }
     let target = match providers.targets().read(query.one("callback_ui")?, challenge, &base) {
         Ok(target) => target,
-        Err(invalid) => return Ok(page::page(StatusCode::BAD_REQUEST, "This link is not right", &[invalid.0])),
+        Err(invalid) => return Ok(invalid_link(invalid.0)),
     };
     match providers.begin(provider, target, &base, context.registry.now()).await {
         Ok(begun) => {
-            let mut response = redirect(&begun.location)?;
+            let mut response = page::redirect(StatusCode::FOUND, &begun.location)?;
             response.headers_mut().append(header::SET_COOKIE, context.cookies().sign_in(&begun.cookie));
             Ok(response)
         }
@@ -44,7 +43,7 @@ pub(in crate::http) async fn begin(context: &Context<'_>, query: &Query) -> Resu
     }
 }
 
-/// Whoever comes back from a provider.
+/// Serves a browser that comes back from an identity provider.
 pub(in crate::http) async fn callback(
     context: &Context<'_>,
     provider: &str,
@@ -73,7 +72,7 @@ pub(in crate::http) async fn callback(
     Ok(response)
 }
 
-/// Finds or makes the user, and begins a session; of a program's it is not this browser's.
+/// Finds or creates the user and starts a session. If a program signs in, the user must confirm that first.
 async fn admit(context: &Context<'_>, signed_in: SignedIn, target: Target) -> Result<Response<Body>, ApiError> {
     let account = match admit_user(context, signed_in).await? {
         Ok(account) => account,
@@ -81,11 +80,11 @@ async fn admit(context: &Context<'_>, signed_in: SignedIn, target: Target) -> Re
     };
     let mut response = match target {
         Target::Nothing => empty(StatusCode::CREATED),
-        Target::Page(url) => redirect(&url)?,
+        Target::Page(url) => page::redirect(StatusCode::FOUND, &url)?,
         Target::Program { redirect, challenge } => {
             let stamp = context.registry.accounts().stamp(&account);
-            let question = ProgramRequest { user: account.name.clone(), stamp, redirect, challenge };
-            return confirm::ask(context, &account, question);
+            let request = ProgramRequest { user: account.name.clone(), stamp, redirect, challenge };
+            return confirm::ask(context, &account, request);
         }
     };
     let (id, _) = start_session(context, &account).await?;
@@ -95,7 +94,7 @@ async fn admit(context: &Context<'_>, signed_in: SignedIn, target: Target) -> Re
     Ok(response)
 }
 
-/// The user of whoever has come from a provider.
+/// Finds or creates the user of a finished sign-in.
 pub(in crate::http) async fn admit_user(
     context: &Context<'_>,
     signed_in: SignedIn,
@@ -109,14 +108,14 @@ pub(in crate::http) async fn admit_user(
             Ok(account) => Ok(Ok(account)),
             Err(NotAdmitted::Accounts(error)) => Err(error),
             Err(not_admitted) => {
-                note(&accounts, &not_admitted, &origin);
+                audit_failure(&accounts, &not_admitted, &origin);
                 Ok(Err(not_admitted))
             }
         })
         .await
 }
 
-/// Starts a session of a user, in place of one that the client had.
+/// Starts a session, and ends the one that the client had before.
 pub(in crate::http) async fn start_session(
     context: &Context<'_>,
     account: &Arc<Account>,
@@ -127,15 +126,19 @@ pub(in crate::http) async fn start_session(
     context.blocking(move || accounts.start_session(&account, replaced.as_ref(), &origin)).await
 }
 
-/// Writes down that somebody whom a provider knows was not let in. That it cannot be must not let anybody in.
-fn note(accounts: &Accounts, not_admitted: &NotAdmitted, origin: &Origin) {
-    // Of somebody disabled that was done already.
+/// Writes a refused sign-in to the audit log. A failure is only logged: the sign-in is refused all the same.
+fn audit_failure(accounts: &Accounts, not_admitted: &NotAdmitted, origin: &Origin) {
+    // The sign-in of a disabled user is in the audit log already.
     if matches!(not_admitted, NotAdmitted::Disabled { .. }) {
         return;
     }
     if let Err(error) = accounts.note("login_failure", "", origin) {
-        tracing::error!(%error, "a failed sign-in could not be written down");
+        tracing::error!(%error, "a failed sign-in could not be written to the audit log");
     }
+}
+
+fn invalid_link(why: &str) -> Response<Body> {
+    page::page(StatusCode::BAD_REQUEST, "This link is invalid", &[why])
 }
 
 fn not_admitted_page(not_admitted: &NotAdmitted) -> Result<Response<Body>, ApiError> {
@@ -143,38 +146,38 @@ fn not_admitted_page(not_admitted: &NotAdmitted) -> Result<Response<Body>, ApiEr
     Ok(page::page(StatusCode::FORBIDDEN, title, &[&what, next]))
 }
 
-/// Why somebody is not let in, and what can be done about it.
+/// Explains why a user is not admitted: a title, the reason, and the way out.
 pub(in crate::http) fn why_not_admitted(
     not_admitted: &NotAdmitted,
 ) -> Result<(&'static str, String, &'static str), ApiError> {
     Ok(match not_admitted {
         NotAdmitted::Disabled { name } => (
-            "You cannot sign in here",
+            "You cannot sign in",
             format!("The user {name} is disabled in this registry."),
-            "Whoever runs the registry can enable it again.",
+            "The operator of the registry can enable the user.",
         ),
         NotAdmitted::NameTaken { name } => (
-            "This name belongs to somebody else",
-            format!("The provider calls you {name}, and the registry has a user of this name who is not you."),
-            "Whoever runs the registry can remove that user, or say by claimMapping.username which other claim names \
-             people.",
+            "This user name is taken",
+            format!("The provider calls you {name}, and the registry has another user of this name."),
+            "The operator of the registry can remove that user, or choose another claim for names with \
+             claimMapping.username.",
         ),
         NotAdmitted::InvalidName { name } => (
-            "This name cannot be a user's",
+            "This user name is invalid",
             format!(
-                "The provider calls you {name}. A user's name here has 1 to 255 letters, digits and the characters \
+                "The provider calls you {name}. A user name has 1 to 255 letters, digits and the characters \
                  . _ - @ +, and begins with a letter or a digit."
             ),
-            "Whoever runs the registry can say by claimMapping.username which other claim names people.",
+            "The operator of the registry can choose another claim for names with claimMapping.username.",
         ),
         NotAdmitted::Accounts(error) => return Err(ApiError::internal(error)),
     })
 }
 
-/// What somebody reads who could not sign in. What is the operator's to know goes to the log.
+/// Makes the page of a failed sign-in. Details for the operator go to the log.
 fn refused(context: &Context<'_>, provider: &str, error: &Error) -> Response<Body> {
-    const AGAIN: &str = "Go back to where you began, and sign in once more.";
-    /// The provider says them of the registry, and not of whoever signs in (RFC 6749, 4.1.2.1 and 5.2).
+    const AGAIN: &str = "Go back to where you began, and sign in again.";
+    /// Error codes that blame the registry and not the user (RFC 6749, 4.1.2.1 and 5.2).
     const OURS: [&str; 7] = [
         "invalid_client",
         "invalid_request",
@@ -185,83 +188,63 @@ fn refused(context: &Context<'_>, provider: &str, error: &Error) -> Response<Bod
         "incorrect_client_credentials", // GitHub's
     ];
     let id = context.info.request;
-    tracing::warn!(id, provider, %error, "somebody could not sign in through a provider");
+    tracing::warn!(id, provider, %error, "a sign-in through a provider failed");
     let title = context.registry.providers().get(provider).map_or(provider, |provider| provider.title.as_str());
-    let logged = format!("The registry's log says more, under the request {id}.");
+    let logged = format!("The registry's log has details under the request {id}.");
     match error {
         Error::Unknown => page::page(
             StatusCode::BAD_REQUEST,
-            "There is no such provider",
-            &["This link names a provider that the registry does not have."],
+            "This provider does not exist",
+            &["The link names a provider that the registry does not have."],
         ),
         Error::NotBegun(why) => {
             let why = format!("{}{}.", why[..1].to_uppercase(), &why[1..]);
-            page::page(StatusCode::UNAUTHORIZED, "This sign-in does not count", &[&why, AGAIN])
+            page::page(StatusCode::UNAUTHORIZED, "This sign-in has expired or is invalid", &[&why, AGAIN])
         }
         Error::NoDevice => page::page(
             StatusCode::BAD_REQUEST,
-            "The provider has nothing for another device",
-            &["Sign in with the browser of the machine that you are at."],
+            "The provider does not support sign-in with another device",
+            &["Sign in with the browser of this computer."],
         ),
         Error::Refused { word } if OURS.contains(&word.as_str()) => page::page(
             StatusCode::BAD_GATEWAY,
             "The provider does not accept this registry",
-            &[
-                &format!("How the registry is registered at {title}, and how it is configured here, do not fit."),
-                &logged,
-            ],
+            &[&format!("The registration of the registry at {title} does not match its configuration."), &logged],
         ),
         Error::Refused { word } => page::page(
             StatusCode::UNAUTHORIZED,
-            "The provider did not let you in",
-            &[&format!("{title} says: {word}."), AGAIN],
+            "The provider refused the sign-in",
+            &[&format!("{title} reports: {word}."), AGAIN],
         ),
         Error::Invalid { .. } => page::page(
             StatusCode::UNAUTHORIZED,
-            "The provider's answer does not hold",
-            &[&format!("The registry does not believe what came back from {title}."), AGAIN, &logged],
+            "The provider's response could not be verified",
+            &[&format!("The registry could not verify the response of {title}."), AGAIN, &logged],
         ),
         Error::Nameless { claim } => page::page(
             StatusCode::UNAUTHORIZED,
-            "The provider does not say who you are",
+            "The provider does not send your name",
             &[
                 &format!("The registry needs the claim {claim} from {title}, and did not get it."),
-                "Whoever runs the registry can ask for another scope, or say by claimMapping.username which claim \
-                 names people.",
+                "The operator of the registry can request another scope, or choose another claim for names with \
+                 claimMapping.username.",
             ],
         ),
         Error::Unverified => page::page(
             StatusCode::FORBIDDEN,
             "Your e-mail address is not verified",
-            &[
-                &format!("{title} does not know whether the address is yours."),
-                "Verify it there, and sign in once more.",
-            ],
+            &[&format!("{title} has not verified your address."), "Verify it there, and sign in again."],
         ),
         Error::Away { .. } => page::page(
             StatusCode::BAD_GATEWAY,
             "The provider does not answer",
-            &[
-                &format!("Nobody can sign in through {title} at the moment. API keys work as before."),
-                "Try again later.",
-                &logged,
-            ],
+            &[&format!("Sign-in through {title} does not work now. API keys still work."), "Try again later.", &logged],
         ),
         Error::Busy { seconds } => {
             let wait = format!("Try again in {seconds} seconds.");
-            let mut response =
-                page::page(StatusCode::TOO_MANY_REQUESTS, "Too many are signing in at the moment", &[&wait]);
+            let mut response = page::page(StatusCode::TOO_MANY_REQUESTS, "Too many users are signing in", &[&wait]);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
             response
         }
     }
-}
-
-/// Sends a browser on, as zot does.
-fn redirect(url: &str) -> Result<Response<Body>, ApiError> {
-    let mut response = empty(StatusCode::FOUND);
-    let location = HeaderValue::from_str(url).map_err(|_| ApiError::internal("a URL to go to is none"))?;
-    response.headers_mut().insert(header::LOCATION, location);
-    page::quiet(response.headers_mut());
-    Ok(response)
 }

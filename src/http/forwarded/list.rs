@@ -1,14 +1,14 @@
-//! Lists that proxies append to, read from their end; and what stands in them.
+//! Reads the lists that proxies append to, from their end.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The entries of `X-Forwarded-*`, last first. An empty one is none (RFC 9110, 5.6.1).
+/// The entries of `X-Forwarded-*`, last first. Empty entries are skipped (RFC 9110, 5.6.1).
 pub(super) fn plain(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty())
 }
 
-/// The elements of `Forwarded`, last first. A comma between quotes is no separator, also if a client has left a quote
-/// open before.
+/// The elements of `Forwarded`, last first. A comma between quotes does not separate elements, even if a client has left
+/// a quote open before it.
 pub(super) fn quoted(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
@@ -31,22 +31,22 @@ pub(super) fn quoted(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     .filter(|element| !element.is_empty())
 }
 
-/// Whether an odd number of backslashes stands before a byte.
+/// Whether an odd number of backslashes precedes a byte.
 fn is_escaped(text: &[u8], at: usize) -> bool {
     text[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
-/// What one proxy says in `Forwarded` (RFC 7239, 4).
+/// The element of one proxy in `Forwarded` (RFC 7239, 4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hop<'a> {
-    /// `for`: whom it heard from.
+    /// `for`: the client of the proxy.
     pub(super) node: Option<&'a [u8]>,
     pub(super) proto: Option<&'a [u8]>,
     pub(super) host: Option<&'a [u8]>,
 }
 
 impl<'a> Hop<'a> {
-    /// Reads an element. One that is malformed, or gives a parameter twice, says nothing.
+    /// Reads an element. A malformed element, or one with a repeated parameter, counts as empty.
     pub(super) fn read(element: &'a [u8]) -> Self {
         Self::try_read(element).unwrap_or_default()
     }
@@ -76,7 +76,7 @@ fn pair(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (name, text) = (text[..equals].trim_ascii(), text[equals + 1..].trim_ascii_start());
     let (value, rest) = if let Some(text) = text.strip_prefix(b"\"") {
         let end = (0..text.len()).find(|at| text[*at] == b'"' && !is_escaped(text, *at))?;
-        // An escape in an address, a scheme or a host is of no use.
+        // An address, a scheme or a host needs no escapes.
         (Some(&text[..end]).filter(|value| !value.contains(&b'\\')), text[end + 1..].trim_ascii_start())
     } else {
         let end = text.iter().position(|byte| *byte == b';').unwrap_or(text.len());
@@ -90,8 +90,8 @@ fn pair(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((name, value.unwrap_or_default(), rest))
 }
 
-/// The address of an entry, as proxies write it: with or without a port, brackets, quotes or a zone. `None` for
-/// `unknown`, for a name such as `_hidden`, and for anything else.
+/// Reads the address of an entry, with or without a port, brackets, quotes or a zone. Returns `None` for `unknown`, for a
+/// name such as `_hidden`, and for anything else.
 pub(super) fn address(entry: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(entry).ok()?.trim();
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
@@ -106,7 +106,7 @@ pub(super) fn address(entry: &[u8]) -> Option<IpAddr> {
     };
     let is_port = |port: &str| {
         let digits = port.bytes().all(|byte| byte.is_ascii_digit()) && (1..=5).contains(&port.len());
-        // A port can be hidden as well (RFC 7239, 6.3).
+        // A proxy may hide a port behind a name (RFC 7239, 6.3).
         digits || port.starts_with('_')
     };
     let is_fine = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);

@@ -1,4 +1,4 @@
-//! What is believed of proxies, and what clients cannot make them say.
+//! Tests of the values that trusted proxies report, and of clients that try to forge them.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -6,8 +6,8 @@ use hyper::Request;
 
 use super::*;
 
-/// What is believed of a request by way of a trusted proxy: the client, the URL, and whether the headers contradict.
-fn believed(lines: &[(&str, &[u8])]) -> (String, String, bool) {
+/// Reads a request that a trusted proxy passed on. Returns the client, the URL, and whether the headers contradict.
+fn read(lines: &[(&str, &[u8])]) -> (String, String, bool) {
     let trusted: Vec<Network> = ["127.0.0.1", "10.0.0.0/8", "fd00::/8"].map(|text| text.parse().unwrap()).into();
     let mut request = Request::builder().uri("/v2/").header("host", "own.example");
     for (name, value) in lines {
@@ -51,7 +51,7 @@ fn an_address_is_read_as_proxies_write_it() {
 }
 
 #[test]
-fn the_last_address_that_no_trusted_proxy_has_is_the_client() {
+fn the_last_address_that_is_no_trusted_proxy_is_the_client() {
     for (value, client) in [
         (&b"203.0.113.7"[..], "203.0.113.7"),
         (b"198.51.100.1, 203.0.113.7", "203.0.113.7"),
@@ -62,21 +62,21 @@ fn the_last_address_that_no_trusted_proxy_has_is_the_client() {
         (b"\xff\xfe, 203.0.113.7", "203.0.113.7"),
         (b"\", 203.0.113.7", "203.0.113.7"),
         (b"10.0.0.2, 10.0.0.1", "10.0.0.2"),
-        // What the proxy does not name is not for the client to name.
+        // If the proxy does not name its client, the client cannot name itself.
         (b"198.51.100.1, unknown", "127.0.0.1"),
         (b"198.51.100.1, _hidden, 10.0.0.1", "10.0.0.1"),
         (b"", "127.0.0.1"),
         (b" , ", "127.0.0.1"),
     ] {
         let shown = String::from_utf8_lossy(value);
-        assert_eq!(believed(&[("x-forwarded-for", value)]).0, client, "{shown}");
+        assert_eq!(read(&[("x-forwarded-for", value)]).0, client, "{shown}");
     }
     let lines: [(&str, &[u8]); 2] = [("x-forwarded-for", b"198.51.100.1"), ("x-forwarded-for", b"203.0.113.7")];
-    assert_eq!(believed(&lines).0, "203.0.113.7");
+    assert_eq!(read(&lines).0, "203.0.113.7");
 }
 
 #[test]
-fn the_standard_header_says_the_same_in_its_own_way() {
+fn the_standard_header_is_read_as_well() {
     let own = "http://own.example";
     for (value, client, url) in [
         (&b"for=203.0.113.7"[..], "203.0.113.7", own),
@@ -91,7 +91,7 @@ fn the_standard_header_says_the_same_in_its_own_way() {
             "https://a.example",
         ),
         (b"for=203.0.113.7;ext=\"a,b;c\\\"d\";proto=https", "203.0.113.7", "https://own.example"),
-        // What a client leaves open swallows nothing.
+        // An open quote of a client does not hide the entries after it.
         (b"for=\", for=203.0.113.7", "203.0.113.7", own),
         (b"for=\"\\, for=\"203.0.113.7:1\"", "203.0.113.7", own),
         (b"for=198.51.100.1, for=unknown", "127.0.0.1", own),
@@ -103,17 +103,16 @@ fn the_standard_header_says_the_same_in_its_own_way() {
         (b"", "127.0.0.1", own),
     ] {
         let shown = String::from_utf8_lossy(value);
-        assert_eq!(believed(&[("forwarded", value)]), (client.to_owned(), url.to_owned(), false), "{shown}");
+        assert_eq!(read(&[("forwarded", value)]), (client.to_owned(), url.to_owned(), false), "{shown}");
     }
     let lines: [(&str, &[u8]); 2] = [("forwarded", b"for=198.51.100.1"), ("forwarded", b"for=203.0.113.7")];
-    assert_eq!(believed(&lines).0, "203.0.113.7");
+    assert_eq!(read(&lines).0, "203.0.113.7");
 }
 
 #[test]
-fn of_two_families_that_contradict_neither_counts() {
-    let both = |own: &str, standard: &str| {
-        believed(&[("x-forwarded-for", own.as_bytes()), ("forwarded", standard.as_bytes())])
-    };
+fn headers_that_contradict_do_not_count() {
+    let both =
+        |own: &str, standard: &str| read(&[("x-forwarded-for", own.as_bytes()), ("forwarded", standard.as_bytes())]);
     assert_eq!(both("203.0.113.7", "for=198.51.100.1"), ("127.0.0.1".into(), "http://own.example".into(), true));
     assert_eq!(both("203.0.113.7, 10.0.0.1", "for=\"203.0.113.7:80\"").0, "203.0.113.7");
     let lines: [(&str, &[u8]); 3] = [
@@ -121,11 +120,11 @@ fn of_two_families_that_contradict_neither_counts() {
         ("x-forwarded-host", b"a.example"),
         ("forwarded", b"for=203.0.113.7;proto=http;host=b.example"),
     ];
-    assert_eq!(believed(&lines), ("203.0.113.7".into(), "http://own.example".into(), true));
+    assert_eq!(read(&lines), ("203.0.113.7".into(), "http://own.example".into(), true));
 }
 
 #[test]
-fn a_host_that_is_none_is_not_forwarded() {
+fn a_forwarded_host_that_is_invalid_is_refused() {
     for (name, value) in [("x-forwarded-host", "a\"b/../c"), ("forwarded", "for=203.0.113.7;host=\"a b\"")] {
         let trusted: [Network; 1] = ["127.0.0.1".parse().unwrap()];
         let request = Request::builder().uri("/v2/").header("host", "own.example").header(name, value);

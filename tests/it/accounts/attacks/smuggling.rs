@@ -162,7 +162,7 @@ async fn credentials_that_are_too_long_or_no_text_are_refused_and_change_nothing
     let long =
         |name: usize, password: usize| basic(format!("{}:{}", "a".repeat(name), "x".repeat(password)).as_bytes());
     let (wrong, name, password) =
-        ("the credentials are wrong", "a user name has 1 to 255", "a password has at most 1024");
+        ("invalid or expired credentials", "a user name has 1 to 255", "a password has at most 1024");
     let (base64, utf8, form) = ("not base64", "not UTF-8", "the form user:password");
     let (text, token, nobody, hyper) = ("not text", "neither a token nor an API key", "Requires authentication", "");
     for (header, status, why) in [

@@ -1,0 +1,99 @@
+//! The lists of the distribution specification: repositories, tags and referrers, in pages.
+
+use std::fmt::Write as _;
+
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
+use oci_spec::distribution::{RepositoryListBuilder, TagListBuilder};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::content::repository::{NamePage, ReferrerCursor};
+use crate::http::error::ApiError;
+use crate::http::response::{OCI_FILTERS_APPLIED, json_response, next_link, with_body};
+use crate::http::route::Page;
+use crate::http::{Body, Context};
+use crate::oci::{Digest, MediaType, RepositoryName};
+
+/// The characters that are encoded in the value of a parameter: all that RFC 3986 does not call unreserved.
+const PARAMETER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The most entries of a page. A client that follows `Link` gets the whole list.
+const PAGE_MAX: usize = 10_000;
+
+impl Page {
+    /// The most entries of this page.
+    fn size(&self) -> usize {
+        self.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX)
+    }
+
+    /// The path of the next page.
+    fn next_path(&self, path: &str, last: &str) -> String {
+        let last = utf8_percent_encode(last, PARAMETER);
+        format!("{path}?n={}&last={last}", self.size())
+    }
+}
+
+/// `/v2/_catalog`: the repositories that the caller may pull from.
+pub(in crate::http) fn catalog(context: &Context<'_>, page: &Page) -> Result<Response<Body>, ApiError> {
+    let visible = |name: &str| name.parse().is_ok_and(|name| context.sees(&name));
+    let listed = match page.size() {
+        0 => NamePage { names: Vec::new(), next: None },
+        limit => context.registry.stores().catalog(("", &page.last), limit, &context.among(), visible)?,
+    };
+    let list = RepositoryListBuilder::default().repositories(listed.names).build().map_err(ApiError::internal)?;
+    let mut response = json_response(StatusCode::OK, &list);
+    if let Some(last) = listed.next {
+        response.headers_mut().insert(header::LINK, next_link(&page.next_path("/v2/_catalog", &last)));
+    }
+    Ok(response)
+}
+
+/// `/v2/<name>/tags/list` (distribution-spec, "Listing Tags").
+pub(in crate::http) fn tags(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    page: &Page,
+) -> Result<Response<Body>, ApiError> {
+    let listed = context.registry.repository(name).tags(&page.last, page.size())?;
+    let next = listed.more.then(|| listed.tags.last().cloned()).flatten();
+    let list = TagListBuilder::default().name(name.as_str()).tags(listed.tags).build().map_err(ApiError::internal)?;
+    let mut response = json_response(StatusCode::OK, &list);
+    if let Some(last) = next {
+        let path = page.next_path(&format!("/v2/{name}/tags/list"), &last);
+        response.headers_mut().insert(header::LINK, next_link(&path));
+    }
+    Ok(response)
+}
+
+/// `/v2/<name>/referrers/<digest>` (distribution-spec, "Listing Referrers").
+pub(in crate::http) fn referrers(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    subject: Digest,
+    types: &[String],
+    after: ReferrerCursor,
+    limit: Option<usize>,
+) -> Result<Response<Body>, ApiError> {
+    let page = context.registry.repository(name).referrers(subject, types, after, limit)?;
+    // The database has the descriptors as JSON. They need no parsing.
+    let mut body = Body::bytes(format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":["#, MediaType::OCI_INDEX));
+    body.push_bytes(page.descriptors);
+    body.push_bytes("]}");
+    let mut response = with_body(StatusCode::OK, HeaderValue::from_static(MediaType::OCI_INDEX), body);
+    if !types.is_empty() {
+        response.headers_mut().insert(OCI_FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+    }
+    if let Some(ReferrerCursor { artifact_type, digest: Some(digest) }) = page.next {
+        let mut path = format!("/v2/{name}/referrers/{subject}?");
+        if let Some(limit) = limit {
+            let _ = write!(path, "n={limit}&");
+        }
+        for kind in types {
+            let _ = write!(path, "artifactType={}&", utf8_percent_encode(kind, PARAMETER));
+        }
+        let cursor = format!("{artifact_type}@{digest}");
+        let _ = write!(path, "last={}", utf8_percent_encode(&cursor, PARAMETER));
+        response.headers_mut().insert(header::LINK, next_link(&path));
+    }
+    Ok(response)
+}
