@@ -1,21 +1,20 @@
-//! The configuration: from a file in TOML, JSON or YAML to a [`Config`], or to every problem in it.
+//! The configuration: reads a file in TOML, JSON or YAML into a [`Config`], or reports every problem in it.
 //!
-//! The keys are zot's, extended by our own, and are the same in any case. A file is read into one tree
-//! (`source`), and the tree is walked along one table of keys (`keys`, `walk`); the values become
-//! plain structs (`model`). A key that does not exist is an error which names the nearest one that
-//! does; a key of zot's that coracle does not follow is a warning where that changes nothing, and an
-//! error where it would change who may do what, or what the registry is.
+//! The keys are zot's, with additions, and are not case-sensitive. `source` reads a file into a tree of values. `walk`
+//! reads the tree along the key table (`keys`) into settings. `check` finds problems of several keys together. `model`
+//! has the structs, and the keys, defaults and documentation of their fields.
 //!
-//! It does not know how any of the values are used, starts nothing and opens no store; of the files it
-//! is told about it only looks whether they can be read. What must always hold: whatever the input, the
-//! outcome is a configuration or problems, never a panic; all problems are reported at once, each with
-//! its file and its place; a default stands in the key table only.
+//! An unknown key is an error that names the nearest known key. A key of zot that coracle does not support is a warning,
+//! or an error if ignoring it would change rights or what the registry is.
+//!
+//! Every input gives a configuration or problems, never a panic. All problems are reported at once, with file and place.
 
 mod access_control;
 mod check;
 mod error;
 mod keys;
 mod kind;
+mod missing_profile;
 mod model;
 mod nearest;
 mod network;
@@ -26,7 +25,6 @@ mod source;
 mod tests;
 mod time_window;
 mod units;
-mod unstated;
 mod walk;
 
 use std::path::Path;
@@ -50,21 +48,21 @@ use settings::Settings;
 use source::Format;
 use walk::Findings;
 
-/// The file name that problems of a text without a file carry.
+/// The file name in problems of a text without a file.
 const NO_FILE: &str = "configuration";
 
-/// A configuration that can be used, and what should be known about it.
+/// A valid configuration, with warnings.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// Keys that were accepted although they have no effect, in the order of their names.
+    /// Keys that have no effect, and doubtful values, ordered by key.
     pub warnings: Vec<Finding>,
 }
 
 impl Config {
-    /// Reads a file, whose name ends in `.toml`, `.json`, `.yaml` or `.yml`.
+    /// Reads a file. Its name must end in `.toml`, `.json`, `.yaml` or `.yml`.
     pub fn load(path: &Path) -> Result<Loaded, Error> {
         from_tree(&path.display().to_string(), &source::read(path)?)
     }
@@ -75,7 +73,7 @@ impl Config {
     }
 }
 
-/// The configuration of a registry that has no configuration file.
+/// The configuration without a file.
 impl Default for Config {
     fn default() -> Self {
         Self::new(&Settings::default())
@@ -86,7 +84,7 @@ fn from_tree(file: &str, tree: &Map<String, Value>) -> Result<Loaded, Error> {
     let mut findings = Findings::new(file);
     let settings = walk::settings(tree, &mut findings);
     check::check(&settings, &mut findings);
-    unstated::warn(file, &settings, &mut findings);
+    missing_profile::warn(file, &settings, &mut findings);
     if !findings.problems.is_empty() {
         return Err(Error::new(findings.problems));
     }

@@ -1,10 +1,8 @@
-//! What can be wrong although every key by itself is right: keys that need each other, and files that
-//! are not there.
-//!
-//! What must always hold: nothing is opened for more than finding out whether it can be read.
+//! Problems of keys that are each valid: keys that need each other, and files that are missing.
 
 use std::fs::{self, File};
 use std::io;
+use std::path::Path;
 
 use super::access_control;
 use super::network::Network;
@@ -19,11 +17,11 @@ const TLS_CERT: &str = "http.tls.cert";
 const TLS_KEY: &str = "http.tls.key";
 const BEARER_CERT: &str = "http.auth.bearer.cert";
 
-/// Looks at keys together, and at the disk.
+/// Checks keys together, and that files can be read.
 pub(super) fn check(settings: &Settings, findings: &mut Findings) {
-    // What could not be read there has been reported, and is not read again.
-    let is_readable = !findings.problems.iter().any(|problem| problem.is_under("http.accessControl"));
-    if let Some(control) = is_readable.then(|| access_control::read(settings)).flatten() {
+    if !findings.has_problem_under("http.accessControl")
+        && let Some(control) = access_control::read(settings)
+    {
         for (path, why) in control.problems() {
             findings.problem(&format!("http.accessControl.{path}"), why);
         }
@@ -31,11 +29,9 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
             findings.warning(&format!("http.accessControl.{path}"), why);
         }
     }
-    if let Some(Setting::Texts(proxies)) = settings.given(PROXIES) {
-        for (index, proxy) in proxies.iter().enumerate() {
-            if let Err(error) = proxy.parse::<Network>() {
-                findings.problem(&format!("{PROXIES}[{index}]"), error.to_string());
-            }
+    for (index, proxy) in settings.given_texts(PROXIES) {
+        if let Err(error) = proxy.parse::<Network>() {
+            findings.problem(&format!("{PROXIES}[{index}]"), error.to_string());
         }
     }
     let policies = match settings.given(POLICIES) {
@@ -43,51 +39,47 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
         _ => &[],
     };
     for (index, policy) in policies.iter().enumerate() {
-        let key = format!("{POLICIES}.*.repositories");
-        let Some(Setting::Texts(patterns)) = policy.given(&key) else { continue };
-        for (at, pattern) in patterns.iter().enumerate() {
+        for (at, pattern) in policy.given_texts(&format!("{POLICIES}.*.repositories")) {
             if let Err(why) = pattern.parse::<RepositoryPattern>() {
                 let why = format!("the pattern {pattern:?} {why}");
                 findings.problem(&format!("{POLICIES}[{index}].repositories[{at}]"), why);
             }
         }
     }
-    together(&[TLS_CERT, TLS_KEY], "TLS needs it", settings, findings);
-    // Where the keys are elsewhere, that is what was reported.
-    if !findings.problems.iter().any(|problem| problem.is_under("http.auth.bearer")) {
+    together(&[TLS_CERT, TLS_KEY], "TLS", settings, findings);
+    // A refused source of keys has been reported, and replaces the file.
+    if !findings.has_problem_under("http.auth.bearer") {
         let keys = ["http.auth.bearer.realm", "http.auth.bearer.service", BEARER_CERT];
-        together(&keys, "tokens made elsewhere need it", settings, findings);
+        together(&keys, "an external token issuer", settings, findings);
     }
     openid::check(settings, findings);
     for key in [TLS_CERT, TLS_KEY, BEARER_CERT] {
-        if let Some(Setting::Text(path)) = settings.given(key)
-            && !path.is_empty()
-            && let Err(error) = readable(path)
-        {
-            findings.problem(key, format!("cannot read {path:?}: {error}"));
-        }
+        check_file(key, settings, findings);
     }
 }
 
-/// Keys of which none is given, or all.
-fn together(keys: &[&str], why: &str, settings: &Settings, findings: &mut Findings) {
-    let (given, missing): (Vec<&str>, Vec<&str>) = keys.iter().partition(|key| is_given(settings, key));
+/// Reports missing keys of a group of which all or none must be given.
+fn together(keys: &[&str], whose: &str, settings: &Settings, findings: &mut Findings) {
+    let (given, missing): (Vec<&str>, Vec<&str>) = keys.iter().partition(|key| settings.has_text(key));
     if given.is_empty() {
         return;
     }
     for key in missing {
-        findings.problem(key, format!("is missing; {why} beside {}", given.join(" and ")));
+        findings.problem(key, format!("is missing: {whose} needs it together with {}", given.join(" and ")));
     }
 }
 
-fn is_given(settings: &Settings, key: &str) -> bool {
-    settings.given(key).is_some_and(|setting| *setting != Setting::Text(String::new()))
+/// Reports the file of a key if it cannot be read.
+pub(super) fn check_file(key: &str, settings: &Settings, findings: &mut Findings) {
+    if let Some(Setting::Text(path)) = settings.given(key)
+        && !path.is_empty()
+        && let Err(error) = open_file(Path::new(path))
+    {
+        findings.problem(key, format!("cannot read {path:?}: {error}"));
+    }
 }
 
-/// A pipe or a device is not opened, since that may wait for ever.
-fn readable(path: &str) -> io::Result<()> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    File::open(path).map(drop)
+/// Opens a regular file. Opening a pipe or device could wait forever.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    if fs::metadata(path)?.is_file() { File::open(path) } else { Err(io::Error::other("it is not a file")) }
 }

@@ -1,35 +1,34 @@
-//! What was found wrong, or without effect, in a configuration: file, place, and what to do about it.
+//! Problems and warnings of a configuration: file, place, and what to do.
 //!
-//! Knows nothing of keys or formats. What must always hold: a finding is one line, in lower case and
-//! without a full stop, and never shows a value which may be a secret.
+//! A finding is one line, in lower case and without a full stop. It never shows a value that may be a secret.
 
 use std::fmt;
 
-/// Why a configuration cannot be used: every problem, not only the first one.
+/// All problems of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     problems: Vec<Finding>,
 }
 
-/// One thing found in a configuration: a problem of an [`Error`], or a warning.
+/// A problem or a warning.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Finding {
-    /// The file as it was named to the loader.
+    /// The file, as it was named to the loader.
     pub file: String,
-    /// Where in that file.
+    /// The place in the file.
     pub place: Place,
-    /// What is found there, and what to do about it.
+    /// The problem, and what to do.
     pub message: String,
 }
 
-/// The place in a file which a [`Finding`] is about.
+/// The place of a [`Finding`] in a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Place {
-    /// The file itself: it is missing, unreadable or not of a known format.
+    /// The whole file: it is missing, unreadable or of an unknown format.
     File,
-    /// A position, both counted from 1: the text is not of the file's format.
+    /// A syntax error at a position, counted from 1.
     Position {
         /// The line.
         line: usize,
@@ -41,14 +40,14 @@ pub enum Place {
 }
 
 impl Finding {
-    /// Whether it is about a key in this table.
+    /// Whether the finding is about a key in a table.
     pub(super) fn is_under(&self, table: &str) -> bool {
         matches!(&self.place, Place::Key(key) if key.starts_with(table))
     }
 }
 
 impl Error {
-    /// Wraps problems, which are at least one, in an order that does not depend on the format.
+    /// Wraps at least one problem. The order does not depend on the format.
     pub(super) fn new(mut problems: Vec<Finding>) -> Self {
         problems.sort();
         Self { problems }

@@ -1,24 +1,24 @@
-//! The one table of every key: what it holds, what it is by default, and what coracle makes of it.
+//! The table of every key: the kind of its value, its default, its documentation, and whether coracle supports it.
 //!
-//! Each of zot's keys has a row, whether it does something here or not, so that a configuration written
-//! for zot is either followed or answered in words. A key that gets implemented changes its status here
-//! and is read in `model`; nothing else knows which keys exist. What must always hold: a row's default
-//! is of the row's kind and is what coracle does when the key is absent.
+//! The keys that coracle supports are defined with the fields they fill, in `model`. The other modules have the keys of
+//! `http.accessControl` and `http.auth.openid`, and those keys of zot that coracle ignores or refuses. A default is of
+//! the kind of its row, and is what coracle does without the key.
 
-mod auth;
+mod access;
 mod extensions;
-mod general;
-mod http;
-mod storage;
+mod zot;
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
 use super::kind::Kind;
-use super::settings::Setting;
+use super::model::{
+    Auth, Bearer, Collection, Config, Difference, Http, Limits, Log, Metrics, RetentionPolicy, Scrub, Storage, Tls,
+};
+use super::settings::{Section as _, Setting};
 
-/// The default of a key without which its table means nothing.
+/// The default of a key that its table requires.
 const REQUIRED: &str = "required";
 
 /// The path element that stands for each element of a list and each name of a map.
@@ -27,32 +27,31 @@ pub(super) const EACH: &str = "*";
 /// One key.
 #[derive(Debug)]
 pub(super) struct Row {
-    /// The full path, with [`EACH`] where a list or map is passed.
+    /// The full path, with [`EACH`] in a list or map.
     pub(super) key: &'static str,
     pub(super) kind: Kind,
-    /// What holds without the key, as in TOML but without quotes; for a key without effect, the value
-    /// that describes what coracle does, and which is therefore accepted in silence.
+    /// The value without the key, as in TOML but without quotes. For a key that coracle ignores: the value that describes
+    /// what coracle does, and causes no warning.
     default: &'static str,
     pub(super) status: Status,
-    /// What the key does, in one sentence.
-    doc: &'static str,
+    /// The documentation, in lines.
+    doc: &'static [&'static str],
 }
 
-/// What coracle makes of a key.
+/// How coracle treats a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
-    /// It is followed.
-    Implemented,
-    /// It is accepted with a warning that says why nothing needs to be done.
+    Supported,
+    /// Accepted with a warning. The text says why the key is not needed.
     NoEffect(&'static str),
-    /// It is an error that says what to do instead: ignoring it would change who may do what, or what
-    /// the registry is.
+    /// Reported as an error, because ignoring the key would change rights or what the registry is. The text says what to do
+    /// instead.
     Refused(&'static str),
-    /// As the table it stands in.
+    /// The status of the table that the key is in.
     Within,
 }
 
-/// What stands at a name in a table.
+/// The meaning of a name in a table.
 #[derive(Debug)]
 pub(super) enum Child {
     Row(&'static Row),
@@ -60,21 +59,42 @@ pub(super) enum Child {
     Group(&'static str),
 }
 
-const fn row(key: &'static str, kind: Kind, default: &'static str, status: Status, doc: &'static str) -> Row {
+const fn row(
+    key: &'static str,
+    kind: Kind,
+    default: &'static str,
+    status: Status,
+    doc: &'static [&'static str],
+) -> Row {
     Row { key, kind, default, status, doc }
 }
 
-/// Every row.
+/// Every row, in no order.
 pub(super) fn all() -> impl Iterator<Item = &'static Row> {
-    [general::KEYS, storage::KEYS, http::KEYS, auth::KEYS, extensions::KEYS].into_iter().flatten()
+    let supported = [
+        Config::ROWS,
+        Storage::ROWS,
+        Collection::ROWS,
+        RetentionPolicy::ROWS,
+        Http::ROWS,
+        Auth::ROWS,
+        Bearer::ROWS,
+        Tls::ROWS,
+        Limits::ROWS,
+        Log::ROWS,
+        Metrics::ROWS,
+        Scrub::ROWS,
+        Difference::ROWS,
+    ];
+    supported.into_iter().chain([access::KEYS, extensions::KEYS, zot::KEYS]).flatten()
 }
 
-/// The row of a key as the table spells it.
+/// The row of a key, in the spelling of the table.
 pub(super) fn find(key: &str) -> Option<&'static Row> {
     all().find(|row| row.key == key)
 }
 
-/// What the table has at `name`, in any case, directly under the key `parent` ("" at the top).
+/// Looks up a name, in any case, directly under the key `parent` ("" at the top).
 pub(super) fn child(parent: &str, name: &str) -> Option<Child> {
     let fits = |row: &&Row| {
         below(parent, row.key).is_some_and(|rest| {
@@ -87,9 +107,9 @@ pub(super) fn child(parent: &str, name: &str) -> Option<Child> {
     if end == row.key.len() { Some(Child::Row(row)) } else { Some(Child::Group(&row.key[..end])) }
 }
 
-/// The rows of keys directly under `parent` without which it means nothing.
+/// The keys directly under `parent` that it requires.
 pub(super) fn required_in(parent: &str) -> impl Iterator<Item = &'static Row> {
-    all().filter(move |row| row.default == REQUIRED && below(parent, row.key).is_some_and(|rest| !rest.contains('.')))
+    all().filter(move |row| row.is_required() && below(parent, row.key).is_some_and(|rest| !rest.contains('.')))
 }
 
 /// The part of `key` under `parent`.
@@ -103,32 +123,53 @@ pub(super) fn first_element(path: &str) -> &str {
 }
 
 impl Row {
+    /// A key that fills a field. An empty default is no default, or an empty text.
+    pub(super) const fn supported(
+        key: &'static str,
+        kind: Kind,
+        default: &'static str,
+        doc: &'static [&'static str],
+    ) -> Self {
+        Self { key, kind, default, status: Status::Supported, doc }
+    }
+
+    pub(super) fn is_required(&self) -> bool {
+        self.default == REQUIRED
+    }
+
     /// The default as a setting, if there is one.
     pub(super) fn default_setting(&self) -> Option<Setting> {
         let text = || Value::String(self.default.to_owned());
         let value = serde_json::from_str(self.default).unwrap_or_else(|_| text());
-        let list = Value::Array(Vec::new());
         match self.kind {
-            _ if self.default == REQUIRED => None,
-            Kind::List => (value == list).then(|| Setting::List(Vec::new())),
+            _ if self.is_required() => None,
+            Kind::List => (value == Value::Array(Vec::new())).then(|| Setting::List(Vec::new())),
             kind => kind.read(&value).ok(),
         }
     }
+
+    /// The documentation as a phrase: one line, without a full stop.
+    fn doc(&self) -> String {
+        let lines: Vec<&str> = self.doc.iter().map(|line| line.trim()).collect();
+        lines.join(" ").trim_end_matches('.').to_owned()
+    }
 }
 
-/// The table as text for people: key, default, status and what it does. What stands within a table that
-/// is refused as a whole is left out.
+/// The keys as a table for people: key, default, status and documentation, ordered by key. Keys within a table that is
+/// refused are left out.
 pub fn key_table() -> String {
+    let mut rows: Vec<&Row> = all().collect();
+    rows.sort_unstable_by_key(|row| row.key);
     let mut lines = vec![["key", "default", "status", "what it does"].map(str::to_owned)];
     let mut refused: Option<&str> = None;
-    for row in all() {
+    for row in rows {
         if refused.is_some_and(|table| below(table, row.key).is_some()) {
             continue;
         }
         let (status, says) = match row.status {
-            Status::Implemented | Status::Within => ("followed", row.doc.to_owned()),
-            Status::NoEffect(reason) => ("no effect", format!("{reason} (zot: {})", row.doc)),
-            Status::Refused(reason) => ("refused", format!("{reason} (zot: {})", row.doc)),
+            Status::Supported | Status::Within => ("supported", row.doc()),
+            Status::NoEffect(reason) => ("no effect", format!("{reason} (zot: {})", row.doc())),
+            Status::Refused(reason) => ("refused", format!("{reason} (zot: {})", row.doc())),
         };
         if matches!(row.status, Status::Refused(_)) {
             refused = Some(row.key);

@@ -1,7 +1,6 @@
-//! What a key may hold: each kind reads a value of the tree, or says what it expected instead.
+//! The kinds of values. Each kind reads a value of the tree, or says what it expected instead.
 //!
-//! Knows no key, no disk and no network. What must always hold: a value of free text is never repeated
-//! in a message, since it may be a password.
+//! A message never repeats a value of free text, since it may be a password.
 
 use std::net::IpAddr;
 
@@ -11,13 +10,13 @@ use super::settings::Setting;
 use super::time_window::TimeWindow;
 use super::units::{duration_nanoseconds, size_bytes, size_text};
 
-/// As much of a wrong value as a message repeats.
+/// How many characters of an invalid value a message repeats.
 const SHOWN_CHARS_MAX: usize = 60;
 
-/// First segments of paths that coracle itself answers.
+/// First segments of paths that coracle uses itself.
 const TAKEN_SEGMENTS: [&str; 8] = ["v2", "api", "zot", "auth", "csrf_token", "livez", "readyz", "startupz"];
 
-/// What a key may hold.
+/// The kind of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Bool,
@@ -37,33 +36,33 @@ pub(super) enum Kind {
     },
     /// A TCP port as a number or a string, 0 for any free one.
     Port,
-    /// An IP address, `localhost`, or nothing for all addresses.
+    /// An IP address, `localhost`, or "" for all addresses.
     Address,
-    /// An absolute http or https URL without query, or nothing.
+    /// An absolute http or https URL without query, or "".
     Url,
-    /// A path of a request that coracle does not use for something else.
+    /// A path of requests that coracle does not use itself.
     UrlPath,
-    /// What may stand between quotes in a header: printable ASCII without quotes and backslashes.
+    /// Text that can be quoted in a header: printable ASCII without quotes and backslashes.
     HeaderText,
-    /// Hours of the day, or nothing.
+    /// Hours of the day, or "".
     TimeWindow,
     Text,
-    /// A path of the file system, or nothing.
+    /// A path of the file system, or "".
     Path,
     OneOf(&'static [&'static str]),
     Texts,
     SomeOf(&'static [&'static str]),
-    /// A table whose presence means something by itself.
+    /// A table whose presence has a meaning.
     Table,
-    /// A table with a key `enable`; when that is not given, it counts as `unless_said`.
+    /// A table with a key `enable`, and the default of that key.
     Switch {
-        unless_said: bool,
+        default: bool,
     },
     /// A list of tables.
     List,
-    /// A table with names of the user's own, each of which is a table.
+    /// A table of tables, whose names the user chooses.
     Map,
-    /// Anything, not looked into.
+    /// Anything, unchecked.
     Free,
 }
 
@@ -71,17 +70,20 @@ impl Kind {
     pub(super) const ANY_INT: Self = Self::Int { least: i64::MIN, most: i64::MAX };
     pub(super) const COUNT: Self = Self::Int { least: 0, most: i64::MAX };
     pub(super) const AT_LEAST_ONE: Self = Self::Int { least: 1, most: i64::MAX };
-    /// A time after which something ends.
-    pub(super) const LIMIT: Self = Self::Duration { least: "1s", most: "87600h" };
-    pub(super) const ANY_DURATION: Self = Self::Duration { least: "-2562047h", most: "2562047h" };
+    pub(super) const LIMIT: Self = Self::duration("1s", "87600h");
+    pub(super) const ANY_DURATION: Self = Self::duration("-2562047h", "2562047h");
 
-    /// Whether a value says no more than an absent key does.
+    pub(super) const fn duration(least: &'static str, most: &'static str) -> Self {
+        Self::Duration { least, most }
+    }
+
+    /// Whether a value means the same as an absent key.
     pub(super) fn is_unset(self, value: &Value) -> bool {
         let empty_is_default = matches!(self, Self::HeaderText | Self::UrlPath);
         value.is_null() || (empty_is_default && value == "")
     }
 
-    /// What each element of a list of this kind may hold.
+    /// The kind of each element of a list.
     pub(super) const fn element(self) -> Option<Self> {
         match self {
             Self::Texts => Some(Self::Text),
@@ -90,7 +92,7 @@ impl Kind {
         }
     }
 
-    /// Reads a value which is no table, or says what was expected and what was found.
+    /// Reads a value that is not a table. The error says what was expected and what was found.
     pub(super) fn read(self, value: &Value) -> Result<Setting, String> {
         let setting = match (self, value) {
             (Self::Bool, Value::Bool(truth)) => Some(Setting::Bool(*truth)),
@@ -127,7 +129,7 @@ impl Kind {
         setting.ok_or_else(|| format!("expected {}, found {}", self.expected(), self.found(value)))
     }
 
-    /// What this kind accepts, as the object of "expected".
+    /// The accepted values, as the object of "expected".
     pub(super) fn expected(self) -> String {
         match self {
             Self::Bool => "true or false".to_owned(),
@@ -161,7 +163,7 @@ impl Kind {
         }
     }
 
-    /// What stands there instead, with its content only when that cannot be a secret.
+    /// Describes an invalid value. Includes it only if it cannot be a secret.
     pub(super) fn found(self, value: &Value) -> String {
         let secret = matches!(self, Self::Text | Self::Path | Self::Url | Self::Texts | Self::Free);
         match value {
@@ -178,7 +180,7 @@ impl Kind {
     }
 }
 
-/// As much of a text as a message repeats.
+/// Shortens a text for a message.
 pub(super) fn shorten(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -225,7 +227,7 @@ fn read_port(value: &Value) -> Option<u16> {
     }
 }
 
-/// The address without the brackets which zot needs around IPv6.
+/// Reads an address, without the brackets that zot requires around IPv6.
 fn read_address(text: &str) -> Option<String> {
     if text.is_empty() || text.eq_ignore_ascii_case("localhost") {
         return Some(text.to_ascii_lowercase());
@@ -238,7 +240,7 @@ fn read_address(text: &str) -> Option<String> {
     .map(|address| address.to_string())
 }
 
-/// The URL without the slashes at its end.
+/// Reads a URL, without slashes at its end.
 fn read_url(text: &str) -> Option<String> {
     if text.is_empty() {
         return Some(String::new());

@@ -1,257 +1,241 @@
-//! The configuration as the rest of coracle sees it: plain values, each with its unit and its default.
-//!
-//! Knows which key each field is read from. The defaults named here stand in the key table, and
-//! nowhere else in code.
+//! The configuration as the rest of coracle sees it, with the keys that it is read from.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::identity::access::AccessControl;
-
 use super::access_control;
+use super::keys::Row;
+use super::kind::Kind::{self, Bool, HeaderText, List, OneOf, Path, Port, Size, Text, Texts, Url, UrlPath};
 use super::network::Network;
 use super::openid::{self, OpenId};
-use super::settings::{FromSetting, Setting, Settings};
+use super::settings::{FromSetting, Section, Setting, Settings, from_setting, section};
 use super::time_window::TimeWindow;
+use crate::identity::access::AccessControl;
 
-const UNTAGGED_DELAY: &str = "storage.retention.delay";
-
-/// Everything that can be configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Config {
-    /// How the registry behaves where coracle and zot differ; [`Profile::Coracle`] by default. Own key
-    /// `profile`.
-    pub profile: Profile,
-    /// Where content lives. zot's `storage`.
-    pub storage: Storage,
-    /// Where the registry listens, and its limits. zot's `http`.
-    pub http: Http,
-    /// What is logged, and where to. zot's `log`.
-    pub log: Log,
-    /// What a registry can do beyond the distribution specification. zot's `extensions`.
-    pub extensions: Extensions,
-    /// Deliberate differences from zot, for the test that checks them; none by default. Own key
-    /// `differences`.
-    pub differences: Vec<Difference>,
+section! {
+    /// Everything that can be configured.
+    Config {
+        /// How the registry behaves where coracle and zot differ. "zot" is a drop-in for zot: it has zot's Basic challenge,
+        /// and without http.accessControl every signed-in user has all rights.
+        profile: Profile = "profile", OneOf(&["coracle", "zot"]), "coracle";
+        /// Deliberate differences from zot. A test checks them; the registry ignores them.
+        differences: Vec<Difference> = "differences", List, "[]";
+        nested {
+            /// Where content is stored, and when it is removed.
+            storage: Storage = Section::read;
+            /// Where the registry listens, who may use it, and its limits.
+            http: Http = Section::read;
+            /// The log.
+            log: Log = Section::read;
+            /// Features beyond the distribution specification.
+            extensions: Extensions = Section::read;
+        }
+    }
 }
 
 /// How the registry behaves where coracle and zot differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Profile {
-    /// Coracle's own ways: rights are ownership and permissions.
+    /// Coracle's own behaviour: users own repositories and grant permissions.
     Coracle,
-    /// A drop-in for zot: its Basic challenge, and every signed-in user may do everything.
+    /// A drop-in for zot: its Basic challenge, and every signed-in user has all rights.
     Zot,
 }
 
-/// Where content lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Storage {
-    /// The data directory, relative to the working directory of the process; without it, the platform's
-    /// usual place. zot's `storage.rootDirectory`, which zot wants absolute.
-    pub root_directory: Option<PathBuf>,
-    /// Whether a push is on the disk before it is answered; true by default. zot's `storage.commit`,
-    /// which is false there.
-    pub commit: bool,
-    /// How long an unfinished upload is kept after its last byte; 24 hours by default. Own key
-    /// `storage.uploadExpiry`.
-    pub upload_expiry: Duration,
-    /// How long it is remembered what a tag pointed at, so that it can be brought back; 14 days by default,
-    /// and not at all if it is zero. Own key `storage.tagHistory`.
-    pub tag_history: Duration,
-    /// When what nothing needs is removed. zot's `storage.gc` and what begins with it, and `storage.retention`.
-    pub collection: Collection,
-    /// Pushes are refused while fewer bytes are free on the disk; 64 MiB by default, and never if it is zero.
-    /// Own key `storage.minFreeSpace`.
-    pub min_free_space: u64,
-    /// Whether an index is accepted while manifests it names are missing; false by default. Own key
-    /// `storage.allowSparseIndexes`.
-    pub allow_sparse_indexes: bool,
+section! {
+    /// Where content is stored, and when it is removed.
+    Storage {
+        /// Data directory, relative to the working directory. Without it, the usual place of the platform.
+        root_directory: Option<PathBuf> = "storage.rootDirectory", Path, "";
+        /// Whether content is durable before a push is answered. Otherwise it is durable about a second later (zot's
+        /// default is false).
+        commit: bool = "storage.commit", Bool, "true";
+        /// How long an unfinished upload is kept after its last byte.
+        upload_expiry: Duration = "storage.uploadExpiry", Kind::duration("1s", "8760h"), "24h";
+        /// How long a moved or deleted tag can be restored. 0 keeps no history.
+        tag_history: Duration = "storage.tagHistory", Kind::duration("0s", "87600h"), "336h";
+        /// Free disk space below which pushes are refused. 0 never refuses.
+        min_free_space: u64 = "storage.minFreeSpace", Size { least: 0, most: i64::MAX as u64 }, "64MiB";
+        /// Whether an index is accepted while manifests that it names are missing.
+        allow_sparse_indexes: bool = "storage.allowSparseIndexes", Bool, "false";
+        nested {
+            /// Garbage collection.
+            collection: Collection = Section::read;
+        }
+    }
 }
 
-/// When what nothing needs is removed: blobs that no manifest needs, and manifests that no tag and no index names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Collection {
-    /// Whether it is; true by default. zot's `storage.gc`.
-    pub enable: bool,
-    /// How long it is kept; 24 hours by default. zot's `storage.gcDelay`, whose default is one hour.
-    pub delay: Duration,
-    /// How often it is looked for; every hour by default. zot's `storage.gcInterval`.
-    pub interval: Duration,
-    /// The part of the day in which it may be; any by default. zot's `storage.gcTimeWindow`.
-    pub time_window: Option<TimeWindow>,
-    /// How long a manifest without a tag is kept; as `delay` by default. zot's `storage.retention.delay`.
-    pub untagged_delay: Option<Duration>,
-    /// What is kept in which repositories; none by default, and then nothing is. zot's `storage.retention.policies`,
-    /// of which the first that fits a repository counts.
-    pub policies: Vec<RetentionPolicy>,
+section! {
+    /// Garbage collection: removes blobs that no manifest references, and manifests that no tag and no index names.
+    Collection {
+        /// Whether untagged manifests and unreferenced blobs are removed.
+        enable: bool = "storage.gc", Bool, "true";
+        /// How long unreferenced content is kept. Must exceed the time from the first blob of a push to its last manifest
+        /// (zot's default is 1h).
+        delay: Duration = "storage.gcDelay", Kind::duration("0s", "87600h"), "24h";
+        /// How often garbage collection runs.
+        interval: Duration = "storage.gcInterval", Kind::duration("1s", "8760h"), "1h";
+        /// Hours of the day, in UTC, in which garbage collection may start, such as 22:00-06:00. Without it, any time.
+        time_window: Option<TimeWindow> = "storage.gcTimeWindow", Kind::TimeWindow, "";
+        /// How long an untagged manifest is kept. Without it, storage.gcDelay.
+        untagged_delay: Option<Duration> = "storage.retention.delay", Kind::duration("0s", "87600h");
+        /// Retention policies. The first one that matches a repository applies.
+        policies: Vec<RetentionPolicy> = "storage.retention.policies", List, "[]";
+    }
 }
 
-/// What is kept in some repositories.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RetentionPolicy {
-    /// Patterns of the repositories' names. zot's `repositories`.
-    pub repositories: Vec<String>,
-    /// Whether manifests are removed whose subject was deleted; false by default. zot's `deleteReferrers`.
-    pub delete_referrers: bool,
-    /// Whether manifests are removed that have no tag; true by default. zot's `deleteUntagged`.
-    pub delete_untagged: bool,
+section! {
+    /// Retention in some repositories.
+    RetentionPolicy {
+        /// Patterns of the repositories that the policy applies to.
+        repositories: Vec<String> = "storage.retention.policies.*.repositories", Texts, "required";
+        /// Whether manifests are removed whose subject was deleted. Without a matching policy they are.
+        delete_referrers: bool = "storage.retention.policies.*.deleteReferrers", Bool, "false";
+        /// Whether untagged manifests are removed.
+        delete_untagged: bool = "storage.retention.policies.*.deleteUntagged", Bool, "true";
+    }
 }
 
-/// Where the registry listens, what it announces, and its limits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Http {
-    /// Where to listen; 127.0.0.1 by default. zot's `http.address`.
-    pub address: Address,
-    /// The TCP port, 0 for any free one; 8080 by default. zot's `http.port`.
-    pub port: u16,
-    /// The URL under which clients reach the registry, without a slash at its end, when it is not the
-    /// address; none by default. zot's `http.externalUrl`.
-    pub external_url: Option<String>,
-    /// The realm of a challenge, fit to stand between quotes; `Authorization Required` by default, as
-    /// for zot. zot's `http.realm`.
-    pub realm: String,
-    /// Proxies whose headers say where a client is and what it asked for (`X-Forwarded-For`, `-Proto` and
-    /// `-Host`, and `Forwarded`); none by default. Own key `http.trustedProxies`.
-    pub trusted_proxies: Vec<Network>,
-    /// Whether anyone who reaches the port may do everything; false by default. Own key `http.open`.
-    pub open: bool,
-    /// Who signs in, and how (zot `http.auth`).
-    pub auth: Auth,
-    /// Who may do what, by repository pattern (zot `http.accessControl`); without it, ownership and
-    /// permissions, or what the profile says.
-    pub access_control: Option<AccessControl>,
-    /// The files that make the port speak TLS; none by default. zot's `http.tls`.
-    pub tls: Option<Tls>,
-    /// What one server takes upon itself. Own keys under `http.limits`.
-    pub limits: Limits,
+section! {
+    /// Where the registry listens, who may use it, and its limits.
+    Http {
+        /// IP address to listen on, "localhost", or "" for all addresses.
+        address: Address = "http.address", Kind::Address, "127.0.0.1";
+        /// Port to listen on. 0 for any free port.
+        port: u16 = "http.port", Port, "8080";
+        /// URL at which clients reach the registry, if that is not its address, as behind a proxy.
+        external_url: Option<String> = "http.externalUrl", Url, "";
+        /// Realm of the challenge that asks for a password.
+        realm: String = "http.realm", HeaderText, "Authorization Required";
+        /// Addresses and networks of proxies. The registry believes their X-Forwarded-For, -Proto, -Host and Forwarded headers.
+        trusted_proxies: Vec<Network> = "http.trustedProxies", Texts, "[]";
+        /// Whether everyone who reaches the port has all rights, without signing in.
+        open: bool = "http.open", Bool, "false";
+        nested {
+            /// How users sign in.
+            auth: Auth = Section::read;
+            /// Rights by repository pattern. Without it, ownership and permissions, or what the profile says.
+            access_control: Option<AccessControl> = access_control::read;
+            /// Certificate and key. With them, the port speaks TLS.
+            tls: Option<Tls> = Section::read_if_complete;
+            /// Limits of the server.
+            limits: Limits = Section::read;
+        }
+    }
 }
 
-/// Where to listen.
+/// Where the registry listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {
-    /// Every address of the machine, of IPv4 and IPv6. Written as the empty string, as for Go.
+    /// Every address of the machine, IPv4 and IPv6. Written as the empty string, as in Go.
     All,
-    /// The addresses that the name `localhost` has.
+    /// The addresses of the name `localhost`.
     Localhost,
     /// This address.
     Ip(IpAddr),
 }
 
-/// Who signs in, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Auth {
-    /// Users with bcrypt hashes, beside coracle's own (zot `http.auth.htpasswd.path`); none by default.
-    pub htpasswd: Option<PathBuf>,
-    /// Whether there are API keys (zot `http.auth.apikey`, off there); on by default, and wherever there are
-    /// providers, as for zot.
-    pub api_keys: bool,
-    /// How many keys one user may have (own); 100 by default.
-    pub keys_per_user: usize,
-    /// How long a key may live (own); for ever by default.
-    pub key_lifetime: Option<Duration>,
-    /// How long a session lives without being used (own); two hours by default, as zot's.
-    pub session_idle_timeout: Duration,
-    /// How long a session lives (own); a week by default.
-    pub session_lifetime: Duration,
-    /// How long a token is good for, a minute at least (own); an hour by default: some clients push with one token.
-    pub token_lifetime: Duration,
-    /// Who tokens say has made them (own); `coracle` by default.
-    pub token_issuer: String,
-    /// What clients may call the registry when they want a token, besides the host they asked (own);
-    /// tokens are made out to the first; none by default.
-    pub token_services: Vec<String>,
-    /// A token service elsewhere, whose tokens count here (zot `http.auth.bearer`); none by default.
-    pub bearer: Option<Bearer>,
-    /// Providers through which people sign in (zot `http.auth.openid`); none by default.
-    pub openid: Option<OpenId>,
+section! {
+    /// How users sign in.
+    Auth {
+        /// Htpasswd file with users and bcrypt passwords, in addition to coracle's own users. Read again when it changes.
+        htpasswd: Option<PathBuf> = "http.auth.htpasswd.path", Path, "";
+        /// Whether users can create API keys. Always true with identity providers.
+        api_keys: bool = "http.auth.apikey", Bool, "true";
+        /// How many API keys one user may have.
+        keys_per_user: usize = "http.auth.keys.maxPerUser", Kind::AT_LEAST_ONE, "100";
+        /// Longest lifetime of an API key. 0 for no limit.
+        key_lifetime: Option<Duration> = "http.auth.keys.maxLifetime", Kind::duration("0s", "87600h"), "0s";
+        /// How long an unused session stays valid.
+        session_idle_timeout: Duration = "http.auth.session.idleTimeout", Kind::LIMIT, "2h";
+        /// How long a session stays valid.
+        session_lifetime: Duration = "http.auth.session.lifetime", Kind::LIMIT, "168h";
+        /// How long an access token of /v2/auth is valid. Some clients use one token for a whole push.
+        token_lifetime: Duration = "http.auth.token.lifetime", Kind::duration("60s", "24h"), "1h";
+        /// Issuer named in access tokens.
+        token_issuer: String = "http.auth.token.issuer", Text, "coracle";
+        /// Names of this registry that clients may ask access tokens for, in addition to its host. The first one is the
+        /// audience of the tokens.
+        token_services: Vec<String> = "http.auth.token.services", Texts, "[]";
+        nested {
+            /// An external token issuer, whose tokens are accepted.
+            bearer: Option<Bearer> = Section::read_if_complete;
+            /// Identity providers.
+            openid: Option<OpenId> = openid::read;
+        }
+    }
 }
 
-/// A token service elsewhere. Its tokens say what whoever holds them may do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Bearer {
-    /// Where clients get tokens, fit to stand between quotes. zot's `http.auth.bearer.realm`.
-    pub realm: String,
-    /// What the service calls this registry, fit to stand between quotes. zot's `http.auth.bearer.service`.
-    pub service: String,
-    /// The file with what verifies its tokens: a certificate or a public key in PEM, or a JWKS. It could be
-    /// read when the configuration was. zot's `http.auth.bearer.cert`.
-    pub cert: PathBuf,
+section! {
+    /// An external token issuer. Its tokens say which rights their holder has.
+    Bearer {
+        /// URL of the external token issuer, where clients get tokens.
+        realm: String = "http.auth.bearer.realm", HeaderText, "";
+        /// Name of this registry at the external token issuer.
+        service: String = "http.auth.bearer.service", HeaderText, "";
+        /// File that verifies its tokens: a certificate or public key in PEM, or a JWKS.
+        cert: PathBuf = "http.auth.bearer.cert", Path, "";
+    }
 }
 
-/// The files that make the port speak TLS. Both could be read when the configuration was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Tls {
-    /// The certificate chain in PEM. zot's `http.tls.cert`.
-    pub cert: PathBuf,
-    /// Its private key in PEM. zot's `http.tls.key`.
-    pub key: PathBuf,
+section! {
+    /// Certificate and key. Both were readable when the configuration was read.
+    Tls {
+        /// PEM file with the certificate chain. Together with http.tls.key, the port speaks TLS.
+        cert: PathBuf = "http.tls.cert", Path, "";
+        /// PEM file with the private key of http.tls.cert.
+        key: PathBuf = "http.tls.key", Path, "";
+    }
 }
 
-/// What one server takes upon itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Limits {
-    /// Connections open at a time; 1024 by default. Own key `http.limits.maxConnections`.
-    pub max_connections: usize,
-    /// The same for one address; 0, the default, stands for three quarters of `max_connections`. Trusted proxies have
-    /// no such limit. Own key `http.limits.maxConnectionsPerAddress`.
-    pub max_connections_per_address: usize,
-    /// How long the head of a request may take; 30 seconds by default. Own key
-    /// `http.limits.headerTimeout`.
-    pub header_timeout: Duration,
-    /// How long a connection is kept between requests; 120 seconds by default. Own key
-    /// `http.limits.idleTimeout`.
-    pub idle_timeout: Duration,
-    /// How long a body, of a request or an answer, may pause; 60 seconds by default. Own key
-    /// `http.limits.bodyIdleTimeout`.
-    pub body_idle_timeout: Duration,
-    /// The largest manifest in bytes, from 4 MiB, which is the default, to 64 MiB. Own key
-    /// `http.limits.maxManifestSize`.
-    pub max_manifest_size: usize,
-    /// How long requests may go on after the registry was told to stop; 30 seconds by default. Own key
-    /// `http.limits.shutdownTimeout`.
-    pub shutdown_timeout: Duration,
+section! {
+    /// Limits of one server.
+    Limits {
+        /// Open connections. For a new one beyond the limit, the connection that is idle longest is closed.
+        max_connections: usize = "http.limits.maxConnections", Kind::Int { least: 1, most: 1_000_000 }, "1024";
+        /// Open connections of one address (IPv6: /64). 0 for three quarters of maxConnections. Trusted proxies have no
+        /// such limit.
+        max_connections_per_address: usize = "http.limits.maxConnectionsPerAddress", Kind::Int { least: 0, most: 1_000_000 }, "0";
+        /// How long the head of a request may take.
+        header_timeout: Duration = "http.limits.headerTimeout", Kind::duration("1ms", "1h"), "30s";
+        /// How long a connection is kept open between requests.
+        idle_timeout: Duration = "http.limits.idleTimeout", Kind::duration("1ms", "24h"), "120s";
+        /// How long the body of a request or response may pause.
+        body_idle_timeout: Duration = "http.limits.bodyIdleTimeout", Kind::duration("1ms", "24h"), "60s";
+        /// Largest manifest that is accepted, in bytes or as a size such as 8MiB.
+        max_manifest_size: usize = "http.limits.maxManifestSize", Size { least: 4 << 20, most: 64 << 20 }, "4MiB";
+        /// How long requests may continue after the registry was told to stop.
+        shutdown_timeout: Duration = "http.limits.shutdownTimeout", Kind::duration("1ms", "1h"), "30s";
+    }
 }
 
-/// What is logged, and where to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Log {
-    /// The least severe message that is logged; [`LogLevel::Info`] by default. zot's `log.level`, which
-    /// is `debug` there, and whose `panic` and `fatal` are [`LogLevel::Error`].
-    pub level: LogLevel,
-    /// How a message is written; [`LogFormat::Text`] by default. Own key `log.format`.
-    pub format: LogFormat,
-    /// The file that is appended to; standard error by default. zot's `log.output`, whose default is
-    /// standard output.
-    pub output: Option<PathBuf>,
-    /// The file that gets a line of JSON for every request that changed something, and for everything
-    /// done to accounts; none by default. zot's `log.audit`.
-    pub audit: Option<PathBuf>,
+section! {
+    /// The log.
+    Log {
+        /// Least severe message that is logged. "panic" and "fatal" count as "error".
+        level: LogLevel = "log.level", OneOf(&["panic", "fatal", "error", "warn", "info", "debug", "trace"]), "info";
+        /// Format of a message: one line of text, or one JSON object.
+        format: LogFormat = "log.format", OneOf(&["text", "json"]), "text";
+        /// File to append the log to. Without it, standard error.
+        output: Option<PathBuf> = "log.output", Path, "";
+        /// File to append every change to, as a line of JSON. Readable only for its owner; created again after rotation.
+        audit: Option<PathBuf> = "log.audit", Path, "";
+    }
 }
 
 /// How severe a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
-    /// Something failed that the registry is there for.
+    /// A request or a background task failed.
     Error,
-    /// Something is not as it should be, and the registry went on.
+    /// Something is wrong, and the registry continued.
     Warn,
-    /// What an operator wants to know of: starting, stopping, requests.
+    /// Starting, stopping, requests.
     Info,
-    /// What helps to find out why.
+    /// Details for finding a fault.
     Debug,
     /// Everything.
     Trace,
@@ -261,209 +245,98 @@ pub enum LogLevel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogFormat {
-    /// One line for people.
+    /// One line of text.
     Text,
     /// One JSON object on one line.
     Json,
 }
 
-/// What a registry can do beyond the distribution specification.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Extensions {
-    /// Figures for Prometheus. zot's `extensions.metrics`.
-    pub metrics: Metrics,
-    /// Comparing what is stored with what it should be. zot's `extensions.scrub`.
-    pub scrub: Scrub,
+section! {
+    /// Features beyond the distribution specification.
+    Extensions {
+        nested {
+            /// Metrics for Prometheus.
+            metrics: Metrics = Section::read;
+            /// Checking stored data.
+            scrub: Scrub = Section::read;
+        }
+    }
 }
 
-/// Comparing what is stored with what it should be, from time to time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Scrub {
-    /// Whether it is done; false by default. zot's `extensions.scrub.enable`, which is true in a block that does
-    /// not say.
-    pub enable: bool,
-    /// How long after one scrub the next begins; 24 hours by default. zot's `extensions.scrub.interval`.
-    pub interval: Duration,
-    /// Bytes that are read in a second, at most; 32 MiB by default. Own key `extensions.scrub.rate`.
-    pub rate: u64,
+section! {
+    /// Metrics for Prometheus.
+    Metrics {
+        /// Whether metrics are served for Prometheus.
+        enable: bool = "extensions.metrics.enable", Bool, "true";
+        /// Path of the metrics.
+        path: String = "extensions.metrics.prometheus.path", UrlPath, "/metrics";
+    }
 }
 
-/// Figures for Prometheus.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Metrics {
-    /// Whether they are served; true by default. zot's `extensions.metrics.enable`.
-    pub enable: bool,
-    /// Where they are served: a path that coracle has no other use for; `/metrics` by default. zot's
-    /// `extensions.metrics.prometheus.path`.
-    pub path: String,
+section! {
+    /// Checking stored data from time to time: blobs against their digests, and rows against each other.
+    Scrub {
+        /// Whether stored data is checked. The default is true if extensions.scrub is present.
+        enable: bool = "extensions.scrub.enable", Bool, "false";
+        /// How long after one scrub the next one starts. Blobs that were checked within this time are skipped.
+        interval: Duration = "extensions.scrub.interval", Kind::duration("1m", "87600h"), "24h";
+        /// How many bytes a scrub reads per second.
+        rate: u64 = "extensions.scrub.rate", Size { least: 1024, most: 1 << 40 }, "32MiB";
+    }
 }
 
-/// One deliberate difference from zot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Difference {
-    /// The method and path it is about.
-    pub route: String,
-    /// What zot answers.
-    pub zot: String,
-    /// What coracle answers.
-    pub coracle: String,
-    /// Why coracle answers otherwise.
-    pub why: String,
-    /// The name of the test that checks it.
-    pub check: String,
+section! {
+    /// One deliberate difference from zot.
+    Difference {
+        /// Method and path of the request.
+        route: String = "differences.*.route", Text, "required";
+        /// Response of zot.
+        zot: String = "differences.*.zot", Text, "required";
+        /// Response of coracle.
+        coracle: String = "differences.*.coracle", Text, "required";
+        /// Why coracle responds differently.
+        why: String = "differences.*.why", Text, "required";
+        /// Name of the test that checks the difference.
+        check: String = "differences.*.check", Text, "required";
+    }
 }
 
 impl Config {
     pub(super) fn new(settings: &Settings) -> Self {
-        Self {
-            profile: settings.get("profile"),
-            storage: Storage {
-                root_directory: settings.get("storage.rootDirectory"),
-                commit: settings.get("storage.commit"),
-                upload_expiry: settings.get("storage.uploadExpiry"),
-                tag_history: settings.get("storage.tagHistory"),
-                collection: Collection {
-                    enable: settings.get("storage.gc"),
-                    delay: settings.get("storage.gcDelay"),
-                    interval: settings.get("storage.gcInterval"),
-                    time_window: settings.get::<String>("storage.gcTimeWindow").parse().ok(),
-                    untagged_delay: settings.given(UNTAGGED_DELAY).map(|_| settings.get(UNTAGGED_DELAY)),
-                    policies: policies(&settings.get::<Vec<Settings>>("storage.retention.policies")),
-                },
-                min_free_space: settings.get("storage.minFreeSpace"),
-                allow_sparse_indexes: settings.get("storage.allowSparseIndexes"),
-            },
-            http: Http {
-                address: settings.get("http.address"),
-                port: settings.get("http.port"),
-                external_url: settings.get("http.externalUrl"),
-                realm: settings.get("http.realm"),
-                trusted_proxies: networks(&settings.get::<Vec<String>>("http.trustedProxies")),
-                open: settings.get("http.open"),
-                auth: Auth {
-                    htpasswd: settings.get("http.auth.htpasswd.path"),
-                    api_keys: settings.get("http.auth.apikey") || settings.given("http.auth.openid").is_some(),
-                    keys_per_user: settings.get("http.auth.keys.maxPerUser"),
-                    key_lifetime: Some(settings.get("http.auth.keys.maxLifetime"))
-                        .filter(|limit: &Duration| !limit.is_zero()),
-                    session_idle_timeout: settings.get("http.auth.session.idleTimeout"),
-                    session_lifetime: settings.get("http.auth.session.lifetime"),
-                    token_lifetime: settings.get("http.auth.token.lifetime"),
-                    token_issuer: settings.get("http.auth.token.issuer"),
-                    token_services: settings.get("http.auth.token.services"),
-                    bearer: bearer(settings),
-                    openid: openid::read(settings),
-                },
-                access_control: access_control::read(settings),
-                tls: Option::zip(settings.get("http.tls.cert"), settings.get("http.tls.key"))
-                    .map(|(cert, key)| Tls { cert, key }),
-                limits: Limits {
-                    max_connections: settings.get("http.limits.maxConnections"),
-                    max_connections_per_address: settings.get("http.limits.maxConnectionsPerAddress"),
-                    header_timeout: settings.get("http.limits.headerTimeout"),
-                    idle_timeout: settings.get("http.limits.idleTimeout"),
-                    body_idle_timeout: settings.get("http.limits.bodyIdleTimeout"),
-                    max_manifest_size: settings.get("http.limits.maxManifestSize"),
-                    shutdown_timeout: settings.get("http.limits.shutdownTimeout"),
-                },
-            },
-            log: Log {
-                level: settings.get("log.level"),
-                format: settings.get("log.format"),
-                output: settings.get("log.output"),
-                audit: settings.get("log.audit"),
-            },
-            extensions: Extensions {
-                metrics: Metrics {
-                    enable: settings.get("extensions.metrics.enable"),
-                    path: settings.get("extensions.metrics.prometheus.path"),
-                },
-                scrub: Scrub {
-                    enable: settings.given("extensions.scrub").is_some_and(|said| *said == Setting::Bool(true)),
-                    interval: settings.get("extensions.scrub.interval"),
-                    rate: settings.get("extensions.scrub.rate"),
-                },
-            },
-            differences: differences(&settings.get::<Vec<Settings>>("differences")),
-        }
+        let mut config = Self::read(settings);
+        config.http.auth.key_lifetime.take_if(|limit| limit.is_zero());
+        // A federated user has no password, and needs API keys on the command line.
+        config.http.auth.api_keys |= config.http.auth.openid.is_some();
+        config.extensions.scrub.enable = settings.given("extensions.scrub") == Some(&Setting::Bool(true));
+        config
     }
 }
 
-/// What is no network was reported, and there is no configuration then.
-fn networks(texts: &[String]) -> Vec<Network> {
-    texts.iter().filter_map(|text| text.parse().ok()).collect()
-}
-
-fn policies(tables: &[Settings]) -> Vec<RetentionPolicy> {
-    let one = |table: &Settings| RetentionPolicy {
-        repositories: table.get("storage.retention.policies.*.repositories"),
-        delete_referrers: table.get("storage.retention.policies.*.deleteReferrers"),
-        delete_untagged: table.get("storage.retention.policies.*.deleteUntagged"),
+from_setting! {
+    Profile: Setting::Text(word) => match word.as_str() {
+        "coracle" => Some(Self::Coracle),
+        "zot" => Some(Self::Zot),
+        _ => None,
     };
-    tables.iter().map(one).collect()
-}
-
-/// Of the three keys none is given, or all: else it was reported.
-fn bearer(settings: &Settings) -> Option<Bearer> {
-    let text = |key| Some(settings.get::<String>(key)).filter(|text| !text.is_empty());
-    let (realm, service) = (text("http.auth.bearer.realm")?, text("http.auth.bearer.service")?);
-    Some(Bearer { realm, service, cert: settings.get::<Option<PathBuf>>("http.auth.bearer.cert")? })
-}
-
-fn differences(tables: &[Settings]) -> Vec<Difference> {
-    let one = |table: &Settings| Difference {
-        route: table.get("differences.*.route"),
-        zot: table.get("differences.*.zot"),
-        coracle: table.get("differences.*.coracle"),
-        why: table.get("differences.*.why"),
-        check: table.get("differences.*.check"),
+    Address: Setting::Text(address) => match address.as_str() {
+        "" => Some(Self::All),
+        "localhost" => Some(Self::Localhost),
+        address => address.parse().ok().map(Self::Ip),
     };
-    tables.iter().map(one).collect()
-}
-
-impl FromSetting for Profile {
-    fn from_setting(setting: &Setting) -> Option<Self> {
-        match String::from_setting(setting)?.as_str() {
-            "coracle" => Some(Self::Coracle),
-            "zot" => Some(Self::Zot),
-            _ => None,
-        }
-    }
-}
-
-impl FromSetting for Address {
-    fn from_setting(setting: &Setting) -> Option<Self> {
-        match String::from_setting(setting)?.as_str() {
-            "" => Some(Self::All),
-            "localhost" => Some(Self::Localhost),
-            address => address.parse().ok().map(Self::Ip),
-        }
-    }
-}
-
-impl FromSetting for LogLevel {
-    fn from_setting(setting: &Setting) -> Option<Self> {
-        match String::from_setting(setting)?.as_str() {
-            "panic" | "fatal" | "error" => Some(Self::Error),
-            "warn" => Some(Self::Warn),
-            "info" => Some(Self::Info),
-            "debug" => Some(Self::Debug),
-            "trace" => Some(Self::Trace),
-            _ => None,
-        }
-    }
-}
-
-impl FromSetting for LogFormat {
-    fn from_setting(setting: &Setting) -> Option<Self> {
-        match String::from_setting(setting)?.as_str() {
-            "text" => Some(Self::Text),
-            "json" => Some(Self::Json),
-            _ => None,
-        }
-    }
+    LogLevel: Setting::Text(word) => match word.as_str() {
+        "panic" | "fatal" | "error" => Some(Self::Error),
+        "warn" => Some(Self::Warn),
+        "info" => Some(Self::Info),
+        "debug" => Some(Self::Debug),
+        "trace" => Some(Self::Trace),
+        _ => None,
+    };
+    LogFormat: Setting::Text(word) => match word.as_str() {
+        "text" => Some(Self::Text),
+        "json" => Some(Self::Json),
+        _ => None,
+    };
+    Option<TimeWindow>: Setting::Text(text) => Some(text.parse().ok());
+    // An invalid network has been reported, and there is no configuration then.
+    Vec<Network>: Setting::Texts(texts) => Some(texts.iter().filter_map(|text| text.parse().ok()).collect());
 }

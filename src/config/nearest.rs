@@ -1,24 +1,20 @@
-//! What somebody may have meant who wrote a key that does not exist.
-//!
-//! Knows the key table and no configuration. What must always hold: a suggestion is a key that exists and is not
-//! refused.
+//! Suggests the nearest key for an unknown one. A suggestion is a key that exists and is not refused.
 
 use std::collections::BTreeSet;
 
 use super::keys::{self, Row, Status};
 
-/// One character of this many may be wrong in a name.
+/// A name may have one wrong character for each of this many.
 const CHARACTERS_TO_AN_ERROR: usize = 3;
-/// A shorter name is no abbreviation of another.
+/// The shortest name that is taken as an abbreviation.
 const ABBREVIATION_MIN: usize = 3;
-
-/// A longer name is no misspelling, and comparing it is slow.
+/// The longest name that is compared, because comparing is slow.
 const NAME_BYTES_MAX: usize = 100;
 
-/// The message for the unknown `name` in the table `parent`, whose path in the file is `path`.
+/// The message for an unknown name in the table `parent`, whose path in the file is `path`.
 pub(super) fn unknown_key(parent: &str, path: &str, name: &str) -> String {
     let known = known_in(parent).join(", ");
-    // In a table that is refused no other key would help.
+    // The table is refused.
     if known.is_empty() {
         return "unknown key".to_owned();
     }
@@ -30,11 +26,11 @@ pub(super) fn unknown_key(parent: &str, path: &str, name: &str) -> String {
             };
             format!("unknown key, did you mean {shown}?")
         }
-        None => format!("unknown key; known here are {known}"),
+        None => format!("unknown key; known keys here: {known}"),
     }
 }
 
-/// The names that a table may hold.
+/// The accepted names in a table.
 fn known_in(parent: &str) -> Vec<&'static str> {
     let names: BTreeSet<_> = accepted()
         .filter_map(|row| keys::below(parent, row.key))
@@ -44,8 +40,7 @@ fn known_in(parent: &str) -> Vec<&'static str> {
     names.into_iter().collect()
 }
 
-/// The key most like `name`: by its last element first, which may have been written in another table,
-/// then by the whole path.
+/// The key most like `name`. Its last element counts twice, since the name may be in the wrong table.
 fn nearest(parent: &str, name: &str) -> Option<String> {
     if name.len() > NAME_BYTES_MAX {
         return None;
@@ -66,7 +61,7 @@ fn nearest(parent: &str, name: &str) -> Option<String> {
         .map(|(_, key)| key.to_owned())
 }
 
-/// Whether one name may have been written for the other: with a few wrong characters, or shortened.
+/// Whether one name may be a misspelling or an abbreviation of the other.
 fn is_like(name: &str, known: &str) -> bool {
     let (shorter, longer) = if name.len() < known.len() { (name, known) } else { (known, name) };
     let is_abbreviation = shorter.len() >= ABBREVIATION_MIN && longer.starts_with(shorter);
@@ -74,7 +69,7 @@ fn is_like(name: &str, known: &str) -> bool {
     is_abbreviation || strsim::osa_distance(name, known) <= errors_max
 }
 
-/// The rows of keys that are not refused, neither themselves nor with the table they stand in.
+/// The rows of keys that are not refused, and not in a refused table.
 fn accepted() -> impl Iterator<Item = &'static Row> {
     let is_refused = |row: &Row| matches!(row.status, Status::Refused(_));
     keys::all().filter(move |row| {
@@ -83,7 +78,7 @@ fn accepted() -> impl Iterator<Item = &'static Row> {
     })
 }
 
-/// Every key and every table on the way to one, except those that are only a place in a list or map.
+/// Every accepted key, and every table that contains one. Elements of lists and maps are left out.
 fn every_key() -> BTreeSet<&'static str> {
     accepted()
         .flat_map(|row| {

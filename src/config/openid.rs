@@ -1,11 +1,9 @@
-//! `http.auth.openid`: settings → the providers through which people sign in.
+//! `http.auth.openid`: reads and checks the identity providers, and the files with their secrets.
 //!
-//! Knows the keys and the files that hold secrets of clients, and nothing of OpenID. What must always hold: a secret
-//! is in no message, and does not print.
+//! A secret is never printed, and no message contains one.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +12,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
-use super::settings::{Setting, Settings};
+use super::check::{check_file, open_file};
+use super::settings::Settings;
 use super::walk::Findings;
 use crate::oci::JsonObject;
 
@@ -24,19 +23,19 @@ const ORIGINS: &str = "http.auth.openid.callbackAllowOrigins";
 const CA: &str = "http.auth.openid.cacert";
 const RECHECK: &str = "http.auth.openid.recheck";
 
-/// The names that a provider may have, as in zot: the callback's path ends in it.
+/// The names of providers, as in zot. The path of the callback ends in the name.
 const NAMES: [&str; 4] = ["github", "gitlab", "google", "oidc"];
-/// The one that does not speak OpenID.
+/// The provider that does not support OpenID.
 const GITHUB: &str = "github";
-/// Where the API of github.com is.
+/// The URLs of github.com.
 const GITHUB_API: &str = "https://api.github.com";
 const GITHUB_AUTH: &str = "https://github.com/login/oauth/authorize";
 const GITHUB_TOKEN: &str = "https://github.com/login/oauth/access_token";
 
-/// No file with a secret or a key is as large, in bytes.
+/// The largest file with a secret or a key, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// A secret of the configuration. It does not print.
+/// A secret of the configuration, which is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -46,7 +45,7 @@ impl Secret {
         Self(secret.into())
     }
 
-    /// The secret. Only to use it for what it is for.
+    /// The secret in clear text.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -58,68 +57,67 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Sign-in through providers.
+/// Sign-in through identity providers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpenId {
-    /// The providers by their names, which are `github`, `gitlab`, `google` and `oidc`. zot's
-    /// `http.auth.openid.providers`.
+    /// The providers by name: `github`, `gitlab`, `google` and `oidc`. Key `http.auth.openid.providers`.
     pub providers: BTreeMap<String, Provider>,
-    /// Origins besides the registry's own to which browsers may return. zot's
+    /// Origins that browsers may return to, in addition to the registry's own. Key
     /// `http.auth.openid.callbackAllowOrigins`.
     pub callback_allow_origins: Vec<String>,
-    /// A file with certificates to trust at providers, besides those that the platform trusts; none by default. It
-    /// could be read when the configuration was. Own key `http.auth.openid.cacert`.
+    /// A file with certificate authorities to trust at providers, in addition to those of the platform. It was readable
+    /// when the configuration was read. Key `http.auth.openid.cacert`.
     pub ca_cert: Option<PathBuf>,
-    /// How often a provider is asked whether it still knows somebody; without it, never. 24 hours by default. Own
-    /// key `http.auth.openid.recheck`, of which zero is never.
+    /// How often a provider is asked whether a user still exists; `None` for never. Key `http.auth.openid.recheck`,
+    /// default 24 hours.
     pub recheck: Option<Duration>,
 }
 
-/// One provider.
+/// One identity provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Provider {
-    /// What people read on its button. zot's `name`; the key's own name without it.
+    /// The text of its button. Key `name`, default the name of the provider.
     pub title: String,
-    /// What the provider calls the registry. zot's `clientid`, or what `credentialsFile` says.
+    /// The client id of the registry. Key `clientid`, or in `credentialsFile`.
     pub client_id: String,
-    /// By what the provider knows the registry. zot's `clientsecret`, or what `credentialsFile` says.
+    /// The client secret of the registry. Key `clientsecret`, or in `credentialsFile`.
     pub client_secret: Option<Secret>,
-    /// The key by which the registry shows who it is (RFC 7523), in place of a secret: the text of a file in PEM,
-    /// or in JSON as zitadel makes it. zot's `keypath`.
+    /// The private key that authenticates the registry instead of a secret (RFC 7523): the text of a file in PEM, or in
+    /// the JSON of zitadel. Key `keypath`.
     pub client_key: Option<Secret>,
-    /// Where it is, and how it is spoken to.
+    /// The protocol and the URLs.
     pub protocol: Protocol,
-    /// What is asked for. zot's `scopes`.
+    /// The requested scopes. Key `scopes`.
     pub scopes: Vec<String>,
 }
 
-/// How a provider is spoken to.
+/// The protocol of a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protocol {
     /// OpenID Connect.
     OpenId {
-        /// The provider's URL, exactly as its tokens have it. zot's `issuer`.
+        /// The URL of the provider, exactly as in its tokens. Key `issuer`.
         issuer: String,
-        /// The claim with the user's name; `email` by default. zot's `claimMapping.username`.
+        /// The claim with the user name. Key `claimMapping.username`, default `email`.
         username_claim: String,
-        /// The claim with the user's groups; `groups` by default. zot's `claimMapping.groups`.
+        /// The claim with the user's groups. Key `claimMapping.groups`, default `groups`.
         groups_claim: String,
     },
-    /// GitHub's API after OAuth.
+    /// OAuth, and then the API of GitHub.
     GitHub {
-        /// Where people sign in; github.com's by default. zot's `authurl`.
+        /// The sign-in URL. Key `authurl`, default that of github.com.
         auth_url: String,
-        /// Where tokens are fetched; github.com's by default. zot's `tokenurl`.
+        /// The token URL. Key `tokenurl`, default that of github.com.
         token_url: String,
-        /// Where the API is; `https://api.github.com`, or `/api/v3` on the host of `authurl`. Own key `apiurl`.
+        /// The URL of the API. Key `apiurl`, default `https://api.github.com`, or `/api/v3` on the host of `authurl`.
         api_url: String,
     },
 }
 
-/// What `credentialsFile` has, as for zot.
+/// The content of `credentialsFile`, as in zot.
 #[derive(Deserialize)]
 struct Credentials {
     #[serde(default, alias = "clientId", alias = "ClientID")]
@@ -128,10 +126,10 @@ struct Credentials {
     clientsecret: String,
 }
 
-/// The providers, if the file has any. What is wrong with them was reported, and is left out here.
+/// Reads the providers. Leaves out invalid ones, which have been reported.
 pub(super) fn read(settings: &Settings) -> Option<OpenId> {
     settings.given(OPENID)?;
-    let providers = tables(settings).filter_map(|(name, table)| Some((name.clone(), provider(name, table)?)));
+    let providers = settings.tables(PROVIDERS).filter_map(|(name, table)| Some((name.clone(), provider(name, table)?)));
     Some(OpenId {
         providers: providers.collect(),
         callback_allow_origins: settings.get(ORIGINS),
@@ -140,15 +138,7 @@ pub(super) fn read(settings: &Settings) -> Option<OpenId> {
     })
 }
 
-fn tables(settings: &Settings) -> impl Iterator<Item = (&String, &Settings)> {
-    let tables = match settings.given(PROVIDERS) {
-        Some(Setting::Map(tables)) => Some(tables),
-        _ => None,
-    };
-    tables.into_iter().flatten()
-}
-
-/// The full key of one of a provider's.
+/// The full path of a key of a provider.
 fn of_each(key: &str) -> String {
     format!("{PROVIDERS}.*.{key}")
 }
@@ -185,7 +175,7 @@ fn provider(name: &str, table: &Settings) -> Option<Provider> {
     })
 }
 
-/// Where the API is of the GitHub at which people sign in.
+/// The API URL that belongs to a sign-in URL.
 fn github_api(auth_url: &str) -> String {
     match Url::parse(auth_url) {
         Ok(url) if url.host_str() != Some("github.com") => format!("{}/api/v3", url.origin().ascii_serialization()),
@@ -193,80 +183,62 @@ fn github_api(auth_url: &str) -> String {
     }
 }
 
-/// The client's id and secret: of the file, or of the table. Says what is wrong by the key it is wrong with.
+/// Reads id and secret of the client from the file or the table. An error has the key that it is about.
 fn client(table: &Settings) -> Result<(String, Option<Secret>), (&'static str, String)> {
     let (mut id, mut secret) = (text(table, "clientid"), text(table, "clientsecret"));
     if let Some(path) = text(table, "credentialsFile") {
         let wrong = |why: String| ("credentialsFile", why);
         let content = read_file(Path::new(&path)).map_err(|error| wrong(format!("cannot read {path:?}: {error}")))?;
-        // What is wrong with the text is not said: it would be shown.
+        // The error of the parser is left out, because it may show the secret.
         let JsonObject(read): JsonObject<Credentials> = serde_json::from_str(&content)
-            .map_err(|_| wrong(format!("{path:?} is not an object with clientid and clientsecret in JSON")))?;
+            .map_err(|_| wrong(format!("{path:?} is not a JSON object with clientid and clientsecret")))?;
         id = Some(read.clientid).filter(|text| !text.is_empty()).or(id);
         secret = Some(read.clientsecret).filter(|text| !text.is_empty()).or(secret);
     }
     match id {
         Some(id) => Ok((id, secret.map(Secret))),
-        None => Err(("clientid", "is missing; it is what the provider calls the registry".to_owned())),
+        None => Err(("clientid", "is missing: it is the id of the registry at the provider".to_owned())),
     }
 }
 
-/// A small file of the operator's. A pipe or a device is not opened, since that may wait for ever.
+/// Reads a small file.
 fn read_file(path: &Path) -> io::Result<String> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
     let mut content = String::new();
-    fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut content)?;
+    open_file(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut content)?;
     if content.len() as u64 > FILE_BYTES_MAX {
         return Err(io::Error::other(format!("it is larger than {FILE_BYTES_MAX} bytes")));
     }
     Ok(content)
 }
 
-/// Says what is wrong with the providers, each by its own key.
+/// Reports the problems of the providers.
 pub(super) fn check(settings: &Settings, findings: &mut Findings) {
-    if settings.given(OPENID).is_none() || findings.problems.iter().any(|problem| problem.is_under(OPENID)) {
+    if settings.given(OPENID).is_none() || findings.has_problem_under(OPENID) {
         return;
     }
-    if tables(settings).next().is_none() {
-        findings.problem(PROVIDERS, "is missing; the table means nothing without a provider");
+    if settings.tables(PROVIDERS).next().is_none() {
+        findings.problem(PROVIDERS, "is missing: name at least one provider, or remove http.auth.openid");
     }
-    for (name, table) in tables(settings) {
+    for (name, table) in settings.tables(PROVIDERS) {
         check_provider(name, table, findings);
     }
-    if let Some(Setting::Texts(origins)) = settings.given(ORIGINS) {
-        for (index, origin) in origins.iter().enumerate() {
-            if !is_origin(origin) {
-                let why = "expected an origin such as \"https://ui.example\", without a path";
-                findings.problem(&format!("{ORIGINS}[{index}]"), why);
-            }
+    for (index, origin) in settings.given_texts(ORIGINS) {
+        if !is_origin(origin) {
+            let why = "expected an origin such as \"https://ui.example\", without a path";
+            findings.problem(&format!("{ORIGINS}[{index}]"), why);
         }
     }
-    if let Some(path) = settings.get::<Option<PathBuf>>(CA)
-        && let Err(error) = read_ca(&path)
-    {
-        findings.problem(CA, format!("cannot read \"{}\": {error}", path.display()));
-    }
-    if settings.given("http.auth.apikey") == Some(&Setting::Bool(false)) {
-        let why = "has no effect: whoever comes from a provider has no password, and needs API keys for docker";
+    check_file(CA, settings, findings);
+    if !settings.get::<bool>("http.auth.apikey") {
+        let why = "has no effect: federated users have no password, and need API keys for docker";
         findings.warning("http.auth.apikey", why);
-    }
-}
-
-fn read_ca(path: &Path) -> io::Result<()> {
-    if fs::metadata(path)?.is_file() {
-        fs::File::open(path).map(drop)
-    } else {
-        Err(io::Error::other("it is not a file"))
     }
 }
 
 fn check_provider(name: &str, table: &Settings, findings: &mut Findings) {
     let key = |key: &str| format!("{PROVIDERS}.{name}.{key}");
     if !NAMES.contains(&name) {
-        // The name itself may be anything.
-        let why = format!("a provider is called one of {}: GitHub is github, and oidc is any other", NAMES.join(", "));
+        let why = format!("expected one of {}; use oidc for any other provider", NAMES.join(", "));
         return findings.problem(&format!("{PROVIDERS}.{:?}", name.chars().take(40).collect::<String>()), why);
     }
     let client = client(table);
@@ -280,7 +252,7 @@ fn check_provider(name: &str, table: &Settings, findings: &mut Findings) {
         findings.problem(&key("keypath"), format!("cannot read {path:?}: {error}"));
     }
     if key_path.is_some() && client.is_ok_and(|(_, secret)| secret.is_some()) {
-        findings.problem(&key("keypath"), "a client has a secret or a key, and not both: leave one of them out");
+        findings.problem(&key("keypath"), "cannot be used together with a client secret: remove one of them");
     }
     let is_github = name == GITHUB;
     let urls: &[&str] = if is_github { &["authurl", "tokenurl", "apiurl"] } else { &["issuer"] };
@@ -289,30 +261,31 @@ fn check_provider(name: &str, table: &Settings, findings: &mut Findings) {
             findings.problem(&key(url), why);
         }
     }
-    // What the other kind of provider has: ignoring it might send people elsewhere than is written.
+    // Keys of the other protocol. If they were ignored, users might be sent to another place than the file says.
     let foreign: &[&str] = if is_github { &["issuer"] } else { &["authurl", "tokenurl", "apiurl"] };
     for other in foreign.iter().filter(|other| text(table, other).is_some()) {
-        let why = if is_github { "GitHub has none; leave it out" } else { "the issuer says it; leave it out" };
+        let why =
+            if is_github { "GitHub has no issuer: remove the key" } else { "the issuer provides it: remove the key" };
         findings.problem(&key(other), why);
     }
     if is_github {
         let given = ["authurl", "tokenurl"].map(|key| text(table, key).is_some());
         if given[0] != given[1] {
-            let (missing, beside) = if given[0] { ("tokenurl", "authurl") } else { ("authurl", "tokenurl") };
-            findings.problem(&key(missing), format!("is missing; a GitHub of one's own needs it beside {beside}"));
+            let (missing, other) = if given[0] { ("tokenurl", "authurl") } else { ("authurl", "tokenurl") };
+            findings.problem(&key(missing), format!("is missing: a self-hosted GitHub needs it together with {other}"));
         }
     } else if text(table, "issuer").is_none() {
-        findings.problem(&key("issuer"), "is missing; it is the provider's URL");
+        findings.problem(&key("issuer"), "is missing: it is the URL of the provider");
     }
     let scope_fits = |scope: &String| scope.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
     for (index, scope) in table.get::<Vec<String>>(&of_each("scopes")).iter().enumerate() {
         if scope.is_empty() || !scope_fits(scope) {
-            findings.problem(&key(&format!("scopes[{index}]")), "expected one scope, without blanks");
+            findings.problem(&key(&format!("scopes[{index}]")), "expected one scope, without spaces");
         }
     }
 }
 
-/// What keeps a URL from being one of a provider.
+/// Why a URL is not a URL of a provider.
 fn url_problem(text: &str) -> Option<&'static str> {
     let Ok(url) = Url::parse(text) else { return Some("expected a URL such as \"https://provider.example\"") };
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() || url.query().is_some() {
@@ -321,7 +294,7 @@ fn url_problem(text: &str) -> Option<&'static str> {
     match (url.scheme(), url.host_str()) {
         ("https", Some(_)) => None,
         ("http", Some(host)) if is_loopback(host) => None,
-        ("http", Some(_)) => Some("expected https: whoever is on the way of http could sign in as anybody"),
+        ("http", Some(_)) => Some("expected https: with http, an attacker on the network could sign in as any user"),
         _ => Some("expected a URL such as \"https://provider.example\""),
     }
 }

@@ -1,7 +1,6 @@
-//! From a file to one tree of values, whatever the format: read, decode, and refuse what is ambiguous.
+//! Reads a file in TOML, JSON or YAML into a tree of values.
 //!
-//! Knows TOML, JSON and YAML, and no key. What must always hold: the same configuration gives the same
-//! tree in all three formats; a name given twice in one table is an error, never the last one wins.
+//! The same configuration gives the same tree in all formats. A name given twice in one table is an error.
 
 use std::fmt;
 use std::fs::File;
@@ -14,13 +13,13 @@ use serde_saphyr::MessageFormatter as _;
 
 use super::error::{Error, Finding, Place};
 
-/// A configuration of a few hundred lines has some ten thousand bytes; beyond this it is another file.
+/// The largest configuration, in bytes. A few hundred lines have some ten thousand bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
-/// The name under which the `toml` crate hands out a date or time, which is a map to serde.
+/// The `toml` crate presents a date or time as a map with this name.
 const TOML_DATETIME: &str = "$__toml_private_datetime";
 
-/// How the text of a configuration is written.
+/// The format of a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Toml,
@@ -28,13 +27,13 @@ pub(super) enum Format {
     Yaml,
 }
 
-/// What is wrong with a text, and where if that is known.
+/// A syntax error and its position, if it is known.
 struct SyntaxError {
     place: Place,
     message: String,
 }
 
-/// Reads a file into a tree; the format follows from the extension.
+/// Reads a file into a tree. The extension determines the format.
 pub(super) fn read(path: &Path) -> Result<Map<String, Value>, Error> {
     let file = path.display().to_string();
     let failed = |message: String| Error::new(vec![Finding { file: file.clone(), place: Place::File, message }]);
@@ -52,7 +51,7 @@ pub(super) fn read(path: &Path) -> Result<Map<String, Value>, Error> {
         .and_then(|opened| opened.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| failed(format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > CONFIG_BYTES_MAX {
-        return Err(failed(format!("larger than {CONFIG_BYTES_MAX} bytes, which no configuration is")));
+        return Err(failed(format!("is larger than {CONFIG_BYTES_MAX} bytes")));
     }
     match String::from_utf8(bytes) {
         Ok(text) => parse(&file, format, &text),
@@ -64,7 +63,7 @@ pub(super) fn read(path: &Path) -> Result<Map<String, Value>, Error> {
     }
 }
 
-/// Reads a text into a tree; `file` is the name it has in an error. An empty text is an empty tree.
+/// Reads a text into a tree. Errors call it `file`. An empty text is an empty tree.
 pub(super) fn parse(file: &str, format: Format, text: &str) -> Result<Map<String, Value>, Error> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim().is_empty() {
@@ -90,7 +89,7 @@ pub(super) fn parse(file: &str, format: Format, text: &str) -> Result<Map<String
     }
 }
 
-/// Nothing is guessed: `yes` and `0755` stay strings, so that a message can name them.
+/// Keeps `yes` and `0755` as strings, so that a message can show them.
 fn yaml_options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         strict_booleans: true,
@@ -116,7 +115,7 @@ fn yaml_error(error: &serde_saphyr::Error) -> SyntaxError {
     SyntaxError { place, message: message.into_owned() }
 }
 
-/// The position of a byte of `text`; a byte inside a character counts as that character.
+/// The position of a byte in a text. A byte within a character has the position of the character.
 fn position(text: &str, byte: usize) -> Place {
     let before = &text.as_bytes()[..byte.min(text.len())];
     let last_line = before.rsplit(|b| *b == b'\n').next().unwrap_or_default();
@@ -126,7 +125,7 @@ fn position(text: &str, byte: usize) -> Place {
     }
 }
 
-/// A value whose tables hold no name twice: serde's own `Value` would keep the last one in silence.
+/// A value without duplicate names in tables. The `Value` of serde_json would keep the last one.
 struct Tree(Value);
 
 impl<'de> Deserialize<'de> for Tree {
@@ -157,17 +156,17 @@ impl<'de> Visitor<'de> for TreeVisitor {
     }
 
     fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<Value, E> {
-        Err(E::custom("a number this large has no meaning here"))
+        Err(E::custom("the number is too large"))
     }
 
     fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<Value, E> {
-        Err(E::custom("a number this large has no meaning here"))
+        Err(E::custom("the number is too large"))
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
         Number::from_f64(value)
             .map(Value::Number)
-            .ok_or_else(|| E::custom("infinity and not-a-number have no meaning here"))
+            .ok_or_else(|| E::custom("infinity and not-a-number are not supported"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {

@@ -1,4 +1,4 @@
-//! Configurations in, values or exact findings out.
+//! Configurations, and their values or findings.
 
 mod files;
 mod openid;
@@ -22,7 +22,7 @@ fn lines(findings: &[Finding]) -> Vec<String> {
 }
 
 #[test]
-fn no_configuration_is_a_configuration() {
+fn an_empty_configuration_has_the_defaults() {
     let config = Config::default();
     assert_eq!(config.profile, Profile::Coracle);
     assert_eq!(config.storage.root_directory, None);
@@ -66,7 +66,7 @@ fn no_configuration_is_a_configuration() {
 }
 
 #[test]
-fn keys_become_values() {
+fn keys_set_values() {
     type Change = fn(&mut Config);
     let cases: [(&str, Change); 17] = [
         ("profile = 'zot'", |c| c.profile = Profile::Zot),
@@ -155,10 +155,10 @@ fn the_compatibility_file_loads_and_lists_the_differences() {
 }
 
 #[test]
-fn the_key_table_is_for_people() {
+fn the_key_table_has_defaults_and_status() {
     let text = key_table();
     let line = |key: &str| text.lines().find(|line| line.starts_with(&format!("{key} ")));
-    assert!(line("http.port").is_some_and(|line| line.contains(" 8080 ") && line.contains(" followed ")));
+    assert!(line("http.port").is_some_and(|line| line.contains(" 8080 ") && line.contains(" supported ")));
     assert!(line("storage.dedupe").is_some_and(|line| line.contains(" no effect ")));
     assert!(line("http.auth.ldap").is_some_and(|line| line.contains(" refused ")));
     assert_eq!(line("http.auth.ldap.address"), None);

@@ -1,12 +1,13 @@
-//! [`TimeWindow`]: hours of the day.
+//! [`TimeWindow`]: a part of the day.
 
-use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use thiserror::Error;
+
 const MINUTES_PER_DAY: u16 = 24 * 60;
 
-/// The part of each day, in UTC, from one minute to another, which may be on the next day: `22:00-06:00`.
+/// A part of each day, in UTC. It may end on the next day: `22:00-06:00`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeWindow {
     from: u16,
@@ -45,17 +46,10 @@ fn minute(text: &str) -> Result<u16, InvalidTimeWindow> {
     if hour < 24 && minute < 60 { Ok(hour * 60 + minute) } else { Err(InvalidTimeWindow) }
 }
 
-/// A text is no [`TimeWindow`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A text is not a [`TimeWindow`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("expected two different times of the day, such as 22:00-06:00")]
 pub struct InvalidTimeWindow;
-
-impl fmt::Display for InvalidTimeWindow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("expected two different times of the day, such as 22:00-06:00")
-    }
-}
-
-impl std::error::Error for InvalidTimeWindow {}
 
 #[cfg(test)]
 mod tests {
@@ -67,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_from_its_first_minute_to_before_its_last() {
+    fn a_window_includes_its_first_minute_and_not_its_last() {
         assert!(!contains("09:30-17:00", 9, 29));
         assert!(contains("09:30-17:00", 9, 30));
         assert!(contains("09:30-17:00", 16, 59));
@@ -75,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_may_reach_over_midnight() {
+    fn a_window_may_include_midnight() {
         assert!(contains("22:00-06:00", 23, 59));
         assert!(contains("22:00-06:00", 0, 0));
         assert!(contains("22:00-06:00", 5, 59));
@@ -84,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_window_is_refused() {
+    fn an_invalid_window_is_refused() {
         for text in ["", "-", "22:00", "22-06", "24:00-01:00", "01:60-02:00", "1:00-2:00", "+1:00-02:00", "05:00-05:00"]
         {
             assert!(text.parse::<TimeWindow>().is_err(), "{text}");

@@ -1,8 +1,6 @@
-//! Durations as Go writes them, and sizes in bytes.
-//!
-//! Knows no key. What must always hold: no text makes these functions panic or overflow.
+//! Reads durations in Go's syntax, and sizes in bytes. No text causes a panic or an overflow.
 
-/// Every unit of Go's `time.ParseDuration` in nanoseconds; both micro signs are in use.
+/// The units of Go's `time.ParseDuration`, in nanoseconds. Both micro signs are in use.
 const DURATION_UNITS: [(&str, i128); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -14,13 +12,13 @@ const DURATION_UNITS: [(&str, i128); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// More digits than these cannot change a nanosecond, and fewer cannot overflow the arithmetic.
+/// How many digits of a fraction are used. More cannot change a nanosecond, and could overflow.
 const FRACTION_DIGITS_MAX: usize = 18;
 
 const SIZE_UNITS: [(&str, u64); 5] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
-/// Nanoseconds of a duration such as `1h30m`, `1.5h`, `300ms`, `-2s` or `0`; nothing when it is not
-/// one, or does not fit in the 64 bits that Go has for it.
+/// Nanoseconds of a duration such as `1h30m`, `1.5h`, `300ms`, `-2s` or `0`. `None` if the text is not a duration, or
+/// does not fit in 64 bits, as in Go.
 pub(super) fn duration_nanoseconds(text: &str) -> Option<i64> {
     let (sign, unsigned) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
@@ -44,7 +42,7 @@ pub(super) fn duration_nanoseconds(text: &str) -> Option<i64> {
     i64::try_from(sign * total).ok()
 }
 
-/// Bytes of a size such as `4MiB`, `512 KiB` or `100`; nothing when it is not one.
+/// Bytes of a size such as `4MiB`, `512 KiB` or `100`; `None` if the text is not a size.
 pub(crate) fn size_bytes(text: &str) -> Option<u64> {
     let (digits, after_digits) = split_while(text.trim(), |c| c.is_ascii_digit());
     let unit = after_digits.trim_start();
@@ -52,7 +50,7 @@ pub(crate) fn size_bytes(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(scale)
 }
 
-/// A size in the largest unit that leaves no remainder, as messages and the key table show it.
+/// A size in the largest unit that leaves no remainder.
 pub(super) fn size_text(bytes: u64) -> String {
     let (name, scale) = SIZE_UNITS
         .iter()
@@ -62,7 +60,7 @@ pub(super) fn size_text(bytes: u64) -> String {
     format!("{}{name}", bytes / scale)
 }
 
-/// `number` (digits with at most one point among or beside them) times `scale`, rounded down.
+/// A decimal number times `scale`, rounded down.
 fn decimal(number: &str, scale: i128) -> Option<i128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {

@@ -1,8 +1,6 @@
-//! The way through a tree along the key table: what is given becomes settings, and everything that is
-//! wrong or without effect is written down on the way.
+//! Reads the settings from a tree of values, along the key table, and collects problems and warnings.
 //!
-//! Knows the shape of tables and the meaning of a status, and no single key. What must always hold: the
-//! walk never stops at a problem, and a key it does not know is never passed over in silence.
+//! Knows no single key. Reading continues after a problem, and every unknown key is reported.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,10 +12,10 @@ use super::kind::{Kind, shorten};
 use super::nearest;
 use super::settings::{Setting, Settings};
 
-/// After so many problems a file is no misspelt configuration, and looking for what was meant is slow.
+/// Problems after which no more suggestions are made. They are slow, and the file is hardly a misspelt configuration.
 const SUGGESTIONS_MAX: usize = 100;
 
-/// What was found in one file.
+/// The problems and warnings of one file.
 #[derive(Debug)]
 pub(super) struct Findings {
     file: String,
@@ -25,19 +23,25 @@ pub(super) struct Findings {
     pub(super) warnings: Vec<Finding>,
 }
 
-/// Where the walk is: the key as the table spells it, and the path as a message shows it.
+/// A place in the tree.
 #[derive(Debug, Clone)]
 struct At {
+    /// The key as the key table spells it.
     key: String,
+    /// The path as a message shows it.
     path: String,
-    /// Whether a refusal or a switch further up has already said all about status, so that only the
-    /// spelling and the kind of what stands here are of interest.
+    /// Whether an enclosing table is refused, ignored or switched off. Then only spelling and kinds are checked.
     muted: bool,
 }
 
 impl Findings {
     pub(super) fn new(file: &str) -> Self {
         Self { file: file.to_owned(), problems: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// Whether a problem has been reported in a table.
+    pub(super) fn has_problem_under(&self, table: &str) -> bool {
+        self.problems.iter().any(|problem| problem.is_under(table))
     }
 
     pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
@@ -92,14 +96,13 @@ fn table(table: &Map<String, Value>, at: &At, settings: &mut Settings, findings:
         let name = keys::below(&at.key, row.key).unwrap_or(row.key);
         let is_it = |(given, value): (&String, &Value)| given.eq_ignore_ascii_case(name) && !value.is_null();
         if !table.iter().any(is_it) {
-            let message = "is missing, and the table means nothing without it";
+            let message = "is missing: the table requires it";
             findings.problem(&join(&at.path, name), message);
         }
     }
 }
 
-/// The entries of a table in the order of their names; of names that differ only in case, which are
-/// one key, the first.
+/// The entries of a table, ordered by name. Names that differ only in case are one key: reports all but the first.
 fn distinct<'t>(table: &'t Map<String, Value>, at: &At, findings: &mut Findings) -> Vec<(&'t String, &'t Value)> {
     let mut seen: HashMap<String, &str> = HashMap::new();
     let mut entries = Vec::new();
@@ -107,7 +110,7 @@ fn distinct<'t>(table: &'t Map<String, Value>, at: &At, findings: &mut Findings)
     sorted.sort_unstable_by_key(|(name, _)| *name);
     for (name, value) in sorted {
         if let Some(first) = seen.insert(name.to_ascii_lowercase(), name) {
-            let message = format!("given twice, the other time as {}", segment(first));
+            let message = format!("is given twice, also as {}", segment(first));
             findings.problem(&join(&at.path, &segment(name)), message);
         } else {
             entries.push((name, value));
@@ -127,7 +130,7 @@ fn group(value: &Value, at: &At, settings: &mut Settings, findings: &mut Finding
     }
 }
 
-/// One key which has a row and a value.
+/// Reads the value of one key.
 fn one(row: &'static Row, value: &Value, at: &At, settings: &mut Settings, findings: &mut Findings) {
     let setting = match (row.kind, value) {
         (Kind::Table | Kind::Switch { .. } | Kind::Map, Value::Object(_))
@@ -144,10 +147,10 @@ fn one(row: &'static Row, value: &Value, at: &At, settings: &mut Settings, findi
         Ok(given) if row.default_setting().as_ref() == Some(given) => {}
         _ => remark(row, at, findings),
     }
-    settings.insert(row.key, setting.unwrap_or(Setting::Faulty));
+    settings.insert(row.key, setting.unwrap_or(Setting::Invalid));
 }
 
-/// Says which elements of a list are wrong.
+/// Reports the invalid elements of a list.
 fn elements(kind: Kind, list: &[Value], at: &At, findings: &mut Findings) {
     for (index, element) in list.iter().enumerate() {
         if let Err(message) = kind.read(element) {
@@ -156,7 +159,7 @@ fn elements(kind: Kind, list: &[Value], at: &At, findings: &mut Findings) {
     }
 }
 
-/// Says what a key's status has to say when the key is given.
+/// Reports a key that is refused or has no effect.
 fn remark(row: &Row, at: &At, findings: &mut Findings) {
     match row.status {
         _ if at.muted => {}
@@ -164,13 +167,13 @@ fn remark(row: &Row, at: &At, findings: &mut Findings) {
         Status::NoEffect(reason) => {
             findings.warning(&at.path, format!("has no effect: {reason}"));
         }
-        Status::Implemented | Status::Within => {}
+        Status::Supported | Status::Within => {}
     }
 }
 
-/// One key which holds tables; its status counts for all that stands within.
+/// Reads a key that holds tables. Its status applies to everything within.
 fn container(row: &'static Row, value: &Value, at: &At, settings: &mut Settings, findings: &mut Findings) {
-    let off = matches!(row.kind, Kind::Switch { unless_said } if !is_on(value, unless_said));
+    let off = matches!(row.kind, Kind::Switch { default } if !is_on(value, default));
     if !off {
         remark(row, at, findings);
     }
@@ -205,7 +208,7 @@ fn container(row: &'static Row, value: &Value, at: &At, settings: &mut Settings,
     }
 }
 
-/// The settings of one table in a list or map.
+/// Reads one table in a list or map.
 fn entry_settings(entry: &Value, at: &At, findings: &mut Findings) -> Settings {
     let mut settings = Settings::default();
     match entry {
@@ -216,27 +219,27 @@ fn entry_settings(entry: &Value, at: &At, findings: &mut Findings) -> Settings {
 }
 
 impl At {
-    /// The place of one table in a list or map.
+    /// A table in this list or map.
     fn each(&self, path: String) -> Self {
         let key = format!("{}.{}", self.key, keys::EACH);
         Self { key, path, muted: self.muted }
     }
 }
 
-/// Whether the table of a switch is in force.
-fn is_on(table: &Value, unless_said: bool) -> bool {
+/// Whether a table with a key `enable` is switched on.
+fn is_on(table: &Value, default: bool) -> bool {
     let entries = table.as_object().into_iter().flatten();
     entries
         .filter(|(name, _)| name.eq_ignore_ascii_case("enable"))
         .find_map(|(_, value)| value.as_bool())
-        .unwrap_or(unless_said)
+        .unwrap_or(default)
 }
 
 fn join(path: &str, rest: &str) -> String {
     if path.is_empty() { rest.to_owned() } else { format!("{path}.{rest}") }
 }
 
-/// A name as part of a path: in quotes unless it is a bare word.
+/// A name as a part of a path, in quotes unless it is a bare word.
 fn segment(name: &str) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !name.is_empty() && name.chars().all(is_bare) { shorten(name) } else { format!("{:?}", shorten(name)) }

@@ -1,4 +1,4 @@
-//! What is wrong with a text or a file as a whole.
+//! Problems of a whole text or file.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,11 +8,11 @@ use crate::config::source::Format;
 use crate::config::{Config, Tls};
 
 #[test]
-fn a_text_that_is_not_of_its_format_has_a_position() {
+fn a_syntax_error_has_a_position() {
     let cases = [
         (Format::Toml, "a = 1\nb = \n", "f:2:5: string values must be quoted, expected literal string"),
-        (Format::Toml, "a = inf", "f:1:5: infinity and not-a-number have no meaning here"),
-        (Format::Toml, "a = 99999999999999999999", "f:1:5: a number this large has no meaning here"),
+        (Format::Toml, "a = inf", "f:1:5: infinity and not-a-number are not supported"),
+        (Format::Toml, "a = 99999999999999999999", "f:1:5: the number is too large"),
         (Format::Json, "{\"a\":\n1,}", "f:2:3: trailing comma"),
         (Format::Json, "{} x", "f:1:4: trailing characters"),
         (Format::Json, "[1]", "f: expected a table of keys as the whole content"),
@@ -26,7 +26,7 @@ fn a_text_that_is_not_of_its_format_has_a_position() {
 }
 
 #[test]
-fn files_are_told_by_their_names_and_checked_before_use() {
+fn the_extension_of_a_file_determines_its_format() {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let write = |name: &str, bytes: &[u8]| -> PathBuf {
         let path = dir.path().join(name);
@@ -47,7 +47,7 @@ fn files_are_told_by_their_names_and_checked_before_use() {
         (write("toml", b""), ": expected a name ending in .toml, .json, .yaml or .yml"),
         (dir.path().join("none.toml"), ": cannot be read: No such file or directory (os error 2)"),
         (write("b.toml", b"# \xc3\xa4\n# \xc3\xa4\xff"), ":2:4: not UTF-8 text"),
-        (write("c.toml", &vec![b' '; (1 << 20) + 1]), ": larger than 1048576 bytes, which no configuration is"),
+        (write("c.toml", &vec![b' '; (1 << 20) + 1]), ": is larger than 1048576 bytes"),
         (write("d.toml", b"http.port = ["), ":1:14: unclosed array, expected `]`"),
     ];
     for (path, problem) in failures {
@@ -59,7 +59,7 @@ fn files_are_told_by_their_names_and_checked_before_use() {
     let loaded = Config::from_toml_str(&text).expect("both files are there");
     assert_eq!(loaded.config.http.tls, Some(Tls { cert, key: key.clone() }));
     let text = format!("[http.tls]\ncert = {:?}\nkey = {key:?}", dir.path());
-    let error = Config::from_toml_str(&text).expect_err("a directory is no certificate");
+    let error = Config::from_toml_str(&text).expect_err("a directory is not a certificate");
     let expected = format!("configuration: http.tls.cert: cannot read {:?}: it is not a file", dir.path());
     assert_eq!(error.to_string(), expected);
 }

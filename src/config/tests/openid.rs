@@ -1,4 +1,4 @@
-//! `http.auth.openid`: what becomes of providers, and what is wrong with them.
+//! `http.auth.openid`: how providers are read, and the problems that are reported.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::config::openid::Protocol;
 use crate::config::source::Format;
 use crate::config::{Config, Loaded, Secret};
 
-/// A configuration with these providers, and whatever else `http.auth.openid` has.
+/// A configuration with these providers, and `more` in `http.auth.openid`.
 fn tree(providers: &Value, more: &Value) -> String {
     let mut openid = more.clone();
     openid["providers"] = providers.clone();
@@ -38,7 +38,7 @@ fn a_provider_is_read_as_it_is_written_and_its_secret_does_not_print() {
     let provider = &openid.providers["oidc"];
     assert_eq!((provider.title.as_str(), provider.client_id.as_str()), ("oidc", "registry"));
     assert_eq!(provider.client_secret.as_ref().map(Secret::reveal), Some("hunter2"));
-    // Not a slash less: tokens have it like this.
+    // The slash at the end stays, because tokens have it.
     let Protocol::OpenId { issuer, username_claim, groups_claim } = &provider.protocol else { panic!("it is OpenID") };
     assert_eq!(issuer, "https://id.example/realms/a/");
     assert_eq!((username_claim.as_str(), groups_claim.as_str()), ("email", "groups"));
@@ -50,7 +50,7 @@ fn a_provider_is_read_as_it_is_written_and_its_secret_does_not_print() {
 }
 
 #[test]
-fn githubs_api_is_where_people_sign_in() {
+fn the_api_of_github_is_on_the_host_of_its_sign_in() {
     let api = |more: &Value| {
         let mut provider = json!({"clientid": "a"});
         provider.as_object_mut().expect("it is one").extend(more.as_object().expect("it is one").clone());
@@ -76,7 +76,7 @@ fn githubs_api_is_where_people_sign_in() {
 }
 
 #[test]
-fn what_is_wrong_with_a_provider_is_said_by_its_own_key_and_all_at_once() {
+fn problems_of_a_provider_are_reported_by_key_and_all_at_once() {
     let with = |key: &str, value: Value| {
         let mut provider = oidc();
         provider[key] = value;
@@ -84,22 +84,23 @@ fn what_is_wrong_with_a_provider_is_said_by_its_own_key_and_all_at_once() {
     };
     let at = "f: http.auth.openid.providers.";
     for (providers, expected) in [
-        (json!({}), "f: http.auth.openid.providers: is missing; the table means nothing without a provider".to_owned()),
+        (
+            json!({}),
+            "f: http.auth.openid.providers: is missing: name at least one provider, or remove http.auth.openid"
+                .to_owned(),
+        ),
         (
             json!({"okta": oidc()}),
-            format!(
-                "{at}\"okta\": a provider is called one of github, gitlab, google, oidc: GitHub is github, and oidc is \
-                 any other"
-            ),
+            format!("{at}\"okta\": expected one of github, gitlab, google, oidc; use oidc for any other provider"),
         ),
         (
             with("clientid", "".into()),
-            format!("{at}oidc.clientid: is missing; it is what the provider calls the registry"),
+            format!("{at}oidc.clientid: is missing: it is the id of the registry at the provider"),
         ),
-        (with("issuer", "".into()), format!("{at}oidc.issuer: is missing; it is the provider's URL")),
+        (with("issuer", "".into()), format!("{at}oidc.issuer: is missing: it is the URL of the provider")),
         (
             with("issuer", "http://id.example".into()),
-            format!("{at}oidc.issuer: expected https: whoever is on the way of http could sign in as anybody"),
+            format!("{at}oidc.issuer: expected https: with http, an attacker on the network could sign in as any user"),
         ),
         (
             with("issuer", "https://id.example/?a=b".into()),
@@ -109,8 +110,11 @@ fn what_is_wrong_with_a_provider_is_said_by_its_own_key_and_all_at_once() {
             with("issuer", "id.example".into()),
             format!("{at}oidc.issuer: expected a URL such as \"https://provider.example\""),
         ),
-        (with("authurl", "https://x.example".into()), format!("{at}oidc.authurl: the issuer says it; leave it out")),
-        (with("scopes", json!(["openid email"])), format!("{at}oidc.scopes[0]: expected one scope, without blanks")),
+        (
+            with("authurl", "https://x.example".into()),
+            format!("{at}oidc.authurl: the issuer provides it: remove the key"),
+        ),
+        (with("scopes", json!(["openid email"])), format!("{at}oidc.scopes[0]: expected one scope, without spaces")),
         (
             with("keypath", "/nowhere/k.pem".into()),
             format!("{at}oidc.keypath: cannot read \"/nowhere/k.pem\": No such file or directory (os error 2)"),
@@ -123,7 +127,7 @@ fn what_is_wrong_with_a_provider_is_said_by_its_own_key_and_all_at_once() {
         ),
         (
             json!({"github": {"clientid": "a", "authurl": "https://git.example/a"}}),
-            format!("{at}github.tokenurl: is missing; a GitHub of one's own needs it beside authurl"),
+            format!("{at}github.tokenurl: is missing: a self-hosted GitHub needs it together with authurl"),
         ),
     ] {
         let found = problems(&providers, &json!({}));
@@ -147,7 +151,7 @@ fn what_is_wrong_with_a_provider_is_said_by_its_own_key_and_all_at_once() {
 }
 
 #[test]
-fn the_file_of_credentials_goes_before_the_keys_and_is_never_shown() {
+fn the_credentials_file_takes_precedence_over_the_keys_and_is_never_shown() {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let write = |text: &str| {
         let path = dir.path().join("credentials.json");
@@ -169,11 +173,10 @@ fn the_file_of_credentials_goes_before_the_keys_and_is_never_shown() {
 }
 
 #[test]
-fn with_providers_there_are_api_keys_whatever_is_written() {
+fn with_providers_api_keys_cannot_be_disabled() {
     let text = json!({"http": {"auth": {"apikey": false, "openid": {"providers": {"oidc": oidc()}}}}}).to_string();
     let loaded = load(Format::Json, &text).expect("it is right");
     assert!(loaded.config.http.auth.api_keys);
-    let expected = "f: http.auth.apikey: has no effect: whoever comes from a provider has no password, and needs API \
-                    keys for docker";
+    let expected = "f: http.auth.apikey: has no effect: federated users have no password, and need API keys for docker";
     assert_eq!(lines(&loaded.warnings), [expected]);
 }

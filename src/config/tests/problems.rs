@@ -1,4 +1,4 @@
-//! What is wrong with values and keys, in the words of the message.
+//! Problems of values and keys, word for word.
 
 use super::{lines, load};
 use crate::config::source::Format;
@@ -16,18 +16,18 @@ fn every_problem_is_reported_at_once() {
     assert_eq!(
         problems(text),
         [
-            "f: differences[0].check: is missing, and the table means nothing without it",
-            "f: differences[0].coracle: is missing, and the table means nothing without it",
+            "f: differences[0].check: is missing: the table requires it",
+            "f: differences[0].coracle: is missing: the table requires it",
             "f: differences[0].route: expected a string, found a number",
-            "f: differences[0].why: is missing, and the table means nothing without it",
-            "f: differences[0].zot: is missing, and the table means nothing without it",
+            "f: differences[0].why: is missing: the table requires it",
+            "f: differences[0].zot: is missing: the table requires it",
             "f: http.allowOrigin: not implemented yet: pages of other origins cannot call the \
-             registry; leave it out",
-            "f: http.auth.ldap: not supported: users cannot come from LDAP; take the block out",
+             registry; remove the key",
+            "f: http.auth.ldap: not supported: users cannot come from LDAP; remove the block",
             "f: http.auth.ldap.addres: unknown key",
             "f: http.port: expected a port from 0 to 65535, as a number or a string, found 70000",
             "f: http.tls.cert: cannot read \"/nowhere/c.pem\": No such file or directory (os error 2)",
-            "f: http.tls.key: is missing; TLS needs it beside http.tls.cert",
+            "f: http.tls.key: is missing: TLS needs it together with http.tls.cert",
             "f: log.level: expected one of \"panic\", \"fatal\", \"error\", \"warn\", \"info\", \
              \"debug\", \"trace\", found \"loud\"",
             "f: proifle: unknown key, did you mean profile?",
@@ -121,8 +121,7 @@ fn a_required_key_that_is_null_is_missing() {
     for text in [r#"{"differences": [null]}"#, r#"{"differences": [{"route": null}, null]}"#] {
         let error = load(Format::Json, text).expect_err("five keys are missing");
         assert!(
-            lines(error.problems())
-                .contains(&"f: differences[0].route: is missing, and the table means nothing without it".to_owned())
+            lines(error.problems()).contains(&"f: differences[0].route: is missing: the table requires it".to_owned())
         );
         assert_eq!(error.problems().len() % 5, 0, "{error}");
     }
@@ -134,7 +133,7 @@ fn a_value_that_may_be_secret_is_never_shown() {
         "openid": {"providers": {"oidc": {"clientsecret": 420017, "scopes": "hunter2"}}},
         "htpasswd": {"path": true}}}, "clientsecret": "hunter2",
         "extensions": {"events": {"enable": true, "sinks": [{"credentials": {"password": ["hunter2"]}}]}}}"#;
-    let error = load(Format::Json, text).expect_err("nothing of this is right");
+    let error = load(Format::Json, text).expect_err("every value is wrong");
     assert_eq!(error.problems().len(), 7, "{error}");
     assert!(!error.to_string().contains("hunter2") && !error.to_string().contains("420017"), "{error}");
 }
@@ -142,8 +141,8 @@ fn a_value_that_may_be_secret_is_never_shown() {
 #[test]
 fn names_that_differ_in_case_only_are_one_key() {
     let cases = [
-        ("http.port = 1\nhttp.PORT = 2", "f: http.port: given twice, the other time as PORT"),
-        ("[http]\nport = 1\n[HTTP]\nopen = true", "f: http: given twice, the other time as HTTP"),
+        ("http.port = 1\nhttp.PORT = 2", "f: http.port: is given twice, also as PORT"),
+        ("[http]\nport = 1\n[HTTP]\nopen = true", "f: http: is given twice, also as HTTP"),
     ];
     for (text, problem) in cases {
         assert_eq!(problems(text), [problem], "{text}");
@@ -174,21 +173,21 @@ fn an_unknown_key_names_the_nearest_known_one() {
             "f: http.limits.idle_timeout: unknown key, did you mean http.limits.idleTimeout?",
         ),
         ("extensions.metric.enable = true", "f: extensions.metric: unknown key, did you mean extensions.metrics?"),
-        ("log.colour = 'red'", "f: log.colour: unknown key; known here are audit, format, level, output"),
+        ("log.colour = 'red'", "f: log.colour: unknown key; known keys here: audit, format, level, output"),
         (
             "'*' = 1",
-            "f: \"*\": unknown key; known here are differences, distSpecVersion, extensions, http, log, profile, scheduler, storage",
+            "f: \"*\": unknown key; known keys here: differences, distSpecVersion, extensions, http, log, profile, scheduler, storage",
         ),
     ];
     for (text, problem) in cases {
         assert_eq!(problems(text), [problem], "{text}");
     }
-    // Nothing unrelated is proposed, nor a key that is refused: not the nearest one either.
+    // Neither unrelated keys nor refused keys are suggested.
     for text in
         ["http.colour = 1", "htp2ssxyz = 1", "http.alowOrigin = 'x'", "storage.maxRepo = 1", "clustr = 1", "x = 1"]
     {
         let found = problems(text);
-        assert!(found.len() == 1 && found[0].contains("unknown key; known here are "), "{text}: {found:?}");
+        assert!(found.len() == 1 && found[0].contains("unknown key; known keys here: "), "{text}: {found:?}");
         assert!(!found[0].contains("allowOrigin") && !found[0].contains("maxRepos"), "{found:?}");
     }
     let text = r#"{"http": {"accessControl": {"repositories": {"a/**": {"polices": []}}}}}"#;

@@ -1,4 +1,4 @@
-//! What must hold for every row of the key table, and for every input.
+//! Properties of every row of the key table, and of every input.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::config::kind::Kind;
 use crate::config::source::{Format, parse};
 use crate::config::{Config, from_tree};
 
-/// A tree that holds `value` at the key of a row, in a list or under some name where the key says so.
+/// A tree that has `value` at a key, in lists and maps as the key requires.
 fn tree(key: &str, value: Value) -> Value {
     let mut tree = value;
     let mut rest = key;
@@ -26,12 +26,12 @@ fn tree(key: &str, value: Value) -> Value {
     tree
 }
 
-/// Whether a value at the key of a row is for somebody to read.
-fn is_followed(row: &Row) -> bool {
+/// Whether coracle reads the values of a key.
+fn is_supported(row: &Row) -> bool {
     let mut enclosing = row.key.rmatch_indices('.').filter_map(|(at, _)| keys::find(&row.key[..at]));
     match row.status {
-        Status::Implemented => true,
-        Status::Within => enclosing.next().is_none_or(is_followed),
+        Status::Supported => true,
+        Status::Within => enclosing.next().is_none_or(is_supported),
         Status::NoEffect(_) | Status::Refused(_) => false,
     }
 }
@@ -41,7 +41,7 @@ fn is_container(kind: Kind) -> bool {
     matches!(kind, Table | Switch { .. } | Map | Free | List)
 }
 
-/// Values of a kind, none of which is a default.
+/// Values of a kind that differ from its defaults.
 fn samples(kind: Kind) -> Vec<Value> {
     match kind {
         Kind::Bool => vec![json!(true), json!(false)],
@@ -63,43 +63,43 @@ fn samples(kind: Kind) -> Vec<Value> {
     }
 }
 
-/// Without these, what another key says holds for them too.
-const AS_ANOTHER: [&str; 1] = ["storage.retention.delay"];
+/// Keys without a default. The value of another key applies instead.
+const WITHOUT_DEFAULT: [&str; 1] = ["storage.retention.delay"];
 
 #[test]
 fn rows_are_consistent() {
     let mut seen = BTreeSet::new();
     for row in keys::all() {
-        assert!(seen.insert(row.key.to_ascii_lowercase()), "{} stands twice", row.key);
+        assert!(seen.insert(row.key.to_ascii_lowercase()), "{} is in the table twice", row.key);
         for value in samples(row.kind) {
             assert!(is_container(row.kind) || row.kind.read(&value).is_ok(), "{} takes {value}", row.key);
         }
         for (at, _) in row.key.match_indices(".*") {
             let container = keys::find(&row.key[..at]).map(|row| row.kind);
-            assert!(matches!(container, Some(Kind::List | Kind::Map)), "{} in no list", row.key);
+            assert!(matches!(container, Some(Kind::List | Kind::Map)), "{} is not in a list or map", row.key);
         }
         let reason = match row.status {
             Status::NoEffect(reason) | Status::Refused(reason) => reason,
-            Status::Implemented | Status::Within => "text",
+            Status::Supported | Status::Within => "text",
         };
         assert!(!reason.ends_with('.') && !reason.contains('\n'), "{}: {reason}", row.key);
         let has_default = row.default_setting().is_some();
-        // That a table is there may mean something by itself, and no table may mean another thing.
-        let may_lack_one = row.status != Status::Implemented
+        // The presence of a table may have a meaning.
+        let may_lack_one = row.status != Status::Supported
             || matches!(row.kind, Kind::Table | Kind::Map | Kind::Switch { .. })
-            || AS_ANOTHER.contains(&row.key);
-        assert!(has_default || may_lack_one, "{} is followed and has no default", row.key);
+            || row.is_required()
+            || WITHOUT_DEFAULT.contains(&row.key);
+        assert!(has_default || may_lack_one, "{} is supported and has no default", row.key);
     }
     assert!(seen.len() > 200, "only {} rows were seen", seen.len());
 }
 
-/// Fails when a key is said to be followed and nothing reads it, or when a word is accepted that the
-/// type behind it does not know.
+/// Fails if nothing reads a supported key, or if a word is accepted that its type does not know.
 #[test]
-fn every_key_that_is_followed_changes_the_configuration() {
+fn every_key_that_is_supported_changes_the_configuration() {
     let default = Config::default();
-    let mut followed = 0;
-    // These need more than one key, and have tests of their own.
+    let mut supported = 0;
+    // These need several keys, and have their own tests.
     let is_single = |row: &&Row| {
         ![
             "differences",
@@ -113,7 +113,7 @@ fn every_key_that_is_followed_changes_the_configuration() {
         .iter()
         .any(|table| row.key.starts_with(table))
     };
-    let leaves = keys::all().filter(|row| is_followed(row) && !is_container(row.kind));
+    let leaves = keys::all().filter(|row| is_supported(row) && !is_container(row.kind));
     for row in leaves.filter(is_single) {
         let mut changes = false;
         for value in samples(row.kind) {
@@ -121,14 +121,14 @@ fn every_key_that_is_followed_changes_the_configuration() {
             let loaded = load(Format::Json, &text).expect(row.key);
             changes |= loaded.config != default;
         }
-        assert!(changes, "{} is said to be followed, and nothing reads it", row.key);
-        followed += 1;
+        assert!(changes, "{} is not read", row.key);
+        supported += 1;
     }
-    assert!(followed >= 20, "only {followed} keys were seen");
+    assert!(supported >= 20, "only {supported} keys were seen");
 }
 
 #[test]
-fn whatever_the_input_there_is_an_outcome() {
+fn every_input_gives_a_configuration_or_problems() {
     let seeds = [
         (Format::Toml, include_str!("../../../zot-compat.toml")),
         (Format::Json, super::zot::EVERYTHING),
@@ -199,7 +199,7 @@ fn whatever_the_input_there_is_an_outcome() {
 }
 
 #[test]
-fn depth_has_an_end() {
+fn nesting_has_a_limit() {
     for (format, open, close) in [
         (Format::Toml, "[", "]"),
         (Format::Json, "[", "]"),

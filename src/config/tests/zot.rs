@@ -1,4 +1,4 @@
-//! A configuration written for zot: each of its keys is known, and what it is answered.
+//! Configurations written for zot: each key is known, and some are refused or ignored.
 
 use serde_json::Value;
 
@@ -104,7 +104,7 @@ pub(super) const EVERYTHING: &str = r#"{
   }
 }"#;
 
-/// The keys of [`EVERYTHING`] that are refused; what is neither here nor below is followed.
+/// The keys of [`EVERYTHING`] that are refused, in addition to `storage.subPaths`.
 const REFUSED: [&str; 23] = [
     "cluster",
     "extensions.events",
@@ -132,7 +132,7 @@ const REFUSED: [&str; 23] = [
 ];
 
 #[test]
-fn each_key_of_zot_is_known_and_the_refused_ones_are_these() {
+fn every_key_of_zot_is_known_and_only_these_are_refused() {
     let error = load(Format::Json, EVERYTHING).expect_err("much of this is refused");
     let mut expected: Vec<&str> = REFUSED.into_iter().chain(["storage.subPaths"]).collect();
     expected.sort_unstable();
@@ -145,9 +145,9 @@ fn each_key_of_zot_is_known_and_the_refused_ones_are_these() {
     }
 }
 
-/// A misspelling anywhere in zot's tree is found, so that the test above cannot pass by seeing nothing.
+/// Shows that the test above sees every key: a misspelling anywhere is found.
 #[test]
-fn each_key_of_zot_is_looked_at() {
+fn every_key_of_zot_is_checked() {
     let tree: Value = serde_json::from_str(EVERYTHING).expect("the constant is JSON");
     let mut places = Vec::new();
     collect(&tree, "", &mut places);
@@ -167,7 +167,7 @@ fn each_key_of_zot_is_looked_at() {
     }
 }
 
-/// JSON pointers of every key whose name is zot's and not the user's.
+/// JSON pointers of every key whose name the user does not choose.
 fn collect(value: &Value, pointer: &str, places: &mut Vec<String>) {
     match value {
         Value::Object(table) => {
@@ -219,25 +219,21 @@ fn usual_configurations_of_zot_load_with_warnings_at_most() {
                 "gcDelay": "2h", "gcInterval": "1h"}, "http": {"readTimeout": "0", "compat": ["docker2s2"]},
                 "scheduler": {"numWorkers": 3}, "extensions": {"mgmt": {"enable": true}}}"#,
             &[
-                "f: distSpecVersion: has no effect: coracle speaks version 1.1 and the newest draft, \
-                 whatever is written here",
+                "f: distSpecVersion: has no effect: coracle always supports version 1.1 and the newest draft",
                 "f: extensions.mgmt: has no effect: zot ignores it too",
                 "f: http.compat: has no effect: Docker's media types are always accepted",
-                "f: http.readTimeout: has no effect: a transfer may take as long as bytes keep coming, \
-                 see http.limits.bodyIdleTimeout",
-                "f: profile: is missing, and distSpecVersion is a key of zot's configurations: users may push and pull \
-                 only in the repositories under their own name here, and zot lets every user who has signed in do \
-                 everything; add `profile = \"zot\"` for the rights of zot, or `profile = \"coracle\"` for those of \
+                "f: http.readTimeout: has no effect: a transfer may take any time while bytes keep \
+                 coming, see http.limits.bodyIdleTimeout",
+                "f: profile: is missing, although distSpecVersion is a key of zot: in coracle, users may push and pull \
+                 only in the repositories under their own name, and in zot every signed-in user has all rights; add `profile = \"zot\"` for the rights of zot, or `profile = \"coracle\"` for those of \
                  coracle",
                 "f: scheduler.numWorkers: has no effect: background work needs no worker pool",
-                "f: storage.dedupe: has no effect: one copy of a blob is always kept, whatever is \
-                 written here",
+                "f: storage.dedupe: has no effect: coracle always stores one copy of a blob",
             ],
         ),
         (
             r#"{"profile": "coracle", "storage": {"dedupe": false}}"#,
-            &["f: storage.dedupe: has no effect: one copy of a blob is always kept, whatever is written \
-               here"],
+            &["f: storage.dedupe: has no effect: coracle always stores one copy of a blob"],
         ),
         (
             r#"{"profile": "coracle", "storage": {"gc": false, "maxRepos": 0, "remoteCache": false},
@@ -268,7 +264,7 @@ fn usual_configurations_of_zot_load_with_warnings_at_most() {
 }
 
 #[test]
-fn a_configuration_of_zot_without_a_profile_is_told_what_differs_and_which_line_to_add() {
+fn a_warning_says_what_differs_from_zot_without_a_profile_and_which_line_to_add() {
     let warned = |file: &str, text: &str| {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join(file);
@@ -279,14 +275,14 @@ fn a_configuration_of_zot_without_a_profile_is_told_what_differs_and_which_line_
     let rules = r#"{"http": {"accessControl": {"repositories": {"**": {"defaultPolicy": ["read"]}}}}}"#;
     let said = warned("zot.json", rules).expect("rules without a profile");
     assert!(
-        said.contains("`\"profile\": \"zot\"`") && said.contains("besides what http.accessControl grants"),
+        said.contains("`\"profile\": \"zot\"`") && said.contains("only the rights that http.accessControl grants"),
         "{said}"
     );
     let said = warned("zot.yaml", "distSpecVersion: 1.1.1\n").expect("a key of zot's");
-    assert!(said.contains("`profile: zot`") && said.contains("every user who has signed in"), "{said}");
+    assert!(said.contains("`profile: zot`") && said.contains("every signed-in user has all rights"), "{said}");
     assert!(warned("zot.toml", "distSpecVersion = '1.1.1'").is_some_and(|said| said.contains("`profile = \"zot\"`")));
     assert!(warned("zot.yml", "http: {auth: {htpasswd: {path: /etc/users}}}").is_some());
-    // What is stated, or is nobody's but coracle's.
+    // The profile is given, or the configuration was written for coracle.
     assert_eq!(warned("zot.json", &rules.replacen('{', r#"{"profile": "zot", "#, 1)), None);
     assert_eq!(warned("zot.json", &rules.replacen('{', r#"{"profile": "coracle", "#, 1)), None);
     assert_eq!(warned("own.toml", "[http.accessControl.repositories.'**']\ndefaultPolicy = ['read']"), None);
@@ -317,7 +313,7 @@ fn rules_of_access_are_read_as_they_are_written() {
     assert_eq!((control.admin.users.join(" "), control.groups["dev"].join(" ")), ("root".into(), "carol".into()));
     assert_eq!((control.metrics_users.join(" "), control.metrics_anonymous), ("prom".into(), true));
 
-    // A block that grants nothing is not the same as none.
+    // An empty block denies everything.
     let config = |text| load(Format::Json, text).expect("it is right").config;
     assert!(config(r#"{"http": {"accessControl": {}}}"#).http.access_control.is_some());
     assert!(config(r#"{"http": {}}"#).http.access_control.is_none());
