@@ -1,11 +1,9 @@
-//! Who is asking, and may they.
+//! Authentication and access control.
 //!
-//! Three steps, in three files: what the headers say ([`Credentials`]), who that is
-//! ([`Authenticator`], with what a connection presented last in its [`CredentialCache`]), and what they may do
-//! ([`Policy`]). Knows verbs and repository names, not
-//! URLs, and nothing of what repositories contain. What must hold: nothing is allowed unless
-//! something grants it; a credential only narrows what its owner may do; a secret is compared in
-//! constant time and never printed.
+//! [`Credentials`] parses the headers of a request. [`Authenticator`] finds the caller, with the help of the
+//! connection's [`CredentialCache`]. [`Policy`] decides what the caller may do. Everything is denied unless something
+//! grants it. A credential never gives more rights than its owner has. Secrets are compared in constant time and never
+//! printed. Knows actions and repository names, but no URLs and no content.
 
 mod authenticate;
 mod credential_cache;
@@ -29,79 +27,77 @@ pub(crate) use crate::identity::accounts::{Action, Actions};
 use crate::identity::tokens::{ExternalHolder, TokenGrant};
 use crate::oci::RepositoryName;
 
-/// What an operation asks of the caller.
+/// The access that an operation requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Nothing: anybody may know whether the registry runs.
     Anyone,
-    /// To get a token for whoever one is: for what they may do.
+    /// Getting an access token. The token has the rights of the caller.
     Token,
-    /// To be known.
+    /// A signed-in caller, or one with an anonymous token.
     SignedIn,
-    /// To be known, or to be a guest where rules grant anonymous rights: zot's page asks this to offer browsing without
-    /// signing in.
+    /// Like `SignedIn`, or an anonymous caller if rules grant anonymous rights. zot's web page asks for it to offer
+    /// browsing without signing in.
     Guest,
-    /// To list repositories. What the answer lists is filtered by what the caller may pull.
+    /// Listing repositories. The response only lists those that the caller may pull.
     Catalog,
-    /// To see the figures of the whole registry.
+    /// Reading the metrics of the registry.
     Metrics,
-    /// One of these rights to a repository, at least.
+    /// At least one of these actions on a repository.
     Repository(RepositoryName, Actions),
-    /// To make, list and revoke the own API keys.
+    /// Managing the caller's API keys.
     OwnKeys,
     /// A right to accounts.
     Account(Requires),
 }
 
-/// What an operation on accounts asks of the caller.
+/// The access that an operation on accounts requires. A sign-in is recent if the password was entered within the last
+/// minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Requires {
-    /// Nothing.
     Anyone,
-    /// To be signed in, with whatever credential.
+    /// A signed-in caller.
     SignedIn,
-    /// A right to the repository that the path names (Quay's roles read, write and admin).
+    /// An action on the repository that the path names (Quay's roles read, write and admin).
     Repository(Action),
-    /// To be signed in with all rights of one's own.
+    /// A credential with all rights of its user.
     UserAdmin,
-    /// To be signed in with a session.
+    /// A session.
     Session,
-    /// To have given the password within the last minutes, or to be an API key, which may do it to itself alone: which
-    /// key it is about is looked at where it is done.
+    /// A session with a recent sign-in, or an API key. The handler checks that the key acts on itself.
     FreshLoginOrKey,
-    /// To have given the password within the last minutes.
+    /// A session with a recent sign-in.
     FreshLogin,
-    /// To be a superuser, and to have given the password within the last minutes.
+    /// A superuser with a recent sign-in or an API key without scopes.
     Superuser,
-    /// The same, or to be a read-only superuser.
+    /// Like `Superuser`, or a read-only superuser.
     SuperuserRead,
-    /// To be a superuser who has given the password within the last minutes. A key is not enough: what is done would
-    /// outlive it, such as a password or a right of somebody else.
+    /// A superuser with a recent sign-in. An API key is not enough, because the change outlives it, such as a password or
+    /// a right of another user.
     FreshSuperuser,
-    /// The same, or to be a read-only superuser.
+    /// Like `FreshSuperuser`, or a read-only superuser.
     FreshSuperuserRead,
-    /// To list the own API keys, by what zot's route takes as well.
+    /// Listing the caller's API keys, with the credentials that zot's route accepts.
     OwnKeys,
 }
 
-/// Who asks, and by what.
+/// The caller of a request and its credential.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) identity: Identity,
     pub(crate) credential: Credential,
 }
 
-/// Who asks.
+/// The identity of a caller.
 #[derive(Clone, Debug)]
 pub(crate) enum Identity {
     Anonymous,
     User(Arc<Account>),
-    /// Somebody whom an outside token service knows, and says by a token what they may do.
+    /// The holder of an external token, which names its rights.
     External(Arc<ExternalHolder>),
 }
 
 impl Identity {
-    /// A name, for the log.
+    /// The name for the log.
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
             Self::Anonymous => None,
@@ -111,7 +107,7 @@ impl Identity {
     }
 }
 
-/// By what somebody is known. It never gives more than its owner may do.
+/// The credential of a caller. It never gives more rights than its owner has.
 #[derive(Clone, Debug)]
 pub(crate) enum Credential {
     None,
@@ -122,7 +118,7 @@ pub(crate) enum Credential {
 }
 
 impl Credential {
-    /// The session, if it is one.
+    /// The session, if the credential is one.
     pub(crate) fn session(&self) -> Option<&SessionGrant> {
         match self {
             Self::Session(grant) => Some(grant),
@@ -130,7 +126,7 @@ impl Credential {
         }
     }
 
-    /// The API key, if it is one or was got with one.
+    /// The API key, if the credential is one or is a token issued for one.
     pub(crate) fn key(&self) -> Option<&Arc<KeyGrant>> {
         match self {
             Self::Key(grant) => Some(grant),
@@ -140,16 +136,16 @@ impl Credential {
     }
 }
 
-/// A token whose credential still counts.
+/// An access token whose credential is still valid.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenCredential {
     pub(crate) grant: Arc<TokenGrant>,
-    /// The key that the token was got with.
+    /// The API key that the token was issued for.
     pub(crate) key: Option<Arc<KeyGrant>>,
 }
 
 impl TokenCredential {
-    /// What the token lets through on a repository.
+    /// The actions that the token allows on a repository.
     fn actions(&self, name: &RepositoryName) -> Actions {
         let by_key = self.key.as_ref().map_or(Actions::ALL, |key| key.actions(name));
         self.grant.actions(name).within(by_key)
@@ -157,10 +153,9 @@ impl TokenCredential {
 }
 
 impl Caller {
-    /// Somebody who said nothing.
     pub(crate) const ANONYMOUS: Self = Self { identity: Identity::Anonymous, credential: Credential::None };
 
-    /// The user, if it is one.
+    /// The account, if the caller is a user of this registry.
     pub(crate) fn account(&self) -> Option<&Arc<Account>> {
         match &self.identity {
             Identity::Anonymous | Identity::External(_) => None,
@@ -168,21 +163,21 @@ impl Caller {
         }
     }
 
-    /// A name, for the log.
+    /// The name for the log.
     pub(crate) fn name(&self) -> Option<&str> {
         self.identity.name()
     }
 }
 
-/// Why a caller may not do what was asked.
+/// Why access is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Signing in could help.
+    /// The caller is anonymous.
     Unauthenticated,
-    /// Giving the password once more could help.
+    /// The caller must enter the password again.
     NotFresh,
-    /// The token is not for this: another one would help.
+    /// The token lacks this access, but the caller could get one that has it.
     TooNarrow,
-    /// It is known who asks, and they may not.
+    /// The signed-in caller lacks the right.
     Denied,
 }

@@ -1,11 +1,10 @@
-//! Sign-in through providers: OpenID Connect, and OAuth with GitHub's API.
+//! Sign-in through identity providers: OpenID Connect, and OAuth with GitHub's API.
 //!
-//! A [`Provider`] sends a browser to where its user signs in, and finds out who came back; [`Providers`] binds the two
-//! halves to each other and to the browser. What must hold: nobody is believed to be somebody but on a provider's
-//! word that was asked for here, by this browser, a short while ago, and that has not been used yet; what is away or
-//! lies is an error, and neither a wait without an end nor a crash; no secret, code or token is in a message or
-//! prints. Nothing is stored here of a sign-in under way: the browser keeps it, signed. Knows no route and no
-//! database, and not what becomes of who signs in.
+//! A [`Provider`] builds the URL at which a browser signs in, and reads the user's identity from the callback.
+//! [`Providers`] binds the callback to the browser that started the sign-in. An identity is accepted only from a fresh,
+//! unused provider response that this browser requested. The browser stores the pending sign-in in a signed cookie, so
+//! the registry stores nothing. A provider that is unavailable or sends invalid data causes an error, never an endless
+//! wait or a crash. No secret, code or token appears in messages or `Debug` output. Knows no route and no database.
 
 mod client;
 mod client_key;
@@ -35,42 +34,42 @@ pub(crate) use openid::OpenId;
 use rate_limit::RateLimit;
 pub(crate) use seal::Sealer;
 pub(crate) use sign_in_code::{CONFIRM_LIFETIME, ProgramRequest, SignInCodes};
-use state::States;
+use state::SignInStates;
 pub(crate) use state::{STATE_LIFETIME, Secrets};
 pub(crate) use target::{Target, Targets};
 
 use github::GitHub;
 
-/// So many requests of people ask providers at the same time; a further one is told to come back.
+/// The largest number of simultaneous requests to providers on behalf of clients.
 const AT_ONCE_MAX: usize = 64;
-/// The clocks of providers may go wrong by as much.
+/// The tolerated difference between the clocks of a provider and the registry.
 const CLOCK_SKEW: Duration = Duration::from_mins(1);
-/// The longest code of a provider that is passed on, in bytes.
+/// The longest authorization code, in bytes.
 const CODE_BYTES_MAX: usize = 4096;
-/// The longest text that is taken of a provider: names, addresses, subjects and groups, in bytes. 255 characters are
-/// the longest subject (OpenID Connect Core, 2).
+/// The longest name, address, subject or group of a provider, in bytes. A subject has at most 255 characters (OpenID
+/// Connect Core, 2).
 const TEXT_BYTES_MAX: usize = 255;
-/// As many groups of one person are kept.
+/// The largest number of groups of one user.
 const GROUPS_MAX: usize = 1000;
 
-/// What the operator decides.
+/// The operator's settings for providers.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) providers: Vec<ProviderSettings>,
     pub(crate) targets: Targets,
     pub(crate) client: Client,
-    /// What everything here is signed and sealed with.
+    /// The key from which signing and sealing keys are derived.
     pub(crate) key: [u8; 32],
-    /// Whether tokens are asked for by which a provider can be asked again.
-    pub(crate) recheck_token: bool,
+    /// Whether providers are asked later if they still know a user. Requires a [`RecheckToken`].
+    pub(crate) with_recheck: bool,
 }
 
-/// One provider, as it was configured.
+/// The settings of one provider.
 #[derive(Debug)]
 pub(crate) struct ProviderSettings {
-    /// The end of its routes.
+    /// The last component of its routes.
     pub(crate) name: String,
-    /// What people read.
+    /// The name for people.
     pub(crate) title: String,
     pub(crate) client_id: ClientId,
     pub(crate) client_secret: Option<ClientSecret>,
@@ -79,19 +78,19 @@ pub(crate) struct ProviderSettings {
     pub(crate) protocol: Protocol,
 }
 
-/// How a provider is spoken to.
+/// The protocol of a provider.
 #[derive(Debug)]
 pub(crate) enum Protocol {
     OpenId { issuer: String, username_claim: String, groups_claim: String },
     GitHub { auth_url: String, token_url: String, api_url: String },
 }
 
-/// By what a provider can be asked again. Does not print.
+/// A token for asking a provider later whether it still knows a user. Does not print.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum RecheckToken {
     /// A refresh token (RFC 6749, 6).
     Refresh(String),
-    /// An access token that does not end by itself.
+    /// An access token that does not expire.
     Access(String),
 }
 
@@ -101,104 +100,91 @@ impl fmt::Debug for RecheckToken {
     }
 }
 
-/// Whoever has come back from a provider.
+/// The user of a callback.
 #[derive(Debug)]
-pub(crate) struct SignedIn {
+pub(crate) struct ProviderSignIn {
     pub(crate) user: FederatedUser,
     pub(crate) recheck_token: Option<RecheckToken>,
 }
 
-/// Tokens to ask about somebody again.
-pub(crate) struct Renewed {
+/// Tokens for asking about a user. Does not print.
+pub(crate) struct RenewedTokens {
     pub(crate) access: AccessToken,
-    /// What to ask with the next time, if it is not what was asked with: that may not count any more, so that this is
-    /// to be kept before anything else is done.
+    /// The token for the next time, if it is new. Store it before anything else, because the old one may be invalid
+    /// now.
     pub(crate) recheck_token: Option<RecheckToken>,
 }
 
-impl fmt::Debug for Renewed {
+impl fmt::Debug for RenewedTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Renewed")
+        f.write_str("RenewedTokens")
     }
 }
 
-/// What a provider says when it is asked again.
+/// The provider's answer about a user.
 #[derive(Debug)]
 pub(crate) enum RecheckOutcome {
-    /// It knows the person still; of these groups, if it says so.
+    /// It knows the user. `groups` is `None` if the answer has no groups.
     Known { groups: Option<Vec<String>> },
-    /// It does not know them any more, or they may not sign in there.
+    /// It does not know the user, or refuses the user's sign-in.
     Gone,
 }
 
-/// Why nobody has signed in.
-#[derive(Debug)]
+/// Why a sign-in through a provider failed.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// There is no such provider.
-    Unknown,
-    /// The sign-in was not begun by this browser, or too long ago, or was used already.
-    NotBegun(&'static str),
-    /// The provider does not let people sign in with another device.
-    NoDevice,
-    /// The provider says no, with a word of RFC 6749, 4.1.2.1; or the person has said no there.
+    #[error("there is no such provider")]
+    UnknownProvider,
+    /// The sign-in was not started by this browser, has expired or was used.
+    #[error("{0}")]
+    InvalidSignIn(&'static str),
+    #[error("the provider does not support sign-in on another device")]
+    NoDeviceFlow,
+    /// The provider refused, with an error code of RFC 6749, 4.1.2.1, or the user refused there.
+    #[error("the provider refuses: {word}")]
     Refused { word: String },
-    /// The provider's word does not hold. What about it is for the log.
+    /// The cause is for the log.
+    #[error("the provider's response could not be verified: {cause}")]
     Invalid { cause: String },
-    /// The provider does not say what the person is called.
-    Nameless { claim: String },
-    /// The provider says that the address, which is the name, is not known to be the person's.
-    Unverified,
-    /// The provider cannot be asked, or does not answer as one does.
-    Away { cause: String },
-    /// Too many come back, from one address or at all.
+    /// The claim would name the user.
+    #[error("the provider does not send the claim {claim}")]
+    MissingClaim { claim: String },
+    /// The e-mail address would name the user.
+    #[error("the provider has not verified the e-mail address")]
+    UnverifiedEmail,
+    #[error("the provider is unavailable: {cause}")]
+    Unavailable { cause: String },
+    /// Too many sign-ins, from one address or in total.
+    #[error("too many sign-ins: try again in {seconds} seconds")]
     Busy { seconds: u64 },
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => f.write_str("there is no such provider"),
-            Self::NotBegun(why) => f.write_str(why),
-            Self::NoDevice => f.write_str("the provider does not let people sign in with another device"),
-            Self::Refused { word } => write!(f, "the provider refuses: {word}"),
-            Self::Invalid { cause } => write!(f, "the provider's answer does not hold: {cause}"),
-            Self::Nameless { claim } => write!(f, "the provider does not say the claim {claim}"),
-            Self::Unverified => f.write_str("the provider has not verified the e-mail address"),
-            Self::Away { cause } => write!(f, "the provider cannot be asked: {cause}"),
-            Self::Busy { seconds } => write!(f, "too many sign in: try again in {seconds} seconds"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
 impl From<outgoing::Error> for Error {
     fn from(error: outgoing::Error) -> Self {
-        Self::Away { cause: error.to_string() }
+        Self::Unavailable { cause: error.to_string() }
     }
 }
 
-/// The way there.
+/// A redirect to a provider.
 #[derive(Debug)]
 pub(crate) struct StartedRedirect {
-    /// Where the browser goes.
     pub(crate) location: String,
-    /// What it keeps, for [`STATE_LIFETIME`].
+    /// A cookie that the browser keeps for [`STATE_LIFETIME`].
     pub(crate) cookie: String,
 }
 
-/// What a browser brings back.
+/// The request with which a browser returns from a provider.
 #[derive(Clone, Copy)]
 pub(crate) struct CallbackRequest<'a> {
     /// The provider that the path names.
     pub(crate) provider: &'a str,
-    /// What the browser has kept.
+    /// The cookie of the pending sign-in.
     pub(crate) cookie: Option<&'a str>,
     pub(crate) state: Option<&'a str>,
     pub(crate) code: Option<&'a str>,
-    /// Who says that they have sent it (RFC 9207).
+    /// The `iss` parameter (RFC 9207).
     pub(crate) issuer: Option<&'a str>,
-    /// In place of a code (RFC 6749, 4.1.2.1).
+    /// The error code that replaces `code` (RFC 6749, 4.1.2.1).
     pub(crate) error: Option<&'a str>,
     pub(crate) address: Option<IpAddr>,
 }
@@ -209,12 +195,12 @@ impl fmt::Debug for CallbackRequest<'_> {
     }
 }
 
-/// Every provider of a registry, and the sign-ins under way.
+/// The providers of a registry.
 #[derive(Debug)]
 pub(crate) struct Providers {
     list: Vec<Provider>,
     targets: Targets,
-    states: States,
+    states: SignInStates,
     sealer: Sealer,
     rate_limit: RateLimit,
     permits: Semaphore,
@@ -237,14 +223,14 @@ enum Kind {
 }
 
 impl Providers {
-    /// Opens nothing yet: a provider is asked at its first sign-in. Says what is wrong with a URL.
+    /// Fails if a URL is invalid. Sends no request.
     pub(crate) fn new(settings: Settings) -> Result<Self, String> {
-        let Settings { providers, targets, client, key, recheck_token } = settings;
-        let open = |provider| Provider::new(provider, &client, recheck_token);
+        let Settings { providers, targets, client, key, with_recheck } = settings;
+        let open = |provider| Provider::new(provider, &client, with_recheck);
         Ok(Self {
             list: providers.into_iter().map(open).collect::<Result<_, _>>()?,
             targets,
-            states: States::new(&key),
+            states: SignInStates::new(&key),
             sealer: Sealer::new(&key),
             rate_limit: RateLimit::default(),
             permits: Semaphore::new(AT_ONCE_MAX),
@@ -253,7 +239,7 @@ impl Providers {
         })
     }
 
-    /// In the order of their names.
+    /// The providers in the order of their names.
     pub(crate) fn list(&self) -> &[Provider] {
         &self.list
     }
@@ -262,75 +248,79 @@ impl Providers {
         self.list.iter().find(|provider| provider.name == name)
     }
 
-    /// Where browsers may be sent at the end.
+    /// The allowed targets after a sign-in.
     pub(crate) const fn targets(&self) -> &Targets {
         &self.targets
     }
 
-    /// What seals what others keep for the registry.
+    /// The sealer for data that clients keep for the registry.
     pub(crate) const fn sealer(&self) -> &Sealer {
         &self.sealer
     }
 
-    /// What programs are signed in with.
+    /// The codes that sign in programs.
     pub(crate) const fn sign_in_codes(&self) -> &SignInCodes {
         &self.sign_in_codes
     }
 
-    /// A turn to ask a provider something on behalf of somebody at this address.
-    pub(crate) fn turn(&self, address: Option<IpAddr>) -> Result<SemaphorePermit<'_>, Error> {
+    /// Permits a request to a provider on behalf of a client.
+    fn permit(&self, address: Option<IpAddr>) -> Result<SemaphorePermit<'_>, Error> {
         self.rate_limit.pass(address).map_err(|seconds| Error::Busy { seconds })?;
+        self.permit_without_rate_limit()
+    }
+
+    fn permit_without_rate_limit(&self) -> Result<SemaphorePermit<'_>, Error> {
         self.permits.try_acquire().map_err(|_| Error::Busy { seconds: 5 })
     }
 
-    /// Begins a sign-in that ends at a target.
-    pub(crate) async fn begin(
+    /// Starts a sign-in that ends at a target.
+    pub(crate) async fn start(
         &self,
         name: &str,
         target: Target,
         base: &str,
         now: Timestamp,
     ) -> Result<StartedRedirect, Error> {
-        let provider = self.get(name).ok_or(Error::Unknown)?;
-        let (cookie, secrets) = self.states.begin(name, target, now);
+        let provider = self.get(name).ok_or(Error::UnknownProvider)?;
+        let (cookie, secrets) = self.states.start(name, target, now);
         let location = provider.authorization_url(&secrets, &callback(base, name)).await?;
         Ok(StartedRedirect { location, cookie })
     }
 
-    /// Finds out who has come back, and where they want to go.
+    /// Finishes a sign-in. Returns its user and target.
     pub(crate) async fn finish(
         &self,
-        returned: CallbackRequest<'_>,
+        request: CallbackRequest<'_>,
         base: &str,
         now: Timestamp,
-    ) -> Result<(SignedIn, Target), Error> {
-        let provider = self.get(returned.provider).ok_or(Error::Unknown)?;
-        // Before anything is looked at: guessing is slow, and remembers little.
-        let _turn = self.turn(returned.address)?;
-        let begun = self.states.finish(returned.provider, returned.cookie, returned.state, now)?;
-        provider.check_issuer(returned.issuer).await?;
-        if let Some(word) = returned.error {
+    ) -> Result<(ProviderSignIn, Target), Error> {
+        let provider = self.get(request.provider).ok_or(Error::UnknownProvider)?;
+        // First, so that guessing is slow and costs little.
+        let _permit = self.permit(request.address)?;
+        let started = self.states.finish(request.provider, request.cookie, request.state, now)?;
+        provider.check_issuer(request.issuer).await?;
+        if let Some(word) = request.error {
             return Err(Error::Refused { word: shown_word(word) });
         }
-        let code = returned.code.filter(|code| !code.is_empty() && code.len() <= CODE_BYTES_MAX);
-        let code = code.ok_or(Error::NotBegun("the provider's answer has no code"))?;
-        let signed_in = provider.redeem(code, &begun.secrets, &callback(base, &provider.name), now).await?;
-        Ok((signed_in, begun.target))
+        let code = request.code.filter(|code| !code.is_empty() && code.len() <= CODE_BYTES_MAX);
+        let code = code.ok_or(Error::InvalidSignIn("the provider's response has no code"))?;
+        let signed_in = provider.redeem(code, &started.secrets, &callback(base, &provider.name), now).await?;
+        Ok((signed_in, started.target))
     }
 }
 
-/// Where a provider sends browsers back to: the one URL that is registered there.
+/// The callback URL that is registered at the provider.
 fn callback(base: &str, name: &str) -> String {
     format!("{base}/zot/auth/callback/{name}")
 }
 
-/// A word of the provider's, for people: no more than a word.
+/// The first word of a provider's text, which is safe to show.
 fn shown_word(word: &str) -> String {
     let plain = |c: &char| c.is_ascii_alphanumeric() || "_-.".contains(*c);
     word.chars().take_while(plain).take(60).collect()
 }
 
-/// Groups as they are kept: sorted, without those that are none.
+/// Sorts groups and removes invalid ones.
 fn groups(mut found: Vec<String>) -> Vec<String> {
     found.retain(|group| is_text(group));
     found.sort_unstable();
@@ -339,22 +329,22 @@ fn groups(mut found: Vec<String>) -> Vec<String> {
     found
 }
 
-/// Whether a text of a provider's can be kept, and shown on one line.
+/// Whether a provider's text is short enough and without control characters.
 fn is_text(text: &str) -> bool {
     !text.is_empty() && text.len() <= TEXT_BYTES_MAX && !text.chars().any(char::is_control)
 }
 
 impl Provider {
-    fn new(settings: ProviderSettings, client: &Client, recheck_token: bool) -> Result<Self, String> {
+    fn new(settings: ProviderSettings, client: &Client, with_recheck: bool) -> Result<Self, String> {
         let (name, title) = (settings.name.clone(), settings.title.clone());
         let kind = match settings.protocol {
-            Protocol::OpenId { .. } => Kind::OpenId(Box::new(OpenId::new(settings, client, recheck_token)?)),
+            Protocol::OpenId { .. } => Kind::OpenId(Box::new(OpenId::new(settings, client, with_recheck)?)),
             Protocol::GitHub { .. } => Kind::GitHub(Box::new(GitHub::new(settings, client)?)),
         };
         Ok(Self { name, title, kind })
     }
 
-    /// Who says who somebody is.
+    /// The issuer of the users' identities.
     pub(crate) fn issuer(&self) -> &str {
         match &self.kind {
             Kind::OpenId(openid) => openid.issuer(),
@@ -362,7 +352,7 @@ impl Provider {
         }
     }
 
-    /// The provider as one of OpenID, for what GitHub has not.
+    /// The OpenID Connect provider, for operations that GitHub lacks.
     pub(crate) fn openid(&self) -> Option<&OpenId> {
         match &self.kind {
             Kind::OpenId(openid) => Some(openid),
@@ -377,16 +367,24 @@ impl Provider {
         }
     }
 
-    async fn check_issuer(&self, said: Option<&str>) -> Result<(), Error> {
+    async fn check_issuer(&self, issuer: Option<&str>) -> Result<(), Error> {
         match &self.kind {
-            Kind::OpenId(openid) => openid.check_issuer(said).await,
-            // GitHub does not say it; who says it is somebody else.
-            Kind::GitHub(_) if said.is_some() => Err(Error::Invalid { cause: "another issuer has sent it".to_owned() }),
+            Kind::OpenId(openid) => openid.check_issuer(issuer).await,
+            // GitHub does not send it.
+            Kind::GitHub(_) if issuer.is_some() => {
+                Err(Error::Invalid { cause: "it comes from another issuer".to_owned() })
+            }
             Kind::GitHub(_) => Ok(()),
         }
     }
 
-    async fn redeem(&self, code: &str, secrets: &Secrets, callback: &str, now: Timestamp) -> Result<SignedIn, Error> {
+    async fn redeem(
+        &self,
+        code: &str,
+        secrets: &Secrets,
+        callback: &str,
+        now: Timestamp,
+    ) -> Result<ProviderSignIn, Error> {
         let mut signed_in = match &self.kind {
             Kind::OpenId(openid) => openid.redeem(code, secrets, callback, now).await?,
             Kind::GitHub(github) => github.redeem(code, secrets, callback).await?,
@@ -395,25 +393,25 @@ impl Provider {
         Ok(signed_in)
     }
 
-    /// Tokens to ask with about somebody; none, if the provider gives them none any more: they are gone.
-    pub(crate) async fn renew(&self, by: RecheckToken, now: Timestamp) -> Result<Option<Renewed>, Error> {
+    /// Gets new tokens for a user. `None` if the provider issues no more, because the user is gone.
+    pub(crate) async fn renew(&self, token: RecheckToken, now: Timestamp) -> Result<Option<RenewedTokens>, Error> {
         match &self.kind {
-            Kind::OpenId(openid) => openid.renew(by, now).await,
-            Kind::GitHub(github) => github.renew(by).await,
+            Kind::OpenId(openid) => openid.renew(token, now).await,
+            Kind::GitHub(github) => github.renew(token).await,
         }
     }
 
-    /// Asks whether the provider still knows somebody.
-    pub(crate) async fn ask(&self, subject: &str, access: &AccessToken) -> Result<RecheckOutcome, Error> {
+    /// Checks whether the provider still knows a user.
+    pub(crate) async fn recheck(&self, subject: &str, access: &AccessToken) -> Result<RecheckOutcome, Error> {
         match &self.kind {
-            Kind::OpenId(openid) => openid.ask(subject, access).await,
-            Kind::GitHub(github) => github.ask(subject, access).await,
+            Kind::OpenId(openid) => openid.recheck(subject, access).await,
+            Kind::GitHub(github) => github.recheck(subject, access).await,
         }
     }
 }
 
 impl RecheckToken {
-    /// As it is sealed.
+    /// The text to seal.
     pub(crate) fn to_text(&self) -> String {
         match self {
             Self::Refresh(token) => format!("r{token}"),
@@ -421,7 +419,7 @@ impl RecheckToken {
         }
     }
 
-    /// What [`to_text`](Self::to_text) has made.
+    /// Parses the text of [`to_text`](Self::to_text).
     pub(crate) fn from_text(text: &str) -> Option<Self> {
         let token = text.get(1..)?.to_owned();
         match text.as_bytes()[0] {

@@ -1,9 +1,9 @@
-//! Tokens: what a client gets for its credentials at `/v2/auth`, and shows instead of them.
+//! Access tokens: a client gets one at `/v2/auth` for its credentials and sends it instead of them.
 //!
-//! A token is a signed JWT (RFC 7519) that says who was given it, by which credential, and what it may be
-//! used for at most; it is good for an hour. An outside token service may sign others. Knows no HTTP and no
-//! policy. What must hold: what was not signed here, or by that service, for here, and lately, is refused,
-//! whatever else is right about it; the private keys never leave this module and the database.
+//! A token is a signed JWT (RFC 7519). It names its user, the credential it was issued for, and the largest set of
+//! actions that it allows. It is valid for an hour. An external token issuer may sign tokens too. A token is refused
+//! unless this registry or that issuer signed it, for this registry and recently. Private keys never leave this module
+//! and the database. Knows no HTTP and no policy.
 
 mod external_issuer;
 #[cfg(any(fuzzing, test))]
@@ -33,21 +33,21 @@ use crate::content::rows::{self, Database};
 use crate::identity::accounts::Cache;
 use crate::kit::clock::{Clock, Timestamp};
 
-/// Longer tokens are not looked at.
+/// The longest token, in bytes.
 const TOKEN_BYTES_MAX: usize = 24 * 1024;
 
-/// A token is taken for this long after its end. Clients look at the end when they send a request, which is on its
-/// way for a while; skopeo and ctr give up when it is refused then. The reference registry has the same leeway.
+/// A token is accepted for this long after its expiry, because requests take time to arrive. skopeo and ctr fail if
+/// a token expires on the way. The reference registry has the same leeway.
 const LEEWAY: Duration = Duration::from_mins(1);
 
-/// What the operator decides about tokens.
+/// The operator's settings for tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
-    /// How long a token is good for.
+    /// How long a token is valid.
     pub(crate) lifetime: Duration,
-    /// Who says that it has made a token.
+    /// The `iss` claim.
     pub(crate) issuer: String,
-    /// For whom tokens are: this registry.
+    /// The `aud` claim: this registry.
     pub(crate) audience: String,
 }
 
@@ -58,15 +58,14 @@ pub(crate) struct Tokens {
     clock: Clock,
     rules: Rules,
     keys: RwLock<Arc<SigningKeys>>,
-    /// Whose tokens count besides.
+    /// Its tokens are accepted as well.
     external_issuer: Option<ExternalIssuer>,
-    /// Tokens whose signature was right, by their hash.
+    /// Verified tokens by their hash.
     verified: Cache<[u8; 32], Arc<TokenGrant>>,
 }
 
-/// A token, and until when it is good.
+/// A new token. Does not print.
 pub(crate) struct Issued {
-    /// The token. Only for whoever asked for it.
     pub(crate) token: String,
     pub(crate) at: Timestamp,
     pub(crate) lifetime: Duration,
@@ -78,11 +77,11 @@ impl fmt::Debug for Issued {
     }
 }
 
-/// What is in a token (RFC 7519, and the Docker token specification's `access`).
+/// The claims of a token (RFC 7519, and `access` of the Docker token specification).
 #[derive(Serialize, Deserialize)]
 struct Claims {
     iss: String,
-    /// The user's name; empty for nobody.
+    /// The user's name. Empty for an anonymous caller.
     sub: String,
     aud: String,
     exp: u64,
@@ -90,11 +89,11 @@ struct Claims {
     iat: u64,
     jti: Uuid,
     access: Vec<AccessEntry>,
-    /// By which credential it was got.
+    /// The credential that the token was issued for.
     by: IssuedFor,
 }
 
-/// What a token lets through on one resource.
+/// The actions that a token allows on one resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AccessEntry {
     #[serde(rename = "type")]
@@ -103,34 +102,23 @@ pub(crate) struct AccessEntry {
     pub(crate) actions: Vec<String>,
 }
 
-/// Why a text is not a token that counts. Which of them it was helps only people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a token is invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidToken {
-    /// It is no JWT, or one signed by somebody else.
+    /// Not a JWT, or signed by an unknown key.
+    #[error("the token is not signed by a trusted issuer")]
     Forged,
-    /// It was made by or for somebody else.
+    /// Another issuer or audience.
+    #[error("the token was not issued for this registry")]
     Foreign,
-    /// It was good once.
+    #[error("the token has expired")]
     Expired,
-    /// It will be good later.
+    #[error("the token is not valid yet")]
     TooEarly,
-    /// Its user may not sign in any more, or the credential it was got with does not count any more.
+    /// Its user may not sign in, or the credential that it was issued for has ended.
+    #[error("the token has been revoked")]
     Revoked,
 }
-
-impl fmt::Display for InvalidToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Forged => "the token was not made by anybody whom this registry believes",
-            Self::Foreign => "the token was not made for this registry",
-            Self::Expired => "the token has expired",
-            Self::TooEarly => "the token is not valid yet",
-            Self::Revoked => "the token is not valid any more",
-        })
-    }
-}
-
-impl std::error::Error for InvalidToken {}
 
 impl Tokens {
     pub(crate) fn open(
@@ -154,7 +142,7 @@ impl Tokens {
         Arc::clone(&self.keys.read())
     }
 
-    /// Makes a token for somebody.
+    /// Issues a token for a user or an anonymous caller.
     pub(crate) fn issue(&self, user: Option<&str>, by: IssuedFor, access: Vec<AccessEntry>) -> Issued {
         let now = self.clock.now();
         let seconds = now.micros() / 1_000_000;
@@ -172,11 +160,11 @@ impl Tokens {
         let keys = self.keys();
         let (id, key) = keys.current();
         let header = Header { kid: Some(id.to_owned()), ..Header::new(Algorithm::ES256) };
-        let token = jsonwebtoken::encode(&header, &claims, key).expect("a key that was made here signs");
+        let token = jsonwebtoken::encode(&header, &claims, key).expect("a generated key signs");
         Issued { token, at: Timestamp::from_micros(seconds * 1_000_000), lifetime: self.rules.lifetime }
     }
 
-    /// What a token says, if it counts. Whether its user and credential still do is not looked at.
+    /// Verifies a token. Does not check its user and credential.
     pub(crate) fn verify(&self, token: &str) -> Result<Arc<TokenGrant>, InvalidToken> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(InvalidToken::Forged);
@@ -193,7 +181,7 @@ impl Tokens {
         self.check_times(&grant).map(|()| grant)
     }
 
-    /// Whether a token counts now, and not only later or before.
+    /// Checks whether a token is valid now.
     pub(crate) fn check_times(&self, grant: &TokenGrant) -> Result<(), InvalidToken> {
         let now = self.clock.now();
         match () {
@@ -205,7 +193,7 @@ impl Tokens {
 
     fn read(&self, token: &str, keys: &SigningKeys) -> Result<TokenGrant, InvalidToken> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken::Forged)?;
-        // What must be understood is not (RFC 7515, 4.1.11).
+        // No critical extension is supported (RFC 7515, 4.1.11).
         if header.crit.is_some() {
             return Err(InvalidToken::Forged);
         }
@@ -216,10 +204,10 @@ impl Tokens {
         }
     }
 
-    /// What a token says that names this key of the registry's.
+    /// Verifies a token that names this key of the registry.
     fn read_own(&self, token: &str, key: &DecodingKey) -> Result<TokenGrant, InvalidToken> {
         let mut validation = Validation::new(Algorithm::ES256);
-        // The times are compared with the registry's own clock, and the names below.
+        // Times are compared with the registry's own clock, and issuer and audience below.
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_nbf = false;
@@ -228,7 +216,7 @@ impl Tokens {
         if claims.iss != self.rules.issuer || claims.aud != self.rules.audience {
             return Err(InvalidToken::Foreign);
         }
-        // Nothing is given for longer here; and a sum of the largest numbers must not overflow.
+        // The registry issues no longer ones. Also keeps the sums below from overflowing.
         if claims.iat > claims.exp || claims.exp - claims.iat > self.rules.lifetime.as_secs() {
             return Err(InvalidToken::Foreign);
         }
@@ -239,13 +227,12 @@ impl Tokens {
         Ok(TokenGrant::new(holder, &claims.access, not_before, at(claims.exp)))
     }
 
-    /// The public keys, for whoever wants to verify a token elsewhere (RFC 7517).
+    /// The public keys for other verifiers (RFC 7517).
     pub(crate) fn public_keys(&self) -> serde_json::Value {
         self.keys().public_set()
     }
 
-    /// Signs with a new key from now on; what the old one has signed stays good as long as it was given
-    /// for. Gives the new key's id.
+    /// Signs with a new key from now on and returns its id. Earlier tokens stay valid until they expire.
     pub(crate) fn rotate(&self) -> Result<String, rows::Error> {
         let keys = SigningKeys::rotate(&self.database, self.clock.now(), self.rules.lifetime)?;
         let id = keys.current().0.to_owned();

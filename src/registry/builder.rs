@@ -229,7 +229,7 @@ fn open_providers(database: &Arc<Database>, config: &Config, tree: &Tree) -> Res
             ..outgoing::Settings::default()
         }),
         key: *key.bytes(),
-        recheck_token: openid.is_some_and(|openid| openid.recheck.is_some()),
+        with_recheck: openid.is_some_and(|openid| openid.recheck.is_some()),
     };
     Providers::new(settings).map_err(|cause| Error::InvalidSetting { key: "http.auth.openid.providers", cause })
 }

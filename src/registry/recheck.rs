@@ -50,7 +50,7 @@ impl Shared {
                 Ok(()) => {}
                 Err(Failure::Provider(error)) => {
                     tracing::warn!(provider, user = name, %error, "it cannot be found out whether a user is gone");
-                    if matches!(error, Error::Away { .. }) {
+                    if matches!(error, Error::Unavailable { .. }) {
                         away.insert(provider);
                     }
                 }
@@ -73,7 +73,7 @@ impl Shared {
             let sealed = self.seal_recheck_token(&who.issuer, &who.subject, &recheck_token);
             who = self.write(move |accounts| accounts.renew_federated_token(who, sealed)).await?;
         }
-        match provider.ask(&who.subject, &renewed.access).await? {
+        match provider.recheck(&who.subject, &renewed.access).await? {
             RecheckOutcome::Known { groups } => {
                 self.write(move |accounts| accounts.federated_user_is_known(&who, groups)).await
             }

@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("content::repository", &["oci", "kit::clock", "content::blobs", "content::rows"]),
     ("identity::accounts", &["oci", "kit::clock", "kit::append", "content::blobs", "content::rows"]),
     ("identity::tokens", &["oci", "kit::clock", "content::blobs", "content::rows", "identity::accounts"]),
-    ("identity::providers", &["kit::clock", "kit::outgoing"]),
+    ("identity::providers", &["kit::clock", "kit::outgoing", "identity::accounts"]),
     ("identity::access", &["oci", "kit::clock", "content::rows", "identity::accounts", "identity::tokens"]),
     ("http::route", &["oci", "content::repository", "identity::access"]),
     ("config", &["oci", "identity::access"]),

@@ -329,5 +329,5 @@ fn rules_of_access_that_are_wrong_or_useless_are_reported() {
     assert_eq!(found, "f: http.accessControl.repositories.\"a/{b\": the pattern has an unclosed brace");
     let text = r#"{"http": {"accessControl": {"repositories": {"team/*": {}, "team/**": {}}}}}"#;
     let warnings = lines(&load(Format::Json, text).expect("it is right").warnings).join("\n");
-    assert!(warnings.contains("repositories.\"team/*\": never counts: \"team/**\" fits the same"), "{warnings}");
+    assert!(warnings.contains("repositories.\"team/*\": is never used: \"team/**\" matches the same"), "{warnings}");
 }

@@ -15,7 +15,7 @@ use crate::http::route::Query;
 use crate::http::{Body, Context, cookie, page};
 use crate::identity::access::read_cookie;
 use crate::identity::accounts::{Account, Accounts, NotAdmitted, Origin, SessionGrant, SessionId};
-use crate::identity::providers::{CallbackRequest, Error, ProgramRequest, SignedIn, Target};
+use crate::identity::providers::{CallbackRequest, Error, ProgramRequest, ProviderSignIn, Target};
 
 /// Sends the browser to an identity provider.
 pub(in crate::http) async fn begin(context: &Context<'_>, query: &Query) -> Result<Response<Body>, ApiError> {
@@ -33,7 +33,7 @@ pub(in crate::http) async fn begin(context: &Context<'_>, query: &Query) -> Resu
         Ok(target) => target,
         Err(invalid) => return Ok(invalid_link(invalid.0)),
     };
-    match providers.begin(provider, target, &base, context.registry.now()).await {
+    match providers.start(provider, target, &base, context.registry.now()).await {
         Ok(begun) => {
             let mut response = page::redirect(StatusCode::FOUND, &begun.location)?;
             response.headers_mut().append(header::SET_COOKIE, context.cookies().sign_in(&begun.cookie));
@@ -73,7 +73,7 @@ pub(in crate::http) async fn callback(
 }
 
 /// Finds or creates the user and starts a session. If a program signs in, the user must confirm that first.
-async fn admit(context: &Context<'_>, signed_in: SignedIn, target: Target) -> Result<Response<Body>, ApiError> {
+async fn admit(context: &Context<'_>, signed_in: ProviderSignIn, target: Target) -> Result<Response<Body>, ApiError> {
     let account = match admit_user(context, signed_in).await? {
         Ok(account) => account,
         Err(not_admitted) => return not_admitted_page(&not_admitted),
@@ -97,9 +97,9 @@ async fn admit(context: &Context<'_>, signed_in: SignedIn, target: Target) -> Re
 /// Finds or creates the user of a finished sign-in.
 pub(in crate::http) async fn admit_user(
     context: &Context<'_>,
-    signed_in: SignedIn,
+    signed_in: ProviderSignIn,
 ) -> Result<Result<Arc<Account>, NotAdmitted>, ApiError> {
-    let SignedIn { user, recheck_token } = signed_in;
+    let ProviderSignIn { user, recheck_token } = signed_in;
     let recheck_token = recheck_token.filter(|_| context.registry.rechecks_federated_users());
     let sealed = recheck_token.map(|token| context.registry.seal_recheck_token(&user.issuer, &user.subject, &token));
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.info.origin(None));
@@ -192,16 +192,16 @@ fn refused(context: &Context<'_>, provider: &str, error: &Error) -> Response<Bod
     let title = context.registry.providers().get(provider).map_or(provider, |provider| provider.title.as_str());
     let logged = format!("The registry's log has details under the request {id}.");
     match error {
-        Error::Unknown => page::page(
+        Error::UnknownProvider => page::page(
             StatusCode::BAD_REQUEST,
             "This provider does not exist",
             &["The link names a provider that the registry does not have."],
         ),
-        Error::NotBegun(why) => {
+        Error::InvalidSignIn(why) => {
             let why = format!("{}{}.", why[..1].to_uppercase(), &why[1..]);
             page::page(StatusCode::UNAUTHORIZED, "This sign-in has expired or is invalid", &[&why, AGAIN])
         }
-        Error::NoDevice => page::page(
+        Error::NoDeviceFlow => page::page(
             StatusCode::BAD_REQUEST,
             "The provider does not support sign-in with another device",
             &["Sign in with the browser of this computer."],
@@ -221,7 +221,7 @@ fn refused(context: &Context<'_>, provider: &str, error: &Error) -> Response<Bod
             "The provider's response could not be verified",
             &[&format!("The registry could not verify the response of {title}."), AGAIN, &logged],
         ),
-        Error::Nameless { claim } => page::page(
+        Error::MissingClaim { claim } => page::page(
             StatusCode::UNAUTHORIZED,
             "The provider does not send your name",
             &[
@@ -230,12 +230,12 @@ fn refused(context: &Context<'_>, provider: &str, error: &Error) -> Response<Bod
                  claimMapping.username.",
             ],
         ),
-        Error::Unverified => page::page(
+        Error::UnverifiedEmail => page::page(
             StatusCode::FORBIDDEN,
             "Your e-mail address is not verified",
             &[&format!("{title} has not verified your address."), "Verify it there, and sign in again."],
         ),
-        Error::Away { .. } => page::page(
+        Error::Unavailable { .. } => page::page(
             StatusCode::BAD_GATEWAY,
             "The provider does not answer",
             &[&format!("Sign-in through {title} does not work now. API keys still work."), "Try again later.", &logged],

@@ -61,7 +61,7 @@ pub(super) async fn providers(context: &Context<'_>) -> Response<Body> {
 pub(super) async fn device(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
     let DeviceBody { provider } = read(body).await?;
     let (providers, now) = (context.registry.providers(), context.registry.now());
-    let begun = providers.begin_device(&provider, context.info.address, now).await;
+    let begun = providers.start_device(&provider, context.info.address, now).await;
     let begun = begun.map_err(|error| refused(context, &error))?;
     Ok(json_response(
         StatusCode::OK,
@@ -118,15 +118,15 @@ fn refused(context: &Context<'_>, error: &Error) -> ApiError {
     let id = context.info.request;
     tracing::warn!(id, %error, "somebody could not sign in through a provider");
     match error {
-        Error::Unknown | Error::NoDevice | Error::NotBegun(_) => invalid(error.to_string()),
-        Error::Refused { .. } | Error::Nameless { .. } | Error::Unverified => {
+        Error::UnknownProvider | Error::NoDeviceFlow | Error::InvalidSignIn(_) => invalid(error.to_string()),
+        Error::Refused { .. } | Error::MissingClaim { .. } | Error::UnverifiedEmail => {
             ApiError::new(ErrorCode::Denied, error.to_string())
         }
         Error::Invalid { .. } => {
             let why = format!("the provider's answer does not hold; the log says more, under the request {id}");
             ApiError::new(ErrorCode::Denied, why)
         }
-        Error::Away { cause } => ApiError::provider_away(cause),
+        Error::Unavailable { cause } => ApiError::provider_away(cause),
         Error::Busy { seconds } => ApiError::too_many(error.to_string(), *seconds),
     }
 }

@@ -1,4 +1,4 @@
-//! [`Policy`]: (caller, access) → allowed or refused. Pure; denies unless something grants.
+//! [`Policy`]: decides whether a caller has the access that an operation requires. Pure. Denies unless something grants.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,47 +10,46 @@ use crate::identity::tokens::Holder;
 use crate::kit::clock::Timestamp;
 use crate::oci::{RepositoryName, RepositoryPattern};
 
-/// How long a password counts as given just now, as in Quay.
+/// How long a sign-in is recent, as in Quay.
 const FRESH_FOR: Duration = Duration::from_mins(10);
 
-/// What is granted to whom besides what rules and permissions grant. Superusers may do everything under
-/// any policy.
+/// The general grants, in addition to rules and permissions. Superusers may do everything under any policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccessPolicy {
     /// A user may do everything in the repositories of the own namespace, usually `<user>/…`.
     #[default]
     Owners,
-    /// Everybody who has signed in may do everything: what zot does without `accessControl`.
+    /// All signed-in users may do everything, as in zot without `accessControl`.
     SignedIn,
-    /// Nothing: what zot does with `accessControl`.
+    /// There are no general grants, as in zot with `accessControl`.
     Listed,
-    /// Everybody who reaches the registry may do everything, without credentials.
+    /// All callers may do everything, without credentials.
     Open,
 }
 
-/// What decides.
+/// The access control of a registry.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     pub(crate) grants: AccessPolicy,
     /// `http.accessControl`, if there is one.
     pub(crate) rules: Option<Arc<Rules>>,
-    /// Whether an API key without scopes may make, list and revoke API keys, as zot has it.
+    /// Whether an API key without scopes may create, list and revoke API keys, as in zot.
     pub(crate) keys_make_keys: bool,
-    /// Whether an anonymous caller lists the catalog without a token where rules grant anonymous rights, as in zot.
+    /// Whether anonymous callers may list the catalog without a token if rules grant anonymous rights, as in zot.
     pub(crate) anonymous_catalog: bool,
 }
 
-/// Why somebody may do something.
+/// The reason of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason<'a> {
-    /// Everybody may do everything.
+    /// [`AccessPolicy::Open`].
     Open,
-    /// Everybody who has signed in may do everything.
+    /// [`AccessPolicy::SignedIn`].
     SignedIn,
     Superuser,
     ReadOnlySuperuser,
-    /// It is in the user's own namespace.
+    /// The repository is in the user's namespace.
     Owner,
     /// The repository is public.
     Public,
@@ -58,17 +57,16 @@ pub(crate) enum Reason<'a> {
     User(Role),
     /// A permission of a group the user is in.
     Group(&'a str, Role),
-    /// What members of the group with the namespace's name may do in it.
+    /// The role of the group that has the name of the namespace.
     Namespace(Role),
     /// `http.accessControl`.
     Rule(Rule<'a>),
-    /// An outside token service, as far as its token goes.
+    /// The token of an external token issuer.
     ExternalIssuer,
 }
 
 impl Policy {
-    /// Decides. The same function answers for a single operation and filters every list. `permissions` are
-    /// those of the repository that the access is to.
+    /// Decides about an operation. `permissions` are those of the repository that the operation is on.
     pub(crate) fn decide(
         &self,
         caller: &Caller,
@@ -79,10 +77,10 @@ impl Policy {
         let signed_in = caller.account().is_some();
         let granted = match access {
             Access::Anyone | Access::Token | Access::Account(Requires::Anyone) => true,
-            // Listing keys takes the same by every route.
+            // Listing keys requires the same on every route.
             Access::OwnKeys | Access::Account(Requires::OwnKeys) => match &caller.credential {
                 _ if !signed_in => false,
-                // A credential does not make another that outlives it.
+                // A credential must not create another one that outlives it.
                 Credential::Key(grant) => self.keys_make_keys && grant.scopes.is_none(),
                 Credential::Token(_) => false,
                 Credential::None | Credential::Password | Credential::Session(_) => true,
@@ -92,8 +90,8 @@ impl Policy {
             Access::Catalog if matches!(&caller.identity, Identity::External(holder) if !holder.lists_catalog) => {
                 return Err(Refusal::TooNarrow);
             }
-            // podman, skopeo and docker send their credentials only if this request was challenged. An answer without
-            // a challenge would also accept a wrong password.
+            // podman, skopeo and docker send their credentials only after a challenge to this request. Without one,
+            // signing in with a wrong password would seem to succeed.
             Access::SignedIn => signed_in || is_token(caller),
             Access::Guest | Access::Catalog => {
                 signed_in || is_token(caller) || self.anonymous_catalog && self.grants_anonymous()
@@ -102,9 +100,11 @@ impl Policy {
             Access::Repository(name, any) => {
                 let actions = self.actions(caller, name, permissions);
                 if actions.within(*any).is_empty() && is_too_narrow(caller, name, *any) {
-                    let could = self.owner_actions(&caller.identity, name, permissions).within(lasting(caller, name));
-                    // Another token would help: the user may do it, or can be somebody else.
-                    if !signed_in || !could.within(*any).is_empty() {
+                    let possible = self
+                        .owner_actions(&caller.identity, name, permissions)
+                        .within(credential_actions(caller, name));
+                    // Another token of the user would help, or signing in.
+                    if !signed_in || !possible.within(*any).is_empty() {
                         return Err(Refusal::TooNarrow);
                     }
                 }
@@ -118,29 +118,27 @@ impl Policy {
         }
     }
 
-    /// What a caller may do in a repository.
+    /// The actions of a caller in a repository.
     pub(crate) fn actions(&self, caller: &Caller, name: &RepositoryName, permissions: &Permissions) -> Actions {
         let bound = match &caller.credential {
             Credential::Token(token) => token.actions(name),
-            _ => lasting(caller, name),
+            _ => credential_actions(caller, name),
         };
         let bound = bound | Actions::DETECT_COLLISION;
         self.owner_actions(&caller.identity, name, permissions).within(bound)
     }
 
-    /// Whether a caller sees a repository in a list: whether they may pull from it. A list goes by who asks,
-    /// whatever a token is for: clients ask for one without any scope, and expect their repositories (Quay).
+    /// Whether a list shows a repository to a caller, who must have the right to pull. The scopes of a token do not
+    /// limit lists: clients get a token without scopes and expect their repositories (Quay).
     pub(crate) fn sees(&self, caller: &Caller, name: &RepositoryName, permissions: &Permissions) -> bool {
         let bound = match &caller.identity {
-            // The service has said that all are for them to see.
             Identity::External(holder) if holder.lists_catalog => Actions::ALL,
-            _ => lasting(caller, name),
+            _ => credential_actions(caller, name),
         };
         self.owner_actions(&caller.identity, name, permissions).within(bound).has(Action::Pull)
     }
 
-    /// The namespaces in which somebody may see repositories that the database does not name for them or for
-    /// everybody; nothing if it could be any.
+    /// The namespaces in which a caller may see repositories without a permission there. `None` if it could be any.
     pub(crate) fn namespaces(&self, identity: &Identity) -> Option<Vec<String>> {
         if self.grants == AccessPolicy::Open || self.rules.is_some() {
             return None;
@@ -149,12 +147,12 @@ impl Policy {
             Identity::Anonymous => Some(Vec::new()),
             Identity::External(_) => None,
             Identity::User(user) if user.role != AccountRole::Ordinary || self.grants == AccessPolicy::SignedIn => None,
-            // A group's, if its members have a role there.
+            // A group may have a role in the namespace of its name.
             Identity::User(user) => Some(user.namespace.iter().chain(&user.groups).cloned().collect()),
         }
     }
 
-    /// Patterns of the repositories in which a user may have rights that no row of the database names.
+    /// Patterns of the repositories in which a user may have rights without a permission.
     pub(crate) fn grounds(&self, account: &Account) -> Vec<RepositoryPattern> {
         let everywhere = matches!(self.grants, AccessPolicy::Open | AccessPolicy::SignedIn)
             || account.role != AccountRole::Ordinary
@@ -168,7 +166,7 @@ impl Policy {
         grounds
     }
 
-    /// What somebody may do in a repository, with all credentials they could have.
+    /// The actions of an identity in a repository, without the limits of a credential.
     pub(crate) fn owner_actions(
         &self,
         identity: &Identity,
@@ -180,7 +178,7 @@ impl Policy {
         actions
     }
 
-    /// Visits everything that grants somebody something in a repository.
+    /// Visits each grant to an identity in a repository.
     pub(crate) fn each_grant<'a>(
         &'a self,
         identity: &'a Identity,
@@ -191,7 +189,7 @@ impl Policy {
         if self.grants == AccessPolicy::Open {
             visit(Actions::ALL, Reason::Open);
         }
-        // What the service grants stands in the token, and nothing here adds to it.
+        // The token names all rights of its holder.
         if let Identity::External(_) = identity {
             return visit(Actions::CONTENT, Reason::ExternalIssuer);
         }
@@ -201,7 +199,7 @@ impl Policy {
         if let Identity::User(user) = identity {
             match user.role {
                 AccountRole::Superuser => visit(Actions::ALL, Reason::Superuser),
-                // What others are granted besides does not make them more than that.
+                // Other grants do not apply.
                 AccountRole::ReadOnlySuperuser => {
                     return visit(Actions::PULL | Actions::INSPECT, Reason::ReadOnlySuperuser);
                 }
@@ -261,9 +259,9 @@ impl Policy {
     }
 }
 
-/// What a credential lets through on a repository; of a token of this registry, what the credential does that it
-/// was got with.
-fn lasting(caller: &Caller, name: &RepositoryName) -> Actions {
+/// The actions that a credential allows on a repository. For a token of this registry, those of the credential that it
+/// was issued for.
+fn credential_actions(caller: &Caller, name: &RepositoryName) -> Actions {
     match &caller.credential {
         Credential::None | Credential::Password | Credential::Session(_) => Actions::ALL,
         Credential::Key(grant) => grant.actions(name),
@@ -274,17 +272,17 @@ fn lasting(caller: &Caller, name: &RepositoryName) -> Actions {
     }
 }
 
-/// Whether a token is what stands between a caller and some actions.
+/// Whether a token allows none of these actions.
 fn is_too_narrow(caller: &Caller, name: &RepositoryName, any: Actions) -> bool {
     matches!(&caller.credential, Credential::Token(token) if token.grant.actions(name).within(any).is_empty())
 }
 
-/// Whether somebody has fetched a token, be it as nobody.
+/// Whether the caller has an access token, possibly an anonymous one.
 fn is_token(caller: &Caller) -> bool {
     matches!(caller.credential, Credential::Token(_))
 }
 
-/// Whether a credential has all rights of its owner.
+/// Whether the credential has all rights of its owner.
 fn is_unlimited(caller: &Caller) -> bool {
     match &caller.credential {
         Credential::None | Credential::Password | Credential::Session(_) => true,
@@ -293,7 +291,7 @@ fn is_unlimited(caller: &Caller) -> bool {
     }
 }
 
-/// Decides what concerns accounts. The general grants have no say in it.
+/// Decides about an operation on accounts. The general grants do not apply.
 fn account(caller: &Caller, requires: Requires, now: Timestamp) -> Result<(), Refusal> {
     let Identity::User(user) = &caller.identity else { return Err(Refusal::Unauthenticated) };
     let fresh = || match &caller.credential {
@@ -303,8 +301,7 @@ fn account(caller: &Caller, requires: Requires, now: Timestamp) -> Result<(), Re
     };
     let role = user.role;
     let allowed = match requires {
-        // A row that asks for a right to a repository names one, and is decided by that; who may list keys is decided
-        // by the policy.
+        // `Policy::decide` handles these.
         Requires::Repository(_) | Requires::OwnKeys => false,
         Requires::Anyone | Requires::SignedIn => true,
         Requires::UserAdmin => is_unlimited(caller),
@@ -316,7 +313,7 @@ fn account(caller: &Caller, requires: Requires, now: Timestamp) -> Result<(), Re
     };
     match (allowed, requires, &caller.credential) {
         (false, ..) => Err(Refusal::Denied),
-        // A pipeline has no password to give again; its key must be one without limits.
+        // A pipeline cannot enter a password, so an unlimited key is enough.
         (true, Requires::Superuser | Requires::SuperuserRead, Credential::Key(grant)) => {
             if grant.scopes.is_none() {
                 Ok(())

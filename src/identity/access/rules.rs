@@ -1,8 +1,7 @@
-//! [`Rules`]: `http.accessControl`, made fit for deciding.
+//! [`Rules`]: the rules of `http.accessControl`, indexed for decisions.
 //!
-//! zot's semantics: of all patterns that fit a repository's name the longest counts, and no other; what it
-//! does not grant, the admin policy may. Pure. What must hold: a decision costs about the same however many
-//! patterns, users and groups there are.
+//! As in zot, the longest pattern that matches a repository applies, and no other. The admin policy adds to it. The
+//! cost of a decision does not grow with the number of patterns, users and groups. Pure.
 
 mod granted;
 mod remarks;
@@ -14,7 +13,7 @@ use super::Identity;
 use crate::identity::accounts::{Account, Actions};
 use crate::oci::{RepositoryName, RepositoryPattern};
 
-/// `http.accessControl` as it was written.
+/// The configuration `http.accessControl`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AccessControl {
@@ -24,42 +23,42 @@ pub struct AccessControl {
     pub admin: PolicyRule,
     /// The members of groups, by the group's name (zot `groups`).
     pub groups: BTreeMap<String, Vec<String>>,
-    /// Who may read the metrics (zot `metrics.users`).
+    /// The users who may read the metrics (zot `metrics.users`).
     pub metrics_users: Vec<String>,
-    /// Whether anybody may (zot `metrics.anonymousPolicy`).
+    /// Whether anonymous callers may read the metrics (zot `metrics.anonymousPolicy`).
     pub metrics_anonymous: bool,
 }
 
-/// The rules for the repositories that a pattern fits.
+/// The rules for the repositories that a pattern matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RepositoryRules {
-    /// A [`RepositoryPattern`]. One that is not valid is a [problem](AccessControl::problems) and grants nothing.
+    /// A [`RepositoryPattern`]. An invalid one is a [problem](AccessControl::problems) and grants nothing.
     pub pattern: String,
     /// Rights of users and groups.
     pub policies: Vec<PolicyRule>,
-    /// What everybody who has signed in may do; zot's words.
+    /// The actions of all signed-in users, in zot's words.
     pub default: Vec<String>,
-    /// What those may do who have not.
+    /// The actions of anonymous callers.
     pub anonymous: Vec<String>,
 }
 
-/// What some users and groups may do.
+/// The actions of some users and groups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PolicyRule {
-    /// By name, in the case they are written in.
+    /// Names, which are case-sensitive.
     pub users: Vec<String>,
-    /// By name, in the case they are written in.
+    /// Names, which are case-sensitive.
     pub groups: Vec<String>,
     /// `read`, `create`, `update`, `delete` and `detectManifestCollision`.
     pub actions: Vec<String>,
 }
 
-/// Which rule grants something.
+/// The rule of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule<'a> {
-    /// The policy with this number, for the user or a group of theirs.
+    /// The policy with this number, for the user or one of the user's groups.
     Policy {
         pattern: &'a str,
         number: u32,
@@ -76,12 +75,12 @@ pub(crate) enum Rule<'a> {
     },
 }
 
-/// The rules.
+/// The indexed rules.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
-    /// The ones that count before others come first.
+    /// In the order of precedence.
     blocks: Vec<Block>,
-    /// Blocks by what names they fit begin with, or end with if more is known of that.
+    /// The blocks by the literal beginning or ending of their patterns, the longer of the two.
     beginnings: Index,
     endings: Index,
     admin: Entries,
@@ -89,7 +88,7 @@ pub(crate) struct Rules {
     metrics_anonymous: bool,
 }
 
-/// Blocks by a part of the names that they fit.
+/// Blocks by a part of the names that they match.
 #[derive(Debug, Default)]
 struct Index {
     blocks: HashMap<String, Vec<usize>>,
@@ -105,7 +104,7 @@ struct Block {
     anonymous: Actions,
 }
 
-/// Who is granted what, by which policy.
+/// The grants of policies.
 #[derive(Debug, Default)]
 struct Entries {
     /// Sorted by name.
@@ -118,12 +117,12 @@ struct Entries {
 struct Entry {
     name: String,
     number: u32,
-    /// The group of the file through which the user is meant.
+    /// The configured group of the user to which the policy applies.
     group: Option<String>,
     actions: Actions,
 }
 
-/// What zot's words for actions are here. An unknown one grants nothing; the configuration refuses it.
+/// Translates zot's words for actions. The configuration check reports unknown ones, which grant nothing.
 fn actions(words: &[String]) -> Actions {
     words.iter().fold(Actions::NONE, |actions, word| {
         actions
@@ -158,7 +157,7 @@ impl Rules {
             })
         };
         let mut blocks: Vec<Block> = control.repositories.iter().filter_map(block).collect();
-        // SearchScope patterns of one length zot takes any; here it is always the same one.
+        // zot applies any of several patterns of the same length. Here it is always the same one.
         blocks.sort_by(|a, b| {
             let (a, b) = (a.pattern.as_str(), b.pattern.as_str());
             b.len().cmp(&a.len()).then_with(|| a.cmp(b))
@@ -185,7 +184,7 @@ impl Rules {
         }
     }
 
-    /// Visits every rule that grants somebody something in a repository.
+    /// Visits each rule that applies to an identity in a repository.
     pub(super) fn each_grant<'a>(
         &'a self,
         identity: &'a Identity,
@@ -209,7 +208,7 @@ impl Rules {
         self.admin.each(account, &mut |entry, group| visit(entry.actions, Rule::Admin { group }));
     }
 
-    /// The patterns of rules that may grant a user something.
+    /// The patterns of the rules that grant a user something.
     pub(crate) fn patterns_for<'a>(&'a self, account: &'a Account) -> Vec<&'a RepositoryPattern> {
         let grants = |block: &&Block| !block.default.is_empty() || block.entries.grants(account);
         self.blocks.iter().filter(grants).map(|block| &block.pattern).collect()
@@ -225,7 +224,7 @@ impl Rules {
         self.blocks.iter().any(|block| !block.anonymous.is_empty())
     }
 
-    /// Whether somebody may read the metrics.
+    /// Whether rules allow an identity to read the metrics.
     pub(super) fn metrics(&self, identity: &Identity) -> bool {
         match identity {
             Identity::Anonymous | Identity::External(_) => self.metrics_anonymous,
@@ -233,20 +232,20 @@ impl Rules {
         }
     }
 
-    /// The rules that count for a repository: of all that fit the ones with the longest pattern.
+    /// The rules for a repository: those with the longest matching pattern.
     fn block(&self, repository: &RepositoryName) -> Option<&Block> {
         let name = repository.as_str();
         let beginnings = self.beginnings.lengths.iter().filter_map(|length| name.get(..*length));
         let endings = self.endings.lengths.iter().filter_map(|length| name.get(name.len().checked_sub(*length)?..));
         let candidates = beginnings.filter_map(|part| self.beginnings.blocks.get(part));
         let candidates = candidates.chain(endings.filter_map(|part| self.endings.blocks.get(part)));
-        let fitting = candidates.filter_map(|at| at.iter().find(|at| self.blocks[**at].pattern.matches(repository)));
-        fitting.min().map(|at| &self.blocks[*at])
+        let matching = candidates.filter_map(|at| at.iter().find(|at| self.blocks[**at].pattern.matches(repository)));
+        matching.min().map(|at| &self.blocks[*at])
     }
 }
 
 impl Index {
-    /// Adds a block, behind those that count before it.
+    /// Adds a block after those of higher precedence.
     fn add(&mut self, part: String, at: usize) {
         if let Err(place) = self.lengths.binary_search(&part.len()) {
             self.lengths.insert(place, part.len());
@@ -270,25 +269,25 @@ impl Entries {
         self.users.extend(policy.users.iter().map(|user| entry(user, None)));
         for group in &policy.groups {
             self.groups.push(entry(group, None));
-            // A group of the file is looked up by its members, so that a decision need not.
+            // Members of configured groups are resolved here, so that decisions need not.
             let members = groups.get(group).into_iter().flatten();
             self.users.extend(members.map(|member| entry(member, Some(group))));
         }
     }
 
-    /// Whether an entry grants something to a user or to a group they are in.
+    /// Whether an entry grants something to a user or one of the user's groups.
     fn grants(&self, account: &Account) -> bool {
         let mut grants = false;
         self.each(account, &mut |entry, _| grants |= !entry.actions.is_empty());
         grants
     }
 
-    /// Visits the entries for a user and for the groups they are in.
+    /// Visits the entries for a user and the user's groups.
     fn each<'a>(&'a self, account: &'a Account, visit: &mut dyn FnMut(&'a Entry, Option<&'a str>)) {
         for entry in named(&self.users, &account.name) {
             visit(entry, entry.group.as_deref());
         }
-        // Both lists are sorted: one pass over the two, however long they are.
+        // Both lists are sorted, so one pass is enough.
         let (mut entries, mut groups) = (self.groups.iter().peekable(), account.groups.iter().peekable());
         while let (Some(entry), Some(group)) = (entries.peek(), groups.peek()) {
             match entry.name.as_str().cmp(group.as_str()) {

@@ -1,4 +1,4 @@
-//! [`ProviderClient`]: the program's HTTP client in the form that the libraries for OAuth and OpenID ask for.
+//! [`ProviderClient`]: adapts the HTTP client to the OAuth and OpenID libraries.
 
 use std::pin::Pin;
 
@@ -6,16 +6,16 @@ use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 
 use crate::kit::outgoing::{Client, Error};
 
-/// Asks one provider.
+/// The HTTP client for one provider.
 #[derive(Clone, Debug)]
 pub(super) struct ProviderClient {
     client: Client,
-    /// Whether everything goes by TLS: a provider that is reached by it does not name places that are not.
+    /// Whether all requests must use TLS, because the provider's own URL does.
     tls: bool,
 }
 
 impl ProviderClient {
-    /// For a provider that is known by this URL.
+    /// Creates the client for the provider at this URL.
     pub(super) fn new(client: &Client, url: &str) -> Self {
         Self { client: client.clone(), tls: url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://")) }
     }

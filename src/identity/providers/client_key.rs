@@ -1,5 +1,5 @@
-//! [`ClientKey`]: a private key by which the registry shows a provider who it is, in place of a secret
-//! (`private_key_jwt`: RFC 7523, 2.2, and OpenID Connect Core, 9).
+//! [`ClientKey`]: a private key that authenticates the registry to a provider instead of a secret (`private_key_jwt`:
+//! RFC 7523, 2.2, and OpenID Connect Core, 9).
 
 use std::fmt;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use crate::kit::clock::Timestamp;
 
-/// How long one assertion is good for.
+/// The lifetime of an assertion.
 const LIFETIME: Duration = Duration::from_mins(1);
-/// The parameter that says what `client_assertion` is.
+/// The value of the parameter `client_assertion_type`.
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// A key that signs assertions. Does not print.
@@ -40,7 +40,7 @@ impl fmt::Debug for ClientKey {
     }
 }
 
-/// A key as zitadel's console makes it, which zot reads.
+/// A key file of zitadel's console, which zot reads too.
 #[derive(Deserialize)]
 struct KeyFile {
     key: String,
@@ -59,19 +59,19 @@ struct Assertion<'a> {
 }
 
 impl ClientKey {
-    /// Reads a key of RSA (signs with RS256) or of the curve P-256 (ES256): in PEM, or in JSON with `key` and
-    /// `keyId`. Says no more of what is wrong than what it should be.
+    /// Reads an RSA key (signs with RS256) or a P-256 key (ES256), in PEM or in JSON with `key` and `keyId`. The error
+    /// does not repeat the content.
     pub(crate) fn read(text: &str) -> Result<Self, &'static str> {
         let (pem, id) = match serde_json::from_str::<KeyFile>(text) {
             Ok(file) => (file.key, file.key_id),
             Err(_) => (text.to_owned(), None),
         };
         let pair = PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok().and_then(|key| Pair::read(&key));
-        let pair = pair.ok_or("it is no private key of RSA or P-256 in PEM, nor one in JSON with key and keyId")?;
+        let pair = pair.ok_or("not a private RSA or P-256 key in PEM, or in JSON with key and keyId")?;
         Ok(Self { id, pair })
     }
 
-    /// Says to an issuer that the client asks.
+    /// Signs an assertion for an issuer.
     pub(super) fn assertion(&self, client_id: &str, issuer: &str, now: Timestamp) -> Result<String, String> {
         let seconds = |time: Timestamp| time.micros() / 1_000_000;
         let assertion = Assertion {
@@ -89,7 +89,7 @@ impl ClientKey {
         let assertion = serde_json::to_vec(&assertion).map_err(|error| error.to_string())?;
         let [header, claims] = [header.to_string().into_bytes(), assertion].map(|part| URL_SAFE_NO_PAD.encode(part));
         let signed = format!("{header}.{claims}");
-        let signature = self.pair.sign(signed.as_bytes()).ok_or("the client's key does not sign")?;
+        let signature = self.pair.sign(signed.as_bytes()).ok_or("the client key cannot sign")?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 }

@@ -1,8 +1,8 @@
-//! Sign-in with another device (RFC 8628): a code that is shown here is typed there, at the provider.
+//! Sign-in on another device (RFC 8628): the user enters a code at the provider.
 //!
-//! The registry asks the provider, since it has what the client proves itself with; whoever waits polls the registry.
-//! Nothing is stored of a sign-in under way: whoever waits keeps it, sealed. What must hold: nobody but who began a
-//! sign-in finishes it; a provider is asked no more often than it wants, however often the registry is.
+//! The client polls the registry, and the registry polls the provider, because only the registry has the client
+//! secret. The client keeps the sealed state of the pending sign-in, so the registry stores nothing. Only the client
+//! that started a sign-in can finish it. The provider is not polled more often than it allows.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,41 +21,42 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::client::ProviderClient;
-use super::{Error, Kind, Provider, Providers, SignedIn, is_text, shown_word};
+use super::{Error, Kind, Provider, ProviderSignIn, Providers, is_text, shown_word};
 use crate::kit::bounded_map::BoundedMap;
 use crate::kit::clock::Timestamp;
 use crate::kit::outgoing;
 
-/// What is sealed for whoever waits is for this.
+/// The purpose of the sealed state.
 const PURPOSE: &[&str] = &["device"];
-/// The longest handle that is looked at, in bytes, and the longest code of a device of a provider's.
+/// The longest handle, in bytes, and the longest device code of a provider.
 const HANDLE_BYTES_MAX: usize = 8 * 1024;
 const DEVICE_CODE_BYTES_MAX: usize = 4096;
-/// How long a sign-in may take, whatever the provider says.
+/// The longest lifetime of a sign-in.
 const LIFETIME_MAX: Duration = Duration::from_mins(30);
-/// The bounds of how often a provider is asked, whatever it says; without its word every five seconds (RFC 8628, 3.2).
+/// The bounds of the interval between two polls. The default is five seconds (RFC 8628, 3.2).
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 const INTERVAL_MAX: Duration = Duration::from_mins(1);
-/// By how much whoever asks too often waits longer (RFC 8628, 3.5).
+/// The extension of the interval for a client that polls too often (RFC 8628, 3.5).
 const SLOWER: Duration = Duration::from_secs(5);
-/// Of so many sign-ins it is known when they were last asked about. When there are more, what is due goes first.
+/// The largest number of sign-ins with a known poll time. If there are more, those that are due go first.
 const WAITING_MAX: usize = 10_000;
 
-/// What a provider has said to a sign-in that was begun.
+/// The provider's response to the start of a sign-in.
 pub(super) type Authorization = StandardDeviceAuthorizationResponse;
 
-/// A sign-in that was begun with another device.
+/// A started sign-in on another device.
 pub(crate) struct DeviceSignIn {
-    /// What a person types.
+    /// The code that the user enters.
     pub(crate) user_code: String,
-    /// Where they type it.
+    /// The page at which the user enters it.
     pub(crate) verification_uri: String,
-    /// The same with the code in it.
+    /// The same page with the code.
     pub(crate) verification_uri_complete: Option<String>,
-    /// What whoever waits asks with. A secret: it signs them in.
+    /// The secret with which the client polls.
     pub(crate) handle: String,
-    /// How long they wait before they ask, and how long it is good for.
+    /// The time between two polls.
     pub(crate) interval: Duration,
+    /// How long the sign-in is valid.
     pub(crate) lifetime: Duration,
 }
 
@@ -65,25 +66,24 @@ impl fmt::Debug for DeviceSignIn {
     }
 }
 
-/// What has become of a sign-in with another device.
+/// The state of a sign-in on another device.
 #[derive(Debug)]
 pub(crate) enum DevicePoll {
-    /// Nobody has typed the code yet: ask again after this long.
+    /// The user has not entered the code. Poll again after this time.
     Pending {
         interval: Duration,
     },
-    /// The same; and this was asked too early.
+    /// Like `Pending`, but the client polled too early.
     SlowDown {
         interval: Duration,
     },
-    /// The person has said no.
+    /// The user refused.
     Denied,
-    /// It took too long.
     Expired,
-    Done(Box<SignedIn>),
+    Done(Box<ProviderSignIn>),
 }
 
-/// What whoever waits keeps. Sealed.
+/// The state that the client keeps, sealed.
 #[derive(Serialize, Deserialize)]
 struct PendingDeviceSignIn {
     provider: String,
@@ -92,7 +92,7 @@ struct PendingDeviceSignIn {
     expires: Timestamp,
 }
 
-/// When sign-ins may be asked about again, by the hash of their handle.
+/// The next poll times by the hash of the handle.
 #[derive(Debug, Default)]
 pub(super) struct PollSchedule(Mutex<BoundedMap<[u8; 32], NextPoll, WAITING_MAX>>);
 
@@ -103,7 +103,7 @@ struct NextPoll {
 }
 
 impl PollSchedule {
-    /// A turn to ask; or how long to wait instead. Whoever comes too early waits longer from then on.
+    /// Permits a poll, or returns how long to wait. A client that polls too early waits longer from then on.
     fn admit(&self, handle: [u8; 32], interval: Duration, now: Timestamp) -> Result<(), Duration> {
         let mut known = self.0.lock();
         let next = known.entry(handle, |next| now < next.at).or_insert(NextPoll { at: now, interval });
@@ -116,7 +116,7 @@ impl PollSchedule {
         Ok(())
     }
 
-    /// What the provider wants.
+    /// Sets the interval that the provider asks for.
     fn slow(&self, handle: [u8; 32], interval: Duration, now: Timestamp) {
         let mut known = self.0.lock();
         if let Some(next) = known.get_mut(&handle) {
@@ -130,31 +130,31 @@ impl PollSchedule {
 }
 
 impl Providers {
-    /// Begins a sign-in with another device, for somebody at this address.
-    pub(crate) async fn begin_device(
+    /// Starts a sign-in on another device for a client at this address.
+    pub(crate) async fn start_device(
         &self,
         name: &str,
         address: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<DeviceSignIn, Error> {
-        let provider = self.get(name).ok_or(Error::Unknown)?;
-        let _turn = self.turn(address)?;
-        let said = match &provider.kind {
-            Kind::OpenId(openid) => openid.begin_device(now).await?,
-            Kind::GitHub(github) => github.begin_device().await?,
+        let provider = self.get(name).ok_or(Error::UnknownProvider)?;
+        let _permit = self.permit(address)?;
+        let response = match &provider.kind {
+            Kind::OpenId(openid) => openid.start_device(now).await?,
+            Kind::GitHub(github) => github.start_device().await?,
         };
-        let odd = |cause: &str| Error::Away { cause: format!("what it says of another device {cause}") };
-        let (device_code, user_code) = (said.device_code().secret(), said.user_code().secret());
+        let invalid = |what: &str| Error::Unavailable { cause: format!("the device authorization has {what}") };
+        let (device_code, user_code) = (response.device_code().secret(), response.user_code().secret());
         if device_code.len() > DEVICE_CODE_BYTES_MAX || !is_text(user_code) {
-            return Err(odd("has a code that is none"));
+            return Err(invalid("an invalid code"));
         }
-        let page = |url: &str| url.starts_with("https://") || url.starts_with("http://");
-        let complete = said.verification_uri_complete().map(|url| url.secret().clone());
-        if !page(said.verification_uri()) || !is_text(said.verification_uri()) {
-            return Err(odd("names no page"));
+        let is_page = |url: &str| url.starts_with("https://") || url.starts_with("http://");
+        let complete = response.verification_uri_complete().map(|url| url.secret().clone());
+        if !is_page(response.verification_uri()) || !is_text(response.verification_uri()) {
+            return Err(invalid("an invalid verification URL"));
         }
-        let interval = said.interval().clamp(INTERVAL_MIN, INTERVAL_MAX);
-        let lifetime = said.expires_in().min(LIFETIME_MAX);
+        let interval = response.interval().clamp(INTERVAL_MIN, INTERVAL_MAX);
+        let lifetime = response.expires_in().min(LIFETIME_MAX);
         let pending = PendingDeviceSignIn {
             provider: name.to_owned(),
             device_code: device_code.clone(),
@@ -164,19 +164,19 @@ impl Providers {
         let pending = serde_json::to_vec(&pending).expect("texts and numbers can be written");
         Ok(DeviceSignIn {
             user_code: user_code.clone(),
-            verification_uri: said.verification_uri().to_string(),
-            verification_uri_complete: complete.filter(|url| page(url) && !url.contains(char::is_control)),
+            verification_uri: response.verification_uri().to_string(),
+            verification_uri_complete: complete.filter(|url| is_page(url) && !url.contains(char::is_control)),
             handle: URL_SAFE_NO_PAD.encode(self.sealer.seal(PURPOSE, &pending)),
             interval,
             lifetime,
         })
     }
 
-    /// Asks what has become of a sign-in, for whoever has its handle.
+    /// Polls the state of the sign-in with this handle.
     pub(crate) async fn poll_device(&self, handle: &str, now: Timestamp) -> Result<DevicePoll, Error> {
-        let pending = self.pending(handle).ok_or(Error::NotBegun("no sign-in was begun here with this handle"))?;
-        // Its name may have gone from the configuration meanwhile.
-        let provider = self.get(&pending.provider).ok_or(Error::Unknown)?;
+        let pending =
+            self.pending(handle).ok_or(Error::InvalidSignIn("no sign-in was started here with this handle"))?;
+        let provider = self.get(&pending.provider).ok_or(Error::UnknownProvider)?;
         if now >= pending.expires {
             return Ok(DevicePoll::Expired);
         }
@@ -184,11 +184,11 @@ impl Providers {
         if let Err(interval) = self.polls.admit(this, interval, now) {
             return Ok(DevicePoll::SlowDown { interval });
         }
-        let _turn = self.permits.try_acquire().map_err(|_| Error::Busy { seconds: 5 })?;
-        let said = authorization(&pending, pending.expires.since(now));
+        let _permit = self.permit_without_rate_limit()?;
+        let authorization = authorization(&pending, pending.expires.since(now));
         let polled = match &provider.kind {
-            Kind::OpenId(openid) => openid.poll_device(&said, now).await,
-            Kind::GitHub(github) => github.poll_device(&said).await,
+            Kind::OpenId(openid) => openid.poll_device(&authorization, now).await,
+            Kind::GitHub(github) => github.poll_device(&authorization).await,
         };
         match polled {
             Ok(DevicePoll::Pending { interval: wanted }) => {
@@ -217,7 +217,7 @@ impl Providers {
 }
 
 impl Provider {
-    /// Whether people can sign in with another device; not, if the provider cannot be asked now.
+    /// Whether the provider supports sign-in on another device. `false` if it is unavailable.
     pub(crate) async fn offers_device(&self) -> bool {
         match &self.kind {
             Kind::OpenId(openid) => openid.offers_device().await,
@@ -226,7 +226,7 @@ impl Provider {
     }
 }
 
-/// What the library asks with, out of what was pending of the provider's answer.
+/// Rebuilds the provider's response for the library from the kept state.
 fn authorization(pending: &PendingDeviceSignIn, left: Duration) -> Authorization {
     let document = json!({
         "device_code": pending.device_code,
@@ -235,16 +235,16 @@ fn authorization(pending: &PendingDeviceSignIn, left: Duration) -> Authorization
         "expires_in": left.as_secs() + 1,
         "interval": pending.interval_seconds,
     });
-    serde_json::from_value(document).expect("it has the form of an answer (RFC 8628, 3.2)")
+    serde_json::from_value(document).expect("the document is a valid response (RFC 8628, 3.2)")
 }
 
-/// What one question has brought: tokens, or why there are none.
+/// The result of one poll.
 pub(super) enum Polled<T> {
     Tokens(T),
     Not(DevicePoll),
 }
 
-/// Asks once. The library would go on asking until something is decided: where it wants to wait, this stops it.
+/// Polls once. The library polls until there is a decision, so this stops it when it starts to wait.
 pub(super) async fn poll_once<T: TokenResponse + Send>(
     request: DeviceAccessTokenRequest<'_, '_, T, EmptyExtraDeviceAuthorizationFields>,
     http: &ProviderClient,
@@ -252,42 +252,44 @@ pub(super) async fn poll_once<T: TokenResponse + Send>(
 where
     for<'c> ProviderClient: AsyncHttpClient<'c, Error = outgoing::Error>,
 {
-    let (told, mut waits) = mpsc::unbounded_channel();
+    let (sender, mut waits) = mpsc::unbounded_channel();
     let wait = move |interval| {
-        let _ = told.send(interval);
+        let _ = sender.send(interval);
         std::future::pending::<()>()
     };
-    let asked = tokio::select! {
-        asked = request.request_async(http, wait, None) => asked,
+    let response = tokio::select! {
+        response = request.request_async(http, wait, None) => response,
         Some(interval) = waits.recv() => return Ok(Polled::Not(DevicePoll::Pending { interval })),
     };
-    match asked {
+    match response {
         Ok(tokens) => Ok(Polled::Tokens(tokens)),
         Err(error) => refusal(&error).map(Polled::Not),
     }
 }
 
-/// Why there are no tokens.
+/// The state of a sign-in without tokens.
 fn refusal(error: &RequestTokenError<outgoing::Error, DeviceCodeErrorResponse>) -> Result<DevicePoll, Error> {
-    /// GitHub says it with 200.
+    /// GitHub's refusal, which has the status 200.
     #[derive(Deserialize)]
     struct Refusal {
         error: String,
         interval: Option<u64>,
     }
     let (word, interval) = match error {
-        RequestTokenError::ServerResponse(answer) => match answer.error() {
+        RequestTokenError::ServerResponse(response) => match response.error() {
             DeviceCodeErrorResponseType::ExpiredToken => return Ok(DevicePoll::Expired),
             DeviceCodeErrorResponseType::AccessDenied => return Ok(DevicePoll::Denied),
             other => (other.as_ref().to_owned(), None),
         },
         RequestTokenError::Parse(error, body) => match serde_json::from_slice::<Refusal>(body) {
             Ok(Refusal { error, interval }) => (error, interval),
-            Err(_) => return Err(Error::Away { cause: format!("its tokens: at {}", error.path()) }),
+            Err(_) => {
+                return Err(Error::Unavailable { cause: format!("invalid token response at {}", error.path()) });
+            }
         },
-        RequestTokenError::Request(error) => return Err(Error::Away { cause: error.to_string() }),
+        RequestTokenError::Request(error) => return Err(Error::Unavailable { cause: error.to_string() }),
         RequestTokenError::Other(_) => {
-            return Err(Error::Away { cause: "its answer to a request for tokens is none".to_owned() });
+            return Err(Error::Unavailable { cause: "invalid token response".to_owned() });
         }
     };
     match word.as_str() {
@@ -297,7 +299,7 @@ fn refusal(error: &RequestTokenError<outgoing::Error, DeviceCodeErrorResponse>) 
             Ok(DevicePoll::Pending { interval })
         }
         "access_denied" => Ok(DevicePoll::Denied),
-        // Whoever waits cannot tell these from each other: the code is good for nothing any more.
+        // All of them mean that the code is no longer valid.
         "expired_token" | "token_expired" | "invalid_grant" | "incorrect_device_code" => Ok(DevicePoll::Expired),
         word => Err(Error::Refused { word: shown_word(word) }),
     }
@@ -312,12 +314,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_too_early_is_not_heard_and_waits_longer() {
+    fn a_client_that_polls_too_early_is_refused_and_waits_longer() {
         let (polls, five) = (PollSchedule::default(), Duration::from_secs(5));
         assert_eq!(polls.admit([1; 32], five, at(0)), Ok(()));
         assert_eq!(polls.admit([2; 32], five, at(0)), Ok(()), "they do not wait for each other");
         assert_eq!(polls.admit([1; 32], five, at(4)), Err(Duration::from_secs(10)));
-        assert_eq!(polls.admit([1; 32], five, at(13)), Err(Duration::from_secs(15)), "it has begun anew at 4");
+        assert_eq!(polls.admit([1; 32], five, at(13)), Err(Duration::from_secs(15)), "the wait started again at 4");
         assert_eq!(polls.admit([2; 32], five, at(5)), Ok(()));
         assert_eq!(polls.admit([1; 32], five, at(28)), Ok(()));
         assert_eq!(polls.admit([1; 32], five, at(42)), Err(Duration::from_secs(20)));
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_those_who_wait_are_kept_the_longest() {
+    fn memory_is_bounded_and_pending_waits_are_kept_longest() {
         let polls = PollSchedule::default();
         for n in 0..3 * WAITING_MAX as u64 {
             let mut handle = [0; 32];

@@ -1,7 +1,7 @@
-//! [`GitHub`]: sign-in through GitHub, which speaks OAuth (RFC 6749) and has an API in place of ID tokens.
+//! [`GitHub`]: sign-in through GitHub, which uses OAuth (RFC 6749) and an API instead of ID tokens.
 //!
-//! Somebody is their number there, which no other account ever gets; their name here is their primary e-mail address,
-//! as for zot, if GitHub has verified it. Groups are organisations, and teams as `organisation/team`.
+//! GitHub's user number identifies a user and is never reused. The user name is the verified primary e-mail address, as
+//! in zot. Groups are organizations, and teams as `organization/team`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,30 +19,31 @@ use super::client::ProviderClient;
 use super::device::{Authorization, DevicePoll, Polled, poll_once};
 use super::openid::{redirect_url, token_error};
 use super::{
-    Error, Protocol, ProviderSettings, RecheckOutcome, RecheckToken, Renewed, Secrets, SignedIn, groups, is_text,
+    Error, Protocol, ProviderSettings, ProviderSignIn, RecheckOutcome, RecheckToken, RenewedTokens, Secrets, groups,
+    is_text,
 };
 use crate::identity::accounts::FederatedUser;
 use crate::kit::outgoing::Client;
 
-/// Pages of a list that are read, of this many entries each.
+/// The largest number of pages of a list, and the entries of each.
 const PAGES_MAX: usize = 10;
 const PAGE: usize = 100;
 
-/// What is asked for where nothing is said.
+/// The scopes that are requested if none are configured.
 const DEFAULT_SCOPES: [&str; 2] = ["read:org", "user:email"];
-/// Where GitHub has its page for people to sign in, and where it begins a sign-in with another device.
+/// GitHub's paths for the authorization page and for sign-in on another device.
 const AUTHORIZE: &str = "/login/oauth/authorize";
 const DEVICE: &str = "/login/device/code";
-/// The form of answers that is asked for.
+/// The requested version of the API.
 const API_VERSION: &str = "2022-11-28";
 
 type OAuthClient = BasicClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
 type Tokens = oauth2::basic::BasicTokenResponse;
 
-/// GitHub, or a GitHub of one's own.
+/// GitHub or a GitHub Enterprise Server.
 pub(super) struct GitHub {
     client: OAuthClient,
-    /// Where a sign-in with another device is begun, if that can be told.
+    /// The device authorization endpoint, if it can be derived.
     device_url: Option<DeviceAuthorizationUrl>,
     issuer: String,
     api_url: String,
@@ -82,18 +83,18 @@ struct Team {
     organization: Organization,
 }
 
-/// Why the API has not said what was asked.
+/// A failed request to the API.
 enum ApiError {
-    /// The token does not count, or not for this: 401, 403 or 404.
+    /// The token is invalid or lacks the right: 401, 403 or 404.
     Refused(u16),
-    Away(String),
+    Unavailable(String),
 }
 
 impl From<ApiError> for Error {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::Refused(status) => Self::Invalid { cause: format!("GitHub's API answers {status}") },
-            ApiError::Away(cause) => Self::Away { cause },
+            ApiError::Refused(status) => Self::Invalid { cause: format!("GitHub's API responds with status {status}") },
+            ApiError::Unavailable(cause) => Self::Unavailable { cause },
         }
     }
 }
@@ -101,16 +102,16 @@ impl From<ApiError> for Error {
 impl GitHub {
     pub(super) fn new(settings: ProviderSettings, http: &Client) -> Result<Self, String> {
         let Protocol::GitHub { auth_url, token_url, api_url } = settings.protocol else {
-            return Err("it is no GitHub".to_owned());
+            return Err("not a GitHub provider".to_owned());
         };
-        let wrong = |error: url::ParseError| format!("a URL is none: {error}");
+        let invalid = |error: url::ParseError| format!("invalid URL: {error}");
         let api = api_url.clone();
-        let issuer = Url::parse(&auth_url).map_err(wrong)?.origin().ascii_serialization();
+        let issuer = Url::parse(&auth_url).map_err(invalid)?.origin().ascii_serialization();
         let device_url = auth_url.strip_suffix(AUTHORIZE).map(|host| format!("{host}{DEVICE}"));
-        let device_url = device_url.map(DeviceAuthorizationUrl::new).transpose().map_err(wrong)?;
+        let device_url = device_url.map(DeviceAuthorizationUrl::new).transpose().map_err(invalid)?;
         let client = BasicClient::new(settings.client_id)
-            .set_auth_uri(AuthUrl::new(auth_url).map_err(wrong)?)
-            .set_token_uri(TokenUrl::new(token_url).map_err(wrong)?)
+            .set_auth_uri(AuthUrl::new(auth_url).map_err(invalid)?)
+            .set_token_uri(TokenUrl::new(token_url).map_err(invalid)?)
             .set_auth_type(AuthType::RequestBody);
         let client = match settings.client_secret {
             Some(secret) => client.set_client_secret(secret),
@@ -147,22 +148,22 @@ impl GitHub {
         self.device_url.is_some()
     }
 
-    /// Begins a sign-in with another device, which the owner of the application has to have allowed at GitHub.
-    pub(super) async fn begin_device(&self) -> Result<Authorization, Error> {
-        let url = self.device_url.clone().ok_or(Error::NoDevice)?;
+    /// Starts a sign-in on another device. The application's settings at GitHub must allow it.
+    pub(super) async fn start_device(&self) -> Result<Authorization, Error> {
+        let url = self.device_url.clone().ok_or(Error::NoDeviceFlow)?;
         let client = self.client.clone().set_device_authorization_url(url);
         let request = client.exchange_device_code().add_scopes(self.scopes());
         request.request_async(&self.http).await.map_err(|error| refused_or(&error))
     }
 
-    pub(super) async fn poll_device(&self, said: &Authorization) -> Result<DevicePoll, Error> {
-        match poll_once(self.client.exchange_device_access_token(said), &self.http).await? {
+    pub(super) async fn poll_device(&self, authorization: &Authorization) -> Result<DevicePoll, Error> {
+        match poll_once(self.client.exchange_device_access_token(authorization), &self.http).await? {
             Polled::Tokens(tokens) => Ok(DevicePoll::Done(Box::new(self.sign_in(&tokens).await?))),
             Polled::Not(poll) => Ok(poll),
         }
     }
 
-    pub(super) async fn redeem(&self, code: &str, secrets: &Secrets, callback: &str) -> Result<SignedIn, Error> {
+    pub(super) async fn redeem(&self, code: &str, secrets: &Secrets, callback: &str) -> Result<ProviderSignIn, Error> {
         let request = self
             .client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
@@ -172,14 +173,14 @@ impl GitHub {
         self.sign_in(&tokens).await
     }
 
-    /// Who it is that these tokens were made for.
-    async fn sign_in(&self, tokens: &Tokens) -> Result<SignedIn, Error> {
+    /// Reads the user's identity from the API.
+    async fn sign_in(&self, tokens: &Tokens) -> Result<ProviderSignIn, Error> {
         let token = tokens.access_token().secret();
         let user: User = self.get("/user", token).await?;
         let email = self
             .email(token)
             .await?
-            .ok_or_else(|| Error::Nameless { claim: "of a verified primary e-mail address".to_owned() })?;
+            .ok_or_else(|| Error::MissingClaim { claim: "of a verified primary e-mail address".to_owned() })?;
         let user = FederatedUser {
             provider: String::new(),
             issuer: self.issuer.clone(),
@@ -188,37 +189,38 @@ impl GitHub {
             email: Some(email),
             groups: self.groups(token).await?,
         };
-        Ok(SignedIn { user, recheck_token: Some(recheck_token(tokens)) })
+        Ok(ProviderSignIn { user, recheck_token: Some(recheck_token(tokens)) })
     }
 
-    /// The primary address; an unverified one is not known to be the person's.
+    /// The primary e-mail address, if GitHub has verified it.
     async fn email(&self, token: &str) -> Result<Option<String>, ApiError> {
         let emails: Vec<Email> = self.list("/user/emails", token).await?;
         let primary = emails.into_iter().find(|email| email.primary && email.verified && is_text(&email.address));
         Ok(primary.map(|email| email.address))
     }
 
-    /// Organisations and teams. That the token is not for them is as good as being in none, as for zot.
+    /// The user's organizations and teams. A token without access to them counts as no groups, as in zot.
     async fn groups(&self, token: &str) -> Result<Vec<String>, ApiError> {
-        let organizations: Vec<Organization> = or_none(self.list("/user/orgs", token).await)?;
-        let teams: Vec<Team> = or_none(self.list("/user/teams", token).await)?;
+        let organizations: Vec<Organization> = or_empty(self.list("/user/orgs", token).await)?;
+        let teams: Vec<Team> = or_empty(self.list("/user/teams", token).await)?;
         let team = |team: Team| format!("{}/{}", team.organization.login, team.slug);
         let organizations = organizations.into_iter().map(|organization| organization.login);
         Ok(groups(organizations.chain(teams.into_iter().map(team)).collect()))
     }
 
-    /// A token to ask with about somebody; none, if GitHub gives them none any more.
-    pub(super) async fn renew(&self, by: RecheckToken) -> Result<Option<Renewed>, Error> {
-        let token = match by {
+    /// Gets a new token for a user. `None` if GitHub no longer issues any.
+    pub(super) async fn renew(&self, token: RecheckToken) -> Result<Option<RenewedTokens>, Error> {
+        let token = match token {
             RecheckToken::Access(token) => {
-                return Ok(Some(Renewed { access: AccessToken::new(token), recheck_token: None }));
+                return Ok(Some(RenewedTokens { access: AccessToken::new(token), recheck_token: None }));
             }
             RecheckToken::Refresh(token) => RefreshToken::new(token),
         };
         match self.client.exchange_refresh_token(&token).request_async(&self.http).await {
-            Ok(tokens) => {
-                Ok(Some(Renewed { access: tokens.access_token().clone(), recheck_token: Some(recheck_token(&tokens)) }))
-            }
+            Ok(tokens) => Ok(Some(RenewedTokens {
+                access: tokens.access_token().clone(),
+                recheck_token: Some(recheck_token(&tokens)),
+            })),
             Err(error) => match refused_or(&error) {
                 Error::Refused { word } if word == "bad_refresh_token" || word == "invalid_grant" => Ok(None),
                 error => Err(error),
@@ -226,14 +228,14 @@ impl GitHub {
         }
     }
 
-    /// Whether GitHub knows somebody still.
-    pub(super) async fn ask(&self, subject: &str, access: &AccessToken) -> Result<RecheckOutcome, Error> {
+    /// Checks whether GitHub still knows a user.
+    pub(super) async fn recheck(&self, subject: &str, access: &AccessToken) -> Result<RecheckOutcome, Error> {
         match self.get::<User>("/user", access.secret()).await {
             Ok(user) if user.id.to_string() == subject => {}
             Ok(_) | Err(ApiError::Refused(_)) => return Ok(RecheckOutcome::Gone),
-            Err(ApiError::Away(cause)) => return Err(Error::Away { cause }),
+            Err(error @ ApiError::Unavailable(_)) => return Err(error.into()),
         }
-        // What cannot be asked just now stays as it is.
+        // The stored groups stay if a request for them fails.
         Ok(RecheckOutcome::Known { groups: self.groups(access.secret()).await.ok() })
     }
 
@@ -256,31 +258,31 @@ impl GitHub {
             .header("x-github-api-version", API_VERSION)
             .header("authorization", format!("Bearer {token}"))
             .body(Vec::new())
-            .map_err(|_| ApiError::Away("a token of GitHub's is none".to_owned()))?;
-        let answer = self.http.send(request).await.map_err(|error| ApiError::Away(error.to_string()))?;
-        let status = answer.status().as_u16();
-        // Whoever asks too much is refused too, and that says nothing about the person.
-        let is_limit = |name: &str| answer.headers().get(name).is_some_and(|left| left.as_bytes() == b"0");
+            .map_err(|_| ApiError::Unavailable("GitHub's token is not a valid header value".to_owned()))?;
+        let response = self.http.send(request).await.map_err(|error| ApiError::Unavailable(error.to_string()))?;
+        let status = response.status().as_u16();
+        // GitHub's rate limit has the status of a refused token.
+        let is_used_up = |name: &str| response.headers().get(name).is_some_and(|left| left.as_bytes() == b"0");
         match status {
-            200 => serde_json::from_slice(answer.body())
-                .map_err(|_| ApiError::Away(format!("GitHub's API does not answer as it should: {path}"))),
-            403 if is_limit("x-ratelimit-remaining") || answer.headers().contains_key("retry-after") => {
-                Err(ApiError::Away("GitHub's API was asked too often".to_owned()))
+            200 => serde_json::from_slice(response.body())
+                .map_err(|_| ApiError::Unavailable(format!("invalid response of GitHub's API: {path}"))),
+            403 if is_used_up("x-ratelimit-remaining") || response.headers().contains_key("retry-after") => {
+                Err(ApiError::Unavailable("GitHub's API limits the request rate".to_owned()))
             }
             401 | 403 | 404 => Err(ApiError::Refused(status)),
-            _ => Err(ApiError::Away(format!("GitHub's API answers {status}"))),
+            _ => Err(ApiError::Unavailable(format!("GitHub's API responds with status {status}"))),
         }
     }
 }
 
-fn or_none<T>(list: Result<Vec<T>, ApiError>) -> Result<Vec<T>, ApiError> {
+fn or_empty<T>(list: Result<Vec<T>, ApiError>) -> Result<Vec<T>, ApiError> {
     match list {
         Err(ApiError::Refused(_)) => Ok(Vec::new()),
         list => list,
     }
 }
 
-/// What to ask with the next time.
+/// The token for later questions about the user.
 fn recheck_token(tokens: &Tokens) -> RecheckToken {
     match tokens.refresh_token() {
         Some(token) => RecheckToken::Refresh(token.secret().clone()),
@@ -288,7 +290,7 @@ fn recheck_token(tokens: &Tokens) -> RecheckToken {
     }
 }
 
-/// GitHub says with 200 and an object with `error` that it refuses.
+/// The error of a failed token request. GitHub sends refusals as an object with `error` and the status 200.
 fn refused_or(
     error: &RequestTokenError<crate::kit::outgoing::Error, oauth2::StandardErrorResponse<BasicErrorResponseType>>,
 ) -> Error {

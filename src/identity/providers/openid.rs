@@ -1,11 +1,11 @@
-//! [`OpenId`]: a provider that speaks OpenID Connect (Core 1.0, Discovery 1.0, RP-Initiated Logout 1.0).
+//! [`OpenId`]: an OpenID Connect provider (Core 1.0, Discovery 1.0, RP-Initiated Logout 1.0).
 //!
-//! What the provider says about itself is fetched when it is first needed, and again when it has become old or names
-//! a key that is not known. What must hold: a token counts only if it is signed with a key of this issuer by an
-//! asymmetric algorithm, is made out to this client, in answer to this sign-in, and is of this time.
+//! An ID token is accepted only if a key of the issuer signed it with an asymmetric algorithm, for this client, in
+//! response to this sign-in, and it is valid now.
 
 mod device;
 mod metadata;
+mod user_info;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,11 +18,11 @@ use openidconnect::core::{
     CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
 };
 use openidconnect::{
-    AccessToken, AccessTokenHash, AdditionalClaims, AuthType, AuthenticationFlow, AuthorizationCode,
-    ClaimsVerificationError, ClientId, ClientSecret, CsrfToken, EmptyExtraTokenFields, EndpointMaybeSet,
-    EndpointNotSet, EndpointSet, IdTokenFields, IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge,
-    PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope, SignatureVerificationError,
-    StandardErrorResponse, StandardTokenResponse, SubjectIdentifier, TokenResponse as _, UserInfoClaims, UserInfoError,
+    AccessTokenHash, AdditionalClaims, AuthType, AuthenticationFlow, AuthorizationCode, ClaimsVerificationError,
+    ClientId, ClientSecret, CsrfToken, EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet,
+    IdTokenFields, IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl,
+    RefreshToken, RequestTokenError, Scope, SignatureVerificationError, StandardErrorResponse, StandardTokenResponse,
+    TokenResponse as _,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -32,22 +32,23 @@ use url::Url;
 use super::client::ProviderClient;
 use super::client_key::ASSERTION_TYPE;
 use super::{
-    CLOCK_SKEW, ClientKey, Error, Protocol, ProviderSettings, RecheckOutcome, RecheckToken, Renewed, Secrets, SignedIn,
-    groups, is_text,
+    CLOCK_SKEW, ClientKey, Error, Protocol, ProviderSettings, ProviderSignIn, RecheckToken, RenewedTokens, Secrets,
+    is_text,
 };
-use crate::identity::accounts::FederatedUser;
 use crate::kit::clock::Timestamp;
 use crate::kit::outgoing::{self, Client};
 use metadata::{Metadata, MetadataCache};
+use user_info::{as_map, text};
 
-/// What is asked for where nothing is said, as far as the provider knows it.
+/// The scopes that are requested if none are configured.
 const DEFAULT_SCOPES: [&str; 2] = ["email", "profile"];
-const WISHED_SCOPES: [&str; 1] = ["groups"];
+/// Requested as well if the provider supports them.
+const OPTIONAL_SCOPES: [&str; 1] = ["groups"];
 const OFFLINE: &str = "offline_access";
-/// Google's own way to be asked for what [`OFFLINE`] is elsewhere.
+/// Google has a parameter instead of the scope [`OFFLINE`].
 const GOOGLE: &str = "https://accounts.google.com";
 
-/// What signs tokens. None of them has a key that the client knows as well.
+/// The accepted signature algorithms. All are asymmetric, so that the client's secret cannot sign tokens.
 const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,
@@ -69,7 +70,7 @@ pub(super) struct Claims {
 
 impl AdditionalClaims for Claims {}
 
-/// What the token endpoint answers.
+/// The response of the token endpoint.
 pub(super) type Tokens = StandardTokenResponse<
     IdTokenFields<
         Claims,
@@ -101,7 +102,7 @@ type OpenIdClient = openidconnect::Client<
     EndpointMaybeSet,
 >;
 
-/// A provider.
+/// An OpenID Connect provider.
 pub(crate) struct OpenId {
     issuer: IssuerUrl,
     client_id: ClientId,
@@ -110,7 +111,7 @@ pub(crate) struct OpenId {
     scopes: Vec<String>,
     username_claim: String,
     groups_claim: String,
-    recheck_token: bool,
+    with_recheck: bool,
     http: ProviderClient,
     metadata: MetadataCache,
 }
@@ -122,20 +123,20 @@ impl fmt::Debug for OpenId {
 }
 
 impl OpenId {
-    pub(super) fn new(settings: ProviderSettings, http: &Client, recheck_token: bool) -> Result<Self, String> {
+    pub(super) fn new(settings: ProviderSettings, http: &Client, with_recheck: bool) -> Result<Self, String> {
         let Protocol::OpenId { issuer, username_claim, groups_claim } = settings.protocol else {
-            return Err("it is no provider of OpenID".to_owned());
+            return Err("not an OpenID provider".to_owned());
         };
         let http = ProviderClient::new(http, &issuer);
         Ok(Self {
-            issuer: IssuerUrl::new(issuer).map_err(|error| format!("the issuer is no URL: {error}"))?,
+            issuer: IssuerUrl::new(issuer).map_err(|error| format!("invalid issuer URL: {error}"))?,
             client_id: settings.client_id,
             client_secret: settings.client_secret,
             client_key: settings.client_key,
             scopes: settings.scopes,
             username_claim,
             groups_claim,
-            recheck_token,
+            with_recheck,
             http,
             metadata: MetadataCache::default(),
         })
@@ -152,38 +153,42 @@ impl OpenId {
     fn client(&self, metadata: &Metadata) -> OpenIdClient {
         let client = OpenIdClient::from_provider_metadata(metadata.clone(), self.client_id.clone(), None);
         let methods = metadata.token_endpoint_auth_methods_supported();
-        let takes = |method| methods.is_none_or(|methods| methods.contains(&method));
+        let supports = |method| methods.is_none_or(|methods| methods.contains(&method));
         let client = match &self.client_secret {
             Some(secret) => client.set_client_secret(secret.clone()),
             None => client,
         };
         let in_body = self.client_secret.is_none()
             || (methods.is_some()
-                && !takes(CoreClientAuthMethod::ClientSecretBasic)
-                && takes(CoreClientAuthMethod::ClientSecretPost));
+                && !supports(CoreClientAuthMethod::ClientSecretBasic)
+                && supports(CoreClientAuthMethod::ClientSecretPost));
         client.set_auth_type(if in_body { AuthType::RequestBody } else { AuthType::BasicAuth })
     }
 
-    /// What shows who the client is, if a key does.
+    /// The parameters that authenticate the client, if it has a key.
     fn assertion(&self, now: Timestamp) -> Result<Vec<(&'static str, String)>, Error> {
         let Some(key) = &self.client_key else { return Ok(Vec::new()) };
         let assertion = key.assertion(self.client_id.as_str(), self.issuer.as_str(), now);
-        let assertion = assertion.map_err(|cause| Error::Away { cause })?;
+        let assertion = assertion.map_err(|cause| Error::Unavailable { cause })?;
         Ok(vec![("client_assertion_type", ASSERTION_TYPE.to_owned()), ("client_assertion", assertion)])
     }
 
-    /// What is asked for, besides `openid`.
+    /// The scopes to request in addition to `openid`.
     fn scopes(&self, metadata: &Metadata) -> Vec<Scope> {
         if !self.scopes.is_empty() {
-            let offered = self.scopes.iter().filter(|scope| *scope != "openid");
-            return offered.filter(|scope| !self.is_google() || *scope != OFFLINE).cloned().map(Scope::new).collect();
+            let configured = self.scopes.iter().filter(|scope| *scope != "openid");
+            return configured
+                .filter(|scope| !self.is_google() || *scope != OFFLINE)
+                .cloned()
+                .map(Scope::new)
+                .collect();
         }
-        let offers = |scope: &&str| {
-            metadata.scopes_supported().is_some_and(|all| all.iter().any(|offered| offered.as_str() == *scope))
+        let is_supported = |scope: &&str| {
+            metadata.scopes_supported().is_some_and(|all| all.iter().any(|supported| supported.as_str() == *scope))
         };
-        let recheck_token = self.recheck_token.then_some(OFFLINE).filter(|_| !self.is_google());
-        let wished = WISHED_SCOPES.into_iter().chain(recheck_token).filter(offers);
-        DEFAULT_SCOPES.into_iter().chain(wished).map(|scope| Scope::new(scope.to_owned())).collect()
+        let offline = self.with_recheck.then_some(OFFLINE).filter(|_| !self.is_google());
+        let optional = OPTIONAL_SCOPES.into_iter().chain(offline).filter(is_supported);
+        DEFAULT_SCOPES.into_iter().chain(optional).map(|scope| Scope::new(scope.to_owned())).collect()
     }
 
     fn is_google(&self) -> bool {
@@ -200,43 +205,34 @@ impl OpenId {
             .authorize_url(flow, || CsrfToken::new(state), || Nonce::new(nonce))
             .add_scopes(self.scopes(&metadata))
             .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&verifier));
-        if self.is_google() && self.recheck_token {
+        if self.is_google() && self.with_recheck {
             request = request.add_extra_param("access_type", "offline");
         }
         Ok(request.url().0.into())
     }
 
-    /// That the answer comes from this issuer (RFC 9207): where it says so, and where the provider always does.
-    pub(super) async fn check_issuer(&self, said: Option<&str>) -> Result<(), Error> {
-        let other = || Error::Invalid { cause: "another issuer has sent it".to_owned() };
-        match said {
-            Some(said) if said == self.issuer.as_str() => Ok(()),
-            Some(_) => Err(other()),
-            None if self
-                .metadata
-                .get(&self.issuer, &self.http)
-                .await?
-                .additional_metadata()
-                .authorization_response_iss_parameter_supported =>
-            {
-                Err(other())
-            }
-            None => Ok(()),
-        }
+    /// Checks the `iss` parameter of a callback (RFC 9207). It must be present if the provider always sends it.
+    pub(super) async fn check_issuer(&self, issuer: Option<&str>) -> Result<(), Error> {
+        let is_valid = match issuer {
+            Some(issuer) => issuer == self.issuer.as_str(),
+            None => !self.metadata().await?.additional_metadata().authorization_response_iss_parameter_supported,
+        };
+        if is_valid { Ok(()) } else { Err(Error::Invalid { cause: "it comes from another issuer".to_owned() }) }
     }
 
+    /// Exchanges the code of a callback for the user's identity.
     pub(super) async fn redeem(
         &self,
         code: &str,
         secrets: &Secrets,
         callback: &str,
         now: Timestamp,
-    ) -> Result<SignedIn, Error> {
+    ) -> Result<ProviderSignIn, Error> {
         let metadata = self.metadata().await?;
         let client = self.client(&metadata);
         let mut request = client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
-            .map_err(|error| Error::Away { cause: format!("it has no token endpoint: {error}") })?
+            .map_err(|error| no_token_endpoint(&error))?
             .set_pkce_verifier(PkceCodeVerifier::new(secrets.verifier.clone()))
             .set_redirect_uri(Cow::Owned(redirect_url(callback)?));
         for (name, value) in self.assertion(now)? {
@@ -246,39 +242,39 @@ impl OpenId {
         self.sign_in(metadata, &tokens, Some(&Nonce::new(secrets.nonce.clone())), now).await
     }
 
-    /// Who it is that these tokens were made for, in answer to the request with this nonce, or to one without.
+    /// Verifies the tokens of a sign-in with this nonce, or of one without, and reads the user's identity.
     async fn sign_in(
         &self,
         metadata: Arc<Metadata>,
         tokens: &Tokens,
         nonce: Option<&Nonce>,
         now: Timestamp,
-    ) -> Result<SignedIn, Error> {
-        let check_nonce = |given: Option<&Nonce>| -> Result<(), String> {
-            let given = given.map_or("", |given| given.secret()).as_bytes();
+    ) -> Result<ProviderSignIn, Error> {
+        let check_nonce = |found: Option<&Nonce>| -> Result<(), String> {
+            let found = found.map_or("", |found| found.secret()).as_bytes();
             let is_ours: bool = match nonce {
-                Some(nonce) => given.ct_eq(nonce.secret().as_bytes()).into(),
-                None => given.is_empty(),
+                Some(nonce) => found.ct_eq(nonce.secret().as_bytes()).into(),
+                None => found.is_empty(),
             };
-            if is_ours { Ok(()) } else { Err("it was made for another sign-in".to_owned()) }
+            if is_ours { Ok(()) } else { Err("the token is for another sign-in".to_owned()) }
         };
         let claims = match self.verified(&metadata, tokens, check_nonce, now) {
             Err(ClaimsVerificationError::SignatureVerification(SignatureVerificationError::NoMatchingKey)) => {
                 let newer = self.metadata.with_new_keys(&metadata, &self.http).await?;
-                let newer = newer.ok_or_else(|| invalid(&"its key is not one of the issuer's"))?;
+                let newer = newer.ok_or_else(|| invalid(&"the token's key does not belong to the issuer"))?;
                 self.verified(&newer, tokens, check_nonce, now)
             }
             outcome => outcome,
         };
         let claims = claims.map_err(|error| invalid(&error))?;
         let subject = text(&claims, "sub").filter(|subject| is_text(subject));
-        let subject = subject.ok_or_else(|| invalid(&"its subject is missing or too long"))?.to_owned();
-        let more = self.user_info(&metadata, tokens, &subject).await?;
-        let user = self.user(subject, &claims, more.as_ref())?;
-        Ok(SignedIn { user, recheck_token: recheck_token(tokens) })
+        let subject = subject.ok_or_else(|| invalid(&"the subject is missing or too long"))?.to_owned();
+        let user_info = self.user_info(&metadata, tokens.access_token(), &subject).await?;
+        let user = self.user(subject, &claims, user_info.as_ref())?;
+        Ok(ProviderSignIn { user, recheck_token: recheck_token(tokens) })
     }
 
-    /// The ID token's claims, if the token holds (OpenID Connect Core, 3.1.3.7).
+    /// Verifies the ID token and returns its claims (OpenID Connect Core, 3.1.3.7).
     fn verified(
         &self,
         metadata: &Metadata,
@@ -296,11 +292,11 @@ impl OpenId {
             .set_allowed_algs(ALGORITHMS)
             .set_time_fn(move || earlier.into())
             .set_issue_time_verifier_fn(move |issued| {
-                if issued.timestamp() <= later { Ok(()) } else { Err("it is of a time to come".to_owned()) }
+                if issued.timestamp() <= later { Ok(()) } else { Err("the token is from the future".to_owned()) }
             });
         let claims = id_token.claims(&verifier, check_nonce)?;
         if claims.authorized_party().is_some_and(|party| party.as_str() != self.client_id.as_str()) {
-            return Err(other("it was made for another client"));
+            return Err(other("the token is for another client"));
         }
         if let Some(expected) = claims.access_token_hash() {
             let unverified = ClaimsVerificationError::SignatureVerification;
@@ -308,105 +304,40 @@ impl OpenId {
             let key = id_token.signing_key(&verifier).map_err(unverified)?;
             let actual = AccessTokenHash::from_token(tokens.access_token(), algorithm, key);
             if actual.ok().as_ref() != Some(expected) {
-                return Err(other("it belongs to another access token"));
+                return Err(other("the ID token belongs to another access token"));
             }
         }
         let claims = as_map(claims);
         let not_before = claims.get("nbf").and_then(Value::as_f64);
-        #[expect(clippy::cast_precision_loss, reason = "it is compared with seconds of this century")]
+        #[expect(clippy::cast_precision_loss, reason = "a second more or less does not matter")]
         let latest = now.after(CLOCK_SKEW).micros() as f64 / 1e6;
-        if not_before.is_some_and(|time| time > latest) { Err(other("it is of a time to come")) } else { Ok(claims) }
+        if not_before.is_some_and(|time| time > latest) { Err(other("the token is not valid yet")) } else { Ok(claims) }
     }
 
-    /// What the provider says about the person beyond the token, if it has a place for that.
-    async fn user_info(
+    /// Gets new tokens for a user. `None` if the provider no longer issues any.
+    pub(super) async fn renew(
         &self,
-        metadata: &Metadata,
-        tokens: &Tokens,
-        subject: &str,
-    ) -> Result<Option<Map<String, Value>>, Error> {
-        match self.ask_user_info(metadata, tokens.access_token(), subject).await {
-            None => Ok(None),
-            Some(Ok(claims)) => Ok(Some(claims)),
-            Some(Err(UserInfoError::ClaimsVerification(error))) => Err(invalid(&error)),
-            Some(Err(error)) => Err(Error::Away { cause: format!("its UserInfo: {}", user_info_cause(&error)) }),
-        }
-    }
-
-    async fn ask_user_info(
-        &self,
-        metadata: &Metadata,
-        access: &AccessToken,
-        subject: &str,
-    ) -> Option<Result<Map<String, Value>, UserInfoError<outgoing::Error>>> {
-        let client = self.client(metadata);
-        let subject = SubjectIdentifier::new(subject.to_owned());
-        let request = client.user_info(access.clone(), Some(subject)).ok()?;
-        let claims: Result<UserInfoClaims<Claims, CoreGenderClaim>, _> = request.request_async(&self.http).await;
-        Some(claims.map(|claims| as_map(&claims)))
-    }
-
-    /// Name and groups, of both places that may have them; `UserInfo` goes first, as for zot.
-    fn user(
-        &self,
-        subject: String,
-        claims: &Map<String, Value>,
-        more: Option<&Map<String, Value>>,
-    ) -> Result<FederatedUser, Error> {
-        let places = || more.into_iter().chain([claims]);
-        let claim = |name: &str| places().find_map(|place| text(place, name)).map(str::to_owned);
-        let email = claim("email").filter(|email| is_text(email));
-        let unverified = places().any(|place| place.get("email_verified") == Some(&Value::Bool(false)));
-        let own_name = claim(&self.username_claim).filter(|_| self.username_claim != "email");
-        let name = match own_name {
-            Some(name) => name,
-            // As for zot, the address is the name where the claim is empty.
-            None if unverified && email.is_some() => return Err(Error::Unverified),
-            None => email.clone().ok_or_else(|| Error::Nameless { claim: self.username_claim.clone() })?,
-        };
-        Ok(FederatedUser {
-            provider: String::new(),
-            issuer: self.issuer.as_str().to_owned(),
-            subject,
-            name,
-            email: email.filter(|_| !unverified),
-            groups: self.groups(places()),
-        })
-    }
-
-    /// The groups of every place, each a list or one text.
-    fn groups<'a>(&self, places: impl Iterator<Item = &'a Map<String, Value>>) -> Vec<String> {
-        let values = places.filter_map(|place| place.get(&self.groups_claim));
-        let texts = values.flat_map(|value| match value {
-            Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
-            Value::String(text) => vec![text.as_str()],
-            _ => Vec::new(),
-        });
-        groups(texts.map(str::to_owned).collect())
-    }
-
-    /// Tokens to ask with about somebody; none, if the provider gives them none any more.
-    pub(super) async fn renew(&self, by: RecheckToken, now: Timestamp) -> Result<Option<Renewed>, Error> {
-        let RecheckToken::Refresh(token) = by else {
-            return Err(Error::Away { cause: "it gives no such token".to_owned() });
+        recheck_token: RecheckToken,
+        now: Timestamp,
+    ) -> Result<Option<RenewedTokens>, Error> {
+        let RecheckToken::Refresh(token) = recheck_token else {
+            return Err(Error::Unavailable { cause: "it issues no such token".to_owned() });
         };
         let metadata = self.metadata().await?;
         let client = self.client(&metadata);
         let refresh = RefreshToken::new(token.clone());
-        let mut request = client
-            .exchange_refresh_token(&refresh)
-            .map_err(|error| Error::Away { cause: format!("it has no token endpoint: {error}") })?;
+        let mut request = client.exchange_refresh_token(&refresh).map_err(|error| no_token_endpoint(&error))?;
         for (name, value) in self.assertion(now)? {
             request = request.add_extra_param(name, value);
         }
         match request.request_async(&self.http).await {
-            Ok(tokens) => Ok(Some(Renewed {
-                recheck_token: recheck_token(&tokens).filter(|new| *new != RecheckToken::Refresh(token)),
+            Ok(tokens) => Ok(Some(RenewedTokens {
+                recheck_token: self::recheck_token(&tokens).filter(|new| *new != RecheckToken::Refresh(token)),
                 access: tokens.access_token().clone(),
             })),
-            // Only this is about the person: that the client is not known says nothing about them.
-            Err(RequestTokenError::ServerResponse(answer))
-                if *answer.error() == CoreErrorResponseType::InvalidGrant =>
+            // Only this error is about the user. Others may be about the client.
+            Err(RequestTokenError::ServerResponse(response))
+                if *response.error() == CoreErrorResponseType::InvalidGrant =>
             {
                 Ok(None)
             }
@@ -414,25 +345,8 @@ impl OpenId {
         }
     }
 
-    /// Whether the provider knows somebody still.
-    pub(super) async fn ask(&self, subject: &str, access: &AccessToken) -> Result<RecheckOutcome, Error> {
-        let metadata = self.metadata().await?;
-        match self.ask_user_info(&metadata, access, subject).await {
-            None => Ok(RecheckOutcome::Known { groups: None }),
-            Some(Ok(claims)) => {
-                // A provider that has groups in its ID tokens alone says nothing about them here.
-                let says = claims.contains_key(&self.groups_claim);
-                Ok(RecheckOutcome::Known { groups: says.then(|| self.groups([&claims].into_iter())) })
-            }
-            Some(Err(UserInfoError::Response(status, ..))) if [401, 403].contains(&status.as_u16()) => {
-                Ok(RecheckOutcome::Gone)
-            }
-            Some(Err(error)) => Err(Error::Away { cause: format!("its UserInfo: {}", user_info_cause(&error)) }),
-        }
-    }
-
-    /// Where a browser ends its session at the provider (RP-Initiated Logout 1.0), if the provider has such a place;
-    /// it comes back to `back`.
+    /// The URL at which a browser ends its session at the provider, if there is one (RP-Initiated Logout 1.0). The
+    /// browser returns to `back`.
     pub(crate) async fn end_session_url(&self, back: &str) -> Option<String> {
         let metadata = self.metadata().await.ok()?;
         let mut url = Url::parse(metadata.additional_metadata().end_session_endpoint.as_deref()?).ok()?;
@@ -446,12 +360,12 @@ impl OpenId {
     }
 }
 
-/// A client's own page for the answer.
+/// The callback URL in the type of the libraries.
 pub(super) fn redirect_url(callback: &str) -> Result<RedirectUrl, Error> {
     RedirectUrl::new(callback.to_owned()).map_err(|error| Error::Invalid { cause: format!("{callback}: {error}") })
 }
 
-/// What to ask with the next time, if the provider gives it.
+/// The refresh token of a response, if there is one.
 fn recheck_token(tokens: &Tokens) -> Option<RecheckToken> {
     let token = tokens.refresh_token().map(|token| token.secret().clone());
     token.filter(|token| !token.is_empty()).map(RecheckToken::Refresh)
@@ -461,40 +375,26 @@ fn invalid(cause: &dyn fmt::Display) -> Error {
     Error::Invalid { cause: cause.to_string() }
 }
 
-fn as_map(claims: &impl Serialize) -> Map<String, Value> {
-    match serde_json::to_value(claims) {
-        Ok(Value::Object(map)) => map,
-        _ => Map::new(),
-    }
+fn no_token_endpoint(error: &openidconnect::ConfigurationError) -> Error {
+    Error::Unavailable { cause: format!("no token endpoint: {error}") }
 }
 
-fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
-}
-
-/// What went wrong at the token endpoint. The answer's text is not repeated: there may be a token in it.
+/// The error for a failed request to the token endpoint. It does not repeat the response, which may contain a token.
 pub(super) fn token_error<T>(error: &RequestTokenError<outgoing::Error, T>) -> Error
 where
     T: openidconnect::ErrorResponse + fmt::Display + 'static,
 {
     match error {
-        RequestTokenError::ServerResponse(answer) => {
-            // The word stands before what may be said about it.
-            let said = answer.to_string();
-            let word = said.split([':', ' ']).next().unwrap_or_default();
+        RequestTokenError::ServerResponse(response) => {
+            // The error code comes before its description.
+            let text = response.to_string();
+            let word = text.split([':', ' ']).next().unwrap_or_default();
             Error::Refused { word: super::shown_word(word) }
         }
-        RequestTokenError::Request(error) => Error::Away { cause: error.to_string() },
-        RequestTokenError::Parse(error, _) => Error::Away { cause: format!("its tokens: at {}", error.path()) },
-        RequestTokenError::Other(_) => Error::Away { cause: "its answer to a request for tokens is none".to_owned() },
-    }
-}
-
-fn user_info_cause(error: &UserInfoError<outgoing::Error>) -> String {
-    match error {
-        UserInfoError::Request(error) => error.to_string(),
-        UserInfoError::Response(status, ..) => format!("it answers {status}"),
-        UserInfoError::Parse(error) => format!("it cannot be read, at {}", error.path()),
-        other => other.to_string(),
+        RequestTokenError::Request(error) => Error::Unavailable { cause: error.to_string() },
+        RequestTokenError::Parse(error, _) => {
+            Error::Unavailable { cause: format!("invalid token response at {}", error.path()) }
+        }
+        RequestTokenError::Other(_) => Error::Unavailable { cause: "invalid token response".to_owned() },
     }
 }

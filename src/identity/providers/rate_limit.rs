@@ -1,7 +1,7 @@
-//! [`RateLimit`]: how often one address may have providers asked.
+//! [`RateLimit`]: limits how often clients of one address cause requests to providers.
 //!
-//! Whoever comes back from a provider makes the registry ask it; whoever only says so must not make it a tool. What
-//! must hold: memory is bounded, and nobody waits longer than a window.
+//! A callback makes the registry send a request to the provider. Without a limit, forged callbacks would turn the
+//! registry into a tool against it. A client waits no longer than one window.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 use crate::kit::bounded_map::BoundedMap;
 use crate::kit::network::client_network;
 
-/// So many in one window are an office's people.
+/// The number of callbacks in one window, enough for all users of an office.
 const FREE: u32 = 60;
 const WINDOW: Duration = Duration::from_mins(1);
-/// At most this many addresses are counted.
+/// The largest number of counted addresses.
 const ADDRESSES_MAX: usize = 20_000;
 
 /// Counts by address.
@@ -28,7 +28,7 @@ struct Window {
 }
 
 impl RateLimit {
-    /// Counts one; or says after how many seconds the next is let through.
+    /// Counts one callback. If there are too many, returns the seconds to wait.
     pub(super) fn pass(&self, address: Option<IpAddr>) -> Result<(), u64> {
         self.pass_at(address, Instant::now())
     }
@@ -55,27 +55,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_comes_too_often_waits_and_nobody_else_does() {
-        let (pace, now) = (RateLimit::default(), Instant::now());
+    fn only_the_network_with_too_many_callbacks_waits() {
+        let (limit, now) = (RateLimit::default(), Instant::now());
         let here: Option<IpAddr> = "2001:db8:1:2::1".parse().ok();
         let near: Option<IpAddr> = "2001:db8:1:2:ffff::9".parse().ok();
         let there: Option<IpAddr> = "2001:db8:1:3::1".parse().ok();
         for _ in 0..FREE {
-            assert_eq!(pace.pass_at(here, now), Ok(()));
+            assert_eq!(limit.pass_at(here, now), Ok(()));
         }
-        assert_eq!(pace.pass_at(here, now), Err(61));
-        assert_eq!(pace.pass_at(near, now), Err(61), "it is one network");
-        assert_eq!(pace.pass_at(there, now), Ok(()));
-        assert_eq!(pace.pass_at(here, now + WINDOW / 2), Err(31));
-        assert_eq!(pace.pass_at(here, now + WINDOW), Ok(()));
+        assert_eq!(limit.pass_at(here, now), Err(61));
+        assert_eq!(limit.pass_at(near, now), Err(61), "it is one network");
+        assert_eq!(limit.pass_at(there, now), Ok(()));
+        assert_eq!(limit.pass_at(here, now + WINDOW / 2), Err(31));
+        assert_eq!(limit.pass_at(here, now + WINDOW), Ok(()));
     }
 
     #[test]
     fn memory_is_bounded() {
-        let (pace, now) = (RateLimit::default(), Instant::now());
+        let (limit, now) = (RateLimit::default(), Instant::now());
         for number in 0..50_000_u32 {
-            let _ = pace.pass_at(Some(IpAddr::from(number.to_be_bytes())), now);
+            let _ = limit.pass_at(Some(IpAddr::from(number.to_be_bytes())), now);
         }
-        assert!(pace.0.lock().values().len() <= ADDRESSES_MAX);
+        assert!(limit.0.lock().values().len() <= ADDRESSES_MAX);
     }
 }

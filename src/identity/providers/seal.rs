@@ -1,8 +1,7 @@
-//! [`Sealer`]: what others keep for the registry, or the disk does, and nobody but the registry can read.
+//! [`Sealer`]: encrypts data that clients or the database keep, so that only the registry can read it.
 //!
-//! AES-256-GCM, each message under a key of its own that is derived from the registry's by a random salt, so that
-//! there is no number of messages after which a nonce comes again. What must hold: what was sealed for one purpose
-//! does not open for another.
+//! Each message has its own AES-256-GCM key, derived from the registry's key with a random salt. So a nonce is never
+//! used twice with one key. A message opens only for the purpose for which it was sealed.
 
 use std::fmt;
 
@@ -23,7 +22,7 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// HMAC-SHA-256 over parts, none of which can be taken for a piece of another.
+/// HMAC-SHA-256 over parts with their lengths, so that different parts never have the same input.
 pub(super) fn keyed(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length is fine");
     for part in parts {
@@ -38,7 +37,7 @@ impl Sealer {
         Self { key: keyed(key, &[b"seal"]) }
     }
 
-    /// Bytes that only [`open`](Self::open) reads, and only for the same purpose.
+    /// Encrypts a message for [`open`](Self::open) with the same purpose.
     pub(crate) fn seal(&self, purpose: &[&str], message: &[u8]) -> Vec<u8> {
         let salt: [u8; SALT_BYTES] = rand::random();
         let mut sealed = message.to_vec();
@@ -47,7 +46,7 @@ impl Sealer {
         [&salt[..], &sealed].concat()
     }
 
-    /// What was sealed; nothing if that was not done here, or for another purpose.
+    /// Decrypts a message. `None` if it was not sealed here or for this purpose.
     pub(crate) fn open(&self, purpose: &[&str], sealed: &[u8]) -> Option<Vec<u8>> {
         let (salt, sealed) = sealed.split_at_checked(SALT_BYTES)?;
         let mut sealed = sealed.to_vec();
@@ -62,7 +61,7 @@ impl Sealer {
     }
 }
 
-/// Each key has one message.
+/// The constant nonce is safe, because each key encrypts one message.
 fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; NONCE_LEN])
 }
@@ -72,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sealed_opens_for_its_purpose_and_for_nothing_else() {
+    fn a_sealed_message_opens_only_unchanged_and_for_its_purpose() {
         let sealer = Sealer::new(&[7; 32]);
         let message = sealer.seal(&["token", "alice"], b"secret");
         assert_eq!(sealer.open(&["token", "alice"], &message).as_deref(), Some(&b"secret"[..]));

@@ -1,9 +1,8 @@
-//! [`SignInCodes`]: a sign-in that was done in a browser and is for a program on the same machine (RFC 8252).
+//! [`SignInCodes`]: signs in a program through a browser on the same machine (RFC 8252).
 //!
-//! The person is asked first, on a page: whoever can make a browser follow a link must not get a sign-in by that. Then
-//! the browser takes a code to the program, which exchanges it together with what its challenge was made of (RFC
-//! 7636). What must hold: without the person's answer, from the browser that has signed in, there is no code; a code is
-//! good for a minute and for once, whoever tries it; and for nobody who does not know the verifier.
+//! After the sign-in, a page asks the user for confirmation, so that a link alone cannot sign in a program. Then the
+//! browser passes a code to the program. The program exchanges it together with the PKCE verifier (RFC 7636). Only the
+//! browser that signed in can confirm. A code is valid for one minute and one attempt.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,21 +18,21 @@ use super::Sealer;
 use crate::kit::bounded_map::BoundedMap;
 use crate::kit::clock::Timestamp;
 
-/// How long a person has to answer.
+/// How long the user may take to confirm.
 pub(crate) const CONFIRM_LIFETIME: Duration = Duration::from_mins(5);
-/// How long a code is good for: a browser takes it to a program on its own machine.
+/// The lifetime of a code. The browser passes it to a program on the same machine.
 const CODE_LIFETIME: Duration = Duration::from_mins(1);
-/// So many codes are issued at the same time; when there are more, further people are told to come back.
+/// The largest number of unused codes.
 const CODES_MAX: usize = 1000;
 
-/// What is sealed for the page is for this.
+/// The purpose of the sealed form.
 const PURPOSE: &[&str] = &["hand over"];
 /// The longest request that is looked at, in bytes; a target is the longest part.
 const FORM_BYTES_MAX: usize = 8 * 1024;
-/// The bounds of a verifier (RFC 7636, 4.1).
+/// The lengths of a verifier (RFC 7636, 4.1).
 const VERIFIER_CHARS: std::ops::RangeInclusive<usize> = 43..=128;
 
-/// The codes that wait for their programs.
+/// The unused codes.
 #[derive(Default)]
 pub(crate) struct SignInCodes(Mutex<BoundedMap<[u8; 32], IssuedCode, CODES_MAX>>);
 
@@ -44,16 +43,16 @@ struct IssuedCode {
     expires: Timestamp,
 }
 
-/// Who is asked, and for what.
+/// A program's request to be signed in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProgramRequest {
     /// The user who has signed in.
     pub(crate) user: String,
-    /// The mark of that sign-in: another user of the same name is not meant.
+    /// The stamp of the sign-in, which a later user of the same name does not have.
     pub(crate) stamp: u64,
-    /// Where the program listens.
+    /// The URL at which the program listens.
     pub(crate) redirect: String,
-    /// SHA-256 of what it knows, in base64url.
+    /// The SHA-256 of the verifier in base64url.
     pub(crate) challenge: String,
 }
 
@@ -66,12 +65,12 @@ pub(crate) struct ConfirmForm {
 #[derive(Serialize, Deserialize)]
 struct SealedRequest {
     request: ProgramRequest,
-    /// The hash of what the browser keeps.
+    /// The hash of the browser's cookie.
     browser: [u8; 32],
     expires: Timestamp,
 }
 
-/// Too many codes are issued.
+/// There are too many unused codes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
@@ -88,7 +87,7 @@ impl fmt::Debug for ConfirmForm {
 }
 
 impl SignInCodes {
-    /// What the page and the browser keep until the person has answered.
+    /// Creates the form field and the cookie for a confirmation.
     pub(crate) fn confirm_form(sealer: &Sealer, request: ProgramRequest, now: Timestamp) -> ConfirmForm {
         let cookie = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let sealed =
@@ -97,7 +96,7 @@ impl SignInCodes {
         ConfirmForm { form: URL_SAFE_NO_PAD.encode(sealer.seal(PURPOSE, &sealed)), cookie }
     }
 
-    /// What was asked, if it was asked of this browser, and not too long ago.
+    /// The confirmed request, if the form was made for this browser and has not expired.
     pub(crate) fn confirmed(
         sealer: &Sealer,
         form: &str,
@@ -114,7 +113,7 @@ impl SignInCodes {
         (same && now < sealed.expires).then_some(sealed.request)
     }
 
-    /// A code for the program of a request that was answered with yes.
+    /// Issues a code for a confirmed request.
     pub(crate) fn issue(&self, request: ProgramRequest, now: Timestamp) -> Result<String, TooMany> {
         let code = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let ProgramRequest { user, stamp, challenge, .. } = request;
@@ -123,7 +122,8 @@ impl SignInCodes {
         if has_room { Ok(code) } else { Err(TooMany) }
     }
 
-    /// The user whom a code signs in, and the mark of the sign-in. It is used then, whether or not the verifier is right: who guesses, guesses once.
+    /// Exchanges a code for the user and the stamp of the sign-in. A wrong verifier uses up the code too, so that there
+    /// is one guess.
     pub(crate) fn exchange(&self, code: &str, verifier: &str, now: Timestamp) -> Option<(String, u64)> {
         let hash: [u8; 32] = Sha256::digest(code).into();
         let issued = self.0.lock().remove(&hash)?;
@@ -139,7 +139,7 @@ impl SignInCodes {
 mod tests {
     use super::*;
 
-    /// Those of RFC 7636, appendix B.
+    /// The values of RFC 7636, appendix B.
     const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
     const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_browser_that_was_asked_answers_and_in_time() {
+    fn only_the_browser_of_the_form_confirms_and_in_time() {
         let sealer = Sealer::new(&[1; 32]);
         let asked = SignInCodes::confirm_form(&sealer, request(), at(0));
         let other = SignInCodes::confirm_form(&sealer, request(), at(0));
@@ -170,20 +170,20 @@ mod tests {
         assert_eq!(confirmed(&asked.form[1..], Some(&asked.cookie), at(0)), None);
         let elsewhere = Sealer::new(&[2; 32]);
         assert_eq!(SignInCodes::confirmed(&elsewhere, &asked.form, Some(&asked.cookie), at(0)), None);
-        // Who it is about, and where it goes, is not to be read off the page or changed.
+        // The form is encrypted.
         let bytes = URL_SAFE_NO_PAD.decode(&asked.form).unwrap();
         assert!(!bytes.windows(5).any(|part| part == b"alice"));
     }
 
     #[test]
-    fn a_code_is_good_once_for_a_minute_and_for_whoever_knows_the_verifier() {
+    fn a_code_is_valid_once_for_a_minute_and_with_its_verifier() {
         let sign_in_codes = SignInCodes::default();
         let issue = || sign_in_codes.issue(request(), at(0)).unwrap();
         let alice = || Some(("alice".to_owned(), 7));
         let code = issue();
         assert_eq!(sign_in_codes.exchange(&code, VERIFIER, at(59)), alice());
         assert_eq!(sign_in_codes.exchange(&code, VERIFIER, at(59)), None, "it was used");
-        assert_eq!(sign_in_codes.exchange(&issue(), VERIFIER, at(60)), None, "its time is over");
+        assert_eq!(sign_in_codes.exchange(&issue(), VERIFIER, at(60)), None, "it has expired");
         let code = issue();
         assert_eq!(sign_in_codes.exchange(&code, &VERIFIER.replace('d', "e"), at(0)), None);
         assert_eq!(sign_in_codes.exchange(&code, VERIFIER, at(0)), None, "it was tried");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verifier_is_too_long_to_be_guessed() {
+    fn a_short_verifier_is_refused() {
         let sign_in_codes = SignInCodes::default();
         let short = "a".repeat(42);
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&short));
@@ -203,12 +203,12 @@ mod tests {
     }
 
     #[test]
-    fn codes_that_wait_are_bounded() {
+    fn unused_codes_are_bounded() {
         let sign_in_codes = SignInCodes::default();
         for _ in 0..CODES_MAX {
             assert!(sign_in_codes.issue(request(), at(0)).is_ok());
         }
         assert_eq!(sign_in_codes.issue(request(), at(59)), Err(TooMany));
-        assert!(sign_in_codes.issue(request(), at(60)).is_ok(), "those whose time is over make room");
+        assert!(sign_in_codes.issue(request(), at(60)).is_ok(), "expired codes make room");
     }
 }

@@ -1,9 +1,8 @@
-//! [`States`]: what binds the two halves of a sign-in to each other, to a provider, and to one browser.
+//! [`SignInSignInStates`]: binds a callback to the sign-in that the same browser started at the same provider.
 //!
-//! Nothing is stored for a sign-in under way: the browser keeps a signed cookie with a random id, and everything
-//! secret about it (`state`, the nonce, PKCE's verifier) follows from the id by a keyed hash. What must hold: a
-//! browser that does not have the cookie cannot finish; what was begun with one provider does not finish with
-//! another, nor after its time, nor twice.
+//! The registry stores nothing for a pending sign-in. The browser keeps a signed cookie with a random id. A keyed hash
+//! of the id gives the secrets of the sign-in: `state`, the nonce and the PKCE verifier. A sign-in cannot finish without
+//! the cookie, at another provider, after its lifetime, or twice.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,17 +18,17 @@ use super::{Error, Target};
 use crate::kit::bounded_map::BoundedMap;
 use crate::kit::clock::Timestamp;
 
-/// How long somebody may take to sign in at a provider.
+/// The lifetime of a pending sign-in.
 pub(crate) const STATE_LIFETIME: Duration = Duration::from_mins(10);
-/// As many ids of finished sign-ins are remembered. When there are more within [`STATE_LIFETIME`], further ones are
-/// refused: what is forgotten could be used again.
+/// The largest number of finished sign-ins within [`STATE_LIFETIME`]. Further ones are refused, because a forgotten id
+/// could be used again.
 const USED_MAX: usize = 50_000;
 
 const ID_BYTES: usize = 16;
-/// The longest cookie that is looked at: a target is the longest part.
+/// The longest cookie, in bytes. The target is its longest part.
 const COOKIE_BYTES_MAX: usize = 8 * 1024;
 
-/// What the browser keeps. Signed; nothing in it is secret.
+/// The content of the cookie. It is signed but not secret.
 #[derive(Debug, Serialize, Deserialize)]
 struct PendingSignIn {
     id: [u8; ID_BYTES],
@@ -38,14 +37,14 @@ struct PendingSignIn {
     expires: Timestamp,
 }
 
-/// A sign-in that was begun here.
+/// A pending sign-in whose callback has arrived.
 #[derive(Debug)]
 pub(super) struct StartedSignIn {
     pub(super) target: Target,
     pub(super) secrets: Secrets,
 }
 
-/// What is secret about one sign-in. Does not print.
+/// The secrets of one sign-in. Does not print.
 pub(crate) struct Secrets {
     pub(super) state: String,
     pub(super) nonce: String,
@@ -58,26 +57,26 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// Signs, verifies, and remembers what was used.
-pub(super) struct States {
+/// Signs and verifies pending sign-ins, and rejects used ones.
+pub(super) struct SignInStates {
     signing: [u8; 32],
     deriving: [u8; 32],
     used: Mutex<BoundedMap<[u8; ID_BYTES], Timestamp, USED_MAX>>,
 }
 
-impl fmt::Debug for States {
+impl fmt::Debug for SignInStates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("States")
+        f.write_str("SignInStates")
     }
 }
 
-impl States {
+impl SignInStates {
     pub(super) fn new(key: &[u8; 32]) -> Self {
         Self { signing: keyed(key, &[b"sign"]), deriving: keyed(key, &[b"derive"]), used: Mutex::default() }
     }
 
-    /// What the browser is to keep, and what goes with it.
-    pub(super) fn begin(&self, provider: &str, target: Target, now: Timestamp) -> (String, Secrets) {
+    /// Starts a sign-in. Returns the cookie and the secrets.
+    pub(super) fn start(&self, provider: &str, target: Target, now: Timestamp) -> (String, Secrets) {
         let id: [u8; ID_BYTES] = rand::random();
         let pending = PendingSignIn { id, provider: provider.to_owned(), target, expires: now.after(STATE_LIFETIME) };
         let bytes = postcard::to_stdvec(&pending).expect("texts and numbers can be written");
@@ -86,8 +85,8 @@ impl States {
         (cookie, self.secrets(&id, provider))
     }
 
-    /// What was begun by the browser that has pending this, if `state` is the provider's answer to that. It is used then,
-    /// whatever becomes of it.
+    /// Finds the pending sign-in of a cookie if `state` belongs to it. It cannot be used again, even if the sign-in fails
+    /// later.
     pub(super) fn finish(
         &self,
         provider: &str,
@@ -95,8 +94,8 @@ impl States {
         state: Option<&str>,
         now: Timestamp,
     ) -> Result<StartedSignIn, Error> {
-        let cookie = cookie.ok_or(Error::NotBegun("this browser has not begun a sign-in, or keeps no cookies"))?;
-        let foreign = Error::NotBegun("this browser has begun another sign-in, or none");
+        let cookie = cookie.ok_or(Error::InvalidSignIn("this browser has not started a sign-in or blocks cookies"))?;
+        let foreign = Error::InvalidSignIn("this browser has not started this sign-in");
         let Some(pending) = self.pending(cookie) else { return Err(foreign) };
         let secrets = self.secrets(&pending.id, provider);
         let is_answer = state.is_some_and(|state| secrets.state.as_bytes().ct_eq(state.as_bytes()).into());
@@ -104,7 +103,7 @@ impl States {
             return Err(foreign);
         }
         if now >= pending.expires {
-            return Err(Error::NotBegun("the sign-in has taken too long"));
+            return Err(Error::InvalidSignIn("this sign-in has expired"));
         }
         self.mark_used(pending.id, pending.expires, now)?;
         Ok(StartedSignIn { target: pending.target, secrets })
@@ -124,7 +123,7 @@ impl States {
     fn mark_used(&self, id: [u8; ID_BYTES], expires: Timestamp, now: Timestamp) -> Result<(), Error> {
         let mut used = self.used.lock();
         if used.contains_key(&id) {
-            return Err(Error::NotBegun("this sign-in was finished already"));
+            return Err(Error::InvalidSignIn("this sign-in is already finished"));
         }
         if used.try_insert(id, expires, |expires| now < *expires) { Ok(()) } else { Err(Error::Busy { seconds: 60 }) }
     }
@@ -143,26 +142,26 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
 
-    fn states() -> States {
-        States::new(&[7; 32])
+    fn states() -> SignInStates {
+        SignInStates::new(&[7; 32])
     }
 
     fn refused(outcome: &Result<StartedSignIn, Error>) -> bool {
-        matches!(outcome, Err(Error::NotBegun(_)))
+        matches!(outcome, Err(Error::InvalidSignIn(_)))
     }
 
     #[test]
-    fn a_sign_in_finishes_once_where_it_was_begun() {
+    fn a_sign_in_finishes_once_in_the_browser_that_started_it() {
         let states = states();
         let target = Target::Page("/home".to_owned());
-        let (cookie, secrets) = states.begin("oidc", target.clone(), NOW);
+        let (cookie, secrets) = states.start("oidc", target.clone(), NOW);
         assert!(cookie.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)), "{cookie}");
-        let begun = states.finish("oidc", Some(&cookie), Some(&secrets.state), NOW).unwrap();
-        assert_eq!(begun.target, target);
-        assert_eq!((begun.secrets.nonce, begun.secrets.verifier), (secrets.nonce, secrets.verifier));
+        let started = states.finish("oidc", Some(&cookie), Some(&secrets.state), NOW).unwrap();
+        assert_eq!(started.target, target);
+        assert_eq!((started.secrets.nonce, started.secrets.verifier), (secrets.nonce, secrets.verifier));
         assert!(refused(&states.finish("oidc", Some(&cookie), Some(&secrets.state), NOW)), "it is used");
-        // All three are of the length that PKCE wants (RFC 7636, 4.1), and none tells another.
-        let (_, other) = states.begin("oidc", Target::Nothing, NOW);
+        // All three have the length that PKCE requires (RFC 7636, 4.1), and all differ.
+        let (_, other) = states.start("oidc", Target::Nothing, NOW);
         let mut all = vec![secrets.state, other.state, other.nonce, other.verifier];
         assert!(all.iter().all(|secret| secret.len() == 43));
         all.sort();
@@ -171,10 +170,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_finishes_that_belongs_to_another_browser_provider_or_time() {
+    fn a_sign_in_of_another_browser_provider_or_time_is_refused() {
         let states = states();
-        let (cookie, secrets) = states.begin("oidc", Target::Nothing, NOW);
-        let (of_another, of_another_secrets) = states.begin("oidc", Target::Nothing, NOW);
+        let (cookie, secrets) = states.start("oidc", Target::Nothing, NOW);
+        let (of_another, of_another_secrets) = states.start("oidc", Target::Nothing, NOW);
         let state = Some(secrets.state.as_str());
         for (provider, cookie, state, now, why) in [
             ("oidc", None, state, NOW, "no cookie"),
@@ -187,23 +186,22 @@ mod tests {
         ] {
             assert!(refused(&states.finish(provider, cookie, state, now)), "{why}");
         }
-        let elsewhere = States::new(&[8; 32]);
+        let elsewhere = SignInStates::new(&[8; 32]);
         assert!(refused(&elsewhere.finish("oidc", Some(&cookie), state, NOW)), "another registry's cookie");
-        // None of that has used it.
+        // The failed attempts have not used it.
         let just = NOW.after(STATE_LIFETIME.saturating_sub(Duration::from_secs(1)));
         assert!(states.finish("oidc", Some(&cookie), state, just).is_ok());
     }
 
     #[test]
-    fn no_changed_cookie_counts() {
+    fn a_changed_cookie_is_refused() {
         let states = states();
-        let (cookie, secrets) = states.begin("oidc", Target::Page("/".to_owned()), NOW);
+        let (cookie, secrets) = states.start("oidc", Target::Page("/".to_owned()), NOW);
         for at in 0..cookie.len() {
             let mut bytes = cookie.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(bytes).unwrap();
             let outcome = states.finish("oidc", Some(&changed), Some(&secrets.state), NOW);
-            // The last letter of each half has bits that mean nothing.
             assert!(refused(&outcome), "{at} of {}", cookie.len());
         }
         for cookie in ["", ".", "a.b", &cookie[1..], &"A".repeat(COOKIE_BYTES_MAX + 1)] {
@@ -212,18 +210,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_used_is_remembered_for_as_long_as_it_could_be_used_again_and_no_longer() {
+    fn used_ids_are_kept_for_the_lifetime_of_a_sign_in() {
         let states = states();
         for number in 0..USED_MAX {
             let mut id = [0; ID_BYTES];
             id[..8].copy_from_slice(&number.to_be_bytes());
             states.mark_used(id, NOW.after(STATE_LIFETIME), NOW).unwrap();
         }
-        let (cookie, secrets) = states.begin("oidc", Target::Nothing, NOW);
+        let (cookie, secrets) = states.start("oidc", Target::Nothing, NOW);
         let full = states.finish("oidc", Some(&cookie), Some(&secrets.state), NOW);
-        assert!(matches!(full, Err(Error::Busy { .. })), "nothing is forgotten that counts still");
+        assert!(matches!(full, Err(Error::Busy { .. })), "ids are kept until they expire");
         let later = NOW.after(STATE_LIFETIME);
-        let (cookie, secrets) = states.begin("oidc", Target::Nothing, later);
+        let (cookie, secrets) = states.start("oidc", Target::Nothing, later);
         assert!(states.finish("oidc", Some(&cookie), Some(&secrets.state), later).is_ok());
         assert_eq!(states.used.lock().values().len(), 1);
     }

@@ -1,50 +1,48 @@
-//! [`Target`]: where a browser goes when its user has signed in, and where it may not be sent.
+//! [`Target`]: where a browser goes after a sign-in.
 //!
-//! Whoever writes a link to a sign-in says where it ends (zot's `callback_ui`), and may be anybody. What must hold:
-//! a browser is sent to the registry's own origin, to one that the operator has named, or, with a challenge that
-//! only the program there can answer, to a program on its own machine (RFC 8252, 7.3); to nothing else, however it is
-//! spelt. What is sent on is not the text that came but the URL that was understood. Pure.
+//! The link that starts a sign-in names its target (zot's `callback_ui`), and an attacker may have written the link. So
+//! a browser is sent only to the registry's origin, to an origin of the configuration, or, with a PKCE challenge, to a
+//! program on its own machine (RFC 8252, 7.3). The redirect uses the parsed URL, not the received text. Pure.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use url::{Host, Origin, Url};
 
-/// A longer one is no page, in bytes.
+/// The longest URL, in bytes.
 const URL_BYTES_MAX: usize = 2048;
 /// SHA-256 in base64url without padding (RFC 7636, 4.2).
 const CHALLENGE_CHARS: usize = 43;
-/// The page of whoever asked for one that is none.
+/// The page that replaces an invalid one.
 const START: &str = "/";
 
-/// Where a browser goes at the end.
+/// Where a browser goes after a sign-in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Target {
-    /// Nowhere: the answer is all.
+    /// Nowhere. The response has no redirect.
     Nothing,
-    /// To a page: a path here, or a URL of an origin that may be returned to.
+    /// A path of the registry, or a URL of an allowed origin.
     Page(String),
-    /// To a program on the browser's machine that listens at a loopback address, with a code that it can exchange if
-    /// it knows what the challenge was made of.
+    /// A program at a loopback address of the browser's machine. It exchanges a code with the verifier of the challenge.
     Program { redirect: String, challenge: String },
 }
 
-/// A program wants to be sent somebody who has signed in, and does not say rightly where or by what.
+/// Why a program's redirect URL or challenge is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidProgram(pub(crate) &'static str);
 
-/// The origins besides the registry's own that browsers may return to.
+/// The allowed origins in addition to the registry's own.
 #[derive(Debug, Default)]
 pub(crate) struct Targets(Vec<Origin>);
 
 impl Targets {
-    /// What is no origin was reported with the configuration, and allows nothing.
+    /// Ignores invalid origins, which the configuration check reports.
     pub(crate) fn new<'a>(origins: impl IntoIterator<Item = &'a str>) -> Self {
         Self(origins.into_iter().filter_map(|text| web_origin(&Url::parse(text).ok()?)).collect())
     }
 
-    /// What `callback_ui` and `code_challenge` ask for, of a browser that knows the registry by this URL. Whatever is
-    /// no page that may be returned to is the start page, as for zot.
+    /// Reads `callback_ui` and `code_challenge`. `own` is the registry's URL. The start page replaces an invalid page, as
+    /// in zot.
     pub(crate) fn read(
         &self,
         callback_ui: Option<&str>,
@@ -62,7 +60,7 @@ impl Targets {
     }
 
     fn page(&self, text: &str, own: &str) -> Option<String> {
-        // What browsers leave out or take for a slash, others may not.
+        // Browsers remove these characters or read them as a slash, other parsers may not.
         let odd = |c: char| c.is_control() || c == '\\' || c.is_whitespace();
         if text.len() > URL_BYTES_MAX || text.contains(odd) {
             return None;
@@ -70,12 +68,12 @@ impl Targets {
         let own = Url::parse(own).ok()?;
         if text.starts_with('/') {
             let url = Url::options().base_url(Some(&own)).parse(text).ok()?;
-            // "/..//host" is understood as "//host", which is another host's.
+            // "/..//host" means "//host", which is another host.
             let fits = url.origin() == own.origin() && !text.starts_with("//") && !url.path().starts_with("//");
             return fits.then(|| url[url::Position::BeforePath..].to_owned());
         }
         let url = Url::parse(text).ok()?;
-        // "https:host" is understood as "https://host", and is not spelt like a URL.
+        // "https:host" means "https://host", but is refused.
         let spelt = ["http://", "https://"]
             .iter()
             .any(|scheme| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
@@ -96,7 +94,7 @@ fn program(text: &str, challenge: &str) -> Result<Target, InvalidProgram> {
     if challenge.len() != CHALLENGE_CHARS || !challenge.bytes().all(is_hash) {
         return Err(InvalidProgram("the parameter code_challenge is a SHA-256 in base64url (RFC 7636, S256)"));
     }
-    // The address as people write it: others that mean the same are nobody's habit.
+    // Only the usual spellings of the addresses are allowed.
     let port = ["http://127.0.0.1:", "http://[::1]:"].iter().find_map(|start| text.strip_prefix(start));
     let has_port = port.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     let odd = |c: char| !c.is_ascii_graphic() || c == '\\' || c == '"';
@@ -132,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_may_be_returned_to_is_returned_to() {
+    fn allowed_pages_are_kept() {
         for (text, expected) in [
             ("/", "/"),
             ("/home", "/home"),
@@ -157,7 +155,6 @@ mod tests {
         assert_eq!(targets.read(Some(""), None, OWN), Ok(Target::Nothing));
     }
 
-    /// Whatever is sent on must lead to the registry itself, as a browser reads it.
     #[test]
     fn no_spelling_leads_elsewhere() {
         for text in [
@@ -227,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_on_is_understood_again_as_the_same_place() {
+    fn the_parsed_url_has_the_same_origin_when_parsed_again() {
         let own = Url::parse(OWN).unwrap();
         for text in ["/a?b#c", "/%2f%2fevil.example", "/%5cevil.example", "/;@evil.example", "/:80", "/.evil", "/@a/b"]
         {
@@ -242,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_on_the_same_machine_and_has_a_challenge() {
+    fn a_program_needs_a_loopback_address_and_a_challenge() {
         let targets = Targets::new(["https://ui.example"]);
         let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
         let read = |text: &str, challenge: &str| targets.read(Some(text), Some(challenge), OWN);

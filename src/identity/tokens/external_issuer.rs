@@ -1,9 +1,7 @@
-//! [`ExternalIssuer`]: a token service elsewhere, whose tokens count here as well (zot's
-//! `http.auth.bearer`).
+//! [`ExternalIssuer`]: a token service whose tokens this registry accepts (zot's `http.auth.bearer`).
 //!
-//! The service says who may do what: its tokens' `access` is all that their holders are granted. What must
-//! hold: a key verifies the algorithms of its own kind and no other, and what a token's header says about
-//! keys picks one of those in the file at most.
+//! The `access` of a token is all that its holder may do. A key verifies only the algorithms of its own kind. The header
+//! of a token can only select one of the keys in the file.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -26,31 +24,31 @@ use super::grant::{ExternalHolder, Holder};
 use super::{AccessEntry, InvalidToken, LEEWAY, TokenGrant};
 use crate::kit::clock::Timestamp;
 
-/// No file with keys is larger.
+/// The largest size of a file with keys.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What a key of each kind verifies.
+/// The algorithms of each kind of key.
 const RSA: &[Algorithm] =
     &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 const P256: &[Algorithm] = &[Algorithm::ES256];
 const P384: &[Algorithm] = &[Algorithm::ES384];
 const ED: &[Algorithm] = &[Algorithm::EdDSA];
 
-/// How long the modulus of an RSA key may be, in bytes; the library verifies with no other.
+/// The lengths of RSA moduli that the library supports, in bytes.
 const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
-/// A longer `sub` is not written into the log.
+/// The longest `sub` that the log shows, in bytes.
 const SUBJECT_BYTES_MAX: usize = 255;
 
-/// A token service elsewhere.
+/// An external token issuer.
 #[derive(Debug)]
 pub(crate) struct ExternalIssuer {
-    /// What it calls this registry.
+    /// The issuer's name of this registry.
     service: String,
     keys: Vec<Key>,
 }
 
-/// What verifies signatures.
+/// A key that verifies signatures.
 #[derive(Debug)]
 struct Key {
     id: Option<String>,
@@ -58,7 +56,7 @@ struct Key {
     decoding: DecodingKey,
 }
 
-/// What is looked at in a token of the service.
+/// The claims of a token that the registry uses.
 #[derive(Deserialize)]
 struct Claims {
     sub: Option<String>,
@@ -82,11 +80,11 @@ struct Entry {
     kind: String,
     name: String,
     actions: Option<Vec<String>>,
-    /// zot's: the entry may end before the token does.
+    /// zot's extension: an entry may expire before the token.
     exp: Option<NumericDate>,
 }
 
-/// Seconds since 1970, which may have a fraction (RFC 7519, 2).
+/// Seconds since 1970, possibly with a fraction (RFC 7519, 2).
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "f64")]
 struct NumericDate(Timestamp);
@@ -101,7 +99,7 @@ impl TryFrom<f64> for NumericDate {
 }
 
 impl ExternalIssuer {
-    /// Reads the keys of a file: a certificate or a public key in PEM, or a JWKS (RFC 7517).
+    /// Reads the keys from a file: a certificate or public key in PEM, or a JWKS (RFC 7517).
     pub(crate) fn open(path: &Path, service: &str) -> Result<Self, String> {
         let bytes = read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let keys = if bytes.trim_ascii_start().starts_with(b"{") { of_set(&bytes) } else { of_pem(&bytes) };
@@ -109,14 +107,14 @@ impl ExternalIssuer {
         Ok(Self { service: service.to_owned(), keys })
     }
 
-    /// What a token of the service says. Whether it counts now is not looked at.
+    /// Verifies a token of the issuer, except for its times.
     pub(super) fn read(&self, token: &str, header: &Header) -> Result<TokenGrant, InvalidToken> {
         let is_named = |key: &Key| key.id.is_none() || header.kid.is_none() || key.id == header.kid;
         let fits = |key: &&Key| key.algorithms.contains(&header.alg) && is_named(key);
         let claims = self.keys.iter().filter(fits).find_map(|key| key.verify(token)).ok_or(InvalidToken::Forged)?;
         let is_ours = |name: &String| *name == self.service;
         let is_for_us = match &claims.aud {
-            // Who is named must be us; that nobody needs to be named is zot's way (RFC 7519, 4.1.3).
+            // zot accepts tokens without an audience. A named one must be this registry (RFC 7519, 4.1.3).
             None => true,
             Some(Audience::One(name)) => is_ours(name),
             Some(Audience::Several(names)) => names.iter().any(is_ours),
@@ -131,11 +129,11 @@ impl ExternalIssuer {
 impl Claims {
     fn grant(self) -> TokenGrant {
         let entries = self.access.unwrap_or_default();
-        // With the first of its entries the token ends: whoever shows it gets another.
+        // The token expires with the first of its entries. The client then gets another one.
         let ends = entries.iter().filter_map(|entry| entry.exp).map(|end| end.0);
         let expires = ends.fold(self.exp.0, Ord::min);
         let begins = [self.nbf, self.iat].into_iter().flatten().map(|begin| begin.0).max();
-        // The service has a clock of its own.
+        // The issuer's clock may differ.
         let not_before = begins.map_or(Timestamp::from_micros(0), |begins| begins.before(LEEWAY));
         let lists_catalog = entries.iter().any(|entry| {
             let actions = entry.actions.iter().flatten();
@@ -153,19 +151,19 @@ impl Entry {
     }
 }
 
-/// The name of somebody that the service knows, for the log. No user of this registry has one with a colon.
+/// The name of a holder in the log. The colon distinguishes it from user names of this registry.
 fn name(subject: Option<&str>) -> String {
-    let is_fit = |subject: &&str| {
+    let is_valid = |subject: &&str| {
         !subject.is_empty() && subject.len() <= SUBJECT_BYTES_MAX && !subject.chars().any(char::is_control)
     };
-    subject.filter(is_fit).map_or_else(|| "external".to_owned(), |subject| format!("external:{subject}"))
+    subject.filter(is_valid).map_or_else(|| "external".to_owned(), |subject| format!("external:{subject}"))
 }
 
 impl Key {
     fn verify(&self, token: &str) -> Option<Claims> {
         let mut validation = Validation::default();
         validation.algorithms.clone_from(&self.algorithms);
-        // The times are compared with the registry's own clock, and the audience by the caller.
+        // Times are compared with the registry's own clock, and the caller checks the audience.
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_nbf = false;
@@ -173,7 +171,7 @@ impl Key {
         Some(jsonwebtoken::decode(token, &self.decoding, &validation).ok()?.claims)
     }
 
-    /// A key in the form that certificates have it in, if it is of a kind that verifies tokens.
+    /// Reads a key in the form of certificates (SPKI), if its kind can verify tokens.
     fn of_public_key(der: &[u8]) -> Option<Self> {
         let (algorithms, decoding) =
             if PublicKey::from_der(der).is_ok_and(|key| MODULUS_BYTES.contains(&key.modulus_len())) {
@@ -190,7 +188,7 @@ impl Key {
         Some(Self { id: None, algorithms: algorithms.to_vec(), decoding })
     }
 
-    /// A key of a JWKS, if it is one that verifies tokens; a secret is none.
+    /// Reads a public key of a JWKS, if it can verify tokens.
     fn of_jwk(jwk: &Jwk) -> Option<Self> {
         let common = &jwk.common;
         let is_for_signatures = common.public_key_use.as_ref().is_none_or(|of| *of == PublicKeyUse::Signature);
@@ -231,12 +229,12 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("larger than {FILE_BYTES_MAX} bytes, which no keys are")));
+        return Err(io::Error::other(format!("the file is larger than {FILE_BYTES_MAX} bytes")));
     }
     Ok(bytes)
 }
 
-/// The first certificate or public key. What follows a certificate is its chain, and signs no tokens.
+/// Reads the first certificate or public key. The certificates after it are its chain and sign no tokens.
 fn of_pem(bytes: &[u8]) -> Result<Vec<Key>, String> {
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes) {
         let public_key = match section.map_err(|error| format!("not PEM: {error}"))? {
@@ -250,17 +248,17 @@ fn of_pem(bytes: &[u8]) -> Result<Vec<Key>, String> {
             _ => continue,
         };
         let key = Key::of_public_key(&public_key);
-        return Ok(vec![key.ok_or("the key is none of RSA with 2048 to 8192 bits, P-256, P-384 and Ed25519")?]);
+        return Ok(vec![key.ok_or("the key must be RSA with 2048 to 8192 bits, P-256, P-384 or Ed25519")?]);
     }
-    Err("there is neither a certificate nor a public key in PEM in it, nor is it a JWKS".to_owned())
+    Err("the file has no certificate or public key in PEM and is not a JWKS".to_owned())
 }
 
 fn of_set(bytes: &[u8]) -> Result<Vec<Key>, String> {
     let set: JwkSet = serde_json::from_slice(bytes).map_err(|error| format!("not a JWKS: {error}"))?;
     let keys: Vec<Key> = set.keys.iter().filter_map(Key::of_jwk).collect();
     if keys.is_empty() {
-        let kinds = "RSA with 2048 to 8192 bits, P-256, P-384 or Ed25519";
-        return Err(format!("there is no key for signatures in the JWKS: {kinds}"));
+        let why = "the JWKS has no key for signatures: RSA with 2048 to 8192 bits, P-256, P-384 or Ed25519";
+        return Err(why.to_owned());
     }
     Ok(keys)
 }

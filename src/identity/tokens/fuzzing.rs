@@ -1,4 +1,4 @@
-//! What must hold of every token and every list of scopes, also of what is signed with the registry's own key.
+//! Properties of all tokens and lists of scopes, including tokens that are signed with the registry's own key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,14 +40,14 @@ impl Bench {
     }
 }
 
-/// A token as it came; or, after a line of a header, what its second part says, both signed with the registry's own
-/// key. `$KID` stands for the key's id, `$NOW` for the present second.
+/// Checks an arbitrary token, or a header and claims on two lines, which are signed with the registry's own key. `$KID`
+/// stands for the key's id and `$NOW` for the current second.
 pub(crate) fn token(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     BENCH.with(|bench| {
         let Some((header, claims)) = text.split_once('\n') else {
             let refused = bench.tokens.verify(text).err();
-            assert!(matches!(refused, Some(InvalidToken::Forged)), "nobody has signed it: {refused:?}");
+            assert!(matches!(refused, Some(InvalidToken::Forged)), "it is not signed: {refused:?}");
             return;
         };
         let keys = bench.tokens.keys();
@@ -55,27 +55,25 @@ pub(crate) fn token(input: &[u8]) {
         let now = bench.clock.now().micros() / 1_000_000;
         let fill = |text: &str| URL_SAFE_NO_PAD.encode(text.replace("$KID", id).replace("$NOW", &now.to_string()));
         let signed = format!("{}.{}", fill(header), fill(claims));
-        let signature = crypto::sign(signed.as_bytes(), key, Algorithm::ES256).expect("its own key signs");
+        let signature = crypto::sign(signed.as_bytes(), key, Algorithm::ES256).expect("a generated key signs");
         let Ok(grant) = bench.tokens.verify(&format!("{signed}.{signature}")) else { return };
-        let header: Value = serde_json::from_str(&header.replace("$KID", id)).expect("a header that was taken");
+        let header: Value = serde_json::from_str(&header.replace("$KID", id)).expect("an accepted header");
         assert_eq!((&header["alg"], &header["kid"]), (&"ES256".into(), &id.into()));
         assert!(header.get("crit").is_none_or(Value::is_null), "{header}");
         let claims = claims.replace("$NOW", &now.to_string());
-        let claims: Value = serde_json::from_str(&claims).expect("claims that were taken");
+        let claims: Value = serde_json::from_str(&claims).expect("accepted claims");
         assert_eq!((&claims["iss"], &claims["aud"]), (&ISSUER.into(), &AUDIENCE.into()));
         let second = |name: &str| claims[name].as_u64().expect("a number");
-        // The second may have passed since it was written down.
+        // The second may have passed since `now`.
         assert!(second("exp") - second("iat") <= LIFETIME && second("nbf").max(second("iat")) <= now + 2);
         assert!(second("exp") + 60 >= now, "{claims}");
         let named = claims["access"].as_array().expect("a list").iter().filter_map(|entry| entry["name"].as_str());
-        let somewhere = "nobody/named/this".parse().expect("a name");
-        assert!(
-            named.into_iter().any(|name| name == "nobody/named/this") || grant.actions(&somewhere) == Actions::NONE
-        );
+        let unnamed = "not/named".parse().expect("a name");
+        assert!(named.into_iter().any(|name| name == "not/named") || grant.actions(&unnamed) == Actions::NONE);
     });
 }
 
-/// Values of the parameter `scope`, one in a line: nothing is given that was not asked for, or that may not be done.
+/// Checks values of the parameter `scope`, one per line: only requested and allowed actions are granted.
 pub(crate) fn scopes(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let requests = match ScopeRequest::read(text.lines()) {
@@ -103,7 +101,7 @@ pub(crate) fn scopes(input: &[u8]) {
                     "*" => allowed.covers(Actions::ALL),
                     _ => false,
                 };
-                assert!(may, "{action} may not be done");
+                assert!(may, "{action} is not allowed");
             }
         }
     }

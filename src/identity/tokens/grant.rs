@@ -1,4 +1,4 @@
-//! [`TokenGrant`]: what a verified token lets through.
+//! [`TokenGrant`]: the rights of a verified token.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,40 +11,39 @@ use crate::identity::accounts::Actions;
 use crate::kit::clock::Timestamp;
 use crate::oci::RepositoryName;
 
-/// By which credential a token was got. With the credential the token ends.
+/// The credential that a token was issued for. The token ends with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum IssuedFor {
-    /// By none.
     #[serde(rename = "nobody")]
     Anonymous,
-    /// By the password with this mark.
+    /// The password, by the stamp of its sign-in.
     Password(u64),
-    /// By the refresh token with this id, or together with it.
+    /// The refresh token with this id. It may have been issued together with the token.
     Refresh(Uuid),
-    /// By the API key with this id.
+    /// The API key with this id.
     Key(Uuid),
 }
 
-/// Whom a token was given to.
+/// The holder of a token.
 #[derive(Debug)]
 pub(crate) enum Holder {
-    /// Here, to a user or to nobody.
+    /// A user of this registry or an anonymous caller.
     Local { user: Option<String>, by: IssuedFor },
-    /// Elsewhere, to somebody whom this registry need not know.
+    /// A holder that only the external issuer knows.
     External(Arc<ExternalHolder>),
 }
 
-/// Somebody whom an outside token service has given a token to.
+/// The holder of a token of an external issuer.
 #[derive(Debug)]
 pub(crate) struct ExternalHolder {
-    /// For the log; no user's name.
+    /// The name for the log. It differs from all user names.
     pub(crate) name: String,
-    /// Whether the token is for the list of all repositories.
+    /// Whether the token allows listing all repositories.
     pub(crate) lists_catalog: bool,
 }
 
-/// What a verified token lets through.
+/// The rights of a verified token.
 #[derive(Debug)]
 pub(crate) struct TokenGrant {
     pub(crate) holder: Holder,
@@ -72,7 +71,7 @@ impl TokenGrant {
         Self { holder, not_before, expires, repositories }
     }
 
-    /// What the token lets through on a repository.
+    /// The actions that the token allows on a repository.
     pub(crate) fn actions(&self, name: &RepositoryName) -> Actions {
         self.repositories.get(name.as_str()).copied().unwrap_or_default()
     }

@@ -1,8 +1,8 @@
-//! [`ScopeRequest`]: what a client wants a token for (Docker token specification, "Token Scope
+//! [`ScopeRequest`]: the scopes that a client requests for a token (Docker token specification, "Token Scope
 //! Documentation").
 //!
-//! Read tolerantly: what is not understood asks for nothing. Clients ask for more kinds of things and
-//! actions than any registry knows, and give up for good when they are refused.
+//! Unknown types and actions are accepted and grant nothing, because clients ask for some that no registry has, and give
+//! up if they are refused.
 
 use std::fmt;
 
@@ -10,51 +10,40 @@ use super::AccessEntry;
 use crate::identity::accounts::Actions;
 use crate::oci::RepositoryName;
 
-/// A token is for at most this many resources.
+/// The largest number of resources of a token.
 const SCOPES_MAX: usize = 100;
 /// The longest list of scopes, in bytes.
 const SCOPES_BYTES_MAX: usize = 16 * 1024;
 
-/// One resource, and what is wanted of it.
+/// A resource and the requested actions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ScopeRequest {
     kind: String,
     name: String,
-    /// Every word that was asked for.
     actions: Vec<String>,
 }
 
-/// Why a list of scopes cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a list of scopes is invalid.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidScopes {
+    #[error("a token is for at most {SCOPES_MAX} resources")]
     TooMany,
+    #[error("the scope {0:?} does not have the form type:name:actions")]
     Malformed(String),
 }
 
-impl fmt::Display for InvalidScopes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooMany => write!(f, "a token is for at most {SCOPES_MAX} resources"),
-            Self::Malformed(text) => write!(f, "a scope has the form type:name:actions, and {text:?} has not"),
-        }
-    }
-}
-
-impl std::error::Error for InvalidScopes {}
-
 impl ScopeRequest {
-    /// Reads every value of the parameter `scope`, each of which may hold several. What is asked of one
-    /// resource twice is asked once.
+    /// Parses all values of the parameter `scope`. A value may have several scopes. Scopes of one resource are joined.
     pub(crate) fn read<'a>(values: impl Iterator<Item = &'a str>) -> Result<Vec<Self>, InvalidScopes> {
         let mut requests: Vec<Self> = Vec::new();
         let mut bytes = 0;
         for text in values.flat_map(str::split_ascii_whitespace) {
             bytes += text.len();
             let malformed = || InvalidScopes::Malformed(text.chars().take(80).collect());
-            // The name may have a port in it.
+            // The name may contain a port.
             let (kind, rest) = text.split_once(':').ok_or_else(malformed)?;
             let (name, actions) = rest.rsplit_once(':').ok_or_else(malformed)?;
-            // The class, as in `repository(plugin)`, says nothing any more.
+            // The class, as in `repository(plugin)`, is obsolete.
             let kind = kind.split_once('(').map_or(kind, |(kind, _)| kind);
             let wanted = actions.split(',').filter(|word| !word.is_empty()).map(str::to_owned);
             let known = requests.iter_mut().find(|known| known.kind == kind && known.name == name);
@@ -71,20 +60,19 @@ impl ScopeRequest {
         Ok(requests)
     }
 
-    /// The repository that is meant, if it is one. `service` may stand before its name, as some clients
-    /// write it.
+    /// The repository, if the resource is one. Some clients put `service` before its name.
     pub(crate) fn repository(&self, service: &str) -> Option<RepositoryName> {
         let name = self.name.strip_prefix(service).and_then(|rest| rest.strip_prefix('/')).unwrap_or(&self.name);
         (self.kind == "repository").then(|| name.parse().ok()).flatten()
     }
 
-    /// Whether it is about the list of repositories.
+    /// Whether the resource is the list of repositories.
     pub(crate) fn is_catalog(&self) -> bool {
         self.kind == "registry" && self.name == "catalog"
     }
 
-    /// What is given of what was asked for, to somebody who may do `allowed`: always in the order push,
-    /// pull, delete, `*`, as clients that compare texts expect. Less than was asked for is no error.
+    /// The granted part of the requested actions, for a caller who may do `allowed`. Always in the order push, pull,
+    /// delete, `*`, because some clients compare texts.
     pub(crate) fn granted(&self, name: Option<&RepositoryName>, allowed: Actions) -> AccessEntry {
         let asked = |word: &str| self.actions.iter().any(|action| action == word || action == "*");
         let everything = allowed.covers(Actions::ALL) && self.actions.iter().any(|action| action == "*");
@@ -101,7 +89,7 @@ impl ScopeRequest {
         }
     }
 
-    /// The same for the list of repositories, which goes by who asks.
+    /// The granted access to the list of repositories, which every caller may request.
     pub(crate) fn catalog(&self) -> AccessEntry {
         AccessEntry { kind: self.kind.clone(), name: self.name.clone(), actions: vec!["*".to_owned()] }
     }
@@ -132,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_ask_for_and_get() {
+    fn clients_get_the_requested_actions_that_are_allowed() {
         let all = Actions::ALL;
         for (scope, allowed, expected) in [
             ("", all, ""),

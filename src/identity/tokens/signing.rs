@@ -1,5 +1,4 @@
-//! [`SigningKeys`]: what tokens are signed with: ECDSA on P-256, which every library that verifies JWTs
-//! knows.
+//! [`SigningKeys`]: the keys that sign tokens. ECDSA on P-256 is supported by every JWT library.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,10 +15,10 @@ use sha2::{Digest as _, Sha256};
 use crate::content::rows::{Database, Error, Rows, SigningRow, WriteTx};
 use crate::kit::clock::Timestamp;
 
-/// Outside verifiers keep public keys for a while: a retired one stays published for this long at least.
+/// A retired public key stays published for at least this long, because other verifiers cache keys.
 const PUBLISHED_FOR: Duration = Duration::from_hours(24);
 
-/// All keys that count, and the one that signs.
+/// The valid keys and the one that signs.
 pub(super) struct SigningKeys {
     current: (String, EncodingKey),
     public: HashMap<String, Public>,
@@ -39,7 +38,7 @@ impl fmt::Debug for SigningKeys {
 }
 
 impl SigningKeys {
-    /// The keys of a data directory; the first is made when it is first asked for.
+    /// Reads the keys of a data directory and creates the first one.
     pub(super) fn open(database: &Database, now: Timestamp) -> Result<Self, Error> {
         let rows = database.read(Rows::signing_keys)?;
         if rows.iter().any(|(_, row)| row.retired.is_none()) {
@@ -52,7 +51,7 @@ impl SigningKeys {
         Self::of_rows(rows)
     }
 
-    /// Makes a key that signs from now on, and retires the others.
+    /// Creates a key that signs from now on and retires the others.
     pub(super) fn rotate(database: &Database, now: Timestamp, lifetime: Duration) -> Result<Self, Error> {
         let kept = lifetime.max(PUBLISHED_FOR);
         let rows = database.write(move |tx| {
@@ -97,12 +96,12 @@ impl SigningKeys {
         self.generation
     }
 
-    /// What verifies the signatures of a key.
+    /// The public key with this id.
     pub(super) fn public(&self, id: &str) -> Option<&DecodingKey> {
         self.public.get(id).map(|public| &public.key)
     }
 
-    /// RFC 7517.
+    /// The public keys as a JWKS (RFC 7517).
     pub(super) fn public_set(&self) -> Value {
         let mut keys: Vec<_> = self.public.iter().collect();
         keys.sort_unstable_by_key(|(id, _)| (**id != self.current.0, (*id).clone()));
@@ -115,15 +114,15 @@ fn add(tx: &mut WriteTx, now: Timestamp) -> Result<(), Error> {
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
         .expect("the system's random source gives a key");
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref())
-        .expect("a key that was just made is read back");
+        .expect("a generated key can be read");
     let id = hex::encode(&Sha256::digest(pair.public_key())[..8]);
     tx.put_signing_key(&id, &SigningRow { key: document.as_ref().to_vec(), created: now, retired: None })
 }
 
-/// The public point, as RFC 7518, 6.2.1 writes it.
+/// The coordinates of the public point (RFC 7518, 6.2.1).
 fn coordinates(pair: &EcdsaKeyPair) -> (String, String) {
     let point = pair.public_key().as_ref();
-    // One byte that says "uncompressed", then both coordinates.
+    // One byte for "uncompressed", then both coordinates.
     let (x, y) = point[1..].split_at((point.len() - 1) / 2);
     (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y))
 }

@@ -1,4 +1,4 @@
-//! Tokens that count, and every way not to.
+//! Tests of valid tokens and of all ways to be invalid.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -40,23 +40,23 @@ fn alice(tokens: &Tokens) -> String {
 }
 
 #[test]
-fn a_token_says_what_it_was_made_for() {
+fn a_token_names_its_holder_and_actions() {
     let t = test();
     let grant = t.tokens.verify(&alice(&t.tokens)).unwrap();
-    let Holder::Local { user, by } = &grant.holder else { panic!("it was given here") };
+    let Holder::Local { user, by } = &grant.holder else { panic!("not a local token") };
     assert_eq!((user.as_deref(), by), (Some("alice"), &IssuedFor::Password(7)));
     assert_eq!(grant.actions(&"a/b".parse().unwrap()), Actions::PULL | Actions::PUSH);
     assert_eq!(grant.actions(&"a/c".parse().unwrap()), Actions::NONE);
-    let nobody = t.tokens.issue(None, IssuedFor::Anonymous, Vec::new());
-    assert!(matches!(t.tokens.verify(&nobody.token).unwrap().holder, Holder::Local { user: None, .. }));
-    assert!(!format!("{nobody:?}").contains(&nobody.token));
+    let anonymous = t.tokens.issue(None, IssuedFor::Anonymous, Vec::new());
+    assert!(matches!(t.tokens.verify(&anonymous.token).unwrap().holder, Holder::Local { user: None, .. }));
+    assert!(!format!("{anonymous:?}").contains(&anonymous.token));
 }
 
 #[test]
-fn a_token_ends_when_what_was_sent_before_its_end_has_arrived() {
+fn a_token_is_accepted_for_the_leeway_after_its_expiry() {
     let t = test();
     let token = alice(&t.tokens);
-    // It is given for 300 seconds, and a request may be on its way for 60.
+    // 300 seconds of lifetime and 60 of leeway.
     t.clock.advance(Duration::from_secs(359));
     assert!(t.tokens.verify(&token).is_ok());
     t.clock.advance(Duration::from_secs(1));
@@ -64,7 +64,7 @@ fn a_token_ends_when_what_was_sent_before_its_end_has_arrived() {
 }
 
 #[test]
-fn what_was_signed_with_a_retired_key_is_good_until_it_ends_and_survives_a_restart() {
+fn tokens_of_a_retired_key_stay_valid_until_they_expire_and_after_a_restart() {
     let t = test();
     let old = alice(&t.tokens);
     let id = t.tokens.rotate().unwrap();
@@ -75,9 +75,9 @@ fn what_was_signed_with_a_retired_key_is_good_until_it_ends_and_survives_a_resta
         assert!(tokens.verify(&old).is_ok() && tokens.verify(&new).is_ok());
         let keys = tokens.public_keys();
         assert_eq!(keys["keys"].as_array().unwrap().len(), 2);
-        assert_eq!(keys["keys"][0]["kid"], id, "the one that signs comes first");
+        assert_eq!(keys["keys"][0]["kid"], id, "the signing key comes first");
     }
-    // A day later nothing of the first is needed any more.
+    // A day later the first key is no longer published.
     t.clock.advance(Duration::from_hours(25));
     t.tokens.rotate().unwrap();
     t.clock.advance(Duration::from_hours(25));
@@ -85,14 +85,14 @@ fn what_was_signed_with_a_retired_key_is_good_until_it_ends_and_survives_a_resta
     assert_eq!(t.tokens.public_keys()["keys"].as_array().unwrap().len(), 2);
 }
 
-/// A token of another making.
+/// A forged token.
 fn forge(header: &Value, claims: &Value, signature: &[u8]) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}.{}", part(header), part(claims), URL_SAFE_NO_PAD.encode(signature))
 }
 
 #[test]
-fn nothing_else_counts() {
+fn invalid_tokens_are_refused() {
     let t = test();
     let good = alice(&t.tokens);
     let other = test();
@@ -116,7 +116,7 @@ fn nothing_else_counts() {
     };
     let header = Header { kid: Some(id.to_owned()), ..Header::new(Algorithm::ES256) };
     let sign = |claims: &Value| jsonwebtoken::encode(&header, claims, key).unwrap();
-    assert!(t.tokens.verify(&sign(&claims)).is_ok(), "what is refused below is refused for what is said there");
+    assert!(t.tokens.verify(&sign(&claims)).is_ok(), "the unchanged claims are valid");
 
     let critical = Header { crit: Some(vec!["exp".to_owned()]), ..header.clone() };
     let critical = jsonwebtoken::encode(&critical, &claims, key).unwrap();
@@ -141,10 +141,10 @@ fn nothing_else_counts() {
         forged(forge(&json!({ "alg": "ES256", "kid": id, "jwk": public }), &claims, &[0; 64])),
         forged(forge(&json!({ "alg": "ES256", "kid": id }), &claims, &[0; 64])),
         forged(critical),
-        // The public key taken for the secret of another algorithm.
+        // The public key as the secret of another algorithm.
         forged(hmac(public.to_string().as_bytes())),
         forged(hmac(public["x"].as_str().unwrap().as_bytes())),
-        // Signed well, by another registry.
+        // Signed by another registry.
         forged(alice(&other.tokens)),
         forged(sign(&json!({ "sub": "root" }))),
         forged(sign(&without("aud"))),
@@ -157,7 +157,7 @@ fn nothing_else_counts() {
         forged("A".repeat(TOKEN_BYTES_MAX + 1)),
         (sign(&with("iss", json!("quay"))), InvalidToken::Foreign),
         (sign(&with("aud", json!("elsewhere"))), InvalidToken::Foreign),
-        // Longer than one is given, and longer than there are seconds.
+        // A longer lifetime than the registry's, and numbers that would overflow.
         (sign(&with("exp", json!(now + 301))), InvalidToken::Foreign),
         (sign(&with("exp", json!(u64::MAX))), InvalidToken::Foreign),
         (sign(&with("iat", json!(u64::MAX))), InvalidToken::Foreign),
@@ -165,18 +165,18 @@ fn nothing_else_counts() {
         (sign(&with("nbf", json!(u64::MAX))), InvalidToken::TooEarly),
     ];
     for (text, expected) in rows {
-        // Twice: what was refused is not remembered as good.
+        // Twice, because a refused token must not be cached as valid.
         for _ in 0..2 {
             assert_eq!(t.tokens.verify(&text).err(), Some(expected), "{text}");
         }
     }
-    // A bit less or more anywhere.
+    // One changed character anywhere.
     for at in 0..good.len() {
         let mut bytes = good.clone().into_bytes();
         bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
         let text = String::from_utf8(bytes).unwrap();
-        // The last character of a part has bits that say nothing.
-        let says_nothing = [head.len() - 1, head.len() + body.len(), good.len() - 1].contains(&at);
-        assert!(t.tokens.verify(&text).is_err() || says_nothing, "changed at {at}");
+        // The last character of a part has unused bits.
+        let is_unused = [head.len() - 1, head.len() + body.len(), good.len() - 1].contains(&at);
+        assert!(t.tokens.verify(&text).is_err() || is_unused, "changed at {at}");
     }
 }

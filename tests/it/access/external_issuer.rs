@@ -382,17 +382,17 @@ fn a_file_without_a_key_that_verifies_is_an_error_at_the_start() {
     let p521 = Private::ec(&sign::ECDSA_P521_SHA512_FIXED_SIGNING);
     let short = STANDARD.decode(SHORT_RSA).unwrap();
     for (content, why) in [
-        (String::new(), "neither a certificate nor a public key"),
-        ("hello".to_owned(), "neither a certificate nor a public key"),
-        (pem("PRIVATE KEY", b"secret"), "neither a certificate nor a public key"),
+        (String::new(), "no certificate or public key"),
+        ("hello".to_owned(), "no certificate or public key"),
+        (pem("PRIVATE KEY", b"secret"), "no certificate or public key"),
         (pem("CERTIFICATE", b"nonsense"), "the certificate cannot be read"),
-        (pem("PUBLIC KEY", b"nonsense"), "the key is none of RSA"),
-        (pem("PUBLIC KEY", &short), "the key is none of RSA"),
-        (p521.public_pem(), "the key is none of RSA"),
+        (pem("PUBLIC KEY", b"nonsense"), "the key must be RSA"),
+        (pem("PUBLIC KEY", &short), "the key must be RSA"),
+        (p521.public_pem(), "the key must be RSA"),
         ("-----BEGIN PUBLIC KEY-----\n!\n-----END PUBLIC KEY-----\n".to_owned(), "not PEM"),
         ("{}".to_owned(), "not a JWKS"),
-        ("{\"keys\": []}".to_owned(), "no key for signatures in the JWKS"),
-        ("{\"keys\": [{\"kty\": \"oct\", \"k\": \"c2VjcmV0\"}]}".to_owned(), "no key for signatures in the JWKS"),
+        ("{\"keys\": []}".to_owned(), "the JWKS has no key for signatures"),
+        ("{\"keys\": [{\"kty\": \"oct\", \"k\": \"c2VjcmV0\"}]}".to_owned(), "the JWKS has no key for signatures"),
         (" ".repeat((1 << 20) + 1), "larger than 1048576 bytes"),
     ] {
         let config = settings(root.path(), &content);

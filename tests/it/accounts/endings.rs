@@ -173,7 +173,7 @@ async fn a_file_that_is_half_written_removes_nobody() {
     std::fs::write(&file.path, "dave:not a hash\n").unwrap();
     until_read(&running, 1).await;
     assert_eq!(ping(&running, "dave", &key).await, 401);
-    running.wait_for("left out a line of the htpasswd file");
+    running.wait_for("ignored a line of the htpasswd file");
     std::fs::write(&file.path, &whole).unwrap();
     until_read(&running, 2).await;
     assert_eq!(ping(&running, "dave", &key).await, 200);

@@ -113,7 +113,7 @@ checks! {
         let policies = "policies = [{ users = ['*'], actions = ['read'] }]";
         let text = format!("[http.accessControl.repositories.'**']\n{policies}\n");
         let warnings = format!("{:?}", Config::from_toml_str(&text).unwrap().warnings);
-        assert!(warnings.contains("is no user") && warnings.contains("defaultPolicy"), "{warnings}");
+        assert!(warnings.contains("is not a user") && warnings.contains("defaultPolicy"), "{warnings}");
         let t = ruled(&format!("'**' = {{ {policies} }}")).await;
         t.user(ALICE).get("/v2/alice/app/tags/list").send().await.error(403, "DENIED");
     }

@@ -1,4 +1,4 @@
-//! Callers × what they ask for, as tables.
+//! Tables of decisions by caller and access.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -23,7 +23,7 @@ fn session(age: Duration) -> Credential {
     Credential::Session(Arc::new(SessionGrant::test("alice", signed_in)))
 }
 
-/// One letter for a decision: allowed, 401, 401 for want of freshness or of another token, 403.
+/// One letter for a decision: allowed, 401, 401 without a recent sign-in or with a narrow token, 403.
 fn letter(decision: Result<(), Refusal>) -> char {
     match decision {
         Ok(()) => 'a',
@@ -38,7 +38,7 @@ fn policy(grants: AccessPolicy) -> Policy {
     Policy { grants, rules: None, keys_make_keys: false, anonymous_catalog: false }
 }
 
-/// What is decided where the database says nothing.
+/// Decides without permissions.
 fn decide(policy: &Policy, caller: &Caller, access: &Access) -> char {
     letter(policy.decide(caller, access, &Permissions::default(), NOW))
 }
@@ -48,7 +48,7 @@ fn repository(name: &str, actions: Actions) -> Access {
 }
 
 #[test]
-fn grants() {
+fn general_grants_depend_on_the_policy() {
     // anonymous, alice, a read-only superuser, a superuser
     let callers = [
         Caller::ANONYMOUS,
@@ -82,7 +82,7 @@ fn grants() {
 }
 
 #[test]
-fn credentials_only_narrow() {
+fn credentials_only_limit_the_rights_of_their_owner() {
     let alice = |credential| user("alice", AccountRole::Ordinary, credential);
     let root = |credential| user("root", AccountRole::Superuser, credential);
     // alice: password, key, key for alice/x, key for pulling alice/**, key for bob/**;
@@ -113,7 +113,7 @@ fn credentials_only_narrow() {
         (Access::Account(Requires::FreshLoginOrKey), "3aaaa3aa"),
         (Access::Account(Requires::FreshLogin), "33333333"),
         (Access::Account(Requires::Superuser), "3333333a"),
-        // Passwords, keys and rights of others: a key is not enough.
+        // A key may not change passwords, keys and rights of other users.
         (Access::Account(Requires::FreshSuperuser), "33333333"),
         (Access::Account(Requires::FreshSuperuserRead), "33333333"),
         (Access::Account(Requires::OwnKeys), "a3333a33"),
@@ -129,7 +129,7 @@ fn credentials_only_narrow() {
 }
 
 #[test]
-fn freshness() {
+fn some_operations_require_a_recent_sign_in() {
     let minute = Duration::from_mins(1);
     // alice's session of 9 and 10 minutes, a read-only superuser's and a superuser's of 9, a superuser's of 10
     let callers = [
@@ -160,11 +160,10 @@ fn freshness() {
     }
 }
 
-/// Decides about many repositories under many rules, for a user with many groups, and prints what one decision
-/// costs: `cargo test --release --lib decisions_under_many_rules -- --nocapture`. Another way of finding the rule
-/// comes to the same.
+/// Compares decisions under many rules, for a user with many groups, with a linear search, and prints the cost of one:
+/// `cargo test --release --lib decisions_under_many_rules -- --nocapture`.
 #[test]
-fn decisions_under_many_rules_are_right_and_cost_little() {
+fn decisions_under_many_rules_are_correct_and_fast() {
     use crate::identity::access::{AccessControl, PolicyRule, RepositoryRules, Rules};
 
     let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
@@ -238,7 +237,7 @@ fn decisions_under_many_rules_are_right_and_cost_little() {
 }
 
 #[test]
-fn permissions_take_nothing_away() {
+fn permissions_only_add_rights() {
     let named = |role| vec![("alice".to_owned(), role)];
     let mut permissions = vec![Permissions { public: true, ..Permissions::default() }];
     for role in [Role::Read, Role::Write, Role::Admin] {

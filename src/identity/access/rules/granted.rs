@@ -1,14 +1,14 @@
-//! Which namespaces the rules give to some users and groups: others do not come to own them by their name.
+//! Lists the namespaces that the rules give to users and groups, so that no other user gets one by its name.
 
 use super::AccessControl;
 use crate::identity::accounts::Granted;
 use crate::oci::RepositoryPattern;
 
-/// A namespace that no pattern names.
+/// A namespace that no pattern names literally.
 const ELSEWHERE: &str = "q7z-elsewhere";
 
 impl AccessControl {
-    /// The namespaces that patterns name, with the users whom policies name there.
+    /// The namespaces that patterns name literally, with the users that their policies name.
     pub(crate) fn granted(&self) -> Granted {
         let mut granted = Granted::new();
         for rules in &self.repositories {
@@ -22,7 +22,7 @@ impl AccessControl {
             let Ok(pattern) = rules.pattern.parse::<RepositoryPattern>() else { continue };
             for name in pattern.samples() {
                 let Some((namespace, rest)) = name.as_str().split_once('/') else { continue };
-                // With a wildcard there the pattern names no namespace.
+                // A pattern with a wildcard in the first component names no namespace.
                 let elsewhere = format!("{ELSEWHERE}/{rest}").parse();
                 if elsewhere.is_ok_and(|elsewhere| !pattern.matches(&elsewhere)) {
                     granted.entry(namespace.to_owned()).or_default().extend(users.iter().map(|user| (*user).clone()));

@@ -1,4 +1,4 @@
-//! zot's rules of precedence, and what is said of rules that cannot count.
+//! Tests of zot's rule precedence and of the remarks about rules without effect.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -22,7 +22,7 @@ fn user(name: &str, groups: &[&str]) -> Identity {
     Identity::User(Arc::new(account))
 }
 
-/// What somebody may do, in zot's order: read, create, update, delete.
+/// The actions of an identity, in zot's order: read, create, update, delete.
 fn granted(control: &AccessControl, identity: &Identity, name: &str) -> String {
     let mut actions = Actions::NONE;
     Rules::new(control).each_grant(identity, &name.parse().unwrap(), &mut |more, _| actions = actions | more);
@@ -31,7 +31,7 @@ fn granted(control: &AccessControl, identity: &Identity, name: &str) -> String {
 }
 
 #[test]
-fn of_all_patterns_that_fit_the_longest_counts_and_no_other() {
+fn only_the_longest_matching_pattern_applies() {
     let control = AccessControl {
         repositories: vec![
             block("**", &["alice"], &["read", "create", "update", "delete"]),
@@ -64,7 +64,7 @@ fn of_all_patterns_that_fit_the_longest_counts_and_no_other() {
 }
 
 #[test]
-fn who_is_granted_what() {
+fn policies_grant_actions_to_users_groups_and_anonymous_callers() {
     let mut team = block("team/**", &["alice"], &["read", "create"]);
     team.policies.push(PolicyRule { users: Vec::new(), groups: texts(&["dev", "ops"]), actions: texts(&["update"]) });
     team.default = texts(&["read"]);
@@ -77,15 +77,15 @@ fn who_is_granted_what() {
     };
     for (identity, in_team, elsewhere) in [
         (user("alice", &[]), "rc--", "----"),
-        // The same name in another case is somebody else.
+        // Names are case-sensitive.
         (user("Alice", &[]), "r---", "----"),
         (user("bob", &["dev"]), "r-u-", "----"),
-        // By the file's group, and by a group of the database with another name.
+        // Through a configured group, and through a group of the database.
         (user("carol", &["testers"]), "r-u-", "----"),
         (user("dora", &["ops", "zoo"]), "r-ud", "---d"),
         (user("root", &[]), "r--d", "---d"),
-        (user("nobody", &[]), "r---", "----"),
-        // What is granted to those who have not signed in is granted to no other.
+        (user("other", &[]), "r---", "----"),
+        // Anonymous rights do not apply to signed-in users.
         (Identity::Anonymous, "r--d", "----"),
     ] {
         let found = (granted(&control, &identity, "team/a"), granted(&control, &identity, "other/a"));
@@ -94,7 +94,7 @@ fn who_is_granted_what() {
 }
 
 #[test]
-fn the_index_finds_what_trying_every_pattern_finds() {
+fn the_index_finds_the_same_rule_as_a_linear_search() {
     let patterns = [
         "**",
         "*",
@@ -123,7 +123,7 @@ fn the_index_finds_what_trying_every_pattern_finds() {
 }
 
 #[test]
-fn rules_that_can_never_count_are_found() {
+fn rules_without_effect_are_reported() {
     let remarks = |patterns: &[&str]| {
         let repositories = patterns.iter().map(|pattern| block(pattern, &["a"], &["read"])).collect();
         let control = AccessControl { repositories, ..AccessControl::default() };
@@ -132,7 +132,7 @@ fn rules_that_can_never_count_are_found() {
     assert_eq!(remarks(&["**", "team/**", "team/abc", "{x,y}/z"]), Vec::<String>::new());
     let shadowed = remarks(&["team/*", "team/**"]);
     assert_eq!(shadowed.len(), 1);
-    assert!(shadowed[0].starts_with("repositories.\"team/*\" never counts: \"team/**\""), "{shadowed:?}");
+    assert!(shadowed[0].starts_with("repositories.\"team/*\" is never used: \"team/**\""), "{shadowed:?}");
     assert!(remarks(&["{a,b}/x", "{a,c}/x"])[0].contains("as long"), "{:?}", remarks(&["{a,b}/x", "{a,c}/x"]));
     let mut empty = block("x", &[], &["read"]);
     empty.policies.push(PolicyRule { users: texts(&["a"]), ..PolicyRule::default() });
@@ -141,7 +141,7 @@ fn rules_that_can_never_count_are_found() {
 }
 
 #[test]
-fn patterns_that_match_nothing_are_problems() {
+fn invalid_patterns_are_problems() {
     let problems = |pattern: &str| {
         let control =
             AccessControl { repositories: vec![block(pattern, &["a"], &["read"])], ..AccessControl::default() };

@@ -1,8 +1,7 @@
-//! [`MetadataCache`]: what a provider says about itself (OpenID Connect Discovery 1.0), and its keys.
+//! [`MetadataCache`]: the metadata and keys of a provider (OpenID Connect Discovery 1.0).
 //!
-//! Fetched when it is first needed, again when it has become old, and the keys when a token names one that is not
-//! known. What must hold: one fetch at a time, however many wait; nothing is kept that names a place where no
-//! provider is to be asked.
+//! The metadata is fetched at the first use and when it is old, the keys also when a token names an unknown one. There
+//! is one fetch at a time. Metadata with unsafe URLs is refused.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,13 +23,13 @@ use crate::identity::providers::Error;
 use crate::identity::providers::client::ProviderClient;
 use crate::kit::outgoing;
 
-/// After this long what a provider says about itself is fetched again.
+/// The age at which metadata is fetched again.
 const METADATA_AGE_MAX: Duration = Duration::from_hours(1);
-/// Keys are fetched anew for a token that names an unknown one, but not more often than this: whoever makes up tokens
-/// must not make the registry ask without end.
+/// The shortest time between two fetches of keys for tokens with unknown ones, so that forged tokens do not cause many
+/// requests.
 const KEYS_AGE_MIN: Duration = Duration::from_secs(30);
 
-/// What a provider says about itself beyond what the library reads.
+/// Metadata fields that the library does not read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::identity::providers) struct ExtraMetadata {
     pub(in crate::identity::providers) end_session_endpoint: Option<String>,
@@ -56,22 +55,21 @@ pub(in crate::identity::providers) type Metadata = ProviderMetadata<
     CoreSubjectIdentifierType,
 >;
 
-/// What one provider has said. One fetch at a time.
+/// The cached metadata of one provider. The mutex allows one fetch at a time.
 #[derive(Default)]
 pub(super) struct MetadataCache(Mutex<CachedMetadata>);
 
-/// What the provider has said about itself.
 #[derive(Default)]
 struct CachedMetadata {
     metadata: Option<(Instant, Arc<Metadata>)>,
-    /// When keys were last fetched for the sake of an unknown one.
+    /// The last fetch of keys for an unknown one.
     keys_fetched: Option<Instant>,
-    /// When it has last said nothing, and why.
+    /// The time and cause of the last failure.
     failed: Option<(Instant, String)>,
 }
 
 impl MetadataCache {
-    /// What the provider says about itself, as it was fetched not long ago.
+    /// The metadata, fetched if the cached one is old.
     pub(super) async fn get(&self, issuer: &IssuerUrl, http: &ProviderClient) -> Result<Arc<Metadata>, Error> {
         let asked = Instant::now();
         let mut known = self.0.lock().await;
@@ -80,15 +78,15 @@ impl MetadataCache {
         {
             return Ok(Arc::clone(metadata));
         }
-        // Whoever has waited for somebody else's fetch to fail does not try it once more.
+        // A caller that waited for a failed fetch does not repeat it.
         if let Some((at, cause)) = &known.failed
             && *at > asked
         {
-            return Err(Error::Away { cause: cause.clone() });
+            return Err(Error::Unavailable { cause: cause.clone() });
         }
         let discovered = Metadata::discover_async(issuer.clone(), http).await;
         let discovered = discovered.map_err(|error| discovery_cause(&error));
-        let checked = discovered.and_then(|metadata| check_places(&metadata).map(|()| metadata));
+        let checked = discovered.and_then(|metadata| check_urls(&metadata).map(|()| metadata));
         match checked {
             Ok(metadata) => {
                 let metadata = Arc::new(metadata);
@@ -96,21 +94,21 @@ impl MetadataCache {
                 Ok(metadata)
             }
             Err(cause) => {
-                let cause = format!("{} does not say what it should about itself: {cause}", issuer.as_str());
+                let cause = format!("the metadata of {} cannot be read: {cause}", issuer.as_str());
                 known.failed = Some((Instant::now(), cause.clone()));
-                Err(Error::Away { cause })
+                Err(Error::Unavailable { cause })
             }
         }
     }
 
-    /// The same with keys that are newer; nothing, if there are none, or they were fetched too often.
+    /// The metadata with newer keys. `None` if the keys were fetched recently.
     pub(super) async fn with_new_keys(
         &self,
         metadata: &Metadata,
         http: &ProviderClient,
     ) -> Result<Option<Arc<Metadata>>, Error> {
         let mut known = self.0.lock().await;
-        // Somebody else may have fetched them meanwhile.
+        // Another caller may have fetched them meanwhile.
         if let Some((_, newer)) = &known.metadata
             && newer.jwks() != metadata.jwks()
         {
@@ -121,7 +119,9 @@ impl MetadataCache {
         }
         known.keys_fetched = Some(Instant::now());
         let keys = JsonWebKeySet::fetch_async(metadata.jwks_uri(), http).await;
-        let keys = keys.map_err(|error| Error::Away { cause: format!("its keys: {}", discovery_cause(&error)) })?;
+        let keys = keys.map_err(|error| Error::Unavailable {
+            cause: format!("the keys cannot be read: {}", discovery_cause(&error)),
+        })?;
         let newer = Arc::new(metadata.clone().set_jwks(keys));
         if let Some((_, known)) = &mut known.metadata {
             *known = Arc::clone(&newer);
@@ -130,25 +130,25 @@ impl MetadataCache {
     }
 }
 
-/// That every place that a provider names is one that is asked by TLS, or on this machine.
-fn check_places(metadata: &Metadata) -> Result<(), String> {
+/// Checks that all URLs of the metadata use TLS or name this machine.
+fn check_urls(metadata: &Metadata) -> Result<(), String> {
     let more = metadata.additional_metadata();
-    let places = [
+    let urls = [
         Some(metadata.authorization_endpoint().url()),
         metadata.token_endpoint().map(TokenUrl::url),
         metadata.userinfo_endpoint().map(UserInfoUrl::url),
         more.device_authorization_endpoint.as_ref().map(DeviceAuthorizationUrl::url),
         Some(metadata.jwks_uri().url()),
     ];
-    // Where the issuer is asked by TLS, everything is.
+    // If the issuer uses TLS, all URLs must.
     let tls = metadata.issuer().url().scheme() == "https";
-    let is_right = |place: &&Url| match place.scheme() {
-        "https" => place.has_host(),
-        "http" => !tls && place.host_str().is_some_and(outgoing::is_loopback),
+    let is_safe = |url: &&Url| match url.scheme() {
+        "https" => url.has_host(),
+        "http" => !tls && url.host_str().is_some_and(outgoing::is_loopback),
         _ => false,
     };
-    match places.into_iter().flatten().find(|place| !is_right(place)) {
-        Some(place) => Err(format!("it names a place that is not to be asked, of the scheme {}", place.scheme())),
+    match urls.into_iter().flatten().find(|url| !is_safe(url)) {
+        Some(url) => Err(format!("it has an unsafe URL with the scheme {}", url.scheme())),
         None => Ok(()),
     }
 }
@@ -156,8 +156,8 @@ fn check_places(metadata: &Metadata) -> Result<(), String> {
 fn discovery_cause(error: &DiscoveryError<outgoing::Error>) -> String {
     match error {
         DiscoveryError::Request(error) => error.to_string(),
-        DiscoveryError::Parse(error) => format!("what it says cannot be read, at {}", error.path()),
-        DiscoveryError::Response(status, ..) => format!("it answers {status}"),
+        DiscoveryError::Parse(error) => format!("invalid response at {}", error.path()),
+        DiscoveryError::Response(status, ..) => format!("status {status}"),
         DiscoveryError::Validation(why) => why.clone(),
         other => other.to_string(),
     }
