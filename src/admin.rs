@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub(crate) use crate::content::repository::Purge;
-use crate::content::repository::{BackupError, Delays, Error as ContentError, Rehearsed, Scrubbed, Scrubbing, Stores};
+use crate::content::repository::{BackupError, Delays, Error as ContentError, DryRun, Scrubbed, Scrubbing, Stores};
 use crate::content::rows::AccountRole;
 use crate::identity::accounts::{Account, Accounts, Error, Key, NewKey, NewUser, Origin, Password, UserChange};
 use crate::oci::RepositoryName;
@@ -300,11 +300,11 @@ fn collect(
     {
         return Err(ContentError::RepositoryUnknown { name: name.clone() }.into());
     }
-    let Rehearsed { collected, purged, is_part } = if dry_run {
-        stores.rehearse_collection(delays, purge)?
+    let DryRun { collected, purged, is_part } = if dry_run {
+        stores.dry_run_collection(delays, purge)?
     } else {
         let purged = purge.map_or(Ok(0), |purge| stores.purge_history(purge.repository(), rest))?;
-        Rehearsed { collected: stores.collect(delays, rest)?, purged, is_part: false }
+        DryRun { collected: stores.collect(delays, rest)?, purged, is_part: false }
     };
     Ok(json!({
         "dry_run": dry_run,

@@ -1,16 +1,15 @@
-//! What one repository can do: the narrow waist between those who serve and those who store.
+//! The operations of one repository. This module is the only writer of blobs and rows, and joins them.
 //!
-//! The only writer of both stores, and keeper of what must hold between them:
+//! What must hold:
 //!
-//! * A link implies a durable blob. Bytes first, then the row; on deletion the row first, then the
-//!   bytes; and a blob's file and row change together only under [`Blobs::lock`].
-//! * One effect that a client can see is one transaction: a manifest, its tags, its place among the
-//!   referrers and the counts of its blobs appear together or not at all.
-//! * A blob is opened only through a repository that links it, so "is in the store" is never
-//!   mistaken for "may be read here".
+//! * A link implies a durable blob: the bytes are written before the row, and on deletion the row goes before the bytes.
+//!   The file and the row of a blob change together only under [`Blobs::lock`].
+//! * Each client operation is one transaction: a manifest, its tags, its referrer entry and the reference counts of its
+//!   blobs appear together or not at all.
+//! * A blob is opened only through a repository that links it. A blob in the store is not readable in every repository.
 //!
-//! Knows no HTTP, no identity and no configuration file. What is here blocks, on disk and on other
-//! writers, except where it says `async`; reads take microseconds and never wait for a writer.
+//! Knows no HTTP, no identity and no configuration file. Functions block on the disk and on other writers unless they are
+//! `async`. Reads take microseconds and never wait for a writer.
 
 mod age;
 mod backup;
@@ -45,7 +44,7 @@ use parking_lot::{Mutex, RwLock};
 pub(crate) use crate::content::blobs::TransferMode;
 pub(crate) use backup::{BackupError, Transferred, restore};
 pub(crate) use catalog::{NamePage, SearchScope};
-pub(crate) use collect::{Delays, Kept, Purge, Rehearsed, Retention};
+pub(crate) use collect::{Delays, Retain, Purge, DryRun, Retention};
 pub(crate) use damage::Opened;
 pub(crate) use error::Error;
 pub(crate) use history::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange};
@@ -63,27 +62,27 @@ use crate::content::rows::Database;
 use crate::kit::clock::Clock;
 use crate::oci::RepositoryName;
 
-/// What the operator decides about content.
+/// The operator's rules for content.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
-    /// Whether an index may list manifests that are not here.
+    /// Whether an index may list manifests that the repository does not have.
     pub(crate) sparse_indexes: bool,
-    /// How long an upload may rest before it is thrown away.
+    /// An upload that is not continued for this long is removed.
     pub(crate) upload_expiry: Duration,
-    /// How long something is kept that nothing needs.
+    /// How long unreferenced content is kept.
     pub(crate) delays: Delays,
-    /// What is kept though nothing needs it.
+    /// The unreferenced manifests that stay.
     pub(crate) retention: Retention,
-    /// How long it is remembered what a tag pointed at; not at all, if that is no time.
+    /// How long the previous targets of a tag are kept. Zero keeps none.
     pub(crate) tag_history: Duration,
 }
 
-/// What the stores can do at the moment, besides being read.
+/// The state of the stores, which can always be read.
 #[derive(Debug)]
 pub(crate) struct Health {
-    /// The database cannot be changed.
+    /// Whether the database cannot be written.
     pub(crate) read_only: bool,
-    /// Whether there is room for pushes; if not, why.
+    /// Whether there is space for pushes, or the reason why not.
     pub(crate) pushes: Result<(), String>,
 }
 
@@ -98,11 +97,11 @@ pub(crate) struct Stores {
     uploads: upload::Sessions,
     leases: lease::Leases,
     manifests: cache::ManifestCache,
-    /// Held by the one collection that runs.
+    /// Held while garbage is collected, by one thread at a time.
     collecting: Mutex<()>,
-    /// Held by whoever sweeps.
+    /// Held while unlinked files are removed.
     sweeping: Mutex<()>,
-    /// Read by whoever counts on every file that is there, written to by whoever removes one.
+    /// Read-locked while a task relies on every file, write-locked to remove a file.
     files: RwLock<()>,
 }
 
@@ -125,12 +124,12 @@ impl Stores {
         })
     }
 
-    /// One repository, whether or not it has content yet.
+    /// A repository, which may have no content yet.
     pub(crate) fn repository(self: &Arc<Self>, name: &RepositoryName) -> Repository {
         Repository { stores: Arc::clone(self), name: name.clone() }
     }
 
-    /// Whether the database answers, and whether it can be changed.
+    /// Checks that the database can be read, and whether it can be written.
     pub(crate) fn check(&self) -> Result<Health, Error> {
         self.database.read(|tx| tx.each_repository("", |_| std::ops::ControlFlow::Break(())))?;
         Ok(Health {
@@ -139,34 +138,34 @@ impl Stores {
         })
     }
 
-    /// Whether the database can only be read at the moment.
+    /// Whether the database can only be read now.
     pub(crate) fn is_read_only(&self) -> bool {
         self.database.is_read_only()
     }
 
-    /// Whether changes are to be made durable that are not yet.
+    /// Whether there are changes to flush.
     pub(crate) fn is_flush_due(&self) -> bool {
         self.database.is_flush_due()
     }
 
-    /// Makes every change durable that is not yet.
+    /// Makes every change durable.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         Ok(self.database.flush()?)
     }
 
-    /// Refuses to take anything in when too little room is left.
+    /// Fails if less space is free than `storage.minFreeSpace`.
     pub(crate) fn check_space(&self) -> Result<(), Error> {
         Ok(self.blobs.space().check()?)
     }
 
-    /// How many bytes are free, and how many are to stay free.
+    /// Free bytes, and the bytes that must stay free.
     pub(crate) fn space(&self) -> std::io::Result<(u64, u64)> {
         let space = self.blobs.space();
         Ok((space.free()?, space.min_free()))
     }
 }
 
-/// A name bound to the stores.
+/// One repository of the stores.
 #[derive(Clone, Debug)]
 pub(crate) struct Repository {
     stores: Arc<Stores>,

@@ -12,7 +12,7 @@ use super::{Error, Notices, Registry, Shared};
 
 use crate::config::{self, Bearer, Config, Profile, RetentionPolicy};
 use crate::content::blobs::{Blobs, ForeignStore, SystemDisk, Tree};
-use crate::content::repository::{Delays, Kept, Retention, Rules, Stores};
+use crate::content::repository::{Delays, Retain, Retention, Rules, Stores};
 use crate::content::rows::{AccountRole, Database, SETTING_PROVIDER_KEY};
 use crate::identity::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
 use crate::identity::accounts::{self, Accounts, AuditFile, Htpasswd, Password};
@@ -286,13 +286,13 @@ fn refuse_foreign(tree: &Tree) -> Result<(), Error> {
 fn retention(policies: &[RetentionPolicy]) -> Result<Retention, Error> {
     let read = |policy: &RetentionPolicy| {
         let patterns = policy.repositories.iter().map(|pattern| checked_pattern("storage.retention.policies", pattern));
-        let kept = Kept { untagged: !policy.delete_untagged, referrers: !policy.delete_referrers };
+        let kept = Retain { untagged: !policy.delete_untagged, referrers: !policy.delete_referrers };
         Ok((patterns.collect::<Result<Vec<_>, Error>>()?, kept))
     };
     let policies = policies.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
     Ok(Retention(Arc::new(move |name| {
         let policy = policies.iter().find(|(patterns, _)| patterns.iter().any(|pattern| pattern.matches(name)));
-        policy.map_or(Kept { untagged: false, referrers: false }, |(_, kept)| *kept)
+        policy.map_or(Retain { untagged: false, referrers: false }, |(_, kept)| *kept)
     })))
 }
 

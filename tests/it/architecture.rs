@@ -128,7 +128,7 @@ const WORDS: &[(&str, &str, &[&str])] = &[
             "Recovered",
             "Recovery",
             "Purge",
-            "Rehearsed",
+            "DryRun",
             "Scrubbed",
             "Scrubbing",
             "Stores",

@@ -59,6 +59,8 @@ pub(crate) enum TargetError {
     Failed(Error),
 }
 
+impl std::error::Error for TargetError {}
+
 impl std::fmt::Display for TargetError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -1,9 +1,9 @@
-//! The steady clock of one data directory: how old something is, whatever is done to the wall clock.
+//! The steady clock of a data directory. It measures ages and does not depend on the wall clock.
 //!
-//! Within one start of the machine its uptime says how much time has passed, whether or not the registry was running.
-//! Time in which the machine was off is not counted: nothing reliable says how long that was. So an age is never
-//! overrated, and things are kept for a little longer at worst. The clock is written down from time to time and at an
-//! orderly end, and a row that was written later says that it had come further.
+//! During one boot of the machine, its uptime says how much time has passed, also while the registry is stopped. Time in
+//! which the machine is off does not count, because no reliable clock measures it. So an age is never too large, and
+//! content is kept somewhat longer at worst. The clock is stored from time to time and at a graceful stop. A row with a
+//! later time moves it forward.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,28 +12,28 @@ use super::{Error, Stores};
 use crate::content::rows::{Database, Rows, SteadyClockRow};
 use crate::kit::clock::{Clock, Moment, SteadyTime};
 
-/// Limits of how much of a delay may pass before the clock is written down.
+/// Bounds of the interval in which the clock is stored.
 const WRITTEN_MIN: Duration = Duration::from_mins(1);
 const WRITTEN_MAX: Duration = Duration::from_hours(1);
-/// The clock is written down this many times in the shortest delay, within these limits.
+/// The clock is stored this many times in the shortest delay, within these bounds.
 const WRITTEN_PER_DELAY: u32 = 16;
 
 /// The steady clock.
 #[derive(Debug)]
 pub(super) struct Ages {
     clock: Clock,
-    /// What it showed when the machine had been up for `uptime`.
+    /// Its time when the machine had been up for `uptime`.
     base: SteadyTime,
     uptime: Duration,
-    /// Ages before this count from here.
+    /// Earlier times count as this one.
     floor: SteadyTime,
     boot: Option<String>,
-    /// What it showed when it was written down last.
+    /// Its time when it was last stored.
     written: AtomicU64,
 }
 
 impl Ages {
-    /// Goes on where the clock of a data directory was.
+    /// Continues the clock of a data directory.
     pub(super) fn open(database: &Database, clock: Clock) -> Result<Self, Error> {
         let (known, latest) = database.read(|tx| Ok::<_, Error>((tx.steady_clock()?, tx.latest_age()?)))?;
         let (uptime, boot) = (clock.uptime(), clock.boot());
@@ -64,9 +64,9 @@ impl Ages {
         self.base.after(self.clock.uptime().saturating_sub(self.uptime))
     }
 
-    /// What was noted before this is at least so old.
+    /// Entries before the returned time are at least this old.
     pub(super) fn at_least(&self, age: Duration) -> SteadyTime {
-        // Without a delay, what is noted this very moment is old enough.
+        // Without a delay, an entry of this very moment is old enough.
         let before = self.steady().after(Duration::from_micros(1)).before(age);
         if before > self.floor { before } else { SteadyTime::ZERO }
     }
@@ -83,8 +83,7 @@ impl Ages {
 }
 
 impl Stores {
-    /// Writes the steady clock down if enough time has passed since that was done, and anything is there whose age
-    /// counts. `at_end` is whether this is the last time for this process.
+    /// Stores the steady clock if enough time has passed and any row has an age. `at_end` says that the process stops.
     pub(crate) fn write_steady_clock(&self, at_end: bool) -> Result<(), Error> {
         let delays = self.rules.delays;
         let shortest = delays.blob.min(delays.untagged).min(self.rules.upload_expiry);

@@ -1,18 +1,17 @@
-//! Backups, and registries made from them: the same steps in both directions.
+//! Backup and restore, which take the same steps in opposite directions.
 //!
-//! A backup is itself a data directory: a copy of the rows, and the blobs that they speak of. A crash at any moment
-//! leaves the last backup or the new one whole, for the steps come in this order:
+//! A backup is a data directory: a copy of the rows, and their blobs. A crash at any moment leaves either the previous
+//! backup or the new one complete, because of the order of the steps:
 //!
-//! 1. A copy of the rows, as they are at one moment, under a temporary name. From before that moment on no file of
-//!    a blob is removed from the registry, so that every blob of the copy has its file.
-//! 2. The blobs that are missing. The last backup does not need them, and is not hurt by them.
-//! 3. When their names are durable: the new rows, in place of the last ones.
-//! 4. The blobs that only the last backup needed go.
+//! 1. Copy the rows, as they are at one moment, to a temporary name. From before that moment the registry removes no blob
+//!    file, so every blob of the copy has its file.
+//! 2. Transfer the missing blobs. They do not affect the previous backup.
+//! 3. Sync their names, then replace the previous rows with the new ones.
+//! 4. Remove the blobs that only the previous backup needed.
 
-use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,53 +20,46 @@ use crate::content::blobs::{self, Disk, Entry, SystemDisk, Target, TargetError, 
 use crate::content::rows::{self, Extent, Pause, ReadOnlyDatabase, install};
 use crate::oci::{Algorithm, Digest};
 
-/// As many blobs are looked up, or removed, in one step.
+/// Blobs that are looked up or removed in one step.
 const STEP: usize = 256;
-/// As many damaged blobs are named.
+/// Damaged blobs that are named.
 const NAMED_MAX: usize = 1000;
 
-/// What was brought into another directory.
+/// The result of a backup or a restore.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transferred {
-    /// All blobs that are in it now, and their bytes.
+    /// All blobs in the target now, and their bytes.
     pub(crate) blobs: u64,
     pub(crate) bytes: u64,
-    /// Of these, those that share a file or its bytes with where they came from.
+    /// The blobs among them that share the file or its extents with the source.
     pub(crate) linked: u64,
     pub(crate) linked_bytes: u64,
-    /// Of these, those that were copied.
+    /// The blobs among them that were copied.
     pub(crate) copied: u64,
     pub(crate) copied_bytes: u64,
-    /// Blobs that were in it before and are not wanted any more.
+    /// Blobs of the previous backup that were removed.
     pub(crate) removed: u64,
-    /// How many blobs have no file that could be right, and the first of them.
+    /// The number of blobs without an intact file, and the first of them.
     pub(crate) damaged: u64,
     pub(crate) damaged_digests: Vec<Digest>,
     pub(crate) took: Duration,
 }
 
-/// Why there is no new backup, or no registry made from one.
-#[derive(Debug)]
+/// Why a backup or a restore failed.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum BackupError {
-    Target(TargetError),
-    /// What is to be restored cannot be read.
-    Source(String),
-    /// Whoever asked for it does not want it any more.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The source of a restore cannot be read.
+    #[error("there is nothing to restore from in {}: {source}", path.display())]
+    Source { path: PathBuf, source: rows::Error },
+    /// The caller cancelled it.
+    #[error("the backup was cancelled: the previous content of the directory is unchanged")]
     Cancelled,
-    Blobs(blobs::Error),
+    #[error(transparent)]
+    Blobs(#[from] blobs::Error),
+    #[error(transparent)]
     Database(rows::Error),
-}
-
-impl From<blobs::Error> for BackupError {
-    fn from(error: blobs::Error) -> Self {
-        Self::Blobs(error)
-    }
-}
-
-impl From<TargetError> for BackupError {
-    fn from(error: TargetError) -> Self {
-        Self::Target(error)
-    }
 }
 
 impl From<rows::Error> for BackupError {
@@ -79,36 +71,22 @@ impl From<rows::Error> for BackupError {
     }
 }
 
-impl fmt::Display for BackupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Target(error) => error.fmt(f),
-            Self::Source(why) => f.write_str(why),
-            Self::Cancelled => f.write_str("it was broken off: what was in the directory before is as it was"),
-            Self::Blobs(error) => error.fmt(f),
-            Self::Database(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for BackupError {}
-
 impl BackupError {
-    /// The I/O error at the bottom, if that is what happened.
+    /// The I/O error that caused it, if any.
     pub(crate) fn io(&self) -> Option<&io::Error> {
         match self {
             Self::Target(TargetError::Failed(blobs::Error::Io(failed))) | Self::Blobs(blobs::Error::Io(failed)) => {
                 Some(&failed.source)
             }
             Self::Database(error) => error.io(),
-            Self::Target(_) | Self::Source(_) | Self::Cancelled | Self::Blobs(_) => None,
+            Self::Target(_) | Self::Source { .. } | Self::Cancelled | Self::Blobs(_) => None,
         }
     }
 }
 
 impl Stores {
-    /// Makes a directory a backup of what is here now, or brings the backup in it up to date. Clients go on; only
-    /// files of removed blobs stay until it is done.
+    /// Makes a backup in a directory, or updates the backup there. Clients go on meanwhile. Files of removed blobs stay
+    /// until the backup is done.
     pub(crate) fn back_up(
         &self,
         directory: &Path,
@@ -118,7 +96,7 @@ impl Stores {
         self.back_up_on(&system_disk(), directory, way, pause)
     }
 
-    /// As [`Stores::back_up`], to a disk that may be another than that of the registry.
+    /// As [`Stores::back_up`], to another disk.
     fn back_up_on(
         &self,
         disk: &Arc<dyn Disk>,
@@ -137,8 +115,8 @@ impl Stores {
     }
 }
 
-/// Makes a registry in an empty directory, or one that is missing, from a backup or another data directory that
-/// nobody uses. `verify` is whether every blob is hashed.
+/// Makes a registry in an empty or missing directory from a backup, or from the data directory of a stopped registry.
+/// `verify` hashes every blob.
 pub(crate) fn restore(backup: &Path, root: &Path, way: TransferMode, verify: bool) -> Result<Transferred, BackupError> {
     restore_on(&system_disk(), backup, root, way, verify)
 }
@@ -152,9 +130,7 @@ fn restore_on(
 ) -> Result<Transferred, BackupError> {
     let began = Instant::now();
     let from = Tree::new(backup);
-    let unreadable = |error: rows::Error| {
-        BackupError::Source(format!("there is nothing to restore from in {}: {error}", backup.display()))
-    };
+    let unreadable = |source| BackupError::Source { path: backup.to_owned(), source };
     let rows = ReadOnlyDatabase::open(&from.database(), Arc::clone(disk)).map_err(unreadable)?;
     let target = Target::for_registry(root, &from, Arc::clone(disk))?;
     let pause = |_| ControlFlow::Continue(());
@@ -182,7 +158,7 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
     fn run(&mut self, copy: impl FnOnce(Pause<'_>) -> Result<(), rows::Error>) -> Result<Transferred, BackupError> {
         copy(&mut self.pause)?;
         let (tree, mut transferred) = (self.target.tree(), Transferred::default());
-        // The rows that count from now on are those of the copy.
+        // From here on only the rows of the copy matter.
         let rows = ReadOnlyDatabase::open(&tree.new_database(), Arc::clone(self.disk))?;
         let mut after = None;
         loop {
@@ -209,7 +185,7 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
     fn bring(&mut self, digest: Digest, size: u64, transferred: &mut Transferred) -> Result<(), BackupError> {
         let blobs = &self.target.blobs;
         let mut brought = blobs.transfer(self.from, digest, size, self.way)?;
-        // What was copied was hashed.
+        // Copying has already verified the digest.
         if self.verify && !matches!(brought, TransferOutcome::Copied | TransferOutcome::Damaged) {
             let blob = blobs.get(digest)?;
             let actual = blob.map(|blob| blobs.rehash(&blob, digest, |_| ControlFlow::Continue(()))).transpose()?;
@@ -240,8 +216,7 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
         Ok(())
     }
 
-    /// Removes the blobs that the rows do not speak of. Whether that comes to its end does not matter: the next
-    /// backup goes on with it.
+    /// Removes the blobs without a row. It may be interrupted: the next backup continues it.
     fn remove_others(&mut self) -> Result<u64, BackupError> {
         let (blobs, mut removed) = (&self.target.blobs, 0);
         let rows = ReadOnlyDatabase::open(&self.target.tree().database(), Arc::clone(self.disk))?;

@@ -1,4 +1,4 @@
-//! Blobs that a repository links.
+//! Blobs of a repository.
 
 use std::ops::ControlFlow;
 
@@ -6,12 +6,12 @@ use super::{Error, Repository};
 use crate::content::rows::Unreferenced;
 use crate::oci::{Digest, RepositoryName};
 
-/// More holders of a blob than this are not asked whether the caller may read one of them.
+/// A mount checks at most this many repositories that link the blob.
 const HOLDERS_MAX: usize = 1000;
 
 impl Repository {
-    /// The size of a blob, in bytes. Whoever has asked may count on the blob for as long as things are kept
-    /// that nothing needs.
+    /// The size of a blob in bytes. A lease keeps the blob for the client that asked, for the delay of garbage
+    /// collection.
     pub(crate) fn blob_size(&self, digest: Digest) -> Result<u64, Error> {
         self.take_lease(Unreferenced::Link, digest).ok_or(Error::BlobUnknown { digest })?;
         self.stores.database.read(|tx| {
@@ -26,13 +26,13 @@ impl Repository {
         })
     }
 
-    /// Takes a lease on something; nothing, if it is being removed.
+    /// Takes a lease. Returns `None` if the blob or manifest is being removed.
     pub(super) fn take_lease(&self, kind: Unreferenced, digest: Digest) -> Option<()> {
         self.stores.leases.take(&self.name, kind, digest, self.stores.ages.steady()).then_some(())
     }
 
-    /// Links a blob that some other repository has, if one of those is `readable` to the caller;
-    /// says whether the repository has the blob now (distribution-spec, "Mounting a blob").
+    /// Links a blob of another repository that is `readable` to the caller. Returns whether the repository has the blob
+    /// now (distribution-spec, "Mounting a blob").
     pub(crate) fn mount(&self, digest: Digest, readable: impl Fn(&RepositoryName) -> bool) -> Result<bool, Error> {
         let found = self.stores.database.read(|tx| {
             let mut found = tx.link(digest, &self.name)?.is_some();
@@ -47,11 +47,11 @@ impl Repository {
         if !found {
             return Ok(false);
         }
-        // If it is being removed here, it is linked anew after that.
+        // If the link is being removed here, it is written again after that.
         let _ = self.take_lease(Unreferenced::Link, digest);
         let (name, now) = (self.name.clone(), self.stores.ages.now());
         self.stores.database.write(move |tx| {
-            // The last link may have gone since the look; then the file goes too. And a damaged blob is better sent.
+            // The last link may have gone since the check, and the file with it. A damaged blob must be pushed.
             let row = if tx.damage(digest)?.is_none() { tx.blob(digest)? } else { None };
             let Some(row) = row else { return Ok(false) };
             tx.put_link(&name, digest, row.size, now)?;
@@ -59,8 +59,7 @@ impl Repository {
         })
     }
 
-    /// Unlinks a blob, and removes its bytes if that was the last link. A blob that a manifest
-    /// needs stays.
+    /// Removes a blob from the repository, and its bytes with the last link. Fails if a manifest references the blob.
     pub(crate) fn delete_blob(&self, digest: Digest) -> Result<(), Error> {
         let name = self.name.clone();
         let last = self.stores.database.write(move |tx| {

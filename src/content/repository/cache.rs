@@ -1,7 +1,7 @@
-//! [`ManifestCache`]: manifests that are asked for again and again, without looking into the database.
+//! [`ManifestCache`]: manifests that are often requested, so that they need no look into the database.
 //!
-//! Knows nothing of what changes them. What must hold: what is found is what the database says. So all of it belongs
-//! to one [`Version`] of the database, which every change ends; and that something is missing is not remembered.
+//! What must hold: the cache returns what the database holds. So all entries belong to one [`Version`] of the database,
+//! which every change ends. Missing manifests are not cached.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,26 +14,26 @@ use super::manifest::ManifestBytes;
 use crate::content::rows::Version;
 use crate::oci::{Reference, RepositoryName};
 
-/// What all manifests together may have, in bytes.
+/// The size of all entries together, in bytes.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A larger manifest is looked up each time, which is little beside sending it; in bytes.
+/// A larger manifest is read each time, which costs little compared with sending it; in bytes.
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024;
-/// What one costs beside its own bytes.
+/// The overhead of an entry, in bytes.
 const ENTRY_BYTES: usize = 512;
 
-/// As many are told apart of those that were looked up lately and not kept.
+/// Slots for lookups that are not cached yet.
 const SEEN: usize = 1024;
 
-/// Manifests by the names under which they were asked for.
+/// Manifests by the repository and reference under which they were requested.
 pub(super) struct ManifestCache {
-    kept: RwLock<Kept>,
-    /// Marks of what was looked up: it is kept the second time. Whoever walks through a whole registry asks for each
-    /// manifest once, and neither pays for keeping it nor puts away what others ask for.
+    entries: RwLock<Entries>,
+    /// Hashes of recent lookups: a manifest is cached at its second request. A client that walks through the whole
+    /// registry requests each manifest once, and does not displace what others request.
     seen: [AtomicU64; SEEN],
-    marks: RandomState,
+    hasher: RandomState,
 }
 
-/// None of the manifests: they are megabytes.
+/// Shows none of the manifests.
 impl fmt::Debug for ManifestCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ManifestCache")
@@ -43,39 +43,39 @@ impl fmt::Debug for ManifestCache {
 impl Default for ManifestCache {
     fn default() -> Self {
         let seen = [const { AtomicU64::new(0) }; SEEN];
-        Self { kept: RwLock::default(), seen, marks: RandomState::new() }
+        Self { entries: RwLock::default(), seen, hasher: RandomState::new() }
     }
 }
 
 #[derive(Default)]
-struct Kept {
-    /// Of this version of the database.
+struct Entries {
+    /// The version of the database that the entries belong to.
     version: Option<Version>,
     manifests: HashMap<(RepositoryName, Reference), ManifestBytes>,
     bytes: usize,
 }
 
 impl ManifestCache {
-    /// Whether a manifest of so many bytes is kept.
+    /// Whether a manifest of this size is cached.
     pub(super) const fn takes(size: u64) -> bool {
         size <= MANIFEST_BYTES_MAX
     }
 
-    /// The manifest, if it was asked for in this version.
+    /// The manifest, if it is cached for this version.
     pub(super) fn get(&self, version: Version, name: &RepositoryName, reference: &Reference) -> Option<ManifestBytes> {
-        let kept = self.kept.read();
-        let found = if kept.version == Some(version) { &kept.manifests } else { return None };
+        let entries = self.entries.read();
+        let found = if entries.version == Some(version) { &entries.manifests } else { return None };
         found.get(&(name.clone(), reference.clone())).cloned()
     }
 
-    /// Whether something was looked up lately. It was, from now on.
+    /// Returns whether this was recently looked up, and notes the lookup.
     fn is_seen(&self, name: &RepositoryName, reference: &Reference) -> bool {
-        let mark = self.marks.hash_one((name, reference));
-        let slot = &self.seen[usize::try_from(mark % SEEN as u64).unwrap_or_default()];
-        slot.swap(mark, Ordering::Relaxed) == mark
+        let hash = self.hasher.hash_one((name, reference));
+        let slot = &self.seen[usize::try_from(hash % SEEN as u64).unwrap_or_default()];
+        slot.swap(hash, Ordering::Relaxed) == hash
     }
 
-    /// Keeps a manifest that was looked up after the database had come to this version, if it is worth that.
+    /// Caches a manifest that was read in this version or later, at its second request.
     pub(super) fn keep(
         &self,
         version: Version,
@@ -87,16 +87,16 @@ impl ManifestCache {
             return;
         }
         let bytes = manifest.bytes.len() + ENTRY_BYTES;
-        let mut kept = self.kept.write();
-        if kept.version.is_some_and(|of| of > version) {
+        let mut entries = self.entries.write();
+        if entries.version.is_some_and(|of| of > version) {
             return;
         }
-        // Which of them are asked for again shows at once, so that nobody has to keep account of it.
-        if kept.version != Some(version) || kept.bytes + bytes > BYTES_MAX {
-            *kept = Kept { version: Some(version), ..Kept::default() };
+        // A full cache starts again. The popular manifests are back at once, without any bookkeeping.
+        if entries.version != Some(version) || entries.bytes + bytes > BYTES_MAX {
+            *entries = Entries { version: Some(version), ..Entries::default() };
         }
-        if kept.manifests.insert((name.clone(), reference.clone()), manifest.clone()).is_none() {
-            kept.bytes += bytes;
+        if entries.manifests.insert((name.clone(), reference.clone()), manifest.clone()).is_none() {
+            entries.bytes += bytes;
         }
     }
 }
@@ -130,7 +130,7 @@ mod tests {
         let (name, tag) = ("a".parse().unwrap(), Reference::Tag("latest".parse().unwrap()));
         let first = changes.version().unwrap();
         cache.keep(first, &name, &tag, &manifest(b"{}".to_vec()));
-        assert!(cache.get(first, &name, &tag).is_none(), "it was asked for once");
+        assert!(cache.get(first, &name, &tag).is_none(), "it was requested once");
         cache.keep(first, &name, &tag, &manifest(b"{}".to_vec()));
         assert_eq!(cache.get(first, &name, &tag).unwrap().bytes, "{}");
         assert!(cache.get(first, &"b".parse().unwrap(), &tag).is_none());
@@ -138,7 +138,7 @@ mod tests {
         let second = changes.version().unwrap();
         assert!(cache.get(second, &name, &tag).is_none());
         cache.keep(second, &name, &tag, &manifest(b"{ }".to_vec()));
-        // Whoever has looked it up before the change comes too late.
+        // A lookup from before the change comes too late.
         cache.keep(first, &name, &tag, &manifest(b"{}".to_vec()));
         assert!(cache.get(first, &name, &tag).is_none());
         assert_eq!(cache.get(second, &name, &tag).unwrap().bytes, "{ }");
@@ -153,8 +153,8 @@ mod tests {
         for number in 0..1000 {
             cache.keep(version, &name, &digest(number), &manifest(vec![b' '; 32 * 1024]));
             cache.keep(version, &name, &digest(number), &manifest(vec![b' '; 32 * 1024]));
-            let kept = cache.kept.read();
-            assert!(kept.bytes <= BYTES_MAX && kept.manifests.len() <= BYTES_MAX / (32 * 1024), "{}", kept.bytes);
+            let entries = cache.entries.read();
+            assert!(entries.bytes <= BYTES_MAX && entries.manifests.len() <= BYTES_MAX / (32 * 1024), "{}", entries.bytes);
         }
         assert!(cache.get(version, &name, &digest(999)).is_some());
         let large = manifest(vec![b' '; usize::try_from(MANIFEST_BYTES_MAX).unwrap() + 1]);

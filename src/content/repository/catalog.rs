@@ -6,40 +6,40 @@ use super::{Error, Stores};
 use crate::content::rows::Rows;
 use crate::oci::RepositoryName;
 
-/// A part of the repositories' names, in byte order.
+/// A page of repository names, in byte order.
 #[derive(Debug)]
 pub(crate) struct NamePage {
     pub(crate) names: Vec<String>,
-    /// Where to go on, if there are more.
+    /// The last name of the page, if there are more.
     pub(crate) next: Option<String>,
 }
 
-/// Where to look for repositories that somebody sees, so that who sees few of many does not go through all.
+/// The part of the catalog that a caller can see. A caller who sees few of many repositories does not walk through all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SearchScope {
     All,
     Some {
-        /// Those below these first parts of names,
+        /// Namespaces: first components of names.
         namespaces: Vec<String>,
-        /// and these, which need not exist.
+        /// Single names, which need not exist.
         names: Vec<RepositoryName>,
     },
 }
 
 impl Stores {
-    /// At most `limit` of the `visible` names behind `last`, which need not exist; only those that begin
-    /// with `prefix`. What is visible must lie `among` what is looked at.
+    /// At most `limit` of the `visible` names after `last` that begin with `prefix`. The name `last` need not exist. Every
+    /// visible name must be within `scope`.
     pub(crate) fn catalog(
         &self,
         (prefix, last): (&str, &str),
         limit: usize,
-        among: &SearchScope,
+        scope: &SearchScope,
         visible: impl Fn(&str) -> bool,
     ) -> Result<NamePage, Error> {
         // One more than the page has says whether there is another page.
         let wanted = limit.saturating_add(1);
         let mut names = Vec::new();
-        self.database.read(|tx| match among {
+        self.database.read(|tx| match scope {
             SearchScope::All => take(tx, (prefix, last), prefix, wanted, &visible, &mut names),
             SearchScope::Some { namespaces, names: several } => {
                 for namespace in namespaces {
@@ -61,14 +61,14 @@ impl Stores {
         names.dedup();
         let is_all = names.len() <= limit;
         names.truncate(limit);
-        // A name that the caller sees anyway: `last` must not tell of others.
+        // `last` is a name that the caller sees: it must not reveal others.
         let next = if is_all { None } else { names.last().cloned() };
         Ok(NamePage { names, next })
     }
 }
 
-/// Adds the first `wanted` visible names behind `last` that begin with `prefix` and with `within`, one of which is the
-/// beginning of the other.
+/// Adds the first `wanted` visible names after `last` that begin with `prefix` and with `within`. One of the two begins
+/// with the other.
 fn take(
     tx: &Rows,
     (prefix, last): (&str, &str),

@@ -1,9 +1,9 @@
-//! Collection: what nothing has needed for long enough is removed, while clients go on.
+//! Garbage collection: removes content that has been unreferenced for long enough, while clients go on.
 //!
-//! What is unreferenced stands in rows since the transaction that made it so ([`crate::content::rows`]), so that a
-//! collection looks at garbage alone. It goes in small steps, each one transaction that others share; every
-//! step looks again whether a thing is needed, in the transaction that removes it. What a client was told is
-//! there counts as needed at that moment ([`super::lease`]). Bytes go last ([`super::orphan`]).
+//! The transaction that drops the last reference records the content as unreferenced ([`crate::content::rows`]), so that a
+//! collection reads only garbage. It works in small steps. Each step is one transaction, which checks again that the
+//! content is unreferenced before it deletes it. A lease keeps content that a client was just told exists
+//! ([`super::lease`]). Files are removed last ([`super::orphan`]).
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -19,31 +19,31 @@ use crate::content::rows::{Unreferenced, UnreferencedRow, WriteTx};
 use crate::kit::clock::{Moment, SteadyTime};
 use crate::oci::{Digest, RepositoryName, Tag};
 
-/// As much is looked at in one transaction, so that no writer waits long.
+/// Rows in one transaction, so that no other writer waits long.
 const STEP: usize = 128;
-/// As many referrers of one subject are looked at in one transaction.
+/// Referrers of one subject that are released in one transaction.
 const RELEASED_MAX: u64 = 4096;
-/// As much of what is due soonest is looked through for leases at a time.
+/// Rows that are checked for leases at a time, those that are due first.
 const WRITTEN_MAX: usize = 10_000;
-/// A rehearsal, which is one transaction, ends after as many rows.
-const REHEARSED_MAX: usize = 100_000;
+/// A dry run is one transaction and ends after this many rows.
+const DRY_RUN_MAX: usize = 100_000;
 
-/// What is done with a repository's manifests that nothing names.
+/// The unreferenced manifests that a repository keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct Retain {
     /// Whether manifests without a tag stay.
     pub(crate) untagged: bool,
-    /// Whether manifests stay whose subject was deleted.
+    /// Whether referrers stay whose subject was deleted.
     pub(crate) referrers: bool,
 }
 
-/// What stays in which repository, by the operator's rules.
+/// The operator's rules for each repository.
 #[derive(Clone)]
-pub(crate) struct Retention(pub(crate) Arc<dyn Fn(&RepositoryName) -> Kept + Send + Sync>);
+pub(crate) struct Retention(pub(crate) Arc<dyn Fn(&RepositoryName) -> Retain + Send + Sync>);
 
 impl Default for Retention {
     fn default() -> Self {
-        Self(Arc::new(|_| Kept { untagged: false, referrers: false }))
+        Self(Arc::new(|_| Retain { untagged: false, referrers: false }))
     }
 }
 
@@ -53,21 +53,21 @@ impl fmt::Debug for Retention {
     }
 }
 
-/// What a collection has removed.
+/// The result of a garbage collection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Collected {
     pub(crate) manifests: u64,
-    /// Tags of signatures whose image is gone.
+    /// Tags of signatures whose image was removed.
     pub(crate) tags: u64,
-    /// Blobs that repositories have no more.
+    /// Blobs that were removed from a repository.
     pub(crate) links: u64,
-    /// Of those, blobs that no repository has any more.
+    /// The blobs among them that no other repository had.
     pub(crate) blobs: u64,
     /// Bytes of those blobs.
     pub(crate) bytes: u64,
-    /// Manifests that cannot be read any more, and stay.
+    /// Manifests that cannot be read, and stay.
     pub(crate) unreadable: u64,
-    /// Manifests that were found to have no subject any more.
+    /// Referrers whose subject was found to be missing.
     released: u64,
 }
 
@@ -88,7 +88,7 @@ impl Collected {
     }
 }
 
-/// Whose history is forgotten before a collection.
+/// The repositories whose history is forgotten before a collection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Purge {
@@ -105,29 +105,29 @@ impl Purge {
     }
 }
 
-/// What a collection would remove.
+/// The result of a dry run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rehearsed {
+pub(crate) struct DryRun {
     pub(crate) collected: Collected,
     /// Entries of the history that would be forgotten.
     pub(crate) purged: usize,
-    /// Whether there is more than was looked at.
+    /// Whether the dry run ended before it had read all rows.
     pub(crate) is_part: bool,
 }
 
-/// The rules by which a collection removes.
+/// The rules of a collection.
 #[derive(Clone, Debug)]
 struct Removal {
     retention: Retention,
     keeps_history: bool,
 }
 
-/// How long something unreferenced is kept.
+/// How long unreferenced content is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Delays {
-    /// A blob, and whatever is not said otherwise.
+    /// For blobs, and everything without another delay.
     pub(crate) blob: Duration,
-    /// A manifest without a tag.
+    /// For manifests without a tag.
     pub(crate) untagged: Duration,
 }
 
@@ -138,7 +138,7 @@ impl Delays {
     }
 }
 
-/// What is old enough: noted before these times.
+/// Content that became unreferenced before these times is removed.
 #[derive(Clone, Copy, Debug)]
 struct Due {
     blob: SteadyTime,
@@ -160,13 +160,13 @@ impl Due {
 }
 
 impl Stores {
-    /// How long things are kept, by the operator's rules.
+    /// The operator's delays.
     pub(crate) const fn delays(&self) -> Delays {
         self.rules.delays
     }
 
-    /// Removes what nothing has needed for as long as `delays` says. Between two steps, `pause` is told how
-    /// long the last one took; it may wait, or break the collection off. What was removed stays removed.
+    /// Removes content that has been unreferenced for longer than `delays`. Between two steps, `pause` gets the duration
+    /// of the last one. It may wait or cancel the collection; the steps before stay done.
     pub(crate) fn collect(
         &self,
         delays: Delays,
@@ -178,8 +178,8 @@ impl Stores {
         }
         let due = Due::new(&self.ages, delays);
         let mut collected = Collected::default();
-        // What a manifest needed is as long unreferenced as the manifest was, and so may come to stand before
-        // the place that was reached: another pass finds it.
+        // The blobs of a removed manifest have been unreferenced for as long as it was, so their rows may be before the
+        // current position. Another pass finds them.
         loop {
             let (mut after, mut removed) = (None, false);
             loop {
@@ -219,16 +219,15 @@ impl Stores {
         Removal { retention: self.rules.retention.clone(), keeps_history: self.keeps_history() }
     }
 
-    /// Whether anything has become due.
+    /// Whether any content is due for removal.
     pub(crate) fn is_collection_due(&self) -> Result<bool, Error> {
         let due = Due::new(&self.ages, self.rules.delays);
         Ok(!self.database.read(|tx| tx.unreferenced_since(None, due.first(), 1))?.is_empty())
     }
 
-    /// What [`Stores::collect`] would remove, and whether there is more than was looked at. Nothing is
-    /// removed; other writers wait for the time that this takes.
-    /// With `purge`, as if [`Stores::purge_history`] went before.
-    pub(crate) fn rehearse_collection(&self, delays: Delays, purge: Option<&Purge>) -> Result<Rehearsed, Error> {
+    /// Reports what [`Stores::collect`] would remove, with `purge` after [`Stores::purge_history`]. Other writers wait
+    /// meanwhile.
+    pub(crate) fn dry_run_collection(&self, delays: Delays, purge: Option<&Purge>) -> Result<DryRun, Error> {
         self.list_optional_layers(|_| ControlFlow::Continue(()))?;
         let due = Due::new(&self.ages, delays);
         let (rules, now, leases) = (self.removal(), self.ages.now(), &self.leases);
@@ -236,7 +235,7 @@ impl Stores {
             let (mut collected, mut looked_at, mut purged) = (Collected::default(), 0, 0);
             let mut latest = SteadyTime::ZERO;
             if let Some(purge) = purge {
-                purged = tx.purge_history(purge.repository(), REHEARSED_MAX, &mut latest)?;
+                purged = tx.purge_history(purge.repository(), DRY_RUN_MAX, &mut latest)?;
             }
             loop {
                 let (mut after, mut removed) = (None, false);
@@ -249,19 +248,18 @@ impl Stores {
                     let (step, _) = remove_rows(tx, &rows, &rules, now)?;
                     removed |= step.has_changed_anything();
                     collected.add(&step);
-                    if looked_at >= REHEARSED_MAX {
-                        return Ok(Rehearsed { collected, purged, is_part: true });
+                    if looked_at >= DRY_RUN_MAX {
+                        return Ok(DryRun { collected, purged, is_part: true });
                     }
                 }
                 if !removed {
-                    return Ok(Rehearsed { collected, purged, is_part: purged == REHEARSED_MAX });
+                    return Ok(DryRun { collected, purged, is_part: purged == DRY_RUN_MAX });
                 }
             }
         })
     }
 
-    /// Writes down what clients were told is there although it was due soon, so that it is kept after a
-    /// restart too; and forgets leases that count no more.
+    /// Stores the leases on content that is due soon, so that they survive a restart, and forgets expired leases.
     pub(crate) fn write_leases(&self) -> Result<(), Error> {
         let Delays { blob, untagged } = self.rules.delays;
         self.leases.forget(self.ages.at_least(blob.max(untagged)));
@@ -283,7 +281,7 @@ impl Stores {
     }
 }
 
-/// Removes what of these is unreferenced still; gives the blobs that no repository has any more.
+/// Removes the rows that are still unreferenced. Returns the blobs that no repository has any more.
 fn remove_rows(
     tx: &mut WriteTx,
     rows: &[UnreferencedRow],
@@ -297,7 +295,7 @@ fn remove_rows(
             continue;
         }
         let kept = (rules.retention.0)(&row.repository);
-        // Keeping untagged manifests keeps none that was deleted.
+        // A deleted manifest goes even if untagged manifests are kept.
         let is_deleted = tx.deleted_manifest(&row.repository, row.digest)?.is_some();
         match row.kind {
             Unreferenced::Link => remove_link(tx, row, &mut collected, &mut orphans)?,
@@ -334,7 +332,7 @@ fn remove_link(
     Ok(())
 }
 
-/// A manifest is gone, and with it go the tags of its signatures and of its list of referrers.
+/// Removes the tags of the signatures, and of the referrers list, of a removed manifest.
 fn remove_companions(
     tx: &mut WriteTx,
     row: &UnreferencedRow,
@@ -346,7 +344,7 @@ fn remove_companions(
     if tx.manifest(repository, *digest)?.is_some() {
         return Ok(());
     }
-    // They can be restored from now on. Without a history, what they name is unreferenced for as long as their manifest.
+    // From now on they can be restored. Without a history, their targets are unreferenced for as long as the manifest.
     let now = if keeps_history { now } else { Moment { steady: *since, ..now } };
     for tag in Tag::companions(*digest) {
         if tx.tag(repository, &tag)?.is_some() {
@@ -357,12 +355,12 @@ fn remove_companions(
     Ok(())
 }
 
-/// A subject is gone: its referrers are unreferenced for as long, unless something else names them.
-/// Of very many, a part: the row stays for another pass.
+/// Records the referrers of a removed subject as unreferenced, unless something else names them. If there are very many,
+/// the row stays for another pass.
 fn release_referrers(tx: &mut WriteTx, row: &UnreferencedRow, collected: &mut Collected) -> Result<(), Error> {
     let UnreferencedRow { repository, digest, since, .. } = row;
     let mut referrers = Vec::new();
-    // Those of one that can be restored wait until it cannot.
+    // The referrers of a restorable subject stay until it is forgotten.
     if tx.stored_manifest(repository, *digest)?.is_none() {
         tx.each_referrer(repository, *digest, ("", &[]), |_, referrer, _| {
             referrers.push(referrer);
@@ -373,7 +371,7 @@ fn release_referrers(tx: &mut WriteTx, row: &UnreferencedRow, collected: &mut Co
     for referrer in referrers {
         let is_released = tx.unreferenced(repository, Unreferenced::Referrer, referrer)?.is_some();
         if !is_released && !tx.is_named(repository, referrer)? {
-            // One that came after the subject had gone is newer than that.
+            // A referrer that was pushed after the subject was removed is younger.
             let came = tx.unreferenced(repository, Unreferenced::Manifest, referrer)?;
             let since = came.map_or(*since, |came| came.max(*since));
             tx.set_unreferenced(repository, Unreferenced::Referrer, referrer, since)?;
@@ -397,7 +395,7 @@ fn remove_manifest(tx: &mut WriteTx, row: &UnreferencedRow, collected: &mut Coll
         }
         Err(error) => return Err(error),
     };
-    // A referrer is needed as long as its subject is there, and as long as nobody has deleted that.
+    // A referrer stays while its subject exists and is not deleted.
     let is_deleted = tx.deleted_manifest(repository, *digest)?.is_some();
     let is_referrer = match (row.kind, manifest.subject()) {
         _ if is_deleted => false,

@@ -1,4 +1,4 @@
-//! A repository as a whole: made empty, described, removed with everything in it.
+//! Operations on a whole repository: create, list the tags, remove.
 
 use super::history::Weights;
 use super::manifest::{detach, stored_manifest};
@@ -7,15 +7,15 @@ use crate::content::rows::{Contents, SettingsRow, WriteTx};
 use crate::kit::clock::{Moment, Timestamp};
 use crate::oci::{Digest, RepositoryName, Tag};
 
-/// As often a removal is tried anew when something was pushed meanwhile.
+/// Attempts of a removal if clients push meanwhile.
 const REMOVALS_MAX: usize = 3;
 
-/// A tag, and what it points at.
+/// A tag and its manifest.
 #[derive(Clone, Debug)]
 pub(crate) struct TaggedManifest {
     pub(crate) tag: String,
     pub(crate) digest: Digest,
-    /// Of the image, in bytes: see [`Weight`](super::history::Weight).
+    /// The size of the image in bytes: see [`Weight`](super::history::Weight).
     pub(crate) size: u64,
     pub(crate) moved: Timestamp,
 }
@@ -26,7 +26,7 @@ impl Repository {
         Ok(self.stores.database.read(|tx| tx.repository(&self.name))?.is_some())
     }
 
-    /// Makes the repository, without content; says whether it is new.
+    /// Creates the repository without content. Returns whether it is new.
     pub(crate) fn create(&self, settings: SettingsRow) -> Result<bool, Error> {
         let (name, now) = (self.name.clone(), self.stores.clock.now());
         self.stores.database.write(move |tx| {
@@ -39,7 +39,7 @@ impl Repository {
         })
     }
 
-    /// At most `limit` tags, in byte order, with what they point at.
+    /// At most `limit` tags with their manifests, in byte order.
     pub(crate) fn tagged(&self, limit: usize) -> Result<Vec<TaggedManifest>, Error> {
         self.stores.database.read(|tx| {
             let (mut tagged, mut weights) = (Vec::new(), Weights::default());
@@ -53,8 +53,8 @@ impl Repository {
         })
     }
 
-    /// Removes the repository with everything in it, and the bytes that no other has. It goes as a whole;
-    /// what is pushed at the same time goes too, or comes after it.
+    /// Removes the repository with its content, and the files of blobs that no other repository has. A concurrent push is
+    /// removed as well, or comes after it.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         if !self.is_known()? {
             return Err(Error::RepositoryUnknown { name: self.name.clone() });
@@ -75,7 +75,7 @@ impl Repository {
     }
 }
 
-/// Removes rows that are still there; gives the blobs whose last link has gone.
+/// Removes the rows that still exist. Returns the blobs whose last link was removed.
 fn remove_contents(
     tx: &mut WriteTx,
     name: &RepositoryName,
@@ -94,7 +94,7 @@ fn remove_contents(
         }
         match stored_manifest(tx, name, *digest) {
             Ok(manifest) => manifest.map_or(Ok(()), |manifest| detach(tx, name, *digest, &manifest, now.steady))?,
-            // It goes all the same.
+            // A damaged manifest is removed as well.
             Err(Error::Corrupt { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -119,7 +119,7 @@ fn remove_contents(
     if tx.settings(name)?.is_some() {
         tx.remove_settings(name)?;
     }
-    // One that was made empty has had no content to go with.
+    // A repository that was created empty has no content whose removal would remove it.
     tx.put_repository(name, now.wall)?;
     Ok(orphans)
 }

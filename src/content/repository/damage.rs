@@ -1,39 +1,39 @@
-//! Damage: a blob whose file is not what it was when the blob was pushed.
+//! Damaged blobs: their file differs from the content that was pushed.
 //!
-//! A file that was written to since then, or has another size, is not served before it was hashed; one whose
-//! bytes are others is set aside. The blob is then not there, as far as clients are told, and so they push it
-//! again: that heals it. What changes bytes and not the time of the last change is found by a scrub.
+//! A file that was modified since, or has another size, is hashed before it is served. If the digest differs, the file is
+//! set aside. Clients get 404 for the blob then, and repair it by pushing it again. A scrub finds changed bytes with an
+//! unchanged modification time.
 
 use super::{Error, Repository, Stores};
 use crate::content::blobs::Blob;
 use crate::content::rows::{DamageRow, FileRow};
 use crate::oci::{Digest, RepositoryName};
 
-/// As many tags are named that damage affects.
+/// Affected tags that are named.
 const AFFECTED_MAX: usize = 100;
 
-/// What opening a blob has come to.
+/// The result of opening a blob.
 #[derive(Debug)]
 pub(crate) enum Opened {
-    /// Its file is what it was.
+    /// Its file is unchanged.
     Whole(Blob),
-    /// Its file was written to, or is not there: it is to be checked first.
+    /// Its file was modified or is missing, so it must be checked first.
     Doubtful,
 }
 
-/// What a check of a blob's file has found.
+/// The result of checking a blob file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Checked {
     Whole,
     Damaged {
         what: String,
     },
-    /// The blob was removed meanwhile, or the check broken off.
+    /// The blob was removed meanwhile, or the check was cancelled.
     Skipped,
 }
 
 impl Repository {
-    /// Opens a blob. What is [`Opened::Doubtful`] is to be opened again after [`Stores::check_blob`].
+    /// Opens a blob. If it is [`Opened::Doubtful`], call [`Stores::check_blob`] and open it again.
     pub(crate) fn open_blob(&self, digest: Digest) -> Result<Opened, Error> {
         let size = self.blob_size(digest)?;
         let file = self.stores.database.read(|tx| tx.file(digest))?;
@@ -44,8 +44,8 @@ impl Repository {
 }
 
 impl Stores {
-    /// Hashes the file of a blob. A damaged blob whose file has been put right is whole again. One that is not what it should be is set aside, and the blob is damaged from
-    /// then on, until it is pushed again. `rest` is told of each part that was hashed. Blocks.
+    /// Hashes the file of a blob. If the digest differs, the file is set aside, and the blob is damaged until it is pushed
+    /// again. A damaged blob whose file was repaired is whole again. `rest` is called after each part. Blocks.
     pub(crate) fn check_blob(
         &self,
         digest: Digest,
@@ -71,16 +71,16 @@ impl Stores {
             return Ok(Checked::Damaged { what: known.what });
         }
         let damage = DamageRow { found: self.clock.now(), what: what.clone() };
-        // The row first: without it, a client would be told of a blob that has no file.
+        // The row first. Otherwise a client could be told of a blob without a file.
         self.database.write(move |tx| tx.set_damaged(digest, &damage))?;
         self.blobs.set_aside(digest)?;
         let affected = self.affected(digest)?;
         let tags = affected.join(", ");
-        tracing::error!(%digest, what, tags, "a blob is damaged: push it again, or what has these tags, to heal it");
+        tracing::error!(%digest, what, tags, "a blob is damaged: push it, or an image with one of these tags, again to repair it");
         Ok(Checked::Damaged { what })
     }
 
-    /// The tags, as `repository:tag`, and the manifests without one, as `repository@digest`, that need a blob.
+    /// The tags that need a blob, as `repository:tag`, and the manifests without a tag, as `repository@digest`.
     pub(crate) fn affected(&self, digest: Digest) -> Result<Vec<String>, Error> {
         let holders = self.database.read(|tx| tx.linking_repositories(digest))?;
         let mut affected = Vec::new();

@@ -1,8 +1,8 @@
-//! Manifests that were deleted by digest, and can be restored for as long as tags can.
+//! Manifests that were deleted by digest and can be restored.
 //!
-//! A deleted manifest is not served, and no longer counts as a reference: its blobs and children can be deleted. Until
-//! it is forgotten, collection leaves it and everything it references alone. It comes back when it is restored, when a
-//! tag is restored that pointed at it, when an index that lists it is, or when a client pushes it again.
+//! A deleted manifest is not served and counts as no reference: clients can delete its blobs and children. Garbage
+//! collection keeps it, with everything it references, until it is forgotten. It returns when it is restored, when a tag or
+//! an index that names it is restored, or when a client pushes it again.
 
 use super::manifest::{listed, missing, stored_manifest};
 use super::{Error, Repository};
@@ -15,7 +15,7 @@ use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 pub(crate) struct DeletedManifest {
     pub(crate) digest: Digest,
     pub(crate) media_type: String,
-    /// Of the manifest alone, in bytes.
+    /// The size of the manifest itself, in bytes.
     pub(crate) size: u64,
     pub(crate) deleted: Option<Timestamp>,
 }
@@ -38,14 +38,14 @@ impl Repository {
         })
     }
 
-    /// What a tag pointed at until it was moved or removed last, as long as that is kept.
+    /// The previous target of a tag, if it is kept.
     pub(crate) fn last_pointed_at(&self, tag: &Tag) -> Result<Option<Digest>, Error> {
         let since = self.stores.kept_since();
         let last = self.stores.database.read(|tx| tx.last_past(&self.name, tag.as_str()))?;
         Ok(last.filter(|last| last.aged >= since).map(|last| last.digest))
     }
 
-    /// Restores a manifest that was deleted by digest. Nothing changes if it is there.
+    /// Restores a manifest that was deleted by digest. Does nothing if the manifest exists.
     pub(crate) fn restore_manifest(&self, digest: Digest) -> Result<(), Error> {
         let (name, now, since) = (self.name.clone(), self.stores.ages.now(), self.stores.kept_since());
         let sparse = self.stores.rules.sparse_indexes;
@@ -61,7 +61,7 @@ impl Repository {
     }
 }
 
-/// A manifest that was deleted late enough to be restored.
+/// A deleted manifest that can still be restored.
 pub(super) fn restorable(
     tx: &Rows,
     name: &RepositoryName,
@@ -69,12 +69,12 @@ pub(super) fn restorable(
     since: SteadyTime,
 ) -> Result<Option<crate::content::rows::ManifestRow>, Error> {
     let Some(row) = tx.deleted_manifest(name, digest)? else { return Ok(None) };
-    // A tag that pointed at it and was removed earlier keeps nothing longer.
+    // An earlier removal of a tag of this manifest does not extend the time.
     let is_kept = tx.last_past(name, &digest.to_string())?.is_some_and(|past| past.aged >= since);
     Ok(is_kept.then_some(row))
 }
 
-/// Takes a manifest away from clients: it can be restored.
+/// Hides a manifest from clients. It can be restored.
 pub(super) fn hide(
     tx: &mut WriteTx,
     name: &RepositoryName,
@@ -92,7 +92,7 @@ pub(super) fn hide(
     Ok(tx.set_deleted(name, digest, now)?)
 }
 
-/// Forgets a manifest that could be restored. `since` is when it ceased to be needed.
+/// Forgets a deleted manifest. It has been unreferenced `since` this time.
 pub(super) fn forget(
     tx: &mut WriteTx,
     name: &RepositoryName,
@@ -107,8 +107,7 @@ pub(super) fn forget(
     Ok(tx.note_missing_subject(name, digest, since)?)
 }
 
-/// Restores a manifest that is hidden, with the manifests it lists, and the tags of its signatures that were removed
-/// because of it.
+/// Restores a hidden manifest with the manifests that it lists, and the tags of its signatures that were removed with it.
 pub(super) fn restore(
     tx: &mut WriteTx,
     name: &RepositoryName,
@@ -116,8 +115,8 @@ pub(super) fn restore(
     now: Moment,
     sparse: bool,
 ) -> Result<(), Error> {
-    // First all looks, then all changes: a change that fails must not have begun. Children come after the indexes
-    // that list them, so that this is the order from the end.
+    // All checks come before all changes, so that a restore that fails changes nothing. Children come after their
+    // indexes here, so they are restored from the end.
     let (mut hidden, mut next) = (Vec::new(), vec![digest]);
     while let Some(digest) = next.pop() {
         if hidden.iter().any(|(known, _)| *known == digest) || tx.deleted_manifest(name, digest)?.is_none() {

@@ -1,77 +1,91 @@
-//! The answers of a repository that are not what was asked for.
-
-use std::fmt;
+//! Errors of a repository.
 
 use crate::content::{blobs, rows};
 use crate::oci::{Digest, InvalidManifest, Reference, RepositoryName, Tag, UploadId};
 
-/// The answers of a repository that are not what was asked for. A variant exists where a caller
-/// would act differently. Where there are two digests, one is boxed: every `Result` has room for the
-/// largest variant.
-#[derive(Debug)]
+/// Why a repository cannot do what was asked. A variant exists where callers act differently. Of two digests one is
+/// boxed, because every `Result` is as large as the largest variant.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    #[error("there is no repository {name}")]
     RepositoryUnknown {
         name: RepositoryName,
     },
+    #[error("the repository has no blob {digest}")]
     BlobUnknown {
         digest: Digest,
     },
-    /// Its file is not what it was. Pushed again, it is healed.
+    /// Its file is damaged. Pushing the blob again repairs it.
+    #[error("the blob {digest} is damaged on the registry's disk: push it again")]
     BlobDamaged {
         digest: Digest,
     },
+    #[error("the repository has no manifest {reference}")]
     ManifestUnknown {
         reference: Reference,
     },
+    #[error("there is no upload {id}: it is finished, cancelled or expired")]
     UploadUnknown {
         id: UploadId,
     },
     /// Another request is writing to the upload.
+    #[error("another request is writing to the upload {id}")]
     UploadBusy {
         id: UploadId,
     },
-    /// A chunk does not begin where the upload has come to.
+    /// A chunk does not begin at the end of the upload.
+    #[error("the chunk is out of order: the next byte to send is {reached}")]
     UploadOutOfOrder {
         reached: u64,
     },
+    #[error("the content has the digest {actual}, not {expected}")]
     DigestMismatch {
         expected: Digest,
         actual: Box<Digest>,
     },
+    #[error(transparent)]
     ManifestInvalid(InvalidManifest),
     /// The manifest needs content that the repository does not have.
+    #[error("the manifest references {} blobs or manifests that the repository does not have", missing.len())]
     ManifestContentMissing {
         missing: Vec<Digest>,
     },
     /// A manifest needs the blob.
+    #[error("a manifest of the repository references {digest}: delete the manifest first")]
     BlobReferenced {
         digest: Digest,
     },
     /// An index lists the manifest.
+    #[error("the index {index} lists {digest}: delete the index first")]
     ManifestReferenced {
         digest: Digest,
         index: Box<Digest>,
     },
-    /// The caller may not do what turned out to be needed.
+    /// The caller lacks a right that turned out to be needed.
+    #[error("requested access to the resource is denied")]
     NotGranted,
-    /// More than one tag names the manifest, and whoever deletes it did not want that.
+    /// More than one tag names the manifest, and the caller excluded that.
+    #[error("more than one tag names {digest}: delete the tags first")]
     ManifestTagged {
         digest: Digest,
     },
-    /// The tag is not where the client believes.
+    /// The tag does not point at the expected manifest.
+    #[error("{}", now.map_or_else(|| "the tag does not exist".to_owned(), |now| format!("the tag points at {now}")))]
     TagMoved {
         now: Option<Digest>,
     },
-    /// The tag did not point there, or too long ago; or it is not known that it pointed anywhere.
+    /// No such previous target of the tag is kept.
+    #[error("no earlier version of the tag {tag}{} is kept (storage.tagHistory)", at(*digest))]
     TagPastUnknown {
         tag: Tag,
         digest: Option<Digest>,
     },
-    /// Our fault: files.
+    #[error(transparent)]
     Blobs(blobs::Error),
-    /// Our fault: rows.
-    Database(rows::Error),
-    /// Stored content is not what was stored.
+    #[error(transparent)]
+    Database(#[from] rows::Error),
+    /// Stored content is damaged.
+    #[error("{digest} is damaged: {what}")]
     Corrupt {
         what: &'static str,
         digest: Digest,
@@ -87,58 +101,7 @@ impl From<blobs::Error> for Error {
     }
 }
 
-impl From<rows::Error> for Error {
-    fn from(error: rows::Error) -> Self {
-        Self::Database(error)
-    }
+/// ` at <digest>`, for messages.
+fn at(digest: Option<Digest>) -> String {
+    digest.map_or_else(String::new, |digest| format!(" at {digest}"))
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::RepositoryUnknown { name } => write!(f, "there is no repository {name}"),
-            Self::BlobUnknown { digest } => write!(f, "the repository has no blob {digest}"),
-            Self::BlobDamaged { digest } => {
-                write!(f, "the blob {digest} is damaged on the registry's disk: push it again")
-            }
-            Self::ManifestUnknown { reference } => write!(f, "the repository has no manifest {reference}"),
-            Self::UploadUnknown { id } => write!(f, "there is no upload {id}: it is finished, cancelled or expired"),
-            Self::UploadBusy { id } => write!(f, "another request is writing to the upload {id}"),
-            Self::UploadOutOfOrder { reached } => {
-                write!(f, "the chunk is out of order: the next byte to send is {reached}")
-            }
-            Self::DigestMismatch { expected, actual } => {
-                write!(f, "the content has the digest {actual}, not {expected}")
-            }
-            Self::ManifestInvalid(invalid) => invalid.fmt(f),
-            Self::ManifestContentMissing { missing } => {
-                write!(
-                    f,
-                    "the manifest references {} blobs or manifests that the repository does not have",
-                    missing.len()
-                )
-            }
-            Self::BlobReferenced { digest } => {
-                write!(f, "a manifest of the repository references {digest}: delete the manifest first")
-            }
-            Self::ManifestReferenced { digest, index } => {
-                write!(f, "the index {index} lists {digest}: delete the index first")
-            }
-            Self::NotGranted => f.write_str("requested access to the resource is denied"),
-            Self::ManifestTagged { digest } => write!(f, "more than one tag names {digest}: delete the tags first"),
-            Self::TagMoved { now: Some(digest) } => write!(f, "the tag points at {digest}"),
-            Self::TagMoved { now: None } => f.write_str("the tag does not exist"),
-            Self::TagPastUnknown { tag, digest: Some(digest) } => {
-                write!(f, "the tag {tag} is not known to have pointed at {digest} in the time that is kept")
-            }
-            Self::TagPastUnknown { tag, digest: None } => {
-                write!(f, "the tag {tag} is not known to have pointed at anything else in the time that is kept")
-            }
-            Self::Blobs(error) => error.fmt(f),
-            Self::Database(error) => error.fmt(f),
-            Self::Corrupt { what, digest } => write!(f, "{digest} is damaged: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}

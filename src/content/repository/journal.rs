@@ -1,5 +1,4 @@
-//! The journal of manifests, from which content comes back when the database is lost ([`super::recover`]): what
-//! is to be done for it from time to time.
+//! Maintenance of the journal of manifests, which [`super::recover`] reads if the database is lost.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -12,7 +11,7 @@ impl Stores {
         self.database.is_journal_due()
     }
 
-    /// Makes the journal durable, and anew where that is needed; says whether it is new.
+    /// Syncs the journal, and rebuilds it if necessary. Returns whether it was rebuilt.
     pub(crate) fn maintain_journal(&self, mut pause: impl FnMut(Duration) -> ControlFlow<()>) -> Result<bool, Error> {
         Ok(self.database.maintain_journal(&mut pause)?)
     }

@@ -1,9 +1,8 @@
-//! What clients were told is there: it is kept as if it had been needed until then.
+//! [`Leases`]: protection of content that a client was just told exists.
 //!
-//! A client that hears of a blob does not send it, and names it in a manifest a little later. Between the
-//! two, whatever needed the blob may go, and nothing but a lease says that somebody counts on it. So whoever
-//! is told of anything takes a lease first, and looks then; and what is being removed at this moment is not
-//! there any more, whatever its row still says.
+//! A client that learns that a blob exists does not push it, and names it in a manifest a little later. Meanwhile the last
+//! reference to the blob may go, and only the lease shows that a client relies on it. So a request takes the lease before it
+//! reads the row. Content that is being removed counts as missing, although its row still exists.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,9 +14,9 @@ use crate::kit::bounded_map::BoundedMap;
 use crate::kit::clock::SteadyTime;
 use crate::oci::{Digest, RepositoryName};
 
-/// Clients that ask for different things at once do not wait for each other.
+/// Shards, so that clients with different content do not wait for each other.
 const SHARDS: usize = 16;
-/// More leases than this in one shard are not told apart: then all of it counts as leased.
+/// If a shard has more leases than this, everything in it counts as leased.
 const LEASES_MAX: usize = 4096;
 
 /// The leases of one registry.
@@ -29,18 +28,18 @@ pub(super) struct Leases {
 
 #[derive(Debug, Default)]
 struct Shard {
-    /// When clients were told last of what has this hash. Of two with the same hash, both count as leased.
+    /// The latest lease on the content with this hash. Two items with the same hash are both leased.
     told: BoundedMap<u64, SteadyTime, LEASES_MAX>,
-    /// When clients were told of something that had no room in `told`.
+    /// The latest lease without room in `told`.
     told_of_any: Option<SteadyTime>,
-    /// What is being removed.
+    /// Items that are being removed.
     condemned: HashSet<Item>,
 }
 
 /// A link or a manifest.
 type Item = (RepositoryName, Unreferenced, Digest);
 
-/// What is being removed, until this is dropped.
+/// Rows that are being removed, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Condemned<'a> {
     leases: &'a Leases,
@@ -54,8 +53,8 @@ impl Leases {
         (hash, self.shards[shard].lock())
     }
 
-    /// Takes a lease before it is looked whether something is there; false if it is being removed, and whoever
-    /// asks is to be told that it is not there.
+    /// Takes a lease, before the caller checks that the item exists. Returns false if it is being removed; then it counts as
+    /// missing.
     pub(super) fn take(
         &self,
         repository: &RepositoryName,
@@ -74,7 +73,7 @@ impl Leases {
         true
     }
 
-    /// Begins the removal of what no client was told of at `before` or later; the rest is left out.
+    /// Begins the removal of the rows without a lease at `before` or later. Leaves out the others.
     pub(super) fn condemn(&self, mut rows: Vec<UnreferencedRow>, before: SteadyTime) -> Condemned<'_> {
         rows.retain(|row| {
             let item = item(row);
@@ -84,13 +83,13 @@ impl Leases {
         Condemned { leases: self, rows }
     }
 
-    /// Whether no client was told of something at `before` or later.
+    /// Whether the row has no lease at `before` or later.
     pub(super) fn is_free(&self, row: &UnreferencedRow, before: SteadyTime) -> bool {
         let (hash, shard) = self.shard(&item(row));
         shard.is_free(hash, before)
     }
 
-    /// When a client was told last of something that is unreferenced, as far as that is known.
+    /// The latest lease on the row, if it is known.
     pub(super) fn told(&self, row: &UnreferencedRow) -> Option<SteadyTime> {
         let (hash, shard) = self.shard(&item(row));
         shard.told.get(&hash).copied()
@@ -111,7 +110,7 @@ impl Shard {
     }
 }
 
-/// The item that a row is about: whoever counts on a manifest does not know what it refers to.
+/// The item of a row. A lease on a manifest also covers its role as a referrer.
 fn item(row: &UnreferencedRow) -> Item {
     let kind = if row.kind == Unreferenced::Referrer { Unreferenced::Manifest } else { row.kind };
     (row.repository.clone(), kind, row.digest)

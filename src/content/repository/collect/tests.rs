@@ -161,7 +161,7 @@ fn a_referrer_waits_for_a_subject_that_has_not_come_yet() {
 fn what_the_rules_keep_stays() {
     let keeps = |untagged, referrers| {
         let retention = Retention(Arc::new(move |name| {
-            if name.as_str() == "kept" { Kept { untagged, referrers } } else { Retention::default().0(name) }
+            if name.as_str() == "kept" { Retain { untagged, referrers } } else { Retention::default().0(name) }
         }));
         Scene::new(Rules { tag_history: Duration::ZERO, retention, ..rules() })
     };
@@ -206,8 +206,8 @@ fn a_rehearsal_says_what_a_collection_does_and_changes_nothing() {
     repository.push_manifest(&index(&[child], "list"), &[]).unwrap();
     repository.push_blob(b"alone");
     scene.clock.advance(2 * DELAY);
-    let Rehearsed { collected: said, is_part, .. } =
-        scene.stores.rehearse_collection(scene.stores.delays(), None).unwrap();
+    let DryRun { collected: said, is_part, .. } =
+        scene.stores.dry_run_collection(scene.stores.delays(), None).unwrap();
     assert!(!is_part && repository.has_manifest(child));
     assert_eq!((said.manifests, said.links, said.blobs), (2, 3, 3));
     assert_eq!(collect(&scene), said);

@@ -205,12 +205,12 @@ fn history_is_purged_of_one_repository_or_of_all_and_a_rehearsal_says_so() {
     let name: crate::oci::RepositoryName = "a".parse().unwrap();
     let of_one = Purge::Repository(name.clone());
     let delays = scene.stores.delays();
-    let said = scene.stores.rehearse_collection(delays, Some(&of_one)).unwrap();
+    let said = scene.stores.dry_run_collection(delays, Some(&of_one)).unwrap();
     assert_eq!((said.purged, said.collected.manifests), (3, 0), "the usual delay holds");
     scene.clock.advance(DELAY / 2 + SECOND);
-    let said = scene.stores.rehearse_collection(delays, Some(&of_one)).unwrap();
+    let said = scene.stores.dry_run_collection(delays, Some(&of_one)).unwrap();
     assert_eq!((said.purged, said.collected.manifests, said.collected.links), (3, 2, 4));
-    let said = scene.stores.rehearse_collection(delays, Some(&Purge::All)).unwrap();
+    let said = scene.stores.dry_run_collection(delays, Some(&Purge::All)).unwrap();
     assert_eq!((said.purged, said.collected.manifests, said.collected.blobs), (6, 4, 4));
 
     let go_on = |_| ControlFlow::Continue(());

@@ -80,7 +80,7 @@ fn foreign_layers_that_an_earlier_program_stored_are_referenced_before_the_first
     let broken_off = scene.stores.collect(scene.stores.delays(), |_| ControlFlow::Break(())).unwrap();
     assert_eq!(broken_off, Collected::default());
     assert!(scene.stores.has_unlisted_layers().unwrap());
-    assert_eq!(scene.stores.rehearse_collection(scene.stores.delays(), None).unwrap().collected, Collected::default());
+    assert_eq!(scene.stores.dry_run_collection(scene.stores.delays(), None).unwrap().collected, Collected::default());
     assert_eq!(collect(&scene), Collected::default());
     assert!(scene.has_file(layer) && !scene.stores.has_unlisted_layers().unwrap());
     assert!(matches!(repository.delete_blob(layer), Err(Error::BlobReferenced { .. })));
