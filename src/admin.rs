@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub(crate) use crate::content::repository::Purge;
-use crate::content::repository::{BackupError, Delays, Error as ContentError, DryRun, Scrubbed, Scrubbing, Stores};
+use crate::content::repository::{BackupError, Delays, DryRun, Error as ContentError, Scrubbed, Scrubbing, Stores};
 use crate::content::rows::AccountRole;
 use crate::identity::accounts::{Account, Accounts, Error, Key, NewKey, NewUser, Origin, Password, UserChange};
 use crate::oci::RepositoryName;

@@ -44,7 +44,7 @@ use parking_lot::{Mutex, RwLock};
 pub(crate) use crate::content::blobs::TransferMode;
 pub(crate) use backup::{BackupError, Transferred, restore};
 pub(crate) use catalog::{NamePage, SearchScope};
-pub(crate) use collect::{Delays, Retain, Purge, DryRun, Retention};
+pub(crate) use collect::{Delays, DryRun, Purge, Retain, Retention};
 pub(crate) use damage::Opened;
 pub(crate) use error::Error;
 pub(crate) use history::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange};

@@ -277,7 +277,7 @@ fn without_a_journal_nothing_is_made_and_nothing_is_lost() {
     let stray = blob(&root, &sha256(b"left"));
     std::fs::write(&stray, b"left").unwrap();
     let done = recover(&root, &["--prune"]);
-    assert!(done.code == Some(1) && done.stderr.contains("there is no manifests.log"), "{done:?}");
+    assert!(done.code == Some(1) && done.stderr.contains("manifests.log is missing"), "{done:?}");
     assert!(stray.exists() && !root.join("coracle.redb").exists());
 }
 

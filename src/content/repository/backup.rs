@@ -167,7 +167,7 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
             let Some((last, _)) = step.last() else { break };
             after = Some(*last);
             for (digest, row) in step {
-                self.bring(digest, row.size, &mut transferred)?;
+                self.transfer_blob(digest, row.size, &mut transferred)?;
             }
             self.rest(began)?;
         }
@@ -182,20 +182,20 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
         if (self.pause)(began.elapsed()).is_break() { Err(BackupError::Cancelled) } else { Ok(()) }
     }
 
-    fn bring(&mut self, digest: Digest, size: u64, transferred: &mut Transferred) -> Result<(), BackupError> {
+    fn transfer_blob(&mut self, digest: Digest, size: u64, transferred: &mut Transferred) -> Result<(), BackupError> {
         let blobs = &self.target.blobs;
-        let mut brought = blobs.transfer(self.from, digest, size, self.way)?;
+        let mut outcome = blobs.transfer(self.from, digest, size, self.way)?;
         // Copying has already verified the digest.
-        if self.verify && !matches!(brought, TransferOutcome::Copied | TransferOutcome::Damaged) {
+        if self.verify && !matches!(outcome, TransferOutcome::Copied | TransferOutcome::Damaged) {
             let blob = blobs.get(digest)?;
             let actual = blob.map(|blob| blobs.rehash(&blob, digest, |_| ControlFlow::Continue(()))).transpose()?;
             let is_whole = actual.flatten() == Some(digest);
             if !is_whole {
                 blobs.remove(digest)?;
-                brought = TransferOutcome::Damaged;
+                outcome = TransferOutcome::Damaged;
             }
         }
-        if brought == TransferOutcome::Damaged {
+        if outcome == TransferOutcome::Damaged {
             transferred.damaged += 1;
             if transferred.damaged_digests.len() < NAMED_MAX {
                 transferred.damaged_digests.push(digest);
@@ -204,7 +204,7 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
         }
         transferred.blobs += 1;
         transferred.bytes += size;
-        let (count, bytes) = match brought {
+        let (count, bytes) = match outcome {
             TransferOutcome::Present | TransferOutcome::Damaged => return Ok(()),
             TransferOutcome::Linked | TransferOutcome::Shared => {
                 (&mut transferred.linked, &mut transferred.linked_bytes)

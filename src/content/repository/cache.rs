@@ -154,7 +154,11 @@ mod tests {
             cache.keep(version, &name, &digest(number), &manifest(vec![b' '; 32 * 1024]));
             cache.keep(version, &name, &digest(number), &manifest(vec![b' '; 32 * 1024]));
             let entries = cache.entries.read();
-            assert!(entries.bytes <= BYTES_MAX && entries.manifests.len() <= BYTES_MAX / (32 * 1024), "{}", entries.bytes);
+            assert!(
+                entries.bytes <= BYTES_MAX && entries.manifests.len() <= BYTES_MAX / (32 * 1024),
+                "{}",
+                entries.bytes
+            );
         }
         assert!(cache.get(version, &name, &digest(999)).is_some());
         let large = manifest(vec![b' '; usize::try_from(MANIFEST_BYTES_MAX).unwrap() + 1]);

@@ -8,88 +8,54 @@ use crate::oci::{Digest, InvalidManifest, Reference, RepositoryName, Tag, Upload
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("there is no repository {name}")]
-    RepositoryUnknown {
-        name: RepositoryName,
-    },
+    RepositoryUnknown { name: RepositoryName },
     #[error("the repository has no blob {digest}")]
-    BlobUnknown {
-        digest: Digest,
-    },
+    BlobUnknown { digest: Digest },
     /// Its file is damaged. Pushing the blob again repairs it.
     #[error("the blob {digest} is damaged on the registry's disk: push it again")]
-    BlobDamaged {
-        digest: Digest,
-    },
+    BlobDamaged { digest: Digest },
     #[error("the repository has no manifest {reference}")]
-    ManifestUnknown {
-        reference: Reference,
-    },
+    ManifestUnknown { reference: Reference },
     #[error("there is no upload {id}: it is finished, cancelled or expired")]
-    UploadUnknown {
-        id: UploadId,
-    },
+    UploadUnknown { id: UploadId },
     /// Another request is writing to the upload.
     #[error("another request is writing to the upload {id}")]
-    UploadBusy {
-        id: UploadId,
-    },
+    UploadBusy { id: UploadId },
     /// A chunk does not begin at the end of the upload.
     #[error("the chunk is out of order: the next byte to send is {reached}")]
-    UploadOutOfOrder {
-        reached: u64,
-    },
+    UploadOutOfOrder { reached: u64 },
     #[error("the content has the digest {actual}, not {expected}")]
-    DigestMismatch {
-        expected: Digest,
-        actual: Box<Digest>,
-    },
+    DigestMismatch { expected: Digest, actual: Box<Digest> },
     #[error(transparent)]
     ManifestInvalid(InvalidManifest),
     /// The manifest needs content that the repository does not have.
     #[error("the manifest references {} blobs or manifests that the repository does not have", missing.len())]
-    ManifestContentMissing {
-        missing: Vec<Digest>,
-    },
+    ManifestContentMissing { missing: Vec<Digest> },
     /// A manifest needs the blob.
     #[error("a manifest of the repository references {digest}: delete the manifest first")]
-    BlobReferenced {
-        digest: Digest,
-    },
+    BlobReferenced { digest: Digest },
     /// An index lists the manifest.
     #[error("the index {index} lists {digest}: delete the index first")]
-    ManifestReferenced {
-        digest: Digest,
-        index: Box<Digest>,
-    },
+    ManifestReferenced { digest: Digest, index: Box<Digest> },
     /// The caller lacks a right that turned out to be needed.
     #[error("requested access to the resource is denied")]
     NotGranted,
     /// More than one tag names the manifest, and the caller excluded that.
     #[error("more than one tag names {digest}: delete the tags first")]
-    ManifestTagged {
-        digest: Digest,
-    },
+    ManifestTagged { digest: Digest },
     /// The tag does not point at the expected manifest.
     #[error("{}", now.map_or_else(|| "the tag does not exist".to_owned(), |now| format!("the tag points at {now}")))]
-    TagMoved {
-        now: Option<Digest>,
-    },
+    TagMoved { now: Option<Digest> },
     /// No such previous target of the tag is kept.
     #[error("no earlier version of the tag {tag}{} is kept (storage.tagHistory)", at(*digest))]
-    TagPastUnknown {
-        tag: Tag,
-        digest: Option<Digest>,
-    },
+    TagPastUnknown { tag: Tag, digest: Option<Digest> },
     #[error(transparent)]
     Blobs(blobs::Error),
     #[error(transparent)]
     Database(#[from] rows::Error),
     /// Stored content is damaged.
     #[error("{digest} is damaged: {what}")]
-    Corrupt {
-        what: &'static str,
-        digest: Digest,
-    },
+    Corrupt { what: &'static str, digest: Digest },
 }
 
 impl From<blobs::Error> for Error {

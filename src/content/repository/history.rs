@@ -1,8 +1,8 @@
-//! Tags through time: their history, and what is done to a tag without a push.
+//! The history of tags, and changes of tags without a push.
 //!
-//! What a tag pointed at is remembered in the transaction that moves or removes it, for as long as the
-//! operator says ([`Rules::tag_history`](super::Rules)). It is counted from then on whether or not it was
-//! tidied away already, so that nobody sees when that happens.
+//! The transaction that moves or removes a tag records its previous target, which is kept for
+//! [`Rules::tag_history`](super::Rules). An expired target counts as forgotten even before it is removed, so that clients do
+//! not see when maintenance runs.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -16,16 +16,16 @@ use crate::oci::{Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 #[cfg(test)]
 mod tests;
 
-/// Of larger manifests, the layers are not looked up for a list.
+/// The layers of a larger manifest are not added to its size.
 const WEIGHED_BYTES_MAX: u64 = 64 * 1024;
-/// Of an index, as many manifests and blobs are counted.
+/// Manifests and blobs of an index that are added to its size.
 const WEIGHED_PARTS_MAX: usize = 4096;
-/// As many rows are removed, or looked through, in one step, so that no writer waits long.
+/// Rows that one step reads or removes, so that no other writer waits long.
 const STEP: usize = 500;
-/// As many steps are done at a time; what is left waits for the next.
+/// Steps of one maintenance run. The next run does the rest.
 const STEPS_MAX: usize = 20;
 
-/// Which tags a history is of.
+/// Selects tags of a history.
 #[derive(Clone, Debug)]
 pub(crate) enum NameFilter {
     Is(String),
@@ -48,91 +48,91 @@ impl NameFilter {
     }
 }
 
-/// Which part of a history is asked for.
+/// Selects a part of a history.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HistoryFilter {
-    /// All of them must admit a tag.
+    /// A tag must match all of them.
     pub(crate) names: Vec<NameFilter>,
-    /// Whether what has ended is left out.
+    /// Whether previous targets are left out.
     pub(crate) only_active: bool,
     pub(crate) skip: usize,
     pub(crate) limit: usize,
 }
 
-/// A tag for as long as it points, or pointed, at one manifest.
+/// A tag during the time in which it points, or pointed, at one manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HistoryEntry {
     pub(crate) tag: Tag,
     pub(crate) started: Timestamp,
     pub(crate) state: TagState,
-    /// Nothing if the manifest is gone.
+    /// `None` if the manifest no longer exists.
     pub(crate) weight: Option<Weight>,
 }
 
-/// What a manifest is, and how much.
+/// The kind and size of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Weight {
     pub(crate) is_index: bool,
-    /// Of the manifest with the blobs it needs, of an index with those of its manifests too, each counted once; or of a
-    /// very large one alone, in bytes.
+    /// Bytes of the manifest with its blobs, and of an index with its manifests and their blobs. Each counts once. A very
+    /// large manifest counts alone.
     pub(crate) size: u64,
 }
 
-/// A part of a history, the latest start first.
+/// A page of a history, the latest start first.
 #[derive(Debug, Default)]
 pub(crate) struct HistoryPage {
     pub(crate) entries: Vec<HistoryEntry>,
-    /// Whether there is more behind these.
+    /// Whether more entries follow.
     pub(crate) more: bool,
 }
 
-/// When a tag is to be removed.
+/// A change of the expiry of a tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Expiry {
-    /// As was said before; a tag that is moved then has no such time.
+    /// Keeps the expiry. A tag that moves loses it.
     #[default]
     Unchanged,
     Never,
     At(Timestamp),
 }
 
-/// What is to become of a tag.
+/// A change of a tag.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TagChange {
-    /// What it is to point at, where that is to change.
+    /// The new target, if it changes.
     pub(crate) digest: Option<Digest>,
     pub(crate) expires: Expiry,
-    /// Whether a tag may be made.
+    /// Whether the caller may create a tag.
     pub(crate) may_create: bool,
-    /// Whether a tag may be moved.
+    /// Whether the caller may move a tag.
     pub(crate) may_move: bool,
-    /// Whether a tag may be removed, if later.
+    /// Whether the caller may remove a tag, or let it expire.
     pub(crate) may_delete: bool,
 }
 
-/// What was known of a tag before it changed.
+/// A tag before a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TagBefore {
     pub(crate) digest: Option<Digest>,
     pub(crate) expires: Option<Timestamp>,
 }
 
-/// What was tidied away.
+/// The result of maintaining tags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tidied {
-    /// Tags whose time had come.
+    /// Tags that expired.
     pub(crate) tags: usize,
-    /// What tags pointed at too long ago.
+    /// Previous targets that were forgotten.
     pub(crate) past: usize,
 }
 
 impl Stores {
-    /// Whether it is remembered what tags pointed at.
+    /// Whether previous targets of tags are kept.
     pub(super) fn keeps_history(&self) -> bool {
         !self.rules.tag_history.is_zero()
     }
 
-    /// What ended before this time is forgotten.
+    /// Previous targets from before this time are forgotten.
     pub(super) fn kept_since(&self) -> SteadyTime {
         self.ages.at_least(self.rules.tag_history)
     }
@@ -142,8 +142,7 @@ impl Stores {
         Ok(self.database.read(|tx| tx.is_history_due(self.clock.now(), self.kept_since()))?)
     }
 
-    /// Removes tags whose time has come, and forgets what tags pointed at too long ago. To be called from
-    /// time to time.
+    /// Removes expired tags and forgets old previous targets. Maintenance calls it from time to time.
     pub(crate) fn tidy_tags(&self) -> Result<Tidied, Error> {
         let mut tidied = Tidied::default();
         let (now, since, kept) = (self.ages.now(), self.kept_since(), self.keeps_history());
@@ -166,8 +165,8 @@ impl Stores {
 }
 
 impl Stores {
-    /// Forgets all that tags of a repository, or of all, pointed at before, and every manifest that was deleted by
-    /// digest. A collection then removes what they alone have named. Says how many entries there were.
+    /// Forgets the history and the deleted manifests of one repository or of all. Garbage collection can then remove their
+    /// content. Returns the number of entries.
     pub(crate) fn purge_history(
         &self,
         repository: Option<&RepositoryName>,
@@ -190,7 +189,7 @@ impl Stores {
 }
 
 impl Repository {
-    /// A part of what tags point at and pointed at. Takes time where much is to be skipped.
+    /// A page of the history of tags. It takes longer the more entries it skips.
     pub(crate) fn history(&self, filter: &HistoryFilter) -> Result<HistoryPage, Error> {
         let since = self.stores.kept_since();
         self.stores.database.read(|tx| {
@@ -230,7 +229,7 @@ impl Repository {
         })
     }
 
-    /// Visits the spans of one tag. A text that is no tag has none.
+    /// Visits the entries of one tag. An invalid tag has none.
     fn each_span_of(
         &self,
         tx: &Rows,
@@ -245,13 +244,13 @@ impl Repository {
         Ok(tx.each_past_span(&self.name, &parsed, None, |span, _| visit(tag, span))?)
     }
 
-    /// Makes a tag, moves one, or says when one is to be removed; and says what was before.
+    /// Creates or moves a tag, or changes its expiry. Returns its state before.
     pub(crate) fn change_tag(&self, tag: &Tag, change: TagChange) -> Result<TagBefore, Error> {
         let (name, tag, now, kept) =
             (self.name.clone(), tag.clone(), self.stores.ages.now(), self.stores.keeps_history());
         self.stores.database.write(move |tx| {
             let old = tx.tag(&name, &tag)?.map(|row| row.digest);
-            // Decided here and not before: what exists is certain only in the transaction.
+            // The decision is made in the transaction, because only here it is certain whether the tag exists.
             let may_point = if old.is_some() { change.may_move } else { change.may_create };
             let may_expire = change.may_delete || !matches!(change.expires, Expiry::At(_));
             if (change.digest.is_some() && !may_point) || !may_expire {
@@ -282,11 +281,10 @@ impl Repository {
         })
     }
 
-    /// Points a tag at what it pointed at before, or at a manifest that was deleted by digest; and says what it pointed
-    /// at in between.
+    /// Points a tag at a previous target, or at a manifest that was deleted by digest. Returns its target until now.
     pub(crate) fn restore_tag(&self, tag: &Tag, digest: Digest) -> Result<Option<Digest>, Error> {
         let since = self.stores.kept_since();
-        // Searched before the transaction: there may be much to look through.
+        // The search comes before the transaction, because it may take long.
         let found = self.stores.database.read(|tx| {
             let mut found = None;
             tx.each_past_span(&self.name, tag, None, |span, past| {
@@ -325,7 +323,7 @@ impl Repository {
         })
     }
 
-    /// Removes a tag for good: it cannot be brought back. With a digest, only if it points there.
+    /// Removes a tag permanently: it cannot be restored. With a digest, only if the tag points at it.
     pub(crate) fn discard_tag(&self, tag: &Tag, digest: Option<Digest>) -> Result<(), Error> {
         let (name, tag, now) = (self.name.clone(), tag.clone(), self.stores.ages.now());
         self.stores.database.write(move |tx| match tx.tag(&name, &tag)? {
@@ -336,8 +334,7 @@ impl Repository {
         })
     }
 
-    /// Forgets what a tag pointed at before: all of it, or where it pointed at `digest`. In steps: what is
-    /// forgotten stays forgotten.
+    /// Forgets the previous targets of a tag, or only `digest`. Works in steps; completed steps stay done.
     pub(crate) fn forget_past(&self, tag: &Tag, digest: Option<Digest>) -> Result<(), Error> {
         let (since, now) = (self.stores.kept_since(), self.stores.ages.steady());
         let (mut last, mut forgotten) = (None, 0);
@@ -368,7 +365,7 @@ impl Repository {
                 break;
             }
         }
-        // Nothing is left to bring back what was deleted by digest.
+        // Deleted manifests that only this history could restore are forgotten as well.
         let name = self.name.clone();
         self.stores.database.write(move |tx| {
             for digest in digests {
@@ -382,12 +379,12 @@ impl Repository {
     }
 }
 
-/// What manifests are, and how much. Each is looked at once.
+/// Weights of manifests. Each manifest is read once.
 #[derive(Debug, Default)]
 pub(super) struct Weights(HashMap<Digest, Option<Weight>>);
 
 impl Weights {
-    /// What a manifest is, and how much; nothing if it is gone.
+    /// The weight of a manifest, or `None` if it does not exist.
     pub(super) fn of(&mut self, tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
         if let Some(known) = self.0.get(&digest) {
             return Ok(*known);
@@ -398,13 +395,13 @@ impl Weights {
     }
 }
 
-/// Counts a manifest with everything it needs, each once.
+/// Adds up a manifest and everything it needs, each once.
 fn weigh(tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
     let Some(row) = tx.stored_manifest(name, digest)? else { return Ok(None) };
     let mut weight = Weight { is_index: row.media_type().as_ref().is_some_and(MediaType::is_index), size: 0 };
     let (mut waiting, mut counted) = (vec![digest], HashSet::from([digest]));
     while let Some(digest) = waiting.pop() {
-        // What an index lists may be a plain blob, or not be here.
+        // An index may list a blob, or a manifest that the repository does not have.
         let Some(row) = tx.stored_manifest(name, digest)? else {
             weight.size += linked_size(tx, name, digest)?;
             continue;
@@ -415,7 +412,7 @@ fn weigh(tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<Option<Weig
         }
         let bytes = tx.manifest_bytes(name, digest)?.unwrap_or_default();
         let manifest = Manifest::read(&bytes, row.media_type().as_ref());
-        let manifest = manifest.map_err(|_| Error::Corrupt { what: "the manifest cannot be read any more", digest })?;
+        let manifest = manifest.map_err(|_| Error::Corrupt { what: "the manifest cannot be read", digest })?;
         let blobs = manifest.blobs().iter().chain(manifest.optional_blobs());
         for blob in blobs.filter(|blob| counted.insert(**blob)) {
             weight.size += linked_size(tx, name, *blob)?;
@@ -425,7 +422,7 @@ fn weigh(tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<Option<Weig
     Ok(Some(weight))
 }
 
-/// The size of a blob, if the repository has it. A size would tell that another repository has it.
+/// The size of a blob that the repository has, or else 0. A size would reveal that another repository has the blob.
 fn linked_size(tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<u64, Error> {
     let linked = tx.link(digest, name)?.is_some();
     Ok(if linked { tx.blob(digest)?.map_or(0, |blob| blob.size) } else { 0 })

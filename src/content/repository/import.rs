@@ -1,4 +1,4 @@
-//! An OCI image layout becomes content of a repository.
+//! Import of an OCI image layout into a repository.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,46 +10,29 @@ use crate::kit::file::{FileParts, PathError};
 use crate::oci::layout::{self, InvalidLayout};
 use crate::oci::{Digest, InvalidManifest, Manifest, Tag};
 
-/// Indexes may list indexes, but not without end.
+/// How deep indexes may be nested.
 const DEPTH_MAX: usize = 8;
 
 /// Why a layout cannot be imported.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ImportError {
     /// A file of the layout cannot be read.
+    #[error(transparent)]
     Io(PathError),
     /// The files are not a layout.
+    #[error(transparent)]
     Layout(InvalidLayout),
-    /// A manifest of the layout is not one.
+    #[error("{digest}: {invalid}")]
     Manifest { digest: Digest, invalid: InvalidManifest },
-    /// Indexes within indexes, deeper than anybody needs.
+    #[error("indexes are nested more than {DEPTH_MAX} deep")]
     TooDeep,
-    /// The repository did not take the content.
-    Repository(Error),
+    /// The repository rejected the content.
+    #[error(transparent)]
+    Repository(#[from] Error),
 }
-
-impl From<Error> for ImportError {
-    fn from(error: Error) -> Self {
-        Self::Repository(error)
-    }
-}
-
-impl std::fmt::Display for ImportError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::Layout(invalid) => invalid.fmt(f),
-            Self::Manifest { digest, invalid } => write!(f, "{digest}: {invalid}"),
-            Self::TooDeep => write!(f, "indexes are nested more than {DEPTH_MAX} deep"),
-            Self::Repository(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ImportError {}
 
 impl Repository {
-    /// Brings in every manifest that the layout in `directory` names, with all it consists of.
+    /// Imports every manifest of the layout in `directory`, with its blobs.
     pub(crate) fn import(&self, directory: &Path) -> Result<(), ImportError> {
         let index = read(&directory.join("index.json"))?;
         for entry in layout::read_index(&index).map_err(ImportError::Layout)? {

@@ -10,21 +10,21 @@ use crate::content::rows::{self, ManifestRow, Rows, Unreferenced, WriteTx};
 use crate::kit::clock::SteadyTime;
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
-/// Under which names a manifest is pushed. "By tag, with more tags" cannot be written down.
+/// The names under which a manifest is pushed. A push by tag cannot have more tags.
 #[derive(Clone, Debug)]
 pub(crate) enum ManifestTarget {
-    /// By a tag, which is moved.
+    /// By a tag.
     Tag(Tag),
-    /// By its digest, with tags to move in the same step (`?tag=`).
+    /// By its digest, with tags (`?tag=`).
     Digest { digest: Digest, tags: Vec<Tag> },
 }
 
-/// What a client believes of the tag it pushes to (RFC 9110, `If-Match` and `If-None-Match`).
+/// The condition of a push on its tag (RFC 9110, `If-Match` and `If-None-Match`).
 #[derive(Clone, Debug)]
 pub(crate) enum Expected {
     /// It points at one of these.
     OneOf(Vec<Digest>),
-    /// It points at something.
+    /// It exists.
     Present,
     /// It does not exist.
     Absent,
@@ -37,19 +37,19 @@ pub(crate) struct PutManifest {
     pub(crate) content_type: Option<MediaType>,
     pub(crate) bytes: Bytes,
     pub(crate) expected: Option<Expected>,
-    /// Whether whoever pushes may add manifests by digest, and tags.
+    /// Whether the caller may add manifests by digest, and tags.
     pub(crate) may_create: bool,
-    /// Whether they may move tags that exist.
+    /// Whether the caller may move existing tags.
     pub(crate) may_move: bool,
 }
 
-/// What is known of a manifest.
+/// The description of a manifest.
 #[derive(Clone, Debug)]
 pub(crate) struct ManifestInfo {
     pub(crate) digest: Digest,
     pub(crate) media_type: String,
     pub(crate) size: u64,
-    /// What a pushed manifest refers to; not looked up for reads.
+    /// The subject of a pushed manifest. Not read for pulls.
     pub(crate) subject: Option<Digest>,
 }
 
@@ -61,25 +61,24 @@ pub(crate) struct ManifestBytes {
 }
 
 impl Repository {
-    /// What a reference names. Whoever has asked for a digest may count on the manifest for as long as things
-    /// are kept that nothing needs.
+    /// The description of a manifest. A request by digest takes a lease on it.
     pub(crate) fn manifest_info(&self, reference: &Reference) -> Result<ManifestInfo, Error> {
         Ok(self.find(reference, false)?.0)
     }
 
-    /// The manifest that a reference names.
+    /// The manifest with this reference.
     pub(crate) fn manifest(&self, reference: &Reference) -> Result<ManifestBytes, Error> {
         let (info, bytes) = self.find(reference, true)?;
         let bytes = bytes.ok_or_else(|| Error::ManifestUnknown { reference: reference.clone() })?;
         Ok(ManifestBytes { info, bytes })
     }
 
-    /// A manifest; with its bytes where they are wanted, or worth keeping: whoever asks what a tag names mostly asks
-    /// for the manifest next.
+    /// A manifest, with its bytes if they are wanted or can be cached. A client that asks for the digest of a tag usually
+    /// requests the manifest next.
     fn find(&self, reference: &Reference, wants_bytes: bool) -> Result<(ManifestInfo, Option<Bytes>), Error> {
-        self.count_on(reference)?;
+        self.lease_by_digest(reference)?;
         let cache = &self.stores.manifests;
-        // Before it is looked up: what changes after that makes it old.
+        // Taken before the read, so that a later change invalidates the entry.
         let version = self.stores.database.version();
         if let Some(known) = version.and_then(|version| cache.get(version, &self.name, reference)) {
             return Ok((known.info, Some(known.bytes)));
@@ -98,8 +97,8 @@ impl Repository {
         Ok((found.info, Some(found.bytes)))
     }
 
-    /// Lets whoever names a digest count on its manifest; fails if it is being removed.
-    fn count_on(&self, reference: &Reference) -> Result<(), Error> {
+    /// Takes a lease for a request by digest. Fails if the manifest is being removed.
+    fn lease_by_digest(&self, reference: &Reference) -> Result<(), Error> {
         let Reference::Digest(digest) = reference else { return Ok(()) };
         let leased = self.take_lease(Unreferenced::Manifest, *digest);
         leased.map(drop).ok_or_else(|| Error::ManifestUnknown { reference: reference.clone() })
@@ -123,7 +122,7 @@ impl Repository {
         }
     }
 
-    /// Stores a manifest with everything that follows from it, in one transaction.
+    /// Stores a manifest with its tags, references and referrer entry in one transaction.
     pub(crate) fn put_manifest(&self, put: PutManifest) -> Result<ManifestInfo, Error> {
         let manifest = Manifest::read(&put.bytes, put.content_type.as_ref()).map_err(Error::ManifestInvalid)?;
         let by_digest = matches!(put.target, ManifestTarget::Digest { .. });
@@ -146,10 +145,10 @@ impl Repository {
         };
         let row = ManifestRow { media_type: info.media_type.clone(), size: info.size, created: now.wall };
         let (name, sparse, kept) = (self.name.clone(), self.stores.rules.sparse_indexes, self.stores.keeps_history());
-        // If it is there, and being removed, it is pushed anew after that.
+        // If the manifest is being removed, it is stored again after that.
         let _ = self.take_lease(Unreferenced::Manifest, digest);
         self.stores.database.write(move |tx| {
-            // Decided here and not before: what exists is certain only in the transaction.
+            // The decision is made in the transaction, because only here it is certain whether a tag exists.
             let mut granted = put.may_create || !by_digest;
             for tag in &tags {
                 granted &= if tx.tag(&name, tag)?.is_some() { put.may_move } else { put.may_create };
@@ -177,15 +176,14 @@ impl Repository {
             for tag in &tags {
                 tx.put_tag(&name, tag, digest, now, kept)?;
             }
-            // Pushed again, it is as good as new.
+            // A repeated push starts its age again.
             Ok(tx.recheck_manifest(&name, digest, now)?)
         })?;
         Ok(info)
     }
 
-    /// Deletes a tag alone, or a manifest with its tags and its place among the referrers. Both can be restored for as
-    /// long as the history is kept.
-    /// With `only_untagged`, not a manifest that more than one tag names.
+    /// Deletes a tag, or a manifest with its tags and its referrer entry. Both can be restored while the history is kept.
+    /// With `only_untagged`, a manifest with more than one tag is not deleted.
     pub(crate) fn delete_manifest(&self, reference: &Reference, only_untagged: bool) -> Result<(), Error> {
         let (name, reference, now) = (self.name.clone(), reference.clone(), self.stores.ages.now());
         let kept = self.stores.keeps_history();
@@ -236,15 +234,15 @@ impl Expected {
     }
 }
 
-/// A manifest as it stands in rows, also of one that can be restored; nothing if it is not there.
+/// The stored manifest, also if it is deleted and can be restored.
 pub(super) fn stored_manifest(tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<Option<Manifest>, Error> {
     let Some(row) = tx.stored_manifest(name, digest)? else { return Ok(None) };
-    let corrupt = || Error::Corrupt { what: "the manifest cannot be read any more", digest };
+    let corrupt = || Error::Corrupt { what: "the manifest cannot be read", digest };
     let bytes = tx.manifest_bytes(name, digest)?.ok_or_else(corrupt)?;
     Manifest::read(&bytes, row.media_type().as_ref()).map(Some).map_err(|_| corrupt())
 }
 
-/// What a manifest needs and the repository does not have.
+/// The content that a manifest needs and the repository does not have.
 pub(super) fn missing(
     tx: &WriteTx,
     name: &RepositoryName,
@@ -253,7 +251,7 @@ pub(super) fn missing(
 ) -> Result<Vec<Digest>, Error> {
     let mut missing = BTreeSet::new();
     for blob in manifest.blobs() {
-        // Who pushes a manifest with a damaged blob can push that as well.
+        // A client that pushes the manifest can also push a damaged blob.
         if tx.link(*blob, name)?.is_none() || tx.damage(*blob)?.is_some() {
             missing.insert(*blob);
         }
@@ -268,12 +266,12 @@ pub(super) fn missing(
     Ok(missing.into_iter().collect())
 }
 
-/// What a manifest names that need not be here, and is referenced if it is, or when it comes.
+/// The content that a manifest names and that may be missing: it is referenced if it exists, or once it is pushed.
 pub(super) fn listed(manifest: &Manifest) -> impl Iterator<Item = Digest> {
     manifest.manifests().iter().map(|child| child.digest).chain(manifest.optional_blobs().iter().copied())
 }
 
-/// Writes down what a new manifest needs and refers to.
+/// Adds the references of a new manifest.
 pub(super) fn attach(
     tx: &mut WriteTx,
     name: &RepositoryName,
@@ -294,7 +292,7 @@ pub(super) fn attach(
     Ok(())
 }
 
-/// The opposite of [`attach`]. `since` is when the manifest ceased to be needed.
+/// Removes what [`attach`] has added. The manifest has been unreferenced `since` this time.
 pub(super) fn detach(
     tx: &mut WriteTx,
     name: &RepositoryName,

@@ -1,7 +1,7 @@
-//! Layers of foreign types, in a database that was filled by a program that kept no rows of them.
+//! Migration: references to layers of foreign types, which earlier versions did not store.
 //!
-//! Such a layer need not be in the repository. If it is, the manifest references it by a row in `listings`, which is
-//! written when the manifest is pushed. Earlier programs wrote none, and so their collections removed these layers.
+//! Such a layer may be missing in the repository. If it exists, a row in `listings` references it, which a push of the
+//! manifest writes. Earlier versions wrote no such row, and their garbage collection removed these layers.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -17,13 +17,13 @@ const STEP: usize = 64;
 const NAMES: usize = 256;
 
 impl Stores {
-    /// Whether [`Stores::list_optional_layers`] has something to do.
+    /// Whether [`Stores::list_optional_layers`] has work to do.
     pub(crate) fn has_unlisted_layers(&self) -> Result<bool, Error> {
         Ok(self.database.read(|tx| tx.setting(SETTING_OPTIONAL_LISTED))?.as_deref() != Some(&[1]))
     }
 
-    /// Writes the missing rows of foreign layers, once for each database. Returns false if `pause` broke it off; the
-    /// next call begins again.
+    /// Writes the missing rows of foreign layers, once for each database. Returns false if `pause` cancelled it. The next
+    /// call starts again.
     pub(super) fn list_optional_layers_once(
         &self,
         pause: &mut dyn FnMut(Duration) -> ControlFlow<()>,
@@ -61,7 +61,7 @@ impl Stores {
         let mut found = Vec::new();
         self.database.read(|tx| {
             for digest in manifests {
-                // A manifest that cannot be read is left as it is.
+                // A damaged manifest is skipped.
                 let Ok(Some(manifest)) = stored_manifest(tx, name, *digest) else { continue };
                 found.extend(manifest.optional_blobs().iter().map(|layer| (*digest, *layer)));
             }
@@ -81,7 +81,7 @@ impl Stores {
         })
     }
 
-    /// The same as [`Stores::list_optional_layers_once`], beside everything else that the registry does.
+    /// As [`Stores::list_optional_layers_once`], for maintenance.
     pub(crate) fn list_optional_layers(
         &self,
         mut pause: impl FnMut(Duration) -> ControlFlow<()>,

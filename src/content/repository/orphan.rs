@@ -1,28 +1,28 @@
-//! Orphans: blobs that no repository links any more, and whose files are to go.
+//! Orphans: blobs that no repository links any more, and whose files have to be removed.
 //!
-//! The transaction that takes the last link away notes the orphan, so that a crash before its file is gone
-//! leaves a note and no stray file. The note goes when the file's absence is durable.
+//! The transaction that removes the last link writes a row for the orphan, so that a crash leaves a row and not an unknown
+//! file. The row goes once the removal of the file is durable.
 
 use super::{Error, Stores};
 use crate::oci::Digest;
 
-/// As many notes are dealt with in one transaction.
+/// Orphans in one transaction.
 const STEP: usize = 128;
 
 impl Stores {
-    /// Removes the files of orphans. Where that fails, or somebody wants to keep files at the moment,
-    /// [`Stores::sweep`] removes them later: that they are gone was answered for when their rows went.
+    /// Removes the files of orphans. If that fails, or a task relies on all files now, [`Stores::sweep`] removes them later.
+    /// Clients already see them as deleted.
     pub(super) fn remove_orphans(&self, orphans: &[Digest]) {
         let Some(_free) = self.files.try_write() else { return };
         for digest in orphans {
             let _busy = self.blobs.lock(*digest);
             if let Err(error) = self.remove_orphan(*digest) {
-                tracing::warn!(%error, "the file of a deleted blob is left for later");
+                tracing::warn!(%error, "postponed the removal of a deleted blob's file");
             }
         }
     }
 
-    /// Somebody may have pushed it since; then there is a row, and the file is theirs.
+    /// Removes the file, unless the blob was pushed again and has a row.
     fn remove_orphan(&self, digest: Digest) -> Result<(), Error> {
         if self.database.read(|tx| tx.blob(digest))?.is_none() {
             self.blobs.remove(digest)?;
@@ -30,8 +30,7 @@ impl Stores {
         Ok(())
     }
 
-    /// Removes what files of orphans there still are, and forgets the orphans. Nothing, if somebody wants to
-    /// keep files at the moment.
+    /// Removes the remaining files of orphans, and their rows. Does nothing while a task relies on all files.
     pub(crate) fn sweep(&self) -> Result<(), Error> {
         let _alone = self.sweeping.lock();
         loop {
@@ -40,8 +39,8 @@ impl Stores {
             if orphans.is_empty() {
                 return Ok(());
             }
-            // All of them until the notes are gone: a note must not go that somebody makes meanwhile. Nobody
-            // else holds more than one, and so nobody waits for a second while this one waits.
+            // All blobs stay locked until their rows are removed, so that no new row of an orphan is lost. No other thread
+            // holds more than one of these locks, so there is no deadlock.
             let _busy: Vec<_> = orphans.iter().map(|digest| self.blobs.lock(*digest)).collect();
             for digest in &orphans {
                 self.remove_orphan(*digest)?;

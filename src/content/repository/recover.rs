@@ -1,12 +1,10 @@
-//! A database made anew, of what lies beside one that is lost: the journal, and the blobs.
+//! Recovery: rebuilds a lost database from the journal and the blobs.
 //!
-//! The journal says which manifests and tags there were; a blob that is there with the right bytes is linked where
-//! a manifest needs it. What is not in the journal does not come back: users, keys, permissions, the history of
-//! tags, and blobs that no manifest needed. Nothing is deleted: the damaged database and the journal keep other
-//! names, and blobs that no manifest names stay where they are unless it is asked that they go.
+//! The journal holds manifests and tags. A blob with the right bytes is linked where a manifest needs it. Users, keys,
+//! permissions, tag history and blobs without a manifest are not in the journal and are lost. Recovery deletes nothing: the
+//! damaged database and the journal get other names, and blobs without a manifest stay unless the caller prunes them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,91 +17,63 @@ use crate::content::rows::{
 use crate::kit::clock::{Clock, Moment, Timestamp};
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, RepositoryName, Tag};
 
-/// As many manifests are put into one transaction.
+/// Manifests in one transaction.
 const STEP: usize = 64;
-/// As many of what does not come back are named.
+/// Lost items that are named.
 const NAMED_MAX: usize = 1000;
 
-/// What is to be done.
+/// The options of a recovery.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Recovery {
-    /// Only say what would come of it.
+    /// Report the result without writing anything.
     pub(crate) dry_run: bool,
     /// Remove blobs that no manifest names.
     pub(crate) prune: bool,
-    /// Even if the database is whole.
+    /// Replace the database even if it is whole.
     pub(crate) force: bool,
 }
 
-/// What has come back, and what has not.
+/// The result of a recovery.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
-    /// What was wrong with the database.
+    /// The fault of the database.
     pub(crate) damage: String,
     pub(crate) repositories: usize,
     pub(crate) manifests: usize,
     pub(crate) tags: usize,
-    /// Blobs that repositories have again.
+    /// Blobs that are linked again.
     pub(crate) blobs: usize,
-    /// Manifests without all of their blobs, and those that cannot be read: they do not come back.
+    /// Lost manifests: a blob is missing, or the manifest cannot be read.
     pub(crate) lost_manifests: usize,
-    /// Tags of such manifests.
+    /// Tags of lost manifests.
     pub(crate) lost_tags: usize,
-    /// The first of these, each with its reason.
+    /// The first lost items, each with its reason.
     pub(crate) lost: Vec<String>,
-    /// Files that are not what their name says.
+    /// Files whose digest differs from their name.
     pub(crate) damaged: usize,
-    /// Blobs that no manifest names, and their bytes.
+    /// Blobs without a manifest, and their bytes.
     pub(crate) unnamed: usize,
     pub(crate) unnamed_bytes: u64,
-    /// Whether the end of the journal is missing, and with it the last changes.
+    /// Whether the end of the journal is missing, with the last changes.
     pub(crate) is_torn: bool,
     /// Where the damaged database is now.
     pub(crate) set_aside: Option<String>,
 }
 
-/// Why nothing was done.
-#[derive(Debug)]
+/// Why a recovery was refused or failed.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum RecoverError {
-    /// There is nothing to be mended.
+    #[error("the database is whole, and nothing was done: --force rebuilds it all the same")]
     Whole,
-    /// There is no journal.
+    #[error("manifests.log is missing, so nothing can be recovered: restore a backup")]
     NoJournal,
-    Blobs(blobs::Error),
-    Database(rows::Error),
+    #[error(transparent)]
+    Blobs(#[from] blobs::Error),
+    #[error(transparent)]
+    Database(#[from] rows::Error),
 }
 
-impl From<blobs::Error> for RecoverError {
-    fn from(error: blobs::Error) -> Self {
-        Self::Blobs(error)
-    }
-}
-
-impl From<rows::Error> for RecoverError {
-    fn from(error: rows::Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl fmt::Display for RecoverError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Whole => {
-                f.write_str("the database is whole, and nothing was done: --force makes another one all the same")
-            }
-            Self::NoJournal => f.write_str(
-                "there is no manifests.log to recover from: manifests are nowhere else, and blobs without them are \
-                 nobody's. Restore a backup",
-            ),
-            Self::Blobs(error) => error.fmt(f),
-            Self::Database(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for RecoverError {}
-
-/// Makes the database of a data directory anew.
+/// Rebuilds the database of a data directory.
 pub(crate) fn recover(root: &Path, recovery: Recovery) -> Result<Recovered, RecoverError> {
     let (tree, disk): (_, Arc<dyn Disk>) = (Tree::new(root), Arc::new(SystemDisk));
     let damage = match rows::examine(&tree, &disk)? {
@@ -138,7 +108,7 @@ pub(crate) fn recover(root: &Path, recovery: Recovery) -> Result<Recovered, Reco
     Ok(recovered)
 }
 
-/// A blob whose bytes are right.
+/// An intact blob.
 #[derive(Clone, Copy, Debug)]
 struct Found {
     size: u64,
@@ -158,7 +128,7 @@ fn find_blobs(blobs: &Blobs, recovered: &mut Recovered) -> Result<HashMap<Digest
         })?;
         for digest in digests {
             let Some(blob) = blobs.get(digest)? else { continue };
-            // One that cannot be read is as good as none; the others come back all the same.
+            // An unreadable blob counts as missing. The others are recovered.
             match blobs.rehash(&blob, digest, |_| ControlFlow::Continue(())) {
                 Ok(Some(actual)) if actual == digest => {
                     found.insert(digest, Found { size: blob.size, modified: blob.modified });
@@ -170,11 +140,11 @@ fn find_blobs(blobs: &Blobs, recovered: &mut Recovered) -> Result<HashMap<Digest
     Ok(found)
 }
 
-/// What comes back.
+/// The content that is recovered.
 struct Plan {
     manifests: Vec<JournaledManifest>,
     tags: Vec<(RepositoryName, Tag, Digest, Timestamp)>,
-    /// Blobs that manifests name.
+    /// Blobs with a manifest.
     named: HashSet<Digest>,
 }
 
@@ -221,7 +191,7 @@ impl Plan {
                 plan.tags.push((repository.clone(), tag.clone(), *digest, *moved));
             } else {
                 recovered.lost_tags += 1;
-                lost(recovered, format!("{repository}:{tag}: its manifest {digest} does not come back"));
+                lost(recovered, format!("{repository}:{tag}: its manifest {digest} is lost"));
             }
         }
         recovered.repositories = repositories.len();
@@ -231,7 +201,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Writes the rows of all this.
+    /// Writes the rows.
     fn write(
         &self,
         database: &Database,
@@ -268,7 +238,7 @@ impl Plan {
     }
 }
 
-/// Writes the rows of a manifest and of the blobs that come back with it.
+/// Writes the rows of a manifest and its blobs.
 fn put(
     tx: &mut WriteTx,
     listed: &JournaledManifest,
@@ -297,13 +267,12 @@ fn read(replayed: &ReplayedJournal, listed: &JournaledManifest) -> Result<Option
     Ok(bytes.and_then(|bytes| Manifest::read(&bytes, media_type.as_ref()).ok()))
 }
 
-/// The blobs without which a manifest is nothing.
+/// The blobs that a manifest requires.
 fn needs(manifest: &Manifest) -> Vec<Digest> {
     manifest.blobs().to_vec()
 }
 
-/// Blobs that a manifest names and comes back without: layers of foreign types, and what an index lists that is no
-/// manifest, as it could be pushed without them where sparse indexes are allowed.
+/// Blobs that may be missing: layers of foreign types, and blobs that an index lists.
 fn listed_blobs(manifest: &Manifest) -> impl Iterator<Item = Digest> {
     let children = manifest.manifests().iter().filter(|child| !child.is_manifest).map(|child| child.digest);
     children.chain(manifest.optional_blobs().iter().copied())

@@ -1,35 +1,35 @@
-//! What refers to a manifest.
+//! Referrers of a manifest.
 
 use std::ops::ControlFlow;
 
 use super::{Error, Repository};
 use crate::oci::Digest;
 
-/// A page has at most this many descriptors,
+/// A page has at most this many descriptors.
 const PAGE_COUNT_MAX: usize = 1000;
-/// and, with more than one, at most this many bytes: clients read no more of a list than of a
-/// manifest, 4 MiB.
+/// A page with more than one descriptor has at most this many bytes. Clients read no more of a list than of a manifest,
+/// 4 MiB.
 const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Where a page ended: lists are ordered by artifact type and then by digest.
+/// The end of a page. Lists are ordered by artifact type and then by digest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReferrerCursor {
     pub(crate) artifact_type: String,
     pub(crate) digest: Option<Digest>,
 }
 
-/// A part of the referrers.
+/// A page of referrers.
 #[derive(Debug, Default)]
 pub(crate) struct ReferrerPage {
     /// Descriptors as JSON, separated by commas.
     pub(crate) descriptors: Vec<u8>,
-    /// Where to go on, if there are more.
+    /// The position of the next page, if there is one.
     pub(crate) next: Option<ReferrerCursor>,
 }
 
 impl Repository {
-    /// The manifests whose subject is `subject`, behind `after`; only those of some artifact types,
-    /// unless `types` is empty. A subject that nobody has heard of has no referrers.
+    /// The manifests with this subject after `after`, restricted to `types` unless that is empty. An unknown subject has no
+    /// referrers.
     pub(crate) fn referrers(
         &self,
         subject: Digest,

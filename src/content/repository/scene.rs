@@ -1,4 +1,4 @@
-//! What tests of repositories begin with: both stores of a new data directory, and a clock that they move.
+//! Test support: the stores of a new data directory, with a clock that tests move.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -13,14 +13,14 @@ use crate::content::rows::Database;
 use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, Digest, Reference};
 
-/// Stores, the clock they go by, and the directory they are in.
+/// The stores, their clock and their directory.
 pub(super) struct Scene {
     pub(super) stores: Arc<Stores>,
     pub(super) clock: Clock,
     pub(super) root: tempfile::TempDir,
 }
 
-/// Rules by which everything is kept for an hour.
+/// Rules that keep everything for an hour.
 pub(super) fn rules() -> Rules {
     let hour = Duration::from_hours(1);
     Rules {
@@ -37,7 +37,7 @@ impl Scene {
         Self::open(rules, false)
     }
 
-    /// One that syncs, as a registry does.
+    /// A scene that syncs, as a registry does.
     pub(super) fn durable(rules: Rules) -> Self {
         Self::open(rules, true)
     }
@@ -46,7 +46,7 @@ impl Scene {
         Self::open_in(tempfile::tempdir().unwrap(), Clock::default(), rules, sync)
     }
 
-    /// The same after a stop and a start of the registry. No repository of before may be held.
+    /// The same stores after a restart of the registry. Tests must drop their repositories first.
     pub(super) fn reopen(self) -> Self {
         let Self { stores, clock, root } = self;
         let rules = stores.rules.clone();
@@ -65,7 +65,7 @@ impl Scene {
         self.stores.repository(&name.parse().unwrap())
     }
 
-    /// Whether the file of a blob is there.
+    /// Whether the file of a blob exists.
     pub(super) fn has_file(&self, digest: Digest) -> bool {
         self.stores.blobs.get(digest).unwrap().is_some()
     }
@@ -114,7 +114,7 @@ impl Repository {
     }
 }
 
-/// A manifest of an image: a configuration and layers, all of them blobs, and perhaps a subject.
+/// An image manifest with a config, layers and an optional subject.
 pub(super) fn image(blobs: &[Digest], subject: Option<Digest>, note: &str) -> String {
     let descriptor = |kind: &str, digest: &Digest| {
         format!(r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"{digest}","size":1}}"#)

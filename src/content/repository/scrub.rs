@@ -1,8 +1,8 @@
-//! Scrub: everything that is stored is looked at, to find what has gone wrong with it while nobody looked.
+//! Scrub: checks all stored data.
 //!
-//! Blobs are hashed at a bounded rate; rows that follow from others are compared with what they follow from; and
-//! files that no row speaks of are found. A scrub reads, except that it sets damaged blobs aside; with `repair` it
-//! makes derived rows anew and removes stray files. What is lost cannot be made: it is said what is affected.
+//! A scrub hashes blobs at a bounded rate, compares derived rows with their sources, and finds unreferenced files. It only
+//! reads, except that it sets damaged blobs aside. With `repair` it also rebuilds derived rows and removes unreferenced files.
+//! Lost content cannot be repaired; the scrub names the affected tags.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -14,23 +14,23 @@ use crate::content::rows::Findings;
 use crate::kit::clock::Timestamp;
 use crate::oci::{Algorithm, Digest, RepositoryName};
 
-/// As many rows are read at a time.
+/// Rows that are read at a time.
 const STEP: usize = 256;
-/// As many findings of a kind are told; of more, only the number.
+/// Findings of a kind that are listed. Beyond that only their number is.
 const TOLD_MAX: usize = 1000;
 
-/// What is to be done.
+/// The options of a scrub.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scrubbing {
-    /// Whether what can be mended is.
+    /// Whether to repair.
     pub(crate) repair: bool,
-    /// Bytes that are hashed in a second, at most.
+    /// The maximum of hashed bytes per second.
     pub(crate) rate: u64,
-    /// Blobs that were hashed since then are left out.
+    /// Skip blobs that were hashed since this time.
     pub(crate) unless_since: Option<Timestamp>,
 }
 
-/// A blob that is damaged.
+/// A damaged blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DamagedBlob {
     pub(crate) digest: Digest,
@@ -39,34 +39,34 @@ pub(crate) struct DamagedBlob {
     pub(crate) tags: Vec<String>,
 }
 
-/// What a scrub has found.
+/// The result of a scrub.
 #[derive(Debug, Default)]
 pub(crate) struct Scrubbed {
-    /// Blobs that were hashed, and their bytes.
+    /// Hashed blobs, and their bytes.
     pub(crate) blobs: u64,
     pub(crate) bytes: u64,
-    /// Blobs that are damaged, now found or before.
+    /// Damaged blobs, found now or earlier.
     pub(crate) damaged: Vec<DamagedBlob>,
-    /// Blobs that the disk did not give.
+    /// Blobs that could not be read.
     pub(crate) unreadable: Vec<(Digest, String)>,
-    /// Rows that are not what follows from others.
+    /// Derived rows that differ from their sources.
     pub(crate) derived: Vec<String>,
-    /// Content that is not there, other than blobs.
+    /// Missing content other than blobs.
     pub(crate) lost: Vec<String>,
-    /// Files among the blobs that no row speaks of.
+    /// Unreferenced files in the blob directory.
     pub(crate) strays: Vec<String>,
-    /// Entries among the blobs that a scrub cannot remove, and why.
+    /// Entries of the blob directory that a scrub cannot remove, with the reason.
     pub(crate) obstacles: Vec<String>,
-    /// How many entries among the blobs have another name than a blob. They are not the registry's.
+    /// The number of entries whose name is not a digest. They do not belong to the registry.
     pub(crate) ignored: u64,
-    /// Whether `derived` and `strays` were mended.
+    /// Whether `derived` and `strays` were repaired.
     pub(crate) repaired: bool,
-    /// Whether it was broken off.
+    /// Whether it was cancelled.
     pub(crate) is_part: bool,
 }
 
 impl Scrubbed {
-    /// Whether everything is as it should be.
+    /// Whether nothing is wrong.
     pub(crate) fn is_clean(&self) -> bool {
         let mended = self.repaired || (self.derived.is_empty() && self.strays.is_empty());
         let whole = self.damaged.is_empty() && self.unreadable.is_empty() && self.lost.is_empty();
@@ -74,7 +74,7 @@ impl Scrubbed {
     }
 }
 
-/// Lets no more bytes through in a second than it is told.
+/// Limits the bytes per second.
 struct ReadRate {
     rate: u64,
     began: Instant,
@@ -91,8 +91,7 @@ impl ReadRate {
 }
 
 impl Stores {
-    /// Looks at everything. `rest` is asked between two steps, and told how long the last one took: it may wait,
-    /// or break the scrub off.
+    /// Checks everything. Between two steps, `rest` gets the duration of the last one. It may wait or cancel the scrub.
     pub(crate) fn scrub(
         &self,
         scrubbing: Scrubbing,
@@ -126,7 +125,7 @@ impl Stores {
             for text in names {
                 let began = Instant::now();
                 let Ok(name) = text.parse::<RepositoryName>() else {
-                    scrubbed.lost.push(format!("{text}: is no name of a repository"));
+                    scrubbed.lost.push(format!("{text}: is not a repository name"));
                     continue;
                 };
                 let mut findings = Findings::default();
@@ -182,7 +181,7 @@ impl Stores {
                 }
                 let checked = self.check_blob(digest, |bytes| {
                     pace.wait(bytes);
-                    // The pace is pause enough.
+                    // The read rate is limited already.
                     rest(Duration::ZERO)
                 });
                 match checked {
@@ -201,8 +200,7 @@ impl Stores {
         }
     }
 
-    /// Finds files that no row speaks of. One that is being pushed at this moment is none: its row comes while
-    /// its digest is locked.
+    /// Finds unreferenced files. A push writes the row while it holds the lock of the digest, so its file is not reported.
     fn find_strays(&self, repair: bool, scrubbed: &mut Scrubbed) -> Result<(), Error> {
         for algorithm in Algorithm::ALL {
             let mut digests = Vec::new();
@@ -231,14 +229,14 @@ impl Stores {
         Ok(())
     }
 
-    /// Where it cannot be found out, it is none.
+    /// An entry that cannot be checked counts as none.
     fn may_be_stray(&self, digest: Digest) -> bool {
         let known = self.database.read(|tx| Ok::<_, Error>(tx.blob(digest)?.is_some() || tx.is_orphan(digest)?));
         matches!(known, Ok(false))
     }
 }
 
-/// Adds a finding to a list that has a limit.
+/// Adds a finding to a bounded list.
 fn tell(list: &mut Vec<String>, finding: String) {
     if list.len() < TOLD_MAX {
         list.push(finding);

@@ -2,16 +2,16 @@
 
 use super::{Error, Repository};
 
-/// A part of the tags, in byte order.
+/// A page of tags, in byte order.
 #[derive(Debug)]
 pub(crate) struct TagPage {
     pub(crate) tags: Vec<String>,
-    /// Whether there are tags behind these.
+    /// Whether more tags follow.
     pub(crate) more: bool,
 }
 
 impl Repository {
-    /// At most `limit` tags behind `last`, which need not exist.
+    /// At most `limit` tags after `last`. The tag `last` need not exist.
     pub(crate) fn tags(&self, last: &str, limit: usize) -> Result<TagPage, Error> {
         self.stores.database.read(|tx| {
             if tx.repository(&self.name)?.is_none() {

@@ -1,12 +1,11 @@
-//! Uploads: a blob on its way in.
+//! Uploads: blobs that clients are pushing.
 //!
-//! An upload is the file of its bytes and nothing else: no row. Its id is bound to the repository
-//! by a keyed hash, so that an id of one repository means nothing in another, before and after a
-//! restart. What is kept in memory, the hash so far, only saves work.
+//! An upload is only the file of its bytes; it has no row. A keyed hash binds its id to the repository, so that the id is
+//! invalid in other repositories, also after a restart. The hash so far is kept in memory to save work.
 //!
-//! A crash may interrupt [`Upload::finish`] anywhere: before the rename the upload goes on; after
-//! it, and before the row, the upload is gone, its blob is durable and nobody links it. A failure there
-//! makes the file an upload again, so that the client's last request can be repeated.
+//! A crash may interrupt [`Upload::finish`] at any step. Before the rename, the upload continues. Between the rename and the
+//! row, the upload is gone, and the durable blob has no link. A failure there turns the file into an upload again, so that
+//! the client can repeat its last request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,14 +24,14 @@ use crate::content::rows::{self, Database, FileRow, HmacKey, SETTING_UPLOAD_KEY,
 use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, ChunkRange, Digest, Hasher, RepositoryName, UploadId};
 
-/// The hashes of at most this many uploads are kept; of more, the idle ones are computed again.
+/// Uploads whose hash is kept in memory. Beyond that, idle uploads are hashed again.
 const SESSIONS_MAX: usize = 4096;
 
-/// How long a request waits for another one on the same upload. A client that lost its connection
-/// comes back on a new one before the registry has noticed the loss.
+/// How long a request waits for another one on the same upload. A client that lost its connection returns on a new one
+/// before the registry notices the loss.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 
-/// What is known of the uploads that were touched lately.
+/// Recent uploads.
 #[derive(Debug)]
 pub(super) struct Sessions {
     key: HmacKey,
@@ -40,23 +39,23 @@ pub(super) struct Sessions {
     resting: Mutex<expiry::Resting>,
 }
 
-/// How far an upload was hashed; whoever writes to the upload holds its lock.
+/// The hash of an upload so far. A writer holds its lock.
 #[derive(Debug, Default)]
 struct Progress {
     hashed: Option<(u64, Hasher)>,
 }
 
 impl Sessions {
-    /// Reads the key that binds ids, making it the first time.
+    /// Reads the key that binds ids, or creates it.
     pub(super) fn open(database: &Database, clock: &Clock) -> Result<Self, Error> {
         let resting = Mutex::new(expiry::Resting::open(database, clock)?);
         Ok(Self { key: database.hmac_key(SETTING_UPLOAD_KEY)?, open: Mutex::default(), resting })
     }
 
-    /// The id whose first half is that of `half`, and whose second half binds it to a repository.
+    /// The id with the first half of `half`, whose second half binds it to a repository.
     fn bind(&self, half: UploadId, name: &RepositoryName) -> UploadId {
         let mut bytes = *half.bytes();
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.key.bytes()).expect("a key of any length is fine");
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.key.bytes()).expect("HMAC takes a key of any length");
         mac.update(&bytes[..8]);
         mac.update(name.as_str().as_bytes());
         bytes[8..].copy_from_slice(&mac.finalize().into_bytes()[..8]);
@@ -76,7 +75,7 @@ impl Sessions {
     }
 }
 
-/// An upload that this request alone writes to.
+/// An upload, locked for this request.
 #[derive(Debug)]
 pub(crate) struct Upload {
     stores: Arc<Stores>,
@@ -86,8 +85,8 @@ pub(crate) struct Upload {
 }
 
 impl Repository {
-    /// Begins an upload. `algorithm` is what its bytes are hashed with while they arrive; a digest
-    /// of another algorithm costs reading them once more.
+    /// Starts an upload. Its bytes are hashed with `algorithm` while they arrive. A digest of another algorithm costs another
+    /// read.
     pub(crate) fn start_upload(&self, algorithm: Algorithm) -> Result<UploadId, Error> {
         let sessions = &self.stores.uploads;
         let id = sessions.bind(UploadId::new(rand::random()), &self.name);
@@ -101,7 +100,7 @@ impl Repository {
         Ok(id)
     }
 
-    /// Begins an upload and goes on with it at once.
+    /// Starts an upload and opens it.
     pub(crate) fn open_upload(&self, algorithm: Algorithm) -> Result<Upload, Error> {
         let id = self.start_upload(algorithm)?;
         let busy = |_| Error::UploadBusy { id };
@@ -109,7 +108,7 @@ impl Repository {
         self.reopen(id, progress)
     }
 
-    /// Takes an upload up where it was left. Waits a little for another request on the same upload.
+    /// Opens an upload to continue it. Waits a little for another request on the same upload.
     pub(crate) async fn upload(&self, id: UploadId) -> Result<Upload, Error> {
         self.check_bound(id)?;
         let session = self.stores.uploads.session(id);
@@ -125,30 +124,30 @@ impl Repository {
         Ok(Upload { stores: Arc::clone(&self.stores), name: self.name.clone(), staging, progress })
     }
 
-    /// How many bytes an upload has, without waiting for a request that adds to it.
+    /// The size of an upload in bytes. Does not wait for a request that writes to it.
     pub(crate) fn upload_offset(&self, id: UploadId) -> Result<u64, Error> {
         self.check_bound(id)?;
         self.stores.blobs.staged(id)?.ok_or(Error::UploadUnknown { id })
     }
 
-    /// An id that is not this repository's does not exist here.
+    /// Fails for an id of another repository.
     fn check_bound(&self, id: UploadId) -> Result<(), Error> {
         if self.stores.uploads.bind(id, &self.name) == id { Ok(()) } else { Err(Error::UploadUnknown { id }) }
     }
 }
 
 impl Upload {
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub(crate) const fn offset(&self) -> u64 {
         self.staging.offset()
     }
 
-    /// The id it is continued by.
+    /// Its id.
     pub(crate) const fn id(&self) -> UploadId {
         self.staging.id()
     }
 
-    /// Refuses a chunk that does not begin where the upload has come to.
+    /// Fails for a chunk that does not begin at the end of the upload.
     pub(crate) fn expect(&self, chunk: ChunkRange) -> Result<(), Error> {
         let reached = self.offset();
         if chunk.first() == reached { Ok(()) } else { Err(Error::UploadOutOfOrder { reached }) }
@@ -160,22 +159,22 @@ impl Upload {
         Ok(self.stores.blobs.append(&mut self.staging, parts)?)
     }
 
-    /// The present state, to go back to.
+    /// The current state, for [`Upload::rewind`].
     pub(crate) fn checkpoint(&self) -> Checkpoint {
         self.staging.checkpoint()
     }
 
-    /// Goes back to an earlier state.
+    /// Returns to an earlier state.
     pub(crate) fn rewind(&mut self, to: Checkpoint) -> Result<(), Error> {
         Ok(self.stores.blobs.rewind(&mut self.staging, to)?)
     }
 
-    /// Compares what was received with the digest it should have; the upload stays as it is.
+    /// Compares the bytes with the expected digest. Changes nothing.
     pub(crate) fn verify(&mut self, digest: Digest) -> Result<(), Error> {
         Ok(self.staging.verify(digest)?)
     }
 
-    /// Makes a verified upload a blob of its repository, and returns when that is durable.
+    /// Turns a verified upload into a blob of the repository. Returns once the blob is durable.
     pub(crate) fn finish(mut self, digest: Digest) -> Result<(), Error> {
         let Stores { blobs, database: rows, ages, uploads, leases, .. } = &*self.stores;
         let size = self.offset();
@@ -189,7 +188,7 @@ impl Upload {
             blobs.seal(&mut self.staging, digest)?;
         }
         let (name, now) = (self.name.clone(), ages.now());
-        // If it is linked here already, what needs it may go before whoever has pushed it again names it.
+        // If the repository has the blob already, its last reference may go before the client names the blob again.
         let _ = leases.take(&name, Unreferenced::Link, digest, now.steady);
         let file = sealed.map(|modified| FileRow { modified, checked: now.wall });
         let linked = rows.write(move |tx| {
@@ -197,7 +196,7 @@ impl Upload {
             file.map_or(Ok(()), |file| tx.set_file(digest, &file))
         });
         if let Err(error) = linked {
-            // What the database says after a failure counts; where it says nothing, the file is in nobody's way.
+            // After a failure the row decides. Without a row, the file does no harm.
             if !whole && matches!(rows.read(|tx| tx.blob(digest)), Ok::<_, rows::Error>(None)) {
                 blobs.unseal(&self.staging, digest);
             }
@@ -210,7 +209,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Throws the upload away.
+    /// Removes the upload.
     pub(crate) fn cancel(self) -> Result<(), Error> {
         self.stores.blobs.discard(self.id())?;
         self.stores.uploads.forget(self.id());

@@ -1,4 +1,4 @@
-//! Ages, while somebody sets the wall clock and starts the registry and the machine again.
+//! Ages while the wall clock is set, and the registry and the machine restart.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

@@ -1,4 +1,4 @@
-//! What happens at the worst moments of a backup.
+//! Faults at every step of a backup.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -139,7 +139,7 @@ fn a_restoration_that_fails_anywhere_can_be_tried_again() {
             continue;
         }
         failures += 1;
-        // Half a registry is none, and whole it is not overwritten.
+        // An incomplete registry cannot be opened, and a complete one is not overwritten.
         if Tree::new(&root).database().exists() {
             assert!(has_file(&root, digest), "{operation:?} {after}");
         } else {

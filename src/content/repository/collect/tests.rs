@@ -1,4 +1,4 @@
-//! What a collection removes, and what it must never: by cases, by a model, and by clients in its way.
+//! Garbage collection removes what it must and nothing else: by cases, with a model, and with concurrent clients.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -131,7 +131,7 @@ fn a_referrer_stays_with_its_subject_and_goes_when_that_was_deleted() {
     scene.clock.advance(DELAY + SECOND);
     collect(&scene);
     assert!(!repository.has_manifest(signature) && !repository.has_manifest(second));
-    assert!(repository.has_manifest(tagged), "somebody has tagged it");
+    assert!(repository.has_manifest(tagged), "it has a tag");
 }
 
 #[test]
@@ -206,8 +206,7 @@ fn a_rehearsal_says_what_a_collection_does_and_changes_nothing() {
     repository.push_manifest(&index(&[child], "list"), &[]).unwrap();
     repository.push_blob(b"alone");
     scene.clock.advance(2 * DELAY);
-    let DryRun { collected: said, is_part, .. } =
-        scene.stores.dry_run_collection(scene.stores.delays(), None).unwrap();
+    let DryRun { collected: said, is_part, .. } = scene.stores.dry_run_collection(scene.stores.delays(), None).unwrap();
     assert!(!is_part && repository.has_manifest(child));
     assert_eq!((said.manifests, said.links, said.blobs), (2, 3, 3));
     assert_eq!(collect(&scene), said);

@@ -1,4 +1,4 @@
-//! The window in which tags can be brought back, and tags whose time comes, by a clock that tests move.
+//! Restoring and expiring tags, with a clock that tests move.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -113,7 +113,7 @@ fn a_tag_goes_when_its_time_comes_and_can_be_brought_back() {
     assert!(scene.repository.manifest_info(&Reference::Tag(tag())).is_err());
     assert!(scene.repository.manifest_info(&Reference::Digest(digest)).is_ok(), "the manifest stays");
     assert_eq!(scene.repository.restore_tag(&tag(), digest).unwrap(), None);
-    // What was brought back is not taken away again.
+    // A restored tag stays.
     scene.clock.advance(10 * SECOND);
     assert_eq!(scene.stores.tidy_tags().unwrap(), Tidied::default());
 }
@@ -165,7 +165,7 @@ fn more_than_a_step_is_tidied_and_forgotten_as_well() {
     assert_eq!(scene.stores.tidy_tags().unwrap(), Tidied { tags: STEP + 10, past: 0 });
     scene.clock.advance(WINDOW + SECOND);
     let tidied = scene.stores.tidy_tags().unwrap();
-    // Of `other` there is one end for each time it was left.
+    // The history has one entry for each time that the tag left `other`.
     assert_eq!(tidied, Tidied { tags: 0, past: 2 * (STEP + 10) });
     assert_eq!(scene.history(), [(other, false)]);
 }

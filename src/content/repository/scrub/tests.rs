@@ -1,4 +1,4 @@
-//! Files that somebody else has changed, and what becomes of them.
+//! Files that another program changed.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -103,7 +103,7 @@ fn a_scrub_finds_what_no_time_tells_of_and_says_which_tags_need_it() {
     assert_eq!(damaged.tags, ["a/b:hit", "a/b:too", "a/b:list"]);
     assert!(!path.exists() && is_served(&repository, good));
     let aside = scene.root.path().join("damaged").join(format!("sha256-{}", bad.hex()));
-    assert_eq!(fs::read(aside).unwrap().len(), 3, "whoever wants to look finds it");
+    assert_eq!(fs::read(aside).unwrap().len(), 3, "the file is kept for inspection");
 
     assert_eq!(scrub(&scene, true).damaged.len(), 1, "it is damaged until it is pushed again");
     repository.push_blob(b"bad");
@@ -122,7 +122,7 @@ fn files_that_no_row_speaks_of_are_found_and_removed() {
     assert_eq!((found.strays.len(), found.ignored), (1, 1), "{found:?}");
     assert!(!found.is_clean() && stray.exists());
     assert!(scrub(&scene, true).is_clean());
-    assert!(!stray.exists() && stray.with_file_name("README").exists(), "what is no blob is somebody's");
+    assert!(!stray.exists() && stray.with_file_name("README").exists(), "a foreign file stays");
     assert!(is_served(&scene.repository("a"), digest));
 }
 
@@ -145,7 +145,7 @@ fn entries_of_nas_and_nfs_servers_are_no_damage_and_stop_no_repair() {
     }
     assert_eq!(fs::read_dir(&directory).unwrap().count(), entries);
 
-    // Whatever the order in which the system lists them, the strays go and the directory is reported.
+    // In any order of the directory, the unreferenced files go and the directory is reported.
     let strays = (0..24_u8).map(|n| file(&scene, Digest::of(Algorithm::Sha256, &[n])));
     let strays: Vec<_> = strays.inspect(|path| fs::write(path, b"stray").unwrap()).collect();
     let in_the_way = file(&scene, Digest::of(Algorithm::Sha256, b"a directory"));

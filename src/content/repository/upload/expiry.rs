@@ -1,8 +1,8 @@
-//! Uploads that nobody continues.
+//! Expiry of uploads.
 //!
-//! An upload is a file, and the only time it has is that of its last change by the wall clock. That time is believed
-//! while the wall clock goes as fast as the steady one. After it was set, and after a start, an upload's age counts
-//! from when it was first seen with its last change; that is written down, so that starts do not make it young again.
+//! An upload is a file, and its only time is its last modification by the wall clock. That time is used while the wall clock
+//! runs as fast as the steady clock. After the wall clock was set, and after a start, the age of an upload counts from when
+//! its last modification was first seen. This is stored, so that a restart does not reset the age.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,23 +12,23 @@ use crate::content::rows::{Database, RestingUpload, Rows};
 use crate::kit::clock::{Clock, Moment, SteadyTime, Timestamp};
 use crate::oci::UploadId;
 
-/// Two clocks that differ by less go equally fast: the wall clock is corrected in small steps, and file systems note
-/// changes by a coarse one.
+/// Clocks that differ by less run equally fast. The wall clock is corrected in small steps, and file systems use a coarse
+/// clock.
 const SLACK: Duration = Duration::from_secs(2);
-/// At most this many are written down.
+/// Uploads whose age is stored.
 const WRITTEN_MAX: usize = 4096;
 
-/// What is known of the uploads that were there at the last look.
+/// Uploads at the last check.
 #[derive(Debug)]
 pub(super) struct Resting {
     known: HashMap<UploadId, Seen>,
-    /// Both clocks at the last look.
+    /// Both clocks at the last check.
     looked: (Timestamp, Duration),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
-    /// The last change of the file, by the wall clock.
+    /// The last modification of the file, by the wall clock.
     written: Timestamp,
     since: SteadyTime,
 }
@@ -41,7 +41,7 @@ impl Resting {
         Ok(Self { known: known.collect(), looked: (clock.now(), clock.uptime()) })
     }
 
-    /// Since when each upload rests; the rest is forgotten.
+    /// Returns since when each upload has been idle, and forgets the others.
     fn look(&mut self, uploads: &[(UploadId, Timestamp)], now: Moment, uptime: Duration) -> HashMap<UploadId, Seen> {
         let (wall, before) = std::mem::replace(&mut self.looked, (now.wall, uptime));
         let is_steady = now.wall.since(wall).abs_diff(uptime.saturating_sub(before)) < SLACK;
@@ -58,7 +58,7 @@ impl Resting {
 }
 
 impl Stores {
-    /// Throws uploads away that nobody continued for `rules.upload_expiry`; says how many.
+    /// Removes uploads that were idle for `rules.upload_expiry`. Returns their number.
     pub(crate) fn expire_uploads(&self) -> Result<usize, Error> {
         let mut resting = self.uploads.resting.lock();
         let uploads: Vec<_> =
@@ -70,7 +70,7 @@ impl Stores {
         let mut expired = 0;
         for id in old {
             let session = self.uploads.session(id);
-            // Somebody who holds the lock is writing to it at this moment.
+            // A held lock means that a request is writing to the upload.
             let Ok(_progress) = session.try_lock() else { continue };
             expired += usize::from(self.blobs.discard(id)?);
             self.uploads.forget(id);

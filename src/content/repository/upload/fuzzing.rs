@@ -1,5 +1,5 @@
-//! What must hold of an upload, whatever is done with it and in whatever order: it has the bytes that were
-//! appended and not taken back, a blob comes of it only under their digest, and afterwards it is unknown.
+//! Fuzzing of uploads. After any sequence of operations an upload has the bytes that were appended and not rewound. It
+//! becomes a blob only under their digest, and is unknown afterwards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::content::rows::Database;
 use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, ChunkRange, Digest, UploadId};
 
-/// As many operations are enough.
+/// Operations of one input.
 const OPERATIONS_MAX: usize = 64;
 
 struct Bench {
@@ -24,7 +24,7 @@ struct Bench {
 }
 
 thread_local! {
-    /// Opening a database takes longer than everything else.
+    /// Shared by all inputs, because opening a database takes longer than everything else.
     static BENCH: Bench = Bench::new();
 }
 
@@ -47,7 +47,7 @@ impl Bench {
     }
 }
 
-/// An upload, and what it should be.
+/// An upload and its expected content.
 struct Model<'a> {
     bench: &'a Bench,
     repository: Repository,
@@ -55,7 +55,7 @@ struct Model<'a> {
     bytes: Vec<u8>,
 }
 
-/// Each operation is a byte that names it and a byte of its own. The first byte of all is the algorithm.
+/// An operation is a byte that selects it and a byte as its parameter. The first byte of the input is the algorithm.
 pub(crate) fn upload(input: &[u8]) {
     let Some((first, operations)) = input.split_first() else { return };
     BENCH.with(|bench| {
@@ -90,16 +90,16 @@ impl Model<'_> {
         assert!(matches!(taken_up, Err(Error::UploadUnknown { .. })));
     }
 
-    /// Does one thing; true if the upload is over then.
+    /// Runs one operation. Returns whether the upload has ended.
     fn step(&mut self, operation: u8, value: u8) -> bool {
         let piece = |times: usize| vec![value; usize::from(value) * times];
         match operation % 10 {
             0 => self.append(&piece(1)),
-            // Of several buffers, and longer than one read.
+            // Several buffers, longer than one read.
             1 => self.append(&piece(300)),
             2 => self.chunk(self.bytes.len() as u64 + u64::from(value) % 3),
             3 => self.chunk(u64::from(value)),
-            // What a restart leaves.
+            // The state after a restart.
             4 => self.sessions().forget(self.id),
             5 => {
                 let mut upload = self.take_up();
@@ -132,7 +132,7 @@ impl Model<'_> {
         assert_eq!(upload.offset(), self.bytes.len() as u64);
     }
 
-    /// A chunk that says where it begins.
+    /// A chunk with its range.
     fn chunk(&mut self, first: u64) {
         let upload = self.take_up();
         let range = ChunkRange::parse(&format!("{first}-{}", first + 9)).expect("a range");
@@ -156,7 +156,7 @@ impl Model<'_> {
         assert!(matches!(verified, Err(Error::DigestMismatch { .. })), "{verified:?}");
     }
 
-    /// Ids of one repository mean nothing in another, and ids that nobody gave mean nothing at all.
+    /// Ids of another repository and invented ids are unknown.
     fn elsewhere(&self, value: u8) {
         let other = self.bench.stores.repository(&"a/c".parse().expect("a name"));
         assert!(matches!(other.upload_offset(self.id), Err(Error::UploadUnknown { .. })));
@@ -175,6 +175,6 @@ impl Model<'_> {
         assert_eq!(self.repository.blob_size(digest).ok(), Some(self.bytes.len() as u64));
         let path = Tree::new(self.bench.root.path()).blob(&digest);
         assert_eq!(std::fs::read(path).expect("a file"), self.bytes);
-        self.repository.delete_blob(digest).expect("nothing needs it");
+        self.repository.delete_blob(digest).expect("no manifest references it");
     }
 }

@@ -44,7 +44,7 @@ async fn an_upload_that_nobody_continues_expires_and_others_do_not() {
     clock.advance(EXPIRY / 2);
     assert_eq!(stores.expire_uploads().unwrap(), 0);
 
-    // The files are both older than the limit now; but one of them is in somebody's hands.
+    // Both files are older than the limit now, but a request holds one of them.
     clock.advance(EXPIRY);
     assert_eq!(stores.expire_uploads().unwrap(), 1);
     assert!(matches!(repository.upload_offset(left), Err(Error::UploadUnknown { .. })));

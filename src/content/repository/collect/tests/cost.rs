@@ -1,4 +1,4 @@
-//! What a collection costs in stores of different sizes with the same garbage. Fills the database directly.
+//! The cost of a collection with the same garbage in stores of different sizes. Fills the database directly.
 //!
 //! `COLLECT_ROWS=1000000 cargo test --release --lib the_cost_of_a_collection -- --nocapture` prints the figures;
 //! without the variable it is small, and only shows that the same is collected.

@@ -103,7 +103,7 @@ fn a_deleted_index_comes_back_with_what_it_lists() {
     assert!([list, inner, one, two].iter().all(|digest| is_served(&repository, *digest)));
     assert_rows_agree(&scene);
 
-    // What a client deletes besides is gone, and then so is the image.
+    // A blob that a client deletes is gone, and with it the image.
     for digest in [list, one] {
         repository.delete(&digest.to_string()).unwrap();
     }

@@ -18,7 +18,7 @@ const OPERATIONS: usize = 80;
 const REPOSITORIES: [&str; 2] = ["a", "b/c"];
 const TAGS: [&str; 3] = ["one", "two", "three"];
 
-/// What one repository should have, as far as it can be told from outside.
+/// The expected content of one repository, as clients see it.
 #[derive(Default)]
 struct Model {
     tags: BTreeMap<&'static str, Digest>,
@@ -28,7 +28,7 @@ struct Model {
     unreferenced: BTreeMap<Digest, u64>,
     /// When a client was told of something last.
     told: BTreeMap<Digest, u64>,
-    /// What was deleted by digest, and what a tag pointed at before: when that ended last.
+    /// Deleted manifests and previous targets of tags, with their latest end.
     past: BTreeMap<Digest, u64>,
     deleted: BTreeMap<Digest, Content>,
 }
@@ -296,7 +296,7 @@ impl History {
                 }
                 assert!(there, "{name} has lost the manifest {digest}");
             }
-            // What went with referrers went as long unreferenced as those: the model cannot tell how long that was.
+            // Blobs of removed referrers became unreferenced with them. The model does not know when that was.
             model.review(0);
             model.collect(self.now);
             for digest in model.deleted.keys() {

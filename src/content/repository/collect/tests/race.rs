@@ -10,7 +10,7 @@ const ROUNDS: usize = 4;
 const CLIENTS: usize = 4;
 const BLOBS: usize = 250;
 
-/// What became of a client's questions.
+/// The results of a client's requests.
 #[derive(Default)]
 struct Seen {
     told: AtomicUsize,
@@ -41,7 +41,7 @@ fn push(scene: &Scene, repository: &Repository, blob: &str, seen: &Seen) -> Resu
     // Time for a step of the collection.
     std::thread::sleep(Duration::from_millis(1));
     let manifest = repository.push_manifest(&image(&[digest], None, blob), &[])?;
-    // Others let go of the same blob meanwhile.
+    // Other repositories drop the same blob meanwhile.
     drop(scene.repository("source").delete_blob(digest));
     Ok(manifest)
 }
