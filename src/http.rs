@@ -74,6 +74,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The most bytes of a `User-Agent` that are stored.
 const AGENT_BYTES_MAX: usize = 256;
 
+/// The response of a handler, or its error.
+type HandlerResult = Result<Response<Body>, ApiError>;
+
 /// The input of a handler, besides the values of its route and the body.
 #[derive(Debug)]
 struct Context<'a> {
@@ -221,7 +224,7 @@ pub(crate) async fn answer(
 
 /// The result of a request.
 struct Outcome {
-    result: Result<Response<Body>, ApiError>,
+    result: HandlerResult,
     /// `None` if the request was refused before its caller was known.
     caller: Option<Identity>,
     /// Cookies to set, also with an error.
@@ -286,7 +289,7 @@ async fn handle(
     route: Route,
     access: &Access,
     body: &mut RequestBody,
-) -> Result<Response<Body>, ApiError> {
+) -> HandlerResult {
     let Context { registry, caller, info, client, .. } = context;
     let own_hosts = connection.own_hosts.as_deref();
     cross_site::check_host(head, own_hosts, client, registry, caller, &route, access)?;
@@ -414,7 +417,7 @@ fn agent(headers: &HeaderMap) -> &str {
 
 /// Calls the handler of a route. Async handlers are boxed. Otherwise every request future is as large as the largest
 /// handler.
-async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
+async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -> HandlerResult {
     use api::{blob, list, manifest, token, upload};
     match route {
         Route::Ping => Ok(ops::ping()),

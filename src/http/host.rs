@@ -27,30 +27,23 @@ pub(super) struct Host<'a> {
     pub(super) port: Option<u16>,
 }
 
-/// Why it is unclear which host a request is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why the host of a request is invalid or ambiguous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidHost {
+    #[error("the request names no host: send a Host header, or :authority in HTTP/2")]
     Missing,
+    #[error("the request has more than one Host header: send one")]
     Several,
+    #[error("the host is not a name or an address with an optional port")]
     Malformed,
+    #[error("the request target has a user name before the host: use the Authorization header")]
     Credentials,
+    #[error("the Host header and :authority name different hosts")]
     Contradiction,
+    #[error("the scheme of the request target does not fit the connection")]
     Scheme,
+    #[error("the proxy forwards a host that is not a name or an address with an optional port")]
     Forwarded,
-}
-
-impl fmt::Display for InvalidHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Missing => "the request names no host: send a Host header, or :authority in HTTP/2",
-            Self::Several => "the request has more than one Host header: send one",
-            Self::Malformed => "the host is not a name or an address with an optional port",
-            Self::Credentials => "the request target has a user name before the host: use the Authorization header",
-            Self::Contradiction => "the Host header and :authority name different hosts",
-            Self::Scheme => "the scheme of the request target does not fit the connection",
-            Self::Forwarded => "the proxy forwards a host that is not a name or an address with an optional port",
-        })
-    }
 }
 
 impl From<InvalidHost> for ApiError {

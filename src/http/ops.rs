@@ -5,7 +5,7 @@ use hyper::{Response, StatusCode};
 
 use super::error::ApiError;
 use super::response::with_body;
-use super::{Body, Context};
+use super::{Body, Context, HandlerResult};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
@@ -31,7 +31,7 @@ pub(super) fn started() -> Response<Body> {
 
 /// `/readyz`: the database responds as well. A registry that accepts no pushes is ready, because it can still serve pulls.
 /// The response then has the reason.
-pub(super) fn ready(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
+pub(super) fn ready(context: &Context<'_>) -> HandlerResult {
     let health = context.registry.stores().check().map_err(ApiError::unavailable)?;
     let text = match (health.read_only, health.pushes) {
         (true, _) => "ok, read-only: the database cannot be written\n".to_owned(),

@@ -45,6 +45,23 @@ pub(super) fn json_response(status: StatusCode, value: &impl Serialize) -> Respo
     with_body(status, HeaderValue::from_static("application/json"), Body::bytes(bytes))
 }
 
+/// Makes the response to a request for pushed content, without the body.
+pub(super) fn content(media_type: HeaderValue, digest: Digest, cache: HeaderValue) -> Response<Body> {
+    let mut response = with_body(StatusCode::OK, media_type, Body::empty());
+    let headers = response.headers_mut();
+    identify(headers, digest);
+    headers.insert(header::CACHE_CONTROL, cache);
+    // Browsers must not take pushed data for a page.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Tells a client that it has the content already.
+pub(super) fn not_modified(mut response: Response<Body>) -> Response<Body> {
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response
+}
+
 /// Makes a header value of checked text, such as digests, names, tags, numbers and paths of them.
 pub(super) fn value(text: impl AsRef<str>) -> HeaderValue {
     HeaderValue::from_str(text.as_ref()).expect("checked values are visible ASCII")

@@ -11,17 +11,13 @@ use crate::content::blobs::Blob;
 use crate::content::repository::{Error, Opened};
 use crate::http::error::ApiError;
 use crate::http::request::{has_already, text};
-use crate::http::response::{CACHE_FOR_EVER, empty, etag, identify, value};
-use crate::http::{Body, Context};
+use crate::http::response::{CACHE_FOR_EVER, content, empty, etag, not_modified, value};
+use crate::http::{Body, Context, HandlerResult};
 use crate::oci::{ByteRange, Digest, ErrorCode, RANGE_PARTS_MAX, RangeRequest, RepositoryName};
 
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-pub(in crate::http) async fn get(
-    context: &Context<'_>,
-    name: &RepositoryName,
-    digest: Digest,
-) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) async fn get(context: &Context<'_>, name: &RepositoryName, digest: Digest) -> HandlerResult {
     let repository = context.registry.repository(name);
     let blob = match repository.open_blob(digest)? {
         Opened::Whole(blob) => blob,
@@ -35,9 +31,7 @@ pub(in crate::http) async fn get(
         }
     };
     if has_already(context.headers, digest) {
-        let mut response = described(digest);
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return Ok(response);
+        return Ok(not_modified(described(digest)));
     }
     match range(context.headers, digest, blob.size)? {
         RangeRequest::Whole => Ok(whole(digest, blob)),
@@ -55,26 +49,17 @@ pub(in crate::http) async fn get(
     }
 }
 
-pub(in crate::http) fn head(
-    context: &Context<'_>,
-    name: &RepositoryName,
-    digest: Digest,
-) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) fn head(context: &Context<'_>, name: &RepositoryName, digest: Digest) -> HandlerResult {
     let size = context.registry.repository(name).blob_size(digest)?;
     let mut response = described(digest);
     if has_already(context.headers, digest) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return Ok(response);
+        return Ok(not_modified(response));
     }
     response.headers_mut().insert(header::CONTENT_LENGTH, size.into());
     Ok(response)
 }
 
-pub(in crate::http) async fn delete(
-    context: &Context<'_>,
-    name: &RepositoryName,
-    digest: Digest,
-) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) async fn delete(context: &Context<'_>, name: &RepositoryName, digest: Digest) -> HandlerResult {
     let repository = context.registry.repository(name);
     context.blocking(move || repository.delete_blob(digest)).await?;
     Ok(empty(StatusCode::ACCEPTED))
@@ -89,16 +74,10 @@ fn range(headers: &HeaderMap, digest: Digest, size: u64) -> Result<RangeRequest,
     }
 }
 
-/// The headers of every response with a blob.
+/// The response to a request for a blob, without the body.
 fn described(digest: Digest) -> Response<Body> {
-    let mut response = empty(StatusCode::OK);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, OCTET_STREAM);
-    identify(headers, digest);
-    headers.insert(header::CACHE_CONTROL, CACHE_FOR_EVER);
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    // Browsers must not take pushed data for a page.
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let mut response = content(OCTET_STREAM, digest, CACHE_FOR_EVER);
+    response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     response
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
-use hyper::{Response, StatusCode};
 use oci_spec::distribution::{RepositoryListBuilder, TagListBuilder};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -11,7 +11,7 @@ use crate::content::repository::{NamePage, ReferrerCursor};
 use crate::http::error::ApiError;
 use crate::http::response::{OCI_FILTERS_APPLIED, json_response, next_link, with_body};
 use crate::http::route::Page;
-use crate::http::{Body, Context};
+use crate::http::{Body, Context, HandlerResult};
 use crate::oci::{Digest, MediaType, RepositoryName};
 
 /// The characters that are encoded in the value of a parameter: all that RFC 3986 does not call unreserved.
@@ -34,7 +34,7 @@ impl Page {
 }
 
 /// `/v2/_catalog`: the repositories that the caller may pull from.
-pub(in crate::http) fn catalog(context: &Context<'_>, page: &Page) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) fn catalog(context: &Context<'_>, page: &Page) -> HandlerResult {
     let visible = |name: &str| name.parse().is_ok_and(|name| context.sees(&name));
     let listed = match page.size() {
         0 => NamePage { names: Vec::new(), next: None },
@@ -49,11 +49,7 @@ pub(in crate::http) fn catalog(context: &Context<'_>, page: &Page) -> Result<Res
 }
 
 /// `/v2/<name>/tags/list` (distribution-spec, "Listing Tags").
-pub(in crate::http) fn tags(
-    context: &Context<'_>,
-    name: &RepositoryName,
-    page: &Page,
-) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) fn tags(context: &Context<'_>, name: &RepositoryName, page: &Page) -> HandlerResult {
     let listed = context.registry.repository(name).tags(&page.last, page.size())?;
     let next = listed.more.then(|| listed.tags.last().cloned()).flatten();
     let list = TagListBuilder::default().name(name.as_str()).tags(listed.tags).build().map_err(ApiError::internal)?;
@@ -73,7 +69,7 @@ pub(in crate::http) fn referrers(
     types: &[String],
     after: ReferrerCursor,
     limit: Option<usize>,
-) -> Result<Response<Body>, ApiError> {
+) -> HandlerResult {
     let page = context.registry.repository(name).referrers(subject, types, after, limit)?;
     // The database has the descriptors as JSON. They need no parsing.
     let mut body = Body::bytes(format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":["#, MediaType::OCI_INDEX));

@@ -1,24 +1,21 @@
 //! `/v2/<name>/manifests/<reference>` (distribution-spec, "Pulling manifests", "Pushing Manifests",
 //! "Deleting tags", "Deleting Manifests").
 
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use hyper::{Response, StatusCode};
 
 use crate::content::repository::{ManifestInfo, ManifestTarget, PutManifest};
-use crate::http::error::ApiError;
 use crate::http::request::{RequestBody, content_type, expected, has_already};
-use crate::http::response::{CACHE_AND_ASK, CACHE_FOR_EVER, OCI_SUBJECT, OCI_TAG, empty, identify, value};
-use crate::http::{Body, Context};
+use crate::http::response::{
+    CACHE_AND_ASK, CACHE_FOR_EVER, OCI_SUBJECT, OCI_TAG, content, empty, identify, not_modified, value,
+};
+use crate::http::{Body, Context, HandlerResult};
 use crate::identity::access::{Action, Actions};
 use crate::oci::{Reference, RepositoryName};
 
 /// Serves a manifest with the media type of its push. The `Accept` header is ignored, because the bytes of a digest cannot
 /// be converted.
-pub(in crate::http) fn get(
-    context: &Context<'_>,
-    name: &RepositoryName,
-    reference: &Reference,
-) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) fn get(context: &Context<'_>, name: &RepositoryName, reference: &Reference) -> HandlerResult {
     let manifest = context.registry.repository(name).manifest(reference)?;
     let mut response = described(&manifest.info, reference);
     if has_already(context.headers, manifest.info.digest) {
@@ -28,11 +25,7 @@ pub(in crate::http) fn get(
     Ok(response)
 }
 
-pub(in crate::http) fn head(
-    context: &Context<'_>,
-    name: &RepositoryName,
-    reference: &Reference,
-) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) fn head(context: &Context<'_>, name: &RepositoryName, reference: &Reference) -> HandlerResult {
     let info = context.registry.repository(name).manifest_info(reference)?;
     let mut response = described(&info, reference);
     if has_already(context.headers, info.digest) {
@@ -47,7 +40,7 @@ pub(in crate::http) async fn put(
     name: &RepositoryName,
     target: ManifestTarget,
     body: &mut RequestBody,
-) -> Result<Response<Body>, ApiError> {
+) -> HandlerResult {
     let content_type = content_type(context.headers)?;
     let expected = expected(context.headers)?;
     let bytes = body.read(context.registry.manifest_bytes_max()).await?;
@@ -85,7 +78,7 @@ pub(in crate::http) async fn delete(
     context: &Context<'_>,
     name: &RepositoryName,
     reference: Reference,
-) -> Result<Response<Body>, ApiError> {
+) -> HandlerResult {
     let granted = context.registry.actions(context.caller, name)?;
     let repository = context.registry.repository(name);
     let only_untagged = granted.covers(Actions::DETECT_COLLISION);
@@ -93,22 +86,11 @@ pub(in crate::http) async fn delete(
     Ok(empty(StatusCode::ACCEPTED))
 }
 
-/// The headers of every response with a manifest.
+/// The response to a request for a manifest, without the body.
 fn described(info: &ManifestInfo, reference: &Reference) -> Response<Body> {
-    let mut response = empty(StatusCode::OK);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, value(&info.media_type));
-    identify(headers, info.digest);
     let cache = match reference {
         Reference::Digest(_) => CACHE_FOR_EVER,
         Reference::Tag(_) => CACHE_AND_ASK,
     };
-    headers.insert(header::CACHE_CONTROL, cache);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
-}
-
-fn not_modified(mut response: Response<Body>) -> Response<Body> {
-    *response.status_mut() = StatusCode::NOT_MODIFIED;
-    response
+    content(value(&info.media_type), info.digest, cache)
 }

@@ -17,7 +17,7 @@ use crate::http::request::RequestBody;
 use crate::http::response::json_response;
 use crate::http::route::Query;
 use crate::http::time::rfc3339;
-use crate::http::{Body, Context, host_of, service};
+use crate::http::{Body, Context, HandlerResult, host_of, service};
 use crate::identity::access::{Caller, Credential, Identity, Refusal};
 use crate::identity::accounts::{Account, Actions, SessionId};
 use crate::identity::tokens::{AccessEntry, Issued, IssuedFor, ScopeRequest};
@@ -27,7 +27,7 @@ use crate::oci::ErrorCode;
 const FORM_BYTES_MAX: usize = 64 * 1024;
 
 /// `GET`: issues a token for the credentials of the `Authorization` header.
-pub(in crate::http) async fn get(context: &Context<'_>, query: &Query) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) async fn get(context: &Context<'_>, query: &Query) -> HandlerResult {
     let request = TokenRequest::read(context, query)?;
     let caller = match &context.caller.credential {
         // A session does not count here, because a page of another site could send the request.
@@ -51,7 +51,7 @@ pub(in crate::http) async fn get(context: &Context<'_>, query: &Query) -> Result
 }
 
 /// `POST`: issues a token for the credentials of a form (RFC 6749, 4.3 and 6).
-pub(in crate::http) async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) async fn post(context: &Context<'_>, body: &mut RequestBody) -> HandlerResult {
     let bytes = body.read(FORM_BYTES_MAX).await?;
     let text = str::from_utf8(&bytes).map_err(|_| bad("the form is not UTF-8"))?;
     let form = Query::form(text)?;

@@ -11,7 +11,7 @@ use crate::http::error::ApiError;
 use crate::http::receive::{receive, receive_last};
 use crate::http::request::{RequestBody, content_range};
 use crate::http::response::{DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, empty, value};
-use crate::http::{Body, Context};
+use crate::http::{Body, Context, HandlerResult};
 use crate::identity::access::Action;
 use crate::oci::{Algorithm, ChunkRange, Digest, RepositoryName, UploadId};
 
@@ -19,7 +19,7 @@ pub(in crate::http) async fn start(
     context: &Context<'_>,
     name: &RepositoryName,
     algorithm: Algorithm,
-) -> Result<Response<Body>, ApiError> {
+) -> HandlerResult {
     let repository = context.registry.repository(name);
     let id = context.blocking(move || repository.start_upload(algorithm)).await?;
     Ok(in_progress(StatusCode::ACCEPTED, name, id, 0))
@@ -31,7 +31,7 @@ pub(in crate::http) async fn push(
     name: &RepositoryName,
     digest: Digest,
     body: &mut RequestBody,
-) -> Result<Response<Body>, ApiError> {
+) -> HandlerResult {
     let range = content_range(context.headers)?;
     if range.is_some_and(|range| range.first() != 0) {
         return Err(repository::Error::UploadOutOfOrder { reached: 0 }.into());
@@ -55,11 +55,7 @@ pub(in crate::http) async fn push(
 }
 
 /// `POST ?mount=`: mounts the blob of another repository, or starts an upload if no repository has the blob.
-pub(in crate::http) async fn mount(
-    context: &Context<'_>,
-    name: &RepositoryName,
-    digest: Digest,
-) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) async fn mount(context: &Context<'_>, name: &RepositoryName, digest: Digest) -> HandlerResult {
     let repository = context.registry.repository(name);
     let (policy, caller) = (context.registry.policy(), context.caller.clone());
     let accounts = Arc::clone(context.registry.accounts());
@@ -75,11 +71,7 @@ pub(in crate::http) async fn mount(
     start(context, name, digest.algorithm()).await
 }
 
-pub(in crate::http) fn status(
-    context: &Context<'_>,
-    name: &RepositoryName,
-    id: UploadId,
-) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) fn status(context: &Context<'_>, name: &RepositoryName, id: UploadId) -> HandlerResult {
     let offset = context.registry.repository(name).upload_offset(id)?;
     Ok(in_progress(StatusCode::NO_CONTENT, name, id, offset))
 }
@@ -90,7 +82,7 @@ pub(in crate::http) async fn chunk(
     name: &RepositoryName,
     id: UploadId,
     body: &mut RequestBody,
-) -> Result<Response<Body>, ApiError> {
+) -> HandlerResult {
     let range = content_range(context.headers)?;
     let upload = resume(context, name, id, range).await?;
     let received = receive(context.registry.work(), upload, body.take(), range).await?;
@@ -104,18 +96,14 @@ pub(in crate::http) async fn finish(
     id: UploadId,
     digest: Digest,
     body: &mut RequestBody,
-) -> Result<Response<Body>, ApiError> {
+) -> HandlerResult {
     let range = content_range(context.headers)?;
     let upload = resume(context, name, id, range).await?;
     receive_last(context.registry.work(), upload, body.take(), range, digest).await?;
     Ok(created(name, digest))
 }
 
-pub(in crate::http) async fn cancel(
-    context: &Context<'_>,
-    name: &RepositoryName,
-    id: UploadId,
-) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) async fn cancel(context: &Context<'_>, name: &RepositoryName, id: UploadId) -> HandlerResult {
     let upload = context.registry.repository(name).upload(id).await?;
     context.blocking(move || upload.cancel()).await?;
     Ok(empty(StatusCode::NO_CONTENT))

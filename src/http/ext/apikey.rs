@@ -11,7 +11,7 @@ use crate::http::error::ApiError;
 use crate::http::request::{RequestBody, why_unreadable};
 use crate::http::response::{empty, json_response, warning_value};
 use crate::http::time::{NEVER, parse_rfc3339, rfc3339};
-use crate::http::{Body, Context};
+use crate::http::{Body, Context, HandlerResult};
 use crate::identity::accounts::{Error, Key, NewKey};
 use crate::oci::{AnyCaseObject, ErrorCode};
 
@@ -69,7 +69,7 @@ impl From<Key> for KeyBody {
     }
 }
 
-pub(in crate::http) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) async fn create(context: &Context<'_>, body: &mut RequestBody) -> HandlerResult {
     let owner = context.user()?;
     let bytes = body.read(BODY_BYTES_MAX).await?;
     let invalid = |why: String| ApiError::bad_request(ErrorCode::Unsupported, why);
@@ -98,14 +98,14 @@ pub(in crate::http) async fn create(context: &Context<'_>, body: &mut RequestBod
     Ok(response)
 }
 
-pub(in crate::http) fn list(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) fn list(context: &Context<'_>) -> HandlerResult {
     let keys = context.registry.accounts().keys(Some(context.user()?))?;
     let shown = KeysBody { api_keys: keys.into_iter().map(KeyBody::from).collect() };
     Ok(json_response(StatusCode::OK, &shown))
 }
 
 /// Revokes a key. As in zot, this succeeds for a key that does not exist, and for a key of another user.
-pub(in crate::http) async fn revoke(context: &Context<'_>, id: String) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) async fn revoke(context: &Context<'_>, id: String) -> HandlerResult {
     let accounts = Arc::clone(context.registry.accounts());
     let (owner, origin) = (context.user()?.to_owned(), context.origin());
     let Ok(id) = id.parse() else { return Ok(empty(StatusCode::OK)) };

@@ -1,15 +1,15 @@
 //! `POST /zot/auth/confirm`: a user who has signed in with a browser allows a program on the same computer to sign in.
 //! zot has no such route.
 
+use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
-use hyper::{Response, StatusCode};
 use url::Url;
 
 use crate::http::error::ApiError;
 use crate::http::page::{self, escaped};
 use crate::http::request::RequestBody;
 use crate::http::route::Query;
-use crate::http::{Body, Context, cookie, host_of};
+use crate::http::{Context, HandlerResult, cookie, host_of};
 use crate::identity::access::read_cookie;
 use crate::identity::accounts::Account;
 use crate::identity::providers::{ProgramRequest, SignInCodes};
@@ -18,11 +18,7 @@ use crate::identity::providers::{ProgramRequest, SignInCodes};
 const FORM_BYTES_MAX: usize = 16 * 1024;
 
 /// Asks the user whether the program may sign in.
-pub(super) fn ask(
-    context: &Context<'_>,
-    account: &Account,
-    question: ProgramRequest,
-) -> Result<Response<Body>, ApiError> {
+pub(super) fn ask(context: &Context<'_>, account: &Account, question: ProgramRequest) -> HandlerResult {
     let providers = context.registry.providers();
     let base = context.base_url();
     let (user, action) = (question.user.clone(), form_action(&question.redirect));
@@ -72,7 +68,7 @@ fn form_action(redirect: &str) -> String {
 }
 
 /// Sends the browser to the program, with a code or an error.
-pub(in crate::http) async fn answer(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) async fn answer(context: &Context<'_>, body: &mut RequestBody) -> HandlerResult {
     let providers = context.registry.providers();
     if providers.list().is_empty() {
         return Err(ApiError::nothing_here());

@@ -12,13 +12,13 @@ use super::confirm;
 use crate::http::error::ApiError;
 use crate::http::response::empty;
 use crate::http::route::Query;
-use crate::http::{Body, Context, cookie, page};
+use crate::http::{Body, Context, HandlerResult, cookie, page};
 use crate::identity::access::read_cookie;
 use crate::identity::accounts::{Account, Accounts, NotAdmitted, Origin, SessionGrant, SessionId};
 use crate::identity::providers::{CallbackRequest, Error, ProgramRequest, ProviderSignIn, Target};
 
 /// Sends the browser to an identity provider.
-pub(in crate::http) async fn begin(context: &Context<'_>, query: &Query) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) async fn begin(context: &Context<'_>, query: &Query) -> HandlerResult {
     let providers = context.registry.providers();
     if providers.list().is_empty() {
         return Err(ApiError::nothing_here());
@@ -44,11 +44,7 @@ pub(in crate::http) async fn begin(context: &Context<'_>, query: &Query) -> Resu
 }
 
 /// Serves a browser that comes back from an identity provider.
-pub(in crate::http) async fn callback(
-    context: &Context<'_>,
-    provider: &str,
-    query: &Query,
-) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) async fn callback(context: &Context<'_>, provider: &str, query: &Query) -> HandlerResult {
     let providers = context.registry.providers();
     if providers.get(provider).is_none() {
         return Err(ApiError::nothing_here());
@@ -73,7 +69,7 @@ pub(in crate::http) async fn callback(
 }
 
 /// Finds or creates the user and starts a session. If a program signs in, the user must confirm that first.
-async fn admit(context: &Context<'_>, signed_in: ProviderSignIn, target: Target) -> Result<Response<Body>, ApiError> {
+async fn admit(context: &Context<'_>, signed_in: ProviderSignIn, target: Target) -> HandlerResult {
     let account = match admit_user(context, signed_in).await? {
         Ok(account) => account,
         Err(not_admitted) => return not_admitted_page(&not_admitted),
@@ -141,7 +137,7 @@ fn invalid_link(why: &str) -> Response<Body> {
     page::page(StatusCode::BAD_REQUEST, "This link is invalid", &[why])
 }
 
-fn not_admitted_page(not_admitted: &NotAdmitted) -> Result<Response<Body>, ApiError> {
+fn not_admitted_page(not_admitted: &NotAdmitted) -> HandlerResult {
     let (title, what, next) = why_not_admitted(not_admitted)?;
     Ok(page::page(StatusCode::FORBIDDEN, title, &[&what, next]))
 }

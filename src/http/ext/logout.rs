@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use hyper::{Response, StatusCode, header};
+use hyper::{StatusCode, header};
 use serde_json::json;
 
 use crate::http::error::ApiError;
 use crate::http::response::json_response;
-use crate::http::{Body, Context};
+use crate::http::{Context, HandlerResult};
 use crate::identity::accounts::Account;
 use crate::oci::ErrorCode;
 
@@ -33,7 +33,7 @@ pub(in crate::http) fn nothing_to_end(context: &Context<'_>) -> Result<(), ApiEr
 
 /// Ends the session of the cookie, if there is one, and removes both cookies. A form of another site cannot do this,
 /// because browsers do not send the session cookie with it.
-pub(in crate::http) async fn logout(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
+pub(in crate::http) async fn logout(context: &Context<'_>) -> HandlerResult {
     let mut provider_url = None;
     let accounts = Arc::clone(context.registry.accounts());
     let session = context.cookie().map(|id| accounts.session(&id)).transpose()?.flatten();
