@@ -1,9 +1,7 @@
-//! The distribution specification's nouns as validated values.
+//! The values of the distribution specification: digests, names, references, manifests, ranges.
 //!
-//! A value of these types was checked when it was made: a handler, a store or a job that holds one
-//! need not look again. Nothing here does I/O, knows HTTP or knows how rows are stored.
+//! A value is checked when it is created, and needs no further check. Nothing here does I/O, or knows HTTP or rows.
 
-mod any_case;
 mod digest;
 mod error_code;
 mod json;
@@ -19,10 +17,9 @@ mod upload_id;
 #[cfg(test)]
 mod properties;
 
-pub(crate) use any_case::AnyCaseObject;
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error_code::ErrorCode;
-pub(crate) use json::{BoundedList, JsonObject, without_lone_surrogates};
+pub(crate) use json::{AnyCaseObject, BoundedList, JsonObject, without_lone_surrogates};
 pub use manifest::{Child, InvalidManifest, Manifest};
 pub use media_type::{InvalidMediaType, MediaType};
 pub(crate) use name::is_component;
@@ -33,11 +30,35 @@ pub use range::{ByteRange, ChunkRange, InvalidRange, PARTS_MAX as RANGE_PARTS_MA
 pub use reference::{InvalidReference, Reference, TAG_LENGTH_MAX, Tag};
 pub use upload_id::{InvalidUploadId, UploadId};
 
-/// At most this many characters of a client's text are repeated to it in a message.
+/// Implements what all values have that are a checked text. Clones are cheap.
+macro_rules! text_value {
+    ($name:ident) => {
+        impl $name {
+            /// The value as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+use text_value;
+
+/// How many characters of a client's text a message repeats.
 const SHOWN_MAX: usize = 80;
 
-/// The beginning of a text that was refused, fit for a message: short, and without control
-/// characters.
+/// Shortens an invalid text for a message, and replaces control characters.
 pub(crate) fn shown(text: &str) -> String {
     let mut out: String = text.chars().take(SHOWN_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(SHOWN_MAX).is_some() {

@@ -1,15 +1,14 @@
-//! [`Digest`]: what content is addressed by (image-spec, descriptor.md, "Digests").
+//! [`Digest`]: the address of content (image-spec, descriptor.md, "Digests").
 
 use std::fmt;
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256, Sha512};
 
-/// The hash functions the registry verifies content with: the two the image specification
-/// registers as required and optional for every implementation.
+/// The hash functions of digests: the one that the image specification requires, and an optional one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
-    /// SHA-256, what practically every client uses.
+    /// SHA-256. Almost all clients use it.
     Sha256,
     /// SHA-512.
     Sha512,
@@ -19,7 +18,7 @@ impl Algorithm {
     /// Every supported algorithm.
     pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
 
-    /// The algorithm's registered name, which is also its directory's.
+    /// The registered name. The directory of the blobs has the same name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -34,8 +33,7 @@ impl Algorithm {
         }
     }
 
-    /// The byte that stands for the algorithm in a stored key. Never changed: stores outlive
-    /// versions.
+    /// The byte for the algorithm in a stored key. It must never change.
     const fn tag(self) -> u8 {
         match self {
             Self::Sha256 => 1,
@@ -65,12 +63,11 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// `<algorithm>:<lower-case hex>` of a supported algorithm, with exactly as many digits as the
-/// algorithm yields; so its text may be a path component.
+/// `<algorithm>:<lower-case hex>` of a supported algorithm, with the right number of digits. The text is safe in a path.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest {
     algorithm: Algorithm,
-    /// The algorithm's tag and then the hash: the stored key. Zero behind the hash.
+    /// The stored key: the tag of the algorithm, the hash, and zeros.
     key: [u8; 65],
 }
 
@@ -99,19 +96,20 @@ impl Digest {
         self.digits(&mut [0; 128]).to_owned()
     }
 
-    /// The digits, in a place for as many as there can be: digests are written in every answer.
+    /// Writes the digits into a buffer, because most responses contain digests.
     fn digits<'a>(&self, digits: &'a mut [u8; 128]) -> &'a str {
         let digits = &mut digits[..2 * self.algorithm.len()];
-        hex::encode_to_slice(&self.key[1..=self.algorithm.len()], digits).expect("there is place for two of a byte");
+        hex::encode_to_slice(&self.key[1..=self.algorithm.len()], digits)
+            .expect("the buffer has two digits for each byte");
         str::from_utf8(digits).expect("digits are ASCII")
     }
 
-    /// The bytes that stand for this digest in a stored key; their order is no promise.
+    /// The digest as a stored key. Keys have no meaningful order.
     pub(crate) fn key(&self) -> &[u8] {
         &self.key[..=self.algorithm.len()]
     }
 
-    /// The digest of a stored key; none if the key is not one.
+    /// Reads a stored key; `None` if it is invalid.
     pub(crate) fn from_key(key: &[u8]) -> Option<Self> {
         let (tag, hash) = key.split_first()?;
         let algorithm = Algorithm::from_tag(*tag)?;
@@ -152,7 +150,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// A digest in the making: fed while bytes arrive, so that nothing is read twice.
+/// Computes a digest while bytes arrive.
 #[derive(Clone)]
 pub enum Hasher {
     /// SHA-256 so far.
@@ -162,7 +160,7 @@ pub enum Hasher {
 }
 
 impl Hasher {
-    /// A hasher that has seen nothing.
+    /// Starts with no bytes.
     pub fn new(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Sha256 => Self::Sha256(Sha256::new()),
@@ -178,7 +176,7 @@ impl Hasher {
         }
     }
 
-    /// Takes the next bytes in.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),
@@ -186,7 +184,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of everything taken in.
+    /// Returns the digest of all bytes.
     pub fn finish(self) -> Digest {
         match self {
             Self::Sha256(hasher) => Digest::from_hash(Algorithm::Sha256, &hasher.finalize()),
@@ -234,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_digest_is_refused() {
+    fn an_invalid_digest_is_refused() {
         for text in [
             "",
             ":",
@@ -252,12 +250,12 @@ mod tests {
             "md5:d41d8cd98f00b204e9800998ecf8427e",
             "sha256:../../../../../../../../../../../../../../../../../../../etc/passwd",
         ] {
-            assert!(text.parse::<Digest>().is_err(), "{text} was taken");
+            assert!(text.parse::<Digest>().is_err(), "{text} was accepted");
         }
     }
 
     #[test]
-    fn a_damaged_key_is_no_digest() {
+    fn a_damaged_key_is_refused() {
         let digest: Digest = EMPTY_256.parse().unwrap();
         assert_eq!(Digest::from_key(&digest.key()[..32]), None);
         assert_eq!(Digest::from_key(&[]), None);

@@ -1,27 +1,26 @@
-//! [`ErrorCode`]: the closed table of codes a client may see (distribution-spec, "Error Codes").
+//! [`ErrorCode`]: the codes that a client may get (distribution-spec, "Error Codes").
 //!
-//! The last row is not the specification's, which has no code for a server's own failures; it is the
-//! word that distribution's clients know for them.
+//! The specification has no code for internal errors. `UNKNOWN` is the code that clients know from docker-registry.
 
-/// Makes the enum, its list and its text from one row per code.
+/// Defines the enum and its methods from one row per code.
 macro_rules! error_codes {
     ($($variant:ident $wire:literal $status:literal $message:literal;)*) => {
-        /// A code of the table.
+        /// A code of an error.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ErrorCode {
             $(#[doc = concat!("`", $wire, "`: ", $message)] $variant,)*
         }
 
         impl ErrorCode {
-            /// Every code of the table.
+            /// Every code.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// The code as it is written in an answer.
+            /// The code as responses contain it.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $wire),* }
             }
 
-            /// The HTTP status that goes with the code unless something more precise is known.
+            /// The HTTP status, unless a more precise one is known.
             pub const fn status(self) -> u16 {
                 match self { $(Self::$variant => $status),* }
             }
@@ -56,9 +55,9 @@ error_codes! {
 mod tests {
     use super::*;
 
-    /// The `oci-spec` crate has read the same table; the two must agree on every code.
+    /// Compares with the codes of the `oci-spec` crate.
     #[test]
-    fn the_table_is_the_specifications() {
+    fn the_codes_are_those_of_the_specification() {
         let (own, specified) = ErrorCode::ALL.split_last().expect("the table has rows");
         assert_eq!(own.status(), 500);
         assert_eq!(specified.len(), 14);

@@ -1,4 +1,4 @@
-//! JSON as registries meet it: [`JsonObject`], objects that are objects, and [`without_lone_surrogates`].
+//! JSON as other programs write it: [`JsonObject`], [`AnyCaseObject`], [`BoundedList`], [`without_lone_surrogates`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,12 +6,50 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
+};
 
-/// A value that comes as a JSON object. What serde derives for a struct takes a list of the values
-/// of its fields as well, which nobody else who reads the same bytes would.
-#[derive(Clone, Debug)]
-pub(crate) struct JsonObject<T>(pub(crate) T);
+/// Defines a JSON object with the fields of `T`. The code that serde derives also accepts an array of the fields, which
+/// other readers of the same bytes would refuse.
+macro_rules! object {
+    ($(#[doc = $doc:literal])+ $name:ident, |$map:ident| $read:expr) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Debug)]
+        pub(crate) struct $name<T>(pub(crate) T);
+
+        impl<'de, T: Deserialize<'de>> Deserialize<'de> for $name<T> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Object<T>(PhantomData<T>);
+
+                impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+                    type Value = $name<T>;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("an object")
+                    }
+
+                    fn visit_map<A: MapAccess<'de>>(self, $map: A) -> Result<$name<T>, A::Error> {
+                        T::deserialize(MapAccessDeserializer::new($read)).map($name)
+                    }
+                }
+
+                deserializer.deserialize_map(Object(PhantomData))
+            }
+        }
+    };
+}
+
+object! {
+    /// A JSON object.
+    JsonObject, |map| map
+}
+
+object! {
+    /// A JSON object whose field names may have any case, as in Go's `encoding/json`. The fields of `T` have lower-case
+    /// names. It is an error if two names differ only in case.
+    AnyCaseObject, |map| LowerCaseKeys(map)
+}
 
 impl<T> Deref for JsonObject<T> {
     type Target = T;
@@ -21,28 +59,27 @@ impl<T> Deref for JsonObject<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object<T>(PhantomData<T>);
+/// Makes the keys of a map lower case.
+struct LowerCaseKeys<A>(A);
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
-            type Value = JsonObject<T>;
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for LowerCaseKeys<A> {
+    type Error = A::Error;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        let key = self.0.next_key::<String>()?;
+        key.map(|key| seed.deserialize(key.to_lowercase().into_deserializer())).transpose()
+    }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<JsonObject<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(JsonObject)
-            }
-        }
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.0.next_value_seed(seed)
+    }
 
-        deserializer.deserialize_map(Object(PhantomData))
+    fn size_hint(&self) -> Option<usize> {
+        self.0.size_hint()
     }
 }
 
-/// A list of at most `MAX` elements. A longer one is refused when the first element too many is read, so that a
-/// short text cannot unfold into much memory.
+/// A list of at most `MAX` elements. Reading stops at the limit, so that a short text cannot use much memory.
 #[derive(Debug)]
 pub(crate) struct BoundedList<T, const MAX: usize>(pub(crate) Vec<T>);
 
@@ -73,15 +110,15 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for BoundedLis
     }
 }
 
-/// Replaces each escape of half a surrogate pair (`\ud83d` alone) by that of U+FFFD, as Go reads it. JSON allows such
-/// escapes (RFC 8259, 8.2), but they are no Unicode text, and our parser refuses them. Escapes of whole pairs stay.
+/// Replaces each escape of half a surrogate pair (`\ud83d` alone) by U+FFFD, as Go does. JSON allows such escapes (RFC
+/// 8259, 8.2), but they are not Unicode, and our parser refuses them.
 pub(crate) fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     let mut replaced = String::new();
     let (mut copied, mut at) = (0, 0);
     while let Some(backslash) = json[at..].find('\\') {
         let escape = at + backslash;
         let Some(unit) = code_unit(json, escape) else {
-            // A simple escape: the character behind the backslash begins no other.
+            // A simple escape. The character after the backslash starts no other escape.
             at = escape + 1 + json[escape + 1..].chars().next().map_or(0, char::len_utf8);
             continue;
         };
@@ -108,10 +145,10 @@ pub(crate) fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     Cow::Owned(replaced)
 }
 
-/// How many characters `\uXXXX` has.
+/// The length of `\uXXXX`.
 const ESCAPE_LENGTH: usize = 6;
 
-/// The UTF-16 code unit that an escape at this place stands for; `None` if there is no such escape.
+/// The UTF-16 code unit of an escape at a position; `None` if there is no escape.
 fn code_unit(json: &str, at: usize) -> Option<u32> {
     let digits = json.get(at..at + ESCAPE_LENGTH)?.strip_prefix("\\u")?;
     if digits.bytes().all(|digit| digit.is_ascii_hexdigit()) { u32::from_str_radix(digits, 16).ok() } else { None }

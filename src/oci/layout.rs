@@ -1,5 +1,4 @@
-//! The OCI image layout (image-spec, image-layout.md): what its files say. Reading the files is for
-//! whoever has them.
+//! The index of an OCI image layout (image-spec, image-layout.md).
 
 use std::collections::BTreeMap;
 
@@ -13,12 +12,11 @@ use super::{Digest, JsonObject, Tag, without_lone_surrogates};
 pub struct Entry {
     /// The manifest.
     pub digest: Digest,
-    /// Its tag, if it has one: the annotation `org.opencontainers.image.ref.name`, of which tools
-    /// write either the tag alone or `name:tag`.
+    /// Its tag: the annotation `org.opencontainers.image.ref.name`. Tools write the tag, or `name:tag`.
     pub tag: Option<Tag>,
 }
 
-/// What is read of `index.json`; the rest is for other tools.
+/// The used fields of `index.json`.
 #[derive(Deserialize)]
 struct Index {
     manifests: Option<Vec<JsonObject<Descriptor>>>,
@@ -30,7 +28,7 @@ struct Descriptor {
     annotations: Option<BTreeMap<String, Option<String>>>,
 }
 
-/// Reads `index.json`, as liberally as a pushed manifest is read.
+/// Reads `index.json`.
 pub fn read_index(bytes: &[u8]) -> Result<Vec<Entry>, InvalidLayout> {
     let text = str::from_utf8(bytes).map_err(InvalidLayout::new)?;
     let JsonObject::<Index>(index) =
@@ -47,19 +45,12 @@ pub fn read_index(bytes: &[u8]) -> Result<Vec<Entry>, InvalidLayout> {
 }
 
 /// Files are not an OCI image layout.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("index.json: {0}")]
 pub struct InvalidLayout(String);
 
 impl InvalidLayout {
     fn new<E: std::fmt::Display>(error: E) -> Self {
-        Self(format!("index.json: {error}"))
+        Self(error.to_string())
     }
 }
-
-impl std::fmt::Display for InvalidLayout {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for InvalidLayout {}

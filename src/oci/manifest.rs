@@ -1,20 +1,17 @@
-//! [`Manifest`]: what a registry must read of a manifest, and no more. The bytes are stored and
-//! served as they came; this is a view of them.
+//! [`Manifest`]: the fields of a manifest that a registry uses. The bytes are stored and served unchanged.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::media_type::MEDIA_TYPE_LENGTH_MAX;
 use super::{BoundedList, Digest, JsonObject, MediaType, without_lone_surrogates};
 
-/// More descriptors than this in one manifest are refused: each costs a look-up in the store, and
-/// the largest images known have a few hundred.
+/// The most descriptors in one manifest. Each costs a look-up, and the largest known images have a few hundred.
 const DESCRIPTORS_MAX: usize = 10_000;
 
-/// A manifest or index whose structure was checked.
+/// A manifest or index with a valid structure.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     media_type: MediaType,
@@ -29,13 +26,13 @@ pub struct Manifest {
 /// An entry of an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Child {
-    /// What the entry points at.
+    /// The digest of the manifest or blob.
     pub digest: Digest,
-    /// Whether the entry says that it is a manifest. Build caches list plain blobs in an index.
+    /// Whether it is a manifest, according to its media type. Build caches list blobs in an index.
     pub is_manifest: bool,
 }
 
-/// The fields of all four manifest types together; which of them belong is decided by the type.
+/// The fields of all four manifest types.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
@@ -50,8 +47,7 @@ struct Document {
     annotations: Option<BTreeMap<String, Option<String>>>,
 }
 
-/// What a registry reads of a descriptor. Its size, platform and annotations are the client's business: they are
-/// stored and served as they came, and docker-registry takes any value of them.
+/// The used fields of a descriptor. The others may have any value, as in docker-registry.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Descriptor {
@@ -62,10 +58,10 @@ struct Descriptor {
 type Descriptors = BoundedList<JsonObject<Descriptor>, DESCRIPTORS_MAX>;
 
 impl Manifest {
-    /// Reads and checks a manifest. `content_type` is what the client called it; without one, the
-    /// manifest's own `mediaType` counts, and without that, its shape.
+    /// Reads and checks a manifest. Its type is the client's `content_type`, or its own `mediaType`, or follows from its
+    /// fields.
     pub fn read(bytes: &[u8], content_type: Option<&MediaType>) -> Result<Self, InvalidManifest> {
-        // Of fields that are skipped, the parser would not look whether they are text.
+        // The parser does not check whether skipped fields are UTF-8.
         let text = str::from_utf8(bytes).map_err(|error| InvalidManifest::Malformed(error.to_string()))?;
         let text: Cow<'_, str> = without_lone_surrogates(text);
         let unusable = |error: serde_json::Error| InvalidManifest::Malformed(error.to_string());
@@ -113,7 +109,7 @@ impl Manifest {
             .filter(|kind| !kind.is_empty())
             .or_else(|| document.config.and_then(|config| config.0.media_type))
             .filter(|kind| !kind.is_empty());
-        // It is part of a key, and of the link to a further page of referrers.
+        // It is part of a key, and of the link to the next page of referrers.
         if artifact_type.as_ref().is_some_and(|kind| kind.len() > MEDIA_TYPE_LENGTH_MAX) {
             return Err(InvalidManifest::Structure("an artifact type has at most 255 characters"));
         }
@@ -128,39 +124,39 @@ impl Manifest {
         })
     }
 
-    /// The type the manifest is stored and served with; one of [`MediaType::MANIFESTS`].
+    /// The type of the manifest, one of [`MediaType::MANIFESTS`].
     pub const fn media_type(&self) -> &MediaType {
         &self.media_type
     }
 
-    /// The blobs the manifest needs here, each once; without layers that are kept elsewhere.
+    /// The blobs that the manifest requires, each once, without [`Manifest::optional_blobs`].
     pub fn blobs(&self) -> &[Digest] {
         &self.blobs
     }
 
-    /// Layers of nondistributable and foreign types, each once, without those in [`Manifest::blobs`]. A repository
-    /// need not have them. Those that were pushed are referenced like any other layer.
+    /// Layers of nondistributable and foreign types, each once, without those in [`Manifest::blobs`]. A repository may
+    /// lack them. Those that were pushed are referenced like other layers.
     pub fn optional_blobs(&self) -> &[Digest] {
         &self.optional_blobs
     }
 
-    /// The entries of an index, as often as they are listed.
+    /// The entries of an index, with duplicates.
     pub fn manifests(&self) -> &[Child] {
         &self.manifests
     }
 
-    /// The manifest this one refers to, which need not exist.
+    /// The manifest that this one refers to. It may be missing.
     pub const fn subject(&self) -> Option<Digest> {
         self.subject
     }
 
-    /// What referrers are filtered by: the manifest's `artifactType`, or else the media type of its
-    /// config; none for an index without one (distribution-spec, "Listing Referrers").
+    /// The type that referrers are filtered by: `artifactType`, or else the media type of the config (distribution-spec,
+    /// "Listing Referrers").
     pub fn artifact_type(&self) -> Option<&str> {
         self.artifact_type.as_deref()
     }
 
-    /// The descriptor by which a list of referrers shows this manifest, as JSON.
+    /// The descriptor of this manifest in a list of referrers, as JSON.
     #[expect(clippy::missing_panics_doc, reason = "texts and numbers are always JSON")]
     pub fn referrer_descriptor(&self, digest: Digest, size: u64) -> Vec<u8> {
         #[derive(Serialize)]
@@ -205,8 +201,7 @@ impl Document {
     }
 }
 
-/// A layer that its descriptor says to fetch from somewhere else, which no registry needs to hold
-/// (image-spec, "Non-Distributable Layers").
+/// Whether clients get a layer from another place (image-spec, "Non-Distributable Layers").
 fn is_kept_elsewhere(descriptor: &Descriptor) -> bool {
     let kind = descriptor.media_type();
     kind.contains(".nondistributable.") || kind.contains(".foreign.")
@@ -220,7 +215,7 @@ fn digest_of(descriptor: &Descriptor) -> Result<Digest, InvalidManifest> {
     descriptor.digest.parse().map_err(|error: super::InvalidDigest| InvalidManifest::Malformed(error.to_string()))
 }
 
-/// An annotation, with the empty value for `null`.
+/// Replaces the value `null` of an annotation by an empty text.
 fn text_or_empty((key, value): (String, Option<String>)) -> (String, String) {
     (key, value.unwrap_or_default())
 }
@@ -232,40 +227,27 @@ impl Descriptor {
     }
 }
 
-/// Why bytes are not a [`Manifest`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Bytes are not a [`Manifest`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidManifest {
-    /// Not JSON, or a field has the wrong shape.
+    /// Not JSON, or a field has the wrong form.
+    #[error("malformed manifest: {0}")]
     Malformed(String),
     /// The fields do not fit the type.
+    #[error("malformed manifest: {0}")]
     Structure(&'static str),
-    /// The client calls it one thing, the manifest itself another.
+    /// The types of the client and of the manifest differ.
+    #[error("the content type is {header}, and the mediaType of the manifest is {own:?}")]
     TypesDiffer {
         /// The `Content-Type` header.
         header: String,
         /// The field `mediaType`.
         own: String,
     },
-    /// A type the registry does not store as a manifest.
+    /// The registry does not store this type as a manifest.
+    #[error("unsupported manifest media type {0:?}, expected one of {types}", types = MediaType::MANIFESTS.join(", "))]
     UnsupportedType(String),
 }
-
-impl fmt::Display for InvalidManifest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed(why) => write!(f, "malformed manifest: {why}"),
-            Self::Structure(why) => write!(f, "malformed manifest: {why}"),
-            Self::TypesDiffer { header, own } => {
-                write!(f, "the content type is {header}, the manifest's own mediaType is {own:?}")
-            }
-            Self::UnsupportedType(text) => {
-                write!(f, "unsupported manifest media type {text:?}, supported are {}", MediaType::MANIFESTS.join(", "))
-            }
-        }
-    }
-}
-
-impl std::error::Error for InvalidManifest {}
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -317,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_registry_need_not_read_may_have_any_form() {
+    fn unused_fields_may_have_any_form() {
         let config = descriptor("application/vnd.oci.image.config.v1+json", A);
         for (json, content_type) in [
             (format!(r#"{{"schemaVersion":2,"config":{config},"annotations":{{"a":null}}}}"#), None),
@@ -353,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_manifest_is_refused() {
+    fn an_invalid_manifest_is_refused() {
         let config = descriptor("application/vnd.oci.image.config.v1+json", A);
         let short = descriptor("a/b", "sha256:aa");
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));

@@ -1,16 +1,16 @@
-//! [`MediaType`], and the media types a registry must know.
+//! [`MediaType`], and the media types of manifests.
 
-use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The longest media type, in bytes: two RFC 6838 names of 127 and the slash.
+/// The longest media type, in bytes: two names of 127 bytes (RFC 6838) and the slash.
 pub(super) const MEDIA_TYPE_LENGTH_MAX: usize = 255;
 
-/// A media type without parameters: two names of the characters RFC 6838 (4.2) allows, joined by a
-/// slash. Cheap to clone.
+/// A media type without parameters, of the characters that RFC 6838 (4.2) allows. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MediaType(Arc<str>);
+
+super::text_value!(MediaType);
 
 impl MediaType {
     /// An OCI image manifest.
@@ -21,18 +21,13 @@ impl MediaType {
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
     /// A Docker manifest list.
     pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-    /// What a registry stores as a manifest.
+    /// The types that the registry stores as manifests.
     pub const MANIFESTS: [&str; 4] = [Self::OCI_MANIFEST, Self::OCI_INDEX, Self::DOCKER_MANIFEST, Self::DOCKER_LIST];
 
-    /// Reads the value of a `Content-Type` header: parameters are ignored, as the specification
-    /// asks ("Pushing Manifests"), and so is the case of the letters.
+    /// Reads the value of a `Content-Type` header. Ignores parameters, as the specification says ("Pushing Manifests"), and
+    /// case.
     pub fn from_content_type(value: &str) -> Result<Self, InvalidMediaType> {
         value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase().parse()
-    }
-
-    /// The media type as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 
     /// Whether content of this type lists other manifests.
@@ -40,7 +35,7 @@ impl MediaType {
         matches!(self.as_str(), Self::OCI_INDEX | Self::DOCKER_LIST)
     }
 
-    /// Whether content of this type is a manifest, of one image or of several.
+    /// Whether content of this type is a manifest or an index.
     pub fn is_manifest(&self) -> bool {
         Self::MANIFESTS.contains(&self.as_str())
     }
@@ -63,31 +58,12 @@ impl FromStr for MediaType {
     }
 }
 
-impl fmt::Display for MediaType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for MediaType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-/// Why a text is not a [`MediaType`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A text is not a [`MediaType`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid media type {text:?}: expected the form type/subtype (RFC 6838)")]
 pub struct InvalidMediaType {
     text: String,
 }
-
-impl fmt::Display for InvalidMediaType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "invalid media type {:?}: it has the form type/subtype (RFC 6838)", self.text)
-    }
-}
-
-impl std::error::Error for InvalidMediaType {}
 
 #[cfg(test)]
 mod tests {
@@ -106,10 +82,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_media_type_is_refused() {
+    fn an_invalid_media_type_is_refused() {
         for value in ["", "/", "a", "a/", "/b", "a/b/c", "a b/c", "a/b\r\nX: y", "a/ä", "a/b;c=d", &"a/b".repeat(100)]
         {
-            assert!(value.parse::<MediaType>().is_err(), "{value:?} was taken");
+            assert!(value.parse::<MediaType>().is_err(), "{value:?} was accepted");
         }
     }
 }

@@ -1,25 +1,20 @@
 //! [`RepositoryName`]: the grammar of `<name>` (distribution-spec, "Pulling manifests").
 
-use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The longest name, in bytes. Clients limit host and name together to 255, and a name is part of
-/// a database key.
+/// The longest name, in bytes. Clients limit host and name together to 255.
 pub const NAME_LENGTH_MAX: usize = 255;
 
-/// A repository's name: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, such components joined by `/`, at most
-/// [`NAME_LENGTH_MAX`] bytes. Cheap to clone.
+/// The name of a repository: components `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, joined by `/`. At most [`NAME_LENGTH_MAX`]
+/// bytes. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepositoryName(Arc<str>);
 
-impl RepositoryName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+super::text_value!(RepositoryName);
 
-    /// The first component: what a user of the same name owns.
+impl RepositoryName {
+    /// The first component. A user of the same name owns the repository.
     pub fn namespace(&self) -> &str {
         self.0.split('/').next().unwrap_or(&self.0)
     }
@@ -57,7 +52,7 @@ impl FromStr for RepositoryName {
     }
 }
 
-/// Whether a text is one component of a name: letters and digits with separators between them.
+/// Whether a text is a component of a name.
 pub(crate) fn is_component(text: &str) -> bool {
     let mut rest = text.as_bytes();
     loop {
@@ -77,32 +72,13 @@ pub(crate) fn is_component(text: &str) -> bool {
     }
 }
 
-impl fmt::Display for RepositoryName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for RepositoryName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-/// Why a text is not a [`RepositoryName`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A text is not a [`RepositoryName`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid repository name {text:?}: {why}")]
 pub struct InvalidName {
     text: String,
     why: &'static str,
 }
-
-impl fmt::Display for InvalidName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "invalid repository name {:?}: {}", self.text, self.why)
-    }
-}
-
-impl std::error::Error for InvalidName {}
 
 #[cfg(test)]
 mod tests {
@@ -135,7 +111,7 @@ mod tests {
             "", "/", "/a", "a/", "a//b", "A", "aB", "a..b", "a___b", "_a", "a_", ".", "..", "a/../b", "-a", "a-",
             "a.-b", "a b", "a\0b", "ä", "a/_b", "a\\b", "a%2fb", "a:b", &too_long,
         ] {
-            assert!(name.parse::<RepositoryName>().is_err(), "{name:?} was taken");
+            assert!(name.parse::<RepositoryName>().is_err(), "{name:?} was accepted");
         }
     }
 }

@@ -5,8 +5,8 @@
 //! number of parts. A trailing `/**` also matches nothing: `team/**` matches `team`.
 //!
 //! A pattern is compiled once into a row of states, one bit each. State `n` of an alternative means: its first `n`
-//! characters have matched. A comparison walks over the name once and touches each word of states once a character. So
-//! it takes at most [`STATES_MAX`] / 64 × [`NAME_LENGTH_MAX`] = 4080 steps, whatever the pattern and the name are.
+//! characters have matched. A comparison reads the name once and uses each word of states once for each character. So it
+//! takes at most [`STATES_MAX`] / 64 × [`NAME_LENGTH_MAX`] = 4080 steps.
 
 mod alternative;
 mod common;
@@ -194,60 +194,48 @@ impl fmt::Debug for RepositoryPattern {
     }
 }
 
-/// Why a text is not a [`RepositoryPattern`]. Displays as what the text is or has, to go on after its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A text is not a [`RepositoryPattern`]. The message continues a sentence that begins with the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
     /// There is no character.
+    #[error("is empty; use ** for all repositories")]
     Empty,
     /// The text is longer than a pattern may be.
+    #[error("is longer than {PATTERN_LENGTH_MAX} characters")]
     TooLong,
     /// It begins with `!`.
+    #[error("begins with !, which is not supported; name what is allowed")]
     Negated,
     /// A brace is not closed.
+    #[error("has an unclosed brace")]
     UnclosedBrace,
     /// A bracket is not closed.
+    #[error("has an unclosed bracket")]
     UnclosedBracket,
     /// A brace or a bracket is closed that was not opened.
+    #[error("has {0} without its counterpart before it")]
     Unopened(char),
     /// A bracket has no characters, or a range without any.
+    #[error("has brackets that no character matches")]
     EmptyClass,
     /// No repository name has this character.
+    #[error("has the character {0:?}, which no repository name has")]
     Character(char),
     /// There is nothing before, behind or between slashes.
+    #[error("has an empty part, which no repository name has; remove the extra slash")]
     EmptyPart,
-    /// `**` stands beside other characters.
+    /// `**` is next to other characters.
+    #[error(
+        "has ** next to other characters; use * within a part of a name, and ** alone between slashes, as in team/**"
+    )]
     DoubleStar,
     /// The grammar of repository names admits no name that matches.
+    #[error("matches no valid repository name")]
     NoName,
     /// The braces stand for too many alternatives, or for too long ones.
+    #[error("has braces that stand for more than {ALTERNATIVES_MAX} alternatives or {STATES_MAX} characters")]
     TooManyAlternatives,
 }
-
-impl fmt::Display for InvalidPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("is empty; use ** for all repositories"),
-            Self::TooLong => write!(f, "is longer than {PATTERN_LENGTH_MAX} characters"),
-            Self::Negated => f.write_str("begins with !, which is not supported; name what is allowed"),
-            Self::UnclosedBrace => f.write_str("has an unclosed brace"),
-            Self::UnclosedBracket => f.write_str("has an unclosed bracket"),
-            Self::Unopened(c) => write!(f, "has {c} without its counterpart before it"),
-            Self::EmptyClass => f.write_str("has brackets that no character matches"),
-            Self::Character(c) => write!(f, "has the character {c:?}, which no repository name has"),
-            Self::EmptyPart => f.write_str("has an empty part, which no repository name has; remove the extra slash"),
-            Self::DoubleStar => f.write_str(
-                "has ** beside other characters; use * within a part of a name, and ** alone between slashes, as in team/**",
-            ),
-            Self::NoName => f.write_str("matches no valid repository name"),
-            Self::TooManyAlternatives => write!(
-                f,
-                "has braces that stand for more than {ALTERNATIVES_MAX} alternatives or {STATES_MAX} characters"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for InvalidPattern {}
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What holds of every value of these types, and of every text that might be one.
+//! Properties of every value of these types, and of every text.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A text that is taken prints as it was read: there is one way to write a value.
+/// An accepted text prints unchanged: a value has one text.
 fn prints_as_read<T: FromStr + Display>(text: &str) {
     if let Ok(value) = text.parse::<T>() {
         assert_eq!(value.to_string(), text);
@@ -22,7 +22,7 @@ where
     assert_eq!(value.to_string().parse::<T>().as_ref(), Ok(value));
 }
 
-/// Texts of the characters that matter to any of the grammars, and a few that do to none.
+/// Texts that are similar to values.
 fn near_misses() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-f0-9A-Z._/:@+-]{0,40}",
@@ -40,7 +40,7 @@ fn names() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn a_text_that_is_taken_prints_as_it_was_read(text in near_misses()) {
+    fn an_accepted_text_prints_unchanged(text in near_misses()) {
         prints_as_read::<Algorithm>(&text);
         prints_as_read::<Digest>(&text);
         prints_as_read::<RepositoryName>(&text);
@@ -57,7 +57,7 @@ proptest! {
             reads_as_printed(&algorithm);
             reads_as_printed(&digest);
             assert_eq!(Digest::from_key(digest.key()), Some(digest));
-            // However the content arrives, it is the same.
+            // The parts in which the content arrives do not matter.
             let (first, rest) = content.split_at(cut.index(content.len() + 1));
             let mut hasher = Hasher::new(algorithm);
             hasher.update(first);
@@ -67,14 +67,14 @@ proptest! {
     }
 
     #[test]
-    fn every_name_of_the_grammar_is_taken(text in names()) {
+    fn every_name_of_the_grammar_is_accepted(text in names()) {
         let name = text.parse::<RepositoryName>().expect("a name of the grammar");
         assert!(text.starts_with(name.namespace()));
         reads_as_printed(&name);
     }
 
     #[test]
-    fn every_tag_of_the_grammar_is_taken(text in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}") {
+    fn every_tag_of_the_grammar_is_accepted(text in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}") {
         reads_as_printed(&text.parse::<Tag>().expect("a tag of the grammar"));
         reads_as_printed(&text.parse::<Reference>().expect("a tag of the grammar"));
     }
@@ -100,7 +100,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_asks_for_bytes_that_are_not_there(
+    fn a_range_is_never_beyond_the_content(
         text in prop_oneof!["bytes=([0-9]{0,3}-[0-9]{0,3},? ?){0,20}", "\\PC{0,20}"],
         size in 0..500_u64,
     ) {
@@ -112,9 +112,9 @@ proptest! {
         }
     }
 
-    /// A manifest with one byte changed is read or refused; what is read can be shown as a referrer.
+    /// Changes one byte of a manifest.
     #[test]
-    fn no_bytes_are_too_bad_to_be_read_as_a_manifest(at: prop::sample::Index, byte: u8, noise: Vec<u8>) {
+    fn every_input_is_read_or_refused_as_a_manifest(at: prop::sample::Index, byte: u8, noise: Vec<u8>) {
         let digest = Digest::of(Algorithm::Sha256, b"");
         let descriptor = format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":0}}"#);
         let mut bytes = format!(

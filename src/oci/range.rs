@@ -1,13 +1,11 @@
-//! Ranges of bytes: what a chunk covers of an upload, and what a client asks of a blob.
+//! Ranges of bytes: of a chunk in an upload, and in the `Range` header of a request.
 
-use std::fmt;
-
-/// The most parts in one request (RFC 9110, 14.2 and 17.15, ask for a limit). podman asks for as many as 1024 of a
-/// zstd:chunked layer at once.
+/// The most parts in one request (RFC 9110, 14.2 and 17.15, recommend a limit). podman requests up to 1024 parts of a
+/// zstd:chunked layer.
 pub const PARTS_MAX: usize = 1024;
 
-/// The `Content-Range` of an upload chunk: `<first>-<last>`, both inclusive (distribution-spec,
-/// "Pushing a blob in chunks"). `first` is never behind `last`.
+/// The `Content-Range` of an upload chunk: `<first>-<last>`, both inclusive (distribution-spec, "Pushing a blob in
+/// chunks"), with `first <= last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkRange {
     first: u64,
@@ -15,30 +13,30 @@ pub struct ChunkRange {
 }
 
 impl ChunkRange {
-    /// Reads the header's value; the form of RFC 9110, `bytes <first>-<last>/<length or *>`, is
-    /// taken too, since generic HTTP clients send it.
+    /// Reads the value of the header. Also accepts `bytes <first>-<last>/<length or *>` of RFC 9110, which generic HTTP
+    /// clients send.
     pub fn parse(value: &str) -> Result<Self, InvalidRange> {
         let range = value.trim();
         let range = range.strip_prefix("bytes ").unwrap_or(range);
         let range = range.split_once('/').map_or(range, |(range, _)| range);
         let (first, last) = range.split_once('-').ok_or(InvalidRange)?;
         let (first, last) = (number(first)?, number(last)?);
-        // One past the last byte must be a number too.
+        // The position after the last byte must be a number, too.
         if first > last || last == u64::MAX { Err(InvalidRange) } else { Ok(Self { first, last }) }
     }
 
-    /// The position of the chunk's first byte in the blob.
+    /// The position of the first byte in the blob.
     pub const fn first(self) -> u64 {
         self.first
     }
 
-    /// How many bytes the chunk has; at least one.
+    /// The number of bytes, at least one.
     pub const fn length(self) -> u64 {
         self.last - self.first + 1
     }
 }
 
-/// A part of a blob that exists: `first <= last < size`.
+/// A part of a blob: `first <= last < size`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteRange {
     /// The first byte.
@@ -48,28 +46,27 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
-    /// How many bytes the range covers; at least one.
+    /// The number of bytes, at least one.
     pub const fn length(self) -> u64 {
         self.last - self.first + 1
     }
 }
 
-/// What the `Range` header of a read asks for, held against the size of what is read (RFC 9110,
-/// 14.1 and 14.2).
+/// The meaning of a `Range` header for content of a known size (RFC 9110, 14.1 and 14.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RangeRequest {
-    /// Everything: no range was asked for, or in a unit we do not know.
+    /// The whole content: there is no range, or its unit is unknown.
     Whole,
-    /// These parts, at least one, in the order asked for.
+    /// These parts, at least one, in the requested order.
     Parts(Vec<ByteRange>),
-    /// Nothing that exists, or nothing that can be understood: 416.
+    /// No byte of the content, or an invalid range: 416.
     Unsatisfiable,
-    /// More than [`PARTS_MAX`] parts: 400. podman asks again with fewer parts after a 400, and gives up after a 416.
+    /// More than [`PARTS_MAX`] parts: 400. After a 400, podman repeats the request with fewer parts. After a 416, it fails.
     TooMany,
 }
 
 impl RangeRequest {
-    /// Reads the header's value for content of `size` bytes.
+    /// Reads the value of the header for content of `size` bytes.
     pub fn parse(value: &str, size: u64) -> Self {
         let Some((unit, set)) = value.split_once('=') else { return Self::Unsatisfiable };
         if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -90,13 +87,13 @@ impl RangeRequest {
         let asked: u128 = parts.iter().map(|part| u128::from(part.length())).sum();
         match parts.len() {
             0 => Self::Unsatisfiable,
-            // Overlapping parts that add up to more than the whole serve only who wants to hurt.
+            // Only an attacker requests overlapping parts that are larger than the whole.
             2.. if asked > u128::from(size) => Self::Whole,
             _ => Self::Parts(parts),
         }
     }
 
-    /// One `<first>-<last>`, `<first>-` or `-<suffix length>`; none if it lies beyond the end.
+    /// Reads `<first>-<last>`, `<first>-` or `-<suffix length>`; `None` if it is beyond the end.
     fn part(text: &str, size: u64) -> Result<Option<ByteRange>, InvalidRange> {
         let (first, last) = text.split_once('-').ok_or(InvalidRange)?;
         if first.is_empty() {
@@ -112,7 +109,7 @@ impl RangeRequest {
     }
 }
 
-/// Digits and nothing else; `str::parse` would take a sign.
+/// Reads digits. `str::parse` would accept a sign.
 fn number(text: &str) -> Result<u64, InvalidRange> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(InvalidRange);
@@ -121,16 +118,9 @@ fn number(text: &str) -> Result<u64, InvalidRange> {
 }
 
 /// A text is not a range of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid range: expected the form <first>-<last>, both inclusive")]
 pub struct InvalidRange;
-
-impl fmt::Display for InvalidRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("invalid range: it has the form <first>-<last>, both inclusive")
-    }
-}
-
-impl std::error::Error for InvalidRange {}
 
 #[cfg(test)]
 mod tests {
@@ -194,7 +184,7 @@ mod tests {
         }
         let many = |count: u64| (0..count).map(|at| format!("{at}-{at}")).collect::<Vec<_>>().join(",");
         let RangeRequest::Parts(parts) = RangeRequest::parse(&format!("bytes={}", many(1024)), 1024) else {
-            panic!("1024 ranges are not taken");
+            panic!("1024 ranges are refused");
         };
         assert_eq!(parts.len(), 1024);
         assert_eq!(RangeRequest::parse(&format!("bytes={}", many(1025)), 2000), RangeRequest::TooMany);

@@ -1,5 +1,4 @@
-//! [`Tag`] and [`Reference`]: what names a manifest in a repository (distribution-spec, "Pulling
-//! manifests").
+//! [`Tag`] and [`Reference`]: names of a manifest in a repository (distribution-spec, "Pulling manifests").
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,28 +13,23 @@ pub const TAG_LENGTH_MAX: usize = 128;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(Arc<str>);
 
-impl Tag {
-    /// The tag as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+super::text_value!(Tag);
 
-/// What clients append to a digest to name a manifest that belongs to it: cosign's signatures, attestations and SBOMs;
-/// and nothing, for the list of referrers (distribution-spec, "Referrers Tag Schema").
+/// The suffixes that clients append to a digest for tags that belong to a manifest: none for the list of referrers
+/// (distribution-spec, "Referrers Tag Schema"), and those of cosign's signatures, attestations and SBOMs.
 const COMPANIONS: [&str; 4] = ["", ".sig", ".att", ".sbom"];
-/// As many characters of a digest are in such a tag.
+/// How many digits of a digest are in such a tag.
 const COMPANION_HEX: usize = 64;
 
 impl Tag {
-    /// The tags under which clients keep what belongs to a manifest.
+    /// The tags that clients use for referrers of a manifest.
     pub(crate) fn companions(digest: Digest) -> impl Iterator<Item = Self> {
         let hex = digest.hex();
         let stem = format!("{}-{}", digest.algorithm(), hex.get(..COMPANION_HEX).unwrap_or(&hex));
         COMPANIONS.into_iter().map(move |suffix| Self(format!("{stem}{suffix}").into()))
     }
 
-    /// The manifest that this is a companion of. Of one with a longer digest, the tag has only a part.
+    /// The manifest that the tag belongs to. `None` for SHA-512, of which a tag has only a part.
     pub(crate) fn companion_of(&self) -> Option<Digest> {
         let (algorithm, rest) = self.0.split_once('-')?;
         let (hex, suffix) = rest.split_at_checked(COMPANION_HEX)?;
@@ -57,19 +51,7 @@ impl FromStr for Tag {
     }
 }
 
-impl fmt::Display for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-/// `<tag-or-digest>`: a colon makes it a digest, since no tag has one.
+/// A tag or a digest. Only a digest has a colon.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reference {
     /// A manifest by one of its tags.
@@ -99,28 +81,18 @@ impl fmt::Display for Reference {
     }
 }
 
-/// Why a text is not a [`Reference`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A text is not a [`Reference`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidReference {
-    /// It has no colon, and is not a tag either.
+    /// It has no colon, and is not a tag.
+    #[error(
+        "invalid tag {0:?}: a tag has at most 128 letters, digits, '.', '_' and '-', and does not begin with '.' or '-'"
+    )]
     Tag(String),
     /// It has a colon, and is not a digest.
+    #[error(transparent)]
     Digest(InvalidDigest),
 }
-
-impl fmt::Display for InvalidReference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tag(text) => write!(
-                f,
-                "invalid tag {text:?}: a tag has at most 128 letters, digits, '.', '_' and '-', and begins with none of '.' and '-'"
-            ),
-            Self::Digest(invalid) => invalid.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for InvalidReference {}
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -135,7 +107,7 @@ mod tests {
         }
         let too_long = "a".repeat(TAG_LENGTH_MAX + 1);
         for tag in ["", ".", "-", ".a", "-a", "a b", "a/b", "ä", "a\0", "a+b", "a@b", too_long.as_str()] {
-            assert!(tag.parse::<Reference>().is_err(), "{tag:?} was taken");
+            assert!(tag.parse::<Reference>().is_err(), "{tag:?} was accepted");
         }
     }
 

@@ -1,17 +1,16 @@
-//! [`UploadId`]: the session id of an upload.
+//! [`UploadId`]: the id of an upload.
 
 use std::fmt;
 use std::str::FromStr;
 
 use uuid::Uuid;
 
-/// A UUID, as the specification asks ("POST then PUT"), in its one hyphenated lower-case form; so
-/// its text may be a file name. What the bits mean is for whoever issues them.
+/// A UUID, as the specification requires ("POST then PUT"), in hyphenated lower case. The text is safe in a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UploadId(Uuid);
 
 impl UploadId {
-    /// An id of these bytes; the six bits that say "custom UUID" (RFC 9562, 5.8) are set over them.
+    /// Creates an id from bytes. Overwrites the six bits that mark a custom UUID (RFC 9562, 5.8).
     pub(crate) const fn new(bytes: [u8; 16]) -> Self {
         Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
@@ -26,7 +25,7 @@ impl FromStr for UploadId {
 
     fn from_str(text: &str) -> Result<Self, InvalidUploadId> {
         match Uuid::try_parse(text) {
-            // The crate takes braces, capitals and texts without hyphens too.
+            // The crate also accepts braces, capitals and texts without hyphens.
             Ok(id) if id.hyphenated().to_string() == text => Ok(Self(id)),
             _ => Err(InvalidUploadId),
         }
@@ -40,23 +39,16 @@ impl fmt::Display for UploadId {
 }
 
 /// A text is not an [`UploadId`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid upload id: expected a UUID from this registry")]
 pub struct InvalidUploadId;
-
-impl fmt::Display for InvalidUploadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("invalid upload id: it is a UUID that the registry has handed out")
-    }
-}
-
-impl std::error::Error for InvalidUploadId {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn one_form_and_no_other() {
+    fn only_the_hyphenated_lower_case_form_is_accepted() {
         let id = UploadId::new([7; 16]);
         assert_eq!(id.to_string().parse(), Ok(id));
         for text in [

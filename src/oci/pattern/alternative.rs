@@ -3,12 +3,12 @@
 use super::parser::{IN_PART, Token};
 use super::{InvalidPattern, NAME_LENGTH_MAX, SLASH, SYMBOLS, Word};
 
-/// What stands for a star in a made-up name; rare enough not to be in another pattern.
+/// Replaces a star in a sample. It is unlikely to be in another pattern.
 const ANYTHING: &str = "xq";
-/// What stands for two stars.
+/// Replace two stars in samples.
 const SAMPLE_PARTS: [&str; 2] = ["xq", "xq/xq"];
 
-/// A pattern without braces, as what stands between its slashes.
+/// A pattern without braces, split at its slashes.
 #[derive(Clone, Debug)]
 pub(super) struct Alternative {
     parts: Vec<Part>,
@@ -29,7 +29,7 @@ impl Alternative {
         for part in tokens.split(|token| *token == Token::SLASH) {
             let part = match part {
                 [] => return Err(InvalidPattern::EmptyPart),
-                // Two in a row match what one does.
+                // Two in a row are equivalent to one.
                 [Token::Star, Token::Star] if matches!(parts.last(), Some(Part::Any)) => continue,
                 [Token::Star, Token::Star] => Part::Any,
                 _ if part.windows(2).any(|two| two == [Token::Star, Token::Star]) => {
@@ -52,7 +52,7 @@ impl Alternative {
         self.elements().len()
     }
 
-    /// What leaves and what keeps each state. The last is left by nothing.
+    /// The transitions of each state. Nothing leaves the last state.
     fn elements(&self) -> Vec<Element> {
         let mut elements = vec![Element::default()];
         let last = |elements: &mut Vec<Element>, set: &dyn Fn(&mut Element)| {
@@ -67,7 +67,7 @@ impl Alternative {
                         let before = elements.len() - 2;
                         elements[before].accept = true;
                     }
-                    // What follows begins where a part does.
+                    // The next element begins at a boundary.
                     last(&mut elements, &|element| (element.keeps, element.boundary) = (Keeps::Any, true));
                 }
                 Part::Tokens(tokens) => {
@@ -94,7 +94,7 @@ impl Alternative {
         elements
     }
 
-    /// Sets the bits of the states, of which the first has this number.
+    /// Sets the bits of the states, starting with this number.
     pub(super) fn compile(&self, words: &mut [Word], first: usize) {
         words[first / 64].start |= 1 << (first % 64);
         for (state, element) in (first..).zip(self.elements()) {
@@ -120,7 +120,7 @@ impl Alternative {
         (!self.parts.iter().any(wild)).then_some(beginning)
     }
 
-    /// What every name begins with that matches, and what it ends with.
+    /// The text that all matching names begin with, and the text that they end with.
     pub(super) fn literal_ends(&self) -> (String, String) {
         let mut parts = self.parts.as_slice();
         // `team/**` matches `team` as well.
@@ -146,7 +146,7 @@ impl Alternative {
         (text(beginning), if ends_open { String::new() } else { text(ending) })
     }
 
-    /// Texts that may match, with a few things in place of stars.
+    /// Texts that may match, with samples in place of stars.
     pub(super) fn samples(&self) -> impl Iterator<Item = String> {
         SAMPLE_PARTS.into_iter().map(|anything| {
             let element = |token: &Token| match token {
@@ -163,15 +163,15 @@ impl Alternative {
     }
 }
 
-/// What leaves and keeps a state.
+/// The transitions of a state.
 #[derive(Clone, Debug, Default)]
 struct Element {
-    /// The symbols that lead to the next state, a bit each.
+    /// The symbols that lead to the next state, one bit each.
     advance: u64,
     keeps: Keeps,
-    /// Whether it is left only where a part of a name begins.
+    /// Whether the state is left only where a part of a name begins.
     boundary: bool,
-    /// Whether it is a match after the last symbol.
+    /// Whether the state is a match after the last symbol.
     accept: bool,
 }
 

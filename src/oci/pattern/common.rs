@@ -1,17 +1,17 @@
-//! Whether two patterns have a name in common.
+//! Finds a name that two patterns match.
 
 use std::collections::{HashSet, VecDeque};
 
 use super::{NAME_LENGTH_MAX, RepositoryPattern, SLASH, SYMBOLS, States};
 use crate::oci::RepositoryName;
 
-/// What two patterns have in common.
+/// The result of a search for a common name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CommonName {
     /// The shortest name that both match.
     Name(RepositoryName),
     Nothing,
-    /// The search was given up.
+    /// The search ended at its limit.
     Unknown,
 }
 
@@ -22,8 +22,8 @@ struct Begun {
 }
 
 impl RepositoryPattern {
-    /// Looks for a name that both patterns match. Takes one from the budget for each beginning of a name that it looks
-    /// at, and gives up when nothing is left.
+    /// Finds a name that both patterns match. Each examined beginning of a name takes one from the budget. Stops when the
+    /// budget is used up.
     pub(crate) fn common_name(&self, other: &Self, budget: &mut usize) -> CommonName {
         let mut queue = VecDeque::from([Begun { states: (self.start(), other.start()), text: String::new() }]);
         let mut seen = HashSet::new();
@@ -44,7 +44,7 @@ impl RepositoryPattern {
                 }
                 let (mut one, mut two) = states;
                 let both = self.step(&mut one, symbol, at_boundary) && other.step(&mut two, symbol, at_boundary);
-                // What may come next depends on the last two characters, of which letters and digits are alike.
+                // The next character depends on the last two characters. Letters and digits are equivalent.
                 let tail = if symbol < SLASH - 3 { "a".to_owned() } else { tail(&text, next) };
                 if both && seen.insert((one, two, tail)) {
                     queue.push_back(Begun { states: (one, two), text: format!("{text}{next}") });
@@ -55,7 +55,7 @@ impl RepositoryPattern {
     }
 }
 
-/// Whether a name that begins so may go on with a character.
+/// Whether a character may follow the beginning of a name.
 fn may_follow(text: &str, next: char) -> bool {
     let ends_in_word = text.ends_with(|c: char| c.is_ascii_alphanumeric());
     match next {

@@ -1,4 +1,4 @@
-//! Text → alternatives: braces are expanded, and everything else is read.
+//! Reads a pattern and expands its braces into alternatives.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -8,7 +8,7 @@ use super::{ALTERNATIVES_MAX, DEPTH_MAX, InvalidPattern, SLASH, STATES_MAX, SYMB
 /// An element of a pattern without braces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
-    /// One of these symbols, a bit each.
+    /// One of these symbols, one bit each.
     One(u64),
     Star,
 }
@@ -20,7 +20,7 @@ impl Token {
     pub(super) const SLASH: Self = Self::One(1 << SLASH);
 }
 
-/// The alternatives that a pattern stands for.
+/// The alternatives of a pattern.
 pub(super) fn alternatives(text: &str) -> Result<Vec<Vec<Token>>, InvalidPattern> {
     match text.chars().next() {
         None => return Err(InvalidPattern::Empty),
@@ -57,7 +57,7 @@ impl Parser<'_> {
         Ok(read)
     }
 
-    /// Reads what stands in braces, behind the opening one.
+    /// Reads the content of braces, after the opening one.
     fn choices(&mut self, depth: usize) -> Result<Vec<Vec<Token>>, InvalidPattern> {
         if depth > DEPTH_MAX {
             return Err(InvalidPattern::TooManyAlternatives);
@@ -76,7 +76,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Reads a class, behind its opening bracket.
+    /// Reads a class, after its opening bracket.
     fn class(&mut self) -> Result<u64, InvalidPattern> {
         let is_negated = self.rest.next_if(|c| matches!(c, '!' | '^')).is_some();
         let (mut class, mut is_empty) = (0, true);
@@ -109,7 +109,7 @@ fn bit(symbol: usize) -> u64 {
     1 << symbol
 }
 
-/// A character that stands for itself.
+/// Reads a character that is not a wildcard.
 fn literal(c: char) -> Result<u64, InvalidPattern> {
     let known = u8::try_from(c).ok().and_then(symbol);
     known.map(bit).ok_or(InvalidPattern::Character(c))

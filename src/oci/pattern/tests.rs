@@ -1,4 +1,4 @@
-//! What patterns match, what is refused, and what a comparison costs.
+//! Matches, refusals and costs of patterns.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -54,7 +54,7 @@ fn patterns_match_as_in_doublestar() {
 }
 
 #[test]
-fn what_no_name_can_match_is_refused_with_the_reason() {
+fn an_invalid_pattern_is_refused_with_the_reason() {
     use InvalidPattern as Why;
     let long = "a".repeat(PATTERN_LENGTH_MAX + 1);
     let deep = "{".repeat(DEPTH_MAX + 1);
@@ -104,7 +104,7 @@ fn what_no_name_can_match_is_refused_with_the_reason() {
     }
 }
 
-/// 290 bytes that stood for 28^10 alternatives; and others of the kind.
+/// One of them has 290 bytes and stands for 28^10 alternatives.
 #[test]
 fn no_pattern_is_expanded_beyond_the_limits() {
     let group = format!("{{{}}}", ",".repeat(27));
@@ -148,7 +148,7 @@ fn a_comparison_takes_as_many_steps_as_the_name_has_characters_for_each_word() {
     assert_eq!(pattern("team/*/x").matches_in_steps("alice/app").1, 1);
 }
 
-/// What a pattern says, read in the plainest way: alternatives are written out, stars are tried out.
+/// A simple implementation: expands alternatives, and tries all lengths for stars.
 mod plain {
     pub(super) fn matches(pattern: &str, name: &str) -> bool {
         alternatives(pattern).iter().any(|alternative| {
@@ -211,7 +211,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_pattern_matches_what_trying_everything_matches(text in patterns(), of in names()) {
+    fn a_pattern_matches_as_the_simple_implementation_does(text in patterns(), of in names()) {
         if let Ok(pattern) = text.parse::<RepositoryPattern>() {
             prop_assert_eq!(pattern.matches(&name(&of)), plain::matches(&text, &of), "{} on {}", text, of);
             for (beginning, ending) in pattern.literal_ends() {

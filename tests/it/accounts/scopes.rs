@@ -35,7 +35,7 @@ async fn a_scope_that_can_match_nothing_is_refused_by_every_route_with_the_reaso
         ("/alice/app", "has an empty part"),
         ("alice//app", "has an empty part"),
         ("alice/", "has an empty part"),
-        ("alice/team**", "has ** beside other characters"),
+        ("alice/team**", "has ** next to other characters"),
         ("Alice/app:pull", "has the character 'A'"),
         ("alice/-app", "matches no valid repository name"),
         ("alice/app:swim", "has other actions"),
@@ -166,7 +166,7 @@ async fn the_command_line_refuses_and_warns_as_the_routes_do() {
     for (scope, why) in [
         ("!alice/**", "begins with !"),
         ("alice/{a", "has an unclosed brace"),
-        ("alice/team**", "has ** beside other characters"),
+        ("alice/team**", "has ** next to other characters"),
     ] {
         let refused = create(scope);
         assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{scope}");

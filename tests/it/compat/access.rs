@@ -101,7 +101,7 @@ checks! {
 
     async fn patterns_that_match_nothing_are_refused(_caller, _repository) {
         assert!(refused("\"Team/**\" = { defaultPolicy = ['read'] }").contains("has the character 'T'"));
-        assert!(refused("\"team/app**\" = { defaultPolicy = ['read'] }").contains("has ** beside other characters"));
+        assert!(refused("\"team/app**\" = { defaultPolicy = ['read'] }").contains("has ** next to other characters"));
     }
 
     async fn errors_of_the_key_routes_say_why(caller, _repository) {
