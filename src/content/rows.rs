@@ -1,36 +1,31 @@
-//! The rows: everything that is not the bytes of a blob, in one redb database.
+//! The rows: all data except the bytes of blobs, in one redb database.
 //!
-//! The only module that names redb. It knows how rows are stored and found, and decides nothing.
-//! What must hold: one [`Database::write`] closure is one change that is durable or did not happen;
-//! a closure that fails has changed nothing.
+//! Only this module names redb. It stores and finds rows, and makes no decisions. The closure of a [`Database::write`]
+//! is one change: it is durable or did not happen. A closure that fails has changed nothing.
 
-mod accounts;
 mod age;
 mod audit;
 mod backend;
+mod blob;
 mod codec;
-mod content;
 mod copy;
-mod deleted;
+mod credential;
 mod durability;
 mod error;
 mod examine;
-mod federated_user;
-mod file;
-mod garbage;
 mod history;
 #[cfg(test)]
 mod inspect;
 mod journal;
-mod link;
-mod owner;
+mod manifest;
 mod permission;
 mod schema;
 mod store;
-mod token;
+mod tag;
 mod transaction;
 mod unreferenced;
 mod upgrade;
+mod user;
 mod verify;
 mod version;
 
@@ -42,29 +37,27 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use redb::Durability;
 
-pub(crate) use accounts::{AccountRole, KeyRow, SecretHash, SessionRow, Use, UserRow};
 pub(crate) use age::{RestingUpload, SteadyClockRow};
 pub(crate) use audit::AuditRow;
-pub(crate) use content::{Contents, ManifestRow};
+pub(crate) use blob::{DamageRow, FileRow};
 pub(crate) use copy::{Extent, Pause, ReadOnlyDatabase, install};
+pub(crate) use credential::{KeyRow, RefreshRow, SecretHash, SessionRow, SigningRow, Use};
 pub(crate) use error::Error;
 pub(crate) use examine::{Condition, examine, set_aside};
-pub(crate) use federated_user::FederatedUserRow;
-pub(crate) use file::{DamageRow, FileRow};
-pub(crate) use garbage::UnreferencedRow;
-pub(crate) use history::{Span, TagAttributes, TagState};
+pub(crate) use history::{Span, TagState};
 #[cfg(test)]
 pub(crate) use inspect::Dump;
 pub(crate) use journal::{JournaledManifest, ReplayedJournal};
-pub(crate) use owner::{FileUserRow, NamespaceConflict};
+pub(crate) use manifest::{Contents, ManifestRow};
 pub(crate) use permission::{Grantee, GroupRow, Role, SettingsRow};
 pub(crate) use schema::{
     SETTING_CSRF_KEY, SETTING_FILE_OWNERS_UNKNOWN, SETTING_OPTIONAL_LISTED, SETTING_OWNERS_UNKNOWN,
     SETTING_PROVIDER_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY,
 };
-pub(crate) use token::{RefreshRow, SigningRow};
+pub(crate) use tag::TagAttributes;
 pub(crate) use transaction::{Rows, WriteTx};
-pub(crate) use unreferenced::Unreferenced;
+pub(crate) use unreferenced::{Unreferenced, UnreferencedRow};
+pub(crate) use user::{AccountRole, FederatedUserRow, FileUserRow, NamespaceConflict, UserRow};
 pub(crate) use verify::Findings;
 #[cfg(test)]
 pub(crate) use version::Changes;
@@ -72,27 +65,27 @@ pub(crate) use version::Version;
 
 use crate::content::blobs::{Disk, Tree};
 use crate::kit::clock::Clock;
-use crate::kit::file::if_exists;
-use backend::{Backend, DatabaseFile};
+use backend::DatabaseFile;
+use copy::NewDatabase;
 use durability::DurabilityPolicy;
 use journal::{Journal, Records};
 use store::Store;
 
-/// More closures than this are not put into one transaction, so that none waits long.
+/// The maximum number of changes in one transaction, so that none of them waits long.
 const GROUP_MAX: usize = 256;
 
 /// The database of one data directory.
 pub(crate) struct Database {
     store: Store,
     durability: DurabilityPolicy,
-    /// Changes that wait for a transaction.
+    /// The changes that wait for a transaction.
     queue: Mutex<Vec<Box<dyn Pending>>>,
-    /// Held by whoever writes the next transaction, for everybody in the queue.
+    /// Held by the thread that writes the next transaction, with the changes of all waiting threads.
     leader: Mutex<()>,
     journal: OnceLock<Journal>,
 }
 
-/// A key by which the registry recognises what it has handed out itself. Does not print.
+/// A secret key for an HMAC. Its `Debug` output does not contain the key.
 pub(crate) struct HmacKey([u8; 32]);
 
 impl HmacKey {
@@ -108,28 +101,24 @@ impl fmt::Debug for HmacKey {
 }
 
 impl Database {
-    /// Opens the database of a data directory, making it if there is none. `sync` is whether a
-    /// finished [`Database::write`] survives a crash; if not, nothing does but an orderly end, unless
-    /// [`Database::with_delayed_durability`] is called.
+    /// Opens the database of a data directory. Makes it if it does not exist. `sync` is whether every
+    /// [`Database::write`] is durable when it returns. If not, changes become durable at an orderly stop, or earlier
+    /// with [`Database::with_delayed_durability`].
     pub(crate) fn open(tree: &Tree, disk: Arc<dyn Disk>, sync: bool) -> Result<Self, Error> {
         let path = tree.database();
-        // Of two first starts at once, the second must not take away the file that the first is making. It
-        // waits until the database is there, and finds it in use. Where directories have no locks, that is
-        // not worth refusing to start for.
+        // If two processes start in an empty directory, the second one must not replace the file that the first one is
+        // making. It waits here, and then finds the database in use. A file system without locks gives no such
+        // protection.
         let directory = File::open(tree.root()).map_err(Error::at(tree.root()))?;
         let _ = directory.lock();
         if !path.exists() {
             if tree.journal().exists() {
                 return Err(Error::DatabaseMissing { path });
             }
-            create(tree, &disk)?;
+            NewDatabase::create(tree, &disk)?.change(schema::create)?;
             install(tree, &*disk)?;
         }
-        let open = |disk| {
-            let (store, durability) = (Store::open(DatabaseFile::open(disk, &path)?)?, DurabilityPolicy::new(sync));
-            let (queue, leader) = (Mutex::default(), Mutex::default());
-            Ok::<_, Error>(Self { store, durability, queue, leader, journal: OnceLock::new() })
-        };
+        let open = |disk| Ok::<_, Error>(Self::new(Store::open(DatabaseFile::open(disk, &path)?)?, sync));
         let database = open(Arc::clone(&disk))?;
         if database.read(schema::version)? == schema::VERSION {
             if !database.read(schema::has_all_tables)? {
@@ -142,7 +131,17 @@ impl Database {
         open(disk)
     }
 
-    /// How much of the file is in use.
+    fn new(store: Store, sync: bool) -> Self {
+        Self {
+            store,
+            durability: DurabilityPolicy::new(sync),
+            queue: Mutex::default(),
+            leader: Mutex::default(),
+            journal: OnceLock::new(),
+        }
+    }
+
+    /// The number of bytes of the file that are in use.
     #[cfg(feature = "filling")]
     pub(crate) fn allocated_bytes(&self) -> Result<u64, Error> {
         let transaction = self.store.begin_write()?;
@@ -151,23 +150,21 @@ impl Database {
         Ok(stats.allocated_pages() * stats.page_size() as u64)
     }
 
-    /// Looks something up. Never waits for a writer, except for one that opens the database anew.
-    pub(crate) fn read<T, E: From<Error>>(&self, look: impl FnOnce(&Rows) -> Result<T, E>) -> Result<T, E> {
-        if self.store.wants_reopening() {
-            // If another thread writes, it finds out itself.
-            if let Some(_leading) = self.leader.try_lock() {
-                self.store.reopen();
-            }
+    /// Reads rows. Waits for a writer only while it reopens the database after a failure.
+    pub(crate) fn read<T, E: From<Error>>(&self, read: impl FnOnce(&Rows) -> Result<T, E>) -> Result<T, E> {
+        // A thread that is writing notices the failure itself.
+        if self.store.needs_reopening()
+            && let Some(_leader) = self.leader.try_lock()
+        {
+            self.store.reopen();
         }
-        let transaction = self.store.begin_read()?;
-        look(&Rows::new(transaction))
+        read(&Rows::new(self.store.begin_read()?))
     }
 
     /// Makes a change, and returns when it is durable. Blocks.
     ///
-    /// Whoever finds nobody writing writes for all who wait, in one transaction with one sync. So a
-    /// closure runs on some thread that called this, and must not write before it is sure that it
-    /// will succeed: the others' changes are in the same transaction.
+    /// One waiting thread becomes the leader. It runs the closures of all waiting threads in one transaction, with one
+    /// sync. A closure must not write before it is certain to succeed, because the transaction has other changes too.
     pub(crate) fn write<T, E>(&self, change: impl FnOnce(&mut WriteTx) -> Result<T, E> + Send + 'static) -> Result<T, E>
     where
         T: Send + 'static,
@@ -177,69 +174,69 @@ impl Database {
         let pending = Change { closure: Some(change), result: None, outcome: Arc::clone(&outcome) };
         self.queue.lock().push(Box::new(pending));
         loop {
-            let leading = self.leader.lock();
+            let leader = self.leader.lock();
             if let Some(result) = outcome.lock().take() {
                 return result;
             }
             self.write_group();
-            drop(leading);
+            drop(leader);
         }
     }
 
-    /// Makes a change that is not kept, to see what would come of it. Other writers wait meanwhile.
+    /// Makes a change and undoes it, to see its result. Other writers wait meanwhile.
     pub(crate) fn dry_run<T, E: From<Error>>(&self, change: impl FnOnce(&mut WriteTx) -> Result<T, E>) -> Result<T, E> {
-        let _leading = self.leader.lock();
+        let _leader = self.leader.lock();
         let mut tx = WriteTx::new(self.store.begin_write()?);
         let result = change(&mut tx);
         tx.abort()?;
         result
     }
 
-    /// What is read from now on, until something changes.
+    /// The version of everything that is read from now on. `None` while a change is running.
     pub(crate) fn version(&self) -> Option<Version> {
         self.store.changes().version()
     }
 
-    /// Whether the database cannot be changed at the moment, although it can be read.
+    /// Whether the database can be read but not written at the moment.
     pub(crate) fn is_read_only(&self) -> bool {
         self.store.is_read_only()
     }
 
-    /// A key of this data directory, made the first time it is asked for.
+    /// Returns a secret key of this data directory. Generates it at the first call.
     pub(crate) fn hmac_key(&self, setting: &'static str) -> Result<HmacKey, Error> {
-        let known = match self.read(|tx| tx.setting(setting))? {
+        let known = match self.read(|rows| rows.setting(setting))? {
             Some(known) => known,
             None => self.write(move |tx| {
-                let made: [u8; 32] = rand::random();
-                tx.set_setting(setting, &made)?;
-                Ok::<_, Error>(made.to_vec())
+                let key: [u8; 32] = rand::random();
+                tx.set_setting(setting, &key)?;
+                Ok::<_, Error>(key.to_vec())
             })?,
         };
-        known.try_into().map(HmacKey).map_err(|_| Error::Corrupt { table: "settings", key: setting.to_owned() })
+        known.try_into().map(HmacKey).map_err(|_| Error::corrupt(schema::SETTINGS, setting))
     }
 
-    /// Writes what is in the queue as one transaction and tells each who waits.
+    /// Writes the waiting changes in one transaction, and delivers the result to each thread.
     fn write_group(&self) {
         let mut group = {
             let mut queue = self.queue.lock();
             let count = queue.len().min(GROUP_MAX);
             queue.drain(..count).collect::<Vec<_>>()
         };
-        // Until a failure is dealt with too: what of it is found in the file may be seen at any time before that.
+        // Hold this until the failure is handled. Until then readers may see parts of the failed commit.
         let _changing = self.store.changes().begin();
-        // A panic of redb's must not leave those who wait without an answer.
+        // redb may panic, and the waiting threads must get a result.
         let committed = catch_unwind(AssertUnwindSafe(|| self.try_write_group(&mut group)));
         let committed = committed.unwrap_or(Err(Error::Panicked)).map_err(|error| self.store.failed(error));
         for pending in group {
-            pending.tell(committed.clone());
+            pending.deliver(committed.clone());
         }
     }
 
     fn try_write_group(&self, group: &mut [Box<dyn Pending>]) -> Result<(), Error> {
         let mut transaction = self.store.begin_write()?;
-        // While somebody reads what was before, redb does not take the pages back that this one replaces: the next
-        // commit does. Otherwise it makes a second commit of that, in memory, after each that is durable; a push costs
-        // up to a seventh more then, and each page that a reader fetches from the file a look into 131 empty lists.
+        // Holding the read transaction keeps redb from making a second commit, in memory, after each durable one, to
+        // free the replaced pages. The next commit frees them. Otherwise a push costs up to a seventh more, and each
+        // page that a reader fetches from the file costs a look into 131 empty lists.
         let _before = self.store.begin_read()?;
         let is_durable = self.durability.next_is_durable();
         set_durable(&mut transaction, is_durable)?;
@@ -267,10 +264,10 @@ impl Database {
     }
 }
 
-/// Says whether a transaction is durable when it is committed, with all that were before it.
+/// Sets whether the commit of a transaction makes it durable, with all transactions before it.
 fn set_durable(transaction: &mut redb::WriteTransaction, is_durable: bool) -> Result<(), Error> {
     transaction.set_durability(if is_durable { Durability::Immediate } else { Durability::None })?;
-    // A start after a crash must not walk the whole database.
+    // Without quick repair, a start after a crash walks the whole database.
     transaction.set_quick_repair(is_durable);
     Ok(())
 }
@@ -281,28 +278,12 @@ impl fmt::Debug for Database {
     }
 }
 
-/// Makes the database under a temporary name: a crash in the middle of a first creation leaves a
-/// file that redb cannot open, and must not leave it under the real name.
-fn create(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<(), Error> {
-    let new = tree.new_database();
-    if_exists(disk.remove(&new)).map_err(Error::at(&new))?;
-    // By the disk, so that nobody else may read it: there are password hashes in it.
-    let file = disk.create(&new).map_err(Error::at(&new))?;
-    let file = Arc::new(DatabaseFile::new(Arc::clone(disk), file, &new));
-    let database = store::open(&file, Backend::new(&file))?;
-    let mut tx = WriteTx::new(database.begin_write()?);
-    schema::create(&mut tx)?;
-    tx.commit()?;
-    drop(database);
-    Ok(())
-}
-
-/// A change waiting in the queue, whatever its result is.
+/// A change in the queue, with a result of any type.
 trait Pending: Send {
-    /// Makes the change; false if it failed.
+    /// Makes the change. Returns false if it failed.
     fn run(&mut self, tx: &mut WriteTx) -> bool;
-    /// Hands the result over to who waits, now that it is known whether it is durable.
-    fn tell(self: Box<Self>, committed: Result<(), Arc<Error>>);
+    /// Delivers the result to the waiting thread, after the transaction.
+    fn deliver(self: Box<Self>, committed: Result<(), Arc<Error>>);
 }
 
 struct Change<F, T, E> {
@@ -319,17 +300,17 @@ where
 {
     fn run(&mut self, tx: &mut WriteTx) -> bool {
         let change = self.closure.take().expect("a change is run once");
-        // A panic must not take the thread that happens to lead, nor the others' changes, along.
+        // A panic must affect neither the leader nor the other changes.
         let result = catch_unwind(AssertUnwindSafe(|| change(tx))).unwrap_or_else(|_| Err(Error::Panicked.into()));
         let succeeded = result.is_ok();
         self.result = Some(result);
         succeeded
     }
 
-    fn tell(self: Box<Self>, committed: Result<(), Arc<Error>>) {
+    fn deliver(self: Box<Self>, committed: Result<(), Arc<Error>>) {
         let result = match committed {
             Ok(()) => self.result.expect("a committed group has run all its changes"),
-            // Not even a refusal is certain: it may rest on a change of the same group.
+            // Even a refusal is uncertain: it may depend on another change of the group.
             Err(error) => Err(Error::Group(error).into()),
         };
         *self.outcome.lock() = Some(result);
@@ -391,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_opener_is_told_who_is_in_the_way() {
+    fn a_second_opener_is_told_that_the_database_is_in_use() {
         let root = tempfile::tempdir().unwrap();
         let _first = database(root.path());
         let second = Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), true);
@@ -399,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_creation_that_was_cut_off_is_begun_anew() {
+    fn an_interrupted_creation_starts_over() {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("coracle.redb.new"), [0; 4096]).unwrap();
         drop(database(root.path()));

@@ -49,7 +49,7 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     fn sync(&self, file: &File, path: &Path) -> io::Result<()>;
     /// Gives a file another name, atomically, over whatever has that name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Takes a file's name away.
+    /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;

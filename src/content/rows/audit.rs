@@ -1,4 +1,4 @@
-//! Rows of what was done to accounts, and by whom.
+//! Rows of the audit log.
 
 use std::ops::ControlFlow;
 
@@ -9,28 +9,28 @@ use super::schema::AUDIT;
 use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::Timestamp;
 
-/// Something that was done, or tried.
+/// Something that was done, or attempted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AuditRow {
-    /// What: one of Quay's kinds, such as `login_success`.
+    /// One of Quay's kinds, such as `login_success`.
     pub(crate) kind: String,
-    /// Whose account it was done to.
+    /// The account that it was done to.
     pub(crate) account: String,
-    /// Who did it; nobody, if it is not known.
+    /// The caller, if known.
     pub(crate) performer: Option<String>,
     pub(crate) address: Option<String>,
-    /// Who was at the other end of the connection. For the log and the audit file only; not stored.
+    /// The other end of the connection. For the log and the audit file only; the row does not contain it.
     #[serde(skip)]
     pub(crate) peer: Option<String>,
     pub(crate) agent: String,
-    /// The request it was done in.
+    /// The id of the request.
     pub(crate) request: Option<String>,
-    /// What else there is to know, by name; never a secret.
+    /// More facts by name, never a secret.
     pub(crate) metadata: Vec<(String, String)>,
 }
 
 impl Rows {
-    /// Visits what was done between two times, newest first, until told to stop.
+    /// Visits the audit rows between two times, the newest first, until `visit` breaks.
     pub(crate) fn each_audit(
         &self,
         from: Timestamp,
@@ -41,8 +41,7 @@ impl Rows {
         for row in table.range((from.micros(), 0)..(before.0.micros(), before.1))?.rev() {
             let (at, row) = row?;
             let (micros, number) = at.value();
-            let row =
-                codec::decode(row.value()).ok_or_else(|| Error::Corrupt { table: "audit", key: micros.to_string() })?;
+            let row = codec::row(AUDIT, row.value(), micros)?;
             if visit((Timestamp::from_micros(micros), number), row).is_break() {
                 break;
             }
@@ -52,7 +51,7 @@ impl Rows {
 }
 
 impl WriteTx {
-    /// Adds a row, behind all rows of the same time.
+    /// Adds a row after all rows of the same time.
     pub(crate) fn add_audit(&mut self, at: Timestamp, row: &AuditRow) -> Result<(), Error> {
         let mut table = self.table_mut(AUDIT)?;
         let last = table.range((at.micros(), 0)..=(at.micros(), u32::MAX))?.next_back().transpose()?;
@@ -63,19 +62,15 @@ impl WriteTx {
         Ok(())
     }
 
-    /// The rows added since this was last asked: for whoever tells others of them, once they are durable.
+    /// Takes the rows added since the last call. The caller logs them when they are durable.
     pub(crate) fn take_audited(&mut self) -> Vec<(Timestamp, AuditRow)> {
         std::mem::take(&mut self.audited)
     }
 
-    /// Removes the rows before a time; at most `limit` of them.
+    /// Removes at most `limit` rows from before a time.
     pub(crate) fn trim_audit(&mut self, before: Timestamp, limit: usize) -> Result<(), Error> {
+        let old = self.table(AUDIT)?.collect(..(before.micros(), 0), limit, |key, _| Ok(Some(key)))?;
         let mut table = self.table_mut(AUDIT)?;
-        let old: Vec<(u64, u32)> = table
-            .range(..(before.micros(), 0))?
-            .take(limit)
-            .map(|row| row.map(|(key, _)| key.value()))
-            .collect::<Result<_, _>>()?;
         for key in old {
             table.remove(key)?;
         }

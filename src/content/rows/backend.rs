@@ -1,9 +1,8 @@
-//! The database's file as redb sees it: whatever changes it goes through [`Disk`], like everything else.
+//! The database file as redb sees it. All changes go through [`Disk`].
 //!
-//! The file is opened and locked once, and outlives the database on it: redb refuses everything after a
-//! failure until it is opened anew, and nobody else must get at the file in between. What must hold: when a
-//! [`Backend`] is closed, nothing reads or writes through it any more, so that a reader of the database as it
-//! was never sees pages of the database as it has become.
+//! The file is opened and locked once. redb refuses everything after a failure until the database is opened again, and
+//! in between no other process may get the file. So the open file outlives the database. After a [`Backend`] is closed,
+//! nothing reads or writes through it. Otherwise a reader of the old database could see pages of the new one.
 
 mod overlay;
 
@@ -21,19 +20,19 @@ use super::Error;
 use crate::content::blobs::Disk;
 use overlay::Overlay;
 
-/// The file of a database, and what went wrong with it.
+/// An open and locked database file, and its first failure.
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
     disk: Arc<dyn Disk>,
     file: File,
     path: PathBuf,
-    /// Whether there is a failure; looked at with every read.
+    /// Whether there was a failure. Checked by every read of the database.
     has_failed: AtomicBool,
     /// The first failure since the database was opened.
     failure: Mutex<Option<Failure>>,
 }
 
-/// What remains of an I/O error: it cannot be copied.
+/// The parts of an I/O error, which cannot be cloned itself.
 #[derive(Clone, Debug)]
 struct Failure {
     code: Option<i32>,
@@ -42,35 +41,35 @@ struct Failure {
 }
 
 impl DatabaseFile {
-    /// Opens a database's file, and keeps others from opening it.
+    /// Opens a database file and locks it.
     pub(super) fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, Error> {
         let file = File::options().read(true).write(true).open(path).map_err(Error::at(path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::InUse { path: path.to_owned() }),
-            // Where files have no locks, that is not worth refusing to start for.
+            // On a file system without locks, the registry works without one.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => return Err(Error::at(path)(error)),
         }
         Ok(Self::new(disk, file, path))
     }
 
-    /// Opens a database's file only to look at it, whether or not it could be changed; others may do so as well.
-    pub(super) fn open_to_look_at(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, Error> {
+    /// Opens a database file for reading. Other readers may do the same.
+    pub(super) fn open_read_only(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, Error> {
         let file = File::open(path).map_err(Error::at(path))?;
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
-            // Where files have no locks, that is not worth refusing for.
+            // On a file system without locks, reading works without one.
             _ => Ok(Self::new(disk, file, path)),
         }
     }
 
-    /// Makes everything that was written to it durable.
+    /// Makes all writes durable.
     pub(super) fn sync(&self, disk: &dyn Disk) -> Result<(), Error> {
         disk.sync(&self.file, &self.path).map_err(Error::at(&self.path))
     }
 
-    /// A file that nobody else knows of.
+    /// Takes a new file, which no other process knows.
     pub(super) fn new(disk: Arc<dyn Disk>, file: File, path: &Path) -> Self {
         Self { disk, file, path: path.to_owned(), has_failed: AtomicBool::new(false), failure: Mutex::default() }
     }
@@ -79,12 +78,12 @@ impl DatabaseFile {
         &self.path
     }
 
-    /// Whether something has failed since [`DatabaseFile::forgive`].
+    /// Whether there was a failure since [`DatabaseFile::clear_failure`].
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Acquire)
     }
 
-    /// What failed first, if it was the file.
+    /// The first I/O error.
     pub(super) fn failure(&self) -> Option<Error> {
         self.failure.lock().as_ref().map(|failure| {
             Error::at(&self.path)(match failure.code {
@@ -94,31 +93,31 @@ impl DatabaseFile {
         })
     }
 
-    /// The database is not to be gone on with, although it may not be the file that failed.
-    pub(super) fn give_up(&self) {
+    /// Marks the database as failed, although no I/O error may have occurred.
+    pub(super) fn set_failed(&self) {
         self.has_failed.store(true, Ordering::Release);
     }
 
-    /// Forgets the failure; the database is being opened anew.
-    pub(super) fn forgive(&self) {
+    /// Clears the failure before the database is opened again.
+    pub(super) fn clear_failure(&self) {
         *self.failure.lock() = None;
         self.has_failed.store(false, Ordering::Release);
     }
 
-    /// Takes note of a failure.
-    fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
+    /// Records a failure.
+    fn recorded<T>(&self, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result {
             self.failure.lock().get_or_insert_with(|| Failure {
                 code: error.raw_os_error(),
                 kind: error.kind(),
                 text: error.to_string(),
             });
-            self.give_up();
+            self.set_failed();
         }
         result
     }
 
-    /// An empty file would become an empty database.
+    /// Fails for an empty file, which redb would make an empty database.
     pub(super) fn check(&self) -> Result<(), Error> {
         match self.len().map_err(Error::at(&self.path))? {
             0 => Err(Error::at(&self.path)(io::Error::new(io::ErrorKind::InvalidData, "it is empty"))),
@@ -131,7 +130,7 @@ impl DatabaseFile {
     }
 }
 
-/// The file for one opening of the database.
+/// The storage of one opening of the database.
 #[derive(Debug)]
 pub(super) struct Backend {
     file: Arc<DatabaseFile>,
@@ -140,9 +139,9 @@ pub(super) struct Backend {
 
 #[derive(Debug)]
 enum Access {
-    /// What is written goes to the file.
+    /// Writes go to the file.
     Full,
-    /// What is written stays in memory, for this opening alone.
+    /// Writes stay in memory until the database is closed.
     ReadOnly(Mutex<Overlay>),
     Closed,
 }
@@ -152,13 +151,13 @@ impl Backend {
         Self { file: Arc::clone(file), access: RwLock::new(Access::Full) }
     }
 
-    /// A database on it can be read although its file cannot be changed: opening one writes a little.
+    /// For a file that cannot be written. redb writes a little when it opens a database, which stays in memory.
     pub(super) fn read_only(file: &Arc<DatabaseFile>) -> io::Result<Self> {
         let access = Access::ReadOnly(Mutex::new(Overlay::new(file.len()?)));
         Ok(Self { file: Arc::clone(file), access: RwLock::new(access) })
     }
 
-    /// Held for as long as the file is used; closing waits for it.
+    /// The guard is held while the file is used. Closing waits for it.
     fn access(&self) -> io::Result<RwLockReadGuard<'_, Access>> {
         let access = self.access.read();
         if matches!(*access, Access::Closed) { Err(io::Error::other("the database was closed")) } else { Ok(access) }
@@ -169,15 +168,15 @@ impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
         match &*self.access()? {
             Access::ReadOnly(overlay) => Ok(overlay.lock().len()),
-            Access::Full | Access::Closed => self.file.noted(self.file.len()),
+            Access::Full | Access::Closed => self.file.recorded(self.file.len()),
         }
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let DatabaseFile { file, .. } = &*self.file;
         match &*self.access()? {
-            Access::ReadOnly(overlay) => self.file.noted(overlay.lock().read(file, offset, out)),
-            Access::Full | Access::Closed => self.file.noted(file.read_exact_at(out, offset)),
+            Access::ReadOnly(overlay) => self.file.recorded(overlay.lock().read(file, offset, out)),
+            Access::Full | Access::Closed => self.file.recorded(file.read_exact_at(out, offset)),
         }
     }
 
@@ -185,7 +184,7 @@ impl StorageBackend for Backend {
         let DatabaseFile { disk, file, path, .. } = &*self.file;
         match &*self.access()? {
             Access::ReadOnly(overlay) => overlay.lock().set_len(len),
-            Access::Full | Access::Closed => self.file.noted(disk.truncate(file, path, len)),
+            Access::Full | Access::Closed => self.file.recorded(disk.truncate(file, path, len)),
         }
     }
 
@@ -193,7 +192,7 @@ impl StorageBackend for Backend {
         let DatabaseFile { disk, file, path, .. } = &*self.file;
         match &*self.access()? {
             Access::ReadOnly(_) => Ok(()),
-            Access::Full | Access::Closed => self.file.noted(disk.sync(file, path)),
+            Access::Full | Access::Closed => self.file.recorded(disk.sync(file, path)),
         }
     }
 
@@ -201,7 +200,7 @@ impl StorageBackend for Backend {
         let DatabaseFile { disk, file, path, .. } = &*self.file;
         match &*self.access()? {
             Access::ReadOnly(overlay) => overlay.lock().write(file, offset, data),
-            Access::Full | Access::Closed => self.file.noted(disk.write_at(file, path, data, offset)),
+            Access::Full | Access::Closed => self.file.recorded(disk.write_at(file, path, data, offset)),
         }
     }
 

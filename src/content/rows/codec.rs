@@ -1,54 +1,60 @@
-//! How a row's fields become bytes.
+//! The encoding of rows.
 //!
-//! A row is one byte that says which form it has, and the fields in postcard's encoding. A field
-//! that is added makes a new form; the old ones stay readable.
+//! A row is one byte for its format, and its fields in postcard's encoding. A new field needs a new format, or
+//! [`encode_with`]; rows of older formats stay readable.
 
 use std::fmt::Display;
+use std::str::FromStr;
 
+use redb::{Key, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Error;
+use super::transaction::Definition;
+use crate::oci::Digest;
 
-/// The one form there is so far.
-const FORM: u8 = 1;
+/// The only format so far.
+const FORMAT: u8 = 1;
 
-/// The bytes of a row.
+/// Encodes a row.
 pub(super) fn encode<R: Serialize>(row: &R) -> Vec<u8> {
-    postcard::to_extend(row, vec![FORM]).expect("rows are plain fields, and memory is there for them")
+    postcard::to_extend(row, vec![FORMAT]).expect("rows have plain fields, and a vector grows")
 }
 
-/// The row of these bytes; none if they are not one.
+/// Decodes a row. Returns `None` if the bytes are not a row.
 pub(super) fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Option<R> {
     match bytes.split_first()? {
-        (&FORM, fields) => postcard::from_bytes(fields).ok(),
+        (&FORMAT, fields) => postcard::from_bytes(fields).ok(),
         _ => None,
     }
 }
 
-/// The row of these bytes, which stand in a table under a key.
-pub(super) fn row<R: DeserializeOwned>(table: &'static str, bytes: &[u8], key: impl Display) -> Result<R, Error> {
-    decode(bytes).ok_or_else(|| corrupt(table, key))
+/// Decodes a row of a table. An error names its key as `key`.
+pub(super) fn row<R: DeserializeOwned, K: Key, V: Value>(
+    table: Definition<K, V>,
+    bytes: &[u8],
+    key: impl Display,
+) -> Result<R, Error> {
+    decode(bytes).ok_or_else(|| Error::corrupt(table, key))
 }
 
-/// The bytes of a row with a field that its form got later. Programs from before read the row, and not the field.
+/// Encodes a row and a field that was added later. Earlier programs read the row without the field.
 pub(super) fn encode_with<R: Serialize, F: Serialize>(row: &R, field: &F) -> Vec<u8> {
     encode(&(row, field))
 }
 
-/// A row with a field that its form got later; the field has its default where the row is older.
-pub(super) fn row_with<R: DeserializeOwned, F: DeserializeOwned + Default>(
-    table: &'static str,
-    bytes: &[u8],
-    key: impl Display,
-) -> Result<(R, F), Error> {
-    match decode(bytes) {
-        Some(both) => Ok(both),
-        None => Ok((row(table, bytes, key)?, F::default())),
-    }
+/// Decodes what [`encode_with`] has encoded. The field of an older row has its default value.
+pub(super) fn decode_with<R: DeserializeOwned, F: DeserializeOwned + Default>(bytes: &[u8]) -> Option<(R, F)> {
+    decode(bytes).or_else(|| Some((decode(bytes)?, F::default())))
 }
 
-/// What is found in a table under a key is not what was written there.
-pub(super) fn corrupt(table: &'static str, key: impl Display) -> Error {
-    Error::Corrupt { table, key: key.to_string() }
+/// Reads a digest in a row or a key of a table.
+pub(super) fn digest<K: Key, V: Value>(table: Definition<K, V>, key: &[u8]) -> Result<Digest, Error> {
+    Digest::from_key(key).ok_or_else(|| Error::corrupt(table, hex::encode(key)))
+}
+
+/// Parses a name or a tag in a key of a table.
+pub(super) fn parse<T: FromStr, K: Key, V: Value>(table: Definition<K, V>, text: &str) -> Result<T, Error> {
+    text.parse().map_err(|_| Error::corrupt(table, text))
 }

@@ -1,8 +1,8 @@
-//! A copy of all rows, as they were at one moment, in a new database file; and a database that is only looked at.
+//! Copies of a database, and databases that are opened only for reading.
 //!
-//! What must hold: nothing is left out by mistake (a table that is not in [`each_table`] is an error, not a gap),
-//! memory is bounded whatever the size of the database, and the new file has the name of a database only when
-//! it is complete and durable.
+//! A copy has all rows of one transaction in a new file. Copying fails if the database has a table that is not in the
+//! list, so that nothing is left out by mistake. Its memory is bounded. The new file gets the name of a database only
+//! when it is complete and durable.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -19,25 +19,23 @@ use super::{Database, Error, Rows, WriteTx, store};
 use crate::content::blobs::{Disk, Tree};
 use crate::kit::file::if_exists;
 
-/// As much is written in one transaction of the copy, which is held in memory.
+/// The size of a transaction of the copy. Transactions are held in memory.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// Asked between two steps of something long, and told how long the last one took: it may wait, or break it off.
+/// Called between two steps of a long operation with the duration of the last step. It may sleep, or cancel.
 pub(crate) type Pause<'a> = &'a mut dyn FnMut(Duration) -> ControlFlow<()>;
 
-/// What is copied.
+/// The rows that are copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// Every row.
     All,
-    /// Everything but what lets somebody in without a password or a key: sessions, refresh tokens, also those of
-    /// providers, and the secrets that tokens and cookies are made with. Whoever gets hold of the copy cannot use them, and what was
-    /// ended since does not come back with it.
+    /// All but sessions, refresh tokens, and the secrets that sign tokens and cookies. A thief of the copy cannot use
+    /// them, and restoring it does not revive what was ended since.
     WithoutSessions,
 }
 
-/// What [`Extent::WithoutSessions`] leaves empty.
-const TABLES_OF_SESSIONS: [&str; 6] = [
+/// The tables that [`Extent::WithoutSessions`] leaves empty.
+const SESSION_TABLES: [&str; 6] = [
     "sessions",
     "sessions of users",
     "signing keys",
@@ -45,8 +43,8 @@ const TABLES_OF_SESSIONS: [&str; 6] = [
     "refresh tokens of users",
     "tokens of providers",
 ];
-/// And of the settings, these. The journal that two of them speak of belongs to the registry that is copied.
-const SETTINGS_OF_SESSIONS: [&str; 6] = [
+/// The settings that [`Extent::WithoutSessions`] leaves out. Two of them are of the journal, which is not copied.
+const SESSION_SETTINGS: [&str; 6] = [
     schema::SETTING_UPLOAD_KEY,
     schema::SETTING_CSRF_KEY,
     schema::SETTING_STAMP_KEY,
@@ -58,35 +56,45 @@ const SETTINGS_OF_SESSIONS: [&str; 6] = [
 impl Extent {
     fn leaves_out(self, table: &str, key: &[u8]) -> bool {
         self == Self::WithoutSessions
-            && (TABLES_OF_SESSIONS.contains(&table)
-                || table == "settings" && SETTINGS_OF_SESSIONS.iter().any(|setting| setting.as_bytes() == key))
+            && (SESSION_TABLES.contains(&table)
+                || table == schema::SETTINGS.name() && SESSION_SETTINGS.iter().any(|name| name.as_bytes() == key))
     }
 }
 
 impl Database {
-    /// Writes all rows, as they are now, to the new database of another data directory; see [`install`].
+    /// Copies the database to the temporary name in another data directory; see [`install`].
     pub(crate) fn copy(&self, to: &Tree, disk: &Arc<dyn Disk>, extent: Extent, pause: Pause<'_>) -> Result<(), Error> {
-        let new = self.read(|tx| NewDatabase::of(tx, to, disk, extent, pause))?;
+        let new = self.read(|rows| NewDatabase::copy_of(rows, to, disk, extent, pause))?;
         new.finish(&**disk)
     }
 }
 
-/// Makes the new database of a data directory the database, in place of one that may be there.
+/// Renames the new database of a data directory from its temporary name. It replaces an existing one.
 pub(crate) fn install(tree: &Tree, disk: &dyn Disk) -> Result<(), Error> {
     let path = tree.database();
     disk.rename(&tree.new_database(), &path).map_err(Error::at(&path))?;
     disk.sync_dir(tree.root()).map_err(Error::at(tree.root()))
 }
 
-/// A database that is being made under its temporary name.
+/// A database under its temporary name: a crash while it is made must not leave an incomplete one under the real name.
 pub(super) struct NewDatabase {
     database: redb::Database,
     file: Arc<DatabaseFile>,
 }
 
 impl NewDatabase {
-    /// A copy of what a view shows.
-    pub(super) fn of(
+    /// Makes an empty database without tables.
+    pub(super) fn create(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<Self, Error> {
+        let path = tree.new_database();
+        if_exists(disk.remove(&path)).map_err(Error::at(&path))?;
+        // `Disk` creates it readable only for its owner: it has password hashes.
+        let file = disk.create(&path).map_err(Error::at(&path))?;
+        let file = Arc::new(DatabaseFile::new(Arc::clone(disk), file, &path));
+        let database = store::open(&file, Backend::new(&file))?;
+        Ok(Self { database, file })
+    }
+
+    pub(super) fn copy_of(
         from: &Rows,
         tree: &Tree,
         disk: &Arc<dyn Disk>,
@@ -94,43 +102,33 @@ impl NewDatabase {
         pause: Pause<'_>,
     ) -> Result<Self, Error> {
         let new = Self::create(tree, disk)?;
-        let tables = from.table_names()?;
-        let mut copy = Copy { from, to: &new.database, tables, extent, batch: None, pause };
+        let mut copy = Copy { from, to: &new.database, tables: from.table_names()?, extent, batch: None, pause };
         each_table(&mut copy)?;
         copy.flush()?;
-        // A copy with a table missing is none, and a later program might have made one.
+        // A later program may have added a table.
         if let Some(unknown) = copy.tables.first() {
             return Err(Error::Corrupt { table: "the list of tables", key: unknown.clone() });
         }
         Ok(new)
     }
 
-    fn create(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<Self, Error> {
-        let path = tree.new_database();
-        if_exists(disk.remove(&path)).map_err(Error::at(&path))?;
-        let file = disk.create(&path).map_err(Error::at(&path))?;
-        let file = Arc::new(DatabaseFile::new(Arc::clone(disk), file, &path));
-        let database = store::open(&file, Backend::new(&file))?;
-        Ok(Self { database, file })
-    }
-
-    /// Changes what was copied.
+    /// Changes rows of the new database.
     pub(super) fn change(&self, change: impl FnOnce(&mut WriteTx) -> Result<(), Error>) -> Result<(), Error> {
         let mut tx = WriteTx::new(self.database.begin_write()?);
         change(&mut tx)?;
         tx.commit()
     }
 
-    /// Makes it durable. It has its temporary name still.
+    /// Makes the new database durable, still under its temporary name.
     pub(super) fn finish(self, disk: &dyn Disk) -> Result<(), Error> {
-        // What was committed without being synced counts only with one that is.
+        // The transactions of the copy are not durable. Only a durable one makes them so.
         self.change(|_| Ok(()))?;
         drop(self.database);
         self.file.sync(disk)
     }
 }
 
-/// Copies tables, one after the other.
+/// Copies one table after the other.
 struct Copy<'a> {
     from: &'a Rows,
     to: &'a redb::Database,
@@ -141,7 +139,7 @@ struct Copy<'a> {
     pause: Pause<'a>,
 }
 
-/// A transaction of the copy, and how much is in it.
+/// A transaction of the copy, and its size.
 struct Batch {
     transaction: redb::WriteTransaction,
     bytes: usize,
@@ -149,14 +147,13 @@ struct Batch {
 }
 
 impl Copy<'_> {
-    /// Nothing is durable before the whole is synced.
     fn batch(&mut self) -> Result<&mut Batch, Error> {
         if self.batch.is_none() {
             let mut transaction = self.to.begin_write()?;
             transaction.set_durability(Durability::None)?;
             self.batch = Some(Batch { transaction, bytes: 0, began: Instant::now() });
         }
-        Ok(self.batch.as_mut().expect("it was made"))
+        Ok(self.batch.as_mut().expect("it was set above"))
     }
 
     fn flush(&mut self) -> Result<(), Error> {
@@ -169,8 +166,8 @@ impl Copy<'_> {
 impl Visitor for Copy<'_> {
     fn table<K: Key + 'static, V: Value + 'static>(&mut self, definition: Definition<K, V>) -> Result<(), Error> {
         // A database of an earlier version has fewer tables.
-        let Some(place) = self.tables.iter().position(|name| name == definition.name()) else { return Ok(()) };
-        self.tables.swap_remove(place);
+        let Some(index) = self.tables.iter().position(|name| name == definition.name()) else { return Ok(()) };
+        self.tables.swap_remove(index);
         let table = self.from.table(definition)?;
         let mut rows = table.range(..)?;
         let extent = self.extent;
@@ -200,27 +197,25 @@ impl Visitor for Copy<'_> {
     }
 }
 
-/// The database of a data directory that nobody uses, to look at and not to change: it may be on a medium that
-/// cannot be written to.
+/// The database of a stopped registry, which is not changed. It may be on a read-only medium.
 pub(crate) struct ReadOnlyDatabase(redb::Database);
 
 impl ReadOnlyDatabase {
     pub(crate) fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, Error> {
-        let file = Arc::new(DatabaseFile::open_to_look_at(disk, path)?);
+        let file = Arc::new(DatabaseFile::open_read_only(disk, path)?);
         file.check()?;
-        let database = store::open(&file, Backend::read_only(&file).map_err(Error::at(path))?)?;
-        let snapshot = Self(database);
-        snapshot.read(schema::version)?;
-        Ok(snapshot)
+        let database = Self(store::open(&file, Backend::read_only(&file).map_err(Error::at(path))?)?);
+        database.read(schema::version)?;
+        Ok(database)
     }
 
-    pub(crate) fn read<T, E: From<Error>>(&self, look: impl FnOnce(&Rows) -> Result<T, E>) -> Result<T, E> {
-        look(&Rows::new(self.0.begin_read().map_err(Error::from)?))
+    pub(crate) fn read<T, E: From<Error>>(&self, read: impl FnOnce(&Rows) -> Result<T, E>) -> Result<T, E> {
+        read(&Rows::new(self.0.begin_read().map_err(Error::from)?))
     }
 
-    /// As [`Database::copy`].
+    /// Like [`Database::copy`].
     pub(crate) fn copy(&self, to: &Tree, disk: &Arc<dyn Disk>, extent: Extent, pause: Pause<'_>) -> Result<(), Error> {
-        let new = self.read(|tx| NewDatabase::of(tx, to, disk, extent, pause))?;
+        let new = self.read(|rows| NewDatabase::copy_of(rows, to, disk, extent, pause))?;
         new.finish(&**disk)
     }
 }

@@ -1,8 +1,8 @@
-//! When changes become durable: each before it is answered, or some together a moment later.
+//! [`DurabilityPolicy`]: when a change becomes durable, before its response or a moment later.
 //!
-//! What is not durable is in this process's memory alone, so that it is gone after `kill -9` and not only after a loss
-//! of power; and a database that is opened anew after a failure begins at what is durable. So an operator who trades
-//! durability away (`storage.commit`) loses a second or two, and not everything since the start.
+//! A change that is not durable is only in this process's memory. It is lost after `kill -9`, not only after a loss of
+//! power, and also when the database is opened again after a failure. So `storage.commit = false` delays durability by
+//! about a second, instead of waiting for an orderly stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,67 +11,68 @@ use parking_lot::Mutex;
 
 use super::{Database, Error, set_durable};
 
-/// A crash loses at most about this much where changes are not durable at once.
-const SOON: Duration = Duration::from_secs(1);
+/// The time between two durable transactions with delayed durability. A crash loses the changes of about this time.
+const DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum When {
-    AtOnce,
-    Soon,
-    /// With an orderly end.
-    AtTheEnd,
+    Immediately,
+    Delayed,
+    /// At an orderly stop.
+    OnClose,
 }
 
-/// When changes become durable, and what is not yet.
+/// When changes become durable, and whether all are.
 #[derive(Debug)]
 pub(super) struct DurabilityPolicy {
     when: When,
-    /// Since when everything before is durable.
-    last: Mutex<Instant>,
-    /// Whether something is not durable.
-    is_open: AtomicBool,
+    /// The time of the last durable transaction.
+    last_durable: Mutex<Instant>,
+    /// Whether a later transaction is not durable.
+    is_pending: AtomicBool,
 }
 
 impl DurabilityPolicy {
     pub(super) fn new(sync: bool) -> Self {
-        let when = if sync { When::AtOnce } else { When::AtTheEnd };
-        Self { when, last: Mutex::new(Instant::now()), is_open: AtomicBool::new(false) }
+        let when = if sync { When::Immediately } else { When::OnClose };
+        Self { when, last_durable: Mutex::new(Instant::now()), is_pending: AtomicBool::new(false) }
     }
 
-    /// Whether the next transaction is to be durable, and all before it with it.
+    /// Whether the next transaction must be durable, which makes all earlier ones durable.
     pub(super) fn next_is_durable(&self) -> bool {
         match self.when {
-            When::AtOnce => true,
-            When::Soon => self.last.lock().elapsed() >= SOON,
-            When::AtTheEnd => false,
+            When::Immediately => true,
+            When::Delayed => self.last_durable.lock().elapsed() >= DELAY,
+            When::OnClose => false,
         }
     }
 
     pub(super) fn committed(&self, is_durable: bool) {
-        self.is_open.store(!is_durable, Ordering::Release);
+        self.is_pending.store(!is_durable, Ordering::Release);
         if is_durable {
-            *self.last.lock() = Instant::now();
+            *self.last_durable.lock() = Instant::now();
         }
     }
 }
 
 impl Database {
-    /// Lets changes become durable a second later, if they are not at once. [`Database::flush`] is to be called as often.
+    /// Makes changes durable about a second later, if they are not durable immediately. The caller must call
+    /// [`Database::flush`] every second.
     pub(crate) fn with_delayed_durability(mut self) -> Self {
-        if self.durability.when == When::AtTheEnd {
-            self.durability.when = When::Soon;
+        if self.durability.when == When::OnClose {
+            self.durability.when = When::Delayed;
         }
         self
     }
 
-    /// Whether changes are to be made durable that are not yet.
+    /// Whether [`Database::flush`] has something to do.
     pub(crate) fn is_flush_due(&self) -> bool {
-        self.durability.when == When::Soon && self.durability.is_open.load(Ordering::Acquire)
+        self.durability.when == When::Delayed && self.durability.is_pending.load(Ordering::Acquire)
     }
 
-    /// Makes everything durable that is not yet. Blocks.
+    /// Makes all changes durable. Blocks.
     pub(crate) fn flush(&self) -> Result<(), Error> {
-        let _leading = self.leader.lock();
+        let _leader = self.leader.lock();
         self.try_flush().map_err(|error| Error::Group(self.store.failed(error)))
     }
 
@@ -97,7 +98,7 @@ mod tests {
         Database::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap()
     }
 
-    /// What there would be if the process were killed now.
+    /// The settings that a kill of the process would leave.
     fn survivors(root: &Path) -> Vec<&'static str> {
         let copy = tempfile::tempdir().unwrap();
         std::fs::copy(root.join("coracle.redb"), copy.path().join("coracle.redb")).unwrap();
@@ -120,8 +121,8 @@ mod tests {
         database.write(|tx| tx.set_setting("second", b"x")).unwrap();
         assert!(database.is_flush_due());
 
-        // Those who write all the time need not wait for anybody to settle it.
-        std::thread::sleep(SOON);
+        // A steady stream of changes becomes durable without a flush.
+        std::thread::sleep(DELAY);
         database.write(|tx| tx.set_setting("third", b"x")).unwrap();
         assert!(!database.is_flush_due());
         assert_eq!(survivors(root.path()), ["first", "second", "third"]);

@@ -1,32 +1,32 @@
-//! What is to be known of a database before another one is made in its place.
+//! Examining a database before another one replaces it.
 
 use std::any::Any;
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use parking_lot::Mutex;
 use redb::{Key, ReadableDatabase as _, Value};
 
 use super::backend::{Backend, DatabaseFile};
-use super::durability::DurabilityPolicy;
+use super::copy::NewDatabase;
 use super::schema::{self, Visitor, each_table};
 use super::store::{self, Store};
 use super::transaction::Definition;
 use super::{Database, Error, Rows};
 use crate::content::blobs::{Disk, Tree};
 
-/// What a database is like.
+/// The condition of a database.
 #[derive(Debug)]
 pub(crate) enum Condition {
     Missing,
-    /// Every row can be read, and every page is what was written.
+    /// Every row can be read, and every page has the right checksum.
     Whole,
     Damaged(String),
 }
 
-/// Looks at every page of a database. It is an error if somebody uses it, or a later program has written it.
+/// Examines every page of a database. Fails if another process uses it, or a later program has written it.
 pub(crate) fn examine(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<Condition, Error> {
     let path = tree.database();
     if !path.exists() {
@@ -37,25 +37,25 @@ pub(crate) fn examine(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<Condition, Er
         file.check()?;
         let mut database = store::open(&file, Backend::new(&file))?;
         database.check_integrity().map_err(|error| Error::open(error, &path))?;
-        let tx = Rows::new(database.begin_read()?);
-        schema::version(&tx)?;
-        each_table(&mut Reading(&tx))
+        let rows = Rows::new(database.begin_read()?);
+        schema::version(&rows)?;
+        each_table(&mut Reading(&rows))
     };
-    // A damaged database can make redb panic.
+    // redb can panic on a damaged database.
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(Ok(())) => Ok(Condition::Whole),
         Ok(Err(error @ (Error::Schema { .. } | Error::InUse { .. }))) => Err(error),
         Ok(Err(error)) => Ok(Condition::Damaged(error.to_string())),
-        Err(panic) => Ok(Condition::Damaged(what(&*panic))),
+        Err(panic) => Ok(Condition::Damaged(message(&*panic))),
     }
 }
 
-fn what(panic: &(dyn Any + Send)) -> String {
+fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("reading it panicked: {}", text.unwrap_or("for no reason that is known"))
+    format!("reading it panicked: {}", text.unwrap_or("unknown reason"))
 }
 
-/// Gives the database another name that is free; says which, if there was one.
+/// Renames the database, if there is one, and returns the free name that it got.
 pub(crate) fn set_aside(tree: &Tree, disk: &dyn Disk) -> Result<Option<PathBuf>, Error> {
     let path = tree.database();
     if !path.exists() {
@@ -68,15 +68,13 @@ pub(crate) fn set_aside(tree: &Tree, disk: &dyn Disk) -> Result<Option<PathBuf>,
 }
 
 impl Database {
-    /// An empty database under the temporary name, whether or not there is another; see [`super::install`].
+    /// Makes an empty database under the temporary name, whether or not there is a database; see [`super::install`].
     pub(crate) fn create_new(tree: &Tree, disk: Arc<dyn Disk>) -> Result<Self, Error> {
-        // As with the first opening of a database, nobody else does this at the same time.
+        // See `Database::open` for this lock.
         let directory = File::open(tree.root()).map_err(Error::at(tree.root()))?;
         let _ = directory.lock();
-        super::create(tree, &disk)?;
-        let store = Store::open(DatabaseFile::open(disk, &tree.new_database())?)?;
-        let (queue, leader) = (Mutex::default(), Mutex::default());
-        Ok(Self { store, durability: DurabilityPolicy::new(true), queue, leader, journal: OnceLock::new() })
+        NewDatabase::create(tree, &disk)?.change(schema::create)?;
+        Ok(Self::new(Store::open(DatabaseFile::open(disk, &tree.new_database())?)?, true))
     }
 }
 
@@ -85,15 +83,10 @@ struct Reading<'a>(&'a Rows);
 
 impl Visitor for Reading<'_> {
     fn table<K: Key + 'static, V: Value + 'static>(&mut self, definition: Definition<K, V>) -> Result<(), Error> {
-        let table = match self.0.table(definition) {
-            // One of an earlier version has fewer.
-            Err(Error::Storage(error)) if matches!(*error, redb::Error::TableDoesNotExist(_)) => return Ok(()),
-            table => table?,
-        };
-        for row in table.range(..)? {
-            let (key, value) = row?;
-            let _ = (key.value(), value.value());
+        match self.0.table(definition) {
+            // A database of an earlier version has fewer tables.
+            Err(Error::Storage(error)) if matches!(*error, redb::Error::TableDoesNotExist(_)) => Ok(()),
+            table => table?.each(.., |_, _| Ok(ControlFlow::Continue(()))),
         }
-        Ok(())
     }
 }

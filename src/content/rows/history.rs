@@ -1,17 +1,16 @@
-//! Rows of tags through time: what they pointed at before, since when they point where they do, and when
-//! they will go.
+//! Rows of the tag history: what tags pointed at before, and since when they point where they do.
 //!
-//! A tag's present is its row in `tags`, which [`super::content`] writes; the functions here keep the rows
-//! beside it. Which of the past is still to be seen is decided in [`crate::content::repository`].
+//! The history is a set of spans. In a span, a tag points at one manifest. [`super::tag`] begins and ends them. A
+//! manifest that was deleted by digest also has a span, with its digest in place of a tag.
+//! [`crate::content::repository`] decides how long the history is kept.
 
 use std::ops::ControlFlow;
 
 use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
-use super::codec::corrupt;
-use super::content::TagRow;
-use super::schema::{ENDED_TAGS, EXPIRING_TAGS, PAST_OF, PAST_TAGS, TAG_ATTRIBUTES, TAG_STARTS, TAGS};
+use super::schema::{ENDED_TAGS, EXPIRING_TAGS, PAST_OF, PAST_TAGS, TAG_STARTS, TAGS};
+use super::tag::{TagAttributes, TagRow};
 use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::{Moment, SteadyTime, Timestamp};
 use crate::oci::{Digest, RepositoryName, Tag};
@@ -19,36 +18,35 @@ use crate::oci::{Digest, RepositoryName, Tag};
 #[cfg(test)]
 mod tests;
 
-/// In place of a number within a microsecond: where a tag points now.
+/// The number of the span that a tag is in now.
 const NOW: u32 = u32::MAX;
-/// In place of the time at which a tag ceased to point somewhere: it still does.
+/// The end of a span that has not ended.
 const NEVER: u64 = u64::MAX;
 
-/// As many rows are held in memory at a time.
-const FORGOTTEN_AT_ONCE: usize = 500;
+/// The number of spans that are deleted at a time. They are held in memory.
+const BATCH: usize = 500;
 
-/// What else there is to know of where a tag points now. A tag without a row has none of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TagAttributes {
-    /// When the tag is to be removed.
-    pub(crate) expires: Option<Timestamp>,
-    /// Whether the tag was brought back to point there.
+/// A past target of a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PastRow {
+    pub(crate) digest: Digest,
+    /// When the tag was moved or removed, by the wall clock.
+    pub(crate) ended: Timestamp,
+    /// Whether the tag had been restored to this manifest.
     pub(crate) reversion: bool,
+    /// When the tag was moved or removed, by the steady clock, which measures the age.
+    pub(crate) aged: SteadyTime,
 }
-
-/// A key of `ended tags`.
-type EndedKey = (u64, String, String, u64, u32);
 
 #[derive(Serialize, Deserialize)]
 struct StoredPast {
     digest: Vec<u8>,
     ended: Timestamp,
     reversion: bool,
-    /// When it ended by the steady clock. Rows of earlier programs lack it: there was the wall clock alone.
     aged: SteadyTime,
 }
 
-/// The same as earlier programs wrote it.
+/// The row of an earlier program, which had no steady clock.
 #[derive(Deserialize)]
 struct EarlierPast {
     digest: Vec<u8>,
@@ -56,78 +54,87 @@ struct EarlierPast {
     reversion: bool,
 }
 
-/// What a tag pointed at before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PastRow {
-    pub(crate) digest: Digest,
-    /// When the tag was moved or removed.
-    pub(crate) ended: Timestamp,
-    /// Whether the tag had been brought back to point there.
-    pub(crate) reversion: bool,
-    /// When it ended, to measure its age.
-    pub(crate) aged: SteadyTime,
+impl PastRow {
+    pub(super) fn decode(row: &[u8], tag: &str) -> Result<Self, Error> {
+        let stored = codec::decode(row).or_else(|| {
+            let EarlierPast { digest, ended, reversion } = codec::decode(row)?;
+            Some(StoredPast { digest, ended, reversion, aged: SteadyTime::beginning(ended) })
+        });
+        let StoredPast { digest, ended, reversion, aged } = stored.ok_or_else(|| Error::corrupt(PAST_TAGS, tag))?;
+        Ok(Self { digest: codec::digest(PAST_TAGS, &digest)?, ended, reversion, aged })
+    }
 }
 
-/// What a tag points at, or pointed at before.
+/// The state of a tag in a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TagState {
     pub(crate) digest: Digest,
-    /// When that ended, or will.
+    /// When the span ended, or will end.
     pub(crate) until: Option<Timestamp>,
-    /// Whether the tag was brought back to point there.
+    /// Whether the tag was restored to this manifest.
     pub(crate) reversion: bool,
 }
 
-/// A time in which a tag points, or pointed, at the same manifest.
+/// A time in which a tag points, or pointed, at one manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) started: Timestamp,
-    /// When it ended, to measure its age; nothing while it has not.
+    /// When it ended, by the steady clock. `None` if the tag still points there.
     pub(crate) ended: Option<SteadyTime>,
     /// Tells spans of a tag apart that started in the same microsecond.
     number: u32,
 }
 
 impl Span {
-    /// That of a tag that is there.
+    /// The span that a tag is in now.
     pub(crate) const fn current(row: &TagRow) -> Self {
         Self { started: row.moved, ended: None, number: NOW }
     }
 }
 
-impl Rows {
-    /// What else there is to know of where a tag points now.
-    pub(crate) fn tag_attributes(&self, repository: &RepositoryName, tag: &Tag) -> Result<TagAttributes, Error> {
-        let table = self.table(TAG_ATTRIBUTES)?;
-        let Some(row) = table.get((repository.as_str(), tag.as_str()))? else { return Ok(TagAttributes::default()) };
-        codec::row("marks of tags", row.value(), tag.as_str())
-    }
+/// The key of a span that has ended, in the order of `ended tags`.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct EndedSpan {
+    ended: u64,
+    repository: String,
+    tag: String,
+    started: u64,
+    number: u32,
+}
 
-    /// The row of a span that has ended, unless it is forgotten.
+impl Rows {
+    /// The row of a span that has ended. `None` if it was deleted.
     pub(crate) fn past_tag(
         &self,
         repository: &RepositoryName,
         tag: &Tag,
         span: Span,
     ) -> Result<Option<PastRow>, Error> {
-        let table = self.table(PAST_TAGS)?;
-        let row = table.get((repository.as_str(), tag.as_str(), span.started.micros(), span.number))?;
-        row.map(|row| past(row.value(), tag.as_str())).transpose()
+        let key = (repository.as_str(), tag.as_str(), span.started.micros(), span.number);
+        self.get(PAST_TAGS, key, |row| PastRow::decode(row, tag.as_str()))?.transpose()
     }
 
-    /// What is known of a span that was visited in the same view.
+    /// The latest past target of a tag, or of a digest in place of one.
+    pub(crate) fn last_past(&self, repository: &RepositoryName, tag: &str) -> Result<Option<PastRow>, Error> {
+        let name = repository.as_str();
+        let range = (name, tag, 0, 0)..(name, tag, u64::MAX, u32::MAX);
+        let rows = self.table(PAST_TAGS)?.collect(range, usize::MAX, |_, row| PastRow::decode(row, tag).map(Some))?;
+        Ok(rows.into_iter().max_by_key(|row| row.aged))
+    }
+
+    /// The state of a tag in a span that was visited in the same transaction.
     pub(crate) fn tag_state(&self, repository: &RepositoryName, tag: &Tag, span: Span) -> Result<TagState, Error> {
         if span.ended.is_some() {
             let row = self.past_tag(repository, tag, span)?;
-            let PastRow { digest, ended, reversion, .. } = row.ok_or_else(|| corrupt("past tags", tag.as_str()))?;
+            let PastRow { digest, ended, reversion, .. } = row.ok_or_else(|| Error::corrupt(PAST_TAGS, tag))?;
             return Ok(TagState { digest, until: Some(ended), reversion });
         }
-        let TagRow { digest, .. } = self.tag(repository, tag)?.ok_or_else(|| corrupt("tags", tag.as_str()))?;
+        let TagRow { digest, .. } = self.tag(repository, tag)?.ok_or_else(|| Error::corrupt(TAGS, tag))?;
         let TagAttributes { expires, reversion } = self.tag_attributes(repository, tag)?;
         Ok(TagState { digest, until: expires, reversion })
     }
 
-    /// Visits the spans of all tags of a repository, the latest start first, until told to stop. Spans of manifests
+    /// Visits the spans of all tags of a repository, the latest start first, until `visit` breaks. Spans of manifests
     /// that were deleted by digest are left out.
     pub(crate) fn each_span(
         &self,
@@ -138,7 +145,7 @@ impl Rows {
         for row in table.range((name, 0, "", 0)..(name, u64::MAX, "", 0))?.rev() {
             let (key, ended) = row?;
             let (_, started, tag, number) = key.value();
-            if tag.contains(':') {
+            if is_digest(tag) {
                 continue;
             }
             let ended = Some(ended.value()).filter(|ended| *ended != NEVER).map(SteadyTime::from_micros);
@@ -149,8 +156,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Visits the spans of a tag that have ended and started before `before`, the latest start first, until
-    /// told to stop.
+    /// Visits the ended spans of a tag that started before `before`, the latest start first, until `visit` breaks.
     pub(crate) fn each_past_span(
         &self,
         repository: &RepositoryName,
@@ -163,7 +169,7 @@ impl Rows {
         for row in table.range((name, tag, 0, 0)..(name, tag, micros, number))?.rev() {
             let (key, row) = row?;
             let (_, _, started, number) = key.value();
-            let row = past(row.value(), tag)?;
+            let row = PastRow::decode(row.value(), tag)?;
             let span = Span { started: Timestamp::from_micros(started), ended: Some(row.aged), number };
             if visit(span, row).is_break() {
                 break;
@@ -172,48 +178,59 @@ impl Rows {
         Ok(())
     }
 
-    /// Whether a tag is to be removed at `now`, or a span ended before `kept_since`.
+    /// Whether a tag expires at `now` or before, or a span ended before `kept_since`.
     pub(crate) fn is_history_due(&self, now: Timestamp, kept_since: SteadyTime) -> Result<bool, Error> {
         let (expiring, ended) = (self.table(EXPIRING_TAGS)?, self.table(ENDED_TAGS)?);
         let expires = expiring.first()?.is_some_and(|(key, _)| key.value().0 <= now.micros());
         Ok(expires || ended.first()?.is_some_and(|(key, _)| key.value().0 < kept_since.micros()))
     }
+
+    /// At most `limit` spans that ended before a time, the oldest end first.
+    fn spans_ended_before(&self, micros: u64, limit: usize) -> Result<Vec<EndedSpan>, Error> {
+        let range = ..(micros, "", "", 0, 0);
+        self.table(ENDED_TAGS)?.collect(range, limit, |(ended, name, tag, started, number), ()| {
+            Ok(Some(EndedSpan { ended, repository: name.to_owned(), tag: tag.to_owned(), started, number }))
+        })
+    }
+
+    /// At most `limit` ended spans of a repository.
+    fn ended_spans(&self, repository: &RepositoryName, limit: usize) -> Result<Vec<EndedSpan>, Error> {
+        let from = (repository.as_str(), "", 0, 0);
+        self.table(PAST_TAGS)?.collect(from.., limit, |(name, tag, started, number), row| {
+            if name != repository.as_str() {
+                return Ok(None);
+            }
+            let ended = PastRow::decode(row, tag)?.aged.micros();
+            Ok(Some(EndedSpan { ended, repository: name.to_owned(), tag: tag.to_owned(), started, number }))
+        })
+    }
 }
 
 impl WriteTx {
-    /// Notes that a tag points somewhere from now on.
+    /// Begins the span of a tag that was moved.
     pub(super) fn begin_span(&mut self, repository: &RepositoryName, tag: &Tag, at: Timestamp) -> Result<(), Error> {
-        self.table_mut(TAG_STARTS)?.insert((repository.as_str(), at.micros(), tag.as_str(), NOW), NEVER)?;
-        Ok(())
+        self.insert(TAG_STARTS, (repository.as_str(), at.micros(), tag.as_str(), NOW), NEVER)
     }
 
-    /// Notes that a tag does not point any more where `row` says. `kept` is whether that is remembered.
+    /// Ends the span of a tag. `row` is what the tag points at. `keep` is whether the history keeps the span.
     pub(super) fn end_span(
         &mut self,
         repository: &RepositoryName,
         tag: &Tag,
         row: &TagRow,
         at: Moment,
-        kept: bool,
+        keep: bool,
     ) -> Result<(), Error> {
-        let (name, started) = (repository.as_str(), row.moved.micros());
-        let mark = self.tag_attributes(repository, tag)?;
+        let TagAttributes { reversion, .. } = self.tag_attributes(repository, tag)?;
         self.set_tag_attributes(repository, tag, &TagAttributes::default())?;
-        self.table_mut(TAG_STARTS)?.remove((name, started, tag.as_str(), NOW))?;
-        if !kept {
+        self.remove(TAG_STARTS, (repository.as_str(), row.moved.micros(), tag.as_str(), NOW))?;
+        if !keep {
             return Ok(());
         }
-        // A clock that was set back must not make an end before a start.
-        let (ended, aged) = (at.wall.max(row.moved), at.steady);
-        self.remember(
-            name,
-            tag.as_str(),
-            started,
-            &PastRow { digest: row.digest, ended, reversion: mark.reversion, aged },
-        )
+        self.add_past_span(repository, tag.as_str(), row.digest, reversion, (row.moved, at))
     }
 
-    /// Remembers that a manifest was deleted by digest: the digest is in the place of a tag.
+    /// Adds a span for a manifest that was deleted by digest.
     pub(super) fn add_deletion_span(
         &mut self,
         repository: &RepositoryName,
@@ -221,64 +238,32 @@ impl WriteTx {
         created: Timestamp,
         at: Moment,
     ) -> Result<(), Error> {
-        let row = PastRow { digest, ended: at.wall.max(created), reversion: false, aged: at.steady };
-        self.remember(repository.as_str(), &digest.to_string(), created.micros(), &row)
+        self.add_past_span(repository, &digest.to_string(), digest, false, (created, at))
     }
 
-    fn remember(&mut self, name: &str, tag: &str, started: u64, row: &PastRow) -> Result<(), Error> {
-        let PastRow { digest, ended, reversion, aged } = *row;
+    fn add_past_span(
+        &mut self,
+        repository: &RepositoryName,
+        tag: &str,
+        digest: Digest,
+        reversion: bool,
+        (started, at): (Timestamp, Moment),
+    ) -> Result<(), Error> {
+        // If the wall clock was set back, the span must not end before it starts.
+        let (ended, aged) = (at.wall.max(started), at.steady);
         let past = StoredPast { digest: digest.key().to_vec(), ended, reversion, aged };
+        let (name, started) = (repository.as_str(), started.micros());
         let mut table = self.table_mut(PAST_TAGS)?;
-        let same_start = (name, tag, started, 0)..(name, tag, started, NOW);
-        let last = table.range(same_start)?.next_back().transpose()?;
+        let last = table.range((name, tag, started, 0)..(name, tag, started, NOW))?.next_back().transpose()?;
         let number = last.map_or(0, |(key, _)| key.value().3 + 1);
         table.insert((name, tag, started, number), codec::encode(&past).as_slice())?;
         drop(table);
-        self.table_mut(PAST_OF)?.insert((name, digest.key(), tag, started, number), ())?;
-        self.table_mut(ENDED_TAGS)?.insert((aged.micros(), name, tag, started, number), ())?;
-        self.table_mut(TAG_STARTS)?.insert((name, started, tag, number), aged.micros())?;
-        Ok(())
+        self.insert(PAST_OF, (name, digest.key(), tag, started, number), ())?;
+        self.insert(ENDED_TAGS, (aged.micros(), name, tag, started, number), ())?;
+        self.insert(TAG_STARTS, (name, started, tag, number), aged.micros())
     }
 
-    /// Says something about where a tag points now.
-    pub(crate) fn set_tag_attributes(
-        &mut self,
-        repository: &RepositoryName,
-        tag: &Tag,
-        mark: &TagAttributes,
-    ) -> Result<(), Error> {
-        let (name, old) = (repository.as_str(), self.tag_attributes(repository, tag)?);
-        if old == *mark {
-            return Ok(());
-        }
-        if let Some(expires) = old.expires {
-            self.table_mut(EXPIRING_TAGS)?.remove((expires.micros(), name, tag.as_str()))?;
-        }
-        if let Some(expires) = mark.expires {
-            self.table_mut(EXPIRING_TAGS)?.insert((expires.micros(), name, tag.as_str()), ())?;
-        }
-        let mut marks = self.table_mut(TAG_ATTRIBUTES)?;
-        if *mark == TagAttributes::default() {
-            marks.remove((name, tag.as_str()))?;
-        } else {
-            marks.insert((name, tag.as_str()), codec::encode(mark).as_slice())?;
-        }
-        Ok(())
-    }
-
-    /// At most `limit` tags that are to be removed at `now`.
-    pub(crate) fn expired_tags(&self, now: Timestamp, limit: usize) -> Result<Vec<(RepositoryName, Tag)>, Error> {
-        let mut tags = Vec::new();
-        for row in self.table(EXPIRING_TAGS)?.range(..(now.micros().saturating_add(1), "", ""))?.take(limit) {
-            let (key, _) = row?;
-            let (_, name, tag) = key.value();
-            let parsed = name.parse().ok().zip(tag.parse().ok());
-            tags.push(parsed.ok_or_else(|| corrupt("expiring tags", tag))?);
-        }
-        Ok(tags)
-    }
-
-    /// Forgets a span that has ended; says whether it was known.
+    /// Deletes a span that has ended. Returns whether it existed.
     pub(crate) fn delete_span(
         &mut self,
         repository: &RepositoryName,
@@ -287,156 +272,108 @@ impl WriteTx {
         now: impl Into<SteadyTime>,
     ) -> Result<bool, Error> {
         let Some(row) = self.past_tag(repository, tag, span)? else { return Ok(false) };
-        let key = (row.aged.micros(), repository.to_string(), tag.to_string(), span.started.micros(), span.number);
-        self.remove_span(&key, now.into())?;
+        let (repository, tag, started) = (repository.to_string(), tag.to_string(), span.started.micros());
+        let span = EndedSpan { ended: row.aged.micros(), repository, tag, started, number: span.number };
+        self.remove_span(&span, now.into())?;
         Ok(true)
     }
 
-    /// Forgets the spans that ended before a time, at most `limit` of them, and says how many.
+    /// Deletes at most `limit` spans that ended before a time. Returns their number.
     pub(crate) fn trim_history(
         &mut self,
         before: impl Into<SteadyTime>,
         limit: usize,
         now: impl Into<SteadyTime>,
     ) -> Result<usize, Error> {
-        let (before, now) = (before.into(), now.into());
-        let mut old: Vec<EndedKey> = Vec::new();
-        for row in self.table(ENDED_TAGS)?.range(..(before.micros(), "", "", 0, 0))?.take(limit) {
-            let (key, _) = row?;
-            let (ended, name, tag, started, number) = key.value();
-            old.push((ended, name.to_owned(), tag.to_owned(), started, number));
-        }
-        for key in &old {
-            self.remove_span(key, now)?;
+        let (old, now) = (self.spans_ended_before(before.into().micros(), limit)?, now.into());
+        for span in &old {
+            self.remove_span(span, now)?;
         }
         Ok(old.len())
     }
 
-    /// Forgets at most `limit` spans of a repository, or of all, that have ended, and says how many. What they alone
-    /// have named is unreferenced since the latest of their ends. `latest` is that of the spans before.
+    /// Deletes at most `limit` ended spans of a repository, or of all. Returns their number. A manifest that only these
+    /// spans name is unreferenced since the latest of their ends. `latest` carries that end from one call to the next.
     pub(crate) fn purge_history(
         &mut self,
         repository: Option<&RepositoryName>,
         limit: usize,
         latest: &mut SteadyTime,
     ) -> Result<usize, Error> {
-        let mut ended: Vec<EndedKey> = Vec::new();
-        if let Some(repository) = repository {
-            let name = repository.as_str();
-            for row in self.table(PAST_TAGS)?.range((name, "", 0, 0)..)?.take(limit) {
-                let (key, row) = row?;
-                let (owner, tag, started, number) = key.value();
-                if owner != name {
-                    break;
-                }
-                let aged = past(row.value(), tag)?.aged;
-                ended.push((aged.micros(), owner.to_owned(), tag.to_owned(), started, number));
-            }
-        } else {
-            for row in self.table(ENDED_TAGS)?.range(..)?.take(limit) {
-                let (key, _) = row?;
-                let (aged, name, tag, started, number) = key.value();
-                ended.push((aged, name.to_owned(), tag.to_owned(), started, number));
-            }
-        }
+        let mut ended = match repository {
+            Some(repository) => self.ended_spans(repository, limit)?,
+            None => self.spans_ended_before(NEVER, limit)?,
+        };
         ended.sort_unstable();
-        for key in &ended {
-            *latest = SteadyTime::from_micros(key.0).max(*latest);
-            self.remove_span(key, *latest)?;
+        for span in &ended {
+            *latest = SteadyTime::from_micros(span.ended).max(*latest);
+            self.remove_span(span, *latest)?;
         }
         Ok(ended.len())
     }
 
-    /// Forgets what was remembered of a manifest that was deleted by digest, unless a tag has pointed at it.
+    /// Deletes the spans of a manifest that was deleted by digest, unless the history of a tag has it too.
     pub(crate) fn delete_deletion_spans(
         &mut self,
         repository: &RepositoryName,
         digest: Digest,
         now: SteadyTime,
     ) -> Result<(), Error> {
-        let (name, mut spans) = (repository.as_str(), Vec::new());
-        for row in self.table(PAST_OF)?.range((name, digest.key(), "", 0, 0)..)? {
-            let (key, _) = row?;
-            let (owner, of, tag, started, number) = key.value();
-            if owner != name || of != digest.key() {
-                break;
-            }
-            if !tag.contains(':') {
-                return Ok(());
-            }
-            spans.push((tag.to_owned(), started, number));
+        let (name, key) = (repository.as_str(), digest.key());
+        let from = (name, key, "", 0, 0);
+        let spans = self.table(PAST_OF)?.collect(from.., usize::MAX, |(owner, of, tag, started, number), ()| {
+            Ok(((owner, of) == (name, key)).then(|| (tag.to_owned(), started, number)))
+        })?;
+        if !spans.iter().all(|(tag, ..)| is_digest(tag)) {
+            return Ok(());
         }
         for (tag, started, number) in spans {
-            let row =
-                self.table(PAST_TAGS)?.get((name, tag.as_str(), started, number))?.map(|row| past(row.value(), &tag));
-            let Some(row) = row.transpose()? else { continue };
-            self.remove_span(&(row.aged.micros(), name.to_owned(), tag, started, number), now)?;
+            let row = self.get(PAST_TAGS, (name, tag.as_str(), started, number), |row| PastRow::decode(row, &tag))?;
+            let Some(PastRow { aged, .. }) = row.transpose()? else { continue };
+            let span = EndedSpan { ended: aged.micros(), repository: name.to_owned(), tag, started, number };
+            self.remove_span(&span, now)?;
         }
         Ok(())
     }
 
-    /// Forgets everything that the tags of a repository pointed at before.
+    /// Deletes the whole history of a repository.
     pub(crate) fn delete_history(&mut self, repository: &RepositoryName, now: SteadyTime) -> Result<(), Error> {
-        let (name, mut after) = (repository.as_str(), (0, String::new(), 0));
         loop {
-            let mut part: Vec<EndedKey> = Vec::new();
-            let from = (name, after.0, after.1.as_str(), after.2);
-            for row in self.table(TAG_STARTS)?.range(from..(name, u64::MAX, "", 0))?.take(FORGOTTEN_AT_ONCE) {
-                let (key, ended) = row?;
-                let (_, started, tag, number) = key.value();
-                part.push((ended.value(), name.to_owned(), tag.to_owned(), started, number));
+            let spans = self.ended_spans(repository, BATCH)?;
+            for span in &spans {
+                self.remove_span(span, now)?;
             }
-            for key in part.iter().filter(|(ended, ..)| *ended != NEVER) {
-                self.remove_span(key, now)?;
-            }
-            match part.pop() {
-                Some((_, _, tag, started, number)) if part.len() + 1 == FORGOTTEN_AT_ONCE => {
-                    after = (started, tag, number);
-                }
-                _ => return Ok(()),
+            if spans.len() < BATCH {
+                return Ok(());
             }
         }
     }
 
-    fn remove_span(&mut self, key: &EndedKey, now: SteadyTime) -> Result<(), Error> {
-        let (ended, name, tag, started, number) = key;
-        self.table_mut(ENDED_TAGS)?.remove((*ended, name.as_str(), tag.as_str(), *started, *number))?;
-        self.table_mut(TAG_STARTS)?.remove((name.as_str(), *started, tag.as_str(), *number))?;
-        let mut table = self.table_mut(PAST_TAGS)?;
-        let row = table.remove((name.as_str(), tag.as_str(), *started, *number))?;
-        let digest = row.map(|row| past_digest(row.value(), tag)).transpose()?;
-        drop(table);
-        let Some(digest) = digest else { return Ok(()) };
-        self.table_mut(PAST_OF)?.remove((name.as_str(), digest.key(), tag.as_str(), *started, *number))?;
-        let repository = name.parse().map_err(|_| corrupt("past tags", name))?;
-        self.recheck_manifest(&repository, digest, now)
+    fn remove_span(&mut self, span: &EndedSpan, now: SteadyTime) -> Result<(), Error> {
+        let EndedSpan { ended, repository, tag, started, number } = span;
+        let (name, tag) = (repository.as_str(), tag.as_str());
+        self.remove(ENDED_TAGS, (*ended, name, tag, *started, *number))?;
+        self.remove(TAG_STARTS, (name, *started, tag, *number))?;
+        let row = self.get(PAST_TAGS, (name, tag, *started, *number), |row| PastRow::decode(row, tag))?;
+        let Some(PastRow { digest, .. }) = row.transpose()? else { return Ok(()) };
+        self.remove(PAST_TAGS, (name, tag, *started, *number))?;
+        self.remove(PAST_OF, (name, digest.key(), tag, *started, *number))?;
+        self.recheck_manifest(&codec::parse(PAST_TAGS, name)?, digest, now)
     }
 
-    /// Notes since when every tag points where it does, for a database whose tags have no history.
+    /// Begins the spans of all tags, for a database from before version 2, which had no history.
     pub(super) fn begin_spans(&mut self) -> Result<(), Error> {
         self.changed = true;
-        let (tags, mut starts) = (self.transaction().open_table(*TAGS)?, self.transaction().open_table(*TAG_STARTS)?);
-        for row in tags.iter()? {
-            let (key, row) = row?;
-            let (name, tag) = key.value();
-            let moved = super::content::moved(row.value(), tag)?;
+        let mut starts = self.transaction().open_table(*TAG_STARTS)?;
+        self.table(TAGS)?.each(.., |(name, tag), row| {
+            let TagRow { moved, .. } = TagRow::decode(row, tag)?;
             starts.insert((name, moved.micros(), tag, NOW), NEVER)?;
-        }
-        Ok(())
+            Ok(ControlFlow::Continue(()))
+        })
     }
 }
 
-/// What a row of `past tags` says that the tag pointed at.
-pub(super) fn past_digest(row: &[u8], tag: &str) -> Result<Digest, Error> {
-    past(row, tag).map(|past| past.digest)
-}
-
-pub(super) fn past(bytes: &[u8], tag: &str) -> Result<PastRow, Error> {
-    let stored = codec::decode(bytes).or_else(|| {
-        let EarlierPast { digest, ended, reversion } = codec::decode(bytes)?;
-        Some(StoredPast { digest, ended, reversion, aged: SteadyTime::beginning(ended) })
-    });
-    let StoredPast { digest, ended, reversion, aged } = stored.ok_or_else(|| corrupt("past tags", tag))?;
-    let digest = Digest::from_key(&digest).ok_or_else(|| corrupt("past tags", tag))?;
-    Ok(PastRow { digest, ended, reversion, aged })
+/// Whether a digest is in the place of a tag. Tags have no colon.
+fn is_digest(tag: &str) -> bool {
+    tag.contains(':')
 }

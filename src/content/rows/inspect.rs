@@ -1,4 +1,4 @@
-//! All rows at once, for tests: what is in every table, and whether the rows agree with each other.
+//! A view of all rows for tests: the content of every table, and whether the rows agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -9,59 +9,14 @@ use sha2::{Digest as _, Sha256};
 use super::schema::{BLOBS, REPOSITORIES, UNREFERENCED, UNREFERENCED_SINCE, Visitor, each_table};
 use super::transaction::Definition;
 use super::verify::Findings;
-use super::{Database, Error, Rows};
+use super::{Database, Error, Rows, codec};
 use crate::oci::{Digest, RepositoryName};
 
-/// More than there are in a test.
+/// More than any test has.
 const REPOSITORIES_MAX: usize = 1000;
 
-/// The name of each table, with how many rows it has and a hash of them all.
+/// The number of rows of each table, and a hash of all of them.
 pub(crate) type Dump = BTreeMap<String, (u64, [u8; 32])>;
-
-impl Database {
-    /// What is in every table.
-    pub(crate) fn dump(&self) -> Result<Dump, Error> {
-        self.read(|tx| {
-            let mut dumping = Dumping(tx, Dump::new());
-            each_table(&mut dumping)?;
-            let dump = dumping.1;
-            let there = tx.table_names()?.into_iter();
-            assert_eq!(there.collect::<BTreeSet<_>>(), dump.keys().cloned().collect(), "every table is looked at");
-            Ok(dump)
-        })
-    }
-
-    /// Every blob that there is a row for, with its size.
-    pub(crate) fn blob_rows(&self) -> Result<Vec<(Digest, u64)>, Error> {
-        self.read(|tx| {
-            let digests = all(tx, BLOBS, |key, _| Digest::from_key(key).expect("a digest"))?;
-            let size = |digest| Ok((digest, tx.blob(digest)?.map_or(0, |row| row.size)));
-            digests.into_iter().map(size).collect()
-        })
-    }
-
-    /// Every blob whose file is still to be removed.
-    pub(crate) fn orphan_rows(&self) -> Result<Vec<Digest>, Error> {
-        self.read(|tx| tx.orphans(usize::MAX))
-    }
-
-    /// What rows say of each other and is not so.
-    pub(crate) fn inconsistencies(&self) -> Result<Vec<String>, Error> {
-        self.read(|tx| {
-            let mut findings = Findings::default();
-            for name in tx.named_repositories("", REPOSITORIES_MAX)? {
-                tx.verify_repository(&name.parse().expect("a name"), &mut findings)?;
-            }
-            for digest in all(tx, BLOBS, |key, _| Digest::from_key(key).expect("a digest"))? {
-                tx.verify_blob(digest, &mut findings)?;
-            }
-            let mut wrong = [findings.derived, findings.lost].concat();
-            check_garbage(tx, &mut wrong)?;
-            check_repositories(tx, &mut wrong)?;
-            Ok(wrong)
-        })
-    }
-}
 
 struct Dumping<'a>(&'a Rows, Dump);
 
@@ -81,37 +36,74 @@ impl Visitor for Dumping<'_> {
     }
 }
 
-/// All rows of a table, as something else.
-fn all<K: Key + 'static, V: Value + 'static, T>(
-    tx: &Rows,
-    table: Definition<K, V>,
-    make: impl Fn(K::SelfType<'_>, V::SelfType<'_>) -> T,
-) -> Result<Vec<T>, Error> {
-    tx.table(table)?.collect(.., usize::MAX, |key, value| Ok(Some(make(key, value))))
+impl Database {
+    pub(crate) fn dump(&self) -> Result<Dump, Error> {
+        self.read(|rows| {
+            let mut dumping = Dumping(rows, Dump::new());
+            each_table(&mut dumping)?;
+            let names: BTreeSet<String> = rows.table_names()?.into_iter().collect();
+            assert_eq!(names, dumping.1.keys().cloned().collect(), "a table is not in the list");
+            Ok(dumping.1)
+        })
+    }
+
+    /// Every blob that has a row, with its size.
+    pub(crate) fn blob_rows(&self) -> Result<Vec<(Digest, u64)>, Error> {
+        let rows = self.read(|rows| rows.blobs(None, usize::MAX))?;
+        Ok(rows.into_iter().map(|(digest, row)| (digest, row.size)).collect())
+    }
+
+    /// Every blob without a row whose file is not removed yet.
+    pub(crate) fn orphan_rows(&self) -> Result<Vec<Digest>, Error> {
+        self.read(|rows| rows.orphans(usize::MAX))
+    }
+
+    /// The contradictions between rows.
+    pub(crate) fn inconsistencies(&self) -> Result<Vec<String>, Error> {
+        self.read(|rows| {
+            let mut findings = Findings::default();
+            for name in rows.named_repositories("", REPOSITORIES_MAX)? {
+                rows.verify_repository(&name.parse().expect("a name"), &mut findings)?;
+            }
+            let digests = rows.table(BLOBS)?.collect(.., usize::MAX, |key, _| codec::digest(BLOBS, key).map(Some))?;
+            for digest in digests {
+                rows.verify_blob(digest, &mut findings)?;
+            }
+            let mut wrong = [findings.derived, findings.lost].concat();
+            check_unreferenced(rows, &mut wrong)?;
+            check_repositories(rows, &mut wrong)?;
+            Ok(wrong)
+        })
+    }
 }
 
-/// What is known to be unreferenced stands in two tables that say the same; and an orphan has no row.
-fn check_garbage(tx: &Rows, wrong: &mut Vec<String>) -> Result<(), Error> {
-    let by_name = all(tx, UNREFERENCED, |(name, kind, digest), since| (since, name.to_owned(), kind, digest.to_vec()))?;
-    let by_time =
-        all(tx, UNREFERENCED_SINCE, |(since, name, kind, digest), ()| (since, name.to_owned(), kind, digest.to_vec()))?;
+/// The two tables of unreferenced objects have the same objects, and an orphan has no row.
+fn check_unreferenced(rows: &Rows, wrong: &mut Vec<String>) -> Result<(), Error> {
+    let by_name = rows.table(UNREFERENCED)?.collect(.., usize::MAX, |(name, kind, digest), since| {
+        Ok(Some((since, name.to_owned(), kind, digest.to_vec())))
+    })?;
+    let by_time = rows.table(UNREFERENCED_SINCE)?.collect(.., usize::MAX, |(since, name, kind, digest), ()| {
+        Ok(Some((since, name.to_owned(), kind, digest.to_vec())))
+    })?;
     if by_name.iter().collect::<BTreeSet<_>>() != by_time.iter().collect::<BTreeSet<_>>() {
-        wrong.push("what is unreferenced is not what is unreferenced by time".to_owned());
+        wrong.push("the tables of unreferenced objects differ".to_owned());
     }
-    for digest in tx.orphans(usize::MAX)? {
-        if tx.blob(digest)?.is_some() {
+    for digest in rows.orphans(usize::MAX)? {
+        if rows.blob(digest)?.is_some() {
             wrong.push(format!("{digest} is an orphan, and has a row"));
         }
     }
     Ok(())
 }
 
-/// A repository is there while it has content, or somebody has said something about it.
-fn check_repositories(tx: &Rows, wrong: &mut Vec<String>) -> Result<(), Error> {
-    for name in all(tx, REPOSITORIES, |name, _| name.parse::<RepositoryName>().expect("a name"))? {
-        let row = tx.repository(&name)?.expect("the row that was found");
-        if row.manifests + row.links == 0 && tx.settings(&name)?.is_none() {
-            wrong.push(format!("{name} has nothing, and is there"));
+/// A repository has a row only while it has content or settings.
+fn check_repositories(rows: &Rows, wrong: &mut Vec<String>) -> Result<(), Error> {
+    let names = rows.table(REPOSITORIES)?.collect(.., usize::MAX, |name, _| Ok(Some(name.to_owned())))?;
+    for name in names {
+        let name: RepositoryName = name.parse().expect("a name");
+        let row = rows.repository(&name)?.expect("the row that was found");
+        if row.manifests + row.links == 0 && rows.settings(&name)?.is_none() {
+            wrong.push(format!("{name} has neither content nor settings, but a row"));
         }
     }
     Ok(())

@@ -1,25 +1,24 @@
-//! Rows of who may do what: settings of repositories, permissions of users and groups, and groups.
+//! Rows of access control: settings of repositories, permissions of users and groups, and groups.
 
 use serde::{Deserialize, Serialize};
 
-use super::codec::corrupt;
 use super::schema::{GROUPS, PERMISSIONS, PERMISSIONS_OF, SETTINGS_OF};
 use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::Timestamp;
 use crate::oci::RepositoryName;
 
-/// What somebody may do in a repository; each includes the ones before it. Quay's words.
+/// The rights of a user or a group in a repository, in Quay's words. Each includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum Role {
-    /// Pull.
+    /// To pull.
     Read,
-    /// Push, move tags and delete as well.
+    /// To push, move tags and delete.
     Write,
-    /// Say who may do what as well.
+    /// To change permissions and settings.
     Admin,
 }
 
-/// To whom a permission is given.
+/// The kind of holder of a permission. The numbers are in rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub(crate) enum Grantee {
@@ -27,126 +26,83 @@ pub(crate) enum Grantee {
     Group = 1,
 }
 
-/// What somebody has said about a repository.
+/// The settings of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SettingsRow {
-    /// Whether everybody may pull, without signing in too.
+    /// Whether anonymous callers may pull.
     pub(crate) public: bool,
     pub(crate) description: String,
 }
 
-/// What somebody has said about a group.
+/// The settings of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GroupRow {
     pub(crate) description: String,
-    /// What its members may do in `<group>/…`.
+    /// The rights of its members in `<group>/…`.
     pub(crate) role: Option<Role>,
     pub(crate) created: Timestamp,
 }
 
 impl Rows {
     pub(crate) fn settings(&self, repository: &RepositoryName) -> Result<Option<SettingsRow>, Error> {
-        let table = self.table(SETTINGS_OF)?;
-        let row = table.get(repository.as_str())?;
-        row.map(|row| codec::row("settings of repositories", row.value(), repository.as_str())).transpose()
+        self.row(SETTINGS_OF, repository.as_str(), repository)
     }
 
-    /// Whether anonymous callers may pull from any of the repositories with settings.
-    pub(crate) fn has_public_repositories(&self) -> Result<bool, Error> {
-        for row in self.table(SETTINGS_OF)?.range(..)? {
-            let (name, row) = row?;
-            let settings: SettingsRow = codec::row("settings of repositories", row.value(), name.value())?;
-            if settings.public {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// The repositories that everybody may pull from, among those that somebody has said something about.
+    /// The repositories that are public by their settings.
     pub(crate) fn public_repositories(&self) -> Result<Vec<RepositoryName>, Error> {
-        let mut names = Vec::new();
-        for row in self.table(SETTINGS_OF)?.range(..)? {
-            let (name, row) = row?;
-            let name = name.value();
-            let settings: SettingsRow = codec::row("settings of repositories", row.value(), name)?;
-            if settings.public {
-                names.push(name.parse().map_err(|_| corrupt("settings of repositories", name))?);
-            }
-        }
-        Ok(names)
+        let all = self.named_rows::<SettingsRow>(SETTINGS_OF)?.into_iter();
+        all.filter(|(_, settings)| settings.public).map(|(name, _)| codec::parse(SETTINGS_OF, &name)).collect()
     }
 
-    /// Everybody with a permission in a repository, users first, by name.
+    /// The permissions in a repository: users first, by name.
     pub(crate) fn permissions(&self, repository: &RepositoryName) -> Result<Vec<(Grantee, String, Role)>, Error> {
-        let table = self.table(PERMISSIONS)?;
-        let mut permissions = Vec::new();
-        for row in table.range((repository.as_str(), 0, "")..)? {
-            let (key, role) = row?;
-            let (owner, kind, name) = key.value();
+        let from = (repository.as_str(), 0, "");
+        self.table(PERMISSIONS)?.collect(from.., usize::MAX, |(owner, kind, name), role| {
             if owner != repository.as_str() {
-                break;
+                return Ok(None);
             }
             let kind = if kind == Grantee::User as u8 { Grantee::User } else { Grantee::Group };
-            let role = codec::row("permissions", role.value(), owner)?;
-            permissions.push((kind, name.to_owned(), role));
-        }
-        Ok(permissions)
+            Ok(Some((kind, name.to_owned(), codec::row(PERMISSIONS, role, owner)?)))
+        })
     }
 
-    /// The repositories in which somebody has a permission, by name.
+    /// The repositories in which a user or a group has a permission, by name.
     pub(crate) fn permitted(&self, kind: Grantee, name: &str) -> Result<Vec<(RepositoryName, Role)>, Error> {
-        let (index, table) = (self.table(PERMISSIONS_OF)?, self.table(PERMISSIONS)?);
-        let mut permitted = Vec::new();
-        for row in index.range((kind as u8, name, "")..)? {
-            let (key, _) = row?;
-            let (of, grantee, repository) = key.value();
-            if of != kind as u8 || grantee != name {
-                break;
+        self.table(PERMISSIONS_OF)?.collect((kind as u8, name, "").., usize::MAX, |(of, grantee, repository), ()| {
+            if (of, grantee) != (kind as u8, name) {
+                return Ok(None);
             }
-            let role = table.get((repository, of, grantee))?;
-            let role = role.and_then(|role| codec::decode(role.value()));
-            let role = role.ok_or_else(|| corrupt("permissions", repository))?;
-            permitted.push((repository.parse().map_err(|_| corrupt("permissions", repository))?, role));
-        }
-        Ok(permitted)
+            let role = self.row(PERMISSIONS, (repository, of, grantee), repository)?;
+            let role = role.ok_or_else(|| Error::corrupt(PERMISSIONS, repository))?;
+            Ok(Some((codec::parse(PERMISSIONS_OF, repository)?, role)))
+        })
     }
 
     pub(crate) fn group(&self, name: &str) -> Result<Option<GroupRow>, Error> {
-        let table = self.table(GROUPS)?;
-        let row = table.get(name)?;
-        row.map(|row| codec::row("groups", row.value(), name)).transpose()
+        self.row(GROUPS, name, name)
     }
 
-    /// Every group that somebody has said something about, by name.
+    /// The groups that have settings, by name.
     pub(crate) fn groups(&self) -> Result<Vec<(String, GroupRow)>, Error> {
-        let table = self.table(GROUPS)?;
-        let mut groups = Vec::new();
-        for row in table.range(..)? {
-            let (name, row) = row?;
-            let name = name.value();
-            groups.push((name.to_owned(), codec::row("groups", row.value(), name)?));
-        }
-        Ok(groups)
+        self.named_rows(GROUPS)
     }
 }
 
 impl WriteTx {
     pub(crate) fn put_settings(&mut self, repository: &RepositoryName, row: &SettingsRow) -> Result<(), Error> {
-        self.table_mut(SETTINGS_OF)?.insert(repository.as_str(), codec::encode(row).as_slice())?;
-        Ok(())
+        self.insert_row(SETTINGS_OF, repository.as_str(), row)
     }
 
-    /// Forgets who may do what in a repository, and what was said about it.
+    /// Removes the settings and permissions of a repository.
     pub(crate) fn remove_settings(&mut self, repository: &RepositoryName) -> Result<(), Error> {
-        self.table_mut(SETTINGS_OF)?.remove(repository.as_str())?;
+        self.remove(SETTINGS_OF, repository.as_str())?;
         for (kind, name, _) in self.permissions(repository)? {
             self.remove_permission(repository, kind, &name)?;
         }
         Ok(())
     }
 
-    /// Gives somebody a role in a repository, in place of the one they had.
+    /// Gives a user or a group a role in a repository, in place of an earlier one.
     pub(crate) fn put_permission(
         &mut self,
         repository: &RepositoryName,
@@ -154,10 +110,8 @@ impl WriteTx {
         name: &str,
         role: Role,
     ) -> Result<(), Error> {
-        let key = (repository.as_str(), kind as u8, name);
-        self.table_mut(PERMISSIONS)?.insert(key, codec::encode(&role).as_slice())?;
-        self.table_mut(PERMISSIONS_OF)?.insert((kind as u8, name, repository.as_str()), ())?;
-        Ok(())
+        self.insert_row(PERMISSIONS, (repository.as_str(), kind as u8, name), &role)?;
+        self.insert(PERMISSIONS_OF, (kind as u8, name, repository.as_str()), ())
     }
 
     pub(crate) fn remove_permission(
@@ -166,12 +120,11 @@ impl WriteTx {
         kind: Grantee,
         name: &str,
     ) -> Result<(), Error> {
-        self.table_mut(PERMISSIONS)?.remove((repository.as_str(), kind as u8, name))?;
-        self.table_mut(PERMISSIONS_OF)?.remove((kind as u8, name, repository.as_str()))?;
-        Ok(())
+        self.remove(PERMISSIONS, (repository.as_str(), kind as u8, name))?;
+        self.remove(PERMISSIONS_OF, (kind as u8, name, repository.as_str()))
     }
 
-    /// Takes every permission from somebody.
+    /// Removes all permissions of a user or a group.
     pub(crate) fn remove_permissions_of(&mut self, kind: Grantee, name: &str) -> Result<(), Error> {
         for (repository, _) in self.permitted(kind, name)? {
             self.remove_permission(&repository, kind, name)?;
@@ -180,13 +133,12 @@ impl WriteTx {
     }
 
     pub(crate) fn put_group(&mut self, name: &str, row: &GroupRow) -> Result<(), Error> {
-        self.table_mut(GROUPS)?.insert(name, codec::encode(row).as_slice())?;
-        Ok(())
+        self.insert_row(GROUPS, name, row)
     }
 
-    /// Forgets a group, with its permissions. Its members are not touched.
+    /// Removes the settings and permissions of a group. Its members stay.
     pub(crate) fn remove_group(&mut self, name: &str) -> Result<(), Error> {
-        self.table_mut(GROUPS)?.remove(name)?;
+        self.remove(GROUPS, name)?;
         self.remove_permissions_of(Grantee::Group, name)
     }
 }

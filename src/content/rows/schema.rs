@@ -63,11 +63,12 @@ tables! {
     /// Name → value.
     SETTINGS: &str => &[u8] = "settings";
 
-    /// Name → [`RepositoryRow`](super::content::RepositoryRow). A repository has a row while it has content or settings.
+    /// Name → [`RepositoryRow`](super::manifest::RepositoryRow). A repository has a row while it has content or
+    /// settings.
     REPOSITORIES: &str => &[u8] = "repositories";
-    /// Digest → [`BlobRow`](super::link::BlobRow). The row implies a durable file.
+    /// Digest → [`BlobRow`](super::blob::BlobRow). The row implies a durable file.
     BLOBS: &[u8] => &[u8] = "blobs";
-    /// (digest, repository) → [`LinkRow`](super::link::LinkRow): the repository may serve the blob. The digest comes
+    /// (digest, repository) → [`LinkRow`](super::blob::LinkRow): the repository may serve the blob. The digest comes
     /// first, so that one range has all repositories of a blob.
     LINKS: (&[u8], &str) => &[u8] = "links";
     /// (repository, digest): the blobs of a repository.
@@ -94,7 +95,7 @@ tables! {
     /// an index that lists it, or an image that has it as an optional layer.
     LISTINGS: (&str, &[u8], &[u8]) => () = "listings";
 
-    /// (repository, tag) → [`StoredTag`](super::content::TagRow).
+    /// (repository, tag) → [`TagRow`](super::tag::TagRow).
     TAGS: (&str, &str) => &[u8] = "tags";
     /// (repository, digest, tag): the tags of a manifest.
     TAGS_OF: (&str, &[u8], &str) => () = "tags of manifests";
@@ -109,8 +110,8 @@ tables! {
     PAST_OF: (&str, &[u8], &str, u64, u32) => () = "past tags of manifests";
     /// (steady time of the end, repository, tag, start, number): the spans in `past tags`, the oldest end first.
     ENDED_TAGS: (u64, &str, &str, u64, u32) => () = "ended tags";
-    /// (repository, start in microseconds, tag, number) → steady time of the end: all spans of a repository, in order of
-    /// time. The span that a tag is in now has the largest number and the largest end.
+    /// (repository, start in microseconds, tag, number) → steady time of the end: all spans of a repository, in order
+    /// of time. The span that a tag is in now has the largest number and the largest end.
     TAG_STARTS: (&str, u64, &str, u32) => u64 = "starts of tags";
 
     /// (repository, [`Unreferenced`](super::Unreferenced), digest) → steady time since when.
@@ -193,7 +194,7 @@ pub(super) fn create(tx: &mut WriteTx) -> Result<(), Error> {
 /// The version that has written a database. Fails for one that this program does not know.
 pub(super) fn version(rows: &Rows) -> Result<u32, Error> {
     let bytes = rows.setting(SETTING_VERSION)?.unwrap_or_default();
-    let found = u32::from_be_bytes(bytes.try_into().map_err(|_| super::codec::corrupt("settings", SETTING_VERSION))?);
+    let found = u32::from_be_bytes(bytes.try_into().map_err(|_| Error::corrupt(SETTINGS, SETTING_VERSION))?);
     if (1..=VERSION).contains(&found) { Ok(found) } else { Err(Error::Schema { found, known: VERSION }) }
 }
 

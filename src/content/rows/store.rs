@@ -1,187 +1,166 @@
-//! The open database, and how it is opened anew after a failure.
+//! [`Store`]: the open database, which is opened again after a failure.
 //!
-//! redb refuses everything after a failed read, write or sync until it is opened again. That is right: what the
-//! file holds after a failed sync is not what memory says. So after a failure the database is closed and opened
-//! on the same locked file, and what the file says counts: a commit whose end is not known has happened or has not.
-//! redb syncs what a commit points at before it points there, so nothing that a failed sync may have lost is
-//! reached; and opening writes the place that points anew, and syncs it.
+//! redb refuses everything after a failed read, write or sync until the database is opened again. It is right to do so:
+//! after a failed sync, the file may differ from memory. So the store closes the database and opens it again on the
+//! same locked file. What the file says is then true, also about a commit whose outcome was unknown. redb syncs the
+//! pages of a commit before it makes the header point at them, so pages that a failed sync has lost are never reached.
+//! Opening the database writes and syncs the header again.
 //!
-//! Where the file can be read and not changed (no space, a file system that has become read-only), the database is
-//! opened for reading alone: a full disk is no reason not to serve what is on it. Whoever writes is told so, and
-//! tries again, all together once in [`PAUSE`]; so a fault that lasts costs little, and one that is gone is soon
-//! forgotten.
+//! If the file can be read but not written (a full disk, a file system that became read-only), the database is opened
+//! for reading: a full disk is no reason to stop serving. A write fails and tries to open it for writing, at most once
+//! in [`PAUSE`]. So a lasting fault costs little, and the store recovers soon after a fault is gone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock};
 use redb::{Database, ReadTransaction, ReadableDatabase as _, WriteTransaction};
 
 use super::Error;
 use super::backend::{Backend, DatabaseFile};
 use super::version::Changes;
 
-/// What redb may keep of the file in memory. The operating system's page cache holds the rest.
+/// The size of the page cache we allow redb. The operating system's page cache holds the rest.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
-/// After a failure nothing is written for this long; and the database is not opened more often than this.
+/// For this long after a failure, writes fail and the database is not opened again.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// A database that is opened again when it has failed. Who writes, or opens it anew, is one at a time; the caller
-/// sees to that.
+/// A database that is opened again after a failure. The caller allows only one thread at a time to write or reopen it.
 #[derive(Debug)]
 pub(super) struct Store {
     file: Arc<DatabaseFile>,
     state: RwLock<State>,
-    last: Mutex<Last>,
+    last_failure: Mutex<LastFailure>,
     changes: Changes,
 }
 
 #[derive(Debug)]
 enum State {
     Open(Database),
-    /// The file cannot be changed.
+    /// The file cannot be written.
     ReadOnly(Database),
     /// The file cannot be read.
     Closed,
 }
 
-/// The last failure.
 #[derive(Debug, Default)]
-struct Last {
-    /// Until when nothing is written.
-    paused: Option<Instant>,
-    why: Option<Arc<Error>>,
+struct LastFailure {
+    /// The end of the pause after it.
+    paused_until: Option<Instant>,
+    error: Option<Arc<Error>>,
 }
 
 impl Store {
     pub(super) fn open(file: DatabaseFile) -> Result<Self, Error> {
         let file = Arc::new(file);
         file.check()?;
-        let database = open(&file, Backend::new(&file))?;
-        Ok(Self {
-            file,
-            state: RwLock::new(State::Open(database)),
-            last: Mutex::default(),
-            changes: Changes::default(),
-        })
+        let state = RwLock::new(State::Open(open(&file, Backend::new(&file))?));
+        Ok(Self { file, state, last_failure: Mutex::default(), changes: Changes::default() })
     }
 
-    /// Whoever changes it says so here.
+    /// Counts the changes. Every writer begins a change here.
     pub(super) const fn changes(&self) -> &Changes {
         &self.changes
     }
 
-    /// Whether it is to be opened anew before it is read.
-    pub(super) fn wants_reopening(&self) -> bool {
+    /// Whether a reader should reopen the database first.
+    pub(super) fn needs_reopening(&self) -> bool {
         self.file.has_failed() && !self.is_paused()
     }
 
-    /// Whether it can be read and not written, as far as is known.
+    /// Whether the database can be read but not written, as far as is known.
     pub(super) fn is_read_only(&self) -> bool {
-        matches!(*self.state(), State::ReadOnly(_))
+        matches!(*self.state.read(), State::ReadOnly(_))
     }
 
     pub(super) fn begin_read(&self) -> Result<ReadTransaction, Error> {
-        match &*self.state() {
+        match &*self.state.read() {
             State::Open(database) | State::ReadOnly(database) => Ok(database.begin_read()?),
-            State::Closed => Err(self.why()),
+            State::Closed => Err(self.last_error()),
         }
     }
 
-    /// Begins to write; refused for a while after a failure.
+    /// Begins a write transaction. Fails during the pause after a failure.
     pub(super) fn begin_write(&self) -> Result<WriteTransaction, Error> {
         if self.is_paused() {
-            return Err(self.why());
+            return Err(self.last_error());
         }
-        if self.file.has_failed() || !self.is_open() {
+        if self.file.has_failed() || !matches!(*self.state.read(), State::Open(_)) {
             self.reopen();
         }
-        match &*self.state() {
+        match &*self.state.read() {
             State::Open(database) => Ok(database.begin_write()?),
-            State::ReadOnly(_) | State::Closed => Err(self.why()),
+            State::ReadOnly(_) | State::Closed => Err(self.last_error()),
         }
     }
 
-    /// What a failure to write has come from; opens the database anew, if that is needed to go on.
+    /// Finds the cause of a failed write, and reopens the database if needed.
     pub(super) fn failed(&self, error: Error) -> Arc<Error> {
         if matches!(error, Error::Storage(_) | Error::Panicked) {
-            self.file.give_up();
+            self.file.set_failed();
         }
         if !self.file.has_failed() {
             return Arc::new(error);
         }
         let error = Arc::new(self.file.failure().unwrap_or(error));
-        self.last.lock().why = Some(Arc::clone(&error));
+        self.last_failure.lock().error = Some(Arc::clone(&error));
         if !self.is_paused() {
             self.reopen();
         }
         error
     }
 
-    /// Closes the database and opens it again, as far as that is possible.
+    /// Closes the database and opens it again, for reading if it cannot be opened for writing.
     pub(super) fn reopen(&self) {
         let _changing = self.changes.begin();
-        let mut why = self.file.failure();
-        // One that is only read is in nobody's way: it goes on until there is a better one.
+        let mut failure = self.file.failure();
+        // A working read-only database stays open until the file can be written again.
         let was_read_only = self.is_read_only() && !self.file.has_failed();
         if !was_read_only {
-            // Nobody reads or writes through the old one any more when this is done.
-            *self.state_mut() = State::Closed;
+            // Dropping the old database waits until nothing reads or writes through it.
+            *self.state.write() = State::Closed;
         }
-        self.file.forgive();
+        self.file.clear_failure();
         match open(&self.file, Backend::new(&self.file)) {
-            Ok(database) => *self.state_mut() = State::Open(database),
+            Ok(database) => *self.state.write() = State::Open(database),
             Err(error) => {
-                why = Some(self.file.failure().unwrap_or(error));
-                self.file.forgive();
+                failure = Some(self.file.failure().unwrap_or(error));
+                self.file.clear_failure();
                 if !was_read_only {
                     match self.open_read_only() {
-                        Ok(database) => *self.state_mut() = State::ReadOnly(database),
-                        Err(_) => self.file.give_up(),
+                        Ok(database) => *self.state.write() = State::ReadOnly(database),
+                        Err(_) => self.file.set_failed(),
                     }
                 }
             }
         }
-        let mut last = self.last.lock();
-        last.paused = Some(Instant::now() + PAUSE);
-        if let Some(why) = why {
-            last.why = Some(Arc::new(why));
+        let mut last = self.last_failure.lock();
+        last.paused_until = Some(Instant::now() + PAUSE);
+        if let Some(failure) = failure {
+            last.error = Some(Arc::new(failure));
         }
     }
 
     fn open_read_only(&self) -> Result<Database, Error> {
-        let backend = Backend::read_only(&self.file);
-        open(&self.file, backend.map_err(Error::at(self.file.path()))?)
-    }
-
-    fn state(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read()
-    }
-
-    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write()
-    }
-
-    fn is_open(&self) -> bool {
-        matches!(*self.state(), State::Open(_))
+        open(&self.file, Backend::read_only(&self.file).map_err(Error::at(self.file.path()))?)
     }
 
     fn is_paused(&self) -> bool {
-        self.last.lock().paused.is_some_and(|until| Instant::now() < until)
+        self.last_failure.lock().paused_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// The last failure, for whoever is refused because of it.
-    fn why(&self) -> Error {
-        self.last.lock().why.as_ref().map_or(Error::Closed, |why| Error::Group(Arc::clone(why)))
+    fn last_error(&self) -> Error {
+        self.last_failure.lock().error.as_ref().map_or(Error::Closed, |error| Error::Group(Arc::clone(error)))
     }
 }
 
-/// Opens a database, or makes one of an empty file. A damaged one can make redb panic.
+/// Opens a database. Makes one in an empty file.
 pub(super) fn open(file: &DatabaseFile, backend: Backend) -> Result<Database, Error> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
+    // redb can panic on a damaged database.
     catch_unwind(AssertUnwindSafe(|| builder.create_with_backend(backend)))
         .unwrap_or(Err(redb::DatabaseError::Storage(redb::StorageError::Corrupted("opening it panicked".to_owned()))))
         .map_err(|error| Error::open(error, file.path()))

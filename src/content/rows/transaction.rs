@@ -82,14 +82,41 @@ impl Rows {
         key: impl Borrow<K::SelfType<'k>>,
         name: impl Display,
     ) -> Result<Option<R>, Error> {
+        self.get(definition, key, |row| codec::row(definition, row, name))?.transpose()
+    }
+
+    /// Converts the value under a key, if there is one.
+    pub(super) fn get<'k, K: Key + 'static, V: Value + 'static, T>(
+        &self,
+        definition: Definition<K, V>,
+        key: impl Borrow<K::SelfType<'k>>,
+        convert: impl FnOnce(V::SelfType<'_>) -> T,
+    ) -> Result<Option<T>, Error> {
         let table = self.table(definition)?;
-        let row = table.get(key)?;
-        row.map(|row| codec::row(definition.name(), row.value(), name)).transpose()
+        Ok(table.get(key)?.map(|value| convert(value.value())))
+    }
+
+    /// Whether a table has a key.
+    pub(super) fn has<'k, K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: Definition<K, V>,
+        key: impl Borrow<K::SelfType<'k>>,
+    ) -> Result<bool, Error> {
+        Ok(self.get(definition, key, |_| ())?.is_some())
+    }
+
+    /// Decodes all rows of a table, each with its key.
+    pub(super) fn named_rows<R: DeserializeOwned>(
+        &self,
+        definition: Definition<&'static str, &'static [u8]>,
+    ) -> Result<Vec<(String, R)>, Error> {
+        self.table(definition)?
+            .collect(.., usize::MAX, |name, row| Ok(Some((name.to_owned(), codec::row(definition, row, name)?))))
     }
 
     /// The value of a setting.
     pub(crate) fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.table(SETTINGS)?.get(name)?.map(|value| value.value().to_vec()))
+        self.get(SETTINGS, name, <[u8]>::to_vec)
     }
 }
 

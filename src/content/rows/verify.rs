@@ -1,36 +1,39 @@
-//! Whether rows fit each other, and how those that follow from others are made anew.
+//! Checking whether rows agree, and rebuilding those that can be derived from others.
 //!
-//! What a repository was given stands in a few tables: manifests, tags, past tags, and which blobs it links.
-//! Everything else about it (counts, what lists and refers to what, what is unreferenced) follows from those, and is
-//! written twice in this crate: step by step, in the transactions that change it, and all at once here. The two
-//! must agree.
+//! The primary rows of a repository are its manifests, tags, past tags and links to blobs. All others (counts,
+//! listings, referrers, unreferenced objects) are derived from them, in two ways: step by step, in the transactions
+//! that change the primary rows, and all at once here. The two must agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
 
-use super::codec::corrupt;
-use super::content::{RepositoryRow, TagRow};
-use super::link::{BlobRow, LinkRow};
-use super::schema::{LINKS_OF, LISTINGS, PAST_OF, PAST_TAGS, REFERRERS, REPOSITORIES, TAGS_OF};
+use super::blob::{BlobRow, LinkRow};
+use super::history::PastRow;
+use super::manifest::{ManifestRow, RepositoryRow};
+use super::schema::{
+    DELETED_MANIFESTS, LINKS_OF, LISTINGS, MANIFESTS, PAST_OF, PAST_TAGS, REFERRERS, REPOSITORIES, TAGS_OF,
+    UNREFERENCED,
+};
+use super::tag::TagRow;
 use super::unreferenced::Unreferenced;
-use super::{Error, Rows, WriteTx};
+use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::Moment;
 use crate::oci::{Digest, Manifest, RepositoryName};
 
-/// What was found to be wrong.
+/// The problems that were found.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    /// Rows that do not follow from those they should follow from: they can be made anew.
+    /// Derived rows that are wrong. They can be rebuilt.
     pub(crate) derived: Vec<String>,
-    /// What a repository was given and does not have, or not as it was.
+    /// Content that is missing or damaged.
     pub(crate) lost: Vec<String>,
 }
 
-/// What follows from what a repository was given.
+/// The derived rows of a repository.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Derived {
     manifests: u64,
-    /// How many manifests need each blob that is linked.
+    /// The number of manifests that reference each linked blob.
     references: BTreeMap<Digest, u64>,
     listings: BTreeSet<(Digest, Digest)>,
     referrers: BTreeMap<(Digest, String, Digest), Vec<u8>>,
@@ -40,27 +43,26 @@ struct Derived {
 }
 
 impl Rows {
-    /// The repositories behind `after` in byte order, at most `limit`: all that any table names.
+    /// The names of at most `limit` repositories after `after` in byte order, those without a row of their own
+    /// included.
     pub(crate) fn named_repositories(&self, after: &str, limit: usize) -> Result<Vec<String>, Error> {
-        let mut names = BTreeSet::new();
-        for row in self.table(REPOSITORIES)?.range((Excluded(after), Unbounded))?.take(limit) {
-            names.insert(row?.0.value().to_owned());
-        }
-        // One that has content and no row of its own would not be seen otherwise.
+        let range = (Excluded(after), Unbounded);
+        let names = self.table(REPOSITORIES)?.collect(range, limit, |name, _| Ok(Some(name.to_owned())))?;
+        let mut names: BTreeSet<String> = names.into_iter().collect();
+        // A repository that has links but no row is found by jumping from one repository to the next. The first byte of
+        // a digest is its algorithm, and none is 255.
+        let links = self.table(LINKS_OF)?;
         let mut last = after.to_owned();
         while names.len() < 2 * limit {
-            let table = self.table(LINKS_OF)?;
-            // The digest's first byte says the algorithm, and none is 255.
-            let Some(row) = table.range((Excluded((last.as_str(), &[255][..])), Unbounded))?.next() else {
-                break;
-            };
-            last = row?.0.value().0.to_owned();
-            names.insert(last.clone());
+            let range = (Excluded((last.as_str(), &[255][..])), Unbounded);
+            let Some(name) = links.collect(range, 1, |(name, _), ()| Ok(Some(name.to_owned())))?.pop() else { break };
+            names.insert(name.clone());
+            last = name;
         }
         Ok(names.into_iter().take(limit).collect())
     }
 
-    /// Says what is wrong with the rows of a repository.
+    /// Checks the rows of a repository.
     pub(crate) fn verify_repository(&self, name: &RepositoryName, findings: &mut Findings) -> Result<(), Error> {
         let expected = expected(self, name, findings)?;
         let found = found(self, name)?;
@@ -75,14 +77,13 @@ impl Rows {
             wrong("which tags name which manifests");
         }
         if expected.references != found.references {
-            wrong("how many manifests need a blob");
+            wrong("how many manifests reference a blob");
         }
-        // A row too many is removed by the next collection.
+        // Garbage collection removes a superfluous row.
         if !expected.unreferenced.is_subset(&found.unreferenced) {
-            wrong("what is unneeded");
+            wrong("what is unreferenced");
         }
-        let row = self.repository(name)?;
-        let counts = row.map(|row| (row.manifests, row.links));
+        let counts = self.repository(name)?.map(|row| (row.manifests, row.links));
         let links = expected.references.len() as u64;
         if counts.unwrap_or_default() != (expected.manifests, links) {
             wrong("the counts of manifests and blobs");
@@ -90,18 +91,17 @@ impl Rows {
         Ok(())
     }
 
-    /// Says what is wrong with the rows of a blob.
+    /// Checks the rows of a blob.
     pub(crate) fn verify_blob(&self, digest: Digest, findings: &mut Findings) -> Result<(), Error> {
-        // Read with the rows it is compared with: clients go on.
+        // The row is read in the same transaction as the links, because clients change both meanwhile.
         let Some(row) = self.blob(digest)? else { return Ok(()) };
-        let holders = self.linking_repositories(digest)?;
-        if holders.len() as u64 != row.links {
+        let names = self.linking_repositories(digest)?;
+        if names.len() as u64 != row.links {
             findings.derived.push(format!("{digest}: how many repositories link it"));
         }
-        let links_of = self.table(LINKS_OF)?;
-        for holder in &holders {
-            if links_of.get((holder.as_str(), digest.key()))?.is_none() {
-                findings.derived.push(format!("{digest}: that {holder} links it"));
+        for name in &names {
+            if !self.has(LINKS_OF, (name.as_str(), digest.key()))? {
+                findings.derived.push(format!("{digest}: that {name} links it"));
             }
         }
         Ok(())
@@ -109,7 +109,7 @@ impl Rows {
 }
 
 impl Derived {
-    fn find_unneeded(&mut self, manifests: &BTreeSet<Digest>) {
+    fn find_unreferenced(&mut self, manifests: &BTreeSet<Digest>) {
         let listed: BTreeSet<_> = self.listings.iter().map(|(child, _)| *child).collect();
         let tagged = self.tags_of.iter().map(|(digest, _)| *digest);
         let named: BTreeSet<_> = tagged.chain(self.past_of.iter().map(|(digest, ..)| *digest)).collect();
@@ -124,10 +124,10 @@ impl Derived {
     }
 }
 
-/// What follows from the rows that were given.
+/// Derives rows from the primary rows.
 fn expected(rows: &Rows, name: &RepositoryName, findings: &mut Findings) -> Result<Derived, Error> {
     let mut derived = Derived::default();
-    // Whether a referrer is unreferenced depends on what has been, and no row says that.
+    // Whether a referrer is unreferenced depends on the past of its subject, which no row has.
     let mut no_referrers = BTreeSet::new();
     for digest in rows.linked(name)? {
         if rows.link(digest, name)?.is_none() || rows.blob(digest)?.is_none() {
@@ -138,24 +138,22 @@ fn expected(rows: &Rows, name: &RepositoryName, findings: &mut Findings) -> Resu
     let contents = rows.contents(name)?;
     for digest in contents.manifests {
         derived.manifests += 1;
-        let row = rows.manifest(name, digest)?.ok_or_else(|| corrupt("manifests", digest))?;
-        let stored = rows.manifest_bytes(name, digest)?;
-        let stored = stored.filter(|stored| Digest::of(digest.algorithm(), stored) == digest);
-        let manifest = stored.and_then(|stored| Manifest::read(&stored, row.media_type().as_ref()).ok());
-        let Some(manifest) = manifest else {
+        let row = rows.manifest(name, digest)?.ok_or_else(|| Error::corrupt(MANIFESTS, digest))?;
+        let bytes = rows.manifest_bytes(name, digest)?;
+        let bytes = bytes.filter(|bytes| Digest::of(digest.algorithm(), bytes) == digest);
+        let Some(manifest) = bytes.and_then(|bytes| parse(&row, &bytes)) else {
             findings.lost.push(format!("{name}: the bytes of the manifest {digest}"));
             continue;
         };
         for blob in manifest.blobs() {
             match derived.references.get_mut(blob) {
                 Some(count) => *count += 1,
-                None => findings.lost.push(format!("{name}: the blob {blob}, which the manifest {digest} needs")),
+                None => findings.lost.push(format!("{name}: the blob {blob}, which the manifest {digest} references")),
             }
         }
         let children = manifest.manifests().iter().map(|child| child.digest);
-        for listed in children.chain(manifest.optional_blobs().iter().copied()) {
-            derived.listings.insert((listed, digest));
-        }
+        let listed = children.chain(manifest.optional_blobs().iter().copied());
+        derived.listings.extend(listed.map(|listed| (listed, digest)));
         match manifest.subject() {
             None => drop(no_referrers.insert(digest)),
             Some(subject) => {
@@ -166,10 +164,8 @@ fn expected(rows: &Rows, name: &RepositoryName, findings: &mut Findings) -> Resu
     }
     for digest in contents.deleted {
         no_referrers.insert(digest);
-        let row = rows.deleted_manifest(name, digest)?.ok_or_else(|| corrupt("deleted manifests", digest))?;
-        let stored = rows.manifest_bytes(name, digest)?;
-        let manifest = stored.and_then(|stored| Manifest::read(&stored, row.media_type().as_ref()).ok());
-        let Some(manifest) = manifest else {
+        let row = rows.deleted_manifest(name, digest)?.ok_or_else(|| Error::corrupt(DELETED_MANIFESTS, digest))?;
+        let Some(manifest) = rows.manifest_bytes(name, digest)?.and_then(|bytes| parse(&row, &bytes)) else {
             findings.lost.push(format!("{name}: the bytes of the deleted manifest {digest}"));
             continue;
         };
@@ -184,101 +180,96 @@ fn expected(rows: &Rows, name: &RepositoryName, findings: &mut Findings) -> Resu
         }
         derived.tags_of.insert((digest, tag.to_string()));
     }
-    for row in rows.table(PAST_TAGS)?.range((name.as_str(), "", 0, 0)..)? {
-        let (key, row) = row?;
-        let (owner, tag, started, number) = key.value();
-        if owner != name.as_str() {
-            break;
-        }
-        let digest = super::history::past_digest(row.value(), tag)?;
-        derived.past_of.insert((digest, tag.to_owned(), started, number));
-    }
-    derived.find_unneeded(&no_referrers);
+    let text = name.as_str();
+    let past =
+        rows.table(PAST_TAGS)?.collect((text, "", 0, 0).., usize::MAX, |(owner, tag, started, number), row| {
+            if owner != text {
+                return Ok(None);
+            }
+            Ok(Some((PastRow::decode(row, tag)?.digest, tag.to_owned(), started, number)))
+        })?;
+    derived.past_of.extend(past);
+    derived.find_unreferenced(&no_referrers);
     Ok(derived)
 }
 
-/// What the rows say that should follow.
+fn parse(row: &ManifestRow, bytes: &[u8]) -> Option<Manifest> {
+    Manifest::read(bytes, row.media_type().as_ref()).ok()
+}
+
+/// Reads the derived rows.
 fn found(rows: &Rows, name: &RepositoryName) -> Result<Derived, Error> {
-    let mut found = Derived::default();
-    let digest = |key: &[u8]| Digest::from_key(key).ok_or_else(|| corrupt("a table of digests", name));
+    let text = name.as_str();
+    let mut found = Derived { unreferenced: rows.unreferenced_in(name)?, ..Derived::default() };
     for blob in rows.linked(name)? {
         found.references.insert(blob, rows.link(blob, name)?.map_or(0, |link| link.references));
     }
-    for row in rows.table(LISTINGS)?.range((name.as_str(), &[][..], &[][..])..)? {
-        let (key, _) = row?;
-        let (owner, child, index) = key.value();
-        if owner != name.as_str() {
-            break;
-        }
-        found.listings.insert((digest(child)?, digest(index)?));
-    }
-    for row in rows.table(REFERRERS)?.range((name.as_str(), &[][..], "", &[][..])..)? {
-        let (key, descriptor) = row?;
-        let (owner, subject, kind, referrer) = key.value();
-        if owner != name.as_str() {
-            break;
-        }
-        let key = (digest(subject)?, kind.to_owned(), digest(referrer)?);
-        found.referrers.insert(key, descriptor.value().to_vec());
-    }
-    for row in rows.table(TAGS_OF)?.range((name.as_str(), &[][..], "")..)? {
-        let (key, _) = row?;
-        let (owner, manifest, tag) = key.value();
-        if owner != name.as_str() {
-            break;
-        }
-        found.tags_of.insert((digest(manifest)?, tag.to_owned()));
-    }
-    for row in rows.table(PAST_OF)?.range((name.as_str(), &[][..], "", 0, 0)..)? {
-        let (key, _) = row?;
-        let (owner, manifest, tag, started, number) = key.value();
-        if owner != name.as_str() {
-            break;
-        }
-        found.past_of.insert((digest(manifest)?, tag.to_owned(), started, number));
-    }
-    found.unreferenced = rows.unreferenced_in(name)?;
+    let from = (text, &[][..], &[][..]);
+    found.listings.extend(rows.table(LISTINGS)?.collect(from.., usize::MAX, |(owner, child, index), ()| {
+        let row = || Ok::<_, Error>((codec::digest(LISTINGS, child)?, codec::digest(LISTINGS, index)?));
+        (owner == text).then(row).transpose()
+    })?);
+    let from = (text, &[][..], "", &[][..]);
+    found.referrers.extend(rows.table(REFERRERS)?.collect(
+        from..,
+        usize::MAX,
+        |(owner, subject, kind, of), value| {
+            let key =
+                || Ok::<_, Error>((codec::digest(REFERRERS, subject)?, kind.to_owned(), codec::digest(REFERRERS, of)?));
+            (owner == text).then(|| Ok((key()?, value.to_vec()))).transpose()
+        },
+    )?);
+    found.tags_of.extend(rows.table(TAGS_OF)?.collect((text, &[][..], "").., usize::MAX, |(owner, of, tag), ()| {
+        (owner == text).then(|| Ok((codec::digest(TAGS_OF, of)?, tag.to_owned()))).transpose()
+    })?);
+    let from = (text, &[][..], "", 0, 0);
+    found.past_of.extend(rows.table(PAST_OF)?.collect(
+        from..,
+        usize::MAX,
+        |(owner, of, tag, started, number), ()| {
+            (owner == text).then(|| Ok((codec::digest(PAST_OF, of)?, tag.to_owned(), started, number))).transpose()
+        },
+    )?);
     Ok(found)
 }
 
 impl WriteTx {
-    /// Makes the rows of a repository anew that follow from what it was given.
+    /// Rebuilds the derived rows of a repository.
     pub(crate) fn rebuild_repository(&mut self, name: &RepositoryName, now: impl Into<Moment>) -> Result<(), Error> {
         let now = now.into();
         let expected = expected(self, name, &mut Findings::default())?;
         let found = found(self, name)?;
         let text = name.as_str();
         for (child, index) in found.listings.difference(&expected.listings) {
-            self.table_mut(LISTINGS)?.remove((text, child.key(), index.key()))?;
+            self.remove(LISTINGS, (text, child.key(), index.key()))?;
         }
-        for (child, index) in &expected.listings {
-            self.table_mut(LISTINGS)?.insert((text, child.key(), index.key()), ())?;
+        for (child, index) in expected.listings.difference(&found.listings) {
+            self.insert(LISTINGS, (text, child.key(), index.key()), ())?;
         }
         for (subject, kind, digest) in found.referrers.keys() {
-            self.table_mut(REFERRERS)?.remove((text, subject.key(), kind.as_str(), digest.key()))?;
+            self.remove(REFERRERS, (text, subject.key(), kind.as_str(), digest.key()))?;
         }
         for ((subject, kind, digest), descriptor) in &expected.referrers {
-            let key = (text, subject.key(), kind.as_str(), digest.key());
-            self.table_mut(REFERRERS)?.insert(key, descriptor.as_slice())?;
+            self.insert(REFERRERS, (text, subject.key(), kind.as_str(), digest.key()), descriptor.as_slice())?;
         }
         for (digest, tag) in found.tags_of.difference(&expected.tags_of) {
-            self.table_mut(TAGS_OF)?.remove((text, digest.key(), tag.as_str()))?;
+            self.remove(TAGS_OF, (text, digest.key(), tag.as_str()))?;
         }
-        for (digest, tag) in &expected.tags_of {
-            self.table_mut(TAGS_OF)?.insert((text, digest.key(), tag.as_str()), ())?;
+        for (digest, tag) in expected.tags_of.difference(&found.tags_of) {
+            self.insert(TAGS_OF, (text, digest.key(), tag.as_str()), ())?;
         }
         for (digest, tag, started, number) in found.past_of.difference(&expected.past_of) {
-            self.table_mut(PAST_OF)?.remove((text, digest.key(), tag.as_str(), *started, *number))?;
+            self.remove(PAST_OF, (text, digest.key(), tag.as_str(), *started, *number))?;
         }
-        for (digest, tag, started, number) in &expected.past_of {
-            self.table_mut(PAST_OF)?.insert((text, digest.key(), tag.as_str(), *started, *number), ())?;
+        for (digest, tag, started, number) in expected.past_of.difference(&found.past_of) {
+            self.insert(PAST_OF, (text, digest.key(), tag.as_str(), *started, *number), ())?;
         }
         for (digest, references) in &expected.references {
             let created = self.link(*digest, name)?.map_or(now.wall, |link| link.created);
             self.set_link(name, *digest, &LinkRow { references: *references, created })?;
         }
         for (kind, digest) in expected.unreferenced.difference(&found.unreferenced) {
-            let kind = Unreferenced::from_number(*kind).ok_or_else(|| corrupt("unneeded", name))?;
+            let kind = Unreferenced::from_number(*kind).ok_or_else(|| Error::corrupt(UNREFERENCED, name))?;
             self.set_unreferenced(name, kind, *digest, now.steady)?;
         }
         let links = expected.references.len() as u64;
@@ -287,17 +278,17 @@ impl WriteTx {
         })
     }
 
-    /// Makes the rows of a blob anew that follow from who links it.
+    /// Rebuilds the rows of a blob that are derived from its links.
     pub(crate) fn rebuild_blob(&mut self, digest: Digest) -> Result<(), Error> {
         let Some(row) = self.blob(digest)? else { return Ok(()) };
-        let holders = self.linking_repositories(digest)?;
-        for holder in &holders {
-            self.table_mut(LINKS_OF)?.insert((holder.as_str(), digest.key()), ())?;
+        let names = self.linking_repositories(digest)?;
+        for name in &names {
+            self.insert(LINKS_OF, (name.as_str(), digest.key()), ())?;
         }
-        if holders.is_empty() {
+        if names.is_empty() {
             return self.remove_blob(digest);
         }
-        self.put_blob(digest, &BlobRow { links: holders.len() as u64, ..row })
+        self.put_blob(digest, &BlobRow { links: names.len() as u64, ..row })
     }
 }
 

@@ -1,33 +1,33 @@
-//! [`Version`]: whether something that was read is still what the database says.
+//! [`Version`]: whether something that was read is still current.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// What the database says from one change to the next. The larger one is the later one.
+/// The state of the database between two changes. A later one is larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version(u64);
 
-/// How often the database was changed, and whether it is being changed.
+/// Counts the changes of the database, and those that are running.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     done: AtomicU64,
     running: AtomicUsize,
 }
 
-/// A change that runs, or what may turn out to be one, until it is dropped.
+/// A running change, until it is dropped. It may turn out to change nothing.
 #[derive(Debug)]
 pub(crate) struct Changing<'a>(&'a Changes);
 
 impl Changes {
-    /// What is read from now on, until there is another one. None while it is being changed: then nobody knows
-    /// whether they read what was before.
+    /// The version of everything that is read from now on, until the next change. `None` while a change is running: a
+    /// reader cannot know then whether it sees the old rows or the new ones.
     pub(crate) fn version(&self) -> Option<Version> {
-        // In this order: what ends between the two looks is seen in the second.
+        // In this order, because a change that ends in between is counted by the second load.
         let running = self.running.load(Ordering::SeqCst);
         let done = self.done.load(Ordering::SeqCst);
         (running == 0).then_some(Version(done))
     }
 
-    /// To be called before anything of a change can be seen, and held until all of it can.
+    /// Call this before any part of a change is visible, and hold the result until all of it is.
     pub(crate) fn begin(&self) -> Changing<'_> {
         self.running.fetch_add(1, Ordering::SeqCst);
         Changing(self)

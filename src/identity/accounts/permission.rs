@@ -82,7 +82,7 @@ impl Accounts {
 
     /// Whether any repository is public.
     pub(crate) fn has_public_repositories(&self) -> Result<bool, Error> {
-        let load = || self.database.read(Rows::has_public_repositories).map(Some);
+        let load = || self.database.read(Rows::public_repositories).map(|names| Some(!names.is_empty()));
         Ok(self.caches.has_public.get_or_load(&(), self.generation(), load)?.unwrap_or_default())
     }
 

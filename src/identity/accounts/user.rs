@@ -265,12 +265,8 @@ impl Accounts {
                 rows.push((name.to_owned(), row));
                 ControlFlow::Continue(())
             })?;
-            let federated = tx.federated_users_of(rows.iter().map(|(name, _)| name.as_str()))?;
-            Ok(rows
-                .into_iter()
-                .zip(federated)
-                .map(|((name, row), federated)| Account::of_row(&name, row, federated, None))
-                .collect())
+            let account = |(name, row): (String, _)| Ok(Account::of_row(&name, row, tx.federated_user(&name)?, None));
+            rows.into_iter().map(account).collect()
         })
     }
 

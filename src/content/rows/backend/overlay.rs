@@ -1,17 +1,17 @@
-//! What was written to a file that is not to change: kept in memory, and seen by whoever reads.
+//! [`Overlay`]: writes to a read-only file, kept in memory.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-/// What is kept at once of the file.
+/// The size of a block that is kept in memory.
 const BLOCK_BYTES: usize = 4096;
-/// Opening a database writes its header; if it writes more than this, it is being repaired, which is nothing to
-/// do in memory.
+/// Opening a database writes its header. If redb writes more blocks than this, it repairs the database, which would
+/// need too much memory.
 const BLOCKS_MAX: usize = 4096;
 
-/// The blocks that differ from the file's, and the length that the file seems to have.
+/// The changed blocks and the apparent length of the file.
 #[derive(Debug)]
 pub(super) struct Overlay {
     length: u64,
@@ -40,16 +40,16 @@ impl Overlay {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         read_or_zeros(file, offset, out)?;
-        each_block(offset, out.len(), |block, within, place| {
+        each_block(offset, out.len(), |block, within, part| {
             if let Some(kept) = self.blocks.get(&block) {
-                out[place.clone()].copy_from_slice(&kept[within..within + place.len()]);
+                out[part.clone()].copy_from_slice(&kept[within..within + part.len()]);
             }
             Ok(())
         })
     }
 
     pub(super) fn write(&mut self, file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
-        each_block(offset, data.len(), |block, within, place| {
+        each_block(offset, data.len(), |block, within, part| {
             if !self.blocks.contains_key(&block) {
                 if self.blocks.len() == BLOCKS_MAX {
                     return Err(io::ErrorKind::ReadOnlyFilesystem.into());
@@ -59,14 +59,14 @@ impl Overlay {
                 self.blocks.insert(block, kept);
             }
             if let Some(kept) = self.blocks.get_mut(&block) {
-                kept[within..within + place.len()].copy_from_slice(&data[place]);
+                kept[within..within + part.len()].copy_from_slice(&data[part]);
             }
             Ok(())
         })
     }
 }
 
-/// Goes through the blocks of a range: which, from where in it, and which part of the range that is.
+/// Visits the blocks of a range: the number of the block, the offset in it, and the part of the range.
 fn each_block(
     offset: u64,
     length: usize,
@@ -83,7 +83,7 @@ fn each_block(
     Ok(())
 }
 
-/// Reads, with zeros for what is behind the file's end.
+/// Reads, with zeros after the end of the file.
 fn read_or_zeros(file: &File, offset: u64, out: &mut [u8]) -> io::Result<()> {
     let mut done = 0;
     while done < out.len() {
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read_and_the_file_stays() {
+    fn writes_are_read_back_and_the_file_stays() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&[1; 10_000], 0).unwrap();
         let mut overlay = Overlay::new(10_000);
@@ -118,7 +118,7 @@ mod tests {
         expected[4_000..9_000].fill(2);
         expected[19_999] = 3;
         assert_eq!(seen, expected);
-        assert!(overlay.read(&file, 19_999, &mut [0; 2]).is_err(), "behind the end");
+        assert!(overlay.read(&file, 19_999, &mut [0; 2]).is_err(), "after the end");
         let mut kept = vec![0; 10_000];
         file.read_exact_at(&mut kept, 0).unwrap();
         assert_eq!(kept, [1; 10_000]);

@@ -1,4 +1,4 @@
-//! A copy has every row of every table, and what is to be left out is.
+//! A copy has every row of every table, except those that it must leave out.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -9,7 +9,7 @@ use redb::{ReadableTableMetadata as _, TableDefinition};
 use super::*;
 use crate::content::blobs::{FaultyDisk, Operation, SystemDisk};
 
-/// Puts rows into every table, larger than one batch altogether.
+/// Puts rows into every table.
 struct Filling<'a>(&'a WriteTx);
 
 impl Visitor for Filling<'_> {
@@ -23,7 +23,7 @@ impl Visitor for Filling<'_> {
     }
 }
 
-/// Bytes that are a value of a type, as redb writes it.
+/// The encoding of some value of a type of redb.
 fn example(name: &redb::TypeName, number: u8) -> Vec<u8> {
     let name = name.name();
     let inner = name.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).filter(|inner| !inner.is_empty());
@@ -43,7 +43,7 @@ fn example(name: &redb::TypeName, number: u8) -> Vec<u8> {
     if parts.len() == 1 {
         return one(parts[0]);
     }
-    // Lengths of what has no fixed width come first, except for the last.
+    // The lengths of variable fields come first, except that of the last field.
     let mut bytes = Vec::new();
     let fields: Vec<Vec<u8>> = parts.iter().map(|part| one(part)).collect();
     for (part, field) in parts.iter().zip(&fields).take(parts.len() - 1) {
@@ -59,34 +59,27 @@ fn example(name: &redb::TypeName, number: u8) -> Vec<u8> {
 type Row = (Vec<u8>, Vec<u8>);
 
 /// The rows of every table.
-#[derive(Default)]
-struct Reading {
-    rows: BTreeMap<String, Vec<Row>>,
-}
+type Tables = BTreeMap<String, Vec<Row>>;
 
-struct ReadingOf<'a>(&'a Rows, Reading);
+struct Reading<'a>(&'a Rows, Tables);
 
-impl Visitor for ReadingOf<'_> {
+impl Visitor for Reading<'_> {
     fn table<K: Key + 'static, V: Value + 'static>(&mut self, definition: Definition<K, V>) -> Result<(), Error> {
-        let table = self.0.table(definition)?;
-        let mut rows = Vec::new();
-        for row in table.range(..)? {
-            let (key, value) = row?;
-            let key = K::as_bytes(&key.value()).as_ref().to_vec();
-            rows.push((key, V::as_bytes(&value.value()).as_ref().to_vec()));
-        }
-        self.1.rows.insert(definition.name().to_owned(), rows);
+        let rows = self.0.table(definition)?.collect(.., usize::MAX, |key, value| {
+            Ok(Some((K::as_bytes(&key).as_ref().to_vec(), V::as_bytes(&value).as_ref().to_vec())))
+        })?;
+        self.1.insert(definition.name().to_owned(), rows);
         Ok(())
     }
 }
 
-fn read(tx: &Rows) -> Result<Reading, Error> {
-    let mut reading = ReadingOf(tx, Reading::default());
+fn read(rows: &Rows) -> Result<Tables, Error> {
+    let mut reading = Reading(rows, Tables::new());
     each_table(&mut reading)?;
     Ok(reading.1)
 }
 
-/// By redb's own list: tables, and how many rows each has.
+/// The number of rows of each table, by redb's own list.
 fn listed(tx: &Rows) -> Result<BTreeMap<String, u64>, Error> {
     let mut listed = BTreeMap::new();
     let transaction = tx.read_transaction();
@@ -101,15 +94,15 @@ fn never(_: Duration) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-struct Place {
+struct Directory {
     _directory: tempfile::TempDir,
     tree: Tree,
 }
 
-fn place() -> Place {
+fn directory() -> Directory {
     let directory = tempfile::tempdir().unwrap();
     let tree = Tree::new(directory.path());
-    Place { _directory: directory, tree }
+    Directory { _directory: directory, tree }
 }
 
 fn disk() -> Arc<dyn Disk> {
@@ -125,7 +118,7 @@ fn filled(tree: &Tree) -> Database {
             for setting in [schema::SETTING_CSRF_KEY, schema::SETTING_JOURNAL] {
                 tx.set_setting(setting, b"secret")?;
             }
-            // More than one batch of one table, and of rows that are larger than a page.
+            // Rows larger than a page, and more than one batch of them.
             let mut bytes = tx.table_mut(schema::MANIFEST_BYTES)?;
             for number in 0..40_u8 {
                 bytes.insert(("large", &[number][..]), vec![number; 300_000].as_slice())?;
@@ -138,7 +131,7 @@ fn filled(tree: &Tree) -> Database {
 
 #[test]
 fn a_copy_has_every_row_of_every_table() {
-    let (from, to) = (place(), place());
+    let (from, to) = (directory(), directory());
     let database = filled(&from.tree);
     let mut steps = 0;
     let mut pause = |_| {
@@ -147,27 +140,27 @@ fn a_copy_has_every_row_of_every_table() {
     };
     database.copy(&to.tree, &disk(), Extent::All, &mut pause).unwrap();
     assert!(steps > 2, "12 MB were copied in {steps} steps");
-    assert!(!to.tree.database().exists(), "it has its name only when it is installed");
+    assert!(!to.tree.database().exists(), "the copy has its name only when it is installed");
     install(&to.tree, &SystemDisk).unwrap();
 
     let copy = ReadOnlyDatabase::open(&to.tree.database(), disk()).unwrap();
-    let (rows, copied) = (database.read(read).unwrap().rows, copy.read(read).unwrap().rows);
+    let (rows, copied) = (database.read(read).unwrap(), copy.read(read).unwrap());
     assert_eq!(copied, rows);
-    // What each_table does not know, redb does.
+    // A table that is missing in `each_table` is in redb's list.
     let (tables, tables_copied) = (database.read(listed).unwrap(), copy.read(listed).unwrap());
     assert_eq!(tables_copied, tables);
     assert!(tables.values().all(|rows| *rows > 0), "a table has no rows: {tables:?}");
 }
 
 #[test]
-fn a_copy_without_sessions_lets_nobody_in_with_them() {
-    let (from, to) = (place(), place());
+fn a_copy_without_sessions_has_no_sessions_and_secrets() {
+    let (from, to) = (directory(), directory());
     let database = filled(&from.tree);
     database.copy(&to.tree, &disk(), Extent::WithoutSessions, &mut never).unwrap();
     let copy = ReadOnlyDatabase::open(&to.tree.new_database(), disk()).unwrap();
-    let (rows, copied) = (database.read(read).unwrap().rows, copy.read(read).unwrap().rows);
+    let (rows, copied) = (database.read(read).unwrap(), copy.read(read).unwrap());
     for (table, rows) in rows {
-        if TABLES_OF_SESSIONS.contains(&table.as_str()) {
+        if SESSION_TABLES.contains(&table.as_str()) {
             assert!(copied[&table].is_empty(), "{table}");
         } else if table == "settings" {
             let secrets = rows.iter().filter(|(_, value)| value == b"secret").count();
@@ -179,9 +172,9 @@ fn a_copy_without_sessions_lets_nobody_in_with_them() {
 }
 
 #[test]
-fn a_table_that_nobody_lists_is_not_left_out_silently() {
+fn a_table_that_is_not_in_the_list_is_not_left_out_silently() {
     const UNLISTED: Definition<&str, &str> = &TableDefinition::new("of a later time");
-    let (from, to) = (place(), place());
+    let (from, to) = (directory(), directory());
     let database = filled(&from.tree);
     database
         .write(move |tx| {
@@ -194,18 +187,18 @@ fn a_table_that_nobody_lists_is_not_left_out_silently() {
 }
 
 #[test]
-fn a_copy_that_is_broken_off_or_fails_has_no_name_of_a_database() {
-    let (from, to) = (place(), place());
+fn a_copy_that_is_cancelled_or_fails_does_not_become_the_database() {
+    let (from, to) = (directory(), directory());
     let database = filled(&from.tree);
-    let broken_off = database.copy(&to.tree, &disk(), Extent::All, &mut |_| ControlFlow::Break(()));
-    assert!(matches!(broken_off, Err(Error::Cancelled)));
+    let cancelled = database.copy(&to.tree, &disk(), Extent::All, &mut |_| ControlFlow::Break(()));
+    assert!(matches!(cancelled, Err(Error::Cancelled)));
     assert!(!to.tree.database().exists());
 
     let faulty = Arc::new(FaultyDisk::default());
     faulty.fail_times(Operation::Sync, 0, usize::MAX, rustix::io::Errno::IO);
     let disk_that_fails: Arc<dyn Disk> = faulty;
     database.copy(&to.tree, &disk_that_fails, Extent::All, &mut never).unwrap_err();
-    // And it is made as if nothing had been there.
+    // The next copy ignores the rest of the failed one.
     database.copy(&to.tree, &disk(), Extent::All, &mut never).unwrap();
     install(&to.tree, &SystemDisk).unwrap();
     drop(Database::open(&to.tree, disk(), true).unwrap());

@@ -1,4 +1,4 @@
-//! Whatever is done to tags, in whatever order: the rows say of them what a list in memory says.
+//! After any steps with tags, the rows agree with a list in memory.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -9,21 +9,21 @@ use redb::TableHandle as _;
 
 use super::*;
 use crate::content::blobs::{SystemDisk, Tree};
-use crate::content::rows::schema::{SETTING_VERSION, TAGS_OF};
+use crate::content::rows::schema::{SETTING_VERSION, TAG_ATTRIBUTES, TAGS_OF};
 use crate::content::rows::{Database, Rows, WriteTx};
 use crate::oci::Algorithm;
 
 const REPOSITORIES: [&str; 3] = ["a", "a/b", "b"];
 const TAGS_USED: [&str; 2] = ["1", "latest"];
 
-/// Something that is done to a tag of a repository.
+/// A step with a tag of a repository.
 #[derive(Clone, Debug)]
 enum Step {
     Put { digest: u8, kept: bool },
     Remove { kept: bool },
     Mark { expires: Option<u64>, reversion: bool },
     RemoveExpired,
-    Forget { nth: usize },
+    Delete { nth: usize },
     Trim { before: u64, limit: usize },
 }
 
@@ -34,18 +34,18 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (prop::option::of(0..40_u64), any::<bool>())
             .prop_map(|(expires, reversion)| Step::Mark { expires, reversion }),
         1 => Just(Step::RemoveExpired),
-        1 => (0..3_usize).prop_map(|nth| Step::Forget { nth }),
+        1 => (0..3_usize).prop_map(|nth| Step::Delete { nth }),
         1 => (0..40_u64, 1..3_usize).prop_map(|(before, limit)| Step::Trim { before, limit }),
     ]
 }
 
-/// A span as the list in memory has it.
+/// A span in the list in memory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Known {
     repository: usize,
     started: u64,
     tag: usize,
-    /// The largest number while it has not ended.
+    /// [`NEVER`] while it has not ended.
     ended: u64,
     digest: u8,
     reversion: bool,
@@ -64,7 +64,7 @@ fn database(root: &std::path::Path) -> Database {
     Database::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap()
 }
 
-/// Does a step to the rows and to the list.
+/// Applies a step to the rows and to the list.
 fn apply(tx: &mut WriteTx, known: &mut Vec<Known>, (repository, tag): (usize, usize), now: u64, step: &Step) {
     let (name, text) = (REPOSITORIES[repository].parse().unwrap(), TAGS_USED[tag].parse().unwrap());
     let of_tag = |span: &Known| (span.repository, span.tag) == (repository, tag);
@@ -115,7 +115,7 @@ fn apply(tx: &mut WriteTx, known: &mut Vec<Known>, (repository, tag): (usize, us
             wanted.sort();
             assert_eq!(expired, wanted);
         }
-        Step::Forget { nth } => {
+        Step::Delete { nth } => {
             let mut spans = Vec::new();
             tx.each_past_span(&name, &text, None, |span, past| {
                 spans.push((span, past));
@@ -124,21 +124,21 @@ fn apply(tx: &mut WriteTx, known: &mut Vec<Known>, (repository, tag): (usize, us
             .unwrap();
             let Some((span, past)) = spans.get(*nth) else { return };
             assert!(tx.delete_span(&name, &text, *span, at(0)).unwrap());
-            assert!(!tx.delete_span(&name, &text, *span, at(0)).unwrap(), "it is forgotten already");
+            assert!(!tx.delete_span(&name, &text, *span, at(0)).unwrap(), "it was deleted already");
             let same = |known: &Known| {
                 of_tag(known)
                     && known.started == span.started.micros()
                     && (known.ended, digest(known.digest)) == (past.aged.micros(), past.digest)
                     && known.reversion == past.reversion
             };
-            // A wall clock that was set back makes no end before a start.
+            // Even if the wall clock was set back, a span does not end before it starts.
             assert_eq!(past.ended.micros(), past.aged.micros().max(span.started.micros()));
             known.remove(known.iter().position(same).unwrap());
         }
         Step::Trim { before, limit } => {
             let mut ends: Vec<u64> = known.iter().map(|span| span.ended).filter(|ended| ended < before).collect();
             ends.sort_unstable();
-            // Which of several with the same end go first is not said: only whole ends are compared.
+            // The order of spans with the same end is undefined, so all of them are trimmed.
             let limit = match ends.get(limit.wrapping_sub(1)) {
                 Some(last) => ends.iter().filter(|ended| *ended <= last).count(),
                 None => *limit,
@@ -152,7 +152,7 @@ fn apply(tx: &mut WriteTx, known: &mut Vec<Known>, (repository, tag): (usize, us
     }
 }
 
-/// What the rows say, in the order in which the history shows it; every table is looked at.
+/// Reads the list from the rows. Checks every table.
 fn found(tx: &Rows) -> Vec<Known> {
     let mut all = Vec::new();
     let number = |wanted: Digest| (0..3).find(|number| digest(*number) == wanted).unwrap();
@@ -180,7 +180,7 @@ fn found(tx: &Rows) -> Vec<Known> {
                 expires: state.until.filter(|_| is_present).map(Timestamp::micros),
             });
         }
-        // The spans of each tag are the same ones, in the same order.
+        // The spans of each tag are the same, in the same order.
         for text in TAGS_USED {
             let mut of_tag = Vec::new();
             tx.each_past_span(&name, &text.parse().unwrap(), None, |span, _| {
@@ -215,9 +215,9 @@ fn found(tx: &Rows) -> Vec<Known> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Time goes forward, stands still, or is set back.
+    /// Time passes, stands still, or is set back.
     #[test]
-    fn the_rows_of_tags_agree_whatever_is_done(
+    fn the_rows_of_tags_agree_after_any_steps(
         steps in prop::collection::vec((0..3_usize, 0..2_usize, -2..4_i64, step()), 1..60),
     ) {
         let root = tempfile::tempdir().unwrap();
@@ -247,7 +247,7 @@ fn a_database_without_history_gets_the_spans_of_its_tags() {
     database(root.path())
         .write(move |tx| {
             tx.put_tag(&of, &named, digest(1), at(7), true)?;
-            // As version 1 has left it.
+            // Version 1 had no history.
             tx.changed = true;
             tx.transaction().delete_table(*TAG_STARTS).unwrap();
             tx.transaction().delete_table(*PAST_TAGS).unwrap();
@@ -266,7 +266,7 @@ fn a_database_without_history_gets_the_spans_of_its_tags() {
         .unwrap();
     let expected = Span { started: at(7), ended: None, number: NOW };
     assert_eq!(spans, [("latest".to_owned(), expected)]);
-    // And the tag goes into the history like any other.
+    // The history works for this tag.
     let of = name.clone();
     database.write(move |tx| tx.remove_tag(&of, &tag, at(9), true)).unwrap();
     let starts = database.read(|tx| Ok::<_, Error>(tx.table(TAG_STARTS)?.len()?)).unwrap();

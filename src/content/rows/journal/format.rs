@@ -1,7 +1,8 @@
-//! How the journal's file looks.
+//! The format of the journal's file.
 //!
-//! A header, and frames: length, checksum, number of the change, record, and the length again, so that the last
-//! one is found without reading the rest. What is behind a frame that is not whole does not count.
+//! A header is followed by frames. A frame is the length, a checksum, the number of the change, the record, and the
+//! length again, so that the last frame is found without reading the others. Everything after an incomplete frame is
+//! ignored.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
@@ -14,17 +15,17 @@ use crate::oci::{Algorithm, Digest};
 
 const MAGIC: &[u8; 8] = b"coracle\x01";
 const CHECKSUM_BYTES: usize = 8;
-/// Magic, id, length when it was made, checksum.
+/// Magic, id, initial length, checksum.
 pub(super) const HEADER_BYTES: u64 = HEADER as u64;
 const HEADER: usize = 8 + 16 + 8 + CHECKSUM_BYTES;
-/// What is before a record and behind it.
+/// The sizes of the parts of a frame before and after the record.
 const BEFORE_BYTES: usize = 4 + CHECKSUM_BYTES + 8;
 const AFTER_BYTES: usize = 4;
 
-/// Which database a journal belongs to.
+/// The id of the database that a journal belongs to.
 pub(super) type Id = [u8; 16];
 
-/// A change of content. A digest is [`Digest::key`].
+/// A change of content. Digests are encoded as [`Digest::key`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::content::rows) enum Record {
     Manifest {
@@ -48,13 +49,13 @@ pub(in crate::content::rows) enum Record {
         repository: String,
         tag: String,
     },
-    /// All records up to this number are there.
+    /// The journal has all records up to this number.
     End,
 }
 
 impl Record {
     pub(in crate::content::rows) fn encode(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).expect("records are plain fields, and memory is there for them")
+        postcard::to_stdvec(self).expect("records have plain fields, and a vector grows")
     }
 }
 
@@ -65,14 +66,14 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     sum
 }
 
-/// `length` is how long the file was when it was made.
+/// Encodes a header. `length` is the length of the file when it was complete.
 pub(super) fn header(id: &Id, length: u64) -> Vec<u8> {
     let mut bytes = [MAGIC.as_slice(), id, &length.to_le_bytes()].concat();
     bytes.extend(checksum(&bytes));
     bytes
 }
 
-/// Id, and length when it was made; nothing if this is no journal.
+/// Reads the id and the initial length. Returns `None` if the file is not a journal.
 pub(super) fn read_header(file: &File) -> Option<(Id, u64)> {
     let mut bytes = [0; HEADER];
     file.read_exact_at(&mut bytes, 0).ok()?;
@@ -80,14 +81,14 @@ pub(super) fn read_header(file: &File) -> Option<(Id, u64)> {
     let is_whole = fields.starts_with(MAGIC) && checksum(fields) == sum;
     is_whole.then(|| {
         let (id, length) = fields[MAGIC.len()..].split_at(16);
-        let length = u64::from_le_bytes(length.try_into().expect("there are as many bytes"));
-        (id.try_into().expect("there are as many bytes"), length)
+        let length = u64::from_le_bytes(length.try_into().expect("the slice has this length"));
+        (id.try_into().expect("the slice has this length"), length)
     })
 }
 
-/// Adds a frame.
+/// Appends a frame to `to`.
 pub(super) fn frame(to: &mut Vec<u8>, number: u64, record: &[u8]) {
-    // A record is a manifest and some names: its length is far below this.
+    // The size of manifests is limited far below this.
     let length = u32::try_from(8 + record.len()).expect("a record has less than 4 GiB").to_le_bytes();
     let payload = [&number.to_le_bytes(), record].concat();
     to.extend_from_slice(&length);
@@ -96,7 +97,7 @@ pub(super) fn frame(to: &mut Vec<u8>, number: u64, record: &[u8]) {
     to.extend_from_slice(&length);
 }
 
-/// The number up to which everything is there, by the last frame; nothing if that is not whole, or another record.
+/// The number in the last frame. Returns `None` if that frame is incomplete or is not [`Record::End`].
 pub(super) fn last_number(file: &File, file_bytes: u64) -> Option<u64> {
     let mut length = [0; AFTER_BYTES];
     file.read_exact_at(&mut length, file_bytes.checked_sub(AFTER_BYTES as u64)?).ok()?;
@@ -109,7 +110,7 @@ pub(super) fn last_number(file: &File, file_bytes: u64) -> Option<u64> {
     }
 }
 
-/// Reads frames until one is not whole.
+/// Reads frames, up to an incomplete one.
 pub(super) struct Reader {
     file: BufReader<File>,
     offset: u64,
@@ -117,7 +118,7 @@ pub(super) struct Reader {
 }
 
 pub(super) struct Frame {
-    /// Where it begins.
+    /// Its position in the file.
     pub(super) offset: u64,
     pub(super) number: u64,
     pub(super) record: Record,
@@ -131,12 +132,12 @@ impl Reader {
         Ok(Self { file, offset, file_bytes })
     }
 
-    /// Whether it has come to the end of the file.
+    /// Whether the whole file was read.
     pub(super) fn is_at_end(&self) -> bool {
         self.offset == self.file_bytes
     }
 
-    /// Nothing at the end, or before what is not whole.
+    /// Reads a frame. Returns `None` at the end, or if the frame is incomplete.
     pub(super) fn next(&mut self) -> io::Result<Option<Frame>> {
         let left = self.file_bytes.saturating_sub(self.offset);
         let fixed = (4 + CHECKSUM_BYTES + AFTER_BYTES) as u64;
@@ -146,7 +147,7 @@ impl Reader {
         }
         self.file.read_exact(&mut before)?;
         let (length, sum) = before.split_at(4);
-        let length = u64::from(u32::from_le_bytes(length.try_into().expect("there are as many bytes")));
+        let length = u64::from(u32::from_le_bytes(length.try_into().expect("the slice has this length")));
         if length < 8 || length > left - fixed {
             return Ok(None);
         }
@@ -155,7 +156,7 @@ impl Reader {
         let mut after = [0; AFTER_BYTES];
         self.file.read_exact(&mut after)?;
         let (number, record) = payload.split_at(8);
-        let number = u64::from_le_bytes(number.try_into().expect("there are as many bytes"));
+        let number = u64::from_le_bytes(number.try_into().expect("the slice has this length"));
         let offset = self.offset;
         match postcard::from_bytes(record) {
             Ok(record) if checksum(&payload) == sum && after == before[..4] => {

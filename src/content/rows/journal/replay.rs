@@ -1,4 +1,4 @@
-//! What a journal says that was there at its end.
+//! [`ReplayedJournal`]: the content at the end of a journal.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,18 +13,18 @@ use crate::kit::clock::Timestamp;
 use crate::kit::file::if_exists;
 use crate::oci::{Digest, RepositoryName, Tag};
 
-/// The content by a journal. Manifests themselves are read when they are wanted.
+/// The content at the end of a journal. The bytes of a manifest are read on demand.
 #[derive(Debug)]
 pub(crate) struct ReplayedJournal {
     file: File,
     path: PathBuf,
     pub(crate) manifests: Vec<JournaledManifest>,
     pub(crate) tags: Vec<(RepositoryName, Tag, Digest, Timestamp)>,
-    /// Whether the last records are missing, or not whole.
+    /// Whether the last records are missing or incomplete.
     pub(crate) is_torn: bool,
 }
 
-/// A manifest that was there.
+/// A manifest in the journal.
 #[derive(Clone, Debug)]
 pub(crate) struct JournaledManifest {
     pub(crate) repository: RepositoryName,
@@ -34,11 +34,11 @@ pub(crate) struct JournaledManifest {
     offset: u64,
 }
 
-/// Of each thing the last number that anything is known by, and what it was by that; nothing if it was gone.
+/// The newest record of each object: its number and its content, or `None` if the object was removed.
 type Known<K, V> = BTreeMap<K, (u64, Option<V>)>;
 
 impl ReplayedJournal {
-    /// Reads the journal of a data directory; nothing if there is none.
+    /// Reads the journal of a data directory. Returns `None` if it has none.
     pub(crate) fn read(tree: &Tree) -> Result<Option<Self>, Error> {
         let path = tree.journal();
         let Some(file) = if_exists(File::open(&path)).map_err(Error::at(&path))? else { return Ok(None) };
@@ -81,21 +81,21 @@ impl ReplayedJournal {
         Ok(Some(Self { tags: tags.collect(), file, path, manifests, is_torn }))
     }
 
-    /// The bytes of a manifest, if they are those of its digest.
+    /// Reads the bytes of a manifest. Returns `None` if they do not match its digest.
     pub(crate) fn bytes(&self, manifest: &JournaledManifest) -> Result<Option<Bytes>, Error> {
         let file = self.file.try_clone().map_err(Error::at(&self.path))?;
         let mut reader = Reader::new(file, manifest.offset).map_err(Error::at(&self.path))?;
         Ok(match reader.next().map_err(Error::at(&self.path))?.map(|frame| frame.record) {
             Some(Record::Manifest { bytes, .. }) => {
-                let is_whole = Digest::of(manifest.digest.algorithm(), &bytes) == manifest.digest;
-                is_whole.then(|| Bytes::from(bytes))
+                let is_intact = Digest::of(manifest.digest.algorithm(), &bytes) == manifest.digest;
+                is_intact.then(|| Bytes::from(bytes))
             }
             _ => None,
         })
     }
 }
 
-/// The later of two records about the same thing counts, wherever they stand.
+/// Keeps the record with the higher number, because a rewrite mixes older records with newer ones.
 fn put<K: Ord, V>(known: &mut Known<K, V>, key: K, number: u64, value: Option<V>) {
     match known.get(&key) {
         Some((before, _)) if *before > number => {}

@@ -1,4 +1,4 @@
-//! The journal says what the database says, whatever is done, and whenever it is made anew, cut off or not written.
+//! The journal agrees with the database after any steps, rewrites, cuts and failed writes.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -13,47 +13,35 @@ use crate::content::blobs::{FaultyDisk, Operation, SystemDisk};
 use crate::kit::clock::Timestamp;
 use crate::oci::{Algorithm, Digest, RepositoryName, Tag};
 
-struct Place {
+struct Fixture {
     database: Database,
     tree: Tree,
     root: tempfile::TempDir,
 }
 
-fn open(root: tempfile::TempDir, journal: Arc<dyn Disk>) -> Place {
+fn open(root: tempfile::TempDir, journal: Arc<dyn Disk>) -> Fixture {
     let tree = Tree::new(root.path());
     let database = Database::open(&tree, Arc::new(SystemDisk), false).unwrap();
     database.open_journal(&tree, journal).unwrap();
-    Place { database, tree, root }
+    Fixture { database, tree, root }
 }
 
-/// Manifests by repository and digest, and what tags point at.
-type NamespaceConflict = (BTreeMap<(String, String), Vec<u8>>, BTreeMap<(String, String), String>);
+/// Manifests by repository and digest, and the targets of tags.
+type Content = (BTreeMap<(String, String), Vec<u8>>, BTreeMap<(String, String), String>);
 
 fn never(_: Duration) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Something that is done in one transaction.
+/// One transaction.
 #[derive(Clone, Debug)]
 enum Step {
-    Push {
-        manifest: u8,
-    },
-    Delete {
-        manifest: u8,
-    },
-    Tag {
-        tag: u8,
-        manifest: u8,
-    },
-    Untag {
-        tag: u8,
-    },
-    /// Both in one transaction.
-    PushAndDelete {
-        manifest: u8,
-    },
-    Renew,
+    Push { manifest: u8 },
+    Delete { manifest: u8 },
+    Tag { tag: u8, manifest: u8 },
+    Untag { tag: u8 },
+    PushAndDelete { manifest: u8 },
+    Rewrite,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -63,7 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..3_u8, 0..6_u8).prop_map(|(tag, manifest)| Step::Tag { tag, manifest }),
         2 => (0..3_u8).prop_map(|tag| Step::Untag { tag }),
         1 => (0..6_u8).prop_map(|manifest| Step::PushAndDelete { manifest }),
-        1 => Just(Step::Renew),
+        1 => Just(Step::Rewrite),
     ]
 }
 
@@ -83,7 +71,7 @@ fn tag(number: u8) -> (RepositoryName, Tag) {
     (name(number), format!("t{number}").parse().unwrap())
 }
 
-impl Place {
+impl Fixture {
     fn push(&self, manifest: u8) -> Result<(), Error> {
         self.database.write(move |tx| push(tx, manifest))
     }
@@ -114,15 +102,15 @@ impl Place {
                     delete(tx, manifest)
                 })
                 .unwrap(),
-            Step::Renew => {
+            Step::Rewrite => {
                 let journal = self.database.journal.get().unwrap();
-                self.database.renew_journal(journal, &mut never).unwrap();
+                self.database.rewrite_journal(journal, &mut never).unwrap();
             }
         }
     }
 
-    /// What the journal says.
-    fn replayed(&self) -> NamespaceConflict {
+    /// The content by the journal.
+    fn replayed(&self) -> Content {
         let replayed = ReplayedJournal::read(&self.tree).unwrap().unwrap();
         assert!(!replayed.is_torn);
         let manifests = replayed.manifests.iter().map(|manifest| {
@@ -136,8 +124,8 @@ impl Place {
         (manifests.collect(), tags.collect())
     }
 
-    /// What the database says.
-    fn stored(&self) -> NamespaceConflict {
+    /// The content by the database.
+    fn stored(&self) -> Content {
         self.database
             .read(|tx| {
                 let (mut manifests, mut tags) = (BTreeMap::new(), BTreeMap::new());
@@ -178,107 +166,107 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_says_what_the_database_says(steps in prop::collection::vec(step(), 1..30)) {
-        let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
-        prop_assert!(place.database.maintain_journal(&mut never).unwrap());
+    fn it_agrees_with_the_database(steps in prop::collection::vec(step(), 1..30)) {
+        let it = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
+        prop_assert!(it.database.maintain_journal(&mut never).unwrap());
         for step in &steps {
-            place.take(step);
+            it.take(step);
         }
-        prop_assert_eq!(place.replayed(), place.stored());
-        // And again after a restart, which does not make it anew.
-        let Place { database, root, .. } = place;
+        prop_assert_eq!(it.replayed(), it.stored());
+        // A restart does not rewrite it.
+        let Fixture { database, root, .. } = it;
         drop(database);
-        let place = open(root, Arc::new(SystemDisk));
-        prop_assert!(!place.database.maintain_journal(&mut never).unwrap());
-        prop_assert_eq!(place.replayed(), place.stored());
+        let it = open(root, Arc::new(SystemDisk));
+        prop_assert!(!it.database.maintain_journal(&mut never).unwrap());
+        prop_assert_eq!(it.replayed(), it.stored());
     }
 }
 
 #[test]
-fn what_changes_while_it_is_made_anew_is_in_it_as_it_is_then() {
-    let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
+fn a_rewrite_includes_changes_made_meanwhile() {
+    let it = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
     for number in 0..200 {
-        place.push(number).unwrap();
-        place.take(&Step::Tag { tag: number % 7, manifest: number });
+        it.push(number).unwrap();
+        it.take(&Step::Tag { tag: number % 7, manifest: number });
     }
-    // A batch of its own, before all others.
+    // The first manifest fills a batch.
     let large = vec![7; 2 * BATCH_BYTES];
     let (at, of) = (Timestamp::from_micros(1), "0".parse::<RepositoryName>().unwrap());
     let row = ManifestRow { media_type: String::new(), size: 0, created: at };
     let large_digest = Digest::of(Algorithm::Sha256, &large);
-    place.database.write(move |tx| tx.put_manifest(&of, large_digest, &row, &large)).unwrap();
+    it.database.write(move |tx| tx.put_manifest(&of, large_digest, &row, &large)).unwrap();
     let mut steps = 0;
     let mut pause = |_| {
         steps += 1;
         if steps > 1 {
             return ControlFlow::Continue(());
         }
-        // The rows that follow in the file are from before this.
+        // The rewrite goes on with rows from before these changes.
         for number in 0..50 {
-            place.take(&Step::Delete { manifest: number });
-            place.take(&Step::Push { manifest: 200 + number });
-            place.take(&Step::Tag { tag: number % 7, manifest: number });
+            it.take(&Step::Delete { manifest: number });
+            it.take(&Step::Push { manifest: 200 + number });
+            it.take(&Step::Tag { tag: number % 7, manifest: number });
         }
-        place.take(&Step::Untag { tag: 3 });
+        it.take(&Step::Untag { tag: 3 });
         ControlFlow::Continue(())
     };
-    assert!(place.database.maintain_journal(&mut pause).unwrap());
+    assert!(it.database.maintain_journal(&mut pause).unwrap());
     assert!(steps > 1, "{steps}");
-    let (mut manifests, tags) = place.replayed();
+    let (mut manifests, tags) = it.replayed();
     manifests.retain(|(name, _), _| name != "0");
-    assert_eq!((manifests, tags), place.stored());
+    assert_eq!((manifests, tags), it.stored());
 }
 
 #[test]
-fn a_torn_end_is_cut_off_wherever_it_is_torn() {
-    let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
-    place.push(1).unwrap();
-    place.database.maintain_journal(&mut never).unwrap();
-    let path = place.tree.journal();
+fn a_torn_end_is_ignored() {
+    let it = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
+    it.push(1).unwrap();
+    it.database.maintain_journal(&mut never).unwrap();
+    let path = it.tree.journal();
     let whole = std::fs::read(&path).unwrap().len();
-    place.push(2).unwrap();
-    place.take(&Step::Tag { tag: 1, manifest: 2 });
+    it.push(2).unwrap();
+    it.take(&Step::Tag { tag: 1, manifest: 2 });
     let bytes = std::fs::read(&path).unwrap();
     let count = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
-        let replayed = ReplayedJournal::read(&place.tree).unwrap().unwrap();
+        let replayed = ReplayedJournal::read(&it.tree).unwrap().unwrap();
         (replayed.manifests.len(), replayed.tags.len(), replayed.is_torn)
     };
     assert_eq!(count(&bytes), (2, 1, false));
     for length in whole..bytes.len() {
         let (manifests, _, is_torn) = count(&bytes[..length]);
         assert!(manifests == 1 || length > whole + 1000, "{length}");
-        // Between two transactions nothing shows that there was another.
+        // A cut between two transactions cannot be seen.
         assert!(is_torn || format::last_number(&File::open(&path).unwrap(), length as u64).is_some(), "{length}");
         let mut altered = bytes.clone();
         altered[length] ^= 0x20;
-        assert!(count(&altered).2, "a byte at {length} is not what was written");
+        assert!(count(&altered).2, "the byte at {length} was changed");
     }
-    // What a start makes of it.
+    // A start notices it.
     std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-    let Place { database, root, .. } = place;
+    let Fixture { database, root, .. } = it;
     drop(database);
-    let place = open(root, Arc::new(SystemDisk));
-    assert!(place.database.maintain_journal(&mut never).unwrap());
-    assert_eq!(place.replayed(), place.stored());
+    let it = open(root, Arc::new(SystemDisk));
+    assert!(it.database.maintain_journal(&mut never).unwrap());
+    assert_eq!(it.replayed(), it.stored());
 }
 
 #[test]
-fn a_journal_that_lacks_a_change_or_is_of_another_database_does_not_count() {
-    let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
-    place.database.maintain_journal(&mut never).unwrap();
-    place.push(1).unwrap();
-    let path = place.tree.journal();
+fn a_journal_that_lacks_a_change_or_is_of_another_database_is_not_used() {
+    let it = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
+    it.database.maintain_journal(&mut never).unwrap();
+    it.push(1).unwrap();
+    let path = it.tree.journal();
     let before = std::fs::read(&path).unwrap();
-    place.push(2).unwrap();
-    let Place { database, root, tree } = place;
+    it.push(2).unwrap();
+    let Fixture { database, root, tree } = it;
     drop(database);
-    // As a crash between the transaction and the journal leaves it.
+    // A crash between the transaction and the journal leaves this.
     std::fs::write(&path, &before).unwrap();
-    let place = open(root, Arc::new(SystemDisk));
-    place.push(3).unwrap();
-    assert!(place.database.maintain_journal(&mut never).unwrap());
-    assert_eq!(place.replayed(), place.stored());
+    let it = open(root, Arc::new(SystemDisk));
+    it.push(3).unwrap();
+    assert!(it.database.maintain_journal(&mut never).unwrap());
+    assert_eq!(it.replayed(), it.stored());
 
     let other = tempfile::tempdir().unwrap();
     std::fs::copy(&path, other.path().join("manifests.log")).unwrap();
@@ -294,69 +282,68 @@ fn a_journal_that_lacks_a_change_or_is_of_another_database_does_not_count() {
 }
 
 #[test]
-fn a_transaction_that_was_durable_although_nobody_was_told_is_missed() {
-    let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
-    place.database.maintain_journal(&mut never).unwrap();
-    place.push(1).unwrap();
-    // As a commit leaves it that happened and seemed to fail: nothing was added to the journal.
-    place
-        .database
+fn a_durable_transaction_that_seemed_to_fail_is_noticed() {
+    let it = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
+    it.database.maintain_journal(&mut never).unwrap();
+    it.push(1).unwrap();
+    // The commit seemed to fail, so nothing was appended to the journal.
+    it.database
         .write(|tx| {
             let number = number(tx)? + 1;
             tx.set_setting(SETTING_JOURNAL_NUMBER, &number.to_be_bytes())
         })
         .unwrap();
-    place.push(2).unwrap();
-    assert!(place.database.maintain_journal(&mut never).unwrap(), "it is made anew");
-    assert_eq!(place.replayed(), place.stored());
+    it.push(2).unwrap();
+    assert!(it.database.maintain_journal(&mut never).unwrap(), "the journal is rewritten");
+    assert_eq!(it.replayed(), it.stored());
 }
 
 #[test]
-fn a_journal_that_cannot_be_written_fails_nobody_and_is_made_anew() {
+fn a_journal_that_cannot_be_written_fails_no_request_and_is_rewritten() {
     let disk = Arc::new(FaultyDisk::default());
-    let place = open(tempfile::tempdir().unwrap(), disk.clone());
-    place.database.maintain_journal(&mut never).unwrap();
-    place.push(1).unwrap();
+    let it = open(tempfile::tempdir().unwrap(), disk.clone());
+    it.database.maintain_journal(&mut never).unwrap();
+    it.push(1).unwrap();
     disk.fail(&[Operation::Write, Operation::Sync, Operation::Create, Operation::Rename], rustix::io::Errno::NOSPC);
-    place.push(2).unwrap();
-    assert!(!place.database.maintain_journal(&mut never).unwrap());
+    it.push(2).unwrap();
+    assert!(!it.database.maintain_journal(&mut never).unwrap());
     disk.heal();
-    // It lacks a change, and so has no other behind it.
-    place.push(3).unwrap();
-    assert_eq!(place.replayed().0.len(), 1);
-    assert!(place.database.is_journal_due());
-    assert!(place.database.maintain_journal(&mut never).unwrap());
-    assert_eq!(place.replayed(), place.stored());
-    // Whatever it fails at while it is made anew, the one before is left.
+    // It lacks a change, so later ones are not appended.
+    it.push(3).unwrap();
+    assert_eq!(it.replayed().0.len(), 1);
+    assert!(it.database.is_journal_due());
+    assert!(it.database.maintain_journal(&mut never).unwrap());
+    assert_eq!(it.replayed(), it.stored());
+    // A failed rewrite leaves the old journal.
     for operation in [Operation::Write, Operation::Sync, Operation::Create, Operation::Rename, Operation::SyncDir] {
         for after in 0..3_u8 {
-            let journal = place.database.journal.get().unwrap();
+            let journal = it.database.journal.get().unwrap();
             disk.fail_times(operation, usize::from(after), 1, rustix::io::Errno::IO);
-            let _ = place.database.renew_journal(journal, &mut never);
+            let _ = it.database.rewrite_journal(journal, &mut never);
             journal.state.lock().next = None;
             disk.heal();
-            place.take(&Step::Tag { tag: 1, manifest: after });
-            assert_eq!(place.replayed(), place.stored(), "{operation:?} {after}");
+            it.take(&Step::Tag { tag: 1, manifest: after });
+            assert_eq!(it.replayed(), it.stored(), "{operation:?} {after}");
         }
     }
 }
 
 #[test]
-fn it_does_not_grow_beyond_twice_what_it_holds() {
-    let place = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
-    place.database.maintain_journal(&mut never).unwrap();
-    let path = place.tree.journal();
-    let (mut renewed, mut largest) = (0, 0);
+fn it_does_not_grow_beyond_twice_its_content() {
+    let it = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
+    it.database.maintain_journal(&mut never).unwrap();
+    let path = it.tree.journal();
+    let (mut rewrites, mut largest) = (0, 0);
     for _ in 0..30 {
         for number in 0..60 {
-            place.take(&Step::Push { manifest: number });
-            place.take(&Step::Delete { manifest: number });
+            it.take(&Step::Push { manifest: number });
+            it.take(&Step::Delete { manifest: number });
         }
-        renewed += usize::from(place.database.maintain_journal(&mut never).unwrap());
+        rewrites += usize::from(it.database.maintain_journal(&mut never).unwrap());
         largest = largest.max(std::fs::metadata(&path).unwrap().len());
     }
-    assert!(renewed >= 2, "it was made anew {renewed} times");
-    assert!(largest < 2 * GROWTH_BYTES, "it came to have {largest} bytes");
-    assert_eq!(place.replayed(), (BTreeMap::new(), BTreeMap::new()));
-    drop(place.root);
+    assert!(rewrites >= 2, "it was rewritten {rewrites} times");
+    assert!(largest < 2 * GROWTH_BYTES, "it has {largest} bytes");
+    assert_eq!(it.replayed(), (BTreeMap::new(), BTreeMap::new()));
+    drop(it.root);
 }

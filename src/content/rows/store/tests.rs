@@ -1,4 +1,4 @@
-//! What becomes of the database when the disk under it fails.
+//! The database when the disk below it fails.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::content::blobs::{FaultyDisk, Operation, SystemDisk, Tree};
 use crate::content::rows::Database;
 
-/// What growing and changing a file needs.
+/// The operations that change a file.
 const CHANGES: [Operation; 3] = [Operation::Write, Operation::Truncate, Operation::Sync];
 
 struct Fixture {
@@ -30,7 +30,7 @@ impl Fixture {
         self.database.write(move |tx| tx.set_setting(&key, &vec![7; length]))
     }
 
-    /// Writes after a fault has gone: the pause after it is over within a second.
+    /// Writes after the end of a fault. Waits for the end of the pause.
     fn put_again(&self, key: &str) {
         for _ in 0..100 {
             if self.put(key, 10).is_ok() {
@@ -38,7 +38,7 @@ impl Fixture {
             }
             std::thread::sleep(PAUSE / 10);
         }
-        panic!("the fault is gone, and nothing can be written");
+        panic!("writing fails although the fault is gone");
     }
 
     fn has(&self, key: &str) -> bool {
@@ -47,14 +47,14 @@ impl Fixture {
 }
 
 #[test]
-fn a_full_disk_is_told_and_what_was_there_is_read_on() {
-    // What does not fit in the file fails in the middle of the change, the other at its end.
+fn on_a_full_disk_writes_fail_with_the_reason_and_reads_continue() {
+    // The small value fails at the end of the change, the large one in the middle.
     for length in [100_000, 8_000_000] {
         let it = Fixture::new();
         it.put("before", 100_000).unwrap();
         it.disk.fail(&[Operation::Write, Operation::Truncate], Errno::NOSPC);
         for _ in 0..3 {
-            // Nothing waits for the pause to be over, and whoever is refused in it learns why.
+            // During the pause a write fails immediately, with the reason.
             let refused = it.put("during", length).unwrap_err();
             assert_eq!(refused.io().map(std::io::Error::kind), Some(std::io::ErrorKind::StorageFull), "{refused}");
             assert!(refused.is_transient());
@@ -68,7 +68,7 @@ fn a_full_disk_is_told_and_what_was_there_is_read_on() {
 }
 
 #[test]
-fn a_file_system_that_turned_read_only_is_read_on_until_it_is_not() {
+fn on_a_file_system_that_turned_read_only_reads_continue() {
     let it = Fixture::new();
     it.put("before", 10).unwrap();
     it.disk.fail(&CHANGES, Errno::ROFS);
@@ -76,7 +76,7 @@ fn a_file_system_that_turned_read_only_is_read_on_until_it_is_not() {
     assert_eq!(refused.io().map(std::io::Error::kind), Some(std::io::ErrorKind::ReadOnlyFilesystem), "{refused}");
     assert!(it.database.is_read_only());
     assert!(it.has("before"));
-    // The next attempt leaves it as it is, with what is being read in it.
+    // The next attempt leaves the read-only database open, with its read transactions.
     let old = it.database.store.begin_read().unwrap();
     std::thread::sleep(PAUSE + PAUSE / 10);
     assert!(it.put("during", 10).is_err());
@@ -89,7 +89,7 @@ fn a_file_system_that_turned_read_only_is_read_on_until_it_is_not() {
 }
 
 #[test]
-fn after_a_failure_anywhere_in_a_commit_memory_says_what_the_file_says() {
+fn after_a_failure_anywhere_in_a_commit_memory_and_file_agree() {
     let mut failures = 0;
     for operation in CHANGES {
         for after in 0..200 {
@@ -104,7 +104,7 @@ fn after_a_failure_anywhere_in_a_commit_memory_says_what_the_file_says() {
             failures += usize::from(!done);
             assert!(it.has("before"));
             let found = it.has("during");
-            assert!(found || !done, "it was answered for");
+            assert!(found || !done, "an acknowledged change is lost");
             it.put_again("after");
             let Fixture { database, root, .. } = it;
             drop(database);
@@ -118,7 +118,7 @@ fn after_a_failure_anywhere_in_a_commit_memory_says_what_the_file_says() {
 }
 
 #[test]
-fn a_view_from_before_a_failure_never_shows_what_came_after_it() {
+fn a_view_from_before_a_failure_never_shows_later_changes() {
     let it = Fixture::new();
     for n in 0..200 {
         it.put(&format!("key {n}"), 3_000).unwrap();
@@ -127,7 +127,7 @@ fn a_view_from_before_a_failure_never_shows_what_came_after_it() {
     it.disk.fail_times(Operation::Sync, 0, 1, Errno::IO);
     assert!(it.put("during", 10).is_err());
     it.disk.heal();
-    // What the view is of is written over.
+    // Overwrites the pages that the view shows.
     it.put_again("after");
     for n in 0..200 {
         let key = format!("key {n}");

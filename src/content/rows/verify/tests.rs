@@ -1,4 +1,4 @@
-//! Every row that follows from others, broken by hand: found, and made anew.
+//! Every wrong derived row is found and rebuilt.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::content::blobs::{SystemDisk, Tree};
-use crate::content::rows::content::ManifestRow;
-use crate::content::rows::schema::{BLOBS, LINKS, MANIFEST_BYTES, MANIFESTS, UNREFERENCED, UNREFERENCED_SINCE};
+use crate::content::rows::schema::{BLOBS, LINKS, MANIFEST_BYTES, UNREFERENCED_SINCE};
 use crate::content::rows::{Database, codec};
 use crate::kit::clock::Timestamp;
 use crate::oci::{Algorithm, Tag};
@@ -26,16 +25,17 @@ fn descriptor(kind: &str, digest: Digest) -> String {
     format!(r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"{digest}","size":1}}"#)
 }
 
-/// Two blobs, one needed; an image with a tag and one with a subject; an index; and a tag of before.
+/// A database with two blobs, one of them referenced; an image with a tag and one with a subject; an index; and a past
+/// tag.
 fn filled(root: &std::path::Path) -> Database {
     let database = Database::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap();
     database
         .write(|tx| {
             let name = name();
-            for blob in ["needed", "alone"] {
+            for blob in ["referenced", "unreferenced"] {
                 tx.put_link(&name, digest(blob), 1, NOW)?;
             }
-            let config = descriptor("config.v1+json", digest("needed"));
+            let config = descriptor("config.v1+json", digest("referenced"));
             let kind = "application/vnd.oci.image.manifest.v1+json";
             let image = format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","config":{config},"layers":[]}}"#);
             let subject = descriptor("manifest.v1+json", digest(&image));
@@ -91,7 +91,7 @@ macro_rules! drop_first {
     ($table:expr) => {
         |tx: &mut WriteTx| {
             let popped = tx.table_mut($table)?.pop_first()?.is_some();
-            assert!(popped, "the table has no row to lose");
+            assert!(popped, "the table is empty");
             Ok(())
         }
     };
@@ -104,34 +104,34 @@ fn change_repository(tx: &mut WriteTx, change: fn(&mut RepositoryRow)) -> Result
 }
 
 #[test]
-fn rows_that_were_written_step_by_step_are_those_that_follow() {
+fn rows_written_step_by_step_are_those_that_are_derived_at_once() {
     let root = tempfile::tempdir().unwrap();
     let found = findings(&filled(root.path()));
     assert!(found.derived.is_empty() && found.lost.is_empty(), "{found:?}");
 }
 
 #[test]
-fn every_derived_row_that_is_wrong_is_found_and_made_anew() {
+fn every_wrong_derived_row_is_found_and_rebuilt() {
     let breaks: [(&str, Break); 14] = [
-        ("a listing is gone", drop_first!(LISTINGS)),
-        ("a referrer is gone", drop_first!(REFERRERS)),
-        ("a tag of a manifest is gone", drop_first!(TAGS_OF)),
-        ("a past tag of a manifest is gone", drop_first!(PAST_OF)),
-        ("something unreferenced is gone", drop_first!(UNREFERENCED)),
-        ("something unreferenced is gone from the order of time", drop_first!(UNREFERENCED_SINCE)),
-        ("a link is gone from the other side", drop_first!(LINKS_OF)),
-        ("the row of the repository is gone", drop_first!(REPOSITORIES)),
-        ("a manifest too many", |tx| change_repository(tx, |row| row.manifests += 1)),
-        ("a blob too few", |tx| change_repository(tx, |row| row.links -= 1)),
-        ("a reference too many", |tx| tx.add_blob_reference(&name(), digest("needed"))),
-        ("references without a reason", |tx| {
+        ("a listing is missing", drop_first!(LISTINGS)),
+        ("a referrer is missing", drop_first!(REFERRERS)),
+        ("a tag of a manifest is missing", drop_first!(TAGS_OF)),
+        ("a past tag of a manifest is missing", drop_first!(PAST_OF)),
+        ("an unreferenced object is missing", drop_first!(UNREFERENCED)),
+        ("an unreferenced object is missing in the order of time", drop_first!(UNREFERENCED_SINCE)),
+        ("the link of a repository is missing", drop_first!(LINKS_OF)),
+        ("the row of the repository is missing", drop_first!(REPOSITORIES)),
+        ("one manifest too many", |tx| change_repository(tx, |row| row.manifests += 1)),
+        ("one blob too few", |tx| change_repository(tx, |row| row.links -= 1)),
+        ("one reference too many", |tx| tx.add_blob_reference(&name(), digest("referenced"))),
+        ("no references", |tx| {
             let row = LinkRow { references: 0, created: NOW };
-            tx.set_link(&name(), digest("needed"), &row)
+            tx.set_link(&name(), digest("referenced"), &row)
         }),
-        ("a listing too many", |tx| tx.put_listing(&name(), digest("child"), digest("index"))),
-        ("a link of a blob too many", |tx| {
+        ("one listing too many", |tx| tx.put_listing(&name(), digest("child"), digest("index"))),
+        ("one link of a blob too many", |tx| {
             let row = codec::encode(&BlobRow { size: 1, links: 2 });
-            tx.table_mut(BLOBS)?.insert(digest("alone").key(), row.as_slice())?;
+            tx.table_mut(BLOBS)?.insert(digest("unreferenced").key(), row.as_slice())?;
             Ok(())
         }),
     ];
@@ -140,7 +140,7 @@ fn every_derived_row_that_is_wrong_is_found_and_made_anew() {
         let database = filled(root.path());
         database.write(damage).expect(what);
         let found = findings(&database);
-        assert!(!found.derived.is_empty(), "{what}: nobody has noticed");
+        assert!(!found.derived.is_empty(), "{what}: not found");
         database
             .write(|tx| {
                 for (digest, _) in tx.blobs(None, 10)? {
@@ -155,7 +155,7 @@ fn every_derived_row_that_is_wrong_is_found_and_made_anew() {
 }
 
 #[test]
-fn what_was_given_and_is_gone_is_named_and_stays_gone() {
+fn lost_content_is_named() {
     let losses: [(&str, Break); 3] = [
         ("the bytes of the manifest", drop_first!(MANIFEST_BYTES)),
         ("which the tag latest names", |tx| {

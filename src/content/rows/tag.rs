@@ -1,0 +1,165 @@
+//! Rows of tags: the manifest each one points at, and when it expires.
+
+use std::ops::Bound::{Excluded, Unbounded};
+
+use serde::{Deserialize, Serialize};
+
+use super::journal::Record;
+use super::schema::{EXPIRING_TAGS, TAG_ATTRIBUTES, TAGS, TAGS_OF};
+use super::unreferenced::Unreferenced;
+use super::{Error, Rows, WriteTx, codec};
+use crate::kit::clock::{Moment, Timestamp};
+use crate::oci::{Digest, RepositoryName, Tag};
+
+/// The target of a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TagRow {
+    pub(crate) digest: Digest,
+    /// Since when.
+    pub(crate) moved: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredTag {
+    digest: Vec<u8>,
+    moved: Timestamp,
+}
+
+impl TagRow {
+    pub(super) fn decode(row: &[u8], tag: &str) -> Result<Self, Error> {
+        let stored: StoredTag = codec::row(TAGS, row, tag)?;
+        Ok(Self { digest: codec::digest(TAGS, &stored.digest)?, moved: stored.moved })
+    }
+}
+
+/// Attributes of a tag, which it loses when it is moved. A tag without a row has the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TagAttributes {
+    /// When the tag is removed.
+    pub(crate) expires: Option<Timestamp>,
+    /// Whether the tag was restored to this manifest.
+    pub(crate) reversion: bool,
+}
+
+impl Rows {
+    pub(crate) fn tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<TagRow>, Error> {
+        let key = (repository.as_str(), tag.as_str());
+        self.get(TAGS, key, |row| TagRow::decode(row, tag.as_str()))?.transpose()
+    }
+
+    /// Returns at most `limit` tags after `after` in byte order, and whether there are more.
+    pub(crate) fn tags(
+        &self,
+        repository: &RepositoryName,
+        after: &str,
+        limit: usize,
+    ) -> Result<(Vec<String>, bool), Error> {
+        let (name, one_more) = (repository.as_str(), limit.saturating_add(1));
+        let range = (Excluded((name, after)), Unbounded);
+        let mut tags = self
+            .table(TAGS)?
+            .collect(range, one_more, |(owner, tag), _| Ok((owner == name).then(|| tag.to_owned())))?;
+        let has_more = tags.len() > limit;
+        tags.truncate(limit);
+        Ok((tags, has_more))
+    }
+
+    /// The tags of a manifest.
+    pub(crate) fn tags_of(&self, repository: &RepositoryName, digest: Digest) -> Result<Vec<Tag>, Error> {
+        let (name, key) = (repository.as_str(), digest.key());
+        self.table(TAGS_OF)?.collect((name, key, "").., usize::MAX, |(owner, manifest, tag), ()| {
+            ((owner, manifest) == (name, key)).then(|| codec::parse(TAGS_OF, tag)).transpose()
+        })
+    }
+
+    pub(crate) fn tag_attributes(&self, repository: &RepositoryName, tag: &Tag) -> Result<TagAttributes, Error> {
+        let key = (repository.as_str(), tag.as_str());
+        Ok(self.row(TAG_ATTRIBUTES, key, tag)?.unwrap_or_default())
+    }
+
+    /// Returns at most `limit` tags that expire at `now` or before.
+    pub(crate) fn expired_tags(&self, now: Timestamp, limit: usize) -> Result<Vec<(RepositoryName, Tag)>, Error> {
+        let until = (now.micros().saturating_add(1), "", "");
+        self.table(EXPIRING_TAGS)?.collect(..until, limit, |(_, name, tag), ()| {
+            Ok(Some((codec::parse(EXPIRING_TAGS, name)?, codec::parse(EXPIRING_TAGS, tag)?)))
+        })
+    }
+}
+
+impl WriteTx {
+    /// Points a tag at a manifest. Returns whether it pointed elsewhere, or did not exist. `keep` is whether the
+    /// history keeps what it pointed at.
+    pub(crate) fn put_tag(
+        &mut self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: Digest,
+        now: impl Into<Moment>,
+        keep: bool,
+    ) -> Result<bool, Error> {
+        if self.tag(repository, tag)?.is_some_and(|old| old.digest == digest) {
+            return Ok(false);
+        }
+        let now = now.into();
+        self.remove_tag(repository, tag, now, keep)?;
+        let stored = StoredTag { digest: digest.key().to_vec(), moved: now.wall };
+        self.insert_row(TAGS, (repository.as_str(), tag.as_str()), &stored)?;
+        self.insert(TAGS_OF, (repository.as_str(), digest.key(), tag.as_str()), ())?;
+        self.record(|| Record::Tag {
+            repository: repository.to_string(),
+            tag: tag.to_string(),
+            digest: stored.digest,
+            moved: stored.moved,
+        });
+        self.begin_span(repository, tag, now.wall)?;
+        // A new signature of a removed image makes the image's record newer: the image itself may be pushed next.
+        if let Some(subject) = tag.companion_of()
+            && self.unreferenced(repository, Unreferenced::Subject, subject)?.is_some()
+        {
+            self.set_unreferenced(repository, Unreferenced::Subject, subject, now)?;
+        }
+        self.set_referenced(repository, Unreferenced::Manifest, digest)?;
+        self.set_referenced(repository, Unreferenced::Referrer, digest)?;
+        Ok(true)
+    }
+
+    /// Removes a tag, if it exists. `keep` is whether the history keeps what it pointed at.
+    pub(crate) fn remove_tag(
+        &mut self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        now: impl Into<Moment>,
+        keep: bool,
+    ) -> Result<(), Error> {
+        let now = now.into();
+        let Some(row) = self.tag(repository, tag)? else { return Ok(()) };
+        self.end_span(repository, tag, &row, now, keep)?;
+        self.remove(TAGS, (repository.as_str(), tag.as_str()))?;
+        self.remove(TAGS_OF, (repository.as_str(), row.digest.key(), tag.as_str()))?;
+        self.record(|| Record::TagGone { repository: repository.to_string(), tag: tag.to_string() });
+        self.recheck_manifest(repository, row.digest, now.steady)
+    }
+
+    pub(crate) fn set_tag_attributes(
+        &mut self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        attributes: &TagAttributes,
+    ) -> Result<(), Error> {
+        let (name, tag, old) = (repository.as_str(), tag.as_str(), self.tag_attributes(repository, tag)?);
+        if old == *attributes {
+            return Ok(());
+        }
+        if let Some(expires) = old.expires {
+            self.remove(EXPIRING_TAGS, (expires.micros(), name, tag))?;
+        }
+        if let Some(expires) = attributes.expires {
+            self.insert(EXPIRING_TAGS, (expires.micros(), name, tag), ())?;
+        }
+        if *attributes == TagAttributes::default() {
+            self.remove(TAG_ATTRIBUTES, (name, tag))
+        } else {
+            self.insert_row(TAG_ATTRIBUTES, (name, tag), attributes)
+        }
+    }
+}
