@@ -322,17 +322,17 @@ async fn a_new_certificate_is_used_and_a_broken_one_is_not() {
     assert_eq!(response.status(), 200);
 
     for broken in ["", "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"] {
-        let before = running.stderr().matches("the old one stays").count();
+        let before = running.stderr().matches("the previous one stays in use").count();
         std::fs::write(files.path().join("cert.pem"), broken).unwrap();
         for _ in 0..600 {
             // Each new connection still works, and at one of them the change is noticed.
             connect(address, &[&second], &["h2"]).await.unwrap();
-            if running.stderr().matches("the old one stays").count() > before {
+            if running.stderr().matches("the previous one stays in use").count() > before {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        assert!(running.stderr().matches("the old one stays").count() > before, "{}", running.stderr());
+        assert!(running.stderr().matches("the previous one stays in use").count() > before, "{}", running.stderr());
     }
     let third = certify(files.path());
     shown(address, &third).await;
