@@ -238,7 +238,7 @@ impl Server {
             tracing::warn!("writes were still running when the server stopped");
         }
         work.reopen();
-        maintenance::last(&server.shared).await;
+        maintenance::last(&server.shared, &stopped).await;
     }
 
     async fn connection(&self, socket: TcpStream, mut client: Client) {
