@@ -1,6 +1,6 @@
 //! One request: route, caller, access decision, handler, response.
 //!
-//! Knows the operations of the registry, and neither files nor rows. What must hold: every request goes through
+//! Knows the operations of the registry, and neither files nor rows. Invariant: every request goes through
 //! [`answer`]. A handler returns an error and never builds an error response.
 
 mod access_log;

@@ -1,6 +1,6 @@
 //! Sockets: accepting connections, TLS, limits, and stopping gracefully.
 //!
-//! Knows no endpoint. What must hold: a slow or silent client holds only its own connection, for a limited time.
+//! Knows no endpoint. Invariant: a slow or silent client holds only its own connection, for a limited time.
 //! Stopping lets running requests finish.
 
 mod admin;

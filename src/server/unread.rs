@@ -1,4 +1,4 @@
-//! [`ClientBody`]: the body of a request, and what happens to the part of it that nothing reads.
+//! [`ClientBody`]: the body of a request. It handles the part that nothing reads.
 //!
 //! A request can be refused by its head while the client sends the body. The response goes out at once. If the rest of
 //! the body is short, it is read in the background, so that the connection can serve the next request. Otherwise the
