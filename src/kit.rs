@@ -8,4 +8,5 @@ pub(crate) mod clock;
 pub(crate) mod file;
 pub(crate) mod metrics;
 pub(crate) mod network;
+pub(crate) mod opaque_debug;
 pub(crate) mod outgoing;

@@ -57,8 +57,8 @@ use throttle::Throttle;
 pub(crate) use throttle::Throttled;
 pub(crate) use user::{Account, DerivedFrom, FederatedIdentity, NewUser, UserChange};
 
-use crate::content::rows::{self, Database, HmacKey, WriteTx};
-use crate::kit::clock::Clock;
+use crate::content::rows::{self, AuditRow, Database, HmacKey, WriteTx};
+use crate::kit::clock::{Clock, Timestamp};
 use usage::Usage;
 
 /// The operator's settings for accounts.
@@ -166,7 +166,7 @@ impl Accounts {
     }
 
     /// The current time, as the times of accounts are measured.
-    pub(crate) fn now(&self) -> crate::kit::clock::Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
@@ -179,8 +179,26 @@ impl Accounts {
         let result = self.write(change);
         self.generation.fetch_add(1, Ordering::Release);
         let (value, rows) = result?;
-        self.tell(rows);
+        self.publish_audit(rows);
         Ok(value)
+    }
+
+    /// Makes a change with its audit row, see [`Accounts::change`]. The closure gets the time of the row.
+    fn audited_change<T, E>(
+        &self,
+        audit: AuditRow,
+        change: impl FnOnce(&mut WriteTx, Timestamp) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<rows::Error> + Send + 'static,
+    {
+        let now = self.clock.now();
+        self.change(move |tx| {
+            let value = change(tx, now)?;
+            tx.add_audit(now, &audit)?;
+            Ok(value)
+        })
     }
 
     /// Hashes a new password, after waiting for a permit.

@@ -27,6 +27,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::identity::accounts::FederatedUser;
 use crate::kit::clock::Timestamp;
+use crate::kit::opaque_debug::opaque_debug;
 use crate::kit::outgoing::{self, Client};
 pub(crate) use client_key::ClientKey;
 pub(crate) use device::DevicePoll;
@@ -94,11 +95,7 @@ pub(crate) enum RecheckToken {
     Access(String),
 }
 
-impl fmt::Debug for RecheckToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RecheckToken")
-    }
-}
+opaque_debug!(RecheckToken, RenewedTokens);
 
 /// The user of a callback.
 #[derive(Debug)]
@@ -113,12 +110,6 @@ pub(crate) struct RenewedTokens {
     /// The token for the next time, if it is new. Store it before anything else, because the old one may be invalid
     /// now.
     pub(crate) recheck_token: Option<RecheckToken>,
-}
-
-impl fmt::Debug for RenewedTokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RenewedTokens")
-    }
 }
 
 /// The provider's answer about a user.

@@ -12,7 +12,6 @@ mod grant;
 mod scope;
 mod signing;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +31,7 @@ use signing::SigningKeys;
 use crate::content::rows::{self, Database};
 use crate::identity::accounts::Cache;
 use crate::kit::clock::{Clock, Timestamp};
+use crate::kit::opaque_debug::opaque_debug;
 
 /// The longest token, in bytes.
 const TOKEN_BYTES_MAX: usize = 24 * 1024;
@@ -71,11 +71,7 @@ pub(crate) struct Issued {
     pub(crate) lifetime: Duration,
 }
 
-impl fmt::Debug for Issued {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Issued")
-    }
-}
+opaque_debug!(Issued);
 
 /// The claims of a token (RFC 7519, and `access` of the Docker token specification).
 #[derive(Serialize, Deserialize)]

@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("kit::clock", &[]),
     ("kit::file", &[]),
     ("kit::network", &[]),
+    ("kit::opaque_debug", &[]),
     ("kit::bounded_map", &[]),
     ("kit::append", &[]),
     ("kit::metrics", &[]),
@@ -103,7 +104,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Small tools that every layer under them in the table may use.
-const TOOLS: &[&str] = &["kit::bounded_map", "kit::file", "kit::network"];
+const TOOLS: &[&str] = &["kit::bounded_map", "kit::file", "kit::network", "kit::opaque_debug"];
 
 /// Where a module may use another, but only these words of it.
 const WORDS: &[(&str, &str, &[&str])] = &[

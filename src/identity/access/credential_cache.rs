@@ -3,8 +3,6 @@
 //! Clients send the same credentials with many requests on a connection. Decoding, hashing and looking them up again
 //! costs a tenth of the smallest request. The cache returns only what another look-up would find.
 
-use std::fmt;
-
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderValue};
 use parking_lot::Mutex;
@@ -13,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{Caller, Credential, Credentials, Surface};
 use crate::identity::accounts::PasswordFingerprint;
+use crate::kit::opaque_debug::opaque_debug;
 
 /// The credentials that one connection presented last.
 #[derive(Default)]
@@ -105,11 +104,7 @@ fn presented(headers: &HeaderMap) -> Option<(SentBy, &HeaderValue)> {
     Some((SentBy { by_cookie, from_page: Credentials::from_page(headers) }, value))
 }
 
-impl fmt::Debug for CredentialCache {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CredentialCache")
-    }
-}
+opaque_debug!(CredentialCache);
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]

@@ -1,7 +1,5 @@
 //! [`Credentials`]: parses the credentials in the headers of a request. Looks nothing up.
 
-use std::fmt;
-
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use hyper::HeaderMap;
@@ -9,6 +7,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 
 use crate::content::rows::SecretHash;
 use crate::identity::accounts::{PASSWORD_MAX, Password, PlainKey, SessionId};
+use crate::kit::opaque_debug::opaque_debug;
 
 /// The longest user name, in bytes.
 const USER_NAME_MAX: usize = 255;
@@ -54,11 +53,7 @@ pub(crate) enum Credentials {
 /// An unverified access token. Does not print.
 pub(crate) struct Token(pub(super) String);
 
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token")
-    }
-}
+opaque_debug!(Token);
 
 impl Credentials {
     /// Whether zot's web page sent the request.

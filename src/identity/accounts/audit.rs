@@ -111,7 +111,7 @@ impl Accounts {
     pub(crate) fn note(&self, kind: &str, account: &str, origin: &Origin) -> Result<(), Error> {
         let (row, now) = (origin.row(kind, account, &[]), self.clock.now());
         let ((), rows) = self.write(move |tx| Ok::<_, Error>(tx.add_audit(now, &row)?))?;
-        self.tell(rows);
+        self.publish_audit(rows);
         Ok(())
     }
 
@@ -131,7 +131,7 @@ impl Accounts {
     }
 
     /// Writes durable audit rows to the log and the audit file.
-    pub(super) fn tell(&self, rows: Vec<(Timestamp, AuditRow)>) {
+    pub(super) fn publish_audit(&self, rows: Vec<(Timestamp, AuditRow)>) {
         for (at, row) in rows {
             let AuditRow { kind, account, performer, address, peer, request, metadata, .. } = &row;
             let metadata = (!metadata.is_empty()).then(|| as_json(metadata));

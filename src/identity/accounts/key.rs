@@ -147,13 +147,12 @@ impl Accounts {
         let id = row.id.to_string();
         let audit = origin.row("create_app_specific_token", owner, &[("id", &id), ("label", &row.label)]);
         let (hash, stored, limit) = (plain.hash(), row.clone(), self.rules.keys_max);
-        self.change(move |tx| {
+        self.audited_change(audit, move |tx, _| {
             if tx.keys_of(Some(&stored.owner))?.len() >= limit {
                 let why = format!("a user has at most {limit} API keys: revoke one that is no longer needed");
                 return Err(Error::InvalidKey { why });
             }
-            tx.put_key(&hash, &stored)?;
-            Ok(tx.add_audit(now, &audit)?)
+            Ok(tx.put_key(&hash, &stored)?)
         })?;
         Ok((plain, self.shown(hash, row)))
     }
@@ -219,11 +218,9 @@ impl Accounts {
         let (hash, row) = found.ok_or(Error::KeyUnknown)?;
         let text = id.to_string();
         let audit = origin.row("revoke_app_specific_token", &row.owner, &[("id", &text), ("label", &row.label)]);
-        let now = self.clock.now();
-        self.change(move |tx| {
+        self.audited_change(audit, move |tx, _| {
             let row = tx.key(&hash)?.ok_or(Error::KeyUnknown)?;
-            tx.remove_key(&hash, &row)?;
-            Ok(tx.add_audit(now, &audit)?)
+            Ok(tx.remove_key(&hash, &row)?)
         })
     }
 

@@ -193,13 +193,12 @@ impl Accounts {
             return Err(Error::UserUnknown { name: user.to_owned() });
         }
         let audit = origin.row("user_change_namespace", user, &[("namespace", namespace)]);
-        let (user, namespace, now) = (user.to_owned(), namespace.to_owned(), self.clock.now());
-        self.change(move |tx| {
+        let (user, namespace) = (user.to_owned(), namespace.to_owned());
+        self.audited_change(audit, move |tx, _| {
             if let Some(owner) = tx.owner_of(&namespace)?.filter(|owner| *owner != user) {
                 return Err(Error::NamespaceTaken { namespace, owner });
             }
-            tx.set_namespace(&user, Some(&namespace))?;
-            Ok(tx.add_audit(now, &audit)?)
+            Ok(tx.set_namespace(&user, Some(&namespace))?)
         })
     }
 

@@ -1,6 +1,5 @@
 //! Passwords. They are hashed with argon2id, off the async threads, and take as long for a user who does not exist.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +19,7 @@ use super::user::StoredHash;
 use super::{Error, HashCaller, HashPermit, TooBusy};
 use crate::kit::bounded_map::BoundedMap;
 use crate::kit::network::client_network;
+use crate::kit::opaque_debug::opaque_debug;
 
 /// The longest password, in characters. Longer ones only cost time.
 pub(crate) const PASSWORD_MAX: usize = 1024;
@@ -160,11 +160,7 @@ impl Password {
     }
 }
 
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password")
-    }
-}
+opaque_debug!(Password, HashedPassword, Verifier);
 
 impl StoredHash {
     /// Whether the user has no password.
@@ -198,12 +194,6 @@ pub(crate) struct HashedPassword(String);
 impl HashedPassword {
     pub(super) fn into_text(self) -> String {
         self.0
-    }
-}
-
-impl fmt::Debug for HashedPassword {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HashedPassword")
     }
 }
 
@@ -327,12 +317,6 @@ async fn on_a_thread<T: Send + 'static>(hash: impl FnOnce() -> T + Send + 'stati
     });
     hashing.map_err(|_| TooBusy)?;
     outcome.await.map_err(|_| TooBusy)
-}
-
-impl fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Verifier")
-    }
 }
 
 #[cfg(test)]

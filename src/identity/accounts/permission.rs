@@ -118,31 +118,25 @@ impl Accounts {
         let shown = if public == Some(true) { "public" } else { "private" };
         let detail: &[(&str, &str)] = if public.is_some() { &[("visibility", shown)] } else { &[] };
         let audit = origin.repository_row(kind, repository, detail);
-        let (repository, now) = (repository.clone(), self.clock.now());
-        self.change(move |tx| {
+        let repository = repository.clone();
+        self.audited_change(audit, move |tx, _| {
             let mut row = tx.settings(&repository)?.unwrap_or_default();
             row.public = public.unwrap_or(row.public);
             row.description = description.unwrap_or(row.description);
-            tx.put_settings(&repository, &row)?;
-            Ok(tx.add_audit(now, &audit)?)
+            Ok(tx.put_settings(&repository, &row)?)
         })
     }
 
     /// Records the creation of a repository in the audit and starts a new generation of the caches.
     pub(crate) fn repository_made(&self, repository: &RepositoryName, origin: &Origin) -> Result<(), Error> {
-        let audit = origin.repository_row("create_repo", repository, &[]);
-        let now = self.clock.now();
-        self.change(move |tx| Ok(tx.add_audit(now, &audit)?))
+        self.audited_change(origin.repository_row("create_repo", repository, &[]), |_, _| Ok(()))
     }
 
     /// Removes the permissions and settings of a deleted repository.
     pub(crate) fn forget_repository(&self, repository: &RepositoryName, origin: &Origin) -> Result<(), Error> {
         let audit = origin.repository_row("delete_repo", repository, &[]);
-        let (repository, now) = (repository.clone(), self.clock.now());
-        self.change(move |tx| {
-            tx.remove_settings(&repository)?;
-            Ok(tx.add_audit(now, &audit)?)
-        })
+        let repository = repository.clone();
+        self.audited_change(audit, move |tx, _| Ok(tx.remove_settings(&repository)?))
     }
 
     /// Sets or removes the role of a user or group in a repository. Returns whether anything changed.
@@ -243,15 +237,14 @@ impl Accounts {
     ) -> Result<bool, Error> {
         check_group_name(name)?;
         let audit = origin.row("org_create_team", name, &[]);
-        let (name, now) = (name.to_owned(), self.clock.now());
-        self.change(move |tx| {
+        let name = name.to_owned();
+        self.audited_change(audit, move |tx, now| {
             let known = tx.group(&name)?;
             let is_new = known.is_none();
             let mut row = known.unwrap_or(GroupRow { description: String::new(), role: None, created: now });
             change(&mut row);
             check_description(Some(&row.description))?;
             tx.put_group(&name, &row)?;
-            tx.add_audit(now, &audit)?;
             Ok(is_new)
         })
     }
@@ -259,8 +252,8 @@ impl Accounts {
     /// Removes a group with its permissions and memberships.
     pub(crate) fn remove_group(&self, name: &str, origin: &Origin) -> Result<(), Error> {
         let audit = origin.row("org_delete_team", name, &[]);
-        let (name, now) = (name.to_owned(), self.clock.now());
-        self.change(move |tx| {
+        let name = name.to_owned();
+        self.audited_change(audit, move |tx, _| {
             if tx.group(&name)?.is_none() {
                 return Err(Error::GroupUnknown { name });
             }
@@ -269,7 +262,7 @@ impl Accounts {
                 row.groups.retain(|group| *group != name);
                 tx.put_user(&user, &row)?;
             }
-            Ok(tx.add_audit(now, &audit)?)
+            Ok(())
         })
     }
 }

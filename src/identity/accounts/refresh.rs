@@ -58,14 +58,13 @@ impl Accounts {
         };
         let id = row.id;
         let (hash, audit) = (secret.hash(), origin.row("create_refresh_token", &row.user, &[("client", &row.client)]));
-        self.change(move |tx| {
+        self.audited_change(audit, move |tx, _| {
             let mut others = tx.refresh_tokens_of(Some(&row.user))?;
             others.sort_unstable_by_key(|(_, other)| std::cmp::Reverse(other.last_used.at));
             for (other, old) in others.iter().skip(REFRESH_TOKENS_MAX - 1) {
                 tx.remove_refresh_token(other, old)?;
             }
-            tx.put_refresh_token(&hash, &row)?;
-            Ok::<_, Error>(tx.add_audit(now, &audit)?)
+            Ok::<_, Error>(tx.put_refresh_token(&hash, &row)?)
         })?;
         Ok((secret, id))
     }

@@ -2,14 +2,13 @@
 //!
 //! A secret is generated and shown once. Only its hash is stored. Secrets of at least 128 random bits need no slow hash.
 
-use std::fmt;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::content::rows::SecretHash;
+use crate::kit::opaque_debug::opaque_debug;
 
 /// The prefix of every API key, by which people and secret scanners recognize one. It is zot's, and stays the same
 /// because keys outlive versions.
@@ -45,11 +44,7 @@ impl PlainKey {
     }
 }
 
-impl fmt::Debug for PlainKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PlainKey")
-    }
-}
+opaque_debug!(PlainKey, SessionId);
 
 /// The value of a session's cookie.
 #[derive(Clone, PartialEq, Eq)]
@@ -76,12 +71,6 @@ impl SessionId {
     /// The plain text, for the cookie.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SessionId")
     }
 }
 

@@ -106,15 +106,14 @@ impl Accounts {
         let provider = account.federated.as_ref().map(|federated| ("provider", federated.provider.as_str()));
         let (hash, audit) = (id.hash(), origin.row("login_success", &account.name, provider.as_slice()));
         let origin = origin.clone();
-        self.change(move |tx| {
+        self.audited_change(audit, move |tx, now| {
             if let Some((user, old)) = replaced
                 && let Some(row) = tx.session(&old.hash)?
             {
                 tx.remove_session(&old.hash, &row)?;
                 tx.add_audit(now, &origin.row("logout_success", &user.name, &[]))?;
             }
-            tx.put_session(&hash, &row)?;
-            Ok::<_, Error>(tx.add_audit(now, &audit)?)
+            Ok::<_, Error>(tx.put_session(&hash, &row)?)
         })?;
         Ok((id, grant))
     }

@@ -11,6 +11,7 @@ use super::htpasswd::FileUser;
 use super::{Accounts, Error, HashedPassword, Origin};
 use crate::content::rows::{AccountRole, FederatedUserRow, Rows, SessionRow, UserRow};
 use crate::kit::clock::Timestamp;
+use crate::kit::opaque_debug::opaque_debug;
 
 /// The longest user name, in bytes.
 pub(super) const USER_NAME_MAX: usize = 255;
@@ -68,11 +69,7 @@ pub(super) enum StoredHash {
     Bcrypt(String),
 }
 
-impl std::fmt::Debug for StoredHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("StoredHash")
-    }
-}
+opaque_debug!(StoredHash);
 
 impl Account {
     #[cfg(test)]
@@ -275,19 +272,10 @@ impl Accounts {
         check_user_name(&new.name)?;
         // A user of the database would hide the one in the file.
         self.must_be_ours(&new.name)?;
-        let name = new.name;
-        let row = UserRow {
-            password: new.password.into_text(),
-            role: new.role,
-            disabled: false,
-            groups: sorted(new.groups),
-            email: new.email,
-            created: self.clock.now(),
-        };
-        let audit = origin.row("user_create", &name, &[]);
+        let NewUser { name, password, role, groups, email } = new;
         let claim = self.namespace_claim(&name);
         let in_file = self.htpasswd.as_ref().is_some_and(|file| file.has(&name));
-        self.change(move |tx| {
+        self.audited_change(origin.row("user_create", &name, &[]), move |tx, now| {
             if tx.user(&name)?.is_some() {
                 return Err(Error::UserExists { name });
             }
@@ -296,8 +284,8 @@ impl Accounts {
             } else {
                 claim.start_fresh(tx)?;
             }
-            tx.put_user(&name, &row)?;
-            Ok(tx.add_audit(row.created, &audit)?)
+            let (password, groups) = (password.into_text(), sorted(groups));
+            Ok(tx.put_user(&name, &UserRow { password, role, disabled: false, groups, email, created: now })?)
         })
     }
 
@@ -316,14 +304,14 @@ impl Accounts {
             None if hash.is_some() => "user_change_password",
             None => "user_change",
         };
-        let (audit, now) = (origin.row(kind, name, &[]), self.clock.now());
+        let audit = origin.row(kind, name, &[]);
         self.must_be_ours(name)?;
         let name = name.to_owned();
         let stamp = self
             .account(&name)?
             .zip(hash.clone())
             .map(|(account, hash)| self.stamp(&Account { hash: StoredHash::Argon2(hash), ..Account::clone(&account) }));
-        self.change(move |tx| {
+        self.audited_change(audit, move |tx, _| {
             let Some(mut row) = tx.user(&name)? else { return Err(Error::UserUnknown { name }) };
             if let Some(hash) = hash {
                 // A password would still work after the provider has removed the user.
@@ -346,24 +334,21 @@ impl Accounts {
             row.disabled = change.disabled.unwrap_or(row.disabled);
             row.groups = change.groups.map_or(row.groups, sorted);
             row.email = change.email.or(row.email);
-            tx.put_user(&name, &row)?;
-            Ok(tx.add_audit(now, &audit)?)
+            Ok(tx.put_user(&name, &row)?)
         })
     }
 
     /// Removes a user with all API keys and sessions.
     pub(crate) fn remove_user(&self, name: &str, origin: &Origin) -> Result<(), Error> {
-        let (audit, now) = (origin.row("user_delete", name, &[]), self.clock.now());
         self.must_be_ours(name)?;
-        let (name, removed) = (name.to_owned(), name.to_owned());
-        self.change(move |tx| {
-            if tx.user(&name)?.is_none() {
-                return Err(Error::UserUnknown { name });
+        let removed = name.to_owned();
+        self.audited_change(origin.row("user_delete", name, &[]), move |tx, _| {
+            if tx.user(&removed)?.is_none() {
+                return Err(Error::UserUnknown { name: removed });
             }
-            tx.remove_user(&name)?;
-            Ok::<_, Error>(tx.add_audit(now, &audit)?)
+            Ok::<_, Error>(tx.remove_user(&removed)?)
         })?;
-        self.file_is_due(&removed);
+        self.file_is_due(name);
         Ok(())
     }
 

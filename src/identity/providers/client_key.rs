@@ -1,7 +1,6 @@
 //! [`ClientKey`]: a private key that authenticates the registry to a provider instead of a secret (`private_key_jwt`:
 //! RFC 7523, 2.2, and OpenID Connect Core, 9).
 
-use std::fmt;
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -15,6 +14,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::kit::clock::Timestamp;
+use crate::kit::opaque_debug::opaque_debug;
 
 /// The lifetime of an assertion.
 const LIFETIME: Duration = Duration::from_mins(1);
@@ -34,11 +34,7 @@ enum Pair {
     P256(EcdsaKeyPair),
 }
 
-impl fmt::Debug for ClientKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientKey")
-    }
-}
+opaque_debug!(ClientKey);
 
 /// A key file of zitadel's console, which zot reads too.
 #[derive(Deserialize)]

@@ -3,11 +3,11 @@
 //! Each message has its own AES-256-GCM key, derived from the registry's key with a random salt. So a nonce is never
 //! used twice with one key. A message opens only for the purpose for which it was sealed.
 
-use std::fmt;
-
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
+
+use crate::kit::opaque_debug::opaque_debug;
 
 const SALT_BYTES: usize = 32;
 
@@ -16,11 +16,7 @@ pub(crate) struct Sealer {
     key: [u8; 32],
 }
 
-impl fmt::Debug for Sealer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sealer")
-    }
-}
+opaque_debug!(Sealer);
 
 /// HMAC-SHA-256 over parts with their lengths, so that different parts never have the same input.
 pub(super) fn keyed(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {

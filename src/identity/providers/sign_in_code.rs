@@ -4,7 +4,6 @@
 //! browser passes a code to the program. The program exchanges it together with the PKCE verifier (RFC 7636). Only the
 //! browser that signed in can confirm. A code is valid for one minute and one attempt.
 
-use std::fmt;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,6 +16,7 @@ use subtle::ConstantTimeEq as _;
 use super::Sealer;
 use crate::kit::bounded_map::BoundedMap;
 use crate::kit::clock::Timestamp;
+use crate::kit::opaque_debug::opaque_debug;
 
 /// How long the user may take to confirm.
 pub(crate) const CONFIRM_LIFETIME: Duration = Duration::from_mins(5);
@@ -74,17 +74,7 @@ struct SealedRequest {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
-impl fmt::Debug for SignInCodes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SignInCodes")
-    }
-}
-
-impl fmt::Debug for ConfirmForm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ConfirmForm")
-    }
-}
+opaque_debug!(SignInCodes, ConfirmForm);
 
 impl SignInCodes {
     /// Creates the form field and the cookie for a confirmation.

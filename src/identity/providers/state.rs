@@ -4,7 +4,6 @@
 //! of the id gives the secrets of the sign-in: `state`, the nonce and the PKCE verifier. A sign-in cannot finish without
 //! the cookie, at another provider, after its lifetime, or twice.
 
-use std::fmt;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,6 +16,7 @@ use super::seal::keyed;
 use super::{Error, Target};
 use crate::kit::bounded_map::BoundedMap;
 use crate::kit::clock::Timestamp;
+use crate::kit::opaque_debug::opaque_debug;
 
 /// The lifetime of a pending sign-in.
 pub(crate) const STATE_LIFETIME: Duration = Duration::from_mins(10);
@@ -51,23 +51,13 @@ pub(crate) struct Secrets {
     pub(super) verifier: String,
 }
 
-impl fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secrets")
-    }
-}
+opaque_debug!(Secrets, SignInStates);
 
 /// Signs and verifies pending sign-ins, and rejects used ones.
 pub(super) struct SignInStates {
     signing: [u8; 32],
     deriving: [u8; 32],
     used: Mutex<BoundedMap<[u8; ID_BYTES], Timestamp, USED_MAX>>,
-}
-
-impl fmt::Debug for SignInStates {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SignInStates")
-    }
 }
 
 impl SignInStates {

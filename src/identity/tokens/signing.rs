@@ -1,7 +1,6 @@
 //! [`SigningKeys`]: the keys that sign tokens. ECDSA on P-256 is supported by every JWT library.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -14,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::content::rows::{Database, Error, Rows, SigningRow, WriteTx};
 use crate::kit::clock::Timestamp;
+use crate::kit::opaque_debug::opaque_debug;
 
 /// A retired public key stays published for at least this long, because other verifiers cache keys.
 const PUBLISHED_FOR: Duration = Duration::from_hours(24);
@@ -31,11 +31,7 @@ struct Public {
     y: String,
 }
 
-impl fmt::Debug for SigningKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SigningKeys")
-    }
-}
+opaque_debug!(SigningKeys);
 
 impl SigningKeys {
     /// Reads the keys of a data directory and creates the first one.
