@@ -4,7 +4,15 @@
 //! [`answer`]. A handler returns an error and never builds an error response.
 
 mod access_log;
-mod api;
+/// The endpoints of the distribution specification. A handler is three paragraphs: read typed input, make one call, build
+/// the response.
+mod api {
+    pub(super) mod blob;
+    pub(super) mod list;
+    pub(super) mod manifest;
+    pub(super) mod token;
+    pub(super) mod upload;
+}
 mod audit;
 mod body;
 mod caching;

@@ -1,4 +1,4 @@
-//! Many connections at once: which one is closed for another, and who is served meanwhile.
+//! Many connections at once: the choice of the connection to close, and the requests that are served meanwhile.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::tls;
 
 /// Connections open at a time.
 const LIMIT: usize = 40;
-/// More connections than that and the reserve together.
+/// More connections than the limit and the reserve.
 const MANY: usize = 60;
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -48,7 +48,7 @@ async fn slow_upload_from(address: SocketAddr, source: IpAddr) -> Raw {
     upload
 }
 
-/// Waits until a request is answered with 503 or not answered at once: then all places are taken.
+/// Waits until all places are taken, so that a request gets a 503 or has to wait.
 async fn until_full(t: &TestRegistry, source: IpAddr) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -62,7 +62,7 @@ async fn until_full(t: &TestRegistry, source: IpAddr) {
 }
 
 #[tokio::test]
-async fn connections_without_a_request_shut_nobody_out() {
+async fn connections_without_a_request_block_no_client() {
     let t = limited("").await;
     for (what, said, is_answered) in [
         ("silent", "", false),
@@ -88,7 +88,7 @@ async fn connections_without_a_request_shut_nobody_out() {
 }
 
 #[tokio::test]
-async fn many_addresses_with_silent_connections_shut_nobody_out() {
+async fn many_addresses_with_silent_connections_block_no_client() {
     let t = limited("").await;
     let mut held = Vec::new();
     for n in 0..MANY {
@@ -99,7 +99,7 @@ async fn many_addresses_with_silent_connections_shut_nobody_out() {
 }
 
 #[tokio::test]
-async fn tls_connections_without_a_request_shut_nobody_out() {
+async fn tls_connections_without_a_request_block_no_client() {
     let (t, certificate, _files) = tls::registry_with(&format!("maxConnections = {LIMIT}\n")).await;
     let address = t.running.address();
     let served = async |what: &str| {
@@ -148,7 +148,7 @@ async fn an_idle_http2_connection_is_closed_with_goaway() {
 #[tokio::test]
 async fn a_connection_with_a_request_in_flight_is_never_closed() {
     let t = limited("").await;
-    // Some bytes of a blob are read, so that its answer is in flight; the rest does not fit into the system's buffers.
+    // The client reads a part of a blob, so its response is in flight. The rest does not fit into the system's buffers.
     let content = noise(24 << 20, 1);
     let digest = push_blob(&t.anonymous(), "a", &content).await;
     let mut upload = slow_upload(t.running.address()).await;
@@ -159,7 +159,7 @@ async fn a_connection_with_a_request_in_flight_is_never_closed() {
     for _ in 0..2 * MANY {
         silent.push(Raw::connect(t.running.address()).await);
     }
-    all_are_served(&t, "beside two requests").await;
+    all_are_served(&t, "next to two requests").await;
     upload.send("56789").await;
     assert_eq!(upload.answer().await.status, 201);
     let got = pull.drain().await;
@@ -174,7 +174,7 @@ async fn one_address_does_not_take_the_places_of_others() {
         uploads.push(slow_upload(t.running.address()).await);
     }
     until_full(&t, HERE).await;
-    // Probes are answered at the crowded address too, and others do not notice.
+    // Probes are answered at the crowded address too, and other addresses are not affected.
     t.anonymous().at(HERE).get("/livez").send().await.status(200);
     t.anonymous().at(THERE).get("/v2/").send().await.status(200);
     // A request that waits gets the place of one that ends.

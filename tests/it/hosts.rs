@@ -1,4 +1,4 @@
-//! The host that a client asked for: over HTTP/1.1 and HTTP/2, with and without a proxy, and when a web page asks.
+//! The host of a request, over HTTP/1.1 and HTTP/2, with and without a proxy, and from a web page.
 
 use bytes::Bytes;
 use coracle::config::Config;
@@ -16,8 +16,8 @@ use crate::support::raw::exchange;
 use crate::support::registry::{ALICE, ROOT};
 use crate::tls::{certify, connect};
 
-/// The answer to a request over HTTP/2: its status, its challenge and its body.
-async fn ask2(t: &TestRegistry, trusted: &Certificate, request: Request<()>) -> (u16, String, String) {
+/// Sends a request over HTTP/2. Returns the status, the challenge and the body.
+async fn send2(t: &TestRegistry, trusted: &Certificate, request: Request<()>) -> (u16, String, String) {
     let stream = connect(t.running.address(), &[trusted], &["h2"]).await.unwrap();
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -30,7 +30,7 @@ async fn ask2(t: &TestRegistry, trusted: &Certificate, request: Request<()>) -> 
 
 type Certificate = rustls::pki_types::CertificateDer<'static>;
 
-/// A registry over TLS, with or without users.
+/// Starts a registry with TLS, with or without users.
 async fn over_tls(policy: Option<AccessPolicy>) -> (TestRegistry, Certificate, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let certificate = certify(directory.path());
@@ -50,30 +50,30 @@ async fn over_http2_the_registry_has_the_host_of_the_authority() {
     let get = |url: &str| Request::get(url.to_owned());
     for host in ["registry.test", "registry.test:5443", "[2001:db8::1]:5443"] {
         let (status, challenge, _) =
-            ask2(&t, &certificate, get(&format!("https://{host}/v2/")).body(()).unwrap()).await;
+            send2(&t, &certificate, get(&format!("https://{host}/v2/")).body(()).unwrap()).await;
         let expected = format!("Bearer realm=\"https://{host}/v2/auth\",service=\"{host}\"");
         assert_eq!((status, challenge), (401, expected));
         let (_, _, document) =
-            ask2(&t, &certificate, get(&format!("https://{host}/api/v1/discovery")).body(()).unwrap()).await;
+            send2(&t, &certificate, get(&format!("https://{host}/api/v1/discovery")).body(()).unwrap()).await;
         assert!(document.contains(&format!("https://{host}")), "{document:.300}");
         assert!(!document.contains("https://localhost"), "{document:.300}");
     }
-    // A Host header beside it says the same, or the request is refused.
+    // A Host header must name the same host.
     let same = get("https://registry.test/v2/").header("host", "Registry.test:443").body(()).unwrap();
-    assert_eq!(ask2(&t, &certificate, same).await.0, 401);
+    assert_eq!(send2(&t, &certificate, same).await.0, 401);
     for host in ["evil.test", "registry.test:5443"] {
         let other = get("https://registry.test/v2/").header("host", host).body(()).unwrap();
-        assert_eq!(ask2(&t, &certificate, other).await.0, 400, "{host}");
+        assert_eq!(send2(&t, &certificate, other).await.0, 400, "{host}");
     }
     for authority in ["me@registry.test", "registry.test:99999", "a..b"] {
         let request = get(&format!("https://{authority}/v2/")).body(());
         let Ok(request) = request else { continue };
-        assert_eq!(ask2(&t, &certificate, request).await.0, 400, "{authority}");
+        assert_eq!(send2(&t, &certificate, request).await.0, 400, "{authority}");
     }
 }
 
 #[tokio::test]
-async fn the_target_names_the_host_before_the_header_and_what_is_no_host_is_refused() {
+async fn the_target_takes_precedence_over_the_host_header_and_an_invalid_host_is_refused() {
     let t = TestRegistry::with_users().await;
     let ask = async |head: &str| {
         let head = format!("{}\r\nconnection: close\r\n\r\n", head.replace('\n', "\r\n"));
@@ -124,14 +124,14 @@ async fn an_open_registry_does_not_answer_to_the_name_of_a_web_page() {
             assert_eq!(ask("GET", probe, host).await, 200, "{probe}");
         }
         let request = Request::get(format!("https://{host}:{port}/v2/")).body(()).unwrap();
-        assert_eq!(ask2(&tls, &certificate, request).await.0, 403, "{host}");
+        assert_eq!(send2(&tls, &certificate, request).await.0, 403, "{host}");
     }
     for host in ["localhost", "LOCALHOST.", "app.localhost", "127.0.0.1", "127.1.2.3", "[::1]"] {
         assert_eq!(ask("GET", manifest, &format!("{host}:{port}")).await, 200, "{host}");
         let request = Request::get(format!("https://{host}/v2/")).body(()).unwrap();
-        assert_eq!(ask2(&tls, &certificate, request).await.0, 200, "{host}");
+        assert_eq!(send2(&tls, &certificate, request).await.0, 200, "{host}");
     }
-    // An old client names no host, and no browser is one.
+    // Old clients name no host. Browsers always do.
     let old = exchange(t.running.address(), format!("GET {manifest} HTTP/1.0\r\n\r\n").as_bytes(), false).await;
     assert_eq!(old.status, 200);
 }
@@ -153,7 +153,7 @@ async fn a_configured_url_and_addresses_of_the_network_are_hosts_of_an_open_regi
     let refused = ask("rebound.evil.test", "").await;
     assert_eq!((refused.status, refused.code()), (403, "DENIED".to_owned()));
     assert!(refused.body.contains("http.externalUrl"), "{}", refused.body);
-    // Neither the header of a proxy nor the host that it asked for may be another's.
+    // Both the forwarded host and the host of the request itself must be the registry's own.
     for (host, forwarded) in [("rebound.evil.test", "localhost"), ("localhost", "rebound.evil.test")] {
         let more = format!("x-forwarded-host: {forwarded}\r\n");
         assert_eq!(ask(host, &more).await.status, 403, "{host} {forwarded}");
@@ -161,7 +161,7 @@ async fn a_configured_url_and_addresses_of_the_network_are_hosts_of_an_open_regi
 }
 
 #[tokio::test]
-async fn nobody_changes_anything_without_credentials_by_the_name_of_a_web_page() {
+async fn a_web_page_changes_nothing_without_credentials() {
     let root = tempfile::tempdir().unwrap();
     let config = "[http.accessControl.repositories.'**']\nanonymousPolicy = ['read', 'create', 'update', 'delete']\n";
     let running = Program::serve_with(root.path(), config).with_admin().start();
@@ -192,7 +192,7 @@ async fn a_page_of_another_origin_changes_nothing() {
             &[("origin", &*own)],
             &[("origin", &*own), ("sec-fetch-site", "same-origin")],
             &[("sec-fetch-site", "none")],
-            // A proxy that the registry does not know may speak TLS; the browser does know.
+            // Behind an untrusted proxy only the browser knows that the client uses TLS.
             &[("origin", &*https), ("sec-fetch-site", "same-origin")],
         ] {
             assert_eq!(upload(headers).await, 202, "{headers:?}");
@@ -250,10 +250,10 @@ async fn pages_at_the_configured_url_are_the_registrys_own() {
 }
 
 #[tokio::test]
-async fn a_path_has_the_surface_of_what_it_is_decoded_to() {
+async fn a_path_has_the_surface_of_its_decoded_form() {
     let t = TestRegistry::with_users().await;
     let alice = t.user(ALICE);
-    // API v1 takes no password; what is not its path does not exist.
+    // API v1 accepts no password. Other paths do not exist.
     for (path, status) in [
         ("/api/v1/user/", 401),
         ("/%61pi/v1/user/", 401),
@@ -283,7 +283,7 @@ async fn a_path_has_the_surface_of_what_it_is_decoded_to() {
 }
 
 #[tokio::test]
-async fn shared_caches_keep_nothing_that_is_not_for_everybody() {
+async fn shared_caches_store_only_public_responses() {
     let t = TestRegistry::with_users().await;
     let alice = t.user(ALICE);
     let manifest = push_image(&alice, "alice/app", "1", 1).await;
@@ -309,7 +309,7 @@ async fn shared_caches_keep_nothing_that_is_not_for_everybody() {
     ] {
         caller.get(path).send().await.status(status).has("cache-control", "no-store");
     }
-    // What everybody may read may be kept for everybody, whoever asks.
+    // Shared caches may store a public repository, also for a caller with credentials.
     let key = alice.post("/zot/auth/apikey").body("{}").send().await.status(201).json();
     let bearer = format!("Bearer {}", key["apiKey"].as_str().unwrap());
     let publish = t.anonymous().post("/api/v1/repository/alice/app/changevisibility").header("authorization", bearer);
@@ -325,7 +325,7 @@ async fn shared_caches_keep_nothing_that_is_not_for_everybody() {
 }
 
 #[tokio::test]
-async fn the_operator_is_told_once_of_a_proxy_that_is_not_trusted() {
+async fn an_untrusted_proxy_is_logged_once() {
     let root = tempfile::tempdir().unwrap();
     let running = Program::serve_with(root.path(), "http.trustedProxies = ['127.0.0.9']\n").with_admin().start();
     let ask = async |peer: u8, headers: &[(&str, &str)]| {
@@ -343,11 +343,11 @@ async fn the_operator_is_told_once_of_a_proxy_that_is_not_trusted() {
     ask(8, &[("forwarded", "for=203.0.113.7")]).await;
     running.wait_for("peer=127.0.0.8");
     let log = running.stop().stderr;
-    let told = |peer: &str, what: &str| {
+    let logged = |peer: &str, what: &str| {
         let peer = format!("peer={peer}");
         log.lines().filter(|line| line.contains(what) && line.split(' ').any(|word| word == peer)).count()
     };
     let untrusted = "add its address to http.trustedProxies";
-    assert_eq!(["127.0.0.7", "127.0.0.8", "127.0.0.9"].map(|peer| told(peer, untrusted)), [1, 1, 0], "{log}");
-    assert_eq!(told("127.0.0.9", "contradict each other"), 1, "{log}");
+    assert_eq!(["127.0.0.7", "127.0.0.8", "127.0.0.9"].map(|peer| logged(peer, untrusted)), [1, 1, 0], "{log}");
+    assert_eq!(logged("127.0.0.9", "contradict each other"), 1, "{log}");
 }

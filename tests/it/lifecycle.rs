@@ -1,4 +1,4 @@
-//! Stopping and starting: what runs may finish, what hangs is cut, what was answered stays.
+//! Stopping and starting: running requests may finish, stuck requests are cut, and confirmed changes stay.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::connection::Raw;
 use crate::support::content::{bytes, noise, push_image, sha256};
 use crate::support::process::{ADMIN, Program, Running};
 
-/// An upload of which half has been sent, and known to be under way.
+/// Sends half of an upload, and waits until the registry has received it.
 async fn half_an_upload(running: &Running, content: &[u8]) -> Raw {
     let uploads = "/v2/slow/blobs/uploads/";
     let location = running.anonymous().post(uploads).send().await.status(202).location();
@@ -21,7 +21,7 @@ async fn half_an_upload(running: &Running, content: &[u8]) -> Raw {
         .await;
     upload.send(&content[..length / 2]).await;
     let reached = format!("0-{}", length / 2 - 1);
-    // The status tells when the bytes have arrived: there is nothing to wait on but to ask again.
+    // Only the status of the upload shows that the bytes have arrived.
     for _ in 0..1000 {
         let status = running.anonymous().get(&location).send().await.status(204);
         if status.header("range") == Some(&*reached) {
@@ -32,7 +32,7 @@ async fn half_an_upload(running: &Running, content: &[u8]) -> Raw {
     panic!("the first half does not arrive");
 }
 
-/// Returns when nobody accepts connections there any more.
+/// Returns when the registry accepts no more connections.
 async fn refused(running: &Running) {
     for _ in 0..3000 {
         if TcpStream::connect(running.address()).await.is_err() {
@@ -73,14 +73,14 @@ async fn a_request_that_never_ends_is_cut_when_the_time_is_over() {
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     assert!(finished.stderr.contains("requests were still running"), "{}", finished.stderr);
     assert!(upload.try_answer().await.is_none_or(|answer| answer.status >= 400), "nothing was finished");
-    // What had come is kept, though.
+    // The bytes that had arrived are kept.
     let files = std::fs::read_dir(root.path().join("uploads")).unwrap();
     let sizes: Vec<u64> = files.map(|file| file.unwrap().metadata().unwrap().len()).collect();
     assert_eq!(sizes, [500]);
 }
 
 #[tokio::test]
-async fn whoever_asks_twice_does_not_want_to_wait() {
+async fn a_second_signal_stops_the_registry_at_once() {
     let root = tempfile::tempdir().unwrap();
     let config = "[http]\nopen = true\nlimits.shutdownTimeout = '1h'\n";
     let running = Program::serve_with(root.path(), config).start();
@@ -95,7 +95,7 @@ async fn whoever_asks_twice_does_not_want_to_wait() {
 #[tokio::test]
 async fn an_idle_connection_does_not_delay_the_end() {
     let root = tempfile::tempdir().unwrap();
-    // Longer than any test waits.
+    // The timeout is longer than any test waits.
     let config = "[http]\nopen = true\nlimits.shutdownTimeout = '1h'\nlimits.idleTimeout = '1h'\n";
     let running = Program::serve_with(root.path(), config).start();
     let mut used = Raw::connect(running.address()).await;
@@ -108,7 +108,7 @@ async fn an_idle_connection_does_not_delay_the_end() {
 }
 
 #[test]
-fn a_signal_is_heard_as_soon_as_the_line_is_written() {
+fn a_signal_works_as_soon_as_the_first_line_is_written() {
     for signal in [Signal::TERM, Signal::INT, Signal::TERM, Signal::INT] {
         let root = tempfile::tempdir().unwrap();
         let running = Program::serve(root.path()).arg("--open").start();
@@ -118,7 +118,7 @@ fn a_signal_is_heard_as_soon_as_the_line_is_written() {
 }
 
 #[tokio::test]
-async fn what_was_pushed_is_there_after_a_restart() {
+async fn pushed_content_survives_a_restart() {
     let root = tempfile::tempdir().unwrap();
     let running = Program::serve(root.path()).with_admin().start();
     let manifest = push_image(&running.user(ADMIN), "admin/a", "1", 4).await;
@@ -132,8 +132,8 @@ async fn what_was_pushed_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_program_that_nobody_listens_to_serves_all_the_same() {
-    // As `coracle serve 2>&1 | head -1`: from then on every line of the log fails to be written.
+async fn a_registry_whose_output_is_closed_still_serves() {
+    // As in `coracle serve 2>&1 | head -1`, every further log line fails to be written.
     let root = tempfile::tempdir().unwrap();
     let running = Program::serve(root.path()).arg("--open").start_unheard();
     for seed in 0..3 {

@@ -1,4 +1,4 @@
-//! Limits: what a slow, silent or greedy client may do, and what a slow but steady one must be able to.
+//! Limits for slow, silent and greedy clients. A slow but steady client must still succeed.
 
 use std::time::Duration;
 
@@ -71,21 +71,21 @@ async fn a_silent_monolithic_push_leaves_nothing_behind() {
     .await;
     assert_eq!(push.answer().await.status, 408);
     let left = std::fs::read_dir(t.registry.data_dir().join("uploads")).unwrap().count();
-    assert_eq!(left, 0, "nobody knows the id, so nobody can go on");
+    assert_eq!(left, 0, "no client knows the id, so no client can continue");
 }
 
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
     let t = limited("headerTimeout = '200ms'\nidleTimeout = '200ms'\n").await;
-    assert_eq!(connect(&t).await.drain().await, 0, "one that never says anything");
+    assert_eq!(connect(&t).await.drain().await, 0, "a connection that never sends anything");
     let mut used = connect(&t).await;
     used.send("GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     assert_eq!(used.answer().await.status, 200);
-    assert_eq!(used.drain().await, 0, "one between two requests");
+    assert_eq!(used.drain().await, 0, "a connection between two requests");
 }
 
 #[tokio::test]
-async fn a_head_has_its_own_time_however_steadily_it_drips() {
+async fn a_head_that_arrives_slowly_runs_out_of_time() {
     let t = limited("headerTimeout = '300ms'\nidleTimeout = '1h'\n").await;
     for requests_before in 0..2 {
         let mut connection = connect(&t).await;
@@ -98,26 +98,26 @@ async fn a_head_has_its_own_time_however_steadily_it_drips() {
         while connection.is_silent_for(Duration::from_millis(50)).await {
             connection.send("x").await;
             dripped += 1;
-            assert!(dripped < 600, "it may go on for ever");
+            assert!(dripped < 600, "the head has no time limit");
         }
         assert_eq!(connection.drain().await, 0);
     }
 }
 
 #[tokio::test]
-async fn a_connection_may_rest_longer_than_a_head_may_take() {
+async fn a_connection_may_be_idle_longer_than_a_head_may_take() {
     let t = limited("headerTimeout = '100ms'\nidleTimeout = '1h'\n").await;
     let mut connection = connect(&t).await;
     for _ in 0..3 {
         connection.send("GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
         assert_eq!(connection.answer().await.status, 200);
-        // The rest is what is tested.
-        assert!(connection.is_silent_for(Duration::from_millis(300)).await, "closed while it may rest");
+        // The idle time is under test.
+        assert!(connection.is_silent_for(Duration::from_millis(300)).await, "closed too early");
     }
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_given_up() {
+async fn a_client_that_does_not_read_is_disconnected() {
     let t = limited("bodyIdleTimeout = '300ms'\n").await;
     let content = noise(24 << 20, 6);
     let digest = push_blob(&t.anonymous(), "a", &content).await;
@@ -135,7 +135,7 @@ async fn a_client_that_does_not_read_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_reader_who_takes_its_time_gets_everything() {
+async fn a_slow_reader_gets_everything() {
     let t = limited("bodyIdleTimeout = '1s'\n").await;
     let content = noise(30 << 20, 7);
     let digest = push_blob(&t.anonymous(), "a", &content).await;
@@ -170,7 +170,7 @@ async fn headers_and_request_lines_have_limits() {
 }
 
 #[tokio::test]
-async fn one_request_too_many_waits_for_its_turn() {
+async fn one_request_too_many_waits_for_a_place() {
     let t = limited("maxConnections = 2\n").await;
     let request = "GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let (mut first, mut second) = (connect(&t).await, connect(&t).await);
@@ -184,7 +184,7 @@ async fn one_request_too_many_waits_for_its_turn() {
     }
     let mut third = connect(&t).await;
     third.send(request).await;
-    assert!(third.is_silent_for(Duration::from_millis(300)).await, "it was answered out of turn");
+    assert!(third.is_silent_for(Duration::from_millis(300)).await, "it was answered without a place");
     drop(first);
     assert_eq!(third.answer().await.status, 200);
     second.send("56789").await;
@@ -211,7 +211,7 @@ async fn a_body_shorter_than_announced_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_longer_than_announced_is_not_taken_for_more() {
+async fn a_body_longer_than_announced_is_cut() {
     let t = TestRegistry::open().await;
     let digest = sha256(b"01234");
     let mut connection = connect(&t).await;

@@ -1,4 +1,4 @@
-//! Requests that are refused by their head, while their client still sends: the response reaches the client.
+//! Requests that are refused by their head while the client still sends. The response must reach the client.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::support::connection::Raw;
 use crate::support::content::{noise, push_blob, sha256};
 use crate::support::registry::{ALICE, BOB};
 
-/// Whatever takes longer hangs.
+/// A step that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// More than the buffers of two sockets on loopback hold.
 const BODY_BYTES: usize = 8 << 20;
@@ -162,7 +162,7 @@ async fn a_refusal_ends_one_stream_over_http2() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_wanted_is_not_asked_for() {
+async fn a_refused_request_gets_no_100_continue() {
     let (t, ..) = registry(false).await;
     let upload = begin(&mut TcpStream::connect(t.running.address()).await.unwrap()).await;
     for (status, line, headers) in REFUSED {
@@ -182,14 +182,14 @@ async fn a_body_that_is_not_wanted_is_not_asked_for() {
             raw.send(format!("{head}{expect}\r\n")).await;
             let answer = raw.answer().await;
             assert_eq!(answer.status, *status, "{head}: {}", answer.head);
-            // Nothing is waited for.
+            // The response comes at once.
             assert!(begun.elapsed() < Duration::from_millis(900), "{head}: {:?}", begun.elapsed());
         }
     }
 }
 
 #[tokio::test]
-async fn a_body_that_is_wanted_is_asked_for_and_an_old_client_is_not_answered_early() {
+async fn an_accepted_request_gets_100_continue_and_an_old_client_does_not() {
     let (t, ..) = registry(false).await;
     let content = noise(1000, 1);
     let path = format!("/v2/alice/x/blobs/uploads/?digest={}", sha256(&content));
@@ -242,7 +242,7 @@ async fn a_head_that_is_too_large_is_answered_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registry_that_stops_does_not_wait_for_those_who_were_refused() {
+async fn a_registry_that_stops_does_not_wait_for_refused_clients() {
     let (t, ..) = registry(false).await;
     let mut refused = Vec::new();
     for _ in 0..4 {
@@ -251,7 +251,7 @@ async fn a_registry_that_stops_does_not_wait_for_those_who_were_refused() {
         assert_eq!(raw.answer().await.status, 405);
         refused.push(raw);
     }
-    // And those who have not said anything.
+    // It does not wait for silent clients either.
     let _silent = Raw::connect(t.running.address()).await;
     let begun = Instant::now();
     t.running.shutdown().await;
@@ -259,7 +259,7 @@ async fn a_registry_that_stops_does_not_wait_for_those_who_were_refused() {
 }
 
 #[tokio::test]
-async fn those_who_are_refused_keep_nobody_out() {
+async fn refused_clients_block_no_other_client() {
     let (t, ..) = registry(false).await;
     let address = t.running.address();
     let mut refused = Vec::new();

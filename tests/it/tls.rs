@@ -141,7 +141,7 @@ async fn until_alone(connection: tokio::task::JoinHandle<Result<(), hyper::Error
 }
 
 #[tokio::test]
-async fn a_client_that_answers_pings_and_takes_nothing_is_given_up() {
+async fn a_client_that_answers_pings_and_reads_nothing_is_disconnected() {
     let (t, certificate, _files) = registry_with("bodyIdleTimeout = '300ms'\nidleTimeout = '1h'\n").await;
     let (mut client, _) = connected2(&t, &certificate).await;
     let content = noise(4 << 20, 3);
@@ -149,7 +149,7 @@ async fn a_client_that_answers_pings_and_takes_nothing_is_given_up() {
     let push = client.send_request(request("POST", &path, content.clone())).await.unwrap();
     assert_eq!(whole(push).await.0, 201);
     let pull = format!("/v2/a/blobs/{}", sha256(&content));
-    // What is more than the window stays where it is while nobody reads.
+    // The bytes beyond the window wait while the client does not read.
     let (mut greedy, connection) = connected2(&t, &certificate).await;
     let held = greedy.send_request(request("GET", &pull, Bytes::new())).await.unwrap();
     let mut asked = 0;
@@ -173,7 +173,7 @@ async fn a_client_that_answers_pings_and_takes_nothing_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_client_that_answers_pings_and_asks_nothing_is_given_up() {
+async fn a_client_that_answers_pings_and_requests_nothing_is_disconnected() {
     let (t, certificate, _files) = registry_with("idleTimeout = '300ms'\n").await;
     let (mut client, connection) = connected2(&t, &certificate).await;
     let ping = client.send_request(request("GET", "/v2/", Bytes::new())).await.unwrap();
@@ -317,7 +317,7 @@ async fn a_new_certificate_is_used_and_a_broken_one_is_not() {
     let second = certify(files.path());
     shown(address, &second).await;
     assert!(connect(address, &[&first], &["h2"]).await.is_err(), "the old certificate is shown no more");
-    // Who was connected stays so.
+    // Open connections stay open.
     let response = old.send_request(request("GET", "/v2/", Bytes::new())).await.unwrap();
     assert_eq!(response.status(), 200);
 
@@ -339,7 +339,7 @@ async fn a_new_certificate_is_used_and_a_broken_one_is_not() {
 }
 
 #[test]
-fn files_that_cannot_be_used_are_refused_at_the_start() {
+fn unusable_files_are_refused_at_the_start() {
     let files = tempfile::tempdir().unwrap();
     certify(files.path());
     let key = std::fs::read(files.path().join("key.pem")).unwrap();
