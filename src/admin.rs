@@ -260,7 +260,7 @@ pub(crate) fn execute(
         }
         Command::ExplainAccess { user, repository } => {
             let explanation = registry.explain(user.as_deref(), &repository)?;
-            Ok(explanation.view())
+            Ok(json!(explanation))
         }
         Command::Collect { dry_run, delay_seconds, purge_history } => {
             let delay = delay_seconds.map(Duration::from_secs);

@@ -30,6 +30,7 @@ mod forwarded;
 #[cfg(any(fuzzing, test))]
 mod fuzzing;
 mod host;
+mod operation;
 mod ops;
 mod own_hosts;
 mod page;
@@ -70,6 +71,7 @@ use crate::registry::Shared;
 use access_log::AccessLogEntry;
 use audit::AuditedRequest;
 use cookie::Cookies;
+pub(crate) use operation::Operation;
 use route::{Path, Route};
 
 /// The most bytes of all headers. Clients send less than 4 KiB, tokens included.
@@ -177,8 +179,8 @@ impl Connection {
 /// Whether a request is a health probe. Probes are answered however many other requests are in flight.
 pub(crate) fn is_probe(method: &Method, uri: &Uri) -> bool {
     // Requests for metrics are no probes, so their configurable path does not matter here.
-    let route = route::parse(method, &Path::decode(uri.path()), uri.query(), None);
-    matches!(route, Ok(Route::Live | Route::Ready | Route::Started))
+    let operation = Operation::parse(method, &Path::decode(uri.path()), uri.query(), None);
+    matches!(operation, Ok(Operation::Registry(Route::Live | Route::Ready | Route::Started)))
 }
 
 /// Answers one request. Refuses it if it has no place, because too many others are in flight.
@@ -246,7 +248,7 @@ impl Outcome {
     }
 }
 
-/// Finds the route and the caller of a request, and handles the request.
+/// Finds the operation and the caller of a request, and handles the request.
 async fn respond(
     registry: &Shared,
     connection: &Connection,
@@ -255,38 +257,38 @@ async fn respond(
     client: ClientInfo<'_>,
     body: &mut RequestBody,
 ) -> Outcome {
-    let (route, access) = match read_head(registry, head, path, &client) {
+    let (operation, access) = match read_head(registry, head, path, &client) {
         Ok(read) => read,
         Err(error) => return Outcome::refused(error),
     };
-    let Authenticated { caller, started, ended } = match authenticate(registry, &info, &route, &access).await {
+    let Authenticated { caller, started, ended } = match authenticate(registry, &info, &operation, &access).await {
         Ok(authenticated) => authenticated,
         Err(error) => return Outcome::refused(error),
     };
     let context = Context { registry, caller: &caller, headers: &head.headers, info, client };
     let cookies = page_cookies(context.cookies(), &caller, started.as_ref(), ended);
-    let result = handle(&context, connection, head, route, &access, body).await;
+    let result = handle(&context, connection, head, operation, &access, body).await;
     Outcome { result, caller: Some(caller.identity), cookies }
 }
 
-/// Checks the head of a request. Returns its route, and the access that the route requires.
+/// Checks the head of a request. Returns its operation, and the access that the operation requires.
 fn read_head(
     registry: &Shared,
     head: &Parts,
     path: &Path<'_>,
     client: &ClientInfo<'_>,
-) -> Result<(Route, Access), ApiError> {
+) -> Result<(Operation, Access), ApiError> {
     check_limits(head)?;
     check_expect(head)?;
     if client.address.is_some() {
         client.check()?;
     }
-    let route = route::parse(&head.method, path, head.uri.query(), registry.metrics_path())?;
-    let access = match route.access() {
+    let operation = Operation::parse(&head.method, path, head.uri.query(), registry.metrics_path())?;
+    let access = match operation.access() {
         Access::SignedIn if Credentials::from_page(&head.headers) => Access::Guest,
         access => access,
     };
-    Ok((route, access))
+    Ok((operation, access))
 }
 
 /// Decides whether the caller may do what the request asks for, and does it.
@@ -294,25 +296,22 @@ async fn handle(
     context: &Context<'_>,
     connection: &Connection,
     head: &Parts,
-    route: Route,
+    operation: Operation,
     access: &Access,
     body: &mut RequestBody,
 ) -> HandlerResult {
     let Context { registry, caller, info, client, .. } = context;
     let own_hosts = connection.own_hosts.as_deref();
-    cross_site::check_host(head, own_hosts, client, registry, caller, &route, access)?;
-    cross_site::check_origin(head, client, registry)?;
-    if let Route::V1 { query, .. } = &route {
-        v1::check_csrf(context, &head.method, query)?;
-    }
+    cross_site::check_host(head, own_hosts, client, registry, caller, &operation, access)?;
+    cross_site::check_forgery(context, head, &operation)?;
     if let Err(refusal) = registry.decide(caller, access)? {
-        return Err(ApiError::refused(refusal, caller, access, info.surface, || scope(registry, &route)));
+        return Err(ApiError::refused(refusal, caller, access, info.surface, || scope(registry, &operation)));
     }
-    if route.brings_content() {
+    if operation.brings_content() {
         registry.stores().check_space()?;
     }
     let audited = AuditedRequest::begin(registry, head, client, info.request, caller.name());
-    let result = dispatch(context, route, body).await;
+    let result = operation.handle(context, body).await;
     if let Some(audited) = audited {
         Box::pin(audited.end(result.as_ref().map_or_else(ApiError::status_code, Response::status))).await;
     }
@@ -321,9 +320,9 @@ async fn handle(
     Ok(response)
 }
 
-/// The scope that an access token needs for a route.
-fn scope(registry: &Shared, route: &Route) -> Option<String> {
-    route.scope(registry.external_issuer().is_none())
+/// The scope that an access token needs for an operation.
+fn scope(registry: &Shared, operation: &Operation) -> Option<String> {
+    operation.scope(registry.external_issuer().is_none())
 }
 
 fn check_limits(head: &Parts) -> Result<(), ApiError> {
@@ -346,7 +345,7 @@ fn check_expect(head: &Parts) -> Result<(), ApiError> {
 async fn authenticate(
     registry: &Shared,
     info: &RequestInfo<'_>,
-    route: &Route,
+    operation: &Operation,
     access: &Access,
 ) -> Result<Authenticated, ApiError> {
     // An open registry, probes and signing out ignore credentials, so that stale ones do not cause a 401.
@@ -355,7 +354,7 @@ async fn authenticate(
         return Ok(Caller::ANONYMOUS.into());
     }
     let authenticated = registry.authenticator().authenticate(info).await;
-    authenticated.map_err(|error| ApiError::from(error).for_scope(|| scope(registry, route)))
+    authenticated.map_err(|error| ApiError::from(error).for_scope(|| scope(registry, operation)))
 }
 
 /// Sets or removes the cookies of zot's web page, if the request began or ended its session.
@@ -421,54 +420,4 @@ fn host_of(base: &str) -> &str {
 fn agent(headers: &HeaderMap) -> &str {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     &agent[..agent.len().min(AGENT_BYTES_MAX)]
-}
-
-/// Calls the handler of a route. Async handlers are boxed. Otherwise every request future is as large as the largest
-/// handler.
-async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -> HandlerResult {
-    use api::{blob, list, manifest, token, upload};
-    match route {
-        Route::Ping => Ok(ops::ping()),
-        Route::Catalog { page } => list::catalog(context, &page),
-        Route::Tags { name, page } => list::tags(context, &name, &page),
-        Route::Referrers { name, subject, types, after, limit } => {
-            list::referrers(context, &name, subject, &types, after, limit)
-        }
-        Route::GetManifest { name, reference } => manifest::get(context, &name, &reference),
-        Route::HeadManifest { name, reference } => manifest::head(context, &name, &reference),
-        Route::PutManifest { name, target } => Box::pin(manifest::put(context, &name, target, body)).await,
-        Route::DeleteManifest { name, reference } => Box::pin(manifest::delete(context, &name, reference)).await,
-        Route::GetBlob { name, digest } => Box::pin(blob::get(context, &name, digest)).await,
-        Route::HeadBlob { name, digest } => blob::head(context, &name, digest),
-        Route::DeleteBlob { name, digest } => Box::pin(blob::delete(context, &name, digest)).await,
-        Route::StartUpload { name, algorithm } => Box::pin(upload::start(context, &name, algorithm)).await,
-        Route::PushBlob { name, digest } => Box::pin(upload::push(context, &name, digest, body)).await,
-        Route::MountBlob { name, digest } => Box::pin(upload::mount(context, &name, digest)).await,
-        Route::UploadStatus { name, id } => upload::status(context, &name, id),
-        Route::UploadChunk { name, id } => Box::pin(upload::chunk(context, &name, id, body)).await,
-        Route::FinishUpload { name, id, digest } => Box::pin(upload::finish(context, &name, id, digest, body)).await,
-        Route::CancelUpload { name, id } => Box::pin(upload::cancel(context, &name, id)).await,
-        Route::ListKeys | Route::CreateKey | Route::RevokeKey { .. } if !context.registry.has_api_keys() => {
-            Err(ApiError::no_api_keys())
-        }
-        Route::ListKeys => ext::apikey::list(context),
-        Route::CreateKey => Box::pin(ext::apikey::create(context, body)).await,
-        Route::RevokeKey { id } => Box::pin(ext::apikey::revoke(context, id)).await,
-        Route::Preflight => Ok(ext::apikey::preflight()),
-        Route::Login { query } => Box::pin(ext::login::begin(context, &query)).await,
-        Route::Callback { provider, query } => Box::pin(ext::login::callback(context, &provider, &query)).await,
-        Route::Confirm => Box::pin(ext::confirm::answer(context, body)).await,
-        Route::Logout => Box::pin(ext::logout::logout(context)).await,
-        Route::V1 { endpoint, repository, values, query } => {
-            Box::pin(v1::dispatch(context, endpoint, repository.as_ref(), &values, &query, body)).await
-        }
-        Route::GetToken { query } => Box::pin(token::get(context, &query)).await,
-        Route::PostToken => Box::pin(token::post(context, body)).await,
-        Route::TokenKeys => Ok(token::keys(context)),
-        Route::Root => Ok(ops::root()),
-        Route::Live => Ok(ops::live()),
-        Route::Ready => ops::ready(context),
-        Route::Started => Ok(ops::started()),
-        Route::Metrics => Ok(ops::metrics(context)),
-    }
 }

@@ -21,20 +21,22 @@
 //!
 //! ```text
 //!  bytes in ──► server ──► http::answer ──► handler ──► repository ──► blobs │ database
-//!               (socket)     │ route::parse      (read, do, say)   (joint      (files) (redb)
+//!               (socket)     │ Operation::parse  (read, do, say)   (joint      (files) (redb)
 //!                            │ access::Authenticator               invariants)
 //!                            │ access::AccessPolicy
 //!  bytes out ◄── server ◄── http::answer ◄── Response | ApiError ◄── value | repository::Error
 //! ```
 //!
-//! A request goes down one side and comes up the other; nothing is handed sideways, nothing is fixed
-//! up later. `http::respond` is the whole way, in an order that a stranger can read aloud: parse the
-//! request line, find out who asks, decide, do it. Adding an endpoint is one variant of
-//! `route::Route`, one line in `Route::access`, one arm in `http::dispatch` and one handler; the
-//! compiler asks for each of them. An endpoint of Quay's API v1 is one row of `route::v1` (method, path, name, what
-//! the caller must be), one arm in `http::v1::dispatch`, one handler, and its shape in `http::v1::shape`; the
-//! description at `/api/v1/discovery` is made from the rows. What every route says to every kind of caller is
-//! written down in `tests/it/accounts/routes.txt`, which a test holds; a route without a line there fails another.
+//! `http::respond` is the whole way of a request: read the request line, find the caller, decide, call the handler.
+//! There are two dialects, each with its own router. `http::route` reads the paths of the distribution specification, of
+//! zot and of the operator. `http::v1` reads those of Quay's API v1. Both give the access that the operation requires,
+//! and values that are already parsed.
+//!
+//! To add an endpoint of API v1, write one struct that implements `Endpoint`: method, path, required access, types of
+//! input and answer, handler. The top of `src/http/v1.rs` has the steps. The description at `/api/v1/discovery` is
+//! derived from the types. To add an operation of the other dialect, add a variant of `route::Route`; the compiler asks
+//! for its access and for its handler. `tests/it/accounts/routes.txt` has the status of every route for every kind of
+//! caller. Tests compare it with the server, and fail if a route has no row.
 //!
 //! # The modules, bottom to top
 //!

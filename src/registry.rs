@@ -24,6 +24,7 @@ use url::Url;
 
 pub use builder::Builder;
 pub use error::Error;
+pub(crate) use explain::Explanation;
 pub(crate) use notices::Notice;
 
 use crate::config::{Bearer, Config, Limits, Network, Profile};

@@ -11,13 +11,15 @@ use super::error::ApiError;
 use super::forwarded::ClientInfo;
 use super::host::{Host, default_port};
 use super::own_hosts::OwnHosts;
+use super::{Context, Operation};
 use crate::AccessPolicy;
-use crate::http::route::Route;
-use crate::identity::access::{Access, Caller, Identity};
+use crate::http::route::{Query, Route};
+use crate::identity::access::{Access, Caller, Credential, Identity};
 use crate::oci::ErrorCode;
 use crate::registry::Shared;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
 
 /// The origin of the page that sends a request.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +45,36 @@ impl<'a> Origin<'a> {
     }
 }
 
+/// Refuses an unsafe request that the page of another site may have sent.
+pub(super) fn check_forgery(context: &Context<'_>, head: &Parts, operation: &Operation) -> Result<(), ApiError> {
+    check_origin(head, &context.client, context.registry)?;
+    match operation {
+        Operation::Registry(_) => Ok(()),
+        Operation::V1(_) => check_token(context, head),
+    }
+}
+
+/// Refuses an unsafe request to API v1 without the CSRF token of its cookie. An API key or an access token needs none:
+/// browsers do not send them by themselves.
+fn check_token(context: &Context<'_>, head: &Parts) -> Result<(), ApiError> {
+    if head.method.is_safe() || matches!(context.caller.credential, Credential::Key(_) | Credential::Token(_)) {
+        return Ok(());
+    }
+    let header = head.headers.get(CSRF_TOKEN).and_then(|value| value.to_str().ok());
+    let query = Query::parse(head.uri.query().unwrap_or_default())?;
+    let token = match header {
+        Some(token) => Some(token),
+        None => query.one("_csrf_token").ok().flatten(),
+    };
+    let signed_in = context.caller.credential.session().map(|grant| grant.signed_in);
+    match (token, context.cookie()) {
+        (Some(token), Some(cookie)) if context.registry.accounts().is_csrf_token(token, &cookie, signed_in) => Ok(()),
+        _ => Err(ApiError::csrf()),
+    }
+}
+
 /// Refuses an unsafe request from the page of another origin.
-pub(super) fn check_origin(head: &Parts, reached: &ClientInfo<'_>, registry: &Shared) -> Result<(), ApiError> {
+fn check_origin(head: &Parts, reached: &ClientInfo<'_>, registry: &Shared) -> Result<(), ApiError> {
     if head.method.is_safe() || has_bearer(head) {
         return Ok(());
     }
@@ -83,15 +113,13 @@ pub(super) fn check_host(
     reached: &ClientInfo<'_>,
     registry: &Shared,
     caller: &Caller,
-    route: &Route,
+    operation: &Operation,
     access: &Access,
 ) -> Result<(), ApiError> {
     // Without a socket no browser reaches the registry. Probes reveal nothing.
-    let Some(own) =
-        own.filter(|_| !matches!(route, Route::Root | Route::Live | Route::Ready | Route::Started | Route::Metrics))
-    else {
-        return Ok(());
-    };
+    use Route::{Live, Metrics, Ready, Root, Started};
+    let is_probe = matches!(operation, Operation::Registry(Root | Live | Ready | Started | Metrics));
+    let Some(own) = own.filter(|_| !is_probe) else { return Ok(()) };
     let anonymous = || matches!(caller.identity, Identity::Anonymous) && matches!(access, Access::Repository(..));
     let is_open = registry.policy().grants == AccessPolicy::Open || !head.method.is_safe() && anonymous();
     if !is_open {

@@ -4,6 +4,7 @@
 //! status. Headers that belong to a status are set where the error is made, so no handler can forget them. The response
 //! to a 5xx has only a request id. [`super::answer`] logs its cause once, with that id.
 
+mod problem;
 mod refused;
 
 use std::fmt;
@@ -12,6 +13,9 @@ use std::io;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
+
+pub(super) use problem::Problem;
+use problem::ProblemFields;
 
 use super::{Body, response::json_response};
 use crate::content::blobs;
@@ -66,7 +70,7 @@ struct Content {
     /// The cause, for the log only. Present in every logged 5xx.
     cause: Option<String>,
     /// More fields of the response in API v1.
-    fields: Vec<(&'static str, Value)>,
+    fields: ProblemFields,
     /// Quay's error type, if it does not follow from the status.
     title: Option<&'static str>,
     /// The error code of a refused access token, for the challenge (RFC 6750, 3.1).
@@ -86,7 +90,7 @@ impl ApiError {
             details: Vec::new(),
             headers: Vec::new(),
             cause: None,
-            fields: Vec::new(),
+            fields: ProblemFields::default(),
             title: None,
             token_error: None,
             scope: None,
@@ -155,24 +159,21 @@ impl ApiError {
     /// A request may come from a page of another site.
     pub(crate) fn csrf() -> Self {
         let message = "CSRF token was invalid or missing.";
-        Self::new(ErrorCode::Denied, message).field("error", message)
+        let mut error = Self::new(ErrorCode::Denied, message);
+        error.0.fields.error = Some(message);
+        error
     }
 
     /// The password is wrong, in a response for which Quay uses status 403.
     pub(crate) fn wrong_password() -> Self {
-        Self::new(ErrorCode::Denied, "Invalid Username or Password")
-            .field("invalidCredentials", true)
-            .field("needsEmailVerification", false)
+        let mut error = Self::new(ErrorCode::Denied, "Invalid Username or Password");
+        (error.0.fields.invalid_credentials, error.0.fields.needs_email_verification) = (Some(true), Some(false));
+        error
     }
 
     /// The message does not tell which part of the credentials is wrong.
     fn wrong_credentials() -> Self {
         Self::new(ErrorCode::Unauthorized, "invalid or expired credentials")
-    }
-
-    fn field(mut self, name: &'static str, value: impl Into<Value>) -> Self {
-        self.0.fields.push((name, value.into()));
-        self
     }
 
     fn status(mut self, status: StatusCode) -> Self {
@@ -280,31 +281,6 @@ impl ApiError {
             response.headers_mut().append(name, value);
         }
         response
-    }
-
-    /// Quay's form, with every field that one of its clients reads.
-    fn into_problem(self, request_id: &str, base: &str) -> (Value, Headers) {
-        let Content { status, message, headers, cause, fields, title, .. } = *self.0;
-        let title = title.unwrap_or_else(|| error_type_of(status));
-        let mut problem = json!({
-            "detail": message,
-            "error_message": message,
-            "message": message,
-            "error_type": title,
-            "title": title,
-            "type": format!("{base}/api/v1/error/{title}"),
-            "status": status.as_u16(),
-        });
-        if title == "invalid_token" {
-            problem["session_required"] = false.into();
-        }
-        if cause.is_some() {
-            problem["request_id"] = request_id.into();
-        }
-        for (name, value) in fields {
-            problem[name] = value;
-        }
-        (problem, headers)
     }
 
     /// The form of the distribution specification.

@@ -1,29 +1,30 @@
-//! Request line → [`Route`]: which operation, on what. Pure: touches no secret and no state.
+//! Request line → [`Route`]: the operation and its values, for every path but those of API v1. Pure: reads no secret and
+//! no state.
 //!
-//! There are three ways for a request line to be wrong, and they are never mistaken for each other:
-//! see [`RouteError`]. A handler that gets a route finds every value in it checked.
+//! A request line can be wrong in several ways, and each has a [`RouteError`] of its own. Every value in a route is
+//! checked.
+//!
+//! To add an operation: a variant of [`Route`], a line in [`Route::access`], an arm in `http::operation`, the handler,
+//! and its row in `tests/it/accounts/routes.txt`. The compiler, and a test for the row, report what is missing.
 
 mod path;
 mod query;
 mod sign_in;
-mod v1;
 
 use std::borrow::Cow;
 
 use hyper::Method;
 pub(crate) use path::Path;
 pub(crate) use query::Query;
-pub(crate) use v1::{Endpoint, Row};
 
 use crate::content::repository::{ManifestTarget, ReferrerCursor};
-use crate::identity::access::{Access, Actions, Requires, Surface};
+use crate::identity::access::{Access, Actions};
 use crate::oci::{Algorithm, Digest, ErrorCode, InvalidReference, Reference, RepositoryName, Tag, UploadId};
 
-/// More tags than this in one push would be refused by proxies on the way: each may have 128 bytes,
-/// and request lines have 8 KiB.
+/// The most tags in one push. Proxies refuse request lines of more than 8 KiB, and a tag may have 128 bytes.
 const PUSHED_TAGS_MAX: usize = 46;
 
-/// An operation and what it is on.
+/// An operation with its values.
 #[derive(Clone, Debug)]
 pub(crate) enum Route {
     Ping,
@@ -98,12 +99,12 @@ pub(crate) enum Route {
         name: RepositoryName,
         id: UploadId,
     },
-    /// A token for credentials (Docker token specification): asked for in the URL, or in a form.
+    /// An access token for credentials (Docker token specification), requested in the URL or in a form.
     GetToken {
         query: Query,
     },
     PostToken,
-    /// What tokens are verified with.
+    /// The keys that verify access tokens.
     TokenKeys,
     /// zot's API keys.
     ListKeys,
@@ -111,30 +112,22 @@ pub(crate) enum Route {
     RevokeKey {
         id: String,
     },
-    /// A browser asks whether a page of another origin may ask.
+    /// A CORS preflight: a browser asks whether a page of another origin may send a request.
     Preflight,
-    /// A browser is to be sent to a provider.
+    /// The start of a sign-in: sends the browser to an identity provider.
     Login {
         query: Query,
     },
-    /// A browser comes back from a provider.
+    /// The end of a sign-in: the browser comes back from an identity provider.
     Callback {
         provider: String,
         query: Query,
     },
-    /// Whoever has signed in in a browser says whether a program is.
+    /// The user, who signed in with a browser, allows or refuses the sign-in of a program.
     Confirm,
     /// The end of a session of zot's web page.
     Logout,
-    /// Quay's API, with the values of the path's segments and the parameters.
-    V1 {
-        endpoint: Endpoint,
-        /// What the path names, where it names one.
-        repository: Option<RepositoryName>,
-        values: Vec<String>,
-        query: Query,
-    },
-    /// The path `/`, which load balancers and people ask for.
+    /// The path `/`, which load balancers and people request.
     Root,
     Live,
     Ready,
@@ -142,30 +135,30 @@ pub(crate) enum Route {
     Metrics,
 }
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Page {
-    /// How many entries are wanted.
+    /// The largest number of entries.
     pub(crate) limit: Option<usize>,
-    /// The list goes on behind this one, which need not exist.
+    /// The entry before the page. It need not exist.
     pub(crate) last: String,
 }
 
 /// Why a request line is not a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RouteError {
-    /// There is no such path.
+    /// The path does not exist.
     NotFound,
-    /// There is, but not for this method.
+    /// The path exists, but not for this method.
     MethodNotAllowed { allow: Cow<'static, str> },
-    /// There is, but a value in it is not what it must be.
+    /// The path exists, but one of its values is invalid.
     Malformed { code: ErrorCode, message: String },
-    /// The request line has more than is reasonable.
+    /// The request line has too many values.
     TooLong { message: String },
 }
 
 impl Route {
-    /// What the operation asks of the caller. A new operation does not compile without a line here.
+    /// The access that the operation requires. A new operation does not compile without a line here.
     pub(crate) fn access(&self) -> Access {
         let to = |name: &RepositoryName, any| Access::Repository(name.clone(), any);
         match self {
@@ -181,10 +174,6 @@ impl Route {
             | Self::TokenKeys => Access::Anyone,
             Self::GetToken { .. } | Self::PostToken => Access::Token,
             Self::ListKeys | Self::CreateKey | Self::RevokeKey { .. } => Access::OwnKeys,
-            Self::V1 { endpoint, repository, .. } => match (endpoint.row().requires, repository) {
-                (Requires::Repository(action), Some(name)) => to(name, Actions::of(action)),
-                (requires, _) => Access::Account(requires),
-            },
             Self::Ping => Access::SignedIn,
             Self::Catalog { .. } => Access::Catalog,
             Self::Metrics => Access::Metrics,
@@ -194,7 +183,7 @@ impl Route {
             | Self::HeadManifest { name, .. }
             | Self::GetBlob { name, .. }
             | Self::HeadBlob { name, .. } => to(name, Actions::PULL),
-            // A mount also looks for a repository with the blob that the caller may pull.
+            // A mount also needs a source: a repository that has the blob and that the caller may pull from.
             Self::MountBlob { name, .. }
             | Self::StartUpload { name, .. }
             | Self::PushBlob { name, .. }
@@ -209,7 +198,7 @@ impl Route {
 }
 
 impl Route {
-    /// Whether it brings in blobs or manifests, for which there must be room.
+    /// Whether it brings in blobs or manifests, for which there must be space on the disk.
     pub(crate) fn brings_content(&self) -> bool {
         matches!(
             self,
@@ -222,12 +211,12 @@ impl Route {
         )
     }
 
-    /// What a token for the operation must be good for, as the challenge says it (Docker token
-    /// specification). None where a token of any kind will do.
+    /// The scope that an access token needs for the operation, for the challenge (Docker token specification). `None` if
+    /// every access token is enough.
     ///
     /// Some clients, oras-py among them, keep the token of their first challenge. The challenge of a `HEAD` therefore
-    /// offers what usually follows. `reduces` says whether the token service gives less than was asked for, as ours
-    /// does. Another one may refuse, so a pull, which begins with `HEAD` of the manifest, asks it for no more.
+    /// names the actions that usually follow. `reduces` says whether the token service grants less than was requested,
+    /// as ours does. Other services may refuse, so a pull, which begins with `HEAD` of the manifest, requests no more.
     pub(crate) fn scope(&self, reduces: bool) -> Option<String> {
         match self.access() {
             Access::Catalog => Some("registry:catalog:*".to_owned()),
@@ -251,14 +240,14 @@ impl Route {
     }
 }
 
-/// Reads a request line. `metrics` is the path the operator has given to the metrics, if they are on.
+/// Reads a request line. `metrics` is the configured path of the metrics, if they are on.
 pub(crate) fn parse(
     method: &Method,
     path: &Path<'_>,
     query: Option<&str>,
     metrics: Option<&str>,
 ) -> Result<Route, RouteError> {
-    let (surface, path) = (path.surface(), path.as_str().ok_or(RouteError::NotFound)?);
+    let path = path.as_str().ok_or(RouteError::NotFound)?;
     if metrics == Some(path) {
         return probe(method, Route::Metrics);
     }
@@ -278,7 +267,7 @@ pub(crate) fn parse(
     }
     let query = Query::parse(query.unwrap_or_default())?;
     match path {
-        // zot's route now, and the one of its first releases with API keys.
+        // zot's route, and its route in the first releases with API keys.
         "/zot/auth/apikey" | "/v2/_zot/ext/apikey" => return keys(method, &query),
         "/zot/auth/login" | "/auth/login" => return sign_in::login(method, query),
         "/zot/auth/confirm" => return sign_in::confirm(method),
@@ -286,22 +275,11 @@ pub(crate) fn parse(
         "/.well-known/jwks.json" => return probe(method, Route::TokenKeys),
         _ => {}
     }
-    if surface == Surface::ApiV1 {
-        return match v1::find(method, path) {
-            Ok((endpoint, values)) => {
-                let in_path = endpoint.row().path.contains(v1::REPOSITORY);
-                let repository = values.first().filter(|_| in_path).map(|name| repository(name)).transpose()?;
-                Ok(Route::V1 { endpoint, repository, values, query })
-            }
-            Err(Some(allow)) => Err(RouteError::MethodNotAllowed { allow: allow.into() }),
-            Err(None) => Err(RouteError::NotFound),
-        };
-    }
     let rest = path.strip_prefix("/v2/").ok_or(RouteError::NotFound)?;
     if rest == "_catalog" {
         return probe(method, Route::Catalog { page: query.page()? });
     }
-    // Names have slashes, so what follows them is read from the right.
+    // Names have slashes, so the rest of the path is read from the right.
     if let Some(name) = rest.strip_suffix("/tags/list") {
         return probe(method, Route::Tags { name: repository(name)?, page: query.page()? });
     }
@@ -321,7 +299,7 @@ pub(crate) fn parse(
     Err(RouteError::NotFound)
 }
 
-/// A route that is only read.
+/// A route for `GET` and `HEAD`.
 fn probe(method: &Method, route: Route) -> Result<Route, RouteError> {
     match *method {
         Method::GET | Method::HEAD => Ok(route),
@@ -338,7 +316,7 @@ fn token(method: &Method, query: &str) -> Result<Route, RouteError> {
     }
 }
 
-/// zot's API keys. That a browser may ask beforehand, zot's web page relies on.
+/// zot's API keys. zot's web page relies on the preflight.
 fn keys(method: &Method, query: &Query) -> Result<Route, RouteError> {
     match *method {
         Method::GET | Method::HEAD => Ok(Route::ListKeys),
@@ -361,7 +339,7 @@ fn manifest(method: &Method, name: &str, last: &str, query: &Query) -> Result<Ro
     let reference: Reference = last.parse().map_err(|invalid: InvalidReference| {
         let code = match &invalid {
             InvalidReference::Digest(_) => ErrorCode::DigestInvalid,
-            // What cannot be a tag cannot be found; but it can be refused.
+            // A manifest with an invalid tag does not exist, and cannot be pushed.
             InvalidReference::Tag(_) if *method == Method::PUT => ErrorCode::ManifestInvalid,
             InvalidReference::Tag(_) => ErrorCode::ManifestUnknown,
         };
@@ -435,8 +413,8 @@ fn start(method: &Method, name: &str, query: &Query) -> Result<Route, RouteError
     let name = repository(name)?;
     if let Some(text) = query.one("mount")? {
         let digest = digest(text)?;
-        // Without `from` the registry looks for the blob in every repository. A `from` that cannot be a repository
-        // here names no source; the client pushes the blob itself (distribution-spec, "Mounting a blob").
+        // Without `from` the registry looks for the blob in every repository. If `from` is no valid repository name,
+        // there is no source, and the client pushes the blob itself (distribution-spec, "Mounting a blob").
         let is_source = query.all("from").all(|from| repository(from).is_ok()) && query.one("from").is_ok();
         return Ok(if is_source {
             Route::MountBlob { name, digest }
@@ -478,7 +456,8 @@ fn upload(method: &Method, name: &str, last: &str, query: &Query) -> Result<Rout
     })
 }
 
-fn repository(text: &str) -> Result<RepositoryName, RouteError> {
+/// Reads the name of a repository.
+pub(crate) fn repository(text: &str) -> Result<RepositoryName, RouteError> {
     text.parse().map_err(|invalid: crate::oci::InvalidName| malformed(ErrorCode::NameInvalid, &invalid))
 }
 

@@ -1,6 +1,7 @@
-//! [`Explanation`]: what somebody may do in a repository, and what says so.
+//! [`Explanation`]: a user's rights in a repository, and the rules that grant them.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::Shared;
 use crate::content::rows::Role;
@@ -8,23 +9,31 @@ use crate::identity::access::{Identity, Reason, Rule};
 use crate::identity::accounts::{Action, Actions, Error};
 use crate::oci::RepositoryName;
 
-/// What somebody may do in a repository, with a password or a key without scopes, and what says so.
-#[derive(Debug)]
+/// A user's rights in a repository, with a password or with an API key that has no limits.
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Explanation {
+    /// The user, or null for an anonymous caller.
     user: Option<String>,
-    repository: RepositoryName,
-    actions: Actions,
-    because: Vec<(Actions, String)>,
-    /// What the user owns.
+    repository: String,
+    actions: Vec<Action>,
+    because: Vec<Grant>,
+    /// The namespace that the user owns.
     namespace: Option<String>,
     /// Why the user does not own the namespace of its name.
     namespace_note: Option<String>,
-    /// Why nothing of it counts.
+    /// Why none of the grants has an effect.
     note: Option<&'static str>,
 }
 
+/// A rule and the actions that it grants.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Grant {
+    grants: Vec<Action>,
+    rule: String,
+}
+
 impl Shared {
-    /// Explains the decision by making it. Without a user, for somebody who has not signed in.
+    /// Explains the decision by making it. Without a user, the caller is anonymous.
     pub(crate) fn explain(&self, user: Option<&str>, repository: &RepositoryName) -> Result<Explanation, Error> {
         let mut note = None;
         let (mut namespace, mut namespace_note) = (None, None);
@@ -48,16 +57,16 @@ impl Shared {
         let mut actions = Actions::NONE;
         policy.each_grant(&identity, repository, &permissions, &mut |granted, reason| {
             actions = actions | granted;
-            because.push((granted, text(reason, repository)));
+            because.push(Grant { grants: granted.list(), rule: text(reason, repository) });
         });
-        let actions = if note.is_some() { Actions::NONE } else { actions };
-        let (user, repository) = (user.map(str::to_owned), repository.clone());
+        let actions = if note.is_some() { Vec::new() } else { actions.list() };
+        let (user, repository) = (user.map(str::to_owned), repository.to_string());
         Ok(Explanation { user, repository, actions, because, namespace, namespace_note, note })
     }
 }
 
 impl Shared {
-    /// The roles that a user has in a repository, by whatever path; none, if there is no such user.
+    /// The roles that a user has in a repository, of the user and of its groups. Empty if the user does not exist.
     pub(crate) fn roles(&self, user: &str, repository: &RepositoryName) -> Result<Vec<Role>, Error> {
         let Some(account) = self.accounts().account(user)? else { return Ok(Vec::new()) };
         let (policy, permissions) = (self.policy(), self.accounts().permissions(repository)?);
@@ -69,26 +78,6 @@ impl Shared {
         roles.sort_unstable();
         roles.dedup();
         Ok(roles)
-    }
-}
-
-impl Explanation {
-    /// For programs, and for what the command line makes of it.
-    pub(crate) fn view(&self) -> Value {
-        let words = |actions: Actions| -> Vec<&str> {
-            Action::ALL.into_iter().filter(|action| actions.has(*action)).map(Action::as_str).collect()
-        };
-        let because: Vec<Value> =
-            self.because.iter().map(|(actions, rule)| json!({ "grants": words(*actions), "rule": rule })).collect();
-        json!({
-            "user": self.user,
-            "repository": self.repository.as_str(),
-            "actions": words(self.actions),
-            "because": because,
-            "namespace": self.namespace,
-            "namespace_note": self.namespace_note,
-            "note": self.note,
-        })
     }
 }
 

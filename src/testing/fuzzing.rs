@@ -14,7 +14,9 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::content::repository::ManifestTarget;
-use crate::http::route::{self, Path, Route, RouteError};
+use crate::http::Operation;
+use crate::http::route::{Path, Route, RouteError};
+use crate::identity::access::Access;
 use crate::oci::{Digest, Manifest, MediaType, RepositoryName, RepositoryPattern, Tag, layout};
 
 /// Where the metrics are for the fuzzer.
@@ -30,11 +32,20 @@ pub fn route(input: &[u8]) {
     let (method, target) = line.split_once(' ').unwrap_or(("GET", line));
     let Ok(method) = method.parse::<Method>() else { return };
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    match route::parse(&method, &Path::decode(path), query, Some(METRICS)) {
-        Ok(route) => {
+    let operation = Operation::parse(&method, &Path::decode(path), query, Some(METRICS));
+    let decoded = percent_decode_str(path).decode_utf8();
+    match operation {
+        Ok(Operation::Registry(route)) => {
             let _ = route.access();
-            let decoded = percent_decode_str(path).decode_utf8().expect("a path that was read is UTF-8");
+            let decoded = decoded.expect("a path that was read is UTF-8");
             assert_eq!(print(&route, &decoded), decoded.trim_end_matches('/'));
+        }
+        Ok(Operation::V1(request)) => {
+            let decoded = decoded.expect("a path that was read is UTF-8");
+            if let Access::Repository(name, _) = request.access() {
+                let rest = decoded.strip_prefix("/api/v1/repository/").expect("only these paths name a repository");
+                assert!(rest.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+            }
         }
         Err(RouteError::Malformed { message, .. } | RouteError::TooLong { message }) => {
             assert!(!message.is_empty() && message.len() <= MESSAGE_BYTES_MAX, "{message:?}");
@@ -143,20 +154,6 @@ fn print(route: &Route, read: &str) -> String {
         Route::Logout => {
             assert!(read.ends_with("/auth/logout"));
             read.to_owned()
-        }
-        Route::V1 { endpoint, repository, values, .. } => {
-            let row = endpoint.row();
-            assert_eq!(values.len(), row.path.matches('{').count());
-            let named = repository.iter().map(ToString::to_string);
-            assert!(named.eq(values.iter().take(usize::from(repository.is_some())).cloned()));
-            let others = values.iter().skip(usize::from(repository.is_some()));
-            assert!(others.into_iter().all(|value| !value.is_empty() && !value.contains('/')));
-            let mut values = values.iter();
-            let segments = row.path.trim_end_matches('/').split('/').skip(1);
-            segments.fold(String::new(), |path, segment| {
-                let filled = if segment.starts_with('{') { values.next().map_or("", String::as_str) } else { segment };
-                format!("{path}/{filled}")
-            })
         }
     }
 }

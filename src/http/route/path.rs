@@ -1,4 +1,4 @@
-//! [`Path`]: the path of a request, and whose conventions it follows.
+//! [`Path`]: the path of a request, and its dialect.
 
 use std::borrow::Cow;
 
@@ -17,11 +17,11 @@ impl<'a> Path<'a> {
     }
 
     /// The decoded path; `None` if it is not UTF-8, and so not one of ours.
-    pub(super) fn as_str(&self) -> Option<&str> {
+    pub(crate) fn as_str(&self) -> Option<&str> {
         self.0.as_deref()
     }
 
-    /// Whose conventions the path follows.
+    /// The dialect of the path.
     pub(crate) fn surface(&self) -> Surface {
         match self.as_str() {
             Some(path) if path.starts_with("/api/") || path == "/csrf_token" => Surface::ApiV1,

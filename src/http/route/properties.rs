@@ -1,4 +1,4 @@
-//! The router reads whatever comes, and never panics.
+//! The router reads any request line, and never panics.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::*;
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const ID: &str = "07070707-0707-8707-8707-070707070707";
 
-/// Pieces of paths that mean something, or almost.
+/// Path segments with a meaning, and similar ones without.
 fn piece() -> impl Strategy<Value = String> {
     let known = [
         "v2",
@@ -39,7 +39,7 @@ fn piece() -> impl Strategy<Value = String> {
     prop_oneof![9 => prop::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => "\\PC{0,9}"]
 }
 
-/// The ends of every path there is, behind which nothing more may stand.
+/// The ends of all paths.
 fn end() -> impl Strategy<Value = String> {
     let digest = format!("blobs/{DIGEST}");
     prop::sample::select(vec![
@@ -76,9 +76,9 @@ fn method() -> impl Strategy<Value = Method> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// What is taken can be asked for its access, and is refused to no method that `Allow` names.
+    /// Every route has an access, and every method in `Allow` is allowed.
     #[test]
-    fn no_request_line_is_too_bad_to_be_read(method in method(), path in path(), query in query()) {
+    fn every_request_line_can_be_read(method in method(), path in path(), query in query()) {
         match parse(&method, &Path::decode(&path), query.as_deref(), Some("/metrics")) {
             Ok(route) => drop(route.access()),
             Err(RouteError::MethodNotAllowed { allow }) => {
@@ -97,9 +97,9 @@ proptest! {
     }
 }
 
-/// That the strategies above reach what they are made for.
+/// Checks that the strategies above produce each kind of result often.
 #[test]
-fn the_request_lines_tried_are_not_all_nonsense() {
+fn the_generated_request_lines_give_each_kind_of_result() {
     use proptest::strategy::ValueTree as _;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let lines = (method(), path(), query());

@@ -1,22 +1,23 @@
-//! The parameters behind the question mark.
+//! [`Query`]: the parameters of a URL.
 
 use percent_encoding::percent_decode_str;
 
 use super::{Page, RouteError, malformed};
 use crate::oci::ErrorCode;
 
-/// More parameters than this are not a client's.
+/// The most parameters. Clients send a handful.
 const PARAMETERS_MAX: usize = 128;
 
 /// Decoded names and values, in order.
 ///
-/// A plus sign is a plus sign: no value here has a blank, and artifact types such as
-/// `application/spdx+json` come with their plus unencoded.
+/// A plus sign stands for itself: no value here has a blank, and clients do not encode the plus sign of artifact types
+/// such as `application/spdx+json`.
 #[derive(Clone, Debug)]
 pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
-    pub(super) fn parse(query: &str) -> Result<Self, RouteError> {
+    /// Reads the parameters of a URL.
+    pub(crate) fn parse(query: &str) -> Result<Self, RouteError> {
         let mut parameters = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             if parameters.len() == PARAMETERS_MAX {
@@ -28,9 +29,14 @@ impl Query {
         Ok(Self(parameters))
     }
 
-    /// Reads a form, or the parameters of a form's URL: there a plus sign is a blank.
+    /// Reads a form, or the parameters of a URL that a form made. Here a plus sign stands for a blank.
     pub(crate) fn form(text: &str) -> Result<Self, RouteError> {
         Self::parse(&text.replace('+', " "))
+    }
+
+    /// All names and values.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// The values of a parameter that may be repeated.
@@ -48,7 +54,7 @@ impl Query {
         Ok(value)
     }
 
-    /// The value of a parameter that is a whole number. One too large to be reached is the largest.
+    /// The value of a parameter that is a whole number. A number that is too large becomes the largest.
     pub(crate) fn number(&self, name: &str) -> Result<Option<usize>, RouteError> {
         let Some(text) = self.one(name)? else { return Ok(None) };
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -58,7 +64,7 @@ impl Query {
         Ok(Some(text.parse().unwrap_or(usize::MAX)))
     }
 
-    /// Which part of a list is asked for.
+    /// The page of a list.
     pub(super) fn page(&self) -> Result<Page, RouteError> {
         Ok(Page { limit: self.number("n")?, last: self.one("last")?.unwrap_or_default().to_owned() })
     }

@@ -1,4 +1,4 @@
-//! Where browsers sign in and out: the methods that zot's routes have, and ours beside them.
+//! The routes where browsers sign in and out: zot's, and one of our own.
 
 use hyper::Method;
 
@@ -11,7 +11,7 @@ pub(super) fn login(method: &Method, query: Query) -> Result<Route, RouteError> 
     }
 }
 
-/// Nothing may be found out by HEAD: a code is good for once.
+/// `HEAD` is not allowed, because a code can be used only once.
 pub(super) fn callback(method: &Method, provider: &str, query: &str) -> Result<Route, RouteError> {
     if provider.is_empty() || provider.contains('/') {
         return Err(RouteError::NotFound);

@@ -1,173 +1,217 @@
-//! Groups and their members: Quay's teams, without an organization around them.
+//! Groups and their members. Quay calls them teams, and puts an organization around them.
 
 use std::sync::Arc;
 
-use hyper::{Response, StatusCode};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::schema::{Schema, boolean, integer, list_of, named, object, one_of, text};
-use super::{Call, invalid, read, user};
+use super::answer::NoContent;
+use super::endpoint::{Endpoint, delete, future, get, put, sync};
+use super::input::{Call, NoQuery, invalid};
+use super::permission::RoleName;
+use super::values::{Always, Avatar, GroupName, Kind, UserName};
 use crate::content::rows::{GroupRow, Role};
+use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::request::RequestBody;
-use crate::http::response::{empty, json_response};
-use crate::http::{Body, Context};
-use crate::identity::accounts::Error;
+use crate::identity::access::Requires;
+use crate::identity::accounts::{DESCRIPTION_MAX, Error};
 use crate::oci::ErrorCode;
 
-/// Quay's word for a group whose members may do nothing by that alone.
-const MEMBER: &str = "member";
+/// The endpoints of this file.
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    get("/api/v1/group/", Requires::SuperuserRead, &sync(list_groups))
+        .named("listGroups", "List the groups that have a description or a role"),
+    put("/api/v1/group/{group}", Requires::FreshSuperuser, &future(set_group))
+        .named("updateGroup", "Create a group, or change the role of its members in <group>/…"),
+    delete("/api/v1/group/{group}", Requires::Superuser, &future(remove_group))
+        .named("deleteGroup", "Delete a group, with its roles and memberships"),
+    get("/api/v1/group/{group}/members", Requires::SuperuserRead, &sync(list_members))
+        .named("getGroupMembers", "List the members of a group"),
+    put("/api/v1/group/{group}/members/{membername}", Requires::FreshSuperuser, &future(add_member))
+        .named("updateGroupMember", "Add a user to a group"),
+    delete("/api/v1/group/{group}/members/{membername}", Requires::Superuser, &future(remove_member))
+        .named("deleteGroupMember", "Remove a user from a group"),
+    get("/api/v1/group/{group}/permissions", Requires::SuperuserRead, &sync(list_group_permissions))
+        .named("getGroupPermissions", "List the repositories in which a group has a role"),
+];
 
-/// A misspelt field must not leave a group its role.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GroupBody {
-    role: Option<String>,
-    description: Option<String>,
+/// The role of a group in its namespace, `<group>/…`. A member of a group with the role `member` has no rights there.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(inline, rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum NamespaceRole {
+    Member,
+    Read,
+    Write,
+    Admin,
 }
 
-pub(super) fn list(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
+#[derive(Debug, Serialize, JsonSchema)]
+struct Group {
+    name: String,
+    description: String,
+    #[schemars(with = "NamespaceRole")]
+    role: &'static str,
+    avatar: Avatar,
+}
+
+impl Group {
+    fn of(name: &str, row: GroupRow) -> Self {
+        Self {
+            name: name.to_owned(),
+            description: row.description,
+            role: row.role.map_or("member", Role::as_str),
+            avatar: Avatar::of(name),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Groups {
+    groups: Vec<GroupInList>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct GroupInList {
+    #[serde(flatten)]
+    group: Group,
+    member_count: usize,
+}
+
+fn list_groups(context: &Context<'_>, _: Call) -> Result<Groups, ApiError> {
     let accounts = context.registry.accounts();
     let mut groups = Vec::new();
     for (name, row) in accounts.groups()? {
-        let mut shown = view(&name, &row);
-        shown["member_count"] = accounts.members(&name)?.len().into();
-        groups.push(shown);
+        let member_count = accounts.members(&name)?.len();
+        groups.push(GroupInList { group: Group::of(&name, row), member_count });
     }
-    Ok(json_response(StatusCode::OK, &json!({ "groups": groups })))
+    Ok(Groups { groups })
 }
 
-pub(super) async fn set(
+/// Unknown fields are refused: a misspelt field must not leave a group its role.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SetGroupBody {
+    #[schemars(with = "Option<NamespaceRole>")]
+    role: Option<String>,
+    #[schemars(length(max = DESCRIPTION_MAX))]
+    description: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ChangedGroup {
+    #[serde(flatten)]
+    group: Group,
+    new_team: bool,
+    can_view: Always<true>,
+}
+
+async fn set_group(
     context: &Context<'_>,
-    call: &Call<'_>,
-    body: &mut RequestBody,
-) -> Result<Response<Body>, ApiError> {
-    let GroupBody { role, description } = read(body).await?;
+    call: Call<GroupName, NoQuery, SetGroupBody>,
+) -> Result<ChangedGroup, ApiError> {
+    let Call { path: GroupName(name), body: SetGroupBody { role, description }, .. } = call;
     let role = match role.as_deref() {
         None => None,
-        Some(MEMBER) => Some(None),
+        Some("member") => Some(None),
         Some("read") => Some(Some(Role::Read)),
         Some("write") => Some(Some(Role::Write)),
         Some("admin") => Some(Some(Role::Admin)),
         Some(_) => return Err(invalid("a group's role is member, read, write or admin")),
     };
-    let (accounts, name, origin) = (Arc::clone(context.registry.accounts()), call.value().to_owned(), context.origin());
-    let mut shown = context
-        .blocking(move || {
-            let is_new = accounts.put_group(
-                &name,
-                move |row| {
-                    row.role = role.unwrap_or(row.role);
-                    row.description = description.unwrap_or_else(|| std::mem::take(&mut row.description));
-                },
-                &origin,
-            )?;
-            let row = accounts.group(&name)?.ok_or_else(|| Error::GroupUnknown { name: name.clone() })?;
-            let mut shown = view(&name, &row);
-            shown["new_team"] = is_new.into();
-            Ok::<_, Error>(shown)
-        })
-        .await?;
-    shown["can_view"] = true.into();
-    Ok(json_response(StatusCode::OK, &shown))
+    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
+    let change = move |row: &mut GroupRow| {
+        row.role = role.unwrap_or(row.role);
+        row.description = description.unwrap_or_else(|| std::mem::take(&mut row.description));
+    };
+    let changed = context.blocking(move || {
+        let new_team = accounts.put_group(&name, change, &origin)?;
+        let row = accounts.group(&name)?.ok_or_else(|| Error::GroupUnknown { name: name.clone() })?;
+        Ok::<_, Error>(ChangedGroup { group: Group::of(&name, row), new_team, can_view: Always })
+    });
+    changed.await
 }
 
-pub(super) async fn remove(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    let (accounts, name, origin) = (Arc::clone(context.registry.accounts()), call.value().to_owned(), context.origin());
-    context.blocking(move || accounts.remove_group(&name, &origin)).await?;
-    Ok(empty(StatusCode::NO_CONTENT))
+async fn remove_group(context: &Context<'_>, call: Call<GroupName>) -> Result<NoContent, ApiError> {
+    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
+    context.blocking(move || accounts.remove_group(&call.path.0, &origin)).await?;
+    Ok(NoContent)
 }
 
-pub(super) fn members(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    let name = call.value();
-    let members = context.registry.accounts().members(name)?;
-    if members.is_empty() && context.registry.accounts().group(name)?.is_none() {
-        return Err(Error::GroupUnknown { name: name.to_owned() }.into());
-    }
-    let members: Vec<Value> = members.iter().map(|member| member_view(member)).collect();
-    Ok(json_response(StatusCode::OK, &json!({ "name": name, "members": members, "can_edit": true })))
+#[derive(Debug, Serialize, JsonSchema)]
+struct Members {
+    name: String,
+    members: Vec<Member>,
+    can_edit: Always<true>,
 }
 
-pub(super) async fn set_member(
-    context: &Context<'_>,
-    call: &Call<'_>,
-    is_in: bool,
-) -> Result<Response<Body>, ApiError> {
-    let [group, member] = call.values else { return Err(ApiError::internal("the path names a group and a user")) };
-    let (accounts, group, member) = (Arc::clone(context.registry.accounts()), group.clone(), member.clone());
-    let (shown, origin) = (member_view(&member), context.origin());
-    let changed = context.blocking(move || accounts.set_member(&group, &member, is_in, &origin)).await?;
-    match (is_in, changed) {
-        (true, _) => Ok(json_response(StatusCode::OK, &shown)),
-        (false, true) => Ok(empty(StatusCode::NO_CONTENT)),
-        (false, false) => Err(ApiError::missing(ErrorCode::Unsupported, "User does not belong to team")),
+#[derive(Debug, Serialize, JsonSchema)]
+struct Member {
+    name: String,
+    kind: Kind,
+    is_robot: Always<false>,
+    avatar: Avatar,
+    invited: Always<false>,
+}
+
+impl Member {
+    fn of(name: &str) -> Self {
+        Self { name: name.to_owned(), kind: Kind::User, is_robot: Always, avatar: Avatar::of(name), invited: Always }
     }
 }
 
-pub(super) fn permissions(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    let accounts = context.registry.accounts();
+fn list_members(context: &Context<'_>, call: Call<GroupName>) -> Result<Members, ApiError> {
+    let (accounts, GroupName(name)) = (context.registry.accounts(), call.path);
+    let members = accounts.members(&name)?;
+    if members.is_empty() && accounts.group(&name)?.is_none() {
+        return Err(Error::GroupUnknown { name }.into());
+    }
+    Ok(Members { name, members: members.iter().map(|member| Member::of(member)).collect(), can_edit: Always })
+}
+
+async fn add_member(context: &Context<'_>, call: Call<(GroupName, UserName)>) -> Result<Member, ApiError> {
+    let (GroupName(group), UserName(user)) = call.path;
+    let (accounts, origin, shown) = (Arc::clone(context.registry.accounts()), context.origin(), Member::of(&user));
+    context.blocking(move || accounts.set_member(&group, &user, true, &origin)).await?;
+    Ok(shown)
+}
+
+async fn remove_member(context: &Context<'_>, call: Call<(GroupName, UserName)>) -> Result<NoContent, ApiError> {
+    let (GroupName(group), UserName(user)) = call.path;
+    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
+    let removed = context.blocking(move || accounts.set_member(&group, &user, false, &origin)).await?;
+    let no_member = || ApiError::missing(ErrorCode::Unsupported, "User does not belong to team");
+    if removed { Ok(NoContent) } else { Err(no_member()) }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct GroupPermissions {
+    permissions: Vec<GroupPermission>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct GroupPermission {
+    repository: PermittedRepository,
+    #[schemars(with = "RoleName")]
+    role: &'static str,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct PermittedRepository {
+    name: String,
+    is_public: bool,
+}
+
+fn list_group_permissions(context: &Context<'_>, call: Call<GroupName>) -> Result<GroupPermissions, ApiError> {
+    let (accounts, GroupName(group)) = (context.registry.accounts(), call.path);
     let mut permissions = Vec::new();
-    for (repository, role) in accounts.permitted_to_group(call.value())? {
-        let is_public = accounts.permissions(&repository)?.public;
-        permissions.push(json!({
-            "repository": { "name": repository.as_str(), "is_public": is_public },
-            "role": role.as_str(),
-        }));
+    for (name, role) in accounts.permitted_to_group(&group)? {
+        let is_public = accounts.permissions(&name)?.public;
+        let repository = PermittedRepository { name: name.to_string(), is_public };
+        permissions.push(GroupPermission { repository, role: role.as_str() });
     }
-    if permissions.is_empty() && accounts.group(call.value())?.is_none() {
-        return Err(Error::GroupUnknown { name: call.value().to_owned() }.into());
+    if permissions.is_empty() && accounts.group(&group)?.is_none() {
+        return Err(Error::GroupUnknown { name: group }.into());
     }
-    Ok(json_response(StatusCode::OK, &json!({ "permissions": permissions })))
-}
-
-fn view(name: &str, row: &GroupRow) -> Value {
-    json!({
-        "name": name,
-        "description": row.description,
-        "role": row.role.map_or(MEMBER, Role::as_str),
-        "avatar": user::avatar(name),
-    })
-}
-
-fn member_view(name: &str) -> Value {
-    json!({ "name": name, "kind": "user", "is_robot": false, "avatar": user::avatar(name), "invited": false })
-}
-
-/// What a group's members may do in `<group>/…`.
-pub(super) fn role_schema() -> Schema {
-    one_of([MEMBER, "read", "write", "admin"])
-}
-
-/// What is shown of a group.
-fn schema() -> Schema {
-    object([("name", text()), ("description", text()), ("role", role_schema()), ("avatar", user::avatar_schema())])
-}
-
-/// What [`list`] shows of a group.
-pub(super) fn listed_schema() -> Schema {
-    schema().and("member_count", integer(0, u32::MAX as usize))
-}
-
-/// What [`set`] shows.
-pub(super) fn set_schema() -> Schema {
-    schema().and("new_team", boolean()).and("can_view", boolean())
-}
-
-/// What is shown of a member.
-pub(super) fn member_schema() -> Schema {
-    let fields = [
-        ("name", text()),
-        ("kind", one_of(["user"])),
-        ("is_robot", boolean()),
-        ("avatar", user::avatar_schema()),
-        ("invited", boolean()),
-    ];
-    named("Member", object(fields))
-}
-
-/// What [`permissions`] shows.
-pub(super) fn permissions_schema() -> Schema {
-    let repository = object([("name", text()), ("is_public", boolean())]);
-    object([("permissions", list_of(object([("repository", repository), ("role", super::permission::role_schema())])))])
+    Ok(GroupPermissions { permissions })
 }

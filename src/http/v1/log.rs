@@ -1,122 +1,192 @@
-//! What was done to accounts.
+//! The audit log of one user, and of all.
 
+use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::time::Duration;
 
-use hyper::{Response, StatusCode};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::schema::{Schema, always, list_of, map, named, object, one_of, quay_time, text};
-use super::{Call, invalid, user};
+use super::endpoint::{Endpoint, get, sync};
+use super::input::{Call, invalid, parsed};
+use super::values::{Always, Avatar, Kind, QuayTime};
+use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::response::json_response;
-use crate::http::time::{parse_day, rfc2822};
-use crate::http::{Body, Context};
+use crate::http::time::parse_day;
+use crate::identity::access::Requires;
 use crate::identity::accounts::AuditEntry;
 use crate::kit::clock::Timestamp;
 
-/// As many as Quay shows at once.
+/// The endpoints of this file.
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    get("/api/v1/user/logs", Requires::UserAdmin, &sync(list_user_logs))
+        .named("listUserLogs", "List the audit log of the user"),
+    get("/api/v1/superuser/logs", Requires::SuperuserRead, &sync(list_all_logs))
+        .named("listAllLogs", "List the audit log of all accounts"),
+];
+
+/// The number of entries on a page of Quay.
 const PAGE: usize = 20;
-const DAY: Duration = Duration::from_hours(24);
+const ONE_DAY: Duration = Duration::from_hours(24);
 
-pub(super) fn of_user(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    list(context, call, Some(context.user()?))
+/// A day as Quay reads it.
+const DAY: &str = "^(0?[1-9]|1[0-2])/(0?[1-9]|[12][0-9]|3[01])/[0-9]{4}$";
+
+#[derive(Debug, Deserialize, JsonSchema)]
+struct LogQuery {
+    /// The first day. The default is yesterday.
+    starttime: Option<Day>,
+    /// The last day. The default is tomorrow.
+    endtime: Option<Day>,
+    next_page: Option<Cursor>,
 }
 
-pub(super) fn of_all(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    list(context, call, None)
+/// The beginning of a day in UTC.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(inline)]
+struct Day(#[schemars(with = "String", regex(pattern = DAY))] Timestamp);
+
+impl FromStr for Day {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        parse_day(text).map(Self).ok_or("has the form MM/DD/YYYY")
+    }
 }
 
-fn list(context: &Context<'_>, call: &Call<'_>, account: Option<&str>) -> Result<Response<Body>, ApiError> {
-    let now = context.registry.accounts().now();
-    // From yesterday to tomorrow, unless days are named.
-    let from = day(call, "starttime")?.unwrap_or_else(|| now.before(DAY));
-    let to = day(call, "endtime")?.unwrap_or(now).after(DAY);
-    let before = match call.query.one("next_page")? {
-        None => (to, 0),
-        Some(cursor) => {
-            cursor_of(cursor).ok_or_else(|| invalid("the parameter next_page is not one that was given"))?
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer)
+    }
+}
+
+/// The place of the last entry of a page: its time and its number within that time.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(inline)]
+struct Cursor(#[schemars(with = "String", regex(pattern = "^[0-9]+-[0-9]+$"))] (Timestamp, u32));
+
+impl FromStr for Cursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let read = || {
+            let (micros, number) = text.split_once('-')?;
+            Some((Timestamp::from_micros(micros.parse().ok()?), number.parse().ok()?))
+        };
+        read().map(Self).ok_or("is not one that was given")
+    }
+}
+
+impl<'de> Deserialize<'de> for Cursor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer)
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct LogPage<Entry> {
+    start_time: QuayTime,
+    end_time: QuayTime,
+    #[schemars(length(max = PAGE))]
+    logs: Vec<Entry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    next_page: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct LogEntry {
+    kind: String,
+    metadata: BTreeMap<String, String>,
+    ip: Option<String>,
+    user_agent: String,
+    request_id: Option<String>,
+    datetime: QuayTime,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Performer")]
+    performer: Option<Performer>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Performer {
+    kind: Kind,
+    name: String,
+    is_robot: Always<false>,
+    avatar: Avatar,
+}
+
+/// An entry with the account that it is about. A wrong password for an unknown user is about no account.
+#[derive(Debug, Serialize, JsonSchema)]
+struct AccountLogEntry {
+    #[serde(flatten)]
+    entry: LogEntry,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "LogNamespace")]
+    namespace: Option<LogNamespace>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct LogNamespace {
+    kind: Kind,
+    name: String,
+    avatar: Avatar,
+}
+
+impl From<AuditEntry> for LogEntry {
+    fn from(AuditEntry { at, row }: AuditEntry) -> Self {
+        let performer = row.performer.map(|name| {
+            let avatar = Avatar::of(&name);
+            Performer { kind: Kind::User, name, is_robot: Always, avatar }
+        });
+        Self {
+            kind: row.kind,
+            metadata: row.metadata.into_iter().collect(),
+            ip: row.address,
+            user_agent: row.agent,
+            request_id: row.request,
+            datetime: QuayTime(at),
+            performer,
         }
-    };
+    }
+}
+
+impl From<AuditEntry> for AccountLogEntry {
+    fn from(entry: AuditEntry) -> Self {
+        let account = Some(entry.row.account.clone()).filter(|account| !account.is_empty());
+        let namespace = account.map(|name| {
+            let avatar = Avatar::of(&name);
+            LogNamespace { kind: Kind::User, name, avatar }
+        });
+        Self { entry: entry.into(), namespace }
+    }
+}
+
+fn list_user_logs(context: &Context<'_>, call: Call<(), LogQuery>) -> Result<LogPage<LogEntry>, ApiError> {
+    page(context, &call.query, Some(context.user()?))
+}
+
+fn list_all_logs(context: &Context<'_>, call: Call<(), LogQuery>) -> Result<LogPage<AccountLogEntry>, ApiError> {
+    page(context, &call.query, None)
+}
+
+fn page<Entry: From<AuditEntry>>(
+    context: &Context<'_>,
+    query: &LogQuery,
+    account: Option<&str>,
+) -> Result<LogPage<Entry>, ApiError> {
+    let now = context.registry.accounts().now();
+    let from = query.starttime.map_or_else(|| now.before(ONE_DAY), |Day(start)| start);
+    let to = query.endtime.map_or(now, |Day(start)| start).after(ONE_DAY);
+    let before = query.next_page.map_or((to, 0), |Cursor(place)| place);
     if before.0 < from {
         return Err(invalid("starttime must not be after endtime"));
     }
     let page = context.registry.accounts().audit(account, from, before, PAGE)?;
-    let entries: Vec<Value> = page.entries.iter().map(|entry| view(entry, account.is_none())).collect();
-    let mut list = json!({
-        "start_time": rfc2822(from),
-        "end_time": rfc2822(to),
-        "logs": entries,
-    });
-    if let Some((at, number)) = page.next {
-        list["next_page"] = format!("{}-{number}", at.micros()).into();
-    }
-    Ok(json_response(StatusCode::OK, &list))
-}
-
-fn day(call: &Call<'_>, name: &str) -> Result<Option<Timestamp>, ApiError> {
-    let form = || invalid(format!("the parameter {name} has the form MM/DD/YYYY"));
-    call.query.one(name)?.map(|text| parse_day(text).ok_or_else(form)).transpose()
-}
-
-fn cursor_of(text: &str) -> Option<(Timestamp, u32)> {
-    let (micros, number) = text.split_once('-')?;
-    Some((Timestamp::from_micros(micros.parse().ok()?), number.parse().ok()?))
-}
-
-fn view(entry: &AuditEntry, with_account: bool) -> Value {
-    let metadata: serde_json::Map<String, Value> =
-        entry.row.metadata.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
-    let mut view = json!({
-        "kind": entry.row.kind,
-        "metadata": metadata,
-        "ip": entry.row.address,
-        "user_agent": entry.row.agent,
-        "request_id": entry.row.request,
-        "datetime": rfc2822(entry.at),
-    });
-    if let Some(performer) = &entry.row.performer {
-        view["performer"] =
-            json!({ "kind": "user", "name": performer, "is_robot": false, "avatar": user::avatar(performer) });
-    }
-    // A wrong password for nobody is about no account.
-    if with_account && !entry.row.account.is_empty() {
-        view["namespace"] =
-            json!({ "kind": "user", "name": entry.row.account, "avatar": user::avatar(&entry.row.account) });
-    }
-    view
-}
-
-/// What [`view`] makes.
-pub(super) fn schema() -> Schema {
-    named("LogEntry", view_schema())
-}
-
-/// The same with the account that it was done to, if there is one.
-pub(super) fn account_schema() -> Schema {
-    let account = object([("kind", one_of(["user"])), ("name", text()), ("avatar", user::avatar_schema())]);
-    named("AccountLogEntry", view_schema().and("namespace", account.optional()))
-}
-
-/// A page of them.
-pub(super) fn page_schema(entry: Schema) -> Schema {
-    object([
-        ("start_time", quay_time()),
-        ("end_time", quay_time()),
-        ("logs", list_of(entry).at_most(PAGE)),
-        ("next_page", text().optional()),
-    ])
-}
-
-fn view_schema() -> Schema {
-    let performer =
-        [("kind", one_of(["user"])), ("name", text()), ("is_robot", always(false)), ("avatar", user::avatar_schema())];
-    object([
-        ("kind", text()),
-        ("metadata", map(text())),
-        ("ip", text().or_null()),
-        ("user_agent", text()),
-        ("request_id", text().or_null()),
-        ("datetime", quay_time()),
-        ("performer", object(performer).optional()),
-    ])
+    Ok(LogPage {
+        start_time: QuayTime(from),
+        end_time: QuayTime(to),
+        logs: page.entries.into_iter().map(Entry::from).collect(),
+        next_page: page.next.map(|(at, number)| format!("{}-{number}", at.micros())),
+    })
 }

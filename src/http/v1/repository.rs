@@ -1,96 +1,168 @@
-//! Repositories, as Quay shows them.
+//! Repositories, in Quay's shapes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hyper::{Response, StatusCode};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use hyper::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::schema::{Schema, boolean, integer, map, named, object, one_of, quay_time, text};
-use super::{Call, invalid, read};
+use super::answer::{Created, NoContent, Success};
+use super::endpoint::{Endpoint, delete, future, get, post, put, sync};
+use super::input::{Call, NoQuery, invalid};
+use super::values::{Always, NAMESPACE, NO_NAMESPACE, QuayTime, REPOSITORY, Switch};
+use crate::content::repository::{self, Repository};
 use crate::content::rows::SettingsRow;
+use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::request::RequestBody;
-use crate::http::response::{empty, json_response};
-use crate::http::time::rfc2822;
-use crate::http::{Body, Context};
-use crate::identity::access::{Access, Action, Actions};
+use crate::identity::access::{Access, Action, Actions, Requires};
 use crate::identity::accounts::{Accounts, DESCRIPTION_MAX};
-use crate::oci::RepositoryName;
+use crate::oci::{Digest, NAME_LENGTH_MAX, RepositoryName};
 
-/// As many repositories as Quay shows at once.
+/// The endpoints of this file.
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    get("/api/v1/repository", Requires::Anyone, &sync(list_repositories))
+        .named("listRepos", "List the repositories that the caller may pull from"),
+    post("/api/v1/repository", Requires::SignedIn, &future(create_repository))
+        .named("createRepo", "Create an empty repository")
+        .refuses(&[StatusCode::FORBIDDEN]),
+    post(
+        "/api/v1/repository/{repository}/changevisibility",
+        Requires::Repository(Action::Administer),
+        &future(change_visibility),
+    )
+    .named("changeRepoVisibility", "Make a repository public or private"),
+    get("/api/v1/repository/{repository}", Requires::Repository(Action::Pull), &sync(get_repository))
+        .named("getRepo", "Get a repository with its tags"),
+    put("/api/v1/repository/{repository}", Requires::Repository(Action::Push), &future(change_repository))
+        .named("updateRepo", "Describe a repository"),
+    delete("/api/v1/repository/{repository}", Requires::Repository(Action::Administer), &future(delete_repository))
+        .named("deleteRepository", "Delete a repository with everything in it"),
+];
+
+/// The number of repositories on a page of Quay.
 const PAGE: usize = 100;
-/// As many tags as Quay shows with their repository.
+/// The number of tags that Quay shows with their repository.
 const TAGS_MAX: usize = 500;
 
-#[derive(Deserialize)]
-struct NewRepositoryBody {
-    repository: String,
-    visibility: String,
-    description: String,
+/// The only kind of repository that coracle has.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum RepositoryKind {
+    Image,
+}
+
+/// The only state of a repository that coracle has.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[schemars(inline)]
+enum RepositoryState {
+    Normal,
+}
+
+/// Public repositories can be pulled from without credentials.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Visibility {
+    Public,
+    Private,
+}
+
+/// Quay wants one of the first two; here all repositories are listed without them.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ListRepositoriesQuery {
+    #[schemars(length(min = 1, max = NAME_LENGTH_MAX), regex(pattern = NAMESPACE))]
     namespace: Option<String>,
-    repo_kind: Option<String>,
+    /// Whether to list public repositories only.
+    public: Option<Switch>,
+    #[schemars(length(min = 1, max = NAME_LENGTH_MAX), regex(pattern = REPOSITORY))]
+    next_page: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct DescriptionBody {
+#[derive(Debug, Serialize, JsonSchema)]
+struct Repositories {
+    repositories: Vec<RepositoryInList>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    next_page: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct RepositoryInList {
+    namespace: String,
+    name: String,
     description: String,
+    is_public: bool,
+    kind: RepositoryKind,
+    state: RepositoryState,
+    is_starred: Always<false>,
 }
 
-#[derive(Deserialize)]
-struct VisibilityBody {
-    visibility: String,
-}
-
-/// The repositories one may pull from: all, those of a namespace, or those that are public. Quay wants one of
-/// the latter.
-pub(super) fn list(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    let namespace = call.query.one("namespace")?;
-    let only_public = match call.query.one("public")? {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => return Err(invalid("the parameter public is true or false")),
-    };
+fn list_repositories(context: &Context<'_>, call: Call<(), ListRepositoriesQuery>) -> Result<Repositories, ApiError> {
+    let ListRepositoriesQuery { namespace, public, next_page } = call.query;
+    let only_public = public == Some(Switch(true));
     let is_name = |text: &str| text.parse::<RepositoryName>().is_ok();
-    if namespace.is_some_and(|namespace| !is_name(namespace) || namespace.contains('/')) {
+    if namespace.as_deref().is_some_and(|namespace| !is_name(namespace) || namespace.contains('/')) {
         return Err(invalid("the parameter namespace is the first part of repositories' names"));
     }
-    let prefix = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
-    let after = call.query.one("next_page")?;
-    if after.is_some_and(|after| !is_name(after)) {
+    if next_page.as_deref().is_some_and(|after| !is_name(after)) {
         return Err(invalid("the parameter next_page is not one that a list gave"));
     }
+    let prefix = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    let after = next_page.unwrap_or_default();
     let accounts = context.registry.accounts();
     let visible = |name: &str| {
         let Ok(name) = name.parse() else { return false };
         let is_public = || accounts.permissions(&name).is_ok_and(|permissions| permissions.public);
         context.sees(&name) && (!only_public || is_public())
     };
-    let from = (prefix.as_str(), after.unwrap_or_default());
-    let page = context.registry.stores().catalog(from, PAGE, &context.among(), visible)?;
+    let page = context.registry.stores().catalog((&prefix, &after), PAGE, &context.among(), visible)?;
     let mut repositories = Vec::new();
     for name in page.names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
         let settings = accounts.repository_settings(&name)?;
-        let (namespace, short) = split(&name);
-        repositories.push(json!({
-            "namespace": namespace,
-            "name": short,
-            "description": settings.description,
-            "is_public": settings.public,
-            "kind": "image",
-            "state": "NORMAL",
-            "is_starred": false,
-        }));
+        let (namespace, name) = split(&name);
+        repositories.push(RepositoryInList {
+            namespace,
+            name,
+            description: settings.description,
+            is_public: settings.public,
+            kind: RepositoryKind::Image,
+            state: RepositoryState::Normal,
+            is_starred: Always,
+        });
     }
-    let mut list = json!({ "repositories": repositories });
-    if let Some(next) = page.next {
-        list["next_page"] = next.into();
-    }
-    Ok(json_response(StatusCode::OK, &list))
+    Ok(Repositories { repositories, next_page: page.next })
 }
 
-pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
-    let NewRepositoryBody { repository, visibility, description, namespace, repo_kind } = read(body).await?;
+#[derive(Debug, Deserialize, JsonSchema)]
+struct CreateRepositoryBody {
+    #[schemars(length(min = 1, max = NAME_LENGTH_MAX), regex(pattern = REPOSITORY))]
+    repository: String,
+    #[schemars(with = "Visibility")]
+    visibility: String,
+    #[schemars(length(max = DESCRIPTION_MAX))]
+    description: String,
+    /// The first part of the name. The default is the user's own namespace. An empty one gives a name of one part.
+    #[schemars(length(max = NAME_LENGTH_MAX), regex(pattern = NO_NAMESPACE))]
+    namespace: Option<String>,
+    #[schemars(with = "Option<RepositoryKind>")]
+    repo_kind: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct CreatedRepository {
+    namespace: String,
+    name: String,
+    kind: RepositoryKind,
+}
+
+async fn create_repository(
+    context: &Context<'_>,
+    call: Call<(), NoQuery, CreateRepositoryBody>,
+) -> Result<Created<CreatedRepository>, ApiError> {
+    let CreateRepositoryBody { repository, visibility, description, namespace, repo_kind } = call.body;
     if repo_kind.is_some_and(|kind| kind != "image") {
         return Err(invalid("repo_kind is image: other kinds are not supported"));
     }
@@ -99,21 +171,23 @@ pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Res
     let namespace = namespace.unwrap_or_else(|| Accounts::default_namespace(account));
     let name = if namespace.is_empty() { repository } else { format!("{namespace}/{repository}") };
     let name: RepositoryName = name.parse().map_err(|_| invalid("Invalid repository name"))?;
-    // That it is there already, only those hear who may make it.
-    context.registry.decide(context.caller, &Access::Repository(name.clone(), Actions::of(Action::Push)))??;
-    // Whoever makes a repository public may also do so later, by changevisibility.
+    let need = |action| {
+        let access = Access::Repository(name.clone(), Actions::of(action));
+        Ok::<_, ApiError>(context.registry.decide(context.caller, &access)??)
+    };
+    // Only callers who may create the repository learn that it exists.
+    need(Action::Push)?;
+    // A public repository needs the same right as changevisibility.
     if public {
-        context
-            .registry
-            .decide(context.caller, &Access::Repository(name.clone(), Actions::of(Action::Administer)))??;
+        need(Action::Administer)?;
     }
     check_description(&description)?;
-    let made = context.registry.repository(&name);
+    let repository = context.registry.repository(&name);
     let settings = SettingsRow { public, description };
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     let (is_new, name) = context
         .blocking(move || {
-            let is_new = made.create(settings)?;
+            let is_new = repository.create(settings)?;
             if is_new {
                 accounts.repository_made(&name, &origin)?;
             }
@@ -123,85 +197,120 @@ pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Res
     if !is_new {
         return Err(invalid("Repository already exists"));
     }
-    let (namespace, short) = split(&name);
-    Ok(json_response(StatusCode::CREATED, &json!({ "namespace": namespace, "name": short, "kind": "image" })))
+    let (namespace, name) = split(&name);
+    Ok(Created(CreatedRepository { namespace, name, kind: RepositoryKind::Image }))
 }
 
-pub(super) fn get(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    let name = call.repository()?;
-    let repository = existing(context, name)?;
-    let with_tags = match call.query.one("includeTags")? {
-        None | Some("true") => true,
-        Some("false") => false,
-        Some(_) => return Err(invalid("the parameter includeTags is true or false")),
-    };
-    let accounts = context.registry.accounts();
-    let settings = accounts.repository_settings(name)?;
-    let actions = context.registry.actions(context.caller, name)?;
-    let (namespace, short) = split(name);
-    let mut shown = json!({
-        "namespace": namespace,
-        "name": short,
-        "kind": "image",
-        "description": settings.description,
-        "is_public": settings.public,
-        "is_organization": false,
-        "is_starred": false,
-        "state": "NORMAL",
-        "can_write": actions.has(Action::Push),
-        "can_admin": actions.has(Action::Administer),
-    });
-    if with_tags {
-        let mut tags = Map::new();
-        for tagged in repository.tagged(TAGS_MAX)? {
-            let tag = json!({
-                "name": tagged.tag,
-                "size": tagged.size,
-                "last_modified": rfc2822(tagged.moved),
-                "manifest_digest": tagged.digest.to_string(),
-            });
-            tags.insert(tagged.tag, tag);
-        }
-        shown["tags"] = Value::Object(tags);
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct GetRepositoryQuery {
+    /// Whether to show tags. The default is true.
+    include_tags: Option<Switch>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ShownRepository {
+    namespace: String,
+    name: String,
+    kind: RepositoryKind,
+    description: String,
+    is_public: bool,
+    is_organization: Always<false>,
+    is_starred: Always<false>,
+    state: RepositoryState,
+    can_write: bool,
+    can_admin: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BTreeMap<String, ShownTag>")]
+    tags: Option<BTreeMap<String, ShownTag>>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ShownTag {
+    name: String,
+    size: u64,
+    last_modified: QuayTime,
+    #[schemars(with = "Digest")]
+    manifest_digest: String,
+}
+
+fn get_repository(
+    context: &Context<'_>,
+    call: Call<RepositoryName, GetRepositoryQuery>,
+) -> Result<ShownRepository, ApiError> {
+    let full_name = call.path;
+    let repository = existing(context, &full_name)?;
+    let settings = context.registry.accounts().repository_settings(&full_name)?;
+    let actions = context.registry.actions(context.caller, &full_name)?;
+    let mut tags = None;
+    if call.query.include_tags != Some(Switch(false)) {
+        let tagged = repository.tagged(TAGS_MAX)?.into_iter();
+        let shown = tagged.map(|tagged| ShownTag {
+            name: tagged.tag,
+            size: tagged.size,
+            last_modified: QuayTime(tagged.moved),
+            manifest_digest: tagged.digest.to_string(),
+        });
+        tags = Some(shown.map(|tag| (tag.name.clone(), tag)).collect());
     }
-    Ok(json_response(StatusCode::OK, &shown))
+    let (namespace, name) = split(&full_name);
+    Ok(ShownRepository {
+        namespace,
+        name,
+        kind: RepositoryKind::Image,
+        description: settings.description,
+        is_public: settings.public,
+        is_organization: Always,
+        is_starred: Always,
+        state: RepositoryState::Normal,
+        can_write: actions.has(Action::Push),
+        can_admin: actions.has(Action::Administer),
+        tags,
+    })
 }
 
-pub(super) async fn describe(
-    context: &Context<'_>,
-    call: &Call<'_>,
-    body: &mut RequestBody,
-) -> Result<Response<Body>, ApiError> {
-    let DescriptionBody { description } = read(body).await?;
-    check_description(&description)?;
-    change(context, call, None, Some(description)).await
+#[derive(Debug, Deserialize, JsonSchema)]
+struct DescriptionBody {
+    #[schemars(length(max = DESCRIPTION_MAX))]
+    description: String,
 }
 
-pub(super) async fn change_visibility(
+async fn change_repository(
     context: &Context<'_>,
-    call: &Call<'_>,
-    body: &mut RequestBody,
-) -> Result<Response<Body>, ApiError> {
-    let VisibilityBody { visibility } = read(body).await?;
-    change(context, call, Some(is_public(&visibility)?), None).await
+    call: Call<RepositoryName, NoQuery, DescriptionBody>,
+) -> Result<Success, ApiError> {
+    check_description(&call.body.description)?;
+    change(context, call.path, None, Some(call.body.description)).await
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+struct VisibilityBody {
+    #[schemars(with = "Visibility")]
+    visibility: String,
+}
+
+async fn change_visibility(
+    context: &Context<'_>,
+    call: Call<RepositoryName, NoQuery, VisibilityBody>,
+) -> Result<Success, ApiError> {
+    change(context, call.path, Some(is_public(&call.body.visibility)?), None).await
 }
 
 async fn change(
     context: &Context<'_>,
-    call: &Call<'_>,
+    name: RepositoryName,
     public: Option<bool>,
     description: Option<String>,
-) -> Result<Response<Body>, ApiError> {
-    let name = call.repository()?.clone();
+) -> Result<Success, ApiError> {
     existing(context, &name)?;
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     context.blocking(move || accounts.change_repository(&name, public, description, &origin)).await?;
-    Ok(json_response(StatusCode::OK, &json!({ "success": true })))
+    Ok(Success::DONE)
 }
 
-/// First nobody but its owner may see it, then it goes: a crash between the two leaves no door open.
-pub(super) async fn delete(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    let name = call.repository()?.clone();
+/// The permissions go first, so that a crash leaves nothing accessible.
+async fn delete_repository(context: &Context<'_>, call: Call<RepositoryName>) -> Result<NoContent, ApiError> {
+    let name = call.path;
     let repository = existing(context, &name)?;
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     context
@@ -210,24 +319,22 @@ pub(super) async fn delete(context: &Context<'_>, call: &Call<'_>) -> Result<Res
             Ok::<_, ApiError>(repository.remove()?)
         })
         .await?;
-    Ok(empty(StatusCode::NO_CONTENT))
+    Ok(NoContent)
 }
 
-/// The repository, if it exists. Whoever comes here may know that it does not.
-pub(super) fn existing(
-    context: &Context<'_>,
-    name: &RepositoryName,
-) -> Result<crate::content::repository::Repository, ApiError> {
+/// The repository, if it exists. Callers who come here may know that it does not.
+pub(super) fn existing(context: &Context<'_>, name: &RepositoryName) -> Result<Repository, ApiError> {
     let repository = context.registry.repository(name);
     if repository.is_known()? {
         return Ok(repository);
     }
-    Err(crate::content::repository::Error::RepositoryUnknown { name: name.clone() }.into())
+    Err(repository::Error::RepositoryUnknown { name: name.clone() }.into())
 }
 
-/// Quay's two parts of a name; of a name with one part the first is empty.
-fn split(name: &RepositoryName) -> (&str, &str) {
-    name.as_str().split_once('/').unwrap_or(("", name.as_str()))
+/// Quay's two parts of a name: the namespace, which is empty in a name of one part, and the rest.
+fn split(name: &RepositoryName) -> (String, String) {
+    let (namespace, rest) = name.as_str().split_once('/').unwrap_or(("", name.as_str()));
+    (namespace.to_owned(), rest.to_owned())
 }
 
 fn is_public(visibility: &str) -> Result<bool, ApiError> {
@@ -243,48 +350,4 @@ fn check_description(description: &str) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(invalid(format!("a description has at most {DESCRIPTION_MAX} characters")))
-}
-
-/// What [`list`] shows of a repository.
-pub(super) fn listed_schema() -> Schema {
-    named(
-        "RepositoryInList",
-        object([
-            ("namespace", text()),
-            ("name", text()),
-            ("description", text()),
-            ("is_public", boolean()),
-            ("kind", one_of(["image"])),
-            ("state", one_of(["NORMAL"])),
-            ("is_starred", boolean()),
-        ]),
-    )
-}
-
-/// What [`get`] shows.
-pub(super) fn schema() -> Schema {
-    let tag = object([
-        ("name", text()),
-        ("size", integer(0, usize::MAX >> 1)),
-        ("last_modified", quay_time()),
-        ("manifest_digest", text()),
-    ]);
-    object([
-        ("namespace", text()),
-        ("name", text()),
-        ("kind", one_of(["image"])),
-        ("description", text()),
-        ("is_public", boolean()),
-        ("is_organization", boolean()),
-        ("is_starred", boolean()),
-        ("state", one_of(["NORMAL"])),
-        ("can_write", boolean()),
-        ("can_admin", boolean()),
-        ("tags", map(tag).optional()),
-    ])
-}
-
-/// A description of a repository or a group.
-pub(super) fn description_schema() -> Schema {
-    text().length(0, DESCRIPTION_MAX)
 }

@@ -1,164 +1,192 @@
-//! Signing in from a program, such as `coracle login`: what one can sign in with, through a provider with another
-//! device, and with what the browser of the same machine has brought back.
+//! Sign-in from a program, such as `coracle login`: the ways to sign in, sign-in at a provider with another device, and
+//! sign-in with the code that a browser on the same machine received.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::{Response, StatusCode};
-use serde::Deserialize;
-use serde_json::json;
+use hyper::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::schema::{Schema, boolean, integer, list_of, named, object, one_of, text};
-use super::session::session_response;
-use super::{invalid, read};
+use super::answer::{SET_COOKIE, Success, WithHeaders};
+use super::endpoint::{Endpoint, future, get, post};
+use super::input::{Call, NoQuery, invalid};
+use super::session::{NEXT_TOKEN_IF_STARTED, with_session};
+use super::values::Always;
+use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::ext::login::{admit_user, why_not_admitted};
-use crate::http::request::RequestBody;
-use crate::http::response::json_response;
-use crate::http::{Body, Context};
+use crate::identity::access::Requires;
 use crate::identity::accounts::DerivedFrom;
 use crate::identity::providers::{DevicePoll, Error};
 use crate::oci::ErrorCode;
 
-/// How long one provider may take to say whether it lets people sign in with another device.
+/// The endpoints of this file.
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    get("/api/v1/signin/providers", Requires::Anyone, &future(list_providers))
+        .named("listSigninProviders", "List the ways to sign in"),
+    post("/api/v1/signin/device", Requires::Anyone, &future(start_device_sign_in))
+        .named("beginDeviceSignin", "Start a sign-in at a provider with another device")
+        .refuses(&[StatusCode::TOO_MANY_REQUESTS]),
+    post("/api/v1/signin/device/token", Requires::Anyone, &future(poll_device_sign_in))
+        .named("pollDeviceSignin", "Ask how far a sign-in with another device is")
+        .headers(&[NEXT_TOKEN_IF_STARTED, SET_COOKIE])
+        .refuses(&[StatusCode::TOO_MANY_REQUESTS]),
+    post("/api/v1/signin/code", Requires::Anyone, &future(exchange_code))
+        .named("exchangeSigninCode", "Start a session with the code that a browser gave to a program")
+        .headers(&[NEXT_TOKEN_IF_STARTED, SET_COOKIE]),
+];
+
+/// The time that one provider has to say whether it offers sign-in with another device.
 const PROVIDER_WAIT: Duration = Duration::from_secs(5);
 
-#[derive(Deserialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+struct SignInWays {
+    password: Always<true>,
+    /// The longest lifetime of an API key, in seconds.
+    #[schemars(range(min = 1))]
+    key_lifetime_max: Option<u64>,
+    providers: Vec<Provider>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Provider {
+    name: String,
+    title: String,
+    /// Whether it offers sign-in with another device.
+    device: bool,
+}
+
+async fn list_providers(context: &Context<'_>, _: Call) -> Result<SignInWays, ApiError> {
+    let mut providers = Vec::new();
+    for provider in context.registry.providers().list() {
+        let device = tokio::time::timeout(PROVIDER_WAIT, provider.offers_device()).await.unwrap_or(false);
+        providers.push(Provider { name: provider.name.clone(), title: provider.title.clone(), device });
+    }
+    let key_lifetime_max = context.registry.accounts().key_lifetime_max().map(|lifetime| lifetime.as_secs());
+    Ok(SignInWays { password: Always, key_lifetime_max, providers })
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 struct DeviceBody {
     provider: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+struct DeviceSignIn {
+    user_code: String,
+    verification_uri: String,
+    verification_uri_complete: Option<String>,
+    handle: String,
+    /// In seconds.
+    #[schemars(range(min = 1, max = 60))]
+    interval: u64,
+    /// In seconds.
+    #[schemars(range(min = 0, max = 1800))]
+    expires_in: u64,
+}
+
+/// RFC 8628, 3.1 and 3.2.
+async fn start_device_sign_in(
+    context: &Context<'_>,
+    call: Call<(), NoQuery, DeviceBody>,
+) -> Result<DeviceSignIn, ApiError> {
+    let (providers, now) = (context.registry.providers(), context.registry.now());
+    let started = providers.start_device(&call.body.provider, context.info.address, now).await;
+    let started = started.map_err(|error| refused(context, &error))?;
+    Ok(DeviceSignIn {
+        user_code: started.user_code,
+        verification_uri: started.verification_uri,
+        verification_uri_complete: started.verification_uri_complete,
+        handle: started.handle,
+        interval: started.interval.as_secs(),
+        expires_in: started.lifetime.as_secs(),
+    })
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 struct PollBody {
     handle: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+struct DeviceProgress {
+    status: DeviceStatus,
+    /// The time to wait before the next request, in seconds.
+    #[schemars(range(min = 1, max = 60))]
+    interval: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum DeviceStatus {
+    Pending,
+    SlowDown,
+    Denied,
+    Expired,
+    Done,
+}
+
+/// Starts a session once the user has signed in (RFC 8628, 3.4 and 3.5).
+async fn poll_device_sign_in(
+    context: &Context<'_>,
+    call: Call<(), NoQuery, PollBody>,
+) -> Result<WithHeaders<DeviceProgress>, ApiError> {
+    let polled = context.registry.providers().poll_device(&call.body.handle, context.registry.now()).await;
+    let progress = |status, interval: Option<Duration>| DeviceProgress {
+        status,
+        interval: interval.map(|interval| interval.as_secs()),
+    };
+    let progress = match polled.map_err(|error| refused(context, &error))? {
+        DevicePoll::Pending { interval } => progress(DeviceStatus::Pending, Some(interval)),
+        DevicePoll::SlowDown { interval } => progress(DeviceStatus::SlowDown, Some(interval)),
+        DevicePoll::Denied => progress(DeviceStatus::Denied, None),
+        DevicePoll::Expired => progress(DeviceStatus::Expired, None),
+        DevicePoll::Done(signed_in) => match admit_user(context, *signed_in).await? {
+            Ok(account) => return with_session(context, &account, progress(DeviceStatus::Done, None)).await,
+            Err(not_admitted) => {
+                let (_, what, next) = why_not_admitted(&not_admitted)?;
+                return Err(ApiError::new(ErrorCode::Denied, format!("{what} {next}")));
+            }
+        },
+    };
+    Ok(WithHeaders::new(progress))
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 struct CodeBody {
     code: String,
     code_verifier: String,
 }
 
-/// The ways to sign in, for whoever has not done so yet.
-pub(super) async fn providers(context: &Context<'_>) -> Response<Body> {
-    let lifetime = context.registry.accounts().key_lifetime_max();
-    let mut providers = Vec::new();
-    for provider in context.registry.providers().list() {
-        let device = tokio::time::timeout(PROVIDER_WAIT, provider.offers_device()).await.unwrap_or(false);
-        providers.push(json!({ "name": provider.name, "title": provider.title, "device": device }));
-    }
-    json_response(
-        StatusCode::OK,
-        &json!({
-            "password": true,
-            "key_lifetime_max": lifetime.map(|lifetime| lifetime.as_secs()),
-            "providers": providers,
-        }),
-    )
-}
-
-/// Begins a sign-in with another device (RFC 8628, 3.1 and 3.2).
-pub(super) async fn device(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
-    let DeviceBody { provider } = read(body).await?;
-    let (providers, now) = (context.registry.providers(), context.registry.now());
-    let begun = providers.start_device(&provider, context.info.address, now).await;
-    let begun = begun.map_err(|error| refused(context, &error))?;
-    Ok(json_response(
-        StatusCode::OK,
-        &json!({
-            "user_code": begun.user_code,
-            "verification_uri": begun.verification_uri,
-            "verification_uri_complete": begun.verification_uri_complete,
-            "handle": begun.handle,
-            "interval": begun.interval.as_secs(),
-            "expires_in": begun.lifetime.as_secs(),
-        }),
-    ))
-}
-
-/// What has become of it (RFC 8628, 3.4 and 3.5); at its end a session.
-pub(super) async fn device_token(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
-    let PollBody { handle } = read(body).await?;
-    let polled = context.registry.providers().poll_device(&handle, context.registry.now()).await;
-    let status = |status: &str, interval: Option<Duration>| {
-        let interval = interval.map(|interval| interval.as_secs());
-        Ok(json_response(StatusCode::OK, &json!({ "status": status, "interval": interval })))
-    };
-    match polled.map_err(|error| refused(context, &error))? {
-        DevicePoll::Pending { interval } => status("pending", Some(interval)),
-        DevicePoll::SlowDown { interval } => status("slow_down", Some(interval)),
-        DevicePoll::Denied => status("denied", None),
-        DevicePoll::Expired => status("expired", None),
-        DevicePoll::Done(signed_in) => match admit_user(context, *signed_in).await? {
-            Ok(account) => session_response(context, &account, &json!({ "status": "done", "interval": null })).await,
-            Err(not_admitted) => {
-                let (_, what, next) = why_not_admitted(&not_admitted)?;
-                Err(ApiError::new(ErrorCode::Denied, format!("{what} {next}")))
-            }
-        },
-    }
-}
-
-/// A session for what the browser has brought back to a program.
-pub(super) async fn code(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
-    let CodeBody { code, code_verifier } = read(body).await?;
-    let code = context.registry.providers().sign_in_codes().exchange(&code, &code_verifier, context.registry.now());
-    let accounts = Arc::clone(context.registry.accounts());
-    let (user, stamp) = code.unzip();
-    let account = user.map(|user| accounts.account(&user)).transpose()?.flatten();
+async fn exchange_code(
+    context: &Context<'_>,
+    call: Call<(), NoQuery, CodeBody>,
+) -> Result<WithHeaders<Success>, ApiError> {
+    let CodeBody { code, code_verifier } = call.body;
+    let codes = context.registry.providers().sign_in_codes();
+    let (user, stamp) = codes.exchange(&code, &code_verifier, context.registry.now()).unzip();
+    let account = user.map(|user| context.registry.accounts().account(&user)).transpose()?.flatten();
     let account = account.filter(|account| account.accepts(DerivedFrom::SignIn(stamp)));
     let account = account.ok_or_else(|| {
         ApiError::new(ErrorCode::Denied, "the code is not right, was used already, or its time is over")
     })?;
-    session_response(context, &account, &json!({ "success": true })).await
+    with_session(context, &account, Success::DONE).await
 }
 
-/// What a program hears that could not sign somebody in. What is the operator's to know goes to the log.
+/// The refusal of a sign-in at a provider. Details for the operator go to the log.
 fn refused(context: &Context<'_>, error: &Error) -> ApiError {
     let id = context.info.request;
-    tracing::warn!(id, %error, "somebody could not sign in through a provider");
+    tracing::warn!(id, %error, "sign-in through a provider failed");
     match error {
         Error::UnknownProvider | Error::NoDeviceFlow | Error::InvalidSignIn(_) => invalid(error.to_string()),
         Error::Refused { .. } | Error::MissingClaim { .. } | Error::UnverifiedEmail => {
             ApiError::new(ErrorCode::Denied, error.to_string())
         }
         Error::Invalid { .. } => {
-            let why = format!("the provider's answer does not hold; the log says more, under the request {id}");
-            ApiError::new(ErrorCode::Denied, why)
+            let why = "the provider's response could not be verified; the log has details under the request id";
+            ApiError::new(ErrorCode::Denied, format!("{why} {id}"))
         }
         Error::Unavailable { cause } => ApiError::provider_away(cause),
         Error::Busy { seconds } => ApiError::too_many(error.to_string(), *seconds),
     }
-}
-
-/// What [`providers`] shows.
-pub(super) fn providers_schema() -> Schema {
-    object([
-        ("password", boolean()),
-        // In seconds.
-        ("key_lifetime_max", integer(1, usize::MAX).or_null()),
-        ("providers", list_of(named("Provider", object([("name", text()), ("title", text()), ("device", boolean())])))),
-    ])
-}
-
-/// What [`device`] shows.
-pub(super) fn device_schema() -> Schema {
-    object([
-        ("user_code", text()),
-        ("verification_uri", text()),
-        ("verification_uri_complete", text().or_null()),
-        ("handle", text()),
-        // In seconds.
-        ("interval", integer(1, 60)),
-        ("expires_in", integer(0, 1800)),
-    ])
-}
-
-/// What [`device_token`] shows.
-pub(super) fn device_token_schema() -> Schema {
-    object([
-        ("status", one_of(["pending", "slow_down", "denied", "expired", "done"])),
-        // In seconds.
-        ("interval", integer(1, 60).or_null()),
-    ])
 }

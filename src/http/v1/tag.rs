@@ -1,24 +1,42 @@
-//! Tags with their history, in Quay's shapes: what a push does not do, and what brings tags back.
+//! Tags with their history, in Quay's shapes: changes that a push does not make, and the restoration of tags.
 
 use std::sync::Arc;
 
-use hyper::{Response, StatusCode};
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
-use super::schema::{Schema, always, boolean, integer, list_of, object, quay_time, text};
-use super::{Call, invalid, read};
+use super::answer::{Created, NoContent};
+use super::endpoint::{Endpoint, delete, future, get, post, put};
+use super::input::{Call, NoQuery, invalid};
+use super::values::{Always, QuayTime, Switch, WholeNumber};
 use crate::content::repository::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange};
+use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::request::RequestBody;
-use crate::http::response::{empty, json_response};
 use crate::http::time::rfc2822;
-use crate::http::{Body, Context};
-use crate::identity::access::Action;
+use crate::identity::access::{Action, Requires};
 use crate::kit::clock::Timestamp;
-use crate::oci::{Digest, Reference, Tag};
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
 
-/// As many as Quay shows at once, without and with a limit of the client's.
+/// The endpoints of this file.
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    get("/api/v1/repository/{repository}/tag/", Requires::Repository(Action::Pull), &future(list_tags))
+        .named("listRepoTags", "List a repository's tags and their history, the latest first"),
+    put("/api/v1/repository/{repository}/tag/{tag}", Requires::Repository(Action::Update), &future(change_tag))
+        .named("changeTag", "Create or move a tag, or set when it expires"),
+    delete("/api/v1/repository/{repository}/tag/{tag}", Requires::Repository(Action::Delete), &future(delete_tag))
+        .named("deleteFullTag", "Delete a tag, which can be restored for some time"),
+    post(
+        "/api/v1/repository/{repository}/tag/{tag}/restore",
+        Requires::Repository(Action::Update),
+        &future(restore_tag),
+    )
+    .named("restoreTag", "Point a tag at a manifest that it pointed at before"),
+    post("/api/v1/repository/{repository}/tag/{tag}/expire", Requires::Repository(Action::Delete), &future(expire_tag))
+        .named("removeTagFromTimemachine", "Remove the history of a tag, or the tag, for good"),
+];
+
+/// The number of entries on a page of Quay: the default and the maximum.
 const PAGE: usize = 50;
 const PAGE_MAX: usize = 100;
 /// No repository has more pages.
@@ -27,72 +45,125 @@ const MICROS: u64 = 1_000_000;
 /// The last time that can be written in every form, at the end of the year 9999.
 const LAST_SECOND: u64 = 253_402_207_200;
 
-/// What Quay says of a tag that is none.
-const INVALID_TAG: &str =
-    "Invalid tag: must match [A-Za-z0-9_.-], NOT start with \".\" or \"-\", and can contain 1-128 characters";
-
-#[derive(Deserialize)]
-struct ChangeBody {
-    manifest_digest: Option<String>,
-    #[serde(default, deserialize_with = "given")]
-    expiration: Option<Value>,
-    immutable: Option<bool>,
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ListTagsQuery {
+    #[serde(rename = "specificTag")]
+    specific_tag: Option<String>,
+    /// `like:` and a part of the name, or `eq:` and the name.
+    #[schemars(regex(pattern = "^$|^(like|eq):"))]
+    filter_tag_name: Option<String>,
+    /// Python's spelling, `True`, is valid too.
+    #[serde(rename = "onlyActiveTags")]
+    #[schemars(with = "Option<Switch>")]
+    only_active_tags: Option<String>,
+    /// A number outside the bounds is replaced by the nearest bound, as in Quay.
+    page: Option<WholeNumber>,
+    limit: Option<WholeNumber>,
 }
 
-#[derive(Deserialize)]
-struct RestoreBody {
-    manifest_digest: Option<String>,
+#[derive(Debug, Serialize, JsonSchema)]
+struct TagHistory {
+    #[schemars(length(max = PAGE_MAX))]
+    tags: Vec<TagEntry>,
+    #[schemars(range(min = 1, max = PAGE_NUMBER_MAX))]
+    page: usize,
+    has_additional: bool,
 }
 
-#[derive(Deserialize)]
-struct ExpireBody {
-    manifest_digest: Option<String>,
-    /// Of an index, nothing is kept for its manifests that could be forgotten with it.
-    #[serde(rename = "include_submanifests")]
-    _include_submanifests: Option<bool>,
-    is_alive: Option<bool>,
+/// A tag and what it points at, or pointed at for some time.
+#[derive(Debug, Serialize, JsonSchema)]
+struct TagEntry {
+    name: String,
+    /// Whether the tag was restored to this manifest.
+    reversion: bool,
+    immutable: Always<false>,
+    #[schemars(range(max = LAST_SECOND))]
+    start_ts: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64", range(max = LAST_SECOND))]
+    end_ts: Option<u64>,
+    #[schemars(with = "Digest")]
+    manifest_digest: String,
+    is_manifest_list: bool,
+    /// The size of the image, unless its manifest was deleted.
+    size: Option<u64>,
+    last_modified: QuayTime,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "QuayTime")]
+    expiration: Option<QuayTime>,
 }
 
-pub(super) async fn list(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    let number = |name, default| Ok::<_, ApiError>(call.query.number(name)?.unwrap_or(default).max(1));
-    let (page, limit) = (number("page", 1)?.min(PAGE_NUMBER_MAX), number("limit", PAGE)?.min(PAGE_MAX));
-    let only_active = match call.query.one("onlyActiveTags")? {
-        None => false,
-        Some(text) if text.eq_ignore_ascii_case("true") => true,
-        Some(text) if text.eq_ignore_ascii_case("false") => false,
+impl From<&HistoryEntry> for TagEntry {
+    fn from(entry: &HistoryEntry) -> Self {
+        let seconds = |time: Timestamp| time.micros() / MICROS;
+        Self {
+            name: entry.tag.as_str().to_owned(),
+            reversion: entry.state.reversion,
+            immutable: Always,
+            start_ts: seconds(entry.started),
+            end_ts: entry.state.until.map(seconds),
+            manifest_digest: entry.state.digest.to_string(),
+            is_manifest_list: entry.weight.is_some_and(|weight| weight.is_index),
+            size: entry.weight.map(|weight| weight.size),
+            last_modified: QuayTime(entry.started),
+            expiration: entry.state.until.map(QuayTime),
+        }
+    }
+}
+
+async fn list_tags(context: &Context<'_>, call: Call<RepositoryName, ListTagsQuery>) -> Result<TagHistory, ApiError> {
+    let ListTagsQuery { specific_tag, filter_tag_name, only_active_tags, page, limit } = call.query;
+    let at_least_one = |number: Option<WholeNumber>, default| number.map_or(default, |WholeNumber(n)| n.max(1));
+    let (page, limit) = (at_least_one(page, 1).min(PAGE_NUMBER_MAX), at_least_one(limit, PAGE).min(PAGE_MAX));
+    let only_active = match only_active_tags.map(|text| text.to_ascii_lowercase()).as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
         Some(_) => return Err(invalid("the parameter onlyActiveTags is true or false")),
     };
-    let mut names = Vec::new();
-    if let Some(tag) = call.query.one("specificTag")?.filter(|tag| !tag.is_empty()) {
-        names.push(NameFilter::Is(tag.to_owned()));
-    }
-    match call.query.one("filter_tag_name")?.filter(|filter| !filter.is_empty()).map(|filter| filter.split_once(':')) {
+    let mut names: Vec<NameFilter> =
+        specific_tag.filter(|tag| !tag.is_empty()).map(NameFilter::Is).into_iter().collect();
+    match filter_tag_name.filter(|filter| !filter.is_empty()).as_deref().map(|filter| filter.split_once(':')) {
         None => {}
         Some(Some(("like", part))) => names.push(NameFilter::Contains(part.to_owned())),
         Some(Some(("eq", name))) => names.push(NameFilter::Is(name.to_owned())),
         Some(_) => return Err(invalid("the parameter filter_tag_name has the form like:TEXT or eq:TAG")),
     }
     let filter = HistoryFilter { names, only_active, skip: limit.saturating_mul(page - 1), limit };
-    let repository = context.registry.repository(call.repository()?);
+    let repository = context.registry.repository(&call.path);
     let history = context.blocking(move || repository.history(&filter)).await?;
-    let tags: Vec<Value> = history.entries.iter().map(view).collect();
-    Ok(json_response(StatusCode::OK, &json!({ "tags": tags, "page": page, "has_additional": history.more })))
+    let tags = history.entries.iter().map(TagEntry::from).collect();
+    Ok(TagHistory { tags, page, has_additional: history.more })
 }
 
-pub(super) async fn change(
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ChangeTagBody {
+    #[schemars(with = "Option<Digest>")]
+    manifest_digest: Option<String>,
+    /// The time when the tag is removed, in seconds since 1970, or null for never.
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<u64>", range(max = LAST_SECOND))]
+    expiration: Option<Value>,
+    #[schemars(skip)]
+    immutable: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+enum Updated {
+    Updated,
+}
+
+async fn change_tag(
     context: &Context<'_>,
-    call: &Call<'_>,
-    body: &mut RequestBody,
-) -> Result<Response<Body>, ApiError> {
-    let tag = tag(call)?;
-    let ChangeBody { manifest_digest, expiration, immutable } = read(body).await?;
+    call: Call<(RepositoryName, Tag), NoQuery, ChangeTagBody>,
+) -> Result<Created<Updated>, ApiError> {
+    let Call { path: (name, tag), body: ChangeTagBody { manifest_digest, expiration, immutable }, .. } = call;
     if immutable.is_some() {
         return Err(invalid("immutable is not supported: tags cannot be locked"));
     }
     let digest = manifest_digest.as_deref().map(digest_of).transpose()?;
     let now = context.registry.now();
     let expires = expiration.map_or(Ok(Expiry::Unchanged), |at| expiry_of(&at, now))?;
-    let name = call.repository()?.clone();
     let granted = context.registry.actions(context.caller, &name)?;
     let change = TagChange {
         digest,
@@ -129,11 +200,11 @@ pub(super) async fn change(
             Ok::<_, ApiError>(())
         })
         .await?;
-    Ok(json_response(StatusCode::CREATED, &"Updated"))
+    Ok(Created(Updated::Updated))
 }
 
-pub(super) async fn delete(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    let (tag, name) = (tag(call)?, call.repository()?.clone());
+async fn delete_tag(context: &Context<'_>, call: Call<(RepositoryName, Tag)>) -> Result<NoContent, ApiError> {
+    let (name, tag) = call.path;
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     let repository = context.registry.repository(&name);
     context
@@ -143,17 +214,25 @@ pub(super) async fn delete(context: &Context<'_>, call: &Call<'_>) -> Result<Res
             Ok::<_, ApiError>(())
         })
         .await?;
-    Ok(empty(StatusCode::NO_CONTENT))
+    Ok(NoContent)
 }
 
-pub(super) async fn restore(
+#[derive(Debug, Deserialize, JsonSchema)]
+struct RestoreTagBody {
+    #[schemars(with = "Digest")]
+    manifest_digest: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Restored {}
+
+async fn restore_tag(
     context: &Context<'_>,
-    call: &Call<'_>,
-    body: &mut RequestBody,
-) -> Result<Response<Body>, ApiError> {
-    let (tag, name) = (tag(call)?, call.repository()?.clone());
-    let RestoreBody { manifest_digest } = read(body).await?;
-    let digest = digest_of(&manifest_digest.ok_or_else(|| invalid("Missing manifest_digest"))?)?;
+    call: Call<(RepositoryName, Tag), NoQuery, RestoreTagBody>,
+) -> Result<Restored, ApiError> {
+    let (name, tag) = call.path;
+    let digest = call.body.manifest_digest.ok_or_else(|| invalid("Missing manifest_digest"))?;
+    let digest = digest_of(&digest)?;
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     let repository = context.registry.repository(&name);
     context
@@ -168,16 +247,32 @@ pub(super) async fn restore(
             Ok::<_, ApiError>(())
         })
         .await?;
-    Ok(json_response(StatusCode::OK, &json!({})))
+    Ok(Restored {})
 }
 
-pub(super) async fn expire(
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ExpireTagBody {
+    #[schemars(with = "Option<Digest>")]
+    manifest_digest: Option<String>,
+    /// Ignored: the manifests of an index have no history of their own.
+    #[serde(rename = "include_submanifests")]
+    _include_submanifests: Option<bool>,
+    /// Whether to delete the tag itself, and not its history.
+    is_alive: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+enum Expired {
+    #[serde(rename = "")]
+    Expired,
+}
+
+async fn expire_tag(
     context: &Context<'_>,
-    call: &Call<'_>,
-    body: &mut RequestBody,
-) -> Result<Response<Body>, ApiError> {
-    let (tag, name) = (tag(call)?, call.repository()?.clone());
-    let ExpireBody { manifest_digest, is_alive, .. } = read(body).await?;
+    call: Call<(RepositoryName, Tag), NoQuery, ExpireTagBody>,
+) -> Result<Expired, ApiError> {
+    let Call { path: (name, tag), body: ExpireTagBody { manifest_digest, is_alive, .. }, .. } = call;
     let digest = manifest_digest.as_deref().map(digest_of).transpose()?;
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     let repository = context.registry.repository(&name);
@@ -195,23 +290,19 @@ pub(super) async fn expire(
             Ok::<_, ApiError>(())
         })
         .await?;
-    Ok(json_response(StatusCode::OK, &""))
+    Ok(Expired::Expired)
 }
 
-/// Tells a field that is null from one that is not there.
+/// Tells a field that is null from an absent one.
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
-}
-
-fn tag(call: &Call<'_>) -> Result<Tag, ApiError> {
-    call.value().parse().map_err(|_| invalid(INVALID_TAG))
 }
 
 fn digest_of(text: &str) -> Result<Digest, ApiError> {
     text.parse().map_err(|error| invalid(format!("manifest_digest: {error}")))
 }
 
-/// A time to come, in seconds since 1970 as Python writes them, or null for none.
+/// Reads a future time in seconds since 1970, which Python may write with a fraction, or null for never.
 fn expiry_of(given: &Value, now: Timestamp) -> Result<Expiry, ApiError> {
     if given.is_null() {
         return Ok(Expiry::Never);
@@ -229,52 +320,4 @@ fn expiry_of(given: &Value, now: Timestamp) -> Result<Expiry, ApiError> {
         .filter(|at| *at > now)
         .ok_or_else(|| invalid("expiration is a time to come in seconds since 1970, or null"))?;
     Ok(Expiry::At(at))
-}
-
-fn view(entry: &HistoryEntry) -> Value {
-    let seconds = |time: Timestamp| time.micros() / MICROS;
-    let mut view = json!({
-        "name": entry.tag.as_str(),
-        "reversion": entry.state.reversion,
-        "immutable": false,
-        "start_ts": seconds(entry.started),
-        "manifest_digest": entry.state.digest.to_string(),
-        "is_manifest_list": entry.weight.is_some_and(|weight| weight.is_index),
-        "size": entry.weight.map(|weight| weight.size),
-        "last_modified": rfc2822(entry.started),
-    });
-    if let Some(until) = entry.state.until {
-        view["end_ts"] = seconds(until).into();
-        view["expiration"] = rfc2822(until).into();
-    }
-    view
-}
-
-/// A page of a history.
-pub(super) fn list_schema() -> Schema {
-    let seconds = || integer(0, usize::try_from(LAST_SECOND).unwrap_or(usize::MAX));
-    let tag = object([
-        ("name", text()),
-        ("reversion", boolean()),
-        ("immutable", always(false)),
-        ("start_ts", seconds()),
-        ("end_ts", seconds().optional()),
-        ("manifest_digest", text()),
-        ("is_manifest_list", boolean()),
-        ("size", integer(0, usize::MAX >> 1).or_null()),
-        ("last_modified", quay_time()),
-        ("expiration", quay_time().optional()),
-    ]);
-    let page = integer(1, PAGE_NUMBER_MAX);
-    object([("tags", list_of(tag).at_most(PAGE_MAX)), ("page", page), ("has_additional", boolean())])
-}
-
-/// When a tag is to go.
-pub(super) fn expiry_schema() -> Schema {
-    integer(0, usize::try_from(LAST_SECOND).unwrap_or(usize::MAX))
-}
-
-/// A digest that somebody sends.
-pub(super) fn digest_schema() -> Schema {
-    text().pattern("^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$")
 }

@@ -1,208 +1,201 @@
-//! Quay's view of API keys: application tokens.
+//! API keys, which Quay calls application tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::{Response, StatusCode, header};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use hyper::header;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::schema::{Schema, always, list_of, named, object, quay_time, text, uuid};
-use super::{Call, invalid, read};
+use super::answer::{Header, NoContent, WithHeaders};
+use super::endpoint::{Endpoint, delete, future, get, post, sync};
+use super::input::{Call, NoQuery, invalid};
+use super::values::{Always, LINE, QuayTime, Switch, TokenId};
+use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::request::RequestBody;
-use crate::http::response::{empty, json_response, warning_value};
-use crate::http::time::{parse_rfc3339, rfc2822};
-use crate::http::{Body, Context};
-use crate::identity::access::{Credential, Refusal};
-use crate::identity::accounts::{Error, Key, NewKey};
+use crate::http::response::warning_value;
+use crate::http::time::parse_rfc3339;
+use crate::identity::access::{Credential, Refusal, Requires};
+use crate::identity::accounts::{Error, Key, LABEL_MAX, NewKey, SCOPE_LENGTH_MAX, SCOPES_MAX};
 
-/// The longest lifetime that can be asked for, in seconds: a thousand years, so that its end is a time.
-pub(super) const LIFETIME_MAX: usize = 1000 * 366 * 86_400;
+/// The endpoints of this file.
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    get("/api/v1/user/apptoken", Requires::OwnKeys, &sync(list_tokens))
+        .named("listAppTokens", "List the user's API keys"),
+    post("/api/v1/user/apptoken", Requires::FreshLogin, &future(create_token))
+        .named("createAppToken", "Create an API key, and show its secret once")
+        .headers(&[WARNING]),
+    get("/api/v1/user/apptoken/{token_uuid}", Requires::FreshLogin, &sync(get_token))
+        .named("getAppToken", "Get one of the user's API keys, without its secret"),
+    delete("/api/v1/user/apptoken/{token_uuid}", Requires::FreshLoginOrKey, &future(revoke_token))
+        .named("revokeAppToken", "Revoke an API key of the user. A key may revoke itself"),
+    get("/api/v1/superuser/apptokens", Requires::FreshSuperuserRead, &sync(list_all_tokens))
+        .named("listAllAppTokens", "List the API keys of all users"),
+    delete("/api/v1/superuser/apptokens/{token_uuid}", Requires::Superuser, &future(revoke_any_token))
+        .named("revokeAnyAppToken", "Revoke an API key of any user"),
+];
 
-/// A misspelt limit must not make a key without it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewTokenBody {
+/// The longest lifetime of a key, in seconds: a thousand years, so that its end is a time.
+const LIFETIME_MAX: u64 = 1000 * 366 * 86_400;
+
+/// A limit of a key: a pattern of repository names, and actions.
+const SCOPE: &str = r"^[a-z0-9/._*?{},!^\[\]-]+(:(pull|push|delete|\*)(,(pull|push|delete|\*))*)?$";
+
+/// Tells the client that the key is of no use, or of less use than it seems.
+const WARNING: Header = Header { name: "Warning", pattern: Some("^299 - \"[^\"]*\"$"), required: false };
+
+/// An API key without its secret.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Token {
+    uuid: Uuid,
     title: String,
-    /// Ours: what the key is limited to.
+    last_accessed: Option<QuayTime>,
+    created: QuayTime,
+    expiration: Option<QuayTime>,
     scopes: Option<Vec<String>>,
-    /// Ours: until when it is accepted, as RFC 3339.
+    last_ip: Option<String>,
+    last_user_agent: Option<String>,
+}
+
+impl From<&Key> for Token {
+    fn from(key: &Key) -> Self {
+        let used = key.last_used.as_ref();
+        Self {
+            uuid: key.id,
+            title: key.label.clone(),
+            last_accessed: used.map(|used| QuayTime(used.at)),
+            created: QuayTime(key.created),
+            expiration: key.expires.map(QuayTime),
+            scopes: key.scopes.clone(),
+            last_ip: used.and_then(|used| used.address.clone()),
+            last_user_agent: used.map(|used| used.agent.clone()),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct OneToken<T> {
+    token: T,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct Tokens<T> {
+    tokens: Vec<T>,
+    only_expiring: Option<Always<true>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ListTokensQuery {
+    /// Whether to list only keys in the last tenth of their life.
+    expiring: Option<Switch>,
+}
+
+fn list_tokens(context: &Context<'_>, call: Call<(), ListTokensQuery>) -> Result<Tokens<Token>, ApiError> {
+    let only_expiring = (call.query.expiring == Some(Switch(true))).then_some(Always);
+    let now = context.registry.accounts().now();
+    let is_expiring =
+        |key: &Key| key.expires.is_some_and(|expires| expires.since(now) <= expires.since(key.created) / 10);
+    let keys = context.registry.accounts().keys(Some(context.user()?))?;
+    let shown = keys.iter().filter(|key| only_expiring.is_none() || is_expiring(key));
+    Ok(Tokens { tokens: shown.map(Token::from).collect(), only_expiring })
+}
+
+/// Unknown fields are refused: a misspelt limit must not create a key without it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CreateTokenBody {
+    #[schemars(length(max = LABEL_MAX), regex(pattern = LINE))]
+    title: String,
+    /// The limits of the key. Quay does not have this field.
+    #[schemars(length(max = SCOPES_MAX), inner(length(min = 1, max = SCOPE_LENGTH_MAX), regex(pattern = SCOPE)))]
+    scopes: Option<Vec<String>>,
+    /// The time when the key expires (RFC 3339). Quay does not have this field.
+    #[schemars(extend("format" = "date-time"))]
     expiration: Option<String>,
-    /// Ours: for how many seconds it is accepted, where the client does not know what time it is here.
+    /// The seconds after which the key expires, for clients whose clock may differ. Quay does not have this field.
+    #[schemars(range(min = 1, max = LIFETIME_MAX))]
     lifetime: Option<u64>,
 }
 
-pub(super) async fn create(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<Body>, ApiError> {
+/// An API key with its secret, which is shown once.
+#[derive(Debug, Serialize, JsonSchema)]
+struct NewToken {
+    #[serde(flatten)]
+    token: Token,
+    #[schemars(regex(pattern = "^zak_[0-9a-f]{32}$"))]
+    token_code: String,
+}
+
+async fn create_token(
+    context: &Context<'_>,
+    call: Call<(), NoQuery, CreateTokenBody>,
+) -> Result<WithHeaders<OneToken<NewToken>>, ApiError> {
     if !context.registry.has_api_keys() {
         return Err(ApiError::no_api_keys());
     }
-    let NewTokenBody { title, scopes, expiration, lifetime } = read(body).await?;
+    let CreateTokenBody { title, scopes, expiration, lifetime } = call.body;
     let form = || invalid("expiration must have the form 2026-12-31T23:59:59Z (RFC 3339)");
     let expires = match (expiration, lifetime) {
         (Some(_), Some(_)) => return Err(invalid("give expiration or lifetime, and not both")),
         (Some(text), None) => Some(parse_rfc3339(&text).ok_or_else(form)?),
-        (None, Some(seconds)) if seconds == 0 || seconds > LIFETIME_MAX as u64 => {
+        (None, Some(seconds)) if seconds == 0 || seconds > LIFETIME_MAX => {
             return Err(invalid(format!("lifetime is in seconds, from 1 to {LIFETIME_MAX}")));
         }
         (None, Some(seconds)) => Some(context.registry.accounts().now().after(Duration::from_secs(seconds))),
         (None, None) => None,
     };
-    let (owner, origin) = (context.user()?.to_owned(), context.origin());
+    let (owner, origin, check) = (context.user()?.to_owned(), context.origin(), context.registry.key_check());
     let new = NewKey { label: title, scopes, expires, maker: context.caller.credential.key().cloned() };
-    let check = context.registry.key_check();
     let (plain, key, warning) = context.blocking(move || check.create_key(&owner, new, &origin)).await?;
-    let mut token = view(&key);
-    token["token_code"] = plain.reveal().into();
-    let mut response = json_response(StatusCode::OK, &json!({ "token": token }));
-    response.headers_mut().extend(warning.map(|text| (header::WARNING, warning_value(&text))));
-    Ok(response)
+    let token = NewToken { token: Token::from(&key), token_code: plain.reveal().to_owned() };
+    let answer = WithHeaders::new(OneToken { token });
+    Ok(match warning {
+        Some(text) => answer.with(header::WARNING, warning_value(&text)),
+        None => answer,
+    })
 }
 
-pub(super) fn list(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    let expiring = match call.query.one("expiring")? {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => return Err(invalid("the parameter expiring is true or false")),
-    };
-    let now = context.registry.accounts().now();
-    let keys = context.registry.accounts().keys(Some(context.user()?))?;
-    // As in Quay: in the last tenth of their life.
-    let is_expiring =
-        |key: &Key| key.expires.is_some_and(|expires| expires.since(now) <= expires.since(key.created) / 10);
-    let tokens: Vec<Value> = keys.iter().filter(|key| !expiring || is_expiring(key)).map(view).collect();
-    let only_expiring = if expiring { Value::Bool(true) } else { Value::Null };
-    Ok(json_response(StatusCode::OK, &json!({ "tokens": tokens, "only_expiring": only_expiring })))
-}
-
-pub(super) fn get(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    let id = id(call)?;
+fn get_token(context: &Context<'_>, call: Call<TokenId>) -> Result<OneToken<Token>, ApiError> {
+    let TokenId(id) = call.path;
     let keys = context.registry.accounts().keys(Some(context.user()?))?;
     let key = keys.iter().find(|key| key.id == id).ok_or(Error::KeyUnknown)?;
-    Ok(json_response(StatusCode::OK, &json!({ "token": view(key) })))
+    Ok(OneToken { token: Token::from(key) })
 }
 
-pub(super) async fn revoke(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    let (owner, id) = (context.user()?.to_owned(), id(call)?);
-    // A key may end itself, which is how one signs out of where it is kept: whoever has it could do worse with it.
+/// A key may revoke itself, which signs a program out.
+async fn revoke_token(context: &Context<'_>, call: Call<TokenId>) -> Result<NoContent, ApiError> {
+    let TokenId(id) = call.path;
     match &context.caller.credential {
         Credential::Key(key) if key.id != id => return Err(Refusal::Denied.into()),
         Credential::Key(_) | Credential::Session(_) => {}
         Credential::None | Credential::Password | Credential::Token(_) => return Err(Refusal::Denied.into()),
     }
-    revoke_of(context, Some(owner), id).await
+    revoke(context, Some(context.user()?.to_owned()), id).await
 }
 
-pub(super) fn list_all(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
+/// An API key with its owner, for superusers.
+#[derive(Debug, Serialize, JsonSchema)]
+struct OwnedToken {
+    #[serde(flatten)]
+    token: Token,
+    owner: String,
+}
+
+fn list_all_tokens(context: &Context<'_>, _: Call) -> Result<Tokens<OwnedToken>, ApiError> {
     let keys = context.registry.accounts().keys(None)?;
-    let tokens: Vec<Value> = keys
-        .iter()
-        .map(|key| {
-            let mut token = view(key);
-            token["owner"] = key.owner.clone().into();
-            token
-        })
-        .collect();
-    Ok(json_response(StatusCode::OK, &json!({ "tokens": tokens, "only_expiring": null })))
+    let owned = |key: &Key| OwnedToken { token: Token::from(key), owner: key.owner.clone() };
+    Ok(Tokens { tokens: keys.iter().map(owned).collect(), only_expiring: None })
 }
 
-pub(super) async fn revoke_any(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    revoke_of(context, None, id(call)?).await
+async fn revoke_any_token(context: &Context<'_>, call: Call<TokenId>) -> Result<NoContent, ApiError> {
+    revoke(context, None, call.path.0).await
 }
 
-async fn revoke_of(context: &Context<'_>, owner: Option<String>, id: Uuid) -> Result<Response<Body>, ApiError> {
+async fn revoke(context: &Context<'_>, owner: Option<String>, id: Uuid) -> Result<NoContent, ApiError> {
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     context.blocking(move || accounts.revoke_key(owner.as_deref(), id, &origin)).await?;
-    Ok(empty(StatusCode::NO_CONTENT))
-}
-
-/// Where one has signed in with `docker login`: ours, Quay has no refresh tokens.
-pub(super) fn list_refresh(context: &Context<'_>) -> Result<Response<Body>, ApiError> {
-    let tokens = context.registry.accounts().refresh_tokens(context.user()?)?;
-    let tokens: Vec<Value> = tokens
-        .iter()
-        .map(|token| {
-            json!({
-                "uuid": token.id.to_string(),
-                "client": token.client,
-                "created": rfc2822(token.created),
-                "last_accessed": rfc2822(token.last_used.at),
-                "last_ip": token.last_used.address,
-                "last_user_agent": token.last_used.agent,
-            })
-        })
-        .collect();
-    Ok(json_response(StatusCode::OK, &json!({ "tokens": tokens })))
-}
-
-pub(super) async fn end_refresh(context: &Context<'_>, call: &Call<'_>) -> Result<Response<Body>, ApiError> {
-    let (accounts, user, origin) =
-        (Arc::clone(context.registry.accounts()), context.user()?.to_owned(), context.origin());
-    let id = id(call)?;
-    let ended = context.blocking(move || accounts.end_refresh_tokens(&user, Some(id), &origin)).await?;
-    if ended == 0 { Err(Error::KeyUnknown.into()) } else { Ok(empty(StatusCode::NO_CONTENT)) }
-}
-
-/// What [`list_refresh`] shows of one.
-pub(super) fn refresh_schema() -> Schema {
-    object([
-        ("uuid", uuid()),
-        ("client", text()),
-        ("created", quay_time()),
-        ("last_accessed", quay_time()),
-        ("last_ip", text().or_null()),
-        ("last_user_agent", text()),
-    ])
-}
-
-fn id(call: &Call<'_>) -> Result<Uuid, Error> {
-    call.value().parse().map_err(|_| Error::KeyUnknown)
-}
-
-/// A key as Quay shows it, without its secret.
-fn view(key: &Key) -> Value {
-    json!({
-        "uuid": key.id.to_string(),
-        "title": key.label,
-        "last_accessed": key.last_used.as_ref().map(|used| rfc2822(used.at)),
-        "created": rfc2822(key.created),
-        "expiration": key.expires.map(rfc2822),
-        "scopes": key.scopes,
-        "last_ip": key.last_used.as_ref().and_then(|used| used.address.clone()),
-        "last_user_agent": key.last_used.as_ref().map(|used| used.agent.clone()),
-    })
-}
-
-/// What [`view`] makes.
-pub(super) fn schema() -> Schema {
-    named("Token", view_schema())
-}
-
-/// The same with the secret, which is shown once.
-pub(super) fn secret_schema() -> Schema {
-    named("NewToken", view_schema().and("token_code", text().pattern("^zak_[0-9a-f]{32}$")))
-}
-
-/// The same with its owner, for those who see everybody's.
-pub(super) fn owned_schema() -> Schema {
-    named("OwnedToken", view_schema().and("owner", text()))
-}
-
-/// A list of them.
-pub(super) fn list_schema(token: Schema) -> Schema {
-    object([("tokens", list_of(token)), ("only_expiring", always(true).or_null())])
-}
-
-fn view_schema() -> Schema {
-    object([
-        ("uuid", uuid()),
-        ("title", text()),
-        ("last_accessed", quay_time().or_null()),
-        ("created", quay_time()),
-        ("expiration", quay_time().or_null()),
-        ("scopes", list_of(text()).or_null()),
-        ("last_ip", text().or_null()),
-        ("last_user_agent", text().or_null()),
-    ])
+    Ok(NoContent)
 }

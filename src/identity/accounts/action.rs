@@ -3,9 +3,13 @@
 use std::fmt;
 use std::ops::BitOr;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 /// An operation on a repository. `pull`, `push` and `delete` are the token specification's words. zot's policies
 /// distinguish moving a tag from creating one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub(crate) enum Action {
     /// Read all of its content.
@@ -76,6 +80,11 @@ impl Actions {
 
     pub(crate) const fn has(self, action: Action) -> bool {
         self.0 & action as u8 != 0
+    }
+
+    /// The actions one by one.
+    pub(crate) fn list(self) -> Vec<Action> {
+        Action::ALL.into_iter().filter(|action| self.has(*action)).collect()
     }
 
     /// Whether the set contains every action of `other`.

@@ -38,6 +38,7 @@ const NORMAL: &[(&str, &str)] = &[
     ),
     ("rustls", "TLS"),
     ("rustls-native-certs", "whom the platform trusts, where the program itself asks others"),
+    ("schemars", "the description of API v1, derived from its types"),
     ("serde", "rows and documents"),
     ("serde-saphyr", "configurations in YAML"),
     ("serde_json", "manifests, answers, configurations in JSON"),

@@ -1,0 +1,113 @@
+//! [`Operation`]: the operation that a request asks for. Each of the two dialects has a router of its own. Both give
+//! the access that an operation requires, and values that are already parsed.
+
+use hyper::Method;
+
+use super::api::{blob, list, manifest, token, upload};
+use super::error::ApiError;
+use super::request::RequestBody;
+use super::route::{self, Path, Route, RouteError};
+use super::{Context, HandlerResult, ext, ops, v1};
+use crate::identity::access::{Access, Surface};
+
+/// An operation with its values.
+#[derive(Debug)]
+pub(crate) enum Operation {
+    /// An operation of the distribution specification, of zot, or for the operator.
+    Registry(Route),
+    /// An endpoint of Quay's API v1.
+    V1(v1::Request),
+}
+
+impl Operation {
+    /// Reads a request line. `metrics` is the operator's path for the metrics, if they are on.
+    pub(crate) fn parse(
+        method: &Method,
+        path: &Path<'_>,
+        query: Option<&str>,
+        metrics: Option<&str>,
+    ) -> Result<Self, RouteError> {
+        match path.as_str() {
+            Some(text) if path.surface() == Surface::ApiV1 && metrics != Some(text) => {
+                v1::parse(method, text, query).map(Self::V1)
+            }
+            _ => route::parse(method, path, query, metrics).map(Self::Registry),
+        }
+    }
+
+    /// The access that the operation requires.
+    pub(crate) fn access(&self) -> Access {
+        match self {
+            Self::Registry(route) => route.access(),
+            Self::V1(request) => request.access(),
+        }
+    }
+
+    /// The scope of an access token for the operation (see [`Route::scope`]). API v1 has no challenge that names one.
+    pub(super) fn scope(&self, reduces: bool) -> Option<String> {
+        match self {
+            Self::Registry(route) => route.scope(reduces),
+            Self::V1(_) => None,
+        }
+    }
+
+    /// Whether the operation brings in blobs or manifests, for which there must be space.
+    pub(super) fn brings_content(&self) -> bool {
+        matches!(self, Self::Registry(route) if route.brings_content())
+    }
+
+    /// Handles a request of a caller who may make it. Async handlers are boxed. Otherwise every request future is as
+    /// large as the largest handler.
+    pub(super) async fn handle(self, context: &Context<'_>, body: &mut RequestBody) -> HandlerResult {
+        match self {
+            Self::Registry(route) => dispatch(context, route, body).await,
+            Self::V1(request) => Box::pin(v1::handle(context, request, body)).await,
+        }
+    }
+}
+
+/// Calls the handler of a route. Async handlers are boxed. Otherwise every request future is as large as the largest
+/// handler.
+async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -> HandlerResult {
+    match route {
+        Route::Ping => Ok(ops::ping()),
+        Route::Catalog { page } => list::catalog(context, &page),
+        Route::Tags { name, page } => list::tags(context, &name, &page),
+        Route::Referrers { name, subject, types, after, limit } => {
+            list::referrers(context, &name, subject, &types, after, limit)
+        }
+        Route::GetManifest { name, reference } => manifest::get(context, &name, &reference),
+        Route::HeadManifest { name, reference } => manifest::head(context, &name, &reference),
+        Route::PutManifest { name, target } => Box::pin(manifest::put(context, &name, target, body)).await,
+        Route::DeleteManifest { name, reference } => Box::pin(manifest::delete(context, &name, reference)).await,
+        Route::GetBlob { name, digest } => Box::pin(blob::get(context, &name, digest)).await,
+        Route::HeadBlob { name, digest } => blob::head(context, &name, digest),
+        Route::DeleteBlob { name, digest } => Box::pin(blob::delete(context, &name, digest)).await,
+        Route::StartUpload { name, algorithm } => Box::pin(upload::start(context, &name, algorithm)).await,
+        Route::PushBlob { name, digest } => Box::pin(upload::push(context, &name, digest, body)).await,
+        Route::MountBlob { name, digest } => Box::pin(upload::mount(context, &name, digest)).await,
+        Route::UploadStatus { name, id } => upload::status(context, &name, id),
+        Route::UploadChunk { name, id } => Box::pin(upload::chunk(context, &name, id, body)).await,
+        Route::FinishUpload { name, id, digest } => Box::pin(upload::finish(context, &name, id, digest, body)).await,
+        Route::CancelUpload { name, id } => Box::pin(upload::cancel(context, &name, id)).await,
+        Route::ListKeys | Route::CreateKey | Route::RevokeKey { .. } if !context.registry.has_api_keys() => {
+            Err(ApiError::no_api_keys())
+        }
+        Route::ListKeys => ext::apikey::list(context),
+        Route::CreateKey => Box::pin(ext::apikey::create(context, body)).await,
+        Route::RevokeKey { id } => Box::pin(ext::apikey::revoke(context, id)).await,
+        Route::Preflight => Ok(ext::apikey::preflight()),
+        Route::Login { query } => Box::pin(ext::login::begin(context, &query)).await,
+        Route::Callback { provider, query } => Box::pin(ext::login::callback(context, &provider, &query)).await,
+        Route::Confirm => Box::pin(ext::confirm::answer(context, body)).await,
+        Route::Logout => Box::pin(ext::logout::logout(context)).await,
+        Route::GetToken { query } => Box::pin(token::get(context, &query)).await,
+        Route::PostToken => Box::pin(token::post(context, body)).await,
+        Route::TokenKeys => Ok(token::keys(context)),
+        Route::Root => Ok(ops::root()),
+        Route::Live => Ok(ops::live()),
+        Route::Ready => ops::ready(context),
+        Route::Started => Ok(ops::started()),
+        Route::Metrics => Ok(ops::metrics(context)),
+    }
+}
