@@ -146,13 +146,13 @@ impl Maintenance {
         let what = "reading the htpasswd file";
         let accounts = self.shared.accounts();
         if self.shared.config().http.auth.htpasswd.is_none() {
-            self.run(what, |shared| shared.accounts().has_no_file()).await;
+            self.run(what, |shared| shared.accounts().has_no_file(shared.stores().steady_time())).await;
             return;
         }
         loop {
-            let is_due = Ok::<_, Infallible>(accounts.is_file_due());
+            let is_due = Ok::<_, Infallible>(accounts.is_file_due(self.shared.stores().steady_time()));
             self.run_if(what, is_due, |shared| {
-                shared.accounts().follow_file();
+                shared.accounts().follow_file(shared.stores().steady_time());
                 Ok::<_, Infallible>(())
             })
             .await;

@@ -83,6 +83,11 @@ impl Ages {
 }
 
 impl Stores {
+    /// The time now by the steady clock.
+    pub(crate) fn steady_time(&self) -> SteadyTime {
+        self.ages.steady()
+    }
+
     /// Stores the steady clock if enough time has passed and any row has an age. `at_end` says that the process stops.
     pub(crate) fn write_steady_clock(&self, at_end: bool) -> Result<(), Error> {
         let delays = self.rules.delays;

@@ -39,12 +39,15 @@ impl Rows {
     pub(crate) fn latest_age(&self) -> Result<SteadyTime, Error> {
         let unreferenced = self.table(UNREFERENCED_SINCE)?.last()?.map_or(0, |(key, _)| key.value().0);
         let ended = self.table(ENDED_TAGS)?.last()?.map_or(0, |(key, _)| key.value().0);
-        Ok(SteadyTime::from_micros(unreferenced.max(ended)))
+        let gone = self.file_users()?.into_iter().filter_map(|(_, user)| user.gone_since).max();
+        Ok(SteadyTime::from_micros(unreferenced.max(ended)).max(gone.unwrap_or(SteadyTime::ZERO)))
     }
 
     /// Whether any row has a steady time.
     pub(crate) fn has_ages(&self) -> Result<bool, Error> {
-        Ok(self.table(UNREFERENCED_SINCE)?.first()?.is_some() || self.table(ENDED_TAGS)?.first()?.is_some())
+        Ok(self.table(UNREFERENCED_SINCE)?.first()?.is_some()
+            || self.table(ENDED_TAGS)?.first()?.is_some()
+            || self.file_users()?.iter().any(|(_, user)| user.gone_since.is_some()))
     }
 
     /// The resting uploads that were last saved.

@@ -10,7 +10,7 @@ use super::schema::{
     PERMISSIONS, REPOSITORIES, SETTINGS_OF, USERS,
 };
 use super::{Error, Grantee, Rows, WriteTx, codec};
-use crate::kit::clock::Timestamp;
+use crate::kit::clock::{SteadyTime, Timestamp};
 
 /// A user of the database.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,9 @@ pub(crate) struct FileUserRow {
     pub(crate) hash: [u8; 32],
     /// Whether the user was in the file before such rows existed. Credentials from that time have no incarnation.
     pub(crate) inherits: bool,
+    /// Since when the file has no line for the user, who keeps everything for some time.
+    #[serde(skip)]
+    pub(crate) gone_since: Option<SteadyTime>,
 }
 
 /// A user from an identity provider.
@@ -119,7 +122,13 @@ impl Rows {
 
     /// The users of the htpasswd file, by name.
     pub(crate) fn file_users(&self) -> Result<Vec<(String, FileUserRow)>, Error> {
-        self.named_rows(FILE_USERS)
+        let decoded = |name: &str, row: &[u8]| Ok(Some((name.to_owned(), file_user(row, name)?)));
+        self.table(FILE_USERS)?.collect(.., usize::MAX, decoded)
+    }
+
+    /// A user of the htpasswd file.
+    pub(crate) fn file_user(&self, name: &str) -> Result<Option<FileUserRow>, Error> {
+        self.get(FILE_USERS, name, |row| file_user(row, name))?.transpose()
     }
 
     /// The name of the user that a subject of an issuer is.
@@ -228,7 +237,7 @@ impl WriteTx {
 
     /// Adds or changes a user of the htpasswd file.
     pub(crate) fn put_file_user(&mut self, name: &str, row: &FileUserRow) -> Result<(), Error> {
-        self.insert_row(FILE_USERS, name, row)
+        self.insert(FILE_USERS, name, codec::encode_with(row, &row.gone_since).as_slice())
     }
 
     /// Removes the row of a user of the htpasswd file, but not the data of the user.
@@ -269,4 +278,9 @@ impl WriteTx {
         }
         Ok(())
     }
+}
+
+fn file_user(bytes: &[u8], name: &str) -> Result<FileUserRow, Error> {
+    let (row, gone_since) = codec::decode_with(bytes).ok_or_else(|| Error::corrupt(FILE_USERS, name))?;
+    Ok(FileUserRow { gone_since, ..row })
 }

@@ -71,6 +71,7 @@ impl Accounts {
     ) -> Result<Arc<Account>, NotAdmitted> {
         let now = self.clock.now();
         let in_file = self.htpasswd.as_ref().is_some_and(|file| file.has(&who.name));
+        let has_file = self.htpasswd.is_some();
         let claim = self.namespace_claim(&who.name);
         let origin = origin.clone();
         let name = self.change(move |tx| {
@@ -83,7 +84,9 @@ impl Accounts {
                     let name = name.chars().filter(|c| !c.is_control()).take(NAME_SHOWN).collect();
                     return Err(NotAdmitted::InvalidName { name });
                 }
-                if in_file || tx.user(&name)?.is_some() {
+                // A user who is missing from the htpasswd file for a moment keeps the name.
+                let was_in_file = tx.file_user(&name)?.is_some_and(|row| has_file || row.gone_since.is_none());
+                if in_file || was_in_file || tx.user(&name)?.is_some() {
                     return Err(NotAdmitted::NameTaken { name });
                 }
                 claim.start_fresh(tx)?;

@@ -250,6 +250,7 @@ impl NamespaceClaim {
     /// Removes the rights of an earlier user of this name, then takes the namespace.
     pub(super) fn start_fresh(self, tx: &mut WriteTx) -> Result<(), Error> {
         tx.remove_user_data(&self.name)?;
+        tx.remove_file_user(&self.name)?;
         self.take(tx)
     }
 

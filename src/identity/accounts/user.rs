@@ -338,15 +338,19 @@ impl Accounts {
         })
     }
 
-    /// Removes a user with all API keys and sessions.
+    /// Removes a user with all API keys and sessions. Also removes what is kept of a user who left the htpasswd file.
     pub(crate) fn remove_user(&self, name: &str, origin: &Origin) -> Result<(), Error> {
         self.must_be_ours(name)?;
         let removed = name.to_owned();
         self.audited_change(origin.row("user_delete", name, &[]), move |tx, _| {
-            if tx.user(&removed)?.is_none() {
+            if tx.user(&removed)?.is_some() {
+                return Ok::<_, Error>(tx.remove_user(&removed)?);
+            }
+            if tx.file_user(&removed)?.is_none_or(|row| row.gone_since.is_none()) {
                 return Err(Error::UserUnknown { name: removed });
             }
-            Ok::<_, Error>(tx.remove_user(&removed)?)
+            tx.remove_file_user(&removed)?;
+            Ok(tx.remove_user_data(&removed)?)
         })?;
         self.file_is_due(name);
         Ok(())

@@ -114,7 +114,7 @@ async fn another_password_in_the_file_ends_what_the_old_one_began_but_keys() {
 }
 
 #[tokio::test]
-async fn a_namesake_of_a_user_who_left_the_file_inherits_nothing() {
+async fn a_namesake_of_a_removed_user_of_the_file_inherits_nothing() {
     let file = File::new(&[("dave", "one"), ("dora", "one"), ("other", "one")]);
     let mut running = file.serve();
     for (name, was_stopped, reads) in [("dave", false, 0), ("dora", true, 2)] {
@@ -127,11 +127,16 @@ async fn a_namesake_of_a_user_who_left_the_file_inherits_nothing() {
         file.write(&others.collect::<Vec<_>>());
         until_read(&running, reads + 1).await;
         assert_eq!(ping(&running, name, &key).await, 401);
-        running.wait_for(&format!("with all API keys and sessions user=\"{name}\""));
+        running.wait_for(&format!("unless the line comes back user=\"{name}\""));
+        let remove = || Program::new(["user", "remove", name, "--root"]).arg(file.data()).run();
         if was_stopped {
             running.stop();
+            assert_eq!(remove().code, Some(0));
             running = file.serve();
             session.caller = running.anonymous();
+        } else {
+            let removed = remove();
+            assert_eq!(removed.code, Some(0), "{}", removed.stderr);
         }
         // Even with the same password.
         file.write(&[("dave", "one"), ("dora", "one"), ("other", "one")]);
@@ -142,6 +147,45 @@ async fn a_namesake_of_a_user_who_left_the_file_inherits_nothing() {
         assert_eq!(by_token(&running.anonymous(), &tokens).await, 401);
         running.user((name, "one")).get(&format!("/v2/{name}/app/manifests/1")).send().await.status(403);
     }
+}
+
+#[tokio::test]
+async fn a_user_whose_line_is_missing_for_a_moment_loses_nothing() {
+    let file = File::new(&[("dave", "one"), ("other", "one")]);
+    let running = file.serve();
+    let dave = running.user(("dave", "one"));
+    let key = key(&dave).await;
+    let mut session = signed_in(&running, "dave", "one").await;
+    push_image(&dave, "dave/app", "1", 1).await;
+    let whole = std::fs::read(&file.path).unwrap();
+    std::fs::write(&file.path, "").unwrap();
+    running.wait_for("unless the line comes back user=\"dave\"");
+    assert_eq!([ping(&running, "dave", &key).await, ping(&running, "dave", "one").await], [401, 401]);
+    session.get("/api/v1/user/").await.status(401);
+    // The registry has looked at the empty file more than twice.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    std::fs::write(&file.path, &whole).unwrap();
+    running.wait_for("keeps everything user=\"dave\"");
+    assert_eq!([ping(&running, "dave", &key).await, ping(&running, "other", "one").await], [200, 200]);
+    session.get("/api/v1/user/").await.status(200);
+    push_image(&running.user(("dave", &key)), "dave/app", "2", 2).await;
+}
+
+#[tokio::test]
+async fn a_namesake_with_another_password_gets_no_credentials_of_a_user_who_left_the_file() {
+    let file = File::new(&[("dave", "one"), ("other", "one")]);
+    let running = file.serve();
+    let key = key(&running.user(("dave", "one"))).await;
+    let mut session = signed_in(&running, "dave", "one").await;
+    let tokens = log_in(&running.anonymous(), "dave", "one").await;
+    file.write(&[("other", "one")]);
+    running.wait_for("unless the line comes back user=\"dave\"");
+    file.write(&[("dave", "two"), ("other", "one")]);
+    running.wait_for("the line was missing");
+    until_read(&running, 2).await;
+    assert_eq!([ping(&running, "dave", &key).await, ping(&running, "dave", "two").await], [401, 200]);
+    session.get("/api/v1/user/").await.status(401);
+    assert_eq!(by_token(&running.anonymous(), &tokens).await, 401);
 }
 
 #[tokio::test]
