@@ -279,6 +279,10 @@ impl Accounts {
             if tx.user(&name)?.is_some() {
                 return Err(Error::UserExists { name });
             }
+            // A command without the configuration knows the file only by this row.
+            if tx.file_user(&name)?.is_some_and(|row| row.gone_since.is_none()) {
+                return Err(Error::UserInHtpasswd { name });
+            }
             if in_file {
                 claim.take(tx)?;
             } else {

@@ -189,6 +189,31 @@ async fn a_namesake_with_another_password_gets_no_credentials_of_a_user_who_left
 }
 
 #[tokio::test]
+async fn a_user_of_the_file_is_not_replaced_by_a_command_that_does_not_know_the_file() {
+    let file = File::new(&[("dave", "one"), ("other", "one")]);
+    let running = file.serve();
+    let dave = running.user(("dave", "one"));
+    let key = key(&dave).await;
+    push_image(&dave, "dave/app", "1", 1).await;
+    running.stop();
+    let add = || Program::new(["user", "add", "dave", "--root"]).arg(file.data()).run();
+    let added = add();
+    assert_eq!(added.code, Some(1), "{}", added.stdout);
+    assert!(added.stderr.contains("is kept in the htpasswd file"), "{}", added.stderr);
+    let running = file.serve();
+    assert_eq!(ping(&running, "dave", &key).await, 200);
+    running.user(("dave", &key)).get("/v2/dave/app/manifests/1").send().await.status(200);
+    // A user who has left the file makes room at once.
+    file.write(&[("other", "one")]);
+    running.wait_for("unless the line comes back user=\"dave\"");
+    let added = add();
+    assert_eq!(added.code, Some(0), "{}", added.stderr);
+    let password = added.stdout.trim();
+    assert_eq!([ping(&running, "dave", &key).await, ping(&running, "dave", password).await], [401, 200]);
+    running.user(("dave", password)).get("/v2/dave/app/manifests/1").send().await.status(403);
+}
+
+#[tokio::test]
 async fn a_password_that_changed_while_the_registry_was_stopped_ends_keys_too() {
     let file = File::new(&[("erin", "one"), ("other", "one")]);
     let running = file.serve();
