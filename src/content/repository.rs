@@ -47,7 +47,7 @@ pub(crate) use catalog::{NamePage, SearchScope};
 pub(crate) use collect::{Delays, DryRun, Purge, Retain, Retention};
 pub(crate) use damage::Opened;
 pub(crate) use error::Error;
-pub(crate) use history::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange};
+pub(crate) use history::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange, TagRights};
 pub(crate) use import::ImportError;
 pub(crate) use manifest::{Expected, ManifestInfo, ManifestTarget, PutManifest};
 pub(crate) use recover::{Recovered, Recovery, recover};

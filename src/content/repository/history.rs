@@ -110,6 +110,13 @@ pub(crate) struct TagChange {
     pub(crate) may_delete: bool,
 }
 
+/// The rights of a caller to change a tag. Only the transaction knows whether it creates the tag or moves it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TagRights {
+    pub(crate) may_create: bool,
+    pub(crate) may_move: bool,
+}
+
 /// A tag before a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TagBefore {
@@ -283,6 +290,11 @@ impl Repository {
 
     /// Points a tag at a previous target, or at a manifest that was deleted by digest. Returns its target until now.
     pub(crate) fn restore_tag(&self, tag: &Tag, digest: Digest) -> Result<Option<Digest>, Error> {
+        self.restore_tag_with(tag, digest, TagRights { may_create: true, may_move: true })
+    }
+
+    /// Does the same for a caller with limited rights. A deleted manifest also needs the right to create.
+    pub(crate) fn restore_tag_with(&self, tag: &Tag, digest: Digest, may: TagRights) -> Result<Option<Digest>, Error> {
         let since = self.stores.kept_since();
         // The search comes before the transaction, because it may take long.
         let found = self.stores.database.read(|tx| {
@@ -307,6 +319,10 @@ impl Repository {
             };
             if present == Some(digest) {
                 return Ok(present);
+            }
+            let may_point = if present.is_some() { may.may_move } else { may.may_create };
+            if !may_point || !may.may_create && tx.deleted_manifest(&name, digest)?.is_some() {
+                return Err(Error::NotGranted);
             }
             let is_deleted = deleted::restorable(tx, &name, digest, since)?.is_some();
             if !is_known && !is_deleted {

@@ -10,7 +10,7 @@ use super::answer::{Created, NoContent};
 use super::endpoint::{Endpoint, delete, future, get, post, put};
 use super::input::{Call, NoQuery, invalid};
 use super::values::{Always, QuayTime, Switch, WholeNumber};
-use crate::content::repository::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange};
+use crate::content::repository::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange, TagRights};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::time::rfc2822;
@@ -233,11 +233,13 @@ async fn restore_tag(
     let (name, tag) = call.path;
     let digest = call.body.manifest_digest.ok_or_else(|| invalid("Missing manifest_digest"))?;
     let digest = digest_of(&digest)?;
+    let granted = context.registry.actions(context.caller, &name)?;
+    let may = TagRights { may_create: granted.has(Action::Push), may_move: granted.has(Action::Update) };
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     let repository = context.registry.repository(&name);
     context
         .blocking(move || {
-            let original = repository.restore_tag(&tag, digest)?;
+            let original = repository.restore_tag_with(&tag, digest, may)?;
             if original != Some(digest) {
                 let (digest, original) = (digest.to_string(), original.map(|digest| digest.to_string()));
                 let mut detail = vec![("tag", tag.as_str()), ("manifest_digest", &digest)];

@@ -437,7 +437,18 @@ async fn a_rule_that_lets_tags_be_moved_does_not_let_them_be_made() {
     assert_eq!(pulled(&t, "new").await, None);
     bob.put(&format!("{TAG}/1"), json!({ "manifest_digest": first })).await.status(201);
     bob.post(&format!("{TAG}/1/restore"), json!({ "manifest_digest": second })).await.status(200);
+    assert_eq!(pulled(&t, "1").await, Some(second.clone()));
+
+    // Nor to restore a tag that was removed, or a manifest that was deleted.
+    let alice = Script::new(&t, ALICE, json!({})).await;
+    alice.put(&format!("{TAG}/2"), json!({ "manifest_digest": second })).await.status(201);
+    alice.delete(&format!("{TAG}/2")).await.status(204);
+    bob.post(&format!("{TAG}/2/restore"), json!({ "manifest_digest": second })).await.status(403);
+    assert_eq!(pulled(&t, "2").await, None);
+    t.user(ALICE).delete(&format!("/v2/alice/app/manifests/{first}")).send().await.status(202);
+    bob.post(&format!("{TAG}/1/restore"), json!({ "manifest_digest": first })).await.status(403);
     assert_eq!(pulled(&t, "1").await, Some(second));
+    alice.post(&format!("{TAG}/1/restore"), json!({ "manifest_digest": first })).await.status(200);
 }
 
 #[tokio::test]
