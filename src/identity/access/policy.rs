@@ -160,7 +160,7 @@ impl Policy {
         if everywhere {
             return "**".parse().into_iter().collect();
         }
-        let namespaces = std::iter::once(&account.name).chain(&account.groups);
+        let namespaces = account.namespace.iter().chain(&account.groups);
         let mut grounds: Vec<_> = namespaces.filter_map(|name| format!("{name}/*/**").parse().ok()).collect();
         grounds.extend(self.rules.iter().flat_map(|rules| rules.patterns_for(account)).cloned());
         grounds

@@ -268,3 +268,18 @@ fn permissions_only_add_rights() {
         }
     }
 }
+
+#[test]
+fn a_user_has_ground_in_the_namespace_that_the_user_owns() {
+    let policy = policy(AccessPolicy::Owners);
+    let covers = |account: &Account, name: &str| {
+        let name = name.parse().unwrap();
+        policy.grounds(account).iter().any(|pattern| pattern.matches(&name))
+    };
+    let mut alice = Account::test("Alice", AccountRole::Ordinary);
+    for (namespace, covered) in [(Some("alice__c1"), true), (Some("team"), false), (None, false)] {
+        alice.namespace = namespace.map(str::to_owned);
+        assert_eq!(covers(&alice, "alice__c1/app"), covered, "{namespace:?}");
+        assert_eq!(covers(&alice, "team/app"), namespace == Some("team"));
+    }
+}
