@@ -3,8 +3,10 @@
 //! Wrong passwords are counted by user and address, by user, and by address. After a few for one user at one address,
 //! the user waits at this address. After many for one user, the user waits at all addresses without an earlier sign-in.
 //! After many from one address, the address is slow: a few passwords a second are verified. Existing users and other
-//! names have separate limits there, so that guessing unknown names does not lock users out. A wrong password from a
-//! slow address gets the response of an unverified one, so that it does not reveal which names exist.
+//! names have separate limits there, so that guessing unknown names does not lock users out. At an address where the user
+//! has signed in before, the user does not wait but becomes slow in the same way, so that others behind this address cannot
+//! lock the user out. A slow wrong password gets the response of an unverified one, so that it does not reveal which names
+//! exist.
 //!
 //! Keys, sessions and cached passwords do not pass through here.
 
@@ -22,7 +24,7 @@ use crate::kit::network::client_network;
 const PAIR_FREE: u32 = 3;
 const ADDRESS_FREE: u32 = 20;
 const USER_FREE: u32 = 100;
-/// The longest waits. They are short, since a user with the right password waits as long.
+/// The longest waits. They are short: a user with the right password waits as long at a new address.
 const PAIR_WAIT_MAX: Duration = Duration::from_secs(30);
 const USER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// The pause between two verified passwords of a slow address, and how many of them may arrive at once.
@@ -73,7 +75,7 @@ struct Entry {
     last: Instant,
     /// The last wrong password.
     wrong: PasswordFingerprint,
-    /// When a slow address gets its next password verified, for other names and for existing users.
+    /// When a slow address or user gets the next password verified, for other names and for existing users.
     due: [Option<Instant>; 2],
 }
 
@@ -88,7 +90,7 @@ pub(crate) struct Throttled {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PasswordCheck {
     Verify,
-    /// Verify it. The address is slow, so refuse a wrong password with [`Throttled::SLOW`].
+    /// Verify it. The address or the user is slow, so refuse a wrong password with [`Throttled::SLOW`].
     VerifySlowly,
     /// Refuse it. It was wrong just before, and does not count again, because clients present a password twice.
     KnownWrong,
@@ -103,7 +105,7 @@ impl Throttled {
 }
 
 impl Throttle {
-    /// Decides whether a password is verified now. At a slow address this takes one of the few slots, unless `before`
+    /// Decides whether a password is verified now. A slow address or user takes one of the few slots, unless `before`
     /// shows that an earlier call took it.
     pub(super) fn check(
         &self,
@@ -118,12 +120,14 @@ impl Throttle {
         let pair_entry = state.wrong.get(&pair).filter(is_recent);
         let is_familiar = state.familiar.contains_key(&pair);
         let address_entry = state.wrong.get(&address).filter(is_recent);
-        let is_slow = !is_familiar && address_entry.is_some_and(|entry| entry.count >= ADDRESS_FREE);
+        let (slow, slow_entry, free) =
+            if is_familiar { (pair, pair_entry, PAIR_FREE) } else { (address, address_entry, ADDRESS_FREE) };
+        let is_slow = slow_entry.is_some_and(|entry| entry.count >= free);
         if pair_entry.is_some_and(|entry| entry.wrong == *password) {
             return if is_slow { Err(Throttled::SLOW) } else { Ok(PasswordCheck::KnownWrong) };
         }
         let waits = [
-            pair_entry.and_then(|entry| entry.free_again(PAIR_FREE, PAIR_WAIT_MAX)),
+            pair_entry.filter(|_| !is_familiar).and_then(|entry| entry.free_again(PAIR_FREE, PAIR_WAIT_MAX)),
             state
                 .wrong
                 .get(&user)
@@ -133,7 +137,7 @@ impl Throttle {
         if let Some(until) = waits.into_iter().flatten().filter(|until| now < *until).max() {
             return Err(if is_slow { Throttled::SLOW } else { Throttled::until(until, now) });
         }
-        let Some(entry) = state.wrong.get_mut(&address).filter(|_| is_slow) else { return Ok(PasswordCheck::Verify) };
+        let Some(entry) = state.wrong.get_mut(&slow).filter(|_| is_slow) else { return Ok(PasswordCheck::Verify) };
         let is_due = before == Some(PasswordCheck::VerifySlowly) || entry.is_due(source.exists, now);
         if is_due { Ok(PasswordCheck::VerifySlowly) } else { Err(Throttled::SLOW) }
     }
@@ -181,7 +185,7 @@ impl Entry {
         Some(self.last + wait)
     }
 
-    /// Takes one of the few slots of a slow address, if one is free.
+    /// Takes one of the few slots of a slow address or user, if one is free.
     fn is_due(&mut self, exists: bool, now: Instant) -> bool {
         let due = &mut self.due[usize::from(exists)];
         let next = due.unwrap_or(now).max(now);
@@ -250,7 +254,6 @@ mod tests {
     #[test]
     fn guessing_one_user_has_short_waits() {
         let throttle = Throttle::default();
-        throttle.succeeded(known("alice", THERE));
         for n in 0..200_u8 {
             throttle.failed(known("alice", THERE), &[n; 32]);
         }
@@ -305,6 +308,26 @@ mod tests {
         assert!(matches!(elsewhere, Err(Throttled { seconds: 9..=11 })), "{elsewhere:?}");
         assert_eq!(check(&throttle, known("alice", HERE)), Ok(PasswordCheck::Verify));
         assert_eq!(check(&throttle, known("bob", THERE)), Ok(PasswordCheck::Verify));
+    }
+
+    /// Behind one address there may be many people, and one of them guesses the password of another.
+    #[test]
+    fn guessing_a_user_is_slow_and_does_not_lock_the_user_out_where_the_user_signed_in() {
+        let throttle = Throttle::default();
+        throttle.succeeded(known("alice", HERE));
+        let guess = |n: &u8| {
+            let is_verified = throttle.check(known("alice", HERE), &[*n; 32], None).is_ok();
+            if is_verified {
+                throttle.failed(known("alice", HERE), &[*n; 32]);
+            }
+            is_verified
+        };
+        let verified = (10..210).filter(guess).count();
+        assert!((3..10).contains(&verified), "{verified} of 200 guesses at once were verified");
+        // A moment later, whatever was guessed before, a right password is verified.
+        std::thread::sleep(2 * SLOW_PAUSE);
+        assert_eq!(check(&throttle, known("alice", HERE)), Ok(PasswordCheck::VerifySlowly));
+        assert_eq!(check(&throttle, known("bob", HERE)), Ok(PasswordCheck::Verify));
     }
 
     #[test]
