@@ -134,7 +134,8 @@ where
 {
     let (head, body) = request.into_parts();
     let body = UnsyncBoxBody::new(body.map_err(Into::into));
-    let body = RequestBody::new(body, shared.limits().body_idle_timeout);
+    let limits = shared.limits();
+    let body = RequestBody::new(body, limits.body_idle_timeout, limits.header_timeout);
     http::answer(shared, connection, has_place, head, body).await
 }
 

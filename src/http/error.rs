@@ -224,9 +224,9 @@ impl ApiError {
         Self::new(ErrorCode::Unsupported, message).status(StatusCode::URI_TOO_LONG)
     }
 
-    /// The client paused for too long while it sent the body.
+    /// The client sends the body too slowly.
     pub(crate) fn timeout() -> Self {
-        Self::new(ErrorCode::BlobUploadInvalid, "the client has sent nothing for too long")
+        Self::new(ErrorCode::BlobUploadInvalid, "the body of the request arrives too slowly")
             .status(StatusCode::REQUEST_TIMEOUT)
             .header(header::CONNECTION, HeaderValue::from_static("close"))
     }

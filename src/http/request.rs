@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::ApiError;
 use super::response::etag;
@@ -18,6 +18,8 @@ use crate::oci::{ChunkRange, Digest, ErrorCode, MediaType};
 /// An error while a body arrives.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// The part of a whole body that must arrive within `window`.
+const WINDOW_BYTES: usize = 64 * 1024;
 /// The longest rest of a body that is read before a request is refused.
 const SHORT_BYTES_MAX: u64 = 64 * 1024;
 /// The longest time to read that rest.
@@ -29,11 +31,13 @@ pub(crate) struct RequestBody {
     body: Option<UnsyncBoxBody<Bytes, BoxError>>,
     /// The longest time to wait for the next bytes.
     idle: Duration,
+    /// The longest time in which [`WINDOW_BYTES`] of a whole body must arrive.
+    window: Duration,
 }
 
 impl RequestBody {
-    pub(crate) fn new(body: UnsyncBoxBody<Bytes, BoxError>, idle: Duration) -> Self {
-        Self { body: Some(body), idle }
+    pub(crate) fn new(body: UnsyncBoxBody<Bytes, BoxError>, idle: Duration, window: Duration) -> Self {
+        Self { body: Some(body), idle, window }
     }
 
     /// Takes the body, to read it piece by piece. A later call gets an empty body.
@@ -59,7 +63,8 @@ impl RequestBody {
         }
     }
 
-    /// Reads the whole body. Fails if it has more than `limit` bytes.
+    /// Reads the whole body. Fails if it has more than `limit` bytes, or arrives too slowly: the request takes one of
+    /// `maxConnections` until then.
     pub(super) async fn read(&mut self, limit: usize) -> Result<Bytes, ApiError> {
         let too_large = || ApiError::too_large(format!("the body has more than {limit} bytes"));
         let announced = self.body.as_ref().map_or(0, |body| http_body::Body::size_hint(body).lower());
@@ -68,7 +73,11 @@ impl RequestBody {
         }
         let mut incoming = self.take();
         let mut whole = BytesMut::new();
-        while let Some(bytes) = incoming.next().await? {
+        let (mut deadline, mut window_end) = (Instant::now() + self.window, WINDOW_BYTES);
+        while let Some(bytes) = timeout_at(deadline, incoming.next()).await.map_err(|_| ApiError::timeout())?? {
+            if whole.len() + bytes.len() >= window_end {
+                (deadline, window_end) = (Instant::now() + self.window, whole.len() + bytes.len() + WINDOW_BYTES);
+            }
             if whole.len() + bytes.len() > limit {
                 return Err(too_large());
             }

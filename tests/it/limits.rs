@@ -105,6 +105,27 @@ async fn a_head_that_arrives_slowly_runs_out_of_time() {
 }
 
 #[tokio::test]
+async fn a_small_body_has_its_own_time_however_steadily_it_drips() {
+    let t = limited("headerTimeout = '300ms'\nbodyIdleTimeout = '1h'\n").await;
+    for (line, framing) in [
+        ("PUT /v2/a/manifests/1", "content-length: 2000"),
+        ("POST /v2/auth", "content-length: 2000"),
+        ("POST /v2/auth", "transfer-encoding: chunked"),
+    ] {
+        let mut connection = connect(&t).await;
+        connection.send(format!("{line} HTTP/1.1\r\nhost: localhost\r\n{framing}\r\n\r\n")).await;
+        let piece = if framing.contains("chunked") { "1\r\nx\r\n" } else { "x" };
+        let mut dripped = 0;
+        while connection.is_silent_for(Duration::from_millis(50)).await {
+            connection.send(piece).await;
+            dripped += 1;
+            assert!(dripped < 600, "{line}: it may go on for ever");
+        }
+        assert_eq!(connection.answer().await.status, 408, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_may_be_idle_longer_than_a_head_may_take() {
     let t = limited("headerTimeout = '100ms'\nidleTimeout = '1h'\n").await;
     let mut connection = connect(&t).await;
