@@ -196,7 +196,7 @@ section! {
     Limits {
         /// Open connections. For a new one beyond the limit, the connection that is idle longest is closed.
         max_connections: usize = "http.limits.maxConnections", Kind::Int { least: 1, most: 1_000_000 }, "1024";
-        /// Open connections of one address (IPv6: /64). 0 for three quarters of maxConnections. Trusted proxies have no
+        /// Open connections of one address (IPv6: /56). 0 for three quarters of maxConnections. Trusted proxies have no
         /// such limit.
         max_connections_per_address: usize = "http.limits.maxConnectionsPerAddress", Kind::Int { least: 0, most: 1_000_000 }, "0";
         /// How long the head of a request may take.

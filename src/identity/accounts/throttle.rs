@@ -335,12 +335,12 @@ mod tests {
         let throttle = Throttle::default();
         let at = |text: &str| Some(text.parse().expect("an address"));
         for n in 0..3 {
-            throttle.failed(known("alice", at(&format!("2001:db8:1:2::{n}"))), &[n; 32]);
+            throttle.failed(known("alice", at(&format!("2001:db8:1:12{n:02}::{n}"))), &[n; 32]);
             throttle.failed(known("bob", at("::ffff:192.0.2.1")), &[n; 32]);
         }
         for (user, address, waits) in [
-            ("alice", "2001:db8:1:2:ffff::1", true),
-            ("alice", "2001:db8:1:3::1", false),
+            ("alice", "2001:db8:1:12ff:ffff::1", true),
+            ("alice", "2001:db8:1:1300::1", false),
             ("bob", "192.0.2.1", true),
             ("bob", "::ffff:192.0.2.2", false),
         ] {
