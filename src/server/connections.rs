@@ -28,8 +28,8 @@ const PLACE_WAIT: Duration = Duration::from_secs(10);
 pub(super) struct Connections {
     limits: ConnectionLimits,
     state: Mutex<State>,
-    /// Notified when a connection has ended.
-    ended: Notify,
+    /// Notified when there may be room again: a connection has ended or become idle.
+    room_made: Notify,
     /// Notified when a place is free again.
     freed: Notify,
 }
@@ -55,6 +55,8 @@ struct State {
     /// Connections with a request in flight that is not a probe.
     working: usize,
     waiting: usize,
+    /// Whether there was no room at the last look, so that a task may wait for [`Connections::room_made`].
+    is_full: bool,
     /// Counts up with every connection that becomes idle.
     idle_number: u64,
     /// Open connections of each address that has a share.
@@ -105,7 +107,7 @@ impl Connections {
             share => share,
         };
         let limits = ConnectionLimits { total, share, reserve: (total / 16).clamp(RESERVE_MIN, RESERVE_MAX) };
-        Self { limits, state: Mutex::default(), ended: Notify::new(), freed: Notify::new() }
+        Self { limits, state: Mutex::default(), room_made: Notify::new(), freed: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -115,19 +117,21 @@ impl Connections {
     /// Waits until one more connection may be accepted.
     pub(super) async fn room(&self) {
         loop {
-            let ended = self.ended.notified();
+            let room_made = self.room_made.notified();
             if self.has_room() {
                 return;
             }
-            ended.await;
+            room_made.await;
         }
     }
 
     fn has_room(&self) -> bool {
-        let (state, limits) = (self.lock(), self.limits);
+        let (mut state, limits) = (self.lock(), self.limits);
         let has_place = state.open < limits.total + limits.reserve || state.longest_idle(None).is_some();
         // A connection that is being closed still has a file handle and memory.
-        has_place && state.open + state.closing < limits.total + 2 * limits.reserve
+        let has_room = has_place && state.open + state.closing < limits.total + 2 * limits.reserve;
+        state.is_full = !has_room;
+        has_room
     }
 
     /// Registers an accepted connection, and closes an idle one for it if necessary. A trusted proxy serves many clients,
@@ -347,6 +351,10 @@ impl Drop for InFlight {
         }
         state.idle_number += 1;
         entry.idle_number = state.idle_number;
+        // It can be closed for a new connection now.
+        if state.is_full {
+            connections.room_made.notify_waiters();
+        }
         if std::mem::take(&mut entry.has_place) {
             state.working -= 1;
             if state.waiting > 0 {
@@ -359,7 +367,7 @@ impl Drop for InFlight {
 impl Drop for HandleInner {
     fn drop(&mut self) {
         self.connections.lock().remove(self.index);
-        self.connections.ended.notify_waiters();
+        self.connections.room_made.notify_waiters();
         self.connections.freed.notify_waiters();
     }
 }
@@ -379,5 +387,34 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.lock().waiting -= 1;
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn there_is_room_when_a_connection_becomes_idle() {
+        let limits = Limits { max_connections: 4, ..crate::config::Config::default().http.limits };
+        let connections = Arc::new(Connections::new(&limits));
+        let mut all = Vec::new();
+        while connections.has_room() {
+            // Each from an address of its own, which has a share of three.
+            let peer = IpAddr::from([192, 0, 2, u8::try_from(all.len()).unwrap()]);
+            let connection = connections.open(peer, &[]).unwrap();
+            let request = connection.request();
+            all.push((connection, Some(request)));
+        }
+        let waiting = tokio::spawn({
+            let connections = Arc::clone(&connections);
+            async move { connections.room().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        // The request ends, and the connection stays open.
+        all[0].1 = None;
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
     }
 }

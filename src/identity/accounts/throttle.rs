@@ -324,7 +324,7 @@ mod tests {
         };
         let verified = (10..210).filter(guess).count();
         assert!((3..10).contains(&verified), "{verified} of 200 guesses at once were verified");
-        // A moment later, whatever was guessed before, a right password is verified.
+        // A moment later a right password is verified, however many guesses there were.
         std::thread::sleep(2 * SLOW_PAUSE);
         assert_eq!(check(&throttle, known("alice", HERE)), Ok(PasswordCheck::VerifySlowly));
         assert_eq!(check(&throttle, known("bob", HERE)), Ok(PasswordCheck::Verify));
