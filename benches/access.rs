@@ -1,11 +1,11 @@
-//! What signing in costs, and what guessing passwords costs others. `cargo bench --bench access`.
+//! The cost of credentials, and of guessed passwords for other users. `cargo bench --bench access`.
 //!
 //! Runs the real program twice, once as it is by default and once `--open`, and asks it over loopback. The
 //! clients are raw sockets that are written to and read from by one thread, since they share the processors
 //! with what they measure. What is compared alternates, and ratios are of neighbours in time: the machine
 //! may have other things to do. Looks at `/proc/<pid>`, so on Linux only. Ends with 1 if a figure is missed.
 
-#![expect(clippy::unwrap_used, reason = "whatever fails here fails the measurement")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the benchmark")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people are far below 2^52")]
 
 use std::collections::BTreeMap;
@@ -55,7 +55,7 @@ ACCESS_PARTS     which of A, B and C (ABC)
 const COST_MAX: f64 = 0.05;
 /// The same of a token, whose signature is looked at.
 const TOKEN_COST_MAX: f64 = 0.10;
-/// What others keep of their requests a second while passwords are guessed.
+/// The share of requests that other clients keep while passwords are guessed.
 const KEPT_MIN: f64 = 0.80;
 const MIB_MAX: f64 = 96.0;
 
@@ -163,8 +163,7 @@ fn push(program: &Program, credentials: &str) {
     ask(program, &request("PUT", "/v2/bench/app/manifests/1", &headers, &manifest)).status(201);
 }
 
-/// A: what one request costs. Each caller has a moment, and then the next: whatever else the machine does
-/// meets all of them.
+/// The cost of one request. The callers alternate, so that other work on the machine affects all of them.
 fn cost(report: &mut Report, guarded: &Program, open: &Program, accounts: &Accounts, length: Duration, rounds: usize) {
     let callers: [(&str, &Program, &str); 6] = [
         ("anonymous", open, ""),
@@ -306,7 +305,7 @@ fn tired(n: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 1, 0, 1 + n % 4)
 }
 
-/// The seconds that somebody waits who signs in for the first time while others guess.
+/// The seconds that a first sign-in waits while others guess.
 fn sign_in_among_guessers(program: &Program, accounts: &Accounts, round: usize) -> f64 {
     let (user, password) = &accounts.newcomers[round];
     let guessers = accounts.guessers(|n| Ipv4Addr::new(127, u8::try_from(round + 100).unwrap(), 0, 1 + n));
@@ -346,7 +345,7 @@ fn waiting(report: &mut Report, program: &Program, accounts: &Accounts) {
     });
 }
 
-/// What one connection sends, again and again.
+/// The request that a connection repeats.
 struct Work {
     /// The address it comes from, if that matters.
     source: Option<IpAddr>,
@@ -368,7 +367,7 @@ impl Work {
     }
 }
 
-/// What came of a measurement.
+/// The result of a measurement.
 #[derive(Clone, Debug, Default)]
 struct Outcome {
     /// Answers by their status.
@@ -378,7 +377,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    #[expect(clippy::cast_precision_loss, reason = "nobody waits for 2^52 answers")]
+    #[expect(clippy::cast_precision_loss, reason = "no run sends 2^52 requests")]
     fn answers(&self) -> f64 {
         self.statuses.values().sum::<u64>() as f64
     }
@@ -431,7 +430,7 @@ impl Load {
 async fn send(address: SocketAddr, mut client: Client, mut work: Work, until: Instant) -> (Client, Work, Outcome) {
     let mut outcome = Outcome::default();
     let mut now = Instant::now();
-    // Whoever is kept waiting, as guessers are, is not waited for.
+    // Throttled clients are not waited for.
     let patience = tokio::time::Instant::from_std(until + Duration::from_millis(500));
     while now < until {
         work.what.next();
@@ -453,7 +452,7 @@ fn load(address: SocketAddr, work: impl IntoIterator<Item = Work>, length: Durat
     Load::connect(address, work).run(length)
 }
 
-/// A request with a password that nobody has given before.
+/// A request with a new password.
 fn guess(user: &str) -> Vec<u8> {
     let password = format!("{:?}", SystemTime::now());
     request("GET", PATHS[0], &basic(user, &password), "")
@@ -572,14 +571,14 @@ fn signed_in(program: &Program, user: &str, password: &str) -> String {
     headers(&cookie(&begun), begun.header("x-next-csrf-token").unwrap())
 }
 
-/// What a measurement gives, and the processor seconds that the program was busy meanwhile.
+/// The result of a measurement, and the processor seconds of the program meanwhile.
 fn busy<T>(program: &Program, measurement: impl FnOnce() -> T) -> (T, f64) {
     let before = program.processor();
     let result = measurement();
     (result, program.processor() - before)
 }
 
-/// What was measured, and what of it is not as it should be.
+/// The figures, and those beyond their limit.
 #[derive(Debug, Default)]
 struct Report {
     missed: usize,

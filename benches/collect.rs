@@ -1,10 +1,10 @@
-//! What a collection costs clients beside it. `cargo bench --bench collect`.
+//! The cost of garbage collection for clients. `cargo bench --bench collect`.
 //!
 //! Runs the real program on a disk, synced as by default, with clients that push and pull over loopback as fast as
 //! they can; half of the time it collects garbage meanwhile. The two halves alternate, and a ratio is of neighbours
 //! in time. Ends with 1 if clients keep less than they should.
 
-#![expect(clippy::unwrap_used, reason = "whatever fails here fails the measurement")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the benchmark")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people are far below 2^52")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -31,7 +31,7 @@ COLLECT_ROUNDS    how often each is measured (5)
 COLLECT_GARBAGE   how many blobs there are to remove in each round (4000)
 ";
 
-/// What clients keep of what they do without a collection.
+/// The share of requests that clients keep during a collection.
 const KEPT_MIN: f64 = 0.80;
 const PUSHERS: usize = 4;
 const PULLERS: usize = 4;
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     if pushes >= KEPT_MIN && pulls >= KEPT_MIN { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What clients did in a second.
+/// Requests of clients in a second.
 struct Worked {
     pushes: f64,
     pulls: f64,
@@ -193,7 +193,7 @@ fn digest(content: &[u8]) -> String {
     hex::encode(Sha256::digest(content))
 }
 
-/// Collects, beside the running program, and says what came of it.
+/// Runs a collection in the running program, and returns the result.
 fn collect(root: &Path) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
     let output = command.args(["gc", "--json", "--root"]).arg(root).output().unwrap();

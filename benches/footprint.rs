@@ -1,4 +1,4 @@
-//! What the program needs: memory, and time to its first answer. `cargo bench --bench footprint`.
+//! Memory of the program, and the time to its first response. `cargo bench --bench footprint`.
 //!
 //! Runs the real program on a new data directory, as a user would, and looks at it from outside: at
 //! `/proc/<pid>/status`, so on Linux only. The large blob is made on the way, so that nothing but the
@@ -6,7 +6,7 @@
 //!
 //! `FOOTPRINT_GIB`, `FOOTPRINT_REPOSITORIES` and `FOOTPRINT_PROGRAM` change what is measured.
 
-#![expect(clippy::unwrap_used, reason = "whatever fails here fails the measurement")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the benchmark")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people are far below 2^52")]
 
 use std::convert::Infallible;
@@ -31,7 +31,7 @@ use support::process::Process as _;
 use support::program::{PASSWORD, Program};
 use support::{directory, mib};
 
-/// What must not be exceeded.
+/// Limits.
 const IDLE_MIB_MAX: f64 = 10.0;
 const MIB_MAX: f64 = 64.0;
 const FIRST_ANSWER_MAX: Duration = Duration::from_millis(15);
@@ -56,7 +56,7 @@ fn main() {
     table.end();
 }
 
-/// What it has in memory when it has had nothing to do for a while, in bytes.
+/// Resident memory of the idle program, in bytes.
 async fn at_rest(program: &Program) -> u64 {
     tokio::time::sleep(Duration::from_secs(1)).await;
     program.resident()
@@ -69,7 +69,7 @@ async fn memory(table: &mut Table, gib: u64) {
     table.mib("idle, after the first start", at_rest(&program).await, IDLE_MIB_MAX);
     let signed_in = send(&program, basic("GET", "/v2/").body(empty()).unwrap()).await;
     assert_eq!(signed_in.status(), 200);
-    table.mib("idle, after somebody has signed in", at_rest(&program).await, IDLE_MIB_MAX);
+    table.mib("idle, after a sign-in", at_rest(&program).await, IDLE_MIB_MAX);
 
     program.reset_peak();
     let begun = Instant::now();
@@ -115,7 +115,7 @@ async fn time(table: &mut Table, repositories: u64) {
     let killed = first_answer(many.path(), write_and_kill);
     table.ms(&format!("first answer, {repositories} repositories, after a kill -9"), killed, FIRST_ANSWER_MAX);
 
-    // The first start after a kill makes the journal anew, for which it reads what it then keeps.
+    // The first start after a kill rebuilds the journal, and then caches what it has read.
     start(many.path(), &["--open"]).0.stop();
     let (program, _) = start(many.path(), &["--open"]);
     table.mib(&format!("idle, with {repositories} repositories"), at_rest(&program).await, IDLE_MIB_MAX);
@@ -220,7 +220,7 @@ fn manifest(index: u64) -> String {
     )
 }
 
-/// What a commit costs: the milliseconds of one push after another, and how many a second many clients do.
+/// The cost of a commit: milliseconds of sequential pushes, and pushes a second of many clients.
 async fn commits(program: &Program) -> (f64, f64) {
     const EACH: u32 = 20;
     let push = async |sender: &mut SendRequest<_>, content: String| {
@@ -306,7 +306,7 @@ fn write_and_kill(program: Program) {
     program.kill();
 }
 
-/// What was measured, and what was wanted.
+/// The figures and their limits.
 #[derive(Debug, Default)]
 struct Table {
     missed: usize,

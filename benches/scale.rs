@@ -1,10 +1,10 @@
-//! What grows with the store. `cargo bench --features filling --bench scale`.
+//! Growth with the size of the store. `cargo bench --features filling --bench scale`.
 //!
 //! Fills the database of one data directory directly, leaves another nearly empty, runs the real program on both,
 //! and asks both the same in turns (A B A B). A figure is how much longer a request takes in the large store; none
 //! should. Durable and with default settings, except that anybody may come in. Ends with 1 if a figure is missed.
 
-#![expect(clippy::unwrap_used, reason = "whatever fails here fails the measurement")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the benchmark")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people are far below 2^52")]
 
 #[path = "support/mod.rs"]
@@ -58,7 +58,7 @@ struct Store {
     blobs: Vec<(String, Content)>,
     /// A key of the superuser.
     root_key: String,
-    /// What was pushed while it was measured, so that no two pushes are the same.
+    /// The number of pushes so far, so that no two are the same.
     pushed: AtomicUsize,
 }
 
@@ -94,7 +94,7 @@ const WORK: &[Work] = &[
     Work { name: "mount a blob from elsewhere, durable", clients: PUSHERS, send: mount },
 ];
 
-/// What differs where not everybody sees everything.
+/// Lists for callers who see only a part.
 const GUARDED: &[Work] = &[
     work("the repositories of any user, who has none", |s, c, n| get(c, "/v2/_catalog?n=100", &s.key(n))),
     work("HEAD a manifest that is not the user's", |s, c, n| {
@@ -239,7 +239,7 @@ impl Store {
         self.program = Some(program);
     }
 
-    /// Starts the program anew, as it is by default.
+    /// Restarts the program with default settings.
     fn guard(&mut self) {
         self.program.take().unwrap().stop();
         self.program = Some(Program::start(VARIABLE, self.root.path(), &[]));

@@ -10,7 +10,7 @@ use super::{Done, Extent, Meter};
 /// Pieces of 64 KiB that are sent in one chunk.
 const CHUNK_PIECES: usize = 16;
 
-/// What the clients do in all, each of `clients` on a connection of its own.
+/// The work of all clients together, each on its own connection.
 fn measure(server: &Server, clients: usize, amount: f64, each: impl Fn(usize, &mut Client) + Sync) -> Done {
     let mut connected: Vec<_> = (0..clients).map(|_| Client::connect(server.address)).collect();
     let meter = Meter::begin(server);
@@ -61,7 +61,7 @@ pub(crate) fn pull_first(server: &Server, extent: Extent, round: usize) -> Done 
     measure(server, 1, content.length() as f64, |_, client| client.pull("pull/first", &noise, &content))
 }
 
-/// What comes back was just pushed; whether it is still in memory is the registry's business.
+/// Pulls what was just pushed. The registry decides whether it is still in memory.
 pub(crate) fn push_and_pull(server: &Server, extent: Extent, round: usize) -> Done {
     let noise = Noise::new();
     let content = noise.content(extent.mib * (1 << 20), (round, 0, 1));
@@ -128,7 +128,7 @@ pub(crate) fn pull_many(server: &Server, round: usize, length: usize, clients: u
     measure(server, clients, (length * count) as f64, each)
 }
 
-/// Of four requests, three pull and one pushes.
+/// Three of four requests pull, one pushes.
 pub(crate) fn mixed(server: &Server, round: usize, (length, clients, count): (usize, usize, usize)) -> Done {
     let noise = Noise::new();
     let (pulled, pushed) = (pulled(server, &noise, round, length), contents(&noise, length, round, count));

@@ -1,10 +1,10 @@
-//! How fast the registry is beside another one. `cargo bench --bench speed -- --help`.
+//! The speed of the registry next to another one. `cargo bench --bench speed -- --help`.
 //!
 //! Starts coracle and a peer on the same machine and disk, gives both the same work in turns (A B A B), looks at
 //! every byte that comes back, and prints medians and ratios. Both are as they are by default, except that coracle
 //! lets anybody in, as the peer does, and that neither logs requests. Looks at `/proc`, so on Linux only.
 
-#![expect(clippy::unwrap_used, reason = "whatever fails here fails the measurement")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the benchmark")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people are far below 2^52")]
 
 mod blobs;
@@ -67,18 +67,18 @@ enum Unit {
     Count,
 }
 
-/// What was done, and what it took.
+/// Work and its cost.
 #[derive(Clone, Copy, Debug)]
 struct Done {
     amount: f64,
     seconds: f64,
-    /// Of the server's processor time.
+    /// Processor time of the server.
     processor: f64,
-    /// What the server read from the disk, in MiB.
+    /// MiB that the server read from the disk.
     disk: f64,
 }
 
-/// What a server had used when a measurement began.
+/// The use of resources at the start of a measurement.
 struct Meter<'a> {
     server: &'a Server,
     processor: f64,
@@ -91,7 +91,7 @@ impl<'a> Meter<'a> {
         Self { server, processor: server.processor(), disk: server.disk_mib(), began: Instant::now() }
     }
 
-    /// What was done since.
+    /// The difference since then.
     fn done(&self, amount: f64) -> Done {
         let seconds = self.began.elapsed().as_secs_f64();
         let (processor, disk) = (self.server.processor() - self.processor, self.server.disk_mib() - self.disk);

@@ -1,4 +1,4 @@
-//! What was measured, as a table for people and as JSON for others.
+//! The report, as a table or as JSON.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -40,9 +40,9 @@ impl Medians {
 
 impl Report {
     pub(crate) fn new(peer: Option<&'static str>) -> Self {
-        let beside = peer.map_or(String::new(), |peer| format!(", and {peer}, and the ratio"));
+        let columns = peer.map_or(String::new(), |peer| format!(", and {peer}, and the ratio"));
         println!(
-            "coracle{beside}: throughput; processor time of the server; most memory; read from the disk, if anything"
+            "coracle{columns}: throughput; processor time of the server; highest memory; bytes read from the disk, if any"
         );
         Self { peer, rows: Vec::new(), missed: 0 }
     }
@@ -66,7 +66,7 @@ impl Report {
                 write!(line, "{throughput:>10.1} {rate}  {processor:>8.2} {cost}  {memory:>6.1} MiB").unwrap();
             }
             Some(peer) => {
-                // Of neighbours in time: the machine may have other things to do.
+                // Ratios of neighbouring rounds, because the machine may have other work.
                 let ratio = |value: fn(&Done) -> f64| {
                     median(done[0].iter().zip(&done[1]).map(|(own, peer)| value(own) / value(peer)))
                 };

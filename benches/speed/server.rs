@@ -15,14 +15,14 @@ pub(crate) struct Server {
     _root: Option<tempfile::TempDir>,
 }
 
-/// What of it is ours to look at and to end.
+/// The process, if we started it.
 enum Running {
     Coracle(Program),
     Other(Child),
     Before,
 }
 
-/// What coracle is compared with.
+/// The peer of the comparison.
 pub(crate) enum Peer {
     DockerRegistry,
     Url(SocketAddr),

@@ -15,7 +15,7 @@ const LOOKS: usize = 200;
 pub(crate) struct Client {
     socket: TcpStream,
     buffer: Vec<u8>,
-    /// What of the buffer has come and is not used yet.
+    /// Received bytes that are not used yet.
     from: usize,
     until: usize,
 }

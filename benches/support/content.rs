@@ -1,5 +1,4 @@
-//! What is pushed: noise that is told apart by its first bytes, so that making it costs nothing, and comparing
-//! what comes back costs little.
+//! Content for benchmarks: noise that differs in its first bytes, so that it is cheap to make and to compare.
 
 use sha2::{Digest as _, Sha256};
 

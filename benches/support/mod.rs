@@ -1,4 +1,4 @@
-//! What the measurements share: the program as a user starts it, a client that costs little, content, and figures.
+//! Support for benchmarks: the program as a user starts it, a cheap client, content, and figures.
 //!
 //! Every measurement takes what it needs of it.
 

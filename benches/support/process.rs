@@ -1,4 +1,4 @@
-//! What a process uses, as Linux tells it in `/proc`.
+//! Resources of a process, from `/proc`.
 
 use std::process::Child;
 
@@ -45,7 +45,7 @@ pub(crate) trait Process {
         self.status("VmRSS")
     }
 
-    /// The most memory it has had, since it was last asked to begin anew.
+    /// The highest memory since the last reset.
     fn peak(&self) -> u64 {
         self.status("VmHWM")
     }

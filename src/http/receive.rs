@@ -234,7 +234,8 @@ mod tests {
     async fn batches(offset: u64, pieces: &[Bytes]) -> Vec<Vec<Bytes>> {
         let frames: Vec<_> = pieces.iter().map(|piece| Ok::<_, BoxError>(Frame::data(piece.clone()))).collect();
         let body = UnsyncBoxBody::new(StreamBody::new(stream::iter(frames)));
-        let mut batcher = Batcher::new(RequestBody::new(body, Duration::from_secs(1), Duration::from_secs(1)).take(), offset);
+        let mut batcher =
+            Batcher::new(RequestBody::new(body, Duration::from_secs(1), Duration::from_secs(1)).take(), offset);
         let mut batches = Vec::new();
         loop {
             batcher.fill().await;

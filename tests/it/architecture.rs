@@ -108,16 +108,16 @@ const TOOLS: &[&str] = &["kit::bounded_map", "kit::file", "kit::network", "kit::
 
 /// Where a module may use another, but only these words of it.
 const WORDS: &[(&str, &str, &[&str])] = &[
-    // Where files lie, and how one comes to be: the rows are in a file as well.
+    // The database is a file in the same tree.
     ("content::rows", "content::blobs", &["Disk", "FaultyDisk", "Operation", "SystemDisk", "Tree"]),
     ("http::route", "content::repository", &["ManifestTarget", "ReferrerCursor"]),
     ("http::route", "identity::access", &["Access", "Action", "Actions", "Requires", "Surface"]),
-    // Of the audit file, and for a database of a test.
+    // For the owner of the audit file, and for a database in tests.
     ("identity::accounts", "content::blobs", &["Owner", "SystemDisk", "Tree"]),
     ("identity::tokens", "content::blobs", &["SystemDisk", "Tree"]),
     ("admin", "content::blobs", &["Owner", "Tree", "give_to_owner_of_parent"]),
     ("admin", "content::rows", &["AccountRole"]),
-    // What looks through everything, and not what one repository can do.
+    // Operations on the whole store, not on one repository.
     (
         "admin",
         "content::repository",
@@ -139,23 +139,23 @@ const WORDS: &[(&str, &str, &[&str])] = &[
             "restore",
         ],
     ),
-    // What a handler sends, and what error answers are made of; the stores are behind `repository`.
+    // Values in responses and errors. `repository` hides the stores.
     ("http", "content::blobs", &["Blob", "Error"]),
     ("http", "content::rows", &["AccountRole", "Error", "Grantee", "GroupRow", "Role", "SettingsRow"]),
-    // Times come from the accounts; they are only written down here.
+    // Times come from the accounts and are only formatted here.
     ("http", "kit::clock", &["Timestamp"]),
-    // What is done from time to time.
+    // For maintenance.
     ("server", "content::repository", &["Scrubbing"]),
     ("server", "kit::clock", &["Timestamp"]),
     ("testing::fuzzing", "content::repository", &["ManifestTarget", "fuzz_upload"]),
 ];
 
-/// Who touches files, by the beginning of the module's path.
+/// The modules that access files, by the beginning of their path.
 const FILES: &[(&str, &str)] = &[
     ("kit::clock", "which start of the machine this is, which the system says in a file"),
     ("content::blobs", "blobs are files"),
     ("content::rows", "the files of the database, and its journal"),
-    ("content::repository::import", "reads somebody else's layout"),
+    ("content::repository::import", "reads an image layout"),
     ("config::source", "reads the configuration"),
     ("config::openid", "reads secrets of clients"),
     ("config::check", "looks whether the files exist that the configuration names"),
@@ -178,18 +178,18 @@ const FILES: &[(&str, &str)] = &[
     ("kit::file", "reads files, and examines their state"),
 ];
 
-/// Who makes paths out of parts.
+/// The modules that build paths.
 const PATHS: &[(&str, &str)] = &[
     ("content::blobs::paths", "the tree under the data directory"),
     ("content::blobs::foreign", "looks for the files of other registries"),
     ("content::blobs::transfer", "finds out where a path leads of which a part is not there yet"),
-    ("content::repository::import", "the tree of somebody else's layout"),
+    ("content::repository::import", "the tree of an image layout"),
     ("cli", "the data directory itself"),
     ("admin::socket", "a short path to the socket"),
     ("admin::directory", "finds a directory that was handed over"),
 ];
 
-/// What the library shows.
+/// The public items of the library.
 const PUBLIC: &[&str] = &[
     "AccessPolicy",
     "Body",
@@ -227,7 +227,7 @@ fn layer(path: &[String]) -> Option<&'static str> {
     LAYERS.iter().map(|(name, _)| *name).filter(|name| leads(name)).max_by_key(|name| name.len())
 }
 
-/// What the library hands on at its root: each word, and its path.
+/// The items that the library re-exports at its root, with their paths.
 fn handed_on() -> Vec<(String, Vec<String>)> {
     let lib = Source::all("src").into_iter().find(|source| source.path == "src/lib.rs").unwrap();
     let text = |at: usize| lib.tokens[at].text.clone();
@@ -339,7 +339,7 @@ fn who_alone_may() {
             let word = token.text.as_str();
             only(0, word == "redb", top == "content::rows", "only content::rows names redb");
             let opens = match (word, text(at + 1)) {
-                // The type alone is no access: whoever is given an open file may read it.
+                // The type alone is no access: any module may read an open file that it is given.
                 ("fs", _) if text(at.wrapping_sub(2)) == "unix" => false, // traits of files
                 ("fs", "::") if text(at + 2) == "{" => {
                     let group = (at + 3..).map(text).take_while(|word| *word != "}");

@@ -8,7 +8,7 @@ use crate::support::registry::ALICE;
 async fn a_wrong_password_and_an_unknown_user_hear_the_same() {
     let t = TestRegistry::with_users().await;
     let mut heard = Vec::new();
-    for credentials in [(ALICE.0, "wrong"), ("nobody", "wrong"), (ALICE.0, ""), ("nobody", ALICE.1)] {
+    for credentials in [(ALICE.0, "wrong"), ("unknown", "wrong"), (ALICE.0, ""), ("unknown", ALICE.1)] {
         let answer = t.user(credentials).get("/v2/").send().await.error(401, "UNAUTHORIZED");
         assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer realm=\""));
         let mut headers = answer.headers.clone();
@@ -56,7 +56,7 @@ async fn passwords_are_kept_as_argon2id_and_readable_by_nobody_else() {
     assert_eq!((mode(&data), mode(&data.join("coracle.redb"))), (0o700, 0o600));
 }
 
-/// What hashing costs is counted in the processor time of the program, which has no other work.
+/// Measures hashing by the processor time of the program, which has no other work.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_unknown_user_costs_a_hash_and_a_remembered_password_none() {
@@ -77,7 +77,7 @@ async fn an_unknown_user_costs_a_hash_and_a_remembered_password_none() {
     // The same mistake twice is one, and costs one hash.
     let mistakes = |n: u32| format!("wrong {n}");
     let wrong = cost(FEW, ADMIN.0, &mistakes, 401).await;
-    let unknown = cost(FEW, "nobody", &mistakes, 401).await;
+    let unknown = cost(FEW, "unknown", &mistakes, 401).await;
     assert!(wrong >= 3, "{FEW} hashes took {wrong} ticks: the measure is too coarse to say anything");
     assert!(unknown * 2 >= wrong && wrong * 2 >= unknown, "wrong: {wrong} ticks, unknown: {unknown}");
 

@@ -1,4 +1,4 @@
-//! Backups of a registry that runs, and registries made from them: the real program, beside real clients.
+//! Backups of a running registry, and registries made from them: the real program with real clients.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -85,7 +85,7 @@ async fn a_backup_beside_clients_has_what_was_answered_before_it_and_nothing_hal
                 let mut number = 0;
                 while !enough.load(Ordering::Relaxed) {
                     number += 1;
-                    let name = format!("beside/c{client}");
+                    let name = format!("during/c{client}");
                     let image = push_image(&caller, &name, &format!("t{number}"), (client << 32) | (number * 10)).await;
                     if number % 2 == 0 {
                         delete_image(&caller, &name, &image).await;
@@ -118,7 +118,7 @@ async fn a_backup_beside_clients_has_what_was_answered_before_it_and_nothing_hal
     }
     let mut seen = 0;
     for client in 0..3 {
-        let name = format!("beside/c{client}");
+        let name = format!("during/c{client}");
         let answer = caller.get(&format!("/v2/{name}/tags/list")).send().await;
         if answer.status == 200 {
             for tag in answer.json()["tags"].as_array().unwrap() {
@@ -127,7 +127,7 @@ async fn a_backup_beside_clients_has_what_was_answered_before_it_and_nothing_hal
             }
         }
     }
-    assert!(seen > 0, "nothing of what was pushed beside four backups is in the last one");
+    assert!(seen > 0, "the last of four backups has nothing that was pushed meanwhile");
     running.stop();
 }
 
@@ -161,7 +161,7 @@ async fn a_second_backup_brings_what_is_new_and_takes_away_what_is_gone() {
         assert_eq!((&said["linked"], &said["removed"], &said["blobs"]), (&2.into(), &2.into(), &2.into()));
         assert_eq!(files(directory), files(&root));
     }
-    // And beside a registry that rests: nothing is new.
+    // The registry is stopped, and nothing is new.
     running.stop();
     let said = back_up(&root, &backup, &[]);
     assert_eq!((&said["linked"], &said["removed"], &said["blobs"]), (&0.into(), &0.into(), &2.into()));
@@ -179,14 +179,14 @@ async fn a_backup_that_is_broken_off_leaves_the_last_one() {
     delete_image(&running.anonymous(), "a", &first).await;
     running.stop();
 
-    // A blob that cannot be brought: where it should go, there is a directory. It is killed there, so to say.
+    // A blob that cannot be copied, because a directory has its name. The backup stops there as if it were killed.
     let layer = second["layers"][0]["digest"].as_str().unwrap();
     let in_the_way = blob(&backup, layer);
     std::fs::create_dir(&in_the_way).unwrap();
     let done = Program::new(["backup", "--root"]).arg(&root).arg(&backup).run();
     assert_eq!(done.code, Some(1), "{done:?}");
     std::fs::remove_dir(&in_the_way).unwrap();
-    // What a kill in the middle of copying leaves.
+    // The remains of a kill during a copy.
     std::fs::write(backup.join("uploads/9d6a8bd4-5a2d-4b8d-8d2c-0d8a2f3b4c5d"), b"half").unwrap();
 
     let done = restore(&backup, &again, &["--verify"]);

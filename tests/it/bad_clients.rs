@@ -1,6 +1,5 @@
-//! Clients that want to do harm: whatever they send or hold, memory and open files of the real program stay within
-//! bounds, and others are served meanwhile. What a single slow client may do is in `limits.rs`, and what is refused
-//! as it is read in `bad_input.rs`.
+//! Hostile clients: memory and open files of the real program stay within bounds, and other clients are served
+//! meanwhile. `limits.rs` tests single slow clients, and `bad_input.rs` invalid requests.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +18,7 @@ fn serve(limits: &str) -> (Running, tempfile::TempDir) {
     (Program::serve_with(root.path(), &config).start(), root)
 }
 
-/// Somebody else, who is served.
+/// Another client, which is served.
 async fn others_are_served(running: &Running, seed: u64) {
     let content = noise(100_000, seed);
     let caller = running.anonymous();
@@ -191,7 +190,7 @@ async fn no_request_hides_in_the_body_of_another() {
     let hidden = "DELETE /v2/a/manifests/1 HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let length = hidden.len();
     let framings = [
-        // What counts is one of both, and the rest of the connection is not read as a request.
+        // One of the two is used, and the rest of the connection is not read as a request.
         format!("content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"),
         format!("transfer-encoding: chunked\r\ncontent-length: {length}\r\n\r\n0\r\n\r\n{hidden}"),
         format!("content-length: 0\r\ncontent-length: {length}\r\n\r\n{hidden}"),

@@ -209,7 +209,7 @@ const PATHS_METHODS_HEADERS: &[Row] = &[
     ("DELETE /v2/a/manifests/1\n$FLOOD", 431, ""),
 ];
 
-/// What no client library would send.
+/// Requests that no client library sends.
 const FRAMING: &[Row] = &[
     ("\n\nDELETE\n\n HTTP/1.1", 400, ""),
     ("DELETE /v2/a/manifests/1 HTTP/1.2\nhost: localhost\n\n", 400, ""),
@@ -234,7 +234,7 @@ const FRAMING: &[Row] = &[
     ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ntransfer-encoding: gzip\n\n{}", 400, ""),
     ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ntransfer-encoding: chunked, gzip\n\n{}", 400, ""),
     ("PUT /v2/a/manifests/1 HTTP/1.0\ntransfer-encoding: chunked\n\n2\r\n{}\r\n0\r\n\r\n", 400, ""),
-    // With both, the coding counts (RFC 9112, 6.3), and what it says is no manifest.
+    // The transfer coding takes precedence (RFC 9112, 6.3), and its content is not a manifest.
     (
         "PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-type: $TYPE\ncontent-length: 9\ntransfer-encoding: chunked\n\n2\r\n{}\r\n0\r\n\r\n",
         400,
@@ -306,7 +306,7 @@ impl Subject {
         let config = format!("\"config\":{{\"mediaType\":\"{CONFIG}\",\"digest\":\"{}\",\"size\":1000}}", self.blob);
         let row = [
             ("$DIGEST", self.blob.as_str()),
-            ("$NONE", &sha256(b"nobody has this")),
+            ("$NONE", &sha256(b"missing")),
             ("$UPLOAD", &self.upload),
             ("$TYPE", MANIFEST),
             ("$INDEX", INDEX),
@@ -341,7 +341,7 @@ impl Subject {
     async fn state(&self) -> Vec<String> {
         let mut state = Vec::new();
         let blob = format!("/v2/a/blobs/{}", self.blob);
-        let referrers = format!("/v2/a/referrers/{}", sha256(b"nobody has this"));
+        let referrers = format!("/v2/a/referrers/{}", sha256(b"missing"));
         for path in ["/v2/_catalog", "/v2/a/tags/list", "/v2/a/manifests/1", &blob, &self.upload, &referrers] {
             let answer = self.caller.get(path).send().await;
             let mut headers: Vec<String> = answer.headers.iter().map(|header| format!("{header:?}")).collect();

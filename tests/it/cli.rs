@@ -93,7 +93,7 @@ fn check_config_lists_the_keys_with_their_defaults() {
 
 #[test]
 fn a_reader_who_has_seen_enough_is_no_failure() {
-    // As `coracle check-config --keys | head -0`: nobody reads, and nobody is to hear of a panic.
+    // As `coracle check-config --keys | head -0`: the output is closed, and there must be no panic.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let finished = std::process::Command::new(env!("CARGO_BIN_EXE_coracle"))
@@ -118,7 +118,7 @@ fn without_a_configuration_the_data_is_where_the_platform_keeps_it() {
 #[test]
 fn without_a_configuration_the_address_is_127_0_0_1_8080() {
     let home = tempfile::tempdir().unwrap();
-    // Taken by this test, or by whoever has it on this machine: where it wants to listen shows in either case.
+    // The port may be taken by this test or by another program: both show where the registry wants to listen.
     let _taken = TcpListener::bind("127.0.0.1:8080");
     let finished = Program::new(["serve"]).env("XDG_DATA_HOME", home.path()).run();
     assert!(finished.stderr.contains("cannot listen on 127.0.0.1:8080"), "{}", finished.stderr);
@@ -172,7 +172,7 @@ async fn the_first_password_can_come_from_the_environment_and_is_not_shown() {
     running.user(ADMIN).get("/v2/").send().await.status(200);
     let stderr = running.stop().stderr;
     assert!(!stderr.contains(ADMIN.1) && shown_password(&stderr).is_none(), "{stderr}");
-    // An empty one is none.
+    // An empty value counts as unset.
     let root = tempfile::tempdir().unwrap();
     let running = Program::serve(root.path()).env("CORACLE_ADMIN_PASSWORD", "").start();
     running.user(("admin", "")).get("/v2/").send().await.error(401, "UNAUTHORIZED");
@@ -285,7 +285,7 @@ fn a_data_directory_that_cannot_be_used_is_said_in_words() {
         assert!(finished.stderr.contains(root.to_str().unwrap()), "{}", finished.stderr);
         assert!(finished.stderr.contains("is not a directory"), "{}", finished.stderr);
     }
-    // Of root itself nothing is kept; of everybody else `/` is.
+    // An unprivileged user cannot create a directory in `/`.
     let finished = Program::serve(std::path::Path::new("/coracle-test")).unprivileged().run();
     assert_eq!(finished.code, Some(1));
     assert!(finished.stderr.contains("/coracle-test"), "{}", finished.stderr);

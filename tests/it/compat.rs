@@ -67,7 +67,7 @@ async fn every_row_is_true_of_coracle() {
     assert_eq!(checked, rows);
 }
 
-/// What the profile takes over from zot.
+/// The defaults of the profile `zot`.
 #[tokio::test]
 async fn the_profile_asks_for_a_password_and_gives_every_user_all_rights() {
     let builder = Registry::builder().config(compat()).user(ALICE.0, ALICE.1).user(BOB.0, BOB.1);

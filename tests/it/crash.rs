@@ -1,11 +1,10 @@
-//! `kill -9` under load: what was answered with 2xx is there, nothing is torn, and what was half done goes on
-//! or is gone.
+//! `kill -9` under load: acknowledged changes survive, nothing is torn, and unfinished work continues or is gone.
 //!
-//! Clients push, mount, tag and delete, people come and go, and collections without a delay run beside them. At
-//! some answer the program is killed, with whatever is under way; then everything that is stored is compared
-//! with itself, the program is started again, and everything that was ever answered or tried is looked at.
+//! Clients push, mount, tag and delete, users come and go, and garbage is collected without a delay. After some response
+//! the program is killed. Then the test compares the stored data with itself, restarts the program, and checks everything
+//! that was ever acknowledged or tried.
 //!
-//! `CORACLE_KILLS` says how often; `cargo test --test it crash -- --nocapture` prints what was seen.
+//! `CORACLE_KILLS` sets the number of kills; `cargo test --test it crash -- --nocapture` prints the details.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,7 +40,7 @@ async fn what_was_answered_survives_kill_9_and_nothing_is_torn() {
     let (mut people, mut collected) = (People::default(), 0);
 
     for round in 0..kills {
-        // What is not needed by a manifest must be kept where nothing is collected, and only there.
+        // Unreferenced blobs stay exactly if garbage collection is off.
         let collects = round % 2 == 1;
         pulse.stop(false);
         let working = traffic::run(clients, &caller, &pulse);
@@ -69,7 +68,7 @@ async fn what_was_answered_survives_kill_9_and_nothing_is_torn() {
             collected += collector.await.unwrap();
         }
 
-        // Before anything could mend itself, and beside a registry that has begun to.
+        // Before any repair, and while the registry is repairing.
         let scrub = || tokio::task::block_in_place(|| traffic::scrub_strays(root, &clients));
         if round % 4 < 2 {
             seen.strays += scrub();

@@ -16,7 +16,7 @@ use crate::support::http::Caller;
 /// No example takes this long, however busy the machine is.
 const WAIT: Duration = Duration::from_mins(1);
 
-/// An example, which stands beside the tests in the build's directory.
+/// The program of an example, from the build directory of the tests.
 fn example(name: &str) -> Command {
     let tests: PathBuf = std::env::current_exe().unwrap();
     let path = tests.parent().and_then(Path::parent).unwrap().join("examples").join(name);

@@ -1,5 +1,4 @@
-//! What every kind of request is answered when something is wrong with the disk, and that everything works again
-//! when it is not any more: the real program, on a disk that fails.
+//! Responses to every kind of request while the disk fails, and recovery afterwards: the real program on a failing disk.
 
 pub mod shim;
 
@@ -14,14 +13,14 @@ use crate::support::http::{Answer, Caller, Request};
 use crate::support::process::{ADMIN, Program, Running};
 use shim::{CREATE, Faults, OPEN, OPEN_TO_WRITE, READ, REMOVE, RENAME, SYNC, WRITE};
 
-/// What fails.
+/// A fault.
 struct Fault {
     name: &'static str,
     operations: u32,
     error: Errno,
     /// On files with this in their path.
     path: &'static str,
-    /// What each of [`REQUESTS`] is answered.
+    /// The expected response to each of [`REQUESTS`].
     statuses: [u16; 14],
 }
 
@@ -46,9 +45,8 @@ const REQUESTS: [&str; 14] = [
     "readyz",
 ];
 
-/// What is on the disk is served for as long as it can be read. What cannot be written is refused: with 507 if there
-/// is no room, with 503 if waiting may help, and in no case in part. `PATCH` and `POST` sync nothing, since nothing
-/// is promised yet.
+/// Content is served while it can be read. A failed write gives 507 if there is no space and 503 if waiting may help, and
+/// changes nothing. `PATCH` and `POST` sync nothing, because they promise nothing.
 #[rustfmt::skip] // a table is read down its columns
 const TABLE: [Fault; 9] = [
     //                                                                           blob      manif.    POST      PUT       mount     DELETE    sign key  ready
@@ -99,7 +97,7 @@ impl Scene {
         panic!("nothing can be pushed when the fault is gone: {}", self.running.stderr());
     }
 
-    /// What is needed for a kind of request, and the request. Nothing fails meanwhile.
+    /// Prepares a kind of request while nothing fails, and returns the request.
     async fn prepare(&mut self, kind: &str) -> impl Fn(&Caller) -> Asked + use<> {
         self.until_it_goes_on().await;
         self.number += 1;
@@ -170,12 +168,12 @@ impl Scene {
         let said = answer.as_ref().map_or(BROKEN, |answer| answer.status.as_u16());
         let wrong = check(answer.as_ref().ok(), kind, expected, said);
         self.faults.lift();
-        // What was done is done; what was not can be done now, by the same request.
+        // A completed request stays done. A failed one succeeds now.
         let is_done = (200..300).contains(&said) && kind.starts_with("DELETE");
         for _ in 0..100 {
             let Asked { request, fine } = asked(&self.admin);
             let again = request.send().await.status.as_u16();
-            // An upload that could not be synced is gone, so that nobody takes it for durable.
+            // An upload that could not be synced is gone, so that no client believes it durable.
             let has_gone = again == 404 && kind == "PUT upload" && (fault.operations & SYNC > 0 || said == 201);
             if again == fine || has_gone || (is_done && again == 404) || (said == 202 && again == 416) {
                 return wrong;
@@ -186,7 +184,7 @@ impl Scene {
     }
 }
 
-/// Has the system forget what it has in memory of blobs, so that they are read from the disk; false if there is none.
+/// Drops the page cache of the blobs, so that they are read from the disk. Returns whether there is any blob.
 #[cfg(target_os = "linux")]
 fn forget(root: &Path) -> bool {
     use rustix::fs::{Advice, fadvise, statfs};
@@ -204,7 +202,7 @@ fn forget(_root: &Path) -> bool {
     false
 }
 
-/// What is wrong with an answer.
+/// The fault of a response.
 fn check(answer: Option<&Answer>, kind: &str, expected: u16, said: u16) -> Option<String> {
     if said != expected {
         return Some(format!("{kind}: {said}, not {expected}: {:?}", answer.map(Answer::text)));
@@ -232,7 +230,7 @@ async fn row(fault: &Fault, faults: Faults, root: PathBuf) -> Vec<String> {
         wrong.extend(scene.ask(fault, kind, expected).await.map(|what| format!("{}: {what}", fault.name)));
         failed += usize::from(expected >= 500);
     }
-    // What was there all the time is as it was; and the log has a line for everything that failed.
+    // Existing content is unchanged, and the log has a line for every failure.
     scene.until_it_goes_on().await;
     let kept = scene.admin.get("/v2/app/manifests/kept").send().await.status(200);
     assert_eq!(kept.body, bytes(&manifest));
@@ -264,7 +262,7 @@ async fn what_fails_is_told_and_is_over_when_the_fault_is() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// After a failed write the database is opened anew, and nothing of it can be read: not even who asks.
+/// After a failed write the database is reopened. If that fails, nothing can be read, not even the caller's account.
 #[tokio::test]
 async fn a_database_that_cannot_be_read_is_told_and_read_again_when_it_can() {
     let directory = tempfile::tempdir().unwrap();
@@ -298,7 +296,7 @@ async fn a_database_that_cannot_be_read_is_told_and_read_again_when_it_can() {
     tokio::time::timeout(Duration::from_secs(30), again).await.expect("writable when the fault is gone");
 }
 
-/// What somebody did to a blob's file is noticed where it shows, and the blob is whole when it was pushed again.
+/// A changed blob file is noticed when it is used, and pushing the blob again repairs it.
 #[tokio::test]
 async fn a_blob_whose_file_is_cut_short_altered_or_gone_is_not_there_until_it_is_pushed_again() {
     let directory = tempfile::tempdir().unwrap();

@@ -20,7 +20,7 @@ async fn two_registries_in_one_process_do_not_know_of_each_other() {
     push_image(&other.anonymous(), "alice/a", "1", 1).await;
     let alice = one.user(crate::support::registry::ALICE);
     alice.get("/v2/alice/a/manifests/1").send().await.error(404, "NAME_UNKNOWN");
-    // An upload of one of them is none of the other's.
+    // An upload of one registry is unknown in the other.
     let location = alice.post("/v2/alice/a/blobs/uploads/").send().await.status(202).location();
     other.anonymous().get(&location).send().await.error(404, "BLOB_UPLOAD_UNKNOWN");
     // Each counts what is its own.
@@ -154,7 +154,7 @@ fn a_registry_needs_a_directory_and_users_need_names() {
         let refused = Registry::builder().temporary().user(name, "secret").open();
         assert!(matches!(refused, Err(Error::InvalidUser { .. })), "{name:?}");
     }
-    // What could never be sent as a password is not taken as one.
+    // A password that no client could send is refused.
     for password in ["", &"x".repeat(1025)] {
         let refused = Registry::builder().temporary().user("alice", password).open();
         assert!(matches!(refused, Err(Error::InvalidUser { .. })), "{} characters", password.len());

@@ -102,7 +102,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a repository should have.
+/// The expected content of a repository.
 #[derive(Clone, Debug, Default)]
 struct Repository {
     blobs: BTreeSet<usize>,
@@ -331,7 +331,7 @@ fn every_list_and_read_is_what_the_model_says() {
         panic!("{failure}");
     }
     println!("answers by status: {:?}", seen.borrow());
-    // What was never answered was never tried.
+    // A test without a response tests nothing.
     for (status, least) in [(201, 300), (202, 20), (400, 50), (404, 30), (405, 10)] {
         let count = seen.borrow().get(&status).copied().unwrap_or_default();
         assert!(count >= least, "{status} was answered {count} times only");

@@ -1,14 +1,14 @@
-//! Signing in through OpenID and OAuth providers, with real ones and with such as lie.
+//! Sign-in through OpenID and OAuth providers, real and hostile.
 //!
-//! Four parties can stand beside the registry, each in a module that knows nothing of coracle:
+//! Four parties talk to the registry, each in a module that does not know coracle:
 //! * [`provider`]: `oidc-provider` from npm, a certified OpenID provider, as its own process.
-//! * [`browser`]: Chromium without a window, driven over WebDriver; [`agent`] is the same for what no browser would do,
-//!   and for what needs none.
-//! * [`github`]: a player of GitHub, whose answers have the shapes of GitHub's documents.
-//! * [`hostile`]: an OpenID provider whose every answer a test can bend.
+//! * [`browser`]: headless Chromium, driven over WebDriver. [`agent`] does the same without a browser, and also what no
+//!   browser would do.
+//! * [`github`]: a server with GitHub's routes and the response formats of its documentation.
+//! * [`hostile`]: an OpenID provider whose responses a test can change.
 //!
-//! [`registry`] is the registry that knows them, and [`program`] a program that signs somebody in there. Where node, npm, Chromium or its driver are missing, the tests that
-//! need them say `SKIPPED`, and fail where `CI` is set.
+//! [`registry`] is the configured registry, and [`program`] a program that signs a user in. Without node, npm, Chromium or
+//! its driver, the tests that need them print `SKIPPED`, and fail if `CI` is set.
 
 pub mod agent;
 mod browser;

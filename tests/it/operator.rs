@@ -1,4 +1,4 @@
-//! What an operator meets: paths, owners, namespaces, other registries' files, and users of an htpasswd file.
+//! Surroundings of the registry: paths, owners, mount namespaces, files of other registries, htpasswd users.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
@@ -77,7 +77,7 @@ fn a_data_directory_of_another_registry_is_refused_and_left_as_it_was() {
         }
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), before, "{files:?}");
     }
-    // A volume has entries of its own, which are nobody's images.
+    // A volume has entries of its own, which are no images.
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join("lost+found")).unwrap();
     done(&Program::serve(root.path()).start().stop());
@@ -116,7 +116,7 @@ async fn what_root_makes_belongs_to_the_owner_of_the_data_directory() {
 
     let running = serve(&root);
     let manifest = push_image(&running.user(ADMIN), "a/b", "1", 1).await;
-    // A directory that is made beside the running registry, and one that is there already.
+    // A new directory, and one that exists already, while the registry is running.
     done(&coracle(&root, &["backup", backup.to_str().unwrap()]));
     is_theirs(&backup);
     let existing = place.path().join("existing");
@@ -130,7 +130,7 @@ async fn what_root_makes_belongs_to_the_owner_of_the_data_directory() {
     done(&coracle(&root, &["backup", existing.to_str().unwrap()]));
     done(&running.stop());
 
-    // Every command beside a stopped registry.
+    // Every command while the registry is stopped.
     std::fs::remove_file(audit.path().join("audit.log")).unwrap();
     let with_audit = |arguments: &[&str]| {
         let arguments = [arguments, &["--config", config.to_str().unwrap()]].concat();
@@ -212,7 +212,7 @@ async fn a_backup_is_where_the_person_asked_for_it_whatever_the_registry_sees_th
         .start();
     push_image(&running.user(ADMIN), "a/b", "1", 1).await;
     for number in 0..2 {
-        // The second one is brought up to date.
+        // The second run updates it.
         let made = coracle(&root, &["backup", hidden.join("backup").to_str().unwrap(), "--json"]);
         done(&made);
         let value: Value = serde_json::from_str(&made.stdout).unwrap();
@@ -367,7 +367,7 @@ async fn a_refusal_says_who_may_not_do_what_and_docker_does_not_repeat_it() {
             assert_eq!(error["detail"], json!({ "user": "bob", "name": name, "action": action }));
             let anonymous = refused(t.anonymous(), method, format!("/v2/{name}/{path}")).await;
             assert_eq!(anonymous["message"], format!("Requires authentication to {verb} {name}"));
-            // What is there is not told from what is not.
+            // Existing and missing repositories get the same response.
             texts.push(format!("{error}{anonymous}").replace(name, "NAME"));
         }
         assert_eq!(texts[0], texts[1]);

@@ -1,4 +1,4 @@
-//! What an operator sees: probes, figures, and a log that tells what happened and no secrets.
+//! Health checks, metrics, and a log without secrets.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -130,7 +130,7 @@ async fn every_request_has_one_line_with_all_that_matters() {
     assert!(pull["timestamp"].is_string() && pull["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
     let seconds = pull["seconds"].as_f64().unwrap();
     assert!(seconds > 0.0 && seconds < 30.0, "{seconds}");
-    assert_eq!(log[2].get("user"), None, "nobody has signed in");
+    assert_eq!(log[2].get("user"), None, "the caller is anonymous");
     assert_eq!((&log[3]["bytes"], &log[3]["aborted"]), (&Value::from(0), &Value::from(false)));
     let ids: std::collections::HashSet<_> = log.iter().map(|line| line["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), log.len());

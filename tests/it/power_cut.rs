@@ -26,7 +26,7 @@ const ROUNDS: u64 = 12;
 /// Before its bytes, a record has its kind, four numbers and three bytes of nothing.
 const RECORD_BYTES: usize = 24;
 
-/// What a client wanted to be at a path, and between which lengths of the trace that was answered.
+/// The content that a client wrote at a path, and the part of the trace during which this was acknowledged.
 #[derive(Clone, Debug)]
 struct Event {
     path: String,
@@ -36,14 +36,14 @@ struct Event {
     answered: u64,
 }
 
-/// What files are called, and how many there were.
+/// Names and number of files.
 #[derive(Default)]
 struct Names {
     files: HashMap<PathBuf, usize>,
     count: usize,
 }
 
-/// What was done, and how long the trace was after each operation.
+/// The operations, and the length of the trace after each.
 struct Trace {
     operations: Vec<Operation>,
     lengths: Vec<u64>,
@@ -108,7 +108,7 @@ fn operation(kind: u8, path: PathBuf, other: PathBuf, data: &[u8], offset: u64, 
     }
 }
 
-/// What one client does, and remembers.
+/// One client with its memory.
 async fn work(admin: Caller, trace: &Path, client: u64) -> Vec<Event> {
     let length = || std::fs::metadata(trace).unwrap().len();
     let mut events = Vec::new();
@@ -141,7 +141,7 @@ async fn work(admin: Caller, trace: &Path, client: u64) -> Vec<Event> {
     events
 }
 
-/// What is at a path after a cut: one of these.
+/// The possible contents of a path after a power cut.
 fn possible<'a>(events: &'a [Event], path: &str, cut: u64) -> Vec<Option<&'a Bytes>> {
     let mut possible = vec![None];
     for event in events.iter().filter(|event| event.path == path) {

@@ -49,7 +49,7 @@ async fn assert_serves(caller: &Caller, repository: &str, reference: &str, manif
     }
 }
 
-/// What a registry has that is used: images, an index, a referrer; tags that were moved and deleted.
+/// Content of a registry in use: images, an index, a referrer, moved and deleted tags.
 struct Content {
     first: Value,
     second: Value,
@@ -135,12 +135,12 @@ async fn manifests_tags_and_blobs_come_back_when_the_database_is_gone() {
     assert_has(&admin(&running), &content).await;
     let users = Program::new(["user", "list", "--json", "--root"]).arg(&root).run();
     assert!(!users.stdout.contains("carol"), "{users:?}");
-    // Counts and lists are right, and what nobody needs is not: `scrub` compares them all.
+    // `scrub` compares all counts and lists.
     let scrubbed = Program::new(["scrub", "--json", "--root"]).arg(&root).run();
     let scrubbed: Value = serde_json::from_str(&scrubbed.stdout).unwrap();
     assert_eq!((&scrubbed["damaged"], &scrubbed["lost"], &scrubbed["derived"]), (&json!([]), &json!([]), &json!([])));
     assert_eq!(scrubbed["strays"].as_array().unwrap().len(), 3);
-    // The blobs that nobody has are good for a push.
+    // Blobs without a repository save bytes in a later push.
     push_image(&admin(&running), "team/app", "gone", 300).await;
     running.stop();
 }

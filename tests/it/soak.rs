@@ -18,14 +18,14 @@ const MINUTES: f64 = 0.5;
 const CLIENTS: u64 = 4;
 const RESTARTS: u32 = 8;
 
-/// What nothing needs is kept for two seconds, which is longer than any push here takes.
+/// The delay of garbage collection, longer than any push here takes.
 const DELAY: &str = "2s";
 const CONFIG: &str = "[storage]\ntagHistory = '0s'\ngcDelay = '2s'\nuploadExpiry = '60s'\n[log]\nlevel = 'warn'\n";
 
 /// Memory may be this much more than it was: what an allocator does with pieces of many sizes.
 const GROWTH_KIB: u64 = 4 * 1024;
 
-/// Who is at work, and what they know.
+/// The clients and their knowledge.
 struct Soak {
     root: tempfile::TempDir,
     key: String,
@@ -36,7 +36,7 @@ struct Soak {
     scrubs: u64,
 }
 
-/// What a process has in use at a moment.
+/// Resources of a process at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sample {
     resident: u64,
@@ -62,8 +62,8 @@ impl Soak {
         Self { root, key, clients, pulse: Arc::default(), seen: Seen::default(), collected: 0, scrubs: 0 }
     }
 
-    /// The life of one process: everybody works for a time, it is ended, and what it has left is looked at beside
-    /// the next one. Gives what it had in use, over time.
+    /// The life of one process: all clients work for a time, the process ends, and the next process checks the data.
+    /// Returns its resources over time.
     async fn life(&mut self, time: Duration, end: End) -> Vec<Sample> {
         let (begun, root) = (Instant::now(), self.root.path().to_owned());
         let running = start(&root);
@@ -81,7 +81,7 @@ impl Soak {
             if scrubbed.elapsed() >= scrub_every {
                 let path = root.clone();
                 let strays = tokio::task::spawn_blocking(move || traffic::scrub(&path, false)).await.unwrap();
-                assert_eq!(strays, Vec::<String>::new(), "while nobody breaks off");
+                assert_eq!(strays, Vec::<String>::new(), "while no client disconnects");
                 self.scrubs += 1;
                 scrubbed = Instant::now();
             }
@@ -97,7 +97,7 @@ impl Soak {
         samples
     }
 
-    /// Looks at everything, beside a registry that does nothing else.
+    /// Checks everything while the registry is idle.
     async fn look(&mut self) {
         let running = start(self.root.path());
         self.seen.strays += tokio::task::block_in_place(|| traffic::scrub_strays(self.root.path(), &self.clients));
@@ -124,7 +124,7 @@ fn sample(_: &Running) -> Sample {
     Sample::default()
 }
 
-/// What was in use in the middle of a time, and at most.
+/// The median and the maximum of a resource.
 fn summary(samples: &[Sample], of: impl Fn(&Sample) -> u64) -> (u64, u64) {
     let mut values: Vec<u64> = samples.iter().map(of).collect();
     values.sort_unstable();

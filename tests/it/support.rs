@@ -1,4 +1,4 @@
-//! What the tests stand on: registries, callers, checked answers, content, and the real program.
+//! Test support: registries, callers, checked responses, content, and the real program.
 
 pub mod connection;
 pub mod content;

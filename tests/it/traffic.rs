@@ -1,8 +1,7 @@
-//! Clients that do all that clients do, one request after the other, and remember every answer.
+//! Clients that send every kind of request, one after the other, and remember every response.
 //!
-//! Each has repositories of its own, so that what it knows of them is all there is to know, but for one
-//! request: the one that was under way when nobody answered any more. What that one left open is closed by
-//! looking ([`Memory::check`]).
+//! Each client has its own repositories and so knows their state, except for the request that was in flight when the registry
+//! was killed. [`Memory::check`] finds out what became of that request.
 
 mod client;
 mod memory;
@@ -24,14 +23,14 @@ use crate::support::content::push_image;
 use crate::support::http::Caller;
 use crate::support::process::Program;
 
-/// A repository that everybody mounts a layer from, and that nobody changes.
+/// A repository from which all clients mount a layer, and which none changes.
 pub const SHARED: &str = "shared";
 
-/// What clients and whoever watches them have in common.
+/// State shared by the clients and the observer.
 #[derive(Debug, Default)]
 pub struct Pulse {
     answers: AtomicU64,
-    /// At how many answers whoever watches is told.
+    /// The number of responses after which the observer is notified.
     awaited: AtomicU64,
     reached: Notify,
     stopped: AtomicBool,
@@ -76,12 +75,12 @@ impl Drop for StopsAtTheEnd {
     }
 }
 
-/// What was seen, so that a test that sees nothing does not pass; printed at the end.
+/// Statistics, so that a test without any traffic fails. Printed at the end.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// Tags and what they need, blobs, referrers and accounts that were answered for, and are there.
     pub kept: u64,
-    /// What was answered for as gone, and is.
+    /// Deletions that were acknowledged and confirmed.
     pub gone: u64,
     /// Requests without an answer that were carried out, and that were not.
     pub unheard_done: u64,
@@ -100,7 +99,7 @@ pub async fn push_shared(caller: &Caller) -> (String, usize) {
     (layer["digest"].as_str().unwrap().to_owned(), usize::try_from(layer["size"].as_u64().unwrap()).unwrap())
 }
 
-/// Runs a command beside a registry that may be killed meanwhile; none if it fails.
+/// Runs a command while the registry may be killed. Returns `None` if it fails.
 pub fn administer(root: &Path, arguments: &[&str]) -> Option<Value> {
     let program = Program::new(arguments).arg("--json").arg("--root").arg(root);
     let finished = program.run();
@@ -138,7 +137,7 @@ pub fn scrub(root: &Path, repair: bool) -> Vec<String> {
 pub fn scrub_strays(root: &Path, clients: &[Client]) -> u64 {
     let strays = scrub(root, false);
     for stray in &strays {
-        assert!(clients.iter().any(|client| client.memory.has_tried(stray)), "{stray} was left by nobody");
+        assert!(clients.iter().any(|client| client.memory.has_tried(stray)), "no client left {stray}");
     }
     assert!(strays.len() <= clients.len(), "one request of each client leaves {strays:?}");
     if !strays.is_empty() {
@@ -148,7 +147,7 @@ pub fn scrub_strays(root: &Path, clients: &[Client]) -> u64 {
     strays.len() as u64
 }
 
-/// Runs every client until nobody answers it any more, or it is stopped.
+/// Runs every client until the registry stops answering, or the client is stopped.
 pub fn run(clients: Vec<Client>, caller: &Caller, pulse: &Arc<Pulse>) -> tokio::task::JoinHandle<Vec<Client>> {
     let running: Vec<_> = clients
         .into_iter()

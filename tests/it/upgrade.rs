@@ -1,5 +1,5 @@
-//! Databases that earlier programs have left, each made by the real program of its day (`tests/fixtures`): they are
-//! brought to the present schema version, and everything in them is served.
+//! Databases of earlier schema versions, each made by the program of its time (`tests/fixtures`). They are migrated to the
+//! current version, and everything in them is served.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -117,7 +117,7 @@ async fn a_database_of_every_version_is_served_and_the_one_before_is_kept() {
         running.user(CAROL).get(tag).send().await.status(404);
         assert!(!running.stop().stderr.contains("newer schema version"));
         if version < PRESENT {
-            // What was kept is whole: everything can begin again with it, as the log says.
+            // The kept file is whole: a downgrade with it works, as the log says.
             std::fs::rename(&kept, root.join("coracle.redb")).unwrap();
             let running = Program::serve(&root).start();
             assert_serves_everything(&running, version).await;

@@ -1,5 +1,4 @@
-//! What an operator does for what is stored, and what the registry does by itself: collection and scrub, by the
-//! real program beside its clients.
+//! Garbage collection and scrub, by command and by maintenance: the real program with its clients.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -117,14 +116,14 @@ async fn an_altered_blob_is_never_served_and_heals_when_it_is_pushed_again() {
     assert!(refused.text().contains("damaged") && refused.text().contains("push it again"), "{}", refused.text());
     running.wait_for("a blob is damaged");
     admin.head(&path).send().await.status(404);
-    assert!(running.stderr().contains("app:latest"), "whoever reads the log is told what is affected");
+    assert!(running.stderr().contains("app:latest"), "the log names the affected tag");
     let found = coracle(root.path(), &["scrub", "--rate", "1GiB"]);
     assert_eq!(found.code, Some(1), "{}", found.stdout);
     assert!(found.stdout.contains(&layer) && found.stdout.contains("app:latest"), "{}", found.stdout);
     let found = printed(&coracle(root.path(), &["scrub", "--json"]));
     assert_eq!((&found["clean"], &found["damaged"][0]["digest"]), (&false.into(), &layer.clone().into()), "{found}");
 
-    // Whoever pushes the image again sends what HEAD says is not there.
+    // A client that pushes the image again sends the blob that HEAD reports missing.
     assert_eq!(push_blob(&admin, "app", &content).await, sha256(&content));
     assert_blob(&admin, "app", &layer, &content).await;
     assert_eq!(coracle(root.path(), &["scrub"]).code, Some(0));
@@ -258,7 +257,7 @@ async fn a_wall_clock_that_jumps_makes_nothing_old_enough_to_be_collected() {
         for (repository, blob) in [("edge/app", &layer), ("edge/orphan", &orphan)] {
             admin.head(&format!("/v2/{repository}/blobs/{blob}")).send().await.status(200);
         }
-        // The tag can be brought back still.
+        // The tag can still be restored.
         let restored = coracle(root.path(), &["tag", "restore", "edge/pinned:1", "--digest", &first]);
         assert_eq!(restored.code, Some(0), "{}", restored.stderr);
         push_image(&admin, "edge/pinned", "1", 5).await;

@@ -18,7 +18,7 @@ async fn ruled(repositories: &str) -> TestRegistry {
     TestRegistry::start(builder.superuser(ROOT.0, ROOT.1)).await
 }
 
-/// What a configuration is refused for.
+/// The reason why a configuration is refused.
 fn refused(repositories: &str) -> String {
     Config::from_toml_str(&format!("[http.accessControl.repositories]\n{repositories}\n")).unwrap_err().to_string()
 }

@@ -131,7 +131,7 @@ checks! {
         for (range, code) in [("x", "BLOB_UPLOAD_INVALID"), ("2-1", "BLOB_UPLOAD_INVALID"), ("0-5", "SIZE_INVALID")] {
             caller.patch(&location).header("content-range", range).body("012").send().await.error(400, code);
         }
-        // What fits the form and not the upload is 416, as for zot.
+        // A well-formed range that does not fit the upload is 416, as in zot.
         caller.patch(&location).header("content-range", "5-7").body("567").send().await.status(416);
     }
 

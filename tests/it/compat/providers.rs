@@ -57,11 +57,11 @@ checks! {
         let hostile = Hostile::start().await;
         let registry = Registry::knowing(&[("oidc", &hostile)]);
         let name = "mallory@example.org";
-        registry.coracle(&["user", "add", name, "--password-stdin"], "the-password-of-somebody-else");
+        registry.coracle(&["user", "add", name, "--password-stdin"], "the-password-of-another");
         let mut agent = Agent::default();
         registry.sign_in(&mut agent, "oidc").await.status(403);
         assert_eq!(registry.name(&mut agent).await, None);
-        assert_eq!(registry.status(name, "the-password-of-somebody-else").await, 200);
+        assert_eq!(registry.status(name, "the-password-of-another").await, 200);
     }
 
     async fn whoever_has_another_address_is_the_same(_caller, _repository) {

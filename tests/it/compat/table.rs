@@ -1,4 +1,4 @@
-//! What the checks of the rows are, and how they are written down.
+//! The table of checks.
 
 use std::pin::Pin;
 

@@ -22,7 +22,7 @@ pub const OPEN_TO_WRITE: u32 = 128;
 /// As large as a `struct fault`.
 const FAULT_BYTES: usize = 256;
 
-/// What lets a program's operations fail.
+/// A library that makes system calls of a program fail.
 #[derive(Debug)]
 pub struct Faults {
     library: PathBuf,

@@ -123,7 +123,7 @@ async fn a_deleted_blob_is_gone_from_its_repository_alone() {
     assert_blob(&caller, "b", &digest, b"content").await;
     caller.delete(&format!("/v2/b/blobs/{digest}")).send().await.status(202);
     let file = t.registry.data_dir().join("blobs").join(digest.replace(':', "/"));
-    assert!(!file.exists(), "nobody links the blob, and its bytes are here");
+    assert!(!file.exists(), "the blob has no link, but its file exists");
     push_blob(&caller, "a", b"content").await;
     assert_blob(&caller, "a", &digest, b"content").await;
 }

@@ -1,4 +1,4 @@
-//! "Error Codes", and what is said of names, tags, methods and paths that are none.
+//! "Error Codes": responses to invalid names, tags, methods and paths.
 
 use crate::support::TestRegistry;
 use crate::support::content::{MANIFEST, bytes, image, push_blob, push_image, put_manifest, sha256, start_upload};
@@ -133,7 +133,7 @@ async fn who_is_not_signed_in_hears_401_before_anything_else_and_others_403() {
         ("PUT", "/v2/alice/a/manifests/1".to_owned()),
         ("POST", "/v2/alice/a/blobs/uploads/".to_owned()),
         ("DELETE", "/v2/alice/a/manifests/1".to_owned()),
-        // What is not there is not told from what is.
+        // Missing and existing content get the same response.
         ("GET", "/v2/alice/none/manifests/1".to_owned()),
         ("DELETE", "/v2/alice/none/manifests/1".to_owned()),
     ] {
@@ -141,7 +141,7 @@ async fn who_is_not_signed_in_hears_401_before_anything_else_and_others_403() {
         ask(t.anonymous()).await.error(401, "UNAUTHORIZED");
         ask(bob.clone()).await.error(403, "DENIED");
         ask(t.user(("alice", "wrong"))).await.error(401, "UNAUTHORIZED");
-        ask(t.user(("nobody", "wrong"))).await.error(401, "UNAUTHORIZED");
+        ask(t.user(("unknown", "wrong"))).await.error(401, "UNAUTHORIZED");
     }
     alice.get("/v2/alice/a/manifests/1").send().await.status(200).has("content-type", MANIFEST);
 }

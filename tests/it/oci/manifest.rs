@@ -16,7 +16,7 @@ const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+
 /// The largest manifest that is taken.
 const LARGEST: usize = 4 << 20;
 
-/// Pushes bytes as a manifest, whatever they are.
+/// Pushes any bytes as a manifest.
 async fn put(caller: &Caller, reference: &str, content_type: &str, body: impl Into<bytes::Bytes>) -> Answer {
     let path = format!("/v2/a/manifests/{reference}");
     caller.put(&path).header("content-type", content_type).body(body).send().await
@@ -323,7 +323,7 @@ async fn a_conditional_push_succeeds_only_while_the_tag_is_where_the_client_beli
     push(&second, "if-match", &format!("{}, {known}", etag(b"x"))).await.status(201);
     push(&first, "if-match", "*").await.status(201);
     assert_eq!(caller.get("/v2/a/manifests/1").send().await.status(200).body, first);
-    // What is no condition is said to be none.
+    // An invalid condition is refused.
     push(&second, "if-match", "nonsense").await.error(400, "MANIFEST_INVALID");
     push(&second, "if-none-match", &etag(&first)).await.error(400, "MANIFEST_INVALID");
 }

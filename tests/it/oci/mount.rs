@@ -71,7 +71,7 @@ async fn only_what_the_caller_may_read_is_mounted() {
         bob.delete(&begun.location()).send().await.status(204);
     }
     bob.get("/v2/bob/x/tags/list").send().await.error(404, "NAME_UNKNOWN");
-    // Who may read the source may, and so may who has the blob by another way.
+    // A caller may mount a blob that they can read, in the source or in another repository.
     mount(&alice, "alice/copy", &digest, Some("alice/secret")).await.status(201);
     mount(&root, "bob/from-root", &digest, Some("alice/secret")).await.status(201);
     mount(&bob, "bob/x", &digest, Some("alice/secret")).await.status(201);
@@ -97,7 +97,7 @@ async fn a_mounted_blob_stays_when_its_source_goes() {
     caller.get(&format!("/v2/a/blobs/{digest}")).send().await.status(404);
     assert_blob(&caller, "b", &digest, b"content").await;
     caller.delete(&format!("/v2/b/blobs/{digest}")).send().await.status(202);
-    // Now nobody has it, and it cannot be mounted any more.
+    // Now no repository has it, and it cannot be mounted.
     mount(&caller, "c", &digest, Some("b")).await.status(202);
 }
 

@@ -62,7 +62,7 @@ async fn what_is_not_found_is_404_for_get_and_head() {
     let t = TestRegistry::open().await;
     let caller = t.anonymous();
     push_image(&caller, "a", "1", 1).await;
-    let unknown = sha256(b"nobody has this");
+    let unknown = sha256(b"missing");
     for (path, code) in [
         ("/v2/a/manifests/2".to_owned(), "MANIFEST_UNKNOWN"),
         (format!("/v2/a/manifests/{unknown}"), "MANIFEST_UNKNOWN"),

@@ -45,7 +45,7 @@ async fn list(caller: &Caller, subject: &str, query: &str) -> Answer {
     answer
 }
 
-/// What must hold of every list.
+/// Checks that apply to every list.
 fn check(answer: &Answer) {
     let index = answer.json();
     assert_eq!(answer.header("content-type"), Some(INDEX));

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-/// Whatever takes longer hangs.
+/// A test that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection in plain text.
@@ -18,7 +18,7 @@ pub struct Raw {
     buffer: Vec<u8>,
 }
 
-/// What came back, without its body.
+/// The head of a response.
 #[derive(Debug)]
 pub struct RawAnswer {
     pub status: u16,

@@ -1,4 +1,4 @@
-//! Requests over a real socket, and answers that are checked whatever the test is about.
+//! Requests over a real socket. Every response gets general checks, in any test.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -171,7 +171,7 @@ impl Request {
     }
 }
 
-/// What came back.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// Method and path, for messages.
@@ -182,8 +182,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// What must hold of every answer. A page that asks for the password itself is not challenged, and
-    /// neither is Quay's API.
+    /// Checks that apply to every response. Pages that ask for the password themselves get no challenge, and neither does
+    /// Quay's API.
     fn check(&self, method: &Method, from_page: bool) {
         let line = &self.line;
         let path = percent_encoding::percent_decode_str(line).decode_utf8_lossy();

@@ -12,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::http::Caller;
 
-/// Whatever takes longer hangs. Far more than anything here needs, on a machine that is busy.
+/// A test that takes longer hangs. This is far longer than needed, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the program says when it accepts connections.
+/// The line that the program prints when it accepts connections.
 const LISTENING: &str = "listening on ";
 
 /// The superuser of a first start, with the password that [`Program::with_admin`] gives it.
@@ -47,7 +47,7 @@ impl Program {
         Self::new(["serve", "--port", "0", "--root"]).arg(root)
     }
 
-    /// `coracle serve` with a configuration, which is written beside the data.
+    /// `coracle serve` with a configuration, which is written next to the data.
     pub fn serve_with(root: &Path, config: &str) -> Self {
         let file = root.join("coracle.toml");
         std::fs::create_dir_all(root).unwrap();
@@ -123,7 +123,7 @@ impl Program {
         self.spawn().finish()
     }
 
-    /// Starts it, whatever becomes of it.
+    /// Starts it without waiting for its line.
     pub fn spawn(mut self) -> Running {
         let mut child = self.command.spawn().unwrap();
         let (lines, stdout) = channel();
@@ -148,7 +148,7 @@ impl Program {
     }
 }
 
-/// What was written to standard error so far.
+/// Standard error so far.
 #[derive(Debug, Default)]
 struct Log {
     text: Mutex<Vec<u8>>,
@@ -170,7 +170,7 @@ pub struct Running {
 pub struct Finished {
     /// None if a signal has ended it.
     pub code: Option<i32>,
-    /// What it wrote to standard output and was not read before.
+    /// Standard output that was not read before.
     pub stdout: String,
     pub stderr: String,
 }
@@ -195,7 +195,7 @@ impl Running {
         Caller::new(self.address(), Some(credentials))
     }
 
-    /// What it has written to standard error so far.
+    /// Standard error so far.
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.log.text.lock().unwrap()).into_owned()
     }
@@ -242,7 +242,7 @@ impl Running {
         let mut ended = self.log.ended.lock().unwrap();
         while !*ended {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "standard error is held open by somebody");
+            assert!(!left.is_zero(), "another process holds standard error open");
             // The text has another lock than the end, so that a notice may be missed.
             ended = self.log.more.wait_timeout(ended, left.min(Duration::from_millis(20))).unwrap().0;
         }
@@ -274,7 +274,7 @@ impl Running {
         self.status("VmRSS:")
     }
 
-    /// What its resident memory has been at most, in KiB.
+    /// Its highest resident memory, in KiB.
     #[cfg(target_os = "linux")]
     pub fn resident_most(&self) -> u64 {
         self.status("VmHWM:")

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 /// No answer takes longer; one that does is a failed test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub struct RawAnswer {
     pub status: u16,

@@ -24,12 +24,12 @@ impl TestRegistry {
         Self::start(Registry::builder().policy(AccessPolicy::Open)).await
     }
 
-    /// With [`ALICE`], [`BOB`] and [`ROOT`], who may do what the default policy grants.
+    /// A registry with [`ALICE`], [`BOB`] and [`ROOT`] and the default policy.
     pub async fn with_users() -> Self {
         Self::start(Registry::builder().user(ALICE.0, ALICE.1).user(BOB.0, BOB.1).superuser(ROOT.0, ROOT.1)).await
     }
 
-    /// Whatever else the library's builder can do, in a temporary directory.
+    /// A registry from any builder, in a temporary directory.
     pub async fn start(builder: coracle::Builder) -> Self {
         let registry = tokio::task::spawn_blocking(move || builder.temporary().open()).await.unwrap().unwrap();
         let running = registry.spawn_local().await.unwrap();

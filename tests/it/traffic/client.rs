@@ -30,7 +30,7 @@ pub struct Client {
     pub memory: Memory,
 }
 
-/// What a client that does not get an answer says.
+/// The error of a client without a response.
 type Heard = Option<()>;
 
 impl Client {
@@ -45,7 +45,7 @@ impl Client {
         self.pulse = pulse;
     }
 
-    /// Goes on until nobody answers, or until it is stopped.
+    /// Continues until the registry stops answering, or until it is stopped.
     pub async fn run(&mut self) {
         while !self.pulse.is_stopped() && self.next().await.is_some() {
             self.memory.prune();
@@ -93,7 +93,7 @@ impl Client {
         }
     }
 
-    /// Sends a request; none if nobody answers.
+    /// Sends a request. Returns `None` without a response.
     async fn send(&self, request: Request) -> Option<Answer> {
         let answer = request.try_send().await.ok()?;
         assert!(!answer.status.is_server_error(), "{}: {}", answer.status, answer.text());
@@ -234,7 +234,7 @@ impl Client {
         may.push(digest);
     }
 
-    /// Of the two things that a tag may name, it names this one.
+    /// The tag names this one of two possible manifests.
     fn settle(&mut self, repository: &str, tag: Option<&str>, which: usize) {
         let Some(tag) = tag else { return };
         let place = (repository.to_owned(), tag.to_owned());
@@ -361,7 +361,7 @@ impl Client {
         Some(())
     }
 
-    /// Guesses somebody's password.
+    /// Guesses a password.
     async fn guess(&mut self) -> Heard {
         let password = format!("guess {}", self.step);
         let guess = Caller::new(self.caller.address(), Some(("mallory", &password))).get("/v2/");

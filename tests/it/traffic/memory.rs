@@ -45,7 +45,7 @@ pub struct Upload {
 pub struct Memory {
     /// The client's first repository.
     pub home: String,
-    /// What a tag may name, which is one thing unless a request was not answered.
+    /// The manifests that a tag may name: one, unless a request got no response.
     pub tags: BTreeMap<Place, Vec<Option<String>>>,
     pub manifests: BTreeMap<Place, Manifest>,
     /// Blobs of the client's first repository that no manifest needs.
@@ -149,7 +149,7 @@ impl Memory {
     }
 
     async fn check_tags(&mut self, caller: &Caller, seen: &mut Seen) {
-        // Of a manifest that is being deleted, every tag goes, or none.
+        // The deletion of a manifest removes all of its tags or none.
         let is_open = |(_, manifest): &(&Place, &Manifest)| manifest.standing == AccountRole::Open;
         let open: BTreeSet<Place> = self.manifests.iter().filter(is_open).map(|(place, _)| place.clone()).collect();
         let mut deleted: BTreeMap<Place, BTreeSet<bool>> = BTreeMap::new();
@@ -204,7 +204,7 @@ impl Memory {
             self.tagged().map(|((repository, _), digest)| (repository.clone(), digest.clone())).collect();
         for ((repository, digest), manifest) in &mut self.manifests {
             let Some(subject) = &manifest.subject else { continue };
-            // What refers to something that is gone may be collected at any time.
+            // The referrer of a missing subject may be collected at any time.
             if !there.contains(&(repository.clone(), subject.clone())) {
                 continue;
             }
@@ -223,7 +223,7 @@ impl Memory {
     }
 }
 
-/// What was known, and what is seen: they must not contradict each other.
+/// Compares the known state with the observed one.
 pub fn close(known: AccountRole, is_there: bool, what: &str, seen: &mut Seen) -> AccountRole {
     match (known, is_there) {
         (AccountRole::There, false) => panic!("{what} was answered for, and is gone"),

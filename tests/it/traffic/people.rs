@@ -1,4 +1,4 @@
-//! [`People`]: accounts that come and go beside the clients, on the command line and through Quay's API.
+//! [`People`]: users that come and go during the traffic, on the command line and through Quay's API.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::memory::{AccountRole, close};
 use super::{Pulse, SHARED, Seen, administer};
 use crate::support::http::{Caller, Request};
 
-/// Somebody who was let in.
+/// A user who signed in.
 #[derive(Debug)]
 struct Person {
     standing: AccountRole,
@@ -68,7 +68,7 @@ impl People {
         Some(())
     }
 
-    /// Looks whether everybody is there who was answered for, and nobody else.
+    /// Checks that exactly the acknowledged users exist.
     pub async fn check(&mut self, root: &Path, caller: &Caller, seen: &mut Seen) {
         let list = administer(root, &["user", "list"]).expect("a running registry answers");
         let users = list["users"].as_array().unwrap();
@@ -99,7 +99,7 @@ impl People {
     }
 }
 
-/// A request of somebody who is known by a key, with the key as Quay's API wants it.
+/// A request with an API key in the form that Quay's API expects.
 fn bearer(caller: &Caller, method: Method, path: &str) -> Request {
     use base64::Engine as _;
     let basic = caller.authorization().unwrap().strip_prefix("Basic ").unwrap();
