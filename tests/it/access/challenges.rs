@@ -19,7 +19,7 @@ async fn registry(profile: &str, rules: &str) -> TestRegistry {
     TestRegistry::start(builder.superuser(ROOT.0, ROOT.1)).await
 }
 
-/// Makes a repository one that everybody may pull from.
+/// Makes a repository public.
 async fn publish(t: &TestRegistry, repository: &str) {
     let key = t.user(ROOT).post("/zot/auth/apikey").body("{}").send().await.status(201).json();
     let request = t.anonymous().post(&format!("/api/v1/repository/{repository}/changevisibility"));
@@ -27,12 +27,12 @@ async fn publish(t: &TestRegistry, repository: &str) {
     request.body(json!({ "visibility": "public" }).to_string()).send().await.status(200);
 }
 
-/// The word with which a challenge begins.
+/// The scheme of a challenge.
 fn scheme(answer: &Answer) -> &str {
     answer.header("www-authenticate").unwrap().split(' ').next().unwrap()
 }
 
-/// What a token is for, from the body of the token service's response to a request with this scope.
+/// The `access` claim of the token that the token service issues for this scope.
 async fn granted(caller: &Caller, scope: &str) -> Value {
     let answer = caller.get(&format!("/v2/auth?scope={scope}")).send().await.status(200).json();
     let token = answer["token"].as_str().unwrap();
@@ -49,7 +49,7 @@ async fn the_first_request_of_a_client_is_challenged_whatever_anonymous_callers_
     let mixed = format!("'base/**' = {{ anonymousPolicy = ['read'], defaultPolicy = {all} }}\n{private}");
     let for_reading = format!("'**' = {{ anonymousPolicy = ['read'], defaultPolicy = {all} }}");
     let for_all = format!("'**' = {{ anonymousPolicy = {all} }}");
-    // zot asks for a password. A docker without one can follow only a challenge for a token.
+    // zot challenges for a password. A docker without one can only follow a challenge for a token.
     for (profile, rules, with_public, expected, guests) in [
         ("coracle", "", false, "Bearer", false),
         ("coracle", &*mixed, false, "Bearer", false),
@@ -87,7 +87,7 @@ async fn the_first_request_of_a_client_is_challenged_whatever_anonymous_callers_
             assert_eq!(scheme(&refused), expected, "{what} {path}");
         }
 
-        // zot's page offers to browse as a guest, and is never challenged.
+        // zot's page offers to browse as a guest and is never challenged.
         let page = t.anonymous().get("/v2/").header("x-zot-api-client", "zot-ui").send().await;
         assert_eq!((page.status == 200, page.header("www-authenticate")), (guests, None), "{what}");
     }
@@ -113,7 +113,7 @@ async fn the_challenge_of_a_head_request_offers_what_a_push_or_a_deletion_needs_
             "{method} {path}: {challenge}"
         );
     }
-    // The token is for what the caller may do, and asking for more is no error.
+    // The token has the allowed part of the requested actions. Requesting more is no error.
     publish(&t, "alice/x").await;
     for actions in ["pull,push", "pull,push,delete"] {
         let scope = format!("repository:alice/x:{actions}");

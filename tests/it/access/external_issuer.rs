@@ -1,4 +1,4 @@
-//! Tokens of an external token issuer (zot's `http.auth.bearer`): which count, and what they are good for.
+//! Tokens of an external token issuer (zot's `http.auth.bearer`): which are accepted, and their rights.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-/// What a token of the service says that is good for a while.
+/// The claims of a valid token of the issuer.
 fn claims(access: &Value) -> Value {
     json!({ "iss": "auth.example", "sub": "carol", "aud": SERVICE, "exp": now() + 300, "nbf": now(), "iat": now(), "access": access })
 }
@@ -33,14 +33,14 @@ fn entry(name: &str, actions: &[&str]) -> Value {
     json!({ "type": "repository", "name": name, "actions": actions })
 }
 
-/// A configuration with the service, whose keys are in a file.
+/// A configuration with the issuer, whose keys are in a file.
 fn settings(directory: &Path, keys: &str) -> String {
     let file = directory.join("keys");
     std::fs::write(&file, keys).unwrap();
     format!("[http.auth.bearer]\nrealm = '{REALM}'\nservice = '{SERVICE}'\ncert = '{}'\n", file.display())
 }
 
-/// A registry that believes the service, and has users besides.
+/// A registry that trusts the issuer and has users of its own.
 async fn registry(keys: &str, more: &str) -> TestRegistry {
     let directory = tempfile::tempdir().unwrap();
     let config = Config::from_toml_str(&format!("{more}\n{}", settings(directory.path(), keys))).unwrap().config;
@@ -53,7 +53,7 @@ async fn send(t: &TestRegistry, token: &str, method: &str, path: &str) -> Answer
     request.header("authorization", format!("Bearer {token}")).send().await
 }
 
-/// The challenge that sends clients to the service.
+/// The challenge that sends clients to the issuer.
 fn challenge(rest: &str) -> String {
     format!("Bearer realm=\"{REALM}\",service=\"{SERVICE}\"{rest}")
 }
@@ -66,7 +66,7 @@ async fn an_external_token_grants_what_it_lists_regardless_of_the_rules() {
     let t = registry(&key.certificate(), rules).await;
     push_image(&t.user(ROOT), "alice/x", "1", 1).await;
     push_image(&t.user(ROOT), "open/x", "1", 2).await;
-    // Nobody becomes a user of the registry by having the name of one.
+    // A holder with the name of a user does not become that user.
     let token = |access: Value| {
         let mut claims = claims(&access);
         claims["sub"] = json!("root");
@@ -87,7 +87,7 @@ async fn an_external_token_grants_what_it_lists_regardless_of_the_rules() {
     refused(&pull, "GET", "/v2/alice/xx/tags/list", "repository:alice/xx:pull").await;
     t.anonymous().get("/v2/open/x/tags/list").send().await.status(200);
     refused(&pull, "GET", "/v2/open/x/tags/list", "repository:open/x:pull").await;
-    // It is nobody's credential, as far as accounts go.
+    // The token gives no access to accounts.
     for path in ["/api/v1/user/", "/api/v1/superuser/users/", "/api/v1/repository/alice/x/permissions/user/"] {
         send(&t, &pull, "GET", path).await.status(401);
     }
@@ -122,11 +122,11 @@ async fn an_external_token_grants_what_it_lists_regardless_of_the_rules() {
             }
         }
         assert_eq!(found, allowed, "{access}");
-        // Whatever it says of a repository, it does not say who else may do what there.
+        // No action in the token allows changing permissions.
         send(&t, &token, "GET", "/api/v1/repository/alice/x/permissions/user/").await.status(401);
     }
 
-    // A push to a repository that does not exist yet, a tag moved, and a mount of what may be pulled.
+    // A push to a new repository, a moved tag, and a mount of a blob that may be pulled.
     let token = format!("Bearer {}", token(json!([entry("new/x", &["push"]), entry("alice/x", &["pull"])])));
     let put = async |seed: u64| {
         let blob = push_blob(&t.user(ROOT), "alice/x", &[u8::try_from(seed).unwrap(); 10]).await;
@@ -160,7 +160,7 @@ async fn clients_are_sent_to_the_external_issuer_and_local_credentials_are_accep
             let expected = challenge(&format!("{scope},error=\"invalid_token\""));
             assert_eq!(answer.header("www-authenticate"), Some(expected.as_str()), "{profile} {path}");
         }
-        // Passwords, keys, and the tokens that they are exchanged for.
+        // Passwords, API keys, and the tokens that they are exchanged for.
         let alice = t.user(ALICE);
         start_upload(&alice, "alice/x").await;
         let made = alice.post("/zot/auth/apikey").body("{}").send().await.status(201).json();
@@ -206,13 +206,13 @@ async fn an_external_token_is_accepted_only_if_every_check_passes() {
         ("all is right", good.clone()),
         ("a key id, where there is one key without", key.token("RS256", &json!({ "kid": "ABCD:EFGH" }), &base)),
         ("for several", with("aud", json!(["elsewhere", SERVICE]))),
-        ("for nobody in particular, as zot has it", without("aud")),
+        ("without an audience, as in zot", without("aud")),
         ("just ended, and sent before", with("exp", json!(now() - 30))),
         ("an end with a fraction", with("exp", json!(1e9_f64.mul_add(2.0, 0.5)))),
         ("from a clock that is ahead", with("nbf", json!(now() + 30))),
         ("made by a clock that is ahead", with("iat", json!(now() + 30))),
         ("without a beginning", without("nbf")),
-        ("of nobody", without("sub")),
+        ("without a subject", without("sub")),
         ("an entry that ends", entry_until(100)),
     ] {
         assert_eq!(send(&t, &token, "GET", tags).await.status, 200, "{what}");
@@ -247,14 +247,14 @@ async fn an_external_token_is_accepted_only_if_every_check_passes() {
         ("access to something without a name", with("access", json!([{ "type": "repository", "actions": ["pull"] }]))),
         ("claims that are no object", key.token("RS256", &json!({}), &json!([1]))),
     ] {
-        // Twice: what was refused is not remembered as good.
+        // Twice, because a refused token must not be cached as valid.
         for _ in 0..2 {
             let answer = send(&t, &token, "GET", tags).await.error(401, "UNAUTHORIZED");
             let expected = challenge(",scope=\"repository:alice/x:pull\",error=\"invalid_token\"");
             assert_eq!(answer.header("www-authenticate"), Some(expected.as_str()), "{what}");
         }
     }
-    // A key that comes with the token is not one to believe.
+    // A key in the token's header is not trusted.
     let other = Private::rsa();
     for header in [
         json!({ "jwk": other.jwk("x") }),
@@ -321,7 +321,7 @@ async fn a_key_id_picks_the_key_of_a_set_and_without_one_each_is_tried() {
 }
 
 #[tokio::test]
-async fn the_catalog_is_for_tokens_that_say_so() {
+async fn the_catalog_requires_a_token_with_catalog_access() {
     let key = Private::ed();
     let t = registry(&key.public_pem(), "").await;
     for name in ["alice/x", "alice/y"] {
@@ -331,7 +331,7 @@ async fn the_catalog_is_for_tokens_that_say_so() {
     let catalog = json!({ "type": "registry", "name": "catalog", "actions": ["*"] });
     let with = send(&t, &token(json!([catalog])), "GET", "/v2/_catalog").await.status(200).json();
     assert_eq!(with, json!({ "repositories": ["alice/x", "alice/y"] }));
-    // To see a name is not to pull.
+    // Listing a repository does not allow pulling it.
     send(&t, &token(json!([catalog])), "GET", "/v2/alice/x/tags/list").await.error(401, "UNAUTHORIZED");
     for access in [
         json!([]),
@@ -343,7 +343,7 @@ async fn the_catalog_is_for_tokens_that_say_so() {
         let expected = challenge(",scope=\"registry:catalog:*\",error=\"insufficient_scope\"");
         assert_eq!(without.header("www-authenticate"), Some(expected.as_str()));
     }
-    // API v1 lists what the token is for, and nothing else.
+    // API v1 lists only the repositories of the token.
     let listed = async |access: Value| {
         let answer = send(&t, &token(access), "GET", "/api/v1/repository?namespace=alice").await.status(200).json();
         answer["repositories"].as_array().unwrap().iter().map(|of| of["name"].clone()).collect::<Vec<_>>()
@@ -366,7 +366,7 @@ async fn the_log_names_the_holder_of_an_external_token() {
         let path = format!("/v2/{name}/blobs/uploads/");
         running.anonymous().post(&path).header("authorization", token).send().await.status(202);
     };
-    // A user of the same name is somebody else.
+    // A user of the same name is not the holder.
     push(json!("admin"), "a/one").await;
     push(json!("line\nbreak"), "a/two").await;
     let lines: Vec<Value> =
@@ -401,7 +401,7 @@ fn a_file_without_a_key_that_verifies_is_an_error_at_the_start() {
         assert!(done.stderr.contains("http.auth.bearer.cert cannot be used: "), "{}", done.stderr);
         assert!(done.stderr.contains(why), "{why}: {}", done.stderr);
     }
-    // What can be said without looking into the file, check-config says as well.
+    // check-config reports the errors that it can find without the file's content.
     let file = root.path().join("c.toml");
     let missing = root.path().join("none");
     let [realm, service] = [("realm", REALM), ("service", SERVICE)].map(|(key, value)| format!("{key} = '{value}'\n"));
@@ -422,7 +422,7 @@ fn a_file_without_a_key_that_verifies_is_an_error_at_the_start() {
     }
 }
 
-/// A public key of RSA with 1024 bits.
+/// An RSA public key of 1024 bits.
 const SHORT_RSA: &str = "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCu1w4ZVMMFPL7Fuu0DBfFWJyL8DPU6x9+MijqxomGupz8jDdbqn4\
      6jceaATsspkX62R8OKSsuKjv8KWAG+00ScwKn1T0wWtSqYHLoW2/hLv35APucBi5E4VADSGzR8lcowsKjbuJa0krWD\
      s4Vzz18R64/leyPI6iLp9Sr68FLmaQIDAQAB";

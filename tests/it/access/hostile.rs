@@ -1,7 +1,7 @@
-//! Tokens that somebody means harm with: each is refused, whoever has signed it, and the registry goes on.
+//! Hostile tokens: each is refused, regardless of its signer, and the registry keeps running.
 //!
-//! Most of what is wrong about a token would be noticed by its signature alone. So that each check is seen by
-//! itself, much here is signed with the registry's own key, which the test takes out of the data directory.
+//! The signature alone would give away most of them. To exercise each check, many tokens here are signed with the
+//! registry's own key, which the test reads from the data directory.
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
@@ -26,7 +26,7 @@ const PKCS8_BYTES: usize = 138;
 /// The order of the curve P-256.
 const ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
 
-/// A registry whose rows are in its file, and not only in memory.
+/// A registry with its database on disk, not in memory.
 async fn on_disk() -> (TestRegistry, tempfile::TempDir) {
     let root = tempfile::tempdir().unwrap();
     let builder = Registry::builder().data_dir(root.path());
@@ -40,7 +40,7 @@ async fn on_disk() -> (TestRegistry, tempfile::TempDir) {
 struct Stolen {
     pkcs8: Vec<u8>,
     id: String,
-    /// As the registry publishes it.
+    /// The published key.
     public: Value,
 }
 
@@ -62,7 +62,7 @@ impl Stolen {
         json!({ "typ": "JWT", "alg": "ES256", "kid": self.id })
     }
 
-    /// These parts, signed as the registry signs.
+    /// Signs these parts as the registry does.
     fn sign_text(&self, header: &str, body: &[u8]) -> String {
         let text = format!("{}.{}", text(header.as_bytes()), text(body));
         let signature = self.signature(&ECDSA_P256_SHA256_FIXED_SIGNING, &text);
@@ -78,7 +78,7 @@ fn text(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// A token that nobody has signed.
+/// A token with this signature, which need not be valid.
 fn unsigned(header: &Value, claims: &Value, signature: &[u8]) -> String {
     format!("{}.{}.{}", text(header.to_string().as_bytes()), text(claims.to_string().as_bytes()), text(signature))
 }
@@ -87,7 +87,7 @@ fn claims(token: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
 }
 
-/// The other signature of the same text by the same key, which anybody can make of one.
+/// The token with the second valid ECDSA signature, which can be computed from the first without the key.
 fn twin(token: &str) -> String {
     let (rest, signature) = token.rsplit_once('.').unwrap();
     let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
@@ -105,7 +105,7 @@ async fn with(t: &TestRegistry, authorization: &[u8], path: &str) -> Answer {
     t.anonymous().get(path).header("authorization", authorization).send().await
 }
 
-/// Asserts that every part of the registry refuses a token, and sends its client for another.
+/// Asserts that every part of the registry refuses a token and asks for another one.
 async fn refused(t: &TestRegistry, what: &str, token: &str) {
     let host = t.running.address();
     for (path, scope) in [
@@ -115,7 +115,7 @@ async fn refused(t: &TestRegistry, what: &str, token: &str) {
         ("/v2/auth?scope=repository:alice/x:pull", ""),
         ("/zot/auth/apikey", ""),
     ] {
-        // Twice: what was refused is not remembered as good.
+        // Twice, because a refused token must not be cached as valid.
         for _ in 0..2 {
             let answer = with(t, format!("Bearer {token}").as_bytes(), path).await.error(401, "UNAUTHORIZED");
             let expected =
@@ -133,21 +133,21 @@ async fn good(t: &TestRegistry, who: (&str, &str)) -> String {
     answer["token"].as_str().unwrap().to_owned()
 }
 
-/// What is wanted for a forgery.
+/// The material for forgeries.
 struct Forger {
-    /// A good token, with which to begin.
+    /// A valid token.
     good: String,
     own: Stolen,
-    /// Another registry's, and where that one publishes its public key.
+    /// The token of another registry, and the URL of that registry's public key.
     foreign: Stolen,
     foreign_keys: String,
 }
 
-/// What is wrong, and the token.
+/// The fault and the token.
 type Forgery = (String, String);
 
 impl Forger {
-    /// What the good token says; and if a superuser had it.
+    /// The claims of the valid token, and the same claims for a superuser.
     fn claims(&self) -> (Value, Value) {
         let mut root = claims(&self.good);
         root["sub"] = json!("root");
@@ -268,7 +268,7 @@ impl Forger {
         add("a dot at the end", format!("{good}."));
         add("the same twice", format!("{good}, Bearer {good}"));
         add("the form with braces", json!({ "payload": body, "protected": head, "signature": signature }).to_string());
-        add("a key of the registry's form that is none", format!("zak_{}", "0".repeat(32)));
+        add("a text in the form of an API key that does not exist", format!("zak_{}", "0".repeat(32)));
         add("huge", format!("{head}.{}.{signature}", "A".repeat(25_000)));
         let mut long = base;
         long["pad"] = json!("x".repeat(19_000));
@@ -290,7 +290,7 @@ async fn tokens_with_a_wrong_form_or_signature_are_refused_with_a_challenge() {
     for (what, token) in &forgeries {
         refused(&t, what, token).await;
     }
-    // Of two headers none counts, whichever is the good one.
+    // Two headers are refused, even if one has a valid token.
     let bad = &forgeries[0].1;
     for two in [[&good, bad], [bad, &good], [&good, &good]] {
         let request = t.anonymous().get("/v2/").header("authorization", format!("Bearer {}", two[0]));
@@ -311,7 +311,7 @@ async fn tokens_with_a_wrong_form_or_signature_are_refused_with_a_challenge() {
 }
 
 #[tokio::test]
-async fn tokens_whose_claims_are_wrong_are_refused_although_they_are_signed_well() {
+async fn tokens_with_invalid_claims_are_refused_although_their_signature_is_valid() {
     let (t, _root) = on_disk().await;
     push_image(&t.user(ALICE), "alice/x", "1", 1).await;
     let good = good(&t, ALICE).await;
@@ -355,24 +355,24 @@ async fn tokens_whose_claims_are_wrong_are_refused_although_they_are_signed_well
         ("several audiences", with_claim("aud", json!([base["aud"], "elsewhere"]))),
         ("access that is no list", with_claim("access", json!({ "type": "repository" }))),
         ("access by name only", with_claim("access", json!(["alice/x"]))),
-        ("an id that is none", with_claim("jti", json!("1"))),
+        ("an invalid id", with_claim("jti", json!("1"))),
         ("by another kind of credential", with_claim("by", json!({ "session": 1 }))),
         ("claims that are no object", own.sign(&own.header(), &json!([base]))),
         ("claims that are no JSON", own.sign_text(&own.header().to_string(), b"sub=root")),
         ("claims that are no text", own.sign_text(&own.header().to_string(), b"\xff\xfe")),
         ("no claims", own.sign_text(&own.header().to_string(), b"")),
-        // Whose it is said to be, and what it is said to have been got with, must fit.
+        // The user and the credential that the token was issued for must belong together.
         ("a superuser's name with her password", with_claim("sub", json!("root"))),
-        ("nobody's, with her password", with_claim("sub", json!(""))),
-        ("a name that nobody has", with_claim("sub", json!("mallory"))),
-        ("got with nothing", with_claim("by", json!("nobody"))),
-        ("got with another password", with_claim("by", json!({ "password": 0 }))),
-        ("got with a key that is none", with_claim("by", json!({ "key": "00000000-0000-0000-0000-000000000000" }))),
+        ("without a user, with her password", with_claim("sub", json!(""))),
+        ("an unknown user", with_claim("sub", json!("mallory"))),
+        ("issued without a credential", with_claim("by", json!("nobody"))),
+        ("issued for another password", with_claim("by", json!({ "password": 0 }))),
+        ("issued for an unknown key", with_claim("by", json!({ "key": "00000000-0000-0000-0000-000000000000" }))),
     ] {
         refused(&t, what, &token).await;
     }
 
-    // What a key, a password or a user was good for ends with them, in whatever form it comes again.
+    // A token ends with its key, password or user, in every spelling of the token.
     let alice = t.user(ALICE);
     let made = alice.post("/zot/auth/apikey").body("{}").send().await.status(201).json();
     let by_key = self::good(&t, (ALICE.0, made["apiKey"].as_str().unwrap())).await;
@@ -385,7 +385,7 @@ async fn tokens_whose_claims_are_wrong_are_refused_although_they_are_signed_well
     let bobs = self::good(&t, BOB).await;
     let fresh = claims(&self::good(&t, ALICE).await)["jti"].clone();
     with(&t, format!("Bearer {by_key}").as_bytes(), "/v2/alice/x/tags/list").await.status(200);
-    // The twin is as good as the token, and no better.
+    // The token with the second signature has the same rights.
     with(&t, format!("Bearer {}", twin(&by_key)).as_bytes(), "/v2/alice/x/tags/list").await.status(200);
     alice.delete(&format!("/zot/auth/apikey?id={}", made["uuid"].as_str().unwrap())).send().await.status(200);
     refused(&t, "a revoked key's", &by_key).await;

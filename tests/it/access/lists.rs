@@ -13,7 +13,7 @@ const REPOSITORIES: [&str; 6] = ["alice/a", "alice/b/c", "bob/a", "team/a", "tea
 const PATTERNS: [&str; 8] = ["**", "*", "team/**", "team/a", "alice/**", "{alice,bob}/*", "*/a", "b*/**"];
 const ACTIONS: [&str; 4] = ["read", "create", "update", "delete"];
 
-/// Rules with some patterns, each with something for alice, for the group dev, for everybody or for anybody.
+/// Rules with some patterns, each with actions for alice, the group dev, all signed-in users or anonymous callers.
 fn rules() -> impl Strategy<Value = Value> {
     let actions = || prop::sample::subsequence(ACTIONS.to_vec(), 0..=2);
     let block = (actions(), actions(), actions(), actions()).prop_map(|(alice, dev, default, anonymous)| {
@@ -30,16 +30,16 @@ fn rules() -> impl Strategy<Value = Value> {
 #[derive(Clone, Debug)]
 struct Case {
     profile: &'static str,
-    /// None, and what the database says decides alone.
+    /// Without rules, the permissions of the database decide.
     rules: Option<Value>,
     public: Vec<&'static str>,
-    /// Of bob, who is in the group dev.
+    /// The role of bob, who is in the group dev.
     roles: Vec<(&'static str, &'static str)>,
-    /// What the group dev may read.
+    /// The repositories that the group dev may read.
     dev: Vec<&'static str>,
     /// Whether the members of the group team, of whom bob is one, may read in team/….
     namespace: bool,
-    /// Of alice's key.
+    /// The scopes of alice's API key.
     scopes: Vec<&'static str>,
 }
 
@@ -87,7 +87,7 @@ async fn holds(case: Case) -> Result<(), TestCaseError> {
     let (alice, bob) = (add("alice", &[]), add("bob", &["dev", "team"]));
     let (alice, bob) = (running.user(("alice", &alice)), running.user(("bob", &bob)));
 
-    // Every repository has an image, a referrer of it, and one blob that all of them have.
+    // Every repository has an image, a referrer of it, and one shared blob.
     for repository in REPOSITORIES {
         let manifest = push_image(&admin, repository, "1", 1).await;
         push_blob(&admin, repository, b"shared").await;
@@ -122,7 +122,7 @@ async fn holds(case: Case) -> Result<(), TestCaseError> {
     let scoped = running.user(("alice", scoped["apiKey"].as_str().unwrap()));
 
     for (who, caller) in
-        [("alice", &alice), ("bob", &bob), ("her key", &scoped), ("admin", &admin), ("nobody", &running.anonymous())]
+        [("alice", &alice), ("bob", &bob), ("her key", &scoped), ("admin", &admin), ("anonymous", &running.anonymous())]
     {
         let mut readable = Vec::new();
         for repository in REPOSITORIES {
@@ -144,9 +144,9 @@ async fn holds(case: Case) -> Result<(), TestCaseError> {
         if listed.status.is_success() {
             prop_assert_eq!(&listed.json()["repositories"], &json!(readable), "{} of {:?}", who, case);
         } else {
-            prop_assert_eq!(who, "nobody");
+            prop_assert_eq!(who, "anonymous");
         }
-        // Page by page it is the same.
+        // The pages have the same repositories.
         let (mut paged, mut path) = (Vec::new(), Some("/v2/_catalog?n=1".to_owned()));
         while let Some(next) = path.take() {
             let page = caller.get(&next).send().await;
@@ -157,10 +157,10 @@ async fn holds(case: Case) -> Result<(), TestCaseError> {
             path = page.header("link").map(|link| link[1..link.find('>').unwrap()].to_owned());
             prop_assert!(paged.len() <= REPOSITORIES.len());
         }
-        if who != "nobody" {
+        if who != "anonymous" {
             prop_assert_eq!(Value::Array(paged), json!(readable));
         }
-        // A mount takes from where one may read, and from nowhere else.
+        // A mount requires the right to pull from the source.
         let digest = crate::support::content::sha256(b"shared");
         let mounted =
             caller.post(&format!("/v2/alice/mounted/blobs/uploads/?mount={digest}")).send().await.status.as_u16();

@@ -1,4 +1,4 @@
-//! Roles, visibility, groups and repositories through API v1, as Quay has them; and the matrix of its own tests.
+//! Roles, visibility, groups and repositories through API v1, as in Quay, and the matrix of Quay's own tests.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::content::push_image;
 use crate::support::http::{Answer, Caller};
 use crate::support::registry::{ALICE, BOB, ROOT};
 
-/// Somebody at API v1, by an API key.
+/// A caller of API v1 with an API key.
 struct Api {
     caller: Caller,
     bearer: Option<String>,
@@ -77,10 +77,10 @@ async fn repositories_are_made_described_listed_and_removed() {
     assert!(shown["tags"]["1"]["manifest_digest"].as_str().unwrap().starts_with("sha256:"));
     alice.ask("PUT", "repository/alice/deep/er", json!({ "description": "deeper" })).await.status(200);
     assert_eq!(alice.get("repository/alice/deep/er").await.json()["description"], "deeper");
-    // An empty repository is one: it is pulled from, and has no tags.
+    // An empty repository exists: it can be pulled from and has no tags.
     assert_eq!(t.user(ALICE).get("/v2/alice/empty/tags/list").send().await.status(200).json()["tags"], json!([]));
 
-    // Public: for everybody, without a token too, and in everybody's list.
+    // All callers may pull a public repository, also without a token, and all lists show it.
     nobody.get("repository/alice/deep/er").await.status(401);
     let visibility = |to: &str| json!({ "visibility": to });
     bob.ask("POST", "repository/alice/deep/er/changevisibility", visibility("public")).await.status(403);
@@ -96,7 +96,7 @@ async fn repositories_are_made_described_listed_and_removed() {
     alice.ask("POST", "repository/alice/deep/er/changevisibility", visibility("private")).await.status(200);
     t.anonymous().get("/v2/alice/deep/er/manifests/1").send().await.error(401, "UNAUTHORIZED");
 
-    // It goes with everything; who may not know of it hears the same before and after.
+    // It is removed completely. Callers without rights get the same response before and after.
     bob.ask("DELETE", "repository/alice/deep/er", Value::Null).await.status(403);
     alice.ask("POST", "repository/alice/deep/er/changevisibility", visibility("public")).await.status(200);
     alice.ask("DELETE", "repository/alice/deep/er", Value::Null).await.status(204);
@@ -106,8 +106,8 @@ async fn repositories_are_made_described_listed_and_removed() {
     t.user(ALICE).get("/v2/alice/deep/er/tags/list").send().await.error(404, "NAME_UNKNOWN");
     alice.ask("DELETE", "repository/alice/empty", Value::Null).await.status(204);
     let blobs = t.registry.data_dir().join("blobs/sha256");
-    assert_eq!(std::fs::read_dir(blobs).unwrap().count(), 0, "bytes that nobody links were left behind");
-    // What was public once is not when it comes again.
+    assert_eq!(std::fs::read_dir(blobs).unwrap().count(), 0, "unreferenced blobs were left");
+    // A new repository of the same name is not public.
     push_image(&t.user(ALICE), "alice/deep/er", "1", 1).await;
     t.anonymous().get("/v2/alice/deep/er/manifests/1").send().await.error(401, "UNAUTHORIZED");
 }
@@ -142,7 +142,7 @@ async fn roles_of_users_and_groups() {
     assert_eq!(may().await, [403, 403, 403]);
     alice.get(&format!("{roles}/user/bob")).await.status(404);
     alice.get(&format!("{roles}/user/bob/transitive")).await.status(404);
-    // Quay's 400s.
+    // The requests that Quay answers with 400.
     for (method, who, body, detail) in [
         ("DELETE", "bob", Value::Null, "User does not have permission for repo."),
         ("PUT", "nobodyx", json!({ "role": "read" }), "Invalid username: nobodyx"),
@@ -153,7 +153,7 @@ async fn roles_of_users_and_groups() {
         assert_eq!(refused["detail"], detail);
     }
 
-    // Groups: with a role in a repository, and with one in a namespace of their own.
+    // Groups have roles in repositories and in the namespace of their name.
     let mut session = Browser::signed_in(&t, ROOT).await;
     bob.ask("PUT", "group/dev", json!({ "role": "write" })).await.status(403);
     let made = session
@@ -192,8 +192,8 @@ async fn roles_of_users_and_groups() {
     t.user(BOB).post("/v2/dev/x/blobs/uploads/").send().await.error(403, "DENIED");
 }
 
-/// reference: Quay's own matrix, for the resources that are here: nobody, somebody without relation, a reader, the
-/// owner, a read-only superuser.
+/// reference: Quay's own matrix, for the resources that this registry has: an anonymous caller, an unrelated user, a
+/// reader, the owner, a read-only superuser.
 #[tokio::test]
 async fn quays_matrix() {
     let t = TestRegistry::with_users().await;
@@ -217,7 +217,7 @@ async fn quays_matrix() {
     owner.ask("PUT", "repository/alice/private/permissions/user/reader", json!({ "role": "read" })).await.status(200);
     let callers = [nobody, fresh, reader, owner, overseer];
     let none = Value::Null;
-    // What nobody hears of an unsafe request is the missing CSRF token: 403 where Quay's test, which has one, hears 401.
+    // An anonymous caller lacks the CSRF token of an unsafe request, so it gets 403. Quay's test has one and gets 401.
     for (method, path, body, expected) in [
         ("GET", "repository/alice/public", none.clone(), [200, 200, 200, 200, 200]),
         ("GET", "repository/alice/private", none.clone(), [401, 403, 200, 200, 200]),
@@ -237,7 +237,7 @@ async fn quays_matrix() {
         ("GET", "superuser/logs", none.clone(), [401, 403, 403, 403, 200]),
         ("POST", "superuser/users/", json!({}), [403, 403, 403, 403, 403]),
         ("GET", "user/", none.clone(), [401, 200, 200, 200, 200]),
-        // They have keys here, which do not list keys; Quay's have sessions.
+        // The callers have API keys, which may not list keys. Those of Quay's test have sessions.
         ("GET", "user/apptoken", none.clone(), [401, 403, 403, 403, 403]),
         ("GET", "discovery", none.clone(), [200, 200, 200, 200, 200]),
         ("DELETE", "repository/alice/private", none.clone(), [403, 403, 403, 204, 403]),

@@ -1,4 +1,4 @@
-//! `http.accessControl` on the real program: zot's cases, in zot's profile and in ours, and what is said of rules.
+//! `http.accessControl` with the real program: zot's cases in both profiles, reloading, and explanations.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::content::{image, push_image, put_manifest, start_upload};
 use crate::support::process::{ADMIN, Program, Running};
 
-/// alice, bob and carol, who is in the group dev of the database; dave is in the file's group ops.
+/// carol is in the group dev of the database, dave in the configured group ops.
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
 
 /// The program with these rules, and the passwords of its users.
@@ -71,7 +71,7 @@ async fn zots_cases_in_zots_profile() {
         }
         statuses
     };
-    // alice, bob, carol (dev), dave (ops), nobody
+    // alice, bob, carol (dev), dave (ops), an anonymous caller
     for (method, path, expected) in [
         ("GET", "/v2/team/a/tags/list", [200, 200, 200, 200, 401]),
         ("POST", "/v2/team/a/blobs/uploads/", [202, 403, 202, 202, 401]),
@@ -81,14 +81,13 @@ async fn zots_cases_in_zots_profile() {
         ("GET", "/v2/secret/only/this/tags/list", [200, 403, 403, 403, 401]),
         ("GET", "/v2/other/a/tags/list", [403, 200, 403, 403, 401]),
         ("GET", "/v2/absent/a/tags/list", [403, 404, 403, 403, 401]),
-        // Anonymous callers are challenged although there is something for them, so that clients send credentials.
+        // Anonymous callers are challenged although they have rights, so that clients send credentials.
         ("GET", "/v2/", [200, 200, 200, 200, 401]),
     ] {
         assert_eq!(statuses(method, path).await, expected, "{method} {path}");
     }
-    // In zot nobody owns the repositories under the own name.
     callers[0].post("/v2/alice/x/blobs/uploads/").send().await.error(403, "DENIED");
-    // Who may create and not update makes tags and moves none, and the other way round.
+    // `create` without `update` allows new tags only, and `update` without `create` allows moving tags only.
     let carol = &callers[2];
     let config = crate::support::content::push_blob(carol, "team/a", b"{}").await;
     assert!(config.starts_with("sha256:"));
@@ -98,20 +97,20 @@ async fn zots_cases_in_zots_profile() {
     put_manifest(carol, "team/a", &format!("{digest}?tag=newer"), &other).await.status(201);
     put_manifest(carol, "team/a", &format!("{digest}?tag=newest&tag=1"), &other).await.error(403, "DENIED");
     let tags = carol.get("/v2/team/a/tags/list").send().await.status(200).json();
-    assert_eq!(tags["tags"], json!(["1", "new", "newer"]), "a push that is refused has tagged nothing");
-    // Lists show what single requests would.
+    assert_eq!(tags["tags"], json!(["1", "new", "newer"]), "a refused push creates no tag");
+    // Lists agree with single requests.
     let listed =
         async |at: usize| callers[at].get("/v2/_catalog").send().await.status(200).json()["repositories"].clone();
     assert_eq!(listed(0).await, json!(["public/a", "secret/only/this", "team/a"]));
     assert_eq!(listed(1).await, json!(["other/a", "public/a", "team/a"]));
     assert_eq!(listed(4).await, json!(["public/a"]));
-    // Not zot's challenge for a password: docker without one gives up on it.
+    // Unlike zot, it is not a challenge for a password, because a docker without one would fail.
     let refused = callers[4].get("/v2/team/a/tags/list").send().await.error(401, "UNAUTHORIZED");
     assert!(refused.header("www-authenticate").unwrap().starts_with("Bearer "));
 }
 
 #[tokio::test]
-async fn whoever_may_not_push_over_several_tags_is_asked_to_delete_the_tags_first() {
+async fn a_refused_push_over_several_tags_asks_to_delete_the_tags_first() {
     let root = tempfile::tempdir().unwrap();
     let all = ["read", "create", "update", "delete"];
     let careful = [&all[..], &["detectManifestCollision"]].concat();
@@ -143,7 +142,7 @@ async fn in_our_profile_rules_add_to_ownership_and_permissions() {
 }
 
 #[tokio::test]
-async fn changed_rules_are_followed_without_a_restart_and_wrong_ones_are_not() {
+async fn changed_rules_apply_without_a_restart_and_invalid_ones_are_ignored() {
     let root = tempfile::tempdir().unwrap();
     let rules =
         |users: &[&str]| json!({ "repositories": { "**": { "policies": [{ "users": users, "actions": ["read"] }] } } });
@@ -162,7 +161,7 @@ async fn changed_rules_are_followed_without_a_restart_and_wrong_ones_are_not() {
     };
     write(root.path(), "zot", &rules(&["bob"]));
     until((403, 404)).await;
-    // What cannot be read changes nothing; nor does a file that is gone.
+    // An unreadable or missing file changes nothing.
     std::fs::write(root.path().join("coracle.json"), "{ \"http\": { \"accessControl\": { \"repositories\": 1 } } }")
         .unwrap();
     tokio::time::sleep(Duration::from_millis(2500)).await;
@@ -201,7 +200,7 @@ async fn a_decision_is_explained() {
     assert!(explain("alice", "team/app").1.starts_with("alice may do nothing in team/app\n"));
     assert!(explain("-", "team/app").1.contains("anonymousPolicy"));
     assert!(explain(ADMIN.0, "x").1.contains("the user is a superuser"));
-    assert_eq!(explain("nobody", "x"), (Some(1), "coracle: there is no user nobody\n".to_owned()));
+    assert_eq!(explain("unknown", "x"), (Some(1), "coracle: there is no user unknown\n".to_owned()));
     assert_eq!(explain("dave", "X").0, Some(2));
     // The same over API v1.
     let key = running.user(ADMIN).post("/zot/auth/apikey").body("{}").send().await.status(201).json();
@@ -212,6 +211,6 @@ async fn a_decision_is_explained() {
     let told = ask("username=dave&repository=team/app").await.status(200).json();
     assert_eq!(told["actions"], json!(["push"]));
     assert_eq!(ask("repository=team/app").await.status(200).json()["actions"], json!(["pull"]));
-    ask("username=nobody&repository=x").await.status(404);
+    ask("username=unknown&repository=x").await.status(404);
     ask("username=dave").await.status(400);
 }

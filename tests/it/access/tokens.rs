@@ -1,4 +1,4 @@
-//! The token service: what it gives to whom, and what the tokens are good for.
+//! The token service: the tokens that it issues, and their rights.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,7 +11,7 @@ use crate::support::http::{Answer, Caller};
 use crate::support::process::Program;
 use crate::support::registry::{ALICE, BOB, ROOT};
 
-/// What a token says, which no client looks at.
+/// The claims of a token. Clients do not read them.
 fn claims(token: &str) -> Value {
     let body = token.split('.').nth(1).expect("three parts");
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).unwrap()).unwrap()
@@ -42,7 +42,7 @@ async fn the_answer_has_every_field_that_a_client_reads() {
     assert_eq!(answer["expires_in"], 3600);
     let issued: jiff::Timestamp = answer["issued_at"].as_str().unwrap().parse().unwrap();
     assert!(issued <= jiff::Timestamp::now());
-    assert_eq!(answer.as_object().unwrap().len(), 4, "nothing else was asked for: {answer}");
+    assert_eq!(answer.as_object().unwrap().len(), 4, "no other field was requested: {answer}");
     let claims = claims(answer["token"].as_str().unwrap());
     assert_eq!(
         (&claims["iss"], &claims["sub"], &claims["aud"]),
@@ -50,13 +50,13 @@ async fn the_answer_has_every_field_that_a_client_reads() {
     );
     assert_eq!(claims["exp"].as_u64(), Some(claims["iat"].as_u64().unwrap() + 3600));
     assert_eq!(claims["access"], json!([{ "type": "repository", "name": "alice/x", "actions": ["push", "pull"] }]));
-    // The public key fits.
+    // The published key verifies it.
     let keys = t.anonymous().get("/.well-known/jwks.json").send().await.status(200).json();
     assert_eq!((&keys["keys"][0]["kty"], &keys["keys"][0]["alg"]), (&json!("EC"), &json!("ES256")));
 }
 
 #[tokio::test]
-async fn who_gets_which_actions() {
+async fn tokens_have_the_allowed_part_of_the_requested_actions() {
     let t = TestRegistry::with_users().await;
     for (who, scopes, expected) in [
         (Some(ALICE), "scope=repository:alice/x:pull", json!([["alice/x", "pull"]])),
@@ -96,17 +96,17 @@ async fn who_gets_which_actions() {
         let access: Vec<Value> = claims["access"].as_array().unwrap().iter().map(short).collect();
         assert_eq!(Value::Array(access), expected, "{who:?} {scopes}");
     }
-    // Nothing was made by asking.
+    // The requests created no repository.
     let listed = t.user(ROOT).get("/v2/_catalog").send().await.status(200).json();
     assert_eq!(listed["repositories"], json!([]));
 }
 
 #[tokio::test]
-async fn what_is_not_a_request_for_a_token() {
+async fn invalid_token_requests_are_refused() {
     let t = TestRegistry::with_users().await;
     let many: String = (0..101).map(|n| format!("scope=repository:r{n}:pull&")).collect::<Vec<_>>().concat();
     for (query, status) in [
-        ("?service=somebody.else", 400),
+        ("?service=another.example", 400),
         ("?scope=repository", 400),
         ("?scope=repository:alice", 400),
         ("?service=a&service=b", 400),
@@ -123,7 +123,7 @@ async fn what_is_not_a_request_for_a_token() {
 }
 
 #[tokio::test]
-async fn a_form_gets_a_token_too_and_a_refresh_token_others() {
+async fn a_form_gets_a_token_and_a_refresh_token_gets_more() {
     let t = TestRegistry::with_users().await;
     let post = async |form: &str| {
         let request = t.anonymous().post("/v2/token").header("content-type", "application/x-www-form-urlencoded");
@@ -135,7 +135,7 @@ async fn a_form_gets_a_token_too_and_a_refresh_token_others() {
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     let answer = answer.json();
     assert_eq!(answer["scope"], "repository:alice/x:pull registry:catalog:*");
-    assert_eq!(answer.get("refresh_token"), None, "it was not asked for");
+    assert_eq!(answer.get("refresh_token"), None, "it was not requested");
     with(&t, answer["access_token"].as_str().unwrap(), "/v2/alice/x/tags/list").await.status(404);
 
     let answer = post(&format!("grant_type=password&access_type=offline&{password}&{asked}")).await.status(200).json();
@@ -144,10 +144,10 @@ async fn a_form_gets_a_token_too_and_a_refresh_token_others() {
     let answer = post(&by_refresh).await.status(200).json();
     assert_eq!(answer["refresh_token"], refresh.as_str());
     with(&t, answer["access_token"].as_str().unwrap(), "/v2/alice/x/tags/list").await.status(404);
-    // It opens nothing else.
+    // It is no credential for other requests.
     t.user((ALICE.0, &refresh)).get("/v2/").send().await.status(401);
     with(&t, &refresh, "/v2/").await.status(401);
-    // docker login's way of asking.
+    // The request of docker login.
     let login = t.user(ALICE).get("/v2/auth?offline_token=true&client_id=docker").send().await.status(200).json();
     assert!(login["refresh_token"].is_string());
 
@@ -162,7 +162,7 @@ async fn a_form_gets_a_token_too_and_a_refresh_token_others() {
     ] {
         post(form).await.status(status);
     }
-    // With another password the refresh token is worth nothing, and neither is a token from before.
+    // A new password ends the refresh token and earlier access tokens.
     let registry = t.registry.clone();
     tokio::task::spawn_blocking(move || registry.put_user(ALICE.0, "another", false)).await.unwrap().unwrap();
     post(&by_refresh).await.error(401, "UNAUTHORIZED");
@@ -170,13 +170,13 @@ async fn a_form_gets_a_token_too_and_a_refresh_token_others() {
 }
 
 #[tokio::test]
-async fn refresh_tokens_are_listed_and_ended_by_their_owner_and_not_given_for_keys() {
+async fn refresh_tokens_are_listed_and_ended_by_their_owner_and_not_issued_for_keys() {
     let t = TestRegistry::with_users().await;
     let alice = t.user(ALICE);
     let key = alice.post("/zot/auth/apikey").body("{}").send().await.status(201).json();
     let key = key["apiKey"].as_str().unwrap().to_owned();
     let by_key = t.user((ALICE.0, &key)).get("/v2/auth?offline_token=true").send().await.status(200).json();
-    assert_eq!(by_key.get("refresh_token"), None, "what a key gets must not outlive it");
+    assert_eq!(by_key.get("refresh_token"), None, "a token for a key must not outlive it");
     let made = alice.get("/v2/auth?offline_token=true&client_id=docker").send().await.status(200).json();
     let bearer = |key: &str| format!("Bearer {key}");
     let list = async || {
@@ -191,7 +191,7 @@ async fn refresh_tokens_are_listed_and_ended_by_their_owner_and_not_given_for_ke
     assert_eq!(list().await, json!([]));
     let form = format!("grant_type=refresh_token&refresh_token={}", made["refresh_token"].as_str().unwrap());
     t.anonymous().post("/v2/auth").body(form).send().await.error(401, "UNAUTHORIZED");
-    // There are never more than a few: each docker login would add one.
+    // Their number is limited, because each docker login adds one.
     for _ in 0..25 {
         alice.get("/v2/auth?offline_token=true").send().await.status(200);
     }
@@ -199,7 +199,7 @@ async fn refresh_tokens_are_listed_and_ended_by_their_owner_and_not_given_for_ke
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_what_it_was_asked_for_and_the_challenge_says_what_is_missing() {
+async fn a_token_allows_its_scopes_only_and_the_challenge_names_the_missing_one() {
     let t = TestRegistry::with_users().await;
     push_image(&t.user(ALICE), "alice/x", "1", 1).await;
     let host = t.running.address();
@@ -226,11 +226,11 @@ async fn a_token_is_good_for_what_it_was_asked_for_and_the_challenge_says_what_i
     let request = t.anonymous().post("/v2/alice/x/blobs/uploads/").header("authorization", &bearer);
     let narrow = request.send().await.error(401, "UNAUTHORIZED");
     assert_eq!(challenge(&narrow), expected(",scope=\"repository:alice/x:pull,push\",error=\"insufficient_scope\""));
-    // Another token would not help: the user may not.
+    // Another token would not help, because the user lacks the right.
     let request = t.anonymous().post("/v2/bob/x/blobs/uploads/").header("authorization", &bearer);
     request.send().await.error(403, "DENIED");
 
-    // The scopeless token of Quay's document lists what its user sees.
+    // The token without scopes of Quay's documentation lists the user's repositories.
     let login = token(&t.user(ALICE), "").await;
     let listed = with(&t, &login, "/v2/_catalog").await.status(200).json();
     assert_eq!(listed, json!({ "repositories": ["alice/x"] }));
@@ -243,7 +243,7 @@ async fn a_token_is_good_for_what_it_was_asked_for_and_the_challenge_says_what_i
 }
 
 #[tokio::test]
-async fn what_was_taken_away_is_felt_by_the_next_request_with_an_old_token() {
+async fn lost_rights_take_effect_at_the_next_request_with_an_old_token() {
     let t = TestRegistry::with_users().await;
     let (alice, root) = (t.user(ALICE), t.user(ROOT));
     push_image(&alice, "alice/x", "1", 1).await;
@@ -281,7 +281,7 @@ async fn what_was_taken_away_is_felt_by_the_next_request_with_an_old_token() {
     tell("DELETE", role, json!({})).await;
     with(&t, &bobs, "/v2/alice/x/tags/list").await.error(403, "DENIED");
 
-    // A disabled user, who is enabled again; another password; a removed user, whose name somebody else gets.
+    // A disabled user who is enabled again, a new password, and a removed user whose name another user gets.
     let old = token(&alice, "?scope=repository:alice/x:pull").await;
     let mut session = Browser::signed_in(&t, ROOT).await;
     let mut change = async |change: Value| {
@@ -301,7 +301,7 @@ async fn what_was_taken_away_is_felt_by_the_next_request_with_an_old_token() {
 }
 
 #[tokio::test]
-async fn a_key_narrows_the_tokens_that_are_got_with_it() {
+async fn the_scopes_of_a_key_limit_the_tokens_issued_for_it() {
     let t = TestRegistry::with_users().await;
     push_image(&t.user(ALICE), "alice/x", "1", 1).await;
     push_image(&t.user(ALICE), "alice/y", "1", 1).await;
@@ -313,7 +313,7 @@ async fn a_key_narrows_the_tokens_that_are_got_with_it() {
     assert_eq!(claims(&token)["access"][1]["actions"], json!([]));
     with(&t, &token, "/v2/alice/x/tags/list").await.status(200);
     assert_eq!(with(&t, &token, "/v2/_catalog").await.status(200).json()["repositories"], json!(["alice/x"]));
-    // It makes no keys.
+    // The token creates no API keys.
     with(&t, &token, "/zot/auth/apikey").await.status(403);
 }
 
@@ -349,7 +349,7 @@ async fn the_realm_is_the_configured_url_and_tokens_survive_a_restart_and_a_new_
 }
 
 #[tokio::test]
-async fn a_proxy_is_believed_if_it_is_named_and_nobody_else() {
+async fn only_configured_proxies_are_trusted() {
     let root = tempfile::tempdir().unwrap();
     let config = "http.trustedProxies = ['127.0.0.9', '10.0.0.0/8']\nlog.format = 'json'\n";
     let running = Program::serve_with(root.path(), config).with_admin().start();
@@ -364,7 +364,7 @@ async fn a_proxy_is_believed_if_it_is_named_and_nobody_else() {
     assert_eq!(realm([127, 0, 0, 1], &forwarded).await, own);
     assert_eq!(realm([127, 0, 0, 9], &forwarded).await, "https://registry.example/v2/auth");
     assert_eq!(realm([127, 0, 0, 9], &[]).await, own);
-    // What a client has said before the proxy adds its own does not count; nor does what is no host.
+    // Values that the client sent before the proxy's own are ignored, and so are invalid hosts.
     let more = [("x-forwarded-proto", "https, http"), ("x-forwarded-host", "evil.example, good.example")];
     assert_eq!(realm([127, 0, 0, 9], &more).await, "http://good.example/v2/auth");
     let odd = [("x-forwarded-host", "a\"b/../c")];
@@ -372,7 +372,7 @@ async fn a_proxy_is_believed_if_it_is_named_and_nobody_else() {
         odd.iter().fold(running.anonymous().at([127, 0, 0, 9]).get("/v2/"), |r, (name, value)| r.header(name, value));
     odd.send().await.error(400, "UNSUPPORTED");
 
-    // Who is behind the proxy is told from others behind it; who only says so is not.
+    // Clients behind the proxy are distinguished. A client that only sends the header is not.
     let guess = async |from: [u8; 4], client: &str, n: usize| {
         let guesser = Caller::new(running.address(), Some(("admin", &format!("guess {n}")))).at(from);
         guesser.get("/v2/").header("x-forwarded-for", client).send().await.status.as_u16()
@@ -380,9 +380,9 @@ async fn a_proxy_is_believed_if_it_is_named_and_nobody_else() {
     for n in 0..3 {
         guess([127, 0, 0, 9], "203.0.113.1", n).await;
     }
-    // For a second from here; each refusal takes a third of one, so that what is to be refused comes first.
+    // The wait is one second from here and each refusal takes a third of it, so the refused requests come first.
     assert_eq!(guess([127, 0, 0, 9], "203.0.113.1", 4).await, 429);
-    // The client may begin the list with what it likes.
+    // The client may have started the list with any value.
     assert_eq!(guess([127, 0, 0, 9], "203.0.113.3, 203.0.113.1, 10.1.2.3", 6).await, 429);
     assert_eq!(guess([127, 0, 0, 9], "203.0.113.2", 5).await, 401);
     for n in 10..14 {
@@ -390,7 +390,7 @@ async fn a_proxy_is_believed_if_it_is_named_and_nobody_else() {
     }
     assert_eq!(guess([127, 0, 0, 8], "203.0.113.99", 14).await, 429);
 
-    // Cookies go by TLS alone where the client speaks it.
+    // Cookies are limited to TLS if the client uses it.
     let cookie = async |from: [u8; 4]| {
         let request = running.anonymous().at(from).get("/csrf_token").header("x-forwarded-proto", "https");
         request.send().await.status(200).header("set-cookie").unwrap().contains("; Secure")

@@ -1,7 +1,7 @@
-//! A user agent without a screen: a jar of cookies that keeps the browsers' rules, links, forms and redirects.
+//! A user agent without a screen: a cookie jar with the rules of browsers, links, forms and redirects.
 //!
-//! Nothing happens by itself: whoever tests decides which redirect is followed and which is given to somebody else,
-//! as an attacker would. Cookies belong to a host whatever the port, and to a path, as RFC 6265 has them.
+//! It follows no redirect by itself. The test decides, and can act as an attacker. Cookies belong to a host regardless of
+//! the port, and to a path (RFC 6265).
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-/// Whatever takes longer hangs. Far more than anything here needs, on a machine that is busy.
+/// A request that takes longer hangs. The limit is generous for a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// More redirects than any sign-in has.
@@ -31,10 +31,10 @@ pub struct Cookie {
     pub path: String,
 }
 
-/// What came back.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// Where it was asked for.
+    /// The requested URL.
     pub url: String,
     pub status: u16,
     pub headers: HeaderMap,
@@ -55,31 +55,31 @@ impl Page {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// The lines that set cookies.
+    /// The `Set-Cookie` headers.
     pub fn cookies(&self) -> Vec<&str> {
         self.headers.get_all(header::SET_COOKIE).iter().map(|line| line.to_str().unwrap()).collect()
     }
 
-    /// The line that sets this cookie.
+    /// The `Set-Cookie` header of this cookie.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         self.cookies().into_iter().find(|line| line.split_once('=').is_some_and(|(found, _)| found == name))
     }
 
-    /// Where a redirect leads, as a whole URL.
+    /// The absolute URL of a redirect.
     #[track_caller]
     pub fn location(&self) -> String {
         let to = self.header("location");
         resolve(&self.url, to.unwrap_or_else(|| panic!("no redirect but {}: {}", self.status, self.text())))
     }
 
-    /// Asserts the status, and hands the page on.
+    /// Asserts the status.
     #[track_caller]
     pub fn status(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}: {}", self.url, self.text());
         self
     }
 
-    /// The page's form: where it is sent to, and the fields that it has values for.
+    /// The target of the page's form, and its fields with values.
     #[track_caller]
     pub fn form(&self) -> (String, Vec<(String, String)>) {
         let text = self.text();
@@ -101,7 +101,7 @@ fn attribute(tag: &str, name: &str) -> Option<String> {
     Some(value.replace("&quot;", "\"").replace("&#x27;", "'").replace("&#39;", "'").replace("&amp;", "&"))
 }
 
-/// A link on a page as a whole URL.
+/// A link of a page as an absolute URL.
 pub fn resolve(base: &str, link: &str) -> String {
     if link.contains("://") {
         return link.to_owned();
@@ -120,7 +120,7 @@ pub fn parameter(url: &str, name: &str) -> Option<String> {
     pairs(query).into_iter().find(|(found, _)| found == name).map(|(_, value)| value)
 }
 
-/// The same URL with another value of a parameter; without the parameter if there is none.
+/// The URL with another value of a parameter, or without the parameter.
 pub fn with_parameter(url: &str, name: &str, value: Option<&str>) -> String {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let mut pairs = pairs(query);
@@ -143,7 +143,7 @@ pub fn encode<N: AsRef<str>, V: AsRef<str>>(pairs: &[(N, V)]) -> String {
     pairs.collect::<Vec<_>>().join("&")
 }
 
-/// Sends a request on a connection of its own, and reads the answer to its end.
+/// Sends a request on a new connection and reads the response to its end.
 pub async fn fetch(
     method: Method,
     url: &str,
@@ -169,7 +169,7 @@ pub async fn fetch(
     tokio::time::timeout(PATIENCE, work).await?
 }
 
-/// Somebody with a jar of cookies.
+/// A user with a cookie jar.
 #[derive(Clone, Debug, Default)]
 pub struct Agent {
     pub jar: Vec<Cookie>,
@@ -193,7 +193,7 @@ impl Agent {
         self.jar.iter().find(|cookie| cookie.name == name).map(|cookie| &*cookie.value)
     }
 
-    /// Puts a cookie into the jar, as somebody who controls a part of the network can.
+    /// Puts a cookie into the jar, like an attacker who controls a part of the network.
     pub fn plant(&mut self, url: &str, line: &str) {
         let host = url.parse::<Uri>().unwrap().host().unwrap().to_owned();
         let (pair, attributes) = line.split_once(';').unwrap_or((line, ""));
@@ -202,7 +202,7 @@ impl Agent {
             let found = attributes.split(';').map(|attribute| attribute.trim().split_once('=').unwrap_or_default());
             found.filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.to_owned()).next()
         };
-        // Without one, the directory of the page that sets it; no page here lies deeper than what it means.
+        // The default is the directory of the page. All pages here have a short path.
         let path = attribute("path").unwrap_or_else(|| "/".to_owned());
         self.jar.retain(|cookie| !(cookie.name == name && cookie.host == host && cookie.path == path));
         let past = attribute("expires").is_some_and(|date| date.contains(" 1970 "));
@@ -213,7 +213,7 @@ impl Agent {
         self.jar.push(Cookie { name, value, host, path });
     }
 
-    /// Sends a request with the cookies, and keeps those that come back. Follows nothing.
+    /// Sends a request with the cookies and stores those of the response. Follows no redirect.
     pub async fn send(&mut self, method: Method, url: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Page {
         let mut all = HeaderMap::new();
         let cookies = self.header(url);
@@ -238,7 +238,7 @@ impl Agent {
         self.send(Method::POST, url, &kind, encode(form)).await
     }
 
-    /// Fills in the form of a page, and sends it.
+    /// Fills in the form of a page and sends it.
     pub async fn submit(&mut self, page: &Page, typed: &[(&str, &str)]) -> Page {
         let (action, mut fields) = page.form();
         for (name, value) in typed {
@@ -249,7 +249,7 @@ impl Agent {
         self.post(&action, &fields).await
     }
 
-    /// Goes where redirects lead, as long as `further` says so of the next URL.
+    /// Follows redirects while `further` accepts the next URL.
     pub async fn follow(&mut self, mut page: Page, further: impl Fn(&str) -> bool) -> Page {
         for _ in 0..REDIRECTS_MAX {
             if !matches!(page.status, 302 | 303) || !further(&page.location()) {
@@ -260,7 +260,7 @@ impl Agent {
         panic!("more redirects than any sign-in has: {}", page.url);
     }
 
-    /// A request of zot's page: with the header that makes the session count.
+    /// A request of zot's page, with the header that makes the session valid.
     pub async fn ui(&mut self, method: Method, url: &str, body: &str) -> Page {
         self.send(method, url, &[("x-zot-api-client", "zot-ui")], body.to_owned()).await
     }

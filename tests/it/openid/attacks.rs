@@ -1,5 +1,5 @@
-//! Attacks on a sign-in that need no lie of the provider's: others' states, codes, cookies and names, and other
-//! providers' answers. What is refused gives no session, and sends no code anywhere.
+//! Attacks on a sign-in with an honest provider: foreign states, codes, cookies and names, and responses of other
+//! providers. A refused sign-in gives no session and sends no code.
 
 use hyper::Method;
 use serde_json::json;
@@ -15,7 +15,7 @@ async fn registry() -> (Registry, Hostile) {
     (Registry::knowing(&[("oidc", &hostile)]), hostile)
 }
 
-/// Opens a callback that has to be refused.
+/// Opens a callback that must be refused.
 async fn refused(registry: &Registry, agent: &mut Agent, url: &str) -> Page {
     let page = agent.get(url).await.status(401);
     is_a_clear_page(&page);
@@ -24,7 +24,7 @@ async fn refused(registry: &Registry, agent: &mut Agent, url: &str) -> Page {
 }
 
 #[tokio::test]
-async fn a_state_that_is_not_the_one_of_the_beginning_is_refused_and_no_code_is_sent() {
+async fn a_foreign_state_is_refused_and_no_code_is_sent() {
     let (registry, hostile) = registry().await;
     let mut agent = Agent::default();
     let callback = registry.fetch_callback(&mut agent, "oidc", None).await;
@@ -37,7 +37,7 @@ async fn a_state_that_is_not_the_one_of_the_beginning_is_refused_and_no_code_is_
     for wrong in wrong.into_iter().filter(|wrong| *wrong != Some(&state)) {
         refused(&registry, &mut agent.clone(), &with_parameter(&callback, "state", wrong)).await;
     }
-    // Which of two counts is not for a stranger to choose.
+    // An attacker must not choose which of two values is used.
     for twice in [format!("{callback}&state=x"), callback.replace('?', "?state=x&")] {
         let mut agent = agent.clone();
         assert!([400, 401].contains(&agent.get(&twice).await.status), "{twice}");
@@ -47,14 +47,14 @@ async fn a_state_that_is_not_the_one_of_the_beginning_is_refused_and_no_code_is_
     agent.get(&callback).await.status(201);
 }
 
-/// Signing somebody in as oneself, by a link: what they push then lies where the attacker can read it.
+/// An attacker signs a victim in as the attacker by a link, to read what the victim pushes.
 #[tokio::test]
 async fn a_callback_is_of_no_use_in_another_browser() {
     let (registry, hostile) = registry().await;
     let mut attacker = Agent::default();
     let callback = registry.fetch_callback(&mut attacker, "oidc", None).await;
     refused(&registry, &mut Agent::default(), &callback).await;
-    // Nor in one that is in the middle of a sign-in of its own.
+    // Nor in a browser with a pending sign-in of its own.
     let mut victim = Agent::default();
     registry.fetch_callback(&mut victim, "oidc", None).await;
     refused(&registry, &mut victim, &callback).await;
@@ -62,24 +62,24 @@ async fn a_callback_is_of_no_use_in_another_browser() {
 }
 
 #[tokio::test]
-async fn a_callback_counts_once() {
+async fn a_callback_is_valid_once() {
     let (registry, hostile) = registry().await;
     let mut agent = Agent::default();
     let callback = registry.fetch_callback(&mut agent, "oidc", None).await;
     let mut copy = agent.clone();
     agent.get(&callback).await.status(201);
     let sent = hostile.asked("/token").len();
-    // Somebody who has URL and cookie out of a log or a backup of the browser.
+    // An attacker has the URL and the cookie from a log or a backup of the browser.
     refused(&registry, &mut copy, &callback).await;
-    // With another code as well, as the provider gives it for the same state.
+    // The same with another code of the provider for the same state.
     refused(&registry, &mut copy, &with_parameter(&callback, "code", Some("another"))).await;
     assert_eq!(hostile.asked("/token").len(), sent, "no code was sent again");
-    assert!(registry.name(&mut agent).await.is_some(), "and whoever has signed in stays so");
+    assert!(registry.name(&mut agent).await.is_some(), "the signed-in user stays so");
 }
 
-/// Twice at the same moment: only one of them.
+/// Several simultaneous requests: only one succeeds.
 #[tokio::test]
-async fn a_callback_counts_once_for_many_at_once() {
+async fn a_callback_is_valid_once_for_simultaneous_requests() {
     let (registry, hostile) = registry().await;
     let mut agent = Agent::default();
     let callback = registry.fetch_callback(&mut agent, "oidc", None).await;
@@ -94,8 +94,8 @@ async fn a_callback_counts_once_for_many_at_once() {
     assert_eq!(hostile.asked("/token").len(), 1);
 }
 
-/// Somebody's code, got from a log or a referrer, in a sign-in of the attacker's own (RFC 9700, 4.5). PKCE ties the
-/// code to the sign-in that it was made for; where the provider does not look, the nonce does.
+/// A victim's code from a log or a referrer, in a sign-in of the attacker (RFC 9700, 4.5). PKCE ties the code to its
+/// sign-in. If the provider does not check it, the nonce does.
 #[tokio::test]
 async fn a_code_of_another_sign_in_is_refused() {
     for provider_looks in [true, false] {
@@ -110,8 +110,8 @@ async fn a_code_of_another_sign_in_is_refused() {
     }
 }
 
-/// What one provider answers is brought to another's callback, so that this one gets the code (RFC 9700, 4.4). That
-/// holds without RFC 9207 too, which many providers do not know.
+/// The response of one provider is sent to the callback of another one, which would get the code (RFC 9700, 4.4). The
+/// defence does not need RFC 9207, which many providers lack.
 #[tokio::test]
 async fn an_answer_for_one_provider_is_refused_at_anothers_callback() {
     for says_issuer in [true, false] {
@@ -125,7 +125,7 @@ async fn an_answer_for_one_provider_is_refused_at_anothers_callback() {
         let moved = callback.replace("/callback/google", "/callback/oidc");
         refused(&registry, &mut agent.clone(), &moved).await;
         refused(&registry, &mut agent.clone(), &with_parameter(&moved, "iss", None)).await;
-        // With both sign-ins under way in the same browser, in either order.
+        // Both sign-ins are pending in the same browser, in either order.
         registry.fetch_callback(&mut agent, "oidc", None).await;
         refused(&registry, &mut agent.clone(), &moved).await;
         registry.fetch_callback(&mut agent, "google", None).await;
@@ -134,7 +134,7 @@ async fn an_answer_for_one_provider_is_refused_at_anothers_callback() {
     }
 }
 
-/// Has a provider be one that does not know RFC 9207.
+/// Makes a provider one without RFC 9207.
 fn says_no_issuer(hostile: &Hostile) {
     let mut script = hostile.script();
     script.discovery = Box::new(|document| {
@@ -143,7 +143,7 @@ fn says_no_issuer(hostile: &Hostile) {
     script.redirect = Box::new(|parameters| parameters.retain(|(name, _)| name != "iss"));
 }
 
-/// RFC 9207: an answer says who gives it, where the provider has announced that it does.
+/// RFC 9207: a response names its issuer if the provider has announced that.
 #[tokio::test]
 async fn an_answer_of_another_issuer_is_refused_and_no_code_is_sent() {
     let (registry, hostile) = registry().await;
@@ -155,15 +155,15 @@ async fn an_answer_of_another_issuer_is_refused_and_no_code_is_sent() {
     assert!(hostile.asked("/token").is_empty(), "no code was sent");
 }
 
-/// Many providers do not know RFC 9207.
+/// Many providers lack RFC 9207.
 #[tokio::test]
-async fn an_answer_without_an_issuer_is_taken_from_a_provider_that_never_says_it() {
+async fn a_response_without_an_issuer_is_accepted_from_a_provider_that_never_sends_it() {
     let (registry, hostile) = registry().await;
     says_no_issuer(&hostile);
     registry.signed_in("oidc").await;
 }
 
-/// What the cookie has is sealed: nobody makes one, changes one or takes one of another registry's.
+/// The cookie is signed, so it cannot be forged, changed, or taken from another registry.
 #[tokio::test]
 async fn a_cookie_that_the_registry_has_not_made_is_refused() {
     let (registry, hostile) = registry().await;
@@ -193,9 +193,9 @@ async fn a_cookie_that_the_registry_has_not_made_is_refused() {
     agent.get(&callback).await.status(201);
 }
 
-/// A session that somebody has planted before, from a neighbouring host: it is not the one that is signed in.
+/// A session that an attacker planted from a neighbouring host is not the one that gets signed in.
 #[tokio::test]
-async fn a_session_that_was_there_before_is_not_the_one_that_is_signed_in() {
+async fn a_planted_session_is_not_the_one_that_is_signed_in() {
     let (registry, _hostile) = registry().await;
     let mut attacker = Agent::default();
     attacker.get(&registry.at("/csrf_token")).await.status(200);
@@ -212,7 +212,7 @@ async fn a_session_that_was_there_before_is_not_the_one_that_is_signed_in() {
     }
 }
 
-/// Somebody signs in where somebody else is signed in: the old session ends, and is not turned into the new one.
+/// A sign-in ends the browser's session of another user, and does not turn it into the new one.
 #[tokio::test]
 async fn a_sign_in_ends_the_session_that_the_browser_had() {
     let (registry, hostile) = registry().await;
@@ -225,10 +225,10 @@ async fn a_sign_in_ends_the_session_that_the_browser_had() {
     assert_eq!(registry.name(&mut before).await, None);
 }
 
-/// Of whoever has a name already, the provider's word for it takes nothing over: not from the machine's users, nor
-/// from those of an htpasswd file, nor from those of another provider, nor from another person there.
+/// A provider cannot take over an existing name: not of a local user, a user of an htpasswd file, a user of another
+/// provider, or another user of the same provider.
 #[tokio::test]
-async fn a_name_that_is_somebody_elses_is_never_taken_over() {
+async fn a_name_of_another_user_is_never_taken_over() {
     let (google, oidc) = (Hostile::start().await, Hostile::start().await);
     let file = tempfile::NamedTempFile::new().unwrap();
     let line = format!("filed@example.org:{}\n", bcrypt::hash("a password of a file", 4).unwrap());
@@ -241,14 +241,14 @@ async fn a_name_that_is_somebody_elses_is_never_taken_over() {
     let users = registry.users();
     for name in ["admin", "local@example.org", "filed@example.org", "mallory@example.org"] {
         oidc.script().claims["email"] = json!(name);
-        oidc.script().claims["sub"] = json!(format!("somebody who says to be {name}"));
+        oidc.script().claims["sub"] = json!(format!("a user who claims to be {name}"));
         let mut agent = Agent::default();
         let page = registry.sign_in(&mut agent, "oidc").await.status(403);
         is_a_clear_page(&page);
         assert!(page.text().contains("name"), "it says what is the matter: {}", page.text());
         assert_eq!(registry.name(&mut agent).await, None);
     }
-    // At the same provider, by another person who has taken the address over.
+    // Another user of the same provider who has got the address.
     google.script().claims["sub"] = json!("a new owner of the address");
     registry.sign_in(&mut Agent::default(), "google").await.status(403);
     assert_eq!(registry.users(), users);
@@ -259,9 +259,9 @@ async fn a_name_that_is_somebody_elses_is_never_taken_over() {
     assert!(registry.name(&mut mallory).await.is_some());
 }
 
-/// What a provider says goes into a page only as text.
+/// Texts of a provider are escaped in pages.
 #[tokio::test]
-async fn nothing_of_a_providers_error_runs_on_the_page_that_tells_of_it() {
+async fn a_providers_error_is_escaped_on_the_page() {
     let (registry, hostile) = registry().await;
     let markup = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'";
     for error in ["access_denied", "server_error", "temporarily_unavailable", markup] {
@@ -283,9 +283,9 @@ async fn nothing_of_a_providers_error_runs_on_the_page_that_tells_of_it() {
     assert!(hostile.asked("/token").is_empty());
 }
 
-/// An error that comes with a code is an error.
+/// An error with a code is an error.
 #[tokio::test]
-async fn an_error_beside_a_code_is_an_error() {
+async fn an_error_with_a_code_is_an_error() {
     let (registry, hostile) = registry().await;
     hostile.script().redirect =
         Box::new(|parameters| parameters.push(("error".to_owned(), "access_denied".to_owned())));
@@ -313,7 +313,7 @@ async fn odd_requests_are_refused_and_harm_nothing() {
             assert_eq!(page.status, 405, "{method} {url}: {page:?}");
         }
     }
-    // A browser that looks ahead asks for the head alone, and signs nobody in.
+    // A browser that prefetches sends HEAD, which signs no user in.
     let page = agent.clone().send(Method::HEAD, &callback, &[], "").await;
     assert!(page.cookie("session").is_none(), "{page:?}");
     let known = hostile.asked("/token").len();
@@ -321,7 +321,7 @@ async fn odd_requests_are_refused_and_harm_nothing() {
     registry.sign_in(&mut agent, "oidc").await.status(201);
 }
 
-/// Nothing of what is only for two parties stands in the log, whatever happens, at its finest level.
+/// The log has no secret of two parties, at its finest level.
 #[tokio::test]
 async fn no_code_state_token_or_secret_is_in_the_log() {
     for format in ["text", "json"] {
@@ -360,9 +360,9 @@ async fn no_code_state_token_or_secret_is_in_the_log() {
     }
 }
 
-/// Whoever signs in this way has no password, and none that is empty.
+/// A federated user has no password, also no empty one.
 #[tokio::test]
-async fn whoever_comes_from_a_provider_has_no_password() {
+async fn a_federated_user_has_no_password() {
     let (registry, _hostile) = registry().await;
     let mut agent = registry.signed_in("oidc").await;
     for password in ["", "mallory@example.org", "null", "subject-of-mallory"] {
@@ -370,11 +370,11 @@ async fn whoever_comes_from_a_provider_has_no_password() {
     }
     let key = registry.new_key(&mut agent).await;
     assert_eq!(registry.status("mallory@example.org", &key).await, 200);
-    assert_eq!(registry.status("admin", &key).await, 401, "and the key is nobody else's");
+    assert_eq!(registry.status("admin", &key).await, 401, "the key belongs to no other user");
 }
 
 #[tokio::test]
-async fn nobody_is_called_into_a_namespace_that_is_in_use() {
+async fn a_federated_user_gets_no_namespace_that_is_in_use() {
     let hostile = Hostile::start().await;
     let table = super::registry::table("oidc", &hostile.issuer(), super::hostile::CLIENT);
     let registry = Registry::start(&format!("{table}claimMapping = {{ username = 'preferred_username' }}\n"));
@@ -401,7 +401,7 @@ async fn nobody_is_called_into_a_namespace_that_is_in_use() {
         }
     }
     registry.running.wait_for("does not own the namespace of its name");
-    // With an address for a name, by default.
+    // E-mail addresses are names by default.
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     let mut agent = registry.signed_in("oidc").await;
     let account = registry.account(&mut agent).await.unwrap();

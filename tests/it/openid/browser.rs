@@ -1,7 +1,7 @@
-//! A browser without a window: Chromium, driven by its own driver over WebDriver (W3C), in a few requests of JSON.
+//! A headless browser: Chromium, driven by its own driver over WebDriver (W3C) with a few JSON requests.
 //!
-//! Each has an empty profile in a temporary directory, finds no host but this machine, and is gone with all its
-//! processes when it is dropped.
+//! Each browser has an empty profile in a temporary directory and reaches only this machine. All its processes end when
+//! it is dropped.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -17,13 +17,13 @@ use tempfile::TempDir;
 use super::agent::{PATIENCE, fetch};
 use crate::clients::home::needs;
 
-/// How often it is looked whether a page has come.
+/// How often a page is polled.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// What WebDriver calls the id of an element.
+/// WebDriver's name of an element id.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// A browser, which is closed when this is dropped.
+/// A browser that is closed on drop.
 #[derive(Debug)]
 pub struct Browser {
     driver: Child,
@@ -36,7 +36,7 @@ impl Browser {
     pub async fn start() -> Self {
         let profile = tempfile::Builder::new().prefix("corb").tempdir().unwrap();
         let mut command = Command::new("chromedriver");
-        // A group of its own, so that no process of the browser's outlives it.
+        // In its own process group, so that all its processes can be ended.
         command.arg("--port=0").process_group(0).current_dir(profile.path());
         for directory in ["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"] {
             command.env(directory, profile.path());
@@ -54,7 +54,7 @@ impl Browser {
         let mut arguments = vec![
             "--headless=new".to_owned(),
             format!("--user-data-dir={}", browser.profile.path().join("profile").display()),
-            // Pages of providers want fonts from elsewhere; nothing is to wait for them.
+            // Pages of providers load fonts from other hosts, which must not delay a test.
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1".to_owned(),
         ];
         for argument in ["--no-first-run", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"] {
@@ -88,17 +88,17 @@ impl Browser {
         format!("/session/{}{rest}", self.session)
     }
 
-    /// Opens a URL, and returns when its page is there.
+    /// Opens a URL and waits for the page.
     pub async fn open(&self, url: &str) {
         self.ask(Method::POST, &self.path("/url"), json!({ "url": url })).await;
     }
 
-    /// Where the browser is.
+    /// The current URL.
     pub async fn url(&self) -> String {
         self.ask(Method::GET, &self.path("/url"), Value::Null).await.as_str().unwrap().to_owned()
     }
 
-    /// The page as it is now, with what scripts made of it.
+    /// The current page, as changed by its scripts.
     pub async fn source(&self) -> String {
         self.ask(Method::GET, &self.path("/source"), Value::Null).await.as_str().unwrap().to_owned()
     }
@@ -137,13 +137,13 @@ impl Browser {
         self.ask(Method::POST, &self.path(&format!("/element/{element}/value")), json!({ "text": text })).await;
     }
 
-    /// Clicks, and returns when the page is there that the click leads to.
+    /// Clicks and waits for the page that follows.
     pub async fn click(&self, css: &str) {
         let element = self.element(css).await;
         self.ask(Method::POST, &self.path(&format!("/element/{element}/click")), json!({})).await;
     }
 
-    /// Waits until the URL begins with this, and returns all of it.
+    /// Waits until the URL begins with this text and returns it.
     pub async fn arrives(&self, beginning: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -156,18 +156,18 @@ impl Browser {
         }
     }
 
-    /// The cookies of the page that the browser is on, as WebDriver describes them.
+    /// The cookies of the current page, as WebDriver describes them.
     pub async fn cookies(&self) -> Vec<Value> {
         let cookies = self.ask(Method::GET, &self.path("/cookie"), Value::Null).await;
         cookies.as_array().unwrap().clone()
     }
 
-    /// A cookie of the page that the browser is on.
+    /// A cookie of the current page.
     pub async fn cookie(&self, name: &str) -> Option<Value> {
         self.cookies().await.into_iter().find(|cookie| cookie["name"] == name)
     }
 
-    /// What the page's `fetch` gets, as a script of the registry's page would: the status, and the text.
+    /// The status and text that the page's `fetch` gets, as a script of the registry's page would.
     pub async fn fetch(&self, method: &str, path: &str, headers: &Value, body: Option<&str>) -> (u64, String) {
         let script = "const [path, how, done] = arguments;
             fetch(path, how).then(async (answer) => done([answer.status, await answer.text()]), (e) => done([0, `${e}`]));";
@@ -177,7 +177,7 @@ impl Browser {
         (answer[0].as_u64().unwrap(), answer[1].as_str().unwrap().to_owned())
     }
 
-    /// What a script on the page returns.
+    /// Runs a script on the page and returns its result.
     pub async fn script(&self, script: &str) -> Value {
         self.ask(Method::POST, &self.path("/execute/sync"), json!({ "script": script, "args": [] })).await
     }
@@ -185,7 +185,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver closes the browser, and then itself.
+        // The driver closes the browser and ends.
         if let Ok(mut socket) = std::net::TcpStream::connect(("127.0.0.1", self.port)) {
             let _ = socket.set_read_timeout(Some(Duration::from_secs(5)));
             let _ = socket.write_all(b"GET /shutdown HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
@@ -200,7 +200,7 @@ impl Drop for Browser {
     }
 }
 
-/// The browser itself, before a registry has to do with it.
+/// Tests the browser without a registry.
 #[tokio::test]
 async fn the_browser_fills_in_forms_keeps_cookies_and_runs_scripts() {
     needs!(CHROMIUM, CHROMEDRIVER);

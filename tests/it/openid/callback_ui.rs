@@ -1,12 +1,11 @@
-//! Where somebody returns to after a sign-in: `callback_ui`, with the statuses and cookies of zot, and no trick by
-//! which it leads elsewhere.
+//! The target after a sign-in: `callback_ui`, with zot's statuses and cookies, and tricks to lead elsewhere.
 
 use super::agent::{Agent, parameter};
 use super::hostile::Hostile;
 use super::registry::{ROOTS, Registry, is_a_clear_page};
 
-/// What leads to the registry itself, or to an origin that is allowed, and what is sent on then: the URL that was
-/// understood, and not the text that came. `$R` is the registry's own origin.
+/// Targets at the registry or an allowed origin, and the resulting redirects, which use the parsed URL. `$R` is the
+/// registry's own origin.
 const KEPT: &[(&str, &str)] = &[
     ("/", "/"),
     ("/home", "/home"),
@@ -21,7 +20,7 @@ const KEPT: &[(&str, &str)] = &[
     ("https://ui\u{3002}example/", "https://ui.example/"),
 ];
 
-/// What leads somewhere else, or could: whoever asks for it returns to `/`.
+/// Targets that lead elsewhere, or could: `/` replaces them.
 const REFUSED: &[&str] = &[
     "//evil.example",
     "///evil.example",
@@ -90,7 +89,7 @@ async fn registry() -> (Registry, Hostile) {
 }
 
 #[tokio::test]
-async fn whoever_asks_to_return_to_an_origin_that_is_allowed_does() {
+async fn an_allowed_origin_is_a_target() {
     let (registry, _hostile) = registry().await;
     for (target, sent) in KEPT {
         let [target, sent] = [target, sent].map(|text| text.replace("$R", registry.url()));
@@ -103,8 +102,8 @@ async fn whoever_asks_to_return_to_an_origin_that_is_allowed_does() {
 }
 
 #[tokio::test]
-async fn no_trick_leads_whoever_has_signed_in_elsewhere() {
-    // So many that one address may not come back as often to one registry.
+async fn no_trick_leads_a_signed_in_user_elsewhere() {
+    // More than the rate limit of one address allows at one registry.
     let registries = [registry().await, registry().await, registry().await];
     for (at, target) in REFUSED.iter().enumerate() {
         let (registry, _) = &registries[at % registries.len()];
@@ -117,7 +116,7 @@ async fn no_trick_leads_whoever_has_signed_in_elsewhere() {
     }
 }
 
-/// What comes as it is, which no encoder would write so.
+/// Values that no encoder would write.
 #[tokio::test]
 async fn no_trick_of_the_query_leads_elsewhere() {
     let (registry, _hostile) = registry().await;
@@ -144,9 +143,9 @@ async fn no_trick_of_the_query_leads_elsewhere() {
     }
 }
 
-/// Whoever changes the target on the way, in the cookie or in the URL of the callback, changes nothing.
+/// A target that is changed later, in the cookie or in the callback URL, has no effect.
 #[tokio::test]
-async fn the_target_is_the_one_that_was_asked_for_at_the_beginning() {
+async fn the_target_is_the_one_of_the_start() {
     let (registry, _hostile) = registry().await;
     let mut agent = Agent::default();
     let callback = registry.fetch_callback(&mut agent, "oidc", Some("/home")).await;
@@ -161,7 +160,7 @@ async fn statuses_redirects_and_cookies_are_those_of_zot() {
         let mut agent = Agent::default();
         let login = registry.at(&format!("{root}/login"));
         for unknown in
-            ["", "?provider=", "?provider=nobody", "?provider=OIDC", "?provider=%3Cscript%3E", "?callback_ui=/"]
+            ["", "?provider=", "?provider=unknown", "?provider=OIDC", "?provider=%3Cscript%3E", "?callback_ui=/"]
         {
             let page = agent.get(&format!("{login}{unknown}")).await.status(400);
             assert!(!page.text().contains("<script"), "{}", page.text());
@@ -203,22 +202,22 @@ async fn statuses_redirects_and_cookies_are_those_of_zot() {
         assert!(!user.contains("HttpOnly") && user.contains("mallory"), "{user}");
         let state_cookie = page.cookie("statecookie").expect("the state is gone");
         assert!(state_cookie.starts_with("statecookie=;") && state_cookie.contains("; Max-Age=0"), "{state_cookie}");
-        assert!(agent.cookie("statecookie").is_none(), "it is gone from where it was: {:?}", agent.jar);
+        assert!(agent.cookie("statecookie").is_none(), "it is removed: {:?}", agent.jar);
 
-        // Without anything of a beginning, or with another one's.
+        // Without a pending sign-in, or with another one.
         for query in ["", "?code=x", "?state=x", "?code=x&state=x", "?code=&state=", "?error=access_denied"] {
             let url = registry.at(&format!("{root}/callback/oidc{query}"));
             let page = Agent::default().get(&url).await.status(401);
             is_a_clear_page(&page);
         }
-        for name in ["nobody", "", "oidc/", "oidc%2f..", "github"] {
+        for name in ["unknown", "", "oidc/", "oidc%2f..", "github"] {
             let page = Agent::default().get(&registry.at(&format!("{root}/callback/{name}?code=x&state=x"))).await;
             assert!([400, 401, 404].contains(&page.status), "{name}: {page:?}");
         }
     }
 }
 
-/// Behind TLS, which somebody else may speak for the registry, no cookie leaves it.
+/// If the registry is reached over TLS, possibly through a proxy, cookies are limited to TLS.
 #[tokio::test]
 async fn cookies_are_secure_where_the_registry_is_reached_by_tls() {
     let hostile = Hostile::start().await;

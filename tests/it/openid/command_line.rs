@@ -1,5 +1,5 @@
-//! `coracle login` through a provider, to its end: somebody signs in at a certified provider with a browser, on this
-//! machine or on another, and skopeo copies with what was stored, without being told anything.
+//! `coracle login` through a certified provider, with a browser on this machine or on another one. skopeo then copies
+//! with the stored credentials.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::clients::home::{Home, needs};
 use crate::support::content::push_image;
 use crate::support::process::{ADMIN, Program, Running};
 
-/// Starts `coracle login` in somebody's home.
+/// Starts `coracle login` with a new home directory.
 fn login(home: &Home, registry: &Registry, arguments: &[&str]) -> Running {
     let host = registry.running.address().to_string();
     let mut program = Program::new([&["login", &*host][..], arguments].concat());
@@ -25,13 +25,13 @@ fn login(home: &Home, registry: &Registry, arguments: &[&str]) -> Running {
     program.spawn()
 }
 
-/// The URL on a line of its own in what was said, that has this in it.
+/// The URL with this text that has a line of its own in the output.
 fn address(said: &str, part: &str) -> String {
     let mut lines = said.lines().map(str::trim).filter(|line| line.starts_with("http"));
     lines.find(|line| line.contains(part)).unwrap_or_else(|| panic!("no address with {part} in {said}")).to_owned()
 }
 
-/// What carol's keys are, as she is shown them.
+/// The API keys of carol.
 fn keys(registry: &Registry) -> Vec<Value> {
     let arguments = ["apikey", "list", "--user", "carol", "--json"];
     let listed: Value = serde_json::from_str(&registry.coracle(&arguments, "").stdout).unwrap();
@@ -39,8 +39,7 @@ fn keys(registry: &Registry) -> Vec<Value> {
     keys.unwrap_or_else(|| panic!("{listed}")).clone()
 }
 
-/// Copies an image with skopeo, which finds the key by itself: into a repository that the key is for, and into no
-/// other.
+/// Copies an image with skopeo, which finds the key: to a repository in the key's scopes, and not to another one.
 async fn copies(home: &Home, registry: &Registry) {
     push_image(&registry.running.user(ADMIN), "library/base", "1", 1).await;
     let host = registry.running.address();
@@ -59,16 +58,16 @@ fn both(packages: &std::path::Path) -> (Registry, Provider) {
     (registry, provider)
 }
 
-/// What is left when somebody has signed in: a key, as it was asked for, and no session.
+/// After a sign-in there is a key with the requested limits, and no session.
 fn left(registry: &Registry, label: &str) {
     let keys = keys(registry);
     let [key] = &*keys else { panic!("{keys:?}") };
     assert_eq!((&key["label"], &key["scopes"]), (&json!(label), &json!(["carol/app"])), "{key}");
-    assert_ne!(key["expirationDate"], json!("0001-01-01T00:00:00Z"), "it ends by itself: {key}");
+    assert_ne!(key["expirationDate"], json!("0001-01-01T00:00:00Z"), "the key expires: {key}");
 }
 
 #[tokio::test]
-async fn somebody_signs_in_on_the_command_line_with_the_browser_of_the_machine() {
+async fn a_user_signs_in_on_the_command_line_with_the_browser_of_the_machine() {
     needs!(CHROMIUM, CHROMEDRIVER, SKOPEO);
     let (registry, provider) = both(needs_node!());
     let (home, browser) = (Home::alone(), Browser::start().await);
@@ -77,7 +76,7 @@ async fn somebody_signs_in_on_the_command_line_with_the_browser_of_the_machine()
     let said = running.wait_for("code_challenge_method=S256");
     browser.open(&address(&said, "/zot/auth/login?")).await;
     fill_in(&browser, &provider, CAROL).await;
-    // The registry asks before it gives a program anything.
+    // The registry asks for confirmation first.
     browser.arrives(registry.url()).await;
     let page = browser.source().await;
     assert!(page.contains("carol") && !page.contains("<script"), "{page}");
@@ -91,7 +90,7 @@ async fn somebody_signs_in_on_the_command_line_with_the_browser_of_the_machine()
 }
 
 #[tokio::test]
-async fn somebody_signs_in_on_the_command_line_with_a_code_on_another_device() {
+async fn a_user_signs_in_on_the_command_line_with_a_code_on_another_device() {
     needs!(CHROMIUM, CHROMEDRIVER, SKOPEO);
     let (registry, provider) = both(needs_node!());
     let (home, browser) = (Home::alone(), Browser::start().await);
@@ -104,7 +103,7 @@ async fn somebody_signs_in_on_the_command_line_with_a_code_on_another_device() {
     browser.click("button[type=submit]").await;
     let confirm = "button[form='op.deviceConfirmForm'][autofocus]";
     browser.shows(confirm).await;
-    assert!(browser.source().await.contains(&code), "the provider shows it to be compared");
+    assert!(browser.source().await.contains(&code), "the provider shows the code for comparison");
     browser.click(confirm).await;
     fill_in(&browser, &provider, CAROL).await;
     let done = running.finish();
@@ -113,9 +112,9 @@ async fn somebody_signs_in_on_the_command_line_with_a_code_on_another_device() {
     copies(&home, &registry).await;
 }
 
-/// Whoever says no at the provider is told so, and nothing is left.
+/// A user who refuses at the provider gets an error, and nothing is stored.
 #[tokio::test]
-async fn somebody_who_says_no_on_the_other_device_gets_nothing() {
+async fn a_user_who_refuses_on_the_other_device_gets_nothing() {
     needs!(CHROMIUM, CHROMEDRIVER);
     let (registry, _provider) = both(needs_node!());
     let (home, browser) = (Home::alone(), Browser::start().await);

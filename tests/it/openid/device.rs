@@ -1,5 +1,5 @@
-//! Signing in with another device (RFC 8628), through the registry: whoever waits hears what has become of it, and a
-//! provider is not asked more often than it wants.
+//! Sign-in on another device (RFC 8628) through the registry: the client learns the outcome, and the provider is not
+//! polled more often than it allows.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::cli::person::Person;
 const BEGIN: &str = "/api/v1/signin/device";
 const POLL: &str = "/api/v1/signin/device/token";
 
-/// The provider wants to be asked once a second; a little more, so that it is surely not earlier.
+/// A little more than the provider's interval of one second, so that a poll is surely not early.
 const INTERVAL: Duration = Duration::from_millis(1100);
 
 async fn begin(registry: &Registry) -> (Client, Value) {
@@ -24,7 +24,7 @@ async fn begin(registry: &Registry) -> (Client, Value) {
 }
 
 #[tokio::test]
-async fn whoever_waits_is_signed_in_when_the_code_was_typed() {
+async fn a_client_is_signed_in_when_the_code_was_entered() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     hostile.script().device = vec!["authorization_pending", "done"];
@@ -33,7 +33,7 @@ async fn whoever_waits_is_signed_in_when_the_code_was_typed() {
     assert_eq!(begun["user_code"], "WDJB-MJHT");
     assert_eq!(begun["verification_uri"], format!("{}/activate", hostile.issuer()));
     assert_eq!((&begun["interval"], &begun["expires_in"]), (&json!(1), &json!(600)));
-    // With what the provider has given the registry, another client of the same name could go on by itself.
+    // The provider's device code would let another client with the same id continue.
     assert!(!begun.to_string().contains(DEVICE_CODE));
     let scope = hostile.asked("/device")[0].form("scope");
     assert!(scope.split(' ').any(|scope| scope == "openid") && scope.contains("groups"), "{scope}");
@@ -50,7 +50,7 @@ async fn whoever_waits_is_signed_in_when_the_code_was_typed() {
 }
 
 #[tokio::test]
-async fn whoever_asks_too_often_does_not_make_the_registry_ask() {
+async fn a_client_that_polls_too_often_does_not_make_the_registry_poll() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     let (mut client, handle) = begin(&registry).await;
@@ -64,7 +64,7 @@ async fn whoever_asks_too_often_does_not_make_the_registry_ask() {
 }
 
 #[tokio::test]
-async fn a_provider_that_wants_to_be_asked_less_often_is() {
+async fn a_provider_with_a_longer_interval_is_polled_less_often() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     hostile.script().device = vec!["slow_down", "done"];
@@ -77,7 +77,7 @@ async fn a_provider_that_wants_to_be_asked_less_often_is() {
 }
 
 #[tokio::test]
-async fn no_and_too_late_are_told_apart() {
+async fn refusal_and_expiry_are_told_apart() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     for (word, status) in [("access_denied", "denied"), ("expired_token", "expired"), ("invalid_grant", "expired")] {
@@ -89,7 +89,7 @@ async fn no_and_too_late_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_handle_is_of_one_registry_and_does_not_outlive_a_sign_in() {
+async fn a_handle_belongs_to_one_registry_and_one_sign_in() {
     let hostile = Hostile::start().await;
     let [registry, other] = [(), ()].map(|()| Registry::knowing(&[("oidc", &hostile)]));
     hostile.script().device = vec!["done"];
@@ -100,7 +100,7 @@ async fn a_handle_is_of_one_registry_and_does_not_outlive_a_sign_in() {
         client.post(&registry, POLL, &json!({ "handle": wrong })).await.status(400);
     }
     assert!(hostile.asked("/token").is_empty());
-    // Without the CSRF token nobody is signed in by it either: another site could sign somebody in as itself.
+    // It requires a CSRF token, so that another site cannot sign a browser in as another user.
     let kind = [("content-type", "application/json")];
     let page = client.agent.send(hyper::Method::POST, &registry.at(POLL), &kind, handle.to_string()).await;
     page.status(403);
@@ -108,7 +108,7 @@ async fn a_handle_is_of_one_registry_and_does_not_outlive_a_sign_in() {
 }
 
 #[tokio::test]
-async fn tokens_that_do_not_hold_sign_nobody_in() {
+async fn invalid_tokens_sign_no_user_in() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     hostile.script().device = vec!["done"];
@@ -123,7 +123,7 @@ async fn tokens_that_do_not_hold_sign_nobody_in() {
 }
 
 #[tokio::test]
-async fn somebody_who_is_disabled_hears_that() {
+async fn a_disabled_user_learns_that() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     registry.signed_in("oidc").await;
@@ -136,7 +136,7 @@ async fn somebody_who_is_disabled_hears_that() {
 }
 
 #[tokio::test]
-async fn what_a_provider_does_not_offer_is_not_begun() {
+async fn a_sign_in_that_the_provider_does_not_offer_is_not_started() {
     let mut hostile = Hostile::start().await;
     hostile.script().discovery = Box::new(|document| {
         document.as_object_mut().unwrap().remove("device_authorization_endpoint");
@@ -145,10 +145,10 @@ async fn what_a_provider_does_not_offer_is_not_begun() {
     let mut client = Client::visit(&registry).await;
     let listed = client.agent.get(&registry.at("/api/v1/signin/providers")).await.status(200).json();
     assert_eq!(listed["providers"], json!([{ "name": "oidc", "title": "Provider oidc", "device": false }]));
-    for provider in ["oidc", "nobody", ""] {
+    for provider in ["oidc", "unknown", ""] {
         client.post(&registry, BEGIN, &json!({ "provider": provider })).await.status(400);
     }
-    // One that is away.
+    // A provider that is unavailable.
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     hostile.player.leave().await;
     let mut client = Client::visit(&registry).await;
@@ -159,7 +159,7 @@ async fn what_a_provider_does_not_offer_is_not_begun() {
 }
 
 #[tokio::test]
-async fn a_page_to_open_that_is_none_is_not_passed_on() {
+async fn an_invalid_verification_page_is_not_passed_on() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     for page in ["javascript:alert(1)", "https://x/\u{1b}[2J", ""] {
@@ -178,7 +178,7 @@ async fn a_page_to_open_that_is_none_is_not_passed_on() {
 }
 
 #[tokio::test]
-async fn on_the_command_line_the_code_is_shown_and_a_key_made() {
+async fn on_the_command_line_the_code_is_shown_and_a_key_created() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     hostile.script().device = vec!["authorization_pending", "done"];
@@ -199,7 +199,7 @@ async fn on_the_command_line_the_code_is_shown_and_a_key_made() {
 }
 
 #[tokio::test]
-async fn whoever_goes_away_before_the_code_is_typed_leaves_nothing() {
+async fn a_client_that_stops_before_the_code_was_entered_leaves_nothing() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     let (person, host) = (Person::new(), registry.running.address().to_string());

@@ -1,9 +1,8 @@
-//! A player of GitHub: signing in by OAuth, and the part of its REST API that says who somebody is.
+//! A simulated GitHub: sign-in with OAuth, and the part of its REST API that identifies a user.
 //!
-//! The shapes, statuses and headers are those of GitHub's documents (OAuth apps; REST API, version 2022-11-28), cut
-//! down to the fields around the ones that matter. What a token does not have the scope for is refused as GitHub
-//! refuses it, and what comes without a `User-Agent` altogether. The API lies at `/api/v3`, as on an own GitHub
-//! Enterprise, beside the pages at `/login/oauth/…`.
+//! Forms, statuses and headers follow GitHub's documentation (OAuth apps; REST API, version 2022-11-28), with the
+//! relevant fields only. Requests beyond a token's scopes are refused as by GitHub, and so are requests without a
+//! `User-Agent`. The API is at `/api/v3`, as on a GitHub Enterprise Server, and the pages are at `/login/oauth/…`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -17,25 +16,25 @@ use super::agent;
 use super::player::{Answer, Asked, Player, Reply};
 use super::registry::Registry;
 
-/// The client's name and secret that registries are given.
+/// The client id and secret of registries.
 pub const CLIENT: (&str, &str) = ("Iv1.8a61f9b3a7aba766", "github-s3cret-of-the-registry-0123456789");
 
-/// As many entries a page has when nobody asks for another number, and at most.
+/// The entries of a page by default and at most.
 const PAGE: (usize, usize) = (30, 100);
 
-/// Somebody with an account.
+/// A user of GitHub.
 #[derive(Clone, Debug)]
 pub struct Person {
     pub id: u64,
     pub login: &'static str,
-    /// Address, whether it is the primary one, whether it is verified.
+    /// The address, whether it is the primary one, and whether it is verified.
     pub emails: Vec<(String, bool, bool)>,
     pub orgs: Vec<String>,
-    /// Organisation and slug.
+    /// Organization and slug.
     pub teams: Vec<(String, String)>,
 }
 
-/// The octocat of GitHub's documents, whose only address is verified.
+/// The octocat of GitHub's documentation, whose only address is verified.
 pub fn octocat() -> Person {
     Person {
         id: 583_231,
@@ -56,18 +55,18 @@ struct Granted {
 #[derive(Debug)]
 struct State {
     person: Person,
-    /// Whether the organisation has restricted what applications may read.
+    /// Whether the organization restricts the access of applications.
     restricted: bool,
-    /// Whether the person has taken back what the application was granted.
+    /// Whether the user has revoked the application's access.
     revoked: bool,
     codes: HashMap<String, Granted>,
-    /// Tokens, and what they are good for.
+    /// Tokens and their scopes.
     tokens: HashMap<String, String>,
     made: u32,
     asked: Vec<Asked>,
 }
 
-/// A running player. Whoever comes is signed in as its person, and confirms.
+/// A running server. Every visitor is signed in as its user and consents.
 #[derive(Debug)]
 pub struct GitHub {
     player: Player,
@@ -95,28 +94,28 @@ impl GitHub {
         self.player.url()
     }
 
-    /// Changes what is known of the person.
+    /// Changes the user.
     pub fn change(&self, change: impl FnOnce(&mut Person)) {
         change(&mut self.state.lock().unwrap().person);
     }
 
-    /// The organisation lets no application read its members.
+    /// Lets no application read the members of the organization.
     pub fn restrict(&self) {
         self.state.lock().unwrap().restricted = true;
     }
 
-    /// The person takes back what the application was granted.
+    /// Revokes the application's access.
     pub fn revoke(&self) {
         self.state.lock().unwrap().revoked = true;
     }
 
-    /// What was asked of it at this path.
+    /// The requests to this path.
     pub fn asked(&self, path: &str) -> Vec<Asked> {
         self.state.lock().unwrap().asked.iter().filter(|asked| asked.path == path).cloned().collect()
     }
 }
 
-/// A registry that knows it, as it would know a GitHub Enterprise.
+/// A registry that uses it as a GitHub Enterprise Server.
 pub fn registry(github: &GitHub, before: &str) -> Registry {
     let (url, (id, secret)) = (github.url(), CLIENT);
     Registry::start(&format!(
@@ -131,13 +130,13 @@ fn refusal(status: u16, message: &str) -> Answer {
     Answer::json(status, &json!({ "message": message, "documentation_url": documents, "status": status.to_string() }))
 }
 
-/// What the token's address answers to a client that it does not like: with 200, as ever.
+/// The refusal of the token endpoint, which has the status 200.
 fn oauth_error(asked: &Asked, error: &str, description: &str) -> Answer {
     let fields = [("error", error), ("error_description", description), ("error_uri", "https://docs.github.com/apps")];
     oauth(asked, &fields)
 }
 
-/// Fields as a form, or in JSON for who asks for that.
+/// Fields as a form, or as JSON if the client accepts that.
 fn oauth(asked: &Asked, fields: &[(&str, &str)]) -> Answer {
     if asked.header("accept").contains("application/json") {
         return Answer::json(200, &fields.iter().map(|(name, value)| (*name, Value::from(*value))).collect());
@@ -160,7 +159,7 @@ impl State {
         }
     }
 
-    /// The page that asks the person whether the application may.
+    /// The page that asks the user for consent.
     fn page(&self, asked: &Asked) -> Answer {
         if asked.query("client_id") != CLIENT.0 {
             return Answer::html(404, "<h1>404</h1>");
@@ -279,7 +278,7 @@ impl State {
     }
 }
 
-/// One page of a list, and the `Link` to the others.
+/// One page of a list with the `Link` header for the others.
 fn page(asked: &Asked, all: Vec<Value>) -> Answer {
     let size = asked.query("per_page").parse().unwrap_or(PAGE.0).clamp(1, PAGE.1);
     let at: usize = asked.query("page").parse().unwrap_or(1).max(1);
@@ -293,9 +292,9 @@ fn page(asked: &Asked, all: Vec<Value>) -> Answer {
     if links.is_empty() { answer } else { answer.header("link", &links.join(", ")) }
 }
 
-/// The player itself, before a registry has to do with it.
+/// Tests the simulation without a registry.
 #[tokio::test]
-async fn the_player_of_github_answers_as_its_documents_say() {
+async fn the_simulated_github_responds_as_documented() {
     let mut person = octocat();
     person.orgs = (0..130).map(|n| format!("org-{n}")).collect();
     let github = GitHub::start(person).await;

@@ -1,4 +1,4 @@
-//! A sign-in in the browser becomes one of a program on the same machine, if the person says so, and for nobody else.
+//! A sign-in in the browser signs in a program on the same machine, if the user confirms it, and no other program.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -30,14 +30,14 @@ fn login(registry: &Registry, redirect: &str) -> String {
     registry.at(&format!("/zot/auth/login?{}", agent::encode(&query)))
 }
 
-/// Signs in, up to the page that asks.
+/// Signs in, up to the confirmation page.
 async fn asked(registry: &Registry, agent: &mut Agent, redirect: &str) -> Page {
     let page = agent.get(&login(registry, redirect)).await.status(302);
     let callback = agent.get(&page.location()).await.status(302).location();
     agent.get(&callback).await.status(200)
 }
 
-/// The code that somebody who says yes takes to the program.
+/// The code that the browser of a user who confirms takes to the program.
 async fn code(registry: &Registry) -> String {
     let mut agent = Agent::default();
     let page = asked(registry, &mut agent, REDIRECT).await;
@@ -53,7 +53,7 @@ async fn exchange(registry: &Registry, code: &str, verifier: &str) -> (u16, Clie
 }
 
 #[tokio::test]
-async fn whoever_says_yes_signs_the_program_in_and_not_the_browser() {
+async fn a_confirmation_signs_the_program_in_and_not_the_browser() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     let mut agent = Agent::default();
@@ -79,7 +79,7 @@ async fn whoever_says_yes_signs_the_program_in_and_not_the_browser() {
 }
 
 #[tokio::test]
-async fn a_code_is_good_once_and_with_its_verifier() {
+async fn a_code_is_valid_once_and_with_its_verifier() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     let fresh = code(&registry).await;
@@ -92,7 +92,7 @@ async fn a_code_is_good_once_and_with_its_verifier() {
         assert_eq!((status, client.signed_in(&registry).await), (403, None), "{verifier:?}: a wrong one uses it up");
     }
     assert_eq!(exchange(&registry, "", VERIFIER).await.0, 403);
-    // Another site cannot sign a browser in as somebody else by it.
+    // Another site cannot use it to sign a browser in as another user.
     let fresh = code(&registry).await;
     let body = json!({ "code": fresh, "code_verifier": VERIFIER }).to_string();
     let kind = [("content-type", "application/json")];
@@ -101,29 +101,29 @@ async fn a_code_is_good_once_and_with_its_verifier() {
 }
 
 #[tokio::test]
-async fn nobody_answers_for_the_browser_that_was_asked() {
+async fn only_the_browser_of_the_page_can_confirm() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     let (mut agent, mut other) = (Agent::default(), Agent::default());
     let page = asked(&registry, &mut agent, REDIRECT).await;
     let others = asked(&registry, &mut other, REDIRECT).await;
     let (action, fields) = page.form();
-    // Without the cookie, as another site's form; with another question's; and with nothing.
+    // Without the cookie (as a form of another site), with the form of another sign-in, and with nothing.
     is_a_clear_page(&Agent::default().post(&action, &fields).await.status(403));
     is_a_clear_page(&other.post(&action, &fields).await.status(403));
     is_a_clear_page(&agent.post(&action, &others.form().1).await.status(403));
     is_a_clear_page(&agent.post(&action, &[("answer", "allow")]).await.status(403));
-    // As browsers say that a form of another site was sent.
+    // The headers that browsers send for a form of another site.
     let headers = [("content-type", "application/x-www-form-urlencoded"), ("sec-fetch-site", "cross-site")];
     agent.send(Method::POST, &action, &headers, agent::encode(&fields)).await.status(403);
-    // Nor is a link an answer.
+    // A link does not confirm.
     agent.get(&format!("{action}?{}", agent::encode(&fields))).await.status(405);
     agent.submit(&page, &[]).await.status(303);
     is_a_clear_page(&agent.submit(&page, &[]).await.status(403));
 }
 
 #[tokio::test]
-async fn whoever_says_no_sends_the_program_away() {
+async fn a_refusal_sends_the_program_away() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     for answer in ["refuse", "", "Allow"] {
@@ -149,19 +149,19 @@ async fn a_program_is_on_the_same_machine_and_proves_itself() {
         is_a_clear_page(&agent.get(&agent::with_parameter(&good, name, Some(value))).await.status(400));
     }
     assert!(hostile.asked("/authorize").is_empty());
-    // Without a challenge it is a page like any other, and no page may be returned to there.
+    // Without a challenge it would be a page, and that origin is not allowed.
     let page = agent.get(&agent::with_parameter(&good, "code_challenge", None)).await.status(302);
     let callback = agent.get(&page.location()).await.status(302).location();
     let end = agent.get(&callback).await.status(302);
     assert_eq!(end.header("location"), Some("/"));
-    // IPv6 is the same machine.
+    // IPv6 loopback is the same machine.
     let page = asked(&registry, &mut Agent::default(), "http://[::1]:9/x").await;
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.contains("form-action 'self' http:;"), "{policy}");
 }
 
 #[tokio::test]
-async fn somebody_who_is_disabled_meanwhile_is_not_let_in() {
+async fn a_user_who_was_disabled_meanwhile_is_refused() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     let fresh = code(&registry).await;
@@ -170,10 +170,10 @@ async fn somebody_who_is_disabled_meanwhile_is_not_let_in() {
     assert_eq!((status, client.signed_in(&registry).await), (403, None));
 }
 
-/// A browser that only writes down what it is to open.
+/// A browser that only records the URL.
 const BROWSER: &str = "#!/bin/sh\nprintf '%s' \"$1\" > \"$HOME/.opened\" && mv \"$HOME/.opened\" \"$HOME/opened\"\n";
 
-/// `coracle login` in somebody's home, with a browser that goes as far as the page that asks.
+/// `coracle login` with a new home directory and a browser that stops at the confirmation page.
 async fn on_the_command_line(registry: &Registry, person: &Person) -> (crate::support::process::Running, Agent, Page) {
     person.install("the-browser", BROWSER);
     let host = registry.running.address().to_string();
@@ -202,7 +202,7 @@ async fn on_the_command_line_the_browser_is_opened_and_comes_back() {
     let person = Person::new();
     let (running, mut agent, page) = on_the_command_line(&registry, &person).await;
     let to = agent.submit(&page, &[]).await.status(303).location();
-    // Others who come to the port get nothing, and do no harm: the path is a secret.
+    // Other requests to the port get nothing and do no harm, because the path is secret.
     let (origin, _) = to.split_at(to.find("/?").or_else(|| to[7..].find('/').map(|at| at + 7)).unwrap());
     agent.get(&format!("{origin}/?code=abc")).await.status(404);
     agent.get(&format!("{origin}/favicon.ico")).await.status(404);
@@ -217,7 +217,7 @@ async fn on_the_command_line_the_browser_is_opened_and_comes_back() {
 }
 
 #[tokio::test]
-async fn on_the_command_line_no_is_no() {
+async fn on_the_command_line_a_refusal_ends_the_sign_in() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     let person = Person::new();

@@ -1,8 +1,8 @@
-//! An OpenID provider that lies: every answer is right until a test bends it.
+//! An OpenID provider that can lie. Every response is valid until a test changes it.
 //!
-//! Whoever is sent to it comes back at once with a code, as the person whose claims it has. Codes are for one use and
-//! bound to client, redirect URI and PKCE challenge, so that a registry that leaves one of them out does not get on
-//! even with an honest one. What was asked of it is kept.
+//! A browser is redirected back at once with a code, as the configured user. Codes are valid once and bound to client,
+//! redirect URI and PKCE challenge, so a registry that omits one of them fails even with the honest provider. Requests
+//! are recorded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,60 +18,60 @@ use super::agent;
 use super::player::{Answer, Asked, Player, Reply};
 use crate::support::issuer::{Private, encode};
 
-/// The client's name and secret that registries are given.
+/// The client id and secret of registries.
 pub const CLIENT: (&str, &str) = ("registry-client", "s3cret-of-the-client-at-the-hostile-one");
 
-/// What it gives for a sign-in with another device.
+/// The device code and user code.
 pub const DEVICE_CODE: &str = "device-s3cret-5eed";
 
-/// How it signs an ID token.
+/// How an ID token is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signing {
     Right,
-    /// `alg: none`, and nothing after the last dot.
+    /// `alg: none`, and an empty signature.
     Unsigned,
-    /// By a key that is not among its keys, under the name of one that is.
+    /// Uses an unknown key under the id of a published one.
     Foreign,
-    /// HMAC with the public key in PEM as the secret, which is the classic confusion.
+    /// HMAC with the public key in PEM as the secret, the classic confusion.
     PublicKeyAsSecret,
-    /// HMAC with the client's secret: right in itself, and not what its discovery says.
+    /// HMAC with the client's secret: valid in itself, but not what the metadata announces.
     ClientSecret,
-    /// By a key that the token's own header brings along.
+    /// Uses a key from the token's own header.
     Embedded,
-    /// A signature that begins right.
+    /// A signature with a valid beginning.
     Broken,
-    /// No key by this name is at its address.
+    /// Names a key id that is not published.
     UnknownKey,
 }
 
-/// Of a URL's query, in their order.
+/// The parameters of a query in their order.
 type Parameters = Vec<(String, String)>;
 
-/// What a test may bend.
+/// The parts of the provider that a test can change.
 pub struct Script {
-    /// The person; the subject is one of the claims.
+    /// The claims of the user, with the subject.
     pub claims: Value,
-    /// Changes an ID token's claims at the last moment.
+    /// Changes the claims of an ID token before it is signed.
     pub id_token: Box<dyn Fn(&mut Value) + Send>,
-    /// Changes the answer of userinfo.
+    /// Changes the response of userinfo.
     pub userinfo: Box<dyn Fn(&mut Value) + Send>,
     /// Changes the discovery document.
     pub discovery: Box<dyn Fn(&mut Value) + Send>,
     /// Changes the parameters of the redirect back.
     pub redirect: Box<dyn Fn(&mut Parameters) + Send>,
-    /// Changes the answer of the token endpoint.
+    /// Changes the response of the token endpoint.
     pub tokens: Box<dyn Fn(&mut Value) + Send>,
     pub signing: Signing,
-    /// In place of whatever a path would answer.
+    /// Replaces the response of a path.
     pub replies: HashMap<&'static str, Reply>,
-    /// Whether it gives refresh tokens.
+    /// Whether it issues refresh tokens.
     pub refresh_tokens: bool,
-    /// What is said to whoever asks about a sign-in with another device, one after the other, and the last again and
-    /// again: a word of RFC 8628, or `done`.
+    /// The responses to polls for another device, in order. The last one is repeated. Each is an error code of RFC 8628
+    /// or `done`.
     pub device: Vec<&'static str>,
-    /// Whether the person has left: nothing is given for a refresh token any more.
+    /// Whether the user is gone, so that refresh tokens are refused.
     pub gone: bool,
-    /// Whether it looks at what a code was bound to.
+    /// Whether it checks the bindings of a code.
     pub binds: bool,
     keys: Keys,
     codes: HashMap<String, Grant>,
@@ -92,7 +92,7 @@ struct Grant {
     challenge: String,
 }
 
-/// A running one, which ends when this is dropped.
+/// A running provider, which ends on drop.
 pub struct Hostile {
     pub player: Player,
     script: Arc<Mutex<Script>>,
@@ -104,7 +104,7 @@ impl std::fmt::Debug for Hostile {
     }
 }
 
-/// Mallory, as long as nothing is bent an honest person.
+/// Mallory, an honest user while nothing is changed.
 pub fn mallory() -> Value {
     json!({
         "sub": "subject-of-mallory",
@@ -115,13 +115,13 @@ pub fn mallory() -> Value {
     })
 }
 
-/// Leaves everything as it is.
+/// The unchanged provider.
 fn straight<T>() -> Box<dyn Fn(&mut T) + Send> {
     Box::new(|_| {})
 }
 
 impl Hostile {
-    /// One whose answers are right, with [`mallory`].
+    /// An honest provider with [`mallory`].
     pub async fn start() -> Self {
         let script = Arc::new(Mutex::new(Script::straight()));
         let shared = Arc::clone(&script);
@@ -133,12 +133,12 @@ impl Hostile {
         self.player.url()
     }
 
-    /// Bends it.
+    /// Changes it.
     pub fn script(&self) -> MutexGuard<'_, Script> {
         self.script.lock().unwrap()
     }
 
-    /// Is right again in everything, with the same keys, and the same person.
+    /// Makes it honest again, with the same keys and the same user.
     pub fn straighten(&self) {
         let mut script = self.script();
         let old = std::mem::replace(&mut *script, Script::straight());
@@ -146,19 +146,19 @@ impl Hostile {
         *script = Script { claims, keys, codes, refresh, made, asked, ..Script::straight() };
     }
 
-    /// Has it answer a path in another way.
+    /// Replaces the response of a path.
     pub fn reply(&self, path: &'static str, reply: impl Into<Reply>) {
         self.script().replies.insert(path, reply.into());
     }
 
-    /// Signs with another key from now on, and forgets the one before.
+    /// Signs with a new key from now on and removes the old one.
     pub fn rotate(&self) {
         let mut script = self.script();
         script.made += 1;
         script.keys = Keys { private: Private::p256(), kid: format!("key-{}", script.made + 1) };
     }
 
-    /// What was asked of it at this path.
+    /// The requests to this path.
     pub fn asked(&self, path: &str) -> Vec<Asked> {
         self.script().asked.iter().filter(|asked| asked.path == path).cloned().collect()
     }
@@ -294,7 +294,7 @@ impl Script {
         }
         let nonce = match &*asked.form("grant_type") {
             "authorization_code" => {
-                // Gone with the first that asks, whether or not it may.
+                // The first request uses it up, also a refused one.
                 let Some(grant) = self.codes.remove(&asked.form("code")) else { return error(400, "invalid_grant") };
                 let hashed = URL_SAFE_NO_PAD.encode(digest(&SHA256, asked.form("code_verifier").as_bytes()));
                 if self.binds && (grant.redirect_uri != asked.form("redirect_uri") || grant.challenge != hashed) {
@@ -367,14 +367,14 @@ impl Script {
                 let (rest, last) = token.split_at(token.len() - 8);
                 format!("{rest}{}", if last == "AAAAAAAA" { "BBBBBBBB" } else { "AAAAAAAA" })
             }
-            Signing::UnknownKey => key.token(algorithm, &json!({ "kid": "nobody-has-it" }), &claims),
+            Signing::UnknownKey => key.token(algorithm, &json!({ "kid": "unknown-key" }), &claims),
         }
     }
 }
 
-/// The provider itself, before a registry has to do with it: right as long as nothing is bent.
+/// Tests the provider without a registry: it is honest while nothing is changed.
 #[tokio::test]
-async fn the_hostile_provider_is_right_until_it_is_bent_and_can_leave_and_return() {
+async fn the_hostile_provider_is_honest_until_it_is_changed_and_can_leave_and_return() {
     let mut hostile = Hostile::start().await;
     let issuer = hostile.issuer();
     let mut agent = agent::Agent::default();

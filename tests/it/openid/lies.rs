@@ -1,8 +1,8 @@
-//! What a provider says is believed when it is right in everything, and refused when one thing is wrong: each test
-//! bends one answer of a provider that is right otherwise, and straightens it again.
+//! A response of a provider is accepted only if all of it is valid. Each test changes one response of an honest provider
+//! and then restores it.
 //!
-//! A refused sign-in gives no session, makes no user, and shows a page that says what happened. The same registry
-//! takes the straight answer afterwards: nothing bent is kept, and it is the bend that was refused.
+//! A refused sign-in gives no session, creates no user and shows a page with the reason. The same registry accepts the
+//! honest response afterwards, so nothing invalid was stored, and the change caused the refusal.
 
 use serde_json::{Value, json};
 
@@ -13,9 +13,8 @@ use super::registry::{Registry, is_a_clear_page};
 
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 
-/// Fails unless a sign-in with this bend is refused, and the next one without it is not. A provider whose answers
-/// are of no use is its own fault (502); what does not hold is not believed (401),
-/// and whoever may not be somebody here is not let in (403).
+/// Fails unless a sign-in with this change is refused and the next one without it succeeds. An unusable response is the
+/// provider's fault (502), an invalid one is not trusted (401), and a user who may not sign in here is refused (403).
 async fn refuses(status: u16, bend: impl FnOnce(&mut Script)) {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
@@ -38,12 +37,12 @@ async fn refuses(status: u16, bend: impl FnOnce(&mut Script)) {
     assert_eq!(registry.name(&mut agent).await.as_deref(), Some("mallory@example.org"));
 }
 
-/// Bends the claims of ID tokens.
+/// Changes the claims of ID tokens.
 async fn refuses_claims(change: impl Fn(&mut Value) + Send + 'static) {
     refuses(401, |script| script.id_token = Box::new(change)).await;
 }
 
-/// Bends an answer altogether.
+/// Replaces a response.
 async fn refuses_reply(path: &'static str, reply: impl Into<Reply>) {
     refuses(502, |script| {
         script.replies.insert(path, reply.into());
@@ -98,7 +97,7 @@ claims! {
         claims["aud"] = json!([super::hostile::CLIENT.0, "another-client"]);
         claims["azp"] = json!("another-client");
     };
-    an_id_token_for_nobody_is_refused: |claims| remove(claims, "aud");
+    an_id_token_without_an_audience_is_refused: |claims| remove(claims, "aud");
     an_id_token_of_another_issuer_is_refused: |claims| claims["iss"] = json!("https://another.example");
     an_id_token_of_nearly_the_same_issuer_is_refused:
         |claims| claims["iss"] = json!(format!("{}/", claims["iss"].as_str().unwrap()));
@@ -119,22 +118,22 @@ macro_rules! incomplete {
     )+};
 }
 
-// What an ID token must have (OpenID Connect Core, 2): without it, it is none.
+// The claims that an ID token must have (OpenID Connect Core, 2).
 incomplete! {
-    an_id_token_without_an_issuer_is_none: "iss";
-    an_id_token_that_never_expires_is_none: "exp";
-    an_id_token_about_nobody_is_none: "sub";
-    an_id_token_of_no_time_is_none: "iat";
+    an_id_token_without_an_issuer_is_invalid: "iss";
+    an_id_token_that_never_expires_is_invalid: "exp";
+    an_id_token_without_a_subject_is_invalid: "sub";
+    an_id_token_without_a_time_is_invalid: "iat";
 }
 
-/// OpenID Connect Core, 5.3.2: the answer of userinfo is for the same subject, or it is not used.
+/// OpenID Connect Core, 5.3.2: userinfo for another subject must not be used.
 #[tokio::test]
-async fn userinfo_about_somebody_else_is_refused() {
-    refuses(401, |script| script.userinfo = Box::new(|claims| claims["sub"] = json!("somebody-else"))).await;
+async fn userinfo_about_another_subject_is_refused() {
+    refuses(401, |script| script.userinfo = Box::new(|claims| claims["sub"] = json!("another-subject"))).await;
 }
 
 #[tokio::test]
-async fn an_address_that_is_not_verified_is_nobodys_name() {
+async fn an_unverified_address_is_not_accepted_as_a_name() {
     refuses(403, |script| {
         script.id_token = Box::new(|claims| claims["email_verified"] = json!(false));
         script.userinfo = Box::new(|claims| claims["email_verified"] = json!(false));
@@ -144,7 +143,7 @@ async fn an_address_that_is_not_verified_is_nobodys_name() {
 
 /// Some providers write booleans as texts.
 #[tokio::test]
-async fn an_address_that_is_not_verified_in_quotes_is_nobodys_name() {
+async fn an_address_that_is_unverified_in_quotes_is_not_accepted_as_a_name() {
     refuses(403, |script| {
         script.id_token = Box::new(|claims| claims["email_verified"] = json!("false"));
         script.userinfo = Box::new(|claims| claims["email_verified"] = json!("false"));
@@ -152,14 +151,14 @@ async fn an_address_that_is_not_verified_in_quotes_is_nobodys_name() {
     .await;
 }
 
-/// One of the two answers says so.
+/// One of the two responses says so.
 #[tokio::test]
-async fn an_address_that_only_userinfo_calls_unverified_is_nobodys_name() {
+async fn an_address_that_only_userinfo_calls_unverified_is_not_accepted_as_a_name() {
     refuses(403, |script| script.userinfo = Box::new(|claims| claims["email_verified"] = json!(false))).await;
 }
 
 #[tokio::test]
-async fn somebody_without_the_claim_of_the_name_is_refused() {
+async fn a_user_without_the_claim_of_the_name_is_refused() {
     refuses(401, |script| {
         script.id_token = Box::new(|claims| remove(claims, "email"));
         script.userinfo = Box::new(|claims| remove(claims, "email"));
@@ -180,8 +179,8 @@ macro_rules! names {
     )+};
 }
 
-// No name at all is refused as in zot, and so is what is no word on one line; with a name that cannot be had here,
-// somebody is known and not let in; and what is no text is no answer of a provider's.
+// A missing name is refused as in zot, and so is one that is no single line. With a name that is invalid here, the user
+// is identified and refused. A value that is not a text is an invalid response.
 names! {
     an_empty_name_is_refused: 401, "";
     a_name_with_a_line_break_is_refused: 401, "mallory@example.org\nadmin";
@@ -232,7 +231,7 @@ async fn tokens_without_an_id_token_are_refused() {
     .await;
 }
 
-/// RFC 6749, 5.2: the code is wrong, not the provider.
+/// RFC 6749, 5.2: the code is invalid, not the provider.
 #[tokio::test]
 async fn a_code_that_the_provider_does_not_take_is_refused() {
     refuses(401, |script| {
@@ -257,7 +256,7 @@ documents! {
     a_discovery_whose_tokens_are_at_another_machine_without_tls_is_refused: "token_endpoint", "http://192.0.2.1/token";
 }
 
-/// A redirect would carry code, secret and tokens to whomever the provider names.
+/// A redirect would send code, secret and tokens to a host that the provider names.
 #[tokio::test]
 async fn no_redirect_of_a_provider_is_followed() {
     let other = Hostile::start().await;
@@ -273,7 +272,7 @@ async fn no_redirect_of_a_provider_is_followed() {
     }
 }
 
-/// Clocks differ, and by no more than a minute.
+/// Clocks may differ by up to a minute.
 #[tokio::test]
 async fn clocks_may_differ_a_little() {
     for (name, seconds) in [("exp", -30), ("iat", 30), ("nbf", 30)] {
@@ -285,21 +284,21 @@ async fn clocks_may_differ_a_little() {
 }
 
 #[tokio::test]
-async fn keys_that_the_provider_has_changed_are_fetched_once_more() {
+async fn changed_keys_of_a_provider_are_fetched_again() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     registry.signed_in("oidc").await;
     registry.signed_in("oidc").await;
-    assert_eq!(hostile.asked("/jwks").len(), 1, "keys are kept");
-    assert_eq!(hostile.asked(DISCOVERY).len(), 1, "and so is the discovery");
+    assert_eq!(hostile.asked("/jwks").len(), 1, "keys are cached");
+    assert_eq!(hostile.asked(DISCOVERY).len(), 1, "the metadata is cached");
     hostile.rotate();
     registry.signed_in("oidc").await;
     assert_eq!(hostile.asked("/jwks").len(), 2);
 }
 
-/// Else every sign-in of a stranger's would be a request to the provider.
+/// Otherwise every forged token would cause a request to the provider.
 #[tokio::test]
-async fn keys_that_nobody_has_are_not_looked_for_again_and_again() {
+async fn unknown_keys_are_not_fetched_again_and_again() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     hostile.script().signing = Signing::UnknownKey;
@@ -310,9 +309,9 @@ async fn keys_that_nobody_has_are_not_looked_for_again_and_again() {
     assert!(fetched <= 2, "the keys were fetched {fetched} times");
 }
 
-/// Three at once: what hangs costs the person a while, and others nothing.
+/// Three at once: a provider that hangs delays its own users only.
 #[tokio::test]
-async fn a_provider_that_hangs_is_given_up_and_holds_up_nobody() {
+async fn a_provider_that_hangs_is_given_up_and_delays_no_other_user() {
     let hung =
         [("google", "/token", Reply::Never), ("gitlab", "/userinfo", Reply::Drip), ("oidc", DISCOVERY, Reply::Drip)];
     let hostile = [Hostile::start().await, Hostile::start().await, Hostile::start().await];

@@ -1,4 +1,4 @@
-//! Packages from npm: installed once, as the lock file in `tests/openid` says, and kept with Cargo's files of tests.
+//! npm packages: installed once from the lock file in `tests/openid`, and kept in Cargo's directory for tests.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::clients::home::finish;
 
-/// Where the lock file lies, and the script that uses what it names.
+/// The directory of the lock file and of the script that uses the packages.
 pub fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openid")
 }
 
-/// How long a package index may take to hand over the packages.
+/// How long the download of the packages may take.
 const INSTALL_MINUTES_MAX: Duration = Duration::from_mins(5);
 
-/// Ends a test on a machine that cannot have the packages; gives the directory that has them otherwise.
+/// Skips a test on a machine that cannot install the packages. Returns their directory otherwise.
 macro_rules! needs_node {
     () => {{
         fn here() {}
@@ -37,7 +37,7 @@ macro_rules! needs_node {
 }
 pub(crate) use needs_node;
 
-/// The directory with `node_modules`; an error is why there is none.
+/// The directory with `node_modules`, or why it is missing.
 pub fn installed() -> Result<&'static Path, String> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     MADE.get_or_init(install).as_deref().map_err(Clone::clone)
@@ -60,7 +60,7 @@ fn install() -> Result<PathBuf, String> {
     for file in ["package.json", "package-lock.json"] {
         fs::copy(sources().join(file), directory.join(file)).unwrap();
     }
-    // With the user's own environment: it knows the way to a package index. No package runs anything of its own.
+    // The user's own environment has the settings of the package index. No install scripts run.
     let mut npm = Command::new("npm");
     npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&directory);
     let (status, output) = finish(&mut npm, "", INSTALL_MINUTES_MAX);

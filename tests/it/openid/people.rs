@@ -1,5 +1,5 @@
-//! What becomes of people who come from a provider: their groups, names and addresses change there, they are disabled
-//! here, they leave, and the provider itself is away for a while.
+//! The life of federated users: their groups, names and addresses change at the provider, they are disabled here, they
+//! leave, and the provider is unavailable for a while.
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use super::registry::{Registry, is_a_clear_page};
 use crate::support::content::push_image;
 use crate::support::process::ADMIN;
 
-/// Members of `dev` may write below `team/`, and nobody else may do anything there.
+/// Members of `dev` may write in `team/`, and no other caller has rights there.
 const RULES: &str = "[http.accessControl.repositories.'team/**']\n\
     policies = [{ groups = ['dev'], actions = ['read', 'create', 'update', 'delete'] }]\n";
 
@@ -44,16 +44,16 @@ async fn groups_are_those_of_the_last_sign_in_and_rules_follow_at_once() {
         hostile.script().claims["groups"] = groups.clone();
         let again = registry.signed_in("oidc").await;
         drop(again);
-        // The key was made before, and the browser has an older session.
+        // The key and another session of the browser are older.
         assert_eq!(reads(&registry, name, &key).await, expected, "{groups}");
         let page = agent.ui(Method::GET, &registry.at("/v2/team/app/tags/list"), "").await;
         assert_eq!(page.status, expected, "{groups}");
     }
 }
 
-/// Groups of userinfo and of the ID token are one list, as for zot.
+/// Groups of userinfo and of the ID token are joined, as in zot.
 #[tokio::test]
-async fn groups_come_from_both_answers_of_the_provider() {
+async fn groups_come_from_both_responses_of_the_provider() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     hostile.script().id_token = Box::new(|claims| claims["groups"] = json!(["b", "a"]));
@@ -63,9 +63,9 @@ async fn groups_come_from_both_answers_of_the_provider() {
     assert_eq!(account["groups"], json!(["a", "b", "c"]), "{account}");
 }
 
-/// What was given here is kept apart from what the provider says.
+/// Groups that were assigned here are stored apart from those of the provider.
 #[tokio::test]
-async fn groups_that_were_given_here_stay() {
+async fn groups_that_were_assigned_here_stay() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     let mut agent = registry.signed_in("oidc").await;
@@ -76,23 +76,23 @@ async fn groups_that_were_given_here_stay() {
     assert_eq!(account["groups"], json!(["operators", "others"]), "{account}");
 }
 
-/// The subject is who somebody is; the address is what they are called at the moment.
+/// The subject identifies a user. The address is only the current name.
 #[tokio::test]
-async fn somebody_with_a_new_address_is_the_same_person() {
+async fn a_user_with_a_new_address_is_the_same_user() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     let mut agent = registry.signed_in("oidc").await;
     let (key, users) = (registry.new_key(&mut agent).await, registry.users());
     hostile.script().claims["email"] = json!("mallory@new.example");
     let mut agent = registry.signed_in("oidc").await;
-    assert_eq!(registry.users(), users, "no second user was made");
+    assert_eq!(registry.users(), users, "no second user was created");
     let name = registry.name(&mut agent).await.unwrap();
     assert_eq!(registry.status(&name, &key).await, 200);
 }
 
-/// Who is who stands in the database.
+/// The identity is stored in the database.
 #[tokio::test]
-async fn somebody_is_the_same_person_after_a_restart() {
+async fn a_user_is_the_same_after_a_restart() {
     let hostile = Hostile::start().await;
     let table = super::registry::table("oidc", &hostile.issuer(), super::hostile::CLIENT);
     let registry = Registry::start(&table);
@@ -100,7 +100,7 @@ async fn somebody_is_the_same_person_after_a_restart() {
     let key = registry.new_key(&mut agent).await;
     let registry = registry.restart(&table);
     assert_eq!(registry.status("mallory@example.org", &key).await, 200);
-    hostile.script().claims["sub"] = json!("somebody else with this address");
+    hostile.script().claims["sub"] = json!("another user with this address");
     registry.sign_in(&mut Agent::default(), "oidc").await.status(403);
     hostile.script().claims["sub"] = super::hostile::mallory()["sub"].clone();
     registry.signed_in("oidc").await;
@@ -108,7 +108,7 @@ async fn somebody_is_the_same_person_after_a_restart() {
 }
 
 #[tokio::test]
-async fn somebody_who_is_disabled_does_not_get_in() {
+async fn a_disabled_user_is_refused() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     let mut agent = registry.signed_in("oidc").await;
@@ -124,9 +124,9 @@ async fn somebody_who_is_disabled_does_not_get_in() {
     assert_eq!(registry.status("mallory@example.org", &key).await, 200);
 }
 
-/// The configured claim is the name, and where it is missing the address is, as for zot.
+/// The configured claim is the name. If it is missing, the address is, as in zot.
 #[tokio::test]
-async fn the_name_is_the_claim_that_is_configured() {
+async fn the_name_is_the_configured_claim() {
     for (claim, expected) in
         [("preferred_username", "mallory"), ("sub", "subject-of-mallory"), ("nickname", "mallory@example.org")]
     {
@@ -138,7 +138,7 @@ async fn the_name_is_the_claim_that_is_configured() {
     }
 }
 
-/// Waits until something is so; a registry looks after such things from time to time.
+/// Waits until a condition holds, because the registry checks periodically.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..600 {
         if holds().await {
@@ -149,13 +149,13 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     panic!("{what}: not within half a minute");
 }
 
-/// A registry that asks the provider as often as it can whether people are still there.
+/// A registry that asks the provider about its users as often as possible.
 fn rechecking(hostile: &Hostile) -> Registry {
     Registry::knowing_with(&[("oidc", hostile)], "[http.auth.openid]\nrecheck = '1s'\n")
 }
 
 #[tokio::test]
-async fn keys_and_sessions_of_somebody_who_has_left_stop_until_they_are_back() {
+async fn keys_and_sessions_of_a_user_who_has_left_stop_until_the_user_is_back() {
     let hostile = Hostile::start().await;
     hostile.script().refresh_tokens = true;
     let registry = rechecking(&hostile);
@@ -164,7 +164,7 @@ async fn keys_and_sessions_of_somebody_who_has_left_stop_until_they_are_back() {
     let name = "mallory@example.org";
     let refreshed =
         || hostile.asked("/token").iter().filter(|asked| asked.form("grant_type") == "refresh_token").count();
-    // As long as the provider knows them nothing changes, whatever refresh token is the newest.
+    // While the provider knows the user nothing changes, with any of the refresh tokens.
     until("the provider is asked again", async || {
         assert_eq!(registry.status(name, &key).await, 200);
         refreshed() >= 2
@@ -172,17 +172,17 @@ async fn keys_and_sessions_of_somebody_who_has_left_stop_until_they_are_back() {
     .await;
     hostile.script().gone = true;
     until("the key stops", async || registry.status(name, &key).await == 401).await;
-    assert_eq!(registry.name(&mut agent).await, None, "and so does the session");
-    // Others do not feel it, and the provider is not asked for ever.
+    assert_eq!(registry.name(&mut agent).await, None, "so does the session");
+    // Other users are not affected, and the provider is not asked forever.
     assert_eq!(registry.status(ADMIN.0, ADMIN.1).await, 200);
     hostile.script().gone = false;
     registry.sign_in(&mut agent, "oidc").await.status(201);
-    assert_eq!(registry.status(name, &key).await, 200, "whoever is back has the keys from before");
+    assert_eq!(registry.status(name, &key).await, 200, "a user who is back has the earlier keys");
 }
 
-/// A provider that is away says nothing about people.
+/// A provider that is unavailable says nothing about its users.
 #[tokio::test]
-async fn a_provider_that_is_away_takes_nobodys_keys() {
+async fn a_provider_that_is_unavailable_ends_no_keys() {
     let mut hostile = Hostile::start().await;
     hostile.script().refresh_tokens = true;
     let registry = rechecking(&hostile);
@@ -213,10 +213,10 @@ async fn a_provider_that_is_away_takes_nobodys_keys() {
     }
 }
 
-/// A refresh token that the provider gives for one use is written down before anything else: a registry that stops in
-/// the middle of asking has it at its next start, and takes nobody's keys for having lost it.
+/// A single-use refresh token is stored before anything else. A registry that stops in the middle of a check has it at
+/// the next start, and no user loses keys.
 #[tokio::test]
-async fn a_stop_in_the_middle_of_asking_takes_nobodys_keys() {
+async fn a_stop_in_the_middle_of_a_check_ends_no_keys() {
     let hostile = Hostile::start().await;
     hostile.script().refresh_tokens = true;
     let table = super::registry::table("oidc", &hostile.issuer(), super::hostile::CLIENT);
@@ -235,7 +235,7 @@ async fn a_stop_in_the_middle_of_asking_takes_nobodys_keys() {
         refreshed(&hostile) > 0
     })
     .await;
-    // It has given a new token, and says nothing more. Time enough to write it down, and less than it takes to give up.
+    // It has issued a new token and then hangs: long enough to store the token, and shorter than the time-out.
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     let registry = registry.restart(&config);
     hostile.straighten();
@@ -248,7 +248,7 @@ async fn a_stop_in_the_middle_of_asking_takes_nobodys_keys() {
     .await;
 }
 
-/// Nobody can read the refresh token out of the database, and a backup has none.
+/// The refresh token cannot be read from the database, and a backup has none.
 #[tokio::test]
 async fn refresh_tokens_are_not_readable_in_the_data_directory() {
     let hostile = Hostile::start().await;
@@ -275,17 +275,17 @@ async fn refresh_tokens_are_not_readable_in_the_data_directory() {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_away_is_said_so_and_is_there_again_without_a_restart() {
+async fn a_page_names_a_provider_that_is_unavailable_and_it_works_again_without_a_restart() {
     let (mut away, there) = (Hostile::start().await, Hostile::start().await);
     let registry = Registry::knowing(&[("oidc", &away), ("google", &there)]);
     there.script().claims = json!({ "sub": "s", "email": "peggy@example.org", "email_verified": true });
     away.player.leave().await;
-    // Away before anything was fetched; there; away between the two halves of a sign-in; there.
+    // Unavailable before the first fetch; available; unavailable in the middle of a sign-in; available.
     for _ in 0..2 {
         let page = Agent::default().get(&registry.login("oidc", None)).await;
         assert!([502, 503].contains(&page.status), "{page:?}");
         is_a_clear_page(&page);
-        assert!(page.text().contains("Provider oidc"), "it says which: {}", page.text());
+        assert!(page.text().contains("Provider oidc"), "it names the provider: {}", page.text());
         registry.signed_in("google").await;
         assert_eq!(registry.status(ADMIN.0, ADMIN.1).await, 200);
     }
@@ -298,13 +298,13 @@ async fn a_provider_that_is_away_is_said_so_and_is_there_again_without_a_restart
     assert!([502, 503].contains(&page.status), "{page:?}");
     is_a_clear_page(&page);
     assert_eq!(registry.name(&mut agent).await, None);
-    assert!(registry.name(&mut known).await.is_some(), "whoever is in stays in");
+    assert!(registry.name(&mut known).await.is_some(), "a signed-in user stays so");
     away.player.resume().await;
     registry.sign_in(&mut agent, "oidc").await.status(201);
 }
 
 #[tokio::test]
-async fn whoever_signs_out_is_told_where_to_sign_out_at_the_provider() {
+async fn signing_out_returns_the_sign_out_page_of_the_provider() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     for root in super::registry::ROOTS {
@@ -321,7 +321,7 @@ async fn whoever_signs_out_is_told_where_to_sign_out_at_the_provider() {
         }
         assert!(agent.cookie("user").is_none() && agent.cookie("session").is_none(), "{:?}", agent.jar);
         let page = agent.ui(Method::POST, &registry.at(&format!("{root}/logout")), "").await.status(200);
-        assert_eq!(page.json(), Value::Object(serde_json::Map::new()), "nobody is signed in any more");
+        assert_eq!(page.json(), Value::Object(serde_json::Map::new()), "the session has ended");
     }
     hostile.script().discovery = Box::new(|document| {
         document.as_object_mut().unwrap().remove("end_session_endpoint");
@@ -333,7 +333,7 @@ async fn whoever_signs_out_is_told_where_to_sign_out_at_the_provider() {
 }
 
 #[tokio::test]
-async fn whoever_is_signed_in_is_told_who_they_are_and_where_from() {
+async fn a_signed_in_user_sees_the_name_and_the_provider() {
     let hostile = Hostile::start().await;
     let registry = Registry::knowing(&[("oidc", &hostile)]);
     let mut agent = registry.signed_in("oidc").await;
@@ -343,5 +343,5 @@ async fn whoever_is_signed_in_is_told_who_they_are_and_where_from() {
         (&json!("mallory@example.org"), &json!(["guests"])),
         "{account}"
     );
-    assert!(account.to_string().contains("\"oidc\""), "where from: {account}");
+    assert!(account.to_string().contains("\"oidc\""), "the provider: {account}");
 }

@@ -1,7 +1,6 @@
-//! A small server of a test's own: a function from a request to an answer, at an address that it can leave and take
-//! again.
+//! A small server of a test: a function from a request to a response, at an address that it can leave and take again.
 //!
-//! An answer may also be one that no honest server gives: one that never comes, never ends, or breaks off.
+//! A reply may also be one that no honest server sends: one that never comes, never ends, or breaks off.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::agent;
 
-/// A request as the function sees it.
+/// A request.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub method: Method,
@@ -36,23 +35,23 @@ fn find(pairs: &[(String, String)], name: &str) -> String {
 }
 
 impl Asked {
-    /// A parameter of the query; empty without one.
+    /// A parameter of the query, or an empty text.
     pub fn query(&self, name: &str) -> String {
         find(&self.query, name)
     }
 
-    /// A field of the form in the body; empty without one.
+    /// A field of the form in the body, or an empty text.
     pub fn form(&self, name: &str) -> String {
         find(&self.form, name)
     }
 
-    /// A header; empty without one.
+    /// A header, or an empty text.
     pub fn header(&self, name: &str) -> String {
         self.headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
     }
 }
 
-/// An answer of an honest server.
+/// A response of an honest server.
 #[derive(Clone, Debug)]
 pub struct Answer {
     status: u16,
@@ -88,15 +87,15 @@ impl Answer {
     }
 }
 
-/// What becomes of a request.
+/// The reply to a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
     Answer(Answer),
-    /// The connection is open, and nothing comes.
+    /// The connection stays open without a response.
     Never,
-    /// JSON that begins and does not end, as fast as it is taken.
+    /// Endless JSON, as fast as the client reads it.
     Flood,
-    /// JSON that begins and does not end, a blank at a time.
+    /// Endless JSON, one blank at a time.
     Drip,
     /// The connection breaks off in the middle of the body.
     HangUp,
@@ -111,7 +110,7 @@ impl From<Answer> for Reply {
 type Body = BoxBody<Bytes, std::io::Error>;
 type Play = dyn Fn(Asked) -> Reply + Send + Sync;
 
-/// A server, which ends with every connection when this is dropped.
+/// A server that ends with all its connections on drop.
 pub struct Player {
     address: SocketAddr,
     play: Arc<Play>,
@@ -125,7 +124,7 @@ impl std::fmt::Debug for Player {
 }
 
 impl Player {
-    /// One at a free port.
+    /// Starts a server at a free port.
     pub async fn start(play: impl Fn(Asked) -> Reply + Send + Sync + 'static) -> Self {
         let mut player = Self { address: ([127, 0, 0, 1], 0).into(), play: Arc::new(play), task: None };
         player.resume().await;
@@ -136,14 +135,14 @@ impl Player {
         format!("http://{}", self.address)
     }
 
-    /// Is there again, at the same address.
+    /// Returns to the same address.
     pub async fn resume(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.address = listener.local_addr().unwrap();
         self.task = Some(tokio::spawn(accept(listener, Arc::clone(&self.play))));
     }
 
-    /// Is away: connections are broken off, and new ones refused.
+    /// Leaves: breaks connections off and refuses new ones.
     pub async fn leave(&mut self) {
         if let Some(task) = self.task.take() {
             task.abort();

@@ -1,4 +1,4 @@
-//! A program that signs somebody in over the registry's API: its cookie, its CSRF token, and what it asks.
+//! A program that signs a user in through the registry's API: its cookie, its CSRF token and its requests.
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -13,14 +13,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// One that has visited the registry, and nothing else.
+    /// A program that has only got a CSRF token.
     pub async fn visit(registry: &Registry) -> Self {
         let mut agent = Agent::default();
         let visit = agent.get(&registry.at("/csrf_token")).await.status(200).json();
         Self { agent, csrf: visit["csrf_token"].as_str().unwrap().to_owned() }
     }
 
-    /// Asks, and goes on with the CSRF token that it is given.
+    /// Sends a request and keeps the CSRF token of the response.
     pub async fn post(&mut self, registry: &Registry, path: &str, body: &Value) -> Page {
         let headers = [("x-csrf-token", self.csrf.clone()), ("content-type", "application/json".to_owned())];
         let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -31,7 +31,7 @@ impl Client {
         page
     }
 
-    /// Whether it has a session by which it can make a key; of whom.
+    /// The user of its session, if the session may create a key.
     pub async fn signed_in(&mut self, registry: &Registry) -> Option<String> {
         let made = self.post(registry, "/api/v1/user/apptoken", &json!({ "title": "by a program" })).await;
         let user = self.agent.get(&registry.at("/api/v1/user/")).await;

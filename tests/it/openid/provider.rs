@@ -1,8 +1,8 @@
-//! `oidc-provider` as a process: a certified OpenID provider, with people and clients that a test gives it.
+//! `oidc-provider` as a process: a certified OpenID provider with the users and clients of a test.
 //!
-//! It runs by `tests/openid/provider.mjs`, knows every person by any password, and asks them for consent. It wants
-//! PKCE of every client, and gives each refresh token for one use. Its host is `localhost`, so that for browsers it
-//! is another site than a registry at `127.0.0.1`.
+//! It runs `tests/openid/provider.mjs`, accepts any password and asks for consent. It requires PKCE, and each refresh
+//! token is valid once. Its host is `localhost`, so that browsers treat it as another site than a registry at
+//! `127.0.0.1`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 use super::agent::{Agent, Page};
 use super::node;
 
-/// Node takes a second to start; this is for a machine that is busy.
+/// Node starts in about a second. The limit is for a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The client's name and secret that registries are given.
+/// The client id and secret of registries.
 pub const CLIENT: (&str, &str) = ("the-registry", "the-registrys-s3cret-at-the-provider");
 
-/// A provider, which ends when this is dropped.
+/// A provider that ends on drop.
 #[derive(Debug)]
 pub struct Provider {
     child: Child,
@@ -30,7 +30,7 @@ pub struct Provider {
     issuer: String,
 }
 
-/// Carol, whose claims are complete.
+/// Carol, who has all claims.
 pub fn carol() -> Value {
     json!({
         "name": "Carol",
@@ -42,7 +42,7 @@ pub fn carol() -> Value {
 }
 
 impl Provider {
-    /// Starts one that knows [`carol`] and no client.
+    /// Starts a provider with the user [`carol`] and no client.
     pub fn start(packages: &Path) -> Self {
         let mut command = Command::new("node");
         command.arg(node::sources().join("provider.mjs")).arg(packages).arg("localhost");
@@ -67,19 +67,19 @@ impl Provider {
         &self.issuer
     }
 
-    /// Has it do something, and returns when it is done.
+    /// Sends a command and waits for its result.
     fn command(&mut self, command: &Value) {
         writeln!(self.commands.as_mut().unwrap(), "{command}").unwrap();
         assert_eq!(self.lines.recv_timeout(PATIENCE).as_deref(), Ok("done"), "{command}");
     }
 
-    /// The people that it knows: their subjects, and their claims.
+    /// Sets the users: their subjects and claims.
     pub fn accounts(&mut self, accounts: &Value) {
         self.command(&json!({ "accounts": accounts }));
     }
 
-    /// Registers a client, in place of those before: with a secret, and with these redirect URIs. Of what is changed,
-    /// null takes a field out.
+    /// Replaces the clients by one with a secret and these redirect URIs. `changes` replaces its fields, and null removes
+    /// one.
     pub fn client(&mut self, redirect_uris: &[String], changes: &Value) {
         let mut client = json!({
             "client_id": CLIENT.0,
@@ -94,8 +94,8 @@ impl Provider {
         self.command(&json!({ "clients": [client] }));
     }
 
-    /// Signs somebody in and consents, from the page that asks for the name to the redirect to the client. The client
-    /// is known by what its redirect URI begins with.
+    /// Signs a user in and consents, from the login page to the redirect to the client, whose redirect URI begins with
+    /// this text.
     pub async fn sign_in(&self, agent: &mut Agent, page: Page, subject: &str, client: &str) -> Page {
         let inside = |url: &str| !url.starts_with(client);
         let mut page = agent.follow(page, inside).await;
@@ -119,9 +119,9 @@ impl Drop for Provider {
     }
 }
 
-/// The provider itself, before a registry has to do with it.
+/// Tests the provider without a registry.
 #[tokio::test]
-async fn the_provider_signs_people_in_who_consent_and_gives_their_claims() {
+async fn the_provider_signs_in_users_who_consent_and_sends_their_claims() {
     let mut provider = Provider::start(node::needs_node!());
     let redirect = "http://127.0.0.1:9/callback";
     provider.client(&[redirect.to_owned()], &json!({}));
@@ -134,7 +134,7 @@ async fn the_provider_signs_people_in_who_consent_and_gives_their_claims() {
         "{issuer}/auth?client_id={}&response_type=code&scope=openid%20email%20groups&redirect_uri={redirect}&state=x",
         CLIENT.0
     );
-    // Without PKCE it goes on for nobody.
+    // It requires PKCE.
     let page = agent.get(&url).await.status(303);
     assert!(page.location().contains("error=invalid_request"), "{}", page.location());
     let page = agent.get(&format!("{url}&code_challenge={challenge}&code_challenge_method=S256")).await;
@@ -157,7 +157,7 @@ async fn the_provider_signs_people_in_who_consent_and_gives_their_claims() {
     let claims = agent.send(hyper::Method::GET, &format!("{issuer}/me"), &[("authorization", &bearer)], "").await;
     let claims = claims.status(200).json();
     assert_eq!((&claims["email"], &claims["groups"][0]), (&json!("carol@example.org"), &json!("dev")), "{claims}");
-    // Whoever is gone gets nothing more.
+    // A user who is gone gets nothing more.
     provider.accounts(&json!({}));
     let refresh = tokens["refresh_token"].as_str().unwrap();
     let form = [&form[4..], &[("grant_type", "refresh_token"), ("refresh_token", refresh)]].concat();

@@ -1,4 +1,4 @@
-//! The registry under test: the real program, which knows providers, and what people do there.
+//! The registry under test: the real program with providers, and the steps of its users.
 
 use std::fmt::Write as _;
 
@@ -10,17 +10,17 @@ use super::agent::{Agent, Page, encode};
 use super::hostile::{self, Hostile};
 use crate::support::process::{Finished, Program, Running};
 
-/// Where the older routes are, and where they are now.
+/// The older routes and the current ones.
 pub const ROOTS: [&str; 2] = ["/zot/auth", "/auth"];
 
-/// A running registry, with its data.
+/// A running registry with its data directory.
 #[derive(Debug)]
 pub struct Registry {
     pub running: Running,
     pub root: TempDir,
 }
 
-/// The table of a provider that speaks OpenID.
+/// The configuration of an OpenID provider.
 pub fn table(name: &str, issuer: &str, (id, secret): (&str, &str)) -> String {
     format!(
         "[http.auth.openid.providers.{name}]\nname = 'Provider {name}'\nissuer = '{issuer}'\nclientid = '{id}'\n\
@@ -29,7 +29,7 @@ pub fn table(name: &str, issuer: &str, (id, secret): (&str, &str)) -> String {
 }
 
 impl Registry {
-    /// One with this configuration, and everything in its log.
+    /// Starts a registry with this configuration and the finest log level.
     pub fn start(config: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         let running = Self::serve(&root, config);
@@ -41,12 +41,12 @@ impl Registry {
         Program::serve_with(root.path(), &config).with_admin().start()
     }
 
-    /// One that knows these providers, and takes people's names from their e-mail as zot does.
+    /// Starts a registry with these providers, which names users by their e-mail addresses, as zot does.
     pub fn knowing(providers: &[(&str, &Hostile)]) -> Self {
         Self::knowing_with(providers, "")
     }
 
-    /// The same with more of a configuration before the providers.
+    /// The same with more configuration before the providers.
     pub fn knowing_with(providers: &[(&str, &Hostile)], before: &str) -> Self {
         let tables = providers.iter().fold(String::new(), |mut all, (name, hostile)| {
             writeln!(all, "{}", table(name, &hostile.issuer(), hostile::CLIENT)).unwrap();
@@ -55,7 +55,7 @@ impl Registry {
         Self::start(&format!("{before}\n{tables}"))
     }
 
-    /// The same registry after a stop, with another configuration.
+    /// Restarts the registry with another configuration.
     pub fn restart(self, config: &str) -> Self {
         let Self { running, root } = self;
         assert_eq!(running.stop().code, Some(0));
@@ -67,44 +67,43 @@ impl Registry {
         self.running.url()
     }
 
-    /// The URL of a path here.
+    /// The URL of a path.
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url())
     }
 
-    /// Where a sign-in begins.
+    /// The URL that starts a sign-in.
     pub fn login(&self, provider: &str, callback_ui: Option<&str>) -> String {
         let mut query = vec![("provider", provider)];
         query.extend(callback_ui.map(|target| ("callback_ui", target)));
         self.at(&format!("/zot/auth/login?{}", encode(&query)))
     }
 
-    /// Where the provider sends people back to.
+    /// The callback URL.
     pub fn callback(&self, provider: &str) -> String {
         self.at(&format!("/zot/auth/callback/{provider}"))
     }
 
-    /// Begins a sign-in, goes to a provider that asks nothing, and gives the URL that it sends back to: the next thing
-    /// that a browser would open.
+    /// Starts a sign-in at a provider that asks nothing. Returns the callback URL that a browser would open next.
     pub async fn fetch_callback(&self, agent: &mut Agent, provider: &str, callback_ui: Option<&str>) -> String {
         let page = agent.get(&self.login(provider, callback_ui)).await.status(302);
         agent.get(&page.location()).await.status(302).location()
     }
 
-    /// The whole way, without a place to return to; gives the last page.
+    /// A whole sign-in without a target. Returns the last page.
     pub async fn sign_in(&self, agent: &mut Agent, provider: &str) -> Page {
         let callback = self.fetch_callback(agent, provider, None).await;
         agent.get(&callback).await
     }
 
-    /// Somebody who has signed in.
+    /// A signed-in user.
     pub async fn signed_in(&self, provider: &str) -> Agent {
         let mut agent = Agent::default();
         self.sign_in(&mut agent, provider).await.status(201);
         agent
     }
 
-    /// What the registry says of whoever has this session; none if it is nobody's. Zot's page and Quay's API agree.
+    /// The account of this session, if any. Asserts that zot's page and Quay's API agree.
     pub async fn account(&self, agent: &mut Agent) -> Option<Value> {
         let page = agent.ui(Method::GET, &self.at("/v2/"), "").await;
         let account = agent.get(&self.at("/api/v1/user/")).await;
@@ -112,25 +111,25 @@ impl Registry {
         (account.status == 200).then(|| account.json())
     }
 
-    /// The name of whoever has this session.
+    /// The user name of this session.
     pub async fn name(&self, agent: &mut Agent) -> Option<String> {
         let account = self.account(agent).await?;
         Some(account["username"].as_str().unwrap().to_owned())
     }
 
-    /// Makes an API key as zot's page does.
+    /// Creates an API key as zot's page does.
     pub async fn new_key(&self, agent: &mut Agent) -> String {
         let body = json!({ "label": "made after a sign-in" }).to_string();
         let made = agent.ui(Method::POST, &self.at("/zot/auth/apikey"), &body).await.status(201);
         made.json()["apiKey"].as_str().unwrap().to_owned()
     }
 
-    /// The status that this name hears with this key or password.
+    /// The status of a request with this name and this key or password.
     pub async fn status(&self, name: &str, key: &str) -> u16 {
         self.running.user((name, key)).get("/v2/").send().await.status.as_u16()
     }
 
-    /// The command line, beside the running registry.
+    /// The command line with the running registry.
     pub fn coracle(&self, arguments: &[&str], input: &str) -> Finished {
         let done = Program::new(arguments).arg("--root").arg(self.root.path()).input(input).run();
         assert_eq!(done.code, Some(0), "{arguments:?}: {}", done.stderr);
@@ -145,8 +144,7 @@ impl Registry {
     }
 }
 
-/// What every page must be that a person sees when a sign-in fails: short, HTML, without a script, and with nothing
-/// secret on it.
+/// Asserts the properties of every page about a failed sign-in: short, HTML, without a script, and without secrets.
 #[track_caller]
 pub fn is_a_clear_page(page: &Page) {
     let (url, text) = (&page.url, page.text());

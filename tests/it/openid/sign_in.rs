@@ -1,5 +1,5 @@
-//! The whole way of a person with a browser, at a certified provider and at GitHub's player: sign in, make a key, push
-//! with it, sign out everywhere.
+//! The whole way of a user with a browser, at a certified provider and at the simulated GitHub: sign in, create a key,
+//! push with it, sign out everywhere.
 
 use std::path::Path;
 
@@ -18,13 +18,13 @@ use crate::support::process::ADMIN;
 
 pub const CAROL: &str = "carol-at-the-provider";
 
-/// A registry whose users are called as their provider calls them, and may push below that name.
+/// A registry whose users have the provider's names and may push below them.
 pub fn knowing(provider: &Provider, before: &str) -> Registry {
     let table = table("oidc", provider.issuer(), provider::CLIENT);
     Registry::start(&format!("{before}\n{table}claimMapping = {{ username = 'preferred_username' }}\n"))
 }
 
-/// A provider that knows the registry, and the registry that knows it.
+/// A provider and a registry that know each other.
 fn both(packages: &Path, before: &str) -> (Registry, Provider) {
     let mut provider = Provider::start(packages);
     let registry = knowing(&provider, before);
@@ -33,7 +33,7 @@ fn both(packages: &Path, before: &str) -> (Registry, Provider) {
     (registry, provider)
 }
 
-/// Signs in at the provider's pages: name, password, consent.
+/// Signs in at the provider's pages: name, password and consent.
 pub async fn fill_in(browser: &Browser, provider: &Provider, subject: &str) {
     browser.arrives(&format!("{}/interaction/", provider.issuer())).await;
     browser.fill("input[name=login]", subject).await;
@@ -42,7 +42,7 @@ pub async fn fill_in(browser: &Browser, provider: &Provider, subject: &str) {
     browser.click("form:not(:has(input[name=login])) button[type=submit]").await;
 }
 
-/// Makes a key from within the registry's page, and pushes an image with it by skopeo.
+/// Creates a key from the registry's page and pushes an image with it by skopeo.
 async fn push_with_a_key(registry: &Registry, browser: &Browser, name: &str, repository: &str) {
     let headers = json!({ "x-zot-api-client": "zot-ui", "content-type": "application/json" });
     let (status, text) = browser.fetch("POST", "/zot/auth/apikey", &headers, Some(r#"{"label": "skopeo"}"#)).await;
@@ -67,7 +67,7 @@ async fn push_with_a_key(registry: &Registry, browser: &Browser, name: &str, rep
     assert_eq!(tags.json()["tags"], json!(["1"]));
 }
 
-/// A session's cookie, and nothing else of the browser's.
+/// An agent with the browser's session cookie only.
 async fn session(registry: &Registry, browser: &Browser) -> Agent {
     let cookie = browser.cookie("session").await.expect("a session");
     for (attribute, wanted) in [("httpOnly", json!(true)), ("sameSite", json!("Lax")), ("path", json!("/"))] {
@@ -84,7 +84,7 @@ async fn signs_in_and_out(root: &str, packages: &Path) {
     browser.open(&registry.at(&format!("{root}/login?provider=oidc"))).await;
     fill_in(&browser, &provider, CAROL).await;
     browser.arrives(&registry.callback("oidc")).await;
-    assert!(browser.cookie("statecookie").await.is_none(), "what a sign-in needed is gone with it");
+    assert!(browser.cookie("statecookie").await.is_none(), "the cookie of the sign-in is removed");
     let user = browser.cookie("user").await.expect("a cookie for zot's page");
     assert_eq!((&user["httpOnly"], &user["value"]), (&json!(false), &json!("carol")));
     let mut copied = session(&registry, &browser).await;
@@ -95,32 +95,32 @@ async fn signs_in_and_out(root: &str, packages: &Path) {
     let (status, text) = browser.fetch("POST", &format!("{root}/logout"), &headers, None).await;
     assert_eq!(status, 200, "{text}");
     assert!(browser.cookie("session").await.is_none() && browser.cookie("user").await.is_none());
-    assert_eq!(registry.name(&mut copied).await, None, "the session is dead, and not only forgotten");
+    assert_eq!(registry.name(&mut copied).await, None, "the session has ended, not only its cookie");
     let answer: Value = serde_json::from_str(&text).unwrap();
-    // The provider asks whether it is meant, signs out, and sends back.
+    // The provider asks for confirmation, signs out and redirects back.
     browser.open(answer["endSessionUrl"].as_str().unwrap_or_else(|| panic!("{text}"))).await;
     browser.click("button[name=logout]").await;
     browser.arrives(&registry.at("/login")).await;
     browser.open(&registry.login("oidc", None)).await;
     browser.arrives(&format!("{}/interaction/", provider.issuer())).await;
-    assert!(browser.has("input[name=login]").await, "it asks who it is, and knows nobody any more");
+    assert!(browser.has("input[name=login]").await, "the provider's session has ended too");
 }
 
 #[tokio::test]
-async fn somebody_signs_in_with_a_browser_pushes_with_a_key_and_signs_out() {
+async fn a_user_signs_in_with_a_browser_pushes_with_a_key_and_signs_out() {
     needs!(CHROMIUM, CHROMEDRIVER, SKOPEO);
     signs_in_and_out("/zot/auth", needs_node!()).await;
 }
 
 #[tokio::test]
-async fn somebody_signs_in_with_a_browser_at_the_older_routes_and_signs_out() {
+async fn a_user_signs_in_with_a_browser_at_the_older_routes_and_signs_out() {
     needs!(CHROMIUM, CHROMEDRIVER, SKOPEO);
     signs_in_and_out("/auth", needs_node!()).await;
 }
 
-/// Zot's page sends the browser away and wants it back, with the session, at its own page.
+/// Zot's page sends the browser away and expects it back at its own page, with the session.
 #[tokio::test]
-async fn somebody_returns_to_the_page_they_came_from() {
+async fn a_user_returns_to_the_page_of_the_start() {
     needs!(CHROMIUM, CHROMEDRIVER);
     let (registry, provider) = both(needs_node!(), "");
     let browser = Browser::start().await;
@@ -130,14 +130,14 @@ async fn somebody_returns_to_the_page_they_came_from() {
     assert_eq!(browser.arrives(&home).await, home);
     let headers = json!({ "x-zot-api-client": "zot-ui" });
     assert_eq!(browser.fetch("GET", "/v2/", &headers, None).await.0, 200);
-    assert_eq!(browser.fetch("GET", "/v2/", &json!({}), None).await.0, 401, "without zot's header it does not count");
-    // Who is known at the provider is not asked again.
+    assert_eq!(browser.fetch("GET", "/v2/", &json!({}), None).await.0, 401, "zot's header is required");
+    // The provider does not ask a signed-in user again.
     browser.open(&registry.login("oidc", Some(&home))).await;
     assert_eq!(browser.arrives(&home).await, home);
 }
 
 #[tokio::test]
-async fn somebody_who_does_not_consent_reads_why_they_are_not_in() {
+async fn a_user_who_does_not_consent_reads_the_reason() {
     needs!(CHROMIUM, CHROMEDRIVER);
     let (registry, provider) = both(needs_node!(), "");
     let browser = Browser::start().await;
@@ -150,7 +150,7 @@ async fn somebody_who_does_not_consent_reads_why_they_are_not_in() {
 }
 
 #[tokio::test]
-async fn somebody_signs_in_with_a_browser_at_github_and_pushes_with_a_key() {
+async fn a_user_signs_in_with_a_browser_at_github_and_pushes_with_a_key() {
     needs!(CHROMIUM, CHROMEDRIVER, SKOPEO);
     let github = GitHub::start(github::octocat()).await;
     let rules = "[http.accessControl.repositories.'octo-org/**']\n\
@@ -169,9 +169,9 @@ async fn somebody_signs_in_with_a_browser_at_github_and_pushes_with_a_key() {
     assert_eq!(registry.name(&mut copied).await, None);
 }
 
-/// Without a shared secret: the registry shows who it is with a signature (RFC 7523).
+/// Without a shared secret, the registry authenticates with a signature (RFC 7523).
 #[tokio::test]
-async fn a_registry_with_a_key_in_place_of_a_secret_is_believed() {
+async fn a_registry_with_a_key_instead_of_a_secret_is_accepted() {
     let mut provider = Provider::start(needs_node!());
     let key = Private::rsa();
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -193,7 +193,7 @@ async fn a_registry_with_a_key_in_place_of_a_secret_is_believed() {
     let page = provider.sign_in(&mut agent, page, CAROL, registry.url()).await;
     agent.get(&page.location()).await.status(201);
     assert_eq!(registry.name(&mut agent).await.as_deref(), Some("carol@example.org"));
-    // To a provider that knows another key it is nobody.
+    // A provider that knows another key refuses it.
     provider.client(&[registry.callback("oidc")], &client(&Private::rsa()));
     let mut agent = Agent::default();
     let page = agent.get(&registry.login("oidc", None)).await.status(302);
@@ -201,16 +201,16 @@ async fn a_registry_with_a_key_in_place_of_a_secret_is_believed() {
     agent.get(&page.location()).await.status(502);
 }
 
-/// A provider as it is in life: refresh tokens for one use each, and a person who is gone from it.
+/// A realistic provider: single-use refresh tokens and a user who is gone.
 #[tokio::test]
-async fn keys_of_somebody_who_is_gone_from_the_provider_stop() {
+async fn keys_of_a_user_who_is_gone_from_the_provider_stop() {
     let (registry, mut provider) = both(needs_node!(), "[http.auth.openid]\nrecheck = '1s'\n");
     let mut agent = Agent::default();
     let page = agent.get(&registry.login("oidc", None)).await.status(302);
     let page = provider.sign_in(&mut agent, page, CAROL, registry.url()).await;
     agent.get(&page.location()).await.status(201);
     let key = registry.new_key(&mut agent).await;
-    // Several times around: a refresh token that were used twice would end all of it.
+    // Several rounds, because a refresh token that were used twice would end the chain.
     for _ in 0..50 {
         assert_eq!(registry.status("carol", &key).await, 200);
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;

@@ -1,5 +1,4 @@
-//! People who come from GitHub: who they are and what groups they have, out of the lists that its API gives in pages,
-//! and out of those that it does not give.
+//! Users from GitHub: their identity and groups, from the pages of its API and from lists that it refuses.
 
 use serde_json::json;
 
@@ -25,7 +24,7 @@ fn emails(list: &[(&str, bool, bool)]) -> Vec<(String, bool, bool)> {
 }
 
 #[tokio::test]
-async fn somebody_is_called_by_their_primary_address_and_in_the_groups_of_their_teams() {
+async fn a_user_has_the_primary_address_and_the_groups_of_the_teams() {
     let (registry, github) = both(|person| {
         person.emails = emails(&[
             ("other@example.org", false, true),
@@ -60,9 +59,9 @@ async fn lists_are_read_to_their_last_page() {
     assert!(groups.contains(&"org-229") && groups.contains(&"octo-org/team-129"), "{groups:?}");
 }
 
-/// An organisation can keep applications from reading its members; nobody is kept out for it.
+/// An organization can hide its members from applications. Its users still sign in.
 #[tokio::test]
-async fn somebody_whose_organisations_may_not_be_read_has_no_groups() {
+async fn a_user_whose_organizations_are_hidden_has_no_groups() {
     let (registry, github) = both(|_| {}).await;
     github.restrict();
     let mut agent = Agent::default();
@@ -71,7 +70,7 @@ async fn somebody_whose_organisations_may_not_be_read_has_no_groups() {
 }
 
 #[tokio::test]
-async fn somebody_without_a_verified_primary_address_is_refused() {
+async fn a_user_without_a_verified_primary_address_is_refused() {
     for list in [
         &[][..],
         &[("octocat@github.example", true, false)],
@@ -87,7 +86,7 @@ async fn somebody_without_a_verified_primary_address_is_refused() {
     }
 }
 
-/// GitHub answers a wrong code with 200.
+/// GitHub refuses an invalid code with the status 200.
 #[tokio::test]
 async fn a_code_that_github_does_not_take_is_refused() {
     let (registry, github) = both(|_| {}).await;
@@ -103,9 +102,9 @@ async fn a_code_that_github_does_not_take_is_refused() {
     assert!(github.asked("/api/v3/user").is_empty());
 }
 
-/// Their number at GitHub is who they are: name and address are given to others once they are free.
+/// GitHub's number identifies a user. Name and address may later belong to another user.
 #[tokio::test]
-async fn somebody_who_has_got_anothers_address_does_not_get_their_account() {
+async fn a_user_with_the_address_of_another_one_does_not_get_that_account() {
     let (registry, github) = both(|_| {}).await;
     let mut agent = Agent::default();
     sign_in(&registry, &mut agent).await.status(201);
@@ -113,7 +112,7 @@ async fn somebody_who_has_got_anothers_address_does_not_get_their_account() {
     github.change(|person| person.id += 1);
     sign_in(&registry, &mut Agent::default()).await.status(403);
     assert_eq!(registry.status("octocat@github.example", &key).await, 200);
-    // And with another address, somebody else.
+    // Another address makes it another user.
     github.change(|person| person.emails = emails(&[("hubot@github.example", true, true)]));
     let mut other = Agent::default();
     sign_in(&registry, &mut other).await.status(201);
@@ -121,7 +120,7 @@ async fn somebody_who_has_got_anothers_address_does_not_get_their_account() {
 }
 
 #[tokio::test]
-async fn keys_of_somebody_who_has_taken_back_what_was_granted_stop() {
+async fn keys_of_a_user_who_has_revoked_the_access_stop() {
     let github = GitHub::start(octocat()).await;
     let registry = registry(&github, "[http.auth.openid]\nrecheck = '1s'\n");
     let mut agent = Agent::default();
