@@ -1,6 +1,6 @@
 //! The caller's identity and permissions.
 //!
-//! Knows no route, no socket and no blob. What must hold: a request without a grant is refused.
+//! Knows no route, no socket and no blob. Invariant: a request without a grant is refused.
 
 pub(crate) mod access;
 pub(crate) mod accounts;

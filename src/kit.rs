@@ -1,6 +1,6 @@
 //! Small tools that every layer may use, each of them once.
 //!
-//! Knows nothing of registries. What must hold: only [`clock`] reads the wall clock.
+//! Knows nothing of registries. Invariant: only [`clock`] reads the wall clock.
 
 pub(crate) mod append;
 pub(crate) mod bounded_map;

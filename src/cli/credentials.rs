@@ -1,7 +1,7 @@
 //! Where docker and podman keep what they sign in with, and what is put there and taken away.
 //!
 //! docker reads `config.json`; podman, skopeo and buildah read `auth.json` first. Both have the same form, and name
-//! programs that keep credentials elsewhere. What must hold: what a file has besides the one entry stays as it was,
+//! programs that keep credentials elsewhere. Invariant: what a file has besides the one entry stays as it was,
 //! byte for byte; a file that cannot be understood is refused and not replaced; a file is replaced in one step, and
 //! nobody but its owner can read it.
 

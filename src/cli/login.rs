@@ -1,6 +1,6 @@
 //! `coracle login`: makes an API key for docker and podman, for whoever signs in to do it.
 //!
-//! Over the registry's own API, from wherever the person is. What must hold: a password is neither kept nor shown;
+//! Over the registry's own API, from wherever the person is. Invariant: a password is neither kept nor shown;
 //! what docker and podman get is a key, which ends by itself; whatever fails, and whenever the person goes away,
 //! neither a session nor a key is left behind that nobody knows of.
 

@@ -1,7 +1,7 @@
 //! Content-addressed files: digest → bytes.
 //!
 //! Knows no repository, no manifest and no user: whether somebody may read a blob, and whether a
-//! blob is still needed, is decided above. What must hold: a file under `blobs/` was verified
+//! blob is still needed, is decided above. Invariant: a file under `blobs/` was verified
 //! against its name and was durable before it got that name.
 
 mod disk;

@@ -1,6 +1,6 @@
 //! The operations of one repository. This module is the only writer of blobs and rows, and joins them.
 //!
-//! What must hold:
+//! Invariants:
 //!
 //! * A link implies a durable blob: the bytes are written before the row, and on deletion the row goes before the bytes.
 //!   The file and the row of a blob change together only under [`Blobs::lock`].

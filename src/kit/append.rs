@@ -1,6 +1,6 @@
 //! [`AppendFile`]: a file of the operator's that is only appended to, and may be rotated at any time.
 //!
-//! What must hold: a line is written in one piece; a file that was moved away or removed is opened again before the
+//! Invariant: a line is written in one piece; a file that was moved away or removed is opened again before the
 //! next line, without a signal; one that was truncated in place goes on at its new end.
 
 use std::fs::File;

@@ -1,6 +1,6 @@
 //! The one HTTP client of the program: for providers of identities, and for `coracle login`.
 //!
-//! Another server may be slow, talk for ever, or be somebody else. What must hold: every request ends before its
+//! Another server may be slow, talk for ever, or be somebody else. Invariant: every request ends before its
 //! deadline, whatever the other side does; no more of an answer is read than the limit; a certificate that does not
 //! name the host, or that nobody trusted has signed, ends the connection before anything is sent; no redirect is
 //! followed, so that what is sent goes to the host that was named and to no other; without TLS nothing leaves the

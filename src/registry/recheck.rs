@@ -1,6 +1,6 @@
 //! Whether providers still know those who came from them.
 //!
-//! Whoever is removed at a provider must not go on here with a key for ever. What must hold: only the provider's own
+//! Whoever is removed at a provider must not go on here with a key for ever. Invariant: only the provider's own
 //! word keeps somebody out; that it is away, or does not know the registry, changes nothing.
 
 use std::collections::HashSet;

@@ -1,6 +1,6 @@
 //! The person at the terminal: what they are asked, and what they type.
 //!
-//! The terminal itself, and not standard input, which may be a file. What must hold: a password is not shown while
+//! The terminal itself, and not standard input, which may be a file. Invariant: a password is not shown while
 //! it is typed, and the terminal shows again what is typed after that, however the asking ends.
 
 use std::fs::{File, OpenOptions};

@@ -1,6 +1,6 @@
 //! Blobs brought from one data directory into another, and the directories that may be written to for that.
 //!
-//! What must hold: a directory that is something else is left alone; a blob has its name in the other directory
+//! Invariant: a directory that is something else is left alone; a blob has its name in the other directory
 //! only when all its bytes are there and durable; and what was there before stays until it is not wanted any more.
 
 use std::fs::{self, File, TryLockError};

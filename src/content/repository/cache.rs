@@ -1,6 +1,6 @@
 //! [`ManifestCache`]: manifests that are often requested, so that they need no look into the database.
 //!
-//! What must hold: the cache returns what the database holds. So all entries belong to one [`Version`] of the database,
+//! Invariant: the cache returns what the database holds. So all entries belong to one [`Version`] of the database,
 //! which every change ends. Missing manifests are not cached.
 
 use std::collections::HashMap;

@@ -183,7 +183,7 @@ impl Repository {
     }
 
     /// Deletes a tag, or a manifest with its tags and its referrer entry. Both can be restored while the history is kept.
-    /// With `only_untagged`, a manifest with more than one tag is not deleted.
+    /// If `only_untagged` is set, a manifest with more than one tag is not deleted.
     pub(crate) fn delete_manifest(&self, reference: &Reference, only_untagged: bool) -> Result<(), Error> {
         let (name, reference, now) = (self.name.clone(), reference.clone(), self.stores.ages.now());
         let kept = self.stores.keeps_history();
