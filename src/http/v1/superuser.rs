@@ -133,6 +133,7 @@ async fn create_user(context: &Context<'_>, call: Call<(), NoQuery, CreateUserBo
         role: AccountRole::Ordinary,
         groups: Vec::new(),
         email: email.clone(),
+        namespace: None,
     };
     let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
     context.blocking(move || accounts.add_user(new, &origin)).await?;

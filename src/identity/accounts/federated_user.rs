@@ -271,6 +271,7 @@ mod tests {
             role: AccountRole::Superuser,
             groups: Vec::new(),
             email: None,
+            namespace: None,
         };
         accounts.add_user(new, &origin).unwrap();
         let bob = FederatedUser { subject: "3".to_owned(), ..ann("bob") };

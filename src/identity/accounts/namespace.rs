@@ -186,18 +186,14 @@ impl Accounts {
     /// Assigns a namespace to a user instead of the previous one, regardless of its content. Fails if another user
     /// owns it.
     pub(crate) fn set_namespace(&self, user: &str, namespace: &str, origin: &Origin) -> Result<(), Error> {
-        if !is_component(namespace) || namespace.len() > MADE_MAX {
-            return Err(Error::InvalidNamespace { name: namespace.chars().take(80).collect() });
-        }
+        check_namespace(namespace)?;
         if self.account(user)?.is_none() {
             return Err(Error::UserUnknown { name: user.to_owned() });
         }
         let audit = origin.row("user_change_namespace", user, &[("namespace", namespace)]);
         let (user, namespace) = (user.to_owned(), namespace.to_owned());
         self.audited_change(audit, move |tx, _| {
-            if let Some(owner) = tx.owner_of(&namespace)?.filter(|owner| *owner != user) {
-                return Err(Error::NamespaceTaken { namespace, owner });
-            }
+            must_be_free(tx, &namespace, &user)?;
             Ok(tx.set_namespace(&user, Some(&namespace))?)
         })
     }
@@ -231,6 +227,20 @@ impl Accounts {
     }
 }
 
+/// Refuses a text that cannot be a namespace.
+pub(super) fn check_namespace(namespace: &str) -> Result<(), Error> {
+    let valid = is_component(namespace) && namespace.len() <= MADE_MAX;
+    if valid { Ok(()) } else { Err(Error::InvalidNamespace { name: namespace.chars().take(80).collect() }) }
+}
+
+/// Refuses a namespace that another user owns.
+pub(super) fn must_be_free(tx: &Rows, namespace: &str, user: &str) -> Result<(), Error> {
+    match tx.owner_of(namespace)?.filter(|owner| owner != user) {
+        Some(owner) => Err(Error::NamespaceTaken { namespace: namespace.to_owned(), owner }),
+        None => Ok(()),
+    }
+}
+
 /// The namespace that a new user is about to get.
 #[derive(Debug)]
 pub(super) struct NamespaceClaim {
@@ -249,9 +259,14 @@ impl NamespaceClaim {
 
     /// Removes the rights of an earlier user of this name, then takes the namespace.
     pub(super) fn start_fresh(self, tx: &mut WriteTx) -> Result<(), Error> {
-        tx.remove_user_data(&self.name)?;
-        tx.remove_file_user(&self.name)?;
+        self.remove_earlier(tx)?;
         self.take(tx)
+    }
+
+    /// Removes the rights of an earlier user of this name.
+    pub(super) fn remove_earlier(&self, tx: &mut WriteTx) -> Result<(), Error> {
+        tx.remove_user_data(&self.name)?;
+        Ok(tx.remove_file_user(&self.name)?)
     }
 
     /// Makes the user the owner of the namespace, if others do not use it.

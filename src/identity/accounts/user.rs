@@ -8,6 +8,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use super::htpasswd::FileUser;
+use super::namespace::{check_namespace, must_be_free};
 use super::{Accounts, Error, HashedPassword, Origin};
 use crate::content::rows::{AccountRole, FederatedUserRow, Rows, SessionRow, UserRow};
 use crate::kit::clock::Timestamp;
@@ -164,6 +165,8 @@ pub(crate) struct NewUser {
     pub(crate) role: AccountRole,
     pub(crate) groups: Vec<String>,
     pub(crate) email: Option<String>,
+    /// The namespace that the user owns, regardless of its content. By default it is made from the name.
+    pub(crate) namespace: Option<String>,
 }
 
 /// The changes to a user. A field that is `None` stays as it is.
@@ -272,10 +275,15 @@ impl Accounts {
         check_user_name(&new.name)?;
         // A user of the database would hide the one in the file.
         self.must_be_ours(&new.name)?;
-        let NewUser { name, password, role, groups, email } = new;
+        let NewUser { name, password, role, groups, email, namespace } = new;
+        if let Some(namespace) = &namespace {
+            check_namespace(namespace)?;
+        }
+        let detail: Vec<_> = namespace.iter().map(|namespace| ("namespace", namespace.as_str())).collect();
+        let audit = origin.row("user_create", &name, &detail);
         let claim = self.namespace_claim(&name);
         let in_file = self.htpasswd.as_ref().is_some_and(|file| file.has(&name));
-        self.audited_change(origin.row("user_create", &name, &[]), move |tx, now| {
+        self.audited_change(audit, move |tx, now| {
             if tx.user(&name)?.is_some() {
                 return Err(Error::UserExists { name });
             }
@@ -283,10 +291,15 @@ impl Accounts {
             if tx.file_user(&name)?.is_some_and(|row| row.gone_since.is_none()) {
                 return Err(Error::UserInHtpasswd { name });
             }
-            if in_file {
-                claim.take(tx)?;
-            } else {
-                claim.start_fresh(tx)?;
+            if let Some(namespace) = &namespace {
+                must_be_free(tx, namespace, &name)?;
+            }
+            if !in_file {
+                claim.remove_earlier(tx)?;
+            }
+            match &namespace {
+                Some(namespace) => tx.set_namespace(&name, Some(namespace))?,
+                None => claim.take(tx)?,
             }
             let (password, groups) = (password.into_text(), sorted(groups));
             Ok(tx.put_user(&name, &UserRow { password, role, disabled: false, groups, email, created: now })?)

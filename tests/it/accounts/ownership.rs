@@ -102,6 +102,23 @@ async fn nobody_gets_a_namespace_that_has_anything_of_others_but_from_an_adminis
 }
 
 #[tokio::test]
+async fn a_user_with_a_namespace_of_another_user_is_not_created() {
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).with_admin().start();
+    add(root.path(), "alice");
+    for (namespace, why) in [("alice", "belongs to the user alice"), ("a/b", "invalid namespace")] {
+        let add = Program::new(["user", "add", "bob", "--namespace", namespace, "--root"]).arg(root.path()).run();
+        assert!(add.code == Some(1) && add.stderr.contains(why), "{}", add.stderr);
+    }
+    assert!(!coracle(root.path(), &["user", "list"]).0.contains("bob"));
+    let (made, _) =
+        coracle(root.path(), &["user", "add", "bob", "--password-stdin", "--namespace", "team", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&made).unwrap()["namespace"], "team");
+    assert_eq!(push_begins(&running, "bob", "team/x").await, 202);
+    assert_eq!(push_begins(&running, "bob", "bob/x").await, 403);
+}
+
+#[tokio::test]
 async fn a_user_who_was_removed_and_made_again_inherits_nothing() {
     let root = tempfile::tempdir().unwrap();
     let running = Program::serve(root.path()).with_admin().start();

@@ -23,6 +23,7 @@ impl Client {
             role: AccountRole::Ordinary,
             groups: vec!["dev".to_owned()],
             email: None,
+            namespace: None,
         };
         self.accounts.add_user(new, &Origin::local()).unwrap();
         self.users += 1;
