@@ -7,29 +7,34 @@ use super::{Account, Accounts, Error, HashCaller, HashedPassword, Password};
 use crate::content::rows::{RefreshRow, SessionRow, UserRow};
 
 impl Accounts {
-    /// Hashes the password again and stores the result in the background. Sessions and refresh tokens stay valid.
-    pub(super) fn renew_hash(self: &Arc<Self>, account: &Arc<Account>, password: Password) {
-        let (accounts, account) = (Arc::clone(self), Arc::clone(account));
-        tokio::spawn(async move {
-            // If too many others wait, the next sign-in replaces the hash.
-            let Ok(hash) = accounts.hash(password, HashCaller::User(account.name.clone())).await else { return };
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = accounts.store_renewed(&account, hash) {
-                    tracing::error!(%error, "cannot replace an outdated password hash");
-                }
-            });
-        });
+    /// Hashes the password again, stores the result and returns the account with it. Sessions and refresh tokens stay
+    /// valid. The caller waits, because an access token is bound to the stored hash.
+    pub(super) async fn renew_hash(self: &Arc<Self>, account: Arc<Account>, password: Password) -> Arc<Account> {
+        // If too many others wait, the next sign-in replaces the hash.
+        let Ok(hash) = self.hash(password, HashCaller::User(account.name.clone())).await else { return account };
+        let (accounts, outdated) = (Arc::clone(self), Arc::clone(&account));
+        let renewed = tokio::task::spawn_blocking(move || accounts.store_renewed(&outdated, hash)).await;
+        match renewed {
+            Ok(Ok(Some(renewed))) => renewed,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "cannot replace an outdated password hash");
+                account
+            }
+            Ok(Ok(None)) | Err(_) => account,
+        }
     }
 
-    fn store_renewed(&self, account: &Account, hash: HashedPassword) -> Result<(), Error> {
+    /// Returns the account with the stored hash. `None` if the password was changed in the meantime.
+    fn store_renewed(&self, account: &Account, hash: HashedPassword) -> Result<Option<Arc<Account>>, Error> {
         let hash = hash.into_text();
+        let stored = StoredHash::Argon2(hash.clone());
         let renewed = Account { hash: StoredHash::Argon2(hash.clone()), ..account.clone() };
         let (before, stamp, after) = (account.hash.clone(), self.stamp(account), self.stamp(&renewed));
         let name = account.name.clone();
         self.change(move |tx| {
             // The password may have been changed since.
             let Some(row) = tx.user(&name)?.filter(|row| before == StoredHash::Argon2(row.password.clone())) else {
-                return Ok(());
+                return Ok::<_, Error>(());
             };
             tx.put_user(&name, &UserRow { password: hash, ..row })?;
             for (secret, session) in tx.sessions_of(Some(&name))? {
@@ -43,7 +48,8 @@ impl Accounts {
                 }
             }
             Ok(())
-        })
+        })?;
+        Ok(self.account(&account.name)?.filter(|account| account.hash == stored))
     }
 }
 
@@ -57,7 +63,7 @@ mod tests {
     use super::*;
     use crate::content::blobs::{SystemDisk, Tree};
     use crate::content::rows::{AccountRole, Database};
-    use crate::identity::accounts::{Origin, Rules};
+    use crate::identity::accounts::{DerivedFrom, Origin, Rules};
     use crate::kit::clock::Clock;
 
     #[tokio::test]
@@ -87,14 +93,12 @@ mod tests {
         let wrong = accounts.sign_in("alice", Password::new("wrong"), None, || origin.clone()).await;
         assert!(wrong.is_err());
         assert_eq!(stored(), old);
-        accounts.sign_in("alice", Password::new("secret"), None, || origin.clone()).await.unwrap();
-        for _ in 0..500 {
-            if stored() != old {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let signed_in = accounts.sign_in("alice", Password::new("secret"), None, || origin.clone()).await.unwrap();
+        // A token that this sign-in gets is accepted by the next request.
+        let derived_from = DerivedFrom::SignIn(Some(accounts.stamp(&signed_in.account)));
+        assert!(accounts.account("alice").unwrap().unwrap().accepts(derived_from));
         let renewed = stored();
+        assert_ne!(renewed, old);
         assert!(renewed.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{renewed}");
         assert!(accounts.refresh(&refresh, &origin).unwrap().is_some());
         let grant = accounts.session_grant(&session).unwrap().unwrap();

@@ -127,7 +127,9 @@ impl Accounts {
         if let Some(account) = attempt.account.as_ref().filter(|_| right) {
             self.throttle.succeeded(attempt.source());
             if is_outdated {
-                self.renew_hash(account, attempt.password);
+                // Hashing takes a permit of its own.
+                drop(permit);
+                return Ok(self.renew_hash(Arc::clone(account), attempt.password).await);
             }
             return Ok(Arc::clone(account));
         }
