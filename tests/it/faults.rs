@@ -324,3 +324,25 @@ async fn a_blob_whose_file_is_cut_short_altered_or_gone_is_not_there_until_it_is
         assert_eq!(served.body, content);
     }
 }
+
+/// The registry tries to store the users several times a second.
+#[tokio::test]
+async fn a_failure_to_store_htpasswd_users_is_logged_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = "faults::a_failure_to_store_htpasswd_users_is_logged_once";
+    let Some(faults) = Faults::prepare(name, directory.path()) else { return };
+    let (data, file) = (directory.path().join("data"), directory.path().join("users"));
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::write(&file, "").unwrap();
+    let config = format!("[http.auth.htpasswd]\npath = '{}'\n", file.display());
+    let running = faults.under(Program::serve_with(&data, &config).with_admin()).start();
+    faults.plant(WRITE, Errno::ROFS, "/data/");
+    std::fs::write(&file, format!("dave:{}\n", bcrypt::hash("one", 4).unwrap())).unwrap();
+    running.wait_for("cannot store the users of the htpasswd file");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(running.stderr().matches("cannot store the users of the htpasswd file").count(), 1);
+    faults.lift();
+    let dave = running.user(("dave", "one"));
+    let stored = async { while dave.post("/zot/auth/apikey").body("{}").send().await.status != 201 {} };
+    tokio::time::timeout(Duration::from_secs(30), stored).await.expect("dave is stored when the fault is gone");
+}

@@ -6,6 +6,7 @@
 //! missing or the registry was stopped ends API keys too, because the line may belong to another person.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -32,6 +33,8 @@ struct State {
     read: Option<FileStamp>,
     /// Whether the last read failed, which has been logged.
     is_unreadable: bool,
+    /// Whether the last attempt to store changes failed, which has been logged.
+    is_failing: bool,
     /// Whether changes remain to be stored.
     is_due: bool,
     /// When the first user whose line is missing loses everything.
@@ -132,9 +135,15 @@ impl Accounts {
 
     fn follow_and_log(&self, state: &mut State, lines: &Lines, now: Option<SteadyTime>) {
         match self.follow(lines, now) {
-            Ok(remove_at) => (state.is_due, state.remove_at) = (now.is_none(), remove_at),
+            Ok(remove_at) => {
+                (state.is_due, state.is_failing, state.remove_at) = (now.is_none(), false, remove_at);
+            }
             Err(error) => {
                 state.is_due = true;
+                // It is tried again several times a second.
+                if std::mem::replace(&mut state.is_failing, true) {
+                    return;
+                }
                 tracing::error!(%error, "cannot store the users of the htpasswd file");
             }
         }
@@ -203,33 +212,35 @@ impl Accounts {
     }
 
     /// Stores the changes and returns the new rows.
-    fn store(&self, changes: Changes) -> Result<Vec<(String, FileUserRow)>, Error> {
+    fn store(&self, mut changes: Changes) -> Result<Vec<(String, FileUserRow)>, Error> {
         if changes.is_empty() {
             return Ok(Vec::new());
         }
-        changes.log();
-        let Changes { new, changed, replaced, returned, gone, removed, is_first } = changes;
-        let now = self.clock.now();
-        self.change(move |tx| {
+        let (new, now) = (std::mem::take(&mut changes.new), self.clock.now());
+        let changes = Arc::new(changes);
+        let shared = Arc::clone(&changes);
+        let stored = self.change(move |tx| {
+            let Changes { changed, replaced, returned, gone, removed, is_first, .. } = &*shared;
+            let is_first = *is_first;
             let mut stored = Vec::new();
             for name in removed {
-                tx.remove_file_user(&name)?;
+                tx.remove_file_user(name)?;
                 // A user of the database with this name stays.
-                if tx.user(&name)?.is_none() {
-                    tx.remove_user_data(&name)?;
-                    tx.add_audit(now, &Origin::itself().row("user_delete", &name, &[]))?;
+                if tx.user(name)?.is_none() {
+                    tx.remove_user_data(name)?;
+                    tx.add_audit(now, &Origin::itself().row("user_delete", name, &[]))?;
                 }
             }
-            for (name, row) in changed.into_iter().chain(returned).chain(gone) {
-                tx.put_file_user(&name, &row)?;
-                stored.push((name, row));
+            for (name, row) in changed.iter().chain(returned).chain(gone) {
+                tx.put_file_user(name, row)?;
+                stored.push((name.clone(), row.clone()));
             }
             for (name, row) in replaced {
-                if tx.user(&name)?.is_none() {
-                    tx.remove_credentials(&name)?;
+                if tx.user(name)?.is_none() {
+                    tx.remove_credentials(name)?;
                 }
-                tx.put_file_user(&name, &row)?;
-                stored.push((name, row));
+                tx.put_file_user(name, row)?;
+                stored.push((name.clone(), row.clone()));
             }
             for (name, row, claim) in new {
                 // A user of the database hides this one.
@@ -249,8 +260,10 @@ impl Accounts {
             if is_first {
                 tx.remove_setting(SETTING_FILE_OWNERS_UNKNOWN)?;
             }
-            Ok(stored)
-        })
+            Ok::<_, Error>(stored)
+        })?;
+        changes.log();
+        Ok(stored)
     }
 }
 
@@ -309,7 +322,6 @@ fn user(hash: &str, row: Option<&FileUserRow>) -> FileUser {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use std::path::Path;
-    use std::sync::Arc;
 
     use super::*;
     use crate::content::blobs::{SystemDisk, Tree};
