@@ -1,6 +1,7 @@
 //! Layers of types that a repository need not have: those that were pushed are referenced.
 
 use super::*;
+use crate::content::repository::Scrubbing;
 use crate::content::rows::SETTING_OPTIONAL_LISTED;
 
 const TYPES: [&str; 4] = [
@@ -70,12 +71,7 @@ fn foreign_layers_that_an_earlier_program_stored_are_referenced_before_the_first
     let config = repository.push_blob(b"config");
     let layer = repository.push_blob(TYPES[3].as_bytes());
     let manifest = repository.push_manifest(&foreign_image(config, &[(TYPES[3], layer)]), &["latest"]).unwrap();
-    let (name, since) = ("a".parse().unwrap(), scene.clock.now());
-    let as_before = scene.stores.database.write(move |tx| {
-        tx.remove_listing(&name, layer, manifest, since)?;
-        tx.set_setting(SETTING_OPTIONAL_LISTED, &[0])
-    });
-    as_before.unwrap();
+    unlist(&scene, layer, manifest);
     scene.clock.advance(2 * DELAY);
     let broken_off = scene.stores.collect(scene.stores.delays(), |_| ControlFlow::Break(())).unwrap();
     assert_eq!(broken_off, Collected::default());
@@ -85,4 +81,28 @@ fn foreign_layers_that_an_earlier_program_stored_are_referenced_before_the_first
     assert!(scene.has_file(layer) && !scene.stores.has_unlisted_layers().unwrap());
     assert!(matches!(repository.delete_blob(layer), Err(Error::BlobReferenced { .. })));
     assert_rows_agree(&scene);
+}
+
+#[test]
+fn a_scrub_finds_nothing_wrong_with_foreign_layers_that_an_earlier_program_stored() {
+    let scene = scene();
+    let repository = scene.repository("a");
+    let config = repository.push_blob(b"config");
+    let layer = repository.push_blob(TYPES[3].as_bytes());
+    let manifest = repository.push_manifest(&foreign_image(config, &[(TYPES[3], layer)]), &["latest"]).unwrap();
+    unlist(&scene, layer, manifest);
+    let scrubbing = Scrubbing { repair: false, rate: u64::MAX, unless_since: None };
+    let scrubbed = scene.stores.scrub(scrubbing, |_| ControlFlow::Continue(())).unwrap();
+    assert!(scrubbed.is_clean(), "{scrubbed:?}");
+    assert!(!scene.stores.has_unlisted_layers().unwrap());
+}
+
+/// Makes the database one of an earlier program, which kept no row of this layer.
+fn unlist(scene: &Scene, layer: Digest, manifest: Digest) {
+    let (name, since) = ("a".parse().unwrap(), scene.clock.now());
+    let as_before = scene.stores.database.write(move |tx| {
+        tx.remove_listing(&name, layer, manifest, since)?;
+        tx.set_setting(SETTING_OPTIONAL_LISTED, &[0])
+    });
+    as_before.unwrap();
 }
