@@ -56,7 +56,7 @@ impl Repository {
             if restorable(tx, &name, digest, since)?.is_none() {
                 return Err(Error::ManifestUnknown { reference: Reference::Digest(digest) });
             }
-            restore(tx, &name, digest, now, sparse)
+            restore(tx, &name, digest, now, sparse, None)
         })
     }
 }
@@ -108,12 +108,14 @@ pub(super) fn forget(
 }
 
 /// Restores a hidden manifest with the manifests that it lists, and the tags of its signatures that were removed with it.
+/// `pushed` are its bytes if a client pushes it, because the stored ones may be damaged.
 pub(super) fn restore(
     tx: &mut WriteTx,
     name: &RepositoryName,
     digest: Digest,
     now: Moment,
     sparse: bool,
+    pushed: Option<&[u8]>,
 ) -> Result<(), Error> {
     // All checks come before all changes, so that a restore that fails changes nothing. Children come after their
     // indexes here, so they are restored from the end.
@@ -123,7 +125,12 @@ pub(super) fn restore(
             continue;
         }
         let unknown = || Error::ManifestUnknown { reference: Reference::Digest(digest) };
-        let manifest = stored_manifest(tx, name, digest)?.ok_or_else(unknown)?;
+        let manifest = match pushed.filter(|_| hidden.is_empty()).zip(tx.deleted_manifest(name, digest)?) {
+            Some((bytes, row)) => {
+                Manifest::read(bytes, row.media_type().as_ref()).map_err(Error::ManifestInvalid)?
+            }
+            None => stored_manifest(tx, name, digest)?.ok_or_else(unknown)?,
+        };
         let mut missing = missing(tx, name, &manifest, sparse)?;
         for child in manifest.manifests() {
             if tx.deleted_manifest(name, child.digest)?.is_some() {

@@ -329,7 +329,7 @@ impl Repository {
                 return Err(Error::TagPastUnknown { tag, digest: Some(digest) });
             }
             if tx.deleted_manifest(&name, digest)?.is_some() {
-                deleted::restore(tx, &name, digest, now, sparse)?;
+                deleted::restore(tx, &name, digest, now, sparse, None)?;
             } else if tx.manifest(&name, digest)?.is_none() {
                 return Err(Error::ManifestUnknown { reference: Reference::Digest(digest) });
             }

@@ -161,16 +161,19 @@ impl Repository {
                     expected.check(tx.tag(&name, tag)?.map(|row| row.digest))?;
                 }
             }
+            let mut is_stored = true;
             if tx.deleted_manifest(&name, digest)?.is_some() {
-                deleted::restore(tx, &name, digest, now, sparse)?;
+                deleted::restore(tx, &name, digest, now, sparse, Some(&put.bytes[..]))?;
             } else if tx.manifest(&name, digest)?.is_none() {
+                is_stored = false;
                 let missing = missing(tx, &name, &manifest, sparse)?;
                 if !missing.is_empty() {
                     return Err(Error::ManifestContentMissing { missing });
                 }
                 tx.put_manifest(&name, digest, &row, &put.bytes)?;
                 attach(tx, &name, digest, &manifest, row.size)?;
-            } else if tx.manifest_bytes(&name, digest)?.is_none_or(|stored| stored != put.bytes) {
+            }
+            if is_stored && tx.manifest_bytes(&name, digest)?.is_none_or(|stored| stored != put.bytes) {
                 tx.repair_manifest(&name, digest, &put.bytes)?;
             }
             for tag in &tags {

@@ -222,3 +222,16 @@ fn history_is_purged_of_one_repository_or_of_all_and_a_rehearsal_says_so() {
     assert_eq!(collect(&scene).blobs, 4);
     assert_eq!(other.deleted(10).unwrap().0, []);
 }
+
+#[test]
+fn a_deleted_manifest_whose_bytes_are_damaged_is_repaired_by_pushing_it_again() {
+    let scene = scene();
+    let repository = scene.repository("a");
+    let (digest, blobs) = push_image(&repository, "one", &["1"]);
+    repository.delete(&digest.to_string()).unwrap();
+    scene.stores.database.write(move |tx| tx.repair_manifest(&"a".parse().unwrap(), digest, b"damaged")).unwrap();
+    assert!(matches!(repository.restore_manifest(digest), Err(Error::Corrupt { .. })));
+    assert_eq!(repository.push_manifest(&image(&blobs, None, "one"), &["1"]).unwrap(), digest);
+    assert!(is_served(&repository, digest));
+    assert_rows_agree(&scene);
+}
