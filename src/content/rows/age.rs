@@ -39,14 +39,17 @@ impl Rows {
     pub(crate) fn latest_age(&self) -> Result<SteadyTime, Error> {
         let unreferenced = self.table(UNREFERENCED_SINCE)?.last()?.map_or(0, |(key, _)| key.value().0);
         let ended = self.table(ENDED_TAGS)?.last()?.map_or(0, |(key, _)| key.value().0);
-        let gone = self.file_users()?.into_iter().filter_map(|(_, user)| user.gone_since).max();
-        Ok(SteadyTime::from_micros(unreferenced.max(ended)).max(gone.unwrap_or(SteadyTime::ZERO)))
+        let gone = self.file_users()?.into_iter().filter_map(|(_, user)| user.gone_since);
+        let resting = self.resting_uploads()?.into_iter().map(|upload| upload.since);
+        let latest = SteadyTime::from_micros(unreferenced.max(ended));
+        Ok(gone.chain(resting).fold(latest, SteadyTime::max))
     }
 
     /// Whether any row has a steady time.
     pub(crate) fn has_ages(&self) -> Result<bool, Error> {
         Ok(self.table(UNREFERENCED_SINCE)?.first()?.is_some()
             || self.table(ENDED_TAGS)?.first()?.is_some()
+            || !self.resting_uploads()?.is_empty()
             || self.file_users()?.iter().any(|(_, user)| user.gone_since.is_some()))
     }
 

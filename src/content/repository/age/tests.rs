@@ -175,3 +175,19 @@ fn an_upload_expires_by_the_time_that_passes_and_starts_do_not_make_it_young() {
     scene.clock.advance(DELAY / 2 + SECOND);
     assert_eq!(expire(&scene), 1);
 }
+
+#[test]
+fn the_steady_clock_is_stored_for_an_upload_alone() {
+    let scene = scene();
+    scene.repository("a").start_upload(crate::oci::Algorithm::Sha256).unwrap();
+    let expire = |scene: &Scene| scene.stores.expire_uploads().unwrap();
+    assert_eq!(expire(&scene), 0);
+    scene.clock.advance(DELAY / 2);
+    assert_eq!(expire(&scene), 0);
+    scene.stores.write_steady_clock(true).unwrap();
+    scene.clock.restart_machine();
+    let scene = scene.reopen();
+    assert_eq!(expire(&scene), 0);
+    scene.clock.advance(DELAY / 2 + SECOND);
+    assert_eq!(expire(&scene), 1);
+}
