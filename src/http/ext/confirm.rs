@@ -44,7 +44,7 @@ pub(super) fn ask(context: &Context<'_>, account: &Account, question: ProgramReq
 
 /// Names the namespace of the user, or explains why the user has no namespace, as markup.
 fn owned(context: &Context<'_>, account: &Account) -> Result<String, ApiError> {
-    Ok(match (&account.namespace, context.registry.accounts().namespace_note(account)?) {
+    Ok(match (&account.namespace, context.registry.accounts().own_namespace_note(account)?) {
         (Some(namespace), _) => format!("Your repositories are <code>{}/…</code>.", escaped(namespace)),
         (None, note) => escaped(&note.unwrap_or_default()),
     })

@@ -95,7 +95,7 @@ impl OwnUser {
             avatar: Avatar::of(&account.name),
             can_create_repo: can_create(context, account)?,
             namespace: account.namespace.clone(),
-            namespace_note: context.registry.accounts().namespace_note(account)?,
+            namespace_note: context.registry.accounts().own_namespace_note(account)?,
             is_me: Always,
             verified: Always,
             email: account.email.clone(),

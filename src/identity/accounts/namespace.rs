@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
 
 use super::{Account, Accounts, Error, Origin};
-use crate::content::rows::{NamespaceConflict, Rows, SETTING_OWNERS_UNKNOWN, WriteTx};
+use crate::content::rows::{AccountRole, NamespaceConflict, Rows, SETTING_OWNERS_UNKNOWN, WriteTx};
 use crate::oci::is_component;
 
 /// The longest namespace that is derived from a name. A repository name needs room for its other components.
@@ -172,15 +172,19 @@ impl Accounts {
         self.database.read(|tx| users.iter().map(|user| Ok(tx.namespace_of(&user.name)?)).collect())
     }
 
-    /// Explains to a user why the namespace of the name belongs to someone else. `None` if the user owns a namespace.
+    /// Tells a user that the namespace of the name belongs to someone else. `None` if the user owns a namespace. Only
+    /// superusers learn why, because the reason may reveal a private repository.
+    pub(crate) fn own_namespace_note(&self, account: &Account) -> Result<Option<String>, Error> {
+        if account.role != AccountRole::Ordinary {
+            return self.namespace_note(account);
+        }
+        let claim = self.namespace_claim(&account.name);
+        Ok(account.namespace.is_none().then(|| note(account, &claim.namespace, &NotOwned::Unclaimed)))
+    }
+
+    /// Explains why the namespace of a user's name belongs to someone else. `None` if the user owns a namespace.
     pub(crate) fn namespace_note(&self, account: &Account) -> Result<Option<String>, Error> {
-        Ok(self.not_owned(account)?.map(|(namespace, why)| {
-            format!(
-                "the repositories {namespace}/… do not belong to {}: {why}. An administrator can assign it on the \
-                 machine of the registry: coracle user namespace {} {namespace}",
-                account.name, account.name
-            )
-        }))
+        Ok(self.not_owned(account)?.map(|(namespace, why)| note(account, &namespace, &why)))
     }
 
     /// Assigns a namespace to a user instead of the previous one, regardless of its content. Fails if another user
@@ -225,6 +229,14 @@ impl Accounts {
             Ok(tx.remove_setting(SETTING_OWNERS_UNKNOWN)?)
         })
     }
+}
+
+fn note(account: &Account, namespace: &str, why: &NotOwned) -> String {
+    format!(
+        "the repositories {namespace}/… do not belong to {}: {why}. An administrator can assign it on the machine of the \
+         registry: coracle user namespace {} {namespace}",
+        account.name, account.name
+    )
 }
 
 /// Refuses a text that cannot be a namespace.
