@@ -357,6 +357,7 @@ impl From<accounts::Error> for ApiError {
                 Self::missing(ErrorCode::Unsupported, message)
             }
             E::UserExists { .. }
+            | E::AddressTaken
             | E::UserInHtpasswd { .. }
             | E::UserFederated { .. }
             | E::InvalidUserName { .. }

@@ -22,6 +22,9 @@ pub(crate) enum Error {
          letter or a digit"
     )]
     InvalidUserName { name: String },
+    /// In Quay's words.
+    #[error("E-mail address already used")]
+    AddressTaken,
     #[error("{why}")]
     HtpasswdUnreadable { why: String },
     #[error("invalid namespace {name:?}: it is the first part of a repository's name, of at most 128 characters")]

@@ -294,6 +294,7 @@ impl Accounts {
             if let Some(namespace) = &namespace {
                 must_be_free(tx, namespace, &name)?;
             }
+            must_be_unused(tx, email.as_deref(), &name)?;
             if !in_file {
                 claim.remove_earlier(tx)?;
             }
@@ -330,6 +331,7 @@ impl Accounts {
             .map(|(account, hash)| self.stamp(&Account { hash: StoredHash::Argon2(hash), ..Account::clone(&account) }));
         self.audited_change(audit, move |tx, _| {
             let Some(mut row) = tx.user(&name)? else { return Err(Error::UserUnknown { name }) };
+            must_be_unused(tx, change.email.as_deref(), &name)?;
             if let Some(hash) = hash {
                 // A password would still work after the provider has removed the user.
                 if tx.federated_user(&name)?.is_some() {
@@ -381,8 +383,49 @@ impl Accounts {
     }
 }
 
+/// Refuses an e-mail address that another user has, because users sign in with it.
+fn must_be_unused(tx: &Rows, address: Option<&str>, user: &str) -> Result<(), Error> {
+    let Some(address) = address else { return Ok(()) };
+    if tx.users_at(address)?.iter().any(|other| other != user) { Err(Error::AddressTaken) } else { Ok(()) }
+}
+
 fn sorted(mut groups: Vec<String>) -> Vec<String> {
     groups.sort_unstable();
     groups.dedup();
     groups
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+    use crate::content::blobs::{SystemDisk, Tree};
+    use crate::content::rows::Database;
+    use crate::identity::accounts::Rules;
+    use crate::kit::clock::Clock;
+
+    /// Earlier versions, and identity providers, may have given one address to two users.
+    #[test]
+    fn an_address_of_two_users_names_neither_of_them() {
+        let root = tempfile::tempdir().unwrap();
+        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let put = |name: &'static str| {
+            let row = UserRow {
+                password: String::new(),
+                role: AccountRole::Ordinary,
+                disabled: false,
+                groups: Vec::new(),
+                email: Some("a@example.org".to_owned()),
+                created: Timestamp::from_micros(1),
+            };
+            database.write(move |tx| tx.put_user(name, &row)).unwrap();
+        };
+        put("ann");
+        let accounts = Accounts::open(Arc::clone(&database), Clock::default(), Rules::default(), None, None).unwrap();
+        assert_eq!(accounts.account_or_address("A@example.org").unwrap().unwrap().name, "ann");
+        put("bob");
+        assert!(accounts.account_or_address("a@example.org").unwrap().is_none());
+        let change = UserChange { email: Some("a@example.org".to_owned()), ..UserChange::default() };
+        assert!(matches!(accounts.change_user("ann", change, None, &Origin::local()), Err(Error::AddressTaken)));
+    }
 }

@@ -384,7 +384,7 @@ impl World {
             "POST /api/v1/signin/device/token" => target.json(&json!({ "handle": "nobody's" })),
             "POST /api/v1/signin/code" => target.json(&json!({ "code": "nobody's", "code_verifier": "a" })),
             "POST /api/v1/signin/verify" => target.json(&json!({ "password": user.password })),
-            "PUT /api/v1/user/" => target.json(&json!({ "email": "somebody@example.org" })),
+            "PUT /api/v1/user/" => target.json(&json!({ "email": format!("user{}@example.org", self.next()) })),
             "POST /api/v1/superuser/users/" => target.json(&json!({ "username": format!("made{}", self.next()) })),
             _ if path.contains("{username}") => {
                 let name = if route.starts_with("DELETE") { self.spare_user().await } else { "bob".to_owned() };
