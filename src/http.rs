@@ -61,12 +61,10 @@ pub(crate) use own_hosts::OwnHosts;
 pub(crate) use request::{BoxError, RequestBody, why_unreadable};
 
 use crate::config::Bearer;
-use crate::content::repository::SearchScope;
 use crate::identity::access::{
     Access, Authenticated, Caller, CredentialCache, Credentials, Identity, Refusal, RequestInfo, Surface,
 };
 use crate::identity::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionId};
-use crate::oci::RepositoryName;
 use crate::registry::Shared;
 use access_log::AccessLogEntry;
 use audit::AuditedRequest;
@@ -127,22 +125,6 @@ impl Context<'_> {
     /// The user and the address of the request, for the audit log.
     fn origin(&self) -> Origin {
         self.info.origin(self.caller.name())
-    }
-
-    /// Whether the caller sees a repository in a list. If this cannot be decided, the repository is left out.
-    fn sees(&self, name: &RepositoryName) -> bool {
-        self.registry.sees(self.caller, name).unwrap_or_else(|error| {
-            tracing::error!(%error, "left a repository out of a list");
-            false
-        })
-    }
-
-    /// The scope to search for repositories that the caller sees.
-    fn among(&self) -> SearchScope {
-        self.registry.among(self.caller).unwrap_or_else(|error| {
-            tracing::error!(%error, "searching all repositories for a list");
-            SearchScope::All
-        })
     }
 
     /// The value of the session cookie, whether or not there is such a session.

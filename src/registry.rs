@@ -2,6 +2,7 @@
 //! those are in [`crate::server`].
 
 mod builder;
+mod catalog;
 #[cfg(test)]
 mod crash;
 mod error;
@@ -29,7 +30,7 @@ pub(crate) use notices::Notice;
 
 use crate::config::{Bearer, Config, Limits, Network, Profile};
 use crate::content::blobs::Tree;
-use crate::content::repository::{Repository, SearchScope, Stores};
+use crate::content::repository::{Repository, Stores};
 use crate::content::rows::AccountRole;
 use crate::identity::access::{Access, AccessControl, Actions, Authenticator, Caller, Policy, Refusal, Rules};
 use crate::identity::accounts::{Accounts, NewUser, Origin, Password, Permissions, UserChange};
@@ -149,29 +150,6 @@ impl Shared {
             }
             _ => Ok(decided),
         }
-    }
-
-    /// Whether a caller sees a repository in a list.
-    pub(crate) fn sees(
-        &self,
-        caller: &Caller,
-        name: &RepositoryName,
-    ) -> Result<bool, crate::identity::accounts::Error> {
-        let policy = self.policy();
-        // As in `decide`: most of a list of many is not looked up.
-        Ok(policy.sees(caller, name, &Permissions::default())
-            || policy.sees(caller, name, &*self.accounts.permissions(name)?))
-    }
-
-    /// Where the repositories lie that a caller sees.
-    pub(crate) fn among(&self, caller: &Caller) -> Result<SearchScope, crate::identity::accounts::Error> {
-        Ok(match self.policy().namespaces(&caller.identity) {
-            None => SearchScope::All,
-            Some(namespaces) => {
-                let names = self.accounts.named_repositories(caller.account().map(|account| &**account))?;
-                SearchScope::Some { namespaces, names }
-            }
-        })
     }
 
     /// What a caller may do in a repository.

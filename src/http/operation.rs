@@ -71,7 +71,7 @@ impl Operation {
 async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -> HandlerResult {
     match route {
         Route::Ping => Ok(ops::ping()),
-        Route::Catalog { page } => list::catalog(context, &page),
+        Route::Catalog { page } => Box::pin(list::catalog(context, page)).await,
         Route::Tags { name, page } => list::tags(context, &name, &page),
         Route::Referrers { name, subject, types, after, limit } => {
             list::referrers(context, &name, subject, &types, after, limit)

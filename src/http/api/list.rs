@@ -34,11 +34,13 @@ impl Page {
 }
 
 /// `/v2/_catalog`: the repositories that the caller may pull from.
-pub(in crate::http) fn catalog(context: &Context<'_>, page: &Page) -> HandlerResult {
-    let visible = |name: &str| name.parse().is_ok_and(|name| context.sees(&name));
+pub(in crate::http) async fn catalog(context: &Context<'_>, page: Page) -> HandlerResult {
     let listed = match page.size() {
         0 => NamePage { names: Vec::new(), next: None },
-        limit => context.registry.stores().catalog(("", &page.last), limit, &context.among(), visible)?,
+        limit => {
+            let (view, last) = (context.registry.catalog_view(context.caller), page.last.clone());
+            context.blocking(move || view.page(("", &last), limit, false)).await?
+        }
     };
     let list = RepositoryListBuilder::default().repositories(listed.names).build().map_err(ApiError::internal)?;
     let mut response = json_response(StatusCode::OK, &list);

@@ -21,7 +21,7 @@ use crate::oci::{Digest, NAME_LENGTH_MAX, RepositoryName};
 
 /// The endpoints of this file.
 pub(super) const ENDPOINTS: &[Endpoint] = &[
-    get("/api/v1/repository", Requires::Anyone, &sync(list_repositories))
+    get("/api/v1/repository", Requires::Anyone, &future(list_repositories))
         .named("listRepos", "List the repositories that the caller may pull from"),
     post("/api/v1/repository", Requires::SignedIn, &future(create_repository))
         .named("createRepo", "Create an empty repository")
@@ -100,7 +100,10 @@ struct RepositoryInList {
     is_starred: Always<false>,
 }
 
-fn list_repositories(context: &Context<'_>, call: Call<(), ListRepositoriesQuery>) -> Result<Repositories, ApiError> {
+async fn list_repositories(
+    context: &Context<'_>,
+    call: Call<(), ListRepositoriesQuery>,
+) -> Result<Repositories, ApiError> {
     let ListRepositoriesQuery { namespace, public, next_page } = call.query;
     let only_public = public == Some(Switch(true));
     let is_name = |text: &str| text.parse::<RepositoryName>().is_ok();
@@ -113,12 +116,8 @@ fn list_repositories(context: &Context<'_>, call: Call<(), ListRepositoriesQuery
     let prefix = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
     let after = next_page.unwrap_or_default();
     let accounts = context.registry.accounts();
-    let visible = |name: &str| {
-        let Ok(name) = name.parse() else { return false };
-        let is_public = || accounts.permissions(&name).is_ok_and(|permissions| permissions.public);
-        context.sees(&name) && (!only_public || is_public())
-    };
-    let page = context.registry.stores().catalog((&prefix, &after), PAGE, &context.among(), visible)?;
+    let view = context.registry.catalog_view(context.caller);
+    let page = context.blocking(move || view.page((&prefix, &after), PAGE, only_public)).await?;
     let mut repositories = Vec::new();
     for name in page.names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
         let settings = accounts.repository_settings(&name)?;

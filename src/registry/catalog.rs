@@ -1,0 +1,74 @@
+//! [`CatalogView`]: the repositories that a caller sees in lists.
+
+use std::sync::Arc;
+
+use super::Shared;
+use crate::content::repository::{Error, NamePage, SearchScope, Stores};
+use crate::identity::access::{Caller, Policy};
+use crate::identity::accounts::{self, Accounts, Permissions};
+use crate::oci::RepositoryName;
+
+/// What one caller sees now. It owns all of it, so that a thread for blocking work can make a list.
+#[derive(Debug)]
+pub(crate) struct CatalogView {
+    stores: Arc<Stores>,
+    accounts: Arc<Accounts>,
+    policy: Arc<Policy>,
+    caller: Caller,
+}
+
+impl Shared {
+    /// What a caller sees in lists.
+    pub(crate) fn catalog_view(&self, caller: &Caller) -> CatalogView {
+        CatalogView {
+            stores: Arc::clone(&self.stores),
+            accounts: Arc::clone(&self.accounts),
+            policy: self.policy(),
+            caller: caller.clone(),
+        }
+    }
+}
+
+impl CatalogView {
+    /// Lists at most `limit` visible names after `last` that begin with `prefix`. May take long: blocks.
+    pub(crate) fn page(
+        &self,
+        (prefix, last): (&str, &str),
+        limit: usize,
+        only_public: bool,
+    ) -> Result<NamePage, Error> {
+        let is_visible = |name: &str| {
+            let Ok(name) = name.parse() else { return false };
+            let is_public = || self.accounts.permissions(&name).is_ok_and(|permissions| permissions.public);
+            self.sees(&name) && (!only_public || is_public())
+        };
+        self.stores.catalog((prefix, last), limit, &self.scope(), is_visible)
+    }
+
+    /// Whether the caller sees a repository. If this cannot be decided, the repository is left out.
+    fn sees(&self, name: &RepositoryName) -> bool {
+        // Permissions take nothing away, so most repositories of a long list are not looked up.
+        let sees = |permissions: &Permissions| self.policy.sees(&self.caller, name, permissions);
+        if sees(&Permissions::default()) {
+            return true;
+        }
+        self.accounts.permissions(name).map(|permissions| sees(&permissions)).unwrap_or_else(|error| {
+            tracing::error!(%error, "left a repository out of a list");
+            false
+        })
+    }
+
+    /// The scope to search for repositories that the caller sees.
+    fn scope(&self) -> SearchScope {
+        self.named_scope().unwrap_or_else(|error| {
+            tracing::error!(%error, "searching all repositories for a list");
+            SearchScope::All
+        })
+    }
+
+    fn named_scope(&self) -> Result<SearchScope, accounts::Error> {
+        let Some(namespaces) = self.policy.namespaces(&self.caller.identity) else { return Ok(SearchScope::All) };
+        let names = self.accounts.named_repositories(self.caller.account().map(|account| &**account))?;
+        Ok(SearchScope::Some { namespaces, names })
+    }
+}
