@@ -102,6 +102,13 @@ impl ClientBody {
         let waits = request.version() == Version::HTTP_11 && expects_continue(request.headers());
         request.map(|body| Self { body: Some(body), unread, waits, is_stream })
     }
+
+    /// Notes that the rest of the body stays unread. h2 resets such a stream, and its connection goes on.
+    fn leave_rest(&self) {
+        if !self.is_stream {
+            self.unread.leave();
+        }
+    }
 }
 
 fn expects_continue(headers: &HeaderMap) -> bool {
@@ -121,7 +128,7 @@ impl http_body::Body for ClientBody {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Some(Ok(_))) if !body.is_end_stream() => {}
             Poll::Ready(Some(Err(_))) => {
-                this.unread.leave();
+                this.leave_rest();
                 this.body = None;
             }
             Poll::Ready(_) => this.body = None,
@@ -144,16 +151,16 @@ impl Drop for ClientBody {
         let is_short = http_body::Body::size_hint(&body).upper().is_some_and(|rest| rest <= SHORT_BYTES_MAX);
         match Handle::try_current() {
             Ok(runtime) if !self.waits && (is_short || self.is_stream) => {
-                runtime.spawn(drain(body, Draining::begin(&self.unread)));
+                runtime.spawn(drain(body, Draining::begin(&self.unread), self.is_stream));
             }
             // A chunked body may be endless. A client that waits for `100 Continue` may send its body or the next request.
-            _ => self.unread.leave(),
+            _ => self.leave_rest(),
         }
     }
 }
 
 /// Reads the rest of a body.
-async fn drain(mut body: Incoming, draining: Draining) {
+async fn drain(mut body: Incoming, draining: Draining, is_stream: bool) {
     let whole = timeout(DRAIN_WAIT, async {
         let mut bytes_left = STREAM_BYTES_MAX;
         while let Some(Ok(frame)) = body.frame().await {
@@ -163,7 +170,8 @@ async fn drain(mut body: Incoming, draining: Draining) {
         }
         http_body::Body::is_end_stream(&body)
     });
-    if !matches!(whole.await, Ok(true)) {
+    let is_whole = matches!(whole.await, Ok(true));
+    if !is_whole && !is_stream {
         draining.0.leave();
     }
 }
