@@ -1,8 +1,11 @@
 //! [`ClientInfo`]: the address of the client, and the scheme and host that it used, behind trusted proxies.
 //!
-//! Invariant: a client cannot choose its address. The registry believes only what trusted proxies
+//! Invariant: a client cannot take an address of its choice. The registry believes only what trusted proxies
 //! (`http.trustedProxies`) wrote, and of a list only the part that trusted proxies appended. Proxies append, so every
 //! list is read from its end. Nothing that a client puts at the beginning changes how the end is read.
+//!
+//! A client can still hide its address behind the proxy's: if the proxy passes on the family of headers that it does not
+//! write, the client sends one that contradicts the proxy's. A proxy that removes the other family prevents this.
 
 mod list;
 
