@@ -208,7 +208,8 @@ impl WriteTx {
         self.change_repository(repository, now, |_| {})
     }
 
-    /// Records that an index lists a digest, which need not exist.
+    /// Records that a manifest lists a digest, which need not exist. The manifest is an index, an image with an optional
+    /// layer, or a hidden manifest.
     pub(crate) fn put_listing(
         &mut self,
         repository: &RepositoryName,
@@ -220,7 +221,7 @@ impl WriteTx {
         self.set_referenced(repository, Unreferenced::Link, child)
     }
 
-    /// Removes what [`WriteTx::put_listing`] has recorded. `since` is when the index became unreferenced.
+    /// Removes what [`WriteTx::put_listing`] has recorded. `since` is when the manifest became unreferenced.
     pub(crate) fn remove_listing(
         &mut self,
         repository: &RepositoryName,
@@ -274,7 +275,7 @@ impl WriteTx {
         self.insert(MANIFEST_BYTES, (repository.as_str(), digest.key()), bytes)
     }
 
-    /// Removes a manifest that exists. If it has referrers, collection will look at them.
+    /// Removes a manifest that exists. If it has referrers or tags of signatures, collection will look at them.
     pub(crate) fn remove_manifest(
         &mut self,
         repository: &RepositoryName,

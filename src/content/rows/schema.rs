@@ -104,7 +104,8 @@ tables! {
     /// (microseconds, repository, tag): the tags that expire, in order of time.
     EXPIRING_TAGS: (u64, &str, &str) => () = "expiring tags";
     /// (repository, tag, start in microseconds, number) → [`PastRow`](super::history::PastRow): what tags pointed at
-    /// before. The number tells spans apart that start in the same microsecond.
+    /// before. A manifest that was deleted by digest has a span under its digest in place of a tag. The number tells
+    /// spans apart that start in the same microsecond.
     PAST_TAGS: (&str, &str, u64, u32) => &[u8] = "past tags";
     /// (repository, digest, tag, start, number): the spans in `past tags` of a manifest.
     PAST_OF: (&str, &[u8], &str, u64, u32) => () = "past tags of manifests";

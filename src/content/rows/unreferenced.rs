@@ -24,7 +24,7 @@ pub(crate) enum Unreferenced {
     Link = 1,
     /// A manifest that no tag and no index names, and that the tag history does not name either.
     Manifest = 2,
-    /// A removed manifest that has referrers, which collection has to look at.
+    /// A removed manifest that has referrers or tags of signatures, which collection has to look at.
     Subject = 3,
     /// A manifest whose subject is removed.
     Referrer = 4,

@@ -162,7 +162,7 @@ pub(in crate::http) fn why_not_admitted(
             "This user name is invalid",
             format!(
                 "The provider calls you {name}. A user name has 1 to 255 letters, digits and the characters \
-                 . _ - @ +, and begins with a letter or a digit."
+                 . _ - @ + $, and begins with a letter or a digit."
             ),
             "The operator of the registry can choose another claim for names with claimMapping.username.",
         ),
