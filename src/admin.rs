@@ -196,7 +196,8 @@ pub(crate) fn execute(
             };
             let (password, generated) = password_or_generated(password)?;
             let password = accounts.hash_blocking(&password)?;
-            accounts.add_user(NewUser { name: name.clone(), password, role, groups, email: None, namespace }, &origin)?;
+            accounts
+                .add_user(NewUser { name: name.clone(), password, role, groups, email: None, namespace }, &origin)?;
             let mut made = owned_view(accounts, &name)?;
             made["password"] = generated.into();
             Ok(made)

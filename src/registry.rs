@@ -175,7 +175,14 @@ impl Shared {
         use crate::identity::accounts::Error as E;
         let origin = Origin::local();
         let password = self.accounts.hash_blocking(password)?;
-        let new = NewUser { name: name.to_owned(), password: password.clone(), role, groups: Vec::new(), email: None, namespace: None };
+        let new = NewUser {
+            name: name.to_owned(),
+            password: password.clone(),
+            role,
+            groups: Vec::new(),
+            email: None,
+            namespace: None,
+        };
         match self.accounts.add_user(new, &origin) {
             Err(E::UserExists { .. }) => {
                 let change = UserChange { password: Some(password), role: Some(role), ..UserChange::default() };

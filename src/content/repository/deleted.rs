@@ -126,9 +126,7 @@ pub(super) fn restore(
         }
         let unknown = || Error::ManifestUnknown { reference: Reference::Digest(digest) };
         let manifest = match pushed.filter(|_| hidden.is_empty()).zip(tx.deleted_manifest(name, digest)?) {
-            Some((bytes, row)) => {
-                Manifest::read(bytes, row.media_type().as_ref()).map_err(Error::ManifestInvalid)?
-            }
+            Some((bytes, row)) => Manifest::read(bytes, row.media_type().as_ref()).map_err(Error::ManifestInvalid)?,
             None => stored_manifest(tx, name, digest)?.ok_or_else(unknown)?,
         };
         let mut missing = missing(tx, name, &manifest, sparse)?;

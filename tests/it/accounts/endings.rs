@@ -159,12 +159,16 @@ async fn a_user_whose_line_is_missing_for_a_moment_loses_nothing() {
     push_image(&dave, "dave/app", "1", 1).await;
     let whole = std::fs::read(&file.path).unwrap();
     std::fs::write(&file.path, "").unwrap();
+    until_read(&running, 1).await;
     running.wait_for("unless the line comes back user=\"dave\"");
     assert_eq!([ping(&running, "dave", &key).await, ping(&running, "dave", "one").await], [401, 401]);
     session.get("/api/v1/user/").await.status(401);
     // The registry has looked at the empty file more than twice.
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    std::fs::write(&file.path, &whole).unwrap();
+    let new = file.path.with_extension("new");
+    std::fs::write(&new, &whole).unwrap();
+    std::fs::rename(new, &file.path).unwrap();
+    until_read(&running, 2).await;
     running.wait_for("keeps everything user=\"dave\"");
     assert_eq!([ping(&running, "dave", &key).await, ping(&running, "other", "one").await], [200, 200]);
     session.get("/api/v1/user/").await.status(200);
@@ -205,6 +209,7 @@ async fn a_user_of_the_file_is_not_replaced_by_a_command_that_does_not_know_the_
     running.user(("dave", &key)).get("/v2/dave/app/manifests/1").send().await.status(200);
     // A user who has left the file makes room at once.
     file.write(&[("other", "one")]);
+    until_read(&running, 1).await;
     running.wait_for("unless the line comes back user=\"dave\"");
     let added = add();
     assert_eq!(added.code, Some(0), "{}", added.stderr);

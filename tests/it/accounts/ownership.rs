@@ -84,7 +84,10 @@ async fn nobody_gets_a_namespace_that_has_anything_of_others_but_from_an_adminis
         assert_eq!(user["can_create_repo"], json!(false));
         // The user does not learn what else there is.
         let own = user["namespace_note"].as_str().unwrap();
-        assert!(own.contains("it was not free") && own.contains(&format!("coracle user namespace {name} {name}")), "{own}");
+        assert!(
+            own.contains("it was not free") && own.contains(&format!("coracle user namespace {name} {name}")),
+            "{own}"
+        );
         let body = json!({ "repository": "made", "visibility": "private", "description": "" });
         browser.send(browser.caller.post("/api/v1/repository").body(body.to_string())).await.status(403);
         assert_eq!(push_begins(&running, name, &format!("{name}/x")).await, 403);
@@ -114,8 +117,7 @@ async fn a_user_with_a_namespace_of_another_user_is_not_created() {
         assert!(add.code == Some(1) && add.stderr.contains(why), "{}", add.stderr);
     }
     assert!(!coracle(root.path(), &["user", "list"]).0.contains("bob"));
-    let (made, _) =
-        coracle(root.path(), &["user", "add", "bob", "--password-stdin", "--namespace", "team", "--json"]);
+    let (made, _) = coracle(root.path(), &["user", "add", "bob", "--password-stdin", "--namespace", "team", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&made).unwrap()["namespace"], "team");
     assert_eq!(push_begins(&running, "bob", "team/x").await, 202);
     assert_eq!(push_begins(&running, "bob", "bob/x").await, 403);
