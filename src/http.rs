@@ -283,9 +283,7 @@ async fn handle(
     body: &mut RequestBody,
 ) -> HandlerResult {
     let Context { registry, caller, info, client, .. } = context;
-    let own_hosts = connection.own_hosts.as_deref();
-    cross_site::check_host(head, own_hosts, client, registry, caller, &operation, access)?;
-    cross_site::check_forgery(context, head, &operation)?;
+    cross_site::check(context, head, connection.own_hosts.as_deref(), &operation, access)?;
     if let Err(refusal) = registry.decide(caller, access)? {
         return Err(ApiError::refused(refusal, caller, access, info.surface, || scope(registry, &operation)));
     }

@@ -8,15 +8,13 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
 use super::error::ApiError;
-use super::forwarded::ClientInfo;
 use super::host::{Host, default_port};
 use super::own_hosts::OwnHosts;
 use super::{Context, Operation};
 use crate::AccessPolicy;
 use crate::http::route::{Query, Route};
-use crate::identity::access::{Access, Caller, Credential, Identity};
+use crate::identity::access::{Access, Credential, Identity};
 use crate::oci::ErrorCode;
-use crate::registry::Shared;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
@@ -45,9 +43,16 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// Refuses an unsafe request that the page of another site may have sent.
-pub(super) fn check_forgery(context: &Context<'_>, head: &Parts, operation: &Operation) -> Result<(), ApiError> {
-    check_origin(head, &context.client, context.registry)?;
+/// Refuses a request that the page of another site may have sent. `own_hosts` are those of the socket, if there is one.
+pub(super) fn check(
+    context: &Context<'_>,
+    head: &Parts,
+    own_hosts: Option<&OwnHosts>,
+    operation: &Operation,
+    access: &Access,
+) -> Result<(), ApiError> {
+    check_host(context, head, own_hosts, operation, access)?;
+    check_origin(context, head)?;
     match operation {
         Operation::Registry(_) => Ok(()),
         Operation::V1(_) => check_token(context, head),
@@ -74,7 +79,7 @@ fn check_token(context: &Context<'_>, head: &Parts) -> Result<(), ApiError> {
 }
 
 /// Refuses an unsafe request from the page of another origin.
-fn check_origin(head: &Parts, reached: &ClientInfo<'_>, registry: &Shared) -> Result<(), ApiError> {
+fn check_origin(context: &Context<'_>, head: &Parts) -> Result<(), ApiError> {
     if head.method.is_safe() || has_bearer(head) {
         return Ok(());
     }
@@ -87,18 +92,19 @@ fn check_origin(head: &Parts, reached: &ClientInfo<'_>, registry: &Shared) -> Re
     let mut origins = head.headers.get_all(header::ORIGIN).iter();
     let is_own = |origin: &HeaderValue| {
         let origin = origin.to_str().ok().and_then(Origin::parse);
-        origin.is_some_and(|origin| is_own(origin, says_same, reached, registry))
+        origin.is_some_and(|origin| is_own(context, origin, says_same))
     };
     if origins.all(is_own) { Ok(()) } else { Err(ApiError::csrf()) }
 }
 
-fn is_own(origin: Origin<'_>, says_same: bool, reached: &ClientInfo<'_>, registry: &Shared) -> bool {
+/// Whether an origin is the registry's own. `says_same` tells whether the browser reports the same origin.
+fn is_own(Context { client, registry, .. }: &Context<'_>, origin: Origin<'_>, says_same: bool) -> bool {
     // Behind an untrusted proxy only the browser knows that the client uses TLS.
-    let is_scheme = origin.is_https == reached.speaks_tls(registry) || origin.is_https && says_same;
-    let is_asked = is_scheme && reached.host().is_some_and(|host| origin.is_at(host));
+    let is_scheme = origin.is_https == client.speaks_tls(registry) || origin.is_https && says_same;
+    let is_requested = is_scheme && client.host().is_some_and(|host| origin.is_at(host));
     let external = registry.external_origin().map(|url| url.origin().ascii_serialization());
     let external = external.as_deref().and_then(Origin::parse);
-    is_asked || external.is_some_and(|own| own.is_https == origin.is_https && origin.is_at(own.host))
+    is_requested || external.is_some_and(|own| own.is_https == origin.is_https && origin.is_at(own.host))
 }
 
 fn has_bearer(head: &Parts) -> bool {
@@ -107,25 +113,23 @@ fn has_bearer(head: &Parts) -> bool {
 }
 
 /// Refuses a request for a foreign host if the operation needs no credentials.
-pub(super) fn check_host(
+fn check_host(
+    Context { registry, caller, client, .. }: &Context<'_>,
     head: &Parts,
-    own: Option<&OwnHosts>,
-    reached: &ClientInfo<'_>,
-    registry: &Shared,
-    caller: &Caller,
+    own_hosts: Option<&OwnHosts>,
     operation: &Operation,
     access: &Access,
 ) -> Result<(), ApiError> {
     // Without a socket no browser reaches the registry. Probes reveal nothing.
     use Route::{Live, Metrics, Ready, Root, Started};
     let is_probe = matches!(operation, Operation::Registry(Root | Live | Ready | Started | Metrics));
-    let Some(own) = own.filter(|_| !is_probe) else { return Ok(()) };
+    let Some(own_hosts) = own_hosts.filter(|_| !is_probe) else { return Ok(()) };
     let anonymous = || matches!(caller.identity, Identity::Anonymous) && matches!(access, Access::Repository(..));
     let is_open = registry.policy().grants == AccessPolicy::Open || !head.method.is_safe() && anonymous();
     if !is_open {
         return Ok(());
     }
-    match reached.hosts().find(|host| !own.has(*host, registry.external_origin())) {
+    match client.hosts().find(|host| !own_hosts.has(*host, registry.external_origin())) {
         Some(host) => Err(ApiError::new(
             ErrorCode::Denied,
             format!(

@@ -112,24 +112,24 @@ impl ApiError {
             .header(header::RETRY_AFTER, RETRY_SECONDS)
     }
 
-    /// The registry is overloaded. This is not logged as an error.
+    /// Makes the error of an overloaded registry. It is not logged as an error.
     pub(crate) fn busy(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Unknown, message)
             .status(StatusCode::SERVICE_UNAVAILABLE)
             .header(header::RETRY_AFTER, RETRY_SECONDS)
     }
 
-    /// An identity provider does not answer.
+    /// Makes the error of an identity provider that does not answer.
     pub(crate) fn provider_away(cause: impl fmt::Display) -> Self {
         Self::unavailable(cause).message("the identity provider does not answer: try again later")
     }
 
-    /// The client must wait this many seconds.
+    /// Makes the error of a client that must wait.
     pub(crate) fn too_many(message: impl Into<String>, seconds: u64) -> Self {
         Self::new(ErrorCode::TooManyRequests, message).header(header::RETRY_AFTER, seconds.into())
     }
 
-    /// The disk has no space for a push.
+    /// Makes the error of a full disk.
     pub(crate) fn no_space(cause: impl fmt::Display) -> Self {
         Self::unavailable(cause)
             .status(StatusCode::INSUFFICIENT_STORAGE)
@@ -141,12 +141,12 @@ impl ApiError {
         Self::new(code, message).status(StatusCode::BAD_REQUEST)
     }
 
-    /// The path does not exist.
+    /// Makes the error of a path that does not exist.
     pub(crate) fn nothing_here() -> Self {
         RouteError::NotFound.into()
     }
 
-    /// API keys are off.
+    /// Makes the error of an operation on API keys while they are off.
     pub(crate) fn no_api_keys() -> Self {
         Self::missing(ErrorCode::Unsupported, "API keys are off: the operator can turn on http.auth.apikey")
     }
@@ -156,7 +156,7 @@ impl ApiError {
         Self::new(code, message).status(StatusCode::NOT_FOUND)
     }
 
-    /// A request may come from a page of another site.
+    /// Makes the error of a request that a page of another site may have sent.
     pub(crate) fn csrf() -> Self {
         let message = "CSRF token was invalid or missing.";
         let mut error = Self::new(ErrorCode::Denied, message);
@@ -164,14 +164,14 @@ impl ApiError {
         error
     }
 
-    /// The password is wrong, in a response for which Quay uses status 403.
+    /// Makes the error of a wrong password, where Quay uses status 403.
     pub(crate) fn wrong_password() -> Self {
         let mut error = Self::new(ErrorCode::Denied, "Invalid Username or Password");
         (error.0.fields.invalid_credentials, error.0.fields.needs_email_verification) = (Some(true), Some(false));
         error
     }
 
-    /// The message does not tell which part of the credentials is wrong.
+    /// Makes the error of wrong credentials. It does not tell which part of them is wrong.
     fn wrong_credentials() -> Self {
         Self::new(ErrorCode::Unauthorized, "invalid or expired credentials")
     }
@@ -197,29 +197,29 @@ impl ApiError {
         self
     }
 
-    /// The chunk or range does not fit the stored bytes.
+    /// Makes the error of a chunk or range that does not fit the stored bytes.
     pub(crate) fn range(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::new(code, message).status(StatusCode::RANGE_NOT_SATISFIABLE)
     }
 
-    /// The body is too large.
+    /// Makes the error of a body that is too large.
     pub(crate) fn too_large(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::ManifestInvalid, message).status(StatusCode::PAYLOAD_TOO_LARGE)
     }
 
-    /// The headers are too large.
+    /// Makes the error of headers that are too large.
     pub(crate) fn headers_too_large() -> Self {
         Self::new(ErrorCode::Unsupported, "the headers are too large")
             .status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
     }
 
-    /// The `Expect` header has another value than `100-continue`.
+    /// Makes the error of an `Expect` header that is not `100-continue`.
     pub(crate) fn expectation() -> Self {
         Self::new(ErrorCode::Unsupported, "the only supported expectation is 100-continue")
             .status(StatusCode::EXPECTATION_FAILED)
     }
 
-    /// The request line is too long.
+    /// Makes the error of a request line that is too long.
     pub(crate) fn uri_too_long(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Unsupported, message).status(StatusCode::URI_TOO_LONG)
     }

@@ -63,8 +63,8 @@ impl RequestBody {
         }
     }
 
-    /// Reads the whole body. Fails if it has more than `limit` bytes, or arrives too slowly: the request takes one of
-    /// `maxConnections` until then.
+    /// Reads the whole body. Fails if it has more than `limit` bytes. Fails as well if it arrives too slowly, because the
+    /// request takes one of `maxConnections` until then.
     pub(super) async fn read(&mut self, limit: usize) -> Result<Bytes, ApiError> {
         let too_large = || ApiError::too_large(format!("the body has more than {limit} bytes"));
         let announced = self.body.as_ref().map_or(0, |body| http_body::Body::size_hint(body).lower());

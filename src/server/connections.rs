@@ -28,7 +28,7 @@ const PLACE_WAIT: Duration = Duration::from_secs(10);
 pub(super) struct Connections {
     limits: ConnectionLimits,
     state: Mutex<State>,
-    /// Notified when there may be room again: a connection has ended or become idle.
+    /// Notified when there may be room again, because a connection has ended or become idle.
     room_made: Notify,
     /// Notified when a place is free again.
     freed: Notify,
@@ -55,7 +55,7 @@ struct State {
     /// Connections with a request in flight that is not a probe.
     working: usize,
     waiting: usize,
-    /// Whether there was no room at the last look, so that a task may wait for [`Connections::room_made`].
+    /// Whether the last check found no room, so that a task may wait for [`Connections::room_made`].
     is_full: bool,
     /// Counts up with every connection that becomes idle.
     idle_number: u64,
@@ -351,7 +351,7 @@ impl Drop for InFlight {
         }
         state.idle_number += 1;
         entry.idle_number = state.idle_number;
-        // It can be closed for a new connection now.
+        // The connection can now be closed for a new one.
         if state.is_full {
             connections.room_made.notify_waiters();
         }

@@ -1,4 +1,4 @@
-//! [`Problem`]: the body of a failure in API v1.
+//! [`Problem`]: the body of an error in API v1.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{ApiError, Content, Headers, error_type_of};
 
-/// A failure in Quay's shape. Its readers look for the same value in different fields.
+/// An error in Quay's form. Its clients look for the same value in different fields.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::http) struct Problem {
     #[schemars(range(min = 400, max = 599))]
@@ -28,7 +28,7 @@ pub(in crate::http) struct Problem {
     fields: ProblemFields,
 }
 
-/// The fields that only some failures have.
+/// The fields that only some errors have.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub(super) struct ProblemFields {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,7 +43,7 @@ pub(super) struct ProblemFields {
 }
 
 impl ApiError {
-    /// The form of Quay.
+    /// Makes the body in Quay's form.
     pub(super) fn into_problem(self, request_id: &str, base: &str) -> (Value, Headers) {
         let Content { status, message, headers, cause, fields, title, .. } = *self.0;
         let title = title.unwrap_or_else(|| error_type_of(status));
