@@ -40,7 +40,7 @@ fn an_image_is_built_pushed_listed_pulled_back_and_deleted() {
             assert_eq!(served.header("Content-Type"), Some(media_type));
         }
 
-        // Somebody else pulls every tag there is, and then each of them.
+        // Another client pulls all tags at once, and then each of them.
         let other = Home::beside(&target);
         let puller = Storage::signed_in("buildah", &other, &target);
         puller.say(&["pull", "--quiet", "--all-tags", &target.image("buildah/box")]);

@@ -103,7 +103,7 @@ pub(crate) fn noise(length: usize) -> Vec<u8> {
     words.flatten().take(length).collect()
 }
 
-/// Where this process keeps what it makes: a directory that is locked while it runs, and emptied by whoever is next.
+/// The directory for generated content. It is locked while this process runs, and the next process empties it.
 fn directory() -> &'static Path {
     static MADE: OnceLock<(PathBuf, File)> = OnceLock::new();
     let (path, _lock) = MADE.get_or_init(|| {

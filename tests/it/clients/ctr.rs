@@ -1,7 +1,7 @@
-//! ctr and containerd: the client below Kubernetes. Each daemon is private: its own configuration, content, state and
-//! sockets, and it ends with its test.
+//! ctr and containerd: the client below Kubernetes. Each test has its own daemon with its own configuration, content, state
+//! and sockets.
 //!
-//! ctr lists what its daemon has, and has no command that lists or deletes in a registry; curl does both for it.
+//! ctr has no command that lists or deletes in a registry, so curl does both.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -27,7 +27,7 @@ impl<'a> Containerd<'a> {
         let root = home.path("containerd").display().to_string();
         let socket = format!("{root}.sock");
         let (uid, gid) = home.owner();
-        // Only what images need: no Kubernetes, no drivers that ask the kernel for something, nothing in /opt.
+        // Only the plugins for images: no Kubernetes, no drivers that need the kernel, nothing in /opt.
         let config = format!(
             "version = 2\nroot = \"{root}/root\"\nstate = \"{root}/state\"\n\
              disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\", \
@@ -48,7 +48,7 @@ impl<'a> Containerd<'a> {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(daemon.stderr.take().unwrap());
-        // Made before anything can fail, so that the daemon is ended in any case.
+        // Created before anything can fail, so that the daemon always ends.
         let containerd = Self { home, target, daemon, socket };
         let mut said = String::new();
         while !said.contains("containerd successfully booted") {
@@ -59,29 +59,29 @@ impl<'a> Containerd<'a> {
         containerd
     }
 
-    /// Runs ctr, which has to succeed.
+    /// Runs ctr, which must succeed.
     fn say(&self, arguments: &[&str]) -> Output {
         self.home.run("ctr", &[&["--address", &*self.socket], arguments].concat())
     }
 
-    /// Runs a command that reaches the registry, as whoever may.
+    /// Runs a command on the registry as a permitted user.
     pub(crate) fn reach(&self, command: &[&str], rest: &[&str]) -> Output {
         self.say(&strs(&self.with_registry(command, self.user().as_deref(), rest)))
     }
 
-    /// Runs a command that reaches the registry as this user, or as nobody, and has to fail.
+    /// Runs a command on the registry as this user, or anonymously. It must fail.
     pub(crate) fn fails(&self, command: &[&str], user: Option<&str>, rest: &[&str]) -> String {
         let arguments = self.with_registry(command, user, rest);
         self.home.fails("ctr", &[&["--address", &*self.socket], &*strs(&arguments)].concat()).stderr
     }
 
-    /// The same, where it may fail. An error is what ctr said.
+    /// Runs a command that may fail. The error is the output of ctr.
     pub(crate) fn attempt(&self, command: &[&str], user: Option<&str>, rest: &[&str]) -> Result<(), String> {
         let arguments = self.with_registry(command, user, rest);
         self.home.attempt("ctr", &[&["--address", &*self.socket], &*strs(&arguments)].concat(), "").map(drop)
     }
 
-    /// A command, the flags with which it reaches the registry, and the rest.
+    /// A command with the flags for this registry.
     fn with_registry(&self, command: &[&str], user: Option<&str>, rest: &[&str]) -> Vec<String> {
         let mut arguments: Vec<String> = command.iter().map(ToString::to_string).collect();
         if self.target.is_https() {
@@ -94,12 +94,12 @@ impl<'a> Containerd<'a> {
         arguments
     }
 
-    /// Whoever may, as ctr wants it.
+    /// The permitted user in the form that ctr expects.
     fn user(&self) -> Option<String> {
         self.target.credentials.as_ref().map(|(user, password)| format!("{user}:{password}"))
     }
 
-    /// Takes a layout's images into containerd, called `repository:tag` as they will be in the registry.
+    /// Imports the images of a layout into containerd under their later name `repository:tag`.
     pub(crate) fn import(&self, image: &Image, repository: &str) {
         let Store::Layout(layout) = &image.store else { panic!("ctr imports layouts") };
         let archive = self.home.fresh("archive.tar");
@@ -115,8 +115,7 @@ impl<'a> Containerd<'a> {
         self.reach(&["images", "push"], &[&self.target.image(name)]);
     }
 
-    /// Pulls an image as for a container. To unpack it containerd has to mount, and where it may not, it only
-    /// fetches.
+    /// Pulls an image as for a container. containerd mounts to unpack it. Without the right to mount, it only fetches.
     pub(crate) fn pull(&self, name: &str) {
         if may_mount() {
             self.reach(&["images", "pull"], &["--snapshotter=native", &self.target.image(name)]);
@@ -128,7 +127,7 @@ impl<'a> Containerd<'a> {
         }
     }
 
-    /// Fetches everything that belongs to an image, for every platform, without unpacking it.
+    /// Fetches an image with all platforms without unpacking it.
     fn fetch(&self, name: &str) {
         self.reach(&["content", "fetch"], &["--all-platforms", &self.target.image(name)]);
     }
@@ -148,7 +147,7 @@ fn strs(arguments: &[String]) -> Vec<&str> {
     arguments.iter().map(String::as_str).collect()
 }
 
-/// Whether this process may mount file systems: root may, unless somebody has taken that away, as containers do.
+/// Whether this process may mount file systems. root may, unless a container forbids it.
 fn may_mount() -> bool {
     const SYS_ADMIN: u32 = 21; // capabilities(7)
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -177,7 +176,7 @@ fn an_image_is_pushed_listed_pulled_back_and_deleted() {
         assert_eq!(curl.tags("ctr/box"), ["amd64", "arm64"]);
         assert_eq!(curl.manifest("ctr/box", "amd64").is(200).body, image.manifest());
 
-        // Another containerd pulls it, and unpacks it as for a container.
+        // Another containerd pulls and unpacks it.
         let other = Home::beside(&target);
         let puller = Containerd::start(&other, &target);
         let name = target.image("ctr/box:amd64");

@@ -1,7 +1,7 @@
-//! curl: the distribution API by hand, as somebody reads it in the specification.
+//! curl: the distribution API by hand, as in the specification.
 //!
-//! The other modules ask here for what their client cannot say: whether something is really gone, what the bytes
-//! are that the registry serves, and deletion where a client has none.
+//! Other modules use it for checks that their client cannot do: whether content is really gone, which bytes the registry
+//! serves, and deletion.
 
 use std::fs;
 use std::io::Write as _;
@@ -16,14 +16,14 @@ use super::home::{Home, needs};
 use super::image::{Descriptor, Image, OCI_EMPTY, OCI_MANIFEST, compare, digest, named};
 use super::target::{Target, guarded, open, targets};
 
-/// curl as one user, with what it was answered.
+/// curl as one user, with its responses.
 pub(crate) struct Curl<'a> {
     home: &'a Home,
     target: &'a Target,
     user: Option<String>,
 }
 
-/// One answer.
+/// One response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -32,7 +32,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// A header of the answer, if it has it.
+    /// A header of the response, if present.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
     }
@@ -41,7 +41,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// The status that has to be, and this answer.
+    /// Checks the status, and returns the response.
     #[track_caller]
     pub(crate) fn is(self, status: u16) -> Self {
         let body = String::from_utf8_lossy(&self.body[..self.body.len().min(500)]);
@@ -49,7 +49,7 @@ impl Answer {
         self
     }
 
-    /// The code of the first error in a refusal.
+    /// The code of the first error.
     fn code(&self) -> String {
         let json = self.json();
         let code = json["errors"][0]["code"].as_str();
@@ -58,7 +58,7 @@ impl Answer {
 }
 
 impl<'a> Curl<'a> {
-    /// curl as whoever may do everything.
+    /// curl as a user with all rights.
     pub(crate) fn of(home: &'a Home, target: &'a Target) -> Self {
         let user = target.credentials.as_ref().map(|(user, password)| format!("{user}:{password}"));
         Self { home, target, user }
@@ -69,12 +69,12 @@ impl<'a> Curl<'a> {
         Self { home, target, user: None }
     }
 
-    /// The whole address of something, from its path or from a `Location`.
+    /// The URL of a path or a `Location`.
     fn url(&self, path: &str) -> String {
         if path.starts_with('/') { self.target.url(path) } else { path.to_owned() }
     }
 
-    /// curl's arguments for one request, before those that say what it is.
+    /// The common arguments of a request.
     fn arguments<'s>(&'s self, url: &'s str) -> Vec<&'s str> {
         let mut arguments = vec!["--silent", "--show-error", "--globoff", "--path-as-is"];
         if let Some(user) = &self.user {
@@ -84,7 +84,7 @@ impl<'a> Curl<'a> {
         arguments
     }
 
-    /// Sends one request, made of curl's own arguments.
+    /// Sends one request with these arguments.
     pub(crate) fn send(&self, path: &str, request: &[&str]) -> Answer {
         let [headers, body] = ["headers", "body"].map(|name| self.home.fresh(name));
         let url = self.url(path);
@@ -94,7 +94,7 @@ impl<'a> Curl<'a> {
         arguments.extend(request);
         let status = self.home.run("curl", &arguments).text().parse().unwrap();
         let headers = fs::read_to_string(headers).unwrap();
-        // After `100 Continue` comes a second head, and it is the one that counts.
+        // The final head comes after `100 Continue`.
         let head = headers.trim_end().rsplit("\r\n\r\n").next().unwrap();
         let headers = head.lines().filter_map(|line| line.split_once(": "));
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
@@ -124,14 +124,14 @@ impl<'a> Curl<'a> {
         self.send(path, &request)
     }
 
-    /// Starts an upload and says where it goes on.
+    /// Starts an upload and returns its location.
     fn start(&self, repository: &str) -> String {
         let answer = self.send(&format!("/v2/{repository}/blobs/uploads/"), &["--request", "POST", "--data", ""]);
         let answer = answer.is(202);
         answer.header("Location").expect("an upload has a Location").to_owned()
     }
 
-    /// Ends an upload with the last of its bytes, which may be none.
+    /// Finishes an upload with its last bytes, if any.
     fn end(&self, location: &str, digest: &str, bytes: &[u8], more: &[&str]) -> Answer {
         let mark = if location.contains('?') { '&' } else { '?' };
         let url = format!("{location}{mark}digest={digest}");
@@ -153,7 +153,7 @@ impl<'a> Curl<'a> {
         answer
     }
 
-    /// Pushes everything an image consists of, and tags it.
+    /// Pushes an image with all of its content, and tags it.
     pub(crate) fn push(&self, image: &Image, repository: &str, tag: &str) {
         for part in image.parts() {
             let bytes = image.store.get(&part);
@@ -175,7 +175,7 @@ impl<'a> Curl<'a> {
         }
     }
 
-    /// Fetches a manifest in whatever form it was pushed.
+    /// Fetches a manifest of any type.
     pub(crate) fn manifest(&self, repository: &str, reference: &str) -> Answer {
         let accept = "Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                       application/vnd.docker.distribution.manifest.v2+json, \
@@ -183,7 +183,7 @@ impl<'a> Curl<'a> {
         self.send(&format!("/v2/{repository}/manifests/{reference}"), &["--header", accept])
     }
 
-    /// Downloads an image or index with everything it names, as the registry has it.
+    /// Downloads an image or index with all of its content.
     pub(crate) fn download(&self, repository: &str, tag: &str) -> Image {
         let layout = content::new_layout(self.home.fresh("download"));
         let answer = self.manifest(repository, tag).is(200);
@@ -200,13 +200,13 @@ impl<'a> Curl<'a> {
         Image::in_layout(&layout, "downloaded")
     }
 
-    /// The tags of a repository, all on one page.
+    /// All tags of a repository.
     pub(crate) fn tags(&self, repository: &str) -> Vec<String> {
         let tags = self.get(&format!("/v2/{repository}/tags/list")).is(200).json()["tags"].take();
         serde_json::from_value(tags).unwrap()
     }
 
-    /// Fails the test unless a deleted image is gone: by tag, by digest and from the list.
+    /// Checks that a deleted image is gone: by tag, by digest, and from the list.
     pub(crate) fn is_gone(&self, repository: &str, tag: &str, root: &Descriptor) {
         for reference in [tag, &root.digest] {
             let answer = self.manifest(repository, reference).is(404);
@@ -327,7 +327,7 @@ fn an_upload_broken_off_in_the_middle_goes_on_where_it_stopped() {
     let curl = Curl::of(&home, &target);
     let blob = content::noise(8 << 20);
     let location = curl.start("curl/broken");
-    // curl is killed when it has taken half of the blob, while it waits for more.
+    // curl is killed when it has half of the blob and waits for more.
     let url = curl.url(&location);
     let mut sender = home
         .command("curl")
@@ -344,8 +344,8 @@ fn an_upload_broken_off_in_the_middle_goes_on_where_it_stopped() {
     sender.wait().unwrap();
     drop(pipe);
 
-    // The registry may still be reading what curl had sent. Who continues asks where to, and asks again if it
-    // was too early.
+    // The registry may still be reading the bytes that curl sent. The client asks for the offset, and asks again if it was
+    // too early.
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         let status = curl.get(&location).is(204);
@@ -386,7 +386,7 @@ fn a_download_in_ranges_and_one_continued_give_the_same_bytes() {
         let answer = curl.send(&path, &["--range", "1000000-"]).is(416);
         assert_eq!(answer.header("Content-Range"), Some("bytes */1000000"));
 
-        // The first 400,000 bytes are there already; curl asks for the rest.
+        // curl has the first 400,000 bytes already and requests the rest.
         let file = home.write("half", &blob[..400_000]);
         let url = curl.url(&path);
         let mut arguments = curl.arguments(&url);
@@ -458,7 +458,7 @@ fn an_artifact_is_found_from_its_subject() {
     }
 }
 
-/// What somebody writes who wants every tag of a repository and has a shell, curl and jq.
+/// A shell script with curl and jq that lists every tag of a repository.
 const EVERY_TAG: &str = r#"
 set -eu
 page="/v2/$2/tags/list?n=3"

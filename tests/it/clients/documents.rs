@@ -1,6 +1,6 @@
 //! The commands of zot's document on API keys and of part A of Quay's API document, word for word: with real curl, jq
-//! and shell, against a fresh registry, over plain HTTP and over TLS with HTTP/2. Only scheme and host, and what an
-//! answer before has brought, are put in.
+//! and shell, against a fresh registry, over plain HTTP and over TLS with HTTP/2. Only scheme and host, and
+//! values of earlier responses, are filled in.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use super::image::{Descriptor, OCI_CONFIG, OCI_MANIFEST};
 use super::target::{TRANSPORTS, Target, guarded_with, with_htpasswd};
 use crate::support::process::ADMIN;
 
-/// What zot writes for "no time".
+/// zot's text for "no time".
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// The fields of a key as zot orders them; the last one is there once.
@@ -78,17 +78,16 @@ const QUAYS_SCOPED_TOKEN: &str = r#"TOKEN=$(curl -s -u username:password \
   "http://localhost:8080/v2/auth?service=localhost:8080&scope=repository:namespace/repo:pull" | jq -r '.token')
 "#;
 
-/// A shell in somebody's home, where curl also says what it does not without being asked: the status, the type of the
-/// content, the next CSRF token, and the version of HTTP. It is curl's own configuration that asks, so that the
-/// commands stay as they are.
+/// A shell with its own home. curl's configuration file makes it print the status, the content type, the next CSRF token
+/// and the HTTP version as well, so that the commands stay as they are.
 struct Shell<'a> {
     home: &'a Home,
     target: &'a Target,
-    /// What stands for `localhost:8080`.
+    /// The replacement for `localhost:8080`.
     registry: String,
 }
 
-/// What a script wrote to standard output, and what each of its answers was.
+/// The standard output of a script, and its responses.
 #[derive(Debug)]
 struct Said {
     body: String,
@@ -211,7 +210,7 @@ fn the_commands_of_zots_document_on_api_keys() {
             let refused: Value = serde_json::from_str(&shell.gets(&use_key, 401)).unwrap();
             assert_eq!(refused["errors"][0]["code"], "UNAUTHORIZED");
             assert_eq!(shell.gets(edition.list, 200), r#"{"apiKeys":[]}"#);
-            // What is gone already is as good as revoked.
+            // A key that no longer exists counts as revoked.
             assert_eq!(shell.gets(&revoke, 200), "");
         }
 
@@ -269,7 +268,7 @@ fn the_three_commands(target: &Target) {
     for token in [token.trim(), &answers[1][2]] {
         assert!(token.len() == 64 && token.bytes().all(alphabet), "{token}");
     }
-    assert_ne!(token.trim(), answers[1][2], "the token of a visitor is none of who has signed in");
+    assert_ne!(token.trim(), answers[1][2], "an anonymous token differs from the token of a user");
     assert_eq!((&*answers[0][2], &*answers[2][2]), ("", ""));
 
     // For this host alone, for every path, only over https if that is how it was set, and not for scripts; until the
@@ -316,7 +315,7 @@ fn the_three_commands(target: &Target) {
     let color = user["avatar"]["color"].as_str().unwrap();
     assert!(color.len() == 7 && color.starts_with('#'), "{color}");
 
-    // What Quay's reference says of the answers around these.
+    // The responses in Quay's reference around these examples.
     let token_again = r#"curl -s -b cookies.txt "http://localhost:8080/csrf_token""#;
     let csrf: Value = serde_json::from_str(&shell.gets(token_again, 200)).unwrap();
     assert_eq!(csrf, json!({ "csrf_token": answers[1][2] }));
@@ -426,7 +425,7 @@ fn the_token_commands(target: &Target) {
     let listed_scoped: Value = serde_json::from_str(&shell.gets(&with(&scoped, QUAYS_CATALOG), 200)).unwrap();
     assert_eq!(listed_scoped, listed);
 
-    // What each of them opens. Its user may write to both repositories, and does not see the third.
+    // The rights of each token. Its user may write to two repositories, and does not see the third.
     let start = "-X POST http://localhost:8080/v2";
     let (manifest, tags) = ("http://localhost:8080/v2/namespace/repo/manifests/1", "/tags/list");
     let rows: [(&str, &str, String); 9] = [
@@ -451,7 +450,7 @@ fn the_token_commands(target: &Target) {
     }
     assert_eq!(curl.tags("namespace/repo"), ["1"], "nothing was deleted");
 
-    // A wrong password gets none, and what jq makes of the refusal is none.
+    // A wrong password gets no token, and jq finds none in the refusal.
     let wrong = QUAYS_TOKEN.replace("username:password", "username:wrong") + "printf %s \"$TOKEN\"";
     let none = shell.gets(&wrong, 401);
     assert_eq!(none, "null");

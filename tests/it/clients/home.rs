@@ -1,9 +1,8 @@
-//! Where a client lives while a test runs, and how it is run.
+//! Temporary homes for clients.
 //!
-//! Each [`Home`] is a temporary directory with everything a client would otherwise look for in the user's:
-//! configuration, credentials, image storage, caches, sockets, temporary files. The environment of a client is
-//! emptied and made from it, so that no test depends on what the machine's owner has set up, and none changes
-//! it.
+//! A [`Home`] is a directory with everything that a client would look for in the user's home: configuration, credentials,
+//! image storage, caches, sockets, temporary files. The environment of a client is made from it, so that a test neither
+//! depends on the machine's configuration nor changes it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,17 +19,17 @@ use tempfile::TempDir;
 
 use super::target::Target;
 
-/// How long a client may take for one command; the slowest one known needs a tenth of it.
+/// The timeout of one command. The slowest known command needs a tenth of it.
 pub(crate) const CLIENT_MINUTES_MAX: Duration = Duration::from_mins(2);
 
-/// The credentials of skopeo, podman and buildah. This is where they look by themselves, and it has to be: to
-/// list the tags for `pull --all-tags` podman 4.3 does not take the file that the environment names.
+/// The credentials of skopeo, podman and buildah. It must be their default path, because podman 4.3 ignores the path in the
+/// environment when it lists the tags for `pull --all-tags`.
 const AUTH_JSON: &str = "run/containers/auth.json";
 
-/// What the home's owner knows of registries.
+/// The configuration of registries.
 const REGISTRIES_CONF: &str = ".config/containers/registries.conf";
 
-/// A program that tests need, and the Debian package it comes from.
+/// A program that tests need, and its Debian package.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Client {
     program: &'static str,
@@ -55,7 +54,7 @@ pub(crate) const PYTHON: Client = Client { program: "python3", package: "python3
 pub(crate) const SKOPEO: Client = Client { program: "skopeo", package: "skopeo" };
 pub(crate) const UMOCI: Client = Client { program: "umoci", package: "umoci" };
 
-/// Ends a test on a machine without the clients it needs: with a line nobody overlooks, or in CI with a failure.
+/// Ends a test if its clients are missing: with a clear line, or with a failure in CI.
 macro_rules! needs {
     ($($client:ident),+) => {{
         fn here() {}
@@ -67,12 +66,12 @@ macro_rules! needs {
 }
 pub(crate) use needs;
 
-/// The test that a function inside it names.
+/// The name of the test, from the name of a function inside it.
 pub(crate) fn around(inner: &'static str) -> &'static str {
     inner.trim_end_matches("::here").trim_end_matches("::{{closure}}")
 }
 
-/// Whether all of these are installed; reports the ones that are not.
+/// Whether all of these are installed. Reports the missing ones.
 pub(crate) fn installed(test: &str, clients: &[Client]) -> bool {
     let missing: Vec<&Client> = clients.iter().filter(|client| find(client.program).is_none()).collect();
     let [programs, packages] = [|client: &&Client| client.program, |client: &&Client| client.package]
@@ -85,21 +84,20 @@ pub(crate) fn installed(test: &str, clients: &[Client]) -> bool {
     false
 }
 
-/// Says that a test was not run and why, past the capture of the test harness; fails the test where `CI` is set.
+/// Reports a skipped test with the reason, past the output capture of the test harness. Fails the test if `CI` is set.
 pub(crate) fn skipped(test: &str, why: &str) {
     assert!(std::env::var_os("CI").is_none(), "{test}: {why}, and CI runs every test");
     #[expect(clippy::explicit_write, reason = "what eprintln! writes is captured, and shown only when a test fails")]
     writeln!(std::io::stderr(), "SKIPPED {test}: {why}").unwrap();
 }
 
-/// Where a program is, as the shell would find it.
+/// The path of a program, as the shell finds it.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
 }
 
-/// Whether a client tells its user that credentials are missing or wrong. Each has its own words, and may quote
-/// the registry's.
+/// Whether a client reports missing or wrong credentials. Each client has its own words, and may quote the registry.
 pub(crate) fn says_unauthorized(said: &str) -> bool {
     let said = said.to_lowercase();
     ["unauthorized", "authentication required", "authorization failed", "no basic auth", "http 401"]
@@ -107,7 +105,7 @@ pub(crate) fn says_unauthorized(said: &str) -> bool {
         .any(|words| said.contains(words))
 }
 
-/// What a finished client left on its two streams.
+/// The output of a finished client.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) stdout: Vec<u8>,
@@ -131,21 +129,21 @@ impl Output {
     }
 }
 
-/// A temporary home, gone with everything in it when it is dropped.
+/// A temporary home, removed when it is dropped.
 pub(crate) struct Home {
     directory: TempDir,
-    /// The certificate authority that the clients here trust, and no other.
+    /// The only certificate authority that the clients trust.
     authority: Option<PathBuf>,
     names: AtomicUsize,
 }
 
 impl Home {
-    /// The home of somebody who knows how this registry is reached, and has not signed in.
+    /// A home that is configured for this registry, without credentials.
     pub(crate) fn beside(target: &Target) -> Self {
         let (host, insecure) = (&target.host_port, !target.is_https());
         let mut home = Self::with_registries(&format!("[[registry]]\nlocation = \"{host}\"\ninsecure = {insecure}\n"));
         let Some(authority) = &target.authority else { return home };
-        // skopeo, podman and buildah look here, and ctr is told to.
+        // skopeo, podman and buildah look here by default, and ctr by its flag.
         let directory = home.certificates().join(host);
         fs::create_dir_all(&directory).unwrap();
         let file = directory.join("ca.crt");
@@ -157,13 +155,13 @@ impl Home {
         home
     }
 
-    /// The home of somebody who knows no registry.
+    /// A home without a registry.
     pub(crate) fn alone() -> Self {
         Self::with_registries("")
     }
 
     fn with_registries(registries: &str) -> Self {
-        // The name is short because containerd's sockets lie in here, and a socket's path has at most 108 bytes.
+        // The name is short, because containerd's sockets are in here, and the path of a socket has at most 108 bytes.
         let home = Self {
             directory: tempfile::Builder::new().prefix("cor").tempdir().unwrap(),
             authority: None,
@@ -173,9 +171,9 @@ impl Home {
             fs::create_dir_all(home.path(directory)).unwrap();
         }
         let root = home.root().display().to_string();
-        // podman does not begin without it, if it is named in the environment.
+        // podman does not start without it, if the environment names it.
         home.write(AUTH_JSON, "{}");
-        // podman and buildah are told by the environment; skopeo looks only here.
+        // podman and buildah follow the environment. skopeo looks only here.
         home.write(REGISTRIES_CONF, format!("unqualified-search-registries = []\n{registries}"));
         home.write(
             "storage.conf",
@@ -184,7 +182,7 @@ impl Home {
                  rootless_storage_path = \"{root}/storage\"\n"
             ),
         );
-        // podman's defaults: locks in /dev/shm, state in /run/libpod, networks in /etc, cgroups by systemd.
+        // Replaces podman's defaults: locks in /dev/shm, state in /run/libpod, networks in /etc, cgroups by systemd.
         home.write(
             "containers.conf",
             format!(
@@ -194,7 +192,7 @@ impl Home {
                  [network]\nnetwork_config_dir = \"{root}/networks\"\n"
             ),
         );
-        // The home's policy has precedence over the machine's, for every one of containers' programs.
+        // The policy in the home takes precedence over the machine's.
         home.write(".config/containers/policy.json", r#"{"default": [{"type": "insecureAcceptAnything"}]}"#);
         home
     }
@@ -204,12 +202,12 @@ impl Home {
         self.directory.path()
     }
 
-    /// Where clients look for a registry's certificate authority.
+    /// The directory with a registry's certificate authority.
     pub(crate) fn certificates(&self) -> PathBuf {
         self.path(".config/containers/certs.d")
     }
 
-    /// Who owns it and runs the tests: user and group.
+    /// The user and group that run the tests.
     pub(crate) fn owner(&self) -> (u32, u32) {
         let directory = fs::metadata(self.root()).unwrap();
         (directory.uid(), directory.gid())
@@ -220,7 +218,7 @@ impl Home {
         self.root().join(name)
     }
 
-    /// A path in this home which nothing has used yet.
+    /// A new path in this home.
     pub(crate) fn fresh(&self, name: &str) -> PathBuf {
         self.path(&format!("{}-{name}", self.names.fetch_add(1, Ordering::Relaxed)))
     }
@@ -232,24 +230,24 @@ impl Home {
         path
     }
 
-    /// Runs a client that has to succeed.
+    /// Runs a client that must succeed.
     pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Output {
         self.run_fed(program, arguments, "")
     }
 
-    /// Runs a client that has to succeed, with something on its standard input.
+    /// Runs a client that must succeed, with standard input.
     pub(crate) fn run_fed(&self, program: &str, arguments: &[&str], input: &str) -> Output {
         let (status, output) = self.finish(program, arguments, input);
         assert!(status.success(), "{} gave {status}:\n{}", line(program, arguments), streams(&output));
         output
     }
 
-    /// Runs a client that has to fail by itself, which is not the same as dying.
+    /// Runs a client that must fail with an exit code, not by a signal.
     pub(crate) fn fails(&self, program: &str, arguments: &[&str]) -> Output {
         self.fails_fed(program, arguments, "")
     }
 
-    /// Runs a client that has to fail by itself, with something on its standard input.
+    /// The same with standard input.
     pub(crate) fn fails_fed(&self, program: &str, arguments: &[&str], input: &str) -> Output {
         let (status, output) = self.finish(program, arguments, input);
         let failed = status.code().is_some_and(|code| code != 0);
@@ -257,14 +255,14 @@ impl Home {
         output
     }
 
-    /// Runs a client that may fail by itself. An error is what it said.
+    /// Runs a client that may fail with an exit code. The error is its output.
     pub(crate) fn attempt(&self, program: &str, arguments: &[&str], input: &str) -> Result<Output, String> {
         let mut command = self.command(program);
         command.args(arguments);
         attempt(&mut command, input)
     }
 
-    /// Signs in with skopeo, podman or buildah, which agree on how; nothing to do where everybody may do everything.
+    /// Signs in with skopeo, podman or buildah. Does nothing for an open registry.
     pub(crate) fn sign_in(&self, program: &str, target: &Target) {
         if let Some((user, password)) = &target.credentials {
             let arguments = ["login", "--username", user, "--password-stdin", &target.host_port];
@@ -273,7 +271,7 @@ impl Home {
         }
     }
 
-    /// Tries to sign in with a wrong password, and as nobody known, and has to fail.
+    /// Tries to sign in with a wrong password and as an unknown user. Both must fail.
     pub(crate) fn cannot_sign_in(&self, program: &str, target: &Target) {
         let (user, password) = target.credentials.as_ref().unwrap();
         for (user, password) in [(&**user, "wrong"), ("mallory", password)] {
@@ -312,9 +310,9 @@ impl Home {
             }
         }
         if self.owner().0 == 0 {
-            // For root, skopeo, podman and buildah keep their memory of which registry has which blob in
-            // /var/lib/containers, whatever else they are told: it would outlive the test, and other tests would find
-            // blobs already there. For others it is in XDG_DATA_HOME, and they take our word for who runs them.
+            // As root, skopeo, podman and buildah always store in /var/lib/containers which registry has which blob. That
+            // would outlive the test, and other tests would find blobs there. For other users it is in XDG_DATA_HOME, and
+            // this variable makes the clients believe that they run as another user.
             command.env("_CONTAINERS_ROOTLESS_UID", "1000");
         }
         command
@@ -332,8 +330,8 @@ impl Drop for Home {
         if self.owner().0 == 0 {
             return;
         }
-        // What only other users than root have to clean up: the process with which podman keeps their name space, and
-        // directories that an image wants to be read-only.
+        // Only users other than root have this to clean up: the process of podman's user namespace, and read-only
+        // directories of images.
         if self.path("run/libpod/pause.pid").exists() {
             let _ = self.command("podman").args(["system", "migrate"]).output();
         }
@@ -341,8 +339,7 @@ impl Drop for Home {
     }
 }
 
-/// Runs a command to its end, which has to come before the limit: a command that goes on is killed, and the test
-/// fails.
+/// Runs a command to its end. After the timeout, the command is killed and the test fails.
 pub(crate) fn finish(command: &mut Command, input: &str, limit: Duration) -> (ExitStatus, Output) {
     let until = Instant::now() + limit;
     let mut child = command
@@ -351,7 +348,7 @@ pub(crate) fn finish(command: &mut Command, input: &str, limit: Duration) -> (Ex
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()));
-    // A client that fails early does not read its input to the end, which is its own business.
+    // A client that fails early does not read all of its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let stdout = collect(child.stdout.take().unwrap());
     let stderr = collect(child.stderr.take().unwrap());
@@ -369,7 +366,7 @@ pub(crate) fn finish(command: &mut Command, input: &str, limit: Duration) -> (Ex
     (status, output)
 }
 
-/// Runs a client's command that may fail by itself. An error is what the client said.
+/// Runs a command that may fail with an exit code. The error is its output.
 pub(crate) fn attempt(command: &mut Command, input: &str) -> Result<Output, String> {
     let (status, output) = finish(command, input, CLIENT_MINUTES_MAX);
     match status.code() {
@@ -379,7 +376,7 @@ pub(crate) fn attempt(command: &mut Command, input: &str) -> Result<Output, Stri
     }
 }
 
-/// Reads a stream to its end in a thread, so that a client never waits for its reader.
+/// Reads a stream to its end in a thread, so that the client never waits.
 fn collect(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
     let (send, receive) = mpsc::channel();
     thread::spawn(move || {

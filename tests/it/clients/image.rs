@@ -1,4 +1,4 @@
-//! Images as they lie on a disk, and the comparison of every byte of them with what a registry gave back.
+//! Images on a disk, and their comparison, byte by byte, with pulled content.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ pub(crate) const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+
 pub(crate) const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
-/// What a manifest says of a blob or of another manifest.
+/// A descriptor of a blob or a manifest.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Descriptor {
     pub(crate) media_type: String,
@@ -40,7 +40,7 @@ impl Descriptor {
         serde_json::json!({ "mediaType": self.media_type, "digest": self.digest, "size": self.size })
     }
 
-    /// Whether this is fetched from `manifests`; everything else is from `blobs`.
+    /// Whether this is fetched from `manifests`, not from `blobs`.
     pub(crate) fn is_manifest(&self) -> bool {
         self.media_type.contains(".manifest.") || self.media_type == OCI_INDEX
     }
@@ -56,7 +56,7 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-/// The part of a layout, and of a store like one, where content lies.
+/// The directory of content in a layout or a similar store.
 pub(crate) const BLOBS: &str = "blobs/sha256";
 
 /// A directory with content in it, found by digest.
@@ -64,12 +64,12 @@ pub(crate) const BLOBS: &str = "blobs/sha256";
 pub(crate) enum Store {
     /// An OCI image layout; containerd's content store has the same `blobs`.
     Layout(PathBuf),
-    /// What skopeo's `dir:` makes: one manifest, or list of manifests, and what it names.
+    /// skopeo's `dir:`: one manifest or manifest list, with its content.
     Directory(PathBuf),
 }
 
 impl Store {
-    /// The bytes of a manifest or blob, if they are there.
+    /// The bytes of a manifest or blob, if it exists.
     pub(crate) fn find(&self, descriptor: &Descriptor) -> Option<Vec<u8>> {
         let hex = descriptor.hex();
         match self {
@@ -85,7 +85,7 @@ impl Store {
         }
     }
 
-    /// The bytes of a manifest or blob that has to be there.
+    /// The bytes of a manifest or blob that must exist.
     pub(crate) fn get(&self, descriptor: &Descriptor) -> Vec<u8> {
         self.find(descriptor).unwrap_or_else(|| panic!("{descriptor:?} is not in {self:?}"))
     }
@@ -115,13 +115,13 @@ impl Image {
     pub(crate) fn in_directory(directory: &Path) -> Self {
         let manifest = fs::read(directory.join("manifest.json")).unwrap();
         let json: Value = serde_json::from_slice(&manifest).unwrap();
-        // An OCI manifest need not say what it is, and umoci's does not.
+        // An OCI manifest need not have a media type, and umoci's has none.
         let assumed = if json.get("manifests").is_some() { OCI_INDEX } else { OCI_MANIFEST };
         let root = Descriptor::of(json["mediaType"].as_str().unwrap_or(assumed), &manifest);
         Self { store: Store::Directory(directory.to_owned()), tag: "directory".to_owned(), root }
     }
 
-    /// What skopeo, podman and buildah call it.
+    /// The name for skopeo, podman and buildah.
     pub(crate) fn source(&self) -> String {
         match &self.store {
             Store::Layout(path) => format!("oci:{}:{}", path.display(), self.tag),
@@ -139,7 +139,7 @@ impl Image {
         serde_json::from_slice(&self.manifest()).unwrap()
     }
 
-    /// Everything that belongs to it, each once, what is named before what names it: a valid order to push it in.
+    /// Its content, each part once, in a valid order for a push: parts come before the manifests that name them.
     pub(crate) fn parts(&self) -> Vec<Descriptor> {
         let mut parts = Vec::new();
         let mut seen = BTreeSet::new();
@@ -157,7 +157,7 @@ impl Image {
         Descriptor::parse(&self.manifest_json()["config"])
     }
 
-    /// The digests of its layers when they are not compressed, worked out from the layers themselves.
+    /// The digests of its uncompressed layers, computed from the layers.
     pub(crate) fn uncompressed(&self) -> Vec<String> {
         let inside = |layer: &Descriptor| {
             let bytes = self.store.get(layer);
@@ -189,14 +189,14 @@ fn walk(
     parts.push(part.clone());
 }
 
-/// What a manifest or index names and is not whole without: configuration, layers, manifests, but no subject.
+/// The required parts of a manifest or index: config, layers, manifests, but not the subject.
 pub(crate) fn named(manifest: &[u8]) -> Vec<Descriptor> {
     let manifest: Value = serde_json::from_slice(manifest).unwrap();
     let lists = ["layers", "manifests"].into_iter().filter_map(|key| manifest[key].as_array()).flatten();
     lists.chain(manifest.get("config")).map(Descriptor::parse).collect()
 }
 
-/// How much a comparison has seen, so that none passes by having looked at nothing.
+/// The extent of a comparison, so that an empty one fails.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Compared {
     pub(crate) manifests: usize,
@@ -205,20 +205,20 @@ pub(crate) struct Compared {
 }
 
 impl Compared {
-    /// Fails the test if less was compared than the image is known to have.
+    /// Fails the test if less was compared than the image has.
     pub(crate) fn at_least(&self, manifests: usize, blobs: usize, bytes: u64) {
         let enough = self.manifests >= manifests && self.blobs >= blobs && self.bytes >= bytes;
         assert!(enough, "only {self:?} was compared, and not {manifests} manifests, {blobs} blobs, {bytes} bytes");
     }
 }
 
-/// Compares every byte of an image with what `fetch` has for it.
+/// Compares every byte of an image with the result of `fetch`.
 pub(crate) fn compare(image: &Image, fetch: impl Fn(&Descriptor) -> Vec<u8>) -> Compared {
     let mut compared = Compared::default();
     for part in image.parts() {
         let got = fetch(&part);
         let made = image.store.get(&part);
-        // No `assert_eq`: nobody wants to see 64 MiB of numbers.
+        // Without `assert_eq`, which would print 64 MiB of numbers.
         let same = got == made && digest(&got) == part.digest && got.len() as u64 == part.size;
         assert!(same, "{part:?}: {} bytes came back, with the digest {}", got.len(), digest(&got));
         *(if part.is_manifest() { &mut compared.manifests } else { &mut compared.blobs }) += 1;

@@ -1,5 +1,5 @@
-//! API keys in the hands of real clients: each takes one for a password, what a key is limited to holds whichever
-//! client has it, and a key that was revoked or is over is refused from the next request on.
+//! API keys with real clients: each uses a key as a password, its scopes apply with every client, and a revoked or expired
+//! key is refused at the next request.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ struct Key {
 }
 
 impl Key {
-    /// Makes one with curl.
+    /// Creates a key with curl.
     fn make(home: &Home, target: &Target, body: &Value) -> Self {
         let curl = Curl::of(home, target);
         let made = curl.send("/zot/auth/apikey", &["--request", "POST", "--data", &body.to_string()]).is(201).json();
@@ -35,13 +35,13 @@ impl Key {
         Self { id: text("uuid"), secret: text("apiKey") }
     }
 
-    /// The key as clients take credentials.
+    /// The key as user and password.
     fn credentials(&self) -> String {
         format!("admin:{}", self.secret)
     }
 }
 
-/// A registry whose clients sign in with a key that is limited to repositories below `keys/`.
+/// A registry whose clients use a key for repositories below `keys/`.
 fn by_key() -> Target {
     let target = guarded();
     let home = Home::beside(&target);
@@ -49,12 +49,12 @@ fn by_key() -> Target {
     target.signed_in_as("admin", &key.secret)
 }
 
-/// What skopeo calls an image in the registry.
+/// The name of an image in the registry, for skopeo.
 fn at(target: &Target, name: &str) -> String {
     format!("docker://{}", target.image(name))
 }
 
-/// Whether a client tells its user that they may not: each of them in its own words, or in the registry's.
+/// Whether a client reports a denial, in its own words or the registry's.
 fn says_denied(said: &str) -> bool {
     ["403 (Forbidden)", "403 Forbidden", "denied"].iter().any(|words| said.contains(words)) && !says_unauthorized(said)
 }
@@ -95,7 +95,7 @@ fn skopeo_pushes_with_a_key_where_its_scopes_let_it_and_nowhere_else() {
         json!(["repo1", "repo2"])
     );
     assert_eq!(curl.tags("repo2"), ["one"]);
-    // Neither read nor deleted is what it may not see; and its own it may do everything with.
+    // The key can neither read nor delete other repositories, and can do everything in its own.
     let [theirs, own] = ["repo2:one", "repo1:one"].map(|name| at(&target, name));
     for command in
         [&["inspect", "--raw", "--creds", &credentials, &theirs][..], &["delete", "--creds", &credentials, &theirs]]
@@ -106,7 +106,7 @@ fn skopeo_pushes_with_a_key_where_its_scopes_let_it_and_nowhere_else() {
     home.run("skopeo", &["delete", "--creds", &credentials, &own]);
     curl.is_gone("repo1", "one", &image.root);
     assert_eq!(curl.tags("repo2"), ["one"]);
-    // It is nobody else's key.
+    // The key belongs to this user only.
     let said = home.fails("skopeo", &["inspect", "--raw", "--creds", &format!("user:{}", key.secret), &own]).stderr;
     assert!(says_unauthorized(&said), "{said}");
 }
@@ -128,7 +128,7 @@ fn skopeo_pulls_with_a_key_for_pulling_and_pushes_and_deletes_nothing() {
 
     let other = content::busybox_arm64().source();
     for command in [
-        // Blobs that are there already, and blobs that are not; a new tag, and one that is there.
+        // Existing and new blobs; a new and an existing tag.
         &["copy", "--quiet", "--dest-creds", &credentials, &image.source(), &at(&target, "repo1:two")][..],
         &["copy", "--quiet", "--dest-creds", &credentials, &other, &at(&target, "repo1:one")],
         &["delete", "--creds", &credentials, &at(&target, "repo1:one")],
@@ -147,7 +147,7 @@ fn a_revoked_key_is_refused_by_the_next_request_of_the_same_connection() {
     let home = Home::beside(&target);
     Curl::of(&home, &target).push(&content::busybox(), "repo1", "one");
     let key = Key::make(&home, &target, &json!({}));
-    // Somebody has signed in with it before.
+    // The key was used before.
     let owner = target.credentials.clone().unwrap();
     let target = target.signed_in_as("admin", &key.secret);
     let podman = Storage::signed_in("podman", &home, &target);
@@ -177,7 +177,7 @@ fn a_revoked_key_is_refused_by_the_next_request_of_the_same_connection() {
         arguments.push("--next");
     }
     arguments.pop();
-    // One connection for all three.
+    // All three on one connection.
     assert_eq!(home.run("curl", &arguments).words(), ["200/1", "200/0", "401/0"]);
     let said = podman.fails(&["pull", "--quiet", &target.image("repo1:one")]).stderr;
     assert!(says_unauthorized(&said), "{said}");
@@ -198,7 +198,7 @@ fn a_key_is_refused_from_the_second_on_in_which_it_ends() {
     let credentials = key.credentials();
     let image = at(&target, "repo1:one");
     let mut accepted = 0;
-    // What is between the times before and after an answer is when it was given.
+    // The time of the response is between the times before and after it.
     for _ in 0..1000 {
         let asked = Timestamp::now();
         let status = Curl::stranger(&home, &target).send("/v2/", &["--user", &credentials]).status;
@@ -314,12 +314,12 @@ fn docker_signs_in_with_a_key() {
     let (user, key) = target.credentials.clone().unwrap();
     let curl = Curl::of(&home, &target);
     curl.push(&content::busybox(), "keys/docker", "one");
-    // What `docker login` asks: without credentials what the registry wants, and then whether these are right.
+    // The requests of `docker login`: one without credentials for the challenge, and one with them.
     let challenge = Curl::stranger(&home, &target).get("/v2/").is(401);
     assert!(challenge.header("WWW-Authenticate").is_some_and(|challenge| challenge.starts_with("Bearer realm=")));
     curl.send("/v2/", &["--header", "User-Agent: docker/27.3.1 go/go1.22.7 UpstreamClient(Docker-Client/27.3.1)"])
         .is(200);
-    // And what it then keeps is read by others too.
+    // Other clients read the stored credentials as well.
     let auth = home.run("sh", &["-c", &format!("printf %s '{user}:{key}' | base64 -w0")]).text().to_owned();
     let file =
         home.write("docker/config.json", json!({ "auths": { &target.host_port: { "auth": auth } } }).to_string());

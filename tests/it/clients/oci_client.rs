@@ -37,7 +37,7 @@ pub(crate) struct OciClient<'a> {
 }
 
 impl<'a> OciClient<'a> {
-    /// The client of whoever may do everything, signed in for this repository.
+    /// A client with all rights, signed in for this repository.
     fn signed_in(target: &'a Target, repository: &str) -> Self {
         Self::with_config(target, repository, |_| ())
     }

@@ -19,7 +19,7 @@ use super::target::{Target, guarded, targets};
 /// The release that is known to do what is asked of it here.
 pub(super) const ORAS: &[&str] = &["oras==0.2.43"];
 
-/// The library in somebody's home.
+/// The library with its own home.
 pub(crate) struct Oras<'a> {
     python: PathBuf,
     pub(crate) home: &'a Home,
@@ -34,7 +34,7 @@ impl<'a> Oras<'a> {
         Self::with_token(python, home, target, credentials)
     }
 
-    /// The library with its default settings, for somebody with these credentials.
+    /// The library with its default settings and these credentials.
     pub(crate) fn with_token(
         python: &Path,
         home: &'a Home,
@@ -134,7 +134,7 @@ fn nobody_gets_in_with_a_wrong_password_or_without_one() {
         }
         for command in [push("oras/theirs:one"), json!(["tags", oras.at("oras/mine"), null])] {
             let said = stranger.fails(&command);
-            // Who has no password at all fails when the library looks for the one it was just asked for.
+            // Without a password, the library fails when it looks for the one it was just asked for.
             let clear = match password {
                 Some(_) => says_unauthorized(&said),
                 None => said.contains("no attribute '_basic_auth'"),

@@ -32,7 +32,7 @@ fn an_image_is_pushed_listed_pulled_back_and_deleted() {
         let tags: BTreeSet<&str> = listed[0]["Tags"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         assert_eq!((&listed[0]["Name"], tags), (&json!(repository), ["docker", "oci"].into()));
 
-        // Somebody else pulls both, and skopeo deletes them.
+        // Another client pulls both, and skopeo deletes them.
         let other = Home::beside(&target);
         let puller = Storage::signed_in("podman", &other, &target);
         let skopeo = Skopeo::signed_in(&home, &target);

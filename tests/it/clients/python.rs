@@ -32,7 +32,7 @@ macro_rules! needs_packages {
 }
 pub(crate) use needs_packages;
 
-/// The Python that has these packages, whose versions are part of their names; an error is why there is none.
+/// A Python with these packages and versions, or the reason why it is missing.
 pub(crate) fn installed(packages: &'static [&'static str]) -> Result<PathBuf, String> {
     static MADE: Mutex<BTreeMap<&[&str], Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,7 +52,7 @@ fn install(packages: &[&str]) -> Result<PathBuf, String> {
         return Ok(python);
     }
     let _ = fs::remove_dir_all(&venv);
-    // With the user's own environment: it knows the way to a package index.
+    // The user's environment stays, because it configures the package index.
     let run = |command: &mut Command| {
         let (status, output) = finish(command, "", INSTALL_MINUTES_MAX);
         if status.success() { Ok(()) } else { Err(output.stderr.lines().last().unwrap_or_default().to_owned()) }

@@ -11,7 +11,7 @@ use super::home::{Home, Output, needs, says_unauthorized};
 use super::image::{DOCKER_MANIFEST, Image, OCI_INDEX, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, compare};
 use super::target::{Target, guarded, open, targets};
 
-/// skopeo in somebody's home, signed in.
+/// skopeo with its own home, signed in.
 pub(crate) struct Skopeo<'a> {
     home: &'a Home,
     target: &'a Target,
@@ -24,7 +24,7 @@ impl<'a> Skopeo<'a> {
         Self { home, target }
     }
 
-    /// What skopeo calls an image in the registry.
+    /// The name of an image in the registry, for skopeo.
     fn at(&self, name: &str) -> String {
         format!("docker://{}", self.target.image(name))
     }
@@ -235,7 +235,7 @@ fn a_copy_between_two_repositories_mounts_every_blob() {
         let to = names.into_iter().find(|to| copy(to)).expect("every layer is mounted in one of the copies");
         let pulled = skopeo.pull(to);
         compare(&image, |part| pulled.store.get(part)).at_least(1, 3, 100_000);
-        // What was mounted does not depend on where it came from.
+        // A mounted blob does not depend on its source.
         skopeo.delete("skopeo/from:one");
         let pulled = skopeo.pull(to);
         compare(&image, |part| pulled.store.get(part)).at_least(1, 3, 100_000);
@@ -269,7 +269,7 @@ fn layers_are_compressed_anew_on_their_way() {
     };
     let mut image = content::busybox();
     for (format, media_type) in [("zstd", OCI_LAYER_ZSTD), ("gzip", OCI_LAYER_GZIP)] {
-        // Who has not pushed these layers before cannot think of reusing them as they are.
+        // A client that has not pushed these layers before cannot reuse them unchanged.
         let home = Home::beside(&target);
         let pusher = Skopeo::signed_in(&home, &target);
         let name = format!("skopeo/{format}:one");

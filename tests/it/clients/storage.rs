@@ -1,8 +1,7 @@
-//! podman and buildah where they are the same: two programs over one library, one kind of storage and the same
-//! commands.
+//! The common part of podman and buildah: the same library, storage and commands.
 //!
-//! Both keep manifests and configurations as they are, but layers unpacked, from which they make the same layers
-//! again; so the layers of what they pulled are compared by what is inside their compression.
+//! Both store manifests and configs unchanged, but layers unpacked, and pack them again. So pulled layers are compared by
+//! their uncompressed content.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +10,7 @@ use super::home::{Home, Output};
 use super::image::{Image, digest};
 use super::target::Target;
 
-/// One of the two programs in somebody's home, with a storage of its own.
+/// One of the two programs with its own home and storage.
 pub(crate) struct Storage<'a> {
     program: &'static str,
     home: &'a Home,
@@ -19,33 +18,33 @@ pub(crate) struct Storage<'a> {
 }
 
 impl<'a> Storage<'a> {
-    /// Signs in, if the registry asks for it.
+    /// Signs in, if the registry needs it.
     pub(crate) fn signed_in(program: &'static str, home: &'a Home, target: &'a Target) -> Self {
         home.sign_in(program, target);
         Self { program, home, target }
     }
 
-    /// Runs the program and gives its output without the last line's end.
+    /// Runs the program and returns its output without the final newline.
     pub(crate) fn say(&self, arguments: &[&str]) -> String {
         self.home.run(self.program, arguments).text().trim().to_owned()
     }
 
-    /// Runs the program, which has to fail.
+    /// Runs the program, which must fail.
     pub(crate) fn fails(&self, arguments: &[&str]) -> Output {
         self.home.fails(self.program, arguments)
     }
 
-    /// What the programs call an image in the registry, where they push it.
+    /// The name of an image in the registry.
     pub(crate) fn at(&self, name: &str) -> String {
         format!("docker://{}", self.target.image(name))
     }
 
-    /// Takes an image into the storage and gives its identity, which is the digest of its configuration.
+    /// Loads an image into the storage and returns its id, the digest of its config.
     pub(crate) fn load(&self, image: &Image) -> String {
         self.say(&["pull", "--quiet", &image.source()])
     }
 
-    /// Pushes an image of the storage and gives the digest of the manifest that was made for it.
+    /// Pushes an image and returns the digest of the manifest.
     pub(crate) fn push(&self, identity: &str, name: &str, options: &[&str]) -> String {
         let file = self.home.fresh("digest");
         let to = self.at(name);
@@ -53,17 +52,17 @@ impl<'a> Storage<'a> {
         fs::read_to_string(file).unwrap()
     }
 
-    /// Pulls an image of the registry and gives its identity.
+    /// Pulls an image and returns its id.
     pub(crate) fn pull(&self, name: &str) -> String {
         self.say(&["pull", "--quiet", &self.target.image(name)])
     }
 
-    /// Forgets every image.
+    /// Removes every image.
     pub(crate) fn empty(&self) {
         self.say(&["rmi", "--all", "--force"]);
     }
 
-    /// The digests of all files that are kept beside the unpacked layers: manifests and configurations.
+    /// The digests of all stored files except the unpacked layers: manifests and configs.
     pub(crate) fn kept(&self) -> BTreeSet<String> {
         let images = fs::read_dir(self.home.path("storage/vfs-images")).unwrap();
         let directories = images.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
@@ -71,14 +70,14 @@ impl<'a> Storage<'a> {
         files.map(|file| digest(&fs::read(file).unwrap())).collect()
     }
 
-    /// The digests of the layers of an image, as they are when they are not compressed.
+    /// The digests of the uncompressed layers of an image.
     pub(crate) fn layers(&self, identity: &str) -> Vec<String> {
         let layout = self.home.fresh("layers");
         self.say(&["push", "--quiet", "--format=oci", identity, &format!("oci:{}:layers", layout.display())]);
         Image::in_layout(&layout, "layers").uncompressed()
     }
 
-    /// Fails the test unless this is in the storage: manifest, configuration, and what is in its layers.
+    /// Checks that the storage has this image: manifest, config, and the content of its layers.
     pub(crate) fn has(&self, identity: &str, image: &Image) {
         assert_eq!(identity, image.config().hex());
         let kept = self.kept();

@@ -13,14 +13,14 @@ pub(crate) enum Transport {
     Https,
 }
 
-/// Both, for the tests that hold on each.
+/// Both ways, for tests that apply to each.
 pub(crate) const TRANSPORTS: [Transport; 2] = [Transport::Http, Transport::Https];
 
 /// A running registry, which stops when this is dropped.
 pub(crate) struct Target {
-    /// Where it listens, as it stands in an image's name: `127.0.0.1:PORT`.
+    /// Its address as in the name of an image: `127.0.0.1:PORT`.
     pub(crate) host_port: String,
-    /// User and password of the only one who may do anything; `None` where everybody may do everything.
+    /// User and password of the superuser; `None` for an open registry.
     pub(crate) credentials: Option<(String, String)>,
     /// The certificate authority that clients have to trust, if the registry is reached over TLS.
     pub(crate) authority: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// What an image here is called: `127.0.0.1:PORT/repository:tag`.
+    /// The name of an image: `127.0.0.1:PORT/repository:tag`.
     pub(crate) fn image(&self, name: &str) -> String {
         format!("{}/{name}", self.host_port)
     }
@@ -45,17 +45,17 @@ impl Target {
         format!("{scheme}://{}{path}", self.host_port)
     }
 
-    /// The same registry for somebody who signs in otherwise.
+    /// The same registry with other credentials.
     pub(crate) fn signed_in_as(self, user: &str, password: &str) -> Self {
         Self { credentials: Some((user.to_owned(), password.to_owned())), ..self }
     }
 
-    /// The same registry for somebody who reaches it at another address.
+    /// The same registry at another address.
     pub(crate) fn seen_at(self, address: SocketAddr) -> Self {
         Self { host_port: address.to_string(), ..self }
     }
 
-    /// The same registry for somebody who reaches it where it listens.
+    /// The same registry at its own address.
     pub(crate) fn seen_at_itself(self) -> Self {
         let address = self.program.address();
         self.seen_at(address)
@@ -67,12 +67,12 @@ impl Target {
     }
 }
 
-/// A registry where everybody may do everything.
+/// An open registry.
 pub(crate) fn open() -> Target {
     run(Transport::Http, |_| String::new(), |program| program.arg("--open"), None)
 }
 
-/// A registry where nobody may do anything but its superuser.
+/// A registry with a superuser.
 pub(crate) fn guarded() -> Target {
     guarded_as("")
 }
@@ -82,13 +82,13 @@ pub(crate) fn guarded_as(config: &str) -> Target {
     start(Transport::Http, |_| config.to_owned())
 }
 
-/// A registry whose superuser was made with this password.
+/// A registry whose superuser has this password.
 pub(crate) fn guarded_with(transport: Transport, password: &str) -> Target {
     let with_password = |program: Program| program.env("CORACLE_ADMIN_PASSWORD", password);
     run(transport, |_| String::new(), with_password, Some((ADMIN.0, password)))
 }
 
-/// A registry as a user of zot has it: with a user of an htpasswd file, and one of the two profiles.
+/// A registry with a user of an htpasswd file, and one of the two profiles.
 pub(crate) fn with_htpasswd(transport: Transport, profile: &str, user: &str, password: &str) -> Target {
     let config = |root: &Path| format!("profile = '{profile}'\n{}", write_htpasswd(root, user, password));
     start(transport, config).signed_in_as(user, password)
@@ -97,18 +97,17 @@ pub(crate) fn with_htpasswd(transport: Transport, profile: &str, user: &str, pas
 /// Writes an htpasswd file with one user, and returns the settings that use it.
 pub(crate) fn write_htpasswd(root: &Path, user: &str, password: &str) -> String {
     let file = root.join("htpasswd");
-    // The lowest cost: nobody is to guess this one.
+    // The lowest cost, because this password need not resist guessing.
     std::fs::write(&file, format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap())).unwrap();
     format!("http.auth.apikey = true\nhttp.auth.htpasswd.path = '{}'\n", file.display())
 }
 
-/// Both flavours, for the tests that hold on each: everybody may do everything over plain HTTP, and only the superuser
-/// over TLS.
+/// Two registries, for tests that apply to both: an open one over plain HTTP, and one with a superuser over TLS.
 pub(crate) fn targets() -> [Target; 2] {
     [open(), start(Transport::Https, |_| String::new())]
 }
 
-/// A registry with the configuration that this makes of its directory, and with [`ADMIN`].
+/// A registry with [`ADMIN`] and a configuration that depends on its directory.
 pub(crate) fn start(transport: Transport, config: impl FnOnce(&Path) -> String) -> Target {
     run(transport, config, Program::with_admin, Some(ADMIN))
 }

@@ -1,7 +1,7 @@
-//! Tokens in the hands of real clients: each asks for one with its password and works with it, a long push outlives
-//! several of them, and what one client presents twice is one mistake.
+//! Access tokens with real clients: each fetches a token with its password and works with it, a long push outlives several
+//! tokens, and a password that a client presents twice counts as one mistake.
 //!
-//! No client says what it sends, so the registry's own log tells.
+//! The requests are read from the registry's log.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -22,16 +22,16 @@ use super::skopeo::Skopeo;
 use super::storage::Storage;
 use super::target::{Target, guarded_as};
 
-/// A log that programs read.
+/// A configuration with a JSON log.
 const JSON_LOG: &str = "log.format = 'json'\n";
 
-/// The shortest life that a token may have.
+/// The shortest lifetime of a token.
 const SHORT_LIVED: &str = "log.format = 'json'\nhttp.auth.token.lifetime = '60s'\n";
 
-/// Where tokens are got.
+/// The path of the token service.
 const TOKEN_PATH: &str = "/v2/auth";
 
-/// One answered request, as the log has it.
+/// One request in the log.
 #[derive(Debug, Deserialize)]
 struct Line {
     timestamp: String,
@@ -51,7 +51,7 @@ impl Line {
     }
 }
 
-/// Reads the log of requests in parts: what was asked since it was read last.
+/// Reads the log in parts: the requests since the last call.
 struct Log<'a> {
     target: &'a Target,
     read: usize,
@@ -62,8 +62,8 @@ impl<'a> Log<'a> {
         Self { target, read: 0 }
     }
 
-    /// The requests since the last call. One of this function's own stands at the end, so that nothing that was
-    /// answered before it is still on its way into the log.
+    /// The requests since the last call. This function sends a request of its own and waits for its line, so that all
+    /// earlier lines are in the log.
     fn next(&mut self) -> Vec<Line> {
         static CALLS: AtomicUsize = AtomicUsize::new(0);
         let mark = format!("/mark/{}", CALLS.fetch_add(1, Ordering::Relaxed));
@@ -85,22 +85,22 @@ impl<'a> Log<'a> {
     }
 }
 
-/// How slow the way is: no more than seven pieces go on in a second, whatever number of connections a client opens,
-/// until the life of a token is over and some more. Fewer than either client has for 200 layers.
+/// The speed of the slow link: seven pieces a second for all connections together, until the lifetime of a token is over.
+/// Both clients have more pieces than that for 200 layers.
 const PAUSE: Duration = Duration::from_millis(150);
 const SLOW_FOR: Duration = Duration::from_secs(70);
 
-/// A slow way to a registry: whatever clients send goes on one piece after another, each after a pause. It forwards
-/// bytes, knows no HTTP, and ends when it is dropped.
+/// A slow link to a registry: it forwards one piece of bytes after another, each after a pause. It knows no HTTP and ends
+/// when it is dropped.
 struct SlowProxy {
     address: SocketAddr,
     ended: Arc<AtomicBool>,
 }
 
-/// Whose turn it is: one piece waits after another.
+/// The turn of a piece: pieces go one after another.
 #[derive(Default)]
 struct Pace {
-    /// When the first piece came, to whoever has the turn.
+    /// The time of the first piece.
     began: Mutex<Option<Instant>>,
 }
 
@@ -139,7 +139,7 @@ impl SlowProxy {
 impl Drop for SlowProxy {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
-        // The thread that accepts looks up.
+        // Wakes the thread that accepts.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -162,7 +162,7 @@ fn first_token(lines: &[Line]) -> &Line {
     lines.iter().find(|line| line.is_for_a_token() && line.status == 200).unwrap()
 }
 
-/// Has a client push 200 layers over the slow way, and looks at what is there then. Gives the requests of the push.
+/// Lets a client push 200 layers over the slow link, and checks the result. Returns the requests of the push.
 fn pushed_slowly(push: impl Fn(&Home, &Target, &Image, &str)) -> Vec<Line> {
     let target = guarded_as(SHORT_LIVED);
     let proxy = SlowProxy::before(target.program().address());
@@ -172,11 +172,11 @@ fn pushed_slowly(push: impl Fn(&Home, &Target, &Image, &str)) -> Vec<Line> {
     let mut log = Log::of(&target);
     push(&home, &target, &image, "tokens/many");
     let lines = log.next();
-    // Whoever sends little is through before the first token ends, and has shown nothing.
+    // A client that sends too little finishes before the first token expires, and proves nothing.
     let since = |line: &Line| line.at().duration_since(first_token(&lines).at());
     let took = since(&lines[lines.len() - 1]);
     assert!(took > SignedDuration::from_secs(60), "{} requests took {took}", lines.len());
-    // What was sent without a token, before there was one, has long arrived.
+    // Requests without a token came long ago, before the first token.
     for line in lines.iter().filter(|line| since(line) > SignedDuration::from_secs(20) && !line.is_for_a_token()) {
         assert_eq!(line.user.as_deref(), Some("admin"), "{line:?} after {}", since(line));
     }
@@ -187,7 +187,7 @@ fn pushed_slowly(push: impl Fn(&Home, &Target, &Image, &str)) -> Vec<Line> {
     lines
 }
 
-/// Both in one test, because both do nothing but wait.
+/// Both clients in one test, because both mostly wait.
 #[test]
 fn a_push_of_200_layers_takes_longer_than_a_token_lives_and_is_never_refused() {
     needs!(SKOPEO, CTR, CONTAINERD, CURL);
@@ -201,23 +201,23 @@ fn a_push_of_200_layers_takes_longer_than_a_token_lives_and_is_never_refused() {
             pushed_slowly(|home, target, image, name| {
                 let ctr = Containerd::start(home, target);
                 ctr.import(image, name);
-                // All at once, they would have no token for a third of the time.
+                // Concurrent requests would have no token for a third of the time.
                 let few = "--max-concurrent-uploaded-layers=6";
                 ctr.reach(&["images", "push"], &[few, &target.image(&format!("{name}:{}", image.tag))]);
             })
         });
         [skopeo, ctr].map(|client| client.join().unwrap())
     });
-    // skopeo goes by what it was told of the first token's life. ctr 1.6 has one for
-    // all its requests, the last of which come after its end.
+    // skopeo follows the lifetime of the first token. ctr 1.6 uses one token for all requests, the last of which come
+    // after its expiry.
     let tokens: Vec<&Line> = skopeo.iter().filter(|line| line.is_for_a_token() && line.status == 200).collect();
     let between = tokens[tokens.len() - 1].at().duration_since(tokens[0].at());
     assert!(between >= SignedDuration::from_secs(59), "{tokens:?}");
     assert_eq!(first_token(&ctr).method, "POST");
 }
 
-/// Fails the test unless what a client asked is how it works with a token: it hears what the registry wants, asks for a
-/// token with its password, and then everything else is asked as its user.
+/// Checks the requests of a client with tokens: it gets a challenge, fetches a token with its password, and sends all other
+/// requests as its user.
 #[track_caller]
 fn works_with_a_token(what: &str, lines: &[Line]) {
     let asked = lines.iter().position(Line::is_for_a_token).unwrap_or_else(|| panic!("{what}: no token in {lines:?}"));
@@ -264,8 +264,8 @@ fn skopeo_podman_and_buildah_sign_in_push_pull_and_delete_with_tokens() {
     assert!(lines.iter().any(|line| (&*line.method, line.status) == ("DELETE", 202)), "{lines:?}");
 }
 
-/// ctr posts a password, and when it is refused asks again with the same one in a header. Three mistakes are anybody's
-/// and cost a second; six would cost eight, and the right password would be refused.
+/// ctr posts a password, and repeats a refused one in a header. Three mistakes cost a second. Six would cost eight seconds,
+/// and the right password would be refused.
 #[test]
 fn a_wrong_password_that_ctr_presents_twice_is_one_mistake() {
     needs!(CTR, CONTAINERD);
@@ -283,7 +283,7 @@ fn a_wrong_password_that_ctr_presents_twice_is_one_mistake() {
         assert_eq!(tries, [("POST".to_owned(), 401), ("GET".to_owned(), 401)]);
     }
     thread::sleep(Duration::from_secs(1));
-    // It is let in, and hears that there is no such image.
+    // The sign-in succeeds, and the image does not exist.
     let (user, password) = target.credentials.as_ref().unwrap();
     let said = ctr.fails(&fetch, Some(&format!("{user}:{password}")), &[&name]);
     assert!(said.contains("not found"), "{said}");

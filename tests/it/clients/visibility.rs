@@ -147,7 +147,7 @@ struct Containers<'a> {
     home: &'a Home,
     target: &'a Target,
     credentials: Credentials<'a>,
-    /// What is pushed: a layout for skopeo, an image of its storage for podman.
+    /// The pushed image: a layout for skopeo, an image in the storage for podman.
     image: String,
 }
 
