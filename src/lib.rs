@@ -1,11 +1,10 @@
 //! An OCI registry in one binary with one data directory, and as a library.
 //!
-//! # What it is
+//! # Overview
 //!
-//! coracle speaks the OCI distribution specification to every container client. Blobs are
-//! content-addressed files; everything else (repositories, manifests, tags, users, API keys, sessions) is in one embedded
-//! redb database beside them. The library is the product: the program `coracle` is one caller of it,
-//! and a test of yours can be another:
+//! coracle speaks the OCI distribution specification to every container client. Blobs are content-addressed files.
+//! Everything else (repositories, manifests, tags, users, API keys, sessions) is in one embedded redb database next to
+//! them. The library is the product. The program `coracle` is one caller of it, and your test can be another:
 //!
 //! ```
 //! # tokio::runtime::Runtime::new()?.block_on(async {
@@ -27,16 +26,38 @@
 //!  bytes out ◄── server ◄── http::answer ◄── Response | ApiError ◄── value | repository::Error
 //! ```
 //!
-//! `http::respond` is the whole way of a request: read the request line, find the caller, decide, call the handler.
+//! `http::respond` is the path of every request: read the request line, authenticate the caller, decide, call the handler.
 //! There are two dialects, each with its own router. `http::route` reads the paths of the distribution specification, of
 //! zot and of the operator. `http::v1` reads those of Quay's API v1. Both give the access that the operation requires,
 //! and values that are already parsed.
 //!
-//! To add an endpoint of API v1, write one struct that implements `Endpoint`: method, path, required access, types of
-//! input and answer, handler. The top of `src/http/v1.rs` has the steps. The description at `/api/v1/discovery` is
-//! derived from the types. To add an operation of the other dialect, add a variant of `route::Route`; the compiler asks
+//! To add an endpoint of API v1, follow the steps at the top of `src/http/v1.rs`; the description at `/api/v1/discovery`
+//! is derived from its types. To add an operation of the other dialect, add a variant of `route::Route`; the compiler asks
 //! for its access and for its handler. `tests/it/accounts/routes.txt` has the status of every route for every kind of
 //! caller. Tests compare it with the server, and fail if a route has no row.
+//!
+//! # A push, step by step
+//!
+//! 1. `POST /v2/alice/app/blobs/uploads/`: `http::route` parses it to `StartUpload` with a `RepositoryName`.
+//!    `identity::access` authenticates alice and decides that she may push. `content::repository::upload` creates a file
+//!    under `uploads/` and returns its id, which a keyed hash binds to the repository.
+//! 2. `PATCH` with bytes: `http::receive` collects the body in batches. A blocking thread hashes each batch and appends it
+//!    to the file. A lost connection leaves the bytes that arrived.
+//! 3. `PUT` with the digest: the hash is compared, the file is synced and renamed into `blobs/`, its directory is synced,
+//!    and one transaction writes the rows of the blob and of its link to `alice/app`. Then the client gets 201.
+//! 4. `PUT /v2/alice/app/manifests/1`: `oci::Manifest` parses the manifest. One transaction checks that its blobs are
+//!    linked, and writes the manifest, its tag, its references and its referrer entry. Concurrent writers share one
+//!    commit, and so one sync. A journal line is written, and the client gets 201.
+//!
+//! # A sign-in, step by step
+//!
+//! 1. `docker push` sends no credentials, gets a 401 with a challenge, and requests `/v2/auth` with alice's password.
+//! 2. `identity::access::authenticate` asks `identity::accounts`. The throttle counts wrong passwords by user and address.
+//!    The hash queue admits two password hashes at a time. A right password is cached for minutes under a keyed fingerprint.
+//! 3. `identity::tokens` signs an access token with the requested scopes that alice's rights permit, and names the
+//!    credential that it came from.
+//! 4. Each request with the token checks the signature, and again the rights of alice at that moment. A changed password,
+//!    a revoked key or a removed user takes effect at the next request.
 //!
 //! # The modules, bottom to top
 //!
@@ -62,48 +83,44 @@
 //!
 //! # Invariants
 //!
-//! 1. A row that links a blob implies a durable file: bytes are written beside, synced, renamed, the
+//! 1. A row that links a blob implies a durable file: the bytes are written to another name, synced and renamed, the
 //!    directory is synced, and only then the row is written. On deletion the row goes first.
-//! 2. What a client sees as one effect is one transaction. What was answered with 2xx survives
-//!    `kill -9` and loss of power, unless `storage.commit` is off.
-//! 3. A commit is one blocking call: hyper drops a handler when its client goes away, and a blocking
-//!    call that has begun runs to its end, before the registry stops. What takes longer (receiving a body) is a task
-//!    of its own.
-//! 4. Writers share transactions, and so syncs; readers never wait for a writer, unless it opens the database anew
+//! 2. Each client operation is one transaction, with its audit row. What was acknowledged with 2xx survives `kill -9` and
+//!    loss of power, unless `storage.commit` is off.
+//! 3. A commit is one blocking call. hyper drops a handler when its client disconnects, but a blocking call that has
+//!    started runs to its end, before the registry stops. Longer work, such as receiving a body, is a task of its own.
+//! 4. Writers share transactions, and so syncs. Readers never wait for a writer, unless the writer reopens the database
 //!    after a failure.
-//! 5. An unfinished upload is the file of its bytes and nothing else. Its id is bound to the
-//!    repository by a keyed hash, so that starting one writes no row, and a restart loses none.
-//! 6. Bytes are hashed once, while they arrive. Read again is an upload that is continued after a restart, a blob
-//!    whose file somebody has written to, and what a scrub or a recovery looks at.
-//! 7. Only `content::blobs::paths` builds a path, and only out of checked values. Nothing below `http` knows a
-//!    status code. Only `kit::clock` reads the wall clock. There is no global state: two registries in one
-//!    process do not know of each other.
-//! 8. A secret is shown once and stored as a hash, or sealed where it must be read again (what a provider is
-//!    asked with); when keys and sessions were last used is written in batches, so that no request with one waits for
-//!    a disk.
-//! 9. The database decides; `manifests.log` beside it has what is needed to make the content's rows anew. It is
-//!    written after a commit and before the answer, never synced by a request, and made anew where it lacks a change.
-//! 10. A backup is a data directory: a copy of the rows at one moment, and every blob they speak of. It takes the
-//!     place of the one before in one step; so does the copy in which a schema is brought to a newer version.
+//! 5. An unfinished upload is only the file of its bytes. A keyed hash binds its id to the repository, so that starting an
+//!    upload writes no row, and a restart loses none.
+//! 6. Bytes are hashed once, while they arrive. They are read again only for an upload that continues after a restart, for
+//!    a blob whose file changed on disk, and by scrub and recovery.
+//! 7. Only `content::blobs::paths` builds a path, and only from checked values. Nothing below `http` knows a status code.
+//!    Only `kit::clock` reads the wall clock. There is no global state: registries in one process are independent.
+//! 8. A secret is shown once and stored as a hash, or sealed if the registry must read it again (refresh tokens of
+//!    identity providers). The last use of keys and sessions is written in batches, so that no request waits for it.
+//! 9. The database decides. `manifests.log` next to it is enough to rebuild the rows of the content. It is written after a
+//!    commit and before the response, never synced by a request, and rebuilt if a change is missing.
+//! 10. A backup is a data directory: a copy of the rows at one moment, and every blob they name. It replaces the previous
+//!     one in one step. A schema migration replaces the database in the same way.
 //! 11. Every body, page, list, queue, cache and wait has a limit with a name.
-//! 12. Whatever is unreferenced stands in a row since the transaction that made it so, and nothing is removed but
-//!     after a look, in the same transaction, whether that still holds. A client that was told of something has a
-//!     lease on it. Ages are measured by the machine's uptime: setting the wall clock makes nothing older.
-//!     What a tag pointed at, and a manifest that was deleted by digest, can be restored for as long as history is kept.
-//! 13. What is remembered of rows (manifests; accounts, keys and sessions) belongs to one version of them, which
-//!     every change ends before it is answered: nobody is told what was true before.
+//! 12. The transaction that drops the last reference records the content as unreferenced. Garbage collection checks again
+//!     in the transaction that deletes it. A lease protects content that a client was just told exists. Ages are measured
+//!     by the machine's uptime, so setting the wall clock makes nothing older. Previous targets of tags, and manifests
+//!     that were deleted by digest, can be restored while history is kept.
+//! 13. Caches of rows (manifests; accounts, keys and sessions) belong to one version of the rows. Every change ends the
+//!     version before it is acknowledged, so no request sees an earlier state.
 //!
 //! # Errors
 //!
-//! Each layer has one enum; they become HTTP in `http::error`, by matches without `_`. A client's
-//! mistake gets a 4xx with a code of the specification's table, says what is wrong, and changes
-//! nothing. A failure of ours gets a 5xx with a request id; its cause is logged once, with that id.
+//! Each layer has one error enum. `http::error` maps them to HTTP by matches without `_`. A client's mistake gets a 4xx
+//! with a code of the specification's table, says what is wrong, and changes nothing. An internal failure gets a 5xx with a
+//! request id; its cause is logged once, with that id.
 //!
 //! # Blocking
 //!
-//! Reads of rows are a few microseconds in memory and are made where they are needed. Whatever syncs
-//! or moves many bytes runs on tokio's threads for blocking work, of which there are few: a slow
-//! client never holds one.
+//! Reads of rows take a few microseconds in memory and happen where they are needed. Work that syncs or moves many bytes
+//! runs on tokio's threads for blocking work, which are few. A slow client never holds one.
 
 mod admin;
 #[doc(hidden)]
