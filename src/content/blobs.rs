@@ -1,11 +1,10 @@
-//! Content-addressed files: digest → bytes.
+//! The files of blobs, by digest.
 //!
-//! Knows no repository, no manifest and no user: whether somebody may read a blob, and whether a
-//! blob is still needed, is decided above. Invariant: a file under `blobs/` was verified
-//! against its name and was durable before it got that name.
+//! This module knows no repository, no manifest and no user. Its callers decide who may read a blob, and whether it is
+//! still referenced. Invariant: a file under `blobs/` was verified against its name, and was durable before it got that
+//! name.
 
 mod disk;
-mod error;
 #[cfg(test)]
 mod faulty;
 mod foreign;
@@ -25,7 +24,6 @@ use std::time::UNIX_EPOCH;
 use parking_lot::{Condvar, Mutex};
 
 pub(crate) use disk::{Disk, Owner, SystemDisk, give_to_owner_of_parent};
-pub(crate) use error::Error;
 #[cfg(test)]
 pub(crate) use faulty::{FaultyDisk, Operation};
 pub(crate) use foreign::ForeignStore;
@@ -34,98 +32,117 @@ pub(crate) use space::Space;
 pub(crate) use staging::{Checkpoint, Staging};
 pub(crate) use transfer::{Target, TargetError, TransferMode, TransferOutcome};
 
-use crate::kit::file::{FileParts, if_exists};
+use crate::kit::file::{FileParts, PathError, if_exists};
 use crate::oci::{Algorithm, Digest, Hasher};
 
-/// The blobs under one data directory.
+/// Why an operation on blobs has failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The digest is boxed, because two digests would make every `Result` large.
+    #[error("the content has the digest {actual}, not {expected}")]
+    DigestMismatch { expected: Digest, actual: Box<Digest> },
+    #[error("{0}")]
+    Io(#[source] PathError),
+    #[error("{free} bytes are free, but {min_free} must stay free (storage.minFreeSpace)")]
+    NoSpace { free: u64, min_free: u64 },
+}
+
+impl Error {
+    /// Adds the operation and the path to an I/O error.
+    fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io(PathError::at(operation, path)(source))
+    }
+}
+
+/// The blobs of one data directory.
 #[derive(Debug)]
 pub(crate) struct Blobs {
     tree: Tree,
     disk: Arc<dyn Disk>,
-    /// Whether files and directories are synced; without it a loss of power may lose what was
-    /// acknowledged (`storage.commit`).
+    /// Whether files and directories are synced (`storage.commit`). Without it, a loss of power may lose acknowledged
+    /// blobs.
     sync: bool,
     space: Space,
-    busy: DigestLocks,
+    locks: DigestLocks,
 }
 
-/// An entry of a directory of blobs.
+/// An entry of a blob directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// A file with the name of a blob.
     Blob(Digest),
     /// A directory with the name of a blob.
     Directory(Digest),
-    /// An entry that is not the registry's. NAS and NFS servers make such ones (`@eaDir`, `.nfs…`).
+    /// Another entry. NAS and NFS servers make such ones (`@eaDir`, `.nfs…`).
     Other,
 }
 
 /// An open blob.
 #[derive(Debug)]
 pub(crate) struct Blob {
-    /// Its bytes.
     pub(crate) file: File,
-    /// How many there are.
+    /// In bytes.
     pub(crate) size: u64,
-    /// When they were last written to, by the file system's clock, in nanoseconds since 1970.
+    /// The file's modification time, in nanoseconds since 1970.
     pub(crate) modified: u64,
 }
 
 impl Blobs {
-    /// Makes the directories that are missing under `root`.
+    /// Opens the blobs under a data directory. Makes missing directories.
     pub(crate) fn open(root: &Path, disk: Arc<dyn Disk>, sync: bool) -> Result<Self, Error> {
         let tree = Tree::new(root);
         let algorithms = Algorithm::ALL.map(|algorithm| tree.blobs_of(algorithm));
         for directory in algorithms.into_iter().chain([tree.uploads()]) {
             match directory.try_exists() {
-                // It may well be there.
+                // It may exist.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    return Err(Error::io("look at", &directory)(error));
+                    return Err(Error::io("read the metadata of", &directory)(error));
                 }
                 _ => disk::create_dir_all(&*disk, &directory).map_err(Error::io("create", &directory))?,
             }
         }
         let space = Space::new(root.to_owned(), 0);
-        Ok(Self { tree, disk, sync, space, busy: DigestLocks::default() })
+        Ok(Self { tree, disk, sync, space, locks: DigestLocks::default() })
     }
 
-    /// Takes nothing in when less than this is free.
+    /// Refuses uploads when fewer bytes than this are free.
     pub(crate) fn with_min_free(self, min_free: u64) -> Self {
         Self { space: Space::new(self.tree.root().to_owned(), min_free), ..self }
     }
 
-    /// The room that is left.
+    /// The free space of the file system.
     pub(crate) const fn space(&self) -> &Space {
         &self.space
     }
 
-    /// Opens a blob; none if there is no such file.
+    /// Opens a blob. Returns `None` if its file does not exist.
     pub(crate) fn get(&self, digest: Digest) -> Result<Option<Blob>, Error> {
         let path = self.tree.blob(&digest);
         let Some(file) = if_exists(File::open(&path)).map_err(Error::io("open", &path))? else { return Ok(None) };
-        let metadata = file.metadata().map_err(Error::io("look at", &path))?;
+        let metadata = file.metadata().map_err(Error::io("read the metadata of", &path))?;
         Ok(Some(Blob { file, size: metadata.len(), modified: modified(&metadata) }))
     }
 
-    /// Hashes what is in the file of a blob; `rest` is told of each part, and may wait, or break it off.
+    /// Hashes the file of a blob. `pause` is called after each part with its size, and may sleep. If it breaks, the
+    /// result is `None`.
     pub(crate) fn rehash(
         &self,
         blob: &Blob,
         digest: Digest,
-        mut rest: impl FnMut(usize) -> ControlFlow<()>,
+        mut pause: impl FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Option<Digest>, Error> {
         let mut hasher = Hasher::new(digest.algorithm());
         let (path, mut parts) = (self.tree.blob(&digest), FileParts::all(&blob.file));
         while let Some((_, part)) = parts.next().map_err(Error::io("read", &path))? {
             hasher.update(part);
-            if rest(part.len()).is_break() {
+            if pause(part.len()).is_break() {
                 return Ok(None);
             }
         }
         Ok(Some(hasher.finish()))
     }
 
-    /// Sets the file of a blob aside that is not what it should be; it is no error if it is gone.
+    /// Moves the damaged file of a blob to another directory, if it exists.
     pub(crate) fn set_aside(&self, digest: Digest) -> Result<(), Error> {
         let (path, aside) = (self.tree.blob(&digest), self.tree.damaged_blob(&digest));
         let directory = self.tree.damaged();
@@ -133,7 +150,7 @@ impl Blobs {
         if_exists(self.disk.rename(&path, &aside)).map(drop).map_err(Error::io("rename", &path))
     }
 
-    /// Visits the entries of the directory of the blobs of an algorithm, in no order.
+    /// Visits the entries of the blob directory of an algorithm in any order, until `visit` breaks.
     pub(crate) fn each_entry(
         &self,
         algorithm: Algorithm,
@@ -145,7 +162,7 @@ impl Blobs {
             let digest = entry.file_name().to_str().and_then(|hex| format!("{algorithm}:{hex}").parse().ok());
             let entry = match digest {
                 None => Entry::Other,
-                // A file whose type cannot be read may be gone by now, which is no reason to stop.
+                // The type cannot be read if the file was removed meanwhile.
                 Some(digest) if entry.file_type().is_ok_and(|kind| kind.is_dir()) => Entry::Directory(digest),
                 Some(digest) => Entry::Blob(digest),
             };
@@ -156,14 +173,14 @@ impl Blobs {
         Ok(())
     }
 
-    /// Removes a blob that nothing links any more; it is no error if it is gone.
+    /// Removes the file of a blob, if it exists. No repository may link the blob.
     pub(crate) fn remove(&self, digest: Digest) -> Result<(), Error> {
         let path = self.tree.blob(&digest);
         if_exists(self.disk.remove(&path)).map(drop).map_err(Error::io("remove", &path))
     }
 
-    /// Makes it durable that blobs are gone.
-    pub(crate) fn sync_removals(&self) -> Result<(), Error> {
+    /// Makes the names of new blobs, and the removal of others, durable.
+    pub(crate) fn sync_directories(&self) -> Result<(), Error> {
         for directory in Algorithm::ALL.map(|algorithm| self.tree.blobs_of(algorithm)) {
             if self.sync {
                 self.disk.sync_dir(&directory).map_err(Error::io("sync", &directory))?;
@@ -172,20 +189,19 @@ impl Blobs {
         Ok(())
     }
 
-    /// Waits until nobody else works on the file of this digest, and keeps others waiting until the
-    /// guard is dropped. A file and its row change together only under it. Blocks.
+    /// Locks a digest until the guard is dropped. A file and its row change together only under this lock. Blocks.
     pub(crate) fn lock(&self, digest: Digest) -> DigestGuard<'_> {
-        self.busy.lock(digest)
+        self.locks.lock(digest)
     }
 }
 
-/// When a file was last written to, in nanoseconds since 1970.
+/// The modification time of a file, in nanoseconds since 1970.
 fn modified(metadata: &Metadata) -> u64 {
     let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     since.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or_default()
 }
 
-/// The digests whose files are being sealed or removed at the moment.
+/// The digests that are locked.
 #[derive(Debug, Default)]
 struct DigestLocks {
     digests: Mutex<HashSet<Digest>>,
@@ -198,20 +214,20 @@ impl DigestLocks {
         while !digests.insert(digest) {
             self.released.wait(&mut digests);
         }
-        DigestGuard { busy: self, digest }
+        DigestGuard { locks: self, digest }
     }
 }
 
-/// See [`Blobs::lock`].
+/// A locked digest; see [`Blobs::lock`].
 #[derive(Debug)]
 pub(crate) struct DigestGuard<'a> {
-    busy: &'a DigestLocks,
+    locks: &'a DigestLocks,
     digest: Digest,
 }
 
 impl Drop for DigestGuard<'_> {
     fn drop(&mut self) {
-        self.busy.digests.lock().remove(&self.digest);
-        self.busy.released.notify_all();
+        self.locks.digests.lock().remove(&self.digest);
+        self.locks.released.notify_all();
     }
 }

@@ -217,12 +217,12 @@ async fn a_directory_with_something_else_in_it_is_left_alone() {
     let other = place.path().join("other");
     std::fs::create_dir(&other).unwrap();
     std::fs::write(other.join("letter.txt"), "dear").unwrap();
-    refused(&other, "has something else in it");
-    refused(&root, "lie in one another");
-    refused(&root.join("inside/of/it"), "lie in one another");
-    refused(place.path(), "lie in one another");
+    refused(&other, "is not empty");
+    refused(&root, "overlaps the directory to copy from");
+    refused(&root.join("inside/of/it"), "overlaps the directory to copy from");
+    refused(place.path(), "overlaps the directory to copy from");
     std::os::unix::fs::symlink(&root, place.path().join("by another name")).unwrap();
-    refused(&place.path().join("by another name"), "lie in one another");
+    refused(&place.path().join("by another name"), "overlaps the directory to copy from");
     assert_eq!(std::fs::read_dir(&other).unwrap().count(), 1);
     assert!(!root.join("inside").exists() && !root.join("backup.txt").exists());
 
@@ -230,11 +230,11 @@ async fn a_directory_with_something_else_in_it_is_left_alone() {
     back_up(&root, &backup, &[]);
     let served = serve(&backup);
     let pushed = push_image(&served.anonymous(), "b", "1", 1000).await;
-    refused(&backup, "has something else in it");
+    refused(&backup, "is not empty");
     served.stop();
-    refused(&backup, "has something else in it");
+    refused(&backup, "is not empty");
     let done = restore(&backup, &root, &[]);
-    assert!(done.code == Some(1) && done.stderr.contains("has something else in it"), "{done:?}");
+    assert!(done.code == Some(1) && done.stderr.contains("is not empty"), "{done:?}");
     let served = serve(&backup);
     assert_eq!(pull(&served.anonymous(), "b", "1").await, Some(pushed));
     // A registry that runs is not restored from.

@@ -1,8 +1,7 @@
-//! [`Disk`]: the file operations that everything durable is made of, each of them once.
+//! [`Disk`]: every file operation that changes something durable.
 //!
-//! It is the seam for crash and fault tests: an implementation that counts, fails or forgets
-//! operations sees every change the registry makes to its files, the database's among them. Reading is not
-//! part of it.
+//! Crash and fault tests implement it to record operations, to fail them, or to lose their effect. All changes to files
+//! go through it, those of the database included. Reads do not.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -14,22 +13,22 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-/// Only the registry's own user may look into its directories.
+/// Only the registry's own user may read its files.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// What a system takes of one call (`IOV_MAX`).
+/// The maximum number of parts in one call (`IOV_MAX`).
 #[cfg(target_os = "linux")]
 const PARTS_MAX: usize = 1024;
 
-/// Every way in which the registry changes files.
+/// The operations by which the registry changes files.
 pub(crate) trait Disk: fmt::Debug + Send + Sync {
-    /// Makes a directory; it is no error if it exists.
+    /// Makes a directory, if it does not exist.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// Makes a new empty file; it is an error if it exists.
+    /// Makes an empty file. Fails if it exists.
     fn create(&self, path: &Path) -> io::Result<File>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Writes all of some parts one behind the other, the first at `offset`.
+    /// Writes parts one after the other, the first at `offset`.
     fn write_parts_at(&self, file: &File, path: &Path, parts: &[Bytes], mut offset: u64) -> io::Result<()> {
         for part in parts {
             self.write_at(file, path, part, offset)?;
@@ -37,28 +36,27 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
         }
         Ok(())
     }
-    /// Reserves space for what will be written to a part of a file, whose length stays as it is. Advice: where it
-    /// cannot be had, writing costs more, or fails.
+    /// Preallocates space for a part of a file, whose length stays the same. Failure is ignored: writing costs more
+    /// then.
     fn reserve(&self, _file: &File, _offset: u64, _length: u64) {}
-    /// Lets the system begin to write a part of a file to the disk, so that a sync waits for less. The part stays in
-    /// the page cache, for the client that pulls it next. Advice: nothing is promised by it.
+    /// Starts writing a part of a file to the disk, so that a later sync is short. The part stays in the page cache,
+    /// for the next client that pulls it. Failure is ignored.
     fn begin_writing_back(&self, _file: &File, _offset: u64, _length: u64) {}
-    /// Cuts a file off behind `length` bytes.
+    /// Truncates a file to `length` bytes.
     fn truncate(&self, file: &File, path: &Path, length: u64) -> io::Result<()>;
     /// Makes a file's bytes and length durable.
     fn sync(&self, file: &File, path: &Path) -> io::Result<()>;
-    /// Gives a file another name, atomically, over whatever has that name.
+    /// Renames a file atomically. Replaces a file that has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Gives a file a second name, which must be free.
+    /// Makes a hard link. Fails if the new name exists.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::hard_link(from, to)
     }
-    /// Lets an empty file share the bytes of another until one of them is written to, where the file system can
-    /// do that.
+    /// Makes an empty file share the bytes of another one (a reflink), if the file system can.
     fn share(&self, from: &File, to: &File, _path: &Path) -> io::Result<()> {
         share(from, to)
     }
@@ -74,7 +72,7 @@ fn share(_from: &File, _to: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// The operating system's files.
+/// The file system of the operating system.
 #[derive(Debug)]
 pub(crate) struct SystemDisk;
 
@@ -105,7 +103,7 @@ impl Disk for SystemDisk {
 
     #[cfg(target_os = "linux")]
     fn write_parts_at(&self, file: &File, path: &Path, parts: &[Bytes], mut offset: u64) -> io::Result<()> {
-        // One call for all, or as many as it takes, as that is cheaper; and for what it did not write, one for each.
+        // One call for as many parts as possible. Then one call for each part that it did not write.
         let slices: Vec<_> = parts.iter().take(PARTS_MAX).map(|part| io::IoSlice::new(part)).collect();
         let mut written = match rustix::io::pwritev(file, &slices, offset) {
             Err(rustix::io::Errno::INTR) => 0,
@@ -132,7 +130,7 @@ impl Disk for SystemDisk {
     #[expect(unsafe_code, reason = "rustix has no sync_file_range")]
     fn begin_writing_back(&self, file: &File, offset: u64, length: u64) {
         let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) else { return };
-        // SAFETY: the call takes numbers and a descriptor that is open for as long as `file` is borrowed.
+        // SAFETY: the call takes numbers, and a descriptor that is open while `file` is borrowed.
         unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
     }
 
@@ -141,7 +139,7 @@ impl Disk for SystemDisk {
     }
 
     fn sync(&self, file: &File, _path: &Path) -> io::Result<()> {
-        // Times of the file are not worth another write.
+        // Syncing the times of the file would need another write.
         file.sync_data()
     }
 
@@ -166,28 +164,28 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// The owner of `path`, for files that this process makes for it. None if this process is not root: then it can
-    /// make files only for its own user.
+    /// The owner of `path`, for files that this process makes in it. `None` if this process is not root, because it
+    /// cannot change owners then.
     pub(crate) fn to_inherit(path: &Path) -> Option<Self> {
         let metadata = rustix::process::geteuid().is_root().then(|| fs::metadata(path).ok()).flatten()?;
         Some(Self { user: metadata.uid(), group: metadata.gid() })
     }
 
-    /// Makes this the owner of a file or a directory that this process has made. A file system without owners, or one
-    /// where root is like any other user, leaves the owner as it is.
+    /// Makes this the owner of a file or a directory that this process has made. Fails silently on a file system
+    /// without owners, or one where root has no special rights.
     pub(crate) fn take(self, path: &Path) {
         let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         if (user, group) == (self.user, self.group) {
             return;
         }
         if let Err(error) = lchown(path, Some(self.user), Some(self.group)) {
-            tracing::warn!(path = %path.display(), user = self.user, %error, "the owner cannot be set");
+            tracing::warn!(path = %path.display(), user = self.user, %error, "cannot set the owner");
         }
     }
 }
 
-/// Gives what root has made in the directory of another user to that user. A command that root runs would otherwise
-/// leave files that the registry cannot open.
+/// Gives a file that root has made to the owner of its directory. Otherwise a command run by root would leave files
+/// that the registry cannot open.
 pub(crate) fn give_to_owner_of_parent(path: &Path) {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Some(owner) = Owner::to_inherit(parent) {
@@ -195,7 +193,7 @@ pub(crate) fn give_to_owner_of_parent(path: &Path) {
     }
 }
 
-/// Makes a directory and what is missing above it, and makes each new name durable.
+/// Makes a directory and its missing parents, with durable names.
 pub(crate) fn create_dir_all(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());

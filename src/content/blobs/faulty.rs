@@ -1,4 +1,4 @@
-//! [`FaultyDisk`]: the system's disk with operations that fail when a test says so.
+//! [`FaultyDisk`]: a disk with operations that fail on demand, for tests.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,7 +22,7 @@ pub(crate) enum Operation {
     SyncDir,
 }
 
-/// What is to fail: how many times it still works, how many times it then fails, and with which error.
+/// A planned failure: the operation works `after` times and then fails `times` times.
 #[derive(Debug)]
 struct Fault {
     after: usize,
@@ -30,27 +30,27 @@ struct Fault {
     error: i32,
 }
 
-/// A disk of which a test decides what fails.
+/// A disk with planned failures.
 #[derive(Debug, Default)]
 pub(crate) struct FaultyDisk {
     faults: Mutex<BTreeMap<Operation, Fault>>,
 }
 
 impl FaultyDisk {
-    /// Lets these operations fail until [`FaultyDisk::heal`].
+    /// Makes operations fail until [`FaultyDisk::heal`].
     pub(crate) fn fail(&self, operations: &[Operation], error: rustix::io::Errno) {
         for operation in operations {
             self.fail_times(*operation, 0, usize::MAX, error);
         }
     }
 
-    /// Lets an operation work `after` times and then fail `times` times.
+    /// Makes an operation work `after` times and then fail `times` times.
     pub(crate) fn fail_times(&self, operation: Operation, after: usize, times: usize, error: rustix::io::Errno) {
         let fault = Fault { after, times, error: error.raw_os_error() };
         self.faults.lock().insert(operation, fault);
     }
 
-    /// Lets everything work again; says whether everything that was to fail a number of times has.
+    /// Cancels all planned failures. Returns whether all of them have occurred.
     pub(crate) fn heal(&self) -> bool {
         let faults = std::mem::take(&mut *self.faults.lock());
         faults.values().all(|fault| fault.times == 0)

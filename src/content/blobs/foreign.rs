@@ -1,27 +1,27 @@
-//! Whether a directory has the images of another registry in it.
+//! [`ForeignStore`]: finds the store of another registry in a directory.
 //!
-//! A registry that is started there by mistake would be empty, and its files would lie among those of the other one.
+//! A registry that is started there by mistake would be empty, and would mix its files with those of the other one.
 
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// As many entries are looked at: a store has its signs near its top.
+/// The number of entries that are examined. A store is recognised near its top.
 const ENTRIES_MAX: usize = 10_000;
-/// So many directories deep a repository of zot is looked for.
+/// The depth to which repositories of zot are searched for.
 const DEPTH_MAX: usize = 4;
 
-/// A store of another registry.
+/// The store of another registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ForeignStore {
-    /// The program that made it.
+    /// The program that has made it.
     pub(crate) program: &'static str,
-    /// What it was recognised by.
+    /// The path by which it was recognised.
     pub(crate) sign: PathBuf,
 }
 
 impl ForeignStore {
-    /// Looks for a store of another registry.
+    /// Searches a directory.
     pub(crate) fn find(root: &Path) -> Option<Self> {
         let at_top = [
             ("docker/registry/v2", "the registry of Docker (distribution)"),
@@ -43,7 +43,7 @@ fn layout(root: &Path) -> Option<PathBuf> {
         if is_layout {
             return Some(directory);
         }
-        // A directory that cannot be read has no repository that anybody could miss.
+        // The other registry could not read it either.
         let Ok(read) = fs::read_dir(&directory) else { continue };
         for entry in read.flatten() {
             entries += 1;

@@ -1,26 +1,26 @@
-//! Where everything lies on disk. No other code builds a path under the data directory.
+//! [`Tree`]: the paths under the data directory. No other code builds them.
 //!
 //! ```text
 //! <root>/
 //!   coracle.redb            every row
 //!   coracle.redb.new        a database while it is being made
-//!   coracle.redb.<version>  the database before it was brought to a newer schema version
-//!   coracle.redb.damaged-<n> a database that could not be read when `coracle recover` made another
-//!   manifests.log           manifests and tags once more, for the day on which the database is lost
-//!   manifests.log.new       that file while it is being made
-//!   manifests.log.old       such a file that does not belong to the database
-//!   backup.txt              in backups alone: says that this is one
+//!   coracle.redb.<version>  the database before the upgrade from this schema version
+//!   coracle.redb.damaged-<n> a damaged database that `coracle recover` has replaced
+//!   manifests.log           the journal: manifests and tags, to rebuild a lost database
+//!   manifests.log.new       a journal while it is being made
+//!   manifests.log.old       a journal of another database
+//!   backup.txt              marks the directory as a backup
 //!   blobs/<algorithm>/<hex> a blob, named by its digest: the blob half of an OCI image layout
-//!   damaged/<algorithm>-<hex> what was a blob until its bytes were found to be others; for whoever wants to look
+//!   damaged/<algorithm>-<hex> the file of a blob that was found damaged, for inspection
 //!   uploads/<id>            the bytes of an unfinished upload
-//!   admin.sock              local administration of a running registry, mode 0600
+//!   admin.sock              the admin socket of a running registry, mode 0600
 //! ```
 
 use std::path::{Path, PathBuf};
 
 use crate::oci::{Algorithm, Digest, UploadId};
 
-/// The tree under one data directory.
+/// The paths under one data directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Tree {
     root: PathBuf,
@@ -35,42 +35,40 @@ impl Tree {
         &self.root
     }
 
-    /// The database.
     pub(crate) fn database(&self) -> PathBuf {
         self.root.join("coracle.redb")
     }
 
-    /// The database before it has its name.
+    /// The temporary name of a new database.
     pub(crate) fn new_database(&self) -> PathBuf {
         self.root.join("coracle.redb.new")
     }
 
-    /// The database as a program of an earlier schema version has left it.
+    /// The database before the upgrade from a schema version.
     pub(crate) fn earlier_database(&self, version: u32) -> PathBuf {
         self.root.join(format!("coracle.redb.{version}"))
     }
 
-    /// What is needed to make the rows of content anew if the database is lost.
     pub(crate) fn journal(&self) -> PathBuf {
         self.root.join("manifests.log")
     }
 
-    /// The journal before it has its name.
+    /// The temporary name of a new journal.
     pub(crate) fn new_journal(&self) -> PathBuf {
         self.root.join("manifests.log.new")
     }
 
-    /// A journal that does not belong to the database.
+    /// A journal of another database.
     pub(crate) fn earlier_journal(&self) -> PathBuf {
         self.root.join("manifests.log.old")
     }
 
-    /// Where a database is put that cannot be read; more than one may come to be there.
+    /// The name of a damaged database. There may be several.
     pub(crate) fn damaged_database(&self, number: u32) -> PathBuf {
         self.root.join(format!("coracle.redb.damaged-{number}"))
     }
 
-    /// Says that the directory is a backup, or is becoming one.
+    /// The file that marks the directory as a backup, complete or not.
     pub(crate) fn backup_marker(&self) -> PathBuf {
         self.root.join("backup.txt")
     }
@@ -79,7 +77,7 @@ impl Tree {
         self.root.join("blobs")
     }
 
-    /// The directory of the blobs of one algorithm.
+    /// The blob directory of an algorithm.
     pub(crate) fn blobs_of(&self, algorithm: Algorithm) -> PathBuf {
         self.blobs().join(algorithm.as_str())
     }
@@ -88,7 +86,7 @@ impl Tree {
         self.blobs_of(digest.algorithm()).join(digest.hex())
     }
 
-    /// Where files are kept that were blobs until they were damaged.
+    /// The directory for the files of damaged blobs.
     pub(crate) fn damaged(&self) -> PathBuf {
         self.root.join("damaged")
     }
@@ -97,7 +95,6 @@ impl Tree {
         self.damaged().join(format!("{}-{}", digest.algorithm().as_str(), digest.hex()))
     }
 
-    /// The socket of local administration.
     pub(crate) fn admin_socket(&self) -> PathBuf {
         self.root.join("admin.sock")
     }

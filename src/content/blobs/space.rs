@@ -1,4 +1,4 @@
-//! How much room is left for files, and whether that is too little to take anything in.
+//! [`Space`]: the free space of the file system, and the minimum that must stay free.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,43 +8,43 @@ use parking_lot::Mutex;
 
 use super::Error;
 
-/// The file system is asked no more often than this: every piece of every push asks.
-const KNOWN_FOR: Duration = Duration::from_secs(1);
+/// How long the free space is cached, because every part of every push asks for it.
+const CACHED_FOR: Duration = Duration::from_secs(1);
 
-/// The room on the file system of a directory.
+/// The free space on the file system of a directory.
 #[derive(Debug)]
 pub(crate) struct Space {
     directory: PathBuf,
-    /// With less than this, nothing is taken in.
+    /// Uploads are refused when fewer bytes are free.
     min_free: u64,
-    known: Mutex<Option<(Instant, u64)>>,
+    cached: Mutex<Option<(Instant, u64)>>,
 }
 
 impl Space {
     pub(super) fn new(directory: PathBuf, min_free: u64) -> Self {
-        Self { directory, min_free, known: Mutex::default() }
+        Self { directory, min_free, cached: Mutex::default() }
     }
 
-    /// How many bytes are free for us, a moment ago.
+    /// The number of bytes that are free for this process, at most one second old.
     pub(crate) fn free(&self) -> io::Result<u64> {
-        let mut known = self.known.lock();
-        if let Some((asked, free)) = *known
-            && asked.elapsed() < KNOWN_FOR
+        let mut cached = self.cached.lock();
+        if let Some((asked, free)) = *cached
+            && asked.elapsed() < CACHED_FOR
         {
             return Ok(free);
         }
         let found = rustix::fs::statvfs(&self.directory)?;
         let free = found.f_bavail.saturating_mul(found.f_frsize);
-        *known = Some((Instant::now(), free));
+        *cached = Some((Instant::now(), free));
         Ok(free)
     }
 
-    /// How much is to stay free.
+    /// The number of bytes that must stay free.
     pub(crate) const fn min_free(&self) -> u64 {
         self.min_free
     }
 
-    /// Refuses to take anything in when too little is free. Where that cannot be found out, the disk will say.
+    /// Fails if too little space is free. If that is unknown, the upload is tried.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.free() {
             Ok(free) if free < self.min_free => Err(Error::NoSpace { free, min_free: self.min_free }),

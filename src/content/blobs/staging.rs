@@ -1,7 +1,7 @@
-//! [`Staging`]: bytes that are not yet a blob.
+//! [`Staging`]: the file of an unfinished upload.
 //!
-//! They are hashed as they are appended. A staging that was reopened (after a restart, say) has
-//! lost its hash; it is then made up for by reading the file once, when it is sealed.
+//! Its bytes are hashed while they are appended. A staging that is reopened after a restart has no hash, so it is read
+//! and hashed once when it is verified.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -12,29 +12,30 @@ use super::{Blobs, Error, modified};
 use crate::kit::file::{FileParts, if_exists};
 use crate::oci::{Algorithm, Digest, Hasher, UploadId};
 
-/// The disk gets to work whenever as much has been written, and not all at once at the end.
+/// Start writing to the disk after this many bytes, so that the sync at the end is short.
 const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Space is reserved for as much as is there already, so that nobody has more reserved than they have sent; from
-/// so much on, and in steps that are not larger. It makes writing cheaper, as the blocks are looked for once.
+/// Preallocate as much as has already arrived, so that a client cannot reserve space it does not use. Preallocation
+/// starts at the minimum, and a step is at most the maximum. It makes writing cheaper, because the file system searches
+/// for free blocks once.
 const RESERVE_BYTES_MIN: u64 = 1024 * 1024;
 const RESERVE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
-/// An open file of appended bytes.
+/// The open file of an unfinished upload.
 #[derive(Debug)]
 pub(crate) struct Staging {
     id: UploadId,
     path: PathBuf,
     file: File,
     offset: u64,
-    /// There is space for as much, as far as that is known.
+    /// The end of the preallocated space.
     reserved: u64,
-    /// As much is being written to the disk already.
+    /// The end of the bytes that are already being written to the disk.
     written_back: u64,
     hasher: Option<Hasher>,
 }
 
-/// A place in a staging to go back to.
+/// A state of a staging, for [`Blobs::rewind`].
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     offset: u64,
@@ -42,27 +43,27 @@ pub(crate) struct Checkpoint {
 }
 
 impl Staging {
-    /// How many bytes it has.
+    /// The number of bytes that have arrived.
     pub(crate) const fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// When it was last written to, by the file system's clock, in nanoseconds since 1970.
+    /// The file's modification time, in nanoseconds since 1970.
     pub(crate) fn modified(&self) -> Result<u64, Error> {
-        self.file.metadata().map(|metadata| modified(&metadata)).map_err(Error::io("look at", &self.path))
+        self.file.metadata().map(|metadata| modified(&metadata)).map_err(Error::io("read the metadata of", &self.path))
     }
 
-    /// What is known of the hash: nothing, if the file was reopened.
+    /// The hash of the bytes so far. `None` after the file was reopened.
     pub(crate) const fn hasher(&self) -> Option<&Hasher> {
         self.hasher.as_ref()
     }
 
-    /// The present state, for [`Blobs::rewind`].
+    /// The current state.
     pub(crate) fn checkpoint(&self) -> Checkpoint {
         Checkpoint { offset: self.offset, hasher: self.hasher.clone() }
     }
 
-    /// Compares what was received with the digest it should have.
+    /// Checks the bytes against a digest.
     pub(crate) fn verify(&mut self, expected: Digest) -> Result<(), Error> {
         let algorithm = expected.algorithm();
         let hasher = match self.hasher.take() {
@@ -76,21 +77,19 @@ impl Staging {
 }
 
 impl Blobs {
-    /// Makes an empty staging. Its name survives the process, not yet a loss of power: nothing was
-    /// promised yet.
+    /// Makes an empty staging. Its name need not survive a loss of power, because no byte was acknowledged yet.
     pub(crate) fn stage(&self, id: UploadId) -> Result<(), Error> {
         let path = self.tree.upload(id);
         self.disk.create(&path).map(drop).map_err(Error::io("create", &path))
     }
 
-    /// Opens a staging; none if there is none. `hasher` is what its bytes have been hashed to so
-    /// far, if that is known and belongs to as many bytes as the file has; for an empty file it
-    /// says which algorithm to begin with.
+    /// Opens a staging. Returns `None` if it does not exist. `hasher` is a hash of its first bytes and their number. It
+    /// is used if the file has exactly these bytes.
     pub(crate) fn reopen(&self, id: UploadId, hasher: Option<(u64, Hasher)>) -> Result<Option<Staging>, Error> {
         let path = self.tree.upload(id);
         let opened = if_exists(File::options().read(true).write(true).open(&path));
         let Some(file) = opened.map_err(Error::io("open", &path))? else { return Ok(None) };
-        let offset = file.metadata().map_err(Error::io("look at", &path))?.len();
+        let offset = file.metadata().map_err(Error::io("read the metadata of", &path))?.len();
         let hasher = hasher
             .filter(|(hashed, _)| *hashed == offset)
             .map(|(_, hasher)| hasher)
@@ -98,14 +97,14 @@ impl Blobs {
         Ok(Some(Staging { id, path, file, offset, reserved: offset, written_back: offset, hasher }))
     }
 
-    /// How many bytes a staging has; none if there is none.
+    /// The number of bytes of a staging. Returns `None` if it does not exist.
     pub(crate) fn staged(&self, id: UploadId) -> Result<Option<u64>, Error> {
         let path = self.tree.upload(id);
-        let metadata = if_exists(std::fs::metadata(&path)).map_err(Error::io("look at", &path))?;
+        let metadata = if_exists(std::fs::metadata(&path)).map_err(Error::io("read the metadata of", &path))?;
         Ok(metadata.map(|metadata| metadata.len()))
     }
 
-    /// Appends bytes, all of them or, as far as the staging's own state goes, none.
+    /// Appends bytes. After a failure the state of the staging is unchanged.
     pub(crate) fn append(&self, staging: &mut Staging, parts: &[Bytes]) -> Result<(), Error> {
         let length: u64 = parts.iter().map(|bytes| bytes.len() as u64).sum();
         if staging.offset >= RESERVE_BYTES_MIN && staging.offset + length > staging.reserved {
@@ -131,7 +130,7 @@ impl Blobs {
         Ok(())
     }
 
-    /// Goes back to an earlier state and forgets the bytes behind it.
+    /// Returns to an earlier state, and removes the bytes after it.
     pub(crate) fn rewind(&self, staging: &mut Staging, to: Checkpoint) -> Result<(), Error> {
         self.disk.truncate(&staging.file, &staging.path, to.offset).map_err(Error::io("truncate", &staging.path))?;
         staging.offset = to.offset;
@@ -140,7 +139,7 @@ impl Blobs {
         Ok(())
     }
 
-    /// Gives back the space that was reserved and is not needed.
+    /// Releases unused preallocated space.
     pub(crate) fn trim(&self, staging: &mut Staging) -> Result<(), Error> {
         if staging.reserved > staging.offset {
             let cut = self.disk.truncate(&staging.file, &staging.path, staging.offset);
@@ -150,12 +149,11 @@ impl Blobs {
         Ok(())
     }
 
-    /// Makes a verified staging the blob of its digest: durable bytes first, then the name, then
-    /// the durable name. A crash in between leaves a staging, or a blob that no row links; a failure leaves
-    /// the staging.
+    /// Makes a verified staging a blob: syncs the bytes, renames the file, and syncs the directory. A crash in between
+    /// leaves a staging, or a blob without a row. A failure leaves the staging.
     ///
-    /// Except for a failure to sync it: the system may have dropped bytes that it could not write, and would
-    /// say of a second attempt that all is well. Such a staging is discarded.
+    /// If syncing the bytes fails, the staging is discarded. The system may have dropped the bytes, and would report
+    /// success at the next attempt.
     pub(crate) fn seal(&self, staging: &mut Staging, digest: Digest) -> Result<(), Error> {
         let blob = self.tree.blob(&digest);
         let directory = self.tree.blobs_of(digest.algorithm());
@@ -175,35 +173,34 @@ impl Blobs {
         Ok(())
     }
 
-    /// Makes a blob that no row links the staging again that it was, for the client to try once more. Where that
-    /// fails, it stays a blob without a link.
+    /// Undoes [`Blobs::seal`], so that the client can try again. If that fails, the blob stays without a row.
     pub(crate) fn unseal(&self, staging: &Staging, digest: Digest) {
         let blob = self.tree.blob(&digest);
         if let Err(error) = self.disk.rename(&blob, &staging.path) {
-            tracing::warn!(%error, %digest, "a blob that nobody links is left behind");
+            tracing::warn!(%error, %digest, "cannot undo a finished upload: the blob stays without a row");
         }
     }
 
-    /// Throws a staging away whose upload is over. Where that fails, it expires.
+    /// Removes the staging of a finished upload. If that fails, it expires later.
     pub(crate) fn try_discard(&self, id: UploadId) {
         if let Err(error) = self.discard(id) {
-            tracing::warn!(%error, "an upload that is over is left to expire");
+            tracing::warn!(%error, "cannot remove the file of a finished upload: it expires later");
         }
     }
 
-    /// Throws a staging away; false if there was none.
+    /// Removes a staging. Returns whether it existed.
     pub(crate) fn discard(&self, id: UploadId) -> Result<bool, Error> {
         let path = self.tree.upload(id);
         Ok(if_exists(self.disk.remove(&path)).map_err(Error::io("remove", &path))?.is_some())
     }
 
-    /// Every staging and when it was last written to.
+    /// All stagings with their modification times.
     pub(crate) fn stagings(&self) -> Result<Vec<(UploadId, std::time::SystemTime)>, Error> {
         let directory = self.tree.uploads();
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&directory).map_err(Error::io("list", &directory))? {
             let entry = entry.map_err(Error::io("list", &directory))?;
-            // A file that is not ours has no upload's name, and one that has gone meanwhile no time.
+            // Foreign files have other names. A file that was removed meanwhile has no time.
             let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
             let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
             found.extend(id.zip(written));
@@ -213,13 +210,12 @@ impl Blobs {
 }
 
 impl Staging {
-    /// The upload the bytes belong to.
     pub(crate) const fn id(&self) -> UploadId {
         self.id
     }
 }
 
-/// Hashes a file from its beginning.
+/// Hashes the bytes that have arrived.
 fn rehash(staging: &Staging, algorithm: Algorithm) -> Result<Hasher, Error> {
     let mut hasher = Hasher::new(algorithm);
     let mut parts = FileParts::first(&staging.file, staging.offset);

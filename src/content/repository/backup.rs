@@ -171,7 +171,7 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
             }
             self.rest(began)?;
         }
-        self.target.blobs.sync_names()?;
+        self.target.blobs.sync_directories()?;
         drop(rows);
         install(tree, &**self.disk)?;
         transferred.removed = self.remove_others()?;
@@ -237,7 +237,7 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
                 outcome => outcome?,
             }
         }
-        blobs.sync_names()?;
+        blobs.sync_directories()?;
         Ok(removed)
     }
 

@@ -45,7 +45,7 @@ impl Stores {
             for digest in &orphans {
                 self.remove_orphan(*digest)?;
             }
-            self.blobs.sync_removals()?;
+            self.blobs.sync_directories()?;
             self.database.write(move |tx| tx.remove_orphans(&orphans))?;
         }
     }

@@ -103,7 +103,7 @@ pub(crate) fn recover(root: &Path, recovery: Recovery) -> Result<Recovered, Reco
         for digest in unnamed {
             blobs.remove(digest)?;
         }
-        blobs.sync_removals()?;
+        blobs.sync_directories()?;
     }
     Ok(recovered)
 }
