@@ -35,6 +35,7 @@ mod scene;
 mod scrub;
 mod tag;
 mod upload;
+mod weight;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -16,6 +16,7 @@ mod cli;
 mod clients;
 mod compat;
 mod connections;
+mod cost;
 mod crash;
 mod examples;
 mod faults;

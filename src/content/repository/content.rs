@@ -1,7 +1,7 @@
 //! Operations on a whole repository: create, list the tags, remove.
 
-use super::history::Weights;
 use super::manifest::{detach, stored_manifest};
+use super::weight::Weights;
 use super::{Error, Repository, deleted};
 use crate::content::rows::{Contents, SettingsRow, WriteTx};
 use crate::kit::clock::{Moment, Timestamp};
@@ -15,7 +15,7 @@ const REMOVALS_MAX: usize = 3;
 pub(crate) struct TaggedManifest {
     pub(crate) tag: String,
     pub(crate) digest: Digest,
-    /// The size of the image in bytes: see [`Weight`](super::history::Weight).
+    /// The size of the image in bytes: see [`Weight`](super::weight::Weight).
     pub(crate) size: u64,
     pub(crate) moved: Timestamp,
 }

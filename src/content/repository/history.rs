@@ -4,22 +4,19 @@
 //! [`Rules::tag_history`](super::Rules). An expired target counts as forgotten even before it is removed, so that clients do
 //! not see when maintenance runs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use super::weight::{Weight, Weights};
 use super::{Error, Repository, Stores, deleted};
 use crate::content::rows::{self, Rows, Span, TagAttributes, TagState};
 use crate::kit::clock::{SteadyTime, Timestamp};
-use crate::oci::{Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
 
 #[cfg(test)]
 mod tests;
 
-/// The layers of a larger manifest are not added to its size.
-const WEIGHED_BYTES_MAX: u64 = 64 * 1024;
-/// Manifests and blobs of an index that are added to its size.
-const WEIGHED_PARTS_MAX: usize = 4096;
 /// Rows that one step reads or removes, so that no other writer waits long.
 const STEP: usize = 500;
 /// Steps of one maintenance run. The next run does the rest.
@@ -67,15 +64,6 @@ pub(crate) struct HistoryEntry {
     pub(crate) state: TagState,
     /// `None` if the manifest no longer exists.
     pub(crate) weight: Option<Weight>,
-}
-
-/// The kind and size of a manifest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Weight {
-    pub(crate) is_index: bool,
-    /// Bytes of the manifest with its blobs, and of an index with its manifests and their blobs. Each counts once. A very
-    /// large manifest counts alone.
-    pub(crate) size: u64,
 }
 
 /// A page of a history, the latest start first.
@@ -393,55 +381,6 @@ impl Repository {
         })?;
         if forgotten == 0 { Err(Error::TagPastUnknown { tag: tag.clone(), digest }) } else { Ok(()) }
     }
-}
-
-/// Weights of manifests. Each manifest is read once.
-#[derive(Debug, Default)]
-pub(super) struct Weights(HashMap<Digest, Option<Weight>>);
-
-impl Weights {
-    /// The weight of a manifest, or `None` if it does not exist.
-    pub(super) fn of(&mut self, tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
-        if let Some(known) = self.0.get(&digest) {
-            return Ok(*known);
-        }
-        let weight = weigh(tx, name, digest)?;
-        self.0.insert(digest, weight);
-        Ok(weight)
-    }
-}
-
-/// Adds up a manifest and everything it needs, each once.
-fn weigh(tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
-    let Some(row) = tx.stored_manifest(name, digest)? else { return Ok(None) };
-    let mut weight = Weight { is_index: row.media_type().as_ref().is_some_and(MediaType::is_index), size: 0 };
-    let (mut waiting, mut counted) = (vec![digest], HashSet::from([digest]));
-    while let Some(digest) = waiting.pop() {
-        // An index may list a blob, or a manifest that the repository does not have.
-        let Some(row) = tx.stored_manifest(name, digest)? else {
-            weight.size += linked_size(tx, name, digest)?;
-            continue;
-        };
-        weight.size += row.size;
-        if row.size > WEIGHED_BYTES_MAX || counted.len() > WEIGHED_PARTS_MAX {
-            continue;
-        }
-        let bytes = tx.manifest_bytes(name, digest)?.unwrap_or_default();
-        let manifest = Manifest::read(&bytes, row.media_type().as_ref());
-        let manifest = manifest.map_err(|_| Error::Corrupt { what: "the manifest cannot be read", digest })?;
-        let blobs = manifest.blobs().iter().chain(manifest.optional_blobs());
-        for blob in blobs.filter(|blob| counted.insert(**blob)) {
-            weight.size += linked_size(tx, name, *blob)?;
-        }
-        waiting.extend(manifest.manifests().iter().map(|child| child.digest).filter(|child| counted.insert(*child)));
-    }
-    Ok(Some(weight))
-}
-
-/// The size of a blob that the repository has, or else 0. A size would reveal that another repository has the blob.
-fn linked_size(tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<u64, Error> {
-    let linked = tx.link(digest, name)?.is_some();
-    Ok(if linked { tx.blob(digest)?.map_or(0, |blob| blob.size) } else { 0 })
 }
 
 fn unreadable(table: &'static str, key: &str) -> Error {

@@ -32,7 +32,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         &future(change_visibility),
     )
     .named("changeRepoVisibility", "Make a repository public or private"),
-    get("/api/v1/repository/{repository}", Requires::Repository(Action::Pull), &sync(get_repository))
+    get("/api/v1/repository/{repository}", Requires::Repository(Action::Pull), &future(get_repository))
         .named("getRepo", "Get a repository with its tags"),
     put("/api/v1/repository/{repository}", Requires::Repository(Action::Push), &future(change_repository))
         .named("updateRepo", "Describe a repository"),
@@ -233,7 +233,7 @@ struct ShownTag {
     manifest_digest: String,
 }
 
-fn get_repository(
+async fn get_repository(
     context: &Context<'_>,
     call: Call<RepositoryName, GetRepositoryQuery>,
 ) -> Result<ShownRepository, ApiError> {
@@ -243,7 +243,8 @@ fn get_repository(
     let actions = context.registry.actions(context.caller, &full_name)?;
     let mut tags = None;
     if call.query.include_tags != Some(Switch(false)) {
-        let tagged = repository.tagged(TAGS_MAX)?.into_iter();
+        // Weighing the images of many tags takes time.
+        let tagged = context.blocking(move || repository.tagged(TAGS_MAX)).await?.into_iter();
         let shown = tagged.map(|tagged| ShownTag {
             name: tagged.tag,
             size: tagged.size,

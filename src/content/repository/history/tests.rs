@@ -11,6 +11,7 @@ use crate::content::repository::scene::rules;
 use crate::content::repository::{ManifestTarget, PutManifest, Rules};
 use crate::content::rows::Database;
 use crate::kit::clock::Clock;
+use crate::oci::MediaType;
 
 const WINDOW: Duration = Duration::from_hours(1);
 const SECOND: Duration = Duration::from_secs(1);
