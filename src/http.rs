@@ -79,6 +79,8 @@ const URI_BYTES_MAX: usize = 8 * 1024;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Smaller responses do not count as unsent bytes: buffers of the system take as much.
+const UNSENT_BYTES_MIN: u64 = 64 * 1024;
 /// The most bytes of a `User-Agent` that are stored.
 const AGENT_BYTES_MAX: usize = 256;
 
@@ -195,7 +197,7 @@ pub(crate) async fn answer(
     } else {
         Outcome::refused(ApiError::busy("too many requests are in flight"))
     };
-    let mut response = match result {
+    let mut response = match result.and_then(|response| limit_unsent(registry, response)) {
         Ok(response) => response,
         Err(error) => {
             Box::pin(body.finish_short(&head.headers)).await;
@@ -297,6 +299,16 @@ async fn handle(
     }
     let mut response = result?;
     caching::limit(registry, caller, access, &mut response)?;
+    Ok(response)
+}
+
+/// Counts the bytes of a large response until they are sent. Refuses the response if too many other bytes are unsent.
+fn limit_unsent(registry: &Shared, mut response: Response<Body>) -> Result<Response<Body>, ApiError> {
+    let bytes = response.body().unreserved();
+    if bytes > UNSENT_BYTES_MIN {
+        let reserved = registry.unsent().try_reserve(bytes).ok_or_else(ApiError::unread)?;
+        response.body_mut().hold(reserved);
+    }
     Ok(response)
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod append;
 pub(crate) mod bounded_map;
+pub(crate) mod byte_budget;
 pub(crate) mod clock;
 pub(crate) mod file;
 pub(crate) mod metrics;

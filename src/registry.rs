@@ -36,6 +36,7 @@ use crate::identity::access::{Access, AccessControl, Actions, Authenticator, Cal
 use crate::identity::accounts::{Accounts, NewUser, Origin, Password, Permissions, UserChange};
 use crate::identity::providers::Providers;
 use crate::identity::tokens::Tokens;
+use crate::kit::byte_budget::ByteBudget;
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::metrics::Metrics;
 use crate::oci::RepositoryName;
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     /// `http.externalUrl`, parsed once: open registries compare the host of every request with it.
     external_origin: Option<Url>,
     metrics: Arc<Metrics>,
+    /// Limits the large responses that are in memory and not sent.
+    unsent: ByteBudget,
     /// What goes on when its client has gone, and is waited for at the end.
     work: TaskTracker,
     /// Makes the ids of requests differ from those of other processes, and from each other.
@@ -267,6 +270,10 @@ impl Shared {
     /// Names that clients may know this registry's token service by, besides the host they asked.
     pub(crate) fn token_services(&self) -> &[String] {
         &self.config.http.auth.token_services
+    }
+
+    pub(crate) const fn unsent(&self) -> &ByteBudget {
+        &self.unsent
     }
 
     pub(crate) const fn work(&self) -> &TaskTracker {

@@ -24,6 +24,7 @@ mod error;
 mod history;
 mod import;
 mod journal;
+mod large;
 mod lease;
 mod manifest;
 mod optional;
@@ -98,6 +99,7 @@ pub(crate) struct Stores {
     uploads: upload::Sessions,
     leases: lease::Leases,
     manifests: cache::ManifestCache,
+    large_manifests: large::LargeManifests,
     /// Held while garbage is collected, by one thread at a time.
     collecting: Mutex<()>,
     /// Held while unlinked files are removed.
@@ -119,6 +121,7 @@ impl Stores {
             uploads,
             leases: lease::Leases::default(),
             manifests: cache::ManifestCache::default(),
+            large_manifests: large::LargeManifests::default(),
             collecting: Mutex::default(),
             sweeping: Mutex::default(),
             files: RwLock::default(),

@@ -14,6 +14,7 @@ use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use super::access_log::AccessLogEntry;
+use crate::kit::byte_budget::ReservedBytes;
 use crate::oci::ByteRange;
 
 /// The most bytes of a file that one read takes. While one piece is being sent, two are in memory.
@@ -32,6 +33,8 @@ pub struct Body {
     left: u64,
     /// The number of bytes handed out.
     sent: u64,
+    /// Whether the bytes in memory are counted or shared already.
+    is_reserved: bool,
     /// The piece of a file that is being read.
     reading: Option<JoinHandle<io::Result<Bytes>>>,
     /// Written when the body ends or is dropped before its end.
@@ -72,6 +75,34 @@ impl Body {
         let mut body = Self::default();
         body.push(Segment::Bytes(bytes.into()));
         body
+    }
+
+    /// Makes a body of bytes that are counted or shared already.
+    pub(super) fn reserved(bytes: Bytes) -> Self {
+        let mut body = Self::bytes(bytes);
+        body.is_reserved = true;
+        body
+    }
+
+    /// The bytes in memory that are neither counted nor shared.
+    pub(super) fn unreserved(&self) -> u64 {
+        if self.is_reserved {
+            return 0;
+        }
+        let in_memory = |segment: &Segment| matches!(segment, Segment::Bytes(_)).then(|| segment.length());
+        self.segments.iter().filter_map(in_memory).sum()
+    }
+
+    /// Keeps bytes reserved until the last segment in memory has been sent.
+    pub(super) fn hold(&mut self, reserved: ReservedBytes) {
+        let mut in_memory = self.segments.iter_mut().rev().filter_map(|segment| match segment {
+            Segment::Bytes(bytes) => Some(bytes),
+            Segment::File { .. } => None,
+        });
+        if let Some(last) = in_memory.next() {
+            *last = reserved.hold(std::mem::take(last));
+        }
+        self.is_reserved = true;
     }
 
     /// The number of bytes that are still to come.

@@ -119,6 +119,11 @@ impl ApiError {
             .header(header::RETRY_AFTER, RETRY_SECONDS)
     }
 
+    /// Too many bytes of large responses are in memory, because clients do not read them.
+    pub(crate) fn unread() -> Self {
+        Self::busy("too many large responses wait for their clients: try again in a few seconds")
+    }
+
     /// Makes the error of an identity provider that does not answer.
     pub(crate) fn provider_away(cause: impl fmt::Display) -> Self {
         Self::unavailable(cause).message("the identity provider does not answer: try again later")

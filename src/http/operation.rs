@@ -76,7 +76,10 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         Route::Referrers { name, subject, types, after, limit } => {
             list::referrers(context, &name, subject, &types, after, limit)
         }
-        Route::GetManifest { name, reference } => manifest::get(context, &name, &reference),
+        Route::GetManifest { name, reference } => match manifest::get(context, &name, &reference)? {
+            Some(response) => Ok(response),
+            None => Box::pin(manifest::get_large(context, &name, &reference)).await,
+        },
         Route::HeadManifest { name, reference } => manifest::head(context, &name, &reference),
         Route::PutManifest { name, target } => Box::pin(manifest::put(context, &name, target, body)).await,
         Route::DeleteManifest { name, reference } => Box::pin(manifest::delete(context, &name, reference)).await,

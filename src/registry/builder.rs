@@ -18,10 +18,14 @@ use crate::identity::access::{AccessPolicy, Authenticator, Policy, Rules as Acce
 use crate::identity::accounts::{self, Accounts, AuditFile, Htpasswd, Password};
 use crate::identity::providers::{self, ClientId, ClientKey, ClientSecret, ProviderSettings, Providers, Targets};
 use crate::identity::tokens::{self, ExternalIssuer, Tokens};
+use crate::kit::byte_budget::ByteBudget;
 use crate::kit::clock::Clock;
 use crate::kit::metrics::Metrics;
 use crate::kit::outgoing::{self, Client};
 use crate::oci::{RepositoryName, RepositoryPattern};
+
+/// The most bytes of large responses that are in memory and not sent.
+const UNSENT_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
 /// A registry to be opened. See the crate's documentation for an example.
 #[derive(Debug, Default)]
@@ -148,6 +152,7 @@ impl Builder {
             external_origin: self.config.http.external_url.as_deref().and_then(|url| Url::parse(url).ok()),
             config: self.config,
             metrics: Arc::new(Metrics::new()),
+            unsent: ByteBudget::new(UNSENT_BYTES_MAX),
             work: TaskTracker::new(),
             instance: rand::random(),
             notices: Notices::default(),

@@ -66,7 +66,16 @@ impl Repository {
         Ok(self.find(reference, false)?.0)
     }
 
+    /// The manifest with this reference. The bytes of a large manifest are missing unless a response is sending them now:
+    /// see [`Repository::large_manifest`].
+    pub(crate) fn manifest_at_hand(&self, reference: &Reference) -> Result<(ManifestInfo, Option<Bytes>), Error> {
+        let (info, bytes) = self.find(reference, false)?;
+        let bytes = bytes.or_else(|| self.stores.large_manifests.get(&self.name, info.digest));
+        Ok((info, bytes))
+    }
+
     /// The manifest with this reference.
+    #[cfg(test)]
     pub(crate) fn manifest(&self, reference: &Reference) -> Result<ManifestBytes, Error> {
         let (info, bytes) = self.find(reference, true)?;
         let bytes = bytes.ok_or_else(|| Error::ManifestUnknown { reference: reference.clone() })?;

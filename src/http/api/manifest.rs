@@ -1,10 +1,14 @@
 //! `/v2/<name>/manifests/<reference>` (distribution-spec, "Pulling manifests", "Pushing Manifests",
 //! "Deleting tags", "Deleting Manifests").
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use hyper::header;
 use hyper::{Response, StatusCode};
 
 use crate::content::repository::{ManifestInfo, ManifestTarget, PutManifest};
+use crate::http::error::ApiError;
 use crate::http::request::{RequestBody, content_type, expected, has_already};
 use crate::http::response::{
     CACHE_AND_ASK, CACHE_FOR_EVER, OCI_SUBJECT, OCI_TAG, content, empty, identify, not_modified, value,
@@ -13,16 +17,42 @@ use crate::http::{Body, Context, HandlerResult};
 use crate::identity::access::{Action, Actions};
 use crate::oci::{Reference, RepositoryName};
 
-/// Serves a manifest with the media type of its push. The `Accept` header is ignored, because the bytes of a digest cannot
-/// be converted.
-pub(in crate::http) fn get(context: &Context<'_>, name: &RepositoryName, reference: &Reference) -> HandlerResult {
-    let manifest = context.registry.repository(name).manifest(reference)?;
-    let mut response = described(&manifest.info, reference);
-    if has_already(context.headers, manifest.info.digest) {
-        return Ok(not_modified(response));
+/// The longest time that a large manifest waits for others to be sent.
+const UNSENT_WAIT: Duration = Duration::from_secs(5);
+
+/// Returns `None` if the manifest is large and not in memory: see [`get_large`]. Otherwise serves the manifest with the
+/// media type of its push. The `Accept` header is ignored, because the bytes of a digest cannot be converted.
+pub(in crate::http) fn get(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    reference: &Reference,
+) -> Result<Option<Response<Body>>, ApiError> {
+    let (info, bytes) = context.registry.repository(name).manifest_at_hand(reference)?;
+    if has_already(context.headers, info.digest) {
+        return Ok(Some(not_modified(described(&info, reference))));
     }
-    *response.body_mut() = Body::bytes(manifest.bytes);
-    Ok(response)
+    Ok(bytes.map(|bytes| with_bytes(&info, reference, bytes)))
+}
+
+/// Reads a large manifest when there is memory for it.
+pub(in crate::http) async fn get_large(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    reference: &Reference,
+) -> HandlerResult {
+    let repository = context.registry.repository(name);
+    let info = repository.manifest_info(reference)?;
+    let reserved = context.registry.unsent().reserve(info.size, UNSENT_WAIT).await;
+    let reserved = reserved.ok_or_else(ApiError::unread)?;
+    let digest = info.digest;
+    let bytes = context.blocking(move || repository.large_manifest(digest, reserved)).await?;
+    Ok(with_bytes(&info, reference, bytes))
+}
+
+fn with_bytes(info: &ManifestInfo, reference: &Reference, bytes: Bytes) -> Response<Body> {
+    let mut response = described(info, reference);
+    *response.body_mut() = Body::reserved(bytes);
+    response
 }
 
 pub(in crate::http) fn head(context: &Context<'_>, name: &RepositoryName, reference: &Reference) -> HandlerResult {

@@ -61,6 +61,18 @@ impl Raw {
         async move { self.try_answer().await.unwrap_or_else(|| panic!("{place}: the connection was closed")) }
     }
 
+    /// Reads a head, and leaves the body unread.
+    pub async fn head(&mut self) -> RawAnswer {
+        let end = loop {
+            if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+            assert!(self.read().await, "the connection was closed");
+        };
+        let head = String::from_utf8(self.buffer.drain(..end).collect()).unwrap().to_ascii_lowercase();
+        RawAnswer { status: head.split(' ').nth(1).unwrap().parse().unwrap(), head }
+    }
+
     /// As [`Raw::answer`]; none if the connection is closed instead.
     pub async fn try_answer(&mut self) -> Option<RawAnswer> {
         let end = loop {
