@@ -58,7 +58,7 @@ use forwarded::ClientInfo;
 #[cfg(any(fuzzing, test))]
 pub(crate) use fuzzing::headers;
 pub(crate) use own_hosts::OwnHosts;
-pub(crate) use request::{BoxError, RequestBody, why_unreadable};
+pub(crate) use request::{Arriving, BoxError, RequestBody, why_unreadable};
 
 use crate::config::Bearer;
 use crate::identity::access::{
@@ -200,7 +200,10 @@ pub(crate) async fn answer(
     let mut response = match result.and_then(|response| limit_unsent(registry, response)) {
         Ok(response) => response,
         Err(error) => {
-            Box::pin(body.finish_short(&head.headers)).await;
+            // Without a place it uses the reserve, which must soon be free again.
+            if has_place {
+                Box::pin(body.finish_short(&head.headers)).await;
+            }
             error_response(registry, error.of_request(&head.method, head.uri.path()), info, client)
         }
     };
@@ -291,6 +294,9 @@ async fn handle(
     }
     if operation.brings_content() {
         registry.stores().check_space()?;
+    }
+    if matches!(caller.identity, Identity::Anonymous) {
+        body.is_from_anonymous();
     }
     let audited = AuditedRequest::begin(registry, head, client, info.request, caller.name());
     let result = operation.handle(context, body).await;

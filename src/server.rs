@@ -41,7 +41,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Address;
-use crate::http::{self, Body, BoxError, Connection, OwnHosts, RequestBody};
+use crate::http::{self, Arriving, Body, BoxError, Connection, OwnHosts, RequestBody};
 use crate::registry::{Error, Registry, Shared};
 use connections::{ConnectionHandle, Connections, InFlight};
 use http1::{ConnectionState, HeadTimeout, Http1Body};
@@ -123,11 +123,17 @@ impl Registry {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        answer(&self.shared, &Connection::default(), true, request).await
+        answer(&self.shared, &Connection::default(), true, request, None).await
     }
 }
 
-async fn answer<B>(shared: &Shared, connection: &Connection, has_place: bool, request: Request<B>) -> Response<Body>
+async fn answer<B>(
+    shared: &Shared,
+    connection: &Connection,
+    has_place: bool,
+    request: Request<B>,
+    arriving: Option<Arc<dyn Arriving>>,
+) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -135,7 +141,7 @@ where
     let (head, body) = request.into_parts();
     let body = UnsyncBoxBody::new(body.map_err(Into::into));
     let limits = shared.limits();
-    let body = RequestBody::new(body, limits.body_idle_timeout, limits.header_timeout);
+    let body = RequestBody::new(body, limits.body_idle_timeout, limits.header_timeout).on(arriving);
     http::answer(shared, connection, has_place, head, body).await
 }
 
@@ -386,7 +392,12 @@ impl Responder {
             Some(in_flight) => in_flight.has_place() || is_probe() || in_flight.wait_for_place().await,
             None => true,
         };
-        answer(&self.shared, &self.connection, has_place, request).await
+        if let Some(in_flight) = in_flight.filter(|_| !has_place) {
+            in_flight.refuse();
+        }
+        let has_body = !http_body::Body::is_end_stream(request.body());
+        let arriving = in_flight.filter(|_| has_body).map(InFlight::arriving);
+        answer(&self.shared, &self.connection, has_place, request, arriving).await
     }
 }
 

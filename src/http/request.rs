@@ -1,6 +1,7 @@
 //! Reads headers and bodies into types, within limits.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -25,6 +26,32 @@ const SHORT_BYTES_MAX: u64 = 64 * 1024;
 /// The longest time to read that rest.
 const SHORT_WAIT: Duration = Duration::from_millis(250);
 
+/// A connection that is told while the body of a request arrives, because a client that has not authenticated must not
+/// keep others out with it.
+pub(crate) trait Arriving: std::fmt::Debug + Send + Sync {
+    /// The registry waits for the body.
+    fn begin(&self);
+    /// The body has arrived, or is not read further.
+    fn end(&self);
+}
+
+/// A body that is arriving, until this is dropped.
+#[derive(Debug)]
+struct ArrivingBody(Arc<dyn Arriving>);
+
+impl ArrivingBody {
+    fn begin(connection: &Arc<dyn Arriving>) -> Self {
+        connection.begin();
+        Self(Arc::clone(connection))
+    }
+}
+
+impl Drop for ArrivingBody {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// The body of a request, until a handler takes it.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
@@ -33,11 +60,26 @@ pub(crate) struct RequestBody {
     idle: Duration,
     /// The longest time in which [`WINDOW_BYTES`] of a whole body must arrive.
     window: Duration,
+    /// The connection, if there is one.
+    connection: Option<Arc<dyn Arriving>>,
+    /// Whether the client has not authenticated.
+    is_anonymous: bool,
 }
 
 impl RequestBody {
     pub(crate) fn new(body: UnsyncBoxBody<Bytes, BoxError>, idle: Duration, window: Duration) -> Self {
-        Self { body: Some(body), idle, window }
+        Self { body: Some(body), idle, window, connection: None, is_anonymous: false }
+    }
+
+    /// Sets the connection that is told while the body of an anonymous client arrives.
+    pub(crate) fn on(mut self, connection: Option<Arc<dyn Arriving>>) -> Self {
+        self.connection = connection;
+        self
+    }
+
+    /// Says that the client has not authenticated.
+    pub(super) const fn is_from_anonymous(&mut self) {
+        self.is_anonymous = true;
     }
 
     /// Takes the body, to read it piece by piece. A later call gets an empty body.
@@ -71,6 +113,7 @@ impl RequestBody {
         if announced > limit as u64 {
             return Err(too_large());
         }
+        let _arriving = self.connection.as_ref().filter(|_| self.is_anonymous).map(ArrivingBody::begin);
         let mut incoming = self.take();
         let mut whole = BytesMut::new();
         let (mut deadline, mut window_end) = (Instant::now() + self.window, WINDOW_BYTES);

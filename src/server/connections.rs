@@ -1,7 +1,9 @@
 //! [`Connections`]: counts the open connections of each address, and chooses the one to close for a new one.
 //!
 //! A connection without a request in flight is idle, also while the head of a request arrives. When the limit is
-//! reached, the connection that has been idle longest is closed. A connection with a request in flight is never closed.
+//! reached, the connection that has been idle longest is closed. Two kinds of connections count as idle although they have
+//! a request: one that is refused for lack of a place is closed first, and one on which an unknown client sends a small body is
+//! closed like any other. Otherwise a connection with a request in flight is never closed.
 //! Each address has a share, so that one client cannot use all connections. A reserve beyond the limit is
 //! for probes: the registry reads a request there, and handles it if it is a probe or if a place becomes free soon.
 
@@ -15,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Limits, Network};
+use crate::http::Arriving;
 use crate::kit::network::client_network;
 
 /// The reserve is a sixteenth of the limit, within these bounds.
@@ -68,6 +71,10 @@ struct Entry {
     /// `None` for a trusted proxy, which has no share.
     address: Option<IpAddr>,
     requests: usize,
+    /// Those of the requests whose bodies are still arriving, from clients that have not authenticated.
+    arriving: usize,
+    /// Whether a request was refused for lack of a place, so that nothing but the rest of its body is expected.
+    is_refused: bool,
     has_place: bool,
     is_closing: bool,
     /// Orders idle connections: the smallest has been idle longest.
@@ -134,6 +141,13 @@ impl Connections {
         has_room
     }
 
+    /// Wakes the task that accepts connections, if a connection that has become idle can be closed for another one.
+    fn became_idle(&self, state: &State) {
+        if state.is_full {
+            self.room_made.notify_waiters();
+        }
+    }
+
     /// Registers an accepted connection, and closes an idle one for it if necessary. A trusted proxy serves many clients,
     /// so it has no share.
     pub(super) fn open(self: &Arc<Self>, peer: IpAddr, proxies: &[Network]) -> Result<ConnectionHandle, Full> {
@@ -168,8 +182,16 @@ impl Connections {
 impl State {
     fn insert(&mut self, address: Option<IpAddr>, signal: Arc<Notify>) -> usize {
         self.idle_number += 1;
-        let entry =
-            Entry { address, requests: 0, has_place: false, is_closing: false, idle_number: self.idle_number, signal };
+        let entry = Entry {
+            address,
+            requests: 0,
+            arriving: 0,
+            is_refused: false,
+            has_place: false,
+            is_closing: false,
+            idle_number: self.idle_number,
+            signal,
+        };
         self.count_open(address);
         if let Some(index) = self.unused.pop() {
             self.entries[index] = Some(entry);
@@ -238,12 +260,12 @@ impl State {
     fn idle(&self, address: Option<IpAddr>) -> impl Iterator<Item = (usize, &Entry)> {
         let entries = self.entries.iter().enumerate().filter_map(|(index, entry)| Some((index, entry.as_ref()?)));
         entries.filter(move |(_, entry)| {
-            entry.requests == 0 && !entry.is_closing && (address.is_none() || entry.address == address)
+            entry.requests == entry.arriving && !entry.is_closing && (address.is_none() || entry.address == address)
         })
     }
 
     fn longest_idle(&self, address: Option<IpAddr>) -> Option<usize> {
-        self.idle(address).min_by_key(|(_, entry)| entry.idle_number).map(|(index, _)| index)
+        self.idle(address).min_by_key(|(_, entry)| (!entry.is_refused, entry.idle_number)).map(|(index, _)| index)
     }
 
     /// Makes room for a new connection when `beyond` are open beyond the limit. Returns false if nothing can be closed
@@ -255,6 +277,16 @@ impl State {
             return true;
         }
         self.close_longest_idle(address) || is_reserve_free
+    }
+
+    /// Keeps a connection open that was to be closed.
+    fn keep(&mut self, index: usize) {
+        let Some(entry) = &mut self.entries[index] else { return };
+        if std::mem::take(&mut entry.is_closing) {
+            let address = entry.address;
+            self.closing -= 1;
+            self.count_open(address);
+        }
     }
 
     fn close_longest_idle(&mut self, address: Option<IpAddr>) -> bool {
@@ -276,12 +308,9 @@ impl ConnectionHandle {
         let state = &mut *state;
         if let Some(entry) = &mut state.entries[self.0.index] {
             entry.requests += 1;
+            entry.is_refused = false;
             // The request arrived before the connection was closed, so the connection stays.
-            if std::mem::take(&mut entry.is_closing) {
-                let address = entry.address;
-                state.closing -= 1;
-                state.count_open(address);
-            }
+            state.keep(self.0.index);
         }
         let has_place = state.take_place(self.0.index, self.0.connections.limits);
         InFlight { connection: self.clone(), has_place }
@@ -322,6 +351,19 @@ impl InFlight {
         self.has_place || connections.lock().take_place(*index, connections.limits)
     }
 
+    /// Says that the request is refused for lack of a place.
+    pub(super) fn refuse(&self) {
+        let HandleInner { connections, index, .. } = &*self.connection.0;
+        if let Some(entry) = &mut connections.lock().entries[*index] {
+            entry.is_refused = true;
+        }
+    }
+
+    /// The connection, to be told while a body arrives.
+    pub(super) fn arriving(&self) -> Arc<dyn Arriving> {
+        Arc::clone(&self.connection.0) as Arc<dyn Arriving>
+    }
+
     /// Waits for a place. Returns false if too many requests wait already, or the wait takes too long.
     pub(super) async fn wait_for_place(&self) -> bool {
         let connections = &self.connection.0.connections;
@@ -351,16 +393,38 @@ impl Drop for InFlight {
         }
         state.idle_number += 1;
         entry.idle_number = state.idle_number;
-        // The connection can now be closed for a new one.
-        if state.is_full {
-            connections.room_made.notify_waiters();
-        }
+        connections.became_idle(state);
+        let Some(entry) = &mut state.entries[*index] else { return };
         if std::mem::take(&mut entry.has_place) {
             state.working -= 1;
             if state.waiting > 0 {
                 connections.freed.notify_waiters();
             }
         }
+    }
+}
+
+impl Arriving for HandleInner {
+    fn begin(&self) {
+        let mut state = self.connections.lock();
+        let state = &mut *state;
+        let Some(entry) = &mut state.entries[self.index] else { return };
+        entry.arriving += 1;
+        if entry.arriving == entry.requests {
+            state.idle_number += 1;
+            entry.idle_number = state.idle_number;
+            self.connections.became_idle(state);
+        }
+    }
+
+    fn end(&self) {
+        let mut state = self.connections.lock();
+        let state = &mut *state;
+        if let Some(entry) = &mut state.entries[self.index] {
+            entry.arriving -= 1;
+        }
+        // The body arrived before the connection was closed, so the connection stays.
+        state.keep(self.index);
     }
 }
 

@@ -219,6 +219,58 @@ async fn too_many_requests_in_flight_are_refused_and_probes_are_answered() {
 }
 
 #[tokio::test]
+async fn refused_clients_that_keep_sending_do_not_keep_probes_out() {
+    let t = limited("").await;
+    let address = |n: usize| Ipv4Addr::new(127, 0, 1, u8::try_from(n % 4).unwrap()).into();
+    let mut uploads = Vec::new();
+    for n in 0..LIMIT {
+        uploads.push(slow_upload_from(t.running.address(), address(n)).await);
+    }
+    until_full(&t, THERE).await;
+    let mut refused = Vec::new();
+    for n in 0..MANY - LIMIT {
+        let mut connection = Raw::connect_from(t.running.address(), address(n)).await;
+        connection.send("POST /v2/auth HTTP/1.1\r\nhost: localhost\r\ncontent-length: 60000\r\n\r\n").await;
+        refused.push(connection);
+    }
+    // None of them reads its response or closes.
+    let _sending = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            for connection in &mut refused {
+                connection.send("x").await;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }));
+    for _ in 0..3 {
+        let begun = Instant::now();
+        t.anonymous().at(HERE).get("/livez").send().await.status(200);
+        assert!(begun.elapsed() < Duration::from_secs(5), "/livez waits {:?}", begun.elapsed());
+    }
+    for mut upload in uploads {
+        upload.send("56789").await;
+        assert_eq!(upload.answer().await.status, 201);
+    }
+}
+
+#[tokio::test]
+async fn unknown_clients_that_send_small_bodies_slowly_shut_nobody_out() {
+    let t = limited("").await;
+    let mut upload = slow_upload(t.running.address()).await;
+    let mut slow = Vec::new();
+    for n in 0..MANY {
+        let source = Ipv4Addr::new(127, 0, 1, u8::try_from(n % 4).unwrap());
+        let mut connection = Raw::connect_from(t.running.address(), source.into()).await;
+        connection.send("POST /v2/auth HTTP/1.1\r\nhost: localhost\r\ncontent-length: 60000\r\n\r\ng").await;
+        slow.push(connection);
+    }
+    all_are_served(&t, "slow bodies").await;
+    // An upload is not closed, although it is as slow.
+    upload.send("56789").await;
+    assert_eq!(upload.answer().await.status, 201);
+}
+
+#[tokio::test]
 async fn a_trusted_proxy_has_no_share() {
     let t = limited("trustedProxies = ['127.0.0.1']").await;
     let mut uploads = Vec::new();
