@@ -1,10 +1,9 @@
 //! [`Connections`]: counts the open connections of each address, and chooses the one to close for a new one.
 //!
 //! A connection without a request in flight is idle, also while the head of a request arrives. When the limit is
-//! reached, the connection that has been idle longest is closed. Two kinds of connections count as idle although they have
-//! a request: one that is refused for lack of a place is closed first, and one on which an unknown client sends a small body is
-//! closed like any other. Otherwise a connection with a request in flight is never closed.
-//! Each address has a share, so that one client cannot use all connections. A reserve beyond the limit is
+//! reached, the connection that has been idle longest is closed. One whose request was refused for lack of a place is
+//! closed before it. A connection with a request in flight is never closed, unless the registry waits for a small body
+//! of a client that has not authenticated. Each address has a share, so that one client cannot use all connections. A reserve beyond the limit is
 //! for probes: the registry reads a request there, and handles it if it is a probe or if a place becomes free soon.
 
 use std::collections::HashMap;

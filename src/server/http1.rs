@@ -6,8 +6,8 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +29,8 @@ pub(super) struct ConnectionState<F = InFlight>(Arc<State<F>>);
 #[derive(Debug)]
 struct State<F> {
     responding: AtomicBool,
+    /// The bytes that have been read of the next head.
+    head_bytes: AtomicUsize,
     /// The request whose response body has ended. It is in flight until hyper has written the response.
     unsent: Mutex<Option<F>>,
     unread: UnreadInput,
@@ -36,8 +38,9 @@ struct State<F> {
 
 impl<F> ConnectionState<F> {
     pub(super) fn new() -> Self {
-        let (responding, unsent) = (AtomicBool::new(false), Mutex::new(None));
-        Self(Arc::new(State { responding, unsent, unread: UnreadInput::default() }))
+        let (responding, head_bytes) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let unsent = Mutex::new(None);
+        Self(Arc::new(State { responding, head_bytes, unsent, unread: UnreadInput::default() }))
     }
 
     /// The input that nothing reads.
@@ -49,6 +52,7 @@ impl<F> ConnectionState<F> {
     pub(super) fn respond(&self, in_flight: F) -> Responding<F> {
         self.0.unread.begin_request();
         self.0.responding.store(true, Ordering::Relaxed);
+        self.0.head_bytes.store(0, Ordering::Relaxed);
         Responding { state: Self(Arc::clone(&self.0)), in_flight: Some(in_flight) }
     }
 
@@ -114,7 +118,14 @@ impl http_body::Body for Http1Body {
     }
 }
 
-/// Ends a connection if the head of a request begins and does not arrive in time.
+/// The most bytes of a head, with its request line and the separators. hyper itself reads as much of a head as of a body.
+const HEAD_BYTES_MAX: usize = 48 * 1024;
+/// The responses to a longer head, and to one whose first line is as long.
+const TOO_LONG: &[u8] =
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+const LINE_TOO_LONG: &[u8] = b"HTTP/1.1 414 URI Too Long\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// Ends a connection if the head of a request begins and does not arrive in time, or is too long.
 #[derive(Debug)]
 pub(super) struct HeadTimeout<S, F = InFlight> {
     stream: S,
@@ -123,15 +134,36 @@ pub(super) struct HeadTimeout<S, F = InFlight> {
     /// When the head that has begun must be complete.
     deadline: Option<Instant>,
     waiting: Option<Pin<Box<Sleep>>>,
+    /// Whether the first line of the head has arrived.
+    has_line: bool,
+    /// The bytes of the refusal that are written.
+    refused: usize,
 }
 
 impl<S, F> HeadTimeout<S, F> {
     pub(super) fn new(stream: S, patience: Duration, state: ConnectionState<F>) -> Self {
-        Self { stream, patience, state, deadline: None, waiting: None }
+        Self { stream, patience, state, deadline: None, waiting: None, has_line: false, refused: 0 }
     }
 }
 
-impl<S: AsyncRead + Unpin, F> AsyncRead for HeadTimeout<S, F> {
+impl<S: AsyncWrite + Unpin, F> HeadTimeout<S, F> {
+    /// Refuses a head that is too long.
+    fn poll_refuse(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let refusal = if self.has_line { TOO_LONG } else { LINE_TOO_LONG };
+        while self.refused < refusal.len() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &refusal[self.refused..]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.refused += written;
+        }
+        // hyper closes the connection at once after an incomplete head. Until the client has read the refusal, it must stay.
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, F> AsyncRead for HeadTimeout<S, F> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -142,9 +174,25 @@ impl<S: AsyncRead + Unpin, F> AsyncRead for HeadTimeout<S, F> {
             (this.deadline, this.waiting) = (None, None);
             return Pin::new(&mut this.stream).poll_read(context, buffer);
         }
+        let left = HEAD_BYTES_MAX - this.state.0.head_bytes.load(Ordering::Relaxed);
+        if left == 0 {
+            // Nothing more is read, which hyper takes for the end of the connection.
+            return this.poll_refuse(context);
+        }
         let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
+        let read = if buffer.remaining() > left {
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(left));
+            let read = Pin::new(&mut this.stream).poll_read(context, &mut part);
+            let count = part.filled().len();
+            buffer.advance(count);
+            read
+        } else {
+            Pin::new(&mut this.stream).poll_read(context, buffer)
+        };
+        let count = buffer.filled().len() - before;
+        if count > 0 {
+            this.has_line = this.has_line && left < HEAD_BYTES_MAX || buffer.filled()[before..].contains(&b'\n');
+            this.state.0.head_bytes.fetch_add(count, Ordering::Relaxed);
             this.deadline.get_or_insert_with(|| Instant::now() + this.patience);
             // hyper refuses some heads by itself, while the rest of the head still arrives.
             this.state.unread().leave();
@@ -221,6 +269,27 @@ mod tests {
         let begun = Instant::now();
         head.read_to_end(&mut Vec::new()).await.unwrap_err();
         assert_eq!(begun.elapsed().as_secs(), 40);
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_long_is_refused() {
+        let (mut head, state, mut far) = connection();
+        let client = tokio::spawn(async move {
+            // An earlier request and its body do not count.
+            far.write_all(&vec![b'x'; 2 * HEAD_BYTES_MAX]).await.unwrap();
+            far.write_all(&vec![b'y'; 2 * HEAD_BYTES_MAX]).await.unwrap_err();
+            let mut received = Vec::new();
+            far.read_to_end(&mut received).await.unwrap();
+            received
+        });
+        let responding = state.respond(());
+        head.read_exact(&mut vec![0; 2 * HEAD_BYTES_MAX]).await.unwrap();
+        drop(responding);
+        let mut read = Vec::new();
+        head.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, vec![b'y'; HEAD_BYTES_MAX]);
+        drop(head);
+        assert_eq!(client.await.unwrap(), LINE_TOO_LONG);
     }
 
     #[tokio::test(start_paused = true)]

@@ -170,12 +170,14 @@ async fn a_slow_reader_gets_everything() {
 #[tokio::test]
 async fn headers_and_request_lines_have_limits() {
     let t = TestRegistry::open().await;
-    let cases: [(&str, String, u16); 6] = [
+    let cases: [(&str, String, u16); 8] = [
         ("many headers", format!("GET /v2/ HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "a: b\r\n".repeat(98)), 200),
         ("too many", format!("GET /v2/ HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "a: b\r\n".repeat(101)), 431),
         ("long headers", format!("GET /v2/ HTTP/1.1\r\nhost: localhost\r\na: {}\r\n\r\n", "b".repeat(30 << 10)), 200),
         ("too long", format!("GET /v2/ HTTP/1.1\r\nhost: localhost\r\na: {}\r\n\r\n", "b".repeat(33 << 10)), 431),
         ("far too long", format!("GET /v2/ HTTP/1.1\r\nhost: localhost\r\na: {}\r\n\r\n", "b".repeat(600 << 10)), 431),
+        ("without end", format!("GET /v2/ HTTP/1.1\r\nhost: localhost\r\na: {}", "b".repeat(100 << 10)), 431),
+        ("long line without end", format!("GET /v2/{}", "a".repeat(60 << 10)), 414),
         ("long line", format!("GET /v2/{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "a".repeat(9 << 10)), 414),
     ];
     for (what, request, status) in cases {
