@@ -12,6 +12,7 @@ mod name;
 mod pattern;
 mod range;
 mod reference;
+mod spelling;
 mod upload_id;
 
 #[cfg(test)]

@@ -124,6 +124,27 @@ impl Manifest {
         })
     }
 
+    /// Reads and checks a manifest that is pushed. Refuses fields that other readers of the same bytes would take for
+    /// fields that are read here, because the two would see different content.
+    pub fn read_pushed(bytes: &[u8], content_type: Option<&MediaType>) -> Result<Self, InvalidManifest> {
+        let manifest = Self::read(bytes, content_type)?;
+        let text = without_lone_surrogates(str::from_utf8(bytes).unwrap_or_default());
+        match super::spelling::other_spelling(&text) {
+            None => Ok(manifest),
+            Some((field, name)) => {
+                Err(InvalidManifest::Malformed(format!("the field {field:?} must be written as {name:?}")))
+            }
+        }
+    }
+
+    /// Refuses a `Content-Type` that no manifest has.
+    pub fn check_type(content_type: Option<&MediaType>) -> Result<(), InvalidManifest> {
+        match content_type.filter(|given| !given.is_manifest()) {
+            None => Ok(()),
+            Some(other) => Err(InvalidManifest::UnsupportedType(super::shown(other.as_str()))),
+        }
+    }
+
     /// The type of the manifest, one of [`MediaType::MANIFESTS`].
     pub const fn media_type(&self) -> &MediaType {
         &self.media_type

@@ -233,6 +233,11 @@ const FRAMING: &[Row] = &[
     ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-length: 2, 3\n\n{}", 400, ""),
     ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ntransfer-encoding: gzip\n\n{}", 400, ""),
     ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ntransfer-encoding: chunked, gzip\n\n{}", 400, ""),
+    (
+        "PUT /v2/a/manifests/1\ncontent-type: $TYPE\n\n{\"schemaVersion\":2,$CONFIG,\"layers\":[],\"Layers\":[]}",
+        400,
+        "MANIFEST_INVALID",
+    ),
     ("PUT /v2/a/manifests/1 HTTP/1.0\ntransfer-encoding: chunked\n\n2\r\n{}\r\n0\r\n\r\n", 400, ""),
     // The transfer coding takes precedence (RFC 9112, 6.3), and its content is not a manifest.
     (

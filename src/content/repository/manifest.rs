@@ -133,7 +133,7 @@ impl Repository {
 
     /// Stores a manifest with its tags, references and referrer entry in one transaction.
     pub(crate) fn put_manifest(&self, put: PutManifest) -> Result<ManifestInfo, Error> {
-        let manifest = Manifest::read(&put.bytes, put.content_type.as_ref()).map_err(Error::ManifestInvalid)?;
+        let manifest = Manifest::read_pushed(&put.bytes, put.content_type.as_ref()).map_err(Error::ManifestInvalid)?;
         let by_digest = matches!(put.target, ManifestTarget::Digest { .. });
         let (digest, tags) = match put.target {
             ManifestTarget::Tag(tag) => (Digest::of(Algorithm::Sha256, &put.bytes), vec![tag]),
