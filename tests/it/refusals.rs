@@ -29,6 +29,7 @@ const REFUSED: &[(u16, &str, &str)] = &[
     (404, "PATCH /v2/alice/x/blobs/uploads/00000000-0000-4000-8000-000000000000", "$ALICE"),
     (416, "PATCH /v2/alice/x/blobs/uploads/$UPLOAD", "$ALICECONTENT-RANGE: 5-8388612\r\n"),
     (413, "PUT /v2/alice/x/manifests/1", "$ALICE"),
+    (415, "PUT /v2/alice/x/manifests/1", "$ALICECONTENT-TYPE: text/html\r\n"),
     (400, "POST /v2/alice/x/blobs/uploads/?digest=sha256:zz", "$ALICE"),
     (405, "POST /v2/", "$ALICE"),
     (417, "PATCH /v2/alice/x/blobs/uploads/$UPLOAD", "$ALICEEXPECT: 200-ok\r\n"),

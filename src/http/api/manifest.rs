@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hyper::header;
 use hyper::{Response, StatusCode};
 
-use crate::content::repository::{ManifestInfo, ManifestTarget, PutManifest};
+use crate::content::repository::{self, ManifestInfo, ManifestTarget, PutManifest};
 use crate::http::error::ApiError;
 use crate::http::request::{RequestBody, content_type, expected, has_already};
 use crate::http::response::{
@@ -15,7 +15,7 @@ use crate::http::response::{
 };
 use crate::http::{Body, Context, HandlerResult};
 use crate::identity::access::{Action, Actions};
-use crate::oci::{Reference, RepositoryName};
+use crate::oci::{Manifest, Reference, RepositoryName};
 
 /// The longest time that a large manifest waits for others to be sent.
 const UNSENT_WAIT: Duration = Duration::from_secs(5);
@@ -72,6 +72,8 @@ pub(in crate::http) async fn put(
     body: &mut RequestBody,
 ) -> HandlerResult {
     let content_type = content_type(context.headers)?;
+    // A client that waits for `100 Continue` learns it before it sends the manifest.
+    Manifest::check_type(content_type.as_ref()).map_err(repository::Error::ManifestInvalid)?;
     let expected = expected(context.headers)?;
     let bytes = body.read(context.registry.manifest_bytes_max()).await?;
     let tags = match &target {

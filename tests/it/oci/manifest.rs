@@ -126,7 +126,7 @@ async fn a_type_that_is_no_manifest_is_415_and_one_that_is_not_the_manifests_own
     let without = bytes(&without);
     for kind in ["application/json", "application/vnd.docker.distribution.manifest.v1+prettyjws", CONFIG] {
         put(&caller, "1", kind, without.clone()).await.error(415, "MANIFEST_INVALID");
-        put(&caller, "1", kind, own.clone()).await.error(400, "MANIFEST_INVALID");
+        put(&caller, "1", kind, own.clone()).await.error(415, "MANIFEST_INVALID");
     }
     for kind in [INDEX, DOCKER_MANIFEST, "nonsense", "/", "a/b/c"] {
         put(&caller, "1", kind, own.clone()).await.error(400, "MANIFEST_INVALID");
