@@ -65,6 +65,7 @@ use crate::identity::access::{
     Access, Authenticated, Caller, CredentialCache, Credentials, Identity, Refusal, RequestInfo, Surface,
 };
 use crate::identity::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionId};
+use crate::oci::ErrorCode;
 use crate::registry::Shared;
 use access_log::AccessLogEntry;
 use audit::AuditedRequest;
@@ -267,6 +268,7 @@ fn read_head(
 ) -> Result<(Operation, Access), ApiError> {
     check_limits(head)?;
     check_expect(head)?;
+    check_transfer_coding(head)?;
     if client.address.is_some() {
         client.check()?;
     }
@@ -337,6 +339,17 @@ fn check_expect(head: &Parts) -> Result<(), ApiError> {
     let mut values = head.headers.get_all(header::EXPECT).iter();
     let is_known = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"100-continue");
     if values.all(is_known) { Ok(()) } else { Err(ApiError::expectation()) }
+}
+
+/// Refuses transfer codings that the registry does not decode (RFC 9112, 6.1). hyper decodes `chunked`, and ignores others
+/// before it.
+fn check_transfer_coding(head: &Parts) -> Result<(), ApiError> {
+    let mut values = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if values.all(is_chunked) {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(ErrorCode::Unsupported, "the only transfer coding that is supported is chunked"))
 }
 
 /// Finds the caller of a request.

@@ -234,6 +234,11 @@ const FRAMING: &[Row] = &[
     ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ntransfer-encoding: gzip\n\n{}", 400, ""),
     ("PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ntransfer-encoding: chunked, gzip\n\n{}", 400, ""),
     (
+        "PUT /v2/a/manifests/1 HTTP/1.1\nhost: localhost\ncontent-type: $TYPE\ntransfer-encoding: gzip, chunked\n\n2\r\n{}\r\n0\r\n\r\n",
+        400,
+        "UNSUPPORTED",
+    ),
+    (
         "PUT /v2/a/manifests/1\ncontent-type: $TYPE\n\n{\"schemaVersion\":2,$CONFIG,\"layers\":[],\"Layers\":[]}",
         400,
         "MANIFEST_INVALID",
