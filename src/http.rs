@@ -317,6 +317,7 @@ fn limit_unsent(registry: &Shared, mut response: Response<Body>) -> Result<Respo
         let reserved = registry.unsent().try_reserve(bytes).ok_or_else(ApiError::unread)?;
         response.body_mut().hold(reserved);
     }
+    response.body_mut().limit_pieces(registry.pieces());
     Ok(response)
 }
 

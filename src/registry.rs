@@ -70,6 +70,8 @@ pub(crate) struct Shared {
     metrics: Arc<Metrics>,
     /// Limits the large responses that are in memory and not sent.
     unsent: ByteBudget,
+    /// Limits the pieces of blobs that are in memory and not sent.
+    pieces: ByteBudget,
     /// What goes on when its client has gone, and is waited for at the end.
     work: TaskTracker,
     /// Makes the ids of requests differ from those of other processes, and from each other.
@@ -270,6 +272,10 @@ impl Shared {
     /// Names that clients may know this registry's token service by, besides the host they asked.
     pub(crate) fn token_services(&self) -> &[String] {
         &self.config.http.auth.token_services
+    }
+
+    pub(crate) const fn pieces(&self) -> &ByteBudget {
+        &self.pieces
     }
 
     pub(crate) const fn unsent(&self) -> &ByteBudget {

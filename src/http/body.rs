@@ -14,11 +14,13 @@ use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use super::access_log::AccessLogEntry;
-use crate::kit::byte_budget::ReservedBytes;
+use crate::kit::byte_budget::{ByteBudget, ReservedBytes};
 use crate::oci::ByteRange;
 
 /// The most bytes of a file that one read takes. While one piece is being sent, two are in memory.
 const READ_BYTES: u64 = 256 * 1024;
+/// The same when too many pieces are in memory. A client may open many HTTP/2 streams and read none of them.
+const SMALL_READ_BYTES: u64 = 16 * 1024;
 /// The largest piece that is copied from the page cache on this thread. Another thread reads larger ones.
 const CACHED_BYTES_MAX: usize = 64 * 1024;
 
@@ -35,6 +37,8 @@ pub struct Body {
     sent: u64,
     /// Whether the bytes in memory are counted or shared already.
     is_reserved: bool,
+    /// Limits the pieces of files in memory.
+    pieces: Option<ByteBudget>,
     /// The piece of a file that is being read.
     reading: Option<JoinHandle<io::Result<Bytes>>>,
     /// Written when the body ends or is dropped before its end.
@@ -103,6 +107,13 @@ impl Body {
             *last = reserved.hold(std::mem::take(last));
         }
         self.is_reserved = true;
+    }
+
+    /// Limits the pieces of files in memory by a shared budget.
+    pub(super) fn limit_pieces(&mut self, budget: &ByteBudget) {
+        if self.segments.iter().any(|segment| matches!(segment, Segment::File { .. })) {
+            self.pieces = Some(budget.clone());
+        }
     }
 
     /// The number of bytes that are still to come.
@@ -185,10 +196,17 @@ impl Body {
         (!gathered.is_empty()).then(|| gathered.into())
     }
 
-    /// Starts to read the next piece of the file at the front, and the small segments after it.
-    fn read_ahead(&mut self) {
+    /// Starts to read the next piece of the file at the front, and the small segments after it. If the piece is not needed
+    /// yet, reads nothing while too many pieces are in memory.
+    fn read_ahead(&mut self, is_needed: bool) {
         let Some(Segment::File { file, range }) = self.segments.front_mut() else { return };
-        let mut length = range.length().min(READ_BYTES);
+        let reserved = self.pieces.as_ref().and_then(|budget| budget.try_reserve(READ_BYTES));
+        let is_short = self.pieces.is_some() && reserved.is_none();
+        if is_short && !is_needed {
+            return;
+        }
+        let most = if is_short { SMALL_READ_BYTES } else { READ_BYTES };
+        let mut length = range.length().min(most);
         let mut batch = vec![Segment::File {
             file: Arc::clone(file),
             range: ByteRange { first: range.first, last: range.first + length - 1 },
@@ -198,7 +216,7 @@ impl Body {
         } else {
             range.first += length;
         }
-        while let Some(segment) = self.segments.pop_front_if(|next| length + next.length() <= READ_BYTES) {
+        while let Some(segment) = self.segments.pop_front_if(|next| length + next.length() <= most) {
             length += segment.length();
             batch.push(segment);
         }
@@ -213,7 +231,11 @@ impl Body {
                 }
                 rest = behind;
             }
-            Ok(Bytes::from(piece))
+            let piece = Bytes::from(piece);
+            Ok(match reserved {
+                Some(reserved) => reserved.hold(piece),
+                None => piece,
+            })
         }));
     }
 }
@@ -249,7 +271,7 @@ impl http_body::Body for Body {
             if let Some(piece) = self.gather_cached() {
                 return self.hand_out(piece);
             }
-            self.read_ahead();
+            self.read_ahead(true);
         }
         let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
         let read = ready!(Pin::new(reading).poll(context));
@@ -264,7 +286,7 @@ impl http_body::Body for Body {
             Err(error) => return Poll::Ready(Some(Err(io::Error::other(error)))),
         };
         // Another thread reads the next piece while this one is sent.
-        self.read_ahead();
+        self.read_ahead(false);
         self.hand_out(piece)
     }
 
@@ -282,5 +304,57 @@ impl Drop for Body {
         if let Some(entry) = self.log_entry.take() {
             entry.write(self.sent, self.left);
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use std::io::Write as _;
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    const LENGTH: u64 = 3 * READ_BYTES;
+
+    fn body(file: &Arc<File>, budget: &ByteBudget) -> Body {
+        let mut body = Body::empty();
+        body.push_file(file, ByteRange { first: 0, last: LENGTH - 1 });
+        body.limit_pieces(budget);
+        body
+    }
+
+    async fn piece(body: &mut Body) -> Bytes {
+        body.frame().await.unwrap().unwrap().into_data().unwrap()
+    }
+
+    #[tokio::test]
+    async fn clients_that_do_not_read_a_blob_hold_few_bytes() {
+        let mut file = tempfile::tempfile().unwrap();
+        let content: Vec<u8> = (0..LENGTH).map(|at| (at % 251) as u8).collect();
+        file.write_all(&content).unwrap();
+        let (file, budget) = (Arc::new(file), ByteBudget::new(4 * READ_BYTES as u32));
+        let mut unread = Vec::new();
+        // Each of the first two has a piece that is sent and the next one.
+        for expected in [READ_BYTES, READ_BYTES, SMALL_READ_BYTES, SMALL_READ_BYTES, SMALL_READ_BYTES] {
+            let mut body = body(&file, &budget);
+            let piece = piece(&mut body).await;
+            assert_eq!(piece.len() as u64, expected);
+            assert_eq!(body.reading.is_some(), expected == READ_BYTES, "reads ahead");
+            unread.push((body, piece));
+        }
+        // A client that reads slowly gets the whole blob, and full speed when the others are gone.
+        let (mut slow, first) = unread.pop().unwrap();
+        let mut received = first.to_vec();
+        received.extend_from_slice(&piece(&mut slow).await);
+        assert_eq!(received.len() as u64, 2 * SMALL_READ_BYTES);
+        drop((first, unread));
+        while received.len() < content.len() {
+            received.extend_from_slice(&piece(&mut slow).await);
+        }
+        assert!(received == content && slow.frame().await.is_none());
+        drop(slow);
+        assert!(budget.try_reserve(4 * READ_BYTES).is_some());
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// A number of bytes that may be in memory at once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ByteBudget {
     free: Arc<Semaphore>,
     total: u32,

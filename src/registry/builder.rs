@@ -26,6 +26,8 @@ use crate::oci::{RepositoryName, RepositoryPattern};
 
 /// The most bytes of large responses that are in memory and not sent.
 const UNSENT_BYTES_MAX: u32 = 64 * 1024 * 1024;
+/// The most bytes of large pieces of blobs that are in memory and not sent. 256 pulls at full speed fit.
+const PIECES_BYTES_MAX: u32 = 128 * 1024 * 1024;
 
 /// A registry to be opened. See the crate's documentation for an example.
 #[derive(Debug, Default)]
@@ -153,6 +155,7 @@ impl Builder {
             config: self.config,
             metrics: Arc::new(Metrics::new()),
             unsent: ByteBudget::new(UNSENT_BYTES_MAX),
+            pieces: ByteBudget::new(PIECES_BYTES_MAX),
             work: TaskTracker::new(),
             instance: rand::random(),
             notices: Notices::default(),
