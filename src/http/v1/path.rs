@@ -4,6 +4,10 @@ use hyper::Method;
 
 use super::endpoint::{Endpoint, REPOSITORY};
 use crate::http::route::RouteError;
+use crate::oci::RepositoryName;
+
+/// The beginning of the path of a repository.
+const REPOSITORY_PATH: &str = "/api/v1/repository/";
 
 /// The endpoint of a request line, with the values of the path's segments in braces.
 pub(super) fn find(method: &Method, path: &str) -> Result<(&'static Endpoint, Vec<String>), RouteError> {
@@ -28,6 +32,13 @@ pub(super) fn find(method: &Method, path: &str) -> Result<(&'static Endpoint, Ve
         Some(_) => Err(RouteError::MethodNotAllowed { allow: allowed.join(", ").into() }),
         None => Err(RouteError::NotFound),
     }
+}
+
+/// Whether the path of a repository with this name means the repository. `/api/v1/repository/a/tag/1` means a tag of `a`.
+pub(super) fn means_repository(name: &RepositoryName) -> bool {
+    let path = format!("{REPOSITORY_PATH}{name}");
+    let found = super::endpoints().find(|endpoint| values(endpoint.path, &path).is_some());
+    found.is_some_and(|endpoint| endpoint.path.strip_prefix(REPOSITORY_PATH) == Some(REPOSITORY))
 }
 
 /// The values of a path's segments in braces, if the path fits.
@@ -67,6 +78,23 @@ mod tests {
         assert_eq!(options("/api/v1/repository/a/b"), "GET, HEAD, PUT, DELETE");
         // A missing tag must not delete the repository.
         assert_eq!(allow(Method::DELETE, "/api/v1/repository/a/b/tag/"), "GET, HEAD");
+    }
+
+    #[test]
+    fn a_name_that_ends_like_a_path_means_something_else() {
+        for (name, expected) in [
+            ("a", true),
+            ("a/b/c", true),
+            ("a/tags/v1", true),
+            ("tag/v1", true),
+            ("a/tag", false),
+            ("a/tag/v1", false),
+            ("a/b/tag/v1/restore", false),
+            ("a/changevisibility", false),
+            ("a/permissions/user/bob", false),
+        ] {
+            assert_eq!(means_repository(&name.parse().expect("a name")), expected, "{name}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::{Created, NoContent, Success};
 use super::endpoint::{Endpoint, delete, future, get, post, put, sync};
 use super::input::{Call, NoQuery, invalid};
+use super::path::means_repository;
 use super::values::{Always, NAMESPACE, NO_NAMESPACE, QuayTime, REPOSITORY, Switch};
 use crate::content::repository::{self, Repository};
 use crate::content::rows::SettingsRow;
@@ -170,6 +171,9 @@ async fn create_repository(
     let namespace = namespace.unwrap_or_else(|| Accounts::default_namespace(account));
     let name = if namespace.is_empty() { repository } else { format!("{namespace}/{repository}") };
     let name: RepositoryName = name.parse().map_err(|_| invalid("Invalid repository name"))?;
+    if !means_repository(&name) {
+        return Err(invalid(format!("the name {name} ends like a path of this API, which would mean another repository")));
+    }
     let need = |action| {
         let access = Access::Repository(name.clone(), Actions::of(action));
         Ok::<_, ApiError>(context.registry.decide(context.caller, &access)??)

@@ -51,6 +51,8 @@ async fn repositories_are_made_described_listed_and_removed() {
         (json!({ "repository": "x", "visibility": "private", "description": "", "namespace": "bob" }), 403),
         (json!({ "repository": "X", "visibility": "private", "description": "" }), 400),
         (json!({ "repository": "x", "visibility": "secret", "description": "" }), 400),
+        (json!({ "repository": "x/tag/v1", "visibility": "private", "description": "" }), 400),
+        (json!({ "repository": "x/changevisibility", "visibility": "private", "description": "" }), 400),
         (json!({ "repository": "x", "visibility": "private" }), 400),
         (json!({ "repository": "x", "visibility": "private", "description": "", "repo_kind": "application" }), 400),
     ] {
