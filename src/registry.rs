@@ -14,10 +14,11 @@ mod recheck;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use notices::Notices;
 use parking_lot::RwLock;
 use tokio_util::task::TaskTracker;
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     /// `http.externalUrl`, parsed once: open registries compare the host of every request with it.
     external_origin: Option<Url>,
     metrics: Arc<Metrics>,
+    /// The description of API v1, in the parts before and after the URL of the registry. Made when it is first requested.
+    api_description: OnceLock<[Bytes; 2]>,
     /// Limits the large responses that are in memory and not sent.
     unsent: ByteBudget,
     /// Limits the pieces of blobs that are in memory and not sent.
@@ -272,6 +275,10 @@ impl Shared {
     /// Names that clients may know this registry's token service by, besides the host they asked.
     pub(crate) fn token_services(&self) -> &[String] {
         &self.config.http.auth.token_services
+    }
+
+    pub(crate) const fn api_description(&self) -> &OnceLock<[Bytes; 2]> {
+        &self.api_description
     }
 
     pub(crate) const fn pieces(&self) -> &ByteBudget {

@@ -1,7 +1,7 @@
 //! [`Builder`]: everything a registry can be told before it is opened.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::RwLock;
@@ -154,6 +154,7 @@ impl Builder {
             external_origin: self.config.http.external_url.as_deref().and_then(|url| Url::parse(url).ok()),
             config: self.config,
             metrics: Arc::new(Metrics::new()),
+            api_description: OnceLock::new(),
             unsent: ByteBudget::new(UNSENT_BYTES_MAX),
             pieces: ByteBudget::new(PIECES_BYTES_MAX),
             work: TaskTracker::new(),

@@ -6,18 +6,21 @@
 
 use std::collections::BTreeSet;
 
-use hyper::StatusCode;
+use bytes::Bytes;
+use hyper::header::HeaderValue;
+use hyper::{Response, StatusCode};
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::answer::Header;
+use super::answer::{Answer, Header};
 use super::endpoint::{Endpoint, get, sync};
 use super::input::{Call, PathValue};
-use crate::http::Context;
 use crate::http::error::{ApiError, ERROR_TYPES, FRESH_LOGIN_REQUIRED, Problem, error_type_of};
+use crate::http::response::with_body;
+use crate::http::{Body, Context};
 use crate::identity::access::{Action, Requires};
 use crate::oci::ErrorCode;
 
@@ -72,8 +75,41 @@ pub(super) struct Document {
     components: Map<String, Value>,
 }
 
-fn discovery(context: &Context<'_>, _: Call) -> Result<Document, ApiError> {
-    Ok(document(&context.base_url()))
+/// The description as text, with the URL of the registry between two parts that all responses share.
+#[derive(Debug)]
+pub(super) struct Described {
+    parts: [Bytes; 2],
+    url: String,
+}
+
+impl Answer for Described {
+    const STATUS: StatusCode = StatusCode::OK;
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        <Document as Answer>::schema(generator)
+    }
+
+    fn into_response(self) -> Response<Body> {
+        let [before, after] = self.parts;
+        let mut body = Body::reserved(before);
+        body.push_bytes(Value::from(self.url).to_string());
+        body.push_bytes(after);
+        with_body(Self::STATUS, HeaderValue::from_static("application/json"), body)
+    }
+}
+
+fn discovery(context: &Context<'_>, _: Call) -> Result<Described, ApiError> {
+    // Making the description takes milliseconds, and anonymous clients may request it.
+    let parts = context.registry.api_description().get_or_init(parts).clone();
+    Ok(Described { parts, url: context.base_url() })
+}
+
+fn parts() -> [Bytes; 2] {
+    // No URL has this form, so it is found only where the URL belongs.
+    const URL: &str = "<url>";
+    let text = serde_json::to_value(document(URL)).unwrap_or_default().to_string();
+    let (before, after) = text.split_once(&format!("\"{URL}\"")).unwrap_or((&text, ""));
+    [before, after].map(|part| Bytes::copy_from_slice(part.as_bytes()))
 }
 
 /// The schemas of an endpoint.
