@@ -6,7 +6,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// The fields of a manifest that decide what it is and what it needs.
-const MANIFEST_FIELDS: &[&str] = &["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject"];
+const MANIFEST_FIELDS: &[&str] =
+    &["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject"];
 /// The same of a descriptor.
 const DESCRIPTOR_FIELDS: &[&str] = &["mediaType", "digest"];
 

@@ -1,8 +1,8 @@
 //! [`Builder`]: everything a registry can be told before it is opened.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use tokio_util::task::TaskTracker;

@@ -105,8 +105,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Small tools that every layer under them in the table may use.
-const TOOLS: &[&str] =
-    &["kit::bounded_map", "kit::byte_budget", "kit::file", "kit::network", "kit::opaque_debug"];
+const TOOLS: &[&str] = &["kit::bounded_map", "kit::byte_budget", "kit::file", "kit::network", "kit::opaque_debug"];
 
 /// Where a module may use another, but only these words of it.
 const WORDS: &[(&str, &str, &[&str])] = &[

@@ -144,8 +144,7 @@ mod tests {
             bytes += manifest.len() as u64;
             repository.push_manifest(&manifest, &[]).unwrap()
         };
-        let images: Vec<_> =
-            (0..images).map(|n| push(image(&[config], None, &n.to_string().repeat(10_000)))).collect();
+        let images: Vec<_> = (0..images).map(|n| push(image(&[config], None, &n.to_string().repeat(10_000)))).collect();
         let indexes = (0..count).map(|n| push(index(&images, &n.to_string()))).collect();
         (indexes, bytes)
     }
@@ -156,10 +155,14 @@ mod tests {
         let repository = scene.repository("a");
         let (indexes, bytes) = indexes(&repository, 8, 10);
         let mut weights = Weights::default();
-        let sizes: Vec<_> = repository.stores.database.read(|tx| {
-            let size = |digest| weights.of(tx, &repository.name, digest).unwrap().unwrap().size;
-            Ok::<_, Error>(indexes.iter().copied().map(size).collect())
-        }).unwrap();
+        let sizes: Vec<_> = repository
+            .stores
+            .database
+            .read(|tx| {
+                let size = |digest| weights.of(tx, &repository.name, digest).unwrap().unwrap().size;
+                Ok::<_, Error>(indexes.iter().copied().map(size).collect())
+            })
+            .unwrap();
         assert_eq!(BYTES_MAX - weights.bytes_left, bytes);
         // The configuration has two bytes.
         let own = index(&[indexes[0]; 8], "0").len() as u64;
@@ -174,13 +177,17 @@ mod tests {
         let own = index(&[indexes[0]; 8], "0").len() as u64;
         for (parts_left, bytes_left) in [(20, BYTES_MAX), (PARTS_MAX, bytes / 2)] {
             let mut weights = Weights { parts_left, bytes_left, ..Weights::default() };
-            repository.stores.database.read(|tx| {
-                for digest in &indexes {
-                    let weight = weights.of(tx, &repository.name, *digest).unwrap().unwrap();
-                    assert!(weight.is_index && weight.size >= own, "{weight:?}");
-                }
-                Ok::<_, Error>(())
-            }).unwrap();
+            repository
+                .stores
+                .database
+                .read(|tx| {
+                    for digest in &indexes {
+                        let weight = weights.of(tx, &repository.name, *digest).unwrap().unwrap();
+                        assert!(weight.is_index && weight.size >= own, "{weight:?}");
+                    }
+                    Ok::<_, Error>(())
+                })
+                .unwrap();
         }
         let mut weights = Weights { bytes_left: 0, ..Weights::default() };
         let size = repository.stores.database.read(|tx| weights.of(tx, &repository.name, indexes[0])).unwrap();

@@ -172,7 +172,9 @@ async fn create_repository(
     let name = if namespace.is_empty() { repository } else { format!("{namespace}/{repository}") };
     let name: RepositoryName = name.parse().map_err(|_| invalid("Invalid repository name"))?;
     if !means_repository(&name) {
-        return Err(invalid(format!("the name {name} ends like a path of this API, which would mean another repository")));
+        return Err(invalid(format!(
+            "the name {name} ends like a path of this API, which would mean another repository"
+        )));
     }
     let need = |action| {
         let access = Access::Repository(name.clone(), Actions::of(action));
