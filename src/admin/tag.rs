@@ -53,7 +53,7 @@ pub(super) fn restore(
     let invalid = |error: &dyn std::fmt::Display| Failure::Invalid(error.to_string());
     let tag: Option<Tag> = tag.map(str::parse).transpose().map_err(|error| invalid(&error))?;
     let digest: Option<Digest> = digest.map(str::parse).transpose().map_err(|error| invalid(&error))?;
-    let repository = registry.repository(name);
+    let repository = registry.repository(name).by(registry.accounts().author(Origin::local()));
     let digest = match (&tag, digest) {
         (_, Some(digest)) => digest,
         (Some(tag), None) => repository
@@ -68,11 +68,6 @@ pub(super) fn restore(
         None
     };
     let (shown, original) = (digest.to_string(), original.map(|digest| digest.to_string()));
-    let mut detail = vec![("manifest_digest", shown.as_str())];
-    detail.extend(tag.as_ref().map(|tag| ("tag", tag.as_str())));
-    detail.extend(original.as_deref().map(|original| ("original_manifest_digest", original)));
-    let kind = if tag.is_some() { "revert_tag" } else { "restore_manifest" };
-    registry.accounts().note_repository(kind, name, &detail, &Origin::local())?;
     Ok(json!({
         "repository": name.as_str(),
         "tag": tag.as_ref().map(Tag::as_str),

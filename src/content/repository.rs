@@ -12,6 +12,7 @@
 //! `async`. Reads take microseconds and never wait for a writer.
 
 mod age;
+mod author;
 mod backup;
 mod blob;
 mod cache;
@@ -60,7 +61,7 @@ pub(crate) use upload::Upload;
 pub(crate) use upload::fuzzing::upload as fuzz_upload;
 
 use crate::content::blobs::Blobs;
-use crate::content::rows::Database;
+use crate::content::rows::{Author, Database};
 use crate::kit::clock::Clock;
 use crate::oci::RepositoryName;
 
@@ -130,7 +131,7 @@ impl Stores {
 
     /// A repository, which may have no content yet.
     pub(crate) fn repository(self: &Arc<Self>, name: &RepositoryName) -> Repository {
-        Repository { stores: Arc::clone(self), name: name.clone() }
+        Repository { stores: Arc::clone(self), name: name.clone(), author: None }
     }
 
     /// Checks that the database can be read, and whether it can be written.
@@ -174,4 +175,5 @@ impl Stores {
 pub(crate) struct Repository {
     stores: Arc<Stores>,
     name: RepositoryName,
+    author: Option<Arc<dyn Author>>,
 }

@@ -38,7 +38,7 @@ use parking_lot::Mutex;
 use redb::Durability;
 
 pub(crate) use age::{RestingUpload, SteadyClockRow};
-pub(crate) use audit::AuditRow;
+pub(crate) use audit::{AuditEvent, AuditRow, Author};
 pub(crate) use blob::{DamageRow, FileRow};
 pub(crate) use copy::{Extent, Pause, ReadOnlyDatabase, install};
 pub(crate) use credential::{KeyRow, RefreshRow, SecretHash, SessionRow, SigningRow, Use};

@@ -177,7 +177,7 @@ impl Accounts {
         E: From<rows::Error> + Send + 'static,
     {
         let result = self.write(change);
-        self.generation.fetch_add(1, Ordering::Release);
+        self.start_generation();
         let (value, rows) = result?;
         self.publish_audit(rows);
         Ok(value)
@@ -199,6 +199,11 @@ impl Accounts {
             tx.add_audit(now, &audit)?;
             Ok(value)
         })
+    }
+
+    /// Starts a new generation of the caches.
+    fn start_generation(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Hashes a new password, after waiting for a permit.

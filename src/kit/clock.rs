@@ -39,6 +39,12 @@ impl Timestamp {
         Self(self.0.saturating_sub(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
     }
 
+    /// The time in the form of RFC 2822 with the offset `-0000`, as Quay writes it.
+    pub(crate) fn rfc2822(self) -> String {
+        let time = jiff::Timestamp::from(self).to_zoned(jiff::tz::TimeZone::UTC);
+        time.strftime("%a, %d %b %Y %H:%M:%S -0000").to_string()
+    }
+
     /// How long `self` is after `earlier`; nothing if it is not.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

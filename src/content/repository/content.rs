@@ -3,7 +3,7 @@
 use super::manifest::{detach, stored_manifest};
 use super::weight::Weights;
 use super::{Error, Repository, deleted};
-use crate::content::rows::{Contents, SettingsRow, WriteTx};
+use crate::content::rows::{AuditEvent, Contents, SettingsRow, WriteTx};
 use crate::kit::clock::{Moment, Timestamp};
 use crate::oci::{Digest, RepositoryName, Tag};
 
@@ -29,13 +29,13 @@ impl Repository {
     /// Creates the repository without content. Returns whether it is new.
     pub(crate) fn create(&self, settings: SettingsRow) -> Result<bool, Error> {
         let (name, now) = (self.name.clone(), self.stores.clock.now());
-        self.stores.database.write(move |tx| {
+        self.write(move |tx| {
             if tx.repository(&name)?.is_some() {
-                return Ok(false);
+                return Ok((false, Vec::new()));
             }
             tx.put_settings(&name, &settings)?;
             tx.put_repository(&name, now)?;
-            Ok(true)
+            Ok((true, vec![AuditEvent::new("create_repo")]))
         })
     }
 
@@ -53,18 +53,20 @@ impl Repository {
         })
     }
 
-    /// Removes the repository with its content, and the files of blobs that no other repository has. A concurrent push is
-    /// removed as well, or comes after it.
+    /// Removes the repository with its content, its permissions and its settings, and the files of blobs that no other
+    /// repository has. A concurrent push is removed as well, or comes after it.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         if !self.is_known()? {
             return Err(Error::RepositoryUnknown { name: self.name.clone() });
         }
-        for _ in 0..REMOVALS_MAX {
+        for attempt in 0..REMOVALS_MAX {
             let contents = self.stores.database.read(|tx| tx.contents(&self.name))?;
             let (name, now) = (self.name.clone(), self.stores.ages.now());
-            let (orphans, is_gone) = self.stores.database.write(move |tx| {
+            let (orphans, is_gone) = self.write(move |tx| {
+                tx.remove_settings(&name)?;
                 let orphans = remove_contents(tx, &name, &contents, now)?;
-                Ok::<_, Error>((orphans, tx.repository(&name)?.is_none()))
+                let events = if attempt == 0 { vec![AuditEvent::new("delete_repo")] } else { Vec::new() };
+                Ok(((orphans, tx.repository(&name)?.is_none()), events))
             })?;
             self.stores.remove_orphans(&orphans);
             if is_gone {

@@ -6,7 +6,7 @@
 
 use super::manifest::{listed, missing, stored_manifest};
 use super::{Error, Repository};
-use crate::content::rows::{Rows, WriteTx};
+use crate::content::rows::{AuditEvent, Rows, WriteTx};
 use crate::kit::clock::{Moment, SteadyTime, Timestamp};
 use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 
@@ -49,14 +49,15 @@ impl Repository {
     pub(crate) fn restore_manifest(&self, digest: Digest) -> Result<(), Error> {
         let (name, now, since) = (self.name.clone(), self.stores.ages.now(), self.stores.kept_since());
         let sparse = self.stores.rules.sparse_indexes;
-        self.stores.database.write(move |tx| {
+        self.write(move |tx| {
             if tx.manifest(&name, digest)?.is_some() {
-                return Ok(());
+                return Ok(((), Vec::new()));
             }
             if restorable(tx, &name, digest, since)?.is_none() {
                 return Err(Error::ManifestUnknown { reference: Reference::Digest(digest) });
             }
-            restore(tx, &name, digest, now, sparse, None)
+            restore(tx, &name, digest, now, sparse, None)?;
+            Ok(((), vec![AuditEvent::new("restore_manifest").with("manifest_digest", digest)]))
         })
     }
 }

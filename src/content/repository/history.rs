@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::weight::{Weight, Weights};
 use super::{Error, Repository, Stores, deleted};
-use crate::content::rows::{self, Rows, Span, TagAttributes, TagState};
+use crate::content::rows::{self, AuditEvent, Rows, Span, TagAttributes, TagState};
 use crate::kit::clock::{SteadyTime, Timestamp};
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 
@@ -103,13 +103,6 @@ pub(crate) struct TagChange {
 pub(crate) struct TagRights {
     pub(crate) may_create: bool,
     pub(crate) may_move: bool,
-}
-
-/// A tag before a change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TagBefore {
-    pub(crate) digest: Option<Digest>,
-    pub(crate) expires: Option<Timestamp>,
 }
 
 /// The result of maintaining tags.
@@ -240,10 +233,10 @@ impl Repository {
     }
 
     /// Creates or moves a tag, or changes its expiry. Returns its state before.
-    pub(crate) fn change_tag(&self, tag: &Tag, change: TagChange) -> Result<TagBefore, Error> {
+    pub(crate) fn change_tag(&self, tag: &Tag, change: TagChange) -> Result<(), Error> {
         let (name, tag, now, kept) =
             (self.name.clone(), tag.clone(), self.stores.ages.now(), self.stores.keeps_history());
-        self.stores.database.write(move |tx| {
+        self.write(move |tx| {
             let old = tx.tag(&name, &tag)?.map(|row| row.digest);
             // The decision is made in the transaction, because only here it is certain whether the tag exists.
             let may_point = if old.is_some() { change.may_move } else { change.may_create };
@@ -261,9 +254,16 @@ impl Repository {
                 None if old.is_none() => return Err(Error::ManifestUnknown { reference: Reference::Tag(tag) }),
                 _ => {}
             }
-            let before = TagBefore { digest: old, expires: tx.tag_attributes(&name, &tag)?.expires };
+            let mut events = Vec::new();
+            // A tag that is moved loses its expiration.
+            let mut expired = tx.tag_attributes(&name, &tag)?.expires;
             if let Some(digest) = change.digest {
                 tx.put_tag(&name, &tag, digest, now, kept)?;
+                if old != Some(digest) {
+                    let kind = if old.is_some() { "move_tag" } else { "create_tag" };
+                    events.push(pointed(kind, &tag, digest, old));
+                    expired = None;
+                }
             }
             let mark = tx.tag_attributes(&name, &tag)?;
             let expires = match change.expires {
@@ -272,7 +272,12 @@ impl Repository {
                 Expiry::At(time) => Some(time),
             };
             tx.set_tag_attributes(&name, &tag, &TagAttributes { expires, ..mark })?;
-            Ok(before)
+            if expires != expired {
+                let shown = |time: Option<Timestamp>| time.map_or_else(|| "none".to_owned(), Timestamp::rfc2822);
+                let event = AuditEvent::new("change_tag_expiration").with("tag", &tag);
+                events.push(event.with("expiration_date", shown(expires)).with("old_expiration_date", shown(expired)));
+            }
+            Ok(((), events))
         })
     }
 
@@ -299,14 +304,14 @@ impl Repository {
         let (name, tag, now, kept) =
             (self.name.clone(), tag.clone(), self.stores.ages.now(), self.stores.keeps_history());
         let sparse = self.stores.rules.sparse_indexes;
-        self.stores.database.write(move |tx| {
+        self.write(move |tx| {
             let present = tx.tag(&name, &tag)?.map(|row| row.digest);
             let is_known = match found {
                 Some(span) => tx.past_tag(&name, &tag, span)?.is_some(),
                 None => false,
             };
             if present == Some(digest) {
-                return Ok(present);
+                return Ok((present, Vec::new()));
             }
             let may_point = if present.is_some() { may.may_move } else { may.may_create };
             if !may_point || !may.may_create && tx.deleted_manifest(&name, digest)?.is_some() {
@@ -323,16 +328,17 @@ impl Repository {
             }
             tx.put_tag(&name, &tag, digest, now, kept)?;
             tx.set_tag_attributes(&name, &tag, &TagAttributes { expires: None, reversion: true })?;
-            Ok(present)
+            Ok((present, vec![pointed("revert_tag", &tag, digest, present)]))
         })
     }
 
     /// Removes a tag permanently: it cannot be restored. With a digest, only if the tag points at it.
     pub(crate) fn discard_tag(&self, tag: &Tag, digest: Option<Digest>) -> Result<(), Error> {
         let (name, tag, now) = (self.name.clone(), tag.clone(), self.stores.ages.now());
-        self.stores.database.write(move |tx| match tx.tag(&name, &tag)? {
+        self.write(move |tx| match tx.tag(&name, &tag)? {
             Some(row) if digest.is_none_or(|digest| digest == row.digest) => {
-                Ok(tx.remove_tag(&name, &tag, now, false)?)
+                tx.remove_tag(&name, &tag, now, false)?;
+                Ok(((), vec![discarded(&tag, digest)]))
             }
             _ => Err(Error::ManifestUnknown { reference: Reference::Tag(tag) }),
         })
@@ -357,12 +363,14 @@ impl Repository {
             })?;
             let (name, of) = (self.name.clone(), tag.clone());
             if !spans.is_empty() {
-                forgotten += self.stores.database.write(move |tx| {
+                let is_first = forgotten == 0;
+                forgotten += self.write(move |tx| {
                     let mut forgotten = 0;
                     for span in spans {
                         forgotten += usize::from(tx.delete_span(&name, &of, span, now)?);
                     }
-                    Ok::<_, Error>(forgotten)
+                    let is_event = is_first && forgotten > 0;
+                    Ok((forgotten, if is_event { vec![discarded(&of, digest)] } else { Vec::new() }))
                 })?;
             }
             if looked_at < STEP {
@@ -385,4 +393,22 @@ impl Repository {
 
 fn unreadable(table: &'static str, key: &str) -> Error {
     rows::Error::Corrupt { table, key: key.to_owned() }.into()
+}
+
+/// The event of a tag that points at another manifest now.
+fn pointed(kind: &'static str, tag: &Tag, digest: Digest, original: Option<Digest>) -> AuditEvent {
+    let event = AuditEvent::new(kind).with("tag", tag).with("manifest_digest", digest);
+    match original {
+        Some(original) => event.with("original_manifest_digest", original),
+        None => event,
+    }
+}
+
+/// The event of a tag, or of its history, that is removed for good.
+fn discarded(tag: &Tag, digest: Option<Digest>) -> AuditEvent {
+    let event = AuditEvent::new("permanently_delete_tag").with("tag", tag);
+    match digest {
+        Some(digest) => event.with("manifest_digest", digest),
+        None => event,
+    }
 }

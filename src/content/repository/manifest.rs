@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::cache::ManifestCache;
 use super::{Error, Repository, deleted};
-use crate::content::rows::{self, ManifestRow, Rows, Unreferenced, WriteTx};
+use crate::content::rows::{self, AuditEvent, ManifestRow, Rows, Unreferenced, WriteTx};
 use crate::kit::clock::SteadyTime;
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
@@ -199,7 +199,7 @@ impl Repository {
     pub(crate) fn delete_manifest(&self, reference: &Reference, only_untagged: bool) -> Result<(), Error> {
         let (name, reference, now) = (self.name.clone(), reference.clone(), self.stores.ages.now());
         let kept = self.stores.keeps_history();
-        self.stores.database.write(move |tx| {
+        self.write(move |tx| {
             let found = match &reference {
                 Reference::Tag(tag) => tx.tag(&name, tag)?.is_some(),
                 Reference::Digest(digest) => tx.manifest(&name, *digest)?.is_some(),
@@ -211,7 +211,10 @@ impl Repository {
                 });
             }
             let digest = match reference {
-                Reference::Tag(tag) => return Ok(tx.remove_tag(&name, &tag, now, kept)?),
+                Reference::Tag(tag) => {
+                    tx.remove_tag(&name, &tag, now, kept)?;
+                    return Ok(((), vec![AuditEvent::new("delete_tag").with("tag", tag)]));
+                }
                 Reference::Digest(digest) => digest,
             };
             if let Some(index) = tx.present_lister(&name, digest)? {
@@ -227,10 +230,12 @@ impl Repository {
                 tx.remove_tag(&name, &tag, now, kept)?;
             }
             if kept {
-                return deleted::hide(tx, &name, digest, &manifest, now);
+                deleted::hide(tx, &name, digest, &manifest, now)?;
+            } else {
+                detach(tx, &name, digest, &manifest, now.steady)?;
+                tx.remove_manifest(&name, digest, now)?;
             }
-            detach(tx, &name, digest, &manifest, now.steady)?;
-            Ok(tx.remove_manifest(&name, digest, now)?)
+            Ok(((), Vec::new()))
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Rows of the audit log.
 
+use std::fmt;
 use std::ops::ControlFlow;
 
 use redb::ReadableTable as _;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::schema::AUDIT;
 use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::Timestamp;
+use crate::oci::RepositoryName;
 
 /// Something that was done, or attempted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,34 @@ pub(crate) struct AuditRow {
     pub(crate) request: Option<String>,
     /// More facts by name, never a secret.
     pub(crate) metadata: Vec<(String, String)>,
+}
+
+/// An event of a repository, for the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AuditEvent {
+    /// One of Quay's kinds, such as `move_tag`.
+    pub(crate) kind: &'static str,
+    pub(crate) metadata: Vec<(&'static str, String)>,
+}
+
+impl AuditEvent {
+    pub(crate) fn new(kind: &'static str) -> Self {
+        Self { kind, metadata: Vec::new() }
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.metadata.push((name, value.to_string()));
+        self
+    }
+}
+
+/// The author of a change, who makes its audit rows.
+pub(crate) trait Author: fmt::Debug + Send + Sync {
+    /// The row of an event of a repository.
+    fn row(&self, repository: &RepositoryName, event: &AuditEvent) -> AuditRow;
+
+    /// Ends a change. Its audit rows are durable now. There are none if the change failed.
+    fn finish(&self, rows: Vec<(Timestamp, AuditRow)>);
 }
 
 impl Rows {

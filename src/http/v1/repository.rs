@@ -187,19 +187,9 @@ async fn create_repository(
         need(Action::Administer)?;
     }
     check_description(&description)?;
-    let repository = context.registry.repository(&name);
+    let repository = authored(context, &name);
     let settings = SettingsRow { public, description };
-    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
-    let (is_new, name) = context
-        .blocking(move || {
-            let is_new = repository.create(settings)?;
-            if is_new {
-                accounts.repository_made(&name, &origin)?;
-            }
-            Ok::<_, ApiError>((is_new, name))
-        })
-        .await?;
-    if !is_new {
+    if !context.blocking(move || repository.create(settings)).await? {
         return Err(invalid("Repository already exists"));
     }
     let (namespace, name) = split(&name);
@@ -314,18 +304,16 @@ async fn change(
     Ok(Success::DONE)
 }
 
-/// The permissions go first, so that a crash leaves nothing accessible.
 async fn delete_repository(context: &Context<'_>, call: Call<RepositoryName>) -> Result<NoContent, ApiError> {
-    let name = call.path;
-    let repository = existing(context, &name)?;
-    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
-    context
-        .blocking(move || {
-            accounts.forget_repository(&name, &origin)?;
-            Ok::<_, ApiError>(repository.remove()?)
-        })
-        .await?;
+    existing(context, &call.path)?;
+    let repository = authored(context, &call.path);
+    context.blocking(move || repository.remove()).await?;
     Ok(NoContent)
+}
+
+/// The repository, with the caller as the author of its changes.
+pub(super) fn authored(context: &Context<'_>, name: &RepositoryName) -> Repository {
+    context.registry.repository(name).by(context.registry.accounts().author(context.origin()))
 }
 
 /// The repository, if it exists. Callers who come here may know that it does not.

@@ -1,7 +1,5 @@
 //! Tags with their history, in Quay's shapes: changes that a push does not make, and the restoration of tags.
 
-use std::sync::Arc;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -9,11 +7,11 @@ use serde_json::Value;
 use super::answer::{Created, NoContent};
 use super::endpoint::{Endpoint, delete, future, get, post, put};
 use super::input::{Call, NoQuery, invalid};
+use super::repository::authored;
 use super::values::{Always, QuayTime, Switch, WholeNumber};
 use crate::content::repository::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange, TagRights};
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::time::rfc2822;
 use crate::identity::access::{Action, Requires};
 use crate::kit::clock::Timestamp;
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
@@ -172,48 +170,15 @@ async fn change_tag(
         may_move: granted.has(Action::Update),
         may_delete: granted.has(Action::Delete),
     };
-    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
-    let repository = context.registry.repository(&name);
-    context
-        .blocking(move || {
-            let before = repository.change_tag(&tag, change)?;
-            if let Some(digest) = digest.filter(|digest| before.digest != Some(*digest)) {
-                let (digest, original) = (digest.to_string(), before.digest.map(|digest| digest.to_string()));
-                let mut detail = vec![("tag", tag.as_str()), ("manifest_digest", &digest)];
-                detail.extend(original.as_deref().map(|original| ("original_manifest_digest", original)));
-                let kind = if original.is_some() { "move_tag" } else { "create_tag" };
-                accounts.note_repository(kind, &name, &detail, &origin)?;
-            }
-            // A tag that was moved has no expiration of before.
-            let had = before.expires.filter(|_| digest.is_none_or(|digest| before.digest == Some(digest)));
-            let has = match expires {
-                Expiry::Unchanged => had,
-                Expiry::Never => None,
-                Expiry::At(time) => Some(time),
-            };
-            if has != had {
-                let shown = |time: Option<Timestamp>| time.map_or_else(|| "none".to_owned(), rfc2822);
-                let (new, old) = (shown(has), shown(had));
-                let detail = [("tag", tag.as_str()), ("expiration_date", &new), ("old_expiration_date", &old)];
-                accounts.note_repository("change_tag_expiration", &name, &detail, &origin)?;
-            }
-            Ok::<_, ApiError>(())
-        })
-        .await?;
+    let repository = authored(context, &name);
+    context.blocking(move || repository.change_tag(&tag, change)).await?;
     Ok(Created(Updated::Updated))
 }
 
 async fn delete_tag(context: &Context<'_>, call: Call<(RepositoryName, Tag)>) -> Result<NoContent, ApiError> {
     let (name, tag) = call.path;
-    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
-    let repository = context.registry.repository(&name);
-    context
-        .blocking(move || {
-            repository.delete_manifest(&Reference::Tag(tag.clone()), false)?;
-            accounts.note_repository("delete_tag", &name, &[("tag", tag.as_str())], &origin)?;
-            Ok::<_, ApiError>(())
-        })
-        .await?;
+    let repository = authored(context, &name);
+    context.blocking(move || repository.delete_manifest(&Reference::Tag(tag), false)).await?;
     Ok(NoContent)
 }
 
@@ -235,20 +200,8 @@ async fn restore_tag(
     let digest = digest_of(&digest)?;
     let granted = context.registry.actions(context.caller, &name)?;
     let may = TagRights { may_create: granted.has(Action::Push), may_move: granted.has(Action::Update) };
-    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
-    let repository = context.registry.repository(&name);
-    context
-        .blocking(move || {
-            let original = repository.restore_tag_with(&tag, digest, may)?;
-            if original != Some(digest) {
-                let (digest, original) = (digest.to_string(), original.map(|digest| digest.to_string()));
-                let mut detail = vec![("tag", tag.as_str()), ("manifest_digest", &digest)];
-                detail.extend(original.as_deref().map(|original| ("original_manifest_digest", original)));
-                accounts.note_repository("revert_tag", &name, &detail, &origin)?;
-            }
-            Ok::<_, ApiError>(())
-        })
-        .await?;
+    let repository = authored(context, &name);
+    context.blocking(move || repository.restore_tag_with(&tag, digest, may)).await?;
     Ok(Restored {})
 }
 
@@ -276,21 +229,13 @@ async fn expire_tag(
 ) -> Result<Expired, ApiError> {
     let Call { path: (name, tag), body: ExpireTagBody { manifest_digest, is_alive, .. }, .. } = call;
     let digest = manifest_digest.as_deref().map(digest_of).transpose()?;
-    let (accounts, origin) = (Arc::clone(context.registry.accounts()), context.origin());
-    let repository = context.registry.repository(&name);
+    let (repository, is_alive) = (authored(context, &name), is_alive == Some(true));
     context
-        .blocking(move || {
-            if is_alive == Some(true) {
-                repository.discard_tag(&tag, digest)?;
-            } else {
-                repository.forget_past(&tag, digest)?;
-            }
-            let digest = digest.map(|digest| digest.to_string());
-            let mut detail = vec![("tag", tag.as_str())];
-            detail.extend(digest.as_deref().map(|digest| ("manifest_digest", digest)));
-            accounts.note_repository("permanently_delete_tag", &name, &detail, &origin)?;
-            Ok::<_, ApiError>(())
-        })
+        .blocking(
+            move || {
+                if is_alive { repository.discard_tag(&tag, digest) } else { repository.forget_past(&tag, digest) }
+            },
+        )
         .await?;
     Ok(Expired::Expired)
 }

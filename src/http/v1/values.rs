@@ -13,7 +13,6 @@ use uuid::Uuid;
 use super::input::{PathValue, invalid, parsed};
 use crate::http::error::ApiError;
 use crate::http::route;
-use crate::http::time::rfc2822;
 use crate::identity::accounts::{Error, Password};
 use crate::kit::clock::Timestamp;
 use crate::oci::{Digest, NAME_LENGTH_MAX, RepositoryName, Tag};
@@ -197,7 +196,7 @@ pub(super) struct QuayTime(#[schemars(with = "String", regex(pattern = QUAY_TIME
 
 impl Serialize for QuayTime {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&rfc2822(self.0))
+        serializer.serialize_str(&self.0.rfc2822())
     }
 }
 

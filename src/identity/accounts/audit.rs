@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use super::{Accounts, AuditFile, Error};
-use crate::content::rows::{self, AuditRow, WriteTx};
+use crate::content::rows::{self, AuditEvent, AuditRow, Author, WriteTx};
 use crate::kit::clock::Timestamp;
 use crate::oci::RepositoryName;
 
@@ -79,6 +80,25 @@ fn as_json(metadata: &[(String, String)]) -> impl tracing::Value + use<> {
     tracing::field::display(serde_json::to_string(&object).unwrap_or_default())
 }
 
+/// The author of the changes of one request or command.
+#[derive(Debug)]
+struct RequestAuthor {
+    accounts: Arc<Accounts>,
+    origin: Origin,
+}
+
+impl Author for RequestAuthor {
+    fn row(&self, repository: &RepositoryName, event: &AuditEvent) -> AuditRow {
+        let metadata: Vec<(&str, &str)> = event.metadata.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.origin.repository_row(event.kind, repository, &metadata)
+    }
+
+    fn finish(&self, rows: Vec<(Timestamp, AuditRow)>) {
+        self.accounts.start_generation();
+        self.accounts.publish_audit(rows);
+    }
+}
+
 impl Accounts {
     /// Lists the audit of one account or of all between two times, newest entry first.
     pub(crate) fn audit(
@@ -147,16 +167,9 @@ impl Accounts {
         self.audit_file.as_ref()
     }
 
-    /// Adds an audit row for a repository.
-    pub(crate) fn note_repository(
-        &self,
-        kind: &str,
-        name: &RepositoryName,
-        metadata: &[(&str, &str)],
-        origin: &Origin,
-    ) -> Result<(), Error> {
-        let (row, now) = (origin.repository_row(kind, name, metadata), self.clock.now());
-        Ok(self.database.write(move |tx| tx.add_audit(now, &row))?)
+    /// The author of the changes of one request or command.
+    pub(crate) fn author(self: &Arc<Self>, origin: Origin) -> Arc<dyn Author> {
+        Arc::new(RequestAuthor { accounts: Arc::clone(self), origin })
     }
 
     /// Removes audit rows that are too old.

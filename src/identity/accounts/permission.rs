@@ -127,18 +127,6 @@ impl Accounts {
         })
     }
 
-    /// Records the creation of a repository in the audit and starts a new generation of the caches.
-    pub(crate) fn repository_made(&self, repository: &RepositoryName, origin: &Origin) -> Result<(), Error> {
-        self.audited_change(origin.repository_row("create_repo", repository, &[]), |_, _| Ok(()))
-    }
-
-    /// Removes the permissions and settings of a deleted repository.
-    pub(crate) fn forget_repository(&self, repository: &RepositoryName, origin: &Origin) -> Result<(), Error> {
-        let audit = origin.repository_row("delete_repo", repository, &[]);
-        let repository = repository.clone();
-        self.audited_change(audit, move |tx, _| Ok(tx.remove_settings(&repository)?))
-    }
-
     /// Sets or removes the role of a user or group in a repository. Returns whether anything changed.
     pub(crate) fn set_permission(
         &self,

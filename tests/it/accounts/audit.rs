@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::support::connection::Raw;
-use crate::support::content::{noise, push_blob, push_image, sha256, start_upload};
+use crate::support::content::{bytes, noise, push_blob, push_image, sha256, start_upload};
 use crate::support::process::{ADMIN, Program, Running};
 
 /// A program that writes an audit file, and the file.
@@ -124,6 +124,51 @@ async fn what_is_done_to_accounts_is_there_too_and_no_secret_of_any_kind() {
     for secret in [password.as_str(), wrong, key["apiKey"].as_str().unwrap(), token, cookie, session] {
         assert!(!text.contains(secret), "{secret} is in the audit, or in the log");
     }
+}
+
+#[tokio::test]
+async fn changes_of_repositories_and_tags_are_lines_of_the_file_and_of_the_log() {
+    let root = tempfile::tempdir().unwrap();
+    let (running, file) = start(root.path());
+    let admin = running.user(ADMIN);
+    let digest = sha256(&bytes(&push_image(&admin, "library/app", "1", 1).await));
+    let key = admin.post("/zot/auth/apikey").body(r#"{"label":"ci"}"#).send().await.status(201).json();
+    let bearer = format!("Bearer {}", key["apiKey"].as_str().unwrap());
+    let tell = async |method: &str, path: &str, body: Value| {
+        let request = running.anonymous().request(method.parse().unwrap(), &format!("/api/v1/repository{path}"));
+        let status = request.header("authorization", &bearer).body(body.to_string()).send().await.status;
+        assert!(status.is_success(), "{method} {path}: {status}");
+    };
+    let tag = "/library/app/tag/2";
+    tell("PUT", tag, json!({ "manifest_digest": digest })).await;
+    tell("PUT", tag, json!({ "expiration": 32_503_680_000_u64 })).await;
+    tell("DELETE", tag, json!({})).await;
+    tell("POST", &format!("{tag}/restore"), json!({ "manifest_digest": digest })).await;
+    tell("POST", &format!("{tag}/expire"), json!({})).await;
+    let other = json!({ "namespace": "library", "repository": "b", "visibility": "private", "description": "" });
+    tell("POST", "", other).await;
+    tell("DELETE", "/library/app", json!({})).await;
+    let stopped = running.stop();
+
+    let found = lines(&file);
+    let changes: Vec<&Value> = found.iter().filter(|line| line["object"] == "library").collect();
+    let kinds: Vec<&str> = changes.iter().map(|line| line["action"].as_str().unwrap()).collect();
+    let expected = [
+        "create_tag",
+        "change_tag_expiration",
+        "delete_tag",
+        "revert_tag",
+        "permanently_delete_tag",
+        "create_repo",
+        "delete_repo",
+    ];
+    assert_eq!(kinds, expected);
+    let created = &changes[0]["metadata"];
+    assert_eq!((&created["repo"], &created["tag"]), (&json!("library/app"), &json!("2")));
+    assert_eq!(created["manifest_digest"], digest);
+    assert_eq!(changes[1]["metadata"]["expiration_date"], "Wed, 01 Jan 3000 00:00:00 -0000");
+    let is_logged = |kind: &str| stopped.stderr.lines().any(|line| line.contains("audit") && line.contains(kind));
+    assert!(expected.iter().all(|kind| is_logged(kind)), "{}", stopped.stderr);
 }
 
 #[tokio::test]
