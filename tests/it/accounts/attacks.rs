@@ -1,7 +1,7 @@
-//! Attacks on accounts that a careless registry would let through: one test for each.
+//! Attacks on accounts that a careless registry would permit, one test for each.
 //!
-//! Here are those on sessions, with planted cookies, pages of other sites, and what was signed out or removed. Some
-//! are in `sessions.rs`, beside what they attack.
+//! This file attacks sessions: planted cookies, pages of other sites, ended sessions and removed users. `sessions.rs` has
+//! some more.
 
 mod guessing;
 mod smuggling;
@@ -33,13 +33,13 @@ async fn make_key(caller: &Caller) -> (String, String) {
     (made["uuid"].as_str().unwrap().to_owned(), made["apiKey"].as_str().unwrap().to_owned())
 }
 
-/// What was done to accounts, as a superuser is told, newest first.
+/// The audit log of accounts, newest first.
 async fn audit(t: &TestRegistry) -> Vec<Value> {
     let logs = Browser::signed_in(t, ROOT).await.get("/api/v1/superuser/logs").await.status(200).json();
     logs["logs"].as_array().unwrap().clone()
 }
 
-/// Who is signed in with a cookie; nobody, if it is not one of a session.
+/// The user of a session cookie, or `None`.
 async fn whose(t: &TestRegistry, cookie: &str) -> Option<String> {
     let answer = t.anonymous().get("/api/v1/user/").header("cookie", cookie).send().await;
     if answer.status.as_u16() == 401 {
@@ -177,7 +177,7 @@ async fn no_other_token_is_taken_for_the_one_of_a_session() {
         t.anonymous().get(path).header("cookie", &cookie).send().await.status(405);
         t.anonymous().head(path).header("cookie", &cookie).send().await.status(405);
     }
-    // Nor does a key of the attacker's own open what the cookie beside it belongs to.
+    // A key of the attacker gives no access to the session of an additional cookie.
     let sessions = alice.get("/api/v1/user/sessions").await.status(200).json();
     let path = format!("/api/v1/user/sessions/{}", sessions["sessions"][0]["id"].as_str().unwrap());
     let confused = t.anonymous().delete(&path).header("authorization", format!("Bearer {bobs_key}"));
@@ -185,7 +185,7 @@ async fn no_other_token_is_taken_for_the_one_of_a_session() {
 
     t.user(ALICE).get("/v2/").send().await.status(200);
     assert_eq!(whose(&t, &cookie).await.as_deref(), Some(ALICE.0));
-    // The right one, in a header, whatever the parameter says.
+    // The right token in the header, with any parameter.
     let right = t.anonymous().post(&format!("/api/v1/signout?_csrf_token={visitor}")).header("x-csrf-token", &csrf);
     right.header("cookie", &cookie).send().await.status(200);
     // Once more, it is a token of nothing.

@@ -85,7 +85,7 @@ async fn what_is_done_to_accounts_is_there_too_and_no_secret_of_any_kind() {
         done.stdout.trim().to_owned()
     };
     let password = command(&["user", "add", "carol"]);
-    // What fails has not been done, and is not said to have been.
+    // A failed request changes nothing and is not recorded.
     assert_ne!(Program::new(["user", "add", "carol", "--root"]).arg(root.path()).run().code, Some(0));
     let carol = running.user(("carol", &password));
     let key = carol.post("/zot/auth/apikey").body(r#"{"label":"ci"}"#).send().await.status(201).json();
@@ -186,7 +186,7 @@ async fn a_file_that_was_moved_away_is_made_anew() {
     assert_eq!(lines(&moved).len(), before);
     assert_eq!(mode(&file), 0o600);
 
-    // One that was put there by somebody else is appended to, and stays as open as they want it.
+    // A file that another program created is appended to, and keeps its permissions.
     fs::remove_file(&file).unwrap();
     fs::write(&file, "{}\n").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
@@ -242,7 +242,7 @@ async fn whoever_pushes_and_does_not_wait_for_the_answer_is_a_line_too() {
         raw.send(content).await;
         digests.push(digest);
     }
-    // Of whoever may not push nothing is kept: they could fill the disk.
+    // Refused requests are not recorded, because they could fill the disk.
     let mut raw = Raw::connect(running.address()).await;
     raw.send("POST /v2/library/app/blobs/uploads/ HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n").await;
     drop(raw);

@@ -1,11 +1,11 @@
-//! Somebody who signs in as in Quay.
+//! A client that signs in as at Quay.
 
 use serde_json::{Value, json};
 
 use crate::support::TestRegistry;
 use crate::support::http::{Answer, Caller, Request};
 
-/// Somebody with a jar of cookies, as curl's `-c` and `-b`, or a browser.
+/// A client with a cookie jar, as curl's `-c` and `-b`, or a browser.
 #[derive(Debug)]
 pub struct Browser {
     pub caller: Caller,
@@ -25,7 +25,7 @@ impl Browser {
         browser
     }
 
-    /// One in the hands of somebody without credentials.
+    /// A client without credentials.
     pub async fn of(caller: Caller) -> Self {
         let mut browser = Self { caller, cookie: None, csrf: String::new() };
         browser.fetch_csrf().await;

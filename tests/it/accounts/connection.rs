@@ -26,7 +26,7 @@ async fn new_key(owner: &Caller, body: &Value) -> Value {
     owner.post("/zot/auth/apikey").body(body.to_string()).send().await.status(201).json()
 }
 
-/// What the next request on a connection hears.
+/// The status of the next request on a connection.
 async fn get(connection: &mut Raw, path: &str, headers: &str) -> u16 {
     connection.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n")).await;
     connection.answer().await.status
@@ -62,7 +62,7 @@ async fn each_request_of_a_connection_is_whose_key_it_has() {
     ] {
         assert_eq!(get(&mut connection, IMAGE, &headers).await, status, "{headers}");
     }
-    // Quay's API does not look at Basic, whatever it was good for before.
+    // Quay's API ignores Basic, also after it was accepted elsewhere.
     assert_eq!(get(&mut connection, "/api/v1/user/", &alice).await, 401);
     assert_eq!(get(&mut connection, IMAGE, &alice).await, 200);
 }

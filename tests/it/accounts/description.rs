@@ -39,8 +39,7 @@ const PASSWORD: &str = "everybody's-password";
 const OWN_SESSIONS: [&str; 6] =
     ["changeUserDetails", "deleteCurrentUser", "endUserSession", "logout", "signinUser", "verifyUser"];
 
-/// Operations that somebody else has a part in, who is not here; `openid/device.rs` and `openid/handover.rs` have a
-/// success of each.
+/// Operations that need an identity provider. `openid/device.rs` and `openid/handover.rs` test their success.
 const NEED_A_PROVIDER: [&str; 3] =
     ["POST /api/v1/signin/code", "POST /api/v1/signin/device", "POST /api/v1/signin/device/token"];
 
@@ -53,14 +52,14 @@ const GROUPS: [&str; 4] = ["dev", "ops", "qa", "all of them"];
 /// Repositories and groups to be removed.
 const DOOMED: [&str; 4] = ["one", "two", "three", "four"];
 
-/// Of operations that look at a password.
+/// For operations that verify a password.
 const ONLY_RIGHT_PASSWORDS: &str = r#"
 phases.coverage.enabled = false
 parameters."body.username" = { dictionary = "signs-in", probability = 1.0 }
 parameters."body.password" = { dictionary = "passwords", probability = 1.0 }
 "#;
 
-/// Who makes the requests, and what there is for them to name.
+/// The caller of the requests, and the objects that they name.
 #[derive(Debug, Default)]
 struct Visitor {
     who: &'static str,
@@ -73,7 +72,7 @@ struct Visitor {
 }
 
 impl Visitor {
-    /// Somebody with an API key.
+    /// A caller with an API key.
     fn with_key(who: &'static str, key: &str) -> Self {
         let headers = BTreeMap::from([("Authorization", format!("Bearer {key}"))]);
         Self { who, headers, ..Self::default() }
@@ -96,7 +95,7 @@ impl Visitor {
         ];
         for (name, mut values) in lists {
             if values.is_empty() {
-                // A list must not be, and nobody has this.
+                // A parameter must not be a list, and this value does not exist.
                 values.push("00000000-0000-4000-8000-000000000000".to_owned());
             }
             writeln!(config, "[dictionaries.{name}]\nvalues = {}", json!(values)).unwrap();
@@ -136,7 +135,7 @@ impl Visitor {
         report
     }
 
-    /// What the registry says to who the caller is.
+    /// The registry's description of the caller.
     async fn is_known(&self, registry: &Caller) -> u16 {
         let request = registry.get("/api/v1/user/");
         let request = self.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
@@ -150,12 +149,12 @@ fn table(rows: &BTreeMap<&str, String>) -> String {
     format!("{{ {} }}", rows.join(", "))
 }
 
-/// The headers of somebody who has signed in.
+/// The headers of a session.
 fn headers_of(browser: &Browser) -> BTreeMap<&'static str, String> {
     BTreeMap::from([("Cookie", browser.cookie.clone().unwrap()), ("X-CSRF-Token", browser.csrf.clone())])
 }
 
-/// The sessions of somebody but this one.
+/// The other sessions of this user.
 async fn other_sessions(browser: &mut Browser) -> Vec<String> {
     let sessions = browser.get("/api/v1/user/sessions").await.status(200).json();
     let others = sessions["sessions"].as_array().unwrap().iter().filter(|session| session["current"] == false);
@@ -175,7 +174,7 @@ async fn registry() -> TestRegistry {
     TestRegistry::start(users.fold(builder, |builder, user| builder.user(user, PASSWORD))).await
 }
 
-/// What paths name besides users: repositories with roles in them, groups with members.
+/// The objects in paths besides users: repositories with roles, groups with members.
 async fn furnish(t: &TestRegistry) {
     let mut root = Browser::signed_in(t, ROOT).await;
     let mut put = async |path: String| {
@@ -274,7 +273,7 @@ async fn a_superusers_session_gets_what_is_described_and_every_operation_succeed
         refused -= 1;
     }
     assert!(without.is_empty(), "no success of {}", without.join("\n"));
-    // Of what is always answered with 401 there is no rate.
+    // Operations that always give 401 have no rate.
     let unknown = NEED_A_PROVIDER.iter().filter(|operation| !rates.contains_key(**operation)).count();
     assert_eq!(refused, unknown as u64, "{}", report["valid_rates"]);
 }
@@ -312,7 +311,7 @@ async fn whoever_may_do_less_or_nothing_gets_what_is_described() {
         (200, Visitor::with_key("a key with a scope", &key("alice", &["--scope", "alice/**"]))),
         (200, Visitor::with_key("a read-only superuser's key", &key("rosa", &[]))),
         (401, Visitor::with_key("a disabled user's key", &key("dora", &[]))),
-        (401, Visitor { who: "nobody", ..Visitor::default() }),
+        (401, Visitor { who: "anonymous", ..Visitor::default() }),
     ];
     coracle(&["user", "disable", "dora"]);
     let mut browser = Browser::of(running.anonymous()).await;

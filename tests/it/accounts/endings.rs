@@ -74,7 +74,7 @@ async fn signed_in(running: &Running, name: &str, password: &str) -> Browser {
     browser
 }
 
-/// What `docker login` gets for a password.
+/// The tokens that `docker login` gets for a password.
 async fn log_in(caller: &Caller, name: &str, password: &str) -> Value {
     let password = utf8_percent_encode(password, NON_ALPHANUMERIC);
     let form = format!("grant_type=password&username={name}&password={password}&access_type=offline&client_id=test");
@@ -286,7 +286,7 @@ async fn signing_out_without_a_session_says_that_nothing_has_ended() {
     }
     t.user(ALICE).post("/zot/auth/logout").send().await.error(403, "DENIED");
     t.anonymous().get("/v2/").header("authorization", bearer(&key)).send().await.status(200);
-    // Who has nothing is signed out already, and who has a session is then.
+    // A caller without a session is signed out already, and a caller with one is signed out then.
     t.anonymous().post("/zot/auth/logout").send().await.status(200);
     let mut browser = Browser::signed_in(&t, ALICE).await;
     let cookie = browser.cookie.clone().unwrap();

@@ -75,10 +75,10 @@ async fn guessing_and_going_away_fills_no_memory() {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(([127, 0, 1, 1 + n], 0).into()).unwrap();
         let mut stream = socket.connect(running.address()).await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut stream, guess("nobody", n.into()).as_bytes()).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, guess("unknown", n.into()).as_bytes()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
-    // Whoever is let in has had their turn among them.
+    // A successful sign-in had its turn among the guesses.
     running.user(ADMIN).get("/v2/").send().await.status(200);
     let status = std::fs::read_to_string(format!("/proc/{}/status", running.pid().as_raw_nonzero())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -86,7 +86,7 @@ async fn guessing_and_going_away_fills_no_memory() {
     assert!(kib < 96 * 1024, "{} MiB", kib / 1024);
 }
 
-/// Six clients that guess passwords for names that nobody has, until a test is over.
+/// Six clients that guess passwords for unknown names until the test ends.
 fn guess_many_names(address: std::net::SocketAddr) -> JoinSet<()> {
     let mut guessers = JoinSet::new();
     for n in 0..6 {

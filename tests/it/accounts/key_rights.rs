@@ -1,4 +1,4 @@
-//! What an API key may not do: nothing that outlives it, and nothing that its owner did not ask for.
+//! Limits of API keys: they create nothing that outlives them, and have no rights that their owner did not grant.
 
 use coracle::Registry;
 use coracle::config::Config;
@@ -68,7 +68,7 @@ async fn a_key_lists_keys_by_no_route() {
     }
     Browser::signed_in(&t, ALICE).await.get(TOKENS).await.status(200);
     Browser::signed_in(&t, ROOT).await.get("/api/v1/superuser/apptokens").await.status(200);
-    // With zot's profile a key without scopes lists them by zot's route, and so by the other.
+    // In zot's profile a key without scopes lists the keys by both routes.
     let t = TestRegistry::start(zot("")).await;
     for (body, status) in [(json!({}), 200), (json!({ "scopes": ["**"] }), 403)] {
         let key = key(&t.user(ALICE), body).await;
@@ -105,7 +105,7 @@ async fn a_key_that_expires_makes_none_that_lives_longer() {
     assert_eq!(unlimited["expirationDate"], "0001-01-01T00:00:00Z");
 }
 
-/// Passwords, and rights by groups: whoever had the key would keep them when it is revoked.
+/// A password or a right by a group would outlive the key that created it.
 #[tokio::test]
 async fn a_superusers_key_gives_nobody_what_outlives_it() {
     let t = TestRegistry::with_users().await;
@@ -126,7 +126,7 @@ async fn a_superusers_key_gives_nobody_what_outlives_it() {
         by_key(&t, &roots, method, path, &body).await.status(403);
         session.tell(method, path, &body).await.status(200);
     }
-    // What takes something away needs no more than the key, and what is only read neither.
+    // A key suffices to remove rights, and to read.
     for (method, path, status) in [
         ("GET", "/api/v1/superuser/users/", 200),
         ("GET", "/api/v1/superuser/logs", 200),
@@ -176,7 +176,7 @@ async fn a_misspelt_limit_makes_no_key_without_it() {
     let keys = alice.get(KEYS).send().await.status(200).json();
     assert_eq!(keys["apiKeys"].as_array().unwrap().len(), 5);
 
-    // The same holds where a misspelt field would leave somebody more than was said.
+    // The same holds if a misspelt field would leave a user more rights than intended.
     let mut root = Browser::signed_in(&t, ROOT).await;
     root.tell("PUT", "/api/v1/superuser/users/alice", &json!({ "enable": false })).await.status(400);
     root.tell("PUT", "/api/v1/superuser/users/alice", &json!({ "group": [] })).await.status(400);

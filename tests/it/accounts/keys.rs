@@ -80,7 +80,7 @@ async fn keys_are_listed_oldest_first_and_only_ones_own() {
     let bobs = create(&bob, &json!({ "label": "bob" })).await;
     let labels: Vec<Value> = listed(&alice).await.into_iter().map(|key| key["label"].clone()).collect();
     assert_eq!(labels, ["0", "1", "2", "3", "4"]);
-    // Somebody else's key is as good as not there.
+    // Another user's key looks like a missing one.
     let id = bobs["uuid"].as_str().unwrap();
     alice.delete(&format!("{}?id={id}", ROUTES[0])).send().await.status(200);
     t.user((BOB.0, secret(&bobs))).get("/v2/").send().await.status(200);
@@ -122,7 +122,7 @@ async fn only_the_owner_and_the_key_together_get_in() {
     let key = secret(&made);
     t.user((ALICE.0, key)).get("/v2/").send().await.status(200);
     let other = format!("zak_{}", "0".repeat(32));
-    for (user, password) in [(BOB.0, key), (ROOT.0, key), ("nobody", key), (ALICE.0, &key[4..]), (ALICE.0, &other)] {
+    for (user, password) in [(BOB.0, key), (ROOT.0, key), ("unknown", key), (ALICE.0, &key[4..]), (ALICE.0, &other)] {
         t.user((user, password)).get("/v2/").send().await.error(401, "UNAUTHORIZED");
     }
     let bearer = t.anonymous().get("/v2/").header("authorization", format!("Bearer {key}"));
@@ -241,7 +241,7 @@ fn time_from_now(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
-/// Whoever signs out of where a key is kept has nothing but the key.
+/// A client that signs out may have nothing but the key.
 #[tokio::test]
 async fn a_key_revokes_itself_and_no_other() {
     let t = TestRegistry::with_users().await;

@@ -1,4 +1,4 @@
-//! Probes beside clients that do their worst: an orchestrator must not restart a registry that is only busy.
+//! Probes during hostile load: an orchestrator must not restart a registry that is only busy.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Who owns which namespace: what a newcomer gets, what others keep, and what everybody is told.
+//! Owners of namespaces: new users, existing users, and the explanations.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::process::{ADMIN, Program, Running};
 
 const PASSWORD: &str = "a-good-password";
 
-/// A command beside a running registry, which succeeds: what it prints, and what it says besides.
+/// Runs a command, which must succeed, and returns its standard output and standard error.
 fn coracle(root: &std::path::Path, arguments: &[&str]) -> (String, String) {
     let done = Program::new(arguments).arg("--root").arg(root).input(PASSWORD).run();
     assert_eq!(done.code, Some(0), "{arguments:?}: {}", done.stderr);
@@ -180,7 +180,7 @@ async fn a_user_signs_in_by_an_address_that_no_other_has() {
         let form = format!("grant_type=password&username={}&password={key}", name.replace('$', "%24"));
         running.anonymous().post("/v2/auth").body(form).send().await.status(200);
     }
-    for name in ["dave", "$other", "erin@example.com", "nobody@example.com"] {
+    for name in ["dave", "$other", "erin@example.com", "unknown@example.com"] {
         assert_eq!(ping(name, key).await, 401, "{name}");
     }
     assert_eq!(ping("$app", PASSWORD).await, 401);

@@ -1,4 +1,4 @@
-//! `coracle user` and `coracle apikey`, beside a running registry and without one.
+//! `coracle user` and `coracle apikey`, with a running and a stopped registry.
 
 use crate::support::process::{ADMIN, Program};
 

@@ -1,9 +1,8 @@
-//! Every route × every kind of caller, as one table for people to read: `routes.txt`.
+//! Every route × every kind of caller, as one table: `routes.txt`.
 //!
-//! The table is made of what a running program answers, and compared with the file. That the file has
-//! a line for every route there is, a test beside the router holds. A new route: add it to [`ROUTES`],
-//! what must be there beforehand to [`World::target`], and write the file anew with
-//! `UPDATE_SNAPSHOTS=1 cargo test --test it routes`; then read what has changed.
+//! The test asks a running program and compares the statuses with the file. A test of the router checks that the file has a
+//! line for every route. For a new route, add it to [`ROUTES`], add its objects to [`World::target`], and write the file
+//! with `UPDATE_SNAPSHOTS=1 cargo test --test it routes`. Then read the difference.
 
 mod callers;
 
@@ -20,7 +19,7 @@ use callers::{COLUMNS, Means, User, World};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/accounts/routes.txt");
 
-/// What belongs to alice.
+/// Objects of alice.
 const NAME: &str = "alice/app";
 /// Hers too, and what is mounted comes from here.
 const OTHER: &str = "alice/other";
@@ -156,25 +155,24 @@ const API_V1: &[&str] = &[
     "GET /api/v1/superuser/access",
 ];
 
-/// What stands at the top of the file.
+/// The head of the file.
 const LEGEND: &str = "\
-# Who may do what: every route, and the status that each kind of caller hears.
+# Routes and callers: the status that each kind of caller gets on every route.
 #
-# These are the answers of a running registry. Nothing but the caller can be wrong with a request: what
-# it is on is there, and what it takes away is new each time. {name} is alice/app, which is alice's, as
-# would be {absent}, which is not there; the sessions, keys and uploads that are asked for are hers, and
-# {username} is somebody else. Where alice hears 404 of {absent}, others must hear of it and of {name}
-# the same.
+# A running registry gives these statuses. Only the caller varies: the object of a request exists, and
+# requests that remove something get a new one each time. {name} is alice/app, which belongs to alice, as
+# would {absent}, which does not exist. The sessions, keys and uploads in paths are hers, and {username} is
+# another user. If alice gets 404 for {absent}, other callers must get the same for it as for {name}.
 #
-# 401 is said where signing in could help, 403 where it could not. Without its CSRF token, what changes
-# something in API v1 is 403 whoever asks. 405 and the 404 of what is no route are for everybody alike.
-# 400 in `signin/verify` is said to whoever has no session, in `DELETE /api/v1/user/` to superusers.
-# A key that is not there, or is somebody else's, is as good as revoked for zot's route: 200.
+# 401 means that signing in could help, 403 that it could not. A request that changes something in API v1
+# without its CSRF token gets 403 from every caller. 405, and 404 for an unknown route, do not depend on the
+# caller. `signin/verify` gives 400 to callers without a session, and `DELETE /api/v1/user/` to superusers.
+# zot's route for keys gives 200 for a key that does not exist or belongs to another user.
 #
-# The file is written by the test: UPDATE_SNAPSHOTS=1 cargo test --test it routes
+# The test writes this file: UPDATE_SNAPSHOTS=1 cargo test --test it routes
 #
-# A session more than ten minutes after its sign-in is not here: tests cannot move the program's clock.
-# `src/identity/access/policy/tests.rs` has it.
+# Sessions more than ten minutes after their sign-in are missing, because tests cannot move the program's
+# clock. `src/identity/access/policy/tests.rs` has them.
 #
 ";
 
@@ -279,7 +277,7 @@ fn differences(file: &str, text: &str) -> String {
     report
 }
 
-/// What a request is on: the values of its path, and what it sends.
+/// The object of a request: the values of its path, and its body.
 #[derive(Default)]
 struct Target {
     values: Vec<(&'static str, String)>,
@@ -301,10 +299,10 @@ impl Target {
 }
 
 impl World {
-    /// What one caller hears of one route.
+    /// The status that one caller gets on one route.
     async fn ask(&self, route: &'static str, means: Means) -> u16 {
         let mut user = self.user(means).clone();
-        // Whoever deletes themselves must not be somebody that others still need.
+        // A user who deletes their own account must not be needed by other requests.
         if route == "DELETE /api/v1/user/" && matches!(means, Means::Session(_)) {
             user = self.another(&user).await;
         }
@@ -314,7 +312,7 @@ impl World {
         };
         let (method, path) = route.split_once(' ').unwrap();
         let mut path = path.replace("{name}", NAME).replace("{absent}", ABSENT).replace("{tag}", "1");
-        // What these cannot be without.
+        // Required parts of these requests.
         match route {
             "GET /api/v1/repository" => path.push_str("?public=true"),
             "GET /api/v1/superuser/access" => path.push_str("?repository=alice/app"),
@@ -335,7 +333,7 @@ impl World {
         answer.status.as_u16()
     }
 
-    /// What the request is on, made for it where it changes something.
+    /// The object of the request, created for it if the request changes something.
     async fn target(&self, route: &'static str, user: &User) -> Target {
         let (alice, target) = (&self.alice, Target::default());
         let content = noise(100, self.next());
@@ -381,21 +379,21 @@ impl World {
             _ if path.contains("{session_id}") => target.value("{session_id}", self.new_session().await),
             "POST /api/v1/signin" => target.json(&json!({ "username": user.name, "password": user.password })),
             "POST /api/v1/signin/device" => target.json(&json!({ "provider": "oidc" })),
-            "POST /api/v1/signin/device/token" => target.json(&json!({ "handle": "nobody's" })),
-            "POST /api/v1/signin/code" => target.json(&json!({ "code": "nobody's", "code_verifier": "a" })),
+            "POST /api/v1/signin/device/token" => target.json(&json!({ "handle": "unknown" })),
+            "POST /api/v1/signin/code" => target.json(&json!({ "code": "unknown", "code_verifier": "a" })),
             "POST /api/v1/signin/verify" => target.json(&json!({ "password": user.password })),
             "PUT /api/v1/user/" => target.json(&json!({ "email": format!("user{}@example.org", self.next()) })),
             "POST /api/v1/superuser/users/" => target.json(&json!({ "username": format!("made{}", self.next()) })),
             _ if path.contains("{username}") => {
                 let name = if route.starts_with("DELETE") { self.spare_user().await } else { "bob".to_owned() };
-                target.value("{username}", name).json(&json!({ "email": "somebody@example.org" }))
+                target.value("{username}", name).json(&json!({ "email": "another@example.org" }))
             }
             _ => target.value("{error_type}", "invalid_token"),
         }
     }
 
-    /// What requests about repositories, roles and groups are on: a repository of alice's and a group of
-    /// their own for each route, in which bob has a role where there is one to be seen or taken away.
+    /// The objects of requests about repositories, roles and groups: for each route a repository of alice and a group, in
+    /// which bob has a role if the route shows or removes one.
     async fn shared_target(&self, route: &'static str) -> Target {
         let number = API_V1.iter().position(|known| *known == route).unwrap();
         let (mut repository, group) = (format!("alice/for{number}"), format!("group{number}"));

@@ -56,7 +56,7 @@ async fn a_scope_that_can_match_nothing_is_refused_by_every_route_with_the_reaso
     assert_eq!(keys, json!({ "apiKeys": [] }), "what was refused has changed something");
 }
 
-/// The costliest scopes that are taken are decided about at once, and nobody else waits.
+/// The most expensive permitted scopes are decided at once, and no other request waits.
 #[tokio::test]
 async fn no_scope_holds_up_the_registry() {
     let t = TestRegistry::with_users().await;

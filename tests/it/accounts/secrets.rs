@@ -43,7 +43,7 @@ fn id(browser: &Browser) -> &str {
     browser.cookie.as_deref().unwrap().strip_prefix("session=").unwrap()
 }
 
-/// What is known of a browser that has signed in.
+/// The secrets of a browser session.
 async fn signed_in(search: &mut Search, caller: Caller, name: &str, password: &str) -> Browser {
     let mut browser = Browser::of(caller).await;
     search.plant("a visitor's cookie", id(&browser));
@@ -53,7 +53,7 @@ async fn signed_in(search: &mut Search, caller: Caller, name: &str, password: &s
     browser
 }
 
-/// What strangers and users send that is no JSON or not the right one. `$S` is a secret, `$N` one that is a number.
+/// Invalid bodies. `$S` is a secret, `$N` a secret that is a number.
 const SIGNINS: &[&str] = &[
     r#"{"username": "dora", "password": "$S""#,
     r#"{"username": "dora", "password": "$S",}"#,
@@ -132,7 +132,7 @@ impl<'a> Subject<'a> {
         let running = Program::serve_with(root, &config).env("CORACLE_ADMIN_PASSWORD", ADMINS).start();
         let mut subject = Self { root, running, search: Search::default() };
         for password in [ADMINS, FILED].into_iter().chain(DORAS) {
-            subject.search.plant("a password that somebody has chosen", password);
+            subject.search.plant("a chosen password", password);
         }
         subject.coracle(&["user", "add", "dora", "--password-stdin"], DORAS[0]);
         let generated = subject.coracle(&["user", "add", "fred"], "");
@@ -171,7 +171,7 @@ impl<'a> Subject<'a> {
         self.search.answer(&answer);
         self.coracle(&["user", "passwd", "dora", "--password-stdin"], DORAS[3]);
         for password in DORAS {
-            // Whoever has tried so much may have to wait.
+            // After so many attempts the caller may have to wait.
             let answer = self.send(self.running.user(("dora", password)).get("/v2/")).await;
             let expected = if password == DORAS[3] { 200 } else { 401 };
             assert!([expected, 429].contains(&answer.status.as_u16()), "{}", answer.text());
@@ -189,7 +189,7 @@ impl<'a> Subject<'a> {
         }
         search.place("log", finished.stderr);
         search.place("standard output", finished.stdout);
-        // A registry that rests is looked at by the same commands.
+        // The same commands on a stopped registry.
         for command in [["apikey", "list", "--json"], ["user", "list", "--json"]] {
             let listed = Program::new(command).arg("--root").arg(root).run();
             assert!(listed.stdout.contains("dora"), "{}", listed.stderr);
@@ -215,7 +215,7 @@ impl<'a> Subject<'a> {
         search
     }
 
-    /// Runs one of the program's commands beside the registry, which must succeed.
+    /// Runs a command on the running registry, which must succeed.
     fn coracle(&mut self, arguments: &[&str], input: &str) -> String {
         let done = Program::new(arguments).arg("--root").arg(self.root).input(input).run();
         assert_eq!(done.code, Some(0), "{arguments:?}: {}", done.stderr);
@@ -306,7 +306,7 @@ impl<'a> Subject<'a> {
                 self.search.answer(&answer);
             }
         }
-        // What no command of ours sends to the socket of administration.
+        // Requests to the admin socket that no command sends.
         for line in [
             r#"{"command": "add-user", "name": "x", "password": $N, "superuser": false, "read_only_superuser": false, "groups": []}"#,
             r#"{"command": "set-password", "name": "dora", "password": ["$S"]}"#,
@@ -324,7 +324,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// What operators and users are shown of accounts.
+    /// Output about accounts for operators and users.
     async fn lists(&mut self, admin: &mut Browser, session: &mut Browser) {
         let by_password = self.running.user(("admin", ADMINS));
         let figures = by_password.get("/metrics").send().await.status(200);
@@ -473,7 +473,7 @@ async fn no_planted_secret_is_logged_over_http2() {
     connection.abort();
     let _ = connection.await;
     let log = running.stop().stderr;
-    // Whoever reads the frames says so.
+    // The reader of the frames logs them.
     assert!(log.contains("received frame=Headers") && log.contains("coracle::request"));
     search.place("log", log);
     search.finds_nothing();
@@ -506,7 +506,7 @@ async fn no_planted_secret_is_in_what_debug_shows() {
     search.place("Builder", format!("{:?} {:#?}", builder(), builder()));
     search.place("Config", format!("{config:?} {config:#?}"));
     let t = TestRegistry::start(builder()).await;
-    // What is remembered of whoever has come.
+    // Caches of callers.
     let alice = t.user(ALICE);
     let made = alice.post("/zot/auth/apikey").body("{}").send().await.status(201);
     search.shows(&made, &[("a key", text(&made.json(), "apiKey"))]);
@@ -528,7 +528,7 @@ async fn no_planted_secret_is_in_what_debug_shows() {
         search.place("Debug", shown);
     }
     assert!(has_bytes(&format!("{:?}", [7_u8; 32])) && has_bytes(&format!("{:#?}", Some([255_u8; 32]))));
-    // What goes wrong is shown, too.
+    // Errors are shown as well.
     for (name, password) in [("", "an-unused-passw0rd"), ("alice", &*"an-unused-passw0rd".repeat(100))] {
         search.plant("a password that was not taken", password);
         let refused = Registry::builder().temporary().user(name, password).open().unwrap_err();

@@ -104,7 +104,7 @@ async fn a_wrong_password_is_403_here_and_the_user_is_not_told_from_nobody() {
     let t = TestRegistry::with_users().await;
     let mut browser = Browser::new(&t).await;
     let mut answers = Vec::new();
-    for name in [ALICE.0, "nobody", "", "no body", "älice"] {
+    for name in [ALICE.0, "unknown", "", "un known", "älice"] {
         let answer = browser.sign_in(name, "wrong").await.status(403);
         let body = answer.json();
         assert_eq!(body["message"], "Invalid Username or Password");
@@ -281,7 +281,7 @@ async fn a_name_that_no_user_can_have_is_not_written_down() {
         let body = stranger.sign_in(&"a".repeat(length), "wrong").await.status(403).json();
         assert_eq!(body["invalidCredentials"], true);
     }
-    // Nobody waits for the audit of a failure: the last is awaited here.
+    // The audit row of a failure is written in the background: wait for the last one.
     let mut failures = Vec::new();
     for _ in 0..200 {
         let logs = root.get("/api/v1/superuser/logs").await.status(200).json();
@@ -293,5 +293,5 @@ async fn a_name_that_no_user_can_have_is_not_written_down() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert_eq!(failures.len(), 1);
-    assert_eq!(failures[0].get("namespace"), None, "what nobody is called may be anything");
+    assert_eq!(failures[0].get("namespace"), None, "an unknown name is not recorded");
 }

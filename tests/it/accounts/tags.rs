@@ -12,11 +12,11 @@ use crate::support::http::{Answer, Caller};
 use crate::support::registry::{ALICE, BOB, ROOT};
 
 const TAG: &str = "/api/v1/repository/alice/app/tag";
-/// What takes longer hangs.
+/// A test that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 const NOWHERE: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Somebody with an API key, as Quay's scripts have one.
+/// A caller with an API key, as in Quay's scripts.
 struct Script {
     caller: Caller,
     authorization: String,
@@ -118,7 +118,7 @@ async fn a_list_has_what_tags_point_at_and_pointed_at_in_quays_shape() {
             "is_manifest_list": false, "size": present["size"], "last_modified": past["expiration"],
         })
     );
-    // Of an index, the images it names count too.
+    // The size of an index includes its images.
     let size = bytes(&list).len() + bytes(&first).len() + config + 1000;
     assert_eq!((&listed["is_manifest_list"], &listed["size"]), (&json!(true), &json!(size)));
     // `Sun, 22 Nov 2026 01:39:28 -0000`, and of our time.
@@ -251,7 +251,7 @@ async fn a_tag_that_was_deleted_or_moved_is_restored() {
     let (yes, no) = (json!(true), json!(false));
     assert_eq!(brief, [(&first, &yes), (&second, &yes), (&second, &no), (&first, &no)]);
 
-    // Of manifests that are there, only what this tag pointed at comes back.
+    // An existing manifest can only be restored as a previous target of the tag.
     alice.post(&restore, json!({ "manifest_digest": other })).await.status(404);
     alice.post(&restore, json!({ "manifest_digest": NOWHERE })).await.status(404);
     alice.post(&format!("{TAG}/never/restore"), json!({ "manifest_digest": first })).await.status(404);
@@ -261,7 +261,7 @@ async fn a_tag_that_was_deleted_or_moved_is_restored() {
     let gone = format!("/v2/alice/app/manifests/{}", second.as_str().unwrap());
     t.user(ALICE).delete(&gone).send().await.status(202);
     t.user(ALICE).get(&gone).send().await.status(404);
-    // What was deleted by digest comes back, and with any tag.
+    // A deleted manifest can be restored with any tag.
     for tag in ["1", "never"] {
         let restore = format!("{TAG}/{tag}/restore");
         alice.post(&restore, json!({ "manifest_digest": second })).await.status(200);
@@ -411,7 +411,7 @@ async fn who_may_not_hears_the_same_whether_or_not_there_is_a_tag() {
     }
     puller.get(&format!("{TAG}/")).await.status(200);
     pusher.put(&format!("{TAG}/2"), put.clone()).await.status(201);
-    // To let a tag go is to delete it, at whatever time.
+    // An expiry deletes the tag, so it needs the right to delete.
     let later = json!({ "expiration": 4_000_000_000_u64 });
     pusher.put(&format!("{TAG}/2"), later.clone()).await.status(403);
     alice.put(&format!("{TAG}/2"), later).await.status(201);

@@ -18,8 +18,8 @@ use crate::support::registry::{ALICE, BOB, ROOT};
 /// The password of every user that [`with_all_kinds`] has.
 const PASSWORD: &str = "the same password";
 
-/// A user of each kind that there is, and nobody.
-const KINDS: [&str; 4] = ["known", "disabled", "in-file", "nobody"];
+/// A user of each kind, and an unknown name.
+const KINDS: [&str; 4] = ["known", "disabled", "in-file", "unknown"];
 
 /// The program with a user of each kind. The hash of the one in the file takes much longer than ours.
 fn with_all_kinds(root: &std::path::Path) -> Running {
@@ -28,7 +28,7 @@ fn with_all_kinds(root: &std::path::Path) -> Running {
     let config = format!("[http.auth.htpasswd]\npath = '{}'\n[log]\nlevel = 'error'\n", file.display());
     let running = Program::serve_with(root, &config).with_admin().start();
     for name in ["known", "disabled"] {
-        // A password of ours comes by standard input; this one is generated, and nobody needs it.
+        // Other passwords come by standard input. This one is generated and not used.
         let added = Program::new(["user", "add", name, "--root"]).arg(root).run();
         assert_eq!(added.code, Some(0), "{}", added.stderr);
     }
@@ -39,7 +39,7 @@ fn with_all_kinds(root: &std::path::Path) -> Running {
 
 /// Everything that an answer says, but for when.
 fn said_of(answer: &Answer, name: &str) -> (u16, Vec<String>, String) {
-    // What was asked for is repeated to everybody.
+    // Every caller gets the requested name back.
     let header = |header| format!("{header:?}").replace(&format!("repository:{name}/"), "repository:/");
     let mut headers: Vec<String> = answer.headers.iter().map(header).collect();
     headers.retain(|header| !header.starts_with("(\"date\"") && !header.starts_with("(\"content-length\""));
@@ -108,7 +108,7 @@ async fn the_right_password_of_a_disabled_user_is_as_good_as_a_wrong_one() {
     }
     assert_eq!(said(&t.user((ALICE.0, &key)).get("/v2/").send().await), wrong);
     let mut browser = Browser::new(&t).await;
-    let refused = [(ALICE.0, ALICE.1), (ALICE.0, "wrong"), ("nobody", "wrong")];
+    let refused = [(ALICE.0, ALICE.1), (ALICE.0, "wrong"), ("unknown", "wrong")];
     let mut heard = Vec::new();
     for (name, password) in refused {
         heard.push(said(&browser.sign_in(name, password).await.status(403)));
@@ -116,7 +116,7 @@ async fn the_right_password_of_a_disabled_user_is_as_good_as_a_wrong_one() {
     assert!(heard.windows(2).all(|pair| pair[0] == pair[1]), "{heard:?}");
 }
 
-/// Callers who try passwords, each from an address of its own, so that nobody has to wait for another's mistakes.
+/// Callers who try passwords, each from its own address, so that none waits for the mistakes of others.
 #[cfg(target_os = "linux")]
 fn guesser(running: &Running, kind: &str, password: &str, place: u8) -> Caller {
     let number = KINDS.iter().position(|known| *known == kind).unwrap();
@@ -177,8 +177,8 @@ async fn the_time_of_an_answer_does_not_tell_whether_there_is_such_a_user() {
     assert!(*most < *least * 3, "{KINDS:?}: {least_of:?}");
 }
 
-/// What a hash costs shows in processor time, whatever is waited for: nobody, a disabled user and one of a file
-/// cost what a known user does, and so cannot be told by how busy the machine gets.
+/// The cost of a hash is measured in processor time. An unknown name, a disabled user and a user of a file cost as much as
+/// a known user, so that the load of the machine does not reveal them.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_wrong_password_costs_a_hash_whoever_it_is_for() {
@@ -204,7 +204,7 @@ async fn a_wrong_password_costs_a_hash_whoever_it_is_for() {
 async fn guessing_keys_finds_none_and_keeps_nobody_out() {
     let t = TestRegistry::with_users().await;
     let (_, key) = make_key(&t.user(ALICE)).await;
-    // More than any number of wrong passwords for which somebody would have to wait.
+    // More than any number of wrong passwords that causes a wait.
     let guesses = (0..100_u32).map(|n| {
         let t = &t;
         async move {
@@ -269,7 +269,7 @@ async fn what_is_nearly_a_key_is_none() {
     for (text, status) in futures_util::future::join_all(as_passwords).await {
         assert_eq!(status, 401, "{text:?}");
     }
-    // A blank around a header's value is none of it.
+    // A space around the value of a header does not belong to it.
     for text in nearly.iter().filter(|text| text.trim() != key) {
         for path in ["/v2/", "/api/v1/user/"] {
             let request = running.anonymous().get(path).header("authorization", format!("Bearer {text}"));
@@ -278,7 +278,7 @@ async fn what_is_nearly_a_key_is_none() {
     }
     // The key itself, but not its owner's name.
     for (name, place) in
-        ["Admin", "admin ", " admin", "admin\u{200b}", "аdmin", "administrator", "nobody", &key].iter().zip(1..)
+        ["Admin", "admin ", " admin", "admin\u{200b}", "аdmin", "administrator", "unknown", &key].iter().zip(1..)
     {
         let caller = running.user((name, &key)).at([127, 0, 21, place]);
         caller.get("/v2/").send().await.error(401, "UNAUTHORIZED");

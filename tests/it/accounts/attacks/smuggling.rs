@@ -14,7 +14,7 @@ use crate::support::process::{ADMIN, Program};
 use crate::support::raw::{RawAnswer, exchange};
 use crate::support::registry::{ALICE, BOB};
 
-/// What a line of the log would look like that a name has brought in.
+/// A log line that a name would inject.
 const FORGED: &str = "2026-01-01T00:00:00.000000Z  INFO coracle::audit: kind=\"login_success\" account=\"admin\"";
 
 /// Sends a request with these lines of header behind the first ones.
@@ -28,18 +28,17 @@ async fn send(caller: &Caller, line: &str, headers: &[&[u8]]) -> RawAnswer {
     exchange(caller.address(), &bytes, false).await
 }
 
-/// Basic credentials of whatever bytes.
+/// Basic credentials of any bytes.
 fn basic(credentials: &[u8]) -> Vec<u8> {
     format!("authorization: Basic {}", STANDARD.encode(credentials)).into_bytes()
 }
 
-/// The caller at an address of its own, where the machine has more than one: so nobody has to wait for the mistakes of
-/// the others.
+/// The caller at its own address, if the machine has several, so that none waits for the mistakes of others.
 fn elsewhere(caller: Caller, place: u8) -> Caller {
     if cfg!(target_os = "linux") { caller.at([127, 0, 30, place]) } else { caller }
 }
 
-/// Names that nobody has, each of which would do something somewhere.
+/// Names of no user, each of them dangerous somewhere.
 fn names(key: &str) -> Vec<String> {
     vec![
         format!("eve\r\n{FORGED}"),
@@ -82,7 +81,7 @@ async fn a_name_is_not_let_into_headers_and_log_lines_as_it_is() {
         let admin = running.user(ADMIN);
         let (_, key) = make_key(&admin).await;
         let names = names(&key);
-        // Each at once, and each as somebody might send it.
+        // All at once, each in a form that a client might send.
         let tries = names.iter().zip(1..).map(|(name, place)| {
             let (running, admin, key) = (&running, &admin, &key);
             async move {
@@ -129,7 +128,7 @@ const ODD: [&str; 7] = ["josé", "eve; Domain=evil.example", "a b", "quo\"te", "
 async fn a_user_with_an_odd_name_signs_in_and_the_name_stays_in_its_cookie() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let hash = bcrypt::hash("secret", 4).unwrap();
-    // The last line has no name, and so is nobody's.
+    // The last line has no name, and so no user.
     let lines = ODD.iter().chain([&""]).map(|name| format!("{name}:{hash}\n"));
     std::fs::write(&file, lines.collect::<String>()).unwrap();
     let config = format!("[http.auth.htpasswd]\npath = '{}'\n", file.path().display());
@@ -149,7 +148,7 @@ async fn a_user_with_an_odd_name_signs_in_and_the_name_stays_in_its_cookie() {
         assert_eq!(percent_decode_str(value).decode_utf8().unwrap(), name);
         let attributes: Vec<&str> = parts.map(|part| part.split('=').next().unwrap()).collect();
         assert_eq!(attributes, ["Path", "Max-Age", "SameSite"]);
-        // Whoever it is has keys, too.
+        // This user has keys as well.
         let (_, key) = make_key(&t.user((name, "secret"))).await;
         t.user((name, &key)).get("/v2/").send().await.status(200);
     }
@@ -200,7 +199,7 @@ async fn credentials_that_are_too_long_or_no_text_are_refused_and_change_nothing
         let answer = send(&caller, "GET /v2/_catalog", &[&header]).await;
         let said = answer.status == status && answer.body.contains(why) && (why.is_empty() == answer.body.is_empty());
         assert!(said, "{}: {answer:?}", String::from_utf8_lossy(&header[..header.len().min(60)]));
-        // What is wrong is said; what it was is not.
+        // The message names the fault and not the value.
         assert!(!answer.body.contains("YTpi") && answer.body.len() < 300, "{answer:?}");
     }
     let mut visitor = Browser::new(&t).await;
@@ -226,8 +225,8 @@ async fn credentials_that_are_too_long_or_no_text_are_refused_and_change_nothing
         request.header("x-csrf-token", token).body("{}").send().await.status(403);
     }
     let failures = audit(&t).await.into_iter().filter(|row| row["kind"] == "login_failure").count();
-    assert_eq!(failures, 1, "what nobody could have is not written down");
-    // Nobody waits for what was never a password of theirs.
+    assert_eq!(failures, 1, "an impossible password is not recorded");
+    // No user waits for a password that cannot be theirs.
     for user in [ALICE, BOB] {
         t.user(user).get("/v2/").send().await.status(200);
     }
@@ -269,7 +268,7 @@ async fn of_two_authorization_headers_none_counts() {
             }
         }
     }
-    // Two in one line are one that cannot be read, and a line that goes on is none at all.
+    // Two values in one line are one invalid value, and a continued line is invalid.
     let value = |header: &str| header.split_once(": ").unwrap().1.to_owned();
     for one in [
         format!("authorization: {}, {}", value(&right), value(&bearer)),

@@ -25,7 +25,7 @@ pub struct User {
     option: Option<&'static str>,
 }
 
-/// Who the users of the registry are, by what the columns call them.
+/// The users of the registry, by the names of the columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     Alice,
@@ -41,8 +41,8 @@ pub enum Who {
 #[derive(Clone, Copy, Debug)]
 pub enum Means {
     Nothing,
-    /// The cookie and the CSRF token of somebody who has not signed in.
-    RequestInfo,
+    /// The cookie and the CSRF token of an anonymous browser.
+    Visitor,
     Password(Who),
     WrongPassword,
     /// A key by its name: as a password at the registry's routes, as a bearer token at API v1.
@@ -54,7 +54,7 @@ pub enum Means {
     Token(&'static str),
     /// The cookie alone.
     Cookie(Who),
-    /// With what shows that the page which sends it is the registry's own.
+    /// A session with the proof that the registry's own page sends the request.
     Session(Who),
 }
 
@@ -79,7 +79,7 @@ const fn next(name: &'static str, means: Means, meaning: &'static str) -> Column
 #[rustfmt::skip] // a table is read down its columns
 pub const COLUMNS: &[Column] = &[
     first("nobody", "-", Means::Nothing, "says nothing"),
-    next("vis", Means::RequestInfo, "cookie and CSRF token of a visitor who has not signed in"),
+    next("vis", Means::Visitor, "cookie and CSRF token of a visitor who has not signed in"),
     first("password", "own", Means::Password(Who::Alice), "alice's; API v1 does not look at passwords"),
     next("oth", Means::Password(Who::Bob), "bob's, who is another user"),
     next("bad", Means::WrongPassword, "not alice's, with her name"),
@@ -144,13 +144,13 @@ pub struct World {
     users: BTreeMap<Who, User>,
     keys: BTreeMap<&'static str, String>,
     tokens: BTreeMap<&'static str, String>,
-    /// The session of somebody who cannot begin another.
+    /// The session of a user who cannot sign in again.
     carols: Session,
-    /// Who makes what is asked for: alice, by a key of her own.
+    /// Creates the objects: alice, with her own key.
     pub alice: Caller,
     /// The manifest of `alice/app:1`.
     pub image: Value,
-    /// Somebody whom nobody needs.
+    /// A spare user.
     pub spare_user: Mutex<Option<String>>,
     number: AtomicU64,
 }
@@ -253,7 +253,7 @@ impl World {
         let who = match means {
             Means::Password(who) | Means::Cookie(who) | Means::Session(who) => who,
             Means::Nothing
-            | Means::RequestInfo
+            | Means::Visitor
             | Means::WrongPassword
             | Means::Key(_)
             | Means::Bearer(_)
@@ -262,7 +262,7 @@ impl World {
         &self.users[&who]
     }
 
-    /// A user like this one, whom nobody else needs.
+    /// A new user like this one.
     pub async fn another(&self, like: &User) -> User {
         let (root, name, option) = (self.directory.path().to_owned(), format!("like{}", self.next()), like.option);
         tokio::task::spawn_blocking(move || add_user(&root, &name, option)).await.unwrap()
@@ -277,14 +277,14 @@ impl World {
         spare.clone().unwrap()
     }
 
-    /// An API key of alice's that nobody else needs, by its id.
+    /// The id of a new API key of alice.
     pub async fn new_key(&self) -> String {
         let User { name, password, .. } = &self.users[&Who::Alice];
         let alice = Caller::new(self.address, Some((name, password)));
         new_key(&alice, &json!({})).await["uuid"].as_str().unwrap().to_owned()
     }
 
-    /// A refresh token of alice's that nobody else needs, by its id.
+    /// The id of a new refresh token of alice.
     pub async fn new_refresh_token(&self) -> String {
         let User { name, password, .. } = &self.users[&Who::Alice];
         let alice = Caller::new(self.address, Some((name, password)));
@@ -309,7 +309,7 @@ impl World {
         request.body(body.to_string()).send().await.status(200);
     }
 
-    /// A session of alice's that nobody else needs, by its id.
+    /// The id of a new session of alice.
     pub async fn new_session(&self) -> String {
         let session = sign_in(&self.anonymous(), &self.users[&Who::Alice]).await;
         let listed = self.anonymous().get("/api/v1/user/sessions").header("cookie", session.cookie).send().await;
@@ -337,7 +337,7 @@ impl World {
             Means::Token(token) => {
                 return request.header("authorization", format!("Bearer {}", self.tokens[token]));
             }
-            Means::RequestInfo => visit(&self.anonymous()).await,
+            Means::Visitor => visit(&self.anonymous()).await,
             Means::Session(Who::Carol) => self.carols.clone(),
             Means::Cookie(_) | Means::Session(_) => sign_in(&self.anonymous(), user).await,
         };
@@ -362,7 +362,7 @@ fn owner(key: &str) -> &str {
 /// Not a password of alice's.
 const WRONG: (&str, &str) = ("alice", "not alice's password");
 
-/// Runs the command line beside the program, and returns what it says.
+/// Runs a command on the running registry and returns its output.
 fn command(root: &std::path::Path, arguments: &[&str]) -> String {
     let done = Program::new(arguments).arg("--root").arg(root).run();
     assert_eq!(done.code, Some(0), "{arguments:?}: {}", done.stderr);

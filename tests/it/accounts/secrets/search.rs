@@ -1,4 +1,4 @@
-//! Looking for secrets in whatever form somebody could have written them down.
+//! Search for secrets in every form in which they could have been stored.
 
 use std::collections::HashMap;
 
@@ -11,18 +11,18 @@ use crate::support::http::Answer;
 /// As many bytes of a form are looked up at once; no form is shorter.
 const BEGINNING: usize = 8;
 
-/// What was planted, and where nothing of it may be.
+/// The planted secrets, and the places where they must not be.
 #[derive(Debug, Default)]
 pub(super) struct Search {
     /// By the first bytes of a form: the whole form, and what it is a form of.
     forms: HashMap<[u8; BEGINNING], Vec<(Vec<u8>, String)>>,
     secrets: Vec<String>,
-    /// Where it is to be looked, and what is there.
+    /// The places to search, with their content.
     places: Vec<(String, Vec<u8>)>,
 }
 
-/// Base64 of something that the secret is a part of, as `user:password`: it begins at one of three places of a group,
-/// and the characters at both ends have bits of what stands beside it.
+/// Base64 of a text that contains the secret, such as `user:password`. The secret begins at one of three positions in a
+/// group, and the characters at both ends share bits with the neighbouring text.
 fn base64_of(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::new();
     for (before, mixed) in [(0, 0), (1, 2), (2, 3)] {
@@ -52,7 +52,7 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
         hex::encode_upper(bytes).into_bytes(),
         utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string().into_bytes(),
         serde_json::to_vec(secret).unwrap()[1..].strip_suffix(b"\"").unwrap().to_vec(),
-        // What `{:?}` writes for bytes.
+        // The form of bytes in `{:?}`.
         format!("{bytes:?}").trim_matches(['[', ']']).as_bytes().to_vec(),
     ];
     forms.extend(base64_of(bytes));
@@ -94,7 +94,7 @@ impl Search {
         self.shows(answer, &[]);
     }
 
-    /// An answer that shows new secrets, each exactly once: beside that nothing may be found in it either.
+    /// A response that shows new secrets, each exactly once, and no other secret.
     pub(super) fn shows(&mut self, answer: &Answer, new: &[(&str, &str)]) {
         let once: Vec<(&str, &str, usize)> = new.iter().map(|(what, secret)| (*what, *secret, 1)).collect();
         self.shows_times(answer, &once);
@@ -133,8 +133,7 @@ impl Search {
     pub(super) fn finds_nothing(&self) {
         // A search that cannot find anything shows nothing.
         for secret in &self.secrets {
-            for control in [secret.clone(), URL_SAFE_NO_PAD.encode(format!("somebody:{secret}!")), hex::encode(secret)]
-            {
+            for control in [secret.clone(), URL_SAFE_NO_PAD.encode(format!("user:{secret}!")), hex::encode(secret)] {
                 assert!(!self.in_bytes(format!("a{control}b").as_bytes()).is_empty(), "{control} was not found");
             }
         }

@@ -30,7 +30,7 @@ const FORMS: &[&str] = &[
     "grant_type=client_credentials&client_secret=$S",
 ];
 
-/// What a token is worth to whoever finds it: the whole, and the part that nobody else can make.
+/// The secret parts of a token: the whole token, and its signature.
 fn plant_token(search: &mut Search, answer: &Answer, refresh: bool) -> [String; 2] {
     let json = answer.json();
     let token = text(&json, "token").to_owned();
@@ -55,7 +55,7 @@ pub(super) async fn given(search: &mut Search, user: &Caller, name: &str, passwo
     let by_refresh = format!("grant_type=refresh_token&refresh_token={}&{scope}", secrets[3]);
     let by_refresh = by_refresh.replacen("&scope=registry", "+registry", 1);
     let answer = user.post("/v2/auth").body(by_refresh).send().await.status(200);
-    // The same refresh token comes again, to whoever had it.
+    // The same refresh token is returned to its holder.
     let json = answer.json();
     search.shows_times(&answer, &[("a token", text(&json, "token"), 2), ("a refresh token", &secrets[3], 1)]);
     secrets.push(text(&json, "token").to_owned());
@@ -102,7 +102,7 @@ impl Subject<'_> {
         }
         for request in requests {
             let answer = request.send().await;
-            // What was given for a refresh token is a new secret.
+            // The tokens for a refresh token are new secrets.
             let json: Value = serde_json::from_str(&answer.text()).unwrap_or_default();
             if json["token"].is_string() {
                 let token = text(&json, "token").to_owned();
@@ -114,8 +114,8 @@ impl Subject<'_> {
         }
     }
 
-    /// What tokens are signed with, out of the database: the only place where it is. Found beside its public half,
-    /// as RFC 5915 and RFC 5958 order them.
+    /// The private signing keys, from the database, which is the only place that has them. They are found next to their
+    /// public half, in the order of RFC 5915 and RFC 5958.
     pub(super) async fn public_keys(&mut self) -> Vec<Vec<u8>> {
         let answer = self.running.anonymous().get("/.well-known/jwks.json").send().await.status(200);
         self.search.answer(&answer);
@@ -134,7 +134,7 @@ pub(super) fn plant_signing_keys(search: &mut Search, public: &[Vec<u8>], databa
         let at = at.expect("the key is in the database, for tokens that survive a restart");
         let private = database[at - 32..at].to_vec();
         assert_eq!(database[at - 34..at - 32], [0x04, 0x20], "a number of 32 bytes stands before it");
-        // A page that was written anew may stand there in its older form, too.
+        // A rewritten page may also exist in its earlier form.
         while let Some(at) = database.windows(32).position(|window| window == private) {
             database[at..at + 32].fill(0);
         }
