@@ -4,12 +4,12 @@
 //! part of that page's site. No credentials protect an open registry, so it answers only to names that a page on the web
 //! cannot have.
 
-use std::fmt;
 use std::net::SocketAddr;
 
 use url::Url;
 
 use super::host::Host;
+use crate::kit::opaque_debug::opaque_debug;
 
 /// Suffixes that no public name has (RFC 6762, RFC 8375; ICANN reserves `internal`).
 const PRIVATE_ENDINGS: [&str; 3] = [".local", ".internal", ".home.arpa"];
@@ -52,11 +52,7 @@ impl OwnHosts {
     }
 }
 
-impl fmt::Debug for OwnHosts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnHosts").field("is_loopback", &self.is_loopback).finish_non_exhaustive()
-    }
-}
+opaque_debug!(OwnHosts);
 
 /// Whether a host is the one of `http.externalUrl`.
 fn is_external(host: Host<'_>, external: Option<&Url>) -> bool {

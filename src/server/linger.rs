@@ -4,7 +4,6 @@
 //! destroys a response that the client has not read yet. So the socket is closed for writing first. For a limited time,
 //! the input that still arrives is read and discarded (RFC 9112, 9.6).
 
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -18,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::forward::forward;
 use super::unread::UnreadInput;
+use crate::kit::opaque_debug::opaque_debug;
 
 /// The most connections that linger at once. Others close without lingering.
 const LINGERING_MAX: usize = 128;
@@ -144,11 +144,7 @@ impl Discarding {
     }
 }
 
-impl fmt::Debug for Discarding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Discarding").field("bytes_left", &self.bytes_left).finish_non_exhaustive()
-    }
-}
+opaque_debug!(Discarding);
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]

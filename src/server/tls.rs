@@ -1,6 +1,5 @@
 //! [`Tls`]: accepts TLS connections. Certificate and key are read again when their files change.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config;
 use crate::kit::file::FileStamp;
+use crate::kit::opaque_debug::opaque_debug;
 use crate::registry::Error;
 
 /// The name of HTTP/2 in a TLS handshake.
@@ -116,11 +116,7 @@ fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
     }
 }
 
-impl fmt::Debug for Current {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Current").field("stamps", &self.stamps).finish_non_exhaustive()
-    }
-}
+opaque_debug!(Current);
 
 fn load(certificate: &PathBuf, key: &PathBuf) -> Result<CertifiedKey, String> {
     let chain = CertificateDer::pem_file_iter(certificate)
