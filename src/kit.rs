@@ -1,6 +1,4 @@
-//! Small tools that every layer may use, each of them once.
-//!
-//! Knows nothing of registries. Invariant: only [`clock`] reads the wall clock.
+//! Small tools that all layers share. They know nothing about registries. Only [`clock`] reads the wall clock.
 
 pub(crate) mod append;
 pub(crate) mod bounded_map;

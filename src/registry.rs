@@ -1,5 +1,4 @@
-//! [`Registry`]: the stores, who may use them, and the rules, in one value. No socket and no task:
-//! those are in [`crate::server`].
+//! [`Registry`]: stores, accounts and access rules in one value. Sockets and tasks are in [`crate::server`].
 
 mod builder;
 mod catalog;
@@ -42,17 +41,17 @@ use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::metrics::Metrics;
 use crate::oci::RepositoryName;
 
-/// What the id of a request usually takes: eight digits, a hyphen and a number.
+/// The usual length of a request id: eight digits, a hyphen and a number.
 const REQUEST_ID_BYTES: usize = 20;
 
-/// An open registry. Clones are the same registry; the data directory is released when the last of
-/// them, and the last server of them, is gone.
+/// An open registry. Clones are the same registry. The data directory is released when the last clone and the last server
+/// are dropped.
 #[derive(Clone, Debug)]
 pub struct Registry {
     pub(crate) shared: Arc<Shared>,
 }
 
-/// What every request works with.
+/// The state that all requests share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     tree: Tree,
@@ -63,10 +62,10 @@ pub(crate) struct Shared {
     tokens: Arc<Tokens>,
     providers: Providers,
     notices: Notices,
-    /// Replaced as a whole when the rules change.
+    /// Replaced as a whole when the access rules change.
     policy: RwLock<Arc<Policy>>,
     config: Config,
-    /// `http.externalUrl`, parsed once: open registries compare the host of every request with it.
+    /// `http.externalUrl`, parsed. Open registries compare the host of every request with it.
     external_origin: Option<Url>,
     metrics: Arc<Metrics>,
     /// The description of API v1, in the parts before and after the URL of the registry. Made when it is first requested.
@@ -75,17 +74,17 @@ pub(crate) struct Shared {
     unsent: ByteBudget,
     /// Limits the pieces of blobs that are in memory and not sent.
     pieces: ByteBudget,
-    /// What goes on when its client has gone, and is waited for at the end.
+    /// Work that continues when its client disconnects. A stop waits for it.
     work: TaskTracker,
-    /// Makes the ids of requests differ from those of other processes, and from each other.
+    /// Distinguishes the request ids of this process from those of others.
     instance: u32,
     requests: AtomicU64,
-    /// Removed when the registry is gone, if it was asked for as temporary.
+    /// The data directory of a temporary registry, removed on drop.
     _temporary: Option<tempfile::TempDir>,
 }
 
 impl Registry {
-    /// A registry to be opened.
+    /// Returns a builder, which opens a registry.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -95,13 +94,12 @@ impl Registry {
         self.shared.tree.root().to_owned()
     }
 
-    /// Whether anybody can sign in.
+    /// Whether there is a user.
     pub fn has_users(&self) -> Result<bool, Error> {
         self.shared.accounts.has_users().map_err(|error| Error::accounts(error, &self.shared.tree))
     }
 
-    /// Makes a user, or gives one another password and another role. Blocks for the time of a
-    /// password hash.
+    /// Creates a user, or sets password and role of an existing one. Blocks for the time of a password hash.
     pub fn put_user(&self, name: &str, password: &str, superuser: bool) -> Result<(), Error> {
         let role = if superuser { AccountRole::Superuser } else { AccountRole::Ordinary };
         self.shared
@@ -111,8 +109,7 @@ impl Registry {
 }
 
 impl Registry {
-    /// Follows other rules of access (`http.accessControl`) from the next request on; everything else of
-    /// the configuration stays.
+    /// Replaces the access rules (`http.accessControl`), for all requests from now on.
     pub fn set_access_control(&self, control: Option<&AccessControl>) {
         let rules = control.map(|control| Arc::new(Rules::new(control)));
         self.shared.accounts.reserve_namespaces(control.map(AccessControl::granted).unwrap_or_default());
@@ -143,7 +140,7 @@ impl Shared {
         self.clock.now()
     }
 
-    /// Whether a caller may do something. What an operation is allowed by, and what filters lists.
+    /// Decides whether a caller has access.
     pub(crate) fn decide(
         &self,
         caller: &Caller,
@@ -152,7 +149,7 @@ impl Shared {
         let (policy, now) = (self.policy(), self.now());
         let decided = policy.decide(caller, access, &Permissions::default(), now);
         match access {
-            // Permissions take nothing away: they are looked up for whom nothing else lets in.
+            // Permissions only add rights, so they are looked up if nothing else grants access.
             Access::Repository(name, _) if decided.is_err() => {
                 Ok(policy.decide(caller, access, &*self.accounts.permissions(name)?, now))
             }
@@ -160,7 +157,7 @@ impl Shared {
         }
     }
 
-    /// What a caller may do in a repository.
+    /// The actions that a caller may take in a repository.
     pub(crate) fn actions(
         &self,
         caller: &Caller,
@@ -173,7 +170,7 @@ impl Shared {
         &self.tokens
     }
 
-    /// Makes a user, or gives one this password and role.
+    /// Creates a user, or sets password and role of an existing one.
     fn put_user(
         &self,
         name: &str,
@@ -200,17 +197,17 @@ impl Shared {
         }
     }
 
-    /// Providers through which people sign in.
+    /// The identity providers.
     pub(crate) const fn providers(&self) -> &Providers {
         &self.providers
     }
 
-    /// The URL that clients use, if the operator has named one.
+    /// The URL that clients use, if it is configured.
     pub(crate) fn external_url(&self) -> Option<&str> {
         self.config.http.external_url.as_deref()
     }
 
-    /// The same URL, parsed.
+    /// The URL that clients use, parsed.
     pub(crate) const fn external_origin(&self) -> Option<&Url> {
         self.external_origin.as_ref()
     }
@@ -220,17 +217,17 @@ impl Shared {
         self.config.http.tls.is_some() || self.external_url().is_some_and(|url| url.starts_with("https://"))
     }
 
-    /// Proxies whose word counts.
+    /// The proxies whose forwarding headers are believed.
     pub(crate) fn trusted_proxies(&self) -> &[Network] {
         &self.config.http.trusted_proxies
     }
 
-    /// Tells the operator something about a peer, once.
+    /// Logs a notice about a peer, once.
     pub(crate) fn notice(&self, notice: Notice, peer: IpAddr) {
         self.notices.give(notice, peer);
     }
 
-    /// How long a session's cookie is good for.
+    /// How long the cookie of a session is valid.
     pub(crate) const fn session_lifetime(&self) -> Duration {
         self.config.http.auth.session_lifetime
     }
@@ -240,7 +237,7 @@ impl Shared {
         self.config.http.auth.api_keys
     }
 
-    /// Where everything lies.
+    /// The paths of the data directory.
     pub(crate) const fn tree(&self) -> &Tree {
         &self.tree
     }
@@ -249,9 +246,8 @@ impl Shared {
         Arc::clone(&self.policy.read())
     }
 
-    /// Whether a challenge asks for a token, and not for a password. zot asks for a password. A client without one
-    /// can follow only a challenge for a token: docker gives up on the other kind. So this also holds where anonymous
-    /// callers may pull something.
+    /// Whether a challenge asks for an access token instead of a password. zot asks for a password, but then docker without a
+    /// password gives up. So the challenge also asks for a token if anonymous callers may pull anything.
     pub(crate) fn wants_tokens(&self) -> bool {
         let has_public = || {
             self.accounts.has_public_repositories().unwrap_or_else(|error| {
@@ -262,17 +258,17 @@ impl Shared {
         self.config.profile == Profile::Coracle || self.policy().grants_anonymous() || has_public()
     }
 
-    /// The token service that clients are sent to in place of this registry's own.
+    /// The external token issuer that clients are sent to.
     pub(crate) const fn external_issuer(&self) -> Option<&Bearer> {
         self.config.http.auth.bearer.as_ref()
     }
 
-    /// The realm of a challenge to send a password.
+    /// The realm of a challenge that asks for a password.
     pub(crate) fn realm(&self) -> &str {
         &self.config.http.realm
     }
 
-    /// Names that clients may know this registry's token service by, besides the host they asked.
+    /// Names of this registry that clients may ask access tokens for, in addition to its host.
     pub(crate) fn token_services(&self) -> &[String] {
         &self.config.http.auth.token_services
     }
@@ -297,7 +293,7 @@ impl Shared {
         &self.metrics
     }
 
-    /// Where the metrics are, if they are on.
+    /// The path of the metrics, if they are enabled.
     pub(crate) fn metrics_path(&self) -> Option<&str> {
         let metrics = &self.config.extensions.metrics;
         metrics.enable.then_some(metrics.path.as_str())
@@ -315,14 +311,14 @@ impl Shared {
         self.config.http.limits.max_manifest_size
     }
 
-    /// An id that no other request has.
+    /// A unique id for a request.
     pub(crate) fn next_request_id(&self) -> String {
         let mut id = String::with_capacity(REQUEST_ID_BYTES);
         let _ = write!(id, "{:08x}-{:x}", self.instance, self.requests.fetch_add(1, Ordering::Relaxed));
         id
     }
 
-    /// How often to look for uploads that nobody continues.
+    /// How often to look for expired uploads.
     pub(crate) fn expiry_interval(&self) -> Duration {
         (self.config.storage.upload_expiry / 4).clamp(Duration::from_secs(1), Duration::from_hours(1))
     }

@@ -1,7 +1,7 @@
-//! [`AppendFile`]: a file of the operator's that is only appended to, and may be rotated at any time.
+//! [`AppendFile`]: a log file, which may be rotated at any time.
 //!
-//! Invariant: a line is written in one piece; a file that was moved away or removed is opened again before the
-//! next line, without a signal; one that was truncated in place goes on at its new end.
+//! A file that was moved or removed is created again before the next line, without a signal. A file that was truncated
+//! continues at its new end.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::file::FileId;
 
-/// A file that is appended to, line by line.
+/// A file that lines are appended to.
 #[derive(Debug)]
 pub(crate) struct AppendFile {
     path: PathBuf,
@@ -24,7 +24,7 @@ pub(crate) struct AppendFile {
 struct Open {
     file: File,
     id: FileId,
-    /// Whether the last line is cut off, because the disk was full in the middle of it.
+    /// Whether the last line is incomplete, because the disk was full.
     torn: bool,
     /// Whether the last attempt to open the file again failed.
     failed: bool,
@@ -40,15 +40,15 @@ impl AppendFile {
         &self.path
     }
 
-    /// Opens the file again, if it is not at its path any more.
+    /// Opens the file again if it is no longer at its path.
     pub(crate) fn reopen(&self) -> io::Result<()> {
         let mut open = self.lock();
         open.failed = false;
         open.follow(&self.path, self.mode)
     }
 
-    /// Appends a line, which has no line break. While the file cannot be opened again, lines go where it was moved to:
-    /// the first of these errors is returned, and the line is written all the same.
+    /// Appends a line, which has no line break. While the file cannot be opened again, lines are written to the moved file,
+    /// and only the first error is returned.
     pub(crate) fn append(&self, line: &[u8]) -> io::Result<()> {
         let mut open = self.lock();
         let followed = open.follow(&self.path, self.mode);
@@ -68,7 +68,7 @@ impl Open {
         Ok(Self { file, id, torn: false, failed: false })
     }
 
-    /// Opens the file again, if another one or none is at the path.
+    /// Opens the file again if its path has another file or no file.
     fn follow(&mut self, path: &Path, mode: u32) -> io::Result<()> {
         if FileId::at(path).ok() == Some(self.id) {
             return Ok(());
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_was_cut_off_spoils_no_other() {
+    fn an_incomplete_line_does_not_damage_the_next() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit");
         fs::write(&path, "{\"cut\":").unwrap();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_moved_removed_or_truncated_is_followed() {
+    fn a_moved_removed_or_truncated_file_is_opened_again() {
         let directory = tempfile::tempdir().unwrap();
         let (path, moved) = (directory.path().join("log"), directory.path().join("log.1"));
         let file = AppendFile::open(&path, 0o644).unwrap();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_opened_again_loses_no_line_and_says_so_once() {
+    fn a_file_that_cannot_be_opened_again_loses_no_line_and_fails_once() {
         let directory = tempfile::tempdir().unwrap();
         let (place, moved) = (directory.path().join("logs"), directory.path().join("moved"));
         fs::create_dir(&place).unwrap();

@@ -1,8 +1,8 @@
-//! The one reader of the clocks, so that tests can move time.
+//! Reads the clocks of the system, or clocks that a test moves.
 //!
-//! There are two. The wall clock says what people call the time, and may be set to anything at any moment: a board
-//! without a battery starts in 1970, and learns the time from the network while clients push. So ages are measured by
-//! the machine's uptime, which only goes forward and as fast as time passes. [`SteadyTime`] is made from it.
+//! The wall clock may be set at any time: a board without a battery starts in 1970, and gets the time from the network
+//! while clients push. So ages are measured by the uptime of the machine, which only goes forward. [`SteadyTime`] is made
+//! from it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,85 +11,77 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// Microseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct Timestamp(u64);
+/// Defines a time in microseconds, with saturating arithmetic.
+macro_rules! time {
+    ($(#[doc = $doc:literal])+ $name:ident) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub(crate) struct $name(u64);
+
+        impl $name {
+            pub(crate) const fn micros(self) -> u64 {
+                self.0
+            }
+
+            pub(crate) const fn from_micros(micros: u64) -> Self {
+                Self(micros)
+            }
+
+            /// The time `by` later.
+            pub(crate) fn after(self, by: Duration) -> Self {
+                Self(self.0.saturating_add(micros(by)))
+            }
+
+            /// The time `by` earlier, but not before zero.
+            pub(crate) fn before(self, by: Duration) -> Self {
+                Self(self.0.saturating_sub(micros(by)))
+            }
+
+            /// The duration since `earlier`; zero if `self` is not later.
+            pub(crate) fn since(self, earlier: Self) -> Duration {
+                Duration::from_micros(self.0.saturating_sub(earlier.0))
+            }
+        }
+    };
+}
+
+time! {
+    /// A time of the wall clock, in microseconds since 1970-01-01T00:00:00Z.
+    Timestamp
+}
+
+time! {
+    /// A time of the steady clock of one data directory, in microseconds. The clock runs while the machine is up, and cannot
+    /// be set. It starts at the time of the wall clock, and does not follow it later.
+    SteadyTime
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
 
 impl Timestamp {
-    /// The latest time that is kept: 9999-12-30T22:00:00Z, which every offset from UTC can write.
+    /// The latest time, 9999-12-30T22:00:00Z. It can be written with every offset from UTC.
     pub(crate) const LATEST: Self = Self(253_402_207_200_000_000);
-
-    /// Microseconds since the epoch.
-    pub(crate) const fn micros(self) -> u64 {
-        self.0
-    }
-
-    /// The time `micros` microseconds after the epoch.
-    pub(crate) const fn from_micros(micros: u64) -> Self {
-        Self(micros)
-    }
-
-    /// The time `by` later.
-    pub(crate) fn after(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
-    }
-
-    /// The time `by` earlier, but not before the epoch.
-    pub(crate) fn before(self, by: Duration) -> Self {
-        Self(self.0.saturating_sub(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
-    }
 
     /// The time in the form of RFC 2822 with the offset `-0000`, as Quay writes it.
     pub(crate) fn rfc2822(self) -> String {
         let time = jiff::Timestamp::from(self).to_zoned(jiff::tz::TimeZone::UTC);
         time.strftime("%a, %d %b %Y %H:%M:%S -0000").to_string()
     }
-
-    /// How long `self` is after `earlier`; nothing if it is not.
-    pub(crate) fn since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.0.saturating_sub(earlier.0))
-    }
 }
-
-/// Microseconds of the steady clock of one data directory: it goes on while the machine is up, and nobody can set it.
-/// Ages are differences of two of these. The clock began at the wall clock's time and then never follows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct SteadyTime(u64);
 
 impl SteadyTime {
     /// Before everything.
     pub(crate) const ZERO: Self = Self(0);
 
-    /// Where the steady clock of a new data directory begins.
+    /// The start of the steady clock of a new data directory.
     pub(crate) const fn beginning(wall: Timestamp) -> Self {
         Self(wall.0)
     }
-
-    pub(crate) const fn micros(self) -> u64 {
-        self.0
-    }
-
-    pub(crate) const fn from_micros(micros: u64) -> Self {
-        Self(micros)
-    }
-
-    /// The time `by` later.
-    pub(crate) fn after(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
-    }
-
-    /// The time `by` earlier, but not before the beginning.
-    pub(crate) fn before(self, by: Duration) -> Self {
-        Self(self.0.saturating_sub(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
-    }
-
-    /// How long `self` is after `earlier`; nothing if it is not.
-    pub(crate) fn since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.0.saturating_sub(earlier.0))
-    }
 }
 
-/// The same moment on both clocks: one to show, one to measure ages.
+/// The same moment on both clocks: one for people, one to measure ages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moment {
     pub(crate) wall: Timestamp,
@@ -97,7 +89,7 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// A moment before the steady clock of a data directory has begun.
+    /// The moment at which the steady clock of a data directory starts.
     pub(crate) const fn beginning(wall: Timestamp) -> Self {
         Self { wall, steady: SteadyTime::beginning(wall) }
     }
@@ -109,7 +101,7 @@ impl From<Moment> for SteadyTime {
     }
 }
 
-/// In tests of rows, both clocks show the same.
+/// In tests of rows, both clocks have the same time.
 #[cfg(test)]
 impl From<Timestamp> for SteadyTime {
     fn from(time: Timestamp) -> Self {
@@ -124,7 +116,7 @@ impl From<Timestamp> for Moment {
     }
 }
 
-/// RFC 3339, in UTC, with as many digits behind the second as are known.
+/// RFC 3339, in UTC, with the necessary fraction of a second.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         jiff::Timestamp::from(*self).fmt(f)
@@ -141,24 +133,24 @@ impl From<Timestamp> for jiff::Timestamp {
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+        Self(micros(since))
     }
 }
 
-/// Tells the time: the system's, or one that a test moves. Clones tell the same time.
+/// A clock: the system's, or one that a test moves. Clones have the same time.
 #[derive(Clone, Default)]
 pub(crate) struct Clock {
     moved: Arc<Moved>,
 }
 
-/// What a test has done to the system's clocks.
+/// The changes that a test has made to the clocks.
 #[derive(Default)]
 struct Moved {
-    /// Microseconds that were added to the wall clock.
+    /// Microseconds added to the wall clock.
     wall: AtomicI64,
-    /// Microseconds that were added to the uptime.
+    /// Microseconds added to the uptime.
     uptime: AtomicU64,
-    /// How often the machine was started again.
+    /// How often the machine was restarted.
     boots: AtomicU64,
 }
 
@@ -169,7 +161,7 @@ impl Clock {
         Timestamp(now.saturating_add_signed(self.moved.wall.load(Ordering::Relaxed)))
     }
 
-    /// How long the machine is up, its sleep included.
+    /// The uptime of the machine, including sleep.
     pub(crate) fn uptime(&self) -> Duration {
         #[cfg(target_os = "linux")]
         const UPTIME: rustix::time::ClockId = rustix::time::ClockId::Boottime;
@@ -180,7 +172,7 @@ impl Clock {
         up + Duration::from_micros(self.moved.uptime.load(Ordering::Relaxed))
     }
 
-    /// What differs between two starts of the machine. Without it, uptimes of two processes cannot be compared.
+    /// The id of this start of the machine. Only uptimes of the same start can be compared.
     pub(crate) fn boot(&self) -> Option<String> {
         let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         Some(match self.moved.boots.load(Ordering::Relaxed) {
@@ -189,21 +181,21 @@ impl Clock {
         })
     }
 
-    /// Lets time pass.
+    /// Moves both clocks forward.
     #[cfg(test)]
     pub(crate) fn advance(&self, by: Duration) {
-        let by = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
+        let by = micros(by);
         self.moved.uptime.fetch_add(by, Ordering::Relaxed);
         self.set_by(i64::try_from(by).unwrap_or(i64::MAX));
     }
 
-    /// Sets the wall clock by so many microseconds, while no time passes.
+    /// Moves only the wall clock, by microseconds.
     #[cfg(test)]
     pub(crate) fn set_by(&self, micros: i64) {
         self.moved.wall.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// Lets the machine start again. The wall clock goes on where it was.
+    /// Restarts the machine. The wall clock continues.
     #[cfg(test)]
     pub(crate) fn restart_machine(&self) {
         self.moved.boots.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,4 @@
-//! The registry's figures, for Prometheus. They belong to one registry: there is no global.
-//!
-//! Names are zot's where the meaning is the same, so that dashboards go on working; latencies are
-//! in seconds with their fractions.
+//! The metrics of one registry, for Prometheus. Metrics with the same meaning as in zot have the same name.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -15,7 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Upper bounds in seconds: from a manifest in memory to a large blob on a slow line.
+/// Upper bounds in seconds: from a manifest in memory to a large blob over a slow network.
 const LATENCY_BOUNDS: [f64; 14] =
     [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1800.0];
 
@@ -30,7 +27,7 @@ struct MethodLabels {
     method: &'static str,
 }
 
-/// What is counted.
+/// The metrics of one registry.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
@@ -74,7 +71,7 @@ impl Metrics {
         Self { registry, requests, latency, sent, connections, storage_free, storage_least, storage_read_only }
     }
 
-    /// A request has been answered.
+    /// Counts a request and its response.
     pub(crate) fn request(&self, method: &Method, code: u16, duration: Duration, sent: u64) {
         let method = label(method);
         self.requests.get_or_create(&RequestLabels { method, code }).inc();
@@ -82,14 +79,13 @@ impl Metrics {
         self.sent.inc_by(sent);
     }
 
-    /// A connection is open until the guard is dropped.
+    /// Counts a connection as open until the guard is dropped.
     pub(crate) fn connection(&self) -> ConnectionGuard {
         self.connections.inc();
         ConnectionGuard(self.connections.clone())
     }
 
-    /// How the storage is: free bytes and how many are to stay free, where that is known, and whether nothing can
-    /// be changed.
+    /// Sets the state of the storage: free bytes and `storage.minFreeSpace`, if they are known, and whether it is read-only.
     pub(crate) fn storage(&self, space: Option<(u64, u64)>, read_only: bool) {
         if let Some((free, least)) = space {
             self.storage_free.set(i64::try_from(free).unwrap_or(i64::MAX));
@@ -98,7 +94,7 @@ impl Metrics {
         self.storage_read_only.set(read_only.into());
     }
 
-    /// Everything in the text format of `OpenMetrics`.
+    /// All metrics in the text format of `OpenMetrics`.
     pub(crate) fn encode(&self) -> String {
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("writing to a text does not fail");
@@ -116,7 +112,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// A method as a label: clients can invent methods, and each label costs memory.
+/// A method as a label. Unknown methods share one label, because each label uses memory.
 fn label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

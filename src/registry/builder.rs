@@ -1,4 +1,4 @@
-//! [`Builder`]: everything a registry can be told before it is opened.
+//! [`Builder`]: the settings of a registry, and how it is opened.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -9,7 +9,6 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::{Error, Notices, Registry, Shared};
-
 use crate::config::{self, Bearer, Config, Profile, RetentionPolicy};
 use crate::content::blobs::{Blobs, ForeignStore, SystemDisk, Tree};
 use crate::content::repository::{Delays, Retain, Retention, Rules, Stores};
@@ -29,7 +28,7 @@ const UNSENT_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// The most bytes of large pieces of blobs that are in memory and not sent. 256 pulls at full speed fit.
 const PIECES_BYTES_MAX: u32 = 128 * 1024 * 1024;
 
-/// A registry to be opened. See the crate's documentation for an example.
+/// Opens a registry. See the documentation of the crate for an example.
 #[derive(Debug, Default)]
 pub struct Builder {
     config: Config,
@@ -48,14 +47,14 @@ struct NewUser {
 }
 
 impl Builder {
-    /// Takes the settings of a configuration file. What is said by the other methods goes before.
+    /// Sets the configuration. The other methods take precedence.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Keeps the data in this directory, which is made if it is missing.
+    /// Stores the data in this directory. Creates it if it is missing.
     #[must_use]
     pub fn data_dir(mut self, root: impl Into<PathBuf>) -> Self {
         self.root = Some(root.into());
@@ -63,28 +62,27 @@ impl Builder {
         self
     }
 
-    /// Keeps the data in a new directory that is removed when the registry is gone. Nothing is
-    /// synced to disk, since nothing is to survive.
+    /// Stores the data in a new directory, which is removed when the registry is dropped. Nothing is synced to disk.
     #[must_use]
     pub fn temporary(mut self) -> Self {
         self.temporary = true;
         self
     }
 
-    /// What is granted to whom; [`AccessPolicy::Owners`] unless the configuration says otherwise.
+    /// Sets the access policy. The default depends on the configuration: [`AccessPolicy::Owners`] without one.
     #[must_use]
     pub fn policy(mut self, policy: AccessPolicy) -> Self {
         self.policy = Some(policy);
         self
     }
 
-    /// Makes sure that a user exists with this password.
+    /// Creates a user, or sets the password of an existing one.
     #[must_use]
     pub fn user(self, name: &str, password: &str) -> Self {
         self.new_user(name, password, false)
     }
 
-    /// Makes sure that a user exists with this password, who may do everything.
+    /// Creates a superuser, or makes an existing user one with this password.
     #[must_use]
     pub fn superuser(self, name: &str, password: &str) -> Self {
         self.new_user(name, password, true)
@@ -95,19 +93,18 @@ impl Builder {
         self
     }
 
-    /// Brings in an OCI image layout (a directory with `oci-layout` and `index.json`) as content of
-    /// a repository.
+    /// Imports an OCI image layout, a directory with `oci-layout` and `index.json`, into a repository.
     #[must_use]
     pub fn preload(mut self, repository: &RepositoryName, layout: impl Into<PathBuf>) -> Self {
         self.preload.push((repository.clone(), layout.into()));
         self
     }
 
-    /// Opens the stores. Blocks on disk; no socket is opened and no task is started.
+    /// Opens the registry. Blocks. Opens no socket and starts no task.
     pub fn open(self) -> Result<Registry, Error> {
         let temporary = self.temporary.then(tempfile::tempdir).transpose().map_err(|source| Error::Storage {
             root: std::env::temp_dir(),
-            cause: format!("cannot make a temporary directory: {source}"),
+            cause: format!("cannot create a temporary directory: {source}").into(),
         })?;
         let root = match &temporary {
             Some(directory) => Some(directory.path().to_owned()),
@@ -119,7 +116,7 @@ impl Builder {
         let accounts = open_accounts(&database, &self.config, &clock, &tree)?;
         for (repository, layout) in self.preload {
             let imported = stores.repository(&repository).import(&layout);
-            imported.map_err(|error| Error::preload(&error, layout))?;
+            imported.map_err(|error| Error::preload(error, layout))?;
         }
         let grants = self.policy.unwrap_or(if self.config.http.open {
             AccessPolicy::Open
@@ -172,18 +169,17 @@ impl Builder {
     }
 }
 
-/// What stands between quotes in a challenge. From a file it was checked there; what a program has set was not.
+/// Checks a text that is quoted in a challenge. The configuration file has been checked, but programs can set any text.
 fn check_quoted(key: &'static str, text: &str) -> Result<(), Error> {
     let fits = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     if text.bytes().all(fits) {
         return Ok(());
     }
-    let cause = "it is printable ASCII without quotes and backslashes".to_owned();
-    Err(Error::InvalidSetting { key, cause })
+    Err(Error::setting(key, "expected printable ASCII without quotes and backslashes"))
 }
 
-/// The registry's own token service, and whose tokens count besides. Its own are for one name, whichever of its
-/// names it was asked by.
+/// Opens the token service, and the external token issuer. Access tokens have one audience, whichever name of the
+/// registry the client used.
 fn open_tokens(database: &Arc<Database>, config: &Config, clock: &Clock, tree: &Tree) -> Result<Arc<Tokens>, Error> {
     let auth = &config.http.auth;
     let external_issuer = auth.bearer.as_ref().map(open_external_issuer).transpose()?;
@@ -197,20 +193,17 @@ fn open_tokens(database: &Arc<Database>, config: &Config, clock: &Clock, tree: &
 fn open_external_issuer(bearer: &Bearer) -> Result<ExternalIssuer, Error> {
     check_quoted("http.auth.bearer.realm", &bearer.realm)?;
     check_quoted("http.auth.bearer.service", &bearer.service)?;
-    ExternalIssuer::open(&bearer.cert, &bearer.service)
-        .map_err(|cause| Error::InvalidSetting { key: "http.auth.bearer.cert", cause })
+    ExternalIssuer::open(&bearer.cert, &bearer.service).map_err(|cause| Error::setting("http.auth.bearer.cert", cause))
 }
 
-/// Providers are asked nothing yet.
+/// Opens the identity providers. Sends no request.
 fn open_providers(database: &Arc<Database>, config: &Config, tree: &Tree) -> Result<Providers, Error> {
     let key = database.hmac_key(SETTING_PROVIDER_KEY).map_err(|error| Error::database(error, tree))?;
     let openid = config.http.auth.openid.as_ref();
     let one = |(name, provider): (&String, &config::Provider)| {
         let client_key = provider.client_key.as_ref().map(|key| ClientKey::read(key.reveal())).transpose();
-        let client_key = client_key.map_err(|why| Error::InvalidSetting {
-            key: "http.auth.openid.providers",
-            cause: format!("{name}.keypath: {why}"),
-        })?;
+        let client_key =
+            client_key.map_err(|why| Error::setting("http.auth.openid.providers", format!("{name}.keypath: {why}")))?;
         let secret = provider.client_secret.as_ref();
         Ok(ProviderSettings {
             name: name.clone(),
@@ -240,7 +233,7 @@ fn open_providers(database: &Arc<Database>, config: &Config, tree: &Tree) -> Res
         key: *key.bytes(),
         with_recheck: openid.is_some_and(|openid| openid.recheck.is_some()),
     };
-    Providers::new(settings).map_err(|cause| Error::InvalidSetting { key: "http.auth.openid.providers", cause })
+    Providers::new(settings).map_err(|cause| Error::setting("http.auth.openid.providers", cause))
 }
 
 fn open_stores(
@@ -253,12 +246,12 @@ fn open_stores(
     refuse_foreign(&tree)?;
     let sync = config.storage.commit && is_lasting;
     let disk = Arc::new(SystemDisk);
-    let blobs = Blobs::open(root, disk.clone(), sync).map_err(|error| Error::blobs(&error, &tree))?;
+    let blobs = Blobs::open(root, disk.clone(), sync).map_err(|error| Error::blobs(error, &tree))?;
     let blobs = blobs.with_min_free(config.storage.min_free_space);
     let database = Database::open(&tree, disk.clone(), sync).map_err(|error| Error::database(error, &tree))?;
     let database = if config.storage.commit { database } else { database.with_delayed_durability() };
-    // Whoever opens a backup to work with it may change it.
-    blobs.remove_backup_marker().map_err(|error| Error::blobs(&error, &tree))?;
+    // A backup that is served may change, and then is not a backup.
+    blobs.remove_backup_marker().map_err(|error| Error::blobs(error, &tree))?;
     if is_lasting {
         database.open_journal(&tree, disk).map_err(|error| Error::database(error, &tree))?;
     }
@@ -283,15 +276,15 @@ fn refuse_foreign(tree: &Tree) -> Result<(), Error> {
     }
     let Some(ForeignStore { program, sign }) = ForeignStore::find(tree.root()) else { return Ok(()) };
     let cause = format!(
-        "it has the images of {program} in it ({}), which coracle does not read in place; choose an empty directory with \
+        "it contains the images of {program} ({}), which coracle does not read in place; choose an empty directory with \
          --root, and copy each repository while the other registry runs: \
          `skopeo sync --all --src docker --dest docker OLD-HOST/REPOSITORY NEW-HOST`",
         sign.display()
     );
-    Err(Error::Storage { root: tree.root().to_owned(), cause })
+    Err(Error::storage(cause, tree))
 }
 
-/// The first policy that matches a repository counts; where none does, nothing is kept.
+/// The first policy that matches a repository applies. Without one, nothing is kept.
 fn retention(policies: &[RetentionPolicy]) -> Result<Retention, Error> {
     let read = |policy: &RetentionPolicy| {
         let patterns = policy.repositories.iter().map(|pattern| checked_pattern("storage.retention.policies", pattern));
@@ -305,9 +298,9 @@ fn retention(policies: &[RetentionPolicy]) -> Result<Retention, Error> {
     })))
 }
 
-/// A pattern. From a file it was checked there; what a program has set was not.
+/// Reads a pattern. The configuration file has been checked, but programs can set any text.
 fn checked_pattern(key: &'static str, pattern: &str) -> Result<RepositoryPattern, Error> {
-    pattern.parse().map_err(|why| Error::InvalidSetting { key, cause: format!("the pattern {pattern:?} {why}") })
+    pattern.parse().map_err(|why| Error::setting(key, format!("the pattern {pattern:?} {why}")))
 }
 
 fn open_accounts(
@@ -318,7 +311,7 @@ fn open_accounts(
 ) -> Result<Arc<Accounts>, Error> {
     let auth = &config.http.auth;
     let htpasswd = auth.htpasswd.as_deref().map(Htpasswd::open).transpose();
-    let htpasswd = htpasswd.map_err(|cause| Error::Htpasswd { cause })?;
+    let htpasswd = htpasswd.map_err(|cause| Error::Htpasswd { cause: cause.into() })?;
     let rules = accounts::Rules {
         keys_max: auth.keys_per_user,
         key_lifetime_max: auth.key_lifetime,
@@ -334,7 +327,7 @@ fn open_accounts(
     };
     let audit_file = config.log.audit.as_deref().map(|path| {
         AuditFile::open(path, tree.root())
-            .map_err(|error| Error::InvalidSetting { key: "log.audit", cause: format!("{}: {error}", path.display()) })
+            .map_err(|error| Error::setting("log.audit", format!("{}: {error}", path.display())))
     });
     let accounts = Accounts::open(Arc::clone(database), clock.clone(), rules, htpasswd, audit_file.transpose()?);
     Ok(Arc::new(accounts.map_err(|error| Error::accounts(error, tree))?))

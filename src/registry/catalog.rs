@@ -8,7 +8,7 @@ use crate::identity::access::{Caller, Policy};
 use crate::identity::accounts::{self, Accounts, Permissions};
 use crate::oci::RepositoryName;
 
-/// What one caller sees now. It owns all of it, so that a thread for blocking work can make a list.
+/// The view of one caller. Owns its parts, so that a blocking thread can list repositories.
 #[derive(Debug)]
 pub(crate) struct CatalogView {
     stores: Arc<Stores>,
@@ -18,7 +18,7 @@ pub(crate) struct CatalogView {
 }
 
 impl Shared {
-    /// What a caller sees in lists.
+    /// The view of a caller.
     pub(crate) fn catalog_view(&self, caller: &Caller) -> CatalogView {
         CatalogView {
             stores: Arc::clone(&self.stores),
@@ -47,7 +47,7 @@ impl CatalogView {
 
     /// Whether the caller sees a repository. If this cannot be decided, the repository is left out.
     fn sees(&self, name: &RepositoryName) -> bool {
-        // Permissions take nothing away, so most repositories of a long list are not looked up.
+        // Permissions only add rights, so most repositories of a long list are not looked up.
         let sees = |permissions: &Permissions| self.policy.sees(&self.caller, name, permissions);
         if sees(&Permissions::default()) {
             return true;

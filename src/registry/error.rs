@@ -1,6 +1,6 @@
 //! [`Error`]: why a registry cannot be opened or set up, in words for the operator.
 
-use std::fmt;
+use std::io;
 use std::path::PathBuf;
 
 use crate::content::blobs::Tree;
@@ -8,124 +8,131 @@ use crate::content::repository::ImportError;
 use crate::content::{blobs, repository, rows};
 use crate::identity::accounts;
 
-/// Why a registry cannot be opened, set up or served. Says what, where, and what to do.
-#[derive(Debug)]
+/// An error of any kind, or a text.
+pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a registry cannot be opened, set up or served: what is wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Another process uses the data directory.
+    #[error(
+        "the data directory {} is in use by another coracle: stop that one, or choose another directory with --root",
+        root.display()
+    )]
     InUse {
         /// The data directory.
         root: PathBuf,
     },
-    /// The data directory cannot be used: its disk or its content.
+    /// The data directory cannot be used.
+    #[error("the data directory {} cannot be used: {cause}", root.display())]
     Storage {
         /// The data directory.
         root: PathBuf,
-        /// What happened.
-        cause: String,
+        /// The reason.
+        #[source]
+        cause: Cause,
     },
-    /// A setting cannot be followed: a program has made one that no file could have made, or what it names
-    /// cannot be used.
+    /// A setting is invalid, or a file that it names cannot be used.
+    #[error("the setting {key} cannot be used: {cause}")]
     InvalidSetting {
-        /// The setting, as a file calls it.
+        /// The key of the setting.
         key: &'static str,
-        /// What it must be, or what happened.
-        cause: String,
+        /// The reason.
+        #[source]
+        cause: Cause,
     },
-    /// A user cannot be made so.
+    /// A user cannot be created or changed.
+    #[error("{cause}")]
     InvalidUser {
-        /// Why not.
-        cause: String,
+        /// The reason.
+        #[source]
+        cause: Cause,
     },
     /// The htpasswd file cannot be used.
+    #[error("{cause}")]
     Htpasswd {
-        /// Why not.
-        cause: String,
+        /// The reason.
+        #[source]
+        cause: Cause,
     },
-    /// A layout to preload cannot be brought in.
+    /// An image layout cannot be preloaded.
+    #[error("the image layout {} cannot be preloaded: {cause}", layout.display())]
     Preload {
-        /// The layout's directory.
+        /// The directory of the layout.
         layout: PathBuf,
-        /// Why not.
-        cause: String,
+        /// The reason.
+        #[source]
+        cause: Cause,
     },
-    /// No data directory was named.
+    /// There is no data directory.
+    #[error("no data directory was named: use data_dir() or temporary()")]
     NoDataDirectory,
     /// Certificate and key cannot be used.
+    #[error("{cause}")]
     Tls {
-        /// Why not.
-        cause: String,
+        /// The reason.
+        #[source]
+        cause: Cause,
     },
-    /// The address cannot be listened on.
+    /// The registry cannot listen on the address.
+    #[error("cannot listen on {address}: {}", why_not_listening(source))]
     Listen {
         /// The address.
         address: String,
-        /// Why not.
-        source: std::io::Error,
+        /// The reason.
+        source: io::Error,
     },
 }
 
+fn why_not_listening(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program uses this port; choose another one with --port, or 0 for a free one".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
 impl Error {
-    pub(super) fn blobs(error: &blobs::Error, tree: &Tree) -> Self {
-        Self::Storage { root: tree.root().to_owned(), cause: error.to_string() }
+    /// A data directory cannot be used.
+    pub(super) fn storage(cause: impl Into<Cause>, tree: &Tree) -> Self {
+        Self::Storage { root: tree.root().to_owned(), cause: cause.into() }
+    }
+
+    pub(super) fn blobs(error: blobs::Error, tree: &Tree) -> Self {
+        Self::storage(error, tree)
     }
 
     pub(super) fn database(error: rows::Error, tree: &Tree) -> Self {
-        let root = tree.root().to_owned();
         match error {
-            rows::Error::InUse { .. } => Self::InUse { root },
-            other => {
-                let hint = if other.is_corruption() {
-                    ": restore a backup, or see what `coracle recover --dry-run` finds"
-                } else {
-                    ""
-                };
-                Self::Storage { root, cause: format!("{other}{hint}") }
+            rows::Error::InUse { .. } => Self::InUse { root: tree.root().to_owned() },
+            other if other.is_corruption() => {
+                Self::storage(format!("{other}: restore a backup, or run `coracle recover --dry-run`"), tree)
             }
+            other => Self::storage(other, tree),
         }
     }
 
     pub(super) fn accounts(error: accounts::Error, tree: &Tree) -> Self {
         match error {
             accounts::Error::Database(error) => Self::database(error, tree),
-            other => Self::InvalidUser { cause: other.to_string() },
+            other => Self::InvalidUser { cause: other.into() },
         }
     }
 
     pub(super) fn repository(error: repository::Error, tree: &Tree) -> Self {
         match error {
             repository::Error::Database(error) => Self::database(error, tree),
-            other => Self::Storage { root: tree.root().to_owned(), cause: other.to_string() },
+            other => Self::storage(other, tree),
         }
     }
 
-    pub(super) fn preload(error: &ImportError, layout: PathBuf) -> Self {
-        Self::Preload { layout, cause: error.to_string() }
+    pub(super) fn preload(error: ImportError, layout: PathBuf) -> Self {
+        Self::Preload { layout, cause: error.into() }
+    }
+
+    pub(super) fn setting(key: &'static str, cause: impl Into<Cause>) -> Self {
+        Self::InvalidSetting { key, cause: cause.into() }
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InUse { root } => write!(
-                f,
-                "the data directory {} is in use by another coracle: stop that one, or choose another directory with --root",
-                root.display()
-            ),
-            Self::Storage { root, cause } => write!(f, "the data directory {} cannot be used: {cause}", root.display()),
-            Self::InvalidSetting { key, cause } => write!(f, "the setting {key} cannot be used: {cause}"),
-            Self::InvalidUser { cause } | Self::Htpasswd { cause } | Self::Tls { cause } => f.write_str(cause),
-            Self::Preload { layout, cause } => {
-                write!(f, "the image layout {} cannot be preloaded: {cause}", layout.display())
-            }
-            Self::NoDataDirectory => f.write_str("no data directory was named: use data_dir() or temporary()"),
-            Self::Listen { address, source } if source.kind() == std::io::ErrorKind::AddrInUse => write!(
-                f,
-                "cannot listen on {address}: another program does; choose another port with --port, or 0 for a free one"
-            ),
-            Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}

@@ -19,7 +19,7 @@ pub(crate) struct Explanation {
     because: Vec<Grant>,
     /// The namespace that the user owns.
     namespace: Option<String>,
-    /// Why the user does not own the namespace of its name.
+    /// Why the user does not own the namespace of the same name.
     namespace_note: Option<String>,
     /// Why none of the grants has an effect.
     note: Option<&'static str>,
@@ -43,9 +43,9 @@ impl Shared {
                 let unknown = || Error::UserUnknown { name: name.to_owned() };
                 let account = self.accounts().account(name)?.ok_or_else(unknown)?;
                 if account.disabled {
-                    note = Some("the user is disabled and cannot sign in: of this, nothing counts now");
+                    note = Some("the user is disabled and cannot sign in: these rights are not in effect");
                 } else if !account.may_sign_in() {
-                    note = Some("the user's provider does not know them any more: of this, nothing counts now");
+                    note = Some("the identity provider no longer knows the user: these rights are not in effect");
                 }
                 namespace.clone_from(&account.namespace);
                 namespace_note = self.accounts().namespace_note(&account)?;
@@ -84,11 +84,11 @@ impl Shared {
 fn text(reason: Reason<'_>, repository: &RepositoryName) -> String {
     let namespace = repository.namespace();
     match reason {
-        Reason::Open => "the registry is open to everybody".to_owned(),
-        Reason::SignedIn => "everybody who has signed in may do everything".to_owned(),
+        Reason::Open => "the registry is open".to_owned(),
+        Reason::SignedIn => "every signed-in user has all rights".to_owned(),
         Reason::Superuser => "the user is a superuser".to_owned(),
         Reason::ReadOnlySuperuser => "the user is a read-only superuser".to_owned(),
-        Reason::ExternalIssuer => "an external token issuer says so".to_owned(),
+        Reason::ExternalIssuer => "the external token issuer grants it".to_owned(),
         Reason::Owner => format!("{namespace}/… is the user's own"),
         Reason::Public => "the repository is public".to_owned(),
         Reason::User(role) => format!("the user has the role {} in the repository", role.as_str()),

@@ -1,4 +1,4 @@
-//! [`KeyCheck`]: whether the scopes of an API key grant anything.
+//! [`KeyCheck`]: warns if the scopes of an API key grant nothing.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use crate::identity::access::{Identity, Policy};
 use crate::identity::accounts::{Accounts, Actions, Error, Key, KeyScope, NewKey, Origin, PlainKey};
 use crate::oci::{CommonName, RepositoryName};
 
-/// The largest number of beginnings of names that are looked at, and of repositories.
+/// The largest number of beginnings of names that are examined, and of repositories.
 const BEGINNINGS_MAX: usize = 1000;
 const REPOSITORIES_MAX: usize = 10_000;
 
-/// What is needed to find out whether the scopes of a key grant anything.
+/// Finds out whether the scopes of a key grant anything.
 pub(crate) struct KeyCheck {
     policy: Arc<Policy>,
     accounts: Arc<Accounts>,
@@ -39,7 +39,7 @@ impl KeyCheck {
         Ok((plain, key, warning))
     }
 
-    /// A warning if the scopes of a key grant its owner nothing now. None where that would take long to find out.
+    /// A warning if the scopes of a key grant its owner nothing. `None` if a check would take long.
     fn warning(&self, key: &Key) -> Option<String> {
         let scopes = key.scopes.as_ref().filter(|scopes| !scopes.is_empty())?;
         let scopes: Vec<KeyScope> = scopes.iter().filter_map(|scope| scope.parse().ok()).collect();
@@ -94,7 +94,7 @@ impl KeyCheck {
             looked.set(looked.get() + 1);
             looked.get() > REPOSITORIES_MAX || name.parse().is_ok_and(|name| is_granted(&name).unwrap_or(true))
         });
-        // A list that cannot be read is no reason for a warning.
+        // No warning if the list of repositories cannot be read.
         Ok(found.is_err() || found.is_ok_and(|page| !page.names.is_empty()))
     }
 }

@@ -1,4 +1,4 @@
-//! [`Notices`]: what the operator is told once for each peer.
+//! [`Notices`]: log lines that are written once for each peer.
 
 use std::net::IpAddr;
 
@@ -6,19 +6,19 @@ use parking_lot::Mutex;
 
 use crate::kit::bounded_map::BoundedMap;
 
-/// Strangers cause notices as well, so there are no more than this many.
+/// The most notices, because unknown clients can cause them.
 const NOTICES_MAX: usize = 32;
 
-/// Something about a peer that the operator should know.
+/// A misconfiguration of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Notice {
-    /// It forwards requests, and is not trusted.
+    /// The peer forwards requests, and is not trusted.
     UntrustedProxy,
-    /// It is trusted, and its two families of headers contradict each other.
+    /// The peer is trusted, and its `X-Forwarded-*` and `Forwarded` headers contradict each other.
     Contradiction,
 }
 
-/// The notices that were given.
+/// The notices that were logged.
 #[derive(Debug, Default)]
 pub(super) struct Notices(Mutex<BoundedMap<(Notice, IpAddr), (), NOTICES_MAX>>);
 
@@ -35,7 +35,7 @@ impl Notices {
                 Notice::Contradiction => tracing::warn!(
                     %peer,
                     "ignored X-Forwarded-* and Forwarded headers that contradict each other: let the proxy remove \
-                     those that it does not write itself"
+                     the headers that it does not set"
                 ),
             }
         }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notice_is_given_once_for_each_peer_and_not_without_end() {
+    fn a_notice_is_logged_once_for_each_peer_up_to_a_limit() {
         let notices = Notices::default();
         let peer = |n: u8| IpAddr::from([192, 0, 2, n]);
         assert!(notices.is_new(Notice::UntrustedProxy, peer(1)));

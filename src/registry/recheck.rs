@@ -1,7 +1,7 @@
-//! Whether providers still know those who came from them.
+//! Asks identity providers whether their users still exist.
 //!
-//! Whoever is removed at a provider must not go on here with a key for ever. Invariant: only the provider's own
-//! word keeps somebody out; that it is away, or does not know the registry, changes nothing.
+//! The API keys of a user who was removed at the provider must stop working. Only a response of the provider removes a
+//! user. A provider that cannot be reached, or rejects the registry, changes nothing.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use super::Shared;
 use crate::identity::accounts::{Accounts, DueFederatedUser};
 use crate::identity::providers::{Error, RecheckOutcome, RecheckToken};
 
-/// At most as many are asked about in one go.
+/// The most users of one run.
 const AT_ONCE_MAX: usize = 50;
-/// For what a token of a provider's is sealed, besides issuer and subject.
+/// The purpose of the sealed token of a provider.
 const TOKEN_PURPOSE: &str = "token of a provider";
 
 impl Shared {
-    /// What a token is sealed with that says whether a provider still knows somebody.
+    /// Seals a token that the registry asks a provider with.
     pub(crate) fn seal_recheck_token(&self, issuer: &str, subject: &str, recheck_token: &RecheckToken) -> Vec<u8> {
         self.providers().sealer().seal(&[TOKEN_PURPOSE, issuer, subject], recheck_token.to_text().as_bytes())
     }
@@ -26,22 +26,22 @@ impl Shared {
         RecheckToken::from_text(str::from_utf8(&opened).ok()?)
     }
 
-    /// Whether providers are asked again at all.
+    /// Whether providers are asked again.
     pub(crate) fn rechecks_federated_users(&self) -> bool {
         self.config.http.auth.openid.as_ref().is_some_and(|openid| openid.recheck.is_some())
     }
 
-    /// The users about whom a provider is to be asked now.
+    /// The users that a provider must be asked about now.
     pub(crate) fn due_federated_users(&self) -> Result<Vec<DueFederatedUser>, crate::identity::accounts::Error> {
         let every = self.config.http.auth.openid.as_ref().and_then(|openid| openid.recheck);
         every.map_or_else(|| Ok(Vec::new()), |every| self.accounts.due_federated_users(every, AT_ONCE_MAX))
     }
 
-    /// Asks about these, one after another, and writes down what is said.
+    /// Asks about users, one after another, and stores the results.
     pub(crate) async fn recheck_federated_users(self: &Arc<Self>, due: Vec<DueFederatedUser>) {
         let mut away = HashSet::new();
         for who in due {
-            // One that does not answer is not asked about everybody.
+            // A provider that does not respond is not asked again in this run.
             if away.contains(&who.provider) {
                 continue;
             }
@@ -49,13 +49,13 @@ impl Shared {
             match self.recheck_federated_user(who).await {
                 Ok(()) => {}
                 Err(Failure::Provider(error)) => {
-                    tracing::warn!(provider, user = name, %error, "it cannot be found out whether a user is gone");
+                    tracing::warn!(provider, user = name, %error, "cannot find out whether a user still exists");
                     if matches!(error, Error::Unavailable { .. }) {
                         away.insert(provider);
                     }
                 }
                 Err(Failure::Accounts(error)) => {
-                    tracing::error!(user = name, error, "what a provider says of a user cannot be written down");
+                    tracing::error!(user = name, error, "cannot store the response of a provider about a user");
                 }
             }
         }
@@ -65,10 +65,10 @@ impl Shared {
         let provider = self.providers().get(&who.provider).filter(|known| known.issuer() == who.issuer);
         let (Some(provider), Some(recheck_token)) = (provider, self.open_recheck_token(&who)) else { return Ok(()) };
         let Some(renewed) = provider.renew(recheck_token, self.now()).await? else {
-            tracing::info!(user = who.name, provider = who.provider, "a provider does not know a user any more");
+            tracing::info!(user = who.name, provider = who.provider, "a provider no longer knows a user");
             return self.write(move |accounts| accounts.federated_user_is_gone(&who)).await;
         };
-        // Now, since the one before may count no more: whatever happens next, this one is needed.
+        // Stored at once, because the previous token may be invalid now.
         if let Some(recheck_token) = renewed.recheck_token {
             let sealed = self.seal_recheck_token(&who.issuer, &who.subject, &recheck_token);
             who = self.write(move |accounts| accounts.renew_federated_token(who, sealed)).await?;
@@ -78,13 +78,13 @@ impl Shared {
                 self.write(move |accounts| accounts.federated_user_is_known(&who, groups)).await
             }
             RecheckOutcome::Gone => {
-                tracing::info!(user = who.name, provider = who.provider, "a provider does not know a user any more");
+                tracing::info!(user = who.name, provider = who.provider, "a provider no longer knows a user");
                 self.write(move |accounts| accounts.federated_user_is_gone(&who)).await
             }
         }
     }
 
-    /// On a thread that may wait for a disk; whoever stops the registry waits for it.
+    /// Runs a change on a blocking thread. A stop waits for it.
     async fn write<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Accounts) -> Result<T, crate::identity::accounts::Error> + Send + 'static,
@@ -96,7 +96,7 @@ impl Shared {
     }
 }
 
-/// Why it is not known whether somebody is gone.
+/// Why the registry does not know whether a user still exists.
 enum Failure {
     Provider(Error),
     Accounts(String),

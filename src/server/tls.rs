@@ -34,11 +34,11 @@ pub(super) struct Tls {
 impl Tls {
     /// Reads certificate and key. Fails if they are not usable.
     pub(super) fn open(files: &config::Tls) -> Result<Self, Error> {
-        let certificate = Arc::new(Reloading::open(files).map_err(|cause| Error::Tls { cause })?);
+        let certificate = Arc::new(Reloading::open(files).map_err(|cause| Error::Tls { cause: cause.into() })?);
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut server = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::Tls { cause: error.to_string() })?
+            .map_err(|error| Error::Tls { cause: error.into() })?
             .with_no_client_auth()
             .with_cert_resolver(Arc::<Reloading>::clone(&certificate));
         server.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];

@@ -1,4 +1,4 @@
-//! The client against servers that are slow, talk for ever, lie, or are somebody else; over real sockets.
+//! Requests to slow, endless, lying and untrusted servers, over real sockets.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// More than any of these tests takes, however busy the machine.
+/// Longer than any of these tests takes.
 const LONG: Duration = Duration::from_mins(1);
 
 fn client(settings: Settings) -> Client {
@@ -30,7 +30,7 @@ fn get(url: &str) -> Request<Vec<u8>> {
     Request::get(url).body(Vec::new()).unwrap()
 }
 
-/// Reads a head, and returns it.
+/// Reads the head of a request.
 async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -40,8 +40,8 @@ async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Serves one connection: gives this answer, repeats its last part for ever if that is wanted, and hands over what was
-/// asked. The connection stays open while the client lives.
+/// Serves one connection: sends a response, and then a part again and again, if one is given. Returns the head of the
+/// request. The connection stays open until the client closes it.
 async fn serve(address: &str, answer: Vec<u8>, for_ever: Option<&'static [u8]>) -> (u16, oneshot::Receiver<String>) {
     let listener = TcpListener::bind((address, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -59,7 +59,7 @@ async fn serve(address: &str, answer: Vec<u8>, for_ever: Option<&'static [u8]>) 
     (port, asked)
 }
 
-/// An authority that has signed a certificate for these names: its certificate, and a server's configuration.
+/// Creates a certificate authority and a server with a certificate for these names. Returns the file of the authority.
 fn certified(directory: &Path, names: &[&str]) -> (PathBuf, TlsAcceptor) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -72,8 +72,8 @@ fn certified(directory: &Path, names: &[&str]) -> (PathBuf, TlsAcceptor) {
     (file, acceptor(certificate.der(), &key))
 }
 
-/// A certificate for `localhost` that signs itself and is one of an authority, as `openssl req -x509` makes it. It is
-/// good for some years, or was.
+/// Creates a server with a self-signed certificate for `localhost` that is also one of an authority, as `openssl req
+/// -x509` makes it. It is valid in these years.
 fn self_signed(directory: &Path, years: std::ops::Range<i32>) -> (PathBuf, TlsAcceptor) {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -96,7 +96,7 @@ fn acceptor(certificate: &CertificateDer<'static>, key: &KeyPair) -> TlsAcceptor
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// Serves connections over TLS, and counts the requests that were heard.
+/// Serves connections over TLS. Returns the heads of the requests.
 async fn serve_tls(acceptor: TlsAcceptor) -> (u16, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -116,7 +116,7 @@ async fn serve_tls(acceptor: TlsAcceptor) -> (u16, tokio::sync::mpsc::UnboundedR
 }
 
 #[tokio::test]
-async fn an_answer_comes_whole_with_its_status_and_the_request_says_no_more_than_it_must() {
+async fn a_request_has_only_necessary_headers_and_the_response_is_complete() {
     let answer = b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\ngone".to_vec();
     let (port, asked) = serve("127.0.0.1", answer, None).await;
     let mut request = Request::post(format!("http://localhost:{port}/a/b?c=d")).body(b"body".to_vec()).unwrap();
@@ -129,12 +129,12 @@ async fn an_answer_comes_whole_with_its_status_and_the_request_says_no_more_than
     assert!(asked.contains(&format!("\r\nhost: localhost:{port}\r\n")), "{asked}");
     assert_eq!(asked.matches("\r\nhost:").count(), 1, "{asked}");
     assert!(asked.contains("\r\ncontent-length: 4\r\n"), "{asked}");
-    // Whoever is asked to compress does, and what is limited is then not what is read.
+    // The limit does not apply to compressed responses.
     assert!(!asked.contains("accept-encoding") && !asked.contains("cookie"), "{asked}");
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_or_never_ends_is_left_at_the_deadline() {
+async fn a_silent_or_endless_server_ends_at_the_deadline() {
     let short = || Settings { deadline: Duration::from_millis(300), ..Settings::default() };
     let endless_body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     let promised = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec();
@@ -148,7 +148,7 @@ async fn a_server_that_says_nothing_or_never_ends_is_left_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_shake_hands_is_left_at_the_deadline() {
+async fn a_server_without_a_handshake_ends_at_the_deadline() {
     let directory = tempfile::tempdir().unwrap();
     let (ca, _) = certified(directory.path(), &["localhost"]);
     let (port, _asked) = serve("127.0.0.1", Vec::new(), None).await;
@@ -158,8 +158,8 @@ async fn a_server_that_does_not_shake_hands_is_left_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn no_more_is_read_than_the_limit_whether_or_not_a_length_is_given() {
-    let settings = || Settings { answer_bytes_max: 1000, ..patient() };
+async fn a_body_is_read_up_to_the_limit_with_and_without_a_length() {
+    let settings = || Settings { response_bytes_max: 1000, ..patient() };
     let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     let to_the_end = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
     let said = b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n".to_vec();
@@ -182,7 +182,7 @@ async fn a_head_that_never_ends_is_refused() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_or_is_coded_is_no_answer() {
+async fn an_incomplete_or_encoded_response_is_an_error() {
     let coded = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nab".to_vec();
     let (port, _asked) = serve("127.0.0.1", coded, None).await;
     let error = client(patient()).send(get(&format!("http://127.0.0.1:{port}/"))).await.unwrap_err();
@@ -200,7 +200,7 @@ async fn an_answer_that_breaks_off_or_is_coded_is_no_answer() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_length_ends_with_its_connection() {
+async fn a_response_without_a_length_ends_with_its_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -213,7 +213,7 @@ async fn an_answer_without_a_length_ends_with_its_connection() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer_and_is_not_followed() {
+async fn a_redirect_is_not_followed() {
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let elsewhere = other.local_addr().unwrap();
     let answer =
@@ -221,13 +221,13 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
     let (port, _asked) = serve("127.0.0.1", answer.into_bytes(), None).await;
     let response = client(patient()).send(get(&format!("http://127.0.0.1:{port}/"))).await.unwrap();
     assert_eq!(response.status().as_u16(), 307);
-    // A connection that was begun would be waiting here.
+    // A connection would be waiting here.
     let waiting = tokio::time::timeout(Duration::from_millis(100), other.accept()).await;
-    assert!(waiting.is_err(), "somebody has followed the redirect");
+    assert!(waiting.is_err(), "the redirect was followed");
 }
 
 #[tokio::test]
-async fn ipv6_addresses_are_asked() {
+async fn ipv6_addresses_work() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec();
     let (port, asked) = serve("::1", answer, None).await;
     let response = client(patient()).send(get(&format!("http://[::1]:{port}/"))).await.unwrap();
@@ -237,7 +237,7 @@ async fn ipv6_addresses_are_asked() {
 }
 
 #[tokio::test]
-async fn a_certificate_counts_if_somebody_trusted_has_signed_it_for_that_host() {
+async fn a_certificate_must_be_signed_by_a_trusted_authority_for_the_host() {
     let directory = tempfile::tempdir().unwrap();
     let (ca, acceptor) = certified(directory.path(), &["localhost"]);
     let (port, mut asked) = serve_tls(acceptor).await;
@@ -247,25 +247,25 @@ async fn a_certificate_counts_if_somebody_trusted_has_signed_it_for_that_host() 
     assert_eq!(response.body(), b"ok");
     assert!(asked.recv().await.unwrap().starts_with("GET /yes "));
 
-    // The same server under a name that its certificate does not have.
+    // The certificate does not have this name.
     let error = client(trusting()).send(get(&format!("https://127.0.0.1:{port}/name"))).await.unwrap_err();
     assert!(matches!(error, Error::Certificate { .. }), "{error:?}");
 
-    // Somebody else's authority has signed for the same name.
+    // Another authority has signed for the same name.
     let other = tempfile::tempdir().unwrap();
     let (other, _) = certified(other.path(), &["localhost"]);
     let settings = Settings { ca: Some(other), ..patient() };
     let error = client(settings).send(get(&format!("https://localhost:{port}/other"))).await.unwrap_err();
     assert!(matches!(error, Error::Certificate { .. }), "{error:?}");
 
-    // Nothing was asked of whoever did not prove who they are.
+    // The untrusted servers got no request.
     let response = client(trusting()).send(get(&format!("https://localhost:{port}/last"))).await.unwrap();
     assert_eq!(response.status().as_u16(), 200);
     assert!(asked.recv().await.unwrap().starts_with("GET /last "));
 }
 
 #[tokio::test]
-async fn a_certificate_that_signs_itself_is_trusted_where_it_was_given_itself() {
+async fn a_self_signed_certificate_is_trusted_if_it_is_in_the_given_file() {
     let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (ca, acceptor) = self_signed(directory.path(), 2000..2100);
     let (port, mut asked) = serve_tls(acceptor).await;
@@ -281,7 +281,7 @@ async fn a_certificate_that_signs_itself_is_trusted_where_it_was_given_itself() 
     let error = with(&other).send(get(&format!("https://localhost:{port}/other"))).await.unwrap_err();
     assert!(matches!(error, Error::Certificate { .. }), "{error:?}");
 
-    // After its time.
+    // The certificate has expired.
     let (expired, acceptor) = self_signed(directory.path(), 2000..2001);
     let (port, _) = serve_tls(acceptor).await;
     let error = with(&expired).send(get(&format!("https://localhost:{port}/late"))).await.unwrap_err();
@@ -289,7 +289,7 @@ async fn a_certificate_that_signs_itself_is_trusted_where_it_was_given_itself() 
 }
 
 #[tokio::test]
-async fn a_server_of_the_other_scheme_is_told_apart() {
+async fn a_server_of_the_other_scheme_is_recognised() {
     for (answer, is_http) in [("HTTP/1.1 400 Bad Request\r\n\r\n", true), ("SSH-2.0-OpenSSH_10.0\r\n", false)] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

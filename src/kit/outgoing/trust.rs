@@ -1,4 +1,4 @@
-//! Which servers are trusted: those with a certificate of an authority, and those whose own certificate was given.
+//! Verifies servers: their certificate must be signed by a trusted authority, or be in the given file.
 
 use std::fmt;
 use std::path::Path;
@@ -14,10 +14,10 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 
 use super::Error;
 
-/// What webpki says of a server's certificate with `CA:TRUE`. It says so when the dates are right already.
+/// The error of webpki for a server certificate with `CA:TRUE`. webpki has checked the dates before.
 const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
 
-/// A configuration that trusts the platform's authorities and the certificates of a file.
+/// A configuration that trusts the certificate authorities of the platform, and the certificates in a file.
 pub(super) fn client_config(ca: Option<&Path>) -> Result<ClientConfig, Error> {
     let mut roots = RootCertStore::empty();
     let platform = rustls_native_certs::load_native_certs();
@@ -28,7 +28,7 @@ pub(super) fn client_config(ca: Option<&Path>) -> Result<ClientConfig, Error> {
     }
     if ca.is_none() && known == 0 {
         let why = platform.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
-        return Err(Error::Trust(format!("no certificates are installed that say whom to trust{why}")));
+        return Err(Error::Trust(format!("no certificate authorities are installed{why}")));
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
     let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
@@ -43,7 +43,7 @@ pub(super) fn client_config(ca: Option<&Path>) -> Result<ClientConfig, Error> {
     Ok(config)
 }
 
-/// The certificates in a file.
+/// Reads the certificates in a file.
 fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let certificates = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -55,8 +55,8 @@ fn unusable(file: Option<&Path>, why: &dyn fmt::Display) -> Error {
     Error::Trust(format!("{}: {why}", file.unwrap_or_else(|| Path::new("")).display()))
 }
 
-/// Verifies as webpki does, and accepts one thing more: a server that shows a given certificate itself, although that
-/// is one of an authority. `openssl req -x509` makes such certificates, and curl accepts them.
+/// Verifies as webpki does. Also accepts a server whose certificate is in the given file although it is a certificate of
+/// an authority. `openssl req -x509` makes such certificates, and curl accepts them.
 #[derive(Debug)]
 struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,

@@ -1,4 +1,5 @@
-//! [`Heard`]: a connection that remembers how its other side began, to tell TLS and plain HTTP apart after a failure.
+//! [`Recorded`]: a connection that records the first bytes from its server. They tell TLS and plain HTTP apart after a
+//! failure.
 
 use std::io;
 use std::pin::Pin;
@@ -8,17 +9,17 @@ use std::task::{Context, Poll};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How much is remembered: `HTTP/`, or the header of a TLS record.
-const BEGINNING_BYTES: usize = 5;
+/// How many bytes are recorded: `HTTP/`, or the header of a TLS record.
+const FIRST_BYTES: usize = 5;
 
-/// The first bytes that came.
+/// The first bytes from a server.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Beginning(Arc<Mutex<Vec<u8>>>);
+pub(super) struct FirstBytes(Arc<Mutex<Vec<u8>>>);
 
-impl Beginning {
+impl FirstBytes {
     fn add(&self, bytes: &[u8]) {
         let mut known = self.0.lock();
-        let missing = BEGINNING_BYTES - known.len();
+        let missing = FIRST_BYTES - known.len();
         known.extend_from_slice(&bytes[..bytes.len().min(missing)]);
     }
 
@@ -27,30 +28,30 @@ impl Beginning {
     }
 
     pub(super) fn is_http(&self) -> bool {
-        self.is(|begun| begun == b"HTTP/")
+        self.is(|bytes| bytes == b"HTTP/")
     }
 
-    /// A server that expects TLS answers anything else with an alert: type 21, and a version that begins with 3.
+    /// Whether the server sent a TLS alert: type 21, and a version that begins with 3.
     pub(super) fn is_tls(&self) -> bool {
-        self.is(|begun| begun.starts_with(&[21, 3]))
+        self.is(|bytes| bytes.starts_with(&[21, 3]))
     }
 }
 
-/// A connection whose beginning is remembered.
+/// A connection whose first bytes are recorded.
 #[derive(Debug)]
-pub(super) struct Heard<S> {
+pub(super) struct Recorded<S> {
     stream: S,
-    beginning: Beginning,
+    first_bytes: FirstBytes,
 }
 
-impl<S> Heard<S> {
-    pub(super) fn new(stream: S) -> (Self, Beginning) {
-        let beginning = Beginning::default();
-        (Self { stream, beginning: beginning.clone() }, beginning)
+impl<S> Recorded<S> {
+    pub(super) fn new(stream: S) -> (Self, FirstBytes) {
+        let first_bytes = FirstBytes::default();
+        (Self { stream, first_bytes: first_bytes.clone() }, first_bytes)
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Recorded<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -58,12 +59,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.beginning.add(&buffer.filled()[before..]);
+        self.first_bytes.add(&buffer.filled()[before..]);
         read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Recorded<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
