@@ -1,4 +1,4 @@
-//! Entry points for benchmarks and fuzzers. No ordinary build has them.
+//! Entry points for benchmarks and fuzzers, in special builds only.
 
 #[cfg(feature = "filling")]
 pub mod filling;

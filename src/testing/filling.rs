@@ -1,8 +1,7 @@
-//! Rows by the hundred thousand, for `benches/scale`: a store of a size that nobody wants to push.
+//! Fills a store with hundreds of thousands of rows, for `benches/scale`. Pushing them would take too long.
 //!
-//! Compiled with the feature `filling` alone, so that it is no part of the program. Written are the rows that pushes
-//! would have written, through the same functions; the blobs have no files. Nothing else may have the data directory
-//! open meanwhile.
+//! Compiled only with the feature `filling`. Writes the rows that pushes would write, through the same functions. The blobs
+//! have no files. No other process may have the data directory open.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,15 +14,15 @@ use crate::content::rows::{AccountRole, Database, Error, KeyRow, ManifestRow, Us
 use crate::kit::clock::{Clock, Moment};
 use crate::oci::{Algorithm, Digest, RepositoryName};
 
-/// As much is written in one transaction.
+/// The number of additions in one transaction.
 const AT_ONCE: usize = 20_000;
 
-/// How much of each there is to be.
+/// How many rows of each kind are written.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
-    /// Repositories `many/000000`…, each with an image that is tagged `latest`.
+    /// Repositories `many/000000`…, each with an image tagged `latest`.
     pub repositories: usize,
-    /// Blobs, spread over those repositories, which need them.
+    /// Blobs, referenced by these repositories.
     pub blobs: usize,
     /// Tags `tag-000000`… of the one image in `large/tags`.
     pub tags: usize,
@@ -35,8 +34,7 @@ pub struct Extent {
     pub keys: usize,
 }
 
-/// The part of a store that was filled: a name for people, how many rows it has, and how much larger the database is
-/// with them, in bytes.
+/// The name of a part of the store, its number of rows, and by how many bytes the database has grown.
 pub type Filled = (&'static str, usize, u64);
 
 /// An API key of a user.
@@ -51,7 +49,7 @@ pub fn subject() -> String {
     Digest::of(Algorithm::Sha256, image("subject").as_bytes()).to_string()
 }
 
-/// Fills the stores of a data directory that a registry has made and closed.
+/// Fills the stores of a data directory that a registry has created and closed.
 ///
 /// # Errors
 ///
@@ -86,18 +84,18 @@ struct Filling {
     repositories: usize,
 }
 
-/// What an addition begins with.
+/// The arguments of all additions.
 #[derive(Clone, Copy)]
 struct At {
     now: Moment,
     repositories: usize,
 }
 
-/// Adds the rows of one thing, by its number.
+/// Adds the rows with a number.
 type One = fn(&mut WriteTx, At, usize) -> Result<(), Error>;
 
 impl Filling {
-    /// Adds so many, and says by how many bytes the database has grown.
+    /// Adds rows. Returns by how many bytes the database has grown.
     fn add(
         &self,
         count: usize,
@@ -112,7 +110,7 @@ impl Filling {
         Ok(self.size()?.saturating_sub(before))
     }
 
-    /// What the database takes. What a commit has replaced is taken back by the next one.
+    /// The size of the database. Writes a row first, because a commit frees the pages that the one before replaced.
     fn size(&self) -> Result<u64, Error> {
         self.database.write(|tx| tx.set_setting("filling", b""))?;
         self.database.allocated_bytes()
@@ -120,7 +118,7 @@ impl Filling {
 }
 
 fn name(text: &str) -> RepositoryName {
-    text.parse().expect("a name that this module makes")
+    text.parse().expect("the name is valid")
 }
 
 fn digest(text: &str) -> Digest {
@@ -137,7 +135,7 @@ fn image(note: &str) -> String {
     )
 }
 
-/// Adds an image, and gives its digest.
+/// Adds an image and returns its digest.
 fn put_image(tx: &mut WriteTx, at: At, repository: &RepositoryName, note: &str) -> Result<Digest, Error> {
     let (bytes, empty) = (image(note), digest("{}"));
     let digest = digest(&bytes);
@@ -149,7 +147,7 @@ fn put_image(tx: &mut WriteTx, at: At, repository: &RepositoryName, note: &str) 
 }
 
 fn put_tag(tx: &mut WriteTx, at: At, repository: &RepositoryName, tag: &str, digest: Digest) -> Result<(), Error> {
-    let tag = tag.parse().expect("a tag that this module makes");
+    let tag = tag.parse().expect("the tag is valid");
     tx.put_tag(repository, &tag, digest, at.now, false)?;
     Ok(())
 }
@@ -186,7 +184,7 @@ fn referrer(tx: &mut WriteTx, at: At, number: usize) -> Result<(), Error> {
 
 fn user(tx: &mut WriteTx, at: At, number: usize) -> Result<(), Error> {
     let row = UserRow {
-        // As long as one is that counts; nobody signs in with it.
+        // As long as a real hash. It is not used.
         password: format!("$argon2id$v=19$m=19456,t=2,p=1${}${}", "x".repeat(22), "x".repeat(43)),
         role: AccountRole::Ordinary,
         disabled: false,

@@ -1,9 +1,7 @@
-//! The door for fuzzers: what must hold of every input that a stranger can send.
+//! The functions of the fuzz targets: properties of every input that a client can send.
 //!
-//! Each function takes a fuzzer's bytes and panics if something does not hold. They are here, and
-//! not beside the fuzz targets, because the route parser is nobody's business outside this crate;
-//! and they are compiled for fuzzers (`--cfg fuzzing`) and for this crate's own tests, which run
-//! them over the seeds, so that they are no part of the library.
+//! Each function takes the bytes of a fuzzer and panics if a property does not hold. They are here because they use private
+//! types. They are compiled only for fuzzers (`--cfg fuzzing`) and for tests, which run them over the seeds.
 
 #[cfg(test)]
 mod tests;
@@ -19,14 +17,13 @@ use crate::http::route::{Path, Route, RouteError};
 use crate::identity::access::Access;
 use crate::oci::{Digest, Manifest, MediaType, RepositoryName, RepositoryPattern, Tag, layout};
 
-/// Where the metrics are for the fuzzer.
+/// The path of the metrics.
 const METRICS: &str = "/metrics";
 
-/// A message repeats at most 80 characters of the input, each of which is escaped to at most ten.
+/// The longest message. It repeats at most 80 characters of the input, each escaped to at most ten.
 const MESSAGE_BYTES_MAX: usize = 1200;
 
-/// `METHOD /path?query`: what is accepted prints as it was read, and what is refused gets a message
-/// fit to be sent.
+/// `METHOD /path?query`: an accepted path prints unchanged. A refused one has a short message without control characters.
 pub fn route(input: &[u8]) {
     let Ok(line) = std::str::from_utf8(input) else { return };
     let (method, target) = line.split_once(' ').unwrap_or(("GET", line));
@@ -37,11 +34,11 @@ pub fn route(input: &[u8]) {
     match operation {
         Ok(Operation::Registry(route)) => {
             let _ = route.access();
-            let decoded = decoded.expect("a path that was read is UTF-8");
+            let decoded = decoded.expect("an accepted path is UTF-8");
             assert_eq!(print(&route, &decoded), decoded.trim_end_matches('/'));
         }
         Ok(Operation::V1(request)) => {
-            let decoded = decoded.expect("a path that was read is UTF-8");
+            let decoded = decoded.expect("an accepted path is UTF-8");
             if let Access::Repository(name, _) = request.access() {
                 let rest = decoded.strip_prefix("/api/v1/repository/").expect("only these paths name a repository");
                 assert!(rest.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
@@ -55,8 +52,7 @@ pub fn route(input: &[u8]) {
     }
 }
 
-/// A pattern, and names in further lines: it is read within its limits or refused with a message fit to be sent, and a
-/// comparison takes no more steps than are promised.
+/// A pattern, and names on further lines: the pattern is read or refused, and a comparison takes a limited number of steps.
 pub fn pattern(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let (pattern, names) = text.split_once('\n').unwrap_or((text, ""));
@@ -81,8 +77,8 @@ pub fn pattern(input: &[u8]) {
     }
 }
 
-/// The path of a route, without a slash at its end; checks the values that do not stand in the path.
-/// Some routes have several paths, of which `read` is one.
+/// The path of a route, without a slash at its end. Checks the values that are not in the path. `read` is the path that was
+/// read, because some routes have several paths.
 fn print(route: &Route, read: &str) -> String {
     let under = |name: &RepositoryName, rest: String| {
         assert_eq!(name.to_string().parse().as_ref(), Ok(name));
@@ -163,8 +159,7 @@ fn reads_back(digest: &Digest) {
     assert_eq!(Digest::from_key(digest.key()).as_ref(), Some(digest));
 }
 
-/// A manifest, after a line `content-type: …` if it is to have one: the view of what is accepted
-/// is consistent.
+/// A manifest, after an optional line `content-type: …`: an accepted manifest is consistent.
 pub fn manifest(input: &[u8]) {
     let (content_type, bytes) = match input.strip_prefix(b"content-type: ").map(|rest| rest.splitn(2, |b| *b == b'\n'))
     {
@@ -175,17 +170,20 @@ pub fn manifest(input: &[u8]) {
     let Ok(manifest) = Manifest::read(bytes, content_type.as_ref()) else { return };
     let own = manifest.media_type();
     assert!(own.is_manifest());
-    assert!(content_type.is_none_or(|given| given == *own), "stored as another type than it was sent as");
+    assert!(content_type.is_none_or(|given| given == *own), "it has the type of the request");
     if own.is_index() {
-        assert!(manifest.blobs().is_empty(), "an index needs no blobs of its own");
+        assert!(manifest.blobs().is_empty(), "an index has no blobs");
     } else {
         assert!(manifest.manifests().is_empty() && !manifest.blobs().is_empty());
     }
-    assert!(manifest.blobs().is_sorted_by(|one, next| one < next), "a blob is needed once");
-    assert!(manifest.optional_blobs().iter().all(|digest| !manifest.blobs().contains(digest)), "a blob is named once");
+    assert!(manifest.blobs().is_sorted_by(|one, next| one < next), "each blob is listed once");
+    assert!(
+        manifest.optional_blobs().iter().all(|digest| !manifest.blobs().contains(digest)),
+        "each blob is listed once"
+    );
     manifest.blobs().iter().chain(manifest.optional_blobs()).chain(&manifest.subject()).for_each(reads_back);
-    assert_ne!(manifest.artifact_type(), Some(""), "no type is none");
-    let again = Manifest::read(bytes, Some(own)).expect("what was read is read again as what it is");
+    assert_ne!(manifest.artifact_type(), Some(""), "a type is not empty");
+    let again = Manifest::read(bytes, Some(own)).expect("an accepted manifest is accepted again");
     assert_eq!(format!("{again:?}"), format!("{manifest:?}"));
     let digest = Digest::of(crate::oci::Algorithm::Sha256, bytes);
     let referrer = manifest.referrer_descriptor(digest, bytes.len() as u64);
@@ -194,7 +192,7 @@ pub fn manifest(input: &[u8]) {
     assert_eq!(referrer["mediaType"], own.as_str());
 }
 
-/// An `index.json` of a layout: what is accepted reads back.
+/// An `index.json` of a layout: accepted entries print unchanged.
 pub fn layout(input: &[u8]) {
     for entry in layout::read_index(input).into_iter().flatten() {
         reads_back(&entry.digest);
@@ -202,12 +200,12 @@ pub fn layout(input: &[u8]) {
     }
 }
 
-/// Lines of headers: ranges, conditions, what proxies say, and credentials.
+/// Lines of headers: ranges, conditions, forwarding, and credentials.
 pub fn headers(input: &[u8]) {
     crate::http::headers(input);
 }
 
-/// A token, or a list of scopes after the word `scopes` and a line's end.
+/// A token, or a list of scopes after a line with `scopes`.
 pub fn tokens(input: &[u8]) {
     match input.strip_prefix(b"scopes\n") {
         Some(scopes) => crate::identity::tokens::scopes(scopes),
@@ -215,12 +213,12 @@ pub fn tokens(input: &[u8]) {
     }
 }
 
-/// What is done with one upload, two bytes for each step.
+/// Steps of one upload, two bytes for each.
 pub fn upload(input: &[u8]) {
     crate::content::repository::fuzz_upload(input);
 }
 
-/// A configuration in TOML: it is taken, or something is said about it.
+/// A configuration in TOML: it is read, or has a problem with a message.
 pub fn config(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     match Config::from_toml_str(text) {

@@ -1,4 +1,4 @@
-//! What must hold of a data directory that is found after a loss of power, or after `kill -9`.
+//! Checks a data directory after a power failure or `kill -9`.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -15,18 +15,18 @@ use crate::content::rows::{Database, Dump};
 use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, Digest, UploadId};
 
-/// What clients were told before the cut.
+/// The state that clients know of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected<'a> {
     pub(super) history: &'a History,
-    /// The last step that was answered, if any was.
+    /// The last acknowledged step.
     pub(super) answered: Option<usize>,
-    /// Whether the next one had begun.
+    /// Whether the next step had started.
     pub(super) under_way: bool,
     pub(super) survives: Survives,
 }
 
-/// Opens a registry's stores on the directory, and looks at everything.
+/// Opens the stores on the directory, and checks everything.
 pub(super) fn check(root: &Path, expected: Expected<'_>, random: &mut Random) -> Result<(), String> {
     let clock = Clock::default();
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
@@ -35,7 +35,7 @@ pub(super) fn check(root: &Path, expected: Expected<'_>, random: &mut Random) ->
     check_rows(&database, expected)?;
     check_files(root, &database, expected)?;
     check_uploads(&stores, expected, random)?;
-    // And it goes on.
+    // The registry can continue.
     if random.below(8) == 0 {
         let content = Bytes::from_static(b"after the loss of power");
         let digest = Digest::of(Algorithm::Sha256, &content);
@@ -50,13 +50,13 @@ pub(super) fn check(root: &Path, expected: Expected<'_>, random: &mut Random) ->
     Ok(())
 }
 
-/// Every row is as it was when the last step was answered, or as it was after the step under way: wholly.
+/// Checks that all rows are those after the last acknowledged step, or those after the step in progress.
 fn check_rows(database: &Database, expected: Expected<'_>) -> Result<(), String> {
     let Some(answered) = expected.answered else { return check_rows_agree(database) };
     let steps = &expected.history.steps;
     let found = database.dump().map_err(|error| error.to_string())?;
     let before = &steps[answered];
-    // That they agree was looked at when they were noted.
+    // Their consistency was checked when they were recorded.
     if found == before.dump {
         return Ok(());
     }
@@ -94,7 +94,7 @@ fn check_rows_agree(database: &Database) -> Result<(), String> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
 }
 
-/// Every blob with a row has its file; every file is what its name says, and is known to somebody.
+/// Checks that every blob with a row has its file, and that every file has the digest in its name and is referenced.
 fn check_files(root: &Path, database: &Database, expected: Expected<'_>) -> Result<(), String> {
     let mut known = database.orphan_rows().map_err(|error| error.to_string())?;
     for (digest, size) in database.blob_rows().map_err(|error| error.to_string())? {
@@ -132,8 +132,8 @@ fn check_files(root: &Path, database: &Database, expected: Expected<'_>) -> Resu
     Ok(())
 }
 
-/// An upload can be continued, or is gone. After a kill it is there, with all that was acknowledged; after a loss of
-/// power its bytes may be others, which is noticed at its end at the latest.
+/// Checks that an upload can be continued, or is gone. After a kill, it has all acknowledged bytes. After a power failure,
+/// its bytes may differ, which is noticed at its end.
 fn check_uploads(stores: &Arc<Stores>, expected: Expected<'_>, random: &mut Random) -> Result<(), String> {
     let Some(answered) = expected.answered else { return Ok(()) };
     let steps = &expected.history.steps;
@@ -172,7 +172,7 @@ fn finish(stores: &Arc<Stores>, id: UploadId, staged: &Staged, length: u64, must
         Err(repository::Error::DigestMismatch { .. }) if !must => return Ok(()),
         Err(error) => return Err(format!("the upload {id} cannot be finished: {error}")),
     }
-    // Where the same bytes were there before, their file is now another than was noted, and is looked at again.
+    // If the blob existed before, its file has changed, and is hashed again.
     stores.check_blob(digest, |_| ControlFlow::Continue(())).map_err(|error| error.to_string())?;
     match repository.open_blob(digest) {
         Ok(Opened::Whole(blob)) if blob.size == staged.content.len() as u64 => Ok(()),

@@ -1,5 +1,5 @@
-//! A sync that failed may have lost what it was to make durable, although everything can still be read, and the next
-//! one succeeds. What is answered for after that is durable all the same.
+//! A failed sync may have lost data, although the data can still be read and the next sync succeeds. Changes that are
+//! acknowledged after that must be durable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::oci::{Algorithm, Digest};
 
 const ROUNDS: usize = 24;
 
-/// Pushes a blob as a client does who tries again: goes on with the upload where that is still there.
+/// Pushes a blob like a client that retries, and continues the upload if it still exists. Returns the number of failures.
 fn push(repository: &Repository, content: &Bytes) -> usize {
     let digest = Digest::of(Algorithm::Sha256, content);
     let mut id = None;
@@ -39,11 +39,11 @@ fn push(repository: &Repository, content: &Bytes) -> usize {
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
-    panic!("nothing can be pushed after a sync has failed");
+    panic!("pushes fail after a failed sync");
 }
 
 #[test]
-fn what_is_answered_for_after_a_failed_sync_is_durable() {
+fn acknowledged_changes_after_a_failed_sync_are_durable() {
     let (root, found) = (scratch(), scratch());
     let recorder = Arc::new(Recorder::new(root.path()));
     let (clock, mut random) = (Clock::default(), Random::new(5));
@@ -51,7 +51,7 @@ fn what_is_answered_for_after_a_failed_sync_is_durable() {
     let repository = stores.repository(&"a".parse().unwrap());
     let (mut pushed, mut failures) = (Vec::new(), 0);
     for round in 0..ROUNDS {
-        // Of the upload's file, or one of the two of a commit, and of opening the database after that.
+        // Fails the sync of the upload, or one of the two syncs of a commit, and syncs when the database is reopened.
         recorder.fail_syncs(round % 3, 1 + round / 3 % 3);
         let content = Bytes::from(format!("content {round}").repeat(round * 40 + 1));
         failures += push(&repository, &content);

@@ -1,10 +1,9 @@
-//! A random history of what clients do, the same for the same seed as far as names and content go; and what was
-//! there after each step.
+//! A random history of steps of clients, with the content after each step. The same seed gives the same names and content.
 //!
-//! A further kind of operation is a row of [`KINDS`] and its function.
+//! To add a kind of step, add a row to [`KINDS`] and its function.
 
-mod people;
 mod upload;
+mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -31,10 +30,10 @@ const TAGS: [&str; 4] = ["1", "2", "latest", "next"];
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 
-/// Does something, and notes what it did; false if there is nothing to do it with.
+/// Takes a step and notes it. Returns `false` if the step is not possible now.
 type Act = fn(&mut Client) -> bool;
 
-/// What clients do, and how often.
+/// The kinds of steps, and how often they occur.
 const KINDS: &[(&str, u32, Act)] = &[
     ("push a blob", 8, Client::push_blob),
     ("leave an upload", 3, Client::leave_upload),
@@ -63,28 +62,28 @@ const KINDS: &[(&str, u32, Act)] = &[
     ("give a role", 2, Client::give_role),
 ];
 
-/// What was done, and what was there afterwards.
+/// A step, and the content after it.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) what: String,
-    /// Whether it is one transaction, so that a cut leaves all of it or nothing.
+    /// Whether the step is one transaction.
     pub(super) is_one: bool,
-    /// How many operations of the disk there were when it was answered.
+    /// The number of disk operations at its response.
     pub(super) end: usize,
     pub(super) dump: Dump,
     pub(super) uploads: BTreeMap<UploadId, Staged>,
 }
 
-/// An upload that is not finished.
+/// An unfinished upload.
 #[derive(Clone, Debug)]
 pub(super) struct Staged {
     pub(super) name: RepositoryName,
     pub(super) bytes: Vec<u8>,
-    /// What it is to become.
+    /// The complete content.
     pub(super) content: Bytes,
 }
 
-/// What a repository has, as its clients know it.
+/// The content of a repository, as its clients know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Content {
     blobs: BTreeSet<Digest>,
@@ -92,12 +91,12 @@ struct Content {
     tags: BTreeMap<String, Digest>,
 }
 
-/// Everything that was done, and every operation of the disk that it took.
+/// All steps, and all operations of the disk.
 #[derive(Debug)]
 pub(super) struct History {
     pub(super) operations: Vec<Operation>,
     pub(super) steps: Vec<Step>,
-    /// How often each kind occurred.
+    /// The number of steps of each kind.
     pub(super) kinds: BTreeMap<&'static str, usize>,
 }
 
@@ -112,7 +111,7 @@ fn rules() -> Rules {
     }
 }
 
-/// Both stores of a data directory.
+/// Opens both stores of a data directory.
 pub(super) fn open(root: &Path, disk: &Arc<dyn Disk>, clock: &Clock) -> Result<(Arc<Stores>, Arc<Database>), String> {
     let blobs = Blobs::open(root, Arc::clone(disk), true).map_err(|error| error.to_string())?;
     let database = Database::open(&Tree::new(root), Arc::clone(disk), true).map_err(|error| error.to_string())?;
@@ -123,7 +122,7 @@ pub(super) fn open(root: &Path, disk: &Arc<dyn Disk>, clock: &Clock) -> Result<(
 }
 
 impl History {
-    /// Lets clients take so many steps in a new data directory.
+    /// Lets clients take steps in a new data directory.
     pub(super) fn new(root: &Path, seed: u64, steps: usize) -> Self {
         let recorder = Arc::new(Recorder::new(root));
         let (clock, disk) = (Clock::default(), Arc::clone(&recorder) as Arc<dyn Disk>);
@@ -160,7 +159,7 @@ impl History {
                 .unwrap();
             *kinds.entry(kind).or_default() += usize::from(act(&mut client));
         }
-        // What there was nothing to do with, or no luck.
+        // Kinds that did not occur.
         for (kind, _, act) in KINDS {
             if kinds.get(kind).is_none_or(|count| *count == 0) {
                 *kinds.entry(kind).or_default() += usize::from(act(&mut client));
@@ -189,7 +188,7 @@ struct Client {
 }
 
 impl Client {
-    /// Something was answered: this is what is there now, and it is what clients believe.
+    /// Records a response, and checks that the content is what clients expect.
     fn note(&mut self, what: String) {
         self.note_as(what, true);
     }
@@ -234,7 +233,7 @@ impl Client {
         TAGS[self.random.below(TAGS.len())].parse().unwrap()
     }
 
-    /// Something of what repositories have, by its kind.
+    /// A random item of a repository, of the given kind.
     fn any<T: Clone>(&mut self, of: impl Fn(&Content) -> Vec<T>) -> Option<(String, T)> {
         let all: Vec<(String, T)> = self
             .contents
@@ -249,7 +248,7 @@ impl Client {
         if ids.is_empty() { None } else { Some(ids[self.random.below(ids.len())]) }
     }
 
-    /// Bytes that nobody has pushed yet, or somebody has.
+    /// Random content, new or pushed before.
     fn content(&mut self) -> Bytes {
         if self.random.below(5) == 0 && !self.known.is_empty() {
             let nth = self.random.below(self.known.len());
@@ -431,7 +430,7 @@ impl Client {
         match restored {
             Ok(()) => {
                 let content = self.contents.entry(name.to_owned()).or_default();
-                // With what it lists.
+                // Restoring an index also restores its manifests.
                 for (_, digest) in deleted.iter().filter(|(of, _)| *of == name) {
                     if let Ok(manifest) = repository.manifest(&Reference::Digest(*digest)) {
                         content.manifests.insert(*digest, manifest.bytes);
@@ -465,8 +464,7 @@ impl Client {
         true
     }
 
-    /// Removes what nothing needs: blobs without a manifest, manifests without a tag. What is needed is not
-    /// removed: rows would not agree.
+    /// Garbage collection. If it removed referenced content, rows would disagree.
     fn collect(&mut self) -> bool {
         self.clock.advance(Duration::from_hours(1));
         let collected = self.stores.collect(Delays::all(Duration::ZERO), |_| ControlFlow::Continue(())).unwrap();

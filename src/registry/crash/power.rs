@@ -1,24 +1,23 @@
-//! [`Power`]: what a disk holds for certain, what it may hold, and directories as they are found after a loss of
-//! power.
+//! [`Power`]: a disk, with durable and other changes, and the directories that may be found after a power failure.
 //!
-//! Bytes and the length of a file are certain once the file was synced, names in a directory once the directory
-//! was. Of everything else each piece may have come to the disk or not, in any order, and a write may be torn
-//! between sectors. A file moved from one directory to another is found in one of them or in both.
+//! Content and length of a file are durable after a sync of the file, names in a directory after a sync of the directory.
+//! All other changes may survive or not, in any order, and a write may be torn between sectors. A file that is moved to
+//! another directory is found in one of the directories, or in both.
 //!
-//! Knows nothing of the rest of the library: the tests of the program use it as well.
+//! Uses nothing of the rest of the library, because the tests of the program use it, too.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What a disk writes as a whole.
+/// The size of a write that is never torn.
 const SECTOR_BYTES: usize = 512;
 
-/// A file, whatever it is called at the moment.
+/// Identifies a file, under all its names.
 pub(super) type FileId = usize;
 
-/// What was done to files. Paths are below the data directory, which is the empty path.
+/// An operation on files. Paths are relative to the data directory.
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
     CreateDir(PathBuf),
@@ -33,7 +32,7 @@ pub(super) enum Operation {
         length: u64,
     },
     Sync(FileId),
-    /// A sync that failed. The system takes what it could not write for written, and never tries again.
+    /// A failed sync. The system considers the data as written, and does not try again.
     SyncFailed(FileId),
     Rename {
         file: FileId,
@@ -42,11 +41,11 @@ pub(super) enum Operation {
     },
     Remove(PathBuf),
     SyncDir(PathBuf),
-    /// What a planted fault leaves out.
+    /// Replaces an operation that a test removes.
     Nothing,
 }
 
-/// Numbers that look random, the same for the same seed.
+/// Pseudo-random numbers from a seed.
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 
@@ -63,16 +62,16 @@ impl Random {
     }
 }
 
-/// How much of what is not certain is found afterwards.
+/// Which changes survive that are not durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Survives {
-    /// What was synced, and nothing else.
+    /// No change.
     Nothing,
-    /// All of it: the process was killed, and the machine was not.
+    /// All changes, as after `kill -9`.
     Everything,
-    /// All of it but some sectors of the last write.
+    /// All changes except some sectors of the last write.
     TornEnd,
-    /// Any of it.
+    /// A random part.
     Anything,
 }
 
@@ -82,7 +81,7 @@ enum Entry {
     File(FileId),
 }
 
-/// A change of names that is not certain yet.
+/// A change of names that is not durable yet.
 #[derive(Clone, Debug)]
 struct NameChange {
     add: Option<(PathBuf, Entry)>,
@@ -90,7 +89,7 @@ struct NameChange {
 }
 
 impl NameChange {
-    /// Within one directory a file has one name or the other.
+    /// Whether a file moves to another directory. Within one directory, a rename is atomic.
     fn is_between_directories(&self) -> bool {
         let pair = self.add.as_ref().map(|(path, _)| path).zip(self.remove.as_ref());
         pair.is_some_and(|(to, from)| to.parent() != from.parent())
@@ -104,7 +103,7 @@ enum Change {
         offset: u64,
     },
     Length(u64),
-    /// The file has become as long as this, at least.
+    /// The file has at least this length.
     Grown(u64),
 }
 
@@ -114,7 +113,7 @@ struct Content {
     changes: Vec<Change>,
 }
 
-/// The disk after a number of operations.
+/// The disk after some operations.
 #[derive(Debug, Default)]
 pub(super) struct Power {
     names: BTreeMap<PathBuf, Entry>,
@@ -122,7 +121,7 @@ pub(super) struct Power {
     files: HashMap<FileId, Content>,
 }
 
-/// A data directory as it is found.
+/// A data directory after a power failure.
 #[derive(Debug)]
 pub(super) struct Image {
     directories: BTreeSet<PathBuf>,
@@ -130,7 +129,7 @@ pub(super) struct Image {
 }
 
 impl Power {
-    /// Goes on by one operation.
+    /// Applies one operation.
     pub(super) fn apply(&mut self, operation: &Operation) {
         match operation.clone() {
             Operation::CreateDir(path) => self.change_names(Some((path, Entry::Directory)), None),
@@ -161,7 +160,7 @@ impl Power {
     }
 
     fn content(&mut self, file: FileId) -> &mut Content {
-        self.files.get_mut(&file).expect("a file that was made")
+        self.files.get_mut(&file).expect("the file was created")
     }
 
     fn change_names(&mut self, add: Option<(PathBuf, Entry)>, remove: Option<PathBuf>) {
@@ -173,7 +172,7 @@ impl Power {
         let mut left = Vec::new();
         for mut change in std::mem::take(&mut self.name_changes) {
             let gone = change.remove.take_if(|path| is_in(path));
-            // A file whose old name is gone for certain has its new one: none is lost on the way.
+            // If the old name is gone, the new one is durable: a rename loses no file.
             if let Some((path, entry)) = change.add.take_if(|(path, _)| is_in(path) || gone.is_some()) {
                 self.names.insert(path, entry);
             }
@@ -187,21 +186,21 @@ impl Power {
         self.name_changes = left;
     }
 
-    /// Whether there is anything that is not certain.
+    /// Whether all changes are durable.
     pub(super) fn is_settled(&self) -> bool {
         let named = |file: &FileId| self.names.values().any(|entry| *entry == Entry::File(*file));
         self.name_changes.is_empty()
             && self.files.iter().all(|(file, content)| content.changes.is_empty() || !named(file))
     }
 
-    /// The directory as it may be found now.
+    /// A directory that may be found after a power failure now.
     pub(super) fn image(&self, survives: Survives, random: &mut Random) -> Image {
         let mut names = self.names.clone();
         for change in &self.name_changes {
             let (added, removed) = match survives {
                 Survives::Nothing => (false, false),
                 Survives::Everything | Survives::TornEnd => (true, true),
-                // No file is lost on its way from one name to another.
+                // A rename loses no file.
                 Survives::Anything => match random.below(3) {
                     0 => (false, false),
                     1 => (true, !change.is_between_directories()),
@@ -217,7 +216,7 @@ impl Power {
         }
         let mut image = Image { directories: BTreeSet::new(), files: BTreeMap::new() };
         for (path, entry) in names {
-            // What is in a directory that is not there is not there either.
+            // A file in a missing directory is missing, too.
             if path.parent().is_some_and(|above| above != Path::new("") && !image.directories.contains(above)) {
                 continue;
             }
@@ -251,7 +250,7 @@ impl Content {
 }
 
 impl Change {
-    /// Loses the bytes of a write; that the file has become as long is kept.
+    /// Loses the bytes of a write, and keeps the length of the file.
     fn lose(&mut self) {
         if let Self::Write { bytes, offset } = self {
             *self = Self::Grown(*offset + bytes.len() as u64);
@@ -266,8 +265,7 @@ impl Change {
         }
     }
 
-    /// Applies some sectors of a write; of a change of the length all or nothing. The length of the file may
-    /// come to the disk without the bytes.
+    /// Applies some sectors of a write. A change of the length is applied or not. The length may survive without the bytes.
     fn tear(&self, content: &mut Vec<u8>, random: &mut Random) {
         match self {
             Self::Length(_) | Self::Grown(_) if random.below(2) == 0 => {}
@@ -298,7 +296,7 @@ fn write(content: &mut Vec<u8>, bytes: &[u8], offset: u64) {
 }
 
 impl Image {
-    /// Makes it the content of a directory.
+    /// Writes the image to a directory.
     pub(super) fn build(&self, root: &Path) -> io::Result<()> {
         if root.exists() {
             std::fs::remove_dir_all(root)?;

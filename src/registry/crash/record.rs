@@ -1,4 +1,4 @@
-//! [`Recorder`]: a disk that does what it is told and writes it down.
+//! [`Recorder`]: a disk that records its operations.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 use super::power::{FileId, Operation};
 use crate::content::blobs::{Disk, SystemDisk};
 
-/// A disk that remembers everything that was done to it, in order.
+/// A disk that records all operations, in order.
 #[derive(Debug)]
 pub(super) struct Recorder {
     root: PathBuf,
     log: Mutex<Log>,
-    /// How many syncs of files will succeed, and how many will fail then.
+    /// How many syncs of files succeed, and how many fail after that.
     failing: Mutex<(usize, usize)>,
 }
 
@@ -31,7 +31,7 @@ impl Recorder {
         Self { root: root.to_owned(), log: Mutex::default(), failing: Mutex::default() }
     }
 
-    /// Lets syncs of files fail after so many others, so many times.
+    /// Lets `times` syncs of files fail, after `after` successful ones.
     pub(super) fn fail_syncs(&self, after: usize, times: usize) {
         *self.failing.lock() = (after, times);
     }
@@ -49,7 +49,7 @@ impl Recorder {
         true
     }
 
-    /// How many operations there were.
+    /// The number of operations.
     pub(super) fn len(&self) -> usize {
         self.log().operations.len()
     }
@@ -66,7 +66,7 @@ impl Recorder {
         path.strip_prefix(&self.root).expect("a path below the data directory").to_owned()
     }
 
-    /// Writes an operation down that has been done.
+    /// Records an operation.
     fn note(&self, make: impl FnOnce(&mut Log) -> Operation) {
         let mut log = self.log();
         let operation = make(&mut log);
@@ -113,7 +113,7 @@ impl Disk for Recorder {
     }
 
     fn sync(&self, _file: &File, path: &Path) -> io::Result<()> {
-        // What is durable is decided by whoever reads the log.
+        // No real sync is needed: `Power` decides which changes are durable.
         let file = self.file(path);
         if self.sync_fails() {
             self.note(|_| Operation::SyncFailed(file));
@@ -127,7 +127,7 @@ impl Disk for Recorder {
         SystemDisk.rename(from, to)?;
         self.note(|log| {
             let (from, to) = (self.below(from), self.below(to));
-            let file = log.names.remove(&from).expect("a file that was made here");
+            let file = log.names.remove(&from).expect("the file was created here");
             log.names.insert(to.clone(), file);
             Operation::Rename { file, from, to }
         });

@@ -1,4 +1,4 @@
-//! The fuzzers' checks, over their seeds and over inputs made of the words that matter.
+//! Runs the functions of the fuzz targets over their seeds, and over combinations of words.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::Config as Cases;
 
-/// Runs a check over the seeds of its fuzz target, of which there are at least so many.
+/// Runs a function over the seeds of its fuzz target, and checks their number.
 fn seeds(target: &str, at_least: usize, check: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let mut seen = 0;
@@ -44,7 +44,7 @@ const VALUES: &[&str] = &[DIGEST, "1", "1.0", "a/b", "sha512"];
 const BAD: &[&str] =
     &["A", "ü", "_", "-", ".", "..", "a//b", "%", "%2f", "%00", "%ff", "\u{7f}", "sha256:1", "-1", " "];
 
-/// One of the words, and sometimes one that fits nowhere.
+/// One of the words, or a word that is valid nowhere.
 fn word(words: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     prop_oneof![9 => select(words), 1 => select(BAD)]
 }

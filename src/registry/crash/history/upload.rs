@@ -1,4 +1,4 @@
-//! What is done with uploads.
+//! Steps with uploads.
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ impl Client {
         id
     }
 
-    /// Sends at most `most` further bytes.
+    /// Sends at most `most` bytes.
     fn send(&mut self, id: UploadId, most: usize) {
         let staged = self.uploads.get_mut(&id).unwrap();
         let from = staged.bytes.len();

@@ -1,10 +1,10 @@
-//! What is done to accounts.
+//! Steps with accounts.
 
 use super::{Client, REPOSITORIES};
 use crate::content::rows::{AccountRole, Grantee, Role};
 use crate::identity::accounts::{NewKey, NewUser, Origin, Password};
 
-/// There are no more: hashing passwords is what takes longest.
+/// The most users, because hashing passwords is slow.
 const USERS_MAX: usize = 3;
 
 impl Client {
