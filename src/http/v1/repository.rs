@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Created, NoContent, Success};
-use super::endpoint::{Endpoint, delete, future, get, post, put, sync};
+use super::endpoint::{Endpoint, delete, future, get, post, put};
 use super::input::{Call, NoQuery, invalid};
 use super::path::means_repository;
 use super::values::{Always, NAMESPACE, NO_NAMESPACE, QuayTime, REPOSITORY, Switch};

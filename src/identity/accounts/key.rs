@@ -65,7 +65,7 @@ impl KeyGrant {
     pub(crate) fn actions(&self, name: &RepositoryName) -> Actions {
         match &self.scopes {
             None => Actions::ALL,
-            Some(scopes) => scopes.iter().fold(Actions::NONE, |actions, scope| actions | scope.allows(name)),
+            Some(scopes) => scopes.iter().fold(Actions::NONE, |actions, scope| actions | scope.adds(actions, name)),
         }
     }
 

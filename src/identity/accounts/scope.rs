@@ -24,6 +24,11 @@ impl KeyScope {
         if self.pattern.matches(name) { self.granted } else { Actions::NONE }
     }
 
+    /// The same, for a caller with these actions already. The pattern is matched only if the scope can add to them.
+    pub(crate) fn adds(&self, actions: Actions, name: &RepositoryName) -> Actions {
+        if actions.covers(self.granted) { Actions::NONE } else { self.allows(name) }
+    }
+
     /// The pattern of the repositories.
     pub(crate) fn pattern(&self) -> &RepositoryPattern {
         &self.pattern
@@ -107,6 +112,8 @@ mod tests {
             let parsed: KeyScope = scope.parse().unwrap();
             let name: RepositoryName = name.parse().unwrap();
             let allowed = parsed.allows(&name);
+            assert_eq!(parsed.adds(Actions::NONE, &name), allowed, "{scope} on {name}");
+            assert_eq!(parsed.adds(Actions::CONTENT, &name), Actions::NONE, "{scope} on {name}");
             let words = [Actions::PULL, Actions::PUSH, Actions::DELETE];
             let shown: String = words.iter().map(|word| if allowed.covers(*word) { 'x' } else { '-' }).collect();
             assert!(Actions::CONTENT.covers(allowed), "{scope} grants more than content");
