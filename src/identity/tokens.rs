@@ -212,7 +212,7 @@ impl Tokens {
         if claims.iss != self.rules.issuer || claims.aud != self.rules.audience {
             return Err(InvalidToken::Foreign);
         }
-        // The registry issues no longer ones. Also keeps the sums below from overflowing.
+        // The registry issues no token with a longer lifetime.
         if claims.iat > claims.exp || claims.exp - claims.iat > self.rules.lifetime.as_secs() {
             return Err(InvalidToken::Foreign);
         }

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_send() {
+    fn the_credentials_of_clients_are_parsed() {
         use Surface::{ApiV1, Registry};
         let id = SessionId::generate();
         let cookie = format!("theme=dark; session={}", id.reveal());
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
+    fn invalid_credentials_are_refused() {
         for value in [
             "Basic",
             "Basic !",

@@ -244,7 +244,7 @@ mod tests {
             if round % 2 == 0 {
                 accounts.flush_usage().unwrap();
             }
-            assert_eq!(accounts.session_grant(&unused).unwrap().is_some(), round < 2, "of the other: {round}");
+            assert_eq!(accounts.session_grant(&unused).unwrap().is_some(), round < 2, "the unused session: {round}");
             clock.advance(HOUR * 3 / 2);
         }
         assert!(accounts.session_grant(&used).unwrap().is_some());

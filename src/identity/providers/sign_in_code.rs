@@ -27,7 +27,7 @@ const CODES_MAX: usize = 1000;
 
 /// The purpose of the sealed form.
 const PURPOSE: &[&str] = &["hand over"];
-/// The longest request that is looked at, in bytes; a target is the longest part.
+/// The longest form field, in bytes. The redirect URL is its longest part.
 const FORM_BYTES_MAX: usize = 8 * 1024;
 /// The lengths of a verifier (RFC 7636, 4.1).
 const VERIFIER_CHARS: std::ops::RangeInclusive<usize> = 43..=128;
