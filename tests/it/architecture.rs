@@ -135,7 +135,7 @@ const WORDS: &[(&str, &str, &[&str])] = &[
             "Scrubbing",
             "Stores",
             "Transferred",
-            "Way",
+            "TransferMode",
             "recover",
             "restore",
         ],

@@ -55,7 +55,7 @@ pub(crate) trait Author: fmt::Debug + Send + Sync {
     /// The row of an event of a repository.
     fn row(&self, repository: &RepositoryName, event: &AuditEvent) -> AuditRow;
 
-    /// Ends a change. Its audit rows are durable now. There are none if the change failed.
+    /// Ends a change. `rows` are its audit rows, which are durable now. A failed change has no rows.
     fn finish(&self, rows: Vec<(Timestamp, AuditRow)>);
 }
 
