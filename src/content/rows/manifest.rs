@@ -208,8 +208,8 @@ impl WriteTx {
         self.change_repository(repository, now, |_| {})
     }
 
-    /// Records that a manifest lists a digest, which need not exist. The manifest is an index, an image with an optional
-    /// layer, or a hidden manifest.
+    /// Records that a manifest lists a digest, which need not exist. The manifest is an index, an image with an
+    /// optional layer, or a hidden manifest.
     pub(crate) fn put_listing(
         &mut self,
         repository: &RepositoryName,
