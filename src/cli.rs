@@ -1,26 +1,21 @@
 //! The command line.
 //!
-//! Standard output has what a script wants to read, standard error what a person does. Exit codes:
-//! 0 done, 1 it could not be done, 2 the command line or the configuration is wrong.
+//! Results go to standard output, explanations to standard error. Exit codes: 0 success, 1 failure, 2 a mistake in the
+//! command line or the configuration.
 
 mod access;
 mod administer;
 mod apikey;
-mod backup;
 mod check_config;
 mod credentials;
-mod gc;
 mod logging;
 mod login;
 mod logout;
 mod process;
-mod recover;
 mod reload;
-mod restore;
-mod scrub;
 mod serve;
+mod storage;
 mod tag;
-mod token;
 mod user;
 
 use std::path::{Path, PathBuf};
@@ -28,9 +23,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::admin;
 use crate::config::Config;
+use storage::Single;
 
-/// The whole command line.
+/// The command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "coracle",
@@ -49,16 +46,17 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     User(user::User),
+    Group(user::Group),
     #[command(name = "apikey")]
     ApiKey(apikey::ApiKey),
     Tag(tag::Tag),
-    Token(token::Token),
+    Token(access::Token),
     Access(access::Access),
-    Gc(gc::Gc),
-    Scrub(scrub::Scrub),
-    Backup(backup::Backup),
-    Restore(restore::Restore),
-    Recover(recover::Recover),
+    Gc(Single<admin::Collect>),
+    Scrub(Single<admin::Scrub>),
+    Backup(Single<admin::BackUp>),
+    Restore(storage::Restore),
+    Recover(storage::Recover),
     CheckConfig(check_config::CheckConfig),
     Login(login::Login),
     Logout(logout::Logout),
@@ -70,6 +68,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(command) => command.run(),
         Command::User(command) => command.run(),
+        Command::Group(command) => command.run(),
         Command::ApiKey(command) => command.run(),
         Command::Tag(command) => command.run(),
         Command::Token(command) => command.run(),
@@ -85,19 +84,19 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The data directory: the configured one, or the platform's.
+/// The configured data directory, or that of the platform.
 fn data_dir(config: &Config) -> Result<PathBuf, String> {
-    let missing = "there is no data directory on this platform: choose one with --root";
+    let missing = "this platform has no data directory: choose one with --root";
     let configured = config.storage.root_directory.clone();
     configured.or_else(|| Some(dirs::data_dir()?.join("coracle"))).ok_or_else(|| missing.to_owned())
 }
 
-/// Where a path leads that may be given from the current directory: the running registry has another one.
+/// The absolute form of a path.
 fn absolute(path: &Path) -> Result<PathBuf, String> {
     std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// The configuration in a file, and the data directory: the one that is named, or the configured one.
+/// Reads a configuration, and returns it with the data directory: `root`, or the configured one.
 fn locate(file: Option<&Path>, root: Option<&Path>) -> Result<(Config, PathBuf), String> {
     let mut config = match file {
         Some(file) => Config::load(file).map_err(|error| error.to_string())?.config,
@@ -110,45 +109,38 @@ fn locate(file: Option<&Path>, root: Option<&Path>) -> Result<(Config, PathBuf),
     Ok((config, root))
 }
 
-/// It could not be done.
+/// Prints why a command failed, and returns its exit code.
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("coracle: {error}");
     ExitCode::from(1)
 }
 
-/// What was asked for is wrong.
+/// Prints what is wrong with the command line or the configuration, and returns the exit code.
 fn wrong(error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("coracle: {error}");
     ExitCode::from(2)
 }
 
-/// Runs what asks other servers. What still waits for the person at its end is not waited for.
+/// Runs work that sends requests. Does not wait for a thread that still reads from the terminal.
 fn asking<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("the program cannot begin: {error}"))?;
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     let result = runtime.block_on(work);
     runtime.shutdown_background();
     Ok(result)
 }
 
-/// A text of somebody else's, fit to be shown: it moves no cursor, and is not long.
-fn printable(text: &str) -> String {
-    const CHARACTERS_MAX: usize = 1000;
-    let fit = |character: char| if character.is_control() { ' ' } else { character };
-    text.trim().chars().take(CHARACTERS_MAX).map(fit).collect()
-}
-
-/// Reads `90d`, `12h`, `30m` or `45s`.
-fn seconds(text: &str) -> Result<u64, String> {
-    let form = || "a time has the form 90d, 12h, 30m or 45s".to_owned();
-    let unit = text.chars().last().ok_or_else(form)?;
-    let factor = match unit {
-        'd' => 86_400,
-        'h' => 3_600,
-        'm' => 60,
-        's' => 1,
-        _ => return Err(form()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| form())?;
-    number.checked_mul(factor).ok_or_else(form)
+/// Opens a database without the output of a panic in redb: a damaged database can make redb panic, and the error that
+/// follows says what to do.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    let previous = std::sync::Arc::new(std::panic::take_hook());
+    let other = std::sync::Arc::clone(&previous);
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic.location().is_some_and(|place| place.file().contains("/redb-")) {
+            other(panic);
+        }
+    }));
+    let result = work();
+    std::panic::set_hook(Box::new(move |panic| previous(panic)));
+    result
 }

@@ -27,7 +27,8 @@ mod time_window;
 mod units;
 mod walk;
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -44,7 +45,7 @@ pub use time_window::{InvalidTimeWindow, TimeWindow};
 
 pub(crate) use units::size_bytes as size;
 
-use settings::Settings;
+use settings::{Setting, Settings};
 use source::Format;
 use walk::Findings;
 
@@ -59,17 +60,76 @@ pub struct Loaded {
     pub config: Config,
     /// Keys that have no effect, and doubtful values, ordered by key.
     pub warnings: Vec<Finding>,
+    pub(crate) tree: Tree,
+}
+
+/// What is wrong with a file, and the files that it names, as far as it can be understood.
+#[derive(Debug, Default)]
+pub(crate) struct Examined {
+    pub(crate) problems: Vec<Finding>,
+    pub(crate) warnings: Vec<Finding>,
+    pub(crate) htpasswd: Option<PathBuf>,
+    pub(crate) tls: Option<Tls>,
+}
+
+/// The content of a configuration file as it was written.
+#[derive(Clone)]
+pub(crate) struct Tree(Map<String, Value>);
+
+/// The values may be secrets.
+impl std::fmt::Debug for Tree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tree")
+    }
+}
+
+impl Tree {
+    /// The keys whose values differ between two files.
+    pub(crate) fn changed_keys(&self, other: &Self) -> Vec<String> {
+        let mut keys = Vec::new();
+        changed(&self.0, &other.0, "", &mut keys);
+        keys
+    }
+}
+
+fn changed(old: &Map<String, Value>, new: &Map<String, Value>, path: &str, keys: &mut Vec<String>) {
+    let names: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    for name in names {
+        let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        match (old.get(name), new.get(name)) {
+            (old, new) if old == new => {}
+            (Some(Value::Object(old)), Some(Value::Object(new))) => changed(old, new, &key, keys),
+            (Some(Value::Object(old)), None) => changed(old, &Map::new(), &key, keys),
+            (None, Some(Value::Object(new))) => changed(&Map::new(), new, &key, keys),
+            _ => keys.push(key),
+        }
+    }
 }
 
 impl Config {
     /// Reads a file. Its name must end in `.toml`, `.json`, `.yaml` or `.yml`.
     pub fn load(path: &Path) -> Result<Loaded, Error> {
-        from_tree(&path.display().to_string(), &source::read(path)?)
+        from_tree(&path.display().to_string(), source::read(path)?)
     }
 
     /// Reads a text in TOML.
     pub fn from_toml_str(text: &str) -> Result<Loaded, Error> {
-        from_tree(NO_FILE, &source::parse(NO_FILE, Format::Toml, text)?)
+        from_tree(NO_FILE, source::parse(NO_FILE, Format::Toml, text)?)
+    }
+
+    /// Reads a file for `coracle check-config`, which also checks the files that it names.
+    pub(crate) fn examine(path: &Path) -> Result<Examined, Error> {
+        let (settings, findings) = examine(&path.display().to_string(), &source::read(path)?);
+        let file = |key: &str| match settings.given(key) {
+            Some(Setting::Text(path)) if !path.is_empty() && !findings.has_problem_under(key) => Some(path.into()),
+            _ => None,
+        };
+        Ok(Examined {
+            htpasswd: file("http.auth.htpasswd.path"),
+            tls: Option::zip(file("http.tls.cert"), file("http.tls.key")).map(|(cert, key)| Tls { cert, key }),
+            problems: findings.problems,
+            warnings: findings.warnings,
+        })
     }
 }
 
@@ -80,14 +140,19 @@ impl Default for Config {
     }
 }
 
-fn from_tree(file: &str, tree: &Map<String, Value>) -> Result<Loaded, Error> {
+fn from_tree(file: &str, tree: Map<String, Value>) -> Result<Loaded, Error> {
+    let (settings, findings) = examine(file, &tree);
+    if !findings.problems.is_empty() {
+        return Err(Error::new(findings.problems));
+    }
+    Ok(Loaded { config: Config::new(&settings), warnings: findings.warnings, tree: Tree(tree) })
+}
+
+fn examine(file: &str, tree: &Map<String, Value>) -> (Settings, Findings) {
     let mut findings = Findings::new(file);
     let settings = walk::settings(tree, &mut findings);
     check::check(&settings, &mut findings);
     missing_profile::warn(file, &settings, &mut findings);
-    if !findings.problems.is_empty() {
-        return Err(Error::new(findings.problems));
-    }
     findings.warnings.sort();
-    Ok(Loaded { config: Config::new(&settings), warnings: findings.warnings })
+    (settings, findings)
 }

@@ -9,3 +9,4 @@ pub(crate) mod metrics;
 pub(crate) mod network;
 pub(crate) mod opaque_debug;
 pub(crate) mod outgoing;
+pub(crate) mod text;

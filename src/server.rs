@@ -49,6 +49,7 @@ use http2::Activity;
 use linger::{Linger, Lingering};
 use sendfile::{FileSocket, Windows};
 use tls::Tls;
+pub(crate) use tls::check_tls;
 use unread::{ClientBody, UnreadInput};
 use write_timeout::WriteTimeout;
 use wrong_scheme::{Mistake, WrongScheme, first_byte};

@@ -1,4 +1,4 @@
-//! A directory that a command names: on the caller's side opened, on the registry's side found again.
+//! A directory that a command line opens and a running registry works in.
 
 use std::fs;
 use std::io;
@@ -11,17 +11,17 @@ use crate::content::blobs::Owner;
 use crate::content::repository::BackupError;
 use crate::kit::file::FileId;
 
-/// A directory that a command line hands to a running registry. Directories that were made for that are removed
-/// again unless they are kept.
+/// A directory that a command line hands to a running registry. Dropping it removes the directories that it created,
+/// unless they are kept or no longer empty.
 #[derive(Debug)]
 pub(crate) struct Offered {
     pub(crate) handle: OwnedFd,
-    /// From the top down.
+    /// The created directories, from the top down.
     made: Vec<PathBuf>,
 }
 
 impl Offered {
-    /// Opens a directory, or makes one for the owner of the data directory `root`.
+    /// Opens a directory. If it is missing, creates it for the owner of the data directory `root`.
     pub(crate) fn open(path: &Path, root: &Path) -> Result<Self, String> {
         let failed = |operation: &str, error: io::Error| format!("cannot {operation} {}: {error}", path.display());
         let mut made = Vec::new();
@@ -32,13 +32,13 @@ impl Offered {
         Ok(Self { handle, made })
     }
 
-    /// Keeps the directories that were made.
+    /// Keeps the created directories.
     pub(crate) fn keep(mut self) {
         self.made.clear();
     }
 }
 
-/// Makes a directory, and what is missing above it.
+/// Creates a directory and its missing parents.
 fn make(path: &Path, owner: Option<Owner>, made: &mut Vec<PathBuf>) -> io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) {
         make(parent, owner, made)?;
@@ -54,13 +54,13 @@ fn make(path: &Path, owner: Option<Owner>, made: &mut Vec<PathBuf>) -> io::Resul
 impl Drop for Offered {
     fn drop(&mut self) {
         for path in self.made.drain(..).rev() {
-            // Fails if there is something in it by now, which is to stay.
+            // Fails, as intended, if the directory is not empty.
             let _ = fs::remove_dir(path);
         }
     }
 }
 
-/// A directory that this process works in for somebody else, who knows it by another path.
+/// A directory that another process has opened, and that this process may know by another path.
 #[derive(Debug)]
 pub(crate) struct Handed {
     _handle: fs::File,
@@ -68,7 +68,7 @@ pub(crate) struct Handed {
 }
 
 impl Handed {
-    /// Finds the path by which this process reaches the directory that was handed over as `path`.
+    /// Finds a path by which this process reaches the directory, which the other process calls `path`.
     pub(crate) fn reach(handle: OwnedFd, path: &Path) -> Result<Self, String> {
         let handle = fs::File::from(handle);
         let known = handle.metadata().map_err(|error| format!("{}: {error}", path.display()))?;
@@ -77,8 +77,8 @@ impl Handed {
             |via: &PathBuf| fs::metadata(via).is_ok_and(|found| found.is_dir() && FileId::from(&found) == id);
         let via = [through(&handle), path.to_owned()].into_iter().find(leads_there).ok_or_else(|| {
             format!(
-                "the running registry cannot reach the directory {}: it runs in another mount namespace or container; \
-                 stop it, and run the command again",
+                "the running registry cannot reach the directory {}, because it runs in a container or another mount \
+                 namespace: stop the registry and run the command again",
                 path.display()
             )
         })?;
@@ -89,7 +89,7 @@ impl Handed {
         &self.via
     }
 
-    /// A message about the directory, with the path that the caller knows.
+    /// The message of an error, with the path that the other process knows.
     pub(crate) fn translate(&self, error: &BackupError, path: &Path) -> String {
         let message = error.to_string().replace(&*self.via.to_string_lossy(), &path.to_string_lossy());
         if error.io().is_none_or(|source| source.kind() != io::ErrorKind::PermissionDenied) {
@@ -97,8 +97,8 @@ impl Handed {
         }
         let user = rustix::process::geteuid().as_raw();
         format!(
-            "{message}: the registry runs as the user with the id {user}, who may not write there; name a directory \
-             that does not exist, or give this one to that user (`chown {user} {}`)",
+            "{message}: the registry runs as the user with the ID {user}, who may not write there: name a directory \
+             that does not exist, or run `chown {user} {}`",
             path.display()
         )
     }

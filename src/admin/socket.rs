@@ -1,7 +1,7 @@
-//! The socket of local administration: bound and reached whatever the length of its path, and what goes through it.
+//! The socket for commands: created and reached by a path of any length, and what is sent through it.
 //!
-//! A command may hand over an open directory: the registry then works in the directory that the person named, even if
-//! it runs in another mount namespace (a container, `PrivateTmp` of systemd).
+//! A command may send an open directory. The registry then works in exactly that directory, even if it runs in another
+//! mount namespace (a container, or `PrivateTmp` of systemd) where the path leads elsewhere.
 
 use std::io::{self, IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
@@ -21,8 +21,8 @@ use crate::kit::file::if_exists;
 /// The longest path that the system calls for sockets take directly, in bytes: 104 on BSD and macOS, 108 on Linux.
 const PATH_BYTES_MAX: usize = 100;
 
-/// Makes the socket of a data directory, in place of one that a crash has left. The caller holds the lock of the
-/// database.
+/// Creates the socket of a data directory, and replaces one that a crash has left. The caller must hold the lock of the
+/// database, so that the replaced socket cannot be in use.
 pub(crate) fn bind(tree: &Tree) -> io::Result<UnixListener> {
     let path = tree.admin_socket();
     if_exists(std::fs::remove_file(&path))?;
@@ -32,12 +32,12 @@ pub(crate) fn bind(tree: &Tree) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Reaches the registry that runs on a data directory.
+/// Connects to the registry that runs on a data directory.
 pub(crate) fn connect(root: &Path) -> io::Result<UnixStream> {
     by_short_path(&Tree::new(root).admin_socket(), |path| UnixStream::connect(path))
 }
 
-/// Does something with a socket by a path that is short enough for the system.
+/// Calls `work` with a path to the socket that is short enough for the system.
 fn by_short_path<T>(path: &Path, work: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return work(path) };
     if path.as_os_str().len() < PATH_BYTES_MAX {
@@ -51,19 +51,19 @@ fn by_short_path<T>(path: &Path, work: impl Fn(&Path) -> io::Result<T>) -> io::R
             return work(&short.join(name));
         }
     }
-    // Without procfs: a link in a directory that is this process's alone.
+    // Without procfs: a link in a private temporary directory.
     let temporary = tempfile::tempdir()?;
     let link = temporary.path().join("d");
     std::os::unix::fs::symlink(std::path::absolute(directory)?, &link)?;
     work(&link.join(name))
 }
 
-/// The path of an open directory that leads to it wherever it is mounted.
+/// A path to an open directory that works in every mount namespace.
 pub(super) fn through(directory: &impl AsFd) -> std::path::PathBuf {
     format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd()).into()
 }
 
-/// Sends a line, and a directory with it.
+/// Sends a line, and an open directory if there is one.
 pub(crate) fn send(mut stream: &UnixStream, line: &[u8], directory: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let Some(directory) = directory else { return stream.write_all(line) };
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -74,7 +74,7 @@ pub(crate) fn send(mut stream: &UnixStream, line: &[u8], directory: Option<Borro
     stream.write_all(&line[sent..])
 }
 
-/// Receives some bytes, and a directory if one comes with them.
+/// Receives some bytes, and an open directory if one was sent with them.
 pub(crate) fn receive(stream: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -90,7 +90,7 @@ pub(crate) fn receive(stream: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize,
     Ok((received.bytes, handed.flatten().last()))
 }
 
-/// Opens a directory to be handed over.
+/// Opens a directory for sending.
 pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
@@ -110,7 +110,7 @@ mod tests {
             std::fs::create_dir_all(&root).unwrap();
             let listener = bind(&Tree::new(&root)).unwrap();
             drop(listener);
-            // What a crash has left is replaced.
+            // A socket that a crash has left is replaced.
             let listener = bind(&Tree::new(&root)).unwrap();
             send(&connect(&root).unwrap(), b"hello\n", None).unwrap();
             let mut text = String::new();

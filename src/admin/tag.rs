@@ -1,77 +1,138 @@
-//! The history of tags, and what is restored from it.
+//! Operations on the history of tags.
 
-use std::sync::Arc;
+use serde::{Deserialize, Serialize};
 
-use serde_json::{Value, json};
-
-use super::Failure;
-use crate::content::repository::{Error as ContentError, HistoryFilter};
+use super::{Call, Failure, Operation};
+use crate::content::repository::{Error as ContentError, HistoryFilter, Repository, TagChange};
 use crate::identity::accounts::Origin;
-use crate::oci::{Digest, RepositoryName, Tag};
-use crate::registry::Shared;
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
 
-/// At most this many entries are listed of each kind.
+/// The largest number of entries in each list.
 const LISTED_MAX: usize = 10_000;
 
-/// What tags of a repository point at and pointed at, and the manifests that were deleted by digest.
-pub(super) fn history(registry: &Arc<Shared>, name: &RepositoryName) -> Result<Value, Failure> {
-    let repository = registry.repository(name);
-    let page = repository.history(&HistoryFilter { limit: LISTED_MAX, ..HistoryFilter::default() })?;
-    let (deleted, more) = repository.deleted(LISTED_MAX)?;
-    let tags = page.entries.iter().map(|entry| {
-        json!({
-            "tag": entry.tag.as_str(),
-            "digest": entry.state.digest.to_string(),
-            "started": entry.started.to_string(),
-            "ended": entry.state.until.map(|until| until.to_string()),
-        })
-    });
-    let deleted = deleted.iter().map(|manifest| {
-        json!({
-            "digest": manifest.digest.to_string(),
-            "media_type": manifest.media_type,
-            "size": manifest.size,
-            "deleted": manifest.deleted.map(|deleted| deleted.to_string()),
-        })
-    });
-    Ok(json!({
-        "repository": name.as_str(),
-        "tags": tags.collect::<Vec<_>>(),
-        "deleted": deleted.collect::<Vec<_>>(),
-        "more": page.more || more,
-    }))
+/// List what the tags of a repository pointed at, and the manifests that were deleted by digest
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct TagHistory {
+    /// The repository
+    repository: RepositoryName,
 }
 
-/// Points a tag at what it pointed at before, or at a manifest that was deleted by digest; or restores such a manifest
-/// without a tag.
-pub(super) fn restore(
-    registry: &Arc<Shared>,
-    name: &RepositoryName,
-    tag: Option<&str>,
-    digest: Option<&str>,
-) -> Result<Value, Failure> {
-    let invalid = |error: &dyn std::fmt::Display| Failure::Invalid(error.to_string());
-    let tag: Option<Tag> = tag.map(str::parse).transpose().map_err(|error| invalid(&error))?;
-    let digest: Option<Digest> = digest.map(str::parse).transpose().map_err(|error| invalid(&error))?;
-    let repository = registry.repository(name).by(registry.accounts().author(Origin::local()));
-    let digest = match (&tag, digest) {
-        (_, Some(digest)) => digest,
-        (Some(tag), None) => repository
-            .last_pointed_at(tag)?
-            .ok_or_else(|| ContentError::TagPastUnknown { tag: tag.clone(), digest: None })?,
-        (None, None) => return Err(Failure::Invalid("neither a tag nor a digest is named".to_owned())),
-    };
-    let original = if let Some(tag) = &tag {
-        repository.restore_tag(tag, digest)?
-    } else {
-        repository.restore_manifest(digest)?;
-        None
-    };
-    let (shown, original) = (digest.to_string(), original.map(|digest| digest.to_string()));
-    Ok(json!({
-        "repository": name.as_str(),
-        "tag": tag.as_ref().map(Tag::as_str),
-        "digest": shown,
-        "original": original,
-    }))
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TagTimeline {
+    repository: RepositoryName,
+    pub(crate) tags: Vec<TagPeriod>,
+    pub(crate) deleted: Vec<DeletedManifest>,
+    /// Whether there are more entries than the list has.
+    pub(crate) more: bool,
+}
+
+/// A time during which a tag pointed at a manifest.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TagPeriod {
+    pub(crate) tag: String,
+    pub(crate) digest: String,
+    pub(crate) started: String,
+    pub(crate) ended: Option<String>,
+}
+
+/// A manifest that was deleted by digest and can be restored.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DeletedManifest {
+    pub(crate) digest: String,
+    media_type: String,
+    size: u64,
+    pub(crate) deleted: Option<String>,
+}
+
+impl Operation for TagHistory {
+    type Answer = TagTimeline;
+
+    fn perform(self, call: &Call<'_>) -> Result<TagTimeline, Failure> {
+        let repository = call.registry.repository(&self.repository);
+        let page = repository.history(&HistoryFilter { limit: LISTED_MAX, ..HistoryFilter::default() })?;
+        let (deleted, more) = repository.deleted(LISTED_MAX)?;
+        let tags = page.entries.into_iter().map(|entry| TagPeriod {
+            tag: entry.tag.to_string(),
+            digest: entry.state.digest.to_string(),
+            started: entry.started.to_string(),
+            ended: entry.state.until.map(|until| until.to_string()),
+        });
+        let deleted = deleted.into_iter().map(|manifest| DeletedManifest {
+            digest: manifest.digest.to_string(),
+            media_type: manifest.media_type,
+            size: manifest.size,
+            deleted: manifest.deleted.map(|deleted| deleted.to_string()),
+        });
+        Ok(TagTimeline {
+            repository: self.repository,
+            tags: tags.collect(),
+            deleted: deleted.collect(),
+            more: page.more || more,
+        })
+    }
+}
+
+/// Points a tag at an earlier or another manifest of the repository, or restores a manifest that was deleted by digest.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RestoreTag {
+    pub(crate) repository: RepositoryName,
+    pub(crate) tag: Option<String>,
+    /// The manifest; required without a tag.
+    pub(crate) digest: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RestoredTag {
+    pub(crate) repository: RepositoryName,
+    pub(crate) tag: Option<String>,
+    pub(crate) digest: String,
+    /// What the tag pointed at before.
+    original: Option<String>,
+}
+
+impl Operation for RestoreTag {
+    type Answer = RestoredTag;
+
+    fn perform(self, call: &Call<'_>) -> Result<RestoredTag, Failure> {
+        let invalid = |error: &dyn std::fmt::Display| Failure::Invalid(error.to_string());
+        let tag: Option<Tag> = self.tag.map(|tag| tag.parse()).transpose().map_err(|error| invalid(&error))?;
+        let digest: Option<Digest> =
+            self.digest.map(|text| text.parse()).transpose().map_err(|error| invalid(&error))?;
+        let author = call.accounts().author(Origin::local());
+        let repository = call.registry.repository(&self.repository).by(author);
+        if !repository.is_known()? {
+            return Err(ContentError::RepositoryUnknown { name: self.repository }.into());
+        }
+        let digest = match (&tag, digest) {
+            (_, Some(digest)) => digest,
+            (Some(tag), None) => repository
+                .last_pointed_at(tag)?
+                .ok_or_else(|| ContentError::TagPastUnknown { tag: tag.clone(), digest: None })?,
+            (None, None) => return Err(Failure::Invalid("a tag or a digest is required".to_owned())),
+        };
+        let original = if let Some(tag) = &tag {
+            point(&repository, tag, digest)?
+        } else {
+            repository.restore_manifest(digest)?;
+            None
+        };
+        let (tag, digest) = (tag.map(|tag| tag.to_string()), digest.to_string());
+        let original = original.map(|digest| digest.to_string());
+        Ok(RestoredTag { repository: self.repository, tag, digest, original })
+    }
+}
+
+/// Points a tag at a manifest: one of its history, a deleted one, or else one that the repository has.
+fn point(repository: &Repository, tag: &Tag, digest: Digest) -> Result<Option<Digest>, ContentError> {
+    match repository.restore_tag(tag, digest) {
+        Err(refused @ ContentError::TagPastUnknown { .. }) => {
+            let original = repository.manifest_info(&Reference::Tag(tag.clone())).ok().map(|info| info.digest);
+            let change = TagChange { digest: Some(digest), may_create: true, may_move: true, ..TagChange::default() };
+            match repository.change_tag(tag, change) {
+                Err(ContentError::ManifestUnknown { .. }) => Err(refused),
+                changed => changed.map(|()| original),
+            }
+        }
+        restored => restored,
+    }
 }

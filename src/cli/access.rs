@@ -1,18 +1,17 @@
-//! `coracle access …`: who may do what, and why.
+//! `coracle access …` and `coracle token …`.
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use serde_json::Value;
 
-use super::administer::Target;
-use crate::admin::Command;
-use crate::oci::RepositoryName;
+use super::administer::{Report, Target};
+use crate::admin::{ExplainAccess, RotateSigningKey, SigningKey};
+use crate::identity::accounts::Action;
+use crate::registry::Explanation;
 
-/// Find out who may do what, in a running registry or in one that rests
+/// Explain access decisions (the registry may be running or stopped)
 ///
-/// Beside a running registry its own rules count; for one that rests name its configuration with
-/// --config.
+/// A running registry explains by its own rules. For a stopped one, name its configuration with --config.
 #[derive(Debug, clap::Args)]
 pub(super) struct Access {
     #[command(flatten)]
@@ -23,40 +22,56 @@ pub(super) struct Access {
 
 #[derive(Debug, Subcommand)]
 enum AccessCommand {
-    /// Say what somebody may do in a repository, and which rule says so
-    Explain {
-        /// The user's name; "-" for somebody who has not signed in
-        user: String,
-        /// The repository, whether or not it exists
-        repository: RepositoryName,
-    },
+    Explain(ExplainAccess),
 }
 
 impl Access {
     pub(super) fn run(self) -> ExitCode {
-        let AccessCommand::Explain { user, repository } = self.command;
-        let user = Some(user).filter(|user| user != "-");
-        self.target.run(Ok(Command::ExplainAccess { user, repository }), print)
+        let AccessCommand::Explain(request) = self.command;
+        self.target.run(request)
     }
 }
 
-fn print(value: &Value) {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let words = |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ");
-    let user = value["user"].as_str().unwrap_or("somebody who has not signed in");
-    let actions = words(&value["actions"]);
-    let actions = if actions.is_empty() { "do nothing".to_owned() } else { actions };
-    println!("{user} may {actions} in {}", text(&value["repository"]));
-    if let Some(note) = value["note"].as_str() {
-        println!("  {note}");
+/// Manage the token service (the registry may be running or stopped)
+#[derive(Debug, clap::Args)]
+pub(super) struct Token {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: TokenCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    RotateKey(RotateSigningKey),
+}
+
+impl Token {
+    pub(super) fn run(self) -> ExitCode {
+        let TokenCommand::RotateKey(request) = self.command;
+        self.target.run(request)
     }
-    if let Some(namespace) = value["namespace"].as_str().filter(|namespace| *namespace != user) {
-        println!("  {user} owns {namespace}/…");
+}
+
+impl Report for Explanation {
+    fn print(&self) {
+        let user = self.user.as_deref().unwrap_or("an anonymous caller");
+        let words = |actions: &[Action]| actions.iter().map(|action| action.as_str()).collect::<Vec<_>>().join(", ");
+        let actions = if self.actions.is_empty() { "do nothing".to_owned() } else { words(&self.actions) };
+        println!("{user} may {actions} in {}", self.repository);
+        let owned = self.namespace.as_ref().filter(|namespace| *namespace != user);
+        let owned = owned.map(|namespace| format!("{user} owns {namespace}/…"));
+        for note in [&self.note, &owned, &self.namespace_note].into_iter().flatten() {
+            println!("  {note}");
+        }
+        for reason in &self.because {
+            println!("  {}: {}", words(&reason.grants), reason.rule);
+        }
     }
-    if let Some(note) = value["namespace_note"].as_str() {
-        println!("  {note}");
-    }
-    for reason in value["because"].as_array().into_iter().flatten() {
-        println!("  {}: {}", words(&reason["grants"]), text(&reason["rule"]));
+}
+
+impl Report for SigningKey {
+    fn print(&self) {
+        println!("new access tokens are signed with the key {}", self.id);
     }
 }

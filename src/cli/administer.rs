@@ -1,6 +1,6 @@
-//! How a command reaches a registry: through the socket of a running one, or by opening the data
-//! directory itself.
+//! How a command reaches a registry: through the socket of a running one, or by opening the data directory itself.
 
+use std::fmt::Display;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
@@ -11,81 +11,99 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::admin::{self, Command, Offered, Secret, socket};
+use crate::admin::{Call, Command, Offered, Operation, Reply, Secret, socket};
 use crate::registry::{Error, Registry};
 
-/// A registry that does not answer for this long is not going to; what looks through everything takes longer.
+/// The longest wait for an answer, and for that of an operation that reads all stored data.
 const ANSWER_WAIT: Duration = Duration::from_mins(1);
 const LONG_ANSWER_WAIT: Duration = Duration::from_hours(24 * 7);
 
-/// Which registry.
+/// Which registry a command works on, and how it prints the answer.
 #[derive(Debug, clap::Args)]
 pub(super) struct Target {
-    /// The data directory of the registry
+    /// The data directory of the registry [default: the configured one, or that of the platform]
     #[arg(long, value_name = "DIR", global = true)]
     root: Option<PathBuf>,
     /// The configuration of the registry, which names its data directory
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Print what came of it as JSON
+    /// Print the result as JSON
     #[arg(long, global = true)]
     json: bool,
 }
 
-impl Target {
-    /// Carries a command out, and prints what came of it: for scripts, or as `print` has it for people.
-    pub(super) fn run(&self, command: Result<Command, String>, print: impl Fn(&Value)) -> ExitCode {
-        self.run_for(command, print, |_| ExitCode::SUCCESS)
-    }
+/// How the answer of an operation is shown to a person.
+pub(super) trait Report: Serialize {
+    /// Prints the answer.
+    fn print(&self);
 
-    /// The same, for a command whose outcome is to be seen in the exit code.
-    pub(super) fn run_for(
-        &self,
-        command: Result<Command, String>,
-        print: impl Fn(&Value),
-        code: impl Fn(&Value) -> ExitCode,
-    ) -> ExitCode {
-        let value = match command.and_then(|command| self.execute(command)) {
-            Ok(value) => value,
+    /// The exit code of the command.
+    fn code(&self) -> ExitCode {
+        ExitCode::SUCCESS
+    }
+}
+
+/// Prints the result of a command, and returns the exit code.
+pub(super) fn finish<A: Report>(json: bool, result: Result<A, impl Display>) -> ExitCode {
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(error) => return super::failed(&error),
+    };
+    if json {
+        // Through a value, which sorts the keys.
+        match serde_json::to_value(&answer) {
+            Ok(value) => println!("{value}"),
             Err(error) => return super::failed(&error),
-        };
-        if self.json {
-            println!("{value}");
-        } else {
-            print(&value);
         }
-        code(&value)
+    } else {
+        answer.print();
+    }
+    answer.code()
+}
+
+impl Target {
+    /// Carries an operation out, prints the answer, and returns the exit code.
+    pub(super) fn run<O: Operation<Answer: Report>>(&self, operation: O) -> ExitCode {
+        finish(self.json, self.perform(operation))
     }
 
-    fn execute(&self, command: Command) -> Result<Value, String> {
+    fn perform<O: Operation>(&self, operation: O) -> Result<O::Answer, String> {
         let (config, root) = super::locate(self.config.as_deref(), self.root.as_deref())?;
         let database = root.join("coracle.redb");
         match database.try_exists() {
             Ok(true) => {}
-            Ok(false) => {
-                return Err(format!("there is no registry in {}: name its directory with --root", root.display()));
+            Ok(false) if root.join("manifests.log").exists() => {
+                return Err(format!(
+                    "the database {} is missing: restore a backup, or run `coracle recover --root {}`",
+                    database.display(),
+                    root.display()
+                ));
             }
-            Err(error) => return Err(not_ours(&root, &error)),
+            Ok(false) => {
+                return Err(format!("there is no registry in {}: name its data directory with --root", root.display()));
+            }
+            Err(error) => return Err(not_usable(&root, &error)),
         }
         if let Some(stream) = running(&root)? {
-            return ask(&stream, &command, &root);
+            return ask(&stream, &operation.into(), &root);
         }
         if let Err(error) = access(&database, Access::READ_OK | Access::WRITE_OK) {
-            return Err(not_ours(&root, &error.into()));
+            return Err(not_usable(&root, &error.into()));
         }
-        let registry = Registry::builder().config(config).data_dir(&root).open();
+        let registry = super::quietly(|| Registry::builder().config(config).data_dir(&root).open());
         let registry = registry.map_err(|error| match error {
             Error::InUse { root } => format!(
-                "another coracle uses the data directory {}, and takes no commands there: its log says why; stop it, \
-                 and run the command again",
+                "another coracle process uses the data directory {} and does not accept commands: see its log, or stop \
+                 it and run the command again",
                 root.display()
             ),
             error => error.to_string(),
         })?;
-        let rest = |_| ControlFlow::Continue(());
-        admin::execute(&registry.shared, command, None, &rest).map_err(|error| error.to_string())
+        let call = Call { registry: &registry.shared, handed: None, pause: &|_| ControlFlow::Continue(()) };
+        operation.perform(&call).map_err(|error| error.to_string())
     }
 }
 
@@ -94,25 +112,32 @@ pub(super) fn running(root: &Path) -> Result<Option<UnixStream>, String> {
     match socket::connect(root) {
         Ok(stream) => Ok(Some(stream)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(not_ours(root, &error)),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(not_usable(root, &error)),
         Err(error) => Err(format!("cannot reach the registry that runs on {}: {error}", root.display())),
     }
 }
 
-/// A data directory cannot be used, most likely because it is another user's.
-fn not_ours(root: &Path, error: &std::io::Error) -> String {
-    let owner = std::fs::metadata(root).map(|metadata| metadata.uid());
-    match owner {
-        Ok(owner) if owner != rustix::process::geteuid().as_raw() => format!(
-            "the data directory {} belongs to the user with the id {owner} ({error}): run the command as that user, \
-             such as with `sudo -u '#{owner}'`, or as root",
-            root.display()
-        ),
-        _ => format!("the data directory {} cannot be used: {error}", root.display()),
+/// Says why a data directory cannot be used: most often because it, or a directory above it, belongs to another user.
+fn not_usable(root: &Path, error: &std::io::Error) -> String {
+    let denied = || error.kind() == ErrorKind::PermissionDenied;
+    let closed = std::path::absolute(root).ok().and_then(|root| {
+        root.ancestors().find_map(|path| std::fs::metadata(path).ok().map(|found| (path.to_owned(), found.uid())))
+    });
+    match closed {
+        Some((path, owner)) if denied() && owner != rustix::process::geteuid().as_raw() => {
+            let what = if path.ends_with(root) { "it".to_owned() } else { format!("{} above it", path.display()) };
+            format!(
+                "cannot use the data directory {}: {error}: {what} belongs to the user with the ID {owner}; run the \
+                 command as that user, such as with `sudo -u '#{owner}'`, or as root",
+                root.display()
+            )
+        }
+        _ => format!("cannot use the data directory {}: {error}", root.display()),
     }
 }
 
-fn ask(stream: &UnixStream, command: &Command, root: &Path) -> Result<Value, String> {
+/// Sends an operation to a running registry, and returns its answer.
+fn ask<A: DeserializeOwned>(stream: &UnixStream, command: &Command, root: &Path) -> Result<A, String> {
     let failed = |error: std::io::Error| format!("the running registry does not answer: {error}");
     let wait = if command.is_long() { LONG_ANSWER_WAIT } else { ANSWER_WAIT };
     stream.set_read_timeout(Some(wait)).map_err(failed)?;
@@ -123,24 +148,25 @@ fn ask(stream: &UnixStream, command: &Command, root: &Path) -> Result<Value, Str
     socket::send(stream, line.as_bytes(), handle).map_err(failed)?;
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).map_err(failed)?;
-    let mut answer: Value = serde_json::from_str(&answer)
-        .map_err(|_| "the running registry does not answer as this version does".to_owned())?;
-    if let Some(error) = answer["error"].as_str() {
-        return Err(error.to_owned());
+    match serde_json::from_str(&answer) {
+        Ok(Reply::Ok(answer)) => {
+            if let Some(offered) = offered {
+                offered.keep();
+            }
+            Ok(answer)
+        }
+        Ok(Reply::Error(error)) => Err(error),
+        Err(_) => Err("the running registry is another version of coracle: use the command of that version".to_owned()),
     }
-    if let Some(offered) = offered {
-        offered.keep();
-    }
-    Ok(answer["ok"].take())
 }
 
-/// A password from standard input: the first line, or everything if there is no line's end.
+/// Reads a password from standard input: the first line, or everything if there is no line end.
 pub(super) fn password_from_stdin() -> Result<Secret, String> {
     let mut text = String::new();
     std::io::stdin().take(4096).read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
     let password = text.lines().next().unwrap_or_default();
     if password.is_empty() {
-        return Err("standard input has no password".to_owned());
+        return Err("standard input is empty: expected a password".to_owned());
     }
     Ok(Secret::new(password.to_owned()))
 }

@@ -1,22 +1,27 @@
-//! `coracle check-config`: is a configuration right, and what can stand in one.
+//! `coracle check-config`: whether a configuration is valid, and which keys exist.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Error, Examined, Finding};
 use crate::identity::accounts::htpasswd_problems;
+use crate::server::check_tls;
 
-/// Check a configuration file, and report everything that is wrong with it
+/// Check a configuration file and report all problems
 ///
-/// Exits with 0 if the file can be served from and every line of its htpasswd file names a user, and with 2 if not.
-/// Warnings, about zot's settings that have no effect here, do not count.
+/// Also checks the files that the configuration names: the certificate and its key, and every line of the htpasswd file.
+/// The exit code is 0 if `coracle serve` accepts the configuration, and 2 if not. Warnings about keys without an effect
+/// do not change it.
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckConfig {
-    /// The configuration, in TOML, JSON or YAML by its ending
-    #[arg(required_unless_present = "keys")]
+    /// The configuration in TOML, JSON or YAML; the file extension decides
+    #[arg(required_unless_present_any = ["keys", "config"])]
     file: Option<PathBuf>,
-    /// List every key, with its default and what it does
+    /// The same, as the other commands take it
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    config: Option<PathBuf>,
+    /// List every key with its default and its meaning
     #[arg(long)]
     keys: bool,
 }
@@ -26,25 +31,13 @@ impl CheckConfig {
         if self.keys {
             say(&config::key_table());
         }
-        let Some(file) = &self.file else { return ExitCode::SUCCESS };
-        match Config::load(file) {
-            Ok(loaded) => {
-                for warning in loaded.warnings {
+        let Some(file) = self.file.as_ref().or(self.config.as_ref()) else { return ExitCode::SUCCESS };
+        match check(file) {
+            Ok(warnings) => {
+                for warning in warnings {
                     eprintln!("warning: {warning}");
                 }
-                if let Some(users) = &loaded.config.http.auth.htpasswd {
-                    match htpasswd_problems(users) {
-                        Ok(problems) if problems.is_empty() => {}
-                        Ok(problems) => {
-                            for (line, why) in problems {
-                                eprintln!("{}:{line}: the user is left out: {why}", users.display());
-                            }
-                            return ExitCode::from(2);
-                        }
-                        Err(error) => return super::wrong(&error),
-                    }
-                }
-                say(&format!("{} is right\n", file.display()));
+                say(&format!("{} is valid\n", file.display()));
                 ExitCode::SUCCESS
             }
             Err(error) => {
@@ -55,7 +48,28 @@ impl CheckConfig {
     }
 }
 
-/// Writes to standard output. Whoever reads it may have seen enough, which is no failure.
+/// Checks a file and the files that it names, and returns the warnings.
+fn check(file: &Path) -> Result<Vec<Finding>, Error> {
+    let Examined { mut problems, warnings, htpasswd, tls } = Config::examine(file)?;
+    let mut problem = |key: &str, message: String| problems.push(Finding::at_key(file, key, message));
+    if let Some(users) = htpasswd {
+        let key = "http.auth.htpasswd.path";
+        match htpasswd_problems(&users) {
+            Ok(lines) => {
+                for (line, why) in lines {
+                    problem(key, format!("{}:{line}: this user cannot sign in: {why}", users.display()));
+                }
+            }
+            Err(error) => problem(key, format!("cannot read {}: {error}", users.display())),
+        }
+    }
+    if let Some(Err((key, why))) = tls.as_ref().map(check_tls) {
+        problem(key, why);
+    }
+    if problems.is_empty() { Ok(warnings) } else { Err(Error::new(problems)) }
+}
+
+/// Writes to standard output. A reader may close it early, as `head` does.
 fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

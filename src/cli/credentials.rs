@@ -1,9 +1,9 @@
-//! Where docker and podman keep what they sign in with, and what is put there and taken away.
+//! The credential files of docker and podman.
 //!
-//! docker reads `config.json`; podman, skopeo and buildah read `auth.json` first. Both have the same form, and name
-//! programs that keep credentials elsewhere. Invariant: what a file has besides the one entry stays as it was,
-//! byte for byte; a file that cannot be understood is refused and not replaced; a file is replaced in one step, and
-//! nobody but its owner can read it.
+//! docker reads `config.json`; podman, skopeo and buildah read `auth.json` first. Both have the same format, and can name
+//! credential helpers, which are programs that store credentials elsewhere. Invariants: everything in a file but the one
+//! entry stays the same, byte for byte; a file that cannot be parsed is not replaced; a file is replaced in one step, and
+//! only its owner can read it.
 
 mod document;
 mod helper;
@@ -28,24 +28,24 @@ use crate::kit::file::if_exists;
 pub(super) use places::{Environment, places};
 pub(super) use record::{Login, Logins, hash};
 
-/// The largest file that is read. The largest ones in use have some dozens of entries.
+/// The largest file that is read. Real files have at most some dozens of entries.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Whose file it is: docker's names a program for all registries too, which podman's does not.
+/// The tool that a file belongs to. Only docker's file can name a helper for all registries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tool {
     Docker,
     Podman,
 }
 
-/// A file with credentials.
+/// A credential file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) tool: Tool,
     pub(super) file: PathBuf,
 }
 
-/// What somebody signs in with: the name, and an API key or a password.
+/// Credentials: the user name, and an API key or a password.
 pub(super) struct Entry {
     pub(super) user: String,
     pub(super) secret: Zeroizing<String>,
@@ -58,7 +58,7 @@ impl fmt::Debug for Entry {
 }
 
 impl Place {
-    /// Puts an entry there for a registry, in place of the one before; says where it is.
+    /// Stores the entry of a registry, and returns the name of the file or helper that has it.
     pub(super) async fn put(&self, host: &str, entry: &Entry) -> Result<String, String> {
         let mut document = self.read()?;
         let helper = self.helper(&document, host)?;
@@ -67,9 +67,9 @@ impl Place {
             if self.tool == Tool::Podman {
                 return Ok(helper.to_string());
             }
-            // That may have taken a while.
+            // The file may have changed meanwhile.
             document = self.read()?;
-            // docker leaves an empty entry, so that it knows what it has given away.
+            // docker leaves an empty entry for a registry whose credentials a helper has.
             Document::default()
         } else {
             let pair = Zeroizing::new(format!("{}:{}", entry.user, *entry.secret));
@@ -87,7 +87,7 @@ impl Place {
         })
     }
 
-    /// What is there for a registry.
+    /// Returns the entry of a registry.
     pub(super) async fn get(&self, host: &str) -> Result<Option<Entry>, String> {
         let document = self.read()?;
         if let Some(helper) = self.helper(&document, host)? {
@@ -104,7 +104,7 @@ impl Place {
             .map(|(user, secret)| Entry { user: user.to_owned(), secret: Zeroizing::new(secret.to_owned()) }))
     }
 
-    /// Takes the entry of a registry away; whether there was one.
+    /// Removes the entry of a registry. Returns whether there was one.
     pub(super) async fn remove(&self, host: &str) -> Result<bool, String> {
         let mut document = self.read()?;
         let erased = match self.helper(&document, host)? {
@@ -120,7 +120,7 @@ impl Place {
         Ok(true)
     }
 
-    /// Whether an entry could be put there, as far as that can be told without doing it.
+    /// Fails if an entry cannot be stored, as far as that is known without storing it.
     pub(super) fn check(&self, host: &str) -> Result<(), String> {
         let document = self.read()?;
         self.helper(&document, host)?;
@@ -132,10 +132,10 @@ impl Place {
         let metadata = if_exists(fs::metadata(&self.file)).map_err(|error| failed(&error))?;
         let Some(metadata) = metadata else { return Ok(Document::default()) };
         if metadata.len() > FILE_BYTES_MAX {
-            return Err(failed(&format!("it has more than {FILE_BYTES_MAX} bytes")));
+            return Err(failed(&format!("larger than {FILE_BYTES_MAX} bytes")));
         }
         let text = Zeroizing::new(fs::read_to_string(&self.file).map_err(|error| failed(&error))?);
-        let damaged = |why| failed(&format!("it cannot be understood, and is left as it is: {why}"));
+        let damaged = |why| failed(&format!("not valid, and not changed: {why}"));
         Document::parse(&text).map_err(damaged)
     }
 
@@ -145,22 +145,28 @@ impl Place {
             return Ok(Document::default());
         }
         Document::parse(entries.get())
-            .map_err(|why| format!("{}: auths cannot be understood, and is left as it is: {why}", self.file.display()))
+            .map_err(|why| format!("{}: auths is not valid, and the file was not changed: {why}", self.file.display()))
     }
 
-    /// The program that keeps the credentials of a registry, if the file names one.
+    /// The helper of a registry, if the file names one.
     fn helper(&self, document: &Document, host: &str) -> Result<Option<Helper>, String> {
-        let wrong = |what: &str| format!("{}: {what} cannot be understood", self.file.display());
+        let wrong = |what: &str| format!("{}: {what} is not valid", self.file.display());
         let text = |raw: &RawValue, what| serde_json::from_str::<String>(raw.get()).map_err(|_| wrong(what));
         let mut named = None;
         if let Some(helpers) = document.get("credHelpers").filter(|helpers| helpers.get() != "null") {
             let helpers = Document::parse(helpers.get()).map_err(|_| wrong("credHelpers"))?;
-            named = helpers.get(host).map(|name| text(name, "credHelpers")).transpose()?;
+            named =
+                helpers.get(host).map(|name| text(name, "credHelpers")).transpose()?.map(|name| (name, "credHelpers"));
         }
         if named.is_none() && self.tool == Tool::Docker {
-            named = document.get("credsStore").map(|name| text(name, "credsStore")).transpose()?;
+            named = document
+                .get("credsStore")
+                .map(|name| text(name, "credsStore"))
+                .transpose()?
+                .map(|name| (name, "credsStore"));
         }
-        named.filter(|name| !name.is_empty()).map(|name| Helper::new(&name)).transpose()
+        let named = named.filter(|(name, _)| !name.is_empty());
+        named.map(|(name, key)| Helper::new(&name, format!("{key} in {}", self.file.display()))).transpose()
     }
 
     fn write(&self, document: &Document) -> Result<(), String> {
@@ -168,13 +174,13 @@ impl Place {
     }
 }
 
-/// Replaces a file in one step, or makes it, for its owner alone. A link is followed, as docker does: people keep
-/// their configuration elsewhere, and link to it.
+/// Creates or replaces a file in one step; only its owner can read it. Follows a symbolic link, as docker does, because
+/// users link to configuration that they keep elsewhere.
 fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     let file = if_exists(fs::canonicalize(file))?.unwrap_or_else(|| file.to_owned());
     let directory = file.parent().unwrap_or(Path::new("."));
     make_private(directory)?;
-    // Made with mode 0600.
+    // The mode is 0600.
     let mut made = tempfile::Builder::new().prefix(".coracle-").tempfile_in(directory)?;
     made.write_all(content)?;
     made.as_file().sync_all()?;
@@ -182,7 +188,7 @@ fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a directory for its owner alone, if it is not there.
+/// Creates a missing directory that only its owner can use.
 fn make_private(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     if directory.is_dir() {
@@ -192,7 +198,7 @@ fn make_private(directory: &Path) -> io::Result<()> {
 }
 
 fn raw(text: String) -> Box<RawValue> {
-    RawValue::from_string(text).expect("what is written here is JSON")
+    RawValue::from_string(text).expect("a serialised value is JSON")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where the program's log goes. The library only emits events; this module decides who receives them.
+//! Where the log of the program goes. The library only emits events.
 
 mod format;
 
@@ -15,18 +15,18 @@ use crate::config::{Log, LogFormat, LogLevel};
 use crate::kit::append::AppendFile;
 use format::{JsonEvents, JsonLine, PlainNumbers};
 
-/// The permissions of a new log file, from which the process's mask takes its part.
+/// The permissions of a new log file, before the umask.
 const MODE: u32 = 0o666;
 
 /// The log of a running program.
 #[derive(Debug)]
 pub(super) struct Logging {
     file: Option<Arc<AppendFile>>,
-    /// Standard error has JSON lines only, for a program that reads it.
+    /// Whether standard error must have JSON lines only, because a program reads it.
     json_on_stderr: bool,
 }
 
-/// Starts logging, for the rest of the process.
+/// Starts logging, until the process ends.
 pub(super) fn start(log: &Log) -> Result<Logging, String> {
     let level = match log.level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -48,7 +48,7 @@ pub(super) fn start(log: &Log) -> Result<Logging, String> {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(writer)
-        // A line that cannot be written would be reported on standard error, with a panic if that is gone.
+        // Otherwise a line that cannot be written is reported on standard error, which panics if that is closed.
         .log_internal_errors(false);
     let started = match log.format {
         LogFormat::Text => subscriber.with_ansi(colours).fmt_fields(PlainNumbers).try_init(),
@@ -67,17 +67,16 @@ fn open(path: &Path) -> Result<Arc<AppendFile>, String> {
 }
 
 impl Logging {
-    /// Opens the log's file again, if it was moved away.
+    /// Opens the log file again, after it was renamed.
     pub(super) fn reopen(&self) {
         if let Some(file) = &self.file
             && let Err(error) = file.reopen()
         {
-            tracing::error!(path = %file.path().display(), %error, "the log cannot be opened again");
+            tracing::error!(path = %file.path().display(), %error, "cannot open the log file again");
         }
     }
 
-    /// Says something to the person who started the program, whatever the log's level: as text on standard error, or as
-    /// one JSON line if that has JSON lines only.
+    /// Prints a message to standard error at every log level: as text, or as one JSON line if the log is JSON.
     pub(super) fn say(&self, level: tracing::Level, text: &str, message: &str, fields: &[(&str, &str)]) {
         let mut out = if self.json_on_stderr {
             let mut line = JsonLine::begin(level);
@@ -90,23 +89,23 @@ impl Logging {
             text.to_owned()
         };
         out.push('\n');
-        // Whoever started the program may have closed it.
+        // Standard error may be closed.
         let _ = io::stderr().write_all(out.as_bytes());
     }
 
-    /// Says something that is not right.
+    /// Prints a warning.
     pub(super) fn warn(&self, warning: &str) {
         self.say(tracing::Level::WARN, &format!("warning: {warning}"), warning, &[]);
     }
 
-    /// Says why the program ends.
+    /// Prints why the program ends, and returns its exit code.
     pub(super) fn failed(&self, error: &str) -> ExitCode {
         self.say(tracing::Level::ERROR, &format!("coracle: {error}"), error, &[]);
         ExitCode::from(1)
     }
 }
 
-/// Writes lines to a file. What fails is reported on standard error when it begins.
+/// Writes lines to a file. The first of several failures is reported on standard error.
 struct Lines {
     file: Arc<AppendFile>,
     failing: Arc<AtomicBool>,

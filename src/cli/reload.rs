@@ -1,7 +1,7 @@
-//! [`Reload`]: what a running registry reads again: its rules of access, and the files it appends to.
+//! [`Reload`]: what a running registry reads again: access rules, and the log files it appends to.
 //!
-//! The configuration file is looked at every second, as the htpasswd file is: that also notices one that was renamed
-//! into place. SIGHUP reads it at once, and opens the log files again, as rotation programs expect.
+//! The configuration file is checked for changes every second, which also finds a file that was renamed into place.
+//! SIGHUP reads it at once, and opens the log files again, as programs that rotate logs expect.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +10,15 @@ use std::time::Duration;
 use tokio::signal::unix::Signal;
 
 use super::logging::Logging;
-use crate::config::Config;
+use crate::config::{AccessControl, Config, Tree};
 use crate::kit::file::FileStamp;
 use crate::registry::Registry;
 
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The only key that takes effect without a restart.
+const ACCESS_CONTROL: &str = "http.accessControl";
 
-/// What is followed while the registry runs.
+/// Follows the configuration file and SIGHUP while the registry runs.
 #[derive(Debug)]
 pub(super) struct Reload {
     file: Option<ConfigFile>,
@@ -24,34 +26,35 @@ pub(super) struct Reload {
     hangup: Signal,
 }
 
-/// A file, and what it was like when it was last read.
+/// A configuration file.
 #[derive(Debug)]
-struct ConfigFile {
+pub(super) struct ConfigFile {
     path: PathBuf,
+    /// The state of the file when it was last read.
     stamp: Option<FileStamp>,
+    /// What the registry was started with.
+    started: Tree,
 }
 
 impl Reload {
-    /// Remembers a configuration file that is about to be read.
-    pub(super) fn new(file: Option<&Path>, logging: Arc<Logging>, hangup: Signal) -> Self {
-        let file = file.map(|path| ConfigFile { path: path.to_owned(), stamp: FileStamp::at(path) });
+    pub(super) const fn new(file: Option<ConfigFile>, logging: Arc<Logging>, hangup: Signal) -> Self {
         Self { file, logging, hangup }
     }
 
-    /// Follows the file and the signal until the task ends. An error in the file changes nothing.
+    /// Follows the file and the signal until the task ends. A file with an error changes nothing.
     pub(super) async fn follow(mut self, registry: Registry) {
-        let mut running = registry.shared.config().clone();
+        let mut rules = registry.shared.config().http.access_control.clone();
         loop {
-            let asked = tokio::select! {
+            let requested = tokio::select! {
                 Some(()) = self.hangup.recv() => true,
-                () = tokio::time::sleep(LOOK_INTERVAL) => false,
+                () = tokio::time::sleep(CHECK_INTERVAL) => false,
             };
-            if asked {
+            if requested {
                 self.reopen(&registry);
             }
             match &mut self.file {
-                Some(file) => file.look(&registry, &mut running, asked),
-                None if asked => tracing::info!("opened the log files again; there is no configuration file to reload"),
+                Some(file) => file.check(&registry, &mut rules, requested),
+                None if requested => tracing::info!("there is no configuration file to reload"),
                 None => {}
             }
         }
@@ -62,42 +65,54 @@ impl Reload {
         if let Some(file) = registry.shared.accounts().audit_file()
             && let Err(error) = file.reopen()
         {
-            tracing::error!(%error, "the audit file cannot be opened again");
+            tracing::error!(%error, "cannot open the audit file again");
         }
+        tracing::info!("opened the log files again");
     }
 }
 
 impl ConfigFile {
-    /// Reads the file if it has changed, or if somebody asks for it.
-    fn look(&mut self, registry: &Registry, running: &mut Config, asked: bool) {
-        let now = FileStamp::at(&self.path);
-        // A file is gone for a moment while it is being replaced.
-        if !asked && (now.is_none() || now == self.stamp) {
+    /// Remembers a file whose content was `started` when its stamp was taken.
+    pub(super) fn new(path: &Path, stamp: Option<FileStamp>, started: Tree) -> Self {
+        Self { path: path.to_owned(), stamp, started }
+    }
+
+    /// Reads the file if it has changed, or if a signal requests it.
+    fn check(&mut self, registry: &Registry, rules: &mut Option<AccessControl>, requested: bool) {
+        let stamp = FileStamp::at(&self.path);
+        // A file can be missing for a moment while it is replaced.
+        if !requested && (stamp.is_none() || stamp == self.stamp) {
             return;
         }
-        self.stamp = now;
+        self.stamp = stamp;
         let path = self.path.display();
-        match Config::load(&self.path) {
-            Ok(loaded) => {
-                for warning in loaded.warnings {
-                    tracing::warn!("{warning}");
-                }
-                let control = loaded.config.http.access_control;
-                if control.is_some() != running.http.access_control.is_some() {
-                    tracing::warn!(%path, "http.accessControl was added or removed: that takes effect after a restart");
-                } else if control != running.http.access_control {
-                    registry.set_access_control(control.as_ref());
-                    running.http.access_control = control;
-                    tracing::info!(%path, "the rules of access were read again");
-                } else if asked {
-                    tracing::info!(%path, "opened the log files again; http.accessControl has not changed");
-                } else {
-                    tracing::info!(%path, "the configuration has changed: all but http.accessControl needs a new start");
-                }
-            }
+        let loaded = match Config::load(&self.path) {
+            Ok(loaded) => loaded,
             Err(error) => {
                 tracing::error!(%path, %error, "reload failed; the previous configuration stays in force");
+                return;
             }
+        };
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let mut waiting = self.started.changed_keys(&loaded.tree);
+        let is_reloaded =
+            |key: &String| key.get(..ACCESS_CONTROL.len()).is_some_and(|key| key.eq_ignore_ascii_case(ACCESS_CONTROL));
+        waiting.retain(|key| !is_reloaded(key));
+        let control = loaded.config.http.access_control;
+        if control.is_some() != rules.is_some() {
+            // Without the key other defaults hold, such as those of the profile.
+            waiting.push(ACCESS_CONTROL.to_owned());
+        } else if control != *rules {
+            registry.set_access_control(control.as_ref());
+            *rules = control;
+            tracing::info!(%path, "reloaded http.accessControl");
+        } else if waiting.is_empty() {
+            tracing::info!(%path, "read the configuration again: no change");
+        }
+        if !waiting.is_empty() {
+            tracing::warn!(%path, keys = waiting.join(", "), "changed keys take effect after a restart");
         }
     }
 }

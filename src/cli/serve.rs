@@ -1,4 +1,4 @@
-//! `coracle serve`: the registry itself.
+//! `coracle serve`: runs the registry.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -9,56 +9,63 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::logging::{self, Logging};
-use super::reload::Reload;
-use super::{process, wrong};
+use super::reload::{ConfigFile, Reload};
+use super::{process, quietly, wrong};
 use crate::AccessPolicy;
 use crate::config::{Address, Config, Profile};
 use crate::identity::accounts::Password;
+use crate::kit::file::FileStamp;
 use crate::registry::Registry;
 use crate::server::RunningRegistry;
 
-/// The variable that gives the first superuser a password.
+/// The environment variable with the password of the first superuser.
 const PASSWORD_VARIABLE: &str = "CORACLE_ADMIN_PASSWORD";
-/// The first superuser.
+/// The name of the first superuser.
 const ADMIN: &str = "admin";
 
-/// More threads than this for work that blocks would only wait for the same disk and cores.
+/// The largest number of threads for blocking work. More would only wait for the same disk and cores.
 const BLOCKING_THREADS_MAX: usize = 64;
 
 /// Start the registry
 ///
-/// Without a configuration it listens on 127.0.0.1:8080 and keeps its data in the platform's data
-/// directory. The first start makes a superuser `admin`, with the password in
-/// `$CORACLE_ADMIN_PASSWORD` or a generated one that is shown once. Prints one line on standard output
-/// once it accepts connections; stops on SIGTERM and ctrl-c, when running requests have finished, and
-/// on another of these at once. SIGHUP opens the log files again and reads the configuration again.
+/// The first start creates the superuser `admin`. The password is that in $CORACLE_ADMIN_PASSWORD, or a generated one
+/// that is shown once. The command prints one line to standard output when it accepts connections.
+///
+/// SIGTERM and ctrl-c stop it after running requests have finished; a second signal stops it at once. SIGHUP makes it
+/// open its log files and read its configuration again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
-    /// The configuration, in TOML, JSON or YAML by its ending; zot's keys are understood
+    /// The configuration in TOML, JSON or YAML, with zot's keys; the file extension decides [default: no file]
     file: Option<PathBuf>,
     /// The same, as the other commands take it
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     config: Option<PathBuf>,
-    /// Keep the data in this directory
+    /// Keep the data in this directory [default: the configured one, or that of the platform]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Listen on this address
+    /// Listen on this address [default: http.address, or 127.0.0.1]
     #[arg(long, value_name = "IP")]
     address: Option<IpAddr>,
-    /// Listen on this port; 0 takes a free one
+    /// Listen on this port; 0 takes a free one [default: http.port, or 8080]
     #[arg(long, value_name = "N")]
     port: Option<u16>,
-    /// Let anyone who reaches the port do everything, without credentials
+    /// Let everyone who can connect do everything, without credentials
     #[arg(long)]
     open: bool,
 }
 
+/// The configuration of a start.
+struct Settings {
+    config: Config,
+    warnings: Vec<String>,
+    file: Option<ConfigFile>,
+}
+
 impl Serve {
     pub(super) fn run(self) -> ExitCode {
-        let file = self.file.as_deref().or(self.config.as_deref());
-        let (config, warnings) = match self.config(file) {
-            Ok(config) => config,
-            Err(code) => return code,
+        let Settings { config, warnings, file } = match self.settings() {
+            Ok(settings) => settings,
+            Err(error) => return wrong(&error),
         };
         let logging = match logging::start(&config.log) {
             Ok(logging) => logging,
@@ -76,13 +83,16 @@ impl Serve {
         }
     }
 
-    /// The configuration file and the command line over it, with warnings.
-    fn config(&self, file: Option<&Path>) -> Result<(Config, Vec<String>), ExitCode> {
-        let (mut config, mut warnings) = (Config::default(), Vec::new());
-        if let Some(file) = file {
-            let loaded = Config::load(file).map_err(|error| wrong(&error))?;
+    /// Reads the configuration file, and applies the command line to it.
+    fn settings(&self) -> Result<Settings, String> {
+        let (mut config, mut warnings, mut followed) = (Config::default(), Vec::new(), None);
+        if let Some(file) = self.file.as_deref().or(self.config.as_deref()) {
+            // Before the file is read, so that a change meanwhile is seen.
+            let stamp = FileStamp::at(file);
+            let loaded = Config::load(file).map_err(|error| error.to_string())?;
             warnings = loaded.warnings.iter().map(ToString::to_string).collect();
             config = loaded.config;
+            followed = Some(ConfigFile::new(file, stamp, loaded.tree));
         }
         if let Some(root) = &self.root {
             config.storage.root_directory = Some(root.clone());
@@ -100,20 +110,36 @@ impl Serve {
                 Address::All => false,
             };
             if !loopback {
-                return Err(wrong(
-                    &"--open on an address that others can reach lets all of them push and delete: \
-                      if that is meant, set http.open = true in the configuration",
-                ));
+                let why = "--open on an address that other machines can reach lets all of them push and delete: to allow \
+                           that, set http.open = true in the configuration";
+                return Err(why.to_owned());
             }
             config.http.open = true;
         }
-        config.storage.root_directory = Some(super::data_dir(&config).map_err(|error| wrong(&error))?);
-        Ok((config, warnings))
+        let root = super::data_dir(&config)?;
+        let named = self.file.as_deref().or(self.config.as_deref());
+        warnings.extend(other_files(&root, named));
+        config.storage.root_directory = Some(root);
+        Ok(Settings { config, warnings, file: followed })
     }
 }
 
-async fn serve(config: Config, file: Option<&Path>, logging: Logging) -> ExitCode {
-    // From here on a signal ends the process the gentle way, and SIGHUP does not end it, whatever has happened by then.
+/// Warns if a new registry is about to put its files among others.
+fn other_files(root: &Path, config: Option<&Path>) -> Option<String> {
+    if root.join("coracle.redb").exists() || root.join("manifests.log").exists() {
+        return None;
+    }
+    let is_other = |name: &String| name != "lost+found" && config.is_none_or(|config| root.join(name) != config);
+    let names = std::fs::read_dir(root).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(is_other).collect();
+    names.sort_unstable();
+    let first = names.first()?;
+    let number = crate::kit::text::counted(names.len() as u64, "other entry", "other entries");
+    Some(format!("the new data directory {} contains {number}, such as {first:?}", root.display()))
+}
+
+async fn serve(config: Config, file: Option<ConfigFile>, logging: Logging) -> ExitCode {
+    // From here on SIGTERM stops the process gracefully, and SIGHUP does not end it, even during the start.
     let signals = StopSignals::listen().and_then(|stop| Ok((stop, signal(SignalKind::hangup())?)));
     let (signals, hangup) = match signals {
         Ok(signals) => signals,
@@ -128,26 +154,26 @@ async fn serve(config: Config, file: Option<&Path>, logging: Logging) -> ExitCod
 }
 
 async fn run(config: Config, mut signals: StopSignals, reload: Reload, logging: &Logging) -> Result<(), String> {
-    let registry = Registry::builder().config(config).open().map_err(|error| error.to_string())?;
+    let registry = quietly(|| Registry::builder().config(config).open()).map_err(|error| error.to_string())?;
     let first = first_start(&registry)?;
     let running = registry.spawn().await.map_err(|error| error.to_string())?;
-    // Shown before it is stored, and both when nothing can fail any more but the disk: there is never a
-    // superuser with a password that nobody has seen.
+    // The password is shown before it is stored. After the reverse order a crash could leave a superuser whose password
+    // was never shown. The other steps that can fail come first.
     announce(&registry, &running, &first, logging);
     if let FirstStart::Admin(admin) = first {
         registry.put_user(ADMIN, admin.password.reveal(), true).map_err(|error| error.to_string())?;
     }
     let mut out = std::io::stdout();
-    // Whoever started the registry may have closed it, and is served all the same.
+    // A closed standard output does not stop the registry.
     let _ = writeln!(out, "listening on {}", running.url());
     let _ = out.flush();
     let following = tokio::spawn(reload.follow(registry.clone()));
     signals.next().await;
     following.abort();
-    tracing::info!("stopping: running requests may finish, unless another signal comes");
+    tracing::info!("stopping after running requests have finished; another signal stops at once");
     tokio::select! {
         () = running.shutdown() => {}
-        () = signals.next() => tracing::warn!("stopping at once: running requests are cut off"),
+        () = signals.next() => tracing::warn!("stopping at once; running requests are aborted"),
     }
     Ok(())
 }
@@ -155,40 +181,52 @@ async fn run(config: Config, mut signals: StopSignals, reload: Reload, logging: 
 /// The superuser of a first start.
 struct FirstAdmin {
     password: Password,
-    /// Nobody knows the password yet.
+    /// Whether the password must be shown.
     generated: bool,
 }
 
-/// What is to be done about superusers.
+/// Whether a start creates the first superuser.
 enum FirstStart {
-    /// Nothing: there are users, or nobody needs one.
+    /// No: there are users, or the registry is open.
     No,
-    /// Nothing, although there is no user: the name of the first superuser is in the htpasswd file, with a password that
-    /// must stay in force.
+    /// No, although there is no superuser: the htpasswd file has a user of that name.
     NameTaken,
-    /// The superuser is to be made.
+    /// Yes.
     Admin(FirstAdmin),
 }
 
-/// The superuser to be made, if there is nobody who could sign in.
+/// Finds out whether to create the first superuser, and with which password.
 fn first_start(registry: &Registry) -> Result<FirstStart, String> {
-    let has_users = || registry.has_users().map_err(|error| error.to_string());
-    if registry.shared.policy().grants == AccessPolicy::Open || has_users()? {
+    let given = std::env::var(PASSWORD_VARIABLE).ok().filter(|password| !password.is_empty());
+    if registry.shared.policy().grants == AccessPolicy::Open {
         return Ok(FirstStart::No);
     }
-    if registry.shared.accounts().account(ADMIN).map_err(|error| error.to_string())?.is_some() {
+    if registry.has_users().map_err(|error| error.to_string())? {
+        if given.is_some() {
+            tracing::warn!(
+                "ignored {PASSWORD_VARIABLE}: this registry already has users; use `coracle user passwd {ADMIN}`"
+            );
+        }
+        return Ok(FirstStart::No);
+    }
+    if has_admin(registry) {
         return Ok(FirstStart::NameTaken);
     }
-    Ok(FirstStart::Admin(match std::env::var(PASSWORD_VARIABLE) {
-        Ok(password) if !password.is_empty() => {
+    Ok(FirstStart::Admin(match given {
+        Some(password) => {
             let password = Password::chosen(&password).map_err(|error| format!("{PASSWORD_VARIABLE}: {error}"))?;
             FirstAdmin { password, generated: false }
         }
-        _ => FirstAdmin { password: Password::generate(), generated: true },
+        None => FirstAdmin { password: Password::generate(), generated: true },
     }))
 }
 
-/// Says where the registry is, and what to do next.
+/// Whether the user `admin` exists.
+fn has_admin(registry: &Registry) -> bool {
+    registry.shared.accounts().account(ADMIN).is_ok_and(|admin| admin.is_some_and(|admin| admin.may_sign_in()))
+}
+
+/// Prints the address of the registry, and the commands to try first.
 fn announce(registry: &Registry, running: &RunningRegistry, first: &FirstStart, logging: &Logging) {
     let config = registry.shared.config();
     let (tls, host) = reachable(running, config.http.external_url.as_deref());
@@ -201,25 +239,27 @@ fn announce(registry: &Registry, running: &RunningRegistry, first: &FirstStart, 
     line(&format!("data directory: {}", registry.data_dir().display()));
     match first {
         FirstStart::Admin(FirstAdmin { password, generated: true }) => {
-            line(&format!("first start: made the superuser {ADMIN} with the password {}", password.reveal()));
-            line("             it is not shown again");
+            line(&format!("first start: created the superuser {ADMIN} with the password {}", password.reveal()));
+            line("             the password is not shown again");
         }
         FirstStart::Admin(_) => {
-            line(&format!("first start: made the superuser {ADMIN}, with ${PASSWORD_VARIABLE} as the password"));
+            line(&format!("first start: created the superuser {ADMIN}, whose password is in ${PASSWORD_VARIABLE}"));
         }
         FirstStart::NameTaken => {
-            line(&format!("no superuser: the htpasswd file has the user {ADMIN}, which keeps its password"));
-            line("              `coracle user add NAME --superuser` makes a superuser with another name");
+            line(&format!("no superuser: the htpasswd file has the user {ADMIN}, whose password stays"));
+            line("              create one with another name: `coracle user add NAME --superuser`");
         }
         FirstStart::No => {}
     }
     if registry.shared.policy().grants == AccessPolicy::Open {
-        line("open: anyone who reaches this address may push, pull and delete");
+        line("open: everyone who can connect may push, pull and delete");
     } else {
-        line(&format!("log in:  skopeo login{} --username {ADMIN} {host}", option("tls-verify")));
+        let is_first = matches!(first, FirstStart::Admin(_));
+        let name = if is_first || has_admin(registry) { ADMIN } else { "NAME" };
+        line(&format!("log in:  skopeo login{} --username {name} {host}", option("tls-verify")));
     }
     if config.profile == Profile::Zot {
-        line("profile: zot (everybody who has signed in may do everything)");
+        line("profile: zot (every signed-in user may do everything)");
     }
     line(&format!(
         "push:    skopeo copy{} docker-archive:image.tar docker://{host}/hello:1",
@@ -231,27 +271,27 @@ fn announce(registry: &Registry, running: &RunningRegistry, first: &FirstStart, 
     let message = match first {
         FirstStart::Admin(FirstAdmin { password, generated: true }) => {
             fields.extend([("user", ADMIN), ("password", password.reveal())]);
-            "first start: made a superuser; its password is not shown again"
+            "first start: created a superuser; the password is not shown again"
         }
         FirstStart::Admin(_) => {
             fields.push(("user", ADMIN));
-            "first start: made a superuser with the password of $CORACLE_ADMIN_PASSWORD"
+            "first start: created a superuser with the password in $CORACLE_ADMIN_PASSWORD"
         }
         FirstStart::NameTaken => {
             fields.push(("user", ADMIN));
-            "started without a superuser: the htpasswd file has the user, which keeps its password"
+            "started without a superuser: the htpasswd file has a user of that name, whose password stays"
         }
         FirstStart::No => "started",
     };
     logging.say(tracing::Level::INFO, help.trim_end(), message, &fields);
 }
 
-/// How clients reach the registry: whether by TLS, and at which host.
+/// How clients reach the registry: whether with TLS, and at which host.
 fn reachable(running: &RunningRegistry, external: Option<&str>) -> (bool, String) {
     let url = external.unwrap_or(running.url());
     let (scheme, host) = url.split_once("://").unwrap_or(("http", url));
     let address = running.address();
-    // What is listened on at every address has none that could be asked for.
+    // Clients cannot connect to the unspecified address.
     let host = if external.is_none() && address.ip().is_unspecified() {
         format!("localhost:{}", address.port())
     } else {
@@ -260,7 +300,7 @@ fn reachable(running: &RunningRegistry, external: Option<&str>) -> (bool, String
     (scheme == "https", host)
 }
 
-/// What asks the process to end.
+/// The signals that stop the process.
 struct StopSignals {
     terminate: Signal,
     interrupt: Signal,

@@ -1,17 +1,16 @@
-//! `coracle tag …`: the history of tags, and restoring what was moved or deleted.
+//! `coracle tag …`: the history of tags, and restoring tags and manifests.
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use serde_json::Value;
 
-use super::administer::Target;
-use crate::admin::Command;
+use super::administer::{Report, Target};
+use crate::admin::{RestoreTag, RestoredTag, TagHistory, TagTimeline};
 use crate::oci::RepositoryName;
 
-/// List and restore tags and manifests that were deleted
+/// Show the history of tags, and restore tags and manifests
 ///
-/// What a tag pointed at, and what was deleted by digest, is kept for storage.tagHistory [default: 14 days].
+/// The registry keeps what tags pointed at, and what was deleted by digest, for storage.tagHistory [default: 14 days].
 #[derive(Debug, clap::Args)]
 pub(super) struct Tag {
     #[command(flatten)]
@@ -22,14 +21,13 @@ pub(super) struct Tag {
 
 #[derive(Debug, Subcommand)]
 enum TagCommand {
-    /// List what the tags of a repository point at and pointed at, and the manifests that were deleted by digest
-    History { repository: RepositoryName },
+    History(TagHistory),
     /// Restore a tag, or a manifest that was deleted by digest
     Restore {
         /// The tag as REPOSITORY:TAG, or the manifest as REPOSITORY@DIGEST
         #[arg(value_name = "WHAT", value_parser = what)]
         what: What,
-        /// Point the tag at this manifest [default: what the tag pointed at last]
+        /// Point the tag at this manifest of the repository [default: the manifest that the tag pointed at last]
         #[arg(long, value_name = "DIGEST")]
         digest: Option<String>,
     },
@@ -56,38 +54,37 @@ fn what(text: &str) -> Result<What, String> {
 impl Tag {
     pub(super) fn run(self) -> ExitCode {
         match self.command {
-            TagCommand::History { repository } => {
-                self.target.run(Ok(Command::TagHistory { repository }), print_history)
+            TagCommand::History(request) => self.target.run(request),
+            TagCommand::Restore { what: What { digest: Some(_), .. }, digest: Some(_) } => {
+                super::wrong(&"--digest requires REPOSITORY:TAG, not REPOSITORY@DIGEST")
             }
-            TagCommand::Restore { what, digest } => {
-                let What { repository, tag, digest: named } = what;
-                if named.is_some() && digest.is_some() {
-                    return super::wrong(&"--digest belongs to REPOSITORY:TAG");
-                }
-                let command = Command::RestoreTag { repository, tag, digest: digest.or(named) };
-                self.target.run(Ok(command), |value| {
-                    let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-                    match value["tag"].as_str() {
-                        Some(tag) => println!("{}:{tag} points at {}", text("repository"), text("digest")),
-                        None => println!("{}@{} is restored", text("repository"), text("digest")),
-                    }
-                })
+            TagCommand::Restore { what: What { repository, tag, digest: named }, digest } => {
+                self.target.run(RestoreTag { repository, tag, digest: digest.or(named) })
             }
         }
     }
 }
 
-fn print_history(value: &Value) {
-    let list = |name: &str| value[name].as_array().cloned().unwrap_or_default();
-    let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or("-").to_owned();
-    for entry in list("tags") {
-        let (started, ended) = (text(&entry, "started"), text(&entry, "ended"));
-        println!("{}  {}  from {started} until {ended}", text(&entry, "tag"), text(&entry, "digest"));
+impl Report for TagTimeline {
+    fn print(&self) {
+        for entry in &self.tags {
+            let ended = entry.ended.as_deref().unwrap_or("-");
+            println!("{}  {}  from {} until {ended}", entry.tag, entry.digest, entry.started);
+        }
+        for entry in &self.deleted {
+            println!("deleted  {}  {}", entry.digest, entry.deleted.as_deref().unwrap_or("-"));
+        }
+        if self.more {
+            eprintln!("The list is incomplete: there are more entries.");
+        }
     }
-    for entry in list("deleted") {
-        println!("deleted  {}  {}", text(&entry, "digest"), text(&entry, "deleted"));
-    }
-    if value["more"] == true {
-        eprintln!("there is more than this list has");
+}
+
+impl Report for RestoredTag {
+    fn print(&self) {
+        match &self.tag {
+            Some(tag) => println!("{}:{tag} points at {}", self.repository, self.digest),
+            None => println!("restored {}@{}", self.repository, self.digest),
+        }
     }
 }

@@ -1,14 +1,18 @@
-//! `coracle user …`: who can sign in.
+//! `coracle user …` and `coracle group …`.
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use serde_json::Value;
 
-use super::administer::{Target, password_from_stdin};
-use crate::admin::Command;
+use super::administer::{Report, Target, password_from_stdin};
+use crate::admin::{
+    AddMembers, AddUser, ChangedPassword, GroupView, Groups, GroupsOfUser, ListGroups, ListUsers, NewUser, RemoveGroup,
+    RemoveMembers, RemoveUser, RemovedUser, SetEnabled, SetGroups, SetNamespace, SetPassword, SetRole, UserList,
+    UserState, UserWithNamespace,
+};
+use crate::kit::text::table;
 
-/// Manage users, of a running registry or of one that rests
+/// Manage users (the registry may be running or stopped)
 #[derive(Debug, clap::Args)]
 pub(super) struct User {
     #[command(flatten)]
@@ -19,135 +23,184 @@ pub(super) struct User {
 
 #[derive(Debug, Subcommand)]
 enum UserCommand {
-    /// Make a user; without --password-stdin with a generated password that is shown once
-    Add {
-        /// The user's name
-        name: String,
-        /// Read the password from standard input
-        #[arg(long)]
-        password_stdin: bool,
-        /// Let the user do everything
-        #[arg(long)]
-        superuser: bool,
-        /// Let the user see everything and change nothing
-        #[arg(long, conflicts_with = "superuser")]
-        read_only_superuser: bool,
-        /// The groups the user belongs to, separated by commas
-        #[arg(long, value_delimiter = ',')]
-        groups: Vec<String>,
-        /// The namespace that is the user's own, whatever is in it [default: made from the name, if nothing of others
-        /// is in it]
-        #[arg(long)]
-        namespace: Option<String>,
-    },
-    /// List the users
-    List,
-    /// Give a user another password; without --password-stdin a generated one that is shown once
-    Passwd {
-        /// The user's name
-        name: String,
-        /// Read the password from standard input
-        #[arg(long)]
-        password_stdin: bool,
-    },
-    /// Let a disabled user in again
+    Add(AddUser),
+    List(ListUsers),
+    Passwd(SetPassword),
+    /// Let a disabled user sign in again
     Enable {
-        /// The user's name
+        /// The name of the user
         name: String,
     },
-    /// Let a user in no more, nor their keys and sessions, until they are enabled
+    /// Disable a user: the password, API keys and sessions stop working until the user is enabled
     Disable {
-        /// The user's name
+        /// The name of the user
         name: String,
+        /// Disable the user even if no superuser is left
+        #[arg(long)]
+        force: bool,
     },
-    /// Remove a user, with all keys and sessions
-    Remove {
-        /// The user's name
-        name: String,
-    },
-    /// Make a namespace a user's own, in place of the one the user had, whatever is in it
-    Namespace {
-        /// The user's name
-        name: String,
-        /// The first part of the names of the repositories that the user is to own
-        namespace: String,
-    },
-    /// Say which groups a user belongs to
-    Groups {
-        /// The user's name
-        name: String,
-        /// All of them; none, to take the user out of every group
-        groups: Vec<String>,
-    },
+    Remove(RemoveUser),
+    Namespace(SetNamespace),
+    Groups(SetGroups),
 }
 
 impl User {
     pub(super) fn run(self) -> ExitCode {
-        let Self { target, command } = self;
-        let password = |from_stdin: bool| from_stdin.then(password_from_stdin).transpose();
-        let command = match command {
-            UserCommand::Add { name, password_stdin, superuser, read_only_superuser, groups, namespace } => {
-                password(password_stdin).map(|password| Command::AddUser {
-                    name,
-                    password,
-                    superuser,
-                    read_only_superuser,
-                    groups,
-                    namespace,
-                })
+        let Self { target, mut command } = self;
+        if let UserCommand::Add(AddUser { password, password_stdin: true, .. })
+        | UserCommand::Passwd(SetPassword { password, password_stdin: true, .. }) = &mut command
+        {
+            match password_from_stdin() {
+                Ok(read) => *password = Some(read),
+                Err(error) => return super::failed(&error),
             }
-            UserCommand::List => Ok(Command::ListUsers),
-            UserCommand::Passwd { name, password_stdin } => {
-                password(password_stdin).map(|password| Command::SetPassword { name, password })
-            }
-            UserCommand::Enable { name } => Ok(Command::SetEnabled { name, enabled: true }),
-            UserCommand::Disable { name } => Ok(Command::SetEnabled { name, enabled: false }),
-            UserCommand::Remove { name } => Ok(Command::RemoveUser { name }),
-            UserCommand::Namespace { name, namespace } => Ok(Command::SetNamespace { name, namespace }),
-            UserCommand::Groups { name, groups } => Ok(Command::SetGroups { name, groups }),
-        };
-        target.run(command, print)
+        }
+        match command {
+            UserCommand::Add(request) => target.run(request),
+            UserCommand::List(request) => target.run(request),
+            UserCommand::Passwd(request) => target.run(request),
+            UserCommand::Enable { name } => target.run(SetEnabled { name, enabled: true, force: false }),
+            UserCommand::Disable { name, force } => target.run(SetEnabled { name, enabled: false, force }),
+            UserCommand::Remove(request) => target.run(request),
+            UserCommand::Namespace(request) => target.run(request),
+            UserCommand::Groups(request) => target.run(request),
+        }
     }
 }
 
-/// What came of it, for people.
-fn print(value: &Value) {
-    if let Some(users) = value["users"].as_array() {
-        for user in users {
+/// Manage groups (the registry may be running or stopped)
+///
+/// A group can have a role in the namespace of its name: the members of dev with the role write can push to dev/….
+/// Permissions in single repositories are set with the API.
+#[derive(Debug, clap::Args)]
+pub(super) struct Group {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: GroupCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum GroupCommand {
+    List(ListGroups),
+    Role(SetRole),
+    AddMember(AddMembers),
+    RemoveMember(RemoveMembers),
+    Remove(RemoveGroup),
+}
+
+impl Group {
+    pub(super) fn run(self) -> ExitCode {
+        let Self { target, command } = self;
+        match command {
+            GroupCommand::List(request) => target.run(request),
+            GroupCommand::Role(request) => target.run(request),
+            GroupCommand::AddMember(request) => target.run(request),
+            GroupCommand::RemoveMember(request) => target.run(request),
+            GroupCommand::Remove(request) => target.run(request),
+        }
+    }
+}
+
+impl Report for UserList {
+    fn print(&self) {
+        let rows = self.users.iter().map(|user| {
             let mut notes = Vec::new();
-            for (field, note) in [("superuser", "superuser"), ("read_only_superuser", "read-only superuser")] {
-                if user[field] == true {
-                    notes.push(note.to_owned());
-                }
+            if user.superuser {
+                notes.push("superuser".to_owned());
             }
-            if user["enabled"] == false {
+            if user.read_only_superuser {
+                notes.push("read-only superuser".to_owned());
+            }
+            if !user.enabled {
                 notes.push("disabled".to_owned());
             }
-            if let Some(source) = user["source"].as_str().filter(|source| *source != "local") {
-                notes.push(format!("from {source}"));
+            if user.source != "local" {
+                notes.push(format!("from {}", user.source));
             }
-            if user["also_in_htpasswd"] == true {
-                notes.push("also in the htpasswd file, whose password has no effect".to_owned());
+            if user.also_in_htpasswd {
+                notes.push("also in the htpasswd file, whose password is ignored".to_owned());
             }
-            match user["namespace"].as_str() {
-                Some(namespace) if user["name"] == namespace => {}
-                Some(namespace) => notes.push(format!("owns {namespace}/…")),
-                None => notes.push("owns no namespace".to_owned()),
-            }
-            let groups = user["groups"].as_array().into_iter().flatten().filter_map(Value::as_str);
-            notes.extend(groups.map(|group| format!("group {group}")));
-            println!("{:<30} {}", user["name"].as_str().unwrap_or_default(), notes.join(", "));
+            let namespace = user.namespace.as_ref().map_or_else(|| "-".to_owned(), |name| format!("{name}/…"));
+            [user.name.clone(), namespace, list(&user.groups), notes.join(", ")]
+        });
+        print!("{}", table(["NAME", "OWNS", "GROUPS", "NOTES"], rows));
+    }
+}
+
+impl Report for NewUser {
+    fn print(&self) {
+        self.user.explain();
+        print_password(self.password.as_deref());
+    }
+}
+
+impl Report for UserWithNamespace {
+    fn print(&self) {
+        self.explain();
+        println!("done");
+    }
+}
+
+impl UserWithNamespace {
+    fn explain(&self) {
+        if let Some(namespace) = &self.namespace {
+            eprintln!("{} owns the repositories {namespace}/…", self.name);
         }
-        return;
+        if let Some(note) = &self.namespace_note {
+            eprintln!("{note}");
+        }
     }
-    if let Some(namespace) = value["namespace"].as_str() {
-        eprintln!("{} owns the repositories {namespace}/…", value["name"].as_str().unwrap_or_default());
+}
+
+impl Report for ChangedPassword {
+    fn print(&self) {
+        print_password(self.password.as_deref());
     }
-    if let Some(note) = value["namespace_note"].as_str() {
-        eprintln!("{note}");
+}
+
+/// Prints a generated password, alone on standard output.
+fn print_password(generated: Option<&str>) {
+    println!("{}", generated.unwrap_or("done"));
+}
+
+impl Report for UserState {
+    fn print(&self) {
+        println!("{} {}", if self.enabled { "enabled" } else { "disabled" }, self.name);
     }
-    match value["password"].as_str() {
-        Some(password) => println!("{password}"),
-        None => println!("done"),
+}
+
+impl Report for GroupsOfUser {
+    fn print(&self) {
+        println!("{} is in the groups: {}", self.name, list(&self.groups));
     }
+}
+
+impl Report for RemovedUser {
+    fn print(&self) {
+        println!("removed {}", self.name);
+        if let Some(namespace) = self.namespace.as_ref().filter(|_| self.repositories_remain) {
+            eprintln!(
+                "The repositories {namespace}/… remain and have no owner: `coracle user namespace USER {namespace}` \
+                 gives them to another user."
+            );
+        }
+    }
+}
+
+impl Report for Groups {
+    fn print(&self) {
+        let rows = self.groups.iter().map(|group| [group.name.clone(), group.role.clone(), list(&group.members)]);
+        print!("{}", table(["NAME", "ROLE", "MEMBERS"], rows));
+    }
+}
+
+impl Report for GroupView {
+    fn print(&self) {
+        println!("group {}, role {}, members: {}", self.name, self.role, list(&self.members));
+    }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
 }

@@ -3,6 +3,7 @@
 //! A finding is one line, in lower case and without a full stop. It never shows a value that may be a secret.
 
 use std::fmt;
+use std::path::Path;
 
 /// All problems of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,9 +47,16 @@ impl Finding {
     }
 }
 
+impl Finding {
+    /// A problem at a key.
+    pub(crate) fn at_key(file: &Path, key: &str, message: String) -> Self {
+        Self { file: file.display().to_string(), place: Place::Key(key.to_owned()), message }
+    }
+}
+
 impl Error {
     /// Wraps at least one problem. The order does not depend on the format.
-    pub(super) fn new(mut problems: Vec<Finding>) -> Self {
+    pub(crate) fn new(mut problems: Vec<Finding>) -> Self {
         problems.sort();
         Self { problems }
     }

@@ -141,7 +141,10 @@ impl Kind {
             }
             Self::ANY_DURATION => "a duration such as \"1h30m\" (a bare number counts nanoseconds)".to_owned(),
             Self::Duration { least, most } => {
-                format!("a duration from {least} to {most}, such as \"{most}\" (a bare number counts nanoseconds)")
+                let day = duration_nanoseconds("24h");
+                let fits = duration_nanoseconds(least) <= day && day <= duration_nanoseconds(most);
+                let example = if fits { "24h" } else { most };
+                format!("a duration from {least} to {most}, such as \"{example}\" (a bare number counts nanoseconds)")
             }
             Self::Port => "a port from 0 to 65535, as a number or a string".to_owned(),
             Self::Address => "an IP address, \"localhost\", or \"\" for all addresses".to_owned(),

@@ -84,10 +84,11 @@ impl Settings {
         texts.iter().enumerate()
     }
 
-    /// The value of a key, or the default of its row.
+    /// The value of a key, or the default of its row if the file gives none or an invalid one.
     pub(super) fn get<T: FromSetting>(&self, key: &str) -> T {
         let default = || keys::find(key).and_then(Row::default_setting);
-        let setting = self.given(key).cloned().or_else(default).unwrap_or(Setting::Absent);
+        let given = self.given(key).filter(|setting| **setting != Setting::Invalid).cloned();
+        let setting = given.or_else(default).unwrap_or(Setting::Absent);
         T::from_setting(&setting).expect("a key is read as the kind of its row, which a test does for each")
     }
 }

@@ -14,7 +14,7 @@ use super::source::{self, Format};
 use super::{Address, Config, Finding, Loaded, LogFormat, LogLevel, Profile, from_tree, key_table};
 
 fn load(format: Format, text: &str) -> Result<Loaded, Error> {
-    from_tree("f", &source::parse("f", format, text)?)
+    from_tree("f", source::parse("f", format, text)?)
 }
 
 fn lines(findings: &[Finding]) -> Vec<String> {

@@ -43,7 +43,7 @@ pub(crate) enum Error {
     DigestMismatch { expected: Digest, actual: Box<Digest> },
     #[error("{0}")]
     Io(#[source] PathError),
-    #[error("{free} bytes are free, but {min_free} must stay free (storage.minFreeSpace)")]
+    #[error("{} free, storage.minFreeSpace is {}", size(*free), size(*min_free))]
     NoSpace { free: u64, min_free: u64 },
 }
 

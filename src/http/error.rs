@@ -342,7 +342,7 @@ impl From<accounts::NotSignedIn> for ApiError {
         match error {
             accounts::NotSignedIn::Wrong => Self::wrong_credentials(),
             accounts::NotSignedIn::Throttled(accounts::Throttled { seconds }) => {
-                let message = format!("too many wrong passwords: try again in {seconds} seconds");
+                let message = format!("too many wrong passwords: try again in {seconds} s");
                 Self::new(ErrorCode::TooManyRequests, message).header(header::RETRY_AFTER, seconds.into())
             }
             accounts::NotSignedIn::TooBusy(_) => {

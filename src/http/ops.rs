@@ -35,7 +35,7 @@ pub(super) fn ready(context: &Context<'_>) -> HandlerResult {
     let health = context.registry.stores().check().map_err(ApiError::unavailable)?;
     let text = match (health.read_only, health.pushes) {
         (true, _) => "ok, read-only: the database cannot be written\n".to_owned(),
-        (false, Err(why)) => format!("ok, without pushes: {why}\n"),
+        (false, Err(why)) => format!("ok, pushes refused: {why}\n"),
         (false, Ok(())) => return Ok(live()),
     };
     Ok(with_body(StatusCode::OK, TEXT, Body::bytes(text)))

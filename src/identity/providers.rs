@@ -146,7 +146,7 @@ pub(crate) enum Error {
     #[error("the provider is unavailable: {cause}")]
     Unavailable { cause: String },
     /// Too many sign-ins, from one address or in total.
-    #[error("too many sign-ins: try again in {seconds} seconds")]
+    #[error("too many sign-ins: try again in {seconds} s")]
     Busy { seconds: u64 },
 }
 

@@ -244,14 +244,19 @@ fn open_stores(
 ) -> Result<(Tree, Arc<Database>, Arc<Stores>), Error> {
     let tree = Tree::new(root);
     refuse_foreign(&tree)?;
+    if tree.backup_marker().exists() {
+        let cause = format!(
+            "it is a backup or an unfinished restore: run `coracle restore {} --root DIRECTORY`, and use that directory",
+            root.display()
+        );
+        return Err(Error::storage(cause, &tree));
+    }
     let sync = config.storage.commit && is_lasting;
     let disk = Arc::new(SystemDisk);
     let blobs = Blobs::open(root, disk.clone(), sync).map_err(|error| Error::blobs(error, &tree))?;
     let blobs = blobs.with_min_free(config.storage.min_free_space);
     let database = Database::open(&tree, disk.clone(), sync).map_err(|error| Error::database(error, &tree))?;
     let database = if config.storage.commit { database } else { database.with_delayed_durability() };
-    // A backup that is served may change, and then is not a backup.
-    blobs.remove_backup_marker().map_err(|error| Error::blobs(error, &tree))?;
     if is_lasting {
         database.open_journal(&tree, disk).map_err(|error| Error::database(error, &tree))?;
     }
@@ -276,9 +281,9 @@ fn refuse_foreign(tree: &Tree) -> Result<(), Error> {
     }
     let Some(ForeignStore { program, sign }) = ForeignStore::find(tree.root()) else { return Ok(()) };
     let cause = format!(
-        "it contains the images of {program} ({}), which coracle does not read in place; choose an empty directory with \
-         --root, and copy each repository while the other registry runs: \
-         `skopeo sync --all --src docker --dest docker OLD-HOST/REPOSITORY NEW-HOST`",
+        "it contains images of {program} ({}), which coracle does not read in place: choose an empty directory with \
+         --root, and copy each repository, such as team/app, while the other registry runs: \
+         `skopeo sync --all --src docker --dest docker OLD-HOST/team/app NEW-HOST/team`",
         sign.display()
     );
     Err(Error::storage(cause, tree))

@@ -1,7 +1,7 @@
 //! [`Explanation`]: a user's rights in a repository, and the rules that grant them.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use crate::content::rows::Role;
@@ -10,26 +10,26 @@ use crate::identity::accounts::{Action, Actions, Error};
 use crate::oci::RepositoryName;
 
 /// A user's rights in a repository, with a password or with an API key that has no limits.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Explanation {
     /// The user, or null for an anonymous caller.
-    user: Option<String>,
-    repository: String,
-    actions: Vec<Action>,
-    because: Vec<Grant>,
+    pub(crate) user: Option<String>,
+    pub(crate) repository: String,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) because: Vec<Grant>,
     /// The namespace that the user owns.
-    namespace: Option<String>,
-    /// Why the user does not own the namespace of the same name.
-    namespace_note: Option<String>,
+    pub(crate) namespace: Option<String>,
+    /// Why the user does not own the namespace of its name.
+    pub(crate) namespace_note: Option<String>,
     /// Why none of the grants has an effect.
-    note: Option<&'static str>,
+    pub(crate) note: Option<String>,
 }
 
 /// A rule and the actions that it grants.
-#[derive(Debug, Serialize, JsonSchema)]
-struct Grant {
-    grants: Vec<Action>,
-    rule: String,
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Grant {
+    pub(crate) grants: Vec<Action>,
+    pub(crate) rule: String,
 }
 
 impl Shared {
@@ -60,7 +60,7 @@ impl Shared {
             because.push(Grant { grants: granted.list(), rule: text(reason, repository) });
         });
         let actions = if note.is_some() { Vec::new() } else { actions.list() };
-        let (user, repository) = (user.map(str::to_owned), repository.to_string());
+        let (user, repository, note) = (user.map(str::to_owned), repository.to_string(), note.map(str::to_owned));
         Ok(Explanation { user, repository, actions, because, namespace, namespace_note, note })
     }
 }
@@ -89,7 +89,7 @@ fn text(reason: Reason<'_>, repository: &RepositoryName) -> String {
         Reason::Superuser => "the user is a superuser".to_owned(),
         Reason::ReadOnlySuperuser => "the user is a read-only superuser".to_owned(),
         Reason::ExternalIssuer => "the external token issuer grants it".to_owned(),
-        Reason::Owner => format!("{namespace}/… is the user's own"),
+        Reason::Owner => format!("the user owns {namespace}/…"),
         Reason::Public => "the repository is public".to_owned(),
         Reason::User(role) => format!("the user has the role {} in the repository", role.as_str()),
         Reason::Group(group, role) => format!("the group {group} has the role {} in the repository", role.as_str()),

@@ -39,24 +39,44 @@ impl KeyCheck {
         Ok((plain, key, warning))
     }
 
-    /// A warning if the scopes of a key grant its owner nothing. `None` if a check would take long.
+    /// A warning if scopes of a key grant its owner nothing now. `None` if finding out would take long.
     fn warning(&self, key: &Key) -> Option<String> {
         let scopes = key.scopes.as_ref().filter(|scopes| !scopes.is_empty())?;
-        let scopes: Vec<KeyScope> = scopes.iter().filter_map(|scope| scope.parse().ok()).collect();
         let owner = &key.owner;
-        match self.grant_something(owner, &scopes) {
-            Ok(true) => None,
-            Ok(false) => Some(format!(
-                "the scopes of this API key grant {owner} nothing: {owner} has no such rights in the repositories that they match"
-            )),
+        let idle = match self.idle(owner, scopes) {
+            Ok(idle) => idle,
             Err(error) => {
                 tracing::warn!(%error, key = %key.id, "cannot find out whether the scopes of an API key grant anything");
-                None
+                return None;
             }
-        }
+        };
+        let which = match idle.as_slice() {
+            [] => return None,
+            idle if idle.len() == scopes.len() => String::new(),
+            idle => format!(" {}", idle.join(", ")),
+        };
+        Some(format!(
+            "the scopes{which} of this API key grant {owner} nothing: {owner} has no such rights in the repositories that they match"
+        ))
     }
 
-    fn grant_something(&self, owner: &str, scopes: &[KeyScope]) -> Result<bool, Error> {
+    /// The scopes that grant nothing.
+    fn idle<'k>(&self, owner: &str, scopes: &'k [String]) -> Result<Vec<&'k str>, Error> {
+        let parsed: Vec<KeyScope> = scopes.iter().filter_map(|scope| scope.parse().ok()).collect();
+        if !self.grant_something(owner, &parsed, 1)? {
+            return Ok(scopes.iter().map(String::as_str).collect());
+        }
+        let mut idle = Vec::new();
+        for (text, scope) in scopes.iter().zip(&parsed).filter(|_| scopes.len() > 1) {
+            if !self.grant_something(owner, std::slice::from_ref(scope), scopes.len())? {
+                idle.push(text.as_str());
+            }
+        }
+        Ok(idle)
+    }
+
+    /// Whether scopes grant anything. `share` divides the limits of the search.
+    fn grant_something(&self, owner: &str, scopes: &[KeyScope], share: usize) -> Result<bool, Error> {
         let Some(account) = self.accounts.account(owner)? else { return Ok(true) };
         let identity = Identity::User(Arc::clone(&account));
         let is_granted = |name: &RepositoryName| {
@@ -73,7 +93,7 @@ impl KeyCheck {
         if wild().next().is_none() {
             return Ok(false);
         }
-        let mut budget = BEGINNINGS_MAX;
+        let mut budget = BEGINNINGS_MAX / share;
         for ground in self.policy.grounds(&account) {
             for pattern in wild() {
                 match pattern.common_name(&ground, &mut budget) {
@@ -92,7 +112,7 @@ impl KeyCheck {
         let looked = Cell::new(0);
         let found = self.stores.catalog(("", ""), 1, &among, |name| {
             looked.set(looked.get() + 1);
-            looked.get() > REPOSITORIES_MAX || name.parse().is_ok_and(|name| is_granted(&name).unwrap_or(true))
+            looked.get() > REPOSITORIES_MAX / share || name.parse().is_ok_and(|name| is_granted(&name).unwrap_or(true))
         });
         // No warning if the list of repositories cannot be read.
         Ok(found.is_err() || found.is_ok_and(|page| !page.names.is_empty()))

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::maintenance;
-use crate::admin::{self, Command, Handed, socket};
+use crate::admin::{Call, Command, Handed, Reply, socket};
 use crate::http::why_unreadable;
 use crate::registry::Shared;
 
@@ -66,11 +66,8 @@ pub(super) async fn listen(listener: UnixListener, shared: Arc<Shared>, stopped:
 
 async fn serve(shared: &Arc<Shared>, stream: UnixStream, stopped: &watch::Receiver<bool>) -> std::io::Result<()> {
     let (line, handed) = timeout(COMMAND_WAIT, read(&stream)).await??;
-    let mut answer = match run(shared, &line, handed, stopped).await {
-        Ok(value) => json!({ "ok": value }),
-        Err(error) => json!({ "error": error }),
-    }
-    .to_string();
+    let reply = run(shared, &line, handed, stopped).await.map_or_else(Reply::Error, Reply::Ok);
+    let mut answer = serde_json::to_string(&reply)?;
     answer.push('\n');
     let mut stream = stream;
     stream.write_all(answer.as_bytes()).await
@@ -107,7 +104,8 @@ async fn run(
         (Some(path), Some(handle)) => Some(Handed::reach(handle, path)?),
         (Some(_), None) => return Err("the command comes from another version of coracle".to_owned()),
     };
-    let (of, pause) = (Arc::clone(shared), maintenance::pause_between_steps(stopped));
-    let done = shared.work().spawn_blocking(move || admin::execute(&of, command, handed.as_ref(), &pause)).await;
+    let (registry, pause) = (Arc::clone(shared), maintenance::pause_between_steps(stopped));
+    let work = move || command.perform(&Call { registry: &registry, handed: handed.as_ref(), pause: &pause });
+    let done = shared.work().spawn_blocking(work).await;
     done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }

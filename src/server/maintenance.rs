@@ -208,7 +208,7 @@ impl Maintenance {
             if self.shared.stores().is_journal_due() {
                 let pause = pause_between_steps(&self.stopped);
                 if self.run(JOURNAL, move |shared| shared.stores().maintain_journal(pause)).await == Some(true) {
-                    tracing::info!("rebuilt the journal of manifests");
+                    tracing::info!("created a new manifests.log");
                 }
             }
             sleep(JOURNAL_INTERVAL).await;

@@ -1,13 +1,13 @@
 //! [`Tls`]: accepts TLS connections. Certificate and key are read again when their files change.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -34,7 +34,8 @@ pub(super) struct Tls {
 impl Tls {
     /// Reads certificate and key. Fails if they are not usable.
     pub(super) fn open(files: &config::Tls) -> Result<Self, Error> {
-        let certificate = Arc::new(Reloading::open(files).map_err(|cause| Error::Tls { cause: cause.into() })?);
+        let open = Reloading::open(files);
+        let certificate = Arc::new(open.map_err(|(key, why)| Error::Tls { cause: format!("{key}: {why}").into() })?);
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut server = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -72,7 +73,7 @@ struct Current {
 }
 
 impl Reloading {
-    fn open(files: &config::Tls) -> Result<Self, String> {
+    fn open(files: &config::Tls) -> Result<Self, (&'static str, String)> {
         let (certificate, key) = (files.cert.clone(), files.key.clone());
         let stamps = [&certificate, &key].map(|path| FileStamp::at(path));
         let certified = Arc::new(load(&certificate, &key)?);
@@ -93,8 +94,12 @@ impl Reloading {
                         tracing::info!(certificate = %self.certificate.display(), "read the changed certificate");
                         current.certified = Arc::new(certified);
                     }
-                    Err(error) => {
-                        tracing::error!(error, "the changed certificate is not usable: the previous one stays in use")
+                    Err((key, error)) => {
+                        tracing::error!(
+                            key,
+                            error,
+                            "the changed certificate is not usable: the previous one stays in use"
+                        )
                     }
                 }
             }
@@ -118,14 +123,30 @@ fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
 
 opaque_debug!(Current);
 
-fn load(certificate: &PathBuf, key: &PathBuf) -> Result<CertifiedKey, String> {
+/// Checks that certificate and key are usable. Otherwise returns the key of the configuration at fault, and why.
+pub(crate) fn check_tls(files: &config::Tls) -> Result<(), (&'static str, String)> {
+    load(&files.cert, &files.key).map(drop)
+}
+
+fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, (&'static str, String)> {
+    const CERT: &str = "http.tls.cert";
+    const KEY: &str = "http.tls.key";
+    let failed = |setting, path: &Path, what: &str, error: pem::Error| match error {
+        pem::Error::NoItemsFound => (setting, format!("{} contains no {what}", path.display())),
+        error => (setting, format!("cannot read {}: {error}", path.display())),
+    };
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| format!("http.tls.cert: {}: {error}", certificate.display()))?;
+        .map_err(|error| failed(CERT, certificate, "certificate", error))?;
     if chain.is_empty() {
-        return Err(format!("http.tls.cert: {}: the file has no certificate", certificate.display()));
+        return Err(failed(CERT, certificate, "certificate", pem::Error::NoItemsFound));
     }
-    let der = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("http.tls.key: {}: {error}", key.display()))?;
-    let certified = CertifiedKey::from_der(chain, der, &aws_lc_rs::default_provider());
-    certified.map_err(|error| format!("http.tls.cert and http.tls.key do not match: {error}"))
+    let der = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(KEY, key, "private key", error))?;
+    CertifiedKey::from_der(chain, der, &aws_lc_rs::default_provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            (KEY, format!("{} is not the key of the certificate in {CERT}", key.display()))
+        }
+        rustls::Error::InvalidCertificate(why) => (CERT, format!("{} is not usable: {why:?}", certificate.display())),
+        error => (KEY, format!("{} is not usable: {error}", key.display())),
+    })
 }

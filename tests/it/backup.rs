@@ -199,7 +199,9 @@ async fn a_backup_that_is_broken_off_leaves_the_last_one() {
     back_up(&root, &backup, &[]);
     assert_eq!(files(&backup), files(&root));
     assert!(!backup.join("uploads").read_dir().unwrap().any(|_| true));
-    let last = serve(&backup);
+    std::fs::remove_dir_all(&again).unwrap();
+    assert_eq!(restore(&backup, &again, &["--verify"]).code, Some(0));
+    let last = serve(&again);
     assert_eq!(pull(&last.anonymous(), "a", "2").await, Some(second));
     last.stop();
 }
@@ -217,7 +219,7 @@ async fn a_directory_with_something_else_in_it_is_left_alone() {
     let other = place.path().join("other");
     std::fs::create_dir(&other).unwrap();
     std::fs::write(other.join("letter.txt"), "dear").unwrap();
-    refused(&other, "is not empty");
+    refused(&other, "choose another directory");
     refused(&root, "overlaps the directory to copy from");
     refused(&root.join("inside/of/it"), "overlaps the directory to copy from");
     refused(place.path(), "overlaps the directory to copy from");
@@ -226,21 +228,29 @@ async fn a_directory_with_something_else_in_it_is_left_alone() {
     assert_eq!(std::fs::read_dir(&other).unwrap().count(), 1);
     assert!(!root.join("inside").exists() && !root.join("backup.txt").exists());
 
-    // A backup that was served from is a registry, and is not overwritten.
+    // A backup is not served from, so that it can be updated.
     back_up(&root, &backup, &[]);
-    let served = serve(&backup);
-    let pushed = push_image(&served.anonymous(), "b", "1", 1000).await;
-    refused(&backup, "is not empty");
-    served.stop();
-    refused(&backup, "is not empty");
-    let done = restore(&backup, &root, &[]);
-    assert!(done.code == Some(1) && done.stderr.contains("is not empty"), "{done:?}");
-    let served = serve(&backup);
-    assert_eq!(pull(&served.anonymous(), "b", "1").await, Some(pushed));
+    for program in [Program::serve(&backup), Program::new(["user", "list", "--root"]).arg(&backup)] {
+        let done = program.run();
+        assert!(done.code == Some(1) && done.stderr.contains("`coracle restore "), "{done:?}");
+    }
+    back_up(&root, &backup, &[]);
+    // A registry is not overwritten.
+    let served = place.path().join("served");
+    assert_eq!(restore(&backup, &served, &[]).code, Some(0));
+    let restored = serve(&served);
+    let pushed = push_image(&restored.anonymous(), "b", "1", 1000).await;
+    refused(&served, "is neither empty nor a backup: choose another directory");
+    restored.stop();
+    refused(&served, "is neither empty nor a backup: choose another directory");
+    let done = restore(&served, &root, &[]);
+    assert!(done.code == Some(1) && done.stderr.contains("choose another directory"), "{done:?}");
+    let restored = serve(&served);
+    assert_eq!(pull(&restored.anonymous(), "b", "1").await, Some(pushed));
     // A registry that runs is not restored from.
-    let done = restore(&backup, &place.path().join("new"), &[]);
+    let done = restore(&served, &place.path().join("new"), &[]);
     assert!(done.code == Some(1) && done.stderr.contains("in use"), "{done:?}");
-    served.stop();
+    restored.stop();
     running.stop();
 }
 

@@ -1,5 +1,6 @@
 //! The command line: what it says, where it says it, and how it ends.
 
+mod commands;
 mod login;
 mod login_files;
 pub mod person;
@@ -45,6 +46,8 @@ fn a_wrong_command_line_ends_with_2() {
         &["serve", "--address", "here"],
         &["serve", "--root", ""],
         &["check-config"],
+        &["apikey", "revoke", "ci"],
+        &["group", "role", "dev", "owner"],
         &["check-config", "/nowhere/coracle.toml"],
         &["serve", "/nowhere/coracle.toml"],
     ] {
@@ -202,7 +205,7 @@ async fn open_is_refused_where_others_could_come_in() {
     let local = Program::serve(root.path()).arg("--open").start();
     local.anonymous().post("/v2/a/blobs/uploads/").send().await.status(202);
     let stderr = local.stop().stderr;
-    assert!(stderr.contains("anyone who reaches this address"), "{stderr}");
+    assert!(stderr.contains("everyone who can connect"), "{stderr}");
     assert!(shown_password(&stderr).is_none(), "{stderr}");
 
     let config = "[http]\nopen = true\naddress = '0.0.0.0'\n";
@@ -236,7 +239,7 @@ fn a_data_directory_in_use_is_said_in_words() {
     let second = Program::serve(root.path()).run();
     assert_eq!(second.code, Some(1));
     assert_eq!(second.stdout, "");
-    let expected = format!("{} is in use by another coracle", root.path().display());
+    let expected = format!("{} is in use by another coracle process", root.path().display());
     assert!(second.stderr.contains(&expected), "{}", second.stderr);
 }
 

@@ -71,7 +71,7 @@ async fn sighup_reads_the_configuration_and_an_error_in_it_changes_nothing() {
     asked().await.status(404);
     std::fs::write(&file, rules("")).unwrap();
     running.signal(Signal::HUP);
-    running.wait_for("the rules of access were read again");
+    running.wait_for("reloaded http.accessControl");
     asked().await.status(401);
     // Without a file there is nothing to read, and nothing ends either.
     let other = tempfile::tempdir().unwrap();

@@ -292,7 +292,7 @@ async fn with_too_little_room_left_nothing_is_pushed_and_everything_else_goes_on
     admin.get("/v2/app/manifests/1").send().await.status(200);
     admin.get(&format!("/v2/app/blobs/{digest}")).send().await.status(200);
     let ready = full.anonymous().get("/readyz").send().await.status(200);
-    assert!(ready.text().contains("without pushes") && ready.text().contains("storage.minFreeSpace"));
+    assert!(ready.text().contains("pushes refused") && ready.text().contains("storage.minFreeSpace"));
     let figures = samples(&admin.get("/metrics").send().await.status(200).text());
     let figure = |wanted: &str| figures.iter().find(|(name, _)| name == wanted).expect(wanted).1;
     assert!(figure("coracle_storage_min_free_bytes") > 4e18);

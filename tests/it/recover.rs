@@ -26,7 +26,7 @@ fn recovered(root: &Path, more: &[&str]) -> Value {
 fn serve(root: &Path) -> Running {
     let running = Program::serve(root).with_admin().start();
     if !root.join("manifests.log").exists() {
-        running.wait_for("rebuilt the journal of manifests");
+        running.wait_for("created a new manifests.log");
     }
     running
 }
@@ -111,7 +111,7 @@ async fn manifests_tags_and_blobs_come_back_when_the_database_is_gone() {
     assert!(done.code == Some(1) && done.stderr.contains("a registry runs"), "{done:?}");
     running.stop();
     let done = recover(&root, &[]);
-    assert!(done.code == Some(1) && done.stderr.contains("is whole"), "{done:?}");
+    assert!(done.code == Some(1) && done.stderr.contains("is intact"), "{done:?}");
 
     std::fs::remove_file(root.join("coracle.redb")).unwrap();
     let done = Program::serve(&root).run();
@@ -172,7 +172,7 @@ async fn a_damaged_database_is_kept_and_replaced_once_and_again() {
         assert!(std::fs::read(aside).unwrap() == damaged, "it is kept as it was");
         assert!(!blob(&root, &content.lonely).exists(), "--prune");
         let running = Program::serve(&root).with_admin().start();
-        running.wait_for("rebuilt the journal of manifests");
+        running.wait_for("created a new manifests.log");
         assert_has(&admin(&running), &content).await;
         assert!(root.join("manifests.log.old").exists());
         running.stop();
@@ -302,7 +302,7 @@ async fn the_documented_commands_work_as_they_are_written() {
     };
     let running = serve(&data);
     let image = push_image(&admin(&running), "a", "1", 1).await;
-    running.wait_for("rebuilt the journal of manifests");
+    running.wait_for("created a new manifests.log");
     running.stop();
     let (mut served, mut lost) = (0, false);
     for command in &commands {

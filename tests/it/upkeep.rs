@@ -47,7 +47,7 @@ async fn what_nothing_needs_is_collected_by_hand_beside_clients() {
 
     let done = coracle(root.path(), &["gc", "--delay", "0s"]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert!(done.stdout.contains("1 manifests removed"), "{}", done.stdout);
+    assert!(done.stdout.contains("1 manifest removed"), "{}", done.stdout);
     let layer = gone["layers"][0]["digest"].as_str().unwrap();
     for digest in [layer, &alone] {
         assert!(!blob_file(root.path(), digest).exists());
@@ -178,7 +178,7 @@ async fn a_foreign_layer_that_was_pushed_is_kept_served_and_recovered() {
         admin.delete(&format!("/v2/win/app/blobs/{digest}")).send().await.error(405, "DENIED");
         assert_blob(&admin, "win/app", digest, content).await;
     }
-    running.wait_for("rebuilt the journal of manifests");
+    running.wait_for("created a new manifests.log");
     running.stop();
     std::fs::remove_file(root.path().join("coracle.redb")).unwrap();
     let recovered = coracle(root.path(), &["recover", "--prune", "--json"]);
@@ -336,8 +336,8 @@ async fn the_history_is_purged_to_free_the_disk() {
     assert_eq!(unknown.code, Some(1), "{}", unknown.stdout);
     running.stop();
     let alone = coracle(root.path(), &["gc", "--delay", "0s", "--purge-history"]);
-    assert!(alone.stdout.contains("1 entries of the tag history removed"), "{}{}", alone.stdout, alone.stderr);
-    assert!(alone.stdout.contains("1 manifests removed"), "{}", alone.stdout);
+    assert!(alone.stdout.contains("1 entry of the tag history removed"), "{}{}", alone.stdout, alone.stderr);
+    assert!(alone.stdout.contains("1 manifest removed"), "{}", alone.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]

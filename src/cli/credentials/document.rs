@@ -1,20 +1,20 @@
-//! A JSON object whose members keep their order and their text: what is not changed is written as it was read.
+//! A JSON object whose members keep their order and their text, so that unchanged members are written as they were read.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// An object of a file. Two members of one name are refused: readers differ in which of them counts.
+/// A JSON object. Duplicate names are refused, because programs differ in which member they use.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Document {
     members: Vec<(String, Box<RawValue>)>,
-    /// Whether a line's end stood behind it.
+    /// Whether a line end followed the object.
     line_end: bool,
 }
 
 impl Document {
-    /// Reads an object; nothing at all is an empty one, as docker has it.
+    /// Parses an object. An empty text is an empty object, as in docker.
     pub(in crate::cli) fn parse(text: &str) -> Result<Self, String> {
         if text.trim().is_empty() {
             return Ok(Self::default());
@@ -27,7 +27,7 @@ impl Document {
         self.members.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
     }
 
-    /// Gives a member another value, where it stands, or adds it at the end.
+    /// Sets the value of a member in its place, or adds the member at the end.
     pub(in crate::cli) fn set(&mut self, name: &str, value: Box<RawValue>) {
         match self.members.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => *old = value,
@@ -35,15 +35,14 @@ impl Document {
         }
     }
 
-    /// Takes a member away; whether it was there.
+    /// Removes a member. Returns whether there was one.
     pub(in crate::cli) fn remove(&mut self, name: &str) -> bool {
         let before = self.members.len();
         self.members.retain(|(known, _)| known != name);
         self.members.len() != before
     }
 
-    /// The object as docker and podman write it: a member a line, behind tabs as many as it is deep. Values are as
-    /// they were read.
+    /// The object as docker and podman write it: one member per line, indented by tabs. Values keep their text.
     pub(in crate::cli) fn to_text(&self, depth: usize) -> String {
         if self.members.is_empty() {
             return "{}".to_owned();
@@ -51,7 +50,7 @@ impl Document {
         let (inner, outer) = ("\t".repeat(depth + 1), "\t".repeat(depth));
         let mut text = String::from("{");
         for (at, (name, value)) in self.members.iter().enumerate() {
-            let name = serde_json::to_string(name).expect("a text is JSON");
+            let name = serde_json::to_string(name).expect("a string is JSON");
             text.extend([if at == 0 { "\n" } else { ",\n" }, &inner, &name, ": ", value.get()]);
         }
         text.extend(["\n", &outer, "}"]);
@@ -76,7 +75,7 @@ impl<'de> Deserialize<'de> for Document {
                 let mut members: Vec<(String, Box<RawValue>)> = Vec::new();
                 while let Some((name, value)) = map.next_entry()? {
                     if members.iter().any(|(known, _)| *known == name) {
-                        return Err(de::Error::custom(format!("it has {name:?} twice")));
+                        return Err(de::Error::custom(format!("duplicate member {name:?}")));
                     }
                     members.push((name, value));
                 }

@@ -1,5 +1,5 @@
-//! Programs that keep credentials: `docker-credential-<name>`, with one word of what to do, a document on standard
-//! input, and the outcome on standard output (docker/docker-credential-helpers).
+//! Credential helpers: programs `docker-credential-<name>` with one argument (the action), input on standard input, and
+//! the result on standard output (docker/docker-credential-helpers).
 
 use std::fmt;
 use std::process::{Output, Stdio};
@@ -12,24 +12,26 @@ use tokio::process::Command;
 use zeroize::Zeroizing;
 
 use super::Entry;
-use crate::cli::printable;
+use crate::kit::text::printable;
 
-/// A person may have to unlock a keychain meanwhile.
+/// The longest run of a helper. The user may have to unlock a keychain.
 const WAIT: Duration = Duration::from_mins(2);
 
-/// What helpers say of a registry that they have nothing of.
+/// What helpers print for an unknown registry.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
-/// A program that keeps credentials.
+/// A credential helper.
 #[derive(Debug)]
 pub(super) struct Helper {
     program: String,
+    /// The key and the file that name it.
+    source: String,
 }
 
-/// What a helper says of a registry.
+/// What a helper prints for a registry.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Kept {
+struct HelperOutput {
     username: String,
     secret: String,
 }
@@ -41,12 +43,12 @@ impl fmt::Display for Helper {
 }
 
 impl Helper {
-    /// The helper that a file names. A name that leads elsewhere than to a program in the path is none.
-    pub(super) fn new(name: &str) -> Result<Self, String> {
+    /// The helper of a name, which must not be a path.
+    pub(super) fn new(name: &str, source: String) -> Result<Self, String> {
         if name.contains(['/', '\\', '\0']) {
-            return Err(format!("{name:?} is not the name of a program that keeps credentials"));
+            return Err(format!("{name:?} is not the name of a credential helper: see {source}"));
         }
-        Ok(Self { program: format!("docker-credential-{name}") })
+        Ok(Self { program: format!("docker-credential-{name}"), source })
     }
 
     pub(super) async fn store(&self, host: &str, entry: &Entry) -> Result<(), String> {
@@ -61,11 +63,12 @@ impl Helper {
             return Ok(None);
         }
         let said = Zeroizing::new(self.succeed("get", output)?);
-        let kept: Kept = serde_json::from_slice(&said).map_err(|_| format!("{self} says what is no credential"))?;
-        Ok(Some(Entry { user: kept.username, secret: Zeroizing::new(kept.secret) }))
+        let entry: HelperOutput =
+            serde_json::from_slice(&said).map_err(|_| format!("the output of {self} is not valid"))?;
+        Ok(Some(Entry { user: entry.username, secret: Zeroizing::new(entry.secret) }))
     }
 
-    /// Whether there was something.
+    /// Removes the entry of a registry. Returns whether there was one.
     pub(super) async fn erase(&self, host: &str) -> Result<bool, String> {
         let output = self.run("erase", host).await?;
         if is_not_found(&output) {
@@ -78,15 +81,18 @@ impl Helper {
         let failed = |error: &dyn fmt::Display| format!("{self} {word}: {error}");
         let mut command = Command::new(&self.program);
         command.arg(word).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| failed(&error))?;
-        let mut stdin = child.stdin.take().ok_or_else(|| failed(&"it has no input"))?;
+        let mut child =
+            command.spawn().map_err(|error| format!("cannot run {self}, named by {}: {error}", self.source))?;
+        let mut stdin = child.stdin.take().ok_or_else(|| failed(&"no standard input"))?;
         let talking = async {
-            // A helper that does not read to the end has said something all the same.
+            // A helper that does not read all input can still print a result.
             let _ = stdin.write_all(input.as_bytes()).await;
             drop(stdin);
             child.wait_with_output().await
         };
-        let output = tokio::time::timeout(WAIT, talking).await.map_err(|_| failed(&"it does not come to an end"))?;
+        let output = tokio::time::timeout(WAIT, talking)
+            .await
+            .map_err(|_| failed(&format!("no result within {} s", WAIT.as_secs())))?;
         output.map_err(|error| failed(&error))
     }
 
@@ -94,9 +100,9 @@ impl Helper {
         if output.status.success() {
             return Ok(output.stdout);
         }
-        // Helpers say on standard output what is wrong.
+        // Helpers print errors to standard output.
         let said = [output.stdout, output.stderr].concat();
-        Err(format!("{self} {word} has failed: {}", printable(&String::from_utf8_lossy(&said))))
+        Err(format!("{self} {word} failed: {}", printable(&String::from_utf8_lossy(&said))))
     }
 }
 

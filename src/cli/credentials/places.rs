@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Place, Tool, make_private};
 
-/// What the places depend on.
+/// What the paths depend on.
 #[derive(Debug)]
 pub(in crate::cli) struct Environment {
     pub(in crate::cli) home: Option<PathBuf>,
@@ -20,12 +20,12 @@ pub(in crate::cli) struct Environment {
     pub(in crate::cli) registry_auth_file: Option<PathBuf>,
     pub(in crate::cli) runtime_dir: Option<PathBuf>,
     pub(in crate::cli) config_home: Option<PathBuf>,
-    /// Where the system keeps what lives as long as it runs, for each user; none where podman does not use it.
+    /// The user's directory in `/run`, where podman uses one.
     pub(in crate::cli) system_runtime: Option<PathBuf>,
 }
 
 impl Environment {
-    /// That of this process.
+    /// Reads the environment of this process.
     pub(in crate::cli) fn read() -> Self {
         let variable =
             |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
@@ -42,12 +42,12 @@ impl Environment {
     }
 }
 
-/// Every file to write, each once: the one that is named, or docker's and podman's.
+/// The files to write: the named one, or docker's and podman's, each once.
 pub(in crate::cli) fn places(environment: &Environment, named: Option<&Path>) -> Result<Vec<Place>, String> {
     if let Some(file) = named {
         return Ok(vec![Place { tool: Tool::Podman, file: file.to_owned() }]);
     }
-    let home = || environment.home.clone().ok_or("there is no home directory: name a file with --authfile");
+    let home = || environment.home.clone().ok_or("no home directory: name a file with --authfile");
     let docker = match &environment.docker_config {
         Some(directory) => directory.join("config.json"),
         None => home()?.join(".docker").join("config.json"),
@@ -56,7 +56,7 @@ pub(in crate::cli) fn places(environment: &Environment, named: Option<&Path>) ->
     let podman = match environment {
         Environment { registry_auth_file: Some(file), .. } => Some(file.clone()),
         Environment { docker_config: Some(_), .. } => None,
-        // What podman refuses to write it still reads.
+        // podman reads this file even where it refuses to write it.
         Environment { runtime_dir: Some(directory), .. } if directory.is_dir() => Some(auth_file(directory)),
         Environment { runtime_dir: None, system_runtime: Some(directory), .. } if make_private(directory).is_ok() => {
             Some(directory.join("auth.json"))

@@ -1,5 +1,5 @@
-//! What `coracle login` has made, so that `coracle logout` ends that and nothing else: where the registry is, which
-//! key it was, and which files have it. The key itself is not in here, only its hash.
+//! The record of what `coracle login` created, so that `coracle logout` revokes exactly that: the registry, the ID of the
+//! key, and its file. The record has the hash of the key, not the key.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,44 +11,44 @@ use sha2::{Digest as _, Sha256};
 use super::replace;
 use crate::kit::file::if_exists;
 
-/// The sign-ins of a person on this machine, by the registry's name.
+/// The sign-ins of a user on this machine, by the name of the registry.
 #[derive(Debug)]
 pub(in crate::cli) struct Logins {
     file: PathBuf,
     registries: BTreeMap<String, Login>,
 }
 
-/// One of them.
+/// One sign-in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::cli) struct Login {
     pub(in crate::cli) url: String,
     pub(in crate::cli) user: String,
-    /// The key's id, as the list of one's keys has it.
+    /// The ID of the key.
     pub(in crate::cli) key: String,
-    /// SHA-256 of the key, in hexadecimal digits.
+    /// The SHA-256 of the key in hexadecimal digits.
     pub(in crate::cli) key_sha256: String,
-    /// A file with certificates to trust, if one was named.
+    /// The file of --ca.
     pub(in crate::cli) ca: Option<PathBuf>,
-    /// A file that was named in place of docker's and podman's.
+    /// The file of --authfile.
     pub(in crate::cli) authfile: Option<PathBuf>,
 }
 
 impl Login {
-    /// Whether this is the key that was made.
+    /// Whether this is the created key.
     pub(in crate::cli) fn is_of(&self, secret: &str) -> bool {
         self.key_sha256 == hash(secret)
     }
 }
 
-/// What is remembered of a key.
+/// The hash of a key in the record.
 pub(in crate::cli) fn hash(secret: &str) -> String {
     hex::encode(Sha256::digest(secret))
 }
 
 impl Logins {
-    /// Reads what is remembered; nothing, if there is no such file.
+    /// Reads the record. A missing file is an empty record.
     pub(in crate::cli) fn read() -> Result<Self, String> {
-        let directory = dirs::config_dir().ok_or("there is no directory for configuration on this platform")?;
+        let directory = dirs::config_dir().ok_or("this platform has no configuration directory")?;
         let file = directory.join("coracle").join("logins.json");
         let registries =
             match if_exists(fs::read_to_string(&file)).map_err(|error| format!("{}: {error}", file.display()))? {
@@ -63,10 +63,9 @@ impl Logins {
         self.registries.get(host)
     }
 
-    /// The one registry that somebody has signed in to, if it is one.
-    pub(in crate::cli) fn only(&self) -> Option<&str> {
-        let mut hosts = self.registries.keys();
-        hosts.next().filter(|_| hosts.next().is_none()).map(String::as_str)
+    /// The registries that the user is logged in to.
+    pub(in crate::cli) fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.registries.keys().map(String::as_str)
     }
 
     pub(in crate::cli) fn put(&mut self, host: &str, login: Login) -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! How events become lines: numbers are plain decimals, and what is JSON already is nested in a JSON line.
+//! How events become lines: numbers are plain decimals, and a field that is a JSON object stays one in a JSON line.
 
 use std::fmt::{self, Debug, Write as _};
 
@@ -71,7 +71,7 @@ impl JsonLine {
     /// Begins with the time and the level.
     pub(super) fn begin(level: Level) -> Self {
         let mut time = String::new();
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
         Self { line: format!("{{\"timestamp\":\"{time}\",\"level\":\"{level}\"") }
     }
@@ -82,12 +82,12 @@ impl JsonLine {
         let _ = write!(self.line, ",{name}:{value}");
     }
 
-    /// Adds a text.
+    /// Adds a string.
     pub(super) fn text(&mut self, name: &str, value: &str) {
         self.raw(name, serde_json::Value::from(value));
     }
 
-    /// Ends with the part of the program that the line comes from.
+    /// Ends with the module that the line comes from.
     pub(super) fn end(mut self, target: &str) -> String {
         self.text("target", target);
         self.line.push('}');
@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// What is logged, as text and as JSON.
+    /// Returns the line of an event as text and as JSON.
     fn logged(log: impl Fn()) -> (String, Value) {
         #[derive(Clone, Default)]
         struct Memory(Arc<Mutex<Vec<u8>>>);

@@ -1,4 +1,4 @@
-//! Which registry is meant: how it is asked, and under which name docker and podman know it.
+//! The address of a registry: its URL, and the name that docker and podman know it by.
 
 use hyper::Uri;
 
@@ -8,44 +8,44 @@ use crate::kit::outgoing::is_loopback;
 /// A registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Registry {
-    /// `https://registry.example:5000`, without a slash at its end.
+    /// Such as `https://registry.example:5000`, without a trailing slash.
     pub(in crate::cli) url: String,
-    /// `registry.example:5000`: what stands before the first slash of an image's name.
+    /// Such as `registry.example:5000`: what precedes the first slash of an image name.
     pub(in crate::cli) host: String,
 }
 
 impl Registry {
-    /// The registry of a name or a URL. A name alone is asked over HTTPS, and over HTTP on this machine, as docker
-    /// has it.
-    pub(in crate::cli) fn named(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("{text:?} names no registry: {why}");
+    /// The registry of a name or a URL. A name without a scheme means HTTPS, or HTTP on this machine unless `tls` is set,
+    /// as in docker.
+    pub(in crate::cli) fn named(text: &str, tls: bool) -> Result<Self, String> {
+        let wrong = |why: &str| format!("{text:?} is not a registry: {why}");
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme @ ("http" | "https"), rest)) => (Some(scheme), rest),
-            Some(_) => return Err(wrong("a URL begins with https:// or http://")),
+            Some(_) => return Err(wrong("a URL must begin with https:// or http://")),
             None => (None, text),
         };
         let host = rest.strip_suffix('/').unwrap_or(rest);
         if host.contains(['/', '?', '#']) {
-            return Err(wrong(
-                "give its name alone, without a path; what is signed in to is a registry, not a repository",
-            ));
+            return Err(wrong("expected the name of a registry without a path or a repository"));
         }
-        let uri: Uri = format!("https://{host}").parse().map_err(|_| wrong("it is neither a name nor an address"))?;
+        let uri: Uri = format!("https://{host}")
+            .parse()
+            .map_err(|_| wrong("expected a host name or an IP address, and optionally a port"))?;
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let port = host.strip_prefix(uri.host().unwrap_or_default()).and_then(|rest| rest.strip_prefix(':'));
         let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok());
         if authority != host || host.contains('@') || !port_fits {
-            return Err(wrong("it is neither a name nor an address"));
+            return Err(wrong("expected a host name or an IP address, and optionally a port"));
         }
         let local = uri.host().is_some_and(is_loopback);
-        let scheme = scheme.unwrap_or(if local { "http" } else { "https" });
+        let scheme = scheme.unwrap_or(if local && !tls { "http" } else { "https" });
         Ok(Self { url: format!("{scheme}://{host}"), host: host.to_owned() })
     }
 
-    /// The registry of a configuration, as clients reach it from this machine.
+    /// The registry of a configuration, with the address by which this machine reaches it.
     pub(in crate::cli) fn configured(config: &Config) -> Result<Self, String> {
         if let Some(url) = &config.http.external_url {
-            return Self::named(url);
+            return Self::named(url, false);
         }
         let host = match config.http.address {
             Address::Ip(ip) if ip.is_unspecified() && ip.is_ipv6() => "[::1]".to_owned(),
@@ -56,8 +56,9 @@ impl Registry {
         };
         let scheme = if config.http.tls.is_some() { "https" } else { "http" };
         match config.http.port {
-            0 => Err("the registry of this configuration takes any free port: say which one it has".to_owned()),
-            port => Self::named(&format!("{scheme}://{host}:{port}")),
+            0 => Err("http.port is 0 in this configuration, so the port is unknown: name the registry as HOST:PORT"
+                .to_owned()),
+            port => Self::named(&format!("{scheme}://{host}:{port}"), false),
         }
     }
 }
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_alone_is_asked_over_https_and_this_machine_over_http() {
+    fn a_name_without_a_scheme_means_https_and_http_on_this_machine() {
         for (text, url, host) in [
             ("registry.example", "https://registry.example", "registry.example"),
             ("registry.example:5000", "https://registry.example:5000", "registry.example:5000"),
@@ -78,16 +79,27 @@ mod tests {
             ("[::1]:8080", "http://[::1]:8080", "[::1]:8080"),
             ("[2001:db8::1]", "https://[2001:db8::1]", "[2001:db8::1]"),
             ("https://localhost:8443", "https://localhost:8443", "localhost:8443"),
-            // Whose name begins so is not this machine.
+            // Other machines, although the names look local.
             ("127.0.0.1.example", "https://127.0.0.1.example", "127.0.0.1.example"),
             ("localhost.example", "https://localhost.example", "localhost.example"),
         ] {
-            assert_eq!(Registry::named(text), Ok(Registry { url: url.to_owned(), host: host.to_owned() }), "{text}");
+            assert_eq!(
+                Registry::named(text, false),
+                Ok(Registry { url: url.to_owned(), host: host.to_owned() }),
+                "{text}"
+            );
         }
     }
 
     #[test]
-    fn what_names_no_registry_is_refused() {
+    fn a_certificate_to_trust_means_https_on_this_machine_too() {
+        let url = |text| Registry::named(text, true).map(|registry| registry.url);
+        assert_eq!(url("localhost:8080"), Ok("https://localhost:8080".to_owned()));
+        assert_eq!(url("http://localhost:8080"), Ok("http://localhost:8080".to_owned()));
+    }
+
+    #[test]
+    fn what_is_not_a_registry_is_refused() {
         for text in [
             "",
             "https://",
@@ -102,12 +114,12 @@ mod tests {
             "a b",
             "::1",
         ] {
-            assert!(Registry::named(text).is_err(), "{text}");
+            assert!(Registry::named(text, false).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn a_configuration_says_where_its_registry_is() {
+    fn a_configuration_names_the_address_of_its_registry() {
         for (text, url) in [
             ("", "http://127.0.0.1:8080"),
             ("[http]\nport = 5000\naddress = '0.0.0.0'", "http://127.0.0.1:5000"),

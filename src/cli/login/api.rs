@@ -1,4 +1,4 @@
-//! What the command line asks of a registry, over the registry's own API, as any other client would.
+//! The client of the registry's HTTP API.
 
 use std::fmt;
 
@@ -8,60 +8,60 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::address::Registry;
-use crate::cli::printable;
 use crate::kit::outgoing::{self, Client};
+use crate::kit::text::printable;
 
 const CSRF_TOKEN: &str = "x-csrf-token";
 const NEXT_CSRF_TOKEN: &str = "x-next-csrf-token";
 const SESSION_COOKIE: &str = "session";
 
-/// A registry that is spoken to, in a session where there is one.
+/// A connection to a registry, with the session if there is one.
 pub(in crate::cli) struct Api {
     client: Client,
     registry: Registry,
     cookie: Option<Zeroizing<String>>,
     csrf: Option<Zeroizing<String>>,
-    /// The warning of the last answer, for people.
+    /// The warning of the last response.
     warning: Option<String>,
 }
 
-/// Why the registry did not do something.
+/// Why a request failed.
 #[derive(Debug)]
 pub(in crate::cli) enum Failure {
-    /// It has said no, and why.
+    /// The registry refused it.
     Refused { status: u16, why: String },
-    /// It has said nothing.
+    /// There was no response.
     Away(outgoing::Error),
-    /// What answers is no registry of this kind.
+    /// The response is not that of a coracle registry.
     Other(String),
 }
 
-/// How one can sign in.
+/// The ways to sign in.
 #[derive(Debug)]
 pub(super) struct Ways {
     pub(super) password: bool,
-    /// How long a key may live, in seconds, if there is a limit.
+    /// The longest lifetime of a key in seconds, if there is a limit.
     pub(super) key_lifetime_max: Option<u64>,
     pub(super) providers: Vec<Provider>,
 }
 
-/// Somebody else who says who people are.
+/// An identity provider.
 #[derive(Clone, Debug)]
 pub(super) struct Provider {
     pub(super) name: String,
-    /// For people.
+    /// The name to show.
     pub(super) title: String,
-    /// Whether it lets people sign in on another device.
+    /// Whether it supports sign-in on another device.
     pub(super) device: bool,
 }
 
-/// An API key that was made.
+/// A new API key.
 pub(super) struct NewKey {
     pub(super) id: String,
     pub(super) secret: Zeroizing<String>,
-    /// Until when it is good, for people.
+    /// When it expires.
     pub(super) expiration: Option<String>,
-    /// Why it is of no use, for people.
+    /// Why it grants nothing.
     pub(super) warning: Option<String>,
 }
 
@@ -69,6 +69,11 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused { why, .. } | Self::Other(why) => f.write_str(why),
+            Self::Away(outgoing::Error::Certificate { host, cause }) => {
+                let unknown = ["UnknownIssuer", "CaUsedAsEndEntity"].iter().any(|error| cause.contains(error));
+                let why = if unknown { "self-signed, or signed by an unknown authority" } else { cause };
+                write!(f, "the certificate of {host} is not trusted ({}): name it with --ca FILE", printable(why))
+            }
             Self::Away(error) => write!(f, "{}", printable(&error.to_string())),
         }
     }
@@ -103,12 +108,12 @@ impl Api {
         })
     }
 
-    /// Begins a session with a password.
+    /// Starts a session with a password.
     pub(super) async fn sign_in(&mut self, user: &str, password: &str) -> Result<(), Failure> {
         self.post("/api/v1/signin", &json!({ "username": user, "password": password })).await.map(drop)
     }
 
-    /// Does what begins, or may begin, a session.
+    /// Sends a POST request with a CSRF token, which may start a session.
     pub(super) async fn post(&mut self, path: &str, body: &Value) -> Result<Value, Failure> {
         if self.csrf.is_none() {
             let answer = self.call(Method::GET, "/csrf_token", None).await?;
@@ -118,13 +123,13 @@ impl Api {
         self.call(Method::POST, path, Some(body)).await
     }
 
-    /// The name of whoever has signed in.
+    /// The name of the signed-in user.
     pub(super) async fn whoami(&mut self) -> Result<String, Failure> {
         let answer = self.call(Method::GET, "/api/v1/user/", None).await?;
         let name = answer["username"].as_str().ok_or_else(|| self.other())?;
-        // It becomes one half of `<name>:<key>`, and is shown.
+        // The name becomes part of `<name>:<key>`, and is printed.
         if name.is_empty() || name.contains(':') || name.chars().any(char::is_control) {
-            return Err(Failure::Other(format!("{:?} cannot sign in with docker or podman", printable(name))));
+            return Err(Failure::Other(format!("docker and podman cannot use the user name {:?}", printable(name))));
         }
         Ok(name.to_owned())
     }
@@ -144,7 +149,10 @@ impl Api {
         let (Value::String(secret), Some(id)) = (token["token_code"].take(), token["uuid"].as_str()) else {
             return Err(self.other());
         };
-        let expiration = token["expiration"].as_str().map(printable);
+        let expiration = token["expiration"].as_str().map(|time| {
+            let time = jiff::fmt::rfc2822::parse(time).map(|time| time.timestamp());
+            time.map_or_else(|_| "-".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M UTC").to_string())
+        });
         Ok(NewKey { id: id.to_owned(), secret: Zeroizing::new(secret), expiration, warning: self.warning.take() })
     }
 
@@ -159,12 +167,12 @@ impl Api {
         Ok(())
     }
 
-    /// A key ends itself. One that is not known any more has ended.
+    /// Revokes a key with the key itself. A key that the registry does not know is revoked already.
     pub(in crate::cli) async fn end_key(&mut self, id: &str, key: &str) -> Result<(), Failure> {
         let mut request = self.request(Method::DELETE, &format!("/api/v1/user/apptoken/{id}"), None)?;
         let bearer = Zeroizing::new(format!("Bearer {key}"));
         let bearer = header::HeaderValue::from_str(&bearer)
-            .map_err(|_| Failure::Other("what is there is no API key".to_owned()))?;
+            .map_err(|_| Failure::Other("the stored credentials are not an API key".to_owned()))?;
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
         match self.send(request).await {
             Err(Failure::Refused { status: 401, .. }) => Ok(()),
@@ -175,7 +183,8 @@ impl Api {
     async fn call(&mut self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let mut request = self.request(method, path, body)?;
         let value = |text: &str| {
-            header::HeaderValue::from_str(text).map_err(|_| Failure::Other("the registry sets no cookie".to_owned()))
+            header::HeaderValue::from_str(text)
+                .map_err(|_| Failure::Other("the cookie of the registry is invalid".to_owned()))
         };
         if let Some(cookie) = &self.cookie {
             let cookie = Zeroizing::new(format!("{SESSION_COOKIE}={}", **cookie));
@@ -210,13 +219,16 @@ impl Api {
                 let why = said["detail"].as_str().or_else(|| said["error_message"].as_str()).unwrap_or_default();
                 Err(Failure::Refused { status, why: printable(why) })
             }
-            // Another kind of registry answers 404 in another way, and a proxy 502.
+            // Another registry, or a proxy.
             _ if status == 404 => Err(Failure::Refused { status, why: self.other().to_string() }),
-            _ => Err(Failure::Other(format!("{} answers with status {status}, and not as coracle does", self.host()))),
+            _ => Err(Failure::Other(format!(
+                "{} is not a coracle registry: it answered with status {status}",
+                self.host()
+            ))),
         }
     }
 
-    /// Keeps what the registry wants to see again.
+    /// Stores the cookie and the CSRF token of a response.
     fn remember(&mut self, headers: &HeaderMap) {
         for cookie in headers.get_all(header::SET_COOKIE) {
             let pair = cookie.to_str().ok().and_then(|cookie| cookie.split(';').next());
@@ -242,6 +254,6 @@ impl Api {
 
     fn other(&self) -> Failure {
         let host = self.host();
-        Failure::Other(format!("{host} is not a coracle registry that can be signed in to so: use docker login"))
+        Failure::Other(format!("{host} is not a coracle registry with this sign-in: use docker login"))
     }
 }

@@ -1,5 +1,7 @@
-//! Signing in with the browser of this machine: it is sent to the registry, and comes back to a port that only this
-//! machine has, with a code that is of no use to anybody but this program (RFC 8252, RFC 7636).
+//! Sign-in with the browser of this machine (RFC 8252, RFC 7636).
+//!
+//! The browser opens a page of the registry, and returns to a local port of this program with a code. Only this program
+//! can use the code.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,39 +19,38 @@ use zeroize::Zeroizing;
 
 use super::api::{Api, Failure, Provider};
 
-/// How long somebody has for it.
+/// The time that the user has.
 const WAIT: Duration = Duration::from_mins(10);
-/// How long a browser has to send a request on a connection, how much it may have, and how many there may be.
-/// Browsers open connections that they do not use.
+/// Limits of the browser's requests: time, size, and number of connections. Browsers open connections that they do not
+/// use.
 const REQUEST_WAIT: Duration = Duration::from_secs(20);
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 const CONNECTIONS_MAX: usize = 16;
-/// After a connection that could not be accepted.
+/// The wait after a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 
-const DONE: &str = "Back to the terminal: it goes on there, and this window can be closed.";
-const NOT_HERE: &str = "There is nothing here.";
+const DONE: &str = "Continue in the terminal. You can close this window.";
+const NOT_HERE: &str = "Not found.";
 
-/// What comes back.
+/// What the browser returns with.
 #[derive(Debug, PartialEq, Eq)]
 enum Returned {
     Code(String),
     Denied,
 }
 
-/// Whether there is a browser to open on this machine, for somebody who sits at it.
+/// Whether this machine has a browser and a screen.
 pub(super) fn is_there() -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     cfg!(target_os = "macos") || set("BROWSER") || set("DISPLAY") || set("WAYLAND_DISPLAY")
 }
 
-/// Begins a session through a provider.
+/// Starts a session through a provider.
 pub(super) async fn sign_in(api: &mut Api, provider: &Provider, open: bool) -> Result<(), Failure> {
-    let other =
-        |error: &dyn std::fmt::Display| Failure::Other(format!("nobody can come back from the browser: {error}"));
+    let other = |error: &dyn std::fmt::Display| Failure::Other(format!("cannot listen for the browser: {error}"));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| other(&error))?;
     let port = listener.local_addr().map_err(|error| other(&error))?.port();
-    // Nobody else on this machine can guess it, nor a page that the browser shows.
+    // Neither another program on this machine nor a page in the browser can guess the path.
     let path = format!("/{}", hex::encode(rand::random::<[u8; 16]>()));
     let verifier = Zeroizing::new(URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
@@ -65,21 +66,21 @@ pub(super) async fn sign_in(api: &mut Api, provider: &Provider, open: bool) -> R
     } else {
         format!("To sign in with {}, open this address in a browser on this machine:", provider.title)
     };
-    // In one piece, for whoever reads it as it comes.
+    // One write, so that another program reads it whole.
     let how = format!("{how}\n\n  {address}\n\n");
     eprint!("{how}");
     let _browser = open.then(|| open_browser(&address)).flatten();
     let returned = tokio::time::timeout(WAIT, wait(listener, path)).await;
-    match returned.map_err(|_| Failure::Other("nobody has come back from the browser within 10 minutes".to_owned()))? {
+    match returned.map_err(|_| Failure::Other("the browser did not return within 10 minutes".to_owned()))? {
         Returned::Code(code) => {
             let body = json!({ "code": code, "code_verifier": *verifier });
             api.post("/api/v1/signin/code", &body).await.map(drop)
         }
-        Returned::Denied => Err(Failure::Other("it was refused in the browser".to_owned())),
+        Returned::Denied => Err(Failure::Other("the sign-in was refused in the browser".to_owned())),
     }
 }
 
-/// The browser that the person has chosen, or the system's. It goes on when the program has ended.
+/// Opens $BROWSER, or the default browser of the system. It stays open after the program ends.
 fn open_browser(address: &str) -> Option<Child> {
     let chosen = std::env::var("BROWSER").ok().and_then(|list| list.split(':').next().map(str::to_owned));
     let system = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
@@ -87,22 +88,22 @@ fn open_browser(address: &str) -> Option<Child> {
     Command::new(program).arg(address).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
 }
 
-/// Answers whoever comes, until somebody comes back from the registry.
+/// Answers requests until the browser returns from the registry.
 async fn wait(listener: TcpListener, path: String) -> Returned {
-    let mut visitors = JoinSet::new();
+    let mut requests = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept(), if visitors.len() < CONNECTIONS_MAX => match accepted {
+            accepted = listener.accept(), if requests.len() < CONNECTIONS_MAX => match accepted {
                 Ok((stream, _)) => {
                     let path = path.clone();
-                    visitors.spawn(async move {
+                    requests.spawn(async move {
                         tokio::time::timeout(REQUEST_WAIT, answer(stream, &path)).await.ok().flatten()
                     });
                 }
                 Err(_) => tokio::time::sleep(PAUSE).await,
             },
-            Some(visitor) = visitors.join_next() => {
-                if let Ok(Some(returned)) = visitor {
+            Some(request) = requests.join_next() => {
+                if let Ok(Some(returned)) = request {
                     return returned;
                 }
             }
@@ -133,7 +134,7 @@ async fn answer(mut stream: TcpStream, path: &str) -> Option<Returned> {
     returned
 }
 
-/// What a request line brings back: nothing, unless it is for the path.
+/// Parses a request line. Returns `None` if it is for another path.
 fn read(line: &str, path: &str) -> Option<Returned> {
     let target = line.strip_prefix("GET ")?.strip_suffix(" HTTP/1.1")?;
     let (found, query) = target.split_once('?')?;
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_path_that_nobody_can_guess_brings_something_back() {
+    fn only_the_secret_path_returns_a_code() {
         let code = || Some(Returned::Code("a b".to_owned()));
         for (line, expected) in [
             ("GET /x?code=a%20b HTTP/1.1", code()),

@@ -44,7 +44,7 @@ fn wrong_values_say_what_is_expected() {
         ("http.tls = 'on'", "f: http.tls: expected a table of keys, found \"on\""),
         (
             "storage.uploadExpiry = 24",
-            "f: storage.uploadExpiry: expected a duration from 1s to 8760h, such as \"8760h\" \
+            "f: storage.uploadExpiry: expected a duration from 1s to 8760h, such as \"24h\" \
              (a bare number counts nanoseconds), found 24",
         ),
         (
@@ -54,7 +54,7 @@ fn wrong_values_say_what_is_expected() {
         ),
         (
             "storage.gcDelay = true",
-            "f: storage.gcDelay: expected a duration from 0s to 87600h, such as \"87600h\" \
+            "f: storage.gcDelay: expected a duration from 0s to 87600h, such as \"24h\" \
              (a bare number counts nanoseconds), found true",
         ),
         (

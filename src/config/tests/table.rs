@@ -187,7 +187,7 @@ fn every_input_gives_a_configuration_or_problems() {
             }
         }
         let text: String = text.into_iter().collect();
-        match parse("f", format, &text).and_then(|tree| from_tree("f", &tree)) {
+        match parse("f", format, &text).and_then(|tree| from_tree("f", tree)) {
             Ok(_) => loaded += 1,
             Err(error) => {
                 refused += 1;

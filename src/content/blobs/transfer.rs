@@ -15,9 +15,8 @@ use crate::oci::{Digest, Hasher, UploadId};
 
 /// The text in [`Tree::backup_marker`].
 const MARKER_TEXT: &str = "\
-This directory is a backup, made and updated by `coracle backup`.
-`coracle restore` makes a registry from it. You can also serve it directly with `coracle serve --root`. Then it becomes
-a registry, and is no longer a backup.
+This directory is a backup, or an unfinished restore. `coracle backup` updates a backup, and `coracle restore` makes a
+registry from it. `coracle serve` refuses the directory.
 ";
 
 /// How blobs are transferred.
@@ -45,7 +44,7 @@ pub(crate) enum TransferOutcome {
 /// Why a directory cannot be the target of a transfer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TargetError {
-    #[error("{} is not empty: choose an empty directory, or a new one", directory.display())]
+    #[error("{} is neither empty nor a backup: choose another directory", directory.display())]
     Occupied { directory: PathBuf },
     /// It is the source directory, in it, or around it.
     #[error("{} overlaps the directory to copy from", directory.display())]
@@ -121,7 +120,8 @@ impl Target {
 
     /// Makes the directory a registry, which is no longer a backup.
     pub(crate) fn remove_backup_marker(self) -> Result<(), Error> {
-        self.blobs.remove_backup_marker()?;
+        let marker = self.tree().backup_marker();
+        if_exists(self.disk.remove(&marker)).map_err(Error::io("remove", &marker))?;
         let root = self.tree().root();
         self.disk.sync_dir(root).map_err(Error::io("sync", root))
     }
@@ -130,12 +130,6 @@ impl Target {
 impl Blobs {
     pub(crate) const fn tree(&self) -> &Tree {
         &self.tree
-    }
-
-    /// Removes the marker of a backup, if it exists. A registry that serves the directory may change it.
-    pub(crate) fn remove_backup_marker(&self) -> Result<(), Error> {
-        let marker = self.tree.backup_marker();
-        if_exists(self.disk.remove(&marker)).map(drop).map_err(Error::io("remove", &marker))
     }
 
     /// Transfers a blob from another data directory. [`Blobs::sync_directories`] makes its name durable.

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::Stores;
 use crate::content::blobs::{self, Disk, Entry, SystemDisk, Target, TargetError, TransferMode, TransferOutcome, Tree};
 use crate::content::rows::{self, Extent, Pause, ReadOnlyDatabase, install};
@@ -26,7 +28,7 @@ const STEP: usize = 256;
 const NAMED_MAX: usize = 1000;
 
 /// The result of a backup or a restore.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Transferred {
     /// All blobs in the target now, and their bytes.
     pub(crate) blobs: u64,
@@ -42,7 +44,8 @@ pub(crate) struct Transferred {
     /// The number of blobs without an intact file, and the first of them.
     pub(crate) damaged: u64,
     pub(crate) damaged_digests: Vec<Digest>,
-    pub(crate) took: Duration,
+    /// The duration in seconds.
+    pub(crate) seconds: f64,
 }
 
 /// Why a backup or a restore failed.
@@ -111,7 +114,7 @@ impl Stores {
         let mut transfer = Transfer { from, target: &target, disk, way, verify: false, pause };
         let copy = |pause: Pause<'_>| self.database.copy(target.tree(), disk, Extent::WithoutSessions, pause);
         let transferred = transfer.run(copy)?;
-        Ok(Transferred { took: began.elapsed(), ..transferred })
+        Ok(Transferred { seconds: began.elapsed().as_secs_f64(), ..transferred })
     }
 }
 
@@ -138,7 +141,7 @@ fn restore_on(
     let copy = |pause: Pause<'_>| rows.copy(target.tree(), disk, Extent::WithoutSessions, pause);
     let transferred = transfer.run(copy)?;
     target.remove_backup_marker()?;
-    Ok(Transferred { took: began.elapsed(), ..transferred })
+    Ok(Transferred { seconds: began.elapsed().as_secs_f64(), ..transferred })
 }
 
 fn system_disk() -> Arc<dyn Disk> {

@@ -54,7 +54,7 @@ impl fmt::Debug for Retention {
 }
 
 /// The result of a garbage collection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Collected {
     pub(crate) manifests: u64,
     /// Tags of signatures whose image was removed.
@@ -68,6 +68,7 @@ pub(crate) struct Collected {
     /// Manifests that cannot be read, and stay.
     pub(crate) unreadable: u64,
     /// Referrers whose subject was found to be missing.
+    #[serde(skip)]
     released: u64,
 }
 

@@ -14,7 +14,7 @@ pub(crate) enum Error {
     /// Its file is damaged. Pushing the blob again repairs it.
     #[error("the blob {digest} is damaged on the registry's disk: push it again")]
     BlobDamaged { digest: Digest },
-    #[error("the repository has no manifest {reference}")]
+    #[error("the repository has no {} {reference}", if matches!(reference, Reference::Tag(_)) { "tag" } else { "manifest" })]
     ManifestUnknown { reference: Reference },
     #[error("there is no upload {id}: it is finished, cancelled or expired")]
     UploadUnknown { id: UploadId },

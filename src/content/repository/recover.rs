@@ -9,6 +9,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::manifest::attach;
 use crate::content::blobs::{self, Blobs, Disk, Entry, SystemDisk, Tree};
 use crate::content::rows::{
@@ -34,7 +36,7 @@ pub(crate) struct Recovery {
 }
 
 /// The result of a recovery.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Recovered {
     /// The fault of the database.
     pub(crate) damage: String,
@@ -55,6 +57,7 @@ pub(crate) struct Recovered {
     pub(crate) unnamed: usize,
     pub(crate) unnamed_bytes: u64,
     /// Whether the end of the journal is missing, with the last changes.
+    #[serde(rename = "torn")]
     pub(crate) is_torn: bool,
     /// Where the damaged database is now.
     pub(crate) set_aside: Option<String>,
@@ -63,7 +66,7 @@ pub(crate) struct Recovered {
 /// Why a recovery was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecoverError {
-    #[error("the database is whole, and nothing was done: --force rebuilds it all the same")]
+    #[error("the database is intact, and nothing was changed: --force rebuilds it anyway")]
     Whole,
     #[error("manifests.log is missing, so nothing can be recovered: restore a backup")]
     NoJournal,
@@ -77,9 +80,9 @@ pub(crate) enum RecoverError {
 pub(crate) fn recover(root: &Path, recovery: Recovery) -> Result<Recovered, RecoverError> {
     let (tree, disk): (_, Arc<dyn Disk>) = (Tree::new(root), Arc::new(SystemDisk));
     let damage = match rows::examine(&tree, &disk)? {
-        Condition::Missing => "it is missing".to_owned(),
+        Condition::Missing => "missing".to_owned(),
         Condition::Damaged(what) => what,
-        Condition::Whole if recovery.force => "it is whole".to_owned(),
+        Condition::Whole if recovery.force => "intact".to_owned(),
         Condition::Whole => return Err(RecoverError::Whole),
     };
     let replayed = ReplayedJournal::read(&tree)?.ok_or(RecoverError::NoJournal)?;

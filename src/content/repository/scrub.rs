@@ -7,6 +7,8 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::damage::Checked;
 use super::{Error, Stores};
 use crate::content::blobs::Entry;
@@ -31,7 +33,7 @@ pub(crate) struct Scrubbing {
 }
 
 /// A damaged blob.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DamagedBlob {
     pub(crate) digest: Digest,
     pub(crate) what: String,
@@ -39,16 +41,22 @@ pub(crate) struct DamagedBlob {
     pub(crate) tags: Vec<String>,
 }
 
+/// A blob that cannot be read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct UnreadableBlob {
+    pub(crate) digest: Digest,
+    pub(crate) what: String,
+}
+
 /// The result of a scrub.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Scrubbed {
     /// Hashed blobs, and their bytes.
     pub(crate) blobs: u64,
     pub(crate) bytes: u64,
     /// Damaged blobs, found now or earlier.
     pub(crate) damaged: Vec<DamagedBlob>,
-    /// Blobs that could not be read.
-    pub(crate) unreadable: Vec<(Digest, String)>,
+    pub(crate) unreadable: Vec<UnreadableBlob>,
     /// Derived rows that differ from their sources.
     pub(crate) derived: Vec<String>,
     /// Missing content other than blobs.
@@ -195,7 +203,9 @@ impl Stores {
                         scrubbed.bytes += row.size;
                     }
                     Ok(Checked::Skipped) => {}
-                    Err(Error::Blobs(error)) => scrubbed.unreadable.push((digest, error.to_string())),
+                    Err(Error::Blobs(error)) => {
+                        scrubbed.unreadable.push(UnreadableBlob { digest, what: error.to_string() });
+                    }
                     Err(error) => return Err(error),
                 }
                 if rest(Duration::ZERO).is_break() {

@@ -52,7 +52,7 @@ pub(crate) fn examine(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<Condition, Er
 
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("reading it panicked: {}", text.unwrap_or("unknown reason"))
+    format!("redb cannot read it: {}", text.unwrap_or("unknown reason"))
 }
 
 /// Renames the database, if there is one, and returns the free name that it got.

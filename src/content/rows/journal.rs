@@ -200,7 +200,7 @@ fn open(tree: &Tree, disk: &dyn Disk, id: Option<&[u8]>, number: u64) -> io::Res
     let Some((_, initial_length)) = format::read_header(&file).filter(|(found, _)| id == Some(found)) else {
         // It may be the only rest of the other database.
         let aside = tree.earlier_journal();
-        tracing::warn!(aside = %aside.display(), "the journal of manifests belongs to another database; renaming it");
+        tracing::info!(path = %aside.display(), "keeping the manifests.log of an earlier database under another name");
         disk.rename(&path, &aside)?;
         return Ok(None);
     };

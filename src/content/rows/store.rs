@@ -161,8 +161,9 @@ pub(super) fn open(file: &DatabaseFile, backend: Backend) -> Result<Database, Er
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     // redb can panic on a damaged database.
+    let panicked = || redb::DatabaseError::Storage(redb::StorageError::Corrupted("redb cannot read it".to_owned()));
     catch_unwind(AssertUnwindSafe(|| builder.create_with_backend(backend)))
-        .unwrap_or(Err(redb::DatabaseError::Storage(redb::StorageError::Corrupted("opening it panicked".to_owned()))))
+        .unwrap_or_else(|_| Err(panicked()))
         .map_err(|error| Error::open(error, file.path()))
 }
 

@@ -4,11 +4,11 @@ use std::fmt;
 use std::ops::BitOr;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// An operation on a repository. `pull`, `push` and `delete` are the token specification's words. zot's policies
 /// distinguish moving a tag from creating one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub(crate) enum Action {

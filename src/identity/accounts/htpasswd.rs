@@ -114,8 +114,8 @@ fn read(path: &Path) -> Result<Lines, String> {
 }
 
 /// The invalid lines of a file: line number and reason. A line is not repeated, because it may be a password.
-pub(crate) fn htpasswd_problems(path: &Path) -> Result<Vec<(usize, &'static str)>, String> {
-    let text = text_of(path)?;
+pub(crate) fn htpasswd_problems(path: &Path) -> std::io::Result<Vec<(usize, &'static str)>> {
+    let text = fs::read_to_string(path)?;
     Ok(lines(&text).filter_map(|(number, user)| Some((number, user.err()?))).collect())
 }
 

@@ -56,7 +56,7 @@ impl Password {
     pub(crate) fn chosen(text: &str) -> Result<Self, InvalidPassword> {
         let blank = |c: char| c.is_whitespace() || c.is_control();
         if text.chars().count() < PASSWORD_MIN || text.chars().any(blank) {
-            return Err(InvalidPassword("a password has at least 8 characters and no whitespace"));
+            return Err(InvalidPassword("the password must have at least 8 characters and no whitespace"));
         }
         Ok(Self::new(text))
     }

@@ -262,10 +262,11 @@ fn check_description(description: Option<&str>) -> Result<(), Error> {
     Err(Error::InvalidPermission { why: format!("a description has at most {DESCRIPTION_MAX} characters") })
 }
 
-fn check_group_name(name: &str) -> Result<(), Error> {
-    if (1..=GROUP_NAME_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control) {
+pub(super) fn check_group_name(name: &str) -> Result<(), Error> {
+    let is_long_enough = (1..=GROUP_NAME_MAX).contains(&name.chars().count());
+    if is_long_enough && name.trim() == name && !name.chars().any(char::is_control) {
         return Ok(());
     }
-    let why = "a group's name has 1 to 255 characters, and no control characters".to_owned();
+    let why = "a group name must have 1 to 255 characters, no control characters, and no spaces at its ends".to_owned();
     Err(Error::InvalidPermission { why })
 }

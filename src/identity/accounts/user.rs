@@ -9,6 +9,7 @@ use sha2::Sha256;
 
 use super::htpasswd::FileUser;
 use super::namespace::{check_namespace, must_be_free};
+use super::permission::check_group_name;
 use super::{Accounts, Error, HashedPassword, Origin};
 use crate::content::rows::{AccountRole, FederatedUserRow, Rows, SessionRow, UserRow};
 use crate::kit::clock::Timestamp;
@@ -273,6 +274,7 @@ impl Accounts {
     /// Creates a user.
     pub(crate) fn add_user(&self, new: NewUser, origin: &Origin) -> Result<(), Error> {
         check_user_name(&new.name)?;
+        new.groups.iter().try_for_each(|group| check_group_name(group))?;
         // A user of the database would hide the one in the file.
         self.must_be_ours(&new.name)?;
         let NewUser { name, password, role, groups, email, namespace } = new;
@@ -315,6 +317,7 @@ impl Accounts {
         keeping: Option<crate::content::rows::SecretHash>,
         origin: &Origin,
     ) -> Result<(), Error> {
+        change.groups.iter().flatten().try_for_each(|group| check_group_name(group))?;
         let hash = change.password.map(HashedPassword::into_text);
         let kind = match change.disabled {
             Some(true) => "user_disable",

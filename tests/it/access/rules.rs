@@ -196,7 +196,7 @@ async fn a_decision_is_explained() {
             "dave may push in team/app\n  push: http.accessControl.repositories.\"team/**\".policies[1], through the group ops\n"
         )
     );
-    assert!(explain("alice", "alice/x").1.contains("alice/… is the user's own"));
+    assert!(explain("alice", "alice/x").1.contains("the user owns alice/…"));
     assert!(explain("alice", "team/app").1.starts_with("alice may do nothing in team/app\n"));
     assert!(explain("-", "team/app").1.contains("anonymousPolicy"));
     assert!(explain(ADMIN.0, "x").1.contains("the user is a superuser"));

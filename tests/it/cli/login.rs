@@ -126,7 +126,7 @@ async fn signing_in_again_ends_the_key_from_before_and_no_other() {
     by(&first).send().await.status(401);
     by(&second).send().await.status(200);
 
-    // A key that came there in another way is replaced, and stays good: it may be anybody's.
+    // A key that came there in another way is replaced, and stay valid: it may be anybody's.
     let other = other["apiKey"].as_str().unwrap().to_owned();
     let entry = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("alice:{other}"));
     for file in [person.docker(), person.podman()] {
@@ -140,7 +140,7 @@ async fn signing_in_again_ends_the_key_from_before_and_no_other() {
     }
     let done = person.run(&["logout", &host(&t)], "").await;
     assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert!(done.stderr.contains("stays good"), "{}", done.stderr);
+    assert!(done.stderr.contains("stay valid"), "{}", done.stderr);
     by(&other).send().await.status(200);
     assert_eq!(person.entry(&person.docker(), &host(&t)), None);
 }
@@ -153,6 +153,8 @@ async fn two_registries_do_not_know_of_each_other() {
     }
     let none_named = person.run(&["logout"], "").await;
     assert_eq!(none_named.code, Some(2), "which of the two is not said: {}", none_named.stdout);
+    assert!(none_named.stderr.contains("logged in to 127.0.0.1:"), "{}", none_named.stderr);
+    assert!(none_named.stderr.ends_with(": name one\n"), "{}", none_named.stderr);
     assert_eq!(person.run(&["logout", &host(&one)], "").await.code, Some(0));
     assert!(keys(&one.user(ALICE)).await.is_empty());
     let (_, key) = person.entry(&person.docker(), &host(&two)).unwrap();
@@ -169,7 +171,7 @@ async fn what_is_refused_leaves_nothing_behind() {
     let user = ["login", &host, "--username", "alice", "--password-stdin"];
     for (arguments, input, code, said) in [
         (&user[..], "wrong", 1, "Password"),
-        (&user[..], "", 1, "standard input has no password"),
+        (&user[..], "", 1, "standard input is empty"),
         (&[&user[..], &["--scope", "Not/A/Scope"]].concat(), ALICE.1, 2, "has the character 'N'"),
         (&[&user[..], &["--scope", "alice/app:swim"]].concat(), ALICE.1, 2, "the scope"),
         (&[&user[..], &["--scope", "alice/{app"]].concat(), ALICE.1, 2, "has an unclosed brace"),
@@ -179,7 +181,7 @@ async fn what_is_refused_leaves_nothing_behind() {
         (&["login", &host, "--password-stdin"], ALICE.1, 2, "--username"),
         (&["login", &format!("{host}/alice/app")], "", 2, "path"),
         (&["login", "http://registry.example", "--username", "alice", "--password-stdin"], "x", 2, "--insecure-http"),
-        (&["login", &host, "--expires", "0s"], "", 2, "a second at least"),
+        (&["login", &host, "--expires", "0s"], "", 2, "at least one second"),
     ] {
         let done = person.run(arguments, input).await;
         assert_eq!(done.code, Some(code), "{arguments:?}: {}{}", done.stdout, done.stderr);
@@ -242,10 +244,21 @@ async fn over_tls_the_registry_proves_who_it_is() {
     let arguments = ["login", &url, "--username", ALICE.0, "--password-stdin"];
     let done = person.run(&arguments, ALICE.1).await;
     assert_eq!(done.code, Some(1), "{}", done.stdout);
-    assert!(done.stderr.contains("does not prove who it is"), "{}", done.stderr);
+    let why = "is not trusted (self-signed, or signed by an unknown authority): name it with --ca FILE";
+    assert!(done.stderr.contains(why), "{}", done.stderr);
     let ca = format!("{at}/cert.pem");
     let done = person.run(&[&arguments[..], &["--ca", &ca]].concat(), ALICE.1).await;
     assert_eq!(done.code, Some(0), "{}", done.stderr);
+    // A name without a scheme means HTTPS too, as --ca requires.
+    let name = &url["https://".len()..];
+    let by_name = ["login", name, "--username", ALICE.0, "--password-stdin", "--ca"];
+    let done = person.run(&[&by_name[..], &[&ca]].concat(), ALICE.1).await;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let done = person.run(&[&by_name[..], &["/nowhere/ca.pem"]].concat(), ALICE.1).await;
+    assert!(done.code == Some(1) && done.stderr.contains("/nowhere/ca.pem"), "{}", done.stderr);
+    let plain = format!("http://{name}");
+    let done = person.run(&["login", &plain, "--username", "a", "--password-stdin", "--ca", &ca], "x").await;
+    assert!(done.code == Some(2) && done.stderr.contains("--ca requires HTTPS"), "{}", done.stderr);
     assert!(person.entry(&person.docker(), &url["https://".len()..]).is_some());
     // Whom to trust is remembered.
     let done = person.run(&["logout"], "").await;

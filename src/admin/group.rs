@@ -1,0 +1,150 @@
+//! Operations on groups: their members, and the role of a group in the namespace of its name.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Call, Failure, Operation};
+use crate::content::rows::{GroupRow, Role};
+use crate::identity::accounts::{Error, Origin};
+
+/// The role of a group that has none.
+const MEMBER: &str = "member";
+
+/// A group and its members.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct GroupView {
+    pub(crate) name: String,
+    /// `member` (no rights), `read`, `write` or `admin` in the namespace of the group's name.
+    pub(crate) role: String,
+    pub(crate) members: Vec<String>,
+}
+
+impl GroupView {
+    fn new(call: &Call<'_>, name: String, row: Option<&GroupRow>) -> Result<Self, Error> {
+        let members = call.accounts().members(&name)?;
+        let role = row.and_then(|row| row.role).map_or(MEMBER, Role::as_str);
+        Ok(Self { name, role: role.to_owned(), members })
+    }
+
+    fn read(call: &Call<'_>, name: String) -> Result<Self, Failure> {
+        let row = call.accounts().group(&name)?;
+        Ok(Self::new(call, name, row.as_ref())?)
+    }
+}
+
+/// List the groups with their roles and members
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct ListGroups {}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Groups {
+    pub(crate) groups: Vec<GroupView>,
+}
+
+impl Operation for ListGroups {
+    type Answer = Groups;
+
+    fn perform(self, call: &Call<'_>) -> Result<Groups, Failure> {
+        let mut rows: std::collections::BTreeMap<_, _> =
+            call.accounts().groups()?.into_iter().map(|(name, row)| (name, Some(row))).collect();
+        for user in call.accounts().users("", super::user::USERS_MAX)? {
+            for group in user.groups {
+                rows.entry(group).or_insert(None);
+            }
+        }
+        let groups = rows.into_iter().map(|(name, row)| GroupView::new(call, name, row.as_ref()));
+        Ok(Groups { groups: groups.collect::<Result<_, _>>()? })
+    }
+}
+
+/// Give a group a role in the namespace of its name, such as dev in dev/…
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct SetRole {
+    /// The name of the group, which is created if it is new
+    group: String,
+    /// What the members may do in the repositories GROUP/…: nothing, pull, push, or everything
+    #[arg(value_parser = [MEMBER, "read", "write", "admin"])]
+    role: String,
+}
+
+impl Operation for SetRole {
+    type Answer = GroupView;
+
+    fn perform(self, call: &Call<'_>) -> Result<GroupView, Failure> {
+        let role = [Role::Read, Role::Write, Role::Admin].into_iter().find(|role| role.as_str() == self.role);
+        call.accounts().put_group(&self.group, move |row| row.role = role, &Origin::local())?;
+        GroupView::read(call, self.group)
+    }
+}
+
+/// Add users to a group
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct AddMembers {
+    /// The name of the group
+    group: String,
+    /// The names of the users
+    #[arg(required = true)]
+    users: Vec<String>,
+}
+
+impl Operation for AddMembers {
+    type Answer = GroupView;
+
+    fn perform(self, call: &Call<'_>) -> Result<GroupView, Failure> {
+        set_members(call, self.group, &self.users, true)
+    }
+}
+
+/// Remove users from a group
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct RemoveMembers {
+    /// The name of the group
+    group: String,
+    /// The names of the users
+    #[arg(required = true)]
+    users: Vec<String>,
+}
+
+impl Operation for RemoveMembers {
+    type Answer = GroupView;
+
+    fn perform(self, call: &Call<'_>) -> Result<GroupView, Failure> {
+        set_members(call, self.group, &self.users, false)
+    }
+}
+
+fn set_members(call: &Call<'_>, group: String, users: &[String], is_member: bool) -> Result<GroupView, Failure> {
+    // All of them or none, as far as names are concerned.
+    for user in users {
+        if call.accounts().account(user)?.is_none() {
+            return Err(Error::UserUnknown { name: user.clone() }.into());
+        }
+    }
+    for user in users {
+        call.accounts().set_member(&group, user, is_member, &Origin::local())?;
+    }
+    GroupView::read(call, group)
+}
+
+/// Remove a group: its role, its permissions and its members; the users stay
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct RemoveGroup {
+    /// The name of the group
+    group: String,
+}
+
+impl Operation for RemoveGroup {
+    type Answer = GroupView;
+
+    fn perform(self, call: &Call<'_>) -> Result<GroupView, Failure> {
+        let view = GroupView::read(call, self.group)?;
+        // A group without a role or a description has no row, and still has members.
+        if call.accounts().group(&view.name)?.is_none() {
+            if view.members.is_empty() {
+                return Err(Error::GroupUnknown { name: view.name }.into());
+            }
+            call.accounts().put_group(&view.name, |_| {}, &Origin::local())?;
+        }
+        call.accounts().remove_group(&view.name, &Origin::local())?;
+        Ok(view)
+    }
+}

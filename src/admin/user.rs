@@ -1,0 +1,322 @@
+//! Operations on users.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Call, Failure, Operation};
+use crate::content::repository::SearchScope;
+use crate::content::rows::AccountRole;
+use crate::identity::accounts::{Account, Accounts, Error, NewUser as Draft, Origin, Password, UserChange};
+
+/// The largest number of users in one list.
+pub(super) const USERS_MAX: usize = 100_000;
+
+/// A password on its way through the socket. Does not print.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Add a user and print a generated password once
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct AddUser {
+    /// The name of the user
+    name: String,
+    #[arg(skip)]
+    pub(crate) password: Option<Secret>,
+    /// Read the password from standard input instead of generating one
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) password_stdin: bool,
+    /// Let the user do everything
+    #[arg(long)]
+    superuser: bool,
+    /// Let the user see everything and change nothing
+    #[arg(long, conflicts_with = "superuser")]
+    read_only_superuser: bool,
+    /// Put the user into these groups, separated by commas [default: none]
+    #[arg(long, value_delimiter = ',')]
+    groups: Vec<String>,
+    /// Make this namespace the user's, even if it contains repositories [default: a namespace made from the name,
+    /// unless it contains repositories or permissions of others]
+    #[arg(long)]
+    namespace: Option<String>,
+}
+
+/// A new user. The password is set only if it was generated.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NewUser {
+    #[serde(flatten)]
+    pub(crate) user: UserWithNamespace,
+    pub(crate) password: Option<String>,
+}
+
+impl Operation for AddUser {
+    type Answer = NewUser;
+
+    fn perform(self, call: &Call<'_>) -> Result<NewUser, Failure> {
+        let (accounts, origin) = (call.accounts(), Origin::local());
+        let role = match (self.superuser, self.read_only_superuser) {
+            (true, _) => AccountRole::Superuser,
+            (false, true) => AccountRole::ReadOnlySuperuser,
+            (false, false) => AccountRole::Ordinary,
+        };
+        let (password, generated) = password_or_generated(self.password)?;
+        let password = accounts.hash_blocking(&password)?;
+        let Self { name, groups, namespace, .. } = self;
+        accounts.add_user(Draft { name: name.clone(), password, role, groups, email: None, namespace }, &origin)?;
+        Ok(NewUser { user: UserWithNamespace::read(accounts, name)?, password: generated })
+    }
+}
+
+/// A user and the namespace that the user owns.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UserWithNamespace {
+    pub(crate) name: String,
+    pub(crate) namespace: Option<String>,
+    /// Why the user does not own the namespace of its name.
+    pub(crate) namespace_note: Option<String>,
+}
+
+impl UserWithNamespace {
+    fn read(accounts: &Accounts, name: String) -> Result<Self, Error> {
+        let account = accounts.account(&name)?.ok_or_else(|| Error::UserUnknown { name: name.clone() })?;
+        let namespace_note = accounts.namespace_note(&account)?;
+        Ok(Self { name, namespace: account.namespace.clone(), namespace_note })
+    }
+}
+
+/// List all users
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct ListUsers {}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UserList {
+    pub(crate) users: Vec<UserView>,
+}
+
+/// A user in a list.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UserView {
+    pub(crate) name: String,
+    pub(crate) superuser: bool,
+    pub(crate) read_only_superuser: bool,
+    pub(crate) enabled: bool,
+    pub(crate) groups: Vec<String>,
+    email: Option<String>,
+    /// `local`, `htpasswd`, or the name of an identity provider.
+    pub(crate) source: String,
+    pub(crate) also_in_htpasswd: bool,
+    pub(crate) namespace: Option<String>,
+}
+
+impl UserView {
+    fn new(account: Account, namespace: Option<String>) -> Self {
+        Self {
+            superuser: account.role == AccountRole::Superuser,
+            read_only_superuser: account.role == AccountRole::ReadOnlySuperuser,
+            enabled: !account.disabled,
+            source: account.source().to_owned(),
+            also_in_htpasswd: account.also_in_file,
+            name: account.name,
+            groups: account.groups,
+            email: account.email,
+            namespace,
+        }
+    }
+}
+
+impl Operation for ListUsers {
+    type Answer = UserList;
+
+    fn perform(self, call: &Call<'_>) -> Result<UserList, Failure> {
+        let users = call.accounts().users("", USERS_MAX)?;
+        let namespaces = call.accounts().namespaces_of(&users)?;
+        let users = users.into_iter().zip(namespaces).map(|(user, namespace)| UserView::new(user, namespace));
+        Ok(UserList { users: users.collect() })
+    }
+}
+
+/// Set a user's password, or generate one and print it once
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct SetPassword {
+    /// The name of the user
+    name: String,
+    #[arg(skip)]
+    pub(crate) password: Option<Secret>,
+    /// Read the password from standard input instead of generating one
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) password_stdin: bool,
+}
+
+/// The password is set only if it was generated.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ChangedPassword {
+    pub(crate) name: String,
+    pub(crate) password: Option<String>,
+}
+
+impl Operation for SetPassword {
+    type Answer = ChangedPassword;
+
+    fn perform(self, call: &Call<'_>) -> Result<ChangedPassword, Failure> {
+        let (password, generated) = password_or_generated(self.password)?;
+        let password = call.accounts().hash_blocking(&password)?;
+        let change = UserChange { password: Some(password), ..UserChange::default() };
+        call.accounts().change_user(&self.name, change, None, &Origin::local())?;
+        Ok(ChangedPassword { name: self.name, password: generated })
+    }
+}
+
+/// Lets a user sign in, or keeps the user out.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SetEnabled {
+    pub(crate) name: String,
+    pub(crate) enabled: bool,
+    /// Disable the user even if no superuser is left.
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UserState {
+    pub(crate) name: String,
+    pub(crate) enabled: bool,
+}
+
+impl Operation for SetEnabled {
+    type Answer = UserState;
+
+    fn perform(self, call: &Call<'_>) -> Result<UserState, Failure> {
+        if !self.enabled && !self.force {
+            keep_a_superuser(call, &self.name, "disable")?;
+        }
+        let change = UserChange { disabled: Some(!self.enabled), ..UserChange::default() };
+        call.accounts().change_user(&self.name, change, None, &Origin::local())?;
+        Ok(UserState { name: self.name, enabled: self.enabled })
+    }
+}
+
+/// Give a user a namespace in place of the one the user owns, even if it contains repositories
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct SetNamespace {
+    /// The name of the user
+    name: String,
+    /// The first component of the names of the repositories that the user is to own
+    namespace: String,
+}
+
+impl Operation for SetNamespace {
+    type Answer = UserWithNamespace;
+
+    fn perform(self, call: &Call<'_>) -> Result<UserWithNamespace, Failure> {
+        call.accounts().set_namespace(&self.name, &self.namespace, &Origin::local())?;
+        Ok(UserWithNamespace::read(call.accounts(), self.name)?)
+    }
+}
+
+/// Set the groups of a user
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct SetGroups {
+    /// The name of the user
+    name: String,
+    /// All groups of the user [default: none, which takes the user out of every group]
+    groups: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct GroupsOfUser {
+    pub(crate) name: String,
+    pub(crate) groups: Vec<String>,
+}
+
+impl Operation for SetGroups {
+    type Answer = GroupsOfUser;
+
+    fn perform(self, call: &Call<'_>) -> Result<GroupsOfUser, Failure> {
+        let change = UserChange { groups: Some(self.groups.clone()), ..UserChange::default() };
+        call.accounts().change_user(&self.name, change, None, &Origin::local())?;
+        Ok(GroupsOfUser { name: self.name, groups: self.groups })
+    }
+}
+
+/// Remove a user with all API keys and sessions, and keep the repositories
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct RemoveUser {
+    /// The name of the user
+    name: String,
+    /// Remove the user even if no superuser is left
+    #[arg(long)]
+    force: bool,
+}
+
+/// A removed user, and the namespace that has no owner any more.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RemovedUser {
+    pub(crate) name: String,
+    pub(crate) namespace: Option<String>,
+    /// Whether the namespace contains a repository.
+    pub(crate) repositories_remain: bool,
+}
+
+impl Operation for RemoveUser {
+    type Answer = RemovedUser;
+
+    fn perform(self, call: &Call<'_>) -> Result<RemovedUser, Failure> {
+        if !self.force {
+            keep_a_superuser(call, &self.name, "remove")?;
+        }
+        let namespace = call.accounts().account(&self.name)?.and_then(|account| account.namespace.clone());
+        call.accounts().remove_user(&self.name, &Origin::local())?;
+        let repositories_remain = match &namespace {
+            Some(namespace) => {
+                let prefix = format!("{namespace}/");
+                let page = call.registry.stores().catalog((&prefix, ""), 1, &SearchScope::All, |_| true)?;
+                !page.names.is_empty()
+            }
+            None => false,
+        };
+        Ok(RemovedUser { name: self.name, namespace, repositories_remain })
+    }
+}
+
+/// Fails if no other user is a superuser who can sign in: only this command line could make one then.
+fn keep_a_superuser(call: &Call<'_>, name: &str, verb: &str) -> Result<(), Failure> {
+    let counts = |account: &Account| account.role == AccountRole::Superuser && account.may_sign_in();
+    if !call.accounts().account(name)?.is_some_and(|account| counts(&account)) {
+        return Ok(());
+    }
+    let mut others = call.accounts().users("", USERS_MAX)?.into_iter().filter(|other| other.name != name);
+    if others.any(|other| counts(&other)) {
+        return Ok(());
+    }
+    Err(Failure::Invalid(format!(
+        "{name} is the only superuser: add another with `coracle user add NAME --superuser`, or {verb} {name} with --force"
+    )))
+}
+
+/// The given password, or a new one and the text to print.
+fn password_or_generated(given: Option<Secret>) -> Result<(Password, Option<String>), Error> {
+    if let Some(Secret(text)) = given {
+        return Ok((Password::chosen(&text)?, None));
+    }
+    let password = Password::generate();
+    let shown = password.reveal().to_owned();
+    Ok((password, Some(shown)))
+}

@@ -1,0 +1,76 @@
+//! Text for people: sizes, counts, times and tables.
+
+/// A size with a binary unit and one decimal, such as `49.5 GiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let (mut whole, mut rest, mut unit) = (bytes, 0, 0);
+    while whole >= 1024 {
+        (whole, rest, unit) = (whole / 1024, whole % 1024, unit + 1);
+    }
+    match rest * 10 / 1024 {
+        0 => format!("{whole} {}", UNITS[unit]),
+        tenths => format!("{whole}.{tenths} {}", UNITS[unit]),
+    }
+}
+
+/// A number and its noun, such as `1 blob` or `2 blobs`.
+pub(crate) fn counted(number: u64, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
+}
+
+/// A time in seconds since 1970, such as `2027-02-27 19:27 UTC`.
+pub(crate) fn minute(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    time.map_or_else(|| "-".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M UTC").to_string())
+}
+
+/// Text from another program or host, without control characters, at most 1000 characters.
+pub(crate) fn printable(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 1000;
+    let visible = |character: char| if character.is_control() { ' ' } else { character };
+    text.trim().chars().take(CHARACTERS_MAX).map(visible).collect()
+}
+
+/// Rows under a header, in columns of equal width.
+pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut lines = vec![header.map(str::to_owned)];
+    lines.extend(rows);
+    let length = |cell: &String| cell.chars().count();
+    let widths: [usize; N] =
+        std::array::from_fn(|at| lines.iter().map(|line| length(&line[at])).max().unwrap_or_default());
+    let mut table = String::new();
+    for line in lines {
+        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        table.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        table.push('\n');
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_a_unit_and_at_most_one_decimal() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (53_153_570_816, "49.5 GiB"),
+            (10 << 40, "10 TiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!((counted(1, "blob", "blobs"), counted(0, "blob", "blobs")), ("1 blob".into(), "0 blobs".into()));
+        assert_eq!(minute(1_803_756_478), "2027-02-27 19:27 UTC");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_longest_cell() {
+        let rows = [["alice".to_owned(), "a".to_owned()], ["b…".to_owned(), String::new()]];
+        assert_eq!(table(["NAME", "X"], rows), "NAME   X\nalice  a\nb…\n");
+    }
+}
