@@ -43,14 +43,14 @@ pub(crate) use user::{
 
 /// A request that a registry carries out, and the answer that the command line prints.
 pub(crate) trait Operation: Into<Command> {
-    /// What the operation reports. `--json` prints it as it is.
+    /// The result. `--json` prints it as it is.
     type Answer: Serialize + DeserializeOwned;
 
     /// Carries the operation out. Blocks.
     fn perform(self, call: &Call<'_>) -> Result<Self::Answer, Failure>;
 }
 
-/// What an operation works with.
+/// The context of an operation.
 pub(crate) struct Call<'a> {
     pub(crate) registry: &'a Arc<Shared>,
     /// The directory of the command, if another process has opened it.

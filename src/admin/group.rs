@@ -61,7 +61,7 @@ impl Operation for ListGroups {
 pub(crate) struct SetRole {
     /// The name of the group, which is created if it is new
     group: String,
-    /// What the members may do in the repositories GROUP/…: nothing, pull, push, or everything
+    /// The rights of the members in the repositories GROUP/…: none, pull, push, or all
     #[arg(value_parser = [MEMBER, "read", "write", "admin"])]
     role: String,
 }

@@ -15,8 +15,8 @@ pub(crate) struct CreateKey {
     /// The owner of the key
     #[arg(long)]
     user: String,
-    /// What the key is for
-    #[arg(long, default_value = "")]
+    /// The purpose of the key [default: no label]
+    #[arg(long, default_value = "", hide_default_value = true)]
     label: String,
     /// Limit the key to these repositories, such as team/** or team/app:pull [default: all rights of the user]
     #[arg(long = "scope", value_parser = scope)]

@@ -39,14 +39,14 @@ pub(crate) struct Collect {
     purge_history: Option<Purge>,
 }
 
-/// What stands for all repositories. No repository has this name.
+/// Stands for all repositories. No repository can have this name.
 const EVERYTHING: &str = "*";
 
 fn purge(text: &str) -> Result<Purge, InvalidName> {
     if text == EVERYTHING { Ok(Purge::All) } else { FromStr::from_str(text).map(Purge::Repository) }
 }
 
-/// What a garbage collection removed or would remove.
+/// The result of a garbage collection, or of a dry run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Collection {
     pub(crate) dry_run: bool,
@@ -101,7 +101,7 @@ fn rate(text: &str) -> Result<u64, String> {
     rate.ok_or_else(|| "expected a size such as 100MiB, 512KiB or 1000000".to_owned())
 }
 
-/// What a scrub found.
+/// The result of a scrub.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ScrubReport {
     pub(crate) clean: bool,
@@ -207,7 +207,7 @@ pub(crate) struct Recover {
     force: bool,
 }
 
-/// What a recovery found.
+/// The result of a recovery.
 #[derive(Debug, Serialize)]
 pub(crate) struct Recovery {
     pub(crate) dry_run: bool,

@@ -86,7 +86,7 @@ pub(crate) struct RestoredTag {
     pub(crate) repository: RepositoryName,
     pub(crate) tag: Option<String>,
     pub(crate) digest: String,
-    /// What the tag pointed at before.
+    /// The manifest that the tag pointed at before.
     original: Option<String>,
 }
 

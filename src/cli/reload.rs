@@ -32,7 +32,7 @@ pub(super) struct ConfigFile {
     path: PathBuf,
     /// The state of the file when it was last read.
     stamp: Option<FileStamp>,
-    /// What the registry was started with.
+    /// The content that the registry was started with.
     started: Tree,
 }
 

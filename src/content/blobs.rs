@@ -33,6 +33,7 @@ pub(crate) use staging::{Checkpoint, Staging};
 pub(crate) use transfer::{Target, TargetError, TransferMode, TransferOutcome};
 
 use crate::kit::file::{FileParts, PathError, if_exists};
+use crate::kit::text::size;
 use crate::oci::{Algorithm, Digest, Hasher};
 
 /// Why an operation on blobs has failed.

@@ -1,4 +1,4 @@
-//! The command line: what it says, where it says it, and how it ends.
+//! The command line: its output, and its exit codes.
 
 mod commands;
 mod login;
@@ -30,7 +30,7 @@ fn every_command_explains_itself() {
         let help = coracle(&["help", command]);
         assert_eq!(help.code, Some(0), "{command}: {}", help.stderr);
         assert!(help.stdout.contains("Usage: coracle"), "{command}: {}", help.stdout);
-        // The whole help says more than the line of the overview.
+        // The help has more than the line of the overview.
         assert!(help.stdout.lines().count() > 5, "{command}: {}", help.stdout);
     }
     assert_eq!(coracle(&["--version"]).stdout, format!("coracle {}\n", env!("CARGO_PKG_VERSION")));
@@ -95,7 +95,7 @@ fn check_config_lists_the_keys_with_their_defaults() {
 }
 
 #[test]
-fn a_reader_who_has_seen_enough_is_no_failure() {
+fn a_closed_standard_output_is_not_a_failure() {
     // As `coracle check-config --keys | head -0`: the output is closed, and there must be no panic.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -144,7 +144,7 @@ fn standard_output_has_one_line_and_standard_error_the_next_steps() {
     }
 }
 
-/// The password that a first start has made, as its standard error shows it.
+/// The password that a first start shows on standard error.
 fn shown_password(stderr: &str) -> Option<String> {
     let (_, rest) = stderr.split_once("the password ")?;
     Some(rest.split_whitespace().next()?.to_owned())
@@ -184,7 +184,7 @@ async fn the_first_password_can_come_from_the_environment_and_is_not_shown() {
 }
 
 #[test]
-fn a_first_start_that_fails_leaves_no_password_that_nobody_has_seen() {
+fn a_first_start_that_fails_creates_no_superuser() {
     let root = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -195,12 +195,12 @@ fn a_first_start_that_fails_leaves_no_password_that_nobody_has_seen() {
 }
 
 #[tokio::test]
-async fn open_is_refused_where_others_could_come_in() {
+async fn open_is_refused_on_an_address_that_others_can_reach() {
     let root = tempfile::tempdir().unwrap();
     let refused = Program::serve(root.path()).arg("--open").arg("--address").arg("0.0.0.0").run();
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("http.open = true"), "{}", refused.stderr);
-    assert!(!root.path().join("coracle.redb").exists(), "nothing was begun");
+    assert!(!root.path().join("coracle.redb").exists(), "nothing was created");
 
     let local = Program::serve(root.path()).arg("--open").start();
     local.anonymous().post("/v2/a/blobs/uploads/").send().await.status(202);
@@ -214,7 +214,7 @@ async fn open_is_refused_where_others_could_come_in() {
 }
 
 #[test]
-fn the_command_line_goes_before_the_configuration() {
+fn the_command_line_overrides_the_configuration() {
     let (named, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let config =
         format!("[storage]\nrootDirectory = '{}'\n[http]\naddress = '0.0.0.0'\nport = 1\n", other.path().display());
@@ -233,7 +233,7 @@ async fn zot_compat_toml_runs_as_it_is() {
 }
 
 #[test]
-fn a_data_directory_in_use_is_said_in_words() {
+fn a_data_directory_in_use_is_named() {
     let root = tempfile::tempdir().unwrap();
     let _first = Program::serve(root.path()).start();
     let second = Program::serve(root.path()).run();
@@ -246,7 +246,7 @@ fn a_data_directory_in_use_is_said_in_words() {
 #[test]
 fn of_many_first_starts_at_once_one_wins() {
     let root = tempfile::tempdir().unwrap();
-    // They stop by themselves: all but one since the directory is in use, that one since it is told to.
+    // All but one stop because the directory is in use.
     let running: Vec<_> = (0..6).map(|_| Program::serve(root.path()).spawn()).collect();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     let (mut won, mut lost) = (Vec::new(), 0);
@@ -266,7 +266,7 @@ fn of_many_first_starts_at_once_one_wins() {
 }
 
 #[test]
-fn a_port_in_use_is_said_in_words() {
+fn a_port_in_use_is_named() {
     let root = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -278,7 +278,7 @@ fn a_port_in_use_is_said_in_words() {
 }
 
 #[test]
-fn a_data_directory_that_cannot_be_used_is_said_in_words() {
+fn an_unusable_data_directory_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, "in the way").unwrap();

@@ -17,7 +17,7 @@ use crate::kit::text::printable;
 /// The longest run of a helper. The user may have to unlock a keychain.
 const WAIT: Duration = Duration::from_mins(2);
 
-/// What helpers print for an unknown registry.
+/// The output of helpers for an unknown registry.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
 /// A credential helper.
@@ -28,7 +28,7 @@ pub(super) struct Helper {
     source: String,
 }
 
-/// What a helper prints for a registry.
+/// The output of a helper for a registry.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct HelperOutput {

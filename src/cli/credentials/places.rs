@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Place, Tool, make_private};
 
-/// What the paths depend on.
+/// The environment that the paths depend on.
 #[derive(Debug)]
 pub(in crate::cli) struct Environment {
     pub(in crate::cli) home: Option<PathBuf>,

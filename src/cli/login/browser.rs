@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const DONE: &str = "Continue in the terminal. You can close this window.";
 const NOT_HERE: &str = "Not found.";
 
-/// What the browser returns with.
+/// The result that the browser returns with.
 #[derive(Debug, PartialEq, Eq)]
 enum Returned {
     Code(String),

@@ -1,5 +1,5 @@
-//! `coracle login` and `coracle logout` with a password, against real registries: what docker and podman get, and
-//! what is left behind when it goes wrong.
+//! `coracle login` and `coracle logout` with a password, against real registries: the files of docker and podman, and
+//! what remains after a failure.
 
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
@@ -28,7 +28,7 @@ async fn login(person: &Person, t: &TestRegistry, more: &[&str]) -> crate::suppo
     person.run(&arguments, ALICE.1).await
 }
 
-/// The sessions of alice besides the one that asks.
+/// The number of alice's sessions other than the one of this request.
 async fn other_sessions(t: &TestRegistry) -> usize {
     let visit = t.anonymous().get("/csrf_token").send().await.status(200);
     let cookie = |answer: &crate::support::http::Answer| {
@@ -78,7 +78,7 @@ async fn docker_and_podman_get_a_key_that_is_limited_and_ends_and_logout_revokes
         assert_eq!(person.entry(&file, &host), None);
     }
     let done = person.run(&["logout", &host], "").await;
-    assert_eq!(done.code, Some(1), "nobody has signed in: {}", done.stdout);
+    assert_eq!(done.code, Some(1), "not logged in: {}", done.stdout);
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn signing_in_again_ends_the_key_from_before_and_no_other() {
     }
     assert_eq!(login(&person, &t, &[]).await.code, Some(0));
     by(&other).send().await.status(200);
-    // So it is by logout.
+    // The same holds for logout.
     for file in [person.docker(), person.podman()] {
         person.write(&file, &json!({ "auths": { host(&t): { "auth": entry } } }).to_string());
     }
@@ -146,7 +146,7 @@ async fn signing_in_again_ends_the_key_from_before_and_no_other() {
 }
 
 #[tokio::test]
-async fn two_registries_do_not_know_of_each_other() {
+async fn logins_at_two_registries_are_independent() {
     let (one, two, person) = (TestRegistry::with_users().await, TestRegistry::with_users().await, Person::new());
     for t in [&one, &two] {
         assert_eq!(login(&person, t, &[]).await.code, Some(0));
@@ -159,7 +159,7 @@ async fn two_registries_do_not_know_of_each_other() {
     assert!(keys(&one.user(ALICE)).await.is_empty());
     let (_, key) = person.entry(&person.docker(), &host(&two)).unwrap();
     two.user(("alice", &key)).get("/v2/").send().await.status(200);
-    // Now it is the only one.
+    // Only one login is left.
     assert_eq!(person.run(&["logout"], "").await.code, Some(0));
     assert!(keys(&two.user(ALICE)).await.is_empty());
 }
@@ -194,7 +194,7 @@ async fn what_is_refused_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn what_is_no_coracle_is_told_of() {
+async fn another_registry_is_refused_with_a_hint() {
     let person = Person::new();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let other = listener.local_addr().unwrap().to_string();
@@ -209,14 +209,14 @@ async fn what_is_no_coracle_is_told_of() {
     answering.join().unwrap();
     assert_eq!(done.code, Some(1));
     assert!(done.stderr.contains("not a coracle registry"), "{}", done.stderr);
-    // Nobody listens there any more.
+    // No program listens there any more.
     let done = person.run(&["login", &other, "--username", "a", "--password-stdin"], "b").await;
     assert_eq!(done.code, Some(1));
     assert!(done.stderr.contains("cannot be reached"), "{}", done.stderr);
 }
 
 #[tokio::test]
-async fn without_the_registry_a_key_is_not_thrown_away_unless_one_says_so() {
+async fn without_the_registry_a_key_is_removed_only_with_local() {
     let (t, person) = (TestRegistry::with_users().await, Person::new());
     assert_eq!(login(&person, &t, &[]).await.code, Some(0));
     let host = host(&t);
@@ -232,7 +232,7 @@ async fn without_the_registry_a_key_is_not_thrown_away_unless_one_says_so() {
 }
 
 #[tokio::test]
-async fn over_tls_the_registry_proves_who_it_is() {
+async fn an_untrusted_certificate_is_refused_and_ca_trusts_it() {
     let files = tempfile::tempdir().unwrap();
     crate::tls::certify(files.path());
     let at = files.path().display();
@@ -260,13 +260,13 @@ async fn over_tls_the_registry_proves_who_it_is() {
     let done = person.run(&["login", &plain, "--username", "a", "--password-stdin", "--ca", &ca], "x").await;
     assert!(done.code == Some(2) && done.stderr.contains("--ca requires HTTPS"), "{}", done.stderr);
     assert!(person.entry(&person.docker(), &url["https://".len()..]).is_some());
-    // Whom to trust is remembered.
+    // Logout uses the file of --ca again.
     let done = person.run(&["logout"], "").await;
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(done.stderr.contains("was revoked"), "{}", done.stderr);
 }
 
-/// A terminal, through a program that makes one, and what it shows.
+/// A program at a pseudo-terminal, and what the terminal shows.
 struct AtTerminal {
     child: std::process::Child,
     shown: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,

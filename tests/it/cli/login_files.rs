@@ -1,4 +1,4 @@
-//! What `coracle login` and `coracle logout` do to files and programs in which docker and podman keep credentials.
+//! `coracle login` and `coracle logout` with the credential files and credential helpers of docker and podman.
 
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ fn read(file: &std::path::Path) -> String {
 }
 
 #[tokio::test]
-async fn a_program_that_keeps_credentials_is_asked_as_docker_asks_it() {
+async fn a_credential_helper_is_called_as_docker_calls_it() {
     for (setting, tool) in [("credsStore", "all"), ("credHelpers", "one")] {
         let (t, host, person) = start().await;
         let named = if tool == "all" { json!(tool) } else { json!({ &host: tool, "other.example": "absent" }) };
@@ -54,10 +54,10 @@ async fn a_program_that_keeps_credentials_is_asked_as_docker_asks_it() {
         assert_eq!(kept, json!({ "ServerURL": host, "Username": "alice", "Secret": key }));
         t.user(("alice", key)).get("/v2/").send().await.status(200);
         let document: Value = serde_json::from_str(&read(&person.docker())).unwrap();
-        // What docker leaves for what it has given away.
+        // docker leaves an empty entry for a registry whose credentials a helper has.
         assert_eq!(document["auths"], json!({ "other.example": { "auth": "eA==" }, &host: {} }));
         assert!(!read(&person.docker()).contains(key));
-        // podman does not know docker's program for everything.
+        // podman does not use docker's helper for all registries.
         assert_eq!(person.entry(&person.podman(), &host).unwrap().1, key);
 
         let done = person.run(&["logout", &host], "").await;
@@ -73,7 +73,7 @@ async fn a_program_that_keeps_credentials_is_asked_as_docker_asks_it() {
 }
 
 #[tokio::test]
-async fn a_program_named_in_podmans_file_keeps_what_is_podmans() {
+async fn a_helper_in_podmans_file_stores_podmans_credentials() {
     let (t, host, person) = start().await;
     let before = json!({ "credHelpers": { &host: "pod" } }).to_string();
     person.write(&person.podman(), &before);
@@ -88,12 +88,12 @@ async fn a_program_named_in_podmans_file_keeps_what_is_podmans() {
 }
 
 #[tokio::test]
-async fn a_program_that_fails_or_is_not_there_leaves_no_key() {
+async fn a_helper_that_fails_or_is_missing_leaves_no_key() {
     let failing = "#!/bin/sh\n[ \"$1\" = get ] && { echo 'credentials not found in native keychain'; exit 1; }\n\
                    echo 'the \u{1b}[2Jkeychain is locked'; exit 1\n";
     for (script, said) in [(Some(failing), "keychain is locked"), (None, "docker-credential-x")] {
         let (t, host, person) = start().await;
-        // After what can be written: that is taken back.
+        // The file that was written before the failure is restored.
         let before = "{\"auths\": {\"a\": {}}}";
         person.write(&person.podman(), &json!({ "credHelpers": { &host: "x" } }).to_string());
         person.write(&person.docker(), before);
@@ -110,7 +110,7 @@ async fn a_program_that_fails_or_is_not_there_leaves_no_key() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_stops_it_before_anything_is_done() {
+async fn a_damaged_file_stops_a_login_before_anything_changes() {
     let (t, host, person) = start().await;
     for file in [person.docker(), person.podman(), person.path("config/coracle/logins.json")] {
         person.write(&file, "{\"auths\": {\"a\": ");

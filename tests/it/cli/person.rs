@@ -1,4 +1,4 @@
-//! Somebody at a machine of their own, who runs the command line, and what docker and podman have there.
+//! A user at their own machine, with the files of docker and podman.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::http::Caller;
 use crate::support::process::{Finished, Program};
 
-/// A person, with a home directory that goes when they do.
+/// A user with a temporary home directory.
 #[derive(Debug)]
 pub struct Person {
     home: tempfile::TempDir,
@@ -29,31 +29,31 @@ impl Person {
         self.home.path().join(path)
     }
 
-    /// What docker reads.
+    /// The file that docker reads.
     pub fn docker(&self) -> PathBuf {
         self.path(".docker/config.json")
     }
 
-    /// What podman and skopeo read.
+    /// The file that podman and skopeo read.
     pub fn podman(&self) -> PathBuf {
         self.path("run/containers/auth.json")
     }
 
-    /// Writes a file, and what it lies in.
-    #[expect(clippy::unused_self, reason = "it is what the person has")]
+    /// Writes a file, and creates its directory.
+    #[expect(clippy::unused_self, reason = "reads better as a method")]
     pub fn write(&self, path: &Path, content: &str) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
     }
 
-    /// Writes a program that the person has.
+    /// Installs a program in the user's PATH.
     pub fn install(&self, name: &str, script: &str) {
         let file = self.path("bin").join(name);
         self.write(&file, script);
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// The variables of the person's environment that the command line looks at.
+    /// The environment variables that the command line reads.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let path = |path: &str| self.path(path).display().to_string();
         let programs = std::env::var("PATH").unwrap();
@@ -79,8 +79,8 @@ impl Person {
         tokio::task::spawn_blocking(move || program.run()).await.unwrap()
     }
 
-    /// What is in a file for a registry: the name, and the key.
-    #[expect(clippy::unused_self, reason = "it is what the person has")]
+    /// The entry of a registry in a file: user name and key.
+    #[expect(clippy::unused_self, reason = "reads better as a method")]
     pub fn entry(&self, file: &Path, host: &str) -> Option<(String, String)> {
         let document: Value = serde_json::from_slice(&std::fs::read(file).ok()?).unwrap();
         let pair = STANDARD.decode(document["auths"][host]["auth"].as_str()?).unwrap();
@@ -90,7 +90,7 @@ impl Person {
     }
 }
 
-/// A person's keys, by a password of theirs.
+/// Returns the API keys of a user.
 pub async fn keys(of: &Caller) -> Vec<Value> {
     of.get("/zot/auth/apikey").send().await.status(200).json()["apiKeys"].as_array().unwrap().clone()
 }
