@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Call, Failure, Handed, Operation, key};
 pub(crate) use crate::content::repository::Transferred;
 use crate::content::repository::{
-    self, BackupError, Collected, Delays, Error as ContentError, Purge, RecoverError, Recovered, DryRun, Scrubbed,
+    self, BackupError, Collected, Delays, DryRun, Error as ContentError, Purge, RecoverError, Recovered, Scrubbed,
     Scrubbing, TransferMode,
 };
 use crate::oci::InvalidName;
