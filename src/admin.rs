@@ -60,7 +60,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn accounts(&self) -> &Accounts {
+    fn accounts(&self) -> &Arc<Accounts> {
         self.registry.accounts()
     }
 }
