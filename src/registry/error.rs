@@ -17,7 +17,7 @@ pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
 pub enum Error {
     /// Another process uses the data directory.
     #[error(
-        "the data directory {} is in use by another coracle: stop that one, or choose another directory with --root",
+        "the data directory {} is in use by another coracle process: stop it, or choose another directory with --root",
         root.display()
     )]
     InUse {
