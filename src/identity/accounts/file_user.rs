@@ -344,7 +344,7 @@ mod tests {
     }
 
     fn has_key(accounts: &Accounts, name: &str) -> bool {
-        !accounts.keys(Some(name)).unwrap().is_empty()
+        !accounts.database.read(|tx| tx.keys_of(Some(name))).unwrap().is_empty()
     }
 
     #[test]
