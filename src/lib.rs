@@ -63,7 +63,8 @@
 //!
 //! * [`oci`]: the specification's nouns as validated values.
 //! * `kit::clock`: the only reader of the time. `kit::file`: missing files, the identity and state of a file, I/O
-//!   errors with their path. `kit::network`: client networks. `kit::opaque_debug`: `Debug` without content.
+//!   errors with their path. `kit::network`: client networks and loopback hosts. `kit::opaque_debug`: `Debug` without
+//!   content.
 //!   `kit::bounded_map`: a map with a limit. `kit::byte_budget`: a limit on bytes in memory. `kit::append`: log files
 //!   that may be rotated. `kit::metrics`: the figures of one registry. `kit::outgoing`: bounded requests to other
 //!   servers.

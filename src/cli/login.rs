@@ -161,7 +161,7 @@ impl Login {
         }
         let local = url.strip_prefix("http://").is_none_or(|rest| {
             rest.parse::<hyper::http::uri::Authority>()
-                .is_ok_and(|known| crate::kit::outgoing::is_loopback(known.host()))
+                .is_ok_and(|known| crate::kit::network::is_loopback(known.host()))
         });
         if local || self.insecure_http {
             return Ok(registry);

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read as _};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use url::Url;
 use super::check::{check_file, open_file};
 use super::settings::Settings;
 use super::walk::Findings;
+use crate::kit::network::is_loopback;
 use crate::oci::JsonObject;
 
 const OPENID: &str = "http.auth.openid";
@@ -297,11 +297,6 @@ fn url_problem(text: &str) -> Option<&'static str> {
         ("http", Some(_)) => Some("expected https: with http, an attacker on the network could sign in as any user"),
         _ => Some("expected a URL such as \"https://provider.example\""),
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn is_origin(text: &str) -> bool {

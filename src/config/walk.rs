@@ -74,7 +74,7 @@ fn table(table: &Map<String, Value>, at: &At, settings: &mut Settings, findings:
                 let path = join(&at.path, keys::below(&at.key, row.key).unwrap_or(row.key));
                 let here = At { key: row.key.to_owned(), path, muted: at.muted };
                 if !row.kind.is_unset(value) {
-                    one(row, value, &here, settings, findings);
+                    read_key(row, value, &here, settings, findings);
                 }
             }
             Some(Child::Group(key)) => {
@@ -131,11 +131,11 @@ fn group(value: &Value, at: &At, settings: &mut Settings, findings: &mut Finding
 }
 
 /// Reads the value of one key.
-fn one(row: &'static Row, value: &Value, at: &At, settings: &mut Settings, findings: &mut Findings) {
+fn read_key(row: &'static Row, value: &Value, at: &At, settings: &mut Settings, findings: &mut Findings) {
     let setting = match (row.kind, value) {
         (Kind::Table | Kind::Switch { .. } | Kind::Map, Value::Object(_))
         | (Kind::List, Value::Array(_))
-        | (Kind::Free, _) => return container(row, value, at, settings, findings),
+        | (Kind::Free, _) => return read_container(row, value, at, settings, findings),
         (kind, value) => kind.read(value),
     };
     let is_refused = matches!(row.status, Status::Refused(_));
@@ -145,7 +145,7 @@ fn one(row: &'static Row, value: &Value, at: &At, settings: &mut Settings, findi
             _ => findings.problem(&at.path, message),
         },
         Ok(given) if row.default_setting().as_ref() == Some(given) => {}
-        _ => remark(row, at, findings),
+        _ => report_status(row, at, findings),
     }
     settings.insert(row.key, setting.unwrap_or(Setting::Invalid));
 }
@@ -160,7 +160,7 @@ fn elements(kind: Kind, list: &[Value], at: &At, findings: &mut Findings) {
 }
 
 /// Reports a key that is refused or has no effect.
-fn remark(row: &Row, at: &At, findings: &mut Findings) {
+fn report_status(row: &Row, at: &At, findings: &mut Findings) {
     match row.status {
         _ if at.muted => {}
         Status::Refused(reason) => findings.problem(&at.path, reason),
@@ -172,10 +172,10 @@ fn remark(row: &Row, at: &At, findings: &mut Findings) {
 }
 
 /// Reads a key that holds tables. Its status applies to everything within.
-fn container(row: &'static Row, value: &Value, at: &At, settings: &mut Settings, findings: &mut Findings) {
+fn read_container(row: &'static Row, value: &Value, at: &At, settings: &mut Settings, findings: &mut Findings) {
     let off = matches!(row.kind, Kind::Switch { default } if !is_on(value, default));
     if !off {
-        remark(row, at, findings);
+        report_status(row, at, findings);
     }
     let ignored = off || matches!(row.status, Status::Refused(_) | Status::NoEffect(_));
     let here = At { muted: at.muted || ignored, ..at.clone() };

@@ -31,6 +31,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::network::is_loopback;
 use first_bytes::{FirstBytes, Recorded};
 
 /// The longest time of a request, from looking up the host to the last byte of the response.
@@ -247,12 +248,6 @@ impl Target {
 /// Whether the authority has a port.
 fn has_port(authority: &Authority) -> bool {
     authority.as_str().len() > authority.host().len()
-}
-
-/// Whether a host is this machine, without asking a name server.
-pub(crate) fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Prepares a request for the connection: moves the host from the URL to the header.

@@ -3,7 +3,7 @@
 use hyper::Uri;
 
 use crate::config::{Address, Config};
-use crate::kit::outgoing::is_loopback;
+use crate::kit::network::is_loopback;
 
 /// A registry.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ pub(crate) enum CommonName {
 }
 
 /// A beginning of a name.
-struct Begun {
+struct Prefix {
     states: (States, States),
     text: String,
 }
@@ -25,9 +25,9 @@ impl RepositoryPattern {
     /// Finds a name that both patterns match. Each examined beginning of a name takes one from the budget. Stops when the
     /// budget is used up.
     pub(crate) fn common_name(&self, other: &Self, budget: &mut usize) -> CommonName {
-        let mut queue = VecDeque::from([Begun { states: (self.start(), other.start()), text: String::new() }]);
+        let mut queue = VecDeque::from([Prefix { states: (self.start(), other.start()), text: String::new() }]);
         let mut seen = HashSet::new();
-        while let Some(Begun { states, text }) = queue.pop_front() {
+        while let Some(Prefix { states, text }) = queue.pop_front() {
             if self.accepts(&states.0)
                 && other.accepts(&states.1)
                 && let Ok(name) = text.parse()
@@ -47,7 +47,7 @@ impl RepositoryPattern {
                 // The next character depends on the last two characters. Letters and digits are equivalent.
                 let tail = if symbol < SLASH - 3 { "a".to_owned() } else { tail(&text, next) };
                 if both && seen.insert((one, two, tail)) {
-                    queue.push_back(Begun { states: (one, two), text: format!("{text}{next}") });
+                    queue.push_back(Prefix { states: (one, two), text: format!("{text}{next}") });
                 }
             }
         }

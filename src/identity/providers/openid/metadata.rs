@@ -21,6 +21,7 @@ use url::Url;
 
 use crate::identity::providers::Error;
 use crate::identity::providers::client::ProviderClient;
+use crate::kit::network::is_loopback;
 use crate::kit::outgoing;
 
 /// The age at which metadata is fetched again.
@@ -144,7 +145,7 @@ fn check_urls(metadata: &Metadata) -> Result<(), String> {
     let tls = metadata.issuer().url().scheme() == "https";
     let is_safe = |url: &&Url| match url.scheme() {
         "https" => url.has_host(),
-        "http" => !tls && url.host_str().is_some_and(outgoing::is_loopback),
+        "http" => !tls && url.host_str().is_some_and(is_loopback),
         _ => false,
     };
     match urls.into_iter().flatten().find(|url| !is_safe(url)) {
