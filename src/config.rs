@@ -63,7 +63,7 @@ pub struct Loaded {
     pub(crate) tree: Tree,
 }
 
-/// What is wrong with a file, and the files that it names, as far as it can be understood.
+/// The findings of a file, and the files that it names.
 #[derive(Debug, Default)]
 pub(crate) struct Examined {
     pub(crate) problems: Vec<Finding>,

@@ -63,11 +63,10 @@
 //!
 //! * [`oci`]: the specification's nouns as validated values.
 //! * `kit::clock`: the only reader of the time. `kit::file`: missing files, the identity and state of a file, I/O
-//!   errors with their path. `kit::network`: client networks and loopback hosts. `kit::opaque_debug`: `Debug` without
-//!   content.
-//!   `kit::bounded_map`: a map with a limit. `kit::byte_budget`: a limit on bytes in memory. `kit::append`: log files
-//!   that may be rotated. `kit::metrics`: the figures of one registry. `kit::outgoing`: bounded requests to other
-//!   servers.
+//!   errors with their path. `kit::network`: client networks and loopback hosts. `kit::text`: sizes, counts and tables.
+//!   `kit::opaque_debug`: `Debug` without content. `kit::bounded_map`: a map with a limit. `kit::byte_budget`: a limit
+//!   on bytes in memory. `kit::append`: log files that may be rotated. `kit::metrics`: the figures of one registry.
+//!   `kit::outgoing`: bounded requests to other servers.
 //! * `content::blobs`: content-addressed files. Knows no repository and no row.
 //! * `content::rows`: the rows of the database. The only module that names redb; touches no blob.
 //! * `content::repository`: the operations of one repository; the only writer of both stores.

@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("kit::clock", &[]),
     ("kit::file", &[]),
     ("kit::network", &[]),
+    ("kit::text", &[]),
     ("kit::opaque_debug", &[]),
     ("kit::bounded_map", &[]),
     ("kit::byte_budget", &[]),
@@ -105,7 +106,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Small tools that every layer under them in the table may use.
-const TOOLS: &[&str] = &["kit::bounded_map", "kit::byte_budget", "kit::file", "kit::network", "kit::opaque_debug"];
+const TOOLS: &[&str] =
+    &["kit::bounded_map", "kit::byte_budget", "kit::file", "kit::network", "kit::opaque_debug", "kit::text"];
 
 /// Where a module may use another, but only these words of it.
 const WORDS: &[(&str, &str, &[&str])] = &[
