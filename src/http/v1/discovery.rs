@@ -59,8 +59,10 @@ impl PathValue for ErrorType {
     }
 }
 
-fn get_error_type(context: &Context<'_>, call: Call<ErrorType>) -> Result<ErrorMeaning, ApiError> {
-    let ErrorType(title) = call.path;
+fn get_error_type(
+    context: &Context<'_>,
+    Call { path: ErrorType(title), .. }: Call<ErrorType>,
+) -> Result<ErrorMeaning, ApiError> {
     let r#type = format!("{}/api/v1/error/{title}", context.base_url());
     Ok(ErrorMeaning { title, r#type, description: meaning(title) })
 }
@@ -98,6 +100,7 @@ impl Answer for Described {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the handlers of all endpoints return results")]
 fn discovery(context: &Context<'_>, _: Call) -> Result<Described, ApiError> {
     // Making the description takes milliseconds, and anonymous clients may request it.
     let parts = context.registry.api_description().get_or_init(parts).clone();

@@ -162,12 +162,18 @@ impl From<AuditEntry> for AccountLogEntry {
     }
 }
 
-fn list_user_logs(context: &Context<'_>, call: Call<(), LogQuery>) -> Result<LogPage<LogEntry>, ApiError> {
-    page(context, &call.query, Some(context.user()?))
+fn list_user_logs(
+    context: &Context<'_>,
+    Call { query, .. }: Call<(), LogQuery>,
+) -> Result<LogPage<LogEntry>, ApiError> {
+    page(context, &query, Some(context.user()?))
 }
 
-fn list_all_logs(context: &Context<'_>, call: Call<(), LogQuery>) -> Result<LogPage<AccountLogEntry>, ApiError> {
-    page(context, &call.query, None)
+fn list_all_logs(
+    context: &Context<'_>,
+    Call { query, .. }: Call<(), LogQuery>,
+) -> Result<LogPage<AccountLogEntry>, ApiError> {
+    page(context, &query, None)
 }
 
 fn page<Entry: From<AuditEntry>>(

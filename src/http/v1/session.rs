@@ -57,6 +57,7 @@ struct CsrfToken {
 }
 
 /// The token of the cookie in the request, or of a new cookie. Nothing is stored for a visitor.
+#[expect(clippy::unnecessary_wraps, reason = "the handlers of all endpoints return results")]
 fn get_csrf_token(context: &Context<'_>, _: Call) -> Result<WithHeaders<CsrfToken>, ApiError> {
     let known = context.cookie();
     let is_new = known.is_none();

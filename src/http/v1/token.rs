@@ -93,8 +93,11 @@ struct ListTokensQuery {
     expiring: Option<Switch>,
 }
 
-fn list_tokens(context: &Context<'_>, call: Call<(), ListTokensQuery>) -> Result<Tokens<Token>, ApiError> {
-    let only_expiring = (call.query.expiring == Some(Switch(true))).then_some(Always);
+fn list_tokens(
+    context: &Context<'_>,
+    Call { query, .. }: Call<(), ListTokensQuery>,
+) -> Result<Tokens<Token>, ApiError> {
+    let only_expiring = (query.expiring == Some(Switch(true))).then_some(Always);
     let now = context.registry.accounts().now();
     let is_expiring =
         |key: &Key| key.expires.is_some_and(|expires| expires.since(now) <= expires.since(key.created) / 10);
@@ -158,8 +161,10 @@ async fn create_token(
     })
 }
 
-fn get_token(context: &Context<'_>, call: Call<TokenId>) -> Result<OneToken<Token>, ApiError> {
-    let TokenId(id) = call.path;
+fn get_token(
+    context: &Context<'_>,
+    Call { path: TokenId(id), .. }: Call<TokenId>,
+) -> Result<OneToken<Token>, ApiError> {
     let keys = context.registry.accounts().keys(Some(context.user()?))?;
     let key = keys.iter().find(|key| key.id == id).ok_or(Error::KeyUnknown)?;
     Ok(OneToken { token: Token::from(key) })
