@@ -461,7 +461,8 @@ pub(crate) fn repository(text: &str) -> Result<RepositoryName, RouteError> {
     text.parse().map_err(|invalid: crate::oci::InvalidName| malformed(ErrorCode::NameInvalid, &invalid))
 }
 
-fn digest(text: &str) -> Result<Digest, RouteError> {
+/// Reads a digest.
+pub(crate) fn digest(text: &str) -> Result<Digest, RouteError> {
     text.parse().map_err(|invalid: crate::oci::InvalidDigest| malformed(ErrorCode::DigestInvalid, &invalid))
 }
 

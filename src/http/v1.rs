@@ -18,6 +18,7 @@ mod endpoint;
 mod group;
 mod input;
 mod log;
+mod manifest;
 mod path;
 mod permission;
 mod refresh_token;
@@ -52,6 +53,7 @@ fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
         log::ENDPOINTS,
         superuser::ENDPOINTS,
         tag::ENDPOINTS,
+        manifest::ENDPOINTS,
         permission::ENDPOINTS,
         repository::ENDPOINTS,
         group::ENDPOINTS,

@@ -10,6 +10,7 @@ mod guessing;
 mod key_rights;
 mod keys;
 mod load;
+mod manifests;
 mod ownership;
 mod program;
 mod routes;

@@ -8,7 +8,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use crate::content::blobs::Blob;
-use crate::content::repository::{Error, Opened};
+use crate::content::repository::{Error, Opened, Repository};
 use crate::http::error::ApiError;
 use crate::http::request::{has_already, text};
 use crate::http::response::{CACHE_FOR_EVER, content, empty, etag, not_modified, value};
@@ -18,18 +18,7 @@ use crate::oci::{ByteRange, Digest, ErrorCode, RANGE_PARTS_MAX, RangeRequest, Re
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 pub(in crate::http) async fn get(context: &Context<'_>, name: &RepositoryName, digest: Digest) -> HandlerResult {
-    let repository = context.registry.repository(name);
-    let blob = match repository.open_blob(digest)? {
-        Opened::Whole(blob) => blob,
-        Opened::Doubtful => {
-            let stores = Arc::clone(context.registry.stores());
-            context.blocking(move || stores.check_blob(digest, |_| ControlFlow::Continue(()))).await?;
-            match repository.open_blob(digest)? {
-                Opened::Whole(blob) => blob,
-                Opened::Doubtful => return Err(Error::Corrupt { what: "the file keeps changing", digest }.into()),
-            }
-        }
-    };
+    let blob = open(context, &context.registry.repository(name), digest).await?;
     if has_already(context.headers, digest) {
         return Ok(not_modified(described(digest)));
     }
@@ -46,6 +35,23 @@ pub(in crate::http) async fn get(context: &Context<'_>, name: &RepositoryName, d
             Err(ApiError::range(ErrorCode::SizeInvalid, message)
                 .header(header::CONTENT_RANGE, value(format!("bytes */{}", blob.size))))
         }
+    }
+}
+
+/// Opens a blob. Hashes its file first if the file was modified.
+pub(in crate::http) async fn open(
+    context: &Context<'_>,
+    repository: &Repository,
+    digest: Digest,
+) -> Result<Blob, ApiError> {
+    if let Opened::Whole(blob) = repository.open_blob(digest)? {
+        return Ok(blob);
+    }
+    let stores = Arc::clone(context.registry.stores());
+    context.blocking(move || stores.check_blob(digest, |_| ControlFlow::Continue(()))).await?;
+    match repository.open_blob(digest)? {
+        Opened::Whole(blob) => Ok(blob),
+        Opened::Doubtful => Err(Error::Corrupt { what: "the file keeps changing", digest }.into()),
     }
 }
 

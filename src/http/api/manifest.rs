@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hyper::header;
 use hyper::{Response, StatusCode};
 
-use crate::content::repository::{self, ManifestInfo, ManifestTarget, PutManifest};
+use crate::content::repository::{self, ManifestInfo, ManifestTarget, PutManifest, Repository};
 use crate::http::error::ApiError;
 use crate::http::request::{RequestBody, content_type, expected, has_already};
 use crate::http::response::{
@@ -40,13 +40,25 @@ pub(in crate::http) async fn get_large(
     name: &RepositoryName,
     reference: &Reference,
 ) -> HandlerResult {
-    let repository = context.registry.repository(name);
+    let (info, bytes) = read(context, context.registry.repository(name), reference).await?;
+    Ok(with_bytes(&info, reference, bytes))
+}
+
+/// Reads a manifest, a large one when there is memory for it.
+pub(in crate::http) async fn read(
+    context: &Context<'_>,
+    repository: Repository,
+    reference: &Reference,
+) -> Result<(ManifestInfo, Bytes), ApiError> {
+    if let (info, Some(bytes)) = repository.manifest_at_hand(reference)? {
+        return Ok((info, bytes));
+    }
     let info = repository.manifest_info(reference)?;
     let reserved = context.registry.unsent().reserve(info.size, UNSENT_WAIT).await;
     let reserved = reserved.ok_or_else(ApiError::unread)?;
     let digest = info.digest;
     let bytes = context.blocking(move || repository.large_manifest(digest, reserved)).await?;
-    Ok(with_bytes(&info, reference, bytes))
+    Ok((info, bytes))
 }
 
 fn with_bytes(info: &ManifestInfo, reference: &Reference, bytes: Bytes) -> Response<Body> {

@@ -121,6 +121,7 @@ const API_V1: &[&str] = &[
     "PUT /api/v1/repository/{repository}",
     "DELETE /api/v1/repository/{repository}",
     "POST /api/v1/repository/{repository}/changevisibility",
+    "GET /api/v1/repository/{repository}/manifest/{digest}",
     "GET /api/v1/repository/{repository}/tag/",
     "PUT /api/v1/repository/{repository}/tag/{tag}",
     "DELETE /api/v1/repository/{repository}/tag/{tag}",
@@ -401,7 +402,7 @@ impl World {
             repository = format!("alice/gone{}", self.next());
         }
         let target = Target::default().value("{repository}", &repository).value("{group}", &group);
-        let target = target.value("{username}", "bob").value("{membername}", "bob");
+        let mut target = target.value("{username}", "bob").value("{membername}", "bob");
         if route.contains("{repository}") {
             push_blob(&self.alice, &repository, &noise(100, self.next())).await;
         } else {
@@ -413,6 +414,11 @@ impl World {
                 let path = format!("/api/v1/repository/{repository}/permissions/{who}");
                 self.tell("alice", &path, &json!({ "role": "read" })).await;
             }
+        }
+        if route.contains("{digest}") {
+            let manifest = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] });
+            put_manifest(&self.alice, &repository, "1", &manifest).await.status(201);
+            target = target.value("{digest}", sha256(&bytes(&manifest)));
         }
         let mut digest = String::new();
         if route.contains("{tag}") {
