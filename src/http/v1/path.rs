@@ -53,7 +53,9 @@ fn values(pattern: &str, path: &str) -> Option<Vec<String>> {
         let given = path.get(at..at + length)?;
         at += length;
         match wanted.starts_with('{') {
-            true if given.iter().all(|segment| !segment.is_empty()) => values.push(given.join("/")),
+            true if given.iter().all(|segment| !segment.is_empty()) => {
+                values.push(given.iter().flat_map(|segment| ["/", segment]).skip(1).collect());
+            }
             false if given == [*wanted] => {}
             _ => return None,
         }
