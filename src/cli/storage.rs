@@ -8,7 +8,7 @@ use super::{locate, quietly};
 use crate::admin::{self, Collection, Recovery, ScrubReport, Transferred};
 use crate::kit::text::{counted, size};
 
-/// Restore a registry from a backup, without a running registry.
+// Without a doc comment, the help shows that of the request.
 #[derive(Debug, clap::Args)]
 pub(super) struct Restore {
     #[command(flatten)]
@@ -195,7 +195,7 @@ impl Report for Recovery {
     }
 }
 
-/// A command that consists of one operation.
+// A command that consists of one operation. Without a doc comment, the help shows that of the operation.
 #[derive(Debug, clap::Args)]
 pub(super) struct Single<O: clap::Args> {
     #[command(flatten)]

@@ -25,11 +25,17 @@ fn every_command_explains_itself() {
         .skip(1)
         .map_while(|line| line.split_whitespace().next())
         .collect();
+    for (command, about) in [("gc", "Remove unref"), ("scrub", "Verify"), ("backup", "Back up"), ("restore", "Restore")]
+    {
+        let line = overview.stdout.lines().find(|line| line.trim().starts_with(command)).unwrap();
+        assert!(line.contains(about), "{line}");
+    }
     assert!(commands.contains(&"serve") && commands.contains(&"check-config"), "{}", overview.stdout);
     for command in commands {
         let help = coracle(&["help", command]);
         assert_eq!(help.code, Some(0), "{command}: {}", help.stderr);
         assert!(help.stdout.contains("Usage: coracle"), "{command}: {}", help.stdout);
+        assert!(!help.stdout.starts_with("Which registry"), "{command}: {}", help.stdout);
         // The help has more than the line of the overview.
         assert!(help.stdout.lines().count() > 5, "{command}: {}", help.stdout);
     }
