@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::{Call, Failure, Handed, Operation, key};
 pub(crate) use crate::content::repository::Transferred;
 use crate::content::repository::{
-    self, BackupError, Collected, Delays, DryRun, Error as ContentError, Purge, RecoverError, Recovered, Scrubbed,
-    Scrubbing, TransferMode,
+    BackupError, Collected, Delays, DryRun, Error as ContentError, Purge, RecoverError, Recovered,
+    Recovery as RecoveryOptions, Scrubbed, Scrubbing, TransferMode, recover as recover_content,
+    restore as restore_content,
 };
 use crate::oci::InvalidName;
 
@@ -185,7 +186,7 @@ pub(crate) struct Restore {
 
 /// Makes a registry from a backup.
 pub(crate) fn restore(request: &Restore) -> Result<Transferred, BackupError> {
-    repository::restore(&request.backup, &request.root, mode(request.copy), request.verify)
+    restore_content(&request.backup, &request.root, mode(request.copy), request.verify)
 }
 
 const fn mode(copy: bool) -> TransferMode {
@@ -219,6 +220,6 @@ pub(crate) struct Recovery {
 /// Rebuilds the database of a data directory from its journal and its blobs.
 pub(crate) fn recover(root: &Path, request: &Recover) -> Result<Recovery, RecoverError> {
     let &Recover { dry_run, prune, force } = request;
-    let recovered = repository::recover(root, repository::Recovery { dry_run, prune, force })?;
+    let recovered = recover_content(root, RecoveryOptions { dry_run, prune, force })?;
     Ok(Recovery { dry_run, pruned: prune && !dry_run, recovered })
 }
