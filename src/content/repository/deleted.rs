@@ -57,7 +57,7 @@ impl Repository {
                 return Err(Error::ManifestUnknown { reference: Reference::Digest(digest) });
             }
             restore(tx, &name, digest, now, sparse, None)?;
-            Ok(((), vec![AuditEvent::new("restore_manifest").with("manifest_digest", digest)]))
+            Ok(((), vec![AuditEvent::new("restore_manifest").with("manifest_digest", &digest)]))
         })
     }
 }

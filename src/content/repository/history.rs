@@ -256,13 +256,13 @@ impl Repository {
             }
             let mut events = Vec::new();
             // A tag that is moved loses its expiration.
-            let mut expired = tx.tag_attributes(&name, &tag)?.expires;
+            let mut before = tx.tag_attributes(&name, &tag)?.expires;
             if let Some(digest) = change.digest {
                 tx.put_tag(&name, &tag, digest, now, kept)?;
                 if old != Some(digest) {
                     let kind = if old.is_some() { "move_tag" } else { "create_tag" };
                     events.push(pointed(kind, &tag, digest, old));
-                    expired = None;
+                    before = None;
                 }
             }
             let mark = tx.tag_attributes(&name, &tag)?;
@@ -272,10 +272,10 @@ impl Repository {
                 Expiry::At(time) => Some(time),
             };
             tx.set_tag_attributes(&name, &tag, &TagAttributes { expires, ..mark })?;
-            if expires != expired {
+            if expires != before {
                 let shown = |time: Option<Timestamp>| time.map_or_else(|| "none".to_owned(), Timestamp::rfc2822);
                 let event = AuditEvent::new("change_tag_expiration").with("tag", &tag);
-                events.push(event.with("expiration_date", shown(expires)).with("old_expiration_date", shown(expired)));
+                events.push(event.with("expiration_date", &shown(expires)).with("old_expiration_date", &shown(before)));
             }
             Ok(((), events))
         })
@@ -397,9 +397,9 @@ fn unreadable(table: &'static str, key: &str) -> Error {
 
 /// The event of a tag that points at another manifest now.
 fn pointed(kind: &'static str, tag: &Tag, digest: Digest, original: Option<Digest>) -> AuditEvent {
-    let event = AuditEvent::new(kind).with("tag", tag).with("manifest_digest", digest);
+    let event = AuditEvent::new(kind).with("tag", tag).with("manifest_digest", &digest);
     match original {
-        Some(original) => event.with("original_manifest_digest", original),
+        Some(original) => event.with("original_manifest_digest", &original),
         None => event,
     }
 }
@@ -408,7 +408,7 @@ fn pointed(kind: &'static str, tag: &Tag, digest: Digest, original: Option<Diges
 fn discarded(tag: &Tag, digest: Option<Digest>) -> AuditEvent {
     let event = AuditEvent::new("permanently_delete_tag").with("tag", tag);
     match digest {
-        Some(digest) => event.with("manifest_digest", digest),
+        Some(digest) => event.with("manifest_digest", &digest),
         None => event,
     }
 }

@@ -213,7 +213,7 @@ impl Repository {
             let digest = match reference {
                 Reference::Tag(tag) => {
                     tx.remove_tag(&name, &tag, now, kept)?;
-                    return Ok(((), vec![AuditEvent::new("delete_tag").with("tag", tag)]));
+                    return Ok(((), vec![AuditEvent::new("delete_tag").with("tag", &tag)]));
                 }
                 Reference::Digest(digest) => digest,
             };

@@ -44,7 +44,7 @@ impl AuditEvent {
         Self { kind, metadata: Vec::new() }
     }
 
-    pub(crate) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, value: &impl ToString) -> Self {
         self.metadata.push((name, value.to_string()));
         self
     }

@@ -59,6 +59,7 @@ impl PathValue for ErrorType {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the handlers of all endpoints return results")]
 fn get_error_type(
     context: &Context<'_>,
     Call { path: ErrorType(title), .. }: Call<ErrorType>,

@@ -139,7 +139,7 @@ async fn remove_group(context: &Context<'_>, call: Call<GroupName>) -> Result<No
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-struct Members {
+struct MemberList {
     name: String,
     members: Vec<Member>,
     can_edit: Always<true>,
@@ -160,13 +160,13 @@ impl Member {
     }
 }
 
-fn list_members(context: &Context<'_>, call: Call<GroupName>) -> Result<Members, ApiError> {
+fn list_members(context: &Context<'_>, call: Call<GroupName>) -> Result<MemberList, ApiError> {
     let (accounts, GroupName(name)) = (context.registry.accounts(), call.path);
     let members = accounts.members(&name)?;
     if members.is_empty() && accounts.group(&name)?.is_none() {
         return Err(Error::GroupUnknown { name }.into());
     }
-    Ok(Members { name, members: members.iter().map(|member| Member::of(member)).collect(), can_edit: Always })
+    Ok(MemberList { name, members: members.iter().map(|member| Member::of(member)).collect(), can_edit: Always })
 }
 
 async fn add_member(context: &Context<'_>, call: Call<(GroupName, UserName)>) -> Result<Member, ApiError> {

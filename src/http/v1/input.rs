@@ -221,7 +221,7 @@ impl<'de> Deserializer<'de> for Parameter<'_> {
     }
 }
 
-impl<'a, 'de> IntoDeserializer<'de, InvalidQuery> for Parameter<'a> {
+impl<'a> IntoDeserializer<'_, InvalidQuery> for Parameter<'a> {
     type Deserializer = Parameter<'a>;
 
     fn into_deserializer(self) -> Self {

@@ -40,6 +40,7 @@ const GROUP_MAX: usize = 255;
 
 /// A user as superusers see them.
 #[derive(Debug, Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the fields have the names that Quay gives them")]
 struct User {
     kind: Kind,
     name: String,
