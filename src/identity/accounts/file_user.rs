@@ -41,11 +41,13 @@ struct State {
     remove_at: Option<SteadyTime>,
 }
 
+/// A user without a row.
+type NewFileUser = (String, FileUserRow, NamespaceClaim);
+
 /// The differences between the file and the rows.
 #[derive(Debug, Default)]
 struct Changes {
-    /// Users without a row.
-    new: Vec<(String, FileUserRow, NamespaceClaim)>,
+    new: Vec<NewFileUser>,
     /// Users with a new password.
     changed: Vec<(String, FileUserRow)>,
     /// Users with a new password that was set while the registry was stopped or the line was missing.
@@ -153,12 +155,13 @@ impl Accounts {
     /// loses everything.
     fn follow(&self, lines: &Lines, now: Option<SteadyTime>) -> Result<Option<SteadyTime>, Error> {
         let mut rows: HashMap<String, FileUserRow> = self.database.read(Rows::file_users)?.into_iter().collect();
-        let changes = self.changes(lines, &rows, now)?;
-        let removed = changes.removed.clone();
-        let stored = self.store(changes);
+        let mut changes = self.changes(lines, &rows, now)?;
+        let new = std::mem::take(&mut changes.new);
+        let changes = Arc::new(changes);
+        let stored = self.store(&changes, new);
         if let Ok(stored) = &stored {
             rows.extend(stored.iter().cloned());
-            rows.retain(|name, _| !removed.contains(name));
+            rows.retain(|name, _| !changes.removed.contains(name));
         }
         let missing = rows.iter().filter(|(name, _)| !lines.contains_key(*name));
         let first_gone = missing.filter_map(|(_, row)| row.gone_since).min();
@@ -169,7 +172,8 @@ impl Accounts {
                 .filter_map(|(name, hash)| Some((name.clone(), user(hash.as_deref()?, rows.get(name)))))
                 .collect(),
         );
-        stored.map(|_| first_gone.map(|since| since.after(GONE_KEPT)))
+        // Logged only now: a reader of the log may rely on the published users.
+        stored.inspect(|_| changes.log()).map(|_| first_gone.map(|since| since.after(GONE_KEPT)))
     }
 
     fn changes(
@@ -211,15 +215,13 @@ impl Accounts {
         Ok(changes)
     }
 
-    /// Stores the changes and returns the new rows.
-    fn store(&self, mut changes: Changes) -> Result<Vec<(String, FileUserRow)>, Error> {
-        if changes.is_empty() {
+    /// Stores the changes with the new users, and returns the written rows.
+    fn store(&self, changes: &Arc<Changes>, new: Vec<NewFileUser>) -> Result<Vec<(String, FileUserRow)>, Error> {
+        if changes.is_empty() && new.is_empty() {
             return Ok(Vec::new());
         }
-        let (new, now) = (std::mem::take(&mut changes.new), self.clock.now());
-        let changes = Arc::new(changes);
-        let shared = Arc::clone(&changes);
-        let stored = self.change(move |tx| {
+        let (now, shared) = (self.clock.now(), Arc::clone(changes));
+        self.change(move |tx| {
             let Changes { changed, replaced, returned, gone, removed, is_first, .. } = &*shared;
             let is_first = *is_first;
             let mut stored = Vec::new();
@@ -261,9 +263,7 @@ impl Accounts {
                 tx.remove_setting(SETTING_FILE_OWNERS_UNKNOWN)?;
             }
             Ok::<_, Error>(stored)
-        })?;
-        changes.log();
-        Ok(stored)
+        })
     }
 }
 

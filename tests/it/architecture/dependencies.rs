@@ -1,9 +1,9 @@
-//! What the package stands on: each direct dependency is here with its reason, or is not there.
+//! The direct dependencies, each with its reason.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// What the registry is made of.
+/// Dependencies of the registry.
 const NORMAL: &[(&str, &str)] = &[
     ("argon2", "passwords are stored as argon2id"),
     ("aws-lc-rs", "makes the keys that tokens are signed with; rustls and jsonwebtoken bring it"),
@@ -46,7 +46,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("strsim", "the nearest known key for an unknown one"),
     ("subtle", "CSRF tokens and keys are compared in constant time"),
     ("tempfile", "registries that live as long as a test"),
-    ("thiserror", "error enums: message and source beside each variant; openidconnect brings it"),
+    ("thiserror", "error enums: message and source at each variant; openidconnect brings it"),
     ("tokio", "sockets, tasks, timers"),
     ("tokio-rustls", "TLS on tokio's sockets"),
     ("tokio-util", "waiting for tasks that outlive their request"),
@@ -58,21 +58,21 @@ const NORMAL: &[(&str, &str)] = &[
     ("zeroize", "passwords do not stay in memory"),
 ];
 
-/// What the tests and examples need besides.
+/// Further dependencies of tests and examples.
 const DEV: &[(&str, &str)] = &[
     ("flate2", "layers as images have them"),
     ("futures-util", "streams as bodies"),
     ("hyper", "its client, for what no client would send"),
     ("mio", "a client for measurements that costs little"),
     ("oci-client", "a client that others wrote"),
-    ("proptest", "inputs that nobody thought of"),
+    ("proptest", "unexpected inputs"),
     ("rcgen", "certificates for the tests of TLS"),
     ("reqwest", "HTTP/2 for oci-client"),
     ("tar", "layers as images have them"),
     ("tokio", "time that a test moves, and child processes"),
 ];
 
-/// What the fuzz targets need.
+/// Dependencies of the fuzz targets.
 const FUZZ: &[(&str, &str)] = &[("coracle", "what is fuzzed"), ("libfuzzer-sys", "what fuzzes")];
 
 #[test]

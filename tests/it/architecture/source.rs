@@ -204,7 +204,7 @@ fn block_comment(chars: &[char], mut index: usize) -> usize {
 /// Notes what is only for tests, and what is in inline modules.
 fn mark(tokens: &mut [Token]) {
     const CFG_TEST: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
-    // Of each open brace: whether it is an inline module's, and whether it is a test's.
+    // For each open brace: whether it belongs to an inline module, and to a test.
     let mut open: Vec<(bool, bool)> = Vec::new();
     let mut announced = false;
     for at in 0..tokens.len() {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::memory::{AccountRole, Manifest, Upload};
+use super::memory::{Presence, Manifest, Upload};
 use super::{Memory, Pulse, SHARED};
 use crate::support::content::{EMPTY, LAYER, MANIFEST, bytes, descriptor, image, noise, sha256};
 use crate::support::http::{Answer, Caller, Request};
@@ -75,7 +75,7 @@ impl Client {
         if self.memory.tagged().count() > TAGS_MAX {
             return if self.choose(2, 2) == 0 { self.delete_tag().await } else { self.delete_manifest().await };
         }
-        let blobs = self.memory.blobs.iter().filter(|(_, (_, standing))| *standing == AccountRole::There);
+        let blobs = self.memory.blobs.iter().filter(|(_, (_, presence))| *presence == Presence::There);
         let mut blobs = blobs.map(|(digest, _)| digest.clone());
         if let (Some(first), BLOBS_MAX..) = (blobs.next(), blobs.count()) {
             return self.delete_blob(first).await;
@@ -113,9 +113,9 @@ impl Client {
     async fn blob(&mut self) -> Heard {
         let content = noise(self.size(), self.seed(0));
         let (home, digest) = (self.memory.home.clone(), sha256(&content));
-        self.memory.blobs.insert(digest.clone(), (content.clone(), AccountRole::Open));
+        self.memory.blobs.insert(digest.clone(), (content.clone(), Presence::Open));
         self.push_blob(&home, &content).await?;
-        self.memory.blobs.insert(digest, (content, AccountRole::There));
+        self.memory.blobs.insert(digest, (content, Presence::There));
         Some(())
     }
 
@@ -134,13 +134,13 @@ impl Client {
             self.memory.uploads[place].reached = end;
         }
         self.memory.try_blob(&digest);
-        self.memory.blobs.insert(digest.clone(), (content.clone(), AccountRole::Open));
+        self.memory.blobs.insert(digest.clone(), (content.clone(), Presence::Open));
         self.memory.uploads[place].is_finishing = true;
         let last = self.caller.put(&format!("{location}?digest={digest}")).body(content.slice(2 * third..));
         self.send(last).await?.status(201);
         self.memory.uploads.remove(place);
         self.memory.blob_answered(&digest);
-        self.memory.blobs.insert(digest, (content, AccountRole::There));
+        self.memory.blobs.insert(digest, (content, Presence::There));
         Some(())
     }
 
@@ -207,22 +207,22 @@ impl Client {
                 body: body.clone(),
                 blobs: blobs.clone(),
                 subject: subject.clone(),
-                standing: AccountRole::Open,
+                presence: Presence::Open,
             });
-            let before = known.standing;
+            let before = known.presence;
             if let Some(tag) = tag {
                 self.may(repository, tag, Some(digest.clone()));
             }
             let path = format!("/v2/{repository}/manifests/{}", tag.unwrap_or(&digest));
             let answer = self.send(self.caller.put(&path).header("content-type", MANIFEST).body(body.clone())).await?;
             if answer.status == 201 {
-                self.memory.manifests.get_mut(&place).unwrap().standing = AccountRole::There;
+                self.memory.manifests.get_mut(&place).unwrap().presence = Presence::There;
                 self.settle(repository, tag, 1);
                 return Some(());
             }
             assert_eq!(answer.status(400).json()["errors"][0]["code"], "MANIFEST_BLOB_UNKNOWN");
             self.pulse.collected_before_use.fetch_add(1, Ordering::Relaxed);
-            self.memory.manifests.get_mut(&place).unwrap().standing = before;
+            self.memory.manifests.get_mut(&place).unwrap().presence = before;
             self.settle(repository, tag, 0);
         }
         panic!("{repository}: a collection has taken the blobs of a manifest {ATTEMPTS} times");
@@ -259,12 +259,12 @@ impl Client {
         self.memory
             .manifests
             .entry(place.clone())
-            .or_insert(Manifest { standing: AccountRole::Open, ..manifest.clone() });
+            .or_insert(Manifest { presence: Presence::Open, ..manifest.clone() });
         self.may(&copy, tag, Some(digest.clone()));
         let put = self.caller.put(&format!("/v2/{copy}/manifests/{tag}")).header("content-type", MANIFEST);
         let answer = self.send(put.body(manifest.body)).await?;
         if answer.status == 201 {
-            self.memory.manifests.get_mut(&place).unwrap().standing = AccountRole::There;
+            self.memory.manifests.get_mut(&place).unwrap().presence = Presence::There;
             self.settle(&copy, Some(tag), 1);
         } else {
             assert_eq!(answer.status(400).json()["errors"][0]["code"], "MANIFEST_BLOB_UNKNOWN");
@@ -309,12 +309,12 @@ impl Client {
         let named = |may: &Vec<Option<String>>| *may == [Some(place.1.clone())];
         let tags = self.memory.tags.iter().filter(|((repository, _), may)| *repository == place.0 && named(may));
         let tags: Vec<String> = tags.map(|((_, tag), _)| tag.clone()).collect();
-        self.memory.manifests.get_mut(place).unwrap().standing = AccountRole::Open;
+        self.memory.manifests.get_mut(place).unwrap().presence = Presence::Open;
         for tag in &tags {
             self.may(&place.0, tag, None);
         }
         self.send(self.caller.delete(&format!("/v2/{}/manifests/{}", place.0, place.1))).await?.status(202);
-        self.memory.manifests.get_mut(place).unwrap().standing = AccountRole::Gone;
+        self.memory.manifests.get_mut(place).unwrap().presence = Presence::Gone;
         for tag in &tags {
             self.settle(&place.0, Some(tag), 1);
         }
@@ -324,12 +324,12 @@ impl Client {
 
     async fn delete_blob(&mut self, digest: String) -> Heard {
         let content = self.memory.blobs[&digest].0.clone();
-        self.memory.blobs.insert(digest.clone(), (content.clone(), AccountRole::Open));
+        self.memory.blobs.insert(digest.clone(), (content.clone(), Presence::Open));
         let delete = self.caller.delete(&format!("/v2/{}/blobs/{digest}", self.memory.home));
         let answer = self.send(delete).await?;
         // It may have been collected before.
         assert!(matches!(answer.status.as_u16(), 202 | 404), "{}", answer.text());
-        self.memory.blobs.insert(digest, (content, AccountRole::Gone));
+        self.memory.blobs.insert(digest, (content, Presence::Gone));
         Some(())
     }
 

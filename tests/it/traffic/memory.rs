@@ -10,7 +10,7 @@ use crate::support::http::Caller;
 
 /// Whether something is there, by the last answer about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccountRole {
+pub enum Presence {
     There,
     Gone,
     /// There was no answer.
@@ -27,7 +27,7 @@ pub struct Manifest {
     pub blobs: Vec<String>,
     /// The manifest it refers to, by which alone it is kept; one that has no subject is kept by its tags.
     pub subject: Option<String>,
-    pub standing: AccountRole,
+    pub presence: Presence,
 }
 
 /// An upload that was begun.
@@ -49,7 +49,7 @@ pub struct Memory {
     pub tags: BTreeMap<Place, Vec<Option<String>>>,
     pub manifests: BTreeMap<Place, Manifest>,
     /// Blobs of the client's first repository that no manifest needs.
-    pub blobs: BTreeMap<String, (Bytes, AccountRole)>,
+    pub blobs: BTreeMap<String, (Bytes, Presence)>,
     /// Uploads that are not known to be finished.
     pub uploads: Vec<Upload>,
     /// Blobs whose push was not answered, ever.
@@ -95,7 +95,7 @@ impl Memory {
         let there: BTreeSet<Place> = self
             .manifests
             .iter()
-            .filter(|(_, manifest)| manifest.standing == AccountRole::There)
+            .filter(|(_, manifest)| manifest.presence == Presence::There)
             .map(|(place, _)| place.clone())
             .collect();
         self.manifests.retain(|(repository, _), manifest| {
@@ -121,7 +121,7 @@ impl Memory {
             let last = last.body(upload.content.slice(reached..)).send().await;
             last.status(201).has("docker-content-digest", &digest);
             self.blob_answered(&digest);
-            self.blobs.insert(digest, (upload.content, AccountRole::There));
+            self.blobs.insert(digest, (upload.content, Presence::There));
             seen.continued += 1;
         }
     }
@@ -134,7 +134,7 @@ impl Memory {
         if collected {
             self.blobs.clear();
         }
-        for (digest, (content, standing)) in &mut self.blobs {
+        for (digest, (content, presence)) in &mut self.blobs {
             let answer = caller.get(&format!("/v2/{}/blobs/{digest}", self.home)).send().await;
             let is_there = answer.status == 200;
             if is_there {
@@ -142,15 +142,15 @@ impl Memory {
             } else {
                 answer.status(404);
             }
-            *standing = close(*standing, is_there, digest, seen);
+            *presence = close(*presence, is_there, digest, seen);
         }
-        self.blobs.retain(|_, (_, standing)| *standing == AccountRole::There);
+        self.blobs.retain(|_, (_, presence)| *presence == Presence::There);
         self.prune();
     }
 
     async fn check_tags(&mut self, caller: &Caller, seen: &mut Seen) {
         // The deletion of a manifest removes all of its tags or none.
-        let is_open = |(_, manifest): &(&Place, &Manifest)| manifest.standing == AccountRole::Open;
+        let is_open = |(_, manifest): &(&Place, &Manifest)| manifest.presence == Presence::Open;
         let open: BTreeSet<Place> = self.manifests.iter().filter(is_open).map(|(place, _)| place.clone()).collect();
         let mut deleted: BTreeMap<Place, BTreeSet<bool>> = BTreeMap::new();
         for ((repository, tag), may) in &mut self.tags {
@@ -174,14 +174,14 @@ impl Memory {
             let Some(digest) = named else { continue };
             seen.kept += 1;
             let manifest = self.manifests.get_mut(&(repository.clone(), digest)).expect("a manifest that was pushed");
-            manifest.standing = AccountRole::There;
+            manifest.presence = Presence::There;
             for digest in &manifest.blobs {
                 let blob = caller.get(&format!("/v2/{repository}/blobs/{digest}")).send().await.status(200);
                 assert_eq!(sha256(&blob.body), *digest, "torn");
             }
         }
-        for (place, standings) in deleted {
-            assert!(!open.contains(&place) || standings.len() == 1, "half of the tags of {place:?} are gone");
+        for (place, presences) in deleted {
+            assert!(!open.contains(&place) || presences.len() == 1, "half of the tags of {place:?} are gone");
         }
         let mut listed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for ((repository, tag), may) in &self.tags {
@@ -214,24 +214,24 @@ impl Memory {
             let list = caller.get(&format!("/v2/{repository}/referrers/{subject}")).send().await.status(200).json();
             let mut referrers = list["manifests"].as_array().unwrap().iter();
             assert_eq!(is_there, referrers.any(|one| one["digest"] == digest.as_str()), "{repository}@{digest}");
-            manifest.standing = close(manifest.standing, is_there, digest, seen);
+            manifest.presence = close(manifest.presence, is_there, digest, seen);
             for digest in manifest.blobs.iter().filter(|_| is_there) {
                 caller.head(&format!("/v2/{repository}/blobs/{digest}")).send().await.status(200);
             }
         }
-        self.manifests.retain(|_, manifest| manifest.standing == AccountRole::There);
+        self.manifests.retain(|_, manifest| manifest.presence == Presence::There);
     }
 }
 
 /// Compares the known state with the observed one.
-pub fn close(known: AccountRole, is_there: bool, what: &str, seen: &mut Seen) -> AccountRole {
+pub fn close(known: Presence, is_there: bool, what: &str, seen: &mut Seen) -> Presence {
     match (known, is_there) {
-        (AccountRole::There, false) => panic!("{what} was answered for, and is gone"),
-        (AccountRole::Gone, true) => panic!("{what} was answered for as gone, and is there"),
-        (AccountRole::There, true) => seen.kept += 1,
-        (AccountRole::Gone, false) => seen.gone += 1,
-        (AccountRole::Open, true) => seen.unheard_done += 1,
-        (AccountRole::Open, false) => seen.unheard_undone += 1,
+        (Presence::There, false) => panic!("{what} was answered for, and is gone"),
+        (Presence::Gone, true) => panic!("{what} was answered for as gone, and is there"),
+        (Presence::There, true) => seen.kept += 1,
+        (Presence::Gone, false) => seen.gone += 1,
+        (Presence::Open, true) => seen.unheard_done += 1,
+        (Presence::Open, false) => seen.unheard_undone += 1,
     }
-    if is_there { AccountRole::There } else { AccountRole::Gone }
+    if is_there { Presence::There } else { Presence::Gone }
 }

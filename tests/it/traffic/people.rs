@@ -7,19 +7,19 @@ use hyper::Method;
 use serde_json::Value;
 use tokio::runtime::Handle;
 
-use super::memory::{AccountRole, close};
+use super::memory::{Presence, close};
 use super::{Pulse, SHARED, Seen, administer};
 use crate::support::http::{Caller, Request};
 
 /// A user who signed in.
 #[derive(Debug)]
 struct Person {
-    standing: AccountRole,
+    presence: Presence,
     /// Their key: its id and itself.
     key: Option<(String, String)>,
-    key_standing: AccountRole,
+    key_presence: Presence,
     /// Whether they were given a role in the repository that everybody shares.
-    role: AccountRole,
+    role: Presence,
 }
 
 #[derive(Debug, Default)]
@@ -40,28 +40,28 @@ impl People {
         self.made += 1;
         let name = format!("u{}", self.made);
         let new =
-            Person { standing: AccountRole::Open, key: None, key_standing: AccountRole::Open, role: AccountRole::Open };
+            Person { presence: Presence::Open, key: None, key_presence: Presence::Open, role: Presence::Open };
         let person = self.by_name.entry(name.clone()).or_insert(new);
         administer(root, &["user", "add", &name])?;
-        person.standing = AccountRole::There;
+        person.presence = Presence::There;
         let key = administer(root, &["apikey", "create", "--user", &name, "--label", "test"])?;
         let text = |name: &str| key[name].as_str().unwrap().to_owned();
         person.key = Some((text("id"), text("key")));
-        person.key_standing = AccountRole::There;
+        person.key_presence = Presence::There;
         let path = format!("/api/v1/repository/{SHARED}/permissions/user/{name}");
         let put = bearer(caller, Method::PUT, &path).body(r#"{"role": "read"}"#);
         runtime.block_on(put.try_send()).ok()?.status(200);
-        person.role = AccountRole::There;
+        person.role = Presence::There;
         match self.made % 4 {
             0 => {
-                person.standing = AccountRole::Open;
+                person.presence = Presence::Open;
                 administer(root, &["user", "remove", &name])?;
-                person.standing = AccountRole::Gone;
+                person.presence = Presence::Gone;
             }
             1 => {
-                person.key_standing = AccountRole::Open;
+                person.key_presence = Presence::Open;
                 administer(root, &["apikey", "revoke", &text("id")])?;
-                person.key_standing = AccountRole::Gone;
+                person.key_presence = Presence::Gone;
             }
             _ => {}
         }
@@ -74,14 +74,14 @@ impl People {
         let users = list["users"].as_array().unwrap();
         for (name, person) in &mut self.by_name {
             let is_there = users.iter().any(|user| user["name"] == **name);
-            person.standing = close(person.standing, is_there, name, seen);
+            person.presence = close(person.presence, is_there, name, seen);
             if !is_there {
-                person.key_standing = AccountRole::Gone;
+                person.key_presence = Presence::Gone;
             }
             if let Some((_, key)) = &person.key {
                 let answer = Caller::new(caller.address(), Some((name, key))).get("/v2/").send().await;
                 assert!(matches!(answer.status.as_u16(), 200 | 401), "{}", answer.text());
-                person.key_standing = close(person.key_standing, answer.status == 200, "a key", seen);
+                person.key_presence = close(person.key_presence, answer.status == 200, "a key", seen);
             }
             let path = format!("/api/v1/repository/{SHARED}/permissions/user/{name}");
             let role = bearer(caller, Method::GET, &path).send().await;
@@ -90,7 +90,7 @@ impl People {
             }
         }
         self.by_name
-            .retain(|_, person| person.standing == AccountRole::There && person.key_standing == AccountRole::There);
+            .retain(|_, person| person.presence == Presence::There && person.key_presence == Presence::There);
         // As many are enough to look at.
         while self.by_name.len() > 20 {
             let (name, _) = self.by_name.pop_first().unwrap();
