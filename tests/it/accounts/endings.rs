@@ -308,6 +308,6 @@ async fn a_user_who_is_disabled_has_nothing_that_counts() {
 }
 
 fn disable(root: &Path) {
-    let done = Program::new(["user", "disable", ADMIN.0, "--root"]).arg(root).run();
+    let done = Program::new(["user", "disable", "--force", ADMIN.0, "--root"]).arg(root).run();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
 }

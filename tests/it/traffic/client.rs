@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::memory::{Presence, Manifest, Upload};
+use super::memory::{Manifest, Presence, Upload};
 use super::{Memory, Pulse, SHARED};
 use crate::support::content::{EMPTY, LAYER, MANIFEST, bytes, descriptor, image, noise, sha256};
 use crate::support::http::{Answer, Caller, Request};
@@ -256,10 +256,7 @@ impl Client {
             self.send(self.caller.post(&mount)).await?.status(201);
         }
         let place = (copy.clone(), digest.clone());
-        self.memory
-            .manifests
-            .entry(place.clone())
-            .or_insert(Manifest { presence: Presence::Open, ..manifest.clone() });
+        self.memory.manifests.entry(place.clone()).or_insert(Manifest { presence: Presence::Open, ..manifest.clone() });
         self.may(&copy, tag, Some(digest.clone()));
         let put = self.caller.put(&format!("/v2/{copy}/manifests/{tag}")).header("content-type", MANIFEST);
         let answer = self.send(put.body(manifest.body)).await?;

@@ -39,8 +39,7 @@ impl People {
     fn next(&mut self, root: &Path, caller: &Caller, runtime: &Handle) -> Option<()> {
         self.made += 1;
         let name = format!("u{}", self.made);
-        let new =
-            Person { presence: Presence::Open, key: None, key_presence: Presence::Open, role: Presence::Open };
+        let new = Person { presence: Presence::Open, key: None, key_presence: Presence::Open, role: Presence::Open };
         let person = self.by_name.entry(name.clone()).or_insert(new);
         administer(root, &["user", "add", &name])?;
         person.presence = Presence::There;
@@ -89,8 +88,7 @@ impl People {
                 person.role = close(person.role, role.status == 200, "a role", seen);
             }
         }
-        self.by_name
-            .retain(|_, person| person.presence == Presence::There && person.key_presence == Presence::There);
+        self.by_name.retain(|_, person| person.presence == Presence::There && person.key_presence == Presence::There);
         // As many are enough to look at.
         while self.by_name.len() > 20 {
             let (name, _) = self.by_name.pop_first().unwrap();
