@@ -112,6 +112,7 @@ pub(crate) struct UserList {
 }
 
 /// A user in a list.
+#[expect(clippy::struct_excessive_bools, reason = "the fields of the JSON output")]
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct UserView {
     pub(crate) name: String,

@@ -28,7 +28,7 @@ const BLOCKING_THREADS_MAX: usize = 64;
 
 /// Start the registry
 ///
-/// The first start creates the superuser `admin`. The password is that in $CORACLE_ADMIN_PASSWORD, or a generated one
+/// The first start creates the superuser `admin`. The password is that in `$CORACLE_ADMIN_PASSWORD`, or a generated one
 /// that is shown once. The command prints one line to standard output when it accepts connections.
 ///
 /// SIGTERM and ctrl-c stop it after running requests have finished; a second signal stops it at once. SIGHUP makes it

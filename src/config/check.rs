@@ -25,7 +25,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
         for (path, why) in control.problems() {
             findings.problem(&format!("http.accessControl.{path}"), why);
         }
-        for (path, why) in is_readable.then(|| control.remarks()).unwrap_or_default() {
+        let remarks = if is_readable { control.remarks() } else { Vec::new() };
+        for (path, why) in remarks {
             findings.warning(&format!("http.accessControl.{path}"), why);
         }
     }

@@ -125,7 +125,7 @@ fn position(text: &str, byte: usize) -> Place {
     }
 }
 
-/// A value without duplicate names in tables. The `Value` of serde_json would keep the last one.
+/// A value without duplicate names in tables. The `Value` of `serde_json` would keep the last one.
 struct Tree(Value);
 
 impl<'de> Deserialize<'de> for Tree {

@@ -334,7 +334,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let content: Vec<u8> = (0..LENGTH).map(|at| (at % 251) as u8).collect();
         file.write_all(&content).unwrap();
-        let (file, budget) = (Arc::new(file), ByteBudget::new(4 * READ_BYTES as u32));
+        let (file, budget) = (Arc::new(file), ByteBudget::new(4 * u32::try_from(READ_BYTES).unwrap()));
         let mut unread = Vec::new();
         // Each of the first two has a piece that is sent and the next one.
         for expected in [READ_BYTES, READ_BYTES, SMALL_READ_BYTES, SMALL_READ_BYTES, SMALL_READ_BYTES] {

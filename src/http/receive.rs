@@ -183,33 +183,33 @@ impl UploadWriter {
 /// Appends a body to an upload, up to its end or its first error.
 async fn append(upload: Upload, incoming: Incoming) -> Result<ReceivedBody, ApiError> {
     let start = upload.offset();
-    let mut batcher = Batcher::new(incoming, start);
+    let mut body = Batcher::new(incoming, start);
     let (sender, batches) = mpsc::channel(1);
     let mut state = WriterState::Idle(Box::new(UploadWriter { upload, batches }));
     loop {
-        batcher.fill().await;
+        body.fill().await;
         state = match state {
             WriterState::Idle(writer) if !writer.batches.is_empty() => writer.start(),
-            WriterState::Idle(writer) if batcher.size > 0 => {
-                sender.try_send(batcher.batch()).map_err(ApiError::internal)?;
+            WriterState::Idle(writer) if body.size > 0 => {
+                sender.try_send(body.batch()).map_err(ApiError::internal)?;
                 writer.start()
             }
-            WriterState::Idle(writer) if batcher.ended => {
+            WriterState::Idle(writer) if body.ended => {
                 let upload = writer.upload;
-                return Ok(ReceivedBody { count: upload.offset() - start, upload, error: batcher.error });
+                return Ok(ReceivedBody { count: upload.offset() - start, upload, error: body.error });
             }
             WriterState::Idle(writer) => {
-                batcher.wait().await;
+                body.wait().await;
                 WriterState::Idle(writer)
             }
-            WriterState::Busy(mut writing) if batcher.wants_more() => tokio::select! {
+            WriterState::Busy(mut writing) if body.wants_more() => tokio::select! {
                 written = &mut writing => WriterState::Idle(written??),
-                () = batcher.wait() => WriterState::Busy(writing),
+                () = body.wait() => WriterState::Busy(writing),
             },
-            WriterState::Busy(mut writing) if batcher.size > 0 => tokio::select! {
+            WriterState::Busy(mut writing) if body.size > 0 => tokio::select! {
                 written = &mut writing => WriterState::Idle(written??),
                 Ok(place) = sender.reserve() => {
-                    place.send(batcher.batch());
+                    place.send(body.batch());
                     WriterState::Busy(writing)
                 }
             },
@@ -236,14 +236,14 @@ mod tests {
         let body = UnsyncBoxBody::new(StreamBody::new(stream::iter(frames)));
         let mut batcher =
             Batcher::new(RequestBody::new(body, Duration::from_secs(1), Duration::from_secs(1)).take(), offset);
-        let mut batches = Vec::new();
+        let mut found = Vec::new();
         loop {
             batcher.fill().await;
             if batcher.size == 0 {
                 assert!(batcher.ended && batcher.error.is_none());
-                return batches;
+                return found;
             }
-            batches.push(batcher.batch());
+            found.push(batcher.batch());
         }
     }
 

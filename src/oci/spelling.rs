@@ -116,7 +116,7 @@ mod tests {
             (r#"{"mediatype":"a"}"#, Some("mediaType")),
             (r#"{"layers":[{"digest":"a"},{"digest":"a","Digest":"b"}]}"#, Some("digest")),
             (r#"{"config":{"digest":"a","MediaType":"b"}}"#, Some("mediaType")),
-            (r#"["#, None),
+            ("[", None),
         ] {
             assert_eq!(other_spelling(json).map(|(_, field)| field), expected, "{json}");
         }

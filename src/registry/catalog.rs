@@ -52,10 +52,13 @@ impl CatalogView {
         if sees(&Permissions::default()) {
             return true;
         }
-        self.accounts.permissions(name).map(|permissions| sees(&permissions)).unwrap_or_else(|error| {
-            tracing::error!(%error, "left a repository out of a list");
-            false
-        })
+        match self.accounts.permissions(name) {
+            Ok(permissions) => sees(&permissions),
+            Err(error) => {
+                tracing::error!(%error, "left a repository out of a list");
+                false
+            }
+        }
     }
 
     /// The scope to search for repositories that the caller sees.

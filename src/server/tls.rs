@@ -99,7 +99,7 @@ impl Reloading {
                             key,
                             error,
                             "the changed certificate is not usable: the previous one stays in use"
-                        )
+                        );
                     }
                 }
             }

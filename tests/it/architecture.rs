@@ -263,7 +263,7 @@ fn no_module_uses_one_above_it() {
         // The root and the folders of layers only declare modules.
         let is_folder = |name: &&str| name.starts_with(&format!("{}::", source.module.join("::")));
         let Some(from) = layer(&source.module) else {
-            let is_known = source.module.is_empty() || LAYERS.iter().any(|(name, _)| is_folder(&name));
+            let is_known = source.module.is_empty() || LAYERS.iter().any(|(name, _)| is_folder(name));
             assert!(is_known, "{} is in no layer of the table", source.path);
             continue;
         };

@@ -31,7 +31,7 @@ pub(crate) struct Weight {
 /// The weights that one request has computed so far.
 #[derive(Debug)]
 pub(super) struct Weights {
-    weights: HashMap<Digest, Option<Weight>>,
+    known: HashMap<Digest, Option<Weight>>,
     /// `None` if the repository has no such manifest.
     manifests: HashMap<Digest, Option<Rc<Listed>>>,
     blobs: HashMap<Digest, u64>,
@@ -50,19 +50,19 @@ struct Listed {
 
 impl Default for Weights {
     fn default() -> Self {
-        let (weights, manifests, blobs) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { weights, manifests, blobs, parts_left: PARTS_MAX, bytes_left: BYTES_MAX }
+        let (known, manifests, blobs) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { known, manifests, blobs, parts_left: PARTS_MAX, bytes_left: BYTES_MAX }
     }
 }
 
 impl Weights {
     /// Returns the weight of a manifest, or `None` if the manifest is gone.
     pub(super) fn of(&mut self, tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<Option<Weight>, Error> {
-        if let Some(known) = self.weights.get(&digest) {
+        if let Some(known) = self.known.get(&digest) {
             return Ok(*known);
         }
         let weight = self.weigh(tx, name, digest)?;
-        self.weights.insert(digest, weight);
+        self.known.insert(digest, weight);
         Ok(weight)
     }
 

@@ -120,6 +120,9 @@ impl Rows {
     }
 }
 
+/// A key and a value of a table.
+type Entry<'a, K, V> = (AccessGuard<'a, K>, AccessGuard<'a, V>);
+
 impl<K: Key + 'static, V: Value + 'static> Table<'_, K, V> {
     pub(super) fn get<'k>(&self, key: impl Borrow<K::SelfType<'k>>) -> Result<Option<AccessGuard<'_, V>>, Error> {
         Ok(match self {
@@ -143,11 +146,11 @@ impl<K: Key + 'static, V: Value + 'static> Table<'_, K, V> {
         })
     }
 
-    pub(super) fn first(&self) -> Result<Option<(AccessGuard<'_, K>, AccessGuard<'_, V>)>, Error> {
+    pub(super) fn first(&self) -> Result<Option<Entry<'_, K, V>>, Error> {
         Ok(self.range(..)?.next().transpose()?)
     }
 
-    pub(super) fn last(&self) -> Result<Option<(AccessGuard<'_, K>, AccessGuard<'_, V>)>, Error> {
+    pub(super) fn last(&self) -> Result<Option<Entry<'_, K, V>>, Error> {
         Ok(self.range(..)?.next_back().transpose()?)
     }
 

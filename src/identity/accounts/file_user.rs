@@ -333,7 +333,8 @@ mod tests {
         // The same hash for everyone, and the same at each call.
         let hash = "$2b$04$abcdefghijklmnopqrstuuwWkBLcHrPiUEd3FnLdtdqXpYfvWi/nC";
         let new = file.with_extension("new");
-        std::fs::write(&new, names.iter().map(|name| format!("{name}:{hash}\n")).collect::<String>()).unwrap();
+        let lines: Vec<_> = names.iter().map(|name| format!("{name}:{hash}\n")).collect();
+        std::fs::write(&new, lines.concat()).unwrap();
         std::fs::rename(new, file).unwrap();
     }
 

@@ -175,9 +175,9 @@ impl Accounts {
     pub(crate) fn members(&self, group: &str) -> Result<Vec<String>, Error> {
         let (added, federated) =
             self.database.read(|tx| Ok::<_, Error>((tx.members(group)?, tx.federated_users()?)))?;
-        let named = federated.into_iter().filter(|(_, row)| row.groups.iter().any(|known| known == group));
+        let members = federated.into_iter().filter(|(_, row)| row.groups.iter().any(|known| known == group));
         let names: BTreeSet<String> =
-            added.into_iter().map(|(name, _)| name).chain(named.map(|(name, _)| name)).collect();
+            added.into_iter().map(|(name, _)| name).chain(members.map(|(name, _)| name)).collect();
         Ok(names.into_iter().collect())
     }
 

@@ -54,6 +54,9 @@ pub(crate) struct Session {
     pub(crate) last_used: Use,
 }
 
+/// A user and one of the user's sessions.
+type UserSession = (Arc<Account>, Arc<SessionGrant>);
+
 impl Accounts {
     /// Finds a session by its cookie, unless it has expired. Does not check whether its user may sign in.
     pub(crate) fn session_grant(&self, id: &SessionId) -> Result<Option<Arc<SessionGrant>>, Error> {
@@ -66,7 +69,7 @@ impl Accounts {
     }
 
     /// Finds a session by its cookie, with its user, if the user may sign in.
-    pub(crate) fn session(&self, id: &SessionId) -> Result<Option<(Arc<Account>, Arc<SessionGrant>)>, Error> {
+    pub(crate) fn session(&self, id: &SessionId) -> Result<Option<UserSession>, Error> {
         let Some(grant) = self.session_grant(id)? else { return Ok(None) };
         let account = self.account(&grant.user)?.filter(|account| account.accepts(grant.derived_from()));
         Ok(account.map(|account| (account, grant)))

@@ -80,10 +80,10 @@ impl SignInCodes {
     /// Creates the form field and the cookie for a confirmation.
     pub(crate) fn confirm_form(sealer: &Sealer, request: ProgramRequest, now: Timestamp) -> ConfirmForm {
         let cookie = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-        let sealed =
+        let content =
             SealedRequest { request, browser: Sha256::digest(&cookie).into(), expires: now.after(CONFIRM_LIFETIME) };
-        let sealed = serde_json::to_vec(&sealed).expect("texts and numbers can be written");
-        ConfirmForm { form: URL_SAFE_NO_PAD.encode(sealer.seal(PURPOSE, &sealed)), cookie }
+        let content = serde_json::to_vec(&content).expect("texts and numbers can be written");
+        ConfirmForm { form: URL_SAFE_NO_PAD.encode(sealer.seal(PURPOSE, &content)), cookie }
     }
 
     /// The confirmed request, if the form was made for this browser and has not expired.
@@ -97,10 +97,10 @@ impl SignInCodes {
             return None;
         }
         let bytes = URL_SAFE_NO_PAD.decode(form).ok()?;
-        let sealed: SealedRequest = serde_json::from_slice(&sealer.open(PURPOSE, &bytes)?).ok()?;
+        let content: SealedRequest = serde_json::from_slice(&sealer.open(PURPOSE, &bytes)?).ok()?;
         let browser: [u8; 32] = Sha256::digest(cookie?).into();
-        let same: bool = browser.ct_eq(&sealed.browser).into();
-        (same && now < sealed.expires).then_some(sealed.request)
+        let same: bool = browser.ct_eq(&content.browser).into();
+        (same && now < content.expires).then_some(content.request)
     }
 
     /// Issues a code for a confirmed request.

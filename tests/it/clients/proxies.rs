@@ -1,4 +1,4 @@
-//! The configurations of nginx and HAProxy in docs/configuration.md, run with the real proxies.
+//! The configurations of nginx and `HAProxy` in docs/configuration.md, run with the real proxies.
 
 use std::fs;
 use std::path::Path;
