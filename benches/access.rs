@@ -32,22 +32,20 @@ use support::program::{PASSWORD, Program};
 use support::{directory, median, mib};
 
 const HELP: &str = "\
-cargo bench --bench access: what signing in costs, and what guessing passwords costs others
+cargo bench --bench access: measure the cost of credentials, and of guessed passwords for other users
 
-A    The same small requests, on 16 connections at full speed: anonymous (of a registry that is open, which is
-     another configuration than that of the others), with a password, a key, a key with a scope, a session,
-     a token.
-     Requests a second and the processor time of one, and both in relation to anonymous.
-B    A minute of requests with a key, and what the program writes to the disk meanwhile.
-C    Clients with keys and sessions, alone and beside 64 that guess passwords as fast as they are let: from
-     addresses that have guesses left, and from ones that have not; and, to compare, beside 64 that send
-     requests without credentials as fast as they can. What guessers are told, what it costs, and whether
-     waiting as long as they are told helps.
+A    The same small requests on 16 connections at full speed: anonymous (to an open registry), with a password, an API
+     key, a key with a scope, a session, an access token. Requests a second and processor time of one, both also in
+     relation to anonymous requests.
+B    A minute of requests with an API key, and the bytes that the program writes meanwhile.
+C    Clients with keys and sessions, alone and together with 64 clients that guess passwords as fast as they can: from
+     addresses with and without free guesses, and for comparison with 64 clients without credentials. What guessers get,
+     what it costs, and whether waiting as told helps.
 
-ACCESS_PROGRAM   a program to measure instead of the one that was just built
-ACCESS_SECONDS   how long each measurement is (2)
-ACCESS_ROUNDS    how often each is repeated (5)
-ACCESS_PARTS     which of A, B and C (ABC)
+ACCESS_PROGRAM   the program to measure [default: the one that was just built]
+ACCESS_SECONDS   the length of each measurement [default: 2]
+ACCESS_ROUNDS    the repetitions of each measurement [default: 5]
+ACCESS_PARTS     the parts to run, of A, B and C [default: ABC]
 ";
 
 /// A key costs at most this much of the program's processor time more than no credentials. Requests a second

@@ -23,12 +23,12 @@ use support::program::Program;
 use support::{directory, median};
 
 const HELP: &str = "\
-cargo bench --bench collect: what a collection costs clients beside it
+cargo bench --bench collect: measure the cost of garbage collection for clients
 
-4 clients push images of one small blob each, 4 pull a blob of 1 MiB, alone and while `coracle gc` removes blobs.
+4 clients push images of one small blob each and 4 pull a blob of 1 MiB, alone and while `coracle gc` removes blobs.
 
-COLLECT_ROUNDS    how often each is measured (5)
-COLLECT_GARBAGE   how many blobs there are to remove in each round (4000)
+COLLECT_ROUNDS    the repetitions of each measurement [default: 5]
+COLLECT_GARBAGE   the number of blobs to remove in each round [default: 4000]
 ";
 
 /// The share of requests that clients keep during a collection.
@@ -59,16 +59,16 @@ fn main() -> ExitCode {
         std::thread::sleep(DELAY);
         let alone = work(&program, &large, round, || std::thread::sleep(MOMENT));
         let mut said = String::new();
-        let beside = work(&program, &large, round + rounds, || said = collect(root.path()));
+        let during = work(&program, &large, round + rounds, || said = collect(root.path()));
         let blobs: usize = said.split("\"blobs\":").nth(1).unwrap().split([',', '}']).next().unwrap().parse().unwrap();
         assert!(blobs >= garbage, "only {blobs} blobs were removed");
         println!(
             "round {round}: alone {:.0} pushes and {:.0} pulls a second; {:.0} and {:.0} while {blobs} blobs went in {:.1} s",
-            alone.pushes, alone.pulls, beside.pushes, beside.pulls, beside.seconds
+            alone.pushes, alone.pulls, during.pushes, during.pulls, during.seconds
         );
-        pushes.push(beside.pushes / alone.pushes);
-        pulls.push(beside.pulls / alone.pulls);
-        removed.push(f64::from(u32::try_from(blobs).unwrap()) / beside.seconds);
+        pushes.push(during.pushes / alone.pushes);
+        pulls.push(during.pulls / alone.pulls);
+        removed.push(f64::from(u32::try_from(blobs).unwrap()) / during.seconds);
     }
     let (pushes, pulls) = (median(pushes), median(pulls));
     println!(

@@ -24,16 +24,16 @@ use support::program::{PASSWORD, Program};
 use support::{directory, median, mib};
 
 const HELP: &str = "\
-cargo bench --features filling --bench scale [-- WORDS]: what grows with the store
+cargo bench --features filling --bench scale [-- WORDS]: measure the growth with the size of the store
 
-The same requests in a store of 100 000 repositories, 1 000 000 blobs, 100 000 tags in one repository, 100 000
-referrers of one image and 10 000 users with 10 keys each, and in one with a page of each; how much longer they
-take; how long a start takes; and how many bytes of the database a row has. With WORDS, only requests whose names have
-one of them.
+Sends the same requests to a store with 100 000 repositories, 1 000 000 blobs, 100 000 tags in one repository, 100 000
+referrers of one image and 10 000 users with 10 keys each, and to one with a page of each. Prints how much longer they
+take, how long a start takes, and the bytes of a row in the database. With WORDS, only requests whose names contain one of
+them.
 
-SCALE_PERCENT   how large the large store is, of the above (100)
-SCALE_ROUNDS    how often each is measured (5)
-SCALE_SECONDS   how long each measurement is (2); twice that where the disk is waited for, whose speed varies most
+SCALE_PERCENT   the size of the large store, in percent of the above [default: 100]
+SCALE_ROUNDS    the repetitions of each measurement [default: 5]
+SCALE_SECONDS   the length of each measurement, twice that for writes [default: 2]
 ";
 
 const VARIABLE: &str = "SCALE_PROGRAM";

@@ -21,17 +21,16 @@ use report::Report;
 use server::{Peer, Server};
 
 const HELP: &str = "\
-cargo bench --bench speed [-- WORK…]: how fast the registry is beside another one
+cargo bench --bench speed [-- WORK…]: measure the speed of the registry next to another one
 
-Without names, all of the work is done that does not begin with zb. Names are those of the first column, or the
-beginning of them.
+Without names, all work is done that does not begin with zb. Names are those of the first column, or their beginning.
 
-SPEED_PEER      what to compare with: docker-registry (Debian's, the default), none, or the URL of a registry that
-                lets anybody in, such as http://127.0.0.1:5000
-SPEED_PROGRAM   a coracle to measure instead of the one that was just built
-SPEED_ROUNDS    how often each is measured (5)
-SPEED_SECONDS   how long small requests are measured (2)
-SPEED_MIB       how large a large blob is (1024)
+SPEED_PEER      the other registry: docker-registry (Debian's), none, or the URL of an open registry, such as
+                http://127.0.0.1:5000 [default: docker-registry]
+SPEED_PROGRAM   the coracle to measure [default: the one that was just built]
+SPEED_ROUNDS    the repetitions of each measurement [default: 5]
+SPEED_SECONDS   the length of a measurement of small requests [default: 2]
+SPEED_MIB       the size of a large blob [default: 1024]
 SPEED_JSON      a file for the figures as JSON
 
 A flame graph of one kind of work, with perf and inferno (cargo install inferno):

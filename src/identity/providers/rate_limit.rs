@@ -57,8 +57,8 @@ mod tests {
     fn only_the_network_with_too_many_callbacks_waits() {
         let (limit, now) = (RateLimit::default(), Instant::now());
         let here: Option<IpAddr> = "2001:db8:1:2::1".parse().ok();
-        let near: Option<IpAddr> = "2001:db8:1:2:ffff::9".parse().ok();
-        let there: Option<IpAddr> = "2001:db8:1:3::1".parse().ok();
+        let near: Option<IpAddr> = "2001:db8:1:ff::9".parse().ok();
+        let there: Option<IpAddr> = "2001:db8:1:100::1".parse().ok();
         for _ in 0..FREE {
             assert_eq!(limit.pass_at(here, now), Ok(()));
         }

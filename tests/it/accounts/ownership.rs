@@ -60,7 +60,7 @@ async fn every_user_has_a_namespace_whatever_its_name_and_is_told_the_truth_abou
         assert!(explained["actions"].as_array().unwrap().contains(&json!("push")), "{explained}");
     }
     assert_eq!(push_begins(&running, "alice", "alice__c1/app").await, 403);
-    assert!(coracle(root.path(), &["user", "list"]).0.contains("owns carol__at__example.com/…"));
+    assert!(coracle(root.path(), &["user", "list"]).0.contains("  carol__at__example.com/…"));
 }
 
 #[tokio::test]

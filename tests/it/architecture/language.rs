@@ -1,9 +1,7 @@
 //! The words that plain technical English does without: comments, messages and documents are read once and understood.
 //!
-//! Files that still have such words are listed in `language_pending.txt`. The list only gets shorter: a file that is
-//! not in it must have none, and a file that has none must not be in it.
+//! A word can be permitted in a file, with a reason ([`EXCEPTIONS`]).
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::source::Source;
@@ -53,15 +51,11 @@ struct Piece {
 #[test]
 fn comments_messages_and_documents_are_in_plain_english() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let pending = std::fs::read_to_string(root.join("tests/it/architecture/language_pending.txt")).unwrap();
-    let pending: BTreeSet<&str> = pending.lines().collect();
-    let (mut wrong, mut found, mut texts) = (Vec::new(), BTreeSet::new(), 0);
+    let (mut wrong, mut texts) = (Vec::new(), 0);
     let mut look = |path: &str, all: Vec<Piece>| {
         texts += all.len();
         for text in all {
-            let Some(word) = objection(path, &text) else { continue };
-            found.insert(path.to_owned());
-            if !pending.contains(path) {
+            if let Some(word) = objection(path, &text) {
                 wrong.push(format!("{path}:{}: {word:?} in: {}", text.line, text.text.trim()));
             }
         }
@@ -78,8 +72,6 @@ fn comments_messages_and_documents_are_in_plain_english() {
             look(&path, lines(&path, &text));
         }
     }
-    let clean = pending.iter().filter(|path| !found.contains(**path));
-    wrong.extend(clean.map(|path| format!("{path} is plain: remove it from language_pending.txt")));
     super::none("plain English", &wrong);
     assert!(texts > 5000, "only {texts} texts were seen");
 }
