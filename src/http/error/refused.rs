@@ -7,6 +7,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::{ApiError, FRESH_LOGIN_REQUIRED};
+use crate::content::rows::AccountRole;
 use crate::identity::access::{Access, Action, Actions, Caller, Credential, Refusal, Requires, Surface};
 use crate::oci::{ErrorCode, shown};
 
@@ -22,6 +23,7 @@ impl ApiError {
         let who = caller.name().unwrap_or("an anonymous caller");
         let what = operation(access);
         let error = match refusal {
+            Refusal::Denied if needs_superuser(access) => Self::new(ErrorCode::Denied, superuser_message(caller, who)),
             Refusal::Denied => Self::new(ErrorCode::Denied, format!("{who} may not {what}{}", by(&caller.credential))),
             Refusal::TooNarrow => {
                 Self::new(ErrorCode::Unauthorized, format!("the access token does not permit the caller to {what}"))
@@ -63,6 +65,28 @@ impl From<Refusal> for ApiError {
     }
 }
 
+fn needs_superuser(access: &Access) -> bool {
+    let Access::Account(requires) = access else { return false };
+    matches!(
+        requires,
+        Requires::Superuser | Requires::SuperuserRead | Requires::FreshSuperuser | Requires::FreshSuperuserRead
+    )
+}
+
+/// Says what the caller lacks: the role, or a credential that suffices.
+fn superuser_message(caller: &Caller, who: &str) -> String {
+    let role = caller.account().map(|account| account.role);
+    match (role, &caller.credential) {
+        (Some(AccountRole::Superuser), Credential::Key(_) | Credential::Token(_)) => {
+            "API keys and access tokens do not permit this: use a session whose password was given in the last ten \
+             minutes, or the command line"
+                .to_owned()
+        }
+        (Some(AccountRole::ReadOnlySuperuser), _) => format!("{who} is a read-only superuser"),
+        _ => format!("{who} is not a superuser"),
+    }
+}
+
 /// The operation as a phrase that follows "may not".
 fn operation(access: &Access) -> String {
     match access {
@@ -89,6 +113,7 @@ fn operation(access: &Access) -> String {
 fn by(credential: &Credential) -> &'static str {
     match credential {
         Credential::None | Credential::Password | Credential::Session(_) => "",
+        Credential::Key(key) if key.scopes.is_none() => "",
         Credential::Key(_) => " with this API key",
         Credential::Token(_) => " with this access token",
     }
