@@ -20,7 +20,7 @@ mod wrong_scheme;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,10 +31,10 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -315,7 +315,8 @@ impl Server {
             .max_buf_size(READ_BUFFER_BYTES)
             .serve_connection(
                 TokioIo::new(io),
-                service_fn(move |request| {
+                service_fn(move |mut request| {
+                    close_upgrade(&mut request);
                     let (responding, unread) = (state.respond(handle.request()), state.unread().clone());
                     let (windows, responder) = (windows.clone(), responder.clone());
                     async move {
@@ -327,8 +328,9 @@ impl Server {
                         Ok::<_, Infallible>(response.map(|body| Http1Body { body, windows, _responding: responding }))
                     }
                 }),
-            );
-        client.serve(connection).await;
+            )
+            .with_upgrades();
+        client.serve(connection, conn::http1::UpgradeableConnection::graceful_shutdown).await;
     }
 
     async fn http2(
@@ -362,7 +364,7 @@ impl Server {
                 }),
             );
         tokio::select! {
-            () = client.serve(connection) => {}
+            () = client.serve(connection, conn::http2::Connection::graceful_shutdown) => {}
             () = activity.ended(limits.body_idle_timeout, idle) => tracing::debug!(%peer, "closed a connection on which nothing moved"),
         }
     }
@@ -371,6 +373,21 @@ impl Server {
         let connection = Arc::new(Connection::from(peer, Arc::clone(&self.own_hosts)));
         Responder { shared: Arc::clone(&self.shared), connection }
     }
+}
+
+/// Shuts a connection down after a request with an `Upgrade` header, as curl sends it for HTTP/2 in clear text. hyper hands
+/// such a connection over instead of shutting it down, and dropping it would reset a client that is still sending.
+fn close_upgrade(request: &mut Request<Incoming>) {
+    if request.extensions().get::<OnUpgrade>().is_none() {
+        return;
+    }
+    let upgrade = hyper::upgrade::on(request);
+    tokio::spawn(async move {
+        if let Ok(connection) = upgrade.await {
+            // If the client has gone, there is nothing to shut down.
+            let _ = TokioIo::new(connection).shutdown().await;
+        }
+    });
 }
 
 /// Answers the requests of one connection.
@@ -412,10 +429,9 @@ struct Client {
 
 impl Client {
     /// Serves a connection until it ends, the server stops or another connection needs its place.
-    async fn serve<C>(self, connection: C)
+    async fn serve<C, E: fmt::Display>(self, connection: C, stop: impl Fn(Pin<&mut C>))
     where
-        C: GracefulConnection,
-        C::Error: fmt::Display,
+        C: Future<Output = Result<(), E>>,
     {
         let peer = self.peer;
         let mut connection = pin!(connection);
@@ -424,10 +440,10 @@ impl Client {
             // An error means that the server no longer exists.
             if !is_stopping && self.stopping.has_changed().unwrap_or(true) {
                 is_stopping = true;
-                connection.as_mut().graceful_shutdown();
+                stop(connection.as_mut());
             }
             if self.handle.is_closing() {
-                connection.as_mut().graceful_shutdown();
+                stop(connection.as_mut());
                 let wait = if self.handle.is_urgent() { Duration::ZERO } else { GOODBYE_WAIT };
                 let has_ended = timeout(wait, connection.as_mut()).await.is_ok();
                 // A request that came meanwhile is answered before the connection ends.

@@ -34,6 +34,7 @@ const REFUSED: &[(u16, &str, &str)] = &[
     (405, "POST /v2/", "$ALICE"),
     (417, "PATCH /v2/alice/x/blobs/uploads/$UPLOAD", "$ALICEEXPECT: 200-ok\r\n"),
     (404, "GET /nothing", ""),
+    (401, "PATCH /v2/alice/x/blobs/uploads/$UPLOAD", "CONNECTION: Upgrade\r\nUPGRADE: h2c\r\n"),
 ];
 
 /// A registry with users, and with TLS or not.
