@@ -4,7 +4,7 @@
 //! collection keeps it, with everything it references, until it is forgotten. It returns when it is restored, when a tag or
 //! an index that names it is restored, or when a client pushes it again.
 
-use super::manifest::{listed, missing, stored_manifest};
+use super::manifest::{listed, missing, release, stored_manifest};
 use super::{Error, Repository};
 use crate::content::rows::{AuditEvent, Rows, WriteTx};
 use crate::kit::clock::{Moment, SteadyTime, Timestamp};
@@ -83,12 +83,9 @@ pub(super) fn hide(
     manifest: &Manifest,
     now: Moment,
 ) -> Result<(), Error> {
+    release(tx, name, digest, manifest, now.steady)?;
     for blob in manifest.blobs() {
-        tx.remove_blob_reference(name, *blob, now)?;
         tx.put_listing(name, *blob, digest)?;
-    }
-    if let Some(subject) = manifest.subject() {
-        tx.remove_referrer(name, subject, manifest.artifact_type().unwrap_or_default(), digest)?;
     }
     Ok(tx.set_deleted(name, digest, now)?)
 }

@@ -317,11 +317,23 @@ pub(super) fn detach(
     manifest: &Manifest,
     since: SteadyTime,
 ) -> Result<(), Error> {
-    for blob in manifest.blobs() {
-        tx.remove_blob_reference(name, *blob, since)?;
-    }
+    release(tx, name, digest, manifest, since)?;
     for listed in listed(manifest) {
         tx.remove_listing(name, listed, digest, since)?;
+    }
+    Ok(())
+}
+
+/// Removes the references to the blobs of a manifest, and its referrer entry.
+pub(super) fn release(
+    tx: &mut WriteTx,
+    name: &RepositoryName,
+    digest: Digest,
+    manifest: &Manifest,
+    since: SteadyTime,
+) -> Result<(), Error> {
+    for blob in manifest.blobs() {
+        tx.remove_blob_reference(name, *blob, since)?;
     }
     if let Some(subject) = manifest.subject() {
         tx.remove_referrer(name, subject, manifest.artifact_type().unwrap_or_default(), digest)?;
