@@ -337,20 +337,21 @@ fn check_limits(head: &Parts) -> Result<(), ApiError> {
 
 /// Refuses expectations that the registry cannot meet (RFC 9110, 10.1.1). hyper meets `100-continue` by itself.
 fn check_expect(head: &Parts) -> Result<(), ApiError> {
-    let mut values = head.headers.get_all(header::EXPECT).iter();
-    let is_known = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"100-continue");
-    if values.all(is_known) { Ok(()) } else { Err(ApiError::expectation()) }
+    if every_value_is(head, &header::EXPECT, b"100-continue") { Ok(()) } else { Err(ApiError::expectation()) }
 }
 
 /// Refuses transfer codings that the registry does not decode (RFC 9112, 6.1). hyper decodes `chunked`, and ignores others
 /// before it.
 fn check_transfer_coding(head: &Parts) -> Result<(), ApiError> {
-    let mut values = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-    if values.all(is_chunked) {
+    if every_value_is(head, &header::TRANSFER_ENCODING, b"chunked") {
         return Ok(());
     }
     Err(ApiError::bad_request(ErrorCode::Unsupported, "the only transfer coding that is supported is chunked"))
+}
+
+/// Whether a header is missing, or has only this value, in any case.
+fn every_value_is(head: &Parts, name: &HeaderName, text: &[u8]) -> bool {
+    head.headers.get_all(name).iter().all(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(text))
 }
 
 /// Finds the caller of a request.
