@@ -34,6 +34,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
@@ -304,9 +305,10 @@ impl Server {
         windows: Option<Windows>,
         client: Client,
     ) {
-        let limits = self.shared.limits();
+        let (upgrade, limits) = (Arc::new(Mutex::new(None)), self.shared.limits());
         let io = HeadTimeout::new(io, limits.header_timeout, state.clone());
         let (responder, handle) = (self.responder(client.peer), client.handle.clone());
+        let requested = Arc::clone(&upgrade);
         let connection = conn::http1::Builder::new()
             .timer(TokioTimer::new())
             // hyper counts from the end of the last response, so this limits how long a connection may be idle.
@@ -316,7 +318,9 @@ impl Server {
             .serve_connection(
                 TokioIo::new(io),
                 service_fn(move |mut request| {
-                    close_upgrade(&mut request);
+                    if request.extensions().get::<OnUpgrade>().is_some() {
+                        *requested.lock() = Some(hyper::upgrade::on(&mut request));
+                    }
                     let (responding, unread) = (state.respond(handle.request()), state.unread().clone());
                     let (windows, responder) = (windows.clone(), responder.clone());
                     async move {
@@ -331,6 +335,19 @@ impl Server {
             )
             .with_upgrades();
         client.serve(connection, conn::http1::UpgradeableConnection::graceful_shutdown).await;
+        // After a request with an `Upgrade` header, as curl sends it for HTTP/2 in clear text, hyper hands the connection
+        // over instead of shutting it down. Dropping it would reset a client that is still sending.
+        let upgrade = upgrade.lock().take();
+        if let Some(upgrade) = upgrade
+            && let Ok(connection) = upgrade.await
+        {
+            let mut connection = TokioIo::new(connection);
+            tokio::select! {
+                // If the client has gone, there is nothing to shut down.
+                _ = connection.shutdown() => {}
+                () = client.handle.must_close() => {}
+            }
+        }
     }
 
     async fn http2(
@@ -375,21 +392,6 @@ impl Server {
     }
 }
 
-/// Shuts a connection down after a request with an `Upgrade` header, as curl sends it for HTTP/2 in clear text. hyper hands
-/// such a connection over instead of shutting it down, and dropping it would reset a client that is still sending.
-fn close_upgrade(request: &mut Request<Incoming>) {
-    if request.extensions().get::<OnUpgrade>().is_none() {
-        return;
-    }
-    let upgrade = hyper::upgrade::on(request);
-    tokio::spawn(async move {
-        if let Ok(connection) = upgrade.await {
-            // If the client has gone, there is nothing to shut down.
-            let _ = TokioIo::new(connection).shutdown().await;
-        }
-    });
-}
-
 /// Answers the requests of one connection.
 #[derive(Clone)]
 struct Responder {
@@ -429,7 +431,7 @@ struct Client {
 
 impl Client {
     /// Serves a connection until it ends, the server stops or another connection needs its place.
-    async fn serve<C, E: fmt::Display>(self, connection: C, stop: impl Fn(Pin<&mut C>))
+    async fn serve<C, E: fmt::Display>(&self, connection: C, stop: impl Fn(Pin<&mut C>))
     where
         C: Future<Output = Result<(), E>>,
     {
