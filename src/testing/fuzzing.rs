@@ -123,7 +123,8 @@ fn print(route: &Route, read: &str) -> String {
             read.to_owned()
         }
         Route::TokenKeys => "/.well-known/jwks.json".to_owned(),
-        Route::Root => "/".to_owned(),
+        // The slash of the root is the one that the caller strips.
+        Route::Root => String::new(),
         Route::Live => "/livez".to_owned(),
         Route::Ready => "/readyz".to_owned(),
         Route::Started => "/startupz".to_owned(),
