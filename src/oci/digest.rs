@@ -44,6 +44,12 @@ impl Algorithm {
     fn from_tag(tag: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.tag() == tag)
     }
+
+    /// The first digest in the order of keys that begins with these lower-case hexadecimal digits.
+    #[allow(dead_code, reason = "the pages follow")]
+    pub(crate) fn first_with(self, digits: &str) -> Option<Digest> {
+        format!("{self}:{digits:0<width$}", width = 2 * self.len()).parse().ok()
+    }
 }
 
 impl FromStr for Algorithm {

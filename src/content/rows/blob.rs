@@ -149,7 +149,10 @@ impl WriteTx {
         self.set_link(repository, digest, &LinkRow { references: 0, created: wall })?;
         self.insert(LINKS_OF, (repository.as_str(), digest.key()), ())?;
         self.set_unreferenced(repository, Unreferenced::Link, digest, steady)?;
-        self.change_repository(repository, wall, |row| row.links += 1)
+        self.change_repository(repository, wall, |row, counted| {
+            row.links += 1;
+            counted.add_link(digest, size);
+        })
     }
 
     /// Removes the link of a blob to a repository. Returns whether it was the last one; the caller then removes the
@@ -158,8 +161,11 @@ impl WriteTx {
         self.remove(LINKS, (digest.key(), repository.as_str()))?;
         self.remove(LINKS_OF, (repository.as_str(), digest.key()))?;
         self.set_referenced(repository, Unreferenced::Link, digest)?;
-        self.change_counts(repository, |row| row.links = row.links.saturating_sub(1))?;
         let row = self.blob(digest)?.ok_or_else(|| Error::corrupt(BLOBS, digest))?;
+        self.change_counts(repository, |repository, counted| {
+            repository.links = repository.links.saturating_sub(1);
+            counted.remove_link(digest, row.size);
+        })?;
         if row.links > 1 {
             self.put_blob(digest, &BlobRow { links: row.links - 1, ..row })?;
             return Ok(false);

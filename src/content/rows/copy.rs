@@ -43,14 +43,15 @@ const SESSION_TABLES: [&str; 6] = [
     "refresh tokens of users",
     "tokens of providers",
 ];
-/// The settings that [`Extent::WithoutSessions`] leaves out. Two of them are of the journal, which is not copied.
-const SESSION_SETTINGS: [&str; 6] = [
+/// The settings that [`Extent::WithoutSessions`] leaves out. Three of them are of the journal, which is not copied.
+const SESSION_SETTINGS: [&str; 7] = [
     schema::SETTING_UPLOAD_KEY,
     schema::SETTING_CSRF_KEY,
     schema::SETTING_STAMP_KEY,
     schema::SETTING_PROVIDER_KEY,
     schema::SETTING_JOURNAL,
     schema::SETTING_JOURNAL_NUMBER,
+    schema::SETTING_FACTS_NUMBER,
 ];
 
 impl Extent {

@@ -300,7 +300,7 @@ fn write_rows(rows: &Rows, journal: &Journal, pause: Pause<'_>) -> Result<u64, E
 }
 
 /// The number of the last transaction that changed content.
-fn number(rows: &Rows) -> Result<u64, Error> {
+pub(super) fn number(rows: &Rows) -> Result<u64, Error> {
     let Some(bytes) = rows.setting(SETTING_JOURNAL_NUMBER)? else { return Ok(0) };
     bytes.try_into().map(u64::from_be_bytes).map_err(|_| Error::corrupt(SETTINGS, SETTING_JOURNAL_NUMBER))
 }
@@ -318,6 +318,10 @@ impl WriteTx {
         match self.records.take() {
             Some(records) if !records.is_empty() => {
                 let number = number(self)? + 1;
+                // If an earlier program has written, the numbers must stay different until everything is counted again.
+                if self.is_facts_number_current()? {
+                    self.set_facts_number(number)?;
+                }
                 self.set_setting(SETTING_JOURNAL_NUMBER, &number.to_be_bytes())?;
                 Ok(Some((number, records)))
             }

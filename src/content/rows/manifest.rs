@@ -19,16 +19,6 @@ use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::{Moment, SteadyTime, Timestamp};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
-/// A repository.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RepositoryRow {
-    pub(crate) created: Timestamp,
-    /// The number of manifests.
-    pub(crate) manifests: u64,
-    /// The number of blobs that it links.
-    pub(crate) links: u64,
-}
-
 /// A manifest of a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ManifestRow {
@@ -57,10 +47,6 @@ pub(crate) struct Contents {
 }
 
 impl Rows {
-    pub(crate) fn repository(&self, name: &RepositoryName) -> Result<Option<RepositoryRow>, Error> {
-        self.row(REPOSITORIES, name.as_str(), name)
-    }
-
     /// Visits the repositories after `after` in byte order, until `visit` breaks.
     pub(crate) fn each_repository(
         &self,
@@ -176,38 +162,6 @@ impl Rows {
 }
 
 impl WriteTx {
-    /// Changes the row of a repository. It is removed with the last content, unless the repository has settings.
-    pub(super) fn change_repository(
-        &mut self,
-        repository: &RepositoryName,
-        now: Timestamp,
-        change: impl FnOnce(&mut RepositoryRow),
-    ) -> Result<(), Error> {
-        let row = self.repository(repository)?;
-        let mut row = row.unwrap_or(RepositoryRow { created: now, manifests: 0, links: 0 });
-        change(&mut row);
-        if row.manifests == 0 && row.links == 0 && self.settings(repository)?.is_none() {
-            self.remove(REPOSITORIES, repository.as_str())
-        } else {
-            self.insert_row(REPOSITORIES, repository.as_str(), &row)
-        }
-    }
-
-    /// Changes the counts of a repository, if it exists.
-    pub(super) fn change_counts(
-        &mut self,
-        repository: &RepositoryName,
-        change: impl FnOnce(&mut RepositoryRow),
-    ) -> Result<(), Error> {
-        let Some(row) = self.repository(repository)? else { return Ok(()) };
-        self.change_repository(repository, row.created, change)
-    }
-
-    /// Adds a repository without content. It must have settings.
-    pub(crate) fn put_repository(&mut self, repository: &RepositoryName, now: Timestamp) -> Result<(), Error> {
-        self.change_repository(repository, now, |_| {})
-    }
-
     /// Records that a manifest lists a digest, which need not exist. The manifest is an index, an image with an
     /// optional layer, or a hidden manifest.
     pub(crate) fn put_listing(
@@ -262,7 +216,7 @@ impl WriteTx {
             bytes: bytes.to_vec(),
         });
         self.set_referenced(repository, Unreferenced::Subject, digest)?;
-        self.change_repository(repository, row.created, |repository| repository.manifests += 1)
+        self.change_repository(repository, row.created, |repository, _| repository.manifests += 1)
     }
 
     /// Replaces the damaged bytes of a manifest.
@@ -283,6 +237,8 @@ impl WriteTx {
         since: impl Into<SteadyTime>,
     ) -> Result<(), Error> {
         self.remove(MANIFEST_BYTES, (repository.as_str(), digest.key()))?;
+        self.remove_facts(repository, digest)?;
+        self.remove_pulls(repository, digest)?;
         self.end_manifest(repository, digest, since.into())
     }
 
@@ -293,7 +249,7 @@ impl WriteTx {
         self.set_referenced(repository, Unreferenced::Manifest, digest)?;
         self.set_referenced(repository, Unreferenced::Referrer, digest)?;
         self.note_missing_subject(repository, digest, since)?;
-        self.change_counts(repository, |row| row.manifests = row.manifests.saturating_sub(1))
+        self.change_counts(repository, |row, _| row.manifests = row.manifests.saturating_sub(1))
     }
 
     /// Records a missing manifest for collection, if it has referrers or companion tags.
@@ -348,6 +304,8 @@ impl WriteTx {
     pub(crate) fn remove_deleted_manifest(&mut self, repository: &RepositoryName, digest: Digest) -> Result<(), Error> {
         self.remove(DELETED_MANIFESTS, (repository.as_str(), digest.key()))?;
         self.remove(MANIFEST_BYTES, (repository.as_str(), digest.key()))?;
+        self.remove_facts(repository, digest)?;
+        self.remove_pulls(repository, digest)?;
         self.set_referenced(repository, Unreferenced::Manifest, digest)
     }
 

@@ -5,6 +5,7 @@
 
 use redb::{Key, TableDefinition, Value};
 
+use super::totals::{FactsState, Stage};
 use super::transaction::Definition;
 use super::{Error, Rows, WriteTx};
 use crate::kit::clock::{SteadyTime, Timestamp};
@@ -33,6 +34,10 @@ pub(super) const SETTING_RESTING_UPLOADS: &str = "resting uploads";
 /// One byte, 1, if `listings` has the optional layers of all manifests. A database of an earlier program lacks it until
 /// all its manifests were read.
 pub(crate) const SETTING_OPTIONAL_LISTED: &str = "optional layers listed";
+/// How far facts and totals are counted; see [`super::totals`].
+pub(super) const SETTING_FACTS: &str = "facts";
+/// The journal number of the last change that kept facts and totals up to date, as eight big-endian bytes.
+pub(super) const SETTING_FACTS_NUMBER: &str = "journal number of facts";
 /// Exists from an upgrade to version 6 until the users of the database own their namespaces.
 pub(crate) const SETTING_OWNERS_UNKNOWN: &str = "owners unknown";
 /// Exists from an upgrade to version 6 until the users of the htpasswd file own their namespaces.
@@ -63,9 +68,13 @@ tables! {
     /// Name → value.
     SETTINGS: &str => &[u8] = "settings";
 
-    /// Name → [`RepositoryRow`](super::manifest::RepositoryRow). A repository has a row while it has content or
+    /// Name → [`RepositoryRow`](super::RepositoryRow), and its totals. A repository has a row while it has content or
     /// settings.
     REPOSITORIES: &str => &[u8] = "repositories";
+    /// ([`Order`](super::Order), value, repository): the repositories with totals, in an order.
+    REPOSITORY_ORDER: (u8, u64, &str) => () = "orders of repositories";
+    /// (repository, digest) → [`Pulls`](super::Pulls) of a manifest, or with an empty digest those of the repository.
+    PULLS: (&str, &[u8]) => &[u8] = "pulls";
     /// Digest → [`BlobRow`](super::blob::BlobRow). The row implies a durable file.
     BLOBS: &[u8] => &[u8] = "blobs";
     /// (digest, repository) → [`LinkRow`](super::blob::LinkRow): the repository may serve the blob. The digest comes
@@ -84,6 +93,9 @@ tables! {
     MANIFESTS: (&str, &[u8]) => &[u8] = "manifests";
     /// (repository, digest) → the bytes of the manifest as they were pushed.
     MANIFEST_BYTES: (&str, &[u8]) => &[u8] = "manifest bytes";
+    /// (digest, repository) → [`Facts`](super::Facts) and [`Details`](super::Details). The digest comes first, so that
+    /// one range has all repositories of a manifest.
+    FACTS: (&[u8], &str) => &[u8] = "facts of manifests";
     /// (repository, digest) → [`ManifestRow`](super::ManifestRow), for each manifest that was deleted by digest and can
     /// be restored. `manifest bytes` keeps its bytes, and `listings` has everything that it references. `past tags` has
     /// a span of it under its digest in place of a tag; the row exists as long as any span of the manifest does.
@@ -189,6 +201,7 @@ pub(super) fn has_all_tables(rows: &Rows) -> Result<bool, Error> {
 pub(super) fn create(tx: &mut WriteTx) -> Result<(), Error> {
     create_tables(tx)?;
     tx.set_setting(SETTING_OPTIONAL_LISTED, &[1])?;
+    tx.set_facts_state(FactsState { epoch: 1, stage: Stage::Complete })?;
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
 }
 

@@ -97,11 +97,14 @@ impl WriteTx {
         now: impl Into<Moment>,
         keep: bool,
     ) -> Result<bool, Error> {
-        if self.tag(repository, tag)?.is_some_and(|old| old.digest == digest) {
+        let old = self.tag(repository, tag)?;
+        if old.as_ref().is_some_and(|old| old.digest == digest) {
             return Ok(false);
         }
-        let now = now.into();
-        self.remove_tag(repository, tag, now, keep)?;
+        let (now, is_new) = (now.into(), old.is_none());
+        if let Some(old) = old {
+            self.end_tag(repository, tag, &old, now, keep)?;
+        }
         let stored = StoredTag { digest: digest.key().to_vec(), moved: now.wall };
         self.insert_row(TAGS, (repository.as_str(), tag.as_str()), &stored)?;
         self.insert(TAGS_OF, (repository.as_str(), digest.key(), tag.as_str()), ())?;
@@ -120,6 +123,12 @@ impl WriteTx {
         }
         self.set_referenced(repository, Unreferenced::Manifest, digest)?;
         self.set_referenced(repository, Unreferenced::Referrer, digest)?;
+        self.change_counts(repository, |_, counted| {
+            if is_new {
+                counted.add_tag(tag);
+            }
+            counted.note_change(now.wall);
+        })?;
         Ok(true)
     }
 
@@ -131,9 +140,21 @@ impl WriteTx {
         now: impl Into<Moment>,
         keep: bool,
     ) -> Result<(), Error> {
-        let now = now.into();
         let Some(row) = self.tag(repository, tag)? else { return Ok(()) };
-        self.end_span(repository, tag, &row, now, keep)?;
+        self.end_tag(repository, tag, &row, now.into(), keep)?;
+        self.change_counts(repository, |_, counted| counted.remove_tag(tag))
+    }
+
+    /// Removes the rows of a tag, which are `row`.
+    fn end_tag(
+        &mut self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        row: &TagRow,
+        now: Moment,
+        keep: bool,
+    ) -> Result<(), Error> {
+        self.end_span(repository, tag, row, now, keep)?;
         self.remove(TAGS, (repository.as_str(), tag.as_str()))?;
         self.remove(TAGS_OF, (repository.as_str(), row.digest.key(), tag.as_str()))?;
         self.record(|| Record::TagGone { repository: repository.to_string(), tag: tag.to_string() });

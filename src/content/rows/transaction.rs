@@ -34,6 +34,8 @@ pub(crate) struct WriteTx {
     pub(super) audited: Vec<(Timestamp, AuditRow)>,
     /// The records for the journal, if there is one.
     pub(super) records: Option<Records>,
+    /// The epoch of totals, once it was read; see [`super::totals`].
+    pub(super) epoch: Option<u32>,
 }
 
 /// A table that is read.
@@ -190,7 +192,7 @@ impl<K: Key + 'static, V: Value + 'static> Table<'_, K, V> {
 impl WriteTx {
     pub(super) fn new(transaction: redb::WriteTransaction) -> Self {
         let rows = Rows(Transaction::Write(Box::new(transaction)));
-        Self { rows, changed: false, audited: Vec::new(), records: None }
+        Self { rows, changed: false, audited: Vec::new(), records: None, epoch: None }
     }
 
     /// Opens a table for writing. Nothing else does, so `changed` is complete.

@@ -9,12 +9,13 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 use super::blob::{BlobRow, LinkRow};
 use super::history::PastRow;
-use super::manifest::{ManifestRow, RepositoryRow};
+use super::manifest::ManifestRow;
 use super::schema::{
     DELETED_MANIFESTS, LINKS_OF, LISTINGS, MANIFESTS, PAST_OF, PAST_TAGS, REFERRERS, REPOSITORIES, TAGS_OF,
     UNREFERENCED,
 };
 use super::tag::TagRow;
+use super::totals::RepositoryRow;
 use super::unreferenced::Unreferenced;
 use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::Moment;
@@ -273,7 +274,7 @@ impl WriteTx {
             self.set_unreferenced(name, kind, *digest, now.steady)?;
         }
         let links = expected.references.len() as u64;
-        self.change_repository(name, now.wall, |row| {
+        self.change_repository(name, now.wall, |row, _| {
             *row = RepositoryRow { created: row.created, manifests: expected.manifests, links };
         })
     }
