@@ -178,10 +178,7 @@ impl Rows {
         Ok(self.facts_state()?.stage == Stage::Complete && self.is_facts_number_current()?)
     }
 
-    pub(super) fn counted_repository(
-        &self,
-        name: &RepositoryName,
-    ) -> Result<Option<(RepositoryRow, Counted)>, Error> {
+    pub(super) fn counted_repository(&self, name: &RepositoryName) -> Result<Option<(RepositoryRow, Counted)>, Error> {
         let row = self.get(REPOSITORIES, name.as_str(), codec::decode_with)?;
         row.map(|row| row.ok_or_else(|| Error::corrupt(REPOSITORIES, name))).transpose()
     }
@@ -239,9 +236,8 @@ impl WriteTx {
         let epoch = self.epoch()?;
         let stored = self.counted_repository(name)?;
         let before = stored.as_ref().map(|(_, counted)| counted).filter(|counted| counted.has_totals()).cloned();
-        let (mut row, counted) = stored.unwrap_or_else(|| {
-            (RepositoryRow { created: now, manifests: 0, links: 0 }, Counted::empty(epoch, now))
-        });
+        let (mut row, counted) = stored
+            .unwrap_or_else(|| (RepositoryRow { created: now, manifests: 0, links: 0 }, Counted::empty(epoch, now)));
         let mut counted = counted.in_epoch(epoch);
         change(&mut row, &mut counted);
         if row.manifests == 0 && row.links == 0 && self.settings(name)?.is_none() {
