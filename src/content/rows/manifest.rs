@@ -216,7 +216,10 @@ impl WriteTx {
             bytes: bytes.to_vec(),
         });
         self.set_referenced(repository, Unreferenced::Subject, digest)?;
-        self.change_repository(repository, row.created, |repository, _| repository.manifests += 1)
+        self.change_repository(repository, row.created, |repository, counted| {
+            repository.manifests += 1;
+            counted.note_change(row.created);
+        })
     }
 
     /// Replaces the damaged bytes of a manifest.

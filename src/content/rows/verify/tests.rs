@@ -100,7 +100,7 @@ macro_rules! drop_first {
 type Break = fn(&mut WriteTx) -> Result<(), Error>;
 
 fn change_repository(tx: &mut WriteTx, change: fn(&mut RepositoryRow)) -> Result<(), Error> {
-    tx.change_repository(&name(), NOW, change)
+    tx.change_repository(&name(), NOW, |row, _| change(row))
 }
 
 #[test]
