@@ -39,6 +39,7 @@ mod request;
 mod response;
 pub(crate) mod route;
 mod time;
+mod ui;
 mod v1;
 
 use std::net::SocketAddr;
@@ -47,7 +48,7 @@ use std::time::Instant;
 
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Response, Uri};
+use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
 
 pub use body::Body;
 #[cfg(target_os = "linux")]
@@ -179,7 +180,7 @@ pub(crate) async fn answer(
     let started = Instant::now();
     let id = registry.next_request_id();
     let peer = connection.peer;
-    let path = Path::decode(head.uri.path());
+    let path = Path::decode(head.uri.path()).with_pages(registry.has_pages());
     let client = ClientInfo::read(registry.trusted_proxies(), peer, &head);
     if let (Some(notice), Some(peer)) = (client.notice, peer) {
         registry.notice(notice, peer.ip().to_canonical());
@@ -292,6 +293,9 @@ async fn handle(
     let Context { registry, caller, info, client, .. } = context;
     cross_site::check(context, head, connection.own_hosts.as_deref(), &operation, access)?;
     if let Err(refusal) = registry.decide(caller, access)? {
+        if let Operation::Page(request) = &operation {
+            return ui::refused(context, request, refusal, access);
+        }
         return Err(ApiError::refused(refusal, caller, access, info.surface, || scope(registry, &operation)));
     }
     if operation.brings_content() {

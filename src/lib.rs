@@ -28,11 +28,11 @@
 //!
 //! `http::respond` is the path of every request: read the request line, authenticate the caller, decide, call the handler.
 //! There are two dialects, each with its own router. `http::route` reads the paths of the distribution specification, of
-//! zot and of the operator. `http::v1` reads those of Quay's API v1. Both give the access that the operation requires,
-//! and values that are already parsed.
+//! zot and of the operator. `http::v1` reads those of Quay's API v1. A third router, `http::ui`, reads those of the pages.
+//! Each gives the access that the operation requires, and values that are already parsed.
 //!
 //! To add an endpoint of API v1, follow the steps at the top of `src/http/v1.rs`; the description at `/api/v1/discovery`
-//! is derived from its types. To add an operation of the other dialect, add a variant of `route::Route`; the compiler asks
+//! is derived from its types. To add a page, follow the steps at the top of `src/http/ui.rs`. To add another operation, add a variant of `route::Route`; the compiler asks
 //! for its access and for its handler. `tests/it/accounts/routes.txt` has the status of every route for every kind of
 //! caller. Tests compare it with the server, and fail if a route has no row.
 //!
@@ -74,6 +74,7 @@
 //! * `identity::tokens`: signed access tokens, ours and those of external token issuers.
 //! * `identity::providers`: sign-in through OpenID Connect and GitHub. Knows no route and no database.
 //! * `identity::access`: authenticates the caller and decides. Knows verbs and names, not URLs.
+//! * `web`: the pages: views, templates, style. Knows no request and no row.
 //! * `http::route`: request line → operation. Pure.
 //! * [`config`]: a file → checked settings, every problem at once. Opens no store.
 //! * `registry`: stores, access and rules in one value. No socket, no task.
@@ -138,6 +139,8 @@ mod server;
 #[cfg(any(feature = "filling", fuzzing, test))]
 #[doc(hidden)]
 pub mod testing;
+#[allow(dead_code, unused_imports, reason = "other pages follow")]
+mod web;
 
 pub use http::Body;
 pub use identity::access::AccessPolicy;

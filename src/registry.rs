@@ -232,6 +232,11 @@ impl Shared {
         self.config.http.auth.session_lifetime
     }
 
+    /// Whether the registry has pages for browsers.
+    pub(crate) const fn has_pages(&self) -> bool {
+        self.config.http.ui
+    }
+
     /// Whether there are API keys.
     pub(crate) const fn has_api_keys(&self) -> bool {
         self.config.http.auth.api_keys

@@ -251,6 +251,10 @@ fn announce(registry: &Registry, running: &RunningRegistry, first: &FirstStart, 
         }
         FirstStart::No => {}
     }
+    if config.http.ui {
+        let scheme = if tls { "https" } else { "http" };
+        line(&format!("pages:   {scheme}://{host}/ui/"));
+    }
     if registry.shared.policy().grants == AccessPolicy::Open {
         line("open: everyone who can connect may push, pull and delete");
     } else {

@@ -113,6 +113,8 @@ section! {
         trusted_proxies: Vec<Network> = "http.trustedProxies", Texts, "[]";
         /// Whether everyone who reaches the port has all rights, without signing in.
         open: bool = "http.open", Bool, "false";
+        /// Whether browsers get pages at /ui/, and are sent there from /.
+        ui: bool = "http.ui", Bool, "true";
         nested {
             /// How users sign in.
             auth: Auth = Section::read;

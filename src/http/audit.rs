@@ -52,7 +52,9 @@ impl AuditedRequest {
 
     /// Writes the line if the request succeeded.
     pub(super) async fn end(mut self, status: StatusCode) {
-        let Some(mut entry) = self.entry.take().filter(|_| status.is_success()) else { return };
+        // The form of a page is answered with a redirect if it succeeds.
+        let is_done = status.is_success() || status == StatusCode::SEE_OTHER;
+        let Some(mut entry) = self.entry.take().filter(|_| is_done) else { return };
         entry.status = status.as_u16();
         let _ = self.write(entry).await;
     }

@@ -54,7 +54,8 @@ pub(super) fn check(
     check_host(context, head, own_hosts, operation, access)?;
     check_origin(context, head)?;
     match operation {
-        Operation::Registry(_) => Ok(()),
+        // A form has its token in the body, which is read later.
+        Operation::Registry(_) | Operation::Page(_) => Ok(()),
         Operation::V1(_) => check_token(context, head),
     }
 }
@@ -122,7 +123,11 @@ fn check_host(
 ) -> Result<(), ApiError> {
     // Without a socket no browser reaches the registry. Probes reveal nothing.
     use Route::{Live, Metrics, Ready, Root, Started};
-    let is_probe = matches!(operation, Operation::Registry(Root | Live | Ready | Started | Metrics));
+    let is_probe = match operation {
+        Operation::Registry(route) => matches!(route, Root | Live | Ready | Started | Metrics),
+        Operation::V1(_) => false,
+        Operation::Page(request) => request.is_asset(),
+    };
     let Some(own_hosts) = own_hosts.filter(|_| !is_probe) else { return Ok(()) };
     let anonymous = || matches!(caller.identity, Identity::Anonymous) && matches!(access, Access::Repository(..));
     let is_open = registry.policy().grants == AccessPolicy::Open || !head.method.is_safe() && anonymous();

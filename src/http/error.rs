@@ -241,6 +241,11 @@ impl ApiError {
         self.0.status
     }
 
+    /// What the client is told.
+    pub(crate) fn message_text(&self) -> &str {
+        &self.0.message
+    }
+
     /// The cause, for the log only.
     pub(crate) fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()
@@ -280,8 +285,19 @@ impl ApiError {
         let (body, headers) = match surface {
             Surface::Registry => self.into_errors(request_id),
             Surface::ApiV1 => self.into_problem(request_id, base),
+            Surface::Pages => return self.into_page(request_id),
         };
         let mut response = json_response(status, &body);
+        for (name, value) in headers {
+            response.headers_mut().append(name, value);
+        }
+        response
+    }
+
+    /// The form of the pages.
+    fn into_page(self, request_id: &str) -> Response<Body> {
+        let Content { status, message, headers, cause, .. } = *self.0;
+        let mut response = super::ui::error_page(status, &message, cause.map(|_| request_id));
         for (name, value) in headers {
             response.headers_mut().append(name, value);
         }

@@ -1,4 +1,4 @@
-//! [`Operation`]: the operation that a request asks for. Each of the two dialects has a router of its own. Both give
+//! [`Operation`]: the operation that a request asks for. Each of the two dialects, and the pages, have a router. All give
 //! the access that an operation requires, and values that are already parsed.
 
 use hyper::Method;
@@ -7,7 +7,7 @@ use super::api::{blob, list, manifest, token, upload};
 use super::error::ApiError;
 use super::request::RequestBody;
 use super::route::{self, Path, Route, RouteError};
-use super::{Context, HandlerResult, ext, ops, v1};
+use super::{Context, HandlerResult, ext, ops, ui, v1};
 use crate::identity::access::{Access, Surface};
 
 /// An operation with its values.
@@ -17,6 +17,8 @@ pub(crate) enum Operation {
     Registry(Route),
     /// An endpoint of Quay's API v1.
     V1(v1::Request),
+    /// A page for users with a browser.
+    Page(ui::Request),
 }
 
 impl Operation {
@@ -31,6 +33,9 @@ impl Operation {
             Some(text) if path.surface() == Surface::ApiV1 && metrics != Some(text) => {
                 v1::parse(method, text, query).map(Self::V1)
             }
+            Some(text) if path.surface() == Surface::Pages && metrics != Some(text) => {
+                ui::parse(method, text, query).map(Self::Page)
+            }
             _ => route::parse(method, path, query, metrics).map(Self::Registry),
         }
     }
@@ -40,6 +45,7 @@ impl Operation {
         match self {
             Self::Registry(route) => route.access(),
             Self::V1(request) => request.access(),
+            Self::Page(request) => request.access(),
         }
     }
 
@@ -47,7 +53,7 @@ impl Operation {
     pub(super) fn scope(&self, reduces: bool) -> Option<String> {
         match self {
             Self::Registry(route) => route.scope(reduces),
-            Self::V1(_) => None,
+            Self::V1(_) | Self::Page(_) => None,
         }
     }
 
@@ -62,6 +68,7 @@ impl Operation {
         match self {
             Self::Registry(route) => dispatch(context, route, body).await,
             Self::V1(request) => Box::pin(v1::handle(context, request, body)).await,
+            Self::Page(request) => Box::pin(ui::handle(context, request, body)).await,
         }
     }
 }
@@ -107,7 +114,7 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         Route::GetToken { query } => Box::pin(token::get(context, &query)).await,
         Route::PostToken => Box::pin(token::post(context, body)).await,
         Route::TokenKeys => Ok(token::keys(context)),
-        Route::Root => Ok(ops::root()),
+        Route::Root => ops::root(context),
         Route::Live => Ok(ops::live()),
         Route::Ready => ops::ready(context),
         Route::Started => Ok(ops::started()),

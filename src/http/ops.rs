@@ -1,17 +1,28 @@
 //! Health probes, metrics, and the paths that only show that a registry runs.
 
-use hyper::header::HeaderValue;
+use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::error::ApiError;
 use super::response::with_body;
-use super::{Body, Context, HandlerResult};
+use super::{Body, Context, HandlerResult, page, ui};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// `/`: load balancers take any 2xx for a healthy server.
-pub(super) fn root() -> Response<Body> {
-    with_body(StatusCode::OK, TEXT, Body::bytes("coracle, an OCI registry. Its API is at /v2/.\n"))
+/// A browser is sent to the pages.
+pub(super) fn root(context: &Context<'_>) -> HandlerResult {
+    let wants_page = context.registry.has_pages() && {
+        let accepted = context.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        accepted.flat_map(|value| value.split([',', ';'])).any(|word| word.trim().eq_ignore_ascii_case("text/html"))
+    };
+    let mut response = if wants_page {
+        page::redirect(StatusCode::SEE_OTHER, ui::START)?
+    } else {
+        with_body(StatusCode::OK, TEXT, Body::bytes("coracle, an OCI registry. Its API is at /v2/.\n"))
+    };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
 }
 
 /// `/v2/` (distribution-spec, "Determining Support").

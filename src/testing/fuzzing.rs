@@ -48,6 +48,8 @@ pub fn route(input: &[u8]) {
             assert!(!message.is_empty() && message.len() <= MESSAGE_BYTES_MAX, "{message:?}");
             assert!(!message.contains(char::is_control), "{message:?}");
         }
+        // The pages read names and cursors again, and their paths have no other values.
+        Ok(Operation::Page(request)) => drop(request.access()),
         Err(RouteError::NotFound | RouteError::MethodNotAllowed { .. }) => {}
     }
 }

@@ -31,6 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("identity::tokens", &["oci", "kit::clock", "content::blobs", "content::rows", "identity::accounts"]),
     ("identity::providers", &["kit::clock", "kit::outgoing", "identity::accounts"]),
     ("identity::access", &["oci", "kit::clock", "content::rows", "identity::accounts", "identity::tokens"]),
+    ("web", &["oci", "kit::clock"]),
     ("http::route", &["oci", "content::repository", "identity::access"]),
     ("config", &["oci", "identity::access"]),
     (
@@ -78,6 +79,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "identity::tokens",
             "identity::providers",
             "identity::access",
+            "web",
             "http::route",
             "config",
             "registry",

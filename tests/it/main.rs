@@ -37,5 +37,6 @@ mod soak;
 mod support;
 mod tls;
 mod traffic;
+mod ui;
 mod upgrade;
 mod upkeep;

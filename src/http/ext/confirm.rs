@@ -2,17 +2,18 @@
 //! zot has no such route.
 
 use hyper::StatusCode;
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use url::Url;
 
 use crate::http::error::ApiError;
-use crate::http::page::{self, escaped};
+use crate::http::page;
 use crate::http::request::RequestBody;
 use crate::http::route::Query;
 use crate::http::{Context, HandlerResult, cookie, host_of};
 use crate::identity::access::read_cookie;
 use crate::identity::accounts::Account;
 use crate::identity::providers::{ProgramRequest, SignInCodes};
+use crate::web::{ConfirmProgram, Layout};
 
 /// The largest form. It has a question and an answer.
 const FORM_BYTES_MAX: usize = 16 * 1024;
@@ -23,41 +24,21 @@ pub(super) fn ask(context: &Context<'_>, account: &Account, question: ProgramReq
     let base = context.base_url();
     let (user, action) = (question.user.clone(), form_action(&question.redirect));
     let asked = SignInCodes::confirm_form(providers.sealer(), question, context.registry.now());
-    let markup = format!(
-        "<p>A program on this computer, such as <code>coracle login</code>, wants to sign in to <code>{host}</code> as \
-         <code>{user}</code>. It can then do there what you can.</p>\
-         <p>{owned}</p>\
-         <p>Allow it only if you have just started it yourself.</p>\
-         {allow}{refuse}",
-        host = escaped(host_of(&base)),
-        user = escaped(&user),
-        owned = owned(context, account)?,
-        allow = form(&asked.form, "allow", "Allow"),
-        refuse = form(&asked.form, "refuse", "Refuse"),
-    );
-    let mut response = page::of_markup(StatusCode::OK, "Sign in to a program?", &markup, &action);
-    // A page with `no-referrer` makes browsers send `Origin: null` with the form. The registry refuses that origin.
-    response.headers_mut().insert(page::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    let (namespace, namespace_note) = match &account.namespace {
+        Some(namespace) => (Some(namespace.clone()), None),
+        None => (None, context.registry.accounts().own_namespace_note(account)?),
+    };
+    let view = ConfirmProgram {
+        layout: Layout::plain("Sign in to a program?"),
+        host: host_of(&base).to_owned(),
+        user,
+        namespace,
+        namespace_note,
+        question: asked.form,
+    };
+    let mut response = page::rendered(StatusCode::OK, &view, page::Rights::FormsTo(&action))?;
     response.headers_mut().append(header::SET_COOKIE, context.cookies().question(&asked.cookie));
     Ok(response)
-}
-
-/// Names the namespace of the user, or explains why the user has no namespace, as markup.
-fn owned(context: &Context<'_>, account: &Account) -> Result<String, ApiError> {
-    Ok(match (&account.namespace, context.registry.accounts().own_namespace_note(account)?) {
-        (Some(namespace), _) => format!("Your repositories are <code>{}/…</code>.", escaped(namespace)),
-        (None, note) => escaped(&note.unwrap_or_default()),
-    })
-}
-
-/// Makes the form of one answer.
-fn form(question: &str, answer: &str, text: &str) -> String {
-    format!(
-        "<form method=\"post\" action=\"/zot/auth/confirm\">\
-         <input type=\"hidden\" name=\"question\" value=\"{question}\">\
-         <input type=\"hidden\" name=\"answer\" value=\"{answer}\"><button type=\"submit\">{text}</button></form>",
-        question = escaped(question),
-    )
 }
 
 /// The targets of the form: the registry, and the program that the registry redirects to. Content Security Policy cannot

@@ -13,7 +13,7 @@ use crate::oci::ErrorCode;
 
 /// The URL at which the browser ends its session at the user's identity provider, if the provider has one. The provider
 /// then sends the browser to the registry's sign-in page.
-async fn end_session_url(context: &Context<'_>, account: &Account) -> Option<String> {
+pub(in crate::http) async fn end_session_url(context: &Context<'_>, account: &Account) -> Option<String> {
     let federated = account.federated.as_ref()?;
     let provider = context.registry.providers().get(&federated.provider);
     let provider = provider.filter(|provider| provider.issuer() == federated.issuer)?;

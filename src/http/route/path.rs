@@ -8,23 +8,35 @@ use crate::identity::access::Surface;
 
 /// The path of a request, decoded once for everything that looks at it.
 #[derive(Debug)]
-pub(crate) struct Path<'a>(Option<Cow<'a, str>>);
+pub(crate) struct Path<'a> {
+    /// `None` if it is not UTF-8, and so not one of ours.
+    text: Option<Cow<'a, str>>,
+    has_pages: bool,
+}
 
 impl<'a> Path<'a> {
     /// Decodes a path as it was sent. Nothing else is normalised: `//api/v1` is not `/api/v1`.
     pub(crate) fn decode(sent: &'a str) -> Self {
-        Self(percent_decode_str(sent).decode_utf8().ok())
+        Self { text: percent_decode_str(sent).decode_utf8().ok(), has_pages: true }
+    }
+
+    /// The same path, where there are pages or not.
+    pub(crate) fn with_pages(self, has_pages: bool) -> Self {
+        Self { has_pages, ..self }
     }
 
     /// The decoded path; `None` if it is not UTF-8, and so not one of ours.
     pub(crate) fn as_str(&self) -> Option<&str> {
-        self.0.as_deref()
+        self.text.as_deref()
     }
 
     /// The dialect of the path.
     pub(crate) fn surface(&self) -> Surface {
         match self.as_str() {
             Some(path) if path.starts_with("/api/") || path == "/csrf_token" => Surface::ApiV1,
+            // The registry's small pages, such as errors of sign-in, load these files too.
+            Some(path) if path.starts_with("/ui/assets/") => Surface::Pages,
+            Some(path) if self.has_pages && (path == "/ui" || path.starts_with("/ui/")) => Surface::Pages,
             _ => Surface::Registry,
         }
     }

@@ -30,6 +30,8 @@ pub(crate) enum Surface {
     Registry,
     /// Quay's API: Bearer and sessions.
     ApiV1,
+    /// `/ui/…`: sessions only. Errors are pages.
+    Pages,
 }
 
 /// The credentials of a request.
@@ -82,6 +84,10 @@ impl Credentials {
 
     /// Parses the headers. Invalid credentials are an error, so that no caller becomes anonymous by mistake.
     pub(crate) fn read(headers: &HeaderMap, surface: Surface) -> Result<Self, InvalidCredentials> {
+        // A browser may send the password of a challenge by itself, and without proof that the user wants it.
+        if surface == Surface::Pages {
+            return Ok(Self::cookie(headers).map_or(Self::None, Self::Session));
+        }
         let mut values = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
         let credentials = match (values.next(), values.next()) {
             (Some(_), Some(_)) => return Err(InvalidCredentials("more than one Authorization header")),

@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::content::{INDEX, MANIFEST, bytes, noise, push_blob, put_manifest, sha256, start_upload};
-use crate::support::http::Request;
+use crate::support::http::{Answer, Request};
 use callers::{COLUMNS, Means, User, World};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/accounts/routes.txt");
@@ -84,6 +85,20 @@ const ROUTES: &[&str] = &[
     "OPTIONS /zot/auth/logout",
     "POST /auth/logout",
     "OPTIONS /auth/logout",
+];
+
+/// The pages, and the forms that they send.
+const PAGES: &[&str] = &[
+    "GET /ui/",
+    "GET /ui/nothing",
+    "GET /ui/assets/style.css",
+    "GET /ui/sign-in",
+    "POST /ui/sign-in",
+    "GET /ui/confirm-password",
+    "POST /ui/confirm-password",
+    "GET /ui/sign-out",
+    "POST /ui/sign-out",
+    "POST /ui/",
 ];
 
 /// The rest of them. The profile has no say in it.
@@ -168,6 +183,8 @@ const LEGEND: &str = "\
 # 401 means that signing in could help, 403 that it could not. A request that changes something in API v1
 # without its CSRF token gets 403 from every caller. 405, and 404 for an unknown route, do not depend on the
 # caller. `signin/verify` gives 400 to callers without a session, and `DELETE /api/v1/user/` to superusers.
+# A page shows `sgn` if it sends the caller to the sign-in page, and `pwd` if it asks for the password again. Pages take
+# sessions only. A form without the proof that a page of the registry sent it gets 403.
 # zot's route for keys gives 200 for a key that does not exist or belongs to another user.
 #
 # The test writes this file: UPDATE_SNAPSHOTS=1 cargo test --test it routes
@@ -185,7 +202,7 @@ async fn the_table_of_routes_and_callers_is_what_the_server_answers() {
     listed.sort_unstable();
     assert_eq!(document, listed, "what the registry says of its API v1, and what is asked of it here");
 
-    let everything = [ROUTES, &[""], API_V1].concat();
+    let everything = [ROUTES, &[""], PAGES, &[""], API_V1].concat();
     let (coracle, zot) = tokio::join!(section("coracle", everything), section("zot", ROUTES.to_vec()));
     let text = format!("{LEGEND}{}\n{coracle}\n{zot}", callers::legend());
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
@@ -220,7 +237,7 @@ async fn section(profile: &str, routes: Vec<&'static str>) -> String {
         asking.spawn(async move {
             let mut heard = Vec::new();
             for column in COLUMNS {
-                heard.push(world.ask(route, column.means).await.to_string());
+                heard.push(world.ask(route, column.means).await);
             }
             (route, heard)
         });
@@ -278,6 +295,15 @@ fn differences(file: &str, text: &str) -> String {
     report
 }
 
+/// The status of an answer; of a page that asks for a sign-in or for the password, a word for that.
+fn shown(answer: &Answer) -> String {
+    match answer.header("location") {
+        Some(to) if to.starts_with("/ui/sign-in?next=") => "sgn".to_owned(),
+        Some(to) if to.starts_with("/ui/confirm-password?") => "pwd".to_owned(),
+        _ => answer.status.as_u16().to_string(),
+    }
+}
+
 /// The object of a request: the values of its path, and its body.
 #[derive(Default)]
 struct Target {
@@ -292,6 +318,14 @@ impl Target {
         self
     }
 
+    /// The fields of a page's form.
+    fn form(mut self, fields: &[(&str, &str)]) -> Self {
+        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let fields = fields.iter().map(|(name, value)| format!("{name}={}", encoded(value)));
+        self.body = fields.collect::<Vec<_>>().join("&").into_bytes();
+        self
+    }
+
     fn json(mut self, body: &Value) -> Self {
         self.body = body.to_string().into_bytes();
         self.content_type = "application/json";
@@ -301,7 +335,7 @@ impl Target {
 
 impl World {
     /// The status that one caller gets on one route.
-    async fn ask(&self, route: &'static str, means: Means) -> u16 {
+    async fn ask(&self, route: &'static str, means: Means) -> String {
         let mut user = self.user(means).clone();
         // A user who deletes their own account must not be needed by other requests.
         if route == "DELETE /api/v1/user/" && matches!(means, Means::Session(_)) {
@@ -322,7 +356,12 @@ impl World {
         for (name, value) in &target.values {
             path = path.replace(name, value);
         }
-        let mut request: Request = self.anonymous().request(method.parse().unwrap(), &path).body(target.body);
+        let mut request: Request = self.anonymous().request(method.parse().unwrap(), &path);
+        if path.starts_with("/ui") && method == "POST" {
+            let fields = String::from_utf8(target.body).unwrap();
+            return shown(&self.form(request, means, &user, &fields).await.send().await);
+        }
+        request = request.body(target.body);
         if !target.content_type.is_empty() {
             request = request.header("content-type", target.content_type);
         }
@@ -331,7 +370,7 @@ impl World {
         if route == "DELETE /api/v1/superuser/users/{username}" && answer.status.is_success() {
             self.spare_user.lock().await.take();
         }
-        answer.status.as_u16()
+        shown(&answer)
     }
 
     /// The object of the request, created for it if the request changes something.
@@ -378,6 +417,8 @@ impl World {
             "DELETE /api/v1/user/refreshtoken/{token_uuid}" => target.value("{token_uuid}", self.new_refresh_token().await),
             _ if path.contains("{token_uuid}") => target.value("{token_uuid}", self.new_key().await),
             _ if path.contains("{session_id}") => target.value("{session_id}", self.new_session().await),
+            "POST /ui/sign-in" => target.form(&[("user", &user.name), ("password", &user.password)]),
+            "POST /ui/confirm-password" => target.form(&[("password", &user.password)]),
             "POST /api/v1/signin" => target.json(&json!({ "username": user.name, "password": user.password })),
             "POST /api/v1/signin/device" => target.json(&json!({ "provider": "oidc" })),
             "POST /api/v1/signin/device/token" => target.json(&json!({ "handle": "unknown" })),

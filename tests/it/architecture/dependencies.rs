@@ -5,6 +5,7 @@ use std::path::Path;
 
 /// Dependencies of the registry.
 const NORMAL: &[(&str, &str)] = &[
+    ("askama", "templates of pages, checked by the compiler"),
     ("argon2", "passwords are stored as argon2id"),
     ("aws-lc-rs", "makes the keys that tokens are signed with; rustls and jsonwebtoken bring it"),
     ("base64", "Basic credentials, and cookies"),
@@ -29,6 +30,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("parking_lot", "locks without poisoning; prometheus-client brings it"),
     ("percent-encoding", "paths and parameters"),
     ("postcard", "compact rows"),
+    ("pulldown-cmark", "descriptions of repositories, and READMEs of charts"),
     ("prometheus-client", "metrics"),
     ("rand", "ids, keys and passwords"),
     ("redb", "the rows"),
@@ -72,6 +74,9 @@ const DEV: &[(&str, &str)] = &[
     ("tokio", "time that a test moves, and child processes"),
 ];
 
+/// Dependencies of the build script.
+const BUILD: &[(&str, &str)] = &[("flate2", "compresses the assets of the pages, so that the program need not")];
+
 /// Dependencies of the fuzz targets.
 const FUZZ: &[(&str, &str)] = &[("coracle", "what is fuzzed"), ("libfuzzer-sys", "what fuzzes")];
 
@@ -80,7 +85,7 @@ fn every_dependency_has_a_reason() {
     for (file, section, expected) in [
         ("Cargo.toml", "dependencies", NORMAL),
         ("Cargo.toml", "dev-dependencies", DEV),
-        ("Cargo.toml", "build-dependencies", &[]),
+        ("Cargo.toml", "build-dependencies", BUILD),
         ("fuzz/Cargo.toml", "dependencies", FUZZ),
     ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);

@@ -200,14 +200,16 @@ impl Answer {
         if !self.status.is_client_error() && !self.status.is_server_error() {
             return;
         }
-        assert_eq!(self.header("content-type"), Some("application/json"), "{line}");
-        let challenged = self.status == StatusCode::UNAUTHORIZED && !from_page && !quays;
+        let is_page = path.contains(" /ui");
+        let content_type = if is_page { "text/html; charset=utf-8" } else { "application/json" };
+        assert_eq!(self.header("content-type"), Some(content_type), "{line}");
+        let challenged = self.status == StatusCode::UNAUTHORIZED && !from_page && !quays && !is_page;
         assert_eq!(challenged, self.header("www-authenticate").is_some(), "{line}");
         assert_eq!(self.status == StatusCode::METHOD_NOT_ALLOWED, self.header("allow").is_some(), "{line}");
         if matches!(self.status.as_u16(), 429 | 503) {
             assert!(self.header("retry-after").is_some(), "{line}");
         }
-        if *method == Method::HEAD {
+        if *method == Method::HEAD || is_page {
             return;
         }
         if quays {

@@ -319,6 +319,17 @@ impl World {
         this["id"].as_str().unwrap().to_owned()
     }
 
+    /// The form of a page, with the proof that the caller's page sends it.
+    pub async fn form(&self, request: Request, means: Means, user: &User, fields: &str) -> Request {
+        let session = match means {
+            Means::Visitor => visit(&self.anonymous()).await,
+            Means::Session(Who::Carol) => self.carols.clone(),
+            Means::Session(_) => sign_in(&self.anonymous(), user).await,
+            _ => return self.identify(request.body(fields.to_owned()), means, user, false).await,
+        };
+        request.header("cookie", session.cookie).body(format!("{fields}&_csrf_token={}", session.csrf))
+    }
+
     /// Adds what a caller is known by. `user` is who a session is begun for.
     pub async fn identify(&self, request: Request, means: Means, user: &User, at_api_v1: bool) -> Request {
         let basic = |name: &str, password: &str| format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));

@@ -1,0 +1,76 @@
+//! The pages under `/ui/`: for users with a browser, in English, without the need for scripts.
+//!
+//! # Adding a page
+//!
+//! 1. Add a variant to [`route::Page`], in its group. The compiler asks for its path, its access and its handler.
+//! 2. Write the view: a struct in `src/web/` with a [`Layout`], and its template in `templates/`. Times, sizes, digests,
+//!    badges and commands to copy are types of `src/web/`; `{{ value }}` shows them.
+//! 3. Write the handler in the file of its group: an async function of a [`PageCall`] that reads typed values, makes one
+//!    call, builds the view and renders it. `call.form` is the form of a `POST`. The proof that this site sent the form
+//!    is checked before. A successful `POST` ends with [`PageCall::redirect`] and a word of `web::Notice`. A mistake of
+//!    the user shows the form again with a message, see [`PageCall::mistake`].
+//! 4. Add the route to `tests/it/accounts/routes.rs` and write its row with `UPDATE_SNAPSHOTS=1 cargo test --test it
+//!    routes`; add the page to `tests/it/ui/pages.rs`, which looks at every page with axe and a browser.
+//!
+//! # Rules
+//!
+//! A page shows nothing that no API shows to the same caller, and has the access of that API. Only sessions count here:
+//! other credentials are ignored. A form posts to the URL of its own page, so every `POST` has a page that explains it. A
+//! caller without rights gets the same page as for a repository that does not exist. `GET` changes nothing.
+
+mod asset;
+mod call;
+mod error;
+mod repositories;
+mod route;
+mod sign_in;
+
+use hyper::header;
+
+pub(super) use call::PageCall;
+pub(super) use error::page as error_page;
+use route::Page;
+pub(crate) use route::Request;
+pub(super) use route::parse;
+
+use super::error::ApiError;
+use super::page;
+use super::request::RequestBody;
+use super::{Context, HandlerResult, StatusCode};
+use crate::identity::access::{Access, Refusal};
+
+/// The first page.
+pub(super) const START: &str = "/ui/";
+
+/// Handles a request of a caller who may make it.
+pub(super) async fn handle(context: &Context<'_>, request: Request, body: &mut RequestBody) -> HandlerResult {
+    let Request { page, target, query, is_form } = request;
+    if let Page::Asset(name) = &page {
+        return asset::get(context, name);
+    }
+    let form = if is_form { Some(call::read_form(context, body).await?) } else { None };
+    let call = PageCall::new(context, query, form, target, page.takes_form());
+    let mut response = match page {
+        Page::Asset(_) => return Err(ApiError::nothing_here()),
+        Page::Repositories => Box::pin(repositories::list(&call)).await,
+        Page::SignIn => Box::pin(sign_in::sign_in(&call)).await,
+        Page::ConfirmPassword => Box::pin(sign_in::confirm_password(&call)).await,
+        Page::SignOut => Box::pin(sign_in::sign_out(&call)).await,
+    }?;
+    if let Some(cookie) = call.visitor_cookie().filter(|_| !response.headers().contains_key(header::SET_COOKIE)) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+/// Answers a caller without access: with the sign-in page, with the page that asks for the password again, or as if the
+/// page did not exist.
+pub(super) fn refused(context: &Context<'_>, request: &Request, refusal: Refusal, access: &Access) -> HandlerResult {
+    let to = |path: &str| page::redirect(StatusCode::SEE_OTHER, &route::with_next(path, &request.target));
+    match refusal {
+        Refusal::Unauthenticated | Refusal::TooNarrow => to("/ui/sign-in"),
+        Refusal::NotFresh => to("/ui/confirm-password"),
+        Refusal::Denied if matches!(access, Access::Repository(..)) => Err(ApiError::nothing_here()),
+        Refusal::Denied => Err(ApiError::refused(refusal, context.caller, access, context.info.surface, || None)),
+    }
+}

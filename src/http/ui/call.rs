@@ -1,0 +1,157 @@
+//! [`PageCall`]: a request as the handler of a page sees it, and the ways to answer it.
+//!
+//! Invariant: a handler gets a form only with the proof that a page of this registry sent it.
+
+use askama::Template;
+use hyper::header::HeaderValue;
+use hyper::{Response, StatusCode};
+
+use super::route;
+use crate::content::rows::AccountRole;
+use crate::http::error::ApiError;
+use crate::http::page::{self, Rights};
+use crate::http::request::RequestBody;
+use crate::http::route::Query;
+use crate::http::{Body, Context, HandlerResult};
+use crate::identity::access::Access;
+use crate::identity::accounts::SessionId;
+use crate::kit::clock::Timestamp;
+use crate::web::{Layout, Notice, Time, User, sentence};
+
+/// The largest form.
+const FORM_BYTES_MAX: usize = 64 * 1024;
+
+/// The field with the proof that a page of this registry sent the form.
+const CSRF_FIELD: &str = "_csrf_token";
+
+/// A request for a page.
+#[derive(Debug)]
+pub(in crate::http) struct PageCall<'a> {
+    pub(in crate::http) context: &'a Context<'a>,
+    pub(super) query: Query,
+    /// The form, if the request sends one.
+    pub(super) form: Option<Query>,
+    /// The path and the query of the page.
+    pub(super) target: String,
+    csrf_token: String,
+    /// The visitor's new cookie, to which the CSRF token belongs.
+    visitor: Option<SessionId>,
+    now: Timestamp,
+}
+
+impl<'a> PageCall<'a> {
+    /// `has_form` tells whether the page has a form, for which a visitor without a session gets a cookie.
+    pub(super) fn new(
+        context: &'a Context<'a>,
+        query: Query,
+        form: Option<Query>,
+        target: String,
+        has_form: bool,
+    ) -> Self {
+        let known = context.cookie();
+        let visitor = if known.is_none() && has_form { Some(SessionId::generate()) } else { None };
+        let csrf_token = match known.as_ref().or(visitor.as_ref()) {
+            Some(cookie) => {
+                let signed_in = context.caller.credential.session().map(|grant| grant.signed_in);
+                context.registry.accounts().csrf_token(cookie, signed_in)
+            }
+            None => String::new(),
+        };
+        Self { context, query, form, target, csrf_token, visitor, now: context.registry.now() }
+    }
+
+    /// The cookie to set for a visitor who had none.
+    pub(super) fn visitor_cookie(&self) -> Option<HeaderValue> {
+        self.visitor.as_ref().map(|id| self.context.cookies().session(id, false))
+    }
+
+    /// A field of the form, without blanks around it. Empty if the form does not have it.
+    pub(super) fn field(&self, name: &'static str) -> Result<&str, ApiError> {
+        let value = self.form.as_ref().map(|form| form.one(name)).transpose()?;
+        Ok(value.flatten().unwrap_or_default().trim())
+    }
+
+    /// A parameter of the URL, without blanks around it. Empty if there is none.
+    pub(super) fn parameter(&self, name: &'static str) -> Result<&str, ApiError> {
+        Ok(self.query.one(name)?.unwrap_or_default().trim())
+    }
+
+    /// A time relative to that of the request.
+    pub(super) const fn time(&self, at: Timestamp) -> Time {
+        Time::new(at, self.now)
+    }
+
+    /// The time of the request.
+    pub(super) const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The frame of a page.
+    pub(super) fn layout(&self, title: impl Into<String>) -> Layout {
+        let account = self.context.caller.account();
+        let user = account
+            .map(|account| User { name: account.name.clone(), is_superuser: account.role != AccountRole::Ordinary });
+        let notice = self.query.one("notice").ok().flatten().and_then(Notice::find);
+        Layout {
+            title: title.into(),
+            offers_sign_in: user.is_none(),
+            has_start: true,
+            user,
+            csrf_token: self.csrf_token.clone(),
+            notice: notice.filter(|_| self.form.is_none()),
+            ..Layout::default()
+        }
+    }
+
+    /// Shows a page.
+    pub(super) fn render(&self, view: &impl Template) -> HandlerResult {
+        Self::render_as(StatusCode::OK, view)
+    }
+
+    /// Shows a page with another status than 200.
+    pub(super) fn render_as(status: StatusCode, view: &impl Template) -> HandlerResult {
+        page::rendered(status, view, Rights::Usual)
+    }
+
+    /// Sends the browser to a page of this registry. The word names a notice that the page shows.
+    pub(super) fn redirect(&self, path: &str, notice: Option<&str>) -> Result<Response<Body>, ApiError> {
+        let notice = notice.and_then(Notice::find);
+        let url = match notice {
+            Some(notice) => {
+                let sign = if path.contains('?') { '&' } else { '?' };
+                format!("{path}{sign}notice={}", notice.word())
+            }
+            None => path.to_owned(),
+        };
+        page::redirect(StatusCode::SEE_OTHER, &url)
+    }
+
+    /// Whether the caller may list repositories, even if there are none.
+    pub(super) fn may_list(&self) -> Result<bool, ApiError> {
+        let Context { registry, caller, .. } = self.context;
+        Ok(caller.account().is_some() || registry.decide(caller, &Access::Catalog)?.is_ok())
+    }
+
+    /// Sends the browser to the sign-in page, which returns here.
+    pub(super) fn to_sign_in(&self) -> HandlerResult {
+        page::redirect(StatusCode::SEE_OTHER, &route::with_next("/ui/sign-in", &self.target))
+    }
+
+    /// The status and the text of a mistake that the user can correct in the form. Other errors stay errors.
+    pub(super) fn mistake(error: ApiError) -> Result<(StatusCode, String), ApiError> {
+        let status = error.status_code();
+        if status.is_client_error() { Ok((status, sentence(error.message_text()))) } else { Err(error) }
+    }
+}
+
+/// Reads the form of a page, and checks that a page of this registry sent it.
+pub(super) async fn read_form(context: &Context<'_>, body: &mut RequestBody) -> Result<Query, ApiError> {
+    let bytes = body.read(FORM_BYTES_MAX).await?;
+    let form = Query::form(&String::from_utf8_lossy(&bytes))?;
+    let signed_in = context.caller.credential.session().map(|grant| grant.signed_in);
+    let is_own = match (form.one(CSRF_FIELD)?, context.cookie()) {
+        (Some(token), Some(cookie)) => context.registry.accounts().is_csrf_token(token, &cookie, signed_in),
+        _ => false,
+    };
+    if is_own { Ok(form) } else { Err(ApiError::csrf()) }
+}

@@ -1,0 +1,183 @@
+//! [`Page`]: every page, with its path and the access that it requires. Pure.
+
+use hyper::Method;
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::http::route::{Path, Query, RouteError};
+use crate::identity::access::{Access, Requires};
+
+/// The longest path of a page to return to, in bytes.
+const NEXT_BYTES_MAX: usize = 2048;
+
+/// The characters of a path that a URL must not have, or that have another meaning there.
+const NOT_IN_PATH: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'\\').add(b'`');
+
+/// A page with the values of its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Page {
+    /// A file that pages load.
+    Asset(String),
+    /// The list of repositories.
+    Repositories,
+    SignIn,
+    /// Asks for the password again, for pages that need a recent sign-in.
+    ConfirmPassword,
+    SignOut,
+}
+
+/// A request for a page.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(super) page: Page,
+    /// The path and the query, to return to.
+    pub(super) target: String,
+    pub(super) query: Query,
+    /// Whether the request sends the form of the page.
+    pub(super) is_form: bool,
+}
+
+impl Page {
+    /// Reads a decoded path.
+    fn parse(path: &str) -> Option<Self> {
+        if path == "/ui" {
+            return Some(Self::Repositories);
+        }
+        let path = path.strip_prefix("/ui/")?;
+        if let Some(name) = path.strip_prefix("assets/") {
+            return Some(Self::Asset(name.to_owned()));
+        }
+        Some(match path {
+            "" => Self::Repositories,
+            "sign-in" => Self::SignIn,
+            "sign-out" => Self::SignOut,
+            "confirm-password" => Self::ConfirmPassword,
+            _ => return None,
+        })
+    }
+
+    /// The access that the page requires, with and without a form.
+    fn access(&self) -> Access {
+        match self {
+            Self::Asset(_) => Access::Anyone,
+            Self::Repositories | Self::SignIn | Self::SignOut => Access::Account(Requires::Anyone),
+            Self::ConfirmPassword => Access::Account(Requires::Session),
+        }
+    }
+
+    /// Whether the page has a form, which it takes by `POST`.
+    pub(super) const fn takes_form(&self) -> bool {
+        match self {
+            Self::SignIn | Self::ConfirmPassword | Self::SignOut => true,
+            Self::Asset(_) | Self::Repositories => false,
+        }
+    }
+
+    /// Whether a sign-in may return to the page.
+    const fn is_destination(&self) -> bool {
+        !matches!(self, Self::Asset(_) | Self::SignIn | Self::ConfirmPassword | Self::SignOut)
+    }
+}
+
+impl Request {
+    /// The access that the operation requires.
+    pub(crate) fn access(&self) -> Access {
+        self.page.access()
+    }
+
+    /// Whether the request is for a file that pages load.
+    pub(crate) const fn is_asset(&self) -> bool {
+        matches!(self.page, Page::Asset(_))
+    }
+}
+
+/// Reads a request line. The path is decoded.
+pub(crate) fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Request, RouteError> {
+    let page = Page::parse(path).ok_or(RouteError::NotFound)?;
+    let is_form = match *method {
+        Method::GET | Method::HEAD => false,
+        Method::POST if page.takes_form() => true,
+        _ => {
+            let allow = if page.takes_form() { "GET, HEAD, POST" } else { "GET, HEAD" };
+            return Err(RouteError::MethodNotAllowed { allow: allow.into() });
+        }
+    };
+    let mut target = encoded(path);
+    let parameters = Query::form(query.unwrap_or_default())?;
+    if let Some(query) = query {
+        target.extend(["?", query]);
+    }
+    Ok(Request { page, target, query: parameters, is_form })
+}
+
+/// Encodes a path for a URL.
+pub(super) fn encoded(path: &str) -> String {
+    utf8_percent_encode(path, NOT_IN_PATH).to_string()
+}
+
+/// Encodes a parameter for a URL.
+pub(super) fn parameter(value: &str) -> String {
+    utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
+}
+
+/// Adds the page to return to.
+pub(super) fn with_next(path: &str, target: &str) -> String {
+    format!("{path}?next={}", parameter(target))
+}
+
+/// Reads the page to return to after a sign-in. Anyone may have written it, so it must be a page of this registry. The
+/// first page replaces any other.
+pub(super) fn next(text: Option<&str>) -> String {
+    let read = |text: &str| {
+        let odd = |c: char| c.is_control() || c.is_whitespace() || c == '\\';
+        if text.len() > NEXT_BYTES_MAX || text.contains(odd) || !text.starts_with(super::START) {
+            return None;
+        }
+        let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+        let request = parse(&Method::GET, Path::decode(path).as_str()?, query).ok()?;
+        request.page.is_destination().then_some(request.target)
+    };
+    text.and_then(read).filter(|target| target.is_ascii()).unwrap_or_else(|| super::START.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_in_returns_to_pages_of_this_registry_only() {
+        for text in ["/ui/", "/ui/?q=a&sort=size"] {
+            assert_eq!(next(Some(text)), text);
+        }
+        for text in [
+            "",
+            "/",
+            "//evil.example/ui/",
+            "https://evil.example/ui/",
+            "/ui/../..//evil.example",
+            "/ui/%2e%2e/%2e%2e//evil.example",
+            "/ui//evil.example",
+            "/ui/\\evil.example",
+            "\\ui\\",
+            "/ui/\r\nLocation: x",
+            "javascript:alert(1)",
+            "/ui/sign-in?next=/ui/sign-in",
+            "/ui/sign-out",
+            "/ui/assets/style.css",
+            "/ui/nothing",
+            "/v2/",
+            " /ui/",
+        ] {
+            assert_eq!(next(Some(text)), "/ui/", "{text:?}");
+        }
+        assert_eq!(next(None), "/ui/");
+    }
+
+    #[test]
+    fn pages_without_a_form_refuse_one() {
+        let refused = parse(&Method::POST, "/ui/", None);
+        assert!(matches!(refused, Err(RouteError::MethodNotAllowed { allow }) if allow == "GET, HEAD"));
+        assert!(parse(&Method::POST, "/ui/sign-in", None).is_ok_and(|request| request.is_form));
+        assert!(matches!(parse(&Method::GET, "/ui/nothing", None), Err(RouteError::NotFound)));
+    }
+}

@@ -1,0 +1,22 @@
+//! The pages: what they show, their templates, and their style, script and icon.
+//!
+//! A page is a struct with the values that it shows, and a template under `templates/`. Values are formatted when the
+//! struct is made: times, sizes and digests are the types of [`format`](mod@format). Knows no request, no row and no HTTP
+//! status. Invariants: every text is escaped by its template, and nothing but the types of this module is marked as
+//! markup. No page has a script or a style of its own, so that the policy of the pages can forbid them.
+
+mod asset;
+mod format;
+mod layout;
+mod message;
+mod part;
+mod repository_list;
+mod sign_in;
+
+pub(crate) use asset::Asset;
+pub(crate) use format::{Bytes, ShortDigest, Time, sentence};
+pub(crate) use layout::{Layout, Menu, MenuEntry, Notice, User};
+pub(crate) use message::{ConfirmProgram, Message};
+pub(crate) use part::{Badge, Copy, Crumb, Icon, NextPage, Tone};
+pub(crate) use repository_list::{ListedRepository, RepositoryList};
+pub(crate) use sign_in::{ConfirmPassword, ProviderLink, SignIn, SignOut, SignedOut};

@@ -1,0 +1,142 @@
+//! Times, sizes and digests as pages show them.
+
+use std::fmt;
+
+use askama::filters::HtmlSafe;
+
+use crate::kit::clock::Timestamp;
+use crate::kit::text;
+use crate::oci::Digest;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// A time, such as `3 days ago`. Its title has the exact time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Time {
+    at: Timestamp,
+    now: Timestamp,
+}
+
+impl Time {
+    pub(crate) const fn new(at: Timestamp, now: Timestamp) -> Self {
+        Self { at, now }
+    }
+
+    /// The time relative to now, with its largest unit.
+    fn relative(self) -> String {
+        let is_past = self.at <= self.now;
+        let seconds = if is_past { self.now.since(self.at) } else { self.at.since(self.now) }.as_secs();
+        let (number, one, several) = match seconds {
+            0..MINUTE => return if is_past { "just now" } else { "in a moment" }.to_owned(),
+            MINUTE..HOUR => (seconds / MINUTE, "minute", "minutes"),
+            HOUR..DAY => (seconds / HOUR, "hour", "hours"),
+            _ => match seconds / DAY {
+                days @ 0..30 => (days, "day", "days"),
+                days @ 30..365 => (days / 30, "month", "months"),
+                days => (days / 365, "year", "years"),
+            },
+        };
+        let counted = text::counted(number, one, several);
+        if is_past { format!("{counted} ago") } else { format!("in {counted}") }
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let exact = text::minute(self.at.micros() / 1_000_000);
+        write!(f, "<time datetime=\"{}\" title=\"{exact}\">{}</time>", self.at, self.relative())
+    }
+}
+
+/// Digits, letters and signs of a fixed set only.
+impl HtmlSafe for Time {}
+
+/// A number of bytes with a binary unit, such as `49.5 GiB`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<span class=\"nowrap\" title=\"{} bytes\">{}</span>", self.0, text::size(self.0))
+    }
+}
+
+/// Digits and units only.
+impl HtmlSafe for Bytes {}
+
+/// The beginning of a digest. Its title has the whole digest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ShortDigest(pub(crate) Digest);
+
+impl ShortDigest {
+    /// The number of hexadecimal digits, as in the output of docker.
+    const DIGITS: usize = 12;
+}
+
+impl fmt::Display for ShortDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = self.0.to_string();
+        let digits = whole.split_once(':').map_or(&*whole, |(_, digits)| digits);
+        let short = &digits[..Self::DIGITS.min(digits.len())];
+        write!(f, "<code class=\"digest\" title=\"{whole}\">{short}</code>")
+    }
+}
+
+/// A digest is letters, digits and a colon.
+impl HtmlSafe for ShortDigest {}
+
+/// A message as a sentence: with a capital letter and a full stop.
+pub(crate) fn sentence(message: &str) -> String {
+    let mut characters = message.chars();
+    let Some(first) = characters.next() else { return String::new() };
+    let mut sentence: String = first.to_uppercase().chain(characters).collect();
+    if !sentence.ends_with(['.', '!', '?']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_are_relative_and_have_the_exact_time_as_title() {
+        let now = Timestamp::from_micros(1_795_311_390_250_000);
+        for (seconds, past, future) in [
+            (0, "just now", "just now"),
+            (59, "just now", "in a moment"),
+            (60, "1 minute ago", "in 1 minute"),
+            (7199, "1 hour ago", "in 1 hour"),
+            (2 * DAY, "2 days ago", "in 2 days"),
+            (29 * DAY, "29 days ago", "in 29 days"),
+            (65 * DAY, "2 months ago", "in 2 months"),
+            (800 * DAY, "2 years ago", "in 2 years"),
+        ] {
+            let by = Duration::from_secs(seconds);
+            assert_eq!(Time::new(now.before(by), now).relative(), past);
+            assert_eq!(Time::new(now.after(by), now).relative(), future);
+        }
+        let shown = Time::new(now, now).to_string();
+        assert_eq!(shown, "<time datetime=\"2026-11-22T01:36:30.25Z\" title=\"2026-11-22 01:36 UTC\">just now</time>");
+    }
+
+    #[test]
+    fn digests_are_short_and_sizes_have_units() {
+        let digest: Digest =
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".parse().expect("a digest");
+        assert!(ShortDigest(digest).to_string().ends_with(">e3b0c44298fc</code>"));
+        assert_eq!(Bytes(1536).to_string(), "<span class=\"nowrap\" title=\"1536 bytes\">1.5 KiB</span>");
+    }
+
+    #[test]
+    fn messages_become_sentences() {
+        for (message, expected) in [("the key is unknown", "The key is unknown."), ("", ""), ("Done.", "Done.")] {
+            assert_eq!(sentence(message), expected);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The pages, over real sockets and with a real browser.
+
+mod client;
+mod safety;
