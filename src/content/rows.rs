@@ -7,6 +7,8 @@ mod age;
 mod audit;
 mod backend;
 mod blob;
+#[allow(dead_code, reason = "the pages follow")]
+mod browse;
 mod codec;
 mod copy;
 mod credential;

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use super::Shared;
+use crate::content::repository::browse::{
+    Deletion, DeletionPreview, Found, ManifestReport, RepositoryPage, RepositoryQuery, Sought, TreePage,
+};
 use crate::content::repository::{Error, NamePage, SearchScope, Stores};
 use crate::identity::access::{Caller, Policy};
 use crate::identity::accounts::{self, Accounts, Permissions};
-use crate::oci::RepositoryName;
+use crate::oci::{Reference, RepositoryName};
 
 /// The view of one caller. Owns its parts, so that a blocking thread can list repositories.
 #[derive(Debug)]
@@ -29,6 +32,7 @@ impl Shared {
     }
 }
 
+#[allow(dead_code, reason = "the pages follow")]
 impl CatalogView {
     /// Lists at most `limit` visible names after `last` that begin with `prefix`. May take long: blocks.
     pub(crate) fn page(
@@ -43,6 +47,43 @@ impl CatalogView {
             self.sees(&name) && (!only_public || is_public())
         };
         self.stores.catalog((prefix, last), limit, &self.scope(), is_visible)
+    }
+
+    /// A page of repositories in some order.
+    pub(crate) fn repositories(&self, query: &RepositoryQuery) -> Result<RepositoryPage, Error> {
+        self.stores.list_repositories(query, &self.scope(), &|name| self.sees_text(name))
+    }
+
+    /// The folders and repositories under a path, after the entry `after`.
+    pub(crate) fn tree(&self, path: &str, after: &str, limit: usize) -> Result<TreePage, Error> {
+        self.stores.tree(path, after, limit, &self.scope(), &|name| self.sees_text(name))
+    }
+
+    /// Searches repositories, tags, manifests and blobs.
+    pub(crate) fn search(&self, sought: &Sought) -> Result<Found, Error> {
+        self.stores.search(sought, &self.scope(), &|name| self.sees_text(name))
+    }
+
+    /// Everything about a manifest. The caller must be allowed to pull it.
+    pub(crate) fn manifest_report(
+        &self,
+        name: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<ManifestReport, Error> {
+        self.stores.repository(name).manifest_report(reference, &|name| self.sees_text(name))
+    }
+
+    /// The effect of a deletion. The caller must be allowed to pull from the repository.
+    pub(crate) fn preview_deletion(
+        &self,
+        name: &RepositoryName,
+        deletion: &Deletion,
+    ) -> Result<DeletionPreview, Error> {
+        self.stores.repository(name).preview_deletion(deletion, &|name| self.sees_text(name))
+    }
+
+    fn sees_text(&self, name: &str) -> bool {
+        name.parse().is_ok_and(|name| self.sees(&name))
     }
 
     /// Whether the caller sees a repository. If this cannot be decided, the repository is left out.

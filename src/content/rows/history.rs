@@ -139,10 +139,21 @@ impl Rows {
     pub(crate) fn each_span(
         &self,
         repository: &RepositoryName,
+        visit: impl FnMut(&str, Span) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        self.each_span_before(repository, None, visit)
+    }
+
+    /// Visits the spans before a start and a tag. Spans with the same start are in the reverse order of their tags.
+    pub(crate) fn each_span_before(
+        &self,
+        repository: &RepositoryName,
+        before: Option<(Timestamp, &str)>,
         mut visit: impl FnMut(&str, Span) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let (table, name) = (self.table(TAG_STARTS)?, repository.as_str());
-        for row in table.range((name, 0, "", 0)..(name, u64::MAX, "", 0))?.rev() {
+        let (micros, tag) = before.map_or((u64::MAX, ""), |(started, tag)| (started.micros(), tag));
+        for row in table.range((name, 0, "", 0)..(name, micros, tag, 0))?.rev() {
             let (key, ended) = row?;
             let (_, started, tag, number) = key.value();
             if is_digest(tag) {

@@ -1,0 +1,123 @@
+//! The use of the disk: bytes that repositories have together, bytes that are stored once, and bytes that go.
+
+use std::ops::ControlFlow;
+
+use super::removal::Removals;
+use crate::content::repository::{Error, Stores};
+use crate::content::rows::{Rows, Unreferenced};
+use crate::kit::clock::SteadyTime;
+
+/// The most repositories, blobs and unreferenced objects that are counted.
+const COUNTED_MAX: usize = 2_000_000;
+const UNREFERENCED_MAX: usize = 20_000;
+/// The rows of one read.
+const STEP: usize = 1_000;
+/// The most unfinished uploads that are looked at.
+const UPLOADS_MAX: usize = 10_000;
+
+/// The use of the disk, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DiskUse {
+    pub(crate) repositories: u64,
+    pub(crate) blobs: u64,
+    /// The sum over the repositories: a blob counts once for each repository that links it.
+    pub(crate) logical: u64,
+    /// Every blob once.
+    pub(crate) stored: u64,
+    /// The blobs among them that several repositories link.
+    pub(crate) shared: u64,
+    pub(crate) uploads: u64,
+    pub(crate) upload_bytes: u64,
+    /// The bytes that garbage collection frees when everything that is unreferenced now is due.
+    pub(crate) unreferenced: u64,
+    /// Whether a limit has left something out.
+    pub(crate) is_part: bool,
+}
+
+impl Stores {
+    /// Counts the use of the disk. Reads a row of each repository and of each blob, and so blocks.
+    pub(crate) fn disk_use(&self) -> Result<DiskUse, Error> {
+        let mut usage = DiskUse::default();
+        for (id, _) in self.blobs.stagings()?.into_iter().take(UPLOADS_MAX) {
+            usage.uploads += 1;
+            usage.upload_bytes += self.blobs.staged(id)?.unwrap_or_default();
+        }
+        usage.is_part = usage.uploads == UPLOADS_MAX as u64;
+        self.database.read(|tx| {
+            tx.each_repository("", |_| {
+                usage.repositories += 1;
+                ControlFlow::Continue(())
+            })?;
+            let (mut after, mut counted) = (None, 0);
+            loop {
+                let blobs = tx.blobs(after, STEP)?;
+                after = blobs.last().map(|(digest, _)| *digest);
+                for (_, blob) in &blobs {
+                    usage.blobs += 1;
+                    usage.stored += blob.size;
+                    usage.logical += blob.size * blob.links;
+                    usage.shared += if blob.links > 1 { blob.size } else { 0 };
+                }
+                counted += blobs.len();
+                if blobs.len() < STEP {
+                    break;
+                }
+                if counted >= COUNTED_MAX {
+                    usage.is_part = true;
+                    break;
+                }
+            }
+            unreferenced(tx, &mut usage)
+        })?;
+        Ok(usage)
+    }
+}
+
+/// Adds up what nothing references. A manifest may share blobs with another one that goes too: they are counted for
+/// neither.
+fn unreferenced(tx: &Rows, usage: &mut DiskUse) -> Result<(), Error> {
+    let rows = tx.unreferenced_since(None, SteadyTime::from_micros(u64::MAX), UNREFERENCED_MAX)?;
+    usage.is_part |= rows.len() == UNREFERENCED_MAX;
+    for row in rows {
+        usage.unreferenced += match row.kind {
+            Unreferenced::Link => {
+                let is_unneeded = tx.link(row.digest, &row.repository)?.is_some_and(|link| link.references == 0);
+                let blob = tx.blob(row.digest)?.filter(|blob| is_unneeded && blob.links == 1);
+                blob.map_or(0, |blob| blob.size)
+            }
+            Unreferenced::Manifest | Unreferenced::Referrer => {
+                Removals::new(tx, &row.repository).only_here(row.digest)?.unwrap_or_default()
+            }
+            Unreferenced::Subject => 0,
+        };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use bytes::Bytes;
+
+    use crate::content::repository::scene::{Scene, image, rules};
+    use crate::oci::Algorithm;
+
+    #[test]
+    fn every_blob_is_stored_once_and_counted_for_each_repository() {
+        let scene = Scene::new(rules());
+        let repository = scene.repository("a");
+        let config = repository.push_blob(b"{}");
+        let layer = repository.push_blob(&[1; 1000]);
+        repository.push_manifest(&image(&[config, layer], None, "1"), &["1"]).unwrap();
+        scene.repository("b").mount(layer, |_| true).unwrap();
+        repository.push_blob(&[2; 100]);
+        let mut upload = repository.open_upload(Algorithm::Sha256).unwrap();
+        upload.append(&[Bytes::from_static(&[0; 50])]).unwrap();
+        let usage = scene.stores.disk_use().unwrap();
+        assert_eq!((usage.repositories, usage.blobs), (2, 3));
+        assert_eq!((usage.logical, usage.stored, usage.shared), (2102, 1102, 1000));
+        // The link of b to the layer is unreferenced too, but a needs the layer.
+        assert_eq!((usage.unreferenced, usage.uploads, usage.upload_bytes), (100, 1, 50));
+        assert!(!usage.is_part);
+    }
+}

@@ -1,0 +1,86 @@
+//! Range reads for lists that people look at: tags, manifests and holders of blobs.
+//!
+//! Each read visits rows in the order of their keys until the caller breaks, so that the caller limits the work.
+
+use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::ControlFlow;
+
+use super::schema::{LINKS, MANIFESTS, TAGS, TAGS_OF};
+use super::tag::TagRow;
+use super::{Error, Rows, codec};
+use crate::oci::{Algorithm, Digest, RepositoryName, Tag};
+
+impl Rows {
+    /// Visits the names of the tags of a repository after `after` in byte order.
+    pub(crate) fn each_tag(
+        &self,
+        repository: &RepositoryName,
+        after: &str,
+        mut visit: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let name = repository.as_str();
+        self.table(TAGS)?.each((Excluded((name, after)), Unbounded), |(owner, tag), _| {
+            Ok(if owner == name { visit(tag) } else { ControlFlow::Break(()) })
+        })
+    }
+
+    /// Visits the tags of a repository after `after` in byte order, with their targets.
+    pub(crate) fn each_tag_row(
+        &self,
+        repository: &RepositoryName,
+        after: &str,
+        mut visit: impl FnMut(&str, TagRow) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let name = repository.as_str();
+        self.table(TAGS)?.each((Excluded((name, after)), Unbounded), |(owner, tag), row| {
+            Ok(if owner == name { visit(tag, TagRow::decode(row, tag)?) } else { ControlFlow::Break(()) })
+        })
+    }
+
+    /// Visits the manifests of a repository after `after`, by their keys.
+    pub(crate) fn each_manifest(
+        &self,
+        repository: &RepositoryName,
+        after: Option<Digest>,
+        mut visit: impl FnMut(Digest) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let (name, after) = (repository.as_str(), after.as_ref().map_or(&[][..], Digest::key));
+        self.table(MANIFESTS)?.each((Excluded((name, after)), Unbounded), |(owner, digest), _| {
+            if owner != name {
+                return Ok(ControlFlow::Break(()));
+            }
+            Ok(visit(codec::digest(MANIFESTS, digest)?))
+        })
+    }
+
+    /// At most `limit` tags of a manifest, in byte order.
+    pub(crate) fn first_tags_of(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+        limit: usize,
+    ) -> Result<Vec<Tag>, Error> {
+        let (name, key) = (repository.as_str(), digest.key());
+        self.table(TAGS_OF)?.collect((name, key, "").., limit, |(owner, manifest, tag), ()| {
+            ((owner, manifest) == (name, key)).then(|| codec::parse(TAGS_OF, tag)).transpose()
+        })
+    }
+
+    /// Visits the blobs whose digest begins with these lower-case hexadecimal digits, with the repositories that link
+    /// them.
+    pub(crate) fn each_link_with_digest(
+        &self,
+        algorithm: Algorithm,
+        digits: &str,
+        mut visit: impl FnMut(Digest, &str) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let Some(first) = algorithm.first_with(digits) else { return Ok(()) };
+        self.table(LINKS)?.each((first.key(), "").., |(key, repository), _| {
+            let digest = codec::digest(LINKS, key)?;
+            if digest.algorithm() != algorithm || !digest.hex().starts_with(digits) {
+                return Ok(ControlFlow::Break(()));
+            }
+            Ok(visit(digest, repository))
+        })
+    }
+}
