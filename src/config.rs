@@ -45,6 +45,7 @@ pub use time_window::{InvalidTimeWindow, TimeWindow};
 
 pub(crate) use units::size_bytes as size;
 
+use crate::kit::opaque_debug::opaque_debug;
 use settings::{Setting, Settings};
 use source::Format;
 use walk::Findings;
@@ -76,12 +77,8 @@ pub(crate) struct Examined {
 #[derive(Clone)]
 pub(crate) struct Tree(Map<String, Value>);
 
-/// The values may be secrets.
-impl std::fmt::Debug for Tree {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Tree")
-    }
-}
+// The values may be secrets.
+opaque_debug!(Tree);
 
 impl Tree {
     /// The keys whose values differ between two files.

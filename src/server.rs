@@ -43,6 +43,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Address;
 use crate::http::{self, Arriving, Body, BoxError, Connection, OwnHosts, RequestBody};
+use crate::kit::opaque_debug::opaque_debug;
 use crate::registry::{Error, Registry, Shared};
 use connections::{ConnectionHandle, Connections, InFlight};
 use http1::{ConnectionState, HeadTimeout, Http1Body};
@@ -181,11 +182,7 @@ impl Drop for RunningRegistry {
     }
 }
 
-impl fmt::Debug for RunningRegistry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunningRegistry").field("url", &self.url).finish_non_exhaustive()
-    }
-}
+opaque_debug!(RunningRegistry { url });
 
 /// One listening socket and what it serves.
 struct Server {

@@ -3,7 +3,6 @@
 //! A secret is never printed, and no message contains one.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use super::check::{check_file, open_file};
 use super::settings::Settings;
 use super::walk::Findings;
 use crate::kit::network::is_loopback;
+use crate::kit::opaque_debug::opaque_debug;
 use crate::oci::JsonObject;
 
 const OPENID: &str = "http.auth.openid";
@@ -51,11 +51,7 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
+opaque_debug!(Secret);
 
 /// Sign-in through identity providers.
 #[derive(Debug, Clone, PartialEq, Eq)]

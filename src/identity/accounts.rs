@@ -27,7 +27,6 @@ mod throttle;
 mod usage;
 mod user;
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -59,6 +58,7 @@ pub(crate) use user::{Account, DerivedFrom, FederatedIdentity, NewUser, UserChan
 
 use crate::content::rows::{self, AuditRow, Database, HmacKey, WriteTx};
 use crate::kit::clock::{Clock, Timestamp};
+use crate::kit::opaque_debug::opaque_debug;
 use usage::Usage;
 
 /// The operator's settings for accounts.
@@ -127,11 +127,7 @@ struct Caches {
     refresh_ids: Cache<uuid::Uuid, Arc<RefreshGrant>>,
 }
 
-impl fmt::Debug for Accounts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Accounts").field("rules", &self.rules).finish_non_exhaustive()
-    }
-}
+opaque_debug!(Accounts { rules });
 
 impl Accounts {
     pub(crate) fn open(

@@ -1,13 +1,14 @@
 //! [`Htpasswd`]: users of an operator's file with bcrypt hashes, in the format of zot and Apache.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::{fmt, fs};
 
 use parking_lot::RwLock;
 
 use crate::kit::file::FileStamp;
+use crate::kit::opaque_debug::opaque_debug;
 
 /// A user of the file, with its stored row. Does not print.
 #[derive(Clone, Default)]
@@ -29,11 +30,7 @@ pub(crate) struct Htpasswd {
     generation: AtomicU64,
 }
 
-impl fmt::Debug for Htpasswd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Htpasswd").field("path", &self.path).finish_non_exhaustive()
-    }
-}
+opaque_debug!(Htpasswd { path });
 
 impl Htpasswd {
     /// Opens a file, which must be readable. [`super::Accounts`] reads the users.

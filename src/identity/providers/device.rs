@@ -4,7 +4,6 @@
 //! secret. The client keeps the sealed state of the pending sign-in, so the registry stores nothing. Only the client
 //! that started a sign-in can finish it. The provider is not polled more often than it allows.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use super::client::ProviderClient;
 use super::{Error, Kind, Provider, ProviderSignIn, Providers, is_text, shown_word};
 use crate::kit::bounded_map::BoundedMap;
 use crate::kit::clock::Timestamp;
+use crate::kit::opaque_debug::opaque_debug;
 use crate::kit::outgoing;
 
 /// The purpose of the sealed state.
@@ -60,11 +60,7 @@ pub(crate) struct DeviceSignIn {
     pub(crate) lifetime: Duration,
 }
 
-impl fmt::Debug for DeviceSignIn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceSignIn").field("verification_uri", &self.verification_uri).finish_non_exhaustive()
-    }
-}
+opaque_debug!(DeviceSignIn { verification_uri });
 
 /// The state of a sign-in on another device.
 #[derive(Debug)]

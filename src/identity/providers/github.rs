@@ -4,7 +4,6 @@
 //! in zot. Groups are organizations, and teams as `organization/team`.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use oauth2::basic::{BasicClient, BasicErrorResponseType};
 use oauth2::{
@@ -23,6 +22,7 @@ use super::{
     is_text,
 };
 use crate::identity::accounts::FederatedUser;
+use crate::kit::opaque_debug::opaque_debug;
 use crate::kit::outgoing::Client;
 
 /// The largest number of pages of a list, and the entries of each.
@@ -51,11 +51,7 @@ pub(super) struct GitHub {
     http: ProviderClient,
 }
 
-impl fmt::Debug for GitHub {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GitHub").field("api_url", &self.api_url).finish_non_exhaustive()
-    }
-}
+opaque_debug!(GitHub { api_url });
 
 #[derive(Deserialize)]
 struct User {

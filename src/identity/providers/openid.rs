@@ -36,6 +36,7 @@ use super::{
     is_text,
 };
 use crate::kit::clock::Timestamp;
+use crate::kit::opaque_debug::opaque_debug;
 use crate::kit::outgoing::{self, Client};
 use metadata::{Metadata, MetadataCache};
 use user_info::{as_map, text};
@@ -116,11 +117,7 @@ pub(crate) struct OpenId {
     metadata: MetadataCache,
 }
 
-impl fmt::Debug for OpenId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenId").field("issuer", &self.issuer).finish_non_exhaustive()
-    }
-}
+opaque_debug!(OpenId { issuer });
 
 impl OpenId {
     pub(super) fn new(settings: ProviderSettings, http: &Client, with_recheck: bool) -> Result<Self, String> {
