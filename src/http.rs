@@ -94,7 +94,6 @@ type HandlerResult = Result<Response<Body>, ApiError>;
 struct Context<'a> {
     registry: &'a Shared,
     caller: &'a Caller,
-    headers: &'a HeaderMap,
     info: RequestInfo<'a>,
     client: ClientInfo<'a>,
 }
@@ -133,7 +132,7 @@ impl Context<'_> {
 
     /// The value of the session cookie, whether or not there is such a session.
     fn cookie(&self) -> Option<SessionId> {
-        Credentials::cookie(self.headers)
+        Credentials::cookie(self.info.headers)
     }
 
     fn cookies(&self) -> Cookies<'_> {
@@ -254,7 +253,7 @@ async fn respond(
         Ok(authenticated) => authenticated,
         Err(error) => return Outcome::refused(error),
     };
-    let context = Context { registry, caller: &caller, headers: &head.headers, info, client };
+    let context = Context { registry, caller: &caller, info, client };
     let cookies = page_cookies(context.cookies(), &caller, started.as_ref(), ended);
     let result = handle(&context, connection, head, operation, &access, body).await;
     Outcome { result, caller: Some(caller.identity), cookies }

@@ -19,10 +19,10 @@ const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-st
 
 pub(in crate::http) async fn get(context: &Context<'_>, name: &RepositoryName, digest: Digest) -> HandlerResult {
     let blob = open(context, &context.registry.repository(name), digest).await?;
-    if has_already(context.headers, digest) {
+    if has_already(context.info.headers, digest) {
         return Ok(not_modified(described(digest)));
     }
-    match range(context.headers, digest, blob.size)? {
+    match range(context.info.headers, digest, blob.size)? {
         RangeRequest::Whole => Ok(whole(digest, blob)),
         RangeRequest::Parts(parts) if parts.len() == 1 => Ok(part(digest, blob, parts[0])),
         RangeRequest::Parts(parts) => Ok(multipart(digest, blob, &parts)),
@@ -58,7 +58,7 @@ pub(in crate::http) async fn open(
 pub(in crate::http) fn head(context: &Context<'_>, name: &RepositoryName, digest: Digest) -> HandlerResult {
     let size = context.registry.repository(name).blob_size(digest)?;
     let mut response = described(digest);
-    if has_already(context.headers, digest) {
+    if has_already(context.info.headers, digest) {
         return Ok(not_modified(response));
     }
     response.headers_mut().insert(header::CONTENT_LENGTH, size.into());

@@ -28,7 +28,7 @@ pub(in crate::http) fn get(
     reference: &Reference,
 ) -> Result<Option<Response<Body>>, ApiError> {
     let (info, bytes) = context.registry.repository(name).manifest_at_hand(reference)?;
-    if has_already(context.headers, info.digest) {
+    if has_already(context.info.headers, info.digest) {
         return Ok(Some(not_modified(described(&info, reference))));
     }
     Ok(bytes.map(|bytes| with_bytes(&info, reference, bytes)))
@@ -70,7 +70,7 @@ fn with_bytes(info: &ManifestInfo, reference: &Reference, bytes: Bytes) -> Respo
 pub(in crate::http) fn head(context: &Context<'_>, name: &RepositoryName, reference: &Reference) -> HandlerResult {
     let info = context.registry.repository(name).manifest_info(reference)?;
     let mut response = described(&info, reference);
-    if has_already(context.headers, info.digest) {
+    if has_already(context.info.headers, info.digest) {
         return Ok(not_modified(response));
     }
     response.headers_mut().insert(header::CONTENT_LENGTH, info.size.into());
@@ -83,10 +83,10 @@ pub(in crate::http) async fn put(
     target: ManifestTarget,
     body: &mut RequestBody,
 ) -> HandlerResult {
-    let content_type = content_type(context.headers)?;
+    let content_type = content_type(context.info.headers)?;
     // A client that waits for `100 Continue` learns it before it sends the manifest.
     Manifest::check_type(content_type.as_ref()).map_err(repository::Error::ManifestInvalid)?;
-    let expected = expected(context.headers)?;
+    let expected = expected(context.info.headers)?;
     let bytes = body.read(context.registry.manifest_bytes_max()).await?;
     let tags = match &target {
         ManifestTarget::Digest { tags, .. } => tags.clone(),

@@ -32,7 +32,7 @@ pub(in crate::http) async fn push(
     digest: Digest,
     body: &mut RequestBody,
 ) -> HandlerResult {
-    let range = content_range(context.headers)?;
+    let range = content_range(context.info.headers)?;
     if range.is_some_and(|range| range.first() != 0) {
         return Err(repository::Error::UploadOutOfOrder { reached: 0 }.into());
     }
@@ -83,7 +83,7 @@ pub(in crate::http) async fn chunk(
     id: UploadId,
     body: &mut RequestBody,
 ) -> HandlerResult {
-    let range = content_range(context.headers)?;
+    let range = content_range(context.info.headers)?;
     let upload = resume(context, name, id, range).await?;
     let received = receive(context.registry.work(), upload, body.take(), range).await?;
     Ok(in_progress(StatusCode::ACCEPTED, name, id, received))
@@ -97,7 +97,7 @@ pub(in crate::http) async fn finish(
     digest: Digest,
     body: &mut RequestBody,
 ) -> HandlerResult {
-    let range = content_range(context.headers)?;
+    let range = content_range(context.info.headers)?;
     let upload = resume(context, name, id, range).await?;
     receive_last(context.registry.work(), upload, body.take(), range, digest).await?;
     Ok(created(name, digest))

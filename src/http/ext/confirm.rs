@@ -58,7 +58,7 @@ pub(in crate::http) async fn answer(context: &Context<'_>, body: &mut RequestBod
     let form = String::from_utf8_lossy(&bytes);
     let form = Query::form(&form)?;
     let now = context.registry.now();
-    let kept = read_cookie(context.headers, cookie::QUESTION);
+    let kept = read_cookie(context.info.headers, cookie::QUESTION);
     let question = form.one("question")?.unwrap_or_default();
     let Some(question) = SignInCodes::confirmed(providers.sealer(), question, kept, now) else {
         let why = "This question has expired, or was asked in another browser.";

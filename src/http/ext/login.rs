@@ -51,7 +51,7 @@ pub(in crate::http) async fn callback(context: &Context<'_>, provider: &str, que
     }
     let returned = CallbackRequest {
         provider,
-        cookie: read_cookie(context.headers, cookie::SIGN_IN),
+        cookie: read_cookie(context.info.headers, cookie::SIGN_IN),
         state: query.one("state")?,
         code: query.one("code")?,
         issuer: query.one("iss")?,

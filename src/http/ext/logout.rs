@@ -23,7 +23,7 @@ pub(in crate::http) async fn end_session_url(context: &Context<'_>, account: &Ac
 /// Refuses to sign out a caller who sends a password, an API key or an access token, because these stay valid. A caller
 /// without credentials is signed out already.
 pub(in crate::http) fn nothing_to_end(context: &Context<'_>) -> Result<(), ApiError> {
-    if !context.headers.contains_key(header::AUTHORIZATION) {
+    if !context.info.headers.contains_key(header::AUTHORIZATION) {
         return Ok(());
     }
     let why = "signing out ends sessions, and this request has no session: revoke the API key or change the password; an \
