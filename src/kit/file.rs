@@ -52,8 +52,8 @@ impl From<&Metadata> for FileId {
     }
 }
 
-/// Identifies one state of a file: changes whenever the file is replaced or written to, or a symbolic link to it is
-/// changed, as Kubernetes does it.
+/// Identifies one state of a file. It changes whenever the file is replaced or written to, or a symbolic link in its path
+/// points elsewhere (Kubernetes updates mounted files in this way).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileStamp {
     id: FileId,

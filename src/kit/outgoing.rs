@@ -100,7 +100,7 @@ pub(crate) enum Error {
     #[error("{host} cannot be reached: {cause}")]
     Unreachable { host: String, cause: String },
     /// The certificate of the host is not trusted.
-    #[error("{host} does not prove who it is: {cause}")]
+    #[error("the certificate of {host} is not trusted: {cause}")]
     Certificate { host: String, cause: String },
     #[error("{host} did not answer within {} s", after.as_secs_f32())]
     Deadline { host: String, after: Duration },
@@ -156,7 +156,7 @@ impl Client {
         let (stream, first_bytes) = Recorded::new(connect(target, self.shared.settings.plain).await?);
         let Some(tls) = tls else {
             let answer = self.ask(stream, target, request).await;
-            return if is_from_tls(&answer, &first_bytes) {
+            return if expects_tls(&answer, &first_bytes) {
                 Err(Error::SpeaksTls { host: host.clone() })
             } else {
                 answer
@@ -183,7 +183,7 @@ impl Client {
             .await
             .map_err(broken)?;
         let asking = async {
-            let response = sender.send_request(outgoing(request, target)?).await.map_err(broken)?;
+            let response = sender.send_request(prepare(request, target)?).await.map_err(broken)?;
             let (head, body) = response.into_parts();
             if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
                 let cause = "it has a content encoding that was not requested".to_owned();
@@ -251,14 +251,14 @@ fn has_port(authority: &Authority) -> bool {
 }
 
 /// Prepares a request for the connection: moves the host from the URL to the header.
-fn outgoing(request: Request<Vec<u8>>, target: &Target) -> Result<Request<Full<Bytes>>, Error> {
+fn prepare(request: Request<Vec<u8>>, target: &Target) -> Result<Request<Full<Bytes>>, Error> {
     let (mut head, body) = request.into_parts();
-    let (name, default) =
-        (head.uri.authority().map_or("", Authority::as_str).to_owned(), if target.tls { ":443" } else { ":80" });
+    let name = head.uri.authority().map_or("", Authority::as_str).to_owned();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     head.uri = path.parse().map_err(|_| Error::Url("has an invalid path"))?;
     head.version = hyper::Version::HTTP_11;
-    let host = name.strip_suffix(default).unwrap_or(&name);
+    let default_port = if target.tls { ":443" } else { ":80" };
+    let host = name.strip_suffix(default_port).unwrap_or(&name);
     let host = HeaderValue::from_str(host).map_err(|_| Error::Url("has an invalid host"))?;
     head.headers.insert(header::HOST, host);
     head.headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
@@ -291,7 +291,7 @@ async fn connect(target: &Target, plain: Plain) -> Result<TcpStream, Error> {
 
 /// Whether a server that got plain HTTP expects TLS. Some servers send an alert. Others, such as coracle, nginx and
 /// servers in Go, send a 400 that mentions HTTPS.
-fn is_from_tls(answer: &Result<Response<Vec<u8>>, Error>, first_bytes: &FirstBytes) -> bool {
+fn expects_tls(answer: &Result<Response<Vec<u8>>, Error>, first_bytes: &FirstBytes) -> bool {
     let names_https = |body: &[u8]| body.windows(5).any(|part| part.eq_ignore_ascii_case(b"https"));
     match answer {
         Ok(answer) => answer.status().as_u16() == 400 && names_https(answer.body()),

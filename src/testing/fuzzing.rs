@@ -35,7 +35,7 @@ pub fn route(input: &[u8]) {
         Ok(Operation::Registry(route)) => {
             let _ = route.access();
             let decoded = decoded.expect("an accepted path is UTF-8");
-            assert_eq!(print(&route, &decoded), decoded.trim_end_matches('/'));
+            assert_eq!(path_of(&route, &decoded), decoded.trim_end_matches('/'));
         }
         Ok(Operation::V1(request)) => {
             let decoded = decoded.expect("an accepted path is UTF-8");
@@ -81,7 +81,7 @@ pub fn pattern(input: &[u8]) {
 
 /// The path of a route, without a slash at its end. Checks the values that are not in the path. `read` is the path that was
 /// read, because some routes have several paths.
-fn print(route: &Route, read: &str) -> String {
+fn path_of(route: &Route, read: &str) -> String {
     let under = |name: &RepositoryName, rest: String| {
         assert_eq!(name.to_string().parse().as_ref(), Ok(name));
         format!("/v2/{name}/{rest}")
