@@ -8,6 +8,7 @@ mod administer;
 mod apikey;
 mod check_config;
 mod credentials;
+mod error;
 mod logging;
 mod login;
 mod logout;
@@ -25,6 +26,7 @@ use clap::{Parser, Subcommand};
 
 use crate::admin;
 use crate::config::Config;
+use error::Error;
 use storage::Single;
 
 /// The command line.
@@ -65,7 +67,7 @@ enum Command {
 /// Runs the command line of this process.
 #[must_use]
 pub fn run() -> ExitCode {
-    match Cli::parse().command {
+    let done = match Cli::parse().command {
         Command::Serve(command) => command.run(),
         Command::User(command) => command.run(),
         Command::Group(command) => command.run(),
@@ -81,25 +83,26 @@ pub fn run() -> ExitCode {
         Command::CheckConfig(command) => command.run(),
         Command::Login(command) => command.run(),
         Command::Logout(command) => command.run(),
-    }
+    };
+    done.unwrap_or_else(|error| error.print())
 }
 
 /// The configured data directory, or that of the platform.
-fn data_dir(config: &Config) -> Result<PathBuf, String> {
-    let missing = "this platform has no data directory: choose one with --root";
+fn data_dir(config: &Config) -> Result<PathBuf, Error> {
     let configured = config.storage.root_directory.clone();
-    configured.or_else(|| Some(dirs::data_dir()?.join("coracle"))).ok_or_else(|| missing.to_owned())
+    let missing = || Error::failed("this platform has no data directory: choose one with --root");
+    configured.or_else(|| Some(dirs::data_dir()?.join("coracle"))).ok_or_else(missing)
 }
 
 /// The absolute form of a path.
-fn absolute(path: &Path) -> Result<PathBuf, String> {
-    std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(Error::at(path))
 }
 
 /// Reads a configuration, and returns it with the data directory: `root`, or the configured one.
-fn locate(file: Option<&Path>, root: Option<&Path>) -> Result<(Config, PathBuf), String> {
+fn locate(file: Option<&Path>, root: Option<&Path>) -> Result<(Config, PathBuf), Error> {
     let mut config = match file {
-        Some(file) => Config::load(file).map_err(|error| error.to_string())?.config,
+        Some(file) => Config::load(file).map_err(Error::usage)?.config,
         None => Config::default(),
     };
     if let Some(root) = root {
@@ -109,25 +112,13 @@ fn locate(file: Option<&Path>, root: Option<&Path>) -> Result<(Config, PathBuf),
     Ok((config, root))
 }
 
-/// Prints why a command failed, and returns its exit code.
-fn failed(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("coracle: {error}");
-    ExitCode::from(1)
-}
-
-/// Prints what is wrong with the command line or the configuration, and returns the exit code.
-fn wrong(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("coracle: {error}");
-    ExitCode::from(2)
-}
-
 /// Runs work that sends requests. Does not wait for a thread that still reads from the terminal.
-fn asking<T>(work: impl Future<Output = T>) -> Result<T, String> {
+fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    let runtime = runtime.map_err(|error| Error::failed(format!("cannot start: {error}")))?;
     let result = runtime.block_on(work);
     runtime.shutdown_background();
-    Ok(result)
+    result
 }
 
 /// Opens a database without the output of a panic in redb: a damaged database can make redb panic, and the error that

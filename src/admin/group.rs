@@ -61,7 +61,8 @@ impl Operation for ListGroups {
 pub(crate) struct SetRole {
     /// The name of the group, which is created if it is new
     group: String,
-    /// The rights of the members in the repositories GROUP/…: none, pull, push, or all
+    /// The rights of the members in the repositories GROUP/…: member has none, read can pull, write can push, admin can
+    /// do everything
     #[arg(value_parser = [MEMBER, "read", "write", "admin"])]
     role: String,
 }

@@ -1,13 +1,12 @@
 //! Operations on users.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::{Call, Failure, Operation};
 use crate::content::repository::SearchScope;
 use crate::content::rows::AccountRole;
 use crate::identity::accounts::{Account, Accounts, Error, NewUser as Draft, Origin, Password, UserChange};
+use crate::kit::opaque_debug::opaque_debug;
 
 /// The largest number of users in one list.
 pub(super) const USERS_MAX: usize = 100_000;
@@ -27,11 +26,7 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
+opaque_debug!(Secret);
 
 /// Add a user and print a generated password once
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
@@ -214,12 +209,12 @@ impl Operation for SetEnabled {
     }
 }
 
-/// Give a user a namespace in place of the one the user owns, even if it contains repositories
+/// Replace the namespace of a user, even if the new one contains repositories
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
 pub(crate) struct SetNamespace {
     /// The name of the user
     name: String,
-    /// The first component of the names of the repositories that the user is to own
+    /// The new namespace: the user will own the repositories NAMESPACE/…
     namespace: String,
 }
 
@@ -237,7 +232,7 @@ impl Operation for SetNamespace {
 pub(crate) struct SetGroups {
     /// The name of the user
     name: String,
-    /// All groups of the user [default: none, which takes the user out of every group]
+    /// All groups of the user. Without any, the user leaves every group
     groups: Vec<String>,
 }
 

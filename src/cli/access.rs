@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::Error;
 use super::administer::{Report, Target};
 use crate::admin::{ExplainAccess, RotateSigningKey, SigningKey};
 use crate::identity::accounts::Action;
@@ -26,7 +27,7 @@ enum AccessCommand {
 }
 
 impl Access {
-    pub(super) fn run(self) -> ExitCode {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
         let AccessCommand::Explain(request) = self.command;
         self.target.run(request)
     }
@@ -47,7 +48,7 @@ enum TokenCommand {
 }
 
 impl Token {
-    pub(super) fn run(self) -> ExitCode {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
         let TokenCommand::RotateKey(request) = self.command;
         self.target.run(request)
     }

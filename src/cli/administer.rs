@@ -1,6 +1,5 @@
 //! How a command reaches a registry: through the socket of a running one, or by opening the data directory itself.
 
-use std::fmt::Display;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
@@ -14,24 +13,28 @@ use rustix::fs::{Access, access};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Error;
 use crate::admin::{Call, Command, Offered, Operation, Reply, Secret, socket};
-use crate::registry::{Error, Registry};
+use crate::registry::{self, Registry};
 
 /// The longest wait for an answer, and for that of an operation that reads all stored data.
 const ANSWER_WAIT: Duration = Duration::from_mins(1);
 const LONG_ANSWER_WAIT: Duration = Duration::from_hours(24 * 7);
 
+/// The heading of these options in the help, which separates them from the options of one command.
+const REGISTRY: &str = "Options of every command";
+
 /// Which registry a command works on, and how it prints the answer.
 #[derive(Debug, clap::Args)]
 pub(super) struct Target {
     /// The data directory of the registry [default: the configured one, or that of the platform]
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, help_heading = REGISTRY)]
     root: Option<PathBuf>,
     /// The configuration of the registry, which names its data directory
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = REGISTRY)]
     config: Option<PathBuf>,
     /// Print the result as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = REGISTRY)]
     json: bool,
 }
 
@@ -46,44 +49,40 @@ pub(super) trait Report: Serialize {
     }
 }
 
-/// Prints the result of a command, and returns the exit code.
-pub(super) fn finish<A: Report>(json: bool, result: Result<A, impl Display>) -> ExitCode {
-    let answer = match result {
-        Ok(answer) => answer,
-        Err(error) => return super::failed(&error),
-    };
+/// Prints the answer of an operation, and returns the exit code.
+pub(super) fn finish<A: Report>(json: bool, answer: &A) -> Result<ExitCode, Error> {
     if json {
         // Through a value, which sorts the keys.
-        match serde_json::to_value(&answer) {
-            Ok(value) => println!("{value}"),
-            Err(error) => return super::failed(&error),
-        }
+        println!("{}", serde_json::to_value(answer)?);
     } else {
         answer.print();
     }
-    answer.code()
+    Ok(answer.code())
 }
 
 impl Target {
     /// Carries an operation out, prints the answer, and returns the exit code.
-    pub(super) fn run<O: Operation<Answer: Report>>(&self, operation: O) -> ExitCode {
-        finish(self.json, self.perform(operation))
+    pub(super) fn run<O: Operation<Answer: Report>>(&self, operation: O) -> Result<ExitCode, Error> {
+        finish(self.json, &self.perform(operation)?)
     }
 
-    fn perform<O: Operation>(&self, operation: O) -> Result<O::Answer, String> {
+    fn perform<O: Operation>(&self, operation: O) -> Result<O::Answer, Error> {
         let (config, root) = super::locate(self.config.as_deref(), self.root.as_deref())?;
         let database = root.join("coracle.redb");
         match database.try_exists() {
             Ok(true) => {}
             Ok(false) if root.join("manifests.log").exists() => {
-                return Err(format!(
+                return Err(Error::failed(format!(
                     "the database {} is missing: restore a backup, or run `coracle recover --root {}`",
                     database.display(),
                     root.display()
-                ));
+                )));
             }
             Ok(false) => {
-                return Err(format!("there is no registry in {}: name its data directory with --root", root.display()));
+                let root = root.display();
+                return Err(Error::failed(format!(
+                    "there is no registry in {root}: name its data directory with --root"
+                )));
             }
             Err(error) => return Err(not_usable(&root, &error)),
         }
@@ -95,35 +94,35 @@ impl Target {
         }
         let registry = super::quietly(|| Registry::builder().config(config).data_dir(&root).open());
         let registry = registry.map_err(|error| match error {
-            Error::InUse { root } => format!(
+            registry::Error::InUse { root } => Error::failed(format!(
                 "another coracle process uses the data directory {} and does not accept commands: see its log, or stop \
                  it and run the command again",
                 root.display()
-            ),
-            error => error.to_string(),
+            )),
+            error => error.into(),
         })?;
         let call = Call { registry: &registry.shared, handed: None, pause: &|_| ControlFlow::Continue(()) };
-        operation.perform(&call).map_err(|error| error.to_string())
+        Ok(operation.perform(&call)?)
     }
 }
 
 /// The registry that runs on a data directory, if one does.
-pub(super) fn running(root: &Path) -> Result<Option<UnixStream>, String> {
+pub(super) fn running(root: &Path) -> Result<Option<UnixStream>, Error> {
     match socket::connect(root) {
         Ok(stream) => Ok(Some(stream)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(not_usable(root, &error)),
-        Err(error) => Err(format!("cannot reach the registry that runs on {}: {error}", root.display())),
+        Err(error) => Err(Error::failed(format!("cannot reach the registry that runs on {}: {error}", root.display()))),
     }
 }
 
 /// Says why a data directory cannot be used: most often because it, or a directory above it, belongs to another user.
-fn not_usable(root: &Path, error: &std::io::Error) -> String {
+fn not_usable(root: &Path, error: &std::io::Error) -> Error {
     let denied = || error.kind() == ErrorKind::PermissionDenied;
-    let closed = std::path::absolute(root).ok().and_then(|root| {
+    let nearest = std::path::absolute(root).ok().and_then(|root| {
         root.ancestors().find_map(|path| std::fs::metadata(path).ok().map(|found| (path.to_owned(), found.uid())))
     });
-    match closed {
+    Error::failed(match nearest {
         Some((path, owner)) if denied() && owner != rustix::process::geteuid().as_raw() => {
             let what = if path.ends_with(root) { "it".to_owned() } else { format!("{} above it", path.display()) };
             format!(
@@ -133,17 +132,18 @@ fn not_usable(root: &Path, error: &std::io::Error) -> String {
             )
         }
         _ => format!("cannot use the data directory {}: {error}", root.display()),
-    }
+    })
 }
 
 /// Sends an operation to a running registry, and returns its answer.
-fn ask<A: DeserializeOwned>(stream: &UnixStream, command: &Command, root: &Path) -> Result<A, String> {
-    let failed = |error: std::io::Error| format!("the running registry does not answer: {error}");
+fn ask<A: DeserializeOwned>(stream: &UnixStream, command: &Command, root: &Path) -> Result<A, Error> {
+    let failed = |error: std::io::Error| Error::failed(format!("the running registry does not answer: {error}"));
     let wait = if command.is_long() { LONG_ANSWER_WAIT } else { ANSWER_WAIT };
     stream.set_read_timeout(Some(wait)).map_err(failed)?;
-    let mut line = serde_json::to_string(command).map_err(|error| error.to_string())?;
+    let mut line = serde_json::to_string(command)?;
     line.push('\n');
-    let offered = command.directory().map(|directory| Offered::open(directory, root)).transpose()?;
+    let offered =
+        command.directory().map(|directory| Offered::open(directory, root)).transpose().map_err(Error::failed)?;
     let handle = offered.as_ref().map(|offered| offered.handle.as_fd());
     socket::send(stream, line.as_bytes(), handle).map_err(failed)?;
     let mut answer = String::new();
@@ -155,18 +155,23 @@ fn ask<A: DeserializeOwned>(stream: &UnixStream, command: &Command, root: &Path)
             }
             Ok(answer)
         }
-        Ok(Reply::Error(error)) => Err(error),
-        Err(_) => Err("the running registry is another version of coracle: use the command of that version".to_owned()),
+        Ok(Reply::Error(error)) => Err(Error::failed(error)),
+        Err(_) => {
+            Err(Error::failed("the running registry is another version of coracle: use the command of that version"))
+        }
     }
 }
 
 /// Reads a password from standard input: the first line, or everything if there is no line end.
-pub(super) fn password_from_stdin() -> Result<Secret, String> {
+pub(super) fn password_from_stdin() -> Result<Secret, Error> {
     let mut text = String::new();
-    std::io::stdin().take(4096).read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
+    std::io::stdin()
+        .take(4096)
+        .read_to_string(&mut text)
+        .map_err(|error| Error::failed(format!("standard input: {error}")))?;
     let password = text.lines().next().unwrap_or_default();
     if password.is_empty() {
-        return Err("standard input is empty: expected a password".to_owned());
+        return Err(Error::failed("standard input is empty: expected a password"));
     }
     Ok(Secret::new(password.to_owned()))
 }

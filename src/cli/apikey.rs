@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::Error;
 use super::administer::{Report, Target};
 use crate::admin::{CreateKey, KeyList, ListKeys, NewApiKey, RevokeKey, RevokedKey};
 use crate::kit::text::{minute, table};
@@ -25,7 +26,7 @@ enum KeyCommand {
 }
 
 impl ApiKey {
-    pub(super) fn run(self) -> ExitCode {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
         match self.command {
             KeyCommand::Create(request) => self.target.run(request),
             KeyCommand::List(request) => self.target.run(request),

@@ -15,10 +15,10 @@ use crate::server::check_tls;
 /// do not change it.
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckConfig {
-    /// The configuration in TOML, JSON or YAML; the file extension decides
+    /// The configuration in TOML, JSON or YAML, as its extension says
     #[arg(required_unless_present_any = ["keys", "config"])]
     file: Option<PathBuf>,
-    /// The same, as the other commands take it
+    /// Another way to name the configuration, as other commands take it
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     config: Option<PathBuf>,
     /// List every key with its default and its meaning
@@ -27,12 +27,12 @@ pub(super) struct CheckConfig {
 }
 
 impl CheckConfig {
-    pub(super) fn run(&self) -> ExitCode {
+    pub(super) fn run(&self) -> Result<ExitCode, super::Error> {
         if self.keys {
             say(&config::key_table());
         }
-        let Some(file) = self.file.as_ref().or(self.config.as_ref()) else { return ExitCode::SUCCESS };
-        match check(file) {
+        let Some(file) = self.file.as_ref().or(self.config.as_ref()) else { return Ok(ExitCode::SUCCESS) };
+        Ok(match check(file) {
             Ok(warnings) => {
                 for warning in warnings {
                     eprintln!("warning: {warning}");
@@ -44,7 +44,7 @@ impl CheckConfig {
                 eprintln!("{error}");
                 ExitCode::from(2)
             }
-        }
+        })
     }
 }
 

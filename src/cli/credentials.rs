@@ -7,10 +7,9 @@
 
 mod document;
 mod helper;
-mod places;
+mod locations;
 mod record;
 
-use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -24,9 +23,11 @@ use zeroize::Zeroizing;
 pub(super) use document::Document;
 use helper::Helper;
 
+use crate::cli::Error;
 use crate::kit::file::if_exists;
-pub(super) use places::{Environment, places};
-pub(super) use record::{Login, Logins, hash};
+use crate::kit::opaque_debug::opaque_debug;
+pub(super) use locations::{Environment, credential_files};
+pub(super) use record::{LoginRecord, LoginRecords, hash};
 
 /// The largest file that is read. Real files have at most some dozens of entries.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -40,7 +41,7 @@ pub(super) enum Tool {
 
 /// A credential file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct CredentialFile {
     pub(super) tool: Tool,
     pub(super) file: PathBuf,
 }
@@ -51,15 +52,11 @@ pub(super) struct Entry {
     pub(super) secret: Zeroizing<String>,
 }
 
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry").field("user", &self.user).finish_non_exhaustive()
-    }
-}
+opaque_debug!(Entry { user });
 
-impl Place {
+impl CredentialFile {
     /// Stores the entry of a registry, and returns the name of the file or helper that has it.
-    pub(super) async fn put(&self, host: &str, entry: &Entry) -> Result<String, String> {
+    pub(super) async fn put(&self, host: &str, entry: &Entry) -> Result<String, Error> {
         let mut document = self.read()?;
         let helper = self.helper(&document, host)?;
         let content = if let Some(helper) = &helper {
@@ -88,7 +85,7 @@ impl Place {
     }
 
     /// Returns the entry of a registry.
-    pub(super) async fn get(&self, host: &str) -> Result<Option<Entry>, String> {
+    pub(super) async fn get(&self, host: &str) -> Result<Option<Entry>, Error> {
         let document = self.read()?;
         if let Some(helper) = self.helper(&document, host)? {
             return helper.get(host).await;
@@ -105,7 +102,7 @@ impl Place {
     }
 
     /// Removes the entry of a registry. Returns whether there was one.
-    pub(super) async fn remove(&self, host: &str) -> Result<bool, String> {
+    pub(super) async fn remove(&self, host: &str) -> Result<bool, Error> {
         let mut document = self.read()?;
         let erased = match self.helper(&document, host)? {
             Some(helper) => helper.erase(host).await?,
@@ -121,56 +118,56 @@ impl Place {
     }
 
     /// Fails if an entry cannot be stored, as far as that is known without storing it.
-    pub(super) fn check(&self, host: &str) -> Result<(), String> {
+    pub(super) fn check(&self, host: &str) -> Result<(), Error> {
         let document = self.read()?;
         self.helper(&document, host)?;
         self.entries(&document).map(drop)
     }
 
-    fn read(&self) -> Result<Document, String> {
-        let failed = |error: &dyn fmt::Display| format!("{}: {error}", self.file.display());
-        let metadata = if_exists(fs::metadata(&self.file)).map_err(|error| failed(&error))?;
+    fn read(&self) -> Result<Document, Error> {
+        let metadata = if_exists(fs::metadata(&self.file)).map_err(Error::at(&self.file))?;
         let Some(metadata) = metadata else { return Ok(Document::default()) };
         if metadata.len() > FILE_BYTES_MAX {
-            return Err(failed(&format!("larger than {FILE_BYTES_MAX} bytes")));
+            return Err(self.invalid(format!("it is larger than {FILE_BYTES_MAX} bytes")));
         }
-        let text = Zeroizing::new(fs::read_to_string(&self.file).map_err(|error| failed(&error))?);
-        let damaged = |why| failed(&format!("not valid, and not changed: {why}"));
-        Document::parse(&text).map_err(damaged)
+        let text = Zeroizing::new(fs::read_to_string(&self.file).map_err(Error::at(&self.file))?);
+        Document::parse(&text).map_err(|error| self.invalid(error))
     }
 
-    fn entries(&self, document: &Document) -> Result<Document, String> {
+    fn entries(&self, document: &Document) -> Result<Document, Error> {
         let Some(entries) = document.get("auths") else { return Ok(Document::default()) };
         if entries.get() == "null" {
             return Ok(Document::default());
         }
-        Document::parse(entries.get())
-            .map_err(|why| format!("{}: auths is not valid, and the file was not changed: {why}", self.file.display()))
+        Document::parse(entries.get()).map_err(|error| self.invalid(format!("auths: {error}")))
     }
 
     /// The helper of a registry, if the file names one.
-    fn helper(&self, document: &Document, host: &str) -> Result<Option<Helper>, String> {
-        let wrong = |what: &str| format!("{}: {what} is not valid", self.file.display());
-        let text = |raw: &RawValue, what| serde_json::from_str::<String>(raw.get()).map_err(|_| wrong(what));
+    fn helper(&self, document: &Document, host: &str) -> Result<Option<Helper>, Error> {
+        let name = |raw: &RawValue, key: &'static str| {
+            let name = serde_json::from_str(raw.get()).map_err(|error| self.invalid(format!("{key}: {error}")))?;
+            Ok::<(String, _), Error>((name, key))
+        };
         let mut named = None;
         if let Some(helpers) = document.get("credHelpers").filter(|helpers| helpers.get() != "null") {
-            let helpers = Document::parse(helpers.get()).map_err(|_| wrong("credHelpers"))?;
-            named =
-                helpers.get(host).map(|name| text(name, "credHelpers")).transpose()?.map(|name| (name, "credHelpers"));
+            let helpers =
+                Document::parse(helpers.get()).map_err(|error| self.invalid(format!("credHelpers: {error}")))?;
+            named = helpers.get(host).map(|raw| name(raw, "credHelpers")).transpose()?;
         }
         if named.is_none() && self.tool == Tool::Docker {
-            named = document
-                .get("credsStore")
-                .map(|name| text(name, "credsStore"))
-                .transpose()?
-                .map(|name| (name, "credsStore"));
+            named = document.get("credsStore").map(|raw| name(raw, "credsStore")).transpose()?;
         }
         let named = named.filter(|(name, _)| !name.is_empty());
         named.map(|(name, key)| Helper::new(&name, format!("{key} in {}", self.file.display()))).transpose()
     }
 
-    fn write(&self, document: &Document) -> Result<(), String> {
-        replace(&self.file, document.to_text(0).as_bytes()).map_err(|error| format!("{}: {error}", self.file.display()))
+    fn write(&self, document: &Document) -> Result<(), Error> {
+        replace(&self.file, document.to_text(0).as_bytes()).map_err(Error::at(&self.file))
+    }
+
+    /// The file has an unexpected content, and stays as it is.
+    fn invalid(&self, why: impl std::fmt::Display) -> Error {
+        Error::at(&self.file)(format!("this file is not valid and was not changed: {why}"))
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
+use super::Error;
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::kit::append::AppendFile;
 use format::{JsonEvents, JsonLine, PlainNumbers};
@@ -27,7 +28,7 @@ pub(super) struct Logging {
 }
 
 /// Starts logging, until the process ends.
-pub(super) fn start(log: &Log) -> Result<Logging, String> {
+pub(super) fn start(log: &Log) -> Result<Logging, Error> {
     let level = match log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -54,16 +55,16 @@ pub(super) fn start(log: &Log) -> Result<Logging, String> {
         LogFormat::Text => subscriber.with_ansi(colours).fmt_fields(PlainNumbers).try_init(),
         LogFormat::Json => subscriber.with_ansi(false).event_format(JsonEvents).try_init(),
     };
-    started.map_err(|error| error.to_string())?;
+    started.map_err(Error::usage)?;
     if json_on_stderr {
         std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "the program panicked")));
     }
     Ok(Logging { file, json_on_stderr })
 }
 
-fn open(path: &Path) -> Result<Arc<AppendFile>, String> {
+fn open(path: &Path) -> Result<Arc<AppendFile>, Error> {
     let file = AppendFile::open(path, MODE);
-    Ok(Arc::new(file.map_err(|error| format!("log.output: {}: {error}", path.display()))?))
+    Ok(Arc::new(file.map_err(|error| Error::usage(format!("log.output: {}: {error}", path.display())))?))
 }
 
 impl Logging {

@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub(super) use address::Registry;
-pub(super) use api::{Api, Failure};
+pub(super) use address::RemoteRegistry;
+pub(super) use api::Api;
 use api::{NewKey, Provider, Ways};
 use terminal::Terminal;
 
-use super::credentials::{self, Entry, Environment, Logins, Place, places};
+use super::Error;
+use super::credentials::{self, CredentialFile, Entry, Environment, LoginRecords, credential_files};
 use crate::admin::{lifetime, scope};
 use crate::kit::outgoing::{Client, Plain, Settings};
 use crate::kit::text::printable;
@@ -86,27 +87,6 @@ pub(super) struct Login {
     insecure_http: bool,
 }
 
-/// Why the sign-in failed.
-enum Stopped {
-    Failed(String),
-    /// The command line is wrong.
-    Wrong(String),
-    /// The user stopped the program.
-    Interrupted,
-}
-
-impl From<Failure> for Stopped {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure.to_string())
-    }
-}
-
-impl From<String> for Stopped {
-    fn from(why: String) -> Self {
-        Self::Failed(why)
-    }
-}
-
 /// The signals that interrupt a sign-in.
 struct Interrupts([Signal; 3]);
 
@@ -118,46 +98,33 @@ impl Interrupts {
     }
 
     /// Runs work until it ends or a signal arrives.
-    async fn or<T, E>(&mut self, work: impl Future<Output = Result<T, E>>) -> Result<T, Stopped>
-    where
-        Stopped: From<E>,
-    {
+    async fn or<T>(&mut self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let [one, two, three] = &mut self.0;
         tokio::select! {
-            result = work => Ok(result?),
-            _ = one.recv() => Err(Stopped::Interrupted),
-            _ = two.recv() => Err(Stopped::Interrupted),
-            _ = three.recv() => Err(Stopped::Interrupted),
+            result = work => return result,
+            _ = one.recv() => {}
+            _ = two.recv() => {}
+            _ = three.recv() => {}
         }
+        Err(Error::failed("interrupted: not logged in"))
     }
 }
 
 impl Login {
-    pub(super) fn run(self) -> ExitCode {
-        let registry = match self.registry() {
-            Ok(registry) => registry,
-            Err(error) => return super::wrong(&error),
-        };
-        let result = super::asking(async {
-            let mut interrupts = Interrupts::listen().map_err(|error| Stopped::Failed(error.to_string()))?;
-            self.sign_in(registry, &mut interrupts).await
-        });
-        match result {
-            Ok(Ok(())) => ExitCode::SUCCESS,
-            Ok(Err(Stopped::Wrong(error))) => super::wrong(&error),
-            Ok(Err(Stopped::Failed(error))) | Err(error) => super::failed(&error),
-            Ok(Err(Stopped::Interrupted)) => super::failed(&"interrupted: not logged in"),
-        }
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
+        let registry = self.registry()?;
+        super::block_on(async { self.sign_in(registry, &mut Interrupts::listen()?).await })?;
+        Ok(ExitCode::SUCCESS)
     }
 
-    fn registry(&self) -> Result<Registry, String> {
+    fn registry(&self) -> Result<RemoteRegistry, Error> {
         let registry = match &self.url {
-            Some(url) => Registry::named(url, self.ca.is_some())?,
-            None => Registry::configured(&super::locate(self.config.as_deref(), None)?.0)?,
+            Some(url) => RemoteRegistry::named(url, self.ca.is_some())?,
+            None => RemoteRegistry::configured(&super::locate(self.config.as_deref(), None)?.0)?,
         };
-        let Registry { url, host } = &registry;
+        let RemoteRegistry { url, host } = &registry;
         if self.ca.is_some() && url.starts_with("http://") {
-            return Err(format!("--ca requires HTTPS, and {url} is not"));
+            return Err(Error::usage(format!("--ca requires HTTPS, and {url} is not")));
         }
         let local = url.strip_prefix("http://").is_none_or(|rest| {
             rest.parse::<hyper::http::uri::Authority>()
@@ -166,54 +133,45 @@ impl Login {
         if local || self.insecure_http {
             return Ok(registry);
         }
-        Err(format!(
+        Err(Error::usage(format!(
             "http:// sends the password and the key to {host} in clear text: use https://, or allow it with \
              --insecure-http"
-        ))
+        )))
     }
 
-    async fn sign_in(self, registry: Registry, interrupts: &mut Interrupts) -> Result<(), Stopped> {
+    async fn sign_in(self, registry: RemoteRegistry, interrupts: &mut Interrupts) -> Result<(), Error> {
         let ca = self.ca.as_deref().map(super::absolute).transpose()?;
         let plain = if self.insecure_http { Plain::Anywhere } else { Plain::Loopback };
         let client = Client::new(Settings { ca: ca.clone(), plain, ..Settings::default() });
         let authfile = self.authfile.as_deref().map(super::absolute).transpose()?;
         // Finds problems with the files before the user is asked for anything.
-        let places = places(&Environment::read(), authfile.as_deref())?;
-        places.iter().try_for_each(|place| place.check(&registry.host))?;
-        let mut logins = Logins::read()?;
+        let files = credential_files(&Environment::read(), authfile.as_deref())?;
+        files.iter().try_for_each(|file| file.check(&registry.host))?;
+        let mut logins = LoginRecords::read()?;
 
         let mut api = Api::new(client, registry.clone());
-        let ways = interrupts.or(api.ways()).await?;
+        let ways = interrupts.or(async { Ok(api.ways().await?) }).await?;
         let lifetime = self.expires.unwrap_or_else(|| {
             ways.key_lifetime_max.map_or(LIFETIME.as_secs(), |longest| longest.min(LIFETIME.as_secs()))
         });
-        let signed_in = interrupts.or(self.begin(&mut api, &ways)).await;
-        let made = match signed_in {
-            Ok(()) => self.make_key(&mut api, lifetime).await,
-            Err(stopped) => Err(stopped),
-        };
-        let stored = match &made {
-            Ok((entry, key)) => {
-                let stored = interrupts.or(store(&places, &registry.host, entry)).await;
-                match stored {
-                    Ok(stored) => Ok(stored),
-                    Err(stopped) => {
-                        undo(&places, &registry.host, entry).await;
-                        if let Err(error) = api.revoke_key(&key.id).await {
-                            eprintln!("coracle: cannot revoke the new key {}: {error}", key.id);
-                        }
-                        Err(stopped)
-                    }
+        let stored = async {
+            interrupts.or(self.begin(&mut api, &ways)).await?;
+            let (entry, key) = self.make_key(&mut api, lifetime).await?;
+            let stored = interrupts.or(store(&files, &registry.host, &entry)).await;
+            if stored.is_err() {
+                undo(&files, &registry.host, &entry).await;
+                if let Err(error) = api.revoke_key(&key.id).await {
+                    eprintln!("coracle: cannot revoke the new key {}: {error}", key.id);
                 }
             }
-            Err(_) => Ok(Stored::default()),
+            Ok::<_, Error>((entry, key, stored?))
         };
+        let stored = stored.await;
         // Fails if no session was started, which does not matter.
         let _ = api.sign_out().await;
-        let (entry, key) = made?;
-        let stored = stored?;
+        let (entry, key, stored) = stored?;
 
-        let login = credentials::Login {
+        let login = credentials::LoginRecord {
             url: registry.url.clone(),
             user: entry.user.clone(),
             key: key.id.clone(),
@@ -235,11 +193,11 @@ impl Login {
     }
 
     /// Starts a session in the requested way, or in the way that the registry offers.
-    async fn begin(&self, api: &mut Api, ways: &Ways) -> Result<(), Stopped> {
+    async fn begin(&self, api: &mut Api, ways: &Ways) -> Result<(), Error> {
         let wants_provider = self.provider.is_some() || self.device || self.no_browser;
         if self.username.is_some() || ways.providers.is_empty() && !wants_provider {
             if !ways.password {
-                return Err(Stopped::Failed(format!("{} does not accept passwords", api.host())));
+                return Err(Error::failed(format!("{} does not accept passwords", api.host())));
             }
             return self.with_password(api).await;
         }
@@ -247,17 +205,17 @@ impl Login {
         if self.device || !self.no_browser && !browser::is_there() {
             if !provider.device {
                 let why = "does not support sign-in on another device: use a machine with a browser, and --no-browser";
-                return Err(Stopped::Failed(format!("{} {why}", provider.title)));
+                return Err(Error::failed(format!("{} {why}", provider.title)));
             }
             return Ok(device::sign_in(api, provider).await?);
         }
         Ok(browser::sign_in(api, provider, !self.no_browser).await?)
     }
 
-    async fn with_password(&self, api: &mut Api) -> Result<(), Stopped> {
+    async fn with_password(&self, api: &mut Api) -> Result<(), Error> {
         let terminal = || {
             let why = "no terminal to ask for a name and a password: use --username and --password-stdin";
-            Terminal::open().ok_or_else(|| Stopped::Wrong(why.to_owned()))
+            Terminal::open().ok_or_else(|| Error::usage(why))
         };
         let user = match &self.username {
             Some(user) => user.clone(),
@@ -272,19 +230,19 @@ impl Login {
     }
 
     /// The provider of --provider, the only one, or the one that the user chooses.
-    async fn provider<'a>(&self, providers: &'a [Provider]) -> Result<&'a Provider, Stopped> {
+    async fn provider<'a>(&self, providers: &'a [Provider]) -> Result<&'a Provider, Error> {
         let names = || providers.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>().join(", ");
         let find = |name: &str| {
             let found = providers.iter().find(|provider| provider.name == name);
-            found.ok_or_else(|| Stopped::Wrong(format!("no identity provider {name:?}: the registry has {}", names())))
+            found.ok_or_else(|| Error::usage(format!("no identity provider {name:?}: the registry has {}", names())))
         };
         match (&self.provider, providers) {
-            (_, []) => Err(Stopped::Wrong("the registry has no providers: use --username".to_owned())),
+            (_, []) => Err(Error::usage("the registry has no providers: use --username")),
             (Some(name), _) => find(name),
             (None, [only]) => Ok(only),
             (None, _) => {
                 let why =
-                    || Stopped::Wrong(format!("several identity providers: choose one with --provider: {}", names()));
+                    || Error::usage(format!("several identity providers: choose one with --provider: {}", names()));
                 let terminal = Terminal::open().ok_or_else(why)?;
                 let chosen = terminal.ask(&format!("Sign in through which of {}? ", names())).await?;
                 find(chosen.trim())
@@ -292,7 +250,7 @@ impl Login {
         }
     }
 
-    async fn make_key(&self, api: &mut Api, lifetime: u64) -> Result<(Entry, NewKey), Stopped> {
+    async fn make_key(&self, api: &mut Api, lifetime: u64) -> Result<(Entry, NewKey), Error> {
         let user = api.whoami().await?;
         let label = self.label.clone().unwrap_or_else(|| {
             let name = rustix::system::uname();
@@ -310,29 +268,34 @@ struct Stored {
     before: Vec<Entry>,
 }
 
-async fn store(places: &[Place], host: &str, entry: &Entry) -> Result<Stored, String> {
+async fn store(files: &[CredentialFile], host: &str, entry: &Entry) -> Result<Stored, Error> {
     let mut stored = Stored::default();
-    for place in places {
-        stored.before.extend(place.get(host).await?);
-        stored.names.push(place.put(host, entry).await?);
+    for file in files {
+        stored.before.extend(file.get(host).await?);
+        stored.names.push(file.put(host, entry).await?);
     }
     Ok(stored)
 }
 
 /// Removes a stored key again after a failure.
-async fn undo(places: &[Place], host: &str, entry: &Entry) {
-    for place in places {
-        let ours = place.get(host).await.is_ok_and(|kept| kept.is_some_and(|kept| *kept.secret == *entry.secret));
-        if ours && let Err(error) = place.remove(host).await {
+async fn undo(files: &[CredentialFile], host: &str, entry: &Entry) {
+    for file in files {
+        let ours = file.get(host).await.is_ok_and(|kept| kept.is_some_and(|kept| *kept.secret == *entry.secret));
+        if ours && let Err(error) = file.remove(host).await {
             eprintln!("coracle: {error}");
         }
     }
 }
 
 /// Revokes the key of the previous sign-in if it was stored here: no file has it any more.
-async fn end_replaced(api: &mut Api, old: Option<&credentials::Login>, new: &credentials::Login, before: Vec<Entry>) {
+async fn end_replaced(
+    api: &mut Api,
+    old: Option<&credentials::LoginRecord>,
+    new: &credentials::LoginRecord,
+    before: Vec<Entry>,
+) {
     let Some(old) = old.filter(|old| old.url == new.url) else { return };
-    let Some(entry) = before.into_iter().find(|entry| old.is_of(&entry.secret)) else { return };
+    let Some(entry) = before.into_iter().find(|entry| old.has_key(&entry.secret)) else { return };
     if let Err(error) = api.end_key(&old.key, &entry.secret).await {
         eprintln!("coracle: cannot revoke the previous key: {error}");
     }

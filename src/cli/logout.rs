@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::credentials::{Environment, Logins, places};
-use super::login::{Api, Failure, Registry};
+use super::Error;
+use super::credentials::{Environment, LoginRecords, credential_files};
+use super::login::{Api, RemoteRegistry};
 use crate::kit::outgoing::{Client, Plain, Settings};
 
 /// Sign out of a registry: revoke and remove the key that `coracle login` created
@@ -30,40 +31,31 @@ pub(super) struct Logout {
 }
 
 impl Logout {
-    pub(super) fn run(self) -> ExitCode {
-        let logins = match Logins::read() {
-            Ok(logins) => logins,
-            Err(error) => return super::failed(&error),
-        };
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
+        let logins = LoginRecords::read()?;
         let hosts: Vec<&str> = logins.hosts().collect();
         let registry = match (&self.url, hosts.as_slice()) {
-            (Some(url), _) => Registry::named(url, false),
-            (None, [host]) => Registry::named(host, false),
-            (None, []) => Err("not logged in to any registry".to_owned()),
-            (None, hosts) => Err(format!("logged in to {}: name one", hosts.join(" and "))),
+            (Some(url), _) => RemoteRegistry::named(url, false),
+            (None, [host]) => RemoteRegistry::named(host, false),
+            (None, []) => Err(Error::usage("not logged in to any registry")),
+            (None, hosts) => Err(Error::usage(format!("logged in to {}: name one", hosts.join(" and ")))),
         };
-        let registry = match registry {
-            Ok(registry) => registry,
-            Err(error) => return super::wrong(&error),
-        };
-        match super::asking(self.sign_out(registry, logins)) {
-            Ok(Ok(())) => ExitCode::SUCCESS,
-            Ok(Err(error)) | Err(error) => super::failed(&error),
-        }
+        super::block_on(self.sign_out(registry?, logins))?;
+        Ok(ExitCode::SUCCESS)
     }
 
-    async fn sign_out(self, registry: Registry, mut logins: Logins) -> Result<(), String> {
+    async fn sign_out(self, registry: RemoteRegistry, mut logins: LoginRecords) -> Result<(), Error> {
         let login = logins.get(&registry.host).cloned();
         let named = match &self.authfile {
             Some(file) => Some(super::absolute(file)?),
             None => login.as_ref().and_then(|login| login.authfile.clone()),
         };
-        let places = places(&Environment::read(), named.as_deref())?;
+        let files = credential_files(&Environment::read(), named.as_deref())?;
         let (mut ours, mut has_others) = (None, false);
-        for place in &places {
-            let Some(entry) = place.get(&registry.host).await? else { continue };
+        for file in &files {
+            let Some(entry) = file.get(&registry.host).await? else { continue };
             match &login {
-                Some(login) if login.is_of(&entry.secret) => ours = Some(entry.secret),
+                Some(login) if login.has_key(&entry.secret) => ours = Some(entry.secret),
                 _ => has_others = true,
             }
         }
@@ -72,16 +64,20 @@ impl Logout {
             let plain = if login.url.starts_with("http://") { Plain::Anywhere } else { Plain::Loopback };
             let ca = self.ca.as_deref().map(super::absolute).transpose()?.or_else(|| login.ca.clone());
             let client = Client::new(Settings { ca, plain, ..Settings::default() });
-            let registry = Registry { url: login.url.clone(), host: registry.host.clone() };
-            Api::new(client, registry).end_key(&login.key, key).await.map_err(|failure| not_revoked(&failure))?;
+            let registry = RemoteRegistry { url: login.url.clone(), host: registry.host.clone() };
+            Api::new(client, registry).end_key(&login.key, key).await.map_err(|failure| {
+                Error::failed(format!(
+                    "the key was not revoked, and nothing was removed: {failure}; --local only removes it from this machine"
+                ))
+            })?;
         }
         let mut removed = false;
-        for place in &places {
-            removed |= place.remove(&registry.host).await?;
+        for file in &files {
+            removed |= file.remove(&registry.host).await?;
         }
         logins.remove(&registry.host)?;
         if !removed {
-            return Err(format!("not logged in to {} here", registry.host));
+            return Err(Error::failed(format!("not logged in to {} here", registry.host)));
         }
         println!("signed out of {}", registry.host);
         match (ours.is_some(), self.local) {
@@ -94,8 +90,4 @@ impl Logout {
         }
         Ok(())
     }
-}
-
-fn not_revoked(failure: &Failure) -> String {
-    format!("the key was not revoked, and nothing was removed: {failure}; --local only removes it from this machine")
 }

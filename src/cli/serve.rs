@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::logging::{self, Logging};
 use super::reload::{ConfigFile, Reload};
-use super::{process, quietly, wrong};
+use super::{Error, process, quietly};
 use crate::AccessPolicy;
 use crate::config::{Address, Config, Profile};
 use crate::identity::accounts::Password;
@@ -35,9 +35,9 @@ const BLOCKING_THREADS_MAX: usize = 64;
 /// open its log files and read its configuration again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
-    /// The configuration in TOML, JSON or YAML, with zot's keys; the file extension decides [default: no file]
+    /// The configuration in TOML, JSON or YAML, as its extension says, with zot's keys [default: no file]
     file: Option<PathBuf>,
-    /// The same, as the other commands take it
+    /// Another way to name the configuration, as other commands take it
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     config: Option<PathBuf>,
     /// Keep the data in this directory [default: the configured one, or that of the platform]
@@ -62,34 +62,28 @@ struct Settings {
 }
 
 impl Serve {
-    pub(super) fn run(self) -> ExitCode {
-        let Settings { config, warnings, file } = match self.settings() {
-            Ok(settings) => settings,
-            Err(error) => return wrong(&error),
-        };
-        let logging = match logging::start(&config.log) {
-            Ok(logging) => logging,
-            Err(error) => return wrong(&error),
-        };
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
+        let Settings { config, warnings, file } = self.settings()?;
+        let logging = logging::start(&config.log)?;
         for warning in warnings {
             logging.warn(&warning);
         }
         process::prepare();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build();
-        match runtime {
+        Ok(match runtime {
             Ok(runtime) => runtime.block_on(serve(config, file, logging)),
             Err(error) => logging.failed(&format!("cannot start threads: {error}")),
-        }
+        })
     }
 
     /// Reads the configuration file, and applies the command line to it.
-    fn settings(&self) -> Result<Settings, String> {
+    fn settings(&self) -> Result<Settings, Error> {
         let (mut config, mut warnings, mut followed) = (Config::default(), Vec::new(), None);
         if let Some(file) = self.file.as_deref().or(self.config.as_deref()) {
             // Before the file is read, so that a change meanwhile is seen.
             let stamp = FileStamp::at(file);
-            let loaded = Config::load(file).map_err(|error| error.to_string())?;
+            let loaded = Config::load(file).map_err(Error::usage)?;
             warnings = loaded.warnings.iter().map(ToString::to_string).collect();
             config = loaded.config;
             followed = Some(ConfigFile::new(file, stamp, loaded.tree));
@@ -110,9 +104,10 @@ impl Serve {
                 Address::All => false,
             };
             if !loopback {
-                let why = "--open on an address that other machines can reach lets all of them push and delete: to allow \
-                           that, set http.open = true in the configuration";
-                return Err(why.to_owned());
+                return Err(Error::usage(
+                    "--open on an address that other machines can reach lets all of them push and delete: to allow \
+                     that, set http.open = true in the configuration",
+                ));
             }
             config.http.open = true;
         }
@@ -149,19 +144,19 @@ async fn serve(config: Config, file: Option<ConfigFile>, logging: Logging) -> Ex
     let reload = Reload::new(file, Arc::clone(&logging), hangup);
     match run(config, signals, reload, &logging).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => logging.failed(&error),
+        Err(error) => logging.failed(&error.to_string()),
     }
 }
 
-async fn run(config: Config, mut signals: StopSignals, reload: Reload, logging: &Logging) -> Result<(), String> {
-    let registry = quietly(|| Registry::builder().config(config).open()).map_err(|error| error.to_string())?;
+async fn run(config: Config, mut signals: StopSignals, reload: Reload, logging: &Logging) -> Result<(), Error> {
+    let registry = quietly(|| Registry::builder().config(config).open())?;
     let first = first_start(&registry)?;
-    let running = registry.spawn().await.map_err(|error| error.to_string())?;
+    let running = registry.spawn().await?;
     // The password is shown before it is stored. After the reverse order a crash could leave a superuser whose password
     // was never shown. The other steps that can fail come first.
     announce(&registry, &running, &first, logging);
     if let FirstStart::Admin(admin) = first {
-        registry.put_user(ADMIN, admin.password.reveal(), true).map_err(|error| error.to_string())?;
+        registry.put_user(ADMIN, admin.password.reveal(), true)?;
     }
     let mut out = std::io::stdout();
     // A closed standard output does not stop the registry.
@@ -196,12 +191,12 @@ enum FirstStart {
 }
 
 /// Finds out whether to create the first superuser, and with which password.
-fn first_start(registry: &Registry) -> Result<FirstStart, String> {
+fn first_start(registry: &Registry) -> Result<FirstStart, Error> {
     let given = std::env::var(PASSWORD_VARIABLE).ok().filter(|password| !password.is_empty());
     if registry.shared.policy().grants == AccessPolicy::Open {
         return Ok(FirstStart::No);
     }
-    if registry.has_users().map_err(|error| error.to_string())? {
+    if registry.has_users()? {
         if given.is_some() {
             tracing::warn!(
                 "ignored {PASSWORD_VARIABLE}: this registry already has users; use `coracle user passwd {ADMIN}`"
@@ -214,7 +209,8 @@ fn first_start(registry: &Registry) -> Result<FirstStart, String> {
     }
     Ok(FirstStart::Admin(match given {
         Some(password) => {
-            let password = Password::chosen(&password).map_err(|error| format!("{PASSWORD_VARIABLE}: {error}"))?;
+            let password =
+                Password::chosen(&password).map_err(|error| Error::failed(format!("{PASSWORD_VARIABLE}: {error}")))?;
             FirstAdmin { password, generated: false }
         }
         None => FirstAdmin { password: Password::generate(), generated: true },

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::administer::{Report, Target, finish, running};
-use super::{locate, quietly};
+use super::{Error, locate, quietly};
 use crate::admin::{self, Collection, Recovery, ScrubReport, Transferred};
 use crate::kit::text::{counted, size};
 
@@ -19,8 +19,8 @@ pub(super) struct Restore {
 }
 
 impl Restore {
-    pub(super) fn run(&self) -> ExitCode {
-        finish(self.json, admin::restore(&self.request))
+    pub(super) fn run(&self) -> Result<ExitCode, Error> {
+        finish(self.json, &admin::restore(&self.request)?)
     }
 }
 
@@ -47,20 +47,16 @@ pub(super) struct Recover {
 }
 
 impl Recover {
-    pub(super) fn run(self) -> ExitCode {
-        finish(self.json, self.recover())
-    }
-
-    fn recover(&self) -> Result<Recovery, String> {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
         let (_, root) = locate(self.config.as_deref(), self.root.as_deref())?;
         // A running registry keeps its database open even if the file has been removed or renamed.
         if running(&root)?.is_some() {
-            return Err(format!(
+            return Err(Error::failed(format!(
                 "a registry runs on {}: back it up with `coracle backup`, or stop it first",
                 root.display()
-            ));
+            )));
         }
-        quietly(|| admin::recover(&root, &self.request)).map_err(|error| error.to_string())
+        finish(self.json, &quietly(|| admin::recover(&root, &self.request))?)
     }
 }
 
@@ -205,7 +201,7 @@ pub(super) struct Single<O: clap::Args> {
 }
 
 impl<O: clap::Args + admin::Operation<Answer: Report>> Single<O> {
-    pub(super) fn run(self) -> ExitCode {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
         self.target.run(self.operation)
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::Error;
 use super::administer::{Report, Target};
 use crate::admin::{RestoreTag, RestoredTag, TagHistory, TagTimeline};
 use crate::oci::RepositoryName;
@@ -52,11 +53,11 @@ fn what(text: &str) -> Result<What, String> {
 }
 
 impl Tag {
-    pub(super) fn run(self) -> ExitCode {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
         match self.command {
             TagCommand::History(request) => self.target.run(request),
             TagCommand::Restore { what: What { digest: Some(_), .. }, digest: Some(_) } => {
-                super::wrong(&"--digest requires REPOSITORY:TAG, not REPOSITORY@DIGEST")
+                Err(Error::usage("--digest requires REPOSITORY:TAG, not REPOSITORY@DIGEST"))
             }
             TagCommand::Restore { what: What { repository, tag, digest: named }, digest } => {
                 self.target.run(RestoreTag { repository, tag, digest: digest.or(named) })

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::Error;
 use super::administer::{Report, Target, password_from_stdin};
 use crate::admin::{
     AddMembers, AddUser, ChangedPassword, GroupView, Groups, GroupsOfUser, ListGroups, ListUsers, NewUser, RemoveGroup,
@@ -45,15 +46,12 @@ enum UserCommand {
 }
 
 impl User {
-    pub(super) fn run(self) -> ExitCode {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
         let Self { target, mut command } = self;
         if let UserCommand::Add(AddUser { password, password_stdin: true, .. })
         | UserCommand::Passwd(SetPassword { password, password_stdin: true, .. }) = &mut command
         {
-            match password_from_stdin() {
-                Ok(read) => *password = Some(read),
-                Err(error) => return super::failed(&error),
-            }
+            *password = Some(password_from_stdin()?);
         }
         match command {
             UserCommand::Add(request) => target.run(request),
@@ -90,7 +88,7 @@ enum GroupCommand {
 }
 
 impl Group {
-    pub(super) fn run(self) -> ExitCode {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
         let Self { target, command } = self;
         match command {
             GroupCommand::List(request) => target.run(request),

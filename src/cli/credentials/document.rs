@@ -15,11 +15,11 @@ pub(in crate::cli) struct Document {
 
 impl Document {
     /// Parses an object. An empty text is an empty object, as in docker.
-    pub(in crate::cli) fn parse(text: &str) -> Result<Self, String> {
+    pub(in crate::cli) fn parse(text: &str) -> Result<Self, serde_json::Error> {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let document: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let document: Self = serde_json::from_str(text)?;
         Ok(Self { line_end: text.ends_with('\n'), ..document })
     }
 
@@ -27,7 +27,7 @@ impl Document {
         self.members.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
     }
 
-    /// Sets the value of a member in its place, or adds the member at the end.
+    /// Sets the value of a member in its file, or adds the member at the end.
     pub(in crate::cli) fn set(&mut self, name: &str, value: Box<RawValue>) {
         match self.members.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => *old = value,

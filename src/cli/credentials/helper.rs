@@ -12,6 +12,7 @@ use tokio::process::Command;
 use zeroize::Zeroizing;
 
 use super::Entry;
+use crate::cli::Error;
 use crate::kit::text::printable;
 
 /// The longest run of a helper. The user may have to unlock a keychain.
@@ -44,32 +45,32 @@ impl fmt::Display for Helper {
 
 impl Helper {
     /// The helper of a name, which must not be a path.
-    pub(super) fn new(name: &str, source: String) -> Result<Self, String> {
+    pub(super) fn new(name: &str, source: String) -> Result<Self, Error> {
         if name.contains(['/', '\\', '\0']) {
-            return Err(format!("{name:?} is not the name of a credential helper: see {source}"));
+            return Err(Error::failed(format!("{name:?} is not the name of a credential helper: see {source}")));
         }
         Ok(Self { program: format!("docker-credential-{name}"), source })
     }
 
-    pub(super) async fn store(&self, host: &str, entry: &Entry) -> Result<(), String> {
+    pub(super) async fn store(&self, host: &str, entry: &Entry) -> Result<(), Error> {
         let document = json!({ "ServerURL": host, "Username": entry.user, "Secret": &*entry.secret });
         let document = Zeroizing::new(document.to_string());
         self.succeed("store", self.run("store", &document).await?).map(drop)
     }
 
-    pub(super) async fn get(&self, host: &str) -> Result<Option<Entry>, String> {
+    pub(super) async fn get(&self, host: &str) -> Result<Option<Entry>, Error> {
         let output = self.run("get", host).await?;
         if is_not_found(&output) {
             return Ok(None);
         }
         let said = Zeroizing::new(self.succeed("get", output)?);
         let entry: HelperOutput =
-            serde_json::from_slice(&said).map_err(|_| format!("the output of {self} is not valid"))?;
+            serde_json::from_slice(&said).map_err(|_| Error::failed(format!("the output of {self} is not valid")))?;
         Ok(Some(Entry { user: entry.username, secret: Zeroizing::new(entry.secret) }))
     }
 
     /// Removes the entry of a registry. Returns whether there was one.
-    pub(super) async fn erase(&self, host: &str) -> Result<bool, String> {
+    pub(super) async fn erase(&self, host: &str) -> Result<bool, Error> {
         let output = self.run("erase", host).await?;
         if is_not_found(&output) {
             return Ok(false);
@@ -77,12 +78,13 @@ impl Helper {
         self.succeed("erase", output).map(|_| true)
     }
 
-    async fn run(&self, word: &str, input: &str) -> Result<Output, String> {
-        let failed = |error: &dyn fmt::Display| format!("{self} {word}: {error}");
+    async fn run(&self, word: &str, input: &str) -> Result<Output, Error> {
+        let failed = |error: &dyn fmt::Display| Error::failed(format!("{self} {word}: {error}"));
         let mut command = Command::new(&self.program);
         command.arg(word).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child =
-            command.spawn().map_err(|error| format!("cannot run {self}, named by {}: {error}", self.source))?;
+        let mut child = command
+            .spawn()
+            .map_err(|error| Error::failed(format!("cannot run {self}, named by {}: {error}", self.source)))?;
         let mut stdin = child.stdin.take().ok_or_else(|| failed(&"no standard input"))?;
         let talking = async {
             // A helper that does not read all input can still print a result.
@@ -96,13 +98,13 @@ impl Helper {
         output.map_err(|error| failed(&error))
     }
 
-    fn succeed(&self, word: &str, output: Output) -> Result<Vec<u8>, String> {
+    fn succeed(&self, word: &str, output: Output) -> Result<Vec<u8>, Error> {
         if output.status.success() {
             return Ok(output.stdout);
         }
         // Helpers print errors to standard output.
         let said = [output.stdout, output.stderr].concat();
-        Err(format!("{self} {word} failed: {}", printable(&String::from_utf8_lossy(&said))))
+        Err(Error::failed(format!("{self} {word} failed: {}", printable(&String::from_utf8_lossy(&said)))))
     }
 }
 

@@ -9,18 +9,19 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::replace;
+use crate::cli::Error;
 use crate::kit::file::if_exists;
 
 /// The sign-ins of a user on this machine, by the name of the registry.
 #[derive(Debug)]
-pub(in crate::cli) struct Logins {
+pub(in crate::cli) struct LoginRecords {
     file: PathBuf,
-    registries: BTreeMap<String, Login>,
+    registries: BTreeMap<String, LoginRecord>,
 }
 
 /// One sign-in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(in crate::cli) struct Login {
+pub(in crate::cli) struct LoginRecord {
     pub(in crate::cli) url: String,
     pub(in crate::cli) user: String,
     /// The ID of the key.
@@ -33,9 +34,9 @@ pub(in crate::cli) struct Login {
     pub(in crate::cli) authfile: Option<PathBuf>,
 }
 
-impl Login {
+impl LoginRecord {
     /// Whether this is the created key.
-    pub(in crate::cli) fn is_of(&self, secret: &str) -> bool {
+    pub(in crate::cli) fn has_key(&self, secret: &str) -> bool {
         self.key_sha256 == hash(secret)
     }
 }
@@ -45,21 +46,20 @@ pub(in crate::cli) fn hash(secret: &str) -> String {
     hex::encode(Sha256::digest(secret))
 }
 
-impl Logins {
+impl LoginRecords {
     /// Reads the record. A missing file is an empty record.
-    pub(in crate::cli) fn read() -> Result<Self, String> {
-        let directory = dirs::config_dir().ok_or("this platform has no configuration directory")?;
+    pub(in crate::cli) fn read() -> Result<Self, Error> {
+        let directory =
+            dirs::config_dir().ok_or_else(|| Error::failed("this platform has no configuration directory"))?;
         let file = directory.join("coracle").join("logins.json");
-        let registries =
-            match if_exists(fs::read_to_string(&file)).map_err(|error| format!("{}: {error}", file.display()))? {
-                Some(text) => serde_json::from_str(&text)
-                    .map_err(|error| format!("{}: it is damaged: {error}", file.display()))?,
-                None => BTreeMap::new(),
-            };
+        let registries = match if_exists(fs::read_to_string(&file)).map_err(Error::at(&file))? {
+            Some(text) => serde_json::from_str(&text).map_err(Error::at(&file))?,
+            None => BTreeMap::new(),
+        };
         Ok(Self { file, registries })
     }
 
-    pub(in crate::cli) fn get(&self, host: &str) -> Option<&Login> {
+    pub(in crate::cli) fn get(&self, host: &str) -> Option<&LoginRecord> {
         self.registries.get(host)
     }
 
@@ -68,20 +68,20 @@ impl Logins {
         self.registries.keys().map(String::as_str)
     }
 
-    pub(in crate::cli) fn put(&mut self, host: &str, login: Login) -> Result<(), String> {
+    pub(in crate::cli) fn put(&mut self, host: &str, login: LoginRecord) -> Result<(), Error> {
         self.registries.insert(host.to_owned(), login);
         self.write()
     }
 
-    pub(in crate::cli) fn remove(&mut self, host: &str) -> Result<(), String> {
+    pub(in crate::cli) fn remove(&mut self, host: &str) -> Result<(), Error> {
         if self.registries.remove(host).is_none() {
             return Ok(());
         }
         self.write()
     }
 
-    fn write(&self) -> Result<(), String> {
-        let text = serde_json::to_string_pretty(&self.registries).map_err(|error| error.to_string())?;
-        replace(&self.file, text.as_bytes()).map_err(|error| format!("{}: {error}", self.file.display()))
+    fn write(&self) -> Result<(), Error> {
+        let text = serde_json::to_string_pretty(&self.registries)?;
+        replace(&self.file, text.as_bytes()).map_err(Error::at(&self.file))
     }
 }

@@ -2,23 +2,24 @@
 
 use hyper::Uri;
 
+use crate::cli::Error;
 use crate::config::{Address, Config};
 use crate::kit::network::is_loopback;
 
 /// A registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Registry {
+pub(in crate::cli) struct RemoteRegistry {
     /// Such as `https://registry.example:5000`, without a trailing slash.
     pub(in crate::cli) url: String,
     /// Such as `registry.example:5000`: what precedes the first slash of an image name.
     pub(in crate::cli) host: String,
 }
 
-impl Registry {
+impl RemoteRegistry {
     /// The registry of a name or a URL. A name without a scheme means HTTPS, or HTTP on this machine unless `tls` is set,
     /// as in docker.
-    pub(in crate::cli) fn named(text: &str, tls: bool) -> Result<Self, String> {
-        let wrong = |why: &str| format!("{text:?} is not a registry: {why}");
+    pub(in crate::cli) fn named(text: &str, tls: bool) -> Result<Self, Error> {
+        let wrong = |why: &str| Error::usage(format!("{text:?} is not a registry: {why}"));
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme @ ("http" | "https"), rest)) => (Some(scheme), rest),
             Some(_) => return Err(wrong("a URL must begin with https:// or http://")),
@@ -43,7 +44,7 @@ impl Registry {
     }
 
     /// The registry of a configuration, with the address by which this machine reaches it.
-    pub(in crate::cli) fn configured(config: &Config) -> Result<Self, String> {
+    pub(in crate::cli) fn configured(config: &Config) -> Result<Self, Error> {
         if let Some(url) = &config.http.external_url {
             return Self::named(url, false);
         }
@@ -56,8 +57,9 @@ impl Registry {
         };
         let scheme = if config.http.tls.is_some() { "https" } else { "http" };
         match config.http.port {
-            0 => Err("http.port is 0 in this configuration, so the port is unknown: name the registry as HOST:PORT"
-                .to_owned()),
+            0 => Err(Error::usage(
+                "http.port is 0 in this configuration, so the port is unknown: name the registry as HOST:PORT",
+            )),
             port => Self::named(&format!("{scheme}://{host}:{port}"), false),
         }
     }
@@ -84,8 +86,8 @@ mod tests {
             ("localhost.example", "https://localhost.example", "localhost.example"),
         ] {
             assert_eq!(
-                Registry::named(text, false),
-                Ok(Registry { url: url.to_owned(), host: host.to_owned() }),
+                RemoteRegistry::named(text, false),
+                Ok(RemoteRegistry { url: url.to_owned(), host: host.to_owned() }),
                 "{text}"
             );
         }
@@ -93,13 +95,13 @@ mod tests {
 
     #[test]
     fn a_certificate_to_trust_means_https_on_this_machine_too() {
-        let url = |text| Registry::named(text, true).map(|registry| registry.url);
+        let url = |text| RemoteRegistry::named(text, true).map(|registry| registry.url);
         assert_eq!(url("localhost:8080"), Ok("https://localhost:8080".to_owned()));
         assert_eq!(url("http://localhost:8080"), Ok("http://localhost:8080".to_owned()));
     }
 
     #[test]
-    fn what_is_not_a_registry_is_refused() {
+    fn an_invalid_name_of_a_registry_is_refused() {
         for text in [
             "",
             "https://",
@@ -114,7 +116,7 @@ mod tests {
             "a b",
             "::1",
         ] {
-            assert!(Registry::named(text, false).is_err(), "{text}");
+            assert!(RemoteRegistry::named(text, false).is_err(), "{text}");
         }
     }
 
@@ -130,9 +132,9 @@ mod tests {
         ] {
             let config = Config::from_toml_str(text).map(|loaded| loaded.config);
             let Ok(config) = config else { panic!("{text}: {config:?}") };
-            assert_eq!(Registry::configured(&config).map(|registry| registry.url), Ok(url.to_owned()), "{text}");
+            assert_eq!(RemoteRegistry::configured(&config).map(|registry| registry.url), Ok(url.to_owned()), "{text}");
         }
         let config = Config::from_toml_str("[http]\nport = 0").map(|loaded| loaded.config);
-        assert!(config.is_ok_and(|config| Registry::configured(&config).is_err()));
+        assert!(config.is_ok_and(|config| RemoteRegistry::configured(&config).is_err()));
     }
 }

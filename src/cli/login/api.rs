@@ -1,13 +1,12 @@
 //! The client of the registry's HTTP API.
 
-use std::fmt;
-
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::address::Registry;
+use super::address::RemoteRegistry;
+use crate::kit::opaque_debug::opaque_debug;
 use crate::kit::outgoing::{self, Client};
 use crate::kit::text::printable;
 
@@ -18,7 +17,7 @@ const SESSION_COOKIE: &str = "session";
 /// A connection to a registry, with the session if there is one.
 pub(in crate::cli) struct Api {
     client: Client,
-    registry: Registry,
+    registry: RemoteRegistry,
     cookie: Option<Zeroizing<String>>,
     csrf: Option<Zeroizing<String>>,
     /// The warning of the last response.
@@ -26,14 +25,24 @@ pub(in crate::cli) struct Api {
 }
 
 /// Why a request failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum Failure {
     /// The registry refused it.
+    #[error("{why}")]
     Refused { status: u16, why: String },
     /// There was no response.
-    Away(outgoing::Error),
+    #[error("{}", no_response(_0))]
+    NoResponse(outgoing::Error),
     /// The response is not that of a coracle registry.
+    #[error("{_0}")]
     Other(String),
+}
+
+fn no_response(error: &outgoing::Error) -> String {
+    let outgoing::Error::Certificate { host, cause } = error else { return printable(&error.to_string()) };
+    let is_unknown = ["UnknownIssuer", "CaUsedAsEndEntity"].iter().any(|error| cause.contains(error));
+    let why = if is_unknown { "self-signed, or signed by an unknown authority" } else { cause };
+    format!("the certificate of {host} is not trusted ({}): name it with --ca FILE", printable(why))
 }
 
 /// The ways to sign in.
@@ -65,28 +74,10 @@ pub(super) struct NewKey {
     pub(super) warning: Option<String>,
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused { why, .. } | Self::Other(why) => f.write_str(why),
-            Self::Away(outgoing::Error::Certificate { host, cause }) => {
-                let unknown = ["UnknownIssuer", "CaUsedAsEndEntity"].iter().any(|error| cause.contains(error));
-                let why = if unknown { "self-signed, or signed by an unknown authority" } else { cause };
-                write!(f, "the certificate of {host} is not trusted ({}): name it with --ca FILE", printable(why))
-            }
-            Self::Away(error) => write!(f, "{}", printable(&error.to_string())),
-        }
-    }
-}
-
-impl fmt::Debug for Api {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Api").field("registry", &self.registry).finish_non_exhaustive()
-    }
-}
+opaque_debug!(Api { registry });
 
 impl Api {
-    pub(in crate::cli) fn new(client: Client, registry: Registry) -> Self {
+    pub(in crate::cli) fn new(client: Client, registry: RemoteRegistry) -> Self {
         Self { client, registry, cookie: None, csrf: None, warning: None }
     }
 
@@ -207,7 +198,7 @@ impl Api {
     }
 
     async fn send(&mut self, request: Request<Vec<u8>>) -> Result<Value, Failure> {
-        let response = self.client.send(request).await.map_err(Failure::Away)?;
+        let response = self.client.send(request).await.map_err(Failure::NoResponse)?;
         let (head, body) = response.into_parts();
         self.remember(&head.headers);
         let status = head.status.as_u16();

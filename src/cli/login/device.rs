@@ -43,7 +43,7 @@ pub(super) async fn sign_in(api: &mut Api, provider: &Provider) -> Result<(), Fa
         tokio::time::sleep(interval).await;
         let polled = match api.post("/api/v1/signin/device/token", &json!({ "handle": handle })).await {
             // The registry or a proxy may be unavailable for a moment.
-            Err(Failure::Away(_) | Failure::Refused { status: 429 | 502 | 503, .. }) => {
+            Err(Failure::NoResponse(_) | Failure::Refused { status: 429 | 502 | 503, .. }) => {
                 interval = (interval * 2).min(INTERVAL_MAX);
                 continue;
             }

@@ -9,6 +9,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
+use crate::cli::Error;
+
 /// The longest line that is read.
 const LINE_BYTES_MAX: u64 = 4096;
 
@@ -32,17 +34,17 @@ impl Terminal {
     }
 
     /// Asks a question, and returns the typed line.
-    pub(super) async fn ask(&self, question: &str) -> Result<Zeroizing<String>, String> {
-        let (mut shown, file) = (self.another()?, self.another()?);
+    pub(super) async fn ask(&self, question: &str) -> Result<Zeroizing<String>, Error> {
+        let (mut shown, file) = (self.clone_file()?, self.clone_file()?);
         write!(shown, "{question}").and_then(|()| shown.flush()).map_err(failed)?;
         // After an interrupt this thread still waits, which does not keep the program from ending.
         let line = tokio::task::spawn_blocking(move || {
             let mut line = Zeroizing::new(String::new());
             BufReader::new(file.take(LINE_BYTES_MAX)).read_line(&mut line).map(|_| line)
         });
-        let mut line = line.await.map_err(|error| error.to_string())?.map_err(failed)?;
+        let mut line = line.await?.map_err(failed)?;
         if !line.ends_with('\n') {
-            return Err("no input".to_owned());
+            return Err(Error::failed("no input"));
         }
         while line.ends_with(['\n', '\r']) {
             line.pop();
@@ -51,22 +53,22 @@ impl Terminal {
     }
 
     /// The same, without showing the input.
-    pub(super) async fn ask_secret(&self, question: &str) -> Result<Zeroizing<String>, String> {
-        let quiet = Quiet::begin(self.another()?)?;
+    pub(super) async fn ask_secret(&self, question: &str) -> Result<Zeroizing<String>, Error> {
+        let quiet = Quiet::begin(self.clone_file()?)?;
         let line = self.ask(question).await;
         drop(quiet);
         // The line end was not shown either.
-        let _ = writeln!(self.another()?);
+        let _ = writeln!(self.clone_file()?);
         line
     }
 
-    fn another(&self) -> Result<File, String> {
+    fn clone_file(&self) -> Result<File, Error> {
         self.file.try_clone().map_err(failed)
     }
 }
 
 impl Quiet {
-    fn begin(file: File) -> Result<Self, String> {
+    fn begin(file: File) -> Result<Self, Error> {
         let before = tcgetattr(&file).map_err(failed)?;
         let mut quiet = before.clone();
         quiet.local_modes.remove(LocalModes::ECHO);
@@ -81,6 +83,6 @@ impl Drop for Quiet {
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> String {
-    format!("the terminal: {error}")
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::failed(format!("the terminal: {error}"))
 }

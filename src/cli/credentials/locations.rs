@@ -10,7 +10,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{Place, Tool, make_private};
+use super::{CredentialFile, Tool, make_private};
+use crate::cli::Error;
 
 /// The environment that the paths depend on.
 #[derive(Debug)]
@@ -43,16 +44,20 @@ impl Environment {
 }
 
 /// The files to write: the named one, or docker's and podman's, each once.
-pub(in crate::cli) fn places(environment: &Environment, named: Option<&Path>) -> Result<Vec<Place>, String> {
+pub(in crate::cli) fn credential_files(
+    environment: &Environment,
+    named: Option<&Path>,
+) -> Result<Vec<CredentialFile>, Error> {
     if let Some(file) = named {
-        return Ok(vec![Place { tool: Tool::Podman, file: file.to_owned() }]);
+        return Ok(vec![CredentialFile { tool: Tool::Podman, file: file.to_owned() }]);
     }
-    let home = || environment.home.clone().ok_or("no home directory: name a file with --authfile");
+    let home =
+        || environment.home.clone().ok_or_else(|| Error::failed("no home directory: name a file with --authfile"));
     let docker = match &environment.docker_config {
         Some(directory) => directory.join("config.json"),
         None => home()?.join(".docker").join("config.json"),
     };
-    let mut places = vec![Place { tool: Tool::Docker, file: docker }];
+    let mut files = vec![CredentialFile { tool: Tool::Docker, file: docker }];
     let podman = match environment {
         Environment { registry_auth_file: Some(file), .. } => Some(file.clone()),
         Environment { docker_config: Some(_), .. } => None,
@@ -64,9 +69,9 @@ pub(in crate::cli) fn places(environment: &Environment, named: Option<&Path>) ->
         Environment { config_home: Some(directory), .. } => Some(auth_file(directory)),
         _ => Some(auth_file(&home()?.join(".config"))),
     };
-    let podman = podman.map(|file| Place { tool: Tool::Podman, file });
-    places.extend(podman.filter(|place| place.file != places[0].file));
-    Ok(places)
+    let podman = podman.map(|file| CredentialFile { tool: Tool::Podman, file });
+    files.extend(podman.filter(|file| file.file != files[0].file));
+    Ok(files)
 }
 
 fn auth_file(directory: &Path) -> PathBuf {
