@@ -67,6 +67,7 @@ const DEV: &[(&str, &str)] = &[
     ("hyper", "its client, for what no client would send"),
     ("mio", "a client for measurements that costs little"),
     ("oci-client", "a client that others wrote"),
+    ("proc-macro2", "reads our own sources in the tests of the architecture"),
     ("proptest", "unexpected inputs"),
     ("rcgen", "certificates for the tests of TLS"),
     ("reqwest", "HTTP/2 for oci-client"),

@@ -1,16 +1,18 @@
-//! Rust source as words: enough of a lexer to find paths, and none of comments or texts.
+//! Rust source as a flat list of tokens, without comments: enough to find paths and text literals.
 
 use std::path::Path;
+
+use proc_macro2::{Delimiter, Punct, Spacing, TokenStream, TokenTree};
 
 /// A word, a sign, or a literal.
 #[derive(Clone, Debug)]
 pub struct Token {
-    /// As it is written; a text literal as a quote and its content, so that it is no word.
+    /// As in the source. A text literal begins with its quote, without the `b` or `r` before it.
     pub text: String,
     pub line: usize,
-    /// Whether only tests are compiled with it.
+    /// Whether it is compiled only for tests.
     pub test: bool,
-    /// In how many inline modules it is.
+    /// The number of inline modules around it.
     inline: usize,
 }
 
@@ -19,7 +21,7 @@ pub struct Token {
 pub struct Source {
     /// Relative to the package.
     pub path: String,
-    /// Where its module is; empty for the root of the library.
+    /// The path of its module. Empty for the root of the library.
     pub module: Vec<String>,
     pub text: String,
     pub tokens: Vec<Token>,
@@ -61,8 +63,9 @@ impl Source {
     pub fn new(path: &str, text: String) -> Self {
         let module = path.trim_end_matches(".rs").split('/').skip(1).filter(|part| *part != "lib");
         let module: Vec<String> = module.map(str::to_owned).collect();
-        let mut tokens = lex(&text);
-        mark(&mut tokens);
+        let stream: TokenStream = text.parse().unwrap_or_else(|error| panic!("{path}: {error}"));
+        let mut tokens = Vec::new();
+        flatten(stream, false, 0, &mut tokens);
         Self { path: path.to_owned(), module, text, tokens }
     }
 
@@ -78,8 +81,8 @@ impl Source {
         self.tokens.iter().filter(|token| !token.test).collect()
     }
 
-    /// Every path that begins at the root: by `crate::`, by as many `super::` as lead there, or, in a
-    /// program, by the library's name.
+    /// Every path that begins at the root of the crate: with `crate::`, with as many `super::` as lead there, or with the
+    /// name of the library.
     pub fn uses(&self) -> Vec<Use> {
         let mut uses = Vec::new();
         let mut at = 0;
@@ -107,7 +110,7 @@ impl Source {
         self.tokens.get(at).is_some_and(|token| token.text == text)
     }
 
-    /// The paths of a tree of paths, and where it ends.
+    /// Adds the paths of a tree of paths, and returns the position after it.
     fn expand(&self, at: usize, before: &[String], line: usize, uses: &mut Vec<Use>) -> usize {
         if self.is(at, "{") {
             let mut next = at + 1;
@@ -131,99 +134,68 @@ pub fn is_word(text: &str) -> bool {
     text.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-fn lex(text: &str) -> Vec<Token> {
-    let chars: Vec<char> = text.chars().collect();
-    let at = |index: usize| chars.get(index).copied().unwrap_or('\0');
-    let (mut tokens, mut index, mut line) = (Vec::new(), 0, 1);
-    while index < chars.len() {
-        let start = index;
-        let from = line;
-        index = match (at(index), at(index + 1)) {
-            ('/', '/') => (index..chars.len()).find(|index| at(*index) == '\n').unwrap_or(chars.len()),
-            ('/', '*') => block_comment(&chars, index),
-            ('"', _) => string(&chars, index, '"'),
-            ('r', '"' | '#') if raw(&chars, index + 1).is_some() => raw(&chars, index + 1).unwrap(),
-            ('b', 'r') if raw(&chars, index + 2).is_some() => raw(&chars, index + 2).unwrap(),
-            ('b' | 'c', '"') => string(&chars, index + 1, '"'),
-            ('\'', '\\') => string(&chars, index, '\''),
-            ('\'', _) if at(index + 2) == '\'' => index + 3,
-            (':', ':') => index + 2,
-            (c, _) if c.is_alphanumeric() || matches!(c, '_' | '\'') => {
-                let length = chars[index + 1..].iter().take_while(|c| c.is_alphanumeric() || **c == '_').count();
-                index + 1 + length
-            }
-            _ => index + 1,
-        };
-        let text: String = chars[start..index].iter().collect();
-        line += text.matches('\n').count();
-        if text.trim().is_empty() || text.starts_with("//") || text.starts_with("/*") {
+/// Appends the tokens of a stream. Leaves out doc comments, which are attributes to the parser.
+fn flatten(stream: TokenStream, in_test: bool, inline: usize, tokens: &mut Vec<Token>) {
+    let trees: Vec<TokenTree> = stream.into_iter().collect();
+    // Whether the current item has the attribute `#[cfg(test)]`.
+    let mut is_test_item = false;
+    let mut at = 0;
+    while at < trees.len() {
+        let (attribute, length) = attribute(&trees[at..]);
+        if attribute.starts_with("doc=") {
+            at += length;
             continue;
         }
-        let text = text.find('"').map_or(text.clone(), |quote| text[quote..].to_owned());
-        tokens.push(Token { text, line: from, test: false, inline: 0 });
-    }
-    tokens
-}
-
-/// The end of a literal that begins with a quote.
-fn string(chars: &[char], mut index: usize, quote: char) -> usize {
-    index += 1;
-    while chars[index] != quote {
-        index += if chars[index] == '\\' { 2 } else { 1 };
-    }
-    index + 1
-}
-
-/// The end of a raw text literal, if there is one behind its `r`.
-fn raw(chars: &[char], start: usize) -> Option<usize> {
-    let hashes = chars[start..].iter().take_while(|c| **c == '#').count();
-    if chars.get(start + hashes) != Some(&'"') {
-        return None;
-    }
-    let mut end = vec!['"'];
-    end.resize(1 + hashes, '#');
-    let content = start + hashes + 1;
-    let length = chars[content..].windows(end.len()).position(|window| *window == end[..])?;
-    Some(content + length + end.len())
-}
-
-fn block_comment(chars: &[char], mut index: usize) -> usize {
-    let mut depth = 0;
-    loop {
-        match (chars[index], chars[index + 1]) {
-            ('/', '*') => (depth, index) = (depth + 1, index + 2),
-            ('*', '/') => (depth, index) = (depth - 1, index + 2),
-            _ => index += 1,
-        }
-        if depth == 0 {
-            return index;
-        }
-    }
-}
-
-/// Notes what is only for tests, and what is in inline modules.
-fn mark(tokens: &mut [Token]) {
-    const CFG_TEST: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
-    // For each open brace: whether it belongs to an inline module, and to a test.
-    let mut open: Vec<(bool, bool)> = Vec::new();
-    let mut announced = false;
-    for at in 0..tokens.len() {
-        let here = &tokens[at..];
-        announced |= here.len() > 7 && here.iter().zip(CFG_TEST).all(|(token, text)| token.text == text);
-        let in_test = announced || open.last().is_some_and(|(_, test)| *test);
-        match tokens[at].text.as_str() {
-            "{" => {
-                let module = at >= 2 && tokens[at - 2].text == "mod";
-                open.push((module, in_test));
-                announced = false;
+        is_test_item |= attribute == "cfg(test)";
+        let test = in_test || is_test_item;
+        let mut push = |text: String, line: usize| tokens.push(Token { text, line, test, inline });
+        let line = trees[at].span().start().line;
+        match (&trees[at], trees.get(at + 1)) {
+            (TokenTree::Group(group), _) => {
+                let (open, close) = match group.delimiter() {
+                    Delimiter::Brace => ("{", "}"),
+                    Delimiter::Bracket => ("[", "]"),
+                    Delimiter::Parenthesis | Delimiter::None => ("(", ")"),
+                };
+                push(open.to_owned(), line);
+                let is_module = open == "{" && at >= 2 && trees[at - 2].to_string() == "mod";
+                flatten(group.stream(), test, inline + usize::from(is_module), tokens);
+                let line = group.span_close().start().line;
+                tokens.push(Token { text: close.to_owned(), line, test, inline });
+                is_test_item &= open != "{";
             }
-            "}" => {
-                open.pop();
+            (TokenTree::Punct(first), Some(next)) if is_pair(first, next) => {
+                push(format!("{first}{next}"), line);
+                at += 1;
             }
-            ";" => announced = false,
-            _ => {}
+            (tree, _) => {
+                let text = tree.to_string();
+                is_test_item &= text != ";";
+                push(text.find('"').map_or(text.clone(), |quote| text[quote..].to_owned()), line);
+            }
         }
-        tokens[at].test = in_test;
-        tokens[at].inline = open.iter().filter(|(module, _)| *module).count();
+        at += 1;
+    }
+}
+
+/// Whether two trees are one token: `::`, or a lifetime.
+fn is_pair(first: &Punct, next: &TokenTree) -> bool {
+    first.spacing() == Spacing::Joint
+        && match next {
+            TokenTree::Punct(next) => first.as_char() == ':' && next.as_char() == ':',
+            TokenTree::Ident(_) => first.as_char() == '\'',
+            _ => false,
+        }
+}
+
+/// The content of the attribute that begins here, without blanks, and the number of its trees. Empty if none begins here.
+fn attribute(trees: &[TokenTree]) -> (String, usize) {
+    let is = |at: usize, sign: char| matches!(trees.get(at), Some(TokenTree::Punct(found)) if found.as_char() == sign);
+    let length = if is(1, '!') { 3 } else { 2 };
+    match trees.get(length - 1) {
+        Some(TokenTree::Group(group)) if is(0, '#') && group.delimiter() == Delimiter::Bracket => {
+            (group.stream().to_string().replace(' ', ""), length)
+        }
+        _ => (String::new(), 1),
     }
 }
