@@ -164,7 +164,7 @@ async fn changed_rules_apply_without_a_restart_and_invalid_ones_are_ignored() {
     // An unreadable or missing file changes nothing.
     std::fs::write(root.path().join("coracle.json"), "{ \"http\": { \"accessControl\": { \"repositories\": 1 } } }")
         .unwrap();
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    running.wait_for("reload failed; the previous configuration stays in force");
     assert_eq!((seen(&alice).await, seen(&bob).await), (403, 404));
     std::fs::remove_file(root.path().join("coracle.json")).unwrap();
     write(root.path(), "zot", &rules(&["alice", "bob"]));

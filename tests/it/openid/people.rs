@@ -229,14 +229,15 @@ async fn a_stop_in_the_middle_of_a_check_ends_no_keys() {
         let asked = hostile.asked("/token");
         asked.iter().filter(|asked| asked.form("grant_type") == "refresh_token").count()
     };
+    let userinfo_before = hostile.asked("/userinfo").len();
     hostile.reply("/userinfo", super::player::Reply::Never);
     until("the provider is asked again", async || {
         assert_eq!(registry.status(name, &key).await, 200);
         refreshed(&hostile) > 0
     })
     .await;
-    // It has issued a new token and then hangs: long enough to store the token, and shorter than the time-out.
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    // The registry asks for userinfo after it has stored the new token. The provider hangs there.
+    until("userinfo is requested", async || hostile.asked("/userinfo").len() > userinfo_before).await;
     let registry = registry.restart(&config);
     hostile.straighten();
     hostile.script().refresh_tokens = true;
