@@ -13,11 +13,11 @@ use crate::support::content::{bytes, image, push_blob, push_image, put_manifest}
 use crate::support::process::{ADMIN, Program, Running};
 use crate::traffic::{self, Client, People, Pulse, Seen, StopsAtTheEnd};
 
-/// As often as that it is killed, if nothing else is said.
-const KILLS: u64 = 15;
+/// The default of `CORACLE_KILLS`.
+const KILLS: u64 = 10;
 const CLIENTS: u64 = 4;
 
-/// Deleted is deleted, so that there is something to collect.
+/// Without the tag history, garbage collection removes what was deleted.
 const CONFIG: &str = "[storage]\ntagHistory = '0s'\n[log]\nlevel = 'warn'\n";
 
 fn start(root: &std::path::Path) -> Running {

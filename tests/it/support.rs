@@ -9,3 +9,8 @@ pub mod raw;
 pub mod registry;
 
 pub use registry::TestRegistry;
+
+/// Whether tests run in their long form (`CORACLE_FULL`). The step "tests: long form" of `.ci/run` names each of them.
+pub fn is_long_form() -> bool {
+    std::env::var_os("CORACLE_FULL").is_some()
+}

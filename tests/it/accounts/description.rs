@@ -18,11 +18,11 @@ use serde_json::{Value, json};
 use super::browser::Browser;
 use crate::clients::home::{CLIENT_MINUTES_MAX, Home, Output, finish, needs};
 use crate::clients::python::needs_packages;
-use crate::support::TestRegistry;
 use crate::support::content::push_image;
 use crate::support::http::Caller;
 use crate::support::process::Program;
 use crate::support::registry::ROOT;
+use crate::support::{TestRegistry, is_long_form};
 
 /// The releases that are known to do what is asked of them here. Of the last depends which requests are made.
 const PACKAGES: &[&str] = &["schemathesis==4.32.5", "openapi-spec-validator==0.9.0", "hypothesis==6.170.15"];
@@ -32,10 +32,9 @@ const PACKAGES: &[&str] = &["schemathesis==4.32.5", "openapi-spec-validator==0.9
 const ALL: &[&str] = &["--phases", "coverage,fuzzing"];
 const SOME: &[&str] = &["--phases", "fuzzing", "--max-examples", "4"];
 
-/// [`ALL`] if `CORACLE_FULL` is set, as in the long form of `.ci/run`, and else [`SOME`], to keep `cargo test` short. One
-/// caller, the superuser's session, always gets all.
+/// [`ALL`] in the long form, and else [`SOME`]. One caller, the superuser's session, always gets all.
 fn all_in_long_form() -> &'static [&'static str] {
-    if std::env::var_os("CORACLE_FULL").is_some() { ALL } else { SOME }
+    if is_long_form() { ALL } else { SOME }
 }
 
 /// Everybody's password but the superuser's.

@@ -13,12 +13,15 @@ use serde_json::{Value, json};
 
 use super::home::{Home, find};
 use super::image::{BLOBS, Descriptor, Image, OCI_CONFIG, OCI_EMPTY, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST, digest};
+use crate::support::is_long_form;
 
 /// The platforms of [`index`], and what the file `/etc/platform` of each says.
 pub(crate) const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
 
-/// The layers of [`many_layers`].
-pub(crate) const LAYERS: usize = 200;
+/// The number of layers of [`many_layers`].
+pub(crate) fn layers() -> usize {
+    if is_long_form() { 200 } else { 40 }
+}
 
 /// The bytes inside the one layer of [`heavy`], which do not compress.
 pub(crate) const HEAVY_BYTES: usize = 64 << 20;
@@ -59,11 +62,11 @@ pub(crate) fn docker() -> Image {
     Image::in_directory(path)
 }
 
-/// An image of 200 layers, each with one small file of its own.
+/// An image of many layers, each with one small file of its own.
 pub(crate) fn many_layers() -> Image {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     let path = MADE.get_or_init(|| {
-        let layers = (0..LAYERS).map(|n| layer(&format!("layers/{n}"), format!("layer {n}\n").as_bytes()));
+        let layers = (0..layers()).map(|n| layer(&format!("layers/{n}"), format!("layer {n}\n").as_bytes()));
         image_layout("many", layers)
     });
     Image::in_layout(path, "many")

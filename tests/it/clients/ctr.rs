@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 use std::thread;
 
-use super::content::{self, HEAVY_BYTES, LAYERS};
+use super::content::{self, HEAVY_BYTES};
 use super::curl::Curl;
 use super::home::{Home, Output, needs, says_unauthorized};
 use super::image::{Image, Store, compare};
@@ -230,12 +230,12 @@ fn an_index_is_pushed_with_all_its_platforms() {
 }
 
 #[test]
-fn two_hundred_layers_and_a_layer_of_64_mib_go_up_and_down() {
+fn many_layers_and_a_layer_of_64_mib_go_up_and_down() {
     needs!(CTR, CONTAINERD);
     let target = guarded();
     let home = Home::beside(&target);
     let pusher = Containerd::start(&home, &target);
-    let images = [(content::many_layers(), LAYERS + 1, 0), (content::heavy(), 2, HEAVY_BYTES as u64)];
+    let images = [(content::many_layers(), content::layers() + 1, 0), (content::heavy(), 2, HEAVY_BYTES as u64)];
     for (image, _, _) in &images {
         pusher.import(image, "ctr/large");
         pusher.push(&format!("ctr/large:{}", image.tag));

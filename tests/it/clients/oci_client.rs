@@ -17,7 +17,7 @@ use oci_client::{Reference, RegistryOperation};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::content::{self, ARTIFACT_TYPE, HEAVY_BYTES, LAYERS, noise};
+use super::content::{self, ARTIFACT_TYPE, HEAVY_BYTES, noise};
 use super::curl::Curl;
 use super::home::{Home, needs};
 use super::image::{Descriptor, Image, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, compare, digest};
@@ -321,10 +321,11 @@ fn a_blob_is_mounted_from_another_repository() {
 }
 
 #[test]
-fn two_hundred_layers_and_a_layer_of_64_mib_go_up_and_down() {
+fn many_layers_and_a_layer_of_64_mib_go_up_and_down() {
     let target = guarded();
     let client = OciClient::signed_in(&target, "crate/large");
-    for (image, blobs, bytes) in [(content::many_layers(), LAYERS + 1, 0), (content::heavy(), 2, HEAVY_BYTES as u64)] {
+    let many = content::many_layers();
+    for (image, blobs, bytes) in [(many, content::layers() + 1, 0), (content::heavy(), 2, HEAVY_BYTES as u64)] {
         client.push(&image, "crate/large", &image.tag);
         compare(&image, |part| client.fetch("crate/large", part)).at_least(1, blobs, bytes);
     }

@@ -19,7 +19,8 @@ use super::home::{Home, needs};
 use super::oci_client::{OciClient, spoken, wait};
 use super::oras::{ORAS, Oras};
 use super::python::needs_packages;
-use super::target::{TRANSPORTS, Target, Transport, start, write_htpasswd};
+use super::target::{Target, Transport, start, write_htpasswd};
+use crate::support::is_long_form;
 
 /// A name and a password; `None` for an anonymous caller.
 pub(super) type Credentials<'a> = Option<(&'a str, &'a str)>;
@@ -114,24 +115,28 @@ impl Setting {
     }
 }
 
-/// Every setting with every kind of credentials, for the client that `start` makes. The wrong ones come last, so that
-/// the registry does not slow down the right ones.
+/// Tries every kind of credentials in every setting, for the client that `start` makes. The short form has each profile
+/// and each transport once. The wrong credentials come last, so that the registry does not slow down the right ones.
 fn everywhere(
     client: &str,
     start: impl for<'a> Fn(&'a Home, &'a Target, Credentials<'a>) -> Box<dyn Participant + 'a> + Sync,
 ) {
     thread::scope(|scope| {
-        for transport in TRANSPORTS {
-            for setting in [Setting::by_rules, Setting::by_visibility] {
-                let start = &start;
-                scope.spawn(move || {
-                    let setting = setting(transport);
-                    for credentials in [Some(RIGHT), None, Some(WRONG)] {
-                        let home = Home::beside(&setting.target);
-                        setting.check(client, &*start(&home, &setting.target, credentials), credentials);
-                    }
-                });
-            }
+        let settings: [(fn(Transport) -> Setting, Transport); 4] = [
+            (Setting::by_rules, Transport::Http),
+            (Setting::by_visibility, Transport::Https),
+            (Setting::by_rules, Transport::Https),
+            (Setting::by_visibility, Transport::Http),
+        ];
+        for (setting, transport) in settings.into_iter().take(if is_long_form() { 4 } else { 2 }) {
+            let start = &start;
+            scope.spawn(move || {
+                let setting = setting(transport);
+                for credentials in [Some(RIGHT), None, Some(WRONG)] {
+                    let home = Home::beside(&setting.target);
+                    setting.check(client, &*start(&home, &setting.target, credentials), credentials);
+                }
+            });
         }
     });
 }
