@@ -13,7 +13,7 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// A browser is sent to the pages.
 pub(super) fn root(context: &Context<'_>) -> HandlerResult {
     let wants_page = context.registry.has_pages() && {
-        let accepted = context.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let accepted = context.info.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         accepted.flat_map(|value| value.split([',', ';'])).any(|word| word.trim().eq_ignore_ascii_case("text/html"))
     };
     let mut response = if wants_page {

@@ -172,7 +172,7 @@ fn the_files_are_those_that_docker_and_podman_use() {
             Environment { system_runtime: Some(home.join("r/0")), ..nothing() },
             vec![docker(), home.join("r/0/auth.json")],
         ),
-        // With DOCKER_CONFIG, podman reads only docker's file.
+        // podman reads only docker's file if DOCKER_CONFIG is set.
         (
             Environment { docker_config: Some(home.join("d")), runtime_dir: there.clone(), ..nothing() },
             vec![home.join("d/config.json")],
