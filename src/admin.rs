@@ -37,8 +37,8 @@ pub(crate) use storage::{
 };
 pub(crate) use tag::{RestoreTag, RestoredTag, TagHistory, TagTimeline};
 pub(crate) use user::{
-    AddUser, ChangedPassword, GroupsOfUser, ListUsers, NewUser, RemoveUser, RemovedUser, Secret, SetEnabled, SetGroups,
-    SetNamespace, SetPassword, UserList, UserState, UserWithNamespace,
+    AddUser, ChangedPassword, DisableUser, EnableUser, GroupsOfUser, ListUsers, NewPassword, NewUser, RemoveUser,
+    RemovedUser, Secret, SetGroups, SetNamespace, SetPassword, UserList, UserState, UserWithNamespace,
 };
 
 /// A request that a registry carries out, and the answer that the command line prints.
@@ -48,6 +48,11 @@ pub(crate) trait Operation: Into<Command> {
 
     /// Carries the operation out. Blocks.
     fn perform(self, call: &Call<'_>) -> Result<Self::Answer, Failure>;
+
+    /// The password that the operation sets, if it sets one. The command line may read it first.
+    fn new_password(&mut self) -> Option<&mut NewPassword> {
+        None
+    }
 }
 
 /// The context of an operation.
@@ -114,7 +119,7 @@ macro_rules! operations {
 }
 
 operations! {
-    AddUser, ListUsers, SetPassword, SetEnabled, SetNamespace, SetGroups, RemoveUser,
+    AddUser, ListUsers, SetPassword, EnableUser, DisableUser, SetNamespace, SetGroups, RemoveUser,
     ListGroups, SetRole, AddMembers, RemoveMembers, RemoveGroup,
     CreateKey, ListKeys, RevokeKey, RotateSigningKey, ExplainAccess,
     TagHistory, RestoreTag, Collect, Scrub, BackUp,

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{Call, Failure, Operation};
 use crate::content::repository::SearchScope;
 use crate::content::rows::AccountRole;
-use crate::identity::accounts::{Account, Accounts, Error, NewUser as Draft, Origin, Password, UserChange};
+use crate::identity::accounts::{
+    Account, Accounts, Error, HashedPassword, NewUser as Draft, Origin, Password, UserChange,
+};
 use crate::kit::opaque_debug::opaque_debug;
 
 /// The largest number of users in one list.
@@ -28,17 +30,40 @@ impl Secret {
 
 opaque_debug!(Secret);
 
+/// The password of an operation that sets one. It is generated unless it is given.
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct NewPassword {
+    #[arg(skip)]
+    pub(crate) given: Option<Secret>,
+    /// Read the password from standard input instead of generating one
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) password_stdin: bool,
+}
+
+impl NewPassword {
+    /// The hash of the password, and the password itself if it was generated.
+    fn hash(self, accounts: &Accounts) -> Result<(HashedPassword, Option<String>), Error> {
+        let (password, generated) = match self.given {
+            Some(Secret(text)) => (Password::chosen(&text)?, None),
+            None => {
+                let password = Password::generate();
+                let shown = password.reveal().to_owned();
+                (password, Some(shown))
+            }
+        };
+        Ok((accounts.hash_blocking(&password)?, generated))
+    }
+}
+
 /// Add a user and print a generated password once
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
 pub(crate) struct AddUser {
     /// The name of the user
     name: String,
-    #[arg(skip)]
-    pub(crate) password: Option<Secret>,
-    /// Read the password from standard input instead of generating one
-    #[arg(long)]
-    #[serde(skip)]
-    pub(crate) password_stdin: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    password: NewPassword,
     /// Let the user do everything
     #[arg(long)]
     superuser: bool,
@@ -72,11 +97,14 @@ impl Operation for AddUser {
             (false, true) => AccountRole::ReadOnlySuperuser,
             (false, false) => AccountRole::Ordinary,
         };
-        let (password, generated) = password_or_generated(self.password)?;
-        let password = accounts.hash_blocking(&password)?;
-        let Self { name, groups, namespace, .. } = self;
+        let Self { name, password, groups, namespace, .. } = self;
+        let (password, generated) = password.hash(accounts)?;
         accounts.add_user(Draft { name: name.clone(), password, role, groups, email: None, namespace }, &origin)?;
         Ok(NewUser { user: UserWithNamespace::read(accounts, name)?, password: generated })
+    }
+
+    fn new_password(&mut self) -> Option<&mut NewPassword> {
+        Some(&mut self.password)
     }
 }
 
@@ -154,12 +182,9 @@ impl Operation for ListUsers {
 pub(crate) struct SetPassword {
     /// The name of the user
     name: String,
-    #[arg(skip)]
-    pub(crate) password: Option<Secret>,
-    /// Read the password from standard input instead of generating one
-    #[arg(long)]
-    #[serde(skip)]
-    pub(crate) password_stdin: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    password: NewPassword,
 }
 
 /// The password is set only if it was generated.
@@ -173,21 +198,31 @@ impl Operation for SetPassword {
     type Answer = ChangedPassword;
 
     fn perform(self, call: &Call<'_>) -> Result<ChangedPassword, Failure> {
-        let (password, generated) = password_or_generated(self.password)?;
-        let password = call.accounts().hash_blocking(&password)?;
-        let change = UserChange { password: Some(password), ..UserChange::default() };
-        call.accounts().change_user(&self.name, change, None, &Origin::local())?;
+        let (password, generated) = self.password.hash(call.accounts())?;
+        change(call, &self.name, UserChange { password: Some(password), ..UserChange::default() })?;
         Ok(ChangedPassword { name: self.name, password: generated })
+    }
+
+    fn new_password(&mut self) -> Option<&mut NewPassword> {
+        Some(&mut self.password)
     }
 }
 
-/// Lets a user sign in, or keeps the user out.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct SetEnabled {
-    pub(crate) name: String,
-    pub(crate) enabled: bool,
-    /// Disable the user even if no superuser is left.
-    pub(crate) force: bool,
+/// Let a disabled user sign in again
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct EnableUser {
+    /// The name of the user
+    name: String,
+}
+
+/// Disable a user: the password, API keys and sessions stop working until the user is enabled
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct DisableUser {
+    /// The name of the user
+    name: String,
+    /// Disable the user even if no superuser is left
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -196,17 +231,29 @@ pub(crate) struct UserState {
     pub(crate) enabled: bool,
 }
 
-impl Operation for SetEnabled {
+impl Operation for EnableUser {
     type Answer = UserState;
 
     fn perform(self, call: &Call<'_>) -> Result<UserState, Failure> {
-        if !self.enabled && !self.force {
+        change(call, &self.name, UserChange { disabled: Some(false), ..UserChange::default() })?;
+        Ok(UserState { name: self.name, enabled: true })
+    }
+}
+
+impl Operation for DisableUser {
+    type Answer = UserState;
+
+    fn perform(self, call: &Call<'_>) -> Result<UserState, Failure> {
+        if !self.force {
             keep_a_superuser(call, &self.name, "disable")?;
         }
-        let change = UserChange { disabled: Some(!self.enabled), ..UserChange::default() };
-        call.accounts().change_user(&self.name, change, None, &Origin::local())?;
-        Ok(UserState { name: self.name, enabled: self.enabled })
+        change(call, &self.name, UserChange { disabled: Some(true), ..UserChange::default() })?;
+        Ok(UserState { name: self.name, enabled: false })
     }
+}
+
+fn change(call: &Call<'_>, name: &str, change: UserChange) -> Result<(), Error> {
+    call.accounts().change_user(name, change, None, &Origin::local())
 }
 
 /// Replace the namespace of a user, even if the new one contains repositories
@@ -246,8 +293,7 @@ impl Operation for SetGroups {
     type Answer = GroupsOfUser;
 
     fn perform(self, call: &Call<'_>) -> Result<GroupsOfUser, Failure> {
-        let change = UserChange { groups: Some(self.groups.clone()), ..UserChange::default() };
-        call.accounts().change_user(&self.name, change, None, &Origin::local())?;
+        change(call, &self.name, UserChange { groups: Some(self.groups.clone()), ..UserChange::default() })?;
         Ok(GroupsOfUser { name: self.name, groups: self.groups })
     }
 }
@@ -305,14 +351,4 @@ fn keep_a_superuser(call: &Call<'_>, name: &str, verb: &str) -> Result<(), Failu
     Err(Failure::Invalid(format!(
         "{name} is the only superuser: add another with `coracle user add NAME --superuser`, or {verb} {name} with --force"
     )))
-}
-
-/// The given password, or a new one and the text to print.
-fn password_or_generated(given: Option<Secret>) -> Result<(Password, Option<String>), Error> {
-    if let Some(Secret(text)) = given {
-        return Ok((Password::chosen(&text)?, None));
-    }
-    let password = Password::generate();
-    let shown = password.reveal().to_owned();
-    Ok((password, Some(shown)))
 }

@@ -1,57 +1,20 @@
 //! `coracle access …` and `coracle token …`.
 
-use std::process::ExitCode;
-
-use clap::Subcommand;
-
-use super::Error;
-use super::administer::{Report, Target};
+use super::administer::{Report, operations};
 use crate::admin::{ExplainAccess, RotateSigningKey, SigningKey};
 use crate::identity::accounts::Action;
 use crate::registry::Explanation;
 
-/// Explain access decisions (the registry may be running or stopped)
-///
-/// A running registry explains by its own rules. For a stopped one, name its configuration with --config.
-#[derive(Debug, clap::Args)]
-pub(super) struct Access {
-    #[command(flatten)]
-    target: Target,
-    #[command(subcommand)]
-    command: AccessCommand,
+operations! {
+    /// Explain access decisions (the registry may be running or stopped)
+    ///
+    /// A running registry explains by its own rules. For a stopped one, name its configuration with --config.
+    Access: AccessCommand { Explain(ExplainAccess) }
 }
 
-#[derive(Debug, Subcommand)]
-enum AccessCommand {
-    Explain(ExplainAccess),
-}
-
-impl Access {
-    pub(super) fn run(self) -> Result<ExitCode, Error> {
-        let AccessCommand::Explain(request) = self.command;
-        self.target.run(request)
-    }
-}
-
-/// Manage the token service (the registry may be running or stopped)
-#[derive(Debug, clap::Args)]
-pub(super) struct Token {
-    #[command(flatten)]
-    target: Target,
-    #[command(subcommand)]
-    command: TokenCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum TokenCommand {
-    RotateKey(RotateSigningKey),
-}
-
-impl Token {
-    pub(super) fn run(self) -> Result<ExitCode, Error> {
-        let TokenCommand::RotateKey(request) = self.command;
-        self.target.run(request)
-    }
+operations! {
+    /// Manage the token service (the registry may be running or stopped)
+    Token: TokenCommand { RotateKey(RotateSigningKey) }
 }
 
 impl Report for Explanation {

@@ -60,9 +60,42 @@ pub(super) fn finish<A: Report>(json: bool, answer: &A) -> Result<ExitCode, Erro
     Ok(answer.code())
 }
 
+/// Defines a command whose subcommands are operations on a registry, and the list of its subcommands.
+macro_rules! operations {
+    ($(#[$about:meta])* $name:ident: $list:ident { $($subcommand:ident($operation:ty)),+ $(,)? }) => {
+        $(#[$about])*
+        #[derive(Debug, clap::Args)]
+        pub(super) struct $name {
+            #[command(flatten)]
+            target: $crate::cli::administer::Target,
+            #[command(subcommand)]
+            command: $list,
+        }
+
+        #[derive(Debug, clap::Subcommand)]
+        enum $list {
+            $($subcommand($operation)),+
+        }
+
+        impl $name {
+            pub(super) fn run(self) -> Result<std::process::ExitCode, $crate::cli::Error> {
+                match self.command {
+                    $($list::$subcommand(operation) => self.target.run(operation)),+
+                }
+            }
+        }
+    };
+}
+pub(super) use operations;
+
 impl Target {
     /// Carries an operation out, prints the answer, and returns the exit code.
-    pub(super) fn run<O: Operation<Answer: Report>>(&self, operation: O) -> Result<ExitCode, Error> {
+    pub(super) fn run<O: Operation<Answer: Report>>(&self, mut operation: O) -> Result<ExitCode, Error> {
+        if let Some(password) = operation.new_password()
+            && password.password_stdin
+        {
+            password.given = Some(password_from_stdin()?);
+        }
         finish(self.json, &self.perform(operation)?)
     }
 

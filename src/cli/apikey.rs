@@ -1,38 +1,12 @@
 //! `coracle apikey …`: the credentials of pipelines.
 
-use std::process::ExitCode;
-
-use clap::Subcommand;
-
-use super::Error;
-use super::administer::{Report, Target};
+use super::administer::{Report, operations};
 use crate::admin::{CreateKey, KeyList, ListKeys, NewApiKey, RevokeKey, RevokedKey};
 use crate::kit::text::{minute, table};
 
-/// Manage API keys (the registry may be running or stopped)
-#[derive(Debug, clap::Args)]
-pub(super) struct ApiKey {
-    #[command(flatten)]
-    target: Target,
-    #[command(subcommand)]
-    command: KeyCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum KeyCommand {
-    Create(CreateKey),
-    List(ListKeys),
-    Revoke(RevokeKey),
-}
-
-impl ApiKey {
-    pub(super) fn run(self) -> Result<ExitCode, Error> {
-        match self.command {
-            KeyCommand::Create(request) => self.target.run(request),
-            KeyCommand::List(request) => self.target.run(request),
-            KeyCommand::Revoke(request) => self.target.run(request),
-        }
-    }
+operations! {
+    /// Manage API keys (the registry may be running or stopped)
+    ApiKey: KeyCommand { Create(CreateKey), List(ListKeys), Revoke(RevokeKey) }
 }
 
 impl Report for NewApiKey {

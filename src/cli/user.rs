@@ -1,102 +1,38 @@
 //! `coracle user …` and `coracle group …`.
 
-use std::process::ExitCode;
-
-use clap::Subcommand;
-
-use super::Error;
-use super::administer::{Report, Target, password_from_stdin};
+use super::administer::{Report, operations};
 use crate::admin::{
-    AddMembers, AddUser, ChangedPassword, GroupView, Groups, GroupsOfUser, ListGroups, ListUsers, NewUser, RemoveGroup,
-    RemoveMembers, RemoveUser, RemovedUser, SetEnabled, SetGroups, SetNamespace, SetPassword, SetRole, UserList,
-    UserState, UserWithNamespace,
+    AddMembers, AddUser, ChangedPassword, DisableUser, EnableUser, GroupView, Groups, GroupsOfUser, ListGroups,
+    ListUsers, NewUser, RemoveGroup, RemoveMembers, RemoveUser, RemovedUser, SetGroups, SetNamespace, SetPassword,
+    SetRole, UserList, UserState, UserWithNamespace,
 };
 use crate::kit::text::table;
 
-/// Manage users (the registry may be running or stopped)
-#[derive(Debug, clap::Args)]
-pub(super) struct User {
-    #[command(flatten)]
-    target: Target,
-    #[command(subcommand)]
-    command: UserCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum UserCommand {
-    Add(AddUser),
-    List(ListUsers),
-    Passwd(SetPassword),
-    /// Let a disabled user sign in again
-    Enable {
-        /// The name of the user
-        name: String,
-    },
-    /// Disable a user: the password, API keys and sessions stop working until the user is enabled
-    Disable {
-        /// The name of the user
-        name: String,
-        /// Disable the user even if no superuser is left
-        #[arg(long)]
-        force: bool,
-    },
-    Remove(RemoveUser),
-    Namespace(SetNamespace),
-    Groups(SetGroups),
-}
-
-impl User {
-    pub(super) fn run(self) -> Result<ExitCode, Error> {
-        let Self { target, mut command } = self;
-        if let UserCommand::Add(AddUser { password, password_stdin: true, .. })
-        | UserCommand::Passwd(SetPassword { password, password_stdin: true, .. }) = &mut command
-        {
-            *password = Some(password_from_stdin()?);
-        }
-        match command {
-            UserCommand::Add(request) => target.run(request),
-            UserCommand::List(request) => target.run(request),
-            UserCommand::Passwd(request) => target.run(request),
-            UserCommand::Enable { name } => target.run(SetEnabled { name, enabled: true, force: false }),
-            UserCommand::Disable { name, force } => target.run(SetEnabled { name, enabled: false, force }),
-            UserCommand::Remove(request) => target.run(request),
-            UserCommand::Namespace(request) => target.run(request),
-            UserCommand::Groups(request) => target.run(request),
-        }
+operations! {
+    /// Manage users (the registry may be running or stopped)
+    User: UserCommand {
+        Add(AddUser),
+        List(ListUsers),
+        Passwd(SetPassword),
+        Enable(EnableUser),
+        Disable(DisableUser),
+        Remove(RemoveUser),
+        Namespace(SetNamespace),
+        Groups(SetGroups),
     }
 }
 
-/// Manage groups (the registry may be running or stopped)
-///
-/// A group can have a role in the namespace of its name: the members of dev with the role write can push to dev/….
-/// Permissions in single repositories are set with the API.
-#[derive(Debug, clap::Args)]
-pub(super) struct Group {
-    #[command(flatten)]
-    target: Target,
-    #[command(subcommand)]
-    command: GroupCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum GroupCommand {
-    List(ListGroups),
-    Role(SetRole),
-    AddMember(AddMembers),
-    RemoveMember(RemoveMembers),
-    Remove(RemoveGroup),
-}
-
-impl Group {
-    pub(super) fn run(self) -> Result<ExitCode, Error> {
-        let Self { target, command } = self;
-        match command {
-            GroupCommand::List(request) => target.run(request),
-            GroupCommand::Role(request) => target.run(request),
-            GroupCommand::AddMember(request) => target.run(request),
-            GroupCommand::RemoveMember(request) => target.run(request),
-            GroupCommand::Remove(request) => target.run(request),
-        }
+operations! {
+    /// Manage groups (the registry may be running or stopped)
+    ///
+    /// A group can have a role in the namespace of its name: the members of dev with the role write can push to dev/….
+    /// Permissions in single repositories are set with the API.
+    Group: GroupCommand {
+        List(ListGroups),
+        Role(SetRole),
+        AddMember(AddMembers),
+        RemoveMember(RemoveMembers),
+        Remove(RemoveGroup),
     }
 }
 
