@@ -27,14 +27,15 @@ use crate::support::{TestRegistry, is_long_form};
 /// The releases that are known to do what is asked of them here. Of the last depends which requests are made.
 const PACKAGES: &[&str] = &["schemathesis==4.32.5", "openapi-spec-validator==0.9.0", "hypothesis==6.170.15"];
 
-/// The extent of schemathesis: valid and invalid values of each parameter, and random requests; or only a few random
-/// requests, for callers that are refused before any parameter is read.
+/// The extent of schemathesis: valid and invalid values of each parameter, and random requests; the same with fewer random
+/// requests; or only a few random requests, for callers that are refused before any parameter is read.
 const ALL: &[&str] = &["--phases", "coverage,fuzzing"];
+const MANY: &[&str] = &["--phases", "coverage,fuzzing", "--max-examples", "20"];
 const SOME: &[&str] = &["--phases", "fuzzing", "--max-examples", "4"];
 
-/// [`ALL`] in the long form, and else [`SOME`]. One caller, the superuser's session, always gets all.
-fn all_in_long_form() -> &'static [&'static str] {
-    if is_long_form() { ALL } else { SOME }
+/// [`ALL`] in the long form.
+fn all_or(short: &'static [&'static str]) -> &'static [&'static str] {
+    if is_long_form() { ALL } else { short }
 }
 
 /// Everybody's password but the superuser's.
@@ -263,7 +264,7 @@ async fn a_superusers_session_gets_what_is_described_and_every_operation_succeed
         sessions: other_sessions(&mut ends).await,
         refresh_tokens: refresh_tokens(&t, &mut root).await,
     };
-    let report = visitor.examine(&t.anonymous(), &python, ALL).await;
+    let report = visitor.examine(&t.anonymous(), &python, all_or(MANY)).await;
     assert_eq!(visitor.is_known(&t.anonymous()).await, 200);
     // Good requests of every operation have been answered with success: none was only ever refused.
     let mut refused = report["operations"]["total"].as_u64().unwrap();
@@ -291,7 +292,7 @@ async fn a_superusers_key_gets_what_is_described() {
     furnish(&t).await;
     let keys = keys(&t, 6).await;
     let visitor = Visitor { keys, ..Visitor::with_key("a superuser's key", &key(&t.user(ROOT)).await.0) };
-    visitor.examine(&t.anonymous(), &python, all_in_long_form()).await;
+    visitor.examine(&t.anonymous(), &python, all_or(SOME)).await;
     assert_eq!(visitor.is_known(&t.anonymous()).await, 200);
 }
 
@@ -329,7 +330,7 @@ async fn whoever_may_do_less_or_nothing_gets_what_is_described() {
     callers.push((401, expired));
     for (known, visitor) in &callers {
         assert_eq!(visitor.is_known(&running.anonymous()).await, *known, "{}", visitor.who);
-        let effort = if visitor.who == "a user's key" { all_in_long_form() } else { SOME };
+        let effort = if visitor.who == "a user's key" { all_or(SOME) } else { SOME };
         visitor.examine(&running.anonymous(), &python, effort).await;
         assert_eq!(visitor.is_known(&running.anonymous()).await, *known, "{}", visitor.who);
     }
