@@ -12,6 +12,7 @@
 mod access_control;
 mod check;
 mod error;
+mod in_force;
 mod keys;
 mod kind;
 mod missing_profile;
@@ -43,6 +44,7 @@ pub use network::{InvalidNetwork, Network};
 pub use openid::{OpenId, Protocol, Provider, Secret};
 pub use time_window::{InvalidTimeWindow, TimeWindow};
 
+pub(crate) use in_force::duration as duration_text;
 pub(crate) use units::size_bytes as size;
 
 use crate::kit::opaque_debug::opaque_debug;

@@ -1,5 +1,6 @@
 //! [`Registry`]: stores, accounts and access rules in one value. Sockets and tasks are in [`crate::server`].
 
+mod activity;
 mod builder;
 mod catalog;
 #[cfg(test)]
@@ -23,9 +24,10 @@ use parking_lot::RwLock;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+pub(crate) use activity::{Activity, Work, WorkState};
 pub use builder::Builder;
 pub use error::Error;
-pub(crate) use explain::Explanation;
+pub(crate) use explain::{Explanation, Grant};
 pub(crate) use notices::Notice;
 
 use crate::config::{Bearer, Config, Limits, Network, Profile};
@@ -68,6 +70,8 @@ pub(crate) struct Shared {
     /// `http.externalUrl`, parsed. Open registries compare the host of every request with it.
     external_origin: Option<Url>,
     metrics: Arc<Metrics>,
+    /// The background work that runs.
+    activity: Activity,
     /// The description of API v1, in the parts before and after the URL of the registry. Made when it is first requested.
     api_description: OnceLock<[Bytes; 2]>,
     /// Limits the large responses that are in memory and not sent.

@@ -5,7 +5,10 @@
 //! status. Invariants: every text is escaped by its template, and nothing but the types of this module is marked as
 //! markup. No page has a script or a style of its own, so that the policy of the pages can forbid them.
 
+mod account;
+mod admin;
 mod asset;
+mod confirm;
 mod format;
 mod layout;
 mod message;
@@ -13,7 +16,10 @@ mod part;
 mod repository_list;
 mod sign_in;
 
+pub(crate) use account::*;
+pub(crate) use admin::*;
 pub(crate) use asset::Asset;
+pub(crate) use confirm::{Confirm, Secret};
 pub(crate) use format::{Bytes, ShortDigest, Time, sentence};
 pub(crate) use layout::{Layout, Menu, MenuEntry, Notice, User};
 pub(crate) use message::{ConfirmProgram, Message};

@@ -14,6 +14,7 @@ use crate::content::repository::{
     restore as restore_content,
 };
 use crate::oci::InvalidName;
+use crate::registry::Work;
 
 /// Remove unreferenced manifests and blobs
 ///
@@ -74,7 +75,9 @@ impl Operation for Collect {
             stores.dry_run_collection(delays, purge)?
         } else {
             let purged = purge.map_or(Ok(0), |purge| stores.purge_history(purge.repository(), call.pause))?;
-            DryRun { collected: stores.collect(delays, call.pause)?, purged, is_part: false }
+            let collect = || stores.collect(delays, call.pause);
+            let collected = call.registry.perform(Work::Collection, collect, Work::describe_collection)?;
+            DryRun { collected, purged, is_part: false }
         };
         Ok(Collection { dry_run: self.dry_run, purged, collected, is_part })
     }
@@ -116,7 +119,8 @@ impl Operation for Scrub {
     fn perform(self, call: &Call<'_>) -> Result<ScrubReport, Failure> {
         let rate = self.rate.unwrap_or(call.registry.config().extensions.scrub.rate);
         let scrubbing = Scrubbing { repair: self.repair, rate, unless_since: None };
-        let scrubbed = call.registry.stores().scrub(scrubbing, call.pause)?;
+        let scrub = || call.registry.stores().scrub(scrubbing, call.pause);
+        let scrubbed = call.registry.perform(Work::Scrub, scrub, Work::describe_scrub)?;
         Ok(ScrubReport { clean: scrubbed.is_clean(), scrubbed })
     }
 }

@@ -149,7 +149,7 @@ impl Row {
     }
 
     /// The documentation as a phrase: one line, without a full stop.
-    fn doc(&self) -> String {
+    pub(super) fn doc(&self) -> String {
         let lines: Vec<&str> = self.doc.iter().map(|line| line.trim()).collect();
         lines.join(" ").trim_end_matches('.').to_owned()
     }

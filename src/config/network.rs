@@ -1,5 +1,6 @@
 //! [`Network`]: addresses that are trusted together.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -14,6 +15,12 @@ impl Network {
     /// Whether an address is in the network. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -45,6 +45,9 @@ pub(super) trait Section: Sized {
 
     fn read(settings: &Settings) -> Self;
 
+    /// Adds the keys and values of the fields, but not those of nested tables.
+    fn show(&self, _values: &mut Vec<(&'static str, String)>) {}
+
     /// Reads a table that is complete or absent: `None` if a key is missing or empty.
     fn read_if_complete(settings: &Settings) -> Option<Self> {
         Self::ROWS.iter().all(|row| settings.has_text(row.key)).then(|| Self::read(settings))
@@ -121,6 +124,11 @@ macro_rules! section {
 
             fn read(settings: &Settings) -> Self {
                 Self { $($field: settings.get($key),)* $($($nested: $read(settings),)*)? }
+            }
+
+            #[allow(unused_variables, reason = "a section may have nested tables only")]
+            fn show(&self, values: &mut Vec<(&'static str, String)>) {
+                $(values.push(($key, $crate::config::in_force::Shown::shown(&self.$field)));)*
             }
         }
     };

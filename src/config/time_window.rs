@@ -1,5 +1,6 @@
 //! [`TimeWindow`]: a part of the day.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -23,6 +24,13 @@ impl TimeWindow {
         } else {
             minute >= self.from || minute < self.until
         }
+    }
+}
+
+impl fmt::Display for TimeWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, until) = (self.from, self.until);
+        write!(f, "{:02}:{:02}-{:02}:{:02}", from / 60, from % 60, until / 60, until % 60)
     }
 }
 

@@ -241,7 +241,7 @@ impl ApiError {
         self.0.status
     }
 
-    /// What the client is told.
+    /// The message that the client gets.
     pub(crate) fn message_text(&self) -> &str {
         &self.0.message
     }

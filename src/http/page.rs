@@ -16,7 +16,7 @@ use crate::web::{Layout, Message};
 pub(super) const REFERRER_POLICY: HeaderName = HeaderName::from_static("referrer-policy");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
-/// What a page may do, beyond loading the registry's style and images.
+/// The things that a page may do, beyond loading the registry's style and images.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rights<'a> {
     /// Show text only.

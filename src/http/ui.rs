@@ -15,23 +15,30 @@
 //! # Rules
 //!
 //! A page shows nothing that no API shows to the same caller, and has the access of that API. Only sessions count here:
-//! other credentials are ignored. A form posts to the URL of its own page, so every `POST` has a page that explains it. A
+//! other credentials are ignored. Every URL that takes a form shows it too, so a sign-in in between returns to the form. A
 //! caller without rights gets the same page as for a repository that does not exist. `GET` changes nothing.
 
+mod account;
 mod asset;
+mod audit;
 mod call;
 mod error;
+mod groups;
+mod keys;
 mod repositories;
 mod route;
+mod sessions;
 mod sign_in;
+mod system;
+mod users;
 
 use hyper::header;
 
 pub(super) use call::PageCall;
 pub(super) use error::page as error_page;
-use route::Page;
 pub(crate) use route::Request;
 pub(super) use route::parse;
+use route::{AccountPage, AdminPage, Page};
 
 use super::error::ApiError;
 use super::page;
@@ -56,11 +63,49 @@ pub(super) async fn handle(context: &Context<'_>, request: Request, body: &mut R
         Page::SignIn => Box::pin(sign_in::sign_in(&call)).await,
         Page::ConfirmPassword => Box::pin(sign_in::confirm_password(&call)).await,
         Page::SignOut => Box::pin(sign_in::sign_out(&call)).await,
+        Page::Account(page) => Box::pin(own(&call, page)).await,
+        Page::Admin(page) => Box::pin(admin(&call, page)).await,
     }?;
     if let Some(cookie) = call.visitor_cookie().filter(|_| !response.headers().contains_key(header::SET_COOKIE)) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+/// The pages of the user's own account.
+async fn own(call: &PageCall<'_>, page: AccountPage) -> HandlerResult {
+    match page {
+        AccountPage::Overview => account::overview(call),
+        AccountPage::Access => account::access(call).await,
+        AccountPage::Password => account::password(call).await,
+        AccountPage::Keys => keys::list(call),
+        AccountPage::NewKey => keys::create(call).await,
+        AccountPage::RevokeKey(id) => keys::revoke_own(call, id).await,
+        AccountPage::Sessions => sessions::sessions(call).await,
+        AccountPage::Clients => sessions::clients(call).await,
+        AccountPage::Log => audit::own(call),
+    }
+}
+
+/// The pages of superusers.
+async fn admin(call: &PageCall<'_>, page: AdminPage) -> HandlerResult {
+    match page {
+        AdminPage::Users => users::list(call),
+        AdminPage::NewUser => users::create(call).await,
+        AdminPage::User(name) => users::user(call, &name).await,
+        AdminPage::ChangeUser(name, change) => users::change(call, &name, change).await,
+        AdminPage::RevokeKey(id) => keys::revoke_any(call, id).await,
+        AdminPage::Groups => groups::list(call),
+        AdminPage::NewGroup => groups::create(call).await,
+        AdminPage::Group(name) => groups::group(call, &name).await,
+        AdminPage::DeleteGroup(name) => groups::delete(call, &name).await,
+        AdminPage::RemoveMember(name) => groups::remove_member(call, &name).await,
+        AdminPage::Audit => audit::all(call),
+        AdminPage::Disk => system::disk(call),
+        AdminPage::Maintenance => system::maintenance(call),
+        AdminPage::Limits => system::limits(call),
+        AdminPage::Configuration => system::configuration(call),
+    }
 }
 
 /// Answers a caller without access: with the sign-in page, with the page that asks for the password again, or as if the

@@ -79,6 +79,17 @@ impl Metrics {
         self.sent.inc_by(sent);
     }
 
+    /// The number of responses with a status, since the start.
+    pub(crate) fn responses(&self, code: u16) -> u64 {
+        let counted = |method| self.requests.get(&RequestLabels { method, code }).map_or(0, |counter| counter.get());
+        METHODS.into_iter().map(counted).sum()
+    }
+
+    /// The number of open connections.
+    pub(crate) fn open_connections(&self) -> u64 {
+        u64::try_from(self.connections.get()).unwrap_or_default()
+    }
+
     /// Counts a connection as open until the guard is dropped.
     pub(crate) fn connection(&self) -> ConnectionGuard {
         self.connections.inc();
@@ -111,6 +122,9 @@ impl Drop for ConnectionGuard {
         self.0.dec();
     }
 }
+
+/// Every label of a method.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OTHER"];
 
 /// A method as a label. Unknown methods share one label, because each label uses memory.
 fn label(method: &Method) -> &'static str {

@@ -151,6 +151,7 @@ impl Builder {
             external_origin: self.config.http.external_url.as_deref().and_then(|url| Url::parse(url).ok()),
             config: self.config,
             metrics: Arc::new(Metrics::new()),
+            activity: super::Activity::default(),
             api_description: OnceLock::new(),
             unsent: ByteBudget::new(UNSENT_BYTES_MAX),
             pieces: ByteBudget::new(PIECES_BYTES_MAX),

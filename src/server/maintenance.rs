@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::content::repository::Scrubbing;
-use crate::registry::Shared;
+use crate::registry::{Shared, Work};
 
 /// How often the last uses of keys and sessions, and leases, are written. A crash loses at most this much of them.
 const FLUSH_INTERVAL: Duration = Duration::from_mins(1);
@@ -242,7 +242,10 @@ impl Maintenance {
             let now = Duration::from_micros(self.shared.now().micros());
             if rules.time_window.is_none_or(|window| window.contains(now)) {
                 let (is_due, pause) = (self.shared.stores().is_collection_due(), pause_between_steps(&self.stopped));
-                let collect = move |shared: &Shared| shared.stores().collect(shared.stores().delays(), pause);
+                let collect = move |shared: &Shared| {
+                    let collect = || shared.stores().collect(shared.stores().delays(), pause);
+                    shared.perform(Work::Collection, collect, Work::describe_collection)
+                };
                 if let Some(collected) = self.run_if("garbage collection", is_due, collect).await {
                     let (manifests, links) = (collected.manifests, collected.links);
                     let (blobs, bytes) = (collected.blobs, collected.bytes);
@@ -261,7 +264,10 @@ impl Maintenance {
             let pause = pause_between_steps(&self.stopped);
             let unless_since = Some(self.shared.now().before(rules.interval));
             let scrubbing = Scrubbing { repair: false, rate: rules.rate, unless_since };
-            if let Some(scrubbed) = self.run("scrub", move |shared| shared.stores().scrub(scrubbing, pause)).await {
+            let scrub = move |shared: &Shared| {
+                shared.perform(Work::Scrub, || shared.stores().scrub(scrubbing, pause), Work::describe_scrub)
+            };
+            if let Some(scrubbed) = self.run("scrub", scrub).await {
                 let (blobs, bytes) = (scrubbed.blobs, scrubbed.bytes);
                 if scrubbed.is_clean() {
                     tracing::info!(blobs, bytes, "scrub found no damage");

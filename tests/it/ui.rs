@@ -1,4 +1,6 @@
 //! The pages, over real sockets and with a real browser.
 
+mod account;
+mod admin;
 mod client;
 mod safety;

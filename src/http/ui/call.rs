@@ -16,13 +16,42 @@ use crate::http::{Body, Context, HandlerResult};
 use crate::identity::access::Access;
 use crate::identity::accounts::SessionId;
 use crate::kit::clock::Timestamp;
-use crate::web::{Layout, Notice, Time, User, sentence};
+use crate::oci::ErrorCode;
+use crate::web::{LastUse, Layout, Menu, MenuEntry, Notice, Time, User, sentence};
 
 /// The largest form.
 const FORM_BYTES_MAX: usize = 64 * 1024;
 
 /// The field with the proof that a page of this registry sent the form.
 const CSRF_FIELD: &str = "_csrf_token";
+
+/// The pages of the user's own account.
+const ACCOUNT: Menu = Menu {
+    name: "Your account",
+    entries: &[
+        MenuEntry { path: "/ui/account", name: "Overview" },
+        MenuEntry { path: "/ui/account/keys", name: "API keys" },
+        MenuEntry { path: "/ui/account/access", name: "Your rights" },
+        MenuEntry { path: "/ui/account/sessions", name: "Sessions" },
+        MenuEntry { path: "/ui/account/clients", name: "Signed-in clients" },
+        MenuEntry { path: "/ui/account/password", name: "Password" },
+        MenuEntry { path: "/ui/account/log", name: "Audit log" },
+    ],
+};
+
+/// The pages of superusers.
+const ADMINISTRATION: Menu = Menu {
+    name: "Administration",
+    entries: &[
+        MenuEntry { path: "/ui/admin/users", name: "Users" },
+        MenuEntry { path: "/ui/admin/groups", name: "Groups" },
+        MenuEntry { path: "/ui/admin/audit", name: "Audit log" },
+        MenuEntry { path: "/ui/admin/disk", name: "Disk use" },
+        MenuEntry { path: "/ui/admin/maintenance", name: "Maintenance" },
+        MenuEntry { path: "/ui/admin/limits", name: "Limits" },
+        MenuEntry { path: "/ui/admin/config", name: "Configuration" },
+    ],
+};
 
 /// A request for a page.
 #[derive(Debug)]
@@ -71,7 +100,7 @@ impl<'a> PageCall<'a> {
         Ok(value.flatten().unwrap_or_default().trim())
     }
 
-    /// A parameter of the URL, without blanks around it. Empty if there is none.
+    /// A parameter of the URL, without blanks around it. Empty if the URL does not have it.
     pub(super) fn parameter(&self, name: &'static str) -> Result<&str, ApiError> {
         Ok(self.query.one(name)?.unwrap_or_default().trim())
     }
@@ -103,6 +132,26 @@ impl<'a> PageCall<'a> {
         }
     }
 
+    /// The frame of a page of the user's own account. `place` is the entry of the menu that it belongs to.
+    pub(super) fn account_layout(&self, title: impl Into<String>, place: &'static str) -> Layout {
+        Layout { menu: Some(&ACCOUNT), place, ..self.layout(title) }
+    }
+
+    /// The frame of a page of superusers.
+    pub(super) fn admin_layout(&self, title: impl Into<String>, place: &'static str) -> Layout {
+        Layout { menu: Some(&ADMINISTRATION), place, ..self.layout(title) }
+    }
+
+    /// Whether the caller may change what the pages of superusers show.
+    pub(super) fn is_superuser(&self) -> bool {
+        self.context.caller.account().is_some_and(|account| account.role == AccountRole::Superuser)
+    }
+
+    /// When, from where and by which program something was used last.
+    pub(super) fn last_use(&self, at: Timestamp, address: Option<String>, agent: String) -> LastUse {
+        LastUse { at: self.time(at), address, agent }
+    }
+
     /// Shows a page.
     pub(super) fn render(&self, view: &impl Template) -> HandlerResult {
         Self::render_as(StatusCode::OK, view)
@@ -126,7 +175,7 @@ impl<'a> PageCall<'a> {
         page::redirect(StatusCode::SEE_OTHER, &url)
     }
 
-    /// Whether the caller may list repositories, even if there are none.
+    /// Whether the caller may list repositories, even if the list is empty.
     pub(super) fn may_list(&self) -> Result<bool, ApiError> {
         let Context { registry, caller, .. } = self.context;
         Ok(caller.account().is_some() || registry.decide(caller, &Access::Catalog)?.is_ok())
@@ -154,4 +203,9 @@ pub(super) async fn read_form(context: &Context<'_>, body: &mut RequestBody) -> 
         _ => false,
     };
     if is_own { Ok(form) } else { Err(ApiError::csrf()) }
+}
+
+/// A mistake of the user in a form.
+pub(super) fn mistaken(why: impl Into<String>) -> ApiError {
+    ApiError::bad_request(ErrorCode::Unsupported, why)
 }

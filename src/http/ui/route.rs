@@ -1,5 +1,10 @@
 //! [`Page`]: every page, with its path and the access that it requires. Pure.
 
+mod account;
+mod admin;
+
+pub(super) use account::AccountPage;
+pub(super) use admin::{AdminPage, UserChange};
 use hyper::Method;
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -15,7 +20,7 @@ const NOT_IN_PATH: &AsciiSet =
 
 /// A page with the values of its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Page {
+pub(super) enum Page {
     /// A file that pages load.
     Asset(String),
     /// The list of repositories.
@@ -24,6 +29,8 @@ pub(crate) enum Page {
     /// Asks for the password again, for pages that need a recent sign-in.
     ConfirmPassword,
     SignOut,
+    Account(AccountPage),
+    Admin(AdminPage),
 }
 
 /// A request for a page.
@@ -47,6 +54,12 @@ impl Page {
         if let Some(name) = path.strip_prefix("assets/") {
             return Some(Self::Asset(name.to_owned()));
         }
+        if let Some(rest) = path.strip_prefix("account").filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return AccountPage::parse(rest).map(Self::Account);
+        }
+        if let Some(rest) = path.strip_prefix("admin/") {
+            return AdminPage::parse(rest).map(Self::Admin);
+        }
         Some(match path {
             "" => Self::Repositories,
             "sign-in" => Self::SignIn,
@@ -56,12 +69,14 @@ impl Page {
         })
     }
 
-    /// The access that the page requires, with and without a form.
-    fn access(&self) -> Access {
+    /// The access that the page requires, or its form.
+    fn access(&self, is_form: bool) -> Access {
         match self {
             Self::Asset(_) => Access::Anyone,
             Self::Repositories | Self::SignIn | Self::SignOut => Access::Account(Requires::Anyone),
             Self::ConfirmPassword => Access::Account(Requires::Session),
+            Self::Account(page) => Access::Account(page.access()),
+            Self::Admin(page) => Access::Account(page.access(is_form)),
         }
     }
 
@@ -70,6 +85,8 @@ impl Page {
         match self {
             Self::SignIn | Self::ConfirmPassword | Self::SignOut => true,
             Self::Asset(_) | Self::Repositories => false,
+            Self::Account(page) => page.takes_form(),
+            Self::Admin(page) => page.takes_form(),
         }
     }
 
@@ -82,7 +99,7 @@ impl Page {
 impl Request {
     /// The access that the operation requires.
     pub(crate) fn access(&self) -> Access {
-        self.page.access()
+        self.page.access(self.is_form)
     }
 
     /// Whether the request is for a file that pages load.

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::support::content::{INDEX, MANIFEST, bytes, noise, push_blob, put_manifest, sha256, start_upload};
 use crate::support::http::{Answer, Request};
-use callers::{COLUMNS, Means, User, World};
+use callers::{COLUMNS, Means, SPARE, User, Who, World};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/accounts/routes.txt");
 
@@ -99,6 +99,53 @@ const PAGES: &[&str] = &[
     "GET /ui/sign-out",
     "POST /ui/sign-out",
     "POST /ui/",
+    "",
+    "GET /ui/account",
+    "GET /ui/account/access",
+    "GET /ui/account/access?repository={name}",
+    "GET /ui/account/keys",
+    "GET /ui/account/keys/new",
+    "POST /ui/account/keys/new",
+    "GET /ui/account/keys/{token_uuid}/revoke",
+    "POST /ui/account/keys/{token_uuid}/revoke",
+    "GET /ui/account/sessions",
+    "POST /ui/account/sessions",
+    "GET /ui/account/clients",
+    "POST /ui/account/clients",
+    "GET /ui/account/password",
+    "POST /ui/account/password",
+    "GET /ui/account/log",
+    "POST /ui/account/log",
+    "",
+    "GET /ui/admin/users",
+    "GET /ui/admin/users/-/new",
+    "POST /ui/admin/users/-/new",
+    "GET /ui/admin/users/{username}",
+    "POST /ui/admin/users/{username}",
+    "GET /ui/admin/users/{username}/-/disable",
+    "POST /ui/admin/users/{username}/-/disable",
+    "GET /ui/admin/users/{username}/-/enable",
+    "POST /ui/admin/users/{username}/-/enable",
+    "GET /ui/admin/users/{username}/-/reset-password",
+    "POST /ui/admin/users/{username}/-/reset-password",
+    "GET /ui/admin/users/{username}/-/delete",
+    "POST /ui/admin/users/{username}/-/delete",
+    "GET /ui/admin/keys/{token_uuid}/revoke",
+    "POST /ui/admin/keys/{token_uuid}/revoke",
+    "GET /ui/admin/groups",
+    "GET /ui/admin/groups/-/new",
+    "POST /ui/admin/groups/-/new",
+    "GET /ui/admin/groups/{group}",
+    "POST /ui/admin/groups/{group}",
+    "GET /ui/admin/groups/{group}/-/remove-member?user={membername}",
+    "POST /ui/admin/groups/{group}/-/remove-member?user={membername}",
+    "GET /ui/admin/groups/{group}/-/delete",
+    "POST /ui/admin/groups/{group}/-/delete",
+    "GET /ui/admin/audit",
+    "GET /ui/admin/disk",
+    "GET /ui/admin/maintenance",
+    "GET /ui/admin/limits",
+    "GET /ui/admin/config",
 ];
 
 /// The rest of them. The profile has no say in it.
@@ -338,11 +385,16 @@ impl World {
     async fn ask(&self, route: &'static str, means: Means) -> String {
         let mut user = self.user(means).clone();
         // A user who deletes their own account must not be needed by other requests.
-        if route == "DELETE /api/v1/user/" && matches!(means, Means::Session(_)) {
+        let ends_user = ["DELETE /api/v1/user/", "POST /ui/account/password"].contains(&route);
+        if ends_user && matches!(means, Means::Session(_)) {
             user = self.another(&user).await;
         }
         let target = match route {
             _ if route.contains("{repository}") || route.contains("{group}") => self.shared_target(route).await,
+            "POST /ui/admin/users/{username}/-/delete" if matches!(means, Means::Session(Who::Root)) => {
+                let name = self.another(self.user(Means::Session(Who::Bob))).await.name;
+                Target::default().form(&[("typed", &name)]).value("{username}", name)
+            }
             _ => self.target(route, &user).await,
         };
         let (method, path) = route.split_once(' ').unwrap();
@@ -419,6 +471,20 @@ impl World {
             _ if path.contains("{session_id}") => target.value("{session_id}", self.new_session().await),
             "POST /ui/sign-in" => target.form(&[("user", &user.name), ("password", &user.password)]),
             "POST /ui/confirm-password" => target.form(&[("password", &user.password)]),
+            "POST /ui/account/keys/new" => target.form(&[("label", "made here"), ("lifetime", "7")]),
+            "POST /ui/account/sessions" => target.form(&[("end", &self.new_session().await)]),
+            "POST /ui/account/clients" => target.form(&[("end", &self.new_refresh_token().await)]),
+            "POST /ui/account/password" => {
+                target.form(&[("password", "another-password"), ("again", "another-password")])
+            }
+            "POST /ui/admin/users/-/new" => target.form(&[("name", &format!("made{}", self.next()))]),
+            "POST /ui/admin/users/{username}" => target.value("{username}", SPARE).form(&[("groups", "team")]),
+            "POST /ui/admin/groups/-/new" => {
+                target.form(&[("name", &format!("made{}", self.next())), ("role", "read")])
+            }
+            _ if path.starts_with("/ui/admin/users/{username}") && route.starts_with("POST") => {
+                target.value("{username}", SPARE)
+            }
             "POST /api/v1/signin" => target.json(&json!({ "username": user.name, "password": user.password })),
             "POST /api/v1/signin/device" => target.json(&json!({ "provider": "oidc" })),
             "POST /api/v1/signin/device/token" => target.json(&json!({ "handle": "unknown" })),
@@ -437,7 +503,7 @@ impl World {
     /// The objects of requests about repositories, roles and groups: for each route a repository of alice and a group, in
     /// which bob has a role if the route shows or removes one.
     async fn shared_target(&self, route: &'static str) -> Target {
-        let number = API_V1.iter().position(|known| *known == route).unwrap();
+        let number = API_V1.iter().chain(PAGES).position(|known| *known == route).unwrap();
         let (mut repository, group) = (format!("alice/for{number}"), format!("group{number}"));
         if route == "DELETE /api/v1/repository/{repository}" {
             repository = format!("alice/gone{}", self.next());
@@ -481,6 +547,10 @@ impl World {
             "PUT /api/v1/group/{group}" => json!({ "role": "member" }),
             _ => json!({ "role": "write" }),
         };
-        if route.starts_with('P') { target.json(&body) } else { target }
+        match route {
+            _ if route.contains(" /ui/") => target.form(&[("change", "settings"), ("role", "read")]),
+            _ if route.starts_with('P') => target.json(&body),
+            _ => target,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What no page and no form may do.
+//! Rules that hold for every page and every form.
 
 use super::client::Client;
 use crate::support::TestRegistry;
@@ -58,3 +58,29 @@ async fn every_page_has_the_policy_and_is_not_cached() {
         assert_eq!(page.header("x-content-type-options"), Some("nosniff"), "{path}");
     }
 }
+
+/// The paths of all pages of an account and of superusers that need no value.
+pub const PAGES: &[&str] = &[
+    "/ui/",
+    "/ui/account",
+    "/ui/account/access",
+    "/ui/account/keys",
+    "/ui/account/keys/new",
+    "/ui/account/sessions",
+    "/ui/account/clients",
+    "/ui/account/password",
+    "/ui/account/log",
+    "/ui/admin/users",
+    "/ui/admin/users/-/new",
+    "/ui/admin/users/alice",
+    "/ui/admin/users/alice/-/disable",
+    "/ui/admin/users/alice/-/reset-password",
+    "/ui/admin/users/alice/-/delete",
+    "/ui/admin/groups",
+    "/ui/admin/groups/-/new",
+    "/ui/admin/audit",
+    "/ui/admin/disk",
+    "/ui/admin/maintenance",
+    "/ui/admin/limits",
+    "/ui/admin/config",
+];

@@ -25,6 +25,9 @@ pub struct User {
     option: Option<&'static str>,
 }
 
+/// A user that requests may change in any way but delete.
+pub const SPARE: &str = "dave";
+
 /// The users of the registry, by the names of the columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
@@ -177,6 +180,7 @@ impl World {
         ] {
             users.insert(who, add_user(directory.path(), name, option));
         }
+        add_user(directory.path(), SPARE, None);
         let (name, password) = (ADMIN.0.to_owned(), ADMIN.1.to_owned());
         users.insert(Who::Root, User { name, password, option: Some("--superuser") });
         let by_password = |who| running.user((users[&who].name.as_str(), users[&who].password.as_str()));

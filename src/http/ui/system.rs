@@ -1,0 +1,106 @@
+//! The registry itself, as superusers see it: disk, background work, limits and configuration.
+
+use super::PageCall;
+use crate::http::HandlerResult;
+use crate::registry::{Work, WorkState};
+use crate::web::{
+    Badge, Bytes, ConfigRow, ConfigurationPage, DiskPage, LimitRow, LimitsPage, MaintenancePage, Space, Tone, WorkRow,
+};
+
+/// The statuses of requests that ran into a limit, the limit, and what helps.
+const LIMITS: [(u16, &str, &str); 7] = [
+    (429, "Too many wrong passwords or sign-ins", "Look for failed sign-ins in the audit log"),
+    (
+        503,
+        "Too many requests, password checks or unsent bytes at once",
+        "Raise http.limits.maxConnections, or spread the load",
+    ),
+    (507, "Too little space on the disk", "Free space, or lower storage.minFreeSpace"),
+    (413, "Bodies that are too large", "Raise http.limits.maxManifestSize"),
+    (408, "Bodies that arrive too slowly", "Raise http.limits.bodyIdleTimeout"),
+    (414, "Request lines that are too long", "A client sends too many tags or parameters"),
+    (431, "Headers that are too large", "A client or a proxy sends too many cookies or headers"),
+];
+
+pub(super) fn disk(call: &PageCall<'_>) -> HandlerResult {
+    let stores = call.context.registry.stores();
+    let (space, error) = match stores.space() {
+        Ok((free, least)) => (Some(Space { free: Bytes(free), least: Bytes(least) }), None),
+        Err(error) => (None, Some(format!("The free space is unknown: {error}."))),
+    };
+    let refuses = stores.check_space().err().map(|error| error.to_string());
+    let is_read_only = stores.is_read_only();
+    let layout = call.admin_layout("Disk use", "/ui/admin/disk");
+    call.render(&DiskPage { layout, error, space, is_read_only, refuses, content: None })
+}
+
+pub(super) fn maintenance(call: &PageCall<'_>) -> HandlerResult {
+    let config = call.context.registry.config();
+    let every = |is_on: bool, interval: std::time::Duration| {
+        if is_on {
+            format!("Runs every {}.", crate::config::duration_text(interval))
+        } else {
+            "Does not run by itself.".to_owned()
+        }
+    };
+    let (collection, scrub) = (&config.storage.collection, &config.extensions.scrub);
+    let works = vec![
+        work(
+            call,
+            Work::Collection,
+            "Garbage collection",
+            format!("Removes unreferenced manifests and blobs. {}", every(collection.enable, collection.interval)),
+            "coracle gc",
+        ),
+        work(
+            call,
+            Work::Scrub,
+            "Scrub",
+            format!("Checks stored data against its digests. {}", every(scrub.enable, scrub.interval)),
+            "coracle scrub",
+        ),
+    ];
+    call.render(&MaintenancePage { layout: call.admin_layout("Maintenance", "/ui/admin/maintenance"), works })
+}
+
+fn work(call: &PageCall<'_>, work: Work, name: &'static str, about: String, command: &'static str) -> WorkRow {
+    let WorkState { running_since, ended, result, is_good } = call.context.registry.activity().state(work);
+    let state = match (running_since, ended, is_good) {
+        (Some(_), ..) => Badge::new("running", Tone::Accent),
+        (None, None, _) => Badge::new("not yet run", Tone::Plain),
+        (None, Some(_), true) => Badge::new("done", Tone::Good),
+        (None, Some(_), false) => Badge::new("found problems", Tone::Bad),
+    };
+    let (running_since, ended) = (running_since.map(|at| call.time(at)), ended.map(|at| call.time(at)));
+    WorkRow { name, about, state, running_since, ended, result, command }
+}
+
+pub(super) fn limits(call: &PageCall<'_>) -> HandlerResult {
+    let registry = call.context.registry;
+    let row = |(status, what, advice): (u16, &'static str, &'static str)| LimitRow {
+        status,
+        what,
+        advice,
+        count: registry.metrics().responses(status),
+    };
+    call.render(&LimitsPage {
+        layout: call.admin_layout("Limits", "/ui/admin/limits"),
+        connections: registry.metrics().open_connections(),
+        connections_max: registry.limits().max_connections,
+        limits: LIMITS.into_iter().map(row).collect(),
+    })
+}
+
+pub(super) fn configuration(call: &PageCall<'_>) -> HandlerResult {
+    let values = call.context.registry.config().in_force();
+    let keys = values.into_iter().map(|value| ConfigRow {
+        key: value.key,
+        value: value.text,
+        is_given: value.is_given,
+        doc: value.doc,
+    });
+    call.render(&ConfigurationPage {
+        keys: keys.collect(),
+        layout: call.admin_layout("Configuration", "/ui/admin/config"),
+    })
+}

@@ -1,0 +1,107 @@
+//! The pages of superusers.
+
+use super::client::{Client, unescaped};
+use crate::support::TestRegistry;
+use crate::support::registry::{ALICE, BOB, ROOT};
+
+#[tokio::test]
+async fn a_user_is_made_disabled_enabled_and_deleted() {
+    let t = TestRegistry::with_users().await;
+    let mut root = Client::signed_in(&t, ROOT).await;
+    let form = root.get("/ui/admin/users/-/new").await.status(200);
+    let new = "/ui/admin/users/-/new";
+    root.submit(&form, new, &[("name", "-bad name")]).await.status(400);
+    root.submit(&form, new, &[("name", "carol"), ("email", "not an address")]).await.status(400);
+    let made = root.submit(&form, new, &[("name", "carol"), ("email", "carol@example.org")]).await.status(200).text();
+    let password = made.split("Password of carol\">").nth(1).unwrap().split('<').next().unwrap();
+    let password = unescaped(password);
+    let carol = t.user(("carol", &password));
+    carol.get("/v2/").send().await.status(200);
+    root.submit(&form, new, &[("name", "carol")]).await.status(400);
+
+    for (change, status) in [("disable", 401), ("enable", 200)] {
+        let path = format!("/ui/admin/users/carol/-/{change}");
+        let question = root.get(&path).await.status(200);
+        let done = root.submit(&question, &path, &[]).await.status(303);
+        assert_eq!(done.location(), format!("/ui/admin/users/carol?notice=user-{change}d"));
+        root.get(&done.location()).await.status(200);
+        carol.get("/v2/").send().await.status(status);
+    }
+    let path = "/ui/admin/users/carol/-/reset-password";
+    let question = root.get(path).await.status(200);
+    root.submit(&question, path, &[]).await.status(200);
+    carol.get("/v2/").send().await.status(401);
+    let path = "/ui/admin/users/carol/-/delete";
+    let question = root.get(path).await.status(200);
+    root.submit(&question, path, &[("typed", "bob")]).await.status(400);
+    root.submit(&question, path, &[("typed", "carol")]).await.status(303);
+    root.get("/ui/admin/users/carol").await.status(404);
+}
+
+#[tokio::test]
+async fn a_group_is_made_and_its_members_get_its_role() {
+    let t = TestRegistry::with_users().await;
+    let mut root = Client::signed_in(&t, ROOT).await;
+    let form = root.get("/ui/admin/groups/-/new").await.status(200);
+    let fields = [("name", "team"), ("role", "write"), ("description", "<i>ours</i>")];
+    root.submit(&form, "/ui/admin/groups/-/new", &fields).await.status(303);
+    let page = root.get("/ui/admin/groups/team").await.status(200);
+    assert!(!page.text().contains("<i>"), "{}", page.text());
+    root.submit(&page, "/ui/admin/groups/team", &[("change", "member"), ("member", "bob")]).await.status(400);
+    let add = page.text().replacen("name=\"change\" value=\"settings\"", "name=\"change\" value=\"member\"", 1);
+    let mut page = page;
+    page.body = add.into();
+    root.submit(&page, "/ui/admin/groups/team", &[("member", "absent")]).await.status(404);
+    root.submit(&page, "/ui/admin/groups/team", &[("member", "bob")]).await.status(303);
+    t.user(BOB).post("/v2/team/app/blobs/uploads/").send().await.status(202);
+    let path = "/ui/admin/groups/team/-/remove-member?user=bob";
+    let question = root.get(path).await.status(200);
+    root.submit(&question, path, &[]).await.status(303);
+    t.user(BOB).post("/v2/team/app/blobs/uploads/").send().await.status(403);
+    let question = root.get("/ui/admin/groups/team/-/delete").await.status(200);
+    root.submit(&question, "/ui/admin/groups/team/-/delete", &[]).await.status(303);
+    root.get("/ui/admin/groups/team").await.status(404);
+}
+
+#[tokio::test]
+async fn superusers_cannot_be_changed_and_others_see_no_page_of_superusers() {
+    let t = TestRegistry::with_users().await;
+    let mut root = Client::signed_in(&t, ROOT).await;
+    let path = "/ui/admin/users/root/-/disable";
+    let question = root.get(path).await.status(400);
+    root.submit(&question, path, &[]).await.status(400);
+    t.user(ROOT).get("/v2/").send().await.status(200);
+    let mut alice = Client::signed_in(&t, ALICE).await;
+    for path in super::safety::PAGES.iter().filter(|path| path.starts_with("/ui/admin/")) {
+        let page = alice.get(path).await.status(403).text();
+        assert!(page.contains("Not permitted"), "{path}: {page}");
+    }
+    assert!(!alice.get("/ui/").await.text().contains("Administration"));
+}
+
+#[tokio::test]
+async fn the_audit_log_is_filtered_and_hostile_agents_are_text() {
+    let t = TestRegistry::with_users().await;
+    let agent = "<script>alert(1)</script>\"'&";
+    t.user((ALICE.0, "wrong")).get("/v2/").header("user-agent", agent).send().await.status(401);
+    let mut root = Client::signed_in(&t, ROOT).await;
+    let page = root.get("/ui/admin/audit?account=alice&kind=failure").await.status(200).text();
+    assert!(page.contains("login_failure") && !page.contains("<script>alert"), "{page}");
+    assert!(unescaped(&page).contains(agent), "{page}");
+    let page = root.get("/ui/admin/audit?account=bob&kind=failure").await.status(200).text();
+    assert!(page.contains("No entries"), "{page}");
+    for bad in ["from=x", "from=2026-12-31&to=2026-01-01", "before=x", "to=2026-13-01"] {
+        root.get(&format!("/ui/admin/audit?{bad}")).await.status(400);
+    }
+}
+
+#[tokio::test]
+async fn the_configuration_in_force_has_no_secret() {
+    let t = TestRegistry::with_users().await;
+    let mut root = Client::signed_in(&t, ROOT).await;
+    let page = root.get("/ui/admin/config").await.status(200).text();
+    assert!(page.contains("storage.gcDelay") && page.contains("http.ui"), "{page}");
+    assert!(!page.to_lowercase().contains("secret<"), "{page}");
+    let page = root.get("/ui/admin/limits").await.status(200).text();
+    assert!(page.contains("Too many wrong passwords"), "{page}");
+}
