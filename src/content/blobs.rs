@@ -15,7 +15,7 @@ mod transfer;
 
 use std::collections::HashSet;
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Read as _};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -122,6 +122,15 @@ impl Blobs {
         let Some(file) = if_exists(File::open(&path)).map_err(Error::io("open", &path))? else { return Ok(None) };
         let metadata = file.metadata().map_err(Error::io("read the metadata of", &path))?;
         Ok(Some(Blob { file, size: metadata.len(), modified: modified(&metadata) }))
+    }
+
+    /// Reads a blob into memory. Returns `None` if its file does not exist or has more than `max` bytes.
+    pub(crate) fn read(&self, digest: Digest, max: u64) -> Result<Option<Vec<u8>>, Error> {
+        let Some(blob) = self.get(digest)?.filter(|blob| blob.size <= max) else { return Ok(None) };
+        let mut bytes = Vec::with_capacity(usize::try_from(blob.size).unwrap_or_default());
+        let read = (&blob.file).take(max).read_to_end(&mut bytes);
+        read.map_err(Error::io("read", &self.tree.blob(&digest)))?;
+        Ok(Some(bytes))
     }
 
     /// Hashes the file of a blob. `pause` is called after each part with its size, and may sleep. If it breaks, the

@@ -24,6 +24,7 @@ mod content;
 mod damage;
 mod deleted;
 mod error;
+mod facts;
 mod history;
 mod import;
 mod journal;
@@ -32,6 +33,7 @@ mod lease;
 mod manifest;
 mod optional;
 mod orphan;
+mod pulls;
 mod recover;
 mod referrer;
 #[cfg(test)]
@@ -103,6 +105,9 @@ pub(crate) struct Stores {
     leases: lease::Leases,
     manifests: cache::ManifestCache,
     large_manifests: large::LargeManifests,
+    pulls: pulls::PullCounts,
+    /// Held while totals and facts are counted, by one thread at a time.
+    counting: Mutex<()>,
     /// Held while garbage is collected, by one thread at a time.
     collecting: Mutex<()>,
     /// Held while unlinked files are removed.
@@ -125,6 +130,8 @@ impl Stores {
             leases: lease::Leases::default(),
             manifests: cache::ManifestCache::default(),
             large_manifests: large::LargeManifests::default(),
+            pulls: pulls::PullCounts::default(),
+            counting: Mutex::default(),
             collecting: Mutex::default(),
             sweeping: Mutex::default(),
             files: RwLock::default(),

@@ -11,24 +11,23 @@ mod blob;
 mod browse;
 mod codec;
 mod copy;
+mod counting;
 mod credential;
 mod durability;
 mod error;
 mod examine;
-#[allow(dead_code, reason = "the writers and the pages follow")]
 mod facts;
 mod history;
 #[cfg(test)]
 mod inspect;
 mod journal;
 mod manifest;
-#[allow(dead_code, reason = "the pages follow")]
 mod order;
 mod permission;
 mod schema;
+mod size;
 mod store;
 mod tag;
-#[allow(dead_code, reason = "the pages follow")]
 mod totals;
 mod transaction;
 mod unreferenced;
@@ -49,17 +48,16 @@ pub(crate) use age::{RestingUpload, SteadyClockRow};
 pub(crate) use audit::{AuditEvent, AuditRow, Author};
 pub(crate) use blob::{DamageRow, FileRow};
 pub(crate) use copy::{Extent, Pause, ReadOnlyDatabase, install};
+pub(crate) use counting::{CleanupPosition, UncountedFacts};
 pub(crate) use credential::{KeyRow, RefreshRow, SecretHash, SessionRow, SigningRow, Use};
 pub(crate) use error::Error;
 pub(crate) use examine::{Condition, examine, set_aside};
-#[allow(unused_imports, reason = "the pages follow")]
 pub(crate) use facts::{BuildStep, Details, Facts, Kind, Platform};
 pub(crate) use history::{Span, TagState};
 #[cfg(test)]
 pub(crate) use inspect::Dump;
 pub(crate) use journal::{JournaledManifest, ReplayedJournal};
 pub(crate) use manifest::{Contents, ManifestRow};
-#[allow(unused_imports, reason = "the pages follow")]
 pub(crate) use order::{Order, Pulls};
 pub(crate) use permission::{Grantee, GroupRow, Role, SettingsRow};
 pub(crate) use schema::{
@@ -67,7 +65,6 @@ pub(crate) use schema::{
     SETTING_PROVIDER_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY,
 };
 pub(crate) use tag::TagAttributes;
-#[allow(unused_imports, reason = "the pages follow")]
 pub(crate) use totals::{RepositoryRow, Totals};
 pub(crate) use transaction::{Rows, WriteTx};
 pub(crate) use unreferenced::{Unreferenced, UnreferencedRow};

@@ -64,6 +64,13 @@ impl Timestamp {
     /// The latest time, 9999-12-30T22:00:00Z. It can be written with every offset from UTC.
     pub(crate) const LATEST: Self = Self(253_402_207_200_000_000);
 
+    /// Reads a time in the form of RFC 3339. `None` if it is before 1970 or after [`Timestamp::LATEST`].
+    pub(crate) fn from_rfc3339(text: &str) -> Option<Self> {
+        let time: jiff::Timestamp = text.parse().ok()?;
+        let time = Self(u64::try_from(time.as_microsecond()).ok()?);
+        (time <= Self::LATEST).then_some(time)
+    }
+
     /// The time in the form of RFC 2822 with the offset `-0000`, as Quay writes it.
     pub(crate) fn rfc2822(self) -> String {
         let time = jiff::Timestamp::from(self).to_zoned(jiff::tz::TimeZone::UTC);

@@ -26,6 +26,10 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(2);
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 /// How often the journal is synced. A power failure loses at most this much of it, and then it is rebuilt.
 const JOURNAL_INTERVAL: Duration = Duration::from_secs(10);
+/// How often pulls are written. A crash loses at most this much of them.
+const PULLS_INTERVAL: Duration = Duration::from_secs(10);
+/// How often repositories are looked for whose facts have to be read again. They are rare.
+const FACTS_INTERVAL: Duration = Duration::from_mins(1);
 /// How often the htpasswd file is checked. A changed password there ends sessions this much later.
 const FILE_INTERVAL: Duration = Duration::from_millis(400);
 /// How often users are looked for that an identity provider must be asked about: a quarter of the configured interval,
@@ -33,6 +37,7 @@ const FILE_INTERVAL: Duration = Duration::from_millis(400);
 const RECHECK_INTERVAL_MIN: Duration = Duration::from_millis(200);
 const RECHECK_INTERVAL_MAX: Duration = Duration::from_mins(5);
 const JOURNAL: &str = "writing the journal of manifests";
+const PULLS: &str = "writing the counts of pulls";
 /// The longest time before the first garbage collection after a start. The leases of the minute before a crash were not
 /// written, and their clients may return.
 const FIRST_COLLECTION: Duration = Duration::from_mins(5);
@@ -51,6 +56,8 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &wat
     tasks.spawn(work().sweep());
     tasks.spawn(work().maintain_journal());
     tasks.spawn(work().list_optional_layers());
+    tasks.spawn(work().count_facts());
+    tasks.spawn(work().write_pulls());
     if !config.storage.commit {
         tasks.spawn(work().sync_database());
     }
@@ -82,6 +89,7 @@ pub(super) fn pause_between_steps(stopped: &watch::Receiver<bool>) -> impl Fn(Du
 pub(super) async fn last(shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) {
     let work = Maintenance { shared: Arc::clone(shared), stopped: stopped.clone() };
     work.flush_once(true).await;
+    work.run(PULLS, |shared| shared.stores().write_pulls()).await;
     // The journal is only synced. Rebuilding it would delay the end.
     work.run(JOURNAL, |shared| shared.stores().maintain_journal(|_| ControlFlow::Break(()))).await;
 }
@@ -222,6 +230,27 @@ impl Maintenance {
         let listed = self.run_if(what, is_due, move |shared| shared.stores().list_optional_layers(pause)).await;
         if listed == Some(true) {
             tracing::info!("listed the foreign layers of manifests that an earlier version stored");
+        }
+    }
+
+    /// Counts the totals and reads the facts that an earlier version did not write.
+    async fn count_facts(self) {
+        let mut is_due = Ok(true);
+        loop {
+            let pause = pause_between_steps(&self.stopped);
+            let count = move |shared: &Shared| shared.stores().count_facts(pause);
+            self.run_if("reading the facts of manifests", is_due, count).await;
+            sleep(FACTS_INTERVAL).await;
+            is_due = self.shared.stores().has_uncounted_facts();
+        }
+    }
+
+    /// Writes the counts of pulls.
+    async fn write_pulls(self) {
+        loop {
+            sleep(PULLS_INTERVAL).await;
+            let is_due = Ok::<_, Infallible>(self.shared.stores().has_pulls());
+            self.run_if(PULLS, is_due, |shared| shared.stores().write_pulls()).await;
         }
     }
 

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::content::blobs::{SystemDisk, Tree};
-use crate::content::rows::{AccountRole, Database, Error, KeyRow, ManifestRow, UserRow, WriteTx};
+use crate::content::rows::{AccountRole, Database, Details, Error, Facts, KeyRow, Kind, ManifestRow, UserRow, WriteTx};
 use crate::kit::clock::{Clock, Moment};
 use crate::oci::{Algorithm, Digest, RepositoryName};
 
@@ -143,6 +143,18 @@ fn put_image(tx: &mut WriteTx, at: At, repository: &RepositoryName, note: &str) 
     tx.add_blob_reference(repository, empty)?;
     let row = ManifestRow { media_type: MANIFEST.to_owned(), size: bytes.len() as u64, created: at.now.wall };
     tx.put_manifest(repository, digest, &row, bytes.as_bytes())?;
+    let facts = Facts {
+        kind: Kind::Artifact,
+        artifact_type: Some("a/b".to_owned()),
+        platform: None,
+        platforms: Vec::new(),
+        created: None,
+        size: row.size + 2,
+        layers: 1,
+        pushed: row.created,
+        pushed_by: None,
+    };
+    tx.put_facts(repository, digest, &facts, &Details::default())?;
     Ok(digest)
 }
 

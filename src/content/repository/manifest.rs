@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::cache::ManifestCache;
+use super::facts::Push;
 use super::{Error, Repository, deleted};
 use crate::content::rows::{self, AuditEvent, ManifestRow, Rows, Unreferenced, WriteTx};
 use crate::kit::clock::SteadyTime;
@@ -156,6 +157,10 @@ impl Repository {
         let (name, sparse, kept) = (self.name.clone(), self.stores.rules.sparse_indexes, self.stores.keeps_history());
         // If the manifest is being removed, it is stored again after that.
         let _ = self.take_lease(Unreferenced::Manifest, digest);
+        let is_known = self.stores.database.read(|tx| tx.has_facts(&name, digest))?;
+        let facts = if is_known { None } else { Some(self.new_facts(&manifest, &put.bytes)) };
+        let push = Push { size: info.size, pushed: now.wall, pushed_by: self.user() };
+        let repository = self.clone();
         self.stores.database.write(move |tx| {
             // The decision is made in the transaction, because only here it is certain whether a tag exists.
             let mut granted = put.may_create || !by_digest;
@@ -181,6 +186,9 @@ impl Repository {
                 }
                 tx.put_manifest(&name, digest, &row, &put.bytes)?;
                 attach(tx, &name, digest, &manifest, row.size)?;
+                // It may have been removed since it was found to be known.
+                let facts = facts.unwrap_or_else(|| repository.new_facts(&manifest, &put.bytes));
+                facts.put(tx, &name, digest, &manifest, push)?;
             }
             if is_stored && tx.manifest_bytes(&name, digest)?.is_none_or(|stored| stored != put.bytes) {
                 tx.repair_manifest(&name, digest, &put.bytes)?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::facts::{NewFacts, Push};
 use super::manifest::attach;
 use crate::content::blobs::{self, Blobs, Disk, Entry, SystemDisk, Tree};
 use crate::content::rows::{
@@ -98,7 +99,7 @@ pub(crate) fn recover(root: &Path, recovery: Recovery) -> Result<Recovered, Reco
     }
     let now = Moment::beginning(Clock::default().now());
     let database = Database::create_new(&tree, Arc::clone(&disk))?;
-    plan.write(&database, &replayed, &Arc::new(found), now)?;
+    plan.write(&database, &blobs, &replayed, &Arc::new(found), now)?;
     drop(database);
     recovered.set_aside = rows::set_aside(&tree, &*disk)?.map(|path| path.display().to_string());
     rows::install(&tree, &*disk)?;
@@ -208,6 +209,7 @@ impl Plan {
     fn write(
         &self,
         database: &Database,
+        blobs: &Blobs,
         replayed: &ReplayedJournal,
         found: &Arc<HashMap<Digest, Found>>,
         now: Moment,
@@ -217,13 +219,14 @@ impl Plan {
             for listed in step {
                 if let Some(manifest) = read(replayed, listed)? {
                     let bytes = replayed.bytes(listed)?.unwrap_or_default();
-                    rows.push((listed.clone(), manifest, bytes));
+                    let facts = NewFacts::read(&manifest, &bytes, blobs, |config| found.contains_key(&config));
+                    rows.push((listed.clone(), manifest, bytes, facts));
                 }
             }
             let found = Arc::clone(found);
             database.write(move |tx| {
-                for (listed, manifest, bytes) in rows {
-                    put(tx, &listed, &manifest, &bytes, &found, now)?;
+                for (listed, manifest, bytes, facts) in rows {
+                    put(tx, &listed, &manifest, &bytes, facts, &found, now)?;
                 }
                 Ok::<_, rows::Error>(())
             })?;
@@ -247,6 +250,7 @@ fn put(
     listed: &JournaledManifest,
     manifest: &Manifest,
     bytes: &[u8],
+    facts: NewFacts,
     found: &HashMap<Digest, Found>,
     now: Moment,
 ) -> Result<(), rows::Error> {
@@ -260,6 +264,8 @@ fn put(
     let row = ManifestRow { media_type: media_type.clone(), size, created: *created };
     tx.put_manifest(repository, *digest, &row, bytes)?;
     attach(tx, repository, *digest, manifest, size)?;
+    let push = Push { size, pushed: *created, pushed_by: None };
+    facts.put(tx, repository, *digest, manifest, push)?;
     tx.recheck_manifest(repository, *digest, now)
 }
 

@@ -117,6 +117,10 @@ impl Stores {
             return Ok(scrubbed);
         }
         self.find_strays(scrubbing.repair, &mut scrubbed)?;
+        if scrubbing.repair && self.has_uncounted_facts()? && !self.count_facts(&rest)? {
+            scrubbed.is_part = true;
+            return Ok(scrubbed);
+        }
         let known = self.database.read(|tx| tx.damaged(TOLD_MAX))?;
         for (digest, row) in known {
             let tags = self.affected(digest)?;

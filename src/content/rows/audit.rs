@@ -52,6 +52,9 @@ impl AuditEvent {
 
 /// The author of a change, who makes its audit rows.
 pub(crate) trait Author: fmt::Debug + Send + Sync {
+    /// The name of the user. `None` if the caller is anonymous.
+    fn user(&self) -> Option<&str>;
+
     /// The row of an event of a repository.
     fn row(&self, repository: &RepositoryName, event: &AuditEvent) -> AuditRow;
 

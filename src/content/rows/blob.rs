@@ -152,7 +152,8 @@ impl WriteTx {
         self.change_repository(repository, wall, |row, counted| {
             row.links += 1;
             counted.add_link(digest, size);
-        })
+        })?;
+        self.resize_listers(repository, digest)
     }
 
     /// Removes the link of a blob to a repository. Returns whether it was the last one; the caller then removes the
@@ -166,6 +167,7 @@ impl WriteTx {
             repository.links = repository.links.saturating_sub(1);
             counted.remove_link(digest, row.size);
         })?;
+        self.resize_listers(repository, digest)?;
         if row.links > 1 {
             self.put_blob(digest, &BlobRow { links: row.links - 1, ..row })?;
             return Ok(false);

@@ -6,7 +6,12 @@ use std::ops::ControlFlow;
 use redb::{Key, TableHandle as _, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::schema::{BLOBS, REPOSITORIES, UNREFERENCED, UNREFERENCED_SINCE, Visitor, each_table};
+use super::order::Order;
+use super::schema::{
+    BLOBS, FACTS, PULLS, REPOSITORIES, REPOSITORY_ORDER, SETTING_FACTS, SETTING_FACTS_NUMBER, UNREFERENCED,
+    UNREFERENCED_SINCE, Visitor, each_table,
+};
+use super::totals::RepositoryRow;
 use super::transaction::Definition;
 use super::verify::Findings;
 use super::{Database, Error, Rows, codec};
@@ -72,6 +77,7 @@ impl Database {
             let mut wrong = [findings.derived, findings.lost].concat();
             check_unreferenced(rows, &mut wrong)?;
             check_repositories(rows, &mut wrong)?;
+            check_facts(rows, &mut wrong)?;
             Ok(wrong)
         })
     }
@@ -94,6 +100,65 @@ fn check_unreferenced(rows: &Rows, wrong: &mut Vec<String>) -> Result<(), Error>
         }
     }
     Ok(())
+}
+
+/// No row of facts, pulls or an order is of something that is gone, and each order has a repository once.
+fn check_facts(rows: &Rows, wrong: &mut Vec<String>) -> Result<(), Error> {
+    rows.table(FACTS)?.each(.., |(digest, name), _| {
+        let (digest, name) = (codec::digest(FACTS, digest)?, codec::parse(FACTS, name)?);
+        if rows.stored_manifest(&name, digest)?.is_none() {
+            wrong.push(format!("{name}@{digest} has facts and is gone"));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    rows.table(PULLS)?.each(.., |(name, digest), _| {
+        let name = codec::parse(PULLS, name)?;
+        let exists = match Digest::from_key(digest) {
+            Some(digest) => rows.stored_manifest(&name, digest)?.is_some(),
+            None => rows.repository(&name)?.is_some(),
+        };
+        if !exists {
+            wrong.push(format!("{name} has pulls of something that is gone"));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    // The background work removes the rows that an earlier program has left.
+    let is_complete = rows.facts_complete()?;
+    for order in Order::ALL {
+        let mut found = BTreeSet::new();
+        rows.each_in_order(order, None, false, |name, value| {
+            let name: RepositoryName = codec::parse(REPOSITORY_ORDER, name)?;
+            let is_right = rows.ordered_repository(order, &name, value)?.is_some();
+            if (is_right && !found.insert(name.to_string())) || (!is_right && is_complete) {
+                wrong.push(format!("{name} is wrong in the order {order:?}"));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if rows.totals_complete()? && rows.table(REPOSITORIES)?.len()? != found.len() as u64 {
+            wrong.push(format!("the order {order:?} lacks repositories"));
+        }
+    }
+    Ok(())
+}
+
+impl Database {
+    /// Changes rows to those that an earlier program would have written: without totals, facts and orders. `is_first` is
+    /// whether there were none of them at all. Otherwise the program wrote only the rows of repositories.
+    pub(crate) fn forget_facts(&self, is_first: bool) -> Result<(), Error> {
+        self.write(move |tx| {
+            for (name, row) in tx.named_rows::<RepositoryRow>(REPOSITORIES)? {
+                tx.insert_row(REPOSITORIES, name.as_str(), &row)?;
+            }
+            if is_first {
+                tx.table_mut(FACTS)?.retain(|_, _| false)?;
+                tx.table_mut(PULLS)?.retain(|_, _| false)?;
+                tx.table_mut(REPOSITORY_ORDER)?.retain(|_, ()| false)?;
+                tx.remove_setting(SETTING_FACTS)?;
+                tx.remove_setting(SETTING_FACTS_NUMBER)?;
+            }
+            Ok(())
+        })
+    }
 }
 
 /// A repository has a row only while it has content or settings.

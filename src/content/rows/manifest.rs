@@ -196,7 +196,8 @@ impl WriteTx {
         bytes: &[u8],
     ) -> Result<(), Error> {
         self.insert(MANIFEST_BYTES, (repository.as_str(), digest.key()), bytes)?;
-        self.begin_manifest(repository, digest, row, bytes)
+        self.begin_manifest(repository, digest, row, bytes)?;
+        self.resize_listers(repository, digest)
     }
 
     /// Adds the row of a manifest whose bytes are stored.
@@ -300,6 +301,12 @@ impl WriteTx {
         let bytes = self.manifest_bytes(repository, digest)?.unwrap_or_default();
         self.remove(DELETED_MANIFESTS, (repository.as_str(), digest.key()))?;
         self.begin_manifest(repository, digest, &row, &bytes)?;
+        if self.has_facts(repository, digest)? {
+            self.resize(repository, digest)?;
+        } else {
+            // The background work was past the existing manifests, and had not reached the deleted ones.
+            self.recount_facts(repository)?;
+        }
         self.recheck_manifest(repository, digest, now)
     }
 

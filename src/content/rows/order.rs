@@ -4,14 +4,14 @@
 //! earlier program may leave rows of repositories that it has removed: a reader checks a row with
 //! [`Rows::ordered_repository`] before it shows it.
 
-use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::Bound::Excluded;
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
 use super::schema::{PULLS, REPOSITORY_ORDER};
-use super::totals::{RepositoryRow, Totals};
-use super::{Error, Rows, WriteTx, codec};
+use super::totals::{Counted, RepositoryRow, Totals};
+use super::{Error, Rows, WriteTx};
 use crate::kit::clock::Timestamp;
 use crate::oci::{Digest, RepositoryName};
 
@@ -43,9 +43,9 @@ pub(crate) struct Pulls {
 }
 
 impl Pulls {
-    pub(crate) fn add(&mut self, count: u64, last: Timestamp) {
-        self.count = self.count.saturating_add(count);
-        self.last = self.last.max(Some(last));
+    pub(crate) fn add(&mut self, more: Self) {
+        self.count = self.count.saturating_add(more.count);
+        self.last = self.last.max(more.last);
     }
 }
 
@@ -90,14 +90,31 @@ impl Rows {
         name: &RepositoryName,
         value: u64,
     ) -> Result<Option<(RepositoryRow, Totals)>, Error> {
-        let Some((_, counted)) = self.counted_repository(name)? else { return Ok(None) };
-        let Some((row, Some(totals))) = self.repository_and_totals(name)? else { return Ok(None) };
-        let current = match order {
-            Order::Change => totals.changed.micros(),
+        let Some((_, counted)) = self.current_counted(name)? else { return Ok(None) };
+        if self.ordered_by(order, name, &counted)? != value {
+            return Ok(None);
+        }
+        Ok(self.repository_and_totals(name)?.and_then(|(row, totals)| Some((row, totals?))))
+    }
+
+    /// The value that a repository is ordered by.
+    fn ordered_by(&self, order: Order, name: &RepositoryName, counted: &Counted) -> Result<u64, Error> {
+        Ok(match order {
+            Order::Change => counted.changed.micros(),
             Order::Size => counted.ordered_size,
-            Order::Pulls => totals.pulls,
-        };
-        Ok((current == value).then_some((row, totals)))
+            Order::Pulls => self.pulls_of_repository(name)?.count,
+        })
+    }
+
+    /// Whether all orders have a repository.
+    pub(super) fn is_in_orders(&self, name: &RepositoryName, counted: &Counted) -> Result<bool, Error> {
+        for order in Order::ALL {
+            let value = self.ordered_by(order, name, counted)?;
+            if !self.has(REPOSITORY_ORDER, (order.number(), value, name.as_str()))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The pulls of a manifest.
@@ -135,27 +152,33 @@ impl WriteTx {
         self.remove(REPOSITORY_ORDER, (order.number(), value, repository.as_str()))
     }
 
+    /// Writes the rows of a repository in all orders, if it has totals.
+    pub(super) fn put_in_orders(&mut self, name: &RepositoryName) -> Result<(), Error> {
+        let Some((_, counted)) = self.current_counted(name)?.filter(|(_, counted)| counted.has_totals()) else {
+            return Ok(());
+        };
+        for order in Order::ALL {
+            let value = self.ordered_by(order, name, &counted)?;
+            self.move_in_order(order, name, None, value)?;
+        }
+        Ok(())
+    }
+
     /// Adds pulls of a manifest, unless it was removed. Those of a manifest that an index lists do not count for the
     /// repository: a client that pulls the index pulls one of its manifests too.
-    pub(crate) fn add_pulls(
-        &mut self,
-        repository: &RepositoryName,
-        digest: Digest,
-        count: u64,
-        last: Timestamp,
-    ) -> Result<(), Error> {
+    pub(crate) fn add_pulls(&mut self, repository: &RepositoryName, digest: Digest, more: Pulls) -> Result<(), Error> {
         if self.stored_manifest(repository, digest)?.is_none() {
             return Ok(());
         }
         let mut pulls = self.pulls(repository, digest)?;
-        pulls.add(count, last);
+        pulls.add(more);
         self.insert_row(PULLS, (repository.as_str(), digest.key()), &pulls)?;
         if self.lister(repository, digest)?.is_some() {
             return Ok(());
         }
         let mut pulls = self.pulls_of_repository(repository)?;
         let before = pulls.count;
-        pulls.add(count, last);
+        pulls.add(more);
         self.insert_row(PULLS, (repository.as_str(), ALL_MANIFESTS), &pulls)?;
         if self.totals(repository)?.is_some() {
             self.move_in_order(Order::Pulls, repository, Some(before), pulls.count)?;

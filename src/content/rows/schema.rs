@@ -201,7 +201,7 @@ pub(super) fn has_all_tables(rows: &Rows) -> Result<bool, Error> {
 pub(super) fn create(tx: &mut WriteTx) -> Result<(), Error> {
     create_tables(tx)?;
     tx.set_setting(SETTING_OPTIONAL_LISTED, &[1])?;
-    tx.set_facts_state(FactsState { epoch: 1, stage: Stage::Complete })?;
+    tx.set_facts_state(FactsState { epoch: 1, stage: Stage::Complete, resets: 0 })?;
     tx.set_setting(SETTING_VERSION, &VERSION.to_be_bytes())
 }
 

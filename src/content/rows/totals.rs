@@ -144,6 +144,8 @@ pub(super) enum Stage {
 pub(super) struct FactsState {
     pub(super) epoch: u32,
     pub(super) stage: Stage,
+    /// How often a repository had to be counted again. The background work sees that one was reset behind it.
+    pub(super) resets: u32,
 }
 
 impl Rows {
@@ -156,9 +158,8 @@ impl Rows {
         &self,
         name: &RepositoryName,
     ) -> Result<Option<(RepositoryRow, Option<Totals>)>, Error> {
-        let Some((row, counted)) = self.counted_repository(name)? else { return Ok(None) };
-        let is_known = counted.has_totals() && counted.epoch == self.facts_state()?.epoch;
-        let totals = if is_known { Some(self.with_pulls(name, &counted)?) } else { None };
+        let Some((row, counted)) = self.current_counted(name)? else { return Ok(None) };
+        let totals = if counted.has_totals() { Some(self.with_pulls(name, &counted)?) } else { None };
         Ok(Some((row, totals)))
     }
 
@@ -183,6 +184,12 @@ impl Rows {
         row.map(|row| row.ok_or_else(|| Error::corrupt(REPOSITORIES, name))).transpose()
     }
 
+    /// As [`Rows::counted_repository`]. Nothing is counted if that was in another epoch.
+    pub(super) fn current_counted(&self, name: &RepositoryName) -> Result<Option<(RepositoryRow, Counted)>, Error> {
+        let epoch = self.facts_state()?.epoch;
+        Ok(self.counted_repository(name)?.map(|(row, counted)| (row, counted.in_epoch(epoch))))
+    }
+
     fn with_pulls(&self, name: &RepositoryName, counted: &Counted) -> Result<Totals, Error> {
         let Counted { size, tags, changed, .. } = *counted;
         let pulls = self.pulls_of_repository(name)?;
@@ -190,9 +197,8 @@ impl Rows {
     }
 
     pub(super) fn facts_state(&self) -> Result<FactsState, Error> {
-        let state = self.get(SETTINGS, SETTING_FACTS, codec::decode)?;
-        let unknown = FactsState { epoch: 1, stage: Stage::Totals };
-        Ok(state.flatten().unwrap_or(unknown))
+        let unknown = FactsState { epoch: 1, stage: Stage::Totals, resets: 0 };
+        Ok(self.get(SETTINGS, SETTING_FACTS, codec::decode)?.flatten().unwrap_or(unknown))
     }
 
     /// Whether no earlier program has changed content since this one did.

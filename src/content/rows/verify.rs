@@ -15,9 +15,9 @@ use super::schema::{
     UNREFERENCED,
 };
 use super::tag::TagRow;
-use super::totals::RepositoryRow;
+use super::totals::{Reached, RepositoryRow};
 use super::unreferenced::Unreferenced;
-use super::{Error, Rows, WriteTx, codec};
+use super::{Error, Facts, Rows, WriteTx, codec};
 use crate::kit::clock::Moment;
 use crate::oci::{Digest, Manifest, RepositoryName};
 
@@ -41,6 +41,17 @@ struct Derived {
     tags_of: BTreeSet<(Digest, String)>,
     past_of: BTreeSet<(Digest, String, u64, u32)>,
     unreferenced: BTreeSet<(u8, Digest)>,
+    totals: DerivedTotals,
+}
+
+/// The totals and the facts of a repository.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct DerivedTotals {
+    size: u64,
+    tags: u64,
+    /// The manifests whose facts are missing or wrong.
+    without_facts: BTreeSet<Digest>,
+    is_ordered: bool,
 }
 
 impl Rows {
@@ -89,6 +100,17 @@ impl Rows {
         if counts.unwrap_or_default() != (expected.manifests, links) {
             wrong("the counts of manifests and blobs");
         }
+        let Some((_, counted)) = self.current_counted(name)? else { return Ok(()) };
+        let (expected, found) = (&expected.totals, &found.totals);
+        if counted.has_totals() && (expected.size, expected.tags) != (found.size, found.tags) {
+            wrong("the totals");
+        }
+        if counted.has_totals() && !found.is_ordered {
+            wrong("its place in the orders of repositories");
+        }
+        if counted.reached == Reached::All && !expected.without_facts.is_empty() {
+            wrong("the facts of manifests");
+        }
         Ok(())
     }
 
@@ -125,6 +147,26 @@ impl Derived {
     }
 }
 
+impl Derived {
+    /// Checks what rows tell of the facts of a manifest. The rest comes from its config, which is no row.
+    fn check_facts(
+        &mut self,
+        rows: &Rows,
+        name: &RepositoryName,
+        digest: Digest,
+        row: &ManifestRow,
+        manifest: Option<&Manifest>,
+    ) -> Result<(), Error> {
+        // The size of a deleted manifest is computed again when it is restored.
+        let size = manifest.map(|manifest| rows.image_size(name, manifest, row.size)).transpose()?;
+        let is_right = |facts: Facts| facts.pushed == row.created && size.is_none_or(|size| facts.size == size);
+        if !rows.facts(name, digest)?.is_some_and(is_right) {
+            self.totals.without_facts.insert(digest);
+        }
+        Ok(())
+    }
+}
+
 /// Derives rows from the primary rows.
 fn expected(rows: &Rows, name: &RepositoryName, findings: &mut Findings) -> Result<Derived, Error> {
     let mut derived = Derived::default();
@@ -134,6 +176,7 @@ fn expected(rows: &Rows, name: &RepositoryName, findings: &mut Findings) -> Resu
         if rows.link(digest, name)?.is_none() || rows.blob(digest)?.is_none() {
             findings.lost.push(format!("{name}: the row of the blob {digest}"));
         }
+        derived.totals.size += rows.blob(digest)?.map_or(0, |blob| blob.size);
         derived.references.insert(digest, 0);
     }
     let contents = rows.contents(name)?;
@@ -146,6 +189,7 @@ fn expected(rows: &Rows, name: &RepositoryName, findings: &mut Findings) -> Resu
             findings.lost.push(format!("{name}: the bytes of the manifest {digest}"));
             continue;
         };
+        derived.check_facts(rows, name, digest, &row, Some(&manifest))?;
         for blob in manifest.blobs() {
             match derived.references.get_mut(blob) {
                 Some(count) => *count += 1,
@@ -170,6 +214,7 @@ fn expected(rows: &Rows, name: &RepositoryName, findings: &mut Findings) -> Resu
             findings.lost.push(format!("{name}: the bytes of the deleted manifest {digest}"));
             continue;
         };
+        derived.check_facts(rows, name, digest, &row, None)?;
         let children = manifest.manifests().iter().map(|child| child.digest);
         let blobs = manifest.blobs().iter().chain(manifest.optional_blobs()).copied();
         derived.listings.extend(children.chain(blobs).map(|listed| (listed, digest)));
@@ -180,6 +225,7 @@ fn expected(rows: &Rows, name: &RepositoryName, findings: &mut Findings) -> Resu
             findings.lost.push(format!("{name}: the manifest {digest}, which the tag {tag} names"));
         }
         derived.tags_of.insert((digest, tag.to_string()));
+        derived.totals.tags += 1;
     }
     let text = name.as_str();
     let past =
@@ -202,6 +248,10 @@ fn parse(row: &ManifestRow, bytes: &[u8]) -> Option<Manifest> {
 fn found(rows: &Rows, name: &RepositoryName) -> Result<Derived, Error> {
     let text = name.as_str();
     let mut found = Derived { unreferenced: rows.unreferenced_in(name)?, ..Derived::default() };
+    if let Some((_, counted)) = rows.current_counted(name)? {
+        let is_ordered = rows.is_in_orders(name, &counted)?;
+        found.totals = DerivedTotals { size: counted.size, tags: counted.tags, is_ordered, ..DerivedTotals::default() };
+    }
     for blob in rows.linked(name)? {
         found.references.insert(blob, rows.link(blob, name)?.map_or(0, |link| link.references));
     }
@@ -274,9 +324,17 @@ impl WriteTx {
             self.set_unreferenced(name, kind, *digest, now.steady)?;
         }
         let links = expected.references.len() as u64;
-        self.change_repository(name, now.wall, |row, _| {
+        let totals = expected.totals;
+        self.change_repository(name, now.wall, |row, counted| {
             *row = RepositoryRow { created: row.created, manifests: expected.manifests, links };
-        })
+            (counted.size, counted.tags) = (totals.size, totals.tags);
+            counted.reached = counted.reached.clone().max(Reached::Manifests(Vec::new()));
+        })?;
+        self.put_in_orders(name)?;
+        if totals.without_facts.is_empty() {
+            return Ok(());
+        }
+        self.recount_facts(name)
     }
 
     /// Rebuilds the rows of a blob that are derived from its links.

@@ -27,11 +27,15 @@ pub(in crate::http) fn get(
     name: &RepositoryName,
     reference: &Reference,
 ) -> Result<Option<Response<Body>>, ApiError> {
-    let (info, bytes) = context.registry.repository(name).manifest_at_hand(reference)?;
+    let repository = context.registry.repository(name);
+    let (info, bytes) = repository.manifest_at_hand(reference)?;
     if has_already(context.info.headers, info.digest) {
         return Ok(Some(not_modified(described(&info, reference))));
     }
-    Ok(bytes.map(|bytes| with_bytes(&info, reference, bytes)))
+    Ok(bytes.map(|bytes| {
+        repository.count_pull(info.digest);
+        with_bytes(&info, reference, bytes)
+    }))
 }
 
 /// Reads a large manifest when there is memory for it.
@@ -40,7 +44,9 @@ pub(in crate::http) async fn get_large(
     name: &RepositoryName,
     reference: &Reference,
 ) -> HandlerResult {
-    let (info, bytes) = read(context, context.registry.repository(name), reference).await?;
+    let repository = context.registry.repository(name);
+    let (info, bytes) = read(context, repository.clone(), reference).await?;
+    repository.count_pull(info.digest);
     Ok(with_bytes(&info, reference, bytes))
 }
 
@@ -94,7 +100,8 @@ pub(in crate::http) async fn put(
     };
 
     let granted = context.registry.actions(context.caller, name)?;
-    let repository = context.registry.repository(name);
+    let author = context.registry.accounts().author(context.origin());
+    let repository = context.registry.repository(name).by(author);
     let put = PutManifest {
         target,
         content_type,

@@ -88,6 +88,10 @@ struct RequestAuthor {
 }
 
 impl Author for RequestAuthor {
+    fn user(&self) -> Option<&str> {
+        self.origin.performer.as_deref()
+    }
+
     fn row(&self, repository: &RepositoryName, event: &AuditEvent) -> AuditRow {
         let metadata: Vec<(&str, &str)> = event.metadata.iter().map(|(name, value)| (*name, value.as_str())).collect();
         self.origin.repository_row(event.kind, repository, &metadata)

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::content::blobs::{SystemDisk, Tree};
-use crate::content::rows::schema::{BLOBS, LINKS, MANIFEST_BYTES, UNREFERENCED_SINCE};
-use crate::content::rows::{Database, codec};
+use crate::content::rows::schema::{BLOBS, LINKS, MANIFEST_BYTES, REPOSITORY_ORDER, UNREFERENCED_SINCE};
+use crate::content::rows::{Database, Details, Kind, codec};
 use crate::kit::clock::Timestamp;
 use crate::oci::{Algorithm, Tag};
 
@@ -60,6 +60,8 @@ fn filled(root: &std::path::Path) -> Database {
                     tx.put_referrer(&name, subject, kind, of, &manifest.referrer_descriptor(of, row.size))?;
                 }
                 tx.recheck_manifest(&name, of, NOW)?;
+                let size = tx.image_size(&name, &manifest, row.size)?;
+                tx.put_facts(&name, of, &facts(size), &Details::default())?;
             }
             let tag: Tag = "latest".parse().unwrap();
             tx.put_tag(&name, &tag, digest(&index), NOW, true)?;
@@ -68,6 +70,20 @@ fn filled(root: &std::path::Path) -> Database {
         })
         .unwrap();
     database
+}
+
+fn facts(size: u64) -> Facts {
+    Facts {
+        kind: Kind::Image,
+        artifact_type: None,
+        platform: None,
+        platforms: Vec::new(),
+        created: None,
+        size,
+        layers: 0,
+        pushed: NOW,
+        pushed_by: Some("alice".to_owned()),
+    }
 }
 
 fn findings(database: &Database) -> Findings {
@@ -112,7 +128,14 @@ fn rows_written_step_by_step_are_those_that_are_derived_at_once() {
 
 #[test]
 fn every_wrong_derived_row_is_found_and_rebuilt() {
-    let breaks: [(&str, Break); 14] = [
+    let breaks: [(&str, Break); 18] = [
+        ("a place in an order is missing", drop_first!(REPOSITORY_ORDER)),
+        ("a total is too large", |tx| tx.change_repository(&name(), NOW, |_, counted| counted.size += 1)),
+        ("a tag is not counted", |tx| tx.change_repository(&name(), NOW, |_, counted| counted.tags -= 1)),
+        ("the size of an image is wrong", |tx| {
+            let (of, _) = tx.contents(&name()).map(|contents| (contents.manifests[0], ()))?;
+            tx.put_facts(&name(), of, &facts(7), &Details::default())
+        }),
         ("a listing is missing", drop_first!(LISTINGS)),
         ("a referrer is missing", drop_first!(REFERRERS)),
         ("a tag of a manifest is missing", drop_first!(TAGS_OF)),
