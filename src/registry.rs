@@ -139,6 +139,12 @@ impl Shared {
         &self.accounts
     }
 
+    /// The clock, which tests move.
+    #[cfg(test)]
+    pub(crate) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// The time now, for decisions.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()

@@ -20,7 +20,7 @@ pub(crate) use account::*;
 pub(crate) use admin::*;
 pub(crate) use asset::Asset;
 pub(crate) use confirm::{Confirm, Secret};
-pub(crate) use format::{Bytes, ShortDigest, Time, sentence};
+pub(crate) use format::{Bytes, ShortDigest, Time, program, sentence};
 pub(crate) use layout::{Layout, Menu, MenuEntry, Notice, User};
 pub(crate) use message::{ConfirmProgram, Message};
 pub(crate) use part::{Badge, Copy, Crumb, Icon, NextPage, Tone};

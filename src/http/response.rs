@@ -53,6 +53,7 @@ pub(super) fn content(media_type: HeaderValue, digest: Digest, cache: HeaderValu
     headers.insert(header::CACHE_CONTROL, cache);
     // Browsers must not take pushed data for a page.
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
     response
 }
 

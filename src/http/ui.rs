@@ -46,6 +46,9 @@ use super::request::RequestBody;
 use super::{Context, HandlerResult, StatusCode};
 use crate::identity::access::{Access, Refusal};
 
+#[cfg(test)]
+mod tests;
+
 /// The first page.
 pub(super) const START: &str = "/ui/";
 

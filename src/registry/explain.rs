@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Shared;
 use crate::content::rows::Role;
 use crate::identity::access::{Identity, Reason, Rule};
-use crate::identity::accounts::{Action, Actions, Error};
+use crate::identity::accounts::{Account, Action, Actions, Error};
 use crate::oci::RepositoryName;
 
 /// A user's rights in a repository, with a password or with an API key that has no limits.
@@ -66,6 +66,12 @@ impl Shared {
 }
 
 impl Shared {
+    /// Explains the rights of a user to that user.
+    pub(crate) fn explain_own(&self, account: &Account, repository: &RepositoryName) -> Result<Explanation, Error> {
+        let namespace_note = self.accounts().own_namespace_note(account)?;
+        Ok(Explanation { namespace_note, ..self.explain(Some(&account.name), repository)? })
+    }
+
     /// The roles that a user has in a repository, of the user and of its groups. Empty if the user does not exist.
     pub(crate) fn roles(&self, user: &str, repository: &RepositoryName) -> Result<Vec<Role>, Error> {
         let Some(account) = self.accounts().account(user)? else { return Ok(Vec::new()) };

@@ -91,6 +91,8 @@ pub(crate) struct LastUse {
     pub(crate) at: Time,
     pub(crate) address: Option<String>,
     pub(crate) agent: String,
+    /// The program in short.
+    pub(crate) program: String,
 }
 
 /// The form that creates an API key.

@@ -145,6 +145,8 @@ pub(crate) struct AuditRow {
     pub(crate) performer: Option<String>,
     pub(crate) address: Option<String>,
     pub(crate) agent: String,
+    /// The program in short.
+    pub(crate) program: String,
     /// Names and values.
     pub(crate) details: Vec<(String, String)>,
 }

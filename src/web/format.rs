@@ -24,6 +24,11 @@ impl Time {
         Self { at, now }
     }
 
+    /// The exact time, such as `2026-11-30 06:10 UTC`.
+    pub(super) fn exact(self) -> String {
+        text::minute(self.at.micros() / 1_000_000)
+    }
+
     /// The time relative to now, with its largest unit.
     fn relative(self) -> String {
         let is_past = self.at <= self.now;
@@ -45,8 +50,7 @@ impl Time {
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = text::minute(self.at.micros() / 1_000_000);
-        write!(f, "<time datetime=\"{}\" title=\"{exact}\">{}</time>", self.at, self.relative())
+        write!(f, "<time datetime=\"{}\" title=\"{}\">{}</time>", self.at, self.exact(), self.relative())
     }
 }
 
@@ -86,6 +90,38 @@ impl fmt::Display for ShortDigest {
 
 /// A digest is letters, digits and a colon.
 impl HtmlSafe for ShortDigest {}
+
+/// The program behind a `User-Agent` in short, such as `Firefox on Linux` or `docker/24.0`.
+pub(crate) fn program(agent: &str) -> String {
+    /// The longest name of a program that is no browser, in characters.
+    const NAME_MAX: usize = 40;
+    /// Browsers contain the words of others, so the order matters.
+    const BROWSERS: [(&str, &str); 5] =
+        [("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari")];
+    const SYSTEMS: [(&str, &str); 6] = [
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("Linux", "Linux"),
+    ];
+    let find =
+        |table: &[(&str, &'static str)]| table.iter().find(|(word, _)| agent.contains(word)).map(|(_, name)| *name);
+    let browser = find(&BROWSERS).filter(|_| agent.starts_with("Mozilla/"));
+    match (browser, find(&SYSTEMS)) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(browser), None) => browser.to_owned(),
+        (None, _) if agent.trim().is_empty() => "unknown program".to_owned(),
+        // The program calls itself so, with its version; the rest is about libraries.
+        (None, _) => {
+            let words: Vec<&str> = agent.split_whitespace().collect();
+            let is_named = words.first().is_some_and(|word| word.contains('/'));
+            let name = if is_named { words[0].to_owned() } else { agent.trim().to_owned() };
+            name.chars().take(NAME_MAX).collect()
+        }
+    }
+}
 
 /// A message as a sentence: with a capital letter and a full stop.
 pub(crate) fn sentence(message: &str) -> String {
@@ -131,6 +167,26 @@ mod tests {
             "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".parse().expect("a digest");
         assert!(ShortDigest(digest).to_string().ends_with(">e3b0c44298fc</code>"));
         assert_eq!(Bytes(1536).to_string(), "<span class=\"nowrap\" title=\"1536 bytes\">1.5 KiB</span>");
+    }
+
+    #[test]
+    fn programs_are_named_in_short() {
+        for (agent, expected) in [
+            ("Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0", "Firefox on Linux"),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36 Edg/126.0",
+                "Edge on Windows",
+            ),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1 Version/17.5 Safari/604.1",
+                "Safari on iPhone",
+            ),
+            ("docker/24.0.7 go/go1.20.10 git-commit/311b9ff kernel/6.1", "docker/24.0.7"),
+            ("coracle command line", "coracle command line"),
+            ("", "unknown program"),
+        ] {
+            assert_eq!(program(agent), expected, "{agent}");
+        }
     }
 
     #[test]

@@ -11,11 +11,11 @@
 //! its driver, the tests that need them print `SKIPPED`, and fail if `CI` is set.
 
 pub mod agent;
-mod browser;
+pub mod browser;
 pub mod github;
 mod handover;
 pub mod hostile;
-mod node;
+pub mod node;
 mod player;
 mod program;
 mod provider;

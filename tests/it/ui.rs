@@ -2,5 +2,6 @@
 
 mod account;
 mod admin;
+mod browser;
 mod client;
 mod safety;

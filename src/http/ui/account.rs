@@ -98,7 +98,7 @@ pub(super) async fn access(call: &PageCall<'_>) -> HandlerResult {
 
 /// Explains the caller's own rights by the decision that access control makes.
 fn explain(call: &PageCall<'_>, name: &RepositoryName) -> Result<Explained, ApiError> {
-    let explanation = call.context.registry.explain(Some(call.context.user()?), name)?;
+    let explanation = call.context.registry.explain_own(call.context.account()?, name)?;
     let grant =
         |grant: crate::registry::Grant| GrantRow { rule: sentence(&grant.rule), actions: badges(&grant.grants) };
     Ok(Explained {
@@ -108,9 +108,21 @@ fn explain(call: &PageCall<'_>, name: &RepositoryName) -> Result<Explained, ApiE
     })
 }
 
-/// Actions as badges.
+/// Actions as badges. Moving a tag goes with a push, and seeing permissions with administering.
 fn badges(actions: &[Action]) -> Vec<Badge> {
-    actions.iter().map(|action| Badge::new(action.as_str(), Tone::Plain)).collect()
+    if Action::ALL.iter().all(|action| actions.contains(action)) {
+        return vec![Badge::new("everything", Tone::Accent)];
+    }
+    let has = |action: Action| actions.contains(&action);
+    let shown = actions.iter().filter_map(|action| match action {
+        Action::Update if has(Action::Push) => None,
+        Action::Update => Some("move tags"),
+        Action::Push if !has(Action::Update) => Some("push new tags"),
+        Action::Inspect if has(Action::Administer) => None,
+        Action::Inspect => Some("see permissions"),
+        Action::Pull | Action::Push | Action::Delete | Action::Administer => Some(action.as_str()),
+    });
+    shown.map(|text| Badge::new(text, Tone::Plain)).collect()
 }
 
 /// Changes the password. The session that changes it goes on.

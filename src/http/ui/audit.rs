@@ -13,7 +13,7 @@ use crate::http::HandlerResult;
 use crate::http::error::ApiError;
 use crate::identity::accounts::AuditEntry;
 use crate::kit::clock::Timestamp;
-use crate::web::{AuditLog, AuditRow, NextPage};
+use crate::web::{AuditLog, AuditRow, NextPage, program};
 
 /// The number of entries on a page.
 const PAGE: usize = 50;
@@ -125,6 +125,7 @@ fn row(call: &PageCall<'_>, AuditEntry { at, row }: AuditEntry) -> AuditRow {
         account: row.account,
         performer: row.performer,
         address: row.address,
+        program: program(&row.agent),
         agent: row.agent,
         details: row.metadata,
     }

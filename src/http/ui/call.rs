@@ -17,7 +17,7 @@ use crate::identity::access::Access;
 use crate::identity::accounts::SessionId;
 use crate::kit::clock::Timestamp;
 use crate::oci::ErrorCode;
-use crate::web::{LastUse, Layout, Menu, MenuEntry, Notice, Time, User, sentence};
+use crate::web::{LastUse, Layout, Menu, MenuEntry, Notice, Time, User, program, sentence};
 
 /// The largest form.
 const FORM_BYTES_MAX: usize = 64 * 1024;
@@ -149,7 +149,7 @@ impl<'a> PageCall<'a> {
 
     /// When, from where and by which program something was used last.
     pub(super) fn last_use(&self, at: Timestamp, address: Option<String>, agent: String) -> LastUse {
-        LastUse { at: self.time(at), address, agent }
+        LastUse { at: self.time(at), address, program: program(&agent), agent }
     }
 
     /// Shows a page.

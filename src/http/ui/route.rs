@@ -197,4 +197,74 @@ mod tests {
         assert!(parse(&Method::POST, "/ui/sign-in", None).is_ok_and(|request| request.is_form));
         assert!(matches!(parse(&Method::GET, "/ui/nothing", None), Err(RouteError::NotFound)));
     }
+
+    /// The names of the variants, and a function that finds the name of a page. A new variant does not compile until it is
+    /// added here.
+    macro_rules! kinds {
+        ($($pattern:pat => $kind:literal $form:literal,)*) => {
+            const KINDS: &[(&str, bool)] = &[$(($kind, $form)),*];
+
+            fn kind(page: &Page) -> &'static str {
+                match page {
+                    $($pattern => $kind,)*
+                }
+            }
+        };
+    }
+
+    kinds! {
+        Page::Asset(_) => "asset" false,
+        Page::Repositories => "repositories" false,
+        Page::SignIn => "sign in" true,
+        Page::ConfirmPassword => "confirm password" true,
+        Page::SignOut => "sign out" true,
+        Page::Account(AccountPage::Overview) => "overview" false,
+        Page::Account(AccountPage::Access) => "access" false,
+        Page::Account(AccountPage::Keys) => "keys" false,
+        Page::Account(AccountPage::NewKey) => "new key" true,
+        Page::Account(AccountPage::RevokeKey(_)) => "revoke key" true,
+        Page::Account(AccountPage::Sessions) => "sessions" true,
+        Page::Account(AccountPage::Clients) => "clients" true,
+        Page::Account(AccountPage::Password) => "password" true,
+        Page::Account(AccountPage::Log) => "log" false,
+        Page::Admin(AdminPage::Users) => "users" false,
+        Page::Admin(AdminPage::NewUser) => "new user" true,
+        Page::Admin(AdminPage::User(_)) => "user" true,
+        Page::Admin(AdminPage::ChangeUser(_, UserChange::Enable)) => "enable user" true,
+        Page::Admin(AdminPage::ChangeUser(_, UserChange::Disable)) => "disable user" true,
+        Page::Admin(AdminPage::ChangeUser(_, UserChange::ResetPassword)) => "reset password" true,
+        Page::Admin(AdminPage::ChangeUser(_, UserChange::Delete)) => "delete user" true,
+        Page::Admin(AdminPage::RevokeKey(_)) => "revoke any key" true,
+        Page::Admin(AdminPage::Groups) => "groups" false,
+        Page::Admin(AdminPage::NewGroup) => "new group" true,
+        Page::Admin(AdminPage::Group(_)) => "group" true,
+        Page::Admin(AdminPage::DeleteGroup(_)) => "delete group" true,
+        Page::Admin(AdminPage::RemoveMember(_)) => "remove member" true,
+        Page::Admin(AdminPage::Audit) => "audit" false,
+        Page::Admin(AdminPage::Disk) => "disk" false,
+        Page::Admin(AdminPage::Maintenance) => "maintenance" false,
+        Page::Admin(AdminPage::Limits) => "limits" false,
+        Page::Admin(AdminPage::Configuration) => "configuration" false,
+    }
+
+    /// The server's own answers make the table. This test makes sure that it has every page and every form.
+    #[test]
+    fn every_page_and_every_form_is_in_the_table_of_callers() {
+        let mut rows = std::collections::BTreeSet::new();
+        for line in include_str!("../../../tests/it/accounts/routes.txt").lines() {
+            let mut words = line.split_whitespace();
+            let (Some(method), Some(target)) = (words.next(), words.next()) else { continue };
+            let values = [("{name}", "a/b"), ("{tag}", "1"), ("{token_uuid}", "67e55044-10b1-426f-9247-bb680e5fe0c8")];
+            let target = values.iter().fold(target.to_owned(), |target, (name, value)| target.replace(name, value));
+            let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
+            if let Some(request) = method.parse().ok().and_then(|method| parse(&method, path, query).ok()) {
+                assert_eq!(request.page.takes_form(), KINDS.contains(&(kind(&request.page), true)), "{line}");
+                rows.insert((kind(&request.page), request.is_form));
+            }
+        }
+        let forms = KINDS.iter().filter(|(_, takes_form)| *takes_form);
+        let wanted = KINDS.iter().map(|(kind, _)| (*kind, false)).chain(forms.copied());
+        let missing: Vec<_> = wanted.filter(|row| !rows.contains(row)).collect();
+        assert!(missing.is_empty(), "without a line: {missing:?}");
+    }
 }

@@ -45,6 +45,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/superuser/access", Requires::SuperuserRead, &sync(explain_access))
         .named("explainAccess", "Explain a user's rights in a repository and the rules that grant them")
         .refuses(&[StatusCode::NOT_FOUND]),
+    get("/api/v1/user/access", Requires::UserAdmin, &sync(explain_own_access))
+        .named("explainOwnAccess", "Explain the user's own rights in a repository and the rules that grant them"),
 ];
 
 /// Quay's roles in a repository.
@@ -199,6 +201,18 @@ fn explain_access(context: &Context<'_>, call: Call<(), ExplainAccessQuery>) -> 
     let name: RepositoryName =
         repository.parse().map_err(|_| invalid("the parameter repository is not a repository's name"))?;
     Ok(context.registry.explain(username.as_deref(), &name)?)
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ExplainOwnAccessQuery {
+    #[schemars(with = "RepositoryName")]
+    repository: String,
+}
+
+fn explain_own_access(context: &Context<'_>, call: Call<(), ExplainOwnAccessQuery>) -> Result<Explanation, ApiError> {
+    let name: RepositoryName =
+        call.query.repository.parse().map_err(|_| invalid("the parameter repository is not a repository's name"))?;
+    Ok(context.registry.explain_own(context.account()?, &name)?)
 }
 
 fn roles(context: &Context<'_>, name: &RepositoryName, kind: Grantee) -> Result<Vec<(String, Role)>, ApiError> {

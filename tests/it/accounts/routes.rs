@@ -173,6 +173,7 @@ const API_V1: &[&str] = &[
     "GET /api/v1/user/apptoken/{token_uuid}",
     "DELETE /api/v1/user/apptoken/{token_uuid}",
     "GET /api/v1/user/logs",
+    "GET /api/v1/user/access",
     "GET /api/v1/user/refreshtoken",
     "DELETE /api/v1/user/refreshtoken/{token_uuid}",
     "GET /api/v1/users/{username}",
@@ -402,7 +403,7 @@ impl World {
         // Required parts of these requests.
         match route {
             "GET /api/v1/repository" => path.push_str("?public=true"),
-            "GET /api/v1/superuser/access" => path.push_str("?repository=alice/app"),
+            "GET /api/v1/superuser/access" | "GET /api/v1/user/access" => path.push_str("?repository=alice/app"),
             _ => {}
         }
         for (name, value) in &target.values {

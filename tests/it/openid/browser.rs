@@ -34,6 +34,15 @@ pub struct Browser {
 
 impl Browser {
     pub async fn start() -> Self {
+        Self::start_with(&json!({})).await
+    }
+
+    /// A browser that runs no script of any page.
+    pub async fn without_scripts() -> Self {
+        Self::start_with(&json!({ "profile.managed_default_content_settings.javascript": 2 })).await
+    }
+
+    async fn start_with(preferences: &Value) -> Self {
         let profile = tempfile::Builder::new().prefix("corb").tempdir().unwrap();
         let mut command = Command::new("chromedriver");
         // In its own process group, so that all its processes can be ended.
@@ -63,7 +72,8 @@ impl Browser {
         if rustix::process::geteuid().is_root() {
             arguments.push("--no-sandbox".to_owned()); // Chromium's sandbox does not run as root
         }
-        let wanted = json!({ "browserName": "chrome", "goog:chromeOptions": { "args": arguments } });
+        let wanted =
+            json!({ "browserName": "chrome", "goog:chromeOptions": { "args": arguments, "prefs": preferences } });
         let made = browser.ask(Method::POST, "/session", json!({ "capabilities": { "alwaysMatch": wanted } })).await;
         made["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
         browser
@@ -175,6 +185,23 @@ impl Browser {
         let body = json!({ "script": script, "args": [path, how] });
         let answer = self.ask(Method::POST, &self.path("/execute/async"), body).await;
         (answer[0].as_u64().unwrap(), answer[1].as_str().unwrap().to_owned())
+    }
+
+    /// Sets the width of the window, and the colours that the user prefers.
+    pub async fn looks(&self, width: u32, dark: bool) {
+        let set = async |command: &str, parameters: Value| {
+            let body = json!({ "cmd": command, "params": parameters });
+            self.ask(Method::POST, &self.path("/goog/cdp/execute"), body).await;
+        };
+        let size = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500 });
+        set("Emulation.setDeviceMetricsOverride", size).await;
+        let scheme = json!({ "name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" } });
+        set("Emulation.setEmulatedMedia", json!({ "features": [scheme] })).await;
+    }
+
+    /// Runs a script that calls its last argument with the result.
+    pub async fn script_that_waits(&self, script: &str) -> Value {
+        self.ask(Method::POST, &self.path("/execute/async"), json!({ "script": script, "args": [] })).await
     }
 
     /// Runs a script on the page and returns its result.

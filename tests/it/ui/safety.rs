@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use crate::support::TestRegistry;
-use crate::support::registry::{ALICE, BOB};
+use crate::support::registry::{ALICE, BOB, ROOT};
 
 #[tokio::test]
 async fn a_browser_is_sent_from_the_root_to_the_pages_and_other_clients_are_not() {
@@ -44,10 +44,10 @@ async fn the_password_of_a_prompt_signs_no_page_in() {
 }
 
 #[tokio::test]
-async fn every_page_has_the_policy_and_is_not_cached() {
+async fn every_page_has_the_policy_is_not_cached_and_is_small() {
     let t = TestRegistry::with_users().await;
-    let mut client = Client::signed_in(&t, ALICE).await;
-    for path in ["/ui/", "/ui/sign-out", "/ui/nothing", "/ui/confirm-password"] {
+    let mut client = Client::signed_in(&t, ROOT).await;
+    for path in PAGES.iter().chain(&["/ui/sign-out", "/ui/nothing", "/ui/confirm-password"]) {
         let page = client.get(path).await;
         let policy = page.header("content-security-policy").expect("a policy").to_owned();
         for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "style-src 'self';"] {
@@ -56,6 +56,104 @@ async fn every_page_has_the_policy_and_is_not_cached() {
         assert!(!policy.contains("unsafe") && !policy.contains('*'), "{path}: {policy}");
         assert_eq!(page.header("cache-control"), Some("no-store"), "{path}");
         assert_eq!(page.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(page.header("x-frame-options"), Some("DENY"), "{path}");
+        let text = page.text();
+        let inline = [" style=", "<style", " onclick=", " onload=", " onerror=", "javascript:"];
+        assert!(!inline.iter().any(|word| text.contains(word)), "{path}: {text}");
+        assert!(text.len() < 30 * 1024, "{path} has {} bytes", text.len());
+    }
+}
+
+#[tokio::test]
+async fn no_form_is_taken_without_its_proof_or_from_another_site() {
+    let t = TestRegistry::with_users().await;
+    let mut root = Client::signed_in(&t, ROOT).await;
+    let page = root.get("/ui/admin/users/-/new").await.status(200);
+    let other = Client::signed_in(&t, ALICE).await.get("/ui/account/keys/new").await.status(200);
+    let forms: Vec<&&str> = PAGES
+        .iter()
+        .filter(|path| ["new", "/-/", "sessions", "clients", "password"].iter().any(|word| path.contains(word)))
+        .collect();
+    assert!(forms.len() >= 8, "{forms:?}");
+    for path in forms {
+        root.post(path, &[("end", "others"), ("typed", "alice")]).await.status(403);
+        let token = other.text().split("_csrf_token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        root.post(path, &[("_csrf_token", &token), ("end", "others"), ("typed", "alice")]).await.status(403);
+    }
+    let token = page.text().split("_csrf_token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let form = format!("_csrf_token={token}&name=carol");
+    for (name, value) in [("origin", "https://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")] {
+        let request = t.anonymous().post("/ui/admin/users/-/new").header("cookie", root.cookie.clone().unwrap());
+        request.header(name, value).body(form.clone()).send().await.status(403);
+    }
+    root.get("/ui/admin/users/carol").await.status(404);
+    root.get("/ui/admin/users/alice").await.status(200);
+}
+
+/// A key outlives the session that made it, and its label, its scopes and the agents of clients are texts of strangers.
+#[tokio::test]
+async fn texts_of_strangers_are_text_on_every_page() {
+    const HOSTILE: &str = "<img src=x onerror=alert(1)>\"'`&{{7*7}}";
+    let t = TestRegistry::with_users().await;
+    let body = serde_json::json!({ "label": HOSTILE }).to_string();
+    let made = t.user(ROOT).post("/zot/auth/apikey").header("user-agent", HOSTILE).body(body).send().await.status(201);
+    let key = made.json()["apiKey"].as_str().unwrap().to_owned();
+    t.user((ROOT.0, &key)).get("/v2/").header("user-agent", HOSTILE).send().await.status(200);
+    t.user(ROOT).get("/v2/auth?offline_token=true&client_id=%3Cimg%20src%3Dx%3E").send().await.status(200);
+    t.user(("<img src=x>", "wrong")).get("/v2/").send().await.status(401);
+    let mut root = Client::signed_in(&t, ROOT).await;
+    let form = root.get("/ui/admin/groups/-/new").await;
+    let fields = [("name", "<img src=x>"), ("role", "read"), ("description", HOSTILE)];
+    root.submit(&form, "/ui/admin/groups/-/new", &fields).await.status(303);
+    let more = [
+        "/ui/admin/users/root",
+        "/ui/admin/groups/%3Cimg%20src=x%3E",
+        "/ui/account/access?repository=%3Cimg%3E",
+        "/ui/?notice=%3Cimg%3E",
+        "/ui/admin/audit?account=%22%3E%3Cimg%3E",
+        "/ui/sign-in?next=%22%3E%3Cimg%3E",
+    ];
+    for path in PAGES.iter().chain(&more) {
+        let text = root.get(path).await.text();
+        assert!(!text.contains("<img"), "{path}: {text}");
+    }
+    assert!(super::client::unescaped(&root.get("/ui/account/keys").await.text()).contains(HOSTILE));
+}
+
+#[tokio::test]
+async fn no_get_of_a_page_changes_anything() {
+    let t = TestRegistry::with_users().await;
+    let mut root = Client::signed_in(&t, ROOT).await;
+    let count = |page: String| page.matches("<tr>").count();
+    let before = count(root.get("/ui/admin/audit").await.text());
+    for path in PAGES {
+        root.get(path).await.status(200);
+    }
+    assert_eq!(count(root.get("/ui/admin/audit").await.text()), before);
+    root.get("/ui/admin/users/alice").await.status(200);
+}
+
+#[tokio::test]
+async fn the_pages_can_be_switched_off() {
+    let mut config = coracle::config::Config::default();
+    config.http.ui = false;
+    let t = TestRegistry::start(coracle::Registry::builder().config(config).user(ALICE.0, ALICE.1)).await;
+    t.anonymous().get("/").header("accept", "text/html").send().await.status(200);
+    for path in ["/ui/", "/ui/sign-in", "/ui/account"] {
+        let answer = t.anonymous().get(path).send().await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (404, Some("application/json")), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn pushed_content_is_never_a_page_of_the_registry() {
+    let t = TestRegistry::with_users().await;
+    let image = crate::support::content::push_image(&t.user(ALICE), "alice/app", "1", 1).await;
+    let blob = format!("/v2/alice/app/blobs/{}", image["config"]["digest"].as_str().unwrap());
+    for path in ["/v2/alice/app/manifests/1", &blob] {
+        let answer = t.user(ALICE).get(path).send().await.status(200);
+        assert_eq!(answer.header("content-security-policy"), Some("sandbox"), "{path}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
     }
 }
 

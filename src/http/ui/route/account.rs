@@ -39,10 +39,10 @@ impl AccountPage {
 
     pub(super) const fn access(self) -> Requires {
         match self {
-            Self::Overview | Self::Access => Requires::SignedIn,
+            Self::Overview => Requires::SignedIn,
             Self::Keys => Requires::OwnKeys,
             Self::NewKey | Self::RevokeKey(_) | Self::Password => Requires::FreshLogin,
-            Self::Sessions | Self::Clients | Self::Log => Requires::UserAdmin,
+            Self::Access | Self::Sessions | Self::Clients | Self::Log => Requires::UserAdmin,
         }
     }
 

@@ -1,0 +1,175 @@
+//! The pages in a real browser: without scripts, and as axe-core and a phone see them.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::clients::home::{CHROMEDRIVER, CHROMIUM, needs};
+use crate::openid::browser::Browser;
+use crate::openid::node::needs_node;
+use crate::support::TestRegistry;
+use crate::support::content::push_image;
+use crate::support::registry::{ALICE, BOB, ROOT};
+
+use super::safety::PAGES;
+
+/// The widths of the window: a small phone, a phone and a desktop.
+const WIDTHS: [u32; 3] = [320, 360, 1280];
+
+async fn sign_in(browser: &Browser, t: &TestRegistry, (name, password): (&str, &str)) {
+    browser.open(&format!("{}/ui/sign-in", t.running.url())).await;
+    browser.fill("#user", name).await;
+    browser.fill("#password", password).await;
+    browser.click("form button[type=submit]").await;
+    browser.shows(".me").await;
+}
+
+/// A registry with something on every page.
+async fn furnished() -> TestRegistry {
+    let t = TestRegistry::with_users().await;
+    push_image(&t.user(ALICE), "alice/app", "1", 1).await;
+    for (scopes, label) in [("[\"alice/**:pull\"]", "pipeline"), ("null", "laptop")] {
+        let body = format!("{{\"label\":\"{label}\",\"scopes\":{scopes}}}");
+        for user in [ALICE, ROOT] {
+            t.user(user).post("/zot/auth/apikey").body(body.clone()).send().await.status(201);
+        }
+    }
+    t.user(ROOT).get("/v2/auth?offline_token=true&client_id=docker").send().await.status(200);
+    let mut root = super::client::Client::signed_in(&t, ROOT).await;
+    let form = root.get("/ui/admin/groups/-/new").await;
+    let fields = [("name", "team"), ("role", "write"), ("description", "A team")];
+    root.submit(&form, "/ui/admin/groups/-/new", &fields).await.status(303);
+    let group = root.get("/ui/admin/groups/team").await;
+    let mut adding = group.clone();
+    adding.body = group.text().replace("value=\"settings\"", "value=\"member\"").into();
+    root.submit(&adding, "/ui/admin/groups/team", &[("member", BOB.0)]).await.status(303);
+    t
+}
+
+/// The violations that axe-core reports, one in a line.
+async fn violations(browser: &Browser, axe: &str) -> String {
+    browser.script(axe).await;
+    let report = browser
+        .script_that_waits(
+            "const done = arguments[arguments.length - 1];
+             axe.run(document, { resultTypes: ['violations'] })
+                .then((report) => done(report.violations), (error) => done(`${error}`));",
+        )
+        .await;
+    let mut lines = String::new();
+    for violation in report.as_array().unwrap_or_else(|| panic!("{report}")) {
+        for node in violation["nodes"].as_array().unwrap() {
+            writeln!(lines, "  {}: {} {}", violation["id"], node["html"], node["failureSummary"]).unwrap();
+        }
+    }
+    lines
+}
+
+/// The problems of the open page at its width: text beyond the edge, and requests to other hosts.
+async fn problems(browser: &Browser, host: &str) -> String {
+    let wide = browser
+        .script(
+            "const page = document.documentElement;
+             if (page.scrollWidth <= page.clientWidth) return [];
+             const beyond = (e) => e.getBoundingClientRect().right > page.clientWidth + 1;
+             return [...document.querySelectorAll('body *')].filter(beyond).slice(0, 3).map((e) => e.outerHTML.slice(0, 100));",
+        )
+        .await;
+    let loaded = browser.script("return performance.getEntriesByType('resource').map((entry) => entry.name)").await;
+    let mut lines = String::new();
+    for element in wide.as_array().unwrap() {
+        writeln!(lines, "  beyond the edge: {element}").unwrap();
+    }
+    for url in loaded.as_array().unwrap().iter().filter_map(Value::as_str).filter(|url| !url.starts_with(host)) {
+        writeln!(lines, "  loaded from elsewhere: {url}").unwrap();
+    }
+    lines
+}
+
+#[tokio::test]
+async fn axe_finds_nothing_on_any_page_in_light_and_dark_and_nothing_is_wider_than_the_window() {
+    needs!(CHROMIUM, CHROMEDRIVER);
+    let axe = std::fs::read_to_string(needs_node!().join("node_modules/axe-core/axe.min.js")).unwrap();
+    let (t, browser) = (furnished().await, Browser::start().await);
+    let (url, mut wrong) = (t.running.url().to_owned(), String::new());
+    let look = async |path: &str| {
+        let mut found = String::new();
+        for dark in [false, true] {
+            for width in WIDTHS {
+                browser.looks(width, dark).await;
+                browser.open(&format!("{url}{path}")).await;
+                let mut said = problems(&browser, &url).await;
+                if width != 320 {
+                    said += &violations(&browser, &axe).await;
+                }
+                if !said.is_empty() {
+                    writeln!(found, "{path} at {width} px, {}:\n{said}", if dark { "dark" } else { "light" }).unwrap();
+                }
+            }
+        }
+        found
+    };
+    for path in ["/ui/sign-in", "/ui/sign-out", "/ui/nothing"] {
+        wrong += &look(path).await;
+    }
+    sign_in(&browser, &t, ROOT).await;
+    let more =
+        ["/ui/admin/groups/team", "/ui/confirm-password", "/ui/sign-out", "/ui/account/access?repository=alice/app"];
+    for path in PAGES.iter().chain(&more) {
+        wrong += &look(path).await;
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[tokio::test]
+async fn a_user_without_scripts_signs_in_makes_a_key_revokes_it_and_signs_out() {
+    needs!(CHROMIUM, CHROMEDRIVER);
+    let (t, browser) = (TestRegistry::with_users().await, Browser::without_scripts().await);
+    push_image(&t.user(ALICE), "alice/app", "1", 1).await;
+    sign_in(&browser, &t, ALICE).await;
+    assert!(browser.source().await.contains("alice/app"));
+    browser.click(".me").await;
+    browser.click("a[href='/ui/account/keys']").await;
+    assert!(!browser.has("[data-copy]:not([hidden])").await, "buttons that need scripts are hidden");
+    browser.click("main a[href='/ui/account/keys/new']").await;
+    browser.fill("#label", "pipeline").await;
+    browser.click("input[name=limit][value=some]").await;
+    browser.fill("#patterns", "alice/**").await;
+    browser.click("button[name=show]").await;
+    browser.shows(".matching").await;
+    assert!(browser.source().await.contains("<code>alice/app</code>"));
+    browser.click("form.card .actions button[type=submit]").await;
+    browser.shows(".notice.warning").await;
+    let source = browser.source().await;
+    let key = source.split("zak_").nth(1).unwrap().split('<').next().unwrap();
+    let by_key = t.user((ALICE.0, &format!("zak_{key}")));
+    by_key.get("/v2/alice/app/manifests/1").send().await.status(200);
+    browser.click("main .actions a").await;
+    browser.click("td.end a").await;
+    browser.click("main form button[type=submit]").await;
+    browser.shows(".notice.good").await;
+    by_key.get("/v2/alice/app/manifests/1").send().await.status(401);
+    browser.click(".bar form button.link").await;
+    browser.arrives(&format!("{}/ui/sign-in", t.running.url())).await;
+    assert!(browser.source().await.contains("You are signed out."));
+    browser.open(&format!("{}/ui/account", t.running.url())).await;
+    browser.arrives(&format!("{}/ui/sign-in", t.running.url())).await;
+}
+
+#[tokio::test]
+async fn a_user_with_scripts_filters_a_list_and_copies_a_command() {
+    needs!(CHROMIUM, CHROMEDRIVER);
+    let (t, browser) = (TestRegistry::with_users().await, Browser::start().await);
+    sign_in(&browser, &t, ROOT).await;
+    browser.open(&format!("{}/ui/admin/users", t.running.url())).await;
+    let shown = "return [...document.querySelectorAll('#users tr:not([hidden])')].map((row) => row.dataset.name)";
+    assert_eq!(browser.script(shown).await, serde_json::json!(["alice", "bob", "root"]));
+    browser.fill("[data-filter=users]", "OB").await;
+    assert_eq!(browser.script(shown).await, serde_json::json!(["bob"]));
+    browser.open(&format!("{}/ui/account", t.running.url())).await;
+    browser.click("[data-copy]").await;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while browser.script("return document.querySelector('[data-copy]').textContent").await == "Copy" {
+        assert!(std::time::Instant::now() < deadline, "the button says nothing");
+    }
+}
