@@ -113,6 +113,9 @@
 //!     that were deleted by digest, can be restored while history is kept.
 //! 13. Caches of rows (manifests; accounts, keys and sessions) belong to one version of the rows. Every change ends the
 //!     version before it is acknowledged, so no request sees an earlier state.
+//! 14. Facts of manifests and totals of repositories are derived rows for lists. Each change of content changes them in its
+//!     transaction. The row of a repository says how far it is counted. So after an earlier program has written, background
+//!     work counts next to clients, and continues after a crash.
 //!
 //! # Errors
 //!

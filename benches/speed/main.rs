@@ -125,6 +125,7 @@ fn works() -> Vec<Work> {
         work("blob-head", "HEAD of a blob", Unit::Count, (None, None), |s, e, _| requests::blob(s, e, "HEAD")),
         work("tags", "a page of 100 tags", Unit::Count, (None, None), |s, e, _| requests::tags(s, e)),
         work("catalog", "a page of 100 repositories", Unit::Count, (None, None), |s, e, _| requests::catalog(s, e)),
+        work("image-small", "an image with a config of 4 KiB and a small layer pushed", Unit::Count, (None, None), requests::small_images),
         work("put-1", "PUT of new manifests, one writer", Unit::Count, (None, None), |s, e, r| requests::put(s, e, r, 1)),
         work("put-10", "PUT of new manifests, 10 writers", Unit::Count, (None, None), |s, e, r| requests::put(s, e, r, 10)),
         work("put-64", "PUT of new manifests, 64 writers", Unit::Count, (Some(5.0), None), |s, e, r| requests::put(s, e, r, 64)),

@@ -128,6 +128,35 @@ pub(crate) fn catalog(server: &Server, extent: Extent) -> Done {
     measure(server, extent, &request("GET", "/v2/_catalog?n=100"))
 }
 
+/// Whole small images, one after another: a config as tools write it, a layer of 1 KiB, and a manifest with a tag.
+pub(crate) fn small_images(server: &Server, extent: Extent, round: usize) -> Done {
+    let until = Instant::now() + Duration::from_secs_f64(extent.seconds);
+    let mut pusher = Client::connect(server.address);
+    let meter = Meter::begin(server);
+    let mut count = 0;
+    while Instant::now() < until {
+        let name = format!("r{round}-{count}");
+        let step = format!(
+            r#"{{"created":"2026-01-01T00:00:00Z","created_by":"RUN /bin/sh -c apt-get install {name} # buildkit","comment":"buildkit.dockerfile.v0","empty_layer":true}}"#
+        );
+        let config = format!(
+            r#"{{"architecture":"amd64","os":"linux","created":"2026-01-01T00:00:00Z","config":{{"Env":["PATH=/usr/bin","LANG=C.UTF-8"],"Entrypoint":["/bin/app"],"ExposedPorts":{{"80/tcp":{{}}}},"Labels":{{"org.opencontainers.image.title":"app"}}}},"rootfs":{{"type":"layers","diff_ids":[]}},"history":[{}]}}"#,
+            vec![step; 20].join(",")
+        );
+        let layer = name.repeat(1024 / name.len());
+        let [config_digest, layer_digest] =
+            [&config, &layer].map(|blob| pusher.push_bytes("bench/small", blob.as_bytes()));
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config_digest}","size":{}}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{layer_digest}","size":{}}}]}}"#,
+            config.len(),
+            layer.len()
+        );
+        pusher.put_manifest("bench/small", &name, &manifest);
+        count += 1;
+    }
+    meter.done(f64::from(count))
+}
+
 /// New manifests, each under a tag of its own.
 pub(crate) fn put(server: &Server, extent: Extent, round: usize, writers: usize) -> Done {
     let noise = Noise::new();

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use super::content::{Content, Noise};
+use super::content::{Content, Noise, digest};
 
 const BUFFER_BYTES: usize = 128 << 10;
 /// How often it looks for more of a body before it sleeps.
@@ -129,6 +129,18 @@ impl Client {
         assert_eq!(head.status, 202);
         let location = head.location.unwrap();
         assert_eq!(self.send("PUT", &with_digest(&location, content), "", b"").status, 201);
+    }
+
+    /// POST, PATCH and PUT of a small blob. Returns its digest.
+    pub(crate) fn push_bytes(&mut self, repository: &str, bytes: &[u8]) -> String {
+        let digest = digest(bytes);
+        let location = self.start(repository);
+        let head = self.send("PATCH", &location, OCTETS, bytes);
+        assert_eq!(head.status, 202);
+        let location = head.location.unwrap();
+        let separator = if location.contains('?') { '&' } else { '?' };
+        assert_eq!(self.send("PUT", &format!("{location}{separator}digest={digest}"), "", b"").status, 201);
+        digest
     }
 
     /// POST, PATCH for every chunk of so many pieces, and PUT.

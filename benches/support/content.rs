@@ -59,6 +59,11 @@ impl Noise {
     }
 }
 
+/// The digest of bytes that are all in memory.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+}
+
 impl Content {
     pub(crate) fn length(&self) -> usize {
         self.length

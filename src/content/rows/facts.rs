@@ -1,9 +1,10 @@
-//! Rows of facts: what a manifest is, read once from its bytes and its config, so that lists need not parse either.
+//! Rows of facts: the purpose, platform and size of a manifest. They are read once from its bytes and its config, so that
+//! lists need not parse either.
 //!
 //! Every stored manifest has a row, also one that was deleted by digest and can be restored. A database of an earlier
 //! program lacks rows until the background work is done ([`super::counted`]). [`crate::content::repository`] reads the
-//! facts from the bytes; this module knows neither manifests nor configs. Facts are text of clients: whoever shows them
-//! must escape them.
+//! facts from the bytes; this module knows neither manifests nor configs. Facts are texts of clients: pages must
+//! escape them.
 
 use std::ops::ControlFlow;
 
@@ -14,7 +15,7 @@ use super::{Error, Rows, WriteTx, codec};
 use crate::kit::clock::Timestamp;
 use crate::oci::{Algorithm, Digest, RepositoryName};
 
-/// What a manifest is for. The order is in rows: add new kinds at the end.
+/// The purpose of a manifest. The order is in rows: add new kinds at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Kind {
     /// A container image for one platform.
@@ -47,9 +48,9 @@ pub(crate) struct Facts {
     pub(crate) kind: Kind,
     /// The artifact type, or else the media type of the config. `None` for a plain image or index.
     pub(crate) artifact_type: Option<String>,
-    /// Of an image, from its config.
+    /// The platform of an image, from its config.
     pub(crate) platform: Option<Platform>,
-    /// Of an index: the known platforms of its manifests, each once, the first ones of many.
+    /// The known platforms of the manifests of an index, each once. The first ones if there are many.
     pub(crate) platforms: Vec<Platform>,
     /// When it was built, as its author says.
     pub(crate) created: Option<Timestamp>,

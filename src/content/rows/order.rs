@@ -15,7 +15,7 @@ use super::{Error, Rows, WriteTx};
 use crate::kit::clock::Timestamp;
 use crate::oci::{Digest, RepositoryName};
 
-/// What repositories are ordered by. The numbers are in rows.
+/// The value by which repositories are ordered. The numbers are in rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub(crate) enum Order {

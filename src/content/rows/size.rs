@@ -12,8 +12,10 @@ use crate::oci::{Digest, Manifest, RepositoryName};
 const CHILD_BYTES_MAX: u64 = 64 * 1024;
 /// The most manifests and blobs that are counted for one index.
 const PARTS_MAX: usize = 4096;
+/// The most bytes of manifests that are read for one index.
+const BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// The most manifests whose size is computed again within one push. The background work does more of them.
-const LISTERS_MAX: usize = 16;
+const LISTERS_MAX: usize = 4;
 
 impl Rows {
     /// The size of an image: its manifest, and the blobs of the repository that it names, each once. For an index also
@@ -30,7 +32,7 @@ impl Rows {
         for blob in manifest.blobs().iter().chain(manifest.optional_blobs()) {
             size += self.linked_size(repository, *blob)?;
         }
-        let mut counted = HashSet::new();
+        let (mut counted, mut bytes_read) = (HashSet::new(), 0);
         let mut waiting: Vec<_> = manifest.manifests().iter().map(|child| child.digest).collect();
         while let Some(digest) = waiting.pop() {
             if !counted.insert(digest) {
@@ -41,9 +43,10 @@ impl Rows {
                 continue;
             };
             size += row.size;
-            if row.size > CHILD_BYTES_MAX || counted.len() > PARTS_MAX {
+            if row.size > CHILD_BYTES_MAX || bytes_read + row.size > BYTES_MAX || counted.len() > PARTS_MAX {
                 continue;
             }
+            bytes_read += row.size;
             let bytes = self.manifest_bytes(repository, digest)?.unwrap_or_default();
             let Ok(child) = Manifest::read(&bytes, row.media_type().as_ref()) else { continue };
             for blob in child.blobs().iter().chain(child.optional_blobs()) {

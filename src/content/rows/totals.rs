@@ -129,7 +129,7 @@ impl Counted {
     }
 }
 
-/// What is counted in the database.
+/// The part of the database that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Stage {
     /// The totals of some repositories may be missing.
@@ -239,8 +239,29 @@ impl WriteTx {
         now: Timestamp,
         change: impl FnOnce(&mut RepositoryRow, &mut Counted),
     ) -> Result<(), Error> {
-        let epoch = self.epoch()?;
         let stored = self.counted_repository(name)?;
+        self.change_stored(name, stored, now, change)
+    }
+
+    /// As [`WriteTx::change_repository`], if the repository exists.
+    pub(super) fn change_counts(
+        &mut self,
+        name: &RepositoryName,
+        change: impl FnOnce(&mut RepositoryRow, &mut Counted),
+    ) -> Result<(), Error> {
+        let Some(stored) = self.counted_repository(name)? else { return Ok(()) };
+        let created = stored.0.created;
+        self.change_stored(name, Some(stored), created, change)
+    }
+
+    fn change_stored(
+        &mut self,
+        name: &RepositoryName,
+        stored: Option<(RepositoryRow, Counted)>,
+        now: Timestamp,
+        change: impl FnOnce(&mut RepositoryRow, &mut Counted),
+    ) -> Result<(), Error> {
+        let epoch = self.epoch()?;
         let before = stored.as_ref().map(|(_, counted)| counted).filter(|counted| counted.has_totals()).cloned();
         let (mut row, counted) = stored
             .unwrap_or_else(|| (RepositoryRow { created: now, manifests: 0, links: 0 }, Counted::empty(epoch, now)));
@@ -253,16 +274,6 @@ impl WriteTx {
         }
         self.move_in_orders(name, before.as_ref(), &mut counted)?;
         self.insert(REPOSITORIES, name.as_str(), codec::encode_with(&row, &counted).as_slice())
-    }
-
-    /// Changes the counts of a repository, if it exists.
-    pub(super) fn change_counts(
-        &mut self,
-        name: &RepositoryName,
-        change: impl FnOnce(&mut RepositoryRow, &mut Counted),
-    ) -> Result<(), Error> {
-        let Some(row) = self.repository(name)? else { return Ok(()) };
-        self.change_repository(name, row.created, change)
     }
 
     /// Adds a repository without content. It must have settings.

@@ -13,8 +13,8 @@ use crate::oci::{Manifest, RepositoryName};
 
 /// Rows of repositories, links, tags or orders in one step.
 const STEP: usize = 1000;
-/// Manifests in one step. Each may need its config.
-const MANIFESTS: usize = 64;
+/// Manifests in one step. Each may need its config, and an index the manifests that it lists.
+const MANIFESTS: usize = 16;
 
 /// Called between two steps with the duration of the last one. It may wait or cancel the work.
 type Pause<'a> = &'a mut dyn FnMut(Duration) -> ControlFlow<()>;

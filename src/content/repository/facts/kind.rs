@@ -1,4 +1,4 @@
-//! Tells what a manifest is for by its media types and annotations, as the common tools write them.
+//! Tells the purpose of a manifest by its media types and annotations, as the common tools write them.
 
 use super::parse::{Document, HELM_CONFIG};
 use crate::content::rows::Kind;
@@ -38,7 +38,7 @@ pub(super) fn is_image_config(media_type: &str) -> bool {
     IMAGE_CONFIGS.contains(&media_type)
 }
 
-/// What a manifest is for.
+/// The purpose of a manifest.
 pub(super) fn kind_of(manifest: &Manifest, document: &Document) -> Kind {
     if manifest.media_type().is_index() {
         return Kind::Index;

@@ -13,6 +13,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::content::repository::scene::{Scene, image, index, rules};
 use crate::content::repository::{Delays, Error, Repository, Rules};
 use crate::content::rows::{Facts, Kind, Order, Pulls, Totals};
+use crate::kit::clock::{Clock, Timestamp};
 use crate::oci::{Algorithm, Digest};
 
 const HISTORIES: u64 = 12;
@@ -164,6 +165,81 @@ fn pulls_are_written_together_and_those_of_listed_manifests_do_not_count_for_the
     assert_consistent(&scene);
     repository.remove().unwrap();
     assert_eq!(pulls(parent), Pulls::default());
+    assert_consistent(&scene);
+}
+
+#[test]
+fn written_pulls_survive_a_crash() {
+    let scene = Scene::durable(rules());
+    let repository = scene.repository("a");
+    let config = repository.push_blob(b"{}");
+    let digest = repository.push_manifest(&image(&[config], None, "x"), &["t"]).unwrap();
+    repository.count_pull(digest);
+    scene.stores.write_pulls().unwrap();
+    repository.count_pull(digest);
+    let name = repository.name.clone();
+    // The files of the directory at this moment are what `kill -9` leaves.
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(scene.root.path().join("coracle.redb"), copy.path().join("coracle.redb")).unwrap();
+    let crashed = Scene::open_in(copy, scene.clock.clone(), rules(), true);
+    assert_eq!(crashed.stores.database.read(|tx| tx.pulls(&name, digest)).unwrap().count, 1);
+    assert_consistent(&crashed);
+}
+
+#[test]
+fn the_databases_of_earlier_programs_are_counted() {
+    use std::io::Read as _;
+    for version in 1..=6 {
+        let root = tempfile::tempdir().unwrap();
+        let fixture = format!("{}/tests/fixtures/schema-{version}.redb.gz", env!("CARGO_MANIFEST_DIR"));
+        let mut database = Vec::new();
+        flate2::read::GzDecoder::new(std::fs::File::open(fixture).unwrap()).read_to_end(&mut database).unwrap();
+        std::fs::write(root.path().join("coracle.redb"), database).unwrap();
+        let scene = Scene::open_in(root, Clock::default(), rules(), false);
+        assert!(scene.stores.has_uncounted_facts().unwrap());
+        let repository = scene.repository("carol/app");
+        assert_eq!(totals(&repository), None);
+        scene.stores.list_optional_layers(|_| ControlFlow::Continue(())).unwrap();
+        count(&scene);
+        assert_consistent(&scene);
+        let contents = scene.stores.database.read(|tx| tx.contents(&repository.name)).unwrap();
+        let found = totals(&repository).unwrap();
+        assert_eq!(found.tags, contents.tags.len() as u64);
+        assert!(found.size > 0 && found.changed > Timestamp::from_micros(0), "{found:?}");
+        let indexes = contents.manifests.iter().filter(|digest| {
+            let facts = facts(&repository, **digest).unwrap();
+            facts.kind == Kind::Index
+        });
+        assert_eq!(indexes.count(), 1, "version {version}");
+        assert_eq!(ordered(&scene, Order::Change).len(), 2);
+    }
+}
+
+#[test]
+fn changes_of_an_earlier_program_are_noticed_by_the_number_of_the_journal() {
+    let scene = Scene::new(rules());
+    let repository = scene.repository("a");
+    let config = repository.push_blob(b"{}");
+    let digest = repository.push_manifest(&image(&[config], None, "x"), &["t"]).unwrap();
+    let pushed_by = Some("alice".to_owned());
+    scene
+        .stores
+        .database
+        .write({
+            let name = repository.name.clone();
+            move |tx| {
+                let (facts, details) = tx.facts_and_details(&name, digest)?.unwrap();
+                tx.put_facts(&name, digest, &Facts { pushed_by, ..facts }, &details)?;
+                // It has counted the transactions of a journal, and moved a tag.
+                tx.set_setting("journal number", &7_u64.to_be_bytes())
+            }
+        })
+        .unwrap();
+    assert!(scene.stores.has_uncounted_facts().unwrap());
+    assert!(totals(&repository).is_some(), "until the new count begins");
+    count(&scene);
+    assert_eq!(totals(&repository).map(|totals| (totals.size, totals.tags)), Some((2, 1)));
+    assert_eq!(facts(&repository, digest).unwrap().pushed_by.as_deref(), Some("alice"));
     assert_consistent(&scene);
 }
 

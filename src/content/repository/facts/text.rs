@@ -8,7 +8,7 @@ pub(super) struct Room {
     pub(super) is_truncated: bool,
 }
 
-/// What a text needs besides its bytes, at most.
+/// The most bytes that a text needs besides its own.
 const OVERHEAD_BYTES: usize = 8;
 
 impl Room {
