@@ -24,7 +24,9 @@ impl ApiError {
         let what = operation(access);
         let error = match refusal {
             Refusal::Denied if needs_superuser(access) => Self::new(ErrorCode::Denied, superuser_message(caller, who)),
-            Refusal::Denied => Self::new(ErrorCode::Denied, format!("{who} may not {what}{}", by(&caller.credential))),
+            Refusal::Denied => {
+                Self::new(ErrorCode::Denied, format!("{who} may not {what}{}", by(&caller.credential, access)))
+            }
             Refusal::TooNarrow => {
                 Self::new(ErrorCode::Unauthorized, format!("the access token does not permit the caller to {what}"))
                     .of_token("insufficient_scope")
@@ -110,7 +112,13 @@ fn operation(access: &Access) -> String {
 }
 
 /// Names the credential, if it may be the reason of the refusal.
-fn by(credential: &Credential) -> &'static str {
+fn by(credential: &Credential, access: &Access) -> &'static str {
+    // In a repository only the scopes of an API key can be the reason. If another access token would help, the caller gets
+    // 401.
+    if matches!(access, Access::Repository(..)) {
+        let is_scoped = credential.key().is_some_and(|key| key.scopes.is_some());
+        return if is_scoped { " with this API key" } else { "" };
+    }
     match credential {
         Credential::None | Credential::Password | Credential::Session(_) => "",
         Credential::Key(key) if key.scopes.is_none() => "",
