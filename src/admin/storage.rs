@@ -35,8 +35,8 @@ pub(crate) struct Collect {
     /// unfinished pushes are removed too, and their clients must push them again
     #[arg(long, value_name = "TIME", value_parser = key::seconds)]
     delay: Option<u64>,
-    /// First delete the tag history and what was deleted by digest, of this repository or of all; nothing of it can be
-    /// restored then
+    /// First delete the tag history and the manifests that were deleted by digest, of this repository or of all. They
+    /// cannot be restored afterwards
     #[arg(long, value_name = "REPOSITORY", num_args = 0..=1, default_missing_value = EVERYTHING, value_parser = purge)]
     purge_history: Option<Purge>,
 }

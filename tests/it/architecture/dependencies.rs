@@ -7,15 +7,15 @@ use std::path::Path;
 const NORMAL: &[(&str, &str)] = &[
     ("askama", "templates of pages, checked by the compiler"),
     ("argon2", "passwords are stored as argon2id"),
-    ("aws-lc-rs", "makes the keys that tokens are signed with; rustls and jsonwebtoken bring it"),
+    ("aws-lc-rs", "creates the keys that sign tokens; rustls and jsonwebtoken bring it"),
     ("base64", "Basic credentials, and cookies"),
-    ("bcrypt", "users of htpasswd files"),
+    ("bcrypt", "password hashes in htpasswd files"),
     ("bytes", "bodies are passed on without being copied"),
     ("clap", "the command line"),
-    ("dirs", "where the platform wants data to be"),
+    ("dirs", "the platform's directories for data and configuration"),
     ("hex", "digests as text"),
-    ("hmac", "upload ids are bound to their repository, and remembered passwords keyed"),
-    ("http-body", "the trait of bodies that hyper asks for"),
+    ("hmac", "binds upload ids to their repository, and keys the cache of passwords"),
+    ("http-body", "the trait of hyper's bodies"),
     ("http-body-util", "bodies in memory, and reading bodies to their end"),
     ("hyper", "HTTP"),
     ("hyper-util", "hyper on tokio, and graceful stops"),
@@ -23,8 +23,8 @@ const NORMAL: &[(&str, &str)] = &[
     ("jiff", "times as clients write them"),
     ("jsonwebtoken", "tokens of the token service"),
     ("libc", "settings of the GNU C library's allocator; rustix brings it"),
-    ("memmap2", "an address for a blob that the kernel sends by itself"),
-    ("oauth2", "sign-in through GitHub, and the words of openidconnect"),
+    ("memmap2", "an address for a blob that sendfile sends"),
+    ("oauth2", "sign-in through GitHub, and the types of openidconnect"),
     ("oci-spec", "descriptors, indexes and media types as the specification has them"),
     ("openidconnect", "sign-in through OpenID providers"),
     ("parking_lot", "locks without poisoning; prometheus-client brings it"),
@@ -34,52 +34,49 @@ const NORMAL: &[(&str, &str)] = &[
     ("prometheus-client", "metrics"),
     ("rand", "ids, keys and passwords"),
     ("redb", "the rows"),
-    (
-        "rustix",
-        "limits of file handles, priorities of threads, directories handed over a socket, error numbers with names",
-    ),
+    ("rustix", "the limit of file handles, directories sent over a socket, the terminal, error numbers with names"),
     ("rustls", "TLS"),
-    ("rustls-native-certs", "whom the platform trusts, where the program itself asks others"),
+    ("rustls-native-certs", "the certificate authorities of the platform, for outgoing requests"),
     ("schemars", "the description of API v1, derived from its types"),
     ("serde", "rows and documents"),
     ("serde-saphyr", "configurations in YAML"),
     ("serde_json", "manifests, answers, configurations in JSON"),
-    ("sha2", "what content is addressed by"),
+    ("sha2", "digests of content"),
     ("strsim", "the nearest known key for an unknown one"),
     ("subtle", "CSRF tokens and keys are compared in constant time"),
-    ("tempfile", "registries that live as long as a test"),
+    ("tempfile", "temporary data directories"),
     ("thiserror", "error enums: message and source at each variant; openidconnect brings it"),
     ("tokio", "sockets, tasks, timers"),
     ("tokio-rustls", "TLS on tokio's sockets"),
     ("tokio-util", "waiting for tasks that outlive their request"),
     ("toml", "configurations in TOML"),
-    ("tracing", "what the log is made of"),
-    ("tracing-subscriber", "the program's log"),
-    ("url", "what browsers make of a URL; openidconnect brings it"),
-    ("uuid", "upload ids have the form that the specification asks for"),
+    ("tracing", "log events"),
+    ("tracing-subscriber", "writes the log of the program"),
+    ("url", "parses URLs as browsers do; openidconnect brings it"),
+    ("uuid", "ids of uploads, keys and sessions"),
     ("zeroize", "passwords do not stay in memory"),
 ];
 
 /// Further dependencies of tests and examples.
 const DEV: &[(&str, &str)] = &[
-    ("flate2", "layers as images have them"),
+    ("flate2", "compressed layers"),
     ("futures-util", "streams as bodies"),
-    ("hyper", "its client, for what no client would send"),
-    ("mio", "a client for measurements that costs little"),
-    ("oci-client", "a client that others wrote"),
+    ("hyper", "a client for unusual requests"),
+    ("mio", "a cheap client for benchmarks"),
+    ("oci-client", "an independent client"),
     ("proc-macro2", "reads our own sources in the tests of the architecture"),
     ("proptest", "unexpected inputs"),
     ("rcgen", "certificates for the tests of TLS"),
     ("reqwest", "HTTP/2 for oci-client"),
-    ("tar", "layers as images have them"),
-    ("tokio", "time that a test moves, and child processes"),
+    ("tar", "layers of images"),
+    ("tokio", "paused time in tests, and child processes"),
 ];
 
 /// Dependencies of the build script.
 const BUILD: &[(&str, &str)] = &[("flate2", "compresses the assets of the pages, so that the program need not")];
 
 /// Dependencies of the fuzz targets.
-const FUZZ: &[(&str, &str)] = &[("coracle", "what is fuzzed"), ("libfuzzer-sys", "what fuzzes")];
+const FUZZ: &[(&str, &str)] = &[("coracle", "the fuzzed library"), ("libfuzzer-sys", "the fuzzer")];
 
 #[test]
 fn every_dependency_has_a_reason() {
