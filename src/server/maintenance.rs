@@ -235,13 +235,18 @@ impl Maintenance {
 
     /// Counts the totals and reads the facts that an earlier version did not write.
     async fn count_facts(self) {
-        let mut is_due = Ok(true);
+        let what = "reading the facts of manifests";
         loop {
-            let pause = pause_between_steps(&self.stopped);
-            let count = move |shared: &Shared| shared.stores().count_facts(pause);
-            self.run_if("reading the facts of manifests", is_due, count).await;
+            let (pause, is_missing) = (pause_between_steps(&self.stopped), self.shared.stores().has_uncounted_facts());
+            let is_missing = is_missing.unwrap_or(true);
+            let counted = self.run(what, move |shared| shared.stores().count_facts(pause)).await;
+            if is_missing && counted == Some(true) {
+                tracing::info!("read the facts of manifests that an earlier version stored");
+            }
             sleep(FACTS_INTERVAL).await;
-            is_due = self.shared.stores().has_uncounted_facts();
+            while self.shared.stores().has_uncounted_facts().is_ok_and(|is_missing| !is_missing) {
+                sleep(FACTS_INTERVAL).await;
+            }
         }
     }
 

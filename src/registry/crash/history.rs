@@ -57,6 +57,7 @@ const KINDS: &[(&str, u32, Act)] = &[
     ("make a user", 1, Client::add_user),
     ("make a key", 2, Client::add_key),
     ("revoke a key", 1, Client::revoke_key),
+    ("pull", 3, Client::pull),
     ("begin a session", 2, Client::begin_session),
     ("end sessions", 1, Client::end_sessions),
     ("give a role", 2, Client::give_role),
@@ -453,6 +454,14 @@ impl Client {
             Err(error) => panic!("{error}"),
         }
         self.note(format!("delete the blob {digest} in {name}"));
+        true
+    }
+
+    fn pull(&mut self) -> bool {
+        let Some((name, digest)) = self.any(|content| content.manifests.keys().copied().collect()) else { return false };
+        self.repository(&name).count_pull(digest);
+        self.stores.write_pulls().unwrap();
+        self.note(format!("pull {digest} from {name}"));
         true
     }
 
