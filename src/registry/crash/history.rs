@@ -458,7 +458,9 @@ impl Client {
     }
 
     fn pull(&mut self) -> bool {
-        let Some((name, digest)) = self.any(|content| content.manifests.keys().copied().collect()) else { return false };
+        let Some((name, digest)) = self.any(|content| content.manifests.keys().copied().collect()) else {
+            return false;
+        };
         self.repository(&name).count_pull(digest);
         self.stores.write_pulls().unwrap();
         self.note(format!("pull {digest} from {name}"));
