@@ -26,7 +26,8 @@ impl Stores {
         Ok(!self.database.read(|tx| tx.facts_complete())?)
     }
 
-    /// Counts missing totals and reads missing facts. Returns false if `pause` cancelled it.
+    /// Counts missing totals and reads missing facts. Returns false if `pause` cancelled it, or the
+    /// database can only be read.
     pub(crate) fn count_facts(&self, pause: impl FnMut(Duration) -> ControlFlow<()>) -> Result<bool, Error> {
         self.count_facts_in(STEP, pause)
     }
@@ -37,6 +38,9 @@ impl Stores {
         step: usize,
         mut pause: impl FnMut(Duration) -> ControlFlow<()>,
     ) -> Result<bool, Error> {
+        if self.database.is_read_only() {
+            return Ok(false);
+        }
         let _alone = self.counting.lock();
         if self.has_uncounted_facts()? {
             self.database.write(|tx| tx.begin_counting())?;
