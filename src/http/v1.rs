@@ -26,6 +26,7 @@ mod repository;
 mod session;
 mod signin;
 mod superuser;
+mod system;
 mod tag;
 mod token;
 mod user;
@@ -52,6 +53,7 @@ fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
         refresh_token::ENDPOINTS,
         log::ENDPOINTS,
         superuser::ENDPOINTS,
+        system::ENDPOINTS,
         tag::ENDPOINTS,
         manifest::ENDPOINTS,
         permission::ENDPOINTS,

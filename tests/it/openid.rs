@@ -27,5 +27,5 @@ mod command_line;
 mod device;
 mod lies;
 pub mod people;
-mod sign_in;
+pub mod sign_in;
 mod via_github;

@@ -4,4 +4,5 @@ mod account;
 mod admin;
 mod browser;
 mod client;
+mod provider;
 mod safety;

@@ -186,10 +186,12 @@ impl<'a> PageCall<'a> {
         page::redirect(StatusCode::SEE_OTHER, &route::with_next("/ui/sign-in", &self.target))
     }
 
-    /// The status and the text of a mistake that the user can correct in the form. Other errors stay errors.
+    /// The status and the text of a mistake that the user can correct in the form. Other errors stay errors: those of an
+    /// overloaded registry, and of a user who must wait, which has headers of its own.
     pub(super) fn mistake(error: ApiError) -> Result<(StatusCode, String), ApiError> {
         let status = error.status_code();
-        if status.is_client_error() { Ok((status, sentence(error.message_text()))) } else { Err(error) }
+        let must_wait = status == StatusCode::TOO_MANY_REQUESTS;
+        if status.is_client_error() && !must_wait { Ok((status, sentence(error.message_text()))) } else { Err(error) }
     }
 }
 

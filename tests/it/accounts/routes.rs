@@ -217,6 +217,8 @@ const API_V1: &[&str] = &[
     "DELETE /api/v1/superuser/apptokens/{token_uuid}",
     "GET /api/v1/superuser/logs",
     "GET /api/v1/superuser/access",
+    "GET /api/v1/superuser/maintenance",
+    "GET /api/v1/superuser/configuration",
 ];
 
 /// The head of the file.

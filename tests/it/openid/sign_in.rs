@@ -25,7 +25,7 @@ pub fn knowing(provider: &Provider, before: &str) -> Registry {
 }
 
 /// A provider and a registry that know each other.
-fn both(packages: &Path, before: &str) -> (Registry, Provider) {
+pub fn both(packages: &Path, before: &str) -> (Registry, Provider) {
     let mut provider = Provider::start(packages);
     let registry = knowing(&provider, before);
     let back = json!({ "post_logout_redirect_uris": [registry.at("/login")] });

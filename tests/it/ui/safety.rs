@@ -157,6 +157,34 @@ async fn pushed_content_is_never_a_page_of_the_registry() {
     }
 }
 
+#[tokio::test]
+async fn guessing_passwords_on_the_page_is_slowed_as_elsewhere() {
+    let t = TestRegistry::with_users().await;
+    let mut client = Client::new(&t);
+    let page = client.get("/ui/sign-in").await.status(200);
+    for attempt in 0..200 {
+        let password = format!("wrong {attempt}");
+        let answer = client.submit(&page, "/ui/sign-in", &[("user", ALICE.0), ("password", &password)]).await;
+        if answer.status.as_u16() == 429 {
+            assert!(answer.header("retry-after").is_some() && answer.text().contains("Too many attempts"));
+            return;
+        }
+        answer.status(403);
+    }
+    panic!("200 wrong passwords were not slowed");
+}
+
+#[tokio::test]
+async fn an_open_registry_shows_its_repositories_without_a_sign_in() {
+    let t = TestRegistry::open().await;
+    crate::support::content::push_image(&t.anonymous(), "team/app", "1", 1).await;
+    let mut client = Client::new(&t);
+    let page = client.get("/ui/").await.status(200).text();
+    assert!(page.contains("team/app") && page.contains("Sign in"), "{page}");
+    client.get("/ui/account").await.status(303);
+    client.get("/ui/admin/users").await.status(303);
+}
+
 /// The paths of all pages of an account and of superusers that need no value.
 pub const PAGES: &[&str] = &[
     "/ui/",
