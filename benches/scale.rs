@@ -28,7 +28,7 @@ cargo bench --features filling --bench scale [-- WORDS]: measure the growth with
 
 Sends the same requests to a store with 100 000 repositories, 1 000 000 blobs, 100 000 tags in one repository, 100 000
 referrers of one image and 10 000 users with 10 keys each, and to one with a page of each. Prints how much longer they
-take, how long a start takes, and the bytes of a row in the database. With WORDS, only requests whose names contain one of
+take, how long a start and each page take, and the bytes of a row in the database. With WORDS, only requests whose names contain one of
 them.
 
 SCALE_PERCENT   the size of the large store, in percent of the above [default: 100]
@@ -103,6 +103,65 @@ const GUARDED: &[Work] = &[
     }),
 ];
 
+/// The longest time of a page, in milliseconds. One client asks for one page after another.
+const PAGE_MILLIS_MAX: f64 = 50.0;
+
+/// The pages for people, with the path of each.
+#[rustfmt::skip] // a table is read down its columns
+const PAGES: &[(&str, fn(&Store, usize) -> String)] = &[
+    ("page: repositories by last change", |_, _| "/ui/".into()),
+    ("page: repositories by name", |_, _| "/ui/?sort=name".into()),
+    ("page: repositories by size", |_, _| "/ui/?sort=size".into()),
+    ("page: repositories by pulls, behind any", |s, n| format!("/ui/?sort=pulls&after=0:{}", s.repository(n))),
+    ("page: repositories with a rare part", |s, n| format!("/ui/?q={}", &s.repository(n)[5..])),
+    ("page: repositories with an absent part", |_, _| "/ui/?q=absent".into()),
+    ("page: folders", |_, _| "/ui/?view=tree".into()),
+    ("page: a large folder", |_, _| "/ui/?view=tree&path=many".into()),
+    ("page: search for a name", |s, n| format!("/ui/search?q={}", &s.repository(n)[5..])),
+    ("page: search for a tag of any repository", |_, _| "/ui/search?q=many%3Alatest".into()),
+    ("page: search for an absent tag", |_, _| "/ui/search?q=%3Aabsent".into()),
+    ("page: search for a digest", |_, _| format!("/ui/search?q={}", &filling::subject()[7..15])),
+    ("page: search for a blob of all", |_, _| "/ui/search?q=sha256%3A44136fa355b3678a".into()),
+    ("page: 100 000 tags by version", |_, _| "/ui/r/large/tags".into()),
+    ("page: 100 000 tags by last push", |_, _| "/ui/r/large/tags?sort=pushed".into()),
+    ("page: 100 000 tags by name, behind any", |s, n| format!("/ui/r/large/tags?sort=name&after=0:tag-{:06}", n % s.extent.tags)),
+    ("page: 100 000 tags with an absent part", |_, _| "/ui/r/large/tags?q=absent".into()),
+    ("page: history of 100 000 tags", |_, _| "/ui/r/large/tags/-/history".into()),
+    ("page: untagged of 100 000 referrers", |_, _| "/ui/r/large/referrers/-/untagged".into()),
+    ("page: an image with 100 000 referrers", |_, _| format!("/ui/r/large/referrers/-/manifest/{}", filling::subject())),
+    ("page: an image with 100 000 tags", |_, _| "/ui/r/large/tags/-/tag/tag-000000".into()),
+    ("page: delete one of 100 000 tags", |_, _| "/ui/r/large/tags/-/delete-tags?tag=tag-000001".into()),
+    ("page: any repository", |s, n| format!("/ui/r/{}", s.repository(n))),
+    ("page: any image", |s, n| format!("/ui/r/{}/-/tag/latest", s.repository(n))),
+];
+
+/// Measures the time of each page; says how many are too slow in the large store.
+fn pages(stores: &[Store; 2], chosen: &[String], rounds: usize) -> usize {
+    let mut missed = 0;
+    let is_meant = |name: &str| chosen.is_empty() || chosen.iter().any(|word| name.contains(word));
+    for (name, path) in PAGES.iter().filter(|(name, _)| is_meant(name)) {
+        let [small, large] = stores.each_ref().map(|store| {
+            let mut client = Client::connect(store.program.as_ref().unwrap().address);
+            let mut times = Vec::new();
+            for number in 0..=4 * rounds {
+                let path = path(store, number * 7919);
+                let began = Instant::now();
+                get(&mut client, &path, "accept: text/html\r\n");
+                // The first is to get warm.
+                if number > 0 {
+                    times.push(began.elapsed().as_secs_f64() * 1000.0);
+                }
+            }
+            median(times)
+        });
+        let is_missed = large > PAGE_MILLIS_MAX;
+        let remark = if is_missed { format!("  MISSED: at most {PAGE_MILLIS_MAX} ms") } else { String::new() };
+        println!("{name:44} {small:>10.2} {large:>10.2}  {:>6.2}  ms{remark}", large / small);
+        missed += usize::from(is_missed);
+    }
+    missed
+}
+
 fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--help" || argument == "-h") {
         print!("{HELP}");
@@ -128,6 +187,7 @@ fn main() -> ExitCode {
     }
     println!("{:44} {:>10} {:>10}  {:>6}", "", "small", "large", "ratio");
     missed += measure(&stores, WORK, &chosen, rounds, seconds);
+    missed += pages(&stores, &chosen, rounds);
     for store in &mut stores {
         store.guard();
     }

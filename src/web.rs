@@ -8,21 +8,37 @@
 mod account;
 mod admin;
 mod asset;
+mod build_log;
 mod confirm;
 mod format;
 mod layout;
+mod manifest;
+mod markdown;
 mod message;
 mod part;
+mod pull;
+mod repository;
 mod repository_list;
 mod sign_in;
 
 pub(crate) use account::*;
 pub(crate) use admin::*;
 pub(crate) use asset::Asset;
+pub(crate) use build_log::Instruction;
 pub(crate) use confirm::{Confirm, Secret};
 pub(crate) use format::{Bytes, ShortDigest, Time, program, sentence};
 pub(crate) use layout::{Layout, Menu, MenuEntry, Notice, User};
+pub(crate) use manifest::{
+    ChartView, DeletePage, FileEntry, ImageView, LayerEntry, Linked, ManifestPage, PlatformLink, ReferrerEntry,
+    RestorePage, StepEntry,
+};
+pub(crate) use markdown::{Markdown, summary};
 pub(crate) use message::{ConfirmProgram, Message};
 pub(crate) use part::{Badge, Copy, Crumb, Icon, NextPage, Tone};
-pub(crate) use repository_list::{ListedRepository, RepositoryList};
+pub(crate) use pull::{PullCommand, PullKind, PullTarget, pull_commands};
+pub(crate) use repository::{
+    DescriptionForm, Figure, FigureValue, HistoryRow, RepositoryFrame, RepositorySettings, RoleEntry, TagEntry,
+    TagHistory, TagsPage, UntaggedEntry, UntaggedList,
+};
+pub(crate) use repository_list::{FoundEntry, ListedRepository, RepositoryList, SearchResults};
 pub(crate) use sign_in::{ConfirmPassword, ProviderLink, SignIn, SignOut, SignedOut};

@@ -15,7 +15,6 @@ mod age;
 mod author;
 mod backup;
 mod blob;
-#[allow(dead_code, reason = "the pages follow")]
 pub(crate) mod browse;
 mod cache;
 mod catalog;

@@ -26,6 +26,7 @@ mod error;
 mod groups;
 mod keys;
 mod repositories;
+mod repository;
 mod route;
 mod sessions;
 mod sign_in;
@@ -63,6 +64,8 @@ pub(super) async fn handle(context: &Context<'_>, request: Request, body: &mut R
     let mut response = match page {
         Page::Asset(_) => return Err(ApiError::nothing_here()),
         Page::Repositories => Box::pin(repositories::list(&call)).await,
+        Page::Search => Box::pin(repositories::search(&call)).await,
+        Page::Repository(name, place) => Box::pin(repository::handle(&call, name, place)).await,
         Page::SignIn => Box::pin(sign_in::sign_in(&call)).await,
         Page::ConfirmPassword => Box::pin(sign_in::confirm_password(&call)).await,
         Page::SignOut => Box::pin(sign_in::sign_out(&call)).await,

@@ -32,7 +32,6 @@ impl Shared {
     }
 }
 
-#[allow(dead_code, reason = "the pages follow")]
 impl CatalogView {
     /// Lists at most `limit` visible names after `last` that begin with `prefix`. May take long: blocks.
     pub(crate) fn page(

@@ -118,7 +118,24 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     ),
     // Values in responses and errors. `repository` hides the stores.
     ("http", "content::blobs", &["Blob", "Error"]),
-    ("http", "content::rows", &["AccountRole", "Error", "Grantee", "GroupRow", "Role", "SettingsRow"]),
+    (
+        "http",
+        "content::rows",
+        &[
+            "AccountRole",
+            "BuildStep",
+            "Details",
+            "Error",
+            "Facts",
+            "Grantee",
+            "GroupRow",
+            "Kind",
+            "Platform",
+            "Role",
+            "SettingsRow",
+            "Totals",
+        ],
+    ),
     // Times come from the accounts and are only formatted here.
     ("http", "kit::clock", &["Timestamp"]),
     // For maintenance.

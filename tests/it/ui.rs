@@ -3,6 +3,8 @@
 mod account;
 mod admin;
 mod browser;
-mod client;
+pub mod client;
+pub mod listing;
 mod provider;
+mod repository;
 mod safety;

@@ -115,6 +115,11 @@ pub(crate) struct Tidied {
 }
 
 impl Stores {
+    /// Whether previous targets of tags are kept, for pages.
+    pub(crate) fn keeps_tag_history(&self) -> bool {
+        self.keeps_history()
+    }
+
     /// Whether previous targets of tags are kept.
     pub(super) fn keeps_history(&self) -> bool {
         !self.rules.tag_history.is_zero()

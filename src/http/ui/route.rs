@@ -8,8 +8,10 @@ pub(super) use admin::{AdminPage, UserChange};
 use hyper::Method;
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::repository::Place;
 use crate::http::route::{Path, Query, RouteError};
 use crate::identity::access::{Access, Requires};
+use crate::oci::RepositoryName;
 
 /// The longest path of a page to return to, in bytes.
 const NEXT_BYTES_MAX: usize = 2048;
@@ -25,6 +27,8 @@ pub(super) enum Page {
     Asset(String),
     /// The list of repositories.
     Repositories,
+    Search,
+    Repository(RepositoryName, Place),
     SignIn,
     /// Asks for the password again, for pages that need a recent sign-in.
     ConfirmPassword,
@@ -60,8 +64,13 @@ impl Page {
         if let Some(rest) = path.strip_prefix("admin/") {
             return AdminPage::parse(rest).map(Self::Admin);
         }
+        if let Some(path) = path.strip_prefix("r/") {
+            let (name, place) = Place::parse(path)?;
+            return Some(Self::Repository(name, place));
+        }
         Some(match path {
             "" => Self::Repositories,
+            "search" => Self::Search,
             "sign-in" => Self::SignIn,
             "sign-out" => Self::SignOut,
             "confirm-password" => Self::ConfirmPassword,
@@ -73,7 +82,8 @@ impl Page {
     fn access(&self, is_form: bool) -> Access {
         match self {
             Self::Asset(_) => Access::Anyone,
-            Self::Repositories | Self::SignIn | Self::SignOut => Access::Account(Requires::Anyone),
+            Self::Repositories | Self::Search | Self::SignIn | Self::SignOut => Access::Account(Requires::Anyone),
+            Self::Repository(name, place) => place.access(name),
             Self::ConfirmPassword => Access::Account(Requires::Session),
             Self::Account(page) => Access::Account(page.access()),
             Self::Admin(page) => Access::Account(page.access(is_form)),
@@ -84,9 +94,10 @@ impl Page {
     pub(super) const fn takes_form(&self) -> bool {
         match self {
             Self::SignIn | Self::ConfirmPassword | Self::SignOut => true,
-            Self::Asset(_) | Self::Repositories => false,
+            Self::Asset(_) | Self::Repositories | Self::Search => false,
             Self::Account(page) => page.takes_form(),
             Self::Admin(page) => page.takes_form(),
+            Self::Repository(_, place) => place.takes_form(),
         }
     }
 
@@ -215,6 +226,19 @@ mod tests {
     kinds! {
         Page::Asset(_) => "asset" false,
         Page::Repositories => "repositories" false,
+        Page::Search => "search" false,
+        Page::Repository(_, Place::Tags) => "tags" false,
+        Page::Repository(_, Place::Untagged) => "untagged" false,
+        Page::Repository(_, Place::History) => "history" false,
+        Page::Repository(_, Place::Description) => "description" true,
+        Page::Repository(_, Place::Settings) => "settings" true,
+        Page::Repository(_, Place::DeleteTags) => "delete tags" true,
+        Page::Repository(_, Place::DeleteManifest(_)) => "delete manifest" true,
+        Page::Repository(_, Place::Delete) => "delete repository" true,
+        Page::Repository(_, Place::Restore(_)) => "restore" true,
+        Page::Repository(_, Place::Tag(_)) => "tag" false,
+        Page::Repository(_, Place::Manifest(_)) => "manifest" false,
+        Page::Repository(_, Place::Blob(_)) => "blob" false,
         Page::SignIn => "sign in" true,
         Page::ConfirmPassword => "confirm password" true,
         Page::SignOut => "sign out" true,
@@ -254,7 +278,13 @@ mod tests {
         for line in include_str!("../../../tests/it/accounts/routes.txt").lines() {
             let mut words = line.split_whitespace();
             let (Some(method), Some(target)) = (words.next(), words.next()) else { continue };
-            let values = [("{name}", "a/b"), ("{tag}", "1"), ("{token_uuid}", "67e55044-10b1-426f-9247-bb680e5fe0c8")];
+            let digest = format!("sha256:{}", "a".repeat(64));
+            let values = [
+                ("{name}", "a/b"),
+                ("{digest}", &*digest),
+                ("{tag}", "1"),
+                ("{token_uuid}", "67e55044-10b1-426f-9247-bb680e5fe0c8"),
+            ];
             let target = values.iter().fold(target.to_owned(), |target, (name, value)| target.replace(name, value));
             let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
             if let Some(request) = method.parse().ok().and_then(|method| parse(&method, path, query).ok()) {

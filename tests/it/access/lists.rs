@@ -84,8 +84,9 @@ async fn holds(case: Case) -> Result<(), TestCaseError> {
         assert_eq!(done.code, Some(0), "{}", done.stderr);
         done.stdout.trim().to_owned()
     };
-    let (alice, bob) = (add("alice", &[]), add("bob", &["dev", "team"]));
-    let (alice, bob) = (running.user(("alice", &alice)), running.user(("bob", &bob)));
+    let passwords = [add("alice", &[]), add("bob", &["dev", "team"])];
+    let [alice, bob] =
+        [("alice", &passwords[0]), ("bob", &passwords[1])].map(|(name, password)| running.user((name, password)));
 
     // Every repository has an image, a referrer of it, and one shared blob.
     for repository in REPOSITORIES {
@@ -159,6 +160,20 @@ async fn holds(case: Case) -> Result<(), TestCaseError> {
         }
         if who != "anonymous" {
             prop_assert_eq!(Value::Array(paged), json!(readable));
+        }
+        // The pages for people too, which know sessions only.
+        let user = match who {
+            "alice" => Some(("alice", &*passwords[0])),
+            "bob" => Some(("bob", &*passwords[1])),
+            "admin" => Some(ADMIN),
+            _ => None,
+        };
+        if user.is_some() || who == "anonymous" {
+            let mut client = crate::ui::client::Client::of(running.anonymous());
+            if let Some(user) = user {
+                client.sign_in(user).await;
+            }
+            crate::ui::listing::agrees(&mut client, &REPOSITORIES, &readable).await?;
         }
         // A mount requires the right to pull from the source.
         let digest = crate::support::content::sha256(b"shared");

@@ -5,6 +5,7 @@
 //! with `UPDATE_SNAPSHOTS=1 cargo test --test it routes`. Then read the difference.
 
 mod callers;
+mod pages;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,6 +18,7 @@ use tokio::task::JoinSet;
 use crate::support::content::{INDEX, MANIFEST, bytes, noise, push_blob, put_manifest, sha256, start_upload};
 use crate::support::http::{Answer, Request};
 use callers::{COLUMNS, Means, SPARE, User, Who, World};
+use pages::PAGES;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/accounts/routes.txt");
 
@@ -85,67 +87,6 @@ const ROUTES: &[&str] = &[
     "OPTIONS /zot/auth/logout",
     "POST /auth/logout",
     "OPTIONS /auth/logout",
-];
-
-/// The pages, and the forms that they send.
-const PAGES: &[&str] = &[
-    "GET /ui/",
-    "GET /ui/nothing",
-    "GET /ui/assets/style.css",
-    "GET /ui/sign-in",
-    "POST /ui/sign-in",
-    "GET /ui/confirm-password",
-    "POST /ui/confirm-password",
-    "GET /ui/sign-out",
-    "POST /ui/sign-out",
-    "POST /ui/",
-    "",
-    "GET /ui/account",
-    "GET /ui/account/access",
-    "GET /ui/account/access?repository={name}",
-    "GET /ui/account/keys",
-    "GET /ui/account/keys/new",
-    "POST /ui/account/keys/new",
-    "GET /ui/account/keys/{token_uuid}/revoke",
-    "POST /ui/account/keys/{token_uuid}/revoke",
-    "GET /ui/account/sessions",
-    "POST /ui/account/sessions",
-    "GET /ui/account/clients",
-    "POST /ui/account/clients",
-    "GET /ui/account/password",
-    "POST /ui/account/password",
-    "GET /ui/account/log",
-    "POST /ui/account/log",
-    "",
-    "GET /ui/admin/users",
-    "GET /ui/admin/users/-/new",
-    "POST /ui/admin/users/-/new",
-    "GET /ui/admin/users/{username}",
-    "POST /ui/admin/users/{username}",
-    "GET /ui/admin/users/{username}/-/disable",
-    "POST /ui/admin/users/{username}/-/disable",
-    "GET /ui/admin/users/{username}/-/enable",
-    "POST /ui/admin/users/{username}/-/enable",
-    "GET /ui/admin/users/{username}/-/reset-password",
-    "POST /ui/admin/users/{username}/-/reset-password",
-    "GET /ui/admin/users/{username}/-/delete",
-    "POST /ui/admin/users/{username}/-/delete",
-    "GET /ui/admin/keys/{token_uuid}/revoke",
-    "POST /ui/admin/keys/{token_uuid}/revoke",
-    "GET /ui/admin/groups",
-    "GET /ui/admin/groups/-/new",
-    "POST /ui/admin/groups/-/new",
-    "GET /ui/admin/groups/{group}",
-    "POST /ui/admin/groups/{group}",
-    "GET /ui/admin/groups/{group}/-/remove-member?user={membername}",
-    "POST /ui/admin/groups/{group}/-/remove-member?user={membername}",
-    "GET /ui/admin/groups/{group}/-/delete",
-    "POST /ui/admin/groups/{group}/-/delete",
-    "GET /ui/admin/audit",
-    "GET /ui/admin/disk",
-    "GET /ui/admin/maintenance",
-    "GET /ui/admin/limits",
-    "GET /ui/admin/config",
 ];
 
 /// The rest of them. The profile has no say in it.
@@ -472,6 +413,27 @@ impl World {
             "DELETE /api/v1/user/refreshtoken/{token_uuid}" => target.value("{token_uuid}", self.new_refresh_token().await),
             _ if path.contains("{token_uuid}") => target.value("{token_uuid}", self.new_key().await),
             _ if path.contains("{session_id}") => target.value("{session_id}", self.new_session().await),
+            "POST /ui/r/{name}/-/description" => target.form(&[("description", "text")]),
+            "POST /ui/r/{name}/-/settings" => target.form(&[("change", "visibility"), ("visibility", "private")]),
+            "POST /ui/r/{name}/-/delete-tags" => {
+                let tag = format!("gone{}", self.next());
+                put_manifest(alice, NAME, &tag, &self.image).await.status(201);
+                target.form(&[("tag", &tag)])
+            }
+            "POST /ui/r/{name}/-/delete-manifest/{digest}" => {
+                let mut manifest = self.image.clone();
+                manifest["annotations"] = json!({ "number": self.next().to_string() });
+                let digest = sha256(&bytes(&manifest));
+                put_manifest(alice, NAME, &digest, &manifest).await.status(201);
+                target.value("{digest}", digest).form(&[])
+            }
+            // The tag points there already, so that other requests find it unchanged.
+            "POST /ui/r/{name}/-/restore/{tag}" => target.form(&[("digest", &sha256(&bytes(&self.image)))]),
+            "POST /ui/r/{name}/-/delete" => target.form(&[("confirm", "another name")]),
+            _ if path.ends_with("/blob/{digest}") => {
+                target.value("{digest}", self.image["config"]["digest"].as_str().unwrap())
+            }
+            _ if path.starts_with("/ui/r/{") => target.value("{digest}", sha256(&bytes(&self.image))),
             "POST /ui/sign-in" => target.form(&[("user", &user.name), ("password", &user.password)]),
             "POST /ui/confirm-password" => target.form(&[("password", &user.password)]),
             "POST /ui/account/keys/new" => target.form(&[("label", "made here"), ("lifetime", "7")]),

@@ -13,6 +13,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("bytes", "bodies are passed on without being copied"),
     ("clap", "the command line"),
     ("dirs", "the platform's directories for data and configuration"),
+    ("flate2", "the archives of Helm charts, whose README a page shows; tests make layers with it"),
     ("hex", "digests as text"),
     ("hmac", "binds upload ids to their repository, and keys the cache of passwords"),
     ("http-body", "the trait of hyper's bodies"),
@@ -49,6 +50,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("tokio", "sockets, tasks, timers"),
     ("tokio-rustls", "TLS on tokio's sockets"),
     ("tokio-util", "waiting for tasks that outlive their request"),
+    ("tar", "the archives of Helm charts; tests make layers with it"),
     ("toml", "configurations in TOML"),
     ("tracing", "log events"),
     ("tracing-subscriber", "writes the log of the program"),
@@ -59,7 +61,6 @@ const NORMAL: &[(&str, &str)] = &[
 
 /// Further dependencies of tests and examples.
 const DEV: &[(&str, &str)] = &[
-    ("flate2", "compressed layers"),
     ("futures-util", "streams as bodies"),
     ("hyper", "a client for unusual requests"),
     ("mio", "a cheap client for benchmarks"),
@@ -68,7 +69,6 @@ const DEV: &[(&str, &str)] = &[
     ("proptest", "unexpected inputs"),
     ("rcgen", "certificates for the tests of TLS"),
     ("reqwest", "HTTP/2 for oci-client"),
-    ("tar", "layers of images"),
     ("tokio", "paused time in tests, and child processes"),
 ];
 

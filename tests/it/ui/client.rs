@@ -18,13 +18,24 @@ impl Client {
         Self { caller: t.anonymous(), cookie: None }
     }
 
+    /// A browser that reaches the same registry as a caller.
+    pub const fn of(caller: Caller) -> Self {
+        Self { caller, cookie: None }
+    }
+
     /// A browser whose user has signed in through the sign-in page.
-    pub async fn signed_in(t: &TestRegistry, (name, password): (&str, &str)) -> Self {
+    pub async fn signed_in(t: &TestRegistry, user: (&str, &str)) -> Self {
         let mut client = Self::new(t);
+        client.sign_in(user).await;
+        client
+    }
+
+    /// Signs a user in through the sign-in page.
+    pub async fn sign_in(&mut self, (name, password): (&str, &str)) {
+        let client = self;
         let page = client.get("/ui/sign-in").await.status(200);
         let sent = client.submit(&page, "/ui/sign-in", &[("user", name), ("password", password)]).await.status(303);
         assert_eq!(sent.location(), "/ui/");
-        client
     }
 
     /// Opens a page. Redirects are not followed.

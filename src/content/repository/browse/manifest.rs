@@ -70,8 +70,6 @@ pub(crate) struct ChildPart {
 pub(crate) struct ManifestReport {
     pub(crate) digest: Digest,
     pub(crate) media_type: String,
-    /// The size of the manifest itself, in bytes.
-    pub(crate) size: u64,
     pub(crate) pushed: Timestamp,
     pub(crate) facts: Option<(Facts, Details)>,
     pub(crate) pulls: Pulls,
@@ -115,7 +113,6 @@ impl Repository {
             let mut report = ManifestReport {
                 digest,
                 media_type: row.media_type,
-                size: row.size,
                 pushed: row.created,
                 facts: tx.facts_and_details(&self.name, digest)?,
                 pulls: tx.pulls(&self.name, digest)?,
@@ -141,6 +138,11 @@ impl Repository {
             }
             Ok(report)
         })
+    }
+
+    /// Whether a manifest exists and is not deleted. Takes no lease.
+    pub(crate) fn has_present_manifest(&self, digest: Digest) -> Result<bool, Error> {
+        Ok(self.stores.database.read(|tx| tx.manifest(&self.name, digest))?.is_some())
     }
 
     fn present_listers(&self, tx: &Rows, digest: Digest) -> Result<Vec<Digest>, Error> {
@@ -252,9 +254,14 @@ fn annotations(value: &Value) -> Vec<(String, String)> {
 
 /// A platform in the form of `docker pull --platform`.
 fn platform(value: &Value) -> String {
-    let parts = ["os", "architecture", "variant"].map(|name| value[name].as_str().unwrap_or_default());
-    let known: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    known.join("/")
+    let mut platform = String::new();
+    for part in ["os", "architecture", "variant"].map(|name| value[name].as_str().unwrap_or_default()) {
+        if !platform.is_empty() && !part.is_empty() {
+            platform.push('/');
+        }
+        platform.push_str(part);
+    }
+    platform
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub(super) struct Removal {
 /// The most blobs in [`Removal::elsewhere`].
 const ELSEWHERE_MAX: usize = 20;
 
-/// What one request has read so far.
+/// The manifests that one request has read so far, and the rest of its limits.
 pub(super) struct Removals<'a> {
     tx: &'a Rows,
     name: &'a RepositoryName,

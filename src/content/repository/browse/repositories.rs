@@ -74,6 +74,8 @@ pub(crate) struct ListedRepository {
 #[derive(Debug, Default)]
 pub(crate) struct RepositoryPage {
     pub(crate) repositories: Vec<ListedRepository>,
+    /// The order of the page: by name until the background work after an upgrade has counted all repositories.
+    pub(crate) order: RepositoryOrder,
     pub(crate) next: Option<RepositoryCursor>,
     /// Whether a limit has cut the list off.
     pub(crate) is_cut_off: bool,
@@ -109,22 +111,14 @@ impl Stores {
         visible: &dyn Fn(&str) -> bool,
     ) -> Result<RepositoryPage, Error> {
         let admits = |name: &str| name.contains(&query.part) && visible(name);
-        self.database.read(|tx| match query.order.index() {
-            Some(order) if *scope == SearchScope::All => walk_order(tx, order, query, &admits),
-            Some(order) => match collect(tx, order, query, scope, &admits)? {
-                Some(page) => Ok(page),
-                None => walk_order(tx, order, query, &admits),
-            },
-            None => {
-                let after = query.after.as_ref().map_or("", |after| after.name.as_str());
-                let mut names = Vec::new();
-                let walk = Walk { tx, scope, visible: &admits, prefix: "", after };
-                let is_cut_off = walk.each(|name| {
-                    names.push((0, name.to_owned()));
-                    if names.len() > query.limit { Step::Stop } else { Step::Next }
-                })?;
-                page(tx, names, query.limit, is_cut_off)
+        self.database.read(|tx| {
+            let mut query = query.clone();
+            if query.order != RepositoryOrder::Name && !tx.totals_complete()? {
+                (query.order, query.after) = (RepositoryOrder::Name, None);
             }
+            let mut page = select(tx, &query, scope, &admits)?;
+            page.order = query.order;
+            Ok(page)
         })
     }
 
@@ -177,6 +171,32 @@ impl Stores {
             }
             Ok(page)
         })
+    }
+}
+
+/// A page in the order of the query.
+fn select(
+    tx: &Rows,
+    query: &RepositoryQuery,
+    scope: &SearchScope,
+    admits: &dyn Fn(&str) -> bool,
+) -> Result<RepositoryPage, Error> {
+    match query.order.index() {
+        Some(order) if *scope == SearchScope::All => walk_order(tx, order, query, admits),
+        Some(order) => match collect(tx, order, query, scope, admits)? {
+            Some(page) => Ok(page),
+            None => walk_order(tx, order, query, admits),
+        },
+        None => {
+            let after = query.after.as_ref().map_or("", |after| after.name.as_str());
+            let mut names = Vec::new();
+            let walk = Walk { tx, scope, visible: admits, prefix: "", after };
+            let is_cut_off = walk.each(|name| {
+                names.push((0, name.to_owned()));
+                if names.len() > query.limit { Step::Stop } else { Step::Next }
+            })?;
+            page(tx, names, query.limit, is_cut_off)
+        }
     }
 }
 
@@ -254,6 +274,13 @@ fn page(tx: &Rows, mut names: Vec<(u64, String)>, limit: usize, is_cut_off: bool
         page.repositories.extend(listed(tx, &name)?);
     }
     Ok(page)
+}
+
+impl Stores {
+    /// The totals of a repository. `None` if it does not exist or they are not counted yet.
+    pub(crate) fn totals(&self, name: &RepositoryName) -> Result<Option<Totals>, Error> {
+        Ok(self.database.read(|tx| tx.totals(name))?)
+    }
 }
 
 /// A repository with what lists show.

@@ -220,7 +220,6 @@ impl Search<'_> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
-    use super::super::put_facts;
     use super::*;
     use crate::content::repository::scene::{Scene, image, rules};
 
@@ -252,7 +251,6 @@ mod tests {
             let repository = scene.repository(name);
             let config = repository.push_blob(b"{}");
             let digest = repository.push_manifest(&image(&[config], None, "1"), &["1.2", "1.3"]).unwrap();
-            put_facts(&repository, digest, 1);
             manifest = Some(digest);
             blob = Some(config);
         }

@@ -15,7 +15,7 @@ pub(super) const LOOKED_AT_MAX: usize = 200_000;
 /// Greater than every byte of a name.
 const LAST: char = '\u{7f}';
 
-/// What a walk does after a name.
+/// The next step of a walk after a name.
 #[derive(Debug)]
 pub(super) enum Step {
     Next,
