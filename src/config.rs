@@ -22,6 +22,7 @@ mod network;
 mod openid;
 mod settings;
 mod source;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod time_window;
@@ -42,6 +43,7 @@ pub use model::{
 };
 pub use network::{InvalidNetwork, Network};
 pub use openid::{OpenId, Protocol, Provider, Secret};
+pub use sync::{Sync, SyncContent, SyncRegistry};
 pub use time_window::{InvalidTimeWindow, TimeWindow};
 
 pub(crate) use in_force::duration as duration_text;

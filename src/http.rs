@@ -10,6 +10,7 @@ mod api {
     pub(super) mod blob;
     pub(super) mod list;
     pub(super) mod manifest;
+    pub(super) mod mirrored;
     pub(super) mod token;
     pub(super) mod upload;
 }
@@ -272,7 +273,10 @@ fn read_head(
     if client.address.is_some() {
         client.check()?;
     }
-    let operation = Operation::parse(&head.method, path, head.uri.query(), registry.metrics_path())?;
+    let mut operation = Operation::parse(&head.method, path, head.uri.query(), registry.metrics_path())?;
+    if let Some(mirror) = registry.mirror() {
+        api::mirrored::resolve(mirror, head.uri.query(), &mut operation)?;
+    }
     let access = match operation.access() {
         Access::SignedIn if Credentials::from_page(&head.headers) => Access::Guest,
         access => access,

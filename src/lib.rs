@@ -74,8 +74,12 @@
 //! * `identity::tokens`: signed access tokens, ours and those of external token issuers.
 //! * `identity::providers`: sign-in through OpenID Connect and GitHub. Knows no route and no database.
 //! * `identity::access`: authenticates the caller and decides. Knows verbs and names, not URLs.
+//! * `mirror`: copies of what other registries have, fetched when a client requests it. `mirror::client` is the client for
+//!   them.
 //! * `web`: the pages: views, templates, style. Knows no request and no row.
 //! * `http::route`: request line → operation. Pure.
+//! * `mirror`: copies of what other registries have, fetched when a client requests it. `mirror::client` is the client for
+//!   them.
 //! * [`config`]: a file → checked settings, every problem at once. Opens no store.
 //! * `registry`: stores, access and rules in one value. No socket, no task.
 //! * `admin`: the commands on a data directory, with a running registry or without one.
@@ -136,6 +140,7 @@ mod content;
 mod http;
 mod identity;
 mod kit;
+mod mirror;
 pub mod oci;
 mod registry;
 mod server;

@@ -8,6 +8,7 @@ mod crash;
 mod error;
 mod explain;
 mod key_check;
+mod mirror;
 mod notices;
 mod recheck;
 
@@ -41,6 +42,7 @@ use crate::identity::tokens::Tokens;
 use crate::kit::byte_budget::ByteBudget;
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::metrics::Metrics;
+use crate::mirror::Mirror;
 use crate::oci::RepositoryName;
 
 /// The usual length of a request id: eight digits, a hyphen and a number.
@@ -78,6 +80,7 @@ pub(crate) struct Shared {
     unsent: ByteBudget,
     /// Limits the pieces of blobs that are in memory and not sent.
     pieces: ByteBudget,
+    mirror: Option<Mirror>,
     /// Work that continues when its client disconnects. A stop waits for it.
     work: TaskTracker,
     /// Distinguishes the request ids of this process from those of others.
@@ -125,6 +128,11 @@ impl Registry {
 impl Shared {
     pub(crate) fn stores(&self) -> &Arc<Stores> {
         &self.stores
+    }
+
+    /// The mirror of other registries, if there is one.
+    pub(crate) const fn mirror(&self) -> Option<&Mirror> {
+        self.mirror.as_ref()
     }
 
     pub(crate) fn repository(&self, name: &RepositoryName) -> Repository {

@@ -8,6 +8,7 @@ use super::access_control;
 use super::network::Network;
 use super::openid;
 use super::settings::{Setting, Settings};
+use super::sync;
 use super::walk::Findings;
 use crate::oci::RepositoryPattern;
 
@@ -54,6 +55,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
         together(&keys, "an external token issuer", settings, findings);
     }
     openid::check(settings, findings);
+    sync::check(settings, findings);
     for key in [TLS_CERT, TLS_KEY, BEARER_CERT] {
         check_file(key, settings, findings);
     }

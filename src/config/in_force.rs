@@ -10,6 +10,7 @@ use super::kind::Kind;
 use super::model::{Address, Config, Difference, LogFormat, LogLevel, Profile, RetentionPolicy};
 use super::network::Network;
 use super::settings::Section;
+use super::sync::{SyncContent, SyncRegistry};
 use super::time_window::TimeWindow;
 use crate::kit::text;
 
@@ -59,6 +60,7 @@ impl Config {
         self.log.show(&mut values);
         self.extensions.metrics.show(&mut values);
         self.extensions.scrub.show(&mut values);
+        self.extensions.sync.show(&mut values);
         values
     }
 }
@@ -92,6 +94,8 @@ shown! {
     Vec<Network>: value => value.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     Vec<Difference>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "entry", "entries") };
     Vec<RetentionPolicy>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "policy", "policies") };
+    Vec<SyncRegistry>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "registry", "registries") };
+    Vec<SyncContent>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "rule", "rules") };
     TimeWindow: value => value.to_string();
     IpAddr: value => value.to_string();
     Profile: value => match value { Self::Coracle => "coracle", Self::Zot => "zot" }.to_owned();

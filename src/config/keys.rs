@@ -17,6 +17,7 @@ use super::model::{
     Auth, Bearer, Collection, Config, Difference, Http, Limits, Log, Metrics, RetentionPolicy, Scrub, Storage, Tls,
 };
 use super::settings::{Section as _, Setting};
+use super::sync::{Sync, SyncContent, SyncRegistry};
 
 /// The default of a key that its table requires.
 const REQUIRED: &str = "required";
@@ -84,6 +85,9 @@ pub(super) fn all() -> impl Iterator<Item = &'static Row> {
         Log::ROWS,
         Metrics::ROWS,
         Scrub::ROWS,
+        Sync::ROWS,
+        SyncRegistry::ROWS,
+        SyncContent::ROWS,
         Difference::ROWS,
     ];
     supported.into_iter().chain([access::KEYS, extensions::KEYS, zot::KEYS]).flatten()

@@ -10,6 +10,7 @@ use super::kind::Kind::{self, Bool, HeaderText, List, OneOf, Path, Port, Size, T
 use super::network::Network;
 use super::openid::{self, OpenId};
 use super::settings::{FromSetting, Section, Setting, Settings, from_setting, section};
+use super::sync::Sync;
 use super::time_window::TimeWindow;
 use crate::identity::access::AccessControl;
 
@@ -261,6 +262,8 @@ section! {
             metrics: Metrics = Section::read;
             /// Checking stored data.
             scrub: Scrub = Section::read;
+            /// Mirrors of other registries.
+            sync: Sync = Section::read;
         }
     }
 }
@@ -309,6 +312,7 @@ impl Config {
         config.http.auth.key_lifetime.take_if(|limit| limit.is_zero());
         // A federated user has no password, and needs API keys on the command line.
         config.http.auth.api_keys |= config.http.auth.openid.is_some();
+        config.extensions.sync.enable = settings.given("extensions.sync") == Some(&Setting::Bool(true));
         config.extensions.scrub.enable = settings.given("extensions.scrub") == Some(&Setting::Bool(true));
         config
     }

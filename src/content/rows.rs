@@ -22,6 +22,7 @@ mod history;
 mod inspect;
 mod journal;
 mod manifest;
+mod mirrored;
 mod order;
 mod permission;
 mod schema;
@@ -58,6 +59,7 @@ pub(crate) use history::{Span, TagState};
 pub(crate) use inspect::Dump;
 pub(crate) use journal::{JournaledManifest, ReplayedJournal};
 pub(crate) use manifest::{Contents, ManifestRow};
+pub(crate) use mirrored::MirroredRow;
 pub(crate) use order::{Order, Pulls};
 pub(crate) use permission::{Grantee, GroupRow, Role, SettingsRow};
 pub(crate) use schema::{

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::access_log::AccessLogEntry;
 use crate::kit::byte_budget::{ByteBudget, ReservedBytes};
+use crate::mirror::{self, Growing};
 use crate::oci::ByteRange;
 
 /// The most bytes of a file that one read takes. While one piece is being sent, two are in memory.
@@ -41,6 +42,8 @@ pub struct Body {
     pieces: Option<ByteBudget>,
     /// The piece of a file that is being read.
     reading: Option<JoinHandle<io::Result<Bytes>>>,
+    /// Waits for more bytes of the growing blob at the front.
+    waiting: Option<JoinHandle<Reached>>,
     /// Written when the body ends or is dropped before its end.
     log_entry: Option<Box<AccessLogEntry>>,
 }
@@ -48,14 +51,25 @@ pub struct Body {
 #[derive(Debug)]
 enum Segment {
     Bytes(Bytes),
-    File { file: Arc<File>, range: ByteRange },
+    File {
+        file: Arc<File>,
+        range: ByteRange,
+    },
+    /// A part of a blob that is still arriving from an upstream.
+    Growing {
+        growing: Growing,
+        range: ByteRange,
+    },
 }
+
+/// A growing blob, and how many of its bytes can be read.
+type Reached = (Growing, Result<u64, mirror::Error>);
 
 impl Segment {
     fn length(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File { range, .. } => range.length(),
+            Self::File { range, .. } | Self::Growing { range, .. } => range.length(),
         }
     }
 }
@@ -101,7 +115,7 @@ impl Body {
     pub(super) fn hold(&mut self, reserved: ReservedBytes) {
         let mut in_memory = self.segments.iter_mut().rev().filter_map(|segment| match segment {
             Segment::Bytes(bytes) => Some(bytes),
-            Segment::File { .. } => None,
+            Segment::File { .. } | Segment::Growing { .. } => None,
         });
         if let Some(last) = in_memory.next() {
             *last = reserved.hold(std::mem::take(last));
@@ -111,7 +125,7 @@ impl Body {
 
     /// Limits the pieces of files in memory by a shared budget.
     pub(super) fn limit_pieces(&mut self, budget: &ByteBudget) {
-        if self.segments.iter().any(|segment| matches!(segment, Segment::File { .. })) {
+        if self.segments.iter().any(|segment| !matches!(segment, Segment::Bytes(_))) {
             self.pieces = Some(budget.clone());
         }
     }
@@ -129,6 +143,11 @@ impl Body {
     /// Adds a part of a file at the end.
     pub(crate) fn push_file(&mut self, file: &Arc<File>, range: ByteRange) {
         self.push(Segment::File { file: Arc::clone(file), range });
+    }
+
+    /// Adds a part of a blob that is still arriving.
+    pub(super) fn push_growing(&mut self, growing: Growing, range: ByteRange) {
+        self.push(Segment::Growing { growing, range });
     }
 
     /// Adds the log entry that is written when the body ends.
@@ -190,6 +209,7 @@ impl Body {
                         break;
                     }
                 }
+                Segment::Growing { .. } => break,
             }
             self.segments.pop_front();
         }
@@ -216,7 +236,9 @@ impl Body {
         } else {
             range.first += length;
         }
-        while let Some(segment) = self.segments.pop_front_if(|next| length + next.length() <= most) {
+        let joins =
+            |next: &Segment, length: u64| length + next.length() <= most && !matches!(next, Segment::Growing { .. });
+        while let Some(segment) = self.segments.pop_front_if(|next| joins(next, length)) {
             length += segment.length();
             batch.push(segment);
         }
@@ -228,6 +250,7 @@ impl Body {
                 match segment {
                     Segment::Bytes(bytes) => part.copy_from_slice(&bytes),
                     Segment::File { file, range } => file.read_exact_at(part, range.first)?,
+                    Segment::Growing { .. } => return Err(io::Error::other("a growing blob is not read ahead")),
                 }
                 rest = behind;
             }
@@ -237,6 +260,34 @@ impl Body {
                 None => piece,
             })
         }));
+    }
+}
+
+impl Body {
+    /// If a growing blob is at the front, waits until a part of it can be read, and puts that part before it.
+    fn poll_growing(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(Segment::Growing { growing, range }) = self.segments.front_mut() else { return Poll::Ready(Ok(())) };
+        let waiting = self.waiting.get_or_insert_with(|| {
+            let (mut growing, offset) = (growing.clone(), range.first);
+            tokio::spawn(async move {
+                let readable = growing.readable(offset).await;
+                (growing, readable)
+            })
+        });
+        let reached = ready!(Pin::new(waiting).poll(context));
+        self.waiting = None;
+        let (growing, readable) = reached.map_err(io::Error::other)?;
+        // hyper ends the connection, so the client notices that the body is incomplete.
+        let readable = readable.map_err(io::Error::other)?;
+        let part = ByteRange { first: range.first, last: range.last.min(readable.saturating_sub(1)) };
+        let file = Arc::clone(&growing.file);
+        if part.last == range.last {
+            self.segments.pop_front();
+        } else {
+            range.first = part.last + 1;
+        }
+        self.segments.push_front(Segment::File { file, range: part });
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -260,6 +311,9 @@ impl http_body::Body for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> PolledFrame {
         if self.reading.is_none() {
+            if let Err(error) = ready!(self.poll_growing(context)) {
+                return Poll::Ready(Some(Err(error)));
+            }
             let is_alone = self.segments.len() == 1;
             if let Some(Segment::Bytes(bytes)) = self.segments.front_mut()
                 && (is_alone || bytes.len() > CACHED_BYTES_MAX)

@@ -181,7 +181,7 @@ impl ApiError {
         Self::new(ErrorCode::Unauthorized, "invalid or expired credentials")
     }
 
-    fn status(mut self, status: StatusCode) -> Self {
+    pub(super) fn status(mut self, status: StatusCode) -> Self {
         self.0.status = status;
         self
     }

@@ -1,8 +1,9 @@
 //! [`Operation`]: the operation that a request asks for. Each of the two dialects, and the pages, have a router. All give
 //! the access that an operation requires, and values that are already parsed.
 
-use hyper::Method;
+use hyper::{Method, header};
 
+use super::api::mirrored::{self, Prepared};
 use super::api::{blob, list, manifest, token, upload};
 use super::error::ApiError;
 use super::request::RequestBody;
@@ -66,7 +67,17 @@ impl Operation {
     /// large as the largest handler.
     pub(super) async fn handle(self, context: &Context<'_>, body: &mut RequestBody) -> HandlerResult {
         match self {
-            Self::Registry(route) => dispatch(context, route, body).await,
+            Self::Registry(route) => match context.registry.mirror() {
+                None => dispatch(context, route, body).await,
+                Some(mirror) => match Box::pin(mirrored::prepare(context, mirror, &route)).await? {
+                    Prepared::Answered(response) => Ok(response),
+                    Prepared::Local(warning) => {
+                        let mut response = dispatch(context, route, body).await?;
+                        response.headers_mut().extend(warning.map(|warning| (header::WARNING, warning)));
+                        Ok(response)
+                    }
+                },
+            },
             Self::V1(request) => Box::pin(v1::handle(context, request, body)).await,
             Self::Page(request) => Box::pin(ui::handle(context, request, body)).await,
         }

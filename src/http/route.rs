@@ -158,6 +158,19 @@ pub(crate) enum RouteError {
 }
 
 impl Route {
+    /// The repository of a pull, which a mirror may have under another name.
+    pub(crate) const fn pulled_repository(&mut self) -> Option<&mut RepositoryName> {
+        match self {
+            Self::Tags { name, .. }
+            | Self::Referrers { name, .. }
+            | Self::GetManifest { name, .. }
+            | Self::HeadManifest { name, .. }
+            | Self::GetBlob { name, .. }
+            | Self::HeadBlob { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
     /// The access that the operation requires. A new operation does not compile without a line here.
     pub(crate) fn access(&self) -> Access {
         let to = |name: &RepositoryName, any| Access::Repository(name.clone(), any);

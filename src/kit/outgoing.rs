@@ -33,6 +33,7 @@ use tokio_rustls::TlsConnector;
 
 use super::network::is_loopback;
 use first_bytes::{FirstBytes, Recorded};
+pub(crate) use trust::Trust;
 
 /// The longest time of a request, from looking up the host to the last byte of the response.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -213,9 +214,11 @@ impl Client {
         if let Some(tls) = self.shared.tls.get() {
             return Ok(Arc::clone(tls));
         }
-        let ca = self.shared.settings.ca.clone();
-        let made = tokio::task::spawn_blocking(move || trust::client_config(ca.as_deref())).await;
-        let made = Arc::new(made.map_err(|error| Error::Trust(error.to_string()))??);
+        let trust = Trust { authorities: self.shared.settings.ca.iter().cloned().collect(), ..Trust::default() };
+        let made = tokio::task::spawn_blocking(move || trust.client_config()).await;
+        let mut made = made.map_err(|error| Error::Trust(error.to_string()))??;
+        made.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let made = Arc::new(made);
         Ok(Arc::clone(self.shared.tls.get_or_init(|| made)))
     }
 }

@@ -137,6 +137,14 @@ impl Manifest {
         }
     }
 
+    /// The same manifest, if the repository may lack any of its blobs.
+    #[must_use]
+    pub fn with_optional_blobs(mut self) -> Self {
+        self.optional_blobs.append(&mut self.blobs);
+        self.optional_blobs.sort_unstable();
+        self
+    }
+
     /// Refuses a `Content-Type` that no manifest has.
     pub fn check_type(content_type: Option<&MediaType>) -> Result<(), InvalidManifest> {
         match content_type.filter(|given| !given.is_manifest()) {

@@ -134,7 +134,9 @@ impl Builder {
         }
         let tokens = open_tokens(&database, &self.config, &clock, &tree)?;
         let providers = open_providers(&database, &self.config, &tree)?;
+        let mirror = super::mirror::open(&self.config.extensions.sync, &stores)?;
         let shared = Shared {
+            mirror,
             providers,
             tree,
             stores,

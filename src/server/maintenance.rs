@@ -58,6 +58,7 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &wat
     tasks.spawn(work().list_optional_layers());
     tasks.spawn(work().count_facts());
     tasks.spawn(work().write_pulls());
+    tasks.spawn(work().stop_mirror());
     if !config.storage.commit {
         tasks.spawn(work().sync_database());
     }
@@ -220,6 +221,14 @@ impl Maintenance {
                 }
             }
             sleep(JOURNAL_INTERVAL).await;
+        }
+    }
+
+    /// Ends the transfers of the mirror when the server stops. What has arrived stays.
+    async fn stop_mirror(mut self) {
+        let _ = self.stopped.wait_for(|stopped| *stopped).await;
+        if let Some(mirror) = self.shared.mirror() {
+            mirror.stop();
         }
     }
 

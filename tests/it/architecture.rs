@@ -32,10 +32,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("identity::tokens", &["oci", "kit::clock", "content::blobs", "content::rows", "identity::accounts"]),
     ("identity::providers", &["kit::clock", "kit::outgoing", "identity::accounts"]),
     ("identity::access", &["oci", "kit::clock", "content::rows", "identity::accounts", "identity::tokens"]),
+    ("mirror", &["oci", "kit::outgoing", "content::repository"]),
     ("web", &["oci", "kit::clock"]),
     ("http::route", &["oci", "content::repository", "identity::access"]),
     ("config", &["oci", "identity::access"]),
-    ("registry", &["oci", "kit::clock", "kit::metrics", "kit::outgoing", "content", "identity", "config"]),
+    ("registry", &["oci", "kit::clock", "kit::metrics", "kit::outgoing", "content", "identity", "mirror", "config"]),
     (
         "admin",
         &[
@@ -49,8 +50,25 @@ const LAYERS: &[(&str, &[&str])] = &[
             "registry",
         ],
     ),
-    ("http", &["oci", "kit::clock", "kit::metrics", "content", "identity", "web", "http::route", "config", "registry"]),
-    ("server", &["oci", "kit::clock", "kit::metrics", "content::repository", "admin", "config", "registry", "http"]),
+    (
+        "http",
+        &[
+            "oci",
+            "kit::clock",
+            "kit::metrics",
+            "content",
+            "identity",
+            "mirror",
+            "web",
+            "http::route",
+            "config",
+            "registry",
+        ],
+    ),
+    (
+        "server",
+        &["oci", "kit::clock", "kit::metrics", "content::repository", "mirror", "admin", "config", "registry", "http"],
+    ),
     (
         "cli",
         &[
@@ -150,6 +168,9 @@ const FILES: &[(&str, &str)] = &[
     ("content::blobs", "stores blobs as files"),
     ("content::rows", "opens the database and its journal"),
     ("content::repository::import", "reads an image layout"),
+    ("mirror::client::credentials", "reads the credentials for upstreams"),
+    ("mirror::fill", "hands out the file of a blob that is arriving"),
+    ("registry::mirror", "lists the certificates of an upstream"),
     ("config::source", "reads the configuration"),
     ("config::openid", "reads the secrets of identity providers"),
     ("config::check", "checks that the files of the configuration can be read"),
@@ -178,6 +199,8 @@ const PATHS: &[(&str, &str)] = &[
     ("content::blobs::foreign", "finds the files of other registries"),
     ("content::blobs::transfer", "resolves a path of which a part does not exist yet"),
     ("content::repository::import", "builds the paths of an image layout"),
+    ("mirror", "joins URLs and lists of media types"),
+    ("registry::mirror", "finds the files of a directory of certificates"),
     ("cli", "finds the data directory and its files"),
     ("admin::socket", "shortens the path of the socket"),
     ("admin::directory", "finds a directory that another process has opened"),
@@ -368,7 +391,12 @@ fn files_paths_the_clock_and_redb_are_used_only_where_the_rules_permit() {
             let now = word == "SystemTime" && text(at + 1) == "::" && text(at + 2) == "now";
             only(3, now, top == "kit::clock", "only kit::clock reads the wall clock");
             let status = word == "StatusCode";
-            only(4, status, matches!(top, "http" | "server" | "cli"), "nothing below http knows a status code");
+            only(
+                4,
+                status,
+                matches!(top, "http" | "server" | "cli" | "mirror"),
+                "nothing below http knows a status code",
+            );
             let global = matches!(word, "static" | "thread_local");
             // A fuzzer is a function of its input alone, and opening a database for each takes too long.
             if global && source.module.last().is_none_or(|module| module != "fuzzing") {

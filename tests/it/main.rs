@@ -25,6 +25,7 @@ mod library;
 mod lifecycle;
 mod limits;
 mod logs;
+mod mirror;
 mod model;
 mod oci;
 mod openid;

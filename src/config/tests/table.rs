@@ -107,6 +107,7 @@ fn every_key_that_is_supported_changes_the_configuration() {
             "http.accessControl",
             "http.auth.bearer.",
             "http.auth.openid",
+            "extensions.sync.",
             "http.trustedProxies",
             "storage.retention.policies",
         ]

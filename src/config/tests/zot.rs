@@ -105,12 +105,11 @@ pub(super) const EVERYTHING: &str = r#"{
 }"#;
 
 /// The keys of [`EVERYTHING`] that are refused, in addition to `storage.subPaths`.
-const REFUSED: [&str; 23] = [
+const REFUSED: [&str; 22] = [
     "cluster",
     "extensions.events",
     "extensions.lint",
     "extensions.search",
-    "extensions.sync",
     "extensions.trust",
     "extensions.ui",
     "http.accessControl.adminPolicy.conditions",
@@ -252,7 +251,7 @@ fn usual_configurations_of_zot_load_with_warnings_at_most() {
         let loaded = load(Format::Json, text).expect("nothing here is refused");
         assert_eq!(lines(&loaded.warnings), warnings, "{text}");
     }
-    for block in ["search", "sync", "ui", "trust"] {
+    for block in ["search", "ui", "trust"] {
         let text = format!(r#"{{"extensions": {{"{block}": {{}}}}}}"#);
         let error = load(Format::Json, &text).expect_err("an empty block means that it is wanted");
         assert!(error.to_string().starts_with(&format!("f: extensions.{block}: not implemented yet")));

@@ -53,6 +53,11 @@ impl Staging {
         self.file.metadata().map(|metadata| modified(&metadata)).map_err(Error::io("read the metadata of", &self.path))
     }
 
+    /// Another handle of the file.
+    pub(crate) fn reader(&self) -> Result<File, Error> {
+        self.file.try_clone().map_err(Error::io("open", &self.path))
+    }
+
     /// The hash of the bytes so far. `None` after the file was reopened.
     pub(crate) const fn hasher(&self) -> Option<&Hasher> {
         self.hasher.as_ref()
@@ -95,6 +100,11 @@ impl Blobs {
             .map(|(_, hasher)| hasher)
             .or_else(|| (offset == 0).then(|| Hasher::new(Algorithm::Sha256)));
         Ok(Some(Staging { id, path, file, offset, reserved: offset, written_back: offset, hasher }))
+    }
+
+    /// Removes all bytes of a staging.
+    pub(crate) fn clear(&self, staging: &mut Staging) -> Result<(), Error> {
+        self.rewind(staging, Checkpoint { offset: 0, hasher: Some(Hasher::new(Algorithm::Sha256)) })
     }
 
     /// The number of bytes of a staging. Returns `None` if it does not exist.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::cache::ManifestCache;
 use super::facts::Push;
-use super::{Error, Repository, deleted};
+use super::{Error, Repository, deleted, mirrored};
 use crate::content::rows::{self, AuditEvent, ManifestRow, Rows, Unreferenced, WriteTx};
 use crate::kit::clock::SteadyTime;
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
@@ -175,9 +175,17 @@ impl Repository {
                     expected.check(tx.tag(&name, tag)?.map(|row| row.digest))?;
                 }
             }
+            let is_mirrored = tx.mirrored(&name, digest)?.is_some();
+            if is_mirrored {
+                let missing = missing(tx, &name, &manifest, sparse)?;
+                if !missing.is_empty() {
+                    return Err(Error::ManifestContentMissing { missing });
+                }
+            }
             let mut is_stored = true;
             if tx.deleted_manifest(&name, digest)?.is_some() {
-                deleted::restore(tx, &name, digest, now, sparse, Some(&put.bytes[..]))?;
+                let pushed = Some(&put.bytes[..]).filter(|_| !is_mirrored);
+                deleted::restore(tx, &name, digest, now, sparse || is_mirrored, pushed)?;
             } else if tx.manifest(&name, digest)?.is_none() {
                 is_stored = false;
                 let missing = missing(tx, &name, &manifest, sparse)?;
@@ -189,6 +197,9 @@ impl Repository {
                 // It may have been removed since it was found to be known.
                 let facts = facts.unwrap_or_else(|| repository.new_facts(&manifest, &put.bytes));
                 facts.put(tx, &name, digest, &manifest, push)?;
+            }
+            if is_mirrored {
+                mirrored::adopt(tx, &name, digest, &manifest, now, sparse)?;
             }
             if is_stored && tx.manifest_bytes(&name, digest)?.is_none_or(|stored| stored != put.bytes) {
                 tx.repair_manifest(&name, digest, &put.bytes)?;
@@ -264,7 +275,8 @@ pub(super) fn stored_manifest(tx: &Rows, name: &RepositoryName, digest: Digest) 
     let Some(row) = tx.stored_manifest(name, digest)? else { return Ok(None) };
     let corrupt = || Error::Corrupt { what: "the manifest cannot be read", digest };
     let bytes = tx.manifest_bytes(name, digest)?.ok_or_else(corrupt)?;
-    Manifest::read(&bytes, row.media_type().as_ref()).map(Some).map_err(|_| corrupt())
+    let manifest = Manifest::read(&bytes, row.media_type().as_ref()).map_err(|_| corrupt())?;
+    Ok(Some(if tx.mirrored(name, digest)?.is_some() { manifest.with_optional_blobs() } else { manifest }))
 }
 
 /// The content that a manifest needs and the repository does not have.

@@ -100,6 +100,16 @@ impl Repository {
         Ok(id)
     }
 
+    /// The id with the first half of `half` that is valid in this repository.
+    pub(super) fn bind_upload(&self, half: UploadId) -> UploadId {
+        self.stores.uploads.bind(half, &self.name)
+    }
+
+    /// Makes the empty file of an upload.
+    pub(super) fn stage_upload(&self, id: UploadId) -> Result<(), Error> {
+        Ok(self.stores.blobs.stage(id)?)
+    }
+
     /// Starts an upload and opens it.
     pub(crate) fn open_upload(&self, algorithm: Algorithm) -> Result<Upload, Error> {
         let id = self.start_upload(algorithm)?;
@@ -167,6 +177,16 @@ impl Upload {
     /// Returns to an earlier state.
     pub(crate) fn rewind(&mut self, to: Checkpoint) -> Result<(), Error> {
         Ok(self.stores.blobs.rewind(&mut self.staging, to)?)
+    }
+
+    /// The file of its bytes, for reading them while more arrive.
+    pub(crate) fn reader(&self) -> Result<std::fs::File, Error> {
+        Ok(self.staging.reader()?)
+    }
+
+    /// Removes all bytes.
+    pub(crate) fn clear(&mut self) -> Result<(), Error> {
+        Ok(self.stores.blobs.clear(&mut self.staging)?)
     }
 
     /// Compares the bytes with the expected digest. Changes nothing.

@@ -240,6 +240,7 @@ impl WriteTx {
         digest: Digest,
         since: impl Into<SteadyTime>,
     ) -> Result<(), Error> {
+        self.remove_mirrored(repository, digest)?;
         self.remove(MANIFEST_BYTES, (repository.as_str(), digest.key()))?;
         self.remove_facts(repository, digest)?;
         self.remove_pulls(repository, digest)?;
@@ -313,6 +314,7 @@ impl WriteTx {
     /// Removes a manifest that could have been restored.
     pub(crate) fn remove_deleted_manifest(&mut self, repository: &RepositoryName, digest: Digest) -> Result<(), Error> {
         self.remove(DELETED_MANIFESTS, (repository.as_str(), digest.key()))?;
+        self.remove_mirrored(repository, digest)?;
         self.remove(MANIFEST_BYTES, (repository.as_str(), digest.key()))?;
         self.remove_facts(repository, digest)?;
         self.remove_pulls(repository, digest)?;

@@ -100,6 +100,9 @@ tables! {
     /// be restored. `manifest bytes` keeps its bytes, and `listings` has everything that it references. `past tags` has
     /// a span of it under its digest in place of a tag; the row exists as long as any span of the manifest does.
     DELETED_MANIFESTS: (&str, &[u8]) => &[u8] = "deleted manifests";
+    /// (repository, digest) → [`MirroredRow`](super::MirroredRow), for each manifest that was fetched from another
+    /// registry.
+    MIRRORED: (&str, &[u8]) => &[u8] = "mirrored manifests";
     /// (repository, subject, artifact type, digest) → descriptor as JSON. The type comes before the digest, so that a
     /// filtered list is one range. It is empty for a referrer without one.
     REFERRERS: (&str, &[u8], &str, &[u8]) => &[u8] = "referrers";

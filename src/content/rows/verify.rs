@@ -189,6 +189,8 @@ fn expected(rows: &Rows, name: &RepositoryName, findings: &mut Findings) -> Resu
             findings.lost.push(format!("{name}: the bytes of the manifest {digest}"));
             continue;
         };
+        let is_mirrored = rows.mirrored(name, digest)?.is_some();
+        let manifest = if is_mirrored { manifest.with_optional_blobs() } else { manifest };
         derived.check_facts(rows, name, digest, &row, Some(&manifest))?;
         for blob in manifest.blobs() {
             match derived.references.get_mut(blob) {

@@ -72,7 +72,7 @@ pub(in crate::http) async fn delete(context: &Context<'_>, name: &RepositoryName
 }
 
 /// Reads the requested range. `If-Range` limits it to the content that the client knows.
-fn range(headers: &HeaderMap, digest: Digest, size: u64) -> Result<RangeRequest, ApiError> {
+pub(super) fn range(headers: &HeaderMap, digest: Digest, size: u64) -> Result<RangeRequest, ApiError> {
     let Some(wanted) = text(headers, &header::RANGE, ErrorCode::SizeInvalid)? else { return Ok(RangeRequest::Whole) };
     match headers.get(header::IF_RANGE) {
         Some(known) if *known != etag(digest) => Ok(RangeRequest::Whole),
@@ -81,7 +81,7 @@ fn range(headers: &HeaderMap, digest: Digest, size: u64) -> Result<RangeRequest,
 }
 
 /// The response to a request for a blob, without the body.
-fn described(digest: Digest) -> Response<Body> {
+pub(super) fn described(digest: Digest) -> Response<Body> {
     let mut response = content(OCTET_STREAM, digest, CACHE_FOR_EVER);
     response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     response

@@ -56,6 +56,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("tracing-subscriber", "writes the log of the program"),
     ("url", "parses URLs as browsers do; openidconnect brings it"),
     ("uuid", "ids of uploads, keys and sessions"),
+    ("tower-service", "the trait of connectors, which hyper-util calls"),
     ("zeroize", "passwords do not stay in memory"),
 ];
 

@@ -1,0 +1,127 @@
+//! [`Error`]: why a request to an upstream failed.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+/// Why a request failed. Clones are shared by all who waited for the same request.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The configured URL is unusable.
+    #[error("{0}")]
+    Url(String),
+    /// The certificates to trust, or the client's own certificate, cannot be read.
+    #[error("{0}")]
+    Trust(String),
+    #[error("{0}")]
+    Credentials(String),
+    /// The host has no address, or no address responds.
+    #[error("{host} cannot be reached: {cause}")]
+    Unreachable { host: String, cause: String },
+    /// The certificate of the host is not trusted, or names another host.
+    #[error("the certificate of {host} is not accepted: {cause}")]
+    Certificate { host: String, cause: String },
+    #[error("{host} did not respond within {} s", after.as_secs_f32())]
+    Timeout { host: String, after: Duration },
+    /// The connection broke.
+    #[error("the connection to {host} broke: {cause}")]
+    Broken { host: String, cause: String },
+    #[error("{host} requires other credentials{}", after_colon(message))]
+    Unauthorized { host: String, message: String },
+    #[error("{host} denies access{}", after_colon(message))]
+    Denied { host: String, message: String },
+    #[error("{host} limits requests{}", after_colon(message))]
+    RateLimited { host: String, retry_after: Option<Duration>, message: String },
+    #[error("{host} failed with status {}{}", status.as_u16(), after_colon(message))]
+    Failed { host: String, status: StatusCode, retry_after: Option<Duration>, message: String },
+    #[error("{host} responded with status {}{}", status.as_u16(), after_colon(message))]
+    Unexpected { host: String, status: StatusCode, message: String },
+    /// The upstream does not have what was requested.
+    #[error("not found")]
+    NotFound,
+    /// The response breaks the distribution specification, or has another digest.
+    #[error("the response of {host} is invalid: {cause}")]
+    Invalid { host: String, cause: String },
+    #[error("the response of {host} has more than {limit} bytes")]
+    TooLarge { host: String, limit: usize },
+    #[error("{host} redirects {why}")]
+    Redirect { host: String, why: String },
+    /// The upstream failed a moment ago, and no request is sent.
+    #[error("{error} (not tried again for {} s)", left.as_secs().max(1))]
+    BackedOff { error: Box<Self>, left: Duration },
+    /// The client is being dropped.
+    #[error("the registry is stopping")]
+    Stopped,
+}
+
+fn after_colon(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
+}
+
+impl Error {
+    /// A connection or a body that ended early.
+    pub(super) fn broken(host: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Broken { host: host.to_owned(), cause: with_causes(error) }
+    }
+
+    /// Whether the same request may succeed a little later.
+    pub(crate) const fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Timeout { .. }
+                | Self::Broken { .. }
+                | Self::RateLimited { .. }
+                | Self::Failed { .. }
+                | Self::BackedOff { .. }
+        )
+    }
+
+    /// Whether the whole upstream failed, and not only this request.
+    pub(super) const fn is_of_host(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Certificate { .. }
+                | Self::Timeout { .. }
+                | Self::Broken { .. }
+                | Self::RateLimited { .. }
+                | Self::Failed { .. }
+        )
+    }
+
+    /// How long the upstream asks to wait.
+    pub(crate) const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } | Self::Failed { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether the upstream has no bytes at the requested offset.
+    pub(crate) fn is_range(&self) -> bool {
+        matches!(self, Self::Unexpected { status, .. } if *status == StatusCode::RANGE_NOT_SATISFIABLE)
+    }
+
+    /// Whether the upstream took too long, rather than failed.
+    pub(crate) fn is_timeout(&self) -> bool {
+        match self {
+            Self::Timeout { .. } => true,
+            Self::BackedOff { error, .. } => error.is_timeout(),
+            _ => false,
+        }
+    }
+}
+
+/// An error with its causes.
+pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let (mut text, mut next) = (error.to_string(), error.source());
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.extend([": ", &cause_text]);
+        }
+        next = cause.source();
+    }
+    text
+}
