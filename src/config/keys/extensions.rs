@@ -32,7 +32,7 @@ pub(super) const KEYS: &[Row] = &[
     row("extensions.sync.registries.*.oauth2CredentialHelper.grantType", Text, "", Refused("not implemented yet: write the password into extensions.sync.credentialsFile"), &["Grant type to request"]),
     row("extensions.sync.registries.*.oauth2CredentialHelper.clientID", Text, "", Refused("not implemented yet: write the password into extensions.sync.credentialsFile"), &["Client id"]),
     row("extensions.sync.registries.*.oauth2CredentialHelper.clientSecretFile", Path, "", Refused("not implemented yet: write the password into extensions.sync.credentialsFile"), &["File with the client secret"]),
-    row("extensions.sync.registries.*.oauth2CredentialHelper.scopes", Texts, "", Refused("not implemented yet: write the password into extensions.sync.credentialsFile"), &["Scopes to request"]),
+    row("extensions.sync.registries.*.oauth2CredentialHelper.scopes", Texts, "[]", Refused("not implemented yet: write the password into extensions.sync.credentialsFile"), &["Scopes to request"]),
     row("extensions.sync.registries.*.oauth2CredentialHelper.username", Text, "", Refused("not implemented yet: write the password into extensions.sync.credentialsFile"), &["User name for the token"]),
     row("extensions.sync.registries.*.oauth2CredentialHelper.audience", Text, "", Refused("not implemented yet: write the password into extensions.sync.credentialsFile"), &["Audience to request"]),
     row("extensions.sync.registries.*.oauth2CredentialHelper.subjectTokenType", Text, "", Refused("not implemented yet: write the password into extensions.sync.credentialsFile"), &["Type of the exchanged token"]),
