@@ -30,7 +30,7 @@ pub(crate) struct Secret {
     pub(crate) layout: Layout,
     pub(crate) warning: Option<String>,
     pub(crate) what: &'static str,
-    pub(crate) secret: Copy,
+    pub(crate) shown: Copy,
     pub(crate) commands: Vec<Copy>,
     pub(crate) back: String,
 }

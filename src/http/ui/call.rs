@@ -153,6 +153,7 @@ impl<'a> PageCall<'a> {
     }
 
     /// Shows a page.
+    #[expect(clippy::unused_self, reason = "handlers answer through their call")]
     pub(super) fn render(&self, view: &impl Template) -> HandlerResult {
         Self::render_as(StatusCode::OK, view)
     }
@@ -163,6 +164,7 @@ impl<'a> PageCall<'a> {
     }
 
     /// Sends the browser to a page of this registry. The word names a notice that the page shows.
+    #[expect(clippy::unused_self, reason = "handlers answer through their call")]
     pub(super) fn redirect(&self, path: &str, notice: Option<&str>) -> Result<Response<Body>, ApiError> {
         let notice = notice.and_then(Notice::find);
         let url = match notice {

@@ -145,7 +145,7 @@ fn form(
     match longest {
         None => lifetimes.push(choice(NEVER.to_owned(), "No end")),
         Some(longest) => {
-            lifetimes.push(choice("longest".to_owned(), &format!("The longest allowed, {}", days(longest))))
+            lifetimes.push(choice("longest".to_owned(), &format!("The longest allowed, {}", days(longest))));
         }
     }
     let actions = ACTIONS.iter().map(|(word, text)| Choice {
@@ -233,7 +233,7 @@ async fn create_key(call: &PageCall<'_>, wanted: &Wanted) -> Result<HandlerResul
         layout: call.account_layout("Your new API key", "/ui/account/keys"),
         warning: warning.map(|warning| sentence(&warning)),
         what: "key",
-        secret: Copy::new("API key", plain.reveal()),
+        shown: Copy::new("API key", plain.reveal()),
         commands: vec![
             Copy::new("Sign in with Docker", login("docker")),
             Copy::new("Sign in with Podman", login("podman")),

@@ -102,7 +102,7 @@ pub(super) async fn user(call: &PageCall<'_>, name: &str) -> HandlerResult {
         namespace: account.namespace.clone(),
         namespace_note: accounts.namespace_note(&account)?.map(|note| sentence(&note)),
         created: account.created.map(|at| call.time(at)),
-        groups: account.groups.iter().map(|group| format!("{group}\n")).collect(),
+        groups: account.groups.iter().fold(String::new(), |lines, group| lines + group + "\n"),
         keys: accounts.keys(Some(name))?.into_iter().map(|key| keys::row(call, key)).collect(),
         sessions: accounts.sessions(name)?.len(),
         user: row(call, &account),
@@ -163,7 +163,7 @@ fn secret(call: &PageCall<'_>, title: &str, user: &str, password: &Password) -> 
         layout: call.admin_layout(title, USERS),
         warning: None,
         what: "password",
-        secret: Copy::new(format!("Password of {user}"), password.reveal()),
+        shown: Copy::new(format!("Password of {user}"), password.reveal()),
         commands: vec![
             Copy::new("Where the user signs in", format!("{base}/ui/sign-in")),
             Copy::new("Sign in with Docker", format!("docker login --username {user} {}", host_of(&base))),

@@ -50,12 +50,12 @@ fn get_maintenance(context: &Context<'_>, _: Call) -> Result<Maintenance, ApiErr
 
 #[derive(Debug, Serialize, JsonSchema)]
 struct Configuration {
-    keys: Vec<Key>,
+    keys: Vec<ValueInForce>,
 }
 
 /// The value of a key, as people write it.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Key {
+struct ValueInForce {
     key: &'static str,
     value: String,
     /// Whether the value differs from the default.
@@ -66,6 +66,6 @@ struct Key {
 fn get_configuration(context: &Context<'_>, _: Call) -> Result<Configuration, ApiError> {
     let values = context.registry.config().in_force().into_iter();
     Ok(Configuration {
-        keys: values.map(|value| Key { key: value.key, value: value.text, given: value.is_given }).collect(),
+        keys: values.map(|value| ValueInForce { key: value.key, value: value.text, given: value.is_given }).collect(),
     })
 }

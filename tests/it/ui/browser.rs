@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::clients::home::{CHROMEDRIVER, CHROMIUM, needs};
+use crate::clients::home::needs;
 use crate::openid::browser::Browser;
 use crate::openid::node::needs_node;
 use crate::support::TestRegistry;

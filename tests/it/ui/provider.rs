@@ -1,6 +1,6 @@
 //! Sign-in and sign-out through an identity provider, from the pages.
 
-use crate::clients::home::{CHROMEDRIVER, CHROMIUM, needs};
+use crate::clients::home::needs;
 use crate::openid::browser::Browser;
 use crate::openid::node::needs_node;
 use crate::openid::sign_in::{CAROL, both, fill_in};

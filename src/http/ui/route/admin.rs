@@ -62,13 +62,12 @@ impl AdminPage {
     /// Forms need the right to change users, which read-only superusers do not have.
     pub(super) const fn access(&self, is_form: bool) -> Requires {
         match self {
-            Self::NewUser | Self::NewGroup => Requires::FreshSuperuser,
             Self::User(_) | Self::Group(_) if is_form => Requires::FreshSuperuser,
             Self::ChangeUser(_, UserChange::Delete)
             | Self::DeleteGroup(_)
             | Self::RemoveMember(_)
             | Self::RevokeKey(_) => Requires::Superuser,
-            Self::ChangeUser(..) => Requires::FreshSuperuser,
+            Self::NewUser | Self::NewGroup | Self::ChangeUser(..) => Requires::FreshSuperuser,
             Self::Users
             | Self::User(_)
             | Self::Groups
