@@ -80,7 +80,7 @@ pub fn run() -> ExitCode {
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),
         Command::Recover(command) => command.run(),
-        Command::CheckConfig(command) => command.run(),
+        Command::CheckConfig(command) => Ok(command.run()),
         Command::Login(command) => command.run(),
         Command::Logout(command) => command.run(),
     };

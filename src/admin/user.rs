@@ -44,15 +44,11 @@ pub(crate) struct NewPassword {
 impl NewPassword {
     /// The hash of the password, and the password itself if it was generated.
     fn hash(self, accounts: &Accounts) -> Result<(HashedPassword, Option<String>), Error> {
-        let (password, generated) = match self.given {
-            Some(Secret(text)) => (Password::chosen(&text)?, None),
-            None => {
-                let password = Password::generate();
-                let shown = password.reveal().to_owned();
-                (password, Some(shown))
-            }
-        };
-        Ok((accounts.hash_blocking(&password)?, generated))
+        if let Some(Secret(text)) = self.given {
+            return Ok((accounts.hash_blocking(&Password::chosen(&text)?)?, None));
+        }
+        let password = Password::generate();
+        Ok((accounts.hash_blocking(&password)?, Some(password.reveal().to_owned())))
     }
 }
 

@@ -27,12 +27,12 @@ pub(super) struct CheckConfig {
 }
 
 impl CheckConfig {
-    pub(super) fn run(&self) -> Result<ExitCode, super::Error> {
+    pub(super) fn run(&self) -> ExitCode {
         if self.keys {
             say(&config::key_table());
         }
-        let Some(file) = self.file.as_ref().or(self.config.as_ref()) else { return Ok(ExitCode::SUCCESS) };
-        Ok(match check(file) {
+        let Some(file) = self.file.as_ref().or(self.config.as_ref()) else { return ExitCode::SUCCESS };
+        match check(file) {
             Ok(warnings) => {
                 for warning in warnings {
                     eprintln!("warning: {warning}");
@@ -44,7 +44,7 @@ impl CheckConfig {
                 eprintln!("{error}");
                 ExitCode::from(2)
             }
-        })
+        }
     }
 }
 
