@@ -34,6 +34,7 @@ opaque_debug!(Secret);
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
 pub(crate) struct NewPassword {
     #[arg(skip)]
+    #[serde(rename = "password")]
     pub(crate) given: Option<Secret>,
     /// Read the password from standard input instead of generating one
     #[arg(long)]
