@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::repositories::{ListedRepository, listed};
+use super::tags::is_part;
 use super::walk::{Step, Walk};
 use crate::content::repository::{Error, SearchScope, Stores};
 use crate::content::rows::{Facts, Rows};
@@ -159,7 +160,7 @@ impl Search<'_> {
             let (mut tags, left) = (Vec::new(), TAGS_MAX - self.found.tags.len());
             self.tx.each_tag(&name, "", |tag| {
                 looked_at += 1;
-                if tag.to_ascii_lowercase().contains(part) {
+                if is_part(tag, part) {
                     tags.push(tag.to_owned());
                 }
                 let is_done = tags.len() > left || looked_at == TAGS_LOOKED_AT_MAX;

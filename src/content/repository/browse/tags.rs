@@ -111,6 +111,11 @@ impl Repository {
     }
 }
 
+/// Whether a tag contains a text in lower case. Most tags are in lower case too.
+pub(super) fn is_part(tag: &str, part: &str) -> bool {
+    tag.contains(part) || tag.bytes().any(|byte| byte.is_ascii_uppercase()) && tag.to_ascii_lowercase().contains(part)
+}
+
 /// The tags of a page, whether there are more, and whether a limit has cut the list off.
 type Selected = (Vec<TagCursor>, bool, bool);
 
@@ -124,11 +129,7 @@ struct Selection<'a> {
 
 impl Selection<'_> {
     fn admits(&self, tag: &str) -> bool {
-        let part = self.part.as_bytes();
-        // Most tags are in lower case, and need no copy.
-        part.is_empty()
-            || tag.contains(&self.part)
-            || tag.as_bytes().windows(part.len()).any(|text| text.eq_ignore_ascii_case(part))
+        is_part(tag, &self.part)
     }
 
     /// Reads the names from the position on.

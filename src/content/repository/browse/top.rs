@@ -47,15 +47,37 @@ impl FromStr for TagCursor {
     }
 }
 
+/// A tag that is compared with others: its value, its key of [`version`], and its name.
+type Compared<'a> = (u64, &'a [u8], &'a str);
+
 impl TagOrder {
-    /// Compares two positions, the first one of the list first.
-    pub(super) fn compare(self, (one, a): (u64, &str), (other, b): (u64, &str)) -> Ordering {
+    /// Compares two tags, the first one of the list first.
+    fn compare(self, (one, a_key, a): Compared<'_>, (other, b_key, b): Compared<'_>) -> Ordering {
         match self {
             Self::Name => a.cmp(b),
-            Self::Version => version::compare(b, a),
+            Self::Version => b_key.cmp(a_key),
             Self::Pushed => other.cmp(&one).then_with(|| b.cmp(a)),
-            Self::Size | Self::Pulls => other.cmp(&one).then_with(|| version::compare(b, a)),
+            Self::Size | Self::Pulls => other.cmp(&one).then_with(|| b_key.cmp(a_key)),
         }
+    }
+}
+
+/// A tag with its key.
+#[derive(Debug)]
+struct Entry {
+    cursor: TagCursor,
+    key: Vec<u8>,
+}
+
+impl Entry {
+    fn new(cursor: TagCursor) -> Self {
+        let mut key = Vec::new();
+        version::write_key(&cursor.tag, &mut key);
+        Self { cursor, key }
+    }
+
+    fn compared(&self) -> Compared<'_> {
+        (self.cursor.value, &self.key, &self.cursor.tag)
     }
 }
 
@@ -63,48 +85,58 @@ impl TagOrder {
 #[derive(Debug)]
 pub(super) struct TopTags {
     order: TagOrder,
-    after: Option<TagCursor>,
+    after: Option<Entry>,
     limit: usize,
-    kept: Vec<TagCursor>,
-    /// Whether the first `limit` of `kept` are sorted, and no tag after them is wanted.
+    kept: Vec<Entry>,
+    /// Whether no tag after the one at `limit` in `kept` is wanted.
     is_full: bool,
-    /// The number of tags that were offered, before the position and after it.
-    pub(super) offered: u64,
+    /// The key of the tag that is offered.
+    key: Vec<u8>,
 }
+
+/// Kept tags are reduced when there are so many times as many as wanted.
+const KEPT_FACTOR: usize = 8;
 
 impl TopTags {
     /// Selects one tag more than `limit`, which says whether there is another page.
     pub(super) fn new(order: TagOrder, after: Option<TagCursor>, limit: usize) -> Self {
-        Self { order, after, limit: limit.max(1), kept: Vec::new(), is_full: false, offered: 0 }
+        let (after, limit) = (after.map(Entry::new), limit.max(1));
+        Self { order, after, limit, kept: Vec::new(), is_full: false, key: Vec::new() }
     }
 
     pub(super) fn offer(&mut self, value: u64, tag: &str) {
-        self.offered += 1;
-        let compare = |cursor: &TagCursor| self.order.compare((value, tag), (cursor.value, &cursor.tag));
+        version::write_key(tag, &mut self.key);
+        let compare = |entry: &Entry| self.order.compare((value, &self.key, tag), entry.compared());
         if self.after.as_ref().is_some_and(|after| compare(after).is_le()) {
             return;
         }
         if self.is_full && self.kept.get(self.limit).is_some_and(|last| compare(last).is_ge()) {
             return;
         }
-        self.kept.push(TagCursor { value, tag: tag.to_owned() });
-        if self.kept.len() >= 2 * (self.limit + 1) {
-            self.settle();
+        self.kept.push(Entry { cursor: TagCursor { value, tag: tag.to_owned() }, key: self.key.clone() });
+        if self.kept.len() >= KEPT_FACTOR * (self.limit + 1) {
+            self.reduce();
         }
     }
 
-    fn settle(&mut self) {
-        self.kept.sort_unstable_by(|a, b| self.order.compare((a.value, &a.tag), (b.value, &b.tag)));
-        self.kept.truncate(self.limit + 1);
-        self.is_full = self.kept.len() == self.limit + 1;
+    /// Keeps only the tags that are wanted. The last one of them is at `limit` then.
+    fn reduce(&mut self) {
+        let order = self.order;
+        if self.kept.len() > self.limit {
+            self.kept.select_nth_unstable_by(self.limit, |a, b| order.compare(a.compared(), b.compared()));
+            self.kept.truncate(self.limit + 1);
+            self.is_full = true;
+        }
     }
 
     /// The selected tags in their order, and whether there are more.
     pub(super) fn finish(mut self) -> (Vec<TagCursor>, bool) {
-        self.settle();
+        self.reduce();
+        let order = self.order;
+        self.kept.sort_unstable_by(|a, b| order.compare(a.compared(), b.compared()));
         let has_more = self.kept.len() > self.limit;
         self.kept.truncate(self.limit);
-        (self.kept, has_more)
+        (self.kept.into_iter().map(|entry| entry.cursor).collect(), has_more)
     }
 }
 
@@ -131,7 +163,7 @@ mod tests {
                 let mut top = TopTags::new(order, again, limit);
                 for (tag, value) in &tags {
                     top.offer(*value, tag);
-                    prop_assert!(top.kept.len() < 2 * (limit + 1));
+                    prop_assert!(top.kept.len() < KEPT_FACTOR * (limit + 1));
                 }
                 let (page, has_more) = top.finish();
                 prop_assert!(page.len() <= limit && (page.len() == limit || !has_more));
@@ -143,7 +175,8 @@ mod tests {
             }
             for pair in listed.windows(2) {
                 let [a, b] = pair else { unreachable!("a window has two") };
-                prop_assert!(order.compare((a.value, &a.tag), (b.value, &b.tag)).is_lt());
+                let [a, b] = [a, b].map(|cursor| Entry::new(cursor.clone()));
+                prop_assert!(order.compare(a.compared(), b.compared()).is_lt());
             }
             let listed: BTreeMap<_, _> = listed.into_iter().map(|cursor| (cursor.tag, cursor.value)).collect();
             prop_assert_eq!(listed, tags);

@@ -2,8 +2,6 @@
 //!
 //! Pure. The order is total: two tags are equal only if they are the same text. Runs of digits have any length.
 
-use std::cmp::Ordering;
-
 use crate::oci::Tag;
 
 /// A shorter run of hex digits may be a version or a date.
@@ -13,7 +11,8 @@ const COMMIT_MIN: usize = 7;
 const BEFORE_RELEASE: [&str; 9] = ["a", "alpha", "b", "beta", "dev", "pre", "preview", "rc", "snapshot"];
 
 /// The groups of tags, the last one first in a list with the newest version on top.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy)]
+#[repr(u8)]
 enum Group {
     /// A tag that belongs to the signature of another manifest.
     Companion,
@@ -25,115 +24,63 @@ enum Group {
     Latest,
 }
 
-/// A part of a tag, in ascending order.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Part<'a> {
-    Dash,
-    BeforeRelease(Word<'a>),
-    End,
-    Dot,
-    Underscore,
-    Number(Number<'a>),
-    Word(Word<'a>),
-}
+/// The parts of a tag in ascending order, as bytes of a key.
+const DASH: u8 = 1;
+const BEFORE_RELEASE_WORD: u8 = 2;
+const END: u8 = 3;
+const DOT: u8 = 4;
+const UNDERSCORE: u8 = 5;
+const NUMBER: u8 = 6;
+const WORD: u8 = 7;
 
-/// Digits without leading zeros.
-#[derive(PartialEq, Eq)]
-struct Number<'a>(&'a [u8]);
-
-impl Ord for Number<'_> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.len().cmp(&other.0.len()).then_with(|| self.0.cmp(other.0))
-    }
-}
-
-impl PartialOrd for Number<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// Letters, compared without their case.
-struct Word<'a>(&'a [u8]);
-
-impl Ord for Word<'_> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let lower = |word: &Self| word.0.iter().map(u8::to_ascii_lowercase).collect::<Vec<_>>();
-        if self.0 == other.0 { Ordering::Equal } else { lower(self).cmp(&lower(other)) }
-    }
-}
-
-impl PartialOrd for Word<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Word<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Word<'_> {}
-
-/// The rest of a tag that is read.
-struct Parts<'a> {
-    rest: &'a [u8],
-    after_number: bool,
-}
-
-impl<'a> Parts<'a> {
-    fn new(tag: &'a str) -> Self {
-        Self { rest: without_v(tag).as_bytes(), after_number: false }
-    }
-
-    fn next(&mut self) -> Part<'a> {
-        let Some(first) = self.rest.first() else { return Part::End };
-        let after_number = std::mem::replace(&mut self.after_number, first.is_ascii_digit());
-        if first.is_ascii_digit() {
-            let digits = self.take(u8::is_ascii_digit);
-            let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
-            return Part::Number(Number(&digits[zeros..]));
+/// Writes a key whose bytes are ordered as the tags: a long list makes one key for each tag, and compares only bytes.
+pub(super) fn write_key(tag: &str, key: &mut Vec<u8>) {
+    key.clear();
+    key.push(group(tag) as u8);
+    let (mut rest, mut after_number) = (without_v(tag).as_bytes(), false);
+    while let Some(first) = rest.first() {
+        let was_after_number = std::mem::replace(&mut after_number, first.is_ascii_digit());
+        let length = rest.iter().take_while(|byte| belongs(**byte, *first)).count().max(1);
+        let (part, left) = rest.split_at(length);
+        rest = left;
+        match first {
+            b'-' => key.push(DASH),
+            b'.' => key.push(DOT),
+            b'_' => key.push(UNDERSCORE),
+            b'0'..=b'9' => {
+                let digits = &part[part.iter().take_while(|digit| **digit == b'0').count()..];
+                // More digits are a larger number.
+                key.extend([NUMBER, u8::try_from(digits.len()).unwrap_or(u8::MAX)]);
+                key.extend(digits);
+            }
+            _ => {
+                let is_early =
+                    was_after_number && BEFORE_RELEASE.iter().any(|word| word.as_bytes().eq_ignore_ascii_case(part));
+                key.push(if is_early { BEFORE_RELEASE_WORD } else { WORD });
+                key.extend(part.iter().map(u8::to_ascii_lowercase));
+                // A word comes after its beginnings.
+                key.push(0);
+            }
         }
-        if !matches!(first, b'-' | b'.' | b'_') {
-            let word = self.take(|byte| !byte.is_ascii_digit() && !matches!(byte, b'-' | b'.' | b'_'));
-            let is_early =
-                after_number && BEFORE_RELEASE.iter().any(|early| early.as_bytes().eq_ignore_ascii_case(word));
-            return if is_early { Part::BeforeRelease(Word(word)) } else { Part::Word(Word(word)) };
-        }
-        let part = match first {
-            b'-' => Part::Dash,
-            b'.' => Part::Dot,
-            _ => Part::Underscore,
-        };
-        self.rest = &self.rest[1..];
-        part
     }
+    key.push(END);
+    // Tags that differ only in case or in leading zeros.
+    key.extend(tag.as_bytes());
+}
 
-    fn take(&mut self, belongs: impl Fn(&u8) -> bool) -> &'a [u8] {
-        let length = self.rest.iter().take_while(|byte| belongs(byte)).count();
-        let (taken, rest) = self.rest.split_at(length);
-        self.rest = rest;
-        taken
-    }
+/// Whether a byte belongs to the same part of a tag as the first byte of the part.
+const fn belongs(byte: u8, first: u8) -> bool {
+    let is_separator = matches!(byte, b'-' | b'.' | b'_');
+    !is_separator && !matches!(first, b'-' | b'.' | b'_') && byte.is_ascii_digit() == first.is_ascii_digit()
 }
 
 /// Compares two tags, the older version first.
-pub(super) fn compare(a: &str, b: &str) -> Ordering {
-    let groups = group(a).cmp(&group(b));
-    if groups != Ordering::Equal {
-        return groups;
-    }
-    let (mut left, mut right) = (Parts::new(a), Parts::new(b));
-    loop {
-        let (one, other) = (left.next(), right.next());
-        match one.cmp(&other) {
-            Ordering::Equal if one == Part::End => return a.cmp(b),
-            Ordering::Equal => {}
-            different => return different,
-        }
-    }
+#[cfg(test)]
+pub(super) fn compare(a: &str, b: &str) -> std::cmp::Ordering {
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    write_key(a, &mut left);
+    write_key(b, &mut right);
+    left.cmp(&right)
 }
 
 /// Whether a tag only belongs to another manifest, such as the tag of a signature.
@@ -165,6 +112,8 @@ fn without_v(tag: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Ordering;
+
     use proptest::prelude::*;
 
     use super::*;
