@@ -73,7 +73,7 @@ pub(crate) enum Freshness {
     /// The repository mirrors nothing under this reference.
     Local,
     Current,
-    /// What is stored may be outdated, because the upstream could not be asked.
+    /// The stored content may be outdated, because the upstream could not be asked.
     Stale(Error),
 }
 
@@ -88,7 +88,7 @@ pub(crate) enum BlobSource {
 /// The state of a reference at its upstream.
 #[derive(Debug, Default)]
 struct Check {
-    /// What is stored is used without a comparison until then.
+    /// The stored content is used without a comparison until then.
     current_until: Option<Instant>,
     /// The upstream does not have it until then.
     absent_until: Option<Instant>,

@@ -8,8 +8,8 @@
 //!
 //! * Credentials go to the upstream's own host, and to a token service that belongs to it ([`realm`]). A redirect to another
 //!   host loses them. A connection with TLS never leads to one without.
-//! * A manifest is returned only if its bytes have the digest that was requested or announced. Whoever reads a blob compares
-//!   its digest.
+//! * A manifest is returned only if its bytes have the digest that was requested or announced. The reader of a blob
+//!   compares its digest.
 //! * Every head, list, token and manifest has a limit. A blob has the length that its response announced.
 
 mod challenge;
@@ -200,7 +200,7 @@ impl Client {
         reference: &Reference,
         effort: Effort,
     ) -> Result<Option<FetchedManifest>, Error> {
-        let ask = self.ask(Method::GET, repository, format!("manifests/{reference}")).accepts_manifests();
+        let ask = self.ask(Method::GET, repository, &format!("manifests/{reference}")).accepts_manifests();
         let Some(answered) = self.send(&ask, effort).await? else { return Ok(None) };
         let headers = answered.response.headers().clone();
         let bytes = self.collect(answered, MANIFEST_BYTES_MAX).await?;
@@ -228,7 +228,7 @@ impl Client {
         known: Option<Digest>,
         effort: Effort,
     ) -> Result<Option<ManifestState>, Error> {
-        let mut ask = self.ask(Method::HEAD, repository, format!("manifests/{reference}")).accepts_manifests();
+        let mut ask = self.ask(Method::HEAD, repository, &format!("manifests/{reference}")).accepts_manifests();
         if let Some(known) = known {
             let etag = HeaderValue::try_from(format!("\"{known}\"")).expect("a digest is a valid header");
             ask.headers.insert(header::IF_NONE_MATCH, etag);
@@ -247,7 +247,7 @@ impl Client {
         offset: u64,
         effort: Effort,
     ) -> Result<Option<Download>, Error> {
-        let mut ask = self.ask(Method::GET, repository, format!("blobs/{digest}"));
+        let mut ask = self.ask(Method::GET, repository, &format!("blobs/{digest}"));
         if offset > 0 {
             ask.headers.insert(header::RANGE, HeaderValue::try_from(format!("bytes={offset}-")).expect("it is ASCII"));
         }
@@ -273,7 +273,7 @@ impl Client {
         digest: Digest,
         effort: Effort,
     ) -> Result<Option<u64>, Error> {
-        let ask = self.ask(Method::HEAD, repository, format!("blobs/{digest}"));
+        let ask = self.ask(Method::HEAD, repository, &format!("blobs/{digest}"));
         let Some(Answered { response, .. }) = self.send(&ask, effort).await? else { return Ok(None) };
         match content_length(response.headers()) {
             Some(size) => Ok(Some(size)),
@@ -288,14 +288,14 @@ impl Client {
         subject: Digest,
         effort: Effort,
     ) -> Result<Option<Vec<Digest>>, Error> {
-        let ask = self.ask(Method::GET, repository, format!("referrers/{subject}"));
+        let ask = self.ask(Method::GET, repository, &format!("referrers/{subject}"));
         let Some(answered) = self.send(&ask, effort).await? else { return Ok(None) };
         let bytes = self.collect(answered, LIST_BYTES_MAX).await?;
         let index = Manifest::read(&bytes, None).map_err(|error| self.invalid(error.to_string()))?;
         Ok(Some(index.manifests().iter().map(|child| child.digest).collect()))
     }
 
-    fn ask<'a>(&self, method: Method, repository: &'a RepositoryName, rest: String) -> Ask<'a> {
+    fn ask<'a>(&self, method: Method, repository: &'a RepositoryName, rest: &str) -> Ask<'a> {
         let prefix = self.shared.settings.url.path().trim_matches('/');
         let slash = if prefix.is_empty() { "" } else { "/" };
         Ask { method, path: format!("{prefix}{slash}{repository}/{rest}"), repository, headers: HeaderMap::new() }

@@ -22,7 +22,7 @@ use super::error::Error;
 use crate::content::repository::{self, Repository, Upload};
 use crate::oci::{Digest, RepositoryName};
 
-/// How often a fill continues although the connection before brought nothing.
+/// How often a fill continues although the last connection sent nothing.
 const FRUITLESS_MAX: u32 = 5;
 /// The pause before a fill continues.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -101,13 +101,12 @@ impl Fills {
         let key = (source.name.clone(), source.digest);
         let mut progress = {
             let mut running = self.running.lock();
-            match running.get(&key) {
-                Some(progress) => progress.clone(),
-                None => {
-                    let progress = self.start(source, key.clone());
-                    running.insert(key, progress.clone());
-                    progress
-                }
+            if let Some(progress) = running.get(&key) {
+                progress.clone()
+            } else {
+                let progress = self.start(source, key.clone());
+                running.insert(key, progress.clone());
+                progress
             }
         };
         let started = progress.wait_for(|state| !matches!(state, State::Starting)).await;

@@ -26,7 +26,7 @@ impl NameRule {
         let trimmed = prefix.trim_matches('/');
         let pattern = trimmed.parse::<RepositoryPattern>().map_err(|error| error.to_string())?;
         let literal = trimmed.split(['*', '?', '[', '{']).next().unwrap_or_default();
-        // With wildcards, only whole components before the first one are a prefix.
+        // Only whole components before the first wildcard are a prefix.
         let prefix = if literal.len() == trimmed.len() {
             trimmed
         } else {

@@ -17,7 +17,8 @@ super::text_value!(Tag);
 
 /// The suffixes that clients append to a digest for tags that belong to a manifest: none for the list of referrers
 /// (distribution-spec, "Referrers Tag Schema"), and those of cosign's signatures, attestations and SBOMs.
-const COMPANIONS: [&str; 4] = ["", ".sig", ".att", ".sbom"];
+const COMPANIONS: [&str; 4] = ["", SIGNATURE, ".att", ".sbom"];
+const SIGNATURE: &str = ".sig";
 /// How many digits of a digest are in such a tag.
 const COMPANION_HEX: usize = 64;
 
@@ -27,6 +28,11 @@ impl Tag {
         let hex = digest.hex();
         let stem = format!("{}-{}", digest.algorithm(), hex.get(..COMPANION_HEX).unwrap_or(&hex));
         COMPANIONS.into_iter().map(move |suffix| Self(format!("{stem}{suffix}").into()))
+    }
+
+    /// Whether the tag is one under which cosign stores signatures.
+    pub(crate) fn is_signature(&self) -> bool {
+        self.0.ends_with(SIGNATURE)
     }
 
     /// The manifest that the tag belongs to. `None` for SHA-512, of which a tag has only a part.

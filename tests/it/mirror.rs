@@ -101,7 +101,7 @@ async fn what_is_stored_is_served_whatever_the_upstream_does() {
         assert_eq!(answer.header("warning"), Some("110 coracle \"Response is Stale\""), "{mode:?}");
         assert!(started.elapsed() < Duration::from_secs(10), "{mode:?} took {:?}", started.elapsed());
         pull(&t.puller(), "up/app", "1", &image).await;
-        // What is not stored is refused with the name of the upstream.
+        // Content that is not stored is refused with the name of the upstream.
         let missing = t.puller().get("/v2/up/other/manifests/1").send().await;
         let expected = if mode == Mode::Hang { 504 } else { 502 };
         assert_eq!(missing.status, expected, "{mode:?}");

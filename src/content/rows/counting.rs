@@ -200,7 +200,9 @@ impl WriteTx {
         let latest = pushed.into_iter().filter(|_| !is_deleted).max();
         self.change_counts(name, |_, counted| {
             counted.reached = to;
-            latest.into_iter().for_each(|latest| counted.note_change(latest));
+            if let Some(latest) = latest {
+                counted.note_change(latest);
+            }
         })
     }
 

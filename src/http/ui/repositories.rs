@@ -96,7 +96,7 @@ async fn tree(call: &PageCall<'_>) -> HandlerResult {
         }
         TreeEntry::Repository(one) => {
             let mut shown = listed(call, one);
-            shown.name = one.name.as_str().get(start..).unwrap_or(one.name.as_str()).to_owned();
+            one.name.as_str().get(start..).unwrap_or(one.name.as_str()).clone_into(&mut shown.name);
             shown
         }
     };

@@ -210,8 +210,9 @@ struct ExplainOwnAccessQuery {
 }
 
 fn explain_own_access(context: &Context<'_>, call: Call<(), ExplainOwnAccessQuery>) -> Result<Explanation, ApiError> {
+    let ExplainOwnAccessQuery { repository } = call.query;
     let name: RepositoryName =
-        call.query.repository.parse().map_err(|_| invalid("the parameter repository is not a repository's name"))?;
+        repository.parse().map_err(|_| invalid("the parameter repository is not a repository's name"))?;
     Ok(context.registry.explain_own(context.account()?, &name)?)
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
-/// What the proxy does with a request.
+/// The behaviour of the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
     Forward,

@@ -112,7 +112,7 @@ mod tests {
         }
         assert!(ChartTexts::read(&bomb.finish().unwrap()[..]).is_err());
         assert!(ChartTexts::read(&b"not an archive"[..]).is_err());
-        let many: Vec<(String, &[u8])> = (0..ENTRIES_MAX + 1).map(|number| (format!("a/{number}"), &b""[..])).collect();
+        let many: Vec<(String, &[u8])> = (0..=ENTRIES_MAX).map(|number| (format!("a/{number}"), &b""[..])).collect();
         let mut files: Vec<(&str, &[u8])> = many.iter().map(|(path, bytes)| (path.as_str(), *bytes)).collect();
         files.push(("a/Chart.yaml", b"name: late"));
         assert_eq!(ChartTexts::read(&archive(&files)[..]).unwrap(), ChartTexts::default());

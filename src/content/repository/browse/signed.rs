@@ -44,7 +44,7 @@ pub(crate) struct ReferrerTree {
 
 /// Whether a signature refers to a manifest, or a tag of cosign belongs to it. Signatures are not verified.
 pub(super) fn is_signed(tx: &Rows, name: &RepositoryName, digest: Digest) -> Result<bool, Error> {
-    for tag in Tag::companions(digest).filter(|tag| tag.as_str().ends_with(".sig")) {
+    for tag in Tag::companions(digest).filter(Tag::is_signature) {
         if tx.tag(name, &tag)?.is_some() {
             return Ok(true);
         }

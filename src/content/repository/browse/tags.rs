@@ -70,7 +70,7 @@ impl Repository {
                 Selection { tx, repository: self, part: query.part.to_ascii_lowercase(), limit: query.limit };
             let (cursors, has_more, is_cut_off) = match order {
                 TagOrder::Name => selection.by_name(after)?,
-                TagOrder::Pushed => selection.by_push(after)?,
+                TagOrder::Pushed => selection.by_push(after.as_ref())?,
                 TagOrder::Version => selection.by_version(after)?,
                 TagOrder::Size | TagOrder::Pulls => selection.by_facts(order, after)?,
             };
@@ -151,9 +151,9 @@ impl Selection<'_> {
     }
 
     /// Reads the starts of tags from the position on, the latest first. Those of past targets are skipped.
-    fn by_push(&self, after: Option<TagCursor>) -> Result<Selected, Error> {
+    fn by_push(&self, after: Option<&TagCursor>) -> Result<Selected, Error> {
         let (mut found, mut looked_at) = (Vec::new(), 0);
-        let before = after.as_ref().map(|after| (Timestamp::from_micros(after.value), after.tag.as_str()));
+        let before = after.map(|after| (Timestamp::from_micros(after.value), after.tag.as_str()));
         self.tx.each_span_before(&self.repository.name, before, |tag, span| {
             looked_at += 1;
             if span.ended.is_none() && self.admits(tag) {

@@ -107,7 +107,7 @@ mod tests {
         let (child, alone, moved, tagged) = (push("1", &[]), push("2", &[]), push("3", &["t"]), push("4", &["t"]));
         let signature = repository.push_manifest(&image(&[config], Some(tagged), "s"), &[]).unwrap();
         let lister = repository.push_manifest(&index(&[child], "i"), &["i"]).unwrap();
-        scene.clock.advance(Duration::from_secs(60));
+        scene.clock.advance(Duration::from_mins(1));
         let (mut found, mut after) = (HashMap::new(), None);
         loop {
             let page = repository.untagged(after, 2).unwrap();
@@ -122,6 +122,6 @@ mod tests {
         assert_eq!(found[&child], UntaggedState::Listed { index: lister });
         assert_eq!(found[&signature], UntaggedState::Refers);
         assert_eq!(found[&moved], UntaggedState::History);
-        assert!(matches!(found[&alone], UntaggedState::Unreferenced { since } if since >= Duration::from_secs(60)));
+        assert!(matches!(found[&alone], UntaggedState::Unreferenced { since } if since >= Duration::from_mins(1)));
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::NewFacts;
 use crate::content::repository::{Error, Stores};
-use crate::content::rows::{CleanupPosition, UncountedFacts};
+use crate::content::rows::{CleanupPosition, Rows, UncountedFacts, WriteTx};
 use crate::oci::{Manifest, RepositoryName};
 
 /// Rows of repositories, links, tags or orders in one step.
@@ -19,11 +19,14 @@ const MANIFESTS: usize = 16;
 /// Called between two steps with the duration of the last one. It may wait or cancel the work.
 type Pause<'a> = &'a mut dyn FnMut(Duration) -> ControlFlow<()>;
 
+/// Counts one repository, in steps of at most so many rows.
+type Count = fn(&Stores, &RepositoryName, usize, Pause<'_>) -> Result<ControlFlow<()>, Error>;
+
 impl Stores {
     /// Whether totals or facts are known to be missing. Those of an earlier program's last pushes of blobs are only found
     /// by [`Stores::count_facts`].
     pub(crate) fn has_uncounted_facts(&self) -> Result<bool, Error> {
-        Ok(!self.database.read(|tx| tx.facts_complete())?)
+        Ok(!self.database.read(Rows::facts_complete)?)
     }
 
     /// Counts missing totals and reads missing facts. Returns false if `pause` cancelled it, or the
@@ -43,17 +46,17 @@ impl Stores {
         }
         let _alone = self.counting.lock();
         if self.has_uncounted_facts()? {
-            self.database.write(|tx| tx.begin_counting())?;
+            self.database.write(WriteTx::begin_counting)?;
         }
         loop {
-            let resets = self.database.read(|tx| tx.facts_resets())?;
+            let resets = self.database.read(Rows::facts_resets)?;
             if self.each_uncounted(step, &mut pause, Self::count_totals_of)?.is_break() {
                 return Ok(false);
             }
             if !self.has_uncounted_facts()? {
                 return Ok(true);
             }
-            self.database.write(|tx| tx.end_totals())?;
+            self.database.write(WriteTx::end_totals)?;
             if self.each_uncounted(step, &mut pause, Self::read_facts_of)?.is_break() {
                 return Ok(false);
             }
@@ -67,12 +70,7 @@ impl Stores {
     }
 
     /// Calls `count` for every repository that is not counted.
-    fn each_uncounted(
-        &self,
-        step: usize,
-        pause: Pause<'_>,
-        count: fn(&Self, &RepositoryName, usize, Pause<'_>) -> Result<ControlFlow<()>, Error>,
-    ) -> Result<ControlFlow<()>, Error> {
+    fn each_uncounted(&self, step: usize, pause: Pause<'_>, count: Count) -> Result<ControlFlow<()>, Error> {
         let mut next = Some(String::new());
         while let Some(after) = next {
             let began = Instant::now();
@@ -92,7 +90,7 @@ impl Stores {
 
     fn count_totals_of(&self, name: &RepositoryName, step: usize, pause: Pause<'_>) -> Result<ControlFlow<()>, Error> {
         if !self.has_uncounted_facts()? {
-            self.database.write(|tx| tx.note_uncounted())?;
+            self.database.write(WriteTx::note_uncounted)?;
         }
         loop {
             let (began, of) = (Instant::now(), name.clone());

@@ -305,9 +305,12 @@ struct History {
     random: StdRng,
 }
 
+/// The totals of a repository, and the facts of its manifests.
+type Counted = (Option<Totals>, BTreeMap<Digest, Option<Facts>>);
+
 impl History {
     /// Everything that is counted.
-    fn counted(&self) -> BTreeMap<String, (Option<Totals>, BTreeMap<Digest, Option<Facts>>)> {
+    fn counted(&self) -> BTreeMap<String, Counted> {
         let of = |name: &&str| {
             let repository = self.scene.repository(name);
             let contents = self.scene.stores.database.read(|tx| tx.contents(&repository.name)).unwrap();
@@ -360,7 +363,9 @@ impl History {
                 }
             }
             89..93 => {
-                manifest.into_iter().for_each(|manifest| repository.count_pull(manifest));
+                if let Some(manifest) = manifest {
+                    repository.count_pull(manifest);
+                }
                 scene.stores.write_pulls()?;
             }
             93..95 => repository.remove()?,

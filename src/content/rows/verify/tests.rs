@@ -133,7 +133,7 @@ fn every_wrong_derived_row_is_found_and_rebuilt() {
         ("a total is too large", |tx| tx.change_repository(&name(), NOW, |_, counted| counted.size += 1)),
         ("a tag is not counted", |tx| tx.change_repository(&name(), NOW, |_, counted| counted.tags -= 1)),
         ("the size of an image is wrong", |tx| {
-            let (of, _) = tx.contents(&name()).map(|contents| (contents.manifests[0], ()))?;
+            let of = tx.contents(&name())?.manifests[0];
             tx.put_facts(&name(), of, &facts(7), &Details::default())
         }),
         ("a listing is missing", drop_first!(LISTINGS)),

@@ -9,7 +9,7 @@ use crate::content::repository::browse::{
 use crate::content::rows::{Details, Facts, Kind};
 use crate::http::error::ApiError;
 use crate::http::{HandlerResult, api, host_of};
-use crate::oci::{Digest, Reference, RepositoryName};
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::web::{
     Badge, Bytes, ChartView, Copy, FileEntry, ImageView, Instruction, LayerEntry, Linked, ManifestPage, Markdown,
     PlatformLink, PullKind, PullTarget, ReferrerEntry, ShortDigest, StepEntry, Tone, pull_commands,
@@ -118,7 +118,7 @@ async fn report(call: &PageCall<'_>, name: &RepositoryName, reference: Reference
 
 fn badges(report: &ManifestReport) -> Vec<Badge> {
     let is_signature = |node: &ReferrerNode| {
-        let is_tag = node.tag.as_ref().is_some_and(|tag| tag.as_str().ends_with(".sig"));
+        let is_tag = node.tag.as_ref().is_some_and(Tag::is_signature);
         is_tag || node.facts.as_ref().is_some_and(|facts| facts.kind == Kind::Signature)
     };
     let mut badges = Vec::new();

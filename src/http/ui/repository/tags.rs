@@ -79,7 +79,7 @@ pub(super) async fn tags(call: &PageCall<'_>, name: RepositoryName) -> HandlerRe
         part,
         orders: ORDERS.iter().map(|(known, title, _)| (*known, *title, *known == word)).collect(),
         order_note,
-        tags: page.tags.into_iter().map(|tag| entry(call, &name, tag)).collect(),
+        tags: page.tags.into_iter().map(|tag| entry(call, &name, &tag)).collect(),
         pages,
         is_cut_off: page.is_cut_off,
         first_push: first_push(call, Some(name.as_str())),
@@ -98,7 +98,7 @@ fn figures(call: &PageCall<'_>, totals: &Totals) -> Vec<Figure> {
     ]
 }
 
-fn entry(call: &PageCall<'_>, name: &RepositoryName, tag: ListedTag) -> TagEntry {
+fn entry(call: &PageCall<'_>, name: &RepositoryName, tag: &ListedTag) -> TagEntry {
     let facts = tag.facts.as_ref();
     let mut badges = Vec::new();
     if facts.is_some_and(|facts| !matches!(facts.kind, Kind::Image | Kind::Index)) {

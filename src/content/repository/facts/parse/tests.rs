@@ -34,12 +34,12 @@ fn facts(manifest: &Value, config: &Value) -> (Facts, Details) {
 
 #[test]
 fn the_kind_follows_from_the_types() {
+    const BUNDLE: &str = "dev.sigstore.bundle.content";
     let bundle = |content: &str, predicate: &str| {
         let manifest =
             with(manifest(EMPTY, &["a/b"]), "artifactType", json!("application/vnd.dev.sigstore.bundle.v0.3+json"));
         with(manifest, "annotations", json!({ BUNDLE: content, "dev.sigstore.bundle.predicateType": predicate }))
     };
-    const BUNDLE: &str = "dev.sigstore.bundle.content";
     let artifact = |kind: &str| with(manifest(EMPTY, &[EMPTY]), "artifactType", json!(kind));
     let docker = with(
         manifest(
@@ -235,8 +235,11 @@ fn the_facts_of_a_hostile_image_are_small() {
             "ExposedPorts": object, "Volumes": object, "Labels": object },
         "history": steps,
     });
-    let hostile =
-        with(manifest(IMAGE_CONFIG, &[LAYER; 2000]), "annotations", json!({ "org.opencontainers.image.title": long }));
+    let hostile = with(
+        manifest(IMAGE_CONFIG, &vec![LAYER; 2000]),
+        "annotations",
+        json!({ "org.opencontainers.image.title": long }),
+    );
     let row = facts(&hostile, &config);
     assert!(row.1.is_truncated && row.0.layers == 2000);
     let bytes = postcard::to_stdvec(&row).unwrap();
