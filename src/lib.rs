@@ -147,7 +147,6 @@ mod server;
 #[cfg(any(feature = "filling", fuzzing, test))]
 #[doc(hidden)]
 pub mod testing;
-#[allow(dead_code, unused_imports, reason = "other pages follow")]
 mod web;
 
 pub use http::Body;

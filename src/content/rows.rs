@@ -7,7 +7,6 @@ mod age;
 mod audit;
 mod backend;
 mod blob;
-#[allow(dead_code, reason = "the pages follow")]
 mod browse;
 mod codec;
 mod copy;

@@ -10,7 +10,8 @@
 //!    is checked before. A successful `POST` ends with [`PageCall::redirect`] and a word of `web::Notice`. A mistake of
 //!    the user shows the form again with a message, see [`PageCall::mistake`].
 //! 4. Add the route to `tests/it/accounts/routes.rs` and write its row with `UPDATE_SNAPSHOTS=1 cargo test --test it
-//!    routes`; add the page to `tests/it/ui/pages.rs`, which looks at every page with axe and a browser.
+//!    routes`; add the page to `tests/it/ui/furnished.rs`, so that the tests of every page look at it, axe and a browser
+//!    included.
 //!
 //! # Rules
 //!
@@ -107,7 +108,7 @@ async fn admin(call: &PageCall<'_>, page: AdminPage) -> HandlerResult {
         AdminPage::DeleteGroup(name) => groups::delete(call, &name).await,
         AdminPage::RemoveMember(name) => groups::remove_member(call, &name).await,
         AdminPage::Audit => audit::all(call),
-        AdminPage::Disk => system::disk(call),
+        AdminPage::Disk => system::disk(call).await,
         AdminPage::Maintenance => system::maintenance(call),
         AdminPage::Limits => system::limits(call),
         AdminPage::Configuration => system::configuration(call),

@@ -46,7 +46,6 @@ impl Algorithm {
     }
 
     /// The first digest in the order of keys that begins with these lower-case hexadecimal digits.
-    #[allow(dead_code, reason = "the pages follow")]
     pub(crate) fn first_with(self, digits: &str) -> Option<Digest> {
         format!("{self}:{digits:0<width$}", width = 2 * self.len()).parse().ok()
     }

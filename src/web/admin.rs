@@ -162,8 +162,7 @@ pub(crate) struct DiskPage {
     pub(crate) is_read_only: bool,
     /// Why pushes are refused, if they are.
     pub(crate) refuses: Option<String>,
-    /// The use by the content, once it is known.
-    pub(crate) content: Option<ContentUse>,
+    pub(crate) content: ContentUse,
 }
 
 /// The space on the disk.
@@ -175,18 +174,22 @@ pub(crate) struct Space {
 }
 
 /// The use of the disk by the content.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ContentUse {
+    pub(crate) repositories: String,
+    pub(crate) blobs: String,
     /// The sum over all repositories, as if they shared nothing.
     pub(crate) logical: Bytes,
-    /// The bytes on the disk.
-    pub(crate) unique: Bytes,
-    /// The bytes that sharing saves.
+    /// Each blob once.
+    pub(crate) stored: Bytes,
+    /// The blobs among them that several repositories have.
     pub(crate) shared: Bytes,
-    /// The bytes of unfinished uploads.
-    pub(crate) uploads: Bytes,
+    pub(crate) uploads: String,
+    pub(crate) upload_bytes: Bytes,
     /// The bytes that garbage collection will free.
-    pub(crate) collectable: Bytes,
+    pub(crate) unreferenced: Bytes,
+    /// Whether there was too much to count.
+    pub(crate) is_part: bool,
 }
 
 /// The background work.

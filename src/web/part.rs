@@ -91,8 +91,6 @@ pub(crate) enum Icon {
     People,
     Clock,
     Shield,
-    Disk,
-    Gear,
     Warning,
     Check,
     Device,

@@ -9,7 +9,6 @@
 //! so, so that a page never shows a part as the whole.
 
 mod chart;
-#[allow(dead_code, reason = "the page of the disk follows")]
 mod disk;
 mod manifest;
 mod preview;
@@ -24,8 +23,6 @@ mod version;
 mod walk;
 
 pub(crate) use chart::{ARCHIVE_BYTES_MAX, ChartTexts};
-#[allow(unused_imports, reason = "the page of the disk follows")]
-pub(crate) use disk::DiskUse;
 pub(crate) use manifest::{ChildPart, LayerPart, ManifestReport, Part};
 pub(crate) use preview::{DELETED_TAGS_MAX, Deletion, DeletionPreview, KeptBy};
 pub(crate) use repositories::{

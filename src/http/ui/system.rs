@@ -1,10 +1,14 @@
 //! The registry itself, as superusers see it: disk, background work, limits and configuration.
 
+use std::sync::Arc;
+
 use super::PageCall;
 use crate::http::HandlerResult;
+use crate::kit::text::counted;
 use crate::registry::{Work, WorkState};
 use crate::web::{
-    Badge, Bytes, ConfigRow, ConfigurationPage, DiskPage, LimitRow, LimitsPage, MaintenancePage, Space, Tone, WorkRow,
+    Badge, Bytes, ConfigRow, ConfigurationPage, ContentUse, DiskPage, LimitRow, LimitsPage, MaintenancePage, Space,
+    Tone, WorkRow,
 };
 
 /// The statuses of requests that ran into a limit, the limit, and what helps.
@@ -22,8 +26,10 @@ const LIMITS: [(u16, &str, &str); 7] = [
     (431, "Headers that are too large", "A client or a proxy sends too many cookies or headers"),
 ];
 
-pub(super) fn disk(call: &PageCall<'_>) -> HandlerResult {
+pub(super) async fn disk(call: &PageCall<'_>) -> HandlerResult {
     let stores = call.context.registry.stores();
+    let counting = Arc::clone(stores);
+    let content = call.context.blocking(move || counting.disk_use()).await?;
     let (space, error) = match stores.space() {
         Ok((free, least)) => (Some(Space { free: Bytes(free), least: Bytes(least) }), None),
         Err(error) => (None, Some(format!("The free space is unknown: {error}."))),
@@ -31,7 +37,18 @@ pub(super) fn disk(call: &PageCall<'_>) -> HandlerResult {
     let refuses = stores.check_space().err().map(|error| error.to_string());
     let is_read_only = stores.is_read_only();
     let layout = call.admin_layout("Disk use", "/ui/admin/disk");
-    call.render(&DiskPage { layout, error, space, is_read_only, refuses, content: None })
+    let content = ContentUse {
+        repositories: counted(content.repositories, "repository", "repositories"),
+        blobs: counted(content.blobs, "blob", "blobs"),
+        logical: Bytes(content.logical),
+        stored: Bytes(content.stored),
+        shared: Bytes(content.shared),
+        uploads: counted(content.uploads, "upload", "uploads"),
+        upload_bytes: Bytes(content.upload_bytes),
+        unreferenced: Bytes(content.unreferenced),
+        is_part: content.is_part,
+    };
+    call.render(&DiskPage { layout, error, space, is_read_only, refuses, content })
 }
 
 pub(super) fn maintenance(call: &PageCall<'_>) -> HandlerResult {

@@ -1,9 +1,12 @@
-//! The registry itself, for superusers: background work, and the configuration in force. Quay has neither.
+//! The registry itself, for superusers: background work, the use of the disk, and the configuration in force. Quay has
+//! none of them.
+
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::endpoint::{Endpoint, get, sync};
+use super::endpoint::{Endpoint, future, get, sync};
 use super::input::Call;
 use super::values::QuayTime;
 use crate::http::Context;
@@ -15,6 +18,8 @@ use crate::registry::{Work, WorkState};
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/superuser/maintenance", Requires::SuperuserRead, &sync(get_maintenance))
         .named("getMaintenance", "Show the running background work, and the results of the last work since the start"),
+    get("/api/v1/superuser/disk", Requires::SuperuserRead, &future(get_disk))
+        .named("getDiskUse", "Show the use of the disk by repositories, uploads and unreferenced content"),
     get("/api/v1/superuser/configuration", Requires::SuperuserRead, &sync(get_configuration))
         .named("getConfiguration", "Show the configuration in force, without secrets and access rules"),
 ];
@@ -46,6 +51,54 @@ impl From<WorkState> for State {
 fn get_maintenance(context: &Context<'_>, _: Call) -> Result<Maintenance, ApiError> {
     let state = |work| State::from(context.registry.activity().state(work));
     Ok(Maintenance { collection: state(Work::Collection), scrub: state(Work::Scrub) })
+}
+
+/// The use of the disk, in bytes.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Disk {
+    repositories: u64,
+    blobs: u64,
+    /// The sum over all repositories, as if they shared nothing.
+    logical_bytes: u64,
+    /// Each blob once.
+    stored_bytes: u64,
+    /// The blobs among them that several repositories have.
+    shared_bytes: u64,
+    uploads: u64,
+    upload_bytes: u64,
+    /// The bytes that garbage collection frees when everything that is unreferenced now is due.
+    unreferenced_bytes: u64,
+    /// Whether there was too much to count, so that the figures above are a part of the whole.
+    truncated: bool,
+    /// Null if the free space is unknown.
+    free_bytes: Option<u64>,
+    /// Pushes are refused with less free space. Null if the free space is unknown.
+    min_free_bytes: Option<u64>,
+    read_only: bool,
+    /// Why pushes are refused. Null if they are not.
+    refuses_pushes: Option<String>,
+}
+
+async fn get_disk(context: &Context<'_>, _: Call) -> Result<Disk, ApiError> {
+    let stores = context.registry.stores();
+    let counting = Arc::clone(stores);
+    let usage = context.blocking(move || counting.disk_use()).await?;
+    let (free, least) = stores.space().ok().unzip();
+    Ok(Disk {
+        repositories: usage.repositories,
+        blobs: usage.blobs,
+        logical_bytes: usage.logical,
+        stored_bytes: usage.stored,
+        shared_bytes: usage.shared,
+        uploads: usage.uploads,
+        upload_bytes: usage.upload_bytes,
+        unreferenced_bytes: usage.unreferenced,
+        truncated: usage.is_part,
+        free_bytes: free,
+        min_free_bytes: least,
+        read_only: stores.is_read_only(),
+        refuses_pushes: stores.check_space().err().map(|error| error.to_string()),
+    })
 }
 
 #[derive(Debug, Serialize, JsonSchema)]

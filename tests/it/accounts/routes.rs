@@ -159,6 +159,7 @@ const API_V1: &[&str] = &[
     "GET /api/v1/superuser/logs",
     "GET /api/v1/superuser/access",
     "GET /api/v1/superuser/maintenance",
+    "GET /api/v1/superuser/disk",
     "GET /api/v1/superuser/configuration",
 ];
 

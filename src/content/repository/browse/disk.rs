@@ -7,8 +7,9 @@ use crate::content::repository::{Error, Stores};
 use crate::content::rows::{Rows, Unreferenced};
 use crate::kit::clock::SteadyTime;
 
-/// The most repositories, blobs and unreferenced objects that are counted.
+/// The most repositories, and the most blobs, that are counted.
 const COUNTED_MAX: usize = 2_000_000;
+/// The most unreferenced objects that are counted.
 const UNREFERENCED_MAX: usize = 20_000;
 /// The rows of one read.
 const STEP: usize = 1_000;
@@ -46,8 +47,9 @@ impl Stores {
         self.database.read(|tx| {
             tx.each_repository("", |_| {
                 usage.repositories += 1;
-                ControlFlow::Continue(())
+                if usage.repositories < COUNTED_MAX as u64 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
+            usage.is_part |= usage.repositories == COUNTED_MAX as u64;
             let (mut after, mut counted) = (None, 0);
             loop {
                 let blobs = tx.blobs(after, STEP)?;
