@@ -4,6 +4,8 @@ mod account;
 mod admin;
 mod browser;
 pub mod client;
+mod furnished;
+mod journey;
 pub mod listing;
 mod provider;
 mod repository;

@@ -153,6 +153,14 @@ impl Browser {
         self.ask(Method::POST, &self.path(&format!("/element/{element}/click")), json!({})).await;
     }
 
+    /// Presses keys one after the other, wherever the focus is.
+    pub async fn press(&self, keys: &str) {
+        let stroke = |key: char| ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": key }));
+        let strokes: Vec<Value> = keys.chars().flat_map(stroke).collect();
+        let body = json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": strokes }] });
+        self.ask(Method::POST, &self.path("/actions"), body).await;
+    }
+
     /// Waits until the URL begins with this text and returns it.
     pub async fn arrives(&self, beginning: &str) -> String {
         let deadline = Instant::now() + PATIENCE;

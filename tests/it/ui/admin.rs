@@ -72,7 +72,7 @@ async fn superusers_cannot_be_changed_and_others_see_no_page_of_superusers() {
     root.submit(&question, path, &[]).await.status(400);
     t.user(ROOT).get("/v2/").send().await.status(200);
     let mut alice = Client::signed_in(&t, ALICE).await;
-    for path in super::safety::PAGES.iter().filter(|path| path.starts_with("/ui/admin/")) {
+    for path in super::furnished::PAGES.iter().filter(|path| path.starts_with("/ui/admin/")) {
         let page = alice.get(path).await.status(403).text();
         assert!(page.contains("Not permitted"), "{path}: {page}");
     }

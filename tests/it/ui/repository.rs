@@ -1,42 +1,14 @@
 //! The pages of repositories: lists, search, one repository, one manifest, deletion and restoration.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::client::Client;
+use super::furnished::{chart, push_chart, push_file, push_index};
 use crate::support::TestRegistry;
 use crate::support::content::{
-    CONFIG, INDEX, LAYER, MANIFEST, bytes, descriptor, image, push_blob, push_image, put_manifest, sha256,
+    CONFIG, LAYER, MANIFEST, bytes, descriptor, image, push_blob, push_image, put_manifest, sha256,
 };
-use crate::support::http::Caller;
 use crate::support::registry::{ALICE, BOB};
-
-/// Pushes an index of two platforms, and returns the index and its images.
-async fn push_index(caller: &Caller, repository: &str, tag: &str) -> (Value, Vec<Value>) {
-    let (mut images, mut entries) = (Vec::new(), Vec::new());
-    for architecture in ["amd64", "arm64"] {
-        let config = json!({
-            "os": "linux", "architecture": architecture, "created": "2026-01-02T03:04:05Z",
-            "config": { "Entrypoint": ["/app"], "Env": ["SECRET=hunter2"], "Labels": { "org.example": architecture } },
-            "history": [
-                { "created_by": "/bin/sh -c #(nop) ADD file:1 in /" },
-                { "created_by": "RUN /bin/sh -c make build # buildkit", "empty_layer": true },
-            ],
-        });
-        let config = config.to_string().into_bytes();
-        let layer = format!("layer of {architecture}").into_bytes();
-        push_blob(caller, repository, &config).await;
-        push_blob(caller, repository, &layer).await;
-        let manifest = image(&config, &[&layer]);
-        put_manifest(caller, repository, &sha256(&bytes(&manifest)), &manifest).await.status(201);
-        let mut entry = descriptor(MANIFEST, &bytes(&manifest));
-        entry["platform"] = json!({ "os": "linux", "architecture": architecture });
-        entries.push(entry);
-        images.push(manifest);
-    }
-    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries });
-    put_manifest(caller, repository, tag, &index).await.status(201);
-    (index, images)
-}
 
 #[tokio::test]
 async fn repositories_are_listed_as_a_list_and_as_folders_and_are_found() {
@@ -229,44 +201,14 @@ async fn a_chart_shows_its_texts_and_an_artifact_its_files() {
     let t = TestRegistry::with_users().await;
     let alice = t.user(ALICE);
     let archive = chart(&[("app/Chart.yaml", b"name: app\nversion: 1.0.0\n"), ("app/README.md", b"# The chart\n")]);
-    let config = br#"{"name":"app","version":"1.0.0","description":"a chart"}"#;
-    push_blob(&alice, "alice/chart", config).await;
-    push_blob(&alice, "alice/chart", &archive).await;
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": MANIFEST,
-        "config": descriptor("application/vnd.cncf.helm.config.v1+json", config),
-        "layers": [descriptor("application/vnd.cncf.helm.chart.content.v1.tar+gzip", &archive)],
-    });
-    put_manifest(&alice, "alice/chart", "1.0.0", &manifest).await.status(201);
+    push_chart(&alice, "alice/chart", "1.0.0", &archive).await;
     let mut client = Client::signed_in(&t, ALICE).await;
     let page = client.get("/ui/r/alice/chart/-/tag/1.0.0").await.status(200).text();
     assert!(page.contains("<h3>The chart</h3>") && page.contains("version: 1.0.0"), "{page}");
     assert!(page.contains("helm pull oci://") && page.contains("--version 1.0.0 --plain-http"), "{page}");
-    let empty = b"{}";
-    let file = b"a note";
-    push_blob(&alice, "alice/files", empty).await;
-    push_blob(&alice, "alice/files", file).await;
-    let mut layer = descriptor("text/plain", file);
-    layer["annotations"] = json!({ "org.opencontainers.image.title": "note.txt" });
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/vnd.example",
-        "config": descriptor("application/vnd.oci.empty.v1+json", empty), "layers": [layer],
-    });
-    put_manifest(&alice, "alice/files", "1", &manifest).await.status(201);
+    push_file(&alice, "alice/files", "1", "note.txt").await;
     let page = client.get("/ui/r/alice/files/-/tag/1").await.status(200).text();
     assert!(page.contains("download=\"note.txt\"") && page.contains("oras pull"), "{page}");
-}
-
-/// A gzipped tar archive.
-fn chart(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let mut builder = tar::Builder::new(encoder);
-    for (path, content) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        builder.append_data(&mut header, path, *content).unwrap();
-    }
-    builder.into_inner().unwrap().finish().unwrap()
 }
 
 /// Texts that would do something if they were markup, a link or a path.

@@ -1,6 +1,7 @@
 //! Rules that hold for every page and every form.
 
 use super::client::Client;
+use super::furnished::{Furnished, PAGES};
 use crate::support::TestRegistry;
 use crate::support::registry::{ALICE, BOB, ROOT};
 
@@ -45,10 +46,18 @@ async fn the_password_of_a_prompt_signs_no_page_in() {
 
 #[tokio::test]
 async fn every_page_has_the_policy_is_not_cached_and_is_small() {
-    let t = TestRegistry::with_users().await;
+    let Furnished { t, mut pages, blob } = Furnished::start().await;
     let mut client = Client::signed_in(&t, ROOT).await;
-    for path in PAGES.iter().chain(&["/ui/sign-out", "/ui/nothing", "/ui/confirm-password"]) {
-        let page = client.get(path).await;
+    for path in &pages {
+        client.get(path).await.status(200);
+    }
+    let file = client.get(&blob).await.status(200);
+    assert_eq!(file.header("content-disposition"), Some("attachment"));
+    assert_eq!(file.header("content-security-policy"), Some("default-src 'none'; sandbox"));
+    assert_eq!(file.header("x-content-type-options"), Some("nosniff"));
+    pages.extend(["/ui/sign-out", "/ui/nothing", "/ui/confirm-password", "/ui/r/alice/nothing"].map(str::to_owned));
+    for path in pages {
+        let page = client.get(&path).await;
         let policy = page.header("content-security-policy").expect("a policy").to_owned();
         for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "style-src 'self';"] {
             assert!(policy.contains(part), "{path}: {policy}");
@@ -66,16 +75,22 @@ async fn every_page_has_the_policy_is_not_cached_and_is_small() {
 
 #[tokio::test]
 async fn no_form_is_taken_without_its_proof_or_from_another_site() {
-    let t = TestRegistry::with_users().await;
+    let Furnished { t, pages, .. } = Furnished::start().await;
     let mut root = Client::signed_in(&t, ROOT).await;
     let page = root.get("/ui/admin/users/-/new").await.status(200);
     let other = Client::signed_in(&t, ALICE).await.get("/ui/account/keys/new").await.status(200);
-    let forms: Vec<&&str> = PAGES
-        .iter()
-        .filter(|path| ["new", "/-/", "sessions", "clients", "password"].iter().any(|word| path.contains(word)))
-        .collect();
-    assert!(forms.len() >= 8, "{forms:?}");
-    for path in forms {
+    let mut forms = std::collections::BTreeSet::new();
+    for path in &pages {
+        let text = root.get(path).await.status(200).text();
+        let actions = text.split("<form").skip(1).filter_map(|rest| {
+            let form = rest.split_once('>')?.0;
+            let action = form.split_once("action=\"")?.1.split_once('"')?.0;
+            form.contains("method=\"post\"").then(|| action.to_owned())
+        });
+        forms.extend(actions);
+    }
+    assert!(forms.len() >= 18, "{forms:?}");
+    for path in &forms {
         root.post(path, &[("end", "others"), ("typed", "alice")]).await.status(403);
         let token = other.text().split("_csrf_token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
         root.post(path, &[("_csrf_token", &token), ("end", "others"), ("typed", "alice")]).await.status(403);
@@ -122,11 +137,11 @@ async fn texts_of_strangers_are_text_on_every_page() {
 
 #[tokio::test]
 async fn no_get_of_a_page_changes_anything() {
-    let t = TestRegistry::with_users().await;
+    let Furnished { t, pages, .. } = Furnished::start().await;
     let mut root = Client::signed_in(&t, ROOT).await;
     let count = |page: String| page.matches("<tr>").count();
     let before = count(root.get("/ui/admin/audit").await.text());
-    for path in PAGES {
+    for path in &pages {
         root.get(path).await.status(200);
     }
     assert_eq!(count(root.get("/ui/admin/audit").await.text()), before);
@@ -184,29 +199,3 @@ async fn an_open_registry_shows_its_repositories_without_a_sign_in() {
     client.get("/ui/account").await.status(303);
     client.get("/ui/admin/users").await.status(303);
 }
-
-/// The paths of all pages of an account and of superusers that need no value.
-pub const PAGES: &[&str] = &[
-    "/ui/",
-    "/ui/account",
-    "/ui/account/access",
-    "/ui/account/keys",
-    "/ui/account/keys/new",
-    "/ui/account/sessions",
-    "/ui/account/clients",
-    "/ui/account/password",
-    "/ui/account/log",
-    "/ui/admin/users",
-    "/ui/admin/users/-/new",
-    "/ui/admin/users/alice",
-    "/ui/admin/users/alice/-/disable",
-    "/ui/admin/users/alice/-/reset-password",
-    "/ui/admin/users/alice/-/delete",
-    "/ui/admin/groups",
-    "/ui/admin/groups/-/new",
-    "/ui/admin/audit",
-    "/ui/admin/disk",
-    "/ui/admin/maintenance",
-    "/ui/admin/limits",
-    "/ui/admin/config",
-];
