@@ -2,6 +2,11 @@
 //!
 //! Invariant: no text becomes markup. A page has no script and no style but those of the registry, is not shown in a
 //! frame, and is not cached.
+//!
+//! Pages are not compressed. Each has a CSRF token, which stays the same during a session, and many repeat what the
+//! request searches for. An attacker who chooses the searches and sees the compressed sizes could guess the token byte
+//! by byte (BREACH). The templates of long lists keep their markup short instead. Assets have no secret and are
+//! compressed.
 
 use askama::Template;
 use hyper::header::{self, HeaderName, HeaderValue};

@@ -50,7 +50,9 @@ impl Time {
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<time datetime=\"{}\" title=\"{}\">{}</time>", self.at, self.exact(), self.relative())
+        let exact = self.exact();
+        let machine = exact.replacen(' ', "T", 1).replace(" UTC", "Z");
+        write!(f, "<time datetime=\"{machine}\" title=\"{exact}\">{}</time>", self.relative())
     }
 }
 
@@ -63,7 +65,7 @@ pub(crate) struct Bytes(pub(crate) u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<span class=\"nowrap\" title=\"{} bytes\">{}</span>", self.0, text::size(self.0))
+        write!(f, "<span title=\"{} bytes\">{}</span>", self.0, text::size(self.0))
     }
 }
 
@@ -77,14 +79,18 @@ pub(crate) struct ShortDigest(pub(crate) Digest);
 impl ShortDigest {
     /// The number of hexadecimal digits, as in the output of docker.
     const DIGITS: usize = 12;
+
+    /// The digits alone, for long lists.
+    pub(super) fn digits(&self) -> String {
+        let whole = self.0.to_string();
+        let digits = whole.split_once(':').map_or(&*whole, |(_, digits)| digits);
+        digits[..Self::DIGITS.min(digits.len())].to_owned()
+    }
 }
 
 impl fmt::Display for ShortDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = self.0.to_string();
-        let digits = whole.split_once(':').map_or(&*whole, |(_, digits)| digits);
-        let short = &digits[..Self::DIGITS.min(digits.len())];
-        write!(f, "<code class=\"digest\" title=\"{whole}\">{short}</code>")
+        write!(f, "<code class=\"digest\" title=\"{}\">{}</code>", self.0, self.digits())
     }
 }
 
@@ -158,7 +164,7 @@ mod tests {
             assert_eq!(Time::new(now.after(by), now).relative(), future);
         }
         let shown = Time::new(now, now).to_string();
-        assert_eq!(shown, "<time datetime=\"2026-11-22T01:36:30.25Z\" title=\"2026-11-22 01:36 UTC\">just now</time>");
+        assert_eq!(shown, "<time datetime=\"2026-11-22T01:36Z\" title=\"2026-11-22 01:36 UTC\">just now</time>");
     }
 
     #[test]
@@ -166,7 +172,7 @@ mod tests {
         let digest: Digest =
             "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".parse().expect("a digest");
         assert!(ShortDigest(digest).to_string().ends_with(">e3b0c44298fc</code>"));
-        assert_eq!(Bytes(1536).to_string(), "<span class=\"nowrap\" title=\"1536 bytes\">1.5 KiB</span>");
+        assert_eq!(Bytes(1536).to_string(), "<span title=\"1536 bytes\">1.5 KiB</span>");
     }
 
     #[test]

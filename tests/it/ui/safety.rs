@@ -3,6 +3,7 @@
 use super::client::Client;
 use super::furnished::{Furnished, PAGES};
 use crate::support::TestRegistry;
+use crate::support::content::push_image;
 use crate::support::registry::{ALICE, BOB, ROOT};
 
 #[tokio::test]
@@ -163,7 +164,7 @@ async fn the_pages_can_be_switched_off() {
 #[tokio::test]
 async fn pushed_content_is_never_a_page_of_the_registry() {
     let t = TestRegistry::with_users().await;
-    let image = crate::support::content::push_image(&t.user(ALICE), "alice/app", "1", 1).await;
+    let image = push_image(&t.user(ALICE), "alice/app", "1", 1).await;
     let blob = format!("/v2/alice/app/blobs/{}", image["config"]["digest"].as_str().unwrap());
     for path in ["/v2/alice/app/manifests/1", &blob] {
         let answer = t.user(ALICE).get(path).send().await.status(200);
@@ -192,10 +193,37 @@ async fn guessing_passwords_on_the_page_is_slowed_as_elsewhere() {
 #[tokio::test]
 async fn an_open_registry_shows_its_repositories_without_a_sign_in() {
     let t = TestRegistry::open().await;
-    crate::support::content::push_image(&t.anonymous(), "team/app", "1", 1).await;
+    push_image(&t.anonymous(), "team/app", "1", 1).await;
     let mut client = Client::new(&t);
     let page = client.get("/ui/").await.status(200).text();
     assert!(page.contains("team/app") && page.contains("Sign in"), "{page}");
     client.get("/ui/account").await.status(303);
     client.get("/ui/admin/users").await.status(303);
+}
+
+/// The CSRF token of a page is the same during a session, so pages are not compressed and must be small as they are.
+#[tokio::test]
+async fn long_lists_are_small_without_compression_and_assets_with_it() {
+    let t = TestRegistry::open().await;
+    for number in 0..50 {
+        push_image(&t.anonymous(), &format!("team/services/service-{number:02}"), "1.10.3", 1).await;
+        push_image(&t.anonymous(), "team/app", &format!("1.{number}.0"), 1).await;
+    }
+    let get = async |path: &str| t.anonymous().get(path).header("accept-encoding", "gzip").send().await.status(200);
+    let list = get("/ui/").await;
+    assert_eq!(list.text().matches("<tr>").count(), 51);
+    let tags = get("/ui/r/team/app").await;
+    assert_eq!(tags.text().matches("<tr>").count(), 51);
+    let tag = get("/ui/r/team/app/-/tag/1.49.0").await;
+    for (page, most) in [(&list, 30 * 1024), (&tags, 36 * 1024), (&tag, 30 * 1024)] {
+        assert_eq!(page.header("content-encoding"), None);
+        assert!(page.body.len() < most, "{} bytes: {}", page.body.len(), page.text());
+    }
+    let mut assets = 0;
+    for path in list.text().split('"').filter(|text| text.starts_with("/ui/assets/")) {
+        let asset = get(path).await;
+        assert_eq!(asset.header("content-encoding"), Some("gzip"), "{path}");
+        assets += asset.body.len();
+    }
+    assert!((1000..25 * 1024).contains(&assets), "{assets} bytes of assets");
 }

@@ -15,6 +15,9 @@ use crate::web::{
     PlatformLink, PullKind, PullTarget, ReferrerEntry, ShortDigest, StepEntry, Tone, pull_commands,
 };
 
+/// The annotation with the time of creation.
+const CREATED: &str = "org.opencontainers.image.created";
+
 /// A larger manifest is not shown as it was pushed, in bytes.
 const RAW_BYTES_MAX: usize = 64 * 1024;
 /// The media types of the archive of a chart.
@@ -258,7 +261,8 @@ fn referrers(call: &PageCall<'_>, name: &RepositoryName, report: &ManifestReport
         size: node.facts.as_ref().map(|facts| Bytes(facts.size)),
         created: node.facts.as_ref().map(|facts| call.time(facts.pushed)),
         is_nested,
-        annotations: node.annotations.clone(),
+        // The date of the row is enough.
+        annotations: node.annotations.iter().filter(|(key, _)| key != CREATED).cloned().collect(),
     };
     let mut entries = Vec::new();
     for node in &report.referrers.nodes {
