@@ -11,6 +11,7 @@ pub(super) fn files(path: &str) -> Vec<String> {
     let entries = std::fs::read_dir(root.join(path)).unwrap();
     let mut files: Vec<_> =
         entries.map(|entry| format!("{path}/{}", entry.unwrap().file_name().into_string().unwrap())).collect();
+    files.retain(|file| root.join(file).is_file());
     files.sort();
     files
 }
@@ -28,6 +29,11 @@ fn every_link_between_documents_leads_somewhere() {
     for path in [files("README.md"), files("CHANGELOG.md"), files("docs")].concat() {
         let text = std::fs::read_to_string(root.join(&path)).unwrap();
         let targets = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        for picture in text.split("src=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+            if !root.join(&path).parent().unwrap().join(picture).is_file() {
+                wrong.push(format!("{path}: {picture} does not exist"));
+            }
+        }
         for target in targets.filter(|target| !target.contains("://")) {
             count += 1;
             let (file, heading) = target.split_once('#').unwrap_or((target, ""));
