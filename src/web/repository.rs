@@ -6,6 +6,7 @@ use super::{Badge, Bytes, Copy, Crumb, Icon, Layout, Markdown, NextPage, PullCom
 
 /// The head of every page of a repository.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a state or a right that the page shows")]
 pub(crate) struct RepositoryFrame {
     pub(crate) name: String,
     pub(crate) crumbs: Vec<Crumb>,

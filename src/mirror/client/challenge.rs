@@ -108,17 +108,20 @@ mod tests {
         Challenge::strongest(&headers)
     }
 
-    fn bearer(realm: &str, service: &str) -> Option<Challenge> {
-        Some(Challenge::Bearer(Bearer { realm: realm.to_owned(), service: service.to_owned() }))
+    fn bearer(realm: &str, service: &str) -> Challenge {
+        Challenge::Bearer(Bearer { realm: realm.to_owned(), service: service.to_owned() })
     }
 
     #[test]
     fn challenges_of_known_registries_are_read() {
         let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="a:b,c:d""#;
-        assert_eq!(read(&[hub]), bearer("https://auth.docker.io/token", "registry.docker.io"));
-        assert_eq!(read(&["Basic realm=\"x\"", hub]), bearer("https://auth.docker.io/token", "registry.docker.io"));
-        assert_eq!(read(&["Basic realm=\"a, b\", bearer  realm = x , service=\"y\\\"z\""]), bearer("x", "y\"z"));
-        assert_eq!(read(&["Bearer realm=x"]), bearer("x", ""));
+        assert_eq!(read(&[hub]), Some(bearer("https://auth.docker.io/token", "registry.docker.io")));
+        assert_eq!(
+            read(&["Basic realm=\"x\"", hub]),
+            Some(bearer("https://auth.docker.io/token", "registry.docker.io"))
+        );
+        assert_eq!(read(&["Basic realm=\"a, b\", bearer  realm = x , service=\"y\\\"z\""]), Some(bearer("x", "y\"z")));
+        assert_eq!(read(&["Bearer realm=x"]), Some(bearer("x", "")));
         assert_eq!(read(&["basic"]), Some(Challenge::Basic));
         assert_eq!(read(&["Negotiate abc==, Basic realm=x"]), Some(Challenge::Basic));
         assert_eq!(read(&["Bearer service=x"]), None, "without a realm there is no token service");

@@ -7,13 +7,13 @@ use serde_json::Value;
 use crate::clients::home::needs;
 use crate::openid::browser::Browser;
 use crate::openid::node::needs_node;
-use crate::support::TestRegistry;
 use crate::support::registry::ROOT;
+use crate::support::{TestRegistry, is_long_form};
 
 use super::furnished::Furnished;
 
-/// The widths of the window: a small phone, a phone and a desktop.
-const WIDTHS: [u32; 3] = [320, 360, 1280];
+/// A width of the window in pixels, and whether the pages are dark: a small phone, a phone and a desktop.
+const LOOKS: [(u32, bool); 6] = [(360, true), (1280, false), (320, false), (320, true), (360, false), (1280, true)];
 
 pub async fn sign_in(browser: &Browser, t: &TestRegistry, (name, password): (&str, &str)) {
     browser.open(&format!("{}/ui/sign-in", t.running.url())).await;
@@ -69,30 +69,30 @@ async fn axe_finds_nothing_on_any_page_in_light_and_dark_and_nothing_is_wider_th
     let axe = std::fs::read_to_string(needs_node!().join("node_modules/axe-core/axe.min.js")).unwrap();
     let (Furnished { t, pages, .. }, browser) = (Furnished::start().await, Browser::start().await);
     let (url, mut wrong) = (t.running.url().to_owned(), String::new());
-    let look = async |path: &str| {
+    let look = async |path: &str, looks: &[(u32, bool)]| {
         let mut found = String::new();
-        for dark in [false, true] {
-            for width in WIDTHS {
-                browser.looks(width, dark).await;
-                browser.open(&format!("{url}{path}")).await;
-                let mut said = problems(&browser, &url).await;
-                if width != 320 {
-                    said += &violations(&browser, &axe).await;
-                }
-                if !said.is_empty() {
-                    writeln!(found, "{path} at {width} px, {}:\n{said}", if dark { "dark" } else { "light" }).unwrap();
-                }
+        for &(width, dark) in looks {
+            browser.looks(width, dark).await;
+            browser.open(&format!("{url}{path}")).await;
+            let mut said = problems(&browser, &url).await;
+            if width != 320 {
+                said += &violations(&browser, &axe).await;
+            }
+            if !said.is_empty() {
+                writeln!(found, "{path} at {width} px, {}:\n{said}", if dark { "dark" } else { "light" }).unwrap();
             }
         }
         found
     };
-    for path in ["/ui/sign-in", "/ui/sign-out", "/ui/nothing"] {
-        wrong += &look(path).await;
+    // The short form looks at one page as a dark phone and at the next one as a light desktop.
+    let looks = |number: usize| if is_long_form() { &LOOKS[..] } else { &LOOKS[number % 2..][..1] };
+    for (number, path) in ["/ui/sign-in", "/ui/sign-out", "/ui/nothing"].into_iter().enumerate() {
+        wrong += &look(path, looks(number)).await;
     }
     sign_in(&browser, &t, ROOT).await;
     let more = ["/ui/confirm-password", "/ui/sign-out"];
-    for path in pages.iter().map(String::as_str).chain(more) {
-        wrong += &look(path).await;
+    for (number, path) in pages.iter().map(String::as_str).chain(more).enumerate() {
+        wrong += &look(path, looks(number)).await;
     }
     assert!(wrong.is_empty(), "{wrong}");
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::NAME;
-use crate::support::content::push_image;
+use crate::support::content::{push_image, sha256};
 use crate::support::http::{Caller, Request};
 use crate::support::process::{ADMIN, Program, Running};
 
@@ -292,10 +292,14 @@ impl World {
     pub async fn new_refresh_token(&self) -> String {
         let User { name, password, .. } = &self.users[&Who::Alice];
         let alice = Caller::new(self.address, Some((name, password)));
-        alice.get("/v2/auth?offline_token=true").send().await.status(200);
+        // Other requests make refresh tokens at the same time.
+        let client = sha256(&rand::random::<[u8; 16]>())[7..39].to_owned();
+        alice.get(&format!("/v2/auth?offline_token=true&client_id={client}")).send().await.status(200);
         let bearer = format!("Bearer {}", self.keys["alice"]);
         let listed = self.anonymous().get("/api/v1/user/refreshtoken").header("authorization", bearer).send().await;
-        listed.status(200).json()["tokens"].as_array().unwrap().last().unwrap()["uuid"].as_str().unwrap().to_owned()
+        let tokens = listed.status(200).json()["tokens"].as_array().unwrap().clone();
+        let own = tokens.iter().find(|token| token["client"] == client.as_str()).unwrap();
+        own["uuid"].as_str().unwrap().to_owned()
     }
 
     /// Does something at API v1 that is allowed to the owner of a key.
