@@ -106,9 +106,12 @@ const GUARDED: &[Work] = &[
 /// The longest time of a page, in milliseconds. One client asks for one page after another.
 const PAGE_MILLIS_MAX: f64 = 50.0;
 
+/// The path of a page for the n-th request.
+type PathOf = fn(&Store, usize) -> String;
+
 /// The pages for people, with the path of each.
 #[rustfmt::skip] // a table is read down its columns
-const PAGES: &[(&str, fn(&Store, usize) -> String)] = &[
+const PAGES: &[(&str, PathOf)] = &[
     ("page: repositories by last change", |_, _| "/ui/".into()),
     ("page: repositories by name", |_, _| "/ui/?sort=name".into()),
     ("page: repositories by size", |_, _| "/ui/?sort=size".into()),

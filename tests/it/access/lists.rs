@@ -68,6 +68,7 @@ fn no_list_shows_what_a_single_request_would_not() {
     runner.run(&case(), |case| runtime.block_on(holds(case))).unwrap();
 }
 
+#[expect(clippy::too_many_lines, reason = "one list is compared after the other")]
 async fn holds(case: Case) -> Result<(), TestCaseError> {
     let root = tempfile::tempdir().unwrap();
     let mut config = json!({ "profile": case.profile, "storage": { "commit": false } });

@@ -169,9 +169,9 @@ fn flatten(stream: TokenStream, in_test: bool, inline: usize, tokens: &mut Vec<T
                 at += 1;
             }
             (tree, _) => {
-                let text = tree.to_string();
-                is_test_item &= text != ";";
-                push(text.find('"').map_or(text.clone(), |quote| text[quote..].to_owned()), line);
+                let word = tree.to_string();
+                is_test_item &= word != ";";
+                push(word.find('"').map_or(word.clone(), |quote| word[quote..].to_owned()), line);
             }
         }
         at += 1;

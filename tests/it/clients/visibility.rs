@@ -36,6 +36,9 @@ pub(super) trait Participant {
     fn push(&self, repository: &str, tag: &str) -> Result<(), String>;
 }
 
+/// Makes a registry that is reached by a transport.
+type MakeSetting = fn(Transport) -> Setting;
+
 /// A registry with a public and a private repository, both of which [`RIGHT`] may push to.
 struct Setting {
     what: String,
@@ -122,7 +125,7 @@ fn everywhere(
     start: impl for<'a> Fn(&'a Home, &'a Target, Credentials<'a>) -> Box<dyn Participant + 'a> + Sync,
 ) {
     thread::scope(|scope| {
-        let settings: [(fn(Transport) -> Setting, Transport); 4] = [
+        let settings: [(MakeSetting, Transport); 4] = [
             (Setting::by_rules, Transport::Http),
             (Setting::by_visibility, Transport::Https),
             (Setting::by_rules, Transport::Https),

@@ -56,8 +56,8 @@ impl Between {
                     let served = served.clone();
                     async move { served.answer(request, upstream).await }
                 });
-                let server = hyper::server::conn::http1::Builder::new();
-                let connection = server.serve_connection(TokioIo::new(stream), service);
+                let connection =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                 tokio::spawn(async move { connection.await.ok() });
             }
         });
