@@ -45,7 +45,7 @@ use headers::{announced_digest, content_length, content_range, quota, retry_afte
 use health::Health;
 use token::Tokens;
 use transport::Transport;
-pub(crate) use transport::TransportSettings;
+pub(crate) use transport::{TransportSettings, host_of};
 
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName};
 
@@ -453,7 +453,7 @@ fn host_and_port(url: &Url) -> Result<String, Error> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Error::Url(format!("the URL of {host} must not contain a user name or a password")));
     }
-    Ok(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+    Ok(transport::host_of(url))
 }
 
 /// The message of an error response: that of its first error, or the beginning of its text.

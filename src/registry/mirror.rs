@@ -10,7 +10,7 @@ use super::Error;
 use crate::config::{Sync, SyncContent, SyncRegistry};
 use crate::content::repository::Stores;
 use crate::kit::outgoing::Trust;
-use crate::mirror::client::{Client, Credentials, Settings, TransportSettings};
+use crate::mirror::client::{Client, Credentials, Settings, TransportSettings, host_of};
 use crate::mirror::{Mirror, NameRule, Upstream, is_hub};
 
 /// The longest pause between two parts of a body.
@@ -30,7 +30,8 @@ pub(super) fn open(sync: &Sync, stores: &Arc<Stores>) -> Result<Option<Mirror>, 
         upstreams.push(upstream(sync, &registry, vec![host.clone()], vec![rule])?);
     }
     for registry in sync.registries.iter().filter(|registry| registry.on_demand) {
-        let hosts: Vec<String> = registry.urls.iter().filter_map(|url| host(url)).collect();
+        let hosts: Vec<String> =
+            registry.urls.iter().filter_map(|url| Url::parse(url).ok()).map(|url| host_of(&url)).collect();
         let is_hub = hosts.iter().any(|host| is_hub(host));
         let rule = |content: &SyncContent| {
             NameRule::new(&content.prefix, &content.destination, content.strip_prefix, is_hub)
@@ -86,12 +87,6 @@ fn trust(directory: Option<&Path>) -> Result<Trust, Error> {
     let identity = (directory.join("client.cert"), directory.join("client.key"));
     trust.identity = identity.0.exists().then_some(identity);
     Ok(trust)
-}
-
-fn host(url: &str) -> Option<String> {
-    let url = Url::parse(url).ok()?;
-    let host = url.host_str()?;
-    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
 fn invalid(key: &str, why: impl std::fmt::Display) -> Error {

@@ -199,7 +199,7 @@ impl Repository {
                 facts.put(tx, &name, digest, &manifest, push)?;
             }
             if is_mirrored {
-                mirrored::adopt(tx, &name, digest, &manifest, now, sparse)?;
+                mirrored::adopt(tx, &name, digest, &manifest, now)?;
             }
             if is_stored && tx.manifest_bytes(&name, digest)?.is_none_or(|stored| stored != put.bytes) {
                 tx.repair_manifest(&name, digest, &put.bytes)?;

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::facts::Push;
-use super::manifest::{attach, listed, missing, stored_manifest};
+use super::manifest::{attach, stored_manifest};
 use super::{Error, Repository, Upload, deleted};
-use crate::content::rows::{ManifestRow, MirroredRow, Unreferenced, WriteTx};
+use crate::content::rows::{self, ManifestRow, MirroredRow, Unreferenced, WriteTx};
 use crate::kit::clock::Moment;
 use crate::oci::{Digest, Manifest, MediaType, Reference, RepositoryName, Tag, UploadId};
 
@@ -146,27 +146,20 @@ impl Repository {
     }
 }
 
-/// Turns a mirrored manifest into an ordinary one, because a client pushes it. Fails if a blob is missing.
+/// Turns a mirrored manifest into an ordinary one, because a client pushes it. The caller has checked that no
+/// blob is missing.
 pub(super) fn adopt(
     tx: &mut WriteTx,
     name: &RepositoryName,
     digest: Digest,
     manifest: &Manifest,
     now: Moment,
-    sparse: bool,
-) -> Result<(), Error> {
-    let missing = missing(tx, name, manifest, sparse)?;
-    if !missing.is_empty() {
-        return Err(Error::ManifestContentMissing { missing });
-    }
+) -> Result<(), rows::Error> {
     for blob in manifest.blobs() {
         tx.add_blob_reference(name, *blob)?;
         tx.remove_listing(name, *blob, digest, now)?;
     }
-    for child in listed(manifest) {
-        tx.put_listing(name, child, digest)?;
-    }
-    Ok(tx.remove_mirrored(name, digest)?)
+    tx.remove_mirrored(name, digest)
 }
 
 #[cfg(test)]

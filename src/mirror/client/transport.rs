@@ -117,7 +117,7 @@ fn failure(host: String, error: &legacy::Error) -> Error {
 }
 
 /// Host and port of a URL, for messages.
-pub(super) fn host_of(url: &Url) -> String {
+pub(crate) fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
