@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 
 use super::schema::{LINKS, MANIFESTS, TAGS, TAGS_OF};
 use super::tag::TagRow;
+use super::transaction::Definition;
 use super::{Error, Rows, codec};
 use crate::oci::{Algorithm, Digest, RepositoryName, Tag};
 
@@ -74,13 +75,24 @@ impl Rows {
         digits: &str,
         mut visit: impl FnMut(Digest, &str) -> ControlFlow<()>,
     ) -> Result<(), Error> {
+        self.each_with_digest(LINKS, algorithm, digits, |digest, repository| Ok(visit(digest, repository)))
+    }
+
+    /// Visits the keys (digest, repository) of a table whose digest begins with these digits.
+    pub(super) fn each_with_digest<V: redb::Value + 'static>(
+        &self,
+        table: Definition<(&'static [u8], &'static str), V>,
+        algorithm: Algorithm,
+        digits: &str,
+        mut visit: impl FnMut(Digest, &str) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
         let Some(first) = algorithm.first_with(digits) else { return Ok(()) };
-        self.table(LINKS)?.each((first.key(), "").., |(key, repository), _| {
-            let digest = codec::digest(LINKS, key)?;
+        self.table(table)?.each((first.key(), "").., |(key, repository), _| {
+            let digest = codec::digest(table, key)?;
             if digest.algorithm() != algorithm || !digest.hex().starts_with(digits) {
                 return Ok(ControlFlow::Break(()));
             }
-            Ok(visit(digest, repository))
+            visit(digest, repository)
         })
     }
 }

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize};
 
 use super::schema::{FACTS, MANIFESTS};
-use super::{Error, Rows, WriteTx, codec};
+use super::{Error, Rows, WriteTx};
 use crate::kit::clock::Timestamp;
 use crate::oci::{Algorithm, Digest, RepositoryName};
 
@@ -122,14 +122,9 @@ impl Rows {
         digits: &str,
         mut visit: impl FnMut(Digest, &str) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let Some(first) = algorithm.first_with(digits) else { return Ok(()) };
         let manifests = self.table(MANIFESTS)?;
-        self.table(FACTS)?.each((first.key(), "").., |(key, repository), _| {
-            let digest = codec::digest(FACTS, key)?;
-            if digest.algorithm() != algorithm || !digest.hex().starts_with(digits) {
-                return Ok(ControlFlow::Break(()));
-            }
-            let exists = manifests.get((repository, key))?.is_some();
+        self.each_with_digest(FACTS, algorithm, digits, |digest, repository| {
+            let exists = manifests.get((repository, digest.key()))?.is_some();
             Ok(if exists { visit(digest, repository) } else { ControlFlow::Continue(()) })
         })
     }
