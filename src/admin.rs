@@ -9,13 +9,20 @@
 
 mod access;
 mod directory;
+mod events;
 mod group;
 mod key;
+mod mirror;
+mod retention;
 pub(crate) mod socket;
+mod state;
 mod storage;
 mod tag;
+mod transfer;
+mod upstream;
 mod user;
 
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,12 +37,24 @@ use crate::identity::accounts::{Accounts, Error as AccountsError};
 use crate::registry::Shared;
 pub(crate) use access::{ExplainAccess, RotateSigningKey, SigningKey};
 pub(crate) use directory::{Handed, Offered};
+pub(crate) use events::{EventList, ListEvents, RedeliverEvents, Redelivered};
 pub(crate) use group::{AddMembers, GroupView, Groups, ListGroups, RemoveGroup, RemoveMembers, SetRole};
 pub(crate) use key::{CreateKey, KeyList, ListKeys, NewApiKey, RevokeKey, RevokedKey, lifetime, scope};
+pub(crate) use mirror::{EvictMirrored, Eviction};
+pub(crate) use retention::{PlanRetention, RetentionPlan, RetentionRun, RunRetention, TagDecision};
+pub(crate) use state::{CheckHealth, DiskReport, DiskUsage, Healthy, ShowStatus, Status, WorkReport};
 pub(crate) use storage::{
     BackUp, Collect, Collection, Recover, Recovery, Restore, Scrub, ScrubReport, Transferred, recover, restore,
 };
 pub(crate) use tag::{RestoreTag, RestoredTag, TagHistory, TagTimeline};
+pub(crate) use transfer::{
+    Export, Exported, Import, Imported, Inventory, InventoryList, TakeoverView, TransferList, TransferState,
+    TransferStatus,
+};
+pub(crate) use upstream::{
+    ClientSettings, ExplainMirror, MirrorExplanation, MirrorStatus, RunningSync, SetUpMirror, SyncMirror, Synchronised,
+    UpstreamList, UpstreamView,
+};
 pub(crate) use user::{
     AddUser, ChangedPassword, DisableUser, EnableUser, GroupsOfUser, ListUsers, NewPassword, NewUser, RemoveUser,
     RemovedUser, Secret, SetGroups, SetNamespace, SetPassword, UserList, UserState, UserWithNamespace,
@@ -46,8 +65,17 @@ pub(crate) trait Operation: Into<Command> {
     /// The result. `--json` prints it as it is.
     type Answer: Serialize + DeserializeOwned;
 
+    /// Whether the operation needs the data of the registry. Others need its configuration only.
+    const NEEDS_DATA: bool = true;
+
     /// Carries the operation out. Blocks.
     fn perform(self, call: &Call<'_>) -> Result<Self::Answer, Failure>;
+
+    /// Reads the files of the person who runs the command, with the rights and in the directory of that person. The result
+    /// is a file that travels with the operation, as [`Call::attached`].
+    fn attach(&mut self) -> Result<Option<File>, Failure> {
+        Ok(None)
+    }
 
     /// The password that the operation sets, if it sets one. The command line may read it first.
     fn new_password(&mut self) -> Option<&mut NewPassword> {
@@ -60,14 +88,33 @@ pub(crate) struct Call<'a> {
     pub(crate) registry: &'a Arc<Shared>,
     /// The directory of the command, if another process has opened it.
     pub(crate) handed: Option<&'a Handed>,
+    /// The file that came with the operation; see [`Operation::attach`].
+    pub(crate) attached: Option<&'a File>,
     /// Called between two steps of a long operation with the duration of the last one. It may wait, or cancel the rest.
     pub(crate) pause: &'a dyn Fn(Duration) -> ControlFlow<()>,
+}
+
+impl<'a> Call<'a> {
+    /// The context of a command that has opened the data directory itself.
+    pub(crate) fn alone(registry: &'a Arc<Shared>, attached: Option<&'a File>) -> Self {
+        Self { registry, handed: None, attached, pause: &|_| ControlFlow::Continue(()) }
+    }
 }
 
 impl Call<'_> {
     fn accounts(&self) -> &Arc<Accounts> {
         self.registry.accounts()
     }
+}
+
+/// Waits for work that sends requests: on the runtime of a running registry, or on one of its own.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    if let Ok(running) = tokio::runtime::Handle::try_current() {
+        return Ok(running.block_on(work));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Invalid(format!("cannot start: {error}")))?;
+    Ok(runtime.block_on(work))
 }
 
 /// Why an operation failed.
@@ -122,19 +169,36 @@ operations! {
     AddUser, ListUsers, SetPassword, EnableUser, DisableUser, SetNamespace, SetGroups, RemoveUser,
     ListGroups, SetRole, AddMembers, RemoveMembers, RemoveGroup,
     CreateKey, ListKeys, RevokeKey, RotateSigningKey, ExplainAccess,
-    TagHistory, RestoreTag, Collect, Scrub, BackUp,
+    TagHistory, RestoreTag, Collect, Scrub, BackUp, Import, Export, Inventory, TransferStatus,
+    EvictMirrored, PlanRetention, RunRetention, ListEvents, RedeliverEvents,
+    MirrorStatus, SyncMirror, ExplainMirror, SetUpMirror,
+    CheckHealth, ShowStatus, DiskUsage,
 }
 
 impl Command {
     /// Whether the operation reads all stored data, which may take hours.
     pub(crate) const fn is_long(&self) -> bool {
-        matches!(self, Self::Collect(_) | Self::Scrub(_) | Self::BackUp(_))
+        matches!(
+            self,
+            Self::Collect(_)
+                | Self::Scrub(_)
+                | Self::BackUp(_)
+                | Self::EvictMirrored(_)
+                | Self::PlanRetention(_)
+                | Self::RunRetention(_)
+                | Self::Import(_)
+                | Self::Export(_)
+                | Self::SyncMirror(_)
+                | Self::DiskUsage(_)
+        )
     }
 
-    /// The directory that the operation writes to, other than the data directory.
+    /// The directory that the operation works in, other than the data directory.
     pub(crate) fn directory(&self) -> Option<&Path> {
         match self {
             Self::BackUp(BackUp { directory, .. }) => Some(directory),
+            Self::Import(import) => import.directory(),
+            Self::Export(export) => export.directory(),
             _ => None,
         }
     }

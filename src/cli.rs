@@ -8,15 +8,24 @@ mod administer;
 mod apikey;
 mod check_config;
 mod credentials;
+mod doctor;
 mod error;
+mod events;
+mod generate;
 mod logging;
 mod login;
 mod logout;
+mod mirror;
 mod process;
+mod progress;
 mod reload;
+mod retention;
 mod serve;
+mod status;
 mod storage;
+mod systemd;
 mod tag;
+mod transfer;
 mod user;
 
 use std::path::{Path, PathBuf};
@@ -25,9 +34,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::admin;
-use crate::config::Config;
+use crate::config::{Config, Environment, Loaded};
 use error::Error;
 use storage::Single;
+
+/// The environment variable that names a configuration.
+const CONFIG_VARIABLE: &str = "CORACLE_CONFIG";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -52,16 +64,28 @@ enum Command {
     #[command(name = "apikey")]
     ApiKey(apikey::ApiKey),
     Tag(tag::Tag),
+    Retention(retention::Retention),
+    Mirror(mirror::Mirror),
+    Events(events::Events),
     Token(access::Token),
     Access(access::Access),
+    Status(status::StatusCommand),
+    Du(Single<admin::DiskUsage>),
+    Doctor(doctor::Doctor),
     Gc(Single<admin::Collect>),
     Scrub(Single<admin::Scrub>),
     Backup(Single<admin::BackUp>),
     Restore(storage::Restore),
     Recover(storage::Recover),
+    Import(transfer::ImportCommand),
+    Export(Single<admin::Export>),
+    Inventory(Single<admin::Inventory>),
     CheckConfig(check_config::CheckConfig),
     Login(login::Login),
     Logout(logout::Logout),
+    Completions(generate::Completions),
+    #[command(hide = true)]
+    Man(generate::Man),
 }
 
 /// Runs the command line of this process.
@@ -73,16 +97,27 @@ pub fn run() -> ExitCode {
         Command::Group(command) => command.run(),
         Command::ApiKey(command) => command.run(),
         Command::Tag(command) => command.run(),
+        Command::Retention(command) => command.run(),
+        Command::Mirror(command) => command.run(),
+        Command::Events(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Access(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Du(command) => command.run(),
+        Command::Doctor(command) => command.run(),
         Command::Gc(command) => command.run(),
         Command::Scrub(command) => command.run(),
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),
         Command::Recover(command) => command.run(),
+        Command::Import(command) => command.run(),
+        Command::Export(command) => command.run(),
+        Command::Inventory(command) => command.run(),
         Command::CheckConfig(command) => Ok(command.run()),
         Command::Login(command) => command.run(),
         Command::Logout(command) => command.run(),
+        Command::Completions(command) => Ok(command.run()),
+        Command::Man(command) => command.run(),
     };
     done.unwrap_or_else(|error| error.print())
 }
@@ -101,15 +136,24 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
 
 /// Reads a configuration, and returns it with the data directory: `root`, or the configured one.
 fn locate(file: Option<&Path>, root: Option<&Path>) -> Result<(Config, PathBuf), Error> {
-    let mut config = match file {
-        Some(file) => Config::load(file).map_err(Error::usage)?.config,
-        None => Config::default(),
-    };
+    let mut config = load(named(file).as_deref())?.config;
     if let Some(root) = root {
         config.storage.root_directory = Some(root.to_owned());
     }
     let root = data_dir(&config)?;
     Ok((config, root))
+}
+
+/// The file that a command names, or that of the environment.
+fn named(file: Option<&Path>) -> Option<PathBuf> {
+    let set = || std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    file.map(Path::to_owned).or_else(set)
+}
+
+/// Reads a file, if there is one, and the variables of the environment.
+fn load(file: Option<&Path>) -> Result<Loaded, Error> {
+    let environment = Environment::read(std::env::vars_os()).map_err(Error::usage)?;
+    Config::load_from(file, &environment).map_err(Error::usage)
 }
 
 /// Runs work that sends requests. Does not wait for a thread that still reads from the terminal.

@@ -1,7 +1,7 @@
 //! The configuration: reads a file in TOML, JSON or YAML into a [`Config`], or reports every problem in it.
 //!
 //! The keys are zot's, with additions, and are not case-sensitive. `source` reads a file into a tree of values. `walk`
-//! reads the tree along the key table (`keys`) into settings. `check` finds problems of several keys together. `model`
+//! reads the tree along the key table (`keys`) into settings. `environment` sets keys from environment variables. `check` finds problems of several keys together. `model`
 //! has the structs, and the keys, defaults and documentation of their fields.
 //!
 //! An unknown key is an error that names the nearest known key. A key of zot that coracle does not support is a warning,
@@ -10,16 +10,28 @@
 //! Every input gives a configuration or problems, never a panic. All problems are reported at once, with file and place.
 
 mod access_control;
+mod bearer;
 mod check;
+mod client_certificate;
+mod distribution;
+mod environment;
 mod error;
+mod events;
+mod immutable;
 mod in_force;
 mod keys;
 mod kind;
+mod ldap;
+mod listen;
 mod missing_profile;
 mod model;
 mod nearest;
 mod network;
 mod openid;
+mod origins;
+mod quota;
+mod rate_limit;
+mod retention;
 mod settings;
 mod source;
 mod sync;
@@ -30,23 +42,36 @@ mod units;
 mod walk;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 pub use crate::identity::access::{AccessControl, PolicyRule, RepositoryRules};
+pub use bearer::{Bearer, WorkloadIssuer, WorkloadRule};
+pub use client_certificate::{CertificateAttribute, ClientCertificates, Tls};
 pub use error::{Error, Finding, Place};
+pub use events::{EventSink, Events, SinkKind};
+pub use immutable::ImmutableTags;
 pub use keys::key_table;
+pub use ldap::Ldap;
+pub use listen::{InvalidListen, Listen};
 pub use model::{
-    Address, Auth, Bearer, Collection, Config, Difference, Extensions, Http, Limits, Log, LogFormat, LogLevel, Metrics,
-    Profile, RetentionPolicy, Scrub, Storage, Tls,
+    Address, Auth, Collection, Config, Difference, Extensions, Http, Limits, Lint, Log, LogFormat, LogLevel, Metrics,
+    Profile, Scrub, Search, SocketMode, Storage, Ui, UnixSocket,
 };
 pub use network::{InvalidNetwork, Network};
 pub use openid::{OpenId, Protocol, Provider, Secret};
-pub use sync::{Sync, SyncContent, SyncRegistry};
+pub use origins::{AllowedOrigins, InvalidOrigin};
+pub use quota::Quota;
+pub use rate_limit::{MethodRate, RateLimit};
+pub use retention::{KeepTags, KeepUntagged, RetentionPolicy};
+pub use sync::{Sync, SyncContent, SyncRegistry, WhoseCredentials};
 pub use time_window::{InvalidTimeWindow, TimeWindow};
 
-pub(crate) use in_force::duration as duration_text;
+pub(crate) use environment::Environment;
+pub(crate) use events::address as sink_address;
+pub(crate) use ldap::ldap_credentials;
 pub(crate) use units::size_bytes as size;
 
 use crate::kit::opaque_debug::opaque_debug;
@@ -66,7 +91,28 @@ pub struct Loaded {
     /// Keys that have no effect, and doubtful values, ordered by key.
     pub warnings: Vec<Finding>,
     pub(crate) tree: Tree,
+    sources: Vec<(&'static str, Source)>,
 }
+
+/// Where the value of a key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Default,
+    File,
+    /// The environment variable with this name.
+    Variable(String),
+}
+
+impl Loaded {
+    /// Where the value of a key comes from.
+    pub(crate) fn source(&self, key: &str) -> Source {
+        let found = self.sources.iter().find(|(known, _)| *known == key);
+        found.map_or(Source::Default, |(_, source)| source.clone())
+    }
+}
+
+/// Little space is free if it is less than this many times `storage.minFreeSpace`.
+const LOW_SPACE_FACTOR: u64 = 4;
 
 /// The findings of a file, and the files that it names.
 #[derive(Debug, Default)]
@@ -110,17 +156,24 @@ fn changed(old: &Map<String, Value>, new: &Map<String, Value>, path: &str, keys:
 impl Config {
     /// Reads a file. Its name must end in `.toml`, `.json`, `.yaml` or `.yml`.
     pub fn load(path: &Path) -> Result<Loaded, Error> {
-        from_tree(&path.display().to_string(), source::read(path)?)
+        Self::load_from(Some(path), &Environment::default())
+    }
+
+    /// Reads a file, if there is one, and the variables of the environment, which take precedence.
+    pub(crate) fn load_from(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Error> {
+        let (tree, findings) = read(path)?;
+        finish(tree, findings, environment)
     }
 
     /// Reads a text in TOML.
     pub fn from_toml_str(text: &str) -> Result<Loaded, Error> {
-        from_tree(NO_FILE, source::parse(NO_FILE, Format::Toml, text)?)
+        from_tree(NO_FILE, source::parse(NO_FILE, Format::Toml, text)?, &Environment::default())
     }
 
-    /// Reads a file for `coracle check-config`, which also checks the files that it names.
-    pub(crate) fn examine(path: &Path) -> Result<Examined, Error> {
-        let (settings, findings) = examine(&path.display().to_string(), &source::read(path)?);
+    /// Reads a configuration for `coracle check-config`, which also checks the files that it names.
+    pub(crate) fn examine(path: Option<&Path>, environment: &Environment) -> Result<Examined, Error> {
+        let (mut tree, findings) = read(path)?;
+        let (settings, findings) = examine(&mut tree, findings, environment);
         let file = |key: &str| match settings.given(key) {
             Some(Setting::Text(path)) if !path.is_empty() && !findings.has_problem_under(key) => Some(path.into()),
             _ => None,
@@ -134,6 +187,13 @@ impl Config {
     }
 }
 
+impl Storage {
+    /// Whether little more is free than `minFreeSpace`, so that pushes may soon be refused.
+    pub(crate) const fn is_space_low(&self, free: u64) -> bool {
+        free < self.min_free_space.saturating_mul(LOW_SPACE_FACTOR)
+    }
+}
+
 /// The configuration without a file.
 impl Default for Config {
     fn default() -> Self {
@@ -141,19 +201,51 @@ impl Default for Config {
     }
 }
 
-fn from_tree(file: &str, tree: Map<String, Value>) -> Result<Loaded, Error> {
-    let (settings, findings) = examine(file, &tree);
+/// The content of a file, and what is said of it. The keys of docker's registry become ours. Without a file, there are no
+/// keys.
+fn read(path: Option<&Path>) -> Result<(Map<String, Value>, Findings), Error> {
+    let Some(path) = path else { return Ok((Map::new(), Findings::new(NO_FILE))) };
+    let mut findings = Findings::new(&path.display().to_string());
+    let texts = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let variables = std::env::vars_os().filter_map(texts);
+    let tree = distribution::translated(source::read(path)?, variables, &mut findings);
+    Ok((tree, findings))
+}
+
+fn from_tree(file: &str, tree: Map<String, Value>, environment: &Environment) -> Result<Loaded, Error> {
+    finish(tree, Findings::new(file), environment)
+}
+
+fn finish(mut tree: Map<String, Value>, findings: Findings, environment: &Environment) -> Result<Loaded, Error> {
+    let written = tree.clone();
+    let (settings, findings) = examine(&mut tree, findings, environment);
     if !findings.problems.is_empty() {
         return Err(Error::new(findings.problems));
     }
-    Ok(Loaded { config: Config::new(&settings), warnings: findings.warnings, tree: Tree(tree) })
+    let source = |row: &'static keys::Row| {
+        if let Some(variable) = environment.setting(row.key) {
+            return Some((row.key, Source::Variable(variable.to_owned())));
+        }
+        environment::has(&written, row.key).then_some((row.key, Source::File))
+    };
+    let sources = keys::all().filter_map(source).collect();
+    Ok(Loaded { config: Config::new(&settings), warnings: findings.warnings, tree: Tree(tree), sources })
 }
 
-fn examine(file: &str, tree: &Map<String, Value>) -> (Settings, Findings) {
-    let mut findings = Findings::new(file);
+/// Sets the keys of the environment in the tree, and reads it. A problem names the file or the variable.
+fn examine(tree: &mut Map<String, Value>, mut findings: Findings, environment: &Environment) -> (Settings, Findings) {
+    environment.apply(tree);
+    let file = findings.file.clone();
     let settings = walk::settings(tree, &mut findings);
     check::check(&settings, &mut findings);
-    missing_profile::warn(file, &settings, &mut findings);
+    missing_profile::warn(&file, &settings, &mut findings);
+    for finding in findings.problems.iter_mut().chain(&mut findings.warnings) {
+        if let Place::Key(key) = &finding.place
+            && let Some(variable) = environment.setting(key)
+        {
+            variable.clone_into(&mut finding.file);
+        }
+    }
     findings.warnings.sort();
     (settings, findings)
 }

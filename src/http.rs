@@ -18,23 +18,32 @@ mod audit;
 mod body;
 mod caching;
 mod cookie;
+mod cors;
 mod cross_site;
 mod error;
 /// zot's routes beyond the distribution specification.
 mod ext {
     pub(super) mod apikey;
     pub(super) mod confirm;
+    pub(super) mod discover;
     pub(super) mod login;
     pub(super) mod logout;
+    pub(super) mod mgmt;
+    pub(super) mod search;
+    pub(super) mod site;
+    pub(super) mod userprefs;
 }
 mod forwarded;
 #[cfg(any(fuzzing, test))]
 mod fuzzing;
+mod head;
 mod host;
+mod maintenance;
 mod operation;
 mod ops;
 mod own_hosts;
 mod page;
+mod rate_limit;
 mod receive;
 mod request;
 mod response;
@@ -59,26 +68,24 @@ use error::ApiError;
 use forwarded::ClientInfo;
 #[cfg(any(fuzzing, test))]
 pub(crate) use fuzzing::headers;
+use head::ReadHead;
 pub(crate) use own_hosts::OwnHosts;
 pub(crate) use request::{Arriving, BoxError, RequestBody, why_unreadable};
 
 use crate::config::Bearer;
 use crate::identity::access::{
-    Access, Authenticated, Caller, CredentialCache, Credentials, Identity, Refusal, RequestInfo, Surface,
+    Access, Authenticated, Caller, ClientCertificate, CredentialCache, Credentials, Identity, Refusal, RequestInfo,
+    Surface,
 };
 use crate::identity::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionId};
-use crate::oci::ErrorCode;
+use crate::mirror::client::Login;
+
 use crate::registry::Shared;
-use access_log::AccessLogEntry;
+use access_log::{AccessLogEntry, LoggedCaller};
 use audit::AuditedRequest;
 use cookie::Cookies;
 pub(crate) use operation::Operation;
-use route::{Path, Route};
-
-/// The most bytes of all headers. Clients send less than 4 KiB, tokens included.
-const HEADER_BYTES_MAX: usize = 32 * 1024;
-/// The longest request line. 46 tags of 128 bytes fit, with a name and a digest.
-const URI_BYTES_MAX: usize = 8 * 1024;
+use route::Path;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -97,6 +104,8 @@ struct Context<'a> {
     caller: &'a Caller,
     info: RequestInfo<'a>,
     client: ClientInfo<'a>,
+    /// The credentials of the request, if they are for an upstream, which decides about the pull.
+    passed: Option<&'a Login>,
 }
 
 impl Context<'_> {
@@ -149,16 +158,30 @@ impl Context<'_> {
 /// The connection that requests arrive on.
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
-    /// The other end, if there is a socket.
+    /// The other end on the network, if there is one.
     peer: Option<SocketAddr>,
+    /// Whether the registry itself speaks TLS on it.
+    is_tls: bool,
+    certificate: ClientCertificate,
     /// The registry's own hosts, if there is a socket.
     own_hosts: Option<Arc<OwnHosts>>,
     credential_cache: CredentialCache,
 }
 
 impl Connection {
-    pub(crate) fn from(peer: SocketAddr, own_hosts: Arc<OwnHosts>) -> Self {
-        Self { peer: Some(peer), own_hosts: Some(own_hosts), credential_cache: CredentialCache::default() }
+    /// A connection with a socket. A unix socket has no peer.
+    pub(crate) fn from(peer: Option<SocketAddr>, is_tls: bool, own_hosts: Arc<OwnHosts>) -> Self {
+        Self { peer, is_tls, own_hosts: Some(own_hosts), ..Self::default() }
+    }
+
+    /// The same connection with the certificate that its client has shown.
+    pub(crate) fn with_certificate(self, certificate: ClientCertificate) -> Self {
+        Self { certificate, ..self }
+    }
+
+    /// Whether the client uses a unix socket.
+    const fn is_unix(&self) -> bool {
+        self.peer.is_none() && self.own_hosts.is_some()
     }
 }
 
@@ -166,7 +189,7 @@ impl Connection {
 pub(crate) fn is_probe(method: &Method, uri: &Uri) -> bool {
     // Requests for metrics are no probes, so their configurable path does not matter here.
     let operation = Operation::parse(method, &Path::decode(uri.path()), uri.query(), None);
-    matches!(operation, Ok(Operation::Registry(Route::Live | Route::Ready | Route::Started)))
+    operation.is_ok_and(|operation| operation.is_probe())
 }
 
 /// Answers one request. Refuses it if it has no place, because too many others are in flight.
@@ -181,15 +204,17 @@ pub(crate) async fn answer(
     let id = registry.next_request_id();
     let peer = connection.peer;
     let path = Path::decode(head.uri.path()).with_pages(registry.has_pages());
-    let client = ClientInfo::read(registry.trusted_proxies(), peer, &head);
+    let client = ClientInfo::read(registry.trusted_proxies(), connection, &head);
     if let (Some(notice), Some(peer)) = (client.notice, peer) {
         registry.notice(notice, peer.ip().to_canonical());
     }
     let info = RequestInfo {
+        method: &head.method,
         headers: &head.headers,
         surface: path.surface(),
         address: client.address,
         peer,
+        certificate: &connection.certificate,
         credential_cache: &connection.credential_cache,
         agent: agent(&head.headers),
         request: &id,
@@ -212,6 +237,7 @@ pub(crate) async fn answer(
     for cookie in cookies {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
+    cors::finish(registry, &head, &path, &mut response);
     caching::finish(head.method.is_safe(), &mut response);
     if path.is_in_v2() {
         response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
@@ -224,8 +250,7 @@ pub(crate) async fn answer(
 /// The result of a request.
 struct Outcome {
     result: HandlerResult,
-    /// `None` if the request was refused before its caller was known.
-    caller: Option<Identity>,
+    caller: LoggedCaller,
     /// Cookies to set, also with an error.
     cookies: Vec<HeaderValue>,
 }
@@ -233,7 +258,7 @@ struct Outcome {
 impl Outcome {
     /// A request that is refused before its caller is known.
     const fn refused(error: ApiError) -> Self {
-        Self { result: Err(error), caller: None, cookies: Vec::new() }
+        Self { result: Err(error), caller: LoggedCaller::Unknown, cookies: Vec::new() }
     }
 }
 
@@ -246,42 +271,20 @@ async fn respond(
     client: ClientInfo<'_>,
     body: &mut RequestBody,
 ) -> Outcome {
-    let (operation, access) = match read_head(registry, head, path, &client) {
+    let read = match ReadHead::of(registry, head, path, &client) {
         Ok(read) => read,
         Err(error) => return Outcome::refused(error),
     };
-    let Authenticated { caller, started, ended } = match authenticate(registry, &info, &operation, &access).await {
+    let Authenticated { caller, started, ended } = match authenticate(registry, &info, &read).await {
         Ok(authenticated) => authenticated,
         Err(error) => return Outcome::refused(error),
     };
-    let context = Context { registry, caller: &caller, info, client };
+    let (passed, passed_user) = read.passed.clone().unzip();
+    let context = Context { registry, caller: &caller, info, client, passed: passed.as_ref() };
     let cookies = page_cookies(context.cookies(), &caller, started.as_ref(), ended);
-    let result = handle(&context, connection, head, operation, &access, body).await;
-    Outcome { result, caller: Some(caller.identity), cookies }
-}
-
-/// Checks the head of a request. Returns its operation, and the access that the operation requires.
-fn read_head(
-    registry: &Shared,
-    head: &Parts,
-    path: &Path<'_>,
-    client: &ClientInfo<'_>,
-) -> Result<(Operation, Access), ApiError> {
-    check_limits(head)?;
-    check_expect(head)?;
-    check_transfer_coding(head)?;
-    if client.address.is_some() {
-        client.check()?;
-    }
-    let mut operation = Operation::parse(&head.method, path, head.uri.query(), registry.metrics_path())?;
-    if let Some(mirror) = registry.mirror() {
-        api::mirrored::resolve(mirror, head.uri.query(), &mut operation)?;
-    }
-    let access = match operation.access() {
-        Access::SignedIn if Credentials::from_page(&head.headers) => Access::Guest,
-        access => access,
-    };
-    Ok((operation, access))
+    let result = handle(&context, connection, head, read, body).await;
+    let logged = passed_user.map_or(LoggedCaller::Known(caller.identity), LoggedCaller::OfUpstream);
+    Outcome { result, caller: logged, cookies }
 }
 
 /// Decides whether the caller may do what the request asks for, and does it.
@@ -289,18 +292,39 @@ async fn handle(
     context: &Context<'_>,
     connection: &Connection,
     head: &Parts,
-    operation: Operation,
-    access: &Access,
+    mut read: ReadHead,
     body: &mut RequestBody,
 ) -> HandlerResult {
     let Context { registry, caller, info, client, .. } = context;
-    cross_site::check(context, head, connection.own_hosts.as_deref(), &operation, access)?;
-    if let Err(refusal) = registry.decide(caller, access)? {
-        if let Operation::Page(request) = &operation {
+    if let Some(bare) = &read.bare {
+        api::mirrored::choose(registry, caller, bare, &mut read.operation)?;
+        read.access = read.operation.access();
+    }
+    let ReadHead { operation, access, .. } = &read;
+    cross_site::check(context, head, connection.own_hosts.as_deref(), operation, access)?;
+    let mut decided = registry.decide(caller, access)?;
+    if let Access::Repository(name, _) = access
+        && !operation.asks_upstream()
+        && registry.withholds(caller, name)
+    {
+        decided = Err(if caller.identity.grantee().is_some() { Refusal::Denied } else { Refusal::Unauthenticated });
+    }
+    if let Err(refusal) = decided {
+        if let Operation::Page(request) = operation {
             return ui::refused(context, request, refusal, access);
         }
-        return Err(ApiError::refused(refusal, caller, access, info.surface, || scope(registry, &operation)));
+        let error = ApiError::refused(refusal, caller, access, info.surface, || read.scope(registry));
+        return Err(match (registry.mirror(), operation) {
+            (Some(mirror), Operation::Registry(route))
+                if error.wants_challenge() && api::mirrored::is_private(mirror, route) =>
+            {
+                let (header, challenge) = api::mirrored::challenge(registry);
+                error.header(header, challenge)
+            }
+            _ => error,
+        });
     }
+    let counted = rate_limit::count(registry, caller, operation, &head.method, client.address)?;
     if operation.brings_content() {
         registry.stores().check_space()?;
     }
@@ -308,12 +332,14 @@ async fn handle(
         body.is_from_anonymous();
     }
     let audited = AuditedRequest::begin(registry, head, client, info.request, caller.name());
+    let ReadHead { operation, access, .. } = read;
     let result = operation.handle(context, body).await;
     if let Some(audited) = audited {
         Box::pin(audited.end(result.as_ref().map_or_else(ApiError::status_code, Response::status))).await;
     }
     let mut response = result?;
-    caching::limit(registry, caller, access, &mut response)?;
+    caching::limit(registry, caller, &access, &mut response)?;
+    rate_limit::tell(counted, response.headers_mut());
     Ok(response)
 }
 
@@ -328,53 +354,15 @@ fn limit_unsent(registry: &Shared, mut response: Response<Body>) -> Result<Respo
     Ok(response)
 }
 
-/// The scope that an access token needs for an operation.
-fn scope(registry: &Shared, operation: &Operation) -> Option<String> {
-    operation.scope(registry.external_issuer().is_none())
-}
-
-fn check_limits(head: &Parts) -> Result<(), ApiError> {
-    let uri = head.uri.path_and_query().map_or(0, |uri| uri.as_str().len());
-    if uri > URI_BYTES_MAX {
-        return Err(ApiError::uri_too_long(format!("a request line has at most {URI_BYTES_MAX} bytes")));
-    }
-    let headers: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if headers > HEADER_BYTES_MAX { Err(ApiError::headers_too_large()) } else { Ok(()) }
-}
-
-/// Refuses expectations that the registry cannot meet (RFC 9110, 10.1.1). hyper meets `100-continue` by itself.
-fn check_expect(head: &Parts) -> Result<(), ApiError> {
-    if every_value_is(head, &header::EXPECT, b"100-continue") { Ok(()) } else { Err(ApiError::expectation()) }
-}
-
-/// Refuses transfer codings that the registry does not decode (RFC 9112, 6.1). hyper decodes `chunked`, and ignores others
-/// before it.
-fn check_transfer_coding(head: &Parts) -> Result<(), ApiError> {
-    if every_value_is(head, &header::TRANSFER_ENCODING, b"chunked") {
-        return Ok(());
-    }
-    Err(ApiError::bad_request(ErrorCode::Unsupported, "the only transfer coding that is supported is chunked"))
-}
-
-/// Whether a header is missing, or has only this value, in any case.
-fn every_value_is(head: &Parts, name: &HeaderName, text: &[u8]) -> bool {
-    head.headers.get_all(name).iter().all(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(text))
-}
-
 /// Finds the caller of a request.
-async fn authenticate(
-    registry: &Shared,
-    info: &RequestInfo<'_>,
-    operation: &Operation,
-    access: &Access,
-) -> Result<Authenticated, ApiError> {
+async fn authenticate(registry: &Shared, info: &RequestInfo<'_>, read: &ReadHead) -> Result<Authenticated, ApiError> {
     // An open registry, probes and signing out ignore credentials, so that stale ones do not cause a 401.
     let is_open = registry.policy().grants == crate::AccessPolicy::Open && info.surface == Surface::Registry;
-    if is_open || *access == Access::Anyone {
+    if is_open || read.access == Access::Anyone {
         return Ok(Caller::ANONYMOUS.into());
     }
     let authenticated = registry.authenticator().authenticate(info).await;
-    authenticated.map_err(|error| ApiError::from(error).for_scope(|| scope(registry, operation)))
+    authenticated.map_err(|error| ApiError::from(error).for_scope(|| read.scope(registry)))
 }
 
 /// Sets or removes the cookies of zot's web page, if the request began or ended its session.
@@ -403,7 +391,7 @@ fn error_response(registry: &Shared, error: ApiError, info: RequestInfo<'_>, cli
             response.headers_mut().insert(REQUEST_ID, id);
         }
     }
-    if challenged {
+    if challenged && !response.headers().contains_key(header::WWW_AUTHENTICATE) {
         let challenge = challenge(registry, &base, scope.as_deref(), token_error);
         response.headers_mut().insert(header::WWW_AUTHENTICATE, response::value(challenge));
     }

@@ -4,5 +4,7 @@
 
 pub(crate) mod access;
 pub(crate) mod accounts;
+pub(crate) mod directory;
 pub(crate) mod providers;
 pub(crate) mod tokens;
+pub(crate) mod workload;

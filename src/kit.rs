@@ -3,10 +3,15 @@
 pub(crate) mod append;
 pub(crate) mod bounded_map;
 pub(crate) mod byte_budget;
+pub(crate) mod certificate;
 pub(crate) mod clock;
 pub(crate) mod file;
 pub(crate) mod metrics;
 pub(crate) mod network;
 pub(crate) mod opaque_debug;
 pub(crate) mod outgoing;
+pub(crate) mod site;
 pub(crate) mod text;
+pub(crate) mod text_form;
+pub(crate) mod throttle;
+pub(crate) mod window_limit;

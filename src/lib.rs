@@ -64,23 +64,29 @@
 //! * [`oci`]: the specification's nouns as validated values.
 //! * `kit::clock`: the only reader of the time. `kit::file`: missing files, the identity and state of a file, I/O
 //!   errors with their path. `kit::network`: client networks and loopback hosts. `kit::text`: sizes, counts and tables.
-//!   `kit::opaque_debug`: `Debug` without content. `kit::bounded_map`: a map with a limit. `kit::byte_budget`: a limit
-//!   on bytes in memory. `kit::append`: log files that may be rotated. `kit::metrics`: the figures of one registry.
-//!   `kit::outgoing`: bounded requests to other servers.
+//!   `kit::text_form`: types that are written as the text that they were parsed from. `kit::opaque_debug`: `Debug` without
+//!   content. `kit::bounded_map`: a map with a limit. `kit::byte_budget`: a limit on bytes in memory. `kit::throttle`:
+//!   limits on wrong passwords. `kit::window_limit`: limits by network. `kit::certificate`: the dates of a certificate. `kit::append`: log files that may be
+//!   rotated. `kit::metrics`: the figures of one registry. `kit::outgoing`: bounded requests to other servers. `kit::site`:
+//!   the files of a web page in memory.
 //! * `content::blobs`: content-addressed files. Knows no repository and no row.
-//! * `content::rows`: the rows of the database. The only module that names redb; touches no blob.
+//! * `content::rows`: the rows of the database, and their write-ahead log. The only module that names redb; touches no blob.
 //! * `content::repository`: the operations of one repository; the only writer of both stores.
+//! * `identity::directory`: the users of an LDAP directory. Knows no account and no database.
 //! * `identity::accounts`: users, groups, API keys, sessions, and permissions; the only writer of their rows.
 //! * `identity::tokens`: signed access tokens, ours and those of external token issuers.
+//! * `identity::workload`: ID tokens of CI systems and clusters. Knows no route and no database.
 //! * `identity::providers`: sign-in through OpenID Connect and GitHub. Knows no route and no database.
 //! * `identity::access`: authenticates the caller and decides. Knows verbs and names, not URLs.
-//! * `mirror`: copies of what other registries have, fetched when a client requests it. `mirror::client` is the client for
-//!   them.
+//! * `mirror`: what other registries have, fetched when a client requests it, on a schedule, for an import or for a
+//!   takeover. `mirror::client` is the client for them.
+//! * `events`: sends events about changes to other servers, from the outbox in the rows. Knows no request and no rights.
+//! * `transfer`: imports of stores, layouts and archives of other tools, and exports for them.
+//! * `search`: zot's search, GraphQL over facts. Knows no request, no rights and no row.
 //! * `web`: the pages: views, templates, style. Knows no request and no row.
 //! * `http::route`: request line → operation. Pure.
-//! * `mirror`: copies of what other registries have, fetched when a client requests it. `mirror::client` is the client for
-//!   them.
-//! * [`config`]: a file → checked settings, every problem at once. Opens no store.
+//! * [`config`]: a file, also one of docker's registry, and the environment → checked settings, every problem at once.
+//!   Opens no store.
 //! * `registry`: stores, access and rules in one value. No socket, no task.
 //! * `admin`: the commands on a data directory, with a running registry or without one.
 //! * `http`: one request. `server`: sockets. `cli`: the command line.
@@ -96,8 +102,9 @@
 //!    loss of power, unless `storage.commit` is off.
 //! 3. A commit is one blocking call. hyper drops a handler when its client disconnects, but a blocking call that has
 //!    started runs to its end, before the registry stops. Longer work, such as receiving a body, is a task of its own.
-//! 4. Writers share transactions, and so syncs. Readers never wait for a writer, unless the writer reopens the database
-//!    after a failure.
+//! 4. Writers share transactions, and so syncs. A transaction is durable when `coracle.wal` has its record. The database
+//!    gets it at the next checkpoint, and the next start applies what it has not got. Readers never wait for a writer,
+//!    unless the writer reopens the database after a failure.
 //! 5. An unfinished upload is only the file of its bytes. A keyed hash binds its id to the repository, so that starting an
 //!    upload writes no row, and a restart loses none.
 //! 6. Bytes are hashed once, while they arrive. They are read again only for an upload that continues after a restart, for
@@ -120,6 +127,9 @@
 //! 14. Facts of manifests and totals of repositories are derived rows for lists. Each change of content changes them in its
 //!     transaction. The row of a repository says how far it is counted. So after an earlier program has written, background
 //!     work counts next to clients, and continues after a crash.
+//! 15. A rule that limits or removes decides in the transaction that it concerns. Quotas compare with totals that are rows; an
+//!     immutable tag is checked by every change of tags. Retention removes exactly the tags of its plan, which is pure, and
+//!     everything it removes can be restored while history is kept.
 //!
 //! # Errors
 //!
@@ -137,16 +147,19 @@ mod admin;
 pub mod cli;
 pub mod config;
 mod content;
+mod events;
 mod http;
 mod identity;
 mod kit;
 mod mirror;
 pub mod oci;
 mod registry;
+mod search;
 mod server;
 #[cfg(any(feature = "filling", fuzzing, test))]
 #[doc(hidden)]
 pub mod testing;
+mod transfer;
 mod web;
 
 pub use http::Body;

@@ -4,6 +4,7 @@
 
 mod digest;
 mod error_code;
+mod image_name;
 mod json;
 pub mod layout;
 mod manifest;
@@ -13,6 +14,7 @@ mod pattern;
 mod range;
 mod reference;
 mod spelling;
+mod tag_rule;
 mod upload_id;
 
 #[cfg(test)]
@@ -20,6 +22,7 @@ mod properties;
 
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error_code::ErrorCode;
+pub use image_name::ImageName;
 pub(crate) use json::{AnyCaseObject, BoundedList, JsonObject, without_lone_surrogates};
 pub use manifest::{Child, InvalidManifest, Manifest};
 pub use media_type::{InvalidMediaType, MediaType};
@@ -29,6 +32,7 @@ pub(crate) use pattern::CommonName;
 pub use pattern::{InvalidPattern, RepositoryPattern};
 pub use range::{ByteRange, ChunkRange, InvalidRange, PARTS_MAX as RANGE_PARTS_MAX, RangeRequest};
 pub use reference::{InvalidReference, Reference, TAG_LENGTH_MAX, Tag};
+pub use tag_rule::{InvalidTagRule, TagRule};
 pub use upload_id::{InvalidUploadId, UploadId};
 
 /// Implements what all values have that are a checked text. Clones are cheap.

@@ -3,14 +3,23 @@
 mod activity;
 mod builder;
 mod catalog;
+mod client_settings;
 #[cfg(test)]
 mod crash;
+mod directory;
+mod disk;
 mod error;
+mod events;
 mod explain;
 mod key_check;
 mod mirror;
 mod notices;
+mod rate_limits;
 mod recheck;
+mod retention;
+mod serving;
+mod takeover;
+mod upstreams;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -27,14 +36,21 @@ use url::Url;
 
 pub(crate) use activity::{Activity, Work, WorkState};
 pub use builder::Builder;
+pub(crate) use client_settings::{ClientSettings, MirrorClient};
+pub(crate) use disk::{DiskCount, DiskMeter, NotCounted};
 pub use error::Error;
 pub(crate) use explain::{Explanation, Grant};
 pub(crate) use notices::Notice;
+pub(crate) use rate_limits::{Counted, Exceeded, LimitedClient, Quota, RateLimits};
+pub(crate) use serving::Serving;
+pub(crate) use takeover::TakeoverView;
+pub(crate) use upstreams::{MirrorExplanation, MirrorSource, RunningSync, UpstreamView};
 
-use crate::config::{Bearer, Config, Limits, Network, Profile};
+use crate::config::{AllowedOrigins, Bearer, Config, Limits, Network, Profile};
 use crate::content::blobs::Tree;
 use crate::content::repository::{Repository, Stores};
 use crate::content::rows::AccountRole;
+use crate::events::Events;
 use crate::identity::access::{Access, AccessControl, Actions, Authenticator, Caller, Policy, Refusal, Rules};
 use crate::identity::accounts::{Accounts, NewUser, Origin, Password, Permissions, UserChange};
 use crate::identity::providers::Providers;
@@ -42,8 +58,12 @@ use crate::identity::tokens::Tokens;
 use crate::kit::byte_budget::ByteBudget;
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::metrics::Metrics;
+use crate::kit::site::Site;
 use crate::mirror::Mirror;
+pub(crate) use crate::mirror::RemoteImages;
 use crate::oci::RepositoryName;
+use crate::search::Engine;
+use crate::transfer::Transfers;
 
 /// The usual length of a request id: eight digits, a hyphen and a number.
 const REQUEST_ID_BYTES: usize = 20;
@@ -72,15 +92,29 @@ pub(crate) struct Shared {
     /// `http.externalUrl`, parsed. Open registries compare the host of every request with it.
     external_origin: Option<Url>,
     metrics: Arc<Metrics>,
+    /// How many requests are answered. `None` for any number.
+    rate_limits: Option<RateLimits>,
+    /// The server of the registry, once it accepts connections.
+    serving: OnceLock<Serving>,
     /// The background work that runs.
     activity: Activity,
+    /// The last count of the use of the disk.
+    disk: Arc<DiskMeter>,
     /// The description of API v1, in the parts before and after the URL of the registry. Made when it is first requested.
     api_description: OnceLock<[Bytes; 2]>,
     /// Limits the large responses that are in memory and not sent.
     unsent: ByteBudget,
     /// Limits the pieces of blobs that are in memory and not sent.
     pieces: ByteBudget,
-    mirror: Option<Mirror>,
+    mirror: Option<Arc<Mirror>>,
+    /// The sinks of events, if there are any.
+    events: Option<Events>,
+    takeover: Option<takeover::Takeover>,
+    /// The imports and exports that run.
+    transfers: Transfers,
+    search: Arc<Engine>,
+    /// zot's web page, if it is served.
+    site: Option<Site>,
     /// Work that continues when its client disconnects. A stop waits for it.
     work: TaskTracker,
     /// Distinguishes the request ids of this process from those of others.
@@ -131,8 +165,13 @@ impl Shared {
     }
 
     /// The mirror of other registries, if there is one.
-    pub(crate) const fn mirror(&self) -> Option<&Mirror> {
-        self.mirror.as_ref()
+    pub(crate) fn mirror(&self) -> Option<&Mirror> {
+        self.mirror.as_deref()
+    }
+
+    /// The sinks of events, if there are any.
+    pub(crate) const fn events(&self) -> Option<&Events> {
+        self.events.as_ref()
     }
 
     pub(crate) fn repository(&self, name: &RepositoryName) -> Repository {
@@ -148,7 +187,6 @@ impl Shared {
     }
 
     /// The clock, which tests move.
-    #[cfg(test)]
     pub(crate) const fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -245,6 +283,11 @@ impl Shared {
         self.notices.give(notice, peer);
     }
 
+    /// The notices about peers that were logged.
+    pub(crate) fn notices(&self) -> Vec<(Notice, IpAddr)> {
+        self.notices.all()
+    }
+
     /// How long the cookie of a session is valid.
     pub(crate) const fn session_lifetime(&self) -> Duration {
         self.config.http.auth.session_lifetime
@@ -253,6 +296,36 @@ impl Shared {
     /// Whether the registry has pages for browsers.
     pub(crate) const fn has_pages(&self) -> bool {
         self.config.http.ui
+    }
+
+    /// The origins whose pages may call the registry.
+    pub(crate) const fn allowed_origins(&self) -> &AllowedOrigins {
+        &self.config.http.allow_origin
+    }
+
+    /// The imports and exports that run.
+    pub(crate) const fn transfers(&self) -> &Transfers {
+        &self.transfers
+    }
+
+    /// The engine of zot's search.
+    pub(crate) const fn search(&self) -> &Arc<Engine> {
+        &self.search
+    }
+
+    /// Whether zot's search is offered.
+    pub(crate) const fn has_search(&self) -> bool {
+        self.config.extensions.search.enable
+    }
+
+    /// The files of zot's web page, if it is served.
+    pub(crate) const fn site(&self) -> Option<&Site> {
+        self.site.as_ref()
+    }
+
+    /// Whether users can star and bookmark repositories.
+    pub(crate) const fn has_preferences(&self) -> bool {
+        self.has_search() && self.config.extensions.ui.enable
     }
 
     /// Whether there are API keys.
@@ -328,6 +401,11 @@ impl Shared {
 
     pub(crate) const fn limits(&self) -> &Limits {
         &self.config.http.limits
+    }
+
+    /// The limits on requests, if there are any.
+    pub(crate) const fn rate_limits(&self) -> Option<&RateLimits> {
+        self.rate_limits.as_ref()
     }
 
     pub(crate) const fn manifest_bytes_max(&self) -> usize {

@@ -4,14 +4,19 @@
 //! Stopping lets running requests finish.
 
 mod admin;
+mod client_certificate;
 mod connections;
 mod forward;
 mod http1;
 mod http2;
 mod linger;
+mod listener;
 mod maintenance;
+mod read_ahead;
 #[cfg(target_os = "linux")]
 mod sendfile;
+mod socket;
+mod start;
 mod tls;
 mod unread;
 mod write_timeout;
@@ -33,28 +38,30 @@ use hyper::server::conn;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::UnixListener;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::config::Address;
 use crate::http::{self, Arriving, Body, BoxError, Connection, OwnHosts, RequestBody};
-use crate::kit::opaque_debug::opaque_debug;
-use crate::registry::{Error, Registry, Shared};
+use crate::identity::access::ClientCertificate;
+use crate::registry::Shared;
 use connections::{ConnectionHandle, Connections, InFlight};
 use http1::{ConnectionState, HeadTimeout, Http1Body};
 use http2::Activity;
 use linger::{Linger, Lingering};
+pub(crate) use listener::Listener;
 use sendfile::{FileSocket, Windows};
+use socket::{Replay, Socket};
+pub use start::RunningRegistry;
 use tls::Tls;
 pub(crate) use tls::check_tls;
 use unread::{ClientBody, UnreadInput};
 use write_timeout::WriteTimeout;
-use wrong_scheme::{Mistake, WrongScheme, first_byte};
+use wrong_scheme::{Mistake, WrongScheme};
 
 /// The longest time for a TLS handshake.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
@@ -69,66 +76,6 @@ const WORK_WAIT: Duration = Duration::from_secs(10);
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// The most headers of a request. Clients send a dozen.
 const HEADERS_MAX: usize = 100;
-/// HTTP/2: the flow control windows of one stream and of a connection.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-/// HTTP/2: the most concurrent requests on one connection.
-const STREAMS_MAX: u32 = 100;
-/// HTTP/2: the most header bytes that clients may send. It is our own limit of 32 KiB, and the 32 bytes that RFC 9113,
-/// 6.5.2, adds for each field. The 16 KiB of hyper's default are too few for podman, which requests 1024 ranges at once.
-const HEADER_LIST_BYTES_MAX: u32 = 36 * 1024;
-
-impl Registry {
-    /// Serves on the configured address (`127.0.0.1:8080` without a configuration). Returns once the registry accepts
-    /// connections. Must be called in a tokio runtime.
-    pub async fn spawn(&self) -> Result<RunningRegistry, Error> {
-        let http = &self.shared.config().http;
-        let address = match http.address {
-            Address::All => format!("[::]:{}", http.port),
-            Address::Localhost => format!("localhost:{}", http.port),
-            Address::Ip(ip) => SocketAddr::new(ip, http.port).to_string(),
-        };
-        let listener = match (TcpListener::bind(&address).await, &http.address) {
-            // The system may have no IPv6.
-            (Err(_), Address::All) => TcpListener::bind(("0.0.0.0", http.port)).await,
-            (result, _) => result,
-        };
-        self.spawn_on(listener.map_err(|source| Error::Listen { address, source })?)
-    }
-
-    /// Serves on a free port of the loopback interface, for tests.
-    pub async fn spawn_local(&self) -> Result<RunningRegistry, Error> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
-        self.spawn_on(listener.map_err(|source| Error::Listen { address: "127.0.0.1:0".to_owned(), source })?)
-    }
-
-    /// Serves on a socket that the caller has opened. Must be called in a tokio runtime.
-    pub fn spawn_on(&self, listener: TcpListener) -> Result<RunningRegistry, Error> {
-        let unknown = |source| Error::Listen { address: "an unknown address".to_owned(), source };
-        let address = listener.local_addr().map_err(unknown)?;
-        let config = self.shared.config();
-        let tls = config.http.tls.as_ref().map(Tls::open).transpose()?;
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let (stop, stopped) = watch::channel(false);
-        let admin = admin::bind(&self.shared);
-        let lingering = Lingering::new(stopped.clone());
-        let is_certified = tls.as_ref().map(|tls| Box::new(tls.is_for()) as Box<_>);
-        let own_hosts = Arc::new(OwnHosts::new(address, is_certified));
-        let shared = Arc::clone(&self.shared);
-        let server = Server { shared, tls, own_hosts, lingering, wrong_scheme: WrongScheme::default() };
-        let task = tokio::spawn(server.run(listener, admin, stopped));
-        Ok(RunningRegistry { url: format!("{scheme}://{address}"), address, stop, task })
-    }
-
-    /// Answers one request without a socket, through the same code.
-    pub async fn answer<B>(&self, request: Request<B>) -> Response<Body>
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        answer(&self.shared, &Connection::default(), true, request, None).await
-    }
-}
 
 async fn answer<B>(
     shared: &Shared,
@@ -148,53 +95,23 @@ where
     http::answer(shared, connection, has_place, head, body).await
 }
 
-/// A registry that accepts connections. Dropping it stops the registry without waiting for requests.
-pub struct RunningRegistry {
-    url: String,
-    address: SocketAddr,
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
-}
-
-impl RunningRegistry {
-    /// `http://<address>:<port>`, or `https://…`.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Stops accepting connections, and returns when running requests have finished or the configured time is over.
-    /// Dropping the future stops the registry at once.
-    pub async fn shutdown(mut self) {
-        self.stop.send_replace(true);
-        // The task fails only by a panic, which has been reported already.
-        let _ = (&mut self.task).await;
-    }
-}
-
-impl Drop for RunningRegistry {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-opaque_debug!(RunningRegistry { url });
-
-/// One listening socket and what it serves.
+/// The listening sockets and what they serve.
 struct Server {
     shared: Arc<Shared>,
     tls: Option<Tls>,
-    own_hosts: Arc<OwnHosts>,
     lingering: Lingering,
     wrong_scheme: WrongScheme,
 }
 
+/// A listening socket.
+struct Port {
+    listener: Listener,
+    has_tls: bool,
+    own_hosts: Arc<OwnHosts>,
+}
+
 impl Server {
-    async fn run(self, listener: TcpListener, admin: Option<UnixListener>, mut stopped: watch::Receiver<bool>) {
+    async fn run(self, ports: Vec<Port>, admin: Option<UnixListener>, mut stopped: watch::Receiver<bool>) {
         let limits = self.shared.limits().clone();
         let connections = Arc::new(Connections::new(&limits));
         let (stopping, _) = watch::channel(());
@@ -205,9 +122,10 @@ impl Server {
             tasks.spawn(admin::listen(admin, Arc::clone(&self.shared), stopped.clone()));
         }
         let server = Arc::new(self);
+        let mut next = 0;
         loop {
-            let accepted = tokio::select! {
-                accepted = accept(&listener, &connections) => accepted,
+            let (port, accepted) = tokio::select! {
+                accepted = accept(&ports, &mut next, &connections) => accepted,
                 Some(_) = tasks.join_next() => continue,
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             };
@@ -220,23 +138,33 @@ impl Server {
                     continue;
                 }
             };
-            let Ok(handle) = connections.open(peer.ip(), server.shared.trusted_proxies()) else {
+            let address = peer.map(|peer: SocketAddr| peer.ip());
+            let peer = Peer(peer);
+            let Ok(handle) = connections.open(address, server.shared.trusted_proxies()) else {
                 tracing::debug!(%peer, "closed a connection: the address has too many requests in flight");
                 continue;
             };
             let (server, stopping) = (Arc::clone(&server), stopping.subscribe());
+            let (has_tls, own_hosts) = (port.has_tls, Arc::clone(&port.own_hosts));
             tasks.spawn(async move {
                 let _counted = server.shared.metrics().connection();
-                server.connection(socket, Client { peer, handle, stopping }).await;
+                server
+                    .connection(
+                        socket,
+                        Client { peer, has_tls, certificate: ClientCertificate::None, own_hosts, handle, stopping },
+                    )
+                    .await;
             });
         }
-        drop(listener);
+        drop(ports);
+        maintenance::stop_mirror(&server.shared);
         stopping.send_replace(());
         connections.notify_all();
         if timeout(limits.shutdown_timeout, stopping.closed()).await.is_err() {
             tracing::warn!("requests were still running when http.limits.shutdownTimeout was over");
         }
         tasks.shutdown().await;
+        maintenance::stop_mirror(&server.shared);
         // Uploads that were being received have lost their connections, so they end. Commits run to their end.
         let work = server.shared.work();
         work.close();
@@ -247,25 +175,25 @@ impl Server {
         maintenance::last(&server.shared, &stopped).await;
     }
 
-    async fn connection(&self, socket: TcpStream, mut client: Client) {
+    async fn connection(&self, mut socket: Socket, mut client: Client) {
         let peer = client.peer;
-        // Without this, a response in two writes waits 40 ms for the client's acknowledgement.
-        if let Err(error) = socket.set_nodelay(true) {
+        if let Err(error) = socket.send_at_once() {
             tracing::debug!(%peer, %error, "the connection is gone");
             return;
         }
         let limits = self.shared.limits();
-        let wait = if self.tls.is_some() { HANDSHAKE_WAIT } else { limits.idle_timeout };
-        let first = tokio::select! {
-            first = timeout(wait, first_byte(&socket)) => first,
+        let tls = self.tls.as_ref().filter(|_| client.has_tls);
+        let wait = if tls.is_some() { HANDSHAKE_WAIT } else { limits.idle_timeout };
+        let beginning = tokio::select! {
+            beginning = timeout(wait, socket.beginning(tls.is_none(), limits.header_timeout)) => beginning,
             // A server that stops does not wait for a client that has sent nothing.
             _ = client.stopping.changed() => return,
             () = client.handle.must_close() => return tracing::debug!(%peer, "closed for another connection"),
         };
-        let Ok(Ok(Some(first))) = first else { return tracing::debug!(%peer, "the client sent nothing") };
+        let Ok(Ok(Some(beginning))) = beginning else { return tracing::debug!(%peer, "the client sent nothing") };
         let (state, patience) = (ConnectionState::new(), limits.body_idle_timeout);
         let (unread, lingering) = (state.unread().clone(), self.lingering.clone());
-        if let Some(mistake) = Mistake::find(first, self.tls.is_some()) {
+        if let Some(mistake) = Mistake::find(beginning.first, tls.is_some()) {
             unread.leave();
             let socket = Linger::new(WriteTimeout::new(socket, patience), unread, lingering);
             let refused = tokio::select! {
@@ -274,13 +202,18 @@ impl Server {
             };
             return refused.unwrap_or_else(|error| tracing::debug!(%peer, %error, "the connection ended early"));
         }
-        let Some(tls) = &self.tls else {
+        let Some(tls) = tls else {
             let windows = Windows::default();
             let socket = WriteTimeout::new(FileSocket::new(socket, windows.clone()), patience);
-            return self.http1(Linger::new(socket, unread, lingering), state, Some(windows), client).await;
+            let socket = Replay::new(Linger::new(socket, unread, lingering), beginning);
+            return if beginning.is_http2() {
+                self.http2(socket, state, client).await;
+            } else {
+                self.http1(socket, state, Some(windows), client).await;
+            };
         };
         let socket = Linger::new(WriteTimeout::new(socket, patience), unread, lingering);
-        let handshake = timeout(HANDSHAKE_WAIT, tls.acceptor().accept(socket));
+        let handshake = timeout(HANDSHAKE_WAIT, tls.accept(socket));
         let handshake = tokio::select! {
             handshake = handshake => handshake,
             () = client.handle.must_close() => return tracing::debug!(%peer, "closed for another connection"),
@@ -288,10 +221,15 @@ impl Server {
         match handshake {
             Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
             Ok(Err(error)) => tracing::debug!(%peer, %error, "the TLS handshake failed"),
-            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) => {
-                self.http2(stream, state, client).await;
+            Ok(Ok(stream)) => {
+                let session = stream.get_ref().1;
+                client.certificate = tls.client(session);
+                if session.alpn_protocol() == Some(tls::HTTP2) {
+                    self.http2(stream, state, client).await;
+                } else {
+                    self.http1(stream, state, None, client).await;
+                }
             }
-            Ok(Ok(stream)) => self.http1(stream, state, None, client).await,
         }
     }
 
@@ -304,7 +242,7 @@ impl Server {
     ) {
         let (upgrade, limits) = (Arc::new(Mutex::new(None)), self.shared.limits());
         let io = HeadTimeout::new(io, limits.header_timeout, state.clone());
-        let (responder, handle) = (self.responder(client.peer), client.handle.clone());
+        let (responder, handle) = (self.responder(&client), client.handle.clone());
         let requested = Arc::clone(&upgrade);
         let connection = conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -355,36 +293,28 @@ impl Server {
     ) {
         let limits = self.shared.limits();
         let idle = limits.idle_timeout;
-        let (activity, responder, peer) = (Activity::new(), self.responder(client.peer), client.peer);
+        let (activity, responder, peer) = (Activity::new(), self.responder(&client), client.peer);
         let (requests, handle) = (activity.clone(), client.handle.clone());
-        let connection = conn::http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            // A client that is still connected answers the pings.
-            .keep_alive_interval(idle)
-            .keep_alive_timeout(idle)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(HEADER_LIST_BYTES_MAX)
-            .serve_connection(
-                TokioIo::new(io),
-                service_fn(move |request| {
-                    let (active, responder) = (requests.request(handle.request()), responder.clone());
-                    let unread = state.unread().clone();
-                    async move {
-                        let response = responder.respond(request, &unread, Some(active.in_flight())).await;
-                        Ok::<_, Infallible>(response.map(|body| active.respond(body)))
-                    }
-                }),
-            );
+        let connection = http2::builder(idle).serve_connection(
+            TokioIo::new(io),
+            service_fn(move |request| {
+                let (active, responder) = (requests.request(handle.request()), responder.clone());
+                let unread = state.unread().clone();
+                async move {
+                    let response = responder.respond(request, &unread, Some(active.in_flight())).await;
+                    Ok::<_, Infallible>(response.map(|body| active.respond(body)))
+                }
+            }),
+        );
         tokio::select! {
             () = client.serve(connection, conn::http2::Connection::graceful_shutdown) => {}
             () = activity.ended(limits.body_idle_timeout, idle) => tracing::debug!(%peer, "closed a connection on which nothing moved"),
         }
     }
 
-    fn responder(&self, peer: SocketAddr) -> Responder {
-        let connection = Arc::new(Connection::from(peer, Arc::clone(&self.own_hosts)));
+    fn responder(&self, client: &Client) -> Responder {
+        let connection = Connection::from(client.peer.0, client.has_tls, Arc::clone(&client.own_hosts));
+        let connection = Arc::new(connection.with_certificate(client.certificate.clone()));
         Responder { shared: Arc::clone(&self.shared), connection }
     }
 }
@@ -418,9 +348,26 @@ impl Responder {
     }
 }
 
+/// The other end of a connection, for the log. A client of a unix socket has no address.
+#[derive(Clone, Copy)]
+struct Peer(Option<SocketAddr>);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unix"),
+        }
+    }
+}
+
 /// The client of a connection, and the two events that end the connection early.
 struct Client {
-    peer: SocketAddr,
+    peer: Peer,
+    has_tls: bool,
+    certificate: ClientCertificate,
+    /// The hosts of the listening socket.
+    own_hosts: Arc<OwnHosts>,
     handle: ConnectionHandle,
     /// Notified when the server stops. The server waits until all of these are dropped.
     stopping: watch::Receiver<()>,
@@ -466,16 +413,20 @@ impl Client {
 }
 
 /// Accepts the next connection when there is room for it.
-async fn accept(listener: &TcpListener, connections: &Connections) -> std::io::Result<(TcpStream, SocketAddr)> {
+async fn accept<'p>(
+    ports: &'p [Port],
+    next: &mut usize,
+    connections: &Connections,
+) -> (&'p Port, std::io::Result<(Socket, Option<SocketAddr>)>) {
     connections.room().await;
-    listener.accept().await
+    listener::accept(ports, |port| &port.listener, next).await
 }
 
 /// Replaces sending from files on systems other than Linux: blobs are read and written.
 #[cfg(not(target_os = "linux"))]
 mod sendfile {
+    use super::socket::Socket;
     use bytes::Bytes;
-    use tokio::net::TcpStream;
 
     #[derive(Clone, Debug, Default)]
     pub(super) struct Windows;
@@ -490,7 +441,7 @@ mod sendfile {
 
     impl FileSocket {
         #[expect(clippy::new_ret_no_self, reason = "there is nothing to add to the socket")]
-        pub(super) fn new(socket: TcpStream, _windows: Windows) -> TcpStream {
+        pub(super) fn new(socket: Socket, _windows: Windows) -> Socket {
             socket
         }
     }

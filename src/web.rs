@@ -15,6 +15,7 @@ mod layout;
 mod manifest;
 mod markdown;
 mod message;
+mod mirrors;
 mod part;
 mod pull;
 mod repository;
@@ -33,12 +34,13 @@ pub(crate) use manifest::{
     RestorePage, StepEntry,
 };
 pub(crate) use markdown::{Markdown, summary};
-pub(crate) use message::{ConfirmProgram, Message};
+pub(crate) use message::{ConfirmProgram, Message, Standalone, Style};
+pub(crate) use mirrors::{MirrorsPage, SyncProgress, SyncResult, UpstreamRow};
 pub(crate) use part::{Badge, Copy, Crumb, Icon, NextPage, Tone};
 pub(crate) use pull::{PullCommand, PullKind, PullTarget, pull_commands};
 pub(crate) use repository::{
-    DescriptionForm, Figure, FigureValue, HistoryRow, RepositoryFrame, RepositorySettings, RoleEntry, TagEntry,
-    TagHistory, TagsPage, UntaggedEntry, UntaggedList,
+    DeletedEntry, DeletedList, DescriptionForm, Figure, FigureValue, HistoryRow, RepositoryFrame, RepositorySettings,
+    RestoreManifestPage, RoleEntry, Source, TagEntry, TagHistory, TagRetention, TagsPage, UntaggedEntry, UntaggedList,
 };
 pub(crate) use repository_list::{FoundEntry, ListedRepository, RepositoryList, SearchResults};
 pub(crate) use sign_in::{ConfirmPassword, ProviderLink, SignIn, SignOut, SignedOut};

@@ -143,9 +143,9 @@ pub(crate) fn mixed(server: &Server, round: usize, (length, clients, count): (us
 }
 
 /// As a client does that pushes one layer after another, and asks before whether it is there.
-pub(crate) fn push_image(server: &Server, _: Extent, round: usize) -> Done {
+pub(crate) fn push_image(server: &Server, _: Extent, round: usize, layers: usize) -> Done {
     let noise = Noise::new();
-    let layers = contents(&noise, 10_000, round, 200);
+    let layers = contents(&noise, 10_000, round, layers);
     measure(server, 1, 1.0, |_, client| {
         for layer in &layers {
             let path = format!("/v2/image/blobs/{}", layer.digest());

@@ -8,6 +8,8 @@
 #![expect(clippy::cast_precision_loss, reason = "figures for people are far below 2^52")]
 
 mod blobs;
+mod curl;
+mod handshakes;
 mod report;
 mod requests;
 mod server;
@@ -17,8 +19,9 @@ mod support;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use curl::Http;
 use report::Report;
-use server::{Peer, Server};
+use server::{Key, Peer, Server, Setting};
 
 const HELP: &str = "\
 cargo bench --bench speed [-- WORK…]: measure the speed of the registry next to another one
@@ -26,7 +29,7 @@ cargo bench --bench speed [-- WORK…]: measure the speed of the registry next t
 Without names, all work is done that does not begin with zb. Names are those of the first column, or their beginning.
 
 SPEED_PEER      the other registry: docker-registry (Debian's), none, or the URL of an open registry, such as
-                http://127.0.0.1:5000 [default: docker-registry]
+                http://127.0.0.1:5000 or https://127.0.0.1:5443 [default: docker-registry]
 SPEED_PROGRAM   the coracle to measure [default: the one that was just built]
 SPEED_ROUNDS    the repetitions of each measurement [default: 5]
 SPEED_SECONDS   the length of a measurement of small requests [default: 2]
@@ -55,6 +58,7 @@ struct Work {
     what: String,
     /// In what its throughput is given: bytes, or something that is counted.
     unit: Unit,
+    setting: Setting,
     /// The least ratio to Debian's docker-registry of throughput, and the largest of the server's processor time.
     wanted: (Option<f64>, Option<f64>),
     run: Run,
@@ -75,6 +79,8 @@ struct Done {
     processor: f64,
     /// MiB that the server read from the disk.
     disk: f64,
+    /// KiB that the server wrote to the disk.
+    written: f64,
 }
 
 /// The use of resources at the start of a measurement.
@@ -82,19 +88,22 @@ struct Meter<'a> {
     server: &'a Server,
     processor: f64,
     disk: f64,
+    written: f64,
     began: Instant,
 }
 
 impl<'a> Meter<'a> {
     fn begin(server: &'a Server) -> Self {
-        Self { server, processor: server.processor(), disk: server.disk_mib(), began: Instant::now() }
+        let (processor, disk, written) = (server.processor(), server.disk_mib(), server.written_kib());
+        Self { server, processor, disk, written, began: Instant::now() }
     }
 
     /// The difference since then.
     fn done(&self, amount: f64) -> Done {
         let seconds = self.began.elapsed().as_secs_f64();
-        let (processor, disk) = (self.server.processor() - self.processor, self.server.disk_mib() - self.disk);
-        Done { amount, seconds, processor, disk }
+        let server = self.server;
+        let (processor, disk) = (server.processor() - self.processor, server.disk_mib() - self.disk);
+        Done { amount, seconds, processor, disk, written: server.written_kib() - self.written }
     }
 }
 
@@ -105,7 +114,7 @@ fn work(
     wanted: (Option<f64>, Option<f64>),
     run: impl Fn(&Server, Extent, usize) -> Done + 'static,
 ) -> Work {
-    Work { name: name.to_owned(), what: what.to_owned(), unit, wanted, run: Box::new(run) }
+    Work { name: name.to_owned(), what: what.to_owned(), unit, setting: Setting::Plain, wanted, run: Box::new(run) }
 }
 
 #[rustfmt::skip] // a table is read down its columns
@@ -117,7 +126,8 @@ fn works() -> Vec<Work> {
         work("push-pull", "such a push, and the first pull of it", Unit::Bytes, (None, None), blobs::push_and_pull),
         work("push-8", "eight such pushes at once, of an eighth each", Unit::Bytes, (Some(5.0), Some(0.25)), |s, e, r| blobs::push(s, e, r, 8, 8)),
         work("pull-8", "eight such pulls at once", Unit::Bytes, (Some(2.6), Some(0.30)), |s, e, r| blobs::pull(s, e, r, 8, 8)),
-        work("image-200", "an image of 200 layers pushed, one after another", Unit::Count, (Some(1.0), None), blobs::push_image),
+        work("image-5", "an image of five small layers pushed", Unit::Count, (None, None), |s, e, r| blobs::push_image(s, e, r, 5)),
+        work("image-200", "an image of 200 layers pushed, one after another", Unit::Count, (Some(1.0), None), |s, e, r| blobs::push_image(s, e, r, 200)),
         work("base", "GET /v2/", Unit::Count, (Some(45.0), None), |s, e, _| requests::base(s, e)),
         work("manifest", "GET of a manifest by tag", Unit::Count, (Some(55.0), None), |s, e, _| requests::manifest(s, e, "GET")),
         work("manifest-head", "HEAD of a manifest by tag", Unit::Count, (None, None), |s, e, _| requests::manifest(s, e, "HEAD")),
@@ -130,8 +140,67 @@ fn works() -> Vec<Work> {
         work("put-10", "PUT of new manifests, 10 writers", Unit::Count, (None, None), |s, e, r| requests::put(s, e, r, 10)),
         work("put-64", "PUT of new manifests, 64 writers", Unit::Count, (Some(5.0), None), |s, e, r| requests::put(s, e, r, 64)),
     ];
+    works.extend(with_curl());
+    works.extend(handshakes());
+    works.extend(logged());
     works.extend(zb());
     works
+}
+
+/// Large blobs with curl, over plain HTTP, and over TLS in both versions of HTTP.
+fn with_curl() -> Vec<Work> {
+    let mut works = Vec::new();
+    let tls = Setting::Tls(Key::Ecdsa);
+    let kinds = [("curl", Setting::Plain, Http::One), ("tls1", tls, Http::One), ("tls2", tls, Http::Two)];
+    for (name, setting, http) in kinds {
+        let over = match name {
+            "curl" => "curl over plain HTTP",
+            "tls1" => "curl over TLS, HTTP/1.1",
+            _ => "curl over TLS, HTTP/2",
+        };
+        let mut add = |kind: &str, what: &str, run: Run| {
+            let (name, what) = (format!("{name}-{kind}"), format!("{over}: {what}"));
+            works.push(Work { name, what, unit: Unit::Bytes, setting, wanted: (None, None), run });
+        };
+        add("push", "push of one large blob", Box::new(move |s, e, r| curl::push(s, e, r, http, 1)));
+        add("push-8", "eight pushes at once", Box::new(move |s, e, r| curl::push(s, e, r, http, 8)));
+        add("first", "first pull after the push", Box::new(move |s, e, r| curl::pull_first(s, e, r, http)));
+        add("pull", "pull of one large blob", Box::new(move |s, e, r| curl::pull(s, e, r, http)));
+    }
+    works
+}
+
+fn handshakes() -> Vec<Work> {
+    let each = |name: &str, what: &str, key, is_resumed| Work {
+        name: name.to_owned(),
+        what: what.to_owned(),
+        unit: Unit::Count,
+        setting: Setting::Tls(key),
+        wanted: (None, None),
+        run: Box::new(move |s, e, _| handshakes::measure(s, e, is_resumed)),
+    };
+    vec![
+        each("tls-full", "new TLS connections with one request each", Key::Ecdsa, false),
+        each("tls-resumed", "resumed TLS connections with one request each", Key::Ecdsa, true),
+        each("tls-rsa-full", "the same with a key of RSA: new connections", Key::Rsa, false),
+        each("tls-rsa-resumed", "the same with a key of RSA: resumed connections", Key::Rsa, true),
+    ]
+}
+
+/// Small requests with the access log in a file, next to coracle without it.
+fn logged() -> Vec<Work> {
+    let each = |name: &str, what: &str, run: Run| Work {
+        name: name.to_owned(),
+        what: format!("{what}, with the access log, next to coracle without it"),
+        unit: Unit::Count,
+        setting: Setting::Logged,
+        wanted: (None, None),
+        run,
+    };
+    vec![
+        each("log-base", "GET /v2/", Box::new(|s, e, _| requests::base(s, e))),
+        each("log-manifest", "GET of a manifest by tag", Box::new(|s, e, _| requests::manifest(s, e, "GET"))),
+    ]
 }
 
 /// The workloads of zot's benchmark `zb`: blobs of 1, 10 and 100 MB by 1, 10 and 32 clients.
@@ -142,7 +211,8 @@ fn zb() -> Vec<Work> {
         let name = |kind: &str| format!("zb-{kind}-{megabytes}mb-{clients}");
         let what = |kind: &str| format!("zb: {count} {kind} of {megabytes} MB by {clients} clients");
         let mut add = |kind: &str, text: &str, run: Run| {
-            works.push(Work { name: name(kind), what: what(text), unit: Unit::Bytes, wanted: (None, None), run });
+            let (name, what) = (name(kind), what(text));
+            works.push(Work { name, what, unit: Unit::Bytes, setting: Setting::Plain, wanted: (None, None), run });
         };
         add("push", "pushes", Box::new(move |s, _, r| blobs::push_many(s, r, of)));
         add("chunked", "pushes in chunks", Box::new(move |s, _, r| blobs::push_chunked(s, r, of)));
@@ -189,7 +259,11 @@ fn main() -> ExitCode {
     let mut report = Report::new(peer.name());
     for work in works().iter().filter(chosen) {
         // New ones for each kind of work, so that what one has left does not weigh on the next.
-        let servers: Vec<Server> = [Some(Server::coracle()), peer.start()].into_iter().flatten().collect();
+        let other = match work.setting {
+            Setting::Logged => Some(Server::coracle(Setting::Plain)),
+            setting => peer.start(setting),
+        };
+        let servers: Vec<Server> = [Some(Server::coracle(work.setting)), other].into_iter().flatten().collect();
         let mut done = vec![Vec::new(); servers.len()];
         for round in 0..=extent.rounds {
             for (server, done) in servers.iter().zip(&mut done) {

@@ -22,6 +22,8 @@ struct Medians {
     processor: f64,
     /// MiB that were read from the disk.
     disk: f64,
+    /// KiB that were written to the disk for one.
+    written: f64,
 }
 
 impl Medians {
@@ -34,6 +36,7 @@ impl Medians {
             throughput: median(done.iter().map(|done| done.amount * amount / done.seconds)),
             processor: median(done.iter().map(|done| done.processor * cost / done.amount)),
             disk: median(done.iter().map(|done| done.disk)),
+            written: median(done.iter().map(|done| done.written / done.amount)),
         }
     }
 }
@@ -42,7 +45,7 @@ impl Report {
     pub(crate) fn new(peer: Option<&'static str>) -> Self {
         let columns = peer.map_or(String::new(), |peer| format!(", and {peer}, and the ratio"));
         println!(
-            "coracle{columns}: throughput; processor time of the server; highest memory; bytes read from the disk, if any"
+            "coracle{columns}: throughput; processor time of the server; highest memory; bytes read from and written to the disk, if any"
         );
         Self { peer, rows: Vec::new(), missed: 0 }
     }
@@ -58,7 +61,7 @@ impl Report {
         let mut row = json!({
             "name": work.name, "what": work.what,
             "throughput": own.throughput, "processor": own.processor, "peak_mib": memory[0],
-            "disk_mib": own.disk,
+            "disk_mib": own.disk, "written_kib": own.written,
         });
         match medians.get(1) {
             None => {
@@ -86,7 +89,7 @@ impl Report {
                 }
                 row["peer"] = json!({
                     "throughput": peer.throughput, "processor": peer.processor, "peak_mib": memory[1],
-                    "disk_mib": peer.disk,
+                    "disk_mib": peer.disk, "written_kib": peer.written,
                     "throughput_ratio": throughput, "processor_ratio": processor,
                 });
             }
@@ -94,6 +97,10 @@ impl Report {
         let disk: Vec<_> = medians.iter().map(|medians| format!("{:.0}", medians.disk)).collect();
         if medians.iter().any(|medians| medians.disk >= 1.0) {
             write!(line, "  read {} MiB", disk.join(" and ")).unwrap();
+        }
+        if work.unit == Unit::Count && medians.iter().any(|medians| medians.written >= 0.1) {
+            let written: Vec<_> = medians.iter().map(|medians| format!("{:.1}", medians.written)).collect();
+            write!(line, "  wrote {} KiB each", written.join(" and ")).unwrap();
         }
         println!("{line}");
         self.rows.push(row);

@@ -1,6 +1,8 @@
 //! The registries that are measured, each on a new directory.
 
+use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,7 @@ use super::support::{directory, mib};
 /// A registry that answers.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    scheme: &'static str,
     running: Running,
     _root: Option<tempfile::TempDir>,
 }
@@ -22,10 +25,34 @@ enum Running {
     Before,
 }
 
+/// The configuration of a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setting {
+    Plain,
+    /// The access log is in a file.
+    Logged,
+    Tls(Key),
+}
+
+/// The kind of key of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// P-256, as authorities issue certificates today.
+    Ecdsa,
+    /// RSA of 2048 bits.
+    Rsa,
+}
+
+impl Setting {
+    const fn scheme(self) -> &'static str {
+        if matches!(self, Self::Tls(_)) { "https" } else { "http" }
+    }
+}
+
 /// The peer of the comparison.
 pub(crate) enum Peer {
     DockerRegistry,
-    Url(SocketAddr),
+    Url { scheme: &'static str, address: SocketAddr },
     None,
 }
 
@@ -35,8 +62,10 @@ impl Peer {
             Err(_) | Ok("docker-registry") => Self::DockerRegistry,
             Ok("none") => Self::None,
             Ok(url) => {
-                let host = url.strip_prefix("http://").expect("a peer is named by an http URL").trim_end_matches('/');
-                Self::Url(host.to_socket_addrs().unwrap().next().unwrap())
+                let (scheme, host) = url.split_once("://").expect("a peer is named by a URL");
+                let scheme = if scheme == "https" { "https" } else { "http" };
+                let address = host.trim_end_matches('/').to_socket_addrs().unwrap().next().unwrap();
+                Self::Url { scheme, address }
             }
         }
     }
@@ -44,37 +73,67 @@ impl Peer {
     pub(crate) fn name(&self) -> Option<&'static str> {
         match self {
             Self::DockerRegistry => Some("docker-registry"),
-            Self::Url(_) => Some("the peer"),
+            Self::Url { .. } => Some("the peer"),
             Self::None => None,
         }
     }
 
-    pub(crate) fn start(&self) -> Option<Server> {
+    /// Starts it, with TLS or without. Returns nothing if it has an address of the other kind.
+    pub(crate) fn start(&self, setting: Setting) -> Option<Server> {
         match self {
-            Self::DockerRegistry => Some(Server::docker_registry()),
-            Self::Url(address) => Some(Server { address: *address, running: Running::Before, _root: None }),
+            Self::DockerRegistry => Some(Server::docker_registry(setting)),
+            Self::Url { scheme, address } => (*scheme == setting.scheme()).then(|| Server {
+                address: *address,
+                scheme,
+                running: Running::Before,
+                _root: None,
+            }),
             Self::None => None,
         }
     }
 }
 
 impl Server {
-    pub(crate) fn coracle() -> Self {
+    pub(crate) fn coracle(setting: Setting) -> Self {
         let root = directory();
-        let program = Program::configured("SPEED_PROGRAM", root.path(), "[log]\nlevel = 'warn'\n[http]\nopen = true\n");
-        Self { address: program.address, running: Running::Coracle(program), _root: Some(root) }
+        let log = match setting {
+            Setting::Logged => format!("output = '{}'", root.path().join("access.log").display()),
+            Setting::Plain | Setting::Tls(_) => "level = 'warn'".to_owned(),
+        };
+        let mut config = format!("[log]\n{log}\n[http]\nopen = true\n");
+        if let Setting::Tls(key) = setting {
+            let (certificate, key) = certificate(root.path(), key);
+            write!(config, "[http.tls]\ncert = '{}'\nkey = '{}'\n", certificate.display(), key.display()).unwrap();
+        }
+        let program = Program::configured("SPEED_PROGRAM", root.path(), &config);
+        Self {
+            address: program.address,
+            scheme: setting.scheme(),
+            running: Running::Coracle(program),
+            _root: Some(root),
+        }
+    }
+
+    /// The URL of a path, for a client that is told to connect to the address.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}://localhost{path}", self.scheme)
     }
 
     /// Debian's, with nothing of this process's environment: it would read much of it as configuration.
-    fn docker_registry() -> Self {
+    fn docker_registry(setting: Setting) -> Self {
         let root = directory();
         let address = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
         let config = root.path().join("config.yml");
-        let text = format!(
+        let mut text = format!(
             "version: 0.1\nlog:\n  accesslog:\n    disabled: true\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  \
              delete:\n    enabled: true\nhttp:\n  addr: {address}\n",
             root.path().display()
         );
+        if let Setting::Tls(key) = setting {
+            let (certificate, key) = certificate(root.path(), key);
+            let (certificate, key) = (certificate.display(), key.display());
+            write!(text, "  tls:\n    certificate: {certificate}\n    key: {key}\n").unwrap();
+        }
         std::fs::write(&config, text).unwrap();
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(config).env_clear().env("PATH", "/usr/bin:/bin");
@@ -85,7 +144,7 @@ impl Server {
             assert!(begun.elapsed() < Duration::from_secs(10), "docker-registry does not answer");
             std::thread::sleep(Duration::from_millis(10));
         }
-        Self { address, running: Running::Other(child), _root: Some(root) }
+        Self { address, scheme: setting.scheme(), running: Running::Other(child), _root: Some(root) }
     }
 
     /// The processor time it has used, in seconds; of one that was running before nothing is known.
@@ -102,6 +161,16 @@ impl Server {
         match &self.running {
             Running::Coracle(program) => mib(program.read_from_disk()),
             Running::Other(child) => mib(child.read_from_disk()),
+            Running::Before => f64::NAN,
+        }
+    }
+
+    /// How much it has written to the disk, in KiB.
+    pub(crate) fn written_kib(&self) -> f64 {
+        let kib = |bytes| bytes as f64 / 1024.0;
+        match &self.running {
+            Running::Coracle(program) => kib(program.written()),
+            Running::Other(child) => kib(child.written()),
             Running::Before => f64::NAN,
         }
     }
@@ -123,4 +192,18 @@ impl Drop for Server {
             let _ = child.wait();
         }
     }
+}
+
+/// Writes a certificate. Returns its file and that of the key.
+fn certificate(root: &Path, kind: Key) -> (PathBuf, PathBuf) {
+    let (certificate, key) = (root.join("cert.pem"), root.join("key.pem"));
+    let kind: &[&str] = match kind {
+        Key::Ecdsa => &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
+        Key::Rsa => &["rsa:2048"],
+    };
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-days", "2", "-nodes", "-subj", "/CN=localhost", "-newkey"]).args(kind);
+    command.args(["-addext", "subjectAltName=DNS:localhost", "-out"]).arg(&certificate).arg("-keyout").arg(&key);
+    assert!(command.stderr(Stdio::null()).status().unwrap().success(), "openssl makes a certificate");
+    (certificate, key)
 }

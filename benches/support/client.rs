@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -173,6 +174,21 @@ impl Client {
             noise.check(content, at, bytes);
             at += bytes.len();
         });
+    }
+
+    /// The same. Returns the time until the first byte of the blob.
+    pub(crate) fn pull_timed(&mut self, repository: &str, noise: &Noise, content: &Content) -> Duration {
+        let began = Instant::now();
+        self.write_head("GET", &format!("/v2/{repository}/blobs/{}", content.digest()), "", 0);
+        let head = self.head();
+        assert_eq!((head.status, head.length), (200, content.length()));
+        let (mut at, mut first) = (0, None);
+        self.take(head.length, |bytes| {
+            first.get_or_insert_with(|| began.elapsed());
+            noise.check(content, at, bytes);
+            at += bytes.len();
+        });
+        first.unwrap_or_default()
     }
 
     pub(crate) fn put_manifest(&mut self, repository: &str, reference: &str, manifest: &str) {

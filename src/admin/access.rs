@@ -39,7 +39,7 @@ impl Operation for RotateSigningKey {
 
     fn perform(self, call: &Call<'_>) -> Result<SigningKey, Failure> {
         let id = call.registry.tokens().rotate().map_err(Error::from)?;
-        call.accounts().note("rotate_signing_key", &id, &Origin::local())?;
+        call.accounts().note("rotate_signing_key", &id, &[], &Origin::local())?;
         Ok(SigningKey { id })
     }
 }

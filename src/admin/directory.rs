@@ -65,6 +65,8 @@ impl Drop for Offered {
 pub(crate) struct Handed {
     _handle: fs::File,
     via: PathBuf,
+    /// Its path in the other process.
+    known: PathBuf,
 }
 
 impl Handed {
@@ -82,16 +84,30 @@ impl Handed {
                 path.display()
             )
         })?;
-        Ok(Self { _handle: handle, via })
+        Ok(Self { _handle: handle, via, known: path.to_owned() })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.via
     }
 
+    /// The path by which this process reaches a file in the directory, which the other process calls `path`.
+    pub(crate) fn reached(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(&self.known) {
+            Ok(below) if below.as_os_str().is_empty() => self.via.clone(),
+            Ok(below) => self.via.join(below),
+            Err(_) => path.to_owned(),
+        }
+    }
+
+    /// A message, with the paths that the other process knows.
+    pub(crate) fn named(&self, message: &str) -> String {
+        message.replace(&*self.via.to_string_lossy(), &self.known.to_string_lossy())
+    }
+
     /// The message of an error, with the path that the other process knows.
     pub(crate) fn translate(&self, error: &BackupError, path: &Path) -> String {
-        let message = error.to_string().replace(&*self.via.to_string_lossy(), &path.to_string_lossy());
+        let message = self.named(&error.to_string());
         if error.io().is_none_or(|source| source.kind() != io::ErrorKind::PermissionDenied) {
             return message;
         }

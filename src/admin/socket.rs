@@ -18,6 +18,8 @@ use rustix::net::{
 use crate::content::blobs::{Tree, give_to_owner_of_parent};
 use crate::kit::file::if_exists;
 
+/// The most open directories and files of a command: the one it works in, and one that it has read.
+const HANDLES_MAX: usize = 2;
 /// The longest path that the system calls for sockets take directly, in bytes: 104 on BSD and macOS, 108 on Linux.
 const PATH_BYTES_MAX: usize = 100;
 
@@ -38,7 +40,7 @@ pub(crate) fn connect(root: &Path) -> io::Result<UnixStream> {
 }
 
 /// Calls `work` with a path to the socket that is short enough for the system.
-fn by_short_path<T>(path: &Path, work: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn by_short_path<T>(path: &Path, work: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return work(path) };
     if path.as_os_str().len() < PATH_BYTES_MAX {
         return work(path);
@@ -63,20 +65,23 @@ pub(super) fn through(directory: &impl AsFd) -> std::path::PathBuf {
     format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd()).into()
 }
 
-/// Sends a line, and an open directory if there is one.
-pub(crate) fn send(mut stream: &UnixStream, line: &[u8], directory: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let Some(directory) = directory else { return stream.write_all(line) };
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// Sends a line, and open directories and files if there are any.
+pub(crate) fn send(mut stream: &UnixStream, line: &[u8], handles: &[BorrowedFd<'_>]) -> io::Result<()> {
+    if handles.is_empty() {
+        return stream.write_all(line);
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(HANDLES_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let directories = [directory];
-    ancillary.push(SendAncillaryMessage::ScmRights(&directories));
+    if !ancillary.push(SendAncillaryMessage::ScmRights(handles)) {
+        return Err(io::Error::other("too many open files for one command"));
+    }
     let sent = sendmsg(stream, &[IoSlice::new(line)], &mut ancillary, SendFlags::empty())?;
     stream.write_all(&line[sent..])
 }
 
-/// Receives some bytes, and an open directory if one was sent with them.
-pub(crate) fn receive(stream: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// Receives some bytes, and the open directories and files that were sent with them.
+pub(crate) fn receive(stream: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(HANDLES_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     #[cfg(target_os = "linux")]
     let flags = RecvFlags::CMSG_CLOEXEC;
@@ -87,7 +92,7 @@ pub(crate) fn receive(stream: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize,
         RecvAncillaryMessage::ScmRights(handles) => Some(handles),
         _ => None,
     });
-    Ok((received.bytes, handed.flatten().last()))
+    Ok((received.bytes, handed.flatten().collect()))
 }
 
 /// Opens a directory for sending.
@@ -112,7 +117,7 @@ mod tests {
             drop(listener);
             // A socket that a crash has left is replaced.
             let listener = bind(&Tree::new(&root)).unwrap();
-            send(&connect(&root).unwrap(), b"hello\n", None).unwrap();
+            send(&connect(&root).unwrap(), b"hello\n", &[]).unwrap();
             let mut text = String::new();
             listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
             assert_eq!(text, "hello\n");
@@ -124,12 +129,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (one, other) = UnixStream::pair().unwrap();
         let open = open_directory(directory.path()).unwrap();
-        send(&one, b"line\n", Some(open.as_fd())).unwrap();
+        send(&one, b"line\n", &[open.as_fd(), open.as_fd()]).unwrap();
         let mut bytes = [0; 16];
         let (count, handed) = receive(&other, &mut bytes).unwrap();
         assert_eq!(&bytes[..count], b"line\n");
-        let (handed, known) = (rustix::fs::fstat(handed.unwrap()).unwrap(), rustix::fs::fstat(&open).unwrap());
-        assert_eq!((handed.st_dev, handed.st_ino), (known.st_dev, known.st_ino));
+        let known = rustix::fs::fstat(&open).unwrap();
+        assert_eq!(handed.len(), 2);
+        for handed in handed {
+            let handed = rustix::fs::fstat(handed).unwrap();
+            assert_eq!((handed.st_dev, handed.st_ino), (known.st_dev, known.st_ino));
+        }
         drop(one);
         assert_eq!(receive(&other, &mut bytes).unwrap().0, 0);
     }

@@ -75,8 +75,12 @@ impl Operation for Collect {
             stores.dry_run_collection(delays, purge)?
         } else {
             let purged = purge.map_or(Ok(0), |purge| stores.purge_history(purge.repository(), call.pause))?;
-            let collect = || stores.collect(delays, call.pause);
-            let collected = call.registry.perform(Work::Collection, collect, Work::describe_collection)?;
+            let collected = call.registry.perform(
+                Work::Collection,
+                call.pause,
+                |progress, pause| stores.collect(delays, progress, pause),
+                Work::describe_collection,
+            )?;
             DryRun { collected, purged, is_part: false }
         };
         Ok(Collection { dry_run: self.dry_run, purged, collected, is_part })
@@ -119,8 +123,13 @@ impl Operation for Scrub {
     fn perform(self, call: &Call<'_>) -> Result<ScrubReport, Failure> {
         let rate = self.rate.unwrap_or(call.registry.config().extensions.scrub.rate);
         let scrubbing = Scrubbing { repair: self.repair, rate, unless_since: None };
-        let scrub = || call.registry.stores().scrub(scrubbing, call.pause);
-        let scrubbed = call.registry.perform(Work::Scrub, scrub, Work::describe_scrub)?;
+        let stores = call.registry.stores();
+        let scrubbed = call.registry.perform(
+            Work::Scrub,
+            call.pause,
+            |progress, pause| stores.scrub(scrubbing, progress, pause),
+            Work::describe_scrub,
+        )?;
         Ok(ScrubReport { clean: scrubbed.is_clean(), scrubbed })
     }
 }
@@ -147,7 +156,7 @@ pub(crate) struct BackUp {
 }
 
 /// Makes a path absolute: the running registry has another working directory.
-fn absolute(text: &str) -> Result<PathBuf, std::io::Error> {
+pub(super) fn absolute(text: &str) -> Result<PathBuf, std::io::Error> {
     std::path::absolute(text)
 }
 
@@ -193,7 +202,7 @@ pub(crate) fn restore(request: &Restore) -> Result<Transferred, BackupError> {
     restore_content(&request.backup, &request.root, mode(request.copy), request.verify)
 }
 
-const fn mode(copy: bool) -> TransferMode {
+pub(super) const fn mode(copy: bool) -> TransferMode {
     if copy { TransferMode::Copy } else { TransferMode::Cheapest }
 }
 

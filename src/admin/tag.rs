@@ -50,7 +50,7 @@ impl Operation for TagHistory {
     fn perform(self, call: &Call<'_>) -> Result<TagTimeline, Failure> {
         let repository = call.registry.repository(&self.repository);
         let page = repository.history(&HistoryFilter { limit: LISTED_MAX, ..HistoryFilter::default() })?;
-        let (deleted, more) = repository.deleted(LISTED_MAX)?;
+        let (deleted, next) = repository.deleted(None, LISTED_MAX)?;
         let tags = page.entries.into_iter().map(|entry| TagPeriod {
             tag: entry.tag.to_string(),
             digest: entry.state.digest.to_string(),
@@ -67,7 +67,7 @@ impl Operation for TagHistory {
             repository: self.repository,
             tags: tags.collect(),
             deleted: deleted.collect(),
-            more: page.more || more,
+            more: page.more || next.is_some(),
         })
     }
 }

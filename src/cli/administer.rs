@@ -1,7 +1,7 @@
 //! How a command reaches a registry: through the socket of a running one, or by opening the data directory itself.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
-use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
@@ -12,9 +12,12 @@ use std::time::Duration;
 use rustix::fs::{Access, access};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::Error;
+use super::progress::ProgressLine;
 use crate::admin::{Call, Command, Offered, Operation, Reply, Secret, socket};
+use crate::config::Config;
 use crate::registry::{self, Registry};
 
 /// The longest wait for an answer, and for that of an operation that reads all stored data.
@@ -38,8 +41,17 @@ pub(super) struct Target {
     json: bool,
 }
 
+/// Carries out an operation that shows the state of the registry, and returns its answer.
+pub(super) type Ask = dyn Fn(Command) -> Option<Value>;
+
+/// Makes the progress line of a long operation, if it has one.
+pub(super) type Progress = Option<fn(&Ask) -> Option<String>>;
+
 /// How the answer of an operation is shown to a person.
 pub(super) trait Report: Serialize {
+    /// The progress line that a terminal shows meanwhile.
+    const PROGRESS: Progress = None;
+
     /// Prints the answer.
     fn print(&self);
 
@@ -99,11 +111,31 @@ impl Target {
         finish(self.json, &self.perform(operation)?)
     }
 
-    fn perform<O: Operation>(&self, operation: O) -> Result<O::Answer, Error> {
-        let (config, root) = super::locate(self.config.as_deref(), self.root.as_deref())?;
+    /// Whether the answer is printed as JSON.
+    pub(super) const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// The data directory, if the command names it.
+    pub(super) fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// The configuration and the data directory.
+    pub(super) fn locate(&self) -> Result<(Config, PathBuf), Error> {
+        super::locate(self.config.as_deref(), self.root.as_deref())
+    }
+
+    /// Carries an operation out, through the socket of a running registry or on the data directory.
+    pub(super) fn perform<O: Operation<Answer: Report>>(&self, mut operation: O) -> Result<O::Answer, Error> {
+        let (config, root) = self.locate()?;
         let database = root.join("coracle.redb");
         match database.try_exists() {
             Ok(true) => {}
+            Ok(false) if !O::NEEDS_DATA => {
+                let registry = super::quietly(|| Registry::builder().config(config).temporary().open())?;
+                return Ok(operation.perform(&Call::alone(&registry.shared, None))?);
+            }
             Ok(false) if root.join("manifests.log").exists() => {
                 return Err(Error::failed(format!(
                     "the database {} is missing: restore a backup, or run `coracle recover --root {}`",
@@ -119,8 +151,14 @@ impl Target {
             }
             Err(error) => return Err(not_usable(&root, &error)),
         }
+        let attached = operation.attach()?;
         if let Some(stream) = running(&root)? {
-            return ask(&stream, &operation.into(), &root);
+            let asked = root.clone();
+            let _line = ProgressLine::start(O::Answer::PROGRESS, move |command| {
+                let stream = running(&asked).ok()??;
+                ask(&stream, &command, &asked, None).ok()
+            });
+            return ask(&stream, &operation.into(), &root, attached.as_ref());
         }
         if let Err(error) = access(&database, Access::READ_OK | Access::WRITE_OK) {
             return Err(not_usable(&root, &error.into()));
@@ -134,8 +172,11 @@ impl Target {
             )),
             error => error.into(),
         })?;
-        let call = Call { registry: &registry.shared, handed: None, pause: &|_| ControlFlow::Continue(()) };
-        Ok(operation.perform(&call)?)
+        let shared = registry.clone();
+        let _line = ProgressLine::start(O::Answer::PROGRESS, move |command| {
+            command.perform(&Call::alone(&shared.shared, None)).ok()
+        });
+        Ok(operation.perform(&Call::alone(&registry.shared, attached.as_ref()))?)
     }
 }
 
@@ -169,7 +210,12 @@ fn not_usable(root: &Path, error: &std::io::Error) -> Error {
 }
 
 /// Sends an operation to a running registry, and returns its answer.
-fn ask<A: DeserializeOwned>(stream: &UnixStream, command: &Command, root: &Path) -> Result<A, Error> {
+fn ask<A: DeserializeOwned>(
+    stream: &UnixStream,
+    command: &Command,
+    root: &Path,
+    attached: Option<&File>,
+) -> Result<A, Error> {
     let failed = |error: std::io::Error| Error::failed(format!("the running registry does not answer: {error}"));
     let wait = if command.is_long() { LONG_ANSWER_WAIT } else { ANSWER_WAIT };
     stream.set_read_timeout(Some(wait)).map_err(failed)?;
@@ -177,8 +223,9 @@ fn ask<A: DeserializeOwned>(stream: &UnixStream, command: &Command, root: &Path)
     line.push('\n');
     let offered =
         command.directory().map(|directory| Offered::open(directory, root)).transpose().map_err(Error::failed)?;
-    let handle = offered.as_ref().map(|offered| offered.handle.as_fd());
-    socket::send(stream, line.as_bytes(), handle).map_err(failed)?;
+    let directory = offered.as_ref().map(|offered| offered.handle.as_fd());
+    let handles: Vec<_> = directory.into_iter().chain(attached.map(|file| file.as_fd())).collect();
+    socket::send(stream, line.as_bytes(), &handles).map_err(failed)?;
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).map_err(failed)?;
     match serde_json::from_str(&answer) {

@@ -4,8 +4,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::config::{self, Config, Error, Examined, Finding};
+use serde::Serialize;
+
+use crate::config::{self, Config, Environment, Error, Examined, Finding, Source};
 use crate::identity::accounts::htpasswd_problems;
+use crate::kit::text::table;
 use crate::server::check_tls;
 
 /// Check a configuration file and report all problems
@@ -16,7 +19,7 @@ use crate::server::check_tls;
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckConfig {
     /// The configuration in TOML, JSON or YAML, as its extension says
-    #[arg(required_unless_present_any = ["keys", "config"])]
+    #[arg(required_unless_present_any = ["keys", "config", "effective"])]
     file: Option<PathBuf>,
     /// Another way to name the configuration, as other commands take it
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
@@ -24,6 +27,21 @@ pub(super) struct CheckConfig {
     /// List every key with its default and its meaning
     #[arg(long)]
     keys: bool,
+    /// List the value of every key, and where it comes from: the default, the file or an environment variable
+    #[arg(long)]
+    effective: bool,
+    /// Print the list of --effective as JSON
+    #[arg(long, requires = "effective")]
+    json: bool,
+}
+
+/// A key with its value. Secrets and access rules are left out.
+#[derive(Debug, Serialize)]
+struct Effective {
+    key: &'static str,
+    value: String,
+    /// `default`, the file, or the environment variable.
+    source: String,
 }
 
 impl CheckConfig {
@@ -31,26 +49,56 @@ impl CheckConfig {
         if self.keys {
             say(&config::key_table());
         }
-        let Some(file) = self.file.as_ref().or(self.config.as_ref()) else { return ExitCode::SUCCESS };
-        match check(file) {
+        let named = super::named(self.file.as_deref().or(self.config.as_deref()));
+        if named.is_none() && !self.effective {
+            return ExitCode::SUCCESS;
+        }
+        match check(named.as_deref()) {
             Ok(warnings) => {
                 for warning in warnings {
                     eprintln!("warning: {warning}");
                 }
-                say(&format!("{} is valid\n", file.display()));
-                ExitCode::SUCCESS
             }
             Err(error) => {
                 eprintln!("{error}");
-                ExitCode::from(2)
+                return ExitCode::from(2);
             }
         }
+        match (&named, self.effective) {
+            (_, true) => match effective(named.as_deref(), self.json) {
+                Ok(text) => say(&text),
+                Err(error) => return error.print(),
+            },
+            (Some(file), false) => say(&format!("{} is valid\n", file.display())),
+            (None, false) => {}
+        }
+        ExitCode::SUCCESS
     }
 }
 
-/// Checks a file and the files that it names, and returns the warnings.
-fn check(file: &Path) -> Result<Vec<Finding>, Error> {
-    let Examined { mut problems, warnings, htpasswd, tls } = Config::examine(file)?;
+/// The values in force, as a table or as JSON.
+fn effective(file: Option<&Path>, json: bool) -> Result<String, super::Error> {
+    let loaded = super::load(file)?;
+    let values = loaded.config.in_force().into_iter().map(|value| {
+        let source = match loaded.source(value.key) {
+            Source::Default => "default".to_owned(),
+            Source::File => file.map_or_else(String::new, |file| file.display().to_string()),
+            Source::Variable(name) => format!("${name}"),
+        };
+        Effective { key: value.key, value: value.text, source }
+    });
+    if json {
+        return Ok(format!("{}\n", serde_json::to_string(&values.collect::<Vec<_>>())?));
+    }
+    let shown = |value: String| if value.is_empty() { "-".to_owned() } else { value };
+    Ok(table(["KEY", "VALUE", "SOURCE"], values.map(|value| [value.key.to_owned(), shown(value.value), value.source])))
+}
+
+/// Checks a configuration and the files that it names, and returns the warnings.
+fn check(file: Option<&Path>) -> Result<Vec<Finding>, Error> {
+    let environment = Environment::read(std::env::vars_os())?;
+    let Examined { mut problems, warnings, htpasswd, tls } = Config::examine(file, &environment)?;
+    let file = file.unwrap_or(Path::new("configuration"));
     let mut problem = |key: &str, message: String| problems.push(Finding::at_key(file, key, message));
     if let Some(users) = htpasswd {
         let key = "http.auth.htpasswd.path";

@@ -1,27 +1,28 @@
 //! Where the log of the program goes. The library only emits events.
 
+mod batch;
 mod format;
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::Error;
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::kit::append::AppendFile;
+use batch::LineWriter;
 use format::{JsonEvents, JsonLine, PlainNumbers};
 
 /// The permissions of a new log file, before the umask.
 const MODE: u32 = 0o666;
 
-/// The log of a running program.
+/// The log of a running program. Dropping it writes all lines that wait.
 #[derive(Debug)]
 pub(super) struct Logging {
+    writer: LineWriter,
     file: Option<Arc<AppendFile>>,
     /// Whether standard error must have JSON lines only, because a program reads it.
     json_on_stderr: bool,
@@ -38,17 +39,15 @@ pub(super) fn start(log: &Log) -> Result<Logging, Error> {
     };
     let file = log.output.as_deref().map(open).transpose()?;
     let writer = match &file {
-        None => BoxMakeWriter::new(io::stderr),
-        Some(file) => {
-            let (file, failing) = (Arc::clone(file), Arc::default());
-            BoxMakeWriter::new(move || Lines { file: Arc::clone(&file), failing: Arc::clone(&failing) })
-        }
+        None => LineWriter::start(io::stderr()),
+        Some(file) => LineWriter::start(Lines { file: Arc::clone(file), is_failing: false }),
     };
+    let writer = writer.map_err(Error::usage)?;
     let colours = file.is_none() && io::IsTerminal::is_terminal(&io::stderr());
     let json_on_stderr = file.is_none() && log.format == LogFormat::Json;
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(writer)
+        .with_writer(writer.clone())
         // Otherwise a line that cannot be written is reported on standard error, which panics if that is closed.
         .log_internal_errors(false);
     let started = match log.format {
@@ -59,7 +58,7 @@ pub(super) fn start(log: &Log) -> Result<Logging, Error> {
     if json_on_stderr {
         std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "the program panicked")));
     }
-    Ok(Logging { file, json_on_stderr })
+    Ok(Logging { writer, file, json_on_stderr })
 }
 
 fn open(path: &Path) -> Result<Arc<AppendFile>, Error> {
@@ -90,8 +89,12 @@ impl Logging {
             text.to_owned()
         };
         out.push('\n');
-        // Standard error may be closed.
-        let _ = io::stderr().write_all(out.as_bytes());
+        if self.file.is_none() {
+            self.writer.write_now(out.as_bytes());
+        } else {
+            // Standard error may be closed.
+            let _ = io::stderr().write_all(out.as_bytes());
+        }
     }
 
     /// Prints a warning.
@@ -106,22 +109,28 @@ impl Logging {
     }
 }
 
+impl Drop for Logging {
+    fn drop(&mut self) {
+        self.writer.end();
+    }
+}
+
 /// Writes lines to a file. The first of several failures is reported on standard error.
 struct Lines {
     file: Arc<AppendFile>,
-    failing: Arc<AtomicBool>,
+    is_failing: bool,
 }
 
 impl Write for Lines {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let written = self.file.append(line.strip_suffix(b"\n").unwrap_or(line));
-        let was_failing = self.failing.swap(written.is_err(), Ordering::Relaxed);
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let written = self.file.append(lines.strip_suffix(b"\n").unwrap_or(lines));
+        let was_failing = std::mem::replace(&mut self.is_failing, written.is_err());
         if let Err(error) = written
             && !was_failing
         {
             let _ = writeln!(io::stderr(), "coracle: log.output: {}: {error}", self.file.path().display());
         }
-        Ok(line.len())
+        Ok(lines.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

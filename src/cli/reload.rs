@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::signal::unix::Signal;
 
 use super::logging::Logging;
-use crate::config::{AccessControl, Config, Tree};
+use crate::config::{AccessControl, Tree};
 use crate::kit::file::FileStamp;
 use crate::registry::Registry;
 
@@ -86,7 +86,7 @@ impl ConfigFile {
         }
         self.stamp = stamp;
         let path = self.path.display();
-        let loaded = match Config::load(&self.path) {
+        let loaded = match super::load(Some(&self.path)) {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::error!(%path, %error, "reload failed; the previous configuration stays in force");

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,16 +12,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::logging::{self, Logging};
 use super::reload::{ConfigFile, Reload};
-use super::{Error, process, quietly};
+use super::{Error, process, quietly, systemd};
 use crate::AccessPolicy;
-use crate::config::{Address, Config, Profile};
+use crate::config::{Address, Config, Listen, Loaded, Profile};
 use crate::identity::accounts::Password;
 use crate::kit::file::FileStamp;
-use crate::registry::Registry;
-use crate::server::RunningRegistry;
+use crate::registry::{Registry, RemoteImages};
+use crate::server::{Listener, RunningRegistry};
 
 /// The environment variable with the password of the first superuser.
 const PASSWORD_VARIABLE: &str = "CORACLE_ADMIN_PASSWORD";
+/// The environment variable with a file that has the password.
+const PASSWORD_FILE_VARIABLE: &str = "CORACLE_ADMIN_PASSWORD_FILE";
+/// The file in the data directory with a generated password, if standard error goes to the journal of systemd.
+const PASSWORD_FILE: &str = "first-password";
 /// The name of the first superuser.
 const ADMIN: &str = "admin";
 
@@ -28,8 +34,13 @@ const BLOCKING_THREADS_MAX: usize = 64;
 
 /// Start the registry
 ///
-/// The first start creates the superuser `admin`. The password is that in `$CORACLE_ADMIN_PASSWORD`, or a generated one
-/// that is shown once. The command prints one line to standard output when it accepts connections.
+/// The first start creates the superuser `admin`. The password is that in `$CORACLE_ADMIN_PASSWORD`, that in the file
+/// `$CORACLE_ADMIN_PASSWORD_FILE`, or a generated one that is shown once. Under systemd, whose journal other users can
+/// read, the generated password is in a file that the journal names. The command prints each
+/// place where it listens to standard output when it accepts connections.
+///
+/// Every key of the configuration can be set in the environment, such as http.port by `$CORACLE_HTTP_PORT`. Under systemd
+/// the registry accepts the sockets of a socket unit, and reports that it has started, that it stops, and that it is alive.
 ///
 /// SIGTERM and ctrl-c stop it after running requests have finished; a second signal stops it at once. SIGHUP makes it
 /// open its log files and read its configuration again.
@@ -43,15 +54,19 @@ pub(super) struct Serve {
     /// Keep the data in this directory [default: the configured one, or that of the platform]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Listen on this address [default: http.address, or 127.0.0.1]
+    /// Listen on this address, and not on those of http.listen [default: http.address, or 127.0.0.1]
     #[arg(long, value_name = "IP")]
     address: Option<IpAddr>,
-    /// Listen on this port; 0 takes a free one [default: http.port, or 8080]
+    /// Listen on this port, and not on those of http.listen; 0 takes a free one [default: http.port, or 8080]
     #[arg(long, value_name = "N")]
     port: Option<u16>,
     /// Let everyone who can connect do everything, without credentials
     #[arg(long)]
     open: bool,
+    /// Take over a running registry, such as `http://old:5000`: pulls fall through to it, pushes stay here, and its content
+    /// is fetched in the background. `coracle import --status` shows how far it is
+    #[arg(long, value_name = "URL")]
+    takeover_from: Option<RemoteImages>,
 }
 
 /// The configuration of a start.
@@ -63,7 +78,11 @@ struct Settings {
 
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
+        let handles = systemd::handles()?;
         let Settings { config, warnings, file } = self.settings()?;
+        if let Some(images) = self.takeover_from.as_ref().filter(|images| !images.is_everything()) {
+            return Err(Error::usage(format!("--takeover-from {images}: expected a registry without a repository")));
+        }
         let logging = logging::start(&config.log)?;
         for warning in warnings {
             logging.warn(&warning);
@@ -72,24 +91,27 @@ impl Serve {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build();
         Ok(match runtime {
-            Ok(runtime) => runtime.block_on(serve(config, file, logging)),
+            Ok(runtime) => {
+                let start = Start { config, takeover: self.takeover_from, handles };
+                runtime.block_on(serve(start, file, logging))
+            }
             Err(error) => logging.failed(&format!("cannot start threads: {error}")),
         })
     }
 
     /// Reads the configuration file, and applies the command line to it.
     fn settings(&self) -> Result<Settings, Error> {
-        let (mut config, mut warnings, mut followed) = (Config::default(), Vec::new(), None);
-        if let Some(file) = self.file.as_deref().or(self.config.as_deref()) {
-            // Before the file is read, so that a change meanwhile is seen.
-            let stamp = FileStamp::at(file);
-            let loaded = Config::load(file).map_err(Error::usage)?;
-            warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-            config = loaded.config;
-            followed = Some(ConfigFile::new(file, stamp, loaded.tree));
-        }
+        let named = super::named(self.file.as_deref().or(self.config.as_deref()));
+        // Before the file is read, so that a change meanwhile is seen.
+        let stamp = named.as_deref().and_then(FileStamp::at);
+        let Loaded { mut config, warnings, tree, .. } = super::load(named.as_deref())?;
+        let mut warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        let followed = named.as_deref().map(|file| ConfigFile::new(file, stamp, tree));
         if let Some(root) = &self.root {
             config.storage.root_directory = Some(root.clone());
+        }
+        if self.address.is_some() || self.port.is_some() {
+            config.http.listen.clear();
         }
         if let Some(address) = self.address {
             config.http.address = Address::Ip(address);
@@ -98,12 +120,7 @@ impl Serve {
             config.http.port = port;
         }
         if self.open && !config.http.open {
-            let loopback = match config.http.address {
-                Address::Localhost => true,
-                Address::Ip(ip) => ip.is_loopback(),
-                Address::All => false,
-            };
-            if !loopback {
+            if !config.http.listens().iter().all(Listen::is_local) {
                 return Err(Error::usage(
                     "--open on an address that other machines can reach lets all of them push and delete: to allow \
                      that, set http.open = true in the configuration",
@@ -112,8 +129,7 @@ impl Serve {
             config.http.open = true;
         }
         let root = super::data_dir(&config)?;
-        let named = self.file.as_deref().or(self.config.as_deref());
-        warnings.extend(other_files(&root, named));
+        warnings.extend(other_files(&root, named.as_deref()));
         config.storage.root_directory = Some(root);
         Ok(Settings { config, warnings, file: followed })
     }
@@ -133,7 +149,16 @@ fn other_files(root: &Path, config: Option<&Path>) -> Option<String> {
     Some(format!("the new data directory {} contains {number}, such as {first:?}", root.display()))
 }
 
-async fn serve(config: Config, file: Option<ConfigFile>, logging: Logging) -> ExitCode {
+/// The parts that a registry is started with.
+struct Start {
+    config: Config,
+    /// The registry that it takes over.
+    takeover: Option<RemoteImages>,
+    /// The sockets that systemd has opened.
+    handles: Vec<OwnedFd>,
+}
+
+async fn serve(start: Start, file: Option<ConfigFile>, logging: Logging) -> ExitCode {
     // From here on SIGTERM stops the process gracefully, and SIGHUP does not end it, even during the start.
     let signals = StopSignals::listen().and_then(|stop| Ok((stop, signal(SignalKind::hangup())?)));
     let (signals, hangup) = match signals {
@@ -142,42 +167,81 @@ async fn serve(config: Config, file: Option<ConfigFile>, logging: Logging) -> Ex
     };
     let logging = Arc::new(logging);
     let reload = Reload::new(file, Arc::clone(&logging), hangup);
-    match run(config, signals, reload, &logging).await {
+    match run(start, signals, reload, &logging).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => logging.failed(&error.to_string()),
     }
 }
 
-async fn run(config: Config, mut signals: StopSignals, reload: Reload, logging: &Logging) -> Result<(), Error> {
-    let registry = quietly(|| Registry::builder().config(config).open())?;
+async fn run(start: Start, mut signals: StopSignals, reload: Reload, logging: &Logging) -> Result<(), Error> {
+    let Start { config, takeover, handles } = start;
+    let registry = quietly(|| Registry::builder().config(config).takeover_from(takeover).open())?;
     let first = first_start(&registry)?;
-    let running = registry.spawn().await?;
+    let running = if handles.is_empty() {
+        registry.spawn().await?
+    } else {
+        let listeners: Result<_, String> = handles.into_iter().map(Listener::from_handle).collect();
+        registry.serve(listeners.map_err(|why| systemd::socket_error(&why))?)?
+    };
     // The password is shown before it is stored. After the reverse order a crash could leave a superuser whose password
     // was never shown. The other steps that can fail come first.
-    announce(&registry, &running, &first, logging);
+    let kept = match &first {
+        FirstStart::Admin(admin) if admin.variable.is_none() && systemd::logs_to_journal() => {
+            let file = registry.data_dir().join(PASSWORD_FILE);
+            keep_password(&file, admin.password.reveal()).map_err(Error::at(&file))?;
+            Some(file)
+        }
+        _ => None,
+    };
+    announce(&registry, &running, &first, kept.as_deref(), logging);
     if let FirstStart::Admin(admin) = first {
         registry.put_user(ADMIN, admin.password.reveal(), true)?;
     }
     let mut out = std::io::stdout();
     // A closed standard output does not stop the registry.
-    let _ = writeln!(out, "listening on {}", running.url());
+    for url in running.urls() {
+        let _ = writeln!(out, "listening on {url}");
+    }
     let _ = out.flush();
+    systemd::notify(&format!("READY=1\nSTATUS=listening on {}", running.urls().join(" and ")));
     let following = tokio::spawn(reload.follow(registry.clone()));
+    let watched = tokio::spawn(systemd::feed_watchdog());
     signals.next().await;
+    systemd::notify("STOPPING=1");
     following.abort();
     tracing::info!("stopping after running requests have finished; another signal stops at once");
     tokio::select! {
         () = running.shutdown() => {}
         () = signals.next() => tracing::warn!("stopping at once; running requests are aborted"),
     }
+    watched.abort();
     Ok(())
+}
+
+/// Writes the password of the first superuser to a file that only its owner can read.
+fn keep_password(file: &Path, password: &str) -> std::io::Result<()> {
+    let mut open = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    open.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    writeln!(open, "{password}")?;
+    open.sync_all()
+}
+
+/// The given password of the first superuser, and the variable that gives it.
+fn given_password() -> Result<Option<(&'static str, String)>, Error> {
+    if let Some(file) = std::env::var_os(PASSWORD_FILE_VARIABLE).filter(|file| !file.is_empty()) {
+        let text = std::fs::read_to_string(&file).map_err(Error::at(Path::new(&file)))?;
+        let password = text.lines().next().unwrap_or_default().to_owned();
+        return Ok(Some((PASSWORD_FILE_VARIABLE, password)));
+    }
+    let given = std::env::var(PASSWORD_VARIABLE).ok().filter(|password| !password.is_empty());
+    Ok(given.map(|password| (PASSWORD_VARIABLE, password)))
 }
 
 /// The superuser of a first start.
 struct FirstAdmin {
     password: Password,
-    /// Whether the password must be shown.
-    generated: bool,
+    /// The variable that gives the password. Without one it was generated, and must be shown.
+    variable: Option<&'static str>,
 }
 
 /// Whether a start creates the first superuser.
@@ -192,15 +256,13 @@ enum FirstStart {
 
 /// Finds out whether to create the first superuser, and with which password.
 fn first_start(registry: &Registry) -> Result<FirstStart, Error> {
-    let given = std::env::var(PASSWORD_VARIABLE).ok().filter(|password| !password.is_empty());
+    let given = given_password()?;
     if registry.shared.policy().grants == AccessPolicy::Open {
         return Ok(FirstStart::No);
     }
     if registry.has_users()? {
-        if given.is_some() {
-            tracing::warn!(
-                "ignored {PASSWORD_VARIABLE}: this registry already has users; use `coracle user passwd {ADMIN}`"
-            );
+        if let Some((variable, _)) = given {
+            tracing::warn!("ignored {variable}: this registry already has users; use `coracle user passwd {ADMIN}`");
         }
         return Ok(FirstStart::No);
     }
@@ -208,12 +270,12 @@ fn first_start(registry: &Registry) -> Result<FirstStart, Error> {
         return Ok(FirstStart::NameTaken);
     }
     Ok(FirstStart::Admin(match given {
-        Some(password) => {
-            let password =
-                Password::chosen(&password).map_err(|error| Error::failed(format!("{PASSWORD_VARIABLE}: {error}")))?;
-            FirstAdmin { password, generated: false }
+        Some((variable, password)) => {
+            let password = Password::chosen(&password);
+            let password = password.map_err(|error| Error::failed(format!("{variable}: {error}")))?;
+            FirstAdmin { password, variable: Some(variable) }
         }
-        None => FirstAdmin { password: Password::generate(), generated: true },
+        None => FirstAdmin { password: Password::generate(), variable: None },
     }))
 }
 
@@ -223,7 +285,14 @@ fn has_admin(registry: &Registry) -> bool {
 }
 
 /// Prints the address of the registry, and the commands to try first.
-fn announce(registry: &Registry, running: &RunningRegistry, first: &FirstStart, logging: &Logging) {
+/// `kept` is the file with the generated password, if it is not shown.
+fn announce(
+    registry: &Registry,
+    running: &RunningRegistry,
+    first: &FirstStart,
+    kept: Option<&Path>,
+    logging: &Logging,
+) {
     let config = registry.shared.config();
     let (tls, host) = reachable(running, config.http.external_url.as_deref());
     let option = |name: &str| if tls { String::new() } else { format!(" --{name}=false") };
@@ -233,13 +302,18 @@ fn announce(registry: &Registry, running: &RunningRegistry, first: &FirstStart, 
         help.push('\n');
     };
     line(&format!("data directory: {}", registry.data_dir().display()));
+    let kept = kept.map(|file| file.display().to_string());
     match first {
-        FirstStart::Admin(FirstAdmin { password, generated: true }) => {
+        FirstStart::Admin(FirstAdmin { variable: None, .. }) if let Some(file) = &kept => {
+            line(&format!("first start: created the superuser {ADMIN}, whose password is in {file}"));
+            line("             only the owner of the file can read it: delete it after you have read it");
+        }
+        FirstStart::Admin(FirstAdmin { password, variable: None }) => {
             line(&format!("first start: created the superuser {ADMIN} with the password {}", password.reveal()));
             line("             the password is not shown again");
         }
-        FirstStart::Admin(_) => {
-            line(&format!("first start: created the superuser {ADMIN}, whose password is in ${PASSWORD_VARIABLE}"));
+        FirstStart::Admin(FirstAdmin { variable: Some(variable), .. }) => {
+            line(&format!("first start: created the superuser {ADMIN}, whose password is in ${variable}"));
         }
         FirstStart::NameTaken => {
             line(&format!("no superuser: the htpasswd file has the user {ADMIN}, whose password stays"));
@@ -269,13 +343,17 @@ fn announce(registry: &Registry, running: &RunningRegistry, first: &FirstStart, 
     let directory = registry.data_dir().display().to_string();
     let mut fields = vec![("data_directory", directory.as_str()), ("host", host.as_str())];
     let message = match first {
-        FirstStart::Admin(FirstAdmin { password, generated: true }) => {
+        FirstStart::Admin(FirstAdmin { variable: None, .. }) if let Some(file) = &kept => {
+            fields.extend([("user", ADMIN), ("password_file", file.as_str())]);
+            "first start: created a superuser; the file has the password: delete it after you have read it"
+        }
+        FirstStart::Admin(FirstAdmin { password, variable: None }) => {
             fields.extend([("user", ADMIN), ("password", password.reveal())]);
             "first start: created a superuser; the password is not shown again"
         }
-        FirstStart::Admin(_) => {
-            fields.push(("user", ADMIN));
-            "first start: created a superuser with the password in $CORACLE_ADMIN_PASSWORD"
+        FirstStart::Admin(FirstAdmin { variable: Some(variable), .. }) => {
+            fields.extend([("user", ADMIN), ("variable", variable)]);
+            "first start: created a superuser with the password in an environment variable"
         }
         FirstStart::NameTaken => {
             fields.push(("user", ADMIN));
@@ -293,7 +371,8 @@ fn reachable(running: &RunningRegistry, external: Option<&str>) -> (bool, String
     let address = running.address();
     // Clients cannot connect to the unspecified address.
     let host = if external.is_none() && address.ip().is_unspecified() {
-        format!("localhost:{}", address.port())
+        // Port 0: only a unix socket.
+        if address.port() == 0 { "localhost".to_owned() } else { format!("localhost:{}", address.port()) }
     } else {
         host.to_owned()
     };

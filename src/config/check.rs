@@ -5,17 +5,29 @@ use std::io;
 use std::path::Path;
 
 use super::access_control;
+use super::bearer;
+use super::client_certificate;
+use super::events;
+use super::immutable;
+use super::ldap;
+use super::listen::Listen;
 use super::network::Network;
 use super::openid;
+use super::quota;
+use super::retention;
 use super::settings::{Setting, Settings};
 use super::sync;
 use super::walk::Findings;
-use crate::oci::RepositoryPattern;
+use crate::kit::site::Site;
 
-const POLICIES: &str = "storage.retention.policies";
 const PROXIES: &str = "http.trustedProxies";
+const LISTEN: &str = "http.listen";
+const SEARCH: &str = "extensions.search";
+const UI: &str = "extensions.ui";
+const UI_DIRECTORY: &str = "extensions.ui.directory";
 const TLS_CERT: &str = "http.tls.cert";
 const TLS_KEY: &str = "http.tls.key";
+const TLS_AUTHORITIES: &str = "http.tls.cacert";
 const BEARER_CERT: &str = "http.auth.bearer.cert";
 
 /// Checks keys together, and that files can be read.
@@ -36,17 +48,21 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
             findings.problem(&format!("{PROXIES}[{index}]"), error.to_string());
         }
     }
-    let policies = match settings.given(POLICIES) {
-        Some(Setting::List(policies)) => policies.as_slice(),
-        _ => &[],
-    };
-    for (index, policy) in policies.iter().enumerate() {
-        for (at, pattern) in policy.given_texts(&format!("{POLICIES}.*.repositories")) {
-            if let Err(why) = pattern.parse::<RepositoryPattern>() {
-                let why = format!("the pattern {pattern:?} {why}");
-                findings.problem(&format!("{POLICIES}[{index}].repositories[{at}]"), why);
-            }
+    for (index, place) in settings.given_texts(LISTEN) {
+        if let Err(error) = place.parse::<Listen>() {
+            findings.problem(&format!("{LISTEN}[{index}]"), error.to_string());
         }
+    }
+    let is_on = |key| settings.given(key) == Some(&Setting::Bool(true));
+    if is_on(UI) && !is_on(SEARCH) {
+        findings.problem(UI, format!("zot's web page needs search: add {SEARCH}, or remove the block"));
+    }
+    if let Some(Setting::Text(directory)) = settings.given(UI_DIRECTORY)
+        && is_on(UI)
+        && !directory.is_empty()
+        && let Err(error) = Site::read(Path::new(directory))
+    {
+        findings.problem(UI_DIRECTORY, error.to_string());
     }
     together(&[TLS_CERT, TLS_KEY], "TLS", settings, findings);
     // A refused source of keys has been reported, and replaces the file.
@@ -54,9 +70,19 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
         let keys = ["http.auth.bearer.realm", "http.auth.bearer.service", BEARER_CERT];
         together(&keys, "an external token issuer", settings, findings);
     }
+    bearer::check(settings, findings);
     openid::check(settings, findings);
+    ldap::check(settings, findings);
+    retention::check(settings, findings);
+    immutable::check(settings, findings);
+    quota::check(settings, findings);
     sync::check(settings, findings);
-    for key in [TLS_CERT, TLS_KEY, BEARER_CERT] {
+    events::check(settings, findings);
+    client_certificate::check(settings, findings);
+    if settings.has_text(TLS_AUTHORITIES) && !settings.has_text(TLS_CERT) {
+        findings.problem(TLS_AUTHORITIES, format!("needs {TLS_CERT} and {TLS_KEY}"));
+    }
+    for key in [TLS_CERT, TLS_KEY, TLS_AUTHORITIES, BEARER_CERT] {
         check_file(key, settings, findings);
     }
 }
@@ -76,9 +102,15 @@ fn together(keys: &[&str], whose: &str, settings: &Settings, findings: &mut Find
 pub(super) fn check_file(key: &str, settings: &Settings, findings: &mut Findings) {
     if let Some(Setting::Text(path)) = settings.given(key)
         && !path.is_empty()
-        && let Err(error) = open_file(Path::new(path))
     {
-        findings.problem(key, format!("cannot read {path:?}: {error}"));
+        check_named_file(key, Path::new(path), findings);
+    }
+}
+
+/// Reports a file if it cannot be read.
+pub(super) fn check_named_file(key: &str, path: &Path, findings: &mut Findings) {
+    if let Err(error) = open_file(path) {
+        findings.problem(key, format!("cannot read \"{}\": {error}", path.display()));
     }
 }
 

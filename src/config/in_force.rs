@@ -1,16 +1,27 @@
 //! The configuration in force, as people read it. No value of it is a secret: the keys of identity providers, which may
 //! have one, and access rules are left out.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::bearer::{WorkloadIssuer, WorkloadRule};
+use super::client_certificate::CertificateAttribute;
+use super::events::{EventSink, SinkKind};
+use super::immutable::ImmutableTags;
 use super::keys;
 use super::kind::Kind;
-use super::model::{Address, Config, Difference, LogFormat, LogLevel, Profile, RetentionPolicy};
+use super::listen::Listen;
+use super::model::{Address, Config, Difference, LogFormat, LogLevel, Profile, SocketMode};
 use super::network::Network;
+use super::openid::Secret;
+use super::origins::AllowedOrigins;
+use super::quota::Quota;
+use super::rate_limit::MethodRate;
+use super::retention::{KeepTags, RetentionPolicy};
 use super::settings::Section;
-use super::sync::{SyncContent, SyncRegistry};
+use super::sync::{SyncContent, SyncRegistry, WhoseCredentials};
 use super::time_window::TimeWindow;
 use crate::kit::text;
 
@@ -51,16 +62,28 @@ impl Config {
         self.http.show(&mut values);
         self.http.auth.show(&mut values);
         self.http.limits.show(&mut values);
+        self.http.unix_socket.show(&mut values);
+        self.http.rate_limit.show(&mut values);
         if let Some(bearer) = &self.http.auth.bearer {
             bearer.show(&mut values);
+        }
+        if let Some(ldap) = &self.http.auth.ldap {
+            ldap.show(&mut values);
         }
         if let Some(tls) = &self.http.tls {
             tls.show(&mut values);
         }
+        if let Some(clients) = &self.http.client_certificates {
+            clients.show(&mut values);
+        }
         self.log.show(&mut values);
         self.extensions.metrics.show(&mut values);
         self.extensions.scrub.show(&mut values);
+        self.extensions.events.show(&mut values);
         self.extensions.sync.show(&mut values);
+        self.extensions.lint.show(&mut values);
+        self.extensions.search.show(&mut values);
+        self.extensions.ui.show(&mut values);
         values
     }
 }
@@ -89,16 +112,31 @@ shown! {
     usize: value => value.to_string();
     String: value => value.clone();
     PathBuf: value => value.display().to_string();
-    Duration: value => duration(*value);
+    Duration: value => text::duration(*value);
     Vec<String>: value => value.join(", ");
+    Vec<Listen>: value => value.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    SocketMode: value => format!("{:04o}", value.bits());
     Vec<Network>: value => value.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     Vec<Difference>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "entry", "entries") };
     Vec<RetentionPolicy>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "policy", "policies") };
+    Vec<ImmutableTags>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "rule", "rules") };
+    Vec<Quota>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "quota", "quotas") };
+    Vec<WorkloadIssuer>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "issuer", "issuers") };
+    Vec<WorkloadRule>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "rule", "rules") };
+    Vec<KeepTags>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "entry", "entries") };
+    Vec<MethodRate>: value => value.iter().map(|limit| format!("{} {}", limit.method, limit.rate)).collect::<Vec<_>>().join(", ");
     Vec<SyncRegistry>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "registry", "registries") };
+    Vec<CertificateAttribute>: value => value.iter().map(|attribute| format!("{attribute:?}")).collect::<Vec<_>>().join(", ");
+    Vec<EventSink>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "sink", "sinks") };
+    BTreeMap<String, String>: value => value.keys().cloned().collect::<Vec<_>>().join(", ");
+    Secret: _value => "(secret)".to_owned();
+    SinkKind: value => match value { Self::Http => "http", Self::Nats => "nats" }.to_owned();
     Vec<SyncContent>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "rule", "rules") };
     TimeWindow: value => value.to_string();
+    AllowedOrigins: value => value.to_string();
     IpAddr: value => value.to_string();
     Profile: value => match value { Self::Coracle => "coracle", Self::Zot => "zot" }.to_owned();
+    WhoseCredentials: value => match value { Self::Own => "own", Self::Client => "client" }.to_owned();
     LogFormat: value => match value { Self::Text => "text", Self::Json => "json" }.to_owned();
     LogLevel: value => format!("{value:?}").to_lowercase();
     Address: value => match value { Self::All => "all addresses".to_owned(), Self::Localhost => "localhost".to_owned(), Self::Ip(ip) => ip.to_string() };
@@ -107,18 +145,6 @@ shown! {
 impl<T: Shown> Shown for Option<T> {
     fn shown(&self) -> String {
         self.as_ref().map(Shown::shown).unwrap_or_default()
-    }
-}
-
-/// A duration with its largest whole unit, such as `30s` or `24h`.
-pub(crate) fn duration(duration: Duration) -> String {
-    let millis = duration.as_millis();
-    match millis {
-        _ if millis == 0 => "0s".to_owned(),
-        _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
-        _ if millis.is_multiple_of(60_000) => format!("{}m", millis / 60_000),
-        _ if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
-        _ => format!("{millis}ms"),
     }
 }
 
@@ -136,12 +162,5 @@ mod tests {
         assert_eq!((find("storage.gcDelay").text.as_str(), find("storage.gcDelay").is_given), ("24h", false));
         assert_eq!(find("storage.minFreeSpace").text, "64 MiB");
         assert!(values.len() > 30, "{}", values.len());
-    }
-
-    #[test]
-    fn durations_have_their_largest_whole_unit() {
-        for (millis, text) in [(0, "0s"), (1500, "1500ms"), (90_000, "90s"), (120_000, "2m"), (86_400_000, "24h")] {
-            assert_eq!(duration(Duration::from_millis(millis)), text);
-        }
     }
 }

@@ -12,10 +12,18 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::bearer::{Bearer, WorkloadIssuer, WorkloadRule};
+use super::client_certificate::{ClientCertificates, Tls};
+use super::events::{EventSink, Events};
+use super::immutable::ImmutableTags;
 use super::kind::Kind;
+use super::ldap::Ldap;
 use super::model::{
-    Auth, Bearer, Collection, Config, Difference, Http, Limits, Log, Metrics, RetentionPolicy, Scrub, Storage, Tls,
+    Auth, Collection, Config, Difference, Http, Limits, Lint, Log, Metrics, Scrub, Search, Storage, Ui, UnixSocket,
 };
+use super::quota::Quota;
+use super::rate_limit::{MethodRate, RateLimit};
+use super::retention::{KeepTags, KeepUntagged, RetentionPolicy};
 use super::settings::{Section as _, Setting};
 use super::sync::{Sync, SyncContent, SyncRegistry};
 
@@ -77,17 +85,33 @@ pub(super) fn all() -> impl Iterator<Item = &'static Row> {
         Storage::ROWS,
         Collection::ROWS,
         RetentionPolicy::ROWS,
+        KeepTags::ROWS,
+        KeepUntagged::ROWS,
+        ImmutableTags::ROWS,
+        Quota::ROWS,
         Http::ROWS,
         Auth::ROWS,
         Bearer::ROWS,
+        WorkloadIssuer::ROWS,
+        WorkloadRule::ROWS,
         Tls::ROWS,
         Limits::ROWS,
+        ClientCertificates::ROWS,
+        UnixSocket::ROWS,
+        RateLimit::ROWS,
+        MethodRate::ROWS,
         Log::ROWS,
         Metrics::ROWS,
         Scrub::ROWS,
+        Events::ROWS,
+        Ldap::ROWS,
+        EventSink::ROWS,
         Sync::ROWS,
         SyncRegistry::ROWS,
         SyncContent::ROWS,
+        Lint::ROWS,
+        Search::ROWS,
+        Ui::ROWS,
         Difference::ROWS,
     ];
     supported.into_iter().chain([access::KEYS, extensions::KEYS, zot::KEYS]).flatten()

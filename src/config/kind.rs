@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
+use super::origins::AllowedOrigins;
 use super::settings::Setting;
 use super::time_window::TimeWindow;
 use super::units::{duration_nanoseconds, size_bytes, size_text};
@@ -40,6 +41,8 @@ pub(super) enum Kind {
     Address,
     /// An absolute http or https URL without query, or "".
     Url,
+    /// Origins of web pages, separated by commas, `*` for all, or "".
+    Origins,
     /// A path of requests that coracle does not use itself.
     UrlPath,
     /// Text that can be quoted in a header: printable ASCII without quotes and backslashes.
@@ -60,6 +63,8 @@ pub(super) enum Kind {
     },
     /// A list of tables.
     List,
+    /// A table of texts, whose names the user chooses.
+    TextMap,
     /// A table of tables, whose names the user chooses.
     Map,
     /// Anything, unchecked.
@@ -68,6 +73,7 @@ pub(super) enum Kind {
 
 impl Kind {
     pub(super) const ANY_INT: Self = Self::Int { least: i64::MIN, most: i64::MAX };
+    pub(super) const ANY_SIZE: Self = Self::Size { least: 0, most: i64::MAX as u64 };
     pub(super) const COUNT: Self = Self::Int { least: 0, most: i64::MAX };
     pub(super) const AT_LEAST_ONE: Self = Self::Int { least: 1, most: i64::MAX };
     pub(super) const LIMIT: Self = Self::duration("1s", "87600h");
@@ -110,6 +116,9 @@ impl Kind {
             (Self::Port, value) => read_port(value).map(|port| Setting::Int(port.into())),
             (Self::Address, Value::String(text)) => read_address(text).map(Setting::Text),
             (Self::Url, Value::String(text)) => read_url(text).map(Setting::Text),
+            (Self::Origins, Value::String(text)) => {
+                text.parse::<AllowedOrigins>().ok().map(|_| Setting::Text(text.clone()))
+            }
             (Self::UrlPath, Value::String(text)) => is_free_path(text).then(|| Setting::Text(text.clone())),
             (Self::HeaderText, Value::String(text)) => {
                 let fits = |c: char| c == ' ' || (c.is_ascii_graphic() && c != '"' && c != '\\');
@@ -123,6 +132,10 @@ impl Kind {
             (Self::Texts, Value::Array(list)) => read_all(list, |text| Some(text.to_owned())).map(Setting::Texts),
             (Self::SomeOf(words), Value::Array(list)) => {
                 read_all(list, |text| read_word(words, text)).map(Setting::Texts)
+            }
+            (Self::TextMap, Value::Object(texts)) => {
+                let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+                texts.iter().map(text).collect::<Option<_>>().map(Setting::TextMap)
             }
             _ => None,
         };
@@ -149,6 +162,9 @@ impl Kind {
             Self::Port => "a port from 0 to 65535, as a number or a string".to_owned(),
             Self::Address => "an IP address, \"localhost\", or \"\" for all addresses".to_owned(),
             Self::Url => "a URL such as \"https://registry.example\", without query".to_owned(),
+            Self::Origins => {
+                "origins of web pages such as \"https://ui.example\", separated by commas, or \"*\" for all".to_owned()
+            }
             Self::UrlPath => format!(
                 "a path such as \"/metrics\", of letters, digits and -._~, outside /{}",
                 TAKEN_SEGMENTS.join(", /")
@@ -161,6 +177,7 @@ impl Kind {
             Self::SomeOf(words) => format!("a list of strings, each {}", one_of(words)),
             Self::Table | Self::Switch { .. } => "a table of keys".to_owned(),
             Self::List => "a list of tables".to_owned(),
+            Self::TextMap => "a table of names, each with a string".to_owned(),
             Self::Map => "a table of names, each with a table of keys".to_owned(),
             Self::Free => "anything".to_owned(),
         }
@@ -168,7 +185,10 @@ impl Kind {
 
     /// Describes an invalid value. Includes it only if it cannot be a secret.
     pub(super) fn found(self, value: &Value) -> String {
-        let secret = matches!(self, Self::Text | Self::Path | Self::Url | Self::Texts | Self::Free);
+        let secret = matches!(
+            self,
+            Self::Text | Self::Path | Self::Url | Self::Origins | Self::Texts | Self::TextMap | Self::Free
+        );
         match value {
             Value::Null => "nothing".to_owned(),
             Value::Array(_) => "a list".to_owned(),

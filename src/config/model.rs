@@ -5,12 +5,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::access_control;
+use super::bearer::{Bearer, WorkloadIssuer};
+use super::client_certificate::{self, ClientCertificates, Tls};
+use super::events::{Events, SinkKind};
+use super::immutable::ImmutableTags;
 use super::keys::Row;
 use super::kind::Kind::{self, Bool, HeaderText, List, OneOf, Path, Port, Size, Text, Texts, Url, UrlPath};
+use super::ldap::{self, Ldap};
+use super::listen::Listen;
 use super::network::Network;
 use super::openid::{self, OpenId};
+use super::origins::AllowedOrigins;
+use super::quota::Quota;
+use super::rate_limit::RateLimit;
+use super::retention::RetentionPolicy;
 use super::settings::{FromSetting, Section, Setting, Settings, from_setting, section};
-use super::sync::Sync;
+use super::sync::{Sync, WhoseCredentials};
 use super::time_window::TimeWindow;
 use crate::identity::access::AccessControl;
 
@@ -58,9 +68,15 @@ section! {
         /// How long a moved or deleted tag can be restored. 0 keeps no history.
         tag_history: Duration = "storage.tagHistory", Kind::duration("0s", "87600h"), "336h";
         /// Free disk space below which pushes are refused. 0 never refuses.
-        min_free_space: u64 = "storage.minFreeSpace", Size { least: 0, most: i64::MAX as u64 }, "64MiB";
+        min_free_space: u64 = "storage.minFreeSpace", Kind::ANY_SIZE, "64MiB";
         /// Whether an index is accepted while manifests that it names are missing.
         allow_sparse_indexes: bool = "storage.allowSparseIndexes", Bool, "false";
+        /// Rules for tags that can be neither moved nor removed.
+        immutable_tags: Vec<ImmutableTags> = "storage.immutableTags", List, "[]";
+        /// Quotas of repositories and namespaces. The first one of each kind that matches applies.
+        quotas: Vec<Quota> = "storage.quotas", List, "[]";
+        /// Most repositories. A push that would create another one gets 429. 0 for no limit.
+        max_repositories: u64 = "storage.maxRepos", Kind::COUNT, "0";
         nested {
             /// Garbage collection.
             collection: Collection = Section::read;
@@ -82,20 +98,11 @@ section! {
         time_window: Option<TimeWindow> = "storage.gcTimeWindow", Kind::TimeWindow, "";
         /// How long an untagged manifest is kept. Without it, storage.gcDelay.
         untagged_delay: Option<Duration> = "storage.retention.delay", Kind::duration("0s", "87600h");
+        /// Whether retention removes nothing: no tags, no untagged manifests and no referrers. `coracle retention plan` shows
+        /// the tags that it would remove.
+        dry_run: bool = "storage.retention.dryRun", Bool, "false";
         /// Retention policies. The first one that matches a repository applies.
         policies: Vec<RetentionPolicy> = "storage.retention.policies", List, "[]";
-    }
-}
-
-section! {
-    /// Retention in some repositories.
-    RetentionPolicy {
-        /// Patterns of the repositories that the policy applies to.
-        repositories: Vec<String> = "storage.retention.policies.*.repositories", Texts, "required";
-        /// Whether manifests are removed whose subject was deleted. Without a matching policy they are.
-        delete_referrers: bool = "storage.retention.policies.*.deleteReferrers", Bool, "false";
-        /// Whether untagged manifests are removed.
-        delete_untagged: bool = "storage.retention.policies.*.deleteUntagged", Bool, "true";
     }
 }
 
@@ -106,10 +113,17 @@ section! {
         address: Address = "http.address", Kind::Address, "127.0.0.1";
         /// Port to listen on. 0 for any free port.
         port: u16 = "http.port", Port, "8080";
+        /// Places to listen instead of http.address and http.port: `0.0.0.0:443`, `[::1]:8080`, `:8080` for all
+        /// addresses, `http://127.0.0.1:8080` for plain HTTP also with http.tls, `unix:/run/coracle/http.sock` for a unix
+        /// socket.
+        listen: Vec<Listen> = "http.listen", Texts, "[]";
         /// URL at which clients reach the registry, if that is not its address, as behind a proxy.
         external_url: Option<String> = "http.externalUrl", Url, "";
         /// Realm of the challenge that asks for a password.
         realm: String = "http.realm", HeaderText, "Authorization Required";
+        /// Origins whose pages may call the registry, separated by commas, or "*" for all. Pages of all origins get no
+        /// cookies.
+        allow_origin: AllowedOrigins = "http.allowOrigin", Kind::Origins, "";
         /// Addresses and networks of proxies. The registry believes their X-Forwarded-For, -Proto, -Host and Forwarded headers.
         trusted_proxies: Vec<Network> = "http.trustedProxies", Texts, "[]";
         /// Whether everyone who reaches the port has all rights, without signing in.
@@ -123,13 +137,81 @@ section! {
             access_control: Option<AccessControl> = access_control::read;
             /// Certificate and key. With them, the port speaks TLS.
             tls: Option<Tls> = Section::read_if_complete;
+            /// Users who sign in with a client certificate.
+            client_certificates: Option<ClientCertificates> = client_certificate::read;
             /// Limits of the server.
             limits: Limits = Section::read;
+            /// Rights to the unix sockets of http.listen.
+            unix_socket: UnixSocket = Section::read;
+            /// How many requests are answered.
+            rate_limit: RateLimit = Section::read;
         }
     }
 }
 
-/// Where the registry listens.
+impl Http {
+    /// Where the registry listens.
+    pub fn listens(&self) -> Vec<Listen> {
+        if self.listen.is_empty() {
+            return vec![Listen::Port { address: self.address, port: self.port, plain: false }];
+        }
+        self.listen.clone()
+    }
+
+    /// The URL by which this machine reaches the registry: the first port that it listens on. `None` if there is only a unix
+    /// socket, or if the port is not known before the start.
+    pub(crate) fn local_url(&self) -> Option<String> {
+        let port = self.listens().into_iter().find_map(|place| match place {
+            Listen::Port { address, port, plain } => Some((address, port, plain)),
+            Listen::Unix(_) => None,
+        });
+        let (address, port, plain) = port.filter(|(_, port, _)| *port > 0)?;
+        let host = match address {
+            Address::Ip(ip) if ip.is_unspecified() && ip.is_ipv6() => "[::1]".to_owned(),
+            Address::Ip(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+            Address::Ip(ip) if ip.is_ipv6() => format!("[{ip}]"),
+            Address::Ip(ip) => ip.to_string(),
+            Address::All | Address::Localhost => "localhost".to_owned(),
+        };
+        let scheme = if self.tls.is_some() && !plain { "https" } else { "http" };
+        Some(format!("{scheme}://{host}:{port}"))
+    }
+}
+
+section! {
+    /// Rights to the unix sockets that the registry listens on.
+    UnixSocket {
+        /// Rights to unix sockets of http.listen: 0600 lets the owner connect, 0660 also the group, 0666 everyone.
+        mode: SocketMode = "http.unixSocket.mode", OneOf(&["0600", "0660", "0666"]), "0660";
+        /// Group of unix sockets of http.listen, by its name or number. Without it, that of the process.
+        group: Option<String> = "http.unixSocket.group", Text, "";
+    }
+}
+
+/// The users of this machine that may connect to a unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SocketMode {
+    /// The owner of the socket.
+    Owner,
+    /// The owner and the group.
+    Group,
+    /// Everyone on this machine.
+    Everyone,
+}
+
+impl SocketMode {
+    /// The rights as the file system has them.
+    pub(crate) const fn bits(self) -> u32 {
+        match self {
+            Self::Owner => 0o600,
+            Self::Group => 0o660,
+            Self::Everyone => 0o666,
+        }
+    }
+}
+
+/// The addresses that the registry listens on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {
@@ -139,6 +221,17 @@ pub enum Address {
     Localhost,
     /// This address.
     Ip(IpAddr),
+}
+
+impl Address {
+    /// Whether only this machine can connect.
+    pub(crate) const fn is_loopback(self) -> bool {
+        match self {
+            Self::All => false,
+            Self::Localhost => true,
+            Self::Ip(ip) => ip.is_loopback(),
+        }
+    }
 }
 
 section! {
@@ -163,34 +256,16 @@ section! {
         /// Names of this registry that clients may ask access tokens for, in addition to its host. The first one is the
         /// audience of the tokens.
         token_services: Vec<String> = "http.auth.token.services", Texts, "[]";
+        /// Issuers of ID tokens for workloads, which are accepted as bearer token and as password.
+        workload_issuers: Vec<WorkloadIssuer> = "http.auth.bearer.oidc", List, "[]";
         nested {
             /// An external token issuer, whose tokens are accepted.
             bearer: Option<Bearer> = Section::read_if_complete;
             /// Identity providers.
             openid: Option<OpenId> = openid::read;
+            /// The directory whose users may sign in.
+            ldap: Option<Ldap> = ldap::read;
         }
-    }
-}
-
-section! {
-    /// An external token issuer. Its tokens say which rights their holder has.
-    Bearer {
-        /// URL of the external token issuer, where clients get tokens.
-        realm: String = "http.auth.bearer.realm", HeaderText, "";
-        /// Name of this registry at the external token issuer.
-        service: String = "http.auth.bearer.service", HeaderText, "";
-        /// File that verifies its tokens: a certificate or public key in PEM, or a JWKS.
-        cert: PathBuf = "http.auth.bearer.cert", Path, "";
-    }
-}
-
-section! {
-    /// Certificate and key. Both were readable when the configuration was read.
-    Tls {
-        /// PEM file with the certificate chain. Together with http.tls.key, the port speaks TLS.
-        cert: PathBuf = "http.tls.cert", Path, "";
-        /// PEM file with the private key of http.tls.cert.
-        key: PathBuf = "http.tls.key", Path, "";
     }
 }
 
@@ -264,7 +339,46 @@ section! {
             scrub: Scrub = Section::read;
             /// Mirrors of other registries.
             sync: Sync = Section::read;
+            /// Events about changes, sent to other servers.
+            events: Events = Section::read;
+            /// Annotations that images must have.
+            lint: Lint = Section::read;
+            /// Search for zot's web page and command line.
+            search: Search = Section::read;
+            /// zot's web page.
+            ui: Ui = Section::read;
         }
+    }
+}
+
+section! {
+    /// Annotations that images must have.
+    Lint {
+        /// Whether a push of an image without them gets 400. Indexes, signatures and other referrers need none.
+        enable: bool = "extensions.lint.enable", Bool, "false";
+        /// Annotations that an image must have in its manifest, or as labels in its config.
+        mandatory_annotations: Vec<String> = "extensions.lint.mandatoryAnnotations", Texts, "[]";
+    }
+}
+
+section! {
+    /// Search for zot's web page and command line.
+    Search {
+        /// Whether zot's search is offered, with the route that describes the ways to sign in. The default is true if
+        /// extensions.search is present.
+        enable: bool = "extensions.search.enable", Bool, "false";
+    }
+}
+
+section! {
+    /// zot's web page.
+    Ui {
+        /// Whether users can star and bookmark repositories, and the page of extensions.ui.directory is served. The
+        /// default is true if extensions.ui is present.
+        enable: bool = "extensions.ui.enable", Bool, "false";
+        /// Directory of zot's web page as it is built. It is served at /, and read once at the start. Without it, only
+        /// the pages at /ui/ are served.
+        directory: Option<PathBuf> = "extensions.ui.directory", Path, "";
     }
 }
 
@@ -313,12 +427,25 @@ impl Config {
         // A federated user has no password, and needs API keys on the command line.
         config.http.auth.api_keys |= config.http.auth.openid.is_some();
         config.extensions.sync.enable = settings.given("extensions.sync") == Some(&Setting::Bool(true));
+        config.extensions.events.enable = settings.given("extensions.events") == Some(&Setting::Bool(true));
         config.extensions.scrub.enable = settings.given("extensions.scrub") == Some(&Setting::Bool(true));
+        config.extensions.search.enable = settings.given("extensions.search") == Some(&Setting::Bool(true));
+        config.extensions.ui.enable = settings.given("extensions.ui") == Some(&Setting::Bool(true));
         config
     }
 }
 
 from_setting! {
+    SinkKind: Setting::Text(word) => match word.as_str() {
+        "http" => Some(Self::Http),
+        "nats" => Some(Self::Nats),
+        _ => None,
+    };
+    WhoseCredentials: Setting::Text(word) => match word.as_str() {
+        "own" => Some(Self::Own),
+        "client" => Some(Self::Client),
+        _ => None,
+    };
     Profile: Setting::Text(word) => match word.as_str() {
         "coracle" => Some(Self::Coracle),
         "zot" => Some(Self::Zot),
@@ -328,6 +455,12 @@ from_setting! {
         "" => Some(Self::All),
         "localhost" => Some(Self::Localhost),
         address => address.parse().ok().map(Self::Ip),
+    };
+    SocketMode: Setting::Text(word) => match word.as_str() {
+        "0600" => Some(Self::Owner),
+        "0660" => Some(Self::Group),
+        "0666" => Some(Self::Everyone),
+        _ => None,
     };
     LogLevel: Setting::Text(word) => match word.as_str() {
         "panic" | "fatal" | "error" => Some(Self::Error),
@@ -343,6 +476,9 @@ from_setting! {
         _ => None,
     };
     Option<TimeWindow>: Setting::Text(text) => Some(text.parse().ok());
+    AllowedOrigins: Setting::Text(text) => text.parse().ok();
+    // An invalid place has been reported, and there is no configuration then.
+    Vec<Listen>: Setting::Texts(texts) => Some(texts.iter().filter_map(|text| text.parse().ok()).collect());
     // An invalid network has been reported, and there is no configuration then.
     Vec<Network>: Setting::Texts(texts) => Some(texts.iter().filter_map(|text| text.parse().ok()).collect());
 }

@@ -198,7 +198,7 @@ fn client(table: &Settings) -> Result<(String, Option<Secret>), (&'static str, S
 }
 
 /// Reads a small file.
-fn read_file(path: &Path) -> io::Result<String> {
+pub(super) fn read_file(path: &Path) -> io::Result<String> {
     let mut content = String::new();
     open_file(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut content)?;
     if content.len() as u64 > FILE_BYTES_MAX {
@@ -282,7 +282,7 @@ fn check_provider(name: &str, table: &Settings, findings: &mut Findings) {
 }
 
 /// Why a URL is not a URL of a provider.
-fn url_problem(text: &str) -> Option<&'static str> {
+pub(super) fn url_problem(text: &str) -> Option<&'static str> {
     let Ok(url) = Url::parse(text) else { return Some("expected a URL such as \"https://provider.example\"") };
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() || url.query().is_some() {
         return Some("expected a URL without a user, a query and a fragment");

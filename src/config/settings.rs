@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys::{self, Row};
+use super::openid::Secret;
 
 /// One value, of the kind of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(super) enum Setting {
     Nanoseconds(i64),
     Text(String),
     Texts(Vec<String>),
+    /// Texts whose names the user chooses.
+    TextMap(BTreeMap<String, String>),
     /// A list of tables.
     List(Vec<Settings>),
     /// Tables whose names the user chooses.
@@ -161,6 +164,8 @@ from_setting! {
     Option<String>: Setting::Text(text) => Some(Some(text.clone()).filter(|text| !text.is_empty()));
     Option<PathBuf>: Setting::Text(text) => Some(Some(text.into()).filter(|_| !text.is_empty()));
     Vec<String>: Setting::Texts(texts) => Some(texts.clone());
+    BTreeMap<String, String>: Setting::TextMap(texts) => Some(texts.clone());
+    Option<Secret>: Setting::Text(text) => Some(Some(Secret::new(text.as_str())).filter(|_| !text.is_empty()));
 }
 
 impl FromSetting for Option<Duration> {

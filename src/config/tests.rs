@@ -1,8 +1,12 @@
 //! Configurations, and their values or findings.
 
+mod bearer;
+mod environment;
 mod files;
+mod ldap;
 mod openid;
 mod problems;
+mod sync;
 mod table;
 mod zot;
 
@@ -11,10 +15,10 @@ use std::time::Duration;
 
 use super::error::Error;
 use super::source::{self, Format};
-use super::{Address, Config, Finding, Loaded, LogFormat, LogLevel, Profile, from_tree, key_table};
+use super::{Address, Config, Environment, Finding, Loaded, LogFormat, LogLevel, Profile, from_tree, key_table};
 
 fn load(format: Format, text: &str) -> Result<Loaded, Error> {
-    from_tree("f", source::parse("f", format, text)?)
+    from_tree("f", source::parse("f", format, text)?, &Environment::default())
 }
 
 fn lines(findings: &[Finding]) -> Vec<String> {
@@ -145,6 +149,8 @@ fn the_compatibility_file_loads_and_lists_the_differences() {
     let mut expected = Config { profile: Profile::Zot, differences, ..Config::default() };
     expected.storage.collection.delay = Duration::from_hours(1);
     expected.storage.tag_history = Duration::ZERO;
+    expected.extensions.search.enable = true;
+    expected.extensions.ui.enable = true;
     assert_eq!(loaded.config, expected);
 
     let mut checks: Vec<_> = loaded.config.differences.iter().map(|row| &row.check).collect();
@@ -160,7 +166,7 @@ fn the_key_table_has_defaults_and_status() {
     let line = |key: &str| text.lines().find(|line| line.starts_with(&format!("{key} ")));
     assert!(line("http.port").is_some_and(|line| line.contains(" 8080 ") && line.contains(" supported ")));
     assert!(line("storage.dedupe").is_some_and(|line| line.contains(" no effect ")));
-    assert!(line("http.auth.ldap").is_some_and(|line| line.contains(" refused ")));
-    assert_eq!(line("http.auth.ldap.address"), None);
+    assert!(line("http.auth.bearer.upstreamTokenEndpoint").is_some_and(|line| line.contains(" refused ")));
+    assert_eq!(line("http.auth.bearer.upstreamTokenEndpoint.realm"), None);
     assert!(text.lines().all(|line| !line.ends_with(' ') && !line.ends_with('.')));
 }

@@ -18,7 +18,7 @@ const SUGGESTIONS_MAX: usize = 100;
 /// The problems and warnings of one file.
 #[derive(Debug)]
 pub(super) struct Findings {
-    file: String,
+    pub(super) file: String,
     pub(super) problems: Vec<Finding>,
     pub(super) warnings: Vec<Finding>,
 }

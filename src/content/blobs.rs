@@ -4,10 +4,12 @@
 //! still referenced. Invariant: a file under `blobs/` was verified against its name, and was durable before it got that
 //! name.
 
+mod arrival;
 mod disk;
 #[cfg(test)]
 mod faulty;
 mod foreign;
+mod part;
 mod paths;
 mod space;
 mod staging;
@@ -23,10 +25,12 @@ use std::time::UNIX_EPOCH;
 
 use parking_lot::{Condvar, Mutex};
 
+pub(crate) use arrival::Arrival;
 pub(crate) use disk::{Disk, Owner, SystemDisk, give_to_owner_of_parent};
 #[cfg(test)]
 pub(crate) use faulty::{FaultyDisk, Operation};
 pub(crate) use foreign::ForeignStore;
+pub(crate) use part::FilePart;
 pub(crate) use paths::Tree;
 pub(crate) use space::Space;
 pub(crate) use staging::{Checkpoint, Staging};
@@ -65,6 +69,8 @@ pub(crate) struct Blobs {
     sync: bool,
     space: Space,
     locks: DigestLocks,
+    /// Locked while an import makes the file of a blob.
+    arriving: DigestLocks,
 }
 
 /// An entry of a blob directory.
@@ -103,7 +109,7 @@ impl Blobs {
             }
         }
         let space = Space::new(root.to_owned(), 0);
-        Ok(Self { tree, disk, sync, space, locks: DigestLocks::default() })
+        Ok(Self { tree, disk, sync, space, locks: DigestLocks::default(), arriving: DigestLocks::default() })
     }
 
     /// Refuses uploads when fewer bytes than this are free.
@@ -191,7 +197,12 @@ impl Blobs {
 
     /// Makes the names of new blobs, and the removal of others, durable.
     pub(crate) fn sync_directories(&self) -> Result<(), Error> {
-        for directory in Algorithm::ALL.map(|algorithm| self.tree.blobs_of(algorithm)) {
+        self.sync_directories_of(Algorithm::ALL)
+    }
+
+    /// As [`Blobs::sync_directories`], for blobs with these algorithms.
+    pub(crate) fn sync_directories_of(&self, algorithms: impl IntoIterator<Item = Algorithm>) -> Result<(), Error> {
+        for directory in algorithms.into_iter().map(|algorithm| self.tree.blobs_of(algorithm)) {
             if self.sync {
                 self.disk.sync_dir(&directory).map_err(Error::io("sync", &directory))?;
             }
@@ -202,6 +213,12 @@ impl Blobs {
     /// Locks a digest until the guard is dropped. A file and its row change together only under this lock. Blocks.
     pub(crate) fn lock(&self, digest: Digest) -> DigestGuard<'_> {
         self.locks.lock(digest)
+    }
+
+    /// Locks a digest against other imports of the same blob, until the guard is dropped. Clients do not wait for it.
+    /// Blocks.
+    pub(crate) fn lock_arrival(&self, digest: Digest) -> DigestGuard<'_> {
+        self.arriving.lock(digest)
     }
 }
 

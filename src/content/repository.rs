@@ -23,24 +23,32 @@ mod content;
 mod damage;
 mod deleted;
 mod error;
+mod event;
+mod evict;
 mod facts;
 mod history;
-mod import;
+mod immutable;
 mod journal;
 mod large;
 mod lease;
+mod lint;
 mod manifest;
 mod mirrored;
 mod optional;
 mod orphan;
+mod progress;
 mod pulls;
+mod quota;
 mod recover;
 mod referrer;
+mod retention;
 #[cfg(test)]
 mod scene;
 mod scrub;
 mod tag;
+mod transfer;
 mod upload;
+mod uses;
 mod weight;
 
 use std::sync::Arc;
@@ -49,24 +57,34 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 pub(crate) use crate::content::blobs::TransferMode;
+pub(crate) use crate::content::rows::Version;
 pub(crate) use backup::{BackupError, Transferred, restore};
 pub(crate) use catalog::{NamePage, SearchScope};
-pub(crate) use collect::{Collected, Delays, DryRun, Purge, Retain, Retention};
+pub(crate) use collect::{Collected, Delays, DryRun, Purge};
 pub(crate) use damage::Opened;
+pub(crate) use deleted::DeletedManifest;
 pub(crate) use error::Error;
+pub(crate) use evict::{Evicted, Goal, Pause};
 pub(crate) use history::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange, TagRights};
-pub(crate) use import::ImportError;
+pub(crate) use immutable::{Immutable, ImmutableRule, ImmutableTags};
+pub(crate) use lint::MandatoryAnnotations;
 pub(crate) use manifest::{Expected, ManifestInfo, ManifestTarget, PutManifest};
-pub(crate) use mirrored::{Held, PutMirrored};
+pub(crate) use mirrored::{Held, MirrorHolding, PutMirrored};
+pub(crate) use progress::WorkProgress;
+pub(crate) use quota::{Amount, Quota, QuotaExceeded, QuotaFigures, QuotaOf, QuotaUse, Quotas};
 pub(crate) use recover::{RecoverError, Recovered, Recovery, recover};
 pub(crate) use referrer::ReferrerCursor;
+#[cfg(test)]
+pub(crate) use retention::decisions as retention_decisions;
+pub(crate) use retention::{Conditions, KeepTags, PlannedTag, Retain, Retained, Retention, RetentionPolicy};
 pub(crate) use scrub::{Scrubbed, Scrubbing};
+pub(crate) use tag::TagPage;
 pub(crate) use upload::Upload;
 #[cfg(any(fuzzing, test))]
-pub(crate) use upload::fuzzing::upload as fuzz_upload;
+pub(crate) use upload::fuzzing::{upload as fuzz_upload, with_stores as fuzz_stores};
 
 use crate::content::blobs::Blobs;
-use crate::content::rows::{Author, Database};
+use crate::content::rows::{Author, Database, EventOrigin};
 use crate::kit::clock::Clock;
 use crate::oci::RepositoryName;
 
@@ -79,8 +97,14 @@ pub(crate) struct Rules {
     pub(crate) upload_expiry: Duration,
     /// How long unreferenced content is kept.
     pub(crate) delays: Delays,
-    /// The unreferenced manifests that stay.
+    /// The tags and the unreferenced manifests that stay.
     pub(crate) retention: Retention,
+    /// The tags that cannot be moved or removed.
+    pub(crate) immutable: ImmutableTags,
+    /// The annotations that images must have.
+    pub(crate) mandatory_annotations: MandatoryAnnotations,
+    /// How much repositories and namespaces may have.
+    pub(crate) quotas: Quotas,
     /// How long the previous targets of a tag are kept. Zero keeps none.
     pub(crate) tag_history: Duration,
 }
@@ -107,10 +131,17 @@ pub(crate) struct Stores {
     manifests: cache::ManifestCache,
     large_manifests: large::LargeManifests,
     pulls: pulls::PullCounts,
+    uses: uses::Uses,
     /// Held while totals and facts are counted, by one thread at a time.
     counting: Mutex<()>,
     /// Held while garbage is collected, by one thread at a time.
     collecting: Mutex<()>,
+    /// Held while mirrored content is evicted, by one thread at a time.
+    evicting: Mutex<()>,
+    /// Held while retention removes tags, by one thread at a time.
+    retaining: Mutex<()>,
+    /// Surveys of tags for pages.
+    surveys: retention::Surveys,
     /// Held while unlinked files are removed.
     sweeping: Mutex<()>,
     /// Read-locked while a task relies on every file, write-locked to remove a file.
@@ -120,7 +151,12 @@ pub(crate) struct Stores {
 impl Stores {
     pub(crate) fn new(blobs: Blobs, database: Arc<Database>, clock: Clock, rules: Rules) -> Result<Self, Error> {
         let uploads = upload::Sessions::open(&database, &clock)?;
+        rules.quotas.prepare(&database)?;
         let ages = age::Ages::open(&database, clock.clone())?;
+        // The lock of the database is held, so no other process imports.
+        if let Err(error) = blobs.discard_arriving() {
+            tracing::warn!(%error, "cannot remove what an interrupted import has left");
+        }
         Ok(Self {
             blobs,
             database,
@@ -132,8 +168,12 @@ impl Stores {
             manifests: cache::ManifestCache::default(),
             large_manifests: large::LargeManifests::default(),
             pulls: pulls::PullCounts::default(),
+            uses: uses::Uses::default(),
             counting: Mutex::default(),
             collecting: Mutex::default(),
+            evicting: Mutex::default(),
+            retaining: Mutex::default(),
+            surveys: retention::Surveys::default(),
             sweeping: Mutex::default(),
             files: RwLock::default(),
         })
@@ -141,7 +181,7 @@ impl Stores {
 
     /// A repository, which may have no content yet.
     pub(crate) fn repository(self: &Arc<Self>, name: &RepositoryName) -> Repository {
-        Repository { stores: Arc::clone(self), name: name.clone(), author: None }
+        Repository { stores: Arc::clone(self), name: name.clone(), author: None, request: None }
     }
 
     /// Checks that the database can be read, and whether it can be written.
@@ -186,4 +226,12 @@ pub(crate) struct Repository {
     stores: Arc<Stores>,
     name: RepositoryName,
     author: Option<Arc<dyn Author>>,
+    /// The request behind changes without an author.
+    request: Option<EventOrigin>,
+}
+
+impl Repository {
+    pub(crate) const fn name(&self) -> &RepositoryName {
+        &self.name
+    }
 }

@@ -14,6 +14,7 @@ mod counting;
 mod credential;
 mod durability;
 mod error;
+mod event;
 mod examine;
 mod facts;
 mod history;
@@ -24,6 +25,7 @@ mod manifest;
 mod mirrored;
 mod order;
 mod permission;
+mod preference;
 mod schema;
 mod size;
 mod store;
@@ -32,9 +34,11 @@ mod totals;
 mod transaction;
 mod unreferenced;
 mod upgrade;
+mod usage;
 mod user;
 mod verify;
 mod version;
+mod wal;
 
 use std::fmt;
 use std::fs::File;
@@ -42,7 +46,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use redb::Durability;
 
 pub(crate) use age::{RestingUpload, SteadyClockRow};
 pub(crate) use audit::{AuditEvent, AuditRow, Author};
@@ -51,6 +54,7 @@ pub(crate) use copy::{Extent, Pause, ReadOnlyDatabase, install};
 pub(crate) use counting::{CleanupPosition, UncountedFacts};
 pub(crate) use credential::{KeyRow, RefreshRow, SecretHash, SessionRow, SigningRow, Use};
 pub(crate) use error::Error;
+pub(crate) use event::{EventKind, EventOrigin, EventRow, RefusedEvent};
 pub(crate) use examine::{Condition, examine, set_aside};
 pub(crate) use facts::{BuildStep, Details, Facts, Kind, Platform};
 pub(crate) use history::{Span, TagState};
@@ -61,11 +65,12 @@ pub(crate) use manifest::{Contents, ManifestRow};
 pub(crate) use mirrored::MirroredRow;
 pub(crate) use order::{Order, Pulls};
 pub(crate) use permission::{Grantee, GroupRow, Role, SettingsRow};
+pub(crate) use preference::Preference;
 pub(crate) use schema::{
-    SETTING_CSRF_KEY, SETTING_FILE_OWNERS_UNKNOWN, SETTING_OPTIONAL_LISTED, SETTING_OWNERS_UNKNOWN,
-    SETTING_PROVIDER_KEY, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY,
+    SETTING_CSRF_KEY, SETTING_FILE_OWNERS_UNKNOWN, SETTING_LAST_BACKUP, SETTING_OPTIONAL_LISTED,
+    SETTING_OWNERS_UNKNOWN, SETTING_PROVIDER_KEY, SETTING_PULLS_KNOWN_SINCE, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY,
 };
-pub(crate) use tag::TagAttributes;
+pub(crate) use tag::{TagAttributes, TagRow};
 pub(crate) use totals::{RepositoryRow, Totals};
 pub(crate) use transaction::{Rows, WriteTx};
 pub(crate) use unreferenced::{Unreferenced, UnreferencedRow};
@@ -80,8 +85,10 @@ use crate::kit::clock::Clock;
 use backend::DatabaseFile;
 use copy::NewDatabase;
 use durability::DurabilityPolicy;
+use event::{NewEvents, Outbox};
 use journal::{Journal, Records};
 use store::Store;
+use wal::{Operations, Wal};
 
 /// The maximum number of changes in one transaction, so that none of them waits long.
 const GROUP_MAX: usize = 256;
@@ -95,6 +102,8 @@ pub(crate) struct Database {
     /// Held by the thread that writes the next transaction, with the changes of all waiting threads.
     leader: Mutex<()>,
     journal: OnceLock<Journal>,
+    /// The outbox of events, if there are sinks.
+    outbox: OnceLock<Outbox>,
 }
 
 /// A secret key for an HMAC. Its `Debug` output does not contain the key.
@@ -130,11 +139,16 @@ impl Database {
             NewDatabase::create(tree, &disk)?.change(schema::create)?;
             install(tree, &*disk)?;
         }
-        let open = |disk| Ok::<_, Error>(Self::new(Store::open(DatabaseFile::open(disk, &path)?)?, sync));
+        let open = |disk: Arc<dyn Disk>| {
+            let wal = Wal::new(tree.wal(), Arc::clone(&disk));
+            Ok::<_, Error>(Self::new(Store::open(DatabaseFile::open(disk, &path)?, Some(wal))?, sync))
+        };
         let database = open(Arc::clone(&disk))?;
         if database.read(schema::version)? == schema::VERSION {
             if !database.read(schema::has_all_tables)? {
                 database.write(schema::create_tables)?;
+                // New tables are not in the write-ahead log.
+                database.flush()?;
             }
             return Ok(database);
         }
@@ -150,6 +164,7 @@ impl Database {
             queue: Mutex::default(),
             leader: Mutex::default(),
             journal: OnceLock::new(),
+            outbox: OnceLock::new(),
         }
     }
 
@@ -245,15 +260,16 @@ impl Database {
     }
 
     fn try_write_group(&self, group: &mut [Box<dyn Pending>]) -> Result<(), Error> {
-        let mut transaction = self.store.begin_write()?;
+        let transaction = self.store.begin_write()?;
         // Holding the read transaction keeps redb from making a second commit, in memory, after each durable one, to
         // free the replaced pages. The next commit frees them. Otherwise a push costs up to a seventh more, and each
         // page that a reader fetches from the file costs a look into 131 empty lists.
         let _before = self.store.begin_read()?;
-        let is_durable = self.durability.next_is_durable();
-        set_durable(&mut transaction, is_durable)?;
         let mut tx = WriteTx::new(transaction);
         tx.records = self.journal.get().map(|_| Records::new());
+        tx.operations = self.log().map(|_| Operations::default());
+        tx.events = self.outbox.get().map(|_| NewEvents::default());
+        let mut has_events = false;
         for pending in &mut *group {
             let before = std::mem::replace(&mut tx.changed, false);
             let failed = !pending.run(&mut tx);
@@ -261,27 +277,37 @@ impl Database {
                 tx.abort()?;
                 return Err(Error::PartialChange);
             }
+            match self.outbox.get() {
+                Some(outbox) if !failed => has_events |= tx.write_events(outbox)?,
+                _ => tx.forget_events(),
+            }
             tx.changed |= before;
         }
         if !tx.changed {
             return tx.abort();
         }
         let records = tx.take_records()?;
-        tx.commit()?;
-        self.durability.committed(is_durable);
+        self.commit(tx)?;
         if let (Some(journal), Some((number, records))) = (self.journal.get(), records) {
             journal.append(number, &records);
+        }
+        if let Some(outbox) = self.outbox.get().filter(|_| has_events) {
+            outbox.notify();
         }
         Ok(())
     }
 }
 
-/// Sets whether the commit of a transaction makes it durable, with all transactions before it.
-fn set_durable(transaction: &mut redb::WriteTransaction, is_durable: bool) -> Result<(), Error> {
-    transaction.set_durability(if is_durable { Durability::Immediate } else { Durability::None })?;
-    // Without quick repair, a start after a crash walks the whole database.
-    transaction.set_quick_repair(is_durable);
-    Ok(())
+impl Drop for Database {
+    fn drop(&mut self) {
+        // The next start would do it. What fails here has no consequence.
+        if self.log().is_some_and(Wal::is_pending) {
+            let _ = self.flush();
+        }
+        if let Some(wal) = self.log() {
+            wal.clear();
+        }
+    }
 }
 
 impl fmt::Debug for Database {

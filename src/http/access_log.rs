@@ -25,13 +25,33 @@ pub(super) struct AccessLogEntry {
     line: Option<Line>,
 }
 
+/// The caller of a request, for the log.
+#[derive(Debug)]
+pub(super) enum LoggedCaller {
+    /// The request was refused before its caller was known.
+    Unknown,
+    Known(Identity),
+    /// The host and the user of an upstream that decided about the request.
+    OfUpstream(String),
+}
+
+impl LoggedCaller {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Unknown => None,
+            Self::Known(identity) => identity.name(),
+            Self::OfUpstream(user) => Some(user),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Line {
     id: String,
     path: String,
     client: Option<IpAddr>,
     peer: Option<SocketAddr>,
-    user: Option<Identity>,
+    user: LoggedCaller,
     agent: Option<String>,
 }
 
@@ -41,7 +61,7 @@ impl AccessLogEntry {
         head: &Parts,
         id: String,
         from: ClientInfo<'_>,
-        user: Option<Identity>,
+        user: LoggedCaller,
         status: StatusCode,
         started: Instant,
     ) -> Self {
@@ -73,7 +93,7 @@ impl AccessLogEntry {
             status = self.status,
             bytes = sent,
             seconds = duration.as_secs_f64(),
-            user = user.as_ref().and_then(Identity::name),
+            user = user.name(),
             client = client.map(tracing::field::display),
             peer = peer.map(tracing::field::display),
             agent,

@@ -22,7 +22,8 @@ use crate::oci::ByteRange;
 const READ_BYTES: u64 = 256 * 1024;
 /// The same when too many pieces are in memory. A client may open many HTTP/2 streams and read none of them.
 const SMALL_READ_BYTES: u64 = 16 * 1024;
-/// The largest piece that is copied from the page cache on this thread. Another thread reads larger ones.
+/// The largest piece that is copied from the page cache on this thread. It stays in the processor's cache until it is
+/// encrypted, and makes four TLS records.
 const CACHED_BYTES_MAX: usize = 64 * 1024;
 
 /// The result of polling a body.
@@ -190,42 +191,62 @@ impl Body {
         }
     }
 
-    /// Copies the next segments that are small and in memory into one piece. That takes less time than another thread
-    /// would, or a frame for each of a thousand ranges.
+    /// Copies what comes next and is in memory into one piece: small segments, or the beginning of a large one. That takes
+    /// less time than another thread would, or a frame for each of a thousand ranges.
     fn gather_cached(&mut self) -> Option<Bytes> {
+        // Few bytes need no reservation.
+        let (most, reserved) = match self.left {
+            ..=SMALL_READ_BYTES => (SMALL_READ_BYTES, None),
+            left => self.reserve_piece(left.min(CACHED_BYTES_MAX as u64)),
+        };
+        let most = usize::try_from(most).unwrap_or(CACHED_BYTES_MAX);
         let mut gathered = Vec::new();
-        while let Some(segment) = self.segments.front() {
+        while gathered.len() < most
+            && let Some(segment) = self.segments.front_mut()
+        {
             let begun = gathered.len();
             let length = usize::try_from(segment.length()).unwrap_or(usize::MAX);
-            if length > CACHED_BYTES_MAX - begun {
-                break;
-            }
+            let part = length.min(most - begun);
             match segment {
-                Segment::Bytes(bytes) => gathered.extend_from_slice(bytes),
+                Segment::Bytes(bytes) if part == length => gathered.extend_from_slice(bytes),
                 Segment::File { file, range } => {
-                    gathered.resize(begun + length, 0);
+                    gathered.resize(begun + part, 0);
                     if !read_cached(file, range.first, &mut gathered[begun..]) {
                         gathered.truncate(begun);
                         break;
                     }
+                    range.first += part as u64;
                 }
-                Segment::Growing { .. } => break,
+                Segment::Bytes(_) | Segment::Growing { .. } => break,
             }
-            self.segments.pop_front();
+            if part == length {
+                self.segments.pop_front();
+            }
         }
-        (!gathered.is_empty()).then(|| gathered.into())
+        let piece = (!gathered.is_empty()).then(|| Bytes::from(gathered))?;
+        Some(match reserved {
+            Some(reserved) => reserved.hold(piece),
+            None => piece,
+        })
+    }
+
+    /// Reserves memory for a piece of `wanted` bytes. Returns the bytes that the piece may have, and the memory. A piece is
+    /// small if too many are in memory.
+    fn reserve_piece(&self, wanted: u64) -> (u64, Option<ReservedBytes>) {
+        let reserved = self.pieces.as_ref().and_then(|budget| budget.try_reserve(wanted));
+        let is_short = self.pieces.is_some() && reserved.is_none();
+        (if is_short { SMALL_READ_BYTES } else { wanted }, reserved)
     }
 
     /// Starts to read the next piece of the file at the front, and the small segments after it. If the piece is not needed
     /// yet, reads nothing while too many pieces are in memory.
     fn read_ahead(&mut self, is_needed: bool) {
-        let Some(Segment::File { file, range }) = self.segments.front_mut() else { return };
-        let reserved = self.pieces.as_ref().and_then(|budget| budget.try_reserve(READ_BYTES));
-        let is_short = self.pieces.is_some() && reserved.is_none();
-        if is_short && !is_needed {
+        let Some(Segment::File { .. }) = self.segments.front() else { return };
+        let (most, reserved) = self.reserve_piece(READ_BYTES);
+        if most < READ_BYTES && !is_needed {
             return;
         }
-        let most = if is_short { SMALL_READ_BYTES } else { READ_BYTES };
+        let Some(Segment::File { file, range }) = self.segments.front_mut() else { return };
         let mut length = range.length().min(most);
         let mut batch = vec![Segment::File {
             file: Arc::clone(file),
@@ -325,6 +346,12 @@ impl http_body::Body for Body {
             if let Some(piece) = self.gather_cached() {
                 return self.hand_out(piece);
             }
+            if let Some(Segment::Bytes(bytes)) = self.segments.front_mut() {
+                // Too many pieces are in memory for a joined one.
+                let bytes = std::mem::take(bytes);
+                self.segments.pop_front();
+                return self.hand_out(bytes);
+            }
             self.read_ahead(true);
         }
         let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
@@ -388,15 +415,25 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let content: Vec<u8> = (0..LENGTH).map(|at| (at % 251) as u8).collect();
         file.write_all(&content).unwrap();
-        let (file, budget) = (Arc::new(file), ByteBudget::new(4 * u32::try_from(READ_BYTES).unwrap()));
+        let (file, budget) = (Arc::new(file), ByteBudget::new(u32::try_from(4 * READ_BYTES).unwrap()));
         let mut unread = Vec::new();
-        // Each of the first two has a piece that is sent and the next one.
-        for expected in [READ_BYTES, READ_BYTES, SMALL_READ_BYTES, SMALL_READ_BYTES, SMALL_READ_BYTES] {
-            let mut body = body(&file, &budget);
-            let piece = piece(&mut body).await;
-            assert_eq!(piece.len() as u64, expected);
-            assert_eq!(body.reading.is_some(), expected == READ_BYTES, "reads ahead");
-            unread.push((body, piece));
+        for is_cached in [true, false] {
+            // Each of the first has a piece that is sent, and the next one if another thread reads.
+            let (expected, count) = if is_cached { (CACHED_BYTES_MAX as u64, 16) } else { (READ_BYTES, 2) };
+            for number in 0..count + 3 {
+                let mut body = body(&file, &budget);
+                if !is_cached {
+                    body.read_ahead(true);
+                }
+                let piece = piece(&mut body).await;
+                let expected = if number < count { expected } else { SMALL_READ_BYTES };
+                assert_eq!(piece.len() as u64, expected);
+                assert_eq!(body.reading.is_some(), !is_cached && number < count, "reads ahead");
+                unread.push((body, piece));
+            }
+            if is_cached {
+                unread.clear();
+            }
         }
         // A client that reads slowly gets the whole blob, and full speed when the others are gone.
         let (mut slow, first) = unread.pop().unwrap();

@@ -24,18 +24,26 @@ pub(super) fn limit(
     response: &mut Response<Body>,
 ) -> Result<(), ApiError> {
     let Access::Repository(name, _) = access else { return Ok(()) };
-    let Some(lifetime) = response.headers().get(header::CACHE_CONTROL).filter(|value| *value != NO_STORE) else {
+    if !response.headers().contains_key(header::CACHE_CONTROL) {
         return Ok(());
-    };
+    }
     // An anonymous caller has just read it.
     let is_public =
         matches!(caller.identity, Identity::Anonymous) || registry.actions(&Caller::ANONYMOUS, name)?.has(Action::Pull);
-    if !is_public {
-        let private = [b"private, ", lifetime.as_bytes()].concat();
-        let private = HeaderValue::from_bytes(&private).map_err(ApiError::internal)?;
-        response.headers_mut().insert(header::CACHE_CONTROL, private);
-        response.headers_mut().append(header::VARY, CREDENTIALS);
-    }
+    if is_public { Ok(()) } else { make_private(response) }
+}
+
+/// Limits a response to the client's own cache.
+pub(super) fn make_private(response: &mut Response<Body>) -> Result<(), ApiError> {
+    let lifetime = response.headers().get(header::CACHE_CONTROL);
+    let Some(lifetime) = lifetime.filter(|value| *value != NO_STORE && !value.as_bytes().starts_with(b"private"))
+    else {
+        return Ok(());
+    };
+    let private = [b"private, ", lifetime.as_bytes()].concat();
+    let private = HeaderValue::from_bytes(&private).map_err(ApiError::internal)?;
+    response.headers_mut().insert(header::CACHE_CONTROL, private);
+    response.headers_mut().append(header::VARY, CREDENTIALS);
     Ok(())
 }
 

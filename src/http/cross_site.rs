@@ -10,7 +10,7 @@ use hyper::http::request::Parts;
 use super::error::ApiError;
 use super::host::{Host, default_port};
 use super::own_hosts::OwnHosts;
-use super::{Context, Operation};
+use super::{Context, Operation, cors};
 use crate::AccessPolicy;
 use crate::http::route::{Query, Route};
 use crate::identity::access::{Access, Credential, Identity};
@@ -52,10 +52,10 @@ pub(super) fn check(
     access: &Access,
 ) -> Result<(), ApiError> {
     check_host(context, head, own_hosts, operation, access)?;
-    check_origin(context, head)?;
+    check_origin(context, head, operation)?;
     match operation {
         // A form has its token in the body, which is read later.
-        Operation::Registry(_) | Operation::Page(_) => Ok(()),
+        Operation::Registry(_) | Operation::Page(_) | Operation::Site(_) => Ok(()),
         Operation::V1(_) => check_token(context, head),
     }
 }
@@ -79,9 +79,14 @@ fn check_token(context: &Context<'_>, head: &Parts) -> Result<(), ApiError> {
     }
 }
 
-/// Refuses an unsafe request from the page of another origin.
-fn check_origin(context: &Context<'_>, head: &Parts) -> Result<(), ApiError> {
-    if head.method.is_safe() || has_bearer(head) {
+/// Refuses an unsafe request from the page of another origin that `http.allowOrigin` does not name.
+fn check_origin(context: &Context<'_>, head: &Parts, operation: &Operation) -> Result<(), ApiError> {
+    // An open registry ignores credentials, so a token proves nothing there.
+    let is_open = context.registry.policy().grants == AccessPolicy::Open;
+    if head.method.is_safe() || !is_open && has_bearer(head) {
+        return Ok(());
+    }
+    if matches!(operation, Operation::Registry(_)) && is_named(context, head) {
         return Ok(());
     }
     // A page of another host or port of the same site (`same-site`) has another origin.
@@ -98,10 +103,17 @@ fn check_origin(context: &Context<'_>, head: &Parts) -> Result<(), ApiError> {
     if origins.all(is_own) { Ok(()) } else { Err(ApiError::csrf()) }
 }
 
+/// Whether the operator allows requests of the page that sends this one.
+fn is_named(context: &Context<'_>, head: &Parts) -> bool {
+    let allowed = context.registry.allowed_origins();
+    let mut origins = head.headers.get_all(header::ORIGIN).iter().peekable();
+    origins.peek().is_some() && origins.all(|origin| cors::is_named(allowed, origin))
+}
+
 /// Whether an origin is the registry's own. `says_same` tells whether the browser reports the same origin.
 fn is_own(Context { client, registry, .. }: &Context<'_>, origin: Origin<'_>, says_same: bool) -> bool {
     // Behind an untrusted proxy only the browser knows that the client uses TLS.
-    let is_scheme = origin.is_https == client.speaks_tls(registry) || origin.is_https && says_same;
+    let is_scheme = origin.is_https == client.speaks_tls() || origin.is_https && says_same;
     let is_requested = is_scheme && client.host().is_some_and(|host| origin.is_at(host));
     let external = registry.external_origin().map(|url| url.origin().ascii_serialization());
     let external = external.as_deref().and_then(Origin::parse);
@@ -127,6 +139,7 @@ fn check_host(
         Operation::Registry(route) => matches!(route, Root | Live | Ready | Started | Metrics),
         Operation::V1(_) => false,
         Operation::Page(request) => request.is_asset(),
+        Operation::Site(_) => true,
     };
     let Some(own_hosts) = own_hosts.filter(|_| !is_probe) else { return Ok(()) };
     let anonymous = || matches!(caller.identity, Identity::Anonymous) && matches!(access, Access::Repository(..));

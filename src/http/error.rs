@@ -4,6 +4,7 @@
 //! status. Headers that belong to a status are set where the error is made, so no handler can forget them. The response
 //! to a 5xx has only a request id. [`super::answer`] logs its cause once, with that id.
 
+mod content;
 mod problem;
 mod refused;
 
@@ -18,22 +19,21 @@ pub(super) use problem::Problem;
 use problem::ProblemFields;
 
 use super::{Body, response::json_response};
-use crate::content::blobs;
-use crate::content::repository;
 use crate::http::route::RouteError;
 use crate::identity::access::{NotAuthenticated, Surface};
 use crate::identity::accounts;
-use crate::oci::{Digest, ErrorCode};
+use crate::oci::ErrorCode;
 
 /// Seconds after which a client may try again.
-const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+pub(super) const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 /// Quay's error types, and their meaning.
-pub(super) const ERROR_TYPES: [(&str, &str); 7] = [
+pub(super) const ERROR_TYPES: [(&str, &str); 8] = [
     ("invalid_request", "The request is invalid."),
     ("invalid_token", "The request has no valid credentials."),
     (FRESH_LOGIN_REQUIRED, "The password must be entered again: POST /api/v1/signin/verify."),
     ("insufficient_scope", "The caller may not do this."),
+    (TAG_IMMUTABLE, "The tag can be neither moved nor removed."),
     ("not_found", "The requested resource does not exist."),
     ("too_many_requests", "Too many attempts. Retry-After has the time to wait."),
     ("downstream_issue", "The registry failed. Its log has the cause under the request id."),
@@ -41,6 +41,9 @@ pub(super) const ERROR_TYPES: [(&str, &str); 7] = [
 
 /// The error type of a 401 that asks for the password again.
 pub(super) const FRESH_LOGIN_REQUIRED: &str = "fresh_login_required";
+
+/// The error type of a 409 for an immutable tag.
+const TAG_IMMUTABLE: &str = "tag_immutable";
 
 /// The error type of a status.
 pub(super) fn error_type_of(status: StatusCode) -> &'static str {
@@ -269,7 +272,8 @@ impl ApiError {
         self
     }
 
-    fn of_token(mut self, word: &'static str) -> Self {
+    /// Adds the error code of a refused access token, for the challenge.
+    pub(crate) fn of_token(mut self, word: &'static str) -> Self {
         self.0.token_error = Some(word);
         self
     }
@@ -344,10 +348,15 @@ impl From<NotAuthenticated> for ApiError {
                 if invalid.is_bearer() { error.of_token("invalid_token") } else { error }
             }
             NotAuthenticated::SignIn(error) => error.into(),
+            NotAuthenticated::Certificate => Self::new(ErrorCode::Unauthorized, error.to_string()),
             NotAuthenticated::WrongBearer => Self::wrong_credentials().of_token("invalid_token"),
             NotAuthenticated::Token(invalid) => {
                 Self::new(ErrorCode::Unauthorized, invalid.to_string()).of_token("invalid_token")
             }
+            NotAuthenticated::IdToken => {
+                Self::new(ErrorCode::Unauthorized, error.to_string()).of_token("invalid_token")
+            }
+            NotAuthenticated::IssuerAway(cause) => Self::provider_away(cause),
             NotAuthenticated::Accounts(error) => error.into(),
         }
     }
@@ -363,6 +372,9 @@ impl From<accounts::NotSignedIn> for ApiError {
             }
             accounts::NotSignedIn::TooBusy(_) => {
                 Self::busy("too many passwords wait to be verified: try again in a few seconds")
+            }
+            accounts::NotSignedIn::DirectoryAway(_) => {
+                Self::busy("the directory that knows the password does not answer: try again later")
             }
             accounts::NotSignedIn::Accounts(error) => error.into(),
         }
@@ -387,68 +399,11 @@ impl From<accounts::Error> for ApiError {
             | E::InvalidPassword(_)
             | E::InvalidKey { .. }
             | E::InvalidPermission { .. }
+            | E::TooManyPreferences { .. }
             | E::InvalidScope(_) => Self::bad_request(ErrorCode::Unsupported, message),
             E::TooBusy(_) => Self::busy(message),
             E::HtpasswdUnreadable { .. } => Self::internal(message),
             E::Database(error) => database(&error),
-        }
-    }
-}
-
-impl From<repository::Error> for ApiError {
-    fn from(error: repository::Error) -> Self {
-        use repository::Error as E;
-        let message = error.to_string();
-        let named = |digest: Digest| json!({ "digest": digest.to_string() });
-        match error {
-            E::RepositoryUnknown { name } => {
-                Self::new(ErrorCode::NameUnknown, message).detail(json!({ "name": name.as_str() }))
-            }
-            E::BlobUnknown { digest } | E::BlobDamaged { digest } => {
-                Self::new(ErrorCode::BlobUnknown, message).detail(named(digest))
-            }
-            E::ManifestUnknown { reference } => {
-                Self::new(ErrorCode::ManifestUnknown, message).detail(json!({ "reference": reference.to_string() }))
-            }
-            E::TagPastUnknown { .. } => Self::new(ErrorCode::ManifestUnknown, message),
-            E::UploadUnknown { .. } => Self::new(ErrorCode::BlobUploadUnknown, message),
-            // Another request uses the upload. Waiting may help.
-            E::UploadBusy { .. } => Self::new(ErrorCode::BlobUploadInvalid, message)
-                .status(StatusCode::CONFLICT)
-                .header(header::RETRY_AFTER, RETRY_SECONDS),
-            E::UploadOutOfOrder { .. } => Self::range(ErrorCode::BlobUploadInvalid, message),
-            E::DigestMismatch { expected, actual } => Self::new(ErrorCode::DigestInvalid, message)
-                .detail(json!({ "expected": expected.to_string(), "actual": actual.to_string() })),
-            E::ManifestInvalid(crate::oci::InvalidManifest::UnsupportedType(_)) => {
-                Self::new(ErrorCode::ManifestInvalid, message).status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
-            }
-            E::ManifestInvalid(_) => Self::new(ErrorCode::ManifestInvalid, message),
-            E::ManifestContentMissing { missing } => {
-                let error = Self::new(ErrorCode::ManifestBlobUnknown, ErrorCode::ManifestBlobUnknown.message());
-                missing.into_iter().fold(error, |error, digest| error.detail(named(digest)))
-            }
-            // The same status as zot: the method is not allowed while something references the content.
-            E::BlobReferenced { digest } => Self::new(ErrorCode::Denied, message)
-                .status(StatusCode::METHOD_NOT_ALLOWED)
-                .header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
-                .detail(named(digest)),
-            E::ManifestReferenced { digest, .. } => Self::new(ErrorCode::Denied, message)
-                .status(StatusCode::METHOD_NOT_ALLOWED)
-                .header(header::ALLOW, HeaderValue::from_static("GET, HEAD, PUT"))
-                .detail(named(digest)),
-            E::NotGranted => Self::new(ErrorCode::Denied, message),
-            // The same status as zot.
-            E::ManifestTagged { digest } => {
-                Self::new(ErrorCode::ManifestInvalid, message).status(StatusCode::CONFLICT).detail(named(digest))
-            }
-            E::TagMoved { .. } => Self::new(ErrorCode::Denied, message).status(StatusCode::PRECONDITION_FAILED),
-            E::Blobs(error) => match &error {
-                blobs::Error::Io(failed) => disk(&failed.source, &error),
-                blobs::Error::NoSpace { .. } => Self::no_space(error),
-                blobs::Error::DigestMismatch { .. } => Self::internal(error),
-            },
-            E::Database(error) => database(&error),
-            E::Corrupt { .. } => Self::internal(message),
         }
     }
 }

@@ -15,6 +15,7 @@ use hyper::HeaderMap;
 use hyper::header::HeaderName;
 use hyper::http::request::Parts;
 
+use super::Connection;
 use super::host::{self, Host, InvalidHost};
 use crate::config::Network;
 use crate::registry::{Notice, Shared};
@@ -31,8 +32,10 @@ pub(super) struct ClientInfo<'a> {
     pub(super) peer: Option<SocketAddr>,
     /// The client's address, as far as trusted proxies report it.
     pub(super) address: Option<IpAddr>,
-    /// Whether a trusted proxy reports that the client uses TLS.
+    /// Whether the client uses TLS, with the registry or, as a trusted proxy reports, with the proxy.
     secure: bool,
+    /// Whether the request came over a socket.
+    has_socket: bool,
     /// The host that the request itself names.
     asked: Result<Option<Host<'a>>, InvalidHost>,
     /// The host that a trusted proxy forwards.
@@ -50,18 +53,29 @@ struct ForwardedValues<'a> {
 }
 
 impl<'a> ClientInfo<'a> {
-    pub(super) fn read(trusted: &[Network], peer: Option<SocketAddr>, head: &'a Parts) -> Self {
+    /// A proxy that connects over a unix socket is trusted: the rights to the socket say who may connect.
+    pub(super) fn read(trusted: &[Network], connection: &Connection, head: &'a Parts) -> Self {
+        let peer = connection.peer;
         let (headers, address) = (&head.headers, peer.map(|peer| peer.ip().to_canonical()));
         let is_trusted = |address: IpAddr| trusted.iter().any(|proxy| proxy.contains(address));
-        let mut info =
-            Self { peer, address, secure: false, asked: host::asked(head), forwarded: Ok(None), notice: None };
-        let Some(proxy) = address.filter(|_| is_forwarded(headers)) else { return info };
-        if !is_trusted(proxy) {
+        let mut info = Self {
+            peer,
+            address,
+            secure: connection.is_tls,
+            has_socket: connection.own_hosts.is_some(),
+            asked: host::asked(head),
+            forwarded: Ok(None),
+            notice: None,
+        };
+        if !info.has_socket || !is_forwarded(headers) {
+            return info;
+        }
+        if !connection.is_unix() && !address.is_some_and(is_trusted) {
             info.notice = Some(Notice::UntrustedProxy);
             return info;
         }
-        let own = ForwardedValues::of_own_headers(headers, proxy, &is_trusted);
-        let standard = ForwardedValues::of_standard_header(headers, proxy, &is_trusted);
+        let own = ForwardedValues::of_own_headers(headers, address, &is_trusted);
+        let standard = ForwardedValues::of_standard_header(headers, address, &is_trusted);
         // A proxy that writes one of the two families passes on the other one as the client sent it. If both are present
         // and differ, it is unknown which one the proxy wrote, so neither counts.
         let same_host = match (own.host, standard.host) {
@@ -74,7 +88,7 @@ impl<'a> ClientInfo<'a> {
             info.notice = Some(Notice::Contradiction);
         }
         info.address = client.ok().flatten().or(address);
-        info.secure = secure.ok().flatten().unwrap_or(false);
+        info.secure |= secure.ok().flatten().unwrap_or(false);
         if let Some(host) = own.host.or(standard.host).filter(|_| same_host) {
             let host = str::from_utf8(host).ok().and_then(Host::parse);
             info.forwarded = host.map(Some).ok_or(InvalidHost::Forwarded);
@@ -83,7 +97,11 @@ impl<'a> ClientInfo<'a> {
     }
 
     /// Refuses a request whose host is missing, invalid or ambiguous.
+    /// A request without a socket needs no host.
     pub(super) fn check(&self) -> Result<(), InvalidHost> {
+        if !self.has_socket {
+            return Ok(());
+        }
         self.asked.and(self.forwarded).map(|_| ())
     }
 
@@ -98,13 +116,13 @@ impl<'a> ClientInfo<'a> {
     }
 
     /// Whether the client uses TLS, with the registry itself or with a trusted proxy.
-    pub(super) fn speaks_tls(&self, registry: &Shared) -> bool {
-        self.secure || registry.config().http.tls.is_some()
+    pub(super) const fn speaks_tls(&self) -> bool {
+        self.secure
     }
 
     /// Whether cookies for the client must be `Secure`.
     pub(super) fn is_secure(&self, registry: &Shared) -> bool {
-        self.secure || registry.is_https()
+        self.secure || registry.external_url().is_some_and(|url| url.starts_with("https://"))
     }
 
     /// The registry's own URL: the configured one, or else the one that the client used.
@@ -128,11 +146,11 @@ impl<'a> ClientInfo<'a> {
 impl<'a> ForwardedValues<'a> {
     /// Reads `X-Forwarded-For`, `-Proto` and `-Host`. `-Port` is ignored because proxies often send the port that they
     /// listen on themselves. `-Prefix` is ignored because registry clients support no path prefix.
-    fn of_own_headers(headers: &'a HeaderMap, proxy: IpAddr, is_trusted: &impl Fn(IpAddr) -> bool) -> Self {
+    fn of_own_headers(headers: &'a HeaderMap, proxy: Option<IpAddr>, is_trusted: &impl Fn(IpAddr) -> bool) -> Self {
         let mut client = None;
         for hop in headers.get_all(FORWARDED_FOR).iter().rev().flat_map(|value| list::plain(value.as_bytes())) {
             let address = list::address(hop);
-            client = address.or(client).or(Some(proxy));
+            client = address.or(client).or(proxy);
             // Untrusted hosts may have written everything before this entry.
             if !address.is_some_and(is_trusted) {
                 break;
@@ -144,7 +162,7 @@ impl<'a> ForwardedValues<'a> {
     }
 
     /// Reads `Forwarded` (RFC 7239).
-    fn of_standard_header(headers: &'a HeaderMap, proxy: IpAddr, is_trusted: &impl Fn(IpAddr) -> bool) -> Self {
+    fn of_standard_header(headers: &'a HeaderMap, proxy: Option<IpAddr>, is_trusted: &impl Fn(IpAddr) -> bool) -> Self {
         let mut values = Self::default();
         for element in headers.get_all(FORWARDED).iter().rev().flat_map(|value| list::quoted(value.as_bytes())) {
             let hop = list::Hop::read(element);
@@ -152,7 +170,7 @@ impl<'a> ForwardedValues<'a> {
             values.secure = hop.proto.map(|scheme| scheme.eq_ignore_ascii_case(b"https")).or(values.secure);
             values.host = hop.host.or(values.host);
             let address = hop.node.and_then(list::address);
-            values.client = address.or(values.client).or(Some(proxy));
+            values.client = address.or(values.client).or(proxy);
             if !address.is_some_and(is_trusted) {
                 break;
             }

@@ -8,6 +8,7 @@ use hyper::http::request::Parts;
 
 use super::forwarded::ClientInfo;
 use super::request::{content_range, content_type, expected, has_already};
+use super::{Connection, OwnHosts};
 use crate::config::Network;
 use crate::content::repository::Expected;
 use crate::identity::access::{Credentials, Surface};
@@ -74,11 +75,18 @@ fn conditions(headers: &HeaderMap) {
     }
 }
 
+/// A connection of a peer to a plain port.
+pub(super) fn connection(peer: SocketAddr) -> Connection {
+    let own_hosts = OwnHosts::new(Some(([127, 0, 0, 1], 80).into()), None);
+    Connection::from(Some(peer), false, std::sync::Arc::new(own_hosts))
+}
+
 fn client(headers: &HeaderMap) {
     let trusted: [Network; 1] = ["10.0.0.0/8".parse().expect("a network")];
     for peer in ["192.0.2.1:1", "10.0.0.1:1"].map(|peer| peer.parse::<SocketAddr>().expect("an address")) {
         let head = head_of(headers);
-        let client = ClientInfo::read(&trusted, Some(peer), &head);
+        let connection = connection(peer);
+        let client = ClientInfo::read(&trusted, &connection, &head);
         let believed = trusted[0].contains(peer.ip());
         assert!(believed || client.address == Some(peer.ip()), "an untrusted peer was believed");
         let url = client.url(false);
@@ -106,7 +114,8 @@ fn appended(headers: &HeaderMap) {
             headers.append(HeaderName::from_static(name), line);
         }
         let head = head_of(&headers);
-        let client = ClientInfo::read(&trusted, Some(([10, 0, 0, 1], 1).into()), &head);
+        let connection = connection(([10, 0, 0, 1], 1).into());
+        let client = ClientInfo::read(&trusted, &connection, &head);
         assert_eq!(client.address, Some([203, 0, 113, 7].into()), "{name}: {last:?}");
     }
 }
@@ -133,7 +142,9 @@ fn credentials(headers: &HeaderMap) {
                     "Debug shows the password"
                 );
             }
-            Credentials::Key { .. } | Credentials::Token(_) => assert_eq!(count, 1),
+            Credentials::Key { .. } | Credentials::Token(_) | Credentials::PasswordOrToken { .. } => {
+                assert_eq!(count, 1);
+            }
             Credentials::Session(_) => {
                 assert!(surface == Surface::ApiV1 || Credentials::from_page(headers));
             }

@@ -1,15 +1,20 @@
 //! [`Operation`]: the operation that a request asks for. Each of the two dialects, and the pages, have a router. All give
 //! the access that an operation requires, and values that are already parsed.
 
-use hyper::{Method, header};
+use std::sync::Arc;
+
+use hyper::{Method, StatusCode, header};
 
 use super::api::mirrored::{self, Prepared};
 use super::api::{blob, list, manifest, token, upload};
+use super::caching;
 use super::error::ApiError;
 use super::request::RequestBody;
 use super::route::{self, Path, Route, RouteError};
-use super::{Context, HandlerResult, ext, ops, ui, v1};
+use super::{Context, HandlerResult, cors, ext, ops, ui, v1};
 use crate::identity::access::{Access, Surface};
+use crate::mirror::Mirror;
+use crate::oci::RepositoryName;
 
 /// An operation with its values.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub(crate) enum Operation {
     V1(v1::Request),
     /// A page for users with a browser.
     Page(ui::Request),
+    /// A file of zot's web page.
+    Site(String),
 }
 
 impl Operation {
@@ -47,6 +54,7 @@ impl Operation {
             Self::Registry(route) => route.access(),
             Self::V1(request) => request.access(),
             Self::Page(request) => request.access(),
+            Self::Site(_) => Access::Anyone,
         }
     }
 
@@ -54,7 +62,15 @@ impl Operation {
     pub(super) fn scope(&self, reduces: bool) -> Option<String> {
         match self {
             Self::Registry(route) => route.scope(reduces),
-            Self::V1(_) | Self::Page(_) => None,
+            Self::V1(_) | Self::Page(_) | Self::Site(_) => None,
+        }
+    }
+
+    /// The repository of a pull, or of a list of tags or referrers.
+    pub(super) const fn pulled_repository(&mut self) -> Option<&mut RepositoryName> {
+        match self {
+            Self::Registry(route) => route.pulled_repository(),
+            Self::V1(_) | Self::Page(_) | Self::Site(_) => None,
         }
     }
 
@@ -63,23 +79,84 @@ impl Operation {
         matches!(self, Self::Registry(route) if route.brings_content())
     }
 
+    /// Whether the operation is a health probe.
+    pub(crate) const fn is_probe(&self) -> bool {
+        matches!(self, Self::Registry(Route::Live | Route::Ready | Route::Started))
+    }
+
+    /// Whether the operation reads the metrics.
+    pub(super) const fn is_metrics(&self) -> bool {
+        matches!(self, Self::Registry(Route::Metrics))
+    }
+
+    /// Whether requests for the operation have no limit: probes, and the files of pages, which anyone may read from memory.
+    pub(super) fn is_unlimited(&self) -> bool {
+        match self {
+            Self::Registry(_) => self.is_probe(),
+            Self::Page(request) => request.is_asset(),
+            Self::Site(_) => true,
+            Self::V1(_) => false,
+        }
+    }
+
+    /// Whether the operation is a pull, for which an upstream may decide.
+    pub(super) fn asks_upstream(&self) -> bool {
+        matches!(self, Self::Registry(route) if mirrored::pulled(route).is_some())
+    }
+
     /// Handles a request of a caller who may make it. Async handlers are boxed. Otherwise every request future is as
     /// large as the largest handler.
     pub(super) async fn handle(self, context: &Context<'_>, body: &mut RequestBody) -> HandlerResult {
         match self {
             Self::Registry(route) => match context.registry.mirror() {
                 None => dispatch(context, route, body).await,
-                Some(mirror) => match Box::pin(mirrored::prepare(context, mirror, &route)).await? {
-                    Prepared::Answered(response) => Ok(response),
-                    Prepared::Local(warning) => {
-                        let mut response = dispatch(context, route, body).await?;
-                        response.headers_mut().extend(warning.map(|warning| (header::WARNING, warning)));
-                        Ok(response)
-                    }
-                },
+                Some(mirror) => Box::pin(pull_through(context, mirror, route, body)).await,
             },
             Self::V1(request) => Box::pin(v1::handle(context, request, body)).await,
             Self::Page(request) => Box::pin(ui::handle(context, request, body)).await,
+            Self::Site(file) => ext::site::get(context, &file),
+        }
+    }
+}
+
+/// Fetches what a pull needs before its handler answers. Content that is stored under a digest is answered at once, unless
+/// its upstream must permit it.
+async fn pull_through(
+    context: &Context<'_>,
+    mirror: &Mirror,
+    mut route: Route,
+    body: &mut RequestBody,
+) -> HandlerResult {
+    let is_private = mirrored::is_private(mirror, &route);
+    if !is_private && let Some((name, digest)) = mirrored::pulled_digest(&route) {
+        let again = route.clone();
+        match dispatch(context, route, body).await {
+            Err(error) if error.status_code() == StatusCode::NOT_FOUND => route = again,
+            result => {
+                mirror.note_use(&name, digest);
+                return result;
+            }
+        }
+    }
+    // A blob may be evicted after it was found. Then it is fetched again, once.
+    let mut again = matches!(route, Route::GetBlob { .. }).then(|| route.clone());
+    let finished = |mut response| {
+        if is_private {
+            caching::make_private(&mut response)?;
+        }
+        Ok(response)
+    };
+    loop {
+        match mirrored::prepare(context, mirror, &route).await? {
+            Prepared::Answered(response) => return finished(response),
+            Prepared::Local(warning) => match (dispatch(context, route, body).await, again.take()) {
+                (Err(error), Some(blob)) if error.status_code() == StatusCode::NOT_FOUND => route = blob,
+                (result, _) => {
+                    let mut response = result?;
+                    response.headers_mut().extend(warning.map(|warning| (header::WARNING, warning)));
+                    return finished(response);
+                }
+            },
         }
     }
 }
@@ -89,7 +166,7 @@ impl Operation {
 async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -> HandlerResult {
     match route {
         Route::Ping => Ok(ops::ping()),
-        Route::Catalog { page } => Box::pin(list::catalog(context, page)).await,
+        Route::Catalog { page } => Box::pin(list::catalog(context, page, Arc::default())).await,
         Route::Tags { name, page } => list::tags(context, &name, &page),
         Route::Referrers { name, subject, types, after, limit } => {
             list::referrers(context, &name, subject, &types, after, limit)
@@ -117,13 +194,21 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         Route::ListKeys => ext::apikey::list(context),
         Route::CreateKey => Box::pin(ext::apikey::create(context, body)).await,
         Route::RevokeKey { id } => Box::pin(ext::apikey::revoke(context, id)).await,
-        Route::Preflight => Ok(ext::apikey::preflight()),
+        Route::Preflight => Ok(cors::preflight(context)),
+        Route::Discover => Ok(ext::discover::discover(context)),
+        Route::Management => ext::mgmt::management(context),
+        Route::GetSearch { query } => Box::pin(ext::search::get(context, &query)).await,
+        Route::PostSearch => Box::pin(ext::search::post(context, body)).await,
+        Route::TogglePreference { name, preference } => {
+            Box::pin(ext::userprefs::toggle(context, &name, preference)).await
+        }
         Route::Login { query } => Box::pin(ext::login::begin(context, &query)).await,
         Route::Callback { provider, query } => Box::pin(ext::login::callback(context, &provider, &query)).await,
         Route::Confirm => Box::pin(ext::confirm::answer(context, body)).await,
         Route::Logout => Box::pin(ext::logout::logout(context)).await,
         Route::GetToken { query } => Box::pin(token::get(context, &query)).await,
         Route::PostToken => Box::pin(token::post(context, body)).await,
+        Route::ExchangeToken { query, is_form } => Box::pin(token::exchange(context, &query, body, is_form)).await,
         Route::TokenKeys => Ok(token::keys(context)),
         Route::Root => ops::root(context),
         Route::Live => Ok(ops::live()),

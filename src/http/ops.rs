@@ -6,6 +6,9 @@ use hyper::{Response, StatusCode};
 use super::error::ApiError;
 use super::response::with_body;
 use super::{Body, Context, HandlerResult, page, ui};
+use crate::content::repository::QuotaFigures;
+use crate::kit::certificate::Validity;
+use crate::kit::clock::Timestamp;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
@@ -56,6 +59,33 @@ pub(super) fn ready(context: &Context<'_>) -> HandlerResult {
 pub(super) fn metrics(context: &Context<'_>) -> Response<Body> {
     let stores = context.registry.stores();
     context.registry.metrics().storage(stores.space().ok(), stores.is_read_only());
-    let content_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    with_body(StatusCode::OK, content_type, Body::bytes(context.registry.metrics().encode()))
+    let seconds = |time: Timestamp| time.micros() / 1_000_000;
+    let tls = context.registry.config().http.tls.as_ref();
+    let certificate = tls.and_then(|tls| Validity::read(&tls.cert).ok()).map(|validity| seconds(validity.until));
+    context.registry.metrics().times(stores.last_backup().ok().flatten().map(seconds), certificate);
+    if let Some(mirror) = context.registry.mirror() {
+        let (held, limit, evicted) = mirror.figures();
+        context.registry.metrics().mirror(held, limit.unwrap_or_default(), evicted);
+        mirror.report(context.registry.metrics());
+    }
+    if let Some(events) = context.registry.events() {
+        events.report(stores, context.registry.metrics());
+    }
+    if let Ok(Some(figures)) = stores.quota_figures() {
+        let QuotaFigures { repositories, max_repositories, .. } = figures;
+        let refused = [
+            ("size", figures.refused_size),
+            ("tags", figures.refused_tags),
+            ("repositories", figures.refused_repositories),
+        ];
+        context.registry.metrics().quotas(repositories, max_repositories, refused);
+    }
+    // Prometheus asks for `OpenMetrics`. Others, such as promtool, read only its older format.
+    let accepted = context.info.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let (content_type, text) = if accepted.into_iter().any(|value| value.contains("application/openmetrics-text")) {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", context.registry.metrics().encode())
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", context.registry.metrics().encode_plain())
+    };
+    with_body(StatusCode::OK, HeaderValue::from_static(content_type), Body::bytes(text))
 }

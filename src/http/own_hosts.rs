@@ -27,9 +27,11 @@ pub(crate) struct OwnHosts {
 }
 
 impl OwnHosts {
-    pub(crate) fn new(listener: SocketAddr, is_certified: Option<IsCertified>) -> Self {
+    /// The hosts of a socket that listens at an address, or of a unix socket.
+    pub(crate) fn new(listener: Option<SocketAddr>, is_certified: Option<IsCertified>) -> Self {
         let machine = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
-        Self { is_loopback: listener.ip().to_canonical().is_loopback(), machine, is_certified }
+        let is_loopback = listener.is_none_or(|listener| listener.ip().to_canonical().is_loopback());
+        Self { is_loopback, machine, is_certified }
     }
 
     /// Whether a host is one of the registry's own.
@@ -76,7 +78,7 @@ mod tests {
 
     #[test]
     fn on_loopback_only_loopback_and_configured_hosts_count() {
-        let own = OwnHosts::new("127.0.0.1:8080".parse().unwrap(), Some(Box::new(|name| name == "certified.example")));
+        let own = OwnHosts::new("127.0.0.1:8080".parse().ok(), Some(Box::new(|name| name == "certified.example")));
         for host in [
             "localhost",
             "LOCALHOST:1",
@@ -111,7 +113,7 @@ mod tests {
     #[test]
     fn on_a_network_addresses_and_names_that_are_not_public_count_too() {
         for listener in ["0.0.0.0:80", "[::]:80", "192.168.1.5:80"] {
-            let own = OwnHosts { machine: "box.example.org".into(), ..OwnHosts::new(listener.parse().unwrap(), None) };
+            let own = OwnHosts { machine: "box.example.org".into(), ..OwnHosts::new(listener.parse().ok(), None) };
             for host in [
                 "localhost",
                 "127.0.0.1",

@@ -19,6 +19,8 @@ use super::response::{empty, value, with_body};
 use crate::web::{Layout, Message};
 
 pub(super) const REFERRER_POLICY: HeaderName = HeaderName::from_static("referrer-policy");
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 /// The things that a page may do, beyond loading the registry's style and images.
@@ -74,6 +76,9 @@ fn of_html(status: StatusCode, html: String, rights: Rights<'_>) -> Response<Bod
     headers.insert(header::CONTENT_SECURITY_POLICY, value(policy));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    // A page that opened this one in a window learns nothing about it.
+    headers.insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     if !matches!(rights, Rights::Nothing) {
         // A page with `no-referrer` makes browsers send `Origin: null` with its form. The registry refuses that origin.
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));

@@ -7,12 +7,14 @@
 //! To add an operation: a variant of [`Route`], a line in [`Route::access`], an arm in `http::operation`, the handler,
 //! and its row in `tests/it/accounts/routes.txt`. The compiler, and a test for the row, report what is missing.
 
+mod extension;
 mod path;
 mod query;
 mod sign_in;
 
 use std::borrow::Cow;
 
+pub(crate) use extension::Preference;
 use hyper::Method;
 pub(crate) use path::Path;
 pub(crate) use query::Query;
@@ -104,6 +106,11 @@ pub(crate) enum Route {
         query: Query,
     },
     PostToken,
+    /// zot's route for the ID tokens of workloads, which may be in a form.
+    ExchangeToken {
+        query: Query,
+        is_form: bool,
+    },
     /// The keys that verify access tokens.
     TokenKeys,
     /// zot's API keys.
@@ -114,6 +121,20 @@ pub(crate) enum Route {
     },
     /// A CORS preflight: a browser asks whether a page of another origin may send a request.
     Preflight,
+    /// The extensions that the registry offers (distribution-spec, "Extension API").
+    Discover,
+    /// The ways to sign in, for zot's web page and command line.
+    Management,
+    /// zot's search, with the query in the URL or in the body.
+    GetSearch {
+        query: Query,
+    },
+    PostSearch,
+    /// Stars or bookmarks a repository, or undoes it.
+    TogglePreference {
+        name: RepositoryName,
+        preference: Preference,
+    },
     /// The start of a sign-in: sends the browser to an identity provider.
     Login {
         query: Query,
@@ -180,22 +201,25 @@ impl Route {
             | Self::Ready
             | Self::Started
             | Self::Preflight
+            | Self::Management
             | Self::Login { .. }
             | Self::Callback { .. }
             | Self::Confirm
             | Self::Logout
             | Self::TokenKeys => Access::Anyone,
-            Self::GetToken { .. } | Self::PostToken => Access::Token,
+            Self::GetToken { .. } | Self::PostToken | Self::ExchangeToken { .. } => Access::Token,
             Self::ListKeys | Self::CreateKey | Self::RevokeKey { .. } => Access::OwnKeys,
             Self::Ping => Access::SignedIn,
-            Self::Catalog { .. } => Access::Catalog,
+            Self::Discover => Access::Guest,
+            Self::Catalog { .. } | Self::GetSearch { .. } | Self::PostSearch => Access::Catalog,
             Self::Metrics => Access::Metrics,
             Self::Tags { name, .. }
             | Self::Referrers { name, .. }
             | Self::GetManifest { name, .. }
             | Self::HeadManifest { name, .. }
             | Self::GetBlob { name, .. }
-            | Self::HeadBlob { name, .. } => to(name, Actions::PULL),
+            | Self::HeadBlob { name, .. }
+            | Self::TogglePreference { name, .. } => to(name, Actions::PULL),
             // A mount also needs a source: a repository that has the blob and that the caller may pull from.
             Self::MountBlob { name, .. }
             | Self::StartUpload { name, .. }
@@ -273,19 +297,26 @@ pub(crate) fn parse(
         _ => {}
     }
     if matches!(path, "/v2/auth" | "/v2/token") {
-        return token(method, query.unwrap_or_default());
+        return sign_in::token(method, query.unwrap_or_default());
+    }
+    if path == "/zot/auth/token" {
+        return sign_in::exchange(method, query.unwrap_or_default());
     }
     if let Some(provider) = ["/zot/auth/callback/", "/auth/callback/"].iter().find_map(|way| path.strip_prefix(way)) {
         return sign_in::callback(method, provider, query.unwrap_or_default());
     }
-    let query = Query::parse(query.unwrap_or_default())?;
+    let query = extension::parameters(path, query.unwrap_or_default())?;
     match path {
         // zot's route, and its route in the first releases with API keys.
-        "/zot/auth/apikey" | "/v2/_zot/ext/apikey" => return keys(method, &query),
+        "/zot/auth/apikey" | "/v2/_zot/ext/apikey" => return extension::keys(method, &query),
         "/zot/auth/login" | "/auth/login" => return sign_in::login(method, query),
         "/zot/auth/confirm" => return sign_in::confirm(method),
         "/zot/auth/logout" | "/auth/logout" => return sign_in::logout(method),
         "/.well-known/jwks.json" => return probe(method, Route::TokenKeys),
+        "/v2/_oci/ext/discover" => return probe(method, Route::Discover),
+        "/v2/_zot/ext/mgmt" => return probe(method, Route::Management),
+        extension::SEARCH_PATH => return extension::search(method, query),
+        "/v2/_zot/ext/userprefs" => return extension::preference(method, &query),
         _ => {}
     }
     let rest = path.strip_prefix("/v2/").ok_or(RouteError::NotFound)?;
@@ -317,29 +348,6 @@ fn probe(method: &Method, route: Route) -> Result<Route, RouteError> {
     match *method {
         Method::GET | Method::HEAD => Ok(route),
         _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD".into() }),
-    }
-}
-
-/// The token service.
-fn token(method: &Method, query: &str) -> Result<Route, RouteError> {
-    match *method {
-        Method::GET | Method::HEAD => Ok(Route::GetToken { query: Query::form(query)? }),
-        Method::POST => Ok(Route::PostToken),
-        _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST".into() }),
-    }
-}
-
-/// zot's API keys. zot's web page relies on the preflight.
-fn keys(method: &Method, query: &Query) -> Result<Route, RouteError> {
-    match *method {
-        Method::GET | Method::HEAD => Ok(Route::ListKeys),
-        Method::POST => Ok(Route::CreateKey),
-        Method::OPTIONS => Ok(Route::Preflight),
-        Method::DELETE => match query.one("id")? {
-            Some(id) => Ok(Route::RevokeKey { id: id.to_owned() }),
-            None => Err(malformed(ErrorCode::Unsupported, &"the parameter id says which API key: it is missing")),
-        },
-        _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST, DELETE, OPTIONS".into() }),
     }
 }
 

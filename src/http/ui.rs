@@ -26,6 +26,7 @@ mod call;
 mod error;
 mod groups;
 mod keys;
+mod mirrors;
 mod repositories;
 mod repository;
 mod route;
@@ -34,6 +35,7 @@ mod sign_in;
 mod system;
 mod users;
 
+pub(super) use asset::accepts_gzip;
 use hyper::header;
 
 pub(super) use call::PageCall;
@@ -47,6 +49,7 @@ use super::page;
 use super::request::RequestBody;
 use super::{Context, HandlerResult, StatusCode};
 use crate::identity::access::{Access, Refusal};
+use crate::oci::ErrorCode;
 
 #[cfg(test)]
 mod tests;
@@ -109,7 +112,8 @@ async fn admin(call: &PageCall<'_>, page: AdminPage) -> HandlerResult {
         AdminPage::RemoveMember(name) => groups::remove_member(call, &name).await,
         AdminPage::Audit => audit::all(call),
         AdminPage::Disk => system::disk(call).await,
-        AdminPage::Maintenance => system::maintenance(call),
+        AdminPage::Mirrors => mirrors::list(call).await,
+        AdminPage::Maintenance => system::maintenance(call).await,
         AdminPage::Limits => system::limits(call),
         AdminPage::Configuration => system::configuration(call),
     }
@@ -123,6 +127,10 @@ pub(super) fn refused(context: &Context<'_>, request: &Request, refusal: Refusal
         Refusal::Unauthenticated | Refusal::TooNarrow => to("/ui/sign-in"),
         Refusal::NotFresh => to("/ui/confirm-password"),
         Refusal::Denied if matches!(access, Access::Repository(..)) => Err(ApiError::nothing_here()),
+        // The text is a sentence on the page, in which the name of the user must not be the first word.
+        Refusal::Denied if matches!(request.page, Page::Admin(_)) => {
+            Err(ApiError::new(ErrorCode::Denied, "only superusers may see this page and change what it shows"))
+        }
         Refusal::Denied => Err(ApiError::refused(refusal, context.caller, access, context.info.surface, || None)),
     }
 }

@@ -13,7 +13,7 @@ mod rules;
 
 use std::sync::Arc;
 
-pub(crate) use authenticate::{Authenticated, Authenticator, NotAuthenticated, RequestInfo};
+pub(crate) use authenticate::{Authenticated, Authenticator, IdToken, NotAuthenticated, RequestInfo};
 pub(crate) use credential_cache::CredentialCache;
 use credentials::InvalidCredentials;
 pub(crate) use credentials::{Credentials, SESSION_COOKIE, Surface, read_cookie};
@@ -25,6 +25,7 @@ pub(crate) use rules::{Rule, Rules};
 use crate::identity::accounts::{Account, KeyGrant, SessionGrant};
 pub(crate) use crate::identity::accounts::{Action, Actions};
 use crate::identity::tokens::{ExternalHolder, TokenGrant};
+use crate::identity::workload::Workload;
 use crate::oci::RepositoryName;
 
 /// The access that an operation requires.
@@ -87,6 +88,17 @@ pub(crate) struct Caller {
     pub(crate) credential: Credential,
 }
 
+/// The client certificate of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ClientCertificate {
+    #[default]
+    None,
+    /// It names this user, who need not exist.
+    Names(Arc<str>),
+    /// It names no user.
+    NamesNone,
+}
+
 /// The identity of a caller.
 #[derive(Clone, Debug)]
 pub(crate) enum Identity {
@@ -94,15 +106,28 @@ pub(crate) enum Identity {
     User(Arc<Account>),
     /// The holder of an external token, which names its rights.
     External(Arc<ExternalHolder>),
+    /// A workload. It has rights in repositories, and no account that it could change.
+    Workload(Arc<Workload>),
 }
 
 impl Identity {
+    /// The account whose rights in repositories the caller has, if it has those of one. A workload's account may exist only
+    /// in rules.
+    pub(crate) fn grantee(&self) -> Option<&Arc<Account>> {
+        match self {
+            Self::Anonymous | Self::External(_) => None,
+            Self::User(account) => Some(account),
+            Self::Workload(workload) => Some(&workload.account),
+        }
+    }
+
     /// The name for the log.
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
             Self::Anonymous => None,
             Self::User(account) => Some(&account.name),
             Self::External(holder) => Some(&holder.name),
+            Self::Workload(workload) => Some(&workload.name),
         }
     }
 }
@@ -112,7 +137,11 @@ impl Identity {
 pub(crate) enum Credential {
     None,
     Password,
+    /// The ID token of a workload.
+    IdToken,
     Key(Arc<KeyGrant>),
+    /// A client certificate of the connection.
+    Certificate,
     Session(Arc<SessionGrant>),
     Token(TokenCredential),
 }
@@ -122,7 +151,7 @@ impl Credential {
     pub(crate) fn session(&self) -> Option<&SessionGrant> {
         match self {
             Self::Session(grant) => Some(grant),
-            Self::None | Self::Password | Self::Key(_) | Self::Token(_) => None,
+            Self::None | Self::Password | Self::IdToken | Self::Certificate | Self::Key(_) | Self::Token(_) => None,
         }
     }
 
@@ -131,7 +160,7 @@ impl Credential {
         match self {
             Self::Key(grant) => Some(grant),
             Self::Token(token) => token.key.as_ref(),
-            Self::None | Self::Password | Self::Session(_) => None,
+            Self::None | Self::Password | Self::IdToken | Self::Certificate | Self::Session(_) => None,
         }
     }
 }
@@ -158,7 +187,7 @@ impl Caller {
     /// The account, if the caller is a user of this registry.
     pub(crate) fn account(&self) -> Option<&Arc<Account>> {
         match &self.identity {
-            Identity::Anonymous | Identity::External(_) => None,
+            Identity::Anonymous | Identity::External(_) | Identity::Workload(_) => None,
             Identity::User(account) => Some(account),
         }
     }

@@ -8,6 +8,8 @@ mod action;
 mod audit;
 mod audit_file;
 mod cache;
+mod carry;
+mod directory_user;
 mod error;
 mod federated_user;
 mod file_user;
@@ -17,13 +19,13 @@ mod key;
 mod namespace;
 mod password;
 mod permission;
+mod preference;
 mod refresh;
 mod renew;
 mod scope;
 mod secret;
 mod session;
 mod sign_in;
-mod throttle;
 mod usage;
 mod user;
 
@@ -35,11 +37,14 @@ pub(crate) use action::{Action, Actions};
 pub(crate) use audit::{AuditEntry, Origin};
 pub(crate) use audit_file::{AuditFile, RequestEntry};
 pub(crate) use cache::Cache;
+pub(crate) use carry::CarriedKey;
+pub(crate) use directory_user::DIRECTORY;
+use directory_user::{DirectoryUsers, QUESTIONS_AT_ONCE};
 pub(crate) use error::Error;
 pub(crate) use federated_user::{DueFederatedUser, FederatedUser, NotAdmitted};
 use file_user::FileState;
-use hash_queue::HashPermit;
 pub(crate) use hash_queue::{HashCaller, TooBusy};
+use hash_queue::{HashPermit, HashQueue};
 pub(crate) use htpasswd::{Htpasswd, htpasswd_problems};
 pub(crate) use key::{Key, KeyGrant, LABEL_MAX, NewKey};
 pub(crate) use namespace::Granted;
@@ -48,17 +53,17 @@ use password::Verifier;
 pub(crate) use password::{HashedPassword, PASSWORD_MAX, PASSWORD_MIN, Password, PasswordFingerprint};
 pub(crate) use permission::{DESCRIPTION_MAX, Permissions};
 pub(crate) use refresh::RefreshGrant;
-pub(crate) use scope::{KeyScope, SCOPE_LENGTH_MAX, SCOPES_MAX};
+pub(crate) use scope::{InvalidScope, KeyScope, SCOPE_LENGTH_MAX, SCOPES_MAX};
 pub(crate) use secret::{PlainKey, SessionId};
 pub(crate) use session::SessionGrant;
 pub(crate) use sign_in::{NotSignedIn, SignedIn};
-use throttle::Throttle;
-pub(crate) use throttle::Throttled;
 pub(crate) use user::{Account, DerivedFrom, FederatedIdentity, NewUser, UserChange};
 
 use crate::content::rows::{self, AuditRow, Database, HmacKey, WriteTx};
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::opaque_debug::opaque_debug;
+use crate::kit::throttle::Throttle;
+pub(crate) use crate::kit::throttle::Throttled;
 use usage::Usage;
 
 /// The operator's settings for accounts.
@@ -104,6 +109,9 @@ pub(crate) struct Accounts {
     usage: Usage,
     verifier: Verifier,
     throttle: Throttle,
+    directory: Option<DirectoryUsers>,
+    /// Limits the questions to the directory.
+    directory_queue: Arc<HashQueue>,
     /// Raised by every change. Cached values of earlier generations are looked up again.
     generation: AtomicU64,
     caches: Caches,
@@ -149,6 +157,8 @@ impl Accounts {
             usage: Usage::default(),
             verifier: Verifier::new(),
             throttle: Throttle::default(),
+            directory: None,
+            directory_queue: Arc::new(HashQueue::of(QUESTIONS_AT_ONCE)),
             generation: AtomicU64::new(0),
             caches: Caches::default(),
             csrf_key,

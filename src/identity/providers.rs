@@ -11,7 +11,6 @@ mod client_key;
 mod device;
 mod github;
 mod openid;
-mod rate_limit;
 mod seal;
 mod sign_in_code;
 mod state;
@@ -29,10 +28,10 @@ use crate::identity::accounts::FederatedUser;
 use crate::kit::clock::Timestamp;
 use crate::kit::opaque_debug::opaque_debug;
 use crate::kit::outgoing::{self, Client};
+use crate::kit::window_limit::WindowLimit;
 pub(crate) use client_key::ClientKey;
 pub(crate) use device::DevicePoll;
 pub(crate) use openid::OpenId;
-use rate_limit::RateLimit;
 pub(crate) use seal::Sealer;
 pub(crate) use sign_in_code::{CONFIRM_LIFETIME, ProgramRequest, SignInCodes};
 use state::SignInStates;
@@ -193,7 +192,7 @@ pub(crate) struct Providers {
     targets: Targets,
     states: SignInStates,
     sealer: Sealer,
-    rate_limit: RateLimit,
+    rate_limit: WindowLimit,
     permits: Semaphore,
     polls: device::PollSchedule,
     sign_in_codes: SignInCodes,
@@ -223,7 +222,7 @@ impl Providers {
             targets,
             states: SignInStates::new(&key),
             sealer: Sealer::new(&key),
-            rate_limit: RateLimit::default(),
+            rate_limit: WindowLimit::default(),
             permits: Semaphore::new(AT_ONCE_MAX),
             polls: device::PollSchedule::default(),
             sign_in_codes: SignInCodes::default(),

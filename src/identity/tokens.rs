@@ -11,6 +11,7 @@ mod fuzzing;
 mod grant;
 mod scope;
 mod signing;
+mod verifying_key;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub(crate) use fuzzing::{scopes, token};
 pub(crate) use grant::{ExternalHolder, Holder, IssuedFor, TokenGrant};
 pub(crate) use scope::ScopeRequest;
 use signing::SigningKeys;
+pub(crate) use verifying_key::{VerifyingKey, read_file as read_keys, read_set as read_key_set};
 
 use crate::content::rows::{self, Database};
 use crate::identity::accounts::Cache;
@@ -158,6 +160,17 @@ impl Tokens {
         let header = Header { kid: Some(id.to_owned()), ..Header::new(Algorithm::ES256) };
         let token = jsonwebtoken::encode(&header, &claims, key).expect("a generated key signs");
         Issued { token, at: Timestamp::from_micros(seconds * 1_000_000), lifetime: self.rules.lifetime }
+    }
+
+    /// The time now, which decides about tokens.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whether the header of a token names a key of this registry.
+    pub(crate) fn names_own_key(&self, token: &str) -> bool {
+        let header = jsonwebtoken::decode_header(token).ok();
+        header.and_then(|header| header.kid).is_some_and(|id| self.keys().public(&id).is_some())
     }
 
     /// Verifies a token. Does not check its user and credential.

@@ -47,7 +47,7 @@ impl AppendFile {
         open.follow(&self.path, self.mode)
     }
 
-    /// Appends a line, which has no line break. While the file cannot be opened again, lines are written to the moved file,
+    /// Appends a line, or several with line breaks between them. The last has none. While the file cannot be opened again, lines are written to the moved file,
     /// and only the first error is returned.
     pub(crate) fn append(&self, line: &[u8]) -> io::Result<()> {
         let mut open = self.lock();

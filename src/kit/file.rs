@@ -1,10 +1,12 @@
-//! Small operations on files: missing files, their identity and state, and reading in parts.
+//! Small operations on files: missing files, locks, their identity and state, and reading in parts.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
 /// How much of a file is read at once, in bytes.
@@ -33,6 +35,74 @@ pub(crate) fn if_exists<T>(result: io::Result<T>) -> io::Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// A file that is locked until it is dropped, unless its file system has no locks.
+///
+/// Dropping it unlocks it explicitly. Closing it is not enough: a child process has copies of all file descriptors between
+/// its fork and its exec, and the lock would last until then.
+#[derive(Debug)]
+pub(crate) struct LockedFile(File);
+
+impl LockedFile {
+    /// Locks a file for itself. `None` if it is locked already.
+    pub(crate) fn exclusive(file: File) -> io::Result<Option<Self>> {
+        Self::locked(file.try_lock(), file)
+    }
+
+    /// Locks a file together with others who only read it. `None` if it is locked exclusively.
+    pub(crate) fn shared(file: File) -> io::Result<Option<Self>> {
+        Self::locked(file.try_lock_shared(), file)
+    }
+
+    fn locked(result: Result<(), TryLockError>, file: File) -> io::Result<Option<Self>> {
+        match result {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(Some(Self(file))),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl Deref for LockedFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        // It fails only where there are no locks.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Opens a regular file for reading. `None` if the path leads to nothing else. Never waits for the writer of a pipe, and never
+/// opens a device.
+pub(crate) fn open_regular(path: &Path) -> io::Result<Option<File>> {
+    let is_regular = if_exists(fs::metadata(path))?.is_some_and(|metadata| metadata.is_file());
+    if !is_regular {
+        return Ok(None);
+    }
+    // A pipe may have replaced the file meanwhile.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from);
+    let Some(file) = if_exists(opened)?.map(File::from) else { return Ok(None) };
+    let is_regular = file.metadata()?.is_file();
+    Ok(is_regular.then_some(file))
+}
+
+/// Reads a small text file, such as one with a secret.
+pub(crate) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
+    use std::io::Read as _;
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let file = open_regular(path).map_err(named)?.ok_or_else(|| named(io::Error::other("there is no such file")))?;
+    let mut text = String::new();
+    file.take(bytes_max).read_to_string(&mut text).map_err(named)?;
+    Ok(text)
 }
 
 /// Identifies a file on this machine: device and inode.
@@ -70,34 +140,39 @@ impl FileStamp {
     }
 }
 
-/// Reads a file from its beginning in parts, so that memory does not depend on its size.
+/// Reads a file, or a section of it, in parts, so that memory does not depend on its size.
 pub(crate) struct FileParts<'a> {
     file: &'a File,
     buffer: Vec<u8>,
     /// The offset of the next part.
     offset: u64,
-    /// How much to read; `None` for the whole file.
-    length: Option<u64>,
+    /// Where to stop; `None` for the end of the file.
+    end: Option<u64>,
 }
 
 impl<'a> FileParts<'a> {
     /// Reads the whole file.
     pub(crate) fn all(file: &'a File) -> Self {
-        Self { file, buffer: vec![0; PART_BYTES], offset: 0, length: None }
+        Self { file, buffer: vec![0; PART_BYTES], offset: 0, end: None }
     }
 
     /// Reads the first `length` bytes of the file. It is an error if the file is shorter.
     pub(crate) fn first(file: &'a File, length: u64) -> Self {
-        Self { length: Some(length), ..Self::all(file) }
+        Self::section(file, 0, length)
+    }
+
+    /// Reads `length` bytes from `offset` on. It is an error if the file is shorter.
+    pub(crate) fn section(file: &'a File, offset: u64, length: u64) -> Self {
+        Self { offset, end: Some(offset.saturating_add(length)), ..Self::all(file) }
     }
 
     /// Reads the next part and returns it with its offset; `None` at the end.
     pub(crate) fn next(&mut self) -> io::Result<Option<(u64, &[u8])>> {
         let offset = self.offset;
-        let left = self.length.map_or(PART_BYTES, |length| usize::try_from(length - offset).unwrap_or(PART_BYTES));
+        let left = self.end.map_or(PART_BYTES, |end| usize::try_from(end - offset).unwrap_or(PART_BYTES));
         let wanted = left.min(PART_BYTES);
         let count = self.file.read_at(&mut self.buffer[..wanted], offset)?;
-        if count == 0 && wanted > 0 && self.length.is_some() {
+        if count == 0 && wanted > 0 && self.end.is_some() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.offset += count as u64;

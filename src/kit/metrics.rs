@@ -1,6 +1,6 @@
 //! The metrics of one registry, for Prometheus. Metrics with the same meaning as in zot have the same name.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::Method;
@@ -27,6 +27,112 @@ struct MethodLabels {
     method: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    upstream: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    limit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkLabels {
+    sink: String,
+}
+
+/// The figures of a sink of events since the start, and its backlog.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SinkFigures {
+    pub(crate) delivered: u64,
+    /// Attempts that failed.
+    pub(crate) failures: u64,
+    pub(crate) waiting: u64,
+    /// Events that were set aside.
+    pub(crate) refused: u64,
+    /// Whether the last attempt failed.
+    pub(crate) is_failing: bool,
+}
+
+/// The metrics of the sinks of events.
+#[derive(Debug, Default)]
+struct Sinks {
+    delivered: Family<SinkLabels, Counter<u64, AtomicU64>>,
+    failures: Family<SinkLabels, Counter<u64, AtomicU64>>,
+    waiting: Family<SinkLabels, Gauge>,
+    refused: Family<SinkLabels, Gauge>,
+    failing: Family<SinkLabels, Gauge>,
+    dropped: Counter<u64, AtomicU64>,
+}
+
+impl Sinks {
+    fn register(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        registry.register("coracle_events_delivered", "Events that the sink took", new.delivered.clone());
+        registry.register("coracle_events_failures", "Attempts to send an event that failed", new.failures.clone());
+        for (name, help, family) in [
+            ("coracle_events_waiting", "Events that wait for the sink", &new.waiting),
+            ("coracle_events_refused", "Events that the sink refused and that were set aside", &new.refused),
+            ("coracle_events_failing", "1 while the sink takes no events", &new.failing),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+        let help = "Events that were dropped because too many waited (extensions.events.outboxLimit)";
+        registry.register("coracle_events_dropped", help, new.dropped.clone());
+        new
+    }
+}
+
+/// A counter for each upstream of the mirror.
+type PerUpstream = Family<UpstreamLabels, Counter<u64, AtomicU64>>;
+
+/// The counters of one upstream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UpstreamCounters {
+    /// Pulls of manifests and blobs that were stored.
+    pub(crate) hits: Counter<u64, AtomicU64>,
+    /// Those that had to be fetched.
+    pub(crate) misses: Counter<u64, AtomicU64>,
+    /// Pulls of tags that could not be compared.
+    pub(crate) stale: Counter<u64, AtomicU64>,
+    /// Bytes of blobs that were fetched.
+    pub(crate) bytes: Counter<u64, AtomicU64>,
+}
+
+/// The metrics of the mirror.
+#[derive(Debug, Default)]
+struct Upstreams {
+    hits: PerUpstream,
+    misses: PerUpstream,
+    stale: PerUpstream,
+    errors: PerUpstream,
+    bytes: PerUpstream,
+    quota: Family<UpstreamLabels, Gauge>,
+    available: Family<UpstreamLabels, Gauge>,
+}
+
+impl Upstreams {
+    fn register(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        for (name, help, family) in [
+            ("coracle_mirror_hits", "Pulls of mirrored manifests and blobs that were stored", &new.hits),
+            ("coracle_mirror_misses", "Pulls of mirrored manifests and blobs that had to be fetched", &new.misses),
+            ("coracle_mirror_stale", "Pulls of tags that could not be compared with the upstream", &new.stale),
+            ("coracle_mirror_errors", "Requests to the upstream that failed", &new.errors),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+        let help = "Fetched in blobs from the upstream";
+        registry.register_with_unit("coracle_mirror_fetched", help, Unit::Bytes, new.bytes.clone());
+        let help = "Requests for manifests that the upstream still allows, if it says so";
+        registry.register("coracle_mirror_quota_remaining", help, new.quota.clone());
+        let help = "0 while the upstream is not asked, because it failed";
+        registry.register("coracle_mirror_available", help, new.available.clone());
+        new
+    }
+}
+
 /// The metrics of one registry.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -34,10 +140,39 @@ pub(crate) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     latency: Family<MethodLabels, Histogram, fn() -> Histogram>,
     sent: Counter<u64, AtomicU64>,
+    rate_limited: Family<LimitLabels, Counter>,
     connections: Gauge,
     storage_free: Gauge,
     storage_least: Gauge,
     storage_read_only: Gauge,
+    last_backup: Gauge,
+    certificate_end: Gauge,
+    mirror_held: Gauge,
+    mirror_limit: Gauge,
+    mirror_evicted: Counter<u64, AtomicU64>,
+    upstreams: Upstreams,
+    sinks: Sinks,
+    quotas: Quotas,
+}
+
+/// The figures of quotas, which are there if the operator limits anything.
+#[derive(Clone, Debug, Default)]
+struct Quotas {
+    repositories: Gauge,
+    max_repositories: Gauge,
+    refused: Family<LimitLabels, Counter<u64, AtomicU64>>,
+}
+
+impl Quotas {
+    fn register(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        let help = "Repositories, if quotas are configured";
+        registry.register("coracle_quota_repositories", help, new.repositories.clone());
+        let help = "The most repositories there may be, 0 for no limit";
+        registry.register("coracle_quota_repositories_limit", help, new.max_repositories.clone());
+        registry.register("coracle_quota_refused", "Requests that a quota refused", new.refused.clone());
+        new
+    }
 }
 
 impl Metrics {
@@ -55,6 +190,8 @@ impl Metrics {
         );
         let sent = Counter::default();
         registry.register_with_unit("coracle_http_sent", "Sent in the bodies of answers", Unit::Bytes, sent.clone());
+        let rate_limited = Family::default();
+        registry.register("coracle_http_rate_limited", "Requests refused by http.ratelimit", rate_limited.clone());
         let connections = Gauge::default();
         registry.register("coracle_http_connections", "Open connections", connections.clone());
         let [storage_free, storage_least, storage_read_only] = std::array::from_fn(|_| Gauge::default());
@@ -64,11 +201,53 @@ impl Metrics {
         ] {
             registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
         }
+        let [last_backup, certificate_end] = std::array::from_fn(|_| Gauge::default());
+        for (name, help, gauge) in [
+            ("coracle_backup_timestamp", "When the last backup was finished. 0 for never", &last_backup),
+            ("coracle_certificate_end_timestamp", "When the certificate ends. 0 without one", &certificate_end),
+        ] {
+            registry.register_with_unit(name, help, Unit::Seconds, gauge.clone());
+        }
+        let [mirror_held, mirror_limit] = std::array::from_fn(|_| Gauge::default());
+        for (name, help, gauge) in [
+            ("coracle_mirror_held", "Mirrored content, without what was pushed too", &mirror_held),
+            (
+                "coracle_mirror_limit",
+                "Beyond it, mirrored content is evicted (extensions.sync.sizeLimit)",
+                &mirror_limit,
+            ),
+        ] {
+            registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
+        }
+        let mirror_evicted = Counter::default();
+        let help = "Mirrored content that was evicted";
+        registry.register_with_unit("coracle_mirror_evicted", help, Unit::Bytes, mirror_evicted.clone());
         let help = "1 while the database cannot be changed";
         registry.register("coracle_storage_read_only", help, storage_read_only.clone());
+        let upstreams = Upstreams::register(&mut registry);
+        let sinks = Sinks::register(&mut registry);
+        let quotas = Quotas::register(&mut registry);
         let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("zot", "The running program", info);
-        Self { registry, requests, latency, sent, connections, storage_free, storage_least, storage_read_only }
+        Self {
+            registry,
+            requests,
+            latency,
+            sent,
+            rate_limited,
+            connections,
+            storage_free,
+            storage_least,
+            storage_read_only,
+            last_backup,
+            certificate_end,
+            mirror_held,
+            mirror_limit,
+            mirror_evicted,
+            upstreams,
+            sinks,
+            quotas,
+        }
     }
 
     /// Counts a request and its response.
@@ -83,6 +262,11 @@ impl Metrics {
     pub(crate) fn responses(&self, code: u16) -> u64 {
         let counted = |method| self.requests.get(&RequestLabels { method, code }).map_or(0, |counter| counter.get());
         METHODS.into_iter().map(counted).sum()
+    }
+
+    /// Counts a request that a rate limit refused. `limit` is its key.
+    pub(crate) fn rate_limited(&self, limit: &'static str) {
+        self.rate_limited.get_or_create(&LimitLabels { limit }).inc();
     }
 
     /// The number of open connections.
@@ -105,12 +289,105 @@ impl Metrics {
         self.storage_read_only.set(read_only.into());
     }
 
+    /// Sets when the last backup was finished and when the certificate ends, in seconds since 1970, if there are any.
+    pub(crate) fn times(&self, last_backup: Option<u64>, certificate_end: Option<u64>) {
+        for (gauge, time) in [(&self.last_backup, last_backup), (&self.certificate_end, certificate_end)] {
+            gauge.set(i64::try_from(time.unwrap_or_default()).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Sets what the mirror holds and may hold, and what it has evicted since the start, in bytes. No limit is shown as 0.
+    pub(crate) fn mirror(&self, held: u64, limit: u64, evicted: u64) {
+        self.mirror_held.set(i64::try_from(held).unwrap_or(i64::MAX));
+        self.mirror_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+        self.mirror_evicted.inner().store(evicted, Ordering::Relaxed);
+    }
+
+    /// Notes the number of repositories, its limit, and the refused requests by kind.
+    pub(crate) fn quotas(&self, repositories: u64, limit: u64, refused: [(&'static str, u64); 3]) {
+        self.quotas.repositories.set(i64::try_from(repositories).unwrap_or(i64::MAX));
+        self.quotas.max_repositories.set(i64::try_from(limit).unwrap_or(i64::MAX));
+        for (limit, count) in refused {
+            self.quotas.refused.get_or_create(&LimitLabels { limit }).inner().store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// The counters of an upstream of the mirror. The same name has the same counters.
+    pub(crate) fn upstream_counters(&self, upstream: &str) -> UpstreamCounters {
+        let labels = UpstreamLabels { upstream: upstream.to_owned() };
+        let counter = |family: &PerUpstream| family.get_or_create(&labels).clone();
+        let Upstreams { hits, misses, stale, bytes, .. } = &self.upstreams;
+        UpstreamCounters { hits: counter(hits), misses: counter(misses), stale: counter(stale), bytes: counter(bytes) }
+    }
+
+    /// Sets the state of an upstream: its failures since the start, its quota if it is known, and whether it is asked.
+    pub(crate) fn upstream(&self, upstream: &str, errors: u64, quota: Option<u64>, is_available: bool) {
+        let labels = UpstreamLabels { upstream: upstream.to_owned() };
+        self.upstreams.errors.get_or_create(&labels).inner().store(errors, Ordering::Relaxed);
+        if let Some(quota) = quota {
+            self.upstreams.quota.get_or_create(&labels).set(i64::try_from(quota).unwrap_or(i64::MAX));
+        }
+        self.upstreams.available.get_or_create(&labels).set(is_available.into());
+    }
+
+    /// Sets the figures of a sink of events.
+    pub(crate) fn sink(&self, sink: &str, figures: &SinkFigures) {
+        let labels = SinkLabels { sink: sink.to_owned() };
+        let Sinks { delivered, failures, waiting, refused, failing, .. } = &self.sinks;
+        delivered.get_or_create(&labels).inner().store(figures.delivered, Ordering::Relaxed);
+        failures.get_or_create(&labels).inner().store(figures.failures, Ordering::Relaxed);
+        waiting.get_or_create(&labels).set(i64::try_from(figures.waiting).unwrap_or(i64::MAX));
+        refused.get_or_create(&labels).set(i64::try_from(figures.refused).unwrap_or(i64::MAX));
+        failing.get_or_create(&labels).set(figures.is_failing.into());
+    }
+
+    /// Sets the number of events that were dropped since the start.
+    pub(crate) fn dropped_events(&self, count: u64) {
+        self.sinks.dropped.inner().store(count, Ordering::Relaxed);
+    }
+
     /// All metrics in the text format of `OpenMetrics`.
     pub(crate) fn encode(&self) -> String {
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("writing to a text does not fail");
         out
     }
+
+    /// All metrics in the text format of Prometheus, which more programs read.
+    pub(crate) fn encode_plain(&self) -> String {
+        plain(&self.encode())
+    }
+}
+
+/// Converts the text format of `OpenMetrics`. There, the name of a counter lacks the ending of its samples, and there are types
+/// that Prometheus does not have.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut kinds = std::collections::HashMap::new();
+    for line in text.lines() {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            kinds.insert(name, kind);
+        }
+    }
+    for line in text.lines() {
+        let comment = line.strip_prefix("# ").and_then(|rest| rest.split_once(' '));
+        match comment.and_then(|(word, rest)| Some((word, rest.split_once(' ')?))) {
+            Some((word @ ("HELP" | "TYPE"), (name, rest))) => {
+                let kind = kinds.get(name).copied().unwrap_or_default();
+                let ending = match kind {
+                    "counter" => "_total",
+                    "info" => "_info",
+                    _ => "",
+                };
+                let rest = if word == "TYPE" && kind == "info" { "gauge" } else { rest };
+                out.extend(["# ", word, " ", name, ending, " ", rest, "\n"]);
+            }
+            // Units, and the end.
+            _ if line.starts_with('#') => {}
+            _ => out.extend([line, "\n"]),
+        }
+    }
+    out
 }
 
 /// See [`Metrics::connection`].

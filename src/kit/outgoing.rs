@@ -63,6 +63,8 @@ pub(crate) enum Plain {
 pub(crate) struct Settings {
     /// A file with certificates (PEM) to trust, in addition to those of the platform.
     pub(crate) ca: Option<PathBuf>,
+    /// The same, as text.
+    pub(crate) ca_pem: Option<String>,
     pub(crate) plain: Plain,
     pub(crate) deadline: Duration,
     pub(crate) response_bytes_max: usize,
@@ -70,7 +72,13 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ca: None, plain: Plain::default(), deadline: DEADLINE, response_bytes_max: RESPONSE_BYTES_MAX }
+        Self {
+            ca: None,
+            ca_pem: None,
+            plain: Plain::default(),
+            deadline: DEADLINE,
+            response_bytes_max: RESPONSE_BYTES_MAX,
+        }
     }
 }
 
@@ -214,7 +222,9 @@ impl Client {
         if let Some(tls) = self.shared.tls.get() {
             return Ok(Arc::clone(tls));
         }
-        let trust = Trust { authorities: self.shared.settings.ca.iter().cloned().collect(), ..Trust::default() };
+        let settings = &self.shared.settings;
+        let (authorities, pem) = (settings.ca.iter().cloned().collect(), settings.ca_pem.clone());
+        let trust = Trust { authorities, pem, ..Trust::default() };
         let made = tokio::task::spawn_blocking(move || trust.client_config()).await;
         let mut made = made.map_err(|error| Error::Trust(error.to_string()))??;
         made.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -315,11 +325,14 @@ fn handshake_error(host: &str, error: &io::Error, first_bytes: &FirstBytes) -> E
     }
 }
 
-/// An error with its causes.
-fn causes(error: &dyn std::error::Error) -> String {
+/// An error with its causes. A cause that the text ends with already is left out.
+pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let (mut text, mut next) = (error.to_string(), error.source());
     while let Some(cause) = next {
-        text.extend([": ", &cause.to_string()]);
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.extend([": ", &cause_text]);
+        }
         next = cause.source();
     }
     text

@@ -1,4 +1,16 @@
-//! Text for people: sizes, counts, times and tables.
+//! Text for people: sizes, counts, times, tables and words of commands.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// A text as one word of a command for a shell.
+pub(crate) fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-+@/:=,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
+}
 
 /// A size with a binary unit and one decimal, such as `49.5 GiB`.
 pub(crate) fn size(bytes: u64) -> String {
@@ -22,6 +34,29 @@ pub(crate) fn counted(number: u64, one: &str, several: &str) -> String {
 pub(crate) fn minute(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
     time.map_or_else(|| "-".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M UTC").to_string())
+}
+
+/// A duration in its two largest units, such as `3 days 4 h`.
+pub(crate) fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (1.., ..) => format!("{} {hours} h", counted(days, "day", "days")),
+        (0, 1.., _) => format!("{hours} h {minutes} min"),
+        (0, 0, 1..) => format!("{minutes} min {} s", seconds % 60),
+        _ => format!("{seconds} s"),
+    }
+}
+
+/// A duration with its largest whole unit, such as `30s` or `24h`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    match millis {
+        _ if millis == 0 => "0s".to_owned(),
+        _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
+        _ if millis.is_multiple_of(60_000) => format!("{}m", millis / 60_000),
+        _ if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
+        _ => format!("{millis}ms"),
+    }
 }
 
 /// Text from another program or host, without control characters, at most 1000 characters.
@@ -52,6 +87,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_word_of_a_command_is_quoted_if_a_shell_would_change_it() {
+        for (text, word) in
+            [("alice", "alice"), ("a.b@c+d", "a.b@c+d"), ("$HOME", "'$HOME'"), ("a'b", r"'a'\''b'"), ("", "''")]
+        {
+            assert_eq!(shell_word(text), word);
+        }
+    }
+
+    #[test]
     fn sizes_have_a_unit_and_at_most_one_decimal() {
         for (bytes, text) in [
             (0, "0 B"),
@@ -66,6 +110,18 @@ mod tests {
         }
         assert_eq!((counted(1, "blob", "blobs"), counted(0, "blob", "blobs")), ("1 blob".into(), "0 blobs".into()));
         assert_eq!(minute(1_803_756_478), "2027-02-27 19:27 UTC");
+        for (seconds, text) in
+            [(7, "7 s"), (61, "1 min 1 s"), (7260, "2 h 1 min"), (90_000, "1 day 1 h"), (400_000, "4 days 15 h")]
+        {
+            assert_eq!(span(seconds), text);
+        }
+    }
+
+    #[test]
+    fn durations_have_their_largest_whole_unit() {
+        for (millis, text) in [(0, "0s"), (1500, "1500ms"), (90_000, "90s"), (120_000, "2m"), (86_400_000, "24h")] {
+            assert_eq!(duration(Duration::from_millis(millis)), text);
+        }
     }
 
     #[test]

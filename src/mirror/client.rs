@@ -15,37 +15,44 @@
 mod challenge;
 mod connector;
 mod credentials;
+mod download;
 mod error;
+mod head;
 mod headers;
 mod health;
+mod list;
+mod message;
 mod realm;
 mod redirect;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod token;
 mod transport;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
 use challenge::Challenge;
-pub(crate) use credentials::Credentials;
+pub(crate) use credentials::{Credentials, Helper, Login};
+pub(crate) use download::Download;
 pub(crate) use error::Error;
-use headers::{announced_digest, content_length, content_range, quota, retry_after};
-use health::Health;
-use token::Tokens;
-use transport::Transport;
-pub(crate) use transport::{TransportSettings, host_of};
+use head::HeadSupport;
+pub(crate) use head::{ManifestState, Refreshed};
+use headers::{announced_digest, content_length, content_range, declared_type, quota, retry_after};
+use health::{ClientState, Health};
+use message::error_message;
+use slots::{Kind, Slot, Slots};
+use token::{Subject, Tokens};
+pub(crate) use transport::{Transport, TransportSettings, collect, host_of};
 
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName};
 
@@ -53,8 +60,6 @@ use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryNa
 const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The largest list of referrers.
 const LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How much of the body of an error is read for its message.
-const MESSAGE_BYTES_MAX: usize = 8 * 1024;
 /// The longest `Retry-After` that a request waits for. A longer one fails at once.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(2);
 
@@ -102,60 +107,20 @@ struct Shared {
     /// Host and port, for messages.
     host: String,
     transport: Transport,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     health: Health,
     tokens: Tokens,
     /// The last challenge of the upstream. Later requests bring their credentials at once.
     challenge: Mutex<Option<Challenge>>,
+    head_support: Arc<HeadSupport>,
 }
 
 /// A manifest of the upstream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FetchedManifest {
     pub(crate) digest: Digest,
     pub(crate) media_type: MediaType,
     pub(crate) bytes: Bytes,
-}
-
-/// The state of a manifest at the upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ManifestState {
-    /// It has the digest that the caller knows.
-    Unchanged,
-    /// It has this digest, or the upstream does not say which.
-    Changed(Option<Digest>),
-}
-
-/// The bytes of a blob, while they arrive.
-#[derive(Debug)]
-pub(crate) struct Download {
-    host: String,
-    body: Incoming,
-    idle: Duration,
-    /// The offset of the first byte in the blob. It is 0 if the upstream does not support ranges.
-    pub(crate) offset: u64,
-    /// The size of the blob, if the upstream announces it.
-    pub(crate) size: Option<u64>,
-    _slot: OwnedSemaphorePermit,
-}
-
-impl Download {
-    /// Returns the next bytes, or `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        loop {
-            let frame = timeout(self.idle, self.body.frame()).await;
-            let frame = frame.map_err(|_| Error::Timeout { host: self.host.clone(), after: self.idle })?;
-            match frame {
-                None => return Ok(None),
-                Some(Err(error)) => return Err(Error::broken(&self.host, &error)),
-                Some(Ok(frame)) => {
-                    if let Ok(bytes) = frame.into_data() {
-                        return Ok(Some(bytes));
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// A request, which may be sent more than once.
@@ -163,29 +128,57 @@ struct Ask<'a> {
     method: Method,
     /// The path after `/v2/`, with the query.
     path: String,
-    /// The repository that an access token must be for.
-    repository: &'a RepositoryName,
+    /// The content that an access token must be for.
+    subject: Subject<'a>,
     headers: HeaderMap,
 }
 
 /// A response, and the slot that its body occupies.
 struct Answered {
     response: Response<Incoming>,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
 }
 
 impl Client {
     pub(crate) fn new(settings: Settings) -> Result<Self, Error> {
-        let host = host_and_port(&settings.url)?;
+        let host = transport::checked_host(&settings.url)?;
         let transport = Transport::new(&settings.transport)?;
-        let slots = Arc::new(Semaphore::new(settings.concurrency.max(1)));
+        let slots = Slots::new(settings.concurrency);
+        Ok(Self::of(settings, host, transport, slots, Arc::default()))
+    }
+
+    fn of(
+        settings: Settings,
+        host: String,
+        transport: Transport,
+        slots: Slots,
+        head_support: Arc<HeadSupport>,
+    ) -> Self {
         let (health, tokens, challenge) = (Health::default(), Tokens::default(), Mutex::default());
-        Ok(Self { shared: Arc::new(Shared { settings, host, transport, slots, health, tokens, challenge }) })
+        Self { shared: Arc::new(Shared { settings, host, transport, slots, health, tokens, challenge, head_support }) }
+    }
+
+    /// A client of the same upstream with other credentials. It shares the connections and the limit on requests, and
+    /// nothing that depends on the credentials.
+    pub(crate) fn with_login(&self, login: Login) -> Self {
+        let Shared { settings, host, transport, slots, head_support, .. } = &*self.shared;
+        let settings = Settings { credentials: Credentials::login(login), ..settings.clone() };
+        Self::of(settings, host.clone(), transport.clone(), slots.clone(), Arc::clone(head_support))
     }
 
     /// Host and port of the upstream.
     pub(crate) fn host(&self) -> &str {
         &self.shared.host
+    }
+
+    /// The address of the upstream.
+    pub(crate) fn url(&self) -> &Url {
+        &self.shared.settings.url
+    }
+
+    /// How the upstream does, for people.
+    pub(crate) fn state(&self) -> ClientState {
+        self.shared.health.state()
     }
 
     /// The requests for manifests that the upstream still allows, if it says so.
@@ -201,9 +194,21 @@ impl Client {
         effort: Effort,
     ) -> Result<Option<FetchedManifest>, Error> {
         let ask = self.ask(Method::GET, repository, &format!("manifests/{reference}")).accepts_manifests();
-        let Some(answered) = self.send(&ask, effort).await? else { return Ok(None) };
+        match self.send(&ask, effort).await? {
+            Some(answered) => self.read_manifest(answered, reference, effort).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the response to GET, and compares the digest. Fails if it is no manifest, such as the page of a hotel's network.
+    async fn read_manifest(
+        &self,
+        answered: Answered,
+        reference: &Reference,
+        effort: Effort,
+    ) -> Result<FetchedManifest, Error> {
         let headers = answered.response.headers().clone();
-        let bytes = self.collect(answered, MANIFEST_BYTES_MAX).await?;
+        let bytes = self.collect(answered, MANIFEST_BYTES_MAX, effort).await?;
         let announced = announced_digest(&headers);
         let digest = match reference {
             Reference::Digest(digest) => *digest,
@@ -213,38 +218,21 @@ impl Client {
         if actual != digest {
             return Err(self.invalid(format!("the manifest has the digest {actual}, not {digest}")));
         }
-        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let media_type = MediaType::from_content_type(content_type)
-            .map_err(|_| self.invalid("the manifest has no valid Content-Type".to_owned()))?;
-        Ok(Some(FetchedManifest { digest, media_type, bytes }))
+        let declared = declared_type(&headers)
+            .map_err(|why| self.invalid(format!("the manifest has no valid Content-Type: {why}")))?;
+        let manifest = Manifest::read_pushed(&bytes, declared.as_ref())
+            .map_err(|error| self.invalid(format!("it is not a manifest: {error}")))?;
+        Ok(FetchedManifest { digest, media_type: manifest.media_type().clone(), bytes })
     }
 
-    /// Asks whether a manifest is still the known one, without fetching it. Returns `None` if the upstream does not have
-    /// it, according to its response to HEAD. Some registries answer so although they have the manifest.
-    pub(crate) async fn manifest_state(
-        &self,
-        repository: &RepositoryName,
-        reference: &Reference,
-        known: Option<Digest>,
-        effort: Effort,
-    ) -> Result<Option<ManifestState>, Error> {
-        let mut ask = self.ask(Method::HEAD, repository, &format!("manifests/{reference}")).accepts_manifests();
-        if let Some(known) = known {
-            let etag = HeaderValue::try_from(format!("\"{known}\"")).expect("a digest is a valid header");
-            ask.headers.insert(header::IF_NONE_MATCH, etag);
-        }
-        let Some(Answered { response, .. }) = self.send(&ask, effort).await? else { return Ok(None) };
-        let digest = announced_digest(response.headers());
-        let is_same = response.status() == StatusCode::NOT_MODIFIED || digest.is_some() && digest == known;
-        Ok(Some(if is_same { ManifestState::Unchanged } else { ManifestState::Changed(digest) }))
-    }
-
-    /// Fetches a blob from an offset. Returns `None` if the upstream does not have it. The caller compares its digest.
+    /// Fetches a blob from an offset. `size` is its size, if that is known. Returns `None` if the upstream does not have
+    /// it. The caller compares its digest.
     pub(crate) async fn blob(
         &self,
         repository: &RepositoryName,
         digest: Digest,
         offset: u64,
+        size: Option<u64>,
         effort: Effort,
     ) -> Result<Option<Download>, Error> {
         let mut ask = self.ask(Method::GET, repository, &format!("blobs/{digest}"));
@@ -254,7 +242,7 @@ impl Client {
         let Some(Answered { response, slot }) = self.send(&ask, effort).await? else { return Ok(None) };
         let (head, body) = response.into_parts();
         let length = content_length(&head.headers);
-        let (offset, size) = if head.status == StatusCode::PARTIAL_CONTENT {
+        let (offset, announced) = if head.status == StatusCode::PARTIAL_CONTENT {
             let (first, size) = content_range(&head.headers)
                 .filter(|(first, _)| *first == offset)
                 .ok_or_else(|| self.invalid("the Content-Range is not what was requested".to_owned()))?;
@@ -262,43 +250,25 @@ impl Client {
         } else {
             (0, length)
         };
+        let size = match (announced, size) {
+            (Some(announced), Some(size)) if announced != size => {
+                return Err(self.invalid(format!("the blob has {announced} bytes, not {size} as in the manifest")));
+            }
+            (announced, size) => announced.or(size).ok_or_else(|| self.invalid("the blob has no size".to_owned()))?,
+        };
         let (host, idle) = (self.shared.host.clone(), self.shared.settings.idle);
-        Ok(Some(Download { host, body, idle, offset, size, _slot: slot }))
-    }
-
-    /// Returns the size of a blob, or `None` if the upstream does not have it.
-    pub(crate) async fn blob_size(
-        &self,
-        repository: &RepositoryName,
-        digest: Digest,
-        effort: Effort,
-    ) -> Result<Option<u64>, Error> {
-        let ask = self.ask(Method::HEAD, repository, &format!("blobs/{digest}"));
-        let Some(Answered { response, .. }) = self.send(&ask, effort).await? else { return Ok(None) };
-        match content_length(response.headers()) {
-            Some(size) => Ok(Some(size)),
-            None => Err(self.invalid("a blob has no Content-Length".to_owned())),
-        }
-    }
-
-    /// Fetches the first referrers of a manifest: their digests. Returns `None` if the upstream does not support referrers.
-    pub(crate) async fn referrers(
-        &self,
-        repository: &RepositoryName,
-        subject: Digest,
-        effort: Effort,
-    ) -> Result<Option<Vec<Digest>>, Error> {
-        let ask = self.ask(Method::GET, repository, &format!("referrers/{subject}"));
-        let Some(answered) = self.send(&ask, effort).await? else { return Ok(None) };
-        let bytes = self.collect(answered, LIST_BYTES_MAX).await?;
-        let index = Manifest::read(&bytes, None).map_err(|error| self.invalid(error.to_string()))?;
-        Ok(Some(index.manifests().iter().map(|child| child.digest).collect()))
+        Ok(Some(Download::new(host, body, idle, offset, size, slot)))
     }
 
     fn ask<'a>(&self, method: Method, repository: &'a RepositoryName, rest: &str) -> Ask<'a> {
         let prefix = self.shared.settings.url.path().trim_matches('/');
         let slash = if prefix.is_empty() { "" } else { "/" };
-        Ask { method, path: format!("{prefix}{slash}{repository}/{rest}"), repository, headers: HeaderMap::new() }
+        Ask {
+            method,
+            path: format!("{prefix}{slash}{repository}/{rest}"),
+            subject: Subject::Repository(repository),
+            headers: HeaderMap::new(),
+        }
     }
 
     /// Sends a request until it succeeds or the caller's effort is spent. Returns `None` for 404.
@@ -307,27 +277,33 @@ impl Client {
         let mut attempt = 0;
         loop {
             if !effort.insists {
-                health.check()?;
+                health.check(effort.wait)?;
             }
-            let attempted = timeout(effort.wait, async {
-                let slot = Arc::clone(slots).acquire_owned().await.map_err(|_| Error::Stopped)?;
-                let response = Box::pin(self.exchange(ask)).await?;
-                Ok(Answered { response, slot })
-            });
-            let attempted = attempted.await;
-            let result = attempted.unwrap_or_else(|_| Err(Error::Timeout { host: host.clone(), after: effort.wait }));
+            // A wait for other requests says nothing about the upstream.
+            let slot = timeout(effort.wait, slots.acquire(ask.kind())).await.ok().flatten();
+            let slot = slot.ok_or_else(|| Error::Busy { host: host.clone() })?;
+            let began = Instant::now();
+            let attempted = timeout(effort.wait, Box::pin(self.exchange(ask))).await;
+            let result = match attempted {
+                Ok(exchanged) => exchanged.map(|response| Answered { response, slot }),
+                Err(_) => Err(Error::Timeout { host: host.clone(), after: effort.wait }),
+            };
             let error = match result {
                 Ok(answered) => {
-                    health.succeeded(quota(answered.response.headers()));
+                    health.succeeded();
+                    // Other responses do not count, and have no quota.
+                    if ask.is_for_manifest() {
+                        health.announced(quota(answered.response.headers()));
+                    }
                     return Ok(Some(answered));
                 }
                 Err(Error::NotFound) => {
-                    health.succeeded(None);
+                    health.succeeded();
                     return Ok(None);
                 }
                 Err(error) => error,
             };
-            health.failed(&error);
+            health.failed(&error, began);
             let doubled = settings.retry_delay.saturating_mul(1 << attempt.min(16)).min(settings.retry_delay_max);
             let delay = error.retry_after().unwrap_or(doubled);
             if attempt >= effort.retries.min(settings.retries) || !error.is_transient() || delay > RETRY_AFTER_MAX {
@@ -367,13 +343,17 @@ impl Client {
         match challenge {
             None => Ok(None),
             Some(Challenge::Basic) => {
-                let login = self.shared.settings.credentials.of(&self.shared.host).await?;
-                Ok(login.as_ref().and_then(credentials::Login::basic))
+                let Shared { settings, host, .. } = &*self.shared;
+                let (credentials, repository) = (&settings.credentials, ask.subject.repository());
+                let login = match refused {
+                    None => credentials.of(host, repository).await?,
+                    Some(_) => {
+                        credentials.other_than(host, repository, |login| login.basic().as_ref() == refused).await?
+                    }
+                };
+                Ok(login.as_ref().and_then(Login::basic))
             }
-            Some(Challenge::Bearer(bearer)) => {
-                let scope = format!("repository:{}:pull", token_name(&self.shared.settings.url, ask.repository));
-                self.shared.tokens.get(self, bearer, &scope, refused).await.map(Some)
-            }
+            Some(Challenge::Bearer(bearer)) => self.shared.tokens.get(self, bearer, ask.subject, refused).await,
         }
     }
 
@@ -420,12 +400,12 @@ impl Client {
         })
     }
 
-    /// Reads a body of at most `limit` bytes.
-    async fn collect(&self, answered: Answered, limit: usize) -> Result<Bytes, Error> {
-        let Shared { host, settings, .. } = &*self.shared;
-        let Answered { response, slot } = answered;
-        let _slot = slot;
-        transport::collect(host, response.into_body(), limit, settings.idle).await
+    /// Reads a body of at most `limit` bytes, within the wait of the caller.
+    async fn collect(&self, answered: Answered, limit: usize, effort: Effort) -> Result<Bytes, Error> {
+        let host = &self.shared.host;
+        let Answered { response, slot: _slot } = answered;
+        let collected = timeout(effort.wait, transport::collect(host, response.into_body(), limit, effort.wait)).await;
+        collected.unwrap_or_else(|_| Err(Error::Timeout { host: host.clone(), after: effort.wait }))
     }
 
     fn invalid(&self, cause: String) -> Error {
@@ -433,49 +413,33 @@ impl Client {
     }
 }
 
+impl Answered {
+    /// Whether the response says that the manifest has this digest.
+    fn has(&self, digest: Digest) -> bool {
+        self.response.status() == StatusCode::NOT_MODIFIED || announced_digest(self.response.headers()) == Some(digest)
+    }
+}
+
 impl Ask<'_> {
+    /// Bodies of blobs may take long.
+    fn kind(&self) -> Kind {
+        if self.method == Method::GET && self.path.contains("/blobs/") { Kind::Blob } else { Kind::Short }
+    }
+
+    fn is_for_manifest(&self) -> bool {
+        self.path.contains("/manifests/")
+    }
+
+    /// A known manifest need not be sent again.
+    fn unless(mut self, known: Digest) -> Self {
+        let etag = HeaderValue::try_from(format!("\"{known}\"")).expect("a digest is a valid header");
+        self.headers.insert(header::IF_NONE_MATCH, etag);
+        self
+    }
+
     fn accepts_manifests(mut self) -> Self {
         let accepted = MediaType::MANIFESTS.join(", ");
         self.headers.insert(header::ACCEPT, HeaderValue::try_from(accepted).expect("media types are ASCII"));
         self
     }
-}
-
-/// The name of a repository in the scope of a token: with the path of the upstream's address.
-fn token_name(url: &Url, repository: &RepositoryName) -> String {
-    let prefix = url.path().trim_matches('/');
-    if prefix.is_empty() { repository.to_string() } else { format!("{prefix}/{repository}") }
-}
-
-fn host_and_port(url: &Url) -> Result<String, Error> {
-    let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https"));
-    let host = host.ok_or_else(|| Error::Url(format!("{url} must begin with https:// or http:// and name a host")))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(Error::Url(format!("the URL of {host} must not contain a user name or a password")));
-    }
-    Ok(transport::host_of(url))
-}
-
-/// The message of an error response: that of its first error, or the beginning of its text.
-async fn error_message(response: Response<Incoming>) -> String {
-    #[derive(serde::Deserialize)]
-    struct Document {
-        errors: Vec<One>,
-    }
-    #[derive(serde::Deserialize)]
-    struct One {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().ends_with(b"json"));
-    let wait = Duration::from_secs(1);
-    let body = transport::collect("", response.into_body(), MESSAGE_BYTES_MAX, wait).await.unwrap_or_default();
-    let text = match serde_json::from_slice::<Document>(&body) {
-        Ok(document) => document.errors.first().map(|one| format!("{} {}", one.code, one.message)).unwrap_or_default(),
-        Err(_) if is_json => String::new(),
-        Err(_) => String::from_utf8_lossy(&body).into_owned(),
-    };
-    crate::kit::text::printable(text.trim())
 }

@@ -1,9 +1,10 @@
-//! [`Error`]: why the mirror cannot provide something.
+//! [`Error`]: why the mirror cannot provide something. Knows no status of HTTP.
 
 use std::sync::Arc;
 
 use super::client;
 use crate::content::repository;
+use crate::oci::{Digest, Tag};
 
 /// Why a manifest or blob cannot be provided. Clones are shared by all who waited for it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -11,13 +12,24 @@ pub(crate) enum Error {
     /// No upstream has it.
     #[error("no upstream has it")]
     NotFound,
+    /// A rule for tags leaves it out.
+    #[error("the rules of this mirror leave out the tag {tag} (extensions.sync.registries.*.content.*.tags)")]
+    Excluded { tag: Tag },
+    #[error("{digest} has no signature, and only signed images are mirrored (extensions.sync.registries.*.onlySigned)")]
+    Unsigned { digest: Digest },
+    /// No stored manifest names it, so the rule for signed images cannot hold for it.
+    #[error("no image that is stored here has {digest}, and only signed images are mirrored: pull its manifest first")]
+    Unlisted { digest: Digest },
+    #[error("too many wrong passwords for the upstream: try again in {seconds} s")]
+    Throttled { seconds: u64 },
+    /// The list of tags has too many pages, or they come too slowly.
+    #[error("the upstream does not send its list of tags in time")]
+    SlowList,
     #[error(transparent)]
     Upstream(client::Error),
     /// The upstream ended a blob too early.
     #[error("the upstream ended the blob after {received} bytes")]
     Ended { received: u64 },
-    #[error("the upstream sends more bytes than it announced")]
-    TooLong,
     /// The stores failed, or refused the content.
     #[error(transparent)]
     Store(Arc<repository::Error>),
@@ -33,8 +45,24 @@ impl Error {
         match self {
             Self::Upstream(error) => error.is_transient(),
             Self::Ended { .. } => true,
-            Self::NotFound | Self::TooLong | Self::Store(_) | Self::Task(_) | Self::Stopped => false,
+            Self::NotFound
+            | Self::Excluded { .. }
+            | Self::Unsigned { .. }
+            | Self::Unlisted { .. }
+            | Self::Throttled { .. }
+            | Self::SlowList
+            | Self::Store(_)
+            | Self::Task(_)
+            | Self::Stopped => false,
         }
+    }
+
+    /// Whether the upstream does not let these credentials pull. Many registries say that they do not know the content.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound | Self::Upstream(client::Error::Unauthorized { .. } | client::Error::Denied { .. })
+        )
     }
 }
 

@@ -13,13 +13,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{self, Client, Download, Effort};
+use super::destination::Destination;
 use super::error::Error;
-use crate::content::repository::{self, Repository, Upload};
+use super::room::Reserved;
+use crate::content::repository::{self, Upload};
+use crate::kit::metrics::UpstreamCounters;
 use crate::oci::{Digest, RepositoryName};
 
 /// How often a fill continues although the last connection sent nothing.
@@ -29,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The pieces of a body that wait for the writer. hyper's pieces have up to 256 KiB.
 const WAITING_PIECES_MAX: usize = 16;
 /// The effort for the head of each response.
-const EFFORT: Effort = Effort { retries: 2, wait: Duration::from_secs(20), insists: false };
+const EFFORT: Effort = Effort { retries: 2, wait: Duration::from_secs(15), insists: false };
 
 /// A blob while it arrives.
 #[derive(Clone, Debug)]
@@ -49,7 +51,10 @@ impl Growing {
         };
         let state = self.progress.wait_for(reached).await.map_err(|_| Error::Stopped)?;
         match &*state {
+            // The upstream announced another size to those who read.
+            State::Filling { size, available, .. } if *size != self.size => Err(Error::Ended { received: *available }),
             State::Filling { available, .. } => Ok(*available),
+            State::Done { size, .. } if *size != self.size => Err(Error::Ended { received: *size }),
             State::Done { size, .. } => Ok(*size),
             State::Starting => Err(Error::Stopped),
             State::Failed(error) => Err(error.clone()),
@@ -76,13 +81,16 @@ enum State {
 /// The source of a blob.
 #[derive(Debug)]
 pub(super) struct Source {
-    pub(super) repository: Repository,
+    pub(super) destination: Destination,
     pub(super) name: RepositoryName,
     pub(super) digest: Digest,
     /// The clients of the upstream, in the order in which they are tried.
     pub(super) clients: Vec<Client>,
     /// The repository at the upstream.
     pub(super) remote: RepositoryName,
+    /// The size of the blob, if a manifest says it.
+    pub(super) size: Option<u64>,
+    pub(super) counters: UpstreamCounters,
 }
 
 type Running = Mutex<HashMap<(RepositoryName, Digest), watch::Receiver<State>>>;
@@ -121,7 +129,8 @@ impl Fills {
     fn start(&self, source: Source, key: (RepositoryName, Digest)) -> watch::Receiver<State> {
         let (sender, progress) = watch::channel(State::Starting);
         let (running, stopping) = (Arc::clone(&self.running), self.stopping.lock().clone());
-        tokio::spawn(async move {
+        let work = source.destination.work.clone();
+        work.spawn(async move {
             let filled = tokio::select! {
                 filled = fill(&source, &sender) => filled,
                 () = stopping.cancelled() => Err(Error::Stopped),
@@ -135,6 +144,11 @@ impl Fills {
             }
         });
         progress
+    }
+
+    /// Cancelled when the server stops.
+    pub(super) fn stopping(&self) -> CancellationToken {
+        self.stopping.lock().clone()
     }
 
     /// Ends all fills.
@@ -152,48 +166,78 @@ impl Drop for Fills {
 
 /// Fetches a blob and stores it.
 async fn fill(source: &Source, progress: &watch::Sender<State>) -> Result<(), Error> {
-    let Source { repository, digest, .. } = source;
+    let mut reserved = None;
+    let size = fetch(source, progress, &mut reserved).await?;
+    reserved.unwrap_or_else(|| source.destination.room.reserve(size)).hold();
+    Ok(())
+}
+
+/// Fetches a blob and stores it. Returns its size, which is `reserved` from when it is known. If the disk is full, evicts
+/// other content and tries once more.
+async fn fetch(
+    source: &Source,
+    progress: &watch::Sender<State>,
+    reserved: &mut Option<Reserved>,
+) -> Result<u64, Error> {
+    let Source { destination, digest, .. } = source;
+    let repository = &destination.repository;
+    let mut has_evicted = false;
     let mut upload = repository.mirror_upload(*digest).await?;
-    let file = Arc::new(upload.reader()?);
+    let mut file = Arc::new(upload.reader()?);
     let mut fruitless = 0;
+    let mut promised = source.size;
     loop {
         let begun = upload.offset();
-        let mut download = match request(source, begun).await {
+        let mut download = match request(source, begun, promised).await {
             Ok(download) => download,
             // The upload has all bytes already, or wrong ones.
             Err(Error::Upstream(error)) if begun > 0 && error.is_range() => {
-                if finish(source, upload, &file, progress).await.is_ok() {
-                    return Ok(());
+                match finish(source, upload, &file, progress).await {
+                    // A client may have some of the wrong bytes, so the right ones cannot follow.
+                    Err(Error::Store(error))
+                        if error.is_wrong_digest() && matches!(*progress.borrow(), State::Starting) => {}
+                    finished => return finished,
                 }
                 upload = repository.mirror_upload(*digest).await?;
+                file = Arc::new(upload.reader()?);
                 continue;
             }
-            Err(error) => {
-                if begun == 0 {
-                    spawn_blocking(move || upload.cancel()).await??;
-                }
-                return Err(error);
-            }
+            Err(error) => return give_up(source, upload, error).await,
         };
         if download.offset < begun {
             // The upstream sends the whole blob again.
-            upload = spawn_blocking(move || upload.clear().map(|()| upload)).await??;
+            upload = destination.run(move || upload.clear().map(|()| upload)).await?;
         }
         let size = download.size;
+        promised = Some(size);
+        if reserved.is_none() {
+            *reserved = Some(source.destination.room.reserve(size));
+        }
         let transferred;
-        (upload, transferred) = transfer(upload, &mut download, &file, progress).await?;
+        let offset = upload.offset();
+        (upload, transferred) = match transfer(destination, upload, &mut download, &file, progress).await {
+            Err(Error::Store(error)) if error.is_no_space() => {
+                tracing::warn!(name = %source.name, %digest, %error, "the disk is full while a blob is mirrored");
+                upload = repository.mirror_upload(*digest).await?;
+                let freeing = repository.clone();
+                if !has_evicted && destination.run(move || freeing.make_room(size)).await? {
+                    has_evicted = true;
+                    continue;
+                }
+                destination.run(move || upload.cancel()).await?;
+                return Err(Error::Store(error));
+            }
+            transferred => transferred?,
+        };
+        source.counters.bytes.inc_by(upload.offset().saturating_sub(offset));
         let error = match transferred {
-            Ok(()) if size.is_none_or(|size| size == upload.offset()) => break,
+            Ok(()) if size == upload.offset() => break,
             Ok(()) => Error::Ended { received: upload.offset() },
             Err(error) => Error::Upstream(error),
         };
-        if size.is_some_and(|size| upload.offset() > size) {
-            spawn_blocking(move || upload.cancel()).await??;
-            return Err(Error::TooLong);
-        }
         fruitless = if upload.offset() > begun { 0 } else { fruitless + 1 };
         if fruitless > FRUITLESS_MAX || !error.is_transient() {
-            return Err(error);
+            return give_up(source, upload, error).await;
         }
         tracing::info!(name = %source.name, %digest, %error, offset = upload.offset(), "continuing a blob");
         sleep(PAUSE).await;
@@ -201,11 +245,19 @@ async fn fill(source: &Source, progress: &watch::Sender<State>) -> Result<(), Er
     finish(source, upload, &file, progress).await
 }
 
-/// Requests a blob from the first client that has it.
-async fn request(source: &Source, offset: u64) -> Result<Download, Error> {
+/// Ends a fill. Its bytes stay for the next one, unless they may be wrong.
+async fn give_up(source: &Source, upload: Upload, error: Error) -> Result<u64, Error> {
+    if upload.offset() == 0 || matches!(&error, Error::Upstream(error) if error.is_invalid()) {
+        source.destination.run(move || upload.cancel()).await?;
+    }
+    Err(error)
+}
+
+/// Requests a blob from the first client that has it. `size` is its size, if a manifest or an earlier response says it.
+async fn request(source: &Source, offset: u64, size: Option<u64>) -> Result<Download, Error> {
     let mut failure = None;
     for client in &source.clients {
-        match client.blob(&source.remote, source.digest, offset, EFFORT).await {
+        match client.blob(&source.remote, source.digest, offset, size, EFFORT).await {
             Ok(Some(download)) => return Ok(download),
             Ok(None) => {}
             Err(error) => failure = Some(failure.unwrap_or(error)),
@@ -218,6 +270,7 @@ type Transferred = (Upload, Result<(), client::Error>);
 
 /// Appends what arrives to the upload. A thread writes while the task receives.
 async fn transfer(
+    destination: &Destination,
     mut upload: Upload,
     download: &mut Download,
     file: &Arc<File>,
@@ -226,21 +279,19 @@ async fn transfer(
     let (pieces, mut arrived) = mpsc::channel::<Bytes>(WAITING_PIECES_MAX);
     let (size, file, announcing) = (download.size, Arc::clone(file), progress.clone());
     let announce = move |written: u64| {
-        if let Some(size) = size {
-            // The last byte comes when the digest is verified.
-            let available = written.min(size.saturating_sub(1));
-            announcing.send_replace(State::Filling { file: Arc::clone(&file), size, available });
-        }
+        // The last byte comes when the digest is verified.
+        let available = written.min(size.saturating_sub(1));
+        announcing.send_replace(State::Filling { file: Arc::clone(&file), size, available });
     };
     announce(upload.offset());
-    let writing = spawn_blocking(move || {
+    let writing = destination.spawn(move || {
         let mut batch = Vec::new();
         while arrived.blocking_recv_many(&mut batch, WAITING_PIECES_MAX) > 0 {
             upload.append(&batch)?;
             announce(upload.offset());
             batch.clear();
         }
-        Ok::<_, repository::Error>(upload)
+        Ok(upload)
     });
     let received = loop {
         match download.next().await {
@@ -258,24 +309,24 @@ async fn transfer(
     Ok((writing.await??, received))
 }
 
-/// Makes the upload a blob, if its bytes have the digest. Otherwise removes it.
+/// Makes the upload a blob, if its bytes have the digest. Otherwise removes it. Returns its size.
 async fn finish(
     source: &Source,
     mut upload: Upload,
     file: &Arc<File>,
     progress: &watch::Sender<State>,
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
     let (digest, size) = (source.digest, upload.offset());
-    let repository = source.repository.clone();
-    let finished = spawn_blocking(move || match upload.verify(digest) {
+    let repository = source.destination.repository.clone();
+    let finished = source.destination.run(move || match upload.verify(digest) {
         Ok(()) => {
-            upload.finish(digest)?;
+            upload.finish_mirrored(digest)?;
             repository.refresh_facts_of(digest)
         }
         Err(error @ repository::Error::DigestMismatch { .. }) => upload.cancel().and(Err(error)),
         Err(error) => Err(error),
     });
-    finished.await??;
+    finished.await?;
     progress.send_replace(State::Done { file: Arc::clone(file), size });
-    Ok(())
+    Ok(size)
 }

@@ -1,6 +1,8 @@
-//! [`NameRule`]: which repository of an upstream a local repository mirrors, and the other way round.
+//! [`NameRule`]: which repository of an upstream a local repository mirrors, and the other way round. Pure:
+//! knows no store and no request.
 
-use crate::oci::{RepositoryName, RepositoryPattern};
+use super::platforms::Platforms;
+use crate::oci::{RepositoryName, RepositoryPattern, Tag, TagRule};
 
 /// Docker Hub's own namespace, which its users leave out: `busybox` is `library/busybox`.
 const HUB_NAMESPACE: &str = "library/";
@@ -10,14 +12,17 @@ const HUB_NAMESPACE: &str = "library/";
 #[derive(Clone, Debug)]
 pub(crate) struct NameRule {
     /// The repositories of the upstream.
-    pattern: RepositoryPattern,
+    pub(super) pattern: RepositoryPattern,
     /// The beginning of the pattern that is removed, without slashes at its ends.
-    prefix: String,
+    pub(super) prefix: String,
     /// The beginning of local names, without slashes at its ends. It may be empty.
-    destination: String,
-    strips_prefix: bool,
+    pub(super) destination: String,
+    pub(super) strips_prefix: bool,
     /// Whether the upstream is Docker Hub.
     is_hub: bool,
+    /// The platforms that scheduled synchronisation fetches.
+    platforms: Platforms,
+    tags: TagRule,
 }
 
 impl NameRule {
@@ -33,7 +38,49 @@ impl NameRule {
             literal.rsplit_once('/').map_or("", |(components, _)| components)
         };
         let destination = destination.trim_matches('/').to_owned();
-        Ok(Self { pattern, prefix: prefix.to_owned(), destination, strips_prefix, is_hub })
+        Ok(Self {
+            pattern,
+            prefix: prefix.to_owned(),
+            destination,
+            strips_prefix,
+            is_hub,
+            platforms: Platforms::default(),
+            tags: TagRule::default(),
+        })
+    }
+
+    /// The same rule for some platforms only.
+    #[must_use]
+    pub(crate) fn with_platforms(mut self, platforms: Platforms) -> Self {
+        self.platforms = platforms;
+        self
+    }
+
+    pub(crate) const fn platforms(&self) -> &Platforms {
+        &self.platforms
+    }
+
+    /// The same rule for some tags only.
+    #[must_use]
+    pub(crate) fn with_tags(mut self, tags: TagRule) -> Self {
+        self.tags = tags;
+        self
+    }
+
+    /// Whether the rule has a tag.
+    pub(crate) fn permits(&self, tag: &Tag) -> bool {
+        self.tags.permits(tag)
+    }
+
+    /// Whether a tag is not compared again once it is stored.
+    pub(crate) fn is_immutable(&self, tag: &Tag) -> bool {
+        self.tags.is_immutable(tag)
+    }
+
+    /// The repositories of the upstream that the rule names without wildcards. `None` if it has wildcards.
+    pub(crate) fn fixed_names(&self) -> Option<Vec<RepositoryName>> {
+        let names = self.pattern.literals()?;
+        Some(names.into_iter().filter_map(|name| self.with_namespace(name.as_str())).collect())
     }
 
     /// The repository of the upstream that a local one mirrors.
@@ -70,7 +117,7 @@ fn below<'a>(prefix: &str, name: &'a str) -> Option<&'a str> {
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
 
-fn joined(prefix: &str, rest: &str) -> String {
+pub(super) fn joined(prefix: &str, rest: &str) -> String {
     match (prefix.is_empty(), rest.is_empty()) {
         (true, _) => rest.to_owned(),
         (_, true) => prefix.to_owned(),

@@ -4,22 +4,37 @@ use std::collections::BTreeMap;
 
 use oci_spec::image::ANNOTATION_REF_NAME;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
-use super::{Digest, JsonObject, Tag, without_lone_surrogates};
+use super::{Digest, ImageName, JsonObject, without_lone_surrogates};
+
+/// The full name of an image, as containerd, docker and we write it.
+pub(crate) const ANNOTATION_IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// A manifest that a layout's `index.json` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The manifest.
     pub digest: Digest,
-    /// Its tag: the annotation `org.opencontainers.image.ref.name`. Tools write the tag, or `name:tag`.
-    pub tag: Option<Tag>,
+    /// Its name, from the annotations `io.containerd.image.name` and `org.opencontainers.image.ref.name`. Empty without
+    /// them.
+    pub name: ImageName,
+    /// The text of the annotation, if it has no valid name.
+    pub invalid_name: Option<String>,
 }
 
 /// The used fields of `index.json`.
 #[derive(Deserialize)]
 struct Index {
-    manifests: Option<Vec<JsonObject<Descriptor>>>,
+    manifests: Option<Vec<Listed>>,
+}
+
+/// An element of the list. One that is damaged does not make the others unreadable.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Listed {
+    Descriptor(JsonObject<Descriptor>),
+    Damaged(IgnoredAny),
 }
 
 #[derive(Deserialize)]
@@ -28,20 +43,28 @@ struct Descriptor {
     annotations: Option<BTreeMap<String, Option<String>>>,
 }
 
-/// Reads `index.json`.
-pub fn read_index(bytes: &[u8]) -> Result<Vec<Entry>, InvalidLayout> {
+/// Reads `index.json`. Each of its entries may be invalid.
+pub fn read_index(bytes: &[u8]) -> Result<Vec<Result<Entry, InvalidLayout>>, InvalidLayout> {
     let text = str::from_utf8(bytes).map_err(InvalidLayout::new)?;
     let JsonObject::<Index>(index) =
         serde_json::from_str(&without_lone_surrogates(text)).map_err(InvalidLayout::new)?;
-    let mut entries = Vec::new();
-    for JsonObject(descriptor) in index.manifests.unwrap_or_default() {
-        let digest = descriptor.digest.parse().map_err(InvalidLayout::new::<super::InvalidDigest>)?;
+    let listed = index.manifests.unwrap_or_default().into_iter().enumerate();
+    Ok(listed
+        .map(|(number, listed)| listed.read().map_err(|why| InvalidLayout(format!("entry {number} {why}"))))
+        .collect())
+}
+
+impl Listed {
+    fn read(self) -> Result<Entry, String> {
+        let Self::Descriptor(JsonObject(descriptor)) = self else { return Err("is not a descriptor".to_owned()) };
+        let digest = descriptor.digest.parse();
+        let digest = digest.map_err(|error| format!("has the digest {:?}: {error}", descriptor.digest))?;
         let annotations = descriptor.annotations.unwrap_or_default();
-        let name = annotations.get(ANNOTATION_REF_NAME).and_then(Option::as_deref);
-        let tag = name.and_then(|name| name.rsplit(':').next()?.parse().ok());
-        entries.push(Entry { digest, tag });
+        let texts = [ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME].map(|key| annotations.get(key)?.as_deref());
+        let name = texts.iter().copied().flatten().find_map(ImageName::read);
+        let invalid_name = texts.iter().copied().flatten().next().filter(|_| name.is_none()).map(str::to_owned);
+        Ok(Entry { digest, name: name.unwrap_or_default(), invalid_name })
     }
-    Ok(entries)
 }
 
 /// Files are not an OCI image layout.
@@ -52,5 +75,26 @@ pub struct InvalidLayout(String);
 impl InvalidLayout {
     fn new<E: std::fmt::Display>(error: E) -> Self {
         Self(error.to_string())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_entry_leaves_the_others() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let index = format!(
+            r#"{{"manifests": [{{"digest": "{digest}", "annotations": {{"{ANNOTATION_REF_NAME}": "1"}}}}, 7, {{}},
+                {{"digest": "sha256:0"}}, {{"digest": "{digest}", "annotations": {{"{ANNOTATION_REF_NAME}": "not valid"}}}}]}}"#
+        );
+        let read = read_index(index.as_bytes()).unwrap();
+        let valid: Vec<bool> = read.iter().map(Result::is_ok).collect();
+        assert_eq!(valid, [true, false, false, false, true]);
+        assert_eq!(read[1].as_ref().unwrap_err().to_string(), "index.json: entry 1 is not a descriptor");
+        assert_eq!(read[4].as_ref().unwrap().invalid_name.as_deref(), Some("not valid"));
+        assert!(read_index(b"[]").is_err());
     }
 }

@@ -16,6 +16,7 @@ const DESCRIPTORS_MAX: usize = 10_000;
 pub struct Manifest {
     media_type: MediaType,
     artifact_type: Option<String>,
+    config: Option<Digest>,
     annotations: BTreeMap<String, String>,
     blobs: Vec<Digest>,
     optional_blobs: Vec<Digest>,
@@ -75,7 +76,7 @@ impl Manifest {
         if layers.map_or(0, <[_]>::len) + manifests.map_or(0, <[_]>::len) > DESCRIPTORS_MAX {
             return Err(InvalidManifest::Structure("a manifest has at most 10000 descriptors"));
         }
-        let (mut blobs, mut optional_blobs) = (Vec::new(), Vec::new());
+        let (mut blobs, mut optional_blobs, mut config_digest) = (Vec::new(), Vec::new(), None);
         let mut children = Vec::new();
         if media_type.is_index() {
             if document.config.is_some() || layers.is_some() {
@@ -92,7 +93,9 @@ impl Manifest {
             }
             let config =
                 document.config.as_ref().ok_or(InvalidManifest::Structure("an image manifest must have a config"))?;
-            blobs.push(digest_of(config)?);
+            let config = digest_of(config)?;
+            config_digest = Some(config);
+            blobs.push(config);
             for descriptor in layers.unwrap_or_default() {
                 let blobs = if is_kept_elsewhere(descriptor) { &mut optional_blobs } else { &mut blobs };
                 blobs.push(digest_of(descriptor)?);
@@ -116,6 +119,7 @@ impl Manifest {
         Ok(Self {
             media_type,
             artifact_type,
+            config: config_digest,
             annotations: document.annotations.unwrap_or_default().into_iter().map(text_or_empty).collect(),
             blobs,
             optional_blobs,
@@ -145,6 +149,23 @@ impl Manifest {
         self
     }
 
+    /// The size of a blob that an image manifest names, if it says one.
+    pub fn blob_size(bytes: &[u8], digest: Digest) -> Option<u64> {
+        #[derive(Deserialize)]
+        struct Blob {
+            digest: String,
+            size: u64,
+        }
+        #[derive(Deserialize)]
+        struct Blobs {
+            config: Option<Blob>,
+            layers: Option<Vec<Blob>>,
+        }
+        let Blobs { config, layers } = serde_json::from_slice(bytes).ok()?;
+        let mut blobs = config.into_iter().chain(layers.unwrap_or_default());
+        blobs.find(|blob| blob.digest.parse().ok() == Some(digest)).map(|blob| blob.size)
+    }
+
     /// Refuses a `Content-Type` that no manifest has.
     pub fn check_type(content_type: Option<&MediaType>) -> Result<(), InvalidManifest> {
         match content_type.filter(|given| !given.is_manifest()) {
@@ -156,6 +177,16 @@ impl Manifest {
     /// The type of the manifest, one of [`MediaType::MANIFESTS`].
     pub const fn media_type(&self) -> &MediaType {
         &self.media_type
+    }
+
+    /// The config of an image.
+    pub const fn config(&self) -> Option<Digest> {
+        self.config
+    }
+
+    /// The annotations of the manifest itself.
+    pub const fn annotations(&self) -> &BTreeMap<String, String> {
+        &self.annotations
     }
 
     /// The blobs that the manifest requires, each once, without [`Manifest::optional_blobs`].

@@ -25,9 +25,14 @@ const COMPANION_HEX: usize = 64;
 impl Tag {
     /// The tags that clients use for referrers of a manifest.
     pub(crate) fn companions(digest: Digest) -> impl Iterator<Item = Self> {
-        let hex = digest.hex();
-        let stem = format!("{}-{}", digest.algorithm(), hex.get(..COMPANION_HEX).unwrap_or(&hex));
+        let stem = Self::of_referrers(digest);
         COMPANIONS.into_iter().map(move |suffix| Self(format!("{stem}{suffix}").into()))
+    }
+
+    /// The tag of the list of referrers of a manifest.
+    pub(crate) fn of_referrers(digest: Digest) -> Self {
+        let hex = digest.hex();
+        Self(format!("{}-{}", digest.algorithm(), hex.get(..COMPANION_HEX).unwrap_or(&hex)).into())
     }
 
     /// Whether the tag is one under which cosign stores signatures.

@@ -1,5 +1,6 @@
 //! [`Builder`]: the settings of a registry, and how it is opened.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -8,20 +9,23 @@ use parking_lot::RwLock;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use super::{Error, Notices, Registry, Shared};
-use crate::config::{self, Bearer, Config, Profile, RetentionPolicy};
+use super::{Error, Notices, RateLimits, Registry, RemoteImages, Shared};
+use crate::config::{self, Bearer, Config, Profile};
 use crate::content::blobs::{Blobs, ForeignStore, SystemDisk, Tree};
-use crate::content::repository::{Delays, Retain, Retention, Rules, Stores};
+use crate::content::repository::{Delays, MandatoryAnnotations, Rules, Stores, TransferMode};
 use crate::content::rows::{AccountRole, Database, SETTING_PROVIDER_KEY};
 use crate::identity::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
 use crate::identity::accounts::{self, Accounts, AuditFile, Htpasswd, Password};
 use crate::identity::providers::{self, ClientId, ClientKey, ClientSecret, ProviderSettings, Providers, Targets};
 use crate::identity::tokens::{self, ExternalIssuer, Tokens};
+use crate::identity::workload::{IssuerSettings, Workloads};
 use crate::kit::byte_budget::ByteBudget;
 use crate::kit::clock::Clock;
 use crate::kit::metrics::Metrics;
 use crate::kit::outgoing::{self, Client};
+use crate::kit::site::Site;
 use crate::oci::{RepositoryName, RepositoryPattern};
+use crate::transfer::{Import, Naming, Ongoing, Scratch, Source, Transfers};
 
 /// The most bytes of large responses that are in memory and not sent.
 const UNSENT_BYTES_MAX: u32 = 64 * 1024 * 1024;
@@ -37,6 +41,7 @@ pub struct Builder {
     policy: Option<AccessPolicy>,
     users: Vec<NewUser>,
     preload: Vec<(RepositoryName, PathBuf)>,
+    takeover: Option<RemoteImages>,
 }
 
 #[derive(Debug)]
@@ -100,6 +105,13 @@ impl Builder {
         self
     }
 
+    /// Takes over another registry: pulls fall through to it, and its content is fetched in the background.
+    #[must_use]
+    pub(crate) fn takeover_from(mut self, registry: Option<RemoteImages>) -> Self {
+        self.takeover = registry;
+        self
+    }
+
     /// Opens the registry. Blocks. Opens no socket and starts no task.
     pub fn open(self) -> Result<Registry, Error> {
         let temporary = self.temporary.then(tempfile::tempdir).transpose().map_err(|source| Error::Storage {
@@ -114,9 +126,10 @@ impl Builder {
         let clock = Clock::default();
         let (tree, database, stores) = open_stores(&root, &self.config, temporary.is_none(), &clock)?;
         let accounts = open_accounts(&database, &self.config, &clock, &tree)?;
+        // Before anything changes.
+        let events = super::events::open(&self.config.extensions.events, &stores)?;
         for (repository, layout) in self.preload {
-            let imported = stores.repository(&repository).import(&layout);
-            imported.map_err(|error| Error::preload(error, layout))?;
+            preload(&stores, repository, layout)?;
         }
         let grants = self.policy.unwrap_or(if self.config.http.open {
             AccessPolicy::Open
@@ -133,14 +146,27 @@ impl Builder {
             checked_pattern("http.accessControl.repositories", &rules.pattern)?;
         }
         let tokens = open_tokens(&database, &self.config, &clock, &tree)?;
+        let workloads = open_workloads(&self.config)?;
         let providers = open_providers(&database, &self.config, &tree)?;
-        let mirror = super::mirror::open(&self.config.extensions.sync, &stores)?;
+        let ui = &self.config.extensions.ui;
+        let directory = ui.directory.as_deref().filter(|_| ui.enable && self.config.extensions.search.enable);
+        let site = directory.map(Site::read).transpose();
+        let site = site.map_err(|error| Error::setting("extensions.ui.directory", error.to_string()))?;
+        let metrics = Arc::new(Metrics::new());
+        let work = TaskTracker::new();
+        let (sync, takeover) = (&self.config.extensions.sync, self.takeover.as_ref());
+        let mirror = super::mirror::open(sync, takeover, &stores, &metrics, &work)?;
         let shared = Shared {
-            mirror,
+            search: Arc::default(),
+            transfers: Transfers::default(),
+            site,
+            mirror: mirror.map(Arc::new),
+            events,
+            takeover: self.takeover.map(super::takeover::Takeover::new),
             providers,
             tree,
             stores,
-            authenticator: Authenticator::new(Arc::clone(&accounts), Arc::clone(&tokens)),
+            authenticator: Authenticator::new(Arc::clone(&accounts), Arc::clone(&tokens), workloads),
             accounts,
             clock,
             tokens,
@@ -151,13 +177,16 @@ impl Builder {
                 anonymous_catalog: self.config.profile == Profile::Zot && self.config.http.auth.bearer.is_none(),
             })),
             external_origin: self.config.http.external_url.as_deref().and_then(|url| Url::parse(url).ok()),
+            rate_limits: RateLimits::new(&self.config.http.rate_limit),
             config: self.config,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
+            serving: OnceLock::new(),
             activity: super::Activity::default(),
+            disk: Arc::default(),
             api_description: OnceLock::new(),
             unsent: ByteBudget::new(UNSENT_BYTES_MAX),
             pieces: ByteBudget::new(PIECES_BYTES_MAX),
-            work: TaskTracker::new(),
+            work,
             instance: rand::random(),
             notices: Notices::default(),
             requests: AtomicU64::new(1),
@@ -197,6 +226,26 @@ fn open_external_issuer(bearer: &Bearer) -> Result<ExternalIssuer, Error> {
     check_quoted("http.auth.bearer.realm", &bearer.realm)?;
     check_quoted("http.auth.bearer.service", &bearer.service)?;
     ExternalIssuer::open(&bearer.cert, &bearer.service).map_err(|cause| Error::setting("http.auth.bearer.cert", cause))
+}
+
+/// Prepares the issuers of workload tokens. Sends no request.
+fn open_workloads(config: &Config) -> Result<Workloads, Error> {
+    const KEY: &str = "http.auth.bearer.oidc";
+    let one = |issuer: &config::WorkloadIssuer| {
+        let rules = issuer.rules.iter().map(|rule| rule.prepare(&issuer.issuer)).collect::<Result<_, _>>();
+        Ok(IssuerSettings {
+            rules: rules.map_err(|error| Error::setting(KEY, format!("{}: {error}", issuer.issuer)))?,
+            issuer: issuer.issuer.clone(),
+            audiences: issuer.audiences.clone(),
+            ca_file: issuer.authority_file.clone(),
+            ca: issuer.authority.clone(),
+            keys_file: issuer.keys_file.clone(),
+            keys_refresh: issuer.keys_refresh,
+            lifetime_max: issuer.max_lifetime,
+        })
+    };
+    let settings = config.http.auth.workload_issuers.iter().map(one).collect::<Result<_, Error>>()?;
+    Workloads::new(settings).map_err(|cause| Error::setting(KEY, cause))
 }
 
 /// Opens the identity providers. Sends no request.
@@ -270,11 +319,38 @@ fn open_stores(
         upload_expiry: config.storage.upload_expiry,
         tag_history: config.storage.tag_history,
         delays: Delays { blob: collection.delay, untagged: collection.untagged_delay.unwrap_or(collection.delay) },
-        retention: retention(&collection.policies)?,
+        retention: super::retention::retention(collection)?,
+        mandatory_annotations: if config.extensions.lint.enable {
+            MandatoryAnnotations::new(&config.extensions.lint.mandatory_annotations)
+        } else {
+            MandatoryAnnotations::default()
+        },
+        quotas: super::retention::quotas(&config.storage)?,
+        immutable: super::retention::immutable_tags(&config.storage.immutable_tags)?,
     };
     let stores = Stores::new(blobs, Arc::clone(&database), clock.clone(), rules);
     let stores = stores.map_err(|error| Error::repository(error, &tree))?;
     Ok((tree, database, Arc::new(stores)))
+}
+
+/// Imports an image layout.
+fn preload(stores: &Arc<Stores>, repository: RepositoryName, layout: PathBuf) -> Result<(), Error> {
+    let source = match Source::open(&layout, &Scratch::of(stores)) {
+        Ok(source) => source,
+        Err(error) => return Err(Error::preload(error, layout)),
+    };
+    let naming = Naming { repository: Some(repository), ..Naming::default() };
+    // The registry may change its copy, and the layout stays as it is.
+    let ongoing = Ongoing::new("");
+    let mode = TransferMode::Copy;
+    let import = Import { stores, naming, mode, overwrite: true, sparse: false, dry_run: false, ongoing: &ongoing };
+    match import.run(&source, &|_| ControlFlow::Continue(())) {
+        Err(error) => Err(Error::preload(error, layout)),
+        Ok(imported) => match imported.problems.into_iter().next() {
+            Some(problem) => Err(Error::preload(problem.to_string(), layout)),
+            None => Ok(()),
+        },
+    }
 }
 
 /// Refuses the data directory of another registry, before anything is written to it.
@@ -284,30 +360,16 @@ fn refuse_foreign(tree: &Tree) -> Result<(), Error> {
     }
     let Some(ForeignStore { program, sign }) = ForeignStore::find(tree.root()) else { return Ok(()) };
     let cause = format!(
-        "it contains images of {program} ({}), which coracle does not read in place: choose an empty directory with \
-         --root, and copy each repository, such as team/app, while the other registry runs: \
-         `skopeo sync --all --src docker --dest docker OLD-HOST/team/app NEW-HOST/team`",
-        sign.display()
+        "it contains images of {program} ({}), which coracle does not read in place: start coracle with another --root, \
+         and import them: `coracle import {}`",
+        sign.display(),
+        tree.root().display()
     );
     Err(Error::storage(cause, tree))
 }
 
-/// The first policy that matches a repository applies. Without one, nothing is kept.
-fn retention(policies: &[RetentionPolicy]) -> Result<Retention, Error> {
-    let read = |policy: &RetentionPolicy| {
-        let patterns = policy.repositories.iter().map(|pattern| checked_pattern("storage.retention.policies", pattern));
-        let kept = Retain { untagged: !policy.delete_untagged, referrers: !policy.delete_referrers };
-        Ok((patterns.collect::<Result<Vec<_>, Error>>()?, kept))
-    };
-    let policies = policies.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
-    Ok(Retention(Arc::new(move |name| {
-        let policy = policies.iter().find(|(patterns, _)| patterns.iter().any(|pattern| pattern.matches(name)));
-        policy.map_or(Retain { untagged: false, referrers: false }, |(_, kept)| *kept)
-    })))
-}
-
 /// Reads a pattern. The configuration file has been checked, but programs can set any text.
-fn checked_pattern(key: &'static str, pattern: &str) -> Result<RepositoryPattern, Error> {
+pub(super) fn checked_pattern(key: &'static str, pattern: &str) -> Result<RepositoryPattern, Error> {
     pattern.parse().map_err(|why| Error::setting(key, format!("the pattern {pattern:?} {why}")))
 }
 
@@ -338,5 +400,9 @@ fn open_accounts(
             .map_err(|error| Error::setting("log.audit", format!("{}: {error}", path.display())))
     });
     let accounts = Accounts::open(Arc::clone(database), clock.clone(), rules, htpasswd, audit_file.transpose()?);
-    Ok(Arc::new(accounts.map_err(|error| Error::accounts(error, tree))?))
+    let accounts = accounts.map_err(|error| Error::accounts(error, tree))?;
+    Ok(Arc::new(match &auth.ldap {
+        Some(ldap) => accounts.with_directory(super::directory::open(ldap)?, ldap.outage_memory),
+        None => accounts,
+    }))
 }

@@ -177,8 +177,8 @@ fn without(history: &History, is_left_out: impl Fn(&Operation) -> bool) -> Vec<O
     each.map(|(at, done)| if at >= opened && is_left_out(done) { Operation::Nothing } else { done.clone() }).collect()
 }
 
-/// The database is the first file.
-const DATABASE: FileId = 1;
+/// The database is the first file, and its write-ahead log the second one.
+const ROWS: [FileId; 2] = [1, 2];
 
 #[test]
 fn unsynced_directories_are_found() {
@@ -188,13 +188,14 @@ fn unsynced_directories_are_found() {
 
 #[test]
 fn unsynced_files_are_found() {
-    let what = planted(|history| without(history, |done| matches!(done, Operation::Sync(file) if *file != DATABASE)));
+    let what =
+        planted(|history| without(history, |done| matches!(done, Operation::Sync(file) if !ROWS.contains(file))));
     assert!(what.contains("is torn") || what.contains("by its row"), "{what}");
 }
 
 #[test]
 fn an_unsynced_database_is_found() {
-    let what = planted(|history| without(history, |done| matches!(done, Operation::Sync(DATABASE))));
+    let what = planted(|history| without(history, |done| matches!(done, Operation::Sync(file) if ROWS.contains(file))));
     assert!(what.contains("rows are not those") || what.contains("cannot be opened"), "{what}");
 }
 
@@ -205,7 +206,7 @@ fn a_row_before_its_blob_is_found() {
         for (at, step) in history.steps.iter().enumerate() {
             let began = at.checked_sub(1).map_or(0, |before| history.steps[before].end);
             let is_of_blob = |done: &Operation| match done {
-                Operation::Sync(file) => *file != DATABASE,
+                Operation::Sync(file) => !ROWS.contains(file),
                 Operation::Rename { .. } | Operation::SyncDir(_) => began > 0,
                 _ => false,
             };

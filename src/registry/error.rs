@@ -4,7 +4,6 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::content::blobs::Tree;
-use crate::content::repository::ImportError;
 use crate::content::{blobs, repository, rows};
 use crate::identity::accounts;
 
@@ -128,7 +127,7 @@ impl Error {
         }
     }
 
-    pub(super) fn preload(error: ImportError, layout: PathBuf) -> Self {
+    pub(super) fn preload(error: impl Into<Cause>, layout: PathBuf) -> Self {
         Self::Preload { layout, cause: error.into() }
     }
 

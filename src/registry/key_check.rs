@@ -103,11 +103,9 @@ impl KeyCheck {
                 }
             }
         }
-        let among = match self.policy.namespaces(&identity) {
+        let among = match self.policy.beginnings(&identity) {
             None => SearchScope::All,
-            Some(namespaces) => {
-                SearchScope::Some { namespaces, names: self.accounts.named_repositories(Some(&account))? }
-            }
+            Some(beginnings) => SearchScope::of(beginnings, self.accounts.named_repositories(Some(&account))?),
         };
         let looked = Cell::new(0);
         let found = self.stores.catalog(("", ""), 1, &among, |name| {

@@ -4,49 +4,127 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::task::TaskTracker;
 use url::Url;
 
-use super::Error;
-use crate::config::{Sync, SyncContent, SyncRegistry};
+use super::{Error, Shared};
+use crate::config::{Sync, SyncContent, SyncRegistry, WhoseCredentials};
 use crate::content::repository::Stores;
+use crate::kit::metrics::Metrics;
 use crate::kit::outgoing::Trust;
-use crate::mirror::client::{Client, Credentials, Settings, TransportSettings, host_of};
-use crate::mirror::{Mirror, NameRule, Upstream, is_hub};
+use crate::mirror::client::{Client, Credentials, Helper, Login, Settings, TransportSettings, host_of};
+use crate::mirror::{
+    HUB_URL, Limit, Mirror, NameRule, Ownership, Platforms, RemoteImages, SyncRules, Upstream, is_hub,
+};
+use crate::oci::TagRule;
 
 /// The longest pause between two parts of a body.
 const IDLE: Duration = Duration::from_secs(30);
-/// The address of Docker Hub.
-const HUB_URL: &str = "https://registry-1.docker.io";
 
-/// The mirror, if anything is mirrored on demand.
-pub(super) fn open(sync: &Sync, stores: &Arc<Stores>) -> Result<Option<Mirror>, Error> {
-    if !sync.enable {
+/// The mirror, if anything is mirrored. A stop of the registry waits for `work`.
+pub(super) fn open(
+    sync: &Sync,
+    takeover: Option<&RemoteImages>,
+    stores: &Arc<Stores>,
+    metrics: &Metrics,
+    work: &TaskTracker,
+) -> Result<Option<Mirror>, Error> {
+    let mut upstreams = if sync.enable { configured(sync, metrics)? } else { Vec::new() };
+    if let Some(images) = takeover {
+        let rule = images.rule(None, None).map_err(|why| Error::setting("--takeover-from", why))?;
+        let mut upstream = foreign(sync, &images.url, images.host(), vec![rule], metrics)?;
+        upstream.sync_rules.ownership = Ownership::Own { overwrite: false };
+        upstreams.push(upstream);
+    }
+    if upstreams.is_empty() {
         return Ok(None);
     }
+    let limit = Limit::new(sync.size_limit);
+    Ok(Some(Mirror::new(upstreams, sync.bare_names.clone(), limit, Arc::clone(stores), work.clone())))
+}
+
+/// The upstreams of the configuration.
+fn configured(sync: &Sync, metrics: &Metrics) -> Result<Vec<Upstream>, Error> {
     let mut upstreams = Vec::new();
     for host in &sync.mirror {
         let registry = SyncRegistry::of_host(if is_hub(host) { HUB_URL.to_owned() } else { format!("https://{host}") });
         let rule = NameRule::new("**", host, false, is_hub(host)).map_err(|why| invalid("mirror", why))?;
-        upstreams.push(upstream(sync, &registry, vec![host.clone()], vec![rule])?);
+        upstreams.push(upstream(sync, &registry, vec![host.clone()], vec![rule], metrics)?);
     }
-    for registry in sync.registries.iter().filter(|registry| registry.on_demand) {
-        let hosts: Vec<String> =
-            registry.urls.iter().filter_map(|url| Url::parse(url).ok()).map(|url| host_of(&url)).collect();
+    let is_used = |registry: &&SyncRegistry| registry.on_demand || !registry.poll_interval.is_zero();
+    for registry in sync.registries.iter().filter(is_used) {
+        let hosts: Vec<String> = hosts(registry).collect();
         let is_hub = hosts.iter().any(|host| is_hub(host));
         let rule = |content: &SyncContent| {
+            let platforms = if content.platforms.is_empty() { &registry.platforms } else { &content.platforms };
+            let platforms = Platforms::parse(platforms).map_err(|why| invalid("registries.*.platforms", why))?;
+            let tags = TagRule::new(&content.tags_regex, &content.tags_exclude, content.tags_semver)
+                .and_then(|rule| rule.with_immutable(registry.immutable_tags.iter().chain(&content.immutable_tags)))
+                .map_err(|why| invalid("registries.*.content.*.tags", why))?;
             NameRule::new(&content.prefix, &content.destination, content.strip_prefix, is_hub)
+                .map(|rule| rule.with_platforms(platforms).with_tags(tags))
                 .map_err(|why| invalid("registries.*.content.*.prefix", why))
         };
         let mut rules = registry.content.iter().map(rule).collect::<Result<Vec<_>, _>>()?;
         if rules.is_empty() {
-            rules.push(NameRule::new("**", "", false, is_hub).map_err(|why| invalid("registries", why))?);
+            let platforms =
+                Platforms::parse(&registry.platforms).map_err(|why| invalid("registries.*.platforms", why))?;
+            let destination = registry.host.as_deref().unwrap_or_default();
+            let rule = NameRule::new("**", destination, false, is_hub).map_err(|why| invalid("registries", why))?;
+            let tags = TagRule::default().with_immutable(&registry.immutable_tags);
+            let tags = tags.map_err(|why| invalid("registries.*.immutableTags", why))?;
+            rules.push(rule.with_platforms(platforms).with_tags(tags));
         }
-        upstreams.push(upstream(sync, registry, hosts, rules)?);
+        upstreams.push(upstream(sync, registry, hosts, rules, metrics)?);
     }
-    Ok((!upstreams.is_empty()).then(|| Mirror::new(upstreams, sync.bare_names.clone(), Arc::clone(stores))))
+    Ok(upstreams)
 }
 
-fn upstream(sync: &Sync, registry: &SyncRegistry, hosts: Vec<String>, rules: Vec<NameRule>) -> Result<Upstream, Error> {
+/// The hosts by which a registry of the configuration is named: its own one, and those of its URLs.
+fn hosts(registry: &SyncRegistry) -> impl Iterator<Item = String> {
+    let of_urls = registry.urls.iter().filter_map(|url| Url::parse(url).ok()).map(|url| host_of(&url));
+    registry.host.iter().cloned().chain(of_urls)
+}
+
+impl Shared {
+    /// Another registry whose images become content of this one. If the configuration mirrors that registry, its settings
+    /// for the connection apply.
+    pub(crate) fn source(
+        &self,
+        images: &RemoteImages,
+        rule: NameRule,
+        overwrite: bool,
+        login: Option<Login>,
+    ) -> Result<Mirror, Error> {
+        let sync = &self.config().extensions.sync;
+        let rules = vec![rule.with_tags(TagRule::default())];
+        let mut upstream = foreign(sync, &images.url, images.host(), rules, &Metrics::new())?;
+        upstream.sync_rules.ownership = Ownership::Own { overwrite };
+        if let Some(login) = login {
+            upstream.clients = upstream.clients.iter().map(|client| client.with_login(login.clone())).collect();
+        }
+        let limit = Limit::new(0);
+        Ok(Mirror::new(vec![upstream], None, limit, Arc::clone(self.stores()), self.work().clone()))
+    }
+}
+
+/// An upstream that the command line names, and not the configuration. Settings of the configuration for the same host
+/// apply.
+fn foreign(sync: &Sync, url: &str, host: &str, rules: Vec<NameRule>, metrics: &Metrics) -> Result<Upstream, Error> {
+    let is_at = |registry: &&SyncRegistry| hosts(registry).any(|known| known == host);
+    let configured = sync.registries.iter().find(is_at).cloned();
+    let registry = configured.unwrap_or_else(|| SyncRegistry::of_host(url.to_owned()));
+    let registry = SyncRegistry { credentials: WhoseCredentials::Own, on_demand: true, ..registry };
+    upstream(sync, &registry, vec![host.to_owned()], rules, metrics)
+}
+
+fn upstream(
+    sync: &Sync,
+    registry: &SyncRegistry,
+    hosts: Vec<String>,
+    rules: Vec<NameRule>,
+    metrics: &Metrics,
+) -> Result<Upstream, Error> {
     let trust = Trust { accepts_any: !registry.tls_verify, ..trust(registry.cert_dir.as_deref())? };
     let client = |url: &String| {
         let settings = Settings {
@@ -57,7 +135,7 @@ fn upstream(sync: &Sync, registry: &SyncRegistry, hosts: Vec<String>, rules: Vec
                 idle_connections: usize::try_from(registry.idle_connections).unwrap_or(usize::MAX),
                 ..TransportSettings::default()
             },
-            credentials: sync.credentials_file.clone().map_or(Credentials::None, Credentials::File),
+            credentials: credentials(sync, registry)?,
             token_hosts: sync.token_hosts.clone(),
             concurrency: usize::try_from(registry.concurrency).unwrap_or(usize::MAX),
             idle: IDLE,
@@ -68,7 +146,38 @@ fn upstream(sync: &Sync, registry: &SyncRegistry, hosts: Vec<String>, rules: Vec
         Client::new(settings).map_err(|error| invalid("registries", error))
     };
     let clients = registry.urls.iter().map(client).collect::<Result<_, _>>()?;
-    Ok(Upstream { hosts, clients, rules, check_interval: registry.check_interval })
+    let sync_rules = SyncRules {
+        interval: Some(registry.poll_interval).filter(|interval| !interval.is_zero()),
+        only_signed: registry.only_signed,
+        signature_tags: registry.signature_tags,
+        timeout: registry.sync_timeout,
+        ownership: Ownership::Mirrored,
+    };
+    let counters = metrics.upstream_counters(hosts.first().map_or("", String::as_str));
+    Ok(Upstream {
+        hosts,
+        clients,
+        rules,
+        check_interval: registry.check_interval,
+        on_demand: registry.on_demand,
+        sync_rules,
+        sync: Arc::default(),
+        limit: Arc::new(Limit::new(registry.size_limit)),
+        passes_logins: registry.credentials == WhoseCredentials::Client,
+        counters,
+    })
+}
+
+/// The credentials of this registry for an upstream. It has no own ones if those of each client are used.
+fn credentials(sync: &Sync, registry: &SyncRegistry) -> Result<Credentials, Error> {
+    if registry.credentials == WhoseCredentials::Client {
+        return Ok(Credentials::default());
+    }
+    if let Some(name) = &registry.credential_helper {
+        let helper = Helper::new(name).map_err(|why| invalid("registries.*.credentialHelper", why))?;
+        return Ok(Credentials::helper(helper));
+    }
+    Ok(sync.credentials_file.clone().map(Credentials::file).unwrap_or_default())
 }
 
 /// The certificates in a directory, as docker and podman read them: `*.crt` are trusted, and `client.cert` with

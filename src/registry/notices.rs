@@ -10,7 +10,7 @@ use crate::kit::bounded_map::BoundedMap;
 const NOTICES_MAX: usize = 32;
 
 /// A misconfiguration of a proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Notice {
     /// The peer forwards requests, and is not trusted.
     UntrustedProxy,
@@ -18,9 +18,9 @@ pub(crate) enum Notice {
     Contradiction,
 }
 
-/// The notices that were logged.
+/// The notices that were logged, by kind and peer.
 #[derive(Debug, Default)]
-pub(super) struct Notices(Mutex<BoundedMap<(Notice, IpAddr), (), NOTICES_MAX>>);
+pub(super) struct Notices(Mutex<BoundedMap<(Notice, IpAddr), (Notice, IpAddr), NOTICES_MAX>>);
 
 impl Notices {
     /// Logs a notice about a peer, unless it was logged before.
@@ -41,9 +41,16 @@ impl Notices {
         }
     }
 
+    /// The notices so far, ordered by kind and peer.
+    pub(super) fn all(&self) -> Vec<(Notice, IpAddr)> {
+        let mut all: Vec<_> = self.0.lock().values().copied().collect();
+        all.sort_unstable();
+        all
+    }
+
     fn is_new(&self, notice: Notice, peer: IpAddr) -> bool {
         let mut given = self.0.lock();
-        !given.contains_key(&(notice, peer)) && given.try_insert((notice, peer), (), |()| true)
+        !given.contains_key(&(notice, peer)) && given.try_insert((notice, peer), (notice, peer), |_| true)
     }
 }
 
@@ -60,5 +67,6 @@ mod tests {
         assert!(notices.is_new(Notice::Contradiction, peer(1)));
         let given = (2..=255).filter(|n| notices.is_new(Notice::UntrustedProxy, peer(*n))).count();
         assert_eq!(given, NOTICES_MAX - 2);
+        assert_eq!(notices.all()[0], (Notice::UntrustedProxy, peer(1)));
     }
 }

@@ -1,13 +1,15 @@
-//! Asks identity providers whether their users still exist.
+//! Asks identity providers and the directory whether their users still exist.
 //!
 //! The API keys of a user who was removed at the provider must stop working. Only a response of the provider removes a
 //! user. A provider that cannot be reached, or rejects the registry, changes nothing.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Shared;
-use crate::identity::accounts::{Accounts, DueFederatedUser};
+use crate::identity::accounts::{Accounts, DIRECTORY, DueFederatedUser};
+use crate::identity::directory::Unavailable;
 use crate::identity::providers::{Error, RecheckOutcome, RecheckToken};
 
 /// The most users of one run.
@@ -26,15 +28,28 @@ impl Shared {
         RecheckToken::from_text(str::from_utf8(&opened).ok()?)
     }
 
-    /// Whether providers are asked again.
+    /// Whether identity providers are asked again.
     pub(crate) fn rechecks_federated_users(&self) -> bool {
-        self.config.http.auth.openid.as_ref().is_some_and(|openid| openid.recheck.is_some())
+        self.recheck_interval("").is_some()
+    }
+
+    /// How often a provider is asked about a user.
+    fn recheck_interval(&self, provider: &str) -> Option<Duration> {
+        let auth = &self.config.http.auth;
+        match provider {
+            DIRECTORY => auth.ldap.as_ref().and_then(|ldap| ldap.recheck),
+            _ => auth.openid.as_ref().and_then(|openid| openid.recheck),
+        }
+    }
+
+    /// The shortest of the intervals after which providers and the directory are asked.
+    pub(crate) fn shortest_recheck_interval(&self) -> Option<Duration> {
+        [DIRECTORY, ""].into_iter().filter_map(|provider| self.recheck_interval(provider)).min()
     }
 
     /// The users that a provider must be asked about now.
     pub(crate) fn due_federated_users(&self) -> Result<Vec<DueFederatedUser>, crate::identity::accounts::Error> {
-        let every = self.config.http.auth.openid.as_ref().and_then(|openid| openid.recheck);
-        every.map_or_else(|| Ok(Vec::new()), |every| self.accounts.due_federated_users(every, AT_ONCE_MAX))
+        self.accounts.due_federated_users(|provider| self.recheck_interval(provider), AT_ONCE_MAX)
     }
 
     /// Asks about users, one after another, and stores the results.
@@ -54,6 +69,10 @@ impl Shared {
                         away.insert(provider);
                     }
                 }
+                Err(Failure::Directory(error)) => {
+                    tracing::warn!(user = name, %error, "cannot find out whether the directory still has a user");
+                    away.insert(provider);
+                }
                 Err(Failure::Accounts(error)) => {
                     tracing::error!(user = name, error, "cannot store the response of a provider about a user");
                 }
@@ -62,6 +81,18 @@ impl Shared {
     }
 
     async fn recheck_federated_user(self: &Arc<Self>, mut who: DueFederatedUser) -> Result<(), Failure> {
+        if who.provider == DIRECTORY {
+            return match self.accounts.recheck_in_directory(&who).await.transpose().map_err(Failure::Directory)? {
+                None => Ok(()),
+                Some(Some(groups)) => {
+                    self.write(move |accounts| accounts.federated_user_is_known(&who, Some(groups))).await
+                }
+                Some(None) => {
+                    tracing::info!(user = who.name, "the directory no longer has a user, or has locked it");
+                    self.write(move |accounts| accounts.federated_user_is_gone(&who)).await
+                }
+            };
+        }
         let provider = self.providers().get(&who.provider).filter(|known| known.issuer() == who.issuer);
         let (Some(provider), Some(recheck_token)) = (provider, self.open_recheck_token(&who)) else { return Ok(()) };
         let Some(renewed) = provider.renew(recheck_token, self.now()).await? else {
@@ -99,6 +130,7 @@ impl Shared {
 /// Why the registry does not know whether a user still exists.
 enum Failure {
     Provider(Error),
+    Directory(Unavailable),
     Accounts(String),
 }
 

@@ -1,5 +1,6 @@
 //! The socket of local administration: one line of JSON in, one line of JSON out.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,47 +66,54 @@ pub(super) async fn listen(listener: UnixListener, shared: Arc<Shared>, stopped:
 }
 
 async fn serve(shared: &Arc<Shared>, stream: UnixStream, stopped: &watch::Receiver<bool>) -> std::io::Result<()> {
-    let (line, handed) = timeout(COMMAND_WAIT, read(&stream)).await??;
-    let reply = run(shared, &line, handed, stopped).await.map_or_else(Reply::Error, Reply::Ok);
+    let (line, handles) = timeout(COMMAND_WAIT, read(&stream)).await??;
+    let reply = run(shared, &line, handles, stopped).await.map_or_else(Reply::Error, Reply::Ok);
     let mut answer = serde_json::to_string(&reply)?;
     answer.push('\n');
     let mut stream = stream;
     stream.write_all(answer.as_bytes()).await
 }
 
-/// Reads the line of a command, and the directory handle that may come with it.
-async fn read(stream: &UnixStream) -> std::io::Result<(Vec<u8>, Option<OwnedFd>)> {
-    let (mut line, mut handed, mut buffer) = (Vec::new(), None, [0; 4096]);
+/// Reads the line of a command, and the open directory and file that may come with it.
+async fn read(stream: &UnixStream) -> std::io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let (mut line, mut handles, mut buffer) = (Vec::new(), Vec::new(), [0; 4096]);
     while line.len() < LINE_BYTES_MAX && !line.ends_with(b"\n") {
         stream.readable().await?;
         match stream.try_io(Interest::READABLE, || socket::receive(stream, &mut buffer)) {
             Ok((0, _)) => break,
-            Ok((count, directory)) => {
+            Ok((count, more)) => {
                 line.extend_from_slice(&buffer[..count]);
-                handed = directory.or(handed);
+                if handles.is_empty() {
+                    handles = more;
+                }
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
-    Ok((line, handed))
+    Ok((line, handles))
 }
 
 async fn run(
     shared: &Arc<Shared>,
     line: &[u8],
-    handed: Option<OwnedFd>,
+    handles: Vec<OwnedFd>,
     stopped: &watch::Receiver<bool>,
 ) -> Result<Value, String> {
     let command: Command = serde_json::from_slice(line)
         .map_err(|error| format!("this version does not know the command: {}", why_unreadable(&error)))?;
-    let handed = match (command.directory(), handed) {
-        (None, _) => None,
-        (Some(path), Some(handle)) => Some(Handed::reach(handle, path)?),
-        (Some(_), None) => return Err("the command comes from another version of coracle".to_owned()),
+    let mut handles = handles.into_iter();
+    let handed = match command.directory().map(|path| (path, handles.next())) {
+        None => None,
+        Some((path, Some(handle))) => Some(Handed::reach(handle, path)?),
+        Some((_, None)) => return Err("the command comes from another version of coracle".to_owned()),
     };
+    let attached = handles.next().map(File::from);
     let (registry, pause) = (Arc::clone(shared), maintenance::pause_between_steps(stopped));
-    let work = move || command.perform(&Call { registry: &registry, handed: handed.as_ref(), pause: &pause });
+    let work = move || {
+        let (handed, attached) = (handed.as_ref(), attached.as_ref());
+        command.perform(&Call { registry: &registry, handed, attached, pause: &pause })
+    };
     let done = shared.work().spawn_blocking(work).await;
     done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }

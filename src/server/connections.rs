@@ -67,7 +67,7 @@ struct State {
 
 #[derive(Debug)]
 struct Entry {
-    /// `None` for a trusted proxy, which has no share.
+    /// `None` for a trusted proxy and for a unix socket, which have no share.
     address: Option<IpAddr>,
     requests: usize,
     /// Those of the requests whose bodies are still arriving, from clients that have not authenticated.
@@ -148,9 +148,10 @@ impl Connections {
     }
 
     /// Registers an accepted connection, and closes an idle one for it if necessary. A trusted proxy serves many clients,
-    /// so it has no share.
-    pub(super) fn open(self: &Arc<Self>, peer: IpAddr, proxies: &[Network]) -> Result<ConnectionHandle, Full> {
-        let address = (!proxies.iter().any(|proxy| proxy.contains(peer))).then(|| client_network(peer));
+    /// and so does a unix socket, so they have no share.
+    pub(super) fn open(self: &Arc<Self>, peer: Option<IpAddr>, proxies: &[Network]) -> Result<ConnectionHandle, Full> {
+        let is_proxy = |peer: &IpAddr| proxies.iter().any(|proxy| proxy.contains(*peer));
+        let address = peer.filter(|peer| !is_proxy(peer)).map(client_network);
         let (mut state, limits) = (self.lock(), self.limits);
         if let Some(address) = address {
             let open = state.addresses.get(&address).copied().unwrap_or_default();
@@ -466,7 +467,7 @@ mod tests {
         while connections.has_room() {
             // Each from an address of its own, which has a share of three.
             let peer = IpAddr::from([192, 0, 2, u8::try_from(all.len()).unwrap()]);
-            let connection = connections.open(peer, &[]).unwrap();
+            let connection = connections.open(Some(peer), &[]).unwrap();
             let request = connection.request();
             all.push((connection, Some(request)));
         }

@@ -1,4 +1,4 @@
-//! [`Activity`]: detects that nothing moves on an HTTP/2 connection.
+//! The settings of HTTP/2, and [`Activity`]: detects that nothing moves on an HTTP/2 connection.
 //!
 //! A client that answers pings shows only that it is running. hyper takes nothing of a body until the client opens its
 //! window. A client that never does would hold the connection, and the data ready for it, for ever. So the connection
@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use hyper::server::conn::http2::Builder;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
@@ -20,6 +22,34 @@ use crate::http::{Body, PolledFrame};
 
 /// Bodies are handed out in pieces of this many bytes, so that a slow client shows progress with each of them.
 const PIECE_BYTES: usize = 16 * 1024;
+
+/// The flow control windows of one stream and of a connection.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// The most bytes of a response that wait in the library for the client. A response counts as ended when the library has
+/// taken it, so this must be small. With hyper's default of 400 KiB, an idle timeout cut off whole small blobs.
+const SEND_BUFFER_BYTES: usize = 2 * PIECE_BYTES;
+/// The most concurrent requests on one connection.
+const STREAMS_MAX: u32 = 100;
+/// The most header bytes that clients may send. It is our own limit of 32 KiB, and the 32 bytes that RFC 9113, 6.5.2, adds
+/// for each field. The 16 KiB of hyper's default are too few for podman, which requests 1024 ranges at once.
+const HEADER_LIST_BYTES_MAX: u32 = 36 * 1024;
+
+/// Returns a builder of connections. One without requests for `idle` is asked whether its client is still there.
+pub(super) fn builder(idle: Duration) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        // A client that is still connected answers the pings.
+        .keep_alive_interval(idle)
+        .keep_alive_timeout(idle)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX);
+    builder
+}
 
 /// The requests and responses of one connection.
 #[derive(Clone, Debug)]

@@ -20,10 +20,10 @@ use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Advice, fadvise, sendfile};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::forward::forward;
+use super::socket::Socket;
 use crate::http::{Body, FilePart};
 
 /// The smallest part that is mapped. Reading and copying a smaller one costs less.
@@ -107,7 +107,7 @@ impl Drop for Mapping {
 /// A socket that sends the bytes of [`Windows`] from their files.
 #[derive(Debug)]
 pub(super) struct FileSocket {
-    socket: TcpStream,
+    socket: Socket,
     windows: Windows,
     /// Loads a part into the page cache.
     loading: Option<JoinHandle<io::Result<()>>>,
@@ -118,7 +118,7 @@ pub(super) struct FileSocket {
 }
 
 impl FileSocket {
-    pub(super) fn new(socket: TcpStream, windows: Windows) -> Self {
+    pub(super) fn new(socket: Socket, windows: Windows) -> Self {
         Self { socket, windows, loading: None, is_loaded: false, is_refused: false }
     }
 

@@ -9,11 +9,16 @@ use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use tokio_rustls::TlsAcceptor;
+use rustls::{RootCertStore, ServerConnection};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{Accept, TlsAcceptor};
 
+use super::client_certificate::Naming;
+use super::read_ahead::ReadAhead;
 use crate::config;
+use crate::identity::access::ClientCertificate;
 use crate::kit::file::FileStamp;
 use crate::kit::opaque_debug::opaque_debug;
 use crate::registry::Error;
@@ -27,27 +32,77 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Accepts TLS connections.
 pub(super) struct Tls {
-    acceptor: TlsAcceptor,
+    acceptor: Mutex<CurrentAcceptor>,
     certificate: Arc<Reloading>,
+    clients: Option<Clients>,
+}
+
+/// The acceptor to use.
+struct CurrentAcceptor {
+    acceptor: TlsAcceptor,
+    /// The state of the file with the authorities of clients when it was read.
+    stamp: Option<FileStamp>,
+    checked: Instant,
+}
+
+/// Client certificates.
+struct Clients {
+    authorities: PathBuf,
+    naming: Naming,
 }
 
 impl Tls {
     /// Reads certificate and key. Fails if they are not usable.
-    pub(super) fn open(files: &config::Tls) -> Result<Self, Error> {
+    pub(super) fn open(files: &config::Tls, clients: Option<&config::ClientCertificates>) -> Result<Self, Error> {
         let open = Reloading::open(files);
         let certificate = Arc::new(open.map_err(|(key, why)| Error::Tls { cause: format!("{key}: {why}").into() })?);
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut server = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Error::Tls { cause: error.into() })?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::<Reloading>::clone(&certificate));
-        server.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), certificate })
+        let clients = clients.map(|clients| {
+            let naming = Naming::new(clients).map_err(|error| Error::Tls { cause: error.into() })?;
+            Ok::<_, Error>(Clients { authorities: clients.authorities.clone(), naming })
+        });
+        let clients = clients.transpose()?;
+        let stamp = clients.as_ref().and_then(|clients| FileStamp::at(&clients.authorities));
+        let acceptor = acceptor(&certificate, clients.as_ref()).map_err(|cause| Error::Tls { cause: cause.into() })?;
+        let acceptor = Mutex::new(CurrentAcceptor { acceptor, stamp, checked: Instant::now() });
+        Ok(Self { acceptor, certificate, clients })
     }
 
-    pub(super) const fn acceptor(&self) -> &TlsAcceptor {
-        &self.acceptor
+    /// Begins the handshake.
+    pub(super) fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S) -> Accept<ReadAhead<S>> {
+        self.acceptor().accept(ReadAhead::new(socket))
+    }
+
+    /// Returns the acceptor to use. If a changed file of authorities is not usable, this logs an error and keeps the old ones.
+    fn acceptor(&self) -> TlsAcceptor {
+        let mut current = self.acceptor.lock();
+        if let Some(clients) = &self.clients
+            && current.checked.elapsed() >= CHECK_INTERVAL
+        {
+            current.checked = Instant::now();
+            let stamp = FileStamp::at(&clients.authorities);
+            if stamp != current.stamp {
+                current.stamp = stamp;
+                match acceptor(&self.certificate, Some(clients)) {
+                    Ok(changed) => {
+                        tracing::info!(file = %clients.authorities.display(), "read the changed authorities of clients");
+                        current.acceptor = changed;
+                    }
+                    Err(error) => {
+                        tracing::error!(error, "the changed authorities are not usable: the previous ones stay in use");
+                    }
+                }
+            }
+        }
+        current.acceptor.clone()
+    }
+
+    /// The client certificate of a connection.
+    pub(super) fn client(&self, session: &ServerConnection) -> ClientCertificate {
+        let shown = session.peer_certificates().and_then(|chain| chain.first());
+        match (shown, &self.clients) {
+            (Some(certificate), Some(clients)) => clients.naming.client(certificate),
+            _ => ClientCertificate::None,
+        }
     }
 
     /// Returns a function that tells whether the current certificate is for a name.
@@ -55,6 +110,33 @@ impl Tls {
         let certificate = Arc::clone(&self.certificate);
         move |name| certificate.current().end_entity_cert().is_ok_and(|certificate| is_for(certificate, name))
     }
+}
+
+/// Makes an acceptor. It has tickets of its own, so that no session continues that earlier authorities permitted.
+fn acceptor(certificate: &Arc<Reloading>, clients: Option<&Clients>) -> Result<TlsAcceptor, String> {
+    let failed = |error: rustls::Error| error.to_string();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_safe_default_protocol_versions().map_err(failed)?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(Clients { authorities, .. }) => {
+            let unusable = |why: &dyn std::fmt::Display| format!("http.tls.cacert: {}: {why}", authorities.display());
+            let mut roots = RootCertStore::empty();
+            let read = CertificateDer::pem_file_iter(authorities).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            for authority in read.map_err(|error| unusable(&error))? {
+                roots.add(authority).map_err(|error| unusable(&error))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = verifier.allow_unauthenticated().build().map_err(|error| unusable(&error))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut server = builder.with_cert_resolver(Arc::<Reloading>::clone(certificate));
+    // A client that comes back shows what it was given, so the registry remembers nothing of it.
+    server.ticketer = aws_lc_rs::Ticketer::new().map_err(failed)?;
+    server.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(server)))
 }
 
 /// The last usable certificate and key of two files.

@@ -4,13 +4,12 @@
 //! "server gave HTTP response to HTTPS client", which says more than any TLS alert.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
+use super::Peer;
 use crate::oci::ErrorCode;
 
 /// The first byte of a TLS handshake: the type of its record.
@@ -30,12 +29,6 @@ pub(super) enum Mistake {
     Tls,
     /// Plain HTTP to a TLS port.
     Plain,
-}
-
-/// Waits for the first byte of a connection, and leaves it there. Returns `None` if the client closes the connection.
-pub(super) async fn first_byte(socket: &TcpStream) -> io::Result<Option<u8>> {
-    let mut first = [0];
-    Ok((socket.peek(&mut first).await? > 0).then_some(first[0]))
 }
 
 impl Mistake {
@@ -73,7 +66,7 @@ impl WrongScheme {
         &self,
         mistake: Mistake,
         mut socket: impl AsyncWrite + Unpin,
-        peer: SocketAddr,
+        peer: Peer,
     ) -> io::Result<()> {
         match mistake {
             // docker tries https first with every registry on the same machine.

@@ -15,7 +15,7 @@ use crate::content::repository::ManifestTarget;
 use crate::http::Operation;
 use crate::http::route::{Path, Route, RouteError};
 use crate::identity::access::Access;
-use crate::oci::{Digest, Manifest, MediaType, RepositoryName, RepositoryPattern, Tag, layout};
+use crate::oci::{Digest, ImageName, Manifest, MediaType, RepositoryName, RepositoryPattern, Tag, layout};
 
 /// The path of the metrics.
 const METRICS: &str = "/metrics";
@@ -50,6 +50,7 @@ pub fn route(input: &[u8]) {
         }
         // The pages read names and cursors again, and their paths have no other values.
         Ok(Operation::Page(request)) => drop(request.access()),
+        Ok(Operation::Site(_)) => panic!("a request line is no file"),
         Err(RouteError::NotFound | RouteError::MethodNotAllowed { .. }) => {}
     }
 }
@@ -124,6 +125,7 @@ fn path_of(route: &Route, read: &str) -> String {
             assert!(matches!(read, "/v2/auth" | "/v2/token"));
             read.to_owned()
         }
+        Route::ExchangeToken { .. } => "/zot/auth/token".to_owned(),
         Route::TokenKeys => "/.well-known/jwks.json".to_owned(),
         // The slash of the root is the one that the caller strips.
         Route::Root => String::new(),
@@ -139,6 +141,10 @@ fn path_of(route: &Route, read: &str) -> String {
             assert!(read.ends_with("/apikey") || read.ends_with("/logout"));
             read.to_owned()
         }
+        Route::Discover => "/v2/_oci/ext/discover".to_owned(),
+        Route::Management => "/v2/_zot/ext/mgmt".to_owned(),
+        Route::GetSearch { .. } | Route::PostSearch => "/v2/_zot/ext/search".to_owned(),
+        Route::TogglePreference { .. } => "/v2/_zot/ext/userprefs".to_owned(),
         Route::Login { .. } => {
             assert!(read.ends_with("/auth/login"));
             read.to_owned()
@@ -197,9 +203,11 @@ pub fn manifest(input: &[u8]) {
 
 /// An `index.json` of a layout: accepted entries print unchanged.
 pub fn layout(input: &[u8]) {
-    for entry in layout::read_index(input).into_iter().flatten() {
+    for entry in layout::read_index(input).into_iter().flatten().flatten() {
         reads_back(&entry.digest);
-        assert!(entry.tag.is_none_or(|tag| tag.to_string().parse().as_ref() == Ok(&tag)));
+        for name in [entry.name.repository.map(|name| name.to_string()), entry.name.tag.map(|tag| tag.to_string())] {
+            assert!(name.is_none_or(|name| ImageName::read(&name).is_some()));
+        }
     }
 }
 
@@ -208,17 +216,25 @@ pub fn headers(input: &[u8]) {
     crate::http::headers(input);
 }
 
-/// A token, or a list of scopes after a line with `scopes`.
+/// A token, a list of scopes after a line with `scopes`, or claims of a workload after a line with `workload`.
 pub fn tokens(input: &[u8]) {
-    match input.strip_prefix(b"scopes\n") {
-        Some(scopes) => crate::identity::tokens::scopes(scopes),
-        None => crate::identity::tokens::token(input),
+    if let Some(scopes) = input.strip_prefix(b"scopes\n") {
+        crate::identity::tokens::scopes(scopes);
+    } else if let Some(token) = input.strip_prefix(b"workload\n") {
+        crate::identity::workload::token(token);
+    } else {
+        crate::identity::tokens::token(input);
     }
 }
 
 /// Steps of one upload, two bytes for each.
 pub fn upload(input: &[u8]) {
     crate::content::repository::fuzz_upload(input);
+}
+
+/// A request of zot's search, as JSON or only the query: it is refused with errors, or answered.
+pub fn search(input: &[u8]) {
+    crate::search::fuzz_request(input);
 }
 
 /// A configuration in TOML: it is read, or has a problem with a message.

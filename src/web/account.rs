@@ -75,7 +75,8 @@ pub(crate) struct KeyList {
 /// An API key.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyRow {
-    pub(crate) id: String,
+    /// The URL that revokes it.
+    pub(crate) revoke: String,
     pub(crate) label: String,
     /// The limits of the key. `None` gives all rights of the user.
     pub(crate) scopes: Option<Vec<String>>,

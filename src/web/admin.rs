@@ -156,13 +156,14 @@ pub(crate) struct AuditRow {
 #[template(path = "admin/disk.html")]
 pub(crate) struct DiskPage {
     pub(crate) layout: Layout,
-    /// Why a part of the page is missing.
-    pub(crate) error: Option<String>,
+    /// Why parts of the page are missing.
+    pub(crate) errors: Vec<String>,
     pub(crate) space: Option<Space>,
     pub(crate) is_read_only: bool,
     /// Why pushes are refused, if they are.
     pub(crate) refuses: Option<String>,
-    pub(crate) content: ContentUse,
+    /// `None` while the first count takes long.
+    pub(crate) content: Option<ContentUse>,
 }
 
 /// The space on the disk.
@@ -176,6 +177,8 @@ pub(crate) struct Space {
 /// The use of the disk by the content.
 #[derive(Clone, Debug)]
 pub(crate) struct ContentUse {
+    /// When it was counted.
+    pub(crate) counted: Time,
     pub(crate) repositories: String,
     pub(crate) blobs: String,
     /// The sum over all repositories, as if they shared nothing.
@@ -197,17 +200,23 @@ pub(crate) struct ContentUse {
 #[template(path = "admin/maintenance.html")]
 pub(crate) struct MaintenancePage {
     pub(crate) layout: Layout,
+    /// Whether the caller may start and stop work.
+    pub(crate) may_change: bool,
     pub(crate) works: Vec<WorkRow>,
 }
 
 /// One kind of background work.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkRow {
+    /// The word in the form.
+    pub(crate) word: &'static str,
     pub(crate) name: &'static str,
     pub(crate) about: String,
     pub(crate) state: Badge,
     /// When the running work began.
     pub(crate) running_since: Option<Time>,
+    /// How much of the running work is done.
+    pub(crate) percent: Option<u8>,
     /// When the last work ended.
     pub(crate) ended: Option<Time>,
     /// The result of the last work.

@@ -75,6 +75,8 @@ const NOTICES: &[(&str, &str)] = &[
     ("member-removed", "The member is removed."),
     ("collection-started", "Garbage collection has started."),
     ("scrub-started", "The scrub has started."),
+    ("collection-stopped", "Garbage collection stops after its current step."),
+    ("scrub-stopped", "The scrub stops after its current step."),
     ("saved", "Your change is saved."),
     ("tag-deleted", "The tag is deleted."),
     ("tags-deleted", "The tags are deleted."),

@@ -171,6 +171,8 @@ pub(crate) struct DeletePage {
     pub(crate) repositories: Vec<String>,
     /// Until when it can be undone, as an exact time.
     pub(crate) restorable_until: Option<String>,
+    /// The name of the page that restores it. `None` if this user may not restore it.
+    pub(crate) restored_on: Option<&'static str>,
     /// Why nothing can be deleted.
     pub(crate) blocked: Option<String>,
     /// The name that the user must write, for a whole repository.

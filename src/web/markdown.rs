@@ -28,9 +28,8 @@ impl Markdown {
     pub(crate) fn new(text: &str) -> Self {
         let text = &text[..text.floor_char_boundary(BYTES_MAX)];
         let parser = Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH);
-        let mut links = Vec::new();
-        let mut shown = String::new();
-        html::push_html(&mut shown, parser.filter_map(|event| safe(event, &mut links)));
+        let (mut open, mut shown) = (Open::default(), String::new());
+        html::push_html(&mut shown, parser.filter_map(|event| safe(event, &mut open)));
         Self(shown)
     }
 
@@ -55,8 +54,39 @@ pub(crate) fn summary(text: &str, characters: usize) -> String {
     summary.chars().take(characters).collect()
 }
 
-/// The event as it may be shown. `links` has whether each open link is shown.
-fn safe<'a>(event: Event<'a>, links: &mut Vec<bool>) -> Option<Event<'a>> {
+/// The links and the sections in which the parser is.
+#[derive(Debug, Default)]
+struct Open {
+    /// Whether each open link is shown.
+    links: Vec<bool>,
+    /// The levels of the headings above, the outermost first.
+    sections: Vec<HeadingLevel>,
+}
+
+impl Open {
+    /// The level at which a heading is shown. The page and the card that shows the text have the two levels above. No level
+    /// between is left out, even if the text begins with a lower one.
+    fn heading(&mut self, level: HeadingLevel) -> HeadingLevel {
+        while self.sections.last().is_some_and(|above| *above >= level) {
+            self.sections.pop();
+        }
+        self.sections.push(level);
+        self.present()
+    }
+
+    /// The level at which the last heading is shown.
+    const fn present(&self) -> HeadingLevel {
+        match self.sections.len() {
+            0 | 1 => HeadingLevel::H3,
+            2 => HeadingLevel::H4,
+            3 => HeadingLevel::H5,
+            _ => HeadingLevel::H6,
+        }
+    }
+}
+
+/// The event as it may be shown.
+fn safe<'a>(event: Event<'a>, open: &mut Open) -> Option<Event<'a>> {
     let markup = |text: String| Some(Event::InlineHtml(CowStr::from(text)));
     Some(match event {
         Event::Html(_) | Event::InlineHtml(_) => return None,
@@ -65,20 +95,19 @@ fn safe<'a>(event: Event<'a>, links: &mut Vec<bool>) -> Option<Event<'a>> {
         }
         Event::Start(Tag::Link { dest_url, .. }) => {
             let is_shown = is_web(&dest_url);
-            links.push(is_shown);
+            open.links.push(is_shown);
             if !is_shown {
                 return None;
             }
             return markup(format!("<a href=\"{}\" rel=\"nofollow noopener noreferrer\">", escaped(&dest_url)));
         }
         Event::End(TagEnd::Link) => {
-            return if links.pop()? { markup("</a>".to_owned()) } else { None };
+            return if open.links.pop()? { markup("</a>".to_owned()) } else { None };
         }
-        // The page and the card that shows the text have the headings above these.
         Event::Start(Tag::Heading { level, .. }) => {
-            Event::Start(Tag::Heading { level: below(level), id: None, classes: Vec::new(), attrs: Vec::new() })
+            Event::Start(Tag::Heading { level: open.heading(level), id: None, classes: Vec::new(), attrs: Vec::new() })
         }
-        Event::End(TagEnd::Heading(level)) => Event::End(TagEnd::Heading(below(level))),
+        Event::End(TagEnd::Heading(_)) => Event::End(TagEnd::Heading(open.present())),
         Event::Start(Tag::CodeBlock(_)) => Event::Start(Tag::CodeBlock(CodeBlockKind::Indented)),
         // Alignments would be styles in attributes, which the policy of the pages forbids.
         Event::Start(Tag::Table(columns)) => Event::Start(Tag::Table(vec![Alignment::None; columns.len()])),
@@ -107,15 +136,6 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-const fn below(level: HeadingLevel) -> HeadingLevel {
-    match level {
-        HeadingLevel::H1 => HeadingLevel::H3,
-        HeadingLevel::H2 => HeadingLevel::H4,
-        HeadingLevel::H3 => HeadingLevel::H5,
-        _ => HeadingLevel::H6,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +147,22 @@ mod tests {
         assert!(shown.contains("<a href=\"https://example.com/?a=1&#38;b=&#39;2&#39;\" rel="), "{shown}");
         let shown = Markdown::new("| a | b |\n|:-:|--:|\n| 1 | 2 |\n\n```js onload=x\nf()\n```\n").0;
         assert!(shown.contains("<td>1</td>") && shown.contains("<pre><code>f()"), "{shown}");
+    }
+
+    #[test]
+    fn no_level_of_headings_is_left_out() {
+        for (levels, shown) in [
+            ("1 2 3 2", "3 4 5 4"),
+            ("2 2 3", "3 3 4"),
+            ("4 6 1 3 6 6 2", "3 4 3 4 5 5 4"),
+            ("1 2 3 4 5 6", "3 4 5 6 6 6"),
+            ("3 2 1", "3 3 3"),
+        ] {
+            let text: String =
+                levels.split(' ').map(|level| "#".repeat(level.parse().unwrap_or(1)) + " x\n\n").collect();
+            let expected: Vec<String> = shown.split(' ').map(|level| format!("<h{level}>x</h{level}>\n")).collect();
+            assert_eq!(Markdown::new(&text).0, expected.concat(), "{levels}");
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub(crate) struct RepositoryFrame {
     pub(crate) name: String,
     pub(crate) crumbs: Vec<Crumb>,
     pub(crate) is_public: bool,
+    /// The source of mirrored content.
+    pub(crate) mirror: Option<Source>,
     /// The word of the page in the URL, for the tabs. Empty for the tags.
     pub(crate) tab: &'static str,
     pub(crate) may_push: bool,
@@ -18,10 +20,21 @@ pub(crate) struct RepositoryFrame {
     pub(crate) may_administer: bool,
 }
 
+/// The source of a repository that mirrors another registry.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    /// The repository with its host.
+    pub(crate) name: String,
+    pub(crate) fetched: Option<Time>,
+}
+
 impl RepositoryFrame {
     /// The tabs: the word in the URL, and the name.
     pub(super) fn tabs(&self) -> Vec<(&'static str, &'static str)> {
         let mut tabs = vec![("", "Tags"), ("history", "History"), ("untagged", "Untagged")];
+        if self.may_push {
+            tabs.push(("deleted", "Deleted"));
+        }
         if self.may_administer {
             tabs.push(("settings", "Settings"));
         }
@@ -49,6 +62,8 @@ pub(crate) struct TagsPage {
     pub(crate) tags: Vec<TagEntry>,
     pub(crate) pages: NextPage,
     pub(crate) is_cut_off: bool,
+    /// Whether retention removes nothing, although there are rules.
+    pub(crate) is_retention_dry: bool,
     /// The commands that push a first image, for an empty list.
     pub(crate) first_push: Vec<Copy>,
 }
@@ -92,6 +107,19 @@ pub(crate) struct TagEntry {
     pub(crate) pulls: u64,
     pub(crate) last_pull: Option<Time>,
     pub(crate) expires: Option<Time>,
+    /// For a user who may delete tags, if there are rules.
+    pub(crate) retention: Option<TagRetention>,
+}
+
+/// The decision of the next retention run about a tag.
+#[derive(Clone, Debug)]
+pub(crate) struct TagRetention {
+    pub(crate) goes: bool,
+    pub(crate) reason: String,
+    /// Until when the tag stays at least.
+    pub(crate) until: Option<Time>,
+    /// The key of the rule that decided.
+    pub(crate) rule: String,
 }
 
 /// Manifests without a tag.
@@ -149,6 +177,42 @@ pub(crate) struct HistoryRow {
     pub(crate) restore: Option<String>,
 }
 
+/// Manifests that were deleted by digest.
+#[derive(Debug, Template)]
+#[template(path = "repository/deleted.html")]
+pub(crate) struct DeletedList {
+    pub(crate) layout: Layout,
+    pub(crate) frame: RepositoryFrame,
+    /// Whether deleted manifests are kept at all.
+    pub(crate) is_kept: bool,
+    pub(crate) manifests: Vec<DeletedEntry>,
+    pub(crate) pages: NextPage,
+}
+
+/// A manifest that was deleted by digest and can be restored.
+#[derive(Clone, Debug)]
+pub(crate) struct DeletedEntry {
+    pub(crate) digest: ShortDigest,
+    pub(crate) media_type: String,
+    pub(crate) size: Bytes,
+    pub(crate) deleted: Option<Time>,
+    pub(crate) until: Option<Time>,
+    /// The URL that restores it.
+    pub(crate) restore: String,
+}
+
+/// The question whether to restore a manifest.
+#[derive(Debug, Template)]
+#[template(path = "repository/restore-manifest.html")]
+pub(crate) struct RestoreManifestPage {
+    pub(crate) layout: Layout,
+    pub(crate) frame: RepositoryFrame,
+    pub(crate) error: Option<String>,
+    /// The whole digest.
+    pub(crate) digest: String,
+    pub(crate) manifest: DeletedEntry,
+}
+
 /// The form that changes the description.
 #[derive(Debug, Template)]
 #[template(path = "repository/description.html")]
@@ -168,6 +232,8 @@ pub(crate) struct RepositorySettings {
     pub(crate) layout: Layout,
     pub(crate) frame: RepositoryFrame,
     pub(crate) error: Option<String>,
+    /// Whether the repository is set to be public.
+    pub(crate) is_set_public: bool,
     /// The users and the groups with a role: the word of the form, the name, and the role.
     pub(crate) roles: Vec<RoleEntry>,
     /// The values of the form after a mistake.

@@ -1,9 +1,14 @@
 //! The command line: its output, and its exit codes.
 
 mod commands;
+mod doctor;
+mod environment;
+mod guides;
 mod login;
 mod login_files;
 pub mod person;
+mod state;
+mod systemd;
 
 use std::net::TcpListener;
 

@@ -10,9 +10,9 @@
 //! A client that is not installed makes its tests say `SKIPPED` on the terminal, or fail where `CI` is set
 //! ([`home::installed`]). Everything a client writes stays in a temporary directory of its test ([`home::Home`]).
 //! The images are made on the spot from real content ([`content`]) and compared byte by byte ([`image`]).
-//! [`visibility`] gives each client a public and a private repository.
+//! [`visibility`] gives each client a public and a private repository. [`mirror`] has them pull through a mirror.
 
-mod authority;
+pub(crate) mod authority;
 mod content;
 pub(crate) mod home;
 mod image;
@@ -26,6 +26,7 @@ mod curl;
 mod documents;
 mod go;
 mod keys;
+mod mirror;
 mod oci_client;
 mod oras;
 mod podman;
@@ -35,3 +36,4 @@ mod skopeo;
 mod tokens;
 mod umoci;
 mod visibility;
+mod workload;

@@ -10,7 +10,10 @@ mod table;
 mod access;
 mod bearer;
 mod checks;
+mod extensions;
+mod mirror;
 mod providers;
+mod storage;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,7 +26,8 @@ use crate::support::registry::{ALICE, BOB};
 
 /// Every check.
 fn all() -> impl Iterator<Item = &'static (&'static str, table::Check)> {
-    checks::ALL.iter().chain(access::ALL).chain(bearer::ALL).chain(providers::ALL)
+    let all = [checks::ALL, access::ALL, bearer::ALL, providers::ALL, extensions::ALL, mirror::ALL, storage::ALL];
+    all.into_iter().flatten()
 }
 
 fn compat() -> Config {

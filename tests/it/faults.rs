@@ -59,7 +59,7 @@ const TABLE: [Fault; 9] = [
     fault("renames fail",           RENAME,         Errno::IO,    "/data/",     [200, 200, 200, 200, 202, 202, 503, 201, 201, 202, 202, 200, 201, 200]),
     fault("blobs cannot be read",   READ,           Errno::IO,    "/blobs/",    [BROKEN, 200, 200, 200, 202, 202, 201, 201, 201, 202, 202, 200, 201, 200]),
     fault("no file handles",        OPEN,           Errno::MFILE, "/data/",     [503, 200, 200, 200, 503, 503, 503, 201, 201, 202, 202, 200, 201, 200]),
-    fault("the database is broken", WRITE,          Errno::IO,    ".redb",      [200, 200, 200, 200, 202, 202, 503, 503, 503, 503, 503, 503, 503, 200]),
+    fault("the database is broken", WRITE,          Errno::IO,    "/coracle.",  [200, 200, 200, 200, 202, 202, 503, 503, 503, 503, 503, 503, 503, 200]),
 ];
 
 const CHANGES: u32 = WRITE | RENAME | CREATE | REMOVE | OPEN_TO_WRITE;
@@ -271,7 +271,7 @@ async fn a_database_that_cannot_be_read_is_told_and_read_again_when_it_can() {
     let running = faults.under(Program::serve(&directory.path().join("data")).with_admin()).start();
     let admin = running.user(ADMIN);
     let manifest = push_image(&admin, "app", "1", 1).await;
-    faults.plant(READ | WRITE, Errno::IO, ".redb");
+    faults.plant(READ | WRITE, Errno::IO, "/coracle.");
     for (request, kind) in [
         (admin.put("/v2/app/manifests/2").body(bytes(&manifest)), "PUT manifest"),
         (admin.get("/v2/app/manifests/1"), "GET manifest"),

@@ -1,5 +1,8 @@
 //! The registry inside another program: several at once, without a socket, and gone when dropped.
 
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -130,6 +133,28 @@ async fn after_a_shutdown_that_cut_uploads_the_directory_is_free() {
         running.shutdown().await;
         drop(registry);
     }
+}
+
+/// Between its fork and its exec, a child process has copies of all file descriptors, of the locked one as well.
+#[test]
+fn a_directory_is_free_at_once_although_the_program_starts_others() {
+    let root = tempfile::tempdir().unwrap();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    Command::new("true").status().unwrap();
+                }
+            });
+        }
+        let mut refused = 0;
+        for _ in 0..100 {
+            refused += u32::from(Registry::builder().data_dir(root.path()).open().is_err());
+        }
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(refused, 0);
+    });
 }
 
 #[test]

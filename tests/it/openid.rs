@@ -29,3 +29,4 @@ mod lies;
 pub mod people;
 pub mod sign_in;
 mod via_github;
+mod workload;

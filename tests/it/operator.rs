@@ -72,7 +72,7 @@ fn a_data_directory_of_another_registry_is_refused_and_left_as_it_was() {
         let before = std::fs::read_dir(root.path()).unwrap().count();
         let refused = Program::serve(root.path()).run();
         assert_eq!(refused.code, Some(1), "{refused:?}");
-        for said in [program, root.path().to_str().unwrap(), "--root", "skopeo sync"] {
+        for said in [program, root.path().to_str().unwrap(), "--root", "coracle import"] {
             assert!(refused.stderr.contains(said), "{refused:?}");
         }
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), before, "{files:?}");

@@ -57,10 +57,11 @@ fn samples(text: &str) -> Vec<(String, f64)> {
 }
 
 #[tokio::test]
-async fn figures_are_openmetrics_and_rise() {
+async fn figures_are_openmetrics_if_that_is_accepted_and_rise() {
     let t = TestRegistry::open().await;
     let read = async || {
-        let answer = t.anonymous().get("/metrics").send().await.status(200);
+        let request = t.anonymous().get("/metrics").header("accept", "application/openmetrics-text;version=1.0.0");
+        let answer = request.send().await.status(200);
         assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text; version=1.0.0"));
         let samples = samples(&answer.text());
         move |name: &str| samples.iter().find(|(sample, _)| sample == name).map_or(0.0, |(_, value)| *value)
@@ -293,7 +294,8 @@ async fn with_too_little_room_left_nothing_is_pushed_and_everything_else_goes_on
     admin.get(&format!("/v2/app/blobs/{digest}")).send().await.status(200);
     let ready = full.anonymous().get("/readyz").send().await.status(200);
     assert!(ready.text().contains("pushes refused") && ready.text().contains("storage.minFreeSpace"));
-    let figures = samples(&admin.get("/metrics").send().await.status(200).text());
+    let request = admin.get("/metrics").header("accept", "application/openmetrics-text");
+    let figures = samples(&request.send().await.status(200).text());
     let figure = |wanted: &str| figures.iter().find(|(name, _)| name == wanted).expect(wanted).1;
     assert!(figure("coracle_storage_min_free_bytes") > 4e18);
     assert!(figure("coracle_storage_free_bytes") > 0.0);

@@ -10,7 +10,7 @@ pub mod registry;
 
 pub use registry::TestRegistry;
 
-/// Whether tests run in their long form (`CORACLE_FULL`). The step "tests: long form" of `.ci/run` names each of them.
+/// Whether tests run in their long form (`CORACLE_FULL`). `.ci/run` sets it.
 pub fn is_long_form() -> bool {
     std::env::var_os("CORACLE_FULL").is_some()
 }

@@ -9,14 +9,20 @@ use serde_json::{Value, json};
 use crate::support::content::{CONFIG, LAYER, MANIFEST, bytes, descriptor, image, index, sha256};
 use crate::support::process::{Program, Running};
 
-const CAROL: (&str, &str) = ("carol", "carol's password");
-/// The superuser, whose password is from before the rule that a password has no whitespace.
-const FIRST: (&str, &str) = ("admin", "admin's password");
+/// carol's and the superuser's password at this version. Before version 7 they are from before the rule that a password
+/// has no whitespace.
+const fn people(version: u32) -> [(&'static str, &'static str); 2] {
+    if version < 7 {
+        [("carol", "carol's password"), ("admin", "admin's password")]
+    } else {
+        [("carol", "carol's-password"), ("admin", "admin's-password")]
+    }
+}
 
 /// The schema versions that there are fixtures of.
-const VERSIONS: [u32; 6] = [1, 2, 3, 4, 5, 6];
+const VERSIONS: [u32; 7] = [1, 2, 3, 4, 5, 6, 7];
 /// The one that this program writes.
-const PRESENT: u32 = 6;
+const PRESENT: u32 = 7;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -59,7 +65,7 @@ fn data_directory(root: &Path, version: u32) {
 
 /// Asks for everything that was pushed.
 async fn assert_serves_everything(running: &Running, version: u32) {
-    let carol = running.user(CAROL);
+    let [carol, admin] = people(version).map(|person| running.user(person));
     let (_, first) = pushed("one", None);
     let (_, second) = pushed("two", None);
     let (_, signature) = pushed("signature", Some(&first));
@@ -90,7 +96,7 @@ async fn assert_serves_everything(running: &Running, version: u32) {
     bearer("/v2/carol/app/manifests/moved").send().await.status(200);
     let sneaky = running.anonymous().delete("/v2/carol/app/manifests/moved");
     sneaky.header("authorization", format!("Bearer {}", key(version))).send().await.status(403);
-    running.user(FIRST).get("/v2/carol/app/manifests/moved").send().await.status(200);
+    admin.get("/v2/carol/app/manifests/moved").send().await.status(200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,10 +109,11 @@ async fn a_database_of_every_version_is_served_and_the_one_before_is_kept() {
         let root = place.path().join("data");
         data_directory(&root, version);
         let running = Program::serve(&root).start();
+        let [carol, _] = people(version);
         assert_serves_everything(&running, version).await;
         // It is a registry like any other: what was kept for a tag's sake goes when that is taken away.
         let tag = "/v2/carol/app/manifests/moved";
-        running.user(CAROL).delete(tag).send().await.status(202);
+        running.user(carol).delete(tag).send().await.status(202);
         let ended = running.stop();
         assert!(!root.join("coracle.redb.new").exists());
         let kept = root.join(format!("coracle.redb.{version}"));
@@ -114,7 +121,7 @@ async fn a_database_of_every_version_is_served_and_the_one_before_is_kept() {
         assert_eq!(ended.stderr.contains("rename the kept file"), version < PRESENT, "{}", ended.stderr);
         // Upgraded once, and not again.
         let running = Program::serve(&root).start();
-        running.user(CAROL).get(tag).send().await.status(404);
+        running.user(carol).get(tag).send().await.status(404);
         assert!(!running.stop().stderr.contains("newer schema version"));
         if version < PRESENT {
             // The kept file is whole: a downgrade with it works, as the log says.

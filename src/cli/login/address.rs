@@ -3,7 +3,7 @@
 use hyper::Uri;
 
 use crate::cli::Error;
-use crate::config::{Address, Config};
+use crate::config::Config;
 use crate::kit::network::is_loopback;
 
 /// A registry.
@@ -48,19 +48,11 @@ impl RemoteRegistry {
         if let Some(url) = &config.http.external_url {
             return Self::named(url, false);
         }
-        let host = match config.http.address {
-            Address::Ip(ip) if ip.is_unspecified() && ip.is_ipv6() => "[::1]".to_owned(),
-            Address::Ip(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
-            Address::Ip(ip) if ip.is_ipv6() => format!("[{ip}]"),
-            Address::Ip(ip) => ip.to_string(),
-            Address::All | Address::Localhost => "localhost".to_owned(),
-        };
-        let scheme = if config.http.tls.is_some() { "https" } else { "http" };
-        match config.http.port {
-            0 => Err(Error::usage(
+        match config.http.local_url() {
+            None => Err(Error::usage(
                 "http.port is 0 in this configuration, so the port is unknown: name the registry as HOST:PORT",
             )),
-            port => Self::named(&format!("{scheme}://{host}:{port}"), false),
+            Some(url) => Self::named(&url, false),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use super::api::{Api, Failure, Provider};
+use crate::web::{Standalone, Style};
 
 /// The time that the user has.
 const WAIT: Duration = Duration::from_mins(10);
@@ -29,8 +30,11 @@ const CONNECTIONS_MAX: usize = 16;
 /// The wait after a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 
-const DONE: &str = "Continue in the terminal. You can close this window.";
-const NOT_HERE: &str = "Not found.";
+const DONE: Standalone = Standalone { title: "Continue in the terminal", text: "You can close this window." };
+const NOT_HERE: Standalone = Standalone {
+    title: "Page not found",
+    text: "This address serves one sign-in of coracle login. Look into the terminal.",
+};
 
 /// The result that the browser returns with.
 #[derive(Debug, PartialEq, Eq)]
@@ -121,11 +125,13 @@ async fn answer(mut stream: TcpStream, path: &str) -> Option<Returned> {
     }
     let line = request.split(|byte| *byte == b'\r').next().and_then(|line| std::str::from_utf8(line).ok());
     let returned = line.and_then(|line| read(line, path));
-    let (status, text) = if returned.is_some() { ("200 OK", DONE) } else { ("404 Not Found", NOT_HERE) };
-    let page = format!("<!doctype html><meta charset=utf-8><title>coracle</title><p>{text}</p>\n");
+    let (status, page) = if returned.is_some() { ("200 OK", DONE) } else { ("404 Not Found", NOT_HERE) };
+    let page = page.to_string();
+    let style = STANDARD.encode(Sha256::digest(Style::text()));
     let answer = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\
-         Cache-Control: no-store\r\nContent-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n\
+         Cache-Control: no-store\r\nContent-Security-Policy: default-src 'none'; style-src 'sha256-{style}'; base-uri \
+         'none'; form-action 'none'; frame-ancestors 'none'\r\n\
          Referrer-Policy: no-referrer\r\nX-Content-Type-Options: nosniff\r\n\r\n{page}",
         page.len()
     );

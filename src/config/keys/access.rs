@@ -2,12 +2,13 @@
 
 use super::Status::{NoEffect, Refused, Supported, Within};
 use super::{Row, row};
-use crate::config::kind::Kind::{self, Bool, List, Map, OneOf, Path, Port, Table, Text, Texts};
+use crate::config::kind::Kind::{self, Bool, List, Map, OneOf, Path, Table, Text, Texts};
 
 const OWN_SESSIONS: super::Status =
     NoEffect("sessions are stored in the registry's own database, under a hash of their id");
-const NO_CONDITIONS: super::Status =
-    Refused("not supported: a policy cannot depend on an expression; remove the conditions");
+const NO_CONDITIONS: super::Status = Refused(
+    "not supported: what an expression grants cannot be listed or checked ahead; use patterns of repositories, groups and keys with scopes instead",
+);
 
 /// zot's actions.
 const ACTIONS: Kind = Kind::SomeOf(&["read", "create", "update", "delete", "detectManifestCollision"]);
@@ -21,27 +22,13 @@ pub(super) const KEYS: &[Row] = &[
     row("http.auth.sessionDriver.keyprefix", Text, "", OWN_SESSIONS, &["Prefix of names in the session database"]),
     row("http.auth.secureSession", Bool, "", NoEffect("session cookies require TLS if clients reach the registry by https, according to http.tls or http.externalUrl"), &["Session cookies require TLS"]),
 
-    row("http.auth.ldap", Table, "", Refused("not supported: users cannot come from LDAP; remove the block"), &["Users from a directory server"]),
-    row("http.auth.ldap.credentialsFile", Path, "", Within, &["File with the bind name and password"]),
-    row("http.auth.ldap.address", Text, "", Within, &["Host of the directory server"]),
-    row("http.auth.ldap.port", Port, "", Within, &["Port of the directory server"]),
-    row("http.auth.ldap.insecure", Bool, "", Within, &["Connect without TLS"]),
-    row("http.auth.ldap.startTLS", Bool, "", Within, &["Start TLS on a plain connection"]),
-    row("http.auth.ldap.skipVerify", Bool, "", Within, &["Do not verify the certificate"]),
-    row("http.auth.ldap.subtreeSearch", Bool, "", Within, &["Search users at any depth"]),
-    row("http.auth.ldap.baseDN", Text, "", Within, &["Entry to search users under"]),
-    row("http.auth.ldap.userAttribute", Text, "", Within, &["Attribute with the user name"]),
-    row("http.auth.ldap.userFilter", Text, "", Within, &["Additional filter for users"]),
-    row("http.auth.ldap.userGroupAttribute", Text, "", Within, &["Attribute with the user's groups"]),
-    row("http.auth.ldap.caCert", Path, "", Within, &["Certificate authority of the directory server"]),
+    row("http.auth.ldap", Table, "", Supported, &["LDAP directory whose users may sign in"]),
 
     row("http.auth.bearer.awsSecretsManager", Table, "", Refused("not supported: the keys come from a file, http.auth.bearer.cert; remove the block"), &["Keys that verify tokens, in a secret at AWS"]),
     row("http.auth.bearer.awsSecretsManager.region", Text, "", Within, &["Region of the secret"]),
     row("http.auth.bearer.awsSecretsManager.secretName", Text, "", Within, &["Name of the secret"]),
     row("http.auth.bearer.awsSecretsManager.refreshInterval", Kind::ANY_DURATION, "", Within, &["How often the secret is read again"]),
-    row("http.auth.bearer.oidc", List, "", Refused("not implemented yet: ID tokens of OpenID issuers are not accepted; remove the list"), &["OpenID issuers whose tokens are accepted"]),
-    row("http.auth.bearer.oidc.*.issuer", Text, "", Within, &["URL of the issuer"]),
-    row("http.auth.bearer.oidc.*.audiences", Texts, "", Within, &["Accepted audiences"]),
+    row("http.auth.bearer.oidc.*.claimMapping", Table, "", Refused("not supported: an expression may match a part of a claim by mistake; use rules with patterns for claims, and user and groups"), &["Expressions for the name and the groups of a token"]),
     row("http.auth.bearer.oidc.*.claimMapping.variables", List, "", Within, &["Named expressions over the claims"]),
     row("http.auth.bearer.oidc.*.claimMapping.variables.*.name", Text, "", Within, &["Name of the variable"]),
     row("http.auth.bearer.oidc.*.claimMapping.variables.*.expression", Text, "", Within, &["Expression of the variable"]),
@@ -50,9 +37,7 @@ pub(super) const KEYS: &[Row] = &[
     row("http.auth.bearer.oidc.*.claimMapping.validations.*.message", Text, "", Within, &["Message if the condition fails"]),
     row("http.auth.bearer.oidc.*.claimMapping.username", Text, "", Within, &["Expression for the user name"]),
     row("http.auth.bearer.oidc.*.claimMapping.groups", Text, "", Within, &["Expression for the user's groups"]),
-    row("http.auth.bearer.oidc.*.certificateAuthority", Text, "", Within, &["Certificate authority of the issuer, as PEM"]),
-    row("http.auth.bearer.oidc.*.certificateAuthorityFile", Path, "", Within, &["Certificate authority of the issuer, as a file"]),
-    row("http.auth.bearer.oidc.*.skipIssuerVerification", Bool, "", Within, &["Do not verify the issuer named in a token"]),
+    row("http.auth.bearer.oidc.*.skipIssuerVerification", Bool, "false", Refused("not supported: without the issuer, a token of any issuer with the same keys would be accepted; list each issuer"), &["Do not verify the issuer named in a token"]),
     row("http.auth.bearer.upstreamTokenEndpoint", Table, "", Refused("not supported: clients ask the external token issuer themselves; remove the block"), &["Token server that requests are forwarded to"]),
     row("http.auth.bearer.upstreamTokenEndpoint.realm", Text, "", Within, &["URL of the token server"]),
     row("http.auth.bearer.upstreamTokenEndpoint.service", Text, "", Within, &["Name of the registry at the token server"]),
@@ -76,12 +61,7 @@ pub(super) const KEYS: &[Row] = &[
     row("http.auth.openid.cacert", Path, "", Supported, &["PEM file with certificate authorities to trust at providers, in addition to those of the system"]),
     row("http.auth.openid.recheck", Kind::duration("0s", "8760h"), "24h", Supported, &["How often the registry asks a provider whether a user still exists. 0 for never"]),
 
-    row("http.auth.mtls", Table, "", Refused("not supported: users cannot sign in by certificate; remove the block"), &["Sign-in by client certificate"]),
-    row("http.auth.mtls.identityAttributes", Texts, "", Within, &["Parts of the certificate that name the user"]),
-    row("http.auth.mtls.uriSanPattern", Text, "", Within, &["Regular expression over the URI"]),
-    row("http.auth.mtls.uriSanIndex", Kind::COUNT, "", Within, &["Which URI is used"]),
-    row("http.auth.mtls.dnsSanIndex", Kind::COUNT, "", Within, &["Which DNS name is used"]),
-    row("http.auth.mtls.emailSanIndex", Kind::COUNT, "", Within, &["Which e-mail address is used"]),
+    row("http.auth.mtls", Table, "", Supported, &["Parts of a client certificate that name its user"]),
 
     row("http.accessControl", Table, "", Supported, &["Rights by repository pattern. Read again when the file changes"]),
     row("http.accessControl.repositories", Map, "", Supported, &["Rights by repository pattern. The longest pattern that matches a repository applies"]),

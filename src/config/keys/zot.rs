@@ -1,8 +1,8 @@
 //! Keys of zot that coracle ignores or refuses, except those about access and zot's extensions.
 
-use super::Status::{NoEffect, Refused, Within};
+use super::Status::{NoEffect, Refused, Supported, Within};
 use super::{Row, row};
-use crate::config::kind::Kind::{self, Bool, Free, List, Map, Path, SomeOf, Table, Text, Texts};
+use crate::config::kind::Kind::{self, Bool, Free, Map, Path, SomeOf, Table, Text, Texts};
 
 const IDLE_TIMEOUTS: super::Status =
     NoEffect("a transfer may take any time while bytes keep coming, see http.limits.bodyIdleTimeout");
@@ -20,30 +20,18 @@ pub(super) const KEYS: &[Row] = &[
     row("cluster.tls.cacert", Path, "", Within, &["Certificate authority of the members"]),
     row("storage.dedupe", Bool, "", NoEffect("coracle always stores one copy of a blob"), &["Equal blobs of several repositories share one file"]),
 
-    row("storage.maxRepos", Kind::COUNT, "0", Refused("not implemented yet: the number of repositories is not limited; remove the key"), &["Largest number of repositories"]),
     row("storage.fastRestart", Bool, "", NoEffect("coracle never walks the storage at start"), &["Skip the walk over the storage at start"]),
     row("storage.redirectBlobURL", Bool, "false", NoEffect("blobs are on the local disk, for which zot does not redirect either"), &["Redirect requests for blobs to remote storage"]),
 
     row("storage.remoteCache", Bool, "false", Refused("not supported: the index is an embedded database; remove the key"), &["Keep the index of blobs in a remote database"]),
 
-    row("storage.retention.dryRun", Bool, "false", Refused("not supported: use coracle gc --dry-run; remove the key"), &["Only log what would be removed"]),
-    row("storage.retention.policies.*.keepTags", List, "", Refused("not implemented yet: policies never remove tags; remove the key"), &["Tags to keep: those that match any rule"]),
-    row("storage.retention.policies.*.keepTags.*.patterns", Texts, "", Within, &["Regular expressions of tags"]),
-    row("storage.retention.policies.*.keepTags.*.pulledWithin", Kind::ANY_DURATION, "", Within, &["Keep if pulled within this time"]),
-    row("storage.retention.policies.*.keepTags.*.pushedWithin", Kind::ANY_DURATION, "", Within, &["Keep if pushed within this time"]),
-    row("storage.retention.policies.*.keepTags.*.mostRecentlyPushedCount", Kind::COUNT, "", Within, &["Keep this many that were pushed last"]),
-    row("storage.retention.policies.*.keepTags.*.mostRecentlyPulledCount", Kind::COUNT, "", Within, &["Keep this many that were pulled last"]),
-    row("storage.retention.policies.*.keepUntagged", Table, "", Refused("not implemented yet: use deleteUntagged and storage.retention.delay; remove the key"), &["Untagged manifests to keep: those that match any rule"]),
-    row("storage.retention.policies.*.keepUntagged.pulledWithin", Kind::ANY_DURATION, "", Within, &["Keep if pulled within this time"]),
-    row("storage.retention.policies.*.keepUntagged.pushedWithin", Kind::ANY_DURATION, "", Within, &["Keep if pushed within this time"]),
-    row("storage.retention.policies.*.keepUntagged.mostRecentlyPushedCount", Kind::COUNT, "", Within, &["Keep this many that were pushed last"]),
-    row("storage.retention.policies.*.keepUntagged.mostRecentlyPulledCount", Kind::COUNT, "", Within, &["Keep this many that were pulled last"]),
+    row("storage.retention.policies.*.keepUntagged", Table, "", Supported, &["Untagged manifests to keep for longer than storage.retention.delay: those that meet any condition. Without conditions, all"]),
 
     row("storage.storageDriver", Free, "", Refused("not supported: blobs are on the local disk under storage.rootDirectory; remove the block"), &["Remote storage for blobs"]),
 
     row("storage.cacheDriver", Free, "", Refused("not supported: the index is an embedded database; remove the block"), &["Remote database for the index"]),
 
-    row("storage.subPaths", Map, "", Refused("not supported: there is one storage under storage.rootDirectory; remove the block"), &["Separate storage for repositories under a path"]),
+    row("storage.subPaths", Map, "", Refused("not supported: a blob is one file for all repositories, and one transaction covers both; use a larger volume, or another coracle for these repositories"), &["Separate storage for repositories under a path"]),
     row("storage.subPaths.*.rootDirectory", Path, "", Within, &["Data directory of the path"]),
     row("storage.subPaths.*.dedupe", Bool, "", Within, &["Like storage.dedupe"]),
     row("storage.subPaths.*.commit", Bool, "", Within, &["Like storage.commit"]),
@@ -59,16 +47,7 @@ pub(super) const KEYS: &[Row] = &[
     row("storage.subPaths.*.storageDriver", Free, "", Within, &["Like storage.storageDriver"]),
     row("storage.subPaths.*.cacheDriver", Free, "", Within, &["Like storage.cacheDriver"]),
 
-    row("http.tls.cacert", Path, "", Refused("not supported: the registry does not ask for client certificates; remove the key"), &["Certificate authority of client certificates"]),
     row("http.readTimeout", Kind::ANY_DURATION, "", IDLE_TIMEOUTS, &["How long a whole request may take"]),
     row("http.writeTimeout", Kind::ANY_DURATION, "", IDLE_TIMEOUTS, &["How long a whole response may take"]),
     row("http.compat", SomeOf(&["docker2s2"]), "[]", NoEffect("Docker's media types are always accepted"), &["Additional media types to accept"]),
-
-    row("http.allowOrigin", Text, "", Refused("not implemented yet: pages of other origins cannot call the registry; remove the key"), &["Origin whose pages may call the registry"]),
-
-    row("http.ratelimit", Table, "", Refused("not implemented yet: requests are not counted; remove the block"), &["Largest number of requests per second from one address"]),
-    row("http.ratelimit.rate", Kind::COUNT, "", Within, &["Requests per second, for all methods"]),
-    row("http.ratelimit.methods", List, "", Within, &["Limits by method"]),
-    row("http.ratelimit.methods.*.method", Text, "", Within, &["Method that the limit applies to"]),
-    row("http.ratelimit.methods.*.rate", Kind::COUNT, "", Within, &["Requests per second"]),
 ];

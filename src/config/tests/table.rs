@@ -8,7 +8,7 @@ use super::load;
 use crate::config::keys::{self, Row, Status};
 use crate::config::kind::Kind;
 use crate::config::source::{Format, parse};
-use crate::config::{Config, from_tree};
+use crate::config::{Config, Environment, from_tree};
 
 /// A tree that has `value` at a key, in lists and maps as the key requires.
 fn tree(key: &str, value: Value) -> Value {
@@ -50,6 +50,7 @@ fn samples(kind: Kind) -> Vec<Value> {
         Kind::Duration { most, .. } => vec![json!(most)],
         Kind::Port => vec![json!(5000)],
         Kind::Address => vec![json!("::1")],
+        Kind::Origins => vec![json!("https://ui.example")],
         Kind::Url => vec![json!("http://r.example")],
         Kind::UrlPath => vec![json!("/figures")],
         Kind::HeaderText | Kind::Text => vec![json!("sample")],
@@ -60,11 +61,18 @@ fn samples(kind: Kind) -> Vec<Value> {
         Kind::SomeOf(words) => vec![json!(words)],
         Kind::Table | Kind::Switch { .. } | Kind::Map | Kind::Free => vec![json!({})],
         Kind::List => vec![json!([])],
+        Kind::TextMap => vec![json!({"name": "sample"})],
     }
 }
 
-/// Keys without a default. The value of another key applies instead.
-const WITHOUT_DEFAULT: [&str; 1] = ["storage.retention.delay"];
+/// Keys without a default. The value of another key applies instead, or a condition is absent.
+const WITHOUT_DEFAULT: [&str; 5] = [
+    "storage.retention.delay",
+    "storage.retention.policies.*.keepTags.*.pulledWithin",
+    "storage.retention.policies.*.keepTags.*.pushedWithin",
+    "storage.retention.policies.*.keepUntagged.pulledWithin",
+    "storage.retention.policies.*.keepUntagged.pushedWithin",
+];
 
 #[test]
 fn rows_are_consistent() {
@@ -104,12 +112,20 @@ fn every_key_that_is_supported_changes_the_configuration() {
         ![
             "differences",
             "http.tls.",
+            "http.auth.mtls",
             "http.accessControl",
             "http.auth.bearer.",
             "http.auth.openid",
+            "http.auth.ldap",
+            "http.ratelimit.methods",
+            "extensions.events.",
             "extensions.sync.",
+            "extensions.ui.",
+            "http.listen",
             "http.trustedProxies",
             "storage.retention.policies",
+            "storage.immutableTags",
+            "storage.quotas",
         ]
         .iter()
         .any(|table| row.key.starts_with(table))
@@ -188,7 +204,7 @@ fn every_input_gives_a_configuration_or_problems() {
             }
         }
         let text: String = text.into_iter().collect();
-        match parse("f", format, &text).and_then(|tree| from_tree("f", tree)) {
+        match parse("f", format, &text).and_then(|tree| from_tree("f", tree, &Environment::default())) {
             Ok(_) => loaded += 1,
             Err(error) => {
                 refused += 1;

@@ -3,6 +3,7 @@
 //! ```text
 //! <root>/
 //!   coracle.redb            every row
+//!   coracle.wal             the write-ahead log: what the database gets at its next checkpoint
 //!   coracle.redb.new        a database while it is being made
 //!   coracle.redb.<version>  the database before the upgrade from this schema version
 //!   coracle.redb.damaged-<n> a damaged database that `coracle recover` has replaced
@@ -13,12 +14,16 @@
 //!   blobs/<algorithm>/<hex> a blob, named by its digest: the blob half of an OCI image layout
 //!   damaged/<algorithm>-<hex> the file of a blob that was found damaged, for inspection
 //!   uploads/<id>            the bytes of an unfinished upload
+//!   uploads/<id>.part       a blob while it is taken over from another program
 //!   admin.sock              the admin socket of a running registry, mode 0600
 //! ```
 
 use std::path::{Path, PathBuf};
 
 use crate::oci::{Algorithm, Digest, UploadId};
+
+/// The ending of the name of a blob while it is taken over.
+const ARRIVING: &str = "part";
 
 /// The paths under one data directory.
 #[derive(Clone, Debug)]
@@ -37,6 +42,11 @@ impl Tree {
 
     pub(crate) fn database(&self) -> PathBuf {
         self.root.join("coracle.redb")
+    }
+
+    /// The write-ahead log of the database.
+    pub(crate) fn wal(&self) -> PathBuf {
+        self.root.join("coracle.wal")
     }
 
     /// The temporary name of a new database.
@@ -105,5 +115,15 @@ impl Tree {
 
     pub(crate) fn upload(&self, id: UploadId) -> PathBuf {
         self.uploads().join(id.to_string())
+    }
+
+    /// The temporary name of a blob that is taken over from another program.
+    pub(crate) fn arriving(&self, id: UploadId) -> PathBuf {
+        self.uploads().join(format!("{id}.{ARRIVING}"))
+    }
+
+    /// Whether an entry of [`Tree::uploads`] is named by [`Tree::arriving`].
+    pub(crate) fn is_arriving(name: &str) -> bool {
+        name.strip_suffix(ARRIVING).and_then(|name| name.strip_suffix('.')?.parse::<UploadId>().ok()).is_some()
     }
 }

@@ -39,6 +39,11 @@ impl Space {
         Ok(free)
     }
 
+    /// Forgets the number of free bytes, because files were removed.
+    pub(crate) fn forget(&self) {
+        *self.cached.lock() = None;
+    }
+
     /// The number of bytes that must stay free.
     pub(crate) const fn min_free(&self) -> u64 {
         self.min_free

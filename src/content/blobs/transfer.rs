@@ -3,15 +3,15 @@
 //! Invariants: a directory with other files is not touched; a blob gets its name in the target only when all its bytes
 //! are durable.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{Owner, create_dir_all};
-use super::{Blobs, Disk, Error, Tree};
-use crate::kit::file::{FileId, FileParts, if_exists};
-use crate::oci::{Digest, Hasher, UploadId};
+use super::{Blobs, Disk, Error, FilePart, Tree};
+use crate::kit::file::{FileId, LockedFile, if_exists};
+use crate::oci::Digest;
 
 /// The text in [`Tree::backup_marker`].
 const MARKER_TEXT: &str = "\
@@ -61,7 +61,7 @@ pub(crate) struct Target {
     pub(crate) blobs: Blobs,
     disk: Arc<dyn Disk>,
     /// Holds the lock.
-    _marker: File,
+    _marker: LockedFile,
 }
 
 impl Target {
@@ -102,15 +102,16 @@ impl Target {
             disk.sync(&file, &marker).map_err(failed("sync", &marker))?;
             disk.sync_dir(directory).map_err(failed("sync", directory))?;
         }
-        let locked = File::open(&marker).map_err(failed("open", &marker))?;
-        if let Err(TryLockError::WouldBlock) = locked.try_lock() {
+        let opened = File::open(&marker).map_err(failed("open", &marker))?;
+        let Some(locked) = LockedFile::exclusive(opened).map_err(failed("lock", &marker))? else {
             return Err(TargetError::Busy { directory: directory.to_owned() });
-        }
+        };
         let blobs = Blobs::open(directory, Arc::clone(&disk), true)?;
         // A backup has no uploads. These are left from a cancelled attempt.
         for (id, _) in blobs.stagings()? {
             blobs.discard(id)?;
         }
+        blobs.discard_arriving()?;
         Ok(Self { blobs, disk, _marker: locked })
     }
 
@@ -147,52 +148,41 @@ impl Blobs {
             self.remove(digest)?;
         }
         let (source, target) = (from.blob(&digest), self.tree.blob(&digest));
-        let Some(file) = if_exists(File::open(&source)).map_err(Error::io("open", &source))? else {
+        let Some(part) = FilePart::whole(&source).map_err(Error::io("open", &source))? else {
             return Ok(TransferOutcome::Damaged);
         };
-        if file.metadata().map_err(Error::io("read the metadata of", &source))?.len() != size {
+        if part.size() != size {
             return Ok(TransferOutcome::Damaged);
         }
-        let may_link =
-            mode == TransferMode::Cheapest && has_owner_for(&source, &self.tree.blobs_of(digest.algorithm()));
-        if may_link && self.disk.link(&source, &target).is_ok() {
-            return Ok(TransferOutcome::Linked);
+        if mode == TransferMode::Cheapest {
+            if self.may_link(&source, digest) && self.disk.link(&source, &target).is_ok() {
+                return Ok(TransferOutcome::Linked);
+            }
+            if let Some(arrival) = self.share(&part, digest)? {
+                arrival.name()?;
+                return Ok(TransferOutcome::Shared);
+            }
         }
-        self.transfer_bytes(&file, &source, digest, mode)
+        Ok(match self.copy(&part, digest, &|_| {})? {
+            Some(arrival) => arrival.name().map(|()| TransferOutcome::Copied)?,
+            None => TransferOutcome::Damaged,
+        })
     }
 
-    /// Reflinks or copies a blob. Copied bytes are hashed.
-    fn transfer_bytes(
-        &self,
-        from: &File,
-        source: &Path,
-        digest: Digest,
-        mode: TransferMode,
-    ) -> Result<TransferOutcome, Error> {
-        let path = self.tree.upload(UploadId::new(rand::random()));
-        let to = self.disk.create(&path).map_err(Error::io("create", &path))?;
-        let outcome = if mode == TransferMode::Cheapest && self.disk.share(from, &to, &path).is_ok() {
-            TransferOutcome::Shared
-        } else {
-            let mut hasher = Hasher::new(digest.algorithm());
-            let mut parts = FileParts::all(from);
-            while let Some((offset, part)) = parts.next().map_err(Error::io("read", source))? {
-                hasher.update(part);
-                self.disk.write_at(&to, &path, part, offset).map_err(Error::io("write", &path))?;
-            }
-            if hasher.finish() != digest {
-                self.disk.remove(&path).map_err(Error::io("remove", &path))?;
-                return Ok(TransferOutcome::Damaged);
-            }
-            TransferOutcome::Copied
-        };
-        // The modification time is kept, because a changed one means that the file was written to.
-        let modified = from.metadata().and_then(|metadata| metadata.modified());
-        modified.and_then(|time| to.set_modified(time)).map_err(Error::io("set the time of", &path))?;
-        self.disk.sync(&to, &path).map_err(Error::io("sync", &path))?;
-        let target = self.tree.blob(&digest);
-        self.disk.rename(&path, &target).map_err(Error::io("rename", &path))?;
-        Ok(outcome)
+    /// Whether a path is in the data directory, by any name or mount. It need not exist.
+    pub(crate) fn contains(&self, path: &Path) -> io::Result<bool> {
+        Ok(lineage(path)?.contains(&FileId::at(self.tree.root())?))
+    }
+
+    /// The file of a blob, to read all of it. `None` if it does not exist.
+    pub(crate) fn part(&self, digest: Digest) -> Result<Option<FilePart>, Error> {
+        let path = self.tree.blob(&digest);
+        FilePart::whole(&path).map_err(Error::io("open", &path))
+    }
+
+    /// Whether the owner of the blob directory could use a hard link to this file.
+    pub(super) fn may_link(&self, file: &Path, digest: Digest) -> bool {
+        has_owner_for(file, &self.tree.blobs_of(digest.algorithm()))
     }
 }
 

@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::Stores;
+use super::{Error, Stores};
 use crate::content::blobs::{self, Disk, Entry, SystemDisk, Target, TargetError, TransferMode, TransferOutcome, Tree};
-use crate::content::rows::{self, Extent, Pause, ReadOnlyDatabase, install};
+use crate::content::rows::{self, Extent, Pause, ReadOnlyDatabase, SETTING_LAST_BACKUP, install};
+use crate::kit::clock::Timestamp;
 use crate::oci::{Algorithm, Digest};
 
 /// Blobs that are looked up or removed in one step.
@@ -114,7 +115,17 @@ impl Stores {
         let mut transfer = Transfer { from, target: &target, disk, way, verify: false, pause };
         let copy = |pause: Pause<'_>| self.database.copy(target.tree(), disk, Extent::WithoutSessions, pause);
         let transferred = transfer.run(copy)?;
+        let now = self.clock.now().micros().to_be_bytes();
+        if let Err(error) = self.database.write(move |tx| tx.set_setting(SETTING_LAST_BACKUP, &now)) {
+            tracing::warn!(%error, "the time of the backup could not be stored; the backup is complete");
+        }
         Ok(Transferred { seconds: began.elapsed().as_secs_f64(), ..transferred })
+    }
+
+    /// When the last backup was finished.
+    pub(crate) fn last_backup(&self) -> Result<Option<Timestamp>, Error> {
+        let bytes = self.database.read(|tx| tx.setting(SETTING_LAST_BACKUP))?;
+        Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(|bytes| Timestamp::from_micros(u64::from_be_bytes(bytes))))
     }
 }
 
@@ -134,7 +145,7 @@ fn restore_on(
     let began = Instant::now();
     let from = Tree::new(backup);
     let unreadable = |source| BackupError::Source { path: backup.to_owned(), source };
-    let rows = ReadOnlyDatabase::open(&from.database(), Arc::clone(disk)).map_err(unreadable)?;
+    let rows = ReadOnlyDatabase::open(&from, &from.database(), Arc::clone(disk)).map_err(unreadable)?;
     let target = Target::for_registry(root, &from, Arc::clone(disk))?;
     let pause = |_| ControlFlow::Continue(());
     let mut transfer = Transfer { from: &from, target: &target, disk, way, verify, pause };
@@ -162,7 +173,7 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
         copy(&mut self.pause)?;
         let (tree, mut transferred) = (self.target.tree(), Transferred::default());
         // From here on only the rows of the copy matter.
-        let rows = ReadOnlyDatabase::open(&tree.new_database(), Arc::clone(self.disk))?;
+        let rows = ReadOnlyDatabase::open(tree, &tree.new_database(), Arc::clone(self.disk))?;
         let mut after = None;
         loop {
             let began = Instant::now();
@@ -222,7 +233,7 @@ impl<P: FnMut(Duration) -> ControlFlow<()>> Transfer<'_, P> {
     /// Removes the blobs without a row. It may be interrupted: the next backup continues it.
     fn remove_others(&mut self) -> Result<u64, BackupError> {
         let (blobs, mut removed) = (&self.target.blobs, 0);
-        let rows = ReadOnlyDatabase::open(&self.target.tree().database(), Arc::clone(self.disk))?;
+        let rows = ReadOnlyDatabase::open(self.target.tree(), &self.target.tree().database(), Arc::clone(self.disk))?;
         for algorithm in Algorithm::ALL {
             let (mut began, mut looked_at, mut outcome) = (Instant::now(), 0, Ok(()));
             blobs.each_entry(algorithm, |entry| {

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::lease::Purpose;
 use super::{Error, Repository};
 use crate::content::rows::Unreferenced;
 use crate::oci::{Digest, RepositoryName};
@@ -13,7 +14,12 @@ impl Repository {
     /// The size of a blob in bytes. A lease keeps the blob for the client that asked, for the delay of garbage
     /// collection.
     pub(crate) fn blob_size(&self, digest: Digest) -> Result<u64, Error> {
-        self.take_lease(Unreferenced::Link, digest).ok_or(Error::BlobUnknown { digest })?;
+        self.leased_blob_size(digest, Purpose::Push)
+    }
+
+    /// As [`Repository::blob_size`], with a lease for this purpose.
+    pub(super) fn leased_blob_size(&self, digest: Digest, purpose: Purpose) -> Result<u64, Error> {
+        self.take_lease(Unreferenced::Link, digest, purpose).ok_or(Error::BlobUnknown { digest })?;
         self.stores.database.read(|tx| {
             if tx.link(digest, &self.name)?.is_none() {
                 return Err(Error::BlobUnknown { digest });
@@ -27,8 +33,8 @@ impl Repository {
     }
 
     /// Takes a lease. Returns `None` if the blob or manifest is being removed.
-    pub(super) fn take_lease(&self, kind: Unreferenced, digest: Digest) -> Option<()> {
-        self.stores.leases.take(&self.name, kind, digest, self.stores.ages.steady()).then_some(())
+    pub(super) fn take_lease(&self, kind: Unreferenced, digest: Digest, purpose: Purpose) -> Option<()> {
+        self.stores.leases.take(&self.name, kind, digest, self.stores.ages.steady(), purpose).then_some(())
     }
 
     /// Links a blob of another repository that is `readable` to the caller. Returns whether the repository has the blob
@@ -48,12 +54,15 @@ impl Repository {
             return Ok(false);
         }
         // If the link is being removed here, it is written again after that.
-        let _ = self.take_lease(Unreferenced::Link, digest);
+        let _ = self.take_lease(Unreferenced::Link, digest, Purpose::Push);
         let (name, now) = (self.name.clone(), self.stores.ages.now());
+        let quotas = self.stores.rules.quotas.clone();
         self.stores.database.write(move |tx| {
             // The last link may have gone since the check, and the file with it. A damaged blob must be pushed.
             let row = if tx.damage(digest)?.is_none() { tx.blob(digest)? } else { None };
             let Some(row) = row else { return Ok(false) };
+            quotas.check_blob(tx, &name, digest, row.size)?;
+            tx.remove_mirror_use(&name, digest)?;
             tx.put_link(&name, digest, row.size, now)?;
             Ok(true)
         })

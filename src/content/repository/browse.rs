@@ -1,4 +1,4 @@
-//! The queries of the pages: lists of repositories and tags, search, one manifest with everything about it, and the
+//! The queries of the pages and of search: lists of repositories and tags, search, one manifest with everything about it, and the
 //! effect of deleting it.
 //!
 //! Reads only. Knows no HTTP and no rights: a query over repositories gets the [`SearchScope`](super::SearchScope) of its
@@ -10,6 +10,8 @@
 
 mod chart;
 mod disk;
+mod gallery;
+mod holders;
 mod manifest;
 mod preview;
 mod removal;
@@ -19,10 +21,17 @@ mod signed;
 mod tags;
 mod top;
 mod untagged;
-mod version;
+pub(super) mod version;
 mod walk;
 
 pub(crate) use chart::{ARCHIVE_BYTES_MAX, ChartTexts};
+pub(crate) use disk::DiskUse;
+#[cfg(test)]
+pub(crate) use gallery::Limits;
+pub(crate) use gallery::{
+    Descriptor, Document, Gallery, ImageOrder, Referrer, ReferrerQuery, Relation, RepositoryFilter, RepositorySort,
+    Selected, Selection, SignatureTool, Tagged, Viewer, architecture_of,
+};
 pub(crate) use manifest::{ChildPart, LayerPart, ManifestReport, Part};
 pub(crate) use preview::{DELETED_TAGS_MAX, Deletion, DeletionPreview, KeptBy};
 pub(crate) use repositories::{
@@ -31,6 +40,6 @@ pub(crate) use repositories::{
 };
 pub(crate) use search::{Found, FoundBlob, FoundManifest, FoundTag, Sought};
 pub(crate) use signed::ReferrerNode;
-pub(crate) use tags::{ListedTag, ORDERED_BY_FACTS_MAX, TagQuery};
+pub(crate) use tags::{ListedTag, ORDERED_BY_FACTS_MAX, TagPage, TagQuery};
 pub(crate) use top::TagOrder;
 pub(crate) use untagged::{UntaggedManifest, UntaggedState};

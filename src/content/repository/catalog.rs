@@ -19,14 +19,38 @@ pub(crate) struct NamePage {
 pub(crate) enum SearchScope {
     All,
     Some {
-        /// Namespaces: first components of names.
-        namespaces: Vec<String>,
+        /// All names with one of these beginnings, such as `alice/`. None begins with another one.
+        beginnings: Vec<String>,
         /// Single names, which need not exist.
         names: Vec<RepositoryName>,
     },
 }
 
+impl SearchScope {
+    /// The names with any of these beginnings, and some other names. All names if one of the beginnings is empty.
+    pub(crate) fn of(mut beginnings: Vec<String>, names: Vec<RepositoryName>) -> Self {
+        beginnings.sort_unstable();
+        beginnings.dedup_by(|longer, kept| longer.starts_with(kept.as_str()));
+        if beginnings.first().is_some_and(String::is_empty) { Self::All } else { Self::Some { beginnings, names } }
+    }
+}
+
 impl Stores {
+    /// The next repositories after `after`, which becomes the last of them, for long work in steps.
+    /// `None` at the end.
+    pub(super) fn next_names(&self, after: &mut String) -> Result<Option<Vec<RepositoryName>>, Error> {
+        let mut names = Vec::new();
+        self.database.read(|tx| {
+            tx.each_repository(after, |name| {
+                names.push(name.to_owned());
+                if names.len() == NAMES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+        })?;
+        let Some(last) = names.last() else { return Ok(None) };
+        after.clone_from(last);
+        Ok(Some(names.iter().filter_map(|name| name.parse().ok()).collect()))
+    }
+
     /// At most `limit` of the `visible` names after `last` that begin with `prefix`. The name `last` need not exist. Every
     /// visible name must be within `scope`.
     pub(crate) fn catalog(
@@ -40,12 +64,11 @@ impl Stores {
         let wanted = limit.saturating_add(1);
         let mut names = Vec::new();
         self.database.read(|tx| match scope {
-            SearchScope::All => take(tx, (prefix, last), prefix, wanted, &visible, &mut names),
-            SearchScope::Some { namespaces, names: several } => {
-                for namespace in namespaces {
-                    let within = format!("{namespace}/");
-                    if within.starts_with(prefix) || prefix.starts_with(&within) {
-                        take(tx, (prefix, last), within.as_str().max(prefix), wanted, &visible, &mut names)?;
+            SearchScope::All => take(tx, prefix, last, wanted, &visible, &mut names),
+            SearchScope::Some { beginnings, names: several } => {
+                for within in beginnings {
+                    if within.starts_with(prefix) || prefix.starts_with(within) {
+                        take(tx, within.as_str().max(prefix), last, wanted, &visible, &mut names)?;
                     }
                 }
                 for name in several {
@@ -67,22 +90,20 @@ impl Stores {
     }
 }
 
-/// Adds the first `wanted` visible names after `last` that begin with `prefix` and with `within`. One of the two begins
-/// with the other.
+/// The names that one transaction of long work reads.
+const NAMES: usize = 256;
+
+/// Adds the first `wanted` visible names after `last` that begin with `within`.
 fn take(
     tx: &Rows,
-    (prefix, last): (&str, &str),
     within: &str,
+    last: &str,
     wanted: usize,
     visible: impl Fn(&str) -> bool,
     names: &mut Vec<String>,
 ) -> Result<(), Error> {
     let full = names.len().saturating_add(wanted);
-    tx.each_repository(last.max(within), |name| {
-        // Names with the same beginning are neighbours.
-        if !name.starts_with(within) || !name.starts_with(prefix) {
-            return ControlFlow::Break(());
-        }
+    tx.each_repository_within(within, last, |name| {
         if visible(name) {
             names.push(name.to_owned());
         }

@@ -5,17 +5,16 @@
 //! content is unreferenced before it deletes it. A lease keeps content that a client was just told exists
 //! ([`super::lease`]). Files are removed last ([`super::orphan`]).
 
-use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::age::Ages;
 use super::manifest::{detach, stored_manifest};
-use super::{Error, Stores, deleted};
-use crate::content::rows::{Unreferenced, UnreferencedRow, WriteTx};
+use super::retention::{Retention, UntaggedPlans};
+use super::{Error, Stores, WorkProgress, deleted};
+use crate::content::rows::{Rows, Unreferenced, UnreferencedRow, WriteTx};
 use crate::kit::clock::{Moment, SteadyTime};
 use crate::oci::{Digest, RepositoryName, Tag};
 
@@ -25,33 +24,10 @@ const STEP: usize = 128;
 const RELEASED_MAX: u64 = 4096;
 /// Rows that are checked for leases at a time, those that are due first.
 const WRITTEN_MAX: usize = 10_000;
+/// If more rows are due, the progress of a collection is unknown.
+const COUNTED_MAX: usize = 200_000;
 /// A dry run is one transaction and ends after this many rows.
 const DRY_RUN_MAX: usize = 100_000;
-
-/// The unreferenced manifests that a repository keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Retain {
-    /// Whether manifests without a tag stay.
-    pub(crate) untagged: bool,
-    /// Whether referrers stay whose subject was deleted.
-    pub(crate) referrers: bool,
-}
-
-/// The operator's rules for each repository.
-#[derive(Clone)]
-pub(crate) struct Retention(pub(crate) Arc<dyn Fn(&RepositoryName) -> Retain + Send + Sync>);
-
-impl Default for Retention {
-    fn default() -> Self {
-        Self(Arc::new(|_| Retain { untagged: false, referrers: false }))
-    }
-}
-
-impl fmt::Debug for Retention {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Retention")
-    }
-}
 
 /// The result of a garbage collection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +147,7 @@ impl Stores {
     pub(crate) fn collect(
         &self,
         delays: Delays,
+        progress: &WorkProgress,
         mut pause: impl FnMut(Duration) -> ControlFlow<()>,
     ) -> Result<Collected, Error> {
         let _alone = self.collecting.lock();
@@ -179,6 +156,8 @@ impl Stores {
         }
         let due = Due::new(&self.ages, delays);
         let mut collected = Collected::default();
+        progress.expect(self.count_due(due)?);
+        let (mut is_first, mut plans) = (true, UntaggedPlans::default());
         // The blobs of a removed manifest have been unreferenced for as long as it was, so their rows may be before the
         // current position. Another pass finds them.
         loop {
@@ -188,7 +167,12 @@ impl Stores {
                 let rows = self.database.read(|tx| tx.unreferenced_since(after.as_ref(), due.first(), STEP))?;
                 let Some(last) = rows.last().cloned() else { break };
                 after = Some(last);
-                let step = self.collect_rows(rows, due)?;
+                let count = rows.len() as u64;
+                let step = self.collect_rows(rows, due, &mut plans)?;
+                if !is_first {
+                    progress.expect_more(count);
+                }
+                progress.reach(progress.done() + count);
                 removed |= step.has_changed_anything();
                 collected.add(&step);
                 if pause(began.elapsed()).is_break() {
@@ -198,13 +182,32 @@ impl Stores {
             if !removed {
                 break;
             }
+            is_first = false;
         }
         self.sweep()?;
         Ok(collected)
     }
 
-    fn collect_rows(&self, mut rows: Vec<UnreferencedRow>, due: Due) -> Result<Collected, Error> {
+    /// The number of rows that are due. 0 if there are too many to count.
+    fn count_due(&self, due: Due) -> Result<u64, Error> {
+        let (mut after, mut count) = (None, 0);
+        while count < COUNTED_MAX {
+            let rows = self.database.read(|tx| tx.unreferenced_since(after.as_ref(), due.first(), STEP))?;
+            let Some(last) = rows.last() else { return Ok(count as u64) };
+            count += rows.len();
+            after = Some(last.clone());
+        }
+        Ok(0)
+    }
+
+    fn collect_rows(
+        &self,
+        mut rows: Vec<UnreferencedRow>,
+        due: Due,
+        plans: &mut UntaggedPlans,
+    ) -> Result<Collected, Error> {
         rows.retain(|row| due.is_due(row));
+        let rows = self.database.read(|tx| self.without_kept(tx, rows, plans))?;
         let condemned = self.leases.condemn(rows, due.first());
         if condemned.rows.is_empty() {
             return Ok(Collected::default());
@@ -214,6 +217,22 @@ impl Stores {
         drop(condemned);
         self.remove_orphans(&orphans);
         Ok(collected)
+    }
+
+    /// The rows without those of untagged manifests that the rules keep.
+    fn without_kept(
+        &self,
+        tx: &Rows,
+        rows: Vec<UnreferencedRow>,
+        plans: &mut UntaggedPlans,
+    ) -> Result<Vec<UnreferencedRow>, Error> {
+        let mut left = Vec::with_capacity(rows.len());
+        for row in rows {
+            if !plans.keeps(self, tx, &row)? {
+                left.push(row);
+            }
+        }
+        Ok(left)
     }
 
     fn removal(&self) -> Removal {
@@ -234,7 +253,7 @@ impl Stores {
         let (rules, now, leases) = (self.removal(), self.ages.now(), &self.leases);
         self.database.dry_run(|tx| {
             let (mut collected, mut looked_at, mut purged) = (Collected::default(), 0, 0);
-            let mut latest = SteadyTime::ZERO;
+            let (mut latest, mut plans) = (SteadyTime::ZERO, UntaggedPlans::default());
             if let Some(purge) = purge {
                 purged = tx.purge_history(purge.repository(), DRY_RUN_MAX, &mut latest)?;
             }
@@ -246,6 +265,7 @@ impl Stores {
                     after = Some(last);
                     looked_at += rows.len();
                     rows.retain(|row| due.is_due(row) && leases.is_free(row, due.first()));
+                    let rows = self.without_kept(tx, rows, &mut plans)?;
                     let (step, _) = remove_rows(tx, &rows, &rules, now)?;
                     removed |= step.has_changed_anything();
                     collected.add(&step);
@@ -295,7 +315,7 @@ fn remove_rows(
         if tx.unreferenced(&row.repository, row.kind, row.digest)? != Some(row.since) {
             continue;
         }
-        let kept = (rules.retention.0)(&row.repository);
+        let kept = rules.retention.retain(&row.repository);
         // A deleted manifest goes even if untagged manifests are kept.
         let is_deleted = tx.deleted_manifest(&row.repository, row.digest)?.is_some();
         match row.kind {

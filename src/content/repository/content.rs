@@ -28,11 +28,12 @@ impl Repository {
 
     /// Creates the repository without content. Returns whether it is new.
     pub(crate) fn create(&self, settings: SettingsRow) -> Result<bool, Error> {
-        let (name, now) = (self.name.clone(), self.stores.clock.now());
+        let (name, now, quotas) = (self.name.clone(), self.stores.clock.now(), self.stores.rules.quotas.clone());
         self.write(move |tx| {
             if tx.repository(&name)?.is_some() {
                 return Ok((false, Vec::new()));
             }
+            quotas.check_repository(tx, &name)?;
             tx.put_settings(&name, &settings)?;
             tx.put_repository(&name, now)?;
             Ok((true, vec![AuditEvent::new("create_repo")]))
@@ -54,7 +55,7 @@ impl Repository {
     }
 
     /// Removes the repository with its content, its permissions and its settings, and the files of blobs that no other
-    /// repository has. A concurrent push is removed as well, or comes after it.
+    /// repository has. Fails if a tag is immutable. A concurrent push is removed as well, or comes after it.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         if !self.is_known()? {
             return Err(Error::RepositoryUnknown { name: self.name.clone() });
@@ -62,7 +63,11 @@ impl Repository {
         for attempt in 0..REMOVALS_MAX {
             let contents = self.stores.database.read(|tx| tx.contents(&self.name))?;
             let (name, now) = (self.name.clone(), self.stores.ages.now());
+            let immutable = self.stores.rules.immutable.clone();
             let (orphans, is_gone) = self.write(move |tx| {
+                for tag in &contents.tags {
+                    immutable.check(tx, &name, tag)?;
+                }
                 tx.remove_settings(&name)?;
                 let orphans = remove_contents(tx, &name, &contents, now)?;
                 let events = if attempt == 0 { vec![AuditEvent::new("delete_repo")] } else { Vec::new() };

@@ -18,24 +18,41 @@ pub(crate) struct DeletedManifest {
     /// The size of the manifest itself, in bytes.
     pub(crate) size: u64,
     pub(crate) deleted: Option<Timestamp>,
+    /// Until when it can be restored.
+    pub(crate) until: Option<Timestamp>,
 }
 
 impl Repository {
-    /// At most `limit` manifests that were deleted by digest and can be restored, and whether there are more.
-    pub(crate) fn deleted(&self, limit: usize) -> Result<(Vec<DeletedManifest>, bool), Error> {
-        let since = self.stores.kept_since();
+    /// At most `limit` manifests after `after` that were deleted by digest and can be restored, in the order of their
+    /// digests, and the position of the next page. A page may have fewer manifests and a next page.
+    pub(crate) fn deleted(
+        &self,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<(Vec<DeletedManifest>, Option<Digest>), Error> {
         self.stores.database.read(|tx| {
-            let mut digests = tx.deleted_manifests(&self.name, None, limit.saturating_add(1))?;
-            let more = digests.len() > limit;
+            let mut digests = tx.deleted_manifests(&self.name, after, limit.saturating_add(1))?;
+            let has_more = digests.len() > limit;
             digests.truncate(limit);
+            let next = digests.last().copied().filter(|_| has_more);
             let mut found = Vec::new();
             for digest in digests {
-                let Some(row) = restorable(tx, &self.name, digest, since)? else { continue };
-                let deleted = tx.last_past(&self.name, &digest.to_string())?.map(|past| past.ended);
-                found.push(DeletedManifest { digest, media_type: row.media_type, size: row.size, deleted });
+                found.extend(self.read_deleted(tx, digest)?);
             }
-            Ok((found, more))
+            Ok((found, next))
         })
+    }
+
+    /// A manifest that was deleted by digest, if it can be restored.
+    pub(crate) fn deleted_manifest(&self, digest: Digest) -> Result<Option<DeletedManifest>, Error> {
+        self.stores.database.read(|tx| self.read_deleted(tx, digest))
+    }
+
+    fn read_deleted(&self, tx: &Rows, digest: Digest) -> Result<Option<DeletedManifest>, Error> {
+        let Some(row) = restorable(tx, &self.name, digest, self.stores.kept_since())? else { return Ok(None) };
+        let deleted = tx.last_past(&self.name, &digest.to_string())?.map(|past| past.ended);
+        let until = deleted.map(|deleted| deleted.after(self.stores.rules.tag_history));
+        Ok(Some(DeletedManifest { digest, media_type: row.media_type, size: row.size, deleted, until }))
     }
 
     /// The previous target of a tag, if it is kept.

@@ -1,5 +1,8 @@
 //! Errors of a repository.
 
+use std::io::ErrorKind;
+
+use super::{Immutable, QuotaExceeded};
 use crate::content::{blobs, rows};
 use crate::oci::{Digest, InvalidManifest, Reference, RepositoryName, Tag, UploadId};
 
@@ -46,6 +49,16 @@ pub(crate) enum Error {
     /// The tag does not point at the expected manifest.
     #[error("{}", now.map_or_else(|| "the tag does not exist".to_owned(), |now| format!("the tag points at {now}")))]
     TagMoved { now: Option<Digest> },
+    /// The tag cannot be moved or removed.
+    #[error("the tag {tag} is {by}")]
+    TagImmutable { tag: Tag, by: Immutable },
+    #[error("the image lacks these annotations, in its manifest or as labels: {}", missing.join(", "))]
+    AnnotationsMissing { missing: Vec<String> },
+    #[error("{0}")]
+    QuotaExceeded(Box<QuotaExceeded>),
+    /// The repository does not exist, and there may be no more (`storage.maxRepos`).
+    #[error("there may be no more than {limit} repositories (storage.maxRepos)")]
+    TooManyRepositories { limit: u64 },
     /// No such previous target of the tag is kept.
     #[error("no earlier version of the tag {tag}{} is kept (storage.tagHistory)", at(*digest))]
     TagPastUnknown { tag: Tag, digest: Option<Digest> },
@@ -56,6 +69,24 @@ pub(crate) enum Error {
     /// Stored content is damaged.
     #[error("{digest} is damaged: {what}")]
     Corrupt { what: &'static str, digest: Digest },
+}
+
+impl Error {
+    /// Whether bytes do not have the expected digest.
+    pub(crate) const fn is_wrong_digest(&self) -> bool {
+        matches!(self, Self::DigestMismatch { .. })
+    }
+
+    /// Whether the disk is full, or has less free space than `storage.minFreeSpace`.
+    pub(crate) fn is_no_space(&self) -> bool {
+        let source = match self {
+            Self::Blobs(blobs::Error::NoSpace { .. }) => return true,
+            Self::Blobs(blobs::Error::Io(failed)) => Some(&failed.source),
+            Self::Database(error) => error.io(),
+            _ => None,
+        };
+        source.is_some_and(|source| matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    }
 }
 
 impl From<blobs::Error> for Error {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::weight::{Weight, Weights};
 use super::{Error, Repository, Stores, deleted};
-use crate::content::rows::{self, AuditEvent, Rows, Span, TagAttributes, TagState};
+use crate::content::rows::{self, AuditEvent, Rows, Span, TagAttributes, TagState, WriteTx};
 use crate::kit::clock::{SteadyTime, Timestamp};
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 
@@ -62,6 +62,8 @@ pub(crate) struct HistoryEntry {
     pub(crate) tag: Tag,
     pub(crate) started: Timestamp,
     pub(crate) state: TagState,
+    /// Whether the tag can be neither moved nor removed.
+    pub(crate) is_immutable: bool,
     /// `None` if the manifest no longer exists.
     pub(crate) weight: Option<Weight>,
 }
@@ -86,6 +88,7 @@ pub(crate) enum Expiry {
 
 /// A change of a tag.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is another right of the caller")]
 pub(crate) struct TagChange {
     /// The new target, if it changes.
     pub(crate) digest: Option<Digest>,
@@ -96,6 +99,10 @@ pub(crate) struct TagChange {
     pub(crate) may_move: bool,
     /// Whether the caller may remove a tag, or let it expire.
     pub(crate) may_delete: bool,
+    /// Whether the tag is locked from now on, if that changes.
+    pub(crate) immutable: Option<bool>,
+    /// Whether the caller may unlock a tag.
+    pub(crate) may_administer: bool,
 }
 
 /// The rights of a caller to change a tag. Only the transaction knows whether it creates the tag or moves it.
@@ -135,19 +142,27 @@ impl Stores {
         Ok(self.database.read(|tx| tx.is_history_due(self.clock.now(), self.kept_since()))?)
     }
 
-    /// Removes expired tags and forgets old previous targets. Maintenance calls it from time to time.
+    /// Removes expired tags, except immutable ones, and forgets old previous targets. Maintenance calls it from time to time.
     pub(crate) fn tidy_tags(&self) -> Result<Tidied, Error> {
         let mut tidied = Tidied::default();
         let (now, since, kept) = (self.ages.now(), self.kept_since(), self.keeps_history());
         for _ in 0..STEPS_MAX {
-            let (tags, past) = self.database.write(move |tx| {
+            let immutable = self.rules.immutable.clone();
+            let (removed, tags, past) = self.database.write(move |tx| {
                 let expired = tx.expired_tags(now.wall, STEP)?;
+                let mut removed = 0;
                 for (name, tag) in &expired {
-                    tx.remove_tag(name, tag, now, kept)?;
+                    if immutable.reason(tx, name, tag)?.is_some() {
+                        let attributes = TagAttributes { expires: None, ..tx.tag_attributes(name, tag)? };
+                        tx.set_tag_attributes(name, tag, &attributes)?;
+                    } else {
+                        tx.remove_tag(name, tag, now, kept)?;
+                        removed += 1;
+                    }
                 }
-                Ok::<_, Error>((expired.len(), tx.trim_history(since, STEP, now)?))
+                Ok::<_, Error>((removed, expired.len(), tx.trim_history(since, STEP, now)?))
             })?;
-            tidied.tags += tags;
+            tidied.tags += removed;
             tidied.past += past;
             if tags < STEP && past < STEP {
                 break;
@@ -216,7 +231,10 @@ impl Repository {
                 let tag: Tag = tag.parse().map_err(|_| unreadable("starts of tags", &tag))?;
                 let state = tx.tag_state(&self.name, &tag, span)?;
                 let weight = weights.of(tx, &self.name, state.digest)?;
-                page.entries.push(HistoryEntry { tag, started: span.started, state, weight });
+                let is_current = span.ended.is_none();
+                let immutable = &self.stores.rules.immutable;
+                let is_immutable = is_current && immutable.reason(tx, &self.name, &tag)?.is_some();
+                page.entries.push(HistoryEntry { tag, started: span.started, state, is_immutable, weight });
             }
             Ok(page)
         })
@@ -237,16 +255,18 @@ impl Repository {
         Ok(tx.each_past_span(&self.name, &parsed, None, |span, _| visit(tag, span))?)
     }
 
-    /// Creates or moves a tag, or changes its expiry. Returns its state before.
+    /// Creates or moves a tag, changes its expiry, locks or unlocks it. Locking it removes its expiry.
     pub(crate) fn change_tag(&self, tag: &Tag, change: TagChange) -> Result<(), Error> {
         let (name, tag, now, kept) =
             (self.name.clone(), tag.clone(), self.stores.ages.now(), self.stores.keeps_history());
+        let (immutable, quotas) = (self.stores.rules.immutable.clone(), self.stores.rules.quotas.clone());
         self.write(move |tx| {
             let old = tx.tag(&name, &tag)?.map(|row| row.digest);
             // The decision is made in the transaction, because only here it is certain whether the tag exists.
             let may_point = if old.is_some() { change.may_move } else { change.may_create };
             let may_expire = change.may_delete || !matches!(change.expires, Expiry::At(_));
-            if (change.digest.is_some() && !may_point) || !may_expire {
+            let may_lock = change.may_administer || change.immutable != Some(false);
+            if (change.digest.is_some() && !may_point) || !may_expire || !may_lock {
                 return Err(Error::NotGranted);
             }
             if tx.repository(&name)?.is_none() {
@@ -260,6 +280,21 @@ impl Repository {
                 _ => {}
             }
             let mut events = Vec::new();
+            if old.is_some() && change.immutable == Some(false) {
+                if let Some(by) = immutable.rule(&name, &tag) {
+                    return Err(Error::TagImmutable { tag, by });
+                }
+                events.extend(lock(tx, &name, &tag, false)?);
+            }
+            if let Some(digest) = change.digest {
+                immutable.check_move(tx, &name, &tag, digest)?;
+                quotas.check_tags(tx, &name, u64::from(old.is_none()))?;
+            }
+            if matches!(change.expires, Expiry::At(_))
+                && old.is_some_and(|old| change.digest.is_none_or(|to| to == old))
+            {
+                immutable.check(tx, &name, &tag)?;
+            }
             // A tag that is moved loses its expiration.
             let mut before = tx.tag_attributes(&name, &tag)?.expires;
             if let Some(digest) = change.digest {
@@ -281,6 +316,9 @@ impl Repository {
                 let shown = |time: Option<Timestamp>| time.map_or_else(|| "none".to_owned(), Timestamp::rfc2822);
                 let event = AuditEvent::new("change_tag_expiration").with("tag", &tag);
                 events.push(event.with("expiration_date", &shown(expires)).with("old_expiration_date", &shown(before)));
+            }
+            if change.immutable == Some(true) {
+                events.extend(lock(tx, &name, &tag, true)?);
             }
             Ok(((), events))
         })
@@ -308,7 +346,8 @@ impl Repository {
         })?;
         let (name, tag, now, kept) =
             (self.name.clone(), tag.clone(), self.stores.ages.now(), self.stores.keeps_history());
-        let sparse = self.stores.rules.sparse_indexes;
+        let (sparse, immutable) = (self.stores.rules.sparse_indexes, self.stores.rules.immutable.clone());
+        let quotas = self.stores.rules.quotas.clone();
         self.write(move |tx| {
             let present = tx.tag(&name, &tag)?.map(|row| row.digest);
             let is_known = match found {
@@ -322,6 +361,8 @@ impl Repository {
             if !may_point || !may.may_create && tx.deleted_manifest(&name, digest)?.is_some() {
                 return Err(Error::NotGranted);
             }
+            immutable.check_move(tx, &name, &tag, digest)?;
+            quotas.check_tags(tx, &name, u64::from(present.is_none()))?;
             let is_deleted = deleted::restorable(tx, &name, digest, since)?.is_some();
             if !is_known && !is_deleted {
                 return Err(Error::TagPastUnknown { tag, digest: Some(digest) });
@@ -332,7 +373,7 @@ impl Repository {
                 return Err(Error::ManifestUnknown { reference: Reference::Digest(digest) });
             }
             tx.put_tag(&name, &tag, digest, now, kept)?;
-            tx.set_tag_attributes(&name, &tag, &TagAttributes { expires: None, reversion: true })?;
+            tx.set_tag_attributes(&name, &tag, &TagAttributes { reversion: true, ..TagAttributes::default() })?;
             Ok((present, vec![pointed("revert_tag", &tag, digest, present)]))
         })
     }
@@ -340,8 +381,10 @@ impl Repository {
     /// Removes a tag permanently: it cannot be restored. With a digest, only if the tag points at it.
     pub(crate) fn discard_tag(&self, tag: &Tag, digest: Option<Digest>) -> Result<(), Error> {
         let (name, tag, now) = (self.name.clone(), tag.clone(), self.stores.ages.now());
+        let immutable = self.stores.rules.immutable.clone();
         self.write(move |tx| match tx.tag(&name, &tag)? {
             Some(row) if digest.is_none_or(|digest| digest == row.digest) => {
+                immutable.check(tx, &name, &tag)?;
                 tx.remove_tag(&name, &tag, now, false)?;
                 Ok(((), vec![discarded(&tag, digest)]))
             }
@@ -398,6 +441,20 @@ impl Repository {
 
 fn unreadable(table: &'static str, key: &str) -> Error {
     rows::Error::Corrupt { table, key: key.to_owned() }.into()
+}
+
+/// Locks or unlocks a tag. Returns the event if that changes it.
+fn lock(
+    tx: &mut WriteTx,
+    name: &RepositoryName,
+    tag: &Tag,
+    immutable: bool,
+) -> Result<Option<AuditEvent>, rows::Error> {
+    let before = tx.tag_attributes(name, tag)?;
+    let expires = before.expires.filter(|_| !immutable);
+    tx.set_tag_attributes(name, tag, &TagAttributes { expires, immutable, ..before })?;
+    let event = AuditEvent::new("change_tag_immutability").with("tag", tag).with("immutable", &immutable);
+    Ok((before.immutable != immutable).then_some(event))
 }
 
 /// The event of a tag that points at another manifest now.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::cache::ManifestCache;
 use super::facts::Push;
+use super::lease::Purpose;
 use super::{Error, Repository, deleted, mirrored};
 use crate::content::rows::{self, AuditEvent, ManifestRow, Rows, Unreferenced, WriteTx};
 use crate::kit::clock::SteadyTime;
@@ -32,7 +33,8 @@ pub(crate) enum Expected {
 }
 
 /// A push.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "the rights of the caller and the rules are independent")]
 pub(crate) struct PutManifest {
     pub(crate) target: ManifestTarget,
     pub(crate) content_type: Option<MediaType>,
@@ -42,6 +44,26 @@ pub(crate) struct PutManifest {
     pub(crate) may_create: bool,
     /// Whether the caller may move existing tags.
     pub(crate) may_move: bool,
+    /// Whether an index may list manifests that the repository does not have, even if the rules exclude that.
+    pub(crate) sparse: bool,
+    /// Whether a client pushes: quotas and mandatory annotations apply.
+    pub(crate) by_client: bool,
+}
+
+impl PutManifest {
+    /// A push without conditions by a caller who may do everything.
+    pub(crate) const fn new(target: ManifestTarget, bytes: Bytes) -> Self {
+        Self {
+            target,
+            content_type: None,
+            bytes,
+            expected: None,
+            may_create: true,
+            may_move: true,
+            sparse: false,
+            by_client: false,
+        }
+    }
 }
 
 /// The description of a manifest.
@@ -64,13 +86,13 @@ pub(crate) struct ManifestBytes {
 impl Repository {
     /// The description of a manifest. A request by digest takes a lease on it.
     pub(crate) fn manifest_info(&self, reference: &Reference) -> Result<ManifestInfo, Error> {
-        Ok(self.find(reference, false)?.0)
+        Ok(self.find(reference, false, Purpose::Push)?.0)
     }
 
     /// The manifest with this reference. The bytes of a large manifest are missing unless a response is sending them now:
     /// see [`Repository::large_manifest`].
     pub(crate) fn manifest_at_hand(&self, reference: &Reference) -> Result<(ManifestInfo, Option<Bytes>), Error> {
-        let (info, bytes) = self.find(reference, false)?;
+        let (info, bytes) = self.find(reference, false, Purpose::Read)?;
         let bytes = bytes.or_else(|| self.stores.large_manifests.get(&self.name, info.digest));
         Ok((info, bytes))
     }
@@ -78,15 +100,20 @@ impl Repository {
     /// The manifest with this reference.
     #[cfg(test)]
     pub(crate) fn manifest(&self, reference: &Reference) -> Result<ManifestBytes, Error> {
-        let (info, bytes) = self.find(reference, true)?;
+        let (info, bytes) = self.find(reference, true, Purpose::Read)?;
         let bytes = bytes.ok_or_else(|| Error::ManifestUnknown { reference: reference.clone() })?;
         Ok(ManifestBytes { info, bytes })
     }
 
     /// A manifest, with its bytes if they are wanted or can be cached. A client that asks for the digest of a tag usually
     /// requests the manifest next.
-    fn find(&self, reference: &Reference, wants_bytes: bool) -> Result<(ManifestInfo, Option<Bytes>), Error> {
-        self.lease_by_digest(reference)?;
+    fn find(
+        &self,
+        reference: &Reference,
+        wants_bytes: bool,
+        purpose: Purpose,
+    ) -> Result<(ManifestInfo, Option<Bytes>), Error> {
+        self.lease_by_digest(reference, purpose)?;
         let cache = &self.stores.manifests;
         // Taken before the read, so that a later change invalidates the entry.
         let version = self.stores.database.version();
@@ -108,9 +135,9 @@ impl Repository {
     }
 
     /// Takes a lease for a request by digest. Fails if the manifest is being removed.
-    fn lease_by_digest(&self, reference: &Reference) -> Result<(), Error> {
+    fn lease_by_digest(&self, reference: &Reference, purpose: Purpose) -> Result<(), Error> {
         let Reference::Digest(digest) = reference else { return Ok(()) };
-        let leased = self.take_lease(Unreferenced::Manifest, *digest);
+        let leased = self.take_lease(Unreferenced::Manifest, *digest, purpose);
         leased.map(drop).ok_or_else(|| Error::ManifestUnknown { reference: reference.clone() })
     }
 
@@ -146,6 +173,9 @@ impl Repository {
                 (digest, tags)
             }
         };
+        if put.by_client {
+            self.lint(&manifest, &tags)?;
+        }
         let now = self.stores.ages.now();
         let info = ManifestInfo {
             digest,
@@ -154,14 +184,18 @@ impl Repository {
             subject: manifest.subject(),
         };
         let row = ManifestRow { media_type: info.media_type.clone(), size: info.size, created: now.wall };
-        let (name, sparse, kept) = (self.name.clone(), self.stores.rules.sparse_indexes, self.stores.keeps_history());
+        let sparse = put.sparse || self.stores.rules.sparse_indexes;
+        let (name, kept) = (self.name.clone(), self.stores.keeps_history());
         // If the manifest is being removed, it is stored again after that.
-        let _ = self.take_lease(Unreferenced::Manifest, digest);
+        let _ = self.take_lease(Unreferenced::Manifest, digest, Purpose::Push);
         let is_known = self.stores.database.read(|tx| tx.has_facts(&name, digest))?;
         let facts = if is_known { None } else { Some(self.new_facts(&manifest, &put.bytes)) };
         let push = Push { size: info.size, pushed: now.wall, pushed_by: self.user() };
-        let repository = self.clone();
+        let (repository, immutable) = (self.clone(), self.stores.rules.immutable.clone());
+        let request = self.request();
+        let quotas = Some(self.stores.rules.quotas.clone()).filter(|_| put.by_client);
         self.stores.database.write(move |tx| {
+            tx.set_event_origin(request);
             // The decision is made in the transaction, because only here it is certain whether a tag exists.
             let mut granted = put.may_create || !by_digest;
             for tag in &tags {
@@ -169,6 +203,15 @@ impl Repository {
             }
             if !granted {
                 return Err(Error::NotGranted);
+            }
+            let mut new = 0;
+            for tag in &tags {
+                immutable.check_move(tx, &name, tag, digest)?;
+                new += u64::from(tx.tag(&name, tag)?.is_none());
+            }
+            if let Some(quotas) = &quotas {
+                quotas.check_repository(tx, &name)?;
+                quotas.check_tags(tx, &name, new)?;
             }
             if let Some(expected) = &put.expected {
                 for tag in &tags {
@@ -206,6 +249,7 @@ impl Repository {
             }
             for tag in &tags {
                 tx.put_tag(&name, tag, digest, now, kept)?;
+                tx.set_tag_mirrored(&name, tag, false)?;
             }
             // A repeated push starts its age again.
             Ok(tx.recheck_manifest(&name, digest, now)?)
@@ -217,7 +261,7 @@ impl Repository {
     /// If `only_untagged` is set, a manifest with more than one tag is not deleted.
     pub(crate) fn delete_manifest(&self, reference: &Reference, only_untagged: bool) -> Result<(), Error> {
         let (name, reference, now) = (self.name.clone(), reference.clone(), self.stores.ages.now());
-        let kept = self.stores.keeps_history();
+        let (kept, immutable) = (self.stores.keeps_history(), self.stores.rules.immutable.clone());
         self.write(move |tx| {
             let found = match &reference {
                 Reference::Tag(tag) => tx.tag(&name, tag)?.is_some(),
@@ -231,6 +275,7 @@ impl Repository {
             }
             let digest = match reference {
                 Reference::Tag(tag) => {
+                    immutable.check(tx, &name, &tag)?;
                     tx.remove_tag(&name, &tag, now, kept)?;
                     return Ok(((), vec![AuditEvent::new("delete_tag").with("tag", &tag)]));
                 }
@@ -244,6 +289,9 @@ impl Repository {
             let tags = tx.tags_of(&name, digest)?;
             if only_untagged && tags.len() > 1 {
                 return Err(Error::ManifestTagged { digest });
+            }
+            for tag in &tags {
+                immutable.check(tx, &name, tag)?;
             }
             for tag in tags {
                 tx.remove_tag(&name, &tag, now, kept)?;

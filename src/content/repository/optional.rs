@@ -13,8 +13,6 @@ use crate::oci::{Digest, RepositoryName};
 
 /// The number of manifests that one transaction reads.
 const STEP: usize = 64;
-/// The number of repository names that one transaction reads.
-const NAMES: usize = 256;
 
 impl Stores {
     /// Whether [`Stores::list_optional_layers`] has work to do.
@@ -32,17 +30,8 @@ impl Stores {
             return Ok(true);
         }
         let mut after = String::new();
-        loop {
-            let mut names = Vec::new();
-            self.database.read(|tx| {
-                tx.each_repository(&after, |name| {
-                    names.push(name.to_owned());
-                    if names.len() == NAMES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                })
-            })?;
-            let Some(last) = names.last() else { break };
-            after.clone_from(last);
-            for name in names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
+        while let Some(names) = self.next_names(&mut after)? {
+            for name in names {
                 let manifests = self.database.read(|tx| tx.contents(&name))?.manifests;
                 for step in manifests.chunks(STEP) {
                     let began = Instant::now();

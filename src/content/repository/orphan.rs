@@ -39,8 +39,8 @@ impl Stores {
             if orphans.is_empty() {
                 return Ok(());
             }
-            // All blobs stay locked until their rows are removed, so that no new row of an orphan is lost. No other thread
-            // holds more than one of these locks, so there is no deadlock.
+            // All blobs stay locked until their rows are removed, so that no new row of an orphan is lost. They are sorted,
+            // as those of an import, which locks several as well. So there is no deadlock.
             let _busy: Vec<_> = orphans.iter().map(|digest| self.blobs.lock(*digest)).collect();
             for digest in &orphans {
                 self.remove_orphan(*digest)?;

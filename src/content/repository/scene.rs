@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Delays, Error, ManifestTarget, PutManifest, Repository, Retention, Rules, Stores};
+use super::{
+    Delays, Error, ImmutableTags, MandatoryAnnotations, ManifestTarget, PutManifest, Quotas, Repository, Retention,
+    Rules, Stores,
+};
 use crate::content::blobs::{Blobs, SystemDisk, Tree};
 use crate::content::rows::Database;
 use crate::kit::clock::Clock;
@@ -29,6 +32,9 @@ pub(super) fn rules() -> Rules {
         tag_history: hour,
         delays: Delays::all(hour),
         retention: Retention::default(),
+        immutable: ImmutableTags::default(),
+        quotas: Quotas::default(),
+        mandatory_annotations: MandatoryAnnotations::default(),
     }
 }
 
@@ -88,14 +94,7 @@ impl Repository {
         let tags = tags.iter().map(|tag| tag.parse().unwrap()).collect();
         let target = ManifestTarget::Digest { digest, tags };
         let bytes = Bytes::copy_from_slice(bytes.as_bytes());
-        self.put_manifest(PutManifest {
-            target,
-            content_type: None,
-            bytes,
-            expected: None,
-            may_create: true,
-            may_move: true,
-        })?;
+        self.put_manifest(PutManifest::new(target, bytes))?;
         Ok(digest)
     }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::damage::Checked;
-use super::{Error, Stores};
+use super::damage::{Checked, Verified};
+use super::{Error, Stores, WorkProgress};
 use crate::content::blobs::Entry;
 use crate::content::rows::Findings;
 use crate::kit::clock::Timestamp;
@@ -18,8 +18,14 @@ use crate::oci::{Algorithm, Digest, RepositoryName};
 
 /// Rows that are read at a time.
 const STEP: usize = 256;
+/// Verified blobs, and their bytes, that are recorded in one transaction. A crash during a scrub loses at most these.
+const NOTED_MAX: usize = 256;
+const NOTED_BYTES: u64 = 256 * 1024 * 1024;
 /// Findings of a kind that are listed. Beyond that only their number is.
 const TOLD_MAX: usize = 1000;
+
+/// The time to look at the rows of a blob, as the number of bytes that are hashed in that time.
+const ROWS_WEIGHT: u64 = 16 * 1024;
 
 /// The options of a scrub.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +109,7 @@ impl Stores {
     pub(crate) fn scrub(
         &self,
         scrubbing: Scrubbing,
+        progress: &WorkProgress,
         rest: impl Fn(Duration) -> ControlFlow<()>,
     ) -> Result<Scrubbed, Error> {
         let mut scrubbed = Scrubbed { repaired: scrubbing.repair, ..Scrubbed::default() };
@@ -111,8 +118,9 @@ impl Stores {
             scrubbed.is_part = true;
             return Ok(scrubbed);
         }
-        let ended = self.scrub_rows(scrubbing, &rest, &mut scrubbed)?;
-        if ended.is_break() || self.scrub_files(scrubbing, &rest, &mut scrubbed)?.is_break() {
+        progress.expect(self.weigh_blobs()?);
+        let ended = self.scrub_rows(scrubbing, progress, &rest, &mut scrubbed)?;
+        if ended.is_break() || self.scrub_files(scrubbing, progress, &rest, &mut scrubbed)?.is_break() {
             scrubbed.is_part = true;
             return Ok(scrubbed);
         }
@@ -129,9 +137,21 @@ impl Stores {
         Ok(scrubbed)
     }
 
+    /// The bytes of all blobs, with the weight of their rows.
+    fn weigh_blobs(&self) -> Result<u64, Error> {
+        let (mut after, mut weight) = (None, 0);
+        loop {
+            let blobs = self.database.read(|tx| tx.blobs(after, STEP))?;
+            let Some((end, _)) = blobs.last() else { return Ok(weight) };
+            after = Some(*end);
+            weight += blobs.iter().map(|(_, row)| row.size + ROWS_WEIGHT).sum::<u64>();
+        }
+    }
+
     fn scrub_rows(
         &self,
         scrubbing: Scrubbing,
+        progress: &WorkProgress,
         rest: &impl Fn(Duration) -> ControlFlow<()>,
         scrubbed: &mut Scrubbed,
     ) -> Result<ControlFlow<()>, Error> {
@@ -173,6 +193,7 @@ impl Stores {
                 }
             }
             scrubbed.take(findings);
+            progress.reach(progress.done() + ROWS_WEIGHT * blobs.len() as u64);
             if rest(began.elapsed()).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -182,8 +203,24 @@ impl Stores {
     fn scrub_files(
         &self,
         scrubbing: Scrubbing,
+        progress: &WorkProgress,
         rest: &impl Fn(Duration) -> ControlFlow<()>,
         scrubbed: &mut Scrubbed,
+    ) -> Result<ControlFlow<()>, Error> {
+        let mut verified = Vec::new();
+        let ended = self.hash_files(scrubbing, progress, rest, scrubbed, &mut verified);
+        let noted = self.note_verified(verified);
+        ended.and_then(|ended| noted.map(|()| ended))
+    }
+
+    /// Hashes files. What is still in `verified` at the end is not recorded yet.
+    fn hash_files(
+        &self,
+        scrubbing: Scrubbing,
+        progress: &WorkProgress,
+        rest: &impl Fn(Duration) -> ControlFlow<()>,
+        scrubbed: &mut Scrubbed,
+        verified: &mut Vec<Verified>,
     ) -> Result<ControlFlow<()>, Error> {
         let mut pace = ReadRate { rate: scrubbing.rate, began: Instant::now(), bytes: 0 };
         let mut after = None;
@@ -192,15 +229,27 @@ impl Stores {
             let Some((end, _)) = blobs.last() else { return Ok(ControlFlow::Continue(())) };
             after = Some(*end);
             for (digest, row) in blobs {
+                let done = progress.done();
                 let file = self.database.read(|tx| tx.file(digest))?;
                 if file.zip(scrubbing.unless_since).is_some_and(|(file, since)| file.checked >= since) {
+                    progress.reach(done + row.size);
                     continue;
                 }
-                let checked = self.check_blob(digest, |bytes| {
+                let paced = |bytes| {
                     pace.wait(bytes);
+                    progress.reach(progress.done() + bytes as u64);
                     // The read rate is limited already.
                     rest(Duration::ZERO)
+                };
+                let checked = self.check_blob_and(digest, paced, |whole| {
+                    verified.push(whole);
+                    Ok(())
                 });
+                let size: u64 = verified.iter().map(|whole| whole.size).sum();
+                if verified.len() >= NOTED_MAX || size >= NOTED_BYTES {
+                    self.note_verified(std::mem::take(verified))?;
+                }
+                progress.reach(done + row.size);
                 match checked {
                     Ok(Checked::Whole | Checked::Damaged { .. }) => {
                         scrubbed.blobs += 1;

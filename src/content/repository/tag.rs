@@ -3,7 +3,7 @@
 use super::{Error, Repository};
 
 /// A page of tags, in byte order.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct TagPage {
     pub(crate) tags: Vec<String>,
     /// Whether more tags follow.

@@ -18,9 +18,12 @@ use sha2::Sha256;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
 
-use super::{Error, Repository, Stores};
+use super::lease::Purpose;
+use super::{Error, Repository, Stores, mirrored};
 use crate::content::blobs::{Checkpoint, Staging};
-use crate::content::rows::{self, Database, FileRow, HmacKey, SETTING_UPLOAD_KEY, Unreferenced};
+use crate::content::rows::{
+    self, Database, FileRow, HmacKey, SETTING_PULLS_KNOWN_SINCE, SETTING_UPLOAD_KEY, Unreferenced,
+};
 use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, ChunkRange, Digest, Hasher, RepositoryName, UploadId};
 
@@ -49,6 +52,14 @@ impl Sessions {
     /// Reads the key that binds ids, or creates it.
     pub(super) fn open(database: &Database, clock: &Clock) -> Result<Self, Error> {
         let resting = Mutex::new(expiry::Resting::open(database, clock)?);
+        // The database is new, or from a backup or a recovery, which have neither the key nor all pulls.
+        if database.read(|rows| rows.setting(SETTING_UPLOAD_KEY))?.is_none() {
+            let (key, now): ([u8; 32], _) = (rand::random(), clock.now());
+            database.write(move |tx| {
+                tx.set_setting(SETTING_UPLOAD_KEY, &key)?;
+                tx.set_setting(SETTING_PULLS_KNOWN_SINCE, &now.micros().to_be_bytes())
+            })?;
+        }
         Ok(Self { key: database.hmac_key(SETTING_UPLOAD_KEY)?, open: Mutex::default(), resting })
     }
 
@@ -78,10 +89,12 @@ impl Sessions {
 /// An upload, locked for this request.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    stores: Arc<Stores>,
-    name: RepositoryName,
+    pub(super) stores: Arc<Stores>,
+    pub(super) name: RepositoryName,
     staging: Staging,
     progress: OwnedMutexGuard<Progress>,
+    /// Whether quotas apply; see [`Upload::check_quota`].
+    pub(super) has_quota: bool,
 }
 
 impl Repository {
@@ -131,7 +144,8 @@ impl Repository {
             self.stores.uploads.forget(id);
             return Err(Error::UploadUnknown { id });
         };
-        Ok(Upload { stores: Arc::clone(&self.stores), name: self.name.clone(), staging, progress })
+        let (stores, name) = (Arc::clone(&self.stores), self.name.clone());
+        Ok(Upload { stores, name, staging, progress, has_quota: false })
     }
 
     /// The size of an upload in bytes. Does not wait for a request that writes to it.
@@ -166,6 +180,7 @@ impl Upload {
     /// Appends bytes.
     pub(crate) fn append(&mut self, parts: &[Bytes]) -> Result<(), Error> {
         self.stores.check_space()?;
+        self.check_size(parts.iter().map(|part| part.len() as u64).sum(), None)?;
         Ok(self.stores.blobs.append(&mut self.staging, parts)?)
     }
 
@@ -194,10 +209,23 @@ impl Upload {
         Ok(self.staging.verify(digest)?)
     }
 
-    /// Turns a verified upload into a blob of the repository. Returns once the blob is durable.
-    pub(crate) fn finish(mut self, digest: Digest) -> Result<(), Error> {
+    /// Turns a verified upload of a client into a blob of the repository. Returns once the blob is durable.
+    pub(crate) fn finish(self, digest: Digest) -> Result<(), Error> {
+        self.finish_for(digest, Purpose::Push)
+    }
+
+    /// As [`Upload::finish`], for a blob that an upstream has sent.
+    pub(crate) fn finish_mirrored(self, digest: Digest) -> Result<(), Error> {
+        self.finish_for(digest, Purpose::Read)
+    }
+
+    fn finish_for(mut self, digest: Digest, purpose: Purpose) -> Result<(), Error> {
         let Stores { blobs, database: rows, ages, uploads, leases, .. } = &*self.stores;
         let size = self.offset();
+        let quotas = Some(self.stores.rules.quotas.clone()).filter(|_| self.has_quota);
+        if let Some(quotas) = &quotas {
+            rows.read(|tx| quotas.check_blob(tx, &self.name, digest, size))?;
+        }
         let _busy = blobs.lock(digest);
         let known = rows.read(|tx| Ok::<_, Error>(tx.blob(digest)?.is_some() && tx.damage(digest)?.is_none()))?;
         let whole = known && blobs.get(digest)?.is_some_and(|blob| blob.size == size);
@@ -209,18 +237,27 @@ impl Upload {
         }
         let (name, now) = (self.name.clone(), ages.now());
         // If the repository has the blob already, its last reference may go before the client names the blob again.
-        let _ = leases.take(&name, Unreferenced::Link, digest, now.steady);
+        let _ = leases.take(&name, Unreferenced::Link, digest, now.steady, purpose);
         let file = sealed.map(|modified| FileRow { modified, checked: now.wall });
         let linked = rows.write(move |tx| {
-            tx.put_link(&name, digest, size, now)?;
-            file.map_or(Ok(()), |file| tx.set_file(digest, &file))
+            match purpose {
+                Purpose::Read => mirrored::put_link(tx, &name, digest, size, now)?,
+                Purpose::Push => {
+                    if let Some(quotas) = &quotas {
+                        quotas.check_blob(tx, &name, digest, size)?;
+                    }
+                    tx.remove_mirror_use(&name, digest)?;
+                    tx.put_link(&name, digest, size, now)?;
+                }
+            }
+            Ok::<_, Error>(file.map_or(Ok(()), |file| tx.set_file(digest, &file))?)
         });
         if let Err(error) = linked {
             // After a failure the row decides. Without a row, the file does no harm.
             if !whole && matches!(rows.read(|tx| tx.blob(digest)), Ok::<_, rows::Error>(None)) {
                 blobs.unseal(&self.staging, digest);
             }
-            return Err(error.into());
+            return Err(error);
         }
         if whole {
             blobs.try_discard(self.id());

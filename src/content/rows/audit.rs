@@ -7,7 +7,7 @@ use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
 use super::schema::AUDIT;
-use super::{Error, Rows, WriteTx, codec};
+use super::{Error, EventOrigin, Rows, WriteTx, codec};
 use crate::kit::clock::Timestamp;
 use crate::oci::RepositoryName;
 
@@ -54,6 +54,9 @@ impl AuditEvent {
 pub(crate) trait Author: fmt::Debug + Send + Sync {
     /// The name of the user. `None` if the caller is anonymous.
     fn user(&self) -> Option<&str>;
+
+    /// The request behind the change, for the events that it causes.
+    fn request(&self) -> EventOrigin;
 
     /// The row of an event of a repository.
     fn row(&self, repository: &RepositoryName, event: &AuditEvent) -> AuditRow;

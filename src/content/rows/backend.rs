@@ -6,7 +6,7 @@
 
 mod overlay;
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -18,13 +18,14 @@ use redb::StorageBackend;
 
 use super::Error;
 use crate::content::blobs::Disk;
+use crate::kit::file::LockedFile;
 use overlay::Overlay;
 
 /// An open and locked database file, and its first failure.
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
     disk: Arc<dyn Disk>,
-    file: File,
+    file: LockedFile,
     path: PathBuf,
     /// Whether there was a failure. Checked by every read of the database.
     has_failed: AtomicBool,
@@ -44,24 +45,13 @@ impl DatabaseFile {
     /// Opens a database file and locks it.
     pub(super) fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, Error> {
         let file = File::options().read(true).write(true).open(path).map_err(Error::at(path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::InUse { path: path.to_owned() }),
-            // On a file system without locks, the registry works without one.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => return Err(Error::at(path)(error)),
-        }
-        Ok(Self::new(disk, file, path))
+        Self::new(disk, LockedFile::exclusive(file), path)
     }
 
     /// Opens a database file for reading. Other readers may do the same.
     pub(super) fn open_read_only(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, Error> {
         let file = File::open(path).map_err(Error::at(path))?;
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
-            // On a file system without locks, reading works without one.
-            _ => Ok(Self::new(disk, file, path)),
-        }
+        Self::new(disk, LockedFile::shared(file), path)
     }
 
     /// Makes all writes durable.
@@ -69,9 +59,16 @@ impl DatabaseFile {
         disk.sync(&self.file, &self.path).map_err(Error::at(&self.path))
     }
 
-    /// Takes a new file, which no other process knows.
-    pub(super) fn new(disk: Arc<dyn Disk>, file: File, path: &Path) -> Self {
-        Self { disk, file, path: path.to_owned(), has_failed: AtomicBool::new(false), failure: Mutex::default() }
+    /// Takes a new file, which no other process uses.
+    pub(super) fn create(disk: Arc<dyn Disk>, file: File, path: &Path) -> Result<Self, Error> {
+        Self::new(disk, LockedFile::exclusive(file), path)
+    }
+
+    fn new(disk: Arc<dyn Disk>, locked: io::Result<Option<LockedFile>>, path: &Path) -> Result<Self, Error> {
+        let Some(file) = locked.map_err(Error::at(path))? else {
+            return Err(Error::InUse { path: path.to_owned() });
+        };
+        Ok(Self { disk, file, path: path.to_owned(), has_failed: AtomicBool::new(false), failure: Mutex::default() })
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -142,6 +142,7 @@ impl WriteTx {
             return Ok(());
         }
         let links = self.blob(digest)?.map_or(0, |row| row.links);
+        let is_new = self.is_usage_kept()? && self.is_only_in_namespace(repository, digest)?;
         self.put_blob(digest, &BlobRow { size, links: links + 1 })?;
         if links == 0 {
             self.remove(ORPHANS, digest.key())?;
@@ -153,6 +154,9 @@ impl WriteTx {
             row.links += 1;
             counted.add_link(digest, size);
         })?;
+        if is_new {
+            self.change_usage(repository, |used| used.size += size)?;
+        }
         self.resize_listers(repository, digest)
     }
 
@@ -162,11 +166,15 @@ impl WriteTx {
         self.remove(LINKS, (digest.key(), repository.as_str()))?;
         self.remove(LINKS_OF, (repository.as_str(), digest.key()))?;
         self.set_referenced(repository, Unreferenced::Link, digest)?;
+        self.remove_mirror_use(repository, digest)?;
         let row = self.blob(digest)?.ok_or_else(|| Error::corrupt(BLOBS, digest))?;
         self.change_counts(repository, |repository, counted| {
             repository.links = repository.links.saturating_sub(1);
             counted.remove_link(digest, row.size);
         })?;
+        if self.is_usage_kept()? && self.is_only_in_namespace(repository, digest)? {
+            self.change_usage(repository, |used| used.size = used.size.saturating_sub(row.size))?;
+        }
         self.resize_listers(repository, digest)?;
         if row.links > 1 {
             self.put_blob(digest, &BlobRow { links: row.links - 1, ..row })?;

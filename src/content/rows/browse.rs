@@ -11,6 +11,19 @@ use super::transaction::Definition;
 use super::{Error, Rows, codec};
 use crate::oci::{Algorithm, Digest, RepositoryName, Tag};
 
+/// A tag whose row is decoded only if it is needed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EncodedTag<'a> {
+    pub(crate) tag: &'a str,
+    row: &'a [u8],
+}
+
+impl EncodedTag<'_> {
+    pub(crate) fn decode(self) -> Result<TagRow, Error> {
+        TagRow::decode(self.row, self.tag)
+    }
+}
+
 impl Rows {
     /// Visits the names of the tags of a repository after `after` in byte order.
     pub(crate) fn each_tag(
@@ -36,6 +49,32 @@ impl Rows {
         self.table(TAGS)?.each((Excluded((name, after)), Unbounded), |(owner, tag), row| {
             Ok(if owner == name { visit(tag, TagRow::decode(row, tag)?) } else { ControlFlow::Break(()) })
         })
+    }
+
+    /// At most `limit` tags of a repository after `after` in byte order, with their targets.
+    pub(crate) fn tag_rows(
+        &self,
+        repository: &RepositoryName,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(Tag, TagRow)>, Error> {
+        let name = repository.as_str();
+        self.table(TAGS)?.collect((Excluded((name, after)), Unbounded), limit, |(owner, tag), row| {
+            if owner != name {
+                return Ok(None);
+            }
+            Ok(Some((codec::parse(TAGS, tag)?, TagRow::decode(row, tag)?)))
+        })
+    }
+
+    /// Visits the tags of all repositories by the names of the repositories and of the tags. Starts at the repository
+    /// `from`, which need not exist.
+    pub(crate) fn each_tag_of_all(
+        &self,
+        from: &str,
+        mut visit: impl FnMut(&str, EncodedTag<'_>) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
+        self.table(TAGS)?.each((from, "").., |(repository, tag), row| visit(repository, EncodedTag { tag, row }))
     }
 
     /// Visits the manifests of a repository after `after`, by their keys.

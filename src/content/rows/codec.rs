@@ -12,10 +12,20 @@ use serde::de::DeserializeOwned;
 
 use super::Error;
 use super::transaction::Definition;
-use crate::oci::Digest;
+use crate::oci::{Algorithm, Digest};
 
 /// The only format so far.
 const FORMAT: u8 = 1;
+
+/// The size of a checksum.
+pub(super) const CHECKSUM_BYTES: usize = 8;
+
+/// The checksum of a record in a file: the beginning of its SHA-256.
+pub(super) fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let digest = Digest::of(Algorithm::Sha256, bytes);
+    // The first byte of the key is the algorithm.
+    digest.key()[1..=CHECKSUM_BYTES].try_into().expect("the slice has this length")
+}
 
 /// Encodes a row.
 pub(super) fn encode<R: Serialize>(row: &R) -> Vec<u8> {

@@ -15,6 +15,7 @@ use redb::{Durability, Key, ReadableDatabase as _, TableHandle as _, Value};
 use super::backend::{Backend, DatabaseFile};
 use super::schema::{self, Visitor, each_table};
 use super::transaction::Definition;
+use super::wal::Wal;
 use super::{Database, Error, Rows, WriteTx, store};
 use crate::content::blobs::{Disk, Tree};
 use crate::kit::file::if_exists;
@@ -29,22 +30,25 @@ pub(crate) type Pause<'a> = &'a mut dyn FnMut(Duration) -> ControlFlow<()>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
     All,
-    /// All but sessions, refresh tokens, and the secrets that sign tokens and cookies. A thief of the copy cannot use
-    /// them, and restoring it does not revive what was ended since.
+    /// All but sessions, refresh tokens, the secrets that sign tokens and cookies, and events. A thief of the copy cannot use
+    /// them, and restoring it does not revive what was ended or sent since.
     WithoutSessions,
 }
 
 /// The tables that [`Extent::WithoutSessions`] leaves empty.
-const SESSION_TABLES: [&str; 6] = [
+const SESSION_TABLES: [&str; 9] = [
     "sessions",
     "sessions of users",
     "signing keys",
     "refresh tokens",
     "refresh tokens of users",
     "tokens of providers",
+    "events",
+    "positions of event sinks",
+    "refused events",
 ];
 /// The settings that [`Extent::WithoutSessions`] leaves out. Three of them are of the journal, which is not copied.
-const SESSION_SETTINGS: [&str; 7] = [
+const SESSION_SETTINGS: [&str; 8] = [
     schema::SETTING_UPLOAD_KEY,
     schema::SETTING_CSRF_KEY,
     schema::SETTING_STAMP_KEY,
@@ -52,13 +56,16 @@ const SESSION_SETTINGS: [&str; 7] = [
     schema::SETTING_JOURNAL,
     schema::SETTING_JOURNAL_NUMBER,
     schema::SETTING_FACTS_NUMBER,
+    schema::SETTING_LAST_BACKUP,
 ];
 
 impl Extent {
     fn leaves_out(self, table: &str, key: &[u8]) -> bool {
-        self == Self::WithoutSessions
-            && (SESSION_TABLES.contains(&table)
-                || table == schema::SETTINGS.name() && SESSION_SETTINGS.iter().any(|name| name.as_bytes() == key))
+        let is_setting = |name: &str| table == schema::SETTINGS.name() && name.as_bytes() == key;
+        // The log of the original would be applied to the copy.
+        is_setting(schema::SETTING_WAL)
+            || self == Self::WithoutSessions
+                && (SESSION_TABLES.contains(&table) || SESSION_SETTINGS.iter().any(|name| is_setting(name)))
     }
 }
 
@@ -90,7 +97,7 @@ impl NewDatabase {
         if_exists(disk.remove(&path)).map_err(Error::at(&path))?;
         // `Disk` creates it readable only for its owner: it has password hashes.
         let file = disk.create(&path).map_err(Error::at(&path))?;
-        let file = Arc::new(DatabaseFile::new(Arc::clone(disk), file, &path));
+        let file = Arc::new(DatabaseFile::create(Arc::clone(disk), file, &path)?);
         let database = store::open(&file, Backend::new(&file))?;
         Ok(Self { database, file })
     }
@@ -117,7 +124,7 @@ impl NewDatabase {
     pub(super) fn change(&self, change: impl FnOnce(&mut WriteTx) -> Result<(), Error>) -> Result<(), Error> {
         let mut tx = WriteTx::new(self.database.begin_write()?);
         change(&mut tx)?;
-        tx.commit()
+        tx.commit(true)
     }
 
     /// Makes the new database durable, still under its temporary name.
@@ -202,10 +209,13 @@ impl Visitor for Copy<'_> {
 pub(crate) struct ReadOnlyDatabase(redb::Database);
 
 impl ReadOnlyDatabase {
-    pub(crate) fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, Error> {
-        let file = Arc::new(DatabaseFile::open_read_only(disk, path)?);
+    /// Opens the database of a data directory at `path`, which is its name or the temporary one.
+    pub(crate) fn open(tree: &Tree, path: &Path, disk: Arc<dyn Disk>) -> Result<Self, Error> {
+        let file = Arc::new(DatabaseFile::open_read_only(Arc::clone(&disk), path)?);
         file.check()?;
-        let database = Self(store::open(&file, Backend::read_only(&file).map_err(Error::at(path))?)?);
+        let database = store::open(&file, Backend::read_only(&file).map_err(Error::at(path))?)?;
+        Wal::new(tree.wal(), disk).replay(&database, false)?;
+        let database = Self(database);
         database.read(schema::version)?;
         Ok(database)
     }

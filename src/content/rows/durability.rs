@@ -4,12 +4,14 @@
 //! power, and also when the database is opened again after a failure. So `storage.commit = false` delays durability by
 //! about a second, instead of waiting for an orderly stop.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{Database, Error, set_durable};
+use super::wal::Wal;
+use super::{Database, Error, WriteTx};
 
 /// The time between two durable transactions with delayed durability. A crash loses the changes of about this time.
 const DELAY: Duration = Duration::from_secs(1);
@@ -67,21 +69,54 @@ impl Database {
 
     /// Whether [`Database::flush`] has something to do.
     pub(crate) fn is_flush_due(&self) -> bool {
-        self.durability.when == When::Delayed && self.durability.is_pending.load(Ordering::Acquire)
+        match self.durability.when {
+            When::Immediately => self.store.wal().is_some_and(Wal::is_checkpoint_due),
+            When::Delayed => self.durability.is_pending.load(Ordering::Acquire),
+            When::OnClose => false,
+        }
     }
 
     /// Makes all changes durable. Blocks.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         let _leader = self.leader.lock();
-        self.try_flush().map_err(|error| Error::Group(self.store.failed(error)))
+        // redb may panic, and the log must not go on as if nothing had happened.
+        let flushed = catch_unwind(AssertUnwindSafe(|| self.try_flush())).unwrap_or(Err(Error::Panicked));
+        flushed.map_err(|error| Error::Group(self.store.failed(error)))
     }
 
     fn try_flush(&self) -> Result<(), Error> {
-        let mut transaction = self.store.begin_write()?;
-        set_durable(&mut transaction, true)?;
-        transaction.commit()?;
+        self.commit_durably(WriteTx::new(self.store.begin_write()?))
+    }
+
+    /// Commits a transaction durably, with all before it.
+    pub(super) fn commit_durably(&self, tx: WriteTx) -> Result<(), Error> {
+        match self.store.wal() {
+            Some(wal) => wal.checkpoint(tx)?,
+            None => tx.commit(true)?,
+        }
         self.durability.committed(true);
         Ok(())
+    }
+
+    /// Commits a transaction, durably if it must be.
+    pub(super) fn commit(&self, mut tx: WriteTx) -> Result<(), Error> {
+        if let (Some(operations), Some(wal)) = (tx.operations.take(), self.store.wal()) {
+            if !wal.append(&operations)? {
+                return self.commit_durably(tx);
+            }
+            return tx.commit(false).inspect_err(|_| wal.take_back());
+        }
+        if self.durability.next_is_durable() {
+            return self.commit_durably(tx);
+        }
+        tx.commit(false)?;
+        self.durability.committed(false);
+        Ok(())
+    }
+
+    /// The write-ahead log, if each change is durable when its write returns.
+    pub(super) fn log(&self) -> Option<&Wal> {
+        self.store.wal().filter(|_| self.durability.when == When::Immediately)
     }
 }
 

@@ -39,6 +39,14 @@ pub(crate) enum Error {
          possible, or move manifests.log away to start with an empty registry", path.display()
     )]
     DatabaseMissing { path: PathBuf },
+    /// The write-ahead log cannot be read to its end.
+    #[error(
+        "{} is damaged between its bytes {end} and {offset}: restore it, or cut it to {end} bytes to start without the \
+         changes after them", path.display()
+    )]
+    LogDamaged { path: PathBuf, end: u64, offset: u64 },
+    #[error("{} has {part} that this program cannot read: use the coracle that has written it", path.display())]
+    LogUnreadable { path: PathBuf, part: String },
     /// A change wrote something and then failed, which is a bug.
     #[error("a change failed after it had written something, and was undone")]
     PartialChange,

@@ -14,8 +14,10 @@ use super::copy::NewDatabase;
 use super::schema::{self, Visitor, each_table};
 use super::store::{self, Store};
 use super::transaction::Definition;
+use super::wal::Wal;
 use super::{Database, Error, Rows};
 use crate::content::blobs::{Disk, Tree};
+use crate::kit::file::if_exists;
 
 /// The condition of a database.
 #[derive(Debug)]
@@ -26,7 +28,8 @@ pub(crate) enum Condition {
     Damaged(String),
 }
 
-/// Examines every page of a database. Fails if another process uses it, or a later program has written it.
+/// Examines every page of a database. Fails if another process uses it, a later program has written it,
+/// or its write-ahead log cannot be read.
 pub(crate) fn examine(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<Condition, Error> {
     let path = tree.database();
     if !path.exists() {
@@ -36,6 +39,7 @@ pub(crate) fn examine(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<Condition, Er
     let read = || {
         file.check()?;
         let mut database = store::open(&file, Backend::new(&file))?;
+        Wal::new(tree.wal(), Arc::clone(disk)).replay(&database, true)?;
         database.check_integrity().map_err(|error| Error::open(error, &path))?;
         let rows = Rows::new(database.begin_read()?);
         schema::version(&rows)?;
@@ -44,7 +48,13 @@ pub(crate) fn examine(tree: &Tree, disk: &Arc<dyn Disk>) -> Result<Condition, Er
     // redb can panic on a damaged database.
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(Ok(())) => Ok(Condition::Whole),
-        Ok(Err(error @ (Error::Schema { .. } | Error::InUse { .. }))) => Err(error),
+        // Without the log, the database is as it was at the last checkpoint. Recovery would lose far more.
+        Ok(Err(
+            error @ (Error::Schema { .. }
+            | Error::InUse { .. }
+            | Error::LogDamaged { .. }
+            | Error::LogUnreadable { .. }),
+        )) => Err(error),
         Ok(Err(error)) => Ok(Condition::Damaged(error.to_string())),
         Err(panic) => Ok(Condition::Damaged(message(&*panic))),
     }
@@ -55,7 +65,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
     format!("redb cannot read it: {}", text.unwrap_or("unknown reason"))
 }
 
-/// Renames the database, if there is one, and returns the free name that it got.
+/// Renames the database, if there is one, and its write-ahead log. Returns the free name that the database got.
 pub(crate) fn set_aside(tree: &Tree, disk: &dyn Disk) -> Result<Option<PathBuf>, Error> {
     let path = tree.database();
     if !path.exists() {
@@ -64,6 +74,8 @@ pub(crate) fn set_aside(tree: &Tree, disk: &dyn Disk) -> Result<Option<PathBuf>,
     let free = (1..u32::MAX).map(|number| tree.damaged_database(number)).find(|aside| !aside.exists());
     let aside = free.unwrap_or_else(|| tree.damaged_database(0));
     disk.rename(&path, &aside).map_err(Error::at(&path))?;
+    let log = aside.with_added_extension("wal");
+    if_exists(disk.rename(&tree.wal(), &log)).map_err(Error::at(&log))?;
     Ok(Some(aside))
 }
 
@@ -74,7 +86,7 @@ impl Database {
         let directory = File::open(tree.root()).map_err(Error::at(tree.root()))?;
         let _ = directory.lock();
         NewDatabase::create(tree, &disk)?.change(schema::create)?;
-        Ok(Self::new(Store::open(DatabaseFile::open(disk, &tree.new_database())?)?, true))
+        Ok(Self::new(Store::open(DatabaseFile::open(disk, &tree.new_database())?, None)?, true))
     }
 }
 

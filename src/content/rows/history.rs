@@ -114,6 +114,15 @@ impl Rows {
         self.get(PAST_TAGS, key, |row| PastRow::decode(row, tag.as_str()))?.transpose()
     }
 
+    /// Whether the history has a manifest.
+    pub(crate) fn is_in_history(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
+        let (name, key) = (repository.as_str(), digest.key());
+        let found = self.table(PAST_OF)?.collect((name, key, "", 0, 0).., 1, |(owner, of, ..), ()| {
+            Ok(((owner, of) == (name, key)).then_some(()))
+        })?;
+        Ok(!found.is_empty())
+    }
+
     /// The latest past target of a tag, or of a digest in place of one.
     pub(crate) fn last_past(&self, repository: &RepositoryName, tag: &str) -> Result<Option<PastRow>, Error> {
         let name = repository.as_str();
@@ -130,7 +139,7 @@ impl Rows {
             return Ok(TagState { digest, until: Some(ended), reversion });
         }
         let TagRow { digest, .. } = self.tag(repository, tag)?.ok_or_else(|| Error::corrupt(TAGS, tag))?;
-        let TagAttributes { expires, reversion } = self.tag_attributes(repository, tag)?;
+        let TagAttributes { expires, reversion, .. } = self.tag_attributes(repository, tag)?;
         Ok(TagState { digest, until: expires, reversion })
     }
 
@@ -375,7 +384,7 @@ impl WriteTx {
     /// Begins the spans of all tags, for a database from before version 2, which had no history.
     pub(super) fn begin_spans(&mut self) -> Result<(), Error> {
         self.changed = true;
-        let mut starts = self.transaction().open_table(*TAG_STARTS)?;
+        let mut starts = self.unlogged().open_table(*TAG_STARTS)?;
         self.table(TAGS)?.each(.., |(name, tag), row| {
             let TagRow { moved, .. } = TagRow::decode(row, tag)?;
             starts.insert((name, moved.micros(), tag, NOW), NEVER)?;

@@ -291,7 +291,7 @@ fn write_rows(rows: &Rows, journal: &Journal, pause: Pause<'_>) -> Result<u64, E
         add(&Record::Manifest { repository, digest, media_type, created, bytes })
     })?;
     rows.table(TAGS)?.each(.., |(repository, tag), row| {
-        let Ok(TagRow { digest, moved }) = TagRow::decode(row, tag) else { return Ok(ControlFlow::Continue(())) };
+        let Ok(TagRow { digest, moved, .. }) = TagRow::decode(row, tag) else { return Ok(ControlFlow::Continue(())) };
         let (repository, tag, digest) = (repository.to_owned(), tag.to_owned(), digest.key().to_vec());
         add(&Record::Tag { repository, tag, digest, moved })
     })?;
@@ -322,6 +322,7 @@ impl WriteTx {
                 if self.is_facts_number_current()? {
                     self.set_facts_number(number)?;
                 }
+                self.number_usage(number)?;
                 self.set_setting(SETTING_JOURNAL_NUMBER, &number.to_be_bytes())?;
                 Ok(Some((number, records)))
             }

@@ -6,12 +6,13 @@
 //! A manifest that was deleted by digest can be restored as long as the history has a span of it. Until then it is not
 //! served, because it has no row in `manifests`, but everything that it references stays.
 
-use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::event::EventKind;
 use super::journal::Record;
 use super::schema::{DELETED_MANIFESTS, LISTINGS, MANIFEST_BYTES, MANIFESTS, REFERRERS, REPOSITORIES};
 use super::unreferenced::Unreferenced;
@@ -48,12 +49,22 @@ pub(crate) struct Contents {
 
 impl Rows {
     /// Visits the repositories after `after` in byte order, until `visit` breaks.
-    pub(crate) fn each_repository(
+    pub(crate) fn each_repository(&self, after: &str, visit: impl FnMut(&str) -> ControlFlow<()>) -> Result<(), Error> {
+        self.each_repository_within("", after, visit)
+    }
+
+    /// Visits the names after `after` that begin with `within`, in byte order, until `visit` breaks.
+    pub(crate) fn each_repository_within(
         &self,
+        within: &str,
         after: &str,
         mut visit: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        self.table(REPOSITORIES)?.each((Excluded(after), Unbounded), |name, _| Ok(visit(name)))
+        let start = if after < within { Included(within) } else { Excluded(after) };
+        // Names with the same beginning are neighbours.
+        self.table(REPOSITORIES)?.each((start, Unbounded), |name, _| {
+            Ok(if name.starts_with(within) { visit(name) } else { ControlFlow::Break(()) })
+        })
     }
 
     pub(crate) fn manifest(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<ManifestRow>, Error> {
@@ -216,6 +227,7 @@ impl WriteTx {
             created: row.created,
             bytes: bytes.to_vec(),
         });
+        self.note_image(EventKind::ImageUpdated, repository, &digest, digest, Some(&row.media_type))?;
         self.set_referenced(repository, Unreferenced::Subject, digest)?;
         self.change_repository(repository, row.created, |repository, counted| {
             repository.manifests += 1;
@@ -249,6 +261,7 @@ impl WriteTx {
 
     /// Removes the row of a manifest.
     fn end_manifest(&mut self, repository: &RepositoryName, digest: Digest, since: SteadyTime) -> Result<(), Error> {
+        self.note_image(EventKind::ImageDeleted, repository, &digest, digest, None)?;
         self.remove(MANIFESTS, (repository.as_str(), digest.key()))?;
         self.record(|| Record::ManifestGone { repository: repository.to_string(), digest: digest.key().to_vec() });
         self.set_referenced(repository, Unreferenced::Manifest, digest)?;

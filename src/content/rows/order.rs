@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-use super::schema::{PULLS, REPOSITORY_ORDER};
+use super::schema::{PULLS, REPOSITORY_ORDER, SETTING_PULLS_KNOWN_SINCE};
 use super::totals::{Counted, RepositoryRow, Totals};
 use super::{Error, Rows, WriteTx};
 use crate::kit::clock::Timestamp;
@@ -120,6 +120,13 @@ impl Rows {
     /// The pulls of a manifest.
     pub(crate) fn pulls(&self, repository: &RepositoryName, digest: Digest) -> Result<Pulls, Error> {
         Ok(self.row(PULLS, (repository.as_str(), digest.key()), digest)?.unwrap_or_default())
+    }
+
+    /// Since when all pulls are known.
+    pub(crate) fn pulls_known_since(&self) -> Result<Timestamp, Error> {
+        let bytes = self.setting(SETTING_PULLS_KNOWN_SINCE)?;
+        let micros = bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        Ok(Timestamp::from_micros(micros))
     }
 
     /// The pulls of a repository, without those of manifests that an index listed at the time.

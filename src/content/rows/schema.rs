@@ -11,7 +11,7 @@ use super::{Error, Rows, WriteTx};
 use crate::kit::clock::{SteadyTime, Timestamp};
 
 /// The version that this program writes. A change of what a table means raises it and needs a step in [`migrate`].
-pub(super) const VERSION: u32 = 6;
+pub(super) const VERSION: u32 = 7;
 
 /// The version, as four big-endian bytes.
 pub(super) const SETTING_VERSION: &str = "schema version";
@@ -27,6 +27,8 @@ pub(crate) const SETTING_PROVIDER_KEY: &str = "provider key";
 pub(super) const SETTING_JOURNAL: &str = "journal";
 /// The number of the last change of content, as eight big-endian bytes.
 pub(super) const SETTING_JOURNAL_NUMBER: &str = "journal number";
+/// The write-ahead log of the database: its id and the number of checkpoints; see [`super::wal`]. No copy has it.
+pub(super) const SETTING_WAL: &str = "write-ahead log";
 /// A [`SteadyClockRow`](super::SteadyClockRow).
 pub(super) const SETTING_STEADY_CLOCK: &str = "steady clock";
 /// A list of [`RestingUpload`](super::RestingUpload).
@@ -38,6 +40,14 @@ pub(crate) const SETTING_OPTIONAL_LISTED: &str = "optional layers listed";
 pub(super) const SETTING_FACTS: &str = "facts";
 /// The journal number of the last change that kept facts and totals up to date, as eight big-endian bytes.
 pub(super) const SETTING_FACTS_NUMBER: &str = "journal number of facts";
+/// When the last backup was finished, in microseconds, as eight big-endian bytes. A backup does not have it.
+pub(crate) const SETTING_LAST_BACKUP: &str = "last backup";
+/// Pulls before this time are not known, in microseconds, as eight big-endian bytes: the database is from an earlier
+/// program, a backup or a recovery. Without it, all pulls are known.
+pub(crate) const SETTING_PULLS_KNOWN_SINCE: &str = "pulls known since";
+/// Exists while the use of namespaces is kept: the number of the last change in the journal, as eight big-endian bytes;
+/// see [`super::usage`].
+pub(super) const SETTING_USAGE: &str = "use of namespaces";
 /// Exists from an upgrade to version 6 until the users of the database own their namespaces.
 pub(crate) const SETTING_OWNERS_UNKNOWN: &str = "owners unknown";
 /// Exists from an upgrade to version 6 until the users of the htpasswd file own their namespaces.
@@ -71,6 +81,8 @@ tables! {
     /// Name → [`RepositoryRow`](super::RepositoryRow), and its totals. A repository has a row while it has content or
     /// settings.
     REPOSITORIES: &str => &[u8] = "repositories";
+    /// Namespace → [`NamespaceUse`](super::usage::NamespaceUse), while it is kept. The empty name stands for all namespaces.
+    NAMESPACE_USE: &str => &[u8] = "use of namespaces";
     /// ([`Order`](super::Order), value, repository): the repositories with totals, in an order.
     REPOSITORY_ORDER: (u8, u64, &str) => () = "orders of repositories";
     /// (repository, digest) → [`Pulls`](super::Pulls) of a manifest, or with an empty digest those of the repository.
@@ -103,6 +115,9 @@ tables! {
     /// (repository, digest) → [`MirroredRow`](super::MirroredRow), for each manifest that was fetched from another
     /// registry.
     MIRRORED: (&str, &[u8]) => &[u8] = "mirrored manifests";
+    /// (repository, digest) → microseconds: the last use of each mirrored manifest, and of each blob that was fetched from
+    /// another registry and not pushed.
+    MIRROR_USES: (&str, &[u8]) => u64 = "uses of mirrored content";
     /// (repository, subject, artifact type, digest) → descriptor as JSON. The type comes before the digest, so that a
     /// filtered list is one range. It is empty for a referrer without one.
     REFERRERS: (&str, &[u8], &str, &[u8]) => &[u8] = "referrers";
@@ -167,6 +182,13 @@ tables! {
     /// Key id → [`SigningRow`](super::SigningRow).
     SIGNING_KEYS: &str => &[u8] = "signing keys";
 
+    /// ([`Preference`](super::Preference), user, repository): the repositories that a user has starred or bookmarked.
+    PREFERENCES: (u8, &str, &str) => () = "preferences of users";
+    /// ([`Preference`](super::Preference), repository, user): the same, by repository.
+    PREFERENCES_OF: (u8, &str, &str) => () = "preferences of repositories";
+    /// Repository → number of users who have starred it, unless that is 0.
+    STARS: &str => u64 = "stars";
+
     /// Repository → [`SettingsRow`](super::SettingsRow), for each repository that was given settings.
     SETTINGS_OF: &str => &[u8] = "settings of repositories";
     /// (repository, [`Grantee`](super::Grantee), name) → [`Role`](super::Role) as a row.
@@ -176,6 +198,13 @@ tables! {
     /// Name → [`GroupRow`](super::GroupRow), for each group that was given a description or a role. The rows of the
     /// users say who is in a group.
     GROUPS: &str => &[u8] = "groups";
+
+    /// Number → [`EventRow`](super::EventRow): the events that some sink still needs, in the order of the changes.
+    EVENTS: u64 => &[u8] = "events";
+    /// Sink → the number of the first event that it still needs.
+    EVENT_POSITIONS: &str => u64 = "positions of event sinks";
+    /// (sink, number) → [`RefusedEvent`](super::RefusedEvent).
+    REFUSED_EVENTS: (&str, u64) => &[u8] = "refused events";
 
     /// (microseconds, number within them) → [`AuditRow`](super::AuditRow).
     AUDIT: (u64, u32) => &[u8] = "audit";
@@ -226,6 +255,7 @@ pub(super) fn migrate(tx: &mut WriteTx, now: Timestamp) -> Result<(), Error> {
         tx.index_unreferenced(SteadyTime::beginning(now))?;
     }
     if found < 6 {
+        tx.set_setting(SETTING_PULLS_KNOWN_SINCE, &now.micros().to_be_bytes())?;
         // `identity::accounts` knows which namespace belongs to a name, and does the rest.
         tx.set_setting(SETTING_OWNERS_UNKNOWN, &[])?;
         tx.set_setting(SETTING_FILE_OWNERS_UNKNOWN, &[])?;

@@ -9,6 +9,8 @@
 //! If the file can be read but not written (a full disk, a file system that became read-only), the database is opened
 //! for reading: a full disk is no reason to stop serving. A write fails and tries to open it for writing, at most once
 //! in [`PAUSE`]. So a lasting fault costs little, and the store recovers soon after a fault is gone.
+//!
+//! Each opening applies the write-ahead log. A failure of the log is handled like one of the database.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase as _, WriteTransaction};
 use super::Error;
 use super::backend::{Backend, DatabaseFile};
 use super::version::Changes;
+use super::wal::Wal;
 
 /// The size of the page cache we allow redb. The operating system's page cache holds the rest.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -31,6 +34,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct Store {
     file: Arc<DatabaseFile>,
+    /// A database under its temporary name has none.
+    wal: Option<Wal>,
     state: RwLock<State>,
     last_failure: Mutex<LastFailure>,
     changes: Changes,
@@ -53,11 +58,29 @@ struct LastFailure {
 }
 
 impl Store {
-    pub(super) fn open(file: DatabaseFile) -> Result<Self, Error> {
+    pub(super) fn open(file: DatabaseFile, wal: Option<Wal>) -> Result<Self, Error> {
         let file = Arc::new(file);
         file.check()?;
-        let state = RwLock::new(State::Open(open(&file, Backend::new(&file))?));
-        Ok(Self { file, state, last_failure: Mutex::default(), changes: Changes::default() })
+        let state = RwLock::new(State::Closed);
+        let store = Self { file, wal, state, last_failure: Mutex::default(), changes: Changes::default() };
+        match open_with(&store.file, store.wal.as_ref()) {
+            Ok(database) => *store.state.write() = State::Open(database),
+            // A full disk, for example. What is there can be read, and a later write tries again.
+            Err(error) if error.io().is_some() => {
+                store.file.clear_failure();
+                let Ok(database) = store.open_read_only() else { return Err(error) };
+                tracing::error!(%error, "the database can only be read");
+                *store.state.write() = State::ReadOnly(database);
+                store.last_failure.lock().error = Some(Arc::new(error));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(store)
+    }
+
+    /// The write-ahead log.
+    pub(super) const fn wal(&self) -> Option<&Wal> {
+        self.wal.as_ref()
     }
 
     /// Counts the changes. Every writer begins a change here.
@@ -98,7 +121,8 @@ impl Store {
 
     /// Finds the cause of a failed write, and reopens the database if needed.
     pub(super) fn failed(&self, error: Error) -> Arc<Error> {
-        if matches!(error, Error::Storage(_) | Error::Panicked) {
+        // The log is the only other file that a write uses.
+        if matches!(error, Error::Storage(_) | Error::Panicked | Error::Io(_)) {
             self.file.set_failed();
         }
         if !self.file.has_failed() {
@@ -123,7 +147,7 @@ impl Store {
             *self.state.write() = State::Closed;
         }
         self.file.clear_failure();
-        match open(&self.file, Backend::new(&self.file)) {
+        match open_with(&self.file, self.wal.as_ref()) {
             Ok(database) => *self.state.write() = State::Open(database),
             Err(error) => {
                 failure = Some(self.file.failure().unwrap_or(error));
@@ -144,7 +168,10 @@ impl Store {
     }
 
     fn open_read_only(&self) -> Result<Database, Error> {
-        open(&self.file, Backend::read_only(&self.file).map_err(Error::at(self.file.path()))?)
+        let backend = Backend::read_only(&self.file).map_err(Error::at(self.file.path()))?;
+        let database = open(&self.file, backend)?;
+        self.wal.iter().try_for_each(|wal| wal.replay(&database, false))?;
+        Ok(database)
     }
 
     fn is_paused(&self) -> bool {
@@ -154,6 +181,13 @@ impl Store {
     fn last_error(&self) -> Error {
         self.last_failure.lock().error.as_ref().map_or(Error::Closed, |error| Error::Group(Arc::clone(error)))
     }
+}
+
+/// Opens a database for writing, with what its write-ahead log has.
+fn open_with(file: &Arc<DatabaseFile>, wal: Option<&Wal>) -> Result<Database, Error> {
+    let database = open(file, Backend::new(file))?;
+    wal.map_or(Ok(()), |wal| wal.replay(&database, true))?;
+    Ok(database)
 }
 
 /// Opens a database. Makes one in an empty file.

@@ -4,6 +4,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 use serde::{Deserialize, Serialize};
 
+use super::event::EventKind;
 use super::journal::Record;
 use super::schema::{EXPIRING_TAGS, TAG_ATTRIBUTES, TAGS, TAGS_OF};
 use super::unreferenced::Unreferenced;
@@ -17,6 +18,8 @@ pub(crate) struct TagRow {
     pub(crate) digest: Digest,
     /// Since when.
     pub(crate) moved: Timestamp,
+    /// Whether an upstream set the tag, although a client has pushed the manifest. See [`Rows::is_mirrored_tag`].
+    pub(crate) is_mirrored: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -25,20 +28,36 @@ struct StoredTag {
     moved: Timestamp,
 }
 
+impl StoredTag {
+    fn of(row: &TagRow) -> Self {
+        Self { digest: row.digest.key().to_vec(), moved: row.moved }
+    }
+}
+
 impl TagRow {
     pub(super) fn decode(row: &[u8], tag: &str) -> Result<Self, Error> {
-        let stored: StoredTag = codec::row(TAGS, row, tag)?;
-        Ok(Self { digest: codec::digest(TAGS, &stored.digest)?, moved: stored.moved })
+        let stored: Option<(StoredTag, bool)> = codec::decode_with(row);
+        let (stored, is_mirrored) = stored.ok_or_else(|| Error::corrupt(TAGS, tag))?;
+        Ok(Self { digest: codec::digest(TAGS, &stored.digest)?, moved: stored.moved, is_mirrored })
     }
 }
 
 /// Attributes of a tag, which it loses when it is moved. A tag without a row has the default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TagAttributes {
     /// When the tag is removed.
     pub(crate) expires: Option<Timestamp>,
     /// Whether the tag was restored to this manifest.
     pub(crate) reversion: bool,
+    /// Whether the tag is locked, so that it can neither be moved nor removed.
+    pub(crate) immutable: bool,
+}
+
+/// The row of attributes. Whether the tag is locked was added later; see [`codec::encode_with`].
+#[derive(Serialize, Deserialize)]
+struct StoredAttributes {
+    expires: Option<Timestamp>,
+    reversion: bool,
 }
 
 impl Rows {
@@ -74,7 +93,12 @@ impl Rows {
 
     pub(crate) fn tag_attributes(&self, repository: &RepositoryName, tag: &Tag) -> Result<TagAttributes, Error> {
         let key = (repository.as_str(), tag.as_str());
-        Ok(self.row(TAG_ATTRIBUTES, key, tag)?.unwrap_or_default())
+        let Some(stored) = self.get(TAG_ATTRIBUTES, key, codec::decode_with)? else {
+            return Ok(TagAttributes::default());
+        };
+        let (StoredAttributes { expires, reversion }, immutable) =
+            stored.ok_or_else(|| Error::corrupt(TAG_ATTRIBUTES, tag))?;
+        Ok(TagAttributes { expires, reversion, immutable })
     }
 
     /// Returns at most `limit` tags that expire at `now` or before.
@@ -115,6 +139,7 @@ impl WriteTx {
             moved: stored.moved,
         });
         self.begin_span(repository, tag, now.wall)?;
+        self.note_image(EventKind::ImageUpdated, repository, tag, digest, None)?;
         // A new signature of a removed image makes the image's record newer: the image itself may be pushed next.
         if let Some(subject) = tag.companion_of()
             && self.unreferenced(repository, Unreferenced::Subject, subject)?.is_some()
@@ -129,7 +154,26 @@ impl WriteTx {
             }
             counted.note_change(now.wall);
         })?;
+        if is_new {
+            self.change_usage(repository, |used| used.tags += 1)?;
+        }
         Ok(true)
+    }
+
+    /// Records whether an upstream set a tag, if the tag exists.
+    pub(crate) fn set_tag_mirrored(
+        &mut self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        is_mirrored: bool,
+    ) -> Result<(), Error> {
+        let Some(row) = self.tag(repository, tag)?.filter(|row| row.is_mirrored != is_mirrored) else { return Ok(()) };
+        let (key, stored) = ((repository.as_str(), tag.as_str()), StoredTag::of(&row));
+        if is_mirrored {
+            self.insert(TAGS, key, codec::encode_with(&stored, &true).as_slice())
+        } else {
+            self.insert_row(TAGS, key, &stored)
+        }
     }
 
     /// Removes a tag, if it exists. `keep` is whether the history keeps what it pointed at.
@@ -141,8 +185,10 @@ impl WriteTx {
         keep: bool,
     ) -> Result<(), Error> {
         let Some(row) = self.tag(repository, tag)? else { return Ok(()) };
+        self.note_image(EventKind::ImageDeleted, repository, tag, row.digest, None)?;
         self.end_tag(repository, tag, &row, now.into(), keep)?;
-        self.change_counts(repository, |_, counted| counted.remove_tag(tag))
+        self.change_counts(repository, |_, counted| counted.remove_tag(tag))?;
+        self.change_usage(repository, |used| used.tags = used.tags.saturating_sub(1))
     }
 
     /// Removes the rows of a tag, which are `row`.
@@ -177,10 +223,14 @@ impl WriteTx {
         if let Some(expires) = attributes.expires {
             self.insert(EXPIRING_TAGS, (expires.micros(), name, tag), ())?;
         }
+        let TagAttributes { expires, reversion, immutable } = *attributes;
+        let stored = StoredAttributes { expires, reversion };
         if *attributes == TagAttributes::default() {
             self.remove(TAG_ATTRIBUTES, (name, tag))
+        } else if immutable {
+            self.insert(TAG_ATTRIBUTES, (name, tag), codec::encode_with(&stored, &true).as_slice())
         } else {
-            self.insert_row(TAG_ATTRIBUTES, (name, tag), attributes)
+            self.insert_row(TAG_ATTRIBUTES, (name, tag), &stored)
         }
     }
 }

@@ -8,6 +8,8 @@
 //! An earlier program may also change tags without writing the row. It does not write the journal number of the facts,
 //! which then differs from the number of the journal: a new epoch starts, in which nothing is counted.
 
+use std::ops::ControlFlow;
+
 use serde::{Deserialize, Serialize};
 
 use super::journal::number;
@@ -169,6 +171,37 @@ impl Rows {
         Ok(self.repository_and_totals(name)?.and_then(|(_, totals)| totals))
     }
 
+    /// Visits the repositories that have tags, in byte order or in the reverse order, until `wanted` or `visit` breaks. If
+    /// the tags of a repository are not counted yet, it is visited if it has manifests. Decodes only rows whose names are
+    /// `wanted`.
+    pub(crate) fn each_repository_with_tags(
+        &self,
+        descending: bool,
+        mut wanted: impl FnMut(&str) -> ControlFlow<(), bool>,
+        mut visit: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let (epoch, table) = (self.facts_state()?.epoch, self.table(REPOSITORIES)?);
+        let mut range = table.range(..)?;
+        let mut next = || if descending { range.next_back() } else { range.next() };
+        while let Some(entry) = next() {
+            let (key, value) = entry?;
+            let name = key.value();
+            match wanted(name) {
+                ControlFlow::Continue(true) => {}
+                ControlFlow::Continue(false) => continue,
+                ControlFlow::Break(()) => break,
+            }
+            let (row, counted): (RepositoryRow, Counted) =
+                codec::decode_with(value.value()).ok_or_else(|| Error::corrupt(REPOSITORIES, name))?;
+            let counted = counted.in_epoch(epoch);
+            let has_tags = if counted.has_totals() { counted.tags > 0 } else { row.manifests > 0 };
+            if has_tags && visit(name).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether every repository has totals, so that the orders have all of them.
     pub(crate) fn totals_complete(&self) -> Result<bool, Error> {
         Ok(self.facts_state()?.stage > Stage::Totals && self.is_facts_number_current()?)
@@ -261,7 +294,7 @@ impl WriteTx {
         now: Timestamp,
         change: impl FnOnce(&mut RepositoryRow, &mut Counted),
     ) -> Result<(), Error> {
-        let epoch = self.epoch()?;
+        let (epoch, is_new) = (self.epoch()?, stored.is_none());
         let before = stored.as_ref().map(|(_, counted)| counted).filter(|counted| counted.has_totals()).cloned();
         let (mut row, counted) = stored
             .unwrap_or_else(|| (RepositoryRow { created: now, manifests: 0, links: 0 }, Counted::empty(epoch, now)));
@@ -270,9 +303,19 @@ impl WriteTx {
         if row.manifests == 0 && row.links == 0 && self.settings(name)?.is_none() {
             self.remove_from_orders(name, before.as_ref())?;
             self.remove_pulls_of_repository(name)?;
+            self.remove_preferences_of_repository(name)?;
+            if !is_new {
+                self.count_repository(name, false)?;
+            }
             return self.remove(REPOSITORIES, name.as_str());
         }
+        if is_new {
+            self.note_repository(name);
+        }
         self.move_in_orders(name, before.as_ref(), &mut counted)?;
+        if is_new {
+            self.count_repository(name, true)?;
+        }
         self.insert(REPOSITORIES, name.as_str(), codec::encode_with(&row, &counted).as_slice())
     }
 

@@ -4,13 +4,15 @@ use std::borrow::Borrow;
 use std::fmt::Display;
 use std::ops::{ControlFlow, Deref, RangeBounds};
 
-use redb::{AccessGuard, Key, Range, ReadableTable as _, TableDefinition, TableHandle as _, Value};
+use redb::{AccessGuard, Durability, Key, Range, ReadableTable as _, TableDefinition, TableHandle as _, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::audit::AuditRow;
+use super::event::NewEvents;
 use super::journal::Records;
 use super::schema::SETTINGS;
+use super::wal::Operations;
 use super::{Error, codec};
 use crate::kit::clock::Timestamp;
 
@@ -32,10 +34,23 @@ pub(crate) struct WriteTx {
     pub(super) changed: bool,
     /// The audit rows that the running change has added.
     pub(super) audited: Vec<(Timestamp, AuditRow)>,
+    /// The events of the running change, if there are sinks.
+    pub(super) events: Option<NewEvents>,
     /// The records for the journal, if there is one.
     pub(super) records: Option<Records>,
+    /// All writes, if there is a write-ahead log.
+    pub(super) operations: Option<Operations>,
     /// The epoch of totals, once it was read; see [`super::totals`].
     pub(super) epoch: Option<u32>,
+    /// Whether the use of namespaces is kept, once it was read; see [`super::usage`].
+    pub(super) usage: Option<bool>,
+}
+
+/// A table that is written. It passes every write on to the write-ahead log.
+pub(super) struct TableMut<'a, K: Key + 'static, V: Value + 'static> {
+    table: redb::Table<'a, K, V>,
+    name: &'static str,
+    operations: Option<&'a mut Operations>,
 }
 
 /// A table that is read.
@@ -66,6 +81,13 @@ impl Rows {
             Transaction::Read(transaction) => Table::Read(transaction.open_table(*definition)?),
             Transaction::Write(transaction) => Table::Write(transaction.open_table(*definition)?),
         })
+    }
+
+    fn write_transaction(&self) -> &redb::WriteTransaction {
+        match &self.0 {
+            Transaction::Write(transaction) => transaction,
+            Transaction::Read(_) => unreachable!("a `WriteTx` is made of a write transaction"),
+        }
     }
 
     /// The names of all tables in the database.
@@ -192,23 +214,33 @@ impl<K: Key + 'static, V: Value + 'static> Table<'_, K, V> {
 impl WriteTx {
     pub(super) fn new(transaction: redb::WriteTransaction) -> Self {
         let rows = Rows(Transaction::Write(Box::new(transaction)));
-        Self { rows, changed: false, audited: Vec::new(), records: None, epoch: None }
+        Self {
+            rows,
+            changed: false,
+            audited: Vec::new(),
+            events: None,
+            records: None,
+            operations: None,
+            epoch: None,
+            usage: None,
+        }
     }
 
     /// Opens a table for writing. Nothing else does, so `changed` is complete.
     pub(super) fn table_mut<K: Key + 'static, V: Value + 'static>(
         &mut self,
         definition: Definition<K, V>,
-    ) -> Result<redb::Table<'_, K, V>, Error> {
-        self.changed = true;
-        Ok(self.transaction().open_table(*definition)?)
+    ) -> Result<TableMut<'_, K, V>, Error> {
+        let Self { rows, changed, operations, .. } = self;
+        *changed = true;
+        let table = rows.write_transaction().open_table(*definition)?;
+        Ok(TableMut { table, name: definition.name(), operations: operations.as_mut() })
     }
 
-    pub(super) fn transaction(&self) -> &redb::WriteTransaction {
-        match &self.rows.0 {
-            Transaction::Write(transaction) => transaction,
-            Transaction::Read(_) => unreachable!("a `WriteTx` is made of a write transaction"),
-        }
+    /// The transaction of redb. The write-ahead log does not get what is written through it: that is for a database under
+    /// its temporary name.
+    pub(super) fn unlogged(&self) -> &redb::WriteTransaction {
+        self.rows.write_transaction()
     }
 
     pub(super) fn insert<'k, 'v, K: Key + 'static, V: Value + 'static>(
@@ -217,8 +249,7 @@ impl WriteTx {
         key: impl Borrow<K::SelfType<'k>>,
         value: impl Borrow<V::SelfType<'v>>,
     ) -> Result<(), Error> {
-        self.table_mut(definition)?.insert(key, value)?;
-        Ok(())
+        self.table_mut(definition)?.insert(key, value)
     }
 
     /// Encodes a row and writes it under a key.
@@ -236,8 +267,7 @@ impl WriteTx {
         definition: Definition<K, V>,
         key: impl Borrow<K::SelfType<'k>>,
     ) -> Result<(), Error> {
-        self.table_mut(definition)?.remove(key)?;
-        Ok(())
+        self.table_mut(definition)?.remove(key)
     }
 
     /// Sets the value of a setting.
@@ -250,8 +280,13 @@ impl WriteTx {
         self.remove(SETTINGS, name)
     }
 
-    pub(super) fn commit(self) -> Result<(), Error> {
-        Ok(self.into_inner().commit()?)
+    /// Commits the transaction. If it is durable, so are all transactions before it.
+    pub(super) fn commit(self, is_durable: bool) -> Result<(), Error> {
+        let mut transaction = self.into_inner();
+        transaction.set_durability(if is_durable { Durability::Immediate } else { Durability::None })?;
+        // Without quick repair, a start after a crash walks the whole database.
+        transaction.set_quick_repair(is_durable);
+        Ok(transaction.commit()?)
     }
 
     pub(super) fn abort(self) -> Result<(), Error> {
@@ -263,6 +298,37 @@ impl WriteTx {
             Transaction::Write(transaction) => *transaction,
             Transaction::Read(_) => unreachable!("a `WriteTx` is made of a write transaction"),
         }
+    }
+}
+
+impl<K: Key + 'static, V: Value + 'static> TableMut<'_, K, V> {
+    pub(super) fn insert<'k, 'v>(
+        &mut self,
+        key: impl Borrow<K::SelfType<'k>>,
+        value: impl Borrow<V::SelfType<'v>>,
+    ) -> Result<(), Error> {
+        if let Some(operations) = &mut self.operations {
+            let (key, value) = (K::as_bytes(key.borrow()), V::as_bytes(value.borrow()));
+            operations.add(self.name, key.as_ref(), Some(value.as_ref()));
+        }
+        self.table.insert(key, value)?;
+        Ok(())
+    }
+
+    pub(super) fn remove<'k>(&mut self, key: impl Borrow<K::SelfType<'k>>) -> Result<(), Error> {
+        if let Some(operations) = &mut self.operations {
+            operations.add(self.name, K::as_bytes(key.borrow()).as_ref(), None);
+        }
+        self.table.remove(key)?;
+        Ok(())
+    }
+}
+
+impl<'a, K: Key + 'static, V: Value + 'static> Deref for TableMut<'a, K, V> {
+    type Target = redb::Table<'a, K, V>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.table
     }
 }
 

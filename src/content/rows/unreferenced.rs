@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::ControlFlow;
 
 use redb::ReadableTable as _;
 
@@ -101,18 +102,33 @@ impl Rows {
         Ok(rows.into_iter().filter_map(|(is_listed, row)| is_listed.then_some(row)).collect())
     }
 
+    /// Visits the unreferenced manifests of a repository.
+    pub(crate) fn each_unreferenced_manifest(
+        &self,
+        repository: &RepositoryName,
+        mut visit: impl FnMut(Digest) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let wanted = (repository.as_str(), Unreferenced::Manifest.number());
+        self.table(UNREFERENCED)?.each((wanted.0, wanted.1, &[][..]).., |(name, kind, digest), _| {
+            if (name, kind) != wanted {
+                return Ok(ControlFlow::Break(()));
+            }
+            visit(codec::digest(UNREFERENCED, digest)?)?;
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
     /// Whether a tag, an index or the tag history of the repository names a manifest.
     pub(crate) fn is_named(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
         let wanted = (repository.as_str(), digest.key());
         let (name, key) = wanted;
-        let is_first = |found: (&str, &[u8])| Ok((found == wanted).then_some(()));
-        let tags = self.table(TAGS_OF)?.collect((name, key, "").., 1, |(owner, of, _), ()| is_first((owner, of)))?;
+        let tags = self.table(TAGS_OF)?;
+        let tags =
+            tags.collect((name, key, "").., 1, |(owner, of, _), ()| Ok(((owner, of) == wanted).then_some(())))?;
         if !tags.is_empty() {
             return Ok(true);
         }
-        let past = self.table(PAST_OF)?;
-        let past = past.collect((name, key, "", 0, 0).., 1, |(owner, of, ..), ()| is_first((owner, of)))?;
-        Ok(!past.is_empty() || self.lister(repository, digest)?.is_some())
+        Ok(self.is_in_history(repository, digest)? || self.lister(repository, digest)?.is_some())
     }
 }
 
@@ -185,8 +201,8 @@ impl WriteTx {
         self.changed = true;
         let (mut manifests, mut links) = (Vec::new(), Vec::new());
         {
-            let mut links_of = self.transaction().open_table(*LINKS_OF)?;
-            for row in self.transaction().open_table(*LINKS)?.iter()? {
+            let mut links_of = self.unlogged().open_table(*LINKS_OF)?;
+            for row in self.unlogged().open_table(*LINKS)?.iter()? {
                 let (key, row) = row?;
                 let (digest, name) = key.value();
                 links_of.insert((name, digest), ())?;
@@ -194,14 +210,14 @@ impl WriteTx {
                     links.extend(name.parse::<RepositoryName>().ok().zip(Digest::from_key(digest)));
                 }
             }
-            let mut past_of = self.transaction().open_table(*PAST_OF)?;
-            for row in self.transaction().open_table(*PAST_TAGS)?.iter()? {
+            let mut past_of = self.unlogged().open_table(*PAST_OF)?;
+            for row in self.unlogged().open_table(*PAST_TAGS)?.iter()? {
                 let (key, row) = row?;
                 let (name, tag, started, number) = key.value();
                 let PastRow { digest, .. } = PastRow::decode(row.value(), tag)?;
                 past_of.insert((name, digest.key(), tag, started, number), ())?;
             }
-            for row in self.transaction().open_table(*MANIFESTS)?.iter()? {
+            for row in self.unlogged().open_table(*MANIFESTS)?.iter()? {
                 let (key, _) = row?;
                 let (name, digest) = key.value();
                 manifests.extend(name.parse::<RepositoryName>().ok().zip(Digest::from_key(digest)));

@@ -208,11 +208,13 @@ impl WriteTx {
         self.remove_user_data(name)
     }
 
-    /// Removes the credentials, the permissions and the namespace of a user, so that another user can get the name.
+    /// Removes the credentials, the preferences, the permissions and the namespace of a user, so that another user can
+    /// get the name.
     pub(crate) fn remove_user_data(&mut self, name: &str) -> Result<(), Error> {
         self.remove_credentials(name)?;
         self.remove_federated_user(name)?;
         self.set_namespace(name, None)?;
+        self.remove_preferences_of_user(name)?;
         self.remove_permissions_of(Grantee::User, name)
     }
 

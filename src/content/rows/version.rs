@@ -6,6 +6,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version(u64);
 
+#[cfg(test)]
+impl Version {
+    /// The number of changes since an earlier version.
+    pub(crate) const fn since(self, earlier: Self) -> u64 {
+        self.0 - earlier.0
+    }
+}
+
 /// Counts the changes of the database, and those that are running.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {

@@ -30,12 +30,14 @@ pub(in crate::http) async fn get(context: &Context<'_>, name: &RepositoryName, d
             let message = format!("the Range header has more than {RANGE_PARTS_MAX} ranges");
             Err(ApiError::new(ErrorCode::SizeInvalid, message))
         }
-        RangeRequest::Unsatisfiable => {
-            let message = format!("the Range header is not within the {} bytes of the blob", blob.size);
-            Err(ApiError::range(ErrorCode::SizeInvalid, message)
-                .header(header::CONTENT_RANGE, value(format!("bytes */{}", blob.size))))
-        }
+        RangeRequest::Unsatisfiable => Err(unsatisfiable(blob.size)),
     }
+}
+
+/// The error for a range that has no byte of a blob of this size.
+pub(super) fn unsatisfiable(size: u64) -> ApiError {
+    let message = format!("the Range header is not within the {size} bytes of the blob");
+    ApiError::range(ErrorCode::SizeInvalid, message).header(header::CONTENT_RANGE, value(format!("bytes */{size}")))
 }
 
 /// Opens a blob. Hashes its file first if the file was modified.

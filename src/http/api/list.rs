@@ -1,18 +1,19 @@
 //! The lists of the distribution specification: repositories, tags and referrers, in pages.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 use oci_spec::distribution::{RepositoryListBuilder, TagListBuilder};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::content::repository::{NamePage, ReferrerCursor};
+use crate::content::repository::{Error, NamePage, ReferrerCursor, TagPage};
 use crate::http::error::ApiError;
 use crate::http::response::{OCI_FILTERS_APPLIED, json_response, next_link, with_body};
 use crate::http::route::Page;
 use crate::http::{Body, Context, HandlerResult};
-use crate::oci::{Digest, MediaType, RepositoryName};
+use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
 /// The characters that are encoded in the value of a parameter: all that RFC 3986 does not call unreserved.
 const PARAMETER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -33,13 +34,18 @@ impl Page {
     }
 }
 
-/// `/v2/_catalog`: the repositories that the caller may pull from.
-pub(in crate::http) async fn catalog(context: &Context<'_>, page: Page) -> HandlerResult {
+/// `/v2/_catalog`: the repositories that the caller may pull from. `more` are names that this registry may lack, in byte
+/// order.
+pub(in crate::http) async fn catalog(
+    context: &Context<'_>,
+    page: Page,
+    more: Arc<Vec<RepositoryName>>,
+) -> HandlerResult {
     let listed = match page.size() {
         0 => NamePage { names: Vec::new(), next: None },
         limit => {
             let (view, last) = (context.registry.catalog_view(context.caller), page.last.clone());
-            context.blocking(move || view.page(("", &last), limit, false)).await?
+            context.blocking(move || view.merged_page(&last, limit, &more)).await?
         }
     };
     let list = RepositoryListBuilder::default().repositories(listed.names).build().map_err(ApiError::internal)?;
@@ -53,8 +59,29 @@ pub(in crate::http) async fn catalog(context: &Context<'_>, page: Page) -> Handl
 /// `/v2/<name>/tags/list` (distribution-spec, "Listing Tags").
 pub(in crate::http) fn tags(context: &Context<'_>, name: &RepositoryName, page: &Page) -> HandlerResult {
     let listed = context.registry.repository(name).tags(&page.last, page.size())?;
-    let next = listed.more.then(|| listed.tags.last().cloned()).flatten();
-    let list = TagListBuilder::default().name(name.as_str()).tags(listed.tags).build().map_err(ApiError::internal)?;
+    tag_list(name, page, listed.tags, listed.more)
+}
+
+/// As [`tags`], with more tags, which are in byte order. The repository need not exist if there are any.
+pub(super) fn merged_tags(context: &Context<'_>, name: &RepositoryName, page: &Page, more: &[Tag]) -> HandlerResult {
+    let listed = match context.registry.repository(name).tags(&page.last, page.size()) {
+        Err(Error::RepositoryUnknown { .. }) if !more.is_empty() => TagPage::default(),
+        listed => listed?,
+    };
+    let begin = more.partition_point(|tag| tag.as_str() <= page.last.as_str());
+    // One more of each tells whether there is another page.
+    let others = more[begin..].iter().take(page.size() + 1).map(Tag::as_str);
+    let mut tags: Vec<String> = listed.tags.into_iter().chain(others.map(str::to_owned)).collect();
+    tags.sort_unstable();
+    tags.dedup();
+    let has_more = listed.more || tags.len() > page.size();
+    tags.truncate(page.size());
+    tag_list(name, page, tags, has_more)
+}
+
+fn tag_list(name: &RepositoryName, page: &Page, tags: Vec<String>, has_more: bool) -> HandlerResult {
+    let next = has_more.then(|| tags.last().cloned()).flatten();
+    let list = TagListBuilder::default().name(name.as_str()).tags(tags).build().map_err(ApiError::internal)?;
     let mut response = json_response(StatusCode::OK, &list);
     if let Some(last) = next {
         let path = page.next_path(&format!("/v2/{name}/tags/list"), &last);

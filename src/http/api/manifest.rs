@@ -109,8 +109,10 @@ pub(in crate::http) async fn put(
         expected,
         may_create: granted.has(Action::Push),
         may_move: granted.has(Action::Update),
+        sparse: false,
+        by_client: true,
     };
-    let info = context.blocking(move || repository.put_manifest(put)).await?;
+    let info = store(context, name, repository, put).await?;
 
     let mut response = empty(StatusCode::CREATED);
     let headers = response.headers_mut();
@@ -125,13 +127,35 @@ pub(in crate::http) async fn put(
     Ok(response)
 }
 
+/// Stores a manifest. If its parts are still only in the registry that the repository mirrors, fetches them first: the
+/// client was told that they exist.
+async fn store(
+    context: &Context<'_>,
+    name: &RepositoryName,
+    repository: Repository,
+    put: PutManifest,
+) -> Result<ManifestInfo, ApiError> {
+    let Some(mirror) = context.registry.mirror().filter(|mirror| mirror.mirrors(name)) else {
+        return context.blocking(move || repository.put_manifest(put)).await;
+    };
+    let (again, first) = (repository.clone(), put.clone());
+    let stored = context.blocking(move || Ok::<_, repository::Error>(repository.put_manifest(first))).await?;
+    match stored {
+        Err(repository::Error::ManifestContentMissing { missing }) => {
+            mirror.bring(name, &missing).await;
+            context.blocking(move || again.put_manifest(put)).await
+        }
+        stored => Ok(stored?),
+    }
+}
+
 pub(in crate::http) async fn delete(
     context: &Context<'_>,
     name: &RepositoryName,
     reference: Reference,
 ) -> HandlerResult {
     let granted = context.registry.actions(context.caller, name)?;
-    let repository = context.registry.repository(name);
+    let repository = context.registry.repository(name).requested_by(context.origin().of_events());
     let only_untagged = granted.covers(Actions::DETECT_COLLISION);
     context.blocking(move || repository.delete_manifest(&reference, only_untagged)).await?;
     Ok(empty(StatusCode::ACCEPTED))

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::header;
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -15,10 +16,10 @@ use crate::http::caching::NO_STORE;
 use crate::http::error::ApiError;
 use crate::http::request::RequestBody;
 use crate::http::response::json_response;
-use crate::http::route::Query;
+use crate::http::route::{Query, RouteError};
 use crate::http::time::rfc3339;
 use crate::http::{Body, Context, HandlerResult, host_of, service};
-use crate::identity::access::{Caller, Credential, Identity, Refusal};
+use crate::identity::access::{Caller, Credential, Credentials, IdToken, Identity, Refusal};
 use crate::identity::accounts::{Account, Actions, SessionId};
 use crate::identity::tokens::{AccessEntry, Issued, IssuedFor, ScopeRequest};
 use crate::oci::ErrorCode;
@@ -26,18 +27,26 @@ use crate::oci::ErrorCode;
 /// The largest form. It has a user name, a password and some scopes.
 const FORM_BYTES_MAX: usize = 64 * 1024;
 
+/// The fields of a form in which zot's clients send a token.
+const TOKEN_FIELDS: [&str; 5] = ["password", "id_token", "access_token", "refresh_token", "token"];
+/// The grant of a token exchange, and the types of tokens that it accepts and issues (RFC 8693, 2.1 and 3).
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const EXCHANGED: [&str; 2] = ["urn:ietf:params:oauth:token-type:id_token", "urn:ietf:params:oauth:token-type:jwt"];
+const ISSUED: &str = "urn:ietf:params:oauth:token-type:access_token";
+
 /// `GET`: issues a token for the credentials of the `Authorization` header.
 pub(in crate::http) async fn get(context: &Context<'_>, query: &Query) -> HandlerResult {
     let request = TokenRequest::read(context, query)?;
     let caller = match &context.caller.credential {
-        // A session does not count here, because a page of another site could send the request.
-        Credential::Session(_) => &Caller::ANONYMOUS,
+        // A session does not count here, because a page of another site could send the request. A token for a certificate
+        // would be valid without it.
+        Credential::Session(_) | Credential::Certificate => &Caller::ANONYMOUS,
         // A token that gets the next one would never expire.
         Credential::Token(_) => return Err(Refusal::Unauthenticated.into()),
-        Credential::None | Credential::Password | Credential::Key(_) => context.caller,
+        Credential::None | Credential::Password | Credential::IdToken | Credential::Key(_) => context.caller,
     };
     // The client wants to sign in, but sends no credentials.
-    if caller.account().is_none() && request.scopes.is_empty() {
+    if caller.identity.grantee().is_none() && request.scopes.is_empty() {
         return Err(Refusal::Unauthenticated.into());
     }
     let offline = query.one("offline_token")? == Some("true");
@@ -74,7 +83,15 @@ pub(in crate::http) async fn post(context: &Context<'_>, body: &mut RequestBody)
             let (account, id) = refreshed.ok_or_else(wrong)?;
             (Caller { identity: Identity::User(account), credential: Credential::Password }, Some((secret, id)))
         }
-        Some(_) => return Err(bad("the field grant_type must be password or refresh_token")),
+        Some(EXCHANGE) => {
+            let text = form.one("subject_token")?.ok_or_else(|| missing("subject_token"))?;
+            if !form.one("subject_token_type")?.is_some_and(|kind| EXCHANGED.contains(&kind)) {
+                return Err(bad(&format!("the field subject_token_type must be {}", EXCHANGED.join(" or "))));
+            }
+            let IdToken { caller, .. } = context.registry.authenticator().id_token(text, &context.info).await?;
+            (caller, None)
+        }
+        Some(_) => return Err(bad("the field grant_type must be password, refresh_token or that of a token exchange")),
         None => return Err(missing("grant_type")),
     };
     let (issued, access) = issue(context, &caller, refresh.as_ref().map(|(_, id)| *id), &request.scopes)?;
@@ -83,6 +100,46 @@ pub(in crate::http) async fn post(context: &Context<'_>, body: &mut RequestBody)
     if let Some((refresh, _)) = refresh {
         answer["refresh_token"] = refresh.reveal().into();
     }
+    if matches!(caller.credential, Credential::IdToken) {
+        answer["issued_token_type"] = ISSUED.into();
+        answer["token_type"] = "Bearer".into();
+    }
+    let mut response = json_response(StatusCode::OK, &answer);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    Ok(response)
+}
+
+/// `/zot/auth/token`: exchanges the ID token of a workload. With scopes, the result is an access token of this registry.
+/// Without, it is the ID token, as in zot.
+pub(in crate::http) async fn exchange(
+    context: &Context<'_>,
+    query: &Query,
+    body: &mut RequestBody,
+    is_form: bool,
+) -> HandlerResult {
+    if !context.registry.authenticator().accepts_workloads() {
+        return Err(RouteError::NotFound.into());
+    }
+    let bytes = if is_form { body.read(FORM_BYTES_MAX).await? } else { Bytes::new() };
+    let form = Query::form(str::from_utf8(&bytes).map_err(|_| bad("the form is not UTF-8"))?)?;
+    let token = match Credentials::read(context.info.headers, context.info.surface) {
+        Ok(Credentials::PasswordOrToken { token, .. }) => token.reveal().to_owned(),
+        Ok(Credentials::None) if is_form => {
+            let mut sent = TOKEN_FIELDS.into_iter().flat_map(|name| form.all(name));
+            sent.find(|text| !text.is_empty()).ok_or(Refusal::Unauthenticated)?.to_owned()
+        }
+        // Other credentials get an access token, as from the token service.
+        _ => return get(context, query).await,
+    };
+    let IdToken { caller, issued, expires } = context.registry.authenticator().id_token(&token, &context.info).await?;
+    let mut request = TokenRequest::read(context, query)?;
+    request.scopes.extend(TokenRequest::read(context, &form)?.scopes);
+    let answer = if request.scopes.is_empty() {
+        let lifetime = expires.since(context.registry.now());
+        answer(&Issued { token, at: issued, lifetime })
+    } else {
+        answer(&issue(context, &caller, None, &request.scopes)?.0)
+    };
     let mut response = json_response(StatusCode::OK, &answer);
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     Ok(response)
@@ -125,21 +182,30 @@ fn issue(
     let base = context.base_url();
     let mut access = Vec::with_capacity(scopes.len());
     for scope in scopes {
-        access.push(match scope.repository(host_of(&base)) {
-            Some(name) => scope.granted(Some(&name), context.registry.actions(caller, &name)?),
-            None if scope.is_catalog() => scope.catalog(),
-            None => scope.granted(None, Actions::NONE),
-        });
+        let Some(name) = scope.repository(host_of(&base)) else {
+            access.push(if scope.is_catalog() { scope.catalog() } else { scope.granted(None, Actions::NONE) });
+            continue;
+        };
+        // Clients request a token for the name that they use. A pull may be answered from the mirrored repository.
+        if let Some(mirrored) = context.registry.mirror().and_then(|mirror| mirror.bare(&name)) {
+            let actions = context.registry.actions(caller, &mirrored)?.within(Actions::PULL);
+            access.push(scope.granted(Some(&mirrored), actions));
+        }
+        access.push(scope.granted(Some(&name), context.registry.actions(caller, &name)?));
     }
     let by = match (&caller.identity, &caller.credential) {
         (Identity::Anonymous | Identity::External(_), _) => IssuedFor::Anonymous,
+        (Identity::Workload(workload), _) => IssuedFor::Workload(workload.rule.id().to_owned()),
         (Identity::User(_), Credential::Key(key)) => IssuedFor::Key(key.id),
         (Identity::User(account), _) => match refresh {
             Some(id) => IssuedFor::Refresh(id),
             None => IssuedFor::Password(context.registry.accounts().stamp(account)),
         },
     };
-    let user = caller.account().map(|account| account.name.as_str());
+    let user = match &caller.identity {
+        Identity::Workload(workload) => Some(workload.name.as_str()),
+        _ => caller.account().map(|account| account.name.as_str()),
+    };
     Ok((context.registry.tokens().issue(user, by, access.clone()), access))
 }
 

@@ -1,8 +1,6 @@
 //! `/v2/<name>/blobs/uploads/…` (distribution-spec, "Pushing blobs", "Pushing a blob in chunks",
 //! "Cancel a blob upload", "Mounting a blob from another repository").
 
-use std::sync::Arc;
-
 use hyper::header;
 use hyper::{Response, StatusCode};
 
@@ -12,7 +10,6 @@ use crate::http::receive::{receive, receive_last};
 use crate::http::request::{RequestBody, content_range};
 use crate::http::response::{DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, empty, value};
 use crate::http::{Body, Context, HandlerResult};
-use crate::identity::access::Action;
 use crate::oci::{Algorithm, ChunkRange, Digest, RepositoryName, UploadId};
 
 pub(in crate::http) async fn start(
@@ -21,7 +18,11 @@ pub(in crate::http) async fn start(
     algorithm: Algorithm,
 ) -> HandlerResult {
     let repository = context.registry.repository(name);
-    let id = context.blocking(move || repository.start_upload(algorithm)).await?;
+    let start = move || {
+        repository.check_may_exist()?;
+        repository.start_upload(algorithm)
+    };
+    let id = context.blocking(start).await?;
     Ok(in_progress(StatusCode::ACCEPTED, name, id, 0))
 }
 
@@ -38,9 +39,19 @@ pub(in crate::http) async fn push(
     }
     let repository = context.registry.repository(name);
     let opening = repository.clone();
-    let upload = context.blocking(move || opening.open_upload(digest.algorithm())).await?;
+    let open = move || {
+        opening.check_may_exist()?;
+        opening.open_upload(digest.algorithm())
+    };
+    let mut upload = context.blocking(open).await?;
     let id = upload.id();
-    let result = receive_last(context.registry.work(), upload, body.take(), range, digest).await;
+    let result = match check_quota(context, &mut upload, Some(digest)) {
+        Ok(()) => receive_last(context.registry.work(), upload, body.take(), range, digest).await,
+        Err(error) => {
+            drop(upload);
+            Err(error)
+        }
+    };
     if let Err(error) = result {
         // The client does not know the id of the upload, so it cannot continue. If the upload cannot be cancelled, it
         // expires. The client gets the first error.
@@ -57,14 +68,9 @@ pub(in crate::http) async fn push(
 /// `POST ?mount=`: mounts the blob of another repository, or starts an upload if no repository has the blob.
 pub(in crate::http) async fn mount(context: &Context<'_>, name: &RepositoryName, digest: Digest) -> HandlerResult {
     let repository = context.registry.repository(name);
-    let (policy, caller) = (context.registry.policy(), context.caller.clone());
-    let accounts = Arc::clone(context.registry.accounts());
+    let view = context.registry.catalog_view(context.caller);
     // If this cannot be decided, the client pushes the blob itself.
-    let readable = move |source: &RepositoryName| {
-        accounts
-            .permissions(source)
-            .is_ok_and(|permissions| policy.actions(&caller, source, &permissions).has(Action::Pull))
-    };
+    let readable = move |source: &RepositoryName| view.may_mount_from(source);
     if context.blocking(move || repository.mount(digest, readable)).await? {
         return Ok(created(name, digest));
     }
@@ -84,7 +90,8 @@ pub(in crate::http) async fn chunk(
     body: &mut RequestBody,
 ) -> HandlerResult {
     let range = content_range(context.info.headers)?;
-    let upload = resume(context, name, id, range).await?;
+    let mut upload = resume(context, name, id, range).await?;
+    check_quota(context, &mut upload, None)?;
     let received = receive(context.registry.work(), upload, body.take(), range).await?;
     Ok(in_progress(StatusCode::ACCEPTED, name, id, received))
 }
@@ -98,7 +105,8 @@ pub(in crate::http) async fn finish(
     body: &mut RequestBody,
 ) -> HandlerResult {
     let range = content_range(context.info.headers)?;
-    let upload = resume(context, name, id, range).await?;
+    let mut upload = resume(context, name, id, range).await?;
+    check_quota(context, &mut upload, Some(digest))?;
     receive_last(context.registry.work(), upload, body.take(), range, digest).await?;
     Ok(created(name, digest))
 }
@@ -107,6 +115,12 @@ pub(in crate::http) async fn cancel(context: &Context<'_>, name: &RepositoryName
     let upload = context.registry.repository(name).upload(id).await?;
     context.blocking(move || upload.cancel()).await?;
     Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// Refuses a body before its first byte if its length exceeds a quota.
+fn check_quota(context: &Context<'_>, upload: &mut Upload, digest: Option<Digest>) -> Result<(), ApiError> {
+    let length = context.info.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    Ok(upload.check_quota(length.unwrap_or_default(), digest)?)
 }
 
 /// Opens an upload for a chunk, which must begin at the end of the received bytes. The error of another chunk has that

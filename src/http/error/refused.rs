@@ -120,7 +120,11 @@ fn by(credential: &Credential, access: &Access) -> &'static str {
         return if is_scoped { " with this API key" } else { "" };
     }
     match credential {
-        Credential::None | Credential::Password | Credential::Session(_) => "",
+        Credential::None
+        | Credential::Password
+        | Credential::IdToken
+        | Credential::Certificate
+        | Credential::Session(_) => "",
         Credential::Key(key) if key.scopes.is_none() => "",
         Credential::Key(_) => " with this API key",
         Credential::Token(_) => " with this access token",

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use hyper::header::{self, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::StatusCode;
+use hyper::header;
 use serde::{Deserialize, Serialize};
 
 use crate::http::caching::NO_STORE;
@@ -11,7 +11,7 @@ use crate::http::error::ApiError;
 use crate::http::request::{RequestBody, why_unreadable};
 use crate::http::response::{empty, json_response, warning_value};
 use crate::http::time::{NEVER, parse_rfc3339, rfc3339};
-use crate::http::{Body, Context, HandlerResult};
+use crate::http::{Context, HandlerResult};
 use crate::identity::accounts::{Error, Key, NewKey};
 use crate::oci::{AnyCaseObject, ErrorCode};
 
@@ -115,18 +115,4 @@ pub(in crate::http) async fn revoke(context: &Context<'_>, id: String) -> Handle
     });
     revoked.await?;
     Ok(empty(StatusCode::OK))
-}
-
-/// Answers a browser that checks whether a page of another origin may send a request. Requests with cookies are not
-/// allowed.
-pub(in crate::http) fn preflight() -> Response<Body> {
-    let mut response = empty(StatusCode::NO_CONTENT);
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET,POST,DELETE,OPTIONS"));
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("Authorization,content-type,X-ZOT-API-CLIENT"),
-    );
-    response
 }

@@ -128,7 +128,7 @@ fn audit_failure(accounts: &Accounts, not_admitted: &NotAdmitted, origin: &Origi
     if matches!(not_admitted, NotAdmitted::Disabled { .. }) {
         return;
     }
-    if let Err(error) = accounts.note("login_failure", "", origin) {
+    if let Err(error) = accounts.note("login_failure", "", &[], origin) {
         tracing::error!(%error, "a failed sign-in could not be written to the audit log");
     }
 }

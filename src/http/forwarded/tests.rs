@@ -14,7 +14,8 @@ fn read(lines: &[(&str, &[u8])]) -> (String, String, bool) {
         request = request.header(*name, *value);
     }
     let (head, ()) = request.body(()).unwrap().into_parts();
-    let reached = ClientInfo::read(&trusted, Some("127.0.0.1:999".parse().unwrap()), &head);
+    let connection = crate::http::fuzzing::connection("127.0.0.1:999".parse().unwrap());
+    let reached = ClientInfo::read(&trusted, &connection, &head);
     let contradict = reached.notice == Some(Notice::Contradiction);
     (reached.address.unwrap().to_string(), reached.url(false), contradict)
 }
@@ -129,9 +130,9 @@ fn a_forwarded_host_that_is_invalid_is_refused() {
         let trusted: [Network; 1] = ["127.0.0.1".parse().unwrap()];
         let request = Request::builder().uri("/v2/").header("host", "own.example").header(name, value);
         let (head, ()) = request.body(()).unwrap().into_parts();
-        let peer = |text: &str| Some(text.parse().unwrap());
-        assert_eq!(ClientInfo::read(&trusted, peer("127.0.0.1:1"), &head).check(), Err(InvalidHost::Forwarded));
-        let unknown = ClientInfo::read(&trusted, peer("127.0.0.2:1"), &head);
+        let peer = |text: &str| crate::http::fuzzing::connection(text.parse().unwrap());
+        assert_eq!(ClientInfo::read(&trusted, &peer("127.0.0.1:1"), &head).check(), Err(InvalidHost::Forwarded));
+        let unknown = ClientInfo::read(&trusted, &peer("127.0.0.2:1"), &head);
         assert_eq!((unknown.check(), unknown.notice), (Ok(()), Some(Notice::UntrustedProxy)));
     }
 }

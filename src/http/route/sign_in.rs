@@ -1,4 +1,4 @@
-//! The routes where browsers sign in and out: zot's, and one of our own.
+//! The routes where browsers sign in and out: zot's, and one of our own. The token services.
 
 use hyper::Method;
 
@@ -34,5 +34,24 @@ pub(super) fn logout(method: &Method) -> Result<Route, RouteError> {
         Method::POST => Ok(Route::Logout),
         Method::OPTIONS => Ok(Route::Preflight),
         _ => Err(RouteError::MethodNotAllowed { allow: "POST, OPTIONS".into() }),
+    }
+}
+
+/// The token service.
+pub(super) fn token(method: &Method, query: &str) -> Result<Route, RouteError> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(Route::GetToken { query: Query::form(query)? }),
+        Method::POST => Ok(Route::PostToken),
+        _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST".into() }),
+    }
+}
+
+/// zot's token service for the ID tokens of workloads.
+pub(super) fn exchange(method: &Method, query: &str) -> Result<Route, RouteError> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(Route::ExchangeToken { query: Query::form(query)?, is_form: false }),
+        Method::POST => Ok(Route::ExchangeToken { query: Query::form(query)?, is_form: true }),
+        Method::OPTIONS => Ok(Route::Preflight),
+        _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST, OPTIONS".into() }),
     }
 }

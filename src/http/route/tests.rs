@@ -199,7 +199,8 @@ macro_rules! variants {
 variants! {
     Ping Catalog Tags Referrers GetManifest HeadManifest PutManifest DeleteManifest GetBlob HeadBlob DeleteBlob
     StartUpload PushBlob MountBlob UploadStatus UploadChunk FinishUpload CancelUpload ListKeys CreateKey RevokeKey
-    GetToken PostToken TokenKeys Preflight Login Callback Confirm Logout Root Live Ready Started Metrics
+    GetToken PostToken ExchangeToken TokenKeys Preflight Login Callback Confirm Logout Root Live Ready Started Metrics
+    Discover Management TogglePreference GetSearch PostSearch
 }
 
 /// The server's own answers make the table. This test makes sure that it has every route.

@@ -55,6 +55,7 @@ pub(super) fn role_badge(account: &Account) -> Option<Badge> {
 /// How a user signs in.
 pub(super) fn source(call: &PageCall<'_>, account: &Account) -> String {
     match &account.federated {
+        Some(_) if account.is_in_directory() => "password in the LDAP directory".to_owned(),
         Some(federated) => {
             let provider = call.context.registry.providers().get(&federated.provider);
             provider.map_or_else(|| federated.provider.clone(), |provider| provider.title.clone())
@@ -129,6 +130,9 @@ fn badges(actions: &[Action]) -> Vec<Badge> {
 pub(super) async fn password(call: &PageCall<'_>) -> HandlerResult {
     let account = call.context.account()?;
     let elsewhere = match &account.federated {
+        Some(_) if account.is_in_directory() => {
+            Some("Your password is in the LDAP directory. Change it there.".to_owned())
+        }
         Some(_) => Some(format!("You sign in with {}. Change your password there.", source(call, account))),
         None if account.is_in_file() => {
             Some("Your password is in the operator's htpasswd file. The operator can change it.".to_owned())

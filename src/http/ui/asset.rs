@@ -28,7 +28,7 @@ pub(super) fn get(context: &Context<'_>, name: &str) -> HandlerResult {
 }
 
 /// Whether the client takes gzip. A weight other than zero is as good as any.
-fn accepts_gzip(context: &Context<'_>) -> bool {
+pub(in crate::http) fn accepts_gzip(context: &Context<'_>) -> bool {
     let values = context.info.headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|coding| {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));

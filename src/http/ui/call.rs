@@ -7,16 +7,16 @@ use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 
 use super::route;
-use crate::content::rows::AccountRole;
+use crate::content::rows::{AccountRole, Facts};
 use crate::http::error::ApiError;
 use crate::http::page::{self, Rights};
 use crate::http::request::RequestBody;
 use crate::http::route::Query;
 use crate::http::{Body, Context, HandlerResult};
-use crate::identity::access::Access;
+use crate::identity::access::{Access, Action, Caller};
 use crate::identity::accounts::SessionId;
 use crate::kit::clock::Timestamp;
-use crate::oci::ErrorCode;
+use crate::oci::{ErrorCode, RepositoryName};
 use crate::web::{LastUse, Layout, Menu, MenuEntry, Notice, Time, User, program, sentence};
 
 /// The largest form.
@@ -47,6 +47,7 @@ const ADMINISTRATION: Menu = Menu {
         MenuEntry { path: "/ui/admin/groups", name: "Groups" },
         MenuEntry { path: "/ui/admin/audit", name: "Audit log" },
         MenuEntry { path: "/ui/admin/disk", name: "Disk use" },
+        MenuEntry { path: "/ui/admin/mirrors", name: "Mirrors" },
         MenuEntry { path: "/ui/admin/maintenance", name: "Maintenance" },
         MenuEntry { path: "/ui/admin/limits", name: "Limits" },
         MenuEntry { path: "/ui/admin/config", name: "Configuration" },
@@ -152,6 +153,25 @@ impl<'a> PageCall<'a> {
         LastUse { at: self.time(at), address, program: program(&agent), agent }
     }
 
+    /// The option of podman and similar programs for a registry without TLS.
+    pub(super) fn podman_option(&self) -> &'static str {
+        if self.is_https() { "" } else { " --tls-verify=false" }
+    }
+
+    /// The option of helm for a registry without TLS.
+    pub(super) fn helm_option(&self) -> &'static str {
+        if self.is_https() { "" } else { " --plain-http" }
+    }
+
+    fn is_https(&self) -> bool {
+        self.context.base_url().starts_with("https:")
+    }
+
+    /// The user who pushed something, for callers with an account. Others do not learn the names of users.
+    pub(super) fn pusher(&self, facts: &Facts) -> Option<String> {
+        facts.pushed_by.clone().filter(|_| self.context.caller.account().is_some())
+    }
+
     /// Shows a page.
     #[expect(clippy::unused_self, reason = "handlers answer through their call")]
     pub(super) fn render(&self, view: &impl Template) -> HandlerResult {
@@ -181,6 +201,11 @@ impl<'a> PageCall<'a> {
     pub(super) fn may_list(&self) -> Result<bool, ApiError> {
         let Context { registry, caller, .. } = self.context;
         Ok(caller.account().is_some() || registry.decide(caller, &Access::Catalog)?.is_ok())
+    }
+
+    /// Whether anyone may pull from a repository, by its setting or by the rules of the configuration.
+    pub(super) fn is_public(&self, name: &RepositoryName) -> Result<bool, ApiError> {
+        Ok(self.context.registry.actions(&Caller::ANONYMOUS, name)?.has(Action::Pull))
     }
 
     /// Sends the browser to the sign-in page, which returns here.

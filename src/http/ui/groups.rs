@@ -19,7 +19,7 @@ const GROUPS: &str = "/ui/admin/groups";
 const ROLES: [(&str, &str, Option<Role>); 4] = [
     ("member", "member: no rights of its own", None),
     ("read", "read: pull", Some(Role::Read)),
-    ("write", "write: pull and push", Some(Role::Write)),
+    ("write", "write: pull, push and delete", Some(Role::Write)),
     ("admin", "admin: everything, and decide who else may", Some(Role::Admin)),
 ];
 
@@ -46,11 +46,10 @@ fn row(name: &str, row: Row, members: usize) -> GroupRow {
 
 pub(super) fn list(call: &PageCall<'_>) -> HandlerResult {
     let accounts = call.context.registry.accounts();
-    let mut groups = Vec::new();
-    for (name, group) in accounts.groups()? {
-        let members = accounts.members(&name)?.len();
-        groups.push(row(&name, group, members));
-    }
+    let members = accounts.member_counts()?;
+    let groups = accounts.groups()?.into_iter();
+    let groups = groups.map(|(name, group)| row(&name, group, members.get(&name).copied().unwrap_or_default()));
+    let groups = groups.collect();
     let layout = call.admin_layout("Groups", GROUPS);
     call.render(&GroupList { layout, may_change: call.is_superuser(), groups })
 }

@@ -8,9 +8,11 @@ use uuid::Uuid;
 
 use super::PageCall;
 use super::call::mistaken;
+use super::route::parameter;
 use crate::http::error::ApiError;
 use crate::http::{HandlerResult, host_of};
 use crate::identity::accounts::{Actions, Error, Key, KeyScope, NewKey, SCOPES_MAX};
+use crate::kit::text::shell_word;
 use crate::oci::RepositoryName;
 use crate::web::{Choice, Confirm, Copy, KeyList, KeyRow, Matching, NewKeyForm, Secret, sentence};
 
@@ -34,14 +36,15 @@ pub(super) fn list(call: &PageCall<'_>) -> HandlerResult {
     call.render(&KeyList {
         layout: call.account_layout("API keys", "/ui/account/keys"),
         off: !call.context.registry.has_api_keys(),
-        keys: keys.into_iter().map(|key| row(call, key)).collect(),
+        keys: keys.into_iter().map(|key| row(call, key, true)).collect(),
     })
 }
 
-/// A key as lists show it.
-pub(super) fn row(call: &PageCall<'_>, key: Key) -> KeyRow {
+/// A key as the lists of its owner and of superusers show it.
+pub(super) fn row(call: &PageCall<'_>, key: Key, is_own: bool) -> KeyRow {
+    let revoke = if is_own { format!("/ui/account/keys/{}/revoke", key.id) } else { revoke_any_url(&key) };
     KeyRow {
-        id: key.id.to_string(),
+        revoke,
         label: key.label,
         scopes: key.scopes.filter(|scopes| !scopes.is_empty()),
         created: call.time(key.created),
@@ -227,17 +230,18 @@ async fn create_key(call: &PageCall<'_>, wanted: &Wanted) -> Result<HandlerResul
     let (plain, _, warning) = context.blocking(move || check.create_key(&owner, new, &origin)).await?;
     let base = context.base_url();
     let host = host_of(&base);
+    let user = shell_word(&user);
     let login =
-        |program: &str| format!("echo {} | {program} login --username {user} --password-stdin {host}", plain.reveal());
+        |program: &str| format!("echo {} | {program} --username {user} --password-stdin {host}", plain.reveal());
     let view = Secret {
         layout: call.account_layout("Your new API key", "/ui/account/keys"),
         warning: warning.map(|warning| sentence(&warning)),
         what: "key",
         shown: Copy::new("API key", plain.reveal()),
         commands: vec![
-            Copy::new("Sign in with Docker", login("docker")),
-            Copy::new("Sign in with Podman", login("podman")),
-            Copy::new("Sign in with Helm", login("helm registry")),
+            Copy::new("Sign in with Docker", login("docker login")),
+            Copy::new("Sign in with Podman", login(&format!("podman login{}", call.podman_option()))),
+            Copy::new("Sign in with Helm", login(&format!("helm registry login{}", call.helm_option()))),
         ],
         back: "/ui/account/keys".to_owned(),
     };
@@ -254,13 +258,21 @@ pub(super) async fn revoke_own(call: &PageCall<'_>, id: Uuid) -> HandlerResult {
     revoke(call, layout, Some(owner), &key, format!("/ui/account/keys/{id}/revoke"), back).await
 }
 
+/// The URL of the page that revokes a key of any user. It names the user, so that the keys of all need not be read.
+fn revoke_any_url(key: &Key) -> String {
+    format!("/ui/admin/keys/{}/revoke?owner={}", key.id, parameter(&key.owner))
+}
+
 /// Revokes a key of any user.
 pub(super) async fn revoke_any(call: &PageCall<'_>, id: Uuid) -> HandlerResult {
-    let key = call.context.registry.accounts().keys(None)?.into_iter().find(|key| key.id == id);
-    let key = key.ok_or(Error::KeyUnknown)?;
+    let owner = Some(call.parameter("owner")?.to_owned()).filter(|owner| !owner.is_empty());
+    let accounts = Arc::clone(call.context.registry.accounts());
+    let keys = call.context.blocking(move || accounts.keys(owner.as_deref())).await?;
+    let key = keys.into_iter().find(|key| key.id == id).ok_or(Error::KeyUnknown)?;
     let back = super::users::url(&key.owner);
     let layout = call.admin_layout("Revoke this API key?", "/ui/admin/users");
-    revoke(call, layout, None, &key, format!("/ui/admin/keys/{id}/revoke"), back).await
+    let action = revoke_any_url(&key);
+    revoke(call, layout, Some(key.owner.clone()), &key, action, back).await
 }
 
 async fn revoke(

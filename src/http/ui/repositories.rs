@@ -183,7 +183,7 @@ fn listed(call: &PageCall<'_>, one: &browse::ListedRepository) -> ListedReposito
         name: one.name.to_string(),
         folder: None,
         description: summary(&one.description, SUMMARY_MAX),
-        is_public: one.is_public,
+        is_public: one.is_public || call.is_public(&one.name).unwrap_or(false),
         newest: one.newest.as_ref().map(|(tag, _)| (tag.to_string(), tag_url(&one.name, tag))),
         changed: totals.map(|totals| call.time(totals.changed)),
         tags: totals.map(|totals| totals.tags),

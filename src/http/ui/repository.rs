@@ -3,6 +3,7 @@
 //! Invariant: a page has the access of the API operation that shows or changes the same.
 
 mod delete;
+mod deleted;
 mod kind;
 mod manifest;
 mod settings;
@@ -14,8 +15,9 @@ use crate::content::repository::{Error, Repository};
 use crate::http::error::ApiError;
 use crate::http::{HandlerResult, api};
 use crate::identity::access::{Access, Action, Actions};
+use crate::kit::clock::Timestamp;
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
-use crate::web::{Crumb, RepositoryFrame};
+use crate::web::{Crumb, RepositoryFrame, Source};
 
 pub(super) use kind::kind_name;
 
@@ -39,6 +41,9 @@ pub(crate) enum Place {
     Restore(Tag),
     Tag(Tag),
     Manifest(Digest),
+    /// Manifests that were deleted by digest.
+    Deleted,
+    RestoreManifest(Digest),
     /// Downloads a blob.
     Blob(Digest),
 }
@@ -52,6 +57,7 @@ impl Place {
                 "" if !path.contains(SEPARATOR) => Self::Tags,
                 "untagged" => Self::Untagged,
                 "history" => Self::History,
+                "deleted" => Self::Deleted,
                 "description" => Self::Description,
                 "settings" => Self::Settings,
                 "delete-tags" => Self::DeleteTags,
@@ -62,6 +68,7 @@ impl Place {
             Some(("restore", tag)) => Self::Restore(tag.parse().ok()?),
             Some(("manifest", digest)) => Self::Manifest(digest.parse().ok()?),
             Some(("delete-manifest", digest)) => Self::DeleteManifest(digest.parse().ok()?),
+            Some(("restore-manifest", digest)) => Self::RestoreManifest(digest.parse().ok()?),
             Some(("blob", digest)) => Self::Blob(digest.parse().ok()?),
             Some(_) => return None,
         };
@@ -74,7 +81,8 @@ impl Place {
             Self::Tags | Self::Untagged | Self::History | Self::Tag(_) | Self::Manifest(_) | Self::Blob(_) => {
                 Action::Pull
             }
-            Self::Description => Action::Push,
+            // A restored manifest is one more manifest, as after a push.
+            Self::Description | Self::Deleted | Self::RestoreManifest(_) => Action::Push,
             Self::Restore(_) => Action::Update,
             Self::DeleteTags | Self::DeleteManifest(_) => Action::Delete,
             Self::Settings | Self::Delete => Action::Administer,
@@ -89,8 +97,15 @@ impl Place {
             | Self::DeleteTags
             | Self::DeleteManifest(_)
             | Self::Delete
-            | Self::Restore(_) => true,
-            Self::Tags | Self::Untagged | Self::History | Self::Tag(_) | Self::Manifest(_) | Self::Blob(_) => false,
+            | Self::Restore(_)
+            | Self::RestoreManifest(_) => true,
+            Self::Tags
+            | Self::Untagged
+            | Self::History
+            | Self::Deleted
+            | Self::Tag(_)
+            | Self::Manifest(_)
+            | Self::Blob(_) => false,
         }
     }
 }
@@ -101,6 +116,8 @@ pub(super) async fn handle(call: &PageCall<'_>, name: RepositoryName, place: Pla
         Place::Tags => tags::tags(call, name).await,
         Place::Untagged => tags::untagged(call, name).await,
         Place::History => tags::history(call, name).await,
+        Place::Deleted => deleted::list(call, name).await,
+        Place::RestoreManifest(digest) => deleted::restore(call, name, digest).await,
         Place::Description => settings::description(call, name).await,
         Place::Settings => settings::settings(call, name).await,
         Place::DeleteTags => delete::tags(call, name).await,
@@ -135,10 +152,15 @@ fn frame(call: &PageCall<'_>, name: &RepositoryName, tab: &'static str) -> Resul
     crumbs.extend(folders(name.as_str()));
     let last = name.as_str().rsplit('/').next().unwrap_or_default();
     crumbs.push(Crumb { name: last.to_owned(), path: Some(url(name)) });
+    let mirror = registry.mirror_source(name)?;
     Ok(RepositoryFrame {
         name: name.to_string(),
         crumbs,
-        is_public: registry.accounts().repository_settings(name)?.public,
+        is_public: call.is_public(name)?,
+        mirror: mirror.map(|source| Source {
+            name: format!("{}/{}", source.upstream, source.repository),
+            fetched: Timestamp::from_rfc3339(&source.fetched).map(|at| call.time(at)),
+        }),
         tab,
         may_push: actions.has(Action::Push),
         may_delete: actions.has(Action::Delete),

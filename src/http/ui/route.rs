@@ -238,6 +238,8 @@ mod tests {
         Page::Repository(_, Place::Restore(_)) => "restore" true,
         Page::Repository(_, Place::Tag(_)) => "tag" false,
         Page::Repository(_, Place::Manifest(_)) => "manifest" false,
+        Page::Repository(_, Place::Deleted) => "deleted" false,
+        Page::Repository(_, Place::RestoreManifest(_)) => "restore manifest" true,
         Page::Repository(_, Place::Blob(_)) => "blob" false,
         Page::SignIn => "sign in" true,
         Page::ConfirmPassword => "confirm password" true,
@@ -266,7 +268,8 @@ mod tests {
         Page::Admin(AdminPage::RemoveMember(_)) => "remove member" true,
         Page::Admin(AdminPage::Audit) => "audit" false,
         Page::Admin(AdminPage::Disk) => "disk" false,
-        Page::Admin(AdminPage::Maintenance) => "maintenance" false,
+        Page::Admin(AdminPage::Mirrors) => "mirrors" false,
+        Page::Admin(AdminPage::Maintenance) => "maintenance" true,
         Page::Admin(AdminPage::Limits) => "limits" false,
         Page::Admin(AdminPage::Configuration) => "configuration" false,
     }

@@ -57,7 +57,7 @@ fn sign_in_page(call: &PageCall<'_>, next: String, status: StatusCode, error: Op
         next,
         commands: vec![
             Copy::new("Command to sign in with Docker", format!("docker login {host}")),
-            Copy::new("Command to sign in with Podman", format!("podman login {host}")),
+            Copy::new("Command to sign in with Podman", format!("podman login{} {host}", call.podman_option())),
         ],
     };
     PageCall::render_as(status, &view)
@@ -82,7 +82,8 @@ pub(super) async fn confirm_password(call: &PageCall<'_>) -> HandlerResult {
             Err((refused, why)) => (status, error) = (refused, Some(why)),
         }
     }
-    let provider = account.federated.as_ref().map(|federated| {
+    let elsewhere = account.federated.as_ref().filter(|_| !account.is_in_directory());
+    let provider = elsewhere.map(|federated| {
         let title =
             call.context.registry.providers().get(&federated.provider).map_or("your provider", |one| &one.title);
         provider_link(&federated.provider, title, &next)

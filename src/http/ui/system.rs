@@ -1,14 +1,15 @@
 //! The registry itself, as superusers see it: disk, background work, limits and configuration.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use super::PageCall;
-use crate::http::HandlerResult;
+use super::call::mistaken;
+use crate::http::{HandlerResult, maintenance};
 use crate::kit::text::counted;
-use crate::registry::{Work, WorkState};
+use crate::registry::{DiskCount, NotCounted, Work, WorkState};
 use crate::web::{
     Badge, Bytes, ConfigRow, ConfigurationPage, ContentUse, DiskPage, LimitRow, LimitsPage, MaintenancePage, Space,
-    Tone, WorkRow,
+    Tone, WorkRow, sentence,
 };
 
 /// The statuses of requests that ran into a limit, the limit, and what helps.
@@ -26,18 +27,36 @@ const LIMITS: [(u16, &str, &str); 7] = [
     (431, "Headers that are too large", "A client or a proxy sends too many cookies or headers"),
 ];
 
+/// How long the page waits for a count of the use of the disk, before it shows the last one.
+const DISK_PATIENCE: Duration = Duration::from_millis(30);
+
 pub(super) async fn disk(call: &PageCall<'_>) -> HandlerResult {
     let stores = call.context.registry.stores();
-    let counting = Arc::clone(stores);
-    let content = call.context.blocking(move || counting.disk_use()).await?;
-    let (space, error) = match stores.space() {
-        Ok((free, least)) => (Some(Space { free: Bytes(free), least: Bytes(least) }), None),
-        Err(error) => (None, Some(format!("The free space is unknown: {error}."))),
+    let mut errors = Vec::new();
+    let content = match call.context.registry.disk_use(DISK_PATIENCE).await {
+        Ok(count) => Some(content_use(call, count)),
+        Err(NotCounted::Unfinished) => None,
+        Err(error) => {
+            errors.push(sentence(&error.to_string()));
+            None
+        }
+    };
+    let space = match stores.space() {
+        Ok((free, least)) => Some(Space { free: Bytes(free), least: Bytes(least) }),
+        Err(error) => {
+            errors.push(format!("The free space is unknown: {error}."));
+            None
+        }
     };
     let refuses = stores.check_space().err().map(|error| error.to_string());
     let is_read_only = stores.is_read_only();
     let layout = call.admin_layout("Disk use", "/ui/admin/disk");
-    let content = ContentUse {
+    call.render(&DiskPage { layout, errors, space, is_read_only, refuses, content })
+}
+
+fn content_use(call: &PageCall<'_>, DiskCount { usage: content, at }: DiskCount) -> ContentUse {
+    ContentUse {
+        counted: call.time(at),
         repositories: counted(content.repositories, "repository", "repositories"),
         blobs: counted(content.blobs, "blob", "blobs"),
         logical: Bytes(content.logical),
@@ -47,15 +66,30 @@ pub(super) async fn disk(call: &PageCall<'_>) -> HandlerResult {
         upload_bytes: Bytes(content.upload_bytes),
         unreferenced: Bytes(content.unreferenced),
         is_part: content.is_part,
-    };
-    call.render(&DiskPage { layout, error, space, is_read_only, refuses, content })
+    }
 }
 
-pub(super) fn maintenance(call: &PageCall<'_>) -> HandlerResult {
+/// Shows background work, and starts or stops it.
+pub(super) async fn maintenance(call: &PageCall<'_>) -> HandlerResult {
+    if call.form.is_some() {
+        let work = Work::find(call.field("work")?).ok_or_else(|| mistaken("this work is unknown"))?;
+        let notice = match call.field("act")? {
+            "start" => {
+                maintenance::start(call.context, work).await?;
+                ["collection-started", "scrub-started"]
+            }
+            "stop" => {
+                maintenance::stop(call.context, work).await?;
+                ["collection-stopped", "scrub-stopped"]
+            }
+            _ => return Err(mistaken("start or stop the work")),
+        };
+        return call.redirect("/ui/admin/maintenance", Some(notice[usize::from(work == Work::Scrub)]));
+    }
     let config = call.context.registry.config();
     let every = |is_on: bool, interval: std::time::Duration| {
         if is_on {
-            format!("Runs every {}.", crate::config::duration_text(interval))
+            format!("Runs every {}.", crate::kit::text::duration(interval))
         } else {
             "Does not run by itself.".to_owned()
         }
@@ -77,11 +111,12 @@ pub(super) fn maintenance(call: &PageCall<'_>) -> HandlerResult {
             "coracle scrub",
         ),
     ];
-    call.render(&MaintenancePage { layout: call.admin_layout("Maintenance", "/ui/admin/maintenance"), works })
+    let layout = call.admin_layout("Maintenance", "/ui/admin/maintenance");
+    call.render(&MaintenancePage { layout, may_change: call.is_superuser(), works })
 }
 
 fn work(call: &PageCall<'_>, work: Work, name: &'static str, about: String, command: &'static str) -> WorkRow {
-    let WorkState { running_since, ended, result, is_good } = call.context.registry.activity().state(work);
+    let WorkState { running_since, percent, ended, result, is_good } = call.context.registry.activity().state(work);
     let state = match (running_since, ended, is_good) {
         (Some(_), ..) => Badge::new("running", Tone::Accent),
         (None, None, _) => Badge::new("not yet run", Tone::Plain),
@@ -89,7 +124,7 @@ fn work(call: &PageCall<'_>, work: Work, name: &'static str, about: String, comm
         (None, Some(_), false) => Badge::new("found problems", Tone::Bad),
     };
     let (running_since, ended) = (running_since.map(|at| call.time(at)), ended.map(|at| call.time(at)));
-    WorkRow { name, about, state, running_since, ended, result, command }
+    WorkRow { word: work.word(), name, about, state, running_since, percent, ended, result, command }
 }
 
 pub(super) fn limits(call: &PageCall<'_>) -> HandlerResult {

@@ -12,6 +12,7 @@ use crate::content::rows::AccountRole;
 use crate::http::error::ApiError;
 use crate::http::{HandlerResult, host_of};
 use crate::identity::accounts::{Account, Error, NewUser, Password, UserChange};
+use crate::kit::text::shell_word;
 use crate::web::{Badge, Confirm, Copy, NewUserForm, NextPage, Secret, Tone, UserList, UserPage, UserRow, sentence};
 
 /// The number of users on a page.
@@ -103,7 +104,7 @@ pub(super) async fn user(call: &PageCall<'_>, name: &str) -> HandlerResult {
         namespace_note: accounts.namespace_note(&account)?.map(|note| sentence(&note)),
         created: account.created.map(|at| call.time(at)),
         groups: account.groups.iter().fold(String::new(), |lines, group| lines + group + "\n"),
-        keys: accounts.keys(Some(name))?.into_iter().map(|key| keys::row(call, key)).collect(),
+        keys: accounts.keys(Some(name))?.into_iter().map(|key| keys::row(call, key, false)).collect(),
         sessions: accounts.sessions(name)?.len(),
         user: row(call, &account),
     };
@@ -166,7 +167,10 @@ fn secret(call: &PageCall<'_>, title: &str, user: &str, password: &Password) -> 
         shown: Copy::new(format!("Password of {user}"), password.reveal()),
         commands: vec![
             Copy::new("Where the user signs in", format!("{base}/ui/sign-in")),
-            Copy::new("Sign in with Docker", format!("docker login --username {user} {}", host_of(&base))),
+            Copy::new(
+                "Sign in with Docker",
+                format!("docker login --username {} {}", shell_word(user), host_of(&base)),
+            ),
         ],
         back: url(user),
     })

@@ -7,9 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::endpoint::{Endpoint, future, get};
-use super::input::{Call, PathValue};
-use super::repository::existing;
+use super::answer::Success;
+use super::endpoint::{Endpoint, future, get, post};
+use super::input::{Call, PathValue, invalid};
+use super::repository::{authored, existing};
 use super::values::QuayTime;
 use crate::content::repository::Repository;
 use crate::http::Context;
@@ -21,12 +22,21 @@ use crate::identity::access::{Action, Requires};
 use crate::oci::{Digest, MediaType, Reference, RepositoryName};
 
 /// The endpoints of this file.
-pub(super) const ENDPOINTS: &[Endpoint] = &[get(
-    "/api/v1/repository/{repository}/manifest/{digest}",
-    Requires::Repository(Action::Pull),
-    &future(get_manifest),
-)
-.named("getRepoManifest", "Get a manifest with its layers and labels")];
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    get("/api/v1/repository/{repository}/manifest/{digest}", Requires::Repository(Action::Pull), &future(get_manifest))
+        .named("getRepoManifest", "Get a manifest with its layers and labels"),
+    get("/api/v1/repository/{repository}/deletedmanifest/", Requires::Repository(Action::Push), &future(list_deleted))
+        .named("listDeletedManifests", "List the manifests that were deleted by digest and can be restored"),
+    post(
+        "/api/v1/repository/{repository}/manifest/{digest}/restore",
+        Requires::Repository(Action::Push),
+        &future(restore_manifest),
+    )
+    .named("restoreManifest", "Restore a manifest that was deleted by digest, with the manifests that it lists"),
+];
+
+/// The number of deleted manifests on a page.
+const DELETED_PAGE: usize = 100;
 
 /// The largest image configuration that is read. The labels and the history of a larger one are not shown.
 const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -131,6 +141,60 @@ struct History {
     author: Option<String>,
     /// Whether the step made no layer.
     empty_layer: bool,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ListDeletedQuery {
+    #[schemars(with = "Option<Digest>")]
+    next_page: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct DeletedManifests {
+    #[schemars(length(max = DELETED_PAGE))]
+    manifests: Vec<DeletedManifest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Digest")]
+    next_page: Option<String>,
+}
+
+/// A manifest that was deleted by digest and can be restored.
+#[derive(Debug, Serialize, JsonSchema)]
+struct DeletedManifest {
+    #[schemars(with = "Digest")]
+    digest: String,
+    media_type: String,
+    /// The size of the manifest itself, in bytes.
+    size: u64,
+    deleted: Option<QuayTime>,
+    /// Until when it can be restored.
+    restorable_until: Option<QuayTime>,
+}
+
+async fn list_deleted(
+    context: &Context<'_>,
+    call: Call<RepositoryName, ListDeletedQuery>,
+) -> Result<DeletedManifests, ApiError> {
+    let repository = existing(context, &call.path)?;
+    let after = call.query.next_page.map(|after| after.parse::<Digest>()).transpose();
+    let after = after.map_err(|_| invalid("the parameter next_page is not one that a list gave"))?;
+    let (found, next) = context.blocking(move || repository.deleted(after, DELETED_PAGE)).await?;
+    let manifests = found.into_iter().map(|manifest| DeletedManifest {
+        digest: manifest.digest.to_string(),
+        media_type: manifest.media_type,
+        size: manifest.size,
+        deleted: manifest.deleted.map(QuayTime),
+        restorable_until: manifest.until.map(QuayTime),
+    });
+    Ok(DeletedManifests { manifests: manifests.collect(), next_page: next.map(|next| next.to_string()) })
+}
+
+/// Does nothing if the manifest exists.
+async fn restore_manifest(context: &Context<'_>, call: Call<(RepositoryName, Digest)>) -> Result<Success, ApiError> {
+    let (name, digest) = call.path;
+    let repository = authored(context, &name);
+    context.blocking(move || repository.restore_manifest(digest)).await?;
+    Ok(Success::DONE)
 }
 
 async fn get_manifest(context: &Context<'_>, call: Call<(RepositoryName, Digest)>) -> Result<ShownManifest, ApiError> {

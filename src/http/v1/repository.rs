@@ -12,13 +12,14 @@ use super::endpoint::{Endpoint, delete, future, get, post, put};
 use super::input::{Call, NoQuery, invalid};
 use super::path::means_repository;
 use super::values::{Always, NAMESPACE, NO_NAMESPACE, QuayTime, REPOSITORY, Switch};
-use crate::content::repository::{self, Repository};
+use crate::content::repository::{self, Amount, Repository};
 use crate::content::rows::SettingsRow;
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::identity::access::{Access, Action, Actions, Requires};
 use crate::identity::accounts::{Accounts, DESCRIPTION_MAX};
 use crate::oci::{Digest, NAME_LENGTH_MAX, RepositoryName};
+use crate::registry::MirrorSource;
 
 /// The endpoints of this file.
 pub(super) const ENDPOINTS: &[Endpoint] = &[
@@ -26,7 +27,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         .named("listRepos", "List the repositories that the caller may pull from"),
     post("/api/v1/repository", Requires::SignedIn, &future(create_repository))
         .named("createRepo", "Create an empty repository")
-        .refuses(&[StatusCode::FORBIDDEN]),
+        .refuses(&[StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS]),
     post(
         "/api/v1/repository/{repository}/changevisibility",
         Requires::Repository(Action::Administer),
@@ -38,7 +39,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     put("/api/v1/repository/{repository}", Requires::Repository(Action::Push), &future(change_repository))
         .named("updateRepo", "Describe a repository"),
     delete("/api/v1/repository/{repository}", Requires::Repository(Action::Administer), &future(delete_repository))
-        .named("deleteRepository", "Delete a repository with everything in it"),
+        .named("deleteRepository", "Delete a repository with everything in it")
+        .refuses(&[StatusCode::CONFLICT]),
 ];
 
 /// The number of repositories on a page of Quay.
@@ -99,6 +101,28 @@ struct RepositoryInList {
     kind: RepositoryKind,
     state: RepositoryState,
     is_starred: Always<false>,
+    quota_report: QuotaReport,
+}
+
+/// The use of the quota of a repository.
+#[derive(Debug, Serialize, JsonSchema)]
+struct QuotaReport {
+    /// The bytes of the blobs of the repository.
+    quota_bytes: u64,
+    /// The most bytes that the repository may have, or else its namespace. Null without a quota.
+    configured_quota: Option<u64>,
+}
+
+impl QuotaReport {
+    fn new(context: &Context<'_>, name: &RepositoryName) -> Result<Self, ApiError> {
+        let quotas = context.registry.repository(name).quotas()?;
+        let quota = quotas.iter().find(|quota| quota.amount == Amount::Size);
+        let totals = context.registry.stores().totals(name)?;
+        Ok(Self {
+            quota_bytes: totals.map_or(0, |totals| totals.size),
+            configured_quota: quota.map(|quota| quota.limit),
+        })
+    }
 }
 
 async fn list_repositories(
@@ -122,6 +146,7 @@ async fn list_repositories(
     let mut repositories = Vec::new();
     for name in page.names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
         let settings = accounts.repository_settings(&name)?;
+        let quota_report = QuotaReport::new(context, &name)?;
         let (namespace, name) = split(&name);
         repositories.push(RepositoryInList {
             namespace,
@@ -131,6 +156,7 @@ async fn list_repositories(
             kind: RepositoryKind::Image,
             state: RepositoryState::Normal,
             is_starred: Always,
+            quota_report,
         });
     }
     Ok(Repositories { repositories, next_page: page.next })
@@ -215,6 +241,11 @@ struct ShownRepository {
     state: RepositoryState,
     can_write: bool,
     can_admin: bool,
+    quota_report: QuotaReport,
+    /// The source of mirrored content. Absent if the repository has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "MirrorSource")]
+    mirror: Option<MirrorSource>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "BTreeMap<String, ShownTag>")]
     tags: Option<BTreeMap<String, ShownTag>>,
@@ -261,6 +292,8 @@ async fn get_repository(
         state: RepositoryState::Normal,
         can_write: actions.has(Action::Push),
         can_admin: actions.has(Action::Administer),
+        quota_report: QuotaReport::new(context, &full_name)?,
+        mirror: context.registry.mirror_source(&full_name)?,
         tags,
     })
 }

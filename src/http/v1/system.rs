@@ -1,28 +1,47 @@
 //! The registry itself, for superusers: background work, the use of the disk, and the configuration in force. Quay has
 //! none of them.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::endpoint::{Endpoint, future, get, sync};
-use super::input::Call;
+use super::endpoint::{Endpoint, delete, future, get, post, sync};
+use super::input::{Call, PathValue};
 use super::values::QuayTime;
-use crate::http::Context;
 use crate::http::error::ApiError;
+use crate::http::{Context, maintenance};
 use crate::identity::access::Requires;
-use crate::registry::{Work, WorkState};
+use crate::registry::{DiskCount, UpstreamView, Work, WorkState};
+
+/// How long a request waits for a count of the use of the disk, before it gets the last one.
+const DISK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The endpoints of this file.
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/superuser/maintenance", Requires::SuperuserRead, &sync(get_maintenance))
         .named("getMaintenance", "Show the running background work, and the results of the last work since the start"),
+    post("/api/v1/superuser/maintenance/{work}", Requires::Superuser, &future(start_work))
+        .named("startMaintenance", "Start a garbage collection or a scrub, unless it is running"),
+    delete("/api/v1/superuser/maintenance/{work}", Requires::Superuser, &future(stop_work))
+        .named("stopMaintenance", "Stop a running garbage collection or scrub after its current step"),
     get("/api/v1/superuser/disk", Requires::SuperuserRead, &future(get_disk))
         .named("getDiskUse", "Show the use of the disk by repositories, uploads and unreferenced content"),
     get("/api/v1/superuser/configuration", Requires::SuperuserRead, &sync(get_configuration))
         .named("getConfiguration", "Show the configuration in force, without secrets and access rules"),
+    get("/api/v1/superuser/mirrors", Requires::SuperuserRead, &future(get_mirrors))
+        .named("getMirrors", "Show the registries that are mirrored, their state, and their synchronisation"),
 ];
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Mirrors {
+    upstreams: Vec<UpstreamView>,
+}
+
+async fn get_mirrors(context: &Context<'_>, _: Call) -> Result<Mirrors, ApiError> {
+    let holdings = context.blocking(context.registry.count_mirrored()).await?;
+    Ok(Mirrors { upstreams: context.registry.upstream_views(&holdings) })
+}
 
 #[derive(Debug, Serialize, JsonSchema)]
 struct Maintenance {
@@ -34,6 +53,9 @@ struct Maintenance {
 #[derive(Debug, Serialize, JsonSchema)]
 struct State {
     running_since: Option<QuayTime>,
+    /// How much of the running work is done. Null if it is unknown.
+    #[schemars(range(max = 99))]
+    percent: Option<u8>,
     ended: Option<QuayTime>,
     result: Option<String>,
     /// Whether the last work found no problem. Null before the first one.
@@ -41,10 +63,42 @@ struct State {
 }
 
 impl From<WorkState> for State {
-    fn from(WorkState { running_since, ended, result, is_good }: WorkState) -> Self {
+    fn from(WorkState { running_since, percent, ended, result, is_good }: WorkState) -> Self {
         let good = ended.map(|_| is_good);
-        Self { running_since: running_since.map(QuayTime), ended: ended.map(QuayTime), result, good }
+        Self { running_since: running_since.map(QuayTime), percent, ended: ended.map(QuayTime), result, good }
     }
+}
+
+/// A kind of work in a path.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(inline)]
+struct WorkName(#[schemars(with = "WorkWord")] Work);
+
+/// The words for the kinds of work.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(inline, rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum WorkWord {
+    Collection,
+    Scrub,
+}
+
+impl PathValue for WorkName {
+    fn parse(text: &str) -> Result<Self, ApiError> {
+        Work::find(text).map(Self).ok_or_else(ApiError::nothing_here)
+    }
+}
+
+async fn start_work(context: &Context<'_>, call: Call<WorkName>) -> Result<State, ApiError> {
+    let WorkName(work) = call.path;
+    maintenance::start(context, work).await?;
+    Ok(context.registry.activity().state(work).into())
+}
+
+async fn stop_work(context: &Context<'_>, call: Call<WorkName>) -> Result<State, ApiError> {
+    let WorkName(work) = call.path;
+    maintenance::stop(context, work).await?;
+    Ok(context.registry.activity().state(work).into())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the handlers of all endpoints return results")]
@@ -56,6 +110,8 @@ fn get_maintenance(context: &Context<'_>, _: Call) -> Result<Maintenance, ApiErr
 /// The use of the disk, in bytes.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Disk {
+    /// When the content was counted. Counts of a large registry are used for a while.
+    counted: QuayTime,
     repositories: u64,
     blobs: u64,
     /// The sum over all repositories, as if they shared nothing.
@@ -81,10 +137,10 @@ struct Disk {
 
 async fn get_disk(context: &Context<'_>, _: Call) -> Result<Disk, ApiError> {
     let stores = context.registry.stores();
-    let counting = Arc::clone(stores);
-    let usage = context.blocking(move || counting.disk_use()).await?;
+    let DiskCount { usage, at } = context.registry.disk_use(DISK_PATIENCE).await.map_err(ApiError::unavailable)?;
     let (free, least) = stores.space().ok().unzip();
     Ok(Disk {
+        counted: QuayTime(at),
         repositories: usage.repositories,
         blobs: usage.blobs,
         logical_bytes: usage.logical,

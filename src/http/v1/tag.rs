@@ -1,5 +1,6 @@
 //! Tags with their history, in Quay's shapes: changes that a push does not make, and the restoration of tags.
 
+use hyper::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -8,7 +9,7 @@ use super::answer::{Created, NoContent};
 use super::endpoint::{Endpoint, delete, future, get, post, put};
 use super::input::{Call, NoQuery, invalid};
 use super::repository::authored;
-use super::values::{Always, QuayTime, Switch, WholeNumber};
+use super::values::{QuayTime, Switch, WholeNumber};
 use crate::content::repository::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange, TagRights};
 use crate::http::Context;
 use crate::http::error::ApiError;
@@ -21,17 +22,21 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/repository/{repository}/tag/", Requires::Repository(Action::Pull), &future(list_tags))
         .named("listRepoTags", "List a repository's tags and their history, the latest first"),
     put("/api/v1/repository/{repository}/tag/{tag}", Requires::Repository(Action::Update), &future(change_tag))
-        .named("changeTag", "Create or move a tag, or set when it expires"),
+        .named("changeTag", "Create or move a tag, set when it expires, lock or unlock it")
+        .refuses(&[StatusCode::CONFLICT]),
     delete("/api/v1/repository/{repository}/tag/{tag}", Requires::Repository(Action::Delete), &future(delete_tag))
-        .named("deleteFullTag", "Delete a tag, which can be restored for some time"),
+        .named("deleteFullTag", "Delete a tag, which can be restored for some time")
+        .refuses(&[StatusCode::CONFLICT]),
     post(
         "/api/v1/repository/{repository}/tag/{tag}/restore",
         Requires::Repository(Action::Update),
         &future(restore_tag),
     )
-    .named("restoreTag", "Point a tag at a manifest that it pointed at before"),
+    .named("restoreTag", "Point a tag at a manifest that it pointed at before")
+    .refuses(&[StatusCode::CONFLICT]),
     post("/api/v1/repository/{repository}/tag/{tag}/expire", Requires::Repository(Action::Delete), &future(expire_tag))
-        .named("removeTagFromTimemachine", "Remove the history of a tag, or the tag, for good"),
+        .named("removeTagFromTimemachine", "Remove the history of a tag, or the tag, for good")
+        .refuses(&[StatusCode::CONFLICT]),
 ];
 
 /// The number of entries on a page of Quay: the default and the maximum.
@@ -74,7 +79,8 @@ struct TagEntry {
     name: String,
     /// Whether the tag was restored to this manifest.
     reversion: bool,
-    immutable: Always<false>,
+    /// Whether the tag can be neither moved nor removed: it is locked, or a rule of the operator matches it.
+    immutable: bool,
     #[schemars(range(max = LAST_SECOND))]
     start_ts: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,7 +103,7 @@ impl From<&HistoryEntry> for TagEntry {
         Self {
             name: entry.tag.as_str().to_owned(),
             reversion: entry.state.reversion,
-            immutable: Always,
+            immutable: entry.is_immutable,
             start_ts: seconds(entry.started),
             end_ts: entry.state.until.map(seconds),
             manifest_digest: entry.state.digest.to_string(),
@@ -141,7 +147,8 @@ struct ChangeTagBody {
     #[serde(default, deserialize_with = "given")]
     #[schemars(with = "Option<u64>", range(max = LAST_SECOND))]
     expiration: Option<Value>,
-    #[schemars(skip)]
+    /// Whether to lock the tag, so that it can be neither moved nor removed, or to unlock it. Only an administrator of the
+    /// repository may unlock a tag.
     immutable: Option<bool>,
 }
 
@@ -156,9 +163,6 @@ async fn change_tag(
     call: Call<(RepositoryName, Tag), NoQuery, ChangeTagBody>,
 ) -> Result<Created<Updated>, ApiError> {
     let Call { path: (name, tag), body: ChangeTagBody { manifest_digest, expiration, immutable }, .. } = call;
-    if immutable.is_some() {
-        return Err(invalid("immutable is not supported: tags cannot be locked"));
-    }
     let digest = manifest_digest.as_deref().map(digest_of).transpose()?;
     let now = context.registry.now();
     let expires = expiration.map_or(Ok(Expiry::Unchanged), |at| expiry_of(&at, now))?;
@@ -169,6 +173,8 @@ async fn change_tag(
         may_create: granted.has(Action::Push),
         may_move: granted.has(Action::Update),
         may_delete: granted.has(Action::Delete),
+        immutable,
+        may_administer: granted.has(Action::Administer),
     };
     let repository = authored(context, &name);
     context.blocking(move || repository.change_tag(&tag, change)).await?;

@@ -176,7 +176,13 @@ async fn revoke_token(context: &Context<'_>, call: Call<TokenId>) -> Result<NoCo
     match &context.caller.credential {
         Credential::Key(key) if key.id != id => return Err(Refusal::Denied.into()),
         Credential::Key(_) | Credential::Session(_) => {}
-        Credential::None | Credential::Password | Credential::Token(_) => return Err(Refusal::Denied.into()),
+        Credential::None
+        | Credential::Password
+        | Credential::IdToken
+        | Credential::Certificate
+        | Credential::Token(_) => {
+            return Err(Refusal::Denied.into());
+        }
     }
     revoke(context, Some(context.user()?.to_owned()), id).await
 }

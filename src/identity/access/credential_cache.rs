@@ -57,7 +57,7 @@ impl CachedCaller {
             Credential::Key(_) | Credential::Token(_) => !sent_by.by_cookie,
             Credential::Password => !sent_by.by_cookie && !sent_by.from_page,
             Credential::Session(_) => sent_by.by_cookie,
-            Credential::None => false,
+            Credential::None | Credential::IdToken | Credential::Certificate => false,
         }
     }
 }

@@ -50,12 +50,26 @@ pub(crate) enum Credentials {
     },
     Session(SessionId),
     Token(Token),
+    /// A password in the form of a token: of a workload, if the registry accepts such, or else of a user if it is short
+    /// enough.
+    PasswordOrToken {
+        user: String,
+        password: Option<Password>,
+        token: Token,
+    },
 }
 
 /// An unverified access token. Does not print.
 pub(crate) struct Token(pub(super) String);
 
 opaque_debug!(Token);
+
+impl Token {
+    /// The text of the token.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
 
 impl Credentials {
     /// Whether zot's web page sent the request.
@@ -68,8 +82,13 @@ impl Credentials {
         if user.is_empty() || user.len() > USER_NAME_MAX || user.chars().any(char::is_control) {
             return Err(InvalidCredentials("a user name has 1 to 255 characters, and no control characters"));
         }
+        if is_signed_token(password) {
+            let (user, token) = (user.to_owned(), Token(password.to_owned()));
+            let password = (password.len() <= PASSWORD_MAX).then(|| Password::new(password));
+            return Ok(Self::PasswordOrToken { user, password, token });
+        }
         if password.chars().count() > PASSWORD_MAX {
-            return Err(InvalidCredentials("a password has at most 1024 characters"));
+            return Err(InvalidCredentials::LONG_PASSWORD);
         }
         Ok(match PlainKey::hash_of(password) {
             Some(hash) => Self::Key { user: Some(user.to_owned()), hash },
@@ -100,6 +119,12 @@ impl Credentials {
             credentials => credentials,
         })
     }
+}
+
+/// Whether a text has the form of a JWT: three parts in base64url, of which the first begins as a JSON object.
+fn is_signed_token(text: &str) -> bool {
+    let is_part = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    text.starts_with("eyJ") && text.split('.').count() == 3 && text.split('.').all(is_part)
 }
 
 /// The value of a cookie. The first of several has the most specific path (RFC 6265, 5.4).
@@ -155,6 +180,7 @@ fn basic(encoded: &str) -> Result<Credentials, InvalidCredentials> {
 pub(crate) struct InvalidCredentials(&'static str);
 
 impl InvalidCredentials {
+    pub(super) const LONG_PASSWORD: Self = Self("a password has at most 1024 characters");
     const BEARER: Self = Self("the bearer token is neither a token nor an API key of this registry");
 
     /// Whether they were a bearer token.
@@ -184,6 +210,9 @@ mod tests {
                 Credentials::Key { user, .. } => format!("key {user:?}"),
                 Credentials::Session(_) => "session".into(),
                 Credentials::Token(token) => format!("token {}", token.0),
+                Credentials::PasswordOrToken { user, password, token } => {
+                    format!("{user} {} {}", password.is_some(), token.0.len())
+                }
             },
         }
     }
@@ -220,6 +249,10 @@ mod tests {
             (ApiV1, &[alice, cookie], "session"),
             (ApiV1, &[("authorization", &bearer), cookie], "key None"),
             (ApiV1, &[("cookie", "session=x")], "none"),
+            (Registry, &[("authorization", &basic("x:eyJh.b-_.c"))], "x true 10"),
+            (Registry, &[("authorization", &basic(&format!("x:eyJh.{}.c", "b".repeat(2000))))], "x false 2007"),
+            (Registry, &[("authorization", &basic("x:eyJh.b.c.d"))], "basic x eyJh.b.c.d"),
+            (Registry, &[("authorization", &basic("x:eyJh.b+.c"))], "basic x eyJh.b+.c"),
             (Registry, &[("authorization", "bearer a.b.c")], "token a.b.c"),
             (ApiV1, &[("authorization", "Bearer a.b.c")], "token a.b.c"),
         ] {

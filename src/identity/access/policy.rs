@@ -74,7 +74,7 @@ impl Policy {
         permissions: &Permissions,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let signed_in = caller.account().is_some();
+        let (signed_in, has_name) = (caller.account().is_some(), caller.identity.grantee().is_some());
         let granted = match access {
             Access::Anyone | Access::Token | Access::Account(Requires::Anyone) => true,
             // Listing keys requires the same on every route.
@@ -82,7 +82,8 @@ impl Policy {
                 _ if !signed_in => false,
                 // A credential must not create another one that outlives it.
                 Credential::Key(grant) => self.keys_make_keys && grant.scopes.is_none(),
-                Credential::Token(_) => false,
+                // Keys would outlive them.
+                Credential::Token(_) | Credential::Certificate | Credential::IdToken => false,
                 Credential::None | Credential::Password | Credential::Session(_) => true,
             },
             Access::Account(requires) => return account(caller, *requires, now),
@@ -92,9 +93,9 @@ impl Policy {
             }
             // podman, skopeo and docker send their credentials only after a challenge to this request. Without one,
             // signing in with a wrong password would seem to succeed.
-            Access::SignedIn => signed_in || is_token(caller),
+            Access::SignedIn => has_name || is_token(caller),
             Access::Guest | Access::Catalog => {
-                signed_in || is_token(caller) || self.anonymous_catalog && self.grants_anonymous()
+                has_name || is_token(caller) || self.anonymous_catalog && self.grants_anonymous()
             }
             Access::Metrics => self.metrics(caller),
             Access::Repository(name, any) => {
@@ -104,7 +105,7 @@ impl Policy {
                         .owner_actions(&caller.identity, name, permissions)
                         .within(credential_actions(caller, name));
                     // Another token of the user would help, or signing in.
-                    if !signed_in || !possible.within(*any).is_empty() {
+                    if !has_name || !possible.within(*any).is_empty() {
                         return Err(Refusal::TooNarrow);
                     }
                 }
@@ -113,7 +114,7 @@ impl Policy {
         };
         match granted {
             true => Ok(()),
-            false if signed_in => Err(Refusal::Denied),
+            false if has_name => Err(Refusal::Denied),
             false => Err(Refusal::Unauthenticated),
         }
     }
@@ -141,18 +142,33 @@ impl Policy {
         }
     }
 
-    /// The namespaces in which a caller may see repositories without a permission there. `None` if it could be any.
-    pub(crate) fn namespaces(&self, identity: &Identity) -> Option<Vec<String>> {
-        if self.grants == AccessPolicy::Open || self.rules.is_some() {
-            return None;
-        }
-        match identity {
-            Identity::Anonymous => Some(Vec::new()),
-            Identity::External(_) => None,
-            Identity::User(user) if user.role != AccountRole::Ordinary || self.grants == AccessPolicy::SignedIn => None,
+    /// Whether a list shows every repository to a caller, independent of rules and permissions.
+    pub(crate) fn sees_all(&self, caller: &Caller) -> bool {
+        let is_owner_of_all = match &caller.identity {
+            _ if self.grants == AccessPolicy::Open => true,
+            Identity::User(user) => user.role != AccountRole::Ordinary || self.grants == AccessPolicy::SignedIn,
+            Identity::Anonymous | Identity::External(_) | Identity::Workload(_) => false,
+        };
+        is_owner_of_all && is_unlimited(caller)
+    }
+
+    /// How the names begin of all repositories that a caller may see without a permission there. `None` if it could be
+    /// any repository.
+    pub(crate) fn beginnings(&self, identity: &Identity) -> Option<Vec<String>> {
+        let mut beginnings = match (identity, identity.grantee()) {
+            _ if self.grants == AccessPolicy::Open => return None,
+            (Identity::External(_), _) => return None,
+            (_, None) => Vec::new(),
+            (_, Some(user)) if user.role != AccountRole::Ordinary || self.grants == AccessPolicy::SignedIn => {
+                return None;
+            }
             // A group may have a role in the namespace of its name.
-            Identity::User(user) => Some(user.namespace.iter().chain(&user.groups).cloned().collect()),
+            (_, Some(user)) => user.namespace.iter().chain(&user.groups).map(|name| format!("{name}/")).collect(),
+        };
+        if let Some(rules) = &self.rules {
+            beginnings.extend(rules.beginnings(identity)?);
         }
+        Some(beginnings)
     }
 
     /// Patterns of the repositories in which a user may have rights without a permission.
@@ -189,6 +205,22 @@ impl Policy {
         permissions: &'a Permissions,
         visit: &mut dyn FnMut(Actions, Reason<'a>),
     ) {
+        if let Identity::Workload(workload) = identity {
+            let bound = workload.actions(name) | Actions::DETECT_COLLISION;
+            let visit = &mut |actions: Actions, reason| visit(actions.within(bound), reason);
+            return self.each_unlimited_grant(identity, name, permissions, visit);
+        }
+        self.each_unlimited_grant(identity, name, permissions, visit);
+    }
+
+    /// The same, without the limits of a workload's rule.
+    fn each_unlimited_grant<'a>(
+        &'a self,
+        identity: &'a Identity,
+        name: &RepositoryName,
+        permissions: &'a Permissions,
+        visit: &mut dyn FnMut(Actions, Reason<'a>),
+    ) {
         if self.grants == AccessPolicy::Open {
             visit(Actions::ALL, Reason::Open);
         }
@@ -199,7 +231,7 @@ impl Policy {
         if permissions.public {
             visit(Actions::PULL, Reason::Public);
         }
-        if let Identity::User(user) = identity {
+        if let Some(user) = identity.grantee() {
             match user.role {
                 AccountRole::Superuser => visit(Actions::ALL, Reason::Superuser),
                 // Other grants do not apply.
@@ -252,6 +284,7 @@ impl Policy {
         let by_rule = |rules: &Arc<Rules>| rules.metrics(&caller.identity);
         match &caller.identity {
             Identity::Anonymous | Identity::External(_) => self.rules.as_ref().is_some_and(by_rule),
+            Identity::Workload(workload) => workload.is_unlimited() && self.rules.as_ref().is_some_and(by_rule),
             Identity::User(user) => {
                 is_unlimited(caller)
                     && (user.role != AccountRole::Ordinary
@@ -266,7 +299,11 @@ impl Policy {
 /// was issued for.
 fn credential_actions(caller: &Caller, name: &RepositoryName) -> Actions {
     match &caller.credential {
-        Credential::None | Credential::Password | Credential::Session(_) => Actions::ALL,
+        Credential::None
+        | Credential::Password
+        | Credential::IdToken
+        | Credential::Certificate
+        | Credential::Session(_) => Actions::ALL,
         Credential::Key(grant) => grant.actions(name),
         Credential::Token(token) => match &token.grant.holder {
             Holder::Local { .. } => token.key.as_ref().map_or(Actions::ALL, |key| key.actions(name)),
@@ -288,19 +325,28 @@ fn is_token(caller: &Caller) -> bool {
 /// Whether the credential has all rights of its owner.
 fn is_unlimited(caller: &Caller) -> bool {
     match &caller.credential {
-        Credential::None | Credential::Password | Credential::Session(_) => true,
+        Credential::None | Credential::Password | Credential::Certificate | Credential::Session(_) => true,
         Credential::Key(grant) => grant.scopes.is_none(),
-        Credential::Token(_) => false,
+        Credential::IdToken | Credential::Token(_) => false,
     }
 }
 
 /// Decides about an operation on accounts. The general grants do not apply.
 fn account(caller: &Caller, requires: Requires, now: Timestamp) -> Result<(), Refusal> {
-    let Identity::User(user) = &caller.identity else { return Err(Refusal::Unauthenticated) };
+    let user = match &caller.identity {
+        Identity::User(user) => user,
+        Identity::Workload(_) => return Err(Refusal::Denied),
+        Identity::Anonymous | Identity::External(_) => return Err(Refusal::Unauthenticated),
+    };
     let fresh = || match &caller.credential {
         Credential::Session(session) if now.since(session.signed_in) < FRESH_FOR => Ok(()),
         Credential::Session(_) => Err(Refusal::NotFresh),
-        Credential::None | Credential::Password | Credential::Key(_) | Credential::Token(_) => Err(Refusal::Denied),
+        Credential::None
+        | Credential::Password
+        | Credential::IdToken
+        | Credential::Certificate
+        | Credential::Key(_)
+        | Credential::Token(_) => Err(Refusal::Denied),
     };
     let role = user.role;
     let allowed = match requires {

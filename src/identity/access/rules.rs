@@ -192,7 +192,7 @@ impl Rules {
         visit: &mut dyn FnMut(Actions, Rule<'a>),
     ) {
         let block = self.block(name);
-        let Identity::User(account) = identity else {
+        let Some(account) = identity.grantee() else {
             if let Some(Block { pattern, anonymous, .. }) = block {
                 visit(*anonymous, Rule::Anonymous { pattern: pattern.as_str() });
             }
@@ -214,6 +214,18 @@ impl Rules {
         self.blocks.iter().filter(grants).map(|block| &block.pattern).collect()
     }
 
+    /// How the names begin of all repositories in which rules grant an identity something. `None` if that could be any.
+    pub(super) fn beginnings(&self, identity: &Identity) -> Option<Vec<String>> {
+        let patterns = match identity.grantee() {
+            Some(account) if self.is_admin(account) => return None,
+            Some(account) => self.patterns_for(account),
+            None => {
+                self.blocks.iter().filter(|block| !block.anonymous.is_empty()).map(|block| &block.pattern).collect()
+            }
+        };
+        Some(patterns.into_iter().flat_map(RepositoryPattern::literal_ends).map(|(beginning, _)| beginning).collect())
+    }
+
     /// Whether the admin policy grants a user something.
     pub(crate) fn is_admin(&self, account: &Account) -> bool {
         self.admin.grants(account)
@@ -226,9 +238,9 @@ impl Rules {
 
     /// Whether rules allow an identity to read the metrics.
     pub(super) fn metrics(&self, identity: &Identity) -> bool {
-        match identity {
-            Identity::Anonymous | Identity::External(_) => self.metrics_anonymous,
-            Identity::User(account) => self.metrics_users.binary_search(&account.name).is_ok(),
+        match identity.grantee() {
+            None => self.metrics_anonymous,
+            Some(account) => self.metrics_users.binary_search(&account.name).is_ok(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{Accounts, AuditFile, Error};
-use crate::content::rows::{self, AuditEvent, AuditRow, Author, WriteTx};
+use crate::content::rows::{self, AuditEvent, AuditRow, Author, EventOrigin, WriteTx};
 use crate::kit::clock::Timestamp;
 use crate::oci::RepositoryName;
 
@@ -22,6 +22,8 @@ pub(crate) struct Origin {
     /// The other end of the connection: the client or a proxy.
     pub(crate) peer: Option<String>,
     pub(crate) agent: String,
+    /// The method of the request.
+    pub(crate) method: Option<String>,
     /// The id of the request.
     pub(crate) request: Option<String>,
 }
@@ -35,6 +37,12 @@ impl Origin {
     /// The registry itself.
     pub(crate) fn itself() -> Self {
         Self { agent: "coracle".to_owned(), ..Self::default() }
+    }
+
+    /// The request, for the events that it causes.
+    pub(crate) fn of_events(&self) -> EventOrigin {
+        let Self { performer, address, method, agent, .. } = self.clone();
+        EventOrigin { actor: performer, address, method, agent: Some(agent) }
     }
 
     /// The audit row of a change to a repository, under the account of its namespace.
@@ -92,6 +100,10 @@ impl Author for RequestAuthor {
         self.origin.performer.as_deref()
     }
 
+    fn request(&self) -> EventOrigin {
+        self.origin.of_events()
+    }
+
     fn row(&self, repository: &RepositoryName, event: &AuditEvent) -> AuditRow {
         let metadata: Vec<(&str, &str)> = event.metadata.iter().map(|(name, value)| (*name, value.as_str())).collect();
         self.origin.repository_row(event.kind, repository, &metadata)
@@ -132,8 +144,14 @@ impl Accounts {
     }
 
     /// Adds an audit row without another change.
-    pub(crate) fn note(&self, kind: &str, account: &str, origin: &Origin) -> Result<(), Error> {
-        let (row, now) = (origin.row(kind, account, &[]), self.clock.now());
+    pub(crate) fn note(
+        &self,
+        kind: &str,
+        account: &str,
+        metadata: &[(&str, &str)],
+        origin: &Origin,
+    ) -> Result<(), Error> {
+        let (row, now) = (origin.row(kind, account, metadata), self.clock.now());
         let ((), rows) = self.write(move |tx| Ok::<_, Error>(tx.add_audit(now, &row)?))?;
         self.publish_audit(rows);
         Ok(())

@@ -39,7 +39,7 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
 
     /// Keeps a value whose look-up began in this generation.
     pub(crate) fn put(&self, key: K, generation: u64, value: V) {
-        self.0.write().entry(key, |(known, _)| *known == generation).insert_entry((generation, value));
+        self.0.write().insert(key, (generation, value), |(known, _)| *known == generation);
     }
 
     /// Returns the value of a key and looks it up if it is not cached for this generation. A missing value is not kept.

@@ -47,6 +47,8 @@ pub(crate) enum Error {
     InvalidScope(#[from] InvalidScope),
     #[error("there is no group {name}")]
     GroupUnknown { name: String },
+    #[error("a user has at most {max} stars and {max} bookmarks: remove others first")]
+    TooManyPreferences { max: usize },
     #[error("{why}")]
     InvalidPermission { why: String },
     /// A failure of the registry, not of the client.

@@ -115,12 +115,19 @@ impl Accounts {
         self.account(&name)?.ok_or_else(|| NotAdmitted::Accounts(Error::UserUnknown { name }))
     }
 
-    /// Lists at most `limit` users whom the provider has not confirmed for `every`. Users whose keys and sessions were
-    /// not used since are skipped.
-    pub(crate) fn due_federated_users(&self, every: Duration, limit: usize) -> Result<Vec<DueFederatedUser>, Error> {
+    /// Lists at most `limit` users whom their provider has not confirmed for as long as `every` says for it; `None` for
+    /// never. Users whose keys and sessions were not used since are skipped.
+    pub(crate) fn due_federated_users(
+        &self,
+        every: impl Fn(&str) -> Option<Duration>,
+        limit: usize,
+    ) -> Result<Vec<DueFederatedUser>, Error> {
         let now = self.clock.now();
         let users = self.database.read(Rows::federated_users)?;
-        let old = users.into_iter().filter(|(_, row)| row.gone.is_none() && now.since(row.checked) >= every);
+        let is_old = |row: &FederatedUserRow| {
+            row.gone.is_none() && every(&row.provider).is_some_and(|every| now.since(row.checked) >= every)
+        };
+        let old = users.into_iter().filter(|(_, row)| is_old(row));
         let mut due = Vec::new();
         for (name, row) in old {
             if due.len() == limit {
@@ -297,7 +304,7 @@ mod tests {
         let (_root, clock, accounts) = accounts();
         let origin = Origin::local();
         admit(&accounts, ann("ann"), b"1").unwrap();
-        let due = || accounts.due_federated_users(HOUR, 10).unwrap();
+        let due = || accounts.due_federated_users(|_| Some(HOUR), 10).unwrap();
         clock.advance(2 * HOUR);
         assert!(due().is_empty(), "her credentials are unused");
         let (key, _) = accounts.create_key("ann", NewKey::default(), &origin).unwrap();

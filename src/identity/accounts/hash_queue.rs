@@ -42,8 +42,9 @@ pub(crate) enum HashCaller {
 #[derive(Debug, Default)]
 pub(super) struct HashQueue(Mutex<Queue>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
+    at_once: usize,
     running: usize,
     waiting: usize,
     callers: HashMap<HashCaller, VecDeque<oneshot::Sender<HashPermit>>>,
@@ -62,7 +63,18 @@ enum Place {
     Waiting(oneshot::Receiver<HashPermit>),
 }
 
+impl Default for Queue {
+    fn default() -> Self {
+        Self { at_once: AT_ONCE, running: 0, waiting: 0, callers: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
 impl HashQueue {
+    /// A queue for work that waits for another server instead of using a processor.
+    pub(super) fn of(at_once: usize) -> Self {
+        Self(Mutex::new(Queue { at_once, ..Queue::default() }))
+    }
+
     /// Waits for a permit. Dropping the future leaves the queue.
     pub(super) async fn take(self: &Arc<Self>, caller: HashCaller) -> Result<HashPermit, TooBusy> {
         match self.ask(caller)? {
@@ -91,7 +103,7 @@ impl HashQueue {
 
     fn ask(self: &Arc<Self>, caller: HashCaller) -> Result<Place, TooBusy> {
         let mut queue = self.lock();
-        if queue.running < AT_ONCE {
+        if queue.running < queue.at_once {
             queue.running += 1;
             return Ok(Place::Ready(HashPermit { queue: Arc::clone(self) }));
         }

@@ -126,12 +126,7 @@ impl Accounts {
     pub(crate) fn create_key(&self, owner: &str, new: NewKey, origin: &Origin) -> Result<(PlainKey, Key), Error> {
         let now = self.clock.now();
         let expires = self.check_new_key(&new, now)?;
-        let unknown = || Error::UserUnknown { name: owner.to_owned() };
-        let incarnation = self.account(owner)?.ok_or_else(unknown)?.incarnation;
-        if incarnation == 0 {
-            let why = "the users of the htpasswd file could not be stored, see the log".to_owned();
-            return Err(Error::InvalidKey { why });
-        }
+        let incarnation = self.key_incarnation(owner)?;
         let plain = PlainKey::generate();
         let row = KeyRow {
             id: Uuid::new_v4(),
@@ -157,8 +152,19 @@ impl Accounts {
         Ok((plain, self.shown(hash, row)))
     }
 
+    /// The incarnation of a user who gets a key.
+    pub(super) fn key_incarnation(&self, owner: &str) -> Result<u64, Error> {
+        let unknown = || Error::UserUnknown { name: owner.to_owned() };
+        let incarnation = self.account(owner)?.ok_or_else(unknown)?.incarnation;
+        if incarnation == 0 {
+            let why = "the users of the htpasswd file could not be stored, see the log".to_owned();
+            return Err(Error::InvalidKey { why });
+        }
+        Ok(incarnation)
+    }
+
     /// Checks a new key and returns its expiry.
-    fn check_new_key(&self, new: &NewKey, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+    pub(super) fn check_new_key(&self, new: &NewKey, now: Timestamp) -> Result<Option<Timestamp>, Error> {
         let invalid = |why: &str| Err(Error::InvalidKey { why: why.to_owned() });
         if new.label.chars().count() > LABEL_MAX || new.label.chars().any(char::is_control) {
             return invalid("a label has at most 255 characters, and no control characters");

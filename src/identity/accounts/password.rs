@@ -16,8 +16,9 @@ use zeroize::Zeroizing;
 use super::hash_queue::HashQueue;
 use super::htpasswd::cost_of;
 use super::user::StoredHash;
-use super::{Error, HashCaller, HashPermit, TooBusy};
+use super::{Account, Error, HashCaller, HashPermit, TooBusy};
 use crate::kit::bounded_map::BoundedMap;
+use crate::kit::clock::Timestamp;
 use crate::kit::network::client_network;
 use crate::kit::opaque_debug::opaque_debug;
 
@@ -28,6 +29,10 @@ pub(crate) const PASSWORD_MIN: usize = 8;
 
 /// How long a correct password is cached, so that a push of many layers costs one hash.
 const CACHED_FOR: Duration = Duration::from_mins(5);
+/// How long a remembered password is cached while its directory is away.
+const AWAY_CACHED_FOR: Duration = Duration::from_secs(15);
+/// How long a password that a directory has refused is known as wrong, in microseconds. Clients present one twice.
+const MOMENT_MICROS: u64 = 10_000_000;
 /// The largest number of cached passwords.
 const CACHED_MAX: usize = 4096;
 /// A wrong password of any user costs as much as the slowest hash of the htpasswd file, up to this cost. Response times
@@ -208,6 +213,8 @@ pub(super) struct Verifier {
     keyed: Hmac<Sha256>,
     /// The correct passwords and when they leave the cache.
     verified: Mutex<BoundedMap<PasswordFingerprint, Instant, CACHED_MAX>>,
+    /// The passwords that a directory has confirmed, and until when they count while it is away.
+    remembered: Mutex<BoundedMap<PasswordFingerprint, Instant, CACHED_MAX>>,
     queue: Arc<HashQueue>,
     /// How long the last wrong password took, in milliseconds.
     usual: AtomicU64,
@@ -216,22 +223,34 @@ pub(super) struct Verifier {
 impl Verifier {
     pub(super) fn new() -> Self {
         let keyed = Hmac::new_from_slice(&rand::random::<[u8; 32]>()).expect("a key of any length is fine");
-        Self { keyed, verified: Mutex::default(), queue: Arc::default(), usual: AtomicU64::new(0) }
+        Self {
+            keyed,
+            verified: Mutex::default(),
+            remembered: Mutex::default(),
+            queue: Arc::default(),
+            usual: AtomicU64::new(0),
+        }
     }
 
-    /// The fingerprint of a password for this stored hash, from this address.
+    /// The fingerprint of a password for this account, from this address. A password in a directory has no stored hash,
+    /// and belongs to the user.
     pub(super) fn fingerprint(
         &self,
         password: &Password,
-        stored: Option<&StoredHash>,
+        account: Option<&Account>,
         address: Option<IpAddr>,
     ) -> PasswordFingerprint {
-        let stored = match stored {
-            Some(StoredHash::Argon2(stored) | StoredHash::Bcrypt(stored)) => stored.as_str(),
-            None => PLACEHOLDER_HASH,
-        };
         let mut mac = self.keyed.clone();
-        mac.update(stored.as_bytes());
+        match account.map(|account| &account.hash) {
+            Some(stored) if stored.is_none() => {
+                let owner = account.map_or(("", 0), |account| (account.name.as_str(), account.incarnation));
+                mac.update(owner.0.as_bytes());
+                mac.update(&[0]);
+                mac.update(&owner.1.to_be_bytes());
+            }
+            Some(StoredHash::Argon2(stored) | StoredHash::Bcrypt(stored)) => mac.update(stored.as_bytes()),
+            None => mac.update(PLACEHOLDER_HASH.as_bytes()),
+        }
         mac.update(&[0]);
         match address.map(client_network) {
             None => mac.update(&[0]),
@@ -304,8 +323,50 @@ impl Verifier {
     }
 
     fn cache(&self, fingerprint: PasswordFingerprint) {
+        self.cache_for(fingerprint, CACHED_FOR);
+    }
+
+    fn cache_for(&self, fingerprint: PasswordFingerprint, lifetime: Duration) {
         let now = Instant::now();
-        self.verified.lock().entry(fingerprint, |until| now < *until).insert_entry(now + CACHED_FOR);
+        self.verified.lock().insert(fingerprint, now + lifetime, |until| now < *until);
+    }
+
+    /// Caches a password that a directory has confirmed, and remembers it for the time when the directory is away.
+    pub(super) fn confirmed(&self, fingerprint: PasswordFingerprint, remembered_for: Duration) {
+        self.cache(fingerprint);
+        let now = Instant::now();
+        self.remembered.lock().insert(fingerprint, now + remembered_for, |until| now < *until);
+    }
+
+    /// Whether a password is remembered. If so, caches it for a moment, so that not every request asks the directory.
+    pub(super) fn is_remembered(&self, fingerprint: &PasswordFingerprint) -> bool {
+        let is_remembered = self.remembered.lock().get(fingerprint).is_some_and(|until| Instant::now() < *until);
+        if is_remembered {
+            self.cache_for(*fingerprint, AWAY_CACHED_FOR);
+        }
+        is_remembered
+    }
+
+    /// Ends the cache of a correct password, as time does.
+    #[cfg(test)]
+    pub(super) fn end_cached(&self, fingerprint: &PasswordFingerprint) {
+        self.verified.lock().remove(fingerprint);
+    }
+
+    /// Forgets a password that a directory no longer confirms.
+    pub(super) fn forget(&self, fingerprint: &PasswordFingerprint) {
+        self.verified.lock().remove(fingerprint);
+        self.remembered.lock().remove(fingerprint);
+    }
+
+    /// A fingerprint that changes after some seconds. A password that a directory has refused may be right later, and
+    /// nothing here changes with it.
+    pub(super) fn for_a_moment(&self, fingerprint: &PasswordFingerprint, now: Timestamp) -> PasswordFingerprint {
+        let mut mac = self.keyed.clone();
+        mac.update(b"moment");
+        mac.update(&(now.micros() / MOMENT_MICROS).to_be_bytes());
+        mac.update(fingerprint);
+        mac.finalize().into_bytes().into()
     }
 }
 
@@ -323,6 +384,7 @@ async fn on_a_thread<T: Send + 'static>(hash: impl FnOnce() -> T + Send + 'stati
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
+    use crate::content::rows::AccountRole;
 
     fn hashed(password: &str) -> String {
         Password::new(password).hash().unwrap().into_text()
@@ -370,8 +432,11 @@ mod tests {
         let [here, there] = ["192.0.2.1", "192.0.2.2"].map(|address| Some(address.parse().unwrap()));
         let check = async |password: &str, stored: Option<&StoredHash>| {
             let password = Password::new(password);
-            let fingerprint = verifier.fingerprint(&password, stored, here);
-            assert!(!verifier.is_cached(&verifier.fingerprint(&password, stored, there)), "it was not presented there");
+            let account =
+                stored.map(|hash| Account { hash: hash.clone(), ..Account::test("ann", AccountRole::Ordinary) });
+            let fingerprint = verifier.fingerprint(&password, account.as_ref(), here);
+            let elsewhere = verifier.fingerprint(&password, account.as_ref(), there);
+            assert!(!verifier.is_cached(&elsewhere), "it was not presented there");
             let permit = verifier.permit(HashCaller::Network(here)).await.unwrap();
             let right = verifier.verify(&permit, password, stored.cloned(), true, None, fingerprint).await.unwrap();
             assert_eq!(right, verifier.is_cached(&fingerprint));

@@ -1,6 +1,7 @@
 //! Permissions of users and groups in repositories, repository settings and groups.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{Account, Accounts, Actions, Error, Origin};
@@ -179,6 +180,29 @@ impl Accounts {
         let names: BTreeSet<String> =
             added.into_iter().map(|(name, _)| name).chain(members.map(|(name, _)| name)).collect();
         Ok(names.into_iter().collect())
+    }
+
+    /// The numbers of members of all groups, in one walk over the users.
+    pub(crate) fn member_counts(&self) -> Result<HashMap<String, usize>, Error> {
+        let mut groups_of: HashMap<String, Vec<String>> = HashMap::new();
+        self.database.read(|tx| {
+            for (name, row) in tx.federated_users()? {
+                groups_of.entry(name).or_default().extend(row.groups);
+            }
+            tx.each_user("", |name, row| {
+                if !row.groups.is_empty() {
+                    groups_of.entry(name.to_owned()).or_default().extend(row.groups);
+                }
+                ControlFlow::Continue(())
+            })
+        })?;
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for groups in groups_of.into_values() {
+            for group in groups.into_iter().collect::<BTreeSet<_>>() {
+                *counts.entry(group).or_default() += 1;
+            }
+        }
+        Ok(counts)
     }
 
     /// Adds a user to a group or removes one. Returns whether anything changed.

@@ -1,4 +1,7 @@
 //! Sign-in with a password. This is the only place that verifies one.
+//!
+//! The users of the database and of the htpasswd file have precedence over those of the directory. A password is never
+//! sent to the directory if its user is one of them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,12 +10,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::htpasswd::Htpasswd;
-use super::throttle::{PasswordCheck, Source};
 use super::user::{Account, StoredHash, USER_NAME_MAX};
 use super::{
     Accounts, Error, HashCaller, HashPermit, Origin, PASSWORD_MAX, Password, PasswordFingerprint, Throttled, TooBusy,
 };
+use crate::identity::directory::{Directory, Unavailable};
 use crate::kit::network::client_network;
+use crate::kit::throttle::{PasswordCheck, PasswordSource};
 
 /// A refusal takes at least this long, and as long as a wrong password takes at the moment. So response times do not
 /// reveal whether a password was verified. It also slows guessing.
@@ -39,6 +43,9 @@ pub(crate) enum NotSignedIn {
     Throttled(Throttled),
     #[error(transparent)]
     TooBusy(#[from] TooBusy),
+    /// The directory does not say whether the password is right, and it was not verified lately.
+    #[error(transparent)]
+    DirectoryAway(Unavailable),
     #[error(transparent)]
     Accounts(#[from] Error),
 }
@@ -62,19 +69,24 @@ impl Accounts {
         let account = self.account_or_address(name)?;
         // The fingerprint of a disabled user's password differs, so that the throttle does not take it for a known wrong
         // one when the user is enabled again.
-        let hash = account.as_ref().filter(|account| account.may_sign_in()).map(|account| &account.hash);
-        let fingerprint = self.verifier.fingerprint(&password, hash, address);
+        let hashed = account.as_ref().filter(|account| account.may_sign_in()).map(Arc::as_ref);
+        let fingerprint = self.verifier.fingerprint(&password, hashed, address);
         if let Some(account) = self.cached(account.as_ref(), &fingerprint) {
             return Ok(SignedIn { account, fingerprint });
         }
         // Guesses for the name and the e-mail address of a user count together.
         let name = account.as_ref().map_or(name, |account| &account.name).to_owned();
-        let attempt = Attempt { name, account, password, fingerprint, address, origin: origin() };
+        let directory = self.directory_for(account.as_deref()).cloned();
+        let counted = match directory {
+            Some(_) => self.verifier.for_a_moment(&fingerprint, self.clock.now()),
+            None => fingerprint,
+        };
+        let attempt = Attempt { name, account, password, fingerprint, counted, directory, address, origin: origin() };
         let result = self.verify(attempt).await;
         if result.is_err() {
             sleep_until(begun + REFUSED_AFTER.max(self.verifier.usual())).await;
         }
-        result.map(|account| SignedIn { account, fingerprint })
+        result
     }
 
     /// Whether a password is cached as correct. It may have changed since, and its user may have been disabled.
@@ -83,14 +95,17 @@ impl Accounts {
     }
 
     /// Waits for a permit and verifies a password, unless the throttle refuses it.
-    async fn verify(self: &Arc<Self>, attempt: Attempt) -> Result<Arc<Account>, NotSignedIn> {
+    async fn verify(self: &Arc<Self>, attempt: Attempt) -> Result<SignedIn, NotSignedIn> {
         let check = self.check_throttle(&attempt, None)?;
         let caller = HashCaller::Network(attempt.address.map(client_network));
-        let permit = self.verifier.permit(caller).await?;
+        let permit = match attempt.directory {
+            Some(_) => self.directory_queue.take(caller).await?,
+            None => self.verifier.permit(caller).await?,
+        };
         // Meanwhile other requests may have verified the same password, as the requests of one push do, or may have
         // failed. Simultaneous guesses must not evade the throttle.
         if let Some(account) = self.cached(attempt.account.as_ref(), &attempt.fingerprint) {
-            return Ok(account);
+            return Ok(SignedIn { account, fingerprint: attempt.fingerprint });
         }
         let check = self.check_throttle(&attempt, Some(check))?;
         // A task, so that the attempt counts even if its caller goes away.
@@ -104,7 +119,7 @@ impl Accounts {
     }
 
     fn check_throttle(&self, attempt: &Attempt, before: Option<PasswordCheck>) -> Result<PasswordCheck, NotSignedIn> {
-        match self.throttle.check(attempt.source(), &attempt.fingerprint, before) {
+        match self.throttle.check(attempt.source(), &attempt.counted, before) {
             Ok(PasswordCheck::KnownWrong) => Err(NotSignedIn::Wrong),
             Ok(check) => Ok(check),
             Err(throttled) => Err(NotSignedIn::Throttled(throttled)),
@@ -116,7 +131,18 @@ impl Accounts {
         permit: HashPermit,
         attempt: Attempt,
         check: PasswordCheck,
-    ) -> Result<Arc<Account>, NotSignedIn> {
+    ) -> Result<SignedIn, NotSignedIn> {
+        if let Some(directory) = &attempt.directory {
+            let signed_in = self.ask_directory(directory, &attempt).await?;
+            drop(permit);
+            return match signed_in {
+                Some(signed_in) => {
+                    self.throttle.succeeded(attempt.source());
+                    Ok(signed_in)
+                }
+                None => Err(self.refuse(attempt, check).await),
+            };
+        }
         // A federated user has no password. The refusal takes as long as a wrong one.
         let stored = attempt.account.as_ref().map(|account| account.hash.clone()).filter(|hash| !hash.is_none());
         let may_sign_in = attempt.may_sign_in();
@@ -129,45 +155,55 @@ impl Accounts {
             if is_outdated {
                 // Hashing takes a permit of its own.
                 drop(permit);
-                return Ok(self.renew_hash(Arc::clone(account), attempt.password).await);
+                let account = self.renew_hash(Arc::clone(account), attempt.password).await;
+                return Ok(SignedIn { account, fingerprint });
             }
-            return Ok(Arc::clone(account));
+            return Ok(SignedIn { account: Arc::clone(account), fingerprint });
         }
-        self.throttle.failed(attempt.source(), &fingerprint);
         drop(permit);
+        Err(self.refuse(attempt, check).await)
+    }
+
+    /// Counts a wrong password, and writes its audit row.
+    async fn refuse(self: Arc<Self>, attempt: Attempt, check: PasswordCheck) -> NotSignedIn {
+        self.throttle.failed(attempt.source(), &attempt.counted);
         let known = attempt.account.map_or_else(|| UNKNOWN.to_owned(), |account| account.name.clone());
         let origin = attempt.origin;
         // The refusal waits for the disk, so that guessers cannot queue up more rows than they have requests. A failure
         // to store the row does not change the refusal.
         let auditing = tokio::task::spawn_blocking(move || {
-            if let Err(error) = self.note("login_failure", &known, &origin) {
+            if let Err(error) = self.note("login_failure", &known, &[], &origin) {
                 tracing::error!(%error, "cannot store the audit row of a failed sign-in");
             }
         });
         let _ = auditing.await;
-        Err(match check {
+        match check {
             PasswordCheck::VerifySlowly => NotSignedIn::Throttled(Throttled::SLOW),
             PasswordCheck::Verify | PasswordCheck::KnownWrong => NotSignedIn::Wrong,
-        })
+        }
     }
 }
 
 /// A sign-in with a password that needs verification.
-struct Attempt {
-    name: String,
-    account: Option<Arc<Account>>,
-    password: Password,
-    fingerprint: PasswordFingerprint,
-    address: Option<IpAddr>,
-    origin: Origin,
+pub(super) struct Attempt {
+    pub(super) name: String,
+    pub(super) account: Option<Arc<Account>>,
+    pub(super) password: Password,
+    pub(super) fingerprint: PasswordFingerprint,
+    /// The fingerprint by which the throttle knows a wrong password again.
+    counted: PasswordFingerprint,
+    /// The directory that verifies the password.
+    directory: Option<Directory>,
+    pub(super) address: Option<IpAddr>,
+    pub(super) origin: Origin,
 }
 
 impl Attempt {
-    fn source(&self) -> Source<'_> {
-        Source { user: &self.name, exists: self.may_sign_in(), address: self.address }
+    fn source(&self) -> PasswordSource<'_> {
+        PasswordSource { user: &self.name, exists: self.may_sign_in(), address: self.address }
     }
 
-    fn may_sign_in(&self) -> bool {
+    pub(super) fn may_sign_in(&self) -> bool {
         self.account.as_ref().is_some_and(|account| account.may_sign_in())
     }
 }

@@ -103,19 +103,19 @@ impl Accounts {
 
     /// Writes the buffered uses. Cached sessions hold their last use, so a new generation starts if there were any.
     pub(super) fn flush_usage(&self) -> Result<(), Error> {
-        let (keys, sessions) = (take(&mut *self.usage.keys.lock()), take(&mut *self.usage.sessions.lock()));
+        let (mut keys, mut sessions) = (take(&mut *self.usage.keys.lock()), take(&mut *self.usage.sessions.lock()));
         if keys.is_empty() && sessions.is_empty() {
             return Ok(());
         }
         let of_sessions = !sessions.is_empty();
         self.database.write(move |tx| {
-            for (hash, used) in keys {
+            for (hash, used) in keys.drain() {
                 if let Some(mut row) = tx.key(&hash)? {
                     row.last_used = Some(used);
                     tx.put_key(&hash, &row)?;
                 }
             }
-            for (hash, used) in sessions {
+            for (hash, used) in sessions.drain() {
                 if let Some(mut row) = tx.session(&hash)? {
                     row.last_used = used;
                     tx.put_session(&hash, &row)?;

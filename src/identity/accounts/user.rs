@@ -10,7 +10,7 @@ use sha2::Sha256;
 use super::htpasswd::FileUser;
 use super::namespace::{check_namespace, must_be_free};
 use super::permission::check_group_name;
-use super::{Accounts, Error, HashedPassword, Origin};
+use super::{Accounts, DIRECTORY, Error, HashedPassword, Origin};
 use crate::content::rows::{AccountRole, FederatedUserRow, Rows, SessionRow, UserRow};
 use crate::kit::clock::Timestamp;
 use crate::kit::opaque_debug::opaque_debug;
@@ -122,6 +122,18 @@ impl Account {
         }
     }
 
+    /// The holder of the rights of a name and of groups, without a row. No credential is derived from it.
+    pub(crate) fn of_workload(name: &str, groups: &[String]) -> Self {
+        let hash = StoredHash::Argon2(String::new());
+        Self { hash, groups: sorted(groups.to_vec()), ..Self::of_file(name, FileUser::default(), None) }
+    }
+
+    /// The same account with more groups.
+    pub(crate) fn with_groups(&self, more: &[String]) -> Self {
+        let groups = sorted(self.groups.iter().chain(more).cloned().collect());
+        Self { groups, ..self.clone() }
+    }
+
     /// Whether a credential that was derived from this state is accepted now.
     pub(crate) fn accepts(&self, derived_from: DerivedFrom) -> bool {
         self.may_sign_in() && self.is_current(derived_from)
@@ -141,6 +153,11 @@ impl Account {
     /// Whether any credential of the user is accepted.
     pub(crate) fn may_sign_in(&self) -> bool {
         !self.disabled && !self.federated.as_ref().is_some_and(|federated| federated.gone)
+    }
+
+    /// Whether the password of the user is in the directory.
+    pub(crate) fn is_in_directory(&self) -> bool {
+        self.federated.as_ref().is_some_and(|federated| federated.provider == DIRECTORY)
     }
 
     /// Where the account is kept: `local`, `htpasswd`, or the identity provider's name in the configuration.

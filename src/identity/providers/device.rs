@@ -102,7 +102,7 @@ impl PollSchedule {
     /// Permits a poll, or returns how long to wait. A client that polls too early waits longer from then on.
     fn admit(&self, handle: [u8; 32], interval: Duration, now: Timestamp) -> Result<(), Duration> {
         let mut known = self.0.lock();
-        let next = known.entry(handle, |next| now < next.at).or_insert(NextPoll { at: now, interval });
+        let next = known.get_or_insert_with(handle, || NextPoll { at: now, interval }, |next| now < next.at);
         if now < next.at {
             next.interval = (next.interval + SLOWER).min(INTERVAL_MAX);
             next.at = now.after(next.interval);

@@ -23,6 +23,8 @@ pub(crate) enum IssuedFor {
     Refresh(Uuid),
     /// The API key with this id.
     Key(Uuid),
+    /// The ID token of a workload, by the rule that admitted it.
+    Workload(String),
 }
 
 /// The holder of a token.

@@ -66,6 +66,11 @@ impl ScopeRequest {
         (self.kind == "repository").then(|| name.parse().ok()).flatten()
     }
 
+    /// Whether pulls are all that is requested.
+    pub(crate) fn is_pull(&self) -> bool {
+        self.actions.iter().all(|action| action == "pull")
+    }
+
     /// Whether the resource is the list of repositories.
     pub(crate) fn is_catalog(&self) -> bool {
         self.kind == "registry" && self.name == "catalog"

@@ -22,6 +22,8 @@ const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
 pub(crate) struct Trust {
     /// PEM files of certificates to trust, in addition to those of the platform.
     pub(crate) authorities: Vec<PathBuf>,
+    /// More of them, as text.
+    pub(crate) pem: Option<String>,
     /// PEM files of the client's certificate and of its key.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
     /// Whether any certificate is accepted. An attacker on the network can then read and change everything.
@@ -57,7 +59,13 @@ impl Trust {
                 given.push(certificate);
             }
         }
-        if self.authorities.is_empty() && known == 0 {
+        for certificate in self.pem.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem.as_bytes())) {
+            let unusable = |error: String| Error::Trust(format!("the configured certificates: {error}"));
+            let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+            roots.add(certificate.clone()).map_err(|error| unusable(error.to_string()))?;
+            given.push(certificate);
+        }
+        if given.is_empty() && known == 0 {
             let why = platform.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
             return Err(Error::Trust(format!("no certificate authorities are installed{why}")));
         }

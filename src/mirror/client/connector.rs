@@ -22,8 +22,8 @@ use tokio_util::either::Either;
 use tower_service::Service;
 
 use super::Error;
-use super::error::with_causes;
 use super::transport::TransportSettings;
+use crate::kit::outgoing::causes;
 
 /// The longest time to a usable connection: look-up, TCP, proxy and TLS.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
@@ -69,12 +69,12 @@ impl Connector {
         let proxy = self.proxies.intercept(&uri);
         let is_proxied = proxy.is_some() && !is_tls;
         let stream = match proxy {
-            None => self.tcp.call(uri.clone()).await.map_err(|error| ConnectError::Unreachable(with_causes(&error)))?,
+            None => self.tcp.call(uri.clone()).await.map_err(|error| ConnectError::Unreachable(causes(&error)))?,
             Some(proxy) => {
                 if proxy.uri().scheme_str() != Some("http") {
                     return Err(ConnectError::Proxy("only http:// proxies are supported".to_owned()));
                 }
-                let failed = |error: &(dyn std::error::Error + 'static)| ConnectError::Proxy(with_causes(error));
+                let failed = |error: &(dyn std::error::Error + 'static)| ConnectError::Proxy(causes(error));
                 if is_tls {
                     let mut tunnel = Tunnel::new(proxy.uri().clone(), self.tcp);
                     if let Some(password) = proxy.basic_auth() {

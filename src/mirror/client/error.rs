@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use crate::kit::outgoing::causes;
+
 /// Why a request failed. Clones are shared by all who waited for the same request.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -13,8 +15,12 @@ pub(crate) enum Error {
     /// The certificates to trust, or the client's own certificate, cannot be read.
     #[error("{0}")]
     Trust(String),
-    #[error("{0}")]
-    Credentials(String),
+    /// The log has the reason.
+    #[error("the credentials for {host} cannot be read")]
+    Credentials { host: String },
+    /// Too many requests wait for the upstream.
+    #[error("too many requests to {host} are in progress")]
+    Busy { host: String },
     /// The host has no address, or no address responds.
     #[error("{host} cannot be reached: {cause}")]
     Unreachable { host: String, cause: String },
@@ -49,9 +55,6 @@ pub(crate) enum Error {
     /// The upstream failed a moment ago, and no request is sent.
     #[error("{error} (not tried again for {} s)", left.as_secs().max(1))]
     BackedOff { error: Box<Self>, left: Duration },
-    /// The client is being dropped.
-    #[error("the registry is stopping")]
-    Stopped,
 }
 
 fn after_colon(message: &str) -> String {
@@ -61,7 +64,7 @@ fn after_colon(message: &str) -> String {
 impl Error {
     /// A connection or a body that ended early.
     pub(super) fn broken(host: &str, error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::Broken { host: host.to_owned(), cause: with_causes(error) }
+        Self::Broken { host: host.to_owned(), cause: causes(error) }
     }
 
     /// Whether the same request may succeed a little later.
@@ -73,12 +76,13 @@ impl Error {
                 | Self::Broken { .. }
                 | Self::RateLimited { .. }
                 | Self::Failed { .. }
+                | Self::Busy { .. }
                 | Self::BackedOff { .. }
         )
     }
 
     /// Whether the whole upstream failed, and not only this request.
-    pub(super) const fn is_of_host(&self) -> bool {
+    pub(crate) const fn is_of_host(&self) -> bool {
         matches!(
             self,
             Self::Unreachable { .. }
@@ -103,6 +107,21 @@ impl Error {
         matches!(self, Self::Unexpected { status, .. } if *status == StatusCode::RANGE_NOT_SATISFIABLE)
     }
 
+    /// Whether the upstream does not support the method.
+    pub(crate) fn is_method(&self) -> bool {
+        matches!(self, Self::Unexpected { status, .. } if *status == StatusCode::METHOD_NOT_ALLOWED)
+    }
+
+    /// Whether the content of the upstream is unusable, and will be so the next time.
+    pub(crate) const fn is_invalid(&self) -> bool {
+        matches!(self, Self::Invalid { .. } | Self::TooLarge { .. })
+    }
+
+    /// Whether too many requests of ours wait, and the upstream is not the reason.
+    pub(crate) const fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy { .. })
+    }
+
     /// Whether the upstream took too long, rather than failed.
     pub(crate) fn is_timeout(&self) -> bool {
         match self {
@@ -111,17 +130,4 @@ impl Error {
             _ => false,
         }
     }
-}
-
-/// An error with its causes.
-pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let (mut text, mut next) = (error.to_string(), error.source());
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.extend([": ", &cause_text]);
-        }
-        next = cause.source();
-    }
-    text
 }

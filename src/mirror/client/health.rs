@@ -1,19 +1,22 @@
 //! [`Health`]: whether an upstream failed a moment ago, and how many requests it still allows.
 //!
-//! The first failure costs one caller its wait. Until the pause ends, all others get the same error at once. The pause grows
-//! with each failure in a row, and ends with a success.
+//! The first failure costs one caller its wait. Until the pause ends, all others get the same error at once, unless they
+//! would wait longer. The pause grows with each failure in a row, and ends with a success.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::Error;
+use super::headers::Quota;
 
 /// The pause after the first failure. Each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_mins(1);
 /// The longest pause that an upstream can ask for with `Retry-After`.
 const ASKED_PAUSE_MAX: Duration = Duration::from_mins(15);
+/// The longest time that an announced quota counts. A request that is sent then brings the next one.
+const QUOTA_MAX: Duration = Duration::from_mins(15);
 
 #[derive(Debug, Default)]
 pub(super) struct Health(Mutex<State>);
@@ -22,13 +25,29 @@ pub(super) struct Health(Mutex<State>);
 struct State {
     failures: u32,
     paused: Option<(Instant, Error)>,
-    remaining: Option<u64>,
+    /// When the last pause began.
+    pause_began: Option<Instant>,
+    /// The requests that the upstream still allows, and until when that counts.
+    remaining: Option<(u64, Instant)>,
+    /// Failures since the start, those of one request only included.
+    errors: u64,
+    last_error: Option<(Instant, String)>,
+}
+
+/// How an upstream does, for people.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientState {
+    pub(crate) errors: u64,
+    pub(crate) last_error: Option<(Instant, String)>,
+    /// How long it is left alone, and why.
+    pub(crate) paused: Option<(Duration, String)>,
 }
 
 impl Health {
-    /// Fails while the upstream is left alone.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    /// Fails while the upstream is left alone. A caller that waits longer than the one that gave up may try.
+    pub(super) fn check(&self, wait: Duration) -> Result<(), Error> {
         match &self.0.lock().paused {
+            Some((_, Error::Timeout { after, .. })) if wait > *after => Ok(()),
             Some((until, error)) if *until > Instant::now() => {
                 Err(Error::BackedOff { error: Box::new(error.clone()), left: *until - Instant::now() })
             }
@@ -36,76 +55,126 @@ impl Health {
         }
     }
 
-    /// Records a response, with the remaining requests that it announces.
-    pub(super) fn succeeded(&self, remaining: Option<u64>) {
+    /// Records a response.
+    pub(super) fn succeeded(&self) {
         let mut state = self.0.lock();
         state.failures = 0;
         state.paused = None;
-        state.remaining = remaining.or(state.remaining);
     }
 
-    /// Records a failure. Errors of one request only do not count.
-    pub(super) fn failed(&self, error: &Error) {
+    /// Records the quota that the response with a manifest announces, or that it announces none.
+    pub(super) fn announced(&self, quota: Option<Quota>) {
+        let until = |quota: &Quota| Instant::now() + quota.window.unwrap_or(QUOTA_MAX).min(QUOTA_MAX);
+        self.0.lock().remaining = quota.map(|quota| (quota.left, until(&quota)));
+    }
+
+    /// Records a failure of a request that began at this time. Errors of one request only do not count.
+    pub(super) fn failed(&self, error: &Error, began: Instant) {
+        let mut state = self.0.lock();
+        state.errors += 1;
+        state.last_error = Some((Instant::now(), error.to_string()));
         if !error.is_of_host() {
             return;
         }
-        let mut state = self.0.lock();
-        if matches!(error, Error::RateLimited { .. }) {
-            state.remaining = Some(0);
+        // Requests that were on their way when the pause began fail with it. They are one failure.
+        if state.pause_began.is_some_and(|pause| began < pause) && error.retry_after().is_none() {
+            return;
         }
         let usual = PAUSE_MIN.saturating_mul(1 << state.failures.min(8)).min(PAUSE_MAX);
         let pause = error.retry_after().map_or(usual, |asked| asked.min(ASKED_PAUSE_MAX));
         state.failures = state.failures.saturating_add(1);
+        state.pause_began = Some(Instant::now());
         state.paused = Some((Instant::now() + pause, error.clone()));
     }
 
-    /// The requests that the upstream still allows, if it has said so.
+    pub(super) fn state(&self) -> ClientState {
+        let state = self.0.lock();
+        let paused = state.paused.as_ref().filter(|(until, _)| *until > Instant::now());
+        ClientState {
+            errors: state.errors,
+            last_error: state.last_error.clone(),
+            paused: paused.map(|(until, error)| (*until - Instant::now(), error.to_string())),
+        }
+    }
+
+    /// The requests that the upstream still allows, if it has said so a short time ago.
     pub(super) fn remaining_quota(&self) -> Option<u64> {
-        self.0.lock().remaining
+        self.0.lock().remaining.filter(|(_, until)| *until > Instant::now()).map(|(left, _)| left)
     }
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 
+    const WAIT: Duration = Duration::from_secs(1);
+
     fn timeout() -> Error {
-        Error::Timeout { host: "a".to_owned(), after: Duration::from_secs(1) }
+        Error::Timeout { host: "a".to_owned(), after: WAIT }
     }
 
     #[test]
     fn an_upstream_that_failed_is_left_alone_until_it_succeeds() {
         let health = Health::default();
-        assert!(health.check().is_ok());
-        health.failed(&Error::NotFound);
-        assert!(health.check().is_ok(), "a missing manifest is no failure of the host");
-        health.failed(&timeout());
-        assert!(matches!(health.check(), Err(Error::BackedOff { error, .. }) if error.is_timeout()));
-        health.succeeded(Some(7));
-        assert!(health.check().is_ok());
-        assert_eq!(health.remaining_quota(), Some(7));
+        assert!(health.check(WAIT).is_ok());
+        health.failed(&Error::NotFound, Instant::now());
+        assert!(health.check(WAIT).is_ok(), "a missing manifest is no failure of the host");
+        health.failed(&timeout(), Instant::now());
+        assert!(matches!(health.check(WAIT), Err(Error::BackedOff { error, .. }) if error.is_timeout()));
+        assert!(health.check(2 * WAIT).is_ok(), "a slow upstream responds to those who wait");
+        health.succeeded();
+        assert!(health.check(WAIT).is_ok());
+    }
+
+    #[test]
+    fn a_quota_counts_until_its_window_ends_or_a_response_has_none() {
+        let health = Health::default();
+        let announce = |left, window: Option<u64>| {
+            health.announced(Some(Quota { left, window: window.map(Duration::from_secs) }));
+            health.remaining_quota()
+        };
+        assert_eq!(announce(7, Some(21600)), Some(7));
+        assert_eq!(announce(6, None), Some(6));
+        let until = health.0.lock().remaining.unwrap().1;
+        assert!(until <= Instant::now() + QUOTA_MAX);
+        assert_eq!(announce(5, Some(0)), None, "its window has ended");
+        assert_eq!(announce(4, Some(60)), Some(4));
+        health.announced(None);
+        assert_eq!(health.remaining_quota(), None);
     }
 
     #[test]
     fn the_pause_grows_and_respects_the_wish_of_the_upstream_within_a_limit() {
-        let left = |health: &Health| match health.check() {
+        let left = |health: &Health| match health.check(WAIT) {
             Err(Error::BackedOff { left, .. }) => left,
             _ => Duration::ZERO,
         };
         let health = Health::default();
         let mut before = Duration::ZERO;
         for _ in 0..4 {
-            health.failed(&timeout());
+            health.failed(&timeout(), Instant::now());
             assert!(left(&health) > before);
             before = left(&health);
         }
         for _ in 0..100 {
-            health.failed(&timeout());
+            health.failed(&timeout(), Instant::now());
         }
         assert!(left(&health) <= PAUSE_MAX);
+        // A request from before the pause changes nothing.
+        let once = Health::default();
+        let began = Instant::now();
+        once.failed(&timeout(), began);
+        for _ in 0..20 {
+            once.failed(&timeout(), began);
+        }
+        assert!(left(&once) <= PAUSE_MIN);
         let asked = Some(Duration::from_hours(5));
-        health.failed(&Error::RateLimited { host: "a".to_owned(), retry_after: asked, message: String::new() });
+        health.failed(
+            &Error::RateLimited { host: "a".to_owned(), retry_after: asked, message: String::new() },
+            Instant::now(),
+        );
         assert!(left(&health) > PAUSE_MAX && left(&health) <= ASKED_PAUSE_MAX);
-        assert_eq!(health.remaining_quota(), Some(0));
+        assert_eq!(health.remaining_quota(), None, "a refusal is a pause, and says nothing about what comes after it");
     }
 }

@@ -15,8 +15,9 @@ use url::{Url, form_urlencoded};
 use super::challenge::Bearer;
 use super::credentials::Login;
 use super::headers::retry_after;
-use super::{Client, Error, error_message, realm, transport};
+use super::{Client, Error, Settings, error_message, realm, transport};
 use crate::kit::bounded_map::BoundedMap;
+use crate::oci::RepositoryName;
 
 /// The most scopes with a token. Each repository has one.
 const SCOPES_MAX: usize = 4096;
@@ -29,6 +30,32 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// The longest time that a token is used.
 const LIFETIME_MAX: Duration = Duration::from_hours(1);
 
+/// The content that a request is about.
+#[derive(Clone, Copy)]
+pub(super) enum Subject<'a> {
+    Repository(&'a RepositoryName),
+    /// The list of repositories.
+    Catalog,
+}
+
+impl Subject<'_> {
+    pub(super) const fn repository(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::Repository(name) => Some(name),
+            Self::Catalog => None,
+        }
+    }
+
+    /// The scope of a token. The path of the upstream's address is a part of the names there.
+    fn scope(self, url: &Url) -> String {
+        match (self, url.path().trim_matches('/')) {
+            (Self::Repository(name), "") => format!("repository:{name}:pull"),
+            (Self::Repository(name), prefix) => format!("repository:{prefix}/{name}:pull"),
+            (Self::Catalog, _) => "registry:catalog:*".to_owned(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Tokens(Mutex<BoundedMap<String, Arc<tokio::sync::Mutex<Option<Token>>>, SCOPES_MAX>>);
 
@@ -36,6 +63,8 @@ pub(super) struct Tokens(Mutex<BoundedMap<String, Arc<tokio::sync::Mutex<Option<
 struct Token {
     authorization: HeaderValue,
     expires: Instant,
+    /// The credentials for which the token service issued it.
+    login: Option<Login>,
 }
 
 crate::kit::opaque_debug::opaque_debug!(Token);
@@ -51,42 +80,52 @@ struct Response {
 }
 
 impl Tokens {
-    /// The `Authorization` with a token for a scope. `refused` is one that the upstream did not accept.
+    /// The `Authorization` with a token to read a subject. `refused` is one that the upstream did not accept.
     pub(super) async fn get(
         &self,
         client: &Client,
         bearer: &Bearer,
-        scope: &str,
+        subject: Subject<'_>,
         refused: Option<&HeaderValue>,
-    ) -> Result<HeaderValue, Error> {
+    ) -> Result<Option<HeaderValue>, Error> {
+        let scope = subject.scope(&client.shared.settings.url);
         let key = format!("{} {} {scope}", bearer.realm, bearer.service);
-        let slot = {
-            let mut slots = self.0.lock();
-            Arc::clone(slots.entry(key, |slot| Arc::strong_count(slot) > 1).or_default())
-        };
+        let slot = Arc::clone(self.0.lock().get_or_insert_with(key, Arc::default, |_| true));
         // Others that need the same token wait here.
         let mut slot = slot.lock().await;
         if let Some(token) = &*slot
             && token.expires > Instant::now()
             && Some(&token.authorization) != refused
         {
-            return Ok(token.authorization.clone());
+            return Ok(Some(token.authorization.clone()));
         }
-        let token = fetch(client, bearer, scope).await?;
-        Ok(slot.insert(token).authorization.clone())
+        let Settings { credentials, .. } = &client.shared.settings;
+        let (host, repository) = (&client.shared.host, subject.repository());
+        let login = if refused.is_none() {
+            credentials.of(host, repository).await?
+        } else {
+            let token = slot.as_ref().filter(|token| Some(&token.authorization) == refused);
+            let behind = token.and_then(|token| token.login.as_ref());
+            let is_refused = |login: &Login| Some(login) == behind || login.bearer().as_ref() == refused;
+            credentials.other_than(host, repository, is_refused).await?
+        };
+        if let Some(token) = login.as_ref().and_then(Login::bearer) {
+            return Ok(Some(token));
+        }
+        let token = fetch(client, bearer, &scope, login).await?;
+        Ok(Some(slot.insert(token).authorization.clone()))
     }
 }
 
 /// Gets a token from the token service.
-async fn fetch(client: &Client, bearer: &Bearer, scope: &str) -> Result<Token, Error> {
+async fn fetch(client: &Client, bearer: &Bearer, scope: &str, login: Option<Login>) -> Result<Token, Error> {
     let shared = &*client.shared;
-    let (settings, host) = (&shared.settings, &shared.host);
+    let settings = &shared.settings;
     let service: Url =
         bearer.realm.parse().map_err(|_| client.invalid("its token service has no valid URL".to_owned()))?;
     if service.scheme() != "https" && !(service.scheme() == "http" && settings.url.scheme() == "http") {
         return Err(client.invalid(format!("its token service {} has no TLS", transport::host_of(&service))));
     }
-    let login = settings.credentials.of(host).await?;
     if login.is_some() && !realm::may_have_credentials(&service, &settings.url, &settings.token_hosts) {
         return Err(client.invalid(format!(
             "its token service {} belongs to another domain, so it does not get the credentials; add it to tokenHosts \
@@ -142,5 +181,5 @@ async fn fetch(client: &Client, bearer: &Bearer, scope: &str) -> Result<Token, E
     let mut authorization = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| unusable())?;
     authorization.set_sensitive(true);
     let lifetime = expires_in.map_or(LIFETIME_DEFAULT, Duration::from_secs).min(LIFETIME_MAX);
-    Ok(Token { authorization, expires: Instant::now() + lifetime.saturating_sub(MARGIN) })
+    Ok(Token { authorization, expires: Instant::now() + lifetime.saturating_sub(MARGIN), login })
 }

@@ -16,8 +16,7 @@ use url::Url;
 
 use super::Error;
 use super::connector::{ConnectError, Connector};
-use super::error::with_causes;
-use crate::kit::outgoing::Trust;
+use crate::kit::outgoing::{Trust, causes};
 
 /// The largest head of a response in bytes, in HTTP/2.
 const HEAD_BYTES_MAX: u32 = 64 * 1024;
@@ -47,14 +46,15 @@ impl Default for TransportSettings {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct Transport {
+/// A clone uses the same connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Transport {
     client: Client<Connector, Full<Bytes>>,
     proxies: Arc<Matcher>,
 }
 
 impl Transport {
-    pub(super) fn new(settings: &TransportSettings) -> Result<Self, Error> {
+    pub(crate) fn new(settings: &TransportSettings) -> Result<Self, Error> {
         let connector = Connector::new(settings)?;
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(POOL_IDLE)
@@ -72,7 +72,7 @@ impl Transport {
     }
 
     /// Sends a request, and returns the head of its response.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         method: &Method,
         url: &Url,
@@ -111,9 +111,19 @@ fn failure(host: String, error: &legacy::Error) -> Error {
         }
     }
     if error.is_connect() {
-        return Error::Unreachable { host, cause: with_causes(error) };
+        return Error::Unreachable { host, cause: causes(error) };
     }
     Error::broken(&host, error)
+}
+
+/// Host and port of the URL of an upstream. Fails if the URL is unusable.
+pub(super) fn checked_host(url: &Url) -> Result<String, Error> {
+    let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https"));
+    let host = host.ok_or_else(|| Error::Url(format!("{url} must begin with https:// or http:// and name a host")))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Error::Url(format!("the URL of {host} must not contain a user name or a password")));
+    }
+    Ok(host_of(url))
 }
 
 /// Host and port of a URL, for messages.
@@ -123,7 +133,7 @@ pub(crate) fn host_of(url: &Url) -> String {
 }
 
 /// Reads a body of at most `limit` bytes, whose parts arrive within `idle` of each other.
-pub(super) async fn collect(host: &str, mut body: Incoming, limit: usize, idle: Duration) -> Result<Bytes, Error> {
+pub(crate) async fn collect(host: &str, mut body: Incoming, limit: usize, idle: Duration) -> Result<Bytes, Error> {
     let mut bytes = BytesMut::new();
     loop {
         let frame = timeout(idle, body.frame()).await;

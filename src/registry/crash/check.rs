@@ -125,7 +125,7 @@ fn check_files(root: &Path, database: &Database, expected: Expected<'_>) -> Resu
     }
     for entry in std::fs::read_dir(root).map_err(|error| error.to_string())? {
         let name = entry.map_err(|error| error.to_string())?.file_name();
-        if !["blobs", "uploads", "coracle.redb"].iter().any(|known| name == *known) {
+        if !["blobs", "uploads", "coracle.redb", "coracle.wal"].iter().any(|known| name == *known) {
             return Err(format!("{} is left behind", name.display()));
         }
     }

@@ -18,7 +18,7 @@ use super::record::Recorder;
 use crate::content::blobs::{Blobs, Disk, Tree};
 use crate::content::repository::{
     self, Delays, Expiry, ManifestTarget, Opened, PutManifest, Repository, Retention, Rules, SearchScope, Stores,
-    TagChange,
+    TagChange, WorkProgress,
 };
 use crate::content::rows::{Database, Dump};
 use crate::identity::accounts::{self, Accounts};
@@ -108,6 +108,9 @@ fn rules() -> Rules {
         upload_expiry: day,
         delays: Delays::all(day),
         retention: Retention::default(),
+        immutable: repository::ImmutableTags::default(),
+        quotas: repository::Quotas::default(),
+        mandatory_annotations: repository::MandatoryAnnotations::default(),
         tag_history: day,
     }
 }
@@ -271,14 +274,7 @@ impl Client {
             [tag] => ManifestTarget::Tag(tag.clone()),
             _ => ManifestTarget::Digest { digest, tags: tags.clone() },
         };
-        let push = PutManifest {
-            target,
-            content_type: None,
-            bytes: bytes.clone(),
-            expected: None,
-            may_create: true,
-            may_move: true,
-        };
+        let push = PutManifest::new(target, bytes.clone());
         self.repository(name).put_manifest(push).unwrap();
         let content = self.contents.entry(name.to_owned()).or_default();
         content.manifests.insert(digest, bytes);
@@ -415,7 +411,7 @@ impl Client {
     fn restore_manifest(&mut self) -> bool {
         let mut deleted = Vec::new();
         for name in REPOSITORIES {
-            let (found, _) = self.repository(name).deleted(usize::MAX - 1).unwrap();
+            let (found, _) = self.repository(name).deleted(None, usize::MAX - 1).unwrap();
             deleted.extend(found.into_iter().map(|manifest| (name, manifest.digest)));
         }
         if deleted.is_empty() {
@@ -478,7 +474,10 @@ impl Client {
     /// Garbage collection. If it removed referenced content, rows would disagree.
     fn collect(&mut self) -> bool {
         self.clock.advance(Duration::from_hours(1));
-        let collected = self.stores.collect(Delays::all(Duration::ZERO), |_| ControlFlow::Continue(())).unwrap();
+        let collected = self
+            .stores
+            .collect(Delays::all(Duration::ZERO), &WorkProgress::default(), |_| ControlFlow::Continue(()))
+            .unwrap();
         for (name, content) in &mut self.contents {
             let repository = self.stores.repository(&name.parse().unwrap());
             content.manifests.retain(|digest, _| repository.manifest(&Reference::Digest(*digest)).is_ok());

@@ -30,6 +30,7 @@ fn what_holds_for_fuzzers_holds_for_their_seeds() {
     seeds("tokens", 5, super::tokens);
     seeds("pattern", 3, super::pattern);
     seeds("upload", 3, super::upload);
+    seeds("search", 8, super::search);
 }
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

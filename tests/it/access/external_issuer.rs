@@ -412,7 +412,7 @@ fn a_file_without_a_key_that_verifies_is_an_error_at_the_start() {
         (format!("{realm}{}", cert(&file)), "http.auth.bearer.service: is missing"),
         (format!("{service}{}", cert(&file)), "http.auth.bearer.realm: is missing"),
         (format!("realm = 'a\"b'\n{service}{}", cert(&file)), "http.auth.bearer.realm: expected"),
-        (format!("{realm}{service}{}oidc = []\n", cert(&file)), "http.auth.bearer.oidc: not implemented yet"),
+        (format!("{realm}{service}{}oidc = [{{}}]\n", cert(&file)), "http.auth.bearer.oidc[0].issuer: is missing"),
     ] {
         std::fs::write(&file, format!("[http.auth.bearer]\n{keys}")).unwrap();
         for done in [Program::new(["check-config"]).arg(&file).run(), Program::serve(root.path()).arg(&file).run()] {

@@ -41,7 +41,7 @@ async fn who_guesses_and_does_not_wait_for_the_answer_is_counted() {
         let mut raw = Raw::connect(t.running.address()).await;
         raw.send(guess(ALICE.0, n)).await;
         // Long enough to be read, and not to be answered.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
         drop(raw);
     }
     let deadline = Instant::now() + Duration::from_secs(30);

@@ -70,6 +70,10 @@ const ROUTES: &[&str] = &[
     "GET /v2/token",
     "GET /.well-known/jwks.json",
     "",
+    "GET /zot/auth/token",
+    "GET /zot/auth/token?scope=repository:{name}:pull,push",
+    "POST /zot/auth/token",
+    "OPTIONS /zot/auth/token",
     "GET /zot/auth/apikey",
     "POST /zot/auth/apikey",
     "DELETE /zot/auth/apikey?id={token_uuid}",
@@ -78,6 +82,14 @@ const ROUTES: &[&str] = &[
     "POST /v2/_zot/ext/apikey",
     "DELETE /v2/_zot/ext/apikey?id={token_uuid}",
     "OPTIONS /v2/_zot/ext/apikey",
+    "GET /v2/_oci/ext/discover",
+    "GET /v2/_zot/ext/mgmt",
+    "GET /v2/_zot/ext/search?query={__typename}",
+    "POST /v2/_zot/ext/search",
+    "PUT /v2/_zot/ext/userprefs?action=toggleStar&repo={name}",
+    "PUT /v2/_zot/ext/userprefs?action=toggleStar&repo={absent}",
+    "PUT /v2/_zot/ext/userprefs?action=toggleBookmark&repo={name}",
+    "",
     "GET /zot/auth/login?provider=oidc",
     "GET /auth/login?provider=oidc",
     "GET /zot/auth/callback/oidc",
@@ -126,6 +138,8 @@ const API_V1: &[&str] = &[
     "DELETE /api/v1/repository/{repository}",
     "POST /api/v1/repository/{repository}/changevisibility",
     "GET /api/v1/repository/{repository}/manifest/{digest}",
+    "POST /api/v1/repository/{repository}/manifest/{digest}/restore",
+    "GET /api/v1/repository/{repository}/deletedmanifest/",
     "GET /api/v1/repository/{repository}/tag/",
     "PUT /api/v1/repository/{repository}/tag/{tag}",
     "DELETE /api/v1/repository/{repository}/tag/{tag}",
@@ -159,7 +173,10 @@ const API_V1: &[&str] = &[
     "GET /api/v1/superuser/logs",
     "GET /api/v1/superuser/access",
     "GET /api/v1/superuser/maintenance",
+    "POST /api/v1/superuser/maintenance/{work}",
+    "DELETE /api/v1/superuser/maintenance/{work}",
     "GET /api/v1/superuser/disk",
+    "GET /api/v1/superuser/mirrors",
     "GET /api/v1/superuser/configuration",
 ];
 
@@ -371,6 +388,7 @@ impl World {
     }
 
     /// The object of the request, created for it if the request changes something.
+    #[expect(clippy::too_many_lines, reason = "one arm for each route that needs something to work on")]
     async fn target(&self, route: &'static str, user: &User) -> Target {
         let (alice, target) = (&self.alice, Target::default());
         let content = noise(100, self.next());
@@ -403,6 +421,7 @@ impl World {
                 target.value("{digest}", self.image["config"]["digest"].as_str().unwrap())
             }
             "POST /zot/auth/apikey" | "POST /v2/_zot/ext/apikey" => target.json(&json!({ "label": "made here" })),
+            "POST /v2/_zot/ext/search" => target.json(&json!({ "query": "{__typename}" })),
             "POST /api/v1/user/apptoken" => target.json(&json!({ "title": "made here" })),
             "POST /v2/auth" => {
                 let form = format!("grant_type=password&username={}&password={}", user.name, user.password);
@@ -428,6 +447,14 @@ impl World {
                 put_manifest(alice, NAME, &digest, &manifest).await.status(201);
                 target.value("{digest}", digest).form(&[])
             }
+            _ if path.ends_with("/-/restore-manifest/{digest}") => {
+                let mut manifest = self.image.clone();
+                manifest["annotations"] = json!({ "number": self.next().to_string() });
+                let digest = sha256(&bytes(&manifest));
+                put_manifest(alice, NAME, &digest, &manifest).await.status(201);
+                alice.delete(&format!("/v2/{NAME}/manifests/{digest}")).send().await.status(202);
+                target.value("{digest}", digest)
+            }
             // The tag points there already, so that other requests find it unchanged.
             "POST /ui/r/{name}/-/restore/{tag}" => target.form(&[("digest", &sha256(&bytes(&self.image)))]),
             "POST /ui/r/{name}/-/delete" => target.form(&[("confirm", "another name")]),
@@ -451,6 +478,8 @@ impl World {
             _ if path.starts_with("/ui/admin/users/{username}") && route.starts_with("POST") => {
                 target.value("{username}", SPARE)
             }
+            "POST /ui/admin/maintenance" => target.form(&[("work", "scrub"), ("act", "start")]),
+            _ if path.contains("{work}") => target.value("{work}", "collection"),
             "POST /api/v1/signin" => target.json(&json!({ "username": user.name, "password": user.password })),
             "POST /api/v1/signin/device" => target.json(&json!({ "provider": "oidc" })),
             "POST /api/v1/signin/device/token" => target.json(&json!({ "handle": "unknown" })),

@@ -196,16 +196,14 @@ impl<'a> Subject<'a> {
             search.place(format!("{command:?}"), listed.stdout + &listed.stderr);
         }
         let kept = files(root);
-        let database =
-            kept.iter().find(|(path, _)| path.ends_with("coracle.redb")).map(|(_, content)| content).unwrap();
+        let rows = kept.iter().find(|(path, _)| path.ends_with("coracle.redb")).map(|(_, content)| content).unwrap();
         for known in [LABEL, "dora", "$argon2id$"] {
-            assert!(
-                database.windows(known.len()).any(|window| window == known.as_bytes()),
-                "{known} is in the database"
-            );
+            assert!(rows.windows(known.len()).any(|window| window == known.as_bytes()), "{known} is in the database");
         }
-        // The database, the journal of manifests, four blobs, the configuration and the htpasswd file.
-        assert_eq!(kept.len(), 8);
+        // A stop leaves nothing in the write-ahead log.
+        assert!(kept.iter().any(|(path, content)| path.ends_with("coracle.wal") && content.is_empty()));
+        // The database and its log, the journal of manifests, four blobs, the configuration and the htpasswd file.
+        assert_eq!(kept.len(), 9);
         for (path, mut content) in kept {
             if path.ends_with("coracle.redb") {
                 tokens::plant_signing_keys(&mut search, &signing, &mut content);

@@ -202,7 +202,6 @@ async fn what_is_wrong_with_a_change_is_said_and_nothing_is_changed() {
         (json!({ "manifest_digest": other, "expiration": -1 }), "expiration"),
         (json!({ "manifest_digest": other, "expiration": 1e300 }), "expiration"),
         (json!({ "manifest_digest": other, "expiration": "tomorrow" }), "expiration"),
-        (json!({ "manifest_digest": other, "immutable": true }), "not supported"),
         (json!({ "manifest_digest": "sha256:abc" }), "manifest_digest"),
         (json!({ "manifest_digest": 1 }), "string"),
     ] {
@@ -482,4 +481,41 @@ async fn what_was_done_to_tags_stands_in_the_log_and_what_was_not_does_not() {
     assert_eq!(entries[4]["metadata"], moved);
     assert_eq!(entries[4]["performer"]["name"], "alice");
     assert_eq!(entries[3]["metadata"]["old_expiration_date"], "none");
+}
+
+#[tokio::test]
+async fn a_locked_tag_is_changed_only_after_an_administrator_unlocks_it() {
+    let t = TestRegistry::with_users().await;
+    let script = Script::new(&t, ALICE, json!({ "label": "admin" })).await;
+    let alice = t.user(ALICE);
+    let locked = sha256(&bytes(&push_image(&alice, "alice/app", "1", 1).await));
+    let other = sha256(&bytes(&push_image(&alice, "alice/app", "2", 2).await));
+    let one = format!("{TAG}/1");
+    script.put(&one, json!({ "immutable": true })).await.status(201);
+    assert_eq!(script.tags("?specificTag=1").await[0]["immutable"], true);
+    assert_eq!(script.tags("?specificTag=2").await[0]["immutable"], false);
+
+    let refused = script.put(&one, json!({ "manifest_digest": other })).await.status(409).json();
+    assert_eq!((&refused["error_type"], &refused["message"]), (&json!("tag_immutable"), &json!("the tag 1 is locked")));
+    script.delete(&one).await.status(409);
+    script.put(&one, json!({ "expiration": 4_000_000_000_u64 })).await.status(409);
+    script.post(&format!("{one}/expire"), json!({ "is_alive": true })).await.status(409);
+    script.delete("/api/v1/repository/alice/app").await.status(409);
+    let moved = alice.get("/v2/alice/app/manifests/2").send().await.status(200).json();
+    let refused = put_manifest(&alice, "alice/app", "1", &moved).await.error(409, "DENIED");
+    assert_eq!(refused.json()["errors"][0]["message"], "the tag 1 is locked");
+    let same = alice.get("/v2/alice/app/manifests/1").send().await.status(200).json();
+    put_manifest(&alice, "alice/app", "1", &same).await.status(201);
+    alice.delete("/v2/alice/app/manifests/1").send().await.error(409, "DENIED");
+    alice.delete(&format!("/v2/alice/app/manifests/{locked}")).send().await.error(409, "DENIED");
+
+    // A user who may push can lock a tag, and cannot unlock it.
+    let permission = "/api/v1/repository/alice/app/permissions/user/bob";
+    script.put(permission, json!({ "role": "write" })).await.status(200);
+    let bob = Script::new(&t, BOB, json!({ "label": "push" })).await;
+    bob.put(&format!("{TAG}/2"), json!({ "immutable": true })).await.status(201);
+    bob.put(&format!("{TAG}/2"), json!({ "immutable": false })).await.status(403);
+    script.put(&format!("{TAG}/2"), json!({ "immutable": false })).await.status(201);
+    script.put(&one, json!({ "immutable": false, "manifest_digest": other })).await.status(201);
+    script.delete(&one).await.status(204);
 }

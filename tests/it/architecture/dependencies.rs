@@ -6,14 +6,17 @@ use std::path::Path;
 /// Dependencies of the registry.
 const NORMAL: &[(&str, &str)] = &[
     ("askama", "templates of pages, checked by the compiler"),
+    ("apollo-compiler", "GraphQL, for zot's search"),
     ("argon2", "passwords are stored as argon2id"),
     ("aws-lc-rs", "creates the keys that sign tokens; rustls and jsonwebtoken bring it"),
     ("base64", "Basic credentials, and cookies"),
     ("bcrypt", "password hashes in htpasswd files"),
     ("bytes", "bodies are passed on without being copied"),
     ("clap", "the command line"),
+    ("clap_complete", "completions of shells"),
+    ("clap_mangen", "man pages"),
     ("dirs", "the platform's directories for data and configuration"),
-    ("flate2", "the archives of Helm charts, whose README a page shows; tests make layers with it"),
+    ("flate2", "the archives of Helm charts, and zot's web page for browsers; tests make layers with it"),
     ("hex", "digests as text"),
     ("hmac", "binds upload ids to their repository, and keys the cache of passwords"),
     ("http-body", "the trait of hyper's bodies"),
@@ -23,6 +26,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("ipnet", "networks of trusted proxies"),
     ("jiff", "times as clients write them"),
     ("jsonwebtoken", "tokens of the token service"),
+    ("ldap3", "the protocol of LDAP directories"),
     ("libc", "settings of the GNU C library's allocator; rustix brings it"),
     ("memmap2", "an address for a blob that sendfile sends"),
     ("oauth2", "sign-in through GitHub, and the types of openidconnect"),
@@ -35,6 +39,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("prometheus-client", "metrics"),
     ("rand", "ids, keys and passwords"),
     ("redb", "the rows"),
+    ("regex", "the rules for tags of the mirror, which zot writes as expressions; oci-spec brings it"),
     ("rustix", "the limit of file handles, directories sent over a socket, the terminal, error numbers with names"),
     ("rustls", "TLS"),
     ("rustls-native-certs", "the certificate authorities of the platform, for outgoing requests"),
@@ -57,6 +62,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("url", "parses URLs as browsers do; openidconnect brings it"),
     ("uuid", "ids of uploads, keys and sessions"),
     ("tower-service", "the trait of connectors, which hyper-util calls"),
+    ("x509-cert", "the names in client certificates; three small packages more"),
     ("zeroize", "passwords do not stay in memory"),
 ];
 

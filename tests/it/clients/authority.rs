@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 /// Writes `authority.pem`, `cert.pem` and `key.pem`, and returns the first.
-pub(super) fn certify(directory: &Path) -> PathBuf {
+pub(crate) fn certify(directory: &Path) -> PathBuf {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "authority of a test");

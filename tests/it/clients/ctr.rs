@@ -60,7 +60,7 @@ impl<'a> Containerd<'a> {
     }
 
     /// Runs ctr, which must succeed.
-    fn say(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn say(&self, arguments: &[&str]) -> Output {
         self.home.run("ctr", &[&["--address", &*self.socket], arguments].concat())
     }
 

@@ -43,15 +43,18 @@ pub(crate) const CHROMIUM: Client = Client { program: "chromium", package: "chro
 pub(crate) const CONTAINERD: Client = Client { program: "containerd", package: "containerd" };
 pub(crate) const CTR: Client = Client { program: "ctr", package: "containerd" };
 pub(crate) const CURL: Client = Client { program: "curl", package: "curl" };
+pub(crate) const DOCKER_REGISTRY: Client = Client { program: "docker-registry", package: "docker-registry" };
 pub(crate) const HAPROXY: Client = Client { program: "haproxy", package: "haproxy" };
 pub(crate) const GO: Client = Client { program: "go", package: "golang-go" };
 pub(crate) const JQ: Client = Client { program: "jq", package: "jq" };
+pub(crate) const LDAPMODIFY: Client = Client { program: "ldapmodify", package: "ldap-utils" };
 pub(crate) const NGINX: Client = Client { program: "nginx", package: "nginx-light" };
 pub(crate) const NODE: Client = Client { program: "node", package: "nodejs" };
 pub(crate) const NPM: Client = Client { program: "npm", package: "npm" };
 pub(crate) const PODMAN: Client = Client { program: "podman", package: "podman" };
 pub(crate) const PYTHON: Client = Client { program: "python3", package: "python3-venv" };
 pub(crate) const SKOPEO: Client = Client { program: "skopeo", package: "skopeo" };
+pub(crate) const SLAPADD: Client = Client { program: "slapadd", package: "slapd" };
 pub(crate) const UMOCI: Client = Client { program: "umoci", package: "umoci" };
 
 /// Ends a test if its clients are missing: with a clear line, or with a failure in CI.
@@ -91,10 +94,11 @@ pub(crate) fn skipped(test: &str, why: &str) {
     writeln!(std::io::stderr(), "SKIPPED {test}: {why}").unwrap();
 }
 
-/// The path of a program, as the shell finds it.
+/// The path of a program, as the shell of root finds it.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
+    let more = Path::new("/usr/sbin").to_owned();
+    std::env::split_paths(&path).chain([more]).map(|directory| directory.join(program)).find(|file| file.is_file())
 }
 
 /// Whether a client reports missing or wrong credentials. Each client has its own words, and may quote the registry.

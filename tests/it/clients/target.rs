@@ -72,6 +72,11 @@ pub(crate) fn open() -> Target {
     run(Transport::Http, |_| String::new(), |program| program.arg("--open"), None)
 }
 
+/// The same with a configuration.
+pub(crate) fn open_with(config: &str) -> Target {
+    run(Transport::Http, |_| config.to_owned(), |program| program.arg("--open"), None)
+}
+
 /// A registry with a superuser.
 pub(crate) fn guarded() -> Target {
     guarded_as("")

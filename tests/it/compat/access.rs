@@ -23,7 +23,38 @@ fn refused(repositories: &str) -> String {
     Config::from_toml_str(&format!("[http.accessControl.repositories]\n{repositories}\n")).unwrap_err().to_string()
 }
 
+/// A registry in zot's profile whose directory is at a port where this listens.
+async fn with_directory(port: u16) -> TestRegistry {
+    let text = format!(
+        "profile = 'zot'\n[http.auth.ldap]\naddress = '127.0.0.1'\nport = {port}\ninsecure = true\nbaseDN = 'dc=x'\n\
+         userAttribute = 'uid'\n"
+    );
+    let config = Config::from_toml_str(&text).unwrap().config;
+    TestRegistry::start(Registry::builder().config(config).user(ALICE.0, ALICE.1)).await
+}
+
 checks! {
+    async fn a_password_is_not_wrong_while_the_directory_is_away(_caller, _repository) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let t = with_directory(listener.local_addr().unwrap().port()).await;
+        drop(listener);
+        let refused = t.user(("carol", "her password")).get("/v2/").send().await.status(503);
+        assert!(refused.header("retry-after").is_some());
+    }
+
+    async fn only_passwords_of_its_users_are_sent_to_the_directory(_caller, _repository) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let t = with_directory(listener.local_addr().unwrap().port()).await;
+        t.user((ALICE.0, "wrong")).get("/v2/").send().await.status(401);
+        let key = format!("zak_{}", "0".repeat(32));
+        for name in ["alice", "carol"] {
+            t.user((name, &key)).get("/v2/").send().await.status(401);
+        }
+        let asked = listener.accept().map(drop).map_err(|error| error.kind());
+        assert_eq!(asked, Err(std::io::ErrorKind::WouldBlock), "the directory was asked");
+    }
+
     async fn no_challenge_on_success(caller, _repository) {
         let answer = caller.get("/v2/").send().await.status(200);
         assert_eq!(answer.header("www-authenticate"), None);

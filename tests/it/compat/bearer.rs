@@ -12,6 +12,7 @@ use crate::support::content::{push_image, start_upload};
 use crate::support::http::{Answer, Caller};
 use crate::support::issuer::Private;
 use crate::support::registry::{ALICE, ROOT};
+use crate::workload::issuer::Issuer;
 
 /// A configuration in zot's profile with an external token issuer, whose keys are these.
 fn settings(directory: &Path, keys: &str, more: &str) -> Config {
@@ -41,7 +42,42 @@ async fn get(t: &TestRegistry, token: &str, path: &str) -> Answer {
     t.anonymous().get(path).header("authorization", format!("Bearer {token}")).send().await
 }
 
+/// A registry in zot's profile that accepts tokens of an issuer as alice.
+async fn admitting(issuer: &Issuer) -> TestRegistry {
+    let rules = "{ claims = { repository = 'org/app' }, user = 'alice' }";
+    let config = Config::from_toml_str(&format!("profile = 'zot'\n{}", issuer.settings("", rules))).unwrap().config;
+    TestRegistry::start(Registry::builder().config(config).user(ALICE.0, ALICE.1)).await
+}
+
 checks! {
+    async fn workload_tokens_need_rules(_caller, _repository) {
+        let issuer = Issuer::start();
+        for (more, wrong) in [("", "rules: is missing"), ("claimMapping = { username = 'claims.sub' }", "claimMapping: not supported")] {
+            let error = Config::from_toml_str(&issuer.settings(more, "")).unwrap_err().to_string();
+            assert!(error.contains(wrong), "{error}");
+        }
+    }
+
+    async fn workload_tokens_are_passwords(_caller, _repository) {
+        let issuer = Issuer::start();
+        let t = admitting(&issuer).await;
+        let caller = t.user(("any", &issuer.token(&json!({}))));
+        caller.get("/v2/").send().await.status(200);
+        caller.get("/v2/auth?scope=repository:alice/x:pull").send().await.status(200);
+        start_upload(&caller, "alice/x").await;
+    }
+
+    async fn workload_tokens_are_exchanged(_caller, _repository) {
+        let issuer = Issuer::start();
+        let t = admitting(&issuer).await;
+        let token = issuer.token(&json!({}));
+        let caller = t.user(("any", &token));
+        let same = caller.get("/zot/auth/token").send().await.status(200).json();
+        assert_eq!(same["token"], token);
+        let other = caller.get("/zot/auth/token?scope=repository:alice/x:pull").send().await.status(200).json();
+        assert_ne!(other["token"], token);
+    }
+
     async fn local_credentials_are_accepted_with_external_tokens(_caller, _repository) {
         let t = believing(&Private::ed().public_pem(), "").await;
         start_upload(&t.user(ALICE), "alice/x").await;

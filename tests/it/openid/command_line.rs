@@ -82,6 +82,15 @@ async fn a_user_signs_in_on_the_command_line_with_the_browser_of_the_machine() {
     assert!(page.contains("carol") && !page.contains("<script"), "{page}");
     browser.click("form:has(input[value=allow]) button").await;
     browser.arrives("http://127.0.0.1:").await;
+    browser.shows(".card.narrow h1").await;
+    let (page, round) =
+        (browser.source().await, "return getComputedStyle(document.querySelector('.card')).borderRadius");
+    assert!(page.contains("Continue in the terminal") && !page.contains("<script"), "{page}");
+    assert_eq!(
+        browser.script(round).await,
+        json!("12px"),
+        "the page of the program has the look of the registry's pages"
+    );
     let done = running.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(done.stdout.contains("as carol"), "{}", done.stdout);

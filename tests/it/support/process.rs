@@ -37,7 +37,10 @@ impl Program {
     /// Another program, which starts ours.
     pub fn of<S: AsRef<std::ffi::OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> Self {
         let mut command = Command::new(program);
-        command.args(arguments).env_remove("CORACLE_ADMIN_PASSWORD").env_remove("XDG_DATA_HOME");
+        command.args(arguments).env_remove("XDG_DATA_HOME");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CORACLE_")) {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command }
     }
@@ -58,6 +61,12 @@ impl Program {
     /// Adds an argument.
     pub fn arg(mut self, argument: impl AsRef<std::ffi::OsStr>) -> Self {
         self.command.arg(argument);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.command.args(arguments);
         self
     }
 
@@ -214,6 +223,12 @@ impl Running {
             assert!(!left.is_zero(), "{wanted:?} is not said: {so_far}");
             text = self.log.more.wait_timeout(text, left).unwrap().0;
         }
+    }
+
+    /// The next line of standard output.
+    #[track_caller]
+    pub fn wait_for_line(&self) -> String {
+        self.stdout.recv_timeout(PATIENCE).expect("another line")
     }
 
     /// Asks it to stop.

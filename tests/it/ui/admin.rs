@@ -2,6 +2,7 @@
 
 use super::client::{Client, unescaped};
 use crate::support::TestRegistry;
+use crate::support::content::push_image;
 use crate::support::registry::{ALICE, BOB, ROOT};
 
 #[tokio::test]
@@ -54,6 +55,7 @@ async fn a_group_is_made_and_its_members_get_its_role() {
     root.submit(&page, "/ui/admin/groups/team", &[("member", "absent")]).await.status(404);
     root.submit(&page, "/ui/admin/groups/team", &[("member", "bob")]).await.status(303);
     t.user(BOB).post("/v2/team/app/blobs/uploads/").send().await.status(202);
+    assert!(root.get("/ui/admin/groups").await.text().contains("data-label=\"Members\">1</td>"));
     let path = "/ui/admin/groups/team/-/remove-member?user=bob";
     let question = root.get(path).await.status(200);
     root.submit(&question, path, &[]).await.status(303);
@@ -74,7 +76,7 @@ async fn superusers_cannot_be_changed_and_others_see_no_page_of_superusers() {
     let mut alice = Client::signed_in(&t, ALICE).await;
     for path in super::furnished::PAGES.iter().filter(|path| path.starts_with("/ui/admin/")) {
         let page = alice.get(path).await.status(403).text();
-        assert!(page.contains("Not permitted"), "{path}: {page}");
+        assert!(page.contains("Not permitted") && page.contains("Only superusers"), "{path}: {page}");
     }
     assert!(!alice.get("/ui/").await.text().contains("Administration"));
 }
@@ -104,4 +106,45 @@ async fn the_configuration_in_force_has_no_secret() {
     assert!(!page.to_lowercase().contains("secret<"), "{page}");
     let page = root.get("/ui/admin/limits").await.status(200).text();
     assert!(page.contains("Too many wrong passwords"), "{page}");
+}
+
+#[tokio::test]
+async fn a_scrub_is_started_on_the_page_and_by_the_api_and_leaves_its_result() {
+    let t = TestRegistry::with_users().await;
+    push_image(&t.user(ALICE), "alice/app", "1", 1).await;
+    let mut root = Client::signed_in(&t, ROOT).await;
+    let path = "/ui/admin/maintenance";
+    let page = root.get(path).await.status(200);
+    assert_eq!(page.text().matches("value=\"start\"").count(), 2, "{}", page.text());
+    root.post(path, &[("work", "scrub"), ("act", "start")]).await.status(403);
+    // The first form of the page is that of the collection.
+    let done = root.submit(&page, path, &[("act", "start")]).await.status(303);
+    assert_eq!(done.location(), "/ui/admin/maintenance?notice=collection-started");
+    root.submit(&page, path, &[("act", "nothing")]).await.status(400);
+    let body = serde_json::json!({ "label": "a" }).to_string();
+    let made = t.user(ROOT).post("/zot/auth/apikey").body(body).send().await.status(201);
+    let key = format!("Bearer {}", made.json()["apiKey"].as_str().unwrap());
+    let api = |method: hyper::Method, path: &str| t.anonymous().request(method, path).header("authorization", &key);
+    let work = "/api/v1/superuser/maintenance/scrub";
+    let started = api(hyper::Method::POST, work).send().await.status(200).json();
+    assert!(!started["running_since"].is_null() || !started["ended"].is_null(), "{started}");
+    api(hyper::Method::POST, "/api/v1/superuser/maintenance/nothing").send().await.status(404);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    loop {
+        let state = api(hyper::Method::GET, "/api/v1/superuser/maintenance").send().await.status(200).json();
+        if ["scrub", "collection"]
+            .iter()
+            .all(|work| state[work]["running_since"].is_null() && state[work]["good"] == true)
+        {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{state}");
+    }
+    let page = root.get(path).await.status(200).text();
+    assert!(page.contains("Found no damage.") && page.contains("Removed 0 manifests"), "{page}");
+    // Nothing is running, so there is nothing to stop.
+    api(hyper::Method::DELETE, work).send().await.status(200);
+    let log = root.get("/ui/admin/audit").await.text();
+    let events = ["start_collection", "start_scrub", "stop_scrub"].map(|event| log.matches(event).count());
+    assert_eq!(events, [1, 1, 0], "{log}");
 }

@@ -37,6 +37,7 @@ pub const PAGES: &[&str] = &[
     "/ui/admin/groups/-/new",
     "/ui/admin/audit",
     "/ui/admin/disk",
+    "/ui/admin/mirrors",
     "/ui/admin/maintenance",
     "/ui/admin/limits",
     "/ui/admin/config",
@@ -104,8 +105,11 @@ async fn furnish_repositories(t: &TestRegistry) -> (Vec<String>, String) {
     let mut client = Client::signed_in(t, ALICE).await;
     let description = format!("/ui/r/{APP}/-/description");
     let page = client.get(&description).await.status(200);
-    let text = "# The app\n\nIt has a [page](https://ok.example/), a list\n\n- one\n- two\n\nand `code`.";
+    // Readmes often begin with the second level.
+    let text =
+        "## The app\n\nIt has a [page](https://ok.example/), a list\n\n- one\n- two\n\n#### Small print\n\nand `code`.";
     client.submit(&page, &description, &[("description", text)]).await.status(303);
+    let deleted = push_deleted(&alice, APP).await;
     let (index, child) = (sha256(&bytes(&index)), sha256(&bytes(&images[1])));
     let places = [
         String::new(),
@@ -125,6 +129,8 @@ async fn furnish_repositories(t: &TestRegistry) -> (Vec<String>, String) {
         format!("/-/delete-manifest/{index}"),
         format!("/-/delete-manifest/{child}"),
         "/-/delete".to_owned(),
+        "/-/deleted".to_owned(),
+        format!("/-/restore-manifest/{deleted}"),
         format!("/-/restore/latest?digest={}", sha256(&bytes(&moved))),
     ];
     let mut paths: Vec<String> = places.iter().map(|place| format!("/ui/r/{APP}{place}")).collect();
@@ -180,6 +186,18 @@ async fn push_signature(caller: &Caller, repository: &str, subject: &Value) -> S
     });
     let digest = sha256(&bytes(&signature));
     put_manifest(caller, repository, &digest, &signature).await.status(201);
+    digest
+}
+
+/// Pushes a manifest without a tag, deletes it, and returns its digest.
+pub async fn push_deleted(caller: &Caller, repository: &str) -> String {
+    let layer = format!("deleted layer of {repository}").into_bytes();
+    push_blob(caller, repository, b"{}").await;
+    push_blob(caller, repository, &layer).await;
+    let manifest = image(b"{}", &[&layer]);
+    let digest = sha256(&bytes(&manifest));
+    put_manifest(caller, repository, &digest, &manifest).await.status(201);
+    caller.delete(&format!("/v2/{repository}/manifests/{digest}")).send().await.status(202);
     digest
 }
 

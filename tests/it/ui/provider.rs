@@ -24,6 +24,8 @@ async fn a_user_signs_in_at_a_provider_returns_to_the_page_and_signs_out_at_both
     assert!(source.contains("You are signed out here"), "{source}");
     browser.click("a[href*='/session/end']").await;
     browser.click("button[name=logout]").await;
+    // Otherwise the redirect of the provider may come after the next page.
+    browser.arrives(&registry.at("/login")).await;
     browser.open(&registry.at("/ui/account")).await;
     browser.arrives(&registry.at("/ui/sign-in")).await;
 }

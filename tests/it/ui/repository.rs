@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::client::Client;
-use super::furnished::{chart, push_chart, push_file, push_index};
+use super::furnished::{chart, push_chart, push_deleted, push_file, push_index};
 use crate::support::TestRegistry;
 use crate::support::content::{
     CONFIG, LAYER, MANIFEST, bytes, descriptor, image, push_blob, push_image, put_manifest, sha256,
@@ -58,6 +58,8 @@ async fn a_repository_of_another_user_looks_like_none() {
         "/-/description".into(),
         "/-/settings".into(),
         "/-/delete".into(),
+        "/-/deleted".into(),
+        format!("/-/restore-manifest/{digest}"),
         "/-/tag/1".into(),
         "/-/restore/1".into(),
         "/-/delete-tags?tag=1".into(),
@@ -133,6 +135,48 @@ async fn tags_are_deleted_after_a_question_and_restored() {
 }
 
 #[tokio::test]
+async fn a_manifest_without_a_tag_is_restored_on_its_page_and_by_the_api() {
+    let t = TestRegistry::with_users().await;
+    let alice = t.user(ALICE);
+    let deleted = push_deleted(&alice, "alice/app").await;
+    let (manifest, api) = (format!("/v2/alice/app/manifests/{deleted}"), "/api/v1/repository/alice/app");
+    let mut client = Client::signed_in(&t, ALICE).await;
+    let list = client.get("/ui/r/alice/app/-/deleted").await.status(200).text();
+    let path = format!("/ui/r/alice/app/-/restore-manifest/{deleted}");
+    assert!(list.contains(&path) && list.contains("until 20"), "{list}");
+    let listed = client.get(&format!("{api}/deletedmanifest/")).await.status(200).json();
+    assert_eq!(
+        (listed["manifests"].as_array().unwrap().len(), &listed["manifests"][0]["digest"]),
+        (1, &json!(deleted))
+    );
+    let question = client.get(&path).await.status(200);
+    client.post(&path, &[]).await.status(403);
+    alice.get(&manifest).send().await.status(404);
+    let sent = client.submit(&question, &path, &[]).await.status(303);
+    assert_eq!(sent.location(), format!("/ui/r/alice/app/-/manifest/{deleted}?notice=manifest-restored"));
+    assert!(client.get(&sent.location()).await.status(200).text().contains("The manifest is restored."));
+    alice.get(&manifest).send().await.status(200);
+    client.get(&path).await.status(404);
+    // A repeated form does no harm.
+    client.submit(&question, &path, &[]).await.status(303);
+
+    alice.delete(&manifest).send().await.status(202);
+    let (bob, key) = (t.user(BOB), alice_key(&t).await);
+    bob.post(&format!("{api}/manifest/{deleted}/restore")).send().await.status(403);
+    let by_key = |path: &str| t.anonymous().post(path).header("authorization", format!("Bearer {key}"));
+    by_key(&format!("{api}/manifest/{deleted}/restore")).send().await.status(200);
+    alice.get(&manifest).send().await.status(200);
+    by_key(&format!("{api}/manifest/sha256:{}/restore", "0".repeat(64))).send().await.status(404);
+    client.get(&format!("{api}/deletedmanifest/?next_page=x")).await.status(400);
+}
+
+/// An API key of alice's.
+async fn alice_key(t: &TestRegistry) -> String {
+    let made = t.user(ALICE).post("/zot/auth/apikey").body("{\"label\":\"a\"}").send().await.status(201);
+    made.json()["apiKey"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
 async fn a_manifest_and_a_repository_are_deleted_after_a_question() {
     let t = TestRegistry::with_users().await;
     let alice = t.user(ALICE);
@@ -184,10 +228,16 @@ async fn the_owner_describes_a_repository_and_gives_roles() {
     alice.post(settings, &remove).await.status(303);
     bob.get("/ui/r/alice/app").await.status(404);
     let page = alice.get(settings).await.status(200);
-    let sent = alice.submit(&page, settings, &[]).await.status(303);
+    let unsure = alice.submit(&page, settings, &[]).await.status(400).text();
+    assert!(unsure.contains("Confirm that anyone may pull"), "{unsure}");
+    t.anonymous().get("/ui/r/alice/app").send().await.status(303);
+    let sent = alice.submit(&page, settings, &[("sure", "yes")]).await.status(303);
     assert_eq!(sent.location(), "/ui/r/alice/app/-/settings?notice=saved");
     let page = t.anonymous().get("/ui/r/alice/app").send().await.status(200).text();
-    assert!(page.contains(">public<"), "{page}");
+    // Without an account no one learns the names of users.
+    assert!(page.contains(">public<") && !page.contains("by alice"), "{page}");
+    let tag = t.anonymous().get("/ui/r/alice/app/-/tag/1").send().await.status(200).text();
+    assert!(!tag.contains("by alice") && alice.get("/ui/r/alice/app").await.text().contains("by alice"), "{tag}");
     let path = "/ui/r/alice/app/-/description";
     let page = alice.get(path).await.status(200);
     alice.submit(&page, path, &[("description", &"x".repeat(5000))]).await.status(400);
@@ -337,10 +387,10 @@ async fn looking_at_pages_changes_nothing_and_counts_no_pull() {
     push_index(&alice, "alice/app", "1").await;
     push_image(&alice, "alice/app", "2", 7).await;
     let mut client = Client::signed_in(&t, ALICE).await;
-    let database = t.registry.data_dir().join("coracle.redb");
+    let rows = || ["coracle.redb", "coracle.wal"].map(|name| std::fs::read(t.registry.data_dir().join(name)).ok());
     // Maintenance may write the last use of the session meanwhile.
     for attempt in 0.. {
-        let before = std::fs::read(&database).unwrap();
+        let before = rows();
         let (mut seen, mut waiting) =
             (std::collections::HashSet::new(), vec!["/ui/".to_owned(), "/ui/?view=tree".to_owned()]);
         while let Some(path) = waiting.pop() {
@@ -360,7 +410,7 @@ async fn looking_at_pages_changes_nothing_and_counts_no_pull() {
                 }));
         }
         assert!(seen.len() > 20, "{seen:?}");
-        if std::fs::read(&database).unwrap() == before {
+        if rows() == before {
             break;
         }
         assert!(attempt < 5, "the pages change the database");

@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::furnished::{Furnished, PAGES};
 use crate::support::TestRegistry;
-use crate::support::content::push_image;
+use crate::support::content::{bytes, push_image, sha256};
 use crate::support::registry::{ALICE, BOB, ROOT};
 
 #[tokio::test]
@@ -67,6 +67,7 @@ async fn every_page_has_the_policy_is_not_cached_and_is_small() {
         assert_eq!(page.header("cache-control"), Some("no-store"), "{path}");
         assert_eq!(page.header("x-content-type-options"), Some("nosniff"), "{path}");
         assert_eq!(page.header("x-frame-options"), Some("DENY"), "{path}");
+        assert_eq!(page.header("cross-origin-opener-policy"), Some("same-origin"), "{path}");
         let text = page.text();
         let inline = [" style=", "<style", " onclick=", " onload=", " onerror=", "javascript:"];
         assert!(!inline.iter().any(|word| text.contains(word)), "{path}: {text}");
@@ -214,10 +215,25 @@ async fn long_lists_are_small_without_compression_and_assets_with_it() {
     assert_eq!(list.text().matches("<tr>").count(), 51);
     let tags = get("/ui/r/team/app").await;
     assert_eq!(tags.text().matches("<tr>").count(), 51);
-    let tag = get("/ui/r/team/app/-/tag/1.49.0").await;
-    for (page, most) in [(&list, 30 * 1024), (&tags, 36 * 1024), (&tag, 30 * 1024)] {
+    let history = get("/ui/r/team/app/-/history").await;
+    assert_eq!(history.text().matches("<tr>").count(), 41);
+    for number in 0..50 {
+        t.anonymous().delete(&format!("/v2/team/app/manifests/1.{number}.0")).send().await.status(202);
+        let manifest = push_image(&t.anonymous(), "team/loose", "moved", number + 2).await;
+        let digest = sha256(&bytes(&manifest));
+        push_image(&t.anonymous(), "team/gone", "moved", number + 2).await;
+        t.anonymous().delete(&format!("/v2/team/gone/manifests/{digest}")).send().await.status(202);
+    }
+    push_image(&t.anonymous(), "team/loose", "moved", 1).await;
+    let past = get("/ui/r/team/app/-/history").await;
+    let [untagged, deleted] = [get("/ui/r/team/loose/-/untagged").await, get("/ui/r/team/gone/-/deleted").await];
+    for (page, rows) in [(&past, 40), (&untagged, 50), (&deleted, 50)] {
+        assert_eq!(page.text().matches("<tr>").count(), rows + 1, "{}", page.text());
+    }
+    let tag = get("/ui/r/team/loose/-/tag/moved").await;
+    for page in [&list, &tags, &tag, &history, &past, &untagged, &deleted] {
         assert_eq!(page.header("content-encoding"), None);
-        assert!(page.body.len() < most, "{} bytes: {}", page.body.len(), page.text());
+        assert!(page.body.len() < 30 * 1024, "{} bytes: {}", page.body.len(), page.text());
     }
     let mut assets = 0;
     for path in list.text().split('"').filter(|text| text.starts_with("/ui/assets/")) {

@@ -6,6 +6,7 @@ use super::removal::Removals;
 use crate::content::repository::{Error, Stores};
 use crate::content::rows::{Rows, Unreferenced};
 use crate::kit::clock::SteadyTime;
+use crate::oci::RepositoryName;
 
 /// The most repositories, and the most blobs, that are counted.
 const COUNTED_MAX: usize = 2_000_000;
@@ -35,7 +36,31 @@ pub(crate) struct DiskUse {
     pub(crate) is_part: bool,
 }
 
+/// The blobs of one repository, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RepositoryUse {
+    pub(crate) blobs: u64,
+    /// All blobs of the repository.
+    pub(crate) logical: u64,
+    /// The blobs among them that no other repository has.
+    pub(crate) unique: u64,
+}
+
 impl Stores {
+    /// Counts the blobs of a repository. Reads a row of each of them, and so blocks.
+    pub(crate) fn repository_use(&self, name: &RepositoryName) -> Result<RepositoryUse, Error> {
+        self.database.read(|tx| {
+            let mut usage = RepositoryUse::default();
+            for digest in tx.linked(name)? {
+                let Some(blob) = tx.blob(digest)? else { continue };
+                usage.blobs += 1;
+                usage.logical += blob.size;
+                usage.unique += if blob.links == 1 { blob.size } else { 0 };
+            }
+            Ok(usage)
+        })
+    }
+
     /// Counts the use of the disk. Reads a row of each repository and of each blob, and so blocks.
     pub(crate) fn disk_use(&self) -> Result<DiskUse, Error> {
         let mut usage = DiskUse::default();
@@ -88,7 +113,7 @@ fn unreferenced(tx: &Rows, usage: &mut DiskUse) -> Result<(), Error> {
                 blob.map_or(0, |blob| blob.size)
             }
             Unreferenced::Manifest | Unreferenced::Referrer => {
-                Removals::new(tx, &row.repository).only_here(row.digest)?.unwrap_or_default()
+                Removals::new(tx, &row.repository, &|_| true).only_here(row.digest)?.unwrap_or_default()
             }
             Unreferenced::Subject => 0,
         };
@@ -121,5 +146,7 @@ mod tests {
         // The link of b to the layer is unreferenced too, but a needs the layer.
         assert_eq!((usage.unreferenced, usage.uploads, usage.upload_bytes), (100, 1, 50));
         assert!(!usage.is_part);
+        let of = |name| scene.stores.repository_use(&scene.repository(name).name).unwrap();
+        assert_eq!((of("a").logical, of("a").unique, of("b").logical, of("b").unique), (1102, 102, 1000, 0));
     }
 }

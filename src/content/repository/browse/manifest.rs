@@ -1,11 +1,9 @@
 //! One manifest with everything about it: its facts, layers, manifests, files, tags and referrers.
 
-use std::collections::HashMap;
-use std::ops::ControlFlow;
-
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::holders::Holders;
 use super::removal::Removals;
 use super::signed::ReferrerTree;
 use crate::content::repository::{Error, Repository};
@@ -20,9 +18,8 @@ const PARTS_MAX: usize = 500;
 const ANNOTATIONS_MAX: usize = 100;
 /// The most tags that are named.
 const TAGS_MAX: usize = 100;
-/// The most other repositories that are named for a layer, and that are looked at for all layers.
+/// The most other repositories that are named for a layer.
 const HOLDERS_MAX: usize = 5;
-const HOLDERS_LOOKED_AT_MAX: usize = 5_000;
 /// The most indexes that are named.
 const LISTERS_MAX: usize = 10;
 
@@ -73,7 +70,7 @@ pub(crate) struct ManifestReport {
     pub(crate) pushed: Timestamp,
     pub(crate) facts: Option<(Facts, Details)>,
     pub(crate) pulls: Pulls,
-    /// The bytes that nothing else needs. `None` if there are too many parts to count.
+    /// The bytes that nothing else that the caller sees needs. `None` if there are too many parts to count.
     pub(crate) only_here: Option<u64>,
     pub(crate) tags: Vec<Tag>,
     pub(crate) has_more_tags: bool,
@@ -116,7 +113,7 @@ impl Repository {
                 pushed: row.created,
                 facts: tx.facts_and_details(&self.name, digest)?,
                 pulls: tx.pulls(&self.name, digest)?,
-                only_here: Removals::new(tx, &self.name).only_here(digest)?,
+                only_here: Removals::new(tx, &self.name, visible).only_here(digest)?,
                 tags,
                 has_more_tags,
                 indexes: self.present_listers(tx, digest)?,
@@ -171,12 +168,12 @@ impl Repository {
         let list = |name: &str| document[name].as_array().map(Vec::as_slice).unwrap_or_default();
         let (layers, children) = (list("layers"), list("manifests"));
         report.is_part |= layers.len().max(children.len()) > PARTS_MAX;
-        let mut holders = Holders { tx, repository: self, visible, left: HOLDERS_LOOKED_AT_MAX, known: HashMap::new() };
+        let mut holders = Holders::new(tx, &self.name, visible);
         for layer in layers.iter().take(PARTS_MAX) {
             let part = part(layer);
             let is_here = part.digest.map(|digest| tx.link(digest, &self.name)).transpose()?.flatten().is_some();
             let (other_repositories, has_more_repositories) = match part.digest {
-                Some(digest) if is_here => holders.of(digest)?,
+                Some(digest) if is_here => holders.of(digest, HOLDERS_MAX)?,
                 _ => (Vec::new(), false),
             };
             report.layers.push(LayerPart { part, is_here, other_repositories, has_more_repositories });
@@ -194,45 +191,6 @@ impl Repository {
             report.children.push(ChildPart { part, facts, is_here, platform, attests });
         }
         Ok(())
-    }
-}
-
-/// Finds the visible repositories that have a blob.
-struct Holders<'a> {
-    tx: &'a Rows,
-    repository: &'a Repository,
-    visible: &'a dyn Fn(&str) -> bool,
-    left: usize,
-    /// The decisions so far: layers of an image are mostly in the same repositories.
-    known: HashMap<String, bool>,
-}
-
-impl Holders<'_> {
-    fn of(&mut self, digest: Digest) -> Result<(Vec<String>, bool), Error> {
-        let (mut names, mut has_more) = (Vec::new(), false);
-        self.tx.each_linking_repository(digest, |name| {
-            if self.left == 0 {
-                return ControlFlow::Break(());
-            }
-            self.left -= 1;
-            if name == self.repository.name.as_str() {
-                return ControlFlow::Continue(());
-            }
-            let is_visible = match self.known.get(name) {
-                Some(known) => *known,
-                None => (self.visible)(name),
-            };
-            self.known.insert(name.to_owned(), is_visible);
-            if is_visible && names.len() == HOLDERS_MAX {
-                has_more = true;
-                return ControlFlow::Break(());
-            }
-            if is_visible {
-                names.push(name.to_owned());
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok((names, has_more))
     }
 }
 

@@ -1,8 +1,8 @@
 //! The effect of a deletion, before it happens.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ops::ControlFlow;
 
+use super::holders::Holders;
 use super::removal::Removals;
 use crate::content::repository::{Error, Repository};
 use crate::content::rows::Rows;
@@ -13,9 +13,8 @@ use crate::oci::{Digest, Reference, Tag};
 pub(crate) const DELETED_TAGS_MAX: usize = 200;
 /// The most tags that are named.
 const TAGS_MAX: usize = 200;
-/// The most other repositories that are named, and that are looked at for each blob.
+/// The most other repositories that are named.
 const REPOSITORIES_MAX: usize = 5;
-const HOLDERS_MAX: usize = 100;
 
 /// A planned deletion.
 #[derive(Clone, Debug)]
@@ -68,7 +67,7 @@ pub(crate) struct DeletedBytes {
 }
 
 impl Repository {
-    /// Computes the effect of a deletion. Other repositories are named if they are `visible`.
+    /// Computes the effect of a deletion. Other repositories count, and are named, if they are `visible`.
     pub(crate) fn preview_deletion(
         &self,
         deletion: &Deletion,
@@ -94,7 +93,7 @@ impl Repository {
                 }
             };
             let tags: HashSet<Tag> = preview.tags.iter().cloned().collect();
-            let Some(removal) = Removals::new(tx, &self.name).removal(&roots, &tags, true)? else {
+            let Some(removal) = Removals::new(tx, &self.name, visible).removal(&roots, &tags, true)? else {
                 preview.manifests = roots.len();
                 return Ok(());
             };
@@ -137,22 +136,14 @@ impl Repository {
 
     /// Some visible repositories other than this one that link one of the blobs.
     fn other_holders(&self, tx: &Rows, blobs: &[Digest], visible: &dyn Fn(&str) -> bool) -> Result<Vec<String>, Error> {
-        let mut names = BTreeSet::new();
+        let (mut names, mut holders) = (BTreeSet::new(), Holders::new(tx, &self.name, visible));
         for blob in blobs {
-            let mut looked_at = 0;
-            tx.each_linking_repository(*blob, |name| {
-                looked_at += 1;
-                if name != self.name.as_str() && visible(name) {
-                    names.insert(name.to_owned());
-                }
-                let is_enough = names.len() == REPOSITORIES_MAX || looked_at == HOLDERS_MAX;
-                if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })?;
-            if names.len() == REPOSITORIES_MAX {
+            names.extend(holders.of(*blob, REPOSITORIES_MAX)?.0);
+            if names.len() >= REPOSITORIES_MAX {
                 break;
             }
         }
-        Ok(names.into_iter().collect())
+        Ok(names.into_iter().take(REPOSITORIES_MAX).collect())
     }
 }
 
@@ -161,6 +152,7 @@ impl Repository {
 mod tests {
     use std::time::Duration;
 
+    use super::super::{TagOrder, TagQuery};
     use super::*;
     use crate::content::repository::scene::{Scene, image, index, rules};
 
@@ -203,5 +195,28 @@ mod tests {
         let preview = repository.preview_deletion(&Deletion::Manifest(digest), &|name| name == "c").unwrap();
         let bytes = preview.bytes.unwrap();
         assert_eq!((bytes.needed_elsewhere, bytes.repositories), (2, vec!["c".to_owned()]));
+    }
+
+    /// Otherwise a user could push a blob to learn whether another user has it.
+    #[test]
+    fn a_repository_that_the_caller_does_not_see_changes_no_sum() {
+        let scene = Scene::new(rules());
+        let (mine, theirs) = (scene.repository("mine"), scene.repository("theirs"));
+        let [config, layer] = [&b"{}"[..], &[1; 1000]].map(|bytes| mine.push_blob(bytes));
+        let digest = mine.push_manifest(&image(&[config, layer], None, "1"), &["1"]).unwrap();
+        let sums = |sees_theirs: bool| {
+            let visible = |_: &str| sees_theirs;
+            let bytes = mine.preview_deletion(&Deletion::Manifest(digest), &visible).unwrap().bytes.unwrap();
+            let query = TagQuery { order: TagOrder::Version, part: String::new(), after: None, limit: 9 };
+            let listed = mine.list_tags(&query, &visible).unwrap().tags.remove(0).only_here;
+            let report = mine.manifest_report(&digest.to_string().parse().unwrap(), &visible).unwrap().only_here;
+            (bytes, listed, report)
+        };
+        let before = [false, true].map(sums);
+        assert_eq!(before[0], before[1]);
+        theirs.mount(layer, |_| true).unwrap();
+        assert_eq!(sums(false), before[0], "the sums show that others have the blob");
+        assert_eq!(sums(true).1, before[1].1.map(|bytes| bytes - 1000));
+        assert_eq!(sums(true).0.needed_elsewhere, 1000);
     }
 }

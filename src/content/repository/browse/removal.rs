@@ -1,7 +1,7 @@
 //! [`Removals`]: the bytes that become free if manifests are removed, because nothing else needs them.
 //!
 //! Works on counts: a blob is free if the removed manifests have all references to it in the repository, and no other
-//! repository links it. A manifest that an index lists goes with the index, unless a tag or another index names it.
+//! repository that the caller sees links it. A manifest that an index lists goes with the index, unless a tag or another index names it.
 //! Previous targets of other tags are left out, because they are forgotten after the same time. The work of all
 //! removals of one request shares a limit.
 
@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use super::holders::Holders;
 use crate::content::repository::Error;
 use crate::content::rows::Rows;
 use crate::oci::{Digest, Manifest, RepositoryName, Tag};
@@ -16,7 +17,7 @@ use crate::oci::{Digest, Manifest, RepositoryName, Tag};
 /// The most manifests, blobs and listings that are looked up for one request.
 const PARTS_MAX: usize = 20_000;
 /// The most bytes of manifests that are read for one request.
-const BYTES_MAX: u64 = 8 * 1024 * 1024;
+const BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The most manifests that go with one removal.
 const MANIFESTS_MAX: usize = 2_000;
 /// The most manifests that list a blob or a manifest and are looked at.
@@ -49,6 +50,7 @@ pub(super) struct Removals<'a> {
     tx: &'a Rows,
     name: &'a RepositoryName,
     manifests: HashMap<Digest, Option<Rc<Parts>>>,
+    holders: Holders<'a>,
     parts_left: usize,
     bytes_left: u64,
 }
@@ -66,11 +68,13 @@ struct Parts {
 struct TooMuch;
 
 impl<'a> Removals<'a> {
-    pub(super) fn new(tx: &'a Rows, name: &'a RepositoryName) -> Self {
-        Self { tx, name, manifests: HashMap::new(), parts_left: PARTS_MAX, bytes_left: BYTES_MAX }
+    /// Other repositories count if they are `visible`.
+    pub(super) fn new(tx: &'a Rows, name: &'a RepositoryName, visible: &'a dyn Fn(&str) -> bool) -> Self {
+        let holders = Holders::new(tx, name, visible);
+        Self { tx, name, manifests: HashMap::new(), holders, parts_left: PARTS_MAX, bytes_left: BYTES_MAX }
     }
 
-    /// The bytes that only this manifest needs, with the manifests that it lists. `None` beyond a limit.
+    /// The bytes that only this manifest needs, as far as the caller sees, with the manifests that it lists. `None` beyond a limit.
     pub(super) fn only_here(&mut self, digest: Digest) -> Result<Option<u64>, Error> {
         Ok(self.removal(&[digest], &HashSet::new(), false)?.map(|removal| removal.freed))
     }
@@ -175,7 +179,7 @@ impl<'a> Removals<'a> {
             };
             if link.references > count || is_listed()? {
                 removal.needed_here += row.size;
-            } else if row.links > 1 {
+            } else if row.links > 1 && self.holders.has(blob)? {
                 removal.needed_elsewhere += row.size;
                 if removal.elsewhere.len() < ELSEWHERE_MAX {
                     removal.elsewhere.push(blob);
@@ -220,12 +224,13 @@ mod tests {
     use crate::content::repository::scene::{Scene, image, index, rules};
 
     fn removal(repository: &Repository, roots: &[Digest], with_referrers: bool) -> Removal {
-        let read = |tx: &Rows| Removals::new(tx, &repository.name).removal(roots, &HashSet::new(), with_referrers);
+        let read =
+            |tx: &Rows| Removals::new(tx, &repository.name, &|_| true).removal(roots, &HashSet::new(), with_referrers);
         repository.stores.database.read(read).unwrap().unwrap()
     }
 
     fn only_here(repository: &Repository, digest: Digest) -> u64 {
-        let read = |tx: &Rows| Removals::new(tx, &repository.name).only_here(digest);
+        let read = |tx: &Rows| Removals::new(tx, &repository.name, &|_| true).only_here(digest);
         repository.stores.database.read(read).unwrap().unwrap()
     }
 
@@ -282,9 +287,9 @@ mod tests {
             .stores
             .database
             .read(|tx| {
-                let mut removals = Removals { bytes_left: 1, ..Removals::new(tx, &repository.name) };
+                let mut removals = Removals { bytes_left: 1, ..Removals::new(tx, &repository.name, &|_| true) };
                 assert_eq!(removals.only_here(digest)?, None);
-                let mut removals = Removals { parts_left: 0, ..Removals::new(tx, &repository.name) };
+                let mut removals = Removals { parts_left: 0, ..Removals::new(tx, &repository.name, &|_| true) };
                 assert_eq!(removals.only_here(digest)?, None);
                 Ok::<_, Error>(())
             })

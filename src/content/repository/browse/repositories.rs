@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn pages_of_every_order_have_every_visible_repository_once() {
         let scene = scene(&["b/x", "a/x", "hidden", "c/y", "a/z"]);
-        let some = SearchScope::Some { namespaces: vec!["a".into()], names: vec!["c/y".parse().unwrap()] };
+        let some = SearchScope::Some { beginnings: vec!["a/".into()], names: vec!["c/y".parse().unwrap()] };
         for limit in [1, 2, 3, 10] {
             let by = |order, part, scope| list(&scene, order, part, scope, limit);
             assert_eq!(by(RepositoryOrder::Name, "", &SearchScope::All), "a/x a/z b/x c/y");
@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn the_tree_has_folders_with_their_numbers_of_repositories() {
         let scene = scene(&["a", "a-b/x", "a/x", "a/y/1", "a/y/2", "a/y-z", "b", "hidden"]);
-        let some = SearchScope::Some { namespaces: vec!["a".into()], names: vec!["b".parse().unwrap()] };
+        let some = SearchScope::Some { beginnings: vec!["a/".into()], names: vec!["b".parse().unwrap()] };
         for limit in [1, 2, 3, 10] {
             assert_eq!(tree(&scene, "", limit, &SearchScope::All), "a a-b/(1) a/(4) b");
             assert_eq!(tree(&scene, "a", limit, &SearchScope::All), "a/x a/y-z a/y/(2)");

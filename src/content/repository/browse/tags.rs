@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::removal::Removals;
 use super::signed::is_signed;
 use super::top::{TagCursor, TagOrder, TopTags};
-use crate::content::repository::{Error, Repository};
+use crate::content::repository::{Error, Immutable, Repository};
 use crate::content::rows::{Facts, Pulls, Rows};
 use crate::kit::clock::Timestamp;
 use crate::oci::{Digest, Tag};
@@ -35,12 +35,14 @@ pub(crate) struct ListedTag {
     pub(crate) moved: Timestamp,
     /// `None` until the background work after an upgrade has read the manifest.
     pub(crate) facts: Option<Facts>,
-    /// The bytes that nothing else needs. `None` if there are too many parts to count.
+    /// The bytes that nothing else that the caller sees needs. `None` if there are too many parts to count.
     pub(crate) only_here: Option<u64>,
     pub(crate) pulls: Pulls,
     /// Whether a signature refers to the manifest. It is not verified.
     pub(crate) is_signed: bool,
     pub(crate) expires: Option<Timestamp>,
+    /// Why the tag is immutable. `None` if it is not.
+    pub(crate) immutable: Option<Immutable>,
 }
 
 /// A page of tags.
@@ -55,8 +57,8 @@ pub(crate) struct TagPage {
 }
 
 impl Repository {
-    /// A page of tags.
-    pub(crate) fn list_tags(&self, query: &TagQuery) -> Result<TagPage, Error> {
+    /// A page of tags. Other repositories count if they are `visible`.
+    pub(crate) fn list_tags(&self, query: &TagQuery, visible: &dyn Fn(&str) -> bool) -> Result<TagPage, Error> {
         self.stores.database.read(|tx| {
             if tx.repository(&self.name)?.is_none() {
                 return Err(Error::RepositoryUnknown { name: self.name.clone() });
@@ -75,7 +77,7 @@ impl Repository {
                 TagOrder::Size | TagOrder::Pulls => selection.by_facts(order, after)?,
             };
             let next = if has_more { cursors.last().cloned() } else { None };
-            let (mut tags, mut removals) = (Vec::with_capacity(cursors.len()), Removals::new(tx, &self.name));
+            let (mut tags, mut removals) = (Vec::with_capacity(cursors.len()), Removals::new(tx, &self.name, visible));
             for cursor in cursors {
                 tags.extend(self.listed_tag(tx, &mut removals, &cursor.tag)?);
             }
@@ -106,6 +108,7 @@ impl Repository {
             pulls: tx.pulls(&self.name, row.digest)?,
             is_signed: is_signed(tx, &self.name, row.digest)?,
             expires: tx.tag_attributes(&self.name, &tag)?.expires,
+            immutable: self.stores.rules.immutable.reason(tx, &self.name, &tag)?,
             tag,
         }))
     }
@@ -230,7 +233,7 @@ mod tests {
         let (mut tags, mut after) = (Vec::new(), None);
         loop {
             let query = TagQuery { order, part: part.to_owned(), after, limit };
-            let page = repository.list_tags(&query).unwrap();
+            let page = repository.list_tags(&query, &|_| true).unwrap();
             assert!(page.tags.len() <= limit && !page.is_cut_off && page.order == order);
             tags.extend(page.tags.into_iter().map(|tag| tag.tag.to_string()));
             after = page.next;

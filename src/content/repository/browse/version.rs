@@ -34,7 +34,7 @@ const NUMBER: u8 = 6;
 const WORD: u8 = 7;
 
 /// Writes a key whose bytes are ordered as the tags: a long list makes one key for each tag, and compares only bytes.
-pub(super) fn write_key(tag: &str, key: &mut Vec<u8>) {
+pub(in crate::content::repository) fn write_key(tag: &str, key: &mut Vec<u8>) {
     key.clear();
     key.push(group(tag) as u8);
     let (mut rest, mut after_number) = (without_v(tag).as_bytes(), false);
@@ -81,6 +81,11 @@ pub(super) fn compare(a: &str, b: &str) -> std::cmp::Ordering {
     write_key(a, &mut left);
     write_key(b, &mut right);
     left.cmp(&right)
+}
+
+/// Whether a tag is a version: a number, or `v` and a number, and no commit.
+pub(in crate::content::repository) fn is_version(tag: &str) -> bool {
+    matches!(group(tag), Group::Version)
 }
 
 /// Whether a tag only belongs to another manifest, such as the tag of a signature.

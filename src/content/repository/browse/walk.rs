@@ -3,7 +3,6 @@
 //! A caller who sees few of many repositories does not walk through all. The number of names that a walk looks at is
 //! limited, whether the caller sees them or not.
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use crate::content::repository::{Error, SearchScope};
@@ -75,10 +74,9 @@ impl Walk<'_> {
     ) -> Result<bool, Error> {
         let mut is_done = false;
         loop {
-            let (mut skipped_to, start) = (None, after.as_str().max(within).to_owned());
-            self.tx.each_repository(&start, |name| {
-                // Names with the same beginning are neighbours.
-                if !name.starts_with(within) || *left == 0 {
+            let mut skipped_to = None;
+            self.tx.each_repository_within(within, after, |name| {
+                if *left == 0 {
                     return ControlFlow::Break(());
                 }
                 *left -= 1;
@@ -100,21 +98,17 @@ impl Walk<'_> {
     }
 
     /// The parts of the scope that may have names with the prefix, in byte order.
-    fn parts(&self) -> Vec<Part> {
-        let SearchScope::Some { namespaces, names } = self.scope else {
+    pub(super) fn parts(&self) -> Vec<Part> {
+        let SearchScope::Some { beginnings, names } = self.scope else {
             return vec![Part::Within(self.prefix.to_owned())];
         };
-        let known: BTreeSet<&str> = namespaces.iter().map(String::as_str).collect();
         let mut parts = Vec::new();
-        for namespace in &known {
-            let within = format!("{namespace}/");
-            if within.starts_with(self.prefix) || self.prefix.starts_with(&within) {
+        for within in beginnings {
+            if within.starts_with(self.prefix) || self.prefix.starts_with(within) {
                 parts.push(Part::Within(within.as_str().max(self.prefix).to_owned()));
             }
         }
-        let is_within = |name: &RepositoryName| {
-            name.as_str().split_once('/').is_some_and(|(namespace, _)| known.contains(namespace))
-        };
+        let is_within = |name: &RepositoryName| beginnings.iter().any(|within| name.as_str().starts_with(within));
         parts.extend(names.iter().filter(|name| !is_within(name)).cloned().map(Part::Name));
         parts.sort_unstable_by(|a, b| a.text().cmp(b.text()));
         parts.dedup_by(|a, b| a.text() == b.text());
@@ -122,7 +116,9 @@ impl Walk<'_> {
     }
 }
 
-enum Part {
+/// A part of a scope.
+#[derive(Debug)]
+pub(super) enum Part {
     /// All names with this beginning.
     Within(String),
     /// One name, which need not exist.
@@ -130,10 +126,19 @@ enum Part {
 }
 
 impl Part {
-    fn text(&self) -> &str {
+    /// The beginning of its names, or its only name.
+    pub(super) fn text(&self) -> &str {
         match self {
             Self::Within(within) => within,
             Self::Name(name) => name.as_str(),
+        }
+    }
+
+    /// Whether it has a name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Within(within) => name.starts_with(within.as_str()),
+            Self::Name(only) => name == only.as_str(),
         }
     }
 }
@@ -171,15 +176,20 @@ mod tests {
             assert!(!is_cut.unwrap());
             names.join(" ")
         };
-        let some = |namespaces: &[&str], names: &[&str]| SearchScope::Some {
-            namespaces: namespaces.iter().map(ToString::to_string).collect(),
-            names: names.iter().map(|name| name.parse().unwrap()).collect(),
+        let some = |beginnings: &[&str], names: &[&str]| {
+            let beginnings = beginnings.iter().map(ToString::to_string).collect();
+            SearchScope::of(beginnings, names.iter().map(|name| name.parse().unwrap()).collect())
         };
         assert_eq!(names(&SearchScope::All, "", ""), "a a-b/x a/x a/y/z b c/x");
         assert_eq!(names(&SearchScope::All, "a/", "a/x"), "a/y/z");
         assert_eq!(names(&SearchScope::All, "", "a/"), "b c/x");
-        assert_eq!(names(&some(&["b", "a", "a"], &["a/x", "c/x", "a", "absent"]), "", ""), "a a/x a/y/z c/x");
-        assert_eq!(names(&some(&["a"], &["c/x"]), "a/y/", ""), "a/y/z");
+        assert_eq!(
+            names(&some(&["b/", "a/", "a/", "a/y/"], &["a/x", "c/x", "a", "absent"]), "", ""),
+            "a a/x a/y/z c/x"
+        );
+        assert_eq!(names(&some(&["a/"], &["c/x"]), "a/y/", ""), "a/y/z");
+        assert_eq!(names(&some(&["a"], &["c/x"]), "", ""), "a a-b/x a/x a/y/z c/x");
+        assert_eq!(names(&some(&["a", ""], &[]), "", ""), "a a-b/x a/x a/y/z b c/x");
         assert_eq!(names(&some(&[], &[]), "", ""), "");
     }
 

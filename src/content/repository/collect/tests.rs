@@ -11,7 +11,7 @@ mod race;
 
 use super::*;
 use crate::content::repository::scene::{Scene, image, index, rules};
-use crate::content::repository::{Repository, Rules};
+use crate::content::repository::{Repository, Retain, RetentionPolicy, Rules};
 
 const DELAY: Duration = Duration::from_hours(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ fn scene() -> Scene {
 }
 
 fn collect(scene: &Scene) -> Collected {
-    scene.stores.collect(scene.stores.delays(), |_| ControlFlow::Continue(())).unwrap()
+    scene.stores.collect(scene.stores.delays(), &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap()
 }
 
 /// An image with two blobs of its own, under tags.
@@ -160,9 +160,9 @@ fn a_referrer_waits_for_a_subject_that_has_not_come_yet() {
 #[test]
 fn what_the_rules_keep_stays() {
     let keeps = |untagged, referrers| {
-        let retention = Retention(Arc::new(move |name| {
-            if name.as_str() == "kept" { Retain { untagged, referrers } } else { Retention::default().0(name) }
-        }));
+        let repositories = vec!["kept".parse().unwrap()];
+        let policy = RetentionPolicy { repositories, retain: Retain { untagged, referrers }, ..Default::default() };
+        let retention = Retention::new(vec![policy], false);
         Scene::new(Rules { tag_history: Duration::ZERO, retention, ..rules() })
     };
     let scene = keeps(true, false);
@@ -255,7 +255,8 @@ fn a_collection_can_be_broken_off_and_goes_on_later() {
     let repository = scene.repository("a");
     let blobs: Vec<_> = (0..2 * STEP).map(|n| repository.push_blob(format!("blob {n}").as_bytes())).collect();
     scene.clock.advance(2 * DELAY);
-    let some = scene.stores.collect(scene.stores.delays(), |_| ControlFlow::Break(())).unwrap();
+    let some =
+        scene.stores.collect(scene.stores.delays(), &WorkProgress::default(), |_| ControlFlow::Break(())).unwrap();
     assert_eq!(some.blobs, STEP as u64);
     assert_eq!(collect(&scene).blobs, STEP as u64);
     assert!(!blobs.iter().any(|blob| scene.has_file(*blob)));

@@ -11,7 +11,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::content::repository::scene::{Scene, image, index, rules};
-use crate::content::repository::{Delays, Error, Repository, Rules};
+use crate::content::repository::{Delays, Error, Repository, Rules, WorkProgress};
 use crate::content::rows::{Facts, Kind, Order, Pulls, Totals};
 use crate::kit::clock::{Clock, Timestamp};
 use crate::oci::{Algorithm, Digest};
@@ -111,7 +111,7 @@ fn facts_are_hidden_and_restored_with_their_manifest_and_removed_with_it() {
     repository.push_blob(b"keeps the repository");
     scene.clock.advance(Duration::from_hours(3));
     scene.stores.tidy_tags().unwrap();
-    scene.stores.collect(Delays::all(Duration::ZERO), |_| ControlFlow::Continue(())).unwrap();
+    scene.stores.collect(Delays::all(Duration::ZERO), &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap();
     assert_eq!(facts(&repository, digest), None);
     assert_consistent(&scene);
 }
@@ -180,7 +180,9 @@ fn written_pulls_survive_a_crash() {
     let name = repository.name.clone();
     // The files of the directory at this moment are what `kill -9` leaves.
     let copy = tempfile::tempdir().unwrap();
-    std::fs::copy(scene.root.path().join("coracle.redb"), copy.path().join("coracle.redb")).unwrap();
+    for name in ["coracle.redb", "coracle.wal"] {
+        std::fs::copy(scene.root.path().join(name), copy.path().join(name)).unwrap();
+    }
     let crashed = Scene::open_in(copy, scene.clock.clone(), rules(), true);
     assert_eq!(crashed.stores.database.read(|tx| tx.pulls(&name, digest)).unwrap().count, 1);
     assert_consistent(&crashed);
@@ -372,7 +374,9 @@ impl History {
             _ => {
                 scene.clock.advance(Duration::from_mins(40));
                 scene.stores.tidy_tags()?;
-                scene.stores.collect(Delays::all(Duration::from_mins(30)), |_| ControlFlow::Continue(()))?;
+                scene.stores.collect(Delays::all(Duration::from_mins(30)), &WorkProgress::default(), |_| {
+                    ControlFlow::Continue(())
+                })?;
             }
         }
         Ok(())

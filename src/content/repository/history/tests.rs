@@ -44,7 +44,7 @@ impl Scene {
         );
         let target = ManifestTarget::Tag(tag.clone());
         let bytes = bytes.into_bytes().into();
-        let put = PutManifest { target, content_type: None, bytes, expected: None, may_create: true, may_move: true };
+        let put = PutManifest::new(target, bytes);
         self.repository.put_manifest(put).unwrap().digest
     }
 
@@ -156,7 +156,11 @@ fn more_than_a_step_is_tidied_and_forgotten_as_well() {
                 }
                 let short_lived: Tag = format!("t{number}").parse().unwrap();
                 tx.put_tag(&name, &short_lived, one, now, true)?;
-                tx.set_tag_attributes(&name, &short_lived, &TagAttributes { expires: Some(now), reversion: false })?;
+                tx.set_tag_attributes(
+                    &name,
+                    &short_lived,
+                    &TagAttributes { expires: Some(now), ..Default::default() },
+                )?;
             }
             Ok::<_, Error>(())
         })

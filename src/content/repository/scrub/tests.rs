@@ -19,7 +19,7 @@ fn file(scene: &Scene, digest: Digest) -> PathBuf {
 
 fn scrub(scene: &Scene, repair: bool) -> Scrubbed {
     let scrubbing = Scrubbing { repair, rate: u64::MAX, unless_since: None };
-    scene.stores.scrub(scrubbing, |_| ControlFlow::Continue(())).unwrap()
+    scene.stores.scrub(scrubbing, &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap()
 }
 
 fn is_served(repository: &Repository, digest: Digest) -> bool {
@@ -112,6 +112,28 @@ fn a_scrub_finds_what_no_time_tells_of_and_says_which_tags_need_it() {
 }
 
 #[test]
+fn a_scrub_records_many_blobs_in_one_transaction() {
+    let scene = scene();
+    let repository = scene.repository("a");
+    let digests: Vec<Digest> = (0..600).map(|number| repository.push_blob(format!("{number}").as_bytes())).collect();
+    let bad = digests[300];
+    alter_unseen(&file(&scene, bad));
+    assert_eq!(scrub(&scene, false).damaged.len(), 1);
+    // Its bytes are right again, without a push.
+    fs::write(file(&scene, bad), b"300").unwrap();
+    scene.clock.advance(Duration::from_mins(1));
+    let began = scene.clock.now();
+    let version = scene.stores.database.version();
+    assert!(scrub(&scene, false).is_clean());
+    let changes = scene.stores.database.version().zip(version).unwrap();
+    assert!(changes.0.since(changes.1) <= 3, "{changes:?}");
+    for digest in digests {
+        let row = scene.stores.database.read(|tx| tx.file(digest)).unwrap().unwrap();
+        assert!(row.checked >= began && is_served(&repository, digest));
+    }
+}
+
+#[test]
 fn files_that_no_row_speaks_of_are_found_and_removed() {
     let scene = scene();
     let digest = scene.repository("a").push_blob(b"layer");
@@ -174,15 +196,18 @@ fn what_was_hashed_lately_is_left_out_and_a_scrub_can_be_broken_off() {
     };
     let lately = |hours: u64| Scrubbing { repair: false, rate: u64::MAX, unless_since: since(hours) };
     let count = std::cell::Cell::new(0);
-    let broken = scene.stores.scrub(lately(1), |_| {
+    let broken = scene.stores.scrub(lately(1), &WorkProgress::default(), |_| {
         count.set(count.get() + 1);
         if count.get() > 6 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let broken = broken.unwrap();
     assert!(broken.is_part && broken.blobs > 0 && broken.blobs < 5, "{broken:?}");
-    let rest = scene.stores.scrub(lately(1), |_| ControlFlow::Continue(())).unwrap();
+    let rest = scene.stores.scrub(lately(1), &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap();
     assert_eq!(broken.blobs + rest.blobs, 5, "each once");
-    assert_eq!(scene.stores.scrub(lately(1), |_| ControlFlow::Continue(())).unwrap().blobs, 0);
+    assert_eq!(
+        scene.stores.scrub(lately(1), &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap().blobs,
+        0
+    );
 }
 
 #[test]
@@ -191,7 +216,7 @@ fn a_scrub_reads_no_faster_than_it_may() {
     scene.repository("a").push_blob(&vec![7; 200_000]);
     let began = Instant::now();
     let scrubbing = Scrubbing { repair: false, rate: 1_000_000, unless_since: None };
-    scene.stores.scrub(scrubbing, |_| ControlFlow::Continue(())).unwrap();
+    scene.stores.scrub(scrubbing, &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap();
     // Only the least time is sure on a busy machine.
     assert!(began.elapsed() >= Duration::from_millis(200));
 }

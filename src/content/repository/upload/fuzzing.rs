@@ -9,7 +9,10 @@ use tokio::runtime::Runtime;
 
 use super::{Sessions, Upload};
 use crate::content::blobs::{Blobs, SystemDisk, Tree};
-use crate::content::repository::{Delays, Error, Repository, Retention, Rules, Stores};
+use crate::content::repository::{
+    Delays, Error, ImmutableTags, MandatoryAnnotations, ManifestTarget, PutManifest, Quotas, Repository, Retention,
+    Rules, Stores,
+};
 use crate::content::rows::Database;
 use crate::kit::clock::Clock;
 use crate::oci::{Algorithm, ChunkRange, Digest, UploadId};
@@ -40,11 +43,25 @@ impl Bench {
             tag_history: day,
             delays: Delays::all(day),
             retention: Retention::default(),
+            immutable: ImmutableTags::default(),
+            quotas: Quotas::default(),
+            mandatory_annotations: MandatoryAnnotations::default(),
         };
         let stores = Stores::new(blobs, Arc::new(database), Clock::default(), rules).expect("new stores");
+        let index = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+        let digest = Digest::of(Algorithm::Sha256, index);
+        let target = ManifestTarget::Digest { digest, tags: vec!["1".parse().expect("a tag")] };
+        let manifest = PutManifest::new(target, Bytes::from_static(index));
+        let stores = Arc::new(stores);
+        stores.repository(&"search/app".parse().expect("a name")).put_manifest(manifest).expect("a valid index");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        Self { runtime, stores: Arc::new(stores), root }
+        Self { runtime, stores, root }
     }
+}
+
+/// Calls a function with stores that have one tag, and that fuzzed uploads may have written to.
+pub(crate) fn with_stores(look: impl FnOnce(&Stores)) {
+    BENCH.with(|bench| look(&bench.stores));
 }
 
 /// An upload and its expected content.

@@ -14,7 +14,7 @@ struct Filling<'a>(&'a WriteTx);
 
 impl Visitor for Filling<'_> {
     fn table<K: Key + 'static, V: Value + 'static>(&mut self, definition: Definition<K, V>) -> Result<(), Error> {
-        let mut table = self.0.transaction().open_table(*definition)?;
+        let mut table = self.0.unlogged().open_table(*definition)?;
         for number in 0..3_u8 {
             let (key, value) = (example(&K::type_name(), number), example(&V::type_name(), number));
             table.insert(K::from_bytes(&key), V::from_bytes(&value))?;
@@ -143,7 +143,7 @@ fn a_copy_has_every_row_of_every_table() {
     assert!(!to.tree.database().exists(), "the copy has its name only when it is installed");
     install(&to.tree, &SystemDisk).unwrap();
 
-    let copy = ReadOnlyDatabase::open(&to.tree.database(), disk()).unwrap();
+    let copy = ReadOnlyDatabase::open(&to.tree, &to.tree.database(), disk()).unwrap();
     let (rows, copied) = (database.read(read).unwrap(), copy.read(read).unwrap());
     assert_eq!(copied, rows);
     // A table that is missing in `each_table` is in redb's list.
@@ -157,7 +157,7 @@ fn a_copy_without_sessions_has_no_sessions_and_secrets() {
     let (from, to) = (directory(), directory());
     let database = filled(&from.tree);
     database.copy(&to.tree, &disk(), Extent::WithoutSessions, &mut never).unwrap();
-    let copy = ReadOnlyDatabase::open(&to.tree.new_database(), disk()).unwrap();
+    let copy = ReadOnlyDatabase::open(&to.tree, &to.tree.new_database(), disk()).unwrap();
     let (rows, copied) = (database.read(read).unwrap(), copy.read(read).unwrap());
     for (table, rows) in rows {
         if SESSION_TABLES.contains(&table.as_str()) {

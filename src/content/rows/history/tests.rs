@@ -95,7 +95,7 @@ fn apply(tx: &mut WriteTx, known: &mut Vec<Known>, (repository, tag): (usize, us
         }
         Step::Mark { expires, reversion } => {
             let Some(present) = present else { return };
-            let mark = TagAttributes { expires: expires.map(at), reversion: *reversion };
+            let mark = TagAttributes { expires: expires.map(at), reversion: *reversion, ..Default::default() };
             tx.set_tag_attributes(&name, &text, &mark).unwrap();
             (known[present].expires, known[present].reversion) = (*expires, *reversion);
         }
@@ -249,8 +249,8 @@ fn a_database_without_history_gets_the_spans_of_its_tags() {
             tx.put_tag(&of, &named, digest(1), at(7), true)?;
             // Version 1 had no history.
             tx.changed = true;
-            tx.transaction().delete_table(*TAG_STARTS).unwrap();
-            tx.transaction().delete_table(*PAST_TAGS).unwrap();
+            tx.unlogged().delete_table(*TAG_STARTS).unwrap();
+            tx.unlogged().delete_table(*PAST_TAGS).unwrap();
             tx.set_setting(SETTING_VERSION, &1_u32.to_be_bytes())
         })
         .unwrap();

@@ -10,11 +10,10 @@ use std::os::unix::fs::FileExt as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::content::rows::codec::{CHECKSUM_BYTES, checksum};
 use crate::kit::clock::Timestamp;
-use crate::oci::{Algorithm, Digest};
 
 const MAGIC: &[u8; 8] = b"coracle\x01";
-const CHECKSUM_BYTES: usize = 8;
 /// Magic, id, initial length, checksum.
 pub(super) const HEADER_BYTES: u64 = HEADER as u64;
 const HEADER: usize = 8 + 16 + 8 + CHECKSUM_BYTES;
@@ -57,13 +56,6 @@ impl Record {
     pub(in crate::content::rows) fn encode(&self) -> Vec<u8> {
         postcard::to_stdvec(self).expect("records have plain fields, and a vector grows")
     }
-}
-
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let digest = Digest::of(Algorithm::Sha256, bytes);
-    let mut sum = [0; CHECKSUM_BYTES];
-    hex::decode_to_slice(&digest.hex()[..2 * CHECKSUM_BYTES], &mut sum).expect("a digest is hexadecimal");
-    sum
 }
 
 /// Encodes a header. `length` is the length of the file when it was complete.

@@ -83,6 +83,7 @@ pub(super) async fn manifest(call: &PageCall<'_>, name: RepositoryName, digest: 
     let mut page =
         question(call, frame, "Delete the manifest?".to_owned(), (action, manifest_url(&name, digest)), preview);
     page.blocked = blocked;
+    page.restored_on = page.restored_on.map(|_| "Deleted");
     page.button = "Delete the manifest";
     show(page, error)
 }
@@ -146,7 +147,6 @@ fn question(
         preview.bytes.as_ref().map(|bytes| bytes.needed_here + bytes.needed_elsewhere).filter(|bytes| *bytes > 0);
     DeletePage {
         layout: call.layout(title.clone()),
-        frame,
         error: None,
         title,
         action,
@@ -160,9 +160,11 @@ fn question(
         stays: stays.map(Bytes),
         repositories: preview.bytes.map(|bytes| bytes.repositories).unwrap_or_default(),
         restorable_until: preview.restorable_until.map(|until| minute(until.micros() / 1_000_000)),
+        restored_on: frame.may_push.then_some("History"),
         blocked: None,
         confirm: None,
         button: "Delete",
+        frame,
     }
 }
 

@@ -90,7 +90,7 @@ pub(super) async fn page(call: &PageCall<'_>, name: RepositoryName, reference: R
         only_here: report.only_here.map(Bytes),
         created: facts.and_then(|facts| facts.created).map(|at| call.time(at)),
         pushed: call.time(report.pushed),
-        pushed_by: facts.and_then(|facts| facts.pushed_by.clone()),
+        pushed_by: facts.and_then(|facts| call.pusher(facts)),
         pulls: report.pulls.count,
         last_pull: report.pulls.last.map(|at| call.time(at)),
         artifact_type: report.artifact_type.clone().or_else(|| facts.and_then(|facts| facts.artifact_type.clone())),

@@ -70,6 +70,7 @@ pub(super) async fn settings(call: &PageCall<'_>, name: RepositoryName) -> Handl
         layout: call.layout(format!("Settings · {name}")),
         frame,
         error,
+        is_set_public: accounts.repository_settings(&name)?.public,
         roles,
         grantee: call.field("name")?.to_owned(),
         owner: owner.map(|account| account.name.clone()),
@@ -83,6 +84,9 @@ async fn change(call: &PageCall<'_>, name: &RepositoryName) -> Result<&'static s
     match call.field("change")? {
         "visibility" => {
             let public = match call.field("visibility")? {
+                "public" if call.field("sure")? != "yes" => {
+                    return Err(invalid("confirm that anyone may pull from the repository"));
+                }
                 "public" => true,
                 "private" => false,
                 _ => return Err(invalid("choose public or private")),

@@ -1,27 +1,31 @@
 //! The tags of a repository, its manifests without a tag, and the history of its tags.
 
+use std::collections::HashMap;
+
 use super::kind::{kind_name, pull_kind};
 use super::{PageCall, frame, manifest_url, tag_url, url};
 use crate::content::repository::browse::{
     ListedTag, ORDERED_BY_FACTS_MAX, TagOrder, TagQuery, UntaggedManifest, UntaggedState,
 };
-use crate::content::repository::{HistoryFilter, NameFilter};
+use crate::content::repository::{HistoryFilter, NameFilter, PlannedTag, QuotaUse};
 use crate::content::rows::{Facts, Kind, Platform, Totals};
 use crate::http::error::ApiError;
 use crate::http::ui::repositories::first_push;
 use crate::http::ui::route::parameter;
 use crate::http::{HandlerResult, host_of};
 use crate::identity::access::Action;
-use crate::oci::{Digest, RepositoryName};
+use crate::oci::{Digest, RepositoryName, Tag};
 use crate::web::{
-    Badge, Bytes, Figure, FigureValue, HistoryRow, Markdown, NextPage, PullTarget, ShortDigest, TagEntry, TagHistory,
-    TagsPage, Tone, UntaggedEntry, UntaggedList, pull_commands,
+    Badge, Bytes, Figure, FigureValue, HistoryRow, Markdown, NextPage, PullTarget, RepositoryFrame, ShortDigest,
+    TagEntry, TagHistory, TagRetention, TagsPage, Tone, UntaggedEntry, UntaggedList, pull_commands,
 };
 
 /// The number of entries on a page.
 const PAGE: usize = 50;
+/// The same for the history, whose entries have long links.
+const HISTORY_PAGE: usize = 40;
 /// The last page of a history. A page takes longer the more entries it skips.
-const HISTORY_PAGES_MAX: usize = 200;
+const HISTORY_PAGES_MAX: usize = 250;
 /// A longer description is closed at first, in characters.
 const DESCRIPTION_SHOWN_MAX: usize = 600;
 /// The number of platforms of a tag that are named.
@@ -45,8 +49,9 @@ pub(super) async fn tags(call: &PageCall<'_>, name: RepositoryName) -> HandlerRe
     let after = call.parameter("after")?.parse().ok();
     let is_first = after.is_none();
     let query = TagQuery { order, part: part.clone(), after, limit: PAGE };
-    let repository = call.context.registry.repository(&name);
-    let page = call.context.blocking(move || repository.list_tags(&query)).await?;
+    let (view, of) = (call.context.registry.catalog_view(call.context.caller), name.clone());
+    let page = call.context.blocking(move || view.tags(&of, &query)).await?;
+    let planned = planned(call, &frame, &name, &page.tags).await?;
     let word = ORDERS.iter().find(|(.., known)| *known == page.order).map_or("version", |(word, ..)| *word);
     let link = |after: &str| format!("{}?q={}&sort={word}{after}", url(&name), parameter(&part));
     let pages = NextPage {
@@ -69,36 +74,70 @@ pub(super) async fn tags(call: &PageCall<'_>, name: RepositoryName) -> HandlerRe
     });
     let settings = call.context.registry.accounts().repository_settings(&name)?;
     let totals = call.context.registry.stores().totals(&name)?;
+    let quotas = call.context.registry.repository(&name).quotas()?;
     call.render(&TagsPage {
         layout: call.layout(name.to_string()),
         frame,
         is_long: settings.description.chars().count() > DESCRIPTION_SHOWN_MAX,
         description: Markdown::new(&settings.description),
-        figures: totals.map(|totals| figures(call, &totals)).unwrap_or_default(),
+        figures: totals.map(|totals| figures(call, &totals, &quotas)).unwrap_or_default(),
         pull,
         part,
         orders: ORDERS.iter().map(|(known, title, _)| (*known, *title, *known == word)).collect(),
         order_note,
-        tags: page.tags.into_iter().map(|tag| entry(call, &name, &tag)).collect(),
+        is_retention_dry: !planned.is_empty() && call.context.registry.stores().is_retention_dry(),
+        tags: page.tags.into_iter().map(|tag| entry(call, &name, &tag, &planned)).collect(),
         pages,
         is_cut_off: page.is_cut_off,
         first_push: first_push(call, Some(name.as_str())),
     })
 }
 
-fn figures(call: &PageCall<'_>, totals: &Totals) -> Vec<Figure> {
+fn figures(call: &PageCall<'_>, totals: &Totals, quotas: &[QuotaUse]) -> Vec<Figure> {
     let last =
         totals.last_pull.map_or_else(|| FigureValue::Text("never".to_owned()), |at| FigureValue::Time(call.time(at)));
-    vec![
+    let quota = |quota: &QuotaUse| Figure {
+        name: if quota.is_of_namespace { "Quota of the namespace" } else { "Quota" },
+        value: FigureValue::Text(quota.to_string()),
+    };
+    let usual = [
         Figure { name: "Tags", value: FigureValue::Count(totals.tags) },
         Figure { name: "Size", value: FigureValue::Bytes(Bytes(totals.size)) },
         Figure { name: "Last change", value: FigureValue::Time(call.time(totals.changed)) },
         Figure { name: "Pulls", value: FigureValue::Count(totals.pulls) },
         Figure { name: "Last pull", value: last },
-    ]
+    ];
+    usual.into_iter().chain(quotas.iter().map(quota)).collect()
 }
 
-fn entry(call: &PageCall<'_>, name: &RepositoryName, tag: &ListedTag) -> TagEntry {
+/// The decisions of the next retention run about the tags of a page, for a user who may delete them.
+async fn planned(
+    call: &PageCall<'_>,
+    frame: &RepositoryFrame,
+    name: &RepositoryName,
+    tags: &[ListedTag],
+) -> Result<HashMap<Tag, TagRetention>, ApiError> {
+    let repository = call.context.registry.repository(name);
+    if !frame.may_delete || !repository.has_tag_rules() {
+        return Ok(HashMap::new());
+    }
+    let tags: Vec<Tag> = tags.iter().map(|tag| tag.tag.clone()).collect();
+    let planned = call.context.blocking(move || repository.planned_tags(&tags)).await?;
+    let shown = |planned: PlannedTag| {
+        let (decision, rule) = (&planned.decision, planned.rule());
+        let until = decision.until.map(|until| call.time(until));
+        let retention = TagRetention { goes: !decision.keeps, reason: decision.reason.to_string(), until, rule };
+        (planned.tag, retention)
+    };
+    Ok(planned.into_iter().map(shown).collect())
+}
+
+fn entry(
+    call: &PageCall<'_>,
+    name: &RepositoryName,
+    tag: &ListedTag,
+    planned: &HashMap<Tag, TagRetention>,
+) -> TagEntry {
     let facts = tag.facts.as_ref();
     let mut badges = Vec::new();
     if facts.is_some_and(|facts| !matches!(facts.kind, Kind::Image | Kind::Index)) {
@@ -106,6 +145,9 @@ fn entry(call: &PageCall<'_>, name: &RepositoryName, tag: &ListedTag) -> TagEntr
     }
     if tag.is_signed {
         badges.push(Badge::new("signed", Tone::Good));
+    }
+    if tag.immutable.is_some() {
+        badges.push(Badge::new("immutable", Tone::Plain));
     }
     let platforms = facts.map(platforms).unwrap_or_default();
     TagEntry {
@@ -117,10 +159,11 @@ fn entry(call: &PageCall<'_>, name: &RepositoryName, tag: &ListedTag) -> TagEntr
         size: facts.map(|facts| Bytes(facts.size)),
         only_here: tag.only_here.map(Bytes),
         moved: call.time(tag.moved),
-        pushed_by: facts.and_then(|facts| facts.pushed_by.clone()),
+        pushed_by: facts.and_then(|facts| call.pusher(facts)),
         pulls: tag.pulls.count,
         last_pull: tag.pulls.last.map(|at| call.time(at)),
         expires: tag.expires.map(|at| call.time(at)),
+        retention: planned.get(&tag.tag).cloned(),
         tag: tag.tag.to_string(),
     }
 }
@@ -182,7 +225,7 @@ pub(super) async fn history(call: &PageCall<'_>, name: RepositoryName) -> Handle
     let tag = call.parameter("tag")?.to_owned();
     let number = call.query.number("page")?.unwrap_or(1).clamp(1, HISTORY_PAGES_MAX);
     let names = if tag.is_empty() { Vec::new() } else { vec![NameFilter::Is(tag.clone())] };
-    let filter = HistoryFilter { names, only_active: false, skip: PAGE * (number - 1), limit: PAGE };
+    let filter = HistoryFilter { names, only_active: false, skip: HISTORY_PAGE * (number - 1), limit: HISTORY_PAGE };
     let repository = call.context.registry.repository(&name);
     let history = call.context.blocking(move || repository.history(&filter)).await?;
     let actions = call.context.registry.actions(call.context.caller, &name)?;

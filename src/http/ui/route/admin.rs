@@ -20,6 +20,7 @@ pub(in crate::http::ui) enum AdminPage {
     RemoveMember(String),
     Audit,
     Disk,
+    Mirrors,
     Maintenance,
     Limits,
     Configuration,
@@ -44,6 +45,7 @@ impl AdminPage {
             "groups/-/new" => Self::NewGroup,
             "audit" => Self::Audit,
             "disk" => Self::Disk,
+            "mirrors" => Self::Mirrors,
             "maintenance" => Self::Maintenance,
             "limits" => Self::Limits,
             "config" => Self::Configuration,
@@ -63,6 +65,7 @@ impl AdminPage {
     pub(super) const fn access(&self, is_form: bool) -> Requires {
         match self {
             Self::User(_) | Self::Group(_) if is_form => Requires::FreshSuperuser,
+            Self::Maintenance if is_form => Requires::Superuser,
             Self::ChangeUser(_, UserChange::Delete)
             | Self::DeleteGroup(_)
             | Self::RemoveMember(_)
@@ -74,6 +77,7 @@ impl AdminPage {
             | Self::Group(_)
             | Self::Audit
             | Self::Disk
+            | Self::Mirrors
             | Self::Maintenance
             | Self::Limits
             | Self::Configuration => Requires::SuperuserRead,
@@ -89,12 +93,13 @@ impl AdminPage {
             | Self::NewGroup
             | Self::Group(_)
             | Self::DeleteGroup(_)
-            | Self::RemoveMember(_) => true,
+            | Self::RemoveMember(_)
+            | Self::Maintenance => true,
             Self::Users
             | Self::Groups
             | Self::Audit
             | Self::Disk
-            | Self::Maintenance
+            | Self::Mirrors
             | Self::Limits
             | Self::Configuration => false,
         }

@@ -283,3 +283,24 @@ fn a_user_has_ground_in_the_namespace_that_the_user_owns() {
         assert_eq!(covers(&alice, "team/app"), namespace == Some("team"));
     }
 }
+
+#[test]
+fn a_caller_who_sees_all_sees_each() {
+    let names: Vec<RepositoryName> = ["a", "alice/x", "bob/x/y"].iter().map(|name| name.parse().unwrap()).collect();
+    let mut numbers = [0, 0];
+    for grants in [AccessPolicy::Open, AccessPolicy::SignedIn, AccessPolicy::Owners] {
+        let policy = policy(grants);
+        for role in [AccountRole::Ordinary, AccountRole::ReadOnlySuperuser, AccountRole::Superuser] {
+            for scopes in [None, Some(&["alice/**"][..])] {
+                for credential in [Credential::Password, key(scopes), session(Duration::ZERO)] {
+                    let caller = user("alice", role, credential);
+                    let sees_each = names.iter().all(|name| policy.sees(&caller, name, &Permissions::default()));
+                    assert_eq!(policy.sees_all(&caller), sees_each, "{grants:?} {caller:?}");
+                    numbers[usize::from(sees_each)] += 1;
+                }
+            }
+        }
+        assert_eq!(policy.sees_all(&Caller::ANONYMOUS), grants == AccessPolicy::Open);
+    }
+    assert!(numbers.iter().all(|number| *number > 0));
+}

@@ -123,6 +123,34 @@ fn the_index_finds_the_same_rule_as_a_linear_search() {
 }
 
 #[test]
+fn every_repository_with_a_grant_has_one_of_the_beginnings() {
+    let patterns = ["**", "a", "a/*", "a/b/**", "{a,ab}/**", "[ab]/b", "**/c", "a{,b}/b"];
+    let names = ["a", "ab", "a/b", "a/b/c", "ab/c", "b/b", "x/c"];
+    let (bob, carol) = (user("bob", &["team"]), user("carol", &[]));
+    let mut narrow = 0;
+    for (one, other) in patterns.iter().flat_map(|one| patterns.iter().map(move |other| (*one, *other))) {
+        let mut public = block(other, &["carol"], &["read"]);
+        public.anonymous = texts(&["read"]);
+        let repositories = vec![block(one, &["bob"], &["read"]), public];
+        let rules = Rules::new(&AccessControl { repositories, ..AccessControl::default() });
+        for identity in [&bob, &carol, &Identity::Anonymous] {
+            let beginnings = rules.beginnings(identity).unwrap();
+            for name in names {
+                let mut is_granted = false;
+                rules.each_grant(identity, &name.parse().unwrap(), &mut |actions, _| is_granted |= !actions.is_empty());
+                let is_within = beginnings.iter().any(|beginning| name.starts_with(beginning.as_str()));
+                assert!(is_within || !is_granted, "{name} of {one} and {other} is not within {beginnings:?}");
+                narrow += usize::from(!is_within);
+            }
+        }
+    }
+    assert!(narrow > 100, "{narrow}");
+    let admin = PolicyRule { users: texts(&["bob"]), actions: texts(&["read"]), ..PolicyRule::default() };
+    let rules = Rules::new(&AccessControl { admin, ..AccessControl::default() });
+    assert_eq!((rules.beginnings(&bob), rules.beginnings(&carol)), (None, Some(Vec::new())));
+}
+
+#[test]
 fn rules_without_effect_are_reported() {
     let remarks = |patterns: &[&str]| {
         let repositories = patterns.iter().map(|pattern| block(pattern, &["a"], &["read"])).collect();

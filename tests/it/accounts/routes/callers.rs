@@ -15,6 +15,7 @@ use super::NAME;
 use crate::support::content::{push_image, sha256};
 use crate::support::http::{Caller, Request};
 use crate::support::process::{ADMIN, Program, Running};
+use crate::workload::issuer::{Issuer, now};
 
 /// A user, whose password is known.
 #[derive(Clone, Debug)]
@@ -55,6 +56,8 @@ pub enum Means {
     /// A token got with alice's password: for pulling from and pushing to alice/app, for nothing, or for
     /// pushing there while it was good.
     Token(&'static str),
+    /// The ID token of a workload: as a password at the registry's routes, as a bearer token at API v1.
+    IdToken(&'static str),
     /// The cookie alone.
     Cookie(Who),
     /// A session with the proof that the registry's own page sends the request.
@@ -102,6 +105,9 @@ pub const COLUMNS: &[Column] = &[
     next("oth", Means::Token("bob"), "got with bob's password, who asked for all of alice/app"),
     next("nob", Means::Token("nobody"), "got without credentials, for pulling from alice/app"),
     next("rev", Means::Token("revoked"), "got with an API key of alice's that was revoked since"),
+    first("workload", "own", Means::IdToken("own"), "ID token that a rule gives the rights of alice"),
+    next("pul", Means::IdToken("pull"), "the same, limited to pulling alice/app"),
+    next("oth", Means::IdToken("other"), "ID token that a rule accepts and nothing gives rights to"),
     first("session", "coo", Means::Cookie(Who::Alice), "alice's cookie, without CSRF token and without zot's header"),
     next("own", Means::Session(Who::Alice), "alice's, with the CSRF token at API v1 and with zot's header elsewhere"),
     next("oth", Means::Session(Who::Bob), "bob's"),
@@ -149,6 +155,9 @@ pub struct World {
     tokens: BTreeMap<&'static str, String>,
     /// The session of a user who cannot sign in again.
     carols: Session,
+    /// The tokens of workloads.
+    id_tokens: BTreeMap<&'static str, String>,
+    _issuer: Issuer,
     /// Creates the objects: alice, with her own key.
     pub alice: Caller,
     /// The manifest of `alice/app:1`.
@@ -169,7 +178,12 @@ impl World {
     /// Starts the program, which ends when what is returned of it is dropped.
     pub async fn start(profile: &str) -> (Running, Self) {
         let directory = tempfile::tempdir().unwrap();
-        let config = format!("profile = {profile:?}\nstorage.commit = false\nhttp.auth.keys.maxPerUser = 10000\n");
+        let issuer = Issuer::start();
+        let config = format!(
+            "profile = {profile:?}\nstorage.commit = false\nhttp.auth.keys.maxPerUser = 10000\n\
+             extensions.search.enable = true\nextensions.ui.enable = true\n{}",
+            issuer.settings("", RULES)
+        );
         let running = Program::serve_with(directory.path(), &config).with_admin().start();
         let mut users = BTreeMap::new();
         for (who, name, option) in [
@@ -225,6 +239,10 @@ impl World {
         tokens.insert("revoked", new_token(&by_key, "?scope=repository:alice/app:*").await);
         alice.delete(&format!("/zot/auth/apikey?id={}", soon_gone["uuid"].as_str().unwrap())).send().await.status(200);
 
+        // It is valid for as long as the test may take.
+        let claims = |repository: &str| json!({ "repository": repository, "exp": now() + 7200 });
+        let id_tokens = ["own", "pull", "other"].into_iter().map(|name| (name, issuer.token(&claims(name)))).collect();
+
         let image = push_image(&alice, NAME, "1", 1).await;
         let carols = sign_in(&running.anonymous(), &users[&Who::Carol]).await;
         command(directory.path(), &["user", "disable", "carol"]);
@@ -240,7 +258,23 @@ impl World {
         by_password(Who::Carol).get("/v2/").send().await.status(401);
         let alice = running.user(("alice", &keys["alice"]));
         let (address, spare_user, number) = (running.address(), Mutex::default(), AtomicU64::new(100));
-        (running, Self { address, directory, users, keys, tokens, carols, alice, image, spare_user, number })
+        (
+            running,
+            Self {
+                address,
+                directory,
+                users,
+                keys,
+                tokens,
+                carols,
+                id_tokens,
+                _issuer: issuer,
+                alice,
+                image,
+                spare_user,
+                number,
+            },
+        )
     }
 
     pub fn anonymous(&self) -> Caller {
@@ -261,7 +295,8 @@ impl World {
             | Means::WrongPassword
             | Means::Key(_)
             | Means::Bearer(_)
-            | Means::Token(_) => Who::Alice,
+            | Means::Token(_)
+            | Means::IdToken(_) => Who::Alice,
         };
         &self.users[&who]
     }
@@ -353,6 +388,12 @@ impl World {
             Means::Key(key) | Means::Bearer(key) => {
                 return request.header("authorization", format!("Bearer {}", self.keys[key]));
             }
+            Means::IdToken(token) if !at_api_v1 => {
+                return request.header("authorization", basic("any", &self.id_tokens[token]));
+            }
+            Means::IdToken(token) => {
+                return request.header("authorization", format!("Bearer {}", self.id_tokens[token]));
+            }
             Means::Token(token) => {
                 return request.header("authorization", format!("Bearer {}", self.tokens[token]));
             }
@@ -377,6 +418,10 @@ fn owner(key: &str) -> &str {
         _ => "alice",
     }
 }
+
+/// The rules for workloads.
+const RULES: &str = "{ claims = { repository = 'own' }, user = 'alice' }, { claims = { repository = 'other' } },\
+                     { claims = { repository = 'pull' }, user = 'alice', scopes = ['alice/app:pull'] }";
 
 /// Not a password of alice's.
 const WRONG: (&str, &str) = ("alice", "not alice's password");

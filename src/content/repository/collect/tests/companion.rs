@@ -93,7 +93,9 @@ fn a_signature_waits_for_an_image_that_has_not_come_yet() {
 
 #[test]
 fn signatures_stay_where_the_rules_keep_referrers() {
-    let retention = Retention(Arc::new(|_| Retain { untagged: false, referrers: true }));
+    let (repositories, retain) = (vec!["**".parse().unwrap()], Retain { untagged: false, referrers: true });
+    let policy = RetentionPolicy { repositories, retain, ..Default::default() };
+    let retention = Retention::new(vec![policy], false);
     let scene = Scene::new(Rules { tag_history: Duration::ZERO, retention, ..rules() });
     let repository = scene.repository("a");
     let (signed, _) = push_image(&repository, "signed", &["1"]);

@@ -21,7 +21,7 @@ fn assert_rows_agree(scene: &Scene) {
 }
 
 fn collect_all(scene: &Scene) -> Collected {
-    scene.stores.collect(Delays::all(Duration::ZERO), |_| ControlFlow::Continue(())).unwrap()
+    scene.stores.collect(Delays::all(Duration::ZERO), &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap()
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn a_manifest_that_was_deleted_by_digest_is_kept_for_the_history_and_not_longer(
     }
     assert_rows_agree(&scene);
     assert_eq!(collect_all(&scene), Collected::default());
-    assert_eq!(repository.deleted(10).unwrap().0.len(), 2);
+    assert_eq!(repository.deleted(None, 10).unwrap().0.len(), 2);
     scene.clock.advance(WINDOW.saturating_sub(SECOND));
     scene.stores.tidy_tags().unwrap();
     assert_eq!(collect_all(&scene), Collected::default());
@@ -57,7 +57,7 @@ fn a_manifest_that_was_deleted_by_digest_is_kept_for_the_history_and_not_longer(
     scene.clock.advance(WINDOW + SECOND);
     let refused = repository.restore_manifest(untagged);
     assert!(matches!(refused, Err(Error::ManifestUnknown { .. })), "{refused:?}");
-    assert_eq!(repository.deleted(10).unwrap().0, []);
+    assert_eq!(repository.deleted(None, 10).unwrap().0, []);
     scene.stores.tidy_tags().unwrap();
     assert_eq!(collect(&scene), Collected::default(), "the usual delay comes after the history");
     assert_rows_agree(&scene);
@@ -217,10 +217,10 @@ fn history_is_purged_of_one_repository_or_of_all_and_a_rehearsal_says_so() {
     assert_eq!(scene.stores.purge_history(Some(&name), go_on).unwrap(), 3);
     assert_eq!(collect(&scene).manifests, 2);
     assert_rows_agree(&scene);
-    assert_eq!(other.deleted(10).unwrap().0.len(), 1);
+    assert_eq!(other.deleted(None, 10).unwrap().0.len(), 1);
     assert_eq!(scene.stores.purge_history(None, go_on).unwrap(), 3);
     assert_eq!(collect(&scene).blobs, 4);
-    assert_eq!(other.deleted(10).unwrap().0, []);
+    assert_eq!(other.deleted(None, 10).unwrap().0, []);
 }
 
 #[test]

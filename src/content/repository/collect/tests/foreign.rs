@@ -73,7 +73,8 @@ fn foreign_layers_that_an_earlier_program_stored_are_referenced_before_the_first
     let manifest = repository.push_manifest(&foreign_image(config, &[(TYPES[3], layer)]), &["latest"]).unwrap();
     unlist(&scene, layer, manifest);
     scene.clock.advance(2 * DELAY);
-    let broken_off = scene.stores.collect(scene.stores.delays(), |_| ControlFlow::Break(())).unwrap();
+    let broken_off =
+        scene.stores.collect(scene.stores.delays(), &WorkProgress::default(), |_| ControlFlow::Break(())).unwrap();
     assert_eq!(broken_off, Collected::default());
     assert!(scene.stores.has_unlisted_layers().unwrap());
     assert_eq!(scene.stores.dry_run_collection(scene.stores.delays(), None).unwrap().collected, Collected::default());
@@ -92,7 +93,7 @@ fn a_scrub_finds_nothing_wrong_with_foreign_layers_that_an_earlier_program_store
     let manifest = repository.push_manifest(&foreign_image(config, &[(TYPES[3], layer)]), &["latest"]).unwrap();
     unlist(&scene, layer, manifest);
     let scrubbing = Scrubbing { repair: false, rate: u64::MAX, unless_since: None };
-    let scrubbed = scene.stores.scrub(scrubbing, |_| ControlFlow::Continue(())).unwrap();
+    let scrubbed = scene.stores.scrub(scrubbing, &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap();
     assert!(scrubbed.is_clean(), "{scrubbed:?}");
     assert!(!scene.stores.has_unlisted_layers().unwrap());
 }

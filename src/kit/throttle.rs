@@ -17,11 +17,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::PasswordFingerprint;
-use crate::kit::network::client_network;
+use super::network::client_network;
 
 /// How many wrong passwords are free: for one user at one address, for one address, and for one user at all addresses.
-const PAIR_FREE: u32 = 3;
+pub(crate) const PAIR_FREE: u32 = 3;
 const ADDRESS_FREE: u32 = 20;
 const USER_FREE: u32 = 100;
 /// The longest waits. They are short: a user with the right password waits as long at a new address.
@@ -36,6 +35,9 @@ const SLOW_RETRY_SECONDS: u64 = 2;
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(15);
 /// The largest number of counts, and of sign-ins. If there are more, the older half is dropped.
 const ENTRIES_MAX: usize = 20_000;
+
+/// A keyed hash of a password.
+type Fingerprint = [u8; 32];
 
 /// Counts of wrong passwords.
 #[derive(Debug, Default)]
@@ -54,11 +56,11 @@ struct State {
 
 /// The user and the address of a password.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Source<'a> {
-    pub(super) user: &'a str,
+pub(crate) struct PasswordSource<'a> {
+    pub(crate) user: &'a str,
     /// Whether the user exists.
-    pub(super) exists: bool,
-    pub(super) address: Option<IpAddr>,
+    pub(crate) exists: bool,
+    pub(crate) address: Option<IpAddr>,
 }
 
 /// The key of a count.
@@ -74,7 +76,7 @@ struct Entry {
     count: u32,
     last: Instant,
     /// The last wrong password.
-    wrong: PasswordFingerprint,
+    wrong: Fingerprint,
     /// When a slow address or user gets the next password verified, for other names and for existing users.
     due: [Option<Instant>; 2],
 }
@@ -88,7 +90,7 @@ pub(crate) struct Throttled {
 
 /// Whether a password is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PasswordCheck {
+pub(crate) enum PasswordCheck {
     Verify,
     /// Verify it. The address or the user is slow, so refuse a wrong password with [`Throttled::SLOW`].
     VerifySlowly,
@@ -97,7 +99,7 @@ pub(super) enum PasswordCheck {
 }
 
 impl Throttled {
-    pub(super) const SLOW: Self = Self { seconds: SLOW_RETRY_SECONDS };
+    pub(crate) const SLOW: Self = Self { seconds: SLOW_RETRY_SECONDS };
 
     fn until(until: Instant, now: Instant) -> Self {
         Self { seconds: until.saturating_duration_since(now).as_secs() + 1 }
@@ -107,10 +109,10 @@ impl Throttled {
 impl Throttle {
     /// Decides whether a password is verified now. A slow address or user takes one of the few slots, unless `before`
     /// shows that an earlier call took it.
-    pub(super) fn check(
+    pub(crate) fn check(
         &self,
-        source: Source<'_>,
-        password: &PasswordFingerprint,
+        source: PasswordSource<'_>,
+        password: &Fingerprint,
         before: Option<PasswordCheck>,
     ) -> Result<PasswordCheck, Throttled> {
         let now = Instant::now();
@@ -142,8 +144,16 @@ impl Throttle {
         if is_due { Ok(PasswordCheck::VerifySlowly) } else { Err(Throttled::SLOW) }
     }
 
+    /// How many further wrong passwords of a user at an address are free. At least one.
+    pub(crate) fn free_mistakes(&self, source: PasswordSource<'_>) -> u32 {
+        let [pair, ..] = self.keys_of(source);
+        let state = self.state.lock();
+        let entry = state.wrong.get(&pair).filter(|entry| entry.last.elapsed() < FORGOTTEN_AFTER);
+        PAIR_FREE.saturating_sub(entry.map_or(0, |entry| entry.count)).max(1)
+    }
+
     /// Counts a wrong password.
-    pub(super) fn failed(&self, source: Source<'_>, password: &PasswordFingerprint) {
+    pub(crate) fn failed(&self, source: PasswordSource<'_>, password: &Fingerprint) {
         let now = Instant::now();
         let keys = self.keys_of(source);
         let mut state = self.state.lock();
@@ -161,7 +171,7 @@ impl Throttle {
     }
 
     /// Records a sign-in at an address.
-    pub(super) fn succeeded(&self, source: Source<'_>) {
+    pub(crate) fn succeeded(&self, source: PasswordSource<'_>) {
         let [pair, ..] = self.keys_of(source);
         let mut state = self.state.lock();
         state.wrong.remove(&pair);
@@ -169,7 +179,7 @@ impl Throttle {
         state.familiar.insert(pair, Instant::now());
     }
 
-    fn keys_of(&self, source: Source<'_>) -> [u64; 3] {
+    fn keys_of(&self, source: PasswordSource<'_>) -> [u64; 3] {
         let address = source.address.map(client_network);
         let counted = [CountKey::Pair(source.user, address), CountKey::Address(address), CountKey::User(source.user)];
         counted.map(|counted| self.keys.hash_one(counted))
@@ -215,15 +225,15 @@ mod tests {
     const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
     const THERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)));
 
-    fn known(user: &str, address: Option<IpAddr>) -> Source<'_> {
-        Source { user, exists: true, address }
+    fn known(user: &str, address: Option<IpAddr>) -> PasswordSource<'_> {
+        PasswordSource { user, exists: true, address }
     }
 
-    fn unknown(user: &str, address: Option<IpAddr>) -> Source<'_> {
-        Source { user, exists: false, address }
+    fn unknown(user: &str, address: Option<IpAddr>) -> PasswordSource<'_> {
+        PasswordSource { user, exists: false, address }
     }
 
-    fn check(throttle: &Throttle, source: Source<'_>) -> Result<PasswordCheck, Throttled> {
+    fn check(throttle: &Throttle, source: PasswordSource<'_>) -> Result<PasswordCheck, Throttled> {
         throttle.check(source, &[9; 32], None)
     }
 

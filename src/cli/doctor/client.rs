@@ -1,0 +1,167 @@
+//! The configuration of docker, podman and containerd on this machine, for the host of the registry.
+
+use std::path::Path;
+
+use serde_json::Value;
+use url::Url;
+
+use super::Check;
+use crate::kit::network::is_loopback;
+
+/// The largest file of a client that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The registry, as clients name it.
+struct Named {
+    /// A name or an address, and a port unless it is the usual one.
+    host: String,
+    is_plain: bool,
+    is_loopback: bool,
+}
+
+/// Checks the files of the clients under a root directory.
+pub(super) fn checks(machine: &Path, url: &str) -> Vec<Check> {
+    let Some(named) = Url::parse(url).ok().and_then(|url| {
+        let name = url.host_str()?.to_owned();
+        let host = url.port().map_or_else(|| name.clone(), |port| format!("{name}:{port}"));
+        Some(Named { host, is_plain: url.scheme() == "http", is_loopback: is_loopback(&name) })
+    }) else {
+        return Vec::new();
+    };
+    vec![docker(machine, &named), podman(machine, &named), containerd(machine, &named)]
+}
+
+/// Reads a file of a client. `None` if it does not exist.
+fn read(path: &Path) -> Result<Option<String>, String> {
+    let failed = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+        Ok(found) if found.len() > FILE_BYTES_MAX => return Err(format!("{} is too large", path.display())),
+        Ok(_) => {}
+    }
+    std::fs::read_to_string(path).map(Some).map_err(failed)
+}
+
+/// Reads a file in TOML.
+fn read_toml(path: &Path) -> Result<Option<toml::Table>, String> {
+    let Some(text) = read(path)? else { return Ok(None) };
+    let table = text.parse::<toml::Table>();
+    table.map(Some).map_err(|error| format!("{}: {}", path.display(), error.message()))
+}
+
+/// Whether a program is in one of the usual directories.
+fn has_program(machine: &Path, name: &str) -> bool {
+    ["usr/bin", "usr/local/bin", "bin", "usr/sbin"].iter().any(|directory| machine.join(directory).join(name).exists())
+}
+
+fn docker(machine: &Path, named: &Named) -> Check {
+    const NAME: &str = "docker";
+    let path = machine.join("etc/docker/daemon.json");
+    let shown = path.display();
+    let settings = match read(&path) {
+        Ok(None) if !has_program(machine, "docker") && !has_program(machine, "dockerd") => {
+            return Check::skipped(NAME, "not installed");
+        }
+        Ok(text) => text.unwrap_or_else(|| "{}".to_owned()),
+        Err(why) => return Check::skipped(NAME, why),
+    };
+    let settings: Value = match serde_json::from_str(&settings) {
+        Ok(settings) => settings,
+        Err(error) => {
+            let found = format!("{shown} is not JSON: {error}");
+            return Check::problem(NAME, found, "mend the file: the docker daemon does not start with it");
+        }
+    };
+    let host = &named.host;
+    let is_listed = settings["insecure-registries"]
+        .as_array()
+        .is_some_and(|hosts| hosts.iter().any(|listed| listed.as_str() == Some(host)));
+    if named.is_plain && !named.is_loopback && !is_listed {
+        let found = format!("{host} speaks plain HTTP, and docker wants TLS");
+        let advice = format!(
+            "add \"insecure-registries\": [\"{host}\"] to {shown} and restart docker; better, configure http.tls"
+        );
+        return Check::problem(NAME, found, advice);
+    }
+    if !named.is_plain && is_listed {
+        let advice = format!("remove {host} from insecure-registries in {shown}");
+        return Check::warning(NAME, format!("{host} has a certificate, and docker does not verify it"), advice);
+    }
+    Check::ok(NAME, if named.is_plain { format!("may use {host} without TLS") } else { format!("uses TLS for {host}") })
+}
+
+fn podman(machine: &Path, named: &Named) -> Check {
+    const NAME: &str = "podman";
+    let programs = ["podman", "skopeo", "buildah"];
+    if !programs.iter().any(|name| has_program(machine, name)) {
+        return Check::skipped(NAME, "not installed");
+    }
+    let main = machine.join("etc/containers/registries.conf");
+    let mut files = vec![main.clone()];
+    let more = std::fs::read_dir(machine.join("etc/containers/registries.conf.d"));
+    files.extend(more.into_iter().flatten().flatten().map(|entry| entry.path()));
+    files.sort();
+    let host = &named.host;
+    let (mut is_insecure, mut is_blocked) = (false, false);
+    for path in files {
+        let table = match read_toml(&path) {
+            Ok(table) => table.unwrap_or_default(),
+            Err(why) => {
+                let advice = "mend the file: podman, skopeo and buildah refuse to work with it";
+                return Check::problem(NAME, why, advice);
+            }
+        };
+        let registries = table.get("registry").and_then(toml::Value::as_array);
+        for registry in registries.into_iter().flatten() {
+            let text = |key: &str| registry.get(key).and_then(toml::Value::as_str).unwrap_or_default();
+            let flag = |key: &str| registry.get(key).and_then(toml::Value::as_bool).unwrap_or_default();
+            if text("location") == host || text("prefix") == host {
+                is_insecure |= flag("insecure");
+                is_blocked |= flag("blocked");
+            }
+        }
+    }
+    if is_blocked {
+        return Check::problem(NAME, format!("{} blocks {host}", main.display()), "remove `blocked = true`");
+    }
+    if named.is_plain && !is_insecure {
+        let advice = format!(
+            "use --tls-verify=false with login, push and pull, or add to {}: [[registry]] location = \"{host}\" \
+             insecure = true",
+            main.display()
+        );
+        return Check::warning(NAME, format!("{host} speaks plain HTTP, and podman wants TLS"), advice);
+    }
+    if !named.is_plain && is_insecure {
+        let advice = format!("remove `insecure = true` for {host}");
+        return Check::warning(NAME, format!("{host} has a certificate, and podman does not verify it"), advice);
+    }
+    Check::ok(NAME, if named.is_plain { format!("may use {host} without TLS") } else { format!("uses TLS for {host}") })
+}
+
+fn containerd(machine: &Path, named: &Named) -> Check {
+    const NAME: &str = "containerd";
+    if !has_program(machine, "containerd") && !machine.join("etc/containerd").exists() {
+        return Check::skipped(NAME, "not installed");
+    }
+    let host = &named.host;
+    let path = machine.join("etc/containerd/certs.d").join(host).join("hosts.toml");
+    let hosts = match read_toml(&path) {
+        Ok(hosts) => hosts,
+        Err(why) => return Check::problem(NAME, why, "mend the file: containerd cannot pull from this host with it"),
+    };
+    if named.is_plain && !named.is_loopback {
+        let server = format!("http://{host}");
+        let is_named = hosts.is_some_and(|hosts| {
+            let is_server = hosts.get("server").and_then(toml::Value::as_str) == Some(server.as_str());
+            is_server || hosts.get("host").and_then(|host| host.get(&server)).is_some()
+        });
+        if !is_named {
+            let found = format!("{host} speaks plain HTTP, and containerd wants TLS");
+            let advice = format!("write server = \"{server}\" to {}; better, configure http.tls", path.display());
+            return Check::warning(NAME, found, advice);
+        }
+    }
+    Check::ok(NAME, if named.is_plain { format!("may use {host} without TLS") } else { format!("uses TLS for {host}") })
+}

@@ -1,0 +1,272 @@
+//! [`LineWriter`]: a thread that writes the log, and access log lines together.
+//!
+//! A system call for each line costs as much as answering a small request. So lines of the access log are collected, and
+//! written at most [`DELAY`] later. All other lines are written at once.
+//!
+//! Invariants: lines keep their order. A request never waits for the output: if the output takes nothing, lines beyond a
+//! limit are lost, and counted in a later line. A process that is killed loses the access log lines of the last [`DELAY`].
+
+use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tracing::Metadata;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::kit::opaque_debug::opaque_debug;
+
+/// The longest time that a line of the access log waits for others.
+const DELAY: Duration = Duration::from_millis(20);
+/// The most bytes of the access log that wait, and the most bytes of all lines.
+const ACCESS_BYTES_MAX: usize = 512 * 1024;
+const WAITING_BYTES_MAX: usize = 1024 * 1024;
+/// The longest wait for the output when lines must be written before the program continues.
+const FLUSH_WAIT: Duration = Duration::from_secs(1);
+/// The pause before an output that takes nothing is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+/// The target of access log lines.
+const ACCESS_LOG: &str = "coracle::request";
+
+/// The output of the log. Clones share it.
+#[derive(Clone)]
+pub(super) struct LineWriter(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Notified when lines begin to wait, or must be written at once.
+    begun: Condvar,
+    /// Notified when lines have been written.
+    written: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<u8>,
+    is_urgent: bool,
+    is_writing: bool,
+    /// Whether the program ends, so that each line is written before the program continues.
+    is_ending: bool,
+    /// The number of lines for which there was no room.
+    lost: u64,
+}
+
+impl LineWriter {
+    /// Starts the thread, which runs until the process ends.
+    pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
+        let writer = Self(Arc::default());
+        let shared = Arc::clone(&writer.0);
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || shared.run(output))?;
+        Ok(writer)
+    }
+
+    /// Writes what waits. Waits for each later line.
+    pub(super) fn end(&self) {
+        self.0.state.lock().is_ending = true;
+        self.0.flush();
+    }
+
+    /// Writes a line, after all that wait, before it returns.
+    pub(super) fn write_now(&self, line: &[u8]) {
+        self.0.add(line, false);
+        self.0.flush();
+    }
+}
+
+impl Shared {
+    fn run(&self, mut output: impl Write) -> ! {
+        loop {
+            let lines = {
+                let mut state = self.state.lock();
+                self.begun.wait_while(&mut state, |state| state.waiting.is_empty());
+                self.begun.wait_while_for(&mut state, |state| !state.is_urgent, DELAY);
+                state.is_urgent = false;
+                state.is_writing = true;
+                std::mem::take(&mut state.waiting)
+            };
+            write_all(&mut output, &lines);
+            let lost = {
+                let mut state = self.state.lock();
+                state.is_writing = false;
+                std::mem::take(&mut state.lost)
+            };
+            self.written.notify_all();
+            if lost > 0 {
+                tracing::warn!(lines = lost, "the log lost lines because its output did not take them in time");
+            }
+        }
+    }
+
+    /// Adds a line, if there is room.
+    fn add(&self, line: &[u8], is_access: bool) {
+        let mut state = self.state.lock();
+        let most = if is_access { ACCESS_BYTES_MAX } else { WAITING_BYTES_MAX };
+        if state.waiting.len() + line.len() > most {
+            state.lost += 1;
+            return;
+        }
+        let is_first = state.waiting.is_empty();
+        state.waiting.extend_from_slice(line);
+        state.is_urgent |= !is_access || state.is_ending;
+        if is_first || state.is_urgent {
+            self.begun.notify_one();
+        }
+        let is_ending = state.is_ending;
+        drop(state);
+        if is_ending {
+            self.flush();
+        }
+    }
+
+    /// Waits until everything is written, for a limited time.
+    fn flush(&self) {
+        let deadline = Instant::now() + FLUSH_WAIT;
+        let mut state = self.state.lock();
+        state.is_urgent = true;
+        self.begun.notify_one();
+        while !state.waiting.is_empty() || state.is_writing {
+            if self.written.wait_until(&mut state, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+}
+
+/// Writes lines to an output that may be slow, closed, or set to take nothing for a while.
+fn write_all(output: &mut impl Write, mut lines: &[u8]) {
+    while !lines.is_empty() {
+        match output.write(lines) {
+            // Standard error may be closed, and a file reports its own failures.
+            Ok(0) => return,
+            Ok(count) => lines = &lines[count..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(RETRY_PAUSE),
+            Err(_) => return,
+        }
+    }
+}
+
+opaque_debug!(LineWriter);
+
+/// Writes the lines of one event.
+#[derive(Debug)]
+pub(super) struct Event<'a> {
+    writer: &'a LineWriter,
+    is_access: bool,
+}
+
+impl Write for Event<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.writer.0.add(line, self.is_access);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for LineWriter {
+    type Writer = Event<'a>;
+
+    fn make_writer(&'a self) -> Event<'a> {
+        Event { writer: self, is_access: false }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Event<'a> {
+        Event { writer: self, is_access: metadata.target() == ACCESS_LOG }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Collects what is written, and counts the writes.
+    #[derive(Clone, Default)]
+    struct Output {
+        written: Arc<Mutex<(Vec<u8>, usize)>>,
+        is_blocked: Arc<AtomicBool>,
+    }
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.is_blocked.load(Ordering::Relaxed) {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let mut written = self.written.lock();
+            // A pipe takes a part.
+            let count = bytes.len().min(10_000);
+            written.0.extend_from_slice(&bytes[..count]);
+            written.1 += 1;
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Output {
+        fn until(&self, is_done: impl Fn(&[u8]) -> bool) {
+            while !is_done(&self.written.lock().0) {
+                std::thread::sleep(DELAY / 4);
+            }
+        }
+    }
+
+    #[test]
+    fn lines_keep_their_order_and_are_written_together_and_at_the_end() {
+        let output = Output::default();
+        let writer = LineWriter::start(output.clone()).expect("a thread");
+        let mut expected = Vec::new();
+        for number in 0..1000 {
+            let line = format!("{number}\n");
+            match number % 100 {
+                99 => writer.write_now(line.as_bytes()),
+                _ => writer.0.add(line.as_bytes(), true),
+            }
+            expected.extend_from_slice(line.as_bytes());
+        }
+        writer.0.add(b"last\n", true);
+        writer.end();
+        writer.0.add(b"late\n", true);
+        expected.extend_from_slice(b"last\nlate\n");
+        let written = output.written.lock();
+        assert_eq!(String::from_utf8_lossy(&written.0), String::from_utf8_lossy(&expected));
+        assert!(written.1 < 500, "{} writes", written.1);
+    }
+
+    #[test]
+    fn a_line_is_written_though_nothing_follows() {
+        let output = Output::default();
+        let writer = LineWriter::start(output.clone()).expect("a thread");
+        writer.0.add(b"first\n", true);
+        output.until(|written| written == b"first\n");
+        writer.0.add(b"second\n", false);
+        output.until(|written| written == b"first\nsecond\n");
+    }
+
+    #[test]
+    fn an_output_that_takes_nothing_stops_nobody_and_gets_whole_lines_later() {
+        let output = Output::default();
+        output.is_blocked.store(true, Ordering::Relaxed);
+        let writer = LineWriter::start(output.clone()).expect("a thread");
+        let line = [&[b'x'; 999][..], b"\n"].concat();
+        for _ in 0..3 * WAITING_BYTES_MAX / line.len() {
+            writer.0.add(&line, true);
+            assert!(writer.0.state.lock().waiting.len() <= ACCESS_BYTES_MAX);
+        }
+        let lost = writer.0.state.lock().lost;
+        assert!(lost > 0);
+        // It waits for a limited time.
+        writer.write_now(b"important\n");
+        output.is_blocked.store(false, Ordering::Relaxed);
+        output.until(|written| written.ends_with(b"important\n"));
+        let written = output.written.lock();
+        assert!(written.0.split_inclusive(|byte| *byte == b'\n').all(|part| part == line || part == b"important\n"));
+    }
+}

@@ -1,0 +1,115 @@
+//! [`Listen`]: a place where the registry listens.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::Address;
+
+/// The beginning of a path of a unix socket.
+const UNIX: &str = "unix:";
+/// The beginning of an address that speaks plain HTTP although there is a certificate.
+const PLAIN: &str = "http://";
+
+/// A place where the registry listens: `0.0.0.0:443`, `[::1]:8080`, `:8080`, `http://127.0.0.1:8080`, or
+/// `unix:/run/coracle/http.sock`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A port.
+    Port {
+        /// The addresses of the port.
+        address: Address,
+        /// The port, 0 for any free one.
+        port: u16,
+        /// Whether it speaks plain HTTP also if there is a certificate.
+        plain: bool,
+    },
+    /// A unix socket, which speaks plain HTTP.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Whether only this machine can connect.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Port { address, .. } => address.is_loopback(),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+            Self::Port { address, port, plain } => {
+                f.write_str(if *plain { PLAIN } else { "" })?;
+                match address {
+                    Address::All => write!(f, ":{port}"),
+                    Address::Localhost => write!(f, "localhost:{port}"),
+                    Address::Ip(ip) => SocketAddr::new(*ip, *port).fmt(f),
+                }
+            }
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = InvalidListen;
+
+    fn from_str(text: &str) -> Result<Self, InvalidListen> {
+        if let Some(path) = text.strip_prefix(UNIX) {
+            let path = PathBuf::from(path);
+            return if path.is_absolute() { Ok(Self::Unix(path)) } else { Err(InvalidListen) };
+        }
+        let (plain, rest) = text.strip_prefix(PLAIN).map_or((false, text), |rest| (true, rest));
+        let (host, port) = rest.rsplit_once(':').ok_or(InvalidListen)?;
+        let port = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let port = port.and_then(|port| port.parse().ok()).ok_or(InvalidListen)?;
+        let address = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(host) => host.parse().map(IpAddr::V6).map(Address::Ip).ok(),
+            None if host.is_empty() => Some(Address::All),
+            None if host.eq_ignore_ascii_case("localhost") => Some(Address::Localhost),
+            None => host.parse().map(IpAddr::V4).map(Address::Ip).ok(),
+        };
+        Ok(Self::Port { address: address.ok_or(InvalidListen)?, port, plain })
+    }
+}
+
+/// A text is not a [`Listen`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "expected an address and a port such as 0.0.0.0:443, [::1]:8080, :8080 or http://127.0.0.1:8080, or a unix socket \
+     such as unix:/run/coracle/http.sock"
+)]
+pub struct InvalidListen;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_read_and_written() {
+        for (text, is_local) in [
+            ("0.0.0.0:443", false),
+            ("127.0.0.1:0", true),
+            ("[::1]:8080", true),
+            ("[2001:db8::1]:8080", false),
+            (":8080", false),
+            ("localhost:5000", true),
+            ("http://192.0.2.1:80", false),
+            ("unix:/run/coracle.sock", true),
+        ] {
+            let listen: Listen = text.parse().expect(text);
+            assert_eq!((listen.to_string().as_str(), listen.is_local()), (text, is_local));
+        }
+        for text in
+            ["", "80", "host:80", "::1:80", "127.0.0.1", "127.0.0.1:70000", "127.0.0.1:+1", "unix:x", "https://:1"]
+        {
+            assert!(text.parse::<Listen>().is_err(), "{text}");
+        }
+    }
+}

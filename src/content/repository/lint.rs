@@ -1,0 +1,105 @@
+//! Mandatory annotations, as zot requires them (`extensions.lint`).
+//!
+//! An image has an annotation if its manifest has it, or its config as a label. Only images that clients push are checked,
+//! and neither indexes, nor the signatures and other referrers of an image: their programs set no such annotations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{Error, Repository};
+use crate::oci::{Digest, Manifest, Tag};
+
+/// The largest config that is read, in bytes.
+const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// The annotations that an image must have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MandatoryAnnotations(Arc<[String]>);
+
+/// The labels of the config of an image.
+#[derive(Default, Deserialize)]
+struct ImageConfig {
+    #[serde(default)]
+    config: Option<Labelled>,
+}
+
+#[derive(Default, Deserialize)]
+struct Labelled {
+    #[serde(rename = "Labels", default)]
+    labels: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+impl MandatoryAnnotations {
+    pub(crate) fn new(annotations: &[String]) -> Self {
+        Self(annotations.into())
+    }
+}
+
+impl Repository {
+    /// Fails if an image lacks mandatory annotations.
+    pub(super) fn lint(&self, manifest: &Manifest, tags: &[Tag]) -> Result<(), Error> {
+        let mandatory = &self.stores.rules.mandatory_annotations.0;
+        let is_companion = tags.iter().any(|tag| tag.companion_of().is_some());
+        if mandatory.is_empty() || manifest.media_type().is_index() || manifest.subject().is_some() || is_companion {
+            return Ok(());
+        }
+        let mut missing: Vec<String> =
+            mandatory.iter().filter(|name| !manifest.annotations().contains_key(*name)).cloned().collect();
+        if let Some(config) = manifest.config().filter(|_| !missing.is_empty()) {
+            let labels = self.labels(config)?;
+            missing.retain(|name| !labels.contains(name));
+        }
+        if missing.is_empty() { Ok(()) } else { Err(Error::AnnotationsMissing { missing }) }
+    }
+
+    /// The names of the labels of a config. Empty if the repository does not have it, or it is no config of an image.
+    fn labels(&self, config: Digest) -> Result<BTreeSet<String>, Error> {
+        if self.stores.database.read(|tx| tx.link(config, &self.name))?.is_none() {
+            return Ok(BTreeSet::new());
+        }
+        let bytes = self.stores.blobs.read(config, CONFIG_BYTES_MAX)?.unwrap_or_default();
+        let config: ImageConfig = serde_json::from_slice(&bytes).unwrap_or_default();
+        Ok(config.config.and_then(|config| config.labels).unwrap_or_default().into_keys().collect())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::content::repository::scene::{Scene, image, index, rules};
+    use crate::content::repository::{ManifestTarget, PutManifest, Rules};
+
+    fn push(repository: &Repository, manifest: String, tag: &str) -> Result<Digest, Error> {
+        let target = ManifestTarget::Tag(tag.parse().unwrap());
+        let put = PutManifest { by_client: true, ..PutManifest::new(target, Bytes::from(manifest)) };
+        repository.put_manifest(put).map(|info| info.digest)
+    }
+
+    #[test]
+    fn an_image_needs_the_annotations_in_its_manifest_or_its_config() {
+        let mandatory = ["note", "vendor"].map(str::to_owned);
+        let mandatory_annotations = MandatoryAnnotations::new(&mandatory);
+        let scene = Scene::new(Rules { mandatory_annotations, ..rules() });
+        let repository = scene.repository("a");
+        let labelled = repository.push_blob(br#"{"config":{"Labels":{"vendor":"x"}}}"#);
+        let plain = repository.push_blob(br#"{"config":{"Labels":null}}"#);
+        let digest = push(&repository, image(&[labelled], None, ""), "1").unwrap();
+        match push(&repository, image(&[plain], None, ""), "2") {
+            Err(Error::AnnotationsMissing { missing }) => assert_eq!(missing, ["vendor"]),
+            other => panic!("{other:?}"),
+        }
+        // Only images are checked, not their signatures and not indexes.
+        push(&repository, image(&[plain], Some(digest), ""), "3").unwrap();
+        push(&repository, image(&[plain], None, ""), &format!("sha256-{}.sig", digest.hex())).unwrap();
+        push(&repository, index(&[digest], ""), "4").unwrap();
+        let nothing = image(&[labelled], None, "").replace("note", "other");
+        assert!(
+            matches!(push(&repository, nothing, "5"), Err(Error::AnnotationsMissing { missing }) if missing == ["note"])
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! The users of an LDAP directory.
+//!
+//! [`Directory`] finds the entry of a user, and binds as this entry to verify a password. A directory that does not
+//! answer causes an error, never an endless wait. Referrals are not followed. No distinguished name is built from what a
+//! client sends, and a name in a filter is escaped (RFC 4515). Knows no account and no database.
+
+// Without the feature, no directory can be opened, so nothing uses the parts of one.
+#![cfg_attr(not(feature = "ldap"), allow(dead_code, reason = "only the feature ldap opens a directory"))]
+
+#[cfg(feature = "ldap")]
+mod client;
+mod entry;
+#[cfg(feature = "ldap")]
+mod transport;
+
+use zeroize::Zeroizing;
+
+use crate::kit::opaque_debug::opaque_debug;
+use crate::kit::outgoing::Trust;
+#[cfg(feature = "ldap")]
+pub(crate) use client::{Directory, filter_problem};
+pub(crate) use entry::Entry;
+
+/// Whether this build can ask a directory.
+pub(crate) const IS_BUILT: bool = cfg!(feature = "ldap");
+
+/// The operator's settings for a directory.
+pub(crate) struct Settings {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) security: Security,
+    /// The directories that are trusted, if the connection has TLS.
+    pub(crate) trust: Trust,
+    /// The entry under which users are searched.
+    pub(crate) base: String,
+    /// Whether users are searched at any depth.
+    pub(crate) subtree: bool,
+    pub(crate) user_attribute: String,
+    /// An additional filter for users.
+    pub(crate) user_filter: Option<String>,
+    pub(crate) group_attribute: Option<String>,
+    /// Reads the name and the password that the registry searches with. Called for each connection, so that a changed
+    /// password needs no restart.
+    pub(crate) bind: Box<dyn Fn() -> Result<Option<Bind>, String> + Send + Sync>,
+}
+
+opaque_debug!(Settings { host });
+
+/// How a connection is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Security {
+    /// TLS from the first byte.
+    Tls,
+    /// TLS after the operation `StartTLS`.
+    StartTls,
+    None,
+}
+
+/// A distinguished name with its password.
+pub(crate) struct Bind {
+    pub(crate) dn: String,
+    pub(crate) password: Zeroizing<String>,
+}
+
+opaque_debug!(Bind { dn });
+
+/// The directory did not give an answer about a user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unavailable(pub(crate) String);
+
+/// The directory of a build without LDAP. It has no value.
+#[cfg(not(feature = "ldap"))]
+#[derive(Clone, Debug)]
+pub(crate) enum Directory {}
+
+#[cfg(not(feature = "ldap"))]
+impl Directory {
+    pub(crate) fn open(_: Settings) -> Result<Self, String> {
+        Err("this build has no LDAP: build it with the feature ldap".to_owned())
+    }
+
+    pub(crate) fn issuer(&self) -> &str {
+        match *self {}
+    }
+
+    pub(crate) async fn verify(&self, _: &str, _: &str) -> Result<Option<Entry>, Unavailable> {
+        match *self {}
+    }
+
+    pub(crate) async fn find(&self, _: &str) -> Result<Option<Entry>, Unavailable> {
+        match *self {}
+    }
+}
+
+/// Why a text is not a filter. A build without LDAP cannot tell.
+#[cfg(not(feature = "ldap"))]
+pub(crate) fn filter_problem(_: &str) -> Option<&'static str> {
+    None
+}

@@ -1,0 +1,144 @@
+//! The lists of an upstream: its repositories, the tags of a repository, and the referrers of a manifest.
+
+use hyper::Method;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use serde::Deserialize;
+use url::Url;
+
+use super::{Ask, Client, Effort, Error, Subject};
+use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
+
+/// The names that are requested in one page.
+const PAGE: usize = 1000;
+/// The most pages of a list.
+const PAGES_MAX: usize = 1000;
+/// The most names of a list. More are left out.
+pub(crate) const NAMES_MAX: usize = 100_000;
+
+#[derive(Deserialize)]
+struct Tags {
+    /// Registries answer `null` for an empty list.
+    tags: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Repositories {
+    repositories: Option<Vec<String>>,
+}
+
+impl Client {
+    /// Lists the tags of a repository. Returns `None` if the upstream does not have it. Invalid names are left out.
+    pub(crate) async fn tags(&self, repository: &RepositoryName, effort: Effort) -> Result<Option<Vec<Tag>>, Error> {
+        let ask = self.ask(Method::GET, repository, "tags/list");
+        let read = |bytes: &[u8]| serde_json::from_slice(bytes).map(|Tags { tags }| tags.unwrap_or_default());
+        let names = self.pages(ask, effort, read).await?;
+        Ok(names.map(|names| names.iter().filter_map(|name| name.parse().ok()).collect()))
+    }
+
+    /// Lists the repositories of the upstream. Returns `None` if it has no such list.
+    pub(crate) async fn repositories(&self, effort: Effort) -> Result<Option<Vec<RepositoryName>>, Error> {
+        let ask = Ask {
+            method: Method::GET,
+            path: "_catalog".to_owned(),
+            subject: Subject::Catalog,
+            headers: HeaderMap::new(),
+        };
+        let read = |bytes: &[u8]| {
+            serde_json::from_slice(bytes).map(|Repositories { repositories }| repositories.unwrap_or_default())
+        };
+        let Some(names) = self.pages(ask, effort, read).await? else { return Ok(None) };
+        // The path of the upstream's address is a part of the names there.
+        let prefix = self.shared.settings.url.path().trim_matches('/');
+        let below = |name: &String| match prefix {
+            "" => name.parse().ok(),
+            prefix => name.strip_prefix(prefix)?.strip_prefix('/')?.parse().ok(),
+        };
+        Ok(Some(names.iter().filter_map(below).collect()))
+    }
+
+    /// Fetches the first referrers of a manifest: their digests. An upstream without the list may have them under a tag
+    /// (distribution-spec, "Referrers Tag Schema"). Returns `None` if it has neither.
+    pub(crate) async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: Digest,
+        effort: Effort,
+    ) -> Result<Option<Vec<Digest>>, Error> {
+        let ask = self.ask(Method::GET, repository, &format!("referrers/{subject}"));
+        let bytes = match self.send(&ask, effort).await? {
+            Some(answered) => self.collect(answered, super::LIST_BYTES_MAX, effort).await?,
+            None => match self.manifest(repository, &Reference::Tag(Tag::of_referrers(subject)), effort).await? {
+                Some(index) => index.bytes,
+                None => return Ok(None),
+            },
+        };
+        let index = Manifest::read(&bytes, None).map_err(|error| self.invalid(error.to_string()))?;
+        Ok(Some(index.manifests().iter().map(|child| child.digest).collect()))
+    }
+
+    /// Reads all pages of a list.
+    async fn pages(
+        &self,
+        mut ask: Ask<'_>,
+        effort: Effort,
+        read: impl Fn(&[u8]) -> Result<Vec<String>, serde_json::Error>,
+    ) -> Result<Option<Vec<String>>, Error> {
+        let path = ask.path.clone();
+        let mut query = format!("n={PAGE}");
+        let mut names = Vec::new();
+        for _ in 0..PAGES_MAX {
+            ask.path = format!("{path}?{query}");
+            let Some(answered) = self.send(&ask, effort).await? else { return Ok(None) };
+            let next = answered.response.headers().get(header::LINK).and_then(next_query);
+            let bytes = self.collect(answered, super::LIST_BYTES_MAX, effort).await?;
+            let page =
+                read(&bytes).map_err(|error| self.invalid(format!("a list is not JSON as expected: {error}")))?;
+            let has_names = !page.is_empty();
+            names.extend(page);
+            if names.len() >= NAMES_MAX {
+                tracing::warn!(
+                    host = self.host(),
+                    path,
+                    "the list has more than {NAMES_MAX} names: the rest is left out"
+                );
+                names.truncate(NAMES_MAX);
+                break;
+            }
+            match next.filter(|next| has_names && *next != query) {
+                Some(next) => query = next,
+                None => break,
+            }
+        }
+        Ok(Some(names))
+    }
+}
+
+/// The query of the next page in a `Link` header. Only the query is used, so a list cannot lead to another place.
+fn next_query(link: &HeaderValue) -> Option<String> {
+    let (url, rest) = link.to_str().ok()?.trim().strip_prefix('<')?.split_once('>')?;
+    if !rest.contains("next") {
+        return None;
+    }
+    let base = Url::parse("http://upstream.invalid/").ok()?;
+    base.join(url).ok()?.query().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_query_of_a_link_is_followed() {
+        for (link, query) in [
+            ("</v2/_catalog?last=a&n=2>; rel=\"next\"", Some("last=a&n=2")),
+            ("<https://evil.example/v2/x?next_page=abc>; rel=next", Some("next_page=abc")),
+            ("<?last=a%2Fb>; rel=\"next\"", Some("last=a%2Fb")),
+            ("</v2/_catalog?last=a>; rel=\"prev\"", None),
+            ("</v2/_catalog>; rel=\"next\"", None),
+            ("nothing", None),
+        ] {
+            let value = HeaderValue::from_static(link);
+            assert_eq!(next_query(&value).as_deref(), query, "{link}");
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! [`Run`]: one run of synchronisation. Finds the repositories and tags, and fetches several images at a time.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use parking_lot::Mutex;
+use tokio::time::{sleep, timeout};
+
+use super::image::{Image, Outcome};
+use super::{ATTEMPTS, EFFORT, IMAGES, Ownership, PAUSE, PAUSE_MAX, SyncReport, SyncScope};
+use crate::mirror::client::{self, Client};
+use crate::mirror::{Attempts, Error, Mirror, NameRule, Upstream};
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
+
+pub(super) struct Run<'a> {
+    pub(super) mirror: &'a Mirror,
+    pub(super) upstream: &'a Upstream,
+    /// Whether nothing is fetched.
+    pub(super) only_reports: bool,
+}
+
+/// A repository of the run.
+#[derive(Clone, Debug)]
+struct Place<'a> {
+    local: RepositoryName,
+    remote: RepositoryName,
+    rule: &'a NameRule,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(mirror: &'a Mirror, upstream: &'a Upstream, dry_run: bool) -> Self {
+        upstream.sync.update(|running| running.is_dry_run = dry_run);
+        Self { mirror, upstream, only_reports: dry_run }
+    }
+
+    /// The owner of the content that it fetches.
+    pub(super) fn ownership(&self) -> Ownership {
+        self.upstream.sync_rules.ownership
+    }
+
+    /// The result so far.
+    pub(super) fn report(&self) -> SyncReport {
+        self.upstream.sync.running().map(|running| running.report).unwrap_or_default()
+    }
+
+    pub(super) fn count(&self, change: impl FnOnce(&mut SyncReport)) {
+        self.upstream.sync.update(|running| change(&mut running.report));
+    }
+
+    /// Ends the run. The first reason is reported.
+    pub(super) fn stop(&self, why: String) {
+        self.count(|report| {
+            report.stopped.get_or_insert(why);
+        });
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.report_is(|report| report.stopped.is_some())
+    }
+
+    fn report_is(&self, check: impl FnOnce(&SyncReport) -> bool) -> bool {
+        self.upstream.sync.running.lock().as_ref().is_some_and(|running| check(&running.report))
+    }
+
+    pub(super) async fn run(&self, scope: &SyncScope) {
+        let places = self.places(scope).await;
+        self.upstream.sync.update(|running| running.repositories = places.len() as u64);
+        for place in places {
+            if self.is_stopped() {
+                return;
+            }
+            self.repository(&place, scope).await;
+            self.count(|report| report.repositories += 1);
+        }
+        if self.upstream.is_taken_over() && !self.only_reports && *scope == SyncScope::All {
+            self.copies().await;
+        }
+    }
+
+    /// Makes mirrored copies without a tag content of this registry.
+    async fn copies(&self) {
+        let copies = match self.mirror.copies(self.upstream) {
+            Ok(copies) => copies,
+            Err(error) => return self.stop(error.to_string()),
+        };
+        for (local, digests) in copies {
+            let Some((rule, remote)) = self.upstream.rule_of(&local) else { continue };
+            let image = Image {
+                run: self,
+                destination: self.mirror.destination(self.upstream, &local),
+                local: &local,
+                remote: &remote,
+                platforms: rule.platforms(),
+                listed: &BTreeSet::new(),
+            };
+            for digest in digests {
+                if self.is_stopped() {
+                    return;
+                }
+                if let Err(error) = self.patiently(|| image.make_own(digest)).await {
+                    self.count(|report| report.fail(format!("{local}@{digest}: {error}")));
+                    self.stop_if_down(&error);
+                }
+            }
+        }
+    }
+
+    /// The repositories in the scope.
+    async fn places(&self, scope: &SyncScope) -> Vec<Place<'a>> {
+        let place = |local: RepositoryName| {
+            let (rule, remote) = self.upstream.rule_of(&local)?;
+            Some(Place { local, remote, rule })
+        };
+        if let SyncScope::Repository(local) | SyncScope::Tag(local, _) = scope {
+            return place(local.clone()).into_iter().collect();
+        }
+        if !self.upstream.sync_rules.covers_everything() {
+            return match self.mirror.stores.mirrored_repositories() {
+                Ok(names) => names.into_iter().filter_map(place).collect(),
+                Err(error) => {
+                    self.stop(error.to_string());
+                    Vec::new()
+                }
+            };
+        }
+        let mut places = Vec::new();
+        let mut listed: Option<Vec<RepositoryName>> = None;
+        for rule in &self.upstream.rules {
+            let remotes = if let Some(names) = rule.fixed_names() {
+                names
+            } else {
+                let names = match listed.take() {
+                    Some(names) => names,
+                    None => self.catalog().await,
+                };
+                let matching = names.iter().filter(|name| rule.local(name).is_some()).cloned().collect();
+                listed = Some(names);
+                matching
+            };
+            for remote in remotes {
+                if let Some(local) = rule.local(&remote) {
+                    places.push(Place { local, remote, rule });
+                }
+            }
+        }
+        // The first rule that names a repository counts.
+        let mut seen = BTreeSet::new();
+        places.retain(|place| seen.insert(place.local.clone()));
+        places
+    }
+
+    /// The repositories of the upstream. Some registries, such as Docker Hub and GitHub, do not list them.
+    async fn catalog(&self) -> Vec<RepositoryName> {
+        let mut failure = None;
+        for client in &self.upstream.clients {
+            match self.patiently(|| async { Ok(client.repositories(EFFORT).await?) }).await {
+                Ok(Some(names)) => return names,
+                Ok(None) => {}
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        let host = self.upstream.label();
+        let why = failure.map_or_else(|| "it has no such list".to_owned(), |error| error.to_string());
+        self.stop(format!("{host} does not list its repositories ({why}): name them without wildcards, one by one"));
+        Vec::new()
+    }
+
+    /// Brings the tags of a repository up to date.
+    async fn repository(&self, place: &Place<'_>, scope: &SyncScope) {
+        let listed = match self.tags(place).await {
+            Ok(Some(tags)) => tags,
+            // A single tag is fetched also from a registry that does not list its tags. Its signatures are not known then.
+            Ok(None) | Err(Error::Upstream(_)) if matches!(scope, SyncScope::Tag(..)) => BTreeSet::new(),
+            // docker's registry lists repositories whose tags were all deleted.
+            Ok(None) if self.ownership() != Ownership::Mirrored && place.rule.fixed_names().is_none() => return,
+            Ok(None) => {
+                self.count(|report| {
+                    report.fail(format!("{}: the upstream does not have {}", place.local, place.remote));
+                });
+                return;
+            }
+            Err(error) => {
+                self.count(|report| report.fail(format!("{}: cannot list the tags: {error}", place.local)));
+                self.stop_if_down(&error);
+                return;
+            }
+        };
+        let wanted: VecDeque<Tag> = match scope {
+            SyncScope::Tag(_, tag) => [tag.clone()].into(),
+            _ if !self.upstream.sync_rules.covers_everything() => {
+                match self.mirror.stores.repository(&place.local).mirrored_tags() {
+                    Ok(tags) => tags.into_iter().filter(|tag| listed.contains(tag)).collect(),
+                    Err(error) => return self.stop(error.to_string()),
+                }
+            }
+            // Signatures come with their images.
+            _ => listed.iter().filter(|tag| tag.companion_of().is_none() && place.rule.permits(tag)).cloned().collect(),
+        };
+        self.upstream.sync.update(|running| running.tags += wanted.len() as u64);
+        let (queue, is_single) = (Mutex::new(wanted), matches!(scope, SyncScope::Tag(..)));
+        let image = Image {
+            run: self,
+            destination: self.mirror.destination(self.upstream, &place.local),
+            local: &place.local,
+            remote: &place.remote,
+            platforms: place.rule.platforms(),
+            listed: &listed,
+        };
+        let worker = || async {
+            loop {
+                let tag = queue.lock().pop_front();
+                let Some(tag) = tag.filter(|_| !self.is_stopped()) else { return };
+                self.tag(&image, &tag, is_single).await;
+            }
+        };
+        const { assert!(IMAGES == 3, "the number of workers") };
+        tokio::join!(worker(), worker(), worker());
+    }
+
+    /// Brings a tag up to date, and counts the result.
+    async fn tag(&self, image: &Image<'_>, tag: &Tag, is_single: bool) {
+        let name = format!("{}:{tag}", image.local);
+        self.upstream.sync.update(|running| running.current.clone_from(&name));
+        let limit = self.upstream.sync_rules.timeout;
+        let done = timeout(limit, self.patiently(|| image.synchronise(tag))).await;
+        self.count(|report| report.tags += 1);
+        match done {
+            Ok(Ok(outcome)) => self.count(|report| match outcome {
+                Outcome::Unchanged => report.unchanged += 1,
+                Outcome::Fetched => report.fetched += 1,
+                Outcome::WouldFetch => report.would_fetch(name),
+                Outcome::Pushed => report.keep(name),
+                Outcome::Unsigned => report.unsigned += 1,
+                Outcome::Missing if is_single || self.ownership() != Ownership::Mirrored => {
+                    report.fail(format!("{name}: the upstream does not have it"));
+                }
+                Outcome::Missing => report.missing += 1,
+                Outcome::Stopped => report.tags -= 1,
+            }),
+            Ok(Err(error)) => {
+                tracing::warn!(%name, %error, "could not synchronise a tag");
+                self.count(|report| report.fail(format!("{name}: {error}")));
+                self.stop_if_down(&error);
+            }
+            Err(_) => self.count(|report| {
+                report.fail(format!("{name}: not complete after {} s (syncTimeout)", limit.as_secs()));
+            }),
+        }
+    }
+
+    /// Ends the run if the whole upstream has failed, so that not every tag waits for it.
+    fn stop_if_down(&self, error: &Error) {
+        let is_down = match error {
+            Error::Upstream(error) => error.is_of_host() || matches!(error, client::Error::BackedOff { .. }),
+            Error::Stopped => true,
+            _ => false,
+        };
+        if is_down {
+            self.stop(error.to_string());
+        }
+    }
+
+    async fn tags(&self, place: &Place<'_>) -> Result<Option<BTreeSet<Tag>>, Error> {
+        let mut attempts = Attempts::default();
+        for client in &self.upstream.clients {
+            let listing = self.patiently(|| async { Ok(client.tags(&place.remote, EFFORT).await?) }).await;
+            match listing {
+                Ok(Some(tags)) => return Ok(Some(tags.into_iter().collect())),
+                Ok(None) | Err(Error::NotFound) => {}
+                Err(Error::Upstream(error)) => {
+                    attempts.note::<()>(Err(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        attempts.nothing().map(|()| None)
+    }
+
+    /// The state of a tag at the upstream, by HEAD. `None` if no client has it, according to HEAD.
+    pub(super) async fn state(
+        &self,
+        remote: &RepositoryName,
+        reference: &Reference,
+        known: Option<Digest>,
+    ) -> Result<Option<client::ManifestState>, Error> {
+        let ask = |client: Client| async move { client.manifest_state(remote, reference, known, EFFORT).await };
+        self.upstream.first(ask).await
+    }
+
+    /// Tries again while the upstream fails for a reason that may pass.
+    async fn patiently<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut tried = 1;
+        loop {
+            match attempt().await {
+                Err(error) if error.is_transient() && tried < ATTEMPTS && !self.is_stopped() => {
+                    let usual = PAUSE.saturating_mul(1 << (tried - 1));
+                    let pause = match &error {
+                        Error::Upstream(client::Error::BackedOff { left, .. }) => *left + PAUSE / 10,
+                        Error::Upstream(error) => error.retry_after().unwrap_or(usual),
+                        _ => usual,
+                    };
+                    tried += 1;
+                    sleep(pause.min(PAUSE_MAX)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+}

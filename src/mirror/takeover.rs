@@ -1,0 +1,62 @@
+//! Takeover of another registry: its content becomes content of this one, while clients use this one.
+//!
+//! Pulls are answered by the mirror, and what it fetches is a mirrored copy at first. Runs of synchronisation make tags and
+//! their content our own. A last step does that for copies without a tag, such as those that clients pulled by digest.
+
+use super::{BlobSource, Error, Mirror, Ownership, Upstream};
+use crate::content::repository::Held;
+use crate::oci::{Digest, Reference, RepositoryName};
+
+/// The most blobs and manifests that are fetched for one pushed manifest.
+const BROUGHT_MAX: usize = 256;
+
+impl Upstream {
+    /// Whether its content becomes content of this registry.
+    pub(super) const fn is_taken_over(&self) -> bool {
+        matches!(self.sync_rules.ownership, Ownership::Own { .. })
+    }
+}
+
+impl Mirror {
+    /// Fetches blobs and manifests that a pushed manifest needs and the upstream has. The caller finds out which of them are
+    /// here then.
+    pub(crate) async fn bring(&self, name: &RepositoryName, digests: &[Digest]) {
+        for digest in digests.iter().take(BROUGHT_MAX) {
+            if let Err(error) = self.bring_one(name, *digest).await {
+                tracing::info!(%name, %digest, %error, "could not fetch what a pushed manifest needs");
+            }
+        }
+    }
+
+    async fn bring_one(&self, name: &RepositoryName, digest: Digest) -> Result<(), Error> {
+        let Some((upstream, remote)) = self.find_part(name, digest)? else { return Ok(()) };
+        match self.blob_of(upstream, name, remote, digest).await {
+            Ok(BlobSource::Local) => Ok(()),
+            Ok(BlobSource::Growing(mut growing)) => growing.readable(u64::MAX).await.map(drop),
+            // The index that is pushed lists a manifest.
+            Err(Error::NotFound) => self.manifest(name, &Reference::Digest(digest), None).await.map(drop),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The repositories of an upstream that still have mirrored copies, with the digests of these.
+    pub(super) fn copies(&self, upstream: &Upstream) -> Result<Vec<(RepositoryName, Vec<Digest>)>, Error> {
+        let mut found = Vec::new();
+        for name in self.stores.mirrored_repositories()? {
+            if !self.find(&name).is_some_and(|(of, _)| std::ptr::eq(of, upstream)) {
+                continue;
+            }
+            let repository = self.stores.repository(&name);
+            let mut digests = Vec::new();
+            for digest in repository.manifest_digests()? {
+                if matches!(repository.held(&Reference::Digest(digest))?, Held::Mirrored(_)) {
+                    digests.push(digest);
+                }
+            }
+            if !digests.is_empty() {
+                found.push((name, digests));
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,107 @@
+//! [`Takeover`]: another registry whose content moves to this one while clients use this one (`--takeover-from`).
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::Shared;
+use crate::kit::clock::Timestamp;
+use crate::mirror::{Mirror, RemoteImages, SyncReport};
+
+/// The most failures that are shown.
+const FAILURES_MAX: usize = 100;
+
+/// The registry that is taken over.
+#[derive(Debug)]
+pub(crate) struct Takeover {
+    from: RemoteImages,
+    /// When everything was here, and what could not be fetched.
+    done: Mutex<Option<(Timestamp, Vec<String>)>>,
+}
+
+/// How far a takeover is. Times are in RFC 3339.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TakeoverView {
+    pub(crate) from: String,
+    /// Whether everything that the other registry can deliver is here.
+    pub(crate) done: bool,
+    pub(crate) done_at: Option<String>,
+    /// The repositories and tags that the running comparison has found, and those that it has done.
+    pub(crate) repositories: u64,
+    pub(crate) repositories_done: u64,
+    pub(crate) tags: u64,
+    pub(crate) tags_done: u64,
+    /// The tags and bytes that it has fetched.
+    pub(crate) fetched: u64,
+    pub(crate) bytes: u64,
+    pub(crate) current: String,
+    /// Why the last comparison ended early.
+    pub(crate) stopped: Option<String>,
+    /// The tags and lists that could not be fetched.
+    pub(crate) failures: Vec<String>,
+}
+
+impl Takeover {
+    pub(super) fn new(from: RemoteImages) -> Self {
+        Self { from, done: Mutex::default() }
+    }
+}
+
+impl Shared {
+    /// The upstream that is taken over: its position in the mirror.
+    pub(crate) fn takeover_upstream(&self) -> Option<(&Mirror, usize)> {
+        self.takeover.as_ref()?;
+        // It is the last one, so that what the configuration names goes first.
+        let mirror = self.mirror()?;
+        Some((mirror, mirror.upstreams().len().checked_sub(1)?))
+    }
+
+    /// Notes the end of a run. `before` are the failures of the run before. A takeover is done when nothing is left, or
+    /// only what failed twice. Returns whether it has become so now.
+    pub(crate) fn note_takeover(&self, report: &SyncReport, before: Option<&[String]>) -> bool {
+        let Some(takeover) = &self.takeover else { return false };
+        let is_done = report.stopped.is_none() && (report.failed == 0 || before == Some(&*report.failures));
+        let mut done = takeover.done.lock();
+        let is_new = is_done && done.is_none();
+        if is_done {
+            let at = done.take().map_or_else(|| self.now(), |(at, _)| at);
+            *done = Some((at, report.failures.clone()));
+        }
+        is_new
+    }
+
+    /// How far the takeover is, if there is one.
+    pub(crate) fn takeover_view(&self) -> Option<TakeoverView> {
+        let takeover = self.takeover.as_ref()?;
+        let (mirror, at) = self.takeover_upstream()?;
+        let upstream = mirror.upstreams().get(at)?;
+        let done = takeover.done.lock().clone();
+        let (running, last) = (upstream.sync.running(), upstream.sync.last());
+        let report = match (&running, &last) {
+            (Some(running), _) => running.report.clone(),
+            (None, Some(last)) => last.report.clone(),
+            (None, None) => SyncReport::default(),
+        };
+        let (repositories, tags) =
+            running.as_ref().map_or((report.repositories, report.tags), |running| (running.repositories, running.tags));
+        let mut failures = match (&done, &last) {
+            (Some((_, failures)), _) => failures.clone(),
+            (None, Some(last)) => last.report.failures.clone(),
+            (None, None) => Vec::new(),
+        };
+        failures.truncate(FAILURES_MAX);
+        Some(TakeoverView {
+            from: takeover.from.to_string(),
+            done: done.is_some(),
+            done_at: done.map(|(at, _)| at.to_string()),
+            repositories,
+            repositories_done: report.repositories,
+            tags,
+            tags_done: report.tags,
+            fetched: report.fetched,
+            bytes: report.bytes,
+            current: running.map(|running| running.current).unwrap_or_default(),
+            stopped: last.and_then(|last| last.report.stopped),
+            failures,
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! Starting a server: opening its sockets. [`RunningRegistry`]: a registry that accepts connections.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::{Request, Response};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::linger::Lingering;
+use super::tls::Tls;
+use super::wrong_scheme::WrongScheme;
+use super::{Listener, Port, Server, admin, answer};
+use crate::http::{Body, BoxError, Connection, OwnHosts};
+use crate::kit::opaque_debug::opaque_debug;
+use crate::registry::{Error, Registry};
+
+impl Registry {
+    /// Serves where the configuration says (`127.0.0.1:8080` without one). Returns once the registry accepts connections.
+    /// Must be called in a tokio runtime.
+    pub async fn spawn(&self) -> Result<RunningRegistry, Error> {
+        let http = &self.shared.config().http;
+        let mut listeners = Vec::new();
+        for place in http.listens() {
+            let opened = Listener::open(&place, &http.unix_socket).await;
+            listeners.push(opened.map_err(|source| Error::Listen { address: place.to_string(), source })?);
+        }
+        self.serve(listeners)
+    }
+
+    /// Serves on a free port of the loopback interface, for tests.
+    pub async fn spawn_local(&self) -> Result<RunningRegistry, Error> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
+        self.spawn_on(listener.map_err(|source| Error::Listen { address: "127.0.0.1:0".to_owned(), source })?)
+    }
+
+    /// Serves on a socket that the caller has opened. Must be called in a tokio runtime.
+    pub fn spawn_on(&self, listener: TcpListener) -> Result<RunningRegistry, Error> {
+        self.serve(vec![listener.into()])
+    }
+
+    /// Serves on sockets. Must be called in a tokio runtime.
+    pub(crate) fn serve(&self, listeners: Vec<Listener>) -> Result<RunningRegistry, Error> {
+        let http = &self.shared.config().http;
+        let open = |files| Tls::open(files, http.client_certificates.as_ref());
+        let tls = http.tls.as_ref().map(open).transpose()?;
+        let (mut ports, mut urls, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
+        for listener in listeners {
+            let unknown = |source| Error::Listen { address: "an unknown address".to_owned(), source };
+            let address = listener.address().map_err(unknown)?;
+            let tls = tls.as_ref().filter(|_| !listener.is_plain);
+            let has_tls = tls.is_some();
+            urls.push(match address {
+                Some(_) => format!("{}://{listener}", if has_tls { "https" } else { "http" }),
+                None => listener.to_string(),
+            });
+            addresses.extend(address);
+            let is_certified = tls.map(|tls| Box::new(tls.is_for()) as Box<_>);
+            ports.push(Port { listener, has_tls, own_hosts: Arc::new(OwnHosts::new(address, is_certified)) });
+        }
+        let (stop, stopped) = watch::channel(false);
+        let admin = admin::bind(&self.shared);
+        let lingering = Lingering::new(stopped.clone());
+        let server = Server { shared: Arc::clone(&self.shared), tls, lingering, wrong_scheme: WrongScheme::default() };
+        self.shared.note_serving(&urls);
+        let task = tokio::spawn(server.run(ports, admin, stopped));
+        Ok(RunningRegistry { urls, addresses, stop, task })
+    }
+
+    /// Answers one request without a socket, through the same code.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        answer(&self.shared, &Connection::default(), true, request, None).await
+    }
+}
+
+/// A registry that accepts connections. Dropping it stops the registry without waiting for requests.
+pub struct RunningRegistry {
+    urls: Vec<String>,
+    addresses: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl RunningRegistry {
+    /// `http://<address>:<port>`, or `https://…`: the first place where it listens. `unix:<path>` for a unix socket.
+    pub fn url(&self) -> &str {
+        self.urls.first().map_or("", String::as_str)
+    }
+
+    /// Every place where it listens, as [`RunningRegistry::url`].
+    pub fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    /// The first address on the network where it listens. `0.0.0.0:0` if it only listens on unix sockets.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses.first().copied().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
+    }
+
+    /// Stops accepting connections, and returns when running requests have finished or the configured time is over.
+    /// Dropping the future stops the registry at once.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        // The task fails only by a panic, which has been reported already.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for RunningRegistry {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+opaque_debug!(RunningRegistry { urls });

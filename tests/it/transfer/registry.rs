@@ -1,0 +1,145 @@
+//! Imports from running registries.
+
+use serde_json::{Value, json};
+
+use super::written::Distribution;
+use super::{command, create, docker_registry, is_partial, pull, serve, succeeds};
+use crate::clients::home::needs;
+use crate::support::content::{bytes, descriptor, image, index, noise, push_blob, put_manifest, sha256};
+use crate::support::http::Caller;
+use crate::support::process::{ADMIN, Program};
+
+/// The layers that an image of the old registry has, in the store of that registry.
+pub(super) fn stored(store: &Distribution, repository: &str, tag: &str, layers: &[&[u8]]) -> Value {
+    let config = format!("{{\"name\":\"{repository}:{tag}\"}}");
+    for content in std::iter::once(config.as_bytes()).chain(layers.iter().copied()) {
+        let digest = store.blob(content);
+        store.link(repository, &digest);
+    }
+    let image = image(config.as_bytes(), layers);
+    let digest = store.manifest(repository, &image);
+    store.tag(repository, tag, &digest);
+    image
+}
+
+/// Pushes an image with these layers, as clients do: they ask first for each blob.
+pub(super) async fn push(caller: &Caller, repository: &str, tag: &str, layers: &[&[u8]]) -> Value {
+    let config = format!("{{\"name\":\"{repository}:{tag}\"}}");
+    let contents = || std::iter::once(config.as_bytes()).chain(layers.iter().copied());
+    for content in contents() {
+        let digest = sha256(content);
+        let there = caller.head(&format!("/v2/{repository}/blobs/{digest}")).send().await;
+        if there.status != 200 {
+            let start = caller.post(&format!("/v2/{repository}/blobs/uploads/")).send().await.status(202);
+            let location = start.location();
+            let separator = if location.contains('?') { '&' } else { '?' };
+            let put = caller.put(&format!("{location}{separator}digest={digest}"));
+            put.body(content.to_vec()).send().await.status(201);
+        }
+    }
+    let image = image(config.as_bytes(), layers);
+    put_manifest(caller, repository, tag, &image).await.status(201);
+    image
+}
+
+#[tokio::test]
+async fn another_registry_is_imported_with_its_signatures() {
+    let place = tempfile::tempdir().unwrap();
+    let (old, root) = (place.path().join("old"), place.path().join("data"));
+    let source = serve(&old);
+    let caller = source.anonymous();
+    let one = push(&caller, "team/app", "1", &[&noise(100_000, 1)]).await;
+    let two = push(&caller, "team/app", "2", &[&noise(100_000, 1), b"two"]).await;
+    let both = index(&[&one, &two]);
+    put_manifest(&caller, "team/app", "both", &both).await.status(201);
+    let mut signature = image(b"{}", &[b"signature"]);
+    push_blob(&caller, "team/app", b"{}").await;
+    push_blob(&caller, "team/app", b"signature").await;
+    signature["subject"] = descriptor(one["mediaType"].as_str().unwrap(), &bytes(&one));
+    put_manifest(&caller, "team/app", &sha256(&bytes(&signature)), &signature).await.status(201);
+    let other = push(&caller, "other", "1", &[b"other"]).await;
+    create(&root);
+    let from = format!("docker://{}", source.address());
+
+    let dry = succeeds("import", &root, &["--dry-run", &from]);
+    assert_eq!((&dry["tags"], &dry["bytes"]), (&json!(4), &json!(0)), "{dry}");
+    // One tag, one repository by another name, and everything below a prefix.
+    let found = succeeds("import", &root, &[&format!("{from}/team/app:1")]);
+    assert_eq!(found["tags"], json!(1), "{found}");
+    let found = succeeds("import", &root, &["--as", "new/name", &format!("{from}/team/app")]);
+    assert_eq!(found["tags"], json!(3), "{found}");
+    let running = serve(&root);
+    let found = succeeds("import", &root, &["--into", "all", &from]);
+    assert_eq!((&found["tags"], &found["repositories"]), (&json!(4), &json!(2)), "{found}");
+    let found = succeeds("import", &root, &[&format!("{from}/team/*")]);
+    assert_eq!((&found["tags"], &found["known_tags"]), (&json!(2), &json!(1)), "{found}");
+    source.stop();
+
+    // Nothing is a copy that the mirror would fetch again.
+    let caller = running.anonymous();
+    for (repository, image) in [("team/app", &one), ("new/name", &one), ("all/team/app", &one)] {
+        pull(&caller, repository, "1", image).await;
+        let referrers = caller.get(&format!("/v2/{repository}/referrers/{}", sha256(&bytes(&one)))).send().await;
+        assert_eq!(referrers.json()["manifests"][0]["digest"], sha256(&bytes(&signature)), "{repository}");
+    }
+    pull(&caller, "new/name", "2", &two).await;
+    pull(&caller, "all/other", "1", &other).await;
+    let answer = caller.get("/v2/all/team/app/manifests/both").send().await.status(200);
+    assert_eq!(answer.body, bytes(&both));
+    running.stop();
+    succeeds("scrub", &root, &[]);
+}
+
+#[tokio::test]
+async fn a_tag_that_differs_is_kept_and_a_damaged_image_is_listed() {
+    needs!(DOCKER_REGISTRY);
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("data");
+    let store = Distribution::new(&place.path().join("old"));
+    let good = stored(&store, "team/app", "good", &[b"good"]);
+    let theirs = stored(&store, "team/app", "both", &[b"theirs"]);
+    stored(&store, "team/app", "bad", &[b"a layer that is lost"]);
+    std::fs::remove_file(store.data(&sha256(b"a layer that is lost"))).unwrap();
+    let (_registry, address) = docker_registry(place.path(), "old");
+    let running = serve(&root);
+    let ours = push(&running.anonymous(), "team/app", "both", &[b"ours"]).await;
+    let from = format!("docker://{address}");
+    let found = is_partial(&root, &[&from]);
+    assert_eq!((&found["tags"], &found["kept_tags"]), (&json!(1), &json!(["team/app:both"])), "{found}");
+    assert_eq!(found["problems"][0]["what"], json!("team/app:bad"), "{found}");
+    pull(&running.anonymous(), "team/app", "good", &good).await;
+    pull(&running.anonymous(), "team/app", "both", &ours).await;
+    let found = is_partial(&root, &["--overwrite", &from]);
+    assert_eq!((&found["tags"], &found["known_tags"], &found["kept"]), (&json!(1), &json!(1), &json!(0)), "{found}");
+    pull(&running.anonymous(), "team/app", "both", &theirs).await;
+}
+
+#[tokio::test]
+async fn credentials_come_from_the_files_of_podman_and_docker() {
+    let place = tempfile::tempdir().unwrap();
+    let (old, root) = (place.path().join("old"), place.path().join("data"));
+    let source = Program::serve(&old).with_admin().start();
+    let one = push(&source.user(ADMIN), "team/app", "1", &[b"one"]).await;
+    let running = serve(&root);
+    let from = format!("docker://{}/team/app", source.address());
+    let refused = command("import", &root, &[&from]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let pair = {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", ADMIN.0, ADMIN.1))
+    };
+    let auth = place.path().join("auth.json");
+    std::fs::write(&auth, json!({ "auths": { source.address().to_string(): { "auth": pair } } }).to_string()).unwrap();
+    // The registry runs as another user, or cannot read the file for another reason: the command reads it.
+    let done = Program::new(["import", "--json", "--root"])
+        .arg(&root)
+        .arg(&from)
+        .env("REGISTRY_AUTH_FILE", &auth)
+        .env("DOCKER_CONFIG", place.path())
+        .run();
+    assert_eq!(done.code, Some(0), "{done:?}");
+    pull(&running.anonymous(), "team/app", "1", &one).await;
+    let again = succeeds("import", &root, &["--authfile", auth.to_str().unwrap(), &from]);
+    assert_eq!(again["known_tags"], json!(1), "{again}");
+    assert!(!running.stderr().contains(ADMIN.1) && !done.stderr.contains(ADMIN.1));
+}
