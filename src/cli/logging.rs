@@ -14,7 +14,7 @@ use super::Error;
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::kit::append::AppendFile;
 use batch::LineWriter;
-use format::{JsonEvents, JsonLine, PlainNumbers};
+use format::{JsonEvents, JsonLine, PlainNumbers, TextEvents, Times};
 
 /// The permissions of a new log file, before the umask.
 const MODE: u32 = 0o666;
@@ -51,8 +51,10 @@ pub(super) fn start(log: &Log) -> Result<Logging, Error> {
         // Otherwise a line that cannot be written is reported on standard error, which panics if that is closed.
         .log_internal_errors(false);
     let started = match log.format {
-        LogFormat::Text => subscriber.with_ansi(colours).fmt_fields(PlainNumbers).try_init(),
-        LogFormat::Json => subscriber.with_ansi(false).event_format(JsonEvents).try_init(),
+        LogFormat::Text => {
+            subscriber.with_ansi(colours).fmt_fields(PlainNumbers).event_format(TextEvents::default()).try_init()
+        }
+        LogFormat::Json => subscriber.with_ansi(false).event_format(JsonEvents::default()).try_init(),
     };
     started.map_err(Error::usage)?;
     if json_on_stderr {
@@ -79,7 +81,7 @@ impl Logging {
     /// Prints a message to standard error at every log level: as text, or as one JSON line if the log is JSON.
     pub(super) fn say(&self, level: tracing::Level, text: &str, message: &str, fields: &[(&str, &str)]) {
         let mut out = if self.json_on_stderr {
-            let mut line = JsonLine::begin(level);
+            let mut line = JsonLine::begin(&Times::default(), level);
             line.text("message", message);
             for (name, value) in fields {
                 line.text(name, value);

@@ -1,19 +1,30 @@
 //! How events become lines: numbers are plain decimals, and a field that is a JSON object stays one in a JSON line.
+//!
+//! Every request writes a line, so it should cost less than the request. Formatting piece by piece costs most: the time as
+//! nine numbers, and each text character by character. So a line has the text of the last second, and a text without
+//! characters to escape is copied.
 
 use std::fmt::{self, Debug, Write as _};
+use std::time::{Duration, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::{RecordFields, VisitOutput as _};
-use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
-use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+use tracing_subscriber::fmt::format::{DefaultVisitor, Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::kit::clock::Timestamp;
+
 /// The field whose text is a JSON object.
 const NESTED: &str = "metadata";
+/// The field with the text of an event.
+const MESSAGE: &str = "message";
+/// Room for most lines, so that they do not grow in steps.
+const LINE_BYTES: usize = 512;
 
-/// Fields as text, with plain decimals: `0.000031` instead of `3.1e-5`.
+/// Fields of a coloured line, with plain decimals: `0.000031` instead of `3.1e-5`.
 #[derive(Debug)]
 pub(super) struct PlainNumbers;
 
@@ -45,9 +56,135 @@ impl Visit for TextVisitor<'_> {
     }
 }
 
+/// The time at the beginning of lines. It remembers the last second.
+#[derive(Debug, Default)]
+pub(super) struct Times(Mutex<Second>);
+
+#[derive(Debug, Default)]
+struct Second {
+    since_epoch: u64,
+    text: String,
+}
+
+impl Times {
+    /// Appends the time now: RFC 3339, in UTC, with six digits of the second.
+    fn append(&self, line: &mut String) {
+        let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut second = self.0.lock();
+        if second.text.is_empty() || second.since_epoch != now.as_secs() {
+            second.since_epoch = now.as_secs();
+            second.text = Timestamp::from(UNIX_EPOCH + Duration::from_secs(now.as_secs())).to_string();
+        }
+        line.push_str(second.text.trim_end_matches('Z'));
+        line.push('.');
+        let (mut micros, mut digits) = (now.subsec_micros(), [b'0'; 6]);
+        for digit in digits.iter_mut().rev() {
+            *digit += u8::try_from(micros % 10).unwrap_or_default();
+            micros /= 10;
+        }
+        line.extend(digits.map(char::from));
+        line.push('Z');
+    }
+}
+
+/// One line of text for each event. With colours, the library writes it.
+#[derive(Debug, Default)]
+pub(super) struct TextEvents {
+    times: Times,
+    coloured: Format,
+}
+
+impl<S, N> FormatEvent<S, N> for TextEvents
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if writer.has_ansi_escapes() {
+            return self.coloured.format_event(context, writer, event);
+        }
+        let mut line = String::with_capacity(LINE_BYTES);
+        self.times.append(&mut line);
+        let metadata = event.metadata();
+        write!(line, " {:>5} {}: ", metadata.level(), metadata.target())?;
+        let mut visitor = TextLine { line, is_first: true };
+        event.record(&mut visitor);
+        let mut line = visitor.line;
+        line.push('\n');
+        writer.write_str(&line)
+    }
+}
+
+/// A line without colours that is being written.
+struct TextLine {
+    line: String,
+    is_first: bool,
+}
+
+impl TextLine {
+    /// Adds a value that is never the message and has nothing to escape.
+    fn raw(&mut self, field: &Field, value: impl fmt::Display) {
+        if !std::mem::take(&mut self.is_first) {
+            self.line.push(' ');
+        }
+        self.line.push_str(field.name());
+        // Writing to a string cannot fail.
+        let _ = write!(self.line, "={value}");
+    }
+
+    /// Adds a field as the library does, with all control characters escaped.
+    fn escaped(&mut self, record: impl FnOnce(&mut DefaultVisitor<'_>)) {
+        let mut visitor = DefaultVisitor::new(Writer::new(&mut self.line), self.is_first);
+        record(&mut visitor);
+        let _ = visitor.finish();
+        self.is_first = false;
+    }
+}
+
+impl Visit for TextLine {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.raw(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.raw(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.raw(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.raw(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == MESSAGE || !is_plain(value) {
+            return self.escaped(|visitor| visitor.record_str(field, value));
+        }
+        self.raw(field, "\"");
+        self.line.push_str(value);
+        self.line.push('"');
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.escaped(|visitor| visitor.record_error(field, value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.escaped(|visitor| visitor.record_debug(field, value));
+    }
+}
+
+/// Whether a text stands for itself in double quotes, in Rust and in JSON.
+fn is_plain(text: &str) -> bool {
+    // Without an early end, sixteen bytes are compared at once.
+    text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\'))
+}
+
 /// One JSON object a line.
-#[derive(Debug)]
-pub(super) struct JsonEvents;
+#[derive(Debug, Default)]
+pub(super) struct JsonEvents(Times);
 
 impl<S, N> FormatEvent<S, N> for JsonEvents
 where
@@ -55,9 +192,11 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut line = JsonLine::begin(*event.metadata().level());
+        let mut line = JsonLine::begin(&self.0, *event.metadata().level());
         event.record(&mut line);
-        writeln!(writer, "{}", line.end(event.metadata().target()))
+        let mut line = line.end(event.metadata().target());
+        line.push('\n');
+        writer.write_str(&line)
     }
 }
 
@@ -69,22 +208,42 @@ pub(super) struct JsonLine {
 
 impl JsonLine {
     /// Begins with the time and the level.
-    pub(super) fn begin(level: Level) -> Self {
-        let mut time = String::new();
-        // Writing to a string cannot fail.
-        let _ = SystemTime.format_time(&mut Writer::new(&mut time));
-        Self { line: format!("{{\"timestamp\":\"{time}\",\"level\":\"{level}\"") }
+    pub(super) fn begin(times: &Times, level: Level) -> Self {
+        let mut line = String::with_capacity(LINE_BYTES);
+        line.push_str("{\"timestamp\":\"");
+        times.append(&mut line);
+        line.push_str("\",\"level\":\"");
+        line.push_str(level.as_str());
+        line.push('"');
+        Self { line }
+    }
+
+    fn name(&mut self, name: &str) {
+        self.line.push(',');
+        self.quoted(name);
+        self.line.push(':');
+    }
+
+    fn quoted(&mut self, text: &str) {
+        if is_plain(text) {
+            self.line.push('"');
+            self.line.push_str(text);
+            self.line.push('"');
+        } else {
+            let _ = write!(self.line, "{}", serde_json::Value::from(text));
+        }
     }
 
     /// Adds a field whose value is JSON.
     fn raw(&mut self, name: &str, value: impl fmt::Display) {
-        let name = serde_json::Value::from(name);
-        let _ = write!(self.line, ",{name}:{value}");
+        self.name(name);
+        let _ = write!(self.line, "{value}");
     }
 
     /// Adds a string.
     pub(super) fn text(&mut self, name: &str, value: &str) {
-        self.raw(name, serde_json::Value::from(value));
+        self.name(name);
+        self.quoted(value);
     }
 
     /// Ends with the module that the line comes from.
@@ -133,7 +292,6 @@ mod tests {
     use std::io;
     use std::sync::Arc;
 
-    use parking_lot::Mutex;
     use serde_json::{Value, json};
 
     use super::*;
@@ -153,9 +311,13 @@ mod tests {
         let (text, json) = (Memory::default(), Memory::default());
         let (to_text, to_json) = (text.clone(), json.clone());
         let builder = || tracing_subscriber::fmt().with_ansi(false);
-        let subscriber = builder().with_writer(move || to_text.clone()).fmt_fields(PlainNumbers).finish();
+        let subscriber = builder()
+            .with_writer(move || to_text.clone())
+            .fmt_fields(PlainNumbers)
+            .event_format(TextEvents::default())
+            .finish();
         tracing::subscriber::with_default(subscriber, &log);
-        let subscriber = builder().with_writer(move || to_json.clone()).event_format(JsonEvents).finish();
+        let subscriber = builder().with_writer(move || to_json.clone()).event_format(JsonEvents::default()).finish();
         tracing::subscriber::with_default(subscriber, &log);
         let text = String::from_utf8(text.0.lock().clone()).unwrap();
         let json = serde_json::from_slice(&json.0.lock()).unwrap();
@@ -167,9 +329,19 @@ mod tests {
         let (text, json) = logged(|| tracing::info!(seconds = 3.1e-5, tiny = 8e-9, count = 7_u64, "done"));
         assert!(text.ends_with("done seconds=0.000031 tiny=0.000000008 count=7\n"), "{text}");
         assert_eq!((&json["seconds"], &json["count"]), (&json!(3.1e-5), &json!(7)));
-        let mut line = JsonLine::begin(Level::INFO);
+        let mut line = JsonLine::begin(&Times::default(), Level::INFO);
         line.raw("seconds", 8e-9);
         assert!(line.end("x").ends_with("\"seconds\":0.000000008,\"target\":\"x\"}"));
+    }
+
+    #[test]
+    fn texts_with_quotes_and_control_characters_stay_in_their_line() {
+        for hostile in ["a\"b", "a\\b", "a\nb", "\u{1b}[31mred", "é", "\u{7f}", "\u{85}"] {
+            let (text, json) = logged(|| tracing::info!(path = hostile, shown = %hostile.escape_debug(), "{hostile}"));
+            assert!(text.contains(&format!(" path={hostile:?} shown=")), "{text}");
+            assert!(!text.trim_end().contains('\u{1b}'), "{text:?}");
+            assert_eq!((&json["path"], &json["message"]), (&json!(hostile), &json!(hostile)));
+        }
     }
 
     #[test]
