@@ -389,6 +389,12 @@ impl Shared {
         &self.metrics
     }
 
+    /// Counts the API keys that end soon, for the metrics.
+    pub(crate) fn count_keys_about_to_end(&self) -> Result<(), crate::identity::accounts::Error> {
+        self.metrics.keys_about_to_end(self.accounts.count_keys_about_to_end()?);
+        Ok(())
+    }
+
     /// The path of the metrics, if they are enabled.
     pub(crate) fn metrics_path(&self) -> Option<&str> {
         let metrics = &self.config.extensions.metrics;

@@ -147,6 +147,7 @@ pub(crate) struct Metrics {
     storage_read_only: Gauge,
     last_backup: Gauge,
     certificate_end: Gauge,
+    keys_about_to_end: Gauge,
     mirror_held: Gauge,
     mirror_limit: Gauge,
     mirror_evicted: Counter<u64, AtomicU64>,
@@ -208,6 +209,9 @@ impl Metrics {
         ] {
             registry.register_with_unit(name, help, Unit::Seconds, gauge.clone());
         }
+        let keys_about_to_end = Gauge::default();
+        let help = "API keys that end within 7 days, without those that were created for at most 7 days";
+        registry.register("coracle_api_keys_about_to_end", help, keys_about_to_end.clone());
         let [mirror_held, mirror_limit] = std::array::from_fn(|_| Gauge::default());
         for (name, help, gauge) in [
             ("coracle_mirror_held", "Mirrored content, without what was pushed too", &mirror_held),
@@ -241,6 +245,7 @@ impl Metrics {
             storage_read_only,
             last_backup,
             certificate_end,
+            keys_about_to_end,
             mirror_held,
             mirror_limit,
             mirror_evicted,
@@ -294,6 +299,11 @@ impl Metrics {
         for (gauge, time) in [(&self.last_backup, last_backup), (&self.certificate_end, certificate_end)] {
             gauge.set(i64::try_from(time.unwrap_or_default()).unwrap_or(i64::MAX));
         }
+    }
+
+    /// Sets the number of API keys that end soon.
+    pub(crate) fn keys_about_to_end(&self, count: u64) {
+        self.keys_about_to_end.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Sets what the mirror holds and may hold, and what it has evicted since the start, in bytes. No limit is shown as 0.

@@ -21,6 +21,8 @@ use crate::registry::{Shared, Work};
 
 /// How often the last uses of keys and sessions, and leases, are written. A crash loses at most this much of them.
 const FLUSH_INTERVAL: Duration = Duration::from_mins(1);
+/// How often the API keys that end soon are counted, for the metrics. That reads every key.
+const KEYS_INTERVAL: Duration = Duration::from_mins(5);
 /// How often changes are made durable if `storage.commit` is off. A crash loses at most this much of them.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// How often expired tags are removed. A check costs microseconds.
@@ -67,6 +69,7 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &wat
     tasks.spawn(work().expire_uploads());
     tasks.spawn(work().tidy_tags());
     tasks.spawn(work().flush());
+    tasks.spawn(work().count_keys());
     tasks.spawn(work().follow_file());
     tasks.spawn(work().sweep());
     tasks.spawn(work().maintain_journal());
@@ -188,6 +191,14 @@ impl Maintenance {
         self.run("writing the last uses of keys and sessions", |shared| shared.accounts().flush()).await;
         self.run("writing leases", |shared| shared.stores().write_leases()).await;
         self.run("writing the steady clock", move |shared| shared.stores().write_steady_clock(at_end)).await;
+    }
+
+    /// Counts the API keys that end soon, for the metrics.
+    async fn count_keys(self) {
+        loop {
+            self.run("counting the API keys that end soon", Shared::count_keys_about_to_end).await;
+            sleep(KEYS_INTERVAL).await;
+        }
     }
 
     /// Reads the htpasswd file when it changes, if there is one.

@@ -3,6 +3,8 @@
 //! A credential is found by the SHA-256 of its secret; the secret is not stored. Each is also listed under its user, in
 //! the order of creation.
 
+use std::ops::ControlFlow;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -94,6 +96,18 @@ impl Rows {
     /// The keys of a user, or of all users, each with its hash: by owner, the oldest first.
     pub(crate) fn keys_of(&self, owner: Option<&str>) -> Result<Vec<(SecretHash, KeyRow)>, Error> {
         self.listed(KEYS_OF, owner, |hash| self.key(hash))
+    }
+
+    /// Counts the keys of all users for which `is_counted` holds. Reads every key.
+    pub(crate) fn count_keys(&self, is_counted: impl Fn(&KeyRow) -> bool) -> Result<u64, Error> {
+        let mut count = 0;
+        self.table(KEYS)?.each(.., |_, row| {
+            let (row, _) =
+                codec::decode_with::<KeyRow, Option<u64>>(row).ok_or_else(|| Error::corrupt(KEYS, UNNAMED))?;
+            count += u64::from(is_counted(&row));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(count)
     }
 
     pub(crate) fn session(&self, hash: &SecretHash) -> Result<Option<SessionRow>, Error> {

@@ -18,6 +18,9 @@ pub(crate) const LABEL_MAX: usize = 255;
 /// every name against the scopes.
 const COST_MAX: usize = 256;
 
+/// A key that ends within this time is one about to end.
+const ABOUT_TO_END: Duration = Duration::from_hours(7 * 24);
+
 /// An API key to create.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NewKey {
@@ -218,6 +221,17 @@ impl Accounts {
         Ok(rows.into_iter().map(|(hash, row)| self.shown(hash, row)).collect())
     }
 
+    /// Counts the keys that end within 7 days. Keys that were created for at most that time do not count, because programs
+    /// create and replace them all the time. Reads every key.
+    pub(crate) fn count_keys_about_to_end(&self) -> Result<u64, Error> {
+        let now = self.clock.now();
+        let is_about_to_end = |row: &KeyRow| {
+            row.expires
+                .is_some_and(|end| end > now && end <= now.after(ABOUT_TO_END) && end > row.created.after(ABOUT_TO_END))
+        };
+        Ok(self.database.read(|tx| tx.count_keys(is_about_to_end))?)
+    }
+
     /// Revokes a key by its id, of one user or of any user. Takes effect immediately.
     pub(crate) fn revoke_key(&self, owner: Option<&str>, id: Uuid, origin: &Origin) -> Result<(), Error> {
         let found = self.database.read(|tx| tx.keys_of(owner))?.into_iter().find(|(_, row)| row.id == id);
@@ -254,12 +268,48 @@ mod tests {
     use crate::identity::accounts::Rules;
     use crate::kit::clock::Clock;
 
+    fn accounts() -> (tempfile::TempDir, Accounts) {
+        let root = tempfile::tempdir().unwrap();
+        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let accounts = Accounts::open(database, Clock::default(), Rules::default(), None, None).unwrap();
+        (root, accounts)
+    }
+
+    /// Stores a key of alice.
+    fn put(accounts: &Accounts, scopes: Option<Vec<String>>, expires: Option<Timestamp>) -> SecretHash {
+        let hash = PlainKey::generate().hash();
+        let row = KeyRow {
+            id: Uuid::new_v4(),
+            owner: "alice".to_owned(),
+            label: String::new(),
+            scopes,
+            created: accounts.now(),
+            expires,
+            creator_agent: String::new(),
+            last_used: None,
+            incarnation: None,
+        };
+        accounts.database.write(move |tx| tx.put_key(&hash, &row)).unwrap();
+        hash
+    }
+
+    #[test]
+    fn a_key_about_to_end_counts_unless_it_was_created_for_a_short_time() {
+        let (_root, accounts) = accounts();
+        let days = |days: u64| Duration::from_hours(days * 24);
+        for lifetime in [None, Some(3), Some(7), Some(30), Some(30), Some(60)] {
+            put(&accounts, None, lifetime.map(|lifetime| accounts.now().after(days(lifetime))));
+        }
+        for (advanced, expected) in [(0, 0), (22, 0), (2, 2), (5, 2), (2, 0), (25, 1)] {
+            accounts.clock.advance(days(advanced));
+            assert_eq!(accounts.count_keys_about_to_end().unwrap(), expected, "{advanced} days later");
+        }
+    }
+
     /// Version 0.1 accepted scopes that are invalid now. A key with such a scope must neither hang nor grant anything.
     #[test]
     fn a_stored_scope_that_is_invalid_now_grants_nothing() {
-        let root = tempfile::tempdir().unwrap();
-        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
-        let accounts = Accounts::open(Arc::clone(&database), Clock::default(), Rules::default(), None, None).unwrap();
+        let (_root, accounts) = accounts();
         let name = |text: &str| text.parse::<RepositoryName>().unwrap();
         let bomb = format!("{{{}}}", ",".repeat(27)).repeat(10);
         for (scopes, opens) in [
@@ -268,20 +318,8 @@ mod tests {
             (vec!["a/{b", "a/team**"], &[]),
             (vec!["!secret/**", "a/b:pull"], &["a/b"]),
         ] {
-            let plain = PlainKey::generate();
-            let hash = plain.hash();
-            let row = KeyRow {
-                id: Uuid::new_v4(),
-                owner: "alice".to_owned(),
-                label: String::new(),
-                scopes: Some(scopes.iter().map(|scope| (*scope).to_owned()).collect()),
-                created: accounts.now(),
-                expires: None,
-                creator_agent: String::new(),
-                last_used: None,
-                incarnation: None,
-            };
-            database.write(move |tx| tx.put_key(&hash, &row)).unwrap();
+            let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+            let hash = put(&accounts, Some(scopes.clone()), None);
             let grant = accounts.key_grant(&hash).unwrap().unwrap();
             assert!(grant.scopes.is_some(), "{scopes:?} became unlimited");
             for open in ["a/b", "a/team", "secret/x", "b"] {
