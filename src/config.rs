@@ -53,7 +53,7 @@ pub use client_certificate::{CertificateAttribute, ClientCertificates, Tls};
 pub use error::{Error, Finding, Place};
 pub use events::{EventSink, Events, SinkKind};
 pub use immutable::ImmutableTags;
-pub use keys::key_table;
+pub use keys::{key_document, key_table};
 pub use ldap::Ldap;
 pub use listen::{InvalidListen, Listen};
 pub use model::{

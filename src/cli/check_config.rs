@@ -27,6 +27,9 @@ pub(super) struct CheckConfig {
     /// List every key with its default and its meaning
     #[arg(long)]
     keys: bool,
+    /// Print the list of --keys in Markdown, as docs/keys.md has it
+    #[arg(long, requires = "keys")]
+    markdown: bool,
     /// List the value of every key, and where it comes from: the default, the file or an environment variable
     #[arg(long)]
     effective: bool,
@@ -47,7 +50,7 @@ struct Effective {
 impl CheckConfig {
     pub(super) fn run(&self) -> ExitCode {
         if self.keys {
-            say(&config::key_table());
+            say(&if self.markdown { config::key_document() } else { config::key_table() });
         }
         let named = super::named(self.file.as_deref().or(self.config.as_deref()));
         if named.is_none() && !self.effective {

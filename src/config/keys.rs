@@ -5,11 +5,13 @@
 //! the kind of its row, and is what coracle does without the key.
 
 mod access;
+mod document;
 mod extensions;
 mod zot;
 
 use std::fmt::Write as _;
 
+pub use document::key_document;
 use serde_json::Value;
 
 use super::bearer::{Bearer, WorkloadIssuer, WorkloadRule};

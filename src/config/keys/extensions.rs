@@ -7,7 +7,7 @@ use crate::config::kind::Kind::{self, Bool, Free, Path, Switch, Table, Text, Tex
 #[rustfmt::skip] // a table is read down its columns
 pub(super) const KEYS: &[Row] = &[
     row("extensions.search", Switch { default: true }, "", Supported, &["Search by GraphQL, which zot's web page and zli need"]),
-    row("extensions.search.cve", Table, "", Refused("not supported: images are not scanned for vulnerabilities; remove the block"), &["Search for known vulnerabilities"]),
+    row("extensions.search.cve", Table, "", Refused("not supported: images are not scanned for vulnerabilities; remove the block, and use a scanner such as trivy where images are built"), &["Search for known vulnerabilities"]),
     row("extensions.search.cve.updateInterval", Kind::ANY_DURATION, "", Within, &["How often known vulnerabilities are downloaded"]),
     row("extensions.search.cve.trivy.dbRepository", Text, "", Within, &["Source of vulnerabilities"]),
     row("extensions.search.cve.trivy.javaDBRepository", Text, "", Within, &["Source of vulnerabilities of Java"]),

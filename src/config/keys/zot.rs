@@ -12,7 +12,7 @@ pub(super) const KEYS: &[Row] = &[
     row("distSpecVersion", Text, "", NoEffect("coracle always supports version 1.1 and the newest draft"), &["Version of the distribution specification that zot announces"]),
     row("scheduler.numWorkers", Kind::ANY_INT, "0", NoEffect("background work needs no worker pool"), &["Number of background workers"]),
 
-    row("cluster", Table, "", Refused("not supported: one coracle serves one data directory; remove the block"), &["Several registries on one storage"]),
+    row("cluster", Table, "", Refused("not supported: one coracle serves one data directory; remove the block, and use mirrors near the clients for more load"), &["Several registries on one storage"]),
     row("cluster.members", Texts, "", Within, &["Addresses of the members"]),
     row("cluster.hashKey", Text, "", Within, &["Key of the hash that distributes repositories"]),
     row("cluster.tls.cert", Path, "", Within, &["Certificate for connections between members"]),
