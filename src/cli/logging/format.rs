@@ -5,7 +5,6 @@
 //! characters to escape is copied.
 
 use std::fmt::{self, Debug, Write as _};
-use std::time::{Duration, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
@@ -15,12 +14,14 @@ use tracing_subscriber::fmt::format::{DefaultVisitor, Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::kit::clock::Timestamp;
+use crate::kit::clock::{Clock, Timestamp};
 
 /// The field whose text is a JSON object.
 const NESTED: &str = "metadata";
 /// The field with the text of an event.
 const MESSAGE: &str = "message";
+/// The microseconds of a second.
+const MICROS: u64 = 1_000_000;
 /// Room for most lines, so that they do not grow in steps.
 const LINE_BYTES: usize = 512;
 
@@ -58,30 +59,35 @@ impl Visit for TextVisitor<'_> {
 
 /// The time at the beginning of lines. It remembers the last second.
 #[derive(Debug, Default)]
-pub(super) struct Times(Mutex<Second>);
+pub(super) struct Times {
+    clock: Clock,
+    last: Mutex<Second>,
+}
 
 #[derive(Debug, Default)]
 struct Second {
-    since_epoch: u64,
+    /// Its start, in microseconds since 1970.
+    start: u64,
     text: String,
 }
 
 impl Times {
     /// Appends the time now: RFC 3339, in UTC, with six digits of the second.
     fn append(&self, line: &mut String) {
-        let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut second = self.0.lock();
-        if second.text.is_empty() || second.since_epoch != now.as_secs() {
-            second.since_epoch = now.as_secs();
-            second.text = Timestamp::from(UNIX_EPOCH + Duration::from_secs(now.as_secs())).to_string();
+        let now = self.clock.now().micros();
+        let (start, mut micros) = (now - now % MICROS, now % MICROS);
+        let mut last = self.last.lock();
+        if last.text.is_empty() || last.start != start {
+            *last = Second { start, text: Timestamp::from_micros(start).to_string() };
         }
-        line.push_str(second.text.trim_end_matches('Z'));
-        line.push('.');
-        let (mut micros, mut digits) = (now.subsec_micros(), [b'0'; 6]);
+        line.push_str(last.text.trim_end_matches('Z'));
+        drop(last);
+        let mut digits = [b'0'; 6];
         for digit in digits.iter_mut().rev() {
             *digit += u8::try_from(micros % 10).unwrap_or_default();
             micros /= 10;
         }
+        line.push('.');
         line.extend(digits.map(char::from));
         line.push('Z');
     }
