@@ -32,7 +32,7 @@ section! {
         authorities: PathBuf = "http.tls.cacert", Path, "";
         /// Parts of a certificate that name the user. The first one that the certificate has counts.
         attributes: Vec<CertificateAttribute> = "http.auth.mtls.identityAttributes", ATTRIBUTES, "[\"CommonName\"]";
-        /// Expression over the URI of a certificate. Its first group is the user.
+        /// Expression that the whole URI of a certificate must match. Its first group is the user.
         uri_pattern: Option<String> = "http.auth.mtls.uriSanPattern", Text, "";
         /// Which URI of a certificate is used, from 0.
         uri_index: u64 = "http.auth.mtls.uriSanIndex", Kind::COUNT, "0";
@@ -82,7 +82,8 @@ pub(super) fn read(settings: &Settings) -> Option<ClientCertificates> {
 pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     if let Some(pattern) = settings.get::<Option<String>>(PATTERN) {
         match Regex::new(&pattern) {
-            Err(error) => findings.problem(PATTERN, error.to_string()),
+            // The library shows the place in further lines.
+            Err(error) => findings.problem(PATTERN, error.to_string().lines().last().unwrap_or_default().to_owned()),
             Ok(regex) if regex.captures_len() < 2 => {
                 findings.problem(PATTERN, "needs a group, whose match is the user");
             }

@@ -348,7 +348,9 @@ impl From<NotAuthenticated> for ApiError {
                 if invalid.is_bearer() { error.of_token("invalid_token") } else { error }
             }
             NotAuthenticated::SignIn(error) => error.into(),
-            NotAuthenticated::Certificate => Self::new(ErrorCode::Unauthorized, error.to_string()),
+            NotAuthenticated::CertificateNamesNone
+            | NotAuthenticated::CertificateUser(_)
+            | NotAuthenticated::CertificateExpired => Self::new(ErrorCode::Unauthorized, error.to_string()),
             NotAuthenticated::WrongBearer => Self::wrong_credentials().of_token("invalid_token"),
             NotAuthenticated::Token(invalid) => {
                 Self::new(ErrorCode::Unauthorized, invalid.to_string()).of_token("invalid_token")

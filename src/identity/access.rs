@@ -26,6 +26,7 @@ use crate::identity::accounts::{Account, KeyGrant, SessionGrant};
 pub(crate) use crate::identity::accounts::{Action, Actions};
 use crate::identity::tokens::{ExternalHolder, TokenGrant};
 use crate::identity::workload::Workload;
+use crate::kit::clock::Timestamp;
 use crate::oci::RepositoryName;
 
 /// The access that an operation requires.
@@ -93,8 +94,9 @@ pub(crate) struct Caller {
 pub(crate) enum ClientCertificate {
     #[default]
     None,
-    /// It names this user, who need not exist.
-    Names(Arc<str>),
+    /// It names this user, who need not exist, and is valid until then. A connection may stay open for longer, and a TLS
+    /// session that continues an earlier one is not verified again.
+    Names { user: Arc<str>, until: Timestamp },
     /// It names no user.
     NamesNone,
 }

@@ -27,7 +27,9 @@ pub(super) struct Naming {
 impl Naming {
     /// The pattern has been checked, but programs can set any text.
     pub(super) fn new(config: &ClientCertificates) -> Result<Self, regex::Error> {
-        let pattern = config.uri_pattern.as_deref().map(Regex::new).transpose()?;
+        // A match within a URI would let a program that may choose a part of its URI name any user.
+        let whole = |pattern: &str| Regex::new(&format!("^(?:{pattern})$"));
+        let pattern = config.uri_pattern.as_deref().map(whole).transpose()?;
         let index = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         Ok(Self {
             attributes: config.attributes.clone(),
@@ -41,10 +43,15 @@ impl Naming {
     /// The client of a certificate that was verified.
     pub(super) fn client(&self, certificate: &[u8]) -> ClientCertificate {
         let Ok(certificate) = Certificate::from_der(certificate) else { return ClientCertificate::NamesNone };
-        let named = self.attributes.iter().find_map(|attribute| self.find(&certificate, *attribute));
-        named.map_or(ClientCertificate::NamesNone, |name| ClientCertificate::Names(name.into()))
+        let until = certificate.tbs_certificate().validity().not_after.to_date_time().to_system_time().into();
+        // The first part that the certificate has decides, also if it names no user.
+        let mut parts =
+            self.attributes.iter().filter_map(|attribute| Some((*attribute, self.find(&certificate, *attribute)?)));
+        let name = parts.next().and_then(|(attribute, part)| self.name(attribute, part));
+        name.map_or(ClientCertificate::NamesNone, |name| ClientCertificate::Names { user: name.into(), until })
     }
 
+    /// The part of a certificate that an attribute stands for.
     fn find(&self, certificate: &Certificate, attribute: CertificateAttribute) -> Option<String> {
         let found = match attribute {
             CertificateAttribute::CommonName => common_name(certificate),
@@ -57,18 +64,23 @@ impl Naming {
                 GeneralName::DnsName(host) => Some(host.to_string()),
                 _ => None,
             }),
-            CertificateAttribute::Uri => {
-                let uri = alternative(certificate, self.uri, |name| match name {
-                    GeneralName::UniformResourceIdentifier(uri) => Some(uri.to_string()),
-                    _ => None,
-                })?;
-                match &self.uri_pattern {
-                    None => Some(uri),
-                    Some(pattern) => Some(pattern.captures(&uri)?.get(1)?.as_str().to_owned()),
-                }
-            }
+            CertificateAttribute::Uri => alternative(certificate, self.uri, |name| match name {
+                GeneralName::UniformResourceIdentifier(uri) => Some(uri.to_string()),
+                _ => None,
+            }),
         };
-        found.filter(|name| !name.is_empty())
+        found.filter(|part| !part.is_empty())
+    }
+
+    /// The user that a part names.
+    fn name(&self, attribute: CertificateAttribute, part: String) -> Option<String> {
+        match &self.uri_pattern {
+            Some(pattern) if attribute == CertificateAttribute::Uri => {
+                let name = pattern.captures(&part)?.get(1)?.as_str();
+                (!name.is_empty()).then(|| name.to_owned())
+            }
+            _ => Some(part),
+        }
     }
 }
 

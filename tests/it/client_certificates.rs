@@ -27,8 +27,18 @@ impl Authority {
 
     /// Issues a certificate for a user, and returns the path of its files without their ending.
     fn issue(&self, directory: &Path, file: &str, name: &str, alternatives: Vec<SanType>) -> PathBuf {
+        self.issue_with(directory, file, name, alternatives, CertificateParams::default())
+    }
+
+    fn issue_with(
+        &self,
+        directory: &Path,
+        file: &str,
+        name: &str,
+        alternatives: Vec<SanType>,
+        mut params: CertificateParams,
+    ) -> PathBuf {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         if !name.is_empty() {
             params.distinguished_name.push(DnType::CommonName, name);
@@ -141,15 +151,48 @@ async fn the_configured_parts_of_a_certificate_name_the_user() {
     );
     let dns = ca.issue(directory.path(), "dns", "workload", vec![SanType::DnsName("alice".try_into().unwrap())]);
     let plain = ca.issue(directory.path(), "plain", "bob", Vec::new());
+    // A URI that only contains a match names nobody, and the common name does not count in its place.
+    let around = ca.issue(directory.path(), "around", "bob", san("urn:x:spiffe://example.org/user/alice"));
+    let other = ca.issue(directory.path(), "other", "bob", san("spiffe://example.org/workload/x"));
     let mtls = "[http.auth.mtls]\nidentityAttributes = ['url', 'DNSName', 'Email', 'CN']\nemailSanIndex = 1\n\
                 uriSanPattern = 'spiffe://example[.]org/user/(.+)'\n";
     let (_registry, running) = serve(directory.path(), mtls).await;
     for (certificate, user) in [(&spiffe, "alice"), (&dns, "alice"), (&email, "bob"), (&plain, "bob")] {
         assert_eq!(curl(&running, Some(certificate), &[]).await, (403, user.into()), "{certificate:?}");
     }
+    for certificate in [&around, &other] {
+        assert_eq!(curl(&running, Some(certificate), &[]).await.0, 401, "{certificate:?}");
+    }
     running.shutdown().await;
     let (_registry, running) = serve(directory.path(), "[http.auth.mtls]\nidentityAttributes = ['Subject']\n").await;
     assert_eq!(curl(&running, Some(&plain), &[]).await.0, 401, "CN=bob is no user");
+    running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_outlives_its_certificate_and_signs_nobody_in() {
+    if !has_curl() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let ca = Authority::new();
+    std::fs::write(directory.path().join("ca.pem"), &ca.pem).unwrap();
+    let (_registry, running) = serve(directory.path(), "").await;
+    let mut params = CertificateParams::default();
+    params.not_after = (std::time::SystemTime::now() + Duration::from_secs(4)).into();
+    let alice = ca.issue_with(directory.path(), "alice", "alice", Vec::new(), params);
+    let url = format!("https://localhost:{}/v2/carol/app/tags/list?n=[1-8]", running.address().port());
+    let mut command = Command::new("curl");
+    // One connection, and a request in each second.
+    command.args(["--silent", "--insecure", "--rate", "60/m", "--output", "/dev/null", "--write-out"]);
+    command.arg("%{http_code} %{num_connects}\n").arg("--cert").arg(alice.with_extension("cert"));
+    command.arg("--key").arg(alice.with_extension("key")).arg(url);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (first, rest) = text.trim().split_once('\n').unwrap();
+    assert_eq!(first, "403 1", "{text}");
+    assert!(rest.ends_with("401 0"), "{text}");
+    assert!(rest.lines().all(|line| line.ends_with(" 0")), "another connection: {text}");
     running.shutdown().await;
 }
 

@@ -82,9 +82,14 @@ pub(crate) enum NotAuthenticated {
     /// The bearer token is an API key that is not accepted.
     #[error("invalid or expired API key")]
     WrongBearer,
-    /// The client certificate names no user who may sign in.
-    #[error("the client certificate names no user of this registry")]
-    Certificate,
+    /// The client certificate names no user.
+    #[error("the client certificate names no user: it lacks what http.auth.mtls asks for")]
+    CertificateNamesNone,
+    /// The client certificate names a user who does not exist or is disabled.
+    #[error("the client certificate names {0:?}, who cannot sign in")]
+    CertificateUser(String),
+    #[error("the client certificate has expired")]
+    CertificateExpired,
     #[error(transparent)]
     Token(InvalidToken),
     /// The ID token of a workload is refused. The audit has the reason.
@@ -165,15 +170,20 @@ impl Authenticator {
     /// The user whom the client certificate of a connection names. A browser sends it by itself, so pages and Quay's API do not
     /// take it.
     fn certificate(&self, info: &RequestInfo<'_>) -> Result<Caller, NotAuthenticated> {
+        if info.surface != Surface::Registry {
+            return Ok(Caller::ANONYMOUS);
+        }
         let user = match info.certificate {
-            ClientCertificate::Names(user) if info.surface == Surface::Registry => user,
-            ClientCertificate::NamesNone if info.surface == Surface::Registry => {
-                return Err(NotAuthenticated::Certificate);
+            ClientCertificate::None => return Ok(Caller::ANONYMOUS),
+            ClientCertificate::NamesNone => return Err(NotAuthenticated::CertificateNamesNone),
+            ClientCertificate::Names { until, .. } if *until <= self.tokens.now() => {
+                return Err(NotAuthenticated::CertificateExpired);
             }
-            _ => return Ok(Caller::ANONYMOUS),
+            ClientCertificate::Names { user, .. } => user,
         };
         let account = self.accounts.account(user)?.filter(|account| account.may_sign_in());
-        Ok(caller(account.ok_or(NotAuthenticated::Certificate)?, Credential::Certificate))
+        let account = account.ok_or_else(|| NotAuthenticated::CertificateUser(user.to_string()))?;
+        Ok(caller(account, Credential::Certificate))
     }
 
     /// Authenticates a user name with a password or an API key.
