@@ -260,6 +260,9 @@ impl Repository {
         let (name, tag, now, kept) =
             (self.name.clone(), tag.clone(), self.stores.ages.now(), self.stores.keeps_history());
         let (immutable, quotas) = (self.stores.rules.immutable.clone(), self.stores.rules.quotas.clone());
+        if let Some(digest) = change.digest.filter(|_| change.may_create || change.may_move) {
+            self.lint_stored(digest, &tag)?;
+        }
         self.write(move |tx| {
             let old = tx.tag(&name, &tag)?.map(|row| row.digest);
             // The decision is made in the transaction, because only here it is certain whether the tag exists.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::manifest::stored_manifest;
 use super::{Error, Repository};
 use crate::oci::{Digest, Manifest, Tag};
 
@@ -41,7 +42,8 @@ impl Repository {
     /// Fails if an image lacks mandatory annotations.
     pub(super) fn lint(&self, manifest: &Manifest, tags: &[Tag]) -> Result<(), Error> {
         let mandatory = &self.stores.rules.mandatory_annotations.0;
-        let is_companion = tags.iter().any(|tag| tag.companion_of().is_some());
+        // One ordinary tag makes it an image that people pull.
+        let is_companion = !tags.is_empty() && tags.iter().all(|tag| tag.companion_of().is_some());
         if mandatory.is_empty() || manifest.media_type().is_index() || manifest.subject().is_some() || is_companion {
             return Ok(());
         }
@@ -52,6 +54,15 @@ impl Repository {
             missing.retain(|name| !labels.contains(name));
         }
         if missing.is_empty() { Ok(()) } else { Err(Error::AnnotationsMissing { missing }) }
+    }
+
+    /// Fails if a stored image lacks mandatory annotations for a tag that is to point at it.
+    pub(super) fn lint_stored(&self, digest: Digest, tag: &Tag) -> Result<(), Error> {
+        if self.stores.rules.mandatory_annotations.0.is_empty() {
+            return Ok(());
+        }
+        let stored = self.stores.database.read(|tx| stored_manifest(tx, &self.name, digest))?;
+        stored.map_or(Ok(()), |manifest| self.lint(&manifest, std::slice::from_ref(tag)))
     }
 
     /// The names of the labels of a config. Empty if the repository does not have it, or it is no config of an image.
@@ -72,7 +83,7 @@ mod tests {
 
     use super::*;
     use crate::content::repository::scene::{Scene, image, index, rules};
-    use crate::content::repository::{ManifestTarget, PutManifest, Rules};
+    use crate::content::repository::{ManifestTarget, PutManifest, Rules, TagChange};
 
     fn push(repository: &Repository, manifest: String, tag: &str) -> Result<Digest, Error> {
         let target = ManifestTarget::Tag(tag.parse().unwrap());
@@ -95,7 +106,16 @@ mod tests {
         }
         // Only images are checked, not their signatures and not indexes.
         push(&repository, image(&[plain], Some(digest), ""), "3").unwrap();
-        push(&repository, image(&[plain], None, ""), &format!("sha256-{}.sig", digest.hex())).unwrap();
+        let signature = format!("sha256-{}.sig", digest.hex());
+        let signed = push(&repository, image(&[plain], None, ""), &signature).unwrap();
+        // A signature does not get an ordinary tag, neither in the same push nor later.
+        let target =
+            ManifestTarget::Digest { digest: signed, tags: vec![signature.parse().unwrap(), "other".parse().unwrap()] };
+        let put = PutManifest { by_client: true, ..PutManifest::new(target, Bytes::from(image(&[plain], None, ""))) };
+        assert!(matches!(repository.put_manifest(put), Err(Error::AnnotationsMissing { .. })));
+        let change = TagChange { digest: Some(signed), may_create: true, ..TagChange::default() };
+        let changed = repository.change_tag(&"other".parse().unwrap(), change);
+        assert!(matches!(changed, Err(Error::AnnotationsMissing { .. })), "{changed:?}");
         push(&repository, index(&[digest], ""), "4").unwrap();
         let nothing = image(&[labelled], None, "").replace("note", "other");
         assert!(
