@@ -177,14 +177,19 @@ async fn run(start: Start, mut signals: StopSignals, reload: Reload, logging: &L
     let Start { config, takeover, handles } = start;
     let registry = quietly(|| Registry::builder().config(config).takeover_from(takeover).open())?;
     let first = first_start(&registry)?;
-    let running = if handles.is_empty() {
-        registry.spawn().await?
+    let listeners = if handles.is_empty() {
+        registry.listen().await?
     } else {
         let listeners: Result<_, String> = handles.into_iter().map(Listener::from_handle).collect();
-        registry.serve(listeners.map_err(|why| systemd::socket_error(&why))?)?
+        listeners.map_err(|why| systemd::socket_error(&why))?
     };
-    // The password is shown before it is stored. After the reverse order a crash could leave a superuser whose password
-    // was never shown. The other steps that can fail come first.
+    // The operator knows this password, and may use it with the first request that is answered.
+    if let FirstStart::Admin(admin @ FirstAdmin { variable: Some(_), .. }) = &first {
+        registry.put_user(ADMIN, admin.password.reveal(), true)?;
+    }
+    let running = registry.serve(listeners)?;
+    // A generated password is shown before it is stored. After the reverse order a crash could leave a superuser whose
+    // password was never shown. The other steps that can fail come first.
     let kept = match &first {
         FirstStart::Admin(admin) if admin.variable.is_none() && systemd::logs_to_journal() => {
             let file = registry.data_dir().join(PASSWORD_FILE);
@@ -194,7 +199,7 @@ async fn run(start: Start, mut signals: StopSignals, reload: Reload, logging: &L
         _ => None,
     };
     announce(&registry, &running, &first, kept.as_deref(), logging);
-    if let FirstStart::Admin(admin) = first {
+    if let FirstStart::Admin(admin @ FirstAdmin { variable: None, .. }) = first {
         registry.put_user(ADMIN, admin.password.reveal(), true)?;
     }
     let mut out = std::io::stdout();

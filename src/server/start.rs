@@ -21,13 +21,18 @@ impl Registry {
     /// Serves where the configuration says (`127.0.0.1:8080` without one). Returns once the registry accepts connections.
     /// Must be called in a tokio runtime.
     pub async fn spawn(&self) -> Result<RunningRegistry, Error> {
+        self.serve(self.listen().await?)
+    }
+
+    /// Opens the sockets of the configuration. Connections wait until they are served.
+    pub(crate) async fn listen(&self) -> Result<Vec<Listener>, Error> {
         let http = &self.shared.config().http;
         let mut listeners = Vec::new();
         for place in http.listens() {
             let opened = Listener::open(&place, &http.unix_socket).await;
             listeners.push(opened.map_err(|source| Error::Listen { address: place.to_string(), source })?);
         }
-        self.serve(listeners)
+        Ok(listeners)
     }
 
     /// Serves on a free port of the loopback interface, for tests.
