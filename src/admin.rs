@@ -60,13 +60,26 @@ pub(crate) use user::{
     RemovedUser, Secret, SetGroups, SetNamespace, SetPassword, UserList, UserState, UserWithNamespace,
 };
 
+/// The data directory that an operation needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NeededData {
+    /// That of a registry.
+    Existing,
+    /// That of a registry. If it does not exist, the operation makes it.
+    MayBeNew,
+    /// None: the configuration is enough if there is no registry.
+    None,
+}
+
 /// A request that a registry carries out, and the answer that the command line prints.
 pub(crate) trait Operation: Into<Command> {
     /// The result. `--json` prints it as it is.
     type Answer: Serialize + DeserializeOwned;
 
-    /// Whether the operation needs the data of the registry. Others need its configuration only.
-    const NEEDS_DATA: bool = true;
+    /// The data directory that the operation needs.
+    fn needed_data(&self) -> NeededData {
+        NeededData::Existing
+    }
 
     /// Carries the operation out. Blocks.
     fn perform(self, call: &Call<'_>) -> Result<Self::Answer, Failure>;

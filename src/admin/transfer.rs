@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Call, Failure, Operation};
+use super::{Call, Failure, NeededData, Operation};
 use crate::identity::accounts::Origin;
 use crate::mirror::client::{Credentials, Login};
 use crate::mirror::{RemoteImages, SyncReport, SyncScope};
@@ -226,6 +226,11 @@ fn read_login(mut file: &File) -> std::io::Result<Login> {
 
 impl Operation for Import {
     type Answer = Imported;
+
+    fn needed_data(&self) -> NeededData {
+        // Otherwise it would leave an empty data directory.
+        if self.dry_run { NeededData::None } else { NeededData::MayBeNew }
+    }
 
     /// The credentials for another registry, which only the person who runs the command may be able to read.
     fn attach(&mut self) -> Result<Option<File>, Failure> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Call, Failure, Operation};
+use super::{Call, Failure, NeededData, Operation};
 pub(crate) use crate::mirror::SyncReport;
 pub(crate) use crate::registry::{ClientSettings, MirrorClient, MirrorExplanation, RunningSync, UpstreamView};
 
@@ -129,7 +129,9 @@ fn address(text: &str) -> Result<String, String> {
 impl Operation for SetUpMirror {
     type Answer = ClientSettings;
 
-    const NEEDS_DATA: bool = false;
+    fn needed_data(&self) -> NeededData {
+        NeededData::None
+    }
 
     fn perform(self, call: &Call<'_>) -> Result<ClientSettings, Failure> {
         call.registry.client_settings(self.client, self.address).map_err(Failure::Invalid)

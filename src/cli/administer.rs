@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::Error;
 use super::progress::ProgressLine;
-use crate::admin::{Call, Command, Offered, Operation, Reply, Secret, socket};
+use crate::admin::{Call, Command, NeededData, Offered, Operation, Reply, Secret, socket};
 use crate::config::Config;
 use crate::registry::{self, Registry};
 
@@ -129,10 +129,11 @@ impl Target {
     /// Carries an operation out, through the socket of a running registry or on the data directory.
     pub(super) fn perform<O: Operation<Answer: Report>>(&self, mut operation: O) -> Result<O::Answer, Error> {
         let (config, root) = self.locate()?;
+        let needed = operation.needed_data();
         let database = root.join("coracle.redb");
         match database.try_exists() {
             Ok(true) => {}
-            Ok(false) if !O::NEEDS_DATA => {
+            Ok(false) if needed == NeededData::None => {
                 let registry = super::quietly(|| Registry::builder().config(config).temporary().open())?;
                 return Ok(operation.perform(&Call::alone(&registry.shared, None))?);
             }
@@ -143,6 +144,7 @@ impl Target {
                     root.display()
                 )));
             }
+            Ok(false) if needed == NeededData::MayBeNew => {}
             Ok(false) => {
                 let root = root.display();
                 return Err(Error::failed(format!(
@@ -160,8 +162,10 @@ impl Target {
             });
             return ask(&stream, &operation.into(), &root, attached.as_ref());
         }
-        if let Err(error) = access(&database, Access::READ_OK | Access::WRITE_OK) {
-            return Err(not_usable(&root, &error.into()));
+        match access(&database, Access::READ_OK | Access::WRITE_OK) {
+            Err(rustix::io::Errno::NOENT) if needed == NeededData::MayBeNew => {}
+            Err(error) => return Err(not_usable(&root, &error.into())),
+            Ok(()) => {}
         }
         let registry = super::quietly(|| Registry::builder().config(config).data_dir(&root).open());
         let registry = registry.map_err(|error| match error {
