@@ -337,9 +337,9 @@ async fn handle(
     if let Some(audited) = audited {
         Box::pin(audited.end(result.as_ref().map_or_else(ApiError::status_code, Response::status))).await;
     }
-    let mut response = result?;
+    let mut response = result.map_err(|error| rate_limit::tell_refused(counted.as_ref(), error))?;
     caching::limit(registry, caller, &access, &mut response)?;
-    rate_limit::tell(counted, response.headers_mut());
+    rate_limit::tell(counted.as_ref(), response.headers_mut());
     Ok(response)
 }
 

@@ -39,13 +39,25 @@ fn refused(Exceeded { key, quota, used_up }: &Exceeded) -> ApiError {
     let Quota { requests, window } = quota;
     let message = format!("too many requests: {key} permits {requests} in {} s", window.as_secs());
     let error = ApiError::new(ErrorCode::TooManyRequests, message).header(header::RETRY_AFTER, used_up.retry_in.into());
-    fields(*quota, 0, used_up.full_in).into_iter().fold(error, |error, (name, value)| error.header(name, value))
+    with_fields(error, fields(*quota, 0, used_up.full_in))
+}
+
+fn with_fields(error: ApiError, fields: [(HeaderName, HeaderValue); 4]) -> ApiError {
+    fields.into_iter().fold(error, |error, (name, value)| error.header(name, value))
 }
 
 /// Tells a client what is left (draft-ietf-httpapi-ratelimit-headers, in the form that Docker Hub's clients know).
-pub(super) fn tell(counted: Option<Counted>, headers: &mut HeaderMap) {
+pub(super) fn tell(counted: Option<&Counted>, headers: &mut HeaderMap) {
     if let Some(Counted { quota, left }) = counted {
-        headers.extend(fields(quota, left.requests, left.full_in));
+        headers.extend(fields(*quota, left.requests, left.full_in));
+    }
+}
+
+/// As [`tell`], for a request that counted and failed.
+pub(super) fn tell_refused(counted: Option<&Counted>, error: ApiError) -> ApiError {
+    match counted {
+        Some(Counted { quota, left }) => with_fields(error, fields(*quota, left.requests, left.full_in)),
+        None => error,
     }
 }
 

@@ -41,6 +41,8 @@ async fn too_many_requests_of_an_address_are_refused_with_the_time_to_wait() {
     first.clone().has("ratelimit-limit", "3600").has("ratelimit-policy", "3600;w=3600");
     assert_eq!(remaining(&first), 3599);
     assert_eq!(remaining(&pull(&here).await), 3598);
+    let missing = here.get(&format!("{IMAGE}-missing")).send().await.status(404);
+    assert_eq!(remaining(&missing), 3597, "a request that fails counts as well");
     assert_eq!(remaining(&pull(&there).await), 3599, "another address");
 
     let t = limited("anonymousRate = 3\nwindow = '1s'").await;
