@@ -59,6 +59,6 @@ impl Report for EventList {
 
 impl Report for Redelivered {
     fn print(&self) {
-        println!("{} again", counted(self.events, "event is sent", "events are sent"));
+        println!("{} again; events that wait are tried now", counted(self.events, "event is sent", "events are sent"));
     }
 }

@@ -16,7 +16,8 @@ operations! {
     }
 }
 
-const NO_RULES: &str = "no policy of storage.retention.policies with keepTags matches: all tags stay";
+const NO_RULES: &str = "no policy of storage.retention.policies with keepTags matches: all tags stay. If the registry is \
+                        stopped, --config names its configuration";
 const DRY_RUN: &str = "storage.retention.dryRun is on: runs remove nothing";
 
 impl Report for RetentionPlan {

@@ -265,7 +265,8 @@ impl Sink {
             let text = collect(&host, answer.into_body(), ANSWER_BYTES_MAX, self.settings.timeout).await;
             let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
             let text: String = text.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS).collect();
-            let why = format!("{host} answered {status}: {text}");
+            let colon = if text.is_empty() { "" } else { ": " };
+            let why = format!("{host} answered {status}{colon}{text}");
             Err(if is_away(status.as_u16()) { Failure::Away(why) } else { Failure::Refused(why) })
         };
         let late = || Failure::Away(format!("no answer within {} s", self.settings.timeout.as_secs_f32()));

@@ -98,3 +98,23 @@ impl Directory {
 pub(crate) fn filter_problem(_: &str) -> Option<&'static str> {
     None
 }
+
+/// The name of a result code of LDAP (RFC 4511, 4.1.9), for messages.
+#[cfg(feature = "ldap")]
+fn result_name(code: u32) -> String {
+    let name = match code {
+        2 => "protocolError",
+        3 => "timeLimitExceeded",
+        8 => "strongerAuthRequired",
+        13 => "confidentialityRequired",
+        32 => "noSuchObject",
+        34 => "invalidDNSyntax",
+        49 => "invalidCredentials",
+        50 => "insufficientAccessRights",
+        51 => "busy",
+        52 => "unavailable",
+        53 => "unwillingToPerform",
+        _ => return format!("the result is {code}"),
+    };
+    format!("{name} ({code})")
+}

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use super::entry::{Attributes, Entry, IDENTIFIERS, LOCKS};
-use super::{Security, Settings, Unavailable, transport};
+use super::{Security, Settings, Unavailable, result_name, transport};
 
 /// How long one question may take, with connection, search and bind. docker gives up after 15 seconds.
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -129,7 +129,7 @@ impl Shared {
             let code = connection.bind(&bind.dn, &bind.password).await;
             let code = code.map_err(|error| self.away(self.broken(&error)))?;
             if code != SUCCESS {
-                let why = self.unavailable(format!("refuses the bindDN of the registry with the result {code}"));
+                let why = self.unavailable(format!("refuses the bindDN of the registry: {}", result_name(code)));
                 return Err(self.away(why));
             }
         }
@@ -139,7 +139,7 @@ impl Shared {
         match connection.bind(&dn, password).await.map_err(|error| self.broken(&error))? {
             SUCCESS => Ok(Some(entry)),
             code if REFUSED.contains(&code) => Ok(None),
-            code => Err(self.unavailable(format!("cannot verify a password: the result is {code}"))),
+            code => Err(self.unavailable(format!("cannot verify a password: {}", result_name(code)))),
         }
     }
 
@@ -178,7 +178,7 @@ impl Shared {
             return Ok(None);
         }
         if code != SUCCESS {
-            return Err(self.unavailable(format!("cannot search under {base:?}: the result is {code}")));
+            return Err(self.unavailable(format!("cannot search under {base:?}: {}", result_name(code))));
         }
         // A bind with an empty name is anonymous, with any password.
         let Some(found) = entries.pop().filter(|entry| !entry.dn.is_empty()) else { return Ok(None) };

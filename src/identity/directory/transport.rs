@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
-use super::{Security, Settings, Unavailable};
+use super::{Security, Settings, Unavailable, result_name};
 
 /// The largest sum of all messages of a connection, in bytes. The groups of a user have some 100 bytes each.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -52,7 +52,15 @@ pub(super) async fn connect(
         Some(config) => {
             let name = ServerName::try_from(host.clone()).map_err(|error| failed("has no valid name", &error))?;
             let connected = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
-            tokio::spawn(carry(connected.map_err(|error| failed("cannot be trusted", &error))?, ours))
+            tokio::spawn(carry(
+                connected.map_err(|error| {
+                    failed(
+                        "gives no TLS connection that can be trusted (a plain port needs http.auth.ldap.startTLS)",
+                        &error,
+                    )
+                })?,
+                ours,
+            ))
         }
     };
     Ok((library, task.abort_handle()))
@@ -63,7 +71,7 @@ async fn start_tls(stream: &mut TcpStream) -> io::Result<()> {
     let message = read_message(stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
     match start_tls_result(&message) {
         Some(0) => Ok(()),
-        Some(code) => Err(io::Error::other(format!("it refuses with the result {code}"))),
+        Some(code) => Err(io::Error::other(format!("it refuses StartTLS: {}", result_name(u32::from(code))))),
         None => Err(invalid("the response is not one to StartTLS")),
     }
 }
