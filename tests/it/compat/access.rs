@@ -55,6 +55,10 @@ checks! {
         assert_eq!(asked, Err(std::io::ErrorKind::WouldBlock), "the directory was asked");
     }
 
+    async fn a_uri_must_match_as_a_whole(_caller, _repository) {
+        crate::client_certificates::a_uri_must_match_as_a_whole().await;
+    }
+
     async fn no_challenge_on_success(caller, _repository) {
         let answer = caller.get("/v2/").send().await.status(200);
         assert_eq!(answer.header("www-authenticate"), None);
