@@ -54,6 +54,7 @@ pub(crate) const fn kind(kind: EventKind) -> &'static str {
         EventKind::RepositoryCreated => "zotregistry.repository.created",
         EventKind::ImageUpdated => "zotregistry.image.updated",
         EventKind::ImageDeleted => "zotregistry.image.deleted",
+        EventKind::ImageLintFailed => "zotregistry.image.lint_failed",
     }
 }
 

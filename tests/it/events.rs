@@ -13,7 +13,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use receiver::Receiver;
 use sha2::Sha256;
 
-use crate::support::content::{bytes, push_image, put_manifest, sha256};
+use crate::support::content::{bytes, image, push_blob, push_image, put_manifest, sha256};
 use crate::support::process::{ADMIN, Program, Running};
 use crate::support::registry::{ALICE, BOB, ROOT};
 use crate::support::{TestRegistry, is_long_form};
@@ -184,6 +184,32 @@ async fn a_refused_event_is_set_aside_and_can_be_sent_again() {
     running.stop();
     let list = command(&["events", "list"]);
     assert!(list.stdout.contains("hook  0 waiting, 0 delivered, 0 refused  ok"), "{list:?}");
+}
+
+#[tokio::test]
+async fn an_image_without_mandatory_annotations_sends_only_the_event_that_zot_sends() {
+    let receiver = Receiver::start().await;
+    let t = registry(&receiver, "[extensions.lint]\nenable = true\nmandatoryAnnotations = ['vendor']\n").await;
+    let alice = t.user(ALICE);
+    let config = push_blob(&alice, "alice/app", b"{}").await;
+    let mut manifest = image(b"{}", &[]);
+    assert_eq!(manifest["config"]["digest"], config.as_str());
+    put_manifest(&alice, "alice/app", "1", &manifest).await.error(400, "MANIFEST_INVALID");
+    put_manifest(&t.user(BOB), "alice/app", "2", &manifest).await.error(403, "DENIED");
+    let digest = sha256(&bytes(&manifest));
+    put_manifest(&alice, "alice/app", &digest, &manifest).await.error(400, "MANIFEST_INVALID");
+    let refused = bytes(&manifest);
+    manifest["annotations"] = serde_json::json!({ "vendor": "x" });
+    put_manifest(&alice, "alice/app", "1", &manifest).await.status(201);
+    let done = |lines: &[String]| lines.iter().any(|line| line.starts_with("image.updated"));
+    let taken = receiver.until("the push that is right is sent", done).await;
+    let of_digest = format!("image.lint_failed alice/app {digest}");
+    let lines = receiver.lines();
+    assert_eq!(lines[lines.len() - 3..], ["image.lint_failed alice/app 1", &of_digest, "image.updated alice/app 1"]);
+    let data = taken[lines.len() - 3].data();
+    assert_eq!((&data["digest"], &data["mediaType"]), (&digest.into(), &manifest["mediaType"]));
+    assert_eq!(data["manifest"].as_str().unwrap().as_bytes(), refused);
+    assert_eq!((&data["actor"]["name"], &data["request"]["method"]), (&"alice".into(), &"PUT".into()));
 }
 
 #[tokio::test]

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use tokio::sync::futures::Notified;
 
-use super::{Error, Stores};
-use crate::content::rows::{self, EventRow, RefusedEvent, Rows};
-use crate::oci::Digest;
+use super::manifest::PushRights;
+use super::{Error, Repository, Stores};
+use crate::content::rows::{self, EventKind, EventRow, RefusedEvent, Rows};
+use crate::oci::{Digest, Manifest, Reference, Tag};
 
 /// The most refused events that a list shows for each sink.
 const LISTED_MAX: usize = 1000;
@@ -41,8 +43,11 @@ impl Stores {
         Ok(self.database.read(|rows| rows.events_for(sink, rows.event_position(sink)?, limit))?)
     }
 
-    /// The manifest of an event, if it still exists.
+    /// The manifest of an event, if it still exists or the event has it.
     pub(crate) fn manifest_of_event(&self, event: &EventRow) -> Result<Option<String>, Error> {
+        if event.kind == EventKind::ImageLintFailed {
+            return Ok(event.manifest.clone());
+        }
         let (Ok(name), Ok(digest)) = (event.repository.parse(), event.digest.parse::<Digest>()) else {
             return Ok(None);
         };
@@ -90,5 +95,87 @@ impl Stores {
             }
             Ok::<_, rows::Error>(chosen.len() as u64)
         })?)
+    }
+}
+
+impl Repository {
+    /// Writes the events of an image that is refused for its annotations. Nothing else changes, so this transaction has
+    /// only them. Fails if the caller may not push it anyway.
+    pub(super) fn note_refused_image(
+        &self,
+        digest: Digest,
+        manifest: &Manifest,
+        bytes: Bytes,
+        tags: Vec<Tag>,
+        rights: PushRights,
+    ) -> Result<(), Error> {
+        if self.stores.events_written().is_none() {
+            return self.stores.database.read(|tx| rights.check(tx, &self.name, &tags));
+        }
+        let (name, request, media_type) = (self.name.clone(), self.request(), manifest.media_type().to_string());
+        self.stores.database.write(move |tx| {
+            rights.check(tx, &name, &tags)?;
+            tx.set_event_origin(request);
+            let tags = tags.into_iter().map(Reference::Tag);
+            let mut references: Vec<Reference> = tags.collect();
+            if references.is_empty() {
+                references.push(Reference::Digest(digest));
+            }
+            for reference in references {
+                tx.note_lint(&name, &reference, digest, &media_type, &bytes)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+    use crate::content::repository::scene::{Scene, image, rules};
+    use crate::content::repository::{MandatoryAnnotations, ManifestTarget, PutManifest, Rules};
+
+    fn push(repository: &Repository, manifest: String, tag: &str) -> Result<Digest, Error> {
+        let target = ManifestTarget::Tag(tag.parse().unwrap());
+        let put = PutManifest { by_client: true, ..PutManifest::new(target, Bytes::from(manifest)) };
+        repository.put_manifest(put).map(|info| info.digest)
+    }
+
+    #[test]
+    fn the_event_of_a_refused_image_has_its_manifest_also_when_it_is_sent_again() {
+        let mandatory_annotations = MandatoryAnnotations::new(&["vendor".to_owned()]);
+        let scene = Scene::new(Rules { mandatory_annotations, ..rules() });
+        let repository = scene.repository("a");
+        let config = repository.push_blob(b"{}");
+        let stores = &scene.stores;
+        stores.keep_events(BTreeSet::from(["hook".to_owned()]), 10).unwrap();
+        let manifest = image(&[config], None, "");
+        assert!(push(&repository, manifest.clone(), "1").is_err());
+        // A large manifest would fill the outbox.
+        let large = manifest.replace("note", &"n".repeat(20_000));
+        assert!(push(&repository, large, "2").is_err());
+        // A caller without the right gets no event.
+        let target = ManifestTarget::Tag("3".parse().unwrap());
+        let put = PutManifest::new(target, Bytes::from(manifest.clone()));
+        let refused = repository.put_manifest(PutManifest { by_client: true, may_create: false, ..put });
+        assert!(matches!(refused, Err(Error::NotGranted)), "{refused:?}");
+        let seen = || {
+            let events = stores.events_for("hook", 10).unwrap();
+            let seen = events.into_iter().map(|(number, event)| {
+                assert_eq!(event.kind, EventKind::ImageLintFailed);
+                (number, event.reference.clone(), stores.manifest_of_event(&event).unwrap())
+            });
+            seen.collect::<Vec<_>>()
+        };
+        let both = seen();
+        assert_eq!(both.len(), 2, "{both:?}");
+        assert_eq!((both[0].1.as_str(), both[0].2.as_deref()), ("1", Some(manifest.as_str())));
+        assert_eq!((both[1].1.as_str(), both[1].2.as_deref()), ("2", None));
+        let (number, event) = stores.events_for("hook", 1).unwrap().remove(0);
+        let refused = RefusedEvent { event, refused: scene.clock.now(), attempts: 1, why: String::new() };
+        stores.refuse_event("hook".to_owned(), number, refused).unwrap();
+        assert_eq!(stores.redeliver_events("hook".to_owned(), None).unwrap(), 1);
+        assert_eq!(seen().last().map(|(_, tag, text)| (tag.as_str(), text.as_deref())), Some(("1", Some(&*manifest))));
     }
 }

@@ -66,6 +66,25 @@ impl PutManifest {
     }
 }
 
+/// The rights of the caller of a push.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PushRights {
+    by_digest: bool,
+    may_create: bool,
+    may_move: bool,
+}
+
+impl PushRights {
+    /// Fails if the caller may not push to these tags. Only in the transaction of the push it is certain which tags exist.
+    pub(super) fn check(self, tx: &Rows, name: &RepositoryName, tags: &[Tag]) -> Result<(), Error> {
+        let mut granted = self.may_create || !self.by_digest;
+        for tag in tags {
+            granted &= if tx.tag(name, tag)?.is_some() { self.may_move } else { self.may_create };
+        }
+        if granted { Ok(()) } else { Err(Error::NotGranted) }
+    }
+}
+
 /// The description of a manifest.
 #[derive(Clone, Debug)]
 pub(crate) struct ManifestInfo {
@@ -173,8 +192,14 @@ impl Repository {
                 (digest, tags)
             }
         };
-        if put.by_client {
-            self.lint(&manifest, &tags)?;
+        let rights = PushRights { by_digest, may_create: put.may_create, may_move: put.may_move };
+        if put.by_client
+            && let Err(error) = self.lint(&manifest, &tags)
+        {
+            if matches!(error, Error::AnnotationsMissing { .. }) {
+                self.note_refused_image(digest, &manifest, put.bytes, tags, rights)?;
+            }
+            return Err(error);
         }
         let now = self.stores.ages.now();
         let info = ManifestInfo {
@@ -196,14 +221,7 @@ impl Repository {
         let quotas = Some(self.stores.rules.quotas.clone()).filter(|_| put.by_client);
         self.stores.database.write(move |tx| {
             tx.set_event_origin(request);
-            // The decision is made in the transaction, because only here it is certain whether a tag exists.
-            let mut granted = put.may_create || !by_digest;
-            for tag in &tags {
-                granted &= if tx.tag(&name, tag)?.is_some() { put.may_move } else { put.may_create };
-            }
-            if !granted {
-                return Err(Error::NotGranted);
-            }
+            rights.check(tx, &name, &tags)?;
             let mut new = 0;
             for tag in &tags {
                 immutable.check_move(tx, &name, tag, digest)?;

@@ -1,6 +1,7 @@
 //! Rows of the outbox: events that are to be sent to sinks.
 //!
-//! The transaction of a change writes its events, so an acknowledged change has them and a refused one has none. They are
+//! The transaction of a change writes its events, so an acknowledged change has them and a refused one has none. Only an
+//! image that lacks mandatory annotations is refused with an event, in a transaction of its own. Events are
 //! numbered in the order of the changes. Each sink has a position: the number of the first event that it still needs. An
 //! event is removed when all positions are beyond it. An event that a sink refuses becomes a row of its own, so that the
 //! later ones are not held up. Nothing is written without sinks.
@@ -23,12 +24,19 @@ use crate::oci::{Digest, RepositoryName};
 /// The most refused events of a sink that are kept. Beyond it, the oldest one is removed.
 const REFUSED_MAX: usize = 1000;
 
+/// The largest manifest of a refused push that its event keeps, in bytes.
+const MANIFEST_BYTES_MAX: usize = 16 * 1024;
+
+/// The manifests of refused pushes are kept while at most this many events wait, so that they use little disk.
+const MANIFEST_EVENTS_MAX: u64 = 1000;
+
 /// A kind of event. The numbers are in rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum EventKind {
     RepositoryCreated,
     ImageUpdated,
     ImageDeleted,
+    ImageLintFailed,
 }
 
 /// The request behind an event.
@@ -41,7 +49,7 @@ pub(crate) struct EventOrigin {
     pub(crate) agent: Option<String>,
 }
 
-/// An event. It does not have the manifest, which is read when the event is sent.
+/// An event. The manifest of a change is read when the event is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EventRow {
     pub(crate) id: u128,
@@ -55,6 +63,9 @@ pub(crate) struct EventRow {
     pub(crate) origin: Option<EventOrigin>,
     /// The only sink that needs the event, if it is sent again.
     pub(crate) only: Option<String>,
+    /// The manifest of a push that was refused, because it is not stored.
+    #[serde(skip)]
+    pub(crate) manifest: Option<String>,
 }
 
 /// An event that a sink refused.
@@ -132,7 +143,9 @@ impl Rows {
     pub(crate) fn events_for(&self, sink: &str, from: u64, limit: usize) -> Result<Vec<(u64, EventRow)>, Error> {
         let mut found = Vec::new();
         self.table(EVENTS)?.each(from.., |number, row| {
-            let event: EventRow = codec::row(EVENTS, row, number)?;
+            let (event, manifest) =
+                codec::decode_with::<EventRow, _>(row).ok_or_else(|| Error::corrupt(EVENTS, number))?;
+            let event = EventRow { manifest, ..event };
             if event.only.as_deref().is_none_or(|only| only == sink) {
                 found.push((number, event));
             }
@@ -152,7 +165,8 @@ impl Rows {
     /// At most `limit` events that a sink refused, with their numbers, the oldest first.
     pub(crate) fn refused_events(&self, sink: &str, limit: usize) -> Result<Vec<(u64, RefusedEvent)>, Error> {
         self.table(REFUSED_EVENTS)?.collect((sink, 0)..=(sink, u64::MAX), limit, |(_, number), row| {
-            codec::row(REFUSED_EVENTS, row, number).map(|event| Some((number, event)))
+            let refused = refused(row).ok_or_else(|| Error::corrupt(REFUSED_EVENTS, number))?;
+            Ok(Some((number, refused)))
         })
     }
 
@@ -160,6 +174,12 @@ impl Rows {
     pub(crate) fn refused_count(&self, sink: &str) -> Result<usize, Error> {
         Ok(self.table(REFUSED_EVENTS)?.collect((sink, 0)..=(sink, u64::MAX), usize::MAX, |_, _| Ok(Some(())))?.len())
     }
+}
+
+/// Decodes an event that a sink refused.
+fn refused(row: &[u8]) -> Option<RefusedEvent> {
+    let (refused, manifest) = codec::decode_with::<RefusedEvent, _>(row)?;
+    Some(RefusedEvent { event: EventRow { manifest, ..refused.event }, ..refused })
 }
 
 impl WriteTx {
@@ -195,6 +215,23 @@ impl WriteTx {
         Ok(())
     }
 
+    /// Notes that an image was refused because of its manifest.
+    pub(crate) fn note_lint(
+        &mut self,
+        name: &RepositoryName,
+        reference: &impl ToString,
+        digest: Digest,
+        media_type: &str,
+        manifest: &[u8],
+    ) -> Result<(), Error> {
+        let is_kept = manifest.len() <= MANIFEST_BYTES_MAX && self.table_mut(EVENTS)?.len()? < MANIFEST_EVENTS_MAX;
+        self.note_event(EventKind::ImageLintFailed, name, reference.to_string(), Some(digest), media_type.to_owned());
+        if let Some(event) = self.events.as_mut().and_then(|new| new.events.last_mut()).filter(|_| is_kept) {
+            event.manifest = Some(String::from_utf8_lossy(manifest).into_owned());
+        }
+        Ok(())
+    }
+
     fn note_event(
         &mut self,
         kind: EventKind,
@@ -214,6 +251,7 @@ impl WriteTx {
                 media_type,
                 origin: None,
                 only: None,
+                manifest: None,
             });
         }
     }
@@ -243,7 +281,8 @@ impl WriteTx {
             let is_new = event.only.is_none();
             let event =
                 if is_new { EventRow { at: outbox.clock.now(), origin: origin.clone(), ..event } } else { event };
-            self.insert_row(EVENTS, outbox.next.fetch_add(1, Ordering::Relaxed), &event)?;
+            let row = codec::encode_with(&event, &event.manifest);
+            self.insert(EVENTS, outbox.next.fetch_add(1, Ordering::Relaxed), row.as_slice())?;
         }
         if has_any {
             self.bound_events(outbox)?;
@@ -307,20 +346,20 @@ impl WriteTx {
 
     /// Notes that a sink refused an event.
     pub(crate) fn add_refused_event(&mut self, sink: &str, number: u64, refused: &RefusedEvent) -> Result<(), Error> {
+        let row = codec::encode_with(refused, &refused.event.manifest);
         let known = self.refused_events(sink, REFUSED_MAX)?;
         if known.len() >= REFUSED_MAX
             && let Some((oldest, _)) = known.first()
         {
             self.remove(REFUSED_EVENTS, (sink, *oldest))?;
         }
-        self.insert_row(REFUSED_EVENTS, (sink, number), refused)
+        self.insert(REFUSED_EVENTS, (sink, number), row.as_slice())
     }
 
     /// Puts an event that a sink refused at the end of the outbox, for this sink alone. Returns whether there is one.
     pub(crate) fn redeliver_event(&mut self, sink: &str, number: u64) -> Result<bool, Error> {
-        let Some(refused) = self.row::<_, RefusedEvent>(REFUSED_EVENTS, (sink, number), number)? else {
-            return Ok(false);
-        };
+        let Some(row) = self.get(REFUSED_EVENTS, (sink, number), refused)? else { return Ok(false) };
+        let refused = row.ok_or_else(|| Error::corrupt(REFUSED_EVENTS, number))?;
         self.remove(REFUSED_EVENTS, (sink, number))?;
         if let Some(new) = &mut self.events {
             new.events.push(EventRow { only: Some(sink.to_owned()), ..refused.event });
