@@ -38,6 +38,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod time_window;
+mod traces;
 mod units;
 mod walk;
 
@@ -68,6 +69,7 @@ pub use rate_limit::{MethodRate, RateLimit};
 pub use retention::{KeepTags, KeepUntagged, RetentionPolicy};
 pub use sync::{Sync, SyncContent, SyncRegistry, WhoseCredentials};
 pub use time_window::{InvalidTimeWindow, TimeWindow};
+pub use traces::{Ratio, Traces};
 
 pub(crate) use environment::Environment;
 pub(crate) use events::address as sink_address;

@@ -78,6 +78,7 @@ use crate::identity::access::{
     Surface,
 };
 use crate::identity::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionId};
+use crate::kit::traces;
 use crate::mirror::client::Login;
 
 use crate::registry::Shared;
@@ -219,8 +220,10 @@ pub(crate) async fn answer(
         agent: agent(&head.headers),
         request: &id,
     };
+    // Health probes would fill the traces.
+    let span = if path.is_probe() { None } else { registry.traces().begin(&head, info.agent) };
     let Outcome { result, caller, cookies } = if has_place {
-        respond(registry, connection, (&head, &path), info, client, &mut body).await
+        traces::in_span(span.as_ref(), respond(registry, connection, (&head, &path), info, client, &mut body)).await
     } else {
         Outcome::refused(ApiError::busy("too many requests are in flight"))
     };
@@ -242,7 +245,7 @@ pub(crate) async fn answer(
     if path.is_in_v2() {
         response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     }
-    let entry = AccessLogEntry::new(registry, &head, id, client, caller, response.status(), started);
+    let entry = AccessLogEntry::new(registry, &head, (id, span), client, caller, response.status(), started);
     response.body_mut().log_at_end(entry);
     response
 }
@@ -275,6 +278,7 @@ async fn respond(
         Ok(read) => read,
         Err(error) => return Outcome::refused(error),
     };
+    traces::name_current(&head.method, read.operation.template());
     let Authenticated { caller, started, ended } = match authenticate(registry, &info, &read).await {
         Ok(authenticated) => authenticated,
         Err(error) => return Outcome::refused(error),

@@ -14,4 +14,5 @@ pub(crate) mod site;
 pub(crate) mod text;
 pub(crate) mod text_form;
 pub(crate) mod throttle;
+pub(crate) mod traces;
 pub(crate) mod window_limit;

@@ -19,6 +19,7 @@ mod recheck;
 mod retention;
 mod serving;
 mod takeover;
+mod traces;
 mod upstreams;
 
 use std::fmt::Write as _;
@@ -59,6 +60,7 @@ use crate::kit::byte_budget::ByteBudget;
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::metrics::Metrics;
 use crate::kit::site::Site;
+use crate::kit::traces::Traces;
 use crate::mirror::Mirror;
 pub(crate) use crate::mirror::RemoteImages;
 use crate::oci::RepositoryName;
@@ -92,6 +94,7 @@ pub(crate) struct Shared {
     /// `http.externalUrl`, parsed. Open registries compare the host of every request with it.
     external_origin: Option<Url>,
     metrics: Arc<Metrics>,
+    traces: Traces,
     /// How many requests are answered. `None` for any number.
     rate_limits: Option<RateLimits>,
     /// The server of the registry, once it accepts connections.
@@ -383,6 +386,10 @@ impl Shared {
 
     pub(crate) const fn work(&self) -> &TaskTracker {
         &self.work
+    }
+
+    pub(crate) const fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     pub(crate) const fn metrics(&self) -> &Arc<Metrics> {

@@ -118,6 +118,7 @@ impl Server {
         // Dropping the set ends its tasks, so none outlives the server.
         let mut tasks = JoinSet::new();
         maintenance::spawn(&mut tasks, &self.shared, &stopped);
+        tasks.spawn(self.shared.traces().clone().send());
         if let Some(admin) = admin {
             tasks.spawn(admin::listen(admin, Arc::clone(&self.shared), stopped.clone()));
         }
@@ -173,6 +174,7 @@ impl Server {
         }
         work.reopen();
         maintenance::last(&server.shared, &stopped).await;
+        server.shared.traces().flush().await;
     }
 
     async fn connection(&self, mut socket: Socket, mut client: Client) {

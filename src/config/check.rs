@@ -17,6 +17,7 @@ use super::quota;
 use super::retention;
 use super::settings::{Setting, Settings};
 use super::sync;
+use super::traces;
 use super::walk::Findings;
 use crate::kit::site::Site;
 
@@ -78,6 +79,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     quota::check(settings, findings);
     sync::check(settings, findings);
     events::check(settings, findings);
+    traces::check(settings, findings);
     client_certificate::check(settings, findings);
     if settings.has_text(TLS_AUTHORITIES) && !settings.has_text(TLS_CERT) {
         findings.problem(TLS_AUTHORITIES, format!("needs {TLS_CERT} and {TLS_KEY}"));

@@ -4,6 +4,8 @@
 //! list of texts has commas between them. Tables and other lists are JSON. A name that ends in `_FILE` has the path of a
 //! file with the value. A variable takes precedence over the configuration file.
 //!
+//! In builds with traces, three variables of OpenTelemetry set keys as well. Those of coracle take precedence over them.
+//!
 //! Variables whose first word is no table of the configuration are ignored. A container platform sets some by itself,
 //! such as `CORACLE_PORT` for a service with the name `coracle`.
 
@@ -12,15 +14,23 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::error::{Error, Finding, Place};
 use super::keys::{self, Child, Row};
 use super::kind::Kind;
 use super::nearest;
+use crate::kit::traces;
 
 /// The beginning of the names of all variables.
 const PREFIX: &str = "CORACLE_";
+/// Variables of OpenTelemetry, which platforms set for all programs, with the keys that they set.
+const STANDARD: [(&str, &str); 3] = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "extensions.traces.endpoint"),
+    ("OTEL_SERVICE_NAME", "extensions.traces.serviceName"),
+    ("OTEL_RESOURCE_ATTRIBUTES", "extensions.traces.resource"),
+];
 /// The end of a name whose value is the path of a file with the value of the key.
 const FILE: &str = "_FILE";
 /// The largest file with a value, in bytes.
@@ -47,6 +57,9 @@ impl Environment {
     pub(crate) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, Error> {
         let (mut read, mut problems) = (Vec::new(), Vec::new());
         for (name, value) in variables {
+            if traces::IS_BUILT {
+                read.extend(name.to_str().zip(value.to_str()).and_then(|(name, value)| standard(name, value)));
+            }
             let Some((name, rest)) = name.to_str().and_then(|name| Some((name, name.strip_prefix(PREFIX)?))) else {
                 continue;
             };
@@ -58,9 +71,10 @@ impl Environment {
                 }
             }
         }
-        read.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        // Later ones take precedence.
+        read.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
         for pair in read.windows(2) {
-            if pair[0].path == pair[1].path {
+            if pair[0].path == pair[1].path && pair[0].order().0 {
                 let message = format!("sets the same key as {}: remove one of them", pair[0].name);
                 problems.push(Finding { file: pair[1].name.clone(), place: Place::File, message });
             }
@@ -82,8 +96,32 @@ impl Environment {
             let head = key.get(..own.len()).is_some_and(|head| head.eq_ignore_ascii_case(&own));
             head && matches!(key.as_bytes().get(own.len()), None | Some(b'.' | b'['))
         };
-        self.0.iter().find(sets).map(|variable| variable.name.as_str())
+        self.0.iter().rfind(sets).map(|variable| variable.name.as_str())
     }
+}
+
+impl Variable {
+    /// Those of coracle come last, ordered by name.
+    fn order(&self) -> (bool, &str) {
+        (self.name.starts_with(PREFIX), &self.name)
+    }
+}
+
+/// Reads a variable of OpenTelemetry. An empty one counts as absent, as its specification says.
+fn standard(name: &str, value: &str) -> Option<Variable> {
+    let (_, key) = STANDARD.into_iter().find(|(standard, _)| *standard == name)?;
+    let value = Some(value.trim()).filter(|value| !value.is_empty())?;
+    let row = keys::find(key)?;
+    let value = match row.kind {
+        Kind::TextMap => {
+            let pairs = value.split(',').filter_map(|pair| pair.split_once('='));
+            let decoded = |text: &str| percent_decode_str(text.trim()).decode_utf8_lossy().into_owned();
+            pairs.map(|(name, value)| (name.trim().to_owned(), Value::from(decoded(value)))).collect()
+        }
+        _ => Value::from(value),
+    };
+    let path = row.key.split('.').map(str::to_owned).collect();
+    Some(Variable { name: name.to_owned(), path, value: Hidden(value) })
 }
 
 /// Reads one variable. `None` if it is not about the configuration.

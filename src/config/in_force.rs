@@ -84,6 +84,7 @@ impl Config {
         self.extensions.lint.show(&mut values);
         self.extensions.search.show(&mut values);
         self.extensions.ui.show(&mut values);
+        self.extensions.traces.show(&mut values);
         values
     }
 }

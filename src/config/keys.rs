@@ -28,6 +28,7 @@ use super::rate_limit::{MethodRate, RateLimit};
 use super::retention::{KeepTags, KeepUntagged, RetentionPolicy};
 use super::settings::{Section as _, Setting};
 use super::sync::{Sync, SyncContent, SyncRegistry};
+use super::traces::Traces;
 
 /// The default of a key that its table requires.
 const REQUIRED: &str = "required";
@@ -114,6 +115,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Row> {
         Lint::ROWS,
         Search::ROWS,
         Ui::ROWS,
+        Traces::ROWS,
         Difference::ROWS,
     ];
     supported.into_iter().chain([access::KEYS, extensions::KEYS, zot::KEYS]).flatten()

@@ -35,6 +35,8 @@ pub(super) enum Kind {
         least: &'static str,
         most: &'static str,
     },
+    /// A part of a whole, from 0 to 1, as a number or a string. It is read as millionths.
+    Ratio,
     /// A TCP port as a number or a string, 0 for any free one.
     Port,
     /// An IP address, `localhost`, or "" for all addresses.
@@ -113,6 +115,7 @@ impl Kind {
                 .filter(|n| Some(*n) >= duration_nanoseconds(least))
                 .filter(|n| Some(*n) <= duration_nanoseconds(most))
                 .map(Setting::Nanoseconds),
+            (Self::Ratio, value) => read_ratio(value).map(Setting::Int),
             (Self::Port, value) => read_port(value).map(|port| Setting::Int(port.into())),
             (Self::Address, Value::String(text)) => read_address(text).map(Setting::Text),
             (Self::Url, Value::String(text)) => read_url(text).map(Setting::Text),
@@ -159,6 +162,7 @@ impl Kind {
                 let example = if fits { "24h" } else { most };
                 format!("a duration from {least} to {most}, such as \"{example}\" (a bare number counts nanoseconds)")
             }
+            Self::Ratio => "a number from 0 to 1, such as 0.1".to_owned(),
             Self::Port => "a port from 0 to 65535, as a number or a string".to_owned(),
             Self::Address => "an IP address, \"localhost\", or \"\" for all addresses".to_owned(),
             Self::Url => "a URL such as \"https://registry.example\", without query".to_owned(),
@@ -240,6 +244,17 @@ fn read_duration(value: &Value) -> Option<i64> {
         Value::String(text) => duration_nanoseconds(text),
         _ => None,
     }
+}
+
+fn read_ratio(value: &Value) -> Option<i64> {
+    let ratio = match value {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => text.parse::<f64>().ok()?,
+        _ => return None,
+    };
+    // The product is between 0 and a million.
+    #[expect(clippy::cast_possible_truncation, reason = "it is in range")]
+    (0.0..=1.0).contains(&ratio).then(|| (ratio * 1e6).round() as i64)
 }
 
 fn read_port(value: &Value) -> Option<u16> {

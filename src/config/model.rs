@@ -22,6 +22,7 @@ use super::retention::RetentionPolicy;
 use super::settings::{FromSetting, Section, Setting, Settings, from_setting, section};
 use super::sync::{Sync, WhoseCredentials};
 use super::time_window::TimeWindow;
+use super::traces::Traces;
 use crate::identity::access::AccessControl;
 
 section! {
@@ -347,6 +348,8 @@ section! {
             search: Search = Section::read;
             /// zot's web page.
             ui: Ui = Section::read;
+            /// Traces of requests, sent to a collector of OpenTelemetry.
+            traces: Traces = Section::read;
         }
     }
 }

@@ -8,6 +8,7 @@ mod openid;
 mod problems;
 mod sync;
 mod table;
+mod traces;
 mod zot;
 
 use std::path::Path;

@@ -12,6 +12,7 @@ use hyper::{Method, StatusCode};
 use super::forwarded::ClientInfo;
 use crate::identity::access::Identity;
 use crate::kit::metrics::Metrics;
+use crate::kit::traces::{Ended, RequestSpan};
 use crate::registry::Shared;
 
 /// A request whose response has begun. It travels with the body of the response.
@@ -21,6 +22,10 @@ pub(super) struct AccessLogEntry {
     method: Method,
     status: u16,
     started: Instant,
+    id: String,
+    client: Option<IpAddr>,
+    peer: Option<SocketAddr>,
+    span: Option<RequestSpan>,
     /// `None` if the log level excludes access log lines.
     line: Option<Line>,
 }
@@ -47,10 +52,7 @@ impl LoggedCaller {
 
 #[derive(Debug)]
 struct Line {
-    id: String,
     path: String,
-    client: Option<IpAddr>,
-    peer: Option<SocketAddr>,
     user: LoggedCaller,
     agent: Option<String>,
 }
@@ -59,7 +61,7 @@ impl AccessLogEntry {
     pub(super) fn new(
         registry: &Shared,
         head: &Parts,
-        id: String,
+        (id, span): (String, Option<RequestSpan>),
         from: ClientInfo<'_>,
         user: LoggedCaller,
         status: StatusCode,
@@ -67,24 +69,27 @@ impl AccessLogEntry {
     ) -> Self {
         let agent = || head.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
         let line = tracing::enabled!(target: "coracle::request", tracing::Level::INFO).then(|| Line {
-            id,
             path: head.uri.path().to_owned(),
-            client: from.address,
-            peer: from.peer,
             user,
             agent: agent().map(str::to_owned),
         });
         let (metrics, method) = (Arc::clone(registry.metrics()), head.method.clone());
-        Self { metrics, method, status: status.as_u16(), started, line }
+        let (client, peer) = (from.address, from.peer);
+        Self { metrics, method, status: status.as_u16(), started, id, client, peer, span, line }
     }
 
     /// Writes the entry. The client got `sent` bytes of the body and did not take the other `unsent` bytes.
     pub(super) fn write(self, sent: u64, unsent: u64) {
         let duration = self.started.elapsed();
         self.metrics.request(&self.method, self.status, duration, sent);
-        let Some(Line { id, path, client, peer, user, agent }) = self.line else { return };
         // The response to a `HEAD` has a length and no body.
         let aborted = unsent > 0 && self.method != Method::HEAD;
+        let Self { id, client, peer, .. } = self;
+        if let Some(span) = &self.span {
+            let (status, peer) = (self.status, peer.map(|peer| peer.ip()));
+            span.end(&Ended { status, sent, is_aborted: aborted, client, peer, id: &id });
+        }
+        let Some(Line { path, user, agent }) = self.line else { return };
         tracing::info!(
             target: "coracle::request",
             id,
@@ -98,6 +103,7 @@ impl AccessLogEntry {
             peer = peer.map(tracing::field::display),
             agent,
             aborted,
+            trace = self.span.as_ref().map(RequestSpan::trace_id),
         );
     }
 }

@@ -58,6 +58,16 @@ impl Operation {
         }
     }
 
+    /// The path with the names of its values in place of the values, for traces.
+    pub(super) const fn template(&self) -> &'static str {
+        match self {
+            Self::Registry(route) => route.template(),
+            Self::V1(request) => request.path(),
+            Self::Page(_) => "/ui/{page}",
+            Self::Site(_) => "/{file}",
+        }
+    }
+
     /// The scope of an access token for the operation (see [`Route::scope`]). API v1 has no challenge that names one.
     pub(super) fn scope(&self, reduces: bool) -> Option<String> {
         match self {

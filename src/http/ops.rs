@@ -71,6 +71,7 @@ pub(super) fn metrics(context: &Context<'_>) -> Response<Body> {
     if let Some(events) = context.registry.events() {
         events.report(stores, context.registry.metrics());
     }
+    context.registry.traces().report(context.registry.metrics());
     if let Ok(Some(figures)) = stores.quota_figures() {
         let QuotaFigures { repositories, max_repositories, .. } = figures;
         let refused = [

@@ -11,6 +11,7 @@ mod extension;
 mod path;
 mod query;
 mod sign_in;
+mod template;
 
 use std::borrow::Cow;
 

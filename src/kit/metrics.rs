@@ -133,6 +133,25 @@ impl Upstreams {
     }
 }
 
+/// The figures of traces, in builds that have them.
+#[derive(Debug, Default)]
+struct TraceFigures {
+    sent: Counter<u64, AtomicU64>,
+    dropped: Counter<u64, AtomicU64>,
+}
+
+impl TraceFigures {
+    fn register(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        if cfg!(feature = "otel") {
+            registry.register("coracle_traces_sent", "Spans that the collector took", new.sent.clone());
+            let help = "Spans that were lost, because the collector did not take them";
+            registry.register("coracle_traces_dropped", help, new.dropped.clone());
+        }
+        new
+    }
+}
+
 /// The metrics of one registry.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -154,6 +173,8 @@ pub(crate) struct Metrics {
     upstreams: Upstreams,
     sinks: Sinks,
     quotas: Quotas,
+    #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "only the feature otel has traces"))]
+    traces: TraceFigures,
 }
 
 /// The figures of quotas, which are there if the operator limits anything.
@@ -231,6 +252,7 @@ impl Metrics {
         let upstreams = Upstreams::register(&mut registry);
         let sinks = Sinks::register(&mut registry);
         let quotas = Quotas::register(&mut registry);
+        let traces = TraceFigures::register(&mut registry);
         let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("zot", "The running program", info);
         Self {
@@ -252,6 +274,7 @@ impl Metrics {
             upstreams,
             sinks,
             quotas,
+            traces,
         }
     }
 
@@ -354,6 +377,13 @@ impl Metrics {
     /// Sets the number of events that were dropped since the start.
     pub(crate) fn dropped_events(&self, count: u64) {
         self.sinks.dropped.inner().store(count, Ordering::Relaxed);
+    }
+
+    /// Sets the numbers of spans that were sent and dropped since the start.
+    #[cfg(feature = "otel")]
+    pub(crate) fn traces(&self, sent: u64, dropped: u64) {
+        self.traces.sent.inner().store(sent, Ordering::Relaxed);
+        self.traces.dropped.inner().store(dropped, Ordering::Relaxed);
     }
 
     /// All metrics in the text format of `OpenMetrics`.

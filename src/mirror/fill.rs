@@ -22,6 +22,7 @@ use super::error::Error;
 use super::room::Reserved;
 use crate::content::repository::{self, Upload};
 use crate::kit::metrics::UpstreamCounters;
+use crate::kit::traces;
 use crate::oci::{Digest, RepositoryName};
 
 /// How often a fill continues although the last connection sent nothing.
@@ -130,7 +131,7 @@ impl Fills {
         let (sender, progress) = watch::channel(State::Starting);
         let (running, stopping) = (Arc::clone(&self.running), self.stopping.lock().clone());
         let work = source.destination.work.clone();
-        work.spawn(async move {
+        let filling = async move {
             let filled = tokio::select! {
                 filled = fill(&source, &sender) => filled,
                 () = stopping.cancelled() => Err(Error::Stopped),
@@ -142,7 +143,9 @@ impl Fills {
                 tracing::warn!(%name, %digest, %error, "could not mirror a blob");
                 sender.send_replace(State::Failed(error));
             }
-        });
+        };
+        // The first request that waits for the blob has the requests to the upstream in its trace.
+        work.spawn(traces::in_current(filling));
         progress
     }
 

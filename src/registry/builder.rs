@@ -152,6 +152,7 @@ impl Builder {
         let directory = ui.directory.as_deref().filter(|_| ui.enable && self.config.extensions.search.enable);
         let site = directory.map(Site::read).transpose();
         let site = site.map_err(|error| Error::setting("extensions.ui.directory", error.to_string()))?;
+        let traces = super::traces::open(&self.config.extensions.traces)?;
         let metrics = Arc::new(Metrics::new());
         let work = TaskTracker::new();
         let (sync, takeover) = (&self.config.extensions.sync, self.takeover.as_ref());
@@ -180,6 +181,7 @@ impl Builder {
             rate_limits: RateLimits::new(&self.config.http.rate_limit),
             config: self.config,
             metrics,
+            traces,
             serving: OnceLock::new(),
             activity: super::Activity::default(),
             disk: Arc::default(),

@@ -45,6 +45,8 @@ mod retention;
 mod soak;
 mod support;
 mod tls;
+#[cfg(feature = "otel")]
+mod traces;
 mod traffic;
 mod transfer;
 mod ui;

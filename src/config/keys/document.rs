@@ -15,7 +15,7 @@ const OWN: &[&str] = &[
     "extensions.sync.registries.*.credentials", "extensions.sync.registries.*.host",
     "extensions.sync.registries.*.immutableTags", "extensions.sync.registries.*.sizeLimit", "extensions.sync.sizeLimit",
     "extensions.sync.tokenHosts",
-    "extensions.ui.directory",
+    "extensions.traces", "extensions.ui.directory",
     "http.auth.bearer.oidc.*.keysFile", "http.auth.bearer.oidc.*.keysRefresh", "http.auth.bearer.oidc.*.maxLifetime",
     "http.auth.bearer.oidc.*.rules",
     "http.auth.keys", "http.auth.ldap.outageMemory", "http.auth.ldap.recheck", "http.auth.session", "http.auth.token",

@@ -41,6 +41,11 @@ impl<'a> Path<'a> {
         }
     }
 
+    /// Whether it is the path of a health probe.
+    pub(crate) fn is_probe(&self) -> bool {
+        matches!(self.as_str(), Some("/livez" | "/readyz" | "/startupz"))
+    }
+
     /// Whether the distribution specification knows the path.
     pub(crate) fn is_in_v2(&self) -> bool {
         self.as_str().is_some_and(|path| path == "/v2" || path.starts_with("/v2/"))

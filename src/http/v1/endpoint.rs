@@ -89,7 +89,7 @@ impl Endpoint {
         // The access decision needs the repository. Other malformed values are refused after that decision.
         let repository = values.first().filter(|_| self.path.contains(REPOSITORY));
         let repository = repository.map(|name| route::repository(name)).transpose()?;
-        Ok(Request { requires: self.requires, repository, run: self.handler.parse(values, query) })
+        Ok(Request { path: self.path, requires: self.requires, repository, run: self.handler.parse(values, query) })
     }
 
     /// Describes the input and the answer.
@@ -100,6 +100,7 @@ impl Endpoint {
 
 /// A request whose endpoint is found and whose values are parsed.
 pub(crate) struct Request {
+    path: &'static str,
     requires: Requires,
     /// The repository that the path names.
     repository: Option<RepositoryName>,
@@ -110,6 +111,11 @@ type Run = Box<dyn for<'a> FnOnce(&'a Context<'a>, &'a mut RequestBody) -> Runni
 type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send + 'a>>;
 
 impl Request {
+    /// The path of the endpoint, as it is described.
+    pub(in crate::http) const fn path(&self) -> &'static str {
+        self.path
+    }
+
     /// The access that the operation requires.
     pub(crate) fn access(&self) -> Access {
         match (self.requires, &self.repository) {

@@ -17,6 +17,7 @@ use url::Url;
 use super::Error;
 use super::connector::{ConnectError, Connector};
 use crate::kit::outgoing::{Trust, causes};
+use crate::kit::traces::UpstreamSpan;
 
 /// The largest head of a response in bytes, in HTTP/2.
 const HEAD_BYTES_MAX: u32 = 64 * 1024;
@@ -93,7 +94,10 @@ impl Transport {
             request.headers_mut().insert(header::PROXY_AUTHORIZATION, password);
         }
         *request.uri_mut() = uri;
-        self.client.request(request).await.map_err(|error| failure(host, &error))
+        let span = UpstreamSpan::begin(method, url, request.headers_mut());
+        let answered = self.client.request(request).await;
+        span.end(answered.as_ref().ok().map(|answered| answered.status().as_u16()));
+        answered.map_err(|error| failure(host, &error))
     }
 }
 
