@@ -17,6 +17,7 @@ use crate::server::check_tls;
 /// The exit code is 0 if `coracle serve` accepts the configuration, and 2 if not. Warnings about keys without an effect
 /// do not change it.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(super) struct CheckConfig {
     /// The configuration in TOML, JSON or YAML, as its extension says
     #[arg(required_unless_present_any = ["keys", "config", "effective"])]

@@ -21,7 +21,7 @@ const ENDPOINT: &str = "extensions.traces.endpoint";
 section! {
     /// Traces of requests, sent to a collector of OpenTelemetry. Only builds with the feature otel have them.
     Traces {
-        /// URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318. Without it, there are no traces.
+        /// URL of a collector that takes OTLP over HTTP, usually at port 4318. Without it, there are no traces.
         endpoint: Option<String> = "extensions.traces.endpoint", Kind::Url, "";
         /// File with headers for the collector, one name: value in each line. It is read again for each attempt.
         headers_file: Option<PathBuf> = "extensions.traces.headersFile", Path, "";
