@@ -8,6 +8,7 @@
 //! [`Operation`], a line in `operations!` below, and a `Report` in `cli` that prints the answer.
 
 mod access;
+mod certificate;
 mod directory;
 mod events;
 mod group;
@@ -36,6 +37,7 @@ use crate::content::repository::{BackupError, Error as ContentError};
 use crate::identity::accounts::{Accounts, Error as AccountsError};
 use crate::registry::Shared;
 pub(crate) use access::{ExplainAccess, RotateSigningKey, SigningKey};
+pub(crate) use certificate::{CertificateState, RenewCertificate, ShowCertificate};
 pub(crate) use directory::{Handed, Offered};
 pub(crate) use events::{EventList, ListEvents, RedeliverEvents, Redelivered};
 pub(crate) use group::{AddMembers, GroupView, Groups, ListGroups, RemoveGroup, RemoveMembers, SetRole};
@@ -185,7 +187,7 @@ operations! {
     TagHistory, RestoreTag, Collect, Scrub, BackUp, Import, Export, Inventory, TransferStatus,
     EvictMirrored, PlanRetention, RunRetention, ListEvents, RedeliverEvents,
     MirrorStatus, SyncMirror, ExplainMirror, SetUpMirror,
-    CheckHealth, ShowStatus, DiskUsage,
+    CheckHealth, ShowStatus, DiskUsage, ShowCertificate, RenewCertificate,
 }
 
 impl Command {
@@ -202,6 +204,7 @@ impl Command {
                 | Self::Import(_)
                 | Self::Export(_)
                 | Self::SyncMirror(_)
+                | Self::RenewCertificate(_)
                 | Self::DiskUsage(_)
         )
     }

@@ -6,6 +6,7 @@
 mod access;
 mod administer;
 mod apikey;
+mod certificate;
 mod check_config;
 mod credentials;
 mod doctor;
@@ -67,6 +68,7 @@ enum Command {
     Retention(retention::Retention),
     Mirror(mirror::Mirror),
     Events(events::Events),
+    Certificate(certificate::Certificate),
     Token(access::Token),
     Access(access::Access),
     Status(status::StatusCommand),
@@ -100,6 +102,7 @@ pub fn run() -> ExitCode {
         Command::Retention(command) => command.run(),
         Command::Mirror(command) => command.run(),
         Command::Events(command) => command.run(),
+        Command::Certificate(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Access(command) => command.run(),
         Command::Status(command) => command.run(),

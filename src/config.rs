@@ -10,6 +10,7 @@
 //! Every input gives a configuration or problems, never a panic. All problems are reported at once, with file and place.
 
 mod access_control;
+mod acme;
 mod bearer;
 mod check;
 mod client_certificate;
@@ -49,6 +50,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 pub use crate::identity::access::{AccessControl, PolicyRule, RepositoryRules};
+pub use acme::{Acme, AcmeChallenge};
 pub use bearer::{Bearer, WorkloadIssuer, WorkloadRule};
 pub use client_certificate::{CertificateAttribute, ClientCertificates, Tls};
 pub use error::{Error, Finding, Place};
@@ -56,7 +58,7 @@ pub use events::{EventSink, Events, SinkKind};
 pub use immutable::ImmutableTags;
 pub use keys::{key_document, key_table};
 pub use ldap::Ldap;
-pub use listen::{InvalidListen, Listen};
+pub use listen::{InvalidListen, Listen, Speaks};
 pub use model::{
     Address, Auth, Collection, Config, Difference, Extensions, Http, Limits, Lint, Log, LogFormat, LogLevel, Metrics,
     Profile, Scrub, Search, SocketMode, Storage, Ui, UnixSocket,
@@ -71,6 +73,7 @@ pub use sync::{Sync, SyncContent, SyncRegistry, WhoseCredentials};
 pub use time_window::{InvalidTimeWindow, TimeWindow};
 pub use traces::{Ratio, Traces};
 
+pub(crate) use acme::decoded_key;
 pub(crate) use environment::Environment;
 pub(crate) use events::address as sink_address;
 pub(crate) use ldap::ldap_credentials;

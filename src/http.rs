@@ -163,6 +163,8 @@ pub(crate) struct Connection {
     peer: Option<SocketAddr>,
     /// Whether the registry itself speaks TLS on it.
     is_tls: bool,
+    /// Whether the port is only for the challenges of an ACME authority.
+    only_challenges: bool,
     certificate: ClientCertificate,
     /// The registry's own hosts, if there is a socket.
     own_hosts: Option<Arc<OwnHosts>>,
@@ -178,6 +180,11 @@ impl Connection {
     /// The same connection with the certificate that its client has shown.
     pub(crate) fn with_certificate(self, certificate: ClientCertificate) -> Self {
         Self { certificate, ..self }
+    }
+
+    /// The same connection, to a port that is only for the challenges of an ACME authority.
+    pub(crate) fn only_for_challenges(self) -> Self {
+        Self { only_challenges: true, ..self }
     }
 
     /// Whether the client uses a unix socket.
@@ -274,6 +281,10 @@ async fn respond(
     client: ClientInfo<'_>,
     body: &mut RequestBody,
 ) -> Outcome {
+    if connection.only_challenges && !path.is_acme_challenge() {
+        let result = ops::use_https(registry, head);
+        return Outcome { result, caller: LoggedCaller::Unknown, cookies: Vec::new() };
+    }
     let read = match ReadHead::of(registry, head, path, &client) {
         Ok(read) => read,
         Err(error) => return Outcome::refused(error),

@@ -81,6 +81,7 @@
 //! * `mirror`: what other registries have, fetched when a client requests it, on a schedule, for an import or for a
 //!   takeover. `mirror::client` is the client for them.
 //! * `events`: sends events about changes to other servers, from the outbox in the rows. Knows no request and no rights.
+//! * `acme`: a certificate from an ACME authority, and its renewal. Knows no socket and no request.
 //! * `transfer`: imports of stores, layouts and archives of other tools, and exports for them.
 //! * `search`: zot's search, GraphQL over facts. Knows no request, no rights and no row.
 //! * `web`: the pages: views, templates, style. Knows no request and no row.
@@ -142,6 +143,7 @@
 //! Reads of rows take a few microseconds in memory and happen where they are needed. Work that syncs or moves many bytes
 //! runs on tokio's threads for blocking work, which are few. A slow client never holds one.
 
+mod acme;
 mod admin;
 #[doc(hidden)]
 pub mod cli;

@@ -1,5 +1,6 @@
 //! [`Registry`]: stores, accounts and access rules in one value. Sockets and tasks are in [`crate::server`].
 
+mod acme;
 mod activity;
 mod builder;
 mod catalog;
@@ -35,6 +36,7 @@ use parking_lot::RwLock;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+pub(crate) use acme::{CertificateReport, certificate_report};
 pub(crate) use activity::{Activity, Work, WorkState};
 pub use builder::Builder;
 pub(crate) use client_settings::{ClientSettings, MirrorClient};
@@ -47,6 +49,7 @@ pub(crate) use serving::Serving;
 pub(crate) use takeover::TakeoverView;
 pub(crate) use upstreams::{MirrorExplanation, MirrorSource, RunningSync, UpstreamView};
 
+use crate::acme::Acme;
 use crate::config::{AllowedOrigins, Bearer, Config, Limits, Network, Profile};
 use crate::content::blobs::Tree;
 use crate::content::repository::{Repository, Stores};
@@ -112,6 +115,8 @@ pub(crate) struct Shared {
     mirror: Option<Arc<Mirror>>,
     /// The sinks of events, if there are any.
     events: Option<Events>,
+    /// The certificate, if an ACME authority issues it.
+    acme: Option<Arc<Acme>>,
     takeover: Option<takeover::Takeover>,
     /// The imports and exports that run.
     transfers: Transfers,
@@ -273,7 +278,7 @@ impl Shared {
 
     /// Whether clients reach the registry by https.
     pub(crate) fn is_https(&self) -> bool {
-        self.config.http.tls.is_some() || self.external_url().is_some_and(|url| url.starts_with("https://"))
+        self.config.http.has_tls() || self.external_url().is_some_and(|url| url.starts_with("https://"))
     }
 
     /// The proxies whose forwarding headers are believed.

@@ -46,6 +46,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::acme::ALPN;
 use crate::http::{self, Arriving, Body, BoxError, Connection, OwnHosts, RequestBody};
 use crate::identity::access::ClientCertificate;
 use crate::registry::Shared;
@@ -107,6 +108,7 @@ struct Server {
 struct Port {
     listener: Listener,
     has_tls: bool,
+    only_challenges: bool,
     own_hosts: Arc<OwnHosts>,
 }
 
@@ -119,6 +121,9 @@ impl Server {
         let mut tasks = JoinSet::new();
         maintenance::spawn(&mut tasks, &self.shared, &stopped);
         tasks.spawn(self.shared.traces().clone().send());
+        if let Some(acme) = self.shared.acme() {
+            tasks.spawn(Arc::clone(acme).run(self.shared.work().clone()));
+        }
         if let Some(admin) = admin {
             tasks.spawn(admin::listen(admin, Arc::clone(&self.shared), stopped.clone()));
         }
@@ -146,13 +151,22 @@ impl Server {
                 continue;
             };
             let (server, stopping) = (Arc::clone(&server), stopping.subscribe());
-            let (has_tls, own_hosts) = (port.has_tls, Arc::clone(&port.own_hosts));
+            let (has_tls, only_challenges) = (port.has_tls, port.only_challenges);
+            let own_hosts = Arc::clone(&port.own_hosts);
             tasks.spawn(async move {
                 let _counted = server.shared.metrics().connection();
                 server
                     .connection(
                         socket,
-                        Client { peer, has_tls, certificate: ClientCertificate::None, own_hosts, handle, stopping },
+                        Client {
+                            peer,
+                            has_tls,
+                            only_challenges,
+                            certificate: ClientCertificate::None,
+                            own_hosts,
+                            handle,
+                            stopping,
+                        },
                     )
                     .await;
             });
@@ -225,6 +239,10 @@ impl Server {
             Ok(Err(error)) => tracing::debug!(%peer, %error, "the TLS handshake failed"),
             Ok(Ok(stream)) => {
                 let session = stream.get_ref().1;
+                if session.alpn_protocol() == Some(ALPN) {
+                    // The authority has seen the certificate of the challenge, and sends nothing.
+                    return tracing::debug!(%peer, "the ACME authority has verified a name by TLS");
+                }
                 client.certificate = tls.client(session);
                 if session.alpn_protocol() == Some(tls::HTTP2) {
                     self.http2(stream, state, client).await;
@@ -316,7 +334,8 @@ impl Server {
 
     fn responder(&self, client: &Client) -> Responder {
         let connection = Connection::from(client.peer.0, client.has_tls, Arc::clone(&client.own_hosts));
-        let connection = Arc::new(connection.with_certificate(client.certificate.clone()));
+        let connection = connection.with_certificate(client.certificate.clone());
+        let connection = Arc::new(if client.only_challenges { connection.only_for_challenges() } else { connection });
         Responder { shared: Arc::clone(&self.shared), connection }
     }
 }
@@ -367,6 +386,8 @@ impl fmt::Display for Peer {
 struct Client {
     peer: Peer,
     has_tls: bool,
+    /// Whether the port is only for the challenges of an ACME authority.
+    only_challenges: bool,
     certificate: ClientCertificate,
     /// The hosts of the listening socket.
     own_hosts: Arc<OwnHosts>,

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::certificate::{self, CertificateState};
 use super::{Call, Failure, Operation, block_on};
 use crate::content::repository::SearchScope;
-use crate::kit::certificate::{Validity, ValidityState};
 use crate::kit::clock::Timestamp;
 use crate::kit::network::is_loopback;
 use crate::kit::text::{counted, size};
@@ -68,6 +68,9 @@ pub(crate) struct Status {
     pub(crate) maintenance: Vec<WorkReport>,
     /// When `coracle backup` last finished. Null if it never did.
     pub(crate) last_backup: Option<String>,
+    /// Null if the registry speaks no TLS.
+    #[serde(default)]
+    pub(crate) certificate: Option<CertificateState>,
     /// Everything that needs attention, and what to do.
     pub(crate) warnings: Vec<String>,
 }
@@ -131,6 +134,7 @@ impl Operation for ShowStatus {
             unreferenced_bytes: usage.unreferenced,
             maintenance,
             last_backup: stores.last_backup()?.map(|time| time.to_string()),
+            certificate: certificate::state(registry),
             warnings: Vec::new(),
         };
         status.warnings = warnings(registry, &status, stores.damaged_blobs()?);
@@ -198,9 +202,7 @@ fn warnings(registry: &Shared, status: &Status, damaged: usize) -> Vec<String> {
             warnings.push(format!("the last {} found a problem: {result}", work.work));
         }
     }
-    if let Some(tls) = &registry.config().http.tls {
-        warnings.extend(certificate(registry.now(), &tls.cert));
-    }
+    warnings.extend(certificate::warnings(registry));
     if let Some(server) = &status.server {
         let proxies = &server.untrusted_proxies;
         if !proxies.is_empty() {
@@ -219,23 +221,6 @@ fn warnings(registry: &Shared, status: &Status, damaged: usize) -> Vec<String> {
         warnings.extend(server.urls.iter().find_map(|url| clear_text(registry, url)));
     }
     warnings
-}
-
-/// Warns about a certificate that ends soon.
-fn certificate(now: Timestamp, path: &std::path::Path) -> Option<String> {
-    let validity = Validity::read(path).ok()?;
-    let path = path.display();
-    match validity.at(now) {
-        ValidityState::Expired => Some(format!(
-            "the certificate {path} expired at {}: replace it, the registry reads it again",
-            validity.until
-        )),
-        ValidityState::NotYetValid => {
-            Some(format!("the certificate {path} is not valid before {}: check the clock", validity.from))
-        }
-        ValidityState::ExpiresSoon => Some(format!("the certificate {path} expires at {}: renew it", validity.until)),
-        ValidityState::Valid => None,
-    }
 }
 
 /// Warns if clients on other machines send passwords in clear text.

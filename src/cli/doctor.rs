@@ -104,7 +104,7 @@ impl Doctor {
         let status = status.ok().flatten();
         checks.extend(data::checks(&root, &config));
         checks.push(clock::check(&root, status.as_ref()));
-        checks.extend(network::certificate(&config));
+        checks.extend(network::certificate(&config, &root));
         checks.extend(network::ports(&config, status.as_ref()));
         let url = self.url.clone().or_else(|| usual_url(&config, status.as_ref()));
         checks.extend(network::way(url.as_deref(), status.as_ref()));

@@ -67,6 +67,9 @@ impl Report for Status {
         for work in &self.maintenance {
             line(&work.work, describe(work));
         }
+        if let Some(certificate) = &self.certificate {
+            line("certificate", super::certificate::describe(certificate));
+        }
         let never = || "never: `coracle backup DIRECTORY` makes one".to_owned();
         line("last backup", self.last_backup.clone().unwrap_or_else(never));
         for warning in &self.warnings {

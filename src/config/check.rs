@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::access_control;
+use super::acme;
 use super::bearer;
 use super::client_certificate;
 use super::events;
@@ -81,8 +82,10 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     events::check(settings, findings);
     traces::check(settings, findings);
     client_certificate::check(settings, findings);
-    if settings.has_text(TLS_AUTHORITIES) && !settings.has_text(TLS_CERT) {
-        findings.problem(TLS_AUTHORITIES, format!("needs {TLS_CERT} and {TLS_KEY}"));
+    acme::check(settings, findings);
+    let has_certificate = settings.has_text(TLS_CERT) || settings.given(acme::ACME).is_some();
+    if settings.has_text(TLS_AUTHORITIES) && !has_certificate {
+        findings.problem(TLS_AUTHORITIES, format!("needs {TLS_CERT} and {TLS_KEY}, or {}", acme::ACME));
     }
     for key in [TLS_CERT, TLS_KEY, TLS_AUTHORITIES, BEARER_CERT] {
         check_file(key, settings, findings);

@@ -144,10 +144,33 @@ impl Translation<'_> {
                 self.put(ours, json!(text));
             }
         }
+        self.letsencrypt();
         if self.is_true("http.debug.prometheus.enabled") {
             self.put("extensions.metrics.enable", json!(true));
             if let Some(path) = self.text("http.debug.prometheus.path") {
                 self.put("extensions.metrics.prometheus.path", json!(path));
+            }
+        }
+    }
+
+    /// Without hosts, distribution asks for a certificate for every name that a client uses.
+    fn letsencrypt(&mut self) {
+        const HOSTS: &str = "http.tls.letsencrypt.hosts";
+        // Distribution's examples have the block with empty texts.
+        let is_used =
+            |key: &str| self.text(&format!("http.tls.letsencrypt.{key}")).is_some_and(|text| !text.is_empty());
+        let hosts = self.get(HOSTS).filter(|hosts| hosts.as_array().is_some_and(|hosts| !hosts.is_empty())).cloned();
+        match hosts {
+            Some(hosts) => self.put("http.tls.acme.domains", hosts),
+            None if ["cachefile", "email", "directoryurl"].into_iter().any(is_used) => {
+                return self.findings.problem(HOSTS, "required: the names of the registry, for its certificate");
+            }
+            None => return,
+        }
+        for (theirs, ours) in [("email", "email"), ("directoryurl", "directory")] {
+            let text = self.text(&format!("http.tls.letsencrypt.{theirs}"));
+            if let Some(text) = text.filter(|text| !text.is_empty()) {
+                self.put(&format!("http.tls.acme.{ours}"), json!(text));
             }
         }
     }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::acme::AcmeChallenge;
 use super::bearer::{WorkloadIssuer, WorkloadRule};
 use super::client_certificate::CertificateAttribute;
 use super::events::{EventSink, SinkKind};
@@ -73,6 +74,9 @@ impl Config {
         if let Some(tls) = &self.http.tls {
             tls.show(&mut values);
         }
+        if let Some(acme) = &self.http.acme {
+            acme.show(&mut values);
+        }
         if let Some(clients) = &self.http.client_certificates {
             clients.show(&mut values);
         }
@@ -128,6 +132,7 @@ shown! {
     Vec<MethodRate>: value => value.iter().map(|limit| format!("{} {}", limit.method, limit.rate)).collect::<Vec<_>>().join(", ");
     Vec<SyncRegistry>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "registry", "registries") };
     Vec<CertificateAttribute>: value => value.iter().map(|attribute| format!("{attribute:?}")).collect::<Vec<_>>().join(", ");
+    Vec<AcmeChallenge>: value => value.iter().map(|challenge| challenge.word()).collect::<Vec<_>>().join(", ");
     Vec<EventSink>: value => if value.is_empty() { String::new() } else { text::counted(value.len() as u64, "sink", "sinks") };
     BTreeMap<String, String>: value => value.keys().cloned().collect::<Vec<_>>().join(", ");
     Secret: _value => "(secret)".to_owned();

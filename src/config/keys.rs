@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 pub use document::key_document;
 use serde_json::Value;
 
+use super::acme::Acme;
 use super::bearer::{Bearer, WorkloadIssuer, WorkloadRule};
 use super::client_certificate::{ClientCertificates, Tls};
 use super::events::{EventSink, Events};
@@ -98,6 +99,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Row> {
         WorkloadIssuer::ROWS,
         WorkloadRule::ROWS,
         Tls::ROWS,
+        Acme::ROWS,
         Limits::ROWS,
         ClientCertificates::ROWS,
         UnixSocket::ROWS,

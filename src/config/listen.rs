@@ -13,9 +13,11 @@ use super::Address;
 const UNIX: &str = "unix:";
 /// The beginning of an address that speaks plain HTTP although there is a certificate.
 const PLAIN: &str = "http://";
+/// The beginning of an address that only answers the challenges of an ACME authority.
+const CHALLENGES: &str = "acme://";
 
-/// A place where the registry listens: `0.0.0.0:443`, `[::1]:8080`, `:8080`, `http://127.0.0.1:8080`, or
-/// `unix:/run/coracle/http.sock`.
+/// A place where the registry listens: `0.0.0.0:443`, `[::1]:8080`, `:8080`, `http://127.0.0.1:8080`,
+/// `acme://:80`, or `unix:/run/coracle/http.sock`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
     /// A port.
@@ -24,11 +26,23 @@ pub enum Listen {
         address: Address,
         /// The port, 0 for any free one.
         port: u16,
-        /// Whether it speaks plain HTTP also if there is a certificate.
-        plain: bool,
+        /// The protocol of the port.
+        speaks: Speaks,
     },
     /// A unix socket, which speaks plain HTTP.
     Unix(PathBuf),
+}
+
+/// The protocol of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Speaks {
+    /// TLS if there is a certificate, and otherwise plain HTTP.
+    TlsOrPlain,
+    /// Plain HTTP also if there is a certificate.
+    Plain,
+    /// Plain HTTP, and only for the challenges of an ACME authority. Everything else is sent to https://.
+    Challenges,
 }
 
 impl Listen {
@@ -45,8 +59,12 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
-            Self::Port { address, port, plain } => {
-                f.write_str(if *plain { PLAIN } else { "" })?;
+            Self::Port { address, port, speaks } => {
+                f.write_str(match speaks {
+                    Speaks::TlsOrPlain => "",
+                    Speaks::Plain => PLAIN,
+                    Speaks::Challenges => CHALLENGES,
+                })?;
                 match address {
                     Address::All => write!(f, ":{port}"),
                     Address::Localhost => write!(f, "localhost:{port}"),
@@ -65,7 +83,9 @@ impl FromStr for Listen {
             let path = PathBuf::from(path);
             return if path.is_absolute() { Ok(Self::Unix(path)) } else { Err(InvalidListen) };
         }
-        let (plain, rest) = text.strip_prefix(PLAIN).map_or((false, text), |rest| (true, rest));
+        let plain = text.strip_prefix(PLAIN).map(|rest| (Speaks::Plain, rest));
+        let special = plain.or_else(|| text.strip_prefix(CHALLENGES).map(|rest| (Speaks::Challenges, rest)));
+        let (speaks, rest) = special.unwrap_or((Speaks::TlsOrPlain, text));
         let (host, port) = rest.rsplit_once(':').ok_or(InvalidListen)?;
         let port = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
         let port = port.and_then(|port| port.parse().ok()).ok_or(InvalidListen)?;
@@ -75,15 +95,15 @@ impl FromStr for Listen {
             None if host.eq_ignore_ascii_case("localhost") => Some(Address::Localhost),
             None => host.parse().map(IpAddr::V4).map(Address::Ip).ok(),
         };
-        Ok(Self::Port { address: address.ok_or(InvalidListen)?, port, plain })
+        Ok(Self::Port { address: address.ok_or(InvalidListen)?, port, speaks })
     }
 }
 
 /// A text is not a [`Listen`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
-    "expected an address and a port such as 0.0.0.0:443, [::1]:8080, :8080 or http://127.0.0.1:8080, or a unix socket \
-     such as unix:/run/coracle/http.sock"
+    "expected an address and a port such as 0.0.0.0:443, [::1]:8080, :8080, http://127.0.0.1:8080 or acme://:80, or a unix \
+     socket such as unix:/run/coracle/http.sock"
 )]
 pub struct InvalidListen;
 
@@ -101,6 +121,7 @@ mod tests {
             (":8080", false),
             ("localhost:5000", true),
             ("http://192.0.2.1:80", false),
+            ("acme://:80", false),
             ("unix:/run/coracle.sock", true),
         ] {
             let listen: Listen = text.parse().expect(text);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::access_control;
+use super::acme::{self, Acme};
 use super::bearer::{Bearer, WorkloadIssuer};
 use super::client_certificate::{self, ClientCertificates, Tls};
 use super::events::{Events, SinkKind};
@@ -12,7 +13,7 @@ use super::immutable::ImmutableTags;
 use super::keys::Row;
 use super::kind::Kind::{self, Bool, HeaderText, List, OneOf, Path, Port, Size, Text, Texts, Url, UrlPath};
 use super::ldap::{self, Ldap};
-use super::listen::Listen;
+use super::listen::{Listen, Speaks};
 use super::network::Network;
 use super::openid::{self, OpenId};
 use super::origins::AllowedOrigins;
@@ -115,8 +116,8 @@ section! {
         /// Port to listen on. 0 for any free port.
         port: u16 = "http.port", Port, "8080";
         /// Places to listen instead of http.address and http.port: `0.0.0.0:443`, `[::1]:8080`, `:8080` for all
-        /// addresses, `http://127.0.0.1:8080` for plain HTTP also with http.tls, `unix:/run/coracle/http.sock` for a unix
-        /// socket.
+        /// addresses, `http://127.0.0.1:8080` for plain HTTP also with http.tls, `acme://:80` only for http.tls.acme,
+        /// `unix:/run/coracle/http.sock` for a unix socket.
         listen: Vec<Listen> = "http.listen", Texts, "[]";
         /// URL at which clients reach the registry, if that is not its address, as behind a proxy.
         external_url: Option<String> = "http.externalUrl", Url, "";
@@ -138,6 +139,8 @@ section! {
             access_control: Option<AccessControl> = access_control::read;
             /// Certificate and key. With them, the port speaks TLS.
             tls: Option<Tls> = Section::read_if_complete;
+            /// A certificate from an ACME authority, in place of `tls`. With it, the port speaks TLS.
+            acme: Option<Acme> = acme::read;
             /// Users who sign in with a client certificate.
             client_certificates: Option<ClientCertificates> = client_certificate::read;
             /// Limits of the server.
@@ -154,19 +157,24 @@ impl Http {
     /// Where the registry listens.
     pub fn listens(&self) -> Vec<Listen> {
         if self.listen.is_empty() {
-            return vec![Listen::Port { address: self.address, port: self.port, plain: false }];
+            return vec![Listen::Port { address: self.address, port: self.port, speaks: Speaks::TlsOrPlain }];
         }
         self.listen.clone()
+    }
+
+    /// Whether ports speak TLS.
+    pub(crate) const fn has_tls(&self) -> bool {
+        self.tls.is_some() || self.acme.is_some()
     }
 
     /// The URL by which this machine reaches the registry: the first port that it listens on. `None` if there is only a unix
     /// socket, or if the port is not known before the start.
     pub(crate) fn local_url(&self) -> Option<String> {
         let port = self.listens().into_iter().find_map(|place| match place {
-            Listen::Port { address, port, plain } => Some((address, port, plain)),
-            Listen::Unix(_) => None,
+            Listen::Port { speaks: Speaks::Challenges, .. } | Listen::Unix(_) => None,
+            Listen::Port { address, port, speaks } => Some((address, port, speaks)),
         });
-        let (address, port, plain) = port.filter(|(_, port, _)| *port > 0)?;
+        let (address, port, speaks) = port.filter(|(_, port, _)| *port > 0)?;
         let host = match address {
             Address::Ip(ip) if ip.is_unspecified() && ip.is_ipv6() => "[::1]".to_owned(),
             Address::Ip(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
@@ -174,7 +182,7 @@ impl Http {
             Address::Ip(ip) => ip.to_string(),
             Address::All | Address::Localhost => "localhost".to_owned(),
         };
-        let scheme = if self.tls.is_some() && !plain { "https" } else { "http" };
+        let scheme = if self.has_tls() && speaks == Speaks::TlsOrPlain { "https" } else { "http" };
         Some(format!("{scheme}://{host}:{port}"))
     }
 }

@@ -134,9 +134,9 @@ fn check_host(
     access: &Access,
 ) -> Result<(), ApiError> {
     // Without a socket no browser reaches the registry. Probes reveal nothing.
-    use Route::{Live, Metrics, Ready, Root, Started};
+    use Route::{AcmeChallenge, Live, Metrics, Ready, Root, Started};
     let is_probe = match operation {
-        Operation::Registry(route) => matches!(route, Root | Live | Ready | Started | Metrics),
+        Operation::Registry(route) => matches!(route, Root | Live | Ready | Started | Metrics | AcmeChallenge { .. }),
         Operation::V1(_) => false,
         Operation::Page(request) => request.is_asset(),
         Operation::Site(_) => true,

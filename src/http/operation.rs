@@ -89,9 +89,9 @@ impl Operation {
         matches!(self, Self::Registry(route) if route.brings_content())
     }
 
-    /// Whether the operation is a health probe.
+    /// Whether the operation is a health probe, or a question of the ACME authority.
     pub(crate) const fn is_probe(&self) -> bool {
-        matches!(self, Self::Registry(Route::Live | Route::Ready | Route::Started))
+        matches!(self, Self::Registry(Route::Live | Route::Ready | Route::Started | Route::AcmeChallenge { .. }))
     }
 
     /// Whether the operation reads the metrics.
@@ -220,6 +220,7 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         Route::PostToken => Box::pin(token::post(context, body)).await,
         Route::ExchangeToken { query, is_form } => Box::pin(token::exchange(context, &query, body, is_form)).await,
         Route::TokenKeys => Ok(token::keys(context)),
+        Route::AcmeChallenge(token) => ops::acme_challenge(context, &token),
         Route::Root => ops::root(context),
         Route::Live => Ok(ops::live()),
         Route::Ready => ops::ready(context),

@@ -1,14 +1,19 @@
 //! Health probes, metrics, and the paths that only show that a registry runs.
 
 use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use super::error::ApiError;
 use super::response::with_body;
+use super::route::RouteError;
 use super::{Body, Context, HandlerResult, page, ui};
+use crate::acme::Report;
 use crate::content::repository::QuotaFigures;
 use crate::kit::certificate::Validity;
 use crate::kit::clock::Timestamp;
+use crate::oci::ErrorCode;
+use crate::registry::Shared;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
@@ -55,13 +60,46 @@ pub(super) fn ready(context: &Context<'_>) -> HandlerResult {
     Ok(with_body(StatusCode::OK, TEXT, Body::bytes(text)))
 }
 
+/// The response to a pending challenge of an ACME authority.
+pub(super) fn acme_challenge(context: &Context<'_>, token: &str) -> HandlerResult {
+    let response = context.registry.acme().and_then(|acme| acme.challenge_response(token));
+    let response = response.ok_or_else(|| ApiError::from(RouteError::NotFound))?;
+    Ok(with_body(StatusCode::OK, HeaderValue::from_static("application/octet-stream"), Body::bytes(response)))
+}
+
+/// Sends a client to `https://`, at a port that only answers challenges. Never to a host that only the request names.
+pub(super) fn use_https(registry: &Shared, head: &Parts) -> HandlerResult {
+    let names = registry.acme().map(|acme| acme.report().domains).unwrap_or_default();
+    let requested = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let requested = requested.map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
+    let is_requested = |name: &&String| requested.is_some_and(|host| host.eq_ignore_ascii_case(name));
+    let name = names.iter().find(is_requested).or(names.first());
+    let usual = || name.map(|name| format!("https://{name}"));
+    let url = registry.external_url().map(str::to_owned).or_else(usual);
+    match url.filter(|_| head.method.is_safe()) {
+        Some(url) => {
+            let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+            page::redirect(StatusCode::PERMANENT_REDIRECT, &format!("{url}{path}"))
+        }
+        None => Err(ApiError::new(
+            ErrorCode::Denied,
+            "this port only answers the challenges of an ACME authority: use https://",
+        )),
+    }
+}
+
 /// The metrics, in the text format of Prometheus.
 pub(super) fn metrics(context: &Context<'_>) -> Response<Body> {
     let stores = context.registry.stores();
     context.registry.metrics().storage(stores.space().ok(), stores.is_read_only());
     let seconds = |time: Timestamp| time.micros() / 1_000_000;
-    let tls = context.registry.config().http.tls.as_ref();
-    let certificate = tls.and_then(|tls| Validity::read(&tls.cert).ok()).map(|validity| seconds(validity.until));
+    let certificate = context.registry.certificate_file().and_then(|file| Validity::read(&file).ok());
+    let certificate = certificate.map(|validity| seconds(validity.until));
+    if let Some(acme) = context.registry.acme() {
+        let Report { renewal, failure, failures, .. } = acme.report();
+        let failure = failure.map(|(at, _)| seconds(at));
+        context.registry.metrics().acme(failures, failure, renewal.map(seconds));
+    }
     context.registry.metrics().times(stores.last_backup().ok().flatten().map(seconds), certificate);
     if let Some(mirror) = context.registry.mirror() {
         let (held, limit, evicted) = mirror.figures();

@@ -1,8 +1,6 @@
-//! Request line → [`Route`]: the operation and its values, for every path but those of API v1. Pure: reads no secret and
-//! no state.
+//! Request line → [`Route`]: the operation and its values, for every path but those of API v1. Pure: reads no state.
 //!
-//! A request line can be wrong in several ways, and each has a [`RouteError`] of its own. Every value in a route is
-//! checked.
+//! A request line can be wrong in several ways, each with a [`RouteError`] of its own. Every value is checked.
 //!
 //! To add an operation: a variant of [`Route`], a line in [`Route::access`], an arm in `http::operation`, the handler,
 //! and its row in `tests/it/accounts/routes.txt`. The compiler, and a test for the row, report what is missing.
@@ -114,6 +112,8 @@ pub(crate) enum Route {
     },
     /// The keys that verify access tokens.
     TokenKeys,
+    /// The response to a challenge HTTP-01 of an ACME authority (RFC 8555, 8.3).
+    AcmeChallenge(String),
     /// zot's API keys.
     ListKeys,
     CreateKey,
@@ -207,6 +207,7 @@ impl Route {
             | Self::Callback { .. }
             | Self::Confirm
             | Self::Logout
+            | Self::AcmeChallenge { .. }
             | Self::TokenKeys => Access::Anyone,
             Self::GetToken { .. } | Self::PostToken | Self::ExchangeToken { .. } => Access::Token,
             Self::ListKeys | Self::CreateKey | Self::RevokeKey { .. } => Access::OwnKeys,
@@ -233,9 +234,7 @@ impl Route {
             Self::DeleteManifest { name, .. } | Self::DeleteBlob { name, .. } => to(name, Actions::DELETE),
         }
     }
-}
 
-impl Route {
     /// Whether it brings in blobs or manifests, for which there must be space on the disk.
     pub(crate) fn brings_content(&self) -> bool {
         matches!(
@@ -296,6 +295,9 @@ pub(crate) fn parse(
         "/startupz" => return probe(method, Route::Started),
         "/v2" | "/v2/" => return probe(method, Route::Ping),
         _ => {}
+    }
+    if let Some(token) = path.strip_prefix(path::ACME_CHALLENGE) {
+        return extension::challenge(method, token);
     }
     if matches!(path, "/v2/auth" | "/v2/token") {
         return sign_in::token(method, query.unwrap_or_default());

@@ -15,7 +15,7 @@ use super::clock::Timestamp;
 /// A time after the end of every certificate, in seconds since 1970.
 const AFTER_ALL: u64 = 253_402_300_799;
 
-/// A certificate that expires within this time needs attention.
+/// A certificate that expires within this time needs attention. One with a short life does in the last quarter of it.
 const NOTICE: Duration = Duration::from_hours(14 * 24);
 
 /// The time in which a certificate is valid.
@@ -30,7 +30,7 @@ pub(crate) struct Validity {
 pub(crate) enum ValidityState {
     NotYetValid,
     Valid,
-    /// Valid for two weeks at most.
+    /// Valid for two weeks at most, or a quarter of its lifetime.
     ExpiresSoon,
     Expired,
 }
@@ -41,7 +41,7 @@ impl Validity {
             ValidityState::Expired
         } else if self.from > now {
             ValidityState::NotYetValid
-        } else if self.until < now.after(NOTICE) {
+        } else if self.until < now.after(NOTICE.min(self.until.since(self.from) / 4)) {
             ValidityState::ExpiresSoon
         } else {
             ValidityState::Valid
@@ -55,7 +55,7 @@ impl Validity {
     }
 
     /// Asks the verifier, which checks the dates before everything else, about times that are too early and too late.
-    fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let parsed = ParsedCertificate::try_from(certificate).ok()?;
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone().into_owned()).ok()?;
@@ -83,6 +83,20 @@ impl Validity {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_with_a_short_life_needs_attention_later() {
+        let start = Timestamp::from_micros(0);
+        let day = Duration::from_hours(24);
+        let state = |lifetime: u32, age: u32| {
+            Validity { from: start, until: start.after(day * lifetime) }.at(start.after(day * age))
+        };
+        assert_eq!([state(365, 350), state(365, 352)], [ValidityState::Valid, ValidityState::ExpiresSoon]);
+        assert_eq!(
+            [state(8, 5), state(8, 7), state(8, 8)],
+            [ValidityState::Valid, ValidityState::ExpiresSoon, ValidityState::Expired]
+        );
+    }
 
     #[test]
     fn the_dates_of_a_certificate_are_read_also_if_it_is_expired_or_an_authority() {

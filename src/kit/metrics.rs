@@ -167,6 +167,7 @@ pub(crate) struct Metrics {
     last_backup: Gauge,
     certificate_end: Gauge,
     keys_about_to_end: Gauge,
+    acme: AcmeGauges,
     mirror_held: Gauge,
     mirror_limit: Gauge,
     mirror_evicted: Counter<u64, AtomicU64>,
@@ -175,6 +176,37 @@ pub(crate) struct Metrics {
     quotas: Quotas,
     #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "only the feature otel has traces"))]
     traces: TraceFigures,
+}
+
+/// The metrics of the certificate that an ACME authority issues.
+#[derive(Clone, Debug, Default)]
+struct AcmeGauges {
+    failures: Counter<u64, AtomicU64>,
+    last_failure: Gauge,
+    renewal: Gauge,
+}
+
+impl AcmeGauges {
+    fn register(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        let help = "Attempts to get a certificate that failed (http.tls.acme)";
+        registry.register("coracle_acme_failures", help, new.failures.clone());
+        for (name, help, gauge) in [
+            (
+                "coracle_acme_last_failure_timestamp",
+                "When the last attempt to get a certificate failed. 0 if it did not",
+                &new.last_failure,
+            ),
+            (
+                "coracle_acme_renewal_timestamp",
+                "When the certificate is due for renewal. 0 without one of an ACME authority",
+                &new.renewal,
+            ),
+        ] {
+            registry.register_with_unit(name, help, Unit::Seconds, gauge.clone());
+        }
+        new
+    }
 }
 
 /// The figures of quotas, which are there if the operator limits anything.
@@ -233,6 +265,7 @@ impl Metrics {
         let keys_about_to_end = Gauge::default();
         let help = "API keys that end within 7 days, without those that were created for at most 7 days";
         registry.register("coracle_api_keys_about_to_end", help, keys_about_to_end.clone());
+        let acme = AcmeGauges::register(&mut registry);
         let [mirror_held, mirror_limit] = std::array::from_fn(|_| Gauge::default());
         for (name, help, gauge) in [
             ("coracle_mirror_held", "Mirrored content, without what was pushed too", &mirror_held),
@@ -268,6 +301,7 @@ impl Metrics {
             last_backup,
             certificate_end,
             keys_about_to_end,
+            acme,
             mirror_held,
             mirror_limit,
             mirror_evicted,
@@ -327,6 +361,15 @@ impl Metrics {
     /// Sets the number of API keys that end soon.
     pub(crate) fn keys_about_to_end(&self, count: u64) {
         self.keys_about_to_end.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Sets the failures to get a certificate since the start, the time of the last one unless something succeeded since, and
+    /// when the certificate is due for renewal, in seconds since 1970.
+    pub(crate) fn acme(&self, failures: u64, last_failure: Option<u64>, renewal: Option<u64>) {
+        self.acme.failures.inner().store(failures, Ordering::Relaxed);
+        for (gauge, time) in [(&self.acme.last_failure, last_failure), (&self.acme.renewal, renewal)] {
+            gauge.set(i64::try_from(time.unwrap_or_default()).unwrap_or(i64::MAX));
+        }
     }
 
     /// Sets what the mirror holds and may hold, and what it has evicted since the start, in bytes. No limit is shown as 0.

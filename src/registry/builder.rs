@@ -127,6 +127,7 @@ impl Builder {
         let (tree, database, stores) = open_stores(&root, &self.config, temporary.is_none(), &clock)?;
         let accounts = open_accounts(&database, &self.config, &clock, &tree)?;
         // Before anything changes.
+        let acme = super::acme::open(&self.config, &tree, &clock)?;
         let events = super::events::open(&self.config.extensions.events, &stores)?;
         for (repository, layout) in self.preload {
             preload(&stores, repository, layout)?;
@@ -163,6 +164,7 @@ impl Builder {
             site,
             mirror: mirror.map(Arc::new),
             events,
+            acme,
             takeover: self.takeover.map(super::takeover::Takeover::new),
             providers,
             tree,

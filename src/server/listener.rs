@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::socket::Socket;
 use crate::admin::socket::by_short_path;
-use crate::config::{Address, Listen, UnixSocket};
+use crate::config::{Address, Listen, Speaks, UnixSocket};
 
 /// The groups of the system.
 const GROUPS: &str = "/etc/group";
@@ -26,8 +26,7 @@ const GROUPS: &str = "/etc/group";
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: ListeningSocket,
-    /// Whether it speaks plain HTTP also if there is a certificate.
-    pub(super) is_plain: bool,
+    pub(super) speaks: Speaks,
 }
 
 #[derive(Debug)]
@@ -62,7 +61,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
-        Self { socket: ListeningSocket::Tcp(listener), is_plain: false }
+        Self { socket: ListeningSocket::Tcp(listener), speaks: Speaks::TlsOrPlain }
     }
 }
 
@@ -72,9 +71,9 @@ impl Listener {
         match listen {
             Listen::Unix(path) => {
                 let (listener, file) = open_unix(path, unix)?;
-                Ok(Self { socket: ListeningSocket::Unix { listener, file: Some(file) }, is_plain: true })
+                Ok(Self { socket: ListeningSocket::Unix { listener, file: Some(file) }, speaks: Speaks::Plain })
             }
-            Listen::Port { address, port, plain } => {
+            Listen::Port { address, port, speaks } => {
                 let bound = match address {
                     Address::All => TcpListener::bind(("::", *port)).await,
                     Address::Localhost => TcpListener::bind(("localhost", *port)).await,
@@ -85,7 +84,7 @@ impl Listener {
                     (Err(_), Address::All) => TcpListener::bind(("0.0.0.0", *port)).await?,
                     (bound, _) => bound?,
                 };
-                Ok(Self { is_plain: *plain, ..listener.into() })
+                Ok(Self { speaks: *speaks, ..listener.into() })
             }
         }
     }
@@ -101,7 +100,7 @@ impl Listener {
             let listener = std::os::unix::net::UnixListener::from(handle);
             listener.set_nonblocking(true).map_err(failed)?;
             let listener = UnixListener::from_std(listener).map_err(failed)?;
-            return Ok(Self { socket: ListeningSocket::Unix { listener, file: None }, is_plain: true });
+            return Ok(Self { socket: ListeningSocket::Unix { listener, file: None }, speaks: Speaks::Plain });
         }
         let listener = std::net::TcpListener::from(handle);
         listener.set_nonblocking(true).map_err(failed)?;

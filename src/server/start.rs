@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::linger::Lingering;
-use super::tls::Tls;
+use super::tls::{Certificate, Tls};
 use super::wrong_scheme::WrongScheme;
 use super::{Listener, Port, Server, admin, answer};
+use crate::config::Speaks;
 use crate::http::{Body, BoxError, Connection, OwnHosts};
 use crate::kit::opaque_debug::opaque_debug;
 use crate::registry::{Error, Registry};
@@ -49,22 +50,37 @@ impl Registry {
     /// Serves on sockets. Must be called in a tokio runtime.
     pub(crate) fn serve(&self, listeners: Vec<Listener>) -> Result<RunningRegistry, Error> {
         let http = &self.shared.config().http;
-        let open = |files| Tls::open(files, http.client_certificates.as_ref());
-        let tls = http.tls.as_ref().map(open).transpose()?;
-        let (mut ports, mut urls, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
+        let certificate = match (self.shared.acme(), &http.tls) {
+            (Some(acme), _) => Some(Certificate::Issued(Arc::clone(acme))),
+            (None, files) => files.clone().map(Certificate::Files),
+        };
+        let open = |certificate| Tls::open(certificate, http.client_certificates.as_ref());
+        let tls = certificate.map(open).transpose()?;
+        let (mut ports, mut urls, mut addresses, mut challenges) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for listener in listeners {
             let unknown = |source| Error::Listen { address: "an unknown address".to_owned(), source };
             let address = listener.address().map_err(unknown)?;
-            let tls = tls.as_ref().filter(|_| !listener.is_plain);
+            let tls = tls.as_ref().filter(|_| listener.speaks == Speaks::TlsOrPlain);
             let has_tls = tls.is_some();
-            urls.push(match address {
-                Some(_) => format!("{}://{listener}", if has_tls { "https" } else { "http" }),
-                None => listener.to_string(),
-            });
-            addresses.extend(address);
+            let only_challenges = listener.speaks == Speaks::Challenges;
+            if only_challenges {
+                challenges.push(format!("acme://{listener}"));
+            } else {
+                urls.push(match address {
+                    Some(_) => format!("{}://{listener}", if has_tls { "https" } else { "http" }),
+                    None => listener.to_string(),
+                });
+                addresses.extend(address);
+            }
             let is_certified = tls.map(|tls| Box::new(tls.is_for()) as Box<_>);
-            ports.push(Port { listener, has_tls, own_hosts: Arc::new(OwnHosts::new(address, is_certified)) });
+            ports.push(Port {
+                listener,
+                has_tls,
+                only_challenges,
+                own_hosts: Arc::new(OwnHosts::new(address, is_certified)),
+            });
         }
+        urls.append(&mut challenges);
         let (stop, stopped) = watch::channel(false);
         let admin = admin::bind(&self.shared);
         let lingering = Lingering::new(stopped.clone());

@@ -17,6 +17,7 @@ use tokio_rustls::{Accept, TlsAcceptor};
 
 use super::client_certificate::Naming;
 use super::read_ahead::ReadAhead;
+use crate::acme::{ALPN, Acme};
 use crate::config;
 use crate::identity::access::ClientCertificate;
 use crate::kit::file::FileStamp;
@@ -37,6 +38,13 @@ pub(super) struct Tls {
     clients: Option<Clients>,
 }
 
+/// Where the certificate comes from.
+pub(super) enum Certificate {
+    Files(config::Tls),
+    /// From an ACME authority.
+    Issued(Arc<Acme>),
+}
+
 /// The acceptor to use.
 struct CurrentAcceptor {
     acceptor: TlsAcceptor,
@@ -53,8 +61,11 @@ struct Clients {
 
 impl Tls {
     /// Reads certificate and key. Fails if they are not usable.
-    pub(super) fn open(files: &config::Tls, clients: Option<&config::ClientCertificates>) -> Result<Self, Error> {
-        let open = Reloading::open(files);
+    pub(super) fn open(certificate: Certificate, clients: Option<&config::ClientCertificates>) -> Result<Self, Error> {
+        let open = match certificate {
+            Certificate::Files(files) => Reloading::open(&files),
+            Certificate::Issued(acme) => Reloading::open_issued(acme),
+        };
         let certificate = Arc::new(open.map_err(|(key, why)| Error::Tls { cause: format!("{key}: {why}").into() })?);
         let clients = clients.map(|clients| {
             let naming = Naming::new(clients).map_err(|error| Error::Tls { cause: error.into() })?;
@@ -136,6 +147,9 @@ fn acceptor(certificate: &Arc<Reloading>, clients: Option<&Clients>) -> Result<T
     // A client that comes back shows what it was given, so the registry remembers nothing of it.
     server.ticketer = aws_lc_rs::Ticketer::new().map_err(failed)?;
     server.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+    if certificate.acme.is_some() {
+        server.alpn_protocols.push(ALPN.to_vec());
+    }
     Ok(TlsAcceptor::from(Arc::new(server)))
 }
 
@@ -145,6 +159,8 @@ struct Reloading {
     certificate: PathBuf,
     key: PathBuf,
     current: Mutex<Current>,
+    /// The authority that issues the certificate. One file has certificate and key then.
+    acme: Option<Arc<Acme>>,
 }
 
 struct Current {
@@ -160,7 +176,24 @@ impl Reloading {
         let stamps = [&certificate, &key].map(|path| FileStamp::at(path));
         let certified = Arc::new(load(&certificate, &key)?);
         let current = Current { certified, stamps, checked: Instant::now() };
-        Ok(Self { certificate, key, current: Mutex::new(current) })
+        Ok(Self { certificate, key, current: Mutex::new(current), acme: None })
+    }
+
+    /// Begins with a self-signed certificate if the authority has issued none.
+    fn open_issued(acme: Arc<Acme>) -> Result<Self, (&'static str, String)> {
+        let path = acme.certificate_file();
+        let stamps = [&path, &path].map(|path| FileStamp::at(path));
+        let certified = match load(&path, &path) {
+            Ok(certified) => Arc::new(certified),
+            Err((_, error)) => {
+                if stamps[0].is_some() {
+                    tracing::error!(error, "the certificate of the ACME authority is not usable");
+                }
+                acme.stand_in().map_err(|why| ("http.tls.acme", why))?
+            }
+        };
+        let current = Mutex::new(Current { certified, stamps, checked: Instant::now() });
+        Ok(Self { certificate: path.clone(), key: path, current, acme: Some(acme) })
     }
 
     /// Returns the certificate to use. If changed files are not usable, this logs an error and keeps the old certificate.
@@ -191,7 +224,13 @@ impl Reloading {
 }
 
 impl ResolvesServerCert for Reloading {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(acme) = &self.acme
+            && hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == ALPN))
+        {
+            // Without a challenge, the handshake fails.
+            return acme.challenge_certificate(hello.server_name()?);
+        }
         Some(self.current())
     }
 }

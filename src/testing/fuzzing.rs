@@ -127,6 +127,7 @@ fn path_of(route: &Route, read: &str) -> String {
         }
         Route::ExchangeToken { .. } => "/zot/auth/token".to_owned(),
         Route::TokenKeys => "/.well-known/jwks.json".to_owned(),
+        Route::AcmeChallenge(token) => format!("/.well-known/acme-challenge/{token}"),
         // The slash of the root is the one that the caller strips.
         Route::Root => String::new(),
         Route::Live => "/livez".to_owned(),

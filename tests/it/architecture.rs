@@ -48,6 +48,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("mirror", &["oci", "kit::metrics", "kit::outgoing", "kit::traces", "content::repository"]),
     ("events", &["kit::clock", "kit::metrics", "kit::outgoing", "content::rows", "content::repository", "mirror"]),
+    ("acme", &["kit::clock", "kit::certificate", "kit::outgoing", "content::blobs"]),
     ("transfer", &["oci", "content::blobs", "content::repository"]),
     ("search", &["oci", "kit::clock", "content::rows", "content::repository"]),
     ("web", &["oci", "kit::clock"]),
@@ -66,6 +67,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "identity",
             "mirror",
             "events",
+            "acme",
             "transfer",
             "search",
             "config",
@@ -82,6 +84,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "identity::tokens",
             "identity::access",
             "events",
+            "acme",
             "transfer",
             "mirror",
             "config",
@@ -100,6 +103,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "content",
             "identity",
             "mirror",
+            "acme",
             "search",
             "web",
             "http::route",
@@ -117,6 +121,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "identity::access",
             "mirror",
             "events",
+            "acme",
             "admin",
             "config",
             "registry",
@@ -175,6 +180,8 @@ const TOOLS: &[&str] = &[
 const WORDS: &[(&str, &str, &[&str])] = &[
     // The database is a file in the same tree.
     ("content::rows", "content::blobs", &["Disk", "FaultyDisk", "Operation", "SystemDisk", "Tree"]),
+    // Its files are changed through the same operations.
+    ("acme", "content::blobs", &["Disk", "Tree"]),
     ("http::route", "content::repository", &["ManifestTarget", "ReferrerCursor"]),
     ("http::route", "identity::access", &["Access", "Action", "Actions", "Requires", "Surface"]),
     // For the owner of the audit file, and for a database in tests.
@@ -259,6 +266,7 @@ const FILES: &[(&str, &str)] = &[
     ("transfer", "reads layouts, archives and stores of other registries, and writes layouts and archives"),
     ("mirror::client::credentials", "reads the credentials for upstreams"),
     ("mirror::fill", "hands out the file of a blob that is arriving"),
+    ("acme::files", "keeps the account, the certificate and when it is renewed"),
     ("registry::mirror", "lists the certificates of an upstream"),
     ("config::source", "reads the configuration"),
     ("config::environment", "reads the files that variables name"),

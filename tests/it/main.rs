@@ -7,6 +7,7 @@
 
 mod access;
 mod accounts;
+mod acme;
 mod architecture;
 mod auth;
 mod backup;

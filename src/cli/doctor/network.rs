@@ -15,19 +15,66 @@ use crate::cli::block_on;
 use crate::config::{Address, Config, Listen, Tls};
 use crate::kit::certificate::{Validity, ValidityState};
 use crate::kit::outgoing::{Client, Plain, Settings};
+use crate::registry::{CertificateReport, certificate_report};
 use crate::server::check_tls;
 
+/// The name of the check of the certificate.
+const CERTIFICATE: &str = "certificate";
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The certificate of the registry, if it speaks TLS itself.
-pub(super) fn certificate(config: &Config) -> Option<Check> {
-    let tls = config.http.tls.as_ref()?;
-    Some(certificate_of(tls))
+pub(super) fn certificate(config: &Config, root: &Path) -> Option<Check> {
+    match certificate_report(config, root) {
+        Ok(Some(report)) => Some(issued_certificate(&report)),
+        Ok(None) => config.http.tls.as_ref().map(certificate_of),
+        Err(error) => Some(Check::problem(CERTIFICATE, error.to_string(), "run `coracle check-config`")),
+    }
+}
+
+/// A certificate that an ACME authority issues.
+fn issued_certificate(report: &CertificateReport) -> Check {
+    let shown = report.file.display();
+    if let Some((at, why)) = &report.failure {
+        let found = format!("the ACME authority {} issued none at {at}: {why}", report.directory);
+        let next = report.next_attempt.map(|next| format!(", or wait until {next}")).unwrap_or_default();
+        let advice = format!("repair that, then run `coracle certificate renew`{next}");
+        let is_usable = report.validity.is_some_and(|validity| validity.at(clock::now()) == ValidityState::Valid);
+        return if is_usable {
+            Check::warning(CERTIFICATE, found, advice)
+        } else {
+            Check::problem(CERTIFICATE, found, advice)
+        };
+    }
+    let Some(validity) = report.validity else {
+        let found = format!("clients get a self-signed one: {} has issued none yet", report.directory);
+        return Check::warning(CERTIFICATE, found, "start the registry, and see its log");
+    };
+    match validity.at(clock::now()) {
+        ValidityState::Expired => {
+            let advice = "start the registry, and see its log";
+            Check::problem(CERTIFICATE, format!("{shown} expired at {}: clients refuse it", validity.until), advice)
+        }
+        ValidityState::NotYetValid => not_yet_valid(&report.file, validity),
+        ValidityState::ExpiresSoon => {
+            let advice = "start the registry, and see its log: it renews the certificate";
+            Check::warning(CERTIFICATE, format!("{shown} expires at {}", validity.until), advice)
+        }
+        ValidityState::Valid => {
+            let renewal = report.renewal.map(|renewal| format!(", and renewed at {renewal}")).unwrap_or_default();
+            Check::ok(CERTIFICATE, format!("{shown} is valid until {}{renewal}", validity.until))
+        }
+    }
+}
+
+fn not_yet_valid(file: &Path, validity: Validity) -> Check {
+    let advice = "check the clock of this machine, or use a certificate that is valid now";
+    let found = format!("{} is not valid before {}: clients refuse it", file.display(), validity.from);
+    Check::problem(CERTIFICATE, found, advice)
 }
 
 fn certificate_of(tls: &Tls) -> Check {
-    const NAME: &str = "certificate";
+    const NAME: &str = CERTIFICATE;
     if let Err((key, why)) = check_tls(tls) {
         return Check::problem(NAME, format!("{key}: {why}"), "let the key name a usable file that this user may read");
     }
@@ -42,10 +89,7 @@ fn certificate_of(tls: &Tls) -> Check {
         ValidityState::Expired => {
             Check::problem(NAME, format!("{shown} expired at {}: clients refuse it", validity.until), renew)
         }
-        ValidityState::NotYetValid => {
-            let advice = "check the clock of this machine, or use a certificate that is valid now";
-            Check::problem(NAME, format!("{shown} is not valid before {}: clients refuse it", validity.from), advice)
-        }
+        ValidityState::NotYetValid => not_yet_valid(path, validity),
         ValidityState::ExpiresSoon => Check::warning(NAME, format!("{shown} expires at {}", validity.until), renew),
         ValidityState::Valid => Check::ok(NAME, format!("{shown} is valid until {}", validity.until)),
     }

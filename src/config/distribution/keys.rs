@@ -70,9 +70,12 @@ pub(super) const KEYS: &[(&str, Treatment)] = &[
     ("http.tls.clientcas", Refused("coracle asks clients for no certificates: let a proxy do that, or use htpasswd")),
     ("http.tls.clientauth", Refused("coracle asks clients for no certificates: let a proxy do that, or use htpasswd")),
     (
-        "http.tls.letsencrypt",
-        Refused("let certbot or a proxy get the certificate, and name it in http.tls.certificate"),
+        "http.tls.letsencrypt.cachefile",
+        NoEffect("account and certificate are in the data directory: coracle gets new ones"),
     ),
+    ("http.tls.letsencrypt.email", Followed),
+    ("http.tls.letsencrypt.hosts", Followed),
+    ("http.tls.letsencrypt.directoryurl", Followed),
     ("http.tls.minimumtls", NoEffect("coracle speaks TLS 1.2 and 1.3 only")),
     ("http.tls.ciphersuites", NoEffect("coracle uses the safe suites of TLS 1.2 and 1.3 only")),
     (

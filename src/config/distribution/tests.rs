@@ -37,6 +37,21 @@ fn the_configuration_of_the_image_and_of_debian_is_followed() {
 }
 
 #[test]
+fn a_certificate_of_lets_encrypt_is_followed() {
+    let tls =
+        "letsencrypt: {cachefile: /c, email: a@b.example, hosts: [r.example], directoryurl: 'https://a.example/d'}";
+    let (tree, findings) = translate(&format!("version: 0.1\nhttp: {{tls: {{{tls}}}}}\n"), &[]);
+    assert!(findings.problems.is_empty(), "{:?}", findings.problems);
+    let acme = json!({ "domains": ["r.example"], "email": "a@b.example", "directory": "https://a.example/d" });
+    assert_eq!(tree["http"]["tls"]["acme"], acme);
+    assert!(texts(&findings.warnings).join("\n").contains("cachefile"));
+    // The documentation of distribution has the block with empty texts.
+    let (tree, findings) =
+        translate("version: 0.1\nhttp: {tls: {letsencrypt: {cachefile: '', email: '', hosts: []}}}\n", &[]);
+    assert!(findings.problems.is_empty() && tree["http"]["tls"].is_null(), "{tree} {:?}", findings.problems);
+}
+
+#[test]
 fn rights_are_those_of_distribution() {
     for (more, anonymous) in [
         ("", json!(["read", "create", "update"])),
@@ -61,7 +76,7 @@ fn what_would_change_the_registry_is_refused() {
         ("notifications: {endpoints: [{name: a}]}", "notifications.endpoints"),
         ("http: {prefix: /registry/}", "http.prefix"),
         ("http: {addr: nonsense}", "http.addr"),
-        ("http: {tls: {letsencrypt: {email: a}}}", "http.tls.letsencrypt"),
+        ("http: {tls: {letsencrypt: {email: a}}}", "http.tls.letsencrypt.hosts"),
         ("auth: {silly: {realm: a}}", "auth.silly"),
         ("auth: {htpasswd: {realm: a}}", "auth.htpasswd.path"),
         ("proxy: {remoteurl: 'https://a', username: u, password: secret}", "proxy.password"),

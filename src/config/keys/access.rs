@@ -22,6 +22,7 @@ pub(super) const KEYS: &[Row] = &[
     row("http.auth.sessionDriver.keyprefix", Text, "", OWN_SESSIONS, &["Prefix of names in the session database"]),
     row("http.auth.secureSession", Bool, "", NoEffect("session cookies require TLS if clients reach the registry by https, according to http.tls or http.externalUrl"), &["Session cookies require TLS"]),
 
+    row("http.tls.acme", Table, "", Supported, &["Certificate from an ACME authority"]),
     row("http.auth.ldap", Table, "", Supported, &["LDAP directory whose users may sign in"]),
 
     row("http.auth.bearer.awsSecretsManager", Table, "", Refused("not supported: the keys come from a file, http.auth.bearer.cert; remove the block"), &["Keys that verify tokens, in a secret at AWS"]),

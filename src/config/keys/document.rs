@@ -20,7 +20,7 @@ const OWN: &[&str] = &[
     "http.auth.bearer.oidc.*.rules",
     "http.auth.keys", "http.auth.ldap.outageMemory", "http.auth.ldap.recheck", "http.auth.session", "http.auth.token",
     "http.auth.openid.cacert", "http.auth.openid.providers.*.apiurl", "http.auth.openid.recheck",
-    "http.limits", "http.listen", "http.open", "http.trustedProxies", "http.ui", "http.unixSocket",
+    "http.limits", "http.listen", "http.tls.acme", "http.open", "http.trustedProxies", "http.ui", "http.unixSocket",
     "http.ratelimit.anonymousRate", "http.ratelimit.userRate", "http.ratelimit.window",
     "log.format",
     "storage.allowSparseIndexes", "storage.immutableTags", "storage.minFreeSpace", "storage.quotas",

@@ -15,6 +15,7 @@
 //!   damaged/<algorithm>-<hex> the file of a blob that was found damaged, for inspection
 //!   uploads/<id>            the bytes of an unfinished upload
 //!   uploads/<id>.part       a blob while it is taken over from another program
+//!   acme/                   only for the owner: the account at an ACME authority, its certificate, and when it is renewed
 //!   admin.sock              the admin socket of a running registry, mode 0600
 //! ```
 
@@ -76,6 +77,31 @@ impl Tree {
     /// The name of a damaged database. There may be several.
     pub(crate) fn damaged_database(&self, number: u32) -> PathBuf {
         self.root.join(format!("coracle.redb.damaged-{number}"))
+    }
+
+    /// The directory of the certificate from an ACME authority.
+    pub(crate) fn acme(&self) -> PathBuf {
+        self.root.join("acme")
+    }
+
+    /// The account at the authority, with its private key.
+    pub(crate) fn acme_account(&self) -> PathBuf {
+        self.acme().join("account.json")
+    }
+
+    /// The private key, and the certificate chain.
+    pub(crate) fn acme_certificate(&self) -> PathBuf {
+        self.acme().join("certificate.pem")
+    }
+
+    /// When something is due, and the last failure.
+    pub(crate) fn acme_state(&self) -> PathBuf {
+        self.acme().join("state.json")
+    }
+
+    /// The temporary name of each of them.
+    pub(crate) fn acme_new(&self) -> PathBuf {
+        self.acme().join("new")
     }
 
     /// The file that marks the directory as a backup, complete or not.

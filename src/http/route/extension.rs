@@ -1,4 +1,4 @@
-//! zot's extension routes.
+//! zot's extension routes, and the challenges of an ACME authority.
 
 use hyper::Method;
 
@@ -43,6 +43,15 @@ pub(super) fn preference(method: &Method, query: &Query) -> Result<Route, RouteE
     let name = query.one("repo")?.ok_or_else(missing)?;
     let name = name.parse().map_err(|invalid: crate::oci::InvalidName| malformed(ErrorCode::NameUnknown, &invalid))?;
     Ok(Route::TogglePreference { name, preference })
+}
+
+/// `/.well-known/acme-challenge/…`: a token has letters of base64url only (RFC 8555, 8.3).
+pub(super) fn challenge(method: &Method, token: &str) -> Result<Route, RouteError> {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if token.is_empty() || !token.bytes().all(is_letter) {
+        return Err(RouteError::NotFound);
+    }
+    super::probe(method, Route::AcmeChallenge(token.to_owned()))
 }
 
 /// The path of zot's search.

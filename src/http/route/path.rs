@@ -6,6 +6,9 @@ use percent_encoding::percent_decode_str;
 
 use crate::identity::access::Surface;
 
+/// The beginning of the path of a challenge HTTP-01 (RFC 8555, 8.3).
+pub(super) const ACME_CHALLENGE: &str = "/.well-known/acme-challenge/";
+
 /// The path of a request, decoded once for everything that looks at it.
 #[derive(Debug)]
 pub(crate) struct Path<'a> {
@@ -44,6 +47,11 @@ impl<'a> Path<'a> {
     /// Whether it is the path of a health probe.
     pub(crate) fn is_probe(&self) -> bool {
         matches!(self.as_str(), Some("/livez" | "/readyz" | "/startupz"))
+    }
+
+    /// Whether the path is one of the challenges of an ACME authority.
+    pub(crate) fn is_acme_challenge(&self) -> bool {
+        self.as_str().is_some_and(|path| path.starts_with(ACME_CHALLENGE))
     }
 
     /// Whether the distribution specification knows the path.

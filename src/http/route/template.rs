@@ -28,6 +28,7 @@ impl Route {
             Self::GetToken { .. } | Self::PostToken => "/v2/auth",
             Self::ExchangeToken { .. } => "/zot/auth/token",
             Self::TokenKeys => "/.well-known/jwks.json",
+            Self::AcmeChallenge(_) => "/.well-known/acme-challenge/{token}",
             Self::ListKeys | Self::CreateKey | Self::RevokeKey { .. } => "/zot/auth/apikey",
             Self::Preflight => "*",
             Self::Discover => "/v2/_oci/ext/discover",

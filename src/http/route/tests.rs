@@ -43,6 +43,10 @@ fn operations() {
         ("GET /readyz", "Ready"),
         ("GET /startupz", "Started"),
         ("GET /metrics", "Metrics"),
+        ("GET /.well-known/acme-challenge/a-_B9", r#"AcmeChallenge("a-_B9")"#),
+        ("GET /.well-known/acme-challenge/", "404"),
+        ("GET /.well-known/acme-challenge/a/b", "404"),
+        ("GET /.well-known/acme-challenge/a%2Fb", "404"),
         ("GET /v2/_catalog", r#"Catalog { page: Page { limit: None, last: "" } }"#),
         ("GET /v2/_catalog?n=5&last=a%2Fb", r#"Catalog { page: Page { limit: Some(5), last: "a/b" } }"#),
         ("GET /v2/a/b/tags/list?n=0", r#"Tags { name: "a/b", page: Page { limit: Some(0), last: "" } }"#),
@@ -199,7 +203,7 @@ macro_rules! variants {
 variants! {
     Ping Catalog Tags Referrers GetManifest HeadManifest PutManifest DeleteManifest GetBlob HeadBlob DeleteBlob
     StartUpload PushBlob MountBlob UploadStatus UploadChunk FinishUpload CancelUpload ListKeys CreateKey RevokeKey
-    GetToken PostToken ExchangeToken TokenKeys Preflight Login Callback Confirm Logout Root Live Ready Started Metrics
+    GetToken PostToken ExchangeToken TokenKeys AcmeChallenge Preflight Login Callback Confirm Logout Root Live Ready Started Metrics
     Discover Management TogglePreference GetSearch PostSearch
 }
 

@@ -69,6 +69,7 @@ const ROUTES: &[&str] = &[
     "POST /v2/auth",
     "GET /v2/token",
     "GET /.well-known/jwks.json",
+    "GET /.well-known/acme-challenge/token",
     "",
     "GET /zot/auth/token",
     "GET /zot/auth/token?scope=repository:{name}:pull,push",

@@ -51,6 +51,7 @@ pub(crate) const LDAPMODIFY: Client = Client { program: "ldapmodify", package: "
 pub(crate) const NGINX: Client = Client { program: "nginx", package: "nginx-light" };
 pub(crate) const NODE: Client = Client { program: "node", package: "nodejs" };
 pub(crate) const NPM: Client = Client { program: "npm", package: "npm" };
+pub(crate) const PEBBLE: Client = Client { program: "pebble", package: "pebble" };
 pub(crate) const PODMAN: Client = Client { program: "podman", package: "podman" };
 pub(crate) const PYTHON: Client = Client { program: "python3", package: "python3-venv" };
 pub(crate) const SKOPEO: Client = Client { program: "skopeo", package: "skopeo" };
