@@ -1,4 +1,4 @@
-//! What quotas and events cost a push. `cargo bench --bench rules`.
+//! The cost of quotas and events for a push. `cargo bench --bench rules`.
 //!
 //! Runs the real program several times with different rules, and pushes small images to each in turn, so that all of them
 //! see the same moments of the disk. Looks at `/proc/<pid>`, so on Linux only.

@@ -176,7 +176,7 @@ async fn a_refused_event_is_set_aside_and_can_be_sent_again() {
     let wrong = command(&["events", "redeliver", "00000000-0000-0000-0000-000000000000"]);
     assert_eq!(wrong.code, Some(1), "{wrong:?}");
     let again = command(&["events", "redeliver", refused[0]["id"].as_str().unwrap()]);
-    assert_eq!(again.stdout, "1 event is sent again\n", "{again:?}");
+    assert_eq!(again.stdout, "1 event is sent again; events that wait are tried now\n", "{again:?}");
     let taken = receiver.until("it is sent again", |lines| lines.iter().any(|line| line.ends_with("poison"))).await;
     assert_eq!(taken.last().unwrap().header("ce-id"), refused[0]["id"].as_str().unwrap());
     assert_eq!(taken.last().unwrap().data()["actor"]["name"], "admin");

@@ -184,8 +184,8 @@ impl Visit for TextLine {
 
 /// Whether a text stands for itself in double quotes, in Rust and in JSON.
 fn is_plain(text: &str) -> bool {
-    // Without an early end, sixteen bytes are compared at once.
-    text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\'))
+    // Counting, without an early end, compares sixteen bytes at once.
+    text.bytes().filter(|byte| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\')).count() == 0
 }
 
 /// One JSON object a line.
