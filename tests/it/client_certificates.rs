@@ -163,7 +163,7 @@ async fn the_configured_parts_of_a_certificate_name_the_user() {
     running.shutdown().await;
 }
 
-/// A URI that only contains a match names nobody, and the common name does not count in its place.
+/// A URI that only contains a match names no user, and the common name does not count in its place.
 pub(crate) async fn a_uri_must_match_as_a_whole() {
     if !has_curl() {
         return;
