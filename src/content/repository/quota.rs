@@ -2,8 +2,10 @@
 //!
 //! The transaction that adds a blob, a tag or a repository decides, from totals that every change keeps. So quotas are
 //! exact however many clients push. A push whose length is known is refused before its first byte. Deleting always
-//! works, and so does everything that adds nothing. Content that the mirror fetches counts and is never refused: the
-//! mirror has limits of its own. The operator's imports are not refused either.
+//! works, and so does everything that adds nothing. So bytes whose digest the client has not said yet may be those of a
+//! blob that is there already: they are received up to the size of all that is there, and the end of the upload decides.
+//! Content that the mirror fetches counts and is never refused: the mirror has limits of its own. The operator's imports
+//! are not refused either.
 
 use std::fmt;
 use std::sync::Arc;
@@ -202,6 +204,12 @@ impl Quotas {
         })
     }
 
+    /// Fails if a blob of this size, whose digest is not known yet, exceeds a quota with any digest. A blob that
+    /// is there already is not larger than all blobs that are there.
+    fn check_unknown(&self, tx: &Rows, name: &RepositoryName, size: u64) -> Result<(), Error> {
+        self.check(tx, name, (Amount::Size, size), |quota| Ok(size > quota.used))
+    }
+
     /// Fails if this many more tags exceed a quota.
     pub(super) fn check_tags(&self, tx: &Rows, name: &RepositoryName, more: u64) -> Result<(), Error> {
         self.check(tx, name, (Amount::Tags, more), |_| Ok(true))
@@ -253,17 +261,22 @@ impl Upload {
     /// client said it. [`Upload::append`] checks the bytes of a client that did not say their number.
     pub(crate) fn check_quota(&mut self, more: u64, digest: Option<Digest>) -> Result<(), Error> {
         self.has_quota = !self.stores.rules.quotas.is_empty();
-        self.check_size(more, digest)
+        self.expected = digest;
+        self.check_size(more)
     }
 
-    pub(super) fn check_size(&self, more: u64, digest: Option<Digest>) -> Result<(), Error> {
+    pub(super) fn check_size(&self, more: u64) -> Result<(), Error> {
         if !self.has_quota {
             return Ok(());
         }
         let size = self.offset().saturating_add(more);
-        self.stores.database.read(|tx| match digest {
-            Some(digest) => self.stores.rules.quotas.check_blob(tx, &self.name, digest, size),
-            None => self.stores.rules.quotas.check(tx, &self.name, (Amount::Size, size), |_| Ok(true)),
+        let quotas = &self.stores.rules.quotas;
+        self.stores.database.read(|tx| match self.expected {
+            // More bytes than the known blob has cannot be that blob.
+            Some(digest) if tx.blob(digest)?.is_none_or(|blob| size <= blob.size) => {
+                quotas.check_blob(tx, &self.name, digest, size)
+            }
+            _ => quotas.check_unknown(tx, &self.name, size),
         })
     }
 }

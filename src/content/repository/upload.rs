@@ -95,6 +95,8 @@ pub(crate) struct Upload {
     progress: OwnedMutexGuard<Progress>,
     /// Whether quotas apply; see [`Upload::check_quota`].
     pub(super) has_quota: bool,
+    /// The digest of the whole blob, if the client said it.
+    pub(super) expected: Option<Digest>,
 }
 
 impl Repository {
@@ -145,7 +147,7 @@ impl Repository {
             return Err(Error::UploadUnknown { id });
         };
         let (stores, name) = (Arc::clone(&self.stores), self.name.clone());
-        Ok(Upload { stores, name, staging, progress, has_quota: false })
+        Ok(Upload { stores, name, staging, progress, has_quota: false, expected: None })
     }
 
     /// The size of an upload in bytes. Does not wait for a request that writes to it.
@@ -180,7 +182,7 @@ impl Upload {
     /// Appends bytes.
     pub(crate) fn append(&mut self, parts: &[Bytes]) -> Result<(), Error> {
         self.stores.check_space()?;
-        self.check_size(parts.iter().map(|part| part.len() as u64).sum(), None)?;
+        self.check_size(parts.iter().map(|part| part.len() as u64).sum())?;
         Ok(self.stores.blobs.append(&mut self.staging, parts)?)
     }
 
