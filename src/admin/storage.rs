@@ -13,6 +13,7 @@ use crate::content::repository::{
     Recovery as RecoveryOptions, Scrubbed, Scrubbing, TransferMode, recover as recover_content,
     restore as restore_content,
 };
+use crate::identity::accounts::Origin;
 use crate::oci::InvalidName;
 use crate::registry::Work;
 
@@ -74,11 +75,12 @@ impl Operation for Collect {
         let DryRun { collected, purged, is_part } = if self.dry_run {
             stores.dry_run_collection(delays, purge)?
         } else {
+            let author = call.accounts().author(Origin::local());
             let purged = purge.map_or(Ok(0), |purge| stores.purge_history(purge.repository(), call.pause))?;
             let collected = call.registry.perform(
                 Work::Collection,
                 call.pause,
-                |progress, pause| stores.collect(delays, progress, pause),
+                |progress, pause| stores.collect(Some(&author), delays, progress, pause),
                 Work::describe_collection,
             )?;
             DryRun { collected, purged, is_part: false }

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::content::repository::Scrubbing;
 use crate::events::Events;
+use crate::identity::accounts::Origin;
 use crate::kit::clock::Timestamp;
 use crate::mirror::{Mirror, SyncScope};
 use crate::registry::{Shared, Work};
@@ -429,11 +430,11 @@ impl Maintenance {
     async fn collect_once(&self) {
         let pause = pause_between_steps(&self.stopped);
         let collect = move |shared: &Shared| {
-            let stores = shared.stores();
+            let (stores, author) = (shared.stores(), shared.accounts().author(Origin::itself()));
             shared.perform(
                 Work::Collection,
                 &pause,
-                |progress, pause| stores.collect(stores.delays(), progress, pause),
+                |progress, pause| stores.collect(Some(&author), stores.delays(), progress, pause),
                 Work::describe_collection,
             )
         };

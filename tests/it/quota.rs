@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::Barrier;
 
-use crate::support::content::{image, noise, push_blob, push_image, put_manifest, sha256};
+use crate::support::content::{bytes, image, noise, push_blob, push_image, put_manifest, sha256};
 use crate::support::http::{Answer, Caller};
 use crate::support::process::{ADMIN, Program, Running};
 use crate::ui::client::Client;
@@ -141,4 +141,65 @@ async fn an_image_without_a_mandatory_annotation_is_refused_with_its_name() {
     assert_eq!(refused["errors"][0]["detail"]["missingAnnotations"], json!(["source"]));
     manifest["annotations"] = json!({ "source": "here" });
     put_manifest(&admin, "app", "1", &manifest).await.status(201);
+}
+
+/// Pushes a blob in three ways. Returns the statuses.
+async fn push_thrice(caller: &Caller, repository: &str, bytes: &bytes::Bytes) -> [u16; 3] {
+    let uploads = format!("/v2/{repository}/blobs/uploads/");
+    let digest = sha256(bytes);
+    let whole = caller.post(&format!("{uploads}?digest={digest}")).body(bytes.clone()).send().await.status;
+    let at = caller.post(&uploads).send().await.status(202).location();
+    let put = caller.put(&format!("{at}?digest={digest}")).body(bytes.clone()).send().await.status;
+    let at = caller.post(&uploads).send().await.status(202).location();
+    let sent = caller.patch(&at).body(bytes.clone()).send().await;
+    let patched = if sent.status == 202 {
+        caller.put(&format!("{}?digest={digest}", sent.location())).send().await.status
+    } else {
+        sent.status
+    };
+    [whole, put, patched].map(|status| status.as_u16())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_adds_nothing_works_although_the_quota_is_used() {
+    let quotas = "[[storage.quotas]]\nrepositories = ['ci/**']\nsize = '100KiB'\n\
+                  [[storage.quotas]]\nnamespaces = ['team']\nsize = '100KiB'\n";
+    let (_root, running) = start(quotas);
+    let admin = signed_in(&running).await;
+    let (there, new) = (noise(60 * 1024, 1), noise(60 * 1024, 2));
+    for (first, second) in [("ci/a", "ci/a"), ("team/a", "team/a"), ("team/a", "team/b")] {
+        assert_eq!(push_thrice(&admin, first, &there).await, [201; 3], "{first}");
+        assert_eq!(push_thrice(&admin, second, &there).await, [201; 3], "{second}");
+        assert_eq!(push_thrice(&admin, second, &new).await, [403; 3], "{second}");
+    }
+    // Bytes without a digest are bounded by what is there.
+    let at = admin.post("/v2/ci/a/blobs/uploads/").send().await.status(202).location();
+    admin.patch(&at).body(noise(61 * 1024, 3)).send().await.error(403, "DENIED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_signature_survives_garbage_collection_and_the_removal_of_others_is_in_the_audit() {
+    let (root, running) = start("[storage]\ntagHistory = '0s'\n");
+    let admin = signed_in(&running).await;
+    let mut signatures = Vec::new();
+    for (seed, locked) in [(1, true), (2, false)] {
+        let subject = sha256(&bytes(&push_image(&admin, "admin/app", &seed.to_string(), seed).await));
+        let tag = format!("{}.sig", subject.replace(':', "-"));
+        push_image(&admin, "admin/app", &tag, 10 + seed).await;
+        if locked {
+            let path = format!("/api/v1/repository/admin/app/tag/{tag}");
+            quays(&running, &admin, "PUT", &path, json!({ "immutable": true }).to_string()).await.status(201);
+        }
+        admin.delete(&format!("/v2/admin/app/manifests/{subject}")).send().await.status(202);
+        signatures.push(tag);
+    }
+    let collect = Program::new(["gc", "--delay", "0s", "--root"]).arg(root.path()).run();
+    assert_eq!(collect.code, Some(0), "{collect:?}");
+    let list = admin.get("/v2/admin/app/tags/list").send().await.status(200).json();
+    assert_eq!(list["tags"], json!([signatures[0]]), "{collect:?}");
+    let path = "/api/v1/repository/admin/app/logs";
+    let logs = quays(&running, &admin, "GET", path, String::new()).await.status(200).json();
+    let removed =
+        |entry: &&serde_json::Value| entry["kind"] == "delete_tag" && entry["metadata"]["tag"] == json!(signatures[1]);
+    assert!(logs["logs"].as_array().unwrap().iter().find(removed).is_some(), "{logs}");
 }

@@ -6,6 +6,7 @@
 //! ([`super::lease`]). Files are removed last ([`super::orphan`]).
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::age::Ages;
 use super::manifest::{detach, stored_manifest};
 use super::retention::{Retention, UntaggedPlans};
-use super::{Error, Stores, WorkProgress, deleted};
-use crate::content::rows::{Rows, Unreferenced, UnreferencedRow, WriteTx};
+use super::{Error, ImmutableTags, Stores, WorkProgress, deleted};
+use crate::content::rows::{AuditEvent, Author, Rows, Unreferenced, UnreferencedRow, WriteTx};
 use crate::kit::clock::{Moment, SteadyTime};
 use crate::oci::{Digest, RepositoryName, Tag};
 
@@ -96,6 +97,7 @@ pub(crate) struct DryRun {
 #[derive(Clone, Debug)]
 struct Removal {
     retention: Retention,
+    immutable: ImmutableTags,
     keeps_history: bool,
 }
 
@@ -143,9 +145,11 @@ impl Stores {
     }
 
     /// Removes content that has been unreferenced for longer than `delays`. Between two steps, `pause` gets the duration
-    /// of the last one. It may wait or cancel the collection; the steps before stay done.
+    /// of the last one. It may wait or cancel the collection; the steps before stay done. The removal of a tag has an
+    /// audit row of `author`.
     pub(crate) fn collect(
         &self,
+        author: Option<&Arc<dyn Author>>,
         delays: Delays,
         progress: &WorkProgress,
         mut pause: impl FnMut(Duration) -> ControlFlow<()>,
@@ -168,7 +172,7 @@ impl Stores {
                 let Some(last) = rows.last().cloned() else { break };
                 after = Some(last);
                 let count = rows.len() as u64;
-                let step = self.collect_rows(rows, due, &mut plans)?;
+                let step = self.collect_rows(author, rows, due, &mut plans)?;
                 if !is_first {
                     progress.expect_more(count);
                 }
@@ -202,6 +206,7 @@ impl Stores {
 
     fn collect_rows(
         &self,
+        author: Option<&Arc<dyn Author>>,
         mut rows: Vec<UnreferencedRow>,
         due: Due,
         plans: &mut UntaggedPlans,
@@ -213,10 +218,22 @@ impl Stores {
             return Ok(Collected::default());
         }
         let (rows, rules, now) = (condemned.rows.clone(), self.removal(), self.ages.now());
-        let (collected, orphans) = self.database.write(move |tx| remove_rows(tx, &rows, &rules, now))?;
+        let by = author.cloned();
+        let (removed, audited) = self.database.write(move |tx| {
+            let removed = remove_rows(tx, &rows, &rules, now)?;
+            if let Some(author) = by {
+                for (repository, event) in &removed.events {
+                    tx.add_audit(now.wall, &author.row(repository, event))?;
+                }
+            }
+            Ok::<_, Error>((removed, tx.take_audited()))
+        })?;
         drop(condemned);
-        self.remove_orphans(&orphans);
-        Ok(collected)
+        if let Some(author) = author {
+            author.finish(audited);
+        }
+        self.remove_orphans(&removed.orphans);
+        Ok(removed.collected)
     }
 
     /// The rows without those of untagged manifests that the rules keep.
@@ -236,7 +253,11 @@ impl Stores {
     }
 
     fn removal(&self) -> Removal {
-        Removal { retention: self.rules.retention.clone(), keeps_history: self.keeps_history() }
+        Removal {
+            retention: self.rules.retention.clone(),
+            immutable: self.rules.immutable.clone(),
+            keeps_history: self.keeps_history(),
+        }
     }
 
     /// Whether any content is due for removal.
@@ -266,7 +287,7 @@ impl Stores {
                     looked_at += rows.len();
                     rows.retain(|row| due.is_due(row) && leases.is_free(row, due.first()));
                     let rows = self.without_kept(tx, rows, &mut plans)?;
-                    let (step, _) = remove_rows(tx, &rows, &rules, now)?;
+                    let step = remove_rows(tx, &rows, &rules, now)?.collected;
                     removed |= step.has_changed_anything();
                     collected.add(&step);
                     if looked_at >= DRY_RUN_MAX {
@@ -302,14 +323,19 @@ impl Stores {
     }
 }
 
-/// Removes the rows that are still unreferenced. Returns the blobs that no repository has any more.
-fn remove_rows(
-    tx: &mut WriteTx,
-    rows: &[UnreferencedRow],
-    rules: &Removal,
-    now: Moment,
-) -> Result<(Collected, Vec<Digest>), Error> {
-    let (mut collected, mut orphans) = (Collected::default(), Vec::new());
+/// The result of one step.
+#[derive(Debug, Default)]
+struct Removed {
+    collected: Collected,
+    /// The blobs that no repository has any more.
+    orphans: Vec<Digest>,
+    /// The removals of tags, for the audit log.
+    events: Vec<(RepositoryName, AuditEvent)>,
+}
+
+/// Removes the rows that are still unreferenced.
+fn remove_rows(tx: &mut WriteTx, rows: &[UnreferencedRow], rules: &Removal, now: Moment) -> Result<Removed, Error> {
+    let mut removed = Removed::default();
     for row in rows {
         // An earlier row of this step, or a client, may have changed it.
         if tx.unreferenced(&row.repository, row.kind, row.digest)? != Some(row.since) {
@@ -319,25 +345,21 @@ fn remove_rows(
         // A deleted manifest goes even if untagged manifests are kept.
         let is_deleted = tx.deleted_manifest(&row.repository, row.digest)?.is_some();
         match row.kind {
-            Unreferenced::Link => remove_link(tx, row, &mut collected, &mut orphans)?,
+            Unreferenced::Link => remove_link(tx, row, &mut removed)?,
             Unreferenced::Manifest if kept.untagged && !is_deleted => {}
             Unreferenced::Subject | Unreferenced::Referrer if kept.referrers => {}
             Unreferenced::Subject => {
-                remove_companions(tx, row, rules.keeps_history, now, &mut collected)?;
-                release_referrers(tx, row, &mut collected)?;
+                let is_locked = remove_companions(tx, row, rules, now, &mut removed)?;
+                release_referrers(tx, row, is_locked, &mut removed.collected)?;
             }
-            Unreferenced::Manifest | Unreferenced::Referrer => remove_manifest(tx, row, &mut collected)?,
+            Unreferenced::Manifest | Unreferenced::Referrer => remove_manifest(tx, row, &mut removed.collected)?,
         }
     }
-    Ok((collected, orphans))
+    Ok(removed)
 }
 
-fn remove_link(
-    tx: &mut WriteTx,
-    row: &UnreferencedRow,
-    collected: &mut Collected,
-    orphans: &mut Vec<Digest>,
-) -> Result<(), Error> {
+fn remove_link(tx: &mut WriteTx, row: &UnreferencedRow, removed: &mut Removed) -> Result<(), Error> {
+    let Removed { collected, orphans, .. } = removed;
     let UnreferencedRow { repository, digest, .. } = row;
     let link = tx.link(*digest, repository)?;
     if link.is_none_or(|link| link.references > 0) || tx.lister(repository, *digest)?.is_some() {
@@ -353,32 +375,45 @@ fn remove_link(
     Ok(())
 }
 
-/// Removes the tags of the signatures, and of the referrers list, of a removed manifest.
+/// Removes the tags of the signatures, and of the referrers list, of a removed manifest. Returns whether a locked one stays.
 fn remove_companions(
     tx: &mut WriteTx,
     row: &UnreferencedRow,
-    keeps_history: bool,
+    rules: &Removal,
     now: Moment,
-    collected: &mut Collected,
-) -> Result<(), Error> {
+    removed: &mut Removed,
+) -> Result<bool, Error> {
     let UnreferencedRow { repository, digest, since, .. } = row;
     if tx.manifest(repository, *digest)?.is_some() {
-        return Ok(());
+        return Ok(false);
     }
+    let (keeps_history, mut is_locked) = (rules.keeps_history, false);
     // From now on they can be restored. Without a history, their targets are unreferenced for as long as the manifest.
     let now = if keeps_history { now } else { Moment { steady: *since, ..now } };
     for tag in Tag::companions(*digest) {
-        if tx.tag(repository, &tag)?.is_some() {
-            tx.remove_tag(repository, &tag, now, keeps_history)?;
-            collected.tags += 1;
+        if tx.tag(repository, &tag)?.is_none() {
+            continue;
         }
+        if rules.immutable.reason(tx, repository, &tag)?.is_some() {
+            is_locked = true;
+            continue;
+        }
+        tx.remove_tag(repository, &tag, now, keeps_history)?;
+        removed.collected.tags += 1;
+        let event = AuditEvent::new("delete_tag").with("tag", &tag).with("removed_with", digest);
+        removed.events.push((repository.clone(), event));
     }
-    Ok(())
+    Ok(is_locked)
 }
 
 /// Records the referrers of a removed subject as unreferenced, unless something else names them. If there are very many,
-/// the row stays for another pass.
-fn release_referrers(tx: &mut WriteTx, row: &UnreferencedRow, collected: &mut Collected) -> Result<(), Error> {
+/// the row stays for another pass. With a locked tag it stays until the tag is unlocked.
+fn release_referrers(
+    tx: &mut WriteTx,
+    row: &UnreferencedRow,
+    is_locked: bool,
+    collected: &mut Collected,
+) -> Result<(), Error> {
     let UnreferencedRow { repository, digest, since, .. } = row;
     let mut referrers = Vec::new();
     // The referrers of a restorable subject stay until it is forgotten.
@@ -401,6 +436,9 @@ fn release_referrers(tx: &mut WriteTx, row: &UnreferencedRow, collected: &mut Co
         if collected.released - before == RELEASED_MAX {
             return Ok(());
         }
+    }
+    if is_locked {
+        return Ok(());
     }
     Ok(tx.set_referenced(repository, row.kind, *digest)?)
 }

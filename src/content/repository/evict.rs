@@ -353,7 +353,8 @@ fn evict_blob(
     Ok(())
 }
 
-/// Removes a mirrored manifest with its tags. It stays if the history names it, or anything that was pushed refers to it.
+/// Removes a mirrored manifest with its tags. It stays if a user has locked one of them, the history names it, or anything
+/// that was pushed refers to it.
 fn evict_manifest(tx: &mut WriteTx, candidate: &Candidate, now: Moment, evicted: &mut Evicted) -> Result<(), Error> {
     let Candidate { digest, repository: name, .. } = candidate;
     let is_unused = tx.mirror_use(name, *digest)? == Some(candidate.used);
@@ -367,7 +368,13 @@ fn evict_manifest(tx: &mut WriteTx, candidate: &Candidate, now: Moment, evicted:
         return Ok(());
     }
     let Some(manifest) = stored_manifest(tx, name, *digest)? else { return Ok(()) };
-    for tag in tx.tags_of(name, *digest)? {
+    let tags = tx.tags_of(name, *digest)?;
+    for tag in &tags {
+        if tx.tag_attributes(name, tag)?.immutable {
+            return Ok(());
+        }
+    }
+    for tag in tags {
         tx.remove_tag(name, &tag, now, false)?;
         evicted.tags += 1;
     }

@@ -476,7 +476,7 @@ impl Client {
         self.clock.advance(Duration::from_hours(1));
         let collected = self
             .stores
-            .collect(Delays::all(Duration::ZERO), &WorkProgress::default(), |_| ControlFlow::Continue(()))
+            .collect(None, Delays::all(Duration::ZERO), &WorkProgress::default(), |_| ControlFlow::Continue(()))
             .unwrap();
         for (name, content) in &mut self.contents {
             let repository = self.stores.repository(&name.parse().unwrap());

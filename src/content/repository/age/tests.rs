@@ -17,7 +17,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const YEARS: i64 = 50 * 365 * 86_400 * 1_000_000;
 
 fn collect(scene: &Scene) -> u64 {
-    scene.stores.collect(scene.stores.delays(), &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap().blobs
+    scene
+        .stores
+        .collect(None, scene.stores.delays(), &WorkProgress::default(), |_| ControlFlow::Continue(()))
+        .unwrap()
+        .blobs
 }
 
 fn scene() -> Scene {
@@ -137,7 +141,10 @@ fn everything_can_be_collected_at_once_whatever_the_clocks_say() {
     scene.clock.restart_machine();
     let scene = scene.reopen();
     let now = crate::content::repository::Delays::all(Duration::ZERO);
-    assert_eq!(scene.stores.collect(now, &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap().blobs, 1);
+    assert_eq!(
+        scene.stores.collect(None, now, &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap().blobs,
+        1
+    );
 }
 
 #[test]

@@ -103,6 +103,9 @@ impl<'a> Removals<'a> {
                     }
                 })?;
                 for tag in Tag::companions(digest) {
+                    if self.tx.tag_attributes(self.name, &tag)?.immutable {
+                        continue;
+                    }
                     candidates.extend(self.tx.tag(self.name, &tag)?.map(|row| row.digest));
                 }
             }
@@ -139,11 +142,17 @@ impl<'a> Removals<'a> {
         let limit = tags.len().saturating_add(LISTERS_MAX);
         let goes = |tag: &Tag| {
             let is_companion = || tag.companion_of().is_some_and(|subject| removed.contains(&subject));
-            tags.contains(tag) || with_companions && is_companion()
+            let goes_along = with_companions && is_companion();
+            Ok::<_, Error>(tags.contains(tag) || goes_along && !self.tx.tag_attributes(self.name, tag)?.immutable)
         };
         let tagged = self.tx.first_tags_of(self.name, digest, limit)?;
-        if tagged.len() == limit || !tagged.iter().all(goes) {
+        if tagged.len() == limit {
             return Ok(true);
+        }
+        for tag in &tagged {
+            if !goes(tag)? {
+                return Ok(true);
+            }
         }
         let listers = self.tx.listers(self.name, digest, LISTERS_MAX)?;
         Ok(listers.len() == LISTERS_MAX || listers.iter().any(|lister| !removed.contains(lister)))

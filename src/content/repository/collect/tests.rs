@@ -22,7 +22,7 @@ fn scene() -> Scene {
 }
 
 fn collect(scene: &Scene) -> Collected {
-    scene.stores.collect(scene.stores.delays(), &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap()
+    scene.stores.collect(None, scene.stores.delays(), &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap()
 }
 
 /// An image with two blobs of its own, under tags.
@@ -255,8 +255,10 @@ fn a_collection_can_be_broken_off_and_goes_on_later() {
     let repository = scene.repository("a");
     let blobs: Vec<_> = (0..2 * STEP).map(|n| repository.push_blob(format!("blob {n}").as_bytes())).collect();
     scene.clock.advance(2 * DELAY);
-    let some =
-        scene.stores.collect(scene.stores.delays(), &WorkProgress::default(), |_| ControlFlow::Break(())).unwrap();
+    let some = scene
+        .stores
+        .collect(None, scene.stores.delays(), &WorkProgress::default(), |_| ControlFlow::Break(()))
+        .unwrap();
     assert_eq!(some.blobs, STEP as u64);
     assert_eq!(collect(&scene).blobs, STEP as u64);
     assert!(!blobs.iter().any(|blob| scene.has_file(*blob)));

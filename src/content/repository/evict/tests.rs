@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::content::repository::scene::{Scene, image, index, rules};
-use crate::content::repository::{Held, PutMirrored, Repository, Rules};
+use crate::content::repository::{Held, PutMirrored, Repository, Rules, TagChange};
 use crate::content::rows::Findings;
 use crate::oci::{Algorithm, MediaType, Reference};
 
@@ -242,4 +242,18 @@ async fn a_cancelled_eviction_has_done_its_steps_and_more_candidates_than_one_su
     assert_eq!(evicted.blobs, STEP as u64);
     assert_eq!(evict_to(&scene, 0).blobs, 100 - STEP as u64);
     assert!(scene.stores.evict(Goal::Free(10), &|_| true, false, &|_| ControlFlow::Continue(())).unwrap().bytes == 0);
+}
+
+#[tokio::test]
+async fn a_manifest_with_a_locked_tag_stays() {
+    let scene = scene();
+    let repository = scene.repository("a");
+    let (locked, _) = fetch_image(&scene, &repository, "locked").await;
+    let (other, _) = fetch_image(&scene, &repository, "other").await;
+    let change = TagChange { immutable: Some(true), ..TagChange::default() };
+    repository.change_tag(&"locked".parse().unwrap(), change).unwrap();
+    scene.clock.advance(SECOND);
+    evict_to(&scene, 0);
+    assert!(repository.has_manifest(locked) && !repository.has_manifest(other));
+    assert_eq!(repository.tags("", 10).unwrap().tags, ["locked"]);
 }

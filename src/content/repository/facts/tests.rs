@@ -111,7 +111,10 @@ fn facts_are_hidden_and_restored_with_their_manifest_and_removed_with_it() {
     repository.push_blob(b"keeps the repository");
     scene.clock.advance(Duration::from_hours(3));
     scene.stores.tidy_tags().unwrap();
-    scene.stores.collect(Delays::all(Duration::ZERO), &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap();
+    scene
+        .stores
+        .collect(None, Delays::all(Duration::ZERO), &WorkProgress::default(), |_| ControlFlow::Continue(()))
+        .unwrap();
     assert_eq!(facts(&repository, digest), None);
     assert_consistent(&scene);
 }
@@ -374,7 +377,7 @@ impl History {
             _ => {
                 scene.clock.advance(Duration::from_mins(40));
                 scene.stores.tidy_tags()?;
-                scene.stores.collect(Delays::all(Duration::from_mins(30)), &WorkProgress::default(), |_| {
+                scene.stores.collect(None, Delays::all(Duration::from_mins(30)), &WorkProgress::default(), |_| {
                     ControlFlow::Continue(())
                 })?;
             }

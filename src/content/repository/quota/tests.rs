@@ -169,7 +169,7 @@ fn the_use_of_namespaces_is_exact_after_any_history() {
                     scene.clock.advance(Duration::from_mins(random.random_range(0..90)));
                     scene
                         .stores
-                        .collect(hour, &WorkProgress::default(), |_| std::ops::ControlFlow::Continue(()))
+                        .collect(None, hour, &WorkProgress::default(), |_| std::ops::ControlFlow::Continue(()))
                         .unwrap();
                 }
             }
@@ -188,5 +188,40 @@ fn the_use_of_namespaces_is_exact_after_any_history() {
         push(&scene.repository("team/new"), &[200; 77]).unwrap();
         Quotas::new(quotas(), None).prepare(database).unwrap();
         assert_eq!(used()[0].size, kept[0].size + 77);
+    }
+}
+
+/// Sends a blob in one piece, without its digest before the end.
+fn send_then_say(repository: &Repository, bytes: &[u8]) -> Result<(), Error> {
+    let digest = Digest::of(Algorithm::Sha256, bytes);
+    let mut upload = repository.open_upload(Algorithm::Sha256)?;
+    upload.check_quota(0, None)?;
+    upload.append(&[Bytes::copy_from_slice(bytes)])?;
+    upload.check_quota(0, Some(digest))?;
+    upload.verify(digest)?;
+    upload.finish(digest)
+}
+
+#[test]
+fn a_blob_that_is_there_already_is_taken_again_although_the_quota_is_used() {
+    let of_repository = quota(QuotaOf::Repositories(patterns("team/a")), Some(1000), None);
+    let of_namespace = quota(QuotaOf::Namespaces(patterns("team")), Some(1000), None);
+    let scene = scene(vec![of_repository, of_namespace], None);
+    let (first, second) = (scene.repository("team/a"), scene.repository("team/b"));
+    let (there, new) = ([1; 600], [2; 600]);
+    push(&first, &there).unwrap();
+    for repository in [&first, &second, &first, &second] {
+        push(repository, &there).unwrap();
+        send_then_say(repository, &there).unwrap();
+        for refused in [push(repository, &new).map(drop), send_then_say(repository, &new)] {
+            assert!(matches!(refused, Err(Error::QuotaExceeded(_))), "{refused:?}");
+        }
+        // The digest of a known blob does not open the way for other bytes, and bytes without one are bounded.
+        let mut upload = repository.open_upload(Algorithm::Sha256).unwrap();
+        upload.check_quota(0, Some(Digest::of(Algorithm::Sha256, &there))).unwrap();
+        upload.append(&[Bytes::copy_from_slice(&there)]).unwrap();
+        assert!(matches!(upload.append(&[Bytes::from_static(b"x")]), Err(Error::QuotaExceeded(_))));
+        let mut upload = repository.open_upload(Algorithm::Sha256).unwrap();
+        assert!(matches!(upload.check_quota(601, None), Err(Error::QuotaExceeded(_))));
     }
 }

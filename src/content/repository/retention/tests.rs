@@ -228,7 +228,7 @@ fn a_run_does_what_the_plan_says_and_everything_can_be_restored() {
             let signed: BTreeMap<Digest, usize> =
                 kept.values().map(|fact| (fact.row.digest, referrers(&repository, fact.row.digest))).collect();
             // Each removed tag returns, also after a garbage collection within the history.
-            scene.stores.collect(Delays::all(Duration::ZERO), &WorkProgress::default(), pause).unwrap();
+            scene.stores.collect(None, Delays::all(Duration::ZERO), &WorkProgress::default(), pause).unwrap();
             if random.random_bool(0.5) {
                 for (tag, digest) in &removed {
                     repository.restore_tag(tag, *digest).unwrap();
@@ -239,7 +239,7 @@ fn a_run_does_what_the_plan_says_and_everything_can_be_restored() {
             // Without a restore the rest goes, and what stays is whole.
             scene.clock.advance(HISTORY + Duration::from_hours(1));
             scene.stores.tidy_tags().unwrap();
-            scene.stores.collect(Delays::all(Duration::ZERO), &WorkProgress::default(), pause).unwrap();
+            scene.stores.collect(None, Delays::all(Duration::ZERO), &WorkProgress::default(), pause).unwrap();
             let left = facts(&repository);
             for fact in kept.values() {
                 // A signature goes with its image.
@@ -284,7 +284,7 @@ fn a_dry_run_removes_nothing() {
     let retained = repository.retain_tags(&pause).unwrap();
     assert_eq!((going, retained.removed, retained.kept), (1, 0, 2));
     scene.clock.advance(Duration::from_hours(2));
-    scene.stores.collect(scene.stores.delays(), &WorkProgress::default(), pause).unwrap();
+    scene.stores.collect(None, scene.stores.delays(), &WorkProgress::default(), pause).unwrap();
     assert!(repository.has_manifest(untagged), "a dry run keeps untagged manifests");
 }
 
@@ -323,7 +323,7 @@ fn rules_for_untagged_manifests_keep_those_that_meet_one() {
     scene.clock.advance(Duration::from_hours(20));
     let collect = || {
         let dry = scene.stores.dry_run_collection(scene.stores.delays(), None).unwrap();
-        let collected = scene.stores.collect(scene.stores.delays(), &WorkProgress::default(), pause).unwrap();
+        let collected = scene.stores.collect(None, scene.stores.delays(), &WorkProgress::default(), pause).unwrap();
         assert_eq!(dry.collected.manifests, collected.manifests);
         [old, pulled, last].map(|digest| repository.has_manifest(digest))
     };

@@ -1,6 +1,7 @@
 //! The tags of signatures: they go after their image has gone, and come back with it.
 
 use super::*;
+use crate::content::repository::TagChange;
 use crate::oci::Algorithm;
 
 const SUFFIXES: [&str; 4] = [".sig", ".att", ".sbom", ""];
@@ -126,4 +127,24 @@ fn signatures_come_back_with_the_image_that_is_restored() {
     scene.clock.advance(2 * DELAY);
     collect(&scene);
     assert_eq!(tags(&repository).len(), 5);
+}
+
+#[test]
+fn a_locked_signature_stays_until_it_is_unlocked() {
+    let scene = scene();
+    let repository = scene.repository("a");
+    let (signed, _) = push_image(&repository, "signed", &["1"]);
+    sign(&repository, signed);
+    let tag: Tag = tag_of(signed, ".sig").parse().unwrap();
+    let lock = |immutable| TagChange { immutable: Some(immutable), may_administer: true, ..TagChange::default() };
+    repository.change_tag(&tag, lock(true)).unwrap();
+    repository.delete(&signed.to_string()).unwrap();
+    for _ in 0..2 {
+        scene.clock.advance(DELAY + SECOND);
+        collect(&scene);
+        assert_eq!(tags(&repository), [tag.to_string()]);
+    }
+    repository.change_tag(&tag, lock(false)).unwrap();
+    assert_eq!(collect(&scene).tags, 1);
+    assert!(!repository.is_known().unwrap());
 }

@@ -21,7 +21,10 @@ fn assert_rows_agree(scene: &Scene) {
 }
 
 fn collect_all(scene: &Scene) -> Collected {
-    scene.stores.collect(Delays::all(Duration::ZERO), &WorkProgress::default(), |_| ControlFlow::Continue(())).unwrap()
+    scene
+        .stores
+        .collect(None, Delays::all(Duration::ZERO), &WorkProgress::default(), |_| ControlFlow::Continue(()))
+        .unwrap()
 }
 
 #[test]

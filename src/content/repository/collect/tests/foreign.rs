@@ -73,8 +73,10 @@ fn foreign_layers_that_an_earlier_program_stored_are_referenced_before_the_first
     let manifest = repository.push_manifest(&foreign_image(config, &[(TYPES[3], layer)]), &["latest"]).unwrap();
     unlist(&scene, layer, manifest);
     scene.clock.advance(2 * DELAY);
-    let broken_off =
-        scene.stores.collect(scene.stores.delays(), &WorkProgress::default(), |_| ControlFlow::Break(())).unwrap();
+    let broken_off = scene
+        .stores
+        .collect(None, scene.stores.delays(), &WorkProgress::default(), |_| ControlFlow::Break(()))
+        .unwrap();
     assert_eq!(broken_off, Collected::default());
     assert!(scene.stores.has_unlisted_layers().unwrap());
     assert_eq!(scene.stores.dry_run_collection(scene.stores.delays(), None).unwrap().collected, Collected::default());
