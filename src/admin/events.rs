@@ -19,7 +19,7 @@ pub(crate) struct ListEvents {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct EventList {
     pub(crate) sinks: Vec<SinkView>,
-    /// The events that were dropped since the start, because too many waited.
+    /// The events that were dropped since the start, because too many waited or were refused.
     pub(crate) dropped: u64,
 }
 

@@ -52,7 +52,10 @@ impl Report for EventList {
             }
         }
         if self.dropped > 0 {
-            println!("{} dropped, because too many waited", counted(self.dropped, "event was", "events were"));
+            println!(
+                "{} dropped, because too many waited or were refused",
+                counted(self.dropped, "event was", "events were")
+            );
         }
     }
 }

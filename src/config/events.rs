@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::check::check_named_file;
@@ -123,10 +123,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
         {
             findings.problem(&at("proxy"), "expected a URL such as http://proxy.example:3128");
         }
-        for (name, value) in &sink.headers {
-            if name.parse::<HeaderName>().is_err() || value.parse::<HeaderValue>().is_err() {
-                findings.problem(&at("headers"), "expected names and values of headers");
-            }
+        if let Err(why) = headers(&sink) {
+            findings.problem(&at("headers"), why);
         }
         if let Some(name) = &sink.name
             && !names.insert(name.clone())
@@ -149,6 +147,49 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
             }
         }
     }
+}
+
+/// Reads the headers of a sink. No message has a value, which may be a secret.
+pub(crate) fn headers(sink: &EventSink) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    let has_credentials = sink.username.is_some() || sink.token.is_some() || sink.token_file.is_some();
+    for (text, value) in &sink.headers {
+        let name: HeaderName = text.parse().map_err(|_| format!("{text:?} is not the name of a header"))?;
+        if is_of_request(&name) || name == header::AUTHORIZATION && has_credentials {
+            return Err(format!("{name} is set by the registry for each event: remove it"));
+        }
+        if headers.contains_key(&name) {
+            return Err(format!("{name} is given twice"));
+        }
+        let value: HeaderValue = value.parse().map_err(|_| format!("the value of {name} is not valid in a header"))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// Whether a header frames the request, is for one connection (RFC 9110, 7.6.1), or is part of an event.
+fn is_of_request(name: &HeaderName) -> bool {
+    const OF_CONNECTION: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings"];
+    let of_request = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::EXPECT,
+        header::PROXY_AUTHORIZATION,
+        header::PROXY_AUTHENTICATE,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::USER_AGENT,
+    ];
+    let text = name.as_str();
+    of_request.contains(name)
+        || OF_CONNECTION.contains(&text)
+        || text.starts_with("ce-")
+        || matches!(text, "webhook-id" | "webhook-timestamp" | "webhook-signature")
 }
 
 /// Reads the address of a sink.

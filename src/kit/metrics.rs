@@ -78,7 +78,7 @@ impl Sinks {
         ] {
             registry.register(name, help, family.clone());
         }
-        let help = "Events that were dropped because too many waited (extensions.events.outboxLimit)";
+        let help = "Events that were dropped because too many waited (extensions.events.outboxLimit) or were refused";
         registry.register("coracle_events_dropped", help, new.dropped.clone());
         new
     }

@@ -33,7 +33,7 @@ impl Stores {
         self.database.events_written()
     }
 
-    /// The number of events that were dropped since the start, because too many waited.
+    /// The number of events that were dropped since the start, because too many waited or were refused.
     pub(crate) fn dropped_events(&self) -> u64 {
         self.database.dropped_events()
     }
@@ -62,10 +62,16 @@ impl Stores {
 
     /// Notes that a sink refused an event, and goes on with the next one.
     pub(crate) fn refuse_event(&self, sink: String, number: u64, refused: RefusedEvent) -> Result<(), Error> {
-        Ok(self.database.write(move |tx| {
-            tx.add_refused_event(&sink, number, &refused)?;
-            tx.set_event_position(&sink, number + 1)
-        })?)
+        let key = sink.clone();
+        let is_dropped = self.database.write(move |tx| {
+            let is_dropped = tx.add_refused_event(&sink, number, &refused)?;
+            tx.set_event_position(&sink, number + 1)?;
+            Ok::<_, rows::Error>(is_dropped)
+        })?;
+        if is_dropped {
+            self.database.count_dropped_refusal(&key);
+        }
+        Ok(())
     }
 
     /// How many events wait for a sink, and how many it refused.
@@ -177,5 +183,25 @@ mod tests {
         stores.refuse_event("hook".to_owned(), number, refused).unwrap();
         assert_eq!(stores.redeliver_events("hook".to_owned(), None).unwrap(), 1);
         assert_eq!(seen().last().map(|(_, tag, text)| (tag.as_str(), text.as_deref())), Some(("1", Some(&*manifest))));
+    }
+
+    #[test]
+    fn refused_events_beyond_the_limit_count_as_dropped() {
+        let scene = Scene::new(rules());
+        scene.stores.keep_events(BTreeSet::from(["hook".to_owned()]), 100).unwrap();
+        scene.repository("a").push_blob(b"x");
+        let (_, event) = scene.stores.events_for("hook", 1).unwrap().remove(0);
+        let refused = |number| RefusedEvent {
+            event: event.clone(),
+            refused: crate::kit::clock::Timestamp::from_micros(number),
+            attempts: 1,
+            why: String::new(),
+        };
+        for number in 0..1003 {
+            scene.stores.refuse_event("hook".to_owned(), number, refused(number)).unwrap();
+        }
+        let kept = scene.stores.sink_backlog("hook").unwrap().refused;
+        assert_eq!((kept.len(), kept[0].0), (1000, 3));
+        assert_eq!(scene.stores.dropped_events(), 3);
     }
 }

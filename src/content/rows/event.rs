@@ -21,8 +21,10 @@ use super::{Database, Error, Rows, WriteTx, codec};
 use crate::kit::clock::{Clock, Timestamp};
 use crate::oci::{Digest, RepositoryName};
 
-/// The most refused events of a sink that are kept. Beyond it, the oldest one is removed.
+/// The most refused events of a sink that are kept. Beyond it, the oldest one is dropped.
 const REFUSED_MAX: usize = 1000;
+/// A warning is logged for the first dropped event, and again after this many.
+const WARN_EVERY: u64 = 1000;
 
 /// The largest manifest of a refused push that its event keeps, in bytes.
 const MANIFEST_BYTES_MAX: usize = 16 * 1024;
@@ -85,8 +87,10 @@ pub(super) struct Outbox {
     limit: u64,
     /// The number of the next event.
     next: AtomicU64,
-    /// The events that were dropped since the start.
+    /// The events that were dropped since the start, because too many waited.
     dropped: AtomicU64,
+    /// The refused events that were dropped since the start, because a sink refused too many.
+    dropped_refused: AtomicU64,
     /// Notified when events were written.
     written: Notify,
 }
@@ -110,14 +114,32 @@ impl Database {
     pub(crate) fn keep_events(&self, sinks: BTreeSet<String>, limit: u64, clock: Clock) -> Result<(), Error> {
         let known = sinks.clone();
         let next = self.write(move |tx| tx.open_outbox(&known))?;
-        let (next, dropped) = (AtomicU64::new(next), AtomicU64::new(0));
-        let _ = self.outbox.set(Outbox { clock, sinks, limit: limit.max(1), next, dropped, written: Notify::new() });
+        let _ = self.outbox.set(Outbox {
+            clock,
+            sinks,
+            limit: limit.max(1),
+            next: AtomicU64::new(next),
+            dropped: AtomicU64::new(0),
+            dropped_refused: AtomicU64::new(0),
+            written: Notify::new(),
+        });
         Ok(())
     }
 
-    /// The number of events that were dropped since the start, because too many waited.
+    /// The number of events that were dropped since the start, because too many waited or were refused.
     pub(crate) fn dropped_events(&self) -> u64 {
-        self.outbox.get().map_or(0, |outbox| outbox.dropped.load(Ordering::Relaxed))
+        let count = |dropped: &AtomicU64| dropped.load(Ordering::Relaxed);
+        self.outbox.get().map_or(0, |outbox| count(&outbox.dropped) + count(&outbox.dropped_refused))
+    }
+
+    /// Counts a refused event of a sink that was dropped.
+    pub(crate) fn count_dropped_refusal(&self, sink: &str) {
+        let Some(outbox) = self.outbox.get() else { return };
+        let before = outbox.dropped_refused.fetch_add(1, Ordering::Relaxed);
+        if before.is_multiple_of(WARN_EVERY) {
+            let (limit, dropped) = (REFUSED_MAX, before + 1);
+            tracing::warn!(sink, limit, dropped, "dropped the oldest refused event, because the sink refuses too many");
+        }
     }
 
     /// A future that completes when events are written after this call. `None` without sinks.
@@ -300,7 +322,7 @@ impl WriteTx {
                 self.remove(EVENTS, number)?;
             }
             let before = outbox.dropped.fetch_add(count, Ordering::Relaxed);
-            if before == 0 || before / 1000 != (before + count) / 1000 {
+            if before == 0 || before / WARN_EVERY != (before + count) / WARN_EVERY {
                 let (limit, dropped) = (outbox.limit, before + count);
                 tracing::warn!(
                     limit,
@@ -344,16 +366,17 @@ impl WriteTx {
         self.remove_sent_events()
     }
 
-    /// Notes that a sink refused an event.
-    pub(crate) fn add_refused_event(&mut self, sink: &str, number: u64, refused: &RefusedEvent) -> Result<(), Error> {
-        let row = codec::encode_with(refused, &refused.event.manifest);
-        let known = self.refused_events(sink, REFUSED_MAX)?;
-        if known.len() >= REFUSED_MAX
-            && let Some((oldest, _)) = known.first()
-        {
+    /// Notes that a sink refused an event. Returns whether the oldest refused event was dropped, to make room for it.
+    pub(crate) fn add_refused_event(&mut self, sink: &str, number: u64, refused: &RefusedEvent) -> Result<bool, Error> {
+        let range = (sink, 0)..=(sink, u64::MAX);
+        let known = self.table(REFUSED_EVENTS)?.collect(range, REFUSED_MAX, |(_, number), _| Ok(Some(number)))?;
+        let oldest = known.first().filter(|_| known.len() >= REFUSED_MAX);
+        if let Some(oldest) = oldest {
             self.remove(REFUSED_EVENTS, (sink, *oldest))?;
         }
-        self.insert(REFUSED_EVENTS, (sink, number), row.as_slice())
+        let row = codec::encode_with(refused, &refused.event.manifest);
+        self.insert(REFUSED_EVENTS, (sink, number), row.as_slice())?;
+        Ok(oldest.is_some())
     }
 
     /// Puts an event that a sink refused at the end of the outbox, for this sink alone. Returns whether there is one.
