@@ -75,7 +75,7 @@ pub use traces::{Ratio, Traces};
 
 pub(crate) use acme::decoded_key;
 pub(crate) use environment::Environment;
-pub(crate) use events::address as sink_address;
+pub(crate) use events::{address as sink_address, headers as sink_headers};
 pub(crate) use ldap::ldap_credentials;
 pub(crate) use units::size_bytes as size;
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(crate) use message::{id as event_id, kind as event_type};
 pub(crate) use sink::{Sink, SinkSettings};
 
-use crate::content::repository::Stores;
+use crate::content::repository::{Error, Stores};
 use crate::kit::metrics::{Metrics, SinkFigures};
 
 /// The sinks of a registry.
@@ -24,15 +24,23 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Opens the sinks, and writes events for them from now on. Sends no request.
-    pub(crate) fn open(settings: Vec<SinkSettings>, limit: u64, stores: &Stores) -> Result<Self, String> {
+    /// Prepares the sinks. Sends no request.
+    pub(crate) fn new(settings: Vec<SinkSettings>) -> Result<Self, String> {
         let sinks: Vec<_> = settings.into_iter().map(|sink| Sink::new(sink).map(Arc::new)).collect::<Result<_, _>>()?;
-        let keys: BTreeSet<String> = sinks.iter().map(|sink| sink.key().to_owned()).collect();
-        if keys.len() < sinks.len() {
+        let events = Self { sinks };
+        if events.keys().len() < events.sinks.len() {
             return Err("two sinks have the same address: give them names".to_owned());
         }
-        stores.keep_events(keys, limit).map_err(|error| error.to_string())?;
-        Ok(Self { sinks })
+        Ok(events)
+    }
+
+    /// Writes events for the sinks from now on. At most `limit` wait.
+    pub(crate) fn begin(&self, limit: u64, stores: &Stores) -> Result<(), Error> {
+        stores.keep_events(self.keys(), limit)
+    }
+
+    fn keys(&self) -> BTreeSet<String> {
+        self.sinks.iter().map(|sink| sink.key().to_owned()).collect()
     }
 
     pub(crate) fn sinks(&self) -> &[Arc<Sink>] {

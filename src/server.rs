@@ -58,6 +58,7 @@ pub(crate) use listener::Listener;
 use sendfile::{FileSocket, Windows};
 use socket::{Replay, Socket};
 pub use start::RunningRegistry;
+pub(crate) use start::serving_problems;
 use tls::Tls;
 pub(crate) use tls::check_tls;
 use unread::{ClientBody, UnreadInput};

@@ -6,16 +6,17 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::config::{self, Config, Environment, Error, Examined, Finding, Source};
+use crate::config::{self, Config, Environment, Error, Examined, Finding, Loaded, Source};
 use crate::identity::accounts::htpasswd_problems;
 use crate::kit::text::table;
-use crate::server::check_tls;
+use crate::registry::start_problems;
+use crate::server::{check_tls, serving_problems};
 
 /// Check a configuration file and report all problems
 ///
-/// Also checks the files that the configuration names: the certificate and its key, and every line of the htpasswd file.
-/// The exit code is 0 if `coracle serve` accepts the configuration, and 2 if not. Warnings about keys without an effect
-/// do not change it.
+/// Also checks the files that the configuration names: the certificate and its key, every line of the htpasswd file, and
+/// all that a start reads before it opens its data directory and its ports. The exit code is 0 if `coracle serve` accepts
+/// the configuration, and 2 if not. Warnings about keys without an effect do not change it.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(super) struct CheckConfig {
@@ -99,10 +100,10 @@ fn effective(file: Option<&Path>, json: bool) -> Result<String, super::Error> {
 }
 
 /// Checks a configuration and the files that it names, and returns the warnings.
-fn check(file: Option<&Path>) -> Result<Vec<Finding>, Error> {
+fn check(named: Option<&Path>) -> Result<Vec<Finding>, Error> {
     let environment = Environment::read(std::env::vars_os())?;
-    let Examined { mut problems, warnings, htpasswd, tls } = Config::examine(file, &environment)?;
-    let file = file.unwrap_or(Path::new("configuration"));
+    let Examined { mut problems, warnings, htpasswd, tls } = Config::examine(named, &environment)?;
+    let file = named.unwrap_or(Path::new("configuration"));
     let mut problem = |key: &str, message: String| problems.push(Finding::at_key(file, key, message));
     if let Some(users) = htpasswd {
         let key = "http.auth.htpasswd.path";
@@ -117,6 +118,13 @@ fn check(file: Option<&Path>) -> Result<Vec<Finding>, Error> {
     }
     if let Some(Err((key, why))) = tls.as_ref().map(check_tls) {
         problem(key, why);
+    }
+    // The rest of what a start checks needs a whole configuration.
+    if problems.is_empty() {
+        let Loaded { config, .. } = Config::load_from(named, &environment)?;
+        for (key, why) in start_problems(&config).into_iter().chain(serving_problems(&config.http)) {
+            problems.push(Finding::at_key(file, key, why));
+        }
     }
     if problems.is_empty() { Ok(warnings) } else { Err(Error::new(problems)) }
 }

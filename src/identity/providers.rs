@@ -58,10 +58,15 @@ pub(crate) struct Settings {
     pub(crate) providers: Vec<ProviderSettings>,
     pub(crate) targets: Targets,
     pub(crate) client: Client,
-    /// The key from which signing and sealing keys are derived.
-    pub(crate) key: [u8; 32],
     /// Whether providers are asked later if they still know a user. Requires a [`RecheckToken`].
     pub(crate) with_recheck: bool,
+}
+
+/// The providers without the key of the registry.
+#[derive(Debug)]
+pub(crate) struct PreparedProviders {
+    list: Vec<Provider>,
+    targets: Targets,
 }
 
 /// The settings of one provider.
@@ -214,19 +219,24 @@ enum Kind {
 
 impl Providers {
     /// Fails if a URL is invalid. Sends no request.
-    pub(crate) fn new(settings: Settings) -> Result<Self, String> {
-        let Settings { providers, targets, client, key, with_recheck } = settings;
+    pub(crate) fn prepare(settings: Settings) -> Result<PreparedProviders, String> {
+        let Settings { providers, targets, client, with_recheck } = settings;
         let open = |provider| Provider::new(provider, &client, with_recheck);
-        Ok(Self {
-            list: providers.into_iter().map(open).collect::<Result<_, _>>()?,
+        Ok(PreparedProviders { list: providers.into_iter().map(open).collect::<Result<_, _>>()?, targets })
+    }
+
+    /// `key` is the one from which signing and sealing keys are derived.
+    pub(crate) fn new(PreparedProviders { list, targets }: PreparedProviders, key: &[u8; 32]) -> Self {
+        Self {
+            list,
             targets,
-            states: SignInStates::new(&key),
-            sealer: Sealer::new(&key),
+            states: SignInStates::new(key),
+            sealer: Sealer::new(key),
             rate_limit: WindowLimit::default(),
             permits: Semaphore::new(AT_ONCE_MAX),
             polls: device::PollSchedule::default(),
             sign_in_codes: SignInCodes::default(),
-        })
+        }
     }
 
     /// The providers in the order of their names.

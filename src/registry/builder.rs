@@ -9,21 +9,26 @@ use parking_lot::RwLock;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use super::prepared::Prepared;
 use super::{Error, Notices, RateLimits, Registry, RemoteImages, Shared};
 use crate::config::{self, Bearer, Config, Profile};
 use crate::content::blobs::{Blobs, ForeignStore, SystemDisk, Tree};
-use crate::content::repository::{Delays, MandatoryAnnotations, Rules, Stores, TransferMode};
+use crate::content::repository::{
+    Delays, ImmutableTags, MandatoryAnnotations, Quotas, Retention, Rules, Stores, TransferMode,
+};
 use crate::content::rows::{AccountRole, Database, SETTING_PROVIDER_KEY};
 use crate::identity::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
 use crate::identity::accounts::{self, Accounts, AuditFile, Htpasswd, Password};
-use crate::identity::providers::{self, ClientId, ClientKey, ClientSecret, ProviderSettings, Providers, Targets};
+use crate::identity::directory::Directory;
+use crate::identity::providers::{
+    self, ClientId, ClientKey, ClientSecret, PreparedProviders, ProviderSettings, Providers, Targets,
+};
 use crate::identity::tokens::{self, ExternalIssuer, Tokens};
 use crate::identity::workload::{IssuerSettings, Workloads};
 use crate::kit::byte_budget::ByteBudget;
 use crate::kit::clock::Clock;
 use crate::kit::metrics::Metrics;
 use crate::kit::outgoing::{self, Client};
-use crate::kit::site::Site;
 use crate::oci::{RepositoryName, RepositoryPattern};
 use crate::transfer::{Import, Naming, Ongoing, Scratch, Source, Transfers};
 
@@ -124,11 +129,21 @@ impl Builder {
         };
         let root = root.ok_or(Error::NoDataDirectory)?;
         let clock = Clock::default();
-        let (tree, database, stores) = open_stores(&root, &self.config, temporary.is_none(), &clock)?;
-        let accounts = open_accounts(&database, &self.config, &clock, &tree)?;
+        let metrics = Arc::new(Metrics::new());
+        let prepared = Prepared::new(&self.config, self.takeover.as_ref(), &metrics);
+        // The first problem; `check-config` shows all.
+        let prepared = prepared.map_err(|errors| errors.into_iter().next().unwrap_or(Error::NoDataDirectory))?;
+        let Prepared { retention, quotas, immutable, events, external_issuer, .. } = prepared;
+        let Prepared { workloads, providers, directory, upstreams, site, .. } = prepared;
+        let rules = rules(&self.config, retention, quotas, immutable);
+        let (tree, database, stores) = open_stores(&root, &self.config, rules, temporary.is_none(), &clock)?;
+        let accounts = open_accounts(&database, &self.config, directory, &clock, &tree)?;
         // Before anything changes.
         let acme = super::acme::open(&self.config, &tree, &clock)?;
-        let events = super::events::open(&self.config.extensions.events, &stores)?;
+        if let Some(events) = &events {
+            let begun = events.begin(self.config.extensions.events.outbox_limit, &stores);
+            begun.map_err(|error| Error::repository(error, &tree))?;
+        }
         for (repository, layout) in self.preload {
             preload(&stores, repository, layout)?;
         }
@@ -141,23 +156,13 @@ impl Builder {
                 Profile::Zot => AccessPolicy::SignedIn,
             }
         });
-        check_quoted("http.realm", &self.config.http.realm)?;
         let control = self.config.http.access_control.as_ref();
-        for rules in control.iter().flat_map(|control| &control.repositories) {
-            checked_pattern("http.accessControl.repositories", &rules.pattern)?;
-        }
-        let tokens = open_tokens(&database, &self.config, &clock, &tree)?;
-        let workloads = open_workloads(&self.config)?;
-        let providers = open_providers(&database, &self.config, &tree)?;
-        let ui = &self.config.extensions.ui;
-        let directory = ui.directory.as_deref().filter(|_| ui.enable && self.config.extensions.search.enable);
-        let site = directory.map(Site::read).transpose();
-        let site = site.map_err(|error| Error::setting("extensions.ui.directory", error.to_string()))?;
+        let tokens = open_tokens(&database, &self.config, external_issuer, &clock, &tree)?;
+        let key = database.hmac_key(SETTING_PROVIDER_KEY).map_err(|error| Error::database(error, &tree))?;
+        let providers = Providers::new(providers, key.bytes());
         let traces = super::traces::open(&self.config.extensions.traces)?;
-        let metrics = Arc::new(Metrics::new());
         let work = TaskTracker::new();
-        let (sync, takeover) = (&self.config.extensions.sync, self.takeover.as_ref());
-        let mirror = super::mirror::open(sync, takeover, &stores, &metrics, &work)?;
+        let mirror = super::mirror::open(&self.config.extensions.sync, upstreams, &stores, &work);
         let shared = Shared {
             search: Arc::default(),
             transfers: Transfers::default(),
@@ -206,7 +211,7 @@ impl Builder {
 }
 
 /// Checks a text that is quoted in a challenge. The configuration file has been checked, but programs can set any text.
-fn check_quoted(key: &'static str, text: &str) -> Result<(), Error> {
+pub(super) fn check_quoted(key: &'static str, text: &str) -> Result<(), Error> {
     let fits = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     if text.bytes().all(fits) {
         return Ok(());
@@ -214,11 +219,16 @@ fn check_quoted(key: &'static str, text: &str) -> Result<(), Error> {
     Err(Error::setting(key, "expected printable ASCII without quotes and backslashes"))
 }
 
-/// Opens the token service, and the external token issuer. Access tokens have one audience, whichever name of the
+/// Opens the token service. Access tokens have one audience, whichever name of the
 /// registry the client used.
-fn open_tokens(database: &Arc<Database>, config: &Config, clock: &Clock, tree: &Tree) -> Result<Arc<Tokens>, Error> {
+fn open_tokens(
+    database: &Arc<Database>,
+    config: &Config,
+    external_issuer: Option<ExternalIssuer>,
+    clock: &Clock,
+    tree: &Tree,
+) -> Result<Arc<Tokens>, Error> {
     let auth = &config.http.auth;
-    let external_issuer = auth.bearer.as_ref().map(open_external_issuer).transpose()?;
     let host = config.http.external_url.as_deref().and_then(|url| url.split("://").nth(1));
     let audience = auth.token_services.first().map(String::as_str).or(host).unwrap_or("coracle").to_owned();
     let rules = tokens::Rules { lifetime: auth.token_lifetime, issuer: auth.token_issuer.clone(), audience };
@@ -226,14 +236,14 @@ fn open_tokens(database: &Arc<Database>, config: &Config, clock: &Clock, tree: &
     Ok(Arc::new(tokens.map_err(|error| Error::database(error, tree))?))
 }
 
-fn open_external_issuer(bearer: &Bearer) -> Result<ExternalIssuer, Error> {
+pub(super) fn open_external_issuer(bearer: &Bearer) -> Result<ExternalIssuer, Error> {
     check_quoted("http.auth.bearer.realm", &bearer.realm)?;
     check_quoted("http.auth.bearer.service", &bearer.service)?;
     ExternalIssuer::open(&bearer.cert, &bearer.service).map_err(|cause| Error::setting("http.auth.bearer.cert", cause))
 }
 
 /// Prepares the issuers of workload tokens. Sends no request.
-fn open_workloads(config: &Config) -> Result<Workloads, Error> {
+pub(super) fn open_workloads(config: &Config) -> Result<Workloads, Error> {
     const KEY: &str = "http.auth.bearer.oidc";
     let one = |issuer: &config::WorkloadIssuer| {
         let rules = issuer.rules.iter().map(|rule| rule.prepare(&issuer.issuer)).collect::<Result<_, _>>();
@@ -252,9 +262,8 @@ fn open_workloads(config: &Config) -> Result<Workloads, Error> {
     Workloads::new(settings).map_err(|cause| Error::setting(KEY, cause))
 }
 
-/// Opens the identity providers. Sends no request.
-fn open_providers(database: &Arc<Database>, config: &Config, tree: &Tree) -> Result<Providers, Error> {
-    let key = database.hmac_key(SETTING_PROVIDER_KEY).map_err(|error| Error::database(error, tree))?;
+/// Prepares the identity providers. Sends no request.
+pub(super) fn prepare_providers(config: &Config) -> Result<PreparedProviders, Error> {
     let openid = config.http.auth.openid.as_ref();
     let one = |(name, provider): (&String, &config::Provider)| {
         let client_key = provider.client_key.as_ref().map(|key| ClientKey::read(key.reveal())).transpose();
@@ -286,15 +295,35 @@ fn open_providers(database: &Arc<Database>, config: &Config, tree: &Tree) -> Res
             ca: openid.and_then(|openid| openid.ca_cert.clone()),
             ..outgoing::Settings::default()
         }),
-        key: *key.bytes(),
         with_recheck: openid.is_some_and(|openid| openid.recheck.is_some()),
     };
-    Providers::new(settings).map_err(|cause| Error::setting("http.auth.openid.providers", cause))
+    Providers::prepare(settings).map_err(|cause| Error::setting("http.auth.openid.providers", cause))
+}
+
+/// The rules of the stores.
+fn rules(config: &Config, retention: Retention, quotas: Quotas, immutable: ImmutableTags) -> Rules {
+    let (storage, lint) = (&config.storage, &config.extensions.lint);
+    let collection = &storage.collection;
+    Rules {
+        sparse_indexes: storage.allow_sparse_indexes,
+        upload_expiry: storage.upload_expiry,
+        tag_history: storage.tag_history,
+        delays: Delays { blob: collection.delay, untagged: collection.untagged_delay.unwrap_or(collection.delay) },
+        retention,
+        mandatory_annotations: if lint.enable {
+            MandatoryAnnotations::new(&lint.mandatory_annotations)
+        } else {
+            MandatoryAnnotations::default()
+        },
+        quotas,
+        immutable,
+    }
 }
 
 fn open_stores(
     root: &Path,
     config: &Config,
+    rules: Rules,
     is_lasting: bool,
     clock: &Clock,
 ) -> Result<(Tree, Arc<Database>, Arc<Stores>), Error> {
@@ -317,21 +346,6 @@ fn open_stores(
         database.open_journal(&tree, disk).map_err(|error| Error::database(error, &tree))?;
     }
     let database = Arc::new(database);
-    let collection = &config.storage.collection;
-    let rules = Rules {
-        sparse_indexes: config.storage.allow_sparse_indexes,
-        upload_expiry: config.storage.upload_expiry,
-        tag_history: config.storage.tag_history,
-        delays: Delays { blob: collection.delay, untagged: collection.untagged_delay.unwrap_or(collection.delay) },
-        retention: super::retention::retention(collection)?,
-        mandatory_annotations: if config.extensions.lint.enable {
-            MandatoryAnnotations::new(&config.extensions.lint.mandatory_annotations)
-        } else {
-            MandatoryAnnotations::default()
-        },
-        quotas: super::retention::quotas(&config.storage)?,
-        immutable: super::retention::immutable_tags(&config.storage.immutable_tags)?,
-    };
     let stores = Stores::new(blobs, Arc::clone(&database), clock.clone(), rules);
     let stores = stores.map_err(|error| Error::repository(error, &tree))?;
     Ok((tree, database, Arc::new(stores)))
@@ -380,6 +394,7 @@ pub(super) fn checked_pattern(key: &'static str, pattern: &str) -> Result<Reposi
 fn open_accounts(
     database: &Arc<Database>,
     config: &Config,
+    directory: Option<Directory>,
     clock: &Clock,
     tree: &Tree,
 ) -> Result<Arc<Accounts>, Error> {
@@ -405,8 +420,8 @@ fn open_accounts(
     });
     let accounts = Accounts::open(Arc::clone(database), clock.clone(), rules, htpasswd, audit_file.transpose()?);
     let accounts = accounts.map_err(|error| Error::accounts(error, tree))?;
-    Ok(Arc::new(match &auth.ldap {
-        Some(ldap) => accounts.with_directory(super::directory::open(ldap)?, ldap.outage_memory),
-        None => accounts,
+    Ok(Arc::new(match (directory, &auth.ldap) {
+        (Some(directory), Some(ldap)) => accounts.with_directory(directory, ldap.outage_memory),
+        _ => accounts,
     }))
 }

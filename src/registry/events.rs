@@ -1,40 +1,31 @@
 //! The sinks of the configuration.
 
-use hyper::header::HeaderMap;
-
 use super::Error;
 use crate::config::{self, EventSink};
-use crate::content::repository::Stores;
 use crate::events::{Events, SinkSettings};
 use crate::kit::outgoing::Trust;
 
 const SINKS: &str = "extensions.events.sinks";
 
-/// Opens the sinks, if there are any. Sends no request.
-pub(super) fn open(config: &config::Events, stores: &Stores) -> Result<Option<Events>, Error> {
+/// Prepares the sinks, if there are any. Sends no request.
+pub(super) fn prepare(config: &config::Events) -> Result<Option<Events>, Error> {
     if !config.enable || config.sinks.is_empty() {
         return Ok(None);
     }
     let sinks: Result<_, String> = config.sinks.iter().map(settings).collect();
-    let events = sinks.and_then(|sinks| Events::open(sinks, config.outbox_limit, stores));
-    events.map(Some).map_err(|why| Error::setting(SINKS, why))
+    sinks.and_then(Events::new).map(Some).map_err(|why| Error::setting(SINKS, why))
 }
 
 /// The configuration file has been checked, but programs can set any text.
 fn settings(sink: &EventSink) -> Result<SinkSettings, String> {
     let reveal = |secret: &Option<config::Secret>| secret.as_ref().map(|secret| secret.reveal().to_owned());
-    let mut headers = HeaderMap::new();
-    for (name, value) in &sink.headers {
-        let name = name.parse::<hyper::header::HeaderName>().map_err(|error| error.to_string())?;
-        headers.append(name, value.parse().map_err(|_| format!("the header {value:?} is invalid"))?);
-    }
     Ok(SinkSettings {
         name: sink.name.clone(),
         url: config::sink_address(&sink.address)?,
         channel: sink.channel.clone(),
         timeout: sink.timeout,
         proxy: sink.proxy.clone(),
-        headers,
+        headers: config::sink_headers(sink)?,
         login: sink.username.clone().map(|user| (user, reveal(&sink.password).unwrap_or_default())),
         token: reveal(&sink.token),
         token_file: sink.token_file.clone(),

@@ -21,14 +21,12 @@ use crate::oci::TagRule;
 /// The longest pause between two parts of a body.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// The mirror, if anything is mirrored. A stop of the registry waits for `work`.
-pub(super) fn open(
+/// The upstreams of the configuration and of a takeover.
+pub(super) fn upstreams(
     sync: &Sync,
     takeover: Option<&RemoteImages>,
-    stores: &Arc<Stores>,
     metrics: &Metrics,
-    work: &TaskTracker,
-) -> Result<Option<Mirror>, Error> {
+) -> Result<Vec<Upstream>, Error> {
     let mut upstreams = if sync.enable { configured(sync, metrics)? } else { Vec::new() };
     if let Some(images) = takeover {
         let rule = images.rule(None, None).map_err(|why| Error::setting("--takeover-from", why))?;
@@ -36,11 +34,16 @@ pub(super) fn open(
         upstream.sync_rules.ownership = Ownership::Own { overwrite: false };
         upstreams.push(upstream);
     }
+    Ok(upstreams)
+}
+
+/// The mirror, if anything is mirrored. A stop of the registry waits for `work`.
+pub(super) fn open(sync: &Sync, upstreams: Vec<Upstream>, stores: &Arc<Stores>, work: &TaskTracker) -> Option<Mirror> {
     if upstreams.is_empty() {
-        return Ok(None);
+        return None;
     }
     let limit = Limit::new(sync.size_limit);
-    Ok(Some(Mirror::new(upstreams, sync.bare_names.clone(), limit, Arc::clone(stores), work.clone())))
+    Some(Mirror::new(upstreams, sync.bare_names.clone(), limit, Arc::clone(stores), work.clone()))
 }
 
 /// The upstreams of the configuration.

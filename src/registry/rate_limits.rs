@@ -1,7 +1,8 @@
 //! [`RateLimits`]: the limits of `http.ratelimit`, and how much of them is used.
 //!
 //! Callers who have signed in are counted by user, and all others by network. So a flood of anonymous requests takes
-//! nothing from users behind the same address. Of the limits for all clients together, half a window is kept for users.
+//! nothing from users behind the same address. All anonymous clients without an address, such as those of a unix socket
+//! whose proxy names none, count as one. Of the limits for all clients together, half a window is kept for users.
 
 mod quota;
 
@@ -26,7 +27,7 @@ const SHARED_WINDOW: Duration = Duration::from_secs(1);
 /// The limits, and how much of them is used.
 #[derive(Debug)]
 pub(crate) struct RateLimits {
-    anonymous: Option<ClientLimit<IpAddr>>,
+    anonymous: Option<ClientLimit<Option<IpAddr>>>,
     user: Option<ClientLimit<Arc<str>>>,
     by_method: Vec<(Method, SharedLimit)>,
     all: Option<SharedLimit>,
@@ -35,7 +36,7 @@ pub(crate) struct RateLimits {
 /// The client of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LimitedClient<'a> {
-    /// Without an address if it uses no network.
+    /// Without an address if none is known.
     Anonymous(Option<IpAddr>),
     User(&'a str),
 }
@@ -72,6 +73,8 @@ struct SharedLimit {
 
 impl<K: Eq + std::hash::Hash> ClientLimit<K> {
     fn new(rate: u64, window: Duration) -> Option<Self> {
+        // Programs can set any window, and headers have whole seconds.
+        let window = Duration::from_secs((window.as_secs() + u64::from(window.subsec_nanos() > 0)).max(1));
         let quota = Quota { requests: rate.saturating_mul(window.as_secs()), window };
         (rate > 0).then(|| Self { quota, full_at: Mutex::default() })
     }
@@ -128,8 +131,8 @@ impl RateLimits {
         is_shared: bool,
     ) -> Result<Option<Counted>, Exceeded> {
         let own = match (client, &self.anonymous, &self.user) {
-            (LimitedClient::Anonymous(Some(address)), Some(limit), _) => {
-                Some(limit.take(client_network(address), "http.ratelimit.anonymousRate")?)
+            (LimitedClient::Anonymous(address), Some(limit), _) => {
+                Some(limit.take(address.map(client_network), "http.ratelimit.anonymousRate")?)
             }
             (LimitedClient::User(name), _, Some(limit)) => Some(limit.take(name.into(), "http.ratelimit.userRate")?),
             _ => None,
@@ -185,7 +188,8 @@ mod tests {
         assert_eq!(passed(&limits, anonymous("2001:db8::2"), &Method::GET), 0, "it is one network");
         assert_eq!(passed(&limits, LimitedClient::User("alice"), &Method::GET), 30);
         assert_eq!(passed(&limits, LimitedClient::User("bob"), &Method::PUT), 30);
-        assert_eq!(passed(&limits, LimitedClient::Anonymous(None), &Method::GET), 100, "it uses no network");
+        assert_eq!(passed(&limits, LimitedClient::Anonymous(None), &Method::GET), 20);
+        assert_eq!(passed(&limits, LimitedClient::Anonymous(None), &Method::GET), 0, "all without an address are one");
     }
 
     #[test]

@@ -166,6 +166,11 @@ pub(super) async fn accept<'l, T>(
     .await
 }
 
+/// Checks what does not depend on other programs: whether the group of the socket exists.
+pub(crate) fn check_unix_socket(rights: &UnixSocket) -> Result<(), String> {
+    rights.group.as_deref().map_or(Ok(()), |name| group(name).map(drop).map_err(|error| error.to_string()))
+}
+
 /// Opens a unix socket with its rights. The file appears complete, and replaces one that a crash has left.
 fn open_unix(path: &Path, rights: &UnixSocket) -> io::Result<(UnixListener, SocketFile)> {
     let group = rights.group.as_deref().map(group).transpose()?;
@@ -200,11 +205,12 @@ fn open_unix(path: &Path, rights: &UnixSocket) -> io::Result<(UnixListener, Sock
 
 /// The id of a group of the system, by its name or as a number.
 fn group(name: &str) -> io::Result<Gid> {
-    let id = name.parse().ok().or_else(|| {
+    let id = name.parse::<u32>().ok().or_else(|| {
         let groups = std::fs::read_to_string(GROUPS).ok()?;
         let mut fields = groups.lines().map(|line| line.split(':'));
         fields.find_map(|mut fields| (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?)
     });
     let unknown = || io::Error::other(format!("{GROUPS} has no group {name:?}: use the number of the group"));
-    id.map(Gid::from_raw).ok_or_else(unknown)
+    // The largest number means "no group" to the system.
+    id.filter(|id| *id != u32::MAX).map(Gid::from_raw).ok_or_else(unknown)
 }

@@ -10,10 +10,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::linger::Lingering;
-use super::tls::{Certificate, Tls};
+use super::listener::check_unix_socket;
+use super::tls::{Certificate, Tls, check_authorities, check_tls};
 use super::wrong_scheme::WrongScheme;
 use super::{Listener, Port, Server, admin, answer};
-use crate::config::Speaks;
+use crate::config::{self, Speaks};
 use crate::http::{Body, BoxError, Connection, OwnHosts};
 use crate::kit::opaque_debug::opaque_debug;
 use crate::registry::{Error, Registry};
@@ -98,6 +99,17 @@ impl Registry {
     {
         answer(&self.shared, &Connection::default(), true, request, None).await
     }
+}
+
+/// The problems that end serving although no other program is in the way: the keys, and why.
+pub(crate) fn serving_problems(http: &config::Http) -> Vec<(&'static str, String)> {
+    let is_unix = http.listens().iter().any(|place| matches!(place, config::Listen::Unix(_)));
+    let group = if is_unix { check_unix_socket(&http.unix_socket) } else { Ok(()) };
+    let group = group.map_err(|why| ("http.unixSocket.group", why));
+    let tls = http.tls.as_ref().map_or(Ok(()), check_tls);
+    let clients = http.client_certificates.as_ref().filter(|_| http.has_tls());
+    let clients = clients.map_or(Ok(()), check_authorities);
+    [group, tls, clients].into_iter().filter_map(Result::err).collect()
 }
 
 /// A registry that accepts connections. Dropping it stops the registry without waiting for requests.

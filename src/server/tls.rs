@@ -28,6 +28,8 @@ use crate::registry::Error;
 pub(super) const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
+const AUTHORITIES: &str = "http.tls.cacert";
+
 /// The shortest time between two checks of the files.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -131,13 +133,9 @@ fn acceptor(certificate: &Arc<Reloading>, clients: Option<&Clients>) -> Result<T
     let builder = builder.with_safe_default_protocol_versions().map_err(failed)?;
     let builder = match clients {
         None => builder.with_no_client_auth(),
-        Some(Clients { authorities, .. }) => {
-            let unusable = |why: &dyn std::fmt::Display| format!("http.tls.cacert: {}: {why}", authorities.display());
-            let mut roots = RootCertStore::empty();
-            let read = CertificateDer::pem_file_iter(authorities).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-            for authority in read.map_err(|error| unusable(&error))? {
-                roots.add(authority).map_err(|error| unusable(&error))?;
-            }
+        Some(Clients { authorities: path, .. }) => {
+            let unusable = |why: &dyn std::fmt::Display| format!("{AUTHORITIES}: {why}");
+            let roots = authorities(path).map_err(|why| unusable(&why))?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = verifier.allow_unauthenticated().build().map_err(|error| unusable(&error))?;
             builder.with_client_cert_verifier(verifier)
@@ -247,6 +245,22 @@ opaque_debug!(Current);
 /// Checks that certificate and key are usable. Otherwise returns the key of the configuration at fault, and why.
 pub(crate) fn check_tls(files: &config::Tls) -> Result<(), (&'static str, String)> {
     load(&files.cert, &files.key).map(drop)
+}
+
+/// Checks that the authorities of clients are usable.
+pub(super) fn check_authorities(clients: &config::ClientCertificates) -> Result<(), (&'static str, String)> {
+    authorities(&clients.authorities).map(drop).map_err(|why| (AUTHORITIES, why))
+}
+
+/// Reads the authorities of clients.
+fn authorities(path: &Path) -> Result<RootCertStore, String> {
+    let unusable = |why: &dyn std::fmt::Display| format!("{} is not usable: {why}", path.display());
+    let mut roots = RootCertStore::empty();
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    for authority in read.map_err(|error| unusable(&error))? {
+        roots.add(authority).map_err(|error| unusable(&error))?;
+    }
+    if roots.is_empty() { Err(format!("{} contains no certificate", path.display())) } else { Ok(roots) }
 }
 
 fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, (&'static str, String)> {

@@ -125,11 +125,17 @@ async fn a_group_may_use_the_socket() {
         assert_eq!(std::fs::symlink_metadata(&socket).unwrap().gid(), id);
         running.stop();
     }
-    let config = format!("[http]\nlisten = ['unix:{}']\nunixSocket.group = 'no-such-group'\n", socket.display());
-    std::fs::write(root.path().join("coracle.toml"), config).unwrap();
-    let refused = Program::new(["serve", "--root"]).arg(root.path().join("data")).arg(root.path().join("coracle.toml"));
-    let refused = refused.with_admin().run();
-    assert!(refused.stderr.contains("/etc/group has no group \"no-such-group\""), "{refused:?}");
+    // The largest number means "no group" to the system.
+    for group in ["no-such-group", "4294967295", "-1"] {
+        let config = format!("[http]\nlisten = ['unix:{}']\nunixSocket.group = '{group}'\n", socket.display());
+        let file = root.path().join("coracle.toml");
+        std::fs::write(&file, config).unwrap();
+        let serve = Program::new(["serve", "--root"]).arg(root.path().join("data")).arg(&file).with_admin().run();
+        let check = Program::new(["check-config"]).arg(&file).run();
+        for refused in [serve, check] {
+            assert!(refused.stderr.contains(&format!("/etc/group has no group {group:?}")), "{refused:?}");
+        }
+    }
 }
 
 /// A proxy that reaches the registry over a unix socket is trusted, because its rights say who may connect.

@@ -192,3 +192,46 @@ fn check_config_finds_all_problems_and_what_serve_refuses() {
     }
     assert!(checked.stderr.lines().all(|line| line.contains("coracle.toml: ")), "{}", checked.stderr);
 }
+
+#[test]
+fn check_config_refuses_what_a_start_refuses() {
+    let files = tempfile::tempdir().unwrap();
+    certify(files.path());
+    let at = |name: &str| files.path().join(name).display().to_string();
+    for (name, content) in [("empty", ""), ("not-base64", "whsec_?"), ("none.pem", "no certificate")] {
+        std::fs::write(files.path().join(name), content).unwrap();
+    }
+    let sinks = |more: &[&str]| {
+        let sink = |more: &&str| format!("[[extensions.events.sinks]]\naddress = 'https://hooks.example'\n{more}\n");
+        format!("[extensions.events]\nenable = true\n{}", more.iter().map(sink).collect::<String>())
+    };
+    let secret = |name: &str| sinks(&[&format!("secretFile = '{}'", at(name))]);
+    let tls = format!(
+        "[http]\nlisten = ['127.0.0.1:0']\ntls = {{ cert = '{}', key = '{}', cacert = '{}' }}\n",
+        at("cert.pem"),
+        at("key.pem"),
+        at("none.pem")
+    );
+    let issuer = format!(
+        "[[http.auth.bearer.oidc]]\nissuer = 'https://i.example'\naudiences = ['here']\nkeysFile = '{}'\n\
+         rules = [{{ claims = {{ sub = 'a' }} }}]\n",
+        at("empty")
+    );
+    for (config, why) in [
+        (secret("empty"), "it has no secret"),
+        (secret("not-base64"), "whsec_ must be followed by base64"),
+        (sinks(&["credentials.token = \"a\\nb\""]), "the credentials fit no header"),
+        (sinks(&["", ""]), "two sinks have the same address: give them names"),
+        (issuer, "keysFile: "),
+        (tls, "none.pem contains no certificate"),
+        ("[http]\nlisten = ['127.0.0.1:5999', ':5999']\n".to_owned(), "is the same place as"),
+    ] {
+        let file = files.path().join("coracle.toml");
+        std::fs::write(&file, &config).unwrap();
+        let checked = Program::new(["check-config"]).arg(&file).run();
+        assert!(checked.code == Some(2) && checked.stderr.contains(why), "{config}\n{checked:?}");
+        assert_eq!(checked.stderr.lines().count(), 1, "{checked:?}");
+        let served = Program::serve_with(&files.path().join("data"), &config).with_admin().run();
+        assert!(served.code != Some(0) && served.stderr.contains(why), "{config}\n{served:?}");
+    }
+}
