@@ -15,6 +15,7 @@ use super::listen::Listen;
 use super::network::Network;
 use super::openid;
 use super::quota;
+use super::rate_limit;
 use super::retention;
 use super::settings::{Setting, Settings};
 use super::sync;
@@ -50,10 +51,19 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
             findings.problem(&format!("{PROXIES}[{index}]"), error.to_string());
         }
     }
+    let mut places: Vec<Listen> = Vec::new();
     for (index, place) in settings.given_texts(LISTEN) {
-        if let Err(error) = place.parse::<Listen>() {
-            findings.problem(&format!("{LISTEN}[{index}]"), error.to_string());
-        }
+        let problem = match place.parse::<Listen>() {
+            Err(error) => error.to_string(),
+            Ok(place) => match places.iter().find(|known| known.conflicts_with(&place)) {
+                Some(known) => format!("{place} is the same place as {known}: remove one of them"),
+                None => {
+                    places.push(place);
+                    continue;
+                }
+            },
+        };
+        findings.problem(&format!("{LISTEN}[{index}]"), problem);
     }
     let is_on = |key| settings.given(key) == Some(&Setting::Bool(true));
     if is_on(UI) && !is_on(SEARCH) {
@@ -78,6 +88,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     retention::check(settings, findings);
     immutable::check(settings, findings);
     quota::check(settings, findings);
+    rate_limit::check(settings, findings);
     sync::check(settings, findings);
     events::check(settings, findings);
     traces::check(settings, findings);

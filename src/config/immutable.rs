@@ -7,6 +7,8 @@ use super::walk::Findings;
 use crate::oci::{RepositoryPattern, TagRule};
 
 const RULES: &str = "storage.immutableTags";
+const REPOSITORIES: &str = "storage.immutableTags.*.repositories";
+const TAGS: &str = "storage.immutableTags.*.tags";
 
 section! {
     /// A rule for immutable tags. Such a tag can be created, and pushed again with the same manifest.
@@ -24,13 +26,18 @@ section! {
 pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     let Some(Setting::List(rules)) = settings.given(RULES) else { return };
     for (index, rule) in rules.iter().enumerate() {
-        for (at, pattern) in rule.given_texts("storage.immutableTags.*.repositories") {
+        for (key, name) in [(REPOSITORIES, "repositories"), (TAGS, "tags")] {
+            if rule.given(key) == Some(&Setting::Texts(Vec::new())) {
+                findings.warning(&format!("{RULES}[{index}].{name}"), "is empty, so the rule makes no tag immutable");
+            }
+        }
+        for (at, pattern) in rule.given_texts(REPOSITORIES) {
             if let Err(why) = pattern.parse::<RepositoryPattern>() {
                 let path = format!("{RULES}[{index}].repositories[{at}]");
                 findings.problem(&path, format!("the pattern {pattern:?} {why}"));
             }
         }
-        for (at, pattern) in rule.given_texts("storage.immutableTags.*.tags") {
+        for (at, pattern) in rule.given_texts(TAGS) {
             if let Err(error) = TagRule::default().with_immutable([pattern]) {
                 findings.problem(&format!("{RULES}[{index}].tags[{at}]"), format!("the pattern {error}"));
             }

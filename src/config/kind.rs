@@ -13,6 +13,8 @@ use super::units::{duration_nanoseconds, size_bytes, size_text};
 
 /// How many characters of an invalid value a message repeats.
 const SHOWN_CHARS_MAX: usize = 60;
+/// How a size is written.
+const SIZE_UNITS: &str = "in bytes or with the unit KiB, MiB, GiB or TiB, such as \"4MiB\"";
 
 /// First segments of paths that coracle uses itself.
 const TAKEN_SEGMENTS: [&str; 8] = ["v2", "api", "zot", "auth", "csrf_token", "livez", "readyz", "startupz"];
@@ -152,8 +154,9 @@ impl Kind {
             Self::Int { least: i64::MIN, .. } => "a whole number".to_owned(),
             Self::Int { least, most: i64::MAX } => format!("a whole number, at least {least}"),
             Self::Int { least, most } => format!("a whole number from {least} to {most}"),
+            Self::ANY_SIZE => format!("a size {SIZE_UNITS}"),
             Self::Size { least, most } => {
-                format!("a size from {} to {}, in bytes or such as \"4MiB\"", size_text(least), size_text(most))
+                format!("a size from {} to {} {SIZE_UNITS}", size_text(least), size_text(most))
             }
             Self::ANY_DURATION => "a duration such as \"1h30m\" (a bare number counts nanoseconds)".to_owned(),
             Self::Duration { least, most } => {
@@ -187,18 +190,19 @@ impl Kind {
         }
     }
 
-    /// Describes an invalid value. Includes it only if it cannot be a secret.
+    /// Describes an invalid value. Includes it only if it cannot be a secret. A text in the place of a table may be the
+    /// secret of a key below.
     pub(super) fn found(self, value: &Value) -> String {
-        let secret = matches!(
-            self,
-            Self::Text | Self::Path | Self::Url | Self::Origins | Self::Texts | Self::TextMap | Self::Free
-        );
+        let is_container =
+            matches!(self, Self::Table | Self::Switch { .. } | Self::List | Self::Map | Self::Texts | Self::TextMap);
+        let secret = is_container || matches!(self, Self::Text | Self::Path | Self::Url | Self::Origins | Self::Free);
         match value {
             Value::Null => "nothing".to_owned(),
             Value::Array(_) => "a list".to_owned(),
             Value::Object(_) => "a table".to_owned(),
             Value::Bool(_) if secret => "true or false".to_owned(),
             Value::Number(_) if secret => "a number".to_owned(),
+            Value::String(_) if is_container => "a string".to_owned(),
             Value::String(_) if secret => "another string".to_owned(),
             Value::Bool(truth) => truth.to_string(),
             Value::Number(number) => number.to_string(),

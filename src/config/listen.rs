@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -15,6 +15,8 @@ const UNIX: &str = "unix:";
 const PLAIN: &str = "http://";
 /// The beginning of an address that only answers the challenges of an ACME authority.
 const CHALLENGES: &str = "acme://";
+/// The longest path of a unix socket that a client can connect to (`sun_path` of unix(7)).
+const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// A place where the registry listens: `0.0.0.0:443`, `[::1]:8080`, `:8080`, `http://127.0.0.1:8080`,
 /// `acme://:80`, or `unix:/run/coracle/http.sock`.
@@ -53,6 +55,34 @@ impl Listen {
             Self::Port { address, .. } => address.is_loopback(),
         }
     }
+
+    /// Whether two places cannot be listened on at once.
+    pub(crate) fn conflicts_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Unix(one), Self::Unix(other)) => resolved(one) == resolved(other),
+            (Self::Port { address: one, port, .. }, Self::Port { address: other, port: same, .. }) => {
+                let is_each = one == other || includes(*one, *other) || includes(*other, *one);
+                *port != 0 && port == same && is_each
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether a port on all addresses takes it on the other address, too.
+fn includes(all: Address, other: Address) -> bool {
+    match (all, other) {
+        (Address::All, _) => true,
+        (Address::Ip(IpAddr::V6(all)), _) => all.is_unspecified(),
+        (Address::Ip(IpAddr::V4(all)), Address::Ip(IpAddr::V4(_)) | Address::Localhost) => all.is_unspecified(),
+        _ => false,
+    }
+}
+
+/// A path without links and `..` in its directory, if the directory exists.
+fn resolved(path: &Path) -> PathBuf {
+    let directory = path.parent().and_then(|directory| directory.canonicalize().ok());
+    directory.zip(path.file_name()).map_or_else(|| path.to_owned(), |(directory, name)| directory.join(name))
 }
 
 impl fmt::Display for Listen {
@@ -81,31 +111,52 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Self, InvalidListen> {
         if let Some(path) = text.strip_prefix(UNIX) {
             let path = PathBuf::from(path);
-            return if path.is_absolute() { Ok(Self::Unix(path)) } else { Err(InvalidListen) };
+            let length = path.as_os_str().len();
+            return match path.file_name() {
+                _ if path.as_os_str().as_encoded_bytes().contains(&0) => Err(InvalidListen::Nul),
+                _ if length > UNIX_PATH_BYTES_MAX => Err(InvalidListen::Long { length }),
+                Some(_) if path.is_absolute() => Ok(Self::Unix(path)),
+                _ => Err(InvalidListen::Form),
+            };
         }
         let plain = text.strip_prefix(PLAIN).map(|rest| (Speaks::Plain, rest));
         let special = plain.or_else(|| text.strip_prefix(CHALLENGES).map(|rest| (Speaks::Challenges, rest)));
         let (speaks, rest) = special.unwrap_or((Speaks::TlsOrPlain, text));
-        let (host, port) = rest.rsplit_once(':').ok_or(InvalidListen)?;
+        let (host, port) = rest.rsplit_once(':').ok_or(InvalidListen::Form)?;
         let port = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-        let port = port.and_then(|port| port.parse().ok()).ok_or(InvalidListen)?;
+        let port = port.and_then(|port| port.parse().ok()).ok_or(InvalidListen::Form)?;
         let address = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(host) => host.parse().map(IpAddr::V6).map(Address::Ip).ok(),
             None if host.is_empty() => Some(Address::All),
             None if host.eq_ignore_ascii_case("localhost") => Some(Address::Localhost),
             None => host.parse().map(IpAddr::V4).map(Address::Ip).ok(),
         };
-        Ok(Self::Port { address: address.ok_or(InvalidListen)?, port, speaks })
+        Ok(Self::Port { address: address.ok_or(InvalidListen::Form)?, port, speaks })
     }
 }
 
 /// A text is not a [`Listen`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error(
-    "expected an address and a port such as 0.0.0.0:443, [::1]:8080, :8080, http://127.0.0.1:8080 or acme://:80, or a unix \
-     socket such as unix:/run/coracle/http.sock"
-)]
-pub struct InvalidListen;
+#[non_exhaustive]
+pub enum InvalidListen {
+    /// It has neither form.
+    #[error(
+        "expected an address and a port such as 0.0.0.0:443, [::1]:8080, :8080, http://127.0.0.1:8080 or acme://:80, or \
+         a unix socket such as unix:/run/coracle/http.sock"
+    )]
+    Form,
+    /// A path contains a NUL.
+    #[error("the path of a unix socket cannot contain a NUL character")]
+    Nul,
+    /// A path is too long for the system.
+    #[error(
+        "the path of the unix socket has {length} bytes, and at most {UNIX_PATH_BYTES_MAX} are possible: shorten it"
+    )]
+    Long {
+        /// Its length in bytes.
+        length: usize,
+    },
+}
 
 #[cfg(test)]
 mod tests {
@@ -131,6 +182,34 @@ mod tests {
             ["", "80", "host:80", "::1:80", "127.0.0.1", "127.0.0.1:70000", "127.0.0.1:+1", "unix:x", "https://:1"]
         {
             assert!(text.parse::<Listen>().is_err(), "{text}");
+        }
+        for (path, expected) in [
+            ("/run/a\0b".to_owned(), InvalidListen::Nul),
+            ("/run/".to_owned() + &"a".repeat(103), InvalidListen::Long { length: 108 }),
+            ("/".to_owned(), InvalidListen::Form),
+        ] {
+            assert_eq!(format!("unix:{path}").parse::<Listen>(), Err(expected));
+        }
+        assert!(format!("unix:/run/{}", "a".repeat(102)).parse::<Listen>().is_ok());
+    }
+
+    #[test]
+    fn one_place_cannot_be_listened_on_twice() {
+        for (one, other, conflicts) in [
+            (":80", "127.0.0.1:80", true),
+            ("0.0.0.0:80", "http://127.0.0.1:80", true),
+            ("0.0.0.0:80", "[::1]:80", false),
+            ("[::]:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            (":0", ":0", false),
+            ("unix:/tmp/x.sock", "unix:/tmp/x.sock", true),
+            ("unix:/tmp/x.sock", "unix:/tmp/../tmp/x.sock", true),
+            ("unix:/tmp/x.sock", "unix:/tmp/y.sock", false),
+        ] {
+            let [first, second]: [Listen; 2] = [one, other].map(|text| text.parse().expect(text));
+            assert_eq!(first.conflicts_with(&second), conflicts, "{one} {other}");
+            assert_eq!(second.conflicts_with(&first), conflicts, "{other} {one}");
         }
     }
 }

@@ -39,11 +39,28 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
         }
         for (key, name) in [(REPOSITORIES, "repositories"), (NAMESPACES, "namespaces")] {
             for (at, pattern) in quota.given_texts(key) {
+                let path = format!("{QUOTAS}[{index}].{name}[{at}]");
                 if let Err(why) = pattern.parse::<RepositoryPattern>() {
-                    let path = format!("{QUOTAS}[{index}].{name}[{at}]");
+                    findings.problem(&path, format!("the pattern {pattern:?} {why}"));
+                } else if key == NAMESPACES && names_a_slash(pattern) {
+                    let why = "matches no namespace: a namespace is the first part of a name, without a slash";
                     findings.problem(&path, format!("the pattern {pattern:?} {why}"));
                 }
             }
+            let covers = |pattern: &&str| *pattern == "**" || key == NAMESPACES && *pattern == "*";
+            let all = |quota: &Settings| quota.given_texts(key).map(|(_, text)| text.as_str()).find(covers).is_some();
+            if count[usize::from(key == NAMESPACES)] > 0
+                && let Some(first) = quotas[..index].iter().position(all)
+            {
+                let why = format!("is never used: {QUOTAS}[{first}] matches all {name} and takes precedence");
+                findings.warning(&format!("{QUOTAS}[{index}]"), why);
+            }
         }
     }
+}
+
+/// Whether every text that a pattern matches has a slash. Alternatives are left out.
+fn names_a_slash(pattern: &str) -> bool {
+    let inner = pattern.trim_start_matches("**/").trim_end_matches("/**");
+    inner.contains('/') && !inner.contains('{')
 }

@@ -12,6 +12,7 @@ const POLICIES: &str = "storage.retention.policies";
 const KEEP_TAGS: &str = "storage.retention.policies.*.keepTags";
 const KEEP_UNTAGGED: &str = "storage.retention.policies.*.keepUntagged";
 const DELETE_UNTAGGED: &str = "storage.retention.policies.*.deleteUntagged";
+const REPOSITORIES: &str = "storage.retention.policies.*.repositories";
 const PATTERNS: &str = "storage.retention.policies.*.keepTags.*.patterns";
 /// The longest time that a condition has.
 const WITHIN: Kind = Kind::duration("0s", "876000h");
@@ -86,14 +87,28 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     let policies = list(settings, POLICIES);
     let mut removes_tags = false;
     for (index, policy) in policies.iter().enumerate() {
-        for (at, pattern) in policy.given_texts("storage.retention.policies.*.repositories") {
+        if policy.given(REPOSITORIES) == Some(&Setting::Texts(Vec::new())) {
+            let why = "is empty, so the policy applies to no repository";
+            findings.warning(&format!("{POLICIES}[{index}].repositories"), why);
+        }
+        let is_for_all = |policy: &Settings| policy.given_texts(REPOSITORIES).any(|(_, pattern)| pattern == "**");
+        if let Some(first) = policies[..index].iter().position(is_for_all) {
+            let why = format!("is never used: {POLICIES}[{first}] matches all repositories and takes precedence");
+            findings.warning(&format!("{POLICIES}[{index}]"), why);
+        }
+        for (at, pattern) in policy.given_texts(REPOSITORIES) {
             if let Err(why) = pattern.parse::<RepositoryPattern>() {
                 let why = format!("the pattern {pattern:?} {why}");
                 findings.problem(&format!("{POLICIES}[{index}].repositories[{at}]"), why);
             }
         }
-        for (entry, keep) in list(policy, KEEP_TAGS).iter().enumerate() {
+        let entries = list(policy, KEEP_TAGS);
+        for (entry, keep) in entries.iter().enumerate() {
             removes_tags = true;
+            if let Some(first) = entries[..entry].iter().position(matches_every_tag) {
+                let why = format!("is never used: keepTags[{first}] matches every tag and takes precedence");
+                findings.warning(&format!("{POLICIES}[{index}].keepTags[{entry}]"), why);
+            }
             for (at, pattern) in keep.given_texts(PATTERNS) {
                 if let Err(error) = TagRule::new(pattern, "", false) {
                     let path = format!("{POLICIES}[{index}].keepTags[{entry}].patterns[{at}]");
@@ -116,4 +131,10 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     if settings.given("storage.tagHistory") == Some(&Setting::Nanoseconds(0)) {
         findings.warning(POLICIES, "tags that retention removes cannot be restored, because storage.tagHistory is 0");
     }
+}
+
+/// Whether an entry of `keepTags` decides about every tag.
+fn matches_every_tag(keep: &Settings) -> bool {
+    let mut patterns = keep.given_texts(PATTERNS).map(|(_, pattern)| pattern.as_str()).peekable();
+    patterns.peek().is_none() || patterns.any(|pattern| matches!(pattern.trim_matches(['^', '$']), "" | ".*" | ".+"))
 }

@@ -138,6 +138,13 @@ fn read_key(row: &'static Row, value: &Value, at: &At, settings: &mut Settings, 
         | (Kind::Free, _) => return read_container(row, value, at, settings, findings),
         (kind, value) => kind.read(value),
     };
+    if let (Ok(Setting::Nanoseconds(count)), Value::Number(_)) = (&setting, value)
+        && *count != 0
+        && !at.muted
+    {
+        let why = format!("counts nanoseconds without a unit: write {count}ns, or another unit such as 24h");
+        findings.warning(&at.path, why);
+    }
     let is_refused = matches!(row.status, Status::Refused(_));
     match &setting {
         Err(message) if at.muted || !is_refused => match (row.kind.element(), value) {

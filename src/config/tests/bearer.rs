@@ -49,6 +49,11 @@ fn problems_of_issuers_name_the_key() {
         (json!({ "rules": [{ "user": "ci" }] }), "rules[0].claims: is missing"),
         (json!({ "rules": [{ "claims": {} }] }), "rules[0].claims: needs at least one claim"),
         (json!({ "rules": [{ "claims": { "sub": "**" } }] }), "rules[0].claims: needs at least one claim"),
+        (json!({ "rules": [{ "claims": { "sub": "https://**" } }] }), "rules[0].claims: needs at least one claim"),
+        (
+            json!({ "rules": [{ "claims": { "iss": "https://i.example", "/aud": "here" } }] }),
+            "rules[0].claims: needs at least one claim other than iss and aud",
+        ),
         (json!({ "rules": [{ "claims": { "sub": "a", "ref": "" } }] }), "rules[0].claims: the pattern of \"ref\""),
         (json!({ "rules": [{ "claims": { "sub": "a" }, "scopes": ["A"] }] }), "rules[0].scopes: the scope \"A\""),
         (json!({ "rules": [{ "claims": { "sub": 5 } }] }), "rules[0].claims: expected a table of names"),

@@ -41,8 +41,8 @@ fn every_problem_is_reported_at_once() {
 #[test]
 fn wrong_values_say_what_is_expected() {
     let cases = [
-        ("http = 5", "f: http: expected a table of keys, found 5"),
-        ("http.tls = 'on'", "f: http.tls: expected a table of keys, found \"on\""),
+        ("http = 5", "f: http: expected a table of keys, found a number"),
+        ("http.tls = 'on'", "f: http.tls: expected a table of keys, found a string"),
         (
             "storage.uploadExpiry = 24",
             "f: storage.uploadExpiry: expected a duration from 1s to 8760h, such as \"24h\" \
@@ -68,8 +68,13 @@ fn wrong_values_say_what_is_expected() {
         ),
         (
             "http.limits.maxManifestSize = '3MiB'",
-            "f: http.limits.maxManifestSize: expected a size from 4MiB to 64MiB, in bytes or such as \
-             \"4MiB\", found \"3MiB\"",
+            "f: http.limits.maxManifestSize: expected a size from 4MiB to 64MiB in bytes or with the unit KiB, \
+             MiB, GiB or TiB, such as \"4MiB\", found \"3MiB\"",
+        ),
+        (
+            "storage.quotas = [{ repositories = ['a'], size = '2MB' }]",
+            "f: storage.quotas[0].size: expected a size in bytes or with the unit KiB, MiB, GiB or TiB, such as \
+             \"4MiB\", found \"2MB\"",
         ),
         (
             "http.limits.maxConnections = 0",
@@ -104,8 +109,30 @@ fn wrong_values_say_what_is_expected() {
             "storage.retention.policies = [{ repositories = ['a'] }, { repositories = ['a', true] }]",
             "f: storage.retention.policies[1].repositories[1]: expected a string, found true or false",
         ),
-        ("differences = 1", "f: differences: expected a list of tables, found 1"),
-        ("differences = [1]", "f: differences[0]: expected a table of keys, found 1"),
+        ("http.ratelimit.window = '1999ms'", "f: http.ratelimit.window: expected whole seconds, such as \"10s\""),
+        (
+            "http.ratelimit.methods = [{ method = 'PUT', rate = 1 }, { method = 'put', rate = 2 }]",
+            "f: http.ratelimit.methods[1].method: PUT has a limit already",
+        ),
+        (
+            "storage.quotas = [{ namespaces = ['x', '{a/b,c}', 'x/**', 'x/y'], tags = 1 }]",
+            "f: storage.quotas[0].namespaces[3]: the pattern \"x/y\" matches no namespace: a namespace is the first part \
+             of a name, without a slash",
+        ),
+        (
+            "http.listen = ['127.0.0.1:80', 'unix:/tmp/x.sock', 'unix:/tmp/../tmp/x.sock']",
+            "f: http.listen[2]: unix:/tmp/../tmp/x.sock is the same place as unix:/tmp/x.sock: remove one of them",
+        ),
+        (
+            "http.listen = [':80', 'http://127.0.0.1:80']",
+            "f: http.listen[1]: http://127.0.0.1:80 is the same place as :80: remove one of them",
+        ),
+        (
+            "http.listen = [\"unix:/tmp/x\\u0000y\"]",
+            "f: http.listen[0]: the path of a unix socket cannot contain a NUL character",
+        ),
+        ("differences = 1", "f: differences: expected a list of tables, found a number"),
+        ("differences = [1]", "f: differences[0]: expected a table of keys, found a number"),
     ];
     for (text, problem) in cases {
         assert_eq!(problems(text), [problem], "{text}");
@@ -137,6 +164,24 @@ fn a_value_that_may_be_secret_is_never_shown() {
     let error = load(Format::Json, text).expect_err("every value is wrong");
     assert_eq!(error.problems().len(), 7, "{error}");
     assert!(!error.to_string().contains("hunter2") && !error.to_string().contains("420017"), "{error}");
+    // A secret in the place of a table that has one, or of any table or list above it.
+    let inner = ["hunter2", "[\"hunter2\"]", "420017", "{\"hunter2\": 1}"];
+    for path in
+        ["extensions.events.sinks.*.credentials", "extensions.sync.registries", "http.auth.openid.providers.oidc"]
+    {
+        let keys: Vec<&str> = path.split('.').collect();
+        for end in 1..=keys.len() {
+            for inner in inner {
+                let nested = keys[..end].iter().rev().fold(inner.to_owned(), |value, key| match *key {
+                    "*" => format!("[{value}]"),
+                    key => format!("{{\"{key}\": {value}}}"),
+                });
+                if let Err(error) = load(Format::Json, &nested.replace("hunter2\": 1", "key\": \"hunter2\"")) {
+                    assert!(!error.to_string().contains("hunter2") && !error.to_string().contains("420017"), "{error}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -196,4 +241,75 @@ fn an_unknown_key_names_the_nearest_known_one() {
         "f: http.accessControl.repositories.\"a/**\".polices: unknown key, did you mean \
          http.accessControl.repositories.\"a/**\".policies?"
     );
+}
+
+#[test]
+fn rules_that_never_apply_are_warned_of() {
+    let quota = |of: &str| format!("storage.quotas = [{{ {of}, tags = 1 }}, {{ {of}, tags = 2 }}]");
+    let entries = |first: &str| {
+        format!(
+            "storage.retention.policies = [{{ repositories = ['a'], keepTags = [{{ {first} mostRecentlyPushedCount = 1 }}, \
+             {{ patterns = ['v'] }}] }}]"
+        )
+    };
+    let is_never_used = |at: &str, why: &str| format!("f: {at}: is never used: {why} and takes precedence");
+    let after = is_never_used("storage.retention.policies[0].keepTags[1]", "keepTags[0] matches every tag");
+    for (text, expected) in [
+        (
+            "storage.immutableTags = [{ repositories = ['a'], tags = [] }]".to_owned(),
+            "f: storage.immutableTags[0].tags: is empty, so the rule makes no tag immutable".to_owned(),
+        ),
+        (
+            "storage.immutableTags = [{ repositories = [], tags = ['v*'] }]".to_owned(),
+            "f: storage.immutableTags[0].repositories: is empty, so the rule makes no tag immutable".to_owned(),
+        ),
+        (
+            "storage.retention.policies = [{ repositories = [] }]".to_owned(),
+            "f: storage.retention.policies[0].repositories: is empty, so the policy applies to no repository"
+                .to_owned(),
+        ),
+        (
+            "storage.retention.policies = [{ repositories = ['**'] }, { repositories = ['a'] }]".to_owned(),
+            is_never_used("storage.retention.policies[1]", "storage.retention.policies[0] matches all repositories"),
+        ),
+        (entries(""), after.clone()),
+        (entries("patterns = ['^.*$'],"), after.clone()),
+        (
+            quota("repositories = ['**']"),
+            is_never_used("storage.quotas[1]", "storage.quotas[0] matches all repositories"),
+        ),
+        (quota("namespaces = ['*']"), is_never_used("storage.quotas[1]", "storage.quotas[0] matches all namespaces")),
+        (
+            "storage.gcDelay = 720".to_owned(),
+            "f: storage.gcDelay: counts nanoseconds without a unit: write 720ns, or another unit such as 24h"
+                .to_owned(),
+        ),
+    ] {
+        let loaded = load(Format::Toml, &text).expect(&text);
+        assert_eq!(lines(&loaded.warnings), [expected], "{text}");
+    }
+    for text in ["storage.gcDelay = 0", &entries("patterns = ['a'],"), &quota("repositories = ['*']")] {
+        assert_eq!(load(Format::Toml, text).expect(text).warnings, [], "{text}");
+    }
+}
+
+#[test]
+fn headers_of_sinks_leave_the_request_as_it_is() {
+    let sink = |headers: &str, more: &str| {
+        problems(&format!(
+            "[extensions.events]\nenable = true\n[[extensions.events.sinks]]\naddress = 'https://hooks.example'\n\
+             headers = {{ {headers} }}\n{more}"
+        ))
+    };
+    for name in ["Content-Length", "host", "transfer-encoding", "Connection", "te", "ce-id", "webhook-signature"] {
+        let name = name.to_ascii_lowercase();
+        let expected =
+            format!("f: extensions.events.sinks[0].headers: {name} is set by the registry for each event: remove it");
+        assert_eq!(sink(&format!("{name} = '3'"), ""), [expected]);
+    }
+    assert_eq!(sink("X-Team = 'a', Authorization = 'Custom hunter2'", ""), [""; 0]);
+    assert_eq!(sink("Authorization = 'a'", "credentials.token = 'hunter2'").len(), 1);
+    let found = sink("X-Team = \"hunter2\\n\"", "");
+    assert!(found[0].contains("the value of x-team is not valid") && !found[0].contains("hunter2"), "{found:?}");
+    assert!(sink("X-Team = 'a', x-team = 'b'", "")[0].contains("x-team is given twice"));
 }

@@ -154,10 +154,16 @@ fn date(claims: &Claims, name: &'static str) -> Result<Option<Timestamp>, Reason
 
 /// Whether a subject can be a part of a name: it must look like what it is, in a log and in a rule.
 fn is_subject(subject: &str) -> bool {
-    let is_hidden = |c: char| {
-        c.is_control()
-            || c.is_whitespace()
-            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
+    let is_hidden = |c: char| c.is_control() || c.is_whitespace() || is_invisible(c);
     !subject.is_empty() && subject.len() <= SUBJECT_BYTES_MAX && !subject.chars().any(is_hidden)
+}
+
+/// Whether a character has no shape of its own: the property Default_Ignorable_Code_Point of Unicode 16, the marks of
+/// interlinear annotations, and the empty pattern of Braille.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }

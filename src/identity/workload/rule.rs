@@ -55,7 +55,8 @@ pub(crate) struct Rule {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidRule {
     #[error(
-        "needs at least one claim with a pattern that is not only stars: otherwise every token of the issuer matches"
+        "needs at least one claim other than iss and aud, with a pattern that is not only stars: otherwise every token \
+         of the issuer matches"
     )]
     NoClaim,
     #[error("the pattern of {name:?} is empty or longer than {TEXT_BYTES_MAX} bytes")]
@@ -68,7 +69,9 @@ impl Rule {
     /// Checks and prepares a rule of an issuer.
     pub(crate) fn new(issuer: &str, settings: &RuleSettings) -> Result<Self, InvalidRule> {
         let RuleSettings { claims, user, groups, scopes } = settings;
-        if !claims.values().any(|pattern| has_literal(pattern)) {
+        // Every accepted token has the same issuer, and an audience of the configuration.
+        let is_same = |name: &str| matches!(name, "iss" | "aud" | "/iss" | "/aud");
+        if !claims.iter().any(|(name, pattern)| !is_same(name) && has_literal(pattern)) {
             return Err(InvalidRule::NoClaim);
         }
         let read = |(name, pattern): (&String, &String)| {
@@ -174,8 +177,9 @@ impl Pattern {
     }
 }
 
-/// Whether a pattern has more than stars and separators.
+/// Whether a pattern has more than stars, separators and the scheme of a URL.
 fn has_literal(pattern: &str) -> bool {
+    let pattern = pattern.strip_prefix("https://").or_else(|| pattern.strip_prefix("http://")).unwrap_or(pattern);
     pattern.chars().any(|c| !matches!(c, '*' | '/' | ':'))
 }
 

@@ -54,6 +54,8 @@ fn claims_are_checked_one_by_one() {
         (json!({ "sub": "a b" }), Err(Reason::InvalidClaim("sub"))),
         (json!({ "sub": "a\u{202e}b" }), Err(Reason::InvalidClaim("sub"))),
         (json!({ "sub": "a\u{200b}b" }), Err(Reason::InvalidClaim("sub"))),
+        (json!({ "sub": "a\u{e0041}" }), Err(Reason::InvalidClaim("sub"))),
+        (json!({ "sub": "a\u{3164}b" }), Err(Reason::InvalidClaim("sub"))),
         (json!({ "sub": "a".repeat(1025) }), Err(Reason::InvalidClaim("sub"))),
     ] {
         let found = expected.check("https://i.example", &claims(&changes), at(NOW)).map(|_| ());

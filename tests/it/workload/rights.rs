@@ -173,6 +173,24 @@ async fn an_id_token_is_exchanged_for_an_access_token_of_its_scopes() {
     assert_eq!(standard["token_type"], "Bearer");
     let wrong = [("grant_type", EXCHANGE), ("subject_token", token.as_str()), ("subject_token_type", "urn:x")];
     form(&anonymous, "/v2/auth", &wrong).await.status(400);
+    let usual = [("grant_type", EXCHANGE), ("subject_token", token.as_str()), ("subject_token_type", ID_TOKEN)];
+    for more in [
+        ("requested_token_type", "urn:ietf:params:oauth:token-type:saml2"),
+        ("requested_token_type", "urn:ietf:params:oauth:token-type:refresh_token"),
+        ("actor_token", token.as_str()),
+    ] {
+        let refused = form(&anonymous, "/v2/auth", &[&usual[..], &[more]].concat()).await.status(400).json();
+        assert_eq!(refused["errors"][0]["detail"]["error"], "invalid_request", "{refused}");
+    }
+    let same = ("requested_token_type", "urn:ietf:params:oauth:token-type:access_token");
+    form(&anonymous, "/v2/auth", &[&usual[..], &[same]].concat()).await.status(200);
+    // Credentials that do not count for changes in API v1 get told what counts.
+    let path = "/api/v1/repository/team/app/tag/1";
+    for authorization in [format!("Bearer {token}"), t.user(ROOT).authorization().unwrap().to_owned()] {
+        let change = anonymous.delete(path).header("authorization", &authorization).send().await.status(403).json();
+        let message = change["message"].as_str().unwrap();
+        assert!(message.contains("need an API key or an access token of this registry"), "{change}");
+    }
 
     // As in zot, the result without scopes is the ID token.
     for answer in
