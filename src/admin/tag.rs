@@ -88,6 +88,9 @@ pub(crate) struct RestoredTag {
     pub(crate) digest: String,
     /// The manifest that the tag pointed at before.
     original: Option<String>,
+    /// Why the next run of retention removes the tag again, if it does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) removed_again: Option<String>,
 }
 
 impl Operation for RestoreTag {
@@ -116,9 +119,11 @@ impl Operation for RestoreTag {
             repository.restore_manifest(digest)?;
             None
         };
+        let planned = repository.planned_tags(tag.as_slice())?.into_iter().find(|planned| !planned.decision.keeps);
+        let removed_again = planned.map(|planned| format!("{}: {}", planned.rule(), planned.decision.reason));
         let (tag, digest) = (tag.map(|tag| tag.to_string()), digest.to_string());
         let original = original.map(|digest| digest.to_string());
-        Ok(RestoredTag { repository: self.repository, tag, digest, original })
+        Ok(RestoredTag { repository: self.repository, tag, digest, original, removed_again })
     }
 }
 

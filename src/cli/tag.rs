@@ -87,5 +87,8 @@ impl Report for RestoredTag {
             Some(tag) => println!("{}:{tag} points at {}", self.repository, self.digest),
             None => println!("restored {}@{}", self.repository, self.digest),
         }
+        if let Some(why) = &self.removed_again {
+            eprintln!("The next run of retention removes the tag again ({why}): lock the tag, or change the rule.");
+        }
     }
 }

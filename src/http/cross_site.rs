@@ -18,6 +18,9 @@ use crate::oci::ErrorCode;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
+const OTHER_CREDENTIALS: &str = "changes in API v1 need an API key or an access token of this registry as Authorization: \
+                                 Bearer, or a session with its CSRF token: Basic credentials do not count here, and an ID \
+                                 token can be exchanged for an access token at /v2/auth";
 
 /// The origin of the page that sends a request.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +78,10 @@ fn check_token(context: &Context<'_>, head: &Parts) -> Result<(), ApiError> {
     let signed_in = context.caller.credential.session().map(|grant| grant.signed_in);
     match (token, context.cookie()) {
         (Some(token), Some(cookie)) if context.registry.accounts().is_csrf_token(token, &cookie, signed_in) => Ok(()),
+        // A program that sends credentials of another kind knows nothing of a CSRF token.
+        _ if signed_in.is_none() && head.headers.contains_key(header::AUTHORIZATION) => {
+            Err(ApiError::new(ErrorCode::Denied, OTHER_CREDENTIALS))
+        }
         _ => Err(ApiError::csrf()),
     }
 }

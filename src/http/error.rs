@@ -194,7 +194,7 @@ impl ApiError {
         self
     }
 
-    fn detail(mut self, detail: Value) -> Self {
+    pub(crate) fn detail(mut self, detail: Value) -> Self {
         self.0.details.push(detail);
         self
     }

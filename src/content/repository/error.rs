@@ -2,8 +2,10 @@
 
 use std::io::ErrorKind;
 
+use super::lint::CONFIG_BYTES_MAX;
 use super::{Immutable, QuotaExceeded};
 use crate::content::{blobs, rows};
+use crate::kit::text;
 use crate::oci::{Digest, InvalidManifest, Reference, RepositoryName, Tag, UploadId};
 
 /// Why a repository cannot do what was asked. A variant exists where callers act differently. Of two digests one is
@@ -54,6 +56,15 @@ pub(crate) enum Error {
     TagImmutable { tag: Tag, by: Immutable },
     #[error("the image lacks these annotations, in its manifest or as labels: {}", missing.join(", "))]
     AnnotationsMissing { missing: Vec<String> },
+    /// The labels of a config are not read, because it is too large.
+    #[error(
+        "the image lacks these annotations in its manifest: {}; its config {config} has {}, and labels are read from \
+         configs of up to {}: add the annotations to the manifest",
+        missing.join(", "),
+        text::size(*size),
+        text::size(CONFIG_BYTES_MAX)
+    )]
+    LabelsUnread { missing: Vec<String>, config: Box<Digest>, size: u64 },
     #[error("{0}")]
     QuotaExceeded(Box<QuotaExceeded>),
     /// The repository does not exist, and there may be no more (`storage.maxRepos`).

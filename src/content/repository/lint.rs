@@ -13,7 +13,7 @@ use super::{Error, Repository};
 use crate::oci::{Digest, Manifest, Tag};
 
 /// The largest config that is read, in bytes.
-const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
+pub(super) const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The annotations that an image must have.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +30,12 @@ struct ImageConfig {
 struct Labelled {
     #[serde(rename = "Labels", default)]
     labels: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// A config has this many bytes, which is more than is read.
+#[derive(Debug)]
+struct TooLarge {
+    size: u64,
 }
 
 impl MandatoryAnnotations {
@@ -50,8 +56,12 @@ impl Repository {
         let mut missing: Vec<String> =
             mandatory.iter().filter(|name| !manifest.annotations().contains_key(*name)).cloned().collect();
         if let Some(config) = manifest.config().filter(|_| !missing.is_empty()) {
-            let labels = self.labels(config)?;
-            missing.retain(|name| !labels.contains(name));
+            match self.labels(config)? {
+                Ok(labels) => missing.retain(|name| !labels.contains(name)),
+                Err(TooLarge { size }) => {
+                    return Err(Error::LabelsUnread { missing, config: Box::new(config), size });
+                }
+            }
         }
         if missing.is_empty() { Ok(()) } else { Err(Error::AnnotationsMissing { missing }) }
     }
@@ -66,13 +76,19 @@ impl Repository {
     }
 
     /// The names of the labels of a config. Empty if the repository does not have it, or it is no config of an image.
-    fn labels(&self, config: Digest) -> Result<BTreeSet<String>, Error> {
-        if self.stores.database.read(|tx| tx.link(config, &self.name))?.is_none() {
-            return Ok(BTreeSet::new());
+    fn labels(&self, config: Digest) -> Result<Result<BTreeSet<String>, TooLarge>, Error> {
+        let found = self
+            .stores
+            .database
+            .read(|tx| Ok::<_, Error>(if tx.link(config, &self.name)?.is_some() { tx.blob(config)? } else { None }))?;
+        match found {
+            None => return Ok(Ok(BTreeSet::new())),
+            Some(blob) if blob.size > CONFIG_BYTES_MAX => return Ok(Err(TooLarge { size: blob.size })),
+            Some(_) => {}
         }
         let bytes = self.stores.blobs.read(config, CONFIG_BYTES_MAX)?.unwrap_or_default();
         let config: ImageConfig = serde_json::from_slice(&bytes).unwrap_or_default();
-        Ok(config.config.and_then(|config| config.labels).unwrap_or_default().into_keys().collect())
+        Ok(Ok(config.config.and_then(|config| config.labels).unwrap_or_default().into_keys().collect()))
     }
 }
 
@@ -102,6 +118,15 @@ mod tests {
         let digest = push(&repository, image(&[labelled], None, ""), "1").unwrap();
         match push(&repository, image(&[plain], None, ""), "2") {
             Err(Error::AnnotationsMissing { missing }) => assert_eq!(missing, ["vendor"]),
+            other => panic!("{other:?}"),
+        }
+        let padded = format!(r#"{{"config":{{"Labels":{{"vendor":"x"}}}},"pad":"{}"}}"#, "x".repeat(5 << 20));
+        let large = repository.push_blob(padded.as_bytes());
+        match push(&repository, image(&[large], None, ""), "large") {
+            Err(error @ Error::LabelsUnread { .. }) => {
+                let said = error.to_string();
+                assert!(said.contains("has 5 MiB") && said.contains("up to 4 MiB"), "{said}");
+            }
             other => panic!("{other:?}"),
         }
         // Only images are checked, not their signatures and not indexes.

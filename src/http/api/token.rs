@@ -88,6 +88,13 @@ pub(in crate::http) async fn post(context: &Context<'_>, body: &mut RequestBody)
             if !form.one("subject_token_type")?.is_some_and(|kind| EXCHANGED.contains(&kind)) {
                 return Err(bad(&format!("the field subject_token_type must be {}", EXCHANGED.join(" or "))));
             }
+            // Ignoring one of these would issue another token than the client requests (RFC 8693, 2.1).
+            if form.one("requested_token_type")?.is_some_and(|kind| kind != ISSUED) {
+                return Err(invalid_request(&format!("the field requested_token_type must be {ISSUED}")));
+            }
+            if form.one("actor_token")?.is_some() || form.one("actor_token_type")?.is_some() {
+                return Err(invalid_request("the field actor_token is not supported: a workload acts for itself"));
+            }
             let IdToken { caller, .. } = context.registry.authenticator().id_token(text, &context.info).await?;
             (caller, None)
         }
@@ -234,6 +241,11 @@ fn answer(issued: &Issued) -> Value {
 
 fn bad(message: &str) -> ApiError {
     ApiError::bad_request(ErrorCode::Unsupported, message)
+}
+
+/// The error of a token exchange that cannot be done as requested (RFC 8693, 2.2.2).
+fn invalid_request(message: &str) -> ApiError {
+    bad(message).detail(json!({ "error": "invalid_request" }))
 }
 
 fn wrong() -> ApiError {

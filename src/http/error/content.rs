@@ -61,7 +61,7 @@ impl From<repository::Error> for ApiError {
                 error.0.title = Some(TAG_IMMUTABLE);
                 error
             }
-            E::AnnotationsMissing { missing } => {
+            E::AnnotationsMissing { missing } | E::LabelsUnread { missing, .. } => {
                 Self::new(ErrorCode::ManifestInvalid, message).detail(json!({ "missingAnnotations": missing }))
             }
             E::QuotaExceeded(exceeded) => {
