@@ -47,8 +47,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
                     findings.problem(&path, format!("the pattern {pattern:?} {why}"));
                 }
             }
-            let covers = |pattern: &&str| *pattern == "**" || key == NAMESPACES && *pattern == "*";
-            let all = |quota: &Settings| quota.given_texts(key).map(|(_, text)| text.as_str()).find(covers).is_some();
+            let covers = |pattern: &str| pattern == "**" || key == NAMESPACES && pattern == "*";
+            let all = |quota: &Settings| quota.given_texts(key).any(|(_, pattern)| covers(pattern));
             if count[usize::from(key == NAMESPACES)] > 0
                 && let Some(first) = quotas[..index].iter().position(all)
             {

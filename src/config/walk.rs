@@ -15,6 +15,9 @@ use super::settings::{Setting, Settings};
 /// Problems after which no more suggestions are made. They are slow, and the file is hardly a misspelt configuration.
 const SUGGESTIONS_MAX: usize = 100;
 
+/// A smaller number of nanoseconds is probably meant in another unit.
+const NANOSECONDS_MEANT: i64 = 1_000_000_000;
+
 /// The problems and warnings of one file.
 #[derive(Debug)]
 pub(super) struct Findings {
@@ -139,7 +142,7 @@ fn read_key(row: &'static Row, value: &Value, at: &At, settings: &mut Settings, 
         (kind, value) => kind.read(value),
     };
     if let (Ok(Setting::Nanoseconds(count)), Value::Number(_)) = (&setting, value)
-        && *count != 0
+        && (1..NANOSECONDS_MEANT).contains(count)
         && !at.muted
     {
         let why = format!("counts nanoseconds without a unit: write {count}ns, or another unit such as 24h");

@@ -115,13 +115,14 @@ fn a_push_is_refused_before_its_first_byte_and_deleting_makes_room() {
     let repository = scene.repository("a/b");
     let first = push(&repository, &[1; 900]).unwrap();
     let mut upload = repository.open_upload(Algorithm::Sha256).unwrap();
-    let error = upload.check_quota(200, None).unwrap_err().to_string();
+    let new = Some(Digest::of(Algorithm::Sha256, b"another blob"));
+    let error = upload.check_quota(200, new).unwrap_err().to_string();
     assert_eq!(
         error,
         "the repository a/b uses 900 B of 1000 B, and 200 B more would exceed the quota (storage.quotas[0])"
     );
     upload.check_quota(900, Some(first)).unwrap();
-    upload.check_quota(50, None).unwrap();
+    upload.check_quota(50, new).unwrap();
     upload.append(&[Bytes::from_static(&[2; 100])]).unwrap();
     assert!(matches!(upload.append(&[Bytes::from_static(&[2; 1])]), Err(Error::QuotaExceeded(_))));
     assert_eq!(upload.offset(), 100, "the refused bytes are not stored");
