@@ -55,7 +55,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     for (index, place) in settings.given_texts(LISTEN) {
         let problem = match place.parse::<Listen>() {
             Err(error) => error.to_string(),
-            Ok(place) => match places.iter().find(|known| known.conflicts_with(&place)) {
+            Ok(place) => match places.iter().find(|known| known.conflicts_with(&place, is_same_file)) {
                 Some(known) => format!("{place} is the same place as {known}: remove one of them"),
                 None => {
                     places.push(place);
@@ -101,6 +101,13 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     for key in [TLS_CERT, TLS_KEY, TLS_AUTHORITIES, BEARER_CERT] {
         check_file(key, settings, findings);
     }
+}
+
+/// Whether two paths name one file in one directory, also through links and `..`.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let directory = |path: &Path| path.parent().and_then(|directory| fs::canonicalize(directory).ok());
+    one == other
+        || one.file_name() == other.file_name() && directory(one).is_some_and(|one| directory(other) == Some(one))
 }
 
 /// Reports missing keys of a group of which all or none must be given.

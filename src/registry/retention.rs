@@ -1,11 +1,14 @@
 //! The rules of retention, of immutable tags and of quotas, from the configuration, and the scheduled run.
 
+use std::ops::ControlFlow;
+use std::time::Duration;
+
 use super::builder::checked_pattern;
 use super::{Error, Shared};
 use crate::config::{self, Collection};
 use crate::content::repository::{
-    Conditions, Error as ContentError, ImmutableRule, ImmutableTags, KeepTags, Pause, Quota, QuotaOf, Quotas, Retain,
-    Retained, Retention, RetentionPolicy,
+    Collected, Conditions, Delays, Error as ContentError, ImmutableRule, ImmutableTags, KeepTags, Pause, Quota,
+    QuotaOf, Quotas, Retain, Retained, Retention, RetentionPolicy, WorkProgress,
 };
 use crate::identity::accounts::Origin;
 use crate::oci::TagRule;
@@ -86,6 +89,16 @@ pub(super) fn quotas(storage: &config::Storage) -> Result<Quotas, Error> {
 }
 
 impl Shared {
+    /// Collects garbage in the name of the registry.
+    pub(crate) fn collect(
+        &self,
+        delays: Delays,
+        progress: &WorkProgress,
+        pause: impl FnMut(Duration) -> ControlFlow<()>,
+    ) -> Result<Collected, ContentError> {
+        self.stores.collect(Some(&self.accounts.author(Origin::itself())), delays, progress, pause)
+    }
+
     /// Removes the tags that the rules do not keep.
     pub(crate) fn retain_tags(&self, pause: Pause<'_>) -> Result<Retained, ContentError> {
         self.stores.retain_tags(&self.accounts.author(Origin::itself()), pause)

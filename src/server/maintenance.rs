@@ -15,7 +15,6 @@ use tokio::time::{sleep, timeout};
 
 use crate::content::repository::Scrubbing;
 use crate::events::Events;
-use crate::identity::accounts::Origin;
 use crate::kit::clock::Timestamp;
 use crate::mirror::{Mirror, SyncScope};
 use crate::registry::{Shared, Work};
@@ -430,11 +429,11 @@ impl Maintenance {
     async fn collect_once(&self) {
         let pause = pause_between_steps(&self.stopped);
         let collect = move |shared: &Shared| {
-            let (stores, author) = (shared.stores(), shared.accounts().author(Origin::itself()));
+            let delays = shared.stores().delays();
             shared.perform(
                 Work::Collection,
                 &pause,
-                |progress, pause| stores.collect(Some(&author), stores.delays(), progress, pause),
+                |progress, pause| shared.collect(delays, progress, pause),
                 Work::describe_collection,
             )
         };

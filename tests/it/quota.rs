@@ -197,7 +197,7 @@ async fn a_locked_signature_survives_garbage_collection_and_the_removal_of_other
     assert_eq!(collect.code, Some(0), "{collect:?}");
     let list = admin.get("/v2/admin/app/tags/list").send().await.status(200).json();
     assert_eq!(list["tags"], json!([signatures[0]]), "{collect:?}");
-    let path = "/api/v1/repository/admin/app/logs";
+    let path = "/api/v1/superuser/logs";
     let logs = quays(&running, &admin, "GET", path, String::new()).await.status(200).json();
     let removed =
         |entry: &serde_json::Value| entry["kind"] == "delete_tag" && entry["metadata"]["tag"] == json!(signatures[1]);

@@ -196,7 +196,7 @@ impl Repository {
         if put.by_client
             && let Err(error) = self.lint(&manifest, &tags)
         {
-            if matches!(error, Error::AnnotationsMissing { .. }) {
+            if matches!(error, Error::AnnotationsMissing { .. } | Error::LabelsUnread { .. }) {
                 self.note_refused_image(digest, &manifest, put.bytes, tags, rights)?;
             }
             return Err(error);
