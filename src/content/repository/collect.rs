@@ -5,6 +5,8 @@
 //! content is unreferenced before it deletes it. A lease keeps content that a client was just told exists
 //! ([`super::lease`]). Files are removed last ([`super::orphan`]).
 
+mod hint;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ use super::{Error, ImmutableTags, Stores, WorkProgress, deleted};
 use crate::content::rows::{AuditEvent, Author, Rows, Unreferenced, UnreferencedRow, WriteTx};
 use crate::kit::clock::{Moment, SteadyTime};
 use crate::oci::{Digest, RepositoryName, Tag};
+use hint::is_needed;
 
 /// Rows in one transaction, so that no other writer waits long.
 const STEP: usize = 128;
@@ -270,7 +273,17 @@ impl Stores {
     /// meanwhile.
     pub(crate) fn dry_run_collection(&self, delays: Delays, purge: Option<&Purge>) -> Result<DryRun, Error> {
         self.list_optional_layers(|_| ControlFlow::Continue(()))?;
-        let due = Due::new(&self.ages, delays);
+        self.dry_run(Due::new(&self.ages, delays), purge)
+    }
+
+    /// Reports what a collection would remove for which everything is due, leases included.
+    #[cfg(test)]
+    pub(super) fn dry_run_everything(&self) -> Result<Collected, Error> {
+        let all = SteadyTime::from_micros(u64::MAX);
+        Ok(self.dry_run(Due { blob: all, untagged: all }, None)?.collected)
+    }
+
+    fn dry_run(&self, due: Due, purge: Option<&Purge>) -> Result<DryRun, Error> {
         let (rules, now, leases) = (self.removal(), self.ages.now(), &self.leases);
         self.database.dry_run(|tx| {
             let (mut collected, mut looked_at, mut purged) = (Collected::default(), 0, 0);
@@ -361,8 +374,7 @@ fn remove_rows(tx: &mut WriteTx, rows: &[UnreferencedRow], rules: &Removal, now:
 fn remove_link(tx: &mut WriteTx, row: &UnreferencedRow, removed: &mut Removed) -> Result<(), Error> {
     let Removed { collected, orphans, .. } = removed;
     let UnreferencedRow { repository, digest, .. } = row;
-    let link = tx.link(*digest, repository)?;
-    if link.is_none_or(|link| link.references > 0) || tx.lister(repository, *digest)?.is_some() {
+    if !tx.is_link_unreferenced(repository, *digest)? {
         return Ok(tx.set_referenced(repository, row.kind, *digest)?);
     }
     let size = tx.blob(*digest)?.map_or(0, |blob| blob.size);
@@ -454,18 +466,10 @@ fn remove_manifest(tx: &mut WriteTx, row: &UnreferencedRow, collected: &mut Coll
         }
         Err(error) => return Err(error),
     };
-    // A referrer stays while its subject exists and is not deleted.
-    let is_deleted = tx.deleted_manifest(repository, *digest)?.is_some();
-    let is_referrer = match (row.kind, manifest.subject()) {
-        _ if is_deleted => false,
-        (_, None) => false,
-        (Unreferenced::Referrer, Some(subject)) => tx.stored_manifest(repository, subject)?.is_some(),
-        (_, Some(_)) => true,
-    };
-    if is_referrer || tx.is_named(repository, *digest)? {
+    if is_needed(tx, row, &manifest)? {
         return Ok(tx.set_referenced(repository, row.kind, *digest)?);
     }
-    if is_deleted {
+    if tx.deleted_manifest(repository, *digest)?.is_some() {
         deleted::forget(tx, repository, *digest, &manifest, *since)?;
         collected.manifests += 1;
         return Ok(());

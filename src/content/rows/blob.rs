@@ -135,11 +135,8 @@ impl WriteTx {
         now: impl Into<Moment>,
     ) -> Result<(), Error> {
         let Moment { wall, steady } = now.into();
-        if let Some(link) = self.link(digest, repository)? {
-            if link.references == 0 {
-                self.set_unreferenced(repository, Unreferenced::Link, digest, steady)?;
-            }
-            return Ok(());
+        if self.link(digest, repository)?.is_some() {
+            return self.recheck_link(repository, digest, steady);
         }
         let links = self.blob(digest)?.map_or(0, |row| row.links);
         let is_new = self.is_usage_kept()? && self.is_only_in_namespace(repository, digest)?;
@@ -149,7 +146,8 @@ impl WriteTx {
         }
         self.set_link(repository, digest, &LinkRow { references: 0, created: wall })?;
         self.insert(LINKS_OF, (repository.as_str(), digest.key()), ())?;
-        self.set_unreferenced(repository, Unreferenced::Link, digest, steady)?;
+        // A mirrored manifest, or one that lists the blob as optional, may be there already.
+        self.recheck_link(repository, digest, steady)?;
         self.change_repository(repository, wall, |row, counted| {
             row.links += 1;
             counted.add_link(digest, size);
@@ -220,10 +218,7 @@ impl WriteTx {
         let Some(mut row) = self.link(digest, repository)? else { return Ok(()) };
         row.references = row.references.saturating_sub(1);
         self.set_link(repository, digest, &row)?;
-        if row.references == 0 {
-            self.set_unreferenced(repository, Unreferenced::Link, digest, since)?;
-        }
-        Ok(())
+        if row.references == 0 { self.recheck_link(repository, digest, since.into()) } else { Ok(()) }
     }
 
     /// Removes the rows of orphans whose files are gone.

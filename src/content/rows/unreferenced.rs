@@ -118,6 +118,13 @@ impl Rows {
         })
     }
 
+    /// Whether no manifest of the repository references or lists a blob that the repository links. Mirrored manifests only
+    /// list their blobs.
+    pub(crate) fn is_link_unreferenced(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
+        let is_uncounted = self.link(digest, repository)?.is_some_and(|link| link.references == 0);
+        Ok(is_uncounted && self.lister(repository, digest)?.is_none())
+    }
+
     /// Whether a tag, an index or the tag history of the repository names a manifest.
     pub(crate) fn is_named(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
         let wanted = (repository.as_str(), digest.key());
@@ -187,8 +194,17 @@ impl WriteTx {
         since: SteadyTime,
     ) -> Result<(), Error> {
         self.recheck_manifest(repository, digest, since)?;
-        let unreferenced = self.link(digest, repository)?.is_some_and(|link| link.references == 0);
-        if unreferenced && self.lister(repository, digest)?.is_none() {
+        self.recheck_link(repository, digest, since)
+    }
+
+    /// Records a blob as unreferenced if nothing names it.
+    pub(super) fn recheck_link(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        since: SteadyTime,
+    ) -> Result<(), Error> {
+        if self.is_link_unreferenced(repository, digest)? {
             self.set_unreferenced(repository, Unreferenced::Link, digest, since)?;
         }
         Ok(())

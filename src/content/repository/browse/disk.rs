@@ -94,59 +94,28 @@ impl Stores {
                     break;
                 }
             }
-            unreferenced(tx, &mut usage)
+            self.count_unreferenced(tx, &mut usage)
         })?;
         Ok(usage)
     }
-}
 
-/// Adds up what nothing references. A manifest may share blobs with another one that goes too: they are counted for
-/// neither.
-fn unreferenced(tx: &Rows, usage: &mut DiskUse) -> Result<(), Error> {
-    let rows = tx.unreferenced_since(None, SteadyTime::from_micros(u64::MAX), UNREFERENCED_MAX)?;
-    usage.is_part |= rows.len() == UNREFERENCED_MAX;
-    for row in rows {
-        usage.unreferenced += match row.kind {
-            Unreferenced::Link => {
-                let is_unneeded = tx.link(row.digest, &row.repository)?.is_some_and(|link| link.references == 0);
-                let blob = tx.blob(row.digest)?.filter(|blob| is_unneeded && blob.links == 1);
-                blob.map_or(0, |blob| blob.size)
-            }
-            Unreferenced::Manifest | Unreferenced::Referrer => {
-                Removals::new(tx, &row.repository, &|_| true).only_here(row.digest)?.unwrap_or_default()
-            }
-            Unreferenced::Subject => 0,
-        };
+    /// Adds up what a collection removes. A manifest may share blobs with another one that goes too: they are counted for
+    /// neither.
+    fn count_unreferenced(&self, tx: &Rows, usage: &mut DiskUse) -> Result<(), Error> {
+        let rows = tx.unreferenced_since(None, SteadyTime::from_micros(u64::MAX), UNREFERENCED_MAX)?;
+        usage.is_part |= rows.len() == UNREFERENCED_MAX;
+        for row in self.collectable(tx, rows)? {
+            usage.unreferenced += match row.kind {
+                Unreferenced::Link => tx.blob(row.digest)?.filter(|blob| blob.links == 1).map_or(0, |blob| blob.size),
+                Unreferenced::Manifest | Unreferenced::Referrer => {
+                    Removals::new(tx, &row.repository, &|_| true).only_here(row.digest)?.unwrap_or_default()
+                }
+                Unreferenced::Subject => 0,
+            };
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-mod tests {
-    use bytes::Bytes;
-
-    use crate::content::repository::scene::{Scene, image, rules};
-    use crate::oci::Algorithm;
-
-    #[test]
-    fn every_blob_is_stored_once_and_counted_for_each_repository() {
-        let scene = Scene::new(rules());
-        let repository = scene.repository("a");
-        let config = repository.push_blob(b"{}");
-        let layer = repository.push_blob(&[1; 1000]);
-        repository.push_manifest(&image(&[config, layer], None, "1"), &["1"]).unwrap();
-        scene.repository("b").mount(layer, |_| true).unwrap();
-        repository.push_blob(&[2; 100]);
-        let mut upload = repository.open_upload(Algorithm::Sha256).unwrap();
-        upload.append(&[Bytes::from_static(&[0; 50])]).unwrap();
-        let usage = scene.stores.disk_use().unwrap();
-        assert_eq!((usage.repositories, usage.blobs), (2, 3));
-        assert_eq!((usage.logical, usage.stored, usage.shared), (2102, 1102, 1000));
-        // The link of b to the layer is unreferenced too, but a needs the layer.
-        assert_eq!((usage.unreferenced, usage.uploads, usage.upload_bytes), (100, 1, 50));
-        assert!(!usage.is_part);
-        let of = |name| scene.stores.repository_use(&scene.repository(name).name).unwrap();
-        assert_eq!((of("a").logical, of("a").unique, of("b").logical, of("b").unique), (1102, 102, 1000, 0));
-    }
-}
+mod tests;

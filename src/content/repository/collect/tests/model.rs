@@ -278,6 +278,9 @@ impl History {
 
     /// Everything the model has must be there; what it has not must be gone, but for referrers.
     fn compare(&mut self) {
+        let unreferenced = self.scene.stores.disk_use().unwrap().unreferenced;
+        let removed = self.scene.stores.dry_run_everything().unwrap();
+        assert!(unreferenced == 0 || removed.manifests + removed.blobs > 0, "{unreferenced} B are counted, and stay");
         let mut findings = Findings::default();
         for name in REPOSITORIES {
             let name = name.parse().unwrap();
