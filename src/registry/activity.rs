@@ -51,6 +51,9 @@ impl Work {
     pub(crate) fn describe_collection(collected: &Collected, progress: &WorkProgress) -> (String, bool) {
         let (manifests, blobs) = (collected.manifests, collected.blobs);
         let stopped = if progress.is_stopped() { " It was stopped before the end." } else { "" };
+        if *collected == Collected::default() {
+            return (format!("Found nothing to remove.{stopped}"), true);
+        }
         let removed = format!(
             "Removed {} and {}, {}.{stopped}",
             text::counted(manifests, "manifest", "manifests"),
@@ -208,6 +211,12 @@ impl Shared {
     /// The background work.
     pub(crate) const fn activity(&self) -> &Activity {
         &self.activity
+    }
+
+    /// Notes that a garbage collection had nothing to do.
+    pub(crate) fn note_idle_collection(&self) {
+        let (result, is_good) = Work::describe_collection(&Collected::default(), &WorkProgress::default());
+        self.activity.slot(Work::Collection).state.lock().last = Some(Ended { at: self.now(), result, is_good });
     }
 
     /// Does work, and notes its beginning and its end. `pause` comes between two steps and may cancel the work. `describe`

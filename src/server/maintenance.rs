@@ -409,7 +409,7 @@ impl Maintenance {
                 }
                 match self.shared.stores().is_collection_due() {
                     Ok(true) => self.collect_once().await,
-                    Ok(false) => {}
+                    Ok(false) => self.shared.note_idle_collection(),
                     Err(error) => tracing::error!(%error, "garbage collection failed"),
                 }
             }
