@@ -59,7 +59,7 @@ pub(crate) use passing::{Pulled, TICKET, is_ticket};
 pub(crate) use platforms::Platforms;
 pub(crate) use remote::{HUB_URL, RemoteImages};
 pub(crate) use room::Limit;
-pub(crate) use sync::{Finished, Ownership, Running, SyncReport, SyncRules, SyncScope};
+pub(crate) use sync::{Finished, Ownership, Patience, Running, SyncReport, SyncRules, SyncScope};
 use upstream::{Attempts, COMPARE, FETCH, Fetched};
 pub(crate) use upstream::{Upstream, is_hub};
 

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{Call, Failure, NeededData, Operation};
 use crate::identity::accounts::Origin;
 use crate::mirror::client::{Credentials, Login};
-use crate::mirror::{RemoteImages, SyncReport, SyncScope};
+use crate::mirror::{Patience, RemoteImages, SyncReport, SyncScope};
 use crate::oci::{Digest, RepositoryName};
 pub(crate) use crate::registry::TakeoverView;
 use crate::transfer::{self, Have, Naming, Ongoing, Problem, Scratch, Selection, Source};
@@ -165,7 +165,7 @@ impl Import {
         let mirror = call.registry.source(images, rule, self.overwrite, login).map_err(|error| invalid(&error))?;
         let began = Instant::now();
         let report = super::block_on(async {
-            let run = mirror.synchronise(0, &scope, self.dry_run);
+            let run = mirror.synchronise(0, &scope, Patience::Command, self.dry_run);
             tokio::pin!(run);
             loop {
                 tokio::select! {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Call, Failure, NeededData, Operation};
+use crate::mirror::Patience;
 pub(crate) use crate::mirror::SyncReport;
 pub(crate) use crate::registry::{ClientSettings, MirrorClient, MirrorExplanation, RunningSync, UpstreamView};
 
@@ -57,7 +58,7 @@ impl Operation for SyncMirror {
         }
         let mut upstreams = Vec::new();
         for (at, scope) in targets {
-            let report = super::block_on(mirror.synchronise(at, &scope, self.dry_run))?;
+            let report = super::block_on(mirror.synchronise(at, &scope, Patience::Command, self.dry_run))?;
             let report = report.map_err(|error| Failure::Invalid(error.to_string()))?;
             let name = mirror.upstreams().get(at).map(|upstream| upstream.label().to_owned()).unwrap_or_default();
             upstreams.push(SynchronisedUpstream { name, report });

@@ -74,8 +74,11 @@ impl Report for Synchronised {
 fn progress(ask: &Ask) -> Option<String> {
     let upstreams: UpstreamList = serde_json::from_value(ask(MirrorStatus {}.into())?).ok()?;
     let running = |upstream: &UpstreamView| {
-        let RunningSync { repositories, repositories_done, tags, tags_done, bytes, current, .. } =
+        let RunningSync { repositories, repositories_done, tags, tags_done, bytes, current, waits, .. } =
             upstream.sync.running.clone()?;
+        if let Some(waits) = waits {
+            return Some(format!("{}: {waits}", upstream.name));
+        }
         Some(format!(
             "{}: repository {} of {repositories}, {tags_done} of {tags} tags, {} fetched, {current}",
             upstream.name,
@@ -145,6 +148,9 @@ impl Report for UpstreamList {
                     running.tags,
                     size(running.bytes)
                 );
+                if let Some(waits) = &running.waits {
+                    println!("{name}: {waits}");
+                }
             }
             if let Some(last) = &sync.last {
                 let end = last.stopped.as_ref().map(|why| format!("; ended early: {why}")).unwrap_or_default();

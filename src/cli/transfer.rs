@@ -91,16 +91,20 @@ impl Report for Imported {
 
     fn print(&self) {
         let is_dry = self.dry_run;
-        println!(
-            "{}: {}, {}, {} ({}, {} of them shared with the source) into {}",
-            if is_dry { "would be imported" } else { "imported" },
-            counted(self.tags, "tag", "tags"),
-            counted(self.manifests, "manifest", "manifests"),
-            counted(self.blobs, "blob", "blobs"),
-            size(self.bytes),
-            size(self.linked_bytes),
-            counted(self.repositories, "repository", "repositories"),
-        );
+        if self.is_complete() || self.has_any() {
+            println!(
+                "{}: {}, {}, {} ({}, {} of them shared with the source) into {}",
+                if is_dry { "would be imported" } else { "imported" },
+                counted(self.tags, "tag", "tags"),
+                counted(self.manifests, "manifest", "manifests"),
+                counted(self.blobs, "blob", "blobs"),
+                size(self.bytes),
+                size(self.linked_bytes),
+                counted(self.repositories, "repository", "repositories"),
+            );
+        } else {
+            println!("imported: nothing");
+        }
         if self.known_tags + self.known_manifests > 0 {
             println!(
                 "here already: {}, {}",

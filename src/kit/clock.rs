@@ -71,6 +71,11 @@ impl Timestamp {
         (time <= Self::LATEST).then_some(time)
     }
 
+    /// The nearest whole second.
+    pub(crate) const fn rounded(self) -> Self {
+        Self(self.0.saturating_add(500_000) / 1_000_000 * 1_000_000)
+    }
+
     /// The time in the form of RFC 2822 with the offset `-0000`, as Quay writes it.
     pub(crate) fn rfc2822(self) -> String {
         let time = jiff::Timestamp::from(self).to_zoned(jiff::tz::TimeZone::UTC);

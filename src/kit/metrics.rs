@@ -84,6 +84,28 @@ impl Sinks {
     }
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+/// The metrics of the LDAP directory.
+#[derive(Debug, Default)]
+struct DirectoryMetrics {
+    requests: Family<ResultLabels, Counter<u64, AtomicU64>>,
+    away: Gauge,
+}
+
+impl DirectoryMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        let help = "Questions to the LDAP directory: accepted, refused, or failed without an answer";
+        registry.register("coracle_ldap_requests", help, new.requests.clone());
+        registry.register("coracle_ldap_away", "1 while the LDAP directory cannot be asked", new.away.clone());
+        new
+    }
+}
+
 /// A counter for each upstream of the mirror.
 type PerUpstream = Family<UpstreamLabels, Counter<u64, AtomicU64>>;
 
@@ -109,6 +131,7 @@ struct Upstreams {
     errors: PerUpstream,
     bytes: PerUpstream,
     quota: Family<UpstreamLabels, Gauge>,
+    quota_floor: Family<UpstreamLabels, Gauge>,
     available: Family<UpstreamLabels, Gauge>,
 }
 
@@ -127,6 +150,8 @@ impl Upstreams {
         registry.register_with_unit("coracle_mirror_fetched", help, Unit::Bytes, new.bytes.clone());
         let help = "Requests for manifests that the upstream still allows, if it says so";
         registry.register("coracle_mirror_quota_remaining", help, new.quota.clone());
+        let help = "Requests for manifests that synchronisation leaves for clients, 0 if the limit begins again soon";
+        registry.register("coracle_mirror_quota_floor", help, new.quota_floor.clone());
         let help = "0 while the upstream is not asked, because it failed";
         registry.register("coracle_mirror_available", help, new.available.clone());
         new
@@ -176,6 +201,7 @@ pub(crate) struct Metrics {
     quotas: Quotas,
     #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "only the feature otel has traces"))]
     traces: TraceFigures,
+    directory: DirectoryMetrics,
 }
 
 /// The metrics of the certificate that an ACME authority issues.
@@ -286,6 +312,7 @@ impl Metrics {
         let sinks = Sinks::register(&mut registry);
         let quotas = Quotas::register(&mut registry);
         let traces = TraceFigures::register(&mut registry);
+        let directory = DirectoryMetrics::register(&mut registry);
         let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("zot", "The running program", info);
         Self {
@@ -309,6 +336,7 @@ impl Metrics {
             sinks,
             quotas,
             traces,
+            directory,
         }
     }
 
@@ -396,14 +424,36 @@ impl Metrics {
         UpstreamCounters { hits: counter(hits), misses: counter(misses), stale: counter(stale), bytes: counter(bytes) }
     }
 
-    /// Sets the state of an upstream: its failures since the start, its quota if it is known, and whether it is asked.
-    pub(crate) fn upstream(&self, upstream: &str, errors: u64, quota: Option<u64>, is_available: bool) {
+    /// Sets the state of an upstream: its failures since the start, and whether it is asked.
+    pub(crate) fn upstream(&self, upstream: &str, errors: u64, is_available: bool) {
         let labels = UpstreamLabels { upstream: upstream.to_owned() };
         self.upstreams.errors.get_or_create(&labels).inner().store(errors, Ordering::Relaxed);
-        if let Some(quota) = quota {
-            self.upstreams.quota.get_or_create(&labels).set(i64::try_from(quota).unwrap_or(i64::MAX));
-        }
         self.upstreams.available.get_or_create(&labels).set(is_available.into());
+    }
+
+    /// Sets the requests that an upstream still allows, and those that are left for clients, if they are known.
+    pub(crate) fn upstream_quota(&self, upstream: &str, quota: Option<(u64, u64)>) {
+        let labels = UpstreamLabels { upstream: upstream.to_owned() };
+        let Upstreams { quota: left, quota_floor: floor, .. } = &self.upstreams;
+        let values = quota.map_or([None, None], |(left, floor)| [Some(left), Some(floor)]);
+        for (family, value) in [left, floor].into_iter().zip(values) {
+            match value {
+                Some(value) => {
+                    family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+                }
+                None => {
+                    family.remove(&labels);
+                }
+            }
+        }
+    }
+
+    /// Sets the questions to the LDAP directory by result, and whether it is away.
+    pub(crate) fn directory(&self, results: [(&'static str, u64); 3], is_away: bool) {
+        for (result, count) in results {
+            self.directory.requests.get_or_create(&ResultLabels { result }).inner().store(count, Ordering::Relaxed);
+        }
+        self.directory.away.set(is_away.into());
     }
 
     /// Sets the figures of a sink of events.

@@ -48,6 +48,7 @@ pub(crate) use error::Error;
 use head::HeadSupport;
 pub(crate) use head::{ManifestState, Refreshed};
 use headers::{announced_digest, content_length, content_range, declared_type, quota, retry_after};
+pub(crate) use health::Allowance;
 use health::{ClientState, Health};
 use message::error_message;
 use slots::{Kind, Slot, Slots};
@@ -182,8 +183,8 @@ impl Client {
     }
 
     /// The requests for manifests that the upstream still allows, if it says so.
-    pub(crate) fn remaining_quota(&self) -> Option<u64> {
-        self.shared.health.remaining_quota()
+    pub(crate) fn allowance(&self) -> Option<Allowance> {
+        self.shared.health.allowance()
     }
 
     /// Fetches a manifest. Returns `None` if the upstream does not have it.
@@ -276,8 +277,15 @@ impl Client {
         let Shared { settings, health, host, slots, .. } = &*self.shared;
         let mut attempt = 0;
         loop {
-            if !effort.insists {
-                health.check(effort.wait)?;
+            if !effort.insists
+                && let Err(error) = health.check(effort.wait)
+            {
+                // A limit of requests that ends within the wait of the caller is no failure.
+                let ends = error.limited_for().filter(|left| attempt < effort.retries && *left <= effort.wait);
+                let Some(left) = ends else { return Err(error) };
+                attempt += 1;
+                sleep(left).await;
+                continue;
             }
             // A wait for other requests says nothing about the upstream.
             let slot = timeout(effort.wait, slots.acquire(ask.kind())).await.ok().flatten();
@@ -291,9 +299,10 @@ impl Client {
             let error = match result {
                 Ok(answered) => {
                     health.succeeded();
-                    // Other responses do not count, and have no quota.
-                    if ask.is_for_manifest() {
-                        health.announced(quota(answered.response.headers()));
+                    // Docker Hub counts and announces requests for manifests only, coracle all.
+                    let quota = quota(answered.response.headers());
+                    if quota.is_some() || ask.is_for_manifest() {
+                        health.announced(quota);
                     }
                     return Ok(Some(answered));
                 }
@@ -369,8 +378,12 @@ impl Client {
             if let Some(authorization) = authorization.filter(|_| redirect::is_same_origin(&url, &settings.url)) {
                 headers.insert(header::AUTHORIZATION, authorization.clone());
             }
-            let response = transport.send(&ask.method, &url, headers, Bytes::new()).await?;
+            let mut response = transport.send(&ask.method, &url, headers, Bytes::new()).await?;
             if !redirect::is_redirect(response.status()) {
+                if !redirect::is_same_origin(&url, &settings.url) {
+                    // The limits of another host are not those of the upstream.
+                    headers::forget_quota(response.headers_mut());
+                }
                 return Ok(response);
             }
             hops += 1;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::client::Client;
-use super::{Mirror, Upstream};
+use super::{Mirror, Upstream, sync};
 use crate::kit::metrics::Metrics;
 
 /// How an upstream does.
@@ -17,17 +17,21 @@ pub(crate) struct UpstreamState {
     pub(crate) paused: Option<(Duration, String)>,
     /// The requests for manifests that it still allows.
     pub(crate) quota: Option<u64>,
+    /// The requests that a run of synchronisation leaves for clients. 0 if the limit begins again so soon that it waits.
+    pub(crate) quota_floor: Option<u64>,
 }
 
 impl Upstream {
     pub(crate) fn state(&self) -> UpstreamState {
         let states: Vec<_> = self.clients.iter().map(Client::state).collect();
+        let allowance = self.allowance();
         let is_paused = states.iter().all(|state| state.paused.is_some());
         UpstreamState {
             errors: states.iter().map(|state| state.errors).sum(),
             last_error: states.iter().filter_map(|state| state.last_error.clone()).max_by_key(|(at, _)| *at),
             paused: states.iter().filter_map(|state| state.paused.clone()).min().filter(|_| is_paused),
-            quota: self.remaining_quota(),
+            quota: allowance.map(|allowance| allowance.left),
+            quota_floor: allowance.map(sync::quota_floor),
         }
     }
 
@@ -42,7 +46,8 @@ impl Mirror {
     pub(crate) fn report(&self, metrics: &Metrics) {
         for upstream in &self.upstreams {
             let state = upstream.state();
-            metrics.upstream(upstream.label(), state.errors, state.quota, state.paused.is_none());
+            metrics.upstream(upstream.label(), state.errors, state.paused.is_none());
+            metrics.upstream_quota(upstream.label(), state.quota.zip(state.quota_floor));
         }
     }
 }

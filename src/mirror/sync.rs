@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::client::Effort;
+use super::client::{Allowance, Effort};
 use super::{Mirror, Upstream};
 use crate::kit::bounded_map::BoundedMap;
 use crate::oci::{Digest, RepositoryName, Tag};
@@ -21,6 +21,10 @@ use run::Run;
 
 /// The effort for each request. A run is patient, because no client waits for it.
 const EFFORT: Effort = Effort { retries: u32::MAX, wait: Duration::from_secs(30), insists: false };
+/// The effort of a command until the upstream has responded, so that a person does not wait for one that is down.
+const HASTY_EFFORT: Effort = Effort { retries: 0, wait: Duration::from_secs(30), insists: true };
+/// How often a command tries an upstream that cannot be reached.
+const HASTY_ATTEMPTS: u32 = 2;
 /// The images that are fetched at the same time. Other requests of the upstream are left to clients.
 const IMAGES: usize = 3;
 /// How often an image is tried.
@@ -33,8 +37,27 @@ const PAUSE_MAX: Duration = Duration::from_mins(1);
 const REFERRERS_INTERVAL: Duration = Duration::from_hours(24);
 /// The most images whose last list of referrers is remembered.
 const REFERRERS_LISTED_MAX: usize = 64 * 1024;
-/// A run ends while the upstream allows fewer requests for manifests than this. They are left for clients.
+/// A run waits or ends while the upstream allows fewer requests for manifests than this, or than a share of a small limit.
+/// They are left for clients.
 const QUOTA_FLOOR: u64 = 20;
+/// How often in a row a run waits until a limit of the upstream begins again. Clients or others may use all of it.
+const QUOTA_WAITS: u32 = 20;
+/// The pause in addition to the time after which a limit begins again.
+const QUOTA_PAUSE: Duration = Duration::from_millis(200);
+
+/// The requests that a run leaves for clients. 0 if the limit begins again so soon that the run waits for it.
+pub(super) fn quota_floor(allowance: Allowance) -> u64 {
+    if allowance.begins_again.is_some() { 0 } else { allowance.floor(QUOTA_FLOOR) }
+}
+
+/// The one who waits for a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// No one. A later run does what this one could not do.
+    Schedule,
+    /// A person. The run fails within seconds if the upstream cannot be reached at the beginning.
+    Command,
+}
 
 /// How an upstream is synchronised.
 #[derive(Clone, Debug)]
@@ -207,6 +230,7 @@ impl Mirror {
         &self,
         at: usize,
         scope: &SyncScope,
+        patience: Patience,
         dry_run: bool,
     ) -> Result<SyncReport, SyncError> {
         let Some(upstream) = self.upstreams.get(at) else { return Err(SyncError::Stopped) };
@@ -214,7 +238,7 @@ impl Mirror {
         upstream.sync.update(|running| running.since = Some(Instant::now()));
         let started = Instant::now();
         let stopping = self.fills.stopping();
-        let run = Run::new(self, upstream, dry_run);
+        let run = Run::new(self, upstream, patience, dry_run);
         tokio::select! {
             () = run.run(scope) => {}
             () = stopping.cancelled() => run.stop("the registry is stopping".to_owned()),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::{self, Client, Effort, FetchedManifest, Refreshed};
+use super::client::{self, Allowance, Client, Effort, FetchedManifest, Refreshed};
 use super::error::Error;
 use super::names::NameRule;
 use super::room::Limit;
@@ -17,7 +17,8 @@ use crate::oci::{Digest, Manifest, Reference, RepositoryName};
 pub(super) const COMPARE: Effort = Effort { retries: 0, wait: Duration::from_millis(800), insists: false };
 /// The effort to fetch what is not stored.
 pub(super) const FETCH: Effort = Effort { retries: 2, wait: Duration::from_secs(15), insists: false };
-/// A stored tag is not compared while the upstream allows fewer requests than this. They are left for what is missing.
+/// A stored tag is not compared while the upstream allows fewer requests than this, or than a share of a small limit.
+/// They are left for what is missing.
 const QUOTA_FLOOR: u64 = 10;
 /// The names of Docker Hub.
 const HUB_HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
@@ -83,8 +84,8 @@ impl Upstream {
     }
 
     /// The requests for manifests that the upstream still allows, if one of its clients knows.
-    pub(crate) fn remaining_quota(&self) -> Option<u64> {
-        self.clients.iter().filter_map(Client::remaining_quota).min()
+    pub(crate) fn allowance(&self) -> Option<Allowance> {
+        self.clients.iter().filter_map(Client::allowance).min_by_key(|allowance| allowance.left)
     }
 
     pub(super) async fn fetch(
@@ -110,7 +111,8 @@ impl Upstream {
     ) -> Result<Option<Fetched>, Error> {
         let refreshed = self.first(|client| async move {
             let host = client.host().to_owned();
-            if let Some(left) = client.remaining_quota().filter(|left| *left < QUOTA_FLOOR) {
+            if let Some(allowance) = client.allowance().filter(|allowance| allowance.is_below(QUOTA_FLOOR)) {
+                let left = allowance.left;
                 let message = format!("it allows only {left} more requests, which are left for missing content");
                 return Err(client::Error::RateLimited { host, retry_after: None, message });
             }

@@ -81,6 +81,9 @@ pub(crate) struct RunningSync {
     pub(crate) bytes: u64,
     /// The last tag that was begun.
     pub(crate) current: String,
+    /// Why it waits, and how long.
+    #[serde(default)]
+    pub(crate) waits: Option<String>,
 }
 
 /// A run that has ended.
@@ -196,13 +199,16 @@ impl Shared {
             sync: SyncView {
                 running: upstream.sync.running().map(|running| self.running(running)),
                 last: upstream.sync.last().map(|last| self.finished(last)),
-                next: upstream.sync.next().map(|left| self.now().after(left).to_string()),
+                next: upstream.sync.next().map(|left| self.now().after(left).rounded().to_string()),
             },
         }
     }
 
     fn running(&self, running: Running) -> RunningSync {
-        let Running { since, is_dry_run, repositories, tags, report, current } = running;
+        let Running { since, is_dry_run, repositories, tags, report, current, waits } = running;
+        let waits = waits.map(|(until, why)| {
+            format!("{why} (goes on in {})", in_seconds(until.saturating_duration_since(Instant::now())))
+        });
         RunningSync {
             since: since.map_or_else(|| self.now().to_string(), |since| self.wall(since)),
             dry_run: is_dry_run,
@@ -214,6 +220,7 @@ impl Shared {
             failed: report.failed,
             bytes: report.bytes,
             current,
+            waits,
         }
     }
 
@@ -225,9 +232,9 @@ impl Shared {
         FinishedSync { ended, seconds, repositories, tags, fetched, unchanged, failed, bytes, stopped, failures }
     }
 
-    /// A moment of this process as a time of the day.
+    /// A moment of this process as a time of the day. Whole seconds are the same in each answer: two clocks are read.
     fn wall(&self, at: Instant) -> String {
-        self.now().before(at.elapsed()).to_string()
+        self.now().before(at.elapsed()).rounded().to_string()
     }
 
     /// Explains a reference: a local name or a name with the host of an upstream, with a tag or digest.
@@ -282,10 +289,10 @@ impl Shared {
         explanation.poll_interval = upstream.sync_rules.interval.map(crate::kit::text::duration);
         let compared = mirror.compared(local, reference, upstream);
         let now = self.now();
-        explanation.checked = compared.ago.map(|ago| now.before(ago).to_string());
+        explanation.checked = compared.ago.map(|ago| now.before(ago).rounded().to_string());
         explanation.next_check = match (held, reference) {
             (Held::Mirrored(_), Reference::Tag(_)) if upstream.on_demand => {
-                Some(now.after(compared.current_for.unwrap_or_default()).to_string())
+                Some(now.after(compared.current_for.unwrap_or_default()).rounded().to_string())
             }
             _ => None,
         };

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use crate::content::repository::Scrubbing;
 use crate::events::Events;
 use crate::kit::clock::Timestamp;
-use crate::mirror::{Mirror, SyncScope};
+use crate::mirror::{Mirror, Patience, SyncScope};
 use crate::registry::{Shared, Work};
 
 /// How often the last uses of keys and sessions, and leases, are written. A crash loses at most this much of them.
@@ -286,7 +286,7 @@ impl Maintenance {
         loop {
             state.sync.plan(wait);
             sleep(wait).await;
-            match mirror.synchronise(upstream, &SyncScope::All, false).await {
+            match mirror.synchronise(upstream, &SyncScope::All, Patience::Schedule, false).await {
                 Ok(report) if report.is_complete() => {
                     failures = 0;
                     let (tags, fetched, bytes) = (report.tags, report.fetched, report.bytes);
@@ -312,7 +312,7 @@ impl Maintenance {
         let (mut failures, mut runs): (Option<Vec<String>>, u32) = (None, 0);
         loop {
             let began = Instant::now();
-            match mirror.synchronise(at, &SyncScope::All, false).await {
+            match mirror.synchronise(at, &SyncScope::All, Patience::Schedule, false).await {
                 Ok(report) => {
                     let (tags, fetched, failed) = (report.tags, report.fetched, report.failed);
                     if self.shared.note_takeover(&report, failures.as_deref()) {

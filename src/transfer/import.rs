@@ -415,6 +415,11 @@ impl Imported {
         self.skipped == 0 && self.kept == 0 && self.stopped.is_none()
     }
 
+    /// Whether anything of the source is here.
+    pub(crate) const fn has_any(&self) -> bool {
+        self.tags + self.manifests + self.blobs + self.known_tags + self.known_manifests + self.keys > 0
+    }
+
     /// Counts something that was skipped.
     pub(crate) fn report(&mut self, problem: Problem) {
         self.skipped += 1;

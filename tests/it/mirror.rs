@@ -6,6 +6,7 @@ mod content;
 mod credentials;
 mod faults;
 mod kills;
+mod limits;
 mod lists;
 mod origin;
 mod people;

@@ -6,6 +6,9 @@ use hyper::StatusCode;
 
 use crate::kit::outgoing::causes;
 
+/// A limit of requests that ends within this time is waited for.
+const LIMITED_SHORTLY: Duration = Duration::from_secs(30);
+
 /// Why a request failed. Clones are shared by all who waited for the same request.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -99,6 +102,32 @@ impl Error {
         match self {
             Self::RateLimited { retry_after, .. } | Self::Failed { retry_after, .. } => *retry_after,
             _ => None,
+        }
+    }
+
+    /// How long no request is sent because the upstream limits them.
+    pub(crate) fn limited_for(&self) -> Option<Duration> {
+        match self {
+            Self::BackedOff { error, left } if matches!(**error, Self::RateLimited { .. }) => Some(*left),
+            _ => None,
+        }
+    }
+
+    /// Whether the upstream limits requests and says that it takes some again soon.
+    pub(crate) fn is_limited_shortly(&self) -> bool {
+        let again = match self {
+            Self::RateLimited { retry_after, .. } => *retry_after,
+            error => error.limited_for(),
+        };
+        again.is_some_and(|again| again <= LIMITED_SHORTLY)
+    }
+
+    /// Whether there is no connection to the upstream, or there was none a moment ago.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Certificate { .. } | Self::Timeout { .. } => true,
+            Self::BackedOff { error, .. } => error.is_unreachable(),
+            _ => false,
         }
     }
 

@@ -17,6 +17,10 @@ const PAUSE_MAX: Duration = Duration::from_mins(1);
 const ASKED_PAUSE_MAX: Duration = Duration::from_mins(15);
 /// The longest time that an announced quota counts. A request that is sent then brings the next one.
 const QUOTA_MAX: Duration = Duration::from_mins(15);
+/// A limit that begins again within this time is waited for.
+const SHORT_WINDOW: Duration = Duration::from_mins(1);
+/// At most this part of a limit is left for what is more urgent.
+const LIMIT_SHARE: u64 = 4;
 
 #[derive(Debug, Default)]
 pub(super) struct Health(Mutex<State>);
@@ -28,10 +32,42 @@ struct State {
     /// When the last pause began.
     pause_began: Option<Instant>,
     /// The requests that the upstream still allows, and until when that counts.
-    remaining: Option<(u64, Instant)>,
+    remaining: Option<(Allowance, Instant)>,
     /// Failures since the start, those of one request only included.
     errors: u64,
     last_error: Option<(Instant, String)>,
+}
+
+/// The requests that an upstream still allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Allowance {
+    pub(crate) left: u64,
+    /// The requests of a whole window.
+    limit: Option<u64>,
+    /// When the limit begins again, if that is soon. Then it is worth a wait.
+    pub(crate) begins_again: Option<Instant>,
+}
+
+impl Allowance {
+    fn new(quota: &Quota) -> Self {
+        let again = quota.reset.or(quota.window).filter(|again| *again <= SHORT_WINDOW);
+        Self { left: quota.left, limit: quota.limit, begins_again: again.map(|again| Instant::now() + again) }
+    }
+
+    /// The requests that are left for what is more urgent: `wanted`, or less of a small limit. `wanted` is meant for
+    /// windows of hours, of which few requests may be all for a long time.
+    pub(crate) fn floor(&self, wanted: u64) -> u64 {
+        match (self.limit, self.begins_again) {
+            (Some(limit), _) => wanted.min(limit / LIMIT_SHARE).max(1),
+            (None, Some(_)) => wanted.min(1),
+            (None, None) => wanted,
+        }
+    }
+
+    /// Whether it allows no more than the requests that are left for what is more urgent.
+    pub(crate) fn is_below(&self, wanted: u64) -> bool {
+        self.left < self.floor(wanted)
+    }
 }
 
 /// How an upstream does, for people.
@@ -64,8 +100,9 @@ impl Health {
 
     /// Records the quota that the response with a manifest announces, or that it announces none.
     pub(super) fn announced(&self, quota: Option<Quota>) {
-        let until = |quota: &Quota| Instant::now() + quota.window.unwrap_or(QUOTA_MAX).min(QUOTA_MAX);
-        self.0.lock().remaining = quota.map(|quota| (quota.left, until(&quota)));
+        let ends = |quota: &Quota| quota.reset.or(quota.window).unwrap_or(QUOTA_MAX).min(QUOTA_MAX);
+        let remaining = quota.map(|quota| (Allowance::new(&quota), Instant::now() + ends(&quota)));
+        self.0.lock().remaining = remaining;
     }
 
     /// Records a failure of a request that began at this time. Errors of one request only do not count.
@@ -98,8 +135,8 @@ impl Health {
     }
 
     /// The requests that the upstream still allows, if it has said so a short time ago.
-    pub(super) fn remaining_quota(&self) -> Option<u64> {
-        self.0.lock().remaining.filter(|(_, until)| *until > Instant::now()).map(|(left, _)| left)
+    pub(super) fn allowance(&self) -> Option<Allowance> {
+        self.0.lock().remaining.filter(|(_, until)| *until > Instant::now()).map(|(allowance, _)| allowance)
     }
 }
 
@@ -131,8 +168,9 @@ mod tests {
     fn a_quota_counts_until_its_window_ends_or_a_response_has_none() {
         let health = Health::default();
         let announce = |left, window: Option<u64>| {
-            health.announced(Some(Quota { left, window: window.map(Duration::from_secs) }));
-            health.remaining_quota()
+            let window = window.map(Duration::from_secs);
+            health.announced(Some(Quota { left, limit: None, window, reset: None }));
+            health.allowance().map(|allowance| allowance.left)
         };
         assert_eq!(announce(7, Some(21600)), Some(7));
         assert_eq!(announce(6, None), Some(6));
@@ -141,7 +179,28 @@ mod tests {
         assert_eq!(announce(5, Some(0)), None, "its window has ended");
         assert_eq!(announce(4, Some(60)), Some(4));
         health.announced(None);
-        assert_eq!(health.remaining_quota(), None);
+        assert_eq!(health.allowance(), None);
+    }
+
+    #[test]
+    fn a_part_of_a_small_limit_is_left_for_others_and_a_short_window_is_waited_for() {
+        let allowance = |left, limit, window: Option<u64>, reset: Option<u64>| {
+            let (window, reset) = (window.map(Duration::from_secs), reset.map(Duration::from_secs));
+            Allowance::new(&Quota { left, limit, window, reset })
+        };
+        // Docker Hub.
+        let hub = allowance(19, Some(100), Some(21600), None);
+        assert!(hub.is_below(20) && !hub.is_below(10) && hub.begins_again.is_none());
+        // A coracle with 3 requests a second, counted over 5 seconds.
+        let short = allowance(10, Some(15), Some(5), Some(2));
+        assert_eq!((short.floor(20), short.is_below(20)), (3, false));
+        assert!(short.begins_again.is_some_and(|again| again <= Instant::now() + Duration::from_secs(2)));
+        assert!(allowance(2, Some(15), Some(5), Some(5)).is_below(20));
+        assert!(allowance(0, Some(2), Some(21600), None).is_below(20));
+        assert!(!allowance(1, Some(2), Some(21600), None).is_below(20));
+        // Without the limit, a short window is used up to its end.
+        assert!(!allowance(1, None, Some(5), None).is_below(20) && allowance(0, None, Some(5), None).is_below(20));
+        assert!(allowance(5, None, None, None).begins_again.is_none());
     }
 
     #[test]
@@ -175,6 +234,6 @@ mod tests {
             Instant::now(),
         );
         assert!(left(&health) > PAUSE_MAX && left(&health) <= ASKED_PAUSE_MAX);
-        assert_eq!(health.remaining_quota(), None, "a refusal is a pause, and says nothing about what comes after it");
+        assert_eq!(health.allowance(), None, "a refusal is a pause, and says nothing about what comes after it");
     }
 }

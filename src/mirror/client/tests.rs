@@ -208,7 +208,7 @@ async fn a_failure_that_passes_is_repeated_and_others_are_not() {
     assert_eq!(asked.load(Ordering::SeqCst), 5);
     let error = client.manifest(&name(), &tag(), effort).await.unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_hours(1)));
-    assert_eq!((asked.load(Ordering::SeqCst), client.remaining_quota()), (6, None), "an hour is too long to wait");
+    assert_eq!((asked.load(Ordering::SeqCst), client.allowance()), (6, None), "an hour is too long to wait");
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use super::Ownership;
 use super::run::Run;
-use super::{EFFORT, Ownership, QUOTA_FLOOR};
 use crate::content::repository::{self, Expected, Held, ManifestTarget, PutManifest};
 use crate::mirror::client::{FetchedManifest, ManifestState};
 use crate::mirror::destination::Destination;
@@ -249,6 +249,7 @@ impl Image<'_> {
 
     async fn blob(&self, digest: Digest) -> Result<(), Error> {
         let Run { mirror, upstream, .. } = self.run;
+        self.run.wait_for_limit().await;
         match mirror.blob_of(upstream, self.local, self.remote.clone(), digest).await? {
             BlobSource::Local => {}
             BlobSource::Growing(mut growing) => {
@@ -265,6 +266,7 @@ impl Image<'_> {
     /// Fetches the referrers that the repository lacks. Returns whether there was one.
     async fn referrers(&self, subject: Digest) -> Result<bool, Error> {
         let mut has_new = false;
+        self.run.wait_for_limit().await;
         let referrers = self.run.upstream.referrers(self.remote, subject).await?;
         for digest in referrers.into_iter().take(REFERRERS_MAX) {
             let held = self.destination.repository.held(&Reference::Digest(digest))?;
@@ -328,12 +330,10 @@ impl Image<'_> {
 
     /// Fetches a manifest. Returns `None` if the run ends, because the upstream allows too few further requests.
     async fn fetch(&self, reference: &Reference) -> Result<Option<Fetched>, Error> {
-        let upstream = self.run.upstream;
-        if let Some(left) = upstream.remaining_quota().filter(|left| *left < QUOTA_FLOOR) {
-            self.run.stop(format!("{} allows only {left} more requests, which are left for clients", upstream.label()));
+        if !self.run.has_allowance().await {
             return Ok(None);
         }
-        upstream.fetch(self.remote, reference, EFFORT).await.map(Some)
+        self.run.upstream.fetch(self.remote, reference, self.run.effort()).await.map(Some)
     }
 
     /// Stores a manifest without a tag.

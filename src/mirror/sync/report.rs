@@ -80,6 +80,8 @@ pub(crate) struct Running {
     pub(crate) report: SyncReport,
     /// The last tag that was begun.
     pub(crate) current: String,
+    /// Until when the run waits, and why.
+    pub(crate) waits: Option<(Instant, String)>,
 }
 
 /// A run that has ended.

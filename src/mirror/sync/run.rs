@@ -1,13 +1,18 @@
 //! [`Run`]: one run of synchronisation. Finds the repositories and tags, and fetches several images at a time.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
 use super::image::{Image, Outcome};
-use super::{ATTEMPTS, EFFORT, IMAGES, Ownership, PAUSE, PAUSE_MAX, SyncReport, SyncScope};
-use crate::mirror::client::{self, Client};
+use super::{
+    ATTEMPTS, EFFORT, HASTY_ATTEMPTS, HASTY_EFFORT, IMAGES, Ownership, PAUSE, PAUSE_MAX, Patience, QUOTA_FLOOR,
+    QUOTA_PAUSE, QUOTA_WAITS, SyncReport, SyncScope,
+};
+use crate::mirror::client::{self, Allowance, Client, Effort};
 use crate::mirror::{Attempts, Error, Mirror, NameRule, Upstream};
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 
@@ -16,6 +21,9 @@ pub(super) struct Run<'a> {
     pub(super) upstream: &'a Upstream,
     /// Whether nothing is fetched.
     pub(super) only_reports: bool,
+    patience: Patience,
+    /// Whether the upstream has responded.
+    has_begun: AtomicBool,
 }
 
 /// A repository of the run.
@@ -27,9 +35,52 @@ struct Place<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(mirror: &'a Mirror, upstream: &'a Upstream, dry_run: bool) -> Self {
+    pub(super) fn new(mirror: &'a Mirror, upstream: &'a Upstream, patience: Patience, dry_run: bool) -> Self {
         upstream.sync.update(|running| running.is_dry_run = dry_run);
-        Self { mirror, upstream, only_reports: dry_run }
+        Self { mirror, upstream, only_reports: dry_run, patience, has_begun: AtomicBool::new(false) }
+    }
+
+    /// Whether a person waits for an upstream that has not responded yet.
+    fn is_hasty(&self) -> bool {
+        self.patience == Patience::Command && !self.has_begun.load(Ordering::Relaxed)
+    }
+
+    /// The effort for a request.
+    pub(super) fn effort(&self) -> Effort {
+        if self.is_hasty() { HASTY_EFFORT } else { EFFORT }
+    }
+
+    /// The requests that the upstream allows, if these are left for clients.
+    fn left_for_clients(&self) -> Option<Allowance> {
+        self.upstream.allowance().filter(|allowance| allowance.is_below(QUOTA_FLOOR))
+    }
+
+    /// Waits for a limit of the upstream that begins again soon, if only the requests that are left for clients remain.
+    pub(super) async fn wait_for_limit(&self) {
+        for _ in 0..QUOTA_WAITS {
+            let Some((again, left)) = self.left_for_clients().and_then(|few| Some((few.begins_again?, few.left)))
+            else {
+                return;
+            };
+            let why = format!("{} allows only {left} more requests now", self.upstream.label());
+            self.pause(why, again.saturating_duration_since(Instant::now()) + QUOTA_PAUSE).await;
+        }
+    }
+
+    /// Waits for a limit that begins again soon. Ends the run, and returns false, if too few requests are left.
+    pub(super) async fn has_allowance(&self) -> bool {
+        self.wait_for_limit().await;
+        let Some(Allowance { left, .. }) = self.left_for_clients() else { return true };
+        self.stop(format!("{} allows only {left} more requests, which are left for clients", self.upstream.label()));
+        false
+    }
+
+    /// Waits, and shows why.
+    async fn pause(&self, why: String, pause: Duration) {
+        let until = Instant::now() + pause;
+        self.upstream.sync.update(|running| running.waits = Some((until, why)));
+        sleep(pause).await;
+        self.upstream.sync.update(|running| running.waits = running.waits.take().filter(|(at, _)| *at > until));
     }
 
     /// The owner of the content that it fetches.
@@ -97,6 +148,9 @@ impl<'a> Run<'a> {
                     return;
                 }
                 if let Err(error) = self.patiently(|| image.make_own(digest)).await {
+                    if matches!(error, Error::Stopped) {
+                        return self.stop(error.to_string());
+                    }
                     self.count(|report| report.fail(format!("{local}@{digest}: {error}")));
                     self.stop_if_down(&error);
                 }
@@ -152,13 +206,18 @@ impl<'a> Run<'a> {
     async fn catalog(&self) -> Vec<RepositoryName> {
         let mut failure = None;
         for client in &self.upstream.clients {
-            match self.patiently(|| async { Ok(client.repositories(EFFORT).await?) }).await {
+            match self.patiently(|| async { Ok(client.repositories(self.effort()).await?) }).await {
                 Ok(Some(names)) => return names,
                 Ok(None) => {}
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
         let host = self.upstream.label();
+        // An upstream that is down says nothing about its lists.
+        if let Some(error) = failure.as_ref().filter(|error| is_down(error)) {
+            self.stop(error.to_string());
+            return Vec::new();
+        }
         let why = failure.map_or_else(|| "it has no such list".to_owned(), |error| error.to_string());
         self.stop(format!("{host} does not list its repositories ({why}): name them without wildcards, one by one"));
         Vec::new()
@@ -166,10 +225,12 @@ impl<'a> Run<'a> {
 
     /// Brings the tags of a repository up to date.
     async fn repository(&self, place: &Place<'_>, scope: &SyncScope) {
+        let is_single = matches!(scope, SyncScope::Tag(..));
         let listed = match self.tags(place).await {
             Ok(Some(tags)) => tags,
             // A single tag is fetched also from a registry that does not list its tags. Its signatures are not known then.
-            Ok(None) | Err(Error::Upstream(_)) if matches!(scope, SyncScope::Tag(..)) => BTreeSet::new(),
+            Ok(None) if is_single => BTreeSet::new(),
+            Err(error @ Error::Upstream(_)) if is_single && !is_down(&error) => BTreeSet::new(),
             // docker's registry lists repositories whose tags were all deleted.
             Ok(None) if self.ownership() != Ownership::Mirrored && place.rule.fixed_names().is_none() => return,
             Ok(None) => {
@@ -178,6 +239,7 @@ impl<'a> Run<'a> {
                 });
                 return;
             }
+            Err(error @ Error::Stopped) => return self.stop(error.to_string()),
             Err(error) => {
                 self.count(|report| report.fail(format!("{}: cannot list the tags: {error}", place.local)));
                 self.stop_if_down(&error);
@@ -196,7 +258,7 @@ impl<'a> Run<'a> {
             _ => listed.iter().filter(|tag| tag.companion_of().is_none() && place.rule.permits(tag)).cloned().collect(),
         };
         self.upstream.sync.update(|running| running.tags += wanted.len() as u64);
-        let (queue, is_single) = (Mutex::new(wanted), matches!(scope, SyncScope::Tag(..)));
+        let queue = Mutex::new(wanted);
         let image = Image {
             run: self,
             destination: self.mirror.destination(self.upstream, &place.local),
@@ -236,6 +298,11 @@ impl<'a> Run<'a> {
                 Outcome::Missing => report.missing += 1,
                 Outcome::Stopped => report.tags -= 1,
             }),
+            // The run ends, which says nothing about the tag.
+            Ok(Err(error @ Error::Stopped)) => {
+                self.count(|report| report.tags -= 1);
+                self.stop(error.to_string());
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%name, %error, "could not synchronise a tag");
                 self.count(|report| report.fail(format!("{name}: {error}")));
@@ -249,12 +316,7 @@ impl<'a> Run<'a> {
 
     /// Ends the run if the whole upstream has failed, so that not every tag waits for it.
     fn stop_if_down(&self, error: &Error) {
-        let is_down = match error {
-            Error::Upstream(error) => error.is_of_host() || matches!(error, client::Error::BackedOff { .. }),
-            Error::Stopped => true,
-            _ => false,
-        };
-        if is_down {
+        if is_down(error) {
             self.stop(error.to_string());
         }
     }
@@ -262,7 +324,7 @@ impl<'a> Run<'a> {
     async fn tags(&self, place: &Place<'_>) -> Result<Option<BTreeSet<Tag>>, Error> {
         let mut attempts = Attempts::default();
         for client in &self.upstream.clients {
-            let listing = self.patiently(|| async { Ok(client.tags(&place.remote, EFFORT).await?) }).await;
+            let listing = self.patiently(|| async { Ok(client.tags(&place.remote, self.effort()).await?) }).await;
             match listing {
                 Ok(Some(tags)) => return Ok(Some(tags.into_iter().collect())),
                 Ok(None) | Err(Error::NotFound) => {}
@@ -282,7 +344,8 @@ impl<'a> Run<'a> {
         reference: &Reference,
         known: Option<Digest>,
     ) -> Result<Option<client::ManifestState>, Error> {
-        let ask = |client: Client| async move { client.manifest_state(remote, reference, known, EFFORT).await };
+        let effort = self.effort();
+        let ask = |client: Client| async move { client.manifest_state(remote, reference, known, effort).await };
         self.upstream.first(ask).await
     }
 
@@ -291,21 +354,49 @@ impl<'a> Run<'a> {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut tried = 1;
+        let (mut tried, mut limited) = (1, 0);
         loop {
-            match attempt().await {
-                Err(error) if error.is_transient() && tried < ATTEMPTS && !self.is_stopped() => {
+            self.wait_for_limit().await;
+            let done = attempt().await;
+            let is_unreachable = matches!(&done, Err(Error::Upstream(error)) if error.is_unreachable());
+            if !is_unreachable {
+                self.has_begun.store(true, Ordering::Relaxed);
+            }
+            let attempts = match &done {
+                // It has taken seconds already.
+                Err(Error::Upstream(error)) if self.is_hasty() && error.is_timeout() => 1,
+                Err(Error::Upstream(error)) if self.is_hasty() && error.is_unreachable() => HASTY_ATTEMPTS,
+                _ => ATTEMPTS,
+            };
+            match done {
+                Err(error) if error.is_transient() && tried < attempts && !self.is_stopped() => {
                     let usual = PAUSE.saturating_mul(1 << (tried - 1));
                     let pause = match &error {
                         Error::Upstream(client::Error::BackedOff { left, .. }) => *left + PAUSE / 10,
                         Error::Upstream(error) => error.retry_after().unwrap_or(usual),
                         _ => usual,
                     };
-                    tried += 1;
-                    sleep(pause.min(PAUSE_MAX)).await;
+                    // A limit that begins again soon is no failure.
+                    let is_limited = matches!(&error, Error::Upstream(error) if error.is_limited_shortly());
+                    if is_limited && limited < QUOTA_WAITS {
+                        limited += 1;
+                    } else {
+                        tried += 1;
+                    }
+                    let pause = if self.is_hasty() { pause.min(PAUSE) } else { pause.min(PAUSE_MAX) };
+                    self.pause(error.to_string(), pause).await;
                 }
                 done => return done,
             }
         }
+    }
+}
+
+/// Whether the whole upstream has failed.
+fn is_down(error: &Error) -> bool {
+    match error {
+        Error::Upstream(error) => error.is_of_host() || matches!(error, client::Error::BackedOff { .. }),
+        Error::Stopped => true,
+        _ => false,
     }
 }
