@@ -138,10 +138,49 @@ impl Operation for ShowStatus {
             warnings: Vec::new(),
         };
         status.warnings = warnings(registry, &status, stores.damaged_blobs()?);
+        if let Some(why) = registry.accounts().directory_state().and_then(|directory| directory.away) {
+            status.warnings.push(format!(
+                "the LDAP directory cannot be asked: {why}: `coracle doctor` tries it; see http.auth.ldap"
+            ));
+        }
+        status.warnings.extend(sinks(registry)?);
         let unavailable = registry.unavailable_upstreams();
         status.warnings.extend(unavailable.map(|(name, why)| format!("the upstream {name} is not asked: {why}")));
         Ok(status)
     }
+}
+
+/// Warns about sinks that refused events, or take none.
+fn sinks(registry: &Shared) -> Result<Vec<String>, Failure> {
+    let (Some(events), stores) = (registry.events(), registry.stores()) else { return Ok(Vec::new()) };
+    let mut warnings = Vec::new();
+    for sink in events.sinks() {
+        let (waiting, refused) = stores.sink_counts(sink.key())?;
+        let events = |count| counted(count, "event", "events");
+        if let Some(why) = sink.state().failing.filter(|_| waiting > 0) {
+            let wait = if waiting == 1 { "waits" } else { "wait" };
+            warnings.push(format!(
+                "the sink {} takes no events, and {} {wait}: {why}: `coracle doctor` tries its address",
+                sink.key(),
+                events(waiting)
+            ));
+        }
+        if refused > 0 {
+            warnings.push(format!(
+                "the sink {} refused {}: `coracle events list` says why, `coracle events redeliver` sends them again",
+                sink.key(),
+                events(refused as u64)
+            ));
+        }
+    }
+    let dropped = stores.dropped_events();
+    if dropped > 0 {
+        warnings.push(format!(
+            "{} dropped since the start, because too many waited or were refused: see extensions.events.outboxLimit",
+            counted(dropped, "event was", "events were")
+        ));
+    }
+    Ok(warnings)
 }
 
 fn server(registry: &Shared) -> Option<ServerState> {
@@ -267,6 +306,9 @@ pub(crate) enum SortRepositories {
 /// The use of the disk, in bytes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DiskReport {
+    /// The beginning of the names of the repositories.
+    #[serde(default)]
+    pub(crate) prefix: String,
     pub(crate) repositories: Vec<RepositoryReport>,
     /// Repositories that the limit leaves out.
     pub(crate) left_out: usize,
@@ -327,6 +369,7 @@ impl Operation for DiskUsage {
         let all = repositories.len();
         repositories.truncate(self.limit.unwrap_or(all));
         Ok(DiskReport {
+            prefix: self.prefix,
             left_out: all - repositories.len(),
             repositories,
             logical_bytes: usage.logical,

@@ -148,7 +148,8 @@ impl Target {
             Ok(false) => {
                 let root = root.display();
                 return Err(Error::failed(format!(
-                    "there is no registry in {root}: name its data directory with --root"
+                    "there is no registry in {root}: name its configuration with --config or CORACLE_CONFIG, or its data \
+                     directory with --root"
                 )));
             }
             Err(error) => return Err(not_usable(&root, &error)),

@@ -43,7 +43,7 @@ impl Report for Status {
         println!("coracle {}, {}", self.version, if self.server.is_some() { "running" } else { "stopped" });
         line("data directory", self.data_directory.clone());
         if let Some(server) = &self.server {
-            line("address", server.url.clone());
+            line("address", if server.urls.is_empty() { server.url.clone() } else { server.urls.join(", ") });
             if let Some(url) = &server.external_url {
                 line("external URL", url.clone());
             }
@@ -108,7 +108,15 @@ impl Report for DiskReport {
                 size(repository.shared_bytes),
             ]
         });
-        print!("{}", table(["REPOSITORY", "BLOBS", "LOGICAL", "UNIQUE", "SHARED"], rows));
+        if self.repositories.is_empty() && self.left_out == 0 {
+            if self.prefix.is_empty() {
+                println!("no repository has content");
+            } else {
+                println!("no repository begins with {:?}", self.prefix);
+            }
+        } else {
+            print!("{}", table(["REPOSITORY", "BLOBS", "LOGICAL", "UNIQUE", "SHARED"], rows));
+        }
         if self.left_out > 0 {
             println!("and {} more", counted(self.left_out as u64, "repository", "repositories"));
         }

@@ -103,7 +103,7 @@ impl Failure {
 }
 
 impl Sink {
-    pub(super) fn new(settings: SinkSettings) -> Result<Self, String> {
+    pub(crate) fn new(settings: SinkSettings) -> Result<Self, String> {
         let mut transport = TransportSettings { trust: settings.trust.clone(), ..TransportSettings::default() };
         transport.idle_connections = 1;
         if let Some(proxy) = &settings.proxy {
@@ -144,6 +144,18 @@ impl Sink {
 
     pub(crate) fn state(&self) -> SinkState {
         self.state.lock().clone()
+    }
+
+    /// Fails if the server cannot be reached, or does not work at the moment. Sends no event and no credentials.
+    pub(crate) async fn check(&self) -> Result<(), String> {
+        let request = self.transport.send(&Method::HEAD, &self.settings.url, HeaderMap::new(), Bytes::new());
+        match timeout(self.settings.timeout, request).await {
+            Ok(Ok(answer)) if is_away(answer.status().as_u16()) => {
+                Err(format!("{} answers {}", host_of(&self.settings.url), answer.status()))
+            }
+            Ok(answer) => answer.map(drop).map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer within {} s", self.settings.timeout.as_secs_f32())),
+        }
     }
 
     /// Ends a pause after a failure.

@@ -110,6 +110,10 @@ pub(super) fn metrics(context: &Context<'_>) -> Response<Body> {
         events.report(stores, context.registry.metrics());
     }
     context.registry.traces().report(context.registry.metrics());
+    if let Some(directory) = context.registry.accounts().directory_state() {
+        let results = [("accepted", directory.accepted), ("refused", directory.refused), ("failed", directory.failed)];
+        context.registry.metrics().directory(results, directory.away.is_some());
+    }
     if let Ok(Some(figures)) = stores.quota_figures() {
         let QuotaFigures { repositories, max_repositories, .. } = figures;
         let refused = [

@@ -69,6 +69,19 @@ opaque_debug!(Bind { dn });
 #[error("{0}")]
 pub(crate) struct Unavailable(pub(crate) String);
 
+/// How a directory does since the start of the registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DirectoryState {
+    /// Questions that found the user, with the right password.
+    pub(crate) accepted: u64,
+    /// Questions about unknown users, or with wrong passwords.
+    pub(crate) refused: u64,
+    /// Questions without an answer.
+    pub(crate) failed: u64,
+    /// Why it cannot be asked. `None` if the last question was answered.
+    pub(crate) away: Option<String>,
+}
+
 /// The directory of a build without LDAP. It has no value.
 #[cfg(not(feature = "ldap"))]
 #[derive(Clone, Debug)]
@@ -81,6 +94,14 @@ impl Directory {
     }
 
     pub(crate) fn issuer(&self) -> &str {
+        match *self {}
+    }
+
+    pub(crate) fn state(&self) -> DirectoryState {
+        match *self {}
+    }
+
+    pub(crate) async fn check(&self) -> Result<(), Unavailable> {
         match *self {}
     }
 

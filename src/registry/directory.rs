@@ -8,7 +8,7 @@ use crate::identity::directory::{Bind, Directory, Security, Settings};
 use crate::kit::outgoing::Trust;
 
 /// Opens a directory. Sends nothing.
-pub(super) fn open(ldap: &Ldap) -> Result<Directory, Error> {
+pub(crate) fn open(ldap: &Ldap) -> Result<Directory, Error> {
     let credentials = ldap.credentials.clone();
     let settings = Settings {
         host: ldap.address.clone(),

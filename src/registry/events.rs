@@ -2,7 +2,7 @@
 
 use super::Error;
 use crate::config::{self, EventSink};
-use crate::events::{Events, SinkSettings};
+use crate::events::{Events, Sink, SinkSettings};
 use crate::kit::outgoing::Trust;
 
 const SINKS: &str = "extensions.events.sinks";
@@ -14,6 +14,11 @@ pub(super) fn prepare(config: &config::Events) -> Result<Option<Events>, Error> 
     }
     let sinks: Result<_, String> = config.sinks.iter().map(settings).collect();
     sinks.and_then(Events::new).map(Some).map_err(|why| Error::setting(SINKS, why))
+}
+
+/// A sink that gets no events, to check its server.
+pub(crate) fn open_sink(sink: &EventSink) -> Result<Sink, String> {
+    settings(sink).and_then(Sink::new)
 }
 
 /// The configuration file has been checked, but programs can set any text.

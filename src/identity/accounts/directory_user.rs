@@ -11,7 +11,7 @@ use super::sign_in::{Attempt, NotSignedIn, SignedIn};
 use super::user::Account;
 use super::{Accounts, DueFederatedUser, Error, Origin};
 use crate::content::rows::FederatedUserRow;
-use crate::identity::directory::{Directory, Entry, Unavailable};
+use crate::identity::directory::{Directory, DirectoryState, Entry, Unavailable};
 
 /// The name of the directory among the providers of users.
 pub(crate) const DIRECTORY: &str = "ldap";
@@ -33,6 +33,11 @@ impl Accounts {
     #[must_use]
     pub(crate) fn with_directory(self, directory: Directory, remembered_for: Duration) -> Self {
         Self { directory: Some(DirectoryUsers { directory, remembered_for }), ..self }
+    }
+
+    /// How the directory does, if there is one.
+    pub(crate) fn directory_state(&self) -> Option<DirectoryState> {
+        self.directory.as_ref().map(|users| users.directory.state())
     }
 
     /// The directory, if it verifies the passwords of this user. It does for its own users and for unknown ones.

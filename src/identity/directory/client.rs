@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ldap3::{
@@ -14,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use super::entry::{Attributes, Entry, IDENTIFIERS, LOCKS};
-use super::{Security, Settings, Unavailable, result_name, transport};
+use super::{DirectoryState, Security, Settings, Unavailable, result_name, transport};
 
 /// How long one question may take, with connection, search and bind. docker gives up after 15 seconds.
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -26,6 +27,8 @@ const SIZE_LIMIT_EXCEEDED: u32 = 4;
 /// The codes of a bind with the wrong password, or of a user who may not sign in: constraint violation,
 /// inappropriate authentication, invalid credentials, insufficient rights, unwilling to perform, no such entry.
 const REFUSED: [u32; 6] = [19, 32, 48, 49, 50, 53];
+/// A name that no user has, to check a directory.
+const NO_USER: &str = "coracle-doctor";
 /// The library takes the address of a socket that is open already.
 const LOCAL: &str = "ldapi:///";
 
@@ -39,6 +42,9 @@ struct Shared {
     tls: Option<Arc<ClientConfig>>,
     /// Until when questions fail at once, and why.
     away: Mutex<Option<(Instant, Unavailable)>>,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    failed: AtomicU64,
 }
 
 impl fmt::Debug for Directory {
@@ -59,12 +65,26 @@ impl Directory {
         let tls = (settings.security != Security::None).then(|| settings.trust.client_config()).transpose();
         let tls = tls.map_err(|error| error.to_string())?.map(Arc::new);
         let issuer = format!("ldap:{}", settings.base.to_ascii_lowercase());
-        Ok(Self(Arc::new(Shared { settings, issuer, tls, away: Mutex::default() })))
+        let [accepted, refused, failed] = std::array::from_fn(|_| AtomicU64::new(0));
+        Ok(Self(Arc::new(Shared { settings, issuer, tls, away: Mutex::default(), accepted, refused, failed })))
     }
 
     /// Identifies the directory by its base, so that users stay the same when its host changes.
     pub(crate) fn issuer(&self) -> &str {
         &self.0.issuer
+    }
+
+    /// How the directory does.
+    pub(crate) fn state(&self) -> DirectoryState {
+        let Shared { away, accepted, refused, failed, .. } = &*self.0;
+        let [accepted, refused, failed] = [accepted, refused, failed].map(|count| count.load(Ordering::Relaxed));
+        let away = away.lock().as_ref().map(|(_, why)| why.to_string());
+        DirectoryState { accepted, refused, failed, away }
+    }
+
+    /// Fails if the directory cannot be reached, or does not let the registry search.
+    pub(crate) async fn check(&self) -> Result<(), Unavailable> {
+        self.find(NO_USER).await.map(drop)
     }
 
     /// Finds a user, and verifies the password. `None` if there is no such user or the password is wrong.
@@ -82,6 +102,22 @@ impl Directory {
     }
 
     async fn ask(&self, name: &str, password: Option<Zeroizing<String>>) -> Result<Option<Entry>, Unavailable> {
+        let answer = self.ask_uncounted(name, password).await;
+        let Shared { accepted, refused, failed, .. } = &*self.0;
+        let count = match &answer {
+            Ok(Some(_)) => accepted,
+            Ok(None) => refused,
+            Err(_) => failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        answer
+    }
+
+    async fn ask_uncounted(
+        &self,
+        name: &str,
+        password: Option<Zeroizing<String>>,
+    ) -> Result<Option<Entry>, Unavailable> {
         if let Some((until, why)) = &*self.0.away.lock()
             && Instant::now() < *until
         {

@@ -35,6 +35,10 @@ async fn the_status_shows_what_runs_what_is_stored_and_what_needs_attention() {
         assert!(shown.stdout.contains(text), "{text:?} is missing: {}", shown.stdout);
     }
     assert!(!shown.stdout.contains("warning"), "{}", shown.stdout);
+    let nowhere = coracle(&place.path().join("nowhere"), &["status"]);
+    for way in ["--config", "CORACLE_CONFIG", "--root"] {
+        assert!(nowhere.code == Some(1) && nowhere.stderr.contains(way), "{nowhere:?}");
+    }
     let backup = coracle(root, &["backup", place.path().join("backup").to_str().unwrap()]);
     assert_eq!(backup.code, Some(0), "{backup:?}");
     assert_eq!(coracle(root, &["scrub"]).code, Some(0));
@@ -78,6 +82,63 @@ async fn the_status_warns_of_what_needs_attention() {
     }
 }
 
+/// A port where nothing listens.
+fn closed() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn servers_that_are_away_and_collections_that_find_nothing_are_shown() {
+    let place = tempfile::tempdir().unwrap();
+    let root = &place.path().join("data");
+    let (directory, sink) = (closed(), closed());
+    let config = format!(
+        "[http]\nlisten = ['127.0.0.1:0', '[::1]:0']\n[storage]\ngcInterval = '1s'\n[http.auth.ldap]\naddress = \
+         '127.0.0.1'\nport = {}\ninsecure = true\nbaseDN = 'dc=example'\nuserAttribute = 'uid'\n[extensions.events]\nenable \
+         = true\n[[extensions.events.sinks]]\nname = 'hook'\ntype = 'http'\naddress = 'http://{sink}/events'\nretryDelay = \
+         '10ms'\n",
+        directory.port()
+    );
+    std::fs::create_dir_all(root).unwrap();
+    let file = root.join("coracle.toml");
+    std::fs::write(&file, &config).unwrap();
+    let running = Program::new(["serve", "--root"]).arg(root).arg(&file).with_admin().start();
+    push_image(&running.user(ADMIN), "admin/app", "1", 1).await;
+    running.user(("ann", "secret")).get("/v2/").send().await;
+    let wanted = [
+        "warning: the LDAP directory cannot be asked: 127.0.0.1:".to_owned(),
+        "warning: the sink hook takes no events, and 2 events wait: ".to_owned(),
+        ": Found nothing to remove.\n".to_owned(),
+    ];
+    let begun = std::time::Instant::now();
+    let shown = loop {
+        let shown = coracle(root, &["status"]);
+        if wanted.iter().all(|text| shown.stdout.contains(text)) {
+            break shown.stdout;
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_mins(1), "{shown:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    let addresses = shown.lines().find(|line| line.starts_with("  address")).unwrap();
+    assert!(addresses.contains("http://127.0.0.1:") && addresses.contains(", http://[::1]:"), "{addresses}");
+    let metrics = running.user(ADMIN).get("/metrics").send().await.status(200).text();
+    assert!(metrics.contains("\ncoracle_ldap_away 1\n"), "{metrics}");
+    assert!(metrics.contains("\ncoracle_ldap_requests_total{result=\"failed\"} 1\n"), "{metrics}");
+    let found = Program::new(["doctor", "--machine"])
+        .arg(place.path())
+        .args(&["--config", file.to_str().unwrap()])
+        .arg("--root")
+        .arg(root)
+        .run();
+    assert_eq!(found.code, Some(1), "{found:?}");
+    for (check, advice) in [("LDAP", "see that the directory runs"), ("event sink", "see that its server runs")] {
+        let mut lines = found.stdout.lines();
+        let line = lines.find(|line| line.starts_with(&format!("problem  {check}")));
+        assert!(line.is_some() && lines.next().is_some_and(|next| next.contains(advice)), "{check}: {found:?}");
+    }
+    running.stop();
+}
+
 #[tokio::test]
 async fn the_use_of_the_disk_is_shown_by_repository() {
     let place = tempfile::tempdir().unwrap();
@@ -103,5 +164,7 @@ async fn the_use_of_the_disk_is_shown_by_repository() {
     assert_eq!(usage["repositories"].as_array().unwrap().len(), 1);
     assert_eq!((&usage["repositories"][0]["name"], &usage["left_out"]), (&"admin/one".into(), &1.into()));
     assert_eq!((&usage["logical_bytes"], &usage["stored_bytes"]), (&16_020.into(), &15_010.into()));
+    let none = coracle(root, &["du", "zzz"]);
+    assert!(none.stdout.starts_with("no repository begins with \"zzz\"\n\nstored"), "{none:?}");
     assert_eq!(coracle(root, &["du", "--sort", "colour"]).code, Some(2));
 }
