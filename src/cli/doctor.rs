@@ -7,6 +7,7 @@ mod client;
 mod clock;
 mod data;
 mod network;
+mod services;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -22,8 +23,8 @@ use crate::config::Config;
 /// Check this machine for what keeps a registry or its clients from working
 ///
 /// Checks the data directory (owner, permissions, free space, durable writes), the clock, the certificate, the port, the
-/// URL that clients use with the headers of a proxy, and the configuration of docker, podman and containerd on this
-/// machine. Works on a running or a stopped registry, and changes nothing.
+/// LDAP directory and the sinks of events, the URL that clients use with the headers of a proxy, and the configuration of
+/// docker, podman and containerd on this machine. Works on a running or a stopped registry, and changes nothing.
 ///
 /// The exit code is 1 if a check found a problem. Warnings do not change it.
 #[derive(Debug, clap::Args)]
@@ -33,6 +34,9 @@ pub(super) struct Doctor {
     /// Check the way of clients that use this URL [default: http.externalUrl, or the address of the running registry]
     #[arg(long)]
     url: Option<String>,
+    /// Trust this certificate (PEM) of an authority too, when the URL is requested
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Look for the configuration of clients in this root directory, such as /host in a container
     #[arg(long, value_name = "DIR", default_value = "/")]
     machine: PathBuf,
@@ -107,9 +111,11 @@ impl Doctor {
         checks.extend(network::certificate(&config, &root));
         checks.extend(network::ports(&config, status.as_ref()));
         let url = self.url.clone().or_else(|| usual_url(&config, status.as_ref()));
-        checks.extend(network::way(url.as_deref(), status.as_ref()));
+        checks.extend(services::checks(&config));
+        let way = network::way(url.as_deref(), status.as_ref(), self.ca.as_deref());
+        checks.extend(way.checks);
         if let Some(url) = url.or_else(|| config.http.local_url()) {
-            checks.extend(client::checks(&self.machine, &url));
+            checks.extend(client::checks(&self.machine, &url, way.is_trusted));
         }
         finish(self.target.is_json(), &Diagnosis { checks })
     }
@@ -131,10 +137,11 @@ fn registry(root: &Path, status: &Result<Option<Status>, Error>) -> Check {
         Err(error) => Check::problem(NAME, error.to_string(), "see the log of the registry"),
         Ok(Some(status)) => {
             let url = status.server.as_ref().map_or("", |server| server.url.as_str());
-            match status.warnings.split_first() {
+            let others: Vec<_> = status.warnings.iter().filter(|warning| !has_own_check(warning)).collect();
+            match others.split_first() {
                 None => Check::ok(NAME, format!("version {} runs at {url}", status.version)),
                 Some((first, more)) => {
-                    let warnings = more.iter().fold(first.clone(), |all, warning| format!("{all}; {warning}"));
+                    let warnings = more.iter().fold((*first).clone(), |all, warning| format!("{all}; {warning}"));
                     let advice = "`coracle status` has the details";
                     if status.read_only || status.refuses_pushes.is_some() {
                         Check::problem(NAME, warnings, advice)
@@ -145,6 +152,12 @@ fn registry(root: &Path, status: &Result<Option<Status>, Error>) -> Check {
             }
         }
     }
+}
+
+/// Whether another check finds what a warning of the registry says.
+fn has_own_check(warning: &str) -> bool {
+    let own = ["the certificate ", "the LDAP directory ", "ignored forwarding ", "ignored contradicting "];
+    own.iter().any(|beginning| warning.starts_with(beginning))
 }
 
 /// The URL at which clients on this machine reach the registry.

@@ -5,26 +5,34 @@ use std::path::Path;
 use serde_json::Value;
 use url::Url;
 
-use super::Check;
+use super::{Check, network};
 use crate::kit::network::is_loopback;
 
 /// The largest file of a client that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// The directories of docker and podman with certificates for hosts. podman reads both.
+const DOCKER_CERTIFICATES: &str = "etc/docker/certs.d";
+const PODMAN_CERTIFICATES: &str = "etc/containers/certs.d";
+
 /// The registry, as clients name it.
 struct Named {
+    url: String,
     /// A name or an address, and a port unless it is the usual one.
     host: String,
     is_plain: bool,
     is_loopback: bool,
+    /// Whether this machine trusts its certificate.
+    is_trusted: bool,
 }
 
-/// Checks the files of the clients under a root directory.
-pub(super) fn checks(machine: &Path, url: &str) -> Vec<Check> {
+/// Checks the files of the clients under a root directory. `is_trusted` is whether this machine trusts the certificate.
+pub(super) fn checks(machine: &Path, url: &str, is_trusted: bool) -> Vec<Check> {
     let Some(named) = Url::parse(url).ok().and_then(|url| {
         let name = url.host_str()?.to_owned();
         let host = url.port().map_or_else(|| name.clone(), |port| format!("{name}:{port}"));
-        Some(Named { host, is_plain: url.scheme() == "http", is_loopback: is_loopback(&name) })
+        let (is_plain, is_loopback) = (url.scheme() == "http", is_loopback(&name));
+        Some(Named { url: url.to_string(), host, is_plain, is_loopback, is_trusted })
     }) else {
         return Vec::new();
     };
@@ -53,6 +61,53 @@ fn read_toml(path: &Path) -> Result<Option<toml::Table>, String> {
 /// Whether a program is in one of the usual directories.
 fn has_program(machine: &Path, name: &str) -> bool {
     ["usr/bin", "usr/local/bin", "bin", "usr/sbin"].iter().any(|directory| machine.join(directory).join(name).exists())
+}
+
+/// The end of a check of a client that nothing else keeps from working.
+fn usable(name: &'static str, machine: &Path, directories: &[&str], named: &Named) -> Check {
+    let host = &named.host;
+    if named.is_plain {
+        return Check::ok(name, format!("may use {host} without TLS"));
+    }
+    if named.is_trusted {
+        return Check::ok(name, format!("uses TLS for {host}"));
+    }
+    let places: Vec<_> = directories.iter().map(|directory| machine.join(directory).join(host)).collect();
+    for place in &places {
+        let shown = place.display();
+        match certificates(place) {
+            Err(why) => return Check::skipped(name, why),
+            Ok(pem) if pem.is_empty() => {}
+            Ok(pem) => {
+                return match network::trusts(&named.url, pem) {
+                    Ok(()) => Check::ok(name, format!("trusts {host} with the certificates in {shown}")),
+                    Err(why) => {
+                        let advice = format!("copy the certificate of its authority to {shown}/ca.crt");
+                        Check::problem(name, format!("the certificates in {shown} do not help: {why}"), advice)
+                    }
+                };
+            }
+        }
+    }
+    let place = places.first().map(|place| place.display().to_string()).unwrap_or_default();
+    Check::problem(
+        name,
+        format!("the certificate of {host} is not trusted, and {place} has no other one"),
+        format!("copy the certificate of its authority to {place}/ca.crt"),
+    )
+}
+
+/// The certificates in the directory of a host: `*.crt`.
+fn certificates(directory: &Path) -> Result<String, String> {
+    let mut pem = String::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "crt") {
+            pem += &read(&path)?.unwrap_or_default();
+            pem.push('\n');
+        }
+    }
+    Ok(pem)
 }
 
 fn docker(machine: &Path, named: &Named) -> Check {
@@ -88,7 +143,7 @@ fn docker(machine: &Path, named: &Named) -> Check {
         let advice = format!("remove {host} from insecure-registries in {shown}");
         return Check::warning(NAME, format!("{host} has a certificate, and docker does not verify it"), advice);
     }
-    Check::ok(NAME, if named.is_plain { format!("may use {host} without TLS") } else { format!("uses TLS for {host}") })
+    usable(NAME, machine, &[DOCKER_CERTIFICATES], named)
 }
 
 fn podman(machine: &Path, named: &Named) -> Check {
@@ -137,7 +192,7 @@ fn podman(machine: &Path, named: &Named) -> Check {
         let advice = format!("remove `insecure = true` for {host}");
         return Check::warning(NAME, format!("{host} has a certificate, and podman does not verify it"), advice);
     }
-    Check::ok(NAME, if named.is_plain { format!("may use {host} without TLS") } else { format!("uses TLS for {host}") })
+    usable(NAME, machine, &[PODMAN_CERTIFICATES, DOCKER_CERTIFICATES], named)
 }
 
 fn containerd(machine: &Path, named: &Named) -> Check {
@@ -153,7 +208,7 @@ fn containerd(machine: &Path, named: &Named) -> Check {
     };
     if named.is_plain && !named.is_loopback {
         let server = format!("http://{host}");
-        let is_named = hosts.is_some_and(|hosts| {
+        let is_named = hosts.as_ref().is_some_and(|hosts| {
             let is_server = hosts.get("server").and_then(toml::Value::as_str) == Some(server.as_str());
             is_server || hosts.get("host").and_then(|host| host.get(&server)).is_some()
         });
@@ -163,5 +218,24 @@ fn containerd(machine: &Path, named: &Named) -> Check {
             return Check::warning(NAME, found, advice);
         }
     }
-    Check::ok(NAME, if named.is_plain { format!("may use {host} without TLS") } else { format!("uses TLS for {host}") })
+    if !named.is_plain && !named.is_trusted {
+        return certificate_of_containerd(NAME, &path, hosts.as_ref(), named);
+    }
+    usable(NAME, machine, &[], named)
+}
+
+/// Whether containerd trusts the certificate: by `ca` or `skip_verify` in the file of the host.
+fn certificate_of_containerd(name: &'static str, path: &Path, hosts: Option<&toml::Table>, named: &Named) -> Check {
+    let (host, shown) = (&named.host, path.display());
+    let by_host = hosts.and_then(|hosts| hosts.get("host")?.as_table()?.values().next()?.as_table());
+    let value = |key: &str| by_host.and_then(|table| table.get(key)).or_else(|| hosts?.get(key));
+    if value("skip_verify").and_then(toml::Value::as_bool) == Some(true) {
+        let advice = format!("name the certificate of its authority with ca = \"…\" in {shown} instead of skip_verify");
+        return Check::warning(name, format!("{host} has a certificate, and containerd does not verify it"), advice);
+    }
+    if value("ca").is_some() {
+        return Check::ok(name, format!("{shown} names an authority for {host}"));
+    }
+    let found = format!("the certificate of {host} is not trusted, and {shown} names no authority");
+    Check::problem(name, found, format!("add [host.\"https://{host}\"] and ca = \"/path/of/ca.crt\" to {shown}"))
 }

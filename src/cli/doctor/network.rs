@@ -135,14 +135,22 @@ fn port(name: &'static str, address: Address, port: u16) -> Check {
     }
 }
 
-/// Requests the registry as clients do, and checks that it knows the URL that they use.
-pub(super) fn way(url: Option<&str>, status: Option<&Status>) -> Vec<Check> {
+/// The way of clients to the registry.
+pub(super) struct Way {
+    pub(super) checks: Vec<Check>,
+    /// Whether this machine trusts the certificate, without a file that the command names.
+    pub(super) is_trusted: bool,
+}
+
+/// Requests the registry as clients do, and checks that it knows the URL that they use. `ca` is an authority to trust.
+pub(super) fn way(url: Option<&str>, status: Option<&Status>, ca: Option<&Path>) -> Way {
     const NAME: &str = "URL";
-    let mut checks = Vec::new();
+    let mut way = Way { checks: Vec::new(), is_trusted: true };
+    let checks = &mut way.checks;
     checks.extend(forwarding(status));
     let Some(text) = url else {
         checks.push(Check::skipped(NAME, "no registry runs, and http.externalUrl is not set: name a URL with --url"));
-        return checks;
+        return way;
     };
     let Some(url) = Url::parse(text).ok().filter(Url::has_host) else {
         checks.push(Check::problem(
@@ -150,14 +158,23 @@ pub(super) fn way(url: Option<&str>, status: Option<&Status>) -> Vec<Check> {
             format!("{text:?} is not a URL"),
             "name one such as https://registry.example",
         ));
-        return checks;
+        return way;
     };
-    match block_on(async { Ok(ask(text).await) }) {
+    let mut answer = block_on(async { Ok(ask(text, None, None).await) });
+    if matches!(&answer, Ok(Err(why)) if is_untrusted(why)) {
+        way.is_trusted = false;
+        if ca.is_some() {
+            answer = block_on(async { Ok(ask(text, ca, None).await) });
+        }
+    }
+    match answer {
         Err(error) => checks.push(Check::skipped(NAME, error.to_string())),
         Ok(Err(why)) => {
-            let advice = if why.contains("not trusted") {
-                "let this machine trust the authority of the certificate: copy it to /usr/local/share/ca-certificates and \
-                 run `update-ca-certificates`"
+            let advice = if is_untrusted(&why) && ca.is_some() {
+                "name the certificate of its authority with --ca"
+            } else if is_untrusted(&why) {
+                "name the certificate of its authority with --ca, or let this machine trust it: copy it to \
+                 /usr/local/share/ca-certificates and run `update-ca-certificates`"
             } else {
                 "check the name, the port and the firewall; behind a proxy, see that it runs"
             };
@@ -173,7 +190,20 @@ pub(super) fn way(url: Option<&str>, status: Option<&Status>) -> Vec<Check> {
             checks.push(known(text, &url, &answer));
         }
     }
-    checks
+    way
+}
+
+/// Whether the certificate of a server is the reason of a failure.
+fn is_untrusted(why: &str) -> bool {
+    why.contains("is not trusted")
+}
+
+/// Fails if a certificate in a text does not make the certificate of the registry trusted.
+pub(super) fn trusts(url: &str, pem: String) -> Result<(), String> {
+    match block_on(async { Ok(ask(url, None, Some(pem)).await) }) {
+        Ok(answer) => answer.map(drop),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The peers whose forwarding headers the registry ignores.
@@ -207,8 +237,10 @@ struct Answer {
     described: Option<String>,
 }
 
-async fn ask(url: &str) -> Result<Answer, String> {
-    let client = Client::new(Settings { plain: Plain::Anywhere, deadline: PATIENCE, ..Settings::default() });
+async fn ask(url: &str, ca: Option<&Path>, ca_pem: Option<String>) -> Result<Answer, String> {
+    let ca = ca.map(Path::to_owned);
+    let client =
+        Client::new(Settings { plain: Plain::Anywhere, deadline: PATIENCE, ca, ca_pem, ..Settings::default() });
     let get = |path: &str| {
         let request = Request::get(format!("{}{path}", url.trim_end_matches('/'))).body(Vec::new());
         let client = client.clone();

@@ -265,3 +265,54 @@ fn the_clients_of_the_machine_are_checked() {
         problem(&broken, client, "", advice);
     }
 }
+
+#[test]
+fn a_private_authority() {
+    let (root, machine) = (tempfile::tempdir().unwrap(), machine());
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = authority.self_signed(&authority_key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut server = rcgen::CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    // It ends soon.
+    server.not_after = (std::time::SystemTime::now() + std::time::Duration::from_hours(48)).into();
+    let certificate = server.signed_by(&key, &issuer).unwrap().pem();
+    let write = |path: &Path, text: &str| {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(&root.path().join("cert.pem"), &certificate);
+    write(&root.path().join("key.pem"), &key.serialize_pem());
+    write(&root.path().join("ca.pem"), &ca);
+    let shown = root.path().display();
+    let data = root.path().join("data");
+    let keys = format!("[http]\nport = 0\ntls.cert = '{shown}/cert.pem'\ntls.key = '{shown}/key.pem'\n");
+    let running = Program::serve_with(&data, &keys).with_admin().start();
+    for program in ["dockerd", "skopeo", "containerd"] {
+        write(&machine.path().join("usr/bin").join(program), "");
+    }
+    let host = running.address().to_string();
+    let ask = |more: &[&str]| {
+        let program = Program::new(["doctor", "--url", &format!("https://{host}"), "--machine"]).arg(machine.path());
+        program.arg("--root").arg(&data).arg("--config").arg(data.join("coracle.toml")).args(more).run()
+    };
+    let untrusted = ask(&[]);
+    problem(&untrusted, "URL", "is not trusted", "--ca");
+    problem(&untrusted, "docker", "is not trusted", &format!("etc/docker/certs.d/{host}/ca.crt"));
+    problem(&untrusted, "podman", "is not trusted", &format!("etc/containers/certs.d/{host}/ca.crt"));
+    problem(&untrusted, "containerd", "names no authority", "hosts.toml");
+    assert_eq!(untrusted.stdout.matches("cert.pem expires at").count(), 1, "{untrusted:?}");
+    // podman reads the directory of docker, too.
+    write(&machine.path().join("etc/docker/certs.d").join(&host).join("ca.crt"), &ca);
+    let hosts = format!("[host.\"https://{host}\"]\nca = \"/etc/ca.crt\"\n");
+    write(&machine.path().join("etc/containerd/certs.d").join(&host).join("hosts.toml"), &hosts);
+    let trusted = ask(&["--ca", root.path().join("ca.pem").to_str().unwrap()]);
+    assert_eq!(trusted.stdout.matches(&format!("trusts {host} with the certificates in ")).count(), 2, "{trusted:?}");
+    assert!(trusted.stdout.contains(&format!("clients reach the registry at https://{host}")), "{trusted:?}");
+    assert!(!trusted.stdout.contains("problem  "), "{trusted:?}");
+    write(&machine.path().join("etc/docker/certs.d").join(&host).join("ca.crt"), &certificate.replace('A', "B"));
+    problem(&ask(&[]), "docker", "do not help", "ca.crt");
+    running.stop();
+}
