@@ -149,6 +149,12 @@ fn check_host(key: &str, host: &str, findings: &mut Findings) {
     let is_host = url.is_some_and(|url| url.path() == "/" && url.username().is_empty() && url.query().is_none());
     if !is_host || host.contains(['/', '*', '@']) {
         findings.problem(key, format!("{host:?} is not a host, such as docker.io"));
+    } else if host.contains(':') {
+        let why = format!(
+            "{host:?} has a port, and clients cannot name images below it: set host, such as \"registry.example\", and urls \
+             in {REGISTRIES} instead"
+        );
+        findings.warning(key, why);
     }
 }
 

@@ -137,11 +137,13 @@ fn docker(address: &Reached, upstreams: &[Upstream], bare_names: Option<&str>) -
 fn podman(address: &Reached, upstreams: &[Upstream]) -> ClientSettings {
     let mut content = String::new();
     let mut seen = Vec::new();
+    let mut notes = vec!["podman, skopeo and buildah read this file.".to_owned()];
     for upstream in upstreams {
+        let (host, note) = name_for_clients(upstream, address);
+        notes.extend(note);
+        let Some(host) = host else { continue };
         for rule in &upstream.rules {
             let (remote, local) = rule.beginnings();
-            // podman names Docker Hub docker.io.
-            let host = if is_hub(upstream.label()) { "docker.io" } else { upstream.label() };
             let prefix = joined(host, remote);
             if seen.contains(&prefix) {
                 continue;
@@ -158,28 +160,48 @@ fn podman(address: &Reached, upstreams: &[Upstream]) -> ClientSettings {
             seen.push(prefix);
         }
     }
-    ClientSettings {
-        path: "/etc/containers/registries.conf.d/coracle.conf".to_owned(),
-        content,
-        notes: vec!["podman, skopeo and buildah read this file.".to_owned()],
-    }
+    ClientSettings { path: "/etc/containers/registries.conf.d/coracle.conf".to_owned(), content, notes }
 }
 
 fn k3s(address: &Reached, upstreams: &[Upstream]) -> ClientSettings {
     let mut content = "mirrors:\n".to_owned();
     let mut seen = Vec::new();
+    let mut notes = vec!["Restart k3s on each node.".to_owned()];
     for upstream in upstreams {
-        let host = if is_hub(upstream.label()) { "docker.io" } else { upstream.label() };
-        if !seen.contains(&host) {
+        let (host, note) = name_for_clients(upstream, address);
+        notes.extend(note);
+        if let Some(host) = host
+            && !seen.contains(&host)
+        {
             let _ = write!(content, "  \"{host}\":\n    endpoint:\n      - \"{}\"\n", address.url());
             seen.push(host);
         }
     }
-    ClientSettings {
-        path: "/etc/rancher/k3s/registries.yaml".to_owned(),
-        content,
-        notes: vec!["Restart k3s on each node.".to_owned()],
+    ClientSettings { path: "/etc/rancher/k3s/registries.yaml".to_owned(), content, notes }
+}
+
+/// The host by which clients name an upstream, and a note if that is not its usual name. Without a dot or a port, clients
+/// take a host for the first part of a name of Docker Hub.
+fn name_for_clients<'a>(upstream: &'a Upstream, address: &Reached) -> (Option<&'a str>, Option<String>) {
+    let label = upstream.label();
+    if is_hub(label) {
+        return (Some("docker.io"), None);
     }
+    let is_registry = |host: &&str| host.contains(['.', ':']) || *host == "localhost";
+    let host = upstream.hosts.iter().map(String::as_str).find(is_registry);
+    let note = match host {
+        Some(host) if host == label => None,
+        Some(host) => Some(format!(
+            "The file names {host}, because clients take {label}, which has no dot, for no registry. They can also pull \
+             {}/{label}/….",
+            address.host
+        )),
+        None => Some(format!(
+            "{label} is left out, because clients take a name without a dot for no registry: set its host in \
+             extensions.sync.registries to a name with a dot."
+        )),
+    };
+    (host, note)
 }
 
 fn joined(host: &str, path: &str) -> String {

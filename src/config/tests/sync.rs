@@ -42,6 +42,13 @@ fn a_schedule_is_accepted_or_refused_with_the_reason() {
             &["platforms: applies to synchronisation only, and pollInterval is not set"],
         ),
         (
+            format!("{example}\nonDemand = true\nhost = 'registry.example:5000'"),
+            &[
+                "host: \"registry.example:5000\" has a port, and clients cannot name images below it: set host, such as \
+               \"registry.example\", and urls in extensions.sync.registries instead",
+            ],
+        ),
+        (
             format!(
                 "{example}\npollInterval = '6h'\nplatforms = ['amd64']\ncontent = [{{ prefix = 'a', platforms = ['x/'] }}]"
             ),
