@@ -1,5 +1,8 @@
 //! The metrics of one registry, for Prometheus. Metrics with the same meaning as in zot have the same name.
 
+mod directory;
+mod sinks;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,6 +14,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use directory::DirectoryMetrics;
+pub(crate) use sinks::SinkFigures;
+use sinks::Sinks;
 
 /// Upper bounds in seconds: from a manifest in memory to a large blob over a slow network.
 const LATENCY_BOUNDS: [f64; 14] =
@@ -35,75 +42,6 @@ struct UpstreamLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabels {
     limit: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SinkLabels {
-    sink: String,
-}
-
-/// The figures of a sink of events since the start, and its backlog.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SinkFigures {
-    pub(crate) delivered: u64,
-    /// Attempts that failed.
-    pub(crate) failures: u64,
-    pub(crate) waiting: u64,
-    /// Events that were set aside.
-    pub(crate) refused: u64,
-    /// Whether the last attempt failed.
-    pub(crate) is_failing: bool,
-}
-
-/// The metrics of the sinks of events.
-#[derive(Debug, Default)]
-struct Sinks {
-    delivered: Family<SinkLabels, Counter<u64, AtomicU64>>,
-    failures: Family<SinkLabels, Counter<u64, AtomicU64>>,
-    waiting: Family<SinkLabels, Gauge>,
-    refused: Family<SinkLabels, Gauge>,
-    failing: Family<SinkLabels, Gauge>,
-    dropped: Counter<u64, AtomicU64>,
-}
-
-impl Sinks {
-    fn register(registry: &mut Registry) -> Self {
-        let new = Self::default();
-        registry.register("coracle_events_delivered", "Events that the sink took", new.delivered.clone());
-        registry.register("coracle_events_failures", "Attempts to send an event that failed", new.failures.clone());
-        for (name, help, family) in [
-            ("coracle_events_waiting", "Events that wait for the sink", &new.waiting),
-            ("coracle_events_refused", "Events that the sink refused and that were set aside", &new.refused),
-            ("coracle_events_failing", "1 while the sink takes no events", &new.failing),
-        ] {
-            registry.register(name, help, family.clone());
-        }
-        let help = "Events that were dropped because too many waited (extensions.events.outboxLimit) or were refused";
-        registry.register("coracle_events_dropped", help, new.dropped.clone());
-        new
-    }
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ResultLabels {
-    result: &'static str,
-}
-
-/// The metrics of the LDAP directory.
-#[derive(Debug, Default)]
-struct DirectoryMetrics {
-    requests: Family<ResultLabels, Counter<u64, AtomicU64>>,
-    away: Gauge,
-}
-
-impl DirectoryMetrics {
-    fn register(registry: &mut Registry) -> Self {
-        let new = Self::default();
-        let help = "Questions to the LDAP directory: accepted, refused, or failed without an answer";
-        registry.register("coracle_ldap_requests", help, new.requests.clone());
-        registry.register("coracle_ldap_away", "1 while the LDAP directory cannot be asked", new.away.clone());
-        new
-    }
 }
 
 /// A counter for each upstream of the mirror.
@@ -450,21 +388,12 @@ impl Metrics {
 
     /// Sets the questions to the LDAP directory by result, and whether it is away.
     pub(crate) fn directory(&self, results: [(&'static str, u64); 3], is_away: bool) {
-        for (result, count) in results {
-            self.directory.requests.get_or_create(&ResultLabels { result }).inner().store(count, Ordering::Relaxed);
-        }
-        self.directory.away.set(is_away.into());
+        self.directory.set(results, is_away);
     }
 
     /// Sets the figures of a sink of events.
     pub(crate) fn sink(&self, sink: &str, figures: &SinkFigures) {
-        let labels = SinkLabels { sink: sink.to_owned() };
-        let Sinks { delivered, failures, waiting, refused, failing, .. } = &self.sinks;
-        delivered.get_or_create(&labels).inner().store(figures.delivered, Ordering::Relaxed);
-        failures.get_or_create(&labels).inner().store(figures.failures, Ordering::Relaxed);
-        waiting.get_or_create(&labels).set(i64::try_from(figures.waiting).unwrap_or(i64::MAX));
-        refused.get_or_create(&labels).set(i64::try_from(figures.refused).unwrap_or(i64::MAX));
-        failing.get_or_create(&labels).set(figures.is_failing.into());
+        self.sinks.set(sink, figures);
     }
 
     /// Sets the number of events that were dropped since the start.
