@@ -55,13 +55,13 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     for (index, place) in settings.given_texts(LISTEN) {
         let problem = match place.parse::<Listen>() {
             Err(error) => error.to_string(),
-            Ok(place) => match places.iter().find(|known| known.conflicts_with(&place, is_same_file)) {
-                Some(known) => format!("{place} is the same place as {known}: remove one of them"),
-                None => {
+            Ok(place) => {
+                let Some(known) = places.iter().find(|known| known.conflicts_with(&place, is_same_file)) else {
                     places.push(place);
                     continue;
-                }
-            },
+                };
+                format!("{place} is the same place as {known}: remove one of them")
+            }
         };
         findings.problem(&format!("{LISTEN}[{index}]"), problem);
     }

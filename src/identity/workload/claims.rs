@@ -158,7 +158,7 @@ fn is_subject(subject: &str) -> bool {
     !subject.is_empty() && subject.len() <= SUBJECT_BYTES_MAX && !subject.chars().any(is_hidden)
 }
 
-/// Whether a character has no shape of its own: the property Default_Ignorable_Code_Point of Unicode 16, the marks of
+/// Whether a character has no shape of its own: the property `Default_Ignorable_Code_Point` of Unicode 16, the marks of
 /// interlinear annotations, and the empty pattern of Braille.
 fn is_invisible(c: char) -> bool {
     matches!(c,
