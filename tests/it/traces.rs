@@ -92,7 +92,7 @@ async fn a_request_and_its_requests_to_an_upstream_are_one_trace() {
         let asked: Vec<_> = asked.filter(|span| span.attributes["url.full"].as_str().unwrap().contains(path)).collect();
         assert!(!asked.is_empty(), "{path}: {taken:#?}");
         let below = |asked: &&Taken| taken.iter().any(|span| span.kind == SERVER && span.parent == asked.id);
-        assert!(asked.iter().any(|asked| below(asked)), "{path}: {taken:#?}");
+        assert!(asked.iter().any(below), "{path}: {taken:#?}");
         assert!(asked.iter().all(|asked| asked.trace == TRACE));
     }
     assert!(taken.iter().all(|span| span.attributes.get("url.path") != Some(&"/livez".into())), "{taken:#?}");

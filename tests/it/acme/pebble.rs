@@ -41,18 +41,18 @@ pub struct Pebble {
 impl Pebble {
     /// Starts an authority that connects to these ports of the registry.
     pub fn start(tls: u16, http: u16) -> Self {
-        Self::start_with(tls, http, json!({}))
+        Self::start_with(tls, http, &json!({}))
     }
 
     /// The same with more settings.
-    pub fn start_with(tls: u16, http: u16, more: Value) -> Self {
+    pub fn start_with(tls: u16, http: u16, more: &Value) -> Self {
         let mut pebble = Self::new(tls, http, more);
         pebble.begin();
         pebble
     }
 
     /// An authority that does not run yet.
-    pub fn new(tls: u16, http: u16, more: Value) -> Self {
+    pub fn new(tls: u16, http: u16, more: &Value) -> Self {
         let root = tempfile::tempdir().unwrap();
         let (port, management) = (free_port(), free_port());
         let mut settings = json!({
