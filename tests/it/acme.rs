@@ -234,7 +234,7 @@ async fn a_certificate_is_renewed_during_pulls_and_no_connection_breaks() {
     needs!(PEBBLE);
     let place = Place::new();
     // Two thirds of it are 16 seconds.
-    let pebble = Pebble::start_with(place.tls, place.http, json!({ "certificateValidityPeriod": 24 }));
+    let pebble = Pebble::start_with(place.tls, place.http, &json!({ "certificateValidityPeriod": 24 }));
     let more = "[http.accessControl.repositories.\"**\"]\nanonymousPolicy = ['read', 'create']\n";
     let running = place.registry(&pebble.ca_file(), &pebble.directory(), more);
     running.wait_for(OBTAINED);
@@ -431,7 +431,7 @@ async fn an_authority_that_is_not_trusted_gets_nothing() {
 async fn an_external_account_is_named_by_a_key() {
     needs!(PEBBLE);
     let place = Place::new();
-    let pebble = Pebble::start_with(place.tls, place.http, json!({ "externalAccountBindingRequired": true }));
+    let pebble = Pebble::start_with(place.tls, place.http, &json!({ "externalAccountBindingRequired": true }));
     let running = place.registry(&pebble.ca_file(), &pebble.directory(), "");
     let log = running.wait_for(FAILED);
     assert!(log.contains("externalAccountKeyFile"), "{log}");
