@@ -13,6 +13,7 @@ mod directory_user;
 mod error;
 mod federated_user;
 mod file_user;
+mod hash_cost;
 mod hash_queue;
 mod htpasswd;
 mod key;
@@ -43,6 +44,7 @@ use directory_user::{DirectoryUsers, QUESTIONS_AT_ONCE};
 pub(crate) use error::Error;
 pub(crate) use federated_user::{DueFederatedUser, FederatedUser, NotAdmitted};
 use file_user::FileState;
+pub(crate) use hash_cost::HashCost;
 pub(crate) use hash_queue::{HashCaller, TooBusy};
 use hash_queue::{HashPermit, HashQueue};
 pub(crate) use htpasswd::{Htpasswd, htpasswd_problems};
@@ -83,6 +85,8 @@ pub(crate) struct Rules {
     pub(crate) audit_kept: Duration,
     /// The namespaces that access rules name, and the users to whom they give rights there.
     pub(crate) granted: Granted,
+    /// The work of hashing a password.
+    pub(crate) hash_cost: HashCost,
 }
 
 impl Default for Rules {
@@ -95,6 +99,7 @@ impl Default for Rules {
             refresh_idle: Duration::from_hours(90 * 24),
             audit_kept: Duration::from_hours(90 * 24),
             granted: Granted::new(),
+            hash_cost: HashCost::Usual,
         }
     }
 }
@@ -148,6 +153,7 @@ impl Accounts {
         let csrf_key = database.hmac_key(rows::SETTING_CSRF_KEY)?;
         let stamp_key = database.hmac_key(rows::SETTING_STAMP_KEY)?;
         let reserved = Reserved::new(rules.granted.clone());
+        let verifier = Verifier::new(rules.hash_cost);
         let accounts = Self {
             database,
             clock,
@@ -155,7 +161,7 @@ impl Accounts {
             htpasswd,
             audit_file,
             usage: Usage::default(),
-            verifier: Verifier::new(),
+            verifier,
             throttle: Throttle::default(),
             directory: None,
             directory_queue: Arc::new(HashQueue::of(QUESTIONS_AT_ONCE)),
@@ -215,6 +221,11 @@ impl Accounts {
     /// Hashes a new password, after waiting for a permit.
     pub(crate) async fn hash(&self, password: Password, caller: HashCaller) -> Result<HashedPassword, Error> {
         self.verifier.hash(password, caller).await
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn hash_cost(&self) -> HashCost {
+        self.verifier.cost()
     }
 
     /// Hashes a new password and blocks this thread.

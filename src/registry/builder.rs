@@ -18,7 +18,7 @@ use crate::content::repository::{
 };
 use crate::content::rows::{AccountRole, Database, SETTING_PROVIDER_KEY};
 use crate::identity::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
-use crate::identity::accounts::{self, Accounts, AuditFile, Htpasswd, Password};
+use crate::identity::accounts::{self, Accounts, AuditFile, HashCost, Htpasswd, Password};
 use crate::identity::directory::Directory;
 use crate::identity::providers::{
     self, ClientId, ClientKey, ClientSecret, PreparedProviders, ProviderSettings, Providers, Targets,
@@ -72,7 +72,8 @@ impl Builder {
         self
     }
 
-    /// Stores the data in a new directory, which is removed when the registry is dropped. Nothing is synced to disk.
+    /// Stores the data in a new directory, which is removed when the registry is dropped. Nothing is synced to disk, and
+    /// passwords are hashed with little work, so that a test does not wait for them.
     #[must_use]
     pub fn temporary(mut self) -> Self {
         self.temporary = true;
@@ -137,7 +138,7 @@ impl Builder {
         let Prepared { workloads, providers, directory, upstreams, site, .. } = prepared;
         let rules = rules(&self.config, retention, quotas, immutable);
         let (tree, database, stores) = open_stores(&root, &self.config, rules, temporary.is_none(), &clock)?;
-        let accounts = open_accounts(&database, &self.config, directory, &clock, &tree)?;
+        let accounts = open_accounts(&database, &self.config, directory, temporary.is_some(), &clock, &tree)?;
         // Before anything changes.
         let acme = super::acme::open(&self.config, &tree, &clock)?;
         if let Some(events) = &events {
@@ -395,6 +396,7 @@ fn open_accounts(
     database: &Arc<Database>,
     config: &Config,
     directory: Option<Directory>,
+    is_temporary: bool,
     clock: &Clock,
     tree: &Tree,
 ) -> Result<Arc<Accounts>, Error> {
@@ -412,6 +414,7 @@ fn open_accounts(
             .as_ref()
             .map(crate::identity::access::AccessControl::granted)
             .unwrap_or_default(),
+        hash_cost: if is_temporary { HashCost::Light } else { HashCost::Usual },
         ..accounts::Rules::default()
     };
     let audit_file = config.log.audit.as_deref().map(|path| {
@@ -424,4 +427,19 @@ fn open_accounts(
         (Some(directory), Some(ldap)) => accounts.with_directory(directory, ldap.outage_memory),
         _ => accounts,
     }))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_temporary_registry_hashes_passwords_with_little_work() {
+        let cost = |builder: Builder| builder.user("alice", "secret").open().unwrap().shared.accounts().hash_cost();
+        assert_eq!(cost(Registry::builder().temporary()), HashCost::Light);
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(cost(Registry::builder().data_dir(root.path())), HashCost::Usual);
+        assert_eq!(cost(Registry::builder().temporary().data_dir(root.path())), HashCost::Usual);
+    }
 }

@@ -13,6 +13,7 @@ use sha2::Sha256;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use super::hash_cost::HashCost;
 use super::hash_queue::HashQueue;
 use super::htpasswd::cost_of;
 use super::user::StoredHash;
@@ -43,11 +44,6 @@ const USUAL_MAX: Duration = Duration::from_secs(3);
 /// The smallest allocation for a hash, in blocks of 1 KiB. A hash touches 19 MiB of it. glibc keeps freed allocations
 /// of up to 32 MiB and returns larger ones to the system at once.
 const ROOM_BLOCKS: usize = 33 * 1024;
-/// Verified instead of the hash of a user who does not exist: a hash of an unknown password with the parameters of
-/// [`Password::hash`].
-const PLACEHOLDER_HASH: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$w3hP5x++p1zs87Yp+DvG0A$exLl1fDwt2hOqJR2N8wzUsvkRUugn/iahzOhXtr62AI";
-
 /// A plain-text password. Does not print, and is wiped from memory when dropped.
 #[derive(Clone)]
 pub(crate) struct Password(Zeroizing<String>);
@@ -90,19 +86,24 @@ impl Password {
         Ok(())
     }
 
-    /// The argon2id hash as a PHC string, with the parameters that OWASP recommends and the crate defaults to (19 MiB,
-    /// two passes, one lane). Blocks for tens of milliseconds.
-    fn hash(&self) -> Result<HashedPassword, InvalidPassword> {
+    /// The argon2id hash as a PHC string. Blocks.
+    fn hash(&self, cost: HashCost) -> Result<HashedPassword, InvalidPassword> {
         self.check()?;
         let salt: [u8; 16] = rand::random();
-        let hashed = self.hash_with(&Argon2::default(), &salt, Params::DEFAULT_OUTPUT_LEN);
+        let hashed = self.hash_with(&cost.argon2(), &salt, Params::DEFAULT_OUTPUT_LEN);
         let hashed = hashed.map_err(|_| InvalidPassword("the password cannot be hashed"))?;
         Ok(HashedPassword(hashed.to_string()))
     }
 
     /// Whether a stored hash is this password's and its user may sign in. A refusal always does the same work: one
     /// argon2 hash and one bcrypt hash of the highest cost of all users. Blocks.
-    fn verify(&self, stored: Option<&StoredHash>, may_sign_in: bool, highest_cost: Option<u32>) -> bool {
+    fn verify(
+        &self,
+        stored: Option<&StoredHash>,
+        may_sign_in: bool,
+        hash_cost: HashCost,
+        highest_cost: Option<u32>,
+    ) -> bool {
         if stored.is_some_and(|stored| self.matches(stored)) && may_sign_in {
             return true;
         }
@@ -112,7 +113,7 @@ impl Password {
             None => (false, None),
         };
         if !argon2_is_done {
-            let _ = self.matches_argon2(PLACEHOLDER_HASH);
+            let _ = self.matches_argon2(hash_cost.placeholder());
         }
         let Some(highest) = highest_cost.map(|cost| cost.min(COST_MAX)) else { return false };
         let waste = |cost| drop(bcrypt::hash_with_salt(self.0.as_bytes(), cost, [0; 16]));
@@ -173,18 +174,6 @@ impl StoredHash {
         let (Self::Argon2(text) | Self::Bcrypt(text)) = self;
         text.is_empty()
     }
-
-    /// Whether the hash has other parameters than [`Password::hash`] uses. Hashes of the htpasswd file belong to the
-    /// operator.
-    pub(super) fn is_outdated(&self) -> bool {
-        let Self::Argon2(text) = self else { return false };
-        let current = ParamsString::try_from(Argon2::default().params());
-        let stored = PasswordHash::new(text);
-        match (stored, current) {
-            (Ok(stored), Ok(current)) => stored.algorithm != Algorithm::Argon2id.ident() || stored.params != current,
-            _ => false,
-        }
-    }
 }
 
 /// Why a text is not a password.
@@ -216,18 +205,20 @@ pub(super) struct Verifier {
     /// The passwords that a directory has confirmed, and until when they count while it is away.
     remembered: Mutex<BoundedMap<PasswordFingerprint, Instant, CACHED_MAX>>,
     queue: Arc<HashQueue>,
+    cost: HashCost,
     /// How long the last wrong password took, in milliseconds.
     usual: AtomicU64,
 }
 
 impl Verifier {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(cost: HashCost) -> Self {
         let keyed = Hmac::new_from_slice(&rand::random::<[u8; 32]>()).expect("a key of any length is fine");
         Self {
             keyed,
             verified: Mutex::default(),
             remembered: Mutex::default(),
             queue: Arc::default(),
+            cost,
             usual: AtomicU64::new(0),
         }
     }
@@ -249,7 +240,7 @@ impl Verifier {
                 mac.update(&owner.1.to_be_bytes());
             }
             Some(StoredHash::Argon2(stored) | StoredHash::Bcrypt(stored)) => mac.update(stored.as_bytes()),
-            None => mac.update(PLACEHOLDER_HASH.as_bytes()),
+            None => mac.update(self.cost.placeholder().as_bytes()),
         }
         mac.update(&[0]);
         match address.map(client_network) {
@@ -270,10 +261,10 @@ impl Verifier {
     /// Hashes a new password, after waiting for a permit.
     pub(super) async fn hash(&self, password: Password, caller: HashCaller) -> Result<HashedPassword, Error> {
         password.check()?;
-        let permit = self.queue.take(caller).await?;
+        let (permit, cost) = (self.queue.take(caller).await?, self.cost);
         // The thread holds the permit until the hash is done, even if the caller goes away.
         let hashed = on_a_thread(move || {
-            let hashed = password.hash();
+            let hashed = password.hash(cost);
             drop(permit);
             hashed
         });
@@ -284,7 +275,7 @@ impl Verifier {
     pub(super) fn hash_blocking(&self, password: &Password) -> Result<HashedPassword, Error> {
         password.check()?;
         let _permit = self.queue.take_blocking(HashCaller::Operator)?;
-        Ok(password.hash()?)
+        Ok(password.hash(self.cost)?)
     }
 
     /// Whether the password is that of the stored hash and its user may sign in. Caches a correct password. A wrong one
@@ -298,8 +289,8 @@ impl Verifier {
         highest_cost: Option<u32>,
         fingerprint: PasswordFingerprint,
     ) -> Result<bool, TooBusy> {
-        let begun = Instant::now();
-        let verified = on_a_thread(move || password.verify(stored.as_ref(), may_sign_in, highest_cost));
+        let (begun, cost) = (Instant::now(), self.cost);
+        let verified = on_a_thread(move || password.verify(stored.as_ref(), may_sign_in, cost, highest_cost));
         let right = verified.await?;
         if right {
             self.cache(fingerprint);
@@ -347,6 +338,16 @@ impl Verifier {
         is_remembered
     }
 
+    /// Whether a stored hash has other parameters than new ones.
+    pub(super) fn is_outdated(&self, stored: &StoredHash) -> bool {
+        self.cost.is_outdated(stored)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn cost(&self) -> HashCost {
+        self.cost
+    }
+
     /// Ends the cache of a correct password, as time does.
     #[cfg(test)]
     pub(super) fn end_cached(&self, fingerprint: &PasswordFingerprint) {
@@ -387,7 +388,7 @@ mod tests {
     use crate::content::rows::AccountRole;
 
     fn hashed(password: &str) -> String {
-        Password::new(password).hash().unwrap().into_text()
+        Password::new(password).hash(HashCost::Usual).unwrap().into_text()
     }
 
     /// The processor time of this thread so far. Other processes do not add to it.
@@ -406,7 +407,7 @@ mod tests {
         let kinds = [None, Some(StoredHash::Argon2(hashed("right"))), Some(bcrypt(8)), Some(bcrypt(HIGHEST))];
         let time = |stored: Option<&StoredHash>, may_sign_in, password: &Password| {
             let begun = processor_time();
-            let right = password.verify(stored, may_sign_in, Some(HIGHEST));
+            let right = password.verify(stored, may_sign_in, HashCost::Usual, Some(HIGHEST));
             assert_eq!(right, may_sign_in && password.reveal() == "right");
             processor_time().saturating_sub(begun)
         };
@@ -428,7 +429,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_correct_password_is_cached_until_it_changes() {
-        let verifier = Verifier::new();
+        let verifier = Verifier::new(HashCost::Usual);
         let [here, there] = ["192.0.2.1", "192.0.2.2"].map(|address| Some(address.parse().unwrap()));
         let check = async |password: &str, stored: Option<&StoredHash>| {
             let password = Password::new(password);
@@ -459,8 +460,12 @@ mod tests {
     #[test]
     fn an_unknown_user_costs_what_a_known_one_does() {
         let parameters = |hash: &str| PasswordHash::new(hash).unwrap().params.to_string();
-        assert_eq!(parameters(PLACEHOLDER_HASH), parameters(&hashed("x")));
-        assert!(Password::new("x").matches_argon2(PLACEHOLDER_HASH).is_ok_and(|matches| !matches));
+        for cost in [HashCost::Usual, HashCost::Light] {
+            let new = Password::new("x").hash(cost).unwrap().into_text();
+            assert_eq!(parameters(cost.placeholder()), parameters(&new));
+            assert!(Password::new("x").matches_argon2(cost.placeholder()).is_ok_and(|matches| !matches));
+            assert!(!cost.is_outdated(&StoredHash::Argon2(new)));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::htpasswd::Htpasswd;
-use super::user::{Account, StoredHash, USER_NAME_MAX};
+use super::user::{Account, USER_NAME_MAX};
 use super::{
     Accounts, Error, HashCaller, HashPermit, Origin, PASSWORD_MAX, Password, PasswordFingerprint, Throttled, TooBusy,
 };
@@ -148,7 +148,7 @@ impl Accounts {
         let may_sign_in = attempt.may_sign_in();
         let highest_cost = self.htpasswd.as_ref().and_then(Htpasswd::highest_cost);
         let (password, fingerprint) = (attempt.password.clone(), attempt.fingerprint);
-        let is_outdated = stored.as_ref().is_some_and(StoredHash::is_outdated);
+        let is_outdated = stored.as_ref().is_some_and(|stored| self.verifier.is_outdated(stored));
         let right = self.verifier.verify(&permit, password, stored, may_sign_in, highest_cost, fingerprint).await?;
         if let Some(account) = attempt.account.as_ref().filter(|_| right) {
             self.throttle.succeeded(attempt.source());
