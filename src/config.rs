@@ -30,6 +30,7 @@ mod nearest;
 mod network;
 mod openid;
 mod origins;
+mod parts;
 mod quota;
 mod rate_limit;
 mod retention;
@@ -77,6 +78,7 @@ pub(crate) use acme::decoded_key;
 pub(crate) use environment::Environment;
 pub(crate) use events::{address as sink_address, headers as sink_headers};
 pub(crate) use ldap::ldap_credentials;
+pub(crate) use parts::missing_part;
 pub(crate) use units::size_bytes as size;
 
 use crate::kit::opaque_debug::opaque_debug;

@@ -24,11 +24,14 @@ mod error;
 /// zot's routes beyond the distribution specification.
 mod ext {
     pub(super) mod apikey;
+    #[cfg_attr(not(feature = "openid"), path = "confirm/absent.rs")]
     pub(super) mod confirm;
     pub(super) mod discover;
+    #[cfg_attr(not(feature = "openid"), path = "login/absent.rs")]
     pub(super) mod login;
     pub(super) mod logout;
     pub(super) mod mgmt;
+    #[cfg_attr(not(feature = "search"), path = "search/absent.rs")]
     pub(super) mod search;
     pub(super) mod site;
     pub(super) mod userprefs;
@@ -42,6 +45,7 @@ mod maintenance;
 mod operation;
 mod ops;
 mod own_hosts;
+#[cfg(feature = "ui")]
 mod page;
 mod rate_limit;
 mod receive;
@@ -49,6 +53,7 @@ mod request;
 mod response;
 pub(crate) mod route;
 mod time;
+#[cfg_attr(not(feature = "ui"), path = "http/ui/absent.rs")]
 mod ui;
 mod v1;
 
@@ -77,7 +82,7 @@ use crate::identity::access::{
     Access, Authenticated, Caller, ClientCertificate, CredentialCache, Credentials, Identity, Refusal, RequestInfo,
     Surface,
 };
-use crate::identity::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionId};
+use crate::identity::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionGrant, SessionId};
 use crate::kit::traces;
 use crate::mirror::client::Login;
 
@@ -139,6 +144,13 @@ impl Context<'_> {
     /// The user and the address of the request, for the audit log.
     fn origin(&self) -> Origin {
         self.info.origin(self.caller.name())
+    }
+
+    /// Starts a session of a user, and ends the one that the client had before.
+    async fn start_session(&self, account: &Arc<Account>) -> Result<(SessionId, SessionGrant), ApiError> {
+        let (accounts, account, replaced) = (Arc::clone(self.registry.accounts()), Arc::clone(account), self.cookie());
+        let origin = self.info.origin(Some(&account.name));
+        self.blocking(move || accounts.start_session(&account, replaced.as_ref(), &origin)).await
     }
 
     /// The value of the session cookie, whether or not there is such a session.

@@ -5,6 +5,7 @@
 pub(crate) mod access;
 pub(crate) mod accounts;
 pub(crate) mod directory;
+#[cfg_attr(not(feature = "openid"), path = "identity/providers/absent.rs")]
 pub(crate) mod providers;
 pub(crate) mod tokens;
 pub(crate) mod workload;

@@ -3,6 +3,7 @@
 pub(crate) mod append;
 pub(crate) mod bounded_map;
 pub(crate) mod byte_budget;
+#[cfg_attr(not(feature = "tls"), path = "kit/certificate/absent.rs")]
 pub(crate) mod certificate;
 pub(crate) mod clock;
 pub(crate) mod file;

@@ -95,6 +95,12 @@
 //!
 //! A test holds this order: no module uses one above it.
 //!
+//! # Features
+//!
+//! A feature of Cargo leaves out a part of the program, for programs that embed the library; `docs/embedding.md` lists them. The cut
+//! is a module: without the feature, the file `absent.rs` in the folder of the module takes its place, with the same
+//! functions. They find nothing, or their types have no value. `config::parts` refuses keys that need the part.
+//!
 //! # Invariants
 //!
 //! 1. A row that links a blob implies a durable file: the bytes are written to another name, synced and renamed, the
@@ -143,8 +149,24 @@
 //! Reads of rows take a few microseconds in memory and happen where they are needed. Work that syncs or moves many bytes
 //! runs on tokio's threads for blocking work, which are few. A slow client never holds one.
 
+// Without a part of the program, nothing calls the functions that only this part uses.
+#![cfg_attr(
+    not(all(
+        feature = "acme",
+        feature = "cli",
+        feature = "ldap",
+        feature = "openid",
+        feature = "search",
+        feature = "yaml"
+    )),
+    allow(dead_code, unused_imports, clippy::unused_async, clippy::unnecessary_wraps, clippy::unused_self)
+)]
+
+#[cfg_attr(not(feature = "tls"), path = "acme/absent.rs")]
 mod acme;
+#[cfg_attr(not(feature = "cli"), path = "admin/absent.rs")]
 mod admin;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 pub mod config;
@@ -156,12 +178,14 @@ mod kit;
 mod mirror;
 pub mod oci;
 mod registry;
+#[cfg_attr(not(feature = "search"), path = "search/absent.rs")]
 mod search;
 mod server;
 #[cfg(any(feature = "filling", fuzzing, test))]
 #[doc(hidden)]
 pub mod testing;
 mod transfer;
+#[cfg(feature = "ui")]
 mod web;
 
 pub use http::Body;

@@ -1,5 +1,6 @@
 //! [`Registry`]: stores, accounts and access rules in one value. Sockets and tasks are in [`crate::server`].
 
+#[cfg_attr(not(feature = "tls"), path = "registry/acme/absent.rs")]
 mod acme;
 mod activity;
 mod builder;
@@ -16,6 +17,8 @@ mod key_check;
 mod mirror;
 mod notices;
 mod prepared;
+#[cfg_attr(not(feature = "openid"), path = "registry/providers/absent.rs")]
+mod providers;
 mod rate_limits;
 mod recheck;
 mod retention;
@@ -307,7 +310,7 @@ impl Shared {
 
     /// Whether the registry has pages for browsers.
     pub(crate) const fn has_pages(&self) -> bool {
-        self.config.http.ui
+        self.config.http.ui && cfg!(feature = "ui")
     }
 
     /// The origins whose pages may call the registry.

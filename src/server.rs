@@ -3,7 +3,9 @@
 //! Knows no endpoint. Invariant: a slow or silent client holds only its own connection, for a limited time.
 //! Stopping lets running requests finish.
 
+#[cfg_attr(not(feature = "cli"), path = "server/admin/absent.rs")]
 mod admin;
+#[cfg(feature = "tls")]
 mod client_certificate;
 mod connections;
 mod forward;
@@ -12,11 +14,13 @@ mod http2;
 mod linger;
 mod listener;
 mod maintenance;
+#[cfg(feature = "tls")]
 mod read_ahead;
 #[cfg(target_os = "linux")]
 mod sendfile;
 mod socket;
 mod start;
+#[cfg_attr(not(feature = "tls"), path = "server/tls/absent.rs")]
 mod tls;
 mod unread;
 mod write_timeout;
@@ -46,7 +50,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::acme::ALPN;
 use crate::http::{self, Arriving, Body, BoxError, Connection, OwnHosts, RequestBody};
 use crate::identity::access::ClientCertificate;
 use crate::registry::Shared;
@@ -59,8 +62,9 @@ use sendfile::{FileSocket, Windows};
 use socket::{Replay, Socket};
 pub use start::RunningRegistry;
 pub(crate) use start::serving_problems;
-use tls::Tls;
+#[cfg(feature = "tls")]
 pub(crate) use tls::check_tls;
+use tls::{Accepted, Tls};
 use unread::{ClientBody, UnreadInput};
 use write_timeout::WriteTimeout;
 use wrong_scheme::{Mistake, WrongScheme};
@@ -238,14 +242,13 @@ impl Server {
         match handshake {
             Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
             Ok(Err(error)) => tracing::debug!(%peer, %error, "the TLS handshake failed"),
-            Ok(Ok(stream)) => {
-                let session = stream.get_ref().1;
-                if session.alpn_protocol() == Some(ALPN) {
-                    // The authority has seen the certificate of the challenge, and sends nothing.
-                    return tracing::debug!(%peer, "the ACME authority has verified a name by TLS");
-                }
-                client.certificate = tls.client(session);
-                if session.alpn_protocol() == Some(tls::HTTP2) {
+            Ok(Ok(Accepted { is_challenge: true, .. })) => {
+                // The authority has seen the certificate of the challenge, and sends nothing.
+                tracing::debug!(%peer, "the ACME authority has verified a name by TLS");
+            }
+            Ok(Ok(Accepted { stream, certificate, is_http2, .. })) => {
+                client.certificate = certificate;
+                if is_http2 {
                     self.http2(stream, state, client).await;
                 } else {
                     self.http1(stream, state, None, client).await;

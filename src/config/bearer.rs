@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-
 use super::check::check_named_file;
 use super::keys::Row;
 use super::kind::Kind::{self, HeaderText, List, Path, Text, TextMap, Texts};
@@ -14,6 +11,7 @@ use super::openid::url_problem;
 use super::settings::{Section, Setting, Settings, section};
 use super::walk::Findings;
 use crate::identity::workload::{InvalidRule, Rule, RuleSettings, is_open_to_strangers};
+use crate::kit::certificate::are_certificates;
 
 const ISSUERS: &str = "http.auth.bearer.oidc";
 const ISSUER: &str = "http.auth.bearer.oidc.*.issuer";
@@ -141,8 +139,7 @@ fn check_issuer(
         findings.problem(&at("audiences"), "expected the name that tokens for this registry have as aud");
     }
     if let Some(pem) = &issuer.authority {
-        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-        if read.is_err() || read.is_ok_and(|found| found.is_empty()) {
+        if !are_certificates(pem) {
             findings.problem(&at("certificateAuthority"), "expected certificates in PEM");
         }
         if issuer.authority_file.is_some() {

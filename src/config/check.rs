@@ -14,6 +14,7 @@ use super::ldap;
 use super::listen::Listen;
 use super::network::Network;
 use super::openid;
+use super::parts;
 use super::quota;
 use super::rate_limit;
 use super::retention;
@@ -101,6 +102,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     for key in [TLS_CERT, TLS_KEY, TLS_AUTHORITIES, BEARER_CERT] {
         check_file(key, settings, findings);
     }
+    parts::check(settings, findings);
 }
 
 /// Whether two paths name one file in one directory, also through links and `..`.

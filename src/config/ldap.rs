@@ -108,9 +108,6 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     if settings.given(LDAP).is_none() || findings.has_problem_under(LDAP) {
         return;
     }
-    if !directory::IS_BUILT {
-        findings.problem(LDAP, "not supported by this build: build it with the feature ldap, or remove the block");
-    }
     for row in Ldap::ROWS.iter().filter(|row| row.is_required() && !settings.has_text(row.key)) {
         findings.problem(row.key, "is empty: it is required");
     }

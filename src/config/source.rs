@@ -2,6 +2,9 @@
 //!
 //! The same configuration gives the same tree in all formats. A name given twice in one table is an error.
 
+#[cfg_attr(not(feature = "yaml"), path = "source/yaml/absent.rs")]
+mod yaml;
+
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -9,7 +12,6 @@ use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::MessageFormatter as _;
 
 use super::error::{Error, Finding, Place};
 
@@ -75,7 +77,7 @@ pub(super) fn parse(file: &str, format: Format, text: &str) -> Result<Map<String
             message: error.message().to_owned(),
         }),
         Format::Json => serde_json::from_str(text).map_err(|error| json_error(&error)),
-        Format::Yaml => serde_saphyr::from_str_with_options(text, yaml_options()).map_err(|error| yaml_error(&error)),
+        Format::Yaml => yaml::parse(text),
     };
     let failed = |place, message: &str| {
         let message = message.lines().collect::<Vec<_>>().join(" ").trim_end_matches('.').to_owned();
@@ -89,14 +91,6 @@ pub(super) fn parse(file: &str, format: Format, text: &str) -> Result<Map<String
     }
 }
 
-/// Keeps `yes` and `0755` as strings, so that a message can show them.
-fn yaml_options() -> serde_saphyr::Options {
-    serde_saphyr::options! {
-        strict_booleans: true,
-        leading_zero_numbers_as_strings: true,
-    }
-}
-
 fn json_error(error: &serde_json::Error) -> SyntaxError {
     let text = error.to_string();
     let suffix = format!(" at line {} column {}", error.line(), error.column());
@@ -104,15 +98,6 @@ fn json_error(error: &serde_json::Error) -> SyntaxError {
         place: Place::Position { line: error.line(), column: error.column() },
         message: text.strip_suffix(&suffix).unwrap_or(&text).to_owned(),
     }
-}
-
-fn yaml_error(error: &serde_saphyr::Error) -> SyntaxError {
-    let place = error.location().map_or(Place::File, |location| Place::Position {
-        line: usize::try_from(location.line()).unwrap_or(usize::MAX),
-        column: usize::try_from(location.column()).unwrap_or(usize::MAX),
-    });
-    let message = serde_saphyr::UserMessageFormatter.format_message(error.without_snippet());
-    SyntaxError { place, message: message.into_owned() }
 }
 
 /// The position of a byte in a text. A byte within a character has the position of the character.

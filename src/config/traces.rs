@@ -13,7 +13,6 @@ use super::kind::Kind::{self, Path, Text, TextMap};
 use super::settings::{FromSetting, Section, Setting, Settings, section};
 use super::walk::Findings;
 use crate::kit::network::is_loopback;
-use crate::kit::traces;
 
 const TRACES: &str = "extensions.traces";
 const ENDPOINT: &str = "extensions.traces.endpoint";
@@ -75,10 +74,6 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
             findings.warning(TRACES, "has no effect: without endpoint, there are no traces");
         }
         return;
-    }
-    if !traces::IS_BUILT {
-        let why = "this program was built without the feature otel: build it with --features otel, or remove the key";
-        findings.problem(ENDPOINT, why);
     }
     let traces = Traces::read(settings);
     let url = traces.endpoint.as_deref().and_then(|url| Url::parse(url).ok());

@@ -66,6 +66,8 @@ pub(crate) use mirrored::MirroredRow;
 pub(crate) use order::{Order, Pulls};
 pub(crate) use permission::{Grantee, GroupRow, Role, SettingsRow};
 pub(crate) use preference::Preference;
+#[cfg(not(feature = "tls"))]
+pub(crate) use schema::SETTING_TOKEN_KEY;
 pub(crate) use schema::{
     SETTING_CSRF_KEY, SETTING_FILE_OWNERS_UNKNOWN, SETTING_LAST_BACKUP, SETTING_OPTIONAL_LISTED,
     SETTING_OWNERS_UNKNOWN, SETTING_PROVIDER_KEY, SETTING_PULLS_KNOWN_SINCE, SETTING_STAMP_KEY, SETTING_UPLOAD_KEY,

@@ -5,9 +5,9 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use super::error::ApiError;
-use super::response::with_body;
+use super::response::{redirect, with_body};
 use super::route::RouteError;
-use super::{Body, Context, HandlerResult, page, ui};
+use super::{Body, Context, HandlerResult, ui};
 use crate::acme::Report;
 use crate::content::repository::QuotaFigures;
 use crate::kit::certificate::Validity;
@@ -25,7 +25,7 @@ pub(super) fn root(context: &Context<'_>) -> HandlerResult {
         accepted.flat_map(|value| value.split([',', ';'])).any(|word| word.trim().eq_ignore_ascii_case("text/html"))
     };
     let mut response = if wants_page {
-        page::redirect(StatusCode::SEE_OTHER, ui::START)?
+        redirect(StatusCode::SEE_OTHER, ui::START)?
     } else {
         with_body(StatusCode::OK, TEXT, Body::bytes("coracle, an OCI registry. Its API is at /v2/.\n"))
     };
@@ -79,7 +79,7 @@ pub(super) fn use_https(registry: &Shared, head: &Parts) -> HandlerResult {
     match url.filter(|_| head.method.is_safe()) {
         Some(url) => {
             let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-            page::redirect(StatusCode::PERMANENT_REDIRECT, &format!("{url}{path}"))
+            redirect(StatusCode::PERMANENT_REDIRECT, &format!("{url}{path}"))
         }
         None => Err(ApiError::new(
             ErrorCode::Denied,

@@ -1,4 +1,4 @@
-//! Responses that browsers show: pages and redirects.
+//! Responses that browsers show: pages.
 //!
 //! Invariant: no text becomes markup. A page has no script and no style but those of the registry, is not shown in a
 //! frame, and is not cached.
@@ -10,15 +10,13 @@
 
 use askama::Template;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{HeaderMap, Response, StatusCode};
+use hyper::{Response, StatusCode};
 
 use super::Body;
-use super::caching::NO_STORE;
 use super::error::ApiError;
-use super::response::{empty, value, with_body};
+use super::response::{REFERRER_POLICY, quiet, value, with_body};
 use crate::web::{Layout, Message};
 
-pub(super) const REFERRER_POLICY: HeaderName = HeaderName::from_static("referrer-policy");
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -85,19 +83,4 @@ fn of_html(status: StatusCode, html: String, rights: Rights<'_>) -> Response<Bod
     }
     quiet(headers);
     response
-}
-
-/// Keeps a response out of caches, and its address out of other requests, unless the response sets its own policy.
-pub(super) fn quiet(headers: &mut HeaderMap) {
-    headers.insert(header::CACHE_CONTROL, NO_STORE);
-    headers.entry(REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
-}
-
-/// Sends a browser to a URL.
-pub(super) fn redirect(status: StatusCode, url: &str) -> Result<Response<Body>, ApiError> {
-    let mut response = empty(status);
-    let location = HeaderValue::from_str(url).map_err(ApiError::internal)?;
-    response.headers_mut().insert(header::LOCATION, location);
-    quiet(response.headers_mut());
-    Ok(response)
 }

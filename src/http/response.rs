@@ -7,13 +7,16 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
 
-use super::Body;
+use super::caching::NO_STORE;
+use super::error::ApiError;
+use super::{Body, Context};
 use crate::oci::Digest;
 
 pub(super) const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 pub(super) const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 pub(super) const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 pub(super) const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+pub(super) const REFERRER_POLICY: HeaderName = HeaderName::from_static("referrer-policy");
 pub(super) const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 /// The length of a quoted SHA-256 digest, so that one allocation is enough.
@@ -96,4 +99,29 @@ fn quoted(digest: Digest) -> Bytes {
 /// Makes the value of `Link: <path>; rel="next"` (RFC 8288).
 pub(super) fn next_link(path: &str) -> HeaderValue {
     value(format!("<{path}>; rel=\"next\""))
+}
+
+/// Keeps a response out of caches, and its address out of other requests, unless the response sets its own policy.
+pub(super) fn quiet(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    headers.entry(REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
+}
+
+/// Sends a browser to a URL.
+pub(super) fn redirect(status: StatusCode, url: &str) -> Result<Response<Body>, ApiError> {
+    let mut response = empty(status);
+    let location = HeaderValue::from_str(url).map_err(ApiError::internal)?;
+    response.headers_mut().insert(header::LOCATION, location);
+    quiet(response.headers_mut());
+    Ok(response)
+}
+
+/// Whether the client takes gzip. A weight other than zero is as good as any.
+pub(super) fn accepts_gzip(context: &Context<'_>) -> bool {
+    let values = context.info.headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
+        name.trim().eq_ignore_ascii_case("gzip") && weight.is_none_or(|weight| weight > 0.0)
+    })
 }

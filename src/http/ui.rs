@@ -35,7 +35,6 @@ mod sign_in;
 mod system;
 mod users;
 
-pub(super) use asset::accepts_gzip;
 use hyper::header;
 
 pub(super) use call::PageCall;
@@ -45,8 +44,8 @@ pub(super) use route::parse;
 use route::{AccountPage, AdminPage, Page};
 
 use super::error::ApiError;
-use super::page;
 use super::request::RequestBody;
+use super::response::redirect;
 use super::{Context, HandlerResult, StatusCode};
 use crate::identity::access::{Access, Refusal};
 use crate::oci::ErrorCode;
@@ -122,7 +121,7 @@ async fn admin(call: &PageCall<'_>, page: AdminPage) -> HandlerResult {
 /// Answers a caller without access: with the sign-in page, with the page that asks for the password again, or as if the
 /// page did not exist.
 pub(super) fn refused(context: &Context<'_>, request: &Request, refusal: Refusal, access: &Access) -> HandlerResult {
-    let to = |path: &str| page::redirect(StatusCode::SEE_OTHER, &route::with_next(path, &request.target));
+    let to = |path: &str| redirect(StatusCode::SEE_OTHER, &route::with_next(path, &request.target));
     match refusal {
         Refusal::Unauthenticated | Refusal::TooNarrow => to("/ui/sign-in"),
         Refusal::NotFresh => to("/ui/confirm-password"),

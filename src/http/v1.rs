@@ -21,6 +21,8 @@ mod log;
 mod manifest;
 mod path;
 mod permission;
+#[cfg(feature = "openid")]
+mod provider;
 mod refresh_token;
 mod repository;
 mod session;
@@ -48,6 +50,8 @@ fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
     let files = [
         session::ENDPOINTS,
         signin::ENDPOINTS,
+        #[cfg(feature = "openid")]
+        provider::ENDPOINTS,
         user::ENDPOINTS,
         token::ENDPOINTS,
         refresh_token::ENDPOINTS,

@@ -4,9 +4,6 @@
 //! answer causes an error, never an endless wait. Referrals are not followed. No distinguished name is built from what a
 //! client sends, and a name in a filter is escaped (RFC 4515). Knows no account and no database.
 
-// Without the feature, no directory can be opened, so nothing uses the parts of one.
-#![cfg_attr(not(feature = "ldap"), allow(dead_code, reason = "only the feature ldap opens a directory"))]
-
 #[cfg(feature = "ldap")]
 mod client;
 mod entry;
@@ -20,9 +17,6 @@ use crate::kit::outgoing::Trust;
 #[cfg(feature = "ldap")]
 pub(crate) use client::{Directory, filter_problem};
 pub(crate) use entry::Entry;
-
-/// Whether this build can ask a directory.
-pub(crate) const IS_BUILT: bool = cfg!(feature = "ldap");
 
 /// The operator's settings for a directory.
 pub(crate) struct Settings {
@@ -90,7 +84,7 @@ pub(crate) enum Directory {}
 #[cfg(not(feature = "ldap"))]
 impl Directory {
     pub(crate) fn open(_: Settings) -> Result<Self, String> {
-        Err("this build has no LDAP: build it with the feature ldap".to_owned())
+        Err("this program was built without the feature ldap".to_owned())
     }
 
     pub(crate) fn issuer(&self) -> &str {

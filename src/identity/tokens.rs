@@ -9,14 +9,16 @@ mod external_issuer;
 #[cfg(any(fuzzing, test))]
 mod fuzzing;
 mod grant;
+mod header;
 mod scope;
+#[cfg_attr(not(feature = "tls"), path = "tokens/signing/absent.rs")]
 mod signing;
+#[cfg_attr(not(feature = "tls"), path = "tokens/verifying_key/absent.rs")]
 mod verifying_key;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -26,9 +28,10 @@ pub(crate) use external_issuer::ExternalIssuer;
 #[cfg(any(fuzzing, test))]
 pub(crate) use fuzzing::{scopes, token};
 pub(crate) use grant::{ExternalHolder, Holder, IssuedFor, TokenGrant};
+use header::Header;
 pub(crate) use scope::ScopeRequest;
 use signing::SigningKeys;
-pub(crate) use verifying_key::{VerifyingKey, read_file as read_keys, read_set as read_key_set};
+pub(crate) use verifying_key::{Algorithm, VerifyingKey, asymmetric, read_file as read_keys, read_set as read_key_set};
 
 use crate::content::rows::{self, Database};
 use crate::identity::accounts::Cache;
@@ -155,10 +158,7 @@ impl Tokens {
             access,
             by,
         };
-        let keys = self.keys();
-        let (id, key) = keys.current();
-        let header = Header { kid: Some(id.to_owned()), ..Header::new(Algorithm::ES256) };
-        let token = jsonwebtoken::encode(&header, &claims, key).expect("a generated key signs");
+        let token = self.keys().sign(&claims);
         Issued { token, at: Timestamp::from_micros(seconds * 1_000_000), lifetime: self.rules.lifetime }
     }
 
@@ -169,8 +169,7 @@ impl Tokens {
 
     /// Whether the header of a token names a key of this registry.
     pub(crate) fn names_own_key(&self, token: &str) -> bool {
-        let header = jsonwebtoken::decode_header(token).ok();
-        header.and_then(|header| header.kid).is_some_and(|id| self.keys().public(&id).is_some())
+        Header::read(token).and_then(|header| header.kid).is_some_and(|id| self.keys().has(&id))
     }
 
     /// Verifies a token. Does not check its user and credential.
@@ -201,27 +200,21 @@ impl Tokens {
     }
 
     fn read(&self, token: &str, keys: &SigningKeys) -> Result<TokenGrant, InvalidToken> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken::Forged)?;
+        let header = Header::read(token).ok_or(InvalidToken::Forged)?;
         // No critical extension is supported (RFC 7515, 4.1.11).
         if header.crit.is_some() {
             return Err(InvalidToken::Forged);
         }
-        match (header.kid.as_deref().and_then(|id| keys.public(id)), &self.external_issuer) {
-            (Some(key), _) => self.read_own(token, key),
+        match (header.kid.as_deref().filter(|id| keys.has(id)), &self.external_issuer) {
+            (Some(id), _) => self.read_own(keys.verify(id, token)),
             (None, Some(external_issuer)) => external_issuer.read(token, &header),
             (None, None) => Err(InvalidToken::Forged),
         }
     }
 
-    /// Verifies a token that names this key of the registry.
-    fn read_own(&self, token: &str, key: &DecodingKey) -> Result<TokenGrant, InvalidToken> {
-        let mut validation = Validation::new(Algorithm::ES256);
-        // Times are compared with the registry's own clock, and issuer and audience below.
-        validation.required_spec_claims.clear();
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.validate_aud = false;
-        let claims: Claims = jsonwebtoken::decode(token, key, &validation).map_err(|_| InvalidToken::Forged)?.claims;
+    /// Checks the claims that a key of the registry has signed. Times are compared with the registry's own clock.
+    fn read_own(&self, claims: Option<Claims>) -> Result<TokenGrant, InvalidToken> {
+        let claims = claims.ok_or(InvalidToken::Forged)?;
         if claims.iss != self.rules.issuer || claims.aud != self.rules.audience {
             return Err(InvalidToken::Foreign);
         }
@@ -244,7 +237,7 @@ impl Tokens {
     /// Signs with a new key from now on and returns its id. Earlier tokens stay valid until they expire.
     pub(crate) fn rotate(&self) -> Result<String, rows::Error> {
         let keys = SigningKeys::rotate(&self.database, self.clock.now(), self.rules.lifetime)?;
-        let id = keys.current().0.to_owned();
+        let id = keys.id().to_owned();
         *self.keys.write() = Arc::new(keys);
         Ok(id)
     }

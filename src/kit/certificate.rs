@@ -79,6 +79,12 @@ impl Validity {
     }
 }
 
+/// Whether a text has certificates in PEM, and nothing unreadable.
+pub(crate) fn are_certificates(pem: &str) -> bool {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    read.is_ok_and(|found| !found.is_empty())
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {

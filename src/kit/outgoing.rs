@@ -10,7 +10,11 @@
 mod first_bytes;
 #[cfg(test)]
 mod tests;
+#[cfg_attr(not(feature = "tls"), path = "outgoing/tls/absent.rs")]
+mod tls;
 mod trust;
+#[cfg(feature = "tls")]
+mod verifier;
 
 use std::fmt;
 use std::io;
@@ -25,14 +29,12 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::uri::{Authority, Scheme};
 use hyper::{Request, Response, Uri, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::network::is_loopback;
 use first_bytes::{FirstBytes, Recorded};
+pub(crate) use tls::{Tls, TlsStream, protocol};
 pub(crate) use trust::Trust;
 
 /// The longest time of a request, from looking up the host to the last byte of the response.
@@ -91,7 +93,7 @@ pub(crate) struct Client {
 struct Shared {
     settings: Settings,
     /// Created when it is first needed, because reading the certificates of the platform takes long.
-    tls: OnceLock<Arc<ClientConfig>>,
+    tls: OnceLock<Tls>,
 }
 
 /// Why a request failed.
@@ -171,9 +173,8 @@ impl Client {
                 answer
             };
         };
-        let name = ServerName::try_from(host.clone()).map_err(|_| Error::Url("has a host that is not a name"))?;
-        let stream = TlsConnector::from(tls).connect(name, stream).await;
-        self.ask(stream.map_err(|error| handshake_error(host, &error, &first_bytes))?, target, request).await
+        let stream = tls.connect(host.clone(), stream).await;
+        self.ask(stream.map_err(|error| error.at(host, &first_bytes))?, target, request).await
     }
 
     async fn ask<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -218,18 +219,16 @@ impl Client {
     }
 
     /// The trusted certificates.
-    async fn tls(&self) -> Result<Arc<ClientConfig>, Error> {
+    async fn tls(&self) -> Result<Tls, Error> {
         if let Some(tls) = self.shared.tls.get() {
-            return Ok(Arc::clone(tls));
+            return Ok(tls.clone());
         }
         let settings = &self.shared.settings;
         let (authorities, pem) = (settings.ca.iter().cloned().collect(), settings.ca_pem.clone());
         let trust = Trust { authorities, pem, ..Trust::default() };
-        let made = tokio::task::spawn_blocking(move || trust.client_config()).await;
-        let mut made = made.map_err(|error| Error::Trust(error.to_string()))??;
-        made.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let made = Arc::new(made);
-        Ok(Arc::clone(self.shared.tls.get_or_init(|| made)))
+        let made = tokio::task::spawn_blocking(move || Tls::new(&trust, &[b"http/1.1"])).await;
+        let made = made.map_err(|error| Error::Trust(error.to_string()))??;
+        Ok(self.shared.tls.get_or_init(|| made).clone())
     }
 }
 
@@ -312,16 +311,29 @@ fn expects_tls(answer: &Result<Response<Vec<u8>>, Error>, first_bytes: &FirstByt
     }
 }
 
-/// Finds the reason of a failed handshake.
-fn handshake_error(host: &str, error: &io::Error, first_bytes: &FirstBytes) -> Error {
-    let (host, tls) = (host.to_owned(), error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()));
-    match tls {
-        _ if first_bytes.is_http() => Error::SpeaksHttp { host },
-        Some(rustls::Error::InvalidMessage(_)) => {
-            Error::Broken { host, cause: "the server speaks neither TLS nor HTTP".to_owned() }
+/// Why a handshake failed.
+#[derive(Debug)]
+pub(crate) enum HandshakeError {
+    /// The host is not a name that a certificate can have.
+    Name,
+    /// The server does not speak TLS.
+    NotTls,
+    /// The certificate of the server is not trusted, or the server refuses the client.
+    Certificate(String),
+    /// The connection ended.
+    Broken(io::Error),
+}
+
+impl HandshakeError {
+    fn at(self, host: &str, first_bytes: &FirstBytes) -> Error {
+        let host = host.to_owned();
+        match self {
+            Self::Name => Error::Url("has a host that is not a name"),
+            _ if first_bytes.is_http() => Error::SpeaksHttp { host },
+            Self::NotTls => Error::Broken { host, cause: "the server speaks neither TLS nor HTTP".to_owned() },
+            Self::Certificate(cause) => Error::Certificate { host, cause },
+            Self::Broken(error) => Error::Unreachable { host, cause: error.to_string() },
         }
-        Some(tls) => Error::Certificate { host, cause: tls.to_string() },
-        None => Error::Unreachable { host, cause: error.to_string() },
     }
 }
 

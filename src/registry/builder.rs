@@ -20,15 +20,12 @@ use crate::content::rows::{AccountRole, Database, SETTING_PROVIDER_KEY};
 use crate::identity::access::{AccessPolicy, Authenticator, Policy, Rules as AccessRules};
 use crate::identity::accounts::{self, Accounts, AuditFile, HashCost, Htpasswd, Password};
 use crate::identity::directory::Directory;
-use crate::identity::providers::{
-    self, ClientId, ClientKey, ClientSecret, PreparedProviders, ProviderSettings, Providers, Targets,
-};
+use crate::identity::providers::Providers;
 use crate::identity::tokens::{self, ExternalIssuer, Tokens};
 use crate::identity::workload::{IssuerSettings, Workloads};
 use crate::kit::byte_budget::ByteBudget;
 use crate::kit::clock::Clock;
 use crate::kit::metrics::Metrics;
-use crate::kit::outgoing::{self, Client};
 use crate::oci::{RepositoryName, RepositoryPattern};
 use crate::transfer::{Import, Naming, Ongoing, Scratch, Source, Transfers};
 
@@ -120,6 +117,9 @@ impl Builder {
 
     /// Opens the registry. Blocks. Opens no socket and starts no task.
     pub fn open(self) -> Result<Registry, Error> {
+        if let Some((key, why)) = config::missing_part(&self.config) {
+            return Err(Error::setting(key, why));
+        }
         let temporary = self.temporary.then(tempfile::tempdir).transpose().map_err(|source| Error::Storage {
             root: std::env::temp_dir(),
             cause: format!("cannot create a temporary directory: {source}").into(),
@@ -261,44 +261,6 @@ pub(super) fn open_workloads(config: &Config) -> Result<Workloads, Error> {
     };
     let settings = config.http.auth.workload_issuers.iter().map(one).collect::<Result<_, Error>>()?;
     Workloads::new(settings).map_err(|cause| Error::setting(KEY, cause))
-}
-
-/// Prepares the identity providers. Sends no request.
-pub(super) fn prepare_providers(config: &Config) -> Result<PreparedProviders, Error> {
-    let openid = config.http.auth.openid.as_ref();
-    let one = |(name, provider): (&String, &config::Provider)| {
-        let client_key = provider.client_key.as_ref().map(|key| ClientKey::read(key.reveal())).transpose();
-        let client_key =
-            client_key.map_err(|why| Error::setting("http.auth.openid.providers", format!("{name}.keypath: {why}")))?;
-        let secret = provider.client_secret.as_ref();
-        Ok(ProviderSettings {
-            name: name.clone(),
-            title: provider.title.clone(),
-            client_id: ClientId::new(provider.client_id.clone()),
-            client_secret: secret.map(|secret| ClientSecret::new(secret.reveal().to_owned())),
-            client_key,
-            scopes: provider.scopes.clone(),
-            protocol: match provider.protocol.clone() {
-                config::Protocol::OpenId { issuer, username_claim, groups_claim } => {
-                    providers::Protocol::OpenId { issuer, username_claim, groups_claim }
-                }
-                config::Protocol::GitHub { auth_url, token_url, api_url } => {
-                    providers::Protocol::GitHub { auth_url, token_url, api_url }
-                }
-            },
-        })
-    };
-    let origins = openid.into_iter().flat_map(|openid| openid.callback_allow_origins.iter().map(String::as_str));
-    let settings = providers::Settings {
-        providers: openid.into_iter().flat_map(|openid| &openid.providers).map(one).collect::<Result<_, _>>()?,
-        targets: Targets::new(origins.chain(config.http.external_url.as_deref())),
-        client: Client::new(outgoing::Settings {
-            ca: openid.and_then(|openid| openid.ca_cert.clone()),
-            ..outgoing::Settings::default()
-        }),
-        with_recheck: openid.is_some_and(|openid| openid.recheck.is_some()),
-    };
-    Providers::prepare(settings).map_err(|cause| Error::setting("http.auth.openid.providers", cause))
 }
 
 /// The rules of the stores.

@@ -10,7 +10,8 @@ use crate::config::{Address, Listen};
 use crate::mirror::{Upstream, is_hub};
 
 /// A client that can pull through a mirror.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum MirrorClient {
     Containerd,

@@ -3,8 +3,8 @@
 //! A start makes them before it touches the data directory. `coracle check-config` makes them as well, so that it reports
 //! what a start would refuse. All that a start checks without its data belongs here.
 
-use super::builder::{check_quoted, checked_pattern, open_external_issuer, open_workloads, prepare_providers};
-use super::{Error, RemoteImages, directory, events, mirror, retention};
+use super::builder::{check_quoted, checked_pattern, open_external_issuer, open_workloads};
+use super::{Error, RemoteImages, directory, events, mirror, providers, retention};
 use crate::config::Config;
 use crate::content::repository::{ImmutableTags, Quotas, Retention};
 use crate::events::Events;
@@ -50,7 +50,7 @@ impl Prepared {
         let events = keep(events::prepare(&extensions.events), &mut errors);
         let external = keep(http.auth.bearer.as_ref().map(open_external_issuer).transpose(), &mut errors);
         let workloads = keep(open_workloads(config), &mut errors);
-        let providers = keep(prepare_providers(config), &mut errors);
+        let providers = keep(providers::prepare(config), &mut errors);
         let directory = keep(http.auth.ldap.as_ref().map(directory::open).transpose(), &mut errors);
         let upstreams = keep(mirror::upstreams(&extensions.sync, takeover, metrics), &mut errors);
         let site = keep(site, &mut errors);

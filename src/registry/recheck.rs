@@ -10,24 +10,11 @@ use std::time::Duration;
 use super::Shared;
 use crate::identity::accounts::{Accounts, DIRECTORY, DueFederatedUser};
 use crate::identity::directory::Unavailable;
-use crate::identity::providers::{Error, RecheckOutcome, RecheckToken};
 
 /// The most users of one run.
 const AT_ONCE_MAX: usize = 50;
-/// The purpose of the sealed token of a provider.
-const TOKEN_PURPOSE: &str = "token of a provider";
 
 impl Shared {
-    /// Seals a token that the registry asks a provider with.
-    pub(crate) fn seal_recheck_token(&self, issuer: &str, subject: &str, recheck_token: &RecheckToken) -> Vec<u8> {
-        self.providers().sealer().seal(&[TOKEN_PURPOSE, issuer, subject], recheck_token.to_text().as_bytes())
-    }
-
-    fn open_recheck_token(&self, who: &DueFederatedUser) -> Option<RecheckToken> {
-        let opened = self.providers().sealer().open(&[TOKEN_PURPOSE, &who.issuer, &who.subject], &who.sealed)?;
-        RecheckToken::from_text(str::from_utf8(&opened).ok()?)
-    }
-
     /// Whether identity providers are asked again.
     pub(crate) fn rechecks_federated_users(&self) -> bool {
         self.recheck_interval("").is_some()
@@ -63,9 +50,9 @@ impl Shared {
             let (name, provider) = (who.name.clone(), who.provider.clone());
             match self.recheck_federated_user(who).await {
                 Ok(()) => {}
-                Err(Failure::Provider(error)) => {
-                    tracing::warn!(provider, user = name, %error, "cannot find out whether a user still exists");
-                    if matches!(error, Error::Unavailable { .. }) {
+                Err(Failure::Provider { error, is_away }) => {
+                    tracing::warn!(provider, user = name, error, "cannot find out whether a user still exists");
+                    if is_away {
                         away.insert(provider);
                     }
                 }
@@ -80,7 +67,7 @@ impl Shared {
         }
     }
 
-    async fn recheck_federated_user(self: &Arc<Self>, mut who: DueFederatedUser) -> Result<(), Failure> {
+    async fn recheck_federated_user(self: &Arc<Self>, who: DueFederatedUser) -> Result<(), Failure> {
         if who.provider == DIRECTORY {
             return match self.accounts.recheck_in_directory(&who).await.transpose().map_err(Failure::Directory)? {
                 None => Ok(()),
@@ -93,30 +80,11 @@ impl Shared {
                 }
             };
         }
-        let provider = self.providers().get(&who.provider).filter(|known| known.issuer() == who.issuer);
-        let (Some(provider), Some(recheck_token)) = (provider, self.open_recheck_token(&who)) else { return Ok(()) };
-        let Some(renewed) = provider.renew(recheck_token, self.now()).await? else {
-            tracing::info!(user = who.name, provider = who.provider, "a provider no longer knows a user");
-            return self.write(move |accounts| accounts.federated_user_is_gone(&who)).await;
-        };
-        // Stored at once, because the previous token may be invalid now.
-        if let Some(recheck_token) = renewed.recheck_token {
-            let sealed = self.seal_recheck_token(&who.issuer, &who.subject, &recheck_token);
-            who = self.write(move |accounts| accounts.renew_federated_token(who, sealed)).await?;
-        }
-        match provider.recheck(&who.subject, &renewed.access).await? {
-            RecheckOutcome::Known { groups } => {
-                self.write(move |accounts| accounts.federated_user_is_known(&who, groups)).await
-            }
-            RecheckOutcome::Gone => {
-                tracing::info!(user = who.name, provider = who.provider, "a provider no longer knows a user");
-                self.write(move |accounts| accounts.federated_user_is_gone(&who)).await
-            }
-        }
+        self.recheck_at_provider(who).await
     }
 
     /// Runs a change on a blocking thread. A stop waits for it.
-    async fn write<T: Send + 'static>(
+    pub(super) async fn write<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Accounts) -> Result<T, crate::identity::accounts::Error> + Send + 'static,
     ) -> Result<T, Failure> {
@@ -128,14 +96,12 @@ impl Shared {
 }
 
 /// Why the registry does not know whether a user still exists.
-enum Failure {
-    Provider(Error),
+pub(super) enum Failure {
+    /// The provider did not answer, or not as expected.
+    Provider {
+        error: String,
+        is_away: bool,
+    },
     Directory(Unavailable),
     Accounts(String),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Provider(error)
-    }
 }

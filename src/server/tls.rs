@@ -1,5 +1,6 @@
 //! [`Tls`]: accepts TLS connections. Certificate and key are read again when their files change.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +14,8 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiC
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{Accept, TlsAcceptor};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::client_certificate::Naming;
 use super::read_ahead::ReadAhead;
@@ -25,7 +27,7 @@ use crate::kit::opaque_debug::opaque_debug;
 use crate::registry::Error;
 
 /// The name of HTTP/2 in a TLS handshake.
-pub(super) const HTTP2: &[u8] = b"h2";
+const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
 const AUTHORITIES: &str = "http.tls.cacert";
@@ -45,6 +47,16 @@ pub(super) enum Certificate {
     Files(config::Tls),
     /// From an ACME authority.
     Issued(Arc<Acme>),
+}
+
+/// A connection after the handshake.
+pub(super) struct Accepted<S> {
+    pub(super) stream: TlsStream<ReadAhead<S>>,
+    /// The certificate that the client has shown.
+    pub(super) certificate: ClientCertificate,
+    pub(super) is_http2: bool,
+    /// Whether an ACME authority has verified a name.
+    pub(super) is_challenge: bool,
 }
 
 /// The acceptor to use.
@@ -80,9 +92,13 @@ impl Tls {
         Ok(Self { acceptor, certificate, clients })
     }
 
-    /// Begins the handshake.
-    pub(super) fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S) -> Accept<ReadAhead<S>> {
-        self.acceptor().accept(ReadAhead::new(socket))
+    /// Performs the handshake.
+    pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S) -> io::Result<Accepted<S>> {
+        let stream = self.acceptor().accept(ReadAhead::new(socket)).await?;
+        let session = stream.get_ref().1;
+        let (certificate, protocol) = (self.client(session), session.alpn_protocol());
+        let (is_http2, is_challenge) = (protocol == Some(HTTP2), protocol == Some(ALPN));
+        Ok(Accepted { stream, certificate, is_http2, is_challenge })
     }
 
     /// Returns the acceptor to use. If a changed file of authorities is not usable, this logs an error and keeps the old ones.
@@ -110,7 +126,7 @@ impl Tls {
     }
 
     /// The client certificate of a connection.
-    pub(super) fn client(&self, session: &ServerConnection) -> ClientCertificate {
+    fn client(&self, session: &ServerConnection) -> ClientCertificate {
         let shown = session.peer_certificates().and_then(|chain| chain.first());
         match (shown, &self.clients) {
             (Some(certificate), Some(clients)) => clients.naming.client(certificate),

@@ -53,7 +53,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("search", &["oci", "kit::clock", "content::rows", "content::repository"]),
     ("web", &["oci", "kit::clock"]),
     ("http::route", &["oci", "content::repository", "identity::access"]),
-    ("config", &["oci", "kit::site", "kit::traces", "identity::directory", "identity::workload", "identity::access"]),
+    (
+        "config",
+        &[
+            "oci",
+            "kit::certificate",
+            "kit::site",
+            "kit::traces",
+            "identity::directory",
+            "identity::workload",
+            "identity::access",
+        ],
+    ),
     (
         "registry",
         &[

@@ -48,11 +48,12 @@ const SESSION_TABLES: [&str; 9] = [
     "refused events",
 ];
 /// The settings that [`Extent::WithoutSessions`] leaves out. Three of them are of the journal, which is not copied.
-const SESSION_SETTINGS: [&str; 8] = [
+const SESSION_SETTINGS: [&str; 9] = [
     schema::SETTING_UPLOAD_KEY,
     schema::SETTING_CSRF_KEY,
     schema::SETTING_STAMP_KEY,
     schema::SETTING_PROVIDER_KEY,
+    schema::SETTING_TOKEN_KEY,
     schema::SETTING_JOURNAL,
     schema::SETTING_JOURNAL_NUMBER,
     schema::SETTING_FACTS_NUMBER,

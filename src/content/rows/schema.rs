@@ -23,6 +23,8 @@ pub(crate) const SETTING_CSRF_KEY: &str = "csrf key";
 pub(crate) const SETTING_STAMP_KEY: &str = "stamp key";
 /// The secret that signs and encrypts the state of sign-ins through identity providers.
 pub(crate) const SETTING_PROVIDER_KEY: &str = "provider key";
+/// The secret that signs access tokens in a build without asymmetric signatures.
+pub(crate) const SETTING_TOKEN_KEY: &str = "token key";
 /// The id of the journal that belongs to the database; see [`super::journal`].
 pub(super) const SETTING_JOURNAL: &str = "journal";
 /// The number of the last change of content, as eight big-endian bytes.

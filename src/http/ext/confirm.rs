@@ -8,6 +8,7 @@ use url::Url;
 use crate::http::error::ApiError;
 use crate::http::page;
 use crate::http::request::RequestBody;
+use crate::http::response::redirect;
 use crate::http::route::Query;
 use crate::http::{Context, HandlerResult, cookie, host_of};
 use crate::identity::access::read_cookie;
@@ -64,7 +65,7 @@ pub(in crate::http) async fn answer(context: &Context<'_>, body: &mut RequestBod
         let why = "This question has expired, or was asked in another browser.";
         return Ok(page::page(StatusCode::FORBIDDEN, "This answer is invalid", &[why, "Sign in again."]));
     };
-    let redirect = question.redirect.clone();
+    let destination = question.redirect.clone();
     let parameter = if form.one("answer")? == Some("allow") {
         match providers.sign_in_codes().issue(question, now) {
             Ok(code) => ("code", code),
@@ -73,9 +74,9 @@ pub(in crate::http) async fn answer(context: &Context<'_>, body: &mut RequestBod
     } else {
         ("error", "access_denied".to_owned())
     };
-    let mut url = Url::parse(&redirect).map_err(ApiError::internal)?;
+    let mut url = Url::parse(&destination).map_err(ApiError::internal)?;
     url.query_pairs_mut().append_pair(parameter.0, &parameter.1);
-    let mut response = page::redirect(StatusCode::SEE_OTHER, url.as_str())?;
+    let mut response = redirect(StatusCode::SEE_OTHER, url.as_str())?;
     response.headers_mut().append(header::SET_COOKIE, context.cookies().no_question());
     Ok(response)
 }

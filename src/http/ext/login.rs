@@ -10,11 +10,11 @@ use hyper::{Response, StatusCode};
 
 use super::confirm;
 use crate::http::error::ApiError;
-use crate::http::response::empty;
+use crate::http::response::{empty, quiet, redirect};
 use crate::http::route::Query;
 use crate::http::{Body, Context, HandlerResult, cookie, page};
 use crate::identity::access::read_cookie;
-use crate::identity::accounts::{Account, Accounts, NotAdmitted, Origin, SessionGrant, SessionId};
+use crate::identity::accounts::{Account, Accounts, NotAdmitted, Origin};
 use crate::identity::providers::{CallbackRequest, Error, ProgramRequest, ProviderSignIn, Target};
 
 /// Sends the browser to an identity provider.
@@ -35,7 +35,7 @@ pub(in crate::http) async fn begin(context: &Context<'_>, query: &Query) -> Hand
     };
     match providers.start(provider, target, &base, context.registry.now()).await {
         Ok(begun) => {
-            let mut response = page::redirect(StatusCode::FOUND, &begun.location)?;
+            let mut response = redirect(StatusCode::FOUND, &begun.location)?;
             response.headers_mut().append(header::SET_COOKIE, context.cookies().sign_in(&begun.cookie));
             Ok(response)
         }
@@ -63,7 +63,7 @@ pub(in crate::http) async fn callback(context: &Context<'_>, provider: &str, que
         Ok((signed_in, target)) => admit(context, signed_in, target).await?,
         Err(error) => refused(context, provider, &error),
     };
-    page::quiet(response.headers_mut());
+    quiet(response.headers_mut());
     response.headers_mut().append(header::SET_COOKIE, context.cookies().no_sign_in());
     Ok(response)
 }
@@ -76,14 +76,14 @@ async fn admit(context: &Context<'_>, signed_in: ProviderSignIn, target: Target)
     };
     let mut response = match target {
         Target::Nothing => empty(StatusCode::CREATED),
-        Target::Page(url) => page::redirect(StatusCode::FOUND, &url)?,
+        Target::Page(url) => redirect(StatusCode::FOUND, &url)?,
         Target::Program { redirect, challenge } => {
             let stamp = context.registry.accounts().stamp(&account);
             let request = ProgramRequest { user: account.name.clone(), stamp, redirect, challenge };
             return confirm::ask(context, &account, request);
         }
     };
-    let (id, _) = start_session(context, &account).await?;
+    let (id, _) = context.start_session(&account).await?;
     let headers = response.headers_mut();
     headers.append(header::SET_COOKIE, context.cookies().session(&id, true));
     headers.append(header::SET_COOKIE, context.cookies().user(&account.name));
@@ -109,17 +109,6 @@ pub(in crate::http) async fn admit_user(
             }
         })
         .await
-}
-
-/// Starts a session, and ends the one that the client had before.
-pub(in crate::http) async fn start_session(
-    context: &Context<'_>,
-    account: &Arc<Account>,
-) -> Result<(SessionId, SessionGrant), ApiError> {
-    let (accounts, account, replaced) =
-        (Arc::clone(context.registry.accounts()), Arc::clone(account), context.cookie());
-    let origin = context.info.origin(Some(&account.name));
-    context.blocking(move || accounts.start_session(&account, replaced.as_ref(), &origin)).await
 }
 
 /// Writes a refused sign-in to the audit log. A failure is only logged: the sign-in is refused all the same.

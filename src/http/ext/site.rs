@@ -8,9 +8,8 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
 use crate::http::error::ApiError;
-use crate::http::response::{CACHE_AND_ASK, CACHE_FOR_EVER, value, with_body};
+use crate::http::response::{CACHE_AND_ASK, CACHE_FOR_EVER, accepts_gzip, value, with_body};
 use crate::http::route::Path;
-use crate::http::ui::accepts_gzip;
 use crate::http::{Body, Context, HandlerResult};
 use crate::identity::access::Surface;
 use crate::kit::site::Site;

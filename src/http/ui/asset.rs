@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 
 use crate::http::error::ApiError;
-use crate::http::response::{CACHE_FOR_EVER, with_body};
+use crate::http::response::{CACHE_FOR_EVER, accepts_gzip, with_body};
 use crate::http::{Body, Context, HandlerResult};
 use crate::web::Asset;
 
@@ -25,14 +25,4 @@ pub(super) fn get(context: &Context<'_>, name: &str) -> HandlerResult {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     Ok(response)
-}
-
-/// Whether the client takes gzip. A weight other than zero is as good as any.
-pub(in crate::http) fn accepts_gzip(context: &Context<'_>) -> bool {
-    let values = context.info.headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|coding| {
-        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
-        name.trim().eq_ignore_ascii_case("gzip") && weight.is_none_or(|weight| weight > 0.0)
-    })
 }

@@ -11,6 +11,7 @@ use crate::content::rows::{AccountRole, Facts};
 use crate::http::error::ApiError;
 use crate::http::page::{self, Rights};
 use crate::http::request::RequestBody;
+use crate::http::response;
 use crate::http::route::Query;
 use crate::http::{Body, Context, HandlerResult};
 use crate::identity::access::{Access, Action, Caller};
@@ -194,7 +195,7 @@ impl<'a> PageCall<'a> {
             }
             None => path.to_owned(),
         };
-        page::redirect(StatusCode::SEE_OTHER, &url)
+        response::redirect(StatusCode::SEE_OTHER, &url)
     }
 
     /// Whether the caller may list repositories, even if the list is empty.
@@ -210,7 +211,7 @@ impl<'a> PageCall<'a> {
 
     /// Sends the browser to the sign-in page, which returns here.
     pub(super) fn to_sign_in(&self) -> HandlerResult {
-        page::redirect(StatusCode::SEE_OTHER, &route::with_next("/ui/sign-in", &self.target))
+        response::redirect(StatusCode::SEE_OTHER, &route::with_next("/ui/sign-in", &self.target))
     }
 
     /// The status and the text of a mistake that the user can correct in the form. Other errors stay errors: those of an

@@ -8,7 +8,6 @@ use hyper::header;
 use super::PageCall;
 use super::route::{self, parameter};
 use crate::http::error::ApiError;
-use crate::http::ext::login::start_session;
 use crate::http::ext::logout::end_session_url;
 use crate::http::{HandlerResult, host_of};
 use crate::identity::access::Refusal;
@@ -30,7 +29,7 @@ pub(super) async fn sign_in(call: &PageCall<'_>) -> HandlerResult {
     let password = call.form.as_ref().map(|form| form.one("password")).transpose()?.flatten().unwrap_or_default();
     match verified(call, &user, password, None).await? {
         Ok(account) => {
-            let (id, _) = start_session(call.context, &account).await?;
+            let (id, _) = call.context.start_session(&account).await?;
             let mut response = call.redirect(&next, None)?;
             response.headers_mut().append(header::SET_COOKIE, call.context.cookies().session(&id, true));
             Ok(response)

@@ -14,7 +14,6 @@ use super::input::{Call, NoQuery, PathValue};
 use super::values::{QuayTime, Switch};
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::ext::login::start_session;
 use crate::http::ext::logout::nothing_to_end;
 use crate::http::response::value;
 use crate::identity::access::{Refusal, Requires};
@@ -190,7 +189,7 @@ pub(super) async fn with_session<A: Answer>(
     account: &Arc<Account>,
     answer: A,
 ) -> Result<WithHeaders<A>, ApiError> {
-    let (id, grant) = start_session(context, account).await?;
+    let (id, grant) = context.start_session(account).await?;
     let token = context.registry.accounts().csrf_token(&id, Some(grant.signed_in));
     let answer = WithHeaders::new(answer).with(header::SET_COOKIE, context.cookies().session(&id, true));
     Ok(answer.with(NEXT_CSRF_TOKEN, value(token)))

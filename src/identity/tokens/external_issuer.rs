@@ -5,11 +5,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use jsonwebtoken::Header;
 use serde::Deserialize;
 
 use super::grant::{ExternalHolder, Holder};
-use super::verifying_key::{self, VerifyingKey};
+use super::header::Header;
+use super::verifying_key::{self, VerifyingKey, asymmetric};
 use super::{AccessEntry, InvalidToken, LEEWAY, TokenGrant};
 use crate::kit::clock::Timestamp;
 
@@ -77,7 +77,8 @@ impl ExternalIssuer {
     pub(super) fn read(&self, token: &str, header: &Header) -> Result<TokenGrant, InvalidToken> {
         let is_named =
             |key: &VerifyingKey| key.id().is_none() || header.kid.is_none() || key.id() == header.kid.as_deref();
-        let fits = |key: &&VerifyingKey| key.supports(header.alg) && is_named(key);
+        let algorithm = asymmetric(&header.alg).ok_or(InvalidToken::Forged)?;
+        let fits = |key: &&VerifyingKey| key.supports(algorithm) && is_named(key);
         let claims: Claims =
             self.keys.iter().filter(fits).find_map(|key| key.verify(token)).ok_or(InvalidToken::Forged)?;
         let is_ours = |name: &String| *name == self.service;

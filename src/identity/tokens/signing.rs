@@ -7,7 +7,9 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{DecodingKey, EncodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -82,9 +84,33 @@ impl SigningKeys {
         Ok(Self { current: current.ok_or_else(corrupt)?, public, generation })
     }
 
+    /// The id of the key that signs.
+    pub(super) fn id(&self) -> &str {
+        &self.current.0
+    }
+
     /// The key that signs, with its id.
+    #[cfg(any(fuzzing, test))]
     pub(super) fn current(&self) -> (&str, &EncodingKey) {
         (&self.current.0, &self.current.1)
+    }
+
+    /// Makes a token.
+    pub(super) fn sign(&self, claims: &impl Serialize) -> String {
+        let (id, key) = &self.current;
+        let header = Header { kid: Some(id.clone()), ..Header::new(Algorithm::ES256) };
+        jsonwebtoken::encode(&header, claims, key).expect("a generated key signs")
+    }
+
+    /// The claims of a token that the key with this id has signed. They are not checked.
+    pub(super) fn verify<T: DeserializeOwned>(&self, id: &str, token: &str) -> Option<T> {
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.required_spec_claims.clear();
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = false;
+        let key = &self.public.get(id)?.key;
+        Some(jsonwebtoken::decode(token, key, &validation).ok()?.claims)
     }
 
     /// A number that changes with the keys.
@@ -92,9 +118,9 @@ impl SigningKeys {
         self.generation
     }
 
-    /// The public key with this id.
-    pub(super) fn public(&self, id: &str) -> Option<&DecodingKey> {
-        self.public.get(id).map(|public| &public.key)
+    /// Whether there is a key with this id.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.public.contains_key(id)
     }
 
     /// The public keys as a JWKS (RFC 7517).

@@ -12,8 +12,9 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
     RsaPublicKeyComponents, VerificationAlgorithm,
 };
+pub(crate) use jsonwebtoken::Algorithm;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, Validation};
+use jsonwebtoken::{DecodingKey, DecodingKeyKind, Validation};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::server::ParsedCertificate;
@@ -124,6 +125,12 @@ impl VerifyingKey {
 
 fn parses(algorithm: &'static dyn VerificationAlgorithm, bytes: &[u8]) -> bool {
     ParsedPublicKey::new(algorithm, bytes).is_ok()
+}
+
+/// The asymmetric algorithm with this name (RFC 7518, 3.1).
+pub(crate) fn asymmetric(name: &str) -> Option<Algorithm> {
+    let algorithm = name.parse().ok()?;
+    [RSA, P256, P384, ED].iter().any(|all| all.contains(&algorithm)).then_some(algorithm)
 }
 
 /// Reads the keys in a file: a certificate or public key in PEM, or a JWKS (RFC 7517).

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{CLOCK_SKEW, Reason, TOKEN_BYTES_MAX};
+use crate::identity::tokens::{Algorithm, asymmetric};
 use crate::kit::clock::Timestamp;
 
 /// The longest subject, in bytes. The subject of GitHub can have a path and a branch.
@@ -74,10 +74,7 @@ impl Unverified {
         if typ.as_ref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
             return Err(Reason::Type);
         }
-        match alg.parse() {
-            Ok(Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) | Err(_) => Err(Reason::Algorithm),
-            Ok(algorithm) => Ok(algorithm),
-        }
+        asymmetric(alg).ok_or(Reason::Algorithm)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Ended, Settings};
 use crate::kit::metrics::Metrics;
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Traces;
+pub(crate) struct Traces {}
 
 /// No request has one.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Traces {
     #[expect(clippy::unused_async, reason = "as with the feature")]
     pub(crate) async fn send(self) {}
 
-    #[expect(clippy::unused_async, clippy::unused_self, reason = "as with the feature")]
+    #[expect(clippy::unused_async, reason = "as with the feature")]
     pub(crate) async fn flush(&self) {}
 }
 

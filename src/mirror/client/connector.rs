@@ -13,17 +13,14 @@ use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 use tower_service::Service;
 
 use super::Error;
 use super::transport::TransportSettings;
-use crate::kit::outgoing::causes;
+use crate::kit::outgoing::{HandshakeError, Tls, TlsStream, causes, protocol};
 
 /// The longest time to a usable connection: look-up, TCP, proxy and TLS.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
@@ -46,7 +43,7 @@ pub(super) enum ConnectError {
 #[derive(Clone)]
 pub(super) struct Connector {
     tcp: HttpConnector,
-    tls: TlsConnector,
+    tls: Tls,
     proxies: Arc<Matcher>,
 }
 
@@ -54,14 +51,13 @@ crate::kit::opaque_debug::opaque_debug!(Connector);
 
 impl Connector {
     pub(super) fn new(settings: &TransportSettings) -> Result<Self, Error> {
-        let mut config = settings.trust.client_config().map_err(|error| Error::Trust(error.to_string()))?;
-        config.alpn_protocols = if settings.http2 { vec![b"h2".to_vec()] } else { Vec::new() };
-        config.alpn_protocols.push(b"http/1.1".to_vec());
+        let protocols: &[&[u8]] = if settings.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+        let tls = Tls::new(&settings.trust, protocols).map_err(|error| Error::Trust(error.to_string()))?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(ADDRESS_WAIT));
-        Ok(Self { tcp, tls: Arc::new(config).into(), proxies: Arc::clone(&settings.proxies) })
+        Ok(Self { tcp, tls, proxies: Arc::clone(&settings.proxies) })
     }
 
     async fn connect(mut self, uri: Uri) -> Result<ServerStream, ConnectError> {
@@ -91,21 +87,19 @@ impl Connector {
             return Ok(ServerStream { stream: TokioIo::new(Either::Left(stream)), is_http2: false, is_proxied });
         }
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(host).map_err(|error| ConnectError::Unreachable(error.to_string()))?;
-        let stream = self.tls.connect(name, stream).await.map_err(|error| tls_error(&error))?;
-        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let stream = self.tls.connect(host, stream).await.map_err(tls_error)?;
+        let is_http2 = protocol(&stream) == Some(b"h2");
         Ok(ServerStream { stream: TokioIo::new(Either::Right(stream)), is_http2, is_proxied })
     }
 }
 
 /// The error of a handshake: a certificate that is not accepted, or a connection that broke.
-fn tls_error(error: &io::Error) -> ConnectError {
-    match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidMessage(_)) => {
-            ConnectError::Unreachable("it does not speak TLS on this port".to_owned())
-        }
-        Some(error) => ConnectError::Certificate(error.to_string()),
-        None => ConnectError::Unreachable(error.to_string()),
+fn tls_error(error: HandshakeError) -> ConnectError {
+    match error {
+        HandshakeError::Name => ConnectError::Unreachable("the host is not a name".to_owned()),
+        HandshakeError::NotTls => ConnectError::Unreachable("it does not speak TLS on this port".to_owned()),
+        HandshakeError::Certificate(cause) => ConnectError::Certificate(cause),
+        HandshakeError::Broken(error) => ConnectError::Unreachable(error.to_string()),
     }
 }
 
