@@ -9,6 +9,7 @@ use x509_cert::ext::pkix::name::{DirectoryString, GeneralName};
 
 use crate::config::{CertificateAttribute, ClientCertificates};
 use crate::identity::access::ClientCertificate;
+use crate::kit::clock::Timestamp;
 
 /// The attribute type of a common name (RFC 4519, 2.3).
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
@@ -43,7 +44,8 @@ impl Naming {
     /// The client of a certificate that was verified.
     pub(super) fn client(&self, certificate: &[u8]) -> ClientCertificate {
         let Ok(certificate) = Certificate::from_der(certificate) else { return ClientCertificate::NamesNone };
-        let until = certificate.tbs_certificate().validity().not_after.to_date_time().to_system_time().into();
+        let until = certificate.tbs_certificate().validity().not_after.to_date_time().unix_duration();
+        let until = Timestamp::from_micros(u64::try_from(until.as_micros()).unwrap_or(u64::MAX));
         // The first part that the certificate has decides, also if it names no user.
         let mut parts =
             self.attributes.iter().filter_map(|attribute| Some((*attribute, self.find(&certificate, *attribute)?)));

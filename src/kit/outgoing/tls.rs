@@ -28,7 +28,7 @@ impl Tls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = ServerName::try_from(host).map_err(|_| HandshakeError::Name)?;
-        self.0.connect(name, stream).await.map_err(|error| HandshakeError::of(error))
+        self.0.connect(name, stream).await.map_err(HandshakeError::of)
     }
 }
 
