@@ -10,21 +10,12 @@
 //! Invariants: no answer of the authority causes an attempt sooner than the pause after a failure, also after a restart.
 //! Private keys are in files that only the registry's own user may read, and in no backup. Knows no socket and no request.
 
-// Without the feature, no authority can be asked, so nothing uses the parts.
-#![cfg_attr(
-    not(feature = "acme"),
-    allow(dead_code, unreachable_code, unused_imports, reason = "only the feature acme asks an authority")
-)]
-
 mod challenge;
 mod failure;
 mod files;
-#[cfg(feature = "acme")]
 mod made;
-#[cfg(feature = "acme")]
 mod order;
 mod schedule;
-#[cfg(feature = "acme")]
 mod transport;
 
 use std::path::PathBuf;
@@ -145,11 +136,7 @@ impl Acme {
         if let Some(made) = &*made {
             return Ok(Arc::clone(made));
         }
-        #[cfg(feature = "acme")]
-        let new = made::self_signed(&self.settings.domains)?;
-        #[cfg(not(feature = "acme"))]
-        let new: Arc<CertifiedKey> = return Err("this build has no ACME".to_owned());
-        Ok(Arc::clone(made.insert(new)))
+        Ok(Arc::clone(made.insert(made::self_signed(&self.settings.domains)?)))
     }
 
     /// The certificate of a pending TLS-ALPN-01 challenge for a name.
@@ -265,7 +252,6 @@ impl Acme {
         }
     }
 
-    #[cfg(feature = "acme")]
     async fn try_obtain(&self, work: &TaskTracker) -> Result<(Validity, String), Failure> {
         // An authority limits how often it issues a certificate, so that it must be possible to write it. And a registry that
         // ends in the middle again and again must not order as often.
@@ -290,13 +276,7 @@ impl Acme {
         Err(refused.unwrap_or_else(|| Failure::local("no challenge is configured")))
     }
 
-    #[cfg(not(feature = "acme"))]
-    async fn try_obtain(&self, _work: &TaskTracker) -> Result<(Validity, String), Failure> {
-        Err(Failure::local("this build has no ACME"))
-    }
-
     /// Stores a certificate, so that the server uses it.
-    #[cfg(feature = "acme")]
     async fn take(
         &self,
         issued: order::Issued,
@@ -318,26 +298,21 @@ impl Acme {
 
     /// Asks the authority when it wants the certificate to be renewed (RFC 9773).
     async fn ask_info(&self, work: &TaskTracker) {
-        #[cfg(feature = "acme")]
-        {
-            let now = self.clock.now();
-            let Some(held) = self.held() else { return };
-            let asked = order::ask_info(self, &held, work).await;
-            let noted = {
-                let mut state = self.state.lock();
-                match asked {
-                    Ok(info) => state.note_info(info, &held, now, &mut rand::rng()),
-                    Err(failure) => {
-                        tracing::debug!(error = failure.why, "the authority does not say when to renew");
-                        state.note_no_answer(now);
-                    }
+        let now = self.clock.now();
+        let Some(held) = self.held() else { return };
+        let asked = order::ask_info(self, &held, work).await;
+        let noted = {
+            let mut state = self.state.lock();
+            match asked {
+                Ok(info) => state.note_info(info, &held, now, &mut rand::rng()),
+                Err(failure) => {
+                    tracing::debug!(error = failure.why, "the authority does not say when to renew");
+                    state.note_no_answer(now);
                 }
-                state.clone()
-            };
-            self.write_state(noted, work).await;
-        }
-        #[cfg(not(feature = "acme"))]
-        let _ = work;
+            }
+            state.clone()
+        };
+        self.write_state(noted, work).await;
     }
 
     async fn write_state(&self, state: State, work: &TaskTracker) {

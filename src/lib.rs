@@ -162,7 +162,7 @@
     allow(dead_code, unused_imports, clippy::unused_async, clippy::unnecessary_wraps, clippy::unused_self)
 )]
 
-#[cfg_attr(not(feature = "tls"), path = "acme/absent.rs")]
+#[cfg_attr(not(feature = "acme"), path = "acme/absent.rs")]
 mod acme;
 #[cfg_attr(not(feature = "cli"), path = "admin/absent.rs")]
 mod admin;

@@ -1,6 +1,6 @@
 //! [`Registry`]: stores, accounts and access rules in one value. Sockets and tasks are in [`crate::server`].
 
-#[cfg_attr(not(feature = "tls"), path = "registry/acme/absent.rs")]
+#[cfg_attr(not(feature = "acme"), path = "registry/acme/absent.rs")]
 mod acme;
 mod activity;
 mod builder;

@@ -1,4 +1,4 @@
-//! The certificate from an ACME authority in a build without the feature `tls`. No registry has one.
+//! The certificate from an ACME authority in a build without the feature `acme`. No registry has one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,8 +24,8 @@ impl Shared {
         self.acme.as_ref()
     }
 
-    /// The file with the certificate of the registry. It never speaks TLS.
-    pub(crate) const fn certificate_file(&self) -> Option<PathBuf> {
-        None
+    /// The file with the certificate of the registry, if it speaks TLS.
+    pub(crate) fn certificate_file(&self) -> Option<PathBuf> {
+        self.config.http.tls.as_ref().map(|tls| tls.cert.clone())
     }
 }
