@@ -74,6 +74,7 @@ const NORMAL: &[(&str, &str)] = &[
 
 /// Further dependencies of tests and examples.
 const DEV: &[(&str, &str)] = &[
+    ("coracle", "itself with the features that are off by default"),
     ("futures-util", "streams as bodies"),
     ("hyper", "a client for unusual requests"),
     ("mio", "a cheap client for benchmarks"),
