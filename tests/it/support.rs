@@ -7,6 +7,7 @@ pub mod issuer;
 pub mod process;
 pub mod raw;
 pub mod registry;
+pub mod restarting;
 
 pub use registry::TestRegistry;
 

@@ -1,19 +1,16 @@
 //! A webhook receiver: it takes events, refuses them, answers late, or is away.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::header::HeaderMap;
-use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::task::JoinHandle;
+
+use crate::support::restarting::Restarting;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -52,54 +49,29 @@ struct State {
 }
 
 /// A receiver on a port of its own, which it keeps when it is stopped and started again.
-#[derive(Debug)]
 pub struct Receiver {
-    address: SocketAddr,
+    server: Restarting,
     state: Arc<Mutex<State>>,
-    task: Option<JoinHandle<()>>,
 }
 
 impl Receiver {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut receiver = Self { address: listener.local_addr().unwrap(), state: Arc::default(), task: None };
-        receiver.serve(listener);
-        receiver
+        let state = Arc::<Mutex<State>>::default();
+        let shared = Arc::clone(&state);
+        let server = Restarting::start(move |request| answer(Arc::clone(&shared), request)).await;
+        Self { server, state }
     }
 
-    fn serve(&mut self, listener: TcpListener) {
-        let state = Arc::clone(&self.state);
-        self.task = Some(tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let state = Arc::clone(&state);
-                let service = service_fn(move |request| answer(Arc::clone(&state), request));
-                let connection =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
-                connections.spawn(async move { drop(connection.await) });
-            }
-        }));
-    }
-
-    /// Ends it with all its connections.
     pub async fn stop(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
-            let _ = task.await;
-        }
+        self.server.stop().await;
     }
 
-    /// Starts it again on its port.
     pub fn restart(&mut self) {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        self.serve(socket.listen(64).unwrap());
+        self.server.restart();
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+        format!("http://{}/hook", self.server.address())
     }
 
     /// Answers events with this status if their reference contains a text.

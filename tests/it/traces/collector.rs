@@ -1,23 +1,20 @@
 //! A collector of OpenTelemetry: it takes spans by OTLP over HTTP, refuses them, answers late, or is away.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::header::HeaderMap;
-use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use parking_lot::Mutex;
 use prost::Message as _;
 use serde_json::{Map, Value};
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::task::JoinHandle;
+
+use crate::support::restarting::Restarting;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -44,54 +41,29 @@ struct State {
 }
 
 /// A collector on a port of its own, which it keeps when it is stopped and started again.
-#[derive(Debug)]
 pub struct Collector {
-    address: SocketAddr,
+    server: Restarting,
     state: Arc<Mutex<State>>,
-    task: Option<JoinHandle<()>>,
 }
 
 impl Collector {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut collector = Self { address: listener.local_addr().unwrap(), state: Arc::default(), task: None };
-        collector.serve(listener);
-        collector
+        let state = Arc::<Mutex<State>>::default();
+        let shared = Arc::clone(&state);
+        let server = Restarting::start(move |request| answer(Arc::clone(&shared), request)).await;
+        Self { server, state }
     }
 
-    fn serve(&mut self, listener: TcpListener) {
-        let state = Arc::clone(&self.state);
-        self.task = Some(tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let state = Arc::clone(&state);
-                let service = service_fn(move |request| answer(Arc::clone(&state), request));
-                let connection =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
-                connections.spawn(async move { drop(connection.await) });
-            }
-        }));
-    }
-
-    /// Ends it with all its connections.
     pub async fn stop(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
-            let _ = task.await;
-        }
+        self.server.stop().await;
     }
 
-    /// Starts it again on its port.
     pub fn restart(&mut self) {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        self.serve(socket.listen(64).unwrap());
+        self.server.restart();
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.server.address())
     }
 
     /// Answers with this status, and takes nothing.
