@@ -15,6 +15,7 @@ mod failure;
 mod files;
 mod made;
 mod order;
+mod report;
 mod schedule;
 mod transport;
 
@@ -32,11 +33,12 @@ use challenge::Pending;
 pub(crate) use challenge::{ALPN, Challenge};
 use failure::Failure;
 use files::{Files, Held};
+pub(crate) use report::Report;
 use schedule::{State, Task};
 
 use crate::content::blobs::{Disk, Tree};
 use crate::kit::certificate::Validity;
-use crate::kit::clock::{Clock, Timestamp};
+use crate::kit::clock::Clock;
 use crate::kit::opaque_debug::opaque_debug;
 
 /// The longest sleep. The wall clock may be set meanwhile, and another process may replace the file.
@@ -86,25 +88,6 @@ pub(crate) struct Acme {
 }
 
 opaque_debug!(Acme { settings });
-
-/// The state of the certificate.
-#[derive(Clone, Debug)]
-pub(crate) struct Report {
-    pub(crate) domains: Vec<String>,
-    pub(crate) directory: String,
-    /// The file of the certificate.
-    pub(crate) file: PathBuf,
-    /// `None` if no certificate is for these names, so that clients get a self-signed one.
-    pub(crate) validity: Option<Validity>,
-    /// When the certificate is due for renewal.
-    pub(crate) renewal: Option<Timestamp>,
-    /// The last failure, if nothing succeeded since.
-    pub(crate) failure: Option<(Timestamp, String)>,
-    /// When it is tried again after a failure.
-    pub(crate) next_attempt: Option<Timestamp>,
-    /// Attempts that failed since the start.
-    pub(crate) failures: u64,
-}
 
 impl Acme {
     /// Reads what is in the data directory. Sends no request.

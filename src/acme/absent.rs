@@ -1,12 +1,13 @@
 //! Certificates from an ACME authority in a build without the feature `acme`. No registry has one.
 
+mod report;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use crate::kit::certificate::Validity;
-use crate::kit::clock::Timestamp;
+pub(crate) use report::Report;
 
 /// The protocol of a challenge in a TLS handshake.
 pub(crate) const ALPN: &[u8] = b"acme-tls/1";
@@ -14,19 +15,6 @@ pub(crate) const ALPN: &[u8] = b"acme-tls/1";
 /// A certificate and its renewal. It has no value.
 #[derive(Debug)]
 pub(crate) enum Acme {}
-
-/// The state of the certificate.
-#[derive(Debug)]
-pub(crate) struct Report {
-    pub(crate) domains: Vec<String>,
-    pub(crate) directory: String,
-    pub(crate) file: PathBuf,
-    pub(crate) validity: Option<Validity>,
-    pub(crate) renewal: Option<Timestamp>,
-    pub(crate) failure: Option<(Timestamp, String)>,
-    pub(crate) next_attempt: Option<Timestamp>,
-    pub(crate) failures: u64,
-}
 
 impl Acme {
     pub(crate) fn certificate_file(&self) -> PathBuf {
