@@ -272,11 +272,20 @@ pub(super) fn check_authorities(clients: &config::ClientCertificates) -> Result<
 fn authorities(path: &Path) -> Result<RootCertStore, String> {
     let unusable = |why: &dyn std::fmt::Display| format!("{} is not usable: {why}", path.display());
     let mut roots = RootCertStore::empty();
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    for authority in read.map_err(|error| unusable(&error))? {
+    let read = read_chain(path).map_err(|error| match error {
+        pem::Error::NoItemsFound => format!("{} contains no certificate", path.display()),
+        error => unusable(&error),
+    });
+    for authority in read? {
         roots.add(authority).map_err(|error| unusable(&error))?;
     }
-    if roots.is_empty() { Err(format!("{} contains no certificate", path.display())) } else { Ok(roots) }
+    Ok(roots)
+}
+
+/// Reads the certificates of a PEM file, of which there is at least one.
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+    let chain = CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>()?;
+    if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) }
 }
 
 fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, (&'static str, String)> {
@@ -286,12 +295,7 @@ fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, (&'static str, S
         pem::Error::NoItemsFound => (setting, format!("{} contains no {what}", path.display())),
         error => (setting, format!("cannot read {}: {error}", path.display())),
     };
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| failed(CERT, certificate, "certificate", error))?;
-    if chain.is_empty() {
-        return Err(failed(CERT, certificate, "certificate", pem::Error::NoItemsFound));
-    }
+    let chain = read_chain(certificate).map_err(|error| failed(CERT, certificate, "certificate", error))?;
     let der = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(KEY, key, "private key", error))?;
     CertifiedKey::from_der(chain, der, &aws_lc_rs::default_provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {

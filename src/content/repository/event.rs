@@ -139,14 +139,8 @@ impl Repository {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use crate::content::repository::scene::{Scene, image, rules};
+    use crate::content::repository::scene::{Scene, image, push_by_client, rules};
     use crate::content::repository::{MandatoryAnnotations, ManifestTarget, PutManifest, Rules};
-
-    fn push(repository: &Repository, manifest: String, tag: &str) -> Result<Digest, Error> {
-        let target = ManifestTarget::Tag(tag.parse().unwrap());
-        let put = PutManifest { by_client: true, ..PutManifest::new(target, Bytes::from(manifest)) };
-        repository.put_manifest(put).map(|info| info.digest)
-    }
 
     #[test]
     fn the_event_of_a_refused_image_has_its_manifest_also_when_it_is_sent_again() {
@@ -157,10 +151,10 @@ mod tests {
         let stores = &scene.stores;
         stores.keep_events(BTreeSet::from(["hook".to_owned()]), 10).unwrap();
         let manifest = image(&[config], None, "");
-        assert!(push(&repository, manifest.clone(), "1").is_err());
+        assert!(push_by_client(&repository, manifest.clone(), "1").is_err());
         // A large manifest would fill the outbox.
         let large = manifest.replace("note", &"n".repeat(20_000));
-        assert!(push(&repository, large, "2").is_err());
+        assert!(push_by_client(&repository, large, "2").is_err());
         // A caller without the right gets no event.
         let target = ManifestTarget::Tag("3".parse().unwrap());
         let put = PutManifest::new(target, Bytes::from(manifest.clone()));

@@ -98,14 +98,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::content::repository::scene::{Scene, image, index, rules};
+    use crate::content::repository::scene::{Scene, image, index, push_by_client, rules};
     use crate::content::repository::{ManifestTarget, PutManifest, Rules, TagChange};
-
-    fn push(repository: &Repository, manifest: String, tag: &str) -> Result<Digest, Error> {
-        let target = ManifestTarget::Tag(tag.parse().unwrap());
-        let put = PutManifest { by_client: true, ..PutManifest::new(target, Bytes::from(manifest)) };
-        repository.put_manifest(put).map(|info| info.digest)
-    }
 
     #[test]
     fn an_image_needs_the_annotations_in_its_manifest_or_its_config() {
@@ -115,14 +109,14 @@ mod tests {
         let repository = scene.repository("a");
         let labelled = repository.push_blob(br#"{"config":{"Labels":{"vendor":"x"}}}"#);
         let plain = repository.push_blob(br#"{"config":{"Labels":null}}"#);
-        let digest = push(&repository, image(&[labelled], None, ""), "1").unwrap();
-        match push(&repository, image(&[plain], None, ""), "2") {
+        let digest = push_by_client(&repository, image(&[labelled], None, ""), "1").unwrap();
+        match push_by_client(&repository, image(&[plain], None, ""), "2") {
             Err(Error::AnnotationsMissing { missing }) => assert_eq!(missing, ["vendor"]),
             other => panic!("{other:?}"),
         }
         let padded = format!(r#"{{"config":{{"Labels":{{"vendor":"x"}}}},"pad":"{}"}}"#, "x".repeat(5 << 20));
         let large = repository.push_blob(padded.as_bytes());
-        match push(&repository, image(&[large], None, ""), "large") {
+        match push_by_client(&repository, image(&[large], None, ""), "large") {
             Err(error @ Error::LabelsUnread { .. }) => {
                 let said = error.to_string();
                 assert!(said.contains("has 5 MiB") && said.contains("up to 4 MiB"), "{said}");
@@ -130,9 +124,9 @@ mod tests {
             other => panic!("{other:?}"),
         }
         // Only images are checked, not their signatures and not indexes.
-        push(&repository, image(&[plain], Some(digest), ""), "3").unwrap();
+        push_by_client(&repository, image(&[plain], Some(digest), ""), "3").unwrap();
         let signature = format!("sha256-{}.sig", digest.hex());
-        let signed = push(&repository, image(&[plain], None, ""), &signature).unwrap();
+        let signed = push_by_client(&repository, image(&[plain], None, ""), &signature).unwrap();
         // A signature does not get an ordinary tag, neither in the same push nor later.
         let target =
             ManifestTarget::Digest { digest: signed, tags: vec![signature.parse().unwrap(), "other".parse().unwrap()] };
@@ -141,10 +135,10 @@ mod tests {
         let change = TagChange { digest: Some(signed), may_create: true, ..TagChange::default() };
         let changed = repository.change_tag(&"other".parse().unwrap(), change);
         assert!(matches!(changed, Err(Error::AnnotationsMissing { .. })), "{changed:?}");
-        push(&repository, index(&[digest], ""), "4").unwrap();
+        push_by_client(&repository, index(&[digest], ""), "4").unwrap();
         let nothing = image(&[labelled], None, "").replace("note", "other");
         assert!(
-            matches!(push(&repository, nothing, "5"), Err(Error::AnnotationsMissing { missing }) if missing == ["note"])
+            matches!(push_by_client(&repository, nothing, "5"), Err(Error::AnnotationsMissing { missing }) if missing == ["note"])
         );
     }
 }

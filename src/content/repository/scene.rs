@@ -113,6 +113,13 @@ impl Repository {
     }
 }
 
+/// Pushes a manifest with a tag, as a client does, so that the rules for images hold.
+pub(super) fn push_by_client(repository: &Repository, manifest: String, tag: &str) -> Result<Digest, Error> {
+    let target = ManifestTarget::Tag(tag.parse().unwrap());
+    let put = PutManifest { by_client: true, ..PutManifest::new(target, Bytes::from(manifest)) };
+    repository.put_manifest(put).map(|info| info.digest)
+}
+
 /// An image manifest with a config, layers and an optional subject.
 pub(super) fn image(blobs: &[Digest], subject: Option<Digest>, note: &str) -> String {
     let descriptor = |kind: &str, digest: &Digest| {
