@@ -83,7 +83,7 @@ use crate::identity::access::{
     Surface,
 };
 use crate::identity::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionGrant, SessionId};
-use crate::kit::traces;
+use crate::kit::{blocking, traces};
 use crate::mirror::client::Login;
 
 use crate::registry::Shared;
@@ -122,7 +122,7 @@ impl Context<'_> {
         E: Send + 'static,
         ApiError: From<E>,
     {
-        Ok(self.registry.work().spawn_blocking(f).await??)
+        Ok(blocking::run(self.registry.work(), f).await??)
     }
 
     /// Hashes a new password. Waits while too many others are being hashed.

@@ -1,6 +1,7 @@
 //! Small tools that all layers share. They know nothing about registries. Only [`clock`] reads the wall clock.
 
 pub(crate) mod append;
+pub(crate) mod blocking;
 pub(crate) mod bounded_map;
 pub(crate) mod byte_budget;
 #[cfg_attr(not(feature = "tls"), path = "kit/certificate/absent.rs")]

@@ -128,14 +128,32 @@ impl Target {
 
     /// Carries an operation out, through the socket of a running registry or on the data directory.
     pub(super) fn perform<O: Operation<Answer: Report>>(&self, mut operation: O) -> Result<O::Answer, Error> {
+        let place = self.place(operation.needed_data())?;
+        let attached = operation.attach()?;
+        let registry = match place {
+            Place::Empty(registry) => return Ok(operation.perform(&Call::alone(&registry.shared, None))?),
+            Place::Data { config, root } => match running(&root)? {
+                Some(stream) => {
+                    let _line = ProgressLine::start(O::Answer::PROGRESS, asking(root.clone()));
+                    return parse(ask(&stream, &operation.into(), &root, attached.as_ref())?);
+                }
+                None => open(config, &root, operation.needed_data())?,
+            },
+        };
+        let shared = registry.clone();
+        let perform = move |command: Command| command.perform(&Call::alone(&shared.shared, None)).ok();
+        let _line = ProgressLine::start(O::Answer::PROGRESS, Box::new(perform));
+        Ok(operation.perform(&Call::alone(&registry.shared, attached.as_ref()))?)
+    }
+
+    /// Finds the registry. An error says what to do if it does not exist.
+    fn place(&self, needed: NeededData) -> Result<Place, Error> {
         let (config, root) = self.locate()?;
-        let needed = operation.needed_data();
         let database = root.join("coracle.redb");
         match database.try_exists() {
             Ok(true) => {}
             Ok(false) if needed == NeededData::None => {
-                let registry = super::quietly(|| Registry::builder().config(config).temporary().open())?;
-                return Ok(operation.perform(&Call::alone(&registry.shared, None))?);
+                return Ok(Place::Empty(super::quietly(|| Registry::builder().config(config).temporary().open())?));
             }
             Ok(false) if root.join("manifests.log").exists() => {
                 return Err(Error::failed(format!(
@@ -154,35 +172,42 @@ impl Target {
             }
             Err(error) => return Err(not_usable(&root, &error)),
         }
-        let attached = operation.attach()?;
-        if let Some(stream) = running(&root)? {
-            let asked = root.clone();
-            let _line = ProgressLine::start(O::Answer::PROGRESS, move |command| {
-                let stream = running(&asked).ok()??;
-                ask(&stream, &command, &asked, None).ok()
-            });
-            return ask(&stream, &operation.into(), &root, attached.as_ref());
-        }
-        match access(&database, Access::READ_OK | Access::WRITE_OK) {
-            Err(rustix::io::Errno::NOENT) if needed == NeededData::MayBeNew => {}
-            Err(error) => return Err(not_usable(&root, &error.into())),
-            Ok(()) => {}
-        }
-        let registry = super::quietly(|| Registry::builder().config(config).data_dir(&root).open());
-        let registry = registry.map_err(|error| match error {
-            registry::Error::InUse { root } => Error::failed(format!(
-                "another coracle process uses the data directory {} and does not accept commands: see its log, or stop \
-                 it and run the command again",
-                root.display()
-            )),
-            error => error.into(),
-        })?;
-        let shared = registry.clone();
-        let _line = ProgressLine::start(O::Answer::PROGRESS, move |command| {
-            command.perform(&Call::alone(&shared.shared, None)).ok()
-        });
-        Ok(operation.perform(&Call::alone(&registry.shared, attached.as_ref()))?)
+        Ok(Place::Data { config, root })
     }
+}
+
+/// The registry that a command works on.
+enum Place {
+    /// There is none, and the operation needs none: a temporary one.
+    Empty(Registry),
+    /// A data directory, with a running registry or without one.
+    Data { config: Config, root: PathBuf },
+}
+
+/// Opens the data directory of a stopped registry.
+fn open(config: Config, root: &Path, needed: NeededData) -> Result<Registry, Error> {
+    match access(root.join("coracle.redb"), Access::READ_OK | Access::WRITE_OK) {
+        Err(rustix::io::Errno::NOENT) if needed == NeededData::MayBeNew => {}
+        Err(error) => return Err(not_usable(root, &error.into())),
+        Ok(()) => {}
+    }
+    let registry = super::quietly(|| Registry::builder().config(config).data_dir(root).open());
+    registry.map_err(|error| match error {
+        registry::Error::InUse { root } => Error::failed(format!(
+            "another coracle process uses the data directory {} and does not accept commands: see its log, or stop it \
+             and run the command again",
+            root.display()
+        )),
+        error => error.into(),
+    })
+}
+
+/// Asks a running registry for the progress line.
+fn asking(root: PathBuf) -> Box<dyn Fn(Command) -> Option<Value> + Send> {
+    Box::new(move |command| {
+        let stream = running(&root).ok()??;
+        parse(ask(&stream, &command, &root, None).ok()?).ok()
+    })
 }
 
 /// The registry that runs on a data directory, if one does.
@@ -214,13 +239,15 @@ fn not_usable(root: &Path, error: &std::io::Error) -> Error {
     })
 }
 
-/// Sends an operation to a running registry, and returns its answer.
-fn ask<A: DeserializeOwned>(
-    stream: &UnixStream,
-    command: &Command,
-    root: &Path,
-    attached: Option<&File>,
-) -> Result<A, Error> {
+/// The answer of a running registry.
+struct Answered {
+    text: String,
+    /// What the operation writes into. It is kept if the operation succeeded.
+    offered: Option<Offered>,
+}
+
+/// Sends an operation to a running registry.
+fn ask(stream: &UnixStream, command: &Command, root: &Path, attached: Option<&File>) -> Result<Answered, Error> {
     let failed = |error: std::io::Error| Error::failed(format!("the running registry does not answer: {error}"));
     let wait = if command.is_long() { LONG_ANSWER_WAIT } else { ANSWER_WAIT };
     stream.set_read_timeout(Some(wait)).map_err(failed)?;
@@ -231,11 +258,16 @@ fn ask<A: DeserializeOwned>(
     let directory = offered.as_ref().map(|offered| offered.handle.as_fd());
     let handles: Vec<_> = directory.into_iter().chain(attached.map(|file| file.as_fd())).collect();
     socket::send(stream, line.as_bytes(), &handles).map_err(failed)?;
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).map_err(failed)?;
-    match serde_json::from_str(&answer) {
+    let mut text = String::new();
+    BufReader::new(stream).read_line(&mut text).map_err(failed)?;
+    Ok(Answered { text, offered })
+}
+
+/// Reads an answer.
+fn parse<A: DeserializeOwned>(answered: Answered) -> Result<A, Error> {
+    match serde_json::from_str(&answered.text) {
         Ok(Reply::Ok(answer)) => {
-            if let Some(offered) = offered {
+            if let Some(offered) = answered.offered {
                 offered.keep();
             }
             Ok(answer)

@@ -25,12 +25,12 @@ pub(super) struct ProgressLine {
 
 impl ProgressLine {
     /// `ask` carries out an operation that shows the state of the registry.
-    pub(super) fn start(progress: Progress, ask: impl Fn(Command) -> Option<Value> + Send + 'static) -> Self {
+    pub(super) fn start(progress: Progress, ask: Box<dyn Fn(Command) -> Option<Value> + Send>) -> Self {
         let Some(line) = progress.filter(|_| std::io::stderr().is_terminal()) else { return Self { thread: None } };
         let (ended, waiting) = mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
             while waiting.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                if let Some(text) = line(&ask) {
+                if let Some(text) = line(&*ask) {
                     let text: String = text.chars().filter(|c| !c.is_control()).take(CHARACTERS_MAX).collect();
                     eprint!("{CLEAR}{text}");
                     let _ = std::io::stderr().flush();

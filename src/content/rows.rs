@@ -181,13 +181,17 @@ impl Database {
 
     /// Reads rows. Waits for a writer only while it reopens the database after a failure.
     pub(crate) fn read<T, E: From<Error>>(&self, read: impl FnOnce(&Rows) -> Result<T, E>) -> Result<T, E> {
+        read(&self.begin_read()?)
+    }
+
+    fn begin_read(&self) -> Result<Rows, Error> {
         // A thread that is writing notices the failure itself.
         if self.store.needs_reopening()
             && let Some(_leader) = self.leader.try_lock()
         {
             self.store.reopen();
         }
-        read(&Rows::new(self.store.begin_read()?))
+        Ok(Rows::new(self.store.begin_read()?))
     }
 
     /// Makes a change, and returns when it is durable. Blocks.
@@ -200,12 +204,18 @@ impl Database {
         E: From<Error> + Send + 'static,
     {
         let outcome = Arc::new(Mutex::new(None));
-        let pending = Change { closure: Some(change), result: None, outcome: Arc::clone(&outcome) };
-        self.queue.lock().push(Box::new(pending));
+        let pending = Change { closure: Some(Box::new(change)), result: None, outcome: Arc::clone(&outcome) };
+        self.write_pending(Box::new(pending), &|| outcome.lock().is_some());
+        outcome.lock().take().expect("a delivered change has an outcome")
+    }
+
+    /// Puts a change into the queue, and returns when it is delivered.
+    fn write_pending(&self, pending: Box<dyn Pending>, is_delivered: &dyn Fn() -> bool) {
+        self.queue.lock().push(pending);
         loop {
             let leader = self.leader.lock();
-            if let Some(result) = outcome.lock().take() {
-                return result;
+            if is_delivered() {
+                return;
             }
             self.write_group();
             drop(leader);
@@ -326,15 +336,16 @@ trait Pending: Send {
     fn deliver(self: Box<Self>, committed: Result<(), Arc<Error>>);
 }
 
-struct Change<F, T, E> {
-    closure: Option<F>,
+struct Change<T, E> {
+    closure: Option<Closure<T, E>>,
     result: Option<Result<T, E>>,
     outcome: Arc<Mutex<Option<Result<T, E>>>>,
 }
 
-impl<F, T, E> Pending for Change<F, T, E>
+type Closure<T, E> = Box<dyn FnOnce(&mut WriteTx) -> Result<T, E> + Send>;
+
+impl<T, E> Pending for Change<T, E>
 where
-    F: FnOnce(&mut WriteTx) -> Result<T, E> + Send,
     T: Send,
     E: From<Error> + Send,
 {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Shared;
 use crate::identity::accounts::{Accounts, DIRECTORY, DueFederatedUser};
 use crate::identity::directory::Unavailable;
+use crate::kit::blocking;
 
 /// The most users of one run.
 const AT_ONCE_MAX: usize = 50;
@@ -89,7 +90,7 @@ impl Shared {
         work: impl FnOnce(&Accounts) -> Result<T, crate::identity::accounts::Error> + Send + 'static,
     ) -> Result<T, Failure> {
         let accounts = Arc::clone(&self.accounts);
-        let written = self.work.spawn_blocking(move || work(&accounts)).await;
+        let written = blocking::run(&self.work, move || work(&accounts)).await;
         let failed = |error: &dyn std::fmt::Display| Failure::Accounts(error.to_string());
         written.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
     }

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::content::repository::Scrubbing;
 use crate::events::Events;
+use crate::kit::blocking;
 use crate::kit::clock::Timestamp;
 use crate::mirror::{Mirror, Patience, SyncScope};
 use crate::registry::{Shared, Work};
@@ -152,7 +153,7 @@ impl Maintenance {
         E: fmt::Display + Send + 'static,
     {
         let shared = Arc::clone(&self.shared);
-        match self.shared.work().spawn_blocking(move || work(&shared)).await {
+        match blocking::run(self.shared.work(), move || work(&shared)).await {
             Ok(Ok(value)) => return Some(value),
             Ok(Err(error)) => tracing::error!(%error, "{what} failed"),
             Err(error) => tracing::error!(%error, "{what} failed"),
