@@ -20,8 +20,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::http::{Body, PolledFrame};
 
-/// Bodies are handed out in pieces of this many bytes, so that a slow client shows progress with each of them.
-const PIECE_BYTES: usize = 16 * 1024;
+/// Bodies are handed out in pieces of this many bytes, so that a slow client shows progress with each of them. A piece
+/// fills one TLS record together with the header of its frame, which has nine bytes. The rest would need another record.
+const PIECE_BYTES: usize = 16 * 1024 - 9;
 
 /// The flow control windows of one stream and of a connection.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
