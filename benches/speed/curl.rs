@@ -40,7 +40,8 @@ impl Source {
 
     fn sent(&self, server: &Server, http: Http, repository: &str) {
         let location = start(server, http, repository);
-        wait(send(server, http, &location, &self.path()), "202");
+        // The location of docker-registry names how much has arrived, so each response has another one.
+        let location = location_of(&wait(send(server, http, &location, &self.path()), "202 "));
         finish(server, http, &location, &self.content);
     }
 }
@@ -71,7 +72,11 @@ fn start(server: &Server, http: Http, repository: &str) -> String {
     let mut command = curl(server, http);
     command.args(["--request", "POST", "--data", "", "--write-out", "%{http_code} %header{location}"]);
     command.arg(server.url(&format!("/v2/{repository}/blobs/uploads/")));
-    let text = wait(command.spawn().unwrap(), "202 ");
+    location_of(&wait(command.spawn().unwrap(), "202 "))
+}
+
+/// The path of the location that curl printed after the status.
+fn location_of(text: &str) -> String {
     let location = &text[4..];
     location.find("/v2/").map_or(location, |at| &location[at..]).to_owned()
 }
@@ -79,7 +84,8 @@ fn start(server: &Server, http: Http, repository: &str) -> String {
 fn send(server: &Server, http: Http, location: &str, file: &Path) -> Child {
     let mut command = curl(server, http);
     command.args(["--request", "PATCH", "--header", "content-type: application/octet-stream", "--header", "expect:"]);
-    command.args(["--write-out", "%{http_code}", "--upload-file"]).arg(file).arg(server.url(location));
+    command.args(["--write-out", "%{http_code} %header{location}", "--upload-file"]);
+    command.arg(file).arg(server.url(location));
     command.spawn().unwrap()
 }
 
