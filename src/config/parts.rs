@@ -74,7 +74,7 @@ const PARTS: [Part; 11] = [
 ];
 
 /// Keys with URLs, which need TLS if a URL begins with `https://`.
-const URLS: [Part; 3] = [
+const URLS: [Part; 4] = [
     Part {
         key: "extensions.sync.registries",
         feature: TLS,
@@ -98,6 +98,12 @@ const URLS: [Part; 3] = [
             let events = &config.extensions.events;
             events.enable && events.sinks.iter().any(|sink| is_https(&sink.address))
         },
+    },
+    Part {
+        key: "extensions.traces.endpoint",
+        feature: TLS,
+        is_built: HAS_TLS,
+        is_used: |config| config.extensions.traces.endpoint.as_deref().is_some_and(is_https),
     },
 ];
 

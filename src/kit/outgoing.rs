@@ -1,4 +1,4 @@
-//! The HTTP client: for identity providers, and for `coracle login`.
+//! The HTTP client for small requests to other servers. `mirror::client` is the one for other registries.
 //!
 //! Other servers are not trusted. Every request ends before its deadline. A response is read up to a limit. Nothing is
 //! sent to a server whose certificate is not trusted or does not name the host. Redirects are not followed. Without TLS,
@@ -65,7 +65,7 @@ pub(crate) enum Plain {
 pub(crate) struct Settings {
     /// A file with certificates (PEM) to trust, in addition to those of the platform.
     pub(crate) ca: Option<PathBuf>,
-    /// The same, as text.
+    /// Certificates (PEM) to trust, in addition to those of the platform.
     pub(crate) ca_pem: Option<String>,
     pub(crate) plain: Plain,
     pub(crate) deadline: Duration,

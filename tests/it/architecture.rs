@@ -27,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("kit::window_limit", &[]),
     ("kit::certificate", &["kit::clock"]),
     ("kit::append", &[]),
+    ("kit::blocking", &[]),
     ("kit::metrics", &[]),
     ("kit::outgoing", &[]),
     ("kit::traces", &["kit::metrics", "kit::outgoing"]),

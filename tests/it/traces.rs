@@ -209,6 +209,22 @@ async fn a_collector_that_is_slow_or_away_delays_no_request_and_costs_one_line()
     assert!(said.len() == 1 || said.len() == 2 && said[1].contains("again"), "{said:?}");
 }
 
+#[tokio::test]
+async fn one_of_two_servers_of_a_registry_stops_while_the_other_one_sends() {
+    let collector = Collector::start().await;
+    let config = Config::from_toml_str(&config(&collector, "")).unwrap().config;
+    let registry = Registry::builder().temporary().config(config).policy(AccessPolicy::Open).open().unwrap();
+    let (first, second) = (registry.spawn_local().await.unwrap(), registry.spawn_local().await.unwrap());
+    let caller = Caller::new(second.address(), None);
+    get(&caller, "/v2/", "01").await;
+    tokio::time::timeout(Duration::from_mins(1), first.shutdown()).await.expect("the first server stops");
+    get(&caller, "/v2/_catalog", "01").await;
+    collector
+        .until("the second server sends", |taken| find(taken, SERVER, "GET /v2/_catalog", "coracle").is_some())
+        .await;
+    second.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_sends_what_waits_and_does_not_wait_for_a_collector_that_is_away() {
     let root = tempfile::tempdir().unwrap();

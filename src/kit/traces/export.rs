@@ -53,6 +53,18 @@ enum Failure {
     Refused(String),
 }
 
+impl From<outgoing::Error> for Failure {
+    fn from(error: outgoing::Error) -> Self {
+        use outgoing::Error as E;
+        let why = error.to_string();
+        match error {
+            E::Trust(_) | E::Unreachable { .. } | E::Certificate { .. } | E::Deadline { .. } => Self::Later(why),
+            // The collector got the spans. A batch that it cannot take must not block the next ones.
+            _ => Self::Refused(why),
+        }
+    }
+}
+
 impl Export {
     pub(super) fn new(settings: &Settings, resource: &Resource) -> Result<Self, String> {
         let base = settings.endpoint.trim_end_matches('/');
@@ -108,9 +120,10 @@ impl Export {
         }
     }
 
-    /// Sends what waits. What a collector does not take in a short time is lost.
+    /// Sends the waiting spans. Those that the collector does not take in a short time are lost.
     pub(super) async fn flush(&self, queue: &Queue) {
-        let mut waiting = queue.waiting.lock().await;
+        // Another server of this registry still sends.
+        let Ok(mut waiting) = queue.waiting.try_lock() else { return };
         let sending = async {
             loop {
                 let Waiting { receiver, spans } = &mut *waiting;
@@ -147,8 +160,7 @@ impl Export {
             *request.headers_mut() = read.map_err(Failure::Later)?;
         }
         request.headers_mut().insert(header::CONTENT_TYPE, PROTOBUF);
-        let answer = self.client.send(request).await.map_err(|error| Failure::Later(error.to_string()))?;
-        let status = answer.status();
+        let status = self.client.send(request).await?.status();
         if status.is_success() {
             self.sent.fetch_add(spans.len() as u64, Ordering::Relaxed);
             return Ok(());

@@ -10,7 +10,7 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-/// The most spans that wait. Each has a few KiB at most.
+/// The most spans that wait, besides those of the next request. Each has a few KiB at most.
 pub(super) const SPANS_MAX: usize = 4096;
 /// How often the log may say that spans are lost, or that they are sent again.
 const NOTICE_INTERVAL: Duration = Duration::from_mins(10);

@@ -111,7 +111,11 @@ async fn answer(
     tokio::time::sleep(delay).await;
     let mut response = Response::new(Full::default());
     match status {
-        Some(status) => *response.status_mut() = StatusCode::from_u16(status).unwrap(),
+        Some(status) => {
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            // The client must not take this for a server that expects TLS.
+            *response.body_mut() = Full::from("see https://collector.example/errors");
+        }
         None => state.lock().taken.extend(spans(&body)),
     }
     Ok(response)
