@@ -111,8 +111,8 @@ pub(super) fn metrics(context: &Context<'_>) -> Response<Body> {
     }
     context.registry.traces().report(context.registry.metrics());
     if let Some(directory) = context.registry.accounts().directory_state() {
-        let results = [("accepted", directory.accepted), ("refused", directory.refused), ("failed", directory.failed)];
-        context.registry.metrics().directory(results, directory.away.is_some());
+        let counts = [directory.accepted, directory.refused, directory.failed];
+        context.registry.metrics().directory(counts, directory.away.is_some());
     }
     if let Ok(Some(figures)) = stores.quota_figures() {
         let QuotaFigures { repositories, max_repositories, .. } = figures;

@@ -386,9 +386,9 @@ impl Metrics {
         }
     }
 
-    /// Sets the questions to the LDAP directory by result, and whether it is away.
-    pub(crate) fn directory(&self, results: [(&'static str, u64); 3], is_away: bool) {
-        self.directory.set(results, is_away);
+    /// Sets the numbers of accepted, refused and failed requests to the LDAP directory, and whether it is away.
+    pub(crate) fn directory(&self, counts: [u64; 3], is_away: bool) {
+        self.directory.set(counts, is_away);
     }
 
     /// Sets the figures of a sink of events.

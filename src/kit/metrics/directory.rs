@@ -20,17 +20,22 @@ pub(super) struct DirectoryMetrics {
     away: Gauge,
 }
 
+const RESULTS: [&str; 3] = ["accepted", "refused", "failed"];
+
 impl DirectoryMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let new = Self::default();
-        let help = "Questions to the LDAP directory: accepted, refused, or failed without an answer";
+        let help = "Requests to the LDAP directory: accepted, refused, or failed without a response";
         registry.register("coracle_ldap_requests", help, new.requests.clone());
         registry.register("coracle_ldap_away", "1 while the LDAP directory cannot be asked", new.away.clone());
+        // The metrics exist without a directory, too, so that a dashboard finds them.
+        new.set([0; 3], false);
         new
     }
 
-    pub(super) fn set(&self, results: [(&'static str, u64); 3], is_away: bool) {
-        for (result, count) in results {
+    /// Sets the numbers of accepted, refused and failed requests.
+    pub(super) fn set(&self, counts: [u64; 3], is_away: bool) {
+        for (result, count) in RESULTS.into_iter().zip(counts) {
             self.requests.get_or_create(&ResultLabels { result }).inner().store(count, Ordering::Relaxed);
         }
         self.away.set(is_away.into());
