@@ -178,7 +178,7 @@ impl Target {
 
 /// The registry that a command works on.
 enum Place {
-    /// There is none, and the operation needs none: a temporary one.
+    /// A temporary one, because no registry exists and the operation needs no data.
     Empty(Registry),
     /// A data directory, with a running registry or without one.
     Data { config: Config, root: PathBuf },
@@ -242,7 +242,7 @@ fn not_usable(root: &Path, error: &std::io::Error) -> Error {
 /// The answer of a running registry.
 struct Answered {
     text: String,
-    /// What the operation writes into. It is kept if the operation succeeded.
+    /// The directory that the operation writes into. It is kept if the operation succeeded.
     offered: Option<Offered>,
 }
 
