@@ -14,8 +14,9 @@
 //! * A record is written only after the one before it is durable. So at most the last record of an epoch is incomplete,
 //!   and it belongs to a transaction that was not acknowledged. Anything else that cannot be read is damage, and the
 //!   database is not opened without it.
-//! * After a failed write or sync, nothing is appended until the database was opened again: that applies the records
-//!   that the file has, makes a checkpoint, and begins a new epoch.
+//! * After a failed write or sync, nothing is appended before a checkpoint begins a new epoch. If the disk is full, the
+//!   same transaction makes the checkpoint. Otherwise the database is opened again, which first applies the records that
+//!   the file has.
 //! * A table never changes the types of its keys and values, and is never removed: its rows may be in the log of an
 //!   earlier program.
 
@@ -166,7 +167,8 @@ impl Wal {
     }
 
     /// Appends the operations of a transaction, durably. Returns false if it needs a checkpoint: the log is full or does
-    /// not exist yet.
+    /// not exist yet, or the disk is full. The database may have free pages when the disk has none, so that clients can
+    /// delete and garbage collection can run.
     pub(super) fn append(&self, operations: &Operations) -> Result<bool, Error> {
         let mut state = self.state.lock();
         let Some(position) = state.position.filter(|_| !operations.is_too_large) else { return Ok(false) };
@@ -176,7 +178,7 @@ impl Wal {
         }
         if let Err(error) = self.write(&mut state, &position.record(&operations.bytes)) {
             self.cut(&state);
-            return Err(Error::at(&self.path)(error));
+            return if is_full(&error) { Ok(false) } else { Err(Error::at(&self.path)(error)) };
         }
         state.before_last = state.offset;
         state.offset = end;
@@ -303,6 +305,11 @@ impl Wal {
             None => Ok(()),
         }
     }
+}
+
+/// Whether the disk is full.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The operations of all records of a position, and where the last one ends.

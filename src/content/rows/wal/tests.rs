@@ -180,6 +180,23 @@ fn a_failed_append_is_an_error_and_the_next_change_succeeds() {
 }
 
 #[test]
+fn a_change_that_the_log_has_no_space_for_is_a_checkpoint() {
+    for operation in [DiskOperation::Write, DiskOperation::Sync] {
+        let root = tempfile::tempdir().unwrap();
+        let disk = Arc::new(FaultyDisk::default());
+        let database = Database::open(&Tree::new(root.path()), Arc::clone(&disk) as Arc<dyn Disk>, true).unwrap();
+        set(&database, "first", b"1").unwrap();
+        set(&database, "before", b"1").unwrap();
+        disk.fail_times(operation, 0, 1, rustix::io::Errno::NOSPC);
+        set(&database, "full", b"1").unwrap();
+        assert!(disk.heal(), "the log was written");
+        set(&database, "after", b"1").unwrap();
+        let again = open(killed(root.path()).path()).unwrap();
+        assert!(["first", "before", "full", "after"].iter().all(|name| get(&again, name).is_some()), "{operation:?}");
+    }
+}
+
+#[test]
 fn nothing_is_acknowledged_while_the_name_of_the_log_is_not_durable() {
     let root = tempfile::tempdir().unwrap();
     let disk = Arc::new(FaultyDisk::default());
