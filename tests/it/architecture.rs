@@ -177,6 +177,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Small tools that every layer below them in this table may use.
 const TOOLS: &[&str] = &[
+    "kit::blocking",
     "kit::bounded_map",
     "kit::byte_budget",
     "kit::file",
