@@ -181,7 +181,12 @@ impl StorageBackend for Backend {
         let DatabaseFile { disk, file, path, .. } = &*self.file;
         match &*self.access()? {
             Access::ReadOnly(overlay) => overlay.lock().set_len(len),
-            Access::Full | Access::Closed => self.file.recorded(disk.truncate(file, path, len)),
+            Access::Full | Access::Closed => {
+                self.file.recorded(disk.truncate(file, path, len))?;
+                // Pages that redb frees stay usable when the disk is full: clients can delete, and garbage collection runs.
+                disk.reserve(file, 0, len);
+                Ok(())
+            }
         }
     }
 
