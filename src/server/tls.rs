@@ -62,9 +62,71 @@ pub(super) struct Accepted<S> {
 /// The acceptor to use.
 struct CurrentAcceptor {
     acceptor: TlsAcceptor,
-    /// The state of the file with the authorities of clients when it was read.
-    stamp: Option<FileStamp>,
+    /// The file with the authorities of clients.
+    watched: Watched<1>,
+}
+
+/// Files that are read again when they change, or when the last read failed.
+struct Watched<const N: usize> {
+    /// The state of the files when they were read last.
+    stamps: [Option<FileStamp>; N],
     checked: Instant,
+    /// Whether the last read failed. Then the next one may succeed, although the files are the same.
+    is_unread: bool,
+}
+
+/// The result of a check of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Check {
+    /// Do not read the files.
+    Skip,
+    /// Read the files, which have changed.
+    Changed,
+    /// Read the files, because the last read failed.
+    Again,
+}
+
+/// Why files are not usable.
+struct Unusable {
+    /// The key of the configuration that names the file.
+    key: &'static str,
+    why: String,
+    /// Whether a file could not be read. Otherwise its content is at fault.
+    is_unread: bool,
+}
+
+impl Unusable {
+    fn content(key: &'static str, why: String) -> Self {
+        Self { key, why, is_unread: false }
+    }
+}
+
+impl<const N: usize> Watched<N> {
+    fn new(stamps: [Option<FileStamp>; N], read: Option<&Unusable>) -> Self {
+        Self { stamps, checked: Instant::now(), is_unread: read.is_some_and(|error| error.is_unread) }
+    }
+
+    fn is_due(&self) -> bool {
+        self.checked.elapsed() >= CHECK_INTERVAL
+    }
+
+    fn check(&mut self, stamps: [Option<FileStamp>; N]) -> Check {
+        self.checked = Instant::now();
+        if stamps != self.stamps {
+            self.stamps = stamps;
+            Check::Changed
+        } else if self.is_unread {
+            Check::Again
+        } else {
+            Check::Skip
+        }
+    }
+
+    /// Notes the result of reading the files. Returns whether to log an error, which is once for each state of the files.
+    fn note<T>(&mut self, check: Check, read: &Result<T, Unusable>) -> bool {
+        self.is_unread = read.as_ref().is_err_and(|error| error.is_unread);
+        check == Check::Changed
+    }
 }
 
 /// Client certificates.
@@ -80,15 +142,16 @@ impl Tls {
             Certificate::Files(files) => Reloading::open(&files),
             Certificate::Issued(acme) => Reloading::open_issued(acme),
         };
-        let certificate = Arc::new(open.map_err(|(key, why)| Error::Tls { cause: format!("{key}: {why}").into() })?);
+        let unusable = |Unusable { key, why, .. }| Error::Tls { cause: format!("{key}: {why}").into() };
+        let certificate = Arc::new(open.map_err(unusable)?);
         let clients = clients.map(|clients| {
             let naming = Naming::new(clients).map_err(|error| Error::Tls { cause: error.into() })?;
             Ok::<_, Error>(Clients { authorities: clients.authorities.clone(), naming })
         });
         let clients = clients.transpose()?;
         let stamp = clients.as_ref().and_then(|clients| FileStamp::at(&clients.authorities));
-        let acceptor = acceptor(&certificate, clients.as_ref()).map_err(|cause| Error::Tls { cause: cause.into() })?;
-        let acceptor = Mutex::new(CurrentAcceptor { acceptor, stamp, checked: Instant::now() });
+        let acceptor = acceptor(&certificate, clients.as_ref()).map_err(unusable)?;
+        let acceptor = Mutex::new(CurrentAcceptor { acceptor, watched: Watched::new([stamp], None) });
         Ok(Self { acceptor, certificate, clients })
     }
 
@@ -105,20 +168,25 @@ impl Tls {
     fn acceptor(&self) -> TlsAcceptor {
         let mut current = self.acceptor.lock();
         if let Some(clients) = &self.clients
-            && current.checked.elapsed() >= CHECK_INTERVAL
+            && current.watched.is_due()
         {
-            current.checked = Instant::now();
-            let stamp = FileStamp::at(&clients.authorities);
-            if stamp != current.stamp {
-                current.stamp = stamp;
-                match acceptor(&self.certificate, Some(clients)) {
+            let check = current.watched.check([FileStamp::at(&clients.authorities)]);
+            if check != Check::Skip {
+                let read = acceptor(&self.certificate, Some(clients));
+                let is_logged = current.watched.note(check, &read);
+                match read {
                     Ok(changed) => {
                         tracing::info!(file = %clients.authorities.display(), "read the changed authorities of clients");
                         current.acceptor = changed;
                     }
-                    Err(error) => {
-                        tracing::error!(error, "the changed authorities are not usable: the previous ones stay in use");
+                    Err(Unusable { key, why: error, .. }) if is_logged => {
+                        tracing::error!(
+                            key,
+                            error,
+                            "the changed authorities are not usable: the previous ones stay in use"
+                        );
                     }
+                    Err(_) => {}
                 }
             }
         }
@@ -142,18 +210,18 @@ impl Tls {
 }
 
 /// Makes an acceptor. It has tickets of its own, so that no session continues that earlier authorities permitted.
-fn acceptor(certificate: &Arc<Reloading>, clients: Option<&Clients>) -> Result<TlsAcceptor, String> {
-    let failed = |error: rustls::Error| error.to_string();
+fn acceptor(certificate: &Arc<Reloading>, clients: Option<&Clients>) -> Result<TlsAcceptor, Unusable> {
+    let failed = |error: rustls::Error| Unusable::content("http.tls", error.to_string());
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions().map_err(failed)?;
     let builder = match clients {
         None => builder.with_no_client_auth(),
         Some(Clients { authorities: path, .. }) => {
-            let unusable = |why: &dyn std::fmt::Display| format!("{AUTHORITIES}: {why}");
-            let roots = authorities(path).map_err(|why| unusable(&why))?;
+            let roots = authorities(path)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier = verifier.allow_unauthenticated().build().map_err(|error| unusable(&error))?;
+            let verifier = verifier.allow_unauthenticated().build();
+            let verifier = verifier.map_err(|error| Unusable::content(AUTHORITIES, error.to_string()))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
@@ -179,57 +247,59 @@ struct Reloading {
 
 struct Current {
     certified: Arc<CertifiedKey>,
-    /// The state of the two files when they were read.
-    stamps: [Option<FileStamp>; 2],
-    checked: Instant,
+    /// The two files.
+    watched: Watched<2>,
 }
 
 impl Reloading {
-    fn open(files: &config::Tls) -> Result<Self, (&'static str, String)> {
+    fn open(files: &config::Tls) -> Result<Self, Unusable> {
         let (certificate, key) = (files.cert.clone(), files.key.clone());
         let stamps = [&certificate, &key].map(|path| FileStamp::at(path));
         let certified = Arc::new(load(&certificate, &key)?);
-        let current = Current { certified, stamps, checked: Instant::now() };
+        let current = Current { certified, watched: Watched::new(stamps, None) };
         Ok(Self { certificate, key, current: Mutex::new(current), acme: None })
     }
 
-    /// Begins with a self-signed certificate if the authority has issued none.
-    fn open_issued(acme: Arc<Acme>) -> Result<Self, (&'static str, String)> {
+    /// Begins with a self-signed certificate if the authority has issued none. A certificate that is not for all names is
+    /// used, because the clients of its names need it.
+    fn open_issued(acme: Arc<Acme>) -> Result<Self, Unusable> {
         let path = acme.certificate_file();
         let stamps = [&path, &path].map(|path| FileStamp::at(path));
-        let certified = match load(&path, &path) {
-            Ok(certified) => Arc::new(certified),
-            Err((_, error)) => {
+        let (certified, watched) = match load(&path, &path) {
+            Ok(certified) => (Arc::new(certified), Watched::new(stamps, None)),
+            Err(unusable) => {
                 if stamps[0].is_some() {
-                    tracing::error!(error, "the certificate of the ACME authority is not usable");
+                    tracing::error!(error = unusable.why, "the certificate of the ACME authority is not usable");
                 }
-                acme.stand_in().map_err(|why| ("http.tls.acme", why))?
+                let stand_in = acme.stand_in().map_err(|why| Unusable::content("http.tls.acme", why))?;
+                (stand_in, Watched::new(stamps, Some(&unusable)))
             }
         };
-        let current = Mutex::new(Current { certified, stamps, checked: Instant::now() });
+        let current = Mutex::new(Current { certified, watched });
         Ok(Self { certificate: path.clone(), key: path, current, acme: Some(acme) })
     }
 
     /// Returns the certificate to use. If changed files are not usable, this logs an error and keeps the old certificate.
     fn current(&self) -> Arc<CertifiedKey> {
         let mut current = self.current.lock();
-        if current.checked.elapsed() >= CHECK_INTERVAL {
-            current.checked = Instant::now();
-            let stamps = [&self.certificate, &self.key].map(|path| FileStamp::at(path));
-            if stamps != current.stamps {
-                current.stamps = stamps;
-                match load(&self.certificate, &self.key) {
+        if current.watched.is_due() {
+            let check = current.watched.check([&self.certificate, &self.key].map(|path| FileStamp::at(path)));
+            if check != Check::Skip {
+                let read = load(&self.certificate, &self.key);
+                let is_logged = current.watched.note(check, &read);
+                match read {
                     Ok(certified) => {
                         tracing::info!(certificate = %self.certificate.display(), "read the changed certificate");
                         current.certified = Arc::new(certified);
                     }
-                    Err((key, error)) => {
+                    Err(Unusable { key, why: error, .. }) if is_logged => {
                         tracing::error!(
                             key,
                             error,
                             "the changed certificate is not usable: the previous one stays in use"
                         );
                     }
+                    Err(_) => {}
                 }
             }
         }
@@ -260,24 +330,26 @@ opaque_debug!(Current);
 
 /// Checks that certificate and key are usable. Otherwise returns the key of the configuration at fault, and why.
 pub(crate) fn check_tls(files: &config::Tls) -> Result<(), (&'static str, String)> {
-    load(&files.cert, &files.key).map(drop)
+    load(&files.cert, &files.key).map(drop).map_err(|unusable| (unusable.key, unusable.why))
 }
 
 /// Checks that the authorities of clients are usable.
 pub(super) fn check_authorities(clients: &config::ClientCertificates) -> Result<(), (&'static str, String)> {
-    authorities(&clients.authorities).map(drop).map_err(|why| (AUTHORITIES, why))
+    authorities(&clients.authorities).map(drop).map_err(|unusable| (unusable.key, unusable.why))
 }
 
 /// Reads the authorities of clients.
-fn authorities(path: &Path) -> Result<RootCertStore, String> {
+fn authorities(path: &Path) -> Result<RootCertStore, Unusable> {
     let unusable = |why: &dyn std::fmt::Display| format!("{} is not usable: {why}", path.display());
     let mut roots = RootCertStore::empty();
     let read = read_chain(path).map_err(|error| match error {
-        pem::Error::NoItemsFound => format!("{} contains no certificate", path.display()),
-        error => unusable(&error),
+        pem::Error::NoItemsFound => {
+            Unusable::content(AUTHORITIES, format!("{} contains no certificate", path.display()))
+        }
+        error => Unusable { key: AUTHORITIES, why: unusable(&error), is_unread: is_unread(&error) },
     });
     for authority in read? {
-        roots.add(authority).map_err(|error| unusable(&error))?;
+        roots.add(authority).map_err(|error| Unusable::content(AUTHORITIES, unusable(&error)))?;
     }
     Ok(roots)
 }
@@ -288,20 +360,75 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
     if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) }
 }
 
-fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, (&'static str, String)> {
+const fn is_unread(error: &pem::Error) -> bool {
+    matches!(error, pem::Error::Io(_))
+}
+
+fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, Unusable> {
     const CERT: &str = "http.tls.cert";
     const KEY: &str = "http.tls.key";
     let failed = |setting, path: &Path, what: &str, error: pem::Error| match error {
-        pem::Error::NoItemsFound => (setting, format!("{} contains no {what}", path.display())),
-        error => (setting, format!("cannot read {}: {error}", path.display())),
+        pem::Error::NoItemsFound => Unusable::content(setting, format!("{} contains no {what}", path.display())),
+        error => {
+            let why = format!("cannot read {}: {error}", path.display());
+            Unusable { key: setting, why, is_unread: is_unread(&error) }
+        }
     };
     let chain = read_chain(certificate).map_err(|error| failed(CERT, certificate, "certificate", error))?;
     let der = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(KEY, key, "private key", error))?;
     CertifiedKey::from_der(chain, der, &aws_lc_rs::default_provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
-            (KEY, format!("{} is not the key of the certificate in {CERT}", key.display()))
+            Unusable::content(KEY, format!("{} is not the key of the certificate in {CERT}", key.display()))
         }
-        rustls::Error::InvalidCertificate(why) => (CERT, format!("{} is not usable: {why:?}", certificate.display())),
-        error => (KEY, format!("{} is not usable: {error}", key.display())),
+        rustls::Error::InvalidCertificate(why) => {
+            Unusable::content(CERT, format!("{} is not usable: {why:?}", certificate.display()))
+        }
+        error => Unusable::content(KEY, format!("{} is not usable: {error}", key.display())),
     })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use std::fs;
+
+    use rcgen::KeyPair;
+
+    use super::*;
+
+    /// Writes a certificate and its key.
+    fn write(files: &config::Tls) {
+        let key = KeyPair::generate().unwrap();
+        let parameters = rcgen::CertificateParams::new(vec!["registry.example".to_owned()]).unwrap();
+        fs::write(&files.cert, parameters.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(&files.key, key.serialize_pem()).unwrap();
+    }
+
+    #[test]
+    fn a_changed_certificate_that_could_not_be_read_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+        let files = config::Tls { cert, key };
+        write(&files);
+        let reloading = Reloading::open(&files).unwrap_or_else(|unusable| panic!("{}", unusable.why));
+        let first = reloading.current().cert[0].clone();
+        let later = || {
+            std::thread::sleep(CHECK_INTERVAL);
+            reloading.current().cert[0].clone()
+        };
+        // Reading a directory is an I/O error.
+        fs::remove_file(&files.cert).unwrap();
+        fs::create_dir(&files.cert).unwrap();
+        assert_eq!(later(), first, "the previous certificate stays in use");
+        assert!(reloading.current.lock().watched.is_unread);
+        fs::remove_dir(&files.cert).unwrap();
+        write(&files);
+        // As if the files had been the same when they could not be read.
+        reloading.current.lock().watched.stamps = [&files.cert, &files.key].map(|path| FileStamp::at(path));
+        assert_ne!(later(), first);
+        // An error of the content is not tried again.
+        fs::write(&files.cert, "no certificate").unwrap();
+        later();
+        assert!(!reloading.current.lock().watched.is_unread);
+    }
 }
