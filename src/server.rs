@@ -122,15 +122,15 @@ impl Server {
         let limits = self.shared.limits().clone();
         let connections = Arc::new(Connections::new(&limits));
         let (stopping, _) = watch::channel(());
-        // Dropping the set ends its tasks, so none outlives the server.
-        let mut tasks = JoinSet::new();
-        maintenance::spawn(&mut tasks, &self.shared, &stopped);
-        tasks.spawn(self.shared.traces().clone().send());
+        // Dropping a set ends its tasks, so none outlives the server.
+        let (mut tasks, mut background) = (JoinSet::new(), JoinSet::new());
+        maintenance::spawn(&mut background, &self.shared, &stopped);
+        background.spawn(self.shared.traces().clone().send());
         if let Some(acme) = self.shared.acme() {
-            tasks.spawn(Arc::clone(acme).run(self.shared.work().clone()));
+            background.spawn(Arc::clone(acme).run(self.shared.work().clone()));
         }
         if let Some(admin) = admin {
-            tasks.spawn(admin::listen(admin, Arc::clone(&self.shared), stopped.clone()));
+            background.spawn(admin::listen(admin, Arc::clone(&self.shared), stopped.clone()));
         }
         let server = Arc::new(self);
         let mut next = 0;
@@ -138,6 +138,12 @@ impl Server {
             let (port, accepted) = tokio::select! {
                 accepted = accept(&ports, &mut next, &connections) => accepted,
                 Some(_) = tasks.join_next() => continue,
+                Some(ended) = background.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a background task panicked: restart the registry to start it again");
+                    }
+                    continue;
+                }
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             };
             let (socket, peer) = match accepted {
@@ -183,6 +189,7 @@ impl Server {
         if timeout(limits.shutdown_timeout, stopping.closed()).await.is_err() {
             tracing::warn!("requests were still running when http.limits.shutdownTimeout was over");
         }
+        background.shutdown().await;
         tasks.shutdown().await;
         maintenance::stop_mirror(&server.shared);
         // Uploads that were being received have lost their connections, so they end. Commits run to their end.
