@@ -273,6 +273,9 @@ fn parse<A: DeserializeOwned>(answered: Answered) -> Result<A, Error> {
             Ok(answer)
         }
         Ok(Reply::Error(error)) => Err(Error::failed(error)),
+        Err(_) if answered.text.is_empty() => {
+            Err(Error::failed("the registry has stopped before the command was finished: see its log"))
+        }
         Err(_) => {
             Err(Error::failed("the running registry is another version of coracle: use the command of that version"))
         }
