@@ -7,7 +7,7 @@
 //! `challenge` has what the authority asks for meanwhile: the server and the handler of HTTP-01 look there. `files` is the
 //! directory `acme` of the data directory.
 //!
-//! Invariants: no answer of the authority causes an attempt sooner than the pause after a failure, also after a restart.
+//! Invariants: no response of the authority causes an attempt sooner than the pause after a failure, also after a restart.
 //! Private keys are in files that only the registry's own user may read, and in no backup. Knows no socket and no request.
 
 mod challenge;
@@ -19,9 +19,15 @@ mod report;
 mod schedule;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,20 +35,25 @@ use rustls::sign::CertifiedKey;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use challenge::Challenge;
 use challenge::Pending;
-pub(crate) use challenge::{ALPN, Challenge};
-use failure::Failure;
-use files::{Files, Held};
-pub(crate) use report::Report;
+use failure::{Failure, Kind};
+use files::{Files, StoredCertificate};
+pub(crate) use report::{ALPN, NoCertificate, Report};
 use schedule::{State, Task};
 
 use crate::content::blobs::{Disk, Tree};
 use crate::kit::certificate::Validity;
-use crate::kit::clock::Clock;
+use crate::kit::clock::{Clock, Timestamp};
+use crate::kit::file::PathError;
 use crate::kit::opaque_debug::opaque_debug;
+use crate::kit::text::printable;
 
 /// The longest sleep. The wall clock may be set meanwhile, and another process may replace the file.
 const CHECK_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The longest time of an attempt, with all its challenges. An authority could add requests without end.
+const ATTEMPT_MAX: Duration = Duration::from_mins(20);
 
 /// The operator's settings.
 #[derive(Clone)]
@@ -61,7 +72,7 @@ pub(crate) struct Settings {
 
 opaque_debug!(Settings { domains });
 
-/// An account that the authority knows otherwise (RFC 8555, 7.3.4).
+/// An account that exists at the authority outside ACME (RFC 8555, 7.3.4).
 #[derive(Clone)]
 pub(crate) struct ExternalAccount {
     pub(crate) id: String,
@@ -79,8 +90,7 @@ pub(crate) struct Acme {
     failures: AtomicU64,
     /// Notified when something is due at once.
     wake: Notify,
-    /// The number of attempts that have ended.
-    ended: watch::Sender<u64>,
+    progress: watch::Sender<Progress>,
     /// Held while something is done, because a registry may have several servers.
     working: tokio::sync::Mutex<()>,
     /// The certificate until the first one arrives. Made when it is first needed.
@@ -88,6 +98,31 @@ pub(crate) struct Acme {
 }
 
 opaque_debug!(Acme { settings });
+
+/// The progress that [`Acme::renew`] waits for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// The number of attempts that have ended.
+    attempts: u64,
+    /// The number of servers that run. Without one, no attempt will be made.
+    servers: usize,
+}
+
+/// Counts a server while it runs.
+struct Running(Arc<Acme>);
+
+impl Running {
+    fn new(acme: Arc<Acme>) -> Self {
+        acme.progress.send_modify(|progress| progress.servers += 1);
+        Self(acme)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.progress.send_modify(|progress| progress.servers -= 1);
+    }
+}
 
 impl Acme {
     /// Reads what is in the data directory. Sends no request.
@@ -102,7 +137,7 @@ impl Acme {
             state: Mutex::new(state),
             failures: AtomicU64::new(0),
             wake: Notify::new(),
-            ended: watch::Sender::new(0),
+            progress: watch::Sender::default(),
             working: tokio::sync::Mutex::default(),
             stand_in: Mutex::default(),
         }
@@ -132,86 +167,132 @@ impl Acme {
         self.pending.response(token)
     }
 
-    /// The state of the certificate.
+    /// The names of the registry, in lower case.
+    pub(crate) fn domains(&self) -> &[String] {
+        &self.settings.domains
+    }
+
+    /// The state of the certificate. Reads its file.
     pub(crate) fn report(&self) -> Report {
-        let held = self.held();
+        let (stored, now) = (self.stored(), self.clock.now());
         let state = self.state.lock().clone();
-        let is_usable = |held: &&Held| held.covers;
+        let usable = match &stored {
+            Ok(Some(stored)) if stored.covers => Ok(stored),
+            Ok(Some(_)) => Err(NoCertificate::OtherNames),
+            Ok(None) => Err(NoCertificate::Missing),
+            Err(error) => Err(NoCertificate::Unreadable(error.to_string())),
+        };
+        let attempt = || state.attempt(usable.as_ref().ok().copied(), &self.settings.directory, now);
         Report {
             domains: self.settings.domains.clone(),
             directory: self.settings.directory.clone(),
             file: self.files.certificate(),
-            validity: held.as_ref().filter(is_usable).map(|held| held.validity),
-            renewal: held.as_ref().filter(is_usable).map(|held| state.renewal(held)),
-            next_attempt: state.failure.as_ref().and(state.next_attempt),
+            renewal: usable.as_ref().ok().map(|stored| state.renewal(stored, now)),
+            next_attempt: state.failure.as_ref().map(|_| attempt().max(now)),
+            validity: usable.map(|stored| stored.validity),
             failure: state.failure.map(|failure| (failure.at, failure.why)),
             failures: self.failures.load(Ordering::Relaxed),
         }
     }
 
-    /// Obtains and renews the certificate. Returns never.
-    pub(crate) async fn run(self: Arc<Self>, work: TaskTracker) {
-        self.announce();
-        loop {
-            let now = self.clock.now();
-            let working = self.working.lock().await;
-            let (at, task) = self.state.lock().next(self.held().as_ref(), &self.settings.directory);
-            let wait = at.since(now);
-            if wait.is_zero() {
-                match task {
-                    Task::Obtain => {
-                        Box::pin(self.obtain(&work)).await;
-                        self.ended.send_modify(|ended| *ended += 1);
+    /// Obtains and renews the certificate. Never returns.
+    pub(crate) fn run(self: Arc<Self>, work: TaskTracker) -> impl Future<Output = ()> + Send {
+        let running = Running::new(Arc::clone(&self));
+        async move {
+            let _running = running;
+            self.announce();
+            let mut unreadable = None;
+            loop {
+                let working = self.working.lock().await;
+                let now = self.clock.now();
+                let (at, task) = self.next(now, &mut unreadable);
+                let wait = at.since(now);
+                if wait.is_zero() {
+                    match task {
+                        Task::Obtain => {
+                            Box::pin(self.obtain(&work)).await;
+                            self.progress.send_modify(|progress| progress.attempts += 1);
+                        }
+                        Task::AskInfo => Box::pin(self.ask_info(&work)).await,
                     }
-                    Task::AskInfo => Box::pin(self.ask_info(&work)).await,
+                    continue;
                 }
-                continue;
-            }
-            drop(working);
-            tokio::select! {
-                () = tokio::time::sleep(wait.min(CHECK_INTERVAL)) => {}
-                () = self.wake.notified() => {}
+                drop(working);
+                tokio::select! {
+                    () = tokio::time::sleep(wait.min(CHECK_INTERVAL)) => {}
+                    () = self.wake.notified() => {}
+                }
             }
         }
     }
 
-    /// Makes the certificate due for renewal at once, also after a failure, and waits until the attempt has ended.
-    pub(crate) async fn renew(&self) {
-        let mut ended = self.ended.subscribe();
-        // An attempt that runs may have begun with another certificate.
-        let running = self.working.lock().await;
-        ended.mark_unchanged();
-        self.state.lock().is_asked = true;
-        drop(running);
-        self.wake.notify_one();
-        let _ = ended.changed().await;
+    /// The next task, and when it is due. If the certificate cannot be read, nothing is ordered until it can, because it may
+    /// be good. `unreadable` is the last error that was logged.
+    fn next(&self, now: Timestamp, unreadable: &mut Option<String>) -> (Timestamp, Task) {
+        let stored = self.stored();
+        let mut state = self.state.lock();
+        state.note_clock(now);
+        match stored {
+            Ok(stored) => {
+                *unreadable = None;
+                state.next(stored.as_ref(), &self.settings.directory, now)
+            }
+            // The attempt fails with this error.
+            Err(_) if state.is_urgent() => (now, Task::Obtain),
+            Err(error) => {
+                let error = error.to_string();
+                if unreadable.as_ref() != Some(&error) {
+                    tracing::error!(error, "the certificate cannot be read: it is not renewed until it can be read");
+                    *unreadable = Some(error);
+                }
+                (now.after(CHECK_INTERVAL), Task::Obtain)
+            }
+        }
     }
 
-    /// The certificate in the file, if it can be read.
-    fn held(&self) -> Option<Held> {
-        self.files.held(&self.settings.domains)
+    /// Makes the certificate due for renewal, the first time at once, also after a failure, and waits until an attempt has
+    /// ended. Returns `false` if the server stops before that.
+    pub(crate) async fn renew(&self) -> bool {
+        let mut progress = self.progress.subscribe();
+        // An attempt that runs may have begun with another certificate.
+        let running = self.working.lock().await;
+        let before = self.progress.borrow().attempts;
+        self.state.lock().ask();
+        drop(running);
+        self.wake.notify_one();
+        let ended = progress.wait_for(|progress| progress.attempts != before || progress.servers == 0).await;
+        ended.is_ok_and(|progress| progress.attempts != before)
+    }
+
+    /// The certificate in the file. `None` if there is no certificate that TLS can use.
+    fn stored(&self) -> Result<Option<StoredCertificate>, PathError> {
+        self.files.stored(&self.settings.domains)
     }
 
     /// Logs the state at the start.
     fn announce(&self) {
         let Report { domains, directory, validity, renewal, .. } = self.report();
         let domains = domains.join(", ");
-        if let (Some(validity), Some(renewal)) = (validity, renewal) {
-            let until = validity.until;
-            tracing::info!(domains, %until, %renewal, "the certificate comes from an ACME authority");
-        } else {
-            tracing::warn!(
+        match validity {
+            Ok(validity) => {
+                let (until, renewal) = (validity.until, renewal.map(tracing::field::display));
+                tracing::info!(domains, %until, renewal, "the certificate comes from an ACME authority");
+            }
+            Err(NoCertificate::Missing) => tracing::warn!(
                 domains,
                 directory,
                 "there is no certificate yet: clients get a self-signed one until the authority issues one"
-            );
+            ),
+            Err(why) => tracing::warn!(domains, directory, "{why}"),
         }
     }
 
     async fn obtain(&self, work: &TaskTracker) {
         let domains = self.settings.domains.join(", ");
-        let is_renewal = self.held().is_some_and(|held| held.covers);
-        match self.try_obtain(work).await {
+        let before = self.stored();
+        let is_renewal = matches!(&before, Ok(Some(stored)) if stored.covers);
+        let attempt = unwound(self.try_obtain(work)).await;
+        match attempt.unwrap_or_else(|why| Err(Failure::local(&why))) {
             Ok((validity, challenge)) => {
                 let what = if is_renewal { "renewed" } else { "obtained" };
                 tracing::info!(domains, challenge, until = %validity.until, "{what} the certificate");
@@ -225,7 +306,11 @@ impl Acme {
                     (next, state.clone())
                 };
                 let directory = &self.settings.directory;
-                let still = if is_renewal { "the old one stays in use" } else { "clients get a self-signed one" };
+                let still = match before {
+                    Ok(Some(stored)) if !stored.covers => "clients get one that is not for all names",
+                    Ok(None) => "clients get a self-signed one",
+                    Ok(Some(_)) | Err(_) => "the old one stays in use",
+                };
                 tracing::error!(
                     domains, directory, error = failure.why, next = %next,
                     "the authority issued no certificate: {still}"
@@ -236,18 +321,31 @@ impl Acme {
     }
 
     async fn try_obtain(&self, work: &TaskTracker) -> Result<(Validity, String), Failure> {
-        // An authority limits how often it issues a certificate, so that it must be possible to write it. And a registry that
-        // ends in the middle again and again must not order as often.
+        let stored = self.stored().map_err(|error| Failure::local(&error.to_string()))?;
+        // Check that the files can be written before the order, because authorities limit orders. After a crash during the
+        // attempt, the file causes a pause.
         let begun = self.state.lock().begun(self.clock.now());
         self.in_background(work, move |files| files.write_state(&begun)).await?;
+        let replaced = stored.filter(|stored| stored.covers);
+        let ordered = tokio::time::timeout(ATTEMPT_MAX, self.order(replaced.as_ref(), work)).await;
+        let late = |_| Failure::new(Kind::Away, "the authority did not finish in time");
+        let (issued, challenge) = ordered.map_err(late)??;
+        self.take(issued, challenge, work).await
+    }
+
+    /// Orders a certificate, with one challenge after the other.
+    async fn order(
+        &self,
+        replaced: Option<&StoredCertificate>,
+        work: &TaskTracker,
+    ) -> Result<(order::Issued, Challenge), Failure> {
         let last = self.state.lock().challenge.clone();
         let mut challenges = self.settings.challenges.clone();
         challenges.sort_by_key(|challenge| Some(challenge.word()) != last.as_deref());
-        let replaced = self.held().filter(|held| held.covers);
         let mut refused: Option<Failure> = None;
         for challenge in challenges {
-            match order::Attempt::new(self, challenge, replaced.as_ref()).run(work).await {
-                Ok(issued) => return self.take(issued, challenge, work).await,
+            match order::Attempt::new(self, challenge, replaced).run(work).await {
+                Ok(issued) => return Ok((issued, challenge)),
                 // Another challenge may work.
                 Err(failure) if failure.is_about_challenge() => match &mut refused {
                     None => refused = Some(failure),
@@ -282,15 +380,15 @@ impl Acme {
     /// Asks the authority when it wants the certificate to be renewed (RFC 9773).
     async fn ask_info(&self, work: &TaskTracker) {
         let now = self.clock.now();
-        let Some(held) = self.held() else { return };
-        let asked = order::ask_info(self, &held, work).await;
+        let Ok(Some(stored)) = self.stored() else { return };
+        let asked = unwound(order::ask_info(self, &stored, work)).await;
         let noted = {
             let mut state = self.state.lock();
-            match asked {
-                Ok(info) => state.note_info(info, &held, now, &mut rand::rng()),
+            match asked.unwrap_or_else(|why| Err(Failure::local(&why))) {
+                Ok(info) => state.note_info(info, &stored, now, &mut rand::rng()),
                 Err(failure) => {
                     tracing::debug!(error = failure.why, "the authority does not say when to renew");
-                    state.note_no_answer(now);
+                    state.note_no_answer(now, failure.retry_after);
                 }
             }
             state.clone()
@@ -308,7 +406,7 @@ impl Acme {
     async fn in_background(
         &self,
         work: &TaskTracker,
-        write: impl FnOnce(&Files) -> Result<(), crate::kit::file::PathError> + Send + 'static,
+        write: impl FnOnce(&Files) -> Result<(), PathError> + Send + 'static,
     ) -> Result<(), Failure> {
         let files = self.files.clone();
         match work.spawn_blocking(move || write(&files)).await {
@@ -317,4 +415,19 @@ impl Acme {
             Err(error) => Err(Failure::local(&error.to_string())),
         }
     }
+}
+
+/// Runs work, and returns the message of a panic. An error of the ACME client must not end renewals.
+async fn unwound<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let mut work = Box::pin(work);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+            Poll::Ready(Err(format!("the ACME client panicked, which is a bug of coracle: {}", printable(text))))
+        }
+    })
+    .await
 }

@@ -40,7 +40,7 @@ use parking_lot::RwLock;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-pub(crate) use acme::{CertificateReport, certificate_report};
+pub(crate) use acme::{CertificateReport, NoCertificate, certificate_report};
 pub(crate) use activity::{Activity, Work, WorkState};
 pub use builder::Builder;
 pub(crate) use client_settings::{ClientSettings, MirrorClient};

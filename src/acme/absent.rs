@@ -7,10 +7,7 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-pub(crate) use report::Report;
-
-/// The protocol of a challenge in a TLS handshake.
-pub(crate) const ALPN: &[u8] = b"acme-tls/1";
+pub(crate) use report::{ALPN, NoCertificate, Report};
 
 /// A certificate and its renewal. It has no value.
 #[derive(Debug)]
@@ -25,11 +22,15 @@ impl Acme {
         match *self {}
     }
 
+    pub(crate) fn domains(&self) -> &[String] {
+        match *self {}
+    }
+
     pub(crate) fn report(&self) -> Report {
         match *self {}
     }
 
-    pub(crate) async fn renew(&self) {
+    pub(crate) async fn renew(&self) -> bool {
         match *self {}
     }
 

@@ -8,9 +8,6 @@ use rustls::sign::CertifiedKey;
 
 use crate::kit::opaque_debug::opaque_debug;
 
-/// The protocol of TLS-ALPN-01 in a TLS handshake (RFC 8737, 6.2).
-pub(crate) const ALPN: &[u8] = b"acme-tls/1";
-
 /// A kind of challenge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {

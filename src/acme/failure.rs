@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The first and the longest pause by kind of failure.
 ///
 /// A refused name costs a failed validation for each challenge. Let's Encrypt permits five of them in an hour for a name,
@@ -10,18 +12,19 @@ const AWAY: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours
 const REFUSED: (Duration, Duration) = (Duration::from_mins(30), Duration::from_hours(12));
 const LIMITED: (Duration, Duration) = (Duration::from_hours(1), Duration::from_hours(12));
 /// The longest `Retry-After` that is followed, so that a mistake of the authority does not end renewals.
-const RETRY_AFTER_MAX: Duration = Duration::from_hours(7 * 24);
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// Why an attempt failed.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) kind: Kind,
     pub(super) why: String,
-    /// The authority answers no sooner.
+    /// The pause for which the authority asks.
     pub(super) retry_after: Option<Duration>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
     /// The authority cannot be reached, or has an internal problem.
     Away,
@@ -36,6 +39,9 @@ pub(super) enum Kind {
 }
 
 impl Failure {
+    /// Longer than every pause.
+    pub(super) const PAUSE_MAX: Duration = Duration::from_hours(8 * 24);
+
     pub(super) fn new(kind: Kind, why: impl Into<String>) -> Self {
         Self { kind, why: why.into(), retry_after: None }
     }
@@ -54,7 +60,7 @@ impl Failure {
         self.retry_after = self.retry_after.max(other.retry_after);
     }
 
-    /// The pause after this failure, which is the `count`th one in a row.
+    /// The pause after this failure, which is the `count`th one of its kind in a row.
     pub(super) fn pause(&self, count: u32) -> Duration {
         let (first, most) = match self.kind {
             Kind::Away => AWAY,

@@ -1,8 +1,12 @@
 //! [`Files`]: the directory `acme` of the data directory. Every file is replaced in one step.
+//!
+//! A certificate or an account that cannot be read is an error. It does not count as missing, because the registry would
+//! order another certificate, or create another account and overwrite the old one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -19,18 +23,20 @@ use crate::kit::file::{PathError, if_exists};
 pub(super) struct Files {
     tree: Tree,
     disk: Arc<dyn Disk>,
+    /// Held while a file is replaced. All files have the same temporary name, and a registry may have several servers.
+    replacing: Arc<Mutex<()>>,
 }
 
 /// The certificate in the file.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
+pub(super) struct StoredCertificate {
     pub(super) certificate: CertificateDer<'static>,
     pub(super) validity: Validity,
     /// Whether it is for all names.
     pub(super) covers: bool,
 }
 
-impl Held {
+impl StoredCertificate {
     /// Reads a certificate. `None` if TLS cannot use it.
     pub(super) fn of(certificate: CertificateDer<'static>, domains: &[String]) -> Option<Self> {
         let validity = Validity::of(&certificate)?;
@@ -47,16 +53,17 @@ impl Held {
 
 impl Files {
     pub(super) fn new(tree: &Tree, disk: Arc<dyn Disk>) -> Self {
-        Self { tree: tree.clone(), disk }
+        Self { tree: tree.clone(), disk, replacing: Arc::default() }
     }
 
     pub(super) fn certificate(&self) -> PathBuf {
         self.tree.acme_certificate()
     }
 
-    /// The certificate in the file. `None` if TLS cannot use the file.
-    pub(super) fn held(&self, domains: &[String]) -> Option<Held> {
-        Held::of(CertificateDer::from_pem_file(self.certificate()).ok()?, domains)
+    /// The certificate in the file. `None` if there is no file, or if TLS cannot use it.
+    pub(super) fn stored(&self, domains: &[String]) -> Result<Option<StoredCertificate>, PathError> {
+        let certificate = read(&self.certificate())?.and_then(|pem| CertificateDer::from_pem_slice(&pem).ok());
+        Ok(certificate.and_then(|certificate| StoredCertificate::of(certificate, domains)))
     }
 
     pub(super) fn write_certificate(&self, pem: &str) -> Result<(), PathError> {
@@ -66,11 +73,15 @@ impl Files {
     /// The state. A file that is missing or damaged means that nothing is known.
     pub(super) fn state(&self) -> State {
         let path = self.tree.acme_state();
-        let Some(text) = read(&path) else { return State::default() };
-        serde_json::from_slice(&text).unwrap_or_else(|error| {
+        let ignored = |error: &dyn std::fmt::Display| {
             tracing::warn!(file = %path.display(), %error, "the state of the certificate cannot be read and is ignored");
             State::default()
-        })
+        };
+        match read(&path) {
+            Ok(None) => State::default(),
+            Ok(Some(text)) => serde_json::from_slice(&text).unwrap_or_else(|error| ignored(&error)),
+            Err(error) => ignored(&error),
+        }
     }
 
     pub(super) fn write_state(&self, state: &State) -> Result<(), PathError> {
@@ -78,8 +89,8 @@ impl Files {
     }
 
     /// The account, as `order` writes it. `None` if the registry has no account.
-    pub(super) fn account(&self) -> Option<Zeroizing<Vec<u8>>> {
-        read(&self.tree.acme_account()).map(Zeroizing::new)
+    pub(super) fn account(&self) -> Result<Option<Zeroizing<Vec<u8>>>, PathError> {
+        read(&self.tree.acme_account())
     }
 
     pub(super) fn write_account(&self, account: &[u8]) -> Result<(), PathError> {
@@ -87,8 +98,11 @@ impl Files {
     }
 
     fn replace(&self, path: &Path, content: &[u8]) -> Result<(), PathError> {
+        let _replacing = self.replacing.lock();
         let (directory, new, disk) = (self.tree.acme(), self.tree.acme_new(), &self.disk);
         disk.create_dir(&directory).map_err(PathError::at("create", &directory))?;
+        // Also if the directory exists: a crash may have come before this sync.
+        disk.sync_dir(self.tree.root()).map_err(PathError::at("sync", self.tree.root()))?;
         if_exists(disk.remove(&new)).map_err(PathError::at("remove", &new))?;
         let file = disk.create(&new).map_err(PathError::at("create", &new))?;
         disk.write_at(&file, &new, content, 0).map_err(PathError::at("write", &new))?;
@@ -98,9 +112,38 @@ impl Files {
     }
 }
 
-fn read(path: &Path) -> Option<Vec<u8>> {
-    if_exists(std::fs::read(path)).unwrap_or_else(|error| {
-        tracing::warn!(file = %path.display(), %error, "the file cannot be read and is ignored");
-        None
-    })
+/// Reads a file, which may hold a private key. `None` if it does not exist.
+fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, PathError> {
+    let text = if_exists(std::fs::read(path)).map_err(PathError::at("read", path))?;
+    Ok(text.map(Zeroizing::new))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+    use crate::content::blobs::{FaultyDisk, Operation};
+
+    #[test]
+    fn two_servers_can_write_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let files = Files::new(&Tree::new(root.path()), Arc::new(FaultyDisk::default()));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let files = files.clone();
+                scope.spawn(move || (0..100).for_each(|_| files.write_state(&State::default()).unwrap()));
+            }
+        });
+    }
+
+    #[test]
+    fn the_directory_is_durable_before_its_files() {
+        let root = tempfile::tempdir().unwrap();
+        let disk = Arc::new(FaultyDisk::default());
+        let files = Files::new(&Tree::new(root.path()), disk.clone());
+        disk.fail_times(Operation::SyncDir, 0, 1, rustix::io::Errno::IO);
+        let error = files.write_state(&State::default()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot sync {}:", root.path().display())), "{error}");
+        files.write_state(&State::default()).unwrap();
+    }
 }

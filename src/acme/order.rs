@@ -1,6 +1,6 @@
 //! [`Attempt`]: one order at the authority, from the account to the certificate.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,17 +21,22 @@ use zeroize::Zeroizing;
 
 use super::challenge::{Challenge, Guard};
 use super::failure::{Failure, Kind};
-use super::files::Held;
+use super::files::StoredCertificate;
 use super::made;
 use super::schedule::Info;
-use super::transport::Transport;
+use super::transport::{BadDirectory, NotAcme, Transport};
 use super::{Acme, ExternalAccount};
 use crate::kit::clock::Timestamp;
 use crate::kit::outgoing;
+use crate::kit::text::printable;
 
 /// How long the authority may verify names, and sign.
 const PATIENCE: Duration = Duration::from_mins(3);
 const POLL: RetryPolicy = RetryPolicy::new().initial_delay(Duration::from_millis(500)).backoff(1.5).timeout(PATIENCE);
+/// The most subproblems that are shown.
+const SUBPROBLEMS_MAX: usize = 100;
+/// How far the clock of the authority may be ahead of ours when it issues a certificate.
+const CLOCK_SLACK: Duration = Duration::from_mins(5);
 /// The beginning of the type of an ACME problem.
 const TYPE: &str = "urn:ietf:params:acme:error:";
 
@@ -54,22 +59,18 @@ pub(super) struct Issued {
 pub(super) struct Attempt<'a> {
     acme: &'a Acme,
     challenge: Challenge,
-    replaced: Option<&'a Held>,
+    replaced: Option<&'a StoredCertificate>,
     transport: Transport,
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(acme: &'a Acme, challenge: Challenge, replaced: Option<&'a Held>) -> Self {
+    pub(super) fn new(acme: &'a Acme, challenge: Challenge, replaced: Option<&'a StoredCertificate>) -> Self {
         let transport = Transport::new(&acme.settings, acme.clock.clone());
         Self { acme, challenge, replaced, transport }
     }
 
     pub(super) async fn run(self, work: &TaskTracker) -> Result<Issued, Failure> {
-        let issued = self.issue(work).await;
-        issued.map_err(|failure| Failure {
-            retry_after: failure.retry_after.max(self.transport.retry_after()),
-            ..failure
-        })
+        self.issue(work).await.map_err(|failure| after(failure, &self.transport))
     }
 
     async fn issue(&self, work: &TaskTracker) -> Result<Issued, Failure> {
@@ -104,16 +105,16 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Makes an order that says which certificate it replaces (RFC 9773, 5), or another one if the authority does not
-    /// want to know.
+    /// Makes an order that names the certificate to replace (RFC 9773, 5), or one without the name if the authority refuses
+    /// it.
     async fn new_order(&self, account: &Account) -> Result<Order, Error> {
         let names: Vec<Identifier> = self.acme.settings.domains.iter().cloned().map(Identifier::Dns).collect();
         if let Some(replaced) = self.replaced.and_then(|held| identifier(&held.certificate)) {
             match account.new_order(&NewOrder::new(&names).replaces(replaced)).await {
                 Err(Error::Unsupported(_)) => {}
                 Err(Error::Api(problem)) if matches!(short_type(&problem), "alreadyReplaced" | "malformed") => {}
-                // The answer did not confirm it.
-                Err(Error::Other(error)) if !error.is::<outgoing::Error>() && error.source().is_none() => {}
+                // The response did not confirm the name.
+                Err(Error::Other(error)) if is_of_client(&*error) => {}
                 result => return result,
             }
         }
@@ -126,6 +127,11 @@ impl<'a> Attempt<'a> {
             Challenge::TlsAlpn01 => ChallengeType::TlsAlpn01,
             Challenge::Http01 => ChallengeType::Http01,
         };
+        let (asked, names) = (order.state().authorizations.len(), self.acme.settings.domains.len());
+        if asked > names {
+            let why = format!("the authority asks for {asked} authorizations of an order for {names} names");
+            return Err(Failure::new(Kind::Refused, why));
+        }
         let mut pending = Vec::new();
         let mut authorizations = order.authorizations();
         while let Some(next) = authorizations.next().await {
@@ -135,7 +141,7 @@ impl<'a> Attempt<'a> {
             }
             let name = authorization.identifier().to_string();
             let Some(mut challenge) = authorization.challenge(kind.clone()) else {
-                let why = format!("the authority does not offer {} for {name}", self.challenge.word());
+                let why = format!("the authority does not offer {} for {}", self.challenge.word(), printable(&name));
                 return Err(Failure::new(Kind::Challenge, why));
             };
             let proof = challenge.key_authorization();
@@ -175,6 +181,7 @@ impl<'a> Attempt<'a> {
 
     fn refused(&self, name: &str, problem: &Problem) -> Failure {
         let (word, port, why) = (self.challenge.word(), self.challenge.port(), text(problem));
+        let name = printable(name);
         let why = format!(
             "the authority cannot verify {name} by {word}: {why}: let {name} lead to this registry, from port {port} of \
              its address"
@@ -185,7 +192,7 @@ impl<'a> Attempt<'a> {
 
 impl Issued {
     /// Checks that TLS can use the certificate, for all names, now.
-    pub(super) fn check(&self, domains: &[String], now: Timestamp) -> Result<Held, Failure> {
+    pub(super) fn check(&self, domains: &[String], now: Timestamp) -> Result<StoredCertificate, Failure> {
         let refused = |why: String| Failure::new(Kind::Refused, format!("the certificate of the authority {why}"));
         let unusable = |why: &dyn std::fmt::Display| refused(format!("is not usable: {why}"));
         let chain = CertificateDer::pem_slice_iter(self.chain.as_bytes()).collect::<Result<Vec<_>, _>>();
@@ -193,9 +200,15 @@ impl Issued {
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|error| unusable(&error))?;
         let first = chain.first().cloned().ok_or_else(|| refused("is missing".to_owned()))?;
         CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| unusable(&error))?;
-        let held = Held::of(first, domains).ok_or_else(|| unusable(&"TLS cannot read it"))?;
+        let held = StoredCertificate::of(first, domains).ok_or_else(|| unusable(&"TLS cannot read it"))?;
         if !held.covers {
             return Err(refused(format!("is not for {}", domains.join(", "))));
+        }
+        if held.validity.from > now.after(CLOCK_SLACK) {
+            return Err(refused(format!(
+                "is not valid before {}: check the clock of this machine",
+                held.validity.from
+            )));
         }
         if held.validity.until <= now {
             return Err(refused(format!("expired at {}: check the clock of this machine", held.validity.until)));
@@ -211,11 +224,12 @@ impl Issued {
 }
 
 /// Asks when a certificate is to be renewed.
-pub(super) async fn ask_info(acme: &Acme, held: &Held, work: &TaskTracker) -> Result<Info, Failure> {
+pub(super) async fn ask_info(acme: &Acme, held: &StoredCertificate, work: &TaskTracker) -> Result<Info, Failure> {
     let transport = Transport::new(&acme.settings, acme.clock.clone());
     let Some(id) = identifier(&held.certificate) else { return Ok(Info::Unsupported) };
-    // Without an account there was no order, and there is nothing to ask about.
-    let Some(account) = account(acme, &transport, work).await? else { return Ok(Info::Unsupported) };
+    // Without an account, the certificate is not from an order of this registry.
+    let account = account(acme, &transport, work).await.map_err(|failure| after(failure, &transport))?;
+    let Some(account) = account else { return Ok(Info::Unsupported) };
     match account.renewal_info(&id).await {
         Ok((info, again)) => {
             let micros = |time: i128| Timestamp::from_micros(u64::try_from(time / 1_000).unwrap_or_default());
@@ -226,13 +240,19 @@ pub(super) async fn ask_info(acme: &Acme, held: &Held, work: &TaskTracker) -> Re
             Ok(Info::Window { start, end, again })
         }
         Err(Error::Unsupported(_)) => Ok(Info::Unsupported),
-        Err(error) => Err(failure(&error)),
+        Err(error) => Err(after(failure(&error), &transport)),
     }
+}
+
+/// Adds the pause for which the authority has asked.
+fn after(failure: Failure, transport: &Transport) -> Failure {
+    Failure { retry_after: failure.retry_after.max(transport.retry_after()), ..failure }
 }
 
 /// The account of the file. `None` if the file has no account for these settings.
 async fn account(acme: &Acme, transport: &Transport, work: &TaskTracker) -> Result<Option<Account>, Failure> {
-    let Some(stored) = acme.files.account() else { return Ok(None) };
+    let stored = acme.files.account().map_err(|error| Failure::local(&error.to_string()))?;
+    let Some(stored) = stored else { return Ok(None) };
     let Ok(mut stored) = serde_json::from_slice::<AccountFile>(&stored) else {
         tracing::warn!("the file of the account at the authority is damaged: creating another account");
         return Ok(None);
@@ -278,7 +298,11 @@ async fn create_account(acme: &Acme, transport: &Transport, work: &TaskTracker) 
         credentials,
     };
     write_account(acme, &file, work).await?;
-    tracing::info!(directory = settings.directory, account = account.id(), "created an account at the authority");
+    tracing::info!(
+        directory = settings.directory,
+        account = printable(account.id()),
+        "created an account at the authority"
+    );
     Ok(account)
 }
 
@@ -312,9 +336,13 @@ fn failure(error: &Error) -> Failure {
             let why = "the response is not of an ACME authority: check http.tls.acme.directory";
             Failure::new(Kind::Refused, why)
         }
-        Error::Timeout(_) => Failure::new(Kind::Away, "the authority did not finish in time"),
+        Error::Timeout(next) => Failure {
+            retry_after: next.map(|next| next.saturating_duration_since(Instant::now())),
+            ..Failure::new(Kind::Away, "the authority did not finish in time")
+        },
+        Error::Other(cause) if cause.is::<BadDirectory>() => Failure::new(Kind::Refused, cause.to_string()),
         Error::Other(cause) => {
-            let why = outgoing::causes(&**cause);
+            let why = printable(&outgoing::causes(&**cause));
             match cause.downcast_ref::<outgoing::Error>() {
                 Some(outgoing::Error::Certificate { .. }) => {
                     Failure::new(Kind::Away, format!("{why}: name its authority in http.tls.acme.caCert"))
@@ -322,8 +350,13 @@ fn failure(error: &Error) -> Failure {
                 _ => Failure::new(Kind::Away, why),
             }
         }
-        error => Failure::new(Kind::Away, outgoing::causes(error)),
+        error => Failure::new(Kind::Away, printable(&outgoing::causes(error))),
     }
+}
+
+/// Whether an error is one that the ACME client itself has made, such as for a response that does not fit the request.
+fn is_of_client(error: &(dyn std::error::Error + 'static)) -> bool {
+    !error.is::<outgoing::Error>() && !error.is::<NotAcme>() && error.source().is_none()
 }
 
 fn of_problem(problem: &Problem) -> Failure {
@@ -349,7 +382,7 @@ fn short_type(problem: &Problem) -> &str {
     kind.strip_prefix(TYPE).unwrap_or(kind)
 }
 
-/// A problem in words.
+/// A problem in words, without control characters and of limited length.
 fn text(problem: &Problem) -> String {
     let kind = short_type(problem);
     let mut text = match &problem.detail {
@@ -357,9 +390,34 @@ fn text(problem: &Problem) -> String {
         Some(detail) => format!("{detail} ({kind})"),
         None => kind.to_owned(),
     };
-    for part in &problem.subproblems {
+    for part in problem.subproblems.iter().take(SUBPROBLEMS_MAX) {
         let name = part.identifier.as_ref().map(|name| name.authorized(false).to_string()).unwrap_or_default();
         text = format!("{text}; {name}: {}", part.detail.as_deref().unwrap_or_default());
     }
-    text
+    printable(&text)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_valid_now() {
+        let check = |from, until| {
+            let mut parameters = CertificateParams::new(vec!["registry.example".to_owned()]).unwrap();
+            (parameters.not_before, parameters.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(until, 1, 1));
+            let key = KeyPair::generate().unwrap();
+            let chain = parameters.self_signed(&key).unwrap().pem();
+            let issued = Issued { key: Zeroizing::new(key.serialize_pem()), chain };
+            let now = Timestamp::from_rfc3339("2026-06-01T00:00:00Z").unwrap();
+            issued.check(&["registry.example".to_owned()], now).map(drop).map_err(|failure| failure.why)
+        };
+        assert_eq!(check(2026, 2027), Ok(()));
+        for (from, until, expected) in [(2027, 2028, "not valid before"), (2024, 2026, "expired at")] {
+            assert!(check(from, until).is_err_and(|why| why.contains(expected)), "{from}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Call, Failure, Operation, block_on};
-use crate::acme::Report;
+use crate::acme::{NoCertificate, Report};
 use crate::kit::certificate::{Validity, ValidityState};
 use crate::kit::clock::Timestamp;
 use crate::registry::Shared;
@@ -21,8 +21,8 @@ pub(crate) struct ShowCertificate {}
 /// Renew the certificate now, and wait for the result
 ///
 /// For a certificate of an ACME authority (http.tls.acme), of a running registry. Needed only if the private key is known to
-/// someone else, or after what made an attempt fail is repaired: the registry renews the certificate by itself. Authorities
-/// limit how many certificates they issue in a week.
+/// someone else, or after what made an attempt fail is repaired: the registry renews the certificate by itself. If the
+/// renewal fails, the registry tries again until it succeeds. Authorities limit how many certificates they issue in a week.
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
 pub(crate) struct RenewCertificate {}
 
@@ -35,6 +35,9 @@ pub(crate) struct CertificateState {
     pub(crate) until: Option<String>,
     /// Whether clients get a self-signed certificate, because the authority has issued none yet.
     pub(crate) self_signed: bool,
+    /// Whether clients get a certificate of the authority that is not for all names.
+    #[serde(default)]
+    pub(crate) other_names: bool,
     /// Null if the operator renews it.
     pub(crate) acme: Option<AcmeState>,
 }
@@ -75,8 +78,14 @@ impl Operation for RenewCertificate {
             ));
         }
         let renewed = block_on(async { tokio::time::timeout(PATIENCE, acme.renew()).await })?;
-        if renewed.is_err() {
-            return Err(Failure::Invalid("the renewal has not ended: see the log".to_owned()));
+        match renewed {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(Failure::Invalid(
+                    "the registry stops: it renews the certificate after its next start".to_owned(),
+                ));
+            }
+            Err(_) => return Err(Failure::Invalid("the renewal has not ended: see the log".to_owned())),
         }
         let report = acme.report();
         match report.failure {
@@ -93,7 +102,13 @@ pub(super) fn state(registry: &Shared) -> Option<CertificateState> {
     }
     let file = registry.certificate_file()?;
     let until = Validity::read(&file).ok().map(|validity| validity.until.to_string());
-    Some(CertificateState { file: file.display().to_string(), until, self_signed: false, acme: None })
+    Some(CertificateState {
+        file: file.display().to_string(),
+        until,
+        self_signed: false,
+        other_names: false,
+        acme: None,
+    })
 }
 
 fn of_report(report: &Report) -> CertificateState {
@@ -101,8 +116,9 @@ fn of_report(report: &Report) -> CertificateState {
     let (failed, failure) = report.failure.clone().unzip();
     CertificateState {
         file: report.file.display().to_string(),
-        until: report.validity.map(|validity| text(validity.until)),
-        self_signed: report.validity.is_none(),
+        until: report.validity.as_ref().ok().map(|validity| text(validity.until)),
+        self_signed: report.validity == Err(NoCertificate::Missing),
+        other_names: report.validity == Err(NoCertificate::OtherNames),
         acme: Some(AcmeState {
             directory: report.directory.clone(),
             domains: report.domains.clone(),
@@ -121,15 +137,15 @@ pub(super) fn warnings(registry: &Shared) -> Vec<String> {
         return registry.certificate_file().and_then(|file| of_file(now, &file)).into_iter().collect();
     };
     let report = acme.report();
-    let missing = report.validity.is_none().then(|| {
-        let directory = &report.directory;
-        format!("clients get a self-signed certificate: {directory} has issued none for {}", report.domains.join(", "))
+    let missing = report.validity.as_ref().err().map(|why| match why {
+        NoCertificate::Unreadable(why) => why.clone(),
+        why => format!("{why}: {} has issued none for {}", report.directory, report.domains.join(", ")),
     });
     let failed = report.failure.as_ref().map(|(at, why)| {
         let next = report.next_attempt.map(|next| format!("; next attempt at {next}")).unwrap_or_default();
         format!("no certificate was issued at {at}: {why}{next}, or at once with `coracle certificate renew`")
     });
-    let ends = report.validity.and_then(|validity| match validity.at(now) {
+    let ends = report.validity.ok().and_then(|validity| match validity.at(now) {
         ValidityState::Valid => None,
         ValidityState::Expired => Some(format!("the certificate expired at {}: see the log", validity.until)),
         ValidityState::NotYetValid => {

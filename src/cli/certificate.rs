@@ -41,6 +41,7 @@ pub(super) fn describe(state: &CertificateState) -> String {
     match &state.until {
         Some(until) => format!("valid until {until}{renewal}"),
         None if state.self_signed => "self-signed, until the ACME authority issues one".to_owned(),
+        None if state.other_names => "not for all names, until the ACME authority issues another one".to_owned(),
         None => format!("{} cannot be read", state.file),
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn acme_challenge(context: &Context<'_>, token: &str) -> HandlerResul
 
 /// Sends a client to `https://`, at a port that only answers challenges. Never to a host that only the request names.
 pub(super) fn use_https(registry: &Shared, head: &Parts) -> HandlerResult {
-    let names = registry.acme().map(|acme| acme.report().domains).unwrap_or_default();
+    let names = registry.acme().map(|acme| acme.domains()).unwrap_or_default();
     let requested = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let requested = requested.map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
     let is_requested = |name: &&String| requested.is_some_and(|host| host.eq_ignore_ascii_case(name));
@@ -93,13 +93,15 @@ pub(super) fn metrics(context: &Context<'_>) -> Response<Body> {
     let stores = context.registry.stores();
     context.registry.metrics().storage(stores.space().ok(), stores.is_read_only());
     let seconds = |time: Timestamp| time.micros() / 1_000_000;
-    let certificate = context.registry.certificate_file().and_then(|file| Validity::read(&file).ok());
-    let certificate = certificate.map(|validity| seconds(validity.until));
-    if let Some(acme) = context.registry.acme() {
-        let Report { renewal, failure, failures, .. } = acme.report();
+    let certificate = if let Some(acme) = context.registry.acme() {
+        let Report { validity, renewal, failure, failures, .. } = acme.report();
         let failure = failure.map(|(at, _)| seconds(at));
         context.registry.metrics().acme(failures, failure, renewal.map(seconds));
-    }
+        validity.ok()
+    } else {
+        context.registry.certificate_file().and_then(|file| Validity::read(&file).ok())
+    };
+    let certificate = certificate.map(|validity| seconds(validity.until));
     context.registry.metrics().times(stores.last_backup().ok().flatten().map(seconds), certificate);
     if let Some(mirror) = context.registry.mirror() {
         let (held, limit, evicted) = mirror.figures();

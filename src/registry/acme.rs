@@ -6,8 +6,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::{Error, Shared};
-pub(crate) use crate::acme::Report as CertificateReport;
 use crate::acme::{Acme, Challenge, ExternalAccount, Settings};
+pub(crate) use crate::acme::{NoCertificate, Report as CertificateReport};
 use crate::config::{self, AcmeChallenge, Config};
 use crate::content::blobs::{SystemDisk, Tree};
 use crate::kit::clock::Clock;

@@ -233,8 +233,7 @@ impl Pulls {
 async fn a_certificate_is_renewed_during_pulls_and_no_connection_breaks() {
     needs!(PEBBLE);
     let place = Place::new();
-    // Two thirds of it are 16 seconds.
-    let pebble = Pebble::start_with(place.tls, place.http, &json!({ "certificateValidityPeriod": 24 }));
+    let pebble = Pebble::start(place.tls, place.http);
     let more = "[http.accessControl.repositories.\"**\"]\nanonymousPolicy = ['read', 'create']\n";
     let running = place.registry(&pebble.ca_file(), &pebble.directory(), more);
     running.wait_for(OBTAINED);
@@ -272,17 +271,14 @@ async fn a_certificate_is_renewed_during_pulls_and_no_connection_breaks() {
             }
         }
     }));
-    // Two renewals on request, and one that is due.
     let mut seen = BTreeSet::from([first.to_vec()]);
     let mut last = first;
-    for _ in 0..2 {
+    for _ in 0..3 {
         let (code, shown, messages) = tokio::task::block_in_place(|| place.command(&["certificate", "renew"]));
         assert_eq!(code, Some(0), "{shown}{messages}");
         last = place.until_renewed(&last).await;
         assert!(seen.insert(last.to_vec()), "an old certificate");
     }
-    last = place.until_renewed(&last).await;
-    assert!(seen.insert(last.to_vec()), "an old certificate");
     pulls.ended.store(true, Ordering::Relaxed);
     for task in tasks {
         task.await.unwrap();
@@ -443,4 +439,29 @@ async fn an_external_account_is_named_by_a_key() {
     let running = place.registry(&pebble.ca_file(), &pebble.directory(), &more);
     running.wait_for(OBTAINED);
     assert!(!running.stderr().contains(EXTERNAL.1), "the log has the key");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_ends_a_renewal_that_waits_for_the_authority() {
+    let place = Place::new();
+    // Accepts connections, and does not answer.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let authority = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).unwrap().cert.pem();
+    let ca = place.root.path().join("ca.pem");
+    fs::write(&ca, authority).unwrap();
+    let running = place.registry(&ca, &format!("http://{}/dir", silent.local_addr().unwrap()), "");
+    let place = Arc::new(place);
+    let renewal = tokio::task::spawn_blocking({
+        let place = Arc::clone(&place);
+        move || place.command(&["certificate", "renew"])
+    });
+    let (_attempt, _) = tokio::task::block_in_place(|| silent.accept()).unwrap();
+    // The command waits for the attempt.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    let stopped = tokio::task::block_in_place(|| running.stop());
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(stopped.code == Some(0) && !stopped.stderr.contains("panicked"), "{}", stopped.stderr);
+    let (code, _, messages) = renewal.await.unwrap();
+    assert!(code == Some(1) && messages.contains("stop"), "{messages}");
 }

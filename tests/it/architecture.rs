@@ -193,8 +193,8 @@ const TOOLS: &[&str] = &[
 const WORDS: &[(&str, &str, &[&str])] = &[
     // The database is a file in the same tree.
     ("content::rows", "content::blobs", &["Disk", "FaultyDisk", "Operation", "SystemDisk", "Tree"]),
-    // Its files are changed through the same operations.
-    ("acme", "content::blobs", &["Disk", "Tree"]),
+    // Its files are changed through the same operations. Tests need disks, also one that fails.
+    ("acme", "content::blobs", &["Disk", "FaultyDisk", "Operation", "SystemDisk", "Tree"]),
     ("http::route", "content::repository", &["ManifestTarget", "ReferrerCursor"]),
     ("http::route", "identity::access", &["Access", "Action", "Actions", "Requires", "Surface"]),
     // For the owner of the audit file, and for a database in tests.

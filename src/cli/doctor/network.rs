@@ -15,7 +15,7 @@ use crate::cli::block_on;
 use crate::config::{Address, Config, Listen, Tls};
 use crate::kit::certificate::{Validity, ValidityState};
 use crate::kit::outgoing::{Client, Plain, Settings};
-use crate::registry::{CertificateReport, certificate_report};
+use crate::registry::{CertificateReport, NoCertificate, certificate_report};
 use crate::server::check_tls;
 
 /// The name of the check of the certificate.
@@ -39,16 +39,23 @@ fn issued_certificate(report: &CertificateReport) -> Check {
         let found = format!("the ACME authority {} issued none at {at}: {why}", report.directory);
         let next = report.next_attempt.map(|next| format!(", or wait until {next}")).unwrap_or_default();
         let advice = format!("repair that, then run `coracle certificate renew`{next}");
-        let is_usable = report.validity.is_some_and(|validity| validity.at(clock::now()) == ValidityState::Valid);
+        let is_usable =
+            report.validity.as_ref().is_ok_and(|validity| validity.at(clock::now()) == ValidityState::Valid);
         return if is_usable {
             Check::warning(CERTIFICATE, found, advice)
         } else {
             Check::problem(CERTIFICATE, found, advice)
         };
     }
-    let Some(validity) = report.validity else {
-        let found = format!("clients get a self-signed one: {} has issued none yet", report.directory);
-        return Check::warning(CERTIFICATE, found, "start the registry, and see its log");
+    let validity = match &report.validity {
+        Ok(validity) => *validity,
+        Err(NoCertificate::Unreadable(why)) => {
+            return Check::problem(CERTIFICATE, why.clone(), "let the user of the registry read the file");
+        }
+        Err(why) => {
+            let found = format!("{why}: {} has issued none yet", report.directory);
+            return Check::warning(CERTIFICATE, found, "start the registry, and see its log");
+        }
     };
     match validity.at(clock::now()) {
         ValidityState::Expired => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Error, Shared};
 use crate::acme::Acme;
-pub(crate) use crate::acme::Report as CertificateReport;
+pub(crate) use crate::acme::{NoCertificate, Report as CertificateReport};
 use crate::config::Config;
 use crate::content::blobs::Tree;
 use crate::kit::clock::Clock;
