@@ -137,7 +137,7 @@ impl Target {
                     let _line = ProgressLine::start(O::Answer::PROGRESS, asking(root.clone()));
                     return parse(ask(&stream, &operation.into(), &root, attached.as_ref())?);
                 }
-                None => open(config, &root, operation.needed_data())?,
+                None => open(*config, &root, operation.needed_data())?,
             },
         };
         let shared = registry.clone();
@@ -172,7 +172,7 @@ impl Target {
             }
             Err(error) => return Err(not_usable(&root, &error)),
         }
-        Ok(Place::Data { config, root })
+        Ok(Place::Data { config: Box::new(config), root })
     }
 }
 
@@ -181,7 +181,7 @@ enum Place {
     /// A temporary one, because no registry exists and the operation needs no data.
     Empty(Registry),
     /// A data directory, with a running registry or without one.
-    Data { config: Config, root: PathBuf },
+    Data { config: Box<Config>, root: PathBuf },
 }
 
 /// Opens the data directory of a stopped registry.
