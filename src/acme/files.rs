@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustls::client::verify_server_name;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use super::schedule::State;
@@ -37,17 +39,22 @@ pub(super) struct StoredCertificate {
 }
 
 impl StoredCertificate {
-    /// Reads a certificate. `None` if TLS cannot use it.
-    pub(super) fn of(certificate: CertificateDer<'static>, domains: &[String]) -> Option<Self> {
-        let validity = Validity::of(&certificate)?;
+    /// Reads a certificate with its chain, and its private key. An error says why TLS cannot use them.
+    pub(super) fn read(chain: &[u8], key: &[u8], domains: &[String]) -> Result<Self, String> {
+        let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|error| error.to_string())?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| error.to_string())?;
+        let certificate = chain.first().cloned().ok_or("it has no certificate")?;
+        CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| error.to_string())?;
+        let validity = Validity::of(&certificate).ok_or("it has no dates")?;
         let covers = {
-            let parsed = ParsedCertificate::try_from(&certificate).ok()?;
+            let parsed = ParsedCertificate::try_from(&certificate).map_err(|error| error.to_string())?;
             let is_for = |name: &String| {
                 ServerName::try_from(name.as_str()).is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
             };
             domains.iter().all(is_for)
         };
-        Some(Self { certificate, validity, covers })
+        Ok(Self { certificate, validity, covers })
     }
 }
 
@@ -60,10 +67,9 @@ impl Files {
         self.tree.acme_certificate()
     }
 
-    /// The certificate in the file. `None` if there is no file, or if TLS cannot use it.
+    /// The certificate in the file. `None` if there is no file, or if TLS cannot use it with the key in the file.
     pub(super) fn stored(&self, domains: &[String]) -> Result<Option<StoredCertificate>, PathError> {
-        let certificate = read(&self.certificate())?.and_then(|pem| CertificateDer::from_pem_slice(&pem).ok());
-        Ok(certificate.and_then(|certificate| StoredCertificate::of(certificate, domains)))
+        Ok(read(&self.certificate())?.and_then(|pem| StoredCertificate::read(&pem, &pem, domains).ok()))
     }
 
     pub(super) fn write_certificate(&self, pem: &str) -> Result<(), PathError> {
@@ -123,6 +129,25 @@ fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, PathError> {
 mod tests {
     use super::*;
     use crate::content::blobs::{FaultyDisk, Operation};
+
+    #[test]
+    fn a_certificate_without_its_key_is_not_usable() {
+        let root = tempfile::tempdir().unwrap();
+        let files = Files::new(&Tree::new(root.path()), Arc::new(FaultyDisk::default()));
+        let domains = ["a.example".to_owned()];
+        let [(chain, key), (_, other)] = [0; 2].map(|_| {
+            let made = rcgen::generate_simple_self_signed(domains.clone()).unwrap();
+            (made.cert.pem(), made.signing_key.serialize_pem())
+        });
+        let stored = |pem: &str| {
+            files.write_certificate(pem).unwrap();
+            files.stored(&domains).unwrap()
+        };
+        assert!(stored(&format!("{key}{chain}")).is_some_and(|stored| stored.covers));
+        for pem in [chain.clone(), format!("{other}{chain}"), key, String::new()] {
+            assert!(stored(&pem).is_none(), "{pem}");
+        }
+    }
 
     #[test]
     fn two_servers_can_write_at_once() {

@@ -8,10 +8,7 @@ use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, ExternalAccountKey,
     Identifier, NewAccount, NewOrder, Order, OrderStatus, Problem, RetryPolicy,
 };
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
 use x509_cert::Certificate;
@@ -194,13 +191,8 @@ impl Issued {
     /// Checks that TLS can use the certificate, for all names, now.
     pub(super) fn check(&self, domains: &[String], now: Timestamp) -> Result<StoredCertificate, Failure> {
         let refused = |why: String| Failure::new(Kind::Refused, format!("the certificate of the authority {why}"));
-        let unusable = |why: &dyn std::fmt::Display| refused(format!("is not usable: {why}"));
-        let chain = CertificateDer::pem_slice_iter(self.chain.as_bytes()).collect::<Result<Vec<_>, _>>();
-        let chain = chain.map_err(|error| unusable(&error))?;
-        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|error| unusable(&error))?;
-        let first = chain.first().cloned().ok_or_else(|| refused("is missing".to_owned()))?;
-        CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| unusable(&error))?;
-        let held = StoredCertificate::of(first, domains).ok_or_else(|| unusable(&"TLS cannot read it"))?;
+        let held = StoredCertificate::read(self.chain.as_bytes(), self.key.as_bytes(), domains)
+            .map_err(|why| refused(format!("is not usable: {why}")))?;
         if !held.covers {
             return Err(refused(format!("is not for {}", domains.join(", "))));
         }
@@ -265,7 +257,13 @@ async fn account(acme: &Acme, transport: &Transport, work: &TaskTracker) -> Resu
     let copy = serde_json::to_vec(&stored.credentials).and_then(|copy| serde_json::from_slice(&copy));
     let copy: AccountCredentials = copy.map_err(|error| Failure::local(&error.to_string()))?;
     let account = Account::builder_with_http(Box::new(transport.clone())).from_credentials(copy).await;
-    let account = account.map_err(|error| failure(&error))?;
+    let account = match account {
+        Err(instant_acme::Error::Crypto | instant_acme::Error::KeyRejected) => {
+            tracing::warn!("the key of the account at the authority is damaged: creating another account");
+            return Ok(None);
+        }
+        account => account.map_err(|error| failure(&error))?,
+    };
     if stored.email != settings.email {
         let contact = contact(acme);
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
