@@ -33,6 +33,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::network::is_loopback;
+use super::text::minute;
 use first_bytes::{FirstBytes, Recorded};
 pub(crate) use tls::{Tls, TlsStream, protocol};
 pub(crate) use trust::Trust;
@@ -68,6 +69,8 @@ pub(crate) struct Settings {
     /// Certificates (PEM) to trust, in addition to those of the platform.
     pub(crate) ca_pem: Option<String>,
     pub(crate) plain: Plain,
+    /// Connect to this address instead of those of the host. The certificate must still name the host.
+    pub(crate) connect_to: Option<SocketAddr>,
     pub(crate) deadline: Duration,
     pub(crate) response_bytes_max: usize,
 }
@@ -78,6 +81,7 @@ impl Default for Settings {
             ca: None,
             ca_pem: None,
             plain: Plain::default(),
+            connect_to: None,
             deadline: DEADLINE,
             response_bytes_max: RESPONSE_BYTES_MAX,
         }
@@ -110,9 +114,9 @@ pub(crate) enum Error {
     /// The host has no address, or no address responds.
     #[error("{host} cannot be reached: {cause}")]
     Unreachable { host: String, cause: String },
-    /// The certificate of the host is not trusted.
-    #[error("the certificate of {host} is not trusted: {cause}")]
-    Certificate { host: String, cause: String },
+    /// The certificate of the host cannot be used.
+    #[error("the certificate of {host} {}", fault.describe(cause))]
+    Certificate { host: String, fault: CertificateFault, cause: String },
     #[error("{host} did not answer within {} s", after.as_secs_f32())]
     Deadline { host: String, after: Duration },
     #[error("the response of {host} has more than {bytes_max} bytes")]
@@ -124,6 +128,30 @@ pub(crate) enum Error {
     /// The response is not HTTP, is incomplete, or has an encoding that was not requested.
     #[error("the response of {host} cannot be read: {cause}")]
     Broken { host: String, cause: String },
+}
+
+/// Why the certificate of a server cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CertificateFault {
+    /// No trusted authority signed it, or the server refuses the client.
+    Untrusted,
+    /// It is for other names.
+    OtherName,
+    /// It expired at this time, in seconds since 1970.
+    Expired(u64),
+    /// It is valid from this time on, in seconds since 1970.
+    NotYetValid(u64),
+}
+
+impl CertificateFault {
+    fn describe(self, cause: &str) -> String {
+        match self {
+            Self::Untrusted => format!("is not trusted: {cause}"),
+            Self::OtherName => format!("is not for this name, but for {cause}"),
+            Self::Expired(until) => format!("expired at {}", minute(until)),
+            Self::NotYetValid(from) => format!("is not valid before {}", minute(from)),
+        }
+    }
 }
 
 impl fmt::Debug for Client {
@@ -164,7 +192,7 @@ impl Client {
         let host = &target.host;
         // Before connecting, so that an unreadable file of certificates is reported first.
         let tls = if target.tls { Some(self.tls().await?) } else { None };
-        let (stream, first_bytes) = Recorded::new(connect(target, self.shared.settings.plain).await?);
+        let (stream, first_bytes) = Recorded::new(connect(target, &self.shared.settings).await?);
         let Some(tls) = tls else {
             let answer = self.ask(stream, target, request).await;
             return if expects_tls(&answer, &first_bytes) {
@@ -278,12 +306,16 @@ fn prepare(request: Request<Vec<u8>>, target: &Target) -> Result<Request<Full<By
     Ok(Request::from_parts(head, Full::new(body.into())))
 }
 
-async fn connect(target: &Target, plain: Plain) -> Result<TcpStream, Error> {
+async fn connect(target: &Target, settings: &Settings) -> Result<TcpStream, Error> {
     let Target { host, port, tls } = target;
     let unreachable = |cause: String| Error::Unreachable { host: host.clone(), cause };
-    let found = tokio::net::lookup_host((host.as_str(), *port)).await;
-    let mut found: Vec<SocketAddr> = found.map_err(|error| unreachable(error.to_string()))?.collect();
-    if !tls && plain == Plain::Loopback {
+    let mut found: Vec<SocketAddr> = if let Some(address) = settings.connect_to {
+        vec![address]
+    } else {
+        let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+        found.map_err(|error| unreachable(error.to_string()))?.collect()
+    };
+    if !tls && settings.plain == Plain::Loopback {
         // A name server decides about `localhost`, too.
         found.retain(|address| address.ip().is_loopback());
     }
@@ -318,8 +350,8 @@ pub(crate) enum HandshakeError {
     Name,
     /// The server does not speak TLS.
     NotTls,
-    /// The certificate of the server is not trusted, or the server refuses the client.
-    Certificate(String),
+    /// The certificate of the server cannot be used, or the server refuses the client.
+    Certificate(CertificateFault, String),
     /// The connection ended.
     Broken(io::Error),
 }
@@ -331,7 +363,7 @@ impl HandshakeError {
             Self::Name => Error::Url("has a host that is not a name"),
             _ if first_bytes.is_http() => Error::SpeaksHttp { host },
             Self::NotTls => Error::Broken { host, cause: "the server speaks neither TLS nor HTTP".to_owned() },
-            Self::Certificate(cause) => Error::Certificate { host, cause },
+            Self::Certificate(fault, cause) => Error::Certificate { host, fault, cause },
             Self::Broken(error) => Error::Unreachable { host, cause: error.to_string() },
         }
     }

@@ -30,6 +30,15 @@ pub(crate) fn counted(number: u64, one: &str, several: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { several })
 }
 
+/// The first items of a list, and the number of the others: `a, b, c and 29 more`.
+pub(crate) fn some_of(items: &[String], most: usize) -> String {
+    let shown = items.iter().take(most).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 /// A time in seconds since 1970, such as `2027-02-27 19:27 UTC`.
 pub(crate) fn minute(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
@@ -93,6 +102,12 @@ mod tests {
         {
             assert_eq!(shell_word(text), word);
         }
+    }
+
+    #[test]
+    fn a_long_list_is_cut() {
+        let items: Vec<_> = ["a", "b", "c", "d"].map(str::to_owned).into();
+        assert_eq!((some_of(&items, 3), some_of(&items, 4)), ("a, b, c and 1 more".into(), "a, b, c, d".into()));
     }
 
     #[test]

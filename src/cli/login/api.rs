@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::address::RemoteRegistry;
 use crate::kit::opaque_debug::opaque_debug;
-use crate::kit::outgoing::{self, Client};
+use crate::kit::outgoing::{self, CertificateFault, Client};
 use crate::kit::text::printable;
 
 const CSRF_TOKEN: &str = "x-csrf-token";
@@ -39,7 +39,9 @@ pub(in crate::cli) enum Failure {
 }
 
 fn no_response(error: &outgoing::Error) -> String {
-    let outgoing::Error::Certificate { host, cause } = error else { return printable(&error.to_string()) };
+    let outgoing::Error::Certificate { host, fault: CertificateFault::Untrusted, cause } = error else {
+        return printable(&error.to_string());
+    };
     let is_unknown = ["UnknownIssuer", "CaUsedAsEndEntity"].iter().any(|error| cause.contains(error));
     let why = if is_unknown { "self-signed, or signed by an unknown authority" } else { cause };
     format!("the certificate of {host} is not trusted ({}): name it with --ca FILE", printable(why))

@@ -3,12 +3,17 @@
 use std::io;
 use std::sync::Arc;
 
+use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 pub(crate) use tokio_rustls::client::TlsStream;
 
-use super::{Error, HandshakeError, Trust};
+use super::{CertificateFault, Error, HandshakeError, Trust};
+use crate::kit::text::some_of;
+
+/// How many names of a certificate a message has.
+const NAMES_SHOWN: usize = 5;
 
 /// Begins TLS on connections.
 #[derive(Clone)]
@@ -41,8 +46,33 @@ impl HandshakeError {
     fn of(error: io::Error) -> Self {
         match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::InvalidMessage(_)) => Self::NotTls,
-            Some(error) => Self::Certificate(error.to_string()),
+            Some(rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. })) => {
+                Self::Certificate(CertificateFault::OtherName, names(presented))
+            }
+            Some(error) => Self::Certificate(CertificateFault::of(error), error.to_string()),
             None => Self::Broken(error),
+        }
+    }
+}
+
+/// The names of a certificate, such as `DnsName("registry.example")`, as people write them.
+fn names(presented: &[String]) -> String {
+    let name = |text: &String| {
+        let inner = text.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(text);
+        inner.trim_matches('"').to_owned()
+    };
+    let names: Vec<_> = presented.iter().map(name).collect();
+    if names.is_empty() { "no name".to_owned() } else { some_of(&names, NAMES_SHOWN) }
+}
+
+impl CertificateFault {
+    fn of(error: &rustls::Error) -> Self {
+        let rustls::Error::InvalidCertificate(error) = error else { return Self::Untrusted };
+        match error {
+            CertificateError::ExpiredContext { not_after, .. } => Self::Expired(not_after.as_secs()),
+            CertificateError::NotValidYetContext { not_before, .. } => Self::NotYetValid(not_before.as_secs()),
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::OtherName,
+            _ => Self::Untrusted,
         }
     }
 }
