@@ -9,6 +9,7 @@
 
 mod access;
 mod certificate;
+mod clock;
 mod directory;
 mod events;
 mod group;
@@ -38,13 +39,14 @@ use crate::identity::accounts::{Accounts, Error as AccountsError};
 use crate::registry::Shared;
 pub(crate) use access::{ExplainAccess, RotateSigningKey, SigningKey};
 pub(crate) use certificate::{CertificateState, RenewCertificate, ShowCertificate};
+pub(crate) use clock::{SET_CLOCK, different_clock, wrong_clock};
 pub(crate) use directory::{Handed, Offered};
 pub(crate) use events::{EventList, ListEvents, RedeliverEvents, Redelivered};
 pub(crate) use group::{AddMembers, GroupView, Groups, ListGroups, RemoveGroup, RemoveMembers, SetRole};
 pub(crate) use key::{CreateKey, KeyList, ListKeys, NewApiKey, RevokeKey, RevokedKey, lifetime, scope};
 pub(crate) use mirror::{EvictMirrored, Eviction};
 pub(crate) use retention::{PlanRetention, RetentionPlan, RetentionRun, RunRetention, TagDecision};
-pub(crate) use state::{CheckHealth, DiskReport, DiskUsage, Healthy, ShowStatus, Status, WorkReport};
+pub(crate) use state::{CheckHealth, DiskReport, DiskUsage, Healthy, PROXIES_SHOWN, ShowStatus, Status, WorkReport};
 pub(crate) use storage::{
     BackUp, Collect, Collection, Recover, Recovery, Restore, Scrub, ScrubReport, Transferred, recover, restore,
 };

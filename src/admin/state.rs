@@ -5,17 +5,20 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{self, CertificateState};
+use super::clock::{SET_CLOCK, wrong_clock};
 use super::{Call, Failure, Operation, block_on};
 use crate::content::repository::SearchScope;
 use crate::kit::clock::Timestamp;
 use crate::kit::network::is_loopback;
-use crate::kit::text::{counted, size};
+use crate::kit::text::{counted, size, some_of};
 use crate::registry::{Notice, Shared, Work};
 
 /// How long the state waits for a count of the use of the disk.
 const COUNT_WAIT: Duration = Duration::from_secs(20);
 /// The repositories of one read.
 const STEP: usize = 500;
+/// How many addresses of proxies a warning names. Unknown clients cause them.
+pub(crate) const PROXIES_SHOWN: usize = 3;
 /// The most repositories whose use is counted.
 const REPOSITORIES_MAX: usize = 100_000;
 
@@ -242,17 +245,20 @@ fn warnings(registry: &Shared, status: &Status, damaged: usize) -> Vec<String> {
         }
     }
     warnings.extend(certificate::warnings(registry));
+    let tree = registry.tree();
+    let clock = wrong_clock(registry.now(), [tree.journal(), tree.database(), tree.wal()]);
+    warnings.extend(clock.map(|found| format!("{found}: {SET_CLOCK}")));
     if let Some(server) = &status.server {
         let proxies = &server.untrusted_proxies;
         if !proxies.is_empty() {
-            let proxies = proxies.join(", ");
+            let proxies = some_of(proxies, PROXIES_SHOWN);
             warnings.push(format!(
                 "ignored forwarding headers of {proxies}: if it is your proxy, add its address to http.trustedProxies"
             ));
         }
         let proxies = &server.contradicting_proxies;
         if !proxies.is_empty() {
-            let proxies = proxies.join(", ");
+            let proxies = some_of(proxies, PROXIES_SHOWN);
             warnings.push(format!(
                 "ignored contradicting forwarding headers of {proxies}: let the proxy remove those that it does not set"
             ));

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use super::administer::{Report, Target, finish, running};
 use super::{Error, admin};
-use crate::admin::{DiskReport, Healthy, Status, WorkReport};
+use crate::admin::{DiskReport, Healthy, SET_CLOCK, Status, WorkReport, different_clock};
+use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::text::{counted, size, span, table};
 
 // Without a doc comment, the help shows that of the operation.
@@ -29,8 +30,21 @@ impl StatusCommand {
             }
             return Ok(self.target.perform(admin::CheckHealth {})?.code());
         }
-        finish(self.target.is_json(), &self.target.perform(self.operation)?)
+        let mut status = self.target.perform(self.operation)?;
+        status.warnings.extend(other_clock(&status, Clock::default().now()));
+        finish(self.target.is_json(), &status)
     }
+}
+
+/// Warns if the clock of this machine differs from that of a running registry, as one in a virtual machine may.
+fn other_clock(status: &Status, now: Timestamp) -> Option<String> {
+    // Another check of the clock says the same.
+    if status.warnings.iter().any(|warning| warning.starts_with("the clock ")) {
+        return None;
+    }
+    let other = Timestamp::from_rfc3339(&status.now)?;
+    let found = different_clock(now, other, "the running registry")?;
+    Some(format!("{found}: {SET_CLOCK}"))
 }
 
 impl Report for Healthy {
@@ -118,7 +132,7 @@ impl Report for DiskReport {
             print!("{}", table(["REPOSITORY", "BLOBS", "LOGICAL", "UNIQUE", "SHARED"], rows));
         }
         if self.left_out > 0 {
-            println!("and {} more", counted(self.left_out as u64, "repository", "repositories"));
+            println!("and {}", counted(self.left_out as u64, "more repository", "more repositories"));
         }
         println!();
         println!("stored        {} ({} without sharing)", size(self.stored_bytes), size(self.logical_bytes));

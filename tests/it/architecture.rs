@@ -293,6 +293,7 @@ const FILES: &[(&str, &str)] = &[
     ("server::listener", "makes the files of unix sockets, and reads the groups of the system"),
     ("server::sendfile", "lets the kernel send blobs from their files"),
     ("admin::socket", "creates the socket of local administration"),
+    ("admin::clock", "finds a wrong clock by the times of files"),
     ("admin::directory", "opens the directory that a command names"),
     ("admin::transfer", "finds the source of an import, and reads a list of digests"),
     ("cli::administer", "finds the socket and the database"),

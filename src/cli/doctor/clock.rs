@@ -1,20 +1,15 @@
 //! The clock: certificates, access tokens and the expiry of keys depend on it.
 
 use std::path::Path;
-use std::time::Duration;
 
 use super::Check;
-use crate::admin::Status;
+use crate::admin::{SET_CLOCK, Status, different_clock, wrong_clock};
 use crate::kit::clock::{Clock, Timestamp};
 
 pub(super) const NAME: &str = "clock";
-/// The clock cannot be earlier than this version: 2026-11-01.
-const RELEASED: Timestamp = Timestamp::from_micros(1_793_491_200_000_000);
-/// The difference that clocks may have.
-pub(super) const TOLERANCE: Duration = Duration::from_mins(2);
 
-/// How to set the clock.
-const SET: &str = "set the clock, and keep it right: `timedatectl set-ntp true`";
+/// The files that a registry writes.
+const FILES: [&str; 3] = ["manifests.log", "coracle.redb", "coracle.wal"];
 
 /// The time now.
 pub(super) fn now() -> Timestamp {
@@ -22,31 +17,22 @@ pub(super) fn now() -> Timestamp {
 }
 
 /// Compares the clock with this version, with the files of the registry, and with the running registry.
-pub(super) fn check(root: &Path, status: Option<&Status>) -> Check {
+pub(super) fn check(root: Option<&Path>, status: Option<&Status>) -> Check {
     let now = now();
-    if now < RELEASED {
-        let found = format!("the clock says {now}, which is before this version was made");
-        return Check::problem(NAME, found, SET);
-    }
-    for name in ["manifests.log", "coracle.redb", "coracle.wal"] {
-        let Ok(modified) = std::fs::metadata(root.join(name)).and_then(|found| found.modified()) else { continue };
-        let modified = Timestamp::from(modified);
-        if modified > now.after(TOLERANCE) {
-            let found = format!("the clock says {now}, and {name} was written at {modified}: one of them is wrong");
-            return Check::problem(NAME, found, SET);
-        }
-    }
-    if let Some(other) = status.and_then(|status| Timestamp::from_rfc3339(&status.now)) {
-        return compare(now, other, "the running registry").unwrap_or_else(|| Check::ok(NAME, now.to_string()));
-    }
-    Check::ok(NAME, now.to_string())
+    let files = root.into_iter().flat_map(|root| FILES.map(|name| root.join(name)));
+    let found = wrong_clock(now, files);
+    let found = found.or_else(|| {
+        let other = status.and_then(|status| Timestamp::from_rfc3339(&status.now))?;
+        different_clock(now, other, "the running registry")
+    });
+    found.map_or_else(|| Check::ok(NAME, now.to_string()), problem)
 }
 
-/// Compares the clock with another one.
-pub(super) fn compare(now: Timestamp, other: Timestamp, whose: &str) -> Option<Check> {
-    let difference = now.since(other).max(other.since(now));
-    (difference > TOLERANCE).then(|| {
-        let found = format!("the clock says {now}, and that of {whose} says {other}: one of them is wrong");
-        Check::problem(NAME, found, SET)
-    })
+/// Compares the clock with that of a server.
+pub(super) fn compare(other: Timestamp, whose: &str) -> Option<Check> {
+    different_clock(now(), other, whose).map(problem)
+}
+
+fn problem(found: String) -> Check {
+    Check::problem(NAME, found, SET_CLOCK)
 }
