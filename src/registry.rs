@@ -47,6 +47,7 @@ pub(crate) use client_settings::{ClientSettings, MirrorClient};
 pub(crate) use directory::open as open_directory;
 pub(crate) use disk::{DiskCount, DiskMeter, NotCounted};
 pub use error::Error;
+pub(crate) use error::PORT_RIGHT;
 pub(crate) use events::open_sink;
 pub(crate) use explain::{Explanation, Grant};
 pub(crate) use notices::Notice;

@@ -18,11 +18,15 @@ use super::Error;
 use super::progress::ProgressLine;
 use crate::admin::{Call, Command, NeededData, Offered, Operation, Reply, Secret, socket};
 use crate::config::Config;
+use crate::kit::file::MAKE_WRITABLE;
 use crate::registry::{self, Registry};
 
 /// The longest wait for an answer, and for that of an operation that reads all stored data.
 const ANSWER_WAIT: Duration = Duration::from_mins(1);
 const LONG_ANSWER_WAIT: Duration = Duration::from_hours(24 * 7);
+
+/// The running registry closed the socket.
+const STOPPED: &str = "the registry stopped before it answered: see its log";
 
 /// The heading of these options in the help, which separates them from the options of one command.
 const REGISTRY: &str = "Options of every command";
@@ -210,6 +214,12 @@ fn asking(root: PathBuf) -> Box<dyn Fn(Command) -> Option<Value> + Send> {
     })
 }
 
+/// Asks the registry that runs on a data directory, without its configuration. `None` if none runs.
+pub(super) fn ask_running<O: Operation>(root: &Path, operation: O) -> Result<Option<O::Answer>, Error> {
+    let Some(stream) = running(root)? else { return Ok(None) };
+    parse(ask(&stream, &operation.into(), root, None)?).map(Some)
+}
+
 /// The registry that runs on a data directory, if one does.
 pub(super) fn running(root: &Path) -> Result<Option<UnixStream>, Error> {
     match socket::connect(root) {
@@ -235,6 +245,9 @@ fn not_usable(root: &Path, error: &std::io::Error) -> Error {
                 root.display()
             )
         }
+        _ if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+            format!("cannot use the data directory {}: {error}: {MAKE_WRITABLE}", root.display())
+        }
         _ => format!("cannot use the data directory {}: {error}", root.display()),
     })
 }
@@ -259,7 +272,11 @@ fn ask(stream: &UnixStream, command: &Command, root: &Path, attached: Option<&Fi
     let handles: Vec<_> = directory.into_iter().chain(attached.map(|file| file.as_fd())).collect();
     socket::send(stream, line.as_bytes(), &handles).map_err(failed)?;
     let mut text = String::new();
-    BufReader::new(stream).read_line(&mut text).map_err(failed)?;
+    match BufReader::new(stream).read_line(&mut text) {
+        // The registry stopped.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(Error::failed(STOPPED)),
+        read => read.map_err(failed)?,
+    };
     Ok(Answered { text, offered })
 }
 
@@ -273,9 +290,8 @@ fn parse<A: DeserializeOwned>(answered: Answered) -> Result<A, Error> {
             Ok(answer)
         }
         Ok(Reply::Error(error)) => Err(Error::failed(error)),
-        Err(_) if answered.text.is_empty() => {
-            Err(Error::failed("the registry has stopped before the command was finished: see its log"))
-        }
+        // An answer ends with a line end.
+        Err(_) if !answered.text.ends_with('\n') => Err(Error::failed(STOPPED)),
         Err(_) => {
             Err(Error::failed("the running registry is another version of coracle: use the command of that version"))
         }
@@ -294,4 +310,18 @@ pub(super) fn password_from_stdin() -> Result<Secret, Error> {
         return Err(Error::failed("standard input is empty: expected a password"));
     }
     Ok(Secret::new(password.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_cut_off_comes_from_a_registry_that_stopped() {
+        let parsed = |text: &str| parse::<Value>(Answered { text: text.to_owned(), offered: None });
+        for text in ["", "{\"Ok\""] {
+            assert_eq!(parsed(text), Err(Error::failed(STOPPED)));
+        }
+        assert!(parsed("hello\n").is_err_and(|error| error.to_string().contains("another version")));
+    }
 }

@@ -162,6 +162,11 @@ impl Http {
         self.listen.clone()
     }
 
+    /// The key that says where the registry listens.
+    pub(crate) const fn listen_key(&self) -> &'static str {
+        if self.listen.is_empty() { "http.port" } else { "http.listen" }
+    }
+
     /// Whether ports speak TLS.
     pub(crate) const fn has_tls(&self) -> bool {
         self.tls.is_some() || self.acme.is_some()

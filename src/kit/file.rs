@@ -12,6 +12,10 @@ use thiserror::Error;
 /// How much of a file is read at once, in bytes.
 const PART_BYTES: usize = 256 * 1024;
 
+/// How to make a file system writable again.
+pub(crate) const MAKE_WRITABLE: &str =
+    "mount the file system writable (`mount -o remount,rw`), and look for errors of the disk with `dmesg`";
+
 /// An I/O error with the operation and the path that it is about.
 #[derive(Debug, Error)]
 #[error("cannot {operation} {}: {source}", path.display())]

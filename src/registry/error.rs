@@ -1,11 +1,16 @@
 //! [`Error`]: why a registry cannot be opened or set up, in words for the operator.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::content::blobs::Tree;
 use crate::content::{blobs, repository, rows};
 use crate::identity::accounts;
+use crate::kit::file::MAKE_WRITABLE;
+
+/// How to listen on a port that only root may use.
+pub(crate) const PORT_RIGHT: &str = "ports below 1024 need a right: use the socket unit of systemd, or \
+     `setcap cap_net_bind_service=+ep` on the program";
 
 /// An error of any kind, or a text.
 pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -24,7 +29,7 @@ pub enum Error {
         root: PathBuf,
     },
     /// The data directory cannot be used.
-    #[error("the data directory {} cannot be used: {cause}", root.display())]
+    #[error("{}", not_usable(root, cause))]
     Storage {
         /// The data directory.
         root: PathBuf,
@@ -75,22 +80,48 @@ pub enum Error {
         cause: Cause,
     },
     /// The registry cannot listen on the address.
-    #[error("cannot listen on {address}: {}", why_not_listening(source))]
+    #[error("cannot listen on {address}: {}", why_not_listening(address, key, source))]
     Listen {
         /// The address.
         address: String,
+        /// The key that sets the address: `http.listen` or `http.port`.
+        key: &'static str,
         /// The reason.
         source: io::Error,
     },
 }
 
-fn why_not_listening(error: &io::Error) -> String {
+fn why_not_listening(address: &str, key: &str, error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program uses this port; choose another one with --port, or 0 for a free one".to_owned()
+        io::ErrorKind::AddrInUse if key == "http.listen" => {
+            "another program uses this address; choose another one in http.listen".to_owned()
         }
+        io::ErrorKind::AddrInUse => {
+            format!("another program uses this port; choose another one with --port or {key}, or 0 for a free one")
+        }
+        io::ErrorKind::PermissionDenied if !address.starts_with("unix:") => format!("{error}: {PORT_RIGHT}"),
         _ => error.to_string(),
     }
+}
+
+/// Why a data directory cannot be used. The cause often names a file in it, so that it is not named twice.
+fn not_usable(root: &Path, cause: &Cause) -> String {
+    let text = cause.to_string();
+    let text = if text.contains(&*root.to_string_lossy()) {
+        text
+    } else {
+        format!("the data directory {} cannot be used: {text}", root.display())
+    };
+    if is_read_only(&**cause) { format!("{text}: {MAKE_WRITABLE}") } else { text }
+}
+
+/// Whether a read-only file system is the cause of an error.
+fn is_read_only(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ReadOnlyFilesystem)
+    })
 }
 
 impl Error {
@@ -133,5 +164,37 @@ impl Error {
 
     pub(super) fn setting(key: &'static str, cause: impl Into<Cause>) -> Self {
         Self::InvalidSetting { key, cause: cause.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kit::file::PathError;
+
+    #[test]
+    fn a_data_directory_is_named_once_with_what_to_do() {
+        let root = PathBuf::from("/srv/registry");
+        let storage = |cause: Cause| Error::Storage { root: root.clone(), cause }.to_string();
+        let read_only = PathError::at("use", Path::new("/srv/registry/coracle.redb"))(io::Error::from_raw_os_error(30));
+        let said = storage(rows::Error::Io(read_only).into());
+        assert!(said.starts_with("cannot use /srv/registry/coracle.redb: Read-only file system"), "{said}");
+        assert!(said.ends_with(MAKE_WRITABLE), "{said}");
+        assert_eq!(storage("no".into()), "the data directory /srv/registry cannot be used: no");
+    }
+
+    #[test]
+    fn an_address_in_use_names_its_key() {
+        let listen = |address: &str, key, kind: io::ErrorKind| {
+            Error::Listen { address: address.to_owned(), key, source: kind.into() }.to_string()
+        };
+        let in_use = listen("127.0.0.1:80", "http.listen", io::ErrorKind::AddrInUse);
+        assert!(in_use.ends_with("choose another one in http.listen") && !in_use.contains("--port"), "{in_use}");
+        let in_use = listen("127.0.0.1:80", "http.port", io::ErrorKind::AddrInUse);
+        assert!(in_use.ends_with("choose another one with --port or http.port, or 0 for a free one"), "{in_use}");
+        let denied = listen("127.0.0.1:80", "http.port", io::ErrorKind::PermissionDenied);
+        assert!(denied.contains("ports below 1024 need a right"), "{denied}");
+        let denied = listen("unix:/run/x", "http.listen", io::ErrorKind::PermissionDenied);
+        assert!(!denied.contains("1024"), "{denied}");
     }
 }

@@ -32,7 +32,8 @@ impl Registry {
         let mut listeners = Vec::new();
         for place in http.listens() {
             let opened = Listener::open(&place, &http.unix_socket).await;
-            listeners.push(opened.map_err(|source| Error::Listen { address: place.to_string(), source })?);
+            let failed = |source| Error::Listen { address: place.to_string(), key: http.listen_key(), source };
+            listeners.push(opened.map_err(failed)?);
         }
         Ok(listeners)
     }
@@ -40,7 +41,8 @@ impl Registry {
     /// Serves on a free port of the loopback interface, for tests.
     pub async fn spawn_local(&self) -> Result<RunningRegistry, Error> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await;
-        self.spawn_on(listener.map_err(|source| Error::Listen { address: "127.0.0.1:0".to_owned(), source })?)
+        let failed = |source| Error::Listen { address: "127.0.0.1:0".to_owned(), key: "http.port", source };
+        self.spawn_on(listener.map_err(failed)?)
     }
 
     /// Serves on a socket that the caller has opened. Must be called in a tokio runtime.
@@ -59,7 +61,8 @@ impl Registry {
         let tls = certificate.map(open).transpose()?;
         let (mut ports, mut urls, mut addresses, mut challenges) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for listener in listeners {
-            let unknown = |source| Error::Listen { address: "an unknown address".to_owned(), source };
+            let key = http.listen_key();
+            let unknown = |source| Error::Listen { address: "an unknown address".to_owned(), key, source };
             let address = listener.address().map_err(unknown)?;
             let tls = tls.as_ref().filter(|_| listener.speaks == Speaks::TlsOrPlain);
             let has_tls = tls.is_some();
