@@ -125,11 +125,12 @@ pub fn run() -> ExitCode {
     done.unwrap_or_else(|error| error.print())
 }
 
-/// The configured data directory, or that of the platform.
+/// The configured data directory, or that of the platform, as an absolute path.
 fn data_dir(config: &Config) -> Result<PathBuf, Error> {
     let configured = config.storage.root_directory.clone();
     let missing = || Error::failed("this platform has no data directory: choose one with --root");
-    configured.or_else(|| Some(dirs::data_dir()?.join("coracle"))).ok_or_else(missing)
+    let root = configured.or_else(|| Some(dirs::data_dir()?.join("coracle"))).ok_or_else(missing)?;
+    absolute(&root)
 }
 
 /// The absolute form of a path.

@@ -140,7 +140,9 @@ fn other_files(root: &Path, config: Option<&Path>) -> Option<String> {
     if root.join("coracle.redb").exists() || root.join("manifests.log").exists() {
         return None;
     }
-    let is_other = |name: &String| name != "lost+found" && config.is_none_or(|config| root.join(name) != config);
+    let config = config.and_then(|config| std::path::absolute(config).ok());
+    let is_other =
+        |name: &String| name != "lost+found" && config.as_ref().is_none_or(|config| root.join(name) != *config);
     let names = std::fs::read_dir(root).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut names: Vec<String> = names.filter(is_other).collect();
     names.sort_unstable();
