@@ -7,6 +7,7 @@ use clap::Subcommand;
 use super::Error;
 use super::administer::{Report, Target};
 use crate::admin::{CertificateState, RenewCertificate, ShowCertificate};
+use crate::kit::clock::{Clock, Timestamp};
 
 /// Show the certificate of the registry, or renew it now
 ///
@@ -36,14 +37,25 @@ impl Certificate {
 
 /// A certificate in one line.
 pub(super) fn describe(state: &CertificateState) -> String {
-    let renewal = state.acme.as_ref().and_then(|acme| acme.renewal.as_ref());
-    let renewal = renewal.map_or_else(String::new, |renewal| format!(", renewed at {renewal}"));
+    describe_at(state, Clock::default().now())
+}
+
+fn describe_at(state: &CertificateState, now: Timestamp) -> String {
+    let renewal = state.acme.as_ref().and_then(|acme| Timestamp::from_rfc3339(acme.renewal.as_ref()?));
+    let renewal = renewal.map_or_else(String::new, |renewal| format!(", {}", renewal_at(renewal, now)));
+    let is_past = |time: &str| Timestamp::from_rfc3339(time).is_some_and(|time| time <= now);
     match &state.until {
+        Some(until) if is_past(until) => format!("expired at {until}{renewal}"),
         Some(until) => format!("valid until {until}{renewal}"),
         None if state.self_signed => "self-signed, until the ACME authority issues one".to_owned(),
         None if state.other_names => "not for all names, until the ACME authority issues another one".to_owned(),
         None => format!("{} cannot be read", state.file),
     }
+}
+
+/// When a certificate is renewed.
+pub(super) fn renewal_at(renewal: Timestamp, now: Timestamp) -> String {
+    if renewal > now { format!("will be renewed at {renewal}") } else { format!("due for renewal since {renewal}") }
 }
 
 impl Report for CertificateState {
@@ -60,5 +72,37 @@ impl Report for CertificateState {
         if let Some(next) = &acme.next_attempt {
             line("next attempt", next);
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_expired_is_not_called_valid() {
+        let described = |now: &str| {
+            let state = serde_json::json!({
+                "file": "c.pem", "until": "2027-03-01T00:00:00Z", "self_signed": false, "acme": {
+                    "directory": "d", "domains": [], "renewal": "2027-02-01T00:00:00Z", "failure": null,
+                    "failed": null, "next_attempt": null,
+                },
+            });
+            describe_at(&serde_json::from_value(state).unwrap(), Timestamp::from_rfc3339(now).unwrap())
+        };
+        let renewal = "2027-02-01T00:00:00Z";
+        assert_eq!(
+            described("2027-01-01T00:00:00Z"),
+            format!("valid until 2027-03-01T00:00:00Z, will be renewed at {renewal}")
+        );
+        assert_eq!(
+            described("2027-02-02T00:00:00Z"),
+            format!("valid until 2027-03-01T00:00:00Z, due for renewal since {renewal}")
+        );
+        assert_eq!(
+            described("2027-03-02T00:00:00Z"),
+            format!("expired at 2027-03-01T00:00:00Z, due for renewal since {renewal}")
+        );
     }
 }
