@@ -7,7 +7,9 @@ mod client;
 mod clock;
 mod data;
 mod network;
+mod permissions;
 mod services;
+mod way;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -15,10 +17,10 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::administer::{Report, Target, finish};
-use super::{Error, admin, data_dir, locate};
+use super::administer::{Report, Target, ask_running, finish};
+use super::{Error, absolute, admin};
 use crate::admin::Status;
-use crate::config::Config;
+use way::{Facts, Place};
 
 /// Check this machine for what keeps a registry or its clients from working
 ///
@@ -93,87 +95,94 @@ impl Doctor {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let mut checks = Vec::new();
         let (config, root) = match self.target.locate() {
-            Ok(located) => located,
+            Ok((config, root)) => (Some(config), Some(root)),
             Err(error) => {
-                let advice = "run `coracle check-config`; the other checks use the defaults";
+                let advice = "run `coracle check-config`; the checks that need the configuration are left out";
                 checks.push(Check::problem("configuration", error.to_string(), advice));
-                let (mut config, _) = locate(None, None)?;
-                config.storage.root_directory = self.target.root().map(Path::to_owned);
-                let root = data_dir(&config)?;
-                (config, root)
+                (None, self.target.root().map(absolute).transpose()?)
             }
         };
-        let status = self.status(&root);
-        checks.push(registry(&root, &status));
-        let status = status.ok().flatten();
-        checks.extend(data::checks(&root, &config));
-        checks.push(clock::check(&root, status.as_ref()));
-        checks.extend(network::certificate(&config, &root));
-        checks.extend(network::ports(&config, status.as_ref()));
-        let url = self.url.clone().or_else(|| usual_url(&config, status.as_ref()));
-        checks.extend(services::checks(&config));
-        let way = network::way(url.as_deref(), status.as_ref(), self.ca.as_deref());
+        // A stopped registry is not opened.
+        let status = root.as_ref().map_or(Ok(None), |root| ask_running(root, admin::ShowStatus {}));
+        let place_of_registry = checks.len();
+        let running = status.as_ref().ok().and_then(Option::as_ref);
+        match &root {
+            Some(root) => checks.extend(data::checks(root, config.as_ref())),
+            None => checks.push(Check::skipped(data::DIRECTORY, "the configuration names it: name it with --root")),
+        }
+        let certificate = network::certificate(config.as_ref().zip(root.as_deref()), running);
+        let place = self.url.as_deref().map(Place::named).or_else(|| Place::usual(config.as_ref(), running));
+        let ca = self.ca.as_deref();
+        let facts = Facts { config: config.as_ref(), status: running, certificate: certificate.as_ref(), ca };
+        let way = way::way(place.as_ref(), &facts);
+        let clock = clock::check(root.as_deref(), running);
+        // One wrong clock is one problem.
+        checks.push(if clock.state == State::Ok { way.clock.unwrap_or(clock) } else { clock });
+        checks.extend(certificate);
+        checks.extend(network::ports(config.as_ref(), running));
+        checks.extend(config.as_ref().map(services::checks).unwrap_or_default());
         checks.extend(way.checks);
-        if let Some(url) = url.or_else(|| config.http.local_url()) {
-            checks.extend(client::checks(&self.machine, &url, way.is_trusted));
+        if let Some(place) = place.or_else(|| Place::configured(config.as_ref()?)) {
+            checks.extend(client::checks(&self.machine, &place, &way.seen));
+        }
+        if let Some(root) = &root {
+            checks.insert(place_of_registry, registry(root, &status, &checks));
         }
         finish(self.target.is_json(), &Diagnosis { checks })
     }
-
-    /// The state of a running registry. `None` if none runs. A stopped one is not opened.
-    fn status(&self, root: &Path) -> Result<Option<Status>, Error> {
-        if super::administer::running(root)?.is_none() {
-            return Ok(None);
-        }
-        self.target.perform(admin::ShowStatus {}).map(Some)
-    }
 }
 
-/// The running registry, as it sees itself.
-fn registry(root: &Path, status: &Result<Option<Status>, Error>) -> Check {
+/// The running registry, as it sees itself. Leaves out what other checks found.
+fn registry(root: &Path, status: &Result<Option<Status>, Error>, others: &[Check]) -> Check {
     const NAME: &str = "registry";
     match status {
         Ok(None) => Check::skipped(NAME, format!("no registry runs on {}", root.display())),
+        Err(_) if has_problem(others, data::DIRECTORY) || has_problem(others, permissions::NAME) => {
+            Check::skipped(NAME, "not asked: this user may not use the data directory")
+        }
         Err(error) => Check::problem(NAME, error.to_string(), "see the log of the registry"),
         Ok(Some(status)) => {
             let url = status.server.as_ref().map_or("", |server| server.url.as_str());
-            let others: Vec<_> = status.warnings.iter().filter(|warning| !has_own_check(warning)).collect();
-            match others.split_first() {
-                None => Check::ok(NAME, format!("version {} runs at {url}", status.version)),
-                Some((first, more)) => {
-                    let warnings = more.iter().fold((*first).clone(), |all, warning| format!("{all}; {warning}"));
-                    let advice = "`coracle status` has the details";
-                    if status.read_only || status.refuses_pushes.is_some() {
-                        Check::problem(NAME, warnings, advice)
-                    } else {
-                        Check::warning(NAME, warnings, advice)
-                    }
-                }
+            let warnings: Vec<_> =
+                status.warnings.iter().filter(|warning| !is_found(warning, others)).map(String::as_str).collect();
+            if warnings.is_empty() {
+                return Check::ok(NAME, format!("version {} runs at {url}", status.version));
             }
+            let is_problem = warnings.iter().any(|warning| PROBLEMS.iter().any(|text| warning.starts_with(text)));
+            let check = if is_problem { Check::problem } else { Check::warning };
+            check(NAME, warnings.join("; "), "`coracle status` has the details")
         }
     }
 }
 
-/// Whether another check finds what a warning of the registry says.
-fn has_own_check(warning: &str) -> bool {
-    let own = ["the certificate ", "the LDAP directory ", "ignored forwarding ", "ignored contradicting "];
-    own.iter().any(|beginning| warning.starts_with(beginning))
+/// The beginnings of those warnings of the registry that are problems: pushes fail.
+const PROBLEMS: [&str; 2] = ["the database cannot be written", "pushes are refused"];
+
+/// The beginnings of warnings of the registry, and the check that finds the same.
+const SAME: [(&str, &str); 11] = [
+    ("the certificate ", network::CERTIFICATE),
+    ("clients get a ", network::CERTIFICATE),
+    ("no certificate was issued", network::CERTIFICATE),
+    ("the LDAP directory ", services::LDAP),
+    ("the sink ", services::SINK),
+    ("ignored forwarding ", way::PROXY),
+    ("ignored contradicting ", way::PROXY),
+    ("the database cannot be written", data::WRITES),
+    ("pushes are refused", data::SPACE),
+    ("only ", data::SPACE),
+    ("the clock ", clock::NAME),
+];
+
+/// Whether another check found what a warning of the registry says.
+fn is_found(warning: &str, others: &[Check]) -> bool {
+    SAME.iter().any(|(beginning, name)| {
+        let finds = |check: &Check| check.name == *name && matches!(check.state, State::Warning | State::Problem);
+        warning.starts_with(beginning) && others.iter().any(finds)
+    })
 }
 
-/// The URL at which clients on this machine reach the registry.
-fn usual_url(config: &Config, status: Option<&Status>) -> Option<String> {
-    if let Some(url) = &config.http.external_url {
-        return Some(url.clone());
-    }
-    let server = status?.server.as_ref()?;
-    if let Some(url) = &server.external_url {
-        return Some(url.clone());
-    }
-    // A client cannot connect to the unspecified address.
-    let (scheme, rest) = server.url.split_once("://")?;
-    let (_, port) = rest.rsplit_once(':')?;
-    let is_unspecified = rest.starts_with("0.0.0.0:") || rest.starts_with("[::]:");
-    Some(if is_unspecified { format!("{scheme}://localhost:{port}") } else { server.url.clone() })
+fn has_problem(checks: &[Check], name: &str) -> bool {
+    checks.iter().any(|check| check.name == name && check.state == State::Problem)
 }
 
 impl Report for Diagnosis {
@@ -182,7 +191,9 @@ impl Report for Diagnosis {
         for check in &self.checks {
             println!("{} {:width$}  {}", check.state.word(), check.name, check.found);
             if let Some(advice) = &check.advice {
-                println!("{:8} {:width$}  → {advice}", "", "");
+                for (number, line) in advice.lines().enumerate() {
+                    println!("{:8} {:width$}  {} {line}", "", "", if number == 0 { "→" } else { " " });
+                }
             }
         }
         let count = |state| self.checks.iter().filter(|check| check.state == state).count() as u64;
@@ -209,5 +220,43 @@ impl State {
         let has_colour =
             std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
         if has_colour { format!("\u{1b}[{colour}m{word:8}\u{1b}[0m") } else { format!("{word:8}") }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    fn status(warnings: &[&str]) -> Status {
+        serde_json::from_value(serde_json::json!({
+            "version": "1", "data_directory": "/srv", "now": "", "server": null, "repositories": 0, "blobs": 0,
+            "stored_bytes": 0, "free_bytes": null, "min_free_bytes": null, "refuses_pushes": null, "read_only": false,
+            "uploads": 0, "upload_bytes": 0, "unreferenced_bytes": 0, "maintenance": [], "last_backup": null,
+            "warnings": warnings,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_warning_of_the_registry_is_left_out_if_another_check_finds_the_same() {
+        let root = Path::new("/srv");
+        let space = "pushes are refused: 1 B are free";
+        let registry = |warnings: &[&str], others: &[Check]| registry(root, &Ok(Some(status(warnings))), others);
+        let full = Check::problem(data::SPACE, "", "");
+        assert_eq!(registry(&[space], std::slice::from_ref(&full)).state, State::Ok);
+        assert_eq!(registry(&[space], &[Check::ok(data::SPACE, "")]).state, State::Problem);
+        let found = registry(&[space, "1 blob is damaged"], &[full]);
+        assert_eq!((found.state, found.found.as_str()), (State::Warning, "1 blob is damaged"));
+        let clear = "the database cannot be written: free space";
+        assert_eq!(registry(&[clear], &[]).state, State::Problem);
+        assert_eq!(registry(&[clear], &[Check::problem(data::WRITES, "", "")]).state, State::Ok);
+    }
+
+    #[test]
+    fn a_registry_that_this_user_may_not_ask_is_no_second_problem() {
+        let ask = |others: &[Check]| registry(Path::new("/srv"), &Err(Error::failed("denied")), others);
+        assert_eq!(ask(&[Check::problem(permissions::NAME, "", "")]).state, State::Skipped);
+        assert_eq!(ask(&[]).state, State::Problem);
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 use url::Url;
 
-use super::{Check, network};
+use super::Check;
+use super::way::{Place, Seen, trusts};
 use crate::kit::network::is_loopback;
 
 /// The largest file of a client that is read, in bytes.
@@ -16,23 +17,23 @@ const DOCKER_CERTIFICATES: &str = "etc/docker/certs.d";
 const PODMAN_CERTIFICATES: &str = "etc/containers/certs.d";
 
 /// The registry, as clients name it.
-struct Named {
-    url: String,
+struct Named<'a> {
+    place: &'a Place,
     /// A name or an address, and a port unless it is the usual one.
     host: String,
     is_plain: bool,
     is_loopback: bool,
-    /// Whether this machine trusts its certificate.
-    is_trusted: bool,
+    /// How this machine sees its certificate.
+    seen: &'a Seen,
 }
 
-/// Checks the files of the clients under a root directory. `is_trusted` is whether this machine trusts the certificate.
-pub(super) fn checks(machine: &Path, url: &str, is_trusted: bool) -> Vec<Check> {
-    let Some(named) = Url::parse(url).ok().and_then(|url| {
+/// Checks the files of the clients under a root directory.
+pub(super) fn checks(machine: &Path, place: &Place, seen: &Seen) -> Vec<Check> {
+    let Some(named) = Url::parse(&place.url).ok().and_then(|url| {
         let name = url.host_str()?.to_owned();
         let host = url.port().map_or_else(|| name.clone(), |port| format!("{name}:{port}"));
         let (is_plain, is_loopback) = (url.scheme() == "http", is_loopback(&name));
-        Some(Named { url: url.to_string(), host, is_plain, is_loopback, is_trusted })
+        Some(Named { place, host, is_plain, is_loopback, seen })
     }) else {
         return Vec::new();
     };
@@ -64,13 +65,15 @@ fn has_program(machine: &Path, name: &str) -> bool {
 }
 
 /// The end of a check of a client that nothing else keeps from working.
-fn usable(name: &'static str, machine: &Path, directories: &[&str], named: &Named) -> Check {
+fn usable(name: &'static str, machine: &Path, directories: &[&str], named: &Named<'_>) -> Check {
     let host = &named.host;
     if named.is_plain {
         return Check::ok(name, format!("may use {host} without TLS"));
     }
-    if named.is_trusted {
-        return Check::ok(name, format!("uses TLS for {host}"));
+    match named.seen {
+        Seen::Trusted => return Check::ok(name, format!("uses TLS for {host}")),
+        Seen::Unusable(why) => return Check::skipped(name, format!("not checked: {why}")),
+        Seen::Untrusted => {}
     }
     let places: Vec<_> = directories.iter().map(|directory| machine.join(directory).join(host)).collect();
     for place in &places {
@@ -79,10 +82,11 @@ fn usable(name: &'static str, machine: &Path, directories: &[&str], named: &Name
             Err(why) => return Check::skipped(name, why),
             Ok(pem) if pem.is_empty() => {}
             Ok(pem) => {
-                return match network::trusts(&named.url, pem) {
+                return match trusts(named.place, pem) {
                     Ok(()) => Check::ok(name, format!("trusts {host} with the certificates in {shown}")),
-                    Err(why) => {
-                        let advice = format!("copy the certificate of its authority to {shown}/ca.crt");
+                    Err((why, advice)) => {
+                        let copy = || format!("copy the certificate of its authority to {shown}/ca.crt");
+                        let advice = advice.map_or_else(copy, str::to_owned);
                         Check::problem(name, format!("the certificates in {shown} do not help: {why}"), advice)
                     }
                 };
@@ -110,7 +114,7 @@ fn certificates(directory: &Path) -> Result<String, String> {
     Ok(pem)
 }
 
-fn docker(machine: &Path, named: &Named) -> Check {
+fn docker(machine: &Path, named: &Named<'_>) -> Check {
     const NAME: &str = "docker";
     let path = machine.join("etc/docker/daemon.json");
     let shown = path.display();
@@ -146,7 +150,7 @@ fn docker(machine: &Path, named: &Named) -> Check {
     usable(NAME, machine, &[DOCKER_CERTIFICATES], named)
 }
 
-fn podman(machine: &Path, named: &Named) -> Check {
+fn podman(machine: &Path, named: &Named<'_>) -> Check {
     const NAME: &str = "podman";
     let programs = ["podman", "skopeo", "buildah"];
     if !programs.iter().any(|name| has_program(machine, name)) {
@@ -182,7 +186,7 @@ fn podman(machine: &Path, named: &Named) -> Check {
     }
     if named.is_plain && !is_insecure {
         let advice = format!(
-            "use --tls-verify=false with login, push and pull, or add to {}: [[registry]] location = \"{host}\" \
+            "use --tls-verify=false with login, push and pull, or add to {}:\n[[registry]]\nlocation = \"{host}\"\n\
              insecure = true",
             main.display()
         );
@@ -195,7 +199,7 @@ fn podman(machine: &Path, named: &Named) -> Check {
     usable(NAME, machine, &[PODMAN_CERTIFICATES, DOCKER_CERTIFICATES], named)
 }
 
-fn containerd(machine: &Path, named: &Named) -> Check {
+fn containerd(machine: &Path, named: &Named<'_>) -> Check {
     const NAME: &str = "containerd";
     if !has_program(machine, "containerd") && !machine.join("etc/containerd").exists() {
         return Check::skipped(NAME, "not installed");
@@ -218,14 +222,14 @@ fn containerd(machine: &Path, named: &Named) -> Check {
             return Check::warning(NAME, found, advice);
         }
     }
-    if !named.is_plain && !named.is_trusted {
+    if !named.is_plain && *named.seen == Seen::Untrusted {
         return certificate_of_containerd(NAME, &path, hosts.as_ref(), named);
     }
     usable(NAME, machine, &[], named)
 }
 
 /// Whether containerd trusts the certificate: by `ca` or `skip_verify` in the file of the host.
-fn certificate_of_containerd(name: &'static str, path: &Path, hosts: Option<&toml::Table>, named: &Named) -> Check {
+fn certificate_of_containerd(name: &'static str, path: &Path, hosts: Option<&toml::Table>, named: &Named<'_>) -> Check {
     let (host, shown) = (&named.host, path.display());
     let by_host = hosts.and_then(|hosts| hosts.get("host")?.as_table()?.values().next()?.as_table());
     let value = |key: &str| by_host.and_then(|table| table.get(key)).or_else(|| hosts?.get(key));
@@ -237,5 +241,41 @@ fn certificate_of_containerd(name: &'static str, path: &Path, hosts: Option<&tom
         return Check::ok(name, format!("{shown} names an authority for {host}"));
     }
     let found = format!("the certificate of {host} is not trusted, and {shown} names no authority");
-    Check::problem(name, found, format!("add [host.\"https://{host}\"] and ca = \"/path/of/ca.crt\" to {shown}"))
+    Check::problem(name, found, format!("add to {shown}:\n[host.\"https://{host}\"]\nca = \"/path/of/ca.crt\""))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    /// A machine with podman and containerd.
+    fn machine() -> tempfile::TempDir {
+        let machine = tempfile::tempdir().unwrap();
+        for program in ["usr/bin/podman", "usr/bin/containerd"] {
+            std::fs::create_dir_all(machine.path().join("usr/bin")).unwrap();
+            std::fs::write(machine.path().join(program), "").unwrap();
+        }
+        machine
+    }
+
+    #[test]
+    fn the_lines_to_add_to_a_file_of_a_client_are_valid_toml() {
+        let machine = machine();
+        for (url, name) in [("http://127.0.0.1:8080", "podman"), ("https://registry.example", "containerd")] {
+            let found = checks(machine.path(), &Place::named(url), &Seen::Untrusted);
+            let found = found.iter().find(|check| check.name == name).unwrap();
+            let (first, lines) = found.advice.as_ref().unwrap().split_once('\n').unwrap();
+            assert!(first.ends_with(':'), "{first}");
+            lines.parse::<toml::Table>().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_no_client_can_use_is_no_fault_of_the_clients() {
+        let machine = machine();
+        let seen = Seen::Unusable("the certificate of registry.example expired".to_owned());
+        let found = checks(machine.path(), &Place::named("https://registry.example"), &seen);
+        assert!(found.iter().all(|check| check.state == super::super::State::Skipped), "{found:?}");
+    }
 }

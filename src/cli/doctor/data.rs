@@ -7,9 +7,16 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, access};
 
-use super::Check;
+use super::permissions::permissions;
+use super::{Check, State};
 use crate::config::{Config, Storage};
+use crate::kit::file::MAKE_WRITABLE;
 use crate::kit::text::size;
+
+/// The names of the checks.
+pub(super) const DIRECTORY: &str = "data directory";
+pub(super) const WRITES: &str = "durable writes";
+pub(super) const SPACE: &str = "free space";
 
 /// The bytes of one durable write, and how many are made.
 const PROBE_BYTES: usize = 64 * 1024;
@@ -23,30 +30,28 @@ const ENTRIES_MIN: u64 = 1000;
 const FREE_SPACE: &str =
     "free space: `coracle du` shows the largest repositories, `coracle gc` removes what is unreferenced";
 
-/// The files of a registry that it must be able to write.
-const FILES: [&str; 6] = ["coracle.redb", "coracle.wal", "manifests.log", "blobs", "uploads", "admin.sock"];
-
-/// Checks the data directory. Writes only a temporary file.
-pub(super) fn checks(root: &Path, config: &Config) -> Vec<Check> {
+/// Checks the data directory, an absolute path. Writes only a temporary file.
+pub(super) fn checks(root: &Path, config: Option<&Config>) -> Vec<Check> {
     let mut checks = vec![directory(root)];
     let Some(existing) = nearest(root) else { return checks };
     checks.push(file_system(&existing));
     if existing == root {
         checks.push(permissions(root));
     }
-    checks.push(durable_writes(&existing));
-    checks.push(space(&existing, &config.storage));
+    let is_denied = checks.iter().any(|check| check.state == State::Problem);
+    checks.push(durable_writes(&existing, root, is_denied));
+    let default = Config::default().storage;
+    checks.push(space(&existing, config.map_or(&default, |config| &config.storage)));
     checks
 }
 
 /// The directory itself, or the nearest one above it that exists.
 fn nearest(root: &Path) -> Option<PathBuf> {
-    let root = std::path::absolute(root).ok()?;
     root.ancestors().find(|path| path.is_dir()).map(Path::to_owned)
 }
 
 fn directory(root: &Path) -> Check {
-    const NAME: &str = "data directory";
+    const NAME: &str = DIRECTORY;
     let shown = root.display();
     match std::fs::metadata(root) {
         Ok(found) if found.is_dir() => Check::ok(NAME, shown.to_string()),
@@ -55,11 +60,12 @@ fn directory(root: &Path) -> Check {
             let above = nearest(root).unwrap_or_default();
             match access(&above, Access::WRITE_OK | Access::EXEC_OK) {
                 Ok(()) => Check::ok(NAME, format!("{shown} does not exist; the first start creates it")),
-                Err(error) => Check::problem(
-                    NAME,
-                    format!("{shown} does not exist, and this user may not create it in {}: {error}", above.display()),
-                    advice(error.kind(), &above, root),
-                ),
+                Err(error) => {
+                    let error = std::io::Error::from(error);
+                    let found =
+                        format!("{shown} does not exist, and cannot be created in {}: {error}", above.display());
+                    Check::problem(NAME, found, advice(error.kind(), &above, root))
+                }
             }
         }
         Err(error) => {
@@ -69,24 +75,38 @@ fn directory(root: &Path) -> Check {
     }
 }
 
-/// Says what to do about a failed operation on `path`, in the data directory `root`.
-fn advice(error: ErrorKind, path: &Path, root: &Path) -> String {
+/// Says what to do about a failed operation on `path`, in the data directory `root` or above it.
+pub(super) fn advice(error: ErrorKind, path: &Path, root: &Path) -> String {
     let me = rustix::process::geteuid().as_raw();
-    let owner = std::fs::metadata(path).map_or(me, |found| found.uid());
-    let (path, root) = (path.display(), root.display());
+    let owner = |path: &Path| std::fs::metadata(path).map_or(me, |found| found.uid());
+    let shown = path.display();
     match error {
-        ErrorKind::ReadOnlyFilesystem => format!(
-            "mount the file system of {path} writable (`mount -o remount,rw`), and look for errors of the disk with \
-             `dmesg`; in a container, mount a volume at {root}"
-        ),
+        ErrorKind::ReadOnlyFilesystem => {
+            format!("{MAKE_WRITABLE}; in a container, mount a volume at {}", root.display())
+        }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FREE_SPACE.to_owned(),
-        ErrorKind::PermissionDenied if owner == me => format!("allow the owner to write: `chmod -R u+rwX {path}`"),
-        ErrorKind::PermissionDenied => format!(
-            "run the registry and this command as the user with the ID {owner}, such as with `sudo -u '#{owner}'`, or \
-             give it the directory: `chown -R {me} {root}`"
-        ),
+        ErrorKind::PermissionDenied if !path.starts_with(root) => match owner(path) {
+            owner if owner == me => {
+                format!("name another directory with --root, or allow yourself to write: `chmod u+rwx {shown}`")
+            }
+            owner => format!("{}, or name a directory of your own with --root", run_as(owner)),
+        },
+        ErrorKind::PermissionDenied => match (owner(root), owner(path)) {
+            (owner, _) if owner != me => run_as(owner),
+            (owner, of_path) if of_path != me => give_to(owner, root),
+            _ => format!("allow the owner to write: `chmod -R u+rwX {shown}`"),
+        },
         _ => "look for errors of the disk with `dmesg`; if there are some, restore a backup on another disk".to_owned(),
     }
+}
+
+fn run_as(owner: u32) -> String {
+    format!("run the registry and this command as the user with the ID {owner}, such as with `sudo -u '#{owner}'`")
+}
+
+/// Gives the files in a data directory to its owner.
+pub(super) fn give_to(owner: u32, root: &Path) -> String {
+    format!("give everything in it to its owner, as root: `chown -R {owner} {}`", root.display())
 }
 
 /// File systems on which a registry may lose data or stop working.
@@ -120,61 +140,42 @@ fn file_system(path: &Path) -> Check {
     Check::ok(NAME, "a local disk")
 }
 
-/// Whether the registry's user may read and write its files.
-fn permissions(root: &Path) -> Check {
-    const NAME: &str = "permissions";
-    let me = rustix::process::geteuid().as_raw();
-    let Ok(directory) = std::fs::metadata(root) else { return Check::skipped(NAME, "the directory cannot be read") };
-    let owner = directory.uid();
-    let entries = FILES.iter().map(|name| root.join(name)).filter(|path| path.symlink_metadata().is_ok());
-    for path in std::iter::once(root.to_owned()).chain(entries) {
-        let enter = if path.is_dir() { Access::EXEC_OK } else { Access::empty() };
-        let wanted = Access::READ_OK | Access::WRITE_OK | enter;
-        if let Err(error) = access(&path, wanted) {
-            return Check::problem(
-                NAME,
-                format!("the user with the ID {me} may not use {}: {error}", path.display()),
-                advice(error.kind(), &path, root),
-            );
-        }
-        // Root may do everything, and the registry runs as the owner of the directory.
-        let found = path.symlink_metadata().map_or(owner, |found| found.uid());
-        if found != owner && owner != 0 {
-            return Check::problem(
-                NAME,
-                format!("{} belongs to the user with the ID {found}, and its directory to {owner}", path.display()),
-                format!("give everything to the user of the registry: `chown -R {owner} {}`", root.display()),
-            );
-        }
-    }
-    if me == 0 && owner == 0 {
-        let advice = "run the registry as a user of its own, as the service of the Debian package does";
-        return Check::warning(NAME, "the data directory belongs to root", advice);
-    }
-    Check::ok(NAME, format!("the user with the ID {owner} owns the data directory"))
-}
-
-/// Whether the disk makes writes durable, and how fast.
-fn durable_writes(directory: &Path) -> Check {
-    const NAME: &str = "durable writes";
+/// Whether the disk makes writes durable, and how fast. `is_denied` is whether another check says why nothing can be
+/// written.
+fn durable_writes(directory: &Path, root: &Path, is_denied: bool) -> Check {
+    const NAME: &str = WRITES;
     match probe(directory) {
         Ok(median) if median > SLOW_SYNC => Check::warning(
             NAME,
             format!("a durable write takes {} ms, and each push waits for several", median.as_millis()),
             "use a faster disk, or set storage.commit = false if the last second may be lost",
         ),
-        Ok(median) => {
-            Check::ok(NAME, format!("a write of {} takes {:.1} ms", size(PROBE_BYTES as u64), millis(median)))
+        Ok(median) => Check::ok(NAME, format!("a write of {} takes {}", size(PROBE_BYTES as u64), millis(median))),
+        // Another check says the same.
+        Err(error)
+            if is_denied
+                && (error.kind() == ErrorKind::PermissionDenied
+                    || error.kind() == ErrorKind::ReadOnlyFilesystem && directory != root) =>
+        {
+            Check::skipped(NAME, format!("not checked: this user cannot write to {}", directory.display()))
         }
         Err(error) => {
-            let found = format!("cannot write to {}: {error}", directory.display());
-            Check::problem(NAME, found, advice(error.kind(), directory, directory))
+            let found = format!("cannot write to {}: {}", directory.display(), without_path(&error));
+            Check::problem(NAME, found, advice(error.kind(), directory, root))
         }
     }
 }
 
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
+/// The message of an error without the name of the temporary file.
+fn without_path(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" at path ").next().unwrap_or_default().to_owned()
+}
+
+/// A duration in milliseconds with one decimal.
+fn millis(duration: Duration) -> String {
+    let millis = duration.as_secs_f64() * 1000.0;
+    if millis < 0.1 { "less than 0.1 ms".to_owned() } else { format!("{millis:.1} ms") }
 }
 
 /// Writes and syncs a temporary file, and returns the median duration.
@@ -193,7 +194,7 @@ fn probe(directory: &Path) -> std::io::Result<Duration> {
 }
 
 fn space(directory: &Path, storage: &Storage) -> Check {
-    const NAME: &str = "free space";
+    const NAME: &str = SPACE;
     let least = storage.min_free_space;
     let found = match rustix::fs::statvfs(directory) {
         Ok(found) => found,

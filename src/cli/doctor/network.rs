@@ -1,30 +1,29 @@
-//! The way of clients to the registry: certificate, port, and the URL with the headers of a proxy.
+//! The certificate of the registry, and its ports.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::time::Duration;
-
-use hyper::header::{self, HeaderMap};
-use hyper::{Request, Response, StatusCode};
-use serde_json::Value;
-use url::Url;
 
 use super::{Check, clock};
-use crate::admin::Status;
-use crate::cli::block_on;
+use crate::admin::{CertificateState, Status};
+use crate::cli::certificate::renewal_at;
 use crate::config::{Address, Config, Listen, Tls};
 use crate::kit::certificate::{Validity, ValidityState};
-use crate::kit::outgoing::{Client, Plain, Settings};
-use crate::registry::{CertificateReport, NoCertificate, certificate_report};
+use crate::kit::clock::Timestamp;
+use crate::registry::{CertificateReport, NoCertificate, PORT_RIGHT, certificate_report};
 use crate::server::check_tls;
 
 /// The name of the check of the certificate.
-const CERTIFICATE: &str = "certificate";
-/// How long a request may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const CERTIFICATE: &str = "certificate";
+/// The advice for a certificate of a file.
+const RENEW: &str = "renew it; the registry reads a changed file within a second";
 
-/// The certificate of the registry, if it speaks TLS itself.
-pub(super) fn certificate(config: &Config, root: &Path) -> Option<Check> {
+/// The certificate of the registry, if it speaks TLS itself: by its configuration, or as the running registry shows it.
+pub(super) fn certificate(config: Option<(&Config, &Path)>, status: Option<&Status>) -> Option<Check> {
+    let configured = config.and_then(|(config, root)| configured_certificate(config, root));
+    configured.or_else(|| status?.certificate.as_ref().map(|state| shown_certificate(state, clock::now())))
+}
+
+fn configured_certificate(config: &Config, root: &Path) -> Option<Check> {
     match certificate_report(config, root) {
         Ok(Some(report)) => Some(issued_certificate(&report)),
         Ok(None) => config.http.tls.as_ref().map(certificate_of),
@@ -37,6 +36,10 @@ fn issued_certificate(report: &CertificateReport) -> Check {
     let shown = report.file.display();
     if let Some((at, why)) = &report.failure {
         let found = format!("the ACME authority {} issued none at {at}: {why}", report.directory);
+        let ended =
+            report.validity.as_ref().ok().filter(|validity| validity.at(clock::now()) == ValidityState::Expired);
+        let ended = ended.map(|validity| format!("{shown} expired at {}: clients refuse it; ", validity.until));
+        let found = ended.unwrap_or_default() + &found;
         let next = report.next_attempt.map(|next| format!(", or wait until {next}")).unwrap_or_default();
         let advice = format!("repair that, then run `coracle certificate renew`{next}");
         let is_usable =
@@ -68,7 +71,10 @@ fn issued_certificate(report: &CertificateReport) -> Check {
             Check::warning(CERTIFICATE, format!("{shown} expires at {}", validity.until), advice)
         }
         ValidityState::Valid => {
-            let renewal = report.renewal.map(|renewal| format!(", and renewed at {renewal}")).unwrap_or_default();
+            let renewal = report
+                .renewal
+                .map(|renewal| format!(", and {}", renewal_at(renewal, clock::now())))
+                .unwrap_or_default();
             Check::ok(CERTIFICATE, format!("{shown} is valid until {}{renewal}", validity.until))
         }
     }
@@ -91,33 +97,68 @@ fn certificate_of(tls: &Tls) -> Check {
         Ok(validity) => validity,
         Err(why) => return Check::problem(NAME, format!("{shown} {why}"), "let http.tls.cert name a certificate"),
     };
-    let renew = "renew it; the registry reads a changed file within a second";
     match validity.at(now) {
         ValidityState::Expired => {
-            Check::problem(NAME, format!("{shown} expired at {}: clients refuse it", validity.until), renew)
+            Check::problem(NAME, format!("{shown} expired at {}: clients refuse it", validity.until), RENEW)
         }
         ValidityState::NotYetValid => not_yet_valid(path, validity),
-        ValidityState::ExpiresSoon => Check::warning(NAME, format!("{shown} expires at {}", validity.until), renew),
+        ValidityState::ExpiresSoon => Check::warning(NAME, format!("{shown} expires at {}", validity.until), RENEW),
         ValidityState::Valid => Check::ok(NAME, format!("{shown} is valid until {}", validity.until)),
     }
 }
 
+/// The certificate that a running registry shows, for a command that does not know its configuration.
+fn shown_certificate(state: &CertificateState, now: Timestamp) -> Check {
+    const NAME: &str = CERTIFICATE;
+    let (file, acme) = (&state.file, state.acme.as_ref());
+    let until = state.until.as_deref().and_then(Timestamp::from_rfc3339);
+    // The file may be one of another user, or relative to the directory of the registry.
+    let read = || Validity::read(Some(Path::new(file)).filter(|path| path.is_absolute())?).ok();
+    let validity = until.map(|until| read().unwrap_or(Validity { from: Timestamp::from_micros(0), until }));
+    let is_usable = validity.is_some_and(|validity| validity.at(now) == ValidityState::Valid);
+    if let Some((why, acme)) = acme.and_then(|acme| Some((acme.failure.as_ref()?, acme)))
+        && validity.is_none_or(|validity| validity.at(now) != ValidityState::Expired)
+    {
+        let found = format!("the ACME authority {} issued none: {why}", acme.directory);
+        let advice = "repair that, then run `coracle certificate renew`";
+        let check = if is_usable { Check::warning } else { Check::problem };
+        return check(NAME, found, advice);
+    }
+    let advice = if acme.is_some() { "see the log of the registry, or run `coracle certificate renew`" } else { RENEW };
+    match validity {
+        None if state.self_signed => {
+            Check::warning(NAME, "clients get a self-signed one, until the ACME authority issues one", advice)
+        }
+        None if state.other_names => Check::warning(NAME, "clients get one that is not for all names", advice),
+        None => Check::problem(NAME, format!("{file} cannot be used"), advice),
+        Some(validity) => match validity.at(now) {
+            ValidityState::Expired => {
+                Check::problem(NAME, format!("{file} expired at {}: clients refuse it", validity.until), advice)
+            }
+            ValidityState::NotYetValid => not_yet_valid(Path::new(file), validity),
+            ValidityState::ExpiresSoon => Check::warning(NAME, format!("{file} expires at {}", validity.until), advice),
+            ValidityState::Valid => Check::ok(NAME, format!("{file} is valid until {}", validity.until)),
+        },
+    }
+}
+
 /// Whether the registry listens, or could.
-pub(super) fn ports(config: &Config, status: Option<&Status>) -> Vec<Check> {
+pub(super) fn ports(config: Option<&Config>, status: Option<&Status>) -> Vec<Check> {
     const NAME: &str = "port";
     if let Some(server) = status.and_then(|status| status.server.as_ref()) {
         return vec![Check::ok(NAME, format!("the registry listens at {}", server.urls.join(" and ")))];
     }
+    let Some(config) = config else { return vec![Check::skipped(NAME, "the configuration names it")] };
     let listens = config.http.listens();
     let ports = listens.iter().filter_map(|place| match place {
         Listen::Port { address, port, .. } => Some((address, *port)),
         Listen::Unix(_) => None,
     });
-    ports.map(|(address, port)| self::port(NAME, *address, port)).collect()
+    ports.map(|(address, port)| self::port(NAME, *address, port, config.http.listen_key())).collect()
 }
 
-/// Whether the registry could listen at a port.
-fn port(name: &'static str, address: Address, port: u16) -> Check {
+/// Whether the registry could listen at a port, which `key` sets.
+fn port(name: &'static str, address: Address, port: u16, key: &str) -> Check {
     let ip = match address {
         Address::All => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         Address::Localhost => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -127,190 +168,53 @@ fn port(name: &'static str, address: Address, port: u16) -> Check {
     match TcpListener::bind(address) {
         Ok(_) => Check::ok(name, format!("{address} is free")),
         Err(error) => {
+            let address_key = if key == "http.port" { "http.address" } else { key };
             let advice = match error.kind() {
                 std::io::ErrorKind::AddrInUse => {
-                    "stop the other program (`ss -ltnp` names it), or choose another port with http.port"
+                    format!("stop the other program (`ss -ltnp` names it), or choose another port with {key}")
                 }
-                std::io::ErrorKind::PermissionDenied => {
-                    "ports below 1024 need a right: use the socket unit of systemd, or `setcap cap_net_bind_service=+ep`"
+                std::io::ErrorKind::PermissionDenied => PORT_RIGHT.to_owned(),
+                std::io::ErrorKind::AddrNotAvailable => {
+                    format!("choose an address of this machine with {address_key}")
                 }
-                std::io::ErrorKind::AddrNotAvailable => "choose an address of this machine with http.address",
-                _ => "choose another address with http.address",
+                _ => format!("choose another address with {address_key}"),
             };
             Check::problem(name, format!("cannot listen at {address}: {error}"), advice)
         }
     }
 }
 
-/// The way of clients to the registry.
-pub(super) struct Way {
-    pub(super) checks: Vec<Check>,
-    /// Whether this machine trusts the certificate, without a file that the command names.
-    pub(super) is_trusted: bool,
-}
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::super::State;
+    use super::*;
 
-/// Requests the registry as clients do, and checks that it knows the URL that they use. `ca` is an authority to trust.
-pub(super) fn way(url: Option<&str>, status: Option<&Status>, ca: Option<&Path>) -> Way {
-    const NAME: &str = "URL";
-    let mut way = Way { checks: Vec::new(), is_trusted: true };
-    let checks = &mut way.checks;
-    checks.extend(forwarding(status));
-    let Some(text) = url else {
-        checks.push(Check::skipped(NAME, "no registry runs, and http.externalUrl is not set: name a URL with --url"));
-        return way;
-    };
-    let Some(url) = Url::parse(text).ok().filter(Url::has_host) else {
-        checks.push(Check::problem(
-            NAME,
-            format!("{text:?} is not a URL"),
-            "name one such as https://registry.example",
-        ));
-        return way;
-    };
-    let mut answer = block_on(async { Ok(ask(text, None, None).await) });
-    if matches!(&answer, Ok(Err(why)) if is_untrusted(why)) {
-        way.is_trusted = false;
-        if ca.is_some() {
-            answer = block_on(async { Ok(ask(text, ca, None).await) });
+    #[test]
+    fn a_running_registry_shows_its_certificate_without_its_configuration() {
+        let now = Timestamp::from_rfc3339("2027-01-01T00:00:00Z").unwrap();
+        let shown = |until: Option<&str>, self_signed| {
+            let state = serde_json::json!({
+                "file": "acme/certificate.pem", "until": until, "self_signed": self_signed, "acme": null,
+            });
+            shown_certificate(&serde_json::from_value(state).unwrap(), now)
+        };
+        let expired = shown(Some("2026-12-01T00:00:00Z"), false);
+        assert_eq!(expired.state, State::Problem, "{expired:?}");
+        assert_eq!(expired.found, "acme/certificate.pem expired at 2026-12-01T00:00:00Z: clients refuse it");
+        assert_eq!(shown(Some("2027-01-05T00:00:00Z"), false).state, State::Warning);
+        assert_eq!(shown(Some("2028-01-01T00:00:00Z"), false).state, State::Ok);
+        assert_eq!(shown(None, true).state, State::Warning);
+        assert_eq!(shown(None, false).state, State::Problem);
+    }
+
+    #[test]
+    fn an_occupied_port_names_the_key_that_sets_it() {
+        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let number = taken.local_addr().unwrap().port();
+        for key in ["http.listen", "http.port"] {
+            let found = port("port", Address::Localhost, number, key);
+            assert!(found.advice.as_ref().unwrap().ends_with(&format!("another port with {key}")), "{found:?}");
         }
-    }
-    match answer {
-        Err(error) => checks.push(Check::skipped(NAME, error.to_string())),
-        Ok(Err(why)) => {
-            let advice = if is_untrusted(&why) && ca.is_some() {
-                "name the certificate of its authority with --ca"
-            } else if is_untrusted(&why) {
-                "name the certificate of its authority with --ca, or let this machine trust it: copy it to \
-                 /usr/local/share/ca-certificates and run `update-ca-certificates`"
-            } else {
-                "check the name, the port and the firewall; behind a proxy, see that it runs"
-            };
-            checks.push(Check::problem(NAME, why, advice));
-        }
-        Ok(Ok(answer)) => {
-            let date = answer.headers.get(header::DATE).and_then(|date| date.to_str().ok());
-            let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-            if let Some(date) = date.and_then(|date| u64::try_from(date.timestamp().as_microsecond()).ok()) {
-                let other = crate::kit::clock::Timestamp::from_micros(date);
-                checks.extend(clock::compare(clock::now(), other, text));
-            }
-            checks.push(known(text, &url, &answer));
-        }
-    }
-    way
-}
-
-/// Whether the certificate of a server is the reason of a failure.
-fn is_untrusted(why: &str) -> bool {
-    why.contains("is not trusted")
-}
-
-/// Fails if a certificate in a text does not make the certificate of the registry trusted.
-pub(super) fn trusts(url: &str, pem: String) -> Result<(), String> {
-    match block_on(async { Ok(ask(url, None, Some(pem)).await) }) {
-        Ok(answer) => answer.map(drop),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// The peers whose forwarding headers the registry ignores.
-fn forwarding(status: Option<&Status>) -> Option<Check> {
-    const NAME: &str = "proxy";
-    let server = status?.server.as_ref()?;
-    let all = |peers: &[String]| peers.join(", ");
-    if !server.untrusted_proxies.is_empty() {
-        return Some(Check::problem(
-            NAME,
-            format!("the registry ignores the forwarding headers of {}", all(&server.untrusted_proxies)),
-            "if it is your proxy, add its address to http.trustedProxies; otherwise a client sends false headers",
-        ));
-    }
-    if !server.contradicting_proxies.is_empty() {
-        return Some(Check::problem(
-            NAME,
-            format!("the forwarding headers of {} contradict each other", all(&server.contradicting_proxies)),
-            "let the proxy remove the headers that it does not set: `Forwarded`, or `X-Forwarded-*`",
-        ));
-    }
-    None
-}
-
-/// The responses of a URL.
-struct Answer {
-    /// To `/v2/`.
-    status: StatusCode,
-    headers: HeaderMap,
-    /// The URL by which the registry describes its API, if it does.
-    described: Option<String>,
-}
-
-async fn ask(url: &str, ca: Option<&Path>, ca_pem: Option<String>) -> Result<Answer, String> {
-    let ca = ca.map(Path::to_owned);
-    let client =
-        Client::new(Settings { plain: Plain::Anywhere, deadline: PATIENCE, ca, ca_pem, ..Settings::default() });
-    let get = |path: &str| {
-        let request = Request::get(format!("{}{path}", url.trim_end_matches('/'))).body(Vec::new());
-        let client = client.clone();
-        async move {
-            let request = request.map_err(|error| error.to_string())?;
-            client.send(request).await.map_err(|error| error.to_string())
-        }
-    };
-    let ping: Response<Vec<u8>> = get("/v2/").await?;
-    let description = get("/api/v1/discovery").await.ok().filter(|response| response.status() == StatusCode::OK);
-    let described = description.and_then(|response| {
-        let description: Value = serde_json::from_slice(response.body()).ok()?;
-        description["servers"][0]["url"].as_str().map(str::to_owned)
-    });
-    Ok(Answer { status: ping.status(), headers: ping.headers().clone(), described })
-}
-
-/// Whether the registry behind a URL knows that clients use this URL.
-fn known(text: &str, url: &Url, answer: &Answer) -> Check {
-    const NAME: &str = "URL";
-    let status = answer.status;
-    if status.is_server_error() {
-        let found = format!("{text}/v2/ answers {status}");
-        return Check::problem(
-            NAME,
-            found,
-            "the proxy does not reach the registry: check its address there, and the log",
-        );
-    }
-    let is_registry = matches!(status, StatusCode::OK | StatusCode::UNAUTHORIZED)
-        && (answer.described.is_some() || answer.headers.contains_key("docker-distribution-api-version"));
-    if !is_registry {
-        let found = format!("{text}/v2/ answers {status}, which no registry does");
-        return Check::problem(NAME, found, "let the proxy pass the paths /v2/ and /api/ on, unchanged");
-    }
-    let realm = answer.headers.get_all(header::WWW_AUTHENTICATE).iter().find_map(|challenge| {
-        let challenge = challenge.to_str().ok()?;
-        challenge.strip_prefix("Bearer ")?.split("realm=\"").nth(1)?.split('"').next().map(str::to_owned)
-    });
-    let thought = answer.described.clone().or(realm);
-    let own = thought.as_deref().and_then(|thought| Url::parse(thought).ok());
-    let is_same = |own: &Url| {
-        own.scheme() == url.scheme()
-            && own.host_str() == url.host_str()
-            && own.port_or_known_default() == url.port_or_known_default()
-    };
-    match own {
-        Some(own) if !is_same(&own) => {
-            let host = url.host_str().unwrap_or_default();
-            let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-            Check::problem(
-                NAME,
-                format!(
-                    "clients use {text}, and the registry tells them to continue at {}: logins and pushes fail",
-                    own.origin().ascii_serialization()
-                ),
-                format!(
-                    "let the proxy send `X-Forwarded-Proto: {}` and `X-Forwarded-Host: {host}`, and add its address to \
-                     http.trustedProxies; or set http.externalUrl = \"{text}\"",
-                    url.scheme()
-                ),
-            )
-        }
-        _ => Check::ok(NAME, format!("clients reach the registry at {text}")),
     }
 }

@@ -5,6 +5,10 @@ use crate::cli::block_on;
 use crate::config::{Config, EventSink, Ldap};
 use crate::registry::{open_directory, open_sink};
 
+/// The names of the checks.
+pub(super) const LDAP: &str = "LDAP";
+pub(super) const SINK: &str = "event sink";
+
 const CHECK_CONFIG: &str = "run `coracle check-config`";
 
 /// Tries the servers of the configuration. Sends no event and no password of a user.
@@ -15,7 +19,7 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
 }
 
 fn directory(ldap: &Ldap) -> Check {
-    const NAME: &str = "LDAP";
+    const NAME: &str = LDAP;
     let directory = match open_directory(ldap) {
         Ok(directory) => directory,
         Err(error) => return Check::problem(NAME, error.to_string(), CHECK_CONFIG),
@@ -41,7 +45,7 @@ fn directory(ldap: &Ldap) -> Check {
 }
 
 fn sink(settings: &EventSink) -> Check {
-    const NAME: &str = "event sink";
+    const NAME: &str = SINK;
     let sink = match open_sink(settings) {
         Ok(sink) => sink,
         Err(why) => return Check::problem(NAME, why, CHECK_CONFIG),

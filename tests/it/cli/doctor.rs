@@ -49,6 +49,11 @@ async fn a_healthy_machine_has_no_problem() {
     let root = tempfile::tempdir().unwrap();
     let before = doctor(root.path(), &["--config", "/dev/null/none.toml"]);
     problem(&before, "configuration", "none.toml: cannot be read", "coracle check-config");
+    assert!(before.stdout.contains("\n1 problem, "), "one cause is one problem: {before:?}");
+    let nowhere = Program::new(["doctor", "--config", "/dev/null/none.toml"]).run();
+    for row in ["data directory", "port          "] {
+        assert!(nowhere.stdout.contains(&format!("skipped  {row}")), "no default is checked: {nowhere:?}");
+    }
     let stopped = doctor(&root.path().join("new"), &[]);
     assert!(stopped.stdout.contains("does not exist; the first start creates it"), "{stopped:?}");
     let running = Program::serve(root.path()).with_admin().start();
@@ -103,7 +108,11 @@ async fn a_wrong_clock() {
     let advice = "timedatectl set-ntp true";
     problem(&at("@1999-01-01 00:00:00"), "clock", "which is before this version was made", advice);
     let running = Program::serve(root.path()).with_admin().start();
-    problem(&at("+800d"), "clock", "that of the running registry says 20", advice);
+    let later = at("+800d");
+    problem(&later, "clock", "that of the running registry says 20", advice);
+    assert_eq!(later.stdout.matches("the clock says").count(), 1, "{later:?}");
+    let status = Program::of("faketime", ["-f", "+800d", CORACLE, "status", "--root"]).arg(root.path()).run();
+    assert!(status.stdout.contains("warning: the clock says 20"), "{status:?}");
     running.stop();
     let newest = std::time::SystemTime::now() + std::time::Duration::from_hours(50 * 24);
     std::fs::File::open(root.path().join("manifests.log")).unwrap().set_modified(newest).unwrap();
@@ -135,6 +144,53 @@ fn an_expired_certificate() {
 }
 
 #[test]
+fn an_expired_certificate_is_no_fault_of_the_clients() {
+    let (root, machine) = (tempfile::tempdir().unwrap(), machine());
+    let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(2024, 5, 6);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = root.path().join("cert.pem");
+    std::fs::write(&certificate, parameters.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(root.path().join("key.pem"), key.serialize_pem()).unwrap();
+    let shown = root.path().display();
+    let data = root.path().join("data");
+    let keys = format!("[http]\nport = 0\ntls.cert = '{shown}/cert.pem'\ntls.key = '{shown}/key.pem'\n");
+    let running = Program::serve_with(&data, &keys).with_admin().start();
+    for program in ["dockerd", "skopeo", "containerd"] {
+        let path = machine.path().join("usr/bin").join(program);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "").unwrap();
+    }
+    // The command does not know the configuration of the running registry.
+    let found = Program::new(["doctor", "--ca"]).arg(&certificate).arg("--machine").arg(machine.path());
+    let found = found.arg("--root").arg(&data).run();
+    problem(&found, "certificate", "cert.pem expired at 2024-05-06T00:00:00Z: clients refuse it", "renew it");
+    assert!(found.stdout.contains("\n1 problem, "), "{found:?}");
+    for check in ["URL", "docker", "podman", "containerd"] {
+        let skipped = format!("skipped  {check}");
+        let line = found.stdout.lines().find(|line| line.starts_with(&skipped)).unwrap_or_else(|| panic!("{found:?}"));
+        assert!(line.contains("not checked: the certificate of 127.0.0.1 expired at 2024-05-06"), "{line}");
+    }
+    let status = Program::new(["status", "--root"]).arg(&data).run();
+    assert!(status.stdout.contains("  certificate     expired at 2024-05-06T00:00:00Z\n"), "{status:?}");
+    running.stop();
+}
+
+#[test]
+fn a_relative_root() {
+    let root = tempfile::tempdir().unwrap();
+    let above: std::path::PathBuf = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
+    let relative = above.join(root.path().strip_prefix("/").unwrap());
+    let running = Program::serve(&relative).with_admin().start();
+    let found = doctor(&relative, &[]);
+    assert!(found.stdout.contains("  permissions     "), "{found:?}");
+    let status = Program::new(["status", "--root"]).arg(&relative).run();
+    assert!(status.stdout.contains("  data directory  /"), "{status:?}");
+    running.stop();
+}
+
+#[test]
 fn a_read_only_root() {
     if !works("unshare", &["-m", "true"]) {
         return;
@@ -144,8 +200,16 @@ fn a_read_only_root() {
     let script = "mount --bind \"$1\" \"$1\" && mount -o remount,ro,bind \"$1\" && \
                   exec \"$2\" doctor --root \"$1\" --machine \"$3\"";
     let found = with_own_mounts(script, root.path(), machine.path());
-    problem(&found, "permissions", "Read-only file system", "mount -o remount,rw");
     problem(&found, "durable writes", "Read-only file system", "in a container, mount a volume at");
+    assert!(found.stdout.contains("\n1 problem, ") && !found.stdout.contains("may not use"), "{found:?}");
+    for command in ["status", "gc", "serve --port 0"] {
+        let script = format!(
+            "mount --bind \"$1\" \"$1\" && mount -o remount,ro,bind \"$1\" && exec \"$2\" {command} --root \"$1\""
+        );
+        let found = with_own_mounts(&script, root.path(), machine.path());
+        assert!(found.code == Some(1) && found.stderr.contains("mount -o remount,rw"), "{command}: {found:?}");
+        assert_eq!(found.stderr.matches(root.path().to_str().unwrap()).count(), 1, "{command}: {found:?}");
+    }
 }
 
 #[test]
@@ -168,7 +232,15 @@ fn a_missing_permission() {
     let advice = "run the registry and this command as the user with the ID 0, such as with `sudo -u '#0'`";
     problem(&ask(), "permissions", "the user with the ID 65534 may not use", advice);
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o700)).unwrap();
-    problem(&ask(), "permissions", "may not use", advice);
+    let denied = ask();
+    problem(&denied, "permissions", "may not use", advice);
+    assert!(denied.stdout.contains("\n1 problem, "), "one cause is one problem: {denied:?}");
+    assert!(!denied.stdout.contains("chown"), "the data belongs to another user: {denied:?}");
+    // A new data directory in a directory of another user, such as /var/lib.
+    let program = Program::new(["doctor", "--machine"]).arg(machine.path()).arg("--root").arg(place.path().join("new"));
+    let new = program.unprivileged().run();
+    problem(&new, "data directory", "cannot be created in", "or name a directory of your own with --root");
+    assert!(!new.stdout.contains("chown") && new.stdout.contains("\n1 problem, "), "{new:?}");
     // A file of another user in the directory, as after a command that ran as root.
     std::os::unix::fs::chown(&root, Some(65534), None).unwrap();
     let found = doctor(&root, &[]);
@@ -206,7 +278,11 @@ async fn a_proxy_without_headers() {
     problem(&found, "URL", &said, "let the proxy send `X-Forwarded-Proto: http` and `X-Forwarded-Host: 127.0.0.1:");
     // A proxy that sends headers, and is not trusted.
     running.user(ADMIN).get("/v2/").header("x-forwarded-proto", "https").send().await.status(200);
-    problem(&doctor(root.path(), &[]), "proxy", "the forwarding headers of 127.0.0.1", "http.trustedProxies");
+    // Every client can send them.
+    let warned = doctor(root.path(), &[]);
+    assert_eq!(warned.code, Some(0), "{warned:?}");
+    assert!(warned.stdout.contains("warning  proxy "), "{warned:?}");
+    assert!(warned.stdout.contains("; --url with the URL of a proxy checks the way through it"), "{warned:?}");
     running.stop();
     problem(&doctor(root.path(), &["--url", &url]), "URL", "", "");
     problem(&doctor(root.path(), &["--url", "registry"]), "URL", "is not a URL", "https://");
