@@ -331,7 +331,7 @@ mod tests {
         let other = StoredCertificate { covers: false, ..stored() };
         assert_eq!(state.next(Some(&other), DIRECTORY, day(1)), (AT_ONCE, Task::Obtain), "it is for other names");
         let next = state.next(Some(&stored()), "https://other.example", day(1));
-        assert_eq!(next, (AT_ONCE, Task::Obtain), "of another authority");
+        assert_eq!(next, (AT_ONCE, Task::Obtain), "the certificate of another authority is replaced");
     }
 
     #[test]

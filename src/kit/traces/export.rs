@@ -59,7 +59,7 @@ impl From<outgoing::Error> for Failure {
         let why = error.to_string();
         match error {
             E::Trust(_) | E::Unreachable { .. } | E::Certificate { .. } | E::Deadline { .. } => Self::Later(why),
-            // The collector got the spans. A batch that it cannot take must not block the next ones.
+            // Another attempt may fail in the same way, and the batch must not block the next ones.
             _ => Self::Refused(why),
         }
     }
