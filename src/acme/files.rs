@@ -7,17 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::ParsedCertificate;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use super::schedule::State;
 use crate::content::blobs::{Disk, Tree};
-use crate::kit::certificate::Validity;
+use crate::kit::certificate::{Validity, is_for};
 use crate::kit::file::{PathError, if_exists};
 
 /// The files.
@@ -47,13 +45,7 @@ impl StoredCertificate {
         let certificate = chain.first().cloned().ok_or("it has no certificate")?;
         CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| error.to_string())?;
         let validity = Validity::of(&certificate).ok_or("it has no dates")?;
-        let covers = {
-            let parsed = ParsedCertificate::try_from(&certificate).map_err(|error| error.to_string())?;
-            let is_for = |name: &String| {
-                ServerName::try_from(name.as_str()).is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
-            };
-            domains.iter().all(is_for)
-        };
+        let covers = domains.iter().all(|name| is_for(&certificate, name));
         Ok(Self { certificate, validity, covers })
     }
 }

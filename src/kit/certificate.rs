@@ -1,12 +1,12 @@
-//! [`Validity`]: from when until when the certificate in a file is valid.
+//! [`Validity`]: from when until when the certificate in a file is valid. [`is_for`]: whether it has a name.
 
 use std::path::Path;
 use std::time::Duration;
 
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, RootCertStore};
 
@@ -33,6 +33,14 @@ pub(crate) enum ValidityState {
     /// Valid for two weeks at most, or a quarter of its lifetime.
     ExpiresSoon,
     Expired,
+}
+
+/// Whether clients accept a certificate for a name.
+pub(crate) fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
+    match (ParsedCertificate::try_from(certificate), ServerName::try_from(name)) {
+        (Ok(certificate), Ok(name)) => verify_server_name(&certificate, &name).is_ok(),
+        _ => false,
+    }
 }
 
 impl Validity {

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,6 +21,7 @@ use super::read_ahead::ReadAhead;
 use crate::acme::{ALPN, Acme};
 use crate::config;
 use crate::identity::access::ClientCertificate;
+use crate::kit::certificate::is_for;
 use crate::kit::file::FileStamp;
 use crate::kit::opaque_debug::opaque_debug;
 use crate::registry::Error;
@@ -75,17 +75,6 @@ struct Watched<const N: usize> {
     is_unread: bool,
 }
 
-/// The result of a check of files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Check {
-    /// Do not read the files.
-    Skip,
-    /// Read the files, which have changed.
-    Changed,
-    /// Read the files, because the last read failed.
-    Again,
-}
-
 /// Why files are not usable.
 struct Unusable {
     /// The key of the configuration that names the file.
@@ -106,26 +95,32 @@ impl<const N: usize> Watched<N> {
         Self { stamps, checked: Instant::now(), is_unread: read.is_some_and(|error| error.is_unread) }
     }
 
-    fn is_due(&self) -> bool {
-        self.checked.elapsed() >= CHECK_INTERVAL
-    }
-
-    fn check(&mut self, stamps: [Option<FileStamp>; N]) -> Check {
-        self.checked = Instant::now();
-        if stamps != self.stamps {
-            self.stamps = stamps;
-            Check::Changed
-        } else if self.is_unread {
-            Check::Again
-        } else {
-            Check::Skip
+    /// Reads the files if they have changed, or if the last read failed. Returns the new content. `unusable` is logged if
+    /// there is none, once for each state of the files.
+    fn read_changed<T>(
+        &mut self,
+        stamps: impl FnOnce() -> [Option<FileStamp>; N],
+        read: impl FnOnce() -> Result<T, Unusable>,
+        unusable: &str,
+    ) -> Option<T> {
+        if self.checked.elapsed() < CHECK_INTERVAL {
+            return None;
         }
-    }
-
-    /// Notes the result of reading the files. Returns whether to log an error, which is once for each state of the files.
-    fn note<T>(&mut self, check: Check, read: &Result<T, Unusable>) -> bool {
+        self.checked = Instant::now();
+        let stamps = stamps();
+        let is_changed = stamps != self.stamps;
+        if !is_changed && !self.is_unread {
+            return None;
+        }
+        self.stamps = stamps;
+        let read = read();
         self.is_unread = read.as_ref().is_err_and(|error| error.is_unread);
-        check == Check::Changed
+        read.inspect_err(|Unusable { key, why, .. }| {
+            if is_changed {
+                tracing::error!(key, error = why, "{unusable}");
+            }
+        })
+        .ok()
     }
 }
 
@@ -167,27 +162,15 @@ impl Tls {
     /// Returns the acceptor to use. If a changed file of authorities is not usable, this logs an error and keeps the old ones.
     fn acceptor(&self) -> TlsAcceptor {
         let mut current = self.acceptor.lock();
-        if let Some(clients) = &self.clients
-            && current.watched.is_due()
-        {
-            let check = current.watched.check([FileStamp::at(&clients.authorities)]);
-            if check != Check::Skip {
-                let read = acceptor(&self.certificate, Some(clients));
-                let is_logged = current.watched.note(check, &read);
-                match read {
-                    Ok(changed) => {
-                        tracing::info!(file = %clients.authorities.display(), "read the changed authorities of clients");
-                        current.acceptor = changed;
-                    }
-                    Err(Unusable { key, why: error, .. }) if is_logged => {
-                        tracing::error!(
-                            key,
-                            error,
-                            "the changed authorities are not usable: the previous ones stay in use"
-                        );
-                    }
-                    Err(_) => {}
-                }
+        if let Some(clients) = &self.clients {
+            let changed = current.watched.read_changed(
+                || [FileStamp::at(&clients.authorities)],
+                || acceptor(&self.certificate, Some(clients)),
+                "the changed authorities are not usable: the previous ones stay in use",
+            );
+            if let Some(changed) = changed {
+                tracing::info!(file = %clients.authorities.display(), "read the changed authorities of clients");
+                current.acceptor = changed;
             }
         }
         current.acceptor.clone()
@@ -282,26 +265,14 @@ impl Reloading {
     /// Returns the certificate to use. If changed files are not usable, this logs an error and keeps the old certificate.
     fn current(&self) -> Arc<CertifiedKey> {
         let mut current = self.current.lock();
-        if current.watched.is_due() {
-            let check = current.watched.check([&self.certificate, &self.key].map(|path| FileStamp::at(path)));
-            if check != Check::Skip {
-                let read = load(&self.certificate, &self.key);
-                let is_logged = current.watched.note(check, &read);
-                match read {
-                    Ok(certified) => {
-                        tracing::info!(certificate = %self.certificate.display(), "read the changed certificate");
-                        current.certified = Arc::new(certified);
-                    }
-                    Err(Unusable { key, why: error, .. }) if is_logged => {
-                        tracing::error!(
-                            key,
-                            error,
-                            "the changed certificate is not usable: the previous one stays in use"
-                        );
-                    }
-                    Err(_) => {}
-                }
-            }
+        let changed = current.watched.read_changed(
+            || [&self.certificate, &self.key].map(|path| FileStamp::at(path)),
+            || load(&self.certificate, &self.key),
+            "the changed certificate is not usable: the previous one stays in use",
+        );
+        if let Some(changed) = changed {
+            tracing::info!(certificate = %self.certificate.display(), "read the changed certificate");
+            current.certified = Arc::new(changed);
         }
         Arc::clone(&current.certified)
     }
@@ -316,13 +287,6 @@ impl ResolvesServerCert for Reloading {
             return acme.challenge_certificate(hello.server_name()?);
         }
         Some(self.current())
-    }
-}
-
-fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
-    match (ParsedCertificate::try_from(certificate), ServerName::try_from(name)) {
-        (Ok(certificate), Ok(name)) => verify_server_name(&certificate, &name).is_ok(),
-        _ => false,
     }
 }
 

@@ -128,6 +128,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "oci",
             "kit::clock",
+            "kit::certificate",
             "kit::metrics",
             "content::repository",
             "identity::access",
