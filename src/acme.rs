@@ -291,7 +291,7 @@ impl Acme {
         let domains = self.settings.domains.join(", ");
         let before = self.stored();
         let is_renewal = matches!(&before, Ok(Some(stored)) if stored.covers);
-        let attempt = unwound(self.try_obtain(work)).await;
+        let attempt = unwound(self.try_obtain(&before, work)).await;
         match attempt.unwrap_or_else(|why| Err(Failure::local(&why))) {
             Ok((validity, challenge)) => {
                 let what = if is_renewal { "renewed" } else { "obtained" };
@@ -320,14 +320,19 @@ impl Acme {
         }
     }
 
-    async fn try_obtain(&self, work: &TaskTracker) -> Result<(Validity, String), Failure> {
-        let stored = self.stored().map_err(|error| Failure::local(&error.to_string()))?;
+    /// `before` is the certificate in the file.
+    async fn try_obtain(
+        &self,
+        before: &Result<Option<StoredCertificate>, PathError>,
+        work: &TaskTracker,
+    ) -> Result<(Validity, String), Failure> {
+        let stored = before.as_ref().map_err(|error| Failure::local(&error.to_string()))?;
         // Check that the files can be written before the order, because authorities limit orders. After a crash during the
         // attempt, the file causes a pause.
         let begun = self.state.lock().begun(self.clock.now());
         self.in_background(work, move |files| files.write_state(&begun)).await?;
-        let replaced = stored.filter(|stored| stored.covers);
-        let ordered = tokio::time::timeout(ATTEMPT_MAX, self.order(replaced.as_ref(), work)).await;
+        let replaced = stored.as_ref().filter(|stored| stored.covers);
+        let ordered = tokio::time::timeout(ATTEMPT_MAX, self.order(replaced, work)).await;
         let late = |_| Failure::new(Kind::Away, "the authority did not finish in time");
         let (issued, challenge) = ordered.map_err(late)??;
         self.take(issued, challenge, work).await

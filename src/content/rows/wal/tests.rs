@@ -159,13 +159,19 @@ fn a_stopped_database_is_read_with_its_log_and_without_changing_either() {
     assert!(files() == before);
 }
 
+/// A database with one change, which was a checkpoint. The log does not exist yet.
+fn on_a_faulty_disk() -> (tempfile::TempDir, Arc<FaultyDisk>, Database) {
+    let root = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let database = Database::open(&Tree::new(root.path()), Arc::clone(&disk) as Arc<dyn Disk>, true).unwrap();
+    set(&database, "first", b"1").unwrap();
+    (root, disk, database)
+}
+
 #[test]
 fn a_failed_append_is_an_error_and_the_next_change_succeeds() {
     for operation in [DiskOperation::Write, DiskOperation::Sync] {
-        let root = tempfile::tempdir().unwrap();
-        let disk = Arc::new(FaultyDisk::default());
-        let database = Database::open(&Tree::new(root.path()), Arc::clone(&disk) as Arc<dyn Disk>, true).unwrap();
-        set(&database, "first", b"1").unwrap();
+        let (root, disk, database) = on_a_faulty_disk();
         set(&database, "before", b"1").unwrap();
         disk.fail_times(operation, 0, 1, rustix::io::Errno::IO);
         assert!(set(&database, "failed", b"1").is_err());
@@ -182,10 +188,7 @@ fn a_failed_append_is_an_error_and_the_next_change_succeeds() {
 #[test]
 fn a_change_that_the_log_has_no_space_for_is_a_checkpoint() {
     for operation in [DiskOperation::Write, DiskOperation::Sync] {
-        let root = tempfile::tempdir().unwrap();
-        let disk = Arc::new(FaultyDisk::default());
-        let database = Database::open(&Tree::new(root.path()), Arc::clone(&disk) as Arc<dyn Disk>, true).unwrap();
-        set(&database, "first", b"1").unwrap();
+        let (root, disk, database) = on_a_faulty_disk();
         set(&database, "before", b"1").unwrap();
         disk.fail_times(operation, 0, 1, rustix::io::Errno::NOSPC);
         set(&database, "full", b"1").unwrap();
@@ -198,10 +201,7 @@ fn a_change_that_the_log_has_no_space_for_is_a_checkpoint() {
 
 #[test]
 fn nothing_is_acknowledged_while_the_name_of_the_log_is_not_durable() {
-    let root = tempfile::tempdir().unwrap();
-    let disk = Arc::new(FaultyDisk::default());
-    let database = Database::open(&Tree::new(root.path()), Arc::clone(&disk) as Arc<dyn Disk>, true).unwrap();
-    set(&database, "first", b"1").unwrap();
+    let (root, disk, database) = on_a_faulty_disk();
     disk.fail_times(DiskOperation::SyncDir, 0, 2, rustix::io::Errno::IO);
     for _ in 0..2 {
         assert!(set(&database, "second", b"1").is_err());
