@@ -95,8 +95,8 @@ impl<const N: usize> Watched<N> {
         Self { stamps, checked: Instant::now(), is_unread: read.is_some_and(|error| error.is_unread) }
     }
 
-    /// Reads the files if they have changed, or if the last read failed. Returns the new content. `unusable` is logged if
-    /// there is none, once for each state of the files.
+    /// Reads the files if they have changed, or if the last read failed, and returns the new content. If that fails,
+    /// `unusable` is logged, once for each state of the files.
     fn read_changed<T>(
         &mut self,
         stamps: impl FnOnce() -> [Option<FileStamp>; N],
