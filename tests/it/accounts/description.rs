@@ -130,7 +130,7 @@ impl Visitor {
         command.args(["--url", &format!("http://{}", registry.address()), "--seed", "1"]).args(effort);
         command.args(["--report", "json", "--report-json-path"]).arg(&report);
         // The long form makes 2000 requests. It takes two minutes on two busy cores.
-        let limit = 5 * CLIENT_MINUTES_MAX;
+        let limit = 2 * CLIENT_MINUTES_MAX;
         // The registry may live on this thread.
         let (status, Output { stdout, stderr }) =
             tokio::task::spawn_blocking(move || finish(&mut command, "", limit)).await.unwrap();

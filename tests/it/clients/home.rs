@@ -19,8 +19,8 @@ use tempfile::TempDir;
 
 use super::target::Target;
 
-/// The timeout of one command. The slowest known command needs a tenth of it.
-pub(crate) const CLIENT_MINUTES_MAX: Duration = Duration::from_mins(2);
+/// The timeout of one command. The slowest known command, a push over a slow link, needs a quarter of it on an idle machine.
+pub(crate) const CLIENT_MINUTES_MAX: Duration = Duration::from_mins(5);
 
 /// The credentials of skopeo, podman and buildah. It must be their default path, because podman 4.3 ignores the path in the
 /// environment when it lists the tags for `pull --all-tags`.

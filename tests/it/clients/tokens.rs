@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::{panic, thread};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -210,7 +210,8 @@ fn a_slow_push_of_many_layers_is_never_refused() {
                 ctr.reach(&["images", "push"], &[few, &target.image(&format!("{name}:{}", image.tag))]);
             })
         });
-        [skopeo, ctr].map(|client| client.join().unwrap())
+        // A failure goes on as it is, so that its reason is the last thing that the test prints.
+        [skopeo, ctr].map(|client| client.join().unwrap_or_else(|failure| panic::resume_unwind(failure)))
     });
     // skopeo follows the lifetime of the first token. ctr 1.6 uses one token for all requests, the last of which come
     // after its expiry.
