@@ -7,8 +7,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::{panic, thread};
 use std::time::{Duration, Instant};
+use std::{panic, thread};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;

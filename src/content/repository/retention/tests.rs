@@ -1,8 +1,11 @@
 //! Random histories: the plan is what an independent reading of the rules says, and the run does what the plan says.
+//!
+//! `CORACLE_HISTORIES` sets their number.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -15,7 +18,7 @@ use crate::content::repository::{Delays, Rules, WorkProgress};
 use crate::oci::{Reference, TagRule};
 
 const HISTORIES: usize = 300;
-const HISTORIES_FULL: usize = 2000;
+const HISTORIES_FULL: usize = 1000;
 /// Histories that share a database, each in a repository of its own.
 const SHARED: usize = 50;
 const OPERATIONS: usize = 40;
@@ -210,52 +213,69 @@ fn referrers(repository: &Repository, digest: Digest) -> usize {
     count
 }
 
-#[test]
-fn a_run_does_what_the_plan_says_and_everything_can_be_restored() {
-    let histories = if std::env::var_os("CORACLE_FULL").is_some() { HISTORIES_FULL } else { HISTORIES };
-    let (mut runs, mut removed_tags) = (0, 0);
-    for seed in 0..histories.div_ceil(SHARED) {
-        let mut random = StdRng::seed_from_u64(seed as u64);
-        let names: Vec<String> = (0..SHARED).map(|number| format!("h{number}")).collect();
-        let policies: Vec<_> = names.iter().map(|name| random_policy(&mut random, name)).collect();
-        let retention = Retention::new(policies.clone(), false);
-        let hour = Delays::all(Duration::from_hours(1));
-        let scene = Scene::new(Rules { tag_history: HISTORY, retention, delays: hour, ..rules() });
-        for (name, policy) in names.iter().zip(&policies) {
-            let (repository, removed) = play(&scene, &mut random, name, policy);
-            (runs, removed_tags) = (runs + 1, removed_tags + removed.len());
-            let kept = facts(&repository);
-            let signed: BTreeMap<Digest, usize> =
-                kept.values().map(|fact| (fact.row.digest, referrers(&repository, fact.row.digest))).collect();
-            // Each removed tag returns, also after a garbage collection within the history.
-            scene.stores.collect(None, Delays::all(Duration::ZERO), &WorkProgress::default(), pause).unwrap();
-            if random.random_bool(0.5) {
-                for (tag, digest) in &removed {
-                    repository.restore_tag(tag, *digest).unwrap();
-                    assert_whole(&repository, tag);
-                }
+/// Checks [`SHARED`] histories. Returns the number of tags that were removed.
+fn check(seed: u64) -> usize {
+    let mut removed_tags = 0;
+    let mut random = StdRng::seed_from_u64(seed);
+    let names: Vec<String> = (0..SHARED).map(|number| format!("h{number}")).collect();
+    let policies: Vec<_> = names.iter().map(|name| random_policy(&mut random, name)).collect();
+    let retention = Retention::new(policies.clone(), false);
+    let hour = Delays::all(Duration::from_hours(1));
+    let scene = Scene::new(Rules { tag_history: HISTORY, retention, delays: hour, ..rules() });
+    for (name, policy) in names.iter().zip(&policies) {
+        let (repository, removed) = play(&scene, &mut random, name, policy);
+        removed_tags += removed.len();
+        let kept = facts(&repository);
+        let signed: BTreeMap<Digest, usize> =
+            kept.values().map(|fact| (fact.row.digest, referrers(&repository, fact.row.digest))).collect();
+        // Each removed tag returns, also after a garbage collection within the history.
+        scene.stores.collect(None, Delays::all(Duration::ZERO), &WorkProgress::default(), pause).unwrap();
+        if random.random_bool(0.5) {
+            for (tag, digest) in &removed {
+                repository.restore_tag(tag, *digest).unwrap();
+                assert_whole(&repository, tag);
+            }
+            continue;
+        }
+        // Without a restore the rest goes, and what stays is whole.
+        scene.clock.advance(HISTORY + Duration::from_hours(1));
+        scene.stores.tidy_tags().unwrap();
+        scene.stores.collect(None, Delays::all(Duration::ZERO), &WorkProgress::default(), pause).unwrap();
+        let left = facts(&repository);
+        for fact in kept.values() {
+            // A signature goes with its image.
+            if let Some(subject) = fact.tag.companion_of().filter(|subject| !repository.has_manifest(*subject)) {
+                assert!(!left.contains_key(&fact.tag), "{name}: the signature of {subject} is left");
                 continue;
             }
-            // Without a restore the rest goes, and what stays is whole.
-            scene.clock.advance(HISTORY + Duration::from_hours(1));
-            scene.stores.tidy_tags().unwrap();
-            scene.stores.collect(None, Delays::all(Duration::ZERO), &WorkProgress::default(), pause).unwrap();
-            let left = facts(&repository);
-            for fact in kept.values() {
-                // A signature goes with its image.
-                if let Some(subject) = fact.tag.companion_of().filter(|subject| !repository.has_manifest(*subject)) {
-                    assert!(!left.contains_key(&fact.tag), "{name}: the signature of {subject} is left");
-                    continue;
-                }
-                assert!(left.contains_key(&fact.tag), "{name}:{} is gone", fact.tag);
-                assert_whole(&repository, &fact.tag);
-                let digest = fact.row.digest;
-                assert_eq!(referrers(&repository, digest), signed[&digest], "{name}:{} lost a referrer", fact.tag);
-            }
-            assert!(removed.iter().all(|(tag, digest)| repository.restore_tag(tag, *digest).is_err()));
+            assert!(left.contains_key(&fact.tag), "{name}:{} is gone", fact.tag);
+            assert_whole(&repository, &fact.tag);
+            let digest = fact.row.digest;
+            assert_eq!(referrers(&repository, digest), signed[&digest], "{name}:{} lost a referrer", fact.tag);
         }
+        assert!(removed.iter().all(|(tag, digest)| repository.restore_tag(tag, *digest).is_err()));
     }
-    assert!(runs >= histories && removed_tags > histories, "{runs} runs removed {removed_tags} tags");
+    removed_tags
+}
+
+#[test]
+fn a_run_does_what_the_plan_says_and_everything_can_be_restored() {
+    let default = if std::env::var_os("CORACLE_FULL").is_some() { HISTORIES_FULL } else { HISTORIES };
+    let histories = std::env::var("CORACLE_HISTORIES").map_or(default, |count| count.parse().unwrap());
+    let (seeds, removed_tags) = (histories.div_ceil(SHARED), AtomicUsize::new(0));
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, Into::into) {
+            scope.spawn(|| {
+                while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds) {
+                    removed_tags.fetch_add(check(seed as u64), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let removed_tags = removed_tags.into_inner();
+    println!("{histories} histories removed {removed_tags} tags");
+    assert!(removed_tags > histories, "{histories} histories removed {removed_tags} tags");
 }
 
 /// A scene with one policy for all repositories.
