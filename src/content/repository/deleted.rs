@@ -123,7 +123,8 @@ pub(super) fn forget(
 }
 
 /// Restores a hidden manifest with the manifests that it lists, and the tags of its signatures that were removed with it.
-/// `pushed` are its bytes if a client pushes it, because the stored ones may be damaged.
+/// `pushed` are its bytes if a client pushes it, because the stored ones may be damaged; then the manifests that it lists
+/// must be there.
 pub(super) fn restore(
     tx: &mut WriteTx,
     name: &RepositoryName,
@@ -145,7 +146,8 @@ pub(super) fn restore(
             None => stored_manifest(tx, name, digest)?.ok_or_else(unknown)?,
         };
         let mut missing = missing(tx, name, &manifest, sparse)?;
-        for child in manifest.manifests() {
+        // A client that pushes an index pushes its children first, also those that were deleted.
+        for child in manifest.manifests().iter().filter(|_| pushed.is_none()) {
             if tx.deleted_manifest(name, child.digest)?.is_some() {
                 missing.retain(|missing| *missing != child.digest);
                 next.push(child.digest);

@@ -161,6 +161,19 @@ fn an_index_that_is_pushed_needs_its_deleted_children_again() {
     repository.delete(&child.to_string()).unwrap();
     let refused = repository.push_manifest(&index(&[child], "list"), &["latest"]);
     assert!(matches!(refused, Err(Error::ManifestContentMissing { .. })), "{refused:?}");
+    // An index that was deleted as well is no other.
+    push_image(&repository, "child", &[]);
+    let list = repository.push_manifest(&index(&[child], "list"), &["latest"]).unwrap();
+    for digest in [list, child] {
+        repository.delete(&digest.to_string()).unwrap();
+    }
+    let refused = repository.push_manifest(&index(&[child], "list"), &["latest"]);
+    assert!(matches!(refused, Err(Error::ManifestContentMissing { .. })), "{refused:?}");
+    assert!(!is_served(&repository, child) && !is_served(&repository, list));
+    push_image(&repository, "child", &[]);
+    repository.push_manifest(&index(&[child], "list"), &["latest"]).unwrap();
+    assert!(is_served(&repository, child) && is_served(&repository, list));
+    assert_rows_agree(&scene);
 }
 
 #[test]
