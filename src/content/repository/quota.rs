@@ -127,9 +127,9 @@ impl Quotas {
         if database.is_read_only() {
             return Ok(());
         }
-        let (is_current, is_kept) = database.read(|tx| Ok::<_, Error>((tx.is_usage_current()?, tx.keeps_usage()?)))?;
+        let is_kept = database.read(Rows::keeps_usage)?;
         match self.is_empty() {
-            false if !is_current => {
+            false if !is_kept => {
                 database.write(WriteTx::begin_usage)?;
                 tracing::info!("counted the use of all namespaces for quotas");
             }

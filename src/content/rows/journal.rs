@@ -322,7 +322,6 @@ impl WriteTx {
                 if self.is_facts_number_current()? {
                     self.set_facts_number(number)?;
                 }
-                self.number_usage(number)?;
                 self.set_setting(SETTING_JOURNAL_NUMBER, &number.to_be_bytes())?;
                 Ok(Some((number, records)))
             }

@@ -47,8 +47,7 @@ pub(crate) const SETTING_LAST_BACKUP: &str = "last backup";
 /// Pulls before this time are not known, in microseconds, as eight big-endian bytes: the database is from an earlier
 /// program, a backup or a recovery. Without it, all pulls are known.
 pub(crate) const SETTING_PULLS_KNOWN_SINCE: &str = "pulls known since";
-/// Exists while the use of namespaces is kept: the number of the last change in the journal, as eight big-endian bytes;
-/// see [`super::usage`].
+/// Exists while the use of namespaces is kept, see [`super::usage`].
 pub(super) const SETTING_USAGE: &str = "use of namespaces";
 /// Exists from an upgrade to version 6 until the users of the database own their namespaces.
 pub(crate) const SETTING_OWNERS_UNKNOWN: &str = "owners unknown";

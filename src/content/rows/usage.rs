@@ -1,9 +1,8 @@
 //! Rows of the use of namespaces, for quotas: the blobs and tags of their repositories, and the number of repositories.
 //!
-//! They are kept only while the operator limits anything. Each change of content then changes them in its transaction. The
-//! setting that says so has the number of the last change in the journal: if a program without these rows has written
-//! since, everything is counted again at the start. A blob counts once in a namespace, however many of its
-//! repositories link it.
+//! They are kept only while the operator limits anything; a setting says so. Each change of content then changes them in
+//! its transaction, so they are never counted again. A blob counts once in a namespace, however many of its repositories
+//! link it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -11,7 +10,6 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize};
 
 use super::blob::BlobRow;
-use super::journal::number;
 use super::schema::{BLOBS, LINKS, NAMESPACE_USE, REPOSITORIES, SETTING_USAGE, TAGS};
 use super::{Error, Rows, WriteTx, codec};
 use crate::oci::{Digest, RepositoryName};
@@ -32,12 +30,6 @@ impl Rows {
     /// Whether the rows of this module are kept.
     pub(crate) fn keeps_usage(&self) -> Result<bool, Error> {
         Ok(self.setting(SETTING_USAGE)?.is_some())
-    }
-
-    /// Whether the rows are kept and no other program has changed content since.
-    pub(crate) fn is_usage_current(&self) -> Result<bool, Error> {
-        let number = number(self)?.to_be_bytes();
-        Ok(self.setting(SETTING_USAGE)?.is_some_and(|bytes| bytes == number))
     }
 
     /// The use of the namespace of a repository.
@@ -110,7 +102,7 @@ impl WriteTx {
             self.insert_row(NAMESPACE_USE, name.as_str(), used)?;
         }
         self.usage = Some(true);
-        self.number_usage(number(self)?)
+        self.set_setting(SETTING_USAGE, &[])
     }
 
     /// Keeps the rows no longer.
@@ -126,11 +118,6 @@ impl WriteTx {
         };
         self.usage = Some(kept);
         Ok(kept)
-    }
-
-    /// Notes the number of a change in the journal, if the rows are kept.
-    pub(super) fn number_usage(&mut self, number: u64) -> Result<(), Error> {
-        if self.is_usage_kept()? { self.set_setting(SETTING_USAGE, &number.to_be_bytes()) } else { Ok(()) }
     }
 
     /// Changes the use of the namespace of a repository, if it is kept.

@@ -178,7 +178,7 @@ fn the_use_of_namespaces_is_exact_after_any_history() {
         let database = &scene.stores.database;
         let used = || NAMES.map(|name| database.read(|tx| tx.namespace_use(&name.parse().unwrap())).unwrap());
         let (kept, count) = (used(), database.read(Rows::repository_count).unwrap());
-        assert!(database.read(Rows::is_usage_current).unwrap());
+        assert!(database.read(Rows::keeps_usage).unwrap());
         database.write(WriteTx::begin_usage).unwrap();
         assert_eq!(kept, used(), "seed {seed}");
         assert_eq!(count, database.read(Rows::repository_count).unwrap());
