@@ -198,8 +198,8 @@ fn open(config: Config, root: &Path, needed: NeededData) -> Result<Registry, Err
     let registry = super::quietly(|| Registry::builder().config(config).data_dir(root).open());
     registry.map_err(|error| match error {
         registry::Error::InUse { root } => Error::failed(format!(
-            "another coracle process uses the data directory {} and does not accept commands: see its log, or stop it \
-             and run the command again",
+            "another coracle process uses the data directory {} and does not accept commands: if it is starting, wait a \
+             moment; otherwise see its log, or stop it and run the command again",
             root.display()
         )),
         error => error.into(),

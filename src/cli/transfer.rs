@@ -56,8 +56,8 @@ fn print_takeover(takeover: &TakeoverView) {
             println!("takeover from {from}: done at {at}. Restart without --takeover-from when nothing uses it");
         }
         None => println!(
-            "takeover from {from}: repository {repositories_done} of {repositories}, tag {tags_done} of {tags}, {} \
-             fetched {}",
+            "takeover from {from}: repository {repositories_done} of {repositories}, tag {tags_done} of {tags} listed so far, \
+             {} fetched {}",
             size(takeover.bytes),
             takeover.current
         ),
@@ -92,14 +92,19 @@ impl Report for Imported {
     fn print(&self) {
         let is_dry = self.dry_run;
         if self.is_complete() || self.has_any() {
+            // Only a transfer shows what can be shared.
+            let shared = if is_dry {
+                String::new()
+            } else {
+                format!(", {} of them shared with the source", size(self.linked_bytes))
+            };
             println!(
-                "{}: {}, {}, {} ({}, {} of them shared with the source) into {}",
+                "{}: {}, {}, {} ({}{shared}) into {}",
                 if is_dry { "would be imported" } else { "imported" },
                 counted(self.tags, "tag", "tags"),
                 counted(self.manifests, "manifest", "manifests"),
                 counted(self.blobs, "blob", "blobs"),
                 size(self.bytes),
-                size(self.linked_bytes),
                 counted(self.repositories, "repository", "repositories"),
             );
         } else {
@@ -135,7 +140,7 @@ impl Report for Imported {
             }
         }
         if let Some(why) = &self.stopped {
-            println!("incomplete: {why}. Run the command again to continue");
+            println!("incomplete: {why}. Run the command again{}", if self.has_any() { " to continue" } else { "" });
         }
     }
 
@@ -149,12 +154,12 @@ impl Report for Exported {
 
     fn print(&self) {
         println!(
-            "exported {}, {} and {} ({}) of {}",
+            "exported {}, {} and {} of {}, {} in all",
             counted(self.tags, "tag", "tags"),
             counted(self.manifests, "manifest", "manifests"),
             counted(self.blobs, "blob", "blobs"),
-            size(self.bytes),
             counted(self.repositories, "repository", "repositories"),
+            size(self.bytes),
         );
         if self.omitted > 0 {
             println!("left out: {} ({})", counted(self.omitted, "blob", "blobs"), size(self.omitted_bytes));

@@ -72,7 +72,7 @@ impl FromStr for RemoteImages {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (scheme, rest) = text.split_once("://").ok_or("expected docker://HOST")?;
+        let (scheme, rest) = text.split_once("://").ok_or("expected docker://HOST, https://HOST or http://HOST")?;
         let (host, images) = rest.split_once('/').unwrap_or((rest, ""));
         if images.contains('@') {
             return Err("an image cannot be named by its digest: name a tag or the repository".to_owned());
@@ -88,7 +88,8 @@ impl FromStr for RemoteImages {
             _ if is_hub(host) => HUB_URL.to_owned(),
             "http" => format!("http://{host}"),
             "docker" if is_loopback(name) => format!("http://{host}"),
-            _ => format!("https://{host}"),
+            "docker" | "https" => format!("https://{host}"),
+            _ => return Err(format!("expected docker://, https:// or http://, found {scheme}://")),
         };
         let parsed = Url::parse(&url).ok().filter(|url| url.host_str().is_some() && url.path() == "/");
         if parsed.is_none_or(|url| !url.username().is_empty() || url.password().is_some()) {

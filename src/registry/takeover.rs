@@ -69,6 +69,11 @@ impl Shared {
         is_new
     }
 
+    /// Whether a takeover is done. The other registry may be stopped then.
+    pub(crate) fn is_taken_over(&self) -> bool {
+        self.takeover.as_ref().is_some_and(|takeover| takeover.done.lock().is_some())
+    }
+
     /// How far the takeover is, if there is one.
     pub(crate) fn takeover_view(&self) -> Option<TakeoverView> {
         let takeover = self.takeover.as_ref()?;

@@ -318,7 +318,7 @@ impl Maintenance {
                     let (tags, fetched, failed) = (report.tags, report.fetched, report.failed);
                     if self.shared.note_takeover(&report, failures.as_deref()) {
                         tracing::info!(tags, failed, "the takeover is done: restart without --takeover-from");
-                    } else if let Some(stopped) = &report.stopped {
+                    } else if let Some(stopped) = report.stopped.as_ref().filter(|_| !self.shared.is_taken_over()) {
                         tracing::warn!(tags, stopped, "the takeover continues later");
                     } else {
                         tracing::debug!(tags, fetched, failed, "compared with the registry that is taken over");

@@ -3,7 +3,7 @@
 //! Several threads work on manifests, so that they share transactions and syncs. An import that was interrupted is
 //! repeated: what is stored already costs a few reads.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -104,8 +104,13 @@ pub(crate) struct Imported {
 struct Progress {
     imported: Imported,
     names: HashSet<RepositoryName>,
-    /// The manifests that were refused, so that each is reported once.
-    refused: HashSet<(RepositoryName, Digest)>,
+    /// The manifests that were refused, and why.
+    refused: HashMap<(RepositoryName, Digest), String>,
+    /// Those among them that a tag needs. The tag is reported in their place.
+    tagged: HashSet<(RepositoryName, Digest)>,
+    /// The problems of manifests without a tag. They are reported last, if no tag needs the manifest, so that the report
+    /// does not depend on the order of the threads.
+    untagged: Vec<((RepositoryName, Digest), Problem)>,
     /// The blobs that a dry run has counted.
     counted: HashSet<Digest>,
     /// The manifests that were counted: hashes of repository and digest, since there may be millions.
@@ -116,15 +121,13 @@ struct Progress {
 /// Why a manifest is not stored.
 struct Refusal {
     why: String,
-    /// Whether it was reported before.
-    is_reported: bool,
     /// Whether everything else would be refused, too.
     is_final: bool,
 }
 
 impl Refusal {
     fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), is_reported: false, is_final: false }
+        Self { why: why.into(), is_final: false }
     }
 }
 
@@ -169,7 +172,10 @@ impl Import<'_> {
             listed
         });
         listed?;
-        let Progress { mut imported, names, .. } = progress.into_inner();
+        let Progress { mut imported, names, tagged, untagged, .. } = progress.into_inner();
+        for (_, problem) in untagged.into_iter().filter(|(manifest, _)| !tagged.contains(manifest)) {
+            imported.report(problem);
+        }
         imported.problems.sort_unstable();
         imported.kept_tags.sort_unstable();
         Ok(Imported {
@@ -218,7 +224,9 @@ impl Import<'_> {
         match images.store(root.digest, DEPTH_MAX, tag.as_ref()) {
             Ok(()) => drop(progress.lock().names.insert(name.clone())),
             Err(Refusal { is_final: true, why, .. }) => return Err(why),
-            Err(Refusal { is_reported: true, .. }) if tag.is_none() => {}
+            Err(Refusal { why, .. }) if root.tag.is_none() => {
+                progress.lock().untagged.push(((name, root.digest), Problem::new(root, why)));
+            }
             Err(Refusal { why, .. }) => refuse(why),
         }
         Ok(())
@@ -239,12 +247,18 @@ struct Images<'a> {
 impl Images<'_> {
     /// Stores a manifest with everything that it needs, and sets its tag. Reports why it cannot.
     fn store(&self, digest: Digest, depth: usize, tag: Option<&Tag>) -> Result<(), Refusal> {
-        if self.progress.lock().refused.contains(&(self.name.clone(), digest)) {
-            return Err(Refusal { is_reported: true, ..Refusal::new(format!("{digest} is damaged or incomplete")) });
-        }
-        let stored = self.complete(digest, depth).and_then(|bytes| self.put(digest, &bytes, tag));
-        stored.inspect_err(|_| {
-            self.progress.lock().refused.insert((self.name.clone(), digest));
+        let key = (self.name.clone(), digest);
+        let refused = self.progress.lock().refused.get(&key).cloned();
+        let stored = match refused {
+            Some(why) => Err(Refusal::new(why)),
+            None => self.complete(digest, depth).and_then(|bytes| self.put(digest, &bytes, tag)),
+        };
+        stored.inspect_err(|refusal| {
+            let mut progress = self.progress.lock();
+            if self.root.tag.is_some() {
+                progress.tagged.insert(key.clone());
+            }
+            progress.refused.entry(key).or_insert_with(|| refusal.why.clone());
         })
     }
 
@@ -292,18 +306,20 @@ impl Images<'_> {
         Ok(bytes)
     }
 
-    /// Counts the blobs that would be stored.
+    /// Counts the blobs that would be stored. Fails before it counts any if one is missing.
     fn count(&self, blobs: &BTreeMap<Digest, Option<FilePart>>) -> Result<(), Refusal> {
+        let mut new = Vec::new();
         for (blob, part) in blobs {
             match (part, self.import.stores.blob_size(*blob)?) {
                 (None, None) => return Err(Refusal::new(format!("the blob {blob} is missing"))),
-                (Some(part), None) => {
-                    let mut progress = self.progress.lock();
-                    if progress.counted.insert(*blob) {
-                        progress.imported.add(&[(TransferOutcome::Copied, part.size())]);
-                    }
-                }
+                (Some(part), None) => new.push((*blob, part.size())),
                 (_, Some(_)) => {}
+            }
+        }
+        let mut progress = self.progress.lock();
+        for (blob, size) in new {
+            if progress.counted.insert(blob) {
+                progress.imported.add(&[(TransferOutcome::Copied, size)]);
             }
         }
         Ok(())

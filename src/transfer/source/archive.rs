@@ -121,14 +121,17 @@ fn index(file: &Arc<File>) -> io::Result<HashMap<String, Found>> {
     let length = file.metadata()?.len();
     let mut archive = tar::Archive::new(&**file);
     let mut files = HashMap::new();
+    let mut last = None;
     for entry in archive.entries_with_seek()? {
-        let entry = entry?;
+        let entry = entry.map_err(|error| unreadable(error, last.as_deref()))?;
         let Some(name) = plain(&entry.path()?) else { continue };
+        last = Some(name.clone());
         let found = match entry.header().entry_type() {
             EntryType::Regular | EntryType::Continuous => {
                 let (offset, size) = (entry.raw_file_position(), entry.size());
                 if offset.checked_add(size).is_none_or(|end| end > length) {
-                    return Err(io::Error::other(format!("the archive ends in the middle of {name}")));
+                    let why = format!("the archive ends in the middle of {}", name.escape_debug());
+                    return Err(io::Error::other(why));
                 }
                 Found::Bytes(offset, size)
             }
@@ -151,6 +154,16 @@ fn index(file: &Arc<File>) -> io::Result<HashMap<String, Found>> {
         return Err(io::Error::other("the file is not a tar archive"));
     }
     Ok(files)
+}
+
+/// The error of an entry that cannot be read, after the last one that could be. The words of the parser are left out: they
+/// quote the bytes of the file.
+fn unreadable(error: io::Error, last: Option<&str>) -> io::Error {
+    match (error.raw_os_error(), last) {
+        (Some(_), _) => error,
+        (None, None) => io::Error::other("the file is not a tar archive"),
+        (None, Some(name)) => io::Error::other(format!("the archive is damaged after {}", name.escape_debug())),
+    }
 }
 
 /// A path without `.` and `..`. `None` for a path that leaves the archive.
@@ -198,6 +211,11 @@ mod tests {
         for length in [0, 100, 512, 2000] {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert!(Archive::open(&path, &Scratch::of_system()).is_err(), "{length}");
+        }
+        for other in [&[0xfe; 5000][..], b"a short text", "a long text\n".repeat(500).as_bytes()] {
+            std::fs::write(&path, other).unwrap();
+            let error = Archive::open(&path, &Scratch::of_system()).unwrap_err().to_string();
+            assert!(error.ends_with("the file is not a tar archive"), "{error:?}");
         }
         std::fs::write(&path, &whole).unwrap();
         assert!(Archive::open(&path, &Scratch::of_system()).unwrap().read("index.json").unwrap().is_some());
