@@ -46,7 +46,9 @@ pub(crate) use group::{AddMembers, GroupView, Groups, ListGroups, RemoveGroup, R
 pub(crate) use key::{CreateKey, KeyList, ListKeys, NewApiKey, RevokeKey, RevokedKey, lifetime, scope};
 pub(crate) use mirror::{EvictMirrored, Eviction};
 pub(crate) use retention::{PlanRetention, RetentionPlan, RetentionRun, RunRetention, TagDecision};
-pub(crate) use state::{CheckHealth, DiskReport, DiskUsage, Healthy, PROXIES_SHOWN, ShowStatus, Status, WorkReport};
+pub(crate) use state::{
+    CheckHealth, DiskReport, DiskUsage, FREE_SPACE, FULL_BYTES, Healthy, PROXIES_SHOWN, ShowStatus, Status, WorkReport,
+};
 pub(crate) use storage::{
     BackUp, Collect, Collection, Recover, Recovery, Restore, Scrub, ScrubReport, Transferred, recover, restore,
 };

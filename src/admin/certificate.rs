@@ -69,8 +69,12 @@ impl Operation for RenewCertificate {
     type Answer = CertificateState;
 
     fn perform(self, call: &Call<'_>) -> Result<CertificateState, Failure> {
-        let none =
-            || Failure::Invalid("the certificate of this registry is of no ACME authority: replace it".to_owned());
+        let none = || {
+            Failure::Invalid(
+                "no ACME authority issues the certificate of this registry: replace its files, which are read again"
+                    .to_owned(),
+            )
+        };
         let acme = call.registry.acme().ok_or_else(none)?;
         if call.registry.serving().is_none() {
             return Err(Failure::Invalid(

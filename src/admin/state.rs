@@ -15,6 +15,12 @@ use crate::registry::{Notice, Shared, Work};
 
 /// How long the state waits for a count of the use of the disk.
 const COUNT_WAIT: Duration = Duration::from_secs(20);
+/// How to free space.
+pub(crate) const FREE_SPACE: &str = "free space: `coracle du` shows the largest repositories, `coracle gc` removes what nothing \
+                                     needs, and `coracle gc --delay 0s --purge-history`, while nobody pushes, also what was \
+                                     deleted lately and could be restored";
+/// With less free space, a disk is full, whatever the configuration permits.
+pub(crate) const FULL_BYTES: u64 = 1024 * 1024;
 /// The repositories of one read.
 const STEP: usize = 500;
 /// How many addresses of proxies a warning names. Unknown clients cause them.
@@ -224,13 +230,14 @@ fn warnings(registry: &Shared, status: &Status, damaged: usize) -> Vec<String> {
         warnings.push("the database cannot be written: free space, or make the file system writable again".to_owned());
     }
     if let Some(why) = &status.refuses_pushes {
-        warnings
-            .push(format!("pushes are refused: {why}: free space with `coracle gc`, or lower storage.minFreeSpace"));
+        warnings.push(format!("pushes are refused: {why}: {FREE_SPACE}; or lower storage.minFreeSpace"));
+    } else if let Some(free) = status.free_bytes.filter(|free| *free < FULL_BYTES) {
+        warnings.push(format!("the disk is full, {} are free: {FREE_SPACE}", size(free)));
     } else if let (Some(free), Some(least)) = (status.free_bytes, status.min_free_bytes)
         && registry.config().storage.is_space_low(free)
     {
         warnings.push(format!(
-            "only {} are free, and pushes are refused below {}: free space with `coracle gc`",
+            "only {} are free, and pushes are refused below {}: {FREE_SPACE}",
             size(free),
             size(least)
         ));

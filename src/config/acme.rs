@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::{GeneralPurposeConfig, NO_PAD};
 
-use super::check::check_file;
+use super::check::check_authorities;
 use super::keys::Row;
 use super::kind::Kind::{Path as PathText, SomeOf, Text, Texts, Url};
 use super::listen::{Listen, Speaks};
@@ -172,7 +172,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     if acme.email.as_ref().is_some_and(|email| !is_email(email)) {
         findings.problem(EMAIL, "expected an e-mail address such as \"ops@example.com\"");
     }
-    check_file(CA, settings, findings);
+    check_authorities(CA, settings, findings);
     let keys = [(ACCOUNT_ID, settings.has_text(ACCOUNT_ID)), (ACCOUNT_KEY, settings.has_text(ACCOUNT_KEY))];
     if keys[0].1 != keys[1].1 {
         let missing = if keys[0].1 { ACCOUNT_KEY } else { ACCOUNT_ID };

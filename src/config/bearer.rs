@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::check::check_named_file;
+use super::check::{check_named_authorities, check_named_file};
 use super::keys::Row;
 use super::kind::Kind::{self, HeaderText, List, Path, Text, TextMap, Texts};
 use super::openid::url_problem;
@@ -147,9 +147,10 @@ fn check_issuer(
             findings.problem(&at("certificateAuthorityFile"), why);
         }
     }
-    for (key, file) in [("certificateAuthorityFile", &issuer.authority_file), ("keysFile", &issuer.keys_file)] {
-        if let Some(file) = file {
-            check_named_file(&at(key), file, findings);
-        }
+    if let Some(file) = &issuer.authority_file {
+        check_named_authorities(&at("certificateAuthorityFile"), file, findings);
+    }
+    if let Some(file) = &issuer.keys_file {
+        check_named_file(&at("keysFile"), file, findings);
     }
 }

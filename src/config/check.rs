@@ -1,7 +1,7 @@
 //! Problems of keys that are each valid: keys that need each other, and files that are missing.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::access_control;
@@ -22,8 +22,11 @@ use super::settings::{Setting, Settings};
 use super::sync;
 use super::traces;
 use super::walk::Findings;
+use crate::kit::certificate::are_certificates;
 use crate::kit::site::Site;
 
+/// All certificate authorities of a system are 0.3 MB.
+const AUTHORITIES_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const PROXIES: &str = "http.trustedProxies";
 const LISTEN: &str = "http.listen";
 const SEARCH: &str = "extensions.search";
@@ -99,9 +102,10 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     if settings.has_text(TLS_AUTHORITIES) && !has_certificate {
         findings.problem(TLS_AUTHORITIES, format!("needs {TLS_CERT} and {TLS_KEY}, or {}", acme::ACME));
     }
-    for key in [TLS_CERT, TLS_KEY, TLS_AUTHORITIES, BEARER_CERT] {
+    for key in [TLS_CERT, TLS_KEY, BEARER_CERT] {
         check_file(key, settings, findings);
     }
+    check_authorities(TLS_AUTHORITIES, settings, findings);
     parts::check(settings, findings);
 }
 
@@ -136,6 +140,32 @@ pub(super) fn check_file(key: &str, settings: &Settings, findings: &mut Findings
 pub(super) fn check_named_file(key: &str, path: &Path, findings: &mut Findings) {
     if let Err(error) = open_file(path) {
         findings.problem(key, format!("cannot read \"{}\": {error}", path.display()));
+    }
+}
+
+/// Reports the file of a key with certificate authorities if it has none.
+pub(super) fn check_authorities(key: &str, settings: &Settings, findings: &mut Findings) {
+    if let Some(Setting::Text(path)) = settings.given(key)
+        && !path.is_empty()
+    {
+        check_named_authorities(key, Path::new(path), findings);
+    }
+}
+
+/// Reports a file with certificate authorities if it has none.
+pub(super) fn check_named_authorities(key: &str, path: &Path, findings: &mut Findings) {
+    let read = || -> io::Result<String> {
+        let mut text = String::new();
+        open_file(path)?.take(AUTHORITIES_BYTES_MAX).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let shown = path.display();
+    match read() {
+        Ok(text) if !are_certificates(&text) => {
+            findings.problem(key, format!("expected certificates in PEM, and \"{shown}\" has none that can be read"));
+        }
+        Ok(_) => {}
+        Err(error) => findings.problem(key, format!("cannot read \"{shown}\": {error}")),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use super::check::check_named_file;
+use super::check::{check_named_authorities, check_named_file};
 use super::keys::Row;
 use super::kind::Kind::{self, Bool, List, OneOf, Path, Text, TextMap};
 use super::openid::Secret;
@@ -136,7 +136,6 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
         }
         let files = [
             ("credentials.file", &sink.token_file),
-            ("tlsconfig.cacertfile", &sink.ca),
             ("tlsconfig.certfile", &sink.certificate),
             ("tlsconfig.keyfile", &sink.key),
             ("secretFile", &sink.secret_file),
@@ -145,6 +144,9 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
             if let Some(file) = file {
                 check_named_file(&at(key), file, findings);
             }
+        }
+        if let Some(file) = &sink.ca {
+            check_named_authorities(&at("tlsconfig.cacertfile"), file, findings);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::check::check_file;
+use super::check::check_authorities;
 use super::keys::Row;
 use super::kind::Kind::{self, Bool, Path as PathText, Port, Text};
 use super::openid::{Secret, read_file};
@@ -135,7 +135,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     if let Some(Err(why)) = ldap.credentials.as_deref().map(ldap_credentials) {
         findings.problem(CREDENTIALS, why);
     }
-    check_file(CA, settings, findings);
+    check_authorities(CA, settings, findings);
     warn(&ldap, findings);
 }
 

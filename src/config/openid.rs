@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
-use super::check::{check_file, open_file};
+use super::check::{check_authorities, open_file};
 use super::settings::Settings;
 use super::walk::Findings;
 use crate::kit::network::is_loopback;
@@ -224,7 +224,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
             findings.problem(&format!("{ORIGINS}[{index}]"), why);
         }
     }
-    check_file(CA, settings, findings);
+    check_authorities(CA, settings, findings);
     if !settings.get::<bool>("http.auth.apikey") {
         let why = "has no effect: federated users have no password, and need API keys for docker";
         findings.warning("http.auth.apikey", why);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::check::check_named_file;
+use super::check::{check_named_authorities, check_named_file};
 use super::in_force::Shown;
 use super::keys::Row;
 use super::kind::Kind::{self, Path, Text, TextMap};
@@ -81,9 +81,10 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     if url.as_ref().is_some_and(is_open) && traces.headers_file.is_some() {
         findings.warning(ENDPOINT, "http:// sends the headers of headersFile in clear text: use https://");
     }
-    for (key, file) in [("headersFile", &traces.headers_file), ("cacert", &traces.ca)] {
-        if let Some(file) = file {
-            check_named_file(&format!("{TRACES}.{key}"), file, findings);
-        }
+    if let Some(file) = &traces.headers_file {
+        check_named_file(&format!("{TRACES}.headersFile"), file, findings);
+    }
+    if let Some(file) = &traces.ca {
+        check_named_authorities(&format!("{TRACES}.cacert"), file, findings);
     }
 }

@@ -117,6 +117,15 @@ impl Blobs {
         Self { space: Space::new(self.tree.root().to_owned(), min_free), ..self }
     }
 
+    /// Fails if blobs cannot be read because of their directories. Costs two system calls for each.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        for directory in Algorithm::ALL.map(|algorithm| self.tree.blobs_of(algorithm)) {
+            let opened = File::open(&directory).and_then(|_| std::fs::metadata(directory.join(".")));
+            opened.map_err(Error::io("open", &directory))?;
+        }
+        Ok(())
+    }
+
     /// The free space of the file system.
     pub(crate) const fn space(&self) -> &Space {
         &self.space

@@ -184,9 +184,10 @@ impl Stores {
         Repository { stores: Arc::clone(self), name: name.clone(), author: None, request: None }
     }
 
-    /// Checks that the database can be read, and whether it can be written.
+    /// Checks that the database and the directories of blobs can be read, and whether the database can be written.
     pub(crate) fn check(&self) -> Result<Health, Error> {
         self.database.read(|tx| tx.each_repository("", |_| std::ops::ControlFlow::Break(())))?;
+        self.blobs.check()?;
         Ok(Health {
             read_only: self.database.is_read_only(),
             pushes: self.check_space().map_err(|error| error.to_string()),

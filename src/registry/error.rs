@@ -112,16 +112,24 @@ fn not_usable(root: &Path, cause: &Cause) -> String {
     } else {
         format!("the data directory {} cannot be used: {text}", root.display())
     };
-    if is_read_only(&**cause) { format!("{text}: {MAKE_WRITABLE}") } else { text }
+    match io_kind(&**cause) {
+        Some(io::ErrorKind::ReadOnlyFilesystem) => format!("{text}: {MAKE_WRITABLE}"),
+        Some(io::ErrorKind::PermissionDenied) => {
+            let me = rustix::process::geteuid().as_raw();
+            format!(
+                "{text}: it must belong to the user of the registry, whose ID is {me}; `coracle doctor --root {}` says \
+                 more",
+                root.display()
+            )
+        }
+        _ => text,
+    }
 }
 
-/// Whether a read-only file system is the cause of an error.
-fn is_read_only(error: &(dyn std::error::Error + 'static)) -> bool {
+/// The kind of the first error of the operating system among the causes of an error.
+fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
-    causes.any(|cause| {
-        let cause = cause.downcast_ref::<io::Error>();
-        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ReadOnlyFilesystem)
-    })
+    causes.find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind)
 }
 
 impl Error {

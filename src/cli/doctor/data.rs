@@ -9,6 +9,7 @@ use rustix::fs::{Access, access};
 
 use super::permissions::permissions;
 use super::{Check, State};
+use crate::admin::{FREE_SPACE, FULL_BYTES};
 use crate::config::{Config, Storage};
 use crate::kit::file::MAKE_WRITABLE;
 use crate::kit::text::size;
@@ -25,10 +26,6 @@ const PROBES: usize = 5;
 const SLOW_SYNC: Duration = Duration::from_millis(100);
 /// The free entries of a file system that are a warning.
 const ENTRIES_MIN: u64 = 1000;
-
-/// How to free space.
-const FREE_SPACE: &str =
-    "free space: `coracle du` shows the largest repositories, `coracle gc` removes what is unreferenced";
 
 /// Checks the data directory, an absolute path. Writes only a temporary file.
 pub(super) fn checks(root: &Path, config: Option<&Config>) -> Vec<Check> {
@@ -92,6 +89,7 @@ pub(super) fn advice(error: ErrorKind, path: &Path, root: &Path) -> String {
             owner => format!("{}, or name a directory of your own with --root", run_as(owner)),
         },
         ErrorKind::PermissionDenied => match (owner(root), owner(path)) {
+            (0, _) if me != 0 && is_data(root) => give_to(me, root),
             (owner, _) if owner != me => run_as(owner),
             (owner, of_path) if of_path != me => give_to(owner, root),
             _ => format!("allow the owner to write: `chmod -R u+rwX {shown}`"),
@@ -104,9 +102,15 @@ fn run_as(owner: u32) -> String {
     format!("run the registry and this command as the user with the ID {owner}, such as with `sudo -u '#{owner}'`")
 }
 
-/// Gives the files in a data directory to its owner.
-pub(super) fn give_to(owner: u32, root: &Path) -> String {
-    format!("give everything in it to its owner, as root: `chown -R {owner} {}`", root.display())
+/// Gives the files in a data directory to the user of the registry.
+pub(super) fn give_to(user: u32, root: &Path) -> String {
+    format!("give everything in it to the user of the registry, as root: `chown -R {user} {}`", root.display())
+}
+
+/// Whether a directory is one of a registry, or will be: no other one should be given away.
+fn is_data(root: &Path) -> bool {
+    let is_empty = || std::fs::read_dir(root).is_ok_and(|mut found| found.next().is_none());
+    root.join("coracle.redb").exists() || is_empty()
 }
 
 /// File systems on which a registry may lose data or stop working.
@@ -201,6 +205,14 @@ fn space(directory: &Path, storage: &Storage) -> Check {
         Err(error) => return Check::skipped(NAME, format!("unknown: {error}")),
     };
     let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let whole = found.f_blocks.saturating_mul(found.f_frsize);
+    if whole <= least {
+        let found = format!("the disk has {}, and pushes are refused below {} of free space", size(whole), size(least));
+        return Check::problem(NAME, found, "choose a larger disk, or lower storage.minFreeSpace");
+    }
+    if free < FULL_BYTES && least <= free {
+        return Check::problem(NAME, format!("the disk is full, {} are free", size(free)), FREE_SPACE);
+    }
     if free < least {
         let found =
             format!("{} are free, and pushes are refused below {} (storage.minFreeSpace)", size(free), size(least));

@@ -89,7 +89,8 @@ fn not_yet_valid(file: &Path, validity: Validity) -> Check {
 fn certificate_of(tls: &Tls) -> Check {
     const NAME: &str = CERTIFICATE;
     if let Err((key, why)) = check_tls(tls) {
-        return Check::problem(NAME, format!("{key}: {why}"), "let the key name a usable file that this user may read");
+        let advice = "let http.tls.cert and http.tls.key name a certificate and its key, which this user may read";
+        return Check::problem(NAME, format!("{key}: {why}"), advice);
     }
     let path: &Path = &tls.cert;
     let (now, shown) = (clock::now(), path.display());
@@ -148,7 +149,9 @@ pub(super) fn ports(config: Option<&Config>, status: Option<&Status>) -> Vec<Che
     if let Some(server) = status.and_then(|status| status.server.as_ref()) {
         return vec![Check::ok(NAME, format!("the registry listens at {}", server.urls.join(" and ")))];
     }
-    let Some(config) = config else { return vec![Check::skipped(NAME, "the configuration names it")] };
+    let Some(config) = config else {
+        return vec![Check::skipped(NAME, "not checked: only the configuration names it")];
+    };
     let listens = config.http.listens();
     let ports = listens.iter().filter_map(|place| match place {
         Listen::Port { address, port, .. } => Some((address, *port)),

@@ -87,7 +87,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 /// How this machine sees the certificate, without a file that the command names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// It is trusted. The same without a certificate, or if it was not seen.
+    /// It is trusted. The same without a certificate.
     Trusted,
     Untrusted,
     /// No client can use it, or the registry waits for another one. Says why.
@@ -129,7 +129,8 @@ impl Failure {
 
 /// Requests the registry as clients do, and checks that it knows the URL that they use.
 pub(super) fn way(place: Option<&Place>, facts: &Facts<'_>) -> Way {
-    let mut way = Way { checks: Vec::new(), clock: None, seen: Seen::Trusted };
+    let unseen = Seen::Unusable("no answer has come from there".to_owned());
+    let mut way = Way { checks: Vec::new(), clock: None, seen: unseen };
     way.checks.extend(forwarding(facts.status));
     let Some(place) = place else {
         let why = "no registry runs, and http.externalUrl is not set: name a URL with --url";
@@ -143,6 +144,9 @@ pub(super) fn way(place: Option<&Place>, facts: &Facts<'_>) -> Way {
         return way;
     };
     let mut answer = ask(place, None, None);
+    if answer.is_ok() || url.scheme() == "http" {
+        way.seen = Seen::Trusted;
+    }
     if let Err(failure) = &answer
         && failure.fault() == Some(CertificateFault::Untrusted)
     {

@@ -313,3 +313,31 @@ fn headers_of_sinks_leave_the_request_as_it_is() {
     assert!(found[0].contains("the value of x-team is not valid") && !found[0].contains("hunter2"), "{found:?}");
     assert!(sink("X-Team = 'a', x-team = 'b'", "")[0].contains("x-team is given twice"));
 }
+
+/// Whatever trusts no other certificates would trust none at all.
+#[test]
+fn a_file_without_certificates_is_no_authority() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let path = file.path().display();
+    let issuer = "issuer = 'https://ci.example'\naudiences = ['coracle']\n";
+    let keys = [
+        ("http.tls.cacert", format!("[http.tls]\ncert = 'c'\nkey = 'k'\ncacert = '{path}'")),
+        ("http.tls.acme.caCert", format!("[http.tls.acme]\ndomains = ['a.example']\ncaCert = '{path}'")),
+        ("http.auth.openid.cacert", format!("[http.auth.openid]\ncacert = '{path}'")),
+        ("http.auth.ldap.caCert", format!("[http.auth.ldap]\naddress = 'ldap.example'\ncaCert = '{path}'")),
+        ("extensions.traces.cacert", format!("[extensions.traces]\ncacert = '{path}'")),
+        (
+            "extensions.events.sinks[0].tlsconfig.cacertfile",
+            format!("[[extensions.events.sinks]]\n[extensions.events.sinks.tlsconfig]\ncacertfile = '{path}'"),
+        ),
+        (
+            "http.auth.bearer.oidc[0].certificateAuthorityFile",
+            format!("[[http.auth.bearer.oidc]]\n{issuer}certificateAuthorityFile = '{path}'"),
+        ),
+    ];
+    for (key, toml) in keys {
+        let expected = format!("f: {key}: expected certificates in PEM, and \"{path}\" has none that can be read");
+        let found = problems(&toml);
+        assert!(found.contains(&expected), "{key}: {found:#?}");
+    }
+}

@@ -49,7 +49,17 @@ impl HandshakeError {
             Some(rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. })) => {
                 Self::Certificate(CertificateFault::OtherName, names(presented))
             }
-            Some(error) => Self::Certificate(CertificateFault::of(error), error.to_string()),
+            Some(error) => {
+                let why = error.to_string();
+                // The words of the library for the usual certificate that signs itself.
+                let of_authority = why.contains("CaUsedAsEndEntity");
+                let why = if of_authority {
+                    "it is the certificate of an authority, not of a server".to_owned()
+                } else {
+                    why
+                };
+                Self::Certificate(CertificateFault::of(error), why)
+            }
             None => Self::Broken(error),
         }
     }
