@@ -17,9 +17,9 @@ use crate::registry::{Notice, Shared, Work};
 const COUNT_WAIT: Duration = Duration::from_secs(20);
 /// How to free space.
 pub(crate) const FREE_SPACE: &str = "free space: `coracle du` shows the largest repositories, `coracle gc` removes what nothing \
-                                     needs, and `coracle gc --delay 0s --purge-history`, while nobody pushes, also what was \
+                                     needs, and `coracle gc --delay 0s --purge-history`, when no push runs, also what was \
                                      deleted lately and could be restored";
-/// With less free space, a disk is full, whatever the configuration permits.
+/// A disk with less free space is full, even if the configuration permits it.
 pub(crate) const FULL_BYTES: u64 = 1024 * 1024;
 /// The repositories of one read.
 const STEP: usize = 500;
@@ -248,7 +248,11 @@ fn warnings(registry: &Shared, status: &Status, damaged: usize) -> Vec<String> {
     }
     for work in &status.maintenance {
         if let (Some(false), Some(result)) = (work.good, &work.result) {
-            warnings.push(format!("the last {} found a problem: {result}", work.work));
+            let failed = result.strip_prefix("Failed: ").map(|why| why.trim_end_matches('.'));
+            warnings.push(match failed {
+                Some(why) => format!("the last {} failed: {why}", work.work),
+                None => format!("the last {} found a problem: {result}", work.work),
+            });
         }
     }
     warnings.extend(certificate::warnings(registry));

@@ -162,7 +162,7 @@ pub(super) fn check_named_authorities(key: &str, path: &Path, findings: &mut Fin
     let shown = path.display();
     match read() {
         Ok(text) if !are_certificates(&text) => {
-            findings.problem(key, format!("expected certificates in PEM, and \"{shown}\" has none that can be read"));
+            findings.problem(key, format!("{shown} contains no certificate in PEM"));
         }
         Ok(_) => {}
         Err(error) => findings.problem(key, format!("cannot read \"{shown}\": {error}")),

@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, RootCertStore};
 
-use super::clock::Timestamp;
+use super::clock::{Clock, Timestamp};
 
 /// A time after the end of every certificate, in seconds since 1970.
 const AFTER_ALL: u64 = 253_402_300_799;
@@ -54,6 +54,11 @@ impl Validity {
         } else {
             ValidityState::Valid
         }
+    }
+
+    /// The state now, by the clock of this machine.
+    pub(crate) fn now(&self) -> ValidityState {
+        self.at(Clock::default().now())
     }
 
     /// Reads the first certificate of a PEM file.

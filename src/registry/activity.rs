@@ -234,7 +234,7 @@ impl Shared {
         let done = perform(progress, &pause);
         let (result, is_good) = match &done {
             Ok(value) => describe(value, progress),
-            Err(error) => (error.to_string(), false),
+            Err(error) => (format!("Failed: {error}."), false),
         };
         running.slot.state.lock().last = Some(Ended { at: self.now(), result, is_good });
         done

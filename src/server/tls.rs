@@ -21,7 +21,7 @@ use super::read_ahead::ReadAhead;
 use crate::acme::{ALPN, Acme};
 use crate::config;
 use crate::identity::access::ClientCertificate;
-use crate::kit::certificate::is_for;
+use crate::kit::certificate::{Validity, ValidityState, is_for};
 use crate::kit::file::FileStamp;
 use crate::kit::opaque_debug::opaque_debug;
 use crate::registry::Error;
@@ -239,6 +239,7 @@ impl Reloading {
         let (certificate, key) = (files.cert.clone(), files.key.clone());
         let stamps = [&certificate, &key].map(|path| FileStamp::at(path));
         let certified = Arc::new(load(&certificate, &key)?);
+        note(&certified, &certificate);
         let current = Current { certified, watched: Watched::new(stamps, None) };
         Ok(Self { certificate, key, current: Mutex::new(current), acme: None })
     }
@@ -272,6 +273,7 @@ impl Reloading {
         );
         if let Some(changed) = changed {
             tracing::info!(certificate = %self.certificate.display(), "read the changed certificate");
+            note(&changed, &self.certificate);
             current.certified = Arc::new(changed);
         }
         Arc::clone(&current.certified)
@@ -326,6 +328,22 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
 
 const fn is_unread(error: &pem::Error) -> bool {
     matches!(error, pem::Error::Io(_))
+}
+
+/// Logs that clients refuse a certificate, or will.
+fn note(certified: &CertifiedKey, certificate: &Path) {
+    let Some(validity) = certified.end_entity_cert().ok().and_then(Validity::of) else { return };
+    let (certificate, Validity { from, until }) = (certificate.display(), validity);
+    match validity.now() {
+        ValidityState::Expired => {
+            tracing::warn!(%certificate, %until, "the certificate has expired: clients refuse it");
+        }
+        ValidityState::NotYetValid => {
+            tracing::warn!(%certificate, %from, "the certificate is not valid yet: clients refuse it");
+        }
+        ValidityState::ExpiresSoon => tracing::warn!(%certificate, %until, "the certificate expires soon"),
+        ValidityState::Valid => {}
+    }
 }
 
 fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, Unusable> {

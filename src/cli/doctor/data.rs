@@ -86,11 +86,10 @@ pub(super) fn advice(error: ErrorKind, path: &Path, root: &Path) -> String {
             owner if owner == me => {
                 format!("name another directory with --root, or allow yourself to write: `chmod u+rwx {shown}`")
             }
-            owner => format!("{}, or name a directory of your own with --root", run_as(owner)),
+            owner => format!("{}, or name a directory of your own with --root", as_user(owner)),
         },
         ErrorKind::PermissionDenied => match (owner(root), owner(path)) {
-            (0, _) if me != 0 && is_data(root) => give_to(me, root),
-            (owner, _) if owner != me => run_as(owner),
+            (owner, _) if owner != me => run_as(owner, root),
             (owner, of_path) if of_path != me => give_to(owner, root),
             _ => format!("allow the owner to write: `chmod -R u+rwX {shown}`"),
         },
@@ -98,19 +97,25 @@ pub(super) fn advice(error: ErrorKind, path: &Path, root: &Path) -> String {
     }
 }
 
-fn run_as(owner: u32) -> String {
+fn run_as(owner: u32, root: &Path) -> String {
+    if owner == 0 {
+        // Root made it, and perhaps for a registry that runs as another user.
+        return format!(
+            "run this command as root, such as with `sudo`; if the registry does not run as root, give its user the \
+             directory: `sudo chown -R USER {}`",
+            root.display()
+        );
+    }
+    as_user(owner)
+}
+
+fn as_user(owner: u32) -> String {
     format!("run the registry and this command as the user with the ID {owner}, such as with `sudo -u '#{owner}'`")
 }
 
 /// Gives the files in a data directory to the user of the registry.
 pub(super) fn give_to(user: u32, root: &Path) -> String {
     format!("give everything in it to the user of the registry, as root: `chown -R {user} {}`", root.display())
-}
-
-/// Whether a directory is one of a registry, or will be: no other one should be given away.
-fn is_data(root: &Path) -> bool {
-    let is_empty = || std::fs::read_dir(root).is_ok_and(|mut found| found.next().is_none());
-    root.join("coracle.redb").exists() || is_empty()
 }
 
 /// File systems on which a registry may lose data or stop working.

@@ -314,29 +314,38 @@ fn headers_of_sinks_leave_the_request_as_it_is() {
     assert!(sink("X-Team = 'a', x-team = 'b'", "")[0].contains("x-team is given twice"));
 }
 
-/// Whatever trusts no other certificates would trust none at all.
+/// A client of a server with such a file would trust no certificate at all.
 #[test]
 fn a_file_without_certificates_is_no_authority() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let path = file.path().display();
     let issuer = "issuer = 'https://ci.example'\naudiences = ['coracle']\n";
+    let rule = "[[http.auth.bearer.oidc.rules]]\nclaims = {sub = 'x'}\nscopes = ['ci/app']\n";
+    let ldap = "address = 'ldap.example'\nbaseDN = 'dc=x'\nuserAttribute = 'uid'\n";
+    let sink = "name = 'a'\naddress = 'https://hook.example'\n";
     let keys = [
         ("http.tls.cacert", format!("[http.tls]\ncert = 'c'\nkey = 'k'\ncacert = '{path}'")),
         ("http.tls.acme.caCert", format!("[http.tls.acme]\ndomains = ['a.example']\ncaCert = '{path}'")),
-        ("http.auth.openid.cacert", format!("[http.auth.openid]\ncacert = '{path}'")),
-        ("http.auth.ldap.caCert", format!("[http.auth.ldap]\naddress = 'ldap.example'\ncaCert = '{path}'")),
-        ("extensions.traces.cacert", format!("[extensions.traces]\ncacert = '{path}'")),
+        ("http.auth.openid.cacert", format!("[http.auth.openid]\ncacert = '{path}'\n[http.auth.openid.providers]")),
+        ("http.auth.ldap.caCert", format!("[http.auth.ldap]\n{ldap}caCert = '{path}'")),
+        (
+            "extensions.traces.cacert",
+            format!("[extensions.traces]\nendpoint = 'https://traces.example'\ncacert = '{path}'"),
+        ),
         (
             "extensions.events.sinks[0].tlsconfig.cacertfile",
-            format!("[[extensions.events.sinks]]\n[extensions.events.sinks.tlsconfig]\ncacertfile = '{path}'"),
+            format!(
+                "[extensions.events]\nenable = true\n[[extensions.events.sinks]]\n{sink}\
+                 tlsconfig = {{cacertfile = '{path}'}}"
+            ),
         ),
         (
             "http.auth.bearer.oidc[0].certificateAuthorityFile",
-            format!("[[http.auth.bearer.oidc]]\n{issuer}certificateAuthorityFile = '{path}'"),
+            format!("[[http.auth.bearer.oidc]]\n{issuer}certificateAuthorityFile = '{path}'\n{rule}"),
         ),
     ];
     for (key, toml) in keys {
-        let expected = format!("f: {key}: expected certificates in PEM, and \"{path}\" has none that can be read");
+        let expected = format!("f: {key}: {path} contains no certificate in PEM");
         let found = problems(&toml);
         assert!(found.contains(&expected), "{key}: {found:#?}");
     }

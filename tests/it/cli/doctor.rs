@@ -88,11 +88,14 @@ fn a_full_disk() {
         return;
     }
     let (root, machine) = (tempfile::tempdir().unwrap(), machine());
-    let script = "mount -t tmpfs -o size=256k none \"$1\" && head -c 300000 /dev/zero > \"$1/blobs\" 2>/dev/null; \
+    let script = "mount -t tmpfs -o size=66m none \"$1\" && head -c 70M /dev/zero > \"$1/blobs\" 2>/dev/null; \
                   exec \"$2\" doctor --root \"$1\" --machine \"$3\"";
     let found = with_own_mounts(script, root.path(), machine.path());
-    problem(&found, "durable writes", "No space left on device", "`coracle gc` removes what is unreferenced");
+    problem(&found, "durable writes", "No space left on device", "`coracle gc` removes what nothing needs");
     problem(&found, "free space", "0 B are free, and pushes are refused below 64 MiB", "free space: `coracle du`");
+    let script = "mount -t tmpfs -o size=1m none \"$1\" && exec \"$2\" doctor --root \"$1\" --machine \"$3\"";
+    let found = with_own_mounts(script, root.path(), machine.path());
+    problem(&found, "free space", "the disk has 1 MiB, and pushes are refused below 64 MiB", "a larger disk");
 }
 
 #[tokio::test]
@@ -140,7 +143,7 @@ fn an_expired_certificate() {
     certificate((2099, 1, 1));
     assert!(ask().stdout.contains("is valid until 2099-01-01T00:00:00Z"));
     std::fs::write(root.path().join("key.pem"), "").unwrap();
-    problem(&ask(), "certificate", "http.tls.key: ", "let the key name a usable file");
+    problem(&ask(), "certificate", "http.tls.key: ", "let http.tls.cert and http.tls.key name a certificate");
 }
 
 #[test]
@@ -157,11 +160,7 @@ fn an_expired_certificate_is_no_fault_of_the_clients() {
     let data = root.path().join("data");
     let keys = format!("[http]\nport = 0\ntls.cert = '{shown}/cert.pem'\ntls.key = '{shown}/key.pem'\n");
     let running = Program::serve_with(&data, &keys).with_admin().start();
-    for program in ["dockerd", "skopeo", "containerd"] {
-        let path = machine.path().join("usr/bin").join(program);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, "").unwrap();
-    }
+    install_clients(machine.path());
     // The command does not know the configuration of the running registry.
     let found = Program::new(["doctor", "--ca"]).arg(&certificate).arg("--machine").arg(machine.path());
     let found = found.arg("--root").arg(&data).run();
@@ -175,6 +174,44 @@ fn an_expired_certificate_is_no_fault_of_the_clients() {
     let status = Program::new(["status", "--root"]).arg(&data).run();
     assert!(status.stdout.contains("  certificate     expired at 2024-05-06T00:00:00Z\n"), "{status:?}");
     running.stop();
+}
+
+#[tokio::test]
+async fn a_registry_whose_blobs_cannot_be_read_is_not_healthy() {
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).with_admin().start();
+    let (blobs, away) = (root.path().join("blobs"), root.path().join("away"));
+    for (from, to, ready, code) in [(&blobs, &away, 503, Some(1)), (&away, &blobs, 200, Some(0))] {
+        std::fs::rename(from, to).unwrap();
+        running.anonymous().get("/readyz").send().await.status(ready);
+        let status = Program::new(["status", "--quiet", "--root"]).arg(root.path()).run();
+        assert_eq!(status.code, code, "{status:?}");
+    }
+    running.stop();
+}
+
+fn install_clients(machine: &Path) {
+    for program in ["dockerd", "skopeo", "containerd"] {
+        let path = machine.join("usr/bin").join(program);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "").unwrap();
+    }
+}
+
+#[test]
+fn clients_are_not_checked_with_a_certificate_that_was_not_seen() {
+    let (root, machine) = (tempfile::tempdir().unwrap(), machine());
+    install_clients(machine.path());
+    let config = root.path().join("coracle.toml");
+    std::fs::write(&config, "[http]\nexternalUrl = 'https://127.0.0.1:1'\n").unwrap();
+    let found = Program::new(["doctor", "--machine"]).arg(machine.path()).arg("--config").arg(&config);
+    let found = found.arg("--root").arg(root.path().join("data")).run();
+    problem(&found, "URL", "127.0.0.1", "see that it runs");
+    for check in ["docker", "podman", "containerd"] {
+        let skipped = format!("skipped  {check}");
+        let line = found.stdout.lines().find(|line| line.starts_with(&skipped)).unwrap_or_else(|| panic!("{found:?}"));
+        assert!(line.contains("not checked: no answer has come from there"), "{line}");
+    }
 }
 
 #[test]
@@ -229,13 +266,13 @@ fn a_missing_permission() {
         let program = Program::new(["doctor", "--machine"]).arg(machine.path()).arg("--root").arg(&root);
         program.unprivileged().run()
     };
-    let advice = "run the registry and this command as the user with the ID 0, such as with `sudo -u '#0'`";
+    let advice = "run this command as root, such as with `sudo`; if the registry does not run as root, give its user";
     problem(&ask(), "permissions", "the user with the ID 65534 may not use", advice);
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o700)).unwrap();
     let denied = ask();
     problem(&denied, "permissions", "may not use", advice);
     assert!(denied.stdout.contains("\n1 problem, "), "one cause is one problem: {denied:?}");
-    assert!(!denied.stdout.contains("chown"), "the data belongs to another user: {denied:?}");
+    assert!(!denied.stdout.contains("chown -R 65534"), "the data belongs to another user: {denied:?}");
     // A new data directory in a directory of another user, such as /var/lib.
     let program = Program::new(["doctor", "--machine"]).arg(machine.path()).arg("--root").arg(place.path().join("new"));
     let new = program.unprivileged().run();

@@ -63,7 +63,7 @@ async fn problems(browser: &Browser, host: &str) -> String {
     lines
 }
 
-/// What is wrong on every second page, beginning with the given one.
+/// The faults of every second page, beginning with the given one.
 async fn wrong_on(every_second: usize, t: &TestRegistry, pages: &[String], axe: &str) -> String {
     let browser = Browser::start().await;
     let (url, mut wrong) = (t.running.url().to_owned(), String::new());
