@@ -246,13 +246,14 @@ fn warnings(registry: &Shared, status: &Status, damaged: usize) -> Vec<String> {
         let blobs = counted(damaged as u64, "blob is", "blobs are");
         warnings.push(format!("{blobs} damaged: `coracle scrub` names the tags to push again"));
     }
-    for work in &status.maintenance {
-        if let (Some(false), Some(result)) = (work.good, &work.result) {
-            let failed = result.strip_prefix("Failed: ").map(|why| why.trim_end_matches('.'));
-            warnings.push(match failed {
-                Some(why) => format!("the last {} failed: {why}", work.work),
-                None => format!("the last {} found a problem: {result}", work.work),
-            });
+    for work in Work::ALL {
+        let (word, state) = (work.word(), registry.activity().state(work));
+        match (state.failure, state.result) {
+            (Some(why), _) => warnings.push(format!("the last {word} failed: {why}")),
+            (None, Some(result)) if !state.is_good => {
+                warnings.push(format!("the last {word} found a problem: {result}"));
+            }
+            _ => {}
         }
     }
     warnings.extend(certificate::warnings(registry));

@@ -129,10 +129,16 @@ fn together(keys: &[&str], whose: &str, settings: &Settings, findings: &mut Find
 
 /// Reports the file of a key if it cannot be read.
 pub(super) fn check_file(key: &str, settings: &Settings, findings: &mut Findings) {
-    if let Some(Setting::Text(path)) = settings.given(key)
-        && !path.is_empty()
-    {
-        check_named_file(key, Path::new(path), findings);
+    if let Some(path) = file_of(key, settings) {
+        check_named_file(key, path, findings);
+    }
+}
+
+/// The file that a key names.
+fn file_of<'a>(key: &str, settings: &'a Settings) -> Option<&'a Path> {
+    match settings.given(key) {
+        Some(Setting::Text(path)) if !path.is_empty() => Some(Path::new(path)),
+        _ => None,
     }
 }
 
@@ -145,28 +151,31 @@ pub(super) fn check_named_file(key: &str, path: &Path, findings: &mut Findings) 
 
 /// Reports the file of a key with certificate authorities if it has none.
 pub(super) fn check_authorities(key: &str, settings: &Settings, findings: &mut Findings) {
-    if let Some(Setting::Text(path)) = settings.given(key)
-        && !path.is_empty()
-    {
-        check_named_authorities(key, Path::new(path), findings);
+    if let Some(path) = file_of(key, settings) {
+        check_named_authorities(key, path, findings);
     }
 }
 
 /// Reports a file with certificate authorities if it has none.
 pub(super) fn check_named_authorities(key: &str, path: &Path, findings: &mut Findings) {
-    let read = || -> io::Result<String> {
-        let mut text = String::new();
-        open_file(path)?.take(AUTHORITIES_BYTES_MAX).read_to_string(&mut text)?;
-        Ok(text)
-    };
     let shown = path.display();
-    match read() {
+    match read_at_most(path, AUTHORITIES_BYTES_MAX) {
         Ok(text) if !are_certificates(&text) => {
             findings.problem(key, format!("{shown} contains no certificate in PEM"));
         }
         Ok(_) => {}
         Err(error) => findings.problem(key, format!("cannot read \"{shown}\": {error}")),
     }
+}
+
+/// Reads a file that has at most this many bytes.
+pub(super) fn read_at_most(path: &Path, bytes_max: u64) -> io::Result<String> {
+    let mut content = String::new();
+    open_file(path)?.take(bytes_max + 1).read_to_string(&mut content)?;
+    if content.len() as u64 > bytes_max {
+        return Err(io::Error::other(format!("it is larger than {bytes_max} bytes")));
+    }
+    Ok(content)
 }
 
 /// Opens a regular file. Opening a pipe or device could wait forever.

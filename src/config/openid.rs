@@ -3,14 +3,14 @@
 //! A secret is never printed, and no message contains one.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use url::Url;
 
-use super::check::{check_authorities, open_file};
+use super::check::{check_authorities, read_at_most};
 use super::settings::Settings;
 use super::walk::Findings;
 use crate::kit::network::is_loopback;
@@ -199,12 +199,7 @@ fn client(table: &Settings) -> Result<(String, Option<Secret>), (&'static str, S
 
 /// Reads a small file.
 pub(super) fn read_file(path: &Path) -> io::Result<String> {
-    let mut content = String::new();
-    open_file(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut content)?;
-    if content.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("it is larger than {FILE_BYTES_MAX} bytes")));
-    }
-    Ok(content)
+    read_at_most(path, FILE_BYTES_MAX)
 }
 
 /// Reports the problems of the providers.

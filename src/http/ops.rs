@@ -48,8 +48,8 @@ pub(super) fn started() -> Response<Body> {
     live()
 }
 
-/// `/readyz`: the database responds as well, and the directories of blobs can be read. A registry that accepts no pushes is ready, because it can still serve pulls.
-/// The response then has the reason.
+/// `/readyz`: the database responds as well, and the directories of blobs can be read. A registry that accepts no pushes is
+/// ready, because it can still serve pulls. The response then has the reason.
 pub(super) fn ready(context: &Context<'_>) -> HandlerResult {
     let health = context.registry.stores().check().map_err(ApiError::unavailable)?;
     let text = match (health.read_only, health.pushes) {

@@ -100,6 +100,8 @@ pub(crate) struct WorkState {
     pub(crate) ended: Option<Timestamp>,
     /// The result of the last work.
     pub(crate) result: Option<String>,
+    /// Why it ended before it had a result of its own.
+    pub(crate) failure: Option<String>,
     /// Whether it found no problem.
     pub(crate) is_good: bool,
 }
@@ -132,6 +134,7 @@ struct State {
 struct Ended {
     at: Timestamp,
     result: String,
+    failure: Option<String>,
     is_good: bool,
 }
 
@@ -153,6 +156,7 @@ impl Activity {
             percent: running.and_then(|(_, progress)| progress.percent()),
             ended: last.map(|last| last.at),
             result: last.map(|last| last.result.clone()),
+            failure: last.and_then(|last| last.failure.clone()),
             is_good: last.is_some_and(|last| last.is_good),
         }
     }
@@ -216,7 +220,8 @@ impl Shared {
     /// Notes that a garbage collection had nothing to do.
     pub(crate) fn note_idle_collection(&self) {
         let (result, is_good) = Work::describe_collection(&Collected::default(), &WorkProgress::default());
-        self.activity.slot(Work::Collection).state.lock().last = Some(Ended { at: self.now(), result, is_good });
+        self.activity.slot(Work::Collection).state.lock().last =
+            Some(Ended { at: self.now(), result, failure: None, is_good });
     }
 
     /// Does work, and notes its beginning and its end. `pause` comes between two steps and may cancel the work. `describe`
@@ -232,11 +237,12 @@ impl Shared {
         let progress = &*running.progress;
         let pause = |step| if progress.is_stopped() { ControlFlow::Break(()) } else { pause(step) };
         let done = perform(progress, &pause);
+        let failure = done.as_ref().err().map(ToString::to_string);
         let (result, is_good) = match &done {
             Ok(value) => describe(value, progress),
             Err(error) => (format!("Failed: {error}."), false),
         };
-        running.slot.state.lock().last = Some(Ended { at: self.now(), result, is_good });
+        running.slot.state.lock().last = Some(Ended { at: self.now(), result, failure, is_good });
         done
     }
 }

@@ -104,10 +104,8 @@ pub(crate) struct Imported {
 struct Progress {
     imported: Imported,
     names: HashSet<RepositoryName>,
-    /// The manifests that were refused, and why.
-    refused: HashMap<(RepositoryName, Digest), String>,
-    /// Those among them that a tag needs. The tag is reported in their place.
-    tagged: HashSet<(RepositoryName, Digest)>,
+    /// The manifests that were refused.
+    refused: HashMap<(RepositoryName, Digest), Refused>,
     /// The problems of manifests without a tag. They are reported last, if no tag needs the manifest, so that the report
     /// does not depend on the order of the threads.
     untagged: Vec<((RepositoryName, Digest), Problem)>,
@@ -116,6 +114,13 @@ struct Progress {
     /// The manifests that were counted: hashes of repository and digest, since there may be millions.
     counted_manifests: HashSet<u64>,
     hashing: RandomState,
+}
+
+/// A manifest that was refused.
+struct Refused {
+    why: String,
+    /// Whether a tag needs it. The tag is reported in its place.
+    is_tagged: bool,
 }
 
 /// Why a manifest is not stored.
@@ -172,9 +177,11 @@ impl Import<'_> {
             listed
         });
         listed?;
-        let Progress { mut imported, names, tagged, untagged, .. } = progress.into_inner();
-        for (_, problem) in untagged.into_iter().filter(|(manifest, _)| !tagged.contains(manifest)) {
-            imported.report(problem);
+        let Progress { mut imported, names, refused, untagged, .. } = progress.into_inner();
+        for (manifest, problem) in untagged {
+            if refused.get(&manifest).is_none_or(|refused| !refused.is_tagged) {
+                imported.report(problem);
+            }
         }
         imported.problems.sort_unstable();
         imported.kept_tags.sort_unstable();
@@ -248,17 +255,15 @@ impl Images<'_> {
     /// Stores a manifest with everything that it needs, and sets its tag. Reports why it cannot.
     fn store(&self, digest: Digest, depth: usize, tag: Option<&Tag>) -> Result<(), Refusal> {
         let key = (self.name.clone(), digest);
-        let refused = self.progress.lock().refused.get(&key).cloned();
+        let refused = self.progress.lock().refused.get(&key).map(|refused| refused.why.clone());
         let stored = match refused {
             Some(why) => Err(Refusal::new(why)),
             None => self.complete(digest, depth).and_then(|bytes| self.put(digest, &bytes, tag)),
         };
         stored.inspect_err(|refusal| {
             let mut progress = self.progress.lock();
-            if self.root.tag.is_some() {
-                progress.tagged.insert(key.clone());
-            }
-            progress.refused.entry(key).or_insert_with(|| refusal.why.clone());
+            let first = || Refused { why: refusal.why.clone(), is_tagged: false };
+            progress.refused.entry(key).or_insert_with(first).is_tagged |= self.root.tag.is_some();
         })
     }
 

@@ -215,13 +215,13 @@ fn space(directory: &Path, storage: &Storage) -> Check {
         let found = format!("the disk has {}, and pushes are refused below {} of free space", size(whole), size(least));
         return Check::problem(NAME, found, "choose a larger disk, or lower storage.minFreeSpace");
     }
-    if free < FULL_BYTES && least <= free {
-        return Check::problem(NAME, format!("the disk is full, {} are free", size(free)), FREE_SPACE);
-    }
     if free < least {
         let found =
             format!("{} are free, and pushes are refused below {} (storage.minFreeSpace)", size(free), size(least));
         return Check::problem(NAME, found, FREE_SPACE);
+    }
+    if free < FULL_BYTES {
+        return Check::problem(NAME, format!("the disk is full, {} are free", size(free)), FREE_SPACE);
     }
     if found.f_files > 0 && found.f_favail < ENTRIES_MIN {
         let found = format!("the file system has room for {} more files only", found.f_favail);

@@ -141,12 +141,13 @@ pub(super) fn restore(
             continue;
         }
         let unknown = || Error::ManifestUnknown { reference: Reference::Digest(digest) };
-        let manifest = match pushed.filter(|_| hidden.is_empty()).zip(tx.deleted_manifest(name, digest)?) {
+        let manifest = match pushed.zip(tx.deleted_manifest(name, digest)?) {
             Some((bytes, row)) => Manifest::read(bytes, row.media_type().as_ref()).map_err(Error::ManifestInvalid)?,
             None => stored_manifest(tx, name, digest)?.ok_or_else(unknown)?,
         };
         let mut missing = missing(tx, name, &manifest, sparse)?;
-        // A client that pushes an index pushes its children first, also those that were deleted.
+        // A client that pushes an index pushes its children first, also those that were deleted. So a push restores only
+        // the manifest whose bytes it has.
         for child in manifest.manifests().iter().filter(|_| pushed.is_none()) {
             if tx.deleted_manifest(name, child.digest)?.is_some() {
                 missing.retain(|missing| *missing != child.digest);

@@ -116,7 +116,7 @@ pub(super) async fn maintenance(call: &PageCall<'_>) -> HandlerResult {
 }
 
 fn work(call: &PageCall<'_>, work: Work, name: &'static str, about: String, command: &'static str) -> WorkRow {
-    let WorkState { running_since, percent, ended, result, is_good } = call.context.registry.activity().state(work);
+    let WorkState { running_since, percent, ended, result, is_good, .. } = call.context.registry.activity().state(work);
     let state = match (running_since, ended, is_good) {
         (Some(_), ..) => Badge::new("running", Tone::Accent),
         (None, None, _) => Badge::new("not yet run", Tone::Plain),

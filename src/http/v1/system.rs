@@ -63,7 +63,7 @@ struct State {
 }
 
 impl From<WorkState> for State {
-    fn from(WorkState { running_since, percent, ended, result, is_good }: WorkState) -> Self {
+    fn from(WorkState { running_since, percent, ended, result, is_good, .. }: WorkState) -> Self {
         let good = ended.map(|_| is_good);
         Self { running_since: running_since.map(QuayTime), percent, ended: ended.map(QuayTime), result, good }
     }

@@ -50,14 +50,11 @@ impl HandshakeError {
                 Self::Certificate(CertificateFault::OtherName, names(presented))
             }
             Some(error) => {
-                let why = error.to_string();
+                let mut why = error.to_string();
                 // The words of the library for the usual certificate that signs itself.
-                let of_authority = why.contains("CaUsedAsEndEntity");
-                let why = if of_authority {
-                    "it is the certificate of an authority, not of a server".to_owned()
-                } else {
-                    why
-                };
+                if why.contains("CaUsedAsEndEntity") {
+                    "it is the certificate of an authority, not of a server".clone_into(&mut why);
+                }
                 Self::Certificate(CertificateFault::of(error), why)
             }
             None => Self::Broken(error),

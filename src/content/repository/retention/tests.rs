@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -262,18 +261,13 @@ fn check(seed: u64) -> usize {
 fn a_run_does_what_the_plan_says_and_everything_can_be_restored() {
     let default = if std::env::var_os("CORACLE_FULL").is_some() { HISTORIES_FULL } else { HISTORIES };
     let histories = std::env::var("CORACLE_HISTORIES").map_or(default, |count| count.parse().unwrap());
-    let (seeds, removed_tags) = (histories.div_ceil(SHARED), AtomicUsize::new(0));
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(2, Into::into) {
-            scope.spawn(|| {
-                while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds) {
-                    removed_tags.fetch_add(check(seed as u64), Ordering::Relaxed);
-                }
-            });
-        }
+    let seeds = histories.div_ceil(SHARED);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let share = |first: usize| (first..seeds).step_by(threads).map(|seed| check(seed as u64)).sum::<usize>();
+    let removed_tags: usize = std::thread::scope(|scope| {
+        let shares: Vec<_> = (0..threads).map(|first| scope.spawn(move || share(first))).collect();
+        shares.into_iter().map(|share| share.join().unwrap_or_else(|failure| std::panic::resume_unwind(failure))).sum()
     });
-    let removed_tags = removed_tags.into_inner();
     println!("{histories} histories removed {removed_tags} tags");
     assert!(removed_tags > histories, "{histories} histories removed {removed_tags} tags");
 }
