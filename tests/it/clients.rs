@@ -1,6 +1,6 @@
 //! Real clients against a real registry, over real sockets.
 //!
-//! Nothing here stands in for a client: skopeo, podman, buildah, umoci, containerd, curl and jq are the programs
+//! Nothing here stands in for a client: docker, skopeo, podman, buildah, umoci, containerd, curl and jq are the programs
 //! a user has, `oci-client` is the crate and `oras` the Python package. Each module is one client and shows that
 //! it logs in, pushes, lists, pulls back the same bytes and deletes (where it can), with and without
 //! credentials. Five are of no client: [`keys`] gives each of them an API key, [`tokens`] looks at the tokens they
@@ -23,6 +23,7 @@ mod target;
 mod buildah;
 mod ctr;
 mod curl;
+mod docker;
 mod documents;
 mod go;
 mod keys;

@@ -1,5 +1,5 @@
-//! A client in Go: `net/http`, which speaks HTTP/2 over TLS, and docker's rules for credentials. Debian has no docker
-//! that works without its daemon, so `registry_client.go` follows the same rules.
+//! A client in Go: `net/http`, which speaks HTTP/2 over TLS, and docker's rules for credentials
+//! (`registry_client.go`). The engine of Debian's docker is old, and needs root.
 //!
 //! It is built once, into Cargo's directory for the files of tests, and stays there.
 

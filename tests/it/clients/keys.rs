@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::content;
 use super::ctr::Containerd;
 use super::curl::Curl;
+use super::docker::{Engine, needs_engine};
 use super::home::{Home, needs, says_unauthorized};
 use super::image::{Image, compare};
 use super::oci_client::{OciClient, wait};
@@ -307,22 +308,29 @@ fn oci_client_pushes_and_pulls_with_a_key_for_a_password_and_as_a_token() {
 }
 
 #[test]
-fn docker_signs_in_with_a_key() {
-    needs!(CURL, SKOPEO, UMOCI, BUSYBOX);
-    let target = by_key();
+fn docker_pushes_and_pulls_with_a_key_until_it_is_revoked() {
+    needs_engine!();
+    let target = guarded();
     let home = Home::beside(&target);
-    let (user, key) = target.credentials.clone().unwrap();
-    let curl = Curl::of(&home, &target);
-    curl.push(&content::busybox(), "keys/docker", "one");
-    // The requests of `docker login`: one without credentials for the challenge, and one with them.
-    let challenge = Curl::stranger(&home, &target).get("/v2/").is(401);
-    assert!(challenge.header("WWW-Authenticate").is_some_and(|challenge| challenge.starts_with("Bearer realm=")));
-    curl.send("/v2/", &["--header", "User-Agent: docker/27.3.1 go/go1.22.7 UpstreamClient(Docker-Client/27.3.1)"])
-        .is(200);
+    let key = Key::make(&home, &target, &json!({ "scopes": ["keys/**"] }));
+    let docker = Engine::start(&home, &target);
+    docker.sign_in("admin", &key.secret).unwrap();
+    let image = content::docker();
+    docker.load(&image, "keys/docker:one");
+    docker.push("keys/docker:one");
+    docker.pull("keys/docker:one");
+    docker.load(&image, "other/docker:one");
+    let elsewhere = ["push", &*target.image("other/docker:one")];
+    let said = docker.attempt(&elsewhere).unwrap_err();
+    assert!(says_denied(&said), "{said}");
     // Other clients read the stored credentials as well.
-    let auth = home.run("sh", &["-c", &format!("printf %s '{user}:{key}' | base64 -w0")]).text().to_owned();
-    let file =
-        home.write("docker/config.json", json!({ "auths": { &target.host_port: { "auth": auth } } }).to_string());
+    let file = home.path("docker/config.json");
     let inspect = ["inspect", "--raw", "--authfile", file.to_str().unwrap(), &at(&target, "keys/docker:one")];
-    assert_eq!(home.run("skopeo", &inspect).stdout, content::busybox().manifest());
+    assert!(!home.run("skopeo", &inspect).stdout.is_empty());
+
+    let id = format!("/zot/auth/apikey?id={}", key.id);
+    Curl::of(&home, &target).send(&id, &["--request", "DELETE"]).is(200);
+    let said = docker.attempt(&["pull", &target.image("keys/docker:one")]).unwrap_err();
+    assert!(says_unauthorized(&said), "{said}");
+    docker.sign_in("admin", &key.secret).unwrap_err();
 }

@@ -3,11 +3,12 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::json;
 
 use super::content;
 use super::ctr::Containerd;
 use super::curl::Curl;
+use super::docker::{Engine, needs_engine};
 use super::home::{Home, needs};
 use super::image::{Image, compare, digest};
 use super::skopeo::Skopeo;
@@ -79,23 +80,16 @@ fn containerd_names_the_registry_that_it_means() {
 }
 
 #[test]
-fn docker_sends_names_of_docker_hub_without_a_host() {
-    needs!(CURL, SKOPEO, UMOCI, BUSYBOX);
+fn docker_pulls_names_of_docker_hub() {
+    needs_engine!();
     let image = content::busybox();
     let (_hub, mirror) = hub(&image);
     let home = Home::beside(&mirror);
-    let curl = Curl::of(&home, &mirror);
-    // As the daemon does: a ping, the tag by HEAD, the manifest by digest, then its blobs.
-    curl.get("/v2/").is(200);
-    let tag = curl.head(&format!("/v2/library/busybox/manifests/{}", image.tag)).is(200);
-    assert_eq!(tag.header("Docker-Content-Digest"), Some(&*image.root.digest));
-    let manifest = curl.get(&format!("/v2/library/busybox/manifests/{}", image.root.digest)).is(200);
-    let parsed: Value = serde_json::from_slice(&manifest.body).unwrap();
-    for part in [&parsed["config"], &parsed["layers"][0]] {
-        let wanted = part["digest"].as_str().unwrap();
-        assert_eq!(digest(&curl.get(&format!("/v2/library/busybox/blobs/{wanted}")).is(200).body), wanted);
-    }
-    assert_eq!(curl.tags("docker.io/library/busybox"), [&*image.tag], "its name here");
+    let docker = Engine::start_with(&home, &mirror, &json!({ "registry-mirrors": [mirror.url("")] }));
+    let name = format!("busybox:{}", image.tag);
+    docker.say(&["pull", "--quiet", &name]);
+    docker.has_as(&name, &image);
+    assert_eq!(Curl::of(&home, &mirror).tags("docker.io/library/busybox"), [&*image.tag], "its name here");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::content;
 use super::ctr::Containerd;
 use super::curl::Curl;
+use super::docker::{Engine, needs_engine};
 use super::go::GoClient;
 use super::home::{Home, needs};
 use super::oci_client::{OciClient, spoken, wait};
@@ -27,6 +28,9 @@ pub(super) type Credentials<'a> = Option<(&'a str, &'a str)>;
 
 const RIGHT: (&str, &str) = ("alice", "the right password");
 const WRONG: (&str, &str) = ("alice", "a wrong password");
+
+/// The image that docker pushes under other names.
+const LOADED: &str = "local/image:one";
 
 /// One client with one user's credentials. An error is what the client said when it failed.
 pub(super) trait Participant {
@@ -236,6 +240,32 @@ impl Participant for Ctr<'_> {
     }
 }
 
+/// docker, with an engine.
+struct Docker<'a> {
+    engine: Engine<'a>,
+    target: &'a Target,
+    credentials: Credentials<'a>,
+}
+
+impl Participant for Docker<'_> {
+    fn sign_in(&self) -> Option<Result<(), String>> {
+        let (user, password) = self.credentials?;
+        let said = self.engine.sign_in(user, password).map(drop);
+        self.engine.remember(user, password);
+        Some(said)
+    }
+
+    fn pull(&self, repository: &str, tag: &str) -> Result<(), String> {
+        self.engine.attempt(&["pull", "--quiet", &self.target.image(&format!("{repository}:{tag}"))]).map(drop)
+    }
+
+    fn push(&self, repository: &str, tag: &str) -> Result<(), String> {
+        let name = self.target.image(&format!("{repository}:{tag}"));
+        self.engine.attempt(&["tag", &self.target.image(LOADED), &name])?;
+        self.engine.attempt(&["push", "--quiet", &name]).map(drop)
+    }
+}
+
 /// The `oras` library of Python with its default settings, which notices a wrong password when it needs it.
 impl Participant for Oras<'_> {
     fn sign_in(&self) -> Option<Result<(), String>> {
@@ -325,6 +355,16 @@ fn ctr() {
         let containerd = Containerd::start(home, target);
         containerd.import(&content::busybox(), "local/image");
         Box::new(Ctr { containerd, target, user: pair(credentials) })
+    });
+}
+
+#[test]
+fn docker() {
+    needs_engine!();
+    everywhere("docker", |home, target, credentials| {
+        let engine = Engine::start(home, target);
+        engine.load(&content::docker(), LOADED);
+        Box::new(Docker { engine, target, credentials })
     });
 }
 

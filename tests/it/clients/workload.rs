@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::content;
 use super::curl::Curl;
-use super::home::{Home, find, needs};
+use super::docker::{Engine, needs_engine};
+use super::home::{Home, needs, says_unauthorized};
 use super::skopeo::Skopeo;
 use super::storage::Storage;
 use super::target::{Target, guarded_as};
@@ -53,13 +54,10 @@ fn podman_pushes_and_pulls_with_a_workload_token() {
     }
 }
 
-/// The client signs in by itself if there is no engine. It pushes only with one. Debian has both in one package, which CI
-/// does not install.
+/// docker signs in by itself if there is no engine.
 #[test]
-fn docker_signs_in_with_a_workload_token() {
-    if find("docker").is_none() {
-        return;
-    }
+fn docker_signs_in_with_a_workload_token_without_an_engine() {
+    needs!(DOCKER);
     let issuer = Issuer::start();
     for profile in ["coracle", "zot"] {
         let target = target(&issuer, profile);
@@ -70,6 +68,29 @@ fn docker_signs_in_with_a_workload_token() {
         let bad = issuer.token(&json!({ "repository": "org/other" }));
         let said = home.fails_fed("docker", &login, &bad).stderr;
         assert!(said.contains("401") || said.contains("unauthorized"), "{said}");
+    }
+}
+
+#[test]
+fn docker_pushes_and_pulls_with_a_workload_token() {
+    needs_engine!();
+    let issuer = Issuer::start();
+    for profile in ["coracle", "zot"] {
+        let target = target(&issuer, profile);
+        let home = Home::beside(&target);
+        let docker = Engine::signed_in(&home, &target);
+        let image = content::docker();
+        docker.load(&image, "team/box:1");
+        docker.push("team/box:1");
+        docker.pull("team/box:1");
+        let served = Curl::of(&home, &target).download("team/box", "1");
+        assert_eq!(served.uncompressed(), image.uncompressed());
+        docker.load(&image, "other/box:1");
+        let said = docker.attempt(&["push", &target.image("other/box:1")]).unwrap_err();
+        assert!(said.contains("denied"), "{said}");
+        let bad = issuer.token(&json!({ "repository": "org/other" }));
+        let said = docker.sign_in("any", &bad).unwrap_err();
+        assert!(says_unauthorized(&said), "{said}");
     }
 }
 
