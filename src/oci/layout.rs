@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use oci_spec::image::ANNOTATION_REF_NAME;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::{Digest, ImageName, JsonObject, without_lone_surrogates};
+
+/// The name of a manifest in a layout (image-spec, annotations.md).
+pub(crate) const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// The full name of an image, as containerd, docker and we write it.
 pub(crate) const ANNOTATION_IMAGE_NAME: &str = "io.containerd.image.name";
@@ -82,6 +84,11 @@ impl InvalidLayout {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_annotation_of_a_name_is_that_of_the_specification() {
+        assert_eq!(ANNOTATION_REF_NAME, oci_spec::image::ANNOTATION_REF_NAME);
+    }
 
     #[test]
     fn a_bad_entry_leaves_the_others() {

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
-use oci_spec::distribution::{RepositoryListBuilder, TagListBuilder};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 
 use crate::content::repository::{Error, NamePage, ReferrerCursor, TagPage};
-use crate::http::error::ApiError;
 use crate::http::response::{OCI_FILTERS_APPLIED, json_response, next_link, with_body};
 use crate::http::route::Page;
 use crate::http::{Body, Context, HandlerResult};
@@ -20,6 +19,17 @@ const PARAMETER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(
 
 /// The most entries of a page. A client that follows `Link` gets the whole list.
 const PAGE_MAX: usize = 10_000;
+
+#[derive(Serialize)]
+struct RepositoryList {
+    repositories: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct TagList<'a> {
+    name: &'a str,
+    tags: Vec<String>,
+}
 
 impl Page {
     /// The most entries of this page.
@@ -48,8 +58,7 @@ pub(in crate::http) async fn catalog(
             context.blocking(move || view.merged_page(&last, limit, &more)).await?
         }
     };
-    let list = RepositoryListBuilder::default().repositories(listed.names).build().map_err(ApiError::internal)?;
-    let mut response = json_response(StatusCode::OK, &list);
+    let mut response = json_response(StatusCode::OK, &RepositoryList { repositories: listed.names });
     if let Some(last) = listed.next {
         response.headers_mut().insert(header::LINK, next_link(&page.next_path("/v2/_catalog", &last)));
     }
@@ -81,8 +90,7 @@ pub(super) fn merged_tags(context: &Context<'_>, name: &RepositoryName, page: &P
 
 fn tag_list(name: &RepositoryName, page: &Page, tags: Vec<String>, has_more: bool) -> HandlerResult {
     let next = has_more.then(|| tags.last().cloned()).flatten();
-    let list = TagListBuilder::default().name(name.as_str()).tags(tags).build().map_err(ApiError::internal)?;
-    let mut response = json_response(StatusCode::OK, &list);
+    let mut response = json_response(StatusCode::OK, &TagList { name: name.as_str(), tags });
     if let Some(last) = next {
         let path = page.next_path(&format!("/v2/{name}/tags/list"), &last);
         response.headers_mut().insert(header::LINK, next_link(&path));

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use oci_spec::image::ANNOTATION_REF_NAME;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Export, ExportError, Exported, Selection};
 use crate::content::repository::{Error, ReferrerCursor, Repository, SearchScope};
-use crate::oci::layout::ANNOTATION_IMAGE_NAME;
+use crate::oci::layout::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME};
 use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 
 /// Names and tags that are read at once.

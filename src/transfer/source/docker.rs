@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use oci_spec::image::ANNOTATION_REF_NAME;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -18,6 +17,7 @@ use super::layout::Layout;
 use super::scratch::ScratchFile;
 use super::{Content, Scratch, SourceError};
 use crate::content::blobs::FilePart;
+use crate::oci::layout::ANNOTATION_REF_NAME;
 use crate::oci::{Algorithm, Digest, Hasher};
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
