@@ -4,7 +4,6 @@ pub(crate) mod append;
 pub(crate) mod blocking;
 pub(crate) mod bounded_map;
 pub(crate) mod byte_budget;
-#[cfg_attr(not(feature = "tls"), path = "kit/certificate/absent.rs")]
 pub(crate) mod certificate;
 pub(crate) mod clock;
 pub(crate) mod file;

@@ -62,7 +62,6 @@ use sendfile::{FileSocket, Windows};
 use socket::{Replay, Socket};
 pub use start::RunningRegistry;
 pub(crate) use start::serving_problems;
-#[cfg(feature = "tls")]
 pub(crate) use tls::check_tls;
 use tls::{Accepted, Tls};
 use unread::{ClientBody, UnreadInput};

@@ -91,6 +91,9 @@ impl FromStr for RemoteImages {
             "docker" | "https" => format!("https://{host}"),
             _ => return Err(format!("expected docker://, https:// or http://, found {scheme}://")),
         };
+        if cfg!(not(feature = "tls")) && url.starts_with("https:") {
+            return Err("https:// needs TLS, and this program was built without the feature tls".to_owned());
+        }
         let parsed = Url::parse(&url).ok().filter(|url| url.host_str().is_some() && url.path() == "/");
         if parsed.is_none_or(|url| !url.username().is_empty() || url.password().is_some()) {
             return Err("expected a host, and no password in it".to_owned());

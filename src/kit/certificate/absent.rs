@@ -2,13 +2,7 @@
 
 use std::path::Path;
 
-use super::clock::Timestamp;
-
-/// The time in which a certificate is valid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Validity {
-    pub(crate) until: Timestamp,
-}
+use super::Validity;
 
 impl Validity {
     pub(crate) fn read(_: &Path) -> Result<Self, String> {
