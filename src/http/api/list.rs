@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
@@ -68,7 +68,7 @@ pub(in crate::http) async fn catalog(
 /// `/v2/<name>/tags/list` (distribution-spec, "Listing Tags").
 pub(in crate::http) fn tags(context: &Context<'_>, name: &RepositoryName, page: &Page) -> HandlerResult {
     let listed = context.registry.repository(name).tags(&page.last, page.size())?;
-    tag_list(name, page, listed.tags, listed.more)
+    Ok(tag_list(name, page, listed.tags, listed.more))
 }
 
 /// As [`tags`], with more tags, which are in byte order. The repository need not exist if there are any.
@@ -85,17 +85,17 @@ pub(super) fn merged_tags(context: &Context<'_>, name: &RepositoryName, page: &P
     tags.dedup();
     let has_more = listed.more || tags.len() > page.size();
     tags.truncate(page.size());
-    tag_list(name, page, tags, has_more)
+    Ok(tag_list(name, page, tags, has_more))
 }
 
-fn tag_list(name: &RepositoryName, page: &Page, tags: Vec<String>, has_more: bool) -> HandlerResult {
+fn tag_list(name: &RepositoryName, page: &Page, tags: Vec<String>, has_more: bool) -> Response<Body> {
     let next = has_more.then(|| tags.last().cloned()).flatten();
     let mut response = json_response(StatusCode::OK, &TagList { name: name.as_str(), tags });
     if let Some(last) = next {
         let path = page.next_path(&format!("/v2/{name}/tags/list"), &last);
         response.headers_mut().insert(header::LINK, next_link(&path));
     }
-    Ok(response)
+    response
 }
 
 /// `/v2/<name>/referrers/<digest>` (distribution-spec, "Listing Referrers").

@@ -45,9 +45,9 @@ pub(super) fn may_run(test: &str, home: &Home) -> bool {
 macro_rules! needs_engine {
     () => {{
         use super::home::{Home, around, needs};
+        fn here() {}
         needs!(DOCKER, DOCKERD, CONTAINERD, SKOPEO, CURL, UMOCI, BUSYBOX);
-        fn inside() {}
-        let test = around(std::any::type_name_of_val(&inside));
+        let test = around(std::any::type_name_of_val(&here));
         if !$crate::clients::docker::may_run(test, &Home::alone()) {
             return;
         }
