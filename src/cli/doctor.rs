@@ -9,6 +9,7 @@ mod data;
 mod network;
 mod permissions;
 mod services;
+mod size;
 mod way;
 
 use std::io::IsTerminal as _;

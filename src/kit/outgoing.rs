@@ -7,6 +7,7 @@
 //!
 //! A connection serves one HTTP/1.1 request, because requests are rare. Proxies of the environment are not used.
 
+mod announced;
 mod first_bytes;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ mod trust;
 #[cfg(feature = "tls")]
 mod verifier;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +26,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::header::{self, HeaderValue};
 use hyper::http::uri::{Authority, Scheme};
@@ -34,6 +37,7 @@ use tokio::net::TcpStream;
 
 use super::network::is_loopback;
 use super::text::minute;
+use announced::Announced;
 use first_bytes::{FirstBytes, Recorded};
 pub(crate) use tls::{Tls, TlsStream, protocol};
 pub(crate) use trust::Trust;
@@ -160,6 +164,9 @@ impl fmt::Debug for Client {
     }
 }
 
+/// The body of a request.
+type Outgoing = BoxBody<Bytes, Infallible>;
+
 /// The server of a request.
 struct Target {
     /// A name, an IPv4 address, or an IPv6 address without brackets.
@@ -176,6 +183,16 @@ impl Client {
     /// Sends a request with an absolute URL, and returns the response, of any status. Sets `Host` and `User-Agent`. Does not
     /// support cookies, redirects and compression.
     pub(crate) async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Error> {
+        self.send_body(request.map(|body| Full::new(body.into()).boxed())).await
+    }
+
+    /// Sends a request without its body, which has this many bytes, and returns the response. A server that waits for the
+    /// body lets the request reach the deadline.
+    pub(crate) async fn announce(&self, request: Request<()>, length: u64) -> Result<Response<Vec<u8>>, Error> {
+        self.send_body(request.map(|()| Announced { length }.boxed())).await
+    }
+
+    async fn send_body(&self, request: Request<Outgoing>) -> Result<Response<Vec<u8>>, Error> {
         let settings = &self.shared.settings;
         let target = Target::of(request.uri())?;
         if !target.tls && settings.plain == Plain::Loopback && !is_loopback(&target.host) {
@@ -188,7 +205,7 @@ impl Client {
         exchange.await.unwrap_or(Err(Error::Deadline { host, after: settings.deadline }))
     }
 
-    async fn exchange(&self, target: &Target, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Error> {
+    async fn exchange(&self, target: &Target, request: Request<Outgoing>) -> Result<Response<Vec<u8>>, Error> {
         let host = &target.host;
         // Before connecting, so that an unreadable file of certificates is reported first.
         let tls = if target.tls { Some(self.tls().await?) } else { None };
@@ -209,7 +226,7 @@ impl Client {
         &self,
         stream: S,
         target: &Target,
-        request: Request<Vec<u8>>,
+        request: Request<Outgoing>,
     ) -> Result<Response<Vec<u8>>, Error> {
         let host = &target.host;
         let bytes_max = self.shared.settings.response_bytes_max;
@@ -291,7 +308,7 @@ fn has_port(authority: &Authority) -> bool {
 }
 
 /// Prepares a request for the connection: moves the host from the URL to the header.
-fn prepare(request: Request<Vec<u8>>, target: &Target) -> Result<Request<Full<Bytes>>, Error> {
+fn prepare(request: Request<Outgoing>, target: &Target) -> Result<Request<Outgoing>, Error> {
     let (mut head, body) = request.into_parts();
     let name = head.uri.authority().map_or("", Authority::as_str).to_owned();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
@@ -303,7 +320,7 @@ fn prepare(request: Request<Vec<u8>>, target: &Target) -> Result<Request<Full<By
     head.headers.insert(header::HOST, host);
     head.headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    Ok(Request::from_parts(head, Full::new(body.into())))
+    Ok(Request::from_parts(head, body))
 }
 
 async fn connect(target: &Target, settings: &Settings) -> Result<TcpStream, Error> {

@@ -9,6 +9,7 @@ use hyper::{Request, Response, StatusCode};
 use serde_json::Value;
 use url::Url;
 
+use super::size::size;
 use super::{Check, State, clock};
 use crate::admin::{PROXIES_SHOWN, Status};
 use crate::cli::{Error, block_on};
@@ -171,6 +172,7 @@ pub(super) fn way(place: Option<&Place>, facts: &Facts<'_>) -> Way {
                 way.clock = clock::compare(Timestamp::from_micros(date), text);
             }
             way.checks.push(known(text, &url, &answer, hint(place, facts)));
+            way.checks.extend(answer.size);
         }
     }
     way
@@ -278,6 +280,8 @@ struct Answer {
     headers: HeaderMap,
     /// The URL by which the registry describes its API, if it does.
     described: Option<String>,
+    /// The check of the size of requests.
+    size: Option<Check>,
 }
 
 /// Requests a URL. Trusts the certificates in the file `ca` and in the text `ca_pem`, too.
@@ -309,7 +313,9 @@ async fn request(place: &Place, ca: Option<&Path>, ca_pem: Option<String>) -> Re
         let description: Value = serde_json::from_slice(response.body()).ok()?;
         description["servers"][0]["url"].as_str().map(str::to_owned)
     });
-    Ok(Answer { status: ping.status(), headers: ping.headers().clone(), described })
+    // There is no proxy at an address of the registry itself.
+    let size = if place.is_guess { None } else { size(&client, &place.url).await };
+    Ok(Answer { status: ping.status(), headers: ping.headers().clone(), described, size })
 }
 
 /// Whether the registry behind a URL knows that clients use this URL.

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::home::{Home, needs};
 use super::target::{Target, guarded_as};
+use crate::support::process::Program;
 
 /// The client's address, which differs from that of the proxies.
 const CLIENT: &str = "127.0.0.5";
@@ -140,14 +141,36 @@ fn nginx_as_documented() {
     let temporary = ["client_body", "proxy", "fastcgi", "scgi", "uwsgi"]
         .map(|name| format!("{name}_temp_path {};\n", file(name)))
         .concat();
-    let config = format!(
-        "daemon off;\nmaster_process off;\npid {};\nerror_log stderr;\nevents {{}}\n\
-         http {{\naccess_log off;\n{temporary}{server}}}\n",
-        file("pid")
-    );
-    fs::write(file("nginx.conf"), config).unwrap();
-    let proxy = Proxy::start(Command::new("nginx").args(["-p", &file(""), "-c", &file("nginx.conf")]), port);
-    works(&home, &target, &proxy, &audit);
+    let start = |server: &str| {
+        let config = format!(
+            "daemon off;\nmaster_process off;\npid {};\nerror_log stderr;\nevents {{}}\n\
+             http {{\naccess_log off;\n{temporary}{server}}}\n",
+            file("pid")
+        );
+        fs::write(file("nginx.conf"), config).unwrap();
+        Proxy::start(Command::new("nginx").args(["-p", &file(""), "-c", &file("nginx.conf")]), port)
+    };
+    let documented = start(&server);
+    works(&home, &target, &documented, &audit);
+
+    // The command finds the limits that the documented configuration lifts.
+    let url = format!("https://{}", documented.host_port);
+    let doctor = || {
+        let machine = tempfile::tempdir().unwrap();
+        let command = Program::new(["doctor", "--url", &url, "--ca", &file("cert.pem"), "--machine"]);
+        command.arg(machine.path()).arg("--root").arg(directory.path()).run().stdout
+    };
+    let said = doctor();
+    assert!(said.contains("clients reach the registry at") && !said.contains("413"), "{said}");
+    drop(documented);
+    for (line, expected) in [
+        ("", "refuses requests of 64 MiB (413): pushes of layers fail"),
+        ("client_max_body_size 1g;", "refuses requests of 8 GiB (413): pushes of large layers fail"),
+    ] {
+        let _proxy = start(&server.replace("client_max_body_size 0;", line));
+        let said = doctor();
+        assert!(said.contains(expected) && said.contains("client_max_body_size 0"), "{said}");
+    }
 }
 
 #[test]
