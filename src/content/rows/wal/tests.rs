@@ -87,6 +87,26 @@ fn a_full_log_and_a_large_change_cause_a_checkpoint() {
     assert_eq!(again.unwrap(), [Some((39, 50_000)), Some((7, 2 * BYTES_MAX)), Some((b'x', 1))]);
 }
 
+/// Another version of the program may make checkpoints later.
+#[test]
+fn a_log_larger_than_ours_is_read_to_its_end() {
+    let (root, database) = with_three_changes();
+    let position = database.read(Position::read).unwrap().unwrap();
+    let left = killed(root.path());
+    let mut log = std::fs::read(left.path().join("coracle.wal")).unwrap();
+    while log.len() <= 2 * BYTES_MAX {
+        let mut operations = Operations::default();
+        let value = u32::try_from(log.len()).unwrap().to_be_bytes();
+        operations.add(SETTINGS.name(), b"end", Some(&value));
+        operations.add(SETTINGS.name(), b"filling", Some(&[0; 9999]));
+        log.extend(position.record(&operations.bytes));
+    }
+    std::fs::write(left.path().join("coracle.wal"), &log).unwrap();
+    let again = open(left.path()).unwrap();
+    let end = get(&again, "end").unwrap().try_into().map(u32::from_be_bytes).unwrap();
+    assert!(end as usize > 2 * BYTES_MAX - 20_000, "{end}");
+}
+
 #[test]
 fn an_incomplete_last_record_is_ignored_and_any_other_damage_is_refused() {
     let (root, _database) = with_three_changes();
