@@ -14,6 +14,7 @@
 
 pub(crate) mod authority;
 mod content;
+mod daemon;
 pub(crate) mod home;
 mod image;
 pub(crate) mod python;

@@ -4,12 +4,10 @@
 //! ctr has no command that lists or deletes in a registry, so curl does both.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Stdio};
-use std::thread;
 
 use super::content::{self, HEAVY_BYTES};
 use super::curl::Curl;
+use super::daemon::Daemon;
 use super::home::{Home, Output, needs, says_unauthorized};
 use super::image::{Image, Store, compare};
 use super::target::{Target, guarded, open, targets};
@@ -18,8 +16,8 @@ use super::target::{Target, guarded, open, targets};
 pub(crate) struct Containerd<'a> {
     home: &'a Home,
     target: &'a Target,
-    daemon: Child,
     socket: String,
+    _daemon: Daemon,
 }
 
 impl<'a> Containerd<'a> {
@@ -38,25 +36,10 @@ impl<'a> Containerd<'a> {
              [ttrpc]\naddress = \"{socket}.ttrpc\"\nuid = {uid}\ngid = {gid}\n[debug]\nlevel = \"info\"\n"
         );
         let config = home.write("containerd.toml", config);
-        let mut daemon = home
-            .command("containerd")
-            .arg("--config")
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(daemon.stderr.take().unwrap());
-        // Created before anything can fail, so that the daemon always ends.
-        let containerd = Self { home, target, daemon, socket };
-        let mut said = String::new();
-        while !said.contains("containerd successfully booted") {
-            let length = log.read_line(&mut said).unwrap();
-            assert!(length > 0, "containerd ended before it had started:\n{said}");
-        }
-        thread::spawn(move || log.read_to_end(&mut Vec::new())); // or it would stop at a full pipe
-        containerd
+        let mut command = home.command("containerd");
+        command.arg("--config").arg(config);
+        let daemon = Daemon::start(&mut command, "containerd successfully booted");
+        Self { home, target, socket, _daemon: daemon }
     }
 
     /// Runs ctr, which must succeed.
@@ -153,13 +136,6 @@ fn may_mount() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
     u64::from_str_radix(effective.trim(), 16).unwrap() >> SYS_ADMIN & 1 == 1
-}
-
-impl Drop for Containerd<'_> {
-    fn drop(&mut self) {
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-    }
 }
 
 #[test]

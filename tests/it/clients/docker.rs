@@ -5,36 +5,29 @@
 //! deletes nothing in a registry, so curl does that.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::content;
 use super::curl::Curl;
+use super::daemon::Daemon;
 use super::home::{Home, Output, needs, says_unauthorized, skipped};
 use super::image::{DOCKER_MANIFEST, Image, compare};
 use super::target::{Target, guarded, open, targets};
-
-/// How long an engine may take to stop. It waits for its containerd.
-const STOP_SECONDS_MAX: Duration = Duration::from_secs(20);
 
 /// A running engine and the docker that talks to it.
 pub(super) struct Engine<'a> {
     home: &'a Home,
     target: &'a Target,
-    daemon: Child,
     host: String,
+    _daemon: Daemon,
 }
 
 /// Whether an engine can run here. Reports if not.
-pub(super) fn may_run(test: &str, home: &Home) -> bool {
-    let is_root = home.owner().0 == 0;
+pub(super) fn may_run(test: &str) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
     if !is_root {
         skipped(test, "dockerd needs root");
     }
@@ -44,11 +37,11 @@ pub(super) fn may_run(test: &str, home: &Home) -> bool {
 /// Ends a test if docker or its engine cannot run.
 macro_rules! needs_engine {
     () => {{
-        use super::home::{Home, around, needs};
+        use super::home::{around, needs};
         fn here() {}
         needs!(DOCKER, DOCKERD, CONTAINERD, SKOPEO, CURL, UMOCI, BUSYBOX);
         let test = around(std::any::type_name_of_val(&here));
-        if !$crate::clients::docker::may_run(test, &Home::alone()) {
+        if !$crate::clients::docker::may_run(test) {
             return;
         }
     }};
@@ -66,26 +59,12 @@ impl<'a> Engine<'a> {
         let host = format!("unix://{}", at("docker.sock"));
         // No networks, which only containers need, and nothing of the machine's own engine.
         let config = home.write("dockerd.json", config.to_string());
-        let mut daemon = home
-            .command("dockerd")
+        let mut command = home.command("dockerd");
+        command
             .args(["--config-file", config.to_str().unwrap(), "--host", &host, "--data-root", &at("engine")])
             .args(["--exec-root", &at("run/engine"), "--pidfile", &at("run/engine.pid"), "--storage-driver=vfs"])
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(daemon.stderr.take().unwrap());
-        // Created before anything can fail, so that the daemon always ends.
-        let engine = Self { home, target, daemon, host };
-        let mut said = String::new();
-        while !said.contains("API listen on") {
-            let length = log.read_line(&mut said).unwrap();
-            assert!(length > 0, "dockerd ended before it had started:\n{said}");
-        }
-        thread::spawn(move || log.read_to_end(&mut Vec::new())); // or it would stop at a full pipe
-        engine
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]);
+        Self { home, target, host, _daemon: Daemon::start(&mut command, "API listen on") }
     }
 
     /// Starts an engine and signs in, if the registry needs it.
@@ -147,11 +126,7 @@ impl<'a> Engine<'a> {
 
     /// Removes every image.
     fn empty(&self) {
-        let images = self.say(&["images", "--quiet", "--no-trunc"]);
-        let mut images: Vec<&str> = images.split_whitespace().collect();
-        images.sort_unstable();
-        images.dedup();
-        self.say(&[&["rmi", "--force"], &*images].concat());
+        self.say(&["image", "prune", "--all", "--force"]);
         assert_eq!(self.say(&["images", "--quiet"]), "");
     }
 
@@ -167,21 +142,6 @@ impl<'a> Engine<'a> {
         let (identity, layers) = said.split_once(' ').unwrap();
         assert_eq!(identity, image.config().digest);
         assert_eq!(serde_json::from_str::<Vec<String>>(layers).unwrap(), image.uncompressed());
-    }
-}
-
-impl Drop for Engine<'_> {
-    /// Stops the engine orderly, because it stops its containerd only then.
-    fn drop(&mut self) {
-        let pid = Pid::from_child(&self.daemon);
-        let _ = kill_process(pid, Signal::TERM);
-        let until = Instant::now() + STOP_SECONDS_MAX;
-        while matches!(self.daemon.try_wait(), Ok(None)) {
-            if Instant::now() > until {
-                let _ = self.daemon.kill();
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
     }
 }
 
