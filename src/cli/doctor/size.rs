@@ -26,7 +26,7 @@ pub(super) async fn size(client: &Client, url: &str) -> Option<Check> {
     if !is_refused(client, url, LARGE).await {
         return None;
     }
-    let refuses = |size: u64| format!("what answers at {url} refuses requests of {} (413)", text::size(size));
+    let refuses = |size: u64| format!("the server at {url} refuses requests of {} (413)", text::size(size));
     Some(if is_refused(client, url, USUAL).await {
         Check::problem(PROXY, format!("{}: pushes of layers fail", refuses(USUAL)), ADVICE)
     } else {

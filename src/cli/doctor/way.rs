@@ -172,7 +172,11 @@ pub(super) fn way(place: Option<&Place>, facts: &Facts<'_>) -> Way {
                 way.clock = clock::compare(Timestamp::from_micros(date), text);
             }
             way.checks.push(known(text, &url, &answer, hint(place, facts)));
-            way.checks.extend(answer.size);
+            // There is no proxy at an address of the registry itself.
+            if !place.is_guess {
+                let size = block_on(async { Ok(size(&answer.client, text).await) });
+                way.checks.extend(size.ok().flatten());
+            }
         }
     }
     way
@@ -280,8 +284,8 @@ struct Answer {
     headers: HeaderMap,
     /// The URL by which the registry describes its API, if it does.
     described: Option<String>,
-    /// The check of the size of requests.
-    size: Option<Check>,
+    /// The client that got them.
+    client: Client,
 }
 
 /// Requests a URL. Trusts the certificates in the file `ca` and in the text `ca_pem`, too.
@@ -313,9 +317,7 @@ async fn request(place: &Place, ca: Option<&Path>, ca_pem: Option<String>) -> Re
         let description: Value = serde_json::from_slice(response.body()).ok()?;
         description["servers"][0]["url"].as_str().map(str::to_owned)
     });
-    // There is no proxy at an address of the registry itself.
-    let size = if place.is_guess { None } else { size(&client, &place.url).await };
-    Ok(Answer { status: ping.status(), headers: ping.headers().clone(), described, size })
+    Ok(Answer { status: ping.status(), headers: ping.headers().clone(), described, client })
 }
 
 /// Whether the registry behind a URL knows that clients use this URL.
