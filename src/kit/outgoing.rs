@@ -53,6 +53,9 @@ const HEAD_FIELDS_MAX: usize = 100;
 const ADDRESSES_MAX: usize = 4;
 const CONNECT_WAIT: Duration = Duration::from_secs(4);
 
+/// The reason for which a build without the feature `tls` does not support `https://`.
+pub(crate) const LACKS_TLS: &str = "https:// needs TLS, and this program was built without the feature tls";
+
 const USER_AGENT: &str = concat!("coracle/", env!("CARGO_PKG_VERSION"));
 
 /// The hosts to which requests may go without TLS.

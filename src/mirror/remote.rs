@@ -7,6 +7,7 @@ use url::Url;
 
 use super::{NameRule, is_hub};
 use crate::kit::network::is_loopback;
+use crate::kit::outgoing::LACKS_TLS;
 use crate::kit::text_form::text_form;
 use crate::oci::{RepositoryName, RepositoryPattern, Tag};
 
@@ -92,7 +93,7 @@ impl FromStr for RemoteImages {
             _ => return Err(format!("expected docker://, https:// or http://, found {scheme}://")),
         };
         if cfg!(not(feature = "tls")) && url.starts_with("https:") {
-            return Err("https:// needs TLS, and this program was built without the feature tls".to_owned());
+            return Err(LACKS_TLS.to_owned());
         }
         let parsed = Url::parse(&url).ok().filter(|url| url.host_str().is_some() && url.path() == "/");
         if parsed.is_none_or(|url| !url.username().is_empty() || url.password().is_some()) {

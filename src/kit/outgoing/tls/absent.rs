@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Error, HandshakeError, Trust};
+use super::{Error, HandshakeError, LACKS_TLS, Trust};
 
 /// A stream with TLS. No connection reaches it.
 pub(crate) type TlsStream<S> = S;
@@ -17,8 +17,7 @@ impl Tls {
     }
 
     pub(crate) async fn connect<S>(&self, _: String, _: S) -> Result<TlsStream<S>, HandshakeError> {
-        let cause = "https:// needs TLS, and this program was built without the feature tls";
-        Err(HandshakeError::Broken(io::Error::other(cause)))
+        Err(HandshakeError::Broken(io::Error::other(LACKS_TLS)))
     }
 }
 
