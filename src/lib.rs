@@ -66,8 +66,8 @@
 //!   errors with their path. `kit::network`: client networks and loopback hosts. `kit::text`: sizes, counts and tables.
 //!   `kit::text_form`: types that are written as the text that they were parsed from. `kit::opaque_debug`: `Debug` without
 //!   content. `kit::bounded_map`: a map with a limit. `kit::byte_budget`: a limit on bytes in memory. `kit::throttle`:
-//!   limits on wrong passwords. `kit::window_limit`: limits by network. `kit::certificate`: the dates and
-//!   names of a certificate. `kit::append`: log files that may be rotated. `kit::blocking`: blocking work of any type as one type of
+//!   limits on wrong passwords. `kit::window_limit`: limits by network. `kit::certificate`: the dates and names of a
+//!   certificate. `kit::append`: log files that may be rotated. `kit::blocking`: blocking work of any type as one type of
 //!   task. `kit::metrics`: the figures of one registry. `kit::outgoing`: bounded requests to other servers.
 //!   `kit::traces`: spans of requests, for a collector of OpenTelemetry. `kit::site`: the files of a web page in memory.
 //! * `content::blobs`: content-addressed files. Knows no repository and no row.
@@ -98,9 +98,9 @@
 //!
 //! # Features
 //!
-//! A feature of Cargo leaves out a part of the program, for programs that embed the library; `docs/embedding.md` lists them. The cut
-//! is a module: without the feature, the file `absent.rs` in the folder of the module takes its place, with the same
-//! functions. They find nothing, or their types have no value. `config::parts` refuses keys that need the part.
+//! A feature of Cargo leaves out a part of the program, for programs that embed the library and for the first command of
+//! README.md; `docs/embedding.md` lists them. The cut is a module: without the feature, the file `absent.rs` in the folder
+//! of the module takes its place, with the same functions. They find nothing, or their types have no value. `config::parts` refuses keys that need the part.
 //!
 //! # Invariants
 //!
