@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use curl::Http;
+use handshakes::{Beginning, Version};
 use report::Report;
 use server::{Key, Peer, Server, Setting};
 
@@ -170,20 +171,29 @@ fn with_curl() -> Vec<Work> {
     works
 }
 
+/// New connections, each with one request. A handshake costs what such a connection costs more than a plain one.
 fn handshakes() -> Vec<Work> {
-    let each = |name: &str, what: &str, key, is_resumed| Work {
+    let each = |name: &str, what: &str, setting, beginning| Work {
         name: name.to_owned(),
         what: what.to_owned(),
         unit: Unit::Count,
-        setting: Setting::Tls(key),
+        setting,
         wanted: (None, None),
-        run: Box::new(move |s, e, _| handshakes::measure(s, e, is_resumed)),
+        run: Box::new(move |s, e, _| handshakes::measure(s, e, beginning)),
     };
+    let [ecdsa, rsa] = [Key::Ecdsa, Key::Rsa].map(Setting::Tls);
+    let [full, resumed] = [Beginning::Full, Beginning::Resumed].map(|begin| begin(Version::Three));
+    let [full_12, resumed_12] = [Beginning::Full, Beginning::Resumed].map(|begin| begin(Version::Two));
     vec![
-        each("tls-full", "new TLS connections with one request each", Key::Ecdsa, false),
-        each("tls-resumed", "resumed TLS connections with one request each", Key::Ecdsa, true),
-        each("tls-rsa-full", "the same with a key of RSA: new connections", Key::Rsa, false),
-        each("tls-rsa-resumed", "the same with a key of RSA: resumed connections", Key::Rsa, true),
+        each("new-plain", "new plain connections with one request each", Setting::Plain, Beginning::Plain),
+        each("new-tls13-full", "the same over TLS 1.3, with a key of P-256", ecdsa, full),
+        each("new-tls13-resumed", "the same, resumed", ecdsa, resumed),
+        each("new-tls13-rsa-full", "the same over TLS 1.3, with a key of RSA", rsa, full),
+        each("new-tls13-rsa-resumed", "the same, resumed", rsa, resumed),
+        each("new-tls12-full", "the same over TLS 1.2, with a key of P-256", ecdsa, full_12),
+        each("new-tls12-resumed", "the same, resumed", ecdsa, resumed_12),
+        each("new-tls12-rsa-full", "the same over TLS 1.2, with a key of RSA", rsa, full_12),
+        each("new-tls12-rsa-resumed", "the same, resumed", rsa, resumed_12),
     ]
 }
 

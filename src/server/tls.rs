@@ -1,5 +1,7 @@
 //! [`Tls`]: accepts TLS connections. Certificate and key are read again when their files change.
 
+mod preference;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,13 +11,14 @@ use parking_lot::Mutex;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use self::preference::Configs;
 use super::client_certificate::Naming;
 use super::read_ahead::ReadAhead;
 use crate::acme::{ALPN, Acme};
@@ -37,7 +40,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Accepts TLS connections.
 pub(super) struct Tls {
-    acceptor: Mutex<CurrentAcceptor>,
+    configs: Mutex<CurrentConfigs>,
     certificate: Arc<Reloading>,
     clients: Option<Clients>,
 }
@@ -59,9 +62,9 @@ pub(super) struct Accepted<S> {
     pub(super) is_challenge: bool,
 }
 
-/// The acceptor to use.
-struct CurrentAcceptor {
-    acceptor: TlsAcceptor,
+/// The configurations to use.
+struct CurrentConfigs {
+    configs: Configs,
     /// The file with the authorities of clients.
     watched: Watched<1>,
 }
@@ -145,35 +148,39 @@ impl Tls {
         });
         let clients = clients.transpose()?;
         let stamp = clients.as_ref().and_then(|clients| FileStamp::at(&clients.authorities));
-        let acceptor = acceptor(&certificate, clients.as_ref()).map_err(unusable)?;
-        let acceptor = Mutex::new(CurrentAcceptor { acceptor, watched: Watched::new([stamp], None) });
-        Ok(Self { acceptor, certificate, clients })
+        let configs = configs(&certificate, clients.as_ref()).map_err(unusable)?;
+        let configs = Mutex::new(CurrentConfigs { configs, watched: Watched::new([stamp], None) });
+        Ok(Self { configs, certificate, clients })
     }
 
     /// Performs the handshake.
     pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S) -> io::Result<Accepted<S>> {
-        let stream = self.acceptor().accept(ReadAhead::new(socket)).await?;
+        let configs = self.configs();
+        let start = LazyConfigAcceptor::new(Acceptor::default(), ReadAhead::new(socket)).await?;
+        let config = Arc::clone(configs.for_client(&start.client_hello()));
+        let stream = start.into_stream(config).await?;
         let session = stream.get_ref().1;
         let (certificate, protocol) = (self.client(session), session.alpn_protocol());
         let (is_http2, is_challenge) = (protocol == Some(HTTP2), protocol == Some(ALPN));
         Ok(Accepted { stream, certificate, is_http2, is_challenge })
     }
 
-    /// Returns the acceptor to use. If a changed file of authorities is not usable, this logs an error and keeps the old ones.
-    fn acceptor(&self) -> TlsAcceptor {
-        let mut current = self.acceptor.lock();
+    /// Returns the configurations to use. If a changed file of authorities is not usable, this logs an error and keeps the
+    /// old ones.
+    fn configs(&self) -> Configs {
+        let mut current = self.configs.lock();
         if let Some(clients) = &self.clients {
             let changed = current.watched.read_changed(
                 || [FileStamp::at(&clients.authorities)],
-                || acceptor(&self.certificate, Some(clients)),
+                || configs(&self.certificate, Some(clients)),
                 "the changed authorities are not usable: the previous ones stay in use",
             );
             if let Some(changed) = changed {
                 tracing::info!(file = %clients.authorities.display(), "read the changed authorities of clients");
-                current.acceptor = changed;
+                current.configs = changed;
             }
         }
-        current.acceptor.clone()
+        current.configs.clone()
     }
 
     /// The client certificate of a connection.
@@ -192,10 +199,10 @@ impl Tls {
     }
 }
 
-/// Makes an acceptor. It has tickets of its own, so that no session continues that earlier authorities permitted.
-fn acceptor(certificate: &Arc<Reloading>, clients: Option<&Clients>) -> Result<TlsAcceptor, Unusable> {
+/// Makes configurations. They have tickets of their own, so that no session continues that earlier authorities permitted.
+fn configs(certificate: &Arc<Reloading>, clients: Option<&Clients>) -> Result<Configs, Unusable> {
     let failed = |error: rustls::Error| Unusable::content("http.tls", error.to_string());
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(preference::provider());
     let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions().map_err(failed)?;
     let builder = match clients {
@@ -211,11 +218,12 @@ fn acceptor(certificate: &Arc<Reloading>, clients: Option<&Clients>) -> Result<T
     let mut server = builder.with_cert_resolver(Arc::<Reloading>::clone(certificate));
     // A client that comes back shows what it was given, so the registry remembers nothing of it.
     server.ticketer = aws_lc_rs::Ticketer::new().map_err(failed)?;
+    server.session_storage = Arc::new(NoServerSessionStorage {});
     server.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
     if certificate.acme.is_some() {
         server.alpn_protocols.push(ALPN.to_vec());
     }
-    Ok(TlsAcceptor::from(Arc::new(server)))
+    Ok(Configs::new(server))
 }
 
 /// The last usable certificate and key of two files.

@@ -13,6 +13,9 @@ use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::version::{TLS12, TLS13};
+use rustls::{CipherSuite, ClientConfig, HandshakeKind, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -232,6 +235,73 @@ async fn a_thousand_ranges_go_over_http2() {
     assert_eq!(response.status(), 206);
     let (_, body) = whole(response).await;
     assert_eq!(body.windows(14).filter(|window| window == b"Content-Range:").count(), 1024);
+}
+
+/// Connects with this configuration, sends a request, and returns the connection.
+async fn asked(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream<TcpStream> {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::clone(config)).connect(name, socket).await.unwrap();
+    stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    stream
+}
+
+/// A client with this version of TLS, which names its ciphers in the order of these parts of their names.
+fn client_of(
+    trusted: &CertificateDer<'static>,
+    version: &'static SupportedProtocolVersion,
+    order: &[&str],
+) -> Arc<ClientConfig> {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    let place = |suite: CipherSuite| order.iter().position(|part| format!("{suite:?}").contains(part));
+    provider.cipher_suites.sort_by_key(|suite| place(suite.suite()).unwrap());
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider));
+    let builder = builder.with_protocol_versions(&[version]).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+
+#[tokio::test]
+async fn the_registry_chooses_the_cipher_unless_the_client_names_chacha20_first() {
+    let (t, certificate, _files) = registry().await;
+    let negotiated = async |version, order: &[&str]| {
+        let stream = asked(t.running.address(), &client_of(&certificate, version, order)).await;
+        format!("{:?}", stream.get_ref().1.negotiated_cipher_suite().unwrap().suite())
+    };
+    for version in VERSIONS {
+        let chacha20 = negotiated(version, &["CHACHA20", "AES_256", "AES_128"]).await;
+        assert!(chacha20.contains("CHACHA20"), "{chacha20}");
+        // As OpenSSL names them.
+        let chosen = negotiated(version, &["AES_256", "CHACHA20", "AES_128"]).await;
+        let expected =
+            if std::fs::read_to_string("/proc/cpuinfo").unwrap().contains(" aes ") { "AES_128" } else { "CHACHA20" };
+        assert!(chosen.contains(expected), "{chosen}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_continues_its_session() {
+    let (t, certificate, _files) = registry().await;
+    for version in VERSIONS {
+        for order in [["AES_256", "AES_128", "CHACHA20"], ["CHACHA20", "AES_256", "AES_128"]] {
+            let client = client_of(&certificate, version, &order);
+            let mut kinds = Vec::new();
+            for _ in 0..3 {
+                kinds.push(asked(t.running.address(), &client).await.get_ref().1.handshake_kind().unwrap());
+            }
+            assert_eq!(
+                kinds,
+                [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed],
+                "{version:?} {order:?}"
+            );
+        }
+    }
 }
 
 #[tokio::test]
