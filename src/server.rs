@@ -48,7 +48,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::http::{self, Arriving, Body, BoxError, Connection, OwnHosts, RequestBody};
 use crate::identity::access::ClientCertificate;
@@ -62,13 +62,13 @@ use sendfile::{FileSocket, Windows};
 use socket::{Replay, Socket};
 pub use start::RunningRegistry;
 pub(crate) use start::serving_problems;
-pub(crate) use tls::check_tls;
-use tls::{Accepted, Tls};
+use tls::{Accepted, Failed, Tls};
+pub(crate) use tls::{certificate_warning, check_tls};
 use unread::{ClientBody, UnreadInput};
 use write_timeout::WriteTimeout;
 use wrong_scheme::{Mistake, WrongScheme};
 
-/// The longest time for a TLS handshake.
+/// The longest time from the start of a connection to the end of its TLS handshake.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// The pause after a connection could not be accepted, for example for lack of file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -211,11 +211,10 @@ impl Server {
         let limits = self.shared.limits();
         let tls = self.tls.as_ref().filter(|_| client.has_tls);
         let wait = if tls.is_some() { HANDSHAKE_WAIT } else { limits.idle_timeout };
+        let deadline = Instant::now() + wait;
         let beginning = tokio::select! {
-            beginning = timeout(wait, socket.beginning(tls.is_none(), limits.header_timeout)) => beginning,
-            // A server that stops does not wait for a client that has sent nothing.
-            _ = client.stopping.changed() => return,
-            () = client.handle.must_close() => return tracing::debug!(%peer, "closed for another connection"),
+            beginning = timeout_at(deadline, socket.beginning(tls.is_none(), limits.header_timeout)) => beginning,
+            () = client.must_end() => return,
         };
         let Ok(Ok(Some(beginning))) = beginning else { return tracing::debug!(%peer, "the client sent nothing") };
         let (state, patience) = (ConnectionState::new(), limits.body_idle_timeout);
@@ -225,7 +224,7 @@ impl Server {
             let socket = Linger::new(WriteTimeout::new(socket, patience), unread, lingering);
             let refused = tokio::select! {
                 refused = self.wrong_scheme.refuse(mistake, socket, peer) => refused,
-                () = client.handle.must_close() => return tracing::debug!(%peer, "closed for another connection"),
+                () = client.must_end() => return,
             };
             return refused.unwrap_or_else(|error| tracing::debug!(%peer, %error, "the connection ended early"));
         }
@@ -239,15 +238,23 @@ impl Server {
                 self.http1(socket, state, Some(windows), client).await;
             };
         };
-        let socket = Linger::new(WriteTimeout::new(socket, patience), unread, lingering);
-        let handshake = timeout(HANDSHAKE_WAIT, tls.accept(socket));
+        let socket = Linger::new(WriteTimeout::new(socket, patience), unread.clone(), lingering);
         let handshake = tokio::select! {
-            handshake = handshake => handshake,
-            () = client.handle.must_close() => return tracing::debug!(%peer, "closed for another connection"),
+            handshake = timeout_at(deadline, tls.accept(socket)) => handshake,
+            () = client.must_end() => return,
         };
         match handshake {
             Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "the TLS handshake failed"),
+            Ok(Err(Failed { error, socket })) => {
+                tracing::debug!(%peer, %error, "the TLS handshake failed");
+                let Some(mut socket) = socket else { return };
+                // A client that is still sending must be able to read the reason.
+                unread.leave();
+                tokio::select! {
+                    _ = socket.shutdown() => {}
+                    () = client.must_end() => {}
+                }
+            }
             Ok(Ok(Accepted { is_challenge: true, .. })) => {
                 // The authority has seen the certificate of the challenge, and sends nothing.
                 tracing::debug!(%peer, "the ACME authority has verified a name by TLS");
@@ -407,6 +414,15 @@ struct Client {
 }
 
 impl Client {
+    /// Waits until a connection without a request has to end: for another connection, or because the server stops.
+    async fn must_end(&mut self) {
+        let peer = self.peer;
+        tokio::select! {
+            _ = self.stopping.changed() => {}
+            () = self.handle.must_close() => tracing::debug!(%peer, "closed for another connection"),
+        }
+    }
+
     /// Serves a connection until it ends, the server stops or another connection needs its place.
     async fn serve<C, E: fmt::Display>(&self, connection: C, stop: impl Fn(Pin<&mut C>))
     where

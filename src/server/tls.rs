@@ -1,30 +1,34 @@
 //! [`Tls`]: accepts TLS connections. Certificate and key are read again when their files change.
 
+mod files;
 mod preference;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rustls::ServerConnection;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+pub(super) use self::files::check_authorities;
+use self::files::{AUTHORITIES, Unusable, authorities, load};
+pub(crate) use self::files::{certificate_warning, check_tls};
 use self::preference::Configs;
 use super::client_certificate::Naming;
 use super::read_ahead::ReadAhead;
 use crate::acme::{ALPN, Acme};
 use crate::config;
 use crate::identity::access::ClientCertificate;
-use crate::kit::certificate::{Validity, ValidityState, is_for};
+use crate::kit::certificate::is_for;
 use crate::kit::file::FileStamp;
 use crate::kit::opaque_debug::opaque_debug;
 use crate::registry::Error;
@@ -33,14 +37,13 @@ use crate::registry::Error;
 const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
-const AUTHORITIES: &str = "http.tls.cacert";
-
 /// The shortest time between two checks of the files.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Accepts TLS connections.
 pub(super) struct Tls {
-    configs: Mutex<CurrentConfigs>,
+    /// They are made again when the file with the authorities of clients changes.
+    configs: Watched<Configs, 1>,
     certificate: Arc<Reloading>,
     clients: Option<Clients>,
 }
@@ -62,55 +65,58 @@ pub(super) struct Accepted<S> {
     pub(super) is_challenge: bool,
 }
 
-/// The configurations to use.
-struct CurrentConfigs {
-    configs: Configs,
-    /// The file with the authorities of clients.
-    watched: Watched<1>,
+/// A handshake that failed. The client has not read the reason yet.
+pub(super) struct Failed<S> {
+    pub(super) error: io::Error,
+    pub(super) socket: Option<ReadAhead<S>>,
 }
 
-/// Files that are read again when they change, or when the last read failed.
-struct Watched<const N: usize> {
-    /// The state of the files when they were read last.
+/// A value from files, which are read again when they change, or when the last read failed.
+struct Watched<T, const N: usize> {
+    value: Mutex<T>,
+    files: Mutex<Files<N>>,
+}
+
+struct Files<const N: usize> {
+    /// Their state when they were read last.
     stamps: [Option<FileStamp>; N],
     checked: Instant,
     /// Whether the last read failed. Then the next one may succeed, although the files are the same.
     is_unread: bool,
 }
 
-/// Why files are not usable.
-struct Unusable {
-    /// The key of the configuration that names the file.
-    key: &'static str,
-    why: String,
-    /// Whether a file could not be read. Otherwise its content is at fault.
-    is_unread: bool,
-}
+impl<T: Clone, const N: usize> Watched<T, N> {
+    fn new(value: T, stamps: [Option<FileStamp>; N], read: Option<&Unusable>) -> Self {
+        let is_unread = read.is_some_and(|error| error.is_unread);
+        let files = Files { stamps, checked: Instant::now(), is_unread };
+        Self { value: Mutex::new(value), files: Mutex::new(files) }
+    }
 
-impl Unusable {
-    fn content(key: &'static str, why: String) -> Self {
-        Self { key, why, is_unread: false }
+    /// Returns the value to use. If changed files are not usable, this logs `unusable` and keeps the old value.
+    ///
+    /// One connection looks at the files, and the others do not wait for it: a network file system may hang.
+    fn current(&self, paths: [&Path; N], read: impl FnOnce() -> Result<T, Unusable>, unusable: &str) -> T {
+        if let Some(mut files) = self.files.try_lock()
+            && files.checked.elapsed() >= CHECK_INTERVAL
+            && let Some(value) = beside_other_work(|| files.read_changed(paths, read, unusable))
+        {
+            *self.value.lock() = value;
+        }
+        self.value.lock().clone()
     }
 }
 
-impl<const N: usize> Watched<N> {
-    fn new(stamps: [Option<FileStamp>; N], read: Option<&Unusable>) -> Self {
-        Self { stamps, checked: Instant::now(), is_unread: read.is_some_and(|error| error.is_unread) }
-    }
-
-    /// Reads the files if they have changed, or if the last read failed, and returns the new content. If that fails,
+impl<const N: usize> Files<N> {
+    /// Reads the files if they have changed, or if the last read failed, and returns the new value. If that fails,
     /// `unusable` is logged, once for each state of the files.
     fn read_changed<T>(
         &mut self,
-        stamps: impl FnOnce() -> [Option<FileStamp>; N],
+        paths: [&Path; N],
         read: impl FnOnce() -> Result<T, Unusable>,
         unusable: &str,
     ) -> Option<T> {
-        if self.checked.elapsed() < CHECK_INTERVAL {
-            return None;
-        }
         self.checked = Instant::now();
-        let stamps = stamps();
+        let stamps = paths.map(FileStamp::at);
         let is_changed = stamps != self.stamps;
         if !is_changed && !self.is_unread {
             return None;
@@ -124,6 +130,14 @@ impl<const N: usize> Watched<N> {
             }
         })
         .ok()
+    }
+}
+
+/// Does work that may block, while other threads take over the tasks of this one.
+fn beside_other_work<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 
@@ -149,38 +163,41 @@ impl Tls {
         let clients = clients.transpose()?;
         let stamp = clients.as_ref().and_then(|clients| FileStamp::at(&clients.authorities));
         let configs = configs(&certificate, clients.as_ref()).map_err(unusable)?;
-        let configs = Mutex::new(CurrentConfigs { configs, watched: Watched::new([stamp], None) });
-        Ok(Self { configs, certificate, clients })
+        Ok(Self { configs: Watched::new(configs, [stamp], None), certificate, clients })
     }
 
     /// Performs the handshake.
-    pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S) -> io::Result<Accepted<S>> {
+    pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S) -> Result<Accepted<S>, Failed<S>> {
+        let mut acceptor = pin!(LazyConfigAcceptor::new(Acceptor::default(), ReadAhead::new(socket)));
+        let start = match acceptor.as_mut().await {
+            Ok(start) => start,
+            Err(error) => return Err(Failed { error, socket: acceptor.take_io() }),
+        };
+        // Only now: the client may have waited with its first message.
         let configs = self.configs();
-        let start = LazyConfigAcceptor::new(Acceptor::default(), ReadAhead::new(socket)).await?;
         let config = Arc::clone(configs.for_client(&start.client_hello()));
-        let stream = start.into_stream(config).await?;
+        let handshake = start.into_stream(config).into_fallible().await;
+        let stream = handshake.map_err(|(error, socket)| Failed { error, socket: Some(socket) })?;
         let session = stream.get_ref().1;
+        if session.peer_certificates().is_some() && !self.configs().are(&configs) {
+            let error = io::Error::other("the authorities of clients changed during the handshake");
+            return Err(Failed { error, socket: Some(stream.into_inner().0) });
+        }
         let (certificate, protocol) = (self.client(session), session.alpn_protocol());
         let (is_http2, is_challenge) = (protocol == Some(HTTP2), protocol == Some(ALPN));
         Ok(Accepted { stream, certificate, is_http2, is_challenge })
     }
 
-    /// Returns the configurations to use. If a changed file of authorities is not usable, this logs an error and keeps the
-    /// old ones.
+    /// The configurations to use.
     fn configs(&self) -> Configs {
-        let mut current = self.configs.lock();
-        if let Some(clients) = &self.clients {
-            let changed = current.watched.read_changed(
-                || [FileStamp::at(&clients.authorities)],
-                || configs(&self.certificate, Some(clients)),
-                "the changed authorities are not usable: the previous ones stay in use",
-            );
-            if let Some(changed) = changed {
-                tracing::info!(file = %clients.authorities.display(), "read the changed authorities of clients");
-                current.configs = changed;
-            }
-        }
-        current.configs.clone()
+        let Some(clients) = &self.clients else { return self.configs.value.lock().clone() };
+        let path = &clients.authorities;
+        let read = || {
+            let configs = configs(&self.certificate, Some(clients))?;
+            tracing::info!(file = %path.display(), "read the changed authorities of clients");
+            Ok(configs)
+        };
+        self.configs.current([path], read, "the changed authorities are not usable: the previous ones stay in use")
     }
 
     /// The client certificate of a connection.
@@ -227,29 +244,21 @@ fn configs(certificate: &Arc<Reloading>, clients: Option<&Clients>) -> Result<Co
 }
 
 /// The last usable certificate and key of two files.
-#[derive(Debug)]
 struct Reloading {
     certificate: PathBuf,
     key: PathBuf,
-    current: Mutex<Current>,
+    certified: Watched<Arc<CertifiedKey>, 2>,
     /// The authority that issues the certificate. One file has certificate and key then.
     acme: Option<Arc<Acme>>,
-}
-
-struct Current {
-    certified: Arc<CertifiedKey>,
-    /// The two files.
-    watched: Watched<2>,
 }
 
 impl Reloading {
     fn open(files: &config::Tls) -> Result<Self, Unusable> {
         let (certificate, key) = (files.cert.clone(), files.key.clone());
         let stamps = [&certificate, &key].map(|path| FileStamp::at(path));
-        let certified = Arc::new(load(&certificate, &key)?);
+        let certified = load(&certificate, &key)?;
         note(&certified, &certificate);
-        let current = Current { certified, watched: Watched::new(stamps, None) };
-        Ok(Self { certificate, key, current: Mutex::new(current), acme: None })
+        Ok(Self { certificate, key, certified: Watched::new(Arc::new(certified), stamps, None), acme: None })
     }
 
     /// Begins with a self-signed certificate if the authority has issued none. A certificate that is not for all names is
@@ -257,34 +266,36 @@ impl Reloading {
     fn open_issued(acme: Arc<Acme>) -> Result<Self, Unusable> {
         let path = acme.certificate_file();
         let stamps = [&path, &path].map(|path| FileStamp::at(path));
-        let (certified, watched) = match load(&path, &path) {
-            Ok(certified) => (Arc::new(certified), Watched::new(stamps, None)),
+        let certified = match load(&path, &path) {
+            Ok(certified) => Watched::new(Arc::new(certified), stamps, None),
             Err(unusable) => {
                 if stamps[0].is_some() {
                     tracing::error!(error = unusable.why, "the certificate of the ACME authority is not usable");
                 }
                 let stand_in = acme.stand_in().map_err(|why| Unusable::content("http.tls.acme", why))?;
-                (stand_in, Watched::new(stamps, Some(&unusable)))
+                Watched::new(stand_in, stamps, Some(&unusable))
             }
         };
-        let current = Mutex::new(Current { certified, watched });
-        Ok(Self { certificate: path.clone(), key: path, current, acme: Some(acme) })
+        Ok(Self { certificate: path.clone(), key: path, certified, acme: Some(acme) })
     }
 
-    /// Returns the certificate to use. If changed files are not usable, this logs an error and keeps the old certificate.
+    /// The certificate to use.
     fn current(&self) -> Arc<CertifiedKey> {
-        let mut current = self.current.lock();
-        let changed = current.watched.read_changed(
-            || [&self.certificate, &self.key].map(|path| FileStamp::at(path)),
-            || load(&self.certificate, &self.key),
-            "the changed certificate is not usable: the previous one stays in use",
-        );
-        if let Some(changed) = changed {
+        let read = || {
+            let certified = load(&self.certificate, &self.key)?;
             tracing::info!(certificate = %self.certificate.display(), "read the changed certificate");
-            note(&changed, &self.certificate);
-            current.certified = Arc::new(changed);
-        }
-        Arc::clone(&current.certified)
+            note(&certified, &self.certificate);
+            Ok(Arc::new(certified))
+        };
+        let unusable = "the changed certificate is not usable: the previous one stays in use";
+        self.certified.current([&self.certificate, &self.key], read, unusable)
+    }
+}
+
+/// Logs that clients refuse a certificate, or will.
+fn note(certified: &CertifiedKey, certificate: &Path) {
+    if let Some(warning) = files::warning(certified) {
+        tracing::warn!(certificate = %certificate.display(), "{warning}");
     }
 }
 
@@ -300,82 +311,7 @@ impl ResolvesServerCert for Reloading {
     }
 }
 
-opaque_debug!(Current);
-
-/// Checks that certificate and key are usable. Otherwise returns the key of the configuration at fault, and why.
-pub(crate) fn check_tls(files: &config::Tls) -> Result<(), (&'static str, String)> {
-    load(&files.cert, &files.key).map(drop).map_err(|unusable| (unusable.key, unusable.why))
-}
-
-/// Checks that the authorities of clients are usable.
-pub(super) fn check_authorities(clients: &config::ClientCertificates) -> Result<(), (&'static str, String)> {
-    authorities(&clients.authorities).map(drop).map_err(|unusable| (unusable.key, unusable.why))
-}
-
-/// Reads the authorities of clients.
-fn authorities(path: &Path) -> Result<RootCertStore, Unusable> {
-    let unusable = |why: &dyn std::fmt::Display| format!("{} is not usable: {why}", path.display());
-    let mut roots = RootCertStore::empty();
-    let read = read_chain(path).map_err(|error| match error {
-        pem::Error::NoItemsFound => {
-            Unusable::content(AUTHORITIES, format!("{} contains no certificate", path.display()))
-        }
-        error => Unusable { key: AUTHORITIES, why: unusable(&error), is_unread: is_unread(&error) },
-    });
-    for authority in read? {
-        roots.add(authority).map_err(|error| Unusable::content(AUTHORITIES, unusable(&error)))?;
-    }
-    Ok(roots)
-}
-
-/// Reads the certificates of a PEM file, of which there is at least one.
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
-    let chain = CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>()?;
-    if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) }
-}
-
-const fn is_unread(error: &pem::Error) -> bool {
-    matches!(error, pem::Error::Io(_))
-}
-
-/// Logs that clients refuse a certificate, or will.
-fn note(certified: &CertifiedKey, certificate: &Path) {
-    let Some(validity) = certified.end_entity_cert().ok().and_then(Validity::of) else { return };
-    let (certificate, Validity { from, until }) = (certificate.display(), validity);
-    match validity.now() {
-        ValidityState::Expired => {
-            tracing::warn!(%certificate, %until, "the certificate has expired: clients refuse it");
-        }
-        ValidityState::NotYetValid => {
-            tracing::warn!(%certificate, %from, "the certificate is not valid yet: clients refuse it");
-        }
-        ValidityState::ExpiresSoon => tracing::warn!(%certificate, %until, "the certificate expires soon"),
-        ValidityState::Valid => {}
-    }
-}
-
-fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, Unusable> {
-    const CERT: &str = "http.tls.cert";
-    const KEY: &str = "http.tls.key";
-    let failed = |setting, path: &Path, what: &str, error: pem::Error| match error {
-        pem::Error::NoItemsFound => Unusable::content(setting, format!("{} contains no {what}", path.display())),
-        error => {
-            let why = format!("cannot read {}: {error}", path.display());
-            Unusable { key: setting, why, is_unread: is_unread(&error) }
-        }
-    };
-    let chain = read_chain(certificate).map_err(|error| failed(CERT, certificate, "certificate", error))?;
-    let der = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(KEY, key, "private key", error))?;
-    CertifiedKey::from_der(chain, der, &aws_lc_rs::default_provider()).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => {
-            Unusable::content(KEY, format!("{} is not the key of the certificate in {CERT}", key.display()))
-        }
-        rustls::Error::InvalidCertificate(why) => {
-            Unusable::content(CERT, format!("{} is not usable: {why:?}", certificate.display()))
-        }
-        error => Unusable::content(KEY, format!("{} is not usable: {error}", key.display())),
-    })
-}
+opaque_debug!(Reloading);
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -410,15 +346,15 @@ mod tests {
         fs::remove_file(&files.cert).unwrap();
         fs::create_dir(&files.cert).unwrap();
         assert_eq!(later(), first, "the previous certificate stays in use");
-        assert!(reloading.current.lock().watched.is_unread);
+        assert!(reloading.certified.files.lock().is_unread);
         fs::remove_dir(&files.cert).unwrap();
         write(&files);
         // As if the files had been the same when they could not be read.
-        reloading.current.lock().watched.stamps = [&files.cert, &files.key].map(|path| FileStamp::at(path));
+        reloading.certified.files.lock().stamps = [&files.cert, &files.key].map(|path| FileStamp::at(path));
         assert_ne!(later(), first);
         // An error of the content is not tried again.
         fs::write(&files.cert, "no certificate").unwrap();
         later();
-        assert!(!reloading.current.lock().watched.is_unread);
+        assert!(!reloading.certified.files.lock().is_unread);
     }
 }

@@ -408,6 +408,54 @@ async fn a_new_certificate_is_used_and_a_broken_one_is_not() {
     shown(address, &third).await;
 }
 
+#[tokio::test]
+async fn a_certificate_that_becomes_a_pipe_stops_nothing() {
+    let (root, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let certificate = certify(files.path());
+    let running = Program::serve_with(root.path(), &settings(files.path())).start();
+    let (cert, kept) = (files.path().join("cert.pem"), files.path().join("kept.pem"));
+    std::fs::rename(&cert, &kept).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &cert, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let mut tries = 0;
+    while !running.stderr().contains("it is not a file") {
+        tries += 1;
+        assert!(tries < 600, "{}", running.stderr());
+        connect(running.address(), &[&certificate], &["h2"]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    connect(running.address(), &[&certificate], &["h2"]).await.unwrap();
+    std::fs::rename(&kept, &cert).unwrap();
+    shown(running.address(), &certificate).await;
+    assert_eq!(running.stop().code, Some(0));
+}
+
+#[tokio::test]
+async fn a_client_in_the_handshake_does_not_delay_the_stop() {
+    let (t, _certificate, _files) = registry().await;
+    let mut stalled = TcpStream::connect(t.running.address()).await.unwrap();
+    stalled.write_all(&[0x16, 3, 1, 0, 200]).await.unwrap();
+    // The registry has begun with the connection when it has begun with the next one.
+    let _also = TcpStream::connect(t.running.address()).await.unwrap();
+    let TestRegistry { running, .. } = t;
+    // The handshake may take ten seconds.
+    tokio::time::timeout(Duration::from_secs(7), running.shutdown()).await.expect("the registry stops");
+    assert_eq!(stalled.read(&mut [0; 8]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_too_much_reads_why_its_handshake_failed() {
+    let (t, _certificate, _files) = registry().await;
+    for _ in 0..10 {
+        let mut client = TcpStream::connect(t.running.address()).await.unwrap();
+        // A record with a type that TLS does not have, and then more than the registry reads.
+        let sent = [&[0x16, 3, 1, 0, 5, 99, 0, 0, 1, 0][..], &vec![0x55; 300_000]].concat();
+        client.write_all(&sent).await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer.first(), Some(&0x15), "an alert: {answer:?}");
+    }
+}
+
 #[test]
 fn unusable_files_are_refused_at_the_start() {
     let files = tempfile::tempdir().unwrap();

@@ -25,12 +25,18 @@ pub(super) struct Accepted<S> {
     pub(super) is_challenge: bool,
 }
 
+/// A handshake that failed.
+pub(super) struct Failed<S> {
+    pub(super) error: io::Error,
+    pub(super) socket: Option<S>,
+}
+
 impl Tls {
     pub(super) fn open(_: Certificate, _: Option<&config::ClientCertificates>) -> Result<Self, Error> {
         Err(Error::Tls { cause: "this program was built without the feature tls".into() })
     }
 
-    pub(super) async fn accept<S>(&self, _: S) -> io::Result<Accepted<S>> {
+    pub(super) async fn accept<S>(&self, _: S) -> Result<Accepted<S>, Failed<S>> {
         match *self {}
     }
 
@@ -45,4 +51,8 @@ pub(crate) fn check_tls(_: &config::Tls) -> Result<(), (&'static str, String)> {
 
 pub(super) fn check_authorities(_: &config::ClientCertificates) -> Result<(), (&'static str, String)> {
     Err(("http.tls.cacert", "this program was built without the feature tls".to_owned()))
+}
+
+pub(crate) fn certificate_warning(_: &config::Tls) -> Option<String> {
+    None
 }

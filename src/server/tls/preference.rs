@@ -33,6 +33,11 @@ impl Configs {
         Self { server_chooses: Arc::new(server_chooses), client_chooses: Arc::new(config) }
     }
 
+    /// Whether these are the same, and not others that were made later.
+    pub(super) fn are(&self, others: &Self) -> bool {
+        Arc::ptr_eq(&self.client_chooses, &others.client_chooses)
+    }
+
     /// The form for a client.
     pub(super) fn for_client(&self, hello: &ClientHello<'_>) -> &Arc<ServerConfig> {
         let known = &self.server_chooses.crypto_provider().cipher_suites;
@@ -77,7 +82,7 @@ mod tests {
 
     fn order(has_aes: bool) -> Vec<CipherSuite> {
         let suites = aws_lc_rs::default_provider().cipher_suites;
-        let mut suites: Vec<_> = suites.iter().map(|suite| suite.suite()).collect();
+        let mut suites: Vec<_> = suites.iter().map(rustls::SupportedCipherSuite::suite).collect();
         suites.sort_by_key(|suite| place(*suite, has_aes));
         suites.retain(|suite| format!("{suite:?}").starts_with("TLS13_"));
         suites
