@@ -3,6 +3,27 @@
 //! Results go to standard output, explanations to standard error. Exit codes: 0 success, 1 failure, 2 a mistake in the
 //! command line or the configuration.
 
+/// Prints a line to standard output.
+macro_rules! println {
+    () => { $crate::cli::output::line(format_args!("")) };
+    ($($text:tt)*) => { $crate::cli::output::line(format_args!($($text)*)) };
+}
+
+/// Prints text to standard output.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::cli::output::text(format_args!($($text)*)) };
+}
+
+/// Prints a line to standard error.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::cli::output::note(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+/// Prints text to standard error.
+macro_rules! eprint {
+    ($($text:tt)*) => { $crate::cli::output::note(format_args!($($text)*)) };
+}
+
 mod access;
 mod administer;
 mod apikey;
@@ -17,6 +38,7 @@ mod logging;
 mod login;
 mod logout;
 mod mirror;
+mod output;
 mod process;
 mod progress;
 mod reload;

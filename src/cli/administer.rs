@@ -125,6 +125,11 @@ impl Target {
         self.root.as_deref()
     }
 
+    /// Whether the command or the environment names a configuration.
+    pub(super) fn has_config(&self) -> bool {
+        super::named(self.config.as_deref()).is_some()
+    }
+
     /// The configuration and the data directory.
     pub(super) fn locate(&self) -> Result<(Config, PathBuf), Error> {
         super::locate(self.config.as_deref(), self.root.as_deref())
@@ -170,8 +175,8 @@ impl Target {
             Ok(false) => {
                 let root = root.display();
                 return Err(Error::failed(format!(
-                    "there is no registry in {root}: name its configuration with --config or CORACLE_CONFIG, or its data \
-                     directory with --root"
+                    "there is no registry in {root}: `coracle serve` makes one. If it is elsewhere, name its configuration \
+                     with --config or CORACLE_CONFIG, or its data directory with --root"
                 )));
             }
             Err(error) => return Err(not_usable(&root, &error)),

@@ -11,12 +11,37 @@ mod state;
 mod systemd;
 
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
 use crate::support::process::{ADMIN, Finished, Program};
 
 /// Runs the program with these arguments.
 fn coracle(arguments: &[&str]) -> Finished {
     Program::new(arguments).run()
+}
+
+/// Runs the program with this standard output. Returns its exit code, and its standard error.
+fn with_output(arguments: &[&str], output: impl Into<Stdio>) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+    let done = command.args(arguments).stdin(Stdio::null()).stdout(output).output().unwrap();
+    (done.status.code(), String::from_utf8(done.stderr).unwrap())
+}
+
+#[test]
+fn a_closed_or_full_output_is_no_panic() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().to_str().unwrap();
+    assert_eq!(Program::serve(root.path()).with_admin().start().stop().code, Some(0));
+    for command in [&["user", "list"][..], &["status"], &["du"], &["doctor"], &["inventory"]] {
+        let arguments = [command, &["--root", directory]].concat();
+        let (reader, closed) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(with_output(&arguments, closed), (Some(1), String::new()), "{command:?}");
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let (code, said) = with_output(&arguments, full);
+        assert_eq!(code, Some(1), "{command:?}: {said}");
+        assert!(said.starts_with("coracle: cannot write to standard output: No space left"), "{command:?}: {said}");
+    }
 }
 
 #[test]
@@ -56,7 +81,7 @@ fn a_wrong_command_line_ends_with_2() {
         &["serve", "--port", "65536"],
         &["serve", "--address", "here"],
         &["serve", "--root", ""],
-        &["check-config"],
+        &["check-config", "--json"],
         &["apikey", "revoke", "ci"],
         &["group", "role", "dev", "owner"],
         &["check-config", "/nowhere/coracle.toml"],
