@@ -340,7 +340,8 @@ async fn handle(
         if let Operation::Page(request) = operation {
             return ui::refused(context, request, refusal, access);
         }
-        let error = ApiError::refused(refusal, caller, access, info.surface, || read.scope(registry));
+        let place = (info.surface, request::scheme(&head.headers));
+        let error = ApiError::refused(refusal, caller, access, place, || read.scope(registry));
         return Err(match (registry.mirror(), operation) {
             (Some(mirror), Operation::Registry(route))
                 if error.wants_challenge() && api::mirrored::is_private(mirror, route) =>

@@ -175,6 +175,10 @@ impl Incoming {
 /// Explains why JSON cannot be read: what was expected, and where. It never quotes the input, which may be a misplaced
 /// password.
 pub(crate) fn why_unreadable(error: &serde_json::Error) -> String {
+    // Only an empty text ends before its first character.
+    if error.classify() == serde_json::error::Category::Eof && error.column() == 0 {
+        return "it is empty".to_owned();
+    }
     let message = error.to_string();
     let quotes_nothing = error.classify() != serde_json::error::Category::Data
         || ["missing field ", "duplicate field "].iter().any(|beginning| message.starts_with(beginning));
@@ -191,6 +195,11 @@ pub(crate) fn why_unreadable(error: &serde_json::Error) -> String {
         Some((_, expected)) => format!("expected {expected}"),
         None => format!("unexpected value at line {} column {}", error.line(), error.column()),
     }
+}
+
+/// The scheme of the `Authorization` header, such as `Basic`.
+pub(super) fn scheme(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_whitespace().next()
 }
 
 /// Reads the value of a header as text. Returns `None` if the header is missing, and an error if it is repeated.
@@ -284,6 +293,7 @@ mod tests {
     #[test]
     fn errors_in_json_do_not_quote_it() {
         for (json, expected) in [
+            ("", "it is empty"),
             ("{", "EOF while parsing an object at line 1 column 1"),
             ("{\"name\": hunter2}", "expected value at line 1 column 10"),
             ("{}", "missing field `name` at line 1 column 2"),

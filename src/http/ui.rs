@@ -130,6 +130,8 @@ pub(super) fn refused(context: &Context<'_>, request: &Request, refusal: Refusal
         Refusal::Denied if matches!(request.page, Page::Admin(_)) => {
             Err(ApiError::new(ErrorCode::Denied, "only superusers may see this page and change what it shows"))
         }
-        Refusal::Denied => Err(ApiError::refused(refusal, context.caller, access, context.info.surface, || None)),
+        Refusal::Denied => {
+            Err(ApiError::refused(refusal, context.caller, access, (context.info.surface, None), || None))
+        }
     }
 }

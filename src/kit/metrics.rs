@@ -123,6 +123,8 @@ pub(crate) struct Metrics {
     latency: Family<MethodLabels, Histogram, fn() -> Histogram>,
     sent: Counter<u64, AtomicU64>,
     rate_limited: Family<LimitLabels, Counter>,
+    /// The sum of these, of which the library tells nothing.
+    rate_limited_sum: AtomicU64,
     connections: Gauge,
     storage_free: Gauge,
     storage_least: Gauge,
@@ -259,6 +261,7 @@ impl Metrics {
             latency,
             sent,
             rate_limited,
+            rate_limited_sum: AtomicU64::default(),
             connections,
             storage_free,
             storage_least,
@@ -295,6 +298,12 @@ impl Metrics {
     /// Counts a request that a rate limit refused. `limit` is its key.
     pub(crate) fn rate_limited(&self, limit: &'static str) {
         self.rate_limited.get_or_create(&LimitLabels { limit }).inc();
+        self.rate_limited_sum.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number of requests that a rate limit refused, since the start.
+    pub(crate) fn rate_limited_sum(&self) -> u64 {
+        self.rate_limited_sum.load(Ordering::Relaxed)
     }
 
     /// The number of open connections.

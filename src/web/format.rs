@@ -11,6 +11,8 @@ use crate::oci::Digest;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
+const YEAR: u64 = 365 * DAY;
+const MONTH: u64 = YEAR / 12;
 
 /// A time, such as `3 days ago`. Its title has the exact time.
 #[derive(Clone, Copy, Debug)]
@@ -29,24 +31,30 @@ impl Time {
         text::minute(self.at.micros() / 1_000_000)
     }
 
-    /// The time relative to now, with its largest unit.
+    /// The time relative to now, rounded.
     fn relative(self) -> String {
         let is_past = self.at <= self.now;
         let seconds = if is_past { self.now.since(self.at) } else { self.at.since(self.now) }.as_secs();
-        let (number, one, several) = match seconds {
+        let counted = match seconds {
             // The clock goes on while a page is made.
             0 => return "just now".to_owned(),
             1..MINUTE => return if is_past { "just now" } else { "in a moment" }.to_owned(),
-            MINUTE..HOUR => (seconds / MINUTE, "minute", "minutes"),
-            HOUR..DAY => (seconds / HOUR, "hour", "hours"),
-            _ => match seconds / DAY {
-                days @ 0..30 => (days, "day", "days"),
-                days @ 30..365 => (days / 30, "month", "months"),
-                days => (days / 365, "year", "years"),
-            },
+            _ => rounded(seconds),
         };
-        let counted = text::counted(number, one, several);
         if is_past { format!("{counted} ago") } else { format!("in {counted}") }
+    }
+}
+
+/// A duration of at least a minute in words, rounded to the nearest number. So a new key for 90 days ends in 90 days, and
+/// not in 2 months.
+fn rounded(seconds: u64) -> String {
+    let nearest = |unit: u64| (seconds + unit / 2) / unit;
+    match [MINUTE, HOUR, DAY, MONTH].map(nearest) {
+        [minutes @ 0..60, ..] => text::counted(minutes, "minute", "minutes"),
+        [_, hours @ 0..48, ..] => text::counted(hours, "hour", "hours"),
+        [_, _, days @ 0..=90, _] => text::counted(days, "day", "days"),
+        [_, _, _, months @ 0..24] if months != 12 => text::counted(months, "month", "months"),
+        _ => text::counted(nearest(YEAR), "year", "years"),
     }
 }
 
@@ -154,11 +162,26 @@ mod tests {
             (1, "just now", "in a moment"),
             (59, "just now", "in a moment"),
             (60, "1 minute ago", "in 1 minute"),
-            (7199, "1 hour ago", "in 1 hour"),
-            (2 * DAY, "2 days ago", "in 2 days"),
+            (89, "1 minute ago", "in 1 minute"),
+            (90, "2 minutes ago", "in 2 minutes"),
+            (59 * MINUTE + 29, "59 minutes ago", "in 59 minutes"),
+            (59 * MINUTE + 30, "1 hour ago", "in 1 hour"),
+            (7199, "2 hours ago", "in 2 hours"),
+            (DAY - 5, "24 hours ago", "in 24 hours"),
+            (2 * DAY - HOUR, "47 hours ago", "in 47 hours"),
+            (2 * DAY - 5, "2 days ago", "in 2 days"),
+            (7 * DAY - 5, "7 days ago", "in 7 days"),
             (29 * DAY, "29 days ago", "in 29 days"),
-            (65 * DAY, "2 months ago", "in 2 months"),
+            (65 * DAY, "65 days ago", "in 65 days"),
+            (90 * DAY - 5, "90 days ago", "in 90 days"),
+            (91 * DAY, "3 months ago", "in 3 months"),
+            (180 * DAY - 5, "6 months ago", "in 6 months"),
+            (330 * DAY, "11 months ago", "in 11 months"),
+            (365 * DAY - 5, "1 year ago", "in 1 year"),
+            (547 * DAY, "18 months ago", "in 18 months"),
+            (2 * YEAR - 5, "2 years ago", "in 2 years"),
             (800 * DAY, "2 years ago", "in 2 years"),
+            (1825 * DAY - 5, "5 years ago", "in 5 years"),
         ] {
             let by = Duration::from_secs(seconds);
             assert_eq!(Time::new(now.before(by), now).relative(), past);

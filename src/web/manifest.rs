@@ -19,6 +19,8 @@ pub(crate) struct ManifestPage {
     pub(crate) whole_digest: String,
     pub(crate) kind: String,
     pub(crate) badges: Vec<Badge>,
+    /// Why a user who may delete tags cannot delete this one.
+    pub(crate) undeletable: Option<String>,
     pub(crate) title: Option<String>,
     pub(crate) summary: Option<String>,
     pub(crate) size: Option<Bytes>,

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{Badge, Bytes, Copy, Crumb, Icon, Layout, Markdown, NextPage, PullCommand, ShortDigest, Time};
+use super::{Badge, Bytes, Choice, Copy, Crumb, Icon, Layout, Markdown, NextPage, PullCommand, ShortDigest, Time};
 
 /// The head of every page of a repository.
 #[derive(Clone, Debug)]
@@ -78,11 +78,13 @@ pub(crate) struct Figure {
 /// The value of a figure.
 #[derive(Clone, Debug, Template)]
 #[template(
-    source = "{% match self %}{% when Self::Bytes with (bytes) %}{{ bytes }}{% when Self::Time with (time) %}{{ time }}{% when Self::Count with (count) %}{{ count }}{% when Self::Text with (text) %}{{ text }}{% endmatch %}",
+    source = "{% match self %}{% when Self::Bytes with (bytes) %}{{ bytes }}{% when Self::BytesOf with (used, limit) %}{{ used }} of {{ limit }}{% when Self::Time with (time) %}{{ time }}{% when Self::Count with (count) %}{{ count }}{% when Self::Text with (text) %}{{ text }}{% endmatch %}",
     ext = "html"
 )]
 pub(crate) enum FigureValue {
     Bytes(Bytes),
+    /// A part of a limit.
+    BytesOf(Bytes, Bytes),
     Time(Time),
     Count(u64),
     Text(String),
@@ -236,8 +238,10 @@ pub(crate) struct RepositorySettings {
     pub(crate) is_set_public: bool,
     /// The users and the groups with a role: the word of the form, the name, and the role.
     pub(crate) roles: Vec<RoleEntry>,
-    /// The values of the form after a mistake.
+    /// The values of the form that gives a role. After a mistake, they are those of the user.
+    pub(crate) kinds: Vec<Choice>,
     pub(crate) grantee: String,
+    pub(crate) given_roles: Vec<Choice>,
     pub(crate) owner: Option<String>,
 }
 

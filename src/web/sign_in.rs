@@ -17,6 +17,10 @@ pub(crate) struct ProviderLink {
 #[template(path = "sign-in.html")]
 pub(crate) struct SignIn {
     pub(crate) layout: Layout,
+    /// Whether all visitors may do everything in repositories without signing in.
+    pub(crate) is_open: bool,
+    /// Whether there is an account to sign in to.
+    pub(crate) has_accounts: bool,
     /// Why the last attempt failed.
     pub(crate) error: Option<String>,
     pub(crate) user: String,

@@ -11,19 +11,29 @@ use crate::content::rows::AccountRole;
 use crate::identity::access::{Access, Action, Actions, Caller, Credential, Refusal, Requires, Surface};
 use crate::oci::{ErrorCode, shown};
 
+/// The message for a client that sends Basic credentials to API v1, which ignores them. It is the same for right and for
+/// wrong credentials.
+const NO_BASIC: &str = "Requires authentication: API v1 does not accept Basic credentials. Send an API key as \
+                        \"Authorization: Bearer KEY\", or use a session";
+
 impl ApiError {
-    /// Makes the error of a caller without `access`. `scope` is the scope that an access token needs.
+    /// Makes the error of a caller without `access`. `scheme` is that of the `Authorization` header, and `scope` is the scope
+    /// that an access token needs.
     pub(crate) fn refused(
         refusal: Refusal,
         caller: &Caller,
         access: &Access,
-        surface: Surface,
+        (surface, scheme): (Surface, Option<&str>),
         scope: impl FnOnce() -> Option<String>,
     ) -> Self {
         let who = caller.name().unwrap_or("an anonymous caller");
         let what = operation(access);
         let error = match refusal {
             Refusal::Denied if needs_superuser(access) => Self::new(ErrorCode::Denied, superuser_message(caller, who)),
+            Refusal::Denied if matches!(access, Access::OwnKeys | Access::Account(Requires::OwnKeys)) => {
+                let advice = keys_advice(&caller.credential, surface);
+                Self::new(ErrorCode::Denied, format!("{who} may not {what}{advice}"))
+            }
             Refusal::Denied => {
                 Self::new(ErrorCode::Denied, format!("{who} may not {what}{}", by(&caller.credential, access)))
             }
@@ -31,8 +41,11 @@ impl ApiError {
                 Self::new(ErrorCode::Unauthorized, format!("the access token does not permit the caller to {what}"))
                     .of_token("insufficient_scope")
             }
-            // Quay's clients look for Quay's message.
-            Refusal::Unauthenticated if surface == Surface::ApiV1 => refusal.into(),
+            // Quay's clients look for Quay's message. They do not send Basic.
+            Refusal::Unauthenticated if surface == Surface::ApiV1 => match scheme {
+                Some(scheme) if scheme.eq_ignore_ascii_case("basic") => Self::new(ErrorCode::Unauthorized, NO_BASIC),
+                _ => refusal.into(),
+            },
             Refusal::Unauthenticated => {
                 Self::new(ErrorCode::Unauthorized, format!("Requires authentication to {what}"))
             }
@@ -129,6 +142,24 @@ fn by(credential: &Credential, access: &Access) -> &'static str {
         Credential::Key(_) => " with this API key",
         Credential::Token(_) => " with this access token",
     }
+}
+
+/// Names the credential that may not manage API keys, and those that may. A user whom an identity provider knows has no
+/// password, and API v1 takes none.
+fn keys_advice(credential: &Credential, surface: Surface) -> String {
+    let by = match credential {
+        Credential::None | Credential::Password | Credential::Session(_) => return String::new(),
+        // A workload has no account.
+        Credential::IdToken => return " with an ID token".to_owned(),
+        Credential::Key(_) => "this API key",
+        Credential::Certificate => "a client certificate",
+        Credential::Token(_) => "this access token",
+    };
+    let advice = match surface {
+        Surface::ApiV1 => "use a session, which POST /api/v1/signin starts",
+        Surface::Registry | Surface::Pages => "use the password, or sign in on the pages under /ui/",
+    };
+    format!(" with {by}: {advice}")
 }
 
 /// The action to name, if any of several is enough.

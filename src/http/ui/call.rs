@@ -14,7 +14,7 @@ use crate::http::request::RequestBody;
 use crate::http::response;
 use crate::http::route::Query;
 use crate::http::{Body, Context, HandlerResult};
-use crate::identity::access::{Access, Action, Caller};
+use crate::identity::access::{Access, AccessPolicy, Action, Caller};
 use crate::identity::accounts::SessionId;
 use crate::kit::clock::Timestamp;
 use crate::oci::{ErrorCode, RepositoryName};
@@ -125,7 +125,7 @@ impl<'a> PageCall<'a> {
         let notice = self.query.one("notice").ok().flatten().and_then(Notice::find);
         Layout {
             title: title.into(),
-            offers_sign_in: user.is_none(),
+            offers_sign_in: user.is_none() && !self.is_open(),
             has_start: true,
             user,
             csrf_token: self.csrf_token.clone(),
@@ -196,6 +196,11 @@ impl<'a> PageCall<'a> {
             None => path.to_owned(),
         };
         response::redirect(StatusCode::SEE_OTHER, &url)
+    }
+
+    /// Whether all callers may do everything in repositories without signing in.
+    pub(super) fn is_open(&self) -> bool {
+        self.context.registry.policy().grants == AccessPolicy::Open
     }
 
     /// Whether the caller may list repositories, even if the list is empty.

@@ -58,7 +58,8 @@ pub(super) fn row(call: &PageCall<'_>, key: Key, is_own: bool) -> KeyRow {
 #[derive(Debug)]
 struct Wanted {
     label: String,
-    is_limited: bool,
+    /// The word of the choice between all rights and some repositories.
+    limit: String,
     patterns: String,
     actions: Vec<&'static str>,
     lifetime: String,
@@ -68,9 +69,9 @@ impl Wanted {
     /// The fields before the user has changed them. A link may name a pattern.
     fn fresh(call: &PageCall<'_>) -> Result<Self, ApiError> {
         let patterns = call.parameter("repository")?.to_owned();
-        let is_limited = !patterns.is_empty();
+        let limit = if patterns.is_empty() { ALL_RIGHTS } else { SOME_REPOSITORIES }.to_owned();
         let (label, lifetime) = (String::new(), USUAL_LIFETIME.to_owned());
-        Ok(Self { label, is_limited, patterns, actions: vec!["pull", "push"], lifetime })
+        Ok(Self { label, limit, patterns, actions: USUAL_ACTIONS.to_vec(), lifetime })
     }
 
     fn read(call: &PageCall<'_>) -> Result<Self, ApiError> {
@@ -78,19 +79,34 @@ impl Wanted {
         let chosen: Vec<&str> = form.into_iter().flat_map(|form| form.all("actions")).collect();
         Ok(Self {
             label: call.field("label")?.to_owned(),
-            is_limited: call.field("limit")? == "some",
+            limit: call.field("limit")?.to_owned(),
             patterns: call.field("patterns")?.to_owned(),
             actions: ACTIONS.into_iter().map(|(word, _)| word).filter(|word| chosen.contains(word)).collect(),
             lifetime: call.field("lifetime")?.to_owned(),
         })
     }
 
-    /// The scopes of the key: each pattern with the actions.
+    /// The scopes of the key: each pattern with the actions. Limits that would have no effect are a mistake. Otherwise a
+    /// user who typed them could get a key without them.
     fn scopes(&self) -> Result<Option<Vec<String>>, ApiError> {
-        if !self.is_limited {
-            return Ok(None);
-        }
         let patterns: Vec<&str> = self.patterns.split_whitespace().collect();
+        match self.limit.as_str() {
+            ALL_RIGHTS if !patterns.is_empty() => {
+                return Err(mistaken(
+                    "the repositories would not limit a key with all your rights: choose “Only some repositories”, or \
+                     clear the field “Repositories”",
+                ));
+            }
+            ALL_RIGHTS if !self.actions.is_empty() && self.actions != USUAL_ACTIONS => {
+                return Err(mistaken(
+                    "the actions would not limit a key with all your rights: choose “Only some repositories”, or \
+                     choose the actions Pull and Push again",
+                ));
+            }
+            ALL_RIGHTS => return Ok(None),
+            SOME_REPOSITORIES => {}
+            _ => return Err(mistaken("choose what the key may use")),
+        }
         if patterns.is_empty() {
             return Err(mistaken("a key that is limited needs at least one repository or pattern"));
         }
@@ -105,8 +121,14 @@ impl Wanted {
     }
 }
 
+/// The choices of the rights of a key.
+const ALL_RIGHTS: &str = "all";
+const SOME_REPOSITORIES: &str = "some";
+
 /// The actions that a key can be limited to.
 const ACTIONS: [(&str, &str); 3] = [("pull", "Pull"), ("push", "Push"), ("delete", "Delete")];
+/// The actions that are chosen at first.
+const USUAL_ACTIONS: [&str; 2] = ["pull", "push"];
 
 /// Creates a key and shows its secret, or shows the form.
 pub(super) async fn create(call: &PageCall<'_>) -> HandlerResult {
@@ -160,7 +182,7 @@ fn form(
         layout: call.account_layout("New API key", "/ui/account/keys"),
         error,
         label: wanted.label,
-        is_limited: wanted.is_limited,
+        is_limited: wanted.limit == SOME_REPOSITORIES,
         patterns: wanted.patterns,
         actions: actions.collect(),
         lifetimes,
@@ -169,16 +191,16 @@ fn form(
     PageCall::render_as(status, &view)
 }
 
-/// A duration in days, or in hours if it is shorter.
+/// A duration in whole days, or else in hours.
 fn days(duration: Duration) -> String {
     let hours = duration.as_secs() / 3600;
-    if hours >= 48 { format!("{} days", hours / 24) } else { format!("{hours} hours") }
+    if hours >= 48 && hours.is_multiple_of(24) { format!("{} days", hours / 24) } else { format!("{hours} hours") }
 }
 
 /// The repositories that the caller sees and that the patterns match.
 async fn matching(call: &PageCall<'_>, wanted: &Wanted) -> Result<Matching, ApiError> {
-    let limited =
-        Wanted { is_limited: true, actions: vec!["pull"], patterns: wanted.patterns.clone(), ..Wanted::fresh(call)? };
+    let (limit, patterns) = (SOME_REPOSITORIES.to_owned(), wanted.patterns.clone());
+    let limited = Wanted { limit, actions: vec!["pull"], patterns, ..Wanted::fresh(call)? };
     let scopes = limited.scopes()?.unwrap_or_default();
     let scopes: Vec<KeyScope> =
         scopes.iter().map(|scope| scope.parse()).collect::<Result<_, _>>().map_err(Error::from)?;

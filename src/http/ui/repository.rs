@@ -11,7 +11,7 @@ mod tags;
 
 use super::PageCall;
 use super::route::parameter;
-use crate::content::repository::{Error, Repository};
+use crate::content::repository::{Error, HistoryFilter, NameFilter, Repository};
 use crate::http::error::ApiError;
 use crate::http::{HandlerResult, api};
 use crate::identity::access::{Access, Action, Actions};
@@ -20,6 +20,9 @@ use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::web::{Crumb, RepositoryFrame, Source};
 
 pub(super) use kind::kind_name;
+
+/// The number of immutable tags that a page names.
+const IMMUTABLE_SHOWN_MAX: usize = 10;
 
 /// Separates the name of a repository from the name of a page. No part of a name is a hyphen.
 const SEPARATOR: &str = "/-/";
@@ -194,6 +197,42 @@ pub(super) fn manifest_url(name: &RepositoryName, digest: Digest) -> String {
     format!("/ui/r/{name}/-/manifest/{digest}")
 }
 
+/// The tags that can be neither moved nor deleted, of those that exist.
+async fn immutable(call: &PageCall<'_>, name: &RepositoryName, tags: &[Tag]) -> Result<Vec<Tag>, ApiError> {
+    let (repository, tags) = (call.context.registry.repository(name), tags.to_vec());
+    let is_immutable = move |tag: &Tag| {
+        let names = vec![NameFilter::Is(tag.to_string())];
+        let page = repository.history(&HistoryFilter { names, only_active: true, skip: 0, limit: 1 })?;
+        Ok::<_, Error>(page.entries.first().is_some_and(|entry| entry.is_immutable))
+    };
+    let find = move || {
+        let mut immutable = Vec::new();
+        for tag in tags {
+            if is_immutable(&tag)? {
+                immutable.push(tag);
+            }
+        }
+        Ok::<_, Error>(immutable)
+    };
+    call.context.blocking(find).await
+}
+
+/// Why immutable tags forbid a deletion.
+fn why_immutable(tags: &[Tag]) -> String {
+    let (subject, verb, pronoun) = match tags {
+        [tag] => (format!("The tag {tag}"), "is", "It"),
+        tags => {
+            let shown: Vec<&str> = tags.iter().take(IMMUTABLE_SHOWN_MAX).map(Tag::as_str).collect();
+            let more = if tags.len() > shown.len() { " and others" } else { "" };
+            (format!("The tags {}{more}", shown.join(", ")), "are", "Each")
+        }
+    };
+    format!(
+        "{subject} {verb} immutable, and can be neither moved nor deleted. {pronoun} is locked, or a rule of the \
+         operator protects it (storage.immutableTags)."
+    )
+}
+
 /// The repository, with the caller as the author of its changes.
 fn authored(call: &PageCall<'_>, name: &RepositoryName) -> Repository {
     let registry = call.context.registry;
@@ -232,6 +271,15 @@ mod tests {
         ] {
             assert_eq!(Place::parse(path), None, "{path:?}");
         }
+    }
+
+    #[test]
+    fn the_reason_names_some_of_the_immutable_tags() {
+        let tags: Vec<Tag> = (1..=11).map(|number| format!("v{number}").parse().unwrap()).collect();
+        let reason = |count: usize| why_immutable(&tags[..count]);
+        assert!(reason(1).starts_with("The tag v1 is immutable, and can be neither moved nor deleted. It is locked"));
+        assert!(reason(2).starts_with("The tags v1, v2 are immutable, "), "{}", reason(2));
+        assert!(reason(11).contains("v9, v10 and others are immutable"), "{}", reason(11));
     }
 
     #[test]

@@ -41,8 +41,11 @@ pub(super) async fn sign_in(call: &PageCall<'_>) -> HandlerResult {
 fn sign_in_page(call: &PageCall<'_>, next: String, status: StatusCode, error: Option<String>) -> HandlerResult {
     let base = call.context.base_url();
     let host = host_of(&base);
+    let is_open = call.is_open();
     let view = SignIn {
         layout: call.layout("Sign in"),
+        is_open,
+        has_accounts: !is_open || has_accounts(call)?,
         error,
         user: call.field("user")?.to_owned(),
         providers: call
@@ -60,6 +63,13 @@ fn sign_in_page(call: &PageCall<'_>, next: String, status: StatusCode, error: Op
         ],
     };
     PageCall::render_as(status, &view)
+}
+
+/// Whether there are users, or another service may know some.
+fn has_accounts(call: &PageCall<'_>) -> Result<bool, ApiError> {
+    let (accounts, providers) = (call.context.registry.accounts(), call.context.registry.providers());
+    let is_elsewhere = accounts.directory_state().is_some() || !providers.list().is_empty();
+    Ok(is_elsewhere || !accounts.users("", 1)?.is_empty())
 }
 
 /// Asks for the password again, and returns to the page that needs it.

@@ -12,13 +12,22 @@ use crate::web::{
     Tone, WorkRow, sentence,
 };
 
-/// The statuses of requests that ran into a limit, the limit, and what helps.
-const LIMITS: [(u16, &str, &str); 7] = [
-    (429, "Too many wrong passwords or sign-ins", "Look for failed sign-ins in the audit log"),
+/// The limits whose counters are not those of a status: the status, the limit, and what helps.
+const SIGN_INS: (u16, &str, &str) =
+    (429, "Too many wrong passwords or sign-ins", "Look for failed sign-ins in the audit log");
+const RATE_LIMITS: (u16, &str, &str) =
+    (429, "More requests than http.ratelimit permits", "Find clients that send many requests, or raise the limit");
+const REPOSITORIES: (u16, &str, &str) =
+    (429, "More repositories than storage.maxRepos", "Delete repositories that are no longer used, or raise the limit");
+const QUOTAS: (u16, &str, &str) =
+    (403, "Pushes beyond a quota (storage.quotas)", "Delete tags that are no longer used, or raise the quota");
+
+/// The limits that have a status of their own: the status, the limit, and what helps.
+const LIMITS: [(u16, &str, &str); 6] = [
     (
         503,
-        "Too many requests, password checks or unsent bytes at once",
-        "Raise http.limits.maxConnections, or spread the load",
+        "Too many requests, password checks or unsent bytes at once, or a failure that may pass",
+        "Look for errors in the log. Without any, raise http.limits.maxConnections, or spread the load",
     ),
     (507, "Too little space on the disk", "Free space, or lower storage.minFreeSpace"),
     (413, "Bodies that are too large", "Raise http.limits.maxManifestSize"),
@@ -129,17 +138,27 @@ fn work(call: &PageCall<'_>, work: Work, name: &'static str, about: String, comm
 
 pub(super) fn limits(call: &PageCall<'_>) -> HandlerResult {
     let registry = call.context.registry;
-    let row = |(status, what, advice): (u16, &'static str, &'static str)| LimitRow {
-        status,
-        what,
-        advice,
-        count: registry.metrics().responses(status),
+    let row = |limit: (u16, &'static str, &'static str), count| {
+        let (status, what, advice) = limit;
+        LimitRow { status, what, advice, count }
     };
+    let quotas = registry.stores().quota_figures()?.unwrap_or_default();
+    let rate_limited = registry.metrics().rate_limited_sum();
+    // A request is counted as refused before its response is counted.
+    let others = rate_limited.saturating_add(quotas.refused_repositories);
+    let sign_ins = registry.metrics().responses(SIGN_INS.0).saturating_sub(others);
+    let mut rows = vec![
+        row(SIGN_INS, sign_ins),
+        row(RATE_LIMITS, rate_limited),
+        row(REPOSITORIES, quotas.refused_repositories),
+        row(QUOTAS, quotas.refused_size.saturating_add(quotas.refused_tags)),
+    ];
+    rows.extend(LIMITS.into_iter().map(|limit| row(limit, registry.metrics().responses(limit.0))));
     call.render(&LimitsPage {
         layout: call.admin_layout("Limits", "/ui/admin/limits"),
         connections: registry.metrics().open_connections(),
         connections_max: registry.limits().max_connections,
-        limits: LIMITS.into_iter().map(row).collect(),
+        limits: rows,
     })
 }
 

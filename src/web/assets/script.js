@@ -1,4 +1,4 @@
-// Copies commands, and filters lists while the user types. Everything else works without this script.
+// Copies commands, filters lists while the user types, and selects choices. Everything else works without this script.
 "use strict";
 
 for (const button of document.querySelectorAll("[data-copy]")) {
@@ -51,4 +51,10 @@ for (const all of document.querySelectorAll("[data-select]")) {
       if (!box.closest("[hidden]")) box.checked = all.checked;
     }
   });
+}
+
+// <div data-chooses="id"> selects the radio button with that id when one of its fields changes.
+for (const part of document.querySelectorAll("[data-chooses]")) {
+  const choice = document.getElementById(part.dataset.chooses);
+  part.addEventListener("input", () => { choice.checked = true; });
 }

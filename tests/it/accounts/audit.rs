@@ -216,7 +216,7 @@ fn a_file_that_cannot_be_opened_is_said_at_the_start() {
     let root = tempfile::tempdir().unwrap();
     let config = "[log]\naudit = '/nowhere/at/all/audit.log'\n";
     let ended = Program::serve_with(root.path(), config).run();
-    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.contains("log.audit") && ended.stderr.contains("/nowhere/at/all"), "{}", ended.stderr);
 }
 

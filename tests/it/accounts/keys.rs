@@ -229,6 +229,39 @@ async fn an_expired_key_is_refused_and_still_listed() {
     alice.delete(&format!("{}?id={}", ROUTES[0], made["uuid"].as_str().unwrap())).send().await.status(200);
 }
 
+#[tokio::test]
+async fn refusals_about_keys_say_what_to_do() {
+    let t = TestRegistry::with_users().await;
+    let alice = t.user(ALICE);
+    let made = create(&alice, &json!({})).await;
+    let by_key = t.user((ALICE.0, secret(&made)));
+    for route in ROUTES {
+        let refused = by_key.get(route).send().await.error(403, "DENIED").text();
+        assert!(refused.contains("alice may not manage API keys with this API key: use the password"), "{refused}");
+        let empty = alice.post(route).send().await.error(400, "UNSUPPORTED").text();
+        assert!(empty.contains("it is empty"), "{empty}");
+        // As in zot, a key that does not exist is revoked already.
+        let absent = format!("{route}?id=00000000-0000-4000-8000-000000000000");
+        assert!(alice.delete(&absent).send().await.status(200).body.is_empty());
+    }
+    let bearer = format!("Bearer {}", secret(&made));
+    let listing = t.anonymous().get("/api/v1/user/apptoken").header("authorization", &bearer);
+    let refused = listing.send().await.status(403).json();
+    let expected = "alice may not manage API keys with this API key: use a session, which POST /api/v1/signin starts";
+    assert_eq!(refused["message"], expected);
+    let mut browser = Browser::signed_in(&t, ALICE).await;
+    let absent = browser.caller.delete("/api/v1/user/apptoken/00000000-0000-4000-8000-000000000000");
+    browser.send(absent).await.status(404);
+    // API v1 ignores Basic, so the message is the same for right and for wrong credentials.
+    let message = async |who: Caller| who.get("/api/v1/user/").send().await.status(401).json()["message"].clone();
+    let expected = "Requires authentication: API v1 does not accept Basic credentials. Send an API key as \
+                    \"Authorization: Bearer KEY\", or use a session";
+    for who in [alice, by_key, t.user((ALICE.0, "wrong")), t.user(("unknown", "wrong"))] {
+        assert_eq!(message(who).await, expected);
+    }
+    assert_eq!(message(t.anonymous()).await, "Requires authentication");
+}
+
 /// A time as RFC 3339, so many seconds from the next full second.
 fn time_from_now(seconds: u64) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();

@@ -465,7 +465,9 @@ impl World {
             _ if path.starts_with("/ui/r/{") => target.value("{digest}", sha256(&bytes(&self.image))),
             "POST /ui/sign-in" => target.form(&[("user", &user.name), ("password", &user.password)]),
             "POST /ui/confirm-password" => target.form(&[("password", &user.password)]),
-            "POST /ui/account/keys/new" => target.form(&[("label", "made here"), ("lifetime", "7")]),
+            "POST /ui/account/keys/new" => {
+                target.form(&[("label", "made here"), ("lifetime", "7"), ("limit", "all")])
+            }
             "POST /ui/account/sessions" => target.form(&[("end", &self.new_session().await)]),
             "POST /ui/account/clients" => target.form(&[("end", &self.new_refresh_token().await)]),
             "POST /ui/account/password" => {

@@ -14,6 +14,8 @@ use crate::support::registry::{ALICE, BOB, ROOT};
 const TAG: &str = "/api/v1/repository/alice/app/tag";
 /// A test that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
+const LOCKED: &str =
+    "the tag 1 is locked: a user who administers the repository can unlock it, with {\"immutable\": false}";
 const NOWHERE: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
 /// A caller with an API key, as in Quay's scripts.
@@ -496,14 +498,14 @@ async fn a_locked_tag_is_changed_only_after_an_administrator_unlocks_it() {
     assert_eq!(script.tags("?specificTag=2").await[0]["immutable"], false);
 
     let refused = script.put(&one, json!({ "manifest_digest": other })).await.status(409).json();
-    assert_eq!((&refused["error_type"], &refused["message"]), (&json!("tag_immutable"), &json!("the tag 1 is locked")));
+    assert_eq!((&refused["error_type"], &refused["message"]), (&json!("tag_immutable"), &json!(LOCKED)));
     script.delete(&one).await.status(409);
     script.put(&one, json!({ "expiration": 4_000_000_000_u64 })).await.status(409);
     script.post(&format!("{one}/expire"), json!({ "is_alive": true })).await.status(409);
     script.delete("/api/v1/repository/alice/app").await.status(409);
     let moved = alice.get("/v2/alice/app/manifests/2").send().await.status(200).json();
     let refused = put_manifest(&alice, "alice/app", "1", &moved).await.error(409, "DENIED");
-    assert_eq!(refused.json()["errors"][0]["message"], "the tag 1 is locked");
+    assert_eq!(refused.json()["errors"][0]["message"], LOCKED);
     let same = alice.get("/v2/alice/app/manifests/1").send().await.status(200).json();
     put_manifest(&alice, "alice/app", "1", &same).await.status(201);
     alice.delete("/v2/alice/app/manifests/1").send().await.error(409, "DENIED");

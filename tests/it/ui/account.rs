@@ -77,6 +77,36 @@ async fn a_mistake_in_the_form_of_a_key_is_explained_and_makes_no_key() {
     assert!(client.get("/ui/account/keys").await.text().contains("No API keys"));
 }
 
+/// A browser without scripts sends what the user typed, also if the choice above it makes it count for nothing.
+#[tokio::test]
+async fn limits_that_would_have_no_effect_make_no_key_and_stay_in_the_form() {
+    let t = TestRegistry::with_users().await;
+    let mut client = Client::signed_in(&t, ALICE).await;
+    let form = client.get("/ui/account/keys/new").await.status(200);
+    let all = [("label", "ci"), ("lifetime", "7"), ("limit", "all")];
+    let usual = [("actions", "pull"), ("actions", "push")];
+    for (limits, why) in [
+        (&[("patterns", "alice/app\r\nalice/b*"), usual[0], usual[1]][..], "The repositories would not limit a key"),
+        (&[("actions", "pull")], "The actions would not limit a key"),
+        (&[usual[0], usual[1], ("actions", "delete")], "The actions would not limit a key"),
+    ] {
+        let page = client.submit(&form, "/ui/account/keys/new", &[&all[..], limits].concat()).await.status(400).text();
+        assert!(unescaped(&page).contains(why), "{why}: {page}");
+        if limits[0].0 == "patterns" {
+            assert!(page.contains("alice/app\r\nalice/b*</textarea>"), "{page}");
+            assert!(page.contains("value=\"all\" checked") && !page.contains("value=\"some\" checked"), "{page}");
+            assert!(page.contains("value=\"ci\"") && page.contains("value=\"7\" selected"), "{page}");
+        }
+    }
+    // A form without the choice gives no rights.
+    let page = client.submit(&form, "/ui/account/keys/new", &all[..2]).await.status(400).text();
+    assert!(page.contains("Choose what the key may use."), "{page}");
+    assert!(client.get("/ui/account/keys").await.text().contains("No API keys"));
+    client.submit(&form, "/ui/account/keys/new", &[&all[..], &usual].concat()).await.status(200);
+    let list = client.get("/ui/account/keys").await.text();
+    assert!(list.contains("All rights of the user") && list.contains("in 7 days"), "{list}");
+}
+
 #[tokio::test]
 async fn rights_are_explained_and_another_users_repository_looks_absent() {
     let t = TestRegistry::with_users().await;

@@ -2,7 +2,7 @@
 
 use super::client::{Client, unescaped};
 use crate::support::TestRegistry;
-use crate::support::content::push_image;
+use crate::support::content::{noise, push_blob, push_image, sha256};
 use crate::support::registry::{ALICE, BOB, ROOT};
 
 #[tokio::test]
@@ -106,6 +106,40 @@ async fn the_configuration_in_force_has_no_secret() {
     assert!(!page.to_lowercase().contains("secret<"), "{page}");
     let page = root.get("/ui/admin/limits").await.status(200).text();
     assert!(page.contains("Too many wrong passwords"), "{page}");
+}
+
+#[tokio::test]
+async fn the_page_of_limits_counts_limits_with_the_same_status_apart() {
+    let config = "storage.maxRepos = 1\n[[storage.quotas]]\nrepositories = ['root/**']\nsize = 1000\n\
+                  [[http.ratelimit.methods]]\nmethod = 'DELETE'\nrate = 1\n";
+    let config = coracle::config::Config::from_toml_str(config).unwrap().config;
+    let t = TestRegistry::start(coracle::Registry::builder().config(config).superuser(ROOT.0, ROOT.1)).await;
+    let caller = t.user(ROOT);
+    push_blob(&caller, "root/app", b"{}").await;
+    for _ in 0..2 {
+        caller.post("/v2/root/other/blobs/uploads/").send().await.error(429, "TOOMANYREQUESTS");
+    }
+    let large = noise(2000, 1);
+    let path = format!("/v2/root/app/blobs/uploads/?digest={}", sha256(&large));
+    caller.post(&path).body(large).send().await.error(403, "DENIED");
+    let mut is_limited = false;
+    for _ in 0..200 {
+        is_limited = caller.delete("/v2/root/app/manifests/none").send().await.status == 429;
+        if is_limited {
+            break;
+        }
+    }
+    assert!(is_limited, "200 requests were not limited");
+    let page = Client::signed_in(&t, ROOT).await.get("/ui/admin/limits").await.status(200).text();
+    for (limit, expected) in [
+        ("Too many wrong passwords or sign-ins", "<span class=\"muted\">0</span>"),
+        ("More requests than http.ratelimit permits", "<strong>1</strong>"),
+        ("More repositories than storage.maxRepos", "<strong>2</strong>"),
+        ("Pushes beyond a quota (storage.quotas)", "<strong>1</strong>"),
+    ] {
+        let row = page.split(limit).nth(1).and_then(|rest| rest.split("</tr>").next()).unwrap_or_default();
+        assert!(row.contains(&format!("data-label=\"Refused\">{expected}")), "{limit}: {page}");
+    }
 }
 
 #[tokio::test]

@@ -170,6 +170,43 @@ async fn a_manifest_without_a_tag_is_restored_on_its_page_and_by_the_api() {
     client.get(&format!("{api}/deletedmanifest/?next_page=x")).await.status(400);
 }
 
+#[tokio::test]
+async fn the_pages_of_a_locked_tag_say_so_and_offer_no_deletion() {
+    const WHY: &str = "The tag 1 is immutable, and can be neither moved nor deleted.";
+    let t = TestRegistry::with_users().await;
+    let alice = t.user(ALICE);
+    let manifest = push_image(&alice, "alice/app", "1", 1).await;
+    push_image(&alice, "alice/app", "2", 3).await;
+    let mut client = Client::signed_in(&t, ALICE).await;
+    let page = client.get("/ui/r/alice/app/-/tag/1").await.status(200).text();
+    assert!(page.contains("Delete the tag…") && !page.contains("immutable"), "{page}");
+    let question = client.get("/ui/r/alice/app/-/delete-tags?tag=1").await.status(200);
+    let lock = t.anonymous().put("/api/v1/repository/alice/app/tag/1");
+    let lock = lock.header("authorization", format!("Bearer {}", alice_key(&t).await));
+    lock.body(json!({ "immutable": true }).to_string()).send().await.status(201);
+
+    let digest = sha256(&bytes(&manifest));
+    let page = client.get("/ui/r/alice/app/-/tag/1").await.status(200).text();
+    assert!(page.contains(">immutable</span>") && page.contains(WHY), "{page}");
+    assert!(!page.contains("/-/delete-tags"), "{page}");
+    let page = client.get(&format!("/ui/r/alice/app/-/manifest/{digest}")).await.status(200).text();
+    assert!(page.contains(WHY) && !page.contains("/-/delete-manifest/"), "{page}");
+    for (path, others) in [
+        ("delete-tags?tag=1", false),
+        ("delete-tags?tag=1&tag=2", true),
+        (&*format!("delete-manifest/{digest}"), false),
+    ] {
+        let page = client.get(&format!("/ui/r/alice/app/-/{path}")).await.status(200).text();
+        assert!(page.contains(WHY) && !page.contains("Will be freed"), "{path}: {page}");
+        assert!(!page.contains("class=\"danger\" type=\"submit\""), "{path}: {page}");
+        assert_eq!(page.contains("select only the others"), others, "{path}: {page}");
+    }
+    // The form of a page that was open before is refused.
+    client.submit(&question, "/ui/r/alice/app/-/delete-tags", &[]).await.status(409);
+    let page = client.get("/ui/r/alice/app/-/tag/2").await.status(200).text();
+    assert!(page.contains("Delete the tag…") && !page.contains("immutable"), "{page}");
+}
+
 /// An API key of alice's.
 async fn alice_key(t: &TestRegistry) -> String {
     let made = t.user(ALICE).post("/zot/auth/apikey").body("{\"label\":\"a\"}").send().await.status(201);
@@ -217,6 +254,10 @@ async fn the_owner_describes_a_repository_and_gives_roles() {
         |name| [("_csrf_token", &*token), ("change", "set-role"), ("kind", "user"), ("name", name), ("role", "read")];
     let wrong = alice.post(settings, &role("unknown-user")).await.status(400);
     assert!(wrong.text().contains("role=\"alert\""), "{}", wrong.text());
+    // After a mistake the form has what the user chose.
+    let chosen = [&role("unknown-user")[..4], &[("role", "admin")]].concat();
+    let wrong = alice.post(settings, &chosen).await.status(400).text();
+    assert!(wrong.contains("\"user\" selected") && wrong.contains("\"admin\" selected"), "{wrong}");
     alice.post(settings, &role("bob")).await.status(303);
     let page = bob.get("/ui/r/alice/app").await.status(200).text();
     assert!(

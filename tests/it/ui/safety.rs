@@ -197,9 +197,24 @@ async fn an_open_registry_shows_its_repositories_without_a_sign_in() {
     push_image(&t.anonymous(), "team/app", "1", 1).await;
     let mut client = Client::new(&t);
     let page = client.get("/ui/").await.status(200).text();
-    assert!(page.contains("team/app") && page.contains("Sign in"), "{page}");
+    assert!(page.contains("team/app") && page.contains("action=\"/ui/search\""), "{page}");
+    assert!(!page.contains("/ui/sign-in"), "{page}");
+    let page = client.get("/ui/sign-in").await.status(200).text();
+    assert!(page.contains("This registry is open.") && page.contains("It has no users"), "{page}");
+    assert!(!page.contains("name=\"password\"") && !page.contains("superuser"), "{page}");
     client.get("/ui/account").await.status(303);
     client.get("/ui/admin/users").await.status(303);
+}
+
+#[tokio::test]
+async fn a_user_of_an_open_registry_can_still_sign_in() {
+    let builder = coracle::Registry::builder().policy(coracle::AccessPolicy::Open).user(ALICE.0, ALICE.1);
+    let t = TestRegistry::start(builder).await;
+    let mut alice = Client::new(&t);
+    let page = alice.get("/ui/sign-in").await.status(200).text();
+    assert!(page.contains("This registry is open.") && !page.contains("It has no users"), "{page}");
+    alice.sign_in(ALICE).await;
+    assert!(alice.get("/ui/").await.status(200).text().contains("Sign out"));
 }
 
 /// The CSRF token of a page is the same during a session, so pages are not compressed and must be small as they are.

@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 
 use super::tags::is_there;
-use super::{PageCall, authored, frame, manifest_url, tag_url, url};
+use super::{PageCall, authored, frame, immutable, manifest_url, tag_url, url, why_immutable};
 use crate::content::repository::browse::{DELETED_TAGS_MAX, Deletion, DeletionPreview, KeptBy};
 use crate::content::repository::{Error, TagRights};
 use crate::http::HandlerResult;
@@ -33,6 +33,7 @@ pub(super) async fn tags(call: &PageCall<'_>, name: RepositoryName) -> HandlerRe
         }
     }
     let preview = preview(call, &name, Deletion::Tags(tags.clone())).await?;
+    let protected = immutable(call, &name, &tags).await?;
     let title = match tags.as_slice() {
         [tag] => format!("Delete the tag {tag}?"),
         tags => format!("Delete {} tags?", tags.len()),
@@ -41,8 +42,15 @@ pub(super) async fn tags(call: &PageCall<'_>, name: RepositoryName) -> HandlerRe
     let action = format!("{}/-/delete-tags", url(&name));
     let mut page = question(call, frame, title, (action, back), preview);
     page.selected = tags.iter().map(ToString::to_string).collect();
+    page.blocked = blocked_by_tags(&protected, tags.len());
     page.button = if tags.len() == 1 { "Delete the tag" } else { "Delete the tags" };
     show(page, error)
+}
+
+/// Why immutable tags forbid the deletion of `selected` tags, if there are any.
+fn blocked_by_tags(protected: &[Tag], selected: usize) -> Option<String> {
+    let advice = if protected.len() < selected { " Go back and select only the others." } else { "" };
+    (!protected.is_empty()).then(|| why_immutable(protected) + advice)
 }
 
 /// Deletes tags one after another, each with its own audit row. A tag that is gone already is no error.
@@ -76,10 +84,13 @@ pub(super) async fn manifest(call: &PageCall<'_>, name: RepositoryName, digest: 
     }
     let preview = preview(call, &name, Deletion::Manifest(digest)).await?;
     let action = format!("{}/-/delete-manifest/{digest}", url(&name));
-    let blocked = preview.blocked_by.map(|_| {
-        "An index lists this manifest. Delete the index first, and garbage collection removes this manifest too."
-            .to_owned()
-    });
+    let blocked = match preview.blocked_by {
+        Some(_) => Some(
+            "An index lists this manifest. Delete the index first, and garbage collection removes this manifest too."
+                .to_owned(),
+        ),
+        None => blocked_by_tags(&immutable(call, &name, &preview.tags).await?, 0),
+    };
     let mut page =
         question(call, frame, "Delete the manifest?".to_owned(), (action, manifest_url(&name, digest)), preview);
     page.blocked = blocked;

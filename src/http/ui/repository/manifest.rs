@@ -2,7 +2,7 @@
 
 use super::kind::{kind_name, pull_kind};
 use super::tags::{is_there, platform};
-use super::{PageCall, frame, manifest_url, tag_url, url};
+use super::{PageCall, frame, immutable, manifest_url, tag_url, url, why_immutable};
 use crate::content::repository::browse::{
     ARCHIVE_BYTES_MAX, ChartTexts, ChildPart, LayerPart, ManifestReport, Part, ReferrerNode,
 };
@@ -35,6 +35,15 @@ pub(super) async fn page(call: &PageCall<'_>, name: RepositoryName, reference: R
         Reference::Tag(tag) => tag_url(&name, tag),
         Reference::Digest(digest) => manifest_url(&name, *digest),
     };
+    let protected = match &reference {
+        Reference::Tag(tag) => immutable(call, &name, std::slice::from_ref(tag)).await?,
+        Reference::Digest(_) if frame.may_delete => immutable(call, &name, &report.tags).await?,
+        Reference::Digest(_) => Vec::new(),
+    };
+    let mut badges = badges(&report);
+    if tag.is_some() && !protected.is_empty() {
+        badges.push(Badge::new("immutable", Tone::Plain));
+    }
     let (chosen, platforms) = platforms(call, &report, &here)?;
     let facts = report.facts.as_ref().map(|(facts, _)| facts);
     // The artifact type stands in for facts that are not counted yet.
@@ -83,7 +92,8 @@ pub(super) async fn page(call: &PageCall<'_>, name: RepositoryName, reference: R
         digest: Copy::new("Digest", whole_digest.clone()),
         short: ShortDigest(digest),
         kind: kind.to_owned(),
-        badges: badges(&report),
+        badges,
+        undeletable: (frame.may_delete && !protected.is_empty()).then(|| why_immutable(&protected)),
         title: annotations("title"),
         summary: annotations("description"),
         size: facts.map(|facts| Bytes(facts.size)),

@@ -10,7 +10,12 @@ use crate::http::HandlerResult;
 use crate::http::error::ApiError;
 use crate::identity::accounts::DESCRIPTION_MAX;
 use crate::oci::{ErrorCode, RepositoryName};
-use crate::web::{DescriptionForm, Markdown, RepositorySettings, RoleEntry};
+use crate::web::{Choice, DescriptionForm, Markdown, RepositorySettings, RoleEntry};
+
+/// The grantees and the roles that the form offers: the word, and the text.
+const KINDS: [(&str, &str); 2] = [("user", "user"), ("group", "group")];
+const ROLES: [(&str, &str); 3] =
+    [("read", "read: pull"), ("write", "write: push, pull and delete"), ("admin", "admin: everything, also roles")];
 
 /// Shows and changes the description.
 pub(super) async fn description(call: &PageCall<'_>, name: RepositoryName) -> HandlerResult {
@@ -72,10 +77,21 @@ pub(super) async fn settings(call: &PageCall<'_>, name: RepositoryName) -> Handl
         error,
         is_set_public: accounts.repository_settings(&name)?.public,
         roles,
+        kinds: choices(&KINDS, call.field("kind")?),
         grantee: call.field("name")?.to_owned(),
+        given_roles: choices(&ROLES, call.field("role")?),
         owner: owner.map(|account| account.name.clone()),
     };
     PageCall::render_as(status, &view)
+}
+
+fn choices(all: &[(&str, &str)], chosen: &str) -> Vec<Choice> {
+    let choice = |(value, text): &(&str, &str)| Choice {
+        value: (*value).to_owned(),
+        text: (*text).to_owned(),
+        is_chosen: *value == chosen,
+    };
+    all.iter().map(choice).collect()
 }
 
 /// Makes the change of a form. Returns the word of the notice.

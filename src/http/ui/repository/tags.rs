@@ -7,7 +7,7 @@ use super::{PageCall, frame, manifest_url, tag_url, url};
 use crate::content::repository::browse::{
     ListedTag, ORDERED_BY_FACTS_MAX, TagOrder, TagQuery, UntaggedManifest, UntaggedState,
 };
-use crate::content::repository::{HistoryFilter, NameFilter, PlannedTag, QuotaUse};
+use crate::content::repository::{Amount, HistoryFilter, NameFilter, PlannedTag, QuotaUse};
 use crate::content::rows::{Facts, Kind, Platform, Totals};
 use crate::http::error::ApiError;
 use crate::http::ui::repositories::first_push;
@@ -98,7 +98,10 @@ fn figures(call: &PageCall<'_>, totals: &Totals, quotas: &[QuotaUse]) -> Vec<Fig
         totals.last_pull.map_or_else(|| FigureValue::Text("never".to_owned()), |at| FigureValue::Time(call.time(at)));
     let quota = |quota: &QuotaUse| Figure {
         name: if quota.is_of_namespace { "Quota of the namespace" } else { "Quota" },
-        value: FigureValue::Text(quota.to_string()),
+        value: match quota.amount {
+            Amount::Size => FigureValue::BytesOf(Bytes(quota.used), Bytes(quota.limit)),
+            Amount::Tags => FigureValue::Text(quota.to_string()),
+        },
     };
     let usual = [
         Figure { name: "Tags", value: FigureValue::Count(totals.tags) },
