@@ -4,7 +4,7 @@
 //! reads the tree along the key table (`keys`) into settings. `environment` sets keys from environment variables. `check` finds problems of several keys together. `model`
 //! has the structs, and the keys, defaults and documentation of their fields.
 //!
-//! An unknown key is an error that names the nearest known key. A key of zot that coracle does not support is a warning,
+//! An unknown key is an error that names a known key if one is almost the same. A key of zot that coracle does not support is a warning,
 //! or an error if ignoring it would change rights or what the registry is.
 //!
 //! Every input gives a configuration or problems, never a panic. All problems are reported at once, with file and place.
@@ -245,6 +245,7 @@ fn examine(tree: &mut Map<String, Value>, mut findings: Findings, environment: &
     let file = findings.file.clone();
     let settings = walk::settings(tree, &mut findings);
     check::check(&settings, &mut findings);
+    check::check_empty_table(tree, &mut findings);
     missing_profile::warn(&file, &settings, &mut findings);
     for finding in findings.problems.iter_mut().chain(&mut findings.warnings) {
         if let Place::Key(key) = &finding.place

@@ -6,22 +6,25 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::config::{self, Config, Environment, Error, Examined, Finding, Loaded, Source};
+use crate::config::{self, Config, Environment, Error, Examined, Finding, Loaded, Source, Tls};
 use crate::identity::accounts::htpasswd_problems;
 use crate::kit::text::table;
 use crate::registry::start_problems;
-use crate::server::{check_tls, serving_problems};
+use crate::server::{certificate_warning, check_tls, serving_problems};
+
+const HTPASSWD: &str = "http.auth.htpasswd.path";
 
 /// Check a configuration file and report all problems
 ///
-/// Also checks the files that the configuration names: the certificate and its key, every line of the htpasswd file, and
-/// all that a start reads before it opens its data directory and its ports. The exit code is 0 if `coracle serve` accepts
-/// the configuration, and 2 if not. Warnings about keys without an effect do not change it.
+/// Checks the file and the environment variables that set keys. Without a file, it is that of `$CORACLE_CONFIG`, or the
+/// variables alone are checked. Also checks the files that the configuration names: the certificate and its key, every
+/// line of the htpasswd file, and all that a start reads before it opens its data directory and its ports. The exit code is
+/// 0 if `coracle serve` accepts the configuration and every user of the htpasswd file can sign in, and 2 if not. Warnings
+/// do not change it.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(super) struct CheckConfig {
-    /// The configuration in TOML, JSON or YAML, as its extension says
-    #[arg(required_unless_present_any = ["keys", "config", "effective"])]
+    /// The configuration in TOML, JSON or YAML, as its extension says [default: `$CORACLE_CONFIG`]
     file: Option<PathBuf>,
     /// Another way to name the configuration, as other commands take it
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
@@ -55,19 +58,17 @@ impl CheckConfig {
             say(&if self.markdown { config::key_document() } else { config::key_table() });
         }
         let named = super::named(self.file.as_deref().or(self.config.as_deref()));
-        if named.is_none() && !self.effective {
+        if self.keys && named.is_none() && !self.effective {
             return ExitCode::SUCCESS;
         }
-        match check(named.as_deref()) {
-            Ok(warnings) => {
-                for warning in warnings {
-                    eprintln!("warning: {warning}");
-                }
-            }
-            Err(error) => {
-                eprintln!("{error}");
-                return ExitCode::from(2);
-            }
+        let Checked { problems, warnings } =
+            check(named.as_deref()).unwrap_or_else(|error| Checked { problems: Some(error), warnings: Vec::new() });
+        for warning in warnings {
+            eprintln!("warning: {warning}");
+        }
+        if let Some(problems) = problems {
+            eprintln!("{problems}");
+            return ExitCode::from(2);
         }
         match (&named, self.effective) {
             (_, true) => match effective(named.as_deref(), self.json) {
@@ -75,7 +76,7 @@ impl CheckConfig {
                 Err(error) => return error.print(),
             },
             (Some(file), false) => say(&format!("{} is valid\n", file.display())),
-            (None, false) => {}
+            (None, false) => say("no file is named, and the environment is valid\n"),
         }
         ExitCode::SUCCESS
     }
@@ -99,34 +100,79 @@ fn effective(file: Option<&Path>, json: bool) -> Result<String, super::Error> {
     Ok(table(["KEY", "VALUE", "SOURCE"], values.map(|value| [value.key.to_owned(), shown(value.value), value.source])))
 }
 
-/// Checks a configuration and the files that it names, and returns the warnings.
-fn check(named: Option<&Path>) -> Result<Vec<Finding>, Error> {
+/// The findings about a configuration.
+struct Checked {
+    problems: Option<Error>,
+    warnings: Vec<Finding>,
+}
+
+/// Checks a configuration and the files that it names.
+fn check(named: Option<&Path>) -> Result<Checked, Error> {
     let environment = Environment::read(std::env::vars_os())?;
-    let Examined { mut problems, warnings, htpasswd, tls } = Config::examine(named, &environment)?;
-    let file = named.unwrap_or(Path::new("configuration"));
-    let mut problem = |key: &str, message: String| problems.push(Finding::at_key(file, key, message));
-    if let Some(users) = htpasswd {
-        let key = "http.auth.htpasswd.path";
-        match htpasswd_problems(&users) {
-            Ok(lines) => {
-                for (line, why) in lines {
-                    problem(key, format!("{}:{line}: this user cannot sign in: {why}", users.display()));
-                }
+    let Examined { mut problems, mut warnings, htpasswd, tls } = Config::examine(named, &environment)?;
+    let origin = Origin { file: named, environment: &environment };
+    problems.extend(origin.unusable_files(htpasswd.as_deref(), tls.as_ref()));
+    if let Some(users) = &htpasswd {
+        for (line, why) in htpasswd_problems(users).unwrap_or_default() {
+            let why = format!("{}:{line}: this user cannot sign in: {why}", users.display());
+            problems.push(origin.finding(HTPASSWD, why));
+        }
+    }
+    let certificate = tls.as_ref().and_then(certificate_warning);
+    warnings.extend(certificate.map(|why| origin.finding("http.tls.cert", why)));
+    // The rest needs a whole configuration.
+    if let Ok(Loaded { config, .. }) = Config::load_from(named, &environment) {
+        if problems.is_empty() {
+            for (key, why) in start_problems(&config).into_iter().chain(serving_problems(&config.http)) {
+                problems.push(origin.finding(key, why));
             }
-            Err(error) => problem(key, format!("cannot read {}: {error}", users.display())),
+        }
+        if let Some(may) = config.http.anonymous_pushes() {
+            // The rules may follow from other keys, such as those of docker's registry.
+            let key = if config.http.open { "http.open" } else { "" };
+            warnings.push(origin.finding(key, format!("{may} without signing in")));
         }
     }
-    if let Some(Err((key, why))) = tls.as_ref().map(check_tls) {
-        problem(key, why);
+    warnings.sort();
+    Ok(Checked { problems: (!problems.is_empty()).then(|| Error::new(problems)), warnings })
+}
+
+/// Reads the configuration of a start. If it cannot be used, or a file that it names, all problems are reported together.
+pub(super) fn load_for_start(named: Option<&Path>) -> Result<Loaded, Error> {
+    let environment = Environment::read(std::env::vars_os())?;
+    let origin = Origin { file: named, environment: &environment };
+    let Ok(loaded) = Config::load_from(named, &environment) else {
+        let Examined { mut problems, htpasswd, tls, .. } = Config::examine(named, &environment)?;
+        problems.extend(origin.unusable_files(htpasswd.as_deref(), tls.as_ref()));
+        return Err(Error::new(problems));
+    };
+    let http = &loaded.config.http;
+    let problems = origin.unusable_files(http.auth.htpasswd.as_deref(), http.tls.as_ref());
+    if problems.is_empty() { Ok(loaded) } else { Err(Error::new(problems)) }
+}
+
+/// Where a configuration comes from.
+struct Origin<'a> {
+    file: Option<&'a Path>,
+    environment: &'a Environment,
+}
+
+impl Origin<'_> {
+    /// A finding at a key, which the file or a variable sets.
+    fn finding(&self, key: &str, message: String) -> Finding {
+        let variable = self.environment.setting(key).map(Path::new);
+        Finding::at_key(variable.or(self.file).unwrap_or(Path::new("configuration")), key, message)
     }
-    // The rest of what a start checks needs a whole configuration.
-    if problems.is_empty() {
-        let Loaded { config, .. } = Config::load_from(named, &environment)?;
-        for (key, why) in start_problems(&config).into_iter().chain(serving_problems(&config.http)) {
-            problems.push(Finding::at_key(file, key, why));
-        }
+
+    /// Finds files without which a start fails.
+    fn unusable_files(&self, htpasswd: Option<&Path>, tls: Option<&Tls>) -> Vec<Finding> {
+        let unreadable = htpasswd.and_then(|users| {
+            let error = htpasswd_problems(users).err()?;
+            Some(self.finding(HTPASSWD, format!("cannot read {}: {error}", users.display())))
+        });
+        let unusable = tls.and_then(|tls| check_tls(tls).err()).map(|(key, why)| self.finding(key, why));
+        unreadable.into_iter().chain(unusable).collect()
     }
-    if problems.is_empty() { Ok(warnings) } else { Err(Error::new(problems)) }
 }
 
 /// Writes to standard output. A reader may close it early, as `head` does.

@@ -109,6 +109,12 @@ impl Logging {
         self.say(tracing::Level::ERROR, &format!("coracle: {error}"), error, &[]);
         ExitCode::from(1)
     }
+
+    /// Prints why the configuration cannot be used, and returns the exit code for that.
+    pub(super) fn refused(&self, error: &str) -> ExitCode {
+        self.failed(error);
+        ExitCode::from(2)
+    }
 }
 
 impl Drop for Logging {

@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::check_config::load_for_start;
 use super::logging::{self, Logging};
 use super::reload::{ConfigFile, Reload};
 use super::{Error, process, quietly, systemd};
 use crate::AccessPolicy;
-use crate::config::{Address, Config, Listen, Loaded, Profile};
+use crate::config::{self, Address, Config, Listen, Loaded, Profile};
 use crate::identity::accounts::Password;
 use crate::kit::file::FileStamp;
-use crate::registry::{Registry, RemoteImages};
+use crate::registry::{self, Registry, RemoteImages};
 use crate::server::{Listener, RunningRegistry};
 
 /// The environment variable with the password of the first superuser.
@@ -73,13 +74,15 @@ pub(super) struct Serve {
 struct Settings {
     config: Config,
     warnings: Vec<String>,
+    /// Warns of other files in a new data directory.
+    other_files: Option<String>,
     file: Option<ConfigFile>,
 }
 
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let handles = systemd::handles()?;
-        let Settings { config, warnings, file } = self.settings()?;
+        let Settings { config, warnings, other_files, file } = self.settings()?;
         if let Some(images) = self.takeover_from.as_ref().filter(|images| !images.is_everything()) {
             return Err(Error::usage(format!("--takeover-from {images}: expected a registry without a repository")));
         }
@@ -92,7 +95,7 @@ impl Serve {
             tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build();
         Ok(match runtime {
             Ok(runtime) => {
-                let start = Start { config, takeover: self.takeover_from, handles };
+                let start = Start { config, takeover: self.takeover_from, handles, other_files };
                 runtime.block_on(serve(start, file, logging))
             }
             Err(error) => logging.failed(&format!("cannot start threads: {error}")),
@@ -104,8 +107,9 @@ impl Serve {
         let named = super::named(self.file.as_deref().or(self.config.as_deref()));
         // Before the file is read, so that a change meanwhile is seen.
         let stamp = named.as_deref().and_then(FileStamp::at);
-        let Loaded { mut config, warnings, tree, .. } = super::load(named.as_deref())?;
-        let mut warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        let loaded = load_for_start(named.as_deref()).map_err(|error| refused(&error))?;
+        let Loaded { mut config, warnings, tree, .. } = loaded;
+        let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
         let followed = named.as_deref().map(|file| ConfigFile::new(file, stamp, tree));
         if let Some(root) = &self.root {
             config.storage.root_directory = Some(root.clone());
@@ -129,9 +133,17 @@ impl Serve {
             config.http.open = true;
         }
         let root = super::data_dir(&config)?;
-        warnings.extend(other_files(&root, named.as_deref()));
+        let other_files = other_files(&root, named.as_deref());
         config.storage.root_directory = Some(root);
-        Ok(Settings { config, warnings, file: followed })
+        Ok(Settings { config, warnings, other_files, file: followed })
+    }
+}
+
+/// Why a configuration is refused: its problem, or a heading and a line for each of them.
+fn refused(error: &config::Error) -> Error {
+    match error.problems().len() {
+        1 => Error::usage(error),
+        problems => Error::usage(format!("the configuration has {problems} problems:\n{error}")),
     }
 }
 
@@ -158,6 +170,8 @@ struct Start {
     takeover: Option<RemoteImages>,
     /// The sockets that systemd has opened.
     handles: Vec<OwnedFd>,
+    /// A warning for a start that is not refused.
+    other_files: Option<String>,
 }
 
 async fn serve(start: Start, file: Option<ConfigFile>, logging: Logging) -> ExitCode {
@@ -169,15 +183,28 @@ async fn serve(start: Start, file: Option<ConfigFile>, logging: Logging) -> Exit
     };
     let logging = Arc::new(logging);
     let reload = Reload::new(file, Arc::clone(&logging), hangup);
-    match run(start, signals, reload, &logging).await {
+    let Start { config, takeover, handles, other_files } = start;
+    let registry = match quietly(|| Registry::builder().config(config).takeover_from(takeover).open()) {
+        Ok(registry) => registry,
+        Err(error @ registry::Error::InvalidSetting { .. }) => return logging.refused(&error.to_string()),
+        Err(error) => return logging.failed(&error.to_string()),
+    };
+    if let Some(warning) = other_files {
+        logging.warn(&warning);
+    }
+    match run(registry, handles, signals, reload, &logging).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => logging.failed(&error.to_string()),
     }
 }
 
-async fn run(start: Start, mut signals: StopSignals, reload: Reload, logging: &Logging) -> Result<(), Error> {
-    let Start { config, takeover, handles } = start;
-    let registry = quietly(|| Registry::builder().config(config).takeover_from(takeover).open())?;
+async fn run(
+    registry: Registry,
+    handles: Vec<OwnedFd>,
+    mut signals: StopSignals,
+    reload: Reload,
+    logging: &Logging,
+) -> Result<(), Error> {
     let first = first_start(&registry)?;
     let listeners = if handles.is_empty() {
         registry.listen().await?
@@ -332,9 +359,11 @@ fn announce(
         let scheme = if tls { "https" } else { "http" };
         line(&format!("pages:   {scheme}://{host}/ui/"));
     }
-    if registry.shared.policy().grants == AccessPolicy::Open {
-        line("open: everyone who can connect may push, pull and delete");
-    } else {
+    let anonymous = config.http.anonymous_pushes();
+    if let Some(may) = &anonymous {
+        line(&format!("{}: {may}", if config.http.open { "open" } else { "anonymous" }));
+    }
+    if registry.shared.policy().grants != AccessPolicy::Open {
         let is_first = matches!(first, FirstStart::Admin(_));
         let name = if is_first || has_admin(registry) { ADMIN } else { "NAME" };
         line(&format!("log in:  skopeo login{} --username {name} {host}", option("tls-verify")));
@@ -368,6 +397,9 @@ fn announce(
         }
         FirstStart::No => "started",
     };
+    if let Some(may) = &anonymous {
+        fields.push(("anonymous", may.as_str()));
+    }
     logging.say(tracing::Level::INFO, help.trim_end(), message, &fields);
 }
 

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use serde_json::{Map, Value};
+
 use super::access_control;
 use super::acme;
 use super::bearer;
@@ -32,6 +34,7 @@ const LISTEN: &str = "http.listen";
 const SEARCH: &str = "extensions.search";
 const UI: &str = "extensions.ui";
 const UI_DIRECTORY: &str = "extensions.ui.directory";
+const TLS: &str = "http.tls";
 const TLS_CERT: &str = "http.tls.cert";
 const TLS_KEY: &str = "http.tls.key";
 const TLS_AUTHORITIES: &str = "http.tls.cacert";
@@ -81,6 +84,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
         findings.problem(UI_DIRECTORY, error.to_string());
     }
     together(&[TLS_CERT, TLS_KEY], "TLS", settings, findings);
+    check_empty_names(settings, findings);
     // A refused source of keys has been reported, and replaces the file.
     if !findings.has_problem_under("http.auth.bearer") {
         let keys = ["http.auth.bearer.realm", "http.auth.bearer.service", BEARER_CERT];
@@ -125,6 +129,38 @@ fn together(keys: &[&str], whose: &str, settings: &Settings, findings: &mut Find
     for key in missing {
         findings.problem(key, format!("is missing: {whose} needs it together with {}", given.join(" and ")));
     }
+}
+
+/// Reports keys for TLS that are empty, as a variable without a value leaves them. The port would speak plain HTTP.
+fn check_empty_names(settings: &Settings, findings: &mut Findings) {
+    let has_tls = settings.has_text(TLS_CERT) || settings.has_text(TLS_KEY) || settings.given(acme::ACME).is_some();
+    // A configuration of zot may have every key, with empty texts for those without a value.
+    let is_zot = settings.given("profile") == Some(&Setting::Text("zot".to_owned()));
+    for key in [TLS_CERT, TLS_KEY] {
+        if has_tls || settings.given(key) != Some(&Setting::Text(String::new())) {
+            continue;
+        }
+        if is_zot {
+            findings.warning(key, format!("is empty, so ports speak plain HTTP: name a file, or remove {TLS}"));
+        } else {
+            findings.problem(key, format!("is empty: name a file, or remove {TLS}"));
+        }
+    }
+}
+
+/// Warns of a table for TLS without keys, which has no effect.
+pub(super) fn check_empty_table(tree: &Map<String, Value>, findings: &mut Findings) {
+    let tls = table(tree, "http").and_then(|http| table(http, "tls"));
+    if tls.is_some_and(Map::is_empty) {
+        let why = format!("is empty, so ports speak plain HTTP: set {TLS_CERT} and {TLS_KEY}, or remove it");
+        findings.warning(TLS, why);
+    }
+}
+
+/// The table with a name, in any case.
+fn table<'t>(tree: &'t Map<String, Value>, name: &str) -> Option<&'t Map<String, Value>> {
+    let (_, value) = tree.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+    value.as_object()
 }
 
 /// Reports the file of a key if it cannot be read.

@@ -134,14 +134,20 @@ impl Translation<'_> {
                 self.findings.problem("http.addr", format!("expected an address such as :{PORT} or 127.0.0.1:{PORT}"));
             }
         }
+        let has_hosts = self.has("http.tls.letsencrypt.hosts");
         for (theirs, ours) in [
             ("http.host", "http.externalUrl"),
             ("http.tls.certificate", "http.tls.cert"),
             ("http.tls.key", "http.tls.key"),
             ("http.draintimeout", "http.limits.shutdownTimeout"),
         ] {
-            if let Some(text) = self.text(theirs) {
-                self.put(ours, json!(text));
+            match self.text(theirs) {
+                // A variable without a value must not leave the registry without TLS.
+                Some(text) if text.is_empty() && theirs.starts_with("http.tls.") && !has_hosts => {
+                    self.findings.problem(theirs, "is empty: name a file, or remove http.tls");
+                }
+                Some(text) => self.put(ours, json!(text)),
+                None => {}
             }
         }
         self.letsencrypt();

@@ -90,7 +90,7 @@ impl Environment {
     }
 
     /// The variable that sets a key, or a table that contains it.
-    pub(super) fn setting(&self, key: &str) -> Option<&str> {
+    pub(crate) fn setting(&self, key: &str) -> Option<&str> {
         let sets = |variable: &&Variable| {
             let own = variable.path.join(".");
             let head = key.get(..own.len()).is_some_and(|head| head.eq_ignore_ascii_case(&own));

@@ -48,9 +48,10 @@ impl Finding {
 }
 
 impl Finding {
-    /// A problem at a key.
+    /// A finding at a key, or about the whole file if the key is empty.
     pub(crate) fn at_key(file: &Path, key: &str, message: String) -> Self {
-        Self { file: file.display().to_string(), place: Place::Key(key.to_owned()), message }
+        let place = if key.is_empty() { Place::File } else { Place::Key(key.to_owned()) };
+        Self { file: file.display().to_string(), place, message }
     }
 }
 

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use super::keys::{self, Row, Status};
 
-/// A name may have one wrong character for each of this many.
+/// A name of the same table may have one wrong character for each of this many.
 const CHARACTERS_TO_AN_ERROR: usize = 3;
+/// A name of another table may have one wrong character for each of this many.
+const CHARACTERS_TO_AN_ERROR_ELSEWHERE: usize = 6;
 /// The shortest name that is taken as an abbreviation.
 const ABBREVIATION_MIN: usize = 3;
 /// The longest name that is compared, because comparing is slow.
@@ -26,7 +28,7 @@ pub(super) fn unknown_key(parent: &str, path: &str, name: &str) -> String {
             };
             format!("unknown key, did you mean {shown}?")
         }
-        None => format!("unknown key; known keys here: {known}"),
+        None => format!("unknown key; known keys here: {known} (all keys: `coracle check-config --keys`)"),
     }
 }
 
@@ -40,25 +42,51 @@ fn known_in(parent: &str) -> Vec<&'static str> {
     names.into_iter().collect()
 }
 
-/// The key most like `name`. Its last element counts twice, since the name may be in the wrong table.
+/// The key most like `name`: one of the same table, or one of another table whose name is almost the same.
 fn nearest(parent: &str, name: &str) -> Option<String> {
     if name.len() > NAME_BYTES_MAX {
         return None;
     }
     let name = name.to_ascii_lowercase();
-    let path = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
-    let path = path.to_ascii_lowercase();
-    let likeness = |key: &str| {
-        let last = key.rsplit('.').next().unwrap_or(key).to_ascii_lowercase();
-        let key = key.to_ascii_lowercase();
-        let by_name = strsim::jaro_winkler(&name, &last).max(strsim::jaro_winkler(&name, &key));
-        (is_like(&name, &last) || is_like(&name, &key)).then(|| by_name + strsim::jaro_winkler(&path, &key))
-    };
-    every_key()
-        .into_iter()
-        .filter_map(|key| likeness(key).map(|score| (score, key)))
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, key)| key.to_owned())
+    let every = every_key();
+    let here = every.iter().filter_map(|key| {
+        let rest = keys::below(parent, key)?;
+        let known = rest.to_ascii_lowercase();
+        // A name with a dot is a whole path in quotes.
+        let is_here = !rest.contains('.') && !name.contains('.');
+        (is_here && is_like(&name, &known)).then(|| (strsim::jaro_winkler(&name, &known), *key))
+    });
+    let here = here.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, key)| key.to_owned());
+    here.or_else(|| elsewhere(&every, parent, &name))
+}
+
+/// The key of another table that was probably meant. `None` if several are equally likely.
+fn elsewhere(every: &BTreeSet<&'static str>, parent: &str, name: &str) -> Option<String> {
+    let mut candidates: Vec<_> = every
+        .iter()
+        .filter_map(|key| {
+            let below = keys::below(parent, key);
+            let path = below.unwrap_or(key);
+            let last = path.rsplit('.').next().unwrap_or(path);
+            let errors = |known: &str| {
+                let errors = strsim::osa_distance(name, &known.to_ascii_lowercase());
+                (errors <= known.len() / CHARACTERS_TO_AN_ERROR_ELSEWHERE).then_some(errors)
+            };
+            let errors = [path, last].into_iter().filter_map(errors).min()?;
+            // Elements of lists have many keys with usual names.
+            let is_in_element = path.split('.').any(|part| part == keys::EACH);
+            let is_near = !is_in_element || errors == 0 && below.is_some() && !parent.is_empty();
+            is_near.then(|| (errors, below.is_none(), path.matches('.').count(), *key))
+        })
+        .collect();
+    candidates.sort_unstable();
+    match candidates.as_slice() {
+        [(.., key)] => Some((*key).to_owned()),
+        [first, second, ..] if (first.0, first.1, first.2) != (second.0, second.1, second.2) => {
+            Some(first.3.to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// Whether one name may be a misspelling or an abbreviation of the other.

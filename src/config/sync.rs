@@ -213,7 +213,10 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
             let why = "\"client\" needs onDemand: content that is synchronised has no client";
             findings.problem(&format!("{at}.credentials"), why.to_owned());
         }
-        for (number, url) in registry.given_texts("extensions.sync.registries.*.urls") {
+        if matches!(registry.given(URLS), Some(Setting::Texts(urls)) if urls.is_empty()) {
+            findings.problem(&format!("{at}.urls"), "is empty: name a URL of the registry");
+        }
+        for (number, url) in registry.given_texts(URLS) {
             let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
             if parsed.is_none_or(|url| !url.username().is_empty() || url.password().is_some()) {
                 // A password in it must not be printed.

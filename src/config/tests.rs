@@ -62,7 +62,7 @@ fn an_empty_configuration_has_the_defaults() {
         (Format::Json, r#"{"http": null, "storage": {"commit": null}, "cluster": null}"#),
         (Format::Yaml, "# nothing\n"),
         (Format::Yaml, "http:\n  tls:\nlog:\n"),
-        (Format::Toml, "\u{feff}[http]\nrealm = ''\nexternalUrl = ''\ntls = {cert = '', key = ''}"),
+        (Format::Toml, "\u{feff}[http]\nrealm = ''\nexternalUrl = ''"),
     ] {
         let loaded = load(format, text).expect("an empty configuration loads");
         assert_eq!(loaded.config, config, "{text:?}");

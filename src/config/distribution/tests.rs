@@ -77,6 +77,7 @@ fn what_would_change_the_registry_is_refused() {
         ("http: {prefix: /registry/}", "http.prefix"),
         ("http: {addr: nonsense}", "http.addr"),
         ("http: {tls: {letsencrypt: {email: a}}}", "http.tls.letsencrypt.hosts"),
+        ("http: {tls: {certificate: '', key: ''}}", "http.tls.certificate"),
         ("auth: {silly: {realm: a}}", "auth.silly"),
         ("auth: {htpasswd: {realm: a}}", "auth.htpasswd.path"),
         ("proxy: {remoteurl: 'https://a', username: u, password: secret}", "proxy.password"),

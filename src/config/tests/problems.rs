@@ -219,17 +219,34 @@ fn an_unknown_key_names_the_nearest_known_one() {
             "f: http.limits.idle_timeout: unknown key, did you mean http.limits.idleTimeout?",
         ),
         ("extensions.metric.enable = true", "f: extensions.metric: unknown key, did you mean extensions.metrics?"),
-        ("log.colour = 'red'", "f: log.colour: unknown key; known keys here: audit, format, level, output"),
+        ("realm = 'x'", "f: realm: unknown key, did you mean http.realm?"),
+        ("minFreeSpce = '1GiB'", "f: minFreeSpce: unknown key, did you mean storage.minFreeSpace?"),
+        (
+            "log.colour = 'red'",
+            "f: log.colour: unknown key; known keys here: audit, format, level, output (all keys: `coracle check-config \
+             --keys`)",
+        ),
         (
             "'*' = 1",
-            "f: \"*\": unknown key; known keys here: differences, distSpecVersion, extensions, http, log, profile, scheduler, storage",
+            "f: \"*\": unknown key; known keys here: differences, distSpecVersion, extensions, http, log, profile, \
+             scheduler, storage (all keys: `coracle check-config --keys`)",
         ),
     ];
     for (text, problem) in cases {
         assert_eq!(problems(text), [problem], "{text}");
     }
-    // Neither unrelated keys nor refused keys are suggested.
-    for text in ["http.colour = 1", "htp2ssxyz = 1", "storage.remoteCach = true", "clustr = 1", "x = 1"] {
+    // Neither unrelated keys nor refused keys are suggested. Many tables have `enable`.
+    for text in [
+        "http.colour = 1",
+        "htp2ssxyz = 1",
+        "storage.remoteCach = true",
+        "clustr = 1",
+        "x = 1",
+        "server = 1",
+        "log.file = 'x'",
+        "http.timeout = '1s'",
+        "enable = true",
+    ] {
         let found = problems(text);
         assert!(found.len() == 1 && found[0].contains("unknown key; known keys here: "), "{text}: {found:?}");
         assert!(!found[0].contains("remoteCache"), "{found:?}");
@@ -312,6 +329,23 @@ fn headers_of_sinks_leave_the_request_as_it_is() {
     let found = sink("X-Team = \"hunter2\\n\"", "");
     assert!(found[0].contains("the value of x-team is not valid") && !found[0].contains("hunter2"), "{found:?}");
     assert!(sink("X-Team = 'a', x-team = 'b'", "")[0].contains("x-team is given twice"));
+}
+
+/// A variable without a value would leave the port without TLS.
+#[test]
+fn names_of_certificates_that_are_empty_are_reported() {
+    let empty = |key: &str| format!("f: http.tls.{key}: is empty: name a file, or remove http.tls");
+    assert_eq!(problems("http.tls = {cert = '', key = ''}"), [empty("cert"), empty("key")]);
+    assert_eq!(problems("http.tls.key = ''"), [empty("key")]);
+    let warnings = |toml: &str| lines(&load(Format::Toml, toml).expect(toml).warnings);
+    let found = warnings("profile = 'zot'\nhttp.tls = {cert = '', key = '', cacert = ''}");
+    assert!(found.len() == 2 && found[0].contains("http.tls.cert: is empty, so ports speak plain HTTP"), "{found:?}");
+    for table in ["[http.tls]\n", "[HTTP.TLS]\n"] {
+        let expected =
+            "f: http.tls: is empty, so ports speak plain HTTP: set http.tls.cert and http.tls.key, or remove it";
+        assert_eq!(warnings(table), [expected]);
+    }
+    assert_eq!(warnings("[http.tls]\ncacert = ''\n"), [""; 0]);
 }
 
 /// A client of a server with such a file would trust no certificate at all.

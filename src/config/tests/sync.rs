@@ -37,6 +37,7 @@ fn a_schedule_is_accepted_or_refused_with_the_reason() {
                without wildcards"],
         ),
         (format!("{hub}\nonDemand = true\ncontent = [{{ prefix = 'library/**' }}]"), &[]),
+        ("urls = []\nonDemand = true".to_owned(), &["urls: is empty: name a URL of the registry"]),
         (
             format!("{example}\nonDemand = true\nplatforms = ['linux/amd64']\nonlySigned = true"),
             &["platforms: applies to synchronisation only, and pollInterval is not set"],

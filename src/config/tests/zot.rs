@@ -34,7 +34,7 @@ pub(super) const EVERYTHING: &str = r#"{
   "http": {
     "address": "127.0.0.1", "port": "8080", "externalUrl": "", "allowOrigin": "http://a.example",
     "realm": "zot", "readTimeout": "60s", "writeTimeout": "60s",
-    "tls": {"cert": "", "key": "", "cacert": ""}, "compat": ["docker2s2"],
+    "tls": {"cert": null, "key": null, "cacert": ""}, "compat": ["docker2s2"],
     "ratelimit": {"rate": 10, "methods": [{"method": "GET", "rate": 10}]},
     "auth": {
       "failDelay": 5, "htpasswd": {"path": "/htpasswd"},

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::kit::file::FileStamp;
 use crate::kit::opaque_debug::opaque_debug;
@@ -28,6 +28,8 @@ pub(crate) struct Htpasswd {
     users: RwLock<HashMap<String, FileUser>>,
     /// Raised when the users change.
     generation: AtomicU64,
+    /// The state of the file whose invalid lines were logged last.
+    logged: Mutex<Option<FileStamp>>,
 }
 
 opaque_debug!(Htpasswd { path });
@@ -35,8 +37,13 @@ opaque_debug!(Htpasswd { path });
 impl Htpasswd {
     /// Opens a file, which must be readable. [`super::Accounts`] reads the users.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
-        read(path)?;
-        Ok(Self { path: path.to_owned(), users: RwLock::default(), generation: AtomicU64::new(0) })
+        text_of(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            users: RwLock::default(),
+            generation: AtomicU64::new(0),
+            logged: Mutex::default(),
+        })
     }
 
     /// A number that changes with the users.
@@ -73,8 +80,19 @@ impl Htpasswd {
         FileStamp::at(&self.path)
     }
 
+    /// Reads the file. Logs its invalid lines, once for each state of the file.
     pub(super) fn read(&self) -> Result<Lines, String> {
-        read(&self.path)
+        // Before the file is read, so that a change meanwhile is logged with the next read.
+        let stamp = self.stamp();
+        let text = text_of(&self.path)?;
+        let (users, invalid) = read(&text);
+        let logged = std::mem::replace(&mut *self.logged.lock(), stamp);
+        if stamp.is_none() || stamp != logged {
+            for (line, why) in invalid {
+                tracing::error!(path = %self.path.display(), line, why, "ignored a line of the htpasswd file");
+            }
+        }
+        Ok(users)
     }
 
     /// Replaces the users.
@@ -89,11 +107,11 @@ pub(super) fn cost_of(hash: &str) -> Option<u32> {
     hash.get(4..6)?.parse().ok()
 }
 
-fn read(path: &Path) -> Result<Lines, String> {
-    let text = text_of(path)?;
+/// The users of a file, and its invalid lines: line number and reason.
+fn read(text: &str) -> (Lines, Vec<(usize, &'static str)>) {
     let written: Vec<&str> = text.lines().collect();
-    let mut users = HashMap::new();
-    for (number, user) in lines(&text) {
+    let (mut users, mut invalid) = (HashMap::new(), Vec::new());
+    for (number, user) in lines(text) {
         match user {
             Ok((name, hash)) => {
                 users.insert(name.to_owned(), Some(hash.to_owned()));
@@ -103,11 +121,11 @@ fn read(path: &Path) -> Result<Lines, String> {
                 if let Some((name, _)) = written.get(number - 1).and_then(|line| line.trim().split_once(':')) {
                     users.entry(name.to_owned()).or_insert(None);
                 }
-                tracing::error!(path = %path.display(), line = number, why, "ignored a line of the htpasswd file");
+                invalid.push((number, why));
             }
         }
     }
-    Ok(users)
+    (users, invalid)
 }
 
 /// The invalid lines of a file: line number and reason. A line is not repeated, because it may be a password.

@@ -397,7 +397,7 @@ fn a_file_without_a_key_that_verifies_is_an_error_at_the_start() {
     ] {
         let config = settings(root.path(), &content);
         let done = Program::serve_with(root.path(), &config).with_admin().run();
-        assert_eq!(done.code, Some(1), "{why}: {}", done.stderr);
+        assert_eq!(done.code, Some(2), "{why}: {}", done.stderr);
         assert!(done.stderr.contains("http.auth.bearer.cert cannot be used: "), "{}", done.stderr);
         assert!(done.stderr.contains(why), "{why}: {}", done.stderr);
     }

@@ -35,6 +35,30 @@ async fn every_command_reads_the_environment() {
 }
 
 #[test]
+fn check_config_checks_the_environment() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("coracle.toml");
+    std::fs::write(&file, "[http]\nport = 5000\n").unwrap();
+    let check = |variables: &[(&str, &str)]| {
+        let program = Program::new(["check-config"]);
+        variables.iter().fold(program, |program, (name, value)| program.env(name, value)).run()
+    };
+    let named = ("CORACLE_CONFIG", file.to_str().unwrap());
+    let right = check(&[named]);
+    assert_eq!((right.code, right.stdout), (Some(0), format!("{} is valid\n", file.display())));
+    let alone = check(&[("CORACLE_STORAGE_MINFREESPACE", "1GiB")]);
+    assert_eq!((alone.code, alone.stdout.as_str()), (Some(0), "no file is named, and the environment is valid\n"));
+    let lots = ("CORACLE_STORAGE_MINFREESPACE", "lots");
+    for variables in [&[lots][..], &[named, lots]] {
+        let wrong = check(variables);
+        assert_eq!(wrong.code, Some(2), "{wrong:?}");
+        assert!(wrong.stderr.starts_with("CORACLE_STORAGE_MINFREESPACE: storage.minFreeSpace: expected"), "{wrong:?}");
+    }
+    let empty = check(&[("CORACLE_HTTP_TLS_CERT", ""), ("CORACLE_HTTP_TLS_KEY", "")]);
+    assert!(empty.code == Some(2) && empty.stderr.contains("http.tls.key: is empty: name a file"), "{empty:?}");
+}
+
+#[test]
 fn the_source_of_each_value_is_shown() {
     let root = tempfile::tempdir().unwrap();
     let config = root.path().join("coracle.toml");

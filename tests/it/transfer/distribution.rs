@@ -24,6 +24,7 @@ fn serve(place: &Path, more: &str) -> Program {
 async fn a_registry_without_users_is_open_for_pushes_and_not_for_deletion() {
     let place = tempfile::tempdir().unwrap();
     let running = serve(place.path(), "").start();
+    running.wait_for("anonymous: everyone who can connect may push and pull\n");
     let caller = running.anonymous();
     push_blob(&caller, "team/app", b"{}").await;
     let image = image(b"{}", &[]);
@@ -75,4 +76,6 @@ fn what_is_not_followed_is_refused_with_the_reason_at_once() {
     let checked = Program::new(["check-config"]).arg(&file).run();
     assert_eq!(checked.code, Some(0), "{checked:?}");
     assert!(json!(checked.stdout).to_string().contains("is valid"));
+    let warned = "config.yml: everyone who can connect may push and pull without signing in\n";
+    assert!(checked.stderr.contains(warned), "{checked:?}");
 }
