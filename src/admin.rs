@@ -39,10 +39,10 @@ use crate::identity::accounts::{Accounts, Error as AccountsError};
 use crate::registry::Shared;
 pub(crate) use access::{ExplainAccess, RotateSigningKey, SigningKey};
 pub(crate) use certificate::{CertificateState, RenewCertificate, ShowCertificate};
-pub(crate) use clock::{SET_CLOCK, different_clock, wrong_clock};
+pub(crate) use clock::{SET_CLOCK, different_clock, shown_rfc3339, shown_time, wrong_clock};
 pub(crate) use directory::{Handed, Offered};
 pub(crate) use events::{EventList, ListEvents, RedeliverEvents, Redelivered};
-pub(crate) use group::{AddMembers, GroupView, Groups, ListGroups, RemoveGroup, RemoveMembers, SetRole};
+pub(crate) use group::{AddMembers, ChangedGroup, GroupView, Groups, ListGroups, RemoveGroup, RemoveMembers, SetRole};
 pub(crate) use key::{CreateKey, KeyList, ListKeys, NewApiKey, RevokeKey, RevokedKey, lifetime, scope};
 pub(crate) use mirror::{EvictMirrored, Eviction};
 pub(crate) use retention::{PlanRetention, RetentionPlan, RetentionRun, RunRetention, TagDecision};
@@ -62,8 +62,9 @@ pub(crate) use upstream::{
     UpstreamList, UpstreamView,
 };
 pub(crate) use user::{
-    AddUser, ChangedPassword, DisableUser, EnableUser, GroupsOfUser, ListUsers, NewPassword, NewUser, RemoveUser,
-    RemovedUser, Secret, SetGroups, SetNamespace, SetPassword, UserList, UserState, UserWithNamespace,
+    AddUser, ChangedNamespace, ChangedPassword, DisableUser, EnableUser, GroupsOfUser, ListUsers, NamespaceContent,
+    NewPassword, NewUser, RemoveUser, RemovedUser, Secret, SetGroups, SetNamespace, SetPassword, UserList, UserState,
+    UserWithNamespace,
 };
 
 /// The data directory that an operation needs.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::shown_time;
 use super::{Call, Failure, Operation, block_on};
 use crate::acme::{NoCertificate, Report};
 use crate::kit::certificate::{Validity, ValidityState};
@@ -13,6 +14,8 @@ use crate::registry::Shared;
 
 /// The longest time to wait for a renewal.
 const PATIENCE: Duration = Duration::from_mins(10);
+
+const NO_CERTIFICATE: &str = "this registry has no certificate: it speaks no TLS";
 
 /// Show the certificate of the registry, and when it is renewed
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
@@ -60,8 +63,7 @@ impl Operation for ShowCertificate {
     type Answer = CertificateState;
 
     fn perform(self, call: &Call<'_>) -> Result<CertificateState, Failure> {
-        let none = || Failure::Invalid("this registry has no certificate: it speaks no TLS".to_owned());
-        state(call.registry).ok_or_else(none)
+        state(call.registry).ok_or_else(|| Failure::Invalid(NO_CERTIFICATE.to_owned()))
     }
 }
 
@@ -70,10 +72,12 @@ impl Operation for RenewCertificate {
 
     fn perform(self, call: &Call<'_>) -> Result<CertificateState, Failure> {
         let none = || {
-            Failure::Invalid(
+            let why = if call.registry.certificate_file().is_some() {
                 "no ACME authority issues the certificate of this registry: replace its files, which are read again"
-                    .to_owned(),
-            )
+            } else {
+                NO_CERTIFICATE
+            };
+            Failure::Invalid(why.to_owned())
         };
         let acme = call.registry.acme().ok_or_else(none)?;
         if call.registry.serving().is_none() {
@@ -146,17 +150,22 @@ pub(super) fn warnings(registry: &Shared) -> Vec<String> {
         why => format!("{why}: {} has issued none for {}", report.directory, report.domains.join(", ")),
     });
     let failed = report.failure.as_ref().map(|(at, why)| {
-        let next = report.next_attempt.map(|next| format!("; next attempt at {next}")).unwrap_or_default();
+        let at = shown_time(*at);
+        let next = report.next_attempt.map(|next| format!("; next attempt at {}", shown_time(next)));
+        let next = next.unwrap_or_default();
         format!("no certificate was issued at {at}: {why}{next}, or at once with `coracle certificate renew`")
     });
     let ends = report.validity.ok().and_then(|validity| match validity.at(now) {
         ValidityState::Valid => None,
-        ValidityState::Expired => Some(format!("the certificate expired at {}: see the log", validity.until)),
+        ValidityState::Expired => {
+            Some(format!("the certificate expired at {}: see the log", shown_time(validity.until)))
+        }
         ValidityState::NotYetValid => {
-            Some(format!("the certificate is not valid before {}: check the clock", validity.from))
+            Some(format!("the certificate is not valid before {}: check the clock", shown_time(validity.from)))
         }
         ValidityState::ExpiresSoon => {
-            Some(format!("the certificate expires at {}, and is not renewed: see the log", validity.until))
+            let until = shown_time(validity.until);
+            Some(format!("the certificate expires at {until}, and is not renewed: see the log"))
         }
     });
     missing.into_iter().chain(failed).chain(ends).collect()
@@ -164,16 +173,16 @@ pub(super) fn warnings(registry: &Shared) -> Vec<String> {
 
 fn of_file(now: Timestamp, path: &Path) -> Option<String> {
     let validity = Validity::read(path).ok()?;
-    let path = path.display();
+    let (path, until) = (path.display(), shown_time(validity.until));
     match validity.at(now) {
-        ValidityState::Expired => Some(format!(
-            "the certificate {path} expired at {}: replace it, the registry reads it again",
-            validity.until
-        )),
-        ValidityState::NotYetValid => {
-            Some(format!("the certificate {path} is not valid before {}: check the clock", validity.from))
+        ValidityState::Expired => {
+            Some(format!("the certificate {path} expired at {until}: replace it, the registry reads it again"))
         }
-        ValidityState::ExpiresSoon => Some(format!("the certificate {path} expires at {}: renew it", validity.until)),
+        ValidityState::NotYetValid => {
+            let from = shown_time(validity.from);
+            Some(format!("the certificate {path} is not valid before {from}: check the clock"))
+        }
+        ValidityState::ExpiresSoon => Some(format!("the certificate {path} expires at {until}: renew it")),
         ValidityState::Valid => None,
     }
 }

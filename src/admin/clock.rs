@@ -1,9 +1,11 @@
-//! Finds a wrong clock: certificates, access tokens and the expiry of keys depend on it.
+//! The clock: how commands print times, and how a wrong clock is found. Certificates, access tokens and the expiry of
+//! keys depend on it.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::kit::clock::Timestamp;
+use crate::kit::text::minute;
 
 /// The clock cannot be earlier than this version: 2026-11-01.
 const RELEASED: Timestamp = Timestamp::from_micros(1_793_491_200_000_000);
@@ -13,22 +15,35 @@ const TOLERANCE: Duration = Duration::from_mins(2);
 /// How to set the clock.
 pub(crate) const SET_CLOCK: &str = "set the clock, and keep it right: `timedatectl set-ntp true`";
 
+/// A time as commands print it, such as `2026-12-01 22:16 UTC`.
+pub(crate) fn shown_time(time: Timestamp) -> String {
+    minute(time.micros() / 1_000_000)
+}
+
+/// A time in RFC 3339 as commands print it. Returns another text as it is.
+pub(crate) fn shown_rfc3339(text: &str) -> String {
+    Timestamp::from_rfc3339(text).map_or_else(|| text.to_owned(), shown_time)
+}
+
 /// Compares the clock with this version, and with files that the registry writes. `None` if it may be right.
 pub(crate) fn wrong_clock(now: Timestamp, files: impl IntoIterator<Item = PathBuf>) -> Option<String> {
+    let shown = shown_time(now);
     if now < RELEASED {
-        return Some(format!("the clock says {now}, which is before this version was made"));
+        return Some(format!("the clock says {shown}, which is before this version was made"));
     }
     files.into_iter().find_map(|file| {
         let modified = Timestamp::from(std::fs::metadata(&file).and_then(|found| found.modified()).ok()?);
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let is_later = modified > now.after(TOLERANCE);
-        is_later.then(|| format!("the clock says {now}, and {name} was written at {modified}: one of them is wrong"))
+        let modified = shown_time(modified);
+        is_later.then(|| format!("the clock says {shown}, and {name} was written at {modified}: one of them is wrong"))
     })
 }
 
 /// Compares the clock with another one. `None` if both agree.
 pub(crate) fn different_clock(now: Timestamp, other: Timestamp, whose: &str) -> Option<String> {
     let difference = now.since(other).max(other.since(now));
+    let (now, other) = (shown_time(now), shown_time(other));
     (difference > TOLERANCE)
         .then(|| format!("the clock says {now}, and that of {whose} says {other}: one of them is wrong"))
 }
@@ -37,6 +52,12 @@ pub(crate) fn different_clock(now: Timestamp, other: Timestamp, whose: &str) -> 
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_printed_to_the_minute() {
+        assert_eq!(shown_rfc3339("2026-12-01T22:16:59.056572Z"), "2026-12-01 22:16 UTC");
+        assert_eq!(shown_rfc3339("never"), "never");
+    }
 
     #[test]
     fn a_clock_before_the_release_or_before_the_newest_file_is_wrong() {
@@ -52,7 +73,7 @@ mod tests {
         file.set_modified(at(100)).unwrap();
         assert_eq!(wrong(now), None, "a small difference is no fault");
         file.set_modified(at(200)).unwrap();
-        assert!(wrong(now).unwrap().contains("coracle.wal was written at 2027-01-01T00:03:20Z"));
+        assert!(wrong(now).unwrap().contains("coracle.wal was written at 2027-01-01 00:03 UTC"));
         assert_eq!(different_clock(now, now.after(TOLERANCE), "the other"), None);
         assert!(
             different_clock(now.after(TOLERANCE * 2), now, "the other").unwrap().contains("that of the other says")

@@ -31,6 +31,20 @@ impl GroupView {
     }
 }
 
+/// A group after a change that creates it if it does not exist.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ChangedGroup {
+    #[serde(flatten)]
+    pub(crate) group: GroupView,
+    /// Whether the change created the group.
+    pub(crate) created: bool,
+}
+
+/// Whether a group has a row or a member.
+fn exists(call: &Call<'_>, name: &str) -> Result<bool, Error> {
+    Ok(call.accounts().group(name)?.is_some() || !call.accounts().members(name)?.is_empty())
+}
+
 /// List the groups with their roles and members
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
 pub(crate) struct ListGroups {}
@@ -68,12 +82,13 @@ pub(crate) struct SetRole {
 }
 
 impl Operation for SetRole {
-    type Answer = GroupView;
+    type Answer = ChangedGroup;
 
-    fn perform(self, call: &Call<'_>) -> Result<GroupView, Failure> {
+    fn perform(self, call: &Call<'_>) -> Result<ChangedGroup, Failure> {
         let role = [Role::Read, Role::Write, Role::Admin].into_iter().find(|role| role.as_str() == self.role);
+        let created = !exists(call, &self.group)?;
         call.accounts().put_group(&self.group, move |row| row.role = role, &Origin::local())?;
-        GroupView::read(call, self.group)
+        Ok(ChangedGroup { group: GroupView::read(call, self.group)?, created })
     }
 }
 
@@ -88,10 +103,11 @@ pub(crate) struct AddMembers {
 }
 
 impl Operation for AddMembers {
-    type Answer = GroupView;
+    type Answer = ChangedGroup;
 
-    fn perform(self, call: &Call<'_>) -> Result<GroupView, Failure> {
-        set_members(call, self.group, &self.users, true)
+    fn perform(self, call: &Call<'_>) -> Result<ChangedGroup, Failure> {
+        let created = !exists(call, &self.group)?;
+        Ok(ChangedGroup { group: set_members(call, self.group, &self.users, true)?, created })
     }
 }
 

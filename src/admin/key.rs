@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Call, Failure, Operation};
-use crate::identity::accounts::{Key, KeyScope, NewKey, Origin};
+use crate::identity::accounts::{Error, Key, KeyScope, NewKey, Origin};
 use crate::kit::clock::Timestamp;
 
 /// Create an API key and print it once
@@ -114,6 +114,11 @@ impl Operation for ListKeys {
     type Answer = KeyList;
 
     fn perform(self, call: &Call<'_>) -> Result<KeyList, Failure> {
+        if let Some(name) = &self.user
+            && call.accounts().account(name)?.is_none()
+        {
+            return Err(Error::UserUnknown { name: name.clone() }.into());
+        }
         let keys = call.accounts().keys(self.user.as_deref())?;
         Ok(KeyList { keys: keys.into_iter().map(KeyView::from).collect() })
     }

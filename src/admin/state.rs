@@ -16,9 +16,10 @@ use crate::registry::{Notice, Shared, Work};
 /// How long the state waits for a count of the use of the disk.
 const COUNT_WAIT: Duration = Duration::from_secs(20);
 /// How to free space.
-pub(crate) const FREE_SPACE: &str = "free space: `coracle du` shows the largest repositories, `coracle gc` removes what nothing \
-                                     needs, and `coracle gc --delay 0s --purge-history`, when no push runs, also what was \
-                                     deleted lately and could be restored";
+pub(crate) const FREE_SPACE: &str = "to free space, run `coracle du`, which shows the largest repositories, and \
+                                     `coracle gc`, which removes what nothing needs; `coracle gc --delay 0s \
+                                     --purge-history`, when no push runs, also removes what was deleted lately and could \
+                                     be restored";
 /// A disk with less free space is full, even if the configuration permits it.
 pub(crate) const FULL_BYTES: u64 = 1024 * 1024;
 /// The repositories of one read.

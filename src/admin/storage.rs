@@ -20,14 +20,17 @@ use crate::registry::Work;
 /// Remove unreferenced manifests and blobs
 ///
 /// A run removes:
+///
 /// - manifests that no tag and no index references, once their tag history has expired;
+///
 /// - manifests that were deleted by digest, once they cannot be restored any more;
+///
 /// - manifests whose subject was deleted, and signature tags whose image was deleted;
+///
 /// - blobs that no manifest references.
 ///
 /// Clients can push and pull meanwhile. A running registry also collects by itself (storage.gc).
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Collect {
     /// Print what would be removed, and remove nothing
     #[arg(long)]

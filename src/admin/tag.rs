@@ -114,7 +114,14 @@ impl Operation for RestoreTag {
             (None, None) => return Err(Failure::Invalid("a tag or a digest is required".to_owned())),
         };
         let original = if let Some(tag) = &tag {
-            point(&repository, tag, digest)?
+            point(&repository, tag, digest).map_err(|error| match error {
+                ContentError::ManifestUnknown { .. } => Failure::Invalid(format!(
+                    "the repository {name} has no manifest {digest}, and keeps no deleted one with this digest: see \
+                     `coracle tag history {name}`",
+                    name = self.repository
+                )),
+                error => error.into(),
+            })?
         } else {
             repository.restore_manifest(digest)?;
             None
@@ -130,13 +137,10 @@ impl Operation for RestoreTag {
 /// Points a tag at a manifest: one of its history, a deleted one, or else one that the repository has.
 fn point(repository: &Repository, tag: &Tag, digest: Digest) -> Result<Option<Digest>, ContentError> {
     match repository.restore_tag(tag, digest) {
-        Err(refused @ ContentError::TagPastUnknown { .. }) => {
+        Err(ContentError::TagPastUnknown { .. }) => {
             let original = repository.manifest_info(&Reference::Tag(tag.clone())).ok().map(|info| info.digest);
             let change = TagChange { digest: Some(digest), may_create: true, may_move: true, ..TagChange::default() };
-            match repository.change_tag(tag, change) {
-                Err(ContentError::ManifestUnknown { .. }) => Err(refused),
-                changed => changed.map(|()| original),
-            }
+            repository.change_tag(tag, change).map(|()| original)
         }
         restored => restored,
     }

@@ -27,21 +27,24 @@ const LOGIN_BYTES_MAX: u64 = 1024 * 1024;
 /// Import images: another registry or its data, an image layout, or an archive
 ///
 /// SOURCE is one of:
+///
 /// - the data directory of docker's registry (distribution) or of zot;
+///
 /// - an OCI image layout, or a tar archive of one (skopeo's oci-archive, `coracle export`, `ctr images export`);
+///
 /// - an archive of `docker save` or `podman save`, also compressed with gzip;
+///
 /// - a running registry: `docker://HOST`, `docker://HOST/team/**`, `docker://HOST/team/app` or `docker://HOST/team/app:TAG`.
 ///   A host without TLS is named with `http://` instead.
 ///
-/// All digests stay, except that images of an old `docker save` get manifests, since they have none. What is damaged is
-/// listed and skipped. A tag that points at another manifest here is kept, unless --overwrite is given. An interrupted
-/// import continues when it is repeated. Clients can push and pull meanwhile.
+/// All digests stay, except that images of an old `docker save` get manifests, since they have none. Damaged content
+/// is listed and skipped. A tag that points at another manifest here is kept, unless --overwrite is given. An
+/// interrupted import continues when it is repeated. Clients can push and pull meanwhile.
 ///
 /// On the same file system, files are shared with the source (reflinks) or linked, and take no space.
 ///
 /// The exit code is 1 if something was skipped or kept.
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
-#[command(verbatim_doc_comment)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[expect(clippy::unsafe_derive_deserialize, reason = "a macro of tokio pins futures, which says nothing of the fields")]
 pub(crate) struct Import {

@@ -13,6 +13,9 @@ use crate::kit::opaque_debug::opaque_debug;
 /// The largest number of users in one list.
 pub(super) const USERS_MAX: usize = 100_000;
 
+/// The largest number of repositories of a namespace in one list.
+const REPOSITORIES_MAX: usize = 1000;
+
 /// A password on its way through the socket. Does not print.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -253,7 +256,38 @@ fn change(call: &Call<'_>, name: &str, change: UserChange) -> Result<(), Error> 
     call.accounts().change_user(name, change, None, &Origin::local())
 }
 
+/// The namespace that a user owns after a change, and the repositories whose owner changed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ChangedNamespace {
+    #[serde(flatten)]
+    pub(crate) user: UserWithNamespace,
+    /// The new namespace.
+    pub(crate) owned: NamespaceContent,
+    /// The previous namespace, which has no owner any more. Null if the user had no other.
+    pub(crate) left: Option<NamespaceContent>,
+}
+
+/// The repositories of a namespace.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NamespaceContent {
+    pub(crate) namespace: String,
+    pub(crate) repositories: Vec<String>,
+    /// Whether there are more repositories than the list has.
+    pub(crate) more: bool,
+}
+
+impl NamespaceContent {
+    fn read(call: &Call<'_>, namespace: String) -> Result<Self, Failure> {
+        let prefix = format!("{namespace}/");
+        let stores = call.registry.stores();
+        let page = stores.catalog((&prefix, ""), REPOSITORIES_MAX, &SearchScope::All, |_| true)?;
+        Ok(Self { namespace, repositories: page.names, more: page.next.is_some() })
+    }
+}
+
 /// Replace the namespace of a user, even if the new one contains repositories
+///
+/// Repositories in the previous namespace stay, and have no owner. The command names them.
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
 pub(crate) struct SetNamespace {
     /// The name of the user
@@ -263,11 +297,17 @@ pub(crate) struct SetNamespace {
 }
 
 impl Operation for SetNamespace {
-    type Answer = UserWithNamespace;
+    type Answer = ChangedNamespace;
 
-    fn perform(self, call: &Call<'_>) -> Result<UserWithNamespace, Failure> {
+    fn perform(self, call: &Call<'_>) -> Result<ChangedNamespace, Failure> {
+        let previous = call.accounts().account(&self.name)?.and_then(|account| account.namespace.clone());
         call.accounts().set_namespace(&self.name, &self.namespace, &Origin::local())?;
-        Ok(UserWithNamespace::read(call.accounts(), self.name)?)
+        let left = previous.filter(|previous| *previous != self.namespace);
+        Ok(ChangedNamespace {
+            user: UserWithNamespace::read(call.accounts(), self.name)?,
+            owned: NamespaceContent::read(call, self.namespace)?,
+            left: left.map(|left| NamespaceContent::read(call, left)).transpose()?,
+        })
     }
 }
 

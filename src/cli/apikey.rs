@@ -33,6 +33,9 @@ impl Report for KeyList {
             ]
         });
         print!("{}", table(["ID", "OWNER", "LABEL", "SCOPES", "CREATED", "EXPIRES", "LAST USED"], rows));
+        if self.keys.is_empty() {
+            eprintln!("There are no API keys.");
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::Error;
 use super::administer::{Report, Target};
-use crate::admin::{CertificateState, RenewCertificate, ShowCertificate};
+use crate::admin::{CertificateState, RenewCertificate, ShowCertificate, shown_rfc3339, shown_time};
 use crate::kit::clock::{Clock, Timestamp};
 
 /// Show the certificate of the registry, or renew it now
@@ -45,8 +45,8 @@ fn describe_at(state: &CertificateState, now: Timestamp) -> String {
     let renewal = renewal.map_or_else(String::new, |renewal| format!(", {}", renewal_at(renewal, now)));
     let is_past = |time: &str| Timestamp::from_rfc3339(time).is_some_and(|time| time <= now);
     match &state.until {
-        Some(until) if is_past(until) => format!("expired at {until}{renewal}"),
-        Some(until) => format!("valid until {until}{renewal}"),
+        Some(until) if is_past(until) => format!("expired at {}{renewal}", shown_rfc3339(until)),
+        Some(until) => format!("valid until {}{renewal}", shown_rfc3339(until)),
         None if state.self_signed => "self-signed, until the ACME authority issues one".to_owned(),
         None if state.other_names => "not for all names, until the ACME authority issues another one".to_owned(),
         None => format!("{} cannot be read", state.file),
@@ -55,7 +55,8 @@ fn describe_at(state: &CertificateState, now: Timestamp) -> String {
 
 /// When a certificate is renewed.
 pub(super) fn renewal_at(renewal: Timestamp, now: Timestamp) -> String {
-    if renewal > now { format!("will be renewed at {renewal}") } else { format!("due for renewal since {renewal}") }
+    let at = shown_time(renewal);
+    if renewal > now { format!("will be renewed at {at}") } else { format!("due for renewal since {at}") }
 }
 
 impl Report for CertificateState {
@@ -67,10 +68,10 @@ impl Report for CertificateState {
         line("names", &acme.domains.join(", "));
         line("authority", &acme.directory);
         if let (Some(why), Some(at)) = (&acme.failure, &acme.failed) {
-            line("last failure", &format!("{at}: {why}"));
+            line("last failure", &format!("{}: {why}", shown_rfc3339(at)));
         }
         if let Some(next) = &acme.next_attempt {
-            line("next attempt", next);
+            line("next attempt", &shown_rfc3339(next));
         }
     }
 }
@@ -91,18 +92,18 @@ mod tests {
             });
             describe_at(&serde_json::from_value(state).unwrap(), Timestamp::from_rfc3339(now).unwrap())
         };
-        let renewal = "2027-02-01T00:00:00Z";
+        let renewal = "2027-02-01 00:00 UTC";
         assert_eq!(
             described("2027-01-01T00:00:00Z"),
-            format!("valid until 2027-03-01T00:00:00Z, will be renewed at {renewal}")
+            format!("valid until 2027-03-01 00:00 UTC, will be renewed at {renewal}")
         );
         assert_eq!(
             described("2027-02-02T00:00:00Z"),
-            format!("valid until 2027-03-01T00:00:00Z, due for renewal since {renewal}")
+            format!("valid until 2027-03-01 00:00 UTC, due for renewal since {renewal}")
         );
         assert_eq!(
             described("2027-03-02T00:00:00Z"),
-            format!("expired at 2027-03-01T00:00:00Z, due for renewal since {renewal}")
+            format!("expired at 2027-03-01 00:00 UTC, due for renewal since {renewal}")
         );
     }
 }

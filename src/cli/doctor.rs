@@ -160,7 +160,7 @@ fn registry(root: &Path, status: &Result<Option<Status>, Error>, others: &[Check
 const PROBLEMS: [&str; 2] = ["the database cannot be written", "pushes are refused"];
 
 /// The beginnings of warnings of the registry, and the check that finds the same.
-const SAME: [(&str, &str); 11] = [
+const SAME: [(&str, &str); 12] = [
     ("the certificate ", network::CERTIFICATE),
     ("clients get a ", network::CERTIFICATE),
     ("no certificate was issued", network::CERTIFICATE),
@@ -171,6 +171,7 @@ const SAME: [(&str, &str); 11] = [
     ("the database cannot be written", data::WRITES),
     ("pushes are refused", data::SPACE),
     ("only ", data::SPACE),
+    ("the disk is full", data::SPACE),
     ("the clock ", clock::NAME),
 ];
 
@@ -245,7 +246,9 @@ mod tests {
         let space = "pushes are refused: 1 B are free";
         let registry = |warnings: &[&str], others: &[Check]| registry(root, &Ok(Some(status(warnings))), others);
         let full = Check::problem(data::SPACE, "", "");
-        assert_eq!(registry(&[space], std::slice::from_ref(&full)).state, State::Ok);
+        for warning in [space, "the disk is full, 0 B are free", "only 70 MiB are free"] {
+            assert_eq!(registry(&[warning], std::slice::from_ref(&full)).state, State::Ok);
+        }
         assert_eq!(registry(&[space], &[Check::ok(data::SPACE, "")]).state, State::Problem);
         let found = registry(&[space, "1 blob is damaged"], &[full]);
         assert_eq!((found.state, found.found.as_str()), (State::Warning, "1 blob is damaged"));

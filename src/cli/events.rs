@@ -6,8 +6,8 @@ use clap::Subcommand;
 
 use super::Error;
 use super::administer::{Report, Target};
-use crate::admin::{EventList, ListEvents, RedeliverEvents, Redelivered};
-use crate::kit::text::counted;
+use crate::admin::{EventList, ListEvents, RedeliverEvents, Redelivered, shown_rfc3339};
+use crate::kit::text::{counted, table};
 
 /// Show events that could not be sent, and send them again
 ///
@@ -37,19 +37,29 @@ impl Events {
 
 impl Report for EventList {
     fn print(&self) {
-        for sink in &self.sinks {
+        let rows = self.sinks.iter().map(|sink| {
             let state = sink.failing.as_ref().map_or_else(|| "ok".to_owned(), |why| format!("failing: {why}"));
-            println!(
-                "{}  {} waiting, {} delivered, {} refused  {state}",
-                sink.sink,
-                sink.waiting,
-                sink.delivered,
-                sink.refused.len()
-            );
-            for event in &sink.refused {
-                let image = if event.reference.is_empty() { String::new() } else { format!(" {}", event.reference) };
-                println!("  {}  {}  {}  {}{image}  {}", event.id, event.at, event.kind, event.repository, event.why);
-            }
+            let counts = [sink.waiting, sink.delivered, sink.refused.len() as u64].map(|count| count.to_string());
+            let [waiting, delivered, refused] = counts;
+            [sink.sink.clone(), waiting, delivered, refused, state]
+        });
+        print!("{}", table(["SINK", "WAITING", "DELIVERED", "REFUSED", "STATE"], rows));
+        if self.sinks.iter().any(|sink| !sink.refused.is_empty()) {
+            let refused = self.sinks.iter().flat_map(|sink| sink.refused.iter().map(move |event| (sink, event)));
+            let rows = refused.map(|(sink, event)| {
+                let reference = if event.reference.is_empty() { "-" } else { &event.reference };
+                [
+                    event.id.clone(),
+                    sink.sink.clone(),
+                    shown_rfc3339(&event.at),
+                    event.kind.clone(),
+                    event.repository.clone(),
+                    reference.to_owned(),
+                    event.why.clone(),
+                ]
+            });
+            let header = ["REFUSED EVENT", "SINK", "TIME", "TYPE", "REPOSITORY", "REFERENCE", "REASON"];
+            print!("\n{}", table(header, rows));
         }
         if self.dropped > 0 {
             println!(

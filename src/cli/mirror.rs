@@ -2,24 +2,58 @@
 
 use std::process::ExitCode;
 
-use super::administer::{Ask, Progress, Report, operations};
+use clap::Subcommand;
+
+use super::administer::{Ask, Progress, Report, Target, finish};
+use super::{Error, quietly};
 use crate::admin::{
-    ClientSettings, EvictMirrored, Eviction, ExplainMirror, MirrorExplanation, MirrorStatus, RunningSync, SetUpMirror,
-    SyncMirror, Synchronised, UpstreamList, UpstreamView,
+    Call, ClientSettings, EvictMirrored, Eviction, ExplainMirror, MirrorExplanation, MirrorStatus, Operation as _,
+    RunningSync, SetUpMirror, SyncMirror, Synchronised, UpstreamList, UpstreamView, shown_rfc3339,
 };
 use crate::kit::text::{counted, size, table};
+use crate::registry::Registry;
 
-operations! {
-    /// Manage mirrored content
-    ///
-    /// extensions.sync names the registries that are mirrored.
-    Mirror: MirrorCommand {
-        Status(MirrorStatus),
-        Sync(SyncMirror),
-        Explain(ExplainMirror),
-        Setup(SetUpMirror),
-        Evict(EvictMirrored),
+/// Manage mirrored content
+///
+/// extensions.sync names the registries that are mirrored.
+#[derive(Debug, clap::Args)]
+pub(super) struct Mirror {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: MirrorCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum MirrorCommand {
+    Status(MirrorStatus),
+    Sync(SyncMirror),
+    Explain(ExplainMirror),
+    Setup(SetUpMirror),
+    Evict(EvictMirrored),
+}
+
+impl Mirror {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
+        match self.command {
+            MirrorCommand::Status(request) => self.target.run(request),
+            MirrorCommand::Sync(request) => self.target.run(request),
+            MirrorCommand::Explain(request) => self.target.run(request),
+            MirrorCommand::Setup(request) => set_up(&self.target, request),
+            MirrorCommand::Evict(request) => self.target.run(request),
+        }
     }
+}
+
+/// Prints the settings of a client. A configuration that names no data directory is enough: a registry that runs on the
+/// directory of the platform may have another one.
+fn set_up(target: &Target, request: SetUpMirror) -> Result<ExitCode, Error> {
+    let (config, _) = target.locate()?;
+    if config.storage.root_directory.is_some() || !target.has_config() {
+        return target.run(request);
+    }
+    let registry = quietly(|| Registry::builder().config(config).temporary().open())?;
+    finish(target.is_json(), &request.perform(&Call::alone(&registry.shared, None))?)
 }
 
 impl Report for Synchronised {
@@ -89,6 +123,18 @@ fn progress(ask: &Ask) -> Option<String> {
     upstreams.upstreams.iter().find_map(running)
 }
 
+/// Whether requests are sent to an upstream.
+fn state(upstream: &UpstreamView) -> &'static str {
+    let UpstreamView { available, hits, misses, stale, errors, sync, .. } = upstream;
+    // A pull of stored content may have sent a request.
+    let is_asked = *hits + *misses + *stale + *errors > 0 || sync.running.is_some() || sync.last.is_some();
+    match (*available, is_asked) {
+        (false, _) => "failing",
+        (true, true) => "available",
+        (true, false) => "not asked yet",
+    }
+}
+
 impl Report for UpstreamList {
     fn print(&self) {
         if self.upstreams.is_empty() {
@@ -102,7 +148,7 @@ impl Report for UpstreamList {
                 (None, _) => "on demand".to_owned(),
             };
             let quota = upstream.quota_remaining.map_or_else(|| "-".to_owned(), |left| left.to_string());
-            let state = if upstream.available { "available" } else { "failing" };
+            let state = state(upstream);
             [
                 upstream.name.clone(),
                 mode,
@@ -137,13 +183,13 @@ impl Report for UpstreamList {
                 println!("{name}: not asked: {why}");
             }
             if let Some(error) = &upstream.last_error {
-                println!("{name}: last error at {}: {}", error.at, error.message);
+                println!("{name}: last error at {}: {}", shown_rfc3339(&error.at), error.message);
             }
             let sync = &upstream.sync;
             if let Some(running) = &sync.running {
                 println!(
                     "{name}: synchronising since {}: {} of {} tags, {}",
-                    running.since,
+                    shown_rfc3339(&running.since),
                     running.tags_done,
                     running.tags,
                     size(running.bytes)
@@ -156,7 +202,7 @@ impl Report for UpstreamList {
                 let end = last.stopped.as_ref().map(|why| format!("; ended early: {why}")).unwrap_or_default();
                 println!(
                     "{name}: synchronised at {} in {} s: {}, {} fetched, {} failed, {}{end}",
-                    last.ended,
+                    shown_rfc3339(&last.ended),
                     last.seconds,
                     counted(last.tags, "tag", "tags"),
                     last.fetched,
@@ -165,7 +211,7 @@ impl Report for UpstreamList {
                 );
             }
             if let Some(next) = &sync.next {
-                println!("{name}: next synchronisation at {next}");
+                println!("{name}: next synchronisation at {}", shown_rfc3339(next));
             }
         }
     }
@@ -194,7 +240,7 @@ impl Report for MirrorExplanation {
         line("mirrored", Some(mode.join(", ")));
         line("stored", stored.map(|stored| stored.digest.clone()));
         line("from", stored.map(|stored| stored.from.clone().unwrap_or_else(|| "a push".to_owned())));
-        line("since", stored.and_then(|stored| stored.since.clone()));
+        line("since", stored.and_then(|stored| stored.since.as_deref()).map(shown_rfc3339));
         line(
             "missing",
             stored.filter(|stored| stored.missing > 0).map(|stored| {
@@ -204,8 +250,8 @@ impl Report for MirrorExplanation {
                 )
             }),
         );
-        line("checked", self.checked.clone());
-        line("next check", self.next_check.clone());
+        line("checked", self.checked.as_deref().map(shown_rfc3339));
+        line("next check", self.next_check.as_deref().map(shown_rfc3339));
         line("why", Some(self.why.clone()));
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::administer::{Report, Target, finish, running};
 use super::{Error, admin};
-use crate::admin::{DiskReport, Healthy, SET_CLOCK, Status, WorkReport, different_clock};
+use crate::admin::{DiskReport, Healthy, SET_CLOCK, Status, WorkReport, different_clock, shown_rfc3339};
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::text::{counted, size, span, table};
 
@@ -61,7 +61,8 @@ impl Report for Status {
             if let Some(url) = &server.external_url {
                 line("external URL", url.clone());
             }
-            line("up", format!("{}, since {}, process {}", span(server.uptime_seconds), server.since, server.process));
+            let since = shown_rfc3339(&server.since);
+            line("up", format!("{}, since {since}, process {}", span(server.uptime_seconds), server.process));
         }
         line(
             "content",
@@ -85,7 +86,7 @@ impl Report for Status {
             line("certificate", super::certificate::describe(certificate));
         }
         let never = || "never: `coracle backup DIRECTORY` makes one".to_owned();
-        line("last backup", self.last_backup.clone().unwrap_or_else(never));
+        line("last backup", self.last_backup.as_deref().map_or_else(never, shown_rfc3339));
         for warning in &self.warnings {
             println!("warning: {warning}");
         }
@@ -99,13 +100,13 @@ impl Report for Status {
 /// The state of a kind of work, in one line.
 fn describe(work: &WorkReport) -> String {
     let last = match (&work.ended, &work.result) {
-        (Some(ended), Some(result)) => format!("{ended}: {result}"),
+        (Some(ended), Some(result)) => format!("{}: {result}", shown_rfc3339(ended)),
         _ => "not since the start".to_owned(),
     };
     match &work.running_since {
         Some(since) => {
             let percent = work.percent.map_or_else(String::new, |percent| format!(", {percent} % done"));
-            format!("running since {since}{percent}")
+            format!("running since {}{percent}", shown_rfc3339(since))
         }
         None => last,
     }

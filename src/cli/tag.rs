@@ -6,7 +6,8 @@ use clap::Subcommand;
 
 use super::Error;
 use super::administer::{Report, Target};
-use crate::admin::{RestoreTag, RestoredTag, TagHistory, TagTimeline};
+use crate::admin::{RestoreTag, RestoredTag, TagHistory, TagTimeline, shown_rfc3339};
+use crate::kit::text::table;
 use crate::oci::RepositoryName;
 
 /// Show the history of tags, and restore tags and manifests
@@ -68,12 +69,20 @@ impl Tag {
 
 impl Report for TagTimeline {
     fn print(&self) {
-        for entry in &self.tags {
-            let ended = entry.ended.as_deref().unwrap_or("-");
-            println!("{}  {}  from {} until {ended}", entry.tag, entry.digest, entry.started);
+        let rows = self.tags.iter().map(|entry| {
+            let until = entry.ended.as_deref().map_or_else(|| "current".to_owned(), shown_rfc3339);
+            [entry.tag.clone(), entry.digest.clone(), shown_rfc3339(&entry.started), until]
+        });
+        print!("{}", table(["TAG", "DIGEST", "FROM", "UNTIL"], rows));
+        if !self.deleted.is_empty() {
+            let rows = self.deleted.iter().map(|entry| {
+                let deleted = entry.deleted.as_deref().map_or_else(|| "-".to_owned(), shown_rfc3339);
+                [entry.digest.clone(), deleted]
+            });
+            print!("\n{}", table(["DELETED MANIFEST", "DELETED"], rows));
         }
-        for entry in &self.deleted {
-            println!("deleted  {}  {}", entry.digest, entry.deleted.as_deref().unwrap_or("-"));
+        if self.tags.is_empty() && self.deleted.is_empty() {
+            eprintln!("The repository has no tags and no earlier versions.");
         }
         if self.more {
             eprintln!("The list is incomplete: there are more entries.");

@@ -2,11 +2,14 @@
 
 use super::administer::{Report, operations};
 use crate::admin::{
-    AddMembers, AddUser, ChangedPassword, DisableUser, EnableUser, GroupView, Groups, GroupsOfUser, ListGroups,
-    ListUsers, NewUser, RemoveGroup, RemoveMembers, RemoveUser, RemovedUser, SetGroups, SetNamespace, SetPassword,
-    SetRole, UserList, UserState, UserWithNamespace,
+    AddMembers, AddUser, ChangedGroup, ChangedNamespace, ChangedPassword, DisableUser, EnableUser, GroupView, Groups,
+    GroupsOfUser, ListGroups, ListUsers, NamespaceContent, NewUser, RemoveGroup, RemoveMembers, RemoveUser,
+    RemovedUser, SetGroups, SetNamespace, SetPassword, SetRole, UserList, UserState, UserWithNamespace,
 };
-use crate::kit::text::table;
+use crate::kit::text::{counted, some_of, table};
+
+/// The most repositories that a message names.
+const REPOSITORIES_SHOWN: usize = 3;
 
 operations! {
     /// Manage users (the registry may be running or stopped)
@@ -59,6 +62,9 @@ impl Report for UserList {
             [user.name.clone(), namespace, list(&user.groups), notes.join(", ")]
         });
         print!("{}", table(["NAME", "OWNS", "GROUPS", "NOTES"], rows));
+        if self.users.is_empty() {
+            eprintln!("There are no users.");
+        }
     }
 }
 
@@ -69,11 +75,29 @@ impl Report for NewUser {
     }
 }
 
-impl Report for UserWithNamespace {
+impl Report for ChangedNamespace {
     fn print(&self) {
-        self.explain();
+        self.user.explain();
+        let name = &self.user.name;
+        explain_content(&self.owned, &format!("belongs to {name}"), &format!("belong to {name}"));
+        if let Some(left) = &self.left {
+            explain_content(left, "has no owner", "have no owner");
+            eprintln!("`coracle user namespace {name} {}` undoes the change.", left.namespace);
+        }
         println!("done");
     }
+}
+
+/// Prints how many repositories a namespace has, with a verb, and the first of them.
+fn explain_content(content: &NamespaceContent, one: &str, several: &str) {
+    let NamespaceContent { namespace, repositories, more } = content;
+    if repositories.is_empty() {
+        return;
+    }
+    let text = |noun: &str, verb: &str| format!("{noun} of {namespace}/… {verb}");
+    let count = counted(repositories.len() as u64, &text("repository", one), &text("repositories", several));
+    let least = if *more { "at least " } else { "" };
+    eprintln!("{least}{count} now: {}", some_of(repositories, REPOSITORIES_SHOWN));
 }
 
 impl UserWithNamespace {
@@ -126,12 +150,25 @@ impl Report for Groups {
     fn print(&self) {
         let rows = self.groups.iter().map(|group| [group.name.clone(), group.role.clone(), list(&group.members)]);
         print!("{}", table(["NAME", "ROLE", "MEMBERS"], rows));
+        if self.groups.is_empty() {
+            eprintln!("There are no groups.");
+        }
     }
 }
 
 impl Report for GroupView {
     fn print(&self) {
         println!("group {}, role {}, members: {}", self.name, self.role, list(&self.members));
+    }
+}
+
+impl Report for ChangedGroup {
+    fn print(&self) {
+        self.group.print();
+        if self.created {
+            let name = &self.group.name;
+            eprintln!("The group {name} did not exist and was created. `coracle group list` shows all groups.");
+        }
     }
 }
 

@@ -293,9 +293,10 @@ fn open_stores(
     let tree = Tree::new(root);
     refuse_foreign(&tree)?;
     if tree.backup_marker().exists() {
+        let shown = root.display();
         let cause = format!(
-            "it is a backup or an unfinished restore: run `coracle restore {} --root DIRECTORY`, and use that directory",
-            root.display()
+            "{shown} is a backup or an unfinished restore: run `coracle restore {shown} --root DIRECTORY`, and use that \
+             directory"
         );
         return Err(Error::storage(cause, &tree));
     }
@@ -340,11 +341,16 @@ fn refuse_foreign(tree: &Tree) -> Result<(), Error> {
         return Ok(());
     }
     let Some(ForeignStore { program, sign }) = ForeignStore::find(tree.root()) else { return Ok(()) };
+    let root = tree.root().display();
+    // zot has an image layout for each repository, below its directory.
+    let found = if sign == tree.root() {
+        format!("{root} is an OCI image layout")
+    } else {
+        format!("{root} contains images of {program} ({})", sign.display())
+    };
     let cause = format!(
-        "it contains images of {program} ({}), which coracle does not read in place: start coracle with another --root, \
-         and import them: `coracle import {}`",
-        sign.display(),
-        tree.root().display()
+        "{found}, which coracle does not read in place: start coracle with another --root, and import the images: \
+         `coracle import {root}`"
     );
     Err(Error::storage(cause, tree))
 }

@@ -56,10 +56,11 @@ async fn commands_work_on_a_data_directory_with_a_long_path() {
 
 #[test]
 fn a_data_directory_of_another_registry_is_refused_and_left_as_it_was() {
-    let stores: [(&[&str], &str); 4] = [
+    let stores: [(&[&str], &str); 5] = [
         (&["docker/registry/v2/repositories/a/_layers/sha256/x/link"], "Docker"),
         (&["team/app/oci-layout", "team/app/index.json", "team/app/blobs/sha256/00"], "zot"),
         (&["cache.db", "meta.db"], "zot"),
+        (&["oci-layout", "index.json", "blobs/sha256/00"], "is an OCI image layout"),
         (&["_trivy/db/trivy.db"], "zot"),
     ];
     for (files, program) in stores {
@@ -75,6 +76,7 @@ fn a_data_directory_of_another_registry_is_refused_and_left_as_it_was() {
         for said in [program, root.path().to_str().unwrap(), "--root", "coracle import"] {
             assert!(refused.stderr.contains(said), "{refused:?}");
         }
+        assert!(!refused.stderr.contains("the new data directory"), "{refused:?}");
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), before, "{files:?}");
     }
     // A volume has entries of its own, which are no images.
@@ -264,6 +266,23 @@ async fn users_of_the_htpasswd_file_are_listed_and_not_shadowed() {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+#[tokio::test]
+async fn an_invalid_line_of_htpasswd_is_logged_once_for_each_state_of_the_file() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("users");
+    std::fs::write(&file, "bob:$apr1$salt$hash\n").unwrap();
+    let config = format!("[http.auth.htpasswd]\npath = {file:?}\n");
+    let running = Program::serve_with(root.path(), &config).with_admin().start();
+    running.wait_for("ignored a line of the htpasswd file");
+    let changed = root.path().join("changed");
+    std::fs::write(&changed, "bob:$apr1$salt$hash\nhunter2\n").unwrap();
+    std::fs::rename(&changed, &file).unwrap();
+    running.wait_for("line=2");
+    let log = running.stop().stderr;
+    // The first line in both states, and the second one in the second state.
+    assert_eq!(log.matches("ignored a line of the htpasswd file").count(), 3, "{log}");
 }
 
 #[test]

@@ -40,18 +40,30 @@ async fn the_plan_and_the_page_say_what_a_run_removes_and_each_tag_can_be_restor
     let coracle = |arguments: &[&str]| done(&data, &config, arguments);
     let plan: Value = serde_json::from_str(&coracle(&["retention", "plan", "--json"])).unwrap();
     assert_eq!((tags(&plan, "remove"), tags(&plan, "keep").len()), (vec!["ci/app:old".to_owned()], 2), "{plan}");
-    let reason = "remove  ci/app:old  meets no condition  (storage.retention.policies[0].keepTags[1])";
     let text = coracle(&["retention", "plan", "ci/app"]);
-    assert!(text.contains(reason) && text.contains("keep    ci/app:v1  matches the patterns"), "{text}");
+    let cells = |line| str::split(line, "  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>();
+    let rows: Vec<Vec<&str>> = text.lines().map(cells).collect();
+    assert_eq!(rows[0], ["ACTION", "TAG", "REASON", "RULE"], "{text}");
+    let removed = ["remove", "ci/app:old", "meets no condition", "storage.retention.policies[0].keepTags[1]"];
+    assert!(rows.iter().any(|row| *row == removed), "{text}");
+    assert!(rows.iter().any(|row| row.starts_with(&["keep", "ci/app:v1", "matches the patterns"])), "{text}");
     assert!(coracle(&["retention", "plan", "prod/app"]).contains("all tags stay"));
 
     let mut client = Client::of(running.anonymous());
     client.sign_in(ADMIN).await;
     let page = client.get("/ui/r/ci/app").await.status(200).text();
-    assert!(page.contains("Goes with the next retention run: meets no condition"), "{page}");
-    assert!(page.contains("Stays: among the 1 most recently pushed"), "{page}");
+    assert!(page.contains("The next retention run removes it: meets no condition"), "{page}");
+    assert!(page.contains(">will be removed</span>"), "{page}");
+    assert!(page.contains("Stays: the most recently pushed"), "{page}");
     let page = client.get("/ui/r/prod/app").await.status(200).text();
     assert!(!page.contains("retention"), "{page}");
+
+    // A file with policies may have others than the running registry.
+    let hint = |more: &[&str]| {
+        let plan = Program::new(["retention", "plan"]).arg("--root").arg(&data).args(more).run();
+        plan.stderr.contains("The plan follows the policies of the running registry")
+    };
+    assert!(hint(&["--config", config.to_str().unwrap()]) && !hint(&[]));
 
     assert_eq!(coracle(&["retention", "run"]), "1 tag removed, 2 tags kept\n");
     let left = admin.get("/v2/ci/app/tags/list").send().await.status(200).json();
@@ -107,6 +119,10 @@ async fn a_push_over_an_immutable_tag_is_refused_with_the_name_of_the_rule() {
     client.sign_in(ADMIN).await;
     let page = client.get("/ui/r/prod/app").await.status(200).text();
     assert!(page.contains("immutable</span>") && page.contains("immutable by the rule"), "{page}");
+    let page = client.get("/ui/r/prod/app/-/tag/v1").await.status(200).text();
+    assert!(page.contains(">immutable</span>") && !page.contains("/-/delete-tags"), "{page}");
+    let page = client.get("/ui/r/prod/app/-/delete-tags?tag=v1").await.status(200).text();
+    assert!(page.contains("a rule of the operator protects it") && !page.contains("Will be freed"), "{page}");
     assert_eq!(done(root.path(), &file, &["retention", "run"]), "2 tags removed, 1 tag kept\n");
     admin.get("/v2/prod/app/manifests/v1").send().await.status(200);
 }

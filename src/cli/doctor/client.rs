@@ -156,13 +156,13 @@ fn podman(machine: &Path, named: &Named<'_>) -> Check {
     if !programs.iter().any(|name| has_program(machine, name)) {
         return Check::skipped(NAME, "not installed");
     }
-    let main = machine.join("etc/containers/registries.conf");
-    let mut files = vec![main.clone()];
-    let more = std::fs::read_dir(machine.join("etc/containers/registries.conf.d"));
+    let mut files = vec![machine.join("etc/containers/registries.conf")];
+    let directory = machine.join("etc/containers/registries.conf.d");
+    let more = std::fs::read_dir(&directory);
     files.extend(more.into_iter().flatten().flatten().map(|entry| entry.path()));
     files.sort();
     let host = &named.host;
-    let (mut is_insecure, mut is_blocked) = (false, false);
+    let (mut is_insecure, mut blocks) = (false, None);
     for path in files {
         let table = match read_toml(&path) {
             Ok(table) => table.unwrap_or_default(),
@@ -177,18 +177,20 @@ fn podman(machine: &Path, named: &Named<'_>) -> Check {
             let flag = |key: &str| registry.get(key).and_then(toml::Value::as_bool).unwrap_or_default();
             if text("location") == host || text("prefix") == host {
                 is_insecure |= flag("insecure");
-                is_blocked |= flag("blocked");
+                if flag("blocked") {
+                    blocks = Some(path.display().to_string());
+                }
             }
         }
     }
-    if is_blocked {
-        return Check::problem(NAME, format!("{} blocks {host}", main.display()), "remove `blocked = true`");
+    if let Some(file) = blocks {
+        return Check::problem(NAME, format!("{file} blocks {host}"), "remove `blocked = true`");
     }
     if named.is_plain && !is_insecure {
         let advice = format!(
-            "use --tls-verify=false with login, push and pull, or add to {}:\n[[registry]]\nlocation = \"{host}\"\n\
+            "use --tls-verify=false with login, push and pull, or write to {}:\n[[registry]]\nlocation = \"{host}\"\n\
              insecure = true",
-            main.display()
+            directory.join("coracle.conf").display()
         );
         return Check::warning(NAME, format!("{host} speaks plain HTTP, and podman wants TLS"), advice);
     }
@@ -267,6 +269,7 @@ mod tests {
             let found = found.iter().find(|check| check.name == name).unwrap();
             let (first, lines) = found.advice.as_ref().unwrap().split_once('\n').unwrap();
             assert!(first.ends_with(':'), "{first}");
+            assert!(name != "podman" || first.contains("etc/containers/registries.conf.d/coracle.conf:"), "{first}");
             lines.parse::<toml::Table>().unwrap();
         }
     }

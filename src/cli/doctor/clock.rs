@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Check;
-use crate::admin::{SET_CLOCK, Status, different_clock, wrong_clock};
+use crate::admin::{SET_CLOCK, Status, different_clock, shown_time, wrong_clock};
 use crate::kit::clock::{Clock, Timestamp};
 
 pub(super) const NAME: &str = "clock";
@@ -25,7 +25,7 @@ pub(super) fn check(root: Option<&Path>, status: Option<&Status>) -> Check {
         let other = status.and_then(|status| Timestamp::from_rfc3339(&status.now))?;
         different_clock(now, other, "the running registry")
     });
-    found.map_or_else(|| Check::ok(NAME, now.to_string()), problem)
+    found.map_or_else(|| Check::ok(NAME, shown_time(now)), problem)
 }
 
 /// Compares the clock with that of a server.

@@ -36,10 +36,19 @@ pub(super) fn checks(root: &Path, config: Option<&Config>) -> Vec<Check> {
         checks.push(permissions(root));
     }
     let is_denied = checks.iter().any(|check| check.state == State::Problem);
-    checks.push(durable_writes(&existing, root, is_denied));
+    let writes = durable_writes(&existing, root, is_denied);
     let default = Config::default().storage;
-    checks.push(space(&existing, config.map_or(&default, |config| &config.storage)));
+    let space = space(&existing, config.map_or(&default, |config| &config.storage));
+    checks.extend([once(writes, &space), space]);
     checks
+}
+
+/// A check whose advice is that of `next`, the check below it, refers to it instead of repeating the advice.
+fn once(mut check: Check, next: &Check) -> Check {
+    if check.advice.is_some() && check.advice == next.advice {
+        check.advice = Some(format!("see {} below", next.name));
+    }
+    check
 }
 
 /// The directory itself, or the nearest one above it that exists.

@@ -1,10 +1,11 @@
 //! The certificate of the registry, and its ports.
 
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use super::{Check, clock};
-use crate::admin::{CertificateState, Status};
+use crate::admin::{CertificateState, Status, shown_time};
 use crate::cli::certificate::renewal_at;
 use crate::config::{Address, Config, Listen, Tls};
 use crate::kit::certificate::{Validity, ValidityState};
@@ -35,12 +36,12 @@ fn configured_certificate(config: &Config, root: &Path) -> Option<Check> {
 fn issued_certificate(report: &CertificateReport) -> Check {
     let shown = report.file.display();
     if let Some((at, why)) = &report.failure {
-        let found = format!("the ACME authority {} issued none at {at}: {why}", report.directory);
+        let found = format!("the ACME authority {} issued none at {}: {why}", report.directory, shown_time(*at));
         let ended =
             report.validity.as_ref().ok().filter(|validity| validity.at(clock::now()) == ValidityState::Expired);
-        let ended = ended.map(|validity| format!("{shown} expired at {}: clients refuse it; ", validity.until));
+        let ended = ended.map(|validity| format!("{}; ", expired(&shown, *validity)));
         let found = ended.unwrap_or_default() + &found;
-        let next = report.next_attempt.map(|next| format!(", or wait until {next}")).unwrap_or_default();
+        let next = report.next_attempt.map(|next| format!(", or wait until {}", shown_time(next))).unwrap_or_default();
         let advice = format!("repair that, then run `coracle certificate renew`{next}");
         let is_usable =
             report.validity.as_ref().is_ok_and(|validity| validity.at(clock::now()) == ValidityState::Valid);
@@ -63,26 +64,38 @@ fn issued_certificate(report: &CertificateReport) -> Check {
     match validity.at(clock::now()) {
         ValidityState::Expired => {
             let advice = "start the registry, and see its log";
-            Check::problem(CERTIFICATE, format!("{shown} expired at {}: clients refuse it", validity.until), advice)
+            Check::problem(CERTIFICATE, expired(&shown, validity), advice)
         }
         ValidityState::NotYetValid => not_yet_valid(&report.file, validity),
         ValidityState::ExpiresSoon => {
             let advice = "start the registry, and see its log: it renews the certificate";
-            Check::warning(CERTIFICATE, format!("{shown} expires at {}", validity.until), advice)
+            Check::warning(CERTIFICATE, expires(&shown, validity), advice)
         }
         ValidityState::Valid => {
             let renewal = report
                 .renewal
                 .map(|renewal| format!(", and {}", renewal_at(renewal, clock::now())))
                 .unwrap_or_default();
-            Check::ok(CERTIFICATE, format!("{shown} is valid until {}{renewal}", validity.until))
+            Check::ok(CERTIFICATE, valid(&shown, validity) + &renewal)
         }
     }
 }
 
+fn expired(file: &impl Display, validity: Validity) -> String {
+    format!("{file} expired at {}: clients refuse it", shown_time(validity.until))
+}
+
+fn expires(file: &impl Display, validity: Validity) -> String {
+    format!("{file} expires at {}", shown_time(validity.until))
+}
+
+fn valid(file: &impl Display, validity: Validity) -> String {
+    format!("{file} is valid until {}", shown_time(validity.until))
+}
+
 fn not_yet_valid(file: &Path, validity: Validity) -> Check {
     let advice = "check the clock of this machine, or use a certificate that is valid now";
-    let found = format!("{} is not valid before {}: clients refuse it", file.display(), validity.from);
+    let found = format!("{} is not valid before {}: clients refuse it", file.display(), shown_time(validity.from));
     Check::problem(CERTIFICATE, found, advice)
 }
 
@@ -99,12 +112,10 @@ fn certificate_of(tls: &Tls) -> Check {
         Err(why) => return Check::problem(NAME, format!("{shown} {why}"), "let http.tls.cert name a certificate"),
     };
     match validity.at(now) {
-        ValidityState::Expired => {
-            Check::problem(NAME, format!("{shown} expired at {}: clients refuse it", validity.until), RENEW)
-        }
+        ValidityState::Expired => Check::problem(NAME, expired(&shown, validity), RENEW),
         ValidityState::NotYetValid => not_yet_valid(path, validity),
-        ValidityState::ExpiresSoon => Check::warning(NAME, format!("{shown} expires at {}", validity.until), RENEW),
-        ValidityState::Valid => Check::ok(NAME, format!("{shown} is valid until {}", validity.until)),
+        ValidityState::ExpiresSoon => Check::warning(NAME, expires(&shown, validity), RENEW),
+        ValidityState::Valid => Check::ok(NAME, valid(&shown, validity)),
     }
 }
 
@@ -133,12 +144,10 @@ fn shown_certificate(state: &CertificateState, now: Timestamp) -> Check {
         None if state.other_names => Check::warning(NAME, "clients get one that is not for all names", advice),
         None => Check::problem(NAME, format!("{file} cannot be used"), advice),
         Some(validity) => match validity.at(now) {
-            ValidityState::Expired => {
-                Check::problem(NAME, format!("{file} expired at {}: clients refuse it", validity.until), advice)
-            }
+            ValidityState::Expired => Check::problem(NAME, expired(file, validity), advice),
             ValidityState::NotYetValid => not_yet_valid(Path::new(file), validity),
-            ValidityState::ExpiresSoon => Check::warning(NAME, format!("{file} expires at {}", validity.until), advice),
-            ValidityState::Valid => Check::ok(NAME, format!("{file} is valid until {}", validity.until)),
+            ValidityState::ExpiresSoon => Check::warning(NAME, expires(file, validity), advice),
+            ValidityState::Valid => Check::ok(NAME, valid(file, validity)),
         },
     }
 }
@@ -204,7 +213,7 @@ mod tests {
         };
         let expired = shown(Some("2026-12-01T00:00:00Z"), false);
         assert_eq!(expired.state, State::Problem, "{expired:?}");
-        assert_eq!(expired.found, "acme/certificate.pem expired at 2026-12-01T00:00:00Z: clients refuse it");
+        assert_eq!(expired.found, "acme/certificate.pem expired at 2026-12-01 00:00 UTC: clients refuse it");
         assert_eq!(shown(Some("2027-01-05T00:00:00Z"), false).state, State::Warning);
         assert_eq!(shown(Some("2028-01-01T00:00:00Z"), false).state, State::Ok);
         assert_eq!(shown(None, true).state, State::Warning);

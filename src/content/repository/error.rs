@@ -52,7 +52,7 @@ pub(crate) enum Error {
     #[error("{}", now.map_or_else(|| "the tag does not exist".to_owned(), |now| format!("the tag points at {now}")))]
     TagMoved { now: Option<Digest> },
     /// The tag cannot be moved or removed.
-    #[error("the tag {tag} is {by}")]
+    #[error("the tag {tag} is {by}{}", unlocked(by))]
     TagImmutable { tag: Tag, by: Immutable },
     #[error("the image lacks these annotations, in its manifest or as labels: {}", missing.join(", "))]
     AnnotationsMissing { missing: Vec<String> },
@@ -112,4 +112,12 @@ impl From<blobs::Error> for Error {
 /// ` at <digest>`, for messages.
 fn at(digest: Option<Digest>) -> String {
     digest.map_or_else(String::new, |digest| format!(" at {digest}"))
+}
+
+/// How to unlock a tag, for messages.
+const fn unlocked(by: &Immutable) -> &'static str {
+    match by {
+        Immutable::Locked => ": a user who administers the repository can unlock it, with {\"immutable\": false}",
+        Immutable::Rule(_) => "",
+    }
 }

@@ -38,7 +38,11 @@ async fn a_group_gets_members_and_a_role_from_the_command_line() {
     let carol = || running.user(("carol", password.trim()));
     let push = || async { carol().post("/v2/dev/app/blobs/uploads/").send().await.status.as_u16() };
     assert_eq!(push().await, 403);
-    assert_eq!(done(root, &["group", "role", "dev", "write"]), "group dev, role write, members: -\n");
+    let made = coracle(root, &["group", "role", "dev", "write"]);
+    assert_eq!(made.stdout, "group dev, role write, members: -\n");
+    assert!(made.stderr.contains("The group dev did not exist and was created."), "{made:?}");
+    let known = coracle(root, &["group", "role", "dev", "write"]);
+    assert_eq!((known.code, known.stderr.as_str()), (Some(0), ""));
     assert_eq!(push().await, 403);
     assert_eq!(done(root, &["group", "add-member", "dev", "carol"]), "group dev, role write, members: carol\n");
     assert_eq!(push().await, 202);
@@ -53,7 +57,8 @@ async fn a_group_gets_members_and_a_role_from_the_command_line() {
     done(root, &["user", "groups", "carol", "ops"]);
     done(root, &["group", "remove", "ops"]);
     done(root, &["group", "remove", "dev"]);
-    assert_eq!(done(root, &["group", "list"]), "NAME  ROLE  MEMBERS\n");
+    let empty = coracle(root, &["group", "list"]);
+    assert_eq!((empty.stdout.as_str(), empty.stderr.as_str()), ("NAME  ROLE  MEMBERS\n", "There are no groups.\n"));
     assert!(refused(root, &["group", "remove", "dev"]).contains("dev"));
     for name in [" ", "dev ", ""] {
         assert!(refused(root, &["user", "groups", "carol", name]).contains("a group name must have"), "{name:?}");
@@ -91,6 +96,11 @@ async fn lists_have_a_header_and_every_column() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     let running = Program::serve(root).with_admin().start();
+    let empty = coracle(root, &["apikey", "list"]);
+    assert_eq!((empty.code, empty.stdout.lines().count()), (Some(0), 1), "only the header: {empty:?}");
+    assert_eq!(empty.stderr, "There are no API keys.\n");
+    let unknown = refused(root, &["apikey", "list", "--user", "ghost"]);
+    assert_eq!(unknown, "coracle: there is no user ghost\n");
     let key = done(root, &["apikey", "create", "--user", "admin", "--label", "ci", "--expires", "1h"]);
     running.user(("admin", key.trim())).get("/v2/").send().await.status(200);
     done(root, &["apikey", "create", "--user", "admin", "--scope", "a/**:pull"]);
@@ -122,10 +132,98 @@ async fn a_tag_can_be_pointed_at_a_manifest_that_exists() {
     assert_eq!(restored, format!("admin/app:new points at {digest}\n"));
     running.user(ADMIN).get("/v2/admin/app/manifests/new").send().await.status(200);
     let other = format!("sha256:{}", "0".repeat(64));
-    assert!(refused(root, &["tag", "restore", "admin/app:x", "--digest", &other]).contains("no earlier version"));
+    let absent = refused(root, &["tag", "restore", "admin/app:x", "--digest", &other]);
+    assert!(absent.contains(&format!("the repository admin/app has no manifest {other}")), "{absent}");
     let none = refused(root, &["tag", "restore", "admin/app:1"]);
     assert!(none.contains("no earlier version of the tag 1 is kept (storage.tagHistory)"), "{none}");
     assert!(refused(root, &["tag", "restore", "admin/nosuch:1"]).contains("there is no repository admin/nosuch"));
+}
+
+#[tokio::test]
+async fn the_history_of_tags_is_a_table_that_marks_the_current_target() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let running = Program::serve(root).with_admin().start();
+    let digest = |manifest: &Value| sha256(&bytes(manifest));
+    let old = digest(&push_image(&running.user(ADMIN), "admin/app", "1", 1).await);
+    let new = digest(&push_image(&running.user(ADMIN), "admin/app", "1", 2).await);
+    let gone = digest(&push_image(&running.user(ADMIN), "admin/app", "2", 3).await);
+    running.user(ADMIN).delete(&format!("/v2/admin/app/manifests/{gone}")).send().await.status(202);
+    let shown = done(root, &["tag", "history", "admin/app"]);
+    let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["TAG", "DIGEST", "FROM", "UNTIL"], "{shown}");
+    let row = |digest: &str| rows.iter().find(|row| row.get(1) == Some(&digest)).unwrap();
+    assert_eq!((row(&new).len(), row(&new).last()), (6, Some(&"current")), "{shown}");
+    assert_eq!((row(&old).len(), row(&old).last()), (8, Some(&"UTC")), "{shown}");
+    let deleted = shown.split_once("\n\n").unwrap().1;
+    assert!(deleted.starts_with("DELETED MANIFEST ") && deleted.contains(&gone), "{shown}");
+}
+
+#[tokio::test]
+async fn a_change_of_a_namespace_names_the_repositories_whose_owner_changes() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let running = Program::serve(root).with_admin().start();
+    done(root, &["user", "add", "erin"]);
+    push_image(&running.user(ADMIN), "erin/app", "1", 1).await;
+    for name in ["a", "b", "c", "d"] {
+        push_image(&running.user(ADMIN), &format!("library/{name}"), "1", 1).await;
+    }
+    let changed = coracle(root, &["user", "namespace", "erin", "library"]);
+    assert_eq!((changed.code, changed.stdout.as_str()), (Some(0), "done\n"), "{changed:?}");
+    for line in [
+        "4 repositories of library/… belong to erin now: library/a, library/b, library/c and 1 more\n",
+        "1 repository of erin/… has no owner now: erin/app\n",
+        "`coracle user namespace erin erin` undoes the change.\n",
+    ] {
+        assert!(changed.stderr.contains(line), "{line}{}", changed.stderr);
+    }
+    let same = coracle(root, &["user", "namespace", "erin", "library"]);
+    assert!(!same.stderr.contains("undoes"), "{same:?}");
+}
+
+#[test]
+fn the_help_has_no_line_breaks_within_paragraphs() {
+    let help = Program::new(["import", "--help"]).env("COLUMNS", "2000").run().stdout;
+    let paragraph = help.lines().find(|line| line.starts_with("All digests stay")).unwrap();
+    assert!(paragraph.ends_with("Clients can push and pull meanwhile."), "{help}");
+    assert_eq!(help.lines().filter(|line| line.starts_with("- ")).count(), 4, "{help}");
+}
+
+#[tokio::test]
+async fn a_certificate_is_not_renewed_without_tls() {
+    let root = tempfile::tempdir().unwrap();
+    let _running = Program::serve(root.path()).with_admin().start();
+    let why = refused(root.path(), &["certificate", "renew"]);
+    assert!(why.contains("this registry has no certificate: it speaks no TLS"), "{why}");
+}
+
+#[tokio::test]
+async fn the_settings_of_a_client_follow_the_named_configuration() {
+    let (home, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = files.path().join("mirror.toml");
+    std::fs::write(&file, "[extensions.sync]\nmirror = ['docker.io']\n").unwrap();
+    let _running = Program::new(["serve", "--port", "0"]).env("XDG_DATA_HOME", home.path()).start();
+    let set_up = || {
+        let command = Program::new(["mirror", "setup", "docker", "--address", "mirror.example"]);
+        command.env("XDG_DATA_HOME", home.path())
+    };
+    // The registry that runs on the directory of the platform mirrors nothing.
+    assert_eq!(set_up().run().code, Some(1));
+    let printed = set_up().arg("--config").arg(&file).run();
+    assert!(printed.code == Some(0) && printed.stdout.contains("mirror.example"), "{printed:?}");
+}
+
+#[tokio::test]
+async fn a_backup_is_not_served() {
+    let place = tempfile::tempdir().unwrap();
+    let (root, backup) = (place.path().join("data"), place.path().join("backup"));
+    let running = Program::serve(&root).with_admin().start();
+    done(&root, &["backup", backup.to_str().unwrap()]);
+    running.stop();
+    let served = Program::serve(&backup).run();
+    let expected = format!("{} is a backup or an unfinished restore: run `coracle restore ", backup.display());
+    assert!(served.code == Some(1) && served.stderr.contains(&expected), "{served:?}");
 }
 
 #[tokio::test]
@@ -181,7 +279,7 @@ fn check_config_finds_all_problems_and_what_serve_refuses() {
         let checked = check(&config);
         assert!(checked.code == Some(2) && checked.stderr.contains(why), "{checked:?}");
         let served = Program::serve_with(&files.path().join("data"), &config).run();
-        assert!(served.code == Some(1) && served.stderr.contains(why), "{served:?}");
+        assert!(served.code == Some(2) && served.stderr.contains(why), "{served:?}");
     }
     let many = "[http]\nport = 'x'\nauth.htpasswd.path = '/nowhere/users'\n[http.accessControl.repositories]\n\
                 'a/{b' = { defaultPolicy = ['raed'] }\n";
@@ -191,6 +289,59 @@ fn check_config_finds_all_problems_and_what_serve_refuses() {
         assert!(checked.stderr.contains(problem), "{problem}: {}", checked.stderr);
     }
     assert!(checked.stderr.lines().all(|line| line.contains("coracle.toml: ")), "{}", checked.stderr);
+    // A start finds the same, and says for each line that it is one of several problems.
+    let served = Program::serve_with(&files.path().join("data"), many).run();
+    assert!(served.code == Some(2) && served.stderr.contains("cannot read /nowhere/users: No such file"), "{served:?}");
+    let problems = served.stderr.lines().filter(|line| line.contains("coracle.toml: ")).count();
+    assert!(served.stderr.contains(&format!("coracle: the configuration has {problems} problems:\n")), "{served:?}");
+    // One problem is one line, also if only a start would find it.
+    let alone = "http.auth.htpasswd.path = '/nowhere/users'\n";
+    for done in [check(alone), Program::serve_with(&files.path().join("data"), alone).run()] {
+        assert!(done.code == Some(2) && done.stderr.contains("cannot read /nowhere/users: No such file"), "{done:?}");
+        assert_eq!(done.stderr.lines().count(), 1, "{done:?}");
+    }
+    // Problems hide no warnings.
+    let checked = check("[http]\nport = 'x'\nreadTimeout = '1m'\n");
+    assert!(checked.stderr.contains("http.port") && checked.stderr.contains("warning: "), "{checked:?}");
+}
+
+#[test]
+fn check_config_warns_of_anonymous_pushes_and_old_certificates() {
+    let files = tempfile::tempdir().unwrap();
+    let file = files.path().join("coracle.toml");
+    let check = |config: &str| {
+        std::fs::write(&file, config).unwrap();
+        let done = Program::new(["check-config"]).arg(&file).run();
+        assert_eq!(done.code, Some(0), "{done:?}");
+        done.stderr
+    };
+    let rules = |pattern: &str, actions: &str| {
+        format!("[http.accessControl.repositories.'{pattern}']\nanonymousPolicy = [{actions}]\n")
+    };
+    let everyone = "everyone who can connect may";
+    for (config, said) in [
+        (rules("**", "'read'"), None),
+        (rules("**", "'read', 'create'"), Some("push and pull")),
+        (rules("**", "'create'"), Some("push")),
+        (rules("in/**", "'read', 'create', 'delete'"), Some("push, pull and delete in in/**")),
+        (rules("**", "'read'") + &rules("in/**", "'update'"), Some("push in in/**")),
+        ("http.open = true\n".to_owned(), Some("push, pull and delete")),
+    ] {
+        let warned = check(&config);
+        match said {
+            None => assert_eq!(warned, "", "{config}"),
+            Some(said) => assert!(warned.ends_with(&format!("{everyone} {said} without signing in\n")), "{warned}"),
+        }
+    }
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(vec!["registry.example".to_owned()]).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    std::fs::write(files.path().join("old.pem"), parameters.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(files.path().join("old.key"), key.serialize_pem()).unwrap();
+    let at = |name: &str| files.path().join(name).display().to_string();
+    let warned = check(&format!("[http]\ntls.cert = '{}'\ntls.key = '{}'\n", at("old.pem"), at("old.key")));
+    assert!(warned.contains("http.tls.cert: the certificate has expired"), "{warned}");
 }
 
 #[test]

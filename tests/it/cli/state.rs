@@ -55,7 +55,8 @@ async fn the_status_shows_what_runs_what_is_stored_and_what_needs_attention() {
     let stopped = coracle(root, &["status"]);
     assert_eq!(stopped.code, Some(1), "{stopped:?}");
     assert!(stopped.stdout.starts_with("coracle 0.1.0, stopped\n"), "{stopped:?}");
-    assert!(stopped.stdout.contains("  last backup     20"), "the time of the backup is kept: {stopped:?}");
+    let backup = stopped.stdout.lines().find(|line| line.starts_with("  last backup     20")).unwrap();
+    assert!(backup.ends_with(" UTC"), "the time of the backup is kept, to the minute: {backup}");
     let quiet = coracle(root, &["status", "--quiet"]);
     assert_eq!((quiet.code, quiet.stdout.as_str(), quiet.stderr.as_str()), (Some(1), "", ""));
     // The backup itself was never backed up.

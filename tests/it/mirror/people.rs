@@ -201,6 +201,8 @@ async fn the_printed_settings_lead_clients_through_the_mirror() {
     let early = scene.coracle(&["mirror", "setup", "containerd", "--address", "mirror.example"]);
     assert!(early.code == Some(0) && early.stdout.starts_with("[host.\"http://mirror.example\"]"), "{early:?}");
     let running = scene.start();
+    let status = scene.done(&["mirror", "status"]);
+    assert!(status.contains("  not asked yet  "), "{status}");
     let address = running.address().to_string();
     let set_up = |client| scene.coracle(&["mirror", "setup", client, "--address", &address]);
     let podman = set_up("podman");

@@ -48,8 +48,8 @@ fn assert_immutable(scene: &Scene, repository: &Repository, tag: &str, digest: D
         ("discard", repository.discard_tag(&parsed, None)),
         ("remove the repository", repository.remove()),
     ] {
-        let error = result.expect_err(what);
-        assert_eq!(error.to_string(), format!("the tag {tag} is {why}"), "{what}");
+        let error = result.expect_err(what).to_string();
+        assert!(error.starts_with(&format!("the tag {tag} is {why}")), "{what}: {error}");
     }
     repository.change_tag(&parsed, TagChange { digest: Some(digest), ..rights }).unwrap();
     let retained = repository.retain_tags(&|_| std::ops::ControlFlow::Continue(())).unwrap();

@@ -59,6 +59,9 @@ impl fmt::Display for Condition {
         match self {
             Self::PushedWithin(time) => write!(f, "pushed within {}", text::duration(*time)),
             Self::PulledWithin(time) => write!(f, "pulled or pushed within {}", text::duration(*time)),
+            Self::MostRecentlyPushed(1) => f.write_str("the most recently pushed"),
+            Self::MostRecentlyPulled(1) => f.write_str("the most recently pulled"),
+            Self::HighestVersion(1) => f.write_str("the highest version"),
             Self::MostRecentlyPushed(count) => write!(f, "among the {count} most recently pushed"),
             Self::MostRecentlyPulled(count) => write!(f, "among the {count} most recently pulled"),
             Self::HighestVersion(count) => write!(f, "among the {count} highest versions"),
