@@ -32,7 +32,7 @@ fn a_closed_or_full_output_is_no_panic() {
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().to_str().unwrap();
     assert_eq!(Program::serve(root.path()).with_admin().start().stop().code, Some(0));
-    for command in [&["user", "list"][..], &["status"], &["du"], &["doctor"], &["inventory"]] {
+    for command in [&["user", "list"][..], &["status"], &["du"], &["doctor"]] {
         let arguments = [command, &["--root", directory]].concat();
         let (reader, closed) = std::io::pipe().unwrap();
         drop(reader);
