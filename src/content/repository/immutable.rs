@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Error;
+use super::{Error, Repository};
 use crate::content::rows::{self, Rows};
 use crate::oci::{Digest, RepositoryName, RepositoryPattern, Tag, TagRule};
 
@@ -81,6 +81,24 @@ impl ImmutableTags {
             Some(row) if row.digest != digest => self.check(tx, name, tag),
             _ => Ok(()),
         }
+    }
+}
+
+impl Repository {
+    /// Those of some tags that exist and are immutable, each with the reason.
+    pub(crate) fn immutable_tags(&self, tags: &[Tag]) -> Result<Vec<(Tag, Immutable)>, Error> {
+        let rules = &self.stores.rules.immutable;
+        self.stores.database.read(|tx| {
+            let mut immutable = Vec::new();
+            for tag in tags {
+                if tx.tag(&self.name, tag)?.is_some()
+                    && let Some(reason) = rules.reason(tx, &self.name, tag)?
+                {
+                    immutable.push((tag.clone(), reason));
+                }
+            }
+            Ok(immutable)
+        })
     }
 }
 

@@ -11,7 +11,7 @@ mod tags;
 
 use super::PageCall;
 use super::route::parameter;
-use crate::content::repository::{Error, HistoryFilter, NameFilter, Repository};
+use crate::content::repository::{Error, Immutable, Repository};
 use crate::http::error::ApiError;
 use crate::http::{HandlerResult, api};
 use crate::identity::access::{Access, Action, Actions};
@@ -197,40 +197,25 @@ pub(super) fn manifest_url(name: &RepositoryName, digest: Digest) -> String {
     format!("/ui/r/{name}/-/manifest/{digest}")
 }
 
-/// The tags that can be neither moved nor deleted, of those that exist.
-async fn immutable(call: &PageCall<'_>, name: &RepositoryName, tags: &[Tag]) -> Result<Vec<Tag>, ApiError> {
+/// The tags that can be neither moved nor deleted, of those that exist, each with the reason.
+async fn immutable(
+    call: &PageCall<'_>,
+    name: &RepositoryName,
+    tags: &[Tag],
+) -> Result<Vec<(Tag, Immutable)>, ApiError> {
     let (repository, tags) = (call.context.registry.repository(name), tags.to_vec());
-    let is_immutable = move |tag: &Tag| {
-        let names = vec![NameFilter::Is(tag.to_string())];
-        let page = repository.history(&HistoryFilter { names, only_active: true, skip: 0, limit: 1 })?;
-        Ok::<_, Error>(page.entries.first().is_some_and(|entry| entry.is_immutable))
-    };
-    let find = move || {
-        let mut immutable = Vec::new();
-        for tag in tags {
-            if is_immutable(&tag)? {
-                immutable.push(tag);
-            }
-        }
-        Ok::<_, Error>(immutable)
-    };
-    call.context.blocking(find).await
+    call.context.blocking(move || repository.immutable_tags(&tags)).await
 }
 
 /// Why immutable tags forbid a deletion.
-fn why_immutable(tags: &[Tag]) -> String {
-    let (subject, verb, pronoun) = match tags {
-        [tag] => (format!("The tag {tag}"), "is", "It"),
-        tags => {
-            let shown: Vec<&str> = tags.iter().take(IMMUTABLE_SHOWN_MAX).map(Tag::as_str).collect();
-            let more = if tags.len() > shown.len() { " and others" } else { "" };
-            (format!("The tags {}{more}", shown.join(", ")), "are", "Each")
-        }
-    };
-    format!(
-        "{subject} {verb} immutable, and can be neither moved nor deleted. {pronoun} is locked, or a rule of the \
-         operator protects it (storage.immutableTags)."
-    )
+fn why_immutable(tags: &[(Tag, Immutable)]) -> String {
+    if let [(tag, reason)] = tags {
+        return format!("The tag {tag} is {reason}, and can be neither moved nor deleted.");
+    }
+    let shown = tags.iter().take(IMMUTABLE_SHOWN_MAX).map(|(tag, reason)| format!("{tag} ({reason})"));
+    let shown: Vec<String> = shown.collect();
+    let more = if tags.len() > shown.len() { " and others" } else { "" };
+    format!("These tags can be neither moved nor deleted: {}{more}.", shown.join(", "))
 }
 
 /// The repository, with the caller as the author of its changes.
@@ -275,11 +260,12 @@ mod tests {
 
     #[test]
     fn the_reason_names_some_of_the_immutable_tags() {
-        let tags: Vec<Tag> = (1..=11).map(|number| format!("v{number}").parse().unwrap()).collect();
+        let tags: Vec<(Tag, Immutable)> =
+            (1..=11).map(|number| (format!("v{number}").parse().unwrap(), Immutable::Locked)).collect();
         let reason = |count: usize| why_immutable(&tags[..count]);
-        assert!(reason(1).starts_with("The tag v1 is immutable, and can be neither moved nor deleted. It is locked"));
-        assert!(reason(2).starts_with("The tags v1, v2 are immutable, "), "{}", reason(2));
-        assert!(reason(11).contains("v9, v10 and others are immutable"), "{}", reason(11));
+        assert_eq!(reason(1), "The tag v1 is locked, and can be neither moved nor deleted.");
+        assert_eq!(reason(2), "These tags can be neither moved nor deleted: v1 (locked), v2 (locked).");
+        assert!(reason(11).ends_with("v9 (locked), v10 (locked) and others."), "{}", reason(11));
     }
 
     #[test]

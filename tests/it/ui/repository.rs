@@ -172,7 +172,7 @@ async fn a_manifest_without_a_tag_is_restored_on_its_page_and_by_the_api() {
 
 #[tokio::test]
 async fn the_pages_of_a_locked_tag_say_so_and_offer_no_deletion() {
-    const WHY: &str = "The tag 1 is immutable, and can be neither moved nor deleted.";
+    const WHY: &str = "The tag 1 is locked, and can be neither moved nor deleted.";
     let t = TestRegistry::with_users().await;
     let alice = t.user(ALICE);
     let manifest = push_image(&alice, "alice/app", "1", 1).await;

@@ -5,7 +5,7 @@ use hyper::StatusCode;
 use super::tags::is_there;
 use super::{PageCall, authored, frame, immutable, manifest_url, tag_url, url, why_immutable};
 use crate::content::repository::browse::{DELETED_TAGS_MAX, Deletion, DeletionPreview, KeptBy};
-use crate::content::repository::{Error, TagRights};
+use crate::content::repository::{Error, Immutable, TagRights};
 use crate::http::HandlerResult;
 use crate::http::error::ApiError;
 use crate::identity::access::{Action, Actions};
@@ -48,7 +48,7 @@ pub(super) async fn tags(call: &PageCall<'_>, name: RepositoryName) -> HandlerRe
 }
 
 /// Why immutable tags forbid the deletion of `selected` tags, if there are any.
-fn blocked_by_tags(protected: &[Tag], selected: usize) -> Option<String> {
+fn blocked_by_tags(protected: &[(Tag, Immutable)], selected: usize) -> Option<String> {
     let advice = if protected.len() < selected { " Go back and select only the others." } else { "" };
     (!protected.is_empty()).then(|| why_immutable(protected) + advice)
 }
