@@ -1,6 +1,6 @@
 //! Problems of keys that are each valid: keys that need each other, and files that are missing.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -25,6 +25,7 @@ use super::sync;
 use super::traces;
 use super::walk::Findings;
 use crate::kit::certificate::are_certificates;
+use crate::kit::file::open_file;
 use crate::kit::site::Site;
 
 /// All certificate authorities of a system are 0.3 MB.
@@ -212,9 +213,4 @@ pub(super) fn read_at_most(path: &Path, bytes_max: u64) -> io::Result<String> {
         return Err(io::Error::other(format!("it is larger than {bytes_max} bytes")));
     }
     Ok(content)
-}
-
-/// Opens a regular file. Opening a pipe or device could wait forever.
-pub(super) fn open_file(path: &Path) -> io::Result<File> {
-    if fs::metadata(path)?.is_file() { File::open(path) } else { Err(io::Error::other("it is not a file")) }
 }

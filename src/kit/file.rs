@@ -99,6 +99,12 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<Option<File>> {
     Ok(is_regular.then_some(file))
 }
 
+/// Opens a regular file. The error says why it cannot. Opening a pipe or a device could wait forever.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    fs::metadata(path)?;
+    open_regular(path)?.ok_or_else(|| io::Error::other("it is not a file"))
+}
+
 /// Reads a small text file, such as one with a secret.
 pub(crate) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
     use std::io::Read as _;

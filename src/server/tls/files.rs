@@ -12,7 +12,7 @@ use rustls::{CertificateError, RootCertStore};
 
 use crate::config;
 use crate::kit::certificate::{Validity, ValidityState};
-use crate::kit::file::open_regular;
+use crate::kit::file::open_file;
 
 const CERT: &str = "http.tls.cert";
 const KEY: &str = "http.tls.key";
@@ -34,10 +34,6 @@ impl Unusable {
     pub(super) fn content(key: &'static str, why: String) -> Self {
         Self { key, why, is_unread: false }
     }
-
-    fn unread(key: &'static str, path: &Path, error: &io::Error) -> Self {
-        Self { key, why: format!("cannot read {}: {error}", path.display()), is_unread: true }
-    }
 }
 
 /// The content that a file has to have.
@@ -49,17 +45,21 @@ enum Wanted {
 
 /// Reads a file in PEM.
 fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, Unusable> {
-    let unread = |error: io::Error| Unusable::unread(setting, path, &error);
-    // This tells why a file cannot be found.
-    std::fs::metadata(path).map_err(unread)?;
-    let file = open_regular(path).map_err(unread)?.ok_or_else(|| unread(io::Error::other("it is not a file")))?;
+    let unread = |error: io::Error| Unusable {
+        key: setting,
+        why: format!("cannot read {}: {error}", path.display()),
+        is_unread: true,
+    };
     let mut content = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(unread)?;
+    open_file(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)).map_err(unread)?;
     if content.len() as u64 > FILE_BYTES_MAX {
         return Err(Unusable::content(setting, format!("{} is larger than 1 MiB", path.display())));
     }
     // Some editors of Windows begin a file with this mark.
-    Ok(content.strip_prefix(b"\xef\xbb\xbf").map_or_else(|| content.clone(), <[u8]>::to_vec))
+    if content.starts_with(b"\xef\xbb\xbf") {
+        content.drain(..3);
+    }
+    Ok(content)
 }
 
 /// The reason why a file does not contain what is wanted, and the next step.
