@@ -219,7 +219,7 @@ async fn dispatch(context: &Context<'_>, route: Route, body: &mut RequestBody) -
         Route::GetToken { query } => Box::pin(token::get(context, &query)).await,
         Route::PostToken => Box::pin(token::post(context, body)).await,
         Route::ExchangeToken { query, is_form } => Box::pin(token::exchange(context, &query, body, is_form)).await,
-        Route::TokenKeys => Ok(token::keys(context)),
+        Route::TokenKeys => token::keys(context).await,
         Route::AcmeChallenge(token) => ops::acme_challenge(context, &token),
         Route::Root => ops::root(context),
         Route::Live => Ok(ops::live()),

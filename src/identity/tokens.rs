@@ -4,6 +4,8 @@
 //! actions that it allows. It is valid for an hour. An external token issuer may sign tokens too. A token is refused
 //! unless this registry or that issuer signed it, for this registry and recently. Private keys never leave this module
 //! and the database. Knows no HTTP and no policy.
+//!
+//! The first key is created when it is first needed: most registries issue no token.
 
 mod external_issuer;
 #[cfg(any(fuzzing, test))]
@@ -19,7 +21,7 @@ mod verifying_key;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -62,11 +64,25 @@ pub(crate) struct Tokens {
     database: Arc<Database>,
     clock: Clock,
     rules: Rules,
-    keys: RwLock<Arc<SigningKeys>>,
+    /// `None` until the first key is needed.
+    keys: RwLock<Option<Arc<SigningKeys>>>,
+    /// Held while keys are created, so that calls do so one after another, and tokens are verified meanwhile.
+    creating: Mutex<()>,
     /// Its tokens are accepted as well.
     external_issuer: Option<ExternalIssuer>,
     /// Verified tokens by their hash.
     verified: Cache<[u8; 32], Arc<TokenGrant>>,
+}
+
+/// The key that signs.
+#[derive(Clone, Debug)]
+pub(crate) struct Signer(Arc<SigningKeys>);
+
+impl Signer {
+    /// The public keys for other verifiers (RFC 7517).
+    pub(crate) fn public_keys(&self) -> serde_json::Value {
+        self.0.public_set()
+    }
 }
 
 /// A new token. Does not print.
@@ -128,23 +144,40 @@ impl Tokens {
         rules: Rules,
         external_issuer: Option<ExternalIssuer>,
     ) -> Result<Self, rows::Error> {
-        let keys = SigningKeys::open(&database, clock.now())?;
+        let keys = RwLock::new(SigningKeys::read(&database)?.map(Arc::new));
         Ok(Self {
             database,
             clock,
             rules,
-            keys: RwLock::new(Arc::new(keys)),
+            keys,
+            creating: Mutex::default(),
             external_issuer,
             verified: Cache::default(),
         })
     }
 
-    fn keys(&self) -> Arc<SigningKeys> {
-        Arc::clone(&self.keys.read())
+    fn keys(&self) -> Option<Arc<SigningKeys>> {
+        self.keys.read().clone()
+    }
+
+    /// The key that signs, if it has been created.
+    pub(crate) fn signer(&self) -> Option<Signer> {
+        self.keys().map(Signer)
+    }
+
+    /// Creates the key that signs, unless another call has done so.
+    pub(crate) fn create_signer(&self) -> Result<Signer, rows::Error> {
+        let _creating = self.creating.lock();
+        if let Some(signer) = self.signer() {
+            return Ok(signer);
+        }
+        let keys = Arc::new(SigningKeys::create(&self.database, self.clock.now())?);
+        *self.keys.write() = Some(Arc::clone(&keys));
+        Ok(Signer(keys))
     }
 
     /// Issues a token for a user or an anonymous caller.
-    pub(crate) fn issue(&self, user: Option<&str>, by: IssuedFor, access: Vec<AccessEntry>) -> Issued {
+    pub(crate) fn issue(&self, signer: &Signer, user: Option<&str>, by: IssuedFor, access: Vec<AccessEntry>) -> Issued {
         let now = self.clock.now();
         let seconds = now.micros() / 1_000_000;
         let claims = Claims {
@@ -158,7 +191,7 @@ impl Tokens {
             access,
             by,
         };
-        let token = self.keys().sign(&claims);
+        let token = signer.0.sign(&claims);
         Issued { token, at: Timestamp::from_micros(seconds * 1_000_000), lifetime: self.rules.lifetime }
     }
 
@@ -169,7 +202,8 @@ impl Tokens {
 
     /// Whether the header of a token names a key of this registry.
     pub(crate) fn names_own_key(&self, token: &str) -> bool {
-        Header::read(token).and_then(|header| header.kid).is_some_and(|id| self.keys().has(&id))
+        let Some(keys) = self.keys() else { return false };
+        Header::read(token).and_then(|header| header.kid).is_some_and(|id| keys.has(&id))
     }
 
     /// Verifies a token. Does not check its user and credential.
@@ -179,11 +213,12 @@ impl Tokens {
         }
         let hash: [u8; 32] = Sha256::digest(token).into();
         let keys = self.keys();
-        let grant = if let Some(known) = self.verified.get(&hash, keys.generation()) {
+        let generation = keys.as_ref().map_or(0, |keys| keys.generation());
+        let grant = if let Some(known) = self.verified.get(&hash, generation) {
             known
         } else {
-            let grant = Arc::new(self.read(token, &keys)?);
-            self.verified.put(hash, keys.generation(), Arc::clone(&grant));
+            let grant = Arc::new(self.read(token, keys.as_deref())?);
+            self.verified.put(hash, generation, Arc::clone(&grant));
             grant
         };
         self.check_times(&grant).map(|()| grant)
@@ -199,14 +234,15 @@ impl Tokens {
         }
     }
 
-    fn read(&self, token: &str, keys: &SigningKeys) -> Result<TokenGrant, InvalidToken> {
+    fn read(&self, token: &str, keys: Option<&SigningKeys>) -> Result<TokenGrant, InvalidToken> {
         let header = Header::read(token).ok_or(InvalidToken::Forged)?;
         // No critical extension is supported (RFC 7515, 4.1.11).
         if header.crit.is_some() {
             return Err(InvalidToken::Forged);
         }
-        match (header.kid.as_deref().filter(|id| keys.has(id)), &self.external_issuer) {
-            (Some(id), _) => self.read_own(keys.verify(id, token)),
+        let own = keys.zip(header.kid.as_deref()).filter(|(keys, id)| keys.has(id));
+        match (own, &self.external_issuer) {
+            (Some((keys, id)), _) => self.read_own(keys.verify(id, token)),
             (None, Some(external_issuer)) => external_issuer.read(token, &header),
             (None, None) => Err(InvalidToken::Forged),
         }
@@ -229,16 +265,12 @@ impl Tokens {
         Ok(TokenGrant::new(holder, &claims.access, not_before, at(claims.exp)))
     }
 
-    /// The public keys for other verifiers (RFC 7517).
-    pub(crate) fn public_keys(&self) -> serde_json::Value {
-        self.keys().public_set()
-    }
-
     /// Signs with a new key from now on and returns its id. Earlier tokens stay valid until they expire.
     pub(crate) fn rotate(&self) -> Result<String, rows::Error> {
+        let _creating = self.creating.lock();
         let keys = SigningKeys::rotate(&self.database, self.clock.now(), self.rules.lifetime)?;
         let id = keys.id().to_owned();
-        *self.keys.write() = Arc::new(keys);
+        *self.keys.write() = Some(Arc::new(keys));
         Ok(id)
     }
 }

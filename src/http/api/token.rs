@@ -1,14 +1,14 @@
 //! `/v2/auth`: issues access tokens (Docker token specification, also in the form of `OAuth2`). Quay has the same path. The
 //! public keys of access tokens are here as well.
 //!
-//! Issuing an access token writes nothing, except for a refresh token if the client requests one. A request for more
+//! Issuing an access token writes nothing, except for a refresh token if the client requests one, and the first key. A request for more
 //! rights than the caller has is no error: the token has fewer.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::header;
-use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -18,10 +18,10 @@ use crate::http::request::RequestBody;
 use crate::http::response::json_response;
 use crate::http::route::{Query, RouteError};
 use crate::http::time::rfc3339;
-use crate::http::{Body, Context, HandlerResult, host_of, service};
+use crate::http::{Context, HandlerResult, host_of, service};
 use crate::identity::access::{Caller, Credential, Credentials, IdToken, Identity, Refusal};
-use crate::identity::accounts::{Account, Actions, SessionId};
-use crate::identity::tokens::{AccessEntry, Issued, IssuedFor, ScopeRequest};
+use crate::identity::accounts::{self, Account, Actions, SessionId};
+use crate::identity::tokens::{AccessEntry, Issued, IssuedFor, ScopeRequest, Signer};
 use crate::oci::ErrorCode;
 
 /// The largest form. It has a user name, a password and some scopes.
@@ -51,7 +51,7 @@ pub(in crate::http) async fn get(context: &Context<'_>, query: &Query) -> Handle
     }
     let offline = query.one("offline_token")? == Some("true");
     let refresh = if offline { refresh_token(context, caller, &request.client).await? } else { None };
-    let (issued, _) = issue(context, caller, refresh.as_ref().map(|(_, id)| *id), &request.scopes)?;
+    let (issued, _) = issue(context, caller, refresh.as_ref().map(|(_, id)| *id), &request.scopes).await?;
     let mut answer = answer(&issued);
     if let Some((refresh, _)) = refresh {
         answer["refresh_token"] = refresh.reveal().into();
@@ -101,7 +101,7 @@ pub(in crate::http) async fn post(context: &Context<'_>, body: &mut RequestBody)
         Some(_) => return Err(bad("the field grant_type must be password, refresh_token or that of a token exchange")),
         None => return Err(missing("grant_type")),
     };
-    let (issued, access) = issue(context, &caller, refresh.as_ref().map(|(_, id)| *id), &request.scopes)?;
+    let (issued, access) = issue(context, &caller, refresh.as_ref().map(|(_, id)| *id), &request.scopes).await?;
     let mut answer = answer(&issued);
     answer["scope"] = access.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ").into();
     if let Some((refresh, _)) = refresh {
@@ -145,7 +145,7 @@ pub(in crate::http) async fn exchange(
         let lifetime = expires.since(context.registry.now());
         answer(&Issued { token, at: issued, lifetime })
     } else {
-        answer(&issue(context, &caller, None, &request.scopes)?.0)
+        answer(&issue(context, &caller, None, &request.scopes).await?.0)
     };
     let mut response = json_response(StatusCode::OK, &answer);
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
@@ -153,8 +153,18 @@ pub(in crate::http) async fn exchange(
 }
 
 /// `/.well-known/jwks.json` (RFC 7517, 5).
-pub(in crate::http) fn keys(context: &Context<'_>) -> Response<Body> {
-    json_response(StatusCode::OK, &context.registry.tokens().public_keys())
+pub(in crate::http) async fn keys(context: &Context<'_>) -> HandlerResult {
+    Ok(json_response(StatusCode::OK, &signer(context).await?.public_keys()))
+}
+
+/// The key that signs. It is created for the first token, and for the first program that wants to verify tokens.
+async fn signer(context: &Context<'_>) -> Result<Signer, ApiError> {
+    let tokens = context.registry.tokens();
+    if let Some(signer) = tokens.signer() {
+        return Ok(signer);
+    }
+    let tokens = Arc::clone(tokens);
+    context.blocking(move || tokens.create_signer().map_err(accounts::Error::from)).await
 }
 
 /// The scopes and the name of a client that requests a token.
@@ -180,7 +190,7 @@ impl TokenRequest {
 }
 
 /// Issues a token for the part of the scopes that the caller has a right to. A token ends with its refresh token.
-fn issue(
+async fn issue(
     context: &Context<'_>,
     caller: &Caller,
     refresh: Option<Uuid>,
@@ -213,7 +223,8 @@ fn issue(
         Identity::Workload(workload) => Some(workload.name.as_str()),
         _ => caller.account().map(|account| account.name.as_str()),
     };
-    Ok((context.registry.tokens().issue(user, by, access.clone()), access))
+    let signer = signer(context).await?;
+    Ok((context.registry.tokens().issue(&signer, user, by, access.clone()), access))
 }
 
 /// Creates a refresh token for a user who sends a password. An API key gets none, because the refresh token would outlive

@@ -35,7 +35,8 @@ impl Bench {
         let clock = Clock::default();
         let rules =
             Rules { lifetime: Duration::from_secs(LIFETIME), issuer: ISSUER.to_owned(), audience: AUDIENCE.to_owned() };
-        let tokens = Tokens::open(Arc::new(database), clock.clone(), rules, None).expect("a new key");
+        let tokens = Tokens::open(Arc::new(database), clock.clone(), rules, None).expect("a new database has no key");
+        tokens.create_signer().expect("a new key");
         Self { tokens, clock, _root: root }
     }
 }
@@ -50,7 +51,7 @@ pub(crate) fn token(input: &[u8]) {
             assert!(matches!(refused, Some(InvalidToken::Forged)), "it is not signed: {refused:?}");
             return;
         };
-        let keys = bench.tokens.keys();
+        let keys = bench.tokens.keys().expect("it was created");
         let (id, key) = keys.current();
         let now = bench.clock.now().micros() / 1_000_000;
         let fill = |text: &str| URL_SAFE_NO_PAD.encode(text.replace("$KID", id).replace("$NOW", &now.to_string()));

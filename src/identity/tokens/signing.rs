@@ -36,12 +36,14 @@ struct Public {
 opaque_debug!(SigningKeys);
 
 impl SigningKeys {
-    /// Reads the keys of a data directory and creates the first one.
-    pub(super) fn open(database: &Database, now: Timestamp) -> Result<Self, Error> {
+    /// Reads the keys of a data directory. `None` if none has been created.
+    pub(super) fn read(database: &Database) -> Result<Option<Self>, Error> {
         let rows = database.read(Rows::signing_keys)?;
-        if rows.iter().any(|(_, row)| row.retired.is_none()) {
-            return Self::of_rows(rows);
-        }
+        if rows.is_empty() { Ok(None) } else { Self::of_rows(rows).map(Some) }
+    }
+
+    /// Creates the first key.
+    pub(super) fn create(database: &Database, now: Timestamp) -> Result<Self, Error> {
         let rows = database.write(move |tx| {
             add(tx, now)?;
             tx.signing_keys()

@@ -36,7 +36,8 @@ fn entry(name: &str, actions: &[&str]) -> AccessEntry {
 }
 
 fn alice(tokens: &Tokens) -> String {
-    tokens.issue(Some("alice"), IssuedFor::Password(7), vec![entry("a/b", &["push", "pull"])]).token
+    let signer = tokens.create_signer().unwrap();
+    tokens.issue(&signer, Some("alice"), IssuedFor::Password(7), vec![entry("a/b", &["push", "pull"])]).token
 }
 
 #[test]
@@ -47,9 +48,29 @@ fn a_token_names_its_holder_and_actions() {
     assert_eq!((user.as_deref(), by), (Some("alice"), &IssuedFor::Password(7)));
     assert_eq!(grant.actions(&"a/b".parse().unwrap()), Actions::PULL | Actions::PUSH);
     assert_eq!(grant.actions(&"a/c".parse().unwrap()), Actions::NONE);
-    let anonymous = t.tokens.issue(None, IssuedFor::Anonymous, Vec::new());
+    let anonymous = t.tokens.issue(&t.tokens.signer().unwrap(), None, IssuedFor::Anonymous, Vec::new());
     assert!(matches!(t.tokens.verify(&anonymous.token).unwrap().holder, Holder::Local { user: None, .. }));
     assert!(!format!("{anonymous:?}").contains(&anonymous.token));
+}
+
+#[test]
+fn the_first_key_is_created_when_it_is_needed_and_kept() {
+    let t = test();
+    let other = test();
+    assert!(t.tokens.signer().is_none());
+    // Tokens are refused without a key as with one.
+    let foreign = alice(&other.tokens);
+    assert!(!t.tokens.names_own_key(&foreign));
+    assert_eq!(t.tokens.verify(&foreign).err(), Some(InvalidToken::Forged));
+    let keys: Vec<_> = std::thread::scope(|scope| {
+        let create = || t.tokens.create_signer().unwrap().public_keys();
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(create)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(keys.iter().all(|set| set == &keys[0] && set["keys"].as_array().unwrap().len() == 1), "{keys:?}");
+    let again = Tokens::open(Arc::clone(&t.database), t.clock.clone(), rules(300), None).unwrap();
+    assert_eq!(again.signer().unwrap().public_keys(), keys[0]);
+    assert!(again.verify(&alice(&t.tokens)).is_ok());
 }
 
 #[test]
@@ -73,7 +94,7 @@ fn tokens_of_a_retired_key_stay_valid_until_they_expire_and_after_a_restart() {
     let again = Tokens::open(Arc::clone(&t.database), t.clock.clone(), rules(300), None).unwrap();
     for tokens in [&t.tokens, &again] {
         assert!(tokens.verify(&old).is_ok() && tokens.verify(&new).is_ok());
-        let keys = tokens.public_keys();
+        let keys = tokens.signer().unwrap().public_keys();
         assert_eq!(keys["keys"].as_array().unwrap().len(), 2);
         assert_eq!(keys["keys"][0]["kid"], id, "the signing key comes first");
     }
@@ -82,7 +103,7 @@ fn tokens_of_a_retired_key_stay_valid_until_they_expire_and_after_a_restart() {
     t.tokens.rotate().unwrap();
     t.clock.advance(Duration::from_hours(25));
     t.tokens.rotate().unwrap();
-    assert_eq!(t.tokens.public_keys()["keys"].as_array().unwrap().len(), 2);
+    assert_eq!(t.tokens.signer().unwrap().public_keys()["keys"].as_array().unwrap().len(), 2);
 }
 
 /// A forged token.
@@ -96,9 +117,9 @@ fn invalid_tokens_are_refused() {
     let t = test();
     let good = alice(&t.tokens);
     let other = test();
-    let keys = t.tokens.keys();
+    let keys = t.tokens.keys().unwrap();
     let (id, key) = keys.current();
-    let public = t.tokens.public_keys()["keys"][0].clone();
+    let public = t.tokens.signer().unwrap().public_keys()["keys"][0].clone();
     let now = t.clock.now().micros() / 1_000_000;
     let claims = json!({
         "iss": "coracle", "sub": "root", "aud": "here", "exp": now + 300, "nbf": now, "iat": now,

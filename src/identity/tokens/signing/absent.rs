@@ -25,17 +25,22 @@ pub(super) struct SigningKeys {
 opaque_debug!(SigningKeys { id });
 
 impl SigningKeys {
-    /// Reads the key of a data directory, or creates it.
-    pub(super) fn open(database: &Database, _: Timestamp) -> Result<Self, Error> {
+    /// Reads the key of a data directory, or creates it, which costs little.
+    pub(super) fn read(database: &Database) -> Result<Option<Self>, Error> {
         let key = database.hmac_key(SETTING_TOKEN_KEY)?;
         let id = hex::encode(&Sha256::digest(key.bytes())[..8]);
         let keyed = Hmac::new_from_slice(key.bytes()).expect("a key of any length is fine");
-        Ok(Self { id, keyed })
+        Ok(Some(Self { id, keyed }))
+    }
+
+    /// Reading has created the key.
+    pub(super) fn create(database: &Database, _: Timestamp) -> Result<Self, Error> {
+        Ok(Self::read(database)?.expect("reading creates the key"))
     }
 
     /// Only the command line rotates keys, and it has the feature.
     pub(super) fn rotate(database: &Database, now: Timestamp, _: Duration) -> Result<Self, Error> {
-        Self::open(database, now)
+        Self::create(database, now)
     }
 
     /// The id of the key.
