@@ -66,10 +66,11 @@
 //!   errors with their path. `kit::network`: client networks and loopback hosts. `kit::text`: sizes, counts and tables.
 //!   `kit::text_form`: types that are written as the text that they were parsed from. `kit::opaque_debug`: `Debug` without
 //!   content. `kit::bounded_map`: a map with a limit. `kit::byte_budget`: a limit on bytes in memory. `kit::throttle`:
-//!   limits on wrong passwords. `kit::window_limit`: limits by network. `kit::certificate`: the dates and names of a
-//!   certificate. `kit::append`: log files that may be rotated. `kit::blocking`: blocking work of any type as one type of
+//!   limits on wrong passwords. `kit::window_limit`: limits by network. `kit::log_limit`: limits on repeated log lines.
+//!   `kit::certificate`: the dates and names of a certificate. `kit::append`: log files that may be rotated. `kit::blocking`: blocking work of any type as one type of
 //!   task. `kit::metrics`: the figures of one registry. `kit::outgoing`: bounded requests to other servers.
 //!   `kit::traces`: spans of requests, for a collector of OpenTelemetry. `kit::site`: the files of a web page in memory.
+//!   `kit::shown_address`: network addresses as text.
 //! * `content::blobs`: content-addressed files. Knows no repository and no row.
 //! * `content::rows`: the rows of the database, and their write-ahead log. The only module that names redb; touches no blob.
 //! * `content::repository`: the operations of one repository; the only writer of both stores.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod format;
+mod number;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -12,6 +12,7 @@ use hyper::{Method, StatusCode};
 use super::forwarded::ClientInfo;
 use crate::identity::access::Identity;
 use crate::kit::metrics::Metrics;
+use crate::kit::shown_address::ShownAddress;
 use crate::kit::traces::{Ended, RequestSpan};
 use crate::registry::Shared;
 
@@ -99,8 +100,8 @@ impl AccessLogEntry {
             bytes = sent,
             seconds = duration.as_secs_f64(),
             user = user.name(),
-            client = client.map(tracing::field::display),
-            peer = peer.map(tracing::field::display),
+            client = client.map(|ip| tracing::field::display(ShownAddress::Ip(ip))),
+            peer = peer.map(|peer| tracing::field::display(ShownAddress::Socket(peer))),
             agent,
             aborted,
             trace = self.span.as_ref().map(RequestSpan::trace_id),

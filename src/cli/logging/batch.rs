@@ -21,6 +21,8 @@ const DELAY: Duration = Duration::from_millis(20);
 /// The most bytes of the access log that wait, and the most bytes of all lines.
 const ACCESS_BYTES_MAX: usize = 512 * 1024;
 const WAITING_BYTES_MAX: usize = 1024 * 1024;
+/// The room that is kept for the next lines.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// The longest wait for the output when lines must be written before the program continues.
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
 /// The pause before an output that takes nothing is tried again.
@@ -76,15 +78,18 @@ impl LineWriter {
 
 impl Shared {
     fn run(&self, mut output: impl Write) -> ! {
+        let mut lines = Vec::new();
         loop {
-            let lines = {
+            lines.clear();
+            lines.shrink_to(KEPT_BYTES_MAX);
+            {
                 let mut state = self.state.lock();
                 self.begun.wait_while(&mut state, |state| state.waiting.is_empty());
                 self.begun.wait_while_for(&mut state, |state| !state.is_urgent, DELAY);
                 state.is_urgent = false;
                 state.is_writing = true;
-                std::mem::take(&mut state.waiting)
-            };
+                std::mem::swap(&mut state.waiting, &mut lines);
+            }
             write_all(&mut output, &lines);
             let lost = {
                 let mut state = self.state.lock();

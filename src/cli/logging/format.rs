@@ -1,8 +1,8 @@
 //! How events become lines: numbers are plain decimals, and a field that is a JSON object stays one in a JSON line.
 //!
 //! Every request writes a line, so it should cost less than the request. Formatting piece by piece costs most: the time as
-//! nine numbers, and each text character by character. So a line has the text of the last second, and a text without
-//! characters to escape is copied.
+//! nine numbers, and each text character by character. So a line has the text of the last second, a text without
+//! characters to escape is copied, and numbers are written without `std::fmt`.
 
 use std::fmt::{self, Debug, Write as _};
 
@@ -14,6 +14,7 @@ use tracing_subscriber::fmt::format::{DefaultVisitor, Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::number::{push_decimal, push_digits, push_integer};
 use crate::kit::clock::{Clock, Timestamp};
 
 /// The field whose text is a JSON object.
@@ -75,20 +76,15 @@ impl Times {
     /// Appends the time now: RFC 3339, in UTC, with six digits of the second.
     fn append(&self, line: &mut String) {
         let now = self.clock.now().micros();
-        let (start, mut micros) = (now - now % MICROS, now % MICROS);
+        let (start, micros) = (now - now % MICROS, now % MICROS);
         let mut last = self.last.lock();
         if last.text.is_empty() || last.start != start {
             *last = Second { start, text: Timestamp::from_micros(start).to_string() };
         }
         line.push_str(last.text.trim_end_matches('Z'));
         drop(last);
-        let mut digits = [b'0'; 6];
-        for digit in digits.iter_mut().rev() {
-            *digit += u8::try_from(micros % 10).unwrap_or_default();
-            micros /= 10;
-        }
         line.push('.');
-        line.extend(digits.map(char::from));
+        push_digits(line, micros, 6);
         line.push('Z');
     }
 }
@@ -112,7 +108,10 @@ where
         let mut line = String::with_capacity(LINE_BYTES);
         self.times.append(&mut line);
         let metadata = event.metadata();
-        write!(line, " {:>5} {}: ", metadata.level(), metadata.target())?;
+        let level = metadata.level().as_str();
+        for part in [if level.len() < 5 { "  " } else { " " }, level, " ", metadata.target(), ": "] {
+            line.push_str(part);
+        }
         let mut visitor = TextLine { line, is_first: true };
         event.record(&mut visitor);
         let mut line = visitor.line;
@@ -128,14 +127,13 @@ struct TextLine {
 }
 
 impl TextLine {
-    /// Adds a value that is never the message and has nothing to escape.
-    fn raw(&mut self, field: &Field, value: impl fmt::Display) {
+    /// Adds the name of a field that is never the message.
+    fn name(&mut self, field: &Field) {
         if !std::mem::take(&mut self.is_first) {
             self.line.push(' ');
         }
         self.line.push_str(field.name());
-        // Writing to a string cannot fail.
-        let _ = write!(self.line, "={value}");
+        self.line.push('=');
     }
 
     /// Adds a field as the library does, with all control characters escaped.
@@ -149,26 +147,26 @@ impl TextLine {
 
 impl Visit for TextLine {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.raw(field, value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.raw(field, value);
+        self.name(field);
+        push_decimal(&mut self.line, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.raw(field, value);
+        self.name(field);
+        push_integer(&mut self.line, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.raw(field, value);
+        self.name(field);
+        self.line.push_str(if value { "true" } else { "false" });
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == MESSAGE || !is_plain(value) {
             return self.escaped(|visitor| visitor.record_str(field, value));
         }
-        self.raw(field, "\"");
+        self.name(field);
+        self.line.push('"');
         self.line.push_str(value);
         self.line.push('"');
     }
@@ -178,14 +176,30 @@ impl Visit for TextLine {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() != MESSAGE {
+            let (length, was_first) = (self.line.len(), self.is_first);
+            self.name(field);
+            let start = self.line.len();
+            // Writing to a string fails only if the value does.
+            if write!(self.line, "{value:?}").is_ok() && is_printable(&self.line[start..]) {
+                return;
+            }
+            self.line.truncate(length);
+            self.is_first = was_first;
+        }
         self.escaped(|visitor| visitor.record_debug(field, value));
     }
 }
 
+/// Whether a text has printable ASCII only, which nothing escapes.
+fn is_printable(text: &str) -> bool {
+    // Counting, without an early end, compares sixteen bytes at once.
+    text.bytes().filter(|byte| !matches!(byte, b' '..=b'~')).count() == 0
+}
+
 /// Whether a text stands for itself in double quotes, in Rust and in JSON.
 fn is_plain(text: &str) -> bool {
-    // Counting, without an early end, compares sixteen bytes at once.
-    text.bytes().filter(|byte| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\')).count() == 0
+    is_printable(text) && text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count() == 0
 }
 
 /// One JSON object a line.
@@ -241,9 +255,9 @@ impl JsonLine {
     }
 
     /// Adds a field whose value is JSON.
-    fn raw(&mut self, name: &str, value: impl fmt::Display) {
+    fn raw(&mut self, name: &str, value: &str) {
         self.name(name);
-        let _ = write!(self.line, "{value}");
+        self.line.push_str(value);
     }
 
     /// Adds a string.
@@ -262,19 +276,24 @@ impl JsonLine {
 
 impl Visit for JsonLine {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        if value.is_finite() { self.raw(field.name(), value) } else { self.text(field.name(), &value.to_string()) }
+        if !value.is_finite() {
+            return self.text(field.name(), &value.to_string());
+        }
+        self.name(field.name());
+        push_decimal(&mut self.line, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.raw(field.name(), value);
+        self.raw(field.name(), &value.to_string());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.raw(field.name(), value);
+        self.name(field.name());
+        push_integer(&mut self.line, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.raw(field.name(), value);
+        self.raw(field.name(), if value { "true" } else { "false" });
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -335,9 +354,6 @@ mod tests {
         let (text, json) = logged(|| tracing::info!(seconds = 3.1e-5, tiny = 8e-9, count = 7_u64, "done"));
         assert!(text.ends_with("done seconds=0.000031 tiny=0.000000008 count=7\n"), "{text}");
         assert_eq!((&json["seconds"], &json["count"]), (&json!(3.1e-5), &json!(7)));
-        let mut line = JsonLine::begin(&Times::default(), Level::INFO);
-        line.raw("seconds", 8e-9);
-        assert!(line.end("x").ends_with("\"seconds\":0.000000008,\"target\":\"x\"}"));
     }
 
     #[test]

@@ -1,0 +1,100 @@
+//! Numbers in log lines: the text of `Display`, without its formatter. Each request logs several, and formatting was most
+//! of the cost of the access log.
+
+use std::fmt::Write as _;
+
+/// The nanoseconds of a second.
+const NANOS: u64 = 1_000_000_000;
+/// Seconds below this are exact in nanoseconds: they have at most fifteen digits, which `f64` tells apart.
+const EXACT_BELOW: f64 = 1e6;
+
+/// Appends an integer.
+pub(super) fn push_integer(line: &mut String, value: u64) {
+    push_digits(line, value, 1);
+}
+
+/// Appends an integer, with zeros before it up to a number of digits.
+pub(super) fn push_digits(line: &mut String, mut value: u64, at_least: usize) {
+    let mut digits = [b'0'; 20];
+    let mut start = digits.len();
+    while value > 0 || digits.len() - start < at_least {
+        start -= 1;
+        digits[start] = b"0123456789"[(value % 10) as usize];
+        value /= 10;
+    }
+    line.push_str(str::from_utf8(&digits[start..]).expect("digits are ASCII"));
+}
+
+/// Appends a plain decimal: `0.000031`, not `3.1e-5`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "exact by the checks"
+)]
+#[expect(clippy::float_cmp, reason = "only an exact result has the digits of Display")]
+pub(super) fn push_decimal(line: &mut String, value: f64) {
+    if value.is_sign_positive() && value < EXACT_BELOW {
+        let nanos = (value * NANOS as f64).round() as u64;
+        if nanos as f64 / NANOS as f64 == value {
+            push_integer(line, nanos / NANOS);
+            if !nanos.is_multiple_of(NANOS) {
+                line.push('.');
+                push_digits(line, nanos % NANOS, 9);
+                line.truncate(line.trim_end_matches('0').len());
+            }
+            return;
+        }
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(line, "{value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decimal(value: f64) -> String {
+        let mut line = String::new();
+        push_decimal(&mut line, value);
+        line
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_have_the_text_of_display(integer: u64, any: f64, nanos in 0..u64::from(u32::MAX), small in 0..10_000_u64) {
+            let mut line = String::new();
+            push_integer(&mut line, integer);
+            push_digits(&mut line, small, 6);
+            prop_assert_eq!(line, format!("{integer}{small:06}"));
+            for value in [any, std::time::Duration::from_nanos(nanos * 40).as_secs_f64(), 1e-9 * any.fract()] {
+                prop_assert_eq!(decimal(value), value.to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn unusual_numbers_have_the_text_of_display() {
+        for value in [
+            0.0,
+            -0.0,
+            1.0,
+            10.0,
+            0.5,
+            1e-9,
+            1.5e-9,
+            1e-10,
+            999_999.999_999_999,
+            1e6,
+            1e300,
+            -3.5,
+            f64::NAN,
+            f64::INFINITY,
+        ] {
+            assert_eq!(decimal(value), value.to_string());
+        }
+        assert_eq!(decimal(3.1e-5), "0.000031");
+    }
+}

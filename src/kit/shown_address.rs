@@ -1,0 +1,58 @@
+//! [`ShownAddress`]: an address as `Display` writes it, without its formatter for IPv4. The access log has two of them in each
+//! line.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+/// An address, with or without a port.
+#[derive(Debug)]
+pub(crate) enum ShownAddress {
+    Ip(IpAddr),
+    Socket(SocketAddr),
+}
+
+impl fmt::Display for ShownAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ip, port) = match self {
+            Self::Ip(IpAddr::V4(ip)) => (ip, None),
+            Self::Socket(SocketAddr::V4(socket)) => (socket.ip(), Some(socket.port())),
+            Self::Ip(ip) => return ip.fmt(f),
+            Self::Socket(socket) => return socket.fmt(f),
+        };
+        let numbers = ip.octets().into_iter().map(u16::from).chain(port);
+        // 255.255.255.255:65535
+        let mut text = [0; 21];
+        let mut length = 0;
+        for (before, number) in [0, b'.', b'.', b'.', b':'].into_iter().zip(numbers) {
+            if before > 0 {
+                text[length] = before;
+                length += 1;
+            }
+            let mut unit = [10_000, 1000, 100, 10].into_iter().find(|unit| number >= *unit).unwrap_or(1);
+            while unit > 0 {
+                text[length] = b"0123456789"[usize::from(number / unit % 10)];
+                length += 1;
+                unit /= 10;
+            }
+        }
+        f.write_str(str::from_utf8(&text[..length]).expect("digits are ASCII"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn addresses_have_the_text_of_display(address: SocketAddr, small in 0_u16..300) {
+            for port in [address.port(), small] {
+                let socket = SocketAddr::new(address.ip(), port);
+                prop_assert_eq!(ShownAddress::Socket(socket).to_string(), socket.to_string());
+            }
+            prop_assert_eq!(ShownAddress::Ip(address.ip()).to_string(), address.ip().to_string());
+        }
+    }
+}
