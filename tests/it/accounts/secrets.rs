@@ -1,15 +1,14 @@
 //! No secret is left in the database and other files, in the log, in answers, figures and lists, or in what `{:?}`
 //! shows: secrets are planted wherever one can be given, and looked for in every form.
 
+mod bodies;
+mod debug;
 mod search;
 mod tokens;
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use bytes::Bytes;
-use coracle::Registry;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -17,11 +16,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::browser::Browser;
-use crate::support::TestRegistry;
 use crate::support::content::push_image;
 use crate::support::http::{Answer, Caller, Request};
 use crate::support::process::{Program, Running};
-use crate::support::registry::{ALICE, ROOT};
 use crate::tls::{certify, connect};
 use search::Search;
 
@@ -29,6 +26,9 @@ use search::Search;
 const ADMINS: &str = "adm1n\"pl\\anted%20&+=ü";
 const DORAS: [&str; 4] = ["d0ra-first<planted>", "d0ra-second'planted'", "d0ra-third\\planted", "d0ra-fourth/planted"];
 const FILED: &str = "f1led-planted|password";
+
+/// A key of the right form that was never created.
+const UNKNOWN_KEY: &str = "zak_1234abcd1234abcd1234abcd1234abcd";
 
 /// Labels are no secrets: what the search has to find.
 const LABEL: &str = "label-that-may-be-found";
@@ -53,61 +53,7 @@ async fn signed_in(search: &mut Search, caller: Caller, name: &str, password: &s
     browser
 }
 
-/// Invalid bodies. `$S` is a secret, `$N` a secret that is a number.
-const SIGNINS: &[&str] = &[
-    r#"{"username": "dora", "password": "$S""#,
-    r#"{"username": "dora", "password": "$S",}"#,
-    r#"{"username": "dora", "password": $S}"#,
-    "{\"username\": \"dora\", \"password\": \"$S\u{1}\"}",
-    r#"{"username": "dora", "password": "$S\x"}"#,
-    r#"{"username": "dora", "password": "$S"} $S"#,
-    "{'username': 'dora', 'password': '$S'}",
-    r#""$S""#,
-    r#"["$S"]"#,
-    r#"{"password": "$S"}"#,
-    r#"{"username": "dora", "password": ["$S"]}"#,
-    r#"{"username": "dora", "password": {"$S": 1}}"#,
-    r#"{"username": "dora", "password": $N}"#,
-    r#"{"username": "dora", "password": -$N}"#,
-    r#"{"username": "dora", "password": $N.5}"#,
-    r#"{"username": true, "password": "$S"}"#,
-    r#"{"username": "dora", "password": "$S", "password": "$S"}"#,
-    r#"{"$S": "dora"}"#,
-    r#"{"user": "dora", "pass": "$S"}"#,
-    "username=dora&password=$S",
-    "$S",
-];
-const PASSWORDS: &[&str] = &[
-    r#"{"password": $N}"#,
-    r#"{"password": ["$S"]}"#,
-    r#""$S""#,
-    "$N",
-    r#"{"password": "$S"#,
-    r#"{"password": {"new": "$S"}}"#,
-];
-const CHANGES: &[&str] = &[
-    r#"{"password": "$S with a blank"}"#,
-    r#"{"email": $N}"#,
-    r#"{"email": ["$S"]}"#,
-    r#"{"password": true, "email": "$S"}"#,
-];
-const ANY_CHANGES: &[&str] = &[r#"{"enabled": "$S"}"#, r#"{"groups": "$S"}"#, r#"{"password": "$S with a blank"}"#];
-const KEYS: &[&str] = &[
-    r#"{"label": $N}"#,
-    r#"{"label": ["$S"]}"#,
-    r#"{"scopes": "$S"}"#,
-    r#"{"scopes": [$N]}"#,
-    r#"{"expirationDate": "$S"}"#,
-    r#"{"expirationDate": $N}"#,
-    r#""$S""#,
-    "label=x&key=$S",
-];
-const TOKENS: &[&str] =
-    &[r#"{"title": $N}"#, r#"{"title": "x", "scopes": "$S"}"#, r#"{"title": "x", "expiration": "$S"}"#, r#""$S""#];
-const USERS: &[&str] =
-    &[r#"{"username": $N}"#, r#"{"username": ["$S"]}"#, r#"{"username": "x", "email": "$S"}"#, r#""$S""#];
-
-/// Fills a secret of its own into a body, and plants it.
+/// Replaces `$S` in a body with a new secret, or `$N` with a new secret that is a number, and plants it.
 fn planted(search: &mut Search, body: &str) -> String {
     let number = search.extent().1;
     let (secret, digits) = (format!("typed-s3cret-{number}-into-json"), format!("73100{number:05}55110"));
@@ -270,58 +216,6 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Bodies that cannot be read, in which a password stands all the same.
-    async fn bodies(&mut self, session: &mut Browser, admin: &mut Browser) {
-        let rows = [
-            ("/api/v1/signin", SIGNINS),
-            ("/api/v1/signin", PASSWORDS),
-            ("/api/v1/signin/verify", PASSWORDS),
-            ("/api/v1/user/apptoken", TOKENS),
-        ];
-        for (path, bodies) in rows {
-            for body in bodies {
-                let request = session.caller.post(path).body(planted(&mut self.search, body));
-                let answer = session.send(request).await;
-                assert!(answer.status.is_client_error(), "{path} {body}: {}", answer.text());
-                self.search.answer(&answer);
-            }
-        }
-        let dora = self.running.user(("dora", DORAS[0]));
-        for (path, method, bodies) in [
-            ("/api/v1/user/", "PUT", PASSWORDS),
-            ("/api/v1/user/", "PUT", CHANGES),
-            ("/api/v1/superuser/users/dora", "PUT", PASSWORDS),
-            ("/api/v1/superuser/users/dora", "PUT", ANY_CHANGES),
-            ("/api/v1/superuser/users/", "POST", USERS),
-            ("/zot/auth/apikey", "POST", KEYS),
-        ] {
-            for body in bodies {
-                let body = planted(&mut self.search, body);
-                let caller = if path.starts_with("/zot") { &dora } else { &admin.caller };
-                let request = caller.request(method.parse().unwrap(), path).body(body.clone());
-                let answer = if path.starts_with("/zot") { request.send().await } else { admin.send(request).await };
-                assert_eq!(answer.status, 400, "{path} {body}: {}", answer.text());
-                self.search.answer(&answer);
-            }
-        }
-        // Requests to the admin socket that no command sends.
-        for line in [
-            r#"{"command": "add-user", "name": "x", "password": $N, "superuser": false, "read_only_superuser": false, "groups": []}"#,
-            r#"{"command": "set-password", "name": "dora", "password": ["$S"]}"#,
-            r#"{"command": "set-password", "name": "dora", "password": "$S"#,
-            r#"{"command": "$S"}"#,
-            r#""$S""#,
-        ] {
-            let line = planted(&mut self.search, line);
-            let mut socket = UnixStream::connect(self.root.join("admin.sock")).unwrap();
-            writeln!(socket, "{line}").unwrap();
-            let mut answer = String::new();
-            BufReader::new(socket).read_line(&mut answer).unwrap();
-            assert!(answer.contains("\"error\""), "{line}: {answer}");
-            self.search.place("answer of the socket", answer);
-        }
-    }
-
     /// Output about accounts for operators and users.
     async fn lists(&mut self, admin: &mut Browser, session: &mut Browser) {
         let by_password = self.running.user(("admin", ADMINS));
@@ -395,17 +289,16 @@ async fn nothing_planted_is_found(format: &str) {
     let keys = subject.new_secrets(&mut admin, &mut session).await;
 
     let typed = ["typed-wr0ng-password", "sent-as-a-b3arer-token"];
-    let unknown = format!("zak_{}", "1234abcd".repeat(4));
-    for (what, secret) in [("a wrong password", typed[0]), ("a wrong token", typed[1]), ("a wrong key", &unknown)] {
+    for (what, secret) in [("a wrong password", typed[0]), ("a wrong token", typed[1]), ("a wrong key", UNKNOWN_KEY)] {
         subject.search.plant(what, secret);
     }
     let wrong = [
         ("dora", typed[0]),
-        ("dora", &unknown),
+        ("dora", UNKNOWN_KEY),
         (typed[0], "x"),
         (typed[1], DORAS[0]),
         (&keys[0], "x"),
-        (&unknown, "x"),
+        (UNKNOWN_KEY, "x"),
     ];
     let right = [("admin", ADMINS), ("dora", DORAS[0]), ("dora", &keys[0]), ("dora", &keys[1]), ("filed", FILED)];
     subject.headers(&[&right[..], &wrong[..]].concat(), &session).await;
@@ -436,22 +329,22 @@ async fn no_planted_secret_is_logged_over_http2() {
     let tls = format!("[http]\ntls.cert = '{place}/cert.pem'\ntls.key = '{place}/key.pem'\n[log]\nlevel = 'trace'\n");
     let running = Program::serve_with(root.path(), &tls).env("CORACLE_ADMIN_PASSWORD", ADMINS).start();
     let mut search = Search::default();
-    let unknown = format!("zak_{}", "1234abcd".repeat(4));
     let (session, token) = ("c29tZS1zZXNzaW9uLXRoYXQtd2FzLXBsYW50ZWQtaGU", "some-csrf-t0ken-that-was-planted");
-    for secret in [ADMINS, &unknown, session, token] {
+    for secret in [ADMINS, UNKNOWN_KEY, session, token] {
         search.plant("what was sent", secret);
     }
     let stream = connect(running.url().split_once("://").unwrap().1.parse().unwrap(), &[&certificate], &["h2"]).await;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream.unwrap())).await.unwrap();
     let connection = tokio::spawn(connection);
     let admin = running.user(("admin", ADMINS));
-    let credentials = [admin.authorization().unwrap().to_owned(), format!("Bearer {unknown}"), unknown.clone()];
+    let credentials =
+        [admin.authorization().unwrap().to_owned(), format!("Bearer {UNKNOWN_KEY}"), UNKNOWN_KEY.to_owned()];
     let mut statuses = Vec::new();
     for (method, path) in
         [("GET", "/v2/"), ("POST", "/api/v1/signin"), ("GET", "/api/v1/user/"), ("DELETE", "/zot/auth/apikey")]
     {
         for authorization in &credentials {
-            let body = json!({ "username": "admin", "password": unknown }).to_string();
+            let body = json!({ "username": "admin", "password": UNKNOWN_KEY }).to_string();
             let request = hyper::Request::builder()
                 .method(method)
                 .uri(format!("https://localhost{path}?_csrf_token={token}"))
@@ -474,63 +367,5 @@ async fn no_planted_secret_is_logged_over_http2() {
     // The reader of the frames logs them.
     assert!(log.contains("received frame=Headers") && log.contains("coracle::request"));
     search.place("log", log);
-    search.finds_nothing();
-}
-
-/// Whether a text has a long list of bytes in it: a key of the registry's own, or a hash.
-fn has_bytes(text: &str) -> bool {
-    let words = text.split([',', '[', ']', '(', ')', '{', '}', ' ', '\n']).filter(|word| !word.is_empty());
-    let mut run = 0;
-    words.into_iter().any(|word| {
-        run = if word.parse::<u8>().is_ok() { run + 1 } else { 0 };
-        run >= 16
-    })
-}
-
-#[tokio::test]
-async fn no_planted_secret_is_in_what_debug_shows() {
-    let mut search = Search::default();
-    for (name, password) in [ALICE, ROOT] {
-        search.plant(name, password);
-    }
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let hash = bcrypt::hash(FILED, 4).unwrap();
-    std::fs::write(&file, format!("filed:{hash}\n")).unwrap();
-    search.plant("a password of the htpasswd file", FILED);
-    search.plant("its hash", &hash);
-    let config = format!("[http.auth.htpasswd]\npath = '{}'\n", file.path().display());
-    let config = coracle::config::Config::from_toml_str(&config).unwrap();
-    let builder = || Registry::builder().config(config.config.clone()).user(ALICE.0, ALICE.1).superuser(ROOT.0, ROOT.1);
-    search.place("Builder", format!("{:?} {:#?}", builder(), builder()));
-    search.place("Config", format!("{config:?} {config:#?}"));
-    let t = TestRegistry::start(builder()).await;
-    // Caches of callers.
-    let alice = t.user(ALICE);
-    let made = alice.post("/zot/auth/apikey").body("{}").send().await.status(201);
-    search.shows(&made, &[("a key", text(&made.json(), "apiKey"))]);
-    let key = text(&made.json(), "apiKey").to_owned();
-    t.user((ALICE.0, &key)).get("/v2/").send().await.status(200);
-    signed_in(&mut search, t.anonymous(), ALICE.0, ALICE.1).await.get("/api/v1/user/").await.status(200);
-    t.user(("filed", FILED)).get("/v2/").send().await.status(200);
-    search.plant("a wrong password", "typed-wr0ng-password");
-    t.user((ALICE.0, "typed-wr0ng-password")).get("/v2/").send().await.status(401);
-    let upload = alice.post("/v2/alice/a/blobs/uploads/").send().await.status(202);
-    search.answer(&upload);
-    let given = tokens::given(&mut search, &alice, ALICE.0, ALICE.1).await;
-    t.anonymous().get("/v2/").header("authorization", format!("Bearer {}", given[0])).send().await.status(200);
-
-    let shown =
-        [format!("{:?}", t.registry), format!("{:#?}", t.registry), format!("{:?} {:#?}", t.running, t.running)];
-    for shown in shown {
-        assert!(shown.len() > 10 && !has_bytes(&shown), "{shown}");
-        search.place("Debug", shown);
-    }
-    assert!(has_bytes(&format!("{:?}", [7_u8; 32])) && has_bytes(&format!("{:#?}", Some([255_u8; 32]))));
-    // Errors are shown as well.
-    for (name, password) in [("", "an-unused-passw0rd"), ("alice", &*"an-unused-passw0rd".repeat(100))] {
-        search.plant("a password that was not taken", password);
-        let refused = Registry::builder().temporary().user(name, password).open().unwrap_err();
-        search.place("Error", format!("{refused:?} {refused:#?} {refused}"));
-    }
     search.finds_nothing();
 }

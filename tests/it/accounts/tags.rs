@@ -1,6 +1,7 @@
-//! Tags with their history in Quay's API v1: shapes, statuses, what comes back, what goes, and who may.
+//! Tags in Quay's API v1: lists, changes, and the log. [`history`] has the past of tags, [`rights`] the permissions.
 
-use std::time::Duration;
+mod history;
+mod rights;
 
 use coracle::Registry;
 use coracle::config::Config;
@@ -9,13 +10,9 @@ use serde_json::{Value, json};
 use crate::support::TestRegistry;
 use crate::support::content::{bytes, index, push_image, put_manifest, sha256};
 use crate::support::http::{Answer, Caller};
-use crate::support::registry::{ALICE, BOB, ROOT};
+use crate::support::registry::{ALICE, BOB};
 
 const TAG: &str = "/api/v1/repository/alice/app/tag";
-/// A test that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
-const LOCKED: &str =
-    "the tag 1 is locked: a user who administers the repository can unlock it, with {\"immutable\": false}";
 const NOWHERE: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
 /// A caller with an API key, as in Quay's scripts.
@@ -69,6 +66,14 @@ impl Script {
 /// A registry with alice's script.
 async fn scene() -> (TestRegistry, Script) {
     let t = TestRegistry::with_users().await;
+    let alice = Script::new(&t, ALICE, json!({})).await;
+    (t, alice)
+}
+
+/// A registry with this configuration and the users alice and bob, and alice's script.
+async fn scene_with(config: &str) -> (TestRegistry, Script) {
+    let config = Config::from_toml_str(config).unwrap().config;
+    let t = TestRegistry::start(Registry::builder().user(ALICE.0, ALICE.1).user(BOB.0, BOB.1).config(config)).await;
     let alice = Script::new(&t, ALICE, json!({})).await;
     (t, alice)
 }
@@ -227,232 +232,6 @@ async fn what_is_wrong_with_a_change_is_said_and_nothing_is_changed() {
 }
 
 #[tokio::test]
-async fn a_tag_that_was_deleted_or_moved_is_restored() {
-    let (t, alice) = scene().await;
-    let (first, second) = (push(&t, "1", 1).await, push(&t, "1", 2).await);
-    let other = push(&t, "2", 3).await;
-    let (path, restore) = (format!("{TAG}/1"), format!("{TAG}/1/restore"));
-
-    alice.delete(&path).await.status(204);
-    alice.delete(&path).await.status(404);
-    assert_eq!(pulled(&t, "1").await, None);
-    let restored = alice.post(&restore, json!({ "manifest_digest": second })).await.status(200);
-    assert_eq!(restored.json(), json!({}));
-    assert_eq!(pulled(&t, "1").await.as_ref(), Some(&second));
-    assert_eq!(alice.tags("?specificTag=1").await[0]["reversion"], true);
-
-    // A deletion by /v2/ goes into the history as well, and so does what was restored.
-    t.user(ALICE).delete("/v2/alice/app/manifests/1").send().await.status(202);
-    alice.post(&restore, json!({ "manifest_digest": first })).await.status(200);
-    alice.post(&restore, json!({ "manifest_digest": first })).await.status(200);
-    assert_eq!(pulled(&t, "1").await.as_ref(), Some(&first));
-    let history = alice.tags("?specificTag=1").await;
-    let brief: Vec<_> = history.iter().map(|tag| (&tag["manifest_digest"], &tag["reversion"])).collect();
-    let (first, second) = (json!(first), json!(second));
-    let (yes, no) = (json!(true), json!(false));
-    assert_eq!(brief, [(&first, &yes), (&second, &yes), (&second, &no), (&first, &no)]);
-
-    // An existing manifest can only be restored as a previous target of the tag.
-    alice.post(&restore, json!({ "manifest_digest": other })).await.status(404);
-    alice.post(&restore, json!({ "manifest_digest": NOWHERE })).await.status(404);
-    alice.post(&format!("{TAG}/never/restore"), json!({ "manifest_digest": first })).await.status(404);
-    let missing = alice.post(&restore, json!({})).await.status(400).json();
-    assert_eq!(missing["detail"], "Missing manifest_digest");
-    alice.post(&restore, json!({ "manifest_digest": "sha256:abc" })).await.status(400);
-    let gone = format!("/v2/alice/app/manifests/{}", second.as_str().unwrap());
-    t.user(ALICE).delete(&gone).send().await.status(202);
-    t.user(ALICE).get(&gone).send().await.status(404);
-    // A deleted manifest can be restored with any tag.
-    for tag in ["1", "never"] {
-        let restore = format!("{TAG}/{tag}/restore");
-        alice.post(&restore, json!({ "manifest_digest": second })).await.status(200);
-        assert_eq!(pulled(&t, tag).await.map(Value::from).as_ref(), Some(&second));
-        t.user(ALICE).delete(&gone).send().await.status(202);
-    }
-}
-
-#[tokio::test]
-async fn what_is_taken_out_of_the_window_does_not_come_back() {
-    let (t, alice) = scene().await;
-    let mut digests = Vec::new();
-    for seed in [1, 2, 3, 4] {
-        digests.push(push(&t, "1", seed * 10).await);
-    }
-    let [one, two, three, four] = &digests[..] else { panic!("four were pushed") };
-    let other = push(&t, "other", 50).await;
-    let (restore, expire) = (format!("{TAG}/1/restore"), format!("{TAG}/1/expire"));
-
-    let body = json!({ "manifest_digest": two, "include_submanifests": true });
-    assert_eq!(alice.post(&expire, body.clone()).await.status(200).json(), "");
-    alice.post(&expire, body).await.status(404);
-    alice.post(&restore, json!({ "manifest_digest": two })).await.status(404);
-    alice.post(&expire, json!({ "manifest_digest": four })).await.status(404);
-    let left = [entry("1", four, false), entry("1", three, true), entry("1", one, true)];
-    assert_eq!(alice.brief("?specificTag=1").await, left);
-
-    // The tag itself, without a trace; but not if it points elsewhere.
-    alice.post(&expire, json!({ "manifest_digest": one, "is_alive": true })).await.status(404);
-    alice.post(&expire, json!({ "manifest_digest": four, "is_alive": true })).await.status(200);
-    alice.post(&expire, json!({ "is_alive": true })).await.status(404);
-    assert_eq!(pulled(&t, "1").await, None);
-    assert_eq!(alice.brief("?specificTag=1").await, left[1..]);
-
-    alice.post(&expire, json!({})).await.status(200);
-    assert_eq!(alice.brief("").await, [entry("other", &other, false)]);
-    alice.post(&expire, json!({})).await.status(404);
-    alice.post(&expire, json!({ "is_alive": "yes" })).await.status(400);
-}
-
-#[tokio::test]
-async fn a_repository_that_was_removed_takes_its_history_along() {
-    let (t, alice) = scene().await;
-    let first = push(&t, "1", 1).await;
-    push(&t, "1", 2).await;
-    alice.delete("/api/v1/repository/alice/app").await.status(204);
-    alice.get(&format!("{TAG}/")).await.status(404);
-    let again = push(&t, "2", 1).await;
-    assert_eq!(again, first, "the same manifest is there once more");
-    assert_eq!(alice.brief("").await, [entry("2", &again, false)]);
-    alice.post(&format!("{TAG}/1/restore"), json!({ "manifest_digest": first })).await.status(404);
-}
-
-/// The time by the registry's own clock, in seconds: what a client has read from any answer.
-async fn server_time(t: &TestRegistry) -> u64 {
-    let answer = t.anonymous().get("/livez").send().await;
-    let date = answer.header("date").expect("answers have a date");
-    let parsed = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).unwrap();
-    u64::try_from(parsed.as_second()).unwrap()
-}
-
-#[tokio::test]
-async fn a_tag_goes_at_its_time_and_can_be_restored() {
-    let (t, alice) = scene().await;
-    let digest = push(&t, "1", 1).await;
-    let (moved, kept) = (push(&t, "moved", 2).await, push(&t, "kept", 3).await);
-    let soon = server_time(&t).await + 3;
-    for tag in ["1", "moved", "kept"] {
-        let answer = alice.put(&format!("{TAG}/{tag}"), json!({ "expiration": soon })).await.status(201);
-        assert_eq!(answer.json(), "Updated");
-    }
-    let tag = &alice.tags("?specificTag=1&onlyActiveTags=true").await[0];
-    assert_eq!(tag["end_ts"], soon, "what will end is still active");
-    assert!(tag["expiration"].as_str().unwrap().ends_with(" -0000"));
-    // Moving a tag, and taking the time back, keep it.
-    alice.put(&format!("{TAG}/moved"), json!({ "manifest_digest": digest })).await.status(201);
-    alice.put(&format!("{TAG}/kept"), json!({ "expiration": null })).await.status(201);
-    // A new tag can have its time from the beginning, with a fraction as Python writes it.
-    let both =
-        json!({ "manifest_digest": moved, "expiration": format!("{soon}.25").parse::<serde_json::Number>().unwrap() });
-    alice.put(&format!("{TAG}/both"), both).await.status(201);
-
-    let gone = async {
-        while pulled(&t, "1").await.is_some() || pulled(&t, "both").await.is_some() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, gone).await.expect("the tags go");
-    assert!(server_time(&t).await >= soon, "no tag goes too early");
-    let active = alice.brief("?onlyActiveTags=true").await;
-    assert_eq!(active, [entry("moved", &digest, false), entry("kept", &kept, false)]);
-    alice.post(&format!("{TAG}/1/restore"), json!({ "manifest_digest": digest })).await.status(200);
-    assert_eq!(pulled(&t, "1").await, Some(digest));
-}
-
-#[tokio::test]
-async fn the_window_is_what_is_configured() {
-    let config = Config::from_toml_str("storage.tagHistory = \"1s\"").unwrap().config;
-    let t = TestRegistry::start(Registry::builder().user(ALICE.0, ALICE.1).config(config)).await;
-    let alice = Script::new(&t, ALICE, json!({})).await;
-    assert_eq!(alice.get("/api/v1/user/").await.status(200).json()["tag_expiration_s"], 1);
-    let (first, second) = (push(&t, "1", 1).await, push(&t, "1", 2).await);
-    let forgotten = async {
-        while alice.brief("").await != [entry("1", &second, false)] {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, forgotten).await.expect("the past is forgotten");
-    alice.post(&format!("{TAG}/1/restore"), json!({ "manifest_digest": first })).await.status(404);
-
-    let config = Config::from_toml_str("storage.tagHistory = \"0\"").unwrap().config;
-    let t = TestRegistry::start(Registry::builder().user(ALICE.0, ALICE.1).config(config)).await;
-    let alice = Script::new(&t, ALICE, json!({})).await;
-    push(&t, "1", 1).await;
-    alice.delete(&format!("{TAG}/1")).await.status(204);
-    assert_eq!(alice.brief("").await, []);
-}
-
-#[tokio::test]
-async fn who_may_not_hears_the_same_whether_or_not_there_is_a_tag() {
-    let (t, alice) = scene().await;
-    let digest = push(&t, "1", 1).await;
-    let bob = Script::new(&t, BOB, json!({})).await;
-    let scoped = |scope: &str| Script::new(&t, ALICE, json!({ "scopes": [scope] }));
-    let (puller, pusher) = (scoped("alice/**:pull").await, scoped("alice/**:pull,push").await);
-    let deleter = scoped("alice/**:pull,delete").await;
-    let root = Script::new(&t, ROOT, json!({})).await;
-    let nobody = t.anonymous();
-    let put = json!({ "manifest_digest": digest });
-    for path in [TAG, "/api/v1/repository/alice/absent/tag"] {
-        nobody.get(&format!("{path}/")).send().await.status(401);
-        bob.get(&format!("{path}/")).await.status(403);
-        for tag in ["1", "absent", "-not-one"] {
-            let path = format!("{path}/{tag}");
-            let (restore, expire) = (format!("{path}/restore"), format!("{path}/expire"));
-            for stranger in [&bob, &puller] {
-                stranger.put(&path, put.clone()).await.status(403);
-                stranger.delete(&path).await.status(403);
-                stranger.post(&restore, put.clone()).await.status(403);
-                stranger.post(&expire, json!({})).await.status(403);
-            }
-            pusher.delete(&path).await.status(403);
-            pusher.post(&expire, json!({ "is_alive": true })).await.status(403);
-            deleter.put(&path, put.clone()).await.status(403);
-            deleter.post(&restore, put.clone()).await.status(403);
-        }
-    }
-    puller.get(&format!("{TAG}/")).await.status(200);
-    pusher.put(&format!("{TAG}/2"), put.clone()).await.status(201);
-    // An expiry deletes the tag, so it needs the right to delete.
-    let later = json!({ "expiration": 4_000_000_000_u64 });
-    pusher.put(&format!("{TAG}/2"), later.clone()).await.status(403);
-    alice.put(&format!("{TAG}/2"), later).await.status(201);
-    pusher.put(&format!("{TAG}/2"), json!({ "expiration": null })).await.status(201);
-    deleter.delete(&format!("{TAG}/2")).await.status(204);
-    pusher.post(&format!("{TAG}/2/restore"), put.clone()).await.status(200);
-    deleter.post(&format!("{TAG}/2/expire"), json!({})).await.status(200);
-    root.delete(&format!("{TAG}/2")).await.status(204);
-    assert_eq!(pulled(&t, "1").await, Some(digest));
-}
-
-#[tokio::test]
-async fn a_rule_that_lets_tags_be_moved_does_not_let_them_be_made() {
-    let config = "[http.accessControl.repositories.'**']\n\
-                  policies = [{ users = ['bob'], actions = ['read', 'update'] }]\n";
-    let config = Config::from_toml_str(config).unwrap().config;
-    let builder = Registry::builder().user(ALICE.0, ALICE.1).user(BOB.0, BOB.1).config(config);
-    let t = TestRegistry::start(builder).await;
-    let (first, second) = (push(&t, "1", 1).await, push(&t, "1", 2).await);
-    let bob = Script::new(&t, BOB, json!({})).await;
-    bob.put(&format!("{TAG}/new"), json!({ "manifest_digest": first })).await.status(403);
-    bob.put(&format!("{TAG}/new"), json!({ "manifest_digest": NOWHERE })).await.status(403);
-    assert_eq!(pulled(&t, "new").await, None);
-    bob.put(&format!("{TAG}/1"), json!({ "manifest_digest": first })).await.status(201);
-    bob.post(&format!("{TAG}/1/restore"), json!({ "manifest_digest": second })).await.status(200);
-    assert_eq!(pulled(&t, "1").await, Some(second.clone()));
-
-    // Nor to restore a tag that was removed, or a manifest that was deleted.
-    let alice = Script::new(&t, ALICE, json!({})).await;
-    alice.put(&format!("{TAG}/2"), json!({ "manifest_digest": second })).await.status(201);
-    alice.delete(&format!("{TAG}/2")).await.status(204);
-    bob.post(&format!("{TAG}/2/restore"), json!({ "manifest_digest": second })).await.status(403);
-    assert_eq!(pulled(&t, "2").await, None);
-    t.user(ALICE).delete(&format!("/v2/alice/app/manifests/{first}")).send().await.status(202);
-    bob.post(&format!("{TAG}/1/restore"), json!({ "manifest_digest": first })).await.status(403);
-    assert_eq!(pulled(&t, "1").await, Some(second));
-    alice.post(&format!("{TAG}/1/restore"), json!({ "manifest_digest": first })).await.status(200);
-}
-
-#[tokio::test]
 async fn what_was_done_to_tags_stands_in_the_log_and_what_was_not_does_not() {
     let (t, alice) = scene().await;
     let (first, second) = (push(&t, "1", 1).await, push(&t, "2", 2).await);
@@ -460,7 +239,7 @@ async fn what_was_done_to_tags_stands_in_the_log_and_what_was_not_does_not() {
     let point = |digest: &str| json!({ "manifest_digest": digest });
     alice.put(&path, point(&first)).await.status(201);
     alice.put(&path, point(&second)).await.status(201);
-    // Nothing is changed by these, and so nothing is said of them.
+    // The next two change nothing, so the log has no entries for them.
     alice.put(&path, point(&second)).await.status(201);
     alice.put(&path, point(NOWHERE)).await.status(404);
     alice.put(&path, json!({ "expiration": 4_000_000_000_u64 })).await.status(201);
@@ -483,41 +262,4 @@ async fn what_was_done_to_tags_stands_in_the_log_and_what_was_not_does_not() {
     assert_eq!(entries[4]["metadata"], moved);
     assert_eq!(entries[4]["performer"]["name"], "alice");
     assert_eq!(entries[3]["metadata"]["old_expiration_date"], "none");
-}
-
-#[tokio::test]
-async fn a_locked_tag_is_changed_only_after_an_administrator_unlocks_it() {
-    let t = TestRegistry::with_users().await;
-    let script = Script::new(&t, ALICE, json!({ "label": "admin" })).await;
-    let alice = t.user(ALICE);
-    let locked = sha256(&bytes(&push_image(&alice, "alice/app", "1", 1).await));
-    let other = sha256(&bytes(&push_image(&alice, "alice/app", "2", 2).await));
-    let one = format!("{TAG}/1");
-    script.put(&one, json!({ "immutable": true })).await.status(201);
-    assert_eq!(script.tags("?specificTag=1").await[0]["immutable"], true);
-    assert_eq!(script.tags("?specificTag=2").await[0]["immutable"], false);
-
-    let refused = script.put(&one, json!({ "manifest_digest": other })).await.status(409).json();
-    assert_eq!((&refused["error_type"], &refused["message"]), (&json!("tag_immutable"), &json!(LOCKED)));
-    script.delete(&one).await.status(409);
-    script.put(&one, json!({ "expiration": 4_000_000_000_u64 })).await.status(409);
-    script.post(&format!("{one}/expire"), json!({ "is_alive": true })).await.status(409);
-    script.delete("/api/v1/repository/alice/app").await.status(409);
-    let moved = alice.get("/v2/alice/app/manifests/2").send().await.status(200).json();
-    let refused = put_manifest(&alice, "alice/app", "1", &moved).await.error(409, "DENIED");
-    assert_eq!(refused.json()["errors"][0]["message"], LOCKED);
-    let same = alice.get("/v2/alice/app/manifests/1").send().await.status(200).json();
-    put_manifest(&alice, "alice/app", "1", &same).await.status(201);
-    alice.delete("/v2/alice/app/manifests/1").send().await.error(409, "DENIED");
-    alice.delete(&format!("/v2/alice/app/manifests/{locked}")).send().await.error(409, "DENIED");
-
-    // A user who may push can lock a tag, and cannot unlock it.
-    let permission = "/api/v1/repository/alice/app/permissions/user/bob";
-    script.put(permission, json!({ "role": "write" })).await.status(200);
-    let bob = Script::new(&t, BOB, json!({ "label": "push" })).await;
-    bob.put(&format!("{TAG}/2"), json!({ "immutable": true })).await.status(201);
-    bob.put(&format!("{TAG}/2"), json!({ "immutable": false })).await.status(403);
-    script.put(&format!("{TAG}/2"), json!({ "immutable": false })).await.status(201);
-    script.put(&one, json!({ "immutable": false, "manifest_digest": other })).await.status(201);
-    script.delete(&one).await.status(204);
 }
