@@ -75,6 +75,8 @@ pub use time_window::{InvalidTimeWindow, TimeWindow};
 pub use traces::{Ratio, Traces};
 
 pub(crate) use acme::decoded_key;
+#[cfg(feature = "tls")]
+pub(crate) use check::PEM_BYTES_MAX;
 pub(crate) use environment::Environment;
 pub(crate) use events::{address as sink_address, headers as sink_headers};
 pub(crate) use ldap::ldap_credentials;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::kit::clock::Timestamp;
-use crate::kit::text::minute;
 
 /// The clock cannot be earlier than this version: 2026-11-01.
 const RELEASED: Timestamp = Timestamp::from_micros(1_793_491_200_000_000);
@@ -17,7 +16,7 @@ pub(crate) const SET_CLOCK: &str = "set the clock, and keep it right: `timedatec
 
 /// A time as commands print it, such as `2026-12-01 22:16 UTC`.
 pub(crate) fn shown_time(time: Timestamp) -> String {
-    minute(time.micros() / 1_000_000)
+    time.to_minute()
 }
 
 /// A time in RFC 3339 as commands print it. Returns another text as it is.

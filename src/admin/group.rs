@@ -40,11 +40,6 @@ pub(crate) struct ChangedGroup {
     pub(crate) created: bool,
 }
 
-/// Whether a group has a row or a member.
-fn exists(call: &Call<'_>, name: &str) -> Result<bool, Error> {
-    Ok(call.accounts().group(name)?.is_some() || !call.accounts().members(name)?.is_empty())
-}
-
 /// List the groups with their roles and members
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
 pub(crate) struct ListGroups {}
@@ -86,8 +81,7 @@ impl Operation for SetRole {
 
     fn perform(self, call: &Call<'_>) -> Result<ChangedGroup, Failure> {
         let role = [Role::Read, Role::Write, Role::Admin].into_iter().find(|role| role.as_str() == self.role);
-        let created = !exists(call, &self.group)?;
-        call.accounts().put_group(&self.group, move |row| row.role = role, &Origin::local())?;
+        let created = call.accounts().put_group(&self.group, move |row| row.role = role, &Origin::local())?;
         Ok(ChangedGroup { group: GroupView::read(call, self.group)?, created })
     }
 }
@@ -106,8 +100,8 @@ impl Operation for AddMembers {
     type Answer = ChangedGroup;
 
     fn perform(self, call: &Call<'_>) -> Result<ChangedGroup, Failure> {
-        let created = !exists(call, &self.group)?;
-        Ok(ChangedGroup { group: set_members(call, self.group, &self.users, true)?, created })
+        let created = call.accounts().set_members(&self.group, &self.users, true, &Origin::local())?.is_new;
+        Ok(ChangedGroup { group: GroupView::read(call, self.group)?, created })
     }
 }
 
@@ -125,21 +119,9 @@ impl Operation for RemoveMembers {
     type Answer = GroupView;
 
     fn perform(self, call: &Call<'_>) -> Result<GroupView, Failure> {
-        set_members(call, self.group, &self.users, false)
+        call.accounts().set_members(&self.group, &self.users, false, &Origin::local())?;
+        GroupView::read(call, self.group)
     }
-}
-
-fn set_members(call: &Call<'_>, group: String, users: &[String], is_member: bool) -> Result<GroupView, Failure> {
-    // All of them or none, as far as names are concerned.
-    for user in users {
-        if call.accounts().account(user)?.is_none() {
-            return Err(Error::UserUnknown { name: user.clone() }.into());
-        }
-    }
-    for user in users {
-        call.accounts().set_member(&group, user, is_member, &Origin::local())?;
-    }
-    GroupView::read(call, group)
 }
 
 /// Remove a group: its role, its permissions and its members; the users stay
@@ -154,13 +136,6 @@ impl Operation for RemoveGroup {
 
     fn perform(self, call: &Call<'_>) -> Result<GroupView, Failure> {
         let view = GroupView::read(call, self.group)?;
-        // A group without a role or a description has no row, and still has members.
-        if call.accounts().group(&view.name)?.is_none() {
-            if view.members.is_empty() {
-                return Err(Error::GroupUnknown { name: view.name }.into());
-            }
-            call.accounts().put_group(&view.name, |_| {}, &Origin::local())?;
-        }
         call.accounts().remove_group(&view.name, &Origin::local())?;
         Ok(view)
     }

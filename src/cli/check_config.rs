@@ -1,6 +1,5 @@
 //! `coracle check-config`: whether a configuration is valid, and which keys exist.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +9,7 @@ use crate::config::{self, Config, Environment, Error, Examined, Finding, Loaded,
 use crate::identity::accounts::htpasswd_problems;
 use crate::kit::text::table;
 use crate::registry::start_problems;
-use crate::server::{certificate_warning, check_tls, serving_problems};
+use crate::server::{check_tls, serving_problems};
 
 const HTPASSWD: &str = "http.auth.htpasswd.path";
 
@@ -55,7 +54,7 @@ struct Effective {
 impl CheckConfig {
     pub(super) fn run(&self) -> ExitCode {
         if self.keys {
-            say(&if self.markdown { config::key_document() } else { config::key_table() });
+            print!("{}", if self.markdown { config::key_document() } else { config::key_table() });
         }
         let named = super::named(self.file.as_deref().or(self.config.as_deref()));
         if self.keys && named.is_none() && !self.effective {
@@ -72,11 +71,11 @@ impl CheckConfig {
         }
         match (&named, self.effective) {
             (_, true) => match effective(named.as_deref(), self.json) {
-                Ok(text) => say(&text),
+                Ok(text) => print!("{text}"),
                 Err(error) => return error.print(),
             },
-            (Some(file), false) => say(&format!("{} is valid\n", file.display())),
-            (None, false) => say("no file is named, and the environment is valid\n"),
+            (Some(file), false) => println!("{} is valid", file.display()),
+            (None, false) => println!("no file is named, and the environment is valid"),
         }
         ExitCode::SUCCESS
     }
@@ -111,15 +110,9 @@ fn check(named: Option<&Path>) -> Result<Checked, Error> {
     let environment = Environment::read(std::env::vars_os())?;
     let Examined { mut problems, mut warnings, htpasswd, tls } = Config::examine(named, &environment)?;
     let origin = Origin { file: named, environment: &environment };
-    problems.extend(origin.unusable_files(htpasswd.as_deref(), tls.as_ref()));
-    if let Some(users) = &htpasswd {
-        for (line, why) in htpasswd_problems(users).unwrap_or_default() {
-            let why = format!("{}:{line}: this user cannot sign in: {why}", users.display());
-            problems.push(origin.finding(HTPASSWD, why));
-        }
-    }
-    let certificate = tls.as_ref().and_then(certificate_warning);
-    warnings.extend(certificate.map(|why| origin.finding("http.tls.cert", why)));
+    let files = origin.check_files(htpasswd.as_deref(), tls.as_ref());
+    problems.extend(files.unusable.into_iter().chain(files.invalid_lines));
+    warnings.extend(files.warnings);
     // The rest needs a whole configuration.
     if let Ok(Loaded { config, .. }) = Config::load_from(named, &environment) {
         if problems.is_empty() {
@@ -143,12 +136,22 @@ pub(super) fn load_for_start(named: Option<&Path>) -> Result<Loaded, Error> {
     let origin = Origin { file: named, environment: &environment };
     let Ok(loaded) = Config::load_from(named, &environment) else {
         let Examined { mut problems, htpasswd, tls, .. } = Config::examine(named, &environment)?;
-        problems.extend(origin.unusable_files(htpasswd.as_deref(), tls.as_ref()));
+        problems.extend(origin.check_files(htpasswd.as_deref(), tls.as_ref()).unusable);
         return Err(Error::new(problems));
     };
     let http = &loaded.config.http;
-    let problems = origin.unusable_files(http.auth.htpasswd.as_deref(), http.tls.as_ref());
+    let problems = origin.check_files(http.auth.htpasswd.as_deref(), http.tls.as_ref()).unusable;
     if problems.is_empty() { Ok(loaded) } else { Err(Error::new(problems)) }
+}
+
+/// The findings about the files that a configuration names.
+#[derive(Default)]
+struct FileFindings {
+    /// Files without which a start fails.
+    unusable: Vec<Finding>,
+    /// Lines of the htpasswd file whose users cannot sign in.
+    invalid_lines: Vec<Finding>,
+    warnings: Vec<Finding>,
 }
 
 /// Where a configuration comes from.
@@ -164,18 +167,26 @@ impl Origin<'_> {
         Finding::at_key(variable.or(self.file).unwrap_or(Path::new("configuration")), key, message)
     }
 
-    /// Finds files without which a start fails.
-    fn unusable_files(&self, htpasswd: Option<&Path>, tls: Option<&Tls>) -> Vec<Finding> {
-        let unreadable = htpasswd.and_then(|users| {
-            let error = htpasswd_problems(users).err()?;
-            Some(self.finding(HTPASSWD, format!("cannot read {}: {error}", users.display())))
-        });
-        let unusable = tls.and_then(|tls| check_tls(tls).err()).map(|(key, why)| self.finding(key, why));
-        unreadable.into_iter().chain(unusable).collect()
+    /// Checks the htpasswd file, the certificate and its key. Reads each of them once.
+    fn check_files(&self, htpasswd: Option<&Path>, tls: Option<&Tls>) -> FileFindings {
+        let mut found = FileFindings::default();
+        if let Some(users) = htpasswd {
+            let shown = users.display();
+            match htpasswd_problems(users) {
+                Ok(lines) => {
+                    let why = |(line, why): (usize, &str)| format!("{shown}:{line}: this user cannot sign in: {why}");
+                    found.invalid_lines = lines.into_iter().map(|line| self.finding(HTPASSWD, why(line))).collect();
+                }
+                Err(error) => found.unusable.push(self.finding(HTPASSWD, format!("cannot read {shown}: {error}"))),
+            }
+        }
+        match tls.map(check_tls) {
+            Some(Ok(warnings)) => {
+                found.warnings = warnings.into_iter().map(|(key, why)| self.finding(key, why)).collect();
+            }
+            Some(Err((key, why))) => found.unusable.push(self.finding(key, why)),
+            None => {}
+        }
+        found
     }
-}
-
-/// Writes to standard output. A reader may close it early, as `head` does.
-fn say(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -1,6 +1,5 @@
 //! Files for packages, from the definition of the command line: completions of shells, and man pages.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,8 +21,7 @@ impl Completions {
     pub(super) fn run(&self) -> ExitCode {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "coracle", &mut script);
-        // A reader may close standard output early.
-        let _ = std::io::stdout().write_all(&script);
+        print!("{}", String::from_utf8_lossy(&script));
         ExitCode::SUCCESS
     }
 }

@@ -1,7 +1,6 @@
 //! Problems of keys that are each valid: keys that need each other, and files that are missing.
 
 use std::fs;
-use std::io::{self, Read as _};
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -25,11 +24,12 @@ use super::sync;
 use super::traces;
 use super::walk::Findings;
 use crate::kit::certificate::are_certificates;
-use crate::kit::file::open_file;
+use crate::kit::file::{open_file, read_text};
 use crate::kit::site::Site;
 
-/// All certificate authorities of a system are 0.3 MB.
-const AUTHORITIES_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// The largest file with certificates, authorities or a private key. All authorities of a Linux distribution take a quarter
+/// of it. The start of a connection reads a changed file, so the file must be small.
+pub(crate) const PEM_BYTES_MAX: u64 = 1 << 20;
 const PROXIES: &str = "http.trustedProxies";
 const LISTEN: &str = "http.listen";
 const SEARCH: &str = "extensions.search";
@@ -196,21 +196,11 @@ pub(super) fn check_authorities(key: &str, settings: &Settings, findings: &mut F
 /// Reports a file with certificate authorities if it has none.
 pub(super) fn check_named_authorities(key: &str, path: &Path, findings: &mut Findings) {
     let shown = path.display();
-    match read_at_most(path, AUTHORITIES_BYTES_MAX) {
+    match read_text(path, PEM_BYTES_MAX) {
         Ok(text) if !are_certificates(&text) => {
             findings.problem(key, format!("{shown} contains no certificate in PEM"));
         }
         Ok(_) => {}
         Err(error) => findings.problem(key, format!("cannot read \"{shown}\": {error}")),
     }
-}
-
-/// Reads a file that has at most this many bytes.
-pub(super) fn read_at_most(path: &Path, bytes_max: u64) -> io::Result<String> {
-    let mut content = String::new();
-    open_file(path)?.take(bytes_max + 1).read_to_string(&mut content)?;
-    if content.len() as u64 > bytes_max {
-        return Err(io::Error::other(format!("it is larger than {bytes_max} bytes")));
-    }
-    Ok(content)
 }

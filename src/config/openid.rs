@@ -10,9 +10,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
-use super::check::{check_authorities, read_at_most};
+use super::check::check_authorities;
 use super::settings::Settings;
 use super::walk::Findings;
+use crate::kit::file::read_text;
 use crate::kit::network::is_loopback;
 use crate::kit::opaque_debug::opaque_debug;
 use crate::oci::JsonObject;
@@ -199,7 +200,7 @@ fn client(table: &Settings) -> Result<(String, Option<Secret>), (&'static str, S
 
 /// Reads a small file.
 pub(super) fn read_file(path: &Path) -> io::Result<String> {
-    read_at_most(path, FILE_BYTES_MAX)
+    read_text(path, FILE_BYTES_MAX)
 }
 
 /// Reports the problems of the providers.

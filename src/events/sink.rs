@@ -1,6 +1,6 @@
 //! [`Sink`]: sends the events of the outbox to one server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::content::repository::Stores;
 use crate::content::rows::{EventRow, RefusedEvent};
 use crate::kit::clock::Clock;
 use crate::kit::file::read_text;
+use crate::kit::log_limit::LogLimit;
 use crate::kit::opaque_debug::opaque_debug;
 use crate::kit::outgoing::Trust;
 use crate::mirror::client::{Transport, TransportSettings, collect, host_of};
@@ -32,6 +33,8 @@ const BATCH: usize = 64;
 const POLL: Duration = Duration::from_secs(5);
 /// The pause after the outbox could not be read or written.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// How often the log says that the outbox cannot be read or written.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// The largest answer of a sink that is read, for the log.
 const ANSWER_BYTES_MAX: usize = 1024;
 /// How much of an answer the log shows.
@@ -71,6 +74,8 @@ pub(crate) struct Sink {
     state: Mutex<SinkState>,
     /// Notified to try again at once.
     retry: Notify,
+    unread: LogLimit,
+    unwritten: LogLimit,
 }
 
 opaque_debug!(Sink { key });
@@ -113,7 +118,7 @@ impl Sink {
         let failed = |error: &dyn std::fmt::Display| format!("the sink {key}: {error}");
         let transport = Transport::new(&transport).map_err(|error| failed(&error))?;
         let secret = settings.secret_file.as_deref().map(|path| {
-            let text = read_text(path, FILE_BYTES_MAX).map_err(|error| failed(&error))?;
+            let text = read_file(path).map_err(|why| failed(&why))?;
             message::key(&text).map_err(|why| format!("{}: {why}", path.display()))
         });
         let value = |text: String| {
@@ -134,6 +139,8 @@ impl Sink {
             transport,
             state: Mutex::default(),
             retry: Notify::new(),
+            unread: LogLimit::new(LOG_INTERVAL),
+            unwritten: LogLimit::new(LOG_INTERVAL),
         })
     }
 
@@ -171,7 +178,9 @@ impl Sink {
             let batch = match stores.events_for(&self.key, BATCH) {
                 Ok(batch) => batch,
                 Err(error) => {
-                    tracing::error!(sink = self.key, %error, "cannot read the outbox of events");
+                    if let Some(count) = self.unread.pass() {
+                        tracing::error!(sink = self.key, %error, count, "cannot read the outbox of events");
+                    }
                     sleep(FAILURE_PAUSE).await;
                     continue;
                 }
@@ -258,7 +267,7 @@ impl Sink {
         if let Some(value) = &self.authorization {
             headers.insert(header::AUTHORIZATION, value.clone());
         } else if let Some(path) = &self.settings.token_file {
-            let token = read_text(path, FILE_BYTES_MAX).map_err(|error| Failure::Away(error.to_string()))?;
+            let token = read_file(path).map_err(Failure::Away)?;
             let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
             headers.insert(header::AUTHORIZATION, value.map_err(|error| Failure::Away(error.to_string()))?);
         }
@@ -311,10 +320,18 @@ impl Sink {
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };
-        tracing::error!(sink = self.key, error, "cannot write the outbox of events; some events will be sent again");
+        if let Some(count) = self.unwritten.pass() {
+            let sink = &self.key;
+            tracing::error!(sink, error, count, "cannot write the outbox of events; some events will be sent again");
+        }
         sleep(FAILURE_PAUSE).await;
         false
     }
+}
+
+/// Reads a file with a token or a secret. The error names the file.
+fn read_file(path: &Path) -> Result<String, String> {
+    read_text(path, FILE_BYTES_MAX).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 /// Whether a status means that the server does not work at the moment.

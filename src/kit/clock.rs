@@ -76,6 +76,11 @@ impl Timestamp {
         Self(self.0.saturating_add(500_000) / 1_000_000 * 1_000_000)
     }
 
+    /// The time to the minute for people, such as `2027-02-27 19:27 UTC`.
+    pub(crate) fn to_minute(self) -> String {
+        super::text::minute(self.0 / 1_000_000)
+    }
+
     /// The time in the form of RFC 2822 with the offset `-0000`, as Quay writes it.
     pub(crate) fn rfc2822(self) -> String {
         let time = jiff::Timestamp::from(self).to_zoned(jiff::tz::TimeZone::UTC);

@@ -1,7 +1,7 @@
 //! Small operations on files: missing files, locks, their identity and state, and reading in parts.
 
 use std::fs::{self, File, Metadata, TryLockError};
-use std::io;
+use std::io::{self, Read as _};
 use std::ops::Deref;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -84,8 +84,8 @@ impl Drop for LockedFile {
     }
 }
 
-/// Opens a regular file for reading. `None` if the path leads to nothing else. Never waits for the writer of a pipe, and never
-/// opens a device.
+/// Opens a regular file for reading. `None` if the path does not lead to a regular file. Never waits for the writer of a
+/// pipe, and never opens a device.
 pub(crate) fn open_regular(path: &Path) -> io::Result<Option<File>> {
     let is_regular = if_exists(fs::metadata(path))?.is_some_and(|metadata| metadata.is_file());
     if !is_regular {
@@ -105,14 +105,14 @@ pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     open_regular(path)?.ok_or_else(|| io::Error::other("it is not a file"))
 }
 
-/// Reads a small text file, such as one with a secret.
+/// Reads a text file that has at most this many bytes, such as one with a secret. Errors contain nothing of the text.
 pub(crate) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
-    use std::io::Read as _;
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let file = open_regular(path).map_err(named)?.ok_or_else(|| named(io::Error::other("there is no such file")))?;
-    let mut text = String::new();
-    file.take(bytes_max).read_to_string(&mut text).map_err(named)?;
-    Ok(text)
+    let mut text = Vec::new();
+    open_file(path)?.take(bytes_max + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > bytes_max {
+        return Err(io::Error::other(format!("it is larger than {bytes_max} bytes")));
+    }
+    String::from_utf8(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
 /// Identifies a file on this machine: device and inode.
@@ -213,6 +213,23 @@ mod tests {
         fs::rename(&other, &path).unwrap();
         assert_ne!((FileId::at(&link).unwrap(), FileStamp::at(&link)), (id, stamp));
         assert_eq!(if_exists(fs::remove_file(&path)).unwrap(), Some(()));
+    }
+
+    #[test]
+    fn a_text_is_read_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let why = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            read_text(&path, 8).map_err(|error| error.to_string())
+        };
+        assert_eq!(why(b"12345678"), Ok("12345678".to_owned()));
+        assert_eq!(why(b""), Ok(String::new()));
+        assert_eq!(why(b"123456789"), Err("it is larger than 8 bytes".to_owned()));
+        // The limit is within the last character.
+        assert_eq!(why("1234567\u{20ac}".as_bytes()), Err("it is larger than 8 bytes".to_owned()));
+        assert_eq!(why(b"\xff"), Err("it is not UTF-8 text".to_owned()));
+        assert_eq!(read_text(directory.path(), 8).unwrap_err().to_string(), "it is not a file");
     }
 
     #[test]

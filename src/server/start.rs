@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::linger::Lingering;
 use super::listener::check_unix_socket;
-use super::tls::{Certificate, Tls, check_authorities, check_tls};
+use super::tls::{Certificate, Tls, check_authorities};
 use super::wrong_scheme::WrongScheme;
 use super::{Listener, Port, Server, admin, answer};
 use crate::config::{self, Speaks};
@@ -104,15 +104,15 @@ impl Registry {
     }
 }
 
-/// The problems that end serving although no other program is in the way: the keys, and why.
+/// The problems that end serving although no other program is in the way: the keys, and why. `check_tls` finds those of
+/// the certificate and its key.
 pub(crate) fn serving_problems(http: &config::Http) -> Vec<(&'static str, String)> {
     let is_unix = http.listens().iter().any(|place| matches!(place, config::Listen::Unix(_)));
     let group = if is_unix { check_unix_socket(&http.unix_socket) } else { Ok(()) };
     let group = group.map_err(|why| ("http.unixSocket.group", why));
-    let tls = http.tls.as_ref().map_or(Ok(()), check_tls);
     let clients = http.client_certificates.as_ref().filter(|_| http.has_tls());
     let clients = clients.map_or(Ok(()), check_authorities);
-    [group, tls, clients].into_iter().filter_map(Result::err).collect()
+    [group, clients].into_iter().filter_map(Result::err).collect()
 }
 
 /// A registry that accepts connections. Dropping it stops the registry without waiting for requests.

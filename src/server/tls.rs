@@ -20,8 +20,8 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 pub(super) use self::files::check_authorities;
+pub(crate) use self::files::check_tls;
 use self::files::{AUTHORITIES, Unusable, authorities, load};
-pub(crate) use self::files::{certificate_warning, check_tls};
 use self::preference::Configs;
 use super::client_certificate::Naming;
 use super::read_ahead::ReadAhead;
@@ -257,7 +257,7 @@ impl Reloading {
         let (certificate, key) = (files.cert.clone(), files.key.clone());
         let stamps = [&certificate, &key].map(|path| FileStamp::at(path));
         let certified = load(&certificate, &key)?;
-        note(&certified, &certificate);
+        note(&certified, &certificate, &key);
         Ok(Self { certificate, key, certified: Watched::new(Arc::new(certified), stamps, None), acme: None })
     }
 
@@ -284,7 +284,7 @@ impl Reloading {
         let read = || {
             let certified = load(&self.certificate, &self.key)?;
             tracing::info!(certificate = %self.certificate.display(), "read the changed certificate");
-            note(&certified, &self.certificate);
+            note(&certified, &self.certificate, &self.key);
             Ok(Arc::new(certified))
         };
         let unusable = "the changed certificate is not usable: the previous one stays in use";
@@ -292,9 +292,9 @@ impl Reloading {
     }
 }
 
-/// Logs that clients refuse a certificate, or will.
-fn note(certified: &CertifiedKey, certificate: &Path) {
-    if let Some(warning) = files::warning(certified) {
+/// Logs that clients refuse a certificate, or will, and that other users may use its key.
+fn note(certified: &CertifiedKey, certificate: &Path, key: &Path) {
+    for (_, warning) in files::warnings(certified, key) {
         tracing::warn!(certificate = %certificate.display(), "{warning}");
     }
 }

@@ -28,7 +28,7 @@ impl Time {
 
     /// The exact time, such as `2026-11-30 06:10 UTC`.
     pub(super) fn exact(self) -> String {
-        text::minute(self.at.micros() / 1_000_000)
+        self.at.to_minute()
     }
 
     /// The time relative to now, rounded.

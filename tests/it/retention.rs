@@ -123,6 +123,8 @@ async fn a_push_over_an_immutable_tag_is_refused_with_the_name_of_the_rule() {
     assert!(page.contains(">immutable</span>") && !page.contains("/-/delete-tags"), "{page}");
     let page = client.get("/ui/r/prod/app/-/delete-tags?tag=v1").await.status(200).text();
     assert!(page.contains("The tag v1 is immutable by the rule") && !page.contains("Will be freed"), "{page}");
+    let page = client.get("/ui/r/prod/app/-/delete").await.status(200).text();
+    assert!(page.contains("The tag v1 is immutable by the rule") && !page.contains("to confirm"), "{page}");
     assert_eq!(done(root.path(), &file, &["retention", "run"]), "2 tags removed, 1 tag kept\n");
     admin.get("/v2/prod/app/manifests/v1").send().await.status(200);
 }

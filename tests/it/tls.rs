@@ -1,6 +1,7 @@
 //! TLS: HTTP/1.1 and HTTP/2 by negotiation, and certificates that change while clients are served.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::support::process::Program;
 pub(super) fn certify(directory: &Path) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(directory.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(directory.join("key.pem"), std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(directory.join("cert.pem"), made.cert.pem()).unwrap();
     made.cert.der().clone()
 }

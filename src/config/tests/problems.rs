@@ -350,7 +350,7 @@ fn names_of_certificates_that_are_empty_are_reported() {
 
 /// A client of a server with such a file would trust no certificate at all.
 #[test]
-fn a_file_without_certificates_is_no_authority() {
+fn a_file_without_certificates_or_a_large_one_is_no_authority() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let path = file.path().display();
     let issuer = "issuer = 'https://ci.example'\naudiences = ['coracle']\n";
@@ -378,9 +378,13 @@ fn a_file_without_certificates_is_no_authority() {
             format!("[[http.auth.bearer.oidc]]\n{issuer}certificateAuthorityFile = '{path}'\n{rule}"),
         ),
     ];
-    for (key, toml) in keys {
-        let expected = format!("f: {key}: {path} contains no certificate in PEM");
-        let found = problems(&toml);
-        assert!(found.contains(&expected), "{key}: {found:#?}");
+    let empty = format!("{path} contains no certificate in PEM");
+    let large = format!("cannot read \"{path}\": it is larger than 1048576 bytes");
+    for (length, why) in [(0, empty), ((1 << 20) + 1, large)] {
+        file.as_file().set_len(length).expect("a temporary file");
+        for (key, toml) in &keys {
+            let found = problems(toml);
+            assert!(found.contains(&format!("f: {key}: {why}")), "{key}: {found:#?}");
+        }
     }
 }

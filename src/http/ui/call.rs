@@ -18,7 +18,7 @@ use crate::identity::access::{Access, AccessPolicy, Action, Caller};
 use crate::identity::accounts::SessionId;
 use crate::kit::clock::Timestamp;
 use crate::oci::{ErrorCode, RepositoryName};
-use crate::web::{LastUse, Layout, Menu, MenuEntry, Notice, Time, User, program, sentence};
+use crate::web::{Choice, LastUse, Layout, Menu, MenuEntry, Notice, Time, User, program, sentence};
 
 /// The largest form.
 const FORM_BYTES_MAX: usize = 64 * 1024;
@@ -243,4 +243,13 @@ pub(super) async fn read_form(context: &Context<'_>, body: &mut RequestBody) -> 
 /// A mistake of the user in a form.
 pub(super) fn mistaken(why: impl Into<String>) -> ApiError {
     ApiError::bad_request(ErrorCode::Unsupported, why)
+}
+
+/// The options of a form: the value and the text of each.
+pub(super) fn choices(
+    options: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+    is_chosen: impl Fn(&str) -> bool,
+) -> Vec<Choice> {
+    let choice = |value: String, text: String| Choice { is_chosen: is_chosen(&value), value, text };
+    options.into_iter().map(|(value, text)| choice(value.into(), text.into())).collect()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 
-use super::call::mistaken;
+use super::call::{choices, mistaken};
 use super::route::{encoded, parameter};
 use super::{PageCall, users};
 use crate::content::rows::{GroupRow as Row, Role};
@@ -31,13 +31,8 @@ fn role_name(role: Option<Role>) -> &'static str {
     role.map_or("member", Role::as_str)
 }
 
-fn choices(chosen: &str) -> Vec<Choice> {
-    let choice = |(value, text, _): &(&str, &str, Option<Role>)| Choice {
-        value: (*value).to_owned(),
-        text: (*text).to_owned(),
-        is_chosen: *value == chosen,
-    };
-    ROLES.iter().map(choice).collect()
+fn roles(chosen: &str) -> Vec<Choice> {
+    choices(ROLES.map(|(word, text, _)| (word, text)), |word| word == chosen)
 }
 
 fn row(name: &str, row: Row, members: usize) -> GroupRow {
@@ -59,9 +54,7 @@ pub(super) async fn create(call: &PageCall<'_>) -> HandlerResult {
     let (mut status, mut error) = (StatusCode::OK, None);
     let (name, description) = (call.field("name")?.to_owned(), call.field("description")?.to_owned());
     if call.form.is_some() {
-        let is_new = call.context.registry.accounts().group(&name)?.is_none();
-        let put = if is_new { put(call, &name).await } else { Err(mistaken("a group of this name exists already")) };
-        match put {
+        match put(call, &name, true).await {
             Ok(()) => return call.redirect(&url(&name), Some("group-created")),
             Err(refused) => {
                 let (refused, why) = PageCall::mistake(refused)?;
@@ -71,11 +64,11 @@ pub(super) async fn create(call: &PageCall<'_>) -> HandlerResult {
     }
     let chosen = if call.form.is_some() { call.field("role")? } else { "write" };
     let layout = call.admin_layout("New group", GROUPS);
-    PageCall::render_as(status, &NewGroupForm { layout, error, name, description, roles: choices(chosen) })
+    PageCall::render_as(status, &NewGroupForm { layout, error, name, description, roles: roles(chosen) })
 }
 
-/// Sets the role and the description of a group, as the form has them.
-async fn put(call: &PageCall<'_>, name: &str) -> Result<(), ApiError> {
+/// Sets the role and the description of a group, as the form has them. A new group must not exist.
+async fn put(call: &PageCall<'_>, name: &str, is_new: bool) -> Result<(), ApiError> {
     let (role, description) = (call.field("role")?, call.field("description")?.to_owned());
     let (_, _, role) = *ROLES.iter().find(|(word, ..)| *word == role).ok_or_else(|| mistaken("choose a role"))?;
     if description.chars().count() > DESCRIPTION_MAX {
@@ -84,8 +77,14 @@ async fn put(call: &PageCall<'_>, name: &str) -> Result<(), ApiError> {
     let change = move |row: &mut Row| (row.role, row.description) = (role, description);
     let (accounts, name, origin) =
         (Arc::clone(call.context.registry.accounts()), name.to_owned(), call.context.origin());
-    call.context.blocking(move || accounts.put_group(&name, change, &origin)).await?;
-    Ok(())
+    let put = move || {
+        if is_new {
+            accounts.create_group(&name, change, &origin)
+        } else {
+            accounts.put_group(&name, change, &origin).map(drop)
+        }
+    };
+    call.context.blocking(put).await
 }
 
 /// Shows a group, changes it, and adds a member.
@@ -99,7 +98,7 @@ pub(super) async fn group(call: &PageCall<'_>, name: &str) -> HandlerResult {
     if call.form.is_some() {
         let (changed, notice) = match call.field("change")? {
             "member" => (add_member(call, name).await, "member-added"),
-            _ => (put(call, name).await, "group-changed"),
+            _ => (put(call, name, false).await, "group-changed"),
         };
         match changed {
             Ok(()) => return call.redirect(&url(name), Some(notice)),
@@ -116,7 +115,7 @@ pub(super) async fn group(call: &PageCall<'_>, name: &str) -> HandlerResult {
     });
     let no_settings = || Row { description: String::new(), role: None, created: call.now() };
     let known = known.unwrap_or_else(no_settings);
-    let roles = choices(role_name(known.role));
+    let roles = roles(role_name(known.role));
     let member = |user: &String| MemberRow {
         name: user.clone(),
         url: users::url(user),

@@ -7,14 +7,14 @@ use hyper::StatusCode;
 use uuid::Uuid;
 
 use super::PageCall;
-use super::call::mistaken;
+use super::call::{choices, mistaken};
 use super::route::parameter;
 use crate::http::error::ApiError;
 use crate::http::{HandlerResult, host_of};
 use crate::identity::accounts::{Actions, Error, Key, KeyScope, NewKey, SCOPES_MAX};
 use crate::kit::text::shell_word;
 use crate::oci::RepositoryName;
-use crate::web::{Choice, Confirm, Copy, KeyList, KeyRow, Matching, NewKeyForm, Secret, sentence};
+use crate::web::{Confirm, Copy, KeyList, KeyRow, Matching, NewKeyForm, Secret, sentence};
 
 /// The lifetimes that the form offers, in days.
 const LIFETIMES: [(&str, u64); 5] =
@@ -162,30 +162,21 @@ fn form(
     matching: Option<Matching>,
 ) -> HandlerResult {
     let longest = call.context.registry.config().http.auth.key_lifetime;
-    let choice =
-        |value: String, text: &str| Choice { is_chosen: value == wanted.lifetime, text: text.to_owned(), value };
     let fits = |days: u64| longest.is_none_or(|longest| DAY * u32::try_from(days).unwrap_or(u32::MAX) <= longest);
-    let mut lifetimes: Vec<Choice> =
-        LIFETIMES.iter().filter(|(_, days)| fits(*days)).map(|(text, days)| choice(days.to_string(), text)).collect();
-    match longest {
-        None => lifetimes.push(choice(NEVER.to_owned(), "No end")),
-        Some(longest) => {
-            lifetimes.push(choice("longest".to_owned(), &format!("The longest allowed, {}", days(longest))));
-        }
-    }
-    let actions = ACTIONS.iter().map(|(word, text)| Choice {
-        value: (*word).to_owned(),
-        text: (*text).to_owned(),
-        is_chosen: wanted.actions.contains(word),
-    });
+    let fitting = LIFETIMES.iter().filter(|(_, days)| fits(*days));
+    let fitting = fitting.map(|(text, days)| (days.to_string(), (*text).to_owned()));
+    let last = match longest {
+        None => (NEVER.to_owned(), "No end".to_owned()),
+        Some(longest) => ("longest".to_owned(), format!("The longest allowed, {}", days(longest))),
+    };
     let view = NewKeyForm {
         layout: call.account_layout("New API key", "/ui/account/keys"),
         error,
         label: wanted.label,
         is_limited: wanted.limit == SOME_REPOSITORIES,
         patterns: wanted.patterns,
-        actions: actions.collect(),
-        lifetimes,
+        actions: choices(ACTIONS, |word| wanted.actions.contains(&word)),
+        lifetimes: choices(fitting.chain([last]), |value| value == wanted.lifetime),
         matching,
     };
     PageCall::render_as(status, &view)

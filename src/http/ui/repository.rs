@@ -23,6 +23,8 @@ pub(super) use kind::kind_name;
 
 /// The number of immutable tags that a page names.
 const IMMUTABLE_SHOWN_MAX: usize = 10;
+/// The tags that are looked at in one step.
+const STEP: usize = 1000;
 
 /// Separates the name of a repository from the name of a page. No part of a name is a hyphen.
 const SEPARATOR: &str = "/-/";
@@ -207,14 +209,37 @@ async fn immutable(
     call.context.blocking(move || repository.immutable_tags(&tags)).await
 }
 
-/// Why immutable tags forbid a deletion.
-fn why_immutable(tags: &[(Tag, Immutable)]) -> String {
-    if let [(tag, reason)] = tags {
+/// The first immutable tags of the whole repository, each with the reason, and the number of all.
+async fn all_immutable(call: &PageCall<'_>, name: &RepositoryName) -> Result<(Vec<(Tag, Immutable)>, usize), ApiError> {
+    let repository = call.context.registry.repository(name);
+    let find = move || {
+        let (mut first, mut count, mut last) = (Vec::new(), 0, String::new());
+        loop {
+            let page = repository.tags(&last, STEP)?;
+            let tags: Vec<Tag> = page.tags.iter().filter_map(|tag| tag.parse().ok()).collect();
+            let found = repository.immutable_tags(&tags)?;
+            count += found.len();
+            first.extend(found.into_iter().take(IMMUTABLE_SHOWN_MAX - first.len()));
+            match page.tags.into_iter().next_back() {
+                Some(tag) if page.more => last = tag,
+                _ => return Ok::<_, Error>((first, count)),
+            }
+        }
+    };
+    call.context.blocking(find).await
+}
+
+/// Why immutable tags forbid a deletion: the first of them, and the number of all.
+fn why_immutable(tags: &[(Tag, Immutable)], count: usize) -> String {
+    if let ([(tag, reason)], 1) = (tags, count) {
         return format!("The tag {tag} is {reason}, and can be neither moved nor deleted.");
     }
     let shown = tags.iter().take(IMMUTABLE_SHOWN_MAX).map(|(tag, reason)| format!("{tag} ({reason})"));
     let shown: Vec<String> = shown.collect();
-    let more = if tags.len() > shown.len() { " and others" } else { "" };
+    let more = match count.saturating_sub(shown.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
     format!("These tags can be neither moved nor deleted: {}{more}.", shown.join(", "))
 }
 
@@ -262,10 +287,11 @@ mod tests {
     fn the_reason_names_some_of_the_immutable_tags() {
         let tags: Vec<(Tag, Immutable)> =
             (1..=11).map(|number| (format!("v{number}").parse().unwrap(), Immutable::Locked)).collect();
-        let reason = |count: usize| why_immutable(&tags[..count]);
+        let reason = |count: usize| why_immutable(&tags[..count], count);
         assert_eq!(reason(1), "The tag v1 is locked, and can be neither moved nor deleted.");
         assert_eq!(reason(2), "These tags can be neither moved nor deleted: v1 (locked), v2 (locked).");
-        assert!(reason(11).ends_with("v9 (locked), v10 (locked) and others."), "{}", reason(11));
+        assert!(reason(11).ends_with("v9 (locked), v10 (locked) and 1 more."), "{}", reason(11));
+        assert!(why_immutable(&tags[..10], 1000).ends_with("v10 (locked) and 990 more."));
     }
 
     #[test]

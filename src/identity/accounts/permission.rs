@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{Account, Accounts, Actions, Error, Origin};
-use crate::content::rows::{Grantee, GroupRow, Role, Rows, SettingsRow};
+use crate::content::rows::{self, Grantee, GroupRow, Role, Rows, SettingsRow};
 use crate::oci::RepositoryName;
 
 /// The longest description of a repository or a group, in characters.
@@ -26,6 +26,14 @@ pub(crate) struct Permissions {
     pub(crate) groups: Vec<(String, Role)>,
     /// The role of the group that has the name of the namespace.
     pub(crate) namespace: Option<Role>,
+}
+
+/// The result of a change of the members of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MembersChange {
+    pub(crate) is_changed: bool,
+    /// Whether the change created the group: it had neither a row nor a member before.
+    pub(crate) is_new: bool,
 }
 
 impl Role {
@@ -174,12 +182,7 @@ impl Accounts {
 
     /// Lists the members of a group by name: users of the database who were added or whom an identity provider names.
     pub(crate) fn members(&self, group: &str) -> Result<Vec<String>, Error> {
-        let (added, federated) =
-            self.database.read(|tx| Ok::<_, Error>((tx.members(group)?, tx.federated_users()?)))?;
-        let members = federated.into_iter().filter(|(_, row)| row.groups.iter().any(|known| known == group));
-        let names: BTreeSet<String> =
-            added.into_iter().map(|(name, _)| name).chain(members.map(|(name, _)| name)).collect();
-        Ok(names.into_iter().collect())
+        Ok(self.database.read(|tx| members_of(tx, group))?.into_iter().collect())
     }
 
     /// The numbers of members of all groups, in one walk over the users.
@@ -207,21 +210,43 @@ impl Accounts {
 
     /// Adds a user to a group or removes one. Returns whether anything changed.
     pub(crate) fn set_member(&self, group: &str, user: &str, is_in: bool, origin: &Origin) -> Result<bool, Error> {
+        Ok(self.set_members(group, &[user.to_owned()], is_in, origin)?.is_changed)
+    }
+
+    /// Adds users to a group or removes them. Changes nothing if one of them does not exist.
+    pub(crate) fn set_members(
+        &self,
+        group: &str,
+        users: &[String],
+        is_in: bool,
+        origin: &Origin,
+    ) -> Result<MembersChange, Error> {
         check_group_name(group)?;
-        self.must_be_ours(user)?;
         let kind = if is_in { "org_add_team_member" } else { "org_remove_team_member" };
-        let audit = origin.row(kind, user, &[("team", group)]);
-        let (group, user, now) = (group.to_owned(), user.to_owned(), self.clock.now());
+        let mut audits = Vec::with_capacity(users.len());
+        for user in users.iter().collect::<BTreeSet<_>>() {
+            self.must_be_ours(user)?;
+            audits.push((user.clone(), origin.row(kind, user, &[("team", group)])));
+        }
+        let (group, now) = (group.to_owned(), self.clock.now());
         self.change(move |tx| {
-            let Some(mut row) = tx.user(&user)? else { return Err(Error::UserUnknown { name: user }) };
-            match (row.groups.binary_search(&group), is_in) {
-                (Ok(_), true) | (Err(_), false) => return Ok(false),
-                (Ok(at), false) => drop(row.groups.remove(at)),
-                (Err(at), true) => row.groups.insert(at, group),
+            let mut changes = Vec::with_capacity(audits.len());
+            for (user, audit) in audits {
+                let Some(mut row) = tx.user(&user)? else { return Err(Error::UserUnknown { name: user }) };
+                match (row.groups.binary_search(&group), is_in) {
+                    (Ok(_), true) | (Err(_), false) => continue,
+                    (Ok(at), false) => drop(row.groups.remove(at)),
+                    (Err(at), true) => row.groups.insert(at, group.clone()),
+                }
+                changes.push((user, row, audit));
             }
-            tx.put_user(&user, &row)?;
-            tx.add_audit(now, &audit)?;
-            Ok(true)
+            let is_changed = !changes.is_empty();
+            let is_new = is_changed && is_in && !has_group(tx, &group)?;
+            for (user, row, audit) in changes {
+                tx.put_user(&user, &row)?;
+                tx.add_audit(now, &audit)?;
+            }
+            Ok(MembersChange { is_changed, is_new })
         })
     }
 
@@ -240,11 +265,31 @@ impl Accounts {
         Ok(self.database.read(Rows::groups)?)
     }
 
-    /// Creates or changes a group. Returns whether it is new.
+    /// Creates a group. Fails if it has a row.
+    pub(crate) fn create_group(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut GroupRow) + Send + 'static,
+        origin: &Origin,
+    ) -> Result<(), Error> {
+        self.write_group(name, change, false, origin).map(drop)
+    }
+
+    /// Creates or changes a group. Returns whether it is new: it had neither a row nor a member before.
     pub(crate) fn put_group(
         &self,
         name: &str,
         change: impl FnOnce(&mut GroupRow) + Send + 'static,
+        origin: &Origin,
+    ) -> Result<bool, Error> {
+        self.write_group(name, change, true, origin)
+    }
+
+    fn write_group(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut GroupRow) + Send + 'static,
+        may_exist: bool,
         origin: &Origin,
     ) -> Result<bool, Error> {
         check_group_name(name)?;
@@ -252,7 +297,10 @@ impl Accounts {
         let name = name.to_owned();
         self.audited_change(audit, move |tx, now| {
             let known = tx.group(&name)?;
-            let is_new = known.is_none();
+            if known.is_some() && !may_exist {
+                return Err(Error::InvalidPermission { why: "a group of this name exists already".to_owned() });
+            }
+            let is_new = known.is_none() && members_of(tx, &name)?.is_empty();
             let mut row = known.unwrap_or(GroupRow { description: String::new(), role: None, created: now });
             change(&mut row);
             check_description(Some(&row.description))?;
@@ -266,7 +314,7 @@ impl Accounts {
         let audit = origin.row("org_delete_team", name, &[]);
         let name = name.to_owned();
         self.audited_change(audit, move |tx, _| {
-            if tx.group(&name)?.is_none() {
+            if !has_group(tx, &name)? {
                 return Err(Error::GroupUnknown { name });
             }
             tx.remove_group(&name)?;
@@ -277,6 +325,19 @@ impl Accounts {
             Ok(())
         })
     }
+}
+
+/// The members of a group: users of the database who were added or whom an identity provider names.
+fn members_of(tx: &Rows, group: &str) -> Result<BTreeSet<String>, rows::Error> {
+    let federated = tx.federated_users()?.into_iter().filter(|(_, row)| row.groups.iter().any(|known| known == group));
+    let mut names: BTreeSet<String> = federated.map(|(name, _)| name).collect();
+    names.extend(tx.members(group)?.into_iter().map(|(name, _)| name));
+    Ok(names)
+}
+
+/// Whether a group has a row or a member.
+fn has_group(tx: &Rows, name: &str) -> Result<bool, rows::Error> {
+    Ok(tx.group(name)?.is_some() || !members_of(tx, name)?.is_empty())
 }
 
 fn check_description(description: Option<&str>) -> Result<(), Error> {
@@ -293,4 +354,53 @@ pub(super) fn check_group_name(name: &str) -> Result<(), Error> {
     }
     let why = "a group name must have 1 to 255 characters, no control characters, and no spaces at its ends".to_owned();
     Err(Error::InvalidPermission { why })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+    use crate::content::blobs::{SystemDisk, Tree};
+    use crate::content::rows::{AccountRole, Database, UserRow};
+    use crate::identity::accounts::Rules;
+    use crate::kit::clock::{Clock, Timestamp};
+
+    #[test]
+    fn a_change_of_a_group_tells_whether_it_created_the_group() {
+        let root = tempfile::tempdir().unwrap();
+        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        for name in ["ann", "bob"] {
+            let row = UserRow {
+                password: String::new(),
+                role: AccountRole::Ordinary,
+                disabled: false,
+                groups: Vec::new(),
+                email: None,
+                created: Timestamp::from_micros(1),
+            };
+            database.write(move |tx| tx.put_user(name, &row)).unwrap();
+        }
+        let accounts = Accounts::open(database, Clock::default(), Rules::default(), None, None).unwrap();
+        let origin = Origin::local();
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let add = |users: &[&str]| accounts.set_members("dev", &names(users), true, &origin);
+        assert!(matches!(add(&["ann", "dora"]), Err(Error::UserUnknown { name }) if name == "dora"));
+        assert!(accounts.members("dev").unwrap().is_empty(), "all or none");
+        let change = |is_changed, is_new| MembersChange { is_changed, is_new };
+        assert_eq!(add(&["ann", "ann"]).unwrap(), change(true, true));
+        assert_eq!(add(&["ann", "bob"]).unwrap(), change(true, false));
+        assert_eq!(add(&["bob"]).unwrap(), change(false, false));
+        assert_eq!(accounts.members("dev").unwrap(), ["ann", "bob"]);
+        // A group without a row exists through its members.
+        accounts.remove_group("dev", &origin).unwrap();
+        assert!(matches!(accounts.remove_group("dev", &origin), Err(Error::GroupUnknown { .. })));
+        add(&["ann"]).unwrap();
+        assert!(!accounts.put_group("dev", |_| {}, &origin).unwrap());
+        assert!(accounts.put_group("ops", |_| {}, &origin).unwrap());
+        assert!(accounts.create_group("ops", |_| {}, &origin).is_err());
+        accounts.create_group("new", |row| row.role = Some(Role::Read), &origin).unwrap();
+        assert!(accounts.set_member("new", "ann", true, &origin).unwrap());
+        assert!(accounts.set_member("new", "ann", false, &origin).unwrap());
+        assert!(!accounts.set_member("new", "ann", false, &origin).unwrap());
+    }
 }

@@ -1,5 +1,6 @@
 //! Sends spans to the collector: OTLP over HTTP, in protobuf.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -189,7 +190,8 @@ async fn collect(Waiting { receiver, spans }: &mut Waiting) {
 
 /// Reads the file of headers: a line `name: value` each. Errors contain no value.
 fn headers(file: &std::path::Path) -> Result<HeaderMap, String> {
-    let text = read_text(file, HEADERS_BYTES_MAX).map_err(|error| error.to_string())?;
+    let unread = |error: io::Error| format!("cannot read {}: {error}", file.display());
+    let text = read_text(file, HEADERS_BYTES_MAX).map_err(unread)?;
     let mut headers = HeaderMap::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let invalid =

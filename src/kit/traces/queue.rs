@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use opentelemetry::Context;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
-use parking_lot::Mutex;
 use tokio::sync::mpsc;
+
+use crate::kit::log_limit::LogLimit;
 
 /// The most spans that wait, besides those of the next request. Each has a few KiB at most.
 pub(super) const SPANS_MAX: usize = 4096;
@@ -20,7 +21,7 @@ pub(super) struct Queue {
     sender: mpsc::Sender<SpanData>,
     pub(super) waiting: tokio::sync::Mutex<Waiting>,
     dropped: AtomicU64,
-    noticed: Mutex<Option<Instant>>,
+    notices: LogLimit,
 }
 
 /// The end of the queue that the exporter reads, and what it has not sent.
@@ -34,7 +35,7 @@ impl Queue {
     pub(super) fn new() -> Self {
         let (sender, receiver) = mpsc::channel(SPANS_MAX);
         let waiting = tokio::sync::Mutex::new(Waiting { receiver, spans: Vec::new() });
-        Self { sender, waiting, dropped: AtomicU64::new(0), noticed: Mutex::default() }
+        Self { sender, waiting, dropped: AtomicU64::new(0), notices: LogLimit::new(NOTICE_INTERVAL) }
     }
 
     /// The number of dropped spans since the start.
@@ -48,12 +49,7 @@ impl Queue {
 
     /// Whether the log may have another line about the collector.
     pub(super) fn may_notice(&self) -> bool {
-        let mut noticed = self.noticed.lock();
-        let is_due = noticed.is_none_or(|at| at.elapsed() >= NOTICE_INTERVAL);
-        if is_due {
-            *noticed = Some(Instant::now());
-        }
-        is_due
+        self.notices.pass().is_some()
     }
 }
 

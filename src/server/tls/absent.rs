@@ -45,14 +45,10 @@ impl Tls {
     }
 }
 
-pub(crate) fn check_tls(_: &config::Tls) -> Result<(), (&'static str, String)> {
+pub(crate) fn check_tls(_: &config::Tls) -> Result<Vec<(&'static str, String)>, (&'static str, String)> {
     Err(("http.tls.cert", "this program was built without the feature tls".to_owned()))
 }
 
 pub(super) fn check_authorities(_: &config::ClientCertificates) -> Result<(), (&'static str, String)> {
     Err(("http.tls.cacert", "this program was built without the feature tls".to_owned()))
-}
-
-pub(crate) fn certificate_warning(_: &config::Tls) -> Option<String> {
-    None
 }

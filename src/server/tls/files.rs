@@ -3,6 +3,7 @@
 //! Nothing but files of a limited size is read: the start of a connection reads changed ones, and must not wait for a pipe.
 
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -10,16 +11,18 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, RootCertStore};
 
-use crate::config;
+use crate::config::{self, PEM_BYTES_MAX};
 use crate::kit::certificate::{Validity, ValidityState};
 use crate::kit::file::open_file;
+use crate::kit::text::{shell_word, size};
 
 const CERT: &str = "http.tls.cert";
 const KEY: &str = "http.tls.key";
 pub(super) const AUTHORITIES: &str = "http.tls.cacert";
 
-/// The largest file. All authorities of a Linux distribution take a quarter of it.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The bits of the mode of a file for users who neither own it nor are in its group. The group is left out, because a key
+/// may be shared with a group on purpose, as Debian's `ssl-cert` does.
+const OTHERS: u32 = 0o007;
 
 /// Why files are not usable.
 pub(super) struct Unusable {
@@ -51,9 +54,10 @@ fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, Unusable> {
         is_unread: true,
     };
     let mut content = Vec::new();
-    open_file(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)).map_err(unread)?;
-    if content.len() as u64 > FILE_BYTES_MAX {
-        return Err(Unusable::content(setting, format!("{} is larger than 1 MiB", path.display())));
+    open_file(path).and_then(|file| file.take(PEM_BYTES_MAX + 1).read_to_end(&mut content)).map_err(unread)?;
+    if content.len() as u64 > PEM_BYTES_MAX {
+        let why = format!("{} is larger than {}", path.display(), size(PEM_BYTES_MAX));
+        return Err(Unusable::content(setting, why));
     }
     // Some editors of Windows begin a file with this mark.
     if content.starts_with(b"\xef\xbb\xbf") {
@@ -174,9 +178,11 @@ pub(super) fn authorities(path: &Path) -> Result<RootCertStore, Unusable> {
     Ok(roots)
 }
 
-/// Checks that certificate and key are usable. Otherwise returns the key of the configuration at fault, and why.
-pub(crate) fn check_tls(files: &config::Tls) -> Result<(), (&'static str, String)> {
-    load(&files.cert, &files.key).map(drop).map_err(|unusable| (unusable.key, unusable.why))
+/// Checks that certificate and key are usable, and returns warnings about them. A warning and the reason of a failure have
+/// the key of the configuration at fault.
+pub(crate) fn check_tls(files: &config::Tls) -> Result<Vec<(&'static str, String)>, (&'static str, String)> {
+    let certified = load(&files.cert, &files.key).map_err(|unusable| (unusable.key, unusable.why))?;
+    Ok(warnings(&certified, &files.key))
 }
 
 /// Checks that the authorities of clients are usable.
@@ -184,13 +190,27 @@ pub(in crate::server) fn check_authorities(clients: &config::ClientCertificates)
     authorities(&clients.authorities).map(drop).map_err(|unusable| (unusable.key, unusable.why))
 }
 
-/// The reason why clients refuse the certificate now or soon, if they do. Files that are not usable have none.
-pub(crate) fn certificate_warning(files: &config::Tls) -> Option<String> {
-    warning(&load(&files.cert, &files.key).ok()?)
+/// Warnings about a usable certificate and the file of its key. Each has the key of the configuration at fault.
+pub(super) fn warnings(certified: &CertifiedKey, key: &Path) -> Vec<(&'static str, String)> {
+    let refusal = refusal(certified).map(|why| (CERT, why));
+    let exposure = exposure(key).map(|why| (KEY, why));
+    refusal.into_iter().chain(exposure).collect()
+}
+
+/// The reason why other users of this machine may use a private key, if they may.
+fn exposure(key: &Path) -> Option<String> {
+    let mode = key.metadata().ok()?.mode() & 0o7777;
+    (mode & OTHERS != 0).then(|| {
+        format!(
+            "other users may use the private key {} (mode {mode:04o}): run `chmod o= {}`",
+            key.display(),
+            shell_word(&key.to_string_lossy())
+        )
+    })
 }
 
 /// The reason why clients refuse a certificate now or soon, if they do.
-pub(super) fn warning(certified: &CertifiedKey) -> Option<String> {
+fn refusal(certified: &CertifiedKey) -> Option<String> {
     let validity = Validity::of(certified.end_entity_cert().ok()?)?;
     let Validity { from, until } = validity;
     match validity.now() {
@@ -241,6 +261,25 @@ mod tests {
         fs::write(&path, format!("\u{feff}{key}")).unwrap();
         let content = read(KEY, &path).unwrap_or_else(|unusable| panic!("{}", unusable.why));
         assert!(PrivateKeyDer::from_pem_slice(&content).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_other_users_may_use_is_a_warning() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("the key.pem"));
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(&cert, made.cert.pem()).unwrap();
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let files = config::Tls { cert, key };
+        let shown = files.key.display();
+        for (mode, is_warned) in [(0o600, false), (0o640, false), (0o604, true), (0o644, true)] {
+            fs::set_permissions(&files.key, fs::Permissions::from_mode(mode)).unwrap();
+            let warning =
+                format!("other users may use the private key {shown} (mode {mode:04o}): run `chmod o= '{shown}'`");
+            let expected = if is_warned { vec![(KEY, warning)] } else { Vec::new() };
+            assert_eq!(check_tls(&files).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Commands on users, groups, keys, tags and the configuration of a real registry.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -339,9 +340,19 @@ fn check_config_warns_of_anonymous_pushes_and_old_certificates() {
     parameters.not_after = rcgen::date_time_ymd(2021, 1, 1);
     std::fs::write(files.path().join("old.pem"), parameters.self_signed(&key).unwrap().pem()).unwrap();
     std::fs::write(files.path().join("old.key"), key.serialize_pem()).unwrap();
+    std::fs::set_permissions(files.path().join("old.key"), std::fs::Permissions::from_mode(0o640)).unwrap();
     let at = |name: &str| files.path().join(name).display().to_string();
-    let warned = check(&format!("[http]\ntls.cert = '{}'\ntls.key = '{}'\n", at("old.pem"), at("old.key")));
+    let config = format!("[http]\nport = 0\ntls.cert = '{}'\ntls.key = '{}'\n", at("old.pem"), at("old.key"));
+    let warned = check(&config);
     assert!(warned.contains("http.tls.cert: the certificate has expired"), "{warned}");
+    assert!(!warned.contains("http.tls.key"), "{warned}");
+    std::fs::set_permissions(at("old.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let shown = at("old.key");
+    let exposed = format!("other users may use the private key {shown} (mode 0644): run `chmod o= {shown}`");
+    let warned = check(&config);
+    assert!(warned.contains(&format!("http.tls.key: {exposed}")) && warned.contains("has expired"), "{warned}");
+    let stopped = Program::serve_with(&files.path().join("data"), &config).start().stop();
+    assert!(stopped.stderr.contains(&exposed), "{}", stopped.stderr);
 }
 
 #[test]

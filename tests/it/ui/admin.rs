@@ -46,6 +46,8 @@ async fn a_group_is_made_and_its_members_get_its_role() {
     let form = root.get("/ui/admin/groups/-/new").await.status(200);
     let fields = [("name", "team"), ("role", "write"), ("description", "<i>ours</i>")];
     root.submit(&form, "/ui/admin/groups/-/new", &fields).await.status(303);
+    let again = root.submit(&form, "/ui/admin/groups/-/new", &fields).await.status(400);
+    assert!(again.text().contains("A group of this name exists already."), "{}", again.text());
     let page = root.get("/ui/admin/groups/team").await.status(200);
     assert!(!page.text().contains("<i>"), "{}", page.text());
     root.submit(&page, "/ui/admin/groups/team", &[("change", "member"), ("member", "bob")]).await.status(400);

@@ -181,6 +181,7 @@ async fn the_pages_of_a_locked_tag_say_so_and_offer_no_deletion() {
     let page = client.get("/ui/r/alice/app/-/tag/1").await.status(200).text();
     assert!(page.contains("Delete the tag…") && !page.contains("immutable"), "{page}");
     let question = client.get("/ui/r/alice/app/-/delete-tags?tag=1").await.status(200);
+    let whole = client.get("/ui/r/alice/app/-/delete").await.status(200);
     let lock = t.anonymous().put("/api/v1/repository/alice/app/tag/1");
     let lock = lock.header("authorization", format!("Bearer {}", alice_key(&t).await));
     lock.body(json!({ "immutable": true }).to_string()).send().await.status(201);
@@ -195,13 +196,16 @@ async fn the_pages_of_a_locked_tag_say_so_and_offer_no_deletion() {
         ("delete-tags?tag=1", false),
         ("delete-tags?tag=1&tag=2", true),
         (&*format!("delete-manifest/{digest}"), false),
+        ("delete", false),
     ] {
         let page = client.get(&format!("/ui/r/alice/app/-/{path}")).await.status(200).text();
         assert!(page.contains(WHY) && !page.contains("Will be freed"), "{path}: {page}");
-        assert!(!page.contains("class=\"danger\" type=\"submit\""), "{path}: {page}");
+        assert!(!page.contains("class=\"danger\" type=\"submit\"") && !page.contains("to confirm"), "{path}: {page}");
         assert_eq!(page.contains("select only the others"), others, "{path}: {page}");
     }
-    // The form of a page that was open before is refused.
+    // The forms of pages that were open before are refused.
+    let refused = client.submit(&whole, "/ui/r/alice/app/-/delete", &[("confirm", "alice/app")]).await.status(409);
+    assert!(refused.text().contains(WHY), "{}", refused.text());
     client.submit(&question, "/ui/r/alice/app/-/delete-tags", &[]).await.status(409);
     let page = client.get("/ui/r/alice/app/-/tag/2").await.status(200).text();
     assert!(page.contains("Delete the tag…") && !page.contains("immutable"), "{page}");

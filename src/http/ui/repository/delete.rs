@@ -3,13 +3,14 @@
 use hyper::StatusCode;
 
 use super::tags::is_there;
-use super::{PageCall, authored, frame, immutable, manifest_url, tag_url, url, why_immutable};
+use super::{PageCall, all_immutable, authored, frame, immutable, manifest_url, tag_url, url, why_immutable};
 use crate::content::repository::browse::{DELETED_TAGS_MAX, Deletion, DeletionPreview, KeptBy};
 use crate::content::repository::{Error, Immutable, TagRights};
 use crate::http::HandlerResult;
 use crate::http::error::ApiError;
 use crate::identity::access::{Action, Actions};
-use crate::kit::text::{counted, minute, size};
+use crate::kit::clock::Timestamp;
+use crate::kit::text::{counted, size};
 use crate::oci::{Digest, ErrorCode, Reference, RepositoryName, Tag};
 use crate::web::{Bytes, DeletePage, RestorePage, ShortDigest};
 
@@ -50,7 +51,7 @@ pub(super) async fn tags(call: &PageCall<'_>, name: RepositoryName) -> HandlerRe
 /// Why immutable tags forbid the deletion of `selected` tags, if there are any.
 fn blocked_by_tags(protected: &[(Tag, Immutable)], selected: usize) -> Option<String> {
     let advice = if protected.len() < selected { " Go back and select only the others." } else { "" };
-    (!protected.is_empty()).then(|| why_immutable(protected) + advice)
+    (!protected.is_empty()).then(|| why_immutable(protected, protected.len()) + advice)
 }
 
 /// Deletes tags one after another, each with its own audit row. A tag that is gone already is no error.
@@ -104,14 +105,18 @@ pub(super) async fn repository(call: &PageCall<'_>, name: RepositoryName) -> Han
     let frame = frame(call, &name, "settings")?;
     let mut error = None;
     if call.form.is_some() {
-        if call.field("confirm")? == name.as_str() {
-            let repository = authored(call, &name);
-            call.context.blocking(move || repository.remove()).await?;
-            return call.redirect("/ui/", Some("repository-deleted"));
+        let repository = authored(call, &name);
+        let deleted = if call.field("confirm")? == name.as_str() {
+            call.context.blocking(move || repository.remove()).await
+        } else {
+            Err(ApiError::bad_request(ErrorCode::Unsupported, "write the name of the repository to confirm"))
+        };
+        match deleted {
+            Ok(()) => return call.redirect("/ui/", Some("repository-deleted")),
+            Err(mistake) => error = Some(PageCall::mistake(mistake)?),
         }
-        let mistake = ApiError::bad_request(ErrorCode::Unsupported, "write the name of the repository to confirm");
-        error = Some(PageCall::mistake(mistake)?);
     }
+    let (protected, count) = all_immutable(call, &name).await?;
     let back = format!("{}/-/settings", url(&name));
     let action = format!("{}/-/delete", url(&name));
     let mut page =
@@ -122,7 +127,11 @@ pub(super) async fn repository(call: &PageCall<'_>, name: RepositoryName) -> Han
         page.effects.insert(0, counted(totals.tags, "tag", "tags"));
         page.effects.push(format!("blobs that no other repository has, of {} in all", size(totals.size)));
     }
-    page.confirm = Some(name.to_string());
+    if count > 0 {
+        page.blocked = Some(why_immutable(&protected, count) + " So the repository cannot be deleted.");
+    } else {
+        page.confirm = Some(name.to_string());
+    }
     page.button = "Delete the repository";
     show(page, error)
 }
@@ -170,7 +179,7 @@ fn question(
         freed: preview.bytes.as_ref().map(|bytes| Bytes(bytes.freed)),
         stays: stays.map(Bytes),
         repositories: preview.bytes.map(|bytes| bytes.repositories).unwrap_or_default(),
-        restorable_until: preview.restorable_until.map(|until| minute(until.micros() / 1_000_000)),
+        restorable_until: preview.restorable_until.map(Timestamp::to_minute),
         restored_on: frame.may_push.then_some("History"),
         blocked: None,
         confirm: None,

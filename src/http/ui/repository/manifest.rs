@@ -93,7 +93,7 @@ pub(super) async fn page(call: &PageCall<'_>, name: RepositoryName, reference: R
         short: ShortDigest(digest),
         kind: kind.to_owned(),
         badges,
-        undeletable: (frame.may_delete && !protected.is_empty()).then(|| why_immutable(&protected)),
+        undeletable: (frame.may_delete && !protected.is_empty()).then(|| why_immutable(&protected, protected.len())),
         title: annotations("title"),
         summary: annotations("description"),
         size: facts.map(|facts| Bytes(facts.size)),

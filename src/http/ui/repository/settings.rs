@@ -8,9 +8,10 @@ use super::{PageCall, frame, url};
 use crate::content::rows::{Grantee, Role};
 use crate::http::HandlerResult;
 use crate::http::error::ApiError;
+use crate::http::ui::call::choices;
 use crate::identity::accounts::DESCRIPTION_MAX;
 use crate::oci::{ErrorCode, RepositoryName};
-use crate::web::{Choice, DescriptionForm, Markdown, RepositorySettings, RoleEntry};
+use crate::web::{DescriptionForm, Markdown, RepositorySettings, RoleEntry};
 
 /// The grantees and the roles that the form offers: the word, and the text.
 const KINDS: [(&str, &str); 2] = [("user", "user"), ("group", "group")];
@@ -71,27 +72,19 @@ pub(super) async fn settings(call: &PageCall<'_>, name: RepositoryName) -> Handl
     let users = permissions.users.iter().map(entry("user"));
     let roles = users.chain(permissions.groups.iter().map(entry("group"))).collect();
     let owner = accounts.account(name.namespace())?.filter(|account| owns(account.namespace.as_deref(), &name));
+    let (kind, role) = (call.field("kind")?, call.field("role")?);
     let view = RepositorySettings {
         layout: call.layout(format!("Settings · {name}")),
         frame,
         error,
         is_set_public: accounts.repository_settings(&name)?.public,
         roles,
-        kinds: choices(&KINDS, call.field("kind")?),
+        kinds: choices(KINDS, |word| word == kind),
         grantee: call.field("name")?.to_owned(),
-        given_roles: choices(&ROLES, call.field("role")?),
+        given_roles: choices(ROLES, |word| word == role),
         owner: owner.map(|account| account.name.clone()),
     };
     PageCall::render_as(status, &view)
-}
-
-fn choices(all: &[(&str, &str)], chosen: &str) -> Vec<Choice> {
-    let choice = |(value, text): &(&str, &str)| Choice {
-        value: (*value).to_owned(),
-        text: (*text).to_owned(),
-        is_chosen: *value == chosen,
-    };
-    all.iter().map(choice).collect()
 }
 
 /// Makes the change of a form. Returns the word of the notice.
